@@ -46,11 +46,11 @@ const MAX_START_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// to 1.5 MiB.
 const EVENT_QUEUE: usize = 64;
 
-/// Maximum number of objects that are reconciled concurrently. Most of them wait for the API server or a processor; the
-/// values of all of them are in memory.
+/// Maximum number of objects that are reconciled concurrently. Most of them wait for the API server or a processor,
+/// with their values in memory.
 const MAX_CONCURRENT: usize = 32;
 
-/// The controller in a cluster, between two turns.
+/// The controller in a cluster.
 #[derive(Debug)]
 pub struct Cluster {
     keys: ClusterKeys,
@@ -61,19 +61,20 @@ pub struct Cluster {
     changes: mpsc::Receiver<Change>,
     sender: mpsc::Sender<Change>,
     connection: Connection,
-    place: ClusterConfig,
+    config: ClusterConfig,
     metrics: Arc<Metrics>,
     ring: watch::Sender<Arc<KeyRing>>,
     ready: Arc<AtomicBool>,
-    /// Whether this replica has its keys and has seen every object. Then it is ready unless the election is stuck.
+    /// Whether this replica has its keys and has listed every object. If so, it is ready unless the election is stuck.
     is_complete: bool,
     candidate: Option<Candidate>,
     election_task: Option<ElectionTask>,
     role: watch::Receiver<Role>,
+    /// Changes each time the API server answers after a failure.
     reached: watch::Receiver<u64>,
-    /// Whether the key that is due at start was generated.
+    /// Whether the first key was generated, if one was due at start.
     has_started: bool,
-    /// Whether another replica was the leader in the last turn.
+    /// Whether this replica was a standby in the last turn.
     was_standby: bool,
     failures: u32,
     not_before: Timestamp,
@@ -103,38 +104,48 @@ impl Cluster {
     /// Returns [`ConnectError`] if the client cannot be configured.
     pub async fn new(
         config: &Config,
-        place: &ClusterConfig,
+        cluster_config: &ClusterConfig,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConnectError> {
         let write_lease = Arc::new(WriteLease::default());
-        open_files::raise(2 * place.additional_namespaces.len());
-        let connection = Connection::new(place, Arc::clone(&write_lease)).await?;
-        let own = &connection.own_namespace;
+        open_files::raise(2 * cluster_config.additional_namespaces.len());
+        let connection = Connection::new(cluster_config, Arc::clone(&write_lease)).await?;
+        let own_namespace = &connection.own_namespace;
         metrics.set_renewal_period(config.keys.policy.period);
         let key_config = KeyConfig {
-            namespace: own.clone(),
+            namespace: own_namespace.clone(),
             ..config.keys.clone()
         };
         let limits = AuthorLimits::clone(&config.policy.author_limits);
         let policy = Policy {
-            author_limits: Arc::new(limits.guarding_keys(own, &key_config.prefix)),
+            author_limits: Arc::new(limits.guarding_keys(own_namespace, &key_config.prefix)),
             ..config.policy.clone()
         };
         let client = &connection.requests;
         let pool = Pool::new();
-        let store = ClusterStore::new(client.clone(), place.deletes_secrets);
-        let store = Arc::new(store.with_event_level(place.event_level));
+        let store = ClusterStore::new(client.clone(), cluster_config.deletes_secrets);
+        let store = Arc::new(store.with_event_level(cluster_config.event_level));
         let (sender, changes) = mpsc::channel(EVENT_QUEUE);
-        let election = place.election.clone();
-        let (unrestricted, pod) = (connection.unrestricted.clone(), place.pod.clone());
+        let election = cluster_config.election.clone();
+        let (unrestricted, pod) = (connection.unrestricted.clone(), cluster_config.pod.clone());
         let health = Arc::clone(metrics.watches());
-        let candidate = Candidate::new(unrestricted, own, election, pod, write_lease, health);
+        let candidate = Candidate::new(
+            unrestricted,
+            own_namespace,
+            election,
+            pod,
+            write_lease,
+            health,
+        );
         Ok(Self {
             keys: ClusterKeys::new(client.clone(), key_config),
             renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),
             ring: watch::Sender::default(),
             reconciler: Reconciler::new(Arc::clone(&store), pool, policy, Arc::clone(&metrics)),
-            watches: Watches::new(place.namespaces(own), place.watches_secrets),
+            watches: Watches::new(
+                cluster_config.namespaces(own_namespace),
+                cluster_config.watches_secrets,
+            ),
             role: candidate.role(),
             reached: candidate.reached(),
             candidate: Some(candidate),
@@ -145,7 +156,7 @@ impl Cluster {
             not_before: Timestamp::MIN,
             ready: Arc::default(),
             is_complete: false,
-            place: place.clone(),
+            config: cluster_config.clone(),
             metrics,
             connection,
             sender,
@@ -159,9 +170,9 @@ impl Cluster {
     /// without limit and logs the reason, since an API server that is down will be available again. Cancel safe.
     pub async fn begin(&mut self, now: impl Fn() -> Timestamp) {
         self.start_election();
-        let watching = self.watches.start(
+        let starter = self.watches.start(
             &self.connection,
-            &self.place,
+            &self.config,
             &self.sender,
             self.reached.clone(),
             Arc::clone(self.metrics.watches()),
@@ -180,8 +191,8 @@ impl Cluster {
             tokio::time::sleep(pause.unsigned_abs()).await;
         }
         self.use_ring(now());
-        // Not earlier: a list from before the first key was stored would show that key as removed.
-        watching.watch_keys(&self.connection);
+        // Start this watch only now: if its list was older than the first key, that key would count as removed.
+        starter.watch_keys(&self.connection);
     }
 
     /// Starts the election task. When the process ends, the task releases the leadership, with a time limit
@@ -190,7 +201,7 @@ impl Cluster {
         let Some(mut candidate) = self.candidate.take() else {
             return;
         };
-        let (stop, stopped) = oneshot::channel();
+        let (stop, stop_received) = oneshot::channel();
         let task = tokio::spawn(async move {
             let election = async {
                 candidate.run().await;
@@ -198,7 +209,7 @@ impl Cluster {
             };
             tokio::select! {
                 () = election => {}
-                _ = stopped => {}
+                _ = stop_received => {}
             }
             candidate.release().await;
         });
@@ -215,13 +226,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// Generates the key that is due at start, if there is no key or the newest is too old.
+    /// Generates the first key, if there is no key or the newest key is due for renewal.
     async fn create_first_key(&mut self, now: Timestamp) -> Result<(), NotReady> {
-        // If the keys were removed, the administrator is probably about to restore them. A key generated in between
-        // would be newer and would stay the sealing key.
+        // If the keys were removed, the administrator is probably about to restore them. A key that is generated before
+        // that would be newer and would stay the sealing key.
         let are_removed = self.keys.ring().is_removed();
-        if !are_removed && let Some(new) = self.renewal.start(self.newest(now), now).await? {
-            self.keys.add(&new, now).await?;
+        if !are_removed
+            && let Some(key) = self.renewal.start(self.newest_key_time(now), now).await?
+        {
+            self.keys.add(&key, now).await?;
         }
         self.has_started = true;
         Ok(())
@@ -244,8 +257,8 @@ impl Cluster {
         self.use_ring(now);
     }
 
-    /// Hands all objects over to the leader, which also reports them in its metrics. After the next change of leader
-    /// every object is reconciled, so that nothing that the leader left undone is missed.
+    /// Leaves all objects to the leader, which also reports them in its metrics. When this replica becomes the leader,
+    /// it reconciles every object, so that work that the previous leader did not finish is completed.
     async fn stand_by(&mut self) {
         self.was_standby = true;
         for id in self.reconciler.hand_over().await {
@@ -274,14 +287,14 @@ impl Cluster {
         }
     }
 
-    /// Returns a client with which the API server reviews callers.
+    /// Returns a client that asks the API server to authenticate and authorize callers.
     pub fn reviews(&self) -> Reviews {
         Reviews::new(self.connection.unrestricted.clone())
     }
 
     /// Returns the publisher of the certificate, if a `ConfigMap` is configured.
     pub fn publisher(&self) -> Option<Publisher> {
-        let name = self.place.certificate_config_map.as_ref()?;
+        let name = self.config.certificate_config_map.as_ref()?;
         let client = self.connection.requests.clone();
         let ring = self.ring.subscribe();
         Some(Publisher::new(client, self.own_namespace(), name, ring))
@@ -293,7 +306,7 @@ impl Cluster {
     }
 
     /// Requests a new key as soon as possible.
-    pub fn ask_for_key(&mut self) {
+    pub fn request_key(&mut self) {
         self.renewal.request();
     }
 
@@ -301,7 +314,7 @@ impl Cluster {
     /// the next turn, which may be now.
     pub async fn turn(&mut self, now: Timestamp) -> Timestamp {
         while let Ok(change) = self.changes.try_recv() {
-            self.take(change, now);
+            self.apply(change, now);
         }
         self.keys.expire(now);
         let next = now.saturating_add(RENEWAL_CHECK).unwrap_or(now);
@@ -322,8 +335,8 @@ impl Cluster {
         if self.keys.accept_renewal_request() {
             self.renewal.request();
         }
-        if let Some(new) = self.renewal.turn(self.newest(now), now).await {
-            self.store_key(&new, now).await;
+        if let Some(key) = self.renewal.turn(self.newest_key_time(now), now).await {
+            self.store_key(&key, now).await;
         }
         match self.reconciler.begin(MAX_CONCURRENT, now) {
             Some(due) => due.min(next),
@@ -331,15 +344,15 @@ impl Cluster {
         }
     }
 
-    /// Waits for a change. Cancel safe.
-    pub async fn changed(&mut self, now: impl Fn() -> Timestamp) {
-        let ended = async {
+    /// Waits for a change that requires a turn, and applies it if it is a watch event. Cancel safe.
+    pub async fn wait_for_change(&mut self, now: impl Fn() -> Timestamp) {
+        let attempt_ended = async {
             if self.reconciler.end(&now).await.is_none() {
                 std::future::pending::<()>().await;
             }
         };
         let change = tokio::select! {
-            () = ended => None,
+            () = attempt_ended => None,
             changed = self.role.changed() => match changed {
                 Ok(()) => None,
                 Err(_) => std::future::pending().await,
@@ -347,11 +360,11 @@ impl Cluster {
             change = self.changes.recv() => change,
         };
         if let Some(change) = change {
-            self.take(change, now());
+            self.apply(change, now());
         }
     }
 
-    fn take(&mut self, change: Change, now: Timestamp) {
+    fn apply(&mut self, change: Change, now: Timestamp) {
         match change {
             Change::Key(event) => {
                 if self.keys.take(event, now) {
@@ -362,21 +375,21 @@ impl Cluster {
             }
             Change::Sealed(watch, event) => {
                 let urgency = urgency(&event);
-                let ids = self.watches.sealed(watch, event, &self.store);
+                let ids = self.watches.apply_sealed_event(watch, event, &self.store);
                 self.reconciler.enqueue(ids, urgency, now);
                 self.update_readiness();
             }
             Change::Denied(watch) => {
-                self.watches.denied(watch);
+                self.watches.record_denial(watch);
                 self.update_readiness();
             }
             Change::Secret(watch, event) => {
                 let urgency = urgency(&event);
-                let ids = self.watches.secret(watch, event, &self.store);
+                let ids = self.watches.apply_secret_event(watch, event, &self.store);
                 self.reconciler.enqueue(ids, urgency, now);
             }
             Change::SecretsUnwatched(watch) => {
-                let ids = self.watches.secrets_unwatched(watch);
+                let ids = self.watches.record_unwatched_secrets(watch);
                 self.reconciler.enqueue(ids, Urgency::Backlog, now);
             }
         }
@@ -391,17 +404,17 @@ impl Cluster {
             .store(self.is_complete && !is_stuck, Ordering::Release);
     }
 
-    async fn store_key(&mut self, new: &NewKey, now: Timestamp) {
-        match self.keys.add(new, now).await {
+    async fn store_key(&mut self, key: &NewKey, now: Timestamp) {
+        match self.keys.add(key, now).await {
             Ok(()) => self.use_ring(now),
             Err(error) => {
                 error!(error = error_chain(&error), "Failed to store the new key");
-                self.renewal.failed(now);
+                self.renewal.record_failure(now);
             }
         }
     }
 
-    fn newest(&self, now: Timestamp) -> Option<Timestamp> {
+    fn newest_key_time(&self, now: Timestamp) -> Option<Timestamp> {
         newest_key_time(self.keys.ring(), now)
     }
 

@@ -1,7 +1,7 @@
 //! Maintains the key ring from the key Secrets of a cluster.
 //!
 //! A Secret counts as a key if it has the label of an active key, or if its name equals the key prefix, as
-//! with the oldest keys. Keys that cannot be used are reported by name and skipped.
+//! with the oldest keys. Secrets that cannot be used as keys are reported by name and skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,29 +22,31 @@ use tracing::{error, info};
 
 use crate::args::KeyConfig;
 use crate::key_changes::{self, RemovedKeys};
-use crate::key_store::{Stored, WAITING, log_certificate, ring_of, waiting};
+use crate::key_store::{NOT_BACKED_UP, StoredKey, build_ring, key_without_backup, log_certificate};
 use crate::readable::Readable;
 use crate::store::cluster::events::{Events, Subject};
-use crate::store::cluster::{denied, secret};
+use crate::store::cluster::{rejection, secret};
 use crate::store::{EventRecord, StoreError, api, readable};
 
 /// The keys of a namespace.
 pub struct ClusterKeys {
     api: Api<Readable<ApiSecret>>,
     config: KeyConfig,
-    keys: BTreeMap<String, Stored>,
-    /// Names received so far of a list that is still being received.
+    keys: BTreeMap<String, StoredKey>,
+    /// The names in an incomplete list.
     listed: BTreeSet<String>,
     ring: Arc<KeyRing>,
     removed: RemovedKeys,
+    /// The reported problem of each unusable key Secret.
     reported: BTreeMap<String, String>,
-    /// Events about key Secrets that are not yet sent.
+    /// Events about key Secrets that are not yet sent, each with the `uid` of the Secret.
     events_to_send: Vec<(ObjectId, Option<String>, EventRecord)>,
     events: Events,
     /// Names of key Secrets whose annotation requests a newer key.
     renewal_requests: BTreeSet<String>,
-    /// Name of the last key Secret whose request was accepted.
+    /// The name of the last key Secret whose renewal request was accepted.
     last_accepted: Option<String>,
+    /// The `uid` of each key Secret.
     uids: BTreeMap<String, String>,
 }
 
@@ -80,15 +82,15 @@ impl ClusterKeys {
     pub async fn load(&mut self, now: Timestamp) -> Result<(), StoreError> {
         info!("Searching for existing private keys");
         let labeled = ListParams::default().labels(&selector());
-        let found = self.api.list(&labeled).await;
-        for secret in found.map_err(api("cannot list the key Secrets"))? {
+        let secrets = self.api.list(&labeled).await;
+        for secret in secrets.map_err(api("cannot list the key Secrets"))? {
             self.put(secret);
         }
         let legacy = self.api.get_opt(&self.config.prefix).await;
         if let Some(secret) = legacy.map_err(api("cannot read the oldest key Secret"))? {
             self.put(secret);
         }
-        self.make_ring(now);
+        self.update_ring(now);
         Ok(())
     }
 
@@ -117,20 +119,20 @@ impl ClusterKeys {
                 self.keys.retain(|name, _| is_listed(name));
                 self.reported.retain(|name, _| is_listed(name));
                 self.renewal_requests.retain(&is_listed);
-                let changed = self.make_ring(now);
+                let changed = self.update_ring(now);
                 self.uids.retain(|name, _| is_listed(name));
                 return changed;
             }
             Event::Apply(secret) => {
                 self.put(secret);
-                return self.make_ring(now);
+                return self.update_ring(now);
             }
-            // Deleted, or its label was removed.
+            // The Secret was deleted, or its label was removed.
             Event::Delete(secret) => {
                 self.keys.remove(&secret.name_any());
                 self.reported.remove(&secret.name_any());
                 self.renewal_requests.remove(&secret.name_any());
-                let changed = self.make_ring(now);
+                let changed = self.update_ring(now);
                 self.uids.remove(&secret.name_any());
                 return changed;
             }
@@ -138,8 +140,8 @@ impl ClusterKeys {
         false
     }
 
-    /// Returns whether the newest key Secret has [`RENEW_ANNOTATION`], which requests a new key. Returns true only
-    /// once for each key.
+    /// Returns whether the newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new key.
+    /// Returns true only once for each key.
     pub fn accept_renewal_request(&mut self) -> bool {
         let newest = self.ring.newest().map(|key| key.name().to_owned());
         let is_requested = newest
@@ -153,14 +155,14 @@ impl ClusterKeys {
         is_new
     }
 
-    /// Sends the pending events about key Secrets that cannot be used.
+    /// Sends the pending events about key Secrets.
     pub async fn announce(&mut self, now: Timestamp) {
         for (id, uid, event) in std::mem::take(&mut self.events_to_send) {
             self.events.write(&id, uid, event, now).await;
         }
     }
 
-    /// Forgets removed keys that are no longer needed.
+    /// Forgets removed keys after their retention time.
     pub fn expire(&mut self, now: Timestamp) {
         self.removed.expire(now);
     }
@@ -172,23 +174,24 @@ impl ClusterKeys {
     /// Returns the error of the API server.
     pub async fn add(&mut self, new: &NewKey, now: Timestamp) -> Result<(), StoreError> {
         let (labels, annotations) = (self.config.labels.clone(), self.config.annotations.clone());
-        let mut wanted = key_secret::build("", &self.config.namespace, new, labels, annotations);
-        wanted.metadata.name = None;
-        wanted.metadata.generate_name = Some(self.config.prefix.clone());
-        wanted.metadata.creation_timestamp = None;
-        let created = self
+        let mut secret = key_secret::build("", &self.config.namespace, new, labels, annotations);
+        secret.metadata.name = None;
+        secret.metadata.generate_name = Some(self.config.prefix.clone());
+        secret.metadata.creation_timestamp = None;
+        let result = self
             .api
             .create(
                 &PostParams::default(),
-                &Readable::Object(secret::to_api(&wanted)),
+                &Readable::Object(secret::to_api(&secret)),
             )
             .await;
-        let created = created.map_err(denied::of_secret("cannot store the new key", &wanted))?;
+        let created =
+            result.map_err(rejection::secret_error("cannot store the new key", &secret))?;
         let (namespace, name) = (&self.config.namespace, created.name_any());
         info!(namespace, name, "New key written");
         log_certificate(new.pair.certificate());
         self.put(created);
-        self.make_ring(now);
+        self.update_ring(now);
         Ok(())
     }
 
@@ -203,7 +206,7 @@ impl ClusterKeys {
         } else {
             self.renewal_requests.remove(&name);
         }
-        match self.read(secret) {
+        match self.parse(secret) {
             Ok(stored) => {
                 self.reported.remove(&name);
                 self.keys.insert(name, stored);
@@ -212,14 +215,14 @@ impl ClusterKeys {
                 // A key that became unreadable stays in use until its Secret is deleted.
                 if self.reported.get(&name) != Some(&problem) {
                     error!(secretname = name, error = problem, "Error reading key");
-                    self.report(&name, uid, &problem);
+                    self.record_unusable_key(&name, uid, &problem);
                     self.reported.insert(name, problem);
                 }
             }
         }
     }
 
-    fn report(&mut self, name: &str, uid: Option<String>, problem: &str) {
+    fn record_unusable_key(&mut self, name: &str, uid: Option<String>, problem: &str) {
         let event = EventRecord {
             is_warning: true,
             reason: Reason::UnusableKey,
@@ -236,7 +239,7 @@ impl ClusterKeys {
         self.events_to_send.push((id, uid, event));
     }
 
-    fn read(&self, secret: Readable<ApiSecret>) -> Result<Stored, String> {
+    fn parse(&self, secret: Readable<ApiSecret>) -> Result<StoredKey, String> {
         let secret = readable(secret, "cannot read the Secret");
         let secret = secret::from_api(secret.map_err(|error| error.to_string())?);
         let created = secret
@@ -246,35 +249,36 @@ impl ClusterKeys {
             .map(|time| time.0);
         let key: RingKey = key_secret::parse(&secret, self.config.priority)
             .map_err(|error| error_chain(&error))?;
-        Ok(Stored {
+        Ok(StoredKey {
             key: Arc::new(key),
             created,
         })
     }
 
-    fn make_ring(&mut self, now: Timestamp) -> bool {
-        let stored = ring_of(self.keys.values(), &self.config);
+    /// Updates the key ring from the stored keys. Returns whether it changed.
+    fn update_ring(&mut self, now: Timestamp) -> bool {
+        let stored = build_ring(self.keys.values(), &self.config);
         let ring = self.removed.next_ring(&self.ring, stored, now);
         key_changes::log(&self.ring, &ring);
         for (name, event) in key_changes::events(&self.ring, &ring) {
             self.record_event(&name, self.uids.get(&name).cloned(), event);
         }
-        let changed = !ring.has_same_keys(&self.ring);
-        self.report_waiting_key(&ring);
+        let is_changed = !ring.has_same_keys(&self.ring);
+        self.report_key_without_backup(&ring);
         self.ring = Arc::new(ring);
-        changed
+        is_changed
     }
 
-    /// Reports a key that waits for its backup, once for each key and once after each restart.
-    fn report_waiting_key(&mut self, ring: &KeyRing) {
-        let name = |ring| waiting(ring).map(|key| key.name().to_owned());
+    /// Records an event about a new key that is not backed up: once for each key, and once after each restart.
+    fn report_key_without_backup(&mut self, ring: &KeyRing) {
+        let name = |ring| key_without_backup(ring).map(|key| key.name().to_owned());
         let Some(name) = name(ring).filter(|after| name(&self.ring).as_ref() != Some(after)) else {
             return;
         };
         let event = EventRecord {
             is_warning: true,
             reason: Reason::WaitsForBackup,
-            message: WAITING.to_owned(),
+            message: NOT_BACKED_UP.to_owned(),
         };
         self.record_event(&name, self.uids.get(&name).cloned(), event);
     }

@@ -1,4 +1,4 @@
-//! Logs a warning while the served certificate is expired: clients that check it refuse to seal.
+//! Logs a warning while the served certificate is expired: clients that check the certificate refuse to seal with it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +10,12 @@ use tokio::sync::watch;
 use tracing::warn;
 
 /// Pause between two warnings about the same certificate.
-const PERIOD: Duration = Duration::from_hours(1);
+const WARNING_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Checks the key ring on every change and once an hour. Returns when the sender of the ring is dropped.
+/// Checks the key ring on every change and once an hour, and logs the warning. Returns when the sender of the ring is
+/// dropped.
 pub(crate) async fn watch(ring: watch::Receiver<Arc<KeyRing>>) {
-    report(ring, Timestamp::now, &mut |Expired { fingerprint, end }| {
+    watch_with(ring, Timestamp::now, &mut |Expired { fingerprint, end }| {
         warn!(
             %fingerprint,
             %end,
@@ -25,13 +26,14 @@ pub(crate) async fn watch(ring: watch::Receiver<Arc<KeyRing>>) {
     .await;
 }
 
-async fn report(
+/// Implements [`watch()`] with a clock and a function that reports an expired certificate.
+async fn watch_with(
     mut ring: watch::Receiver<Arc<KeyRing>>,
     now: impl Fn() -> Timestamp,
     warn: &mut impl FnMut(Expired),
 ) {
     loop {
-        let expired = expired(&ring.borrow_and_update(), now());
+        let expired = find_expired(&ring.borrow_and_update(), now());
         if let Some(expired) = expired {
             warn(expired);
         }
@@ -39,7 +41,7 @@ async fn report(
             changed = ring.changed() => if changed.is_err() {
                 return;
             },
-            () = tokio::time::sleep(PERIOD) => {}
+            () = tokio::time::sleep(WARNING_INTERVAL) => {}
         }
     }
 }
@@ -51,7 +53,7 @@ struct Expired {
     end: Timestamp,
 }
 
-fn expired(ring: &KeyRing, now: Timestamp) -> Option<Expired> {
+fn find_expired(ring: &KeyRing, now: Timestamp) -> Option<Expired> {
     let certificate = ring.sealing(now).ok()?.certificate()?;
     (certificate.validity(now) == Validity::Expired).then(|| Expired {
         fingerprint: certificate.fingerprint().to_string(),
@@ -89,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_only_an_expired_certificate_that_is_served() {
+    fn reports_the_served_certificate_only_if_it_has_expired() {
         let (oldest, old, new) = (START, START + HOUR * 10, START + HOUR * 20);
         let now = new + HOUR / 2;
         let [oldest, old, new] = [oldest, old, new].map(|created| key(created, false));
@@ -99,10 +101,10 @@ mod tests {
         for (why, keys, now, want) in [
             ("expired", vec![&old], now, Some(&old)),
             ("valid", vec![&new], now, None),
-            ("a newer one is valid", vec![&old, &new], now, None),
-            ("two expired", vec![&oldest, &old], now, Some(&old)),
+            ("the newer key is valid", vec![&old, &new], now, None),
+            ("both expired", vec![&oldest, &old], now, Some(&old)),
             (
-                "the newer one is compromised",
+                "the newer key is compromised",
                 vec![&old, &compromised],
                 now,
                 Some(&old),
@@ -114,34 +116,34 @@ mod tests {
         ] {
             let ring = KeyRing::new(keys.into_iter().cloned());
             let want = want.map(|key| key.fingerprint().to_string());
-            let found = expired(&ring, now).map(|expired| expired.fingerprint);
-            assert_eq!(found, want, "{why}");
+            let got = find_expired(&ring, now).map(|expired| expired.fingerprint);
+            assert_eq!(got, want, "{why}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn repeats_the_warning_every_hour_and_at_once_for_another_key() {
+    async fn repeats_the_warning_every_hour_and_warns_at_once_about_another_key() {
         let [old, newer] = [START, START + HOUR].map(|created| key(created, false));
         let fingerprints = [&old, &newer].map(|key| key.fingerprint().to_string());
         let ring = |key| Arc::new(KeyRing::new([key]));
         let (sender, receiver) = watch::channel(ring(old));
         let mut warnings = Vec::new();
-        let began = tokio::time::Instant::now();
+        let start = tokio::time::Instant::now();
         let mut warn =
-            |expired: Expired| warnings.push((expired.fingerprint, began.elapsed().as_secs()));
-        let hour = PERIOD.as_secs();
-        let change = async {
-            tokio::time::sleep(PERIOD * 3 + PERIOD / 2).await;
+            |expired: Expired| warnings.push((expired.fingerprint, start.elapsed().as_secs()));
+        let hour = WARNING_INTERVAL.as_secs();
+        let replace_key = async {
+            tokio::time::sleep(WARNING_INTERVAL * 3 + WARNING_INTERVAL / 2).await;
             sender.send_replace(ring(newer));
-            tokio::time::sleep(PERIOD / 2).await;
+            tokio::time::sleep(WARNING_INTERVAL / 2).await;
             drop(sender);
         };
         let now = || START + HOUR * 100;
-        tokio::join!(report(receiver, now, &mut warn), change);
+        tokio::join!(watch_with(receiver, now, &mut warn), replace_key);
         let [old, newer] = fingerprints;
-        let half = hour * 7 / 2;
+        let replaced_at = hour * 7 / 2;
         let mut want: Vec<_> = (0..4).map(|n| (old.clone(), n * hour)).collect();
-        want.push((newer, half));
+        want.push((newer, replaced_at));
         assert_eq!(warnings, want);
     }
 }

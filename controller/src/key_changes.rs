@@ -1,9 +1,9 @@
-//! Reports keys that are added and removed while the controller runs, and keeps the keys if the last one is
+//! Reports keys that are added and removed while the controller runs, and keeps the keys in memory if the last one is
 //! removed.
 //!
-//! If the last key is removed, most likely by mistake, the removed keys stay in memory and unseal until
-//! another key is stored. A command that deletes several Secrets deletes them one after the other, so keys
-//! that were removed shortly before the last one count as part of the same mistake.
+//! If the last key is removed, which is probably a mistake, the removed keys stay in memory and unseal until another
+//! key is stored. A command that deletes several Secrets deletes them one after the other, so keys that were removed
+//! shortly before the last one are kept too.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use jiff::{SignedDuration, Timestamp};
 use shared::key_ring::{KeyRing, RingKey};
 use tracing::{error, info, warn};
 
-use crate::key_store::{WAITING, waiting};
+use crate::key_store::{NOT_BACKED_UP, key_without_backup};
 use crate::store::EventRecord;
 
-/// Keys removed within this time count as removed together.
-const TOGETHER: SignedDuration = SignedDuration::from_mins(1);
+/// How long a removed key is kept, in case the last key is removed too.
+const RETENTION: SignedDuration = SignedDuration::from_mins(1);
 
 /// Keys that were removed recently.
 #[derive(Debug, Default)]
@@ -25,8 +25,7 @@ pub(crate) struct RemovedKeys {
 }
 
 impl RemovedKeys {
-    /// Returns the key ring that follows `before`: the stored keys, or, if none are stored, the keys that
-    /// were just removed.
+    /// Returns the key ring that follows `before`: the stored keys, or, if none are stored, the recently removed keys.
     pub(crate) fn next_ring(
         &mut self,
         before: &KeyRing,
@@ -40,8 +39,8 @@ impl RemovedKeys {
                 stored
             };
         }
-        let gone = gone(before, &stored).map(|key| (now, Arc::clone(key)));
-        self.recent.extend(gone);
+        let removed = missing_keys(before, &stored).map(|key| (now, Arc::clone(key)));
+        self.recent.extend(removed);
         self.expire(now);
         if stored.is_empty() && !self.recent.is_empty() {
             let keys = std::mem::take(&mut self.recent);
@@ -50,12 +49,12 @@ impl RemovedKeys {
         stored
     }
 
-    /// Forgets removed keys that are older than [`TOGETHER`].
+    /// Forgets keys that were removed longer ago than [`RETENTION`].
     pub(crate) fn expire(&mut self, now: Timestamp) {
-        // A negative age means that the clock was set back; such keys are forgotten too.
+        // A negative age means that the clock was set back. Forget these keys too.
         let age = |removed: Timestamp| now.duration_since(removed);
         self.recent
-            .retain(|(removed, _)| !age(*removed).is_negative() && age(*removed) < TOGETHER);
+            .retain(|(removed, _)| !age(*removed).is_negative() && age(*removed) < RETENTION);
     }
 }
 
@@ -64,27 +63,27 @@ impl RemovedKeys {
 enum Change<'a> {
     Added(&'a RingKey),
     Removed(&'a RingKey),
-    /// A key was replaced by the second one under the same name.
+    /// The first key was replaced by the second key under the same name.
     Replaced(&'a RingKey, &'a RingKey),
     LastRemoved(&'a RingKey),
 }
 
 /// Returns the differences between two versions of a key ring.
 fn changes<'a>(before: &'a KeyRing, after: &'a KeyRing) -> Vec<Change<'a>> {
-    let stored = |ring: &'a KeyRing| ring.keys().iter().filter(move |_| !ring.is_removed());
-    let added = gone(after, before).filter(|_| !after.is_removed());
-    let replaced = |key: &RingKey| stored(after).find(|other| other.name() == key.name());
-    let removed = stored(before)
+    let stored_keys = |ring: &'a KeyRing| ring.keys().iter().filter(move |_| !ring.is_removed());
+    let added = missing_keys(after, before).filter(|_| !after.is_removed());
+    let replacement = |key: &RingKey| stored_keys(after).find(|other| other.name() == key.name());
+    let removed = stored_keys(before)
         .filter(|key| after.is_removed() || after.key(key.fingerprint()).is_none())
-        .map(|key| match replaced(key) {
-            Some(other) => Change::Replaced(key, other),
-            None if stored(after).next().is_none() => Change::LastRemoved(key),
+        .map(|key| match replacement(key) {
+            Some(new) => Change::Replaced(key, new),
+            None if stored_keys(after).next().is_none() => Change::LastRemoved(key),
             None => Change::Removed(key),
         });
     added.map(|key| Change::Added(key)).chain(removed).collect()
 }
 
-/// Logs which keys were added and removed.
+/// Logs which keys were added and removed, and a new key that is not backed up.
 pub(crate) fn log(before: &KeyRing, after: &KeyRing) {
     for change in changes(before, after) {
         match change {
@@ -103,9 +102,9 @@ pub(crate) fn log(before: &KeyRing, after: &KeyRing) {
             ),
         }
     }
-    let name = |ring| waiting(ring).map(|key| key.name().to_owned());
+    let name = |ring| key_without_backup(ring).map(|key| key.name().to_owned());
     if let Some(secretname) = name(after).filter(|after| name(before).as_ref() != Some(after)) {
-        warn!(secretname, "{WAITING}");
+        warn!(secretname, "{NOT_BACKED_UP}");
     }
 }
 
@@ -129,14 +128,14 @@ fn event(change: Change<'_>) -> Option<(String, EventRecord)> {
             let (before, after) = (old.fingerprint(), new.fingerprint());
             let message = format!(
                 "the key {before} in this Secret was replaced by {after}: values sealed for the old key cannot be unsealed; \
-                 restore it under another name"
+                 restore the old key under another name"
             );
             (old, Reason::KeyReplaced, message)
         }
         Change::LastRemoved(key) => {
             let message = format!(
-                "no key is left: nothing can be sealed, and the removed keys (the last one is {}) can unseal only until another \
-                 key is stored or the controller restarts; restore them from the backup",
+                "the last key was removed: nothing can be sealed, and the removed keys (including {}) can unseal only until \
+                 another key is stored or the controller restarts; restore them from the backup",
                 key.fingerprint()
             );
             (key, Reason::LastKeyRemoved, message)
@@ -151,7 +150,10 @@ fn event(change: Change<'_>) -> Option<(String, EventRecord)> {
 }
 
 /// Returns the keys of `before` that are not in `after`.
-fn gone<'a>(before: &'a KeyRing, after: &'a KeyRing) -> impl Iterator<Item = &'a Arc<RingKey>> {
-    let is_gone = |key: &&Arc<RingKey>| after.key(key.fingerprint()).is_none();
-    before.keys().iter().filter(is_gone)
+fn missing_keys<'a>(
+    before: &'a KeyRing,
+    after: &'a KeyRing,
+) -> impl Iterator<Item = &'a Arc<RingKey>> {
+    let is_missing = |key: &&Arc<RingKey>| after.key(key.fingerprint()).is_none();
+    before.keys().iter().filter(is_missing)
 }

@@ -1,5 +1,5 @@
-//! Decides when a key is generated, and generates it: at start if there is no key, when the newest key reaches its
-//! renewal age, and on request.
+//! Generates keys when they are due: at start if there is no key, when the newest key is due for renewal, and on
+//! request.
 
 use jiff::Timestamp;
 use shared::error_chain;
@@ -23,7 +23,7 @@ pub struct KeyRenewal {
     not_before: Timestamp,
 }
 
-/// No key was generated.
+/// A key cannot be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum NoNewKey {
     /// Generating the key failed.
@@ -48,7 +48,7 @@ impl KeyRenewal {
         }
     }
 
-    /// Generates the key that is due at start, if any, and waits for it.
+    /// Generates the key that is due at start, and waits for it. Returns `None` if no key is due.
     ///
     /// # Errors
     ///
@@ -74,12 +74,12 @@ impl KeyRenewal {
         self.requested = true;
     }
 
-    /// Starts generating a key that is due, and returns one that is finished. Does not wait.
+    /// Starts generating a key if one is due. Returns a key whose generation has finished. Does not wait.
     pub async fn turn(&mut self, newest: Option<Timestamp>, now: Timestamp) -> Option<NewKey> {
         match self.in_progress.take() {
             Some(in_progress) if in_progress.is_finished() => {
-                let finished = in_progress.await.unwrap_or(Err(Stopped.into()));
-                return self.finished(finished, now);
+                let result = in_progress.await.unwrap_or(Err(Stopped.into()));
+                return self.process_result(result, now);
             }
             Some(in_progress) => self.in_progress = Some(in_progress),
             None => self.begin(newest, now),
@@ -96,24 +96,28 @@ impl KeyRenewal {
         self.in_progress = Some(tokio::spawn(generate));
     }
 
-    /// Returns the generated key. After a failure, schedules a retry with growing pauses instead of waiting for the
-    /// next period.
-    fn finished(&mut self, finished: Result<NewKey, NoNewKey>, now: Timestamp) -> Option<NewKey> {
-        match finished {
-            Ok(new) => {
+    /// Returns the generated key. After a failure, schedules a retry with backoff instead of waiting for the next
+    /// renewal, and returns `None`.
+    fn process_result(
+        &mut self,
+        result: Result<NewKey, NoNewKey>,
+        now: Timestamp,
+    ) -> Option<NewKey> {
+        match result {
+            Ok(key) => {
                 self.failures = 0;
-                Some(new)
+                Some(key)
             }
             Err(error) => {
                 error!(error = error_chain(&error), "Failed to generate new key");
-                self.failed(now);
+                self.record_failure(now);
                 None
             }
         }
     }
 
-    /// Records that no key was generated or stored, so that it is retried later.
-    pub fn failed(&mut self, now: Timestamp) {
+    /// Records that a key could not be generated or stored, and schedules a retry.
+    pub fn record_failure(&mut self, now: Timestamp) {
         self.requested = true;
         self.failures = self.failures.saturating_add(1);
         let wait = wait(self.failures, shared::random::number());
@@ -121,12 +125,12 @@ impl KeyRenewal {
     }
 }
 
-/// Returns whether a key is due. A key ring that became empty while the controller runs does not count: the
-/// administrator who removed the keys is probably about to restore them, and a key generated in between would be newer
-/// and would stay the sealing key.
-fn is_due(requested: bool, newest: Option<Timestamp>, policy: Policy, now: Timestamp) -> bool {
+/// Returns whether a key is due. If the keys were removed while the controller runs, no key is due without a request:
+/// the administrator is probably about to restore the keys, and a key that is generated before that would be newer and
+/// would stay the sealing key.
+fn is_due(is_requested: bool, newest: Option<Timestamp>, policy: Policy, now: Timestamp) -> bool {
     match renewal(newest, policy, now) {
-        _ if requested => true,
+        _ if is_requested => true,
         Renewal::Due(Reason::NoKey) | Renewal::At(_) | Renewal::Never => false,
         Renewal::Due(reason) => {
             log_reason(reason);
@@ -141,17 +145,17 @@ fn log_reason(reason: Reason) {
         Reason::Cutoff => "the newest key is older than the cutoff time",
         Reason::Age => "the newest key has reached its renewal age",
         Reason::Future => {
-            "the certificate of every key becomes valid in the future: the clock was ahead or is behind"
+            "every certificate becomes valid in the future, so the clock is wrong now or was wrong earlier"
         }
     };
     info!(why, "Generating a new key");
 }
 
 async fn generate(pool: Pool, spec: KeySpec, now: Timestamp) -> Result<NewKey, NoNewKey> {
-    let finished = pool
+    let result = pool
         .run(move || spec.generate(now, &mut shared::random::system()))
         .await?;
-    Ok(finished?)
+    Ok(result?)
 }
 
 #[cfg(test)]
@@ -162,37 +166,56 @@ mod tests {
 
     #[test]
     fn is_due_by_age_by_cutoff_and_on_request() {
-        let at = |second| Timestamp::from_second(second).unwrap();
+        let timestamp = |second| Timestamp::from_second(second).unwrap();
         let monthly = Policy {
             period: Some(SignedDuration::from_secs(30)),
             cutoff: None,
         };
         let cutoff = Policy {
             period: None,
-            cutoff: Some(at(95)),
+            cutoff: Some(timestamp(95)),
         };
-        for (why, requested, newest, policy, want) in [
-            ("below the renewal age", false, Some(at(90)), monthly, false),
-            ("at the renewal age", false, Some(at(70)), monthly, true),
-            ("before the cutoff", false, Some(at(90)), cutoff, true),
+        for (why, is_requested, newest, policy, want) in [
+            (
+                "below the renewal age",
+                false,
+                Some(timestamp(90)),
+                monthly,
+                false,
+            ),
+            (
+                "at the renewal age",
+                false,
+                Some(timestamp(70)),
+                monthly,
+                true,
+            ),
+            (
+                "before the cutoff",
+                false,
+                Some(timestamp(90)),
+                cutoff,
+                true,
+            ),
             (
                 "requested, though below the renewal age",
                 true,
-                Some(at(90)),
+                Some(timestamp(90)),
                 monthly,
                 true,
             ),
             (
                 "requested, though renewal is disabled",
                 true,
-                Some(at(0)),
+                Some(timestamp(0)),
                 Policy::default(),
                 true,
             ),
             ("all keys removed", false, None, monthly, false),
             ("all keys removed, and requested", true, None, monthly, true),
         ] {
-            assert_eq!(is_due(requested, newest, policy, at(100)), want, "{why}");
+            let got = is_due(is_requested, newest, policy, timestamp(100));
+            assert_eq!(got, want, "{why}");
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The files have the format of a cluster backup: one Secret, a `List` (also without `kind`, as client-go marshals it),
 //! or several documents. A Secret counts as a key if it has the label of an active key, or if its name equals the key
-//! prefix, as with the oldest keys. Keys that cannot be used are reported and skipped. If a file becomes unreadable,
-//! its keys stay in use until the file is removed.
+//! prefix, as with the oldest keys. Secrets that cannot be used as keys are reported and skipped. If a file becomes
+//! unreadable, its keys stay in use until the file is removed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -27,8 +27,8 @@ use crate::key_changes::{self, RemovedKeys};
 use crate::poll::{self, Depth, Polled, QUIET};
 
 const KEYS_FOLDER: &str = "keys";
-/// The alphabet of the random suffix that the API server appends to generated names. It has no vowels, so that no words
-/// appear.
+/// The alphabet of the random suffix that the API server appends to generated names. It has no vowels, so that the
+/// suffix contains no words.
 const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const NAME_SUFFIX_LENGTH: usize = 5;
 
@@ -41,43 +41,47 @@ pub struct KeyStore {
     ring: Arc<KeyRing>,
     removed: RemovedKeys,
     reported: BTreeSet<String>,
-    /// Name of the last key whose request for a newer key was accepted.
+    /// The name of the last key whose renewal request was accepted.
     last_accepted: Option<String>,
 }
 
 /// The parsed content of a file.
 #[derive(Debug, Default)]
 struct KeyFile {
-    keys: Vec<Stored>,
+    keys: Vec<StoredKey>,
     problems: Vec<String>,
+    /// Names of Secrets that do not count as keys.
     inactive: Vec<String>,
-    /// Names of Secrets whose annotation requests a newer key.
+    /// Names of key Secrets whose annotation requests a newer key.
     renewal_requests: Vec<String>,
 }
 
 /// A key and the creation time of its Secret.
 #[derive(Debug)]
-pub(crate) struct Stored {
+pub(crate) struct StoredKey {
     pub(crate) key: Arc<RingKey>,
     pub(crate) created: Option<Timestamp>,
 }
 
 /// Builds the key ring, with keys ordered by creation time, as in upstream, and then by name.
-pub(crate) fn ring_of<'a>(stored: impl Iterator<Item = &'a Stored>, config: &KeyConfig) -> KeyRing {
-    let mut stored: Vec<&Stored> = stored.collect();
+pub(crate) fn build_ring<'a>(
+    stored: impl Iterator<Item = &'a StoredKey>,
+    config: &KeyConfig,
+) -> KeyRing {
+    let mut stored: Vec<&StoredKey> = stored.collect();
     stored.sort_by_key(|stored| (stored.created, stored.key.name()));
     KeyRing::new(stored.into_iter().map(|stored| Arc::clone(&stored.key)))
         .with_required_backup(config.requires_backup)
 }
 
 /// Returns the newest key if it does not seal because it is not backed up.
-pub(crate) fn waiting(ring: &KeyRing) -> Option<&Arc<RingKey>> {
-    let last = ring.newest()?;
-    (ring.why_it_cannot_seal(last) == Some(NoSealingKey::NotBackedUp)).then_some(last)
+pub(crate) fn key_without_backup(ring: &KeyRing) -> Option<&Arc<RingKey>> {
+    let newest = ring.newest()?;
+    (ring.why_it_cannot_seal(newest) == Some(NoSealingKey::NotBackedUp)).then_some(newest)
 }
 
-/// The message about a key that waits for its backup (see [`waiting`]).
-pub(crate) const WAITING: &str =
+/// The message about a key that does not seal because it is not backed up (see [`key_without_backup`]).
+pub(crate) const NOT_BACKED_UP: &str =
     "this key is not backed up and does not seal until it is: run `seal keys backup`";
 
 impl KeyStore {
@@ -101,8 +105,7 @@ impl KeyStore {
             reported: BTreeSet::new(),
             last_accepted: None,
         };
-        // Files that exist at start are complete, since the administrator stored them before. So this read skips the
-        // quiet time.
+        // Files that exist at start are assumed to be complete, so this scan skips the quiet time.
         store.scan(now.saturating_add(QUIET).unwrap_or(now))?;
         Ok(store)
     }
@@ -128,12 +131,12 @@ impl KeyStore {
         !self.ring.has_same_keys(&before)
     }
 
-    /// Returns whether the newest key Secret has [`RENEW_ANNOTATION`], which requests a new key. Returns true only
-    /// once for each key.
+    /// Returns whether the newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new key.
+    /// Returns true only once for each key.
     pub fn accept_renewal_request(&mut self) -> bool {
         let newest = self.ring.newest().map(|key| key.name().to_owned());
-        let parsed = self.files.files().values();
-        let mut renewal_requests = parsed
+        let files = self.files.files().values();
+        let mut renewal_requests = files
             .filter_map(|file| file.value.as_ref())
             .flat_map(|f| &f.renewal_requests);
         let is_requested =
@@ -165,8 +168,7 @@ impl KeyStore {
         folder.replace(&file_name(&name), text.as_bytes())?;
         info!(namespace = self.config.namespace, name, "New key written");
         log_certificate(new.pair.certificate());
-        // The file is complete although it is new, so this poll skips the quiet time: generating the key may have taken
-        // less than `QUIET`.
+        // The new file is complete, so this poll skips the quiet time.
         let (stamp, _) = folder.stat(file_name(&name))?;
         let written = Timestamp::from_nanosecond(stamp.touched()).unwrap_or(now);
         let now = now.max(written);
@@ -178,8 +180,8 @@ impl KeyStore {
         let mut rng = shared::random::system();
         loop {
             let letter = |_| char::from(NAME_ALPHABET[rng.random_range(..NAME_ALPHABET.len())]);
-            let end: String = (0..NAME_SUFFIX_LENGTH).map(letter).collect();
-            let name = format!("{}{end}", self.config.prefix);
+            let suffix: String = (0..NAME_SUFFIX_LENGTH).map(letter).collect();
+            let name = format!("{}{suffix}", self.config.prefix);
             if folder.stat(file_name(&name)).is_err() {
                 return name;
             }
@@ -190,35 +192,35 @@ impl KeyStore {
         let listing = poll::list(&self.root, KEYS_FOLDER, Depth::Flat)?;
         let config = &self.config;
         let scan = self.files.scan(&self.root, &listing, now, |path, bytes| {
-            KeyFile::read(path, bytes, config)
+            KeyFile::parse(path, bytes, config)
         });
-        self.report(self.problems(listing.problems.into_values()));
+        self.report(self.collect_problems(listing.problems.into_values()));
         self.removed.expire(now);
         if scan.changed {
-            self.make_ring(now);
+            self.update_ring(now);
         }
         Ok(())
     }
 
-    /// Returns the number of keys or key files that cannot be used.
+    /// Returns the number of problems with keys and key files.
     pub fn unusable(&self) -> usize {
         self.reported.len()
     }
 
-    fn make_ring(&mut self, now: Timestamp) {
-        let parsed = self
+    fn update_ring(&mut self, now: Timestamp) {
+        let parsed_files = self
             .files
             .files()
             .values()
             .filter_map(|file| file.value.as_ref());
-        let ring = ring_of(parsed.flat_map(|parsed| &parsed.keys), &self.config);
+        let ring = build_ring(parsed_files.flat_map(|file| &file.keys), &self.config);
         let ring = self.removed.next_ring(&self.ring, ring, now);
         key_changes::log(&self.ring, &ring);
         self.ring = Arc::new(ring);
     }
 
-    fn problems(&self, of_listing: impl Iterator<Item = String>) -> BTreeSet<String> {
-        let mut problems: BTreeSet<String> = of_listing.collect();
+    fn collect_problems(&self, listing_problems: impl Iterator<Item = String>) -> BTreeSet<String> {
+        let mut problems: BTreeSet<String> = listing_problems.collect();
         for (path, file) in self.files.files() {
             let path = path.display();
             problems.extend(
@@ -226,13 +228,14 @@ impl KeyStore {
                     .iter()
                     .map(|problem| format!("{path}: {problem}")),
             );
-            let parsed = file.value.iter().filter(|_| file.problem.is_none());
-            let in_file = parsed.flat_map(|parsed| &parsed.problems);
-            problems.extend(in_file.map(|problem| format!("{path}: {problem}")));
+            let content = file.value.iter().filter(|_| file.problem.is_none());
+            let document_problems = content.flat_map(|content| &content.problems);
+            problems.extend(document_problems.map(|problem| format!("{path}: {problem}")));
         }
         problems
     }
 
+    /// Logs the problems that were not reported before.
     fn report(&mut self, problems: BTreeSet<String>) {
         for problem in problems.difference(&self.reported) {
             error!(error = problem, "Error reading key");
@@ -241,7 +244,8 @@ impl KeyStore {
     }
 }
 
-/// Logs a new certificate. At INFO, only its fingerprint and its expiry, since the certificate itself is served.
+/// Logs the fingerprint and expiry of a new certificate at INFO, and the certificate itself only at DEBUG, since
+/// clients can fetch it.
 pub(crate) fn log_certificate(certificate: &Certificate) {
     let (fingerprint, until) = (certificate.fingerprint(), certificate.not_after());
     info!(%fingerprint, %until, "Certificate generated");
@@ -254,11 +258,11 @@ fn file_name(name: &str) -> String {
 }
 
 impl KeyFile {
-    fn read(path: &Path, bytes: &[u8], config: &KeyConfig) -> Result<Self, String> {
+    fn parse(path: &Path, bytes: &[u8], config: &KeyConfig) -> Result<Self, String> {
         let documents = manifest::read(bytes).map_err(|error| error_chain(&error))?;
         let mut parsed = Self::default();
         for document in &documents {
-            parsed.take(path, document, config);
+            parsed.add_document(path, document, config);
         }
         for name in &parsed.inactive {
             warn!(secretname = name, file = %path.display(), "private key not used: it does not have the label of an active key");
@@ -266,20 +270,20 @@ impl KeyFile {
         Ok(parsed)
     }
 
-    fn take(&mut self, path: &Path, document: &Document, config: &KeyConfig) {
+    fn add_document(&mut self, path: &Path, document: &Document, config: &KeyConfig) {
         let mut reading = Reading::default();
         for secret in key_secret::secrets(document, &mut reading) {
-            let taken = secret
+            let result = secret
                 .map_err(|error| error_chain(&error))
-                .and_then(|secret| self.take_secret(path, secret, config));
-            if let Err(problem) = taken {
+                .and_then(|secret| self.add_secret(path, secret, config));
+            if let Err(problem) = result {
                 let number = document.number;
                 self.problems.push(format!("document {number}: {problem}"));
             }
         }
     }
 
-    fn take_secret(
+    fn add_secret(
         &mut self,
         path: &Path,
         mut secret: Secret,
@@ -303,7 +307,7 @@ impl KeyFile {
         let key = key_secret::parse(&secret, config.priority)
             .map_err(|error| format!("Secret {name}: {}", error_chain(&error)))?;
         let key = Arc::new(key);
-        self.keys.push(Stored { key, created });
+        self.keys.push(StoredKey { key, created });
         Ok(())
     }
 }

@@ -1,16 +1,16 @@
 //! Leader election: a Lease decides which of several replicas may write.
 //!
 //! The rules are those of client-go, so that replicas of both implementations can share a Lease. A replica that has
-//! observed the Lease unchanged for the lease duration, by its own clock, may acquire it. The holder stops writing
-//! earlier, at the renew deadline by its own clock, whatever the API server answers. A replica that was paused for
-//! longer detects this before its next write.
+//! observed the Lease unchanged for the lease duration, by its own clock, may acquire the Lease. The holder stops
+//! writing earlier, at the renew deadline by its own clock, even if the API server does not answer. A holder that was
+//! paused until after the renew deadline detects this before its next write.
 //!
-//! A request that was already on its way to the connection when the process was paused can still be sent.
-//! Updates and deletes name the resource version that they are based on, and creates name the Secret, so the
-//! API server rejects them if another replica has written since. Two kinds of request are not protected in
-//! this way: events, which have no effect on Secrets, and renewed keys, where the harm is one key too many.
-//! The same applies to the last requests of a container that was killed, if the next container of its Pod acquires the
-//! Lease at once.
+//! A request that was already queued in the connection when the process was paused can still be sent. Updates and
+//! deletions contain the resource version that they are based on, and creations contain the name of the Secret, so the
+//! API server rejects them if another replica has written since. Two kinds of request are not protected in this way:
+//! events, which have no effect on Secrets, and the creation of a renewed key, which can result in an additional key.
+//! All of this also applies to the last requests of a container that was killed, if the next container of its Pod
+//! acquires the Lease at once.
 
 mod identity;
 mod lease;
@@ -32,11 +32,11 @@ use crate::store::api_response;
 use crate::watch_health::{Cause, WatchHealth};
 use identity::Identity;
 pub(crate) use lease::LONGEST_LEASE;
-use lease::{Step, Times, View, decide, taken};
+use lease::{Step, Times, View, acquire, decide};
 pub use write_lease::{Moment, WriteLease};
 
-/// Name of the Lease in the list of watches.
-const LEASE: &str = "the Lease";
+/// Name of the Lease in reports of failing watches.
+const HEALTH_NAME: &str = "the Lease";
 
 /// The current role of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,8 @@ pub enum Role {
     Follower,
     /// This replica is the leader.
     Leader,
-    /// No replica can lead: the Lease cannot be used, and that does not end by itself.
+    /// No replica can become the leader: the Lease cannot be used until another client or an administrator changes
+    /// something.
     Stuck,
 }
 
@@ -57,8 +58,8 @@ pub struct Candidate {
     election: Election,
     pod: Pod,
     identity: Identity,
-    /// The renew times, in microseconds, that this process wrote or tried to write since the last response. If the
-    /// Lease has this identity and another renew time, another process renewed it.
+    /// The renew time of the Lease that this process last wrote, and the renew times that it has tried to write since,
+    /// in microseconds. If the Lease has this identity and a different renew time, another process renewed it.
     renewals: Vec<i64>,
     write_lease: Arc<WriteLease>,
     role: watch::Sender<Role>,
@@ -66,20 +67,20 @@ pub struct Candidate {
     reached: watch::Sender<u64>,
     health: Arc<WatchHealth>,
     view: Option<View>,
-    /// Whether the Lease was read or written at least once. If so, a later denial does not mean that this
-    /// replica lacks the permission.
+    /// Whether the Lease was read or written at least once. If so, this replica no longer leads without the Lease after
+    /// a denial.
     was_served: bool,
-    /// Whether the last attempt to use the Lease failed in a way that does not end by itself.
+    /// Whether the last attempt to use the Lease failed with a persistent failure ([`Failure::is_persistent`]).
     is_stuck: bool,
     /// The last logged problem with the Lease.
     reported: Option<String>,
 }
 
-/// A request to the API server failed.
+/// The Lease cannot be used.
 enum Failure {
     Api(kube::Error),
     NoResponse,
-    /// The Lease is not valid for its type. It is taken over after [`LONGEST_LEASE`].
+    /// The Lease is not valid for its type. A replica can acquire such a Lease after [`LONGEST_LEASE`].
     Unreadable,
 }
 
@@ -95,7 +96,7 @@ impl Candidate {
     ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
-            identity: Identity::of(&pod),
+            identity: Identity::for_pod(&pod),
             pod,
             renewals: Vec::new(),
             role: watch::Sender::new(Role::Unknown),
@@ -110,18 +111,18 @@ impl Candidate {
         }
     }
 
-    /// Returns a receiver for the role of this replica.
+    /// Returns a receiver of the role of this replica.
     pub fn role(&self) -> watch::Receiver<Role> {
         self.role.subscribe()
     }
 
-    /// Returns a receiver that changes each time the API server answers after a failure.
+    /// Returns a receiver whose value changes each time the API server answers after a failure.
     pub fn reached(&self) -> watch::Receiver<u64> {
         self.reached.subscribe()
     }
 
-    /// Campaigns until it is dropped. Without permission to use Leases the replica is the leader, logs this once, and
-    /// retries, since the permission may be granted later, to this replica and to others.
+    /// Campaigns until the future is dropped. Without permission to use Leases, this replica becomes the leader, logs
+    /// this once, and retries, since the permission may be granted later to this and other replicas.
     pub async fn run(&mut self) {
         if !self.election.enabled {
             return self.lead_without_lease();
@@ -146,16 +147,16 @@ impl Candidate {
                 self.record_response();
                 self.log_problem(
                     failure.text(),
-                    "RBAC does not allow this controller to use Leases, so it assumes to be the only replica: to run several replicas, \
-                     grant get, create and update of leases in its namespace; otherwise set \
+                    "RBAC does not allow this controller to use Leases, so it assumes that it is the only replica: to run several \
+                     replicas, grant get, create and update of leases in its namespace; otherwise set \
                      --leader-elect=false",
                 );
                 self.lead_without_lease();
             }
             Err(failure) => {
                 self.health
-                    .record_failure(LEASE, failure.cause(), jiff::Timestamp::now());
-                self.is_stuck = failure.lasts();
+                    .record_failure(HEALTH_NAME, failure.cause(), jiff::Timestamp::now());
+                self.is_stuck = failure.is_persistent();
                 self.log_problem(
                     failure.text(),
                     "Cannot use the Lease; no replica can take over until this is fixed",
@@ -166,33 +167,34 @@ impl Candidate {
     }
 
     fn record_response(&self) {
-        if self.health.record_success(LEASE) {
+        if self.health.record_success(HEALTH_NAME) {
             self.reached.send_modify(|count| *count += 1);
         }
     }
 
     /// Logs a problem: at WARN the first time, at DEBUG while it continues.
-    fn log_problem(&mut self, error: String, what: &str) {
+    fn log_problem(&mut self, error: String, message: &str) {
         if self.reported.as_ref() == Some(&error) {
-            debug!(error, "Still: {what}");
+            debug!(error, "Still: {message}");
         } else {
-            warn!(error, "{what}");
+            warn!(error, "{message}");
             self.reported = Some(error);
         }
     }
 
-    /// Releases the Lease, so that another replica need not wait. This replica writes nothing afterwards.
+    /// Releases the Lease if this replica holds it, so that another replica need not wait. This replica sends no writes
+    /// afterwards.
     pub async fn release(&mut self) {
-        let led = *self.role.borrow() == Role::Leader && self.election.enabled;
+        let was_leader = *self.role.borrow() == Role::Leader && self.election.enabled;
         self.write_lease.end();
         self.become_role(Role::Follower);
-        let Some(view) = self.view.as_ref().filter(|_| led) else {
+        let Some(view) = self.view.as_ref().filter(|_| was_leader) else {
             return;
         };
         let mut lease = view.lease.clone();
-        lease.spec = Some(lease::released(lease.spec.unwrap_or_default()));
-        let released = self.replace(lease);
-        if let Ok(Ok(_)) = timeout(self.election.retry_period, released).await {
+        lease.spec = Some(lease::release(lease.spec.unwrap_or_default()));
+        let replace = self.replace(lease);
+        if let Ok(Ok(_)) = timeout(self.election.retry_period, replace).await {
             info!("Released the Lease");
         } else {
             debug!("Cannot release the Lease; it will expire");
@@ -205,21 +207,21 @@ impl Candidate {
     }
 
     async fn check_lease(&mut self) -> Result<(), Failure> {
-        let requested_at = Moment::now();
+        let request_time = Moment::now();
         let lease = self.api.get_opt(&self.election.lease_name).await;
-        // The holder may have renewed the Lease just before the answer, so no replica may count from an
+        // The holder may have renewed the Lease just before the response, so the lease duration must not count from an
         // earlier time.
         let response_time = Moment::now();
         let lease = lease.map_err(Failure::Api)?;
         let Some(lease) = lease else {
-            let spec = self.renewed(None);
-            let wanted = Readable::Object(self.lease(ObjectMeta::default(), spec));
-            let created = self.api.create(&PostParams::default(), &wanted).await;
-            return self.written(created, requested_at);
+            let spec = self.renew(None);
+            let lease = Readable::Object(self.lease(ObjectMeta::default(), spec));
+            let result = self.api.create(&PostParams::default(), &lease).await;
+            return self.process_write(result, request_time);
         };
         let is_readable = matches!(lease, Readable::Object(_));
-        let lease = lease::or_held(lease);
-        if self.is_renewed_by_another(&lease) {
+        let lease = lease::readable_or_held(lease);
+        if self.is_renewed_by_another_process(&lease) {
             self.change_identity();
         }
         self.view = Some(View::after(self.view.take(), lease, response_time));
@@ -231,34 +233,34 @@ impl Candidate {
                 self.write_lease.end();
                 is_readable.then_some(()).ok_or(Failure::Unreadable)
             }
-            Step::Take => {
-                let before = view.lease.clone();
-                let spec = self.renewed(before.spec.as_ref());
-                let wanted = self.lease(before.metadata, spec);
-                let taken = self.replace(wanted).await;
-                self.written(taken, requested_at)
+            Step::Acquire => {
+                let previous = view.lease.clone();
+                let spec = self.renew(previous.spec.as_ref());
+                let lease = self.lease(previous.metadata, spec);
+                let result = self.replace(lease).await;
+                self.process_write(result, request_time)
             }
         }
     }
 
-    /// Processes the response to a write of the Lease. The term counts from before the request was sent, since another
-    /// replica may count from that time at the earliest.
-    fn written(
+    /// Processes the response to a write of the Lease. Allows writes until the renew deadline, counted from before the
+    /// request was sent: other replicas count the lease duration from that time at the earliest.
+    fn process_write(
         &mut self,
-        written: Result<Readable<Lease>, kube::Error>,
-        requested_at: Moment,
+        result: Result<Readable<Lease>, kube::Error>,
+        request_time: Moment,
     ) -> Result<(), Failure> {
-        match written {
+        match result {
             Ok(lease) => {
-                let lease = lease::or_held(lease);
-                self.renewals = renewal(&lease).into_iter().collect();
-                self.view = Some(View::after(None, lease, requested_at));
+                let lease = lease::readable_or_held(lease);
+                self.renewals = renew_time(&lease).into_iter().collect();
+                self.view = Some(View::after(None, lease, request_time));
                 self.write_lease
-                    .extend(requested_at.after(self.election.renew_deadline));
+                    .extend(request_time.after(self.election.renew_deadline));
                 Ok(())
             }
-            // Another replica was faster. If this one was leading without a Lease for lack of permission,
-            // that ends now.
+            // Another replica was faster. If this replica was leading without the Lease, since it had no permission, it
+            // stops now.
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 if !self.was_served {
                     self.write_lease.end();
@@ -286,25 +288,25 @@ impl Candidate {
         }
     }
 
-    /// Returns the Lease spec renewed now in the name of this process.
-    fn renewed(&mut self, before: Option<&LeaseSpec>) -> LeaseSpec {
+    /// Returns the spec of the Lease, acquired or renewed by this process at the current time. Records the renew time.
+    fn renew(&mut self, previous: Option<&LeaseSpec>) -> LeaseSpec {
         let times = Times {
             now: jiff::Timestamp::now(),
             duration: self.election.lease_duration,
         };
         self.renewals.push(times.now.as_microsecond());
-        taken(before, times, self.identity.as_str())
+        acquire(previous, times, self.identity.as_str())
     }
 
-    /// Returns whether another process uses this identity. Only a `POD_UID` that belongs to another Pod makes
-    /// that possible. Without this check both replicas would lead.
-    fn is_renewed_by_another(&self, lease: &Lease) -> bool {
+    /// Returns whether another process renewed the Lease under the identity of this process, which is possible only if
+    /// `POD_UID` belongs to another Pod. Without this check, both replicas would lead.
+    fn is_renewed_by_another_process(&self, lease: &Lease) -> bool {
         let holder = lease
             .spec
             .as_ref()
             .and_then(|spec| spec.holder_identity.as_deref());
-        let is_known = renewal(lease).is_some_and(|time| self.renewals.contains(&time));
-        holder == Some(self.identity.as_str()) && !self.renewals.is_empty() && !is_known
+        let is_own = renew_time(lease).is_some_and(|time| self.renewals.contains(&time));
+        holder == Some(self.identity.as_str()) && !self.renewals.is_empty() && !is_own
     }
 
     fn change_identity(&mut self) {
@@ -312,12 +314,12 @@ impl Candidate {
         self.identity = Identity::random(&self.pod);
         self.renewals.clear();
         warn!(
-            "Another process renews the Lease under the identity of this one: POD_UID is not the uid of this Pod. \
-             This replica continues under another identity, and waits for the Lease"
+            "Another process renews the Lease under the identity of this process: POD_UID is not the uid of this Pod. \
+             This replica continues under a random identity, and waits for the Lease"
         );
     }
 
-    /// Updates the role from the term, which may have ended while the API server did not answer.
+    /// Updates the role. The leadership may have ended while the API server did not answer.
     fn update_role(&self) {
         let is_known = self.view.is_some() || self.was_served;
         self.become_role(match self.write_lease.is_valid() {
@@ -329,8 +331,8 @@ impl Candidate {
     }
 
     fn become_role(&self, role: Role) {
-        let before = self.role.send_replace(role);
-        match (before, role) {
+        let previous = self.role.send_replace(role);
+        match (previous, role) {
             (Role::Leader, Role::Leader) | (Role::Follower, Role::Follower) => {}
             (_, Role::Leader) => info!(
                 identity = self.identity.as_str(),
@@ -342,15 +344,15 @@ impl Candidate {
         }
     }
 
-    /// Logs which replica is the leader. A process that does not know its Pod cannot recognize a Lease that it held
-    /// itself before a crash.
+    /// Logs which replica is the leader. Without `POD_UID`, a restarted process cannot recognize the Lease that its Pod
+    /// held before a crash, so a hint is logged too.
     fn log_leader(&self) {
         let spec = self.view.as_ref().and_then(|view| view.lease.spec.as_ref());
         let holder = spec.and_then(|spec| spec.holder_identity.as_deref());
         info!(
             holder = holder.unwrap_or_default(),
             lease = self.election.lease_name,
-            "Another replica is the leader; this one is ready to take over"
+            "Another replica is the leader; this replica is ready to take over"
         );
         if self.pod.uid.is_none() {
             info!(
@@ -361,29 +363,31 @@ impl Candidate {
     }
 
     /// Returns the pause before the next step: up to a fifth longer than configured, so that replicas do not send
-    /// requests at the same moment, but not beyond the end of the current Lease. A replica without permission retries
-    /// less often, since that can last indefinitely.
+    /// requests at the same time. A standby does not wait beyond the end of the current Lease. A replica without
+    /// permission retries less often, since the permission may never be granted.
     fn pause(&self) -> Duration {
         let is_without_lease = !self.was_served && self.write_lease.is_valid();
-        let usual = if is_without_lease {
+        let pause = if is_without_lease {
             self.election.renew_deadline
         } else {
             self.election.retry_period
         };
-        let usual = usual.mul_f64(1.0 + shared::random::number::<f64>() / 5.0);
-        let rest = self
+        let pause = pause.mul_f64(1.0 + shared::random::number::<f64>() / 5.0);
+        let time_left = self
             .view
             .as_ref()
             .map(|view| Moment::now().until(view.end()));
-        match rest {
-            Some(rest) if !rest.is_zero() && !self.write_lease.is_valid() => usual.min(rest),
-            _ => usual,
+        match time_left {
+            Some(time_left) if !time_left.is_zero() && !self.write_lease.is_valid() => {
+                pause.min(time_left)
+            }
+            _ => pause,
         }
     }
 }
 
 /// Returns the renew time of the Lease in microseconds, the precision of the API.
-fn renewal(lease: &Lease) -> Option<i64> {
+fn renew_time(lease: &Lease) -> Option<i64> {
     let time = lease.spec.as_ref()?.renew_time.as_ref()?;
     Some(time.0.as_microsecond())
 }
@@ -393,8 +397,8 @@ impl Failure {
         matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 403)
     }
 
-    /// Returns whether the failure lasts until a person or another client changes something.
-    fn lasts(&self) -> bool {
+    /// Returns whether the failure persists until another client or an administrator changes something.
+    fn is_persistent(&self) -> bool {
         match self {
             Self::Api(kube::Error::Api(status)) => matches!(status.code, 400 | 403 | 404 | 422),
             Self::Api(error) => matches!(error, kube::Error::SerdeError(_)),
@@ -414,10 +418,10 @@ impl Failure {
     fn text(&self) -> String {
         match self {
             Self::Api(error) => api_response(error),
-            Self::NoResponse => "the API server does not answer".into(),
+            Self::NoResponse => "the API server does not respond".into(),
             Self::Unreadable => format!(
-                "the Lease has a field that this controller cannot read; it is taken over within {} minutes, or at \
-                 once if it is deleted",
+                "the Lease has a field that this controller cannot read; a replica takes over within {} minutes, or at \
+                 once if the Lease is deleted",
                 LONGEST_LEASE.as_secs() / 60
             ),
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use controller::args::{ClusterConfig, Config, Place, Stop};
+use controller::args::{Backend, ClusterConfig, Config, Stop};
 use controller::cluster::{self, Cluster};
 use controller::log;
 use controller::ports::{Authorized, PortError, Server};
@@ -119,11 +119,11 @@ fn protect_memory() {
 async fn serve(config: &Config) -> Result<(), Failure> {
     let server = Server::open(config).await?;
     let mut signals = Signals::new()?;
-    match &config.place {
-        Place::Directory(directory) => {
+    match &config.backend {
+        Backend::Directory(directory) => {
             run_on_directory(config, server, directory, &mut signals).await
         }
-        Place::Cluster(place) => run_in_cluster(config, server, place, &mut signals).await,
+        Backend::Cluster(cluster) => run_in_cluster(config, server, cluster, &mut signals).await,
     }
 }
 
@@ -148,7 +148,7 @@ async fn run_on_directory(
         };
         tokio::select! {
             () = wait_for_signal(&mut signals.stop) => break,
-            _ = signals.usr1.recv() => rounds.ask_for_key(),
+            _ = signals.usr1.recv() => rounds.request_key(),
             () = sleep_until(next) => {}
         }
     }
@@ -160,10 +160,10 @@ async fn run_on_directory(
 async fn run_in_cluster(
     config: &Config,
     server: Server<'_>,
-    place: &ClusterConfig,
+    cluster_config: &ClusterConfig,
     signals: &mut Signals,
 ) -> Result<(), Failure> {
-    let mut cluster = Cluster::new(config, place, server.metrics()).await?;
+    let mut cluster = Cluster::new(config, cluster_config, server.metrics()).await?;
     let authorized = Authorized::open(config, &cluster, Timestamp::now()).await?;
     let server = server.start(cluster.server_state(), authorized);
     let publishing = cluster
@@ -191,8 +191,8 @@ async fn run_until_signal(cluster: &mut Cluster, signals: &mut Signals) {
         };
         tokio::select! {
             () = wait_for_signal(&mut signals.stop) => return,
-            _ = signals.usr1.recv() => cluster.ask_for_key(),
-            () = cluster.changed(Timestamp::now) => {}
+            _ = signals.usr1.recv() => cluster.request_key(),
+            () = cluster.wait_for_change(Timestamp::now) => {}
             () = sleep_until(next) => {}
         }
     }

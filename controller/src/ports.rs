@@ -17,7 +17,7 @@ use crate::http::tls::{Identity, IdentityError};
 use crate::http::{self, RequestLimiter, ServerState, Unauthenticated};
 use crate::metrics::Metrics;
 
-/// A port cannot be served.
+/// A port or the metrics cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     /// The address is in use, or the process may not listen on it.
@@ -38,7 +38,7 @@ pub enum PortError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// The open ports, before they are served.
+/// The unauthenticated port and the metrics port, which are open and not served yet.
 pub struct Server<'a> {
     listener: TcpListener,
     metrics_listener: TcpListener,
@@ -46,16 +46,16 @@ pub struct Server<'a> {
     config: &'a Config,
 }
 
-/// The open TLS port.
+/// The TLS port for authenticated callers, which is open and not served yet.
 pub struct Authorized {
     listener: TcpListener,
     identity: Identity,
     reviews: Reviews,
 }
 
-/// The ports that are served.
+/// The ports while they are served.
 pub struct Serving {
-    end: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
 
@@ -83,25 +83,30 @@ impl<'a> Server<'a> {
 
     /// Serves the endpoints on all open ports until the returned [`Serving`] is stopped.
     pub fn start(self, state: ServerState, authorized: Option<Authorized>) -> Serving {
-        let (end, ended) = watch::channel(false);
+        let (stop, stopped) = watch::channel(false);
         let (config, limits) = (self.config, self.limits());
-        let plain = Unauthenticated {
+        let unauthenticated = Unauthenticated {
             limiter: (!config.plain_certificate_only).then(|| self.limiter()),
             authority: authorized.as_ref().map(|a| a.identity.authority.clone()),
         };
-        let main = http::router(state.clone(), plain, Arc::clone(&self.metrics));
+        let main = http::router(state.clone(), unauthenticated, Arc::clone(&self.metrics));
         let metrics = http::metrics_router(state.clone(), Arc::clone(&self.metrics));
         let mut tasks = JoinSet::new();
-        let (ring, mut ends) = (state.ring.clone(), ended.clone());
+        let (ring, mut expiry_stopped) = (state.ring.clone(), stopped.clone());
         tasks.spawn(async move {
             tokio::select! {
                 () = expiry::watch(ring) => {}
-                _ = ends.wait_for(|ends| *ends) => {}
+                _ = expiry_stopped.wait_for(|stopped| *stopped) => {}
             }
         });
         if let Some(authorized) = authorized {
-            let task =
-                authorized.serve(state, self.limiter(), &self.metrics, limits, ended.clone());
+            let task = authorized.serve(
+                state,
+                self.limiter(),
+                &self.metrics,
+                limits,
+                stopped.clone(),
+            );
             tasks.spawn(task);
         }
         log_address("HTTP server serving", &self.listener);
@@ -111,16 +116,16 @@ impl<'a> Server<'a> {
             None,
             main,
             limits,
-            ended.clone(),
+            stopped.clone(),
         ));
         tasks.spawn(http::serve(
             self.metrics_listener,
             None,
             metrics,
             limits,
-            ended,
+            stopped,
         ));
-        Serving { end, tasks }
+        Serving { stop, tasks }
     }
 
     fn limits(&self) -> http::Limits {
@@ -131,13 +136,13 @@ impl<'a> Server<'a> {
     }
 
     fn limiter(&self) -> RequestLimiter {
-        let legacy = self.config.policy.rules.accept_legacy;
-        RequestLimiter::new(self.config.rate, self.config.read_timeout, legacy)
+        let accept_legacy = self.config.policy.rules.accept_legacy;
+        RequestLimiter::new(self.config.rate, self.config.read_timeout, accept_legacy)
     }
 }
 
 impl Authorized {
-    /// Opens the port, if it is configured.
+    /// Opens the TLS port; `None` if it is not configured.
     ///
     /// # Errors
     ///
@@ -157,21 +162,21 @@ impl Authorized {
         }))
     }
 
-    /// Serves the port if this controller may ask the API server to review callers. Until the API server has confirmed
-    /// this, the port accepts connections and does not answer.
+    /// Serves the port if RBAC allows this controller to ask the API server to review callers. Until the API server has
+    /// confirmed this, clients can connect to the port, but get no response.
     fn serve(
         self,
         state: ServerState,
         limiter: RequestLimiter,
         metrics: &Arc<Metrics>,
         limits: http::Limits,
-        mut ended: watch::Receiver<bool>,
+        mut stopped: watch::Receiver<bool>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let metrics = Arc::clone(metrics);
         async move {
             tokio::select! {
-                _ = ended.wait_for(|ended| *ended) => return,
-                may = may_ask(&self.reviews) => if !may {
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+                is_allowed = can_review(&self.reviews) => if !is_allowed {
                     return;
                 },
             }
@@ -181,14 +186,14 @@ impl Authorized {
             );
             let tls = Some(self.identity.acceptor());
             let router = http::authorized_router(state, limiter, self.reviews, metrics);
-            http::serve(self.listener, tls, router, limits, ended).await;
+            http::serve(self.listener, tls, router, limits, stopped).await;
         }
     }
 }
 
-/// Returns whether the controller may ask the API server to review callers. Retries until the API server
-/// answers.
-async fn may_ask(reviews: &Reviews) -> bool {
+/// Returns whether RBAC allows the controller to ask the API server to review callers, and logs an error if not.
+/// Retries until the API server answers.
+async fn can_review(reviews: &Reviews) -> bool {
     loop {
         match reviews.missing_permission().await {
             Ok(None) => return true,
@@ -204,9 +209,9 @@ async fn may_ask(reviews: &Reviews) -> bool {
     }
 }
 
-fn log_address(what: &str, listener: &TcpListener) {
+fn log_address(message: &str, listener: &TcpListener) {
     if let Ok(address) = listener.local_addr() {
-        info!(addr = %address, "{what}");
+        info!(addr = %address, "{message}");
     }
 }
 
@@ -214,7 +219,7 @@ impl Serving {
     /// Stops serving, after a grace period for open requests.
     pub async fn end(self) {
         info!("Shutting down");
-        self.end.send_replace(true);
+        self.stop.send_replace(true);
         self.tasks.join_all().await;
     }
 }

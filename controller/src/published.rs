@@ -1,8 +1,8 @@
 //! Publishes the certificate in a `ConfigMap`, for clients that cannot use the service proxy.
 //!
-//! Opt-in: it needs `get` and `update` on that `ConfigMap` and `create` on configmaps, which upstream's roles do not
-//! grant. Readers must not trust the `ConfigMap` more than any other object that other clients can write: `kubeseal`
-//! accepts a certificate from it only if it knows the fingerprint.
+//! Disabled by default: the controller needs `get` and `update` on that `ConfigMap` and `create` on configmaps, which
+//! upstream's roles do not grant. Other clients may be able to write the `ConfigMap`, so `kubeseal` accepts a
+//! certificate from a `ConfigMap` only if it knows the fingerprint.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,17 +19,18 @@ use crate::readable::Readable;
 use crate::reconcile::wait;
 use crate::store::api_response;
 
-/// The item with the certificate of the newest key, in PEM.
+/// The item with the certificate of the sealing key, in PEM.
 pub const ITEM: &str = "cert.pem";
 /// Pause between two checks for changes by other clients.
 const CHECK_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Writes the certificate of the newest key to the `ConfigMap` whenever one of them changes.
+/// Writes the certificate of the sealing key to the `ConfigMap` whenever either changes.
 pub struct Publisher {
     config_maps: Api<Readable<ConfigMap>>,
     name: String,
     namespace: String,
     ring: watch::Receiver<Arc<KeyRing>>,
+    /// The last logged error; empty after a success.
     reported: String,
 }
 
@@ -76,21 +77,21 @@ impl Publisher {
         }
     }
 
-    /// Logs an error, unless it is the same as the last one.
-    fn report(&mut self, error: &Unpublished) {
-        let forbidden =
-            matches!(error, Unpublished::Api(kube::Error::Api(status)) if status.code == 403);
+    /// Logs an error, unless it equals the last one.
+    fn report(&mut self, error: &PublishError) {
+        let is_forbidden =
+            matches!(error, PublishError::Api(kube::Error::Api(status)) if status.code == 403);
         let text = error.to_string();
         if text == self.reported {
             return;
         }
         let (name, namespace) = (&self.name, &self.namespace);
-        if !matches!(error, Unpublished::Api(_)) {
+        if !matches!(error, PublishError::Api(_)) {
             warn!(
                 "--certificate-configmap: the certificate is not published, because the ConfigMap {name} in \
-                 {namespace} {text}. Delete it: the controller creates it again"
+                 {namespace} {text}. Delete the ConfigMap: the controller recreates it"
             );
-        } else if forbidden {
+        } else if is_forbidden {
             warn!(
                 error = text,
                 "--certificate-configmap: the certificate is not published, because RBAC does not allow this \
@@ -106,7 +107,7 @@ impl Publisher {
         self.reported = text;
     }
 
-    async fn publish(&mut self) -> Result<(), Unpublished> {
+    async fn publish(&mut self) -> Result<(), PublishError> {
         let ring = Arc::clone(&self.ring.borrow_and_update());
         let sealing = ring.sealing(Timestamp::now()).ok();
         let Some(certificate) = sealing.and_then(|key| key.certificate()) else {
@@ -115,16 +116,16 @@ impl Publisher {
         let pem = certificate.to_pem();
         let existing = self.config_maps.get_opt(&self.name).await?;
         let is_new = existing.is_none();
-        let Some(changed) = updated(existing, &self.name, &pem)? else {
+        let Some(updated) = update(existing, &self.name, &pem)? else {
             return Ok(());
         };
-        let changed = Readable::Object(changed);
+        let updated = Readable::Object(updated);
         let params = PostParams::default();
         if is_new {
-            self.config_maps.create(&params, &changed).await?;
+            self.config_maps.create(&params, &updated).await?;
         } else {
-            let name = changed.name_any();
-            self.config_maps.replace(&name, &params, &changed).await?;
+            let name = updated.name_any();
+            self.config_maps.replace(&name, &params, &updated).await?;
         }
         self.reported.clear();
         let fingerprint = certificate.fingerprint();
@@ -133,9 +134,9 @@ impl Publisher {
     }
 }
 
-/// Why the certificate is not published.
+/// The certificate cannot be published.
 #[derive(Debug, thiserror::Error)]
-enum Unpublished {
+enum PublishError {
     #[error("{}", api_response(.0))]
     Api(#[from] kube::Error),
     #[error("has another certificate and is immutable")]
@@ -144,22 +145,26 @@ enum Unpublished {
     Unreadable,
 }
 
-/// Returns the `ConfigMap` with the current certificate, or `None` if it is up to date. Keeps other items.
-fn updated(
+/// Returns the `ConfigMap` with this certificate, or `None` if it is up to date. Keeps other items.
+///
+/// # Errors
+///
+/// Fails if the `ConfigMap` cannot be read, or is immutable and has another certificate or none.
+fn update(
     existing: Option<Readable<ConfigMap>>,
     name: &str,
     pem: &str,
-) -> Result<Option<ConfigMap>, Unpublished> {
+) -> Result<Option<ConfigMap>, PublishError> {
     let mut object = match existing {
-        Some(existing) => existing.object().ok_or(Unpublished::Unreadable)?,
+        Some(existing) => existing.object().ok_or(PublishError::Unreadable)?,
         None => ConfigMap::default(),
     };
     object.metadata.name = Some(name.to_owned());
     let data = object.data.get_or_insert_default();
-    let before = data.insert(ITEM.to_owned(), pem.to_owned());
+    let previous = data.insert(ITEM.to_owned(), pem.to_owned());
     match object.immutable {
-        _ if before.as_deref() == Some(pem) => Ok(None),
-        Some(true) => Err(Unpublished::Immutable),
+        _ if previous.as_deref() == Some(pem) => Ok(None),
+        Some(true) => Err(PublishError::Immutable),
         _ => Ok(Some(object)),
     }
 }
@@ -170,42 +175,42 @@ mod tests {
 
     #[test]
     fn updates_only_an_outdated_certificate_and_keeps_other_items() {
-        let updated = |existing: Option<&ConfigMap>, pem| {
-            updated(existing.cloned().map(Readable::Object), "c", pem).unwrap()
+        let update = |existing: Option<&ConfigMap>, pem| {
+            update(existing.cloned().map(Readable::Object), "c", pem).unwrap()
         };
-        let created = updated(None, "new").unwrap();
+        let created = update(None, "new").unwrap();
         assert_eq!(created.name_any(), "c");
-        assert_eq!(updated(Some(&created), "new"), None);
-        let mut others = created;
-        let data = others.data.get_or_insert_default();
-        data.insert("note".into(), "ours".into());
-        let changed = updated(Some(&others), "newer").unwrap().data.unwrap();
-        assert_eq!(changed[ITEM], "newer");
-        assert_eq!(changed["note"], "ours");
+        assert_eq!(update(Some(&created), "new"), None);
+        let mut with_note = created;
+        let data = with_note.data.get_or_insert_default();
+        data.insert("note".into(), "kept".into());
+        let updated = update(Some(&with_note), "newer").unwrap().data.unwrap();
+        assert_eq!(updated[ITEM], "newer");
+        assert_eq!(updated["note"], "kept");
     }
 
     #[test]
-    fn an_immutable_config_map_is_an_error_only_if_its_certificate_is_another() {
-        for (before, immutable, fails) in [
+    fn an_immutable_config_map_is_an_error_only_if_it_lacks_the_certificate() {
+        for (previous, immutable, fails) in [
             (Some("old"), Some(true), true),
             (None, Some(true), true),
             (Some("new"), Some(true), false),
             (Some("old"), Some(false), false),
             (Some("old"), None, false),
         ] {
-            let data = before.map(|pem| [(ITEM.to_owned(), pem.to_owned())].into());
+            let data = previous.map(|pem| [(ITEM.to_owned(), pem.to_owned())].into());
             let existing = ConfigMap {
                 data,
                 immutable,
                 ..ConfigMap::default()
             };
-            let result = updated(Some(Readable::Object(existing)), "c", "new");
-            assert_eq!(result.is_err(), fails, "{before:?} {immutable:?}");
+            let result = update(Some(Readable::Object(existing)), "c", "new");
+            assert_eq!(result.is_err(), fails, "{previous:?} {immutable:?}");
         }
-        let odd = Readable::Unreadable(Box::default());
+        let unreadable = Readable::Unreadable(Box::default());
         assert!(matches!(
-            updated(Some(odd), "c", "new"),
-            Err(Unpublished::Unreadable)
+            update(Some(unreadable), "c", "new"),
+            Err(PublishError::Unreadable)
         ));
     }
 }

@@ -1,4 +1,4 @@
-//! Objects of the API server, read so that none of them can make a whole list or watch unreadable.
+//! Objects from the API server, parsed so that no object can make a whole list or watch unreadable.
 
 use std::borrow::Cow;
 
@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize, Serializer, ser};
 use serde_json::Value;
 use shared::readable::{Object, adapt_time};
 
-/// The times outside metadata of the kinds that are read. Clients choose those of a Lease.
+/// JSON pointers to times outside `metadata` in the kinds that are read. Clients can set the times of a Lease.
 const TIMES: [&str; 2] = ["/spec/renewTime", "/spec/acquireTime"];
 
-/// An object as `K`, read from what [`Object`] keeps of it: without `managedFields`, which are not read and which an
-/// update that lacks them leaves as they are. Deserialisation succeeds for every object.
+/// An object as `K`, without `managedFields`: the controller does not use them, and an update without them leaves them
+/// unchanged. Deserialization succeeds for every object (see [`Object`]).
 #[derive(Debug, Clone)]
 pub enum Readable<K> {
     /// The object.
@@ -35,11 +35,11 @@ impl<K> Readable<K> {
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Readable<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Object(mut json) = Object::deserialize(deserializer)?;
-        for place in TIMES {
-            json.pointer_mut(place).map(adapt_time);
+        for pointer in TIMES {
+            json.pointer_mut(pointer).map(adapt_time);
         }
         let identity = identity(&json["metadata"]);
-        // The error can quote a value, so it is not kept.
+        // Drop the error, since it can quote a value.
         Ok(serde_json::from_value(json).map_or_else(|_| Self::Unreadable(identity), Self::Object))
     }
 }
@@ -59,7 +59,7 @@ impl<K: Serialize> Serialize for Readable<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Object(object) => object.serialize(serializer),
-            Self::Unreadable(_) => Err(ser::Error::custom("an unreadable object is not written")),
+            Self::Unreadable(_) => Err(ser::Error::custom("cannot serialize an unreadable object")),
         }
     }
 }
@@ -113,14 +113,14 @@ mod tests {
 
     use super::*;
 
-    /// Returns a list of three objects: of the first and third the type is valid, the second is the given one.
-    fn list<K>(second: &Value) -> Vec<Readable<K>>
+    /// Returns a list of three objects: `a` and `z` are valid; `odd`, between them, has the fields of `odd_fields`.
+    fn list<K>(odd_fields: &Value) -> Vec<Readable<K>>
     where
         K: DeserializeOwned + Clone,
     {
         let object = |name| json!({ "metadata": { "name": name, "namespace": "ns", "resourceVersion": "1" } });
         let mut odd = object("odd");
-        for (name, value) in second.as_object().unwrap() {
+        for (name, value) in odd_fields.as_object().unwrap() {
             match odd[name].as_object_mut() {
                 Some(fields) => fields.extend(value.as_object().unwrap().clone()),
                 None => odd[name] = value.clone(),
@@ -135,7 +135,7 @@ mod tests {
 
     /// Attack: a client makes one object of a list unreadable.
     #[test]
-    fn an_unreadable_object_is_named_and_leaves_the_list_readable() {
+    fn an_unreadable_object_keeps_its_name_and_leaves_the_list_readable() {
         for odd in [
             json!({ "data": { "a": "not base64" } }),
             json!({ "data": [] }),
@@ -151,16 +151,22 @@ mod tests {
             let names: Vec<String> = list.iter().map(Readable::name_any).collect();
             assert_eq!(names, ["a", "odd", "z"], "{odd}");
             assert_eq!(list[1].resource_version().as_deref(), Some("1"));
-            let readable: Vec<bool> = list.into_iter().map(|one| one.object().is_some()).collect();
-            assert_eq!(readable, [true, false, true], "{odd}");
+            let are_readable: Vec<bool> = list
+                .into_iter()
+                .map(|object| object.object().is_some())
+                .collect();
+            assert_eq!(are_readable, [true, false, true], "{odd}");
         }
     }
 
     fn are_readable<K: DeserializeOwned + Clone>(odd: &Value) -> bool {
-        list::<K>(odd).into_iter().all(|one| one.object().is_some())
+        list::<K>(odd)
+            .into_iter()
+            .all(|object| object.object().is_some())
     }
 
-    /// Attack: a client writes times and `managedFields` that the API server stores and the types refuse.
+    /// Attack: a client writes times and `managedFields` that the API server stores and the types of `k8s-openapi`
+    /// reject.
     #[test]
     fn odd_times_and_managed_fields_leave_an_object_of_any_kind_readable() {
         let time = "9999-12-31T23:59:59Z";
@@ -176,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn asks_for_metadata_alone_where_the_type_does() {
+    fn requests_only_metadata_if_the_type_does() {
         assert!(Readable::<PartialObjectMeta<Secret>>::metadata_api());
         assert!(!Readable::<Secret>::metadata_api());
     }

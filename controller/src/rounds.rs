@@ -23,11 +23,12 @@ use crate::pool::{Pool, Stopped};
 use crate::reconcile::{Reconciler, Urgency};
 use crate::store::directory::DirectoryStore;
 
-/// The pause between two scans of the files. A new key or object takes effect within slightly more than two intervals.
+/// The pause between two scans of the files. A new key or object takes effect after at most slightly more than two
+/// intervals.
 pub const INTERVAL: SignedDuration = SignedDuration::from_millis(500);
 const LOCK: &str = ".controller.lock";
 
-/// The controller on a directory, between two rounds.
+/// The controller on a directory.
 #[derive(Debug)]
 pub struct Rounds {
     keys: Arc<Mutex<KeyStore>>,
@@ -57,7 +58,7 @@ pub enum StartError {
     /// A file in the directory cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// There is no key and none can be generated.
+    /// The first key cannot be generated.
     #[error(transparent)]
     Key(#[from] NoNewKey),
     /// The process is shutting down.
@@ -105,8 +106,12 @@ impl Rounds {
             pool,
             _lock: lock,
         };
-        if let Some(new) = rounds.renewal.start(rounds.newest(now), now).await? {
-            rounds.add_key(new, now).await??;
+        if let Some(key) = rounds
+            .renewal
+            .start(rounds.newest_key_time(now), now)
+            .await?
+        {
+            rounds.add_key(key, now).await??;
         }
         rounds.use_ring(now);
         Ok(rounds)
@@ -121,16 +126,16 @@ impl Rounds {
     }
 
     /// Requests a new key as soon as possible.
-    pub fn ask_for_key(&mut self) {
+    pub fn request_key(&mut self) {
         self.renewal.request();
     }
 
     /// Scans keys and files if the interval has passed, and reconciles some of the objects that are due. Returns the
-    /// time of the next round, which may be now. May be cancelled at shutdown: a write in progress still completes.
+    /// time of the next round, which may be now. Can be canceled at shutdown: a write in progress still completes.
     pub async fn round(&mut self, now: Timestamp) -> Timestamp {
-        let since = now.duration_since(self.scanned);
-        // Also scan if the clock was set back.
-        if since >= INTERVAL || since.is_negative() {
+        let elapsed = now.duration_since(self.scanned);
+        // A negative time means that the clock was set back.
+        if elapsed >= INTERVAL || elapsed.is_negative() {
             self.scanned = now;
             self.scan(now).await;
         }
@@ -155,8 +160,8 @@ impl Rounds {
         if lock(&self.keys).accept_renewal_request() {
             self.renewal.request();
         }
-        if let Some(new) = self.renewal.turn(self.newest(now), now).await {
-            self.store_key(new, now).await;
+        if let Some(key) = self.renewal.turn(self.newest_key_time(now), now).await {
+            self.store_key(key, now).await;
         }
         match self.store.scan(now).await {
             Ok(ids) => {
@@ -167,25 +172,25 @@ impl Rounds {
         }
     }
 
-    async fn store_key(&mut self, new: NewKey, now: Timestamp) {
-        match self.add_key(new, now).await {
+    async fn store_key(&mut self, key: NewKey, now: Timestamp) {
+        match self.add_key(key, now).await {
             Ok(Ok(())) => self.use_ring(now),
-            Ok(Err(error)) => self.store_failed(&error, now),
-            Err(error) => self.store_failed(&error, now),
+            Ok(Err(error)) => self.record_store_failure(&error, now),
+            Err(error) => self.record_store_failure(&error, now),
         }
     }
 
-    fn store_failed(&mut self, error: &dyn std::error::Error, now: Timestamp) {
+    fn record_store_failure(&mut self, error: &dyn std::error::Error, now: Timestamp) {
         error!(error = error_chain(error), "Failed to store the new key");
-        self.renewal.failed(now);
+        self.renewal.record_failure(now);
     }
 
-    async fn add_key(&self, new: NewKey, now: Timestamp) -> Result<Result<(), FileError>, Stopped> {
+    async fn add_key(&self, key: NewKey, now: Timestamp) -> Result<Result<(), FileError>, Stopped> {
         let keys = Arc::clone(&self.keys);
-        self.pool.run(move || lock(&keys).add(&new, now)).await
+        self.pool.run(move || lock(&keys).add(&key, now)).await
     }
 
-    fn newest(&self, now: Timestamp) -> Option<Timestamp> {
+    fn newest_key_time(&self, now: Timestamp) -> Option<Timestamp> {
         newest_key_time(lock(&self.keys).ring(), now)
     }
 
@@ -200,7 +205,7 @@ impl Rounds {
     }
 }
 
-/// Locks the key store. A panicked thread does not leave it inconsistent, since each poll re-reads every
+/// Locks the key store. Ignores poisoning: a panicked thread leaves no lasting damage, since each poll re-reads every
 /// changed file.
 fn lock(keys: &Mutex<KeyStore>) -> std::sync::MutexGuard<'_, KeyStore> {
     keys.lock().unwrap_or_else(PoisonError::into_inner)

@@ -235,7 +235,7 @@ async fn an_unparsable_key_file_keeps_its_key_until_it_is_removed() {
 #[tokio::test]
 async fn a_requested_key_is_generated_even_if_renewal_is_disabled() {
     let mut case = Case::new().await;
-    case.rounds().ask_for_key();
+    case.rounds().request_key();
     wait_for_keys(&mut case, 2).await;
     assert_eq!(key_names(&mut case)[1], "one");
     case.advance(SECOND * 60).await;

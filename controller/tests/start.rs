@@ -15,7 +15,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{Method, Response, Uri};
-use controller::args::{Config, Place};
+use controller::args::{Backend, Config};
 use controller::cluster::Cluster;
 use controller::metrics::Metrics;
 use jiff::Timestamp;
@@ -204,17 +204,23 @@ async fn run_until(server: &ApiServer, entry: &str) {
     let uid = server.address.clone();
     let variables = BTreeMap::from([("POD_NAMESPACE", "ns".to_owned()), ("POD_UID", uid)]);
     let config = Config::read(args.map(Into::into), |name| variables.get(name).cloned()).unwrap();
-    let Place::Cluster(place) = &config.place else {
+    let Backend::Cluster(cluster_config) = &config.backend else {
         panic!("expected a cluster");
     };
     let metrics = Arc::new(Metrics::new(false).unwrap());
-    let mut cluster = Cluster::new(&config, place, metrics).await.unwrap();
+    let mut cluster = Cluster::new(&config, cluster_config, metrics)
+.await
+.unwrap();
     let controller_loop = async {
         cluster.begin(Timestamp::now).await;
         loop {
             cluster.turn(Timestamp::now()).await;
             // A standby has no change to wait for.
-            let _ = timeout(Duration::from_millis(50), cluster.changed(Timestamp::now)).await;
+            let _ = timeout(
+                Duration::from_millis(50),
+                cluster.wait_for_change(Timestamp::now),
+            )
+            .await;
         }
     };
     tokio::select! {

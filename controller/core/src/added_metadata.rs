@@ -9,22 +9,22 @@ use shared::names;
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
 
-use crate::decide::{Existing, Held};
+use crate::decide::{Content, Existing};
 
-/// Domains whose labels and annotations mean something to this controller or to Kubernetes itself.
+/// Domains whose labels and annotations control this controller or Kubernetes itself.
 const RESERVED: [&str; 2] = ["bitnami.com", "kubernetes.io"];
 
-/// The metadata that is added to Secrets. It overrides the metadata of the template.
+/// The labels and annotations to add to Secrets. They override those of the template.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddedMetadata {
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
 }
 
-/// A label or annotation cannot be put on a Secret.
+/// The labels or annotations of a flag cannot be added to Secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddedMetadataError {
-    /// The text is not a pair.
+    /// The text is not a `KEY=VALUE` pair.
     #[error("{0:?} is not of the form KEY=VALUE; separate several pairs with commas")]
     Form(String),
     /// An API server would not accept the key.
@@ -39,12 +39,12 @@ pub enum AddedMetadataError {
          or an empty value"
     )]
     Value(String),
-    /// The key has a meaning for this controller or for Kubernetes.
+    /// The key controls this controller or Kubernetes.
     #[error("{0:?} is reserved: keys of kubernetes.io and bitnami.com decide how Secrets are used")]
     Reserved(String),
     /// The key occurs more than once.
     #[error("{0:?} is specified twice")]
-    Twice(String),
+    Duplicate(String),
 }
 
 impl AddedMetadata {
@@ -54,9 +54,9 @@ impl AddedMetadata {
     ///
     /// Returns [`AddedMetadataError`] if a pair is invalid, reserved or repeated.
     pub fn with_labels(self, text: &str) -> Result<Self, AddedMetadataError> {
-        let labels = pairs(text)?;
-        let unfit = labels.values().find(|value| !is_label_value(value));
-        match unfit {
+        let labels = parse_pairs(text)?;
+        let invalid = labels.values().find(|value| !is_label_value(value));
+        match invalid {
             Some(value) => Err(AddedMetadataError::Value(value.clone())),
             None => Ok(Self { labels, ..self }),
         }
@@ -68,7 +68,7 @@ impl AddedMetadata {
     ///
     /// Returns [`AddedMetadataError`] if a pair is invalid, reserved or repeated.
     pub fn with_annotations(self, text: &str) -> Result<Self, AddedMetadataError> {
-        let annotations = pairs(text)?;
+        let annotations = parse_pairs(text)?;
         Ok(Self {
             annotations,
             ..self
@@ -104,17 +104,17 @@ impl AddedMetadata {
         }
     }
 
-    /// Returns whether a Secret has all of them.
+    /// Returns whether the metadata of a Secret has all of these labels and annotations.
     pub fn are_on(&self, metadata: &ObjectMeta) -> bool {
-        let mut with_them = metadata.clone();
-        self.put_on(&mut with_them);
-        with_them == *metadata
+        let mut updated = metadata.clone();
+        self.put_on(&mut updated);
+        updated == *metadata
     }
 
-    /// Returns the owned Secret with the missing labels and annotations, otherwise unchanged; `None` if none is
-    /// missing.
+    /// Returns the owned Secret with the missing labels and annotations added. Returns `None` if none is missing, if
+    /// the Secret is not owned, or if only its values are known.
     pub fn missing_on(&self, existing: &Existing) -> Option<Box<Secret>> {
-        let Existing::Owned(Held::Secret(secret)) = existing else {
+        let Existing::Owned(Content::Secret(secret)) = existing else {
             return None;
         };
         let mut restored = secret.clone();
@@ -133,7 +133,7 @@ impl AddedMetadata {
     }
 }
 
-fn pairs(text: &str) -> Result<BTreeMap<String, String>, AddedMetadataError> {
+fn parse_pairs(text: &str) -> Result<BTreeMap<String, String>, AddedMetadataError> {
     let mut pairs = BTreeMap::new();
     let texts = text.split(',').map(str::trim);
     for text in texts.filter(|text| !text.is_empty()) {
@@ -141,7 +141,7 @@ fn pairs(text: &str) -> Result<BTreeMap<String, String>, AddedMetadataError> {
         let (key, value) = pair.ok_or_else(|| AddedMetadataError::Form(text.to_owned()))?;
         check_key(key)?;
         if pairs.insert(key.to_owned(), value.to_owned()).is_some() {
-            return Err(AddedMetadataError::Twice(key.to_owned()));
+            return Err(AddedMetadataError::Duplicate(key.to_owned()));
         }
     }
     Ok(pairs)
@@ -162,36 +162,37 @@ fn check_key(key: &str) -> Result<(), AddedMetadataError> {
     Ok(())
 }
 
-/// Returns whether keys of a domain are reserved. Keys of `app.kubernetes.io` are not: they are for all programs.
+/// Returns whether labels and annotations of a domain are reserved. Those of `app.kubernetes.io` are not: they are
+/// meant for all programs.
 fn is_reserved(domain: &str) -> bool {
     let is_below = |reserved: &str| {
-        let rest = domain.strip_suffix(reserved);
-        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        let subdomain = domain.strip_suffix(reserved);
+        subdomain.is_some_and(|subdomain| subdomain.is_empty() || subdomain.ends_with('.'))
     };
     domain != "app.kubernetes.io" && RESERVED.into_iter().any(is_below)
 }
 
 fn is_label_value(value: &str) -> bool {
-    let is_end = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let is_valid_end = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     value.len() <= 63
-        && value.chars().all(allowed)
-        && is_end(value.chars().next())
-        && is_end(value.chars().last())
+        && value.chars().all(is_allowed)
+        && is_valid_end(value.chars().next())
+        && is_valid_end(value.chars().last())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn added(labels: &str, annotations: &str) -> Result<AddedMetadata, AddedMetadataError> {
+    fn parse(labels: &str, annotations: &str) -> Result<AddedMetadata, AddedMetadataError> {
         let labels = AddedMetadata::default().with_labels(labels)?;
         labels.with_annotations(annotations)
     }
 
     #[test]
     fn accepts_valid_and_unreserved_metadata() {
-        let long = "a".repeat(64);
+        let too_long = "a".repeat(64);
         for (labels, annotations, error) in [
             ("", "", ""),
             ("team=a, tier=", "backup.example.com/skip=true", ""),
@@ -200,8 +201,8 @@ mod tests {
             ("=x", "", "invalid key"),
             ("Example.com/x=y", "", "invalid key"),
             ("a/b/c=y", "", "invalid key"),
-            (&format!("{long}=y"), "", "invalid key"),
-            (&format!("x={long}"), "", "invalid label value"),
+            (&format!("{too_long}=y"), "", "invalid key"),
+            (&format!("x={too_long}"), "", "invalid label value"),
             ("x=a b", "", "invalid label value"),
             ("x=-a", "", "invalid label value"),
             ("x=1,x=2", "", "is specified twice"),
@@ -219,16 +220,16 @@ mod tests {
             ),
             ("", "policy.kubernetes.io/x=y", "is reserved"),
         ] {
-            let message = added(labels, annotations).err();
+            let message = parse(labels, annotations).err();
             let message = message.map(|error| error.to_string()).unwrap_or_default();
-            let fits = message.contains(error) && message.is_empty() == error.is_empty();
-            assert!(fits, "{labels} {annotations}: {message}");
+            let is_expected = message.contains(error) && message.is_empty() == error.is_empty();
+            assert!(is_expected, "{labels} {annotations}: {message}");
         }
     }
 
     #[test]
-    fn overrides_existing_metadata_and_keeps_the_rest() {
-        let added = added("team=ops", "note=n").unwrap();
+    fn overrides_existing_metadata_and_keeps_unrelated_metadata() {
+        let added = parse("team=ops", "note=n").unwrap();
         let labels = [("team", "dev"), ("own", "x")].map(|(k, v)| (k.into(), v.into()));
         let mut metadata = ObjectMeta {
             labels: Some(labels.into()),

@@ -1,9 +1,9 @@
-//! Limits that the administrator sets on what authors of SealedSecrets may ask for.
+//! Limits that the administrator sets for authors of SealedSecrets.
 //!
 //! A SealedSecret is often written by people who may not create Secrets themselves. Two types of Secret grant
-//! more than their values: Kubernetes fills one with a token for any `ServiceAccount` of the namespace, and
-//! accepts the other as permission to join the cluster. Both are refused unless the administrator allows
-//! them.
+//! more than their values: Kubernetes fills a `kubernetes.io/service-account-token` with a token for any
+//! `ServiceAccount` of the namespace, and accepts a `bootstrap.kubernetes.io/token` as permission to join the
+//! cluster. Both types are refused unless the administrator allows them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -25,27 +25,27 @@ pub const RISKY_TYPES: [&str; 2] = [token_secrets::TYPE, "bootstrap.kubernetes.i
 /// The limits on authors of SealedSecrets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthorLimits {
-    keys: Option<KeyPlace>,
+    key_secrets: Option<KeyPlace>,
     types: TypeRules,
     scopes: ScopeRules,
-    /// Maximum age of the key that an item was sealed for.
-    oldest_key: Option<SignedDuration>,
+    /// The maximum age of the key that an item was sealed for.
+    max_key_age: Option<SignedDuration>,
     /// Patterns of namespaces in which no templates are rendered.
-    without_templates: Vec<String>,
-    forbidden_metadata: Vec<ForbiddenText>,
+    forbidden_templates: Vec<String>,
+    forbidden_metadata: Vec<ForbiddenMetadata>,
 }
 
-/// A rule that forbids labels and annotations on Secrets.
+/// A rule that forbids labels or annotations on Secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum ForbiddenText {
+enum ForbiddenMetadata {
     /// Forbids every key that begins with this text.
     Prefix(String),
     /// Forbids this key with this value.
     Pair(String, String),
 }
 
-impl ForbiddenText {
-    fn read(text: &str) -> Self {
+impl ForbiddenMetadata {
+    fn parse(text: &str) -> Self {
         match text.split_once('=') {
             Some((key, value)) => Self::Pair(key.to_owned(), value.to_owned()),
             None => Self::Prefix(text.to_owned()),
@@ -55,20 +55,22 @@ impl ForbiddenText {
     fn forbids(&self, key: &str, value: &str) -> bool {
         match self {
             Self::Prefix(prefix) => key.starts_with(prefix),
-            Self::Pair(forbidden, with) => (key, value) == (forbidden, with),
+            Self::Pair(forbidden_key, forbidden_value) => {
+                (key, value) == (forbidden_key, forbidden_value)
+            }
         }
     }
 }
 
-/// The place where the controller would load a Secret as a sealing key.
+/// Which Secrets the controller would load as sealing keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct KeyPlace {
     namespace: String,
-    /// Name of the oldest key, which counts as a key without the label.
+    /// The name of the oldest key, which counts as a key even without the label.
     unlabeled: String,
 }
 
-/// A SealedSecret asks for something that the author limits forbid.
+/// A SealedSecret requires something that the author limits forbid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Breach {
     /// The Secret would become a sealing key chosen by its author.
@@ -100,15 +102,15 @@ pub enum Breach {
          another program may act on it; remove it from the template, or ask the administrator of the controller"
     )]
     Metadata(String),
-    /// A template with actions in a namespace (this one) where templates are not rendered.
+    /// A template has actions, and templates are not rendered in this namespace.
     #[error(
         "templates are not rendered in namespace {0} (--forbid-templates); seal complete values instead, or ask \
          the administrator of the controller"
     )]
     Templates(String),
-    /// A scope that the namespace may not use.
+    /// A scope that is not allowed in the namespace.
     #[error(
-        "scope {scope} is not allowed in namespace {namespace} (--allowed-scopes: {allowed}); seal it again with \
+        "scope {scope} is not allowed in namespace {namespace} (--allowed-scopes: {allowed}); seal the values again with \
          an allowed scope"
     )]
     Scope {
@@ -133,23 +135,23 @@ pub enum Breach {
 }
 
 impl AuthorLimits {
-    /// Creates limits. `oldest_key` is the maximum age of a key; `None` allows any age.
-    pub fn new(types: TypeRules, scopes: ScopeRules, oldest_key: Option<SignedDuration>) -> Self {
+    /// Creates limits. `max_key_age` is the maximum age of a key that an item was sealed for; `None` allows any age.
+    pub fn new(types: TypeRules, scopes: ScopeRules, max_key_age: Option<SignedDuration>) -> Self {
         Self {
-            keys: None,
+            key_secrets: None,
             types,
             scopes,
-            without_templates: Vec::new(),
+            forbidden_templates: Vec::new(),
             forbidden_metadata: Vec::new(),
-            oldest_key,
+            max_key_age,
         }
     }
 
     /// Forbids templates with actions in namespaces that match one of these comma-separated patterns: whether
-    /// rendering succeeds or fails tells the author something about the values.
+    /// rendering succeeds can reveal something about the values to the author.
     #[must_use]
     pub fn forbidding_templates(mut self, namespaces: &str) -> Self {
-        self.without_templates = by_comma(namespaces).map(str::to_owned).collect();
+        self.forbidden_templates = split_list(namespaces).map(str::to_owned).collect();
         self
     }
 
@@ -157,46 +159,46 @@ impl AuthorLimits {
     /// prefixes and `key=value` pairs.
     #[must_use]
     pub fn forbidding_metadata(mut self, texts: &str) -> Self {
-        self.forbidden_metadata = by_comma(texts).map(ForbiddenText::read).collect();
+        self.forbidden_metadata = split_list(texts).map(ForbiddenMetadata::parse).collect();
         self
     }
 
     /// Forbids Secrets in `namespace` that the controller would load as a key: an author who plants a key can
-    /// read what others seal for it. The key label is refused with any value, since it has no other use.
+    /// read what other users seal for it. The key label is refused with any value, since the label has no other use.
     #[must_use]
     pub fn guarding_keys(mut self, namespace: &str, unlabeled: &str) -> Self {
-        self.keys = Some(KeyPlace {
+        self.key_secrets = Some(KeyPlace {
             namespace: namespace.to_owned(),
             unlabeled: unlabeled.to_owned(),
         });
         self
     }
 
-    /// Returns a text that is equal for equal limits and differs otherwise. It contains every field, which the compiler
-    /// checks: records that were created under other limits must not count.
+    /// Returns a text that is equal for equal limits and differs otherwise. It contains every field (the destructuring
+    /// makes the compiler check this), since a record that was created under other limits must not be accepted.
     pub fn as_text(&self) -> String {
         let Self {
-            keys,
+            key_secrets,
             types,
             scopes,
-            oldest_key,
-            without_templates,
+            max_key_age,
+            forbidden_templates,
             forbidden_metadata,
         } = self;
         format!(
-            "{keys:?};{types:?};{scopes:?};{oldest_key:?};{without_templates:?};{forbidden_metadata:?}"
+            "{key_secrets:?};{types:?};{scopes:?};{max_key_age:?};{forbidden_templates:?};{forbidden_metadata:?}"
         )
     }
 
-    /// Returns whether a SealedSecret that was allowed can be refused later, by the passage of time alone.
+    /// Returns whether a SealedSecret that was allowed can be refused later without any change.
     pub fn depend_on_time(&self) -> bool {
-        self.oldest_key.is_some()
+        self.max_key_age.is_some()
     }
 
-    /// Returns whether templates are forbidden in that namespace.
+    /// Returns whether templates with actions are forbidden in a namespace.
     pub fn forbids_templates(&self, namespace: &str) -> bool {
-        let mut patterns = self.without_templates.iter();
-        patterns.any(|pattern| fits(pattern, namespace))
+        let mut patterns = self.forbidden_templates.iter();
+        patterns.any(|pattern| matches_pattern(pattern, namespace))
     }
 
     /// Checks a SealedSecret before any of its templates is rendered. A template without actions is plain
@@ -216,7 +218,7 @@ impl AuthorLimits {
     }
 
     /// Checks the result of unsealing a SealedSecret. The type is read from the Secret, since the deprecated
-    /// form seals the type too. The age of a key is counted from its order time.
+    /// field `spec.data` contains the type in encrypted form. The age of a key is counted from its order time.
     ///
     /// # Errors
     ///
@@ -232,7 +234,7 @@ impl AuthorLimits {
         self.allow_metadata(&unsealed.secret)?;
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         self.scopes.allow(sealed.namespace_or_empty(), scope)?;
-        self.allow_keys(&unsealed.sealed_by, ring, now)
+        self.allow_key_ages(&unsealed.sealed_by, ring, now)
     }
 
     /// Checks the type, name and labels of a Secret.
@@ -242,7 +244,7 @@ impl AuthorLimits {
     /// Returns the first [`Breach`].
     pub fn allow_secret(&self, secret: &Secret) -> Result<(), Breach> {
         self.types.allow(secret)?;
-        self.allow_place(secret)
+        self.allow_unless_key(secret)
     }
 
     fn allow_metadata(&self, secret: &Secret) -> Result<(), Breach> {
@@ -260,37 +262,38 @@ impl AuthorLimits {
         }
     }
 
-    fn allow_place(&self, secret: &Secret) -> Result<(), Breach> {
+    fn allow_unless_key(&self, secret: &Secret) -> Result<(), Breach> {
         let metadata = &secret.metadata;
-        let place = self.keys.as_ref();
-        let place = place.filter(|place| metadata.namespace.as_ref() == Some(&place.namespace));
+        let keys = self.key_secrets.as_ref();
+        let keys = keys.filter(|keys| metadata.namespace.as_ref() == Some(&keys.namespace));
         let labels = metadata.labels.as_ref();
         let is_labeled = labels.is_some_and(|labels| labels.contains_key(KEY_LABEL));
-        match place {
-            Some(place) if is_labeled || metadata.name.as_ref() == Some(&place.unlabeled) => {
+        match keys {
+            Some(keys) if is_labeled || metadata.name.as_ref() == Some(&keys.unlabeled) => {
                 Err(Breach::Key {
-                    namespace: place.namespace.clone(),
-                    name: place.unlabeled.clone(),
+                    namespace: keys.namespace.clone(),
+                    name: keys.unlabeled.clone(),
                 })
             }
             _ => Ok(()),
         }
     }
 
-    fn allow_keys(
+    fn allow_key_ages(
         &self,
         sealed_by: &BTreeMap<String, Fingerprint>,
         ring: &KeyRing,
         now: Timestamp,
     ) -> Result<(), Breach> {
-        let Some(limit) = self.oldest_key else {
+        let Some(limit) = self.max_key_age else {
             return Ok(());
         };
-        let is_old = |key: &&Arc<RingKey>| now.duration_since(key.order_time()) > limit;
-        let old = ring.keys().iter().filter(is_old);
-        let old: BTreeSet<&Fingerprint> = old.map(|key| key.fingerprint()).collect();
-        let is_old = |(item, key): (&String, &Fingerprint)| old.contains(key).then(|| item.clone());
-        let items: Vec<String> = sealed_by.iter().filter_map(is_old).collect();
+        let is_too_old = |key: &&Arc<RingKey>| now.duration_since(key.order_time()) > limit;
+        let old_keys = ring.keys().iter().filter(is_too_old);
+        let old_keys: BTreeSet<&Fingerprint> = old_keys.map(|key| key.fingerprint()).collect();
+        let affected_item =
+            |(item, key): (&String, &Fingerprint)| old_keys.contains(key).then(|| item.clone());
+        let items: Vec<String> = sealed_by.iter().filter_map(affected_item).collect();
         if items.is_empty() {
             return Ok(());
         }
@@ -299,7 +302,7 @@ impl AuthorLimits {
     }
 }
 
-fn by_comma(texts: &str) -> impl Iterator<Item = &str> {
+fn split_list(texts: &str) -> impl Iterator<Item = &str> {
     let texts = texts.split(',').map(str::trim);
     texts.filter(|text| !text.is_empty())
 }
@@ -310,7 +313,7 @@ pub fn risky_type(secret: &Secret) -> Option<&'static str> {
     RISKY_TYPES.into_iter().find(|risky| Some(*risky) == type_)
 }
 
-/// Which Secret types are allowed: all but the [`RISKY_TYPES`] and the types that the administrator forbids.
+/// Which Secret types are allowed: all except the [`RISKY_TYPES`] and the types that the administrator forbids.
 /// The administrator can allow a risky type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TypeRules {
@@ -321,8 +324,8 @@ pub struct TypeRules {
 /// The list of allowed types is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TypeRulesError {
-    /// Not a risky type: allowing it would have no effect, and the list may have been meant as an exhaustive
-    /// one.
+    /// The type is allowed by default, so allowing it has no effect. The administrator may have intended a list of all
+    /// allowed types.
     #[error(
         "{0:?} is not one of the types that are refused by default: {risky}",
         risky = RISKY_TYPES.join(" and ")
@@ -338,9 +341,9 @@ impl TypeRules {
     ///
     /// # Errors
     ///
-    /// Returns [`TypeRulesError`] if `allowed` is invalid.
+    /// Returns [`TypeRulesError`] if `allowed` contains a type that is allowed by default or also forbidden.
     pub fn read(forbidden: &str, allowed: &str) -> Result<Self, TypeRulesError> {
-        let listed = |text: &str| -> BTreeSet<String> {
+        let parse_list = |text: &str| -> BTreeSet<String> {
             let types = text.split(',').map(str::trim);
             types
                 .filter(|name| !name.is_empty())
@@ -348,11 +351,11 @@ impl TypeRules {
                 .collect()
         };
         let rules = Self {
-            forbidden: listed(forbidden),
-            allowed: listed(allowed),
+            forbidden: parse_list(forbidden),
+            allowed: parse_list(allowed),
         };
-        let is_odd = |type_: &&String| !RISKY_TYPES.contains(&type_.as_str());
-        if let Some(type_) = rules.allowed.iter().find(is_odd) {
+        let is_not_risky = |type_: &&String| !RISKY_TYPES.contains(&type_.as_str());
+        if let Some(type_) = rules.allowed.iter().find(is_not_risky) {
             return Err(TypeRulesError::NotRisky(type_.clone()));
         }
         match rules.allowed.intersection(&rules.forbidden).next() {
@@ -381,19 +384,22 @@ impl TypeRules {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScopeRules(Vec<(String, Vec<Scope>)>);
 
-/// The text cannot be parsed as scope rules.
+/// The text is not a valid scope rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid scope rule {0:?}; use a form like 'team-*=strict,prod=strict+namespace-wide'")]
 pub struct ScopeRulesError(String);
 
 impl ScopeRules {
     fn allow(&self, namespace: &str, scope: Scope) -> Result<(), Breach> {
-        let rule = self.0.iter().find(|(pattern, _)| fits(pattern, namespace));
+        let rule = self
+            .0
+            .iter()
+            .find(|(pattern, _)| matches_pattern(pattern, namespace));
         match rule {
             Some((_, scopes)) if !scopes.contains(&scope) => Err(Breach::Scope {
                 scope,
                 namespace: namespace.to_owned(),
-                allowed: names(scopes, ", "),
+                allowed: join_names(scopes, ", "),
             }),
             _ => Ok(()),
         }
@@ -405,40 +411,43 @@ impl FromStr for ScopeRules {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let rules = text.split(',').map(str::trim);
-        let rules = rules.filter(|rule| !rule.is_empty()).map(rule);
+        let rules = rules.filter(|rule| !rule.is_empty()).map(parse_rule);
         rules.collect::<Result<_, _>>().map(Self)
     }
 }
 
-fn rule(text: &str) -> Result<(String, Vec<Scope>), ScopeRulesError> {
-    let wrong = || ScopeRulesError(text.to_owned());
-    let (pattern, scopes) = text.split_once('=').ok_or_else(wrong)?;
-    let scope = |name: &str| match name.trim() {
-        "" => Err(wrong()),
-        name => name.parse().map_err(|_| wrong()),
+fn parse_rule(text: &str) -> Result<(String, Vec<Scope>), ScopeRulesError> {
+    let invalid_rule = || ScopeRulesError(text.to_owned());
+    let (pattern, scopes) = text.split_once('=').ok_or_else(invalid_rule)?;
+    let parse_scope = |name: &str| match name.trim() {
+        "" => Err(invalid_rule()),
+        name => name.parse().map_err(|_| invalid_rule()),
     };
-    let scopes = scopes.split('+').map(scope).collect::<Result<_, _>>()?;
+    let scopes = scopes
+        .split('+')
+        .map(parse_scope)
+        .collect::<Result<_, _>>()?;
     match pattern.trim() {
-        "" => Err(wrong()),
+        "" => Err(invalid_rule()),
         pattern => Ok((pattern.to_owned(), scopes)),
     }
 }
 
-fn names(scopes: &[Scope], between: &str) -> String {
+fn join_names(scopes: &[Scope], separator: &str) -> String {
     let names: Vec<String> = scopes.iter().map(Scope::to_string).collect();
-    names.join(between)
+    names.join(separator)
 }
 
 /// Returns whether the text matches the pattern, in which `*` matches any text, including none.
-fn fits(pattern: &str, text: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else {
+fn matches_pattern(pattern: &str, text: &str) -> bool {
+    let Some((prefix, suffix)) = pattern.split_once('*') else {
         return pattern == text;
     };
-    let Some(text) = text.strip_prefix(head) else {
+    let Some(text) = text.strip_prefix(prefix) else {
         return false;
     };
-    let mut starts = text.char_indices().map(|(at, _)| at);
-    starts.any(|at| fits(rest, &text[at..])) || fits(rest, "")
+    let mut starts = text.char_indices().map(|(start, _)| start);
+    starts.any(|start| matches_pattern(suffix, &text[start..])) || matches_pattern(suffix, "")
 }
 
 #[cfg(test)]
@@ -452,37 +461,37 @@ mod tests {
         }
     }
 
-    fn types(forbidden: &str, allowed: &str) -> TypeRules {
+    fn type_rules(forbidden: &str, allowed: &str) -> TypeRules {
         TypeRules::read(forbidden, allowed).unwrap()
     }
 
     #[test]
     fn refuses_a_risky_type_unless_it_is_allowed() {
         for type_ in RISKY_TYPES {
-            let refused = Err(Breach::RiskyType(type_));
-            assert_eq!(TypeRules::default().allow(&secret(type_)), refused);
-            assert_eq!(types("Opaque", "").allow(&secret(type_)), refused);
-            assert_eq!(types("", type_).allow(&secret(type_)), Ok(()));
+            let refusal = Err(Breach::RiskyType(type_));
+            assert_eq!(TypeRules::default().allow(&secret(type_)), refusal);
+            assert_eq!(type_rules("Opaque", "").allow(&secret(type_)), refusal);
+            assert_eq!(type_rules("", type_).allow(&secret(type_)), Ok(()));
         }
-        let [one, other] = RISKY_TYPES;
-        assert!(types("", one).allow(&secret(other)).is_err());
+        let [first, second] = RISKY_TYPES;
+        assert!(type_rules("", first).allow(&secret(second)).is_err());
         assert_eq!(
-            types("", &format!("{one}, {other},")).allow(&secret(other)),
+            type_rules("", &format!("{first}, {second},")).allow(&secret(second)),
             Ok(())
         );
         assert_eq!(risky_type(&secret("Opaque")), None);
     }
 
     #[test]
-    fn refuses_a_forbidden_type_and_no_other() {
-        let rules = types("kubernetes.io/tls", "");
-        let refused = Err(Breach::Type("kubernetes.io/tls".into()));
-        assert_eq!(rules.allow(&secret("kubernetes.io/tls")), refused);
+    fn refuses_only_forbidden_types() {
+        let rules = type_rules("kubernetes.io/tls", "");
+        let refusal = Err(Breach::Type("kubernetes.io/tls".into()));
+        assert_eq!(rules.allow(&secret("kubernetes.io/tls")), refusal);
         assert_eq!(rules.allow(&secret("Opaque")), Ok(()));
         assert_eq!(rules.allow(&Secret::default()), Ok(()));
-        let risky = types(RISKY_TYPES[0], "");
-        let refused = Err(Breach::Type(RISKY_TYPES[0].into()));
-        assert_eq!(risky.allow(&secret(RISKY_TYPES[0])), refused);
+        let rules = type_rules(RISKY_TYPES[0], "");
+        let refusal = Err(Breach::Type(RISKY_TYPES[0].into()));
+        assert_eq!(rules.allow(&secret(RISKY_TYPES[0])), refusal);
     }
 
     #[test]
@@ -512,10 +521,10 @@ mod tests {
             let rules = rules.parse().unwrap();
             AuthorLimits::new(TypeRules::default(), rules, None)
         };
-        let all = [
+        let limits = [
             AuthorLimits::default(),
-            with_types(types("", RISKY_TYPES[0])),
-            with_types(types(RISKY_TYPES[0], "")),
+            with_types(type_rules("", RISKY_TYPES[0])),
+            with_types(type_rules(RISKY_TYPES[0], "")),
             with_scopes("prod=strict"),
             with_scopes("prod=namespace-wide"),
             with_age(1),
@@ -527,8 +536,8 @@ mod tests {
             AuthorLimits::default().guarding_keys("a", "b"),
             AuthorLimits::default().guarding_keys("b", "a"),
         ];
-        let texts: BTreeSet<String> = all.iter().map(AuthorLimits::as_text).collect();
-        assert_eq!(texts.len(), all.len());
+        let texts: BTreeSet<String> = limits.iter().map(AuthorLimits::as_text).collect();
+        assert_eq!(texts.len(), limits.len());
     }
 
     /// Attack: an author labels the Secret so that another operator copies it elsewhere or acts on it.
@@ -555,12 +564,12 @@ mod tests {
             for is_label in [false, true] {
                 let mut secret = Secret::default();
                 let metadata = &mut secret.metadata;
-                let place = if is_label {
+                let field = if is_label {
                     &mut metadata.labels
                 } else {
                     &mut metadata.annotations
                 };
-                place.clone_from(&texts);
+                field.clone_from(&texts);
                 let want = if is_forbidden {
                     Err(Breach::Metadata(key.into()))
                 } else {
@@ -595,23 +604,23 @@ mod tests {
     /// The controller must not accept a record of an earlier check under other limits.
     #[test]
     fn each_limit_changes_the_text_of_the_limits() {
-        let base = AuthorLimits::default;
-        let all = [
-            base(),
-            base().forbidding_templates("x"),
-            base().forbidding_metadata("x"),
-            base().guarding_keys("x", ""),
-            AuthorLimits::new(types("x", ""), ScopeRules::default(), None),
+        let no_limits = AuthorLimits::default;
+        let limits = [
+            no_limits(),
+            no_limits().forbidding_templates("x"),
+            no_limits().forbidding_metadata("x"),
+            no_limits().guarding_keys("x", ""),
+            AuthorLimits::new(type_rules("x", ""), ScopeRules::default(), None),
         ];
-        let texts: BTreeSet<String> = all.iter().map(AuthorLimits::as_text).collect();
-        assert_eq!(texts.len(), all.len(), "{texts:?}");
+        let texts: BTreeSet<String> = limits.iter().map(AuthorLimits::as_text).collect();
+        assert_eq!(texts.len(), limits.len(), "{texts:?}");
     }
 
     /// Attack: an author seals a Secret with the label of a sealing key in the controller's namespace.
     #[test]
     fn refuses_a_secret_that_would_be_loaded_as_a_key() {
         let limits = AuthorLimits::default().guarding_keys("keys", "old");
-        let named = |namespace: &str, name: &str, label: Option<&str>| {
+        let secret_with = |namespace: &str, name: &str, label: Option<&str>| {
             let mut secret = Secret::default();
             secret.metadata.namespace = Some(namespace.into());
             secret.metadata.name = Some(name.into());
@@ -629,12 +638,14 @@ mod tests {
             ("shop", "x", Some("active"), false),
             ("shop", "old", None, false),
         ] {
-            let secret = named(namespace, name, label);
-            let got = limits.allow_place(&secret);
+            let secret = secret_with(namespace, name, label);
+            let got = limits.allow_unless_key(&secret);
             assert_eq!(got.is_err(), is_key, "{namespace}/{name} {label:?}");
-            assert_eq!(AuthorLimits::default().allow_place(&secret), Ok(()));
+            assert_eq!(AuthorLimits::default().allow_unless_key(&secret), Ok(()));
         }
-        let breach = limits.allow_place(&named("keys", "old", None)).unwrap_err();
+        let breach = limits
+            .allow_unless_key(&secret_with("keys", "old", None))
+            .unwrap_err();
         assert!(
             breach
                 .to_string()
@@ -667,7 +678,7 @@ mod tests {
         assert_eq!(
             breach.to_string(),
             "scope cluster-wide is not allowed in namespace shop (--allowed-scopes: strict, namespace-wide); \
-             seal it again with an allowed scope"
+             seal the values again with an allowed scope"
         );
     }
 

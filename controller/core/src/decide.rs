@@ -1,4 +1,4 @@
-//! Decides what to do with a Secret from its desired and its existing state. A pure function over plain data.
+//! Decides what to do with a Secret from its desired and its existing state, with pure functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::author_limits::{AuthorLimits, Breach};
 use crate::drift::Fight;
 use crate::no_secret::NoSecret;
 use crate::object_id::ObjectId;
-use crate::ownership::{is_like, secret_type, successor};
+use crate::ownership::{is_equivalent, secret_type, successor};
 
 /// The desired state.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub enum Desired {
 }
 
 impl Desired {
-    /// Returns whether another rendering would give other values.
+    /// Returns whether each rendering has different values.
     pub fn is_random(&self) -> bool {
         matches!(self, Self::Secret { random_items, .. } if !random_items.is_empty())
     }
@@ -50,21 +50,21 @@ pub enum Existing {
     /// The Secret does not exist.
     Absent,
     /// The controller owns the Secret.
-    Owned(Held),
+    Owned(Content),
     /// The controller does not own the Secret.
     NotOwned,
 }
 
 /// The known content of an existing Secret.
 #[derive(Debug)]
-pub enum Held {
+pub enum Content {
     /// Only the values. Values that cannot be read are left out.
     Values(BTreeMap<String, Plain>),
     /// The complete Secret.
     Secret(Box<Secret>),
 }
 
-impl Held {
+impl Content {
     /// Returns the values.
     pub fn values(&self) -> &BTreeMap<String, Plain> {
         match self {
@@ -83,13 +83,14 @@ impl Held {
 pub struct Circumstances {
     /// Whether the SealedSecret is unchanged since the last success. If so, another client caused the difference.
     pub settled: bool,
-    /// Whether `settled` is only claimed, by a status that any client may have written. Then everything that the
-    /// SealedSecret asks for is written, but nothing is removed that could not be restored.
+    /// Whether only a status, which any client may have written, claims that the SealedSecret is unchanged since the
+    /// last success. If so, everything that the SealedSecret specifies is written, but nothing is removed that could
+    /// not be restored.
     pub claimed: bool,
     /// Whether edits by other clients are left in place.
     pub tolerates_drift: bool,
     /// Whether the outcome of a new version must not depend on whether its values equal those of the Secret.
-    /// Otherwise anyone who can edit the SealedSecret can confirm a guess.
+    /// Otherwise, anyone who can edit the SealedSecret can confirm a guess of a value.
     pub hides_equality: bool,
 }
 
@@ -114,34 +115,34 @@ pub enum Refusal {
     /// The SealedSecret is malformed.
     #[error("{0}")]
     Malformed(String),
-    /// It cannot be unsealed.
+    /// The SealedSecret cannot be unsealed.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
-    /// It was unsealed, but no valid Secret results from its values.
+    /// The SealedSecret was unsealed, but no valid Secret results from its values.
     #[error("{0}")]
     Values(NoSecret),
-    /// It asks for more than the author limits allow.
+    /// The SealedSecret requires something that the author limits forbid.
     #[error(transparent)]
     Breach(#[from] Breach),
-    /// Its type requires items that it does not have.
+    /// The type of the Secret requires an item that is missing.
     #[error("cannot write the Secret: {0}; seal that item too, or change the type")]
     Missing(#[from] Missing),
-    /// Its values are larger than an API server accepts. If an object has no templates, the size of its
+    /// The values are larger than an API server accepts. If an object has no templates, the size of its
     /// values is public.
     #[error(
         "cannot write the Secret: its values have {0} bytes, and Kubernetes accepts {MAX_SECRET_LEN}; split the object"
     )]
     TooLarge(usize),
-    /// A Secret that is not owned has the name. The text equals upstream's.
+    /// A Secret that is not owned has the same name. The text equals upstream's.
     #[error("failed update: Resource {:?} already exists and is not managed by SealedSecret", .0.name)]
     NotManaged(ObjectId),
-    /// The type would change, which an API server does not allow.
+    /// The type of the Secret would change, which an API server does not allow.
     #[error(
         "the Secret {id} has type {from:?} but the template requires {to:?}, and the type of a Secret cannot be changed: \
          delete the Secret, and the controller recreates it"
     )]
     TypeChange {
-        /// The object.
+        /// The Secret.
         id: ObjectId,
         /// The existing type.
         from: String,
@@ -180,12 +181,12 @@ pub fn decide(
                 mut secret,
                 random_items,
             },
-            Existing::Owned(held),
+            Existing::Owned(content),
         ) => {
             if circumstances.settled || circumstances.claimed {
-                keep(&random_items, held.values(), &mut secret.data);
+                keep_random_values(&random_items, content.values(), &mut secret.data);
             }
-            align(id, *secret, held, circumstances)
+            plan_update(id, *secret, content, circumstances)
         }
         (Desired::Secret { .. }, Existing::NotOwned) => {
             Plan::Refuse(Refusal::NotManaged(id.clone()))
@@ -193,10 +194,10 @@ pub fn decide(
     }
 }
 
-/// Returns the plan, or a refusal if it would write something that the author limits forbid. The SealedSecret
-/// was checked before. This check covers merges, since the existing Secret can have a type or a label that is
+/// Returns the plan, or a refusal if the plan would write a Secret that the author limits forbid. The SealedSecret
+/// itself is checked earlier. This check covers merges, since the existing Secret can have a type or a label that is
 /// not in the SealedSecret.
-pub fn within(limits: &AuthorLimits, plan: Plan) -> Plan {
+pub fn enforce_limits(limits: &AuthorLimits, plan: Plan) -> Plan {
     match &plan {
         Plan::Create(secret) | Plan::Replace(secret) => match limits.allow_secret(secret) {
             Ok(()) => plan,
@@ -208,7 +209,7 @@ pub fn within(limits: &AuthorLimits, plan: Plan) -> Plan {
 
 /// Returns the plan, or a refusal if an API server would never accept the Secret. Of the values only their
 /// size is checked, and only if the size is public.
-pub fn acceptable(plan: Plan, is_size_public: bool) -> Plan {
+pub fn enforce_api_rules(plan: Plan, is_size_public: bool) -> Plan {
     let (Plan::Create(secret) | Plan::Replace(secret)) = &plan else {
         return plan;
     };
@@ -223,46 +224,50 @@ pub fn acceptable(plan: Plan, is_size_public: bool) -> Plan {
     plan
 }
 
-/// Keeps the existing values of random items until the SealedSecret asks for something else. Programs that
-/// use them must not find other values after a restart of the controller or after an edit of another item.
-fn keep(
+/// Keeps the existing values of random items until the SealedSecret changes, so that a restart of the controller or a
+/// correction of another item does not change them.
+fn keep_random_values(
     random_items: &BTreeSet<String>,
-    held: &BTreeMap<String, Plain>,
+    existing: &BTreeMap<String, Plain>,
     data: &mut BTreeMap<String, Plain>,
 ) {
     for key in random_items {
-        if let Some(value) = held.get(key) {
+        if let Some(value) = existing.get(key) {
             data.insert(key.clone(), value.clone());
         }
     }
 }
 
-fn align(id: &ObjectId, desired: Secret, held: &Held, circumstances: Circumstances) -> Plan {
-    let tolerated = circumstances.settled && circumstances.tolerates_drift;
-    match held {
-        Held::Values(values) if desired.data == *values || tolerated => Plan::Leave,
-        Held::Values(_) => Plan::Replace(Box::new(desired)),
-        Held::Secret(existing) => {
-            let keeps_others = circumstances.settled || circumstances.claimed;
-            let next = successor(desired, existing, keeps_others);
+fn plan_update(
+    id: &ObjectId,
+    desired: Secret,
+    existing: &Content,
+    circumstances: Circumstances,
+) -> Plan {
+    let is_tolerated = circumstances.settled && circumstances.tolerates_drift;
+    match existing {
+        Content::Values(values) if desired.data == *values || is_tolerated => Plan::Leave,
+        Content::Values(_) => Plan::Replace(Box::new(desired)),
+        Content::Secret(existing) => {
+            let keeps_added_metadata = circumstances.settled || circumstances.claimed;
+            let next = successor(desired, existing, keeps_added_metadata);
             let is_new = circumstances.hides_equality && !circumstances.settled;
-            if tolerated || !is_new && is_like(&next, existing) {
+            if is_tolerated || !is_new && is_equivalent(&next, existing) {
                 return Plan::Leave;
             }
-            match obstacle(id, &next, existing, is_new) {
+            match update_refusal(id, &next, existing, is_new) {
                 Some(why) => Plan::Refuse(why),
-                None => Plan::Replace(Box::new(distinct(next, existing))),
+                None => Plan::Replace(Box::new(make_distinct(next, existing))),
             }
         }
     }
 }
 
-/// Returns the refusal that applies whatever the values are. `shell` is the desired Secret without its
-/// values.
+/// Returns the refusal that applies to any values, if there is one. `shell` is the desired Secret without its values.
 ///
 /// The controller checks this before it renders templates. Such a refusal is repeated until another client
-/// changes the Secret. If each repetition rendered at another time, an author could write a template that
-/// begins to fail at a moment chosen by a value, and read the value from the time when the status changes.
+/// changes the Secret. If each repetition rendered the templates, an author could write a template that begins to fail
+/// at a time that depends on a value, and infer the value from the time when the status changes.
 pub fn public_obstacle(
     id: &ObjectId,
     shell: Secret,
@@ -271,20 +276,20 @@ pub fn public_obstacle(
 ) -> Option<Refusal> {
     match existing {
         Existing::NotOwned => Some(Refusal::NotManaged(id.clone())),
-        Existing::Owned(Held::Secret(existing)) => {
+        Existing::Owned(Content::Secret(existing)) => {
             let mut next = successor(shell, existing, settled);
             next.data.clone_from(&existing.data);
-            obstacle(id, &next, existing, false)
+            update_refusal(id, &next, existing, false)
         }
-        Existing::Owned(Held::Values(_)) | Existing::Absent => None,
+        Existing::Owned(Content::Values(_)) | Existing::Absent => None,
     }
 }
 
-/// Makes the Secret differ from the existing one, if it does not. A write of an equal Secret is a no-op in
+/// Makes the Secret differ from the existing one if both are equal. A write of an equal Secret is a no-op in
 /// the API server: it leaves `resourceVersion` and the revision counts of other programs unchanged.
 /// Kubernetes treats `immutable: false` like an absent field, so this function toggles between the two.
-fn distinct(mut next: Secret, existing: &Secret) -> Secret {
-    if is_like(&next, existing) {
+fn make_distinct(mut next: Secret, existing: &Secret) -> Secret {
+    if is_equivalent(&next, existing) {
         next.immutable = match existing.immutable {
             None => Some(false),
             Some(false) => None,
@@ -294,18 +299,23 @@ fn distinct(mut next: Secret, existing: &Secret) -> Secret {
     next
 }
 
-/// Returns the refusal that an API server would give. Values of a new version (`is_new`) count as different,
-/// since they must not be compared.
-fn obstacle(id: &ObjectId, next: &Secret, existing: &Secret, is_new: bool) -> Option<Refusal> {
-    let frozen = existing.immutable == Some(true);
+/// Returns the refusal of an update that an API server would reject, if it would. Values of a new version (`is_new`)
+/// count as different, since they must not be compared.
+fn update_refusal(
+    id: &ObjectId,
+    next: &Secret,
+    existing: &Secret,
+    is_new: bool,
+) -> Option<Refusal> {
+    let is_immutable = existing.immutable == Some(true);
     if secret_type(next) != secret_type(existing) {
         let (from, to) = (secret_type(existing).into(), secret_type(next).into());
         let id = id.clone();
         return Some(Refusal::TypeChange { id, from, to });
     }
-    let thaws = next.immutable != Some(true);
-    let differs = is_new || next.data != existing.data;
-    (frozen && (thaws || differs)).then(|| Refusal::Immutable(id.clone()))
+    let becomes_mutable = next.immutable != Some(true);
+    let changes_values = is_new || next.data != existing.data;
+    (is_immutable && (becomes_mutable || changes_values)).then(|| Refusal::Immutable(id.clone()))
 }
 
 #[cfg(test)]
@@ -337,13 +347,13 @@ mod tests {
             "kubernetes.io/tls",
             &[("tls.crt", ""), ("tls.key", "")],
         ));
-        let Plan::Create(whole) = acceptable(complete, true) else {
+        let Plan::Create(created) = enforce_api_rules(complete, true) else {
             panic!("refused a complete Secret");
         };
-        assert_eq!(whole.data.len(), 2);
+        assert_eq!(created.data.len(), 2);
         for write in [Plan::Create, Plan::Replace] {
             let plan = write(typed("kubernetes.io/tls", &[("tls.crt", "")]));
-            let Plan::Refuse(why) = acceptable(plan, true) else {
+            let Plan::Refuse(why) = enforce_api_rules(plan, true) else {
                 panic!("accepted a Secret without a required item");
             };
             assert_eq!(
@@ -357,8 +367,9 @@ mod tests {
                 (MAX_SECRET_LEN + 1, true, true),
                 (MAX_SECRET_LEN + 1, false, false),
             ] {
-                let rest = "x".repeat(size - MAX_SECRET_LEN);
-                let plan = acceptable(write(secret(&[("a", &large), ("b", &rest)])), is_public);
+                let remainder = "x".repeat(size - MAX_SECRET_LEN);
+                let items = [("a", large.as_str()), ("b", remainder.as_str())];
+                let plan = enforce_api_rules(write(secret(&items)), is_public);
                 let got = matches!(plan, Plan::Refuse(Refusal::TooLarge(_)));
                 assert_eq!(got, is_refused, "{size} {is_public}");
             }
@@ -374,35 +385,40 @@ mod tests {
             namespace: "ns".into(),
             name: "n".into(),
         };
-        let owned = |pairs| Existing::Owned(Held::Values(values(pairs)));
-        let want = || Desired::Secret {
+        let owned = |pairs| Existing::Owned(Content::Values(values(pairs)));
+        let desired_secret = || Desired::Secret {
             secret: secret(&[("a", "1")]),
             random_items: BTreeSet::new(),
         };
-        let broken = || Refusal::Malformed("broken".into());
+        let malformed = || Refusal::Malformed("broken".into());
         let not_owned = Refusal::NotManaged(id.clone());
         for (why, desired, existing, plan) in [
-            ("new", want(), Absent, Create(secret(&[("a", "1")]))),
-            ("up to date", want(), owned(&[("a", "1")]), Leave),
             (
-                "another value",
-                want(),
+                "new",
+                desired_secret(),
+                Absent,
+                Create(secret(&[("a", "1")])),
+            ),
+            ("up to date", desired_secret(), owned(&[("a", "1")]), Leave),
+            (
+                "different value",
+                desired_secret(),
                 owned(&[("a", "2")]),
                 Replace(secret(&[("a", "1")])),
             ),
             (
-                "an additional item",
-                want(),
+                "additional item",
+                desired_secret(),
                 owned(&[("a", "1"), ("b", "")]),
                 Replace(secret(&[("a", "1")])),
             ),
             (
-                "an item missing",
-                want(),
+                "missing item",
+                desired_secret(),
                 owned(&[]),
                 Replace(secret(&[("a", "1")])),
             ),
-            ("not owned", want(), NotOwned, Refuse(not_owned)),
+            ("not owned", desired_secret(), NotOwned, Refuse(not_owned)),
             ("deleted", Nothing, owned(&[("a", "1")]), Remove),
             ("deleted, and the Secret too", Nothing, Absent, Leave),
             (
@@ -412,22 +428,22 @@ mod tests {
                 Leave,
             ),
             (
-                "broken and never good",
-                Unknown(broken()),
+                "malformed, without a Secret",
+                Unknown(malformed()),
                 Absent,
-                Refuse(broken()),
+                Refuse(malformed()),
             ),
             (
-                "broken and once good",
-                Unknown(broken()),
+                "malformed, with a Secret of an earlier version",
+                Unknown(malformed()),
                 owned(&[]),
-                Refuse(broken()),
+                Refuse(malformed()),
             ),
             (
-                "broken, and the Secret is not owned",
-                Unknown(broken()),
+                "malformed, and the Secret is not owned",
+                Unknown(malformed()),
                 NotOwned,
-                Refuse(broken()),
+                Refuse(malformed()),
             ),
         ] {
             assert_eq!(
@@ -444,10 +460,10 @@ mod tests {
             namespace: "ns".into(),
             name: "n".into(),
         };
-        let (new, old) = (&[("a", "1"), ("r", "new")], &[("a", "1"), ("r", "old")]);
-        let plan = |settled, held| {
+        let (new_items, old_items) = (&[("a", "1"), ("r", "new")], &[("a", "1"), ("r", "old")]);
+        let plan = |settled, existing| {
             let desired = Desired::Secret {
-                secret: secret(new),
+                secret: secret(new_items),
                 random_items: ["r".to_owned()].into(),
             };
             let circumstances = Circumstances {
@@ -457,22 +473,22 @@ mod tests {
             decide(
                 &id,
                 desired,
-                &Existing::Owned(Held::Values(values(held))),
+                &Existing::Owned(Content::Values(values(existing))),
                 circumstances,
             )
         };
-        assert_eq!(plan(true, old), Plan::Leave);
-        assert_eq!(plan(false, old), Plan::Replace(secret(new)));
+        assert_eq!(plan(true, old_items), Plan::Leave);
+        assert_eq!(plan(false, old_items), Plan::Replace(secret(new_items)));
         assert_eq!(
             plan(true, &[("a", "2"), ("r", "old")]),
-            Plan::Replace(secret(old)),
-            "healing one value leaves the other"
+            Plan::Replace(secret(old_items)),
+            "the correction of one value changed the other"
         );
-        assert_eq!(plan(true, &[("a", "1")]), Plan::Replace(secret(new)));
+        assert_eq!(plan(true, &[("a", "1")]), Plan::Replace(secret(new_items)));
     }
 
-    /// Merges into a Secret that allows it. The result takes its type and labels from the existing Secret.
-    fn merged(type_: &str, label: Option<&str>) -> Plan {
+    /// Returns the plan for a merge into a Secret with that type and label.
+    fn plan_merge(type_: &str, label: Option<&str>) -> Plan {
         let id = ObjectId {
             namespace: "keys".into(),
             name: "n".into(),
@@ -488,14 +504,14 @@ mod tests {
             secret: secret(&[("a", "mine")]),
             random_items: BTreeSet::new(),
         };
-        let existing = Existing::Owned(Held::Secret(Box::new(existing)));
+        let existing = Existing::Owned(Content::Secret(Box::new(existing)));
         decide(&id, desired, &existing, Circumstances::default())
     }
 
-    /// Attack: an author merges a key of their own into a sealing key that allows merging, or items into a
-    /// Secret of a type that the author may not ask for.
+    /// Attack: an author merges their own key into a sealing key that allows merging, or items into a Secret of a type
+    /// that the author limits forbid.
     #[test]
-    fn refuses_to_merge_into_a_secret_that_a_sealed_secret_may_not_create() {
+    fn refuses_to_merge_into_a_secret_that_the_author_limits_forbid() {
         let limits = AuthorLimits::default().guarding_keys("keys", "old");
         for (type_, label, is_allowed) in [
             ("Opaque", None, true),
@@ -504,9 +520,9 @@ mod tests {
             ("kubernetes.io/service-account-token", None, false),
             ("bootstrap.kubernetes.io/token", None, false),
         ] {
-            let plan = merged(type_, label);
+            let plan = plan_merge(type_, label);
             assert!(matches!(plan, Plan::Replace(_)), "{type_} {label:?}");
-            let plan = within(&limits, plan);
+            let plan = enforce_limits(&limits, plan);
             assert_eq!(
                 matches!(plan, Plan::Replace(_)),
                 is_allowed,
@@ -536,13 +552,13 @@ mod tests {
                 hides_equality,
                 ..Circumstances::default()
             };
-            let existing = Existing::Owned(Held::Secret(existing));
+            let existing = Existing::Owned(Content::Secret(existing));
             decide(&id, desired, &existing, circumstances)
         };
         for immutable in [None, Some(false)] {
             for value in ["1", "2"] {
                 let Plan::Replace(next) = plan(value, immutable, false, true) else {
-                    panic!("{value} is written")
+                    panic!("{value} was not written")
                 };
                 assert_eq!(next.data, values(&[("a", value)]));
                 assert_ne!(next.immutable, Some(true));
@@ -554,16 +570,16 @@ mod tests {
             assert_eq!(plan("1", immutable, true, true), Plan::Leave);
             assert_eq!(plan("1", immutable, false, false), Plan::Leave);
         }
-        let frozen = Plan::Refuse(Refusal::Immutable(id.clone()));
+        let refusal = Plan::Refuse(Refusal::Immutable(id.clone()));
         for value in ["1", "2"] {
-            assert_eq!(plan(value, Some(true), false, true), frozen);
+            assert_eq!(plan(value, Some(true), false, true), refusal);
         }
         assert_eq!(plan("1", Some(true), true, true), Plan::Leave);
         assert_eq!(plan("1", Some(true), false, false), Plan::Leave);
     }
 
-    /// Attack: an author asks for a Secret of another type, which is refused repeatedly, with a template that
-    /// begins to fail at a time chosen by a value.
+    /// Attack: an author changes the type of a Secret, which is refused repeatedly, and uses a template that begins to
+    /// fail at a time that depends on a value.
     #[test]
     fn value_independent_refusals_come_before_rendering() {
         let id = ObjectId {
@@ -578,14 +594,19 @@ mod tests {
         let existing = |immutable| {
             let mut existing = secret(&[("a", "1")]);
             existing.immutable = immutable;
-            Existing::Owned(Held::Secret(existing))
+            Existing::Owned(Content::Secret(existing))
         };
         for (why, shell, existing, is_refused) in [
-            ("another type", shell("x/y", None), existing(None), true),
-            ("the same", shell("Opaque", None), existing(None), false),
-            ("thawing", shell("Opaque", None), existing(Some(true)), true),
+            ("different type", shell("x/y", None), existing(None), true),
+            ("unchanged", shell("Opaque", None), existing(None), false),
             (
-                "frozen",
+                "becomes mutable",
+                shell("Opaque", None),
+                existing(Some(true)),
+                true,
+            ),
+            (
+                "stays immutable",
                 shell("Opaque", Some(true)),
                 existing(Some(true)),
                 false,
@@ -593,8 +614,8 @@ mod tests {
             ("not owned", shell("Opaque", None), Existing::NotOwned, true),
             ("absent", shell("x/y", None), Existing::Absent, false),
         ] {
-            let refused = public_obstacle(&id, shell, &existing, false);
-            assert_eq!(refused.is_some(), is_refused, "{why}: {refused:?}");
+            let refusal = public_obstacle(&id, shell, &existing, false);
+            assert_eq!(refusal.is_some(), is_refused, "{why}: {refusal:?}");
         }
     }
 

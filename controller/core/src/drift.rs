@@ -8,34 +8,34 @@ use jiff::{SignedDuration, Timestamp};
 use crate::decide::{Plan, Refusal};
 use crate::object_id::ObjectId;
 
-/// Annotation of a SealedSecret; with the value `false`, edits of its Secret are not corrected.
+/// Annotation of a SealedSecret. With the value `false`, edits of its Secret are not corrected.
 pub const ANNOTATION: &str = "sealedsecrets.bitnami.com/correct-drift";
 
-/// Returns whether the annotations turn the correction of drift off.
+/// Returns whether the annotations disable drift correction.
 pub fn opts_out(annotations: Option<&BTreeMap<String, String>>) -> bool {
     let value = annotations.and_then(|annotations| annotations.get(ANNOTATION));
     value.is_some_and(|value| value == "false")
 }
 
-/// After this many corrections within [`WINDOW`], the controller assumes a conflict with another client and
-/// pauses.
-const CORRECTIONS: usize = 5;
+/// Maximum number of corrections within [`WINDOW`]. When it is reached, the controller assumes a conflict with another
+/// client and pauses.
+const MAX_CORRECTIONS: usize = 5;
 const WINDOW: SignedDuration = SignedDuration::from_mins(10);
-/// Once the limit is reached, a Secret that is deleted again is recreated this long after the last time. It
-/// does not stay missing for the whole window, since Pods wait for it.
+/// Once the limit is reached, the pause between two recreations of a deleted Secret. It is shorter than [`WINDOW`],
+/// since Pods wait for the Secret.
 const PAUSE: SignedDuration = SignedDuration::from_mins(1);
 
 /// What another client did to the Secret of an unsealed SealedSecret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Interference {
-    /// It changed the Secret.
+    /// The client changed the Secret.
     Edit,
-    /// It deleted the Secret.
+    /// The client deleted the Secret.
     Deletion,
 }
 
 impl Interference {
-    /// Returns the interference that the plan undoes. If the SealedSecret is not `settled`, the plan follows
+    /// Returns the interference that the plan undoes, if any. If the SealedSecret is not `settled`, the plan follows
     /// a change of the SealedSecret and undoes nothing.
     pub fn undone_by(plan: &Plan, settled: bool) -> Option<Self> {
         match plan {
@@ -46,7 +46,7 @@ impl Interference {
     }
 }
 
-/// The corrections of the last minutes.
+/// The recent corrections of each Secret.
 #[derive(Debug, Default)]
 pub struct Drift {
     corrections: BTreeMap<(ObjectId, Interference), VecDeque<Timestamp>>,
@@ -57,7 +57,7 @@ pub struct Drift {
 pub struct Fight {
     /// The interference that is not corrected yet.
     pub what: Interference,
-    /// When it may be corrected.
+    /// The time from which the interference may be corrected.
     pub until: Timestamp,
 }
 
@@ -67,12 +67,12 @@ impl fmt::Display for Fight {
         match self.what {
             Interference::Edit => write!(
                 f,
-                "another client keeps changing the Secret: it was corrected {CORRECTIONS} times in {minutes} minutes; \
+                "another client keeps changing the Secret: it was corrected {MAX_CORRECTIONS} times in {minutes} minutes; \
                  find out which client writes it, or annotate the SealedSecret with {ANNOTATION}=false"
             ),
             Interference::Deletion => write!(
                 f,
-                "another client keeps deleting the Secret: it was recreated {CORRECTIONS} times in {minutes} minutes, \
+                "another client keeps deleting the Secret: it was recreated {MAX_CORRECTIONS} times in {minutes} minutes, \
                  and now once a minute; find out which client deletes it, or delete the SealedSecret"
             ),
         }
@@ -98,8 +98,8 @@ impl Drift {
         now: Timestamp,
     ) -> Result<(), Fight> {
         let corrections = self.corrections.entry((id.clone(), what)).or_default();
-        corrections.retain(|at| now.duration_since(*at) < WINDOW);
-        match next(what, corrections) {
+        corrections.retain(|time| now.duration_since(*time) < WINDOW);
+        match next_time(what, corrections) {
             Some(until) if now < until => Err(Fight { what, until }),
             _ => {
                 corrections.push_back(now);
@@ -110,17 +110,17 @@ impl Drift {
 
     /// Forgets a deleted object.
     pub fn forget(&mut self, id: &ObjectId) {
-        self.corrections.retain(|(other, _), _| other != id);
+        self.corrections.retain(|(entry, _), _| entry != id);
     }
 }
 
 /// Returns when the next correction may be applied, or `None` if it need not wait.
-fn next(what: Interference, corrections: &VecDeque<Timestamp>) -> Option<Timestamp> {
+fn next_time(what: Interference, corrections: &VecDeque<Timestamp>) -> Option<Timestamp> {
     let (since, wait) = match what {
         Interference::Edit => (corrections.front(), WINDOW),
         Interference::Deletion => (corrections.back(), PAUSE),
     };
-    let since = since.filter(|_| corrections.len() >= CORRECTIONS)?;
+    let since = since.filter(|_| corrections.len() >= MAX_CORRECTIONS)?;
     Some(since.saturating_add(wait).unwrap_or(Timestamp::MAX))
 }
 
@@ -129,12 +129,12 @@ mod tests {
     use super::*;
     use crate::object_id::tests::id;
 
-    fn at(second: i64) -> Timestamp {
+    fn timestamp(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
     fn fight(what: Interference, until: i64) -> Result<(), Fight> {
-        let until = at(until);
+        let until = timestamp(until);
         Err(Fight { what, until })
     }
 
@@ -143,34 +143,34 @@ mod tests {
         let (id, edit) = (id("n"), Interference::Edit);
         let mut drift = Drift::default();
         for second in [0, 10, 20, 30, 40] {
-            assert_eq!(drift.correct(&id, edit, at(second)), Ok(()));
+            assert_eq!(drift.correct(&id, edit, timestamp(second)), Ok(()));
         }
-        assert_eq!(drift.correct(&id, edit, at(50)), fight(edit, 600));
-        assert_eq!(drift.correct(&id, edit, at(599)), fight(edit, 600));
-        assert_eq!(drift.correct(&id, edit, at(600)), Ok(()));
-        assert_eq!(drift.correct(&id, edit, at(601)), fight(edit, 610));
+        assert_eq!(drift.correct(&id, edit, timestamp(50)), fight(edit, 600));
+        assert_eq!(drift.correct(&id, edit, timestamp(599)), fight(edit, 600));
+        assert_eq!(drift.correct(&id, edit, timestamp(600)), Ok(()));
+        assert_eq!(drift.correct(&id, edit, timestamp(601)), fight(edit, 610));
         drift.forget(&id);
-        assert_eq!(drift.correct(&id, edit, at(602)), Ok(()));
+        assert_eq!(drift.correct(&id, edit, timestamp(602)), Ok(()));
     }
 
-    /// Attack: an author makes Kubernetes delete a Secret each time right after its creation.
+    /// Attack: an author makes Kubernetes delete a Secret immediately after each creation.
     #[test]
     fn after_five_deletions_a_secret_is_recreated_once_a_minute() {
         let (id, deletion) = (id("n"), Interference::Deletion);
         let mut drift = Drift::default();
         for second in [0, 1, 2, 3, 4] {
-            assert_eq!(drift.correct(&id, deletion, at(second)), Ok(()));
+            assert_eq!(drift.correct(&id, deletion, timestamp(second)), Ok(()));
         }
         for minute in 1..30 {
             let (just_before, due) = (minute * 60 + 3, minute * 60 + 4);
             assert_eq!(
-                drift.correct(&id, deletion, at(just_before)),
+                drift.correct(&id, deletion, timestamp(just_before)),
                 fight(deletion, due)
             );
-            assert_eq!(drift.correct(&id, deletion, at(due)), Ok(()));
+            assert_eq!(drift.correct(&id, deletion, timestamp(due)), Ok(()));
         }
         assert_eq!(
-            drift.correct(&id, Interference::Edit, at(1)),
+            drift.correct(&id, Interference::Edit, timestamp(1)),
             Ok(()),
             "edits are counted separately"
         );

@@ -1,40 +1,40 @@
-//! Fair shares: start-time fair queuing over tenants.
+//! Start-time fair queuing over tenants.
 //!
-//! Each tenant has a count of what it has used. The tenant that has used least goes first, and a virtual
-//! clock follows the tenant served last. A tenant that returns after a pause starts at the clock: a pause
-//! earns no credit, and a newcomer has no debt. So a backlog delays only its own tenant, and the delay of
-//! every other tenant depends on the number of tenants, not on the length of their backlogs.
+//! The usage of each tenant is counted. The tenant with the lowest usage goes first, and a virtual clock follows the
+//! tenant served last. A tenant that returns after a pause starts at the clock: a pause earns no credit, and a new
+//! tenant has no debt. So a backlog delays only its own tenant, and the delay of every other tenant depends on the
+//! number of tenants, not on the length of their backlogs.
 //!
-//! A tenant is something that clients cannot choose freely: a namespace, or the address of a caller. A client
-//! that owns several gets one share for each, so its effect on others grows only linearly with their number.
+//! A tenant is something that clients cannot choose freely: a namespace, or the address of a caller. A client that owns
+//! several tenants gets one share for each, so its effect on other clients grows only linearly with their number.
 
 use std::collections::HashMap;
 
-/// What each tenant has used, in units that the caller chooses.
+/// The usage of each tenant, in units that the caller chooses.
 #[derive(Debug, Default)]
 pub struct Shares {
     clock: u64,
     used: HashMap<String, u64>,
 }
 
-/// Above this number of tenants, those that the clock has passed are forgotten.
+/// Maximum number of tenants before the tenants that the clock has passed are forgotten.
 const MAX_REMEMBERED: usize = 1024;
 
 impl Shares {
-    /// Returns the sort key of a tenant: the lowest goes first.
-    pub fn used(&self, tenant: &str) -> u64 {
+    /// Returns the sort key of a tenant: the tenant with the lowest key goes first.
+    pub fn sort_key(&self, tenant: &str) -> u64 {
         let used = self.used.get(tenant).copied().unwrap_or_default();
         used.max(self.clock)
     }
 
     /// Moves the clock to the tenant that is served now.
     pub fn serve(&mut self, tenant: &str) {
-        self.clock = self.used(tenant);
+        self.clock = self.sort_key(tenant);
     }
 
-    /// Adds to what a tenant has used.
+    /// Adds to the usage of a tenant.
     pub fn charge(&mut self, tenant: &str, units: u64) {
-        let used = self.used(tenant).saturating_add(units);
+        let used = self.sort_key(tenant).saturating_add(units);
         self.used.insert(tenant.to_owned(), used);
         if self.used.len() > MAX_REMEMBERED {
             self.forget();
@@ -48,10 +48,10 @@ impl Shares {
     }
 }
 
-/// Returns how many of `places` each tenant may hold while `active` tenants hold or wait for some: an equal share of
-/// the places that are not `reserved`, and at least one. The remaining places are for newcomers.
-pub fn max_each(places: usize, reserved: usize, active: usize) -> usize {
-    (places.saturating_sub(reserved) / active.max(1)).max(1)
+/// Returns how many of `slots` each tenant may hold while `active` tenants hold slots or wait for one: an equal share
+/// of the slots that are not `reserved`, and at least one. The remaining slots are for new tenants.
+pub fn max_each(slots: usize, reserved: usize, active: usize) -> usize {
+    (slots.saturating_sub(reserved) / active.max(1)).max(1)
 }
 
 #[cfg(test)]
@@ -60,11 +60,14 @@ mod tests {
 
     use super::*;
 
-    /// Serves the tenant that has used least, charges its cost, and returns the order.
+    /// Serves the tenant with the lowest usage and charges its cost, for that many turns. Returns the order.
     fn order(costs: &[(&str, u64)], turns: usize) -> Vec<String> {
         let mut shares = Shares::default();
         let serve = |_| {
-            let (tenant, cost) = costs.iter().min_by_key(|(t, _)| shares.used(t)).unwrap();
+            let (tenant, cost) = costs
+                .iter()
+                .min_by_key(|(t, _)| shares.sort_key(t))
+                .unwrap();
             shares.serve(tenant);
             shares.charge(tenant, *cost);
             (*tenant).to_owned()
@@ -80,22 +83,22 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_earns_no_credit_and_a_newcomer_has_no_debt() {
+    fn a_pause_earns_no_credit_and_a_new_tenant_has_no_debt() {
         let mut shares = Shares::default();
         shares.charge("busy", 100);
         shares.serve("busy");
         shares.charge("busy", 100);
         assert_eq!(
-            shares.used("idle"),
+            shares.sort_key("idle"),
             100,
             "equal to the first charge of busy"
         );
         shares.charge("idle", 100);
-        assert_eq!(shares.used("idle"), shares.used("busy"));
+        assert_eq!(shares.sort_key("idle"), shares.sort_key("busy"));
     }
 
     #[test]
-    fn past_tenants_are_forgotten() {
+    fn tenants_that_the_clock_has_passed_are_forgotten() {
         let mut shares = Shares::default();
         for i in 0..10 * MAX_REMEMBERED {
             let tenant = i.to_string();
@@ -112,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn no_tenant_gets_all_places() {
+    fn no_tenant_gets_all_slots() {
         for active in 1..=40 {
             let max = max_each(32, 8, active);
             assert!(max * active < 32 || active >= 32, "{active} tenants");
@@ -121,23 +124,22 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: a client queues expensive work under many names.
-        ///
-        /// Between two turns of a tenant that always waits, each other tenant gets at most its share and one more turn.
+        /// Attack: a client queues expensive work as many tenants. Between two turns of the tenant with the cheapest
+        /// work, each other tenant gets at most two turns.
         #[test]
         fn each_other_tenant_gets_at_most_two_turns_before_a_waiting_one(costs in proptest::collection::vec(1_u64..1000, 2..20)) {
             let names: Vec<String> = (0..costs.len()).map(|i| i.to_string()).collect();
             let tenants: Vec<(&str, u64)> = names.iter().map(String::as_str).zip(costs.iter().copied()).collect();
             let cheapest = tenants.iter().min_by_key(|(_, cost)| *cost).unwrap().0;
             let order = order(&tenants, 500);
-            let mut since = HashMap::<&str, usize>::new();
+            let mut turns_since = HashMap::<&str, usize>::new();
             for tenant in &order {
                 if tenant == cheapest {
-                    since.clear();
+                    turns_since.clear();
                 } else {
-                    *since.entry(tenant).or_default() += 1;
+                    *turns_since.entry(tenant).or_default() += 1;
                 }
-                prop_assert!(since.values().all(|turns| *turns <= 2), "{order:?}");
+                prop_assert!(turns_since.values().all(|turns| *turns <= 2), "{order:?}");
             }
         }
     }

@@ -1,6 +1,6 @@
-//! Kinds of failures, as metrics count them.
+//! The kinds of failures that metrics count.
 
-/// A kind of failure, with upstream's name.
+/// A kind of failure. The names equal upstream's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The Secret could not be read.

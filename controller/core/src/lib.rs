@@ -1,21 +1,21 @@
-//! Decisions of the controller, as pure functions over plain data.
+//! Decisions of the controller, as pure functions.
 //!
-//! Nothing here performs I/O, reads a clock or generates randomness: the crate depends on neither `kube` nor
-//! `tokio`. The crate `controller` fetches the data, calls these functions and carries the results out.
+//! The crate performs no I/O, reads no clock and generates no randomness, and depends on neither `kube` nor `tokio`.
+//! The crate `controller` fetches the data, calls these functions and applies the results.
 //!
 //! | module | input → result |
 //! |---|---|
 //! | [`decide`] | desired and existing Secret → `Plan` |
 //! | [`status`] | outcome of an attempt and recorded status → status to record |
-//! | [`reason`] | a refusal → its reason, metric, and what can end it |
-//! | [`ownership`] | a Secret and its SealedSecret → whether the controller may change it |
-//! | [`author_limits`] | a SealedSecret → whether its author may ask for it |
-//! | [`drift`] | corrections of a Secret → whether to go on |
+//! | [`reason`] | a refusal → its reason, metric, and what can resolve it |
+//! | [`ownership`] | a Secret and its SealedSecret → whether the controller may change the Secret |
+//! | [`author_limits`] | a SealedSecret → whether the limits allow its Secret |
+//! | [`drift`] | recent corrections of a Secret → whether the next one has to wait |
 //! | [`added_metadata`] | `--secret-labels`, `--secret-annotations` → metadata of the Secret |
-//! | [`token_secrets`] | what Kubernetes itself adds to Secrets, which is not drift |
+//! | [`token_secrets`] | a service account token and its Secret → Secret with the additions of Kubernetes |
 //! | [`no_secret`] | a failure that depends on values → what may be published about it |
-//! | [`queue`], [`fair`] | objects to reconcile → which comes next, and when |
-//! | [`object_id`], [`fault`] | names of objects, kinds of failures |
+//! | [`queue`], [`fair`] | objects to reconcile → the next object, and its time |
+//! | [`object_id`], [`fault`] | (types) names of objects, kinds of failures |
 
 pub mod added_metadata;
 pub mod author_limits;

@@ -1,10 +1,10 @@
-//! The report for an object from whose values no valid Secret results. It does not depend on the values.
+//! The report about an object whose values do not form a valid Secret. The report does not depend on the values.
 //!
 //! Statuses, events, logs and metrics are public, and authors of SealedSecrets choose the templates. Any fact
-//! that depends on a value (which template fails, where, why, how many do, which check of the API server)
-//! would let an author read information about the value with each edit. So all such failures share one
-//! report, derived from public data: the failures that occur with a placeholder for every value. One bit per
-//! edit remains: whether the values form a valid Secret.
+//! that depends on a value (which templates fail, where and why, which check of the API server fails) would let an
+//! author read information about the value with each edit. So all such failures share one report, derived from public
+//! data: the failures that occur with a placeholder for every value. One bit per edit remains: whether the values form
+//! a valid Secret.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ const HINT: &str = "hint: with a key, `seal doctor FILE --backup BACKUP` shows w
                     --recovery-unseal` with `kubectl apply --dry-run=server` shows what the API server rejects; with a \
                     token, ask the controller's /v1/unseal";
 
-/// No valid Secret results from the values.
+/// The values do not form a valid Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoSecret {
     is_legacy: bool,
@@ -28,15 +28,15 @@ pub struct NoSecret {
 }
 
 impl NoSecret {
-    /// Builds the report for an object, independent of its values.
-    pub fn of(sealed: &SealedSecret, now: Timestamp, meter: &mut dyn Meter) -> Self {
+    /// Builds the report about an object, independent of its values.
+    pub fn new(sealed: &SealedSecret, now: Timestamp, meter: &mut dyn Meter) -> Self {
         Self {
             is_legacy: is_legacy(sealed),
             failures: failures_without_values(sealed, now, meter),
         }
     }
 
-    /// Returns the failures with placeholders, which can differ from the actual failure.
+    /// Returns the failures that occur with placeholders. They can differ from the actual failures.
     pub fn failures(&self) -> &[RenderError] {
         &self.failures
     }
@@ -69,8 +69,8 @@ impl fmt::Display for NoSecret {
     }
 }
 
-/// Returns whether the object uses the deprecated form, which seals the complete Secret: also its type,
-/// labels and item names.
+/// Returns whether the object uses the deprecated field `spec.data`, which contains the complete Secret in encrypted
+/// form, including its type, labels and item names.
 pub fn is_legacy(sealed: &SealedSecret) -> bool {
     sealed.spec.data.is_some()
 }
@@ -85,7 +85,7 @@ pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
         | Refusal::TypeChange { .. }
         | Refusal::Missing(_) => is_legacy(sealed),
         // For an object with templates, changed values of an immutable Secret are reported like a failed
-        // template. Otherwise an edit would have three distinguishable outcomes.
+        // template. Otherwise, an edit would have three distinguishable outcomes.
         Refusal::Immutable(_) => sealed.spec.template.data.is_some(),
         Refusal::Malformed(_)
         | Refusal::Values(_)
@@ -121,23 +121,23 @@ mod tests {
 
     #[test]
     fn reports_only_failures_that_occur_with_placeholders() {
-        let reported = |template| {
-            NoSecret::of(&sealed(template), Timestamp::UNIX_EPOCH, &mut Unmetered).to_string()
+        let report = |template| {
+            NoSecret::new(&sealed(template), Timestamp::UNIX_EPOCH, &mut Unmetered).to_string()
         };
-        let always = reported("x\n{{ fail .a }}");
+        let always_fails = report("x\n{{ fail .a }}");
         assert!(
-            always.contains("\nwith a placeholder for every value, these failures occur:\ntemplate \"t\", line 2, column 4, function fail: "),
-            "{always}"
+            always_fails.contains("\nwith a placeholder for every value, these failures occur:\ntemplate \"t\", line 2, column 4, function fail: "),
+            "{always_fails}"
         );
-        let never = reported("{{ .a }}");
+        let never_fails = report("{{ .a }}");
         assert!(
-            !never.contains("placeholder") && !never.contains('"'),
-            "{never}"
+            !never_fails.contains("placeholder") && !never_fails.contains('"'),
+            "{never_fails}"
         );
-        assert!(never.ends_with(HINT), "{never}");
+        assert!(never_fails.ends_with(HINT), "{never_fails}");
         let mut legacy = sealed("{{ fail .a }}");
         legacy.spec.data = Some("AAAA".into());
-        let legacy = NoSecret::of(&legacy, Timestamp::UNIX_EPOCH, &mut Unmetered).to_string();
+        let legacy = NoSecret::new(&legacy, Timestamp::UNIX_EPOCH, &mut Unmetered).to_string();
         assert!(
             legacy.contains("deprecated") && !legacy.contains("template"),
             "{legacy}"

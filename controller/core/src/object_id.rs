@@ -5,9 +5,9 @@ use std::fmt;
 /// Namespace and name of a SealedSecret, and of the Secret that it produces.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectId {
-    /// Namespace.
+    /// The namespace.
     pub namespace: String,
-    /// Name.
+    /// The name.
     pub name: String,
 }
 
@@ -21,7 +21,7 @@ impl fmt::Display for ObjectId {
 pub(crate) mod tests {
     use super::ObjectId;
 
-    /// Returns an object in the namespace `ns`.
+    /// Returns the id of an object in the namespace `ns`.
     pub(crate) fn id(name: &str) -> ObjectId {
         ObjectId {
             namespace: "ns".into(),

@@ -1,5 +1,4 @@
-//! Which Secrets a SealedSecret owns, and how an existing Secret is updated: upstream's rules, over plain
-//! data.
+//! Which Secrets a SealedSecret owns, and how an existing Secret is updated: upstream's rules, as pure functions.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +12,8 @@ use crate::token_secrets;
 const DEFAULT_TYPE: &str = "Opaque";
 
 /// Annotations with which a Secret allows a SealedSecret to change it.
-const CONSENTS: [&str; 3] = [MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION];
+const CONSENT_ANNOTATIONS: [&str; 3] =
+    [MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION];
 
 /// Sets the owner reference of a Secret before it is written, unless the template opts out. A SealedSecret without
 /// `uid` cannot own anything.
@@ -35,30 +35,31 @@ fn owner(sealed: &SealedSecret) -> Option<OwnerReference> {
     })
 }
 
-/// Returns whether the SealedSecret with this metadata and template may write that Secret.
+/// Returns whether the SealedSecret with the metadata `sealed` and this template may write the Secret `existing`.
 ///
-/// It may if it controls the Secret already, or if the Secret's own annotations allow it: any client that can write
-/// those annotations can write the Secret too, so this grants nothing new. A Secret that the controller created without
-/// an owner is recognized by the annotation that asked for this, if the template still has that annotation.
+/// The SealedSecret may write the Secret if it controls the Secret already, or if the Secret's own annotations allow
+/// this: any client that can write those annotations can also write the Secret, so this grants nothing new. A Secret
+/// that the controller created without an owner is recognized by the annotation [`SKIP_OWNER_ANNOTATION`], if the
+/// template still has that annotation.
 pub fn is_owned(existing: &ObjectMeta, sealed: &ObjectMeta, template: &ObjectMeta) -> bool {
-    let unowned = has(existing, SKIP_OWNER_ANNOTATION) && has(template, SKIP_OWNER_ANNOTATION);
+    let skips_owner = has(existing, SKIP_OWNER_ANNOTATION) && has(template, SKIP_OWNER_ANNOTATION);
     is_controlled_by(existing, sealed.uid.as_deref())
         || has(existing, MANAGED_ANNOTATION)
         || has(existing, PATCH_ANNOTATION)
-        || unowned && controller(existing).is_none()
+        || skips_owner && controller(existing).is_none()
 }
 
-/// Returns whether the object with that `uid` controls the Secret.
+/// Returns whether the object with that `uid` controls the Secret; false without a `uid`.
 pub fn is_controlled_by(existing: &ObjectMeta, uid: Option<&str>) -> bool {
     uid.is_some() && controller(existing).map(|owner| owner.uid.as_str()) == uid
 }
 
-/// Returns whether the Secret's annotations allow a SealedSecret to take it over and own it.
+/// Returns whether the Secret's annotations allow a SealedSecret to take over and own the Secret.
 pub fn is_handed_over(existing: &ObjectMeta) -> bool {
     has(existing, MANAGED_ANNOTATION) && !has(existing, SKIP_OWNER_ANNOTATION)
 }
 
-/// Returns whether the Secret's annotations allow a SealedSecret to be merged into it.
+/// Returns whether the Secret's annotations allow a SealedSecret to be merged into the Secret.
 pub fn is_merged_into(existing: &ObjectMeta) -> bool {
     has(existing, PATCH_ANNOTATION)
 }
@@ -76,21 +77,21 @@ fn has(metadata: &ObjectMeta, annotation: &str) -> bool {
         .is_some_and(|value| value == "true")
 }
 
-/// Returns the updated version of an existing Secret. It keeps its identity and the fields that upstream
-/// leaves alone.
+/// Returns the updated version of an existing Secret. The Secret keeps its identity and the fields that upstream does
+/// not change.
 ///
 /// Values, labels and annotations are replaced; with the annotation for merging they are added to the
-/// existing ones. While the SealedSecret is settled, labels and annotations that other clients added stay.
-/// What Kubernetes itself adds for the type always stays.
+/// existing ones. While the SealedSecret is settled, labels and annotations that other clients added are kept.
+/// The additions of Kubernetes itself (see [`token_secrets`]) are always kept.
 ///
-/// Consent to a merge covers additional items, labels and annotations, and nothing else: a template that is
-/// merged into a Secret that is not owned neither adds consent annotations nor makes the Secret immutable.
+/// Consent to a merge covers only additional items, labels and annotations: a template that is merged into a Secret
+/// that is not owned neither adds consent annotations nor makes the Secret immutable.
 pub fn successor(mut desired: Secret, existing: &Secret, settled: bool) -> Secret {
     let merges = has(&existing.metadata, PATCH_ANNOTATION);
     if merges && !is_controlled_by(&existing.metadata, owner_uid(&desired)) {
         let annotations = desired.metadata.annotations.as_mut();
         if let Some(annotations) = annotations {
-            annotations.retain(|key, _| !CONSENTS.contains(&key.as_str()));
+            annotations.retain(|key, _| !CONSENT_ANNOTATIONS.contains(&key.as_str()));
         }
         desired.immutable = None;
     }
@@ -105,15 +106,16 @@ pub fn successor(mut desired: Secret, existing: &Secret, settled: bool) -> Secre
         next.type_ = desired.type_;
         next.immutable = desired.immutable;
     }
-    let (metadata, wanted) = (&mut next.metadata, desired.metadata);
-    put(&mut metadata.labels, wanted.labels, merges || settled);
+    let (metadata, desired) = (&mut next.metadata, desired.metadata);
+    let keeps_existing = merges || settled;
+    put(&mut metadata.labels, desired.labels, keeps_existing);
     put(
         &mut metadata.annotations,
-        wanted.annotations,
-        merges || settled,
+        desired.annotations,
+        keeps_existing,
     );
     if owns {
-        metadata.owner_references = wanted.owner_references;
+        metadata.owner_references = desired.owner_references;
     }
     token_secrets::keep_additions(&mut next, existing);
     next
@@ -125,20 +127,21 @@ fn owner_uid(desired: &Secret) -> Option<&str> {
     Some(owner.uid.as_str())
 }
 
+/// Labels or annotations.
 type Metadata = Option<BTreeMap<String, String>>;
 
-fn put(into: &mut Metadata, wanted: Metadata, keeps_others: bool) {
-    if keeps_others {
+fn put(into: &mut Metadata, desired: Metadata, keeps_existing: bool) {
+    if keeps_existing {
         into.get_or_insert_default()
-            .extend(wanted.unwrap_or_default());
+            .extend(desired.unwrap_or_default());
     } else {
-        *into = wanted;
+        *into = desired;
     }
 }
 
 /// Returns whether both Secrets are equal for an API server. Absent and empty fields are equal, and so are an
 /// unset type and `Opaque`.
-pub fn is_like(next: &Secret, existing: &Secret) -> bool {
+pub fn is_equivalent(next: &Secret, existing: &Secret) -> bool {
     let owners = |secret: &Secret| secret.metadata.owner_references.clone().unwrap_or_default();
     let texts = |texts: &Metadata| texts.clone().unwrap_or_default();
     let (a, b) = (&next.metadata, &existing.metadata);

@@ -1,4 +1,4 @@
-//! The objects to reconcile, in order: which comes next, and when.
+//! The queue of objects to reconcile: determines the next object and its time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -7,38 +7,38 @@ use jiff::{SignedDuration, Timestamp};
 use crate::fair::Shares;
 use crate::object_id::ObjectId;
 
-/// The wait after the first failure; each further failure doubles it.
+/// The wait after the first failure. Each further failure doubles the wait.
 const FIRST_WAIT: SignedDuration = SignedDuration::from_millis(500);
-/// The longest wait: an object that failed is retried at least this often, without limit.
+/// The maximum wait. Retries never end.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(5);
-/// One of this many turns goes to the backlog, whatever the number of fresh objects.
-const TURNS: u32 = 4;
+/// One of this many turns goes to the backlog, for any number of fresh objects.
+const TURNS_PER_BACKLOG_TURN: u32 = 4;
 
-/// Returns how long to wait after that many consecutive failures. `jitter` is between 0 and 1 and shortens the wait by
-/// up to half, so that objects that failed together are not retried together.
+/// Returns how long to wait after `failures` consecutive failures. `jitter` is between 0 and 1 and shortens the wait by
+/// up to half, so that objects that failed at the same time are not retried at the same time.
 pub fn wait(failures: u32, jitter: f64) -> SignedDuration {
     let doublings = failures.saturating_sub(1).min(16);
-    let full = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
-    full.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
+    let max_wait = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
+    max_wait.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
 }
 
 /// The urgency of an object. A higher urgency goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
-    /// The object existed before, or is retried: one of possibly many thousands.
+    /// The object existed before or is retried. There can be thousands of such objects.
     Backlog,
     /// A user has just changed the object and may be waiting.
     Fresh,
 }
 
-/// Which objects to reconcile, and when. Namespaces take turns, so that a namespace's backlog delays only its
+/// The objects to reconcile, with their times. Namespaces take turns, so that a namespace's backlog delays only its
 /// own objects; within a namespace, the object that has waited longest goes first.
 #[derive(Debug, Default)]
 pub struct Queue {
     entries: HashMap<ObjectId, (Timestamp, Urgency)>,
     fresh: Line,
     backlog: Line,
-    /// Charged in turns.
+    /// The turns that each namespace had.
     shares: Shares,
     turn: u32,
 }
@@ -55,28 +55,29 @@ struct Line {
 impl Queue {
     /// Adds an object. If it is already in the queue, the earlier time and the higher urgency apply.
     pub fn add(&mut self, id: ObjectId, at: Timestamp, urgency: Urgency) {
-        let before = self.remove(&id);
+        let previous = self.remove(&id);
         let (at, urgency) =
-            before.map_or((at, urgency), |(time, u)| (at.min(time), urgency.max(u)));
-        self.of(urgency).later.insert((at, id.clone()));
+            previous.map_or((at, urgency), |(time, u)| (at.min(time), urgency.max(u)));
+        self.line(urgency).later.insert((at, id.clone()));
         self.entries.insert(id, (at, urgency));
     }
 
-    /// Marks objects as due whose time has come.
+    /// Marks the objects whose time has come as due.
     pub fn mark_due(&mut self, now: Timestamp) {
         self.fresh.mark_due(now);
         self.backlog.mark_due(now);
     }
 
-    /// Removes and returns a due object: a fresh one, or one of the backlog when it is the backlog's turn. Among
-    /// namespaces for which `may_begin` is true, the one with the fewest turns goes first.
+    /// Removes and returns a due object, with its urgency: a fresh object, or an object of the backlog when it is the
+    /// backlog's turn. Among the namespaces for which `may_begin` is true, the namespace with the fewest turns goes
+    /// first.
     pub fn take(&mut self, may_begin: impl Fn(&str) -> bool) -> Option<(ObjectId, Urgency)> {
-        let fresh = self.fresh.next(&self.shares, &may_begin);
-        let backlog = self.backlog.next(&self.shares, &may_begin);
+        let fresh = self.fresh.next_namespace(&self.shares, &may_begin);
+        let backlog = self.backlog.next_namespace(&self.shares, &may_begin);
         let (urgency, namespace) = match (fresh, backlog) {
             (None, None) => return None,
             (Some(fresh), Some(backlog)) => {
-                self.turn = (self.turn + 1) % TURNS;
+                self.turn = (self.turn + 1) % TURNS_PER_BACKLOG_TURN;
                 if self.turn == 0 {
                     (Urgency::Backlog, backlog)
                 } else {
@@ -88,16 +89,17 @@ impl Queue {
         };
         self.shares.serve(&namespace);
         self.shares.charge(&namespace, 1);
-        let id = self.of(urgency).take(&namespace)?;
+        let id = self.line(urgency).take(&namespace)?;
         self.entries.remove(&id);
         Some((id, urgency))
     }
 
-    /// Returns how many namespaces have due objects or are in `others`. The count may stop at `enough`.
-    pub fn active(&self, others: &HashMap<String, usize>, enough: usize) -> usize {
-        let due = [&self.fresh, &self.backlog].map(|line| line.due.keys().take(enough));
-        let all = due.into_iter().flatten().chain(others.keys());
-        all.collect::<HashSet<_>>().len()
+    /// Returns how many namespaces have due objects or are in `running`. Counts at most `limit` namespaces of each
+    /// urgency.
+    pub fn active(&self, running: &HashMap<String, usize>, limit: usize) -> usize {
+        let due = [&self.fresh, &self.backlog].map(|line| line.due.keys().take(limit));
+        let namespaces = due.into_iter().flatten().chain(running.keys());
+        namespaces.collect::<HashSet<_>>().len()
     }
 
     /// Removes and returns all objects, whether or not they are due.
@@ -107,12 +109,12 @@ impl Queue {
         self.entries.drain().map(|(id, _)| id).collect()
     }
 
-    /// Returns how many objects wait.
+    /// Returns the number of objects in the queue.
     pub fn waiting(&self) -> usize {
         self.entries.len()
     }
 
-    /// Returns when the next object becomes due.
+    /// Returns when the next object becomes due; `None` if no object waits for its time.
     pub fn next(&self) -> Option<Timestamp> {
         let next_times = [self.fresh.later.first(), self.backlog.later.first()];
         next_times.into_iter().flatten().map(|(at, _)| *at).min()
@@ -120,11 +122,11 @@ impl Queue {
 
     fn remove(&mut self, id: &ObjectId) -> Option<(Timestamp, Urgency)> {
         let (at, urgency) = self.entries.remove(id)?;
-        self.of(urgency).remove(&(at, id.clone()));
+        self.line(urgency).remove(&(at, id.clone()));
         Some((at, urgency))
     }
 
-    fn of(&mut self, urgency: Urgency) -> &mut Line {
+    fn line(&mut self, urgency: Urgency) -> &mut Line {
         match urgency {
             Urgency::Fresh => &mut self.fresh,
             Urgency::Backlog => &mut self.backlog,
@@ -143,10 +145,10 @@ impl Line {
         }
     }
 
-    fn next(&self, shares: &Shares, may_begin: &impl Fn(&str) -> bool) -> Option<String> {
+    fn next_namespace(&self, shares: &Shares, may_begin: &impl Fn(&str) -> bool) -> Option<String> {
         let due = self.due.iter().filter_map(|(namespace, objects)| {
             let first = objects.first()?.0;
-            may_begin(namespace).then(|| ((shares.used(namespace), first), namespace))
+            may_begin(namespace).then(|| ((shares.sort_key(namespace), first), namespace))
         });
         let (_, namespace) = due.min_by_key(|(order, _)| *order)?;
         Some(namespace.clone())
@@ -179,12 +181,12 @@ mod tests {
     use super::*;
     use crate::object_id::tests::id;
 
-    fn at(second: i64) -> Timestamp {
+    fn timestamp(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
     fn take(queue: &mut Queue, now: i64) -> Option<(ObjectId, Urgency)> {
-        queue.mark_due(at(now));
+        queue.mark_due(timestamp(now));
         queue.take(|_| true)
     }
 
@@ -192,7 +194,7 @@ mod tests {
         std::iter::from_fn(|| take(queue, now).map(|(id, _)| id.name)).collect()
     }
 
-    fn of(namespace: &str, name: &str) -> ObjectId {
+    fn id_in(namespace: &str, name: &str) -> ObjectId {
         ObjectId {
             namespace: namespace.into(),
             name: name.into(),
@@ -224,15 +226,15 @@ mod tests {
     #[test]
     fn takes_due_objects_in_order_of_waiting_time() {
         let mut queue = Queue::default();
-        queue.add(id("a"), at(3), Fresh);
-        queue.add(id("b"), at(2), Fresh);
-        queue.add(id("c"), at(9), Fresh);
-        queue.add(id("c"), at(1), Fresh);
-        queue.add(id("d"), at(50), Fresh);
-        queue.add(id("a"), at(60), Fresh);
-        assert_eq!(queue.next(), Some(at(1)));
+        queue.add(id("a"), timestamp(3), Fresh);
+        queue.add(id("b"), timestamp(2), Fresh);
+        queue.add(id("c"), timestamp(9), Fresh);
+        queue.add(id("c"), timestamp(1), Fresh);
+        queue.add(id("d"), timestamp(50), Fresh);
+        queue.add(id("a"), timestamp(60), Fresh);
+        assert_eq!(queue.next(), Some(timestamp(1)));
         assert_eq!(names(&mut queue, 10), ["c", "b", "a"]);
-        assert_eq!(queue.next(), Some(at(50)));
+        assert_eq!(queue.next(), Some(timestamp(50)));
         assert_eq!(queue.waiting(), 1);
     }
 
@@ -241,25 +243,25 @@ mod tests {
     fn fresh_objects_overtake_the_backlog_without_stopping_it() {
         let mut queue = Queue::default();
         for i in 0..1000 {
-            queue.add(id(&format!("old-{i:04}")), at(1), Backlog);
+            queue.add(id(&format!("old-{i:04}")), timestamp(1), Backlog);
         }
-        queue.add(id("new"), at(9), Fresh);
+        queue.add(id("new"), timestamp(9), Fresh);
         assert_eq!(take(&mut queue, 9), Some((id("new"), Fresh)));
         for i in 0..8 {
-            queue.add(id(&format!("new-{i}")), at(9), Fresh);
+            queue.add(id(&format!("new-{i}")), timestamp(9), Fresh);
         }
         let urgencies: Vec<_> = (0..8).filter_map(|_| take(&mut queue, 9)).collect();
-        let old = urgencies.iter().filter(|(_, u)| *u == Backlog).count();
-        assert_eq!(old, 2, "{urgencies:?}");
+        let backlog = urgencies.iter().filter(|(_, u)| *u == Backlog).count();
+        assert_eq!(backlog, 2, "{urgencies:?}");
     }
 
     #[test]
     fn a_changed_backlog_object_becomes_fresh_and_keeps_its_time() {
         let mut queue = Queue::default();
-        queue.add(id("a"), at(5), Backlog);
-        queue.add(id("b"), at(6), Backlog);
-        queue.add(id("b"), at(9), Fresh);
-        queue.add(id("b"), at(9), Backlog);
+        queue.add(id("a"), timestamp(5), Backlog);
+        queue.add(id("b"), timestamp(6), Backlog);
+        queue.add(id("b"), timestamp(9), Fresh);
+        queue.add(id("b"), timestamp(9), Backlog);
         assert_eq!(queue.waiting(), 2);
         assert_eq!(take(&mut queue, 6), Some((id("b"), Fresh)));
         assert_eq!(take(&mut queue, 6), Some((id("a"), Backlog)));
@@ -271,11 +273,15 @@ mod tests {
         for urgency in [Fresh, Backlog] {
             let mut queue = Queue::default();
             for i in 0..1000 {
-                queue.add(of("hostile", &format!("h-{i:04}")), at(1), urgency);
+                queue.add(
+                    id_in("hostile", &format!("h-{i:04}")),
+                    timestamp(1),
+                    urgency,
+                );
             }
             assert_eq!(take(&mut queue, 9).unwrap().0.namespace, "hostile");
-            queue.add(of("quiet", "q"), at(9), urgency);
-            assert_eq!(take(&mut queue, 9), Some((of("quiet", "q"), urgency)));
+            queue.add(id_in("quiet", "q"), timestamp(9), urgency);
+            assert_eq!(take(&mut queue, 9), Some((id_in("quiet", "q"), urgency)));
         }
     }
 
@@ -284,7 +290,7 @@ mod tests {
         let mut queue = Queue::default();
         for (namespace, objects) in [("a", 100), ("b", 10), ("c", 2)] {
             for i in 0..objects {
-                queue.add(of(namespace, &format!("{i:03}")), at(1), Backlog);
+                queue.add(id_in(namespace, &format!("{i:03}")), timestamp(1), Backlog);
             }
         }
         let order: String = std::iter::from_fn(|| take(&mut queue, 1))
@@ -297,12 +303,12 @@ mod tests {
     #[test]
     fn a_blocked_namespace_is_skipped_and_keeps_its_objects() {
         let mut queue = Queue::default();
-        queue.add(of("full", "f"), at(1), Fresh);
-        queue.add(of("other", "o"), at(2), Fresh);
-        queue.mark_due(at(9));
+        queue.add(id_in("full", "f"), timestamp(1), Fresh);
+        queue.add(id_in("other", "o"), timestamp(2), Fresh);
+        queue.mark_due(timestamp(9));
         let may_begin = |namespace: &str| namespace != "full";
-        assert_eq!(queue.take(may_begin), Some((of("other", "o"), Fresh)));
+        assert_eq!(queue.take(may_begin), Some((id_in("other", "o"), Fresh)));
         assert_eq!(queue.take(may_begin), None);
-        assert_eq!(take(&mut queue, 9), Some((of("full", "f"), Fresh)));
+        assert_eq!(take(&mut queue, 9), Some((id_in("full", "f"), Fresh)));
     }
 }

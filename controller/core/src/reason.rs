@@ -26,9 +26,9 @@ pub enum Reason {
     RiskyType,
     /// A key Secret cannot be used.
     UnusableKey,
-    /// The newest key does not seal until its backup is confirmed.
+    /// The newest key does not seal until it is marked as backed up.
     WaitsForBackup,
-    /// A key was replaced by another one under the same name.
+    /// A key was replaced by another key under the same name.
     KeyReplaced,
     /// A key was removed.
     KeyRemoved,
@@ -37,7 +37,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Returns the text in statuses and events.
+    /// Returns the reason as it appears in statuses and events.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unsealed => "Unsealed",
@@ -80,9 +80,9 @@ pub struct Class {
     pub reason: Reason,
     /// The label of the metric.
     pub fault: Fault,
-    /// Whether a person has to act.
+    /// Whether a person must act.
     pub is_stalled: bool,
-    /// What can resolve it.
+    /// What can resolve the refusal.
     pub remedy: Remedy,
 }
 
@@ -113,8 +113,8 @@ pub fn classify(why: &Refusal) -> Class {
             },
         },
         Refusal::Missing(_) | Refusal::TooLarge(_) => update(Remedy::Change),
-        // These end when another client deletes or changes the Secret. The controller may not notice, since
-        // Secrets need not be watched.
+        // Resolved when another client deletes or changes the Secret. The controller might not observe this, since
+        // watching Secrets is optional.
         Refusal::TypeChange { .. } | Refusal::Immutable(_) => update(Remedy::Retry),
         Refusal::NotManaged(_) => class(Reason::ErrUpdateFailed, Fault::Unmanaged, Remedy::Retry),
         Refusal::DriftFight(_) => Class {

@@ -16,13 +16,13 @@ use crate::reason::{Reason, classify};
 const SYNCED: &str = "Synced";
 /// The condition that Flux and kstatus read.
 const READY: &str = "Ready";
-/// The condition that reports to Argo CD and Flux that retries cannot help. Present only while it is true.
+/// The condition that reports to Argo CD and Flux that retries cannot help. Present only while its status is `True`.
 const STALLED: &str = "Stalled";
 
 /// Maximum number of items in a status. An item has some hundred bytes, and even an object near etcd's size limit (1.5
 /// MiB) must fit together with its status.
 const MAX_ITEMS: usize = 500;
-/// Maximum length of a message in bytes. It is repeated in up to three conditions.
+/// Maximum length of a message in bytes. A message is repeated in up to three conditions.
 const MAX_MESSAGE: usize = 32 << 10;
 
 /// How an attempt ended.
@@ -35,7 +35,7 @@ pub enum Outcome<'a> {
         /// The record that identifies the Secret after a restart, if it could be created.
         record: Option<SecretRecord>,
     },
-    /// The SealedSecret cannot be read or unsealed, or its Secret may not be written.
+    /// The SealedSecret cannot be read or unsealed, or the controller must not write its Secret.
     Refused {
         /// The reason.
         why: &'a Refusal,
@@ -72,12 +72,12 @@ impl Outcome<'_> {
         }
     }
 
-    /// Returns the failure message, beginning with upstream's text; `None` after a success.
+    /// Returns the failure message, beginning with upstream's text; `None` for a success.
     pub fn message(&self) -> Option<String> {
         self.failure_message(|why| error_chain(why))
     }
 
-    /// Returns the failure message, beginning with the likely cause; `None` after a success.
+    /// Returns the failure message, beginning with the likely cause; `None` for a success.
     pub fn diagnosis(&self) -> Option<String> {
         self.failure_message(|why| match why {
             Refusal::Unseal(why @ UnsealError::Items(_)) => why.diagnosis(),
@@ -91,7 +91,7 @@ impl Outcome<'_> {
             Self::Refused { why, .. } => text(why),
             Self::Failed { message, .. } => message.clone(),
         };
-        Some(bounded(visible(&message).into_owned()))
+        Some(truncate(visible(&message).into_owned()))
     }
 
     /// Returns whether a person must act.
@@ -110,8 +110,8 @@ impl Outcome<'_> {
         }
     }
 
-    /// Returns the record. A failure keeps the record of the same version, which shows that this version was unsealed
-    /// before.
+    /// Returns the record for the status. A failure keeps the record of the same generation, which shows that this
+    /// generation was unsealed before.
     fn record(
         &self,
         previous: Option<&SealedSecretStatus>,
@@ -125,9 +125,9 @@ impl Outcome<'_> {
         }
     }
 
-    /// Returns this generation if it was unsealed, otherwise the one in the last status. In a status of an earlier
-    /// release, which has none, the conditions or the record show whether its own generation was unsealed. For display
-    /// only, since other clients may write the status.
+    /// Returns this generation if it was unsealed, otherwise the last unsealed generation in the previous status. If
+    /// the previous status was written by an earlier release without that field, its conditions or record show whether
+    /// its observed generation was unsealed. For display only, since other clients may write the status.
     fn last_unsealed(
         &self,
         previous: Option<&SealedSecretStatus>,
@@ -187,11 +187,11 @@ fn failed_item(key: &str, error: &dyn std::error::Error) -> ItemStatus {
     }
 }
 
-/// Returns the status to record, or `None` if it equals the recorded one: every write triggers all watchers.
+/// Returns the status to record, or `None` if it equals the recorded status: every write triggers all watchers.
 ///
 /// The order is `Synced`, `Ready`, then `Stalled` if a person must act, then conditions of other clients unchanged.
-/// `lastTransitionTime` changes only with the condition's `status`; `lastUpdateTime` changes also with each generation,
-/// since people read it as the time of the last sync. The message of `Synced` begins with upstream's text; the other
+/// `lastTransitionTime` changes only with the condition's `status`; `lastUpdateTime` also changes with each generation,
+/// since users read it as the time of the last sync. The message of `Synced` begins with upstream's text; the other
 /// messages begin with the likely cause, and end with a note if the Secret keeps older values.
 pub fn next(
     previous: Option<&SealedSecretStatus>,
@@ -208,21 +208,23 @@ pub fn next(
             message
         }
     });
-    let good = matches!(outcome, Outcome::Unsealed { .. });
-    let is_same = previous.is_some_and(|status| status.observed_generation == generation);
-    let condition = |is_true, message| condition(is_true, before, outcome, message, now, is_same);
+    let is_unsealed = matches!(outcome, Outcome::Unsealed { .. });
+    let is_same_generation =
+        previous.is_some_and(|status| status.observed_generation == generation);
+    let condition =
+        |state, message| condition(state, before, outcome, message, now, is_same_generation);
     let mut conditions = vec![
-        condition((SYNCED, good), message),
-        condition((READY, good), note.clone()),
+        condition((SYNCED, is_unsealed), message),
+        condition((READY, is_unsealed), note.clone()),
     ];
     if outcome.is_stalled() {
         conditions.push(condition((STALLED, true), note));
     }
     let own_types = [SYNCED, READY, STALLED];
-    let others = before
+    let foreign_conditions = before
         .iter()
         .filter(|condition| !own_types.contains(&condition.type_.as_str()));
-    conditions.extend(others.cloned());
+    conditions.extend(foreign_conditions.cloned());
     let mut items = outcome.items();
     items.truncate(MAX_ITEMS);
     let status = SealedSecretStatus {
@@ -235,16 +237,16 @@ pub fn next(
     (!previous.is_some_and(|previous| is_equivalent(previous, &status))).then_some(status)
 }
 
-/// Compares statuses. Ignores a field that earlier releases did not write, so that an upgrade does not rewrite every
-/// status.
+/// Returns whether both statuses are equal, apart from a field that earlier releases did not write: an upgrade must not
+/// rewrite every status.
 fn is_equivalent(previous: &SealedSecretStatus, status: &SealedSecretStatus) -> bool {
     let mut previous = previous.clone();
-    let last = &mut previous.last_unsealed_generation;
-    *last = last.or(status.last_unsealed_generation);
+    let last_unsealed = &mut previous.last_unsealed_generation;
+    *last_unsealed = last_unsealed.or(status.last_unsealed_generation);
     previous == *status
 }
 
-/// Returns the key that unsealed each item, for items whose status names it.
+/// Returns the key that unsealed each item, for items whose status names a key.
 pub fn sealed_by(status: Option<&SealedSecretStatus>) -> BTreeMap<String, Fingerprint> {
     let items = status.map_or(&[][..], |status| &status.items);
     let key = |item: &ItemStatus| Some((item.key.clone(), item.sealed_by.as_ref()?.parse().ok()?));
@@ -260,7 +262,7 @@ pub fn is_synced(status: &SealedSecretStatus) -> bool {
     synced.is_some_and(|condition| condition.status == "True")
 }
 
-fn bounded(mut message: String) -> String {
+fn truncate(mut message: String) -> String {
     if message.len() > MAX_MESSAGE {
         message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         message.push_str(" … and so on");
@@ -268,7 +270,7 @@ fn bounded(mut message: String) -> String {
     message
 }
 
-/// Returns the condition. If its content is unchanged in the same generation, it keeps its times.
+/// Returns a condition. Its times are kept as described for [`next`].
 fn condition(
     (type_, is_true): (&str, bool),
     before: &[Condition],
@@ -313,18 +315,18 @@ mod tests {
 
     use super::*;
 
-    fn at(second: i64) -> Timestamp {
+    fn timestamp(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn unsealed(sealed_by: &BTreeMap<String, Fingerprint>) -> Outcome<'_> {
+    fn unsealed_outcome(sealed_by: &BTreeMap<String, Fingerprint>) -> Outcome<'_> {
         Outcome::Unsealed {
             sealed_by,
             record: None,
         }
     }
 
-    fn refused(why: &Refusal) -> Outcome<'_> {
+    fn refused_outcome(why: &Refusal) -> Outcome<'_> {
         Outcome::Refused {
             why,
             keeps_values: true,
@@ -344,9 +346,9 @@ mod tests {
 
     #[test]
     fn conditions_are_ordered_synced_ready_others() {
-        let good = BTreeMap::new();
-        let other = Condition {
-            type_: "Mine".into(),
+        let no_items = BTreeMap::new();
+        let foreign = Condition {
+            type_: "Foreign".into(),
             status: "Unknown".into(),
             last_update_time: None,
             last_transition_time: None,
@@ -354,54 +356,81 @@ mod tests {
             message: None,
         };
         let previous = SealedSecretStatus {
-            conditions: vec![other],
+            conditions: vec![foreign],
             ..SealedSecretStatus::default()
         };
-        let status = next(Some(&previous), &unsealed(&good), Some(3), at(1)).unwrap();
+        let status = next(
+            Some(&previous),
+            &unsealed_outcome(&no_items),
+            Some(3),
+            timestamp(1),
+        )
+        .unwrap();
         let types: Vec<_> = status.conditions.iter().map(|c| c.type_.as_str()).collect();
-        assert_eq!(types, ["Synced", "Ready", "Mine"]);
+        assert_eq!(types, ["Synced", "Ready", "Foreign"]);
         assert_eq!(status.observed_generation, Some(3));
         assert_eq!(status.conditions[0].message, None);
     }
 
     #[test]
     fn transition_time_changes_only_with_the_status_and_equal_statuses_are_not_written() {
-        let good = BTreeMap::new();
-        let good = unsealed(&good);
-        let (one, two) = (
+        let no_items = BTreeMap::new();
+        let success = unsealed_outcome(&no_items);
+        let (first_refusal, second_refusal) = (
             Refusal::Malformed("one".into()),
             Refusal::Malformed("two".into()),
         );
-        let first = next(None, &good, None, at(1)).unwrap();
+        let first = next(None, &success, None, timestamp(1)).unwrap();
         assert_eq!(times(&first, 0), (1, 1));
-        assert_eq!(next(Some(&first), &good, None, at(2)), None);
-        let bad = next(Some(&first), &refused(&one), None, at(3)).unwrap();
-        assert_eq!(times(&bad, 0), (3, 3));
-        assert_eq!(next(Some(&bad), &refused(&one), None, at(4)), None);
-        let worse = next(Some(&bad), &refused(&two), None, at(5)).unwrap();
-        assert_eq!((times(&worse, 0), times(&worse, 1)), ((3, 5), (3, 5)));
-        let again = next(Some(&worse), &good, None, at(6)).unwrap();
-        assert_eq!(times(&again, 0), (6, 6));
-        let generation = next(Some(&again), &good, Some(2), at(7)).unwrap();
-        assert_eq!(
-            (times(&generation, 0), times(&generation, 1)),
-            ((6, 7), (6, 7))
+        assert_eq!(next(Some(&first), &success, None, timestamp(2)), None);
+        let failed = next(
+            Some(&first),
+            &refused_outcome(&first_refusal),
+            None,
+            timestamp(3),
+        )
+        .unwrap();
+        assert_eq!(times(&failed, 0), (3, 3));
+        let unchanged = next(
+            Some(&failed),
+            &refused_outcome(&first_refusal),
+            None,
+            timestamp(4),
         );
-        assert_eq!(next(Some(&generation), &good, Some(2), at(8)), None);
+        assert_eq!(unchanged, None);
+        let failed = next(
+            Some(&failed),
+            &refused_outcome(&second_refusal),
+            None,
+            timestamp(5),
+        )
+        .unwrap();
+        assert_eq!((times(&failed, 0), times(&failed, 1)), ((3, 5), (3, 5)));
+        let resolved = next(Some(&failed), &success, None, timestamp(6)).unwrap();
+        assert_eq!(times(&resolved, 0), (6, 6));
+        let updated = next(Some(&resolved), &success, Some(2), timestamp(7)).unwrap();
+        assert_eq!((times(&updated, 0), times(&updated, 1)), ((6, 7), (6, 7)));
+        assert_eq!(next(Some(&updated), &success, Some(2), timestamp(8)), None);
     }
 
     #[test]
     fn update_time_changes_with_each_generation() {
-        let (good, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
-        for outcome in [unsealed(&good), refused(&why)] {
-            let mut status = next(None, &outcome, Some(1), at(1)).unwrap();
+        let (no_items, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
+        for outcome in [unsealed_outcome(&no_items), refused_outcome(&why)] {
+            let mut status = next(None, &outcome, Some(1), timestamp(1)).unwrap();
             for generation in 2..5 {
-                status = next(Some(&status), &outcome, Some(generation), at(generation)).unwrap();
+                status = next(
+                    Some(&status),
+                    &outcome,
+                    Some(generation),
+                    timestamp(generation),
+                )
+                .unwrap();
                 for i in 0..status.conditions.len() {
                     assert_eq!(times(&status, i), (1, generation), "{outcome:?}");
                 }
                 assert_eq!(
-                    next(Some(&status), &outcome, Some(generation), at(99)),
+                    next(Some(&status), &outcome, Some(generation), timestamp(99)),
                     None
                 );
             }
@@ -410,36 +439,42 @@ mod tests {
 
     #[test]
     fn a_status_names_the_last_generation_that_was_unsealed() {
-        let (good, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
-        let (good, bad) = (unsealed(&good), refused(&why));
-        let mut status = next(None, &bad, Some(1), at(1)).unwrap();
+        let (no_items, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
+        let (success, failure) = (unsealed_outcome(&no_items), refused_outcome(&why));
+        let mut status = next(None, &failure, Some(1), timestamp(1)).unwrap();
         assert_eq!(status.last_unsealed_generation, None);
         for (outcome, generation, want) in [
-            (&good, 2, 2),
-            (&bad, 3, 2),
-            (&bad, 4, 2),
-            (&good, 5, 5),
-            (&bad, 6, 5),
+            (&success, 2, 2),
+            (&failure, 3, 2),
+            (&failure, 4, 2),
+            (&success, 5, 5),
+            (&failure, 6, 5),
         ] {
-            status = next(Some(&status), outcome, Some(generation), at(generation)).unwrap();
+            status = next(
+                Some(&status),
+                outcome,
+                Some(generation),
+                timestamp(generation),
+            )
+            .unwrap();
             assert_eq!(status.last_unsealed_generation, Some(want), "{generation}");
         }
     }
 
     #[test]
     fn an_upgrade_does_not_rewrite_statuses_and_keeps_the_unsealed_generation() {
-        let (good, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
-        let (good, bad) = (unsealed(&good), refused(&why));
-        let mut earlier = next(None, &good, Some(3), at(1)).unwrap();
+        let (no_items, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
+        let (success, failure) = (unsealed_outcome(&no_items), refused_outcome(&why));
+        let mut earlier = next(None, &success, Some(3), timestamp(1)).unwrap();
         earlier.last_unsealed_generation = None;
-        assert_eq!(next(Some(&earlier), &good, Some(3), at(2)), None);
-        let failed = next(Some(&earlier), &bad, Some(4), at(2)).unwrap();
+        assert_eq!(next(Some(&earlier), &success, Some(3), timestamp(2)), None);
+        let failed = next(Some(&earlier), &failure, Some(4), timestamp(2)).unwrap();
         assert_eq!(failed.last_unsealed_generation, Some(3));
     }
 
     #[test]
     fn a_failure_keeps_only_the_record_of_its_own_version() {
-        let good = BTreeMap::new();
+        let no_items = BTreeMap::new();
         let record = SecretRecord {
             secret_uid: "u".into(),
             secret_version: "1".into(),
@@ -447,17 +482,18 @@ mod tests {
             content: String::new(),
             proof: String::new(),
         };
-        let good = Outcome::Unsealed {
-            sealed_by: &good,
+        let success = Outcome::Unsealed {
+            sealed_by: &no_items,
             record: Some(record.clone()),
         };
         let why = Refusal::Malformed("why".into());
-        let first = next(None, &good, Some(1), at(1)).unwrap();
-        let bad = next(Some(&first), &refused(&why), Some(1), at(2)).unwrap();
-        assert_eq!(bad.record, Some(record));
-        assert!(!is_synced(&bad));
-        let other = next(Some(&bad), &refused(&why), Some(2), at(3)).unwrap();
-        assert_eq!(other.record, None);
+        let first = next(None, &success, Some(1), timestamp(1)).unwrap();
+        let failed = next(Some(&first), &refused_outcome(&why), Some(1), timestamp(2)).unwrap();
+        assert_eq!(failed.record, Some(record));
+        assert!(!is_synced(&failed));
+        let next_version =
+            next(Some(&failed), &refused_outcome(&why), Some(2), timestamp(3)).unwrap();
+        assert_eq!(next_version.record, None);
     }
 
     #[test]
@@ -466,7 +502,7 @@ mod tests {
             .parse()
             .unwrap();
         let sealed_by = BTreeMap::from([("a".to_owned(), fingerprint.clone())]);
-        let status = next(None, &unsealed(&sealed_by), None, at(1)).unwrap();
+        let status = next(None, &unsealed_outcome(&sealed_by), None, timestamp(1)).unwrap();
         assert_eq!(status.items[0].sealed_by, Some(fingerprint.to_string()));
 
         let items = vec![
@@ -484,7 +520,7 @@ mod tests {
             ..ItemErrors::default()
         };
         let why = Refusal::Unseal(errors.into());
-        let status = next(None, &refused(&why), None, at(1)).unwrap();
+        let status = next(None, &refused_outcome(&why), None, timestamp(1)).unwrap();
         let upstream = "no key could decrypt secret (a)\nillegal base64 data at input byte 0 (b)";
         let finding = "it is not base64 (invalid byte 0), 1 byte";
         let synced =

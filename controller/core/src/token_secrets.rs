@@ -1,9 +1,9 @@
-//! What Kubernetes itself adds to a Secret of type `kubernetes.io/service-account-token`.
+//! The additions of Kubernetes itself to a Secret of type `kubernetes.io/service-account-token`.
 //!
-//! It is the only built-in type whose Secrets do not stay as written. The token controller adds the items
-//! `token` and `namespace` if they are missing or empty, sets `ca.crt` to the cluster's certificate authority
-//! whatever its value is, and records the uid of the `ServiceAccount` in an annotation. None of this is
-//! drift. Removing it would create a new token each time and invalidate the token that clients use.
+//! Kubernetes modifies Secrets of no other built-in type. The token controller adds the items `token` and `namespace`
+//! if they are missing or empty, always sets `ca.crt` to the cluster's certificate authority, and records the uid of
+//! the `ServiceAccount` in an annotation. None of this is drift. Removing these additions would create a new token each
+//! time and invalidate the token that clients use.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use shared::secret::Secret;
@@ -13,15 +13,15 @@ use crate::ownership::secret_type;
 /// The Secret type of service account tokens.
 pub const TYPE: &str = "kubernetes.io/service-account-token";
 
-/// Annotation that names the `ServiceAccount`; the author of the Secret must set it.
+/// Annotation with the name of the `ServiceAccount`. The author of the Secret must set it.
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 
 const AUTHORITY: &str = "ca.crt";
-const ITEMS: [&str; 3] = ["token", AUTHORITY, "namespace"];
+const ADDED_ITEMS: [&str; 3] = ["token", AUTHORITY, "namespace"];
 
-/// Copies Kubernetes' additions from the existing Secret, unless the Secret moves to another
-/// `ServiceAccount`: Kubernetes deletes a Secret whose uid does not belong to the named account.
+/// Copies Kubernetes' additions from the existing Secret. If the `ServiceAccount` changes, removes the uid of the
+/// previous one instead: Kubernetes deletes a Secret whose uid does not belong to the named account.
 pub fn keep_additions(next: &mut Secret, existing: &Secret) {
     if secret_type(next) != TYPE || secret_type(existing) != TYPE {
         return;
@@ -30,7 +30,7 @@ pub fn keep_additions(next: &mut Secret, existing: &Secret) {
         drop_uid(&mut next.metadata, &existing.metadata);
         return;
     }
-    for item in ITEMS {
+    for item in ADDED_ITEMS {
         keep_item(item, next, existing);
     }
     if let Some(uid) = annotation(&existing.metadata, ACCOUNT_UID) {
@@ -56,7 +56,7 @@ fn keep_item(item: &str, next: &mut Secret, existing: &Secret) {
     }
 }
 
-/// Removes a uid that was only inherited from the existing Secret.
+/// Removes the uid if it equals that of the existing Secret.
 fn drop_uid(next: &mut ObjectMeta, existing: &ObjectMeta) {
     if annotation(next, ACCOUNT_UID) == annotation(existing, ACCOUNT_UID) {
         next.annotations
@@ -122,7 +122,7 @@ mod tests {
                 &[("ca.crt", "C"), ("namespace", "ns"), ("token", "T")][..],
             ),
             (
-                "another item",
+                "additional item",
                 &[("x", "1")],
                 &[
                     ("ca.crt", "C"),
@@ -137,7 +137,7 @@ mod tests {
                 &[("ca.crt", "C"), ("namespace", "ns"), ("token", "T")],
             ),
             (
-                "sealed token and namespace win, and the authority is the cluster's",
+                "sealed token and namespace take precedence, and the authority is the cluster's",
                 &[
                     ("ca.crt", "mine"),
                     ("namespace", "other"),
@@ -154,10 +154,10 @@ mod tests {
     }
 
     #[test]
-    fn drops_the_token_of_another_account() {
+    fn removes_the_additions_if_the_account_changes() {
         let existing = secret(TYPE, &[("token", "T")], &[ACCOUNT_A, UID]);
-        for inherited in [&[(ACCOUNT, "b")][..], &[(ACCOUNT, "b"), UID]] {
-            let mut next = secret(TYPE, &[], inherited);
+        for annotations in [&[(ACCOUNT, "b")][..], &[(ACCOUNT, "b"), UID]] {
+            let mut next = secret(TYPE, &[], annotations);
             keep_additions(&mut next, &existing);
             assert_eq!(values(&next), []);
             assert_eq!(annotation(&next.metadata, ACCOUNT_UID), None);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn items_of_these_names_in_a_secret_of_another_type_are_drift() {
+    fn items_of_the_token_controller_are_drift_in_other_types() {
         let items = [("ca.crt", "C"), ("namespace", "ns"), ("token", "T")];
         for type_ in [
             "Opaque",

@@ -10,7 +10,7 @@ pub struct Address {
     pub port: u16,
 }
 
-/// The text is not an address.
+/// The text is not a valid address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid address; use a form like :8080, 127.0.0.1:8080 or [::1]:8080, with a port from 0 to 65535"
@@ -23,7 +23,9 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let (host, port) = text.rsplit_once(':').ok_or(AddressError)?;
         let port = port.parse().map_err(|_| AddressError)?;
-        let bracketed = host.strip_prefix('[').map(|rest| rest.strip_suffix(']'));
+        let bracketed = host
+            .strip_prefix('[')
+            .map(|address| address.strip_suffix(']'));
         let host = match bracketed {
             Some(inner) => inner.ok_or(AddressError)?,
             None if host.contains([':', '[', ']']) => return Err(AddressError),
@@ -49,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_gos_addresses() {
+    fn parses_addresses_in_gos_format() {
         for (text, want) in [
             (":8080", Some((None, 8080))),
             ("127.0.0.1:0", Some((Some("127.0.0.1"), 0))),
@@ -74,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_what_it_reads() {
+    fn displays_an_address_as_it_was_parsed() {
         for text in [":8080", "127.0.0.1:0", "[::1]:443"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }

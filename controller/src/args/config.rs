@@ -16,7 +16,7 @@ use crate::reconcile::Policy;
 #[derive(Debug)]
 pub struct Config {
     /// The cluster or directory to use.
-    pub place: Place,
+    pub backend: Backend,
     /// The configuration of keys.
     pub keys: KeyConfig,
     /// How SealedSecrets are turned into Secrets.
@@ -25,7 +25,7 @@ pub struct Config {
     pub listen: Address,
     /// The address of the metrics server.
     pub listen_metrics: Address,
-    /// The address of the server for authenticated callers, if enabled.
+    /// The address of the TLS port for authenticated callers, if enabled.
     pub listen_authorized: Option<Address>,
     /// Whether the unauthenticated port serves only certificates, without verify and rotate.
     pub plain_certificate_only: bool,
@@ -33,7 +33,7 @@ pub struct Config {
     pub omits_names: bool,
     /// The maximum number of objects with their own metric series.
     pub max_named_objects: usize,
-    /// The requests per second of one caller, and the burst.
+    /// The rate limit of one caller: requests per second, and the burst.
     pub rate: (u32, u32),
     /// The timeout for reading a request.
     pub read_timeout: Duration,
@@ -48,7 +48,7 @@ pub struct Config {
 /// Where SealedSecrets, keys and Secrets are stored.
 #[allow(clippy::large_enum_variant, reason = "a process has only one")]
 #[derive(Debug, Clone, PartialEq)]
-pub enum Place {
+pub enum Backend {
     /// A directory.
     Directory(PathBuf),
     /// A cluster.
@@ -77,7 +77,7 @@ pub struct ClusterConfig {
     pub watches_secrets: bool,
     /// The `ConfigMap` in the controller's namespace in which the certificate is published, if configured.
     pub certificate_config_map: Option<String>,
-    /// The rate limit for requests to the API server: requests per second and burst. `None` for no limit.
+    /// The rate limit for requests to the API server: requests per second, and the burst. `None` for no limit.
     pub rate: Option<(f64, u32)>,
     /// The leader election among replicas.
     pub election: Election,
@@ -91,17 +91,17 @@ pub struct Pod {
     pub namespace: Option<String>,
     /// The name.
     pub name: Option<String>,
-    /// The uid.
+    /// The UID.
     pub uid: Option<String>,
 }
 
 impl Pod {
-    pub(super) fn of(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let filled = |name: &str| variable(name).filter(|text| !text.is_empty());
+    pub(super) fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let non_empty = |name: &str| variable(name).filter(|text| !text.is_empty());
         Self {
-            namespace: filled("POD_NAMESPACE"),
-            name: filled("POD_NAME"),
-            uid: filled("POD_UID"),
+            namespace: non_empty("POD_NAMESPACE"),
+            name: non_empty("POD_NAME"),
+            uid: non_empty("POD_UID"),
         }
     }
 }
@@ -115,7 +115,7 @@ pub enum EventLevel {
     Warnings,
 }
 
-/// The leader election: which of several replicas writes, and when another one takes over.
+/// The configuration of the leader election, which decides which of several replicas may write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Election {
     /// Whether leader election is enabled.
@@ -131,7 +131,8 @@ pub struct Election {
 }
 
 impl ClusterConfig {
-    /// Returns the namespaces to watch; `None` in the list means all.
+    /// Returns the namespaces to watch. The only element is `None` if all namespaces are watched. `own` is the
+    /// controller's namespace.
     pub fn namespaces(&self, own: &str) -> Vec<Option<String>> {
         if self.all_namespaces && self.additional_namespaces.is_empty() {
             return vec![None];
@@ -149,7 +150,7 @@ impl ClusterConfig {
 /// The configuration of keys.
 #[derive(Debug, Clone)]
 pub struct KeyConfig {
-    /// The name prefix of new keys; also the name of the key that needs no label.
+    /// The name prefix of new keys. It is also the name of the oldest key, which needs no label.
     pub prefix: String,
     /// The namespace of new keys.
     pub namespace: String,

@@ -9,8 +9,8 @@ use shared::renewal;
 
 use super::{Checks, KeyConfig};
 
-/// The namespace of new keys if `POD_NAMESPACE` is not set. It is where `kubeseal` looks for a controller by default,
-/// so a key copied into a cluster is found there.
+/// The namespace of new keys if `POD_NAMESPACE` is not set. `kubeseal` searches for a controller in this namespace by
+/// default, so a key that is copied into a cluster is found.
 const KEY_NAMESPACE: &str = "kube-system";
 
 impl Checks<'_> {
@@ -18,15 +18,15 @@ impl Checks<'_> {
         let size = KeySize::try_from(self.flags.int("key-size"));
         let ttl = self.flags.duration("key-ttl");
         if ttl <= SignedDuration::ZERO {
-            self.mistake("key-ttl", "must be longer than 0");
+            self.add_error("key-ttl", "must be longer than 0");
         }
         KeyConfig {
             prefix: self.prefix(),
             namespace: pod_namespace
                 .filter(|namespace| !namespace.is_empty())
                 .unwrap_or_else(|| KEY_NAMESPACE.into()),
-            labels: self.pairs("privatekey-labels"),
-            annotations: self.pairs("privatekey-annotations"),
+            labels: self.parse_pairs("privatekey-labels"),
+            annotations: self.parse_pairs("privatekey-annotations"),
             spec: KeySpec {
                 size: self.or_default("key-size", size),
                 ttl,
@@ -43,11 +43,11 @@ impl Checks<'_> {
 
     fn prefix(&mut self) -> String {
         let prefix = self.flags.text("key-prefix");
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if prefix.is_empty() || prefix.len() > 245 {
-            self.mistake("key-prefix", "must have 1 to 245 characters");
-        } else if prefix.starts_with('-') || !prefix.chars().all(allowed) {
-            self.mistake(
+            self.add_error("key-prefix", "must have 1 to 245 characters");
+        } else if prefix.starts_with('-') || !prefix.chars().all(is_allowed) {
+            self.add_error(
                 "key-prefix",
                 "may contain only a-z, 0-9 and -, and must not begin with -",
             );
@@ -55,11 +55,12 @@ impl Checks<'_> {
         prefix.to_owned()
     }
 
-    /// Returns the renewal period. The deprecated flag is used only if the new one is not set.
+    /// Returns the renewal period; `None` if renewal is disabled. The deprecated flag `--rotate-period` applies only if
+    /// `--key-renew-period` is not set.
     fn period(&mut self) -> Option<SignedDuration> {
-        let deprecated =
+        let is_deprecated =
             self.flags.is_set("rotate-period") && !self.flags.is_set("key-renew-period");
-        let name = if deprecated {
+        let name = if is_deprecated {
             self.warnings
                 .push("--rotate-period is deprecated; use --key-renew-period".into());
             "rotate-period"
@@ -68,7 +69,7 @@ impl Checks<'_> {
         };
         let period = self.flags.duration(name);
         if period.is_negative() {
-            self.mistake(name, "must not be negative; 0 disables renewal");
+            self.add_error(name, "must not be negative; 0 disables renewal");
         }
         Some(period).filter(|period| !period.is_zero())
     }
@@ -77,7 +78,7 @@ impl Checks<'_> {
         let text = self.flags.text_if_any("key-cutoff-time")?;
         let parsed = jiff::fmt::rfc2822::parse(text).map(|zoned| zoned.timestamp());
         if parsed.is_err() {
-            self.mistake(
+            self.add_error(
                 "key-cutoff-time",
                 "invalid time; use a form like 'Mon, 02 Jan 2006 15:04:05 -0700'",
             );
@@ -85,15 +86,16 @@ impl Checks<'_> {
         parsed.ok()
     }
 
-    /// Returns the order of keys. An unknown value causes a warning, not an error, since upstream accepts it too.
+    /// Returns the order of keys. An unknown value causes a warning and not an error, since upstream accepts such a
+    /// value too.
     fn priority(&mut self) -> OrderPriority {
         match self.flags.text("key-order-priority") {
             "CertNotBefore" => OrderPriority::CertNotBefore,
             "SecretCreationTimestamp" => OrderPriority::SecretCreationTimestamp,
             _ => {
                 self.warnings.push(
-                    "--key-order-priority: unknown order; use CertNotBefore or SecretCreationTimestamp; \
-                     using CertNotBefore"
+                    "--key-order-priority: unknown value, using CertNotBefore; valid values are CertNotBefore and \
+                     SecretCreationTimestamp"
                         .into(),
                 );
                 OrderPriority::default()
@@ -101,7 +103,7 @@ impl Checks<'_> {
         }
     }
 
-    fn pairs(&mut self, name: &str) -> BTreeMap<String, String> {
+    fn parse_pairs(&mut self, name: &str) -> BTreeMap<String, String> {
         let mut pairs = BTreeMap::new();
         for entry in self.flags.text(name).split(',').map(str::trim) {
             match entry.split_once('=') {
@@ -109,7 +111,7 @@ impl Checks<'_> {
                     pairs.insert(key.to_owned(), value.to_owned());
                 }
                 _ if entry.is_empty() => {}
-                _ => self.mistake(name, "invalid pair; use a form like key=value,key2=value2"),
+                _ => self.add_error(name, "invalid pair; use a form like key=value,key2=value2"),
             }
         }
         pairs

@@ -19,7 +19,7 @@ use shared::unseal::Rules;
 use crate::log;
 use crate::reconcile::Policy;
 pub use address::{Address, AddressError};
-pub use config::{ClusterConfig, Config, Election, EventLevel, KeyConfig, Place, Pod};
+pub use config::{Backend, ClusterConfig, Config, Election, EventLevel, KeyConfig, Pod};
 use table::CLUSTER_ONLY;
 pub use table::PROGRAM;
 
@@ -39,7 +39,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Returns [`Stop`] with the help or version text, or with all errors.
+    /// Returns [`Stop`] if help or the version is requested, or if arguments or values are invalid.
     pub fn read(
         args: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<String>,
@@ -54,11 +54,11 @@ impl Config {
             return Err(Stop::Print(format!("controller version: {version}\n")));
         }
         let mut checks = Checks::new(&flags);
-        let config = checks.config(Pod::of(variable));
-        if checks.mistakes.is_empty() {
+        let config = checks.config(Pod::from_variables(variable));
+        if checks.errors.is_empty() {
             Ok(config)
         } else {
-            Err(Stop::Invalid(checks.mistakes))
+            Err(Stop::Invalid(checks.errors))
         }
     }
 }
@@ -66,7 +66,7 @@ impl Config {
 /// Collects errors and warnings while values are parsed.
 struct Checks<'a> {
     flags: &'a Flags,
-    mistakes: Vec<String>,
+    errors: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -74,18 +74,18 @@ impl<'a> Checks<'a> {
     fn new(flags: &'a Flags) -> Self {
         Self {
             flags,
-            mistakes: Vec::new(),
+            errors: Vec::new(),
             warnings: flags.warnings().to_vec(),
         }
     }
 
     fn config(&mut self, pod: Pod) -> Config {
         let keys = self.keys(pod.namespace.clone());
-        let place = self.place(pod);
-        self.warn_of_flags_without_effect(&place);
-        let listen_metrics = self.listen_metrics(&place);
+        let backend = self.backend(pod);
+        self.warn_about_flags_without_effect(&backend);
+        let listen_metrics = self.listen_metrics(&backend);
         Config {
-            place,
+            backend,
             keys,
             policy: self.policy(),
             listen: self.address("listen-addr"),
@@ -130,7 +130,7 @@ impl<'a> Checks<'a> {
     fn author_limits(&mut self) -> AuthorLimits {
         let age = self.flags.duration("max-sealing-key-age");
         if age.is_negative() {
-            self.mistake(
+            self.add_error(
                 "max-sealing-key-age",
                 "must not be negative; 0 means no limit",
             );
@@ -160,7 +160,7 @@ impl<'a> Checks<'a> {
     fn address(&mut self, name: &str) -> Address {
         let address = self.flags.text(name).parse();
         address.unwrap_or_else(|error: AddressError| {
-            self.mistake(name, &error.to_string());
+            self.add_error(name, &error.to_string());
             Address {
                 host: None,
                 port: 0,
@@ -168,11 +168,11 @@ impl<'a> Checks<'a> {
         })
     }
 
-    /// Returns the metrics address. With a directory, the default host is that of the main port, or localhost if
+    /// Returns the metrics address. With a directory, the default host is the host of `--listen-addr`, or 127.0.0.1 if
     /// neither address is set.
-    fn listen_metrics(&mut self, place: &Place) -> Address {
+    fn listen_metrics(&mut self, backend: &Backend) -> Address {
         let metrics = self.address("listen-metrics-addr");
-        if matches!(place, Place::Cluster(_)) || self.flags.is_set("listen-metrics-addr") {
+        if matches!(backend, Backend::Cluster(_)) || self.flags.is_set("listen-metrics-addr") {
             return metrics;
         }
         let host = if self.flags.is_set("listen-addr") {
@@ -187,7 +187,7 @@ impl<'a> Checks<'a> {
         Address { host, ..metrics }
     }
 
-    /// Returns the number of a flag. A negative number counts as 0, as in upstream.
+    /// Returns the value of a flag. A negative value counts as 0, as in upstream.
     fn count(&self, name: &str) -> u32 {
         u32::try_from(self.flags.int(name).max(0)).unwrap_or(u32::MAX)
     }
@@ -195,25 +195,24 @@ impl<'a> Checks<'a> {
     fn timeout(&mut self, name: &str) -> Duration {
         let timeout = Duration::try_from(self.flags.duration(name)).unwrap_or_default();
         if timeout.is_zero() {
-            self.mistake(name, "must be longer than 0");
+            self.add_error(name, "must be longer than 0");
         }
         timeout
     }
 
-    fn warn_of_flags_without_effect(&mut self, place: &Place) {
-        let set_flags =
-            |names: &'static [&str]| names.iter().filter(|name| self.flags.is_set(name));
-        let without_effect = match place {
-            Place::Directory(_) => CLUSTER_ONLY,
-            Place::Cluster(_) => &[],
+    fn warn_about_flags_without_effect(&mut self, backend: &Backend) {
+        let only_set = |names: &'static [&str]| names.iter().filter(|name| self.flags.is_set(name));
+        let without_effect = match backend {
+            Backend::Directory(_) => CLUSTER_ONLY,
+            Backend::Cluster(_) => &[],
         };
-        let warnings = set_flags(without_effect)
-            .map(|name| format!("--{name} has no effect with --directory"));
+        let warnings =
+            only_set(without_effect).map(|name| format!("--{name} has no effect with --directory"));
         self.warnings.extend(warnings.collect::<Vec<_>>());
     }
 
-    fn mistake(&mut self, name: &str, what: &str) {
-        self.mistakes.push(format!("--{name}: {what}"));
+    fn add_error(&mut self, name: &str, problem: &str) {
+        self.errors.push(format!("--{name}: {problem}"));
     }
 
     fn or_default<T: Default, E: std::fmt::Display>(
@@ -222,7 +221,7 @@ impl<'a> Checks<'a> {
         value: Result<T, E>,
     ) -> T {
         value.unwrap_or_else(|error| {
-            self.mistake(name, &error.to_string());
+            self.add_error(name, &error.to_string());
             T::default()
         })
     }

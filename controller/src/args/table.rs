@@ -77,7 +77,7 @@ const FLAGS: &[Flag] = &[
         "require-backup",
         Kind::Switch,
         "false",
-        "Seal with a new key only after it is marked as backed up (see `seal keys backup`), and until then with the previous one.",
+        "Seal with a new key only after it is marked as backed up (see `seal keys backup`); the previous key is used until then.",
     ),
     Flag::new(
         "accept-deprecated-v1-data",
@@ -113,7 +113,7 @@ const FLAGS: &[Flag] = &[
         "rate-limit-burst",
         Kind::Int,
         "2",
-        "Burst above the rate limit.",
+        "Maximum number of requests in a burst above --rate-limit.",
     ),
     Flag::new(
         "privatekey-annotations",
@@ -149,13 +149,14 @@ const FLAGS: &[Flag] = &[
         "skip-recreate",
         Kind::Switch,
         "false",
-        "Do not watch Secrets; deleted Secrets are not recreated.",
+        "Do not watch Secrets: edited and deleted Secrets are not restored.",
     ),
     Flag::new(
         "correct-drift",
         Kind::Switch,
         "true",
-        "Revert changes that other clients make to Secrets; an annotation excludes a single SealedSecret.",
+        "Revert changes that other clients make to Secrets. The annotation sealedsecrets.bitnami.com/correct-drift=false \
+         excludes a single SealedSecret.",
     ),
     Flag::new(
         "log-info-stdout",
@@ -186,14 +187,14 @@ const FLAGS: &[Flag] = &[
         "kubeclient-qps",
         Kind::Float,
         "-1",
-        "Requests per second to the API server; a negative value means no rate limit, with at most 32 concurrent \
-         requests, and none during a Retry-After of the API server.",
+        "Maximum number of requests per second to the API server. With a negative value the rate is not limited, but at \
+         most 32 requests are in flight, and none while the API server requests a pause (Retry-After).",
     ),
     Flag::new(
         "kubeclient-burst",
         Kind::Int,
         "10",
-        "Burst of requests to the API server, if their rate is limited.",
+        "Maximum number of requests in a burst above --kubeclient-qps.",
     ),
     Flag::new(
         "leader-elect",
@@ -235,8 +236,8 @@ const FLAGS: &[Flag] = &[
         "listen-metrics-addr",
         Kind::Text,
         ":8081",
-        "Address of the metrics server, which also serves health checks. With --directory its host is that of \
-         --listen-addr by default, or 127.0.0.1 if that is not set.",
+        "Address of the metrics server, which also serves health checks. With --directory, its host defaults to the host \
+         of --listen-addr, or to 127.0.0.1 if neither address is set.",
     ),
     Flag::new(
         "read-timeout",
@@ -254,7 +255,7 @@ const FLAGS: &[Flag] = &[
         "refuse-random-templates",
         Kind::Switch,
         "false",
-        "Refuse templates that use the time, random values or generated keys, since each rendering gives other results.",
+        "Refuse templates that use the time, random values or generated keys, since their results differ in each rendering.",
     ),
     Flag::new(
         "forbid-secret-types",
@@ -287,7 +288,7 @@ const FLAGS: &[Flag] = &[
         "secret-annotations",
         Kind::Text,
         "",
-        "Annotations to add to every Secret, in the same form.",
+        "Annotations to add to every Secret, separated by commas. They override those of the SealedSecret.",
     ),
     Flag::new(
         "forbid-templates",
@@ -307,7 +308,8 @@ const FLAGS: &[Flag] = &[
         "max-sealing-key-age",
         Kind::Duration,
         "0s",
-        "Refuse items that were sealed for a key older than this; Secrets that already exist are kept. 0 means no limit.",
+        "Maximum age of the key that an item was sealed for. Items of older keys are refused; Secrets that already exist \
+         are kept. 0 means no limit.",
     ),
     Flag::new(
         "listen-authorized-addr",
@@ -319,7 +321,7 @@ const FLAGS: &[Flag] = &[
         "certificate-configmap",
         Kind::Text,
         "",
-        "ConfigMap in the controller's namespace to publish the newest certificate in. Disabled if empty.",
+        "ConfigMap in the controller's namespace in which to publish the current certificate. Disabled if empty.",
     ),
     Flag::new(
         "plain-certificate-only",
@@ -337,13 +339,14 @@ const FLAGS: &[Flag] = &[
         "metrics-max-objects",
         Kind::Int,
         "1000",
-        "Maximum number of SealedSecrets with their own series in `condition_info`; above it, only those that are not synced have one.",
+        "Maximum number of SealedSecrets with their own series in `condition_info`. If there are more, only SealedSecrets \
+         that are not synced have one.",
     ),
     Flag::new(
         "metrics-omit-secret-labels",
         Kind::Switch,
         "false",
-        "Omit names of objects and namespaces from the metrics: no `condition_info`.",
+        "Omit names of objects and namespaces, and the metric `condition_info`, from the metrics.",
     ),
     Flag::new("version", Kind::Switch, "false", "Print the version.").without_variable(),
 ];

@@ -9,19 +9,19 @@ use super::*;
 
 fn read(args: &[&str], variables: &[(&str, &str)]) -> Result<Config, Stop> {
     let variable = |name: &str| {
-        let found = variables.iter().find(|(n, _)| *n == name);
-        found.map(|(_, value)| (*value).to_owned())
+        let entry = variables.iter().find(|(n, _)| *n == name);
+        entry.map(|(_, value)| (*value).to_owned())
     };
     Config::read(args.iter().map(OsString::from), variable)
 }
 
-fn directory(more: &[&str]) -> Config {
-    read(&[&["--directory", "d"], more].concat(), &[]).unwrap()
+fn directory_config(args: &[&str]) -> Config {
+    read(&[&["--directory", "d"], args].concat(), &[]).unwrap()
 }
 
 #[test]
 fn flags_have_upstreams_defaults() {
-    let config = directory(&[]);
+    let config = directory_config(&[]);
     assert_eq!(config.keys.prefix, "sealed-secrets-key");
     assert_eq!(config.keys.namespace, "kube-system");
     assert_eq!(config.keys.spec.size, KeySize::Rsa4096);
@@ -59,7 +59,7 @@ fn reports_all_invalid_values_together() {
         "--read-timeout=0",
         "--allow-secret-types=Opaque",
     ];
-    let Err(Stop::Invalid(mistakes)) = read(&args, &[]) else {
+    let Err(Stop::Invalid(errors)) = read(&args, &[]) else {
         unreachable!("accepted ten invalid values")
     };
     for want in [
@@ -75,15 +75,15 @@ fn reports_all_invalid_values_together() {
         "--allow-secret-types: \"Opaque\" is not one of the types",
     ] {
         assert!(
-            mistakes.iter().any(|m| m.starts_with(want)),
-            "{want}: {mistakes:?}"
+            errors.iter().any(|m| m.starts_with(want)),
+            "{want}: {errors:?}"
         );
     }
-    assert_eq!(mistakes.len(), args.len());
+    assert_eq!(errors.len(), args.len());
 }
 
 #[test]
-fn unknown_arguments_are_usage_errors_and_version_needs_no_directory() {
+fn unknown_arguments_are_usage_errors_and_help_and_version_need_no_directory() {
     assert!(matches!(read(&["--nope"], &[]), Err(Stop::Usage(_))));
     assert!(matches!(read(&["argument"], &[]), Err(Stop::Usage(_))));
     let version = format!("controller version: {}\n", env!("CARGO_PKG_VERSION"));
@@ -92,7 +92,7 @@ fn unknown_arguments_are_usage_errors_and_version_needs_no_directory() {
 }
 
 #[test]
-fn c23_a_bad_variable_is_warned_about_once_and_the_default_holds() {
+fn c23_an_invalid_variable_causes_one_warning_and_the_default_applies() {
     let variables = [
         ("SEALED_SECRETS_KEY_RENEW_PERIOD", "30d"),
         ("SEALED_SECRETS_DIRECTORY", "d"),
@@ -115,7 +115,7 @@ fn c23_a_bad_variable_is_warned_about_once_and_the_default_holds() {
 
 #[test]
 fn c13_pairs_are_split_at_the_first_equals_sign() {
-    let config = directory(&["--privatekey-annotations= a=b=c, d= ,"]);
+    let config = directory_config(&["--privatekey-annotations= a=b=c, d= ,"]);
     let want = [("a", "b=c"), ("d", "")].map(|(k, v)| (k.to_owned(), v.to_owned()));
     assert_eq!(config.keys.annotations, BTreeMap::from(want));
 }
@@ -123,45 +123,50 @@ fn c13_pairs_are_split_at_the_first_equals_sign() {
 #[test]
 fn zero_disables_renewal_and_the_deprecated_flag_works() {
     assert_eq!(
-        directory(&["--key-renew-period=0"]).keys.policy.period,
+        directory_config(&["--key-renew-period=0"])
+            .keys
+            .policy
+            .period,
         None
     );
-    let old = directory(&["--rotate-period=1h"]);
-    assert_eq!(old.keys.policy.period, Some(SignedDuration::from_hours(1)));
-    assert!(old.warnings[0].contains("deprecated"));
-    let both = directory(&["--rotate-period=1h", "--key-renew-period=2h"]);
+    let deprecated = directory_config(&["--rotate-period=1h"]);
+    let period = Some(SignedDuration::from_hours(1));
+    assert_eq!(deprecated.keys.policy.period, period);
+    assert!(deprecated.warnings[0].contains("deprecated"));
+    let both = directory_config(&["--rotate-period=1h", "--key-renew-period=2h"]);
     assert_eq!(both.keys.policy.period, Some(SignedDuration::from_hours(2)));
 }
 
 #[test]
-fn reads_upstreams_cutoff_time() {
-    let config = directory(&["--key-cutoff-time", "Tue, 14 Nov 2023 23:13:20 +0100"]);
+fn parses_the_cutoff_time_in_upstreams_format() {
+    let config = directory_config(&["--key-cutoff-time", "Tue, 14 Nov 2023 23:13:20 +0100"]);
     assert_eq!(
         config.keys.policy.cutoff.unwrap().as_second(),
         1_700_000_000
     );
 }
 
-fn cluster(more: &[&str]) -> Result<ClusterConfig, Stop> {
-    match read(&[&["--kubeconfig", "k"], more].concat(), &[])?.place {
-        Place::Cluster(place) => Ok(place),
-        Place::Directory(_) => unreachable!("expected a cluster"),
+fn cluster_config(args: &[&str]) -> Result<ClusterConfig, Stop> {
+    match read(&[&["--kubeconfig", "k"], args].concat(), &[])?.backend {
+        Backend::Cluster(config) => Ok(config),
+        Backend::Directory(_) => unreachable!("expected a cluster"),
     }
 }
 
 #[test]
 fn requests_have_no_rate_limit_unless_a_rate_is_set() {
-    assert_eq!(cluster(&[]).unwrap().rate, None);
-    assert_eq!(cluster(&["--kubeclient-qps=-1"]).unwrap().rate, None);
-    let both = ["--kubeclient-qps=2.5", "--kubeclient-burst=7"];
-    assert_eq!(cluster(&both).unwrap().rate, Some((2.5, 7)));
-    let nothing = ["--kubeclient-qps=0", "--kubeclient-burst=0"];
-    assert_eq!(cluster(&nothing).unwrap().rate, Some((5.0, 10)));
+    assert_eq!(cluster_config(&[]).unwrap().rate, None);
+    assert_eq!(cluster_config(&["--kubeclient-qps=-1"]).unwrap().rate, None);
+    let rate_and_burst = ["--kubeclient-qps=2.5", "--kubeclient-burst=7"];
+    let rate = cluster_config(&rate_and_burst).unwrap().rate;
+    assert_eq!(rate, Some((2.5, 7)));
+    let zeros = ["--kubeclient-qps=0", "--kubeclient-burst=0"];
+    assert_eq!(cluster_config(&zeros).unwrap().rate, Some((5.0, 10)));
 }
 
 #[test]
 fn refuses_lease_times_that_allow_two_leaders() {
-    let election = cluster(&[]).unwrap().election;
+    let election = cluster_config(&[]).unwrap().election;
     assert!(election.enabled && election.renew_deadline < election.lease_duration);
     for args in [
         ["--leader-elect-renew-deadline=12s"],
@@ -170,13 +175,16 @@ fn refuses_lease_times_that_allow_two_leaders() {
         ["--leader-elect-lease-duration=61m"],
         ["--leader-elect-lease-name="],
     ] {
-        assert!(matches!(cluster(&args), Err(Stop::Invalid(_))), "{args:?}");
+        assert!(
+            matches!(cluster_config(&args), Err(Stop::Invalid(_))),
+            "{args:?}"
+        );
     }
 }
 
 #[test]
 fn unknown_values_that_upstream_accepts_are_warnings() {
-    let config = directory(&[
+    let config = directory_config(&[
         "--log-level=LOUD",
         "--log-format=xml",
         "--key-order-priority=Age",
@@ -205,7 +213,7 @@ fn with_a_directory_metrics_listen_on_the_host_of_the_main_port_or_localhost() {
             "192.0.2.1:1",
         ),
     ] {
-        let config = directory(args);
+        let config = directory_config(args);
         assert_eq!(config.listen_metrics.to_string(), want, "{args:?}");
     }
     let config = read(
@@ -218,7 +226,7 @@ fn with_a_directory_metrics_listen_on_the_host_of_the_main_port_or_localhost() {
 }
 
 #[test]
-fn names_that_no_object_can_have_are_mistakes() {
+fn refuses_names_that_no_object_can_have() {
     for (flag, name, is_valid) in [
         ("additional-namespaces", "a,b-1", true),
         ("additional-namespaces", " a , b ,", true),
@@ -236,16 +244,13 @@ fn names_that_no_object_can_have_are_mistakes() {
         ("leader-elect-lease-name", "a.b", true),
         ("leader-elect-lease-name", "a/../b", false),
     ] {
-        let read = cluster(&[&format!("--{flag}={name}")]);
-        let Err(Stop::Invalid(mistakes)) = read else {
+        let config = cluster_config(&[&format!("--{flag}={name}")]);
+        let Err(Stop::Invalid(errors)) = config else {
             assert!(is_valid, "{flag} {name}");
             continue;
         };
-        assert!(!is_valid, "{mistakes:?}");
-        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
-        assert!(
-            mistakes[0].starts_with(&format!("--{flag}: ")),
-            "{mistakes:?}"
-        );
+        assert!(!is_valid, "{errors:?}");
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].starts_with(&format!("--{flag}: ")), "{errors:?}");
     }
 }

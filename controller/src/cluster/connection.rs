@@ -26,12 +26,12 @@ use crate::leader::WriteLease;
 
 /// The file with the namespace of the Pod.
 const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
-/// The files with the Pod's token and the API server's certificate authority.
+/// The files with the token of the Pod's service account and the API server's certificate authority.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const AUTHORITY: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
-/// Timeout of a connection that is silent. A working API server responds to an ordinary request much earlier.
+/// Timeout of a connection on which no data arrives. A working API server responds to an ordinary request much earlier.
 const MAX_SILENCE: Duration = Duration::from_secs(20);
-/// How much longer than its duration in the API server a watch may be silent.
+/// The time that is added to the duration of a watch to get the timeout of its connection.
 const WATCH_MARGIN: Duration = Duration::from_secs(5);
 /// The API server records the text before the slash as the manager of the fields that this controller writes
 /// (`managedFields`), since no request sets a field manager.
@@ -41,9 +41,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The clients of the API server, and the controller's namespace.
 pub(super) struct Connection {
-    /// For requests about objects: rate-limited, and without writes unless this replica is the leader.
+    /// For requests about objects. Its rate is limited, and it sends no writes unless this replica is the leader.
     pub(super) requests: Client,
-    /// For requests that every replica may send and that must not wait for others.
+    /// For requests that every replica may send and that must not wait for other requests.
     pub(super) unrestricted: Client,
     /// For watches.
     pub(super) watches: Client,
@@ -76,35 +76,35 @@ pub enum ConnectError {
 impl Connection {
     /// Reads the settings and builds the clients. Sends no request yet.
     pub(super) async fn new(
-        place: &ClusterConfig,
+        cluster_config: &ClusterConfig,
         write_lease: Arc<WriteLease>,
     ) -> Result<Self, ConnectError> {
-        let mut config = config(place).await?;
+        let mut config = config(cluster_config).await?;
         // The reconcile queue retries failed requests, so the client must not: its retries would delay other
         // objects for minutes.
         config.default_retry = false;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         let user_agent = HeaderValue::from_static(USER_AGENT);
         config.headers.push((header::USER_AGENT, user_agent));
-        let builder = |silence| {
+        let builder = |read_timeout| {
             let mut config = config.clone();
-            config.read_timeout = Some(silence);
+            config.read_timeout = Some(read_timeout);
             builder(config).map_err(|error| ConnectError::Client(Box::new(error)))
         };
-        let client = |silence| Ok(builder(silence)?.build());
-        let bounds = Bounds::new(place.rate, write_lease);
-        let watch = Duration::from_secs(watches::MAX_SECONDS.into());
+        let client = |read_timeout| Ok(builder(read_timeout)?.build());
+        let bounds = Bounds::new(cluster_config.rate, write_lease);
+        let watch_duration = Duration::from_secs(watches::MAX_SECONDS.into());
         Ok(Self {
             requests: builder(MAX_SILENCE)?.with_layer(&Bounded(bounds)).build(),
             unrestricted: client(MAX_SILENCE)?,
-            watches: client(watch + WATCH_MARGIN)?,
-            own_namespace: own_namespace(place),
+            watches: client(watch_duration + WATCH_MARGIN)?,
+            own_namespace: own_namespace(cluster_config),
         })
     }
 }
 
-/// Builds the same client as kube, but without waiting to fill a packet (Nagle's algorithm): otherwise the first
-/// request on each connection waits until the API server confirms the TLS handshake, which Linux delays by 40 ms.
+/// Builds the same client as kube, but with Nagle's algorithm disabled: otherwise, the first request on each connection
+/// waits until the API server confirms the TLS handshake, which Linux delays by 40 ms.
 fn builder(
     config: Config,
 ) -> kube::Result<
@@ -119,7 +119,7 @@ fn builder(
         ClientBuilder::try_from(config.clone())?;
     }
     if CryptoProvider::get_default().is_none() {
-        // Fails only if another thread has set the provider meanwhile.
+        // Fails only if another thread has set the provider in the meantime.
         let _ = aws_lc_rs::default_provider().install_default();
     }
     let mut http = HttpConnector::new();
@@ -140,30 +140,30 @@ fn builder(
     Ok(ClientBuilder::new(service, config.default_namespace))
 }
 
-async fn config(place: &ClusterConfig) -> Result<Config, ConnectError> {
-    let Some(path) = &place.kubeconfig else {
-        return in_pod().map_err(ConnectError::NoCluster);
+async fn config(cluster_config: &ClusterConfig) -> Result<Config, ConnectError> {
+    let Some(path) = &cluster_config.kubeconfig else {
+        return in_cluster_config().map_err(ConnectError::NoCluster);
     };
-    let wrong = |source| ConnectError::Kubeconfig {
+    let to_error = |source| ConnectError::Kubeconfig {
         path: path.display().to_string(),
         source,
     };
-    let kubeconfig = Kubeconfig::read_from(path).map_err(wrong)?;
+    let kubeconfig = Kubeconfig::read_from(path).map_err(to_error)?;
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
-        .map_err(wrong)
+        .map_err(to_error)
 }
 
 /// Returns the in-cluster configuration. `Config::incluster` requires the file with the namespace, which the
-/// controller does not need, since `POD_NAMESPACE` can replace it, as in client-go.
-fn in_pod() -> Result<Config, InClusterError> {
+/// controller does not need: as in client-go, `POD_NAMESPACE` can replace the file.
+fn in_cluster_config() -> Result<Config, InClusterError> {
     match Config::incluster() {
-        Err(InClusterError::ReadDefaultNamespace(_)) => without_namespace_file(),
-        found => found,
+        Err(InClusterError::ReadDefaultNamespace(_)) => config_without_namespace_file(),
+        result => result,
     }
 }
 
-fn without_namespace_file() -> Result<Config, InClusterError> {
+fn config_without_namespace_file() -> Result<Config, InClusterError> {
     let variable = |name| std::env::var(name).map_err(InClusterError::ReadEnvironmentVariable);
     let port = variable("KUBERNETES_SERVICE_PORT")?.parse();
     let port = port.map_err(InClusterError::ParseClusterPort)?;
@@ -177,7 +177,7 @@ fn without_namespace_file() -> Result<Config, InClusterError> {
 
 fn authority() -> io::Result<Vec<Vec<u8>>> {
     let certificates = CertificateDer::pem_file_iter(AUTHORITY).map_err(io::Error::other)?;
-    let der = certificates.map(|found| found.map(|der| der.to_vec()));
+    let der = certificates.map(|certificate| certificate.map(|der| der.to_vec()));
     der.collect::<Result<_, _>>().map_err(io::Error::other)
 }
 
@@ -189,19 +189,19 @@ fn url(host: &str, port: u16) -> String {
     }
 }
 
-/// Returns the controller's namespace from, in upstream's order, `POD_NAMESPACE`, the service account's file,
-/// or `default`.
-fn own_namespace(place: &ClusterConfig) -> String {
-    let mounted = || std::fs::read_to_string(OWN_NAMESPACE).ok();
-    namespace(place.pod.namespace.clone(), mounted)
+/// Returns the controller's namespace: `POD_NAMESPACE`, the content of the service account's file, or `default`, in
+/// upstream's order.
+fn own_namespace(cluster_config: &ClusterConfig) -> String {
+    let read_file = || std::fs::read_to_string(OWN_NAMESPACE).ok();
+    namespace(cluster_config.pod.namespace.clone(), read_file)
 }
 
-/// Returns the first of the two sources that is not empty.
-fn namespace(variable: Option<String>, mounted: impl FnOnce() -> Option<String>) -> String {
-    let filled = |text: String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+/// Returns the first of the two sources that is not empty, or `default`.
+fn namespace(variable: Option<String>, read_file: impl FnOnce() -> Option<String>) -> String {
+    let non_empty = |text: String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     variable
-        .and_then(filled)
-        .or_else(|| mounted().and_then(filled))
+        .and_then(non_empty)
+        .or_else(|| read_file().and_then(non_empty))
         .unwrap_or_else(|| "default".into())
 }
 
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_address_is_put_into_brackets() {
+    fn encloses_an_ipv6_address_in_brackets() {
         for (host, want) in [
             ("10.0.0.1", "https://10.0.0.1:443"),
             ("fd00::1", "https://[fd00::1]:443"),

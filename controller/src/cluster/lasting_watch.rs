@@ -1,8 +1,8 @@
 //! A watch that continues after the permission to start it was revoked.
 //!
 //! The API server checks permissions only when a watch starts, so each watch is started again after a period, to detect
-//! revoked permissions soon. Until the next watch is allowed, the previous one continues, as the API server permits: a
-//! Role that is bound again within minutes interrupts nothing and needs no retry.
+//! revoked permissions soon. If the next watch is forbidden, the previous one continues until the API server ends it.
+//! So a permission that is granted again within minutes causes no interruption.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -41,12 +41,12 @@ pub(super) fn client(inner: Client, periods: Periods, report: Arc<Report>) -> Cl
     let previous = PreviousWatch::default();
     let service = service_fn(move |request: Request<Body>| {
         let (inner, previous, report) = (inner.clone(), Arc::clone(&previous), Arc::clone(&report));
-        async move { answer(&inner, request, previous, periods, &*report).await }
+        async move { respond(&inner, request, previous, periods, &*report).await }
     });
     Client::new(service, namespace)
 }
 
-async fn answer(
+async fn respond(
     inner: &Client,
     request: Request<Body>,
     previous: PreviousWatch,
@@ -57,7 +57,7 @@ async fn answer(
         .uri()
         .query()
         .is_some_and(|query| query.contains("watch=true"));
-    // After a list, or after any other response, the version to continue from can be a later one.
+    // Any response except 403 to a watch ends the previous watch, since the next one may continue from a later version.
     let previous_body = take(&previous);
     let response = inner.send(request).await?;
     if !is_watch {
@@ -65,13 +65,13 @@ async fn answer(
     }
     match (response.status(), previous_body) {
         (StatusCode::FORBIDDEN, Some(previous_body)) => {
-            report(Err(reason(response).await));
-            let watch = lasting(previous_body, previous, periods.forbidden);
+            report(Err(denial_reason(response).await));
+            let watch = lasting_body(previous_body, previous, periods.forbidden);
             Ok(Response::new(watch))
         }
         (StatusCode::OK, _) => {
             report(Ok(()));
-            Ok(response.map(|body| lasting(body, previous, periods.allowed)))
+            Ok(response.map(|body| lasting_body(body, previous, periods.allowed)))
         }
         _ => Ok(response.map(boxed)),
     }
@@ -86,7 +86,7 @@ fn boxed(body: Body) -> UnsyncBoxBody<Bytes, BoxError> {
     body.map_err(BoxError::from).boxed_unsync()
 }
 
-async fn reason(response: Response<Body>) -> String {
+async fn denial_reason(response: Response<Body>) -> String {
     let body = response.into_body().collect_bytes().await;
     let status = body
         .ok()
@@ -94,16 +94,16 @@ async fn reason(response: Response<Body>) -> String {
     status.map_or_else(|| "forbidden".to_owned(), |status: Status| status.message)
 }
 
-/// The body of a watch until the next watch is requested.
+/// The response body of a watch, which ends when the period ends.
 struct LastingWatch {
     body: Body,
     previous: PreviousWatch,
     end: Instant,
-    /// Whether no part of the next event was passed on yet.
+    /// Whether no part of an unfinished event was passed on.
     is_between_events: bool,
 }
 
-fn lasting(
+fn lasting_body(
     body: Body,
     previous: PreviousWatch,
     period: Duration,
@@ -117,7 +117,8 @@ fn lasting(
     StreamBody::new(stream::unfold(watch, next)).boxed_unsync()
 }
 
-/// Passes on the received bytes. At the end of the period, keeps the rest of the watch, but not the rest of an event.
+/// Returns the next received bytes. Ends after the period, between two events, and stores the remaining body as the
+/// previous watch.
 async fn next(mut watch: LastingWatch) -> Option<(Result<Frame<Bytes>, BoxError>, LastingWatch)> {
     let frame = tokio::select! {
         biased;
@@ -151,19 +152,19 @@ mod tests {
     };
     const WATCH: &str = "/api/v1/secrets?watch=true";
 
-    /// An API server with prepared responses, and the reports.
+    /// A client of an API server with prepared responses, and the reports.
     struct Case {
         client: Client,
-        respond_with: Arc<Mutex<VecDeque<WatchResponse>>>,
+        responses: Arc<Mutex<VecDeque<WatchResponse>>>,
         reports: Arc<Mutex<Vec<Result<(), String>>>>,
     }
 
     impl Case {
         fn new() -> Self {
-            let respond_with = Arc::<Mutex<VecDeque<WatchResponse>>>::default();
-            let prepared = Arc::clone(&respond_with);
+            let responses = Arc::<Mutex<VecDeque<WatchResponse>>>::default();
+            let prepared_responses = Arc::clone(&responses);
             let server = service_fn(move |_: Request<Body>| {
-                let next = prepared.lock().unwrap().pop_front();
+                let next = prepared_responses.lock().unwrap().pop_front();
                 async move { Ok::<_, BoxError>(next.expect("a prepared response")) }
             });
             let reports = Arc::<Mutex<Vec<Result<(), String>>>>::default();
@@ -171,31 +172,32 @@ mod tests {
             let report = Arc::new(move |report| log.lock().unwrap().push(report));
             Self {
                 client: client(Client::new(server, "ns"), PERIODS, report),
-                respond_with,
+                responses,
                 reports,
             }
         }
 
-        /// Prepares a watch, whose events the test sends.
+        /// Prepares a response with a watch. Returns the sender of its events.
         fn allow_watch(&self) -> UnboundedSender<&'static str> {
-            let (events, sent) = unbounded();
-            let frames = futures::StreamExt::map(sent, |text: &str| {
+            let (sender, events) = unbounded();
+            let frames = futures::StreamExt::map(events, |text: &str| {
                 Ok(Frame::data(Bytes::from_static(text.as_bytes())))
             });
             let body = StreamBody::new(frames).boxed_unsync();
-            self.respond_with
+            self.responses
                 .lock()
                 .unwrap()
                 .push_back(Response::new(body));
-            events
+            sender
         }
 
+        /// Prepares a response with a failure.
         fn respond_with(&self, code: u16) {
             let status = Status::failure("no", "Reason").with_code(code);
             let text = serde_json::to_vec(&status).unwrap();
             let response = Response::builder().status(code);
             let response = response.body(boxed(Body::from(text))).unwrap();
-            self.respond_with.lock().unwrap().push_back(response);
+            self.responses.lock().unwrap().push_back(response);
         }
 
         async fn request(&self, path: &str) -> Response<Body> {
@@ -203,12 +205,12 @@ mod tests {
             self.client.send(request).await.unwrap()
         }
 
-        fn reports(&self) -> Vec<Result<(), String>> {
+        fn take_reports(&self) -> Vec<Result<(), String>> {
             std::mem::take(&mut *self.reports.lock().unwrap())
         }
     }
 
-    async fn next_of(watch: &mut Response<Body>) -> Option<Bytes> {
+    async fn next_bytes(watch: &mut Response<Body>) -> Option<Bytes> {
         let frame = watch.body_mut().frame().await?;
         frame.unwrap().into_data().ok()
     }
@@ -219,50 +221,53 @@ mod tests {
         let events = case.allow_watch();
         let mut watch = case.request(WATCH).await;
         events.unbounded_send("1\n").unwrap();
-        assert_eq!(next_of(&mut watch).await.unwrap(), "1\n");
+        assert_eq!(next_bytes(&mut watch).await.unwrap(), "1\n");
         for event in ["2\n", "3\n", "4\n"] {
-            assert_eq!(next_of(&mut watch).await, None);
+            assert_eq!(next_bytes(&mut watch).await, None);
             events.unbounded_send(event).unwrap();
             case.respond_with(403);
             watch = case.request(WATCH).await;
             assert_eq!(watch.status(), 200);
-            assert_eq!(next_of(&mut watch).await.unwrap(), event);
+            assert_eq!(next_bytes(&mut watch).await.unwrap(), event);
         }
-        let no = Err("no".to_owned());
-        assert_eq!(case.reports(), [Ok(()), no.clone(), no.clone(), no]);
+        let denial = Err("no".to_owned());
+        assert_eq!(
+            case.take_reports(),
+            [Ok(()), denial.clone(), denial.clone(), denial]
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_requested_again_after_a_minute_and_while_forbidden_after_five_seconds() {
+    async fn is_requested_again_after_the_period_for_allowed_or_forbidden_watches() {
         let case = Case::new();
         let _events = case.allow_watch();
         for seconds in [60, 5, 5] {
             let start = Instant::now();
             let mut watch = case.request(WATCH).await;
-            assert_eq!(next_of(&mut watch).await, None);
+            assert_eq!(next_bytes(&mut watch).await, None);
             assert_eq!(start.elapsed().as_secs(), seconds);
             case.respond_with(403);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_replaced_by_the_next_that_is_allowed() {
+    async fn is_replaced_by_the_next_allowed_watch() {
         let case = Case::new();
         let old_events = case.allow_watch();
         let mut watch = case.request(WATCH).await;
-        assert_eq!(next_of(&mut watch).await, None);
-        let new = case.allow_watch();
+        assert_eq!(next_bytes(&mut watch).await, None);
+        let new_events = case.allow_watch();
         let mut watch = case.request(WATCH).await;
         assert!(old_events.is_closed());
-        new.unbounded_send("2\n").unwrap();
-        assert_eq!(next_of(&mut watch).await.unwrap(), "2\n");
-        assert_eq!(case.reports(), [Ok(()), Ok(())]);
+        new_events.unbounded_send("2\n").unwrap();
+        assert_eq!(next_bytes(&mut watch).await.unwrap(), "2\n");
+        assert_eq!(case.take_reports(), [Ok(()), Ok(())]);
     }
 
-    /// The watcher may continue from a later version after these responses, so an earlier watch would repeat old
+    /// After these responses, the watcher may continue from a later version, so the previous watch would repeat old
     /// events.
     #[tokio::test(start_paused = true)]
-    async fn ends_after_any_other_response_and_after_a_list() {
+    async fn ends_after_a_list_and_after_a_failure_other_than_403() {
         for (path, code) in [
             (WATCH, 410),
             (WATCH, 500),
@@ -274,13 +279,13 @@ mod tests {
             let case = Case::new();
             let old_events = case.allow_watch();
             let mut watch = case.request(WATCH).await;
-            assert_eq!(next_of(&mut watch).await, None);
+            assert_eq!(next_bytes(&mut watch).await, None);
             case.respond_with(code);
             assert_eq!(case.request(path).await.status(), code);
             assert!(old_events.is_closed(), "{path} {code}");
             case.respond_with(403);
             assert_eq!(case.request(WATCH).await.status(), 403, "{path} {code}");
-            assert_eq!(case.reports(), [Ok(())], "{path} {code}");
+            assert_eq!(case.take_reports(), [Ok(())], "{path} {code}");
         }
     }
 
@@ -289,7 +294,7 @@ mod tests {
         let case = Case::new();
         case.respond_with(403);
         assert_eq!(case.request(WATCH).await.status(), 403);
-        assert_eq!(case.reports(), []);
+        assert_eq!(case.take_reports(), []);
     }
 
     #[tokio::test(start_paused = true)]
@@ -298,11 +303,11 @@ mod tests {
         let events = case.allow_watch();
         let mut watch = case.request(WATCH).await;
         events.unbounded_send("{\"a\":").unwrap();
-        assert_eq!(next_of(&mut watch).await.unwrap(), "{\"a\":");
+        assert_eq!(next_bytes(&mut watch).await.unwrap(), "{\"a\":");
         tokio::time::sleep(PERIODS.allowed * 2).await;
         events.unbounded_send("1}\n").unwrap();
-        assert_eq!(next_of(&mut watch).await.unwrap(), "1}\n");
-        assert_eq!(next_of(&mut watch).await, None);
+        assert_eq!(next_bytes(&mut watch).await.unwrap(), "1}\n");
+        assert_eq!(next_bytes(&mut watch).await, None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -311,7 +316,7 @@ mod tests {
         let events = case.allow_watch();
         let mut watch = case.request(WATCH).await;
         drop(events);
-        assert_eq!(next_of(&mut watch).await, None);
+        assert_eq!(next_bytes(&mut watch).await, None);
         case.respond_with(403);
         assert_eq!(case.request(WATCH).await.status(), 403);
     }

@@ -1,5 +1,5 @@
-//! Limits requests to the API server: the number in flight, an optional rate, a pause if the server asks for it, and no
-//! writes by a replica that is not the leader.
+//! Limits requests to the API server: the number in flight, an optional rate, and a pause if the server requests one.
+//! Refuses writes by a replica that is not the leader.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,15 +15,15 @@ use tower::{BoxError, Layer, Service, ServiceExt as _};
 
 use crate::leader::WriteLease;
 
-/// Maximum number of requests in flight. An API server can process hundreds, and schedules them with API Priority and
-/// Fairness (APF); more requests would only wait there instead of here.
+/// Maximum number of requests in flight. An API server schedules requests with API Priority and Fairness (APF), so
+/// additional requests would wait in the API server.
 const MAX_IN_FLIGHT: usize = 32;
 /// Maximum number of retries of a request that was answered with 429.
 const MAX_RETRIES: u32 = 5;
-/// The wait if the API server does not set one, and the maximum wait.
+/// The pause after a response with 429, if the API server does not set one, and the maximum pause.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// Capacity of the queue in front of the connection. It stays nearly empty, since fewer requests are in flight.
+/// Capacity of the queue of requests in front of the connection.
 const QUEUE_CAPACITY: usize = 2 * MAX_IN_FLIGHT;
 
 /// Limits shared by all requests of a client.
@@ -40,7 +40,7 @@ pub(super) struct Bounds {
 /// A rate limit: requests per second, with a burst after idle time.
 #[derive(Debug)]
 struct Rate {
-    between: Duration,
+    interval: Duration,
     burst: u32,
     /// When the next request would be due without a burst.
     next: Mutex<Instant>,
@@ -49,10 +49,10 @@ struct Rate {
 /// The request is a write, and this replica is not the leader.
 #[derive(Debug, thiserror::Error)]
 #[error("this replica is no longer the leader; the write was not sent")]
-struct NotLeading;
+struct NotLeader;
 
 impl Bounds {
-    /// Creates the limits. `rate` is the number of requests per second and the burst; `None` for no rate limit.
+    /// Creates the limits. `rate` contains the requests per second and the burst; `None` for no rate limit.
     pub(super) fn new(rate: Option<(f64, u32)>, write_lease: Arc<WriteLease>) -> Arc<Self> {
         let rate = rate.map(|(per_second, burst)| Rate::new(per_second, burst));
         Arc::new(Self {
@@ -63,7 +63,7 @@ impl Bounds {
         })
     }
 
-    async fn turn(&self) {
+    async fn wait_for_turn(&self) {
         loop {
             let pause = *self.pause.lock().await;
             match pause {
@@ -72,7 +72,7 @@ impl Bounds {
             }
         }
         if let Some(rate) = &self.rate {
-            rate.turn().await;
+            rate.wait_for_turn().await;
         }
     }
 
@@ -86,23 +86,23 @@ impl Bounds {
 impl Rate {
     /// Creates a limit whose full burst is available.
     fn new(per_second: f64, burst: u32) -> Self {
-        let between = Duration::from_secs_f64(1.0 / per_second);
-        let full_burst = between * burst.saturating_sub(1);
+        let interval = Duration::from_secs_f64(1.0 / per_second);
+        let full_burst = interval * burst.saturating_sub(1);
         let now = Instant::now();
         Self {
-            between,
+            interval,
             burst,
             next: Mutex::new(now.checked_sub(full_burst).unwrap_or(now)),
         }
     }
 
-    async fn turn(&self) {
+    async fn wait_for_turn(&self) {
         let due = {
             let mut next = self.next.lock().await;
-            let full_burst = self.between * self.burst.saturating_sub(1);
+            let full_burst = self.interval * self.burst.saturating_sub(1);
             let earliest = Instant::now().checked_sub(full_burst).unwrap_or(*next);
             let due = (*next).max(earliest);
-            *next = due + self.between;
+            *next = due + self.interval;
             due
         };
         sleep_until(due).await;
@@ -166,18 +166,18 @@ where
         let Some(current) = request.take() else {
             break;
         };
-        bounds.turn().await;
-        let writes = !matches!(*current.method(), Method::GET | Method::HEAD);
-        request = copy_of(&current).filter(|_| retries < MAX_RETRIES);
+        bounds.wait_for_turn().await;
+        let is_write = !matches!(*current.method(), Method::GET | Method::HEAD);
+        request = try_clone(&current).filter(|_| retries < MAX_RETRIES);
         let service = inner.ready().await?;
-        let response = if writes {
+        let response = if is_write {
             if !bounds.write_lease.is_valid() {
-                return Err(NotLeading.into());
+                return Err(NotLeader.into());
             }
             tokio::select! {
-                // Check the leadership first: when a paused replica resumes, all of these events are ready at once.
+                // Check the leadership first: when a paused replica resumes, both branches can be ready.
                 biased;
-                () = bounds.write_lease.expired() => return Err(NotLeading.into()),
+                () = bounds.write_lease.wait_until_expired() => return Err(NotLeader.into()),
                 response = service.call(current) => response?,
             }
         } else {
@@ -191,8 +191,8 @@ where
     Err("the request was not sent".into())
 }
 
-/// Returns a copy of the request for a retry, if its body can be cloned.
-fn copy_of(request: &Request<Body>) -> Option<Request<Body>> {
+/// Clones a request for a retry. Returns `None` if its body cannot be cloned.
+fn try_clone(request: &Request<Body>) -> Option<Request<Body>> {
     let mut copy = Request::new(request.body().try_clone()?);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
@@ -201,7 +201,7 @@ fn copy_of(request: &Request<Body>) -> Option<Request<Body>> {
     Some(copy)
 }
 
-/// Returns how long to wait before the retry. An API server sets the header in seconds.
+/// Returns how long to wait before the retry, from the `Retry-After` header, which an API server sets in seconds.
 fn retry_after(headers: &HeaderMap) -> Duration {
     let header = headers.get(header::RETRY_AFTER);
     let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok());
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::leader::Moment;
 
-    fn as_leader() -> Arc<WriteLease> {
+    fn valid_write_lease() -> Arc<WriteLease> {
         let write_lease = WriteLease::default();
         write_lease.extend(Moment::END);
         Arc::new(write_lease)
@@ -230,21 +230,22 @@ mod tests {
         request.body(Body::from(b"{}".to_vec())).unwrap()
     }
 
-    /// Returns a server that answers this many requests with 429 and `Retry-After: 1`, and a counter of its requests.
+    /// Returns a service that responds to the first `rejections` requests with 429 and `Retry-After: 1`, and a counter
+    /// of its requests.
     fn server(
         bounds: Arc<Bounds>,
-        busy: u32,
+        rejections: u32,
     ) -> (
         impl Service<Request<Body>, Response = Response<()>, Error = BoxError>,
         Arc<AtomicU32>,
     ) {
         let requests = Arc::new(AtomicU32::new(0));
-        let counted = Arc::clone(&requests);
-        let answer = move |_: Request<Body>| {
-            let number = counted.fetch_add(1, Ordering::Relaxed);
+        let counter = Arc::clone(&requests);
+        let respond = move |_: Request<Body>| {
+            let number = counter.fetch_add(1, Ordering::Relaxed);
             async move {
                 let response = Response::builder();
-                let response = if number < busy {
+                let response = if number < rejections {
                     response.status(429).header("retry-after", "1")
                 } else {
                     response.status(200)
@@ -252,48 +253,48 @@ mod tests {
                 Ok::<_, BoxError>(response.body(()).unwrap())
             }
         };
-        (Bounded(bounds).layer(service_fn(answer)), requests)
+        (Bounded(bounds).layer(service_fn(respond)), requests)
     }
 
     #[tokio::test(start_paused = true)]
     async fn retries_after_the_time_that_the_server_sets() {
-        let (mut service, requests) = server(Bounds::new(None, as_leader()), 2);
+        let (mut service, requests) = server(Bounds::new(None, valid_write_lease()), 2);
         let start = Instant::now();
-        let answer = service.call(request(Method::POST)).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK);
+        let response = service.call(request(Method::POST)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(requests.load(Ordering::Relaxed), 3);
         assert!(start.elapsed() >= Duration::from_secs(2));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn returns_the_response_after_the_maximum_of_retries() {
-        let (mut service, requests) = server(Bounds::new(None, as_leader()), u32::MAX);
-        let answer = service.call(request(Method::GET)).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+    async fn returns_the_response_after_the_maximum_number_of_retries() {
+        let (mut service, requests) = server(Bounds::new(None, valid_write_lease()), u32::MAX);
+        let response = service.call(request(Method::GET)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(requests.load(Ordering::Relaxed), MAX_RETRIES + 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn obeys_the_rate_after_the_burst() {
-        let (mut service, _) = server(Bounds::new(Some((10.0, 5)), as_leader()), 0);
+        let (mut service, _) = server(Bounds::new(Some((10.0, 5)), valid_write_lease()), 0);
         let start = Instant::now();
         for _ in 0..25 {
             service.call(request(Method::GET)).await.unwrap();
         }
-        let took = start.elapsed();
+        let elapsed = start.elapsed();
         let want = Duration::from_millis(1_900)..Duration::from_millis(2_200);
-        assert!(want.contains(&took), "{took:?}");
+        assert!(want.contains(&elapsed), "{elapsed:?}");
     }
 
     #[tokio::test]
-    async fn sends_no_write_unless_leader() {
-        let write_lease = as_leader();
+    async fn sends_writes_only_while_leader() {
+        let write_lease = valid_write_lease();
         let (mut service, requests) = server(Bounds::new(None, Arc::clone(&write_lease)), 0);
         service.call(request(Method::PUT)).await.unwrap();
         write_lease.end();
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-            let refused = service.call(request(method)).await.unwrap_err();
-            assert!(refused.is::<NotLeading>(), "{refused}");
+            let error = service.call(request(method)).await.unwrap_err();
+            assert!(error.is::<NotLeader>(), "{error}");
         }
         service.call(request(Method::GET)).await.unwrap();
         assert_eq!(requests.load(Ordering::Relaxed), 2);

@@ -6,33 +6,36 @@ use kube::runtime::watcher::Error as WatchError;
 use tokio::time::Instant;
 
 /// The first pause, doubled after each further failure.
-const FIRST: Duration = Duration::from_millis(250);
-/// The longest pause, per watched namespace, and its bounds. A recovered API server or a granted permission must be
-/// noticed soon, and a hundred requests per second are no significant load for an API server.
-const FOR_EACH: Duration = Duration::from_millis(10);
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(5);
-/// After this long without a failure, the backoff is reset.
-const QUIET: Duration = Duration::from_mins(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The maximum pause, as a multiple of the number of watched namespaces and within these bounds. A recovered API server
+/// or a granted permission must be detected soon, and a hundred requests per second are no significant load for an API
+/// server.
+const MAX_PAUSE_PER_NAMESPACE: Duration = Duration::from_millis(10);
+const SHORTEST_MAX_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_MAX_PAUSE: Duration = Duration::from_secs(5);
+/// The time without a failure after which the backoff is reset.
+const RESET_AFTER: Duration = Duration::from_mins(1);
 /// HTTP 410: the version to continue from is no longer stored.
 const EXPIRED: u16 = 410;
 
 /// The backoff of one watch.
 #[derive(Debug)]
 pub(super) struct WatchRetry {
-    longest: Duration,
+    max_pause: Duration,
     failures: u32,
     last: Option<Instant>,
     expired: bool,
 }
 
 impl WatchRetry {
-    /// Creates the backoff for one of this many watched namespaces.
-    pub(super) fn of(namespaces: usize) -> Self {
+    /// Creates the backoff of one watch. `namespaces` is the number of watched namespaces.
+    pub(super) fn new(namespaces: usize) -> Self {
         let count = u32::try_from(namespaces).unwrap_or(u32::MAX);
-        let longest = FOR_EACH.saturating_mul(count).clamp(SHORTEST, LONGEST);
+        let max_pause = MAX_PAUSE_PER_NAMESPACE
+            .saturating_mul(count)
+            .clamp(SHORTEST_MAX_PAUSE, LONGEST_MAX_PAUSE);
         Self {
-            longest,
+            max_pause,
             failures: 0,
             last: None,
             expired: false,
@@ -40,27 +43,27 @@ impl WatchRetry {
     }
 
     /// Records an event, which proves that the watch works.
-    pub(super) fn works(&mut self) {
+    pub(super) fn record_event(&mut self) {
         self.expired = false;
     }
 
     /// Records a failure and returns how long to wait. An expired version is not a fault of the API server, so the
     /// objects are listed again at once, unless the version expires again before any event. `random` is from 0 to 1 and
-    /// spreads the watches of many replicas and namespaces.
+    /// shortens the wait by up to half, so that many watches do not retry at the same time.
     pub(super) fn pause(&mut self, error: &WatchError, now: Instant, random: f64) -> Duration {
         if is_expired(error) && !std::mem::replace(&mut self.expired, true) {
             return Duration::ZERO;
         }
         if self
             .last
-            .is_none_or(|last| now.duration_since(last) > QUIET)
+            .is_none_or(|last| now.duration_since(last) > RESET_AFTER)
         {
             self.failures = 0;
         }
         self.last = Some(now);
-        let doubled = FIRST.saturating_mul(1 << self.failures.min(10));
+        let doubled = FIRST_PAUSE.saturating_mul(1 << self.failures.min(10));
         self.failures = self.failures.saturating_add(1);
-        doubled.min(self.longest).mul_f64(0.5 + random / 2.0)
+        doubled.min(self.max_pause).mul_f64(0.5 + random / 2.0)
     }
 }
 
@@ -81,66 +84,70 @@ mod tests {
 
     use super::*;
 
-    fn expired() -> WatchError {
+    fn expired_error() -> WatchError {
         WatchError::WatchError(Box::new(
             Status::failure("too old", "Expired").with_code(410),
         ))
     }
 
-    fn pauses(errors: &[WatchError], between: Duration) -> Vec<u128> {
-        pauses_of(1000, errors, between)
+    fn pauses(errors: &[WatchError], interval: Duration) -> Vec<u128> {
+        pauses_with(1000, errors, interval)
     }
 
-    fn pauses_of(namespaces: usize, errors: &[WatchError], between: Duration) -> Vec<u128> {
-        let (mut retry, mut now) = (WatchRetry::of(namespaces), Instant::now());
+    /// Returns the pauses in milliseconds after errors at that interval.
+    fn pauses_with(namespaces: usize, errors: &[WatchError], interval: Duration) -> Vec<u128> {
+        let (mut retry, mut now) = (WatchRetry::new(namespaces), Instant::now());
         let pause = errors.iter().map(|error| {
-            now += between;
+            now += interval;
             retry.pause(error, now, 1.0).as_millis()
         });
         pause.collect()
     }
 
-    fn broken(count: usize) -> Vec<WatchError> {
+    fn errors(count: usize) -> Vec<WatchError> {
         (0..count).map(|_| WatchError::NoResourceVersion).collect()
     }
 
     #[test]
     fn waits_longer_after_each_failure_up_to_five_seconds() {
-        let got = pauses(&broken(8), Duration::from_secs(1));
+        let got = pauses(&errors(8), Duration::from_secs(1));
         assert_eq!(got, [250, 500, 1000, 2000, 4000, 5000, 5000, 5000]);
     }
 
     #[test]
     fn waits_at_most_a_second_with_a_hundred_namespaces() {
         for (namespaces, last) in [(1, 1000), (100, 1000), (250, 2500), (10_000, 5000)] {
-            let got = pauses_of(namespaces, &broken(8), Duration::from_secs(1));
+            let got = pauses_with(namespaces, &errors(8), Duration::from_secs(1));
             assert_eq!(got.last(), Some(&last), "{namespaces}");
         }
     }
 
     #[test]
     fn the_backoff_is_reset_after_a_minute_without_failures() {
-        assert_eq!(pauses(&broken(3), Duration::from_secs(61)), [250; 3]);
+        assert_eq!(pauses(&errors(3), Duration::from_secs(61)), [250; 3]);
     }
 
     #[test]
-    fn lists_at_once_when_the_version_expired_but_not_repeatedly() {
-        let errors = [expired(), expired(), expired()];
+    fn lists_at_once_when_the_version_has_expired_but_not_repeatedly() {
+        let errors = [expired_error(), expired_error(), expired_error()];
         assert_eq!(pauses(&errors, Duration::ZERO), [0, 250, 500]);
-        let mut retry = WatchRetry::of(1);
+        let mut retry = WatchRetry::new(1);
         for _ in 0..3 {
-            let pause = retry.pause(&expired(), Instant::now(), 1.0);
+            let pause = retry.pause(&expired_error(), Instant::now(), 1.0);
             assert_eq!(pause, Duration::ZERO);
-            retry.works();
+            retry.record_event();
         }
     }
 
     #[test]
-    fn randomness_at_most_halves_a_pause() {
+    fn randomness_shortens_a_pause_by_at_most_half() {
         for random in [0.0, 0.5, 1.0] {
             let pause =
-                WatchRetry::of(1).pause(&WatchError::NoResourceVersion, Instant::now(), random);
-            assert!(pause >= FIRST / 2 && pause <= FIRST, "{pause:?}");
+                WatchRetry::new(1).pause(&WatchError::NoResourceVersion, Instant::now(), random);
+            assert!(
+                pause >= FIRST_PAUSE / 2 && pause <= FIRST_PAUSE,
+                "{pause:?}"
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The watches. Each is a task that sends events; an object that is missing from a complete list is deleted.
+//! The watches of SealedSecrets, Secrets and key Secrets. Each watch is a task that sends events. An object that is
+//! missing from a complete list counts as deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -36,45 +37,48 @@ pub(super) enum Change {
     Key(Event<Readable<Secret>>),
     Sealed(usize, Event<Watched>),
     Secret(usize, Event<Readable<PartialObjectMeta<Secret>>>),
-    /// Secrets of that namespace are not watched, temporarily or permanently.
+    /// Secrets of the namespace are not watched, temporarily or permanently.
     SecretsUnwatched(usize),
-    /// SealedSecrets of that namespace cannot be listed: it does not exist yet, or permission is missing.
+    /// SealedSecrets of the namespace cannot be listed: the namespace does not exist yet, or permission is missing.
     Denied(usize),
 }
 
-/// The objects that were listed in each watched namespace.
+/// The progress of the initial lists in each watched namespace, by the index of the namespace.
 #[derive(Debug)]
 pub(super) struct Watches {
     /// `None` means all namespaces.
     namespaces: Vec<Option<String>>,
+    /// SealedSecrets and Secrets of lists that are not complete yet.
     sealed: BTreeMap<usize, BTreeSet<ObjectId>>,
     secrets: BTreeMap<usize, BTreeSet<ObjectId>>,
+    /// Namespaces whose SealedSecrets were listed, or cannot be listed.
     complete: BTreeSet<usize>,
-    /// Namespaces whose Secrets were listed, or never will be.
+    /// Namespaces whose Secrets were listed, or are not watched.
     secrets_known: BTreeSet<usize>,
     /// Objects that need no reconciliation if their Secret is the recorded one. They wait until the Secrets of their
-    /// namespace are known.
+    /// namespace are listed.
     waiting: BTreeMap<usize, Vec<ObjectId>>,
 }
 
-/// Maximum number of lists in progress. Otherwise a thousand namespaces would all be listed at the same time.
+/// Maximum number of lists in progress, so that a thousand namespaces are not all listed at the same time.
 const MAX_LISTS: usize = 32;
 /// Average time between two watches that restart when the API server is reachable after an outage.
-const BETWEEN_RESTARTS: Duration = Duration::from_millis(4);
-/// A watch that is silent for this long after a failure counts as working again: a broken connection fails earlier, and
-/// an established one is silent while nothing changes.
-const WORKS_AGAIN: Duration = Duration::from_secs(15);
-/// Duration after which a watch restarts, and the API server checks the permissions again. With many namespaces it is
-/// longer, up to [`MAX_SECONDS`], to limit the load of restarts.
+const RESTART_INTERVAL: Duration = Duration::from_millis(4);
+/// A watch without an event or error for this long after a failure counts as working again: a broken connection fails
+/// earlier, and an established watch sends no events while nothing changes.
+const RECOVERED_AFTER: Duration = Duration::from_secs(15);
+/// Duration after which a watch restarts, and the API server checks the permissions again. With many namespaces, the
+/// duration is longer, up to [`MAX_SECONDS`], to limit the load of restarts.
 const MIN_SECONDS: u32 = 60;
-/// Maximum duration of a watch in the API server. A watch continues until then if the next one is forbidden.
+/// Maximum duration of a watch, after which the API server ends it. A watch continues until then if the next watch is
+/// forbidden.
 pub(super) const MAX_SECONDS: u32 = 290;
-/// How long a watch continues before the next one is requested again, if that was forbidden.
+/// The pause between two requests for the next watch while it is forbidden.
 const FORBIDDEN_PERIOD: Duration = Duration::from_secs(5);
-/// Number of objects per page, all of which are in memory at once as the API server sends them. Annotations
-/// can have 256 KiB each, a SealedSecret 1.5 MiB.
-const PAGE: u32 = 100;
-const PAGE_OF_SEALED: u32 = 20;
+/// Number of objects per page of a list. The complete response with a page is in memory at once. The annotations of an
+/// object can have 256 KiB, a SealedSecret 1.5 MiB.
+const SECRETS_PER_PAGE: u32 = 100;
+const SEALED_SECRETS_PER_PAGE: u32 = 20;
 
 impl Watches {
     pub(super) fn new(namespaces: Vec<Option<String>>, watches_secrets: bool) -> Self {
@@ -89,13 +93,13 @@ impl Watches {
         }
     }
 
-    /// Starts the watches of objects. The returned value starts the watch of keys. A namespace that does not exist yet
-    /// is watched when it is created. The watch of Secrets starts when the SealedSecrets of the namespace are known, so
-    /// that no data of other Secrets has to be stored.
+    /// Starts the watches of objects. The returned [`Starter`] starts the watch of keys. A namespace that does not
+    /// exist yet is watched when it is created. The watch of Secrets starts when the SealedSecrets of the namespace are
+    /// listed, so that no data about other Secrets has to be stored.
     pub(super) fn start(
         &self,
         connection: &Connection,
-        place: &ClusterConfig,
+        config: &ClusterConfig,
         changes: &Sender<Change>,
         reached: watch::Receiver<u64>,
         health: Arc<WatchHealth>,
@@ -105,30 +109,30 @@ impl Watches {
             changes: changes.clone(),
             lists: Arc::new(Semaphore::new(MAX_LISTS)),
             reached,
-            spread: BETWEEN_RESTARTS.saturating_mul(clamped(self.namespaces.len())),
+            spread: RESTART_INTERVAL.saturating_mul(saturating_u32(self.namespaces.len())),
             namespaces: self.namespaces.len(),
             health,
         };
         for (number, namespace) in self.namespaces.iter().enumerate() {
-            let scope = scope(namespace.as_deref());
+            let scope = describe_scope(namespace.as_deref());
             let target = Target::required(format!("SealedSecrets in {scope}"));
-            let (lasting, denial) = starter.lasting(client, &target);
-            let sealed = sealed_secrets(lasting, namespace.as_deref());
-            let chosen = watcher::Config {
-                label_selector: place.label_selector.clone(),
-                ..Starter::config().page_size(PAGE_OF_SEALED)
+            let (lasting_client, denial) = starter.lasting_client(client, &target);
+            let api = sealed_secrets(lasting_client, namespace.as_deref());
+            let watcher_config = watcher::Config {
+                label_selector: config.label_selector.clone(),
+                ..Starter::config().page_size(SEALED_SECRETS_PER_PAGE)
             };
-            let (secrets, watches_secrets) = (starter.clone(), place.watches_secrets);
+            let (secrets_starter, watches_secrets) = (starter.clone(), config.watches_secrets);
             let (client, namespace) = (client.clone(), namespace.clone());
             starter.run(
                 target,
                 denial,
-                watcher(sealed, chosen),
+                watcher(api, watcher_config),
                 move |event| Change::Sealed(number, event),
                 move || Some(Change::Denied(number)),
                 move || {
                     if watches_secrets {
-                        secrets.watch_secrets(number, namespace.as_deref(), &client);
+                        secrets_starter.watch_secrets(number, namespace.as_deref(), &client);
                     }
                 },
             );
@@ -136,21 +140,21 @@ impl Watches {
         starter
     }
 
-    /// Returns whether every namespace has been listed once. A namespace that cannot be listed counts too, since that
-    /// can be permanent. Only the first namespace (the controller's own, or all) must have been listed.
+    /// Returns whether every namespace has been listed once. A namespace that cannot be listed counts as listed, since
+    /// this can be permanent, except for the first entry (the controller's own namespace, or all namespaces).
     pub(super) fn are_complete(&self) -> bool {
         self.complete.len() == self.namespaces.len()
     }
 
-    /// Records a namespace that cannot be listed.
-    pub(super) fn denied(&mut self, number: usize) {
+    /// Records that a namespace cannot be listed.
+    pub(super) fn record_denial(&mut self, number: usize) {
         if number > 0 {
             self.complete.insert(number);
         }
     }
 
     /// Applies an event about a SealedSecret. Returns the objects to reconcile.
-    pub(super) fn sealed(
+    pub(super) fn apply_sealed_event(
         &mut self,
         number: usize,
         event: Event<Watched>,
@@ -161,9 +165,9 @@ impl Watches {
             Event::Init => listed.clear(),
             Event::InitApply(object) => {
                 listed.extend(id(&object.metadata));
-                let taken = store.take(object);
-                return taken
-                    .filter(|id| !self.waits(number, id, store))
+                let changed = store.take(object);
+                return changed
+                    .filter(|id| !self.defer(number, id, store))
                     .into_iter()
                     .collect();
             }
@@ -179,7 +183,7 @@ impl Watches {
     }
 
     /// Applies an event about a Secret. Returns the objects to reconcile.
-    pub(super) fn secret(
+    pub(super) fn apply_secret_event(
         &mut self,
         number: usize,
         event: Event<Readable<PartialObjectMeta<Secret>>>,
@@ -189,14 +193,13 @@ impl Watches {
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(secret) => {
-                let known_id = id(secret.meta()).filter(|id| store.has(id));
-                listed.extend(known_id);
+                listed.extend(id(secret.meta()).filter(|id| store.has(id)));
                 return store.take_secret(secret.meta()).into_iter().collect();
             }
             Event::InitDone => {
                 let listed = self.secrets.remove(&number).unwrap_or_default();
                 let mut due = store.without_secret(self.namespace(number), &listed);
-                due.extend(self.secrets_unwatched(number));
+                due.extend(self.record_unwatched_secrets(number));
                 return due;
             }
             Event::Apply(secret) => return store.take_secret(secret.meta()).into_iter().collect(),
@@ -210,18 +213,20 @@ impl Watches {
         Vec::new()
     }
 
-    /// Records that Secrets of a namespace are not watched. Returns the objects that waited for them.
-    pub(super) fn secrets_unwatched(&mut self, number: usize) -> Vec<ObjectId> {
+    /// Records that no object has to wait for the Secrets of a namespace. Returns the objects that waited for them.
+    pub(super) fn record_unwatched_secrets(&mut self, number: usize) -> Vec<ObjectId> {
         self.secrets_known.insert(number);
         self.waiting.remove(&number).unwrap_or_default()
     }
 
-    fn waits(&mut self, number: usize, id: &ObjectId, store: &ClusterStore) -> bool {
-        let waits = !self.secrets_known.contains(&number) && store.may_be_recognized(id);
-        if waits {
+    /// Makes an object wait for the Secrets of its namespace, if they can show that it needs no reconciliation.
+    /// Returns whether the object waits.
+    fn defer(&mut self, number: usize, id: &ObjectId, store: &ClusterStore) -> bool {
+        let must_wait = !self.secrets_known.contains(&number) && store.may_be_recognized(id);
+        if must_wait {
             self.waiting.entry(number).or_default().push(id.clone());
         }
-        waits
+        must_wait
     }
 
     fn namespace(&self, number: usize) -> Option<&str> {
@@ -238,21 +243,21 @@ fn id(metadata: &kube::core::ObjectMeta) -> Option<ObjectId> {
     })
 }
 
-fn scope(namespace: Option<&str>) -> String {
+fn describe_scope(namespace: Option<&str>) -> String {
     namespace.map_or_else(
         || "all namespaces".into(),
         |name| format!("namespace {name}"),
     )
 }
 
-/// The dependencies for starting a watch.
+/// Starts watches.
 #[derive(Clone)]
 pub(super) struct Starter {
     changes: Sender<Change>,
     lists: Arc<Semaphore>,
     /// Changes when the API server answers again after a failure.
     reached: watch::Receiver<u64>,
-    /// The period over which the watches restart when this happens.
+    /// The period over which the watches restart when the API server answers again.
     spread: Duration,
     /// The number of watched namespaces.
     namespaces: usize,
@@ -263,7 +268,8 @@ pub(super) struct Starter {
 struct Target {
     /// A text that completes the log message "Cannot watch".
     text: String,
-    /// Whether upstream's roles do not allow this watch. If so, it is a failure only if it was possible before.
+    /// Whether upstream's roles do not allow this watch. If so, a denial is reported as a failure only if the watch was
+    /// allowed before.
     is_optional: bool,
 }
 
@@ -275,7 +281,7 @@ impl Target {
         }
     }
 
-    /// Returns the name in reports of watches that fail.
+    /// Returns the name of the watch in reports of failing watches.
     fn name(&self) -> String {
         self.text.split(',').next().unwrap_or_default().to_owned()
     }
@@ -296,7 +302,7 @@ impl Denial {
         self.0.swap(false, Ordering::AcqRel)
     }
 
-    fn lasts(&self) -> bool {
+    fn is_active(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
@@ -304,36 +310,37 @@ impl Denial {
 impl Starter {
     /// Starts the watch of the key Secrets.
     pub(super) fn watch_keys(&self, connection: &Connection) {
-        let own = connection.own_namespace.as_str();
-        let target = Target::required(format!("the key Secrets in {own}"));
-        let (lasting, denial) = self.lasting(&connection.watches, &target);
-        let keys = Api::<Readable<Secret>>::namespaced(lasting, own);
-        let labeled = Self::config().labels(&cluster_keys::selector());
-        let events = watcher(keys, labeled);
+        let namespace = connection.own_namespace.as_str();
+        let target = Target::required(format!("the key Secrets in {namespace}"));
+        let (client, denial) = self.lasting_client(&connection.watches, &target);
+        let api = Api::<Readable<Secret>>::namespaced(client, namespace);
+        let config = Self::config().labels(&cluster_keys::selector());
+        let events = watcher(api, config);
         self.run(target, denial, events, Change::Key, || None, || ());
     }
 
-    /// Returns a client for a watch that continues while the next one is forbidden, and whether it is forbidden. With
-    /// so many namespaces that the API server restarts the watches, no watch can continue.
-    fn lasting(&self, client: &Client, target: &Target) -> (Client, Denial) {
+    /// Returns a client for a watch that continues while the next watch is forbidden, and the flag that shows whether
+    /// the next watch is forbidden. Returns the client unchanged if there are so many namespaces that the duration of a
+    /// watch is the maximum: no watch can continue beyond that.
+    fn lasting_client(&self, client: &Client, target: &Target) -> (Client, Denial) {
         let denial = Denial::default();
-        if seconds(self.namespaces) >= MAX_SECONDS {
+        if watch_seconds(self.namespaces) >= MAX_SECONDS {
             return (client.clone(), denial);
         }
         let periods = Periods {
-            allowed: Duration::from_secs(seconds(self.namespaces).into()),
+            allowed: Duration::from_secs(watch_seconds(self.namespaces).into()),
             forbidden: FORBIDDEN_PERIOD,
         };
         let (text, name) = (target.text.clone(), target.name());
-        let (health, denied) = (Arc::clone(&self.health), denial.clone());
+        let (health, denial_flag) = (Arc::clone(&self.health), denial.clone());
         let report = move |result: Result<(), String>| match result {
             Ok(()) => {
-                if denied.end() {
+                if denial_flag.end() {
                     health.record_success(&name);
                 }
             }
             Err(error) => {
-                if denied.start() {
+                if denial_flag.start() {
                     warn!(
                         error,
                         "Cannot watch {text} again; the current watch continues until the API server ends it"
@@ -342,8 +349,8 @@ impl Starter {
                 health.record_failure(&name, Cause::Forbidden, Timestamp::now());
             }
         };
-        let lasting = lasting_watch::client(client.clone(), periods, Arc::new(report));
-        (lasting, denial)
+        let client = lasting_watch::client(client.clone(), periods, Arc::new(report));
+        (client, denial)
     }
 
     fn config() -> watcher::Config {
@@ -351,20 +358,20 @@ impl Starter {
     }
 
     fn watch_secrets(&self, number: usize, namespace: Option<&str>, client: &Client) {
-        let scope = scope(namespace);
+        let scope = describe_scope(namespace);
         let target = Target {
             text: format!("Secrets in {scope}, so edits and deletions of them are not corrected"),
             is_optional: true,
         };
-        let (lasting, denial) = self.lasting(client, &target);
-        let secrets = match namespace {
-            Some(name) => Api::<Readable<PartialObjectMeta<Secret>>>::namespaced(lasting, name),
-            None => Api::all(lasting),
+        let (client, denial) = self.lasting_client(client, &target);
+        let api = match namespace {
+            Some(name) => Api::<Readable<PartialObjectMeta<Secret>>>::namespaced(client, name),
+            None => Api::all(client),
         };
         self.run(
             target,
             denial,
-            watcher(secrets, Self::config().page_size(PAGE)),
+            watcher(api, Self::config().page_size(SECRETS_PER_PAGE)),
             move |event| Change::Secret(number, event),
             move || Some(Change::SecretsUnwatched(number)),
             || (),
@@ -372,8 +379,9 @@ impl Starter {
     }
 
     /// Runs a watch until the controller stops. A watch that failed continues where it stopped, or from a new list,
-    /// after a pause from [`WatchRetry`], or as soon as the API server is reachable through another client. `denied`
-    /// returns the change to send when the first list fails; `listed` is called once after the first complete list.
+    /// after a pause from [`WatchRetry`], or as soon as the API server answers another watch or the leader election.
+    /// `denied` returns the change to send when a list is forbidden; `listed` is called once after the first complete
+    /// list.
     fn run<K: Debug + Send + 'static>(
         &self,
         target: Target,
@@ -393,37 +401,39 @@ impl Starter {
             ..
         } = self.clone();
         tokio::spawn(async move {
-            let mut turn = lists.acquire_owned().await.ok();
+            let mut list_permit = lists.acquire_owned().await.ok();
             let mut events = Box::pin(events);
             let (mut reported, mut listed) = (None, Some(listed));
-            let (mut retry, mut pause) = (WatchRetry::of(namespaces), Duration::ZERO);
+            let (mut retry, mut pause) = (WatchRetry::new(namespaces), Duration::ZERO);
             let name = target.name();
             loop {
-                let next = after(pause, spread, &mut reached, events.next());
-                let works = || {
-                    if !denial.lasts() {
+                let next = await_after(pause, spread, &mut reached, events.next());
+                let report_working = || {
+                    if !denial.is_active() {
                         health.record_success(&name);
                     }
                 };
-                let Some(event) = noticing(next, pause + WORKS_AGAIN, &works).await else {
+                let Some(event) =
+                    await_with_notice(next, pause + RECOVERED_AFTER, &report_working).await
+                else {
                     break;
                 };
                 pause = Duration::ZERO;
                 let is_listed = matches!(event, Ok(Event::InitDone));
                 if is_listed || event.is_err() {
-                    turn = None;
+                    list_permit = None;
                 }
                 let change = match event {
                     Ok(event) => {
                         reported = None;
-                        retry.works();
-                        works();
+                        retry.record_event();
+                        report_working();
                         Some(change(event))
                     }
                     Err(error) => {
                         log_failure(&target.text, &error, &mut reported);
-                        let was_never_served = target.is_optional && listed.is_some();
-                        if !was_never_served && !is_expired(&error) {
+                        let was_never_allowed = target.is_optional && listed.is_some();
+                        if !was_never_allowed && !is_expired(&error) {
                             health.record_failure(&name, cause(&error), Timestamp::now());
                         }
                         pause = retry.pause(&error, Instant::now(), shared::random::number());
@@ -439,14 +449,14 @@ impl Starter {
                     listed();
                 }
             }
-            drop(turn);
+            drop(list_permit);
         });
     }
 }
 
 /// Awaits `next` after a pause. If the API server becomes reachable, the pause ends early, at a random point
 /// within `spread`.
-async fn after<T>(
+async fn await_after<T>(
     pause: Duration,
     spread: Duration,
     reached: &mut watch::Receiver<u64>,
@@ -454,7 +464,7 @@ async fn after<T>(
 ) -> T {
     if !pause.is_zero() {
         reached.mark_unchanged();
-        let early = async {
+        let reachable_again = async {
             if reached.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -462,26 +472,30 @@ async fn after<T>(
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = early => {}
+            () = reachable_again => {}
         }
     }
     next.await
 }
 
-/// Awaits `next`, and calls `quiet` once if that takes longer than `patience`.
-async fn noticing<T>(next: impl Future<Output = T>, patience: Duration, quiet: impl Fn()) -> T {
+/// Awaits `next`, and calls `notice` once if that takes longer than `limit`.
+async fn await_with_notice<T>(
+    next: impl Future<Output = T>,
+    limit: Duration,
+    notice: impl Fn(),
+) -> T {
     let mut next = std::pin::pin!(next);
-    if let Ok(done) = tokio::time::timeout(patience, &mut next).await {
-        return done;
+    if let Ok(output) = tokio::time::timeout(limit, &mut next).await {
+        return output;
     }
-    quiet();
+    notice();
     next.await
 }
 
-/// Returns how long one watch lasts, given the number of watched namespaces.
-pub(super) fn seconds(namespaces: usize) -> u32 {
-    let longer = clamped(namespaces).saturating_mul(MIN_SECONDS) / 100;
-    longer.clamp(MIN_SECONDS, MAX_SECONDS)
+/// Returns the duration of one watch in seconds, for that number of watched namespaces.
+pub(super) fn watch_seconds(namespaces: usize) -> u32 {
+    let scaled = saturating_u32(namespaces).saturating_mul(MIN_SECONDS) / 100;
+    scaled.clamp(MIN_SECONDS, MAX_SECONDS)
 }
 
 fn cause(error: &WatchError) -> Cause {
@@ -494,13 +508,13 @@ fn cause(error: &WatchError) -> Cause {
     }
 }
 
-fn clamped(count: usize) -> u32 {
+fn saturating_u32(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// Logs a problem: at WARN the first time, at DEBUG while it continues.
 fn log_failure(target: &str, error: &WatchError, reported: &mut Option<String>) {
-    let text = error_text(error);
+    let text = describe_error(error);
     if reported.as_ref() == Some(&text) {
         debug!(error = text, "Still cannot watch {target}");
     } else {
@@ -513,7 +527,7 @@ fn is_denial(error: &WatchError) -> bool {
     matches!(error, WatchError::InitialListFailed(kube::Error::Api(status)) if status.code == 403)
 }
 
-fn error_text(error: &WatchError) -> String {
+fn describe_error(error: &WatchError) -> String {
     match error {
         WatchError::InitialListFailed(error)
         | WatchError::WatchStartFailed(error)

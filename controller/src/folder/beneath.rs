@@ -1,4 +1,4 @@
-//! Opens paths of several components. Follows symbolic links as long as they stay inside the folder.
+//! Opens paths of several components below a folder. Follows symbolic links as long as they stay inside the folder.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -9,50 +9,52 @@ use std::path::{Component, Path};
 use rustix::fs::{self, Mode};
 use rustix::io::Errno;
 
-use super::error::system;
-use super::{FOLDER, FileError, Folder, Opened, READ};
+use super::error::system_error;
+use super::{FOLDER, FileError, Folder, OpenEntry, READ};
 
 /// Maximum number of links in one path, as in the kernel.
 const MAX_LINKS: usize = 40;
-/// The top-level folders of a controller's directory. A link in one of them must not lead to another: a status file
-/// must not be read as a SealedSecret, nor a value as a manifest.
+/// The top-level folders of a controller's directory. A link in one of them must not lead to another one, so that
+/// status files and values are not parsed as manifests.
 const TOP_LEVEL: [&str; 4] = ["keys", "sealed", "secrets", "status"];
 
 impl Folder {
     /// Opens a path of several components for reading. Follows links as long as they stay inside this folder and do not
-    /// lead from one of the controller's top-level folders to another.
+    /// lead from one of the controller's top-level folders to another one.
     ///
     /// # Errors
     ///
-    /// Returns [`FileError::Link`] for a link that leads outside or to a missing file, or the operating system's error.
-    pub fn open_beneath(&self, path: &Path) -> Result<Opened, FileError> {
+    /// Returns [`FileError::Link`] for a link that is not followed or leads to a missing file, or the operating
+    /// system's error.
+    pub fn open_beneath(&self, path: &Path) -> Result<OpenEntry, FileError> {
         let full_path = self.path.join(path);
         let fd = self.walk(path).map_err(|errno| match errno {
             Errno::XDEV | Errno::LOOP => FileError::Link {
                 path: full_path.clone(),
             },
-            errno => system(&full_path, errno),
+            errno => system_error(&full_path, errno),
         })?;
-        Opened::new(fd, full_path)
+        OpenEntry::new(fd, full_path)
     }
 
-    /// Opens the path component by component, so that no component can be replaced by a link meanwhile.
+    /// Opens the path component by component, so that another program cannot replace a component by a link in the
+    /// meantime.
     fn walk(&self, path: &Path) -> Result<OwnedFd, Errno> {
         let mut remaining: VecDeque<OsString> = components(path)?.into();
-        let mut open = vec![self.fd.try_clone().map_err(|_| Errno::MFILE)?];
+        let mut open_components = vec![self.fd.try_clone().map_err(|_| Errno::MFILE)?];
         // The names of the open components, without this folder itself.
         let mut names: Vec<OsString> = Vec::new();
         let mut links = 0;
         while let Some(name) = remaining.pop_front() {
             if name == ".." {
-                open.pop();
+                open_components.pop();
                 names.pop();
             } else {
-                let parent = open.last().ok_or(Errno::XDEV)?;
+                let parent = open_components.last().ok_or(Errno::XDEV)?;
                 let flags = if remaining.is_empty() { READ } else { FOLDER };
                 match fs::openat(parent, &name, flags, Mode::empty()) {
                     Ok(fd) => {
-                        open.push(fd);
+                        open_components.push(fd);
                         names.push(name);
                     }
                     Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => {
@@ -71,26 +73,31 @@ impl Folder {
                     Err(errno) => return Err(errno),
                 }
             }
-            if open.is_empty() {
+            if open_components.is_empty() {
                 return Err(Errno::XDEV);
             }
         }
-        if leads_to_another_top_level(path, names.first()) {
+        if is_in_another_top_level_folder(path, names.first()) {
             return Err(Errno::XDEV);
         }
-        open.pop().ok_or(Errno::XDEV)
+        open_components.pop().ok_or(Errno::XDEV)
     }
 }
 
-/// Returns whether a path that starts in one of the top-level folders ends in another one.
-fn leads_to_another_top_level(path: &Path, end: Option<&OsString>) -> bool {
+/// Returns whether a path that begins with one of the top-level folders leads to another one. `end` is the first
+/// component of the path with all links resolved.
+fn is_in_another_top_level_folder(path: &Path, end: Option<&OsString>) -> bool {
     let is_top_level = |name: &OsStr| TOP_LEVEL.iter().any(|top_level| name == *top_level);
     let begin = path.components().next().map(Component::as_os_str);
     let end = end.map(OsString::as_os_str);
     begin != end && begin.is_some_and(is_top_level) && end.is_some_and(is_top_level)
 }
 
-/// Splits a relative path into names and `..`. Refuses an absolute path.
+/// Splits a relative path into names and `..`.
+///
+/// # Errors
+///
+/// Returns [`Errno::XDEV`] for an absolute path.
 fn components(path: &Path) -> Result<Vec<OsString>, Errno> {
     let mut names = Vec::new();
     for component in path.components() {

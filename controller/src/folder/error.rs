@@ -10,7 +10,7 @@ use super::MAX_FILE;
 /// A file or folder cannot be used. The message names its path, never its content.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// An error of the operating system.
+    /// The operating system reported an error.
     #[error("{} cannot be used", path.display())]
     System {
         /// The path.
@@ -18,13 +18,13 @@ pub enum FileError {
         /// The underlying error.
         source: io::Error,
     },
-    /// The path is a symbolic link that is not followed.
+    /// The path is or contains a symbolic link that is not followed.
     #[error(
         "{} is a symbolic link that is not followed, since it leads out of the directory or to a missing file; \
          replace it with the file itself", path.display()
     )]
     Link {
-        /// The path of the link.
+        /// The path.
         path: PathBuf,
     },
     /// A file with this name exists that the controller did not create.
@@ -33,7 +33,7 @@ pub enum FileError {
         /// The path.
         path: PathBuf,
     },
-    /// The path is a FIFO, a device or a folder.
+    /// The path is not a regular file, but for example a FIFO, a device or a folder.
     #[error("{} is not a regular file", path.display())]
     NotRegular {
         /// The path.
@@ -62,8 +62,8 @@ pub enum FileError {
 }
 
 impl FileError {
-    /// Returns whether the path exists and is not a folder.
-    pub fn is_no_folder(&self) -> bool {
+    /// Returns whether the error shows that the path exists and is not a folder.
+    pub fn is_not_a_folder(&self) -> bool {
         match self {
             Self::Link { .. } => true,
             Self::System { source, .. } => source.kind() == io::ErrorKind::NotADirectory,
@@ -71,13 +71,13 @@ impl FileError {
         }
     }
 
-    /// Returns whether the path does not exist.
+    /// Returns whether the error shows that the path does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::System { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 
-pub(super) fn system(path: &Path, errno: Errno) -> FileError {
+pub(super) fn system_error(path: &Path, errno: Errno) -> FileError {
     FileError::System {
         path: path.to_owned(),
         source: errno.into(),

@@ -1,10 +1,9 @@
-//! File operations relative to an open folder. A name is a single path component, and the last component is never
-//! followed if it is a symbolic link, so that files that other programs put into the folder cannot redirect the
-//! controller.
+//! File operations relative to an open folder. A name is a single path component and is not followed if it is a
+//! symbolic link, so that links that other programs create in the folder cannot redirect the controller.
 
 mod beneath;
 mod error;
-mod opened;
+mod open_entry;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -17,17 +16,17 @@ use rustix::fs::{self, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 pub use error::FileError;
-use error::system;
-pub use opened::{MAX_FILE, Opened, Stamp};
+use error::system_error;
+pub use open_entry::{MAX_FILE, OpenEntry, Stamp};
 
-/// Name prefix of unfinished files, followed by 16 hexadecimal digits.
-const LEFTOVER_PREFIX: &str = ".unfinished-";
+/// Name prefix of temporary files, followed by 16 hexadecimal digits.
+const TEMPORARY_PREFIX: &str = ".unfinished-";
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o700);
 const FOLDER: OFlags = OFlags::DIRECTORY.union(COMMON);
 const COMMON: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW);
-/// NONBLOCK, so that opening a FIFO does not wait for its other end.
+/// With NONBLOCK, so that opening a FIFO does not wait for a writer.
 const READ: OFlags = OFlags::NONBLOCK.union(COMMON);
 const WRITE_NEW: OFlags = OFlags::WRONLY
     .union(OFlags::CREATE)
@@ -38,19 +37,19 @@ const WRITE_NEW: OFlags = OFlags::WRONLY
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,
-    /// For messages.
+    /// The path for messages.
     path: PathBuf,
 }
 
 impl Folder {
-    /// Opens the folder that the user named, following all links.
+    /// Opens the folder at a path that the user specified, following all links.
     ///
     /// # Errors
     ///
     /// Returns the operating system's error.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = fs::open(path, flags, Mode::empty()).map_err(|e| system(path, e))?;
+        let fd = fs::open(path, flags, Mode::empty()).map_err(|e| system_error(path, e))?;
         let path = path.to_owned();
         Ok(Self { fd, path })
     }
@@ -59,14 +58,14 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// Returns an error if it does not exist, is not a folder, or is a link.
+    /// Fails if the subfolder does not exist, is not a folder, is a link, or cannot be opened.
     pub fn child(&self, name: impl AsRef<OsStr>) -> Result<Self, FileError> {
         let name = name.as_ref();
         let path = self.path.join(name);
         match fs::openat(&self.fd, name, FOLDER, Mode::empty()) {
             Ok(fd) => Ok(Self { fd, path }),
             Err(_) if self.link_target(name).is_some() => Err(FileError::Link { path }),
-            Err(errno) => Err(system(&path, errno)),
+            Err(errno) => Err(system_error(&path, errno)),
         }
     }
 
@@ -74,13 +73,13 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// Returns an error if it is not a folder, or is a link.
+    /// Fails if the subfolder is not a folder, is a link, or cannot be created or opened.
     pub fn child_or_new(&self, name: impl AsRef<OsStr>) -> Result<Self, FileError> {
         let name = name.as_ref();
         match fs::mkdirat(&self.fd, name, FOLDER_MODE) {
             Ok(()) => self.sync()?,
             Err(Errno::EXIST) => {}
-            Err(errno) => return Err(system(&self.path.join(name), errno)),
+            Err(errno) => return Err(system_error(&self.path.join(name), errno)),
         }
         self.child(name)
     }
@@ -91,10 +90,10 @@ impl Folder {
     ///
     /// Returns the operating system's error.
     pub fn entries(&self) -> Result<Vec<(OsString, FileType)>, FileError> {
-        let at = |errno| system(&self.path, errno);
+        let to_error = |errno| system_error(&self.path, errno);
         let mut entries = Vec::new();
-        for entry in Dir::read_from(&self.fd).map_err(at)? {
-            let entry = entry.map_err(at)?;
+        for entry in Dir::read_from(&self.fd).map_err(to_error)? {
+            let entry = entry.map_err(to_error)?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if name == "." || name == ".." {
                 continue;
@@ -119,18 +118,18 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// Returns the operating system's error, or [`FileError::Link`].
-    pub fn open_file(&self, name: impl AsRef<OsStr>) -> Result<Opened, FileError> {
+    /// Returns [`FileError::Link`] for a link, or the operating system's error.
+    pub fn open_file(&self, name: impl AsRef<OsStr>) -> Result<OpenEntry, FileError> {
         let name = name.as_ref();
         let path = self.path.join(name);
         match fs::openat(&self.fd, name, READ, Mode::empty()) {
-            Ok(fd) => Opened::new(fd, path),
+            Ok(fd) => OpenEntry::new(fd, path),
             Err(Errno::LOOP) => Err(FileError::Link { path }),
-            Err(errno) => Err(system(&path, errno)),
+            Err(errno) => Err(system_error(&path, errno)),
         }
     }
 
-    /// Creates a file with mode 0600 that must not exist, and makes it durable.
+    /// Creates a file with mode 0600, which must not exist yet, and makes its content durable.
     ///
     /// # Errors
     ///
@@ -138,7 +137,8 @@ impl Folder {
     pub fn write_new(&self, name: impl AsRef<OsStr>, bytes: &[u8]) -> Result<(), FileError> {
         let name = name.as_ref();
         let path = self.path.join(name);
-        let fd = fs::openat(&self.fd, name, WRITE_NEW, FILE_MODE).map_err(|e| system(&path, e))?;
+        let fd =
+            fs::openat(&self.fd, name, WRITE_NEW, FILE_MODE).map_err(|e| system_error(&path, e))?;
         let mut file = File::from(fd);
         file.write_all(bytes)
             .and_then(|()| file.sync_all())
@@ -152,13 +152,13 @@ impl Folder {
     ///
     /// Returns the operating system's error.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), FileError> {
-        let temporary = format!("{LEFTOVER_PREFIX}{:016x}", shared::random::number::<u64>());
+        let temporary = format!("{TEMPORARY_PREFIX}{:016x}", shared::random::number::<u64>());
         self.write_new(&temporary, bytes)?;
         self.rename(&temporary, name)?;
         self.sync()
     }
 
-    /// Removes temporary files of killed processes. No other process may be writing to this folder.
+    /// Removes temporary files of killed processes. No other process may write to this folder at the same time.
     ///
     /// # Errors
     ///
@@ -167,7 +167,7 @@ impl Folder {
         for (name, kind) in self.entries()? {
             let digits = name
                 .to_str()
-                .and_then(|name| name.strip_prefix(LEFTOVER_PREFIX));
+                .and_then(|name| name.strip_prefix(TEMPORARY_PREFIX));
             let is_temporary = digits.is_some_and(|digits| {
                 digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit())
             });
@@ -178,13 +178,13 @@ impl Folder {
         Ok(())
     }
 
-    /// Creates a symbolic link that must not exist.
+    /// Creates a symbolic link, which must not exist yet.
     ///
     /// # Errors
     ///
     /// Returns the operating system's error.
     pub fn link(&self, target: &str, name: &str) -> Result<(), FileError> {
-        fs::symlinkat(target, &self.fd, name).map_err(|e| self.at(name, e))
+        fs::symlinkat(target, &self.fd, name).map_err(|e| self.error(name, e))
     }
 
     /// Renames an entry within this folder, replacing the target if it exists.
@@ -193,7 +193,7 @@ impl Folder {
     ///
     /// Returns the operating system's error.
     pub fn rename(&self, from: &str, to: &str) -> Result<(), FileError> {
-        fs::renameat(&self.fd, from, &self.fd, to).map_err(|e| self.at(to, e))
+        fs::renameat(&self.fd, from, &self.fd, to).map_err(|e| self.error(to, e))
     }
 
     /// Removes a file or link if it exists.
@@ -211,13 +211,13 @@ impl Folder {
     ///
     /// Returns the operating system's error.
     pub fn remove_folder_if_empty(&self, name: impl AsRef<OsStr>) -> Result<(), FileError> {
-        let accepted = [Errno::NOENT, Errno::NOTEMPTY, Errno::EXIST];
-        self.unlink(name.as_ref(), AtFlags::REMOVEDIR, &accepted)
+        let ignored = [Errno::NOENT, Errno::NOTEMPTY, Errno::EXIST];
+        self.unlink(name.as_ref(), AtFlags::REMOVEDIR, &ignored)
     }
 
-    fn unlink(&self, name: &OsStr, flags: AtFlags, accepted: &[Errno]) -> Result<(), FileError> {
+    fn unlink(&self, name: &OsStr, flags: AtFlags, ignored: &[Errno]) -> Result<(), FileError> {
         match fs::unlinkat(&self.fd, name, flags) {
-            Err(errno) if !accepted.contains(&errno) => Err(self.at(name, errno)),
+            Err(errno) if !ignored.contains(&errno) => Err(self.error(name, errno)),
             _ => Ok(()),
         }
     }
@@ -228,7 +228,7 @@ impl Folder {
     ///
     /// Returns the operating system's error.
     pub fn sync(&self) -> Result<(), FileError> {
-        fs::fsync(&self.fd).map_err(|e| system(&self.path, e))
+        fs::fsync(&self.fd).map_err(|e| system_error(&self.path, e))
     }
 
     /// Takes the advisory lock on a file in this folder. Creates the file if it is missing. Returns `None` if another
@@ -239,11 +239,11 @@ impl Folder {
     /// Returns the operating system's error.
     pub fn lock(&self, name: &str) -> Result<Option<OwnedFd>, FileError> {
         let flags = OFlags::RDWR | OFlags::CREATE | COMMON;
-        let fd = fs::openat(&self.fd, name, flags, FILE_MODE).map_err(|e| self.at(name, e))?;
+        let fd = fs::openat(&self.fd, name, flags, FILE_MODE).map_err(|e| self.error(name, e))?;
         match fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(fd)),
             Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(errno) => Err(self.at(name, errno)),
+            Err(errno) => Err(self.error(name, errno)),
         }
     }
 
@@ -253,8 +253,8 @@ impl Folder {
     ///
     /// Returns the operating system's error.
     pub fn stamp(&self) -> Result<Stamp, FileError> {
-        let stat = fs::fstat(&self.fd).map_err(|e| system(&self.path, e))?;
-        Ok(Stamp::of(&stat))
+        let stat = fs::fstat(&self.fd).map_err(|e| system_error(&self.path, e))?;
+        Ok(Stamp::from_stat(&stat))
     }
 
     /// Returns the stamp and type of an entry, without following a link.
@@ -264,9 +264,12 @@ impl Folder {
     /// Returns the operating system's error.
     pub fn stat(&self, name: impl AsRef<OsStr>) -> Result<(Stamp, FileType), FileError> {
         let name = name.as_ref();
-        let stat =
-            fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| self.at(name, e))?;
-        Ok((Stamp::of(&stat), FileType::from_raw_mode(stat.st_mode)))
+        let stat = fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|e| self.error(name, e))?;
+        Ok((
+            Stamp::from_stat(&stat),
+            FileType::from_raw_mode(stat.st_mode),
+        ))
     }
 
     /// Returns the path, for messages.
@@ -274,8 +277,8 @@ impl Folder {
         &self.path
     }
 
-    fn at(&self, name: impl AsRef<OsStr>, errno: Errno) -> FileError {
-        system(&self.path.join(name.as_ref()), errno)
+    fn error(&self, name: impl AsRef<OsStr>, errno: Errno) -> FileError {
+        system_error(&self.path.join(name.as_ref()), errno)
     }
 }
 

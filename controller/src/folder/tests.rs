@@ -4,11 +4,11 @@ use super::*;
 
 #[test]
 fn follows_links_only_inside_the_folder() {
-    let outer = tempfile::tempdir().unwrap();
-    let dir = outer.path().join("dir");
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("dir");
     std::fs::create_dir_all(dir.join("a/b")).unwrap();
     std::fs::write(dir.join("a/b/file"), "inside").unwrap();
-    std::fs::write(outer.path().join("file"), "outside").unwrap();
+    std::fs::write(parent.path().join("file"), "outside").unwrap();
     for (target, name) in [
         ("a/b/file", "direct"),
         ("a/b", "folder"),
@@ -23,7 +23,7 @@ fn follows_links_only_inside_the_folder() {
         symlink(target, dir.join(name)).unwrap();
     }
     let folder = Folder::open(&dir).unwrap();
-    let read = |path: &str| {
+    let read_text = |path: &str| {
         let text = folder.open_beneath(Path::new(path))?.read()?;
         Ok::<_, FileError>(String::from_utf8(text.to_vec()).unwrap())
     };
@@ -34,7 +34,7 @@ fn follows_links_only_inside_the_folder() {
         "folder/file",
         "a/../direct",
     ] {
-        assert_eq!(read(path).unwrap(), "inside", "{path}");
+        assert_eq!(read_text(path).unwrap(), "inside", "{path}");
     }
     for path in [
         "out",
@@ -46,13 +46,16 @@ fn follows_links_only_inside_the_folder() {
         "parent/file",
     ] {
         assert!(
-            matches!(read(path), Err(FileError::Link { .. })),
+            matches!(read_text(path), Err(FileError::Link { .. })),
             "{path}: {:?}",
-            read(path)
+            read_text(path)
         );
     }
-    assert!(read("nothing").unwrap_err().is_missing());
-    assert!(matches!(read("a/b"), Err(FileError::NotRegular { .. })));
+    assert!(read_text("nothing").unwrap_err().is_missing());
+    assert!(matches!(
+        read_text("a/b"),
+        Err(FileError::NotRegular { .. })
+    ));
     assert!(matches!(
         folder.child("folder"),
         Err(FileError::Link { .. })
@@ -75,8 +78,8 @@ fn refuses_a_fifo_without_blocking() {
     )
     .unwrap();
     let folder = Folder::open(dir.path()).unwrap();
-    let read = folder.open_file("fifo").unwrap().read();
-    assert!(matches!(read, Err(FileError::NotRegular { .. })));
+    let result = folder.open_file("fifo").unwrap().read();
+    assert!(matches!(result, Err(FileError::NotRegular { .. })));
 }
 
 #[test]
@@ -85,8 +88,8 @@ fn refuses_a_file_that_is_too_large_without_reading_it() {
     let file = File::create(dir.path().join("big")).unwrap();
     file.set_len(MAX_FILE + 1).unwrap();
     let folder = Folder::open(dir.path()).unwrap();
-    let read = folder.open_file("big").unwrap().read();
-    assert!(matches!(read, Err(FileError::TooLarge { .. })));
+    let result = folder.open_file("big").unwrap().read();
+    assert!(matches!(result, Err(FileError::TooLarge { .. })));
 }
 
 #[test]

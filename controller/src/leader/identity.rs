@@ -1,11 +1,11 @@
 //! The identity under which a replica holds the Lease.
 //!
-//! A container that restarts in its Pod should continue with its own Lease at once, instead of waiting until it
-//! expires. That is safe only if no other process uses the same identity. The uid of a Pod is never used by another
+//! A container that restarts in its Pod should continue with its own Lease at once, instead of waiting until the Lease
+//! expires. This is safe only if no other process uses the same identity. The uid of a Pod is never used by another
 //! Pod. Within the Pod, the process holds an abstract Unix socket with the uid in its name for its lifetime: all
 //! containers of a Pod share a network namespace, so the kernel gives the socket to only one process, and frees it when
-//! that process has exited, not while it is stopped. A process that cannot get the socket, or does not know the uid,
-//! uses an identity with a random part, as client-go does.
+//! that process exits. A process that cannot get the socket, or does not know the uid, uses an identity with a random
+//! part, as client-go does.
 
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -14,18 +14,18 @@ use tracing::warn;
 
 use crate::args::Pod;
 
-/// The identity of this process, which no other process has.
+/// The identity of this process, which is unique among all processes.
 #[derive(Debug)]
 pub(super) struct Identity {
     text: String,
-    /// Held but never read: while it exists, no other process of this Pod can have the identity.
+    /// While this socket is open, no other process of this Pod can have the identity.
     _claim: Option<UnixListener>,
 }
 
 impl Identity {
-    /// Returns the identity of the Pod, if its uid is known and no other process has claimed it; otherwise a random
-    /// identity.
-    pub(super) fn of(pod: &Pod) -> Self {
+    /// Returns the identity of the Pod, if its uid is known and no other process has claimed this identity; otherwise a
+    /// random identity.
+    pub(super) fn for_pod(pod: &Pod) -> Self {
         let Some(uid) = &pod.uid else {
             return Self::random(pod);
         };
@@ -37,7 +37,8 @@ impl Identity {
             Err(error) => {
                 warn!(
                     %error,
-                    "Another process of this Pod may use its identity, so this process uses a random identity and may wait for the Lease"
+                    "Cannot claim the identity of this Pod, which another process may use. This process uses a random identity, \
+                     and may have to wait for the Lease"
                 );
                 Self::random(pod)
             }
@@ -52,7 +53,7 @@ impl Identity {
         }
     }
 
-    /// Returns the identity of another process, as if this process ran on another machine, where the claim is not held.
+    /// Returns the identity of another process without its claim, as on another machine.
     #[cfg(test)]
     pub(super) fn stolen(text: &str) -> Self {
         Self {
@@ -66,10 +67,12 @@ impl Identity {
     }
 }
 
-/// Returns a readable name, which need not be unique.
+/// Returns the name of the Pod, or the host name if the name of the Pod is unknown. The name need not be unique.
 fn name(pod: &Pod) -> String {
-    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    pod.name.clone().unwrap_or_else(|| host().trim().to_owned())
+    let host_name = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    pod.name
+        .clone()
+        .unwrap_or_else(|| host_name().trim().to_owned())
 }
 
 fn claim(uid: &str) -> std::io::Result<UnixListener> {
@@ -97,20 +100,20 @@ mod tests {
     #[test]
     fn only_one_process_at_a_time_has_the_identity_of_a_pod() {
         let uid = unused_uid();
-        let first = Identity::of(&pod(Some(&uid)));
+        let first = Identity::for_pod(&pod(Some(&uid)));
         assert_eq!(first.as_str(), format!("controller-1_{uid}"));
-        let second = Identity::of(&pod(Some(&uid)));
+        let second = Identity::for_pod(&pod(Some(&uid)));
         assert_ne!(second.as_str(), first.as_str());
         assert!(second.as_str().starts_with("controller-1_"));
         drop(first);
-        let third = Identity::of(&pod(Some(&uid)));
+        let third = Identity::for_pod(&pod(Some(&uid)));
         assert_eq!(third.as_str(), format!("controller-1_{uid}"));
     }
 
     #[test]
     fn generates_an_identity_without_a_valid_uid() {
         for uid in [None, Some("x".repeat(200))] {
-            let identity = || Identity::of(&pod(uid.as_deref())).text;
+            let identity = || Identity::for_pod(&pod(uid.as_deref())).text;
             assert_ne!(identity(), identity());
         }
     }

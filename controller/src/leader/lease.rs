@@ -18,24 +18,24 @@ pub(super) struct View {
 /// The next step of a replica.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Write the Lease in the name of this replica, to acquire or to renew it.
-    Take,
-    /// Wait: another replica holds the Lease.
+    /// Write the Lease, to acquire or renew it.
+    Acquire,
+    /// Wait, since another replica holds the Lease.
     Wait,
 }
 
-/// The longest time without a renewal after which another replica takes over, whatever duration the Lease contains: any
-/// client that may write Leases can choose it. No replica requests a longer one.
+/// The maximum lease duration. Longer durations in a Lease are reduced to it, since any client that may write Leases
+/// can set them. The flags of this controller allow no longer duration.
 pub(crate) const LONGEST_LEASE: Duration = Duration::from_hours(1);
 
-/// Returns the Lease. One that cannot be read counts as held by another replica for [`LONGEST_LEASE`].
-pub(super) fn or_held(lease: Readable<Lease>) -> Lease {
+/// Returns the Lease. A Lease that cannot be read counts as held by another replica for [`LONGEST_LEASE`].
+pub(super) fn readable_or_held(lease: Readable<Lease>) -> Lease {
     match lease {
         Readable::Object(lease) => lease,
         Readable::Unreadable(metadata) => Lease {
             metadata: *metadata,
             spec: Some(LeaseSpec {
-                holder_identity: Some(UNREADABLE.into()),
+                holder_identity: Some(UNREADABLE_HOLDER.into()),
                 lease_duration_seconds: Some(i32::MAX),
                 ..LeaseSpec::default()
             }),
@@ -43,8 +43,8 @@ pub(super) fn or_held(lease: Readable<Lease>) -> Lease {
     }
 }
 
-/// The holder of a Lease that cannot be read.
-const UNREADABLE: &str = "unreadable";
+/// The assumed holder of a Lease that cannot be read.
+const UNREADABLE_HOLDER: &str = "unreadable";
 
 /// The times to write into a Lease.
 #[derive(Clone, Copy)]
@@ -54,13 +54,13 @@ pub(super) struct Times {
 }
 
 impl View {
-    /// Returns the view of a Lease. A new version restarts the lease duration by this replica's clock, since the
-    /// holder's clock cannot be trusted.
-    pub(super) fn after(before: Option<Self>, lease: Lease, now: Moment) -> Self {
+    /// Returns the view after this observation of the Lease. A new version restarts the lease duration by this
+    /// replica's clock, since the clocks of replicas can differ.
+    pub(super) fn after(previous: Option<Self>, lease: Lease, now: Moment) -> Self {
         let version = |lease: &Lease| lease.metadata.resource_version.clone();
-        let since = before
-            .filter(|before| version(&before.lease) == version(&lease))
-            .map_or(now, |before| before.since);
+        let since = previous
+            .filter(|previous| version(&previous.lease) == version(&lease))
+            .map_or(now, |previous| previous.since);
         Self { lease, since }
     }
 
@@ -85,39 +85,41 @@ impl View {
 }
 
 /// Decides whether to acquire the Lease or wait.
-pub(super) fn decide(view: &View, me: &str, now: Moment) -> Step {
+pub(super) fn decide(view: &View, identity: &str, now: Moment) -> Step {
     let holder = view.holder();
-    let is_over = view.end() <= now;
-    if holder.is_empty() || holder == me || is_over {
-        Step::Take
+    let is_expired = view.end() <= now;
+    if holder.is_empty() || holder == identity || is_expired {
+        Step::Acquire
     } else {
         Step::Wait
     }
 }
 
-/// Returns the Lease acquired or renewed in the name of this replica.
-pub(super) fn taken(before: Option<&LeaseSpec>, times: Times, me: &str) -> LeaseSpec {
-    let kept = before.filter(|spec| spec.holder_identity.as_deref() == Some(me));
-    let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or(0);
-    let is_first = before.is_none();
+/// Returns the spec of the Lease, acquired or renewed by the replica with that identity.
+pub(super) fn acquire(previous: Option<&LeaseSpec>, times: Times, identity: &str) -> LeaseSpec {
+    let own = previous.filter(|spec| spec.holder_identity.as_deref() == Some(identity));
+    let transitions = previous
+        .and_then(|spec| spec.lease_transitions)
+        .unwrap_or(0);
+    let is_first = previous.is_none();
     LeaseSpec {
-        holder_identity: Some(me.to_owned()),
+        holder_identity: Some(identity.to_owned()),
         lease_duration_seconds: Some(whole_seconds(times.duration)),
-        acquire_time: kept
+        acquire_time: own
             .and_then(|spec| spec.acquire_time.clone())
             .or_else(|| Some(time(times.now))),
         renew_time: Some(time(times.now)),
-        lease_transitions: Some(if kept.is_some() || is_first {
+        lease_transitions: Some(if own.is_some() || is_first {
             transitions
         } else {
             transitions.saturating_add(1)
         }),
-        ..before.cloned().unwrap_or_default()
+        ..previous.cloned().unwrap_or_default()
     }
 }
 
-/// Returns the Lease without a holder, in the form that client-go uses.
-pub(super) fn released(spec: LeaseSpec) -> LeaseSpec {
+/// Returns the spec of the Lease without a holder, in the form that client-go uses.
+pub(super) fn release(spec: LeaseSpec) -> LeaseSpec {
     LeaseSpec {
         holder_identity: Some(String::new()),
         lease_duration_seconds: Some(1),
@@ -125,10 +127,10 @@ pub(super) fn released(spec: LeaseSpec) -> LeaseSpec {
     }
 }
 
-/// Returns whole seconds, rounded up: a shorter Lease could expire while its holder may still write.
+/// Returns whole seconds, rounded up: otherwise, the Lease could expire while its holder may still write.
 fn whole_seconds(time: Duration) -> i32 {
-    let rest = u64::from(time.subsec_nanos() > 0);
-    i32::try_from(time.as_secs().saturating_add(rest)).unwrap_or(i32::MAX)
+    let rounding = u64::from(time.subsec_nanos() > 0);
+    i32::try_from(time.as_secs().saturating_add(rounding)).unwrap_or(i32::MAX)
 }
 
 fn time(now: Timestamp) -> MicroTime {
@@ -151,64 +153,64 @@ mod tests {
         lease
     }
 
-    fn at(second: u64) -> Moment {
-        let now = Moment::now();
-        now.after(Duration::from_secs(second))
-    }
-
     #[test]
     fn is_acquired_when_free_or_expired() {
-        let start = at(0);
+        let start = Moment::now();
         let later = |second| start.after(Duration::from_secs(second));
         for (why, holder, second, want) in [
-            ("own", "me", 1, Step::Take),
-            ("released", "", 1, Step::Take),
+            ("own", "me", 1, Step::Acquire),
+            ("released", "", 1, Step::Acquire),
             ("held by another replica", "other", 14, Step::Wait),
-            ("held by another replica, expired", "other", 15, Step::Take),
+            (
+                "held by another replica, expired",
+                "other",
+                15,
+                Step::Acquire,
+            ),
         ] {
             let view = View::after(None, lease("1", holder), start);
             assert_eq!(decide(&view, "me", later(second)), want, "{why}");
         }
     }
 
-    /// Attack: a client that may write Leases creates one that lasts for decades, so that no replica writes again.
+    /// Attack: a client that may write Leases sets a duration of decades, so that no replica writes again.
     #[test]
-    fn no_lease_lasts_longer_than_an_hour_without_a_renewal() {
-        let start = at(0);
+    fn a_lease_expires_at_most_an_hour_after_the_last_renewal() {
+        let start = Moment::now();
         let mut forged = lease("1", "other");
         forged.spec.as_mut().unwrap().lease_duration_seconds = Some(i32::MAX);
         let view = View::after(None, forged, start);
-        for (seconds, want) in [(3599, Step::Wait), (3600, Step::Take)] {
+        for (seconds, want) in [(3599, Step::Wait), (3600, Step::Acquire)] {
             let now = start.after(Duration::from_secs(seconds));
             assert_eq!(decide(&view, "me", now), want, "{seconds}");
         }
     }
 
-    /// Attack: a client that may write Leases makes one that the controller cannot read.
+    /// Attack: a client that may write Leases creates a Lease that the controller cannot read.
     #[test]
-    fn an_unreadable_lease_holds_no_longer_than_an_hour() {
-        let start = at(0);
-        for odd in [
+    fn an_unreadable_lease_expires_after_an_hour() {
+        let start = Moment::now();
+        for malformed in [
             serde_json::json!({ "spec": 5 }),
             serde_json::json!({ "spec": { "renewTime": "soon" } }),
             serde_json::json!({ "spec": { "holderIdentity": [] } }),
             serde_json::json!({ "spec": { "leaseDurationSeconds": i64::MAX } }),
         ] {
             let read = |version: &str| {
-                let mut odd = odd.clone();
-                odd["metadata"] =
+                let mut malformed = malformed.clone();
+                malformed["metadata"] =
                     serde_json::json!({ "name": "lease", "resourceVersion": version });
-                or_held(serde_json::from_value(odd).unwrap())
+                readable_or_held(serde_json::from_value(malformed).unwrap())
             };
             let view = View::after(None, read("1"), start);
             assert_eq!(view.lease.metadata.resource_version.as_deref(), Some("1"));
             let later = |seconds| start.after(Duration::from_secs(seconds));
             let view = View::after(Some(view), read("1"), later(3000));
-            for (seconds, want) in [(3599, Step::Wait), (3600, Step::Take)] {
+            for (seconds, want) in [(3599, Step::Wait), (3600, Step::Acquire)] {
                 assert_eq!(
                     decide(&view, "me", later(seconds)),
                     want,
-                    "{odd}, {seconds}"
+                    "{malformed}, {seconds}"
                 );
             }
         }
@@ -216,18 +218,18 @@ mod tests {
 
     #[test]
     fn each_renewal_restarts_the_lease_duration_by_the_local_clock() {
-        let start = at(0);
+        let start = Moment::now();
         let later = |second| start.after(Duration::from_secs(second));
         let view = View::after(None, lease("1", "other"), start);
         let view = View::after(Some(view), lease("1", "other"), later(10));
         assert_eq!(
             decide(&view, "me", later(15)),
-            Step::Take,
+            Step::Acquire,
             "the same version"
         );
         let view = View::after(Some(view), lease("2", "other"), later(12));
         assert_eq!(decide(&view, "me", later(26)), Step::Wait);
-        assert_eq!(decide(&view, "me", later(27)), Step::Take);
+        assert_eq!(decide(&view, "me", later(27)), Step::Acquire);
     }
 
     #[test]
@@ -249,16 +251,16 @@ mod tests {
             now: Timestamp::from_second(second).unwrap(),
             duration: Duration::from_secs(15),
         };
-        let first = taken(None, times(1), "me");
+        let first = acquire(None, times(1), "me");
         assert_eq!(first.lease_transitions, Some(0));
-        let renewed = taken(Some(&first), times(9), "me");
+        let renewed = acquire(Some(&first), times(9), "me");
         assert_eq!(renewed.lease_transitions, Some(0));
         assert_eq!(renewed.acquire_time, first.acquire_time);
         assert_ne!(renewed.renew_time, first.renew_time);
-        let other = taken(Some(&renewed), times(30), "other");
-        assert_eq!(other.lease_transitions, Some(1));
-        assert_ne!(other.acquire_time, first.acquire_time);
-        let free = released(other);
-        assert_eq!(free.holder_identity.as_deref(), Some(""));
+        let acquired = acquire(Some(&renewed), times(30), "other");
+        assert_eq!(acquired.lease_transitions, Some(1));
+        assert_ne!(acquired.acquire_time, first.acquire_time);
+        let released = release(acquired);
+        assert_eq!(released.holder_identity.as_deref(), Some(""));
     }
 }

@@ -5,16 +5,16 @@ use serde_json::{Value, json};
 use super::*;
 use crate::testing::{client, refusal};
 
-const LASTS: Duration = Duration::from_secs(15);
+const LEASE_DURATION: Duration = Duration::from_secs(15);
 
-/// The response of the simulated API server to every request.
-type Answer = Arc<Mutex<(u16, Value)>>;
+/// The response of the simulated API server to every request, which a test can replace.
+type ServerResponse = Arc<Mutex<(u16, Value)>>;
 
 fn election() -> Election {
     Election {
         enabled: true,
         lease_name: "lease".into(),
-        lease_duration: LASTS,
+        lease_duration: LEASE_DURATION,
         renew_deadline: Duration::from_secs(10),
         retry_period: Duration::from_secs(2),
     }
@@ -31,34 +31,36 @@ fn candidate(client: Client) -> Candidate {
     )
 }
 
-fn responding(answer: &Answer) -> Candidate {
-    let answer = Arc::clone(answer);
-    candidate(client(move |_, _| answer.lock().unwrap().clone()))
+fn candidate_with(response: &ServerResponse) -> Candidate {
+    let response = Arc::clone(response);
+    candidate(client(move |_, _| response.lock().unwrap().clone()))
 }
 
-fn lease_of(holder: &str) -> (u16, Value) {
-    let spec = json!({ "holderIdentity": holder, "leaseDurationSeconds": LASTS.as_secs() });
+fn lease_held_by(holder: &str) -> (u16, Value) {
+    let spec =
+        json!({ "holderIdentity": holder, "leaseDurationSeconds": LEASE_DURATION.as_secs() });
     let metadata = json!({ "name": "lease", "namespace": "ns", "resourceVersion": "7" });
     (200, json!({ "metadata": metadata, "spec": spec }))
 }
 
+/// Returns the role of the candidate, and whether it may write.
 fn role(candidate: &Candidate) -> (Role, bool) {
     (*candidate.role().borrow(), candidate.write_lease.is_valid())
 }
 
 #[tokio::test]
 async fn leads_without_a_lease_only_until_it_may_use_the_lease() {
-    let answer = Answer::new(Mutex::new(refusal(403, "leases are forbidden")));
-    let mut candidate = responding(&answer);
+    let response = ServerResponse::new(Mutex::new(refusal(403, "leases are forbidden")));
+    let mut candidate = candidate_with(&response);
     for _ in 0..2 {
         candidate.step().await;
         assert_eq!(role(&candidate), (Role::Leader, true));
         assert!(candidate.pause() >= candidate.election.renew_deadline);
     }
-    *answer.lock().unwrap() = lease_of("other");
+    *response.lock().unwrap() = lease_held_by("other");
     candidate.step().await;
     assert_eq!(role(&candidate), (Role::Follower, false));
-    *answer.lock().unwrap() = refusal(403, "leases are forbidden");
+    *response.lock().unwrap() = refusal(403, "leases are forbidden");
     candidate.step().await;
     assert_eq!(
         role(&candidate),
@@ -86,55 +88,56 @@ async fn yields_if_another_replica_acquired_the_lease() {
 
 #[tokio::test]
 async fn the_lease_duration_counts_from_the_response() {
-    let answered = Arc::new(Mutex::new(None));
-    let in_server = Arc::clone(&answered);
+    let response_time = Arc::new(Mutex::new(None));
+    let time_in_server = Arc::clone(&response_time);
     let mut candidate = candidate(client(move |_, _| {
         std::thread::sleep(Duration::from_millis(20));
-        *in_server.lock().unwrap() = Some(Moment::now());
-        lease_of("other")
+        *time_in_server.lock().unwrap() = Some(Moment::now());
+        lease_held_by("other")
     }));
     candidate.step().await;
-    let answered = answered.lock().unwrap().unwrap();
-    assert!(candidate.view.as_ref().unwrap().end() >= answered.after(LASTS));
+    let response_time = response_time.lock().unwrap().unwrap();
+    let end = candidate.view.as_ref().unwrap().end();
+    assert!(end >= response_time.after(LEASE_DURATION));
 }
 
 #[tokio::test]
-async fn a_problem_with_the_lease_is_logged_once_each_time_it_starts() {
-    let answer = Answer::new(Mutex::new(lease_of("other")));
-    let mut candidate = responding(&answer);
-    let mut reported = Vec::new();
+async fn a_problem_with_the_lease_is_logged_once_each_time_it_begins() {
+    let response = ServerResponse::new(Mutex::new(lease_held_by("other")));
+    let mut candidate = candidate_with(&response);
+    let mut problems = Vec::new();
     for next in [
-        lease_of("other"),
+        lease_held_by("other"),
         refusal(500, "etcd is full"),
         refusal(500, "etcd is full"),
         refusal(403, "leases are forbidden"),
-        lease_of("other"),
+        lease_held_by("other"),
         refusal(403, "leases are forbidden"),
     ] {
-        *answer.lock().unwrap() = next;
+        *response.lock().unwrap() = next;
         candidate.step().await;
-        reported.push(candidate.reported.clone());
+        problems.push(candidate.reported.clone());
     }
     let (full, forbidden) = (Some("etcd is full"), Some("leases are forbidden"));
     let want = [None, full, full, forbidden, None, forbidden];
-    let reported: Vec<_> = reported.iter().map(Option::as_deref).collect();
-    assert_eq!(reported, want);
+    let problems: Vec<_> = problems.iter().map(Option::as_deref).collect();
+    assert_eq!(problems, want);
 }
 
 /// Returns a client of a simulated API server that stores one Lease.
-fn storing(stored: &Arc<Mutex<Value>>) -> Client {
-    let stored = Arc::clone(stored);
+fn storing_client(lease: &Arc<Mutex<Value>>) -> Client {
+    let lease = Arc::clone(lease);
     crate::testing::client_with_bodies(move |method, body| {
-        let mut stored = stored.lock().unwrap();
+        let mut lease = lease.lock().unwrap();
         if method != "GET" {
-            *stored = body;
-            stored["metadata"]["resourceVersion"] =
+            *lease = body;
+            lease["metadata"]["resourceVersion"] =
                 json!(format!("{:x}", shared::random::number::<u64>()));
         }
-        if stored.is_null() {
+        if lease.is_null() {
             refusal(404, "not found")
         } else {
-            (200, stored.clone())
+            (200, lease.clone())
         }
     })
 }
@@ -142,13 +145,13 @@ fn storing(stored: &Arc<Mutex<Value>>) -> Client {
 /// Attack: a client copies a `POD_UID` to a second machine, so that two processes have one identity.
 #[tokio::test]
 async fn two_processes_with_one_identity_do_not_both_lead() {
-    let stored = Arc::new(Mutex::new(Value::Null));
-    let [mut first, mut second] = [(); 2].map(|()| candidate(storing(&stored)));
+    let lease = Arc::new(Mutex::new(Value::Null));
+    let [mut first, mut second] = [(); 2].map(|()| candidate(storing_client(&lease)));
     first.step().await;
     assert_eq!(role(&first), (Role::Leader, true));
-    // Simulates another machine, where the claim on the identity is not held.
-    let text = first.identity.as_str().to_owned();
-    second.identity = Identity::stolen(&text);
+    // Simulates another machine, where the identity is not claimed.
+    let identity = first.identity.as_str().to_owned();
+    second.identity = Identity::stolen(&identity);
     second.step().await;
     for _ in 0..3 {
         first.step().await;
@@ -156,13 +159,13 @@ async fn two_processes_with_one_identity_do_not_both_lead() {
     }
     let leaders = [&first, &second].map(|candidate| role(candidate) == (Role::Leader, true));
     assert_eq!(leaders, [false, true]);
-    assert_ne!(first.identity.as_str(), text);
+    assert_ne!(first.identity.as_str(), identity);
 }
 
 #[tokio::test]
 async fn a_sole_leader_keeps_its_identity() {
-    let stored = Arc::new(Mutex::new(Value::Null));
-    let mut candidate = candidate(storing(&stored));
+    let lease = Arc::new(Mutex::new(Value::Null));
+    let mut candidate = candidate(storing_client(&lease));
     let identity = candidate.identity.as_str().to_owned();
     for _ in 0..4 {
         candidate.step().await;
@@ -171,46 +174,47 @@ async fn a_sole_leader_keeps_its_identity() {
     assert_eq!(candidate.identity.as_str(), identity);
 }
 
-/// Attack: a client that may write Leases makes one that the controller cannot read, while it leads or waits.
+/// Attack: a client that may write Leases creates a Lease that the controller cannot read.
 #[tokio::test]
 async fn an_unreadable_lease_stops_the_leader_and_is_reported_until_it_can_be_read() {
-    for odd in [
+    for spec in [
         json!(5),
         json!({ "renewTime": "soon" }),
         json!({ "holderIdentity": 5 }),
         json!({ "leaseDurationSeconds": 1_i64 << 40 }),
     ] {
-        let answer = Answer::new(Mutex::new(refusal(403, "leases are forbidden")));
-        let mut candidate = responding(&answer);
+        let response = ServerResponse::new(Mutex::new(refusal(403, "leases are forbidden")));
+        let mut candidate = candidate_with(&response);
         candidate.step().await;
         assert_eq!(role(&candidate), (Role::Leader, true));
-        let (code, mut lease) = lease_of("other");
-        lease["spec"] = odd.clone();
-        *answer.lock().unwrap() = (code, lease);
+        let (code, mut lease) = lease_held_by("other");
+        lease["spec"] = spec.clone();
+        *response.lock().unwrap() = (code, lease);
         candidate.step().await;
-        assert_eq!(role(&candidate), (Role::Stuck, false), "{odd}");
+        assert_eq!(role(&candidate), (Role::Stuck, false), "{spec}");
         assert!(candidate.reported.as_ref().unwrap().contains("60 minutes"));
         assert!(candidate.health.failing_since().is_some());
-        *answer.lock().unwrap() = lease_of("other");
+        *response.lock().unwrap() = lease_held_by("other");
         candidate.step().await;
-        assert_eq!(role(&candidate), (Role::Follower, false), "{odd}");
+        assert_eq!(role(&candidate), (Role::Follower, false), "{spec}");
         assert!(candidate.health.failing_since().is_none());
     }
 }
 
-/// Attack: a client that may write Leases gives one a time that the API server stores and our types cannot represent.
+/// Attack: a client that may write Leases sets a time that the API server stores and the types of `k8s-openapi` cannot
+/// represent.
 #[tokio::test]
-async fn a_lease_with_an_odd_time_is_read() {
+async fn a_lease_with_a_time_out_of_range_is_read() {
     for field in ["renewTime", "acquireTime"] {
         for time in [
             "9999-12-31T23:59:59.999999Z",
             "10000-01-01T13:59:59.000000Z",
             "-0001-12-31T10:00:00.000000Z",
         ] {
-            let (code, mut lease) = lease_of("other");
+            let (code, mut lease) = lease_held_by("other");
             lease["spec"][field] = json!(time);
             lease["metadata"]["managedFields"] = json!([{ "time": time }]);
-            let mut candidate = responding(&Answer::new(Mutex::new((code, lease))));
+            let mut candidate = candidate_with(&ServerResponse::new(Mutex::new((code, lease))));
             candidate.step().await;
             assert_eq!(role(&candidate), (Role::Follower, false), "{field} {time}");
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 
-/// An instant of a clock that cannot be set and that continues while the machine sleeps, in milliseconds.
+/// An instant of a clock that cannot be set and that continues while the machine is suspended, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
 
@@ -37,8 +37,8 @@ impl Moment {
     }
 }
 
-/// The time until which this replica may write. It is checked before each write, so a replica that was asleep at that
-/// time does not write afterwards.
+/// The time until which this replica may write. The time is checked before each write, so a replica that was paused at
+/// that time does not write afterwards.
 #[derive(Debug, Default)]
 pub struct WriteLease {
     end: AtomicU64,
@@ -62,17 +62,17 @@ impl WriteLease {
         self.extend(Moment(0));
     }
 
-    /// Returns when the replica may no longer write, even if the time was shortened meanwhile.
-    pub async fn expired(&self) {
+    /// Waits until the replica may no longer write, even if the time is changed in the meantime.
+    pub async fn wait_until_expired(&self) {
         loop {
-            let changed = self.changed.notified();
+            let notified = self.changed.notified();
             let (now, end) = (Moment::now(), Moment(self.end.load(Ordering::Acquire)));
             if end <= now {
                 return;
             }
-            // Wait at most a second at a time, since a timer can be late after the machine slept.
+            // Wait at most a second at a time, since a timer can be late after the machine was suspended.
             let wait = now.until(end).min(Duration::from_secs(1));
-            let _ = tokio::time::timeout(wait, changed).await;
+            let _ = tokio::time::timeout(wait, notified).await;
         }
     }
 }
@@ -84,10 +84,13 @@ mod tests {
     #[tokio::test]
     async fn lasts_exactly_until_its_end() {
         let write_lease = WriteLease::default();
-        assert!(!write_lease.is_valid(), "it was never extended");
+        assert!(
+            !write_lease.is_valid(),
+            "the write lease was never extended"
+        );
         write_lease.extend(Moment::now().after(Duration::from_millis(30)));
         assert!(write_lease.is_valid());
-        write_lease.expired().await;
+        write_lease.wait_until_expired().await;
         assert!(!write_lease.is_valid());
         write_lease.extend(Moment::END);
         assert!(write_lease.is_valid());

@@ -155,7 +155,7 @@ impl State {
         });
         let waiting = self.tenants.iter().filter_map(|(name, tenant)| {
             let ((_, arrival), _) = tenant.waiting.first_key_value()?;
-            (tenant.slots < max).then(|| ((self.shares.used(name), *arrival), name))
+            (tenant.slots < max).then(|| ((self.shares.sort_key(name), *arrival), name))
         });
         let (_, name) = waiting.min_by_key(|(order, _)| *order)?;
         Some(name.clone())

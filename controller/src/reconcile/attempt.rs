@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use controller_core::author_limits::risky_type;
 use controller_core::decide::{
-    Circumstances, Desired, Existing, Held, Plan, Refusal, acceptable, decide, within,
+    Circumstances, Content, Desired, Existing, Plan, Refusal, decide, enforce_api_rules,
+    enforce_limits,
 };
 use controller_core::drift::{self, Drift, Interference};
 use controller_core::fault::Fault;
@@ -404,7 +405,7 @@ impl<S: Store> Tools<S> {
         // From here on, everything takes the same time for all values.
         self.wait_to_report(id, schedule).await;
         let class = Class::for_slow_work(slow_work(&sealed));
-        let report = move |meter: &mut dyn Meter| NoSecret::of(&sealed, now, meter);
+        let report = move |meter: &mut dyn Meter| NoSecret::new(&sealed, now, meter);
         let rendered = self
             .pool
             .render_for(&id.namespace, class.rendering(), report);
@@ -522,7 +523,7 @@ impl<S: Store> Tools<S> {
     ) -> Result<ApplyResult, Stopped> {
         let is_random = desired.is_random();
         let had_added_metadata = match &observed.existing {
-            Existing::Owned(Held::Secret(secret)) => self.policy.added.are_on(&secret.metadata),
+            Existing::Owned(Content::Secret(secret)) => self.policy.added.are_on(&secret.metadata),
             _ => true,
         };
         let circumstances = Circumstances {
@@ -538,9 +539,9 @@ impl<S: Store> Tools<S> {
             (Plan::Leave, Some(secret)) => Plan::Replace(secret.clone()),
             (plan, _) => plan,
         };
-        let plan = within(&self.policy.author_limits, plan);
+        let plan = enforce_limits(&self.policy.author_limits, plan);
         let plan = if self.store.is_public() {
-            acceptable(plan, has_public_size(observed))
+            enforce_api_rules(plan, has_public_size(observed))
         } else {
             plan
         };
@@ -607,7 +608,7 @@ impl<S: Store> Tools<S> {
     /// the author.
     fn hides_equality(&self, observed: &Observed) -> bool {
         let may_compare = match &observed.existing {
-            Existing::Owned(Held::Secret(secret)) => {
+            Existing::Owned(Content::Secret(secret)) => {
                 let metadata = &secret.metadata;
                 let is_frozen = secret.immutable == Some(true);
                 if ownership::is_controlled_by(metadata, observed.uid.as_deref()) {
@@ -687,7 +688,7 @@ fn has_public_size(observed: &Observed) -> bool {
         return false;
     };
     let is_alone = match &observed.existing {
-        Existing::Owned(Held::Secret(secret)) => !ownership::is_merged_into(&secret.metadata),
+        Existing::Owned(Content::Secret(secret)) => !ownership::is_merged_into(&secret.metadata),
         _ => true,
     };
     is_alone && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed)

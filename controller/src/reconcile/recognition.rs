@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use controller_core::decide::{Existing, Held};
+use controller_core::decide::{Content, Existing};
 use controller_core::drift;
 use controller_core::object_id::ObjectId;
 use controller_core::status::is_synced;
@@ -39,7 +39,7 @@ impl<S: Store> Tools<S> {
         observed: &Observed,
         ring: &KeyRing,
     ) -> Option<Arc<SealedSecret>> {
-        let (Source::Sealed(sealed), Existing::Owned(Held::Secret(secret))) =
+        let (Source::Sealed(sealed), Existing::Owned(Content::Secret(secret))) =
             (&observed.source, &observed.existing)
         else {
             return None;
@@ -95,7 +95,7 @@ impl<S: Store> Tools<S> {
             return None;
         };
         let fetched = match &observed.existing {
-            Existing::Owned(Held::Secret(secret)) => Some(&**secret),
+            Existing::Owned(Content::Secret(secret)) => Some(&**secret),
             _ => None,
         };
         let origin = self.origin(

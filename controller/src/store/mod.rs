@@ -19,7 +19,7 @@ use crate::folder::FileError;
 use crate::pool::Stopped;
 use crate::readable::Readable;
 
-/// The current SealedSecret.
+/// The current state of a SealedSecret.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
     /// The SealedSecret exists.
@@ -39,38 +39,39 @@ pub enum Source {
 pub struct Observed {
     /// The SealedSecret.
     pub source: Source,
-    /// The `uid` of the SealedSecret, if the store has one: another object may later have the same name.
+    /// The `uid` of the SealedSecret, if the store assigns one. It distinguishes the SealedSecret from a later one with
+    /// the same name.
     pub uid: Option<String>,
-    /// The Secret with that name.
+    /// The Secret with the same name.
     pub existing: Existing,
     /// The generation of the SealedSecret, whether or not it can be used.
     pub generation: Option<i64>,
     /// The last recorded status.
     pub status: Option<SealedSecretStatus>,
     /// Whether this version of the SealedSecret was the last one that was unsealed, regardless of later failures. If
-    /// so, another client caused any difference between it and the Secret.
+    /// so, another client caused any difference between the SealedSecret and the Secret.
     pub settled: bool,
-    /// Whether the status claimed the same when this process first saw the object, and nothing proves or contradicts
-    /// it. Any client that may write statuses can make this claim, but not about a version whose creation a process has
-    /// observed.
+    /// Whether `settled` is only a claim: the status had it when this process first observed the object, and nothing
+    /// proves or contradicts it. Any client that may write statuses can make this claim, but not about a version whose
+    /// creation this process has observed.
     pub claimed: bool,
     /// Whether the Secret was assumed to be absent without a request. Possible only with [`ReadMode::Guess`].
     pub guessed: bool,
-    /// Whether nothing showed that any version of the SealedSecret was ever reconciled when this process first saw it,
-    /// and this process has reported nothing about it.
+    /// Whether nothing showed that any version of the SealedSecret was ever reconciled when this process first observed
+    /// it, and this process has reported nothing about it.
     pub is_fresh: bool,
 }
 
 impl Observed {
-    /// Returns whether both states have the same SealedSecret, in everything that determines its Secret.
+    /// Returns whether the SealedSecret is equal in both states, in everything that determines its Secret.
     pub fn is_about_the_same(&self, other: &Self) -> bool {
-        let is_same = match (&self.source, &other.source) {
-            (Source::Sealed(one), Source::Sealed(two)) => {
-                one.spec == two.spec && one.metadata.annotations == two.metadata.annotations
+        let has_equal_source = match (&self.source, &other.source) {
+            (Source::Sealed(a), Source::Sealed(b)) => {
+                a.spec == b.spec && a.metadata.annotations == b.metadata.annotations
             }
-            (one, two) => one == two,
+            (a, b) => a == b,
         };
-        is_same && (&self.uid, self.generation) == (&other.uid, other.generation)
+        has_equal_source && (&self.uid, self.generation) == (&other.uid, other.generation)
     }
 }
 
@@ -79,8 +80,8 @@ impl Observed {
 pub enum ReadMode {
     /// Fetches the Secret.
     Fetch,
-    /// Like [`Self::Fetch`], but an object without any record may be assumed to have no Secret: creating the
-    /// Secret shows whether that was right.
+    /// Like [`Self::Fetch`], but an object that was never reconciled may be assumed to have no Secret. Creating the
+    /// Secret shows whether this is right.
     Guess,
 }
 
@@ -141,12 +142,12 @@ pub enum StoreError {
     },
     /// The object that the API server returned is not valid for its type.
     #[error(
-        "{doing}: the API server's object has a field that this controller cannot read; compare it with \
-         `kubectl get -o yaml` of another one, or delete it"
+        "{operation}: the object from the API server has a field that this controller cannot read; compare the object \
+         with a valid one (`kubectl get -o yaml`), or delete it"
     )]
     Unreadable {
         /// The operation that failed.
-        doing: &'static str,
+        operation: &'static str,
     },
     /// The API server rejects the content of the Secret.
     #[error("{operation}: {}", public.as_deref().unwrap_or("the API server does not accept its values"))]
@@ -164,7 +165,7 @@ pub enum StoreError {
         /// Whether the earlier error was stalled ([`Self::is_stalled`]).
         is_stalled: bool,
     },
-    /// The Secret was created by another client between two checks, repeatedly.
+    /// Another client repeatedly created and deleted the Secret between two checks.
     #[error("cannot create the Secret: another client creates and deletes it at the same time")]
     Exists,
     /// Other clients keep modifying the same object.
@@ -206,8 +207,8 @@ impl StoreError {
 }
 
 /// Returns an API server's response as one line, with control characters made visible. Errors of the client (no
-/// connection, a response that cannot be parsed) are named and not quoted, since they may contain the request. In
-/// responses about a Secret, everything that depends on a value has already been removed by `cluster::denied`.
+/// connection, a response that cannot be parsed) are described and not quoted, since they may contain the request. In
+/// responses about a Secret, `cluster::rejection` has already removed everything that depends on a value.
 pub fn api_response(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => {
@@ -227,9 +228,13 @@ pub(crate) fn api(operation: &'static str) -> impl Fn(kube::Error) -> StoreError
     }
 }
 
-/// Returns the object, or the error of an operation that cannot read it.
-pub(crate) fn readable<K>(object: Readable<K>, doing: &'static str) -> Result<K, StoreError> {
-    object.object().ok_or(StoreError::Unreadable { doing })
+/// Returns the object.
+///
+/// # Errors
+///
+/// Returns [`StoreError::Unreadable`] with the operation if the object is unreadable.
+pub(crate) fn readable<K>(object: Readable<K>, operation: &'static str) -> Result<K, StoreError> {
+    object.object().ok_or(StoreError::Unreadable { operation })
 }
 
 /// Stores SealedSecrets and Secrets. Two calls for the same object never run concurrently.
@@ -247,15 +252,15 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Observed, StoreError>> + Send;
 
     /// Applies a plan that is based on the result of [`Self::gather`]. After an error, and after a crash at any time,
-    /// either all old or all new values are in place.
+    /// the Secret has either all old or all new values.
     fn apply(
         &self,
         id: &ObjectId,
         plan: Plan,
     ) -> impl Future<Output = Result<Applied, StoreError>> + Send;
 
-    /// Records a status of the object with that [`Observed::uid`]; `None` removes the status of a deleted object.
-    /// Another object that has the name meanwhile is not changed.
+    /// Records the status of the object with that [`Observed::uid`]; `None` removes the status of a deleted object. A
+    /// recreated object, which has a different `uid`, is not changed.
     fn record(
         &self,
         id: &ObjectId,
@@ -268,17 +273,16 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
-    /// Records that the observed version of the SealedSecret was reconciled, whether or not the status can
-    /// record it.
+    /// Records that the observed version of the SealedSecret was unsealed, regardless of its status.
     fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed) {}
 
-    /// Records the reconciliation of an object that was recognized by its [`Self::cached_state`].
+    /// Records that an object was recognized as up to date by its [`Self::cached_state`].
     fn note_recognized(&self, _id: &ObjectId, _identity: Identity) {}
 
-    /// Releases the data of an object that is up to date.
+    /// Releases the data of an object that was reconciled.
     fn release(&self, _id: &ObjectId) {}
 
-    /// Reports an event about the object. Failures are ignored, since the status has the same content.
+    /// Writes an event about the object. Ignores failures, since the status has the same content.
     fn announce(&self, _id: &ObjectId, _event: EventRecord) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }

@@ -2,7 +2,7 @@ use shared::plain::Plain;
 
 use super::*;
 
-fn metadata_texts(pairs: &[(&str, &str)]) -> Metadata {
+fn metadata_entries(pairs: &[(&str, &str)]) -> Metadata {
     let pair = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
     (!pairs.is_empty()).then(|| pairs.iter().map(pair).collect())
 }
@@ -14,7 +14,7 @@ fn metadata(annotations: &[(&str, &str)], controller: Option<&str>) -> ObjectMet
         ..OwnerReference::default()
     };
     ObjectMeta {
-        annotations: metadata_texts(annotations),
+        annotations: metadata_entries(annotations),
         owner_references: controller.map(|uid| vec![owner(uid)]),
         ..ObjectMeta::default()
     }
@@ -35,46 +35,56 @@ fn a_secret_is_owned_by_owner_reference_or_consent_annotation() {
         uid: Some("u".into()),
         ..ObjectMeta::default()
     };
-    let plain = metadata(&[], None);
-    let skips = metadata(&[(SKIP_OWNER_ANNOTATION, "true")], None);
+    let no_annotation = metadata(&[], None);
+    let skips_owner = metadata(&[(SKIP_OWNER_ANNOTATION, "true")], None);
     for (why, existing, template, want) in [
-        ("without owner", metadata(&[], None), &plain, false),
-        ("owned", metadata(&[], Some("u")), &plain, true),
+        ("without owner", metadata(&[], None), &no_annotation, false),
+        (
+            "owned by the SealedSecret",
+            metadata(&[], Some("u")),
+            &no_annotation,
+            true,
+        ),
         (
             "owned by another object",
             metadata(&[], Some("v")),
-            &plain,
+            &no_annotation,
             false,
         ),
         (
             "managed",
             metadata(&[(MANAGED_ANNOTATION, "true")], None),
-            &plain,
+            &no_annotation,
             true,
         ),
         (
-            "not quite managed",
+            "managed, with an invalid value",
             metadata(&[(MANAGED_ANNOTATION, "True")], None),
-            &plain,
+            &no_annotation,
             false,
         ),
         (
             "to be merged into",
             metadata(&[(PATCH_ANNOTATION, "true")], Some("v")),
-            &plain,
+            &no_annotation,
             true,
         ),
-        ("created without owner", skips.clone(), &skips, true),
         (
-            "created without owner, and the template no longer asks for it",
-            skips.clone(),
-            &plain,
+            "created without owner",
+            skips_owner.clone(),
+            &skips_owner,
+            true,
+        ),
+        (
+            "created without owner, and the template no longer has the annotation",
+            skips_owner.clone(),
+            &no_annotation,
             false,
         ),
         (
             "owned by another object despite the annotation",
             metadata(&[(SKIP_OWNER_ANNOTATION, "true")], Some("v")),
-            &skips,
+            &skips_owner,
             false,
         ),
     ] {
@@ -86,22 +96,22 @@ fn a_secret_is_owned_by_owner_reference_or_consent_annotation() {
 #[test]
 fn replacing_drops_metadata_of_other_clients_unless_settled() {
     let existing = secret(
-        &[("theirs", "1"), ("ours", "old")],
+        &[("foreign", "1"), ("own", "old")],
         None,
         &[("a", "1"), ("b", "2")],
     );
-    let desired = || secret(&[("ours", "new")], Some("u"), &[("a", "3")]);
+    let desired = || secret(&[("own", "new")], Some("u"), &[("a", "3")]);
     let next = successor(desired(), &existing, false);
     assert_eq!(
         next.metadata.annotations,
-        metadata_texts(&[("ours", "new")])
+        metadata_entries(&[("own", "new")])
     );
     assert_eq!(next.data, desired().data);
     assert!(is_controlled_by(&next.metadata, Some("u")));
     let next = successor(desired(), &existing, true);
     assert_eq!(
         next.metadata.annotations,
-        metadata_texts(&[("ours", "new"), ("theirs", "1")])
+        metadata_entries(&[("own", "new"), ("foreign", "1")])
     );
 }
 
@@ -137,34 +147,38 @@ fn c16_an_unset_type_equals_opaque() {
     opaque.type_ = Some("Opaque".into());
     opaque.immutable = Some(false);
     opaque.metadata.labels = Some(BTreeMap::new());
-    assert!(is_like(&secret(&[], None, &[]), &opaque));
+    assert!(is_equivalent(&secret(&[], None, &[]), &opaque));
     opaque.type_ = Some("kubernetes.io/tls".into());
-    assert!(!is_like(&secret(&[], None, &[]), &opaque));
+    assert!(!is_equivalent(&secret(&[], None, &[]), &opaque));
 }
 
 /// Attack: a template that is merged into a Secret that is not owned adds consent annotations and makes the
 /// Secret immutable.
 #[test]
-fn a_merge_neither_adds_a_consent_nor_makes_the_secret_immutable() {
-    let existing = secret(&[(PATCH_ANNOTATION, "true")], Some("v"), &[("theirs", "1")]);
-    let asked = [
+fn a_merge_neither_adds_consent_annotations_nor_makes_the_secret_immutable() {
+    let existing = secret(
+        &[(PATCH_ANNOTATION, "true")],
+        Some("v"),
+        &[("foreign", "1")],
+    );
+    let annotations = [
         (MANAGED_ANNOTATION, "true"),
         (PATCH_ANNOTATION, "false"),
         (SKIP_OWNER_ANNOTATION, "true"),
         ("x", "y"),
     ];
-    let mut desired = secret(&asked, Some("u"), &[("a", "2")]);
+    let mut desired = secret(&annotations, Some("u"), &[("a", "2")]);
     desired.immutable = Some(true);
     let next = successor(desired.clone(), &existing, false);
     assert_eq!(
         next.metadata.annotations,
-        metadata_texts(&[(PATCH_ANNOTATION, "true"), ("x", "y")])
+        metadata_entries(&[(PATCH_ANNOTATION, "true"), ("x", "y")])
     );
     assert_eq!(next.immutable, None);
     assert_eq!(
         next.metadata.owner_references,
         existing.metadata.owner_references
     );
-    // The second version leaves the result of the first unchanged.
+    // A second update changes nothing.
     assert_eq!(successor(desired, &next, false), next);
 }

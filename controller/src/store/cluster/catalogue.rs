@@ -1,4 +1,4 @@
-//! The state from the watches: every SealedSecret, and the version of its Secret.
+//! The state that the watches report: every SealedSecret, and the version of its Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,23 +26,23 @@ pub fn sealed_secrets(client: Client, namespace: Option<&str>) -> Api<Watched> {
     }
 }
 
-/// Maximum size of the objects that are cached until they are reconciled, in bytes. Objects beyond that are read again
-/// when needed.
+/// Maximum total size of the objects that are cached until they are reconciled, in bytes. Further objects are read
+/// again when needed.
 const MAX_CACHED_BYTES: usize = 4 << 20;
 
 /// The cached part of an object.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Kept {
+pub(super) enum CachedSource {
     /// The whole object.
     Whole(Source),
-    /// Only the data that shows whether its Secret is up to date: neither sealed values nor item statuses.
+    /// Only the data that shows whether the Secret is up to date, without sealed values and item statuses.
     Digest,
 }
 
 /// The state of one SealedSecret.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    pub(super) kept: Kept,
+    pub(super) cached: CachedSource,
     pub(super) identity: Option<Identity>,
     pub(super) uid: Option<String>,
     pub(super) generation: Option<i64>,
@@ -57,24 +57,24 @@ pub(super) struct Entry {
     /// The size of the whole object in bytes.
     size: usize,
     secret: SecretState,
-    /// The generation that was unsealed last: by this process, or according to a record that this process verified. A
-    /// status alone does not count, since other clients can write it.
+    /// The generation that was unsealed last, by this process or according to a record that this process verified. A
+    /// status alone does not count, since other clients can write statuses.
     unsealed: Option<i64>,
     claim: Claim,
 }
 
-/// What the status claimed when this process first saw the object. Later statuses do not count, since this process
-/// knows what has happened since.
+/// The claims of the status that an object had when this process first observed it. Later statuses do not count, since
+/// this process has observed all later changes itself.
 #[derive(Debug, Clone, Copy, Default)]
 struct Claim {
     /// The generation that was unsealed according to the status.
     unsealed: Option<i64>,
-    /// Whether there were conditions, or this process has written some since.
+    /// Whether the status had conditions, or this process has written a status since.
     was_reported: bool,
 }
 
 impl Claim {
-    fn of(status: Option<&SealedSecretStatus>) -> Self {
+    fn from_status(status: Option<&SealedSecretStatus>) -> Self {
         let synced = status.filter(|status| status::is_synced(status));
         Self {
             unsealed: synced.and_then(|status| status.observed_generation),
@@ -84,23 +84,23 @@ impl Claim {
 }
 
 impl Entry {
-    pub(super) fn of(object: Watched) -> Self {
+    pub(super) fn new(object: Watched) -> Self {
         let metadata = object.metadata;
         let status = serde_json::from_value(object.status);
         let size = size(&metadata, &object.spec);
-        let source = source(&metadata, object.spec);
+        let source = parse_source(&metadata, object.spec);
         let identity = match &source {
             Source::Sealed(sealed) => Identity::of(sealed),
             Source::Malformed(_) | Source::Gone => None,
         };
         let status: Option<SealedSecretStatus> = status.ok().flatten();
         Self {
-            kept: Kept::Whole(source),
+            cached: CachedSource::Whole(source),
             identity,
             uid: metadata.uid,
             generation: metadata.generation,
             resource_version: metadata.resource_version,
-            claim: Claim::of(status.as_ref()),
+            claim: Claim::from_status(status.as_ref()),
             status,
             opts_out: drift::opts_out(metadata.annotations.as_ref()),
             instance: instance_label(metadata.labels.as_ref()).into(),
@@ -111,40 +111,40 @@ impl Entry {
         }
     }
 
-    /// Returns whether nothing shows that a version of the object was ever unsealed or refused.
+    /// Returns whether nothing shows that any version of the object was ever unsealed or refused.
     pub(super) fn is_fresh(&self) -> bool {
         !self.claim.was_reported && self.unsealed.is_none()
     }
 
-    /// Returns whether the first status claims that the current version was unsealed, and this process knows of no
-    /// unsealed version.
+    /// Returns whether only the first observed status claims that the current version was unsealed: this process knows
+    /// of no unsealed version.
     pub(super) fn is_claimed(&self) -> bool {
         self.unsealed.is_none()
             && self.claim.unsealed.is_some()
             && self.claim.unsealed == self.generation
     }
 
-    /// Copies the knowledge about an earlier version of the same object.
-    pub(super) fn inherit(&mut self, before: &Self) {
-        if self.uid == before.uid {
-            self.unsealed = self.unsealed.max(before.unsealed);
-            self.claim = before.claim;
+    /// Copies the unsealed generation and the claim from an earlier version, if that has the same `uid`.
+    pub(super) fn inherit(&mut self, previous: &Self) {
+        if self.uid == previous.uid {
+            self.unsealed = self.unsealed.max(previous.unsealed);
+            self.claim = previous.claim;
         }
     }
 
     pub(super) fn is_gone(&self) -> bool {
-        self.kept == Kept::Whole(Source::Gone)
+        self.cached == CachedSource::Whole(Source::Gone)
     }
 
     /// Returns the size of the cached part that [`Self::shorten`] drops, in bytes.
     fn cached_bytes(&self) -> usize {
-        match &self.kept {
-            Kept::Whole(Source::Sealed(_)) => self.size,
-            Kept::Whole(Source::Malformed(_) | Source::Gone) | Kept::Digest => 0,
+        match &self.cached {
+            CachedSource::Whole(Source::Sealed(_)) => self.size,
+            CachedSource::Whole(Source::Malformed(_) | Source::Gone) | CachedSource::Digest => 0,
         }
     }
 
-    /// Returns whether nothing shows that a Secret ever existed.
+    /// Returns whether the status has no conditions, so that nothing shows that the Secret ever existed.
     pub(super) fn was_never_synced(&self) -> bool {
         let conditions = self.status.as_ref().map(|status| &status.conditions);
         conditions.is_none_or(Vec::is_empty)
@@ -162,23 +162,25 @@ impl Entry {
         })
     }
 
-    /// Drops the sealed values. A malformed object is small already, and its message is still needed.
+    /// Drops the sealed values and item statuses. Keeps a malformed object, which is small, since its message is
+    /// needed.
     fn shorten(&mut self) {
-        if matches!(self.kept, Kept::Whole(Source::Sealed(_))) {
-            self.kept = Kept::Digest;
+        if matches!(self.cached, CachedSource::Whole(Source::Sealed(_))) {
+            self.cached = CachedSource::Digest;
         }
         self.drop_items();
     }
 
-    /// Drops the item statuses: they are needed only together with the values, when the object is read again.
+    /// Drops the item statuses if the values were dropped: item statuses are needed only together with the values, when
+    /// the object is read again.
     fn drop_items(&mut self) {
-        if let (Kept::Digest, Some(status)) = (&self.kept, &mut self.status) {
+        if let (CachedSource::Digest, Some(status)) = (&self.cached, &mut self.status) {
             status.items = Vec::new();
         }
     }
 
-    /// Returns whether both versions are equal in everything that concerns the Secret. A change of the spec changes the
-    /// generation; a change of the scope changes the annotations.
+    /// Returns whether both versions are equal in everything that determines the Secret. A change of the spec changes
+    /// the generation; a change of the scope changes the annotations.
     fn has_same_content(&self, other: &Self) -> bool {
         self.uid == other.uid
             && self.generation == other.generation
@@ -186,26 +188,26 @@ impl Entry {
     }
 }
 
-/// Returns the approximate size of an object in memory, without the part that is kept of every object.
+/// Returns the approximate size of the spec and annotations of an object in memory, in bytes.
 fn size(metadata: &ObjectMeta, spec: &serde_json::Value) -> usize {
     let annotations = metadata.annotations.iter().flat_map(BTreeMap::values);
     spec.to_string().len() + annotations.map(String::len).sum::<usize>()
 }
 
 /// Parses the object without its status, since other clients can write the status.
-fn source(metadata: &ObjectMeta, spec: serde_json::Value) -> Source {
+fn parse_source(metadata: &ObjectMeta, spec: serde_json::Value) -> Source {
     if !spec.is_object() {
         return Source::Malformed("it has no `spec`, so it is not a SealedSecret".into());
     }
     let mut json = json!({ "metadata": metadata });
     json["spec"] = spec;
-    if let Some(of_template) = json.pointer_mut("/spec/template/metadata") {
-        adapt_metadata(of_template);
+    if let Some(template_metadata) = json.pointer_mut("/spec/template/metadata") {
+        adapt_metadata(template_metadata);
     }
     match serde_json::from_value::<SealedSecret>(json) {
         Ok(sealed) => Source::Sealed(Arc::new(sealed)),
         Err(_) => Source::Malformed(
-            "a field has the wrong kind of value; compare it with `kubectl explain sealedsecret.spec --recursive`".into(),
+            "a field has the wrong kind of value; compare the object with `kubectl explain sealedsecret.spec --recursive`".into(),
         ),
     }
 }
@@ -213,7 +215,7 @@ fn source(metadata: &ObjectMeta, spec: serde_json::Value) -> Source {
 /// The state of an object's Secret, from the last read, write or watch event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 enum SecretState {
-    /// The Secret was never read.
+    /// The Secret was never read or written, and there was no watch event about it.
     #[default]
     Unknown,
     Absent,
@@ -234,7 +236,8 @@ pub(super) struct SecretVersion {
 }
 
 impl SecretVersion {
-    pub(super) fn of(metadata: &ObjectMeta) -> Option<Self> {
+    /// Returns the version from the metadata of a Secret; `None` without `uid` or `resourceVersion`.
+    pub(super) fn from_metadata(metadata: &ObjectMeta) -> Option<Self> {
         Some(Self {
             uid: metadata.uid.clone()?,
             version: metadata.resource_version.clone()?,
@@ -245,7 +248,7 @@ impl SecretVersion {
 /// All SealedSecrets: those that exist, and deleted ones that are not reconciled yet.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
-    /// Boxed, since a map that is filled in order leaves half of its capacity unused.
+    /// Boxed, since a `BTreeMap` that is filled in order leaves half of its capacity unused.
     entries: BTreeMap<ObjectId, Box<Entry>>,
     /// The total size of whole objects in `entries`, in bytes.
     cached_bytes: usize,
@@ -256,23 +259,24 @@ impl Catalogue {
         self.entries.get(id).map(Box::as_ref)
     }
 
-    /// Stores an object. Returns its id if it is new or changed in a way that concerns its Secret.
+    /// Stores an object. Returns its id if it is new or has changed in a way that concerns its Secret.
     pub(super) fn take(&mut self, object: Watched) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
-        let mut entry = Entry::of(object);
+        let mut entry = Entry::new(object);
         let previous = self.entries.get(&id);
-        let is_old = previous
+        let is_unchanged = previous
             .is_some_and(|previous| !previous.is_gone() && previous.has_same_content(&entry));
         // An object that was reconciled stays shortened.
-        let is_done = is_old && previous.is_some_and(|previous| previous.kept == Kept::Digest);
-        if is_done || self.cached_bytes + entry.cached_bytes() > MAX_CACHED_BYTES {
+        let is_reconciled = is_unchanged
+            && previous.is_some_and(|previous| previous.cached == CachedSource::Digest);
+        if is_reconciled || self.cached_bytes + entry.cached_bytes() > MAX_CACHED_BYTES {
             entry.shorten();
         }
         self.put(id.clone(), entry);
-        (!is_old).then_some(id)
+        (!is_unchanged).then_some(id)
     }
 
-    /// Drops everything that is not needed to recognize an object.
+    /// Drops the data of an object that is not needed to detect whether its Secret is up to date.
     pub(super) fn shorten(&mut self, id: &ObjectId) {
         if let Some(entry) = self.entries.get_mut(id) {
             self.cached_bytes -= entry.cached_bytes();
@@ -282,16 +286,16 @@ impl Catalogue {
 
     fn put(&mut self, id: ObjectId, mut entry: Entry) {
         self.cached_bytes += entry.cached_bytes();
-        if let Some(before) = self.entries.get_mut(&id) {
-            self.cached_bytes -= before.cached_bytes();
-            entry.inherit(before);
-            entry.secret = std::mem::take(&mut before.secret);
+        if let Some(previous) = self.entries.get_mut(&id) {
+            self.cached_bytes -= previous.cached_bytes();
+            entry.inherit(previous);
+            entry.secret = std::mem::take(&mut previous.secret);
         }
         self.entries.insert(id, Box::new(entry));
     }
 
-    /// Stores the response to a status update. It is as reliable as the watch, and arrives earlier. If the watch then
-    /// delivers an older version, the only cost is a conflict.
+    /// Stores the response to a status update. The response is as reliable as the watch, and arrives earlier. If the
+    /// watch then delivers an older version, the next status update causes a conflict.
     pub(super) fn store_status(&mut self, response: &DynamicObject) {
         let Some(entry) = id_of(&response.metadata).and_then(|id| self.entries.get_mut(&id)) else {
             return;
@@ -307,8 +311,13 @@ impl Catalogue {
         }
     }
 
-    /// Records that this generation of the object was unsealed, whether or not the status can record it.
-    pub(super) fn unsealed(&mut self, id: &ObjectId, uid: Option<&str>, generation: Option<i64>) {
+    /// Records that this generation of the object was unsealed, regardless of its status.
+    pub(super) fn record_unsealed(
+        &mut self,
+        id: &ObjectId,
+        uid: Option<&str>,
+        generation: Option<i64>,
+    ) {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.uid.as_deref() == uid) {
             entry.unsealed = entry.unsealed.max(generation);
@@ -316,19 +325,20 @@ impl Catalogue {
     }
 
     /// Records that the current version was unsealed, if it still has this identity.
-    pub(super) fn recognized(&mut self, id: &ObjectId, identity: Identity) {
+    pub(super) fn record_recognized(&mut self, id: &ObjectId, identity: Identity) {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.identity == Some(identity)) {
             entry.unsealed = entry.generation;
         }
     }
 
-    /// Marks an object as deleted. Keeps the data that is needed to delete its Secret.
+    /// Marks an object as deleted. Keeps the data that is needed to delete its Secret. Returns whether the object was
+    /// known.
     pub(super) fn mark_deleted(&mut self, id: &ObjectId) -> bool {
         match self.entries.get_mut(id) {
             Some(entry) => {
                 self.cached_bytes -= entry.cached_bytes();
-                entry.kept = Kept::Whole(Source::Gone);
+                entry.cached = CachedSource::Whole(Source::Gone);
                 true
             }
             None => false,
@@ -344,6 +354,7 @@ impl Catalogue {
         is_gone
     }
 
+    /// Returns the objects of the namespace (or of all namespaces) that are not in `listed`.
     pub(super) fn missing(
         &self,
         namespace: Option<&str>,
@@ -355,13 +366,15 @@ impl Catalogue {
             .collect()
     }
 
+    /// Returns the objects of the namespace (or of all namespaces) whose Secret existed and is not in `listed`. Records
+    /// these Secrets as absent.
     pub(super) fn without_secret(
         &mut self,
         namespace: Option<&str>,
         listed: &BTreeSet<ObjectId>,
     ) -> Vec<ObjectId> {
-        let had = |id: &&ObjectId| self.secret(id).is_some();
-        let ids = self.ids(namespace).filter(had);
+        let has_secret = |id: &&ObjectId| self.secret(id).is_some();
+        let ids = self.ids(namespace).filter(has_secret);
         let ids: Vec<ObjectId> = ids.filter(|id| !listed.contains(id)).cloned().collect();
         for id in &ids {
             self.set_secret(id, None);
@@ -369,6 +382,7 @@ impl Catalogue {
         ids
     }
 
+    /// Returns the objects of the namespace, or of all namespaces.
     pub(super) fn ids(&self, namespace: Option<&str>) -> impl Iterator<Item = &ObjectId> {
         let ids = self.entries.keys();
         ids.filter(move |id| namespace.is_none_or(|namespace| id.namespace == namespace))
@@ -394,8 +408,8 @@ impl Catalogue {
         }
     }
 
-    /// Records a watch event about a Secret. Returns whether the Secret belongs to a SealedSecret and has changed. If
-    /// the Secret was never read, the object is already in the queue.
+    /// Records a watch event about a Secret. Returns whether the Secret belongs to a SealedSecret and has changed.
+    /// Returns false for the first state of a Secret: in that case, the object is already in the queue.
     pub(super) fn observe_secret(
         &mut self,
         id: &ObjectId,
@@ -404,8 +418,8 @@ impl Catalogue {
         let Some(entry) = self.entries.get_mut(id) else {
             return false;
         };
-        let now = SecretState::from(version.cloned());
-        let before = std::mem::replace(&mut entry.secret, now);
-        before != SecretState::Unknown && before != entry.secret
+        let state = SecretState::from(version.cloned());
+        let previous = std::mem::replace(&mut entry.secret, state);
+        previous != SecretState::Unknown && previous != entry.secret
     }
 }

@@ -1,5 +1,5 @@
-//! Writes core/v1 Events, since upstream's role does not grant access to other kinds of events. A repeated event
-//! increments a count instead of creating another event.
+//! Writes events of core/v1, since upstream's roles do not grant access to events.k8s.io/v1. Writing the same event
+//! again increments its count instead of creating another event.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,15 +15,15 @@ use shared::resource::time;
 use shared::visible;
 use tracing::debug;
 
-use super::is;
+use super::has_status;
 use crate::readable::Readable;
 use crate::store::{EventRecord, api_response};
 
 /// The component name, equal to upstream's.
 const COMPONENT: &str = "sealed-secrets";
-/// Maximum length of a message in the API.
+/// Maximum length of a message that the API server accepts, in bytes.
 const MAX_MESSAGE: usize = 1024;
-/// Maximum length of a name, without the unique suffix.
+/// Maximum length of the object's name in the name of an event, which also has a unique suffix.
 const MAX_NAME: usize = 253 - 17;
 
 /// The kind of object that events are about.
@@ -61,7 +61,7 @@ impl Events {
         self.last().remove(id);
     }
 
-    /// Writes an event. A failure is logged only at DEBUG, since the status has the same content.
+    /// Writes an event. Logs a failure only at DEBUG, since the status has the same content.
     pub(crate) async fn write(
         &self,
         id: &ObjectId,
@@ -70,25 +70,25 @@ impl Events {
         now: Timestamp,
     ) {
         let record = EventRecord {
-            message: cut(visible(&record.message).into_owned(), MAX_MESSAGE),
+            message: truncate(visible(&record.message).into_owned(), MAX_MESSAGE),
             ..record
         };
-        let last = self
+        let equal_event = self
             .last()
             .get(id)
-            .filter(|reported| reported.record == record)
+            .filter(|event| event.record == record)
             .cloned();
-        let reported = match last {
-            Some(reported) => self.count(id, reported, now).await.transpose(),
+        let incremented = match equal_event {
+            Some(event) => self.increment_count(id, event, now).await.transpose(),
             None => None,
         };
-        let reported = match reported {
-            Some(reported) => reported,
+        let result = match incremented {
+            Some(result) => result,
             None => self.create(id, uid, record, now).await,
         };
-        match reported {
-            Ok(reported) => {
-                self.last().insert(id.clone(), reported);
+        match result {
+            Ok(event) => {
+                self.last().insert(id.clone(), event);
             }
             Err(error) => {
                 self.forget(id);
@@ -106,7 +106,7 @@ impl Events {
     ) -> Result<LastEvent, kube::Error> {
         let name = format!(
             "{}.{:016x}",
-            cut(id.name.clone(), MAX_NAME),
+            truncate(id.name.clone(), MAX_NAME),
             shared::random::number::<u64>()
         );
         let event = self.event(id, uid, &record, &name, time(now));
@@ -121,21 +121,21 @@ impl Events {
 
     /// Increments the count of an event. Returns `None` if the event no longer exists: an API server keeps events for
     /// an hour after their last update.
-    async fn count(
+    async fn increment_count(
         &self,
         id: &ObjectId,
-        reported: LastEvent,
+        event: LastEvent,
         now: Timestamp,
     ) -> Result<Option<LastEvent>, kube::Error> {
-        let count = reported.count.saturating_add(1);
+        let count = event.count.saturating_add(1);
         let patch = Patch::Merge(json!({ "count": count, "lastTimestamp": time(now) }));
-        let patched = self
+        let result = self
             .api(id)
-            .patch(&reported.name, &PatchParams::default(), &patch)
+            .patch(&event.name, &PatchParams::default(), &patch)
             .await;
-        match patched {
-            Ok(_) => Ok(Some(LastEvent { count, ..reported })),
-            Err(error) if is(&error, 404) => Ok(None),
+        match result {
+            Ok(_) => Ok(Some(LastEvent { count, ..event })),
+            Err(error) if has_status(&error, 404) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -196,8 +196,8 @@ impl Events {
     }
 }
 
-/// Truncates the text to this many bytes, at a character boundary.
-fn cut(mut text: String, limit: usize) -> String {
+/// Truncates the text to at most `limit` bytes, at a character boundary.
+fn truncate(mut text: String, limit: usize) -> String {
     text.truncate(text.floor_char_boundary(limit));
     text
 }
@@ -213,19 +213,20 @@ mod tests {
     use super::*;
     use crate::testing::{client, id, refusal};
 
-    /// Returns the requests to an API server that has deleted every event.
-    async fn requests_for(events_written: usize) -> Vec<String> {
-        let requests = Arc::<Mutex<Vec<String>>>::default();
-        let requests_in_server = Arc::clone(&requests);
-        let without_events = client(move |method, _| {
-            requests_in_server.lock().unwrap().push(method.to_string());
+    /// Writes the same event that many times to an API server that deletes every event. Returns the methods of the
+    /// requests.
+    async fn methods_of_writes(count: usize) -> Vec<String> {
+        let methods = Arc::<Mutex<Vec<String>>>::default();
+        let methods_in_server = Arc::clone(&methods);
+        let client = client(move |method, _| {
+            methods_in_server.lock().unwrap().push(method.to_string());
             match method.as_str() {
                 "PATCH" => refusal(404, "not found"),
                 _ => (201, event()),
             }
         });
-        let events = Events::new(without_events, Subject::SealedSecrets);
-        for _ in 0..events_written {
+        let events = Events::new(client, Subject::SealedSecrets);
+        for _ in 0..count {
             let record = EventRecord {
                 is_warning: true,
                 reason: Reason::ErrUnsealFailed,
@@ -235,8 +236,8 @@ mod tests {
                 .write(&id("n"), None, record, Timestamp::UNIX_EPOCH)
                 .await;
         }
-        let requests = requests.lock().unwrap();
-        requests.clone()
+        let methods = methods.lock().unwrap();
+        methods.clone()
     }
 
     fn event() -> Value {
@@ -245,19 +246,19 @@ mod tests {
 
     #[tokio::test]
     async fn an_expired_event_is_recreated() {
-        let requests = requests_for(3).await;
-        assert_eq!(requests, ["POST", "PATCH", "POST", "PATCH", "POST"]);
+        let methods = methods_of_writes(3).await;
+        assert_eq!(methods, ["POST", "PATCH", "POST", "PATCH", "POST"]);
     }
 
     #[test]
-    fn cuts_between_characters() {
+    fn truncates_between_characters() {
         for (text, limit, want) in [
             ("abc", 5, "abc"),
             ("abc", 2, "ab"),
             ("aé", 2, "a"),
             ("", 0, ""),
         ] {
-            assert_eq!(cut(text.into(), limit), want);
+            assert_eq!(truncate(text.into(), limit), want);
         }
     }
 }

@@ -1,21 +1,21 @@
 //! The store in a cluster: receives SealedSecrets from a watch, reads and writes Secrets one by one, and writes
 //! statuses and events.
 //!
-//! It needs only the permissions of upstream's roles: Secrets are written by POST, and by PUT with the
-//! `resourceVersion` that was read; statuses by PUT; events by POST and PATCH.
+//! The store needs only the permissions of upstream's roles: it writes Secrets by POST, and by PUT with the
+//! `resourceVersion` that it read; statuses by PUT; events by POST and PATCH.
 
 mod catalogue;
-pub(crate) mod denied;
 pub(crate) mod events;
-mod observed;
+pub(crate) mod rejection;
 pub(crate) mod secret;
 mod statuses;
+mod watch_events;
 mod watched;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use controller_core::decide::{Existing, Held, Plan};
+use controller_core::decide::{Content, Existing, Plan};
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
 use jiff::Timestamp;
@@ -32,7 +32,7 @@ use crate::store::{
     Applied, CachedState, EventRecord, Observed, ReadMode, Source, Store, StoreError, api, readable,
 };
 pub use catalogue::sealed_secrets;
-use catalogue::{Catalogue, Entry, Kept, SecretVersion};
+use catalogue::{CachedSource, Catalogue, Entry, SecretVersion};
 use events::{Events, Subject};
 pub use watched::Watched;
 
@@ -44,8 +44,9 @@ pub struct ClusterStore {
     event_level: EventLevel,
     /// Whether the controller deletes Secrets itself instead of leaving this to the garbage collector.
     deletes: bool,
-    /// Whether the CRD in the cluster drops these status fields.
+    /// Whether the CRD in the cluster drops `status.items`.
     drops_items: AtomicBool,
+    /// Whether the CRD in the cluster drops `status.record`.
     drops_record: AtomicBool,
     /// Whether the CRD in the cluster has no `status` subresource.
     lacks_subresource: AtomicBool,
@@ -66,7 +67,7 @@ impl ClusterStore {
         }
     }
 
-    /// Sets which events are written. The default is all.
+    /// Sets which events are written. All events are written by default.
     #[must_use]
     pub fn with_event_level(mut self, event_level: EventLevel) -> Self {
         self.event_level = event_level;
@@ -83,18 +84,22 @@ impl ClusterStore {
         Api::namespaced(self.client.clone(), &id.namespace)
     }
 
-    fn sealed(&self, id: &ObjectId) -> Api<Readable<DynamicObject>> {
+    fn sealed_secrets(&self, id: &ObjectId) -> Api<Readable<DynamicObject>> {
         let kind = ApiResource::erase::<SealedSecret>(&());
         Api::namespaced_with(self.client.clone(), &id.namespace, &kind)
     }
 
     async fn secret(&self, id: &ObjectId) -> Result<Option<Secret>, StoreError> {
-        let found = self.secrets(id).get_opt(&id.name).await;
-        let doing = "cannot read the Secret";
-        let found = found.map_err(api(doing))?;
-        let found = found.map(|secret| readable(secret, doing)).transpose()?;
-        let secret = found.map(secret::from_api);
-        let version = secret.as_ref().and_then(|s| SecretVersion::of(&s.metadata));
+        let operation = "cannot read the Secret";
+        let response = self.secrets(id).get_opt(&id.name).await;
+        let secret = response.map_err(api(operation))?;
+        let secret = secret
+            .map(|secret| readable(secret, operation))
+            .transpose()?;
+        let secret = secret.map(secret::from_api);
+        let version = secret
+            .as_ref()
+            .and_then(|s| SecretVersion::from_metadata(&s.metadata));
         self.catalogue().set_secret(id, version);
         Ok(secret)
     }
@@ -119,16 +124,20 @@ impl ClusterStore {
             }
         };
         Ok(if is_owned {
-            Existing::Owned(Held::Secret(Box::new(secret)))
+            Existing::Owned(Content::Secret(Box::new(secret)))
         } else {
             Existing::NotOwned
         })
     }
 
     /// Returns the state of a deleted object. Its Secret is left to the garbage collector, unless `--old-gc-behavior`
-    /// is set. In that case the API server confirms the deletion first, since an object that a label selector no longer
-    /// matches also disappears from the watch.
-    async fn gone(&self, id: &ObjectId, entry: Option<Entry>) -> Result<Observed, StoreError> {
+    /// is set. In that case, the API server must confirm the deletion first, since an object that the label selector no
+    /// longer matches also disappears from the watch.
+    async fn gather_deleted(
+        &self,
+        id: &ObjectId,
+        entry: Option<Entry>,
+    ) -> Result<Observed, StoreError> {
         let existing = match entry {
             Some(entry) if self.deletes && !self.exists(id).await? => {
                 self.existing(id, &Source::Gone, entry.uid.as_deref())
@@ -149,61 +158,64 @@ impl ClusterStore {
         })
     }
 
-    /// Reads the current object, which can be newer than the one from the watch.
-    async fn fetched(&self, id: &ObjectId) -> Result<Option<(Entry, Source)>, StoreError> {
-        let sealed = sealed_secrets(self.client.clone(), Some(&id.namespace));
-        let found = sealed.get_opt(&id.name).await;
-        let entry = found
+    /// Reads the current object, which can be newer than the object from the watch. Returns `None` if it does not
+    /// exist.
+    async fn fetch(&self, id: &ObjectId) -> Result<Option<(Entry, Source)>, StoreError> {
+        let sealed_secrets = sealed_secrets(self.client.clone(), Some(&id.namespace));
+        let response = sealed_secrets.get_opt(&id.name).await;
+        let entry = response
             .map_err(api("cannot read the SealedSecret"))?
-            .map(Entry::of);
-        Ok(entry.and_then(|entry| match entry.kept.clone() {
-            Kept::Whole(source) => Some((entry, source)),
-            Kept::Digest => None,
+            .map(Entry::new);
+        Ok(entry.and_then(|entry| match entry.cached.clone() {
+            CachedSource::Whole(source) => Some((entry, source)),
+            CachedSource::Digest => None,
         }))
     }
 
     async fn exists(&self, id: &ObjectId) -> Result<bool, StoreError> {
-        let found = self.sealed(id).get_opt(&id.name).await;
-        Ok(found
+        let response = self.sealed_secrets(id).get_opt(&id.name).await;
+        Ok(response
             .map_err(api("cannot read the SealedSecret"))?
             .is_some())
     }
 
     async fn create(&self, id: &ObjectId, secret: Box<Secret>) -> Result<Applied, StoreError> {
-        denied::check_size("cannot create the Secret", &secret)?;
-        let wanted = Readable::Object(secret::to_api(&secret));
-        let created = self
-            .secrets(id)
-            .create(&PostParams::default(), &wanted)
-            .await;
-        match created {
-            Ok(created) => self.stored(id, created),
-            Err(error) if is(&error, 409) => Ok(Applied::Exists(secret)),
-            Err(error) => Err(denied::of_secret("cannot create the Secret", &secret)(
-                error,
-            )),
+        rejection::check_size("cannot create the Secret", &secret)?;
+        let body = Readable::Object(secret::to_api(&secret));
+        let result = self.secrets(id).create(&PostParams::default(), &body).await;
+        match result {
+            Ok(created) => self.process_stored(id, created),
+            Err(error) if has_status(&error, 409) => Ok(Applied::Exists(secret)),
+            Err(error) => Err(rejection::secret_error("cannot create the Secret", &secret)(error)),
         }
     }
 
-    fn stored(&self, id: &ObjectId, secret: Readable<core::Secret>) -> Result<Applied, StoreError> {
+    /// Records the version of a Secret that was created or replaced.
+    fn process_stored(
+        &self,
+        id: &ObjectId,
+        secret: Readable<core::Secret>,
+    ) -> Result<Applied, StoreError> {
         let secret = secret::from_api(readable(secret, "cannot read the stored Secret")?);
         self.catalogue()
-            .set_secret(id, SecretVersion::of(&secret.metadata));
+            .set_secret(id, SecretVersion::from_metadata(&secret.metadata));
         Ok(Applied::Done(Some(Box::new(secret))))
     }
 
     async fn replace(&self, id: &ObjectId, secret: &Secret) -> Result<Applied, StoreError> {
-        denied::check_size("cannot update the Secret", secret)?;
-        let wanted = Readable::Object(secret::to_api(secret));
-        let replaced = self
+        rejection::check_size("cannot update the Secret", secret)?;
+        let body = Readable::Object(secret::to_api(secret));
+        let result = self
             .secrets(id)
-            .replace(&id.name, &PostParams::default(), &wanted)
+            .replace(&id.name, &PostParams::default(), &body)
             .await;
-        let replaced = replaced.map_err(denied::of_secret("cannot update the Secret", secret))?;
-        self.stored(id, replaced)
+        let replaced =
+            result.map_err(rejection::secret_error("cannot update the Secret", secret))?;
+        self.process_stored(id, replaced)
     }
 
-    /// Deletes the Secret, with a precondition that it is still the version whose ownership was checked.
+    /// Deletes the Secret if the SealedSecret controls it, with the precondition that it is still the version that was
+    /// checked.
     async fn remove(&self, id: &ObjectId) -> Result<(), StoreError> {
         let Some(secret) = self.secret(id).await? else {
             return Ok(());
@@ -221,16 +233,16 @@ impl ClusterStore {
         };
         let params = DeleteParams::default().preconditions(precondition);
         match self.secrets(id).delete(&id.name, &params).await {
-            Err(error) if !is(&error, 404) => Err(denied::of_secret(
-                "cannot delete the Secret",
-                &secret,
-            )(error)),
+            Err(error) if !has_status(&error, 404) => {
+                Err(rejection::secret_error("cannot delete the Secret", &secret)(error))
+            }
             _ => Ok(()),
         }
     }
 
-    /// Returns whether the Secret can be assumed to be absent: there is no status, and no watch event about the Secret.
-    fn seems_new(&self, id: &ObjectId, entry: &Entry) -> bool {
+    /// Returns whether the Secret can be assumed to be absent: the object has no conditions, and the Secret was never
+    /// read, written or in a watch event.
+    fn is_probably_new(&self, id: &ObjectId, entry: &Entry) -> bool {
         entry.was_never_synced() && !self.catalogue().has_secret_state(id)
     }
 }
@@ -256,11 +268,11 @@ impl Store for ClusterStore {
 
     fn note_unsealed(&self, id: &ObjectId, observed: &Observed) {
         let (uid, generation) = (observed.uid.as_deref(), observed.generation);
-        self.catalogue().unsealed(id, uid, generation);
+        self.catalogue().record_unsealed(id, uid, generation);
     }
 
     fn note_recognized(&self, id: &ObjectId, identity: Identity) {
-        self.catalogue().recognized(id, identity);
+        self.catalogue().record_recognized(id, identity);
     }
 
     fn release(&self, id: &ObjectId) {
@@ -271,27 +283,27 @@ impl Store for ClusterStore {
         let entry = self.catalogue().entry(id).cloned();
         let entry = match entry {
             Some(entry) if !entry.is_gone() => entry,
-            entry => return self.gone(id, entry).await,
+            entry => return self.gather_deleted(id, entry).await,
         };
-        let (entry, source) = match entry.kept.clone() {
-            Kept::Whole(source) => (entry, source),
-            Kept::Digest => match self.fetched(id).await? {
-                Some((mut whole, source)) => {
-                    whole.inherit(&entry);
-                    (whole, source)
+        let (entry, source) = match entry.cached.clone() {
+            CachedSource::Whole(source) => (entry, source),
+            CachedSource::Digest => match self.fetch(id).await? {
+                Some((mut fetched, source)) => {
+                    fetched.inherit(&entry);
+                    (fetched, source)
                 }
-                None => return self.gone(id, Some(entry)).await,
+                None => return self.gather_deleted(id, Some(entry)).await,
             },
         };
-        let guessed = mode == ReadMode::Guess && self.seems_new(id, &entry);
-        let existing = if guessed {
+        let is_guess = mode == ReadMode::Guess && self.is_probably_new(id, &entry);
+        let existing = if is_guess {
             Existing::Absent
         } else {
             self.existing(id, &source, entry.uid.as_deref()).await?
         };
         Ok(Observed {
             existing,
-            guessed,
+            guessed: is_guess,
             settled: entry.is_settled(),
             claimed: entry.is_claimed(),
             is_fresh: entry.is_fresh(),
@@ -355,7 +367,7 @@ fn id_of(metadata: &kube::core::ObjectMeta) -> Option<ObjectId> {
     })
 }
 
-fn is(error: &kube::Error, code: u16) -> bool {
+fn has_status(error: &kube::Error, code: u16) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == code)
 }
 

@@ -10,7 +10,7 @@ use shared::resource::{SealedSecret, SealedSecretStatus};
 use tracing::warn;
 
 use super::catalogue::Entry;
-use super::{ClusterStore, is};
+use super::{ClusterStore, has_status};
 use crate::readable::Readable;
 use crate::store::{StoreError, api};
 
@@ -19,7 +19,7 @@ use crate::store::{StoreError, api};
 const MAX_ATTEMPTS: usize = 5;
 
 impl ClusterStore {
-    /// Writes the status. After a conflict it reads the new version and retries, so that changes of other clients to
+    /// Writes the status. After a conflict, reads the new version and retries, so that changes of other clients to
     /// other fields are kept.
     pub(super) async fn write_status(
         &self,
@@ -27,11 +27,11 @@ impl ClusterStore {
         entry: Entry,
         status: SealedSecretStatus,
     ) -> Result<(), StoreError> {
-        let sealed = self.sealed(id);
+        let sealed_secrets = self.sealed_secrets(id);
         let mut version = entry.resource_version.clone();
         for _ in 0..MAX_ATTEMPTS {
             let body = Readable::Object(status_body(id, version.as_deref(), &status));
-            match sealed
+            match sealed_secrets
                 .replace_status(&id.name, &PostParams::default(), &body)
                 .await
             {
@@ -43,11 +43,11 @@ impl ClusterStore {
                     }
                     return Ok(());
                 }
-                Err(error) if is(&error, 404) => {
+                Err(error) if has_status(&error, 404) => {
                     return self.detect_missing_subresource(id, &entry).await;
                 }
-                Err(error) if is(&error, 409) => {
-                    let current = sealed.get_opt(&id.name).await;
+                Err(error) if has_status(&error, 409) => {
+                    let current = sealed_secrets.get_opt(&id.name).await;
                     let Some(current) = current.map_err(api("cannot read the SealedSecret"))?
                     else {
                         return Ok(());
@@ -65,8 +65,8 @@ impl ClusterStore {
         Err(StoreError::Contended)
     }
 
-    /// Detects a CRD without `status` subresource. The API server gives the same response as for a deleted object, so
-    /// if the object exists, the subresource is missing.
+    /// Handles the response 404 to the write of a status: if the object exists, the CRD has no `status` subresource.
+    /// Logs a warning once.
     async fn detect_missing_subresource(
         &self,
         id: &ObjectId,
@@ -75,9 +75,9 @@ impl ClusterStore {
         if self.lacks_subresource.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let found = self.sealed(id).get_opt(&id.name).await;
-        let found = found.map_err(api("cannot read the SealedSecret"))?;
-        let exists = found.is_some_and(|found| found.meta().uid == entry.uid);
+        let response = self.sealed_secrets(id).get_opt(&id.name).await;
+        let object = response.map_err(api("cannot read the SealedSecret"))?;
+        let exists = object.is_some_and(|object| object.meta().uid == entry.uid);
         if exists && !self.lacks_subresource.swap(true, Ordering::Relaxed) {
             warn!(
                 "The CustomResourceDefinition sealedsecrets.bitnami.com in this cluster has no `status` subresource, so no \
@@ -87,6 +87,7 @@ impl ClusterStore {
         Ok(())
     }
 
+    /// Logs a warning for each sent field that the API server dropped, once.
     fn detect_pruning(&self, sent: &SealedSecretStatus, response: &DynamicObject) {
         let lacks = |field: &str| response.data["status"][field].is_null();
         if !sent.items.is_empty()
@@ -110,7 +111,7 @@ impl ClusterStore {
     }
 }
 
-/// Returns the request body, without `spec`: the API server keeps the `spec` of the stored object.
+/// Returns the request body for a status. It has no `spec`: the API server keeps the `spec` of the stored object.
 fn status_body(id: &ObjectId, version: Option<&str>, status: &SealedSecretStatus) -> DynamicObject {
     let mut body = DynamicObject::new(&id.name, &ApiResource::erase::<SealedSecret>(&()))
         .within(&id.namespace);

@@ -1,4 +1,4 @@
-//! A SealedSecret from the API server, without the data that the controller does not need.
+//! A SealedSecret from the API server, without data that the controller does not need.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,9 +17,9 @@ use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION};
 
 use crate::metrics::INSTANCE_LABEL;
 
-/// The labels and annotations that are read. Of all others, which can have a mebibyte in each object, only a digest is
-/// kept.
-const READ_KEYS: [&str; 5] = [
+/// The labels and annotations that are kept. All others, which can have a mebibyte in each object, are reduced to a
+/// digest.
+const KEPT_KEYS: [&str; 5] = [
     CLUSTER_WIDE_ANNOTATION,
     NAMESPACE_WIDE_ANNOTATION,
     KEY_HINTS_ANNOTATION,
@@ -27,13 +27,13 @@ const READ_KEYS: [&str; 5] = [
     INSTANCE_LABEL,
 ];
 
-/// A watched object. Everything else, such as `managedFields`, is dropped during parsing, so that it is never in memory
-/// for many objects at once. `spec` and `status` can be anything: an object that does not match the type must not stop
-/// the stream of the other objects.
+/// A SealedSecret from a watch. All other fields, such as `managedFields`, are dropped during parsing, so that they are
+/// never in memory for many objects at once. `spec` and `status` can be any JSON: an object that does not match the
+/// type must not stop the watch.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "ApiObject")]
 pub struct Watched {
-    /// The name, namespace, `uid`, versions, and the labels and annotations that are read.
+    /// The name, namespace, `uid`, `generation` and `resourceVersion`, and the labels and annotations that are kept.
     pub metadata: ObjectMeta,
     /// The spec.
     pub spec: Value,
@@ -68,13 +68,14 @@ struct ApiMetadata {
 impl From<ApiObject> for Watched {
     fn from(object: ApiObject) -> Self {
         let metadata = object.metadata;
-        let mut all = Context::new(&SHA256);
-        let mut kept = |texts: Option<Texts>| {
+        let mut digest = Context::new(&SHA256);
+        let mut digest_and_keep = |texts: Option<Texts>| {
             let texts = texts.unwrap_or_default();
-            all.update(&texts.digest);
+            digest.update(&texts.digest);
             texts.kept
         };
-        let (labels, annotations) = (kept(metadata.labels), kept(metadata.annotations));
+        let labels = digest_and_keep(metadata.labels);
+        let annotations = digest_and_keep(metadata.annotations);
         Self {
             metadata: ObjectMeta {
                 name: metadata.name,
@@ -88,12 +89,12 @@ impl From<ApiObject> for Watched {
             },
             spec: object.spec.0,
             status: object.status.0,
-            metadata_digest: bytes(all),
+            metadata_digest: finish(digest),
         }
     }
 }
 
-/// Labels or annotations: those that are read, and a digest of all except copies of the whole object.
+/// The labels or annotations of an object: those that are kept, and a digest of all except copies of the whole object.
 #[derive(Default)]
 struct Texts {
     kept: BTreeMap<String, String>,
@@ -125,16 +126,16 @@ impl<'de> Visitor<'de> for TextsVisitor {
                 digest.update(&part.len().to_be_bytes());
                 digest.update(part.as_bytes());
             }
-            if READ_KEYS.contains(&key.as_str()) {
+            if KEPT_KEYS.contains(&key.as_str()) {
                 kept.insert(key, text);
             }
         }
-        let digest = bytes(digest);
+        let digest = finish(digest);
         Ok(Texts { kept, digest })
     }
 }
 
-fn bytes(digest: Context) -> [u8; 32] {
+fn finish(digest: Context) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest.finish().as_ref());
     bytes
@@ -175,11 +176,11 @@ mod tests {
 
     use super::*;
 
-    fn watched(annotations: &Value, managed: &Value) -> Watched {
+    fn watched(annotations: &Value, managed_fields: &Value) -> Watched {
         let json = json!({
             "apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret", "spec": 1, "other": {},
             "metadata": {
-                "name": "n", "namespace": "ns", "managedFields": managed, "labels": { INSTANCE_LABEL: "i", "x": "y" },
+                "name": "n", "namespace": "ns", "managedFields": managed_fields, "labels": { INSTANCE_LABEL: "i", "x": "y" },
                 "annotations": annotations,
             },
         });
@@ -187,18 +188,21 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_is_read_and_detects_other_changes_except_in_copies_of_the_object() {
+    fn keeps_only_needed_metadata_and_detects_changes_except_in_copies_of_the_object() {
         let copy = LAST_APPLIED_ANNOTATIONS[0];
-        let one = watched(
+        let original = watched(
             &json!({ drift::ANNOTATION: "false", "a": "b", copy: "{}" }),
             &json!([]),
         );
         let labels = [(INSTANCE_LABEL.to_owned(), "i".to_owned())];
         let annotations = [(drift::ANNOTATION.to_owned(), "false".to_owned())];
-        assert_eq!(one.metadata.labels, Some(labels.into()));
-        assert_eq!(one.metadata.annotations, Some(annotations.into()));
-        assert_eq!((&one.spec, &one.status), (&json!(1), &Value::Null));
-        for (same, annotations) in [
+        assert_eq!(original.metadata.labels, Some(labels.into()));
+        assert_eq!(original.metadata.annotations, Some(annotations.into()));
+        assert_eq!(
+            (&original.spec, &original.status),
+            (&json!(1), &Value::Null)
+        );
+        for (is_equal, annotations) in [
             (
                 true,
                 json!({ drift::ANNOTATION: "false", "a": "b", copy: "{1}" }),
@@ -209,10 +213,10 @@ mod tests {
             (false, json!({ drift::ANNOTATION: "true", "a": "b" })),
             (false, Value::Null),
         ] {
-            let other = watched(&annotations, &json!([{ "manager": "m" }]));
+            let changed = watched(&annotations, &json!([{ "manager": "m" }]));
             assert_eq!(
-                other.metadata_digest == one.metadata_digest,
-                same,
+                changed.metadata_digest == original.metadata_digest,
+                is_equal,
                 "{annotations}"
             );
         }

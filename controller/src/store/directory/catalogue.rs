@@ -1,4 +1,4 @@
-//! Tracks which SealedSecrets exist in the files, and which are certainly deleted.
+//! Tracks which SealedSecrets exist in the manifest files, and which are certainly deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 use controller_core::object_id::ObjectId;
 use jiff::{SignedDuration, Timestamp};
 
-use super::claims::Claims;
+use super::manifest_file::ManifestFile;
 use crate::poll::PolledFile;
 use crate::store::Source;
 
-/// An object counts as deleted only if two scans this far apart agree, since editors and `git checkout`
+/// The minimum time between two scans without an object after which it counts as deleted. Editors and `git checkout`
 /// remove and recreate files.
-const AGREEMENT: SignedDuration = SignedDuration::from_secs(2);
+const DELETION_DELAY: SignedDuration = SignedDuration::from_secs(2);
 
 /// An object and the file that describes it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
     /// The SealedSecret.
     pub(super) source: Source,
-    /// Path below the root.
+    /// The path of the file below DIR.
     pub(super) file: PathBuf,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Catalogue {
     entries: BTreeMap<ObjectId, Entry>,
     /// The objects that each file contained when it was last parsed without problems.
     last_parsed: BTreeMap<PathBuf, BTreeSet<ObjectId>>,
-    /// Objects that may have values or a status file, which must be removed together with the object.
+    /// Objects that may have values or a status file, which the controller must remove after the object is deleted.
     tracked: BTreeSet<ObjectId>,
     /// The time since which an object has been missing in every scan.
     missing: BTreeMap<ObjectId, Timestamp>,
@@ -44,7 +44,7 @@ impl Catalogue {
         self.tracked.insert(id);
     }
 
-    /// Returns whether any object could be found to be deleted.
+    /// Returns whether any object is tracked, and so can count as deleted later.
     pub(super) fn tracks_any(&self) -> bool {
         !self.tracked.is_empty()
     }
@@ -54,89 +54,90 @@ impl Catalogue {
         self.entries.get(id)
     }
 
-    /// Processes a scan. Returns the objects to reconcile: changed ones, and those that are certainly deleted. `clean`
-    /// is whether every file was complete and readable.
-    pub(super) fn take(
+    /// Processes a scan. Returns the objects to reconcile: objects that are new or changed, and objects that are
+    /// certainly deleted. `is_clean` tells whether every file was complete and readable.
+    pub(super) fn process_scan(
         &mut self,
-        files: &BTreeMap<PathBuf, PolledFile<Claims>>,
-        clean: bool,
+        files: &BTreeMap<PathBuf, PolledFile<ManifestFile>>,
+        is_clean: bool,
         now: Timestamp,
     ) -> Vec<ObjectId> {
-        let fresh = self.merge(files);
-        let mut changed: Vec<ObjectId> = fresh
+        let current = self.merge(files);
+        let mut changed: Vec<ObjectId> = current
             .iter()
             .filter(|(id, entry)| self.entries.get(*id) != Some(*entry))
             .map(|(id, _)| id.clone())
             .collect();
-        self.tracked.extend(fresh.keys().cloned());
-        if clean {
+        self.tracked.extend(current.keys().cloned());
+        if is_clean {
             self.last_parsed.retain(|path, _| files.contains_key(path));
         }
-        let gone = self.confirm_deletions(&fresh, clean, now);
-        for id in &gone {
+        let deleted = self.confirm_deletions(&current, is_clean, now);
+        for id in &deleted {
             self.entries.remove(id);
             self.tracked.remove(id);
         }
-        self.entries.extend(fresh);
-        changed.extend(gone);
+        self.entries.extend(current);
+        changed.extend(deleted);
         changed
     }
 
-    /// Returns the objects that are missing in this scan and in one at least [`AGREEMENT`] earlier. A scan that is not
-    /// clean resets the time.
+    /// Returns the tracked objects that have been missing in every scan for at least [`DELETION_DELAY`]. A scan that is
+    /// not clean resets the time.
     fn confirm_deletions(
         &mut self,
-        fresh: &BTreeMap<ObjectId, Entry>,
-        clean: bool,
+        current: &BTreeMap<ObjectId, Entry>,
+        is_clean: bool,
         now: Timestamp,
     ) -> Vec<ObjectId> {
-        if !clean {
+        if !is_clean {
             self.missing.clear();
             return Vec::new();
         }
-        self.missing.retain(|id, _| !fresh.contains_key(id));
-        let mut gone = Vec::new();
-        for id in self.tracked.iter().filter(|id| !fresh.contains_key(*id)) {
+        self.missing.retain(|id, _| !current.contains_key(id));
+        let mut deleted = Vec::new();
+        for id in self.tracked.iter().filter(|id| !current.contains_key(*id)) {
             let since = *self.missing.entry(id.clone()).or_insert(now);
-            if now.duration_since(since) >= AGREEMENT {
-                gone.push(id.clone());
+            if now.duration_since(since) >= DELETION_DELAY {
+                deleted.push(id.clone());
             }
         }
-        self.missing.retain(|id, _| !gone.contains(id));
-        gone
+        self.missing.retain(|id, _| !deleted.contains(id));
+        deleted
     }
 
     /// Records that a scan was not possible, which resets the time of missing objects.
-    pub(super) fn scan_failed(&mut self) {
+    pub(super) fn record_failed_scan(&mut self) {
         self.missing.clear();
     }
 
+    /// Returns the objects of all files. If a file can no longer be parsed, its previous objects are malformed.
     fn merge(
         &mut self,
-        files: &BTreeMap<PathBuf, PolledFile<Claims>>,
+        files: &BTreeMap<PathBuf, PolledFile<ManifestFile>>,
     ) -> BTreeMap<ObjectId, Entry> {
         let mut merged: BTreeMap<ObjectId, Entry> = BTreeMap::new();
         for (path, file) in files.iter().filter(|(_, file)| file.problem.is_none()) {
-            for claim in file.value.iter().flat_map(|claims| &claims.objects) {
-                let source = match &claim.sealed {
+            for object in file.value.iter().flat_map(|content| &content.objects) {
+                let source = match &object.sealed {
                     Ok(sealed) => Source::Sealed(sealed.clone()),
                     Err(why) => Source::Malformed(format!("{}: {why}", path.display())),
                 };
-                let entry = match merged.get(&claim.id) {
+                let entry = match merged.get(&object.id) {
                     None => Entry {
                         source,
                         file: path.clone(),
                     },
-                    // Each object needs its own namespace first.
-                    Some(_) if claim.id.namespace.is_empty() => continue,
-                    Some(other) => duplicate(&claim.id, &other.file, path),
+                    // Objects without a namespace are not duplicates: each may get a different namespace.
+                    Some(_) if object.id.namespace.is_empty() => continue,
+                    Some(other) => duplicate_entry(&object.id, &other.file, path),
                 };
-                merged.insert(claim.id.clone(), entry);
+                merged.insert(object.id.clone(), entry);
             }
         }
         for (path, file) in files {
             self.record_contents(path, file);
-            for (id, entry) in self.unparsable(path, file) {
+            for (id, entry) in self.unparsable_entries(path, file) {
                 merged.entry(id).or_insert(entry);
             }
         }
@@ -144,19 +145,24 @@ impl Catalogue {
     }
 
     /// Records which objects a file contains, if all of it can be parsed.
-    fn record_contents(&mut self, path: &Path, file: &PolledFile<Claims>) {
-        let claims = file
+    fn record_contents(&mut self, path: &Path, file: &PolledFile<ManifestFile>) {
+        let content = file
             .value
             .as_ref()
-            .filter(|claims| file.problem.is_none() && claims.problems.is_empty());
-        if let Some(claims) = claims {
-            let ids = claims.objects.iter().map(|claim| claim.id.clone());
+            .filter(|content| file.problem.is_none() && content.problems.is_empty());
+        if let Some(content) = content {
+            let ids = content.objects.iter().map(|object| object.id.clone());
             self.last_parsed.insert(path.to_owned(), ids.collect());
         }
     }
 
-    /// Returns the objects that a file contained earlier and may still contain, if it can no longer be parsed.
-    fn unparsable(&self, path: &Path, file: &PolledFile<Claims>) -> Vec<(ObjectId, Entry)> {
+    /// Returns entries with the problem for the objects that a file contained earlier, if the file can no longer be
+    /// parsed.
+    fn unparsable_entries(
+        &self,
+        path: &Path,
+        file: &PolledFile<ManifestFile>,
+    ) -> Vec<(ObjectId, Entry)> {
         let Some(problem) = problems(file) else {
             return Vec::new();
         };
@@ -169,26 +175,29 @@ impl Catalogue {
     }
 }
 
-/// Returns all problems of a file in one text.
-pub(super) fn problems(file: &PolledFile<Claims>) -> Option<String> {
-    let of_documents = file.value.as_ref().map(|claims| claims.problems.join("; "));
+/// Returns all problems of a file in one text; `None` if there are none.
+pub(super) fn problems(file: &PolledFile<ManifestFile>) -> Option<String> {
+    let document_problems = file
+        .value
+        .as_ref()
+        .map(|content| content.problems.join("; "));
     file.problem
         .clone()
-        .or(of_documents)
+        .or(document_problems)
         .filter(|text| !text.is_empty())
 }
 
-/// Returns the documents that are ignored in a readable file.
-pub(super) fn others(file: &PolledFile<Claims>) -> &[String] {
+/// Returns the messages about ignored documents of a readable file.
+pub(super) fn ignored(file: &PolledFile<ManifestFile>) -> &[String] {
     match &file.value {
-        Some(claims) if file.problem.is_none() => &claims.others,
+        Some(content) if file.problem.is_none() => &content.ignored,
         _ => &[],
     }
 }
 
-/// Returns the entry of an object that is defined twice. This is an error, since the order of files must not decide
+/// Returns the entry of an object that is defined twice: a malformed object, since the order of files must not decide
 /// which definition applies.
-fn duplicate(id: &ObjectId, first: &Path, other: &Path) -> Entry {
+fn duplicate_entry(id: &ObjectId, first: &Path, other: &Path) -> Entry {
     let why = if first == other {
         format!(
             "{} contains {id} twice; remove one of the two",

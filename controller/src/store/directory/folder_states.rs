@@ -1,5 +1,5 @@
-//! Detects edits of values by the file metadata of an object's folder. No value is read and no key is used, so checking
-//! every object each second costs only a few system calls per object.
+//! Detects edits of values by the file metadata of an object's folder. The check reads no value and uses no key, so
+//! checking every object each second costs only a few system calls per object.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,9 +17,9 @@ const CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FolderState {
     pub(super) owner: Owner,
-    /// The current version.
+    /// The current version of the values.
     pub(super) version: Option<String>,
-    /// The items that can be opened by their names.
+    /// The items with a link that the controller created.
     pub(super) links: Vec<String>,
     /// The files of the current version.
     pub(super) files: BTreeMap<OsString, Stamp>,
@@ -36,8 +36,8 @@ impl FolderState {
         }
     }
 
-    /// Returns the state of a folder; `None` if it exists and cannot be listed, or is not a folder.
-    pub(super) fn of(values: &Result<Values, FileError>) -> Option<Self> {
+    /// Returns the state of the listed folder; `None` if it exists and cannot be listed, or is not a folder.
+    pub(super) fn from_values(values: &Result<Values, FileError>) -> Option<Self> {
         match values {
             Ok(values) => values.folder_state().ok(),
             Err(error) if error.is_missing() => Some(Self::absent()),
@@ -45,7 +45,7 @@ impl FolderState {
         }
     }
 
-    /// Returns whether all values are deleted.
+    /// Returns whether the folder is missing or empty.
     fn is_empty(&self) -> bool {
         self.owner == Owner::None
     }
@@ -68,7 +68,8 @@ impl Default for FolderStates {
 }
 
 impl FolderStates {
-    /// Records the current state; `None` if it cannot be determined, so that it is not compared.
+    /// Records the current state of an object's folder. `None` means that the state is unknown; then the folder is not
+    /// checked.
     pub(super) fn record(&mut self, id: &ObjectId, state: Option<FolderState>) {
         match state {
             Some(state) => drop(self.recorded.insert(id.clone(), state)),
@@ -81,28 +82,28 @@ impl FolderStates {
         self.recorded.remove(id);
     }
 
-    /// Returns whether it is time to check all folders.
+    /// Returns whether it is time to check all folders. If so, the next check is due after [`CHECK_INTERVAL`].
     pub(super) fn are_due(&mut self, now: Timestamp) -> bool {
-        let since = now.duration_since(self.checked);
-        // Also check if the clock was set back.
-        let is_due = since >= CHECK_INTERVAL || since.is_negative();
+        let elapsed = now.duration_since(self.checked);
+        // A negative time means that the clock was set back.
+        let is_due = elapsed >= CHECK_INTERVAL || elapsed.is_negative();
         if is_due {
             self.checked = now;
         }
         is_due
     }
 
-    /// Returns the objects to reconcile because their folder changed. `now` returns the current state of an object's
-    /// folder; `keeps_edits` returns whether edits of its values are kept. If all values of an object are deleted, they
-    /// are always restored, as in a cluster.
-    pub(super) fn edited(
+    /// Returns the objects to reconcile because their folder changed. `current` returns the current state of an
+    /// object's folder; `keeps_edits` returns whether edits of its values are kept. If all values of an object are
+    /// deleted, they are always restored, as in a cluster.
+    pub(super) fn take_edited(
         &mut self,
-        now: impl Fn(&ObjectId) -> Option<FolderState>,
+        current: impl Fn(&ObjectId) -> Option<FolderState>,
         keeps_edits: impl Fn(&ObjectId) -> bool,
     ) -> Vec<ObjectId> {
         let mut edited = Vec::new();
         for (id, recorded) in &mut self.recorded {
-            match now(id) {
+            match current(id) {
                 Some(state) if state == *recorded => {}
                 Some(state) if !state.is_empty() && keeps_edits(id) => *recorded = state,
                 _ => edited.push(id.clone()),

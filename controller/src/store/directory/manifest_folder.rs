@@ -1,41 +1,42 @@
-//! Remembers which folder contained manifests last, also across restarts. This distinguishes an empty mount point,
-//! which is another folder, from a folder whose manifests were all removed.
+//! Records which folder last contained manifests, also across restarts. This distinguishes the empty mount point of an
+//! unmounted folder from a folder whose manifests were all removed.
 
-use crate::folder::{FileError, Folder, Opened};
+use crate::folder::{FileError, Folder, OpenEntry};
 use crate::poll::Listing;
 
 /// The name of the marker file in `status`. It cannot collide with a namespace, since no namespace begins with a dot.
 const MARKER_FILE: &str = ".sealed-folder";
 
-/// Device and inode number of the folder; `None` if no manifest was ever found.
+/// The device and inode number of the folder that last contained manifests; `None` if no manifest was ever found.
 #[derive(Debug, Default)]
 pub(super) struct ManifestFolder(Option<(u64, u64)>);
 
 impl ManifestFolder {
     /// Reads the marker file of an earlier process. An unreadable file counts as missing.
     pub(super) fn read(statuses: &Folder) -> Self {
-        let bytes = statuses.open_file(MARKER_FILE).and_then(Opened::read);
-        Self(bytes.ok().and_then(|bytes| identity(&bytes)))
+        let bytes = statuses.open_file(MARKER_FILE).and_then(OpenEntry::read);
+        Self(bytes.ok().and_then(|bytes| parse_identity(&bytes)))
     }
 
-    /// Returns whether this folder is empty and not the one that contained manifests last.
+    /// Returns whether the listed folder is empty and is not the folder that last contained manifests.
     pub(super) fn is_another_empty_folder(&self, listing: &Listing) -> bool {
         listing.files.is_empty() && self.0 != Some(listing.folder)
     }
 
-    /// Records the folder if it contains manifests. Returns whether it is another folder than before.
+    /// Records the listed folder if it contains manifests. Returns whether the recorded folder changed.
     pub(super) fn record(&mut self, listing: &Listing) -> bool {
         let current = Some(listing.folder).filter(|_| !listing.files.is_empty());
-        let is_new = current.is_some() && current != self.0;
+        let is_changed = current.is_some() && current != self.0;
         self.0 = current.or(self.0);
-        is_new
+        is_changed
     }
 
     /// Writes the marker file for later processes.
     ///
     /// # Errors
     ///
-    /// Returns the operating system's error. Without a marker file the controller removes less, not more.
+    /// Returns the operating system's error. The caller can ignore it: without a marker file, the controller removes no
+    /// Secret because of an empty folder.
     pub(super) fn write(&self, statuses: &Folder) -> Result<(), FileError> {
         let Some((device, inode)) = self.0 else {
             return Ok(());
@@ -44,7 +45,7 @@ impl ManifestFolder {
     }
 }
 
-fn identity(marker: &[u8]) -> Option<(u64, u64)> {
+fn parse_identity(marker: &[u8]) -> Option<(u64, u64)> {
     let (device, inode) = std::str::from_utf8(marker)
         .ok()?
         .trim_end()
@@ -68,9 +69,9 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_folder_is_trusted_only_if_manifests_were_seen_in_it() {
-        let outer = tempfile::tempdir().unwrap();
-        let statuses = Folder::open(outer.path()).unwrap();
+    fn an_empty_folder_is_accepted_only_if_it_contained_manifests_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let statuses = Folder::open(dir.path()).unwrap();
         let mut folder = ManifestFolder::read(&statuses);
         assert!(
             folder.is_another_empty_folder(&listing(7, &[])),
@@ -84,7 +85,7 @@ mod tests {
         assert!(folder.record(&listing(7, &["a.yaml"])));
         assert!(
             !folder.record(&listing(7, &["a.yaml"])),
-            "it is recorded once"
+            "the folder is recorded only once"
         );
         folder.write(&statuses).unwrap();
         for folder in [folder, ManifestFolder::read(&statuses)] {
@@ -97,8 +98,8 @@ mod tests {
     #[test]
     fn ignores_an_invalid_marker_file() {
         for marker in ["", "1", "a b", "1 2 3", "-1 2"] {
-            assert_eq!(identity(marker.as_bytes()), None, "{marker}");
+            assert_eq!(parse_identity(marker.as_bytes()), None, "{marker}");
         }
-        assert_eq!(identity(b"1 2\n"), Some((1, 2)));
+        assert_eq!(parse_identity(b"1 2\n"), Some((1, 2)));
     }
 }

@@ -1,13 +1,13 @@
 //! The store on a directory: SealedSecrets in `DIR/sealed`, values in `DIR/secrets`, statuses in
 //! `DIR/status`.
 //!
-//! Only values become files: the owner, labels, annotations and type of a Secret are not stored. Created folders have
-//! mode 0700 and files 0600. This includes statuses, since they name files, items and failures: the owner of DIR
-//! decides who may read them.
+//! Only values are stored as files, without the owner, labels, annotations and type of a Secret. The controller creates
+//! folders with mode 0700 and files with mode 0600. This includes statuses, since they name files, items and failures:
+//! the owner of DIR decides which users may read them.
 
 mod catalogue;
-mod claims;
 mod folder_states;
+mod manifest_file;
 mod manifest_folder;
 pub(crate) mod names;
 mod status_file;
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use controller_core::decide::{Existing, Held, Plan};
+use controller_core::decide::{Content, Existing, Plan};
 use controller_core::drift;
 use controller_core::object_id::ObjectId;
 use controller_core::status::is_synced;
@@ -28,13 +28,13 @@ use shared::resource::SealedSecretStatus;
 use shared::secret::Secret;
 use tracing::{error, warn};
 
-use crate::folder::{FileError, Folder, Opened};
+use crate::folder::{FileError, Folder, OpenEntry};
 use crate::poll::{self, Depth, Listing, Polled};
 use crate::pool::Pool;
 use crate::store::{Applied, Observed, ReadMode, Source, Store, StoreError};
 use catalogue::Catalogue;
-use claims::Claims;
 use folder_states::{FolderState, FolderStates};
+use manifest_file::ManifestFile;
 use manifest_folder::ManifestFolder;
 use status_file::{StatusFile, digest_of, file_name};
 use values::{Owner, Values};
@@ -43,8 +43,8 @@ const SEALED: &str = "sealed";
 const SECRETS: &str = "secrets";
 const STATUS: &str = "status";
 
-/// How long an old version of the values is kept, for an open(2) that has already followed the link to it.
-const GRACE: SignedDuration = SignedDuration::from_secs(1);
+/// How long an old version of the values is kept, for readers whose open(2) has already followed the link to it.
+const RETENTION: SignedDuration = SignedDuration::from_secs(1);
 
 /// Maximum length of a file name on current file systems.
 const MAX_FILE_NAME: usize = 255;
@@ -59,32 +59,33 @@ pub struct DirectoryStore {
 #[derive(Debug)]
 struct Inner {
     root: Arc<Folder>,
-    /// Locked for reading while values are written, and for writing while old versions are removed, since an
-    /// unfinished version looks like an old one.
+    /// Locked for reading while values are written, and for writing while old versions are removed: an unfinished
+    /// version cannot be distinguished from an old one.
     cleanup: RwLock<()>,
     /// Whether edits of values are left in place.
     tolerates_drift: bool,
     /// The device number of the file system of `secrets` at start.
     secrets_device: u64,
-    scanned: Mutex<Scanned>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Scanned {
-    files: Polled<Claims>,
+struct State {
+    files: Polled<ManifestFile>,
     catalogue: Catalogue,
     manifest_folder: ManifestFolder,
     folder_states: FolderStates,
-    /// Whether `secrets` is on another file system than at start.
+    /// Whether `secrets` is on a different file system than at start.
     secrets_unmounted: bool,
-    /// Each object as of its last reconciliation, which its next status describes.
+    /// The version of each object that its current reconciliation has read. The next status describes this version.
     gathered: BTreeMap<ObjectId, Source>,
-    /// Digests of the SealedSecrets that this process unsealed last. Needed because status files can be disabled.
+    /// The digest of the version of each SealedSecret that this process unsealed last. Needed because status files can
+    /// be disabled.
     unsealed: BTreeMap<ObjectId, String>,
     /// Messages about files that were already logged.
     reported: BTreeSet<String>,
-    /// Objects with old files to remove, and the time of the scan that first detected this.
-    untidy: BTreeMap<ObjectId, Option<Timestamp>>,
+    /// Objects with old files to remove, and the time of the first scan afterwards.
+    leftovers: BTreeMap<ObjectId, Option<Timestamp>>,
 }
 
 impl DirectoryStore {
@@ -93,7 +94,7 @@ impl DirectoryStore {
     ///
     /// # Errors
     ///
-    /// Returns an error if either folder cannot be used.
+    /// Fails if one of the folders or files cannot be used.
     pub fn open(root: Arc<Folder>, pool: Pool, tolerates_drift: bool) -> Result<Self, FileError> {
         let mut catalogue = Catalogue::default();
         let statuses = root.child_or_new(STATUS)?;
@@ -101,17 +102,17 @@ impl DirectoryStore {
         remember_statuses(&statuses, &mut catalogue)?;
         let secrets = root.child_or_new(SECRETS)?;
         remember_secrets(&secrets, &mut catalogue)?;
-        let scanned = Scanned {
+        let state = State {
             catalogue,
             manifest_folder: ManifestFolder::read(&statuses),
-            ..Scanned::default()
+            ..State::default()
         };
         let inner = Inner {
             root,
             cleanup: RwLock::default(),
             tolerates_drift,
             secrets_device: device(&secrets)?,
-            scanned: Mutex::new(scanned),
+            state: Mutex::new(state),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -162,21 +163,21 @@ impl Store for DirectoryStore {
 
     fn note_unsealed(&self, id: &ObjectId, observed: &Observed) {
         if let Some(digest) = digest_of(&observed.source) {
-            self.inner.scanned().unsealed.insert(id.clone(), digest);
+            self.inner.state().unsealed.insert(id.clone(), digest);
         }
     }
 }
 
 impl Inner {
     fn scan(&self, now: Timestamp) -> Vec<ObjectId> {
-        self.tidy(now);
+        self.clean_up(now);
         let mut changed = self.scan_sealed(now);
-        changed.extend(self.edited(now));
+        changed.extend(self.take_edited(now));
         changed
     }
 
     fn scan_sealed(&self, now: Timestamp) -> Vec<ObjectId> {
-        let mut scanned = self.scanned();
+        let mut state = self.state();
         let listing = match poll::list(&self.root, SEALED, Depth::Deep) {
             Ok(listing) => listing,
             Err(error) => {
@@ -184,16 +185,18 @@ impl Inner {
                     "{}; no Secret is removed until this is fixed",
                     error_chain(&error)
                 );
-                scanned.report([text].into(), BTreeSet::new());
-                scanned.catalogue.scan_failed();
+                state.report([text].into(), BTreeSet::new());
+                state.catalogue.record_failed_scan();
                 return Vec::new();
             }
         };
-        let folder_problem = self.check_manifest_folder(&mut scanned, &listing);
-        let Scanned {
+        let folder_problem = self.check_manifest_folder(&mut state, &listing);
+        let State {
             files, catalogue, ..
-        } = &mut *scanned;
-        let scan = files.scan(&self.root, &listing, now, |_, bytes| claims::read(bytes));
+        } = &mut *state;
+        let scan = files.scan(&self.root, &listing, now, |_, bytes| {
+            manifest_file::read(bytes)
+        });
         let mut problems: BTreeSet<String> = listing.problems.into_values().collect();
         problems.extend(folder_problem);
         let mut ignored = BTreeSet::new();
@@ -201,62 +204,62 @@ impl Inner {
             let path = path.display();
             problems.extend(catalogue::problems(file).map(|text| format!("{path}: {text}")));
             ignored.extend(
-                catalogue::others(file)
+                catalogue::ignored(file)
                     .iter()
                     .map(|text| format!("{path}: {text}")),
             );
         }
-        let clean = scan.settled && problems.is_empty();
-        let changed = catalogue.take(files.files(), clean, now);
-        scanned.report(problems, ignored);
+        let is_clean = scan.settled && problems.is_empty();
+        let changed = catalogue.process_scan(files.files(), is_clean, now);
+        state.report(problems, ignored);
         changed
     }
 
     /// Returns the objects whose values were edited or deleted by another program.
-    fn edited(&self, now: Timestamp) -> Vec<ObjectId> {
-        let mut scanned = self.scanned();
-        if !scanned.folder_states.are_due(now) || !self.secrets_are_in_place(&mut scanned) {
+    fn take_edited(&self, now: Timestamp) -> Vec<ObjectId> {
+        let mut state = self.state();
+        if !state.folder_states.are_due(now) || !self.is_secrets_folder_in_place(&mut state) {
             return Vec::new();
         }
-        let Scanned {
+        let State {
             folder_states,
             catalogue,
             ..
-        } = &mut *scanned;
+        } = &mut *state;
         let keeps_edits = |id: &ObjectId| {
             self.tolerates_drift
                 || catalogue
                     .entry(id)
                     .is_some_and(|entry| opts_out(&entry.source))
         };
-        folder_states.edited(|id| FolderState::of(&self.values(id)), keeps_edits)
+        folder_states.take_edited(|id| FolderState::from_values(&self.values(id)), keeps_edits)
     }
 
-    /// Returns whether `secrets` is on the same file system as at start. It may be an in-memory file system; if that is
-    /// unmounted, values must not be written to the disk below the mount point.
-    fn secrets_are_in_place(&self, scanned: &mut Scanned) -> bool {
+    /// Returns whether `secrets` is on the same file system as at start, and logs an error once if not. If `secrets` is
+    /// an in-memory file system and is unmounted, values must not be written to the disk below the mount point.
+    fn is_secrets_folder_in_place(&self, state: &mut State) -> bool {
         let current = match self.root.child(SECRETS) {
             Err(error) if error.is_missing() => device(&self.root),
             secrets => secrets.and_then(|secrets| device(&secrets)),
         };
         let is_another_file_system = current.is_ok_and(|device| device != self.secrets_device);
-        if is_another_file_system && !scanned.secrets_unmounted {
+        if is_another_file_system && !state.secrets_unmounted {
             error!(
                 folder = %self.root.path().join(SECRETS).display(),
-                "The folder is on another file system than at start, so edited and deleted values are not restored: \
+                "The folder is on a different file system than at start, so edited and deleted values are not restored: \
                  mount the file system again, or restart the controller if the change is intended"
             );
         }
-        scanned.secrets_unmounted = is_another_file_system;
+        state.secrets_unmounted = is_another_file_system;
         !is_another_file_system
     }
 
-    /// Returns the problem with `sealed` itself, if any. While there is one, no object counts as deleted.
-    fn check_manifest_folder(&self, scanned: &mut Scanned, listing: &Listing) -> Option<String> {
-        if scanned.manifest_folder.record(listing) {
+    /// Returns the problem with the folder `sealed` itself, if there is one. While there is a problem, no object counts
+    /// as deleted.
+    fn check_manifest_folder(&self, state: &mut State, listing: &Listing) -> Option<String> {
+        if state.manifest_folder.record(listing) {
             let statuses = self.root.child_or_new(STATUS);
-            if let Err(error) =
-                statuses.and_then(|statuses| scanned.manifest_folder.write(&statuses))
+            if let Err(error) = statuses.and_then(|statuses| state.manifest_folder.write(&statuses))
             {
                 let error = error_chain(&error);
                 warn!(
@@ -265,22 +268,23 @@ impl Inner {
                 );
             }
         }
-        let is_suspicious = scanned.catalogue.tracks_any()
-            && scanned.manifest_folder.is_another_empty_folder(listing);
+        let is_suspicious =
+            state.catalogue.tracks_any() && state.manifest_folder.is_another_empty_folder(listing);
         is_suspicious.then(|| {
             format!(
                 "{} is empty, and is not the folder that contained manifests before, so no Secret is removed: mount the \
-                 folder if it is not mounted; if all SealedSecrets were removed on purpose, create an empty file none.yaml in it",
+                 folder if it is not mounted; if all SealedSecrets were removed on purpose, create an empty file none.yaml in \
+                 the folder",
                 self.root.path().join(SEALED).display()
             )
         })
     }
 
-    /// Removes old files of objects whose last write is at least [`GRACE`] ago.
-    fn tidy(&self, now: Timestamp) {
+    /// Removes old files of objects at least [`RETENTION`] after the first scan that followed the last write.
+    fn clean_up(&self, now: Timestamp) {
         let mut due = Vec::new();
-        self.scanned().untidy.retain(|id, since| {
-            let is_due = now.duration_since(*since.get_or_insert(now)) >= GRACE;
+        self.state().leftovers.retain(|id, since| {
+            let is_due = now.duration_since(*since.get_or_insert(now)) >= RETENTION;
             if is_due {
                 due.push(id.clone());
             }
@@ -289,9 +293,9 @@ impl Inner {
         if due.is_empty() {
             return;
         }
-        let _alone = self.cleanup.write();
+        let _exclusive = self.cleanup.write();
         for id in due {
-            match self.values(&id).and_then(|values| values.tidy()) {
+            match self.values(&id).and_then(|values| values.clean_up()) {
                 Err(error) if !error.is_missing() => {
                     let error = error_chain(&error);
                     warn!(
@@ -324,45 +328,45 @@ impl Inner {
         })
     }
 
-    /// Returns whether this process unsealed this version of the SealedSecret last.
+    /// Returns whether this version of the SealedSecret is the one that this process unsealed last.
     fn was_unsealed(&self, id: &ObjectId, source: &Source) -> bool {
-        let unsealed = self.scanned().unsealed.get(id).cloned();
+        let unsealed = self.state().unsealed.get(id).cloned();
         unsealed.is_some() && unsealed == digest_of(source)
     }
 
     fn source(&self, id: &ObjectId) -> Source {
-        let mut scanned = self.scanned();
-        let entry = scanned.catalogue.entry(id);
+        let mut state = self.state();
+        let entry = state.catalogue.entry(id);
         let source = entry.map_or(Source::Gone, |entry| entry.source.clone());
-        scanned.gathered.insert(id.clone(), source.clone());
+        state.gathered.insert(id.clone(), source.clone());
         source
     }
 
-    /// Reads the existing values. The state of the folder is recorded before the values are read, so that an edit in
+    /// Reads the existing values. Records the state of the folder before it reads the values, so that an edit in
     /// between is detected later.
     fn existing(&self, id: &ObjectId) -> Result<Existing, FileError> {
         if id.namespace.is_empty() {
             return Ok(Existing::Absent);
         }
         let values = self.values(id);
-        self.scanned()
+        self.state()
             .folder_states
-            .record(id, FolderState::of(&values));
+            .record(id, FolderState::from_values(&values));
         let values = match values {
             Ok(values) => values,
             Err(error) if error.is_missing() => return Ok(Existing::Absent),
-            Err(error) if error.is_no_folder() => return Ok(Existing::NotOwned),
+            Err(error) if error.is_not_a_folder() => return Ok(Existing::NotOwned),
             Err(error) => return Err(error),
         };
         Ok(match values.owner() {
             Owner::None => Existing::Absent,
-            Owner::Controller => Existing::Owned(Held::Values(values.read()?)),
+            Owner::Controller => Existing::Owned(Content::Values(values.read()?)),
             Owner::Other => Existing::NotOwned,
         })
     }
 
     fn values(&self, id: &ObjectId) -> Result<Values, FileError> {
-        Values::of(
+        Values::list(
             self.root
                 .child(SECRETS)?
                 .child(&id.namespace)?
@@ -380,19 +384,21 @@ impl Inner {
 
     fn write(&self, id: &ObjectId, secret: &Secret) -> Result<(), StoreError> {
         check_items(&secret.data)?;
-        let _not_tidied = self.cleanup.read();
+        let _no_cleanup = self.cleanup.read();
         let namespace = self
             .root
             .child_or_new(SECRETS)?
             .child_or_new(&id.namespace)?;
-        let values = Values::of(namespace.child_or_new(&id.name)?)?;
-        self.scanned().untidy.insert(id.clone(), None);
-        let written = values.write(&secret.data, shared::random::number());
-        let folder_state = written.is_ok().then(|| FolderState::of(&self.values(id)));
-        self.scanned()
+        let values = Values::list(namespace.child_or_new(&id.name)?)?;
+        self.state().leftovers.insert(id.clone(), None);
+        let result = values.write(&secret.data, shared::random::number());
+        let folder_state = result
+            .is_ok()
+            .then(|| FolderState::from_values(&self.values(id)));
+        self.state()
             .folder_states
             .record(id, folder_state.flatten());
-        Ok(written?)
+        Ok(result?)
     }
 
     fn remove(&self, id: &ObjectId) -> Result<(), FileError> {
@@ -404,29 +410,29 @@ impl Inner {
         secrets.remove_folder_if_empty(&id.namespace)
     }
 
-    /// Records old files that were left by killed processes.
+    /// Schedules the removal of old files that killed processes left.
     fn record_leftovers(&self, id: &ObjectId) -> Result<(), FileError> {
         if id.namespace.is_empty() {
             return Ok(());
         }
         match self.values(id) {
             Ok(values) => {
-                if values.owner() == Owner::Controller && values.is_untidy()? {
-                    self.scanned().untidy.insert(id.clone(), None);
+                if values.owner() == Owner::Controller && values.has_leftovers()? {
+                    self.state().leftovers.insert(id.clone(), None);
                 }
                 Ok(())
             }
-            Err(error) if error.is_missing() || error.is_no_folder() => Ok(()),
+            Err(error) if error.is_missing() || error.is_not_a_folder() => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     fn status(&self, id: &ObjectId) -> Result<Option<StatusFile>, FileError> {
         let statuses = self.root.child(STATUS)?;
-        let read = statuses
+        let result = statuses
             .child(names::status_folder(&id.namespace))
             .and_then(|namespace| namespace.open_file(file_name(&id.name))?.read());
-        match read {
+        match result {
             Ok(bytes) => Ok(StatusFile::read(&bytes)),
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),
@@ -436,12 +442,12 @@ impl Inner {
     fn record(&self, id: &ObjectId, status: Option<SealedSecretStatus>) -> Result<(), StoreError> {
         let name = file_name(&id.name);
         let statuses = self.root.child_or_new(STATUS)?;
-        let gathered = self.scanned().gathered.remove(id);
+        let gathered = self.state().gathered.remove(id);
         let Some(status) = status else {
-            let mut scanned = self.scanned();
-            scanned.folder_states.forget(id);
-            scanned.unsealed.remove(id);
-            drop(scanned);
+            let mut state = self.state();
+            state.folder_states.forget(id);
+            state.unsealed.remove(id);
+            drop(state);
             return Ok(forget_status(&statuses, id, &name)?);
         };
         if name.len() > MAX_FILE_NAME {
@@ -453,7 +459,7 @@ impl Inner {
             return Ok(());
         }
         let file = self
-            .scanned()
+            .state()
             .catalogue
             .entry(id)
             .map(|entry| entry.file.clone());
@@ -469,13 +475,13 @@ impl Inner {
 
     /// Locks the state. Ignores poisoning: a panicked thread leaves no lasting damage, since each scan processes
     /// everything again.
-    fn scanned(&self) -> MutexGuard<'_, Scanned> {
-        self.scanned.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Scanned {
-    /// Logs problems and ignored documents, once each time they appear.
+impl State {
+    /// Logs problems and ignored documents that were not reported for the previous scan.
     fn report(&mut self, problems: BTreeSet<String>, ignored: BTreeSet<String>) {
         for problem in problems.difference(&self.reported) {
             error!(error = problem, "Cannot use a manifest");
@@ -488,7 +494,8 @@ impl Scanned {
     }
 }
 
-/// Returns the generation. A manifest seldom has one, but a manifest that became unreadable may have had one.
+/// Returns the generation of a SealedSecret, if the manifest has one. For a manifest that became unreadable, returns
+/// the generation in the status file.
 fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
     match source {
         Source::Sealed(sealed) => sealed.metadata.generation,
@@ -523,8 +530,10 @@ fn forget_status(statuses: &Folder, id: &ObjectId, name: &str) -> Result<(), Fil
     }
 }
 
+/// Records the objects with a status file of an earlier process.
 fn remember_statuses(statuses: &Folder, catalogue: &mut Catalogue) -> Result<(), FileError> {
-    for (name, folder) in folders(statuses, |name| names::status_namespace(name).is_some())? {
+    for (name, folder) in open_subfolders(statuses, |name| names::status_namespace(name).is_some())?
+    {
         let namespace = names::status_namespace(&name).unwrap_or_default();
         folder.remove_leftovers()?;
         for (file, _) in folder.entries()? {
@@ -532,7 +541,7 @@ fn remember_statuses(statuses: &Folder, catalogue: &mut Catalogue) -> Result<(),
             let Some(name) = name.filter(|name| names::check_name(name).is_ok()) else {
                 continue;
             };
-            let bytes = folder.open_file(&file).and_then(Opened::read);
+            let bytes = folder.open_file(&file).and_then(OpenEntry::read);
             let manifest = bytes
                 .ok()
                 .and_then(|bytes| StatusFile::read(&bytes)?.file());
@@ -543,10 +552,13 @@ fn remember_statuses(statuses: &Folder, catalogue: &mut Catalogue) -> Result<(),
     Ok(())
 }
 
+/// Records the objects with values of an earlier process.
 fn remember_secrets(secrets: &Folder, catalogue: &mut Catalogue) -> Result<(), FileError> {
-    for (namespace, folder) in folders(secrets, |name| names::check_namespace(name).is_ok())? {
-        for (name, folder) in folders(&folder, |name| names::check_name(name).is_ok())? {
-            if Values::of(folder)?.owner() == Owner::Controller {
+    for (namespace, folder) in
+        open_subfolders(secrets, |name| names::check_namespace(name).is_ok())?
+    {
+        for (name, folder) in open_subfolders(&folder, |name| names::check_name(name).is_ok())? {
+            if Values::list(folder)?.owner() == Owner::Controller {
                 let namespace = namespace.clone();
                 catalogue.remember(ObjectId { namespace, name }, None);
             }
@@ -555,19 +567,19 @@ fn remember_secrets(secrets: &Folder, catalogue: &mut Catalogue) -> Result<(), F
     Ok(())
 }
 
-/// Returns the subfolders whose name is accepted, without symbolic links.
-fn folders(
+/// Opens the subfolders whose name is accepted. Skips symbolic links.
+fn open_subfolders(
     folder: &Folder,
     accepts: impl Fn(&str) -> bool,
 ) -> Result<Vec<(String, Folder)>, FileError> {
-    let mut found = Vec::new();
+    let mut subfolders = Vec::new();
     for (name, kind) in folder.entries()? {
         if let (Ok(name), rustix::fs::FileType::Directory) = (name.into_string(), kind)
             && accepts(&name)
         {
             let child = folder.child(Path::new(&name))?;
-            found.push((name, child));
+            subfolders.push((name, child));
         }
     }
-    Ok(found)
+    Ok(subfolders)
 }

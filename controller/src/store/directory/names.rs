@@ -1,9 +1,10 @@
-//! Checks names like an API server does, since no API server checks them for a directory, and each becomes a file name.
+//! Checks names by the rules of an API server. Without a cluster, no API server checks them, and each name becomes a
+//! file name.
 
-/// A name cannot be used.
+/// A name or namespace cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NameError {
-    /// The namespace is missing. There is no default, since values are bound to their namespace.
+    /// The namespace is missing. There is no default, since the values are sealed for a namespace.
     #[error("metadata.namespace is missing; add the namespace that the values were sealed for")]
     NoNamespace,
     /// The namespace is missing in a cluster-wide object, whose values can be unsealed in any namespace.
@@ -29,10 +30,10 @@ pub(super) enum NameError {
     Name(String),
 }
 
-/// Folder in `status` for objects without a namespace. No namespace contains an underscore.
+/// The folder in `status` for objects without a namespace. No valid namespace contains an underscore.
 pub(super) const NO_NAMESPACE: &str = "_no-namespace";
 
-/// Returns the name of the folder of a namespace in `status`.
+/// Returns the name of the folder in `status` for a namespace, which can be empty.
 pub(super) fn status_folder(namespace: &str) -> &str {
     if namespace.is_empty() {
         NO_NAMESPACE
@@ -58,7 +59,7 @@ pub(super) fn check_namespace(namespace: &str) -> Result<(), NameError> {
     if namespace.is_empty() {
         Err(NameError::NoNamespace)
     } else if namespace.len() > 63 || !is_label(namespace) {
-        Err(NameError::Namespace(shortened(namespace)))
+        Err(NameError::Namespace(shorten(namespace)))
     } else {
         Ok(())
     }
@@ -73,28 +74,32 @@ pub(super) fn check_name(name: &str) -> Result<(), NameError> {
     if name.is_empty() {
         Err(NameError::NoName)
     } else if name.len() > 253 || !name.split('.').all(is_label) {
-        Err(NameError::Name(shortened(name)))
+        Err(NameError::Name(shorten(name)))
     } else {
         Ok(())
     }
 }
 
-/// Returns whether the name of an item can be a file name next to `..data`.
+/// Returns whether the name of an item can be a file name next to `..data`. Kubernetes has the same rules for item
+/// names.
 pub(crate) fn is_item(key: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     (1..=253).contains(&key.len())
-        && key.bytes().all(allowed)
+        && key.bytes().all(is_allowed)
         && key != "."
         && !key.starts_with("..")
 }
 
 fn is_label(text: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !text.is_empty()
+        && text.bytes().all(is_allowed)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
-/// Shortens the text for a message: long enough to find it, and too short to fill the log.
-fn shortened(text: &str) -> String {
+/// Shortens a name for a message, so that a long name does not fill the log.
+fn shorten(text: &str) -> String {
     text.chars().take(300).collect()
 }
 
@@ -104,14 +109,14 @@ mod tests {
 
     #[test]
     fn accepts_the_names_that_an_api_server_accepts() {
-        let long = "a".repeat(63);
-        let longer = "a".repeat(64);
+        let longest_label = "a".repeat(63);
+        let too_long_label = "a".repeat(64);
         for (text, namespace, name) in [
             ("a", true, true),
             ("a-1", true, true),
             ("1a", true, true),
-            (&long, true, true),
-            (&longer, false, true),
+            (&longest_label, true, true),
+            (&too_long_label, false, true),
             (&"a.".repeat(126), false, false),
             (&format!("{}a", "a.".repeat(126)), false, true),
             (&format!("{}ab", "a.".repeat(126)), false, false),
@@ -142,13 +147,13 @@ mod tests {
 
     #[test]
     fn accepts_item_names_that_can_be_file_names() {
-        let long = "x".repeat(253);
+        let longest = "x".repeat(253);
         for (text, want) in [
             ("a", true),
             (".hidden", true),
             ("A_b-c.txt", true),
-            (&long, true),
-            (&format!("{long}x"), false),
+            (&longest, true),
+            (&format!("{longest}x"), false),
             ("", false),
             (".", false),
             ("..", false),

@@ -13,12 +13,12 @@ use shared::resource::SealedSecretStatus;
 
 use crate::store::Source;
 
-/// Annotation with the path of the manifest below DIR. While the manifest cannot be parsed, only this annotation shows
-/// a new process which objects it contained.
+/// Annotation with the path of the manifest below DIR. If a manifest cannot be parsed after a restart, these
+/// annotations show which objects it contained.
 const FILE_ANNOTATION: &str = "sealedsecrets.bitnami.com/file";
 
-/// Annotation with the digest of the SealedSecret that was unsealed last; kept while newer versions fail. (An older
-/// annotation without `unsealed-` in its name contained the digest of the version that the status describes.)
+/// Annotation with the digest of the SealedSecret version that was unsealed last. It is kept while newer versions fail.
+/// (An older annotation without `unsealed-` in its name contained the digest of the version that the status describes.)
 const DIGEST_ANNOTATION: &str = "sealedsecrets.bitnami.com/unsealed-digest";
 
 /// The content of a status file.
@@ -32,7 +32,8 @@ pub(super) struct StatusFile {
 }
 
 impl StatusFile {
-    /// Creates the status file of an object with that manifest and digest.
+    /// Creates the status file of an object. `file` is the path of its manifest below DIR, `digest` the digest of the
+    /// version that was unsealed last.
     pub(super) fn new(
         id: &ObjectId,
         file: Option<&Path>,
@@ -58,7 +59,7 @@ impl StatusFile {
         }
     }
 
-    /// Parses a status file. Returns `None` for any other content, which counts as no status.
+    /// Parses a status file. Returns `None` if the content is not a valid status file.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let documents = manifest::read(bytes).ok()?;
         let json = Reading::default()
@@ -83,7 +84,7 @@ impl StatusFile {
         digest.is_some() && digest == digest_of(source).as_deref()
     }
 
-    /// Returns the digest of the SealedSecret that was unsealed last.
+    /// Returns the digest of the SealedSecret version that was unsealed last.
     pub(super) fn digest(self) -> Option<String> {
         self.annotation(DIGEST_ANNOTATION).map(str::to_owned)
     }
@@ -94,7 +95,7 @@ impl StatusFile {
     }
 }
 
-/// Returns the SHA-256 of the SealedSecret as JSON, in base64.
+/// Returns the SHA-256 digest of the SealedSecret as JSON, in base64; `None` if it is malformed or deleted.
 pub(super) fn digest_of(source: &Source) -> Option<String> {
     let Source::Sealed(sealed) = source else {
         return None;
@@ -121,9 +122,9 @@ mod tests {
     #[test]
     fn parses_what_it_writes() {
         let id = id("n");
-        let good = BTreeMap::new();
+        let no_items = BTreeMap::new();
         let outcome = Outcome::Unsealed {
-            sealed_by: &good,
+            sealed_by: &no_items,
             record: None,
         };
         let status = status::next(None, &outcome, Some(7), Timestamp::UNIX_EPOCH).unwrap();
@@ -138,13 +139,13 @@ mod tests {
             text.starts_with("apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\n"),
             "{text}"
         );
-        let read = StatusFile::read(text.as_bytes()).unwrap();
-        assert_eq!(read, written);
-        assert_eq!(read.file(), Some("sealed/on: x.yaml".into()));
+        let parsed = StatusFile::read(text.as_bytes()).unwrap();
+        assert_eq!(parsed, written);
+        assert_eq!(parsed.file(), Some("sealed/on: x.yaml".into()));
     }
 
     #[test]
-    fn other_content_counts_as_no_status() {
+    fn invalid_content_counts_as_no_status() {
         for text in ["", "a: [", "kind: SealedSecret", "- a"] {
             assert_eq!(StatusFile::read(text.as_bytes()), None, "{text}");
         }

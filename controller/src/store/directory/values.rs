@@ -1,4 +1,4 @@
-//! The folder with the values of an object. It is updated like a volume of a kubelet:
+//! The folder with the values of an object. It is updated like a volume of the kubelet:
 //!
 //! ```text
 //! secrets/<namespace>/<name>/          0700
@@ -10,11 +10,11 @@
 //! ```
 //!
 //! For a reader that uses open(2), a crash at any time leaves either the old or the new values: the new version is
-//! complete and durable before `..data` points to it, links to new items dangle until then, and links to dropped items
-//! dangle afterwards. A dangling name counts as absent.
+//! complete and durable before `..data` points to it, links to new items dangle until then, and links to removed items
+//! dangle afterwards. An item whose link dangles counts as absent.
 //!
 //! The old version is kept briefly, so that an open(2) that has already followed `..data` still finds its file. Later,
-//! [`Values::tidy`] removes it, together with leftovers of killed processes.
+//! [`Values::clean_up`] removes the old version, together with leftovers of killed processes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -30,7 +30,8 @@ use crate::folder::{FileError, Folder};
 const DATA: &str = "..data";
 /// The link that is renamed to [`DATA`].
 const NEXT_DATA: &str = "..data_next";
-/// The name prefix of versions, followed by 16 hexadecimal digits. The names of a kubelet's versions begin with a year.
+/// The name prefix of versions, followed by 16 hexadecimal digits. The names of the kubelet's versions begin with `..`
+/// and a year.
 const VERSION_PREFIX: &str = "..v";
 
 /// The creator of the files in a folder.
@@ -52,10 +53,11 @@ pub(super) struct Values {
     current: Option<String>,
     /// All versions, including the current one.
     versions: Vec<String>,
-    /// Items with a link that the controller created.
+    /// The items with a link that the controller created.
     links: Vec<String>,
     has_next_data: bool,
     has_data: bool,
+    /// Files that the controller did not create.
     other_files: Vec<OsString>,
 }
 
@@ -65,7 +67,7 @@ impl Values {
     /// # Errors
     ///
     /// Returns an error if the folder cannot be listed.
-    pub(super) fn of(folder: Folder) -> Result<Self, FileError> {
+    pub(super) fn list(folder: Folder) -> Result<Self, FileError> {
         let mut values = Self {
             folder,
             current: None,
@@ -76,12 +78,12 @@ impl Values {
             other_files: Vec::new(),
         };
         for (name, kind) in values.folder.entries()? {
-            values.sort(name, kind);
+            values.add_entry(name, kind);
         }
         Ok(values)
     }
 
-    fn sort(&mut self, name: OsString, kind: FileType) {
+    fn add_entry(&mut self, name: OsString, kind: FileType) {
         let Some(text) = name.to_str() else {
             return self.other_files.push(name);
         };
@@ -103,17 +105,17 @@ impl Values {
         }
     }
 
-    /// Returns the creator of the files. The folder belongs to the controller if the controller created anything in it,
-    /// finished or not. Additional files of other programs are not touched, but if another program created `..data`,
-    /// the whole folder belongs to it.
+    /// Returns the creator of the files. The folder belongs to the controller if the controller created any entry in
+    /// it, even an unfinished one. Additional files of other programs are left unchanged, but if another program
+    /// created `..data` or `..data_next`, the whole folder belongs to that program.
     pub(super) fn owner(&self) -> Owner {
-        let is_controllers = self.has_data
+        let is_by_controller = self.has_data
             || self.has_next_data
             || !self.versions.is_empty()
             || !self.links.is_empty();
-        if self.is_other(DATA) || self.is_other(NEXT_DATA) {
+        if self.is_other_file(DATA) || self.is_other_file(NEXT_DATA) {
             Owner::Other
-        } else if is_controllers {
+        } else if is_by_controller {
             Owner::Controller
         } else if self.other_files.is_empty() {
             Owner::None
@@ -122,17 +124,17 @@ impl Values {
         }
     }
 
-    /// Returns whether [`Self::tidy`] has anything to remove.
+    /// Returns whether [`Self::clean_up`] has anything to remove.
     ///
     /// # Errors
     ///
     /// Returns an error if the current version cannot be listed.
-    pub(super) fn is_untidy(&self) -> Result<bool, FileError> {
-        let old = self.versions.len() > usize::from(self.current().is_some());
-        Ok(self.has_next_data || old || !self.dangling()?.is_empty())
+    pub(super) fn has_leftovers(&self) -> Result<bool, FileError> {
+        let has_old_versions = self.versions.len() > usize::from(self.current().is_some());
+        Ok(self.has_next_data || has_old_versions || !self.dangling_links()?.is_empty())
     }
 
-    /// Returns the current version.
+    /// Returns the current version, if it exists.
     fn current(&self) -> Option<&String> {
         self.current
             .as_ref()
@@ -140,7 +142,7 @@ impl Values {
     }
 
     /// Returns the controller's links that do not lead to a file.
-    fn dangling(&self) -> Result<Vec<&String>, FileError> {
+    fn dangling_links(&self) -> Result<Vec<&String>, FileError> {
         let items = match self.current() {
             Some(version) => self.folder.child(version)?.entries()?,
             None => Vec::new(),
@@ -149,13 +151,11 @@ impl Values {
         Ok(self.links.iter().filter(|link| !has_file(link)).collect())
     }
 
-    fn is_other(&self, name: &str) -> bool {
-        self.other_files
-            .iter()
-            .any(|other_files| other_files == name)
+    fn is_other_file(&self, name: &str) -> bool {
+        self.other_files.iter().any(|file| file == name)
     }
 
-    /// Returns the values that a program can open by their names.
+    /// Returns the values that a program can open by the names of their items.
     ///
     /// # Errors
     ///
@@ -199,18 +199,18 @@ impl Values {
         })
     }
 
-    /// Replaces the values. `unique` names the version.
+    /// Replaces the values. `unique` is a number that becomes part of the name of the new version.
     ///
     /// # Errors
     ///
-    /// Returns an error, with the old values in place; or with the new values in place, if a link to a dropped item
-    /// cannot be removed.
+    /// Fails if a file cannot be written. The old values stay in place, or the new values are in place if only a link
+    /// to a removed item could not be removed.
     pub(super) fn write(
         self,
         values: &BTreeMap<String, Plain>,
         unique: u64,
     ) -> Result<(), FileError> {
-        if let Some(item) = values.keys().find(|item| self.is_other(item)) {
+        if let Some(item) = values.keys().find(|item| self.is_other_file(item)) {
             let path = self.folder.path().join(item);
             return Err(FileError::AlreadyExists { path });
         }
@@ -224,10 +224,10 @@ impl Values {
         self.folder.link(&name, NEXT_DATA)?;
         self.folder.rename(NEXT_DATA, DATA)?;
         self.folder.sync()?;
-        let stale = |link: &&String| !values.contains_key(*link);
+        let is_stale = |link: &&String| !values.contains_key(*link);
         self.links
             .iter()
-            .filter(stale)
+            .filter(is_stale)
             .try_for_each(|link| self.folder.remove(link))
     }
 
@@ -244,25 +244,25 @@ impl Values {
     /// # Errors
     ///
     /// Returns an error if one of the controller's files cannot be removed.
-    pub(super) fn tidy(&self) -> Result<(), FileError> {
-        for link in self.dangling()? {
+    pub(super) fn clean_up(&self) -> Result<(), FileError> {
+        for link in self.dangling_links()? {
             self.folder.remove(link)?;
         }
         if self.has_next_data {
             self.folder.remove(NEXT_DATA)?;
         }
-        let old = self
+        let old_versions = self
             .versions
             .iter()
             .filter(|version| Some(*version) != self.current());
-        for version in old {
+        for version in old_versions {
             self.remove_version(version)?;
         }
         Ok(())
     }
 
-    /// Removes everything that the controller created; all values disappear atomically. Leaves the folder itself to the
-    /// caller.
+    /// Removes all entries that the controller created. All values disappear atomically. Does not remove the folder
+    /// itself.
     ///
     /// # Errors
     ///

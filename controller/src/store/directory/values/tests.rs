@@ -8,8 +8,8 @@ fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Plain> {
     pairs.iter().map(pair).collect()
 }
 
-fn open(dir: &Path) -> Values {
-    Values::of(Folder::open(dir).unwrap()).unwrap()
+fn list(dir: &Path) -> Values {
+    Values::list(Folder::open(dir).unwrap()).unwrap()
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -25,33 +25,33 @@ fn names(dir: &Path) -> Vec<String> {
 fn writes_replaces_and_removes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
-    assert_eq!(open(path).owner(), Owner::None);
-    open(path)
+    assert_eq!(list(path).owner(), Owner::None);
+    list(path)
         .write(&values(&[("a", "1"), ("b", "2")]), 1)
         .unwrap();
     assert_eq!(std::fs::read(path.join("a")).unwrap(), b"1");
-    assert_eq!(open(path).owner(), Owner::Controller);
+    assert_eq!(list(path).owner(), Owner::Controller);
     assert_eq!(
-        open(path).read().unwrap(),
+        list(path).read().unwrap(),
         values(&[("a", "1"), ("b", "2")])
     );
 
-    open(path)
+    list(path)
         .write(&values(&[("b", "3"), ("c", "")]), 2)
         .unwrap();
-    let both = [
+    let names_of_both_versions = [
         "..data",
         "..v0000000000000001",
         "..v0000000000000002",
         "b",
         "c",
     ];
-    assert_eq!(names(path), both);
-    assert!(open(path).is_untidy().unwrap());
-    open(path).tidy().unwrap();
+    assert_eq!(names(path), names_of_both_versions);
+    assert!(list(path).has_leftovers().unwrap());
+    list(path).clean_up().unwrap();
     assert_eq!(names(path), ["..data", "..v0000000000000002", "b", "c"]);
-    assert!(!open(path).is_untidy().unwrap());
-    assert_eq!(open(path).read().unwrap(), values(&[("b", "3"), ("c", "")]));
+    assert!(!list(path).has_leftovers().unwrap());
+    assert_eq!(list(path).read().unwrap(), values(&[("b", "3"), ("c", "")]));
     let mode = |name: &str| {
         std::fs::metadata(path.join(name))
             .unwrap()
@@ -60,7 +60,7 @@ fn writes_replaces_and_removes() {
     };
     assert_eq!((mode("b") & 0o777, mode("..data") & 0o777), (0o600, 0o700));
 
-    open(path).remove().unwrap();
+    list(path).remove().unwrap();
     assert_eq!(names(path), [""; 0]);
 }
 
@@ -68,14 +68,14 @@ fn writes_replaces_and_removes() {
 fn leftovers_of_a_killed_process_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
-    open(path).write(&values(&[("a", "1")]), 1).unwrap();
+    list(path).write(&values(&[("a", "1")]), 1).unwrap();
     let version = path.join("..v00000000000000ff");
     std::fs::create_dir(&version).unwrap();
     std::fs::write(version.join("a"), "half").unwrap();
     symlink("..v00000000000000ff", path.join("..data_next")).unwrap();
     symlink("..data/new", path.join("new")).unwrap();
-    assert_eq!(open(path).read().unwrap(), values(&[("a", "1")]));
-    open(path).tidy().unwrap();
+    assert_eq!(list(path).read().unwrap(), values(&[("a", "1")]));
+    list(path).clean_up().unwrap();
     assert_eq!(names(path), ["..data", "..v0000000000000001", "a"]);
     assert_eq!(std::fs::read(path.join("a")).unwrap(), b"1");
 }
@@ -84,23 +84,23 @@ fn leftovers_of_a_killed_process_are_removed() {
 fn a_value_that_cannot_be_opened_by_its_name_is_absent() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
-    open(path)
+    list(path)
         .write(&values(&[("a", "1"), ("b", "2")]), 1)
         .unwrap();
     std::fs::remove_file(path.join("a")).unwrap();
-    assert_eq!(open(path).read().unwrap(), values(&[("b", "2")]));
-    open(path)
+    assert_eq!(list(path).read().unwrap(), values(&[("b", "2")]));
+    list(path)
         .write(&values(&[("a", "1"), ("b", "2")]), 2)
         .unwrap();
-    assert_eq!(open(path).read().unwrap().len(), 2);
+    assert_eq!(list(path).read().unwrap().len(), 2);
     std::fs::remove_dir_all(path.join("..v0000000000000002")).unwrap();
-    assert_eq!(open(path).read().unwrap(), values(&[]));
+    assert_eq!(list(path).read().unwrap(), values(&[]));
 }
 
 #[test]
 fn a_folder_with_files_of_other_programs_is_not_owned() {
     for (why, name, target) in [
-        ("a plain file", "a", None),
+        ("a regular file", "a", None),
         ("a file with a hidden name", "..note", None),
         ("a link to another file", "a", Some("/etc/passwd")),
         ("a kubelet's volume", "..data", Some("..2026_01_01")),
@@ -112,10 +112,10 @@ fn a_folder_with_files_of_other_programs_is_not_owned() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         match target {
-            None => std::fs::write(dir.path().join(name), "theirs").unwrap(),
+            None => std::fs::write(dir.path().join(name), "foreign").unwrap(),
             Some(target) => symlink(target, dir.path().join(name)).unwrap(),
         }
-        assert_eq!(open(dir.path()).owner(), Owner::Other, "{why}");
+        assert_eq!(list(dir.path()).owner(), Owner::Other, "{why}");
     }
 }
 
@@ -123,18 +123,18 @@ fn a_folder_with_files_of_other_programs_is_not_owned() {
 fn files_of_other_programs_are_neither_overwritten_nor_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
-    open(path).write(&values(&[("a", "1")]), 1).unwrap();
-    std::fs::write(path.join("theirs"), "theirs").unwrap();
-    assert_eq!(open(path).owner(), Owner::Controller);
-    let error = open(path)
-        .write(&values(&[("a", "2"), ("theirs", "x")]), 2)
+    list(path).write(&values(&[("a", "1")]), 1).unwrap();
+    std::fs::write(path.join("foreign"), "foreign").unwrap();
+    assert_eq!(list(path).owner(), Owner::Controller);
+    let error = list(path)
+        .write(&values(&[("a", "2"), ("foreign", "x")]), 2)
         .unwrap_err();
     assert!(
-        error.to_string().contains("theirs already exists"),
+        error.to_string().contains("foreign already exists"),
         "{error}"
     );
-    assert_eq!(open(path).read().unwrap(), values(&[("a", "1")]));
-    open(path).write(&values(&[("a", "2")]), 3).unwrap();
-    open(path).remove().unwrap();
-    assert_eq!(names(path), ["theirs"]);
+    assert_eq!(list(path).read().unwrap(), values(&[("a", "1")]));
+    list(path).write(&values(&[("a", "2")]), 3).unwrap();
+    list(path).remove().unwrap();
+    assert_eq!(names(path), ["foreign"]);
 }

@@ -1,4 +1,4 @@
-//! Parses a file into the SealedSecrets that it contains.
+//! Parses a manifest file into the SealedSecrets that it contains.
 
 use std::sync::Arc;
 
@@ -10,85 +10,85 @@ use shared::scope::CLUSTER_WIDE_ANNOTATION;
 
 use super::names::{NameError, check_name, check_namespace};
 
-/// The content of a file.
+/// The content of a manifest file.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Claims {
-    /// SealedSecrets whose namespace and name are known.
-    pub(super) objects: Vec<Claim>,
+pub(super) struct ManifestFile {
+    /// The SealedSecrets whose name is valid and whose namespace is valid or missing.
+    pub(super) objects: Vec<FileObject>,
     /// Problems with documents, one sentence each, with document number and line. They quote only names.
     pub(super) problems: Vec<String>,
     /// Documents that are ignored because they have another kind, one sentence each.
-    pub(super) others: Vec<String>,
+    pub(super) ignored: Vec<String>,
 }
 
 /// One SealedSecret in a file.
 #[derive(Debug, PartialEq)]
-pub(super) struct Claim {
-    /// The namespace and name.
+pub(super) struct FileObject {
+    /// The namespace and name. The namespace is empty if it is missing.
     pub(super) id: ObjectId,
     /// The SealedSecret, or the reason why it cannot be used.
     pub(super) sealed: Result<Arc<SealedSecret>, String>,
 }
 
-/// Parses every document of a file, including the items of lists.
+/// Parses all documents of a file, including the items of lists.
 ///
 /// # Errors
 ///
-/// Returns an error if the file is not a series of documents.
-pub(super) fn read(bytes: &[u8]) -> Result<Claims, String> {
+/// Returns an error if the file is not valid YAML or JSON. Problems of single documents are part of the result.
+pub(super) fn read(bytes: &[u8]) -> Result<ManifestFile, String> {
     let documents = manifest::read(bytes).map_err(|error| error_chain(&error))?;
-    let mut claims = Claims::default();
+    let mut file = ManifestFile::default();
     for document in &documents {
         for node in document.root.list_items(&["List", "SealedSecretList"]) {
-            claims.take(document.number, node);
+            file.add(document.number, node);
         }
     }
-    Ok(claims)
+    Ok(file)
 }
 
-impl Claims {
-    fn take(&mut self, number: usize, node: &Node) {
+impl ManifestFile {
+    fn add(&mut self, number: usize, node: &Node) {
         match node.text("kind").unwrap_or_default() {
-            "SealedSecret" => self.take_sealed(number, node),
-            "" => self.problem(
+            "SealedSecret" => self.add_sealed(number, node),
+            "" => self.add_problem(
                 number,
                 node,
                 "it has no `kind`; this folder may contain only manifests",
             ),
             _ => {
-                // Do not quote the kind: in a file that is not a manifest, it can contain anything.
-                self.others.push(format!(
+                // Do not quote the kind, since a file that is not a manifest can have a secret in that field.
+                self.ignored.push(format!(
                     "document {number} has another kind; only SealedSecrets are processed"
                 ));
             }
         }
     }
 
-    fn take_sealed(&mut self, number: usize, node: &Node) {
+    fn add_sealed(&mut self, number: usize, node: &Node) {
         let id = match identity(node) {
             Ok(id) => id,
-            Err(why) => return self.problem(number, node, &why),
+            Err(why) => return self.add_problem(number, node, &why),
         };
         let sealed = if id.namespace.is_empty() {
-            Err(error_chain(&missing_namespace(node)))
+            Err(error_chain(&missing_namespace_error(node)))
         } else {
-            sealed(number, node)
+            parse_sealed(number, node)
         };
         if let Err(why) = &sealed {
-            self.problem(number, node, why);
+            self.add_problem(number, node, why);
         }
-        self.objects.push(Claim { id, sealed });
+        self.objects.push(FileObject { id, sealed });
     }
 
-    fn problem(&mut self, number: usize, node: &Node, why: &str) {
+    fn add_problem(&mut self, number: usize, node: &Node, why: &str) {
         let line = node.line;
         self.problems
             .push(format!("document {number}, line {line}: {why}"));
     }
 }
 
-/// Returns the namespace and name, parsed like the object itself: an unquoted `name: on` means `true` in both. The
-/// namespace is empty if it is missing: such an object has a status, and no Secret.
+/// Returns the namespace and name, parsed in the same way as the whole object: an unquoted `name: on` means `true`. The
+/// namespace is empty if it is missing: such an object has a status and no Secret.
 fn identity(node: &Node) -> Result<ObjectId, String> {
     let mut reading = Reading::default();
     let mut field = |name: &str| {
@@ -110,7 +110,7 @@ fn identity(node: &Node) -> Result<ObjectId, String> {
     Ok(ObjectId { namespace, name })
 }
 
-fn missing_namespace(node: &Node) -> NameError {
+fn missing_namespace_error(node: &Node) -> NameError {
     if is_cluster_wide(node) {
         NameError::AnyNamespace
     } else {
@@ -125,7 +125,7 @@ fn is_cluster_wide(node: &Node) -> bool {
     value == Some("true")
 }
 
-fn sealed(number: usize, node: &Node) -> Result<Arc<SealedSecret>, String> {
+fn parse_sealed(number: usize, node: &Node) -> Result<Arc<SealedSecret>, String> {
     let root = node.clone();
     let (mut sealed, _) = SealedSecret::all_from_document(&Document { number, root })
         .map_err(|error| error_chain(&error))?;
@@ -137,41 +137,42 @@ fn sealed(number: usize, node: &Node) -> Result<Arc<SealedSecret>, String> {
 mod tests {
     use super::*;
 
-    const GOOD: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: web, namespace: ns}\nspec: {encryptedData: {a: QQ==}}\n";
+    const VALID: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: web, namespace: ns}\nspec: {encryptedData: {a: QQ==}}\n";
 
+    /// Returns the objects of a file as text, and the problems.
     fn summary(text: &str) -> (Vec<String>, Vec<String>) {
-        let claims = read(text.as_bytes()).unwrap();
-        let objects = claims.objects.iter().map(|claim| match &claim.sealed {
-            Ok(_) => claim.id.to_string(),
-            Err(why) => format!("{}: {why}", claim.id),
+        let file = read(text.as_bytes()).unwrap();
+        let objects = file.objects.iter().map(|object| match &object.sealed {
+            Ok(_) => object.id.to_string(),
+            Err(why) => format!("{}: {why}", object.id),
         });
-        (objects.collect(), claims.problems)
+        (objects.collect(), file.problems)
     }
 
     #[test]
     fn the_error_for_a_missing_namespace_explains_what_to_add() {
-        let without = GOOD.replace(", namespace: ns", "");
-        let wide = |scope: &str, value: &str| {
+        let without_namespace = VALID.replace(", namespace: ns", "");
+        let with_scope = |scope: &str, value: &str| {
             let annotations = format!(
                 "{{name: web, annotations: {{sealedsecrets.bitnami.com/{scope}: {value}}}}}"
             );
-            without.replace("{name: web}", &annotations)
+            without_namespace.replace("{name: web}", &annotations)
         };
         for (text, want) in [
             (
-                without.clone(),
+                without_namespace.clone(),
                 "add the namespace that the values were sealed for",
             ),
             (
-                wide("namespace-wide", "\"true\""),
+                with_scope("namespace-wide", "\"true\""),
                 "add the namespace that the values were sealed for",
             ),
             (
-                wide("cluster-wide", "\"false\""),
+                with_scope("cluster-wide", "\"false\""),
                 "add the namespace that the values were sealed for",
             ),
             (
-                wide("cluster-wide", "\"true\""),
+                with_scope("cluster-wide", "\"true\""),
                 "the values can be unsealed in any namespace",
             ),
         ] {
@@ -183,38 +184,38 @@ mod tests {
     }
 
     #[test]
-    fn reads_documents_lists_and_json() {
+    fn parses_documents_lists_and_json() {
         let list = format!(
             "kind: List\nitems:\n- {}",
-            GOOD.trim().replace('\n', "\n  ")
+            VALID.trim().replace('\n', "\n  ")
         );
         let json = "{\"apiVersion\":\"bitnami.com/v1alpha1\",\"kind\":\"SealedSecret\",\"metadata\":{\"name\":\"web\",\"namespace\":\"ns\"},\"spec\":{\"encryptedData\":{}}}";
         for (why, text, count) in [
-            ("nothing", String::new(), 0),
-            ("one", GOOD.to_owned(), 1),
+            ("no document", String::new(), 0),
+            ("one document", VALID.to_owned(), 1),
             (
-                "two",
-                format!("{GOOD}---\n{}", GOOD.replace("name: web,", "name: db,")),
+                "two documents",
+                format!("{VALID}---\n{}", VALID.replace("name: web,", "name: db,")),
                 2,
             ),
             ("a list", list, 1),
             ("JSON", json.to_owned(), 1),
             (
                 "next to another kind",
-                format!("kind: ConfigMap\n---\n{GOOD}"),
+                format!("kind: ConfigMap\n---\n{VALID}"),
                 1,
             ),
         ] {
             let (objects, problems) = summary(&text);
             assert_eq!((objects.len(), problems), (count, vec![]), "{why}");
         }
-        let coerced = read(GOOD.replace("name: web", "name: on").as_bytes()).unwrap();
+        let coerced = read(VALID.replace("name: web", "name: on").as_bytes()).unwrap();
         assert_eq!(coerced.objects[0].id.name, "true");
         let sealed = coerced.objects[0].sealed.as_ref().unwrap();
         assert_eq!(sealed.metadata.name.as_deref(), Some("true"));
-        let others = read(b"kind: Secret\n").unwrap().others;
+        let ignored = read(b"kind: Secret\n").unwrap().ignored;
         assert_eq!(
-            others,
+            ignored,
             ["document 1 has another kind; only SealedSecrets are processed"]
         );
     }
@@ -224,26 +225,26 @@ mod tests {
         for (text, objects, problem) in [
             ("a: b\n", vec![], "document 1, line 1: it has no `kind`"),
             (
-                &GOOD.replace(", namespace: ns", ""),
+                &VALID.replace(", namespace: ns", ""),
                 vec![
                     "/web: metadata.namespace is missing; add the namespace that the values were sealed for",
                 ],
                 "document 1, line 1: metadata.namespace is missing",
             ),
             (
-                &GOOD.replace("name: web,", "name: ../x,"),
+                &VALID.replace("name: web,", "name: ../x,"),
                 vec![],
                 "document 1, line 1: metadata.name \"../x\" is invalid",
             ),
             (
-                &GOOD.replace("v1alpha1", "v2"),
+                &VALID.replace("v1alpha1", "v2"),
                 vec![
                     "ns/web: it is bitnami.com/v2 SealedSecret, not bitnami.com/v1alpha1 SealedSecret",
                 ],
                 "document 1, line 1: it is bitnami.com/v2",
             ),
             (
-                &GOOD.replace("spec: {", "spec: {template: [], "),
+                &VALID.replace("spec: {", "spec: {template: [], "),
                 vec!["ns/web: line 4: spec.template must be a mapping, not a list"],
                 "document 1, line 1: line 4: spec.template",
             ),

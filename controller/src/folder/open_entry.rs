@@ -1,4 +1,4 @@
-//! An open file or folder, and the stamp that shows whether it changed.
+//! An open file or folder, and the stamp that shows whether a file changed.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,14 +9,15 @@ use rustix::fs::{self, FileType, Stat};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use super::error::system;
+use super::error::system_error;
 use super::{FileError, Folder};
 
 /// Maximum size of a file. An API server accepts manifests of about 3 MiB.
 pub const MAX_FILE: u64 = 16 * 1024 * 1024;
+
 /// An open file or folder below a [`Folder`], with its metadata.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenEntry {
     fd: OwnedFd,
     path: PathBuf,
     /// The stamp at the time of opening.
@@ -25,19 +26,20 @@ pub struct Opened {
     pub kind: FileType,
 }
 
-/// Metadata of a file, which shows a change without reading the file.
+/// Metadata of a file or folder, which shows a change without reading the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// Device and inode number.
+    /// The device and inode number.
     pub identity: (u64, u64),
     size: u64,
-    /// Seconds and nanoseconds.
+    /// The last change of the content, in seconds and nanoseconds since 1970.
     modified: (i64, i64),
+    /// The last change of the metadata, in seconds and nanoseconds since 1970.
     changed: (i64, i64),
 }
 
 impl Stamp {
-    pub(super) fn of(stat: &Stat) -> Self {
+    pub(super) fn from_stat(stat: &Stat) -> Self {
         Self {
             identity: (stat.st_dev, stat.st_ino),
             size: stat.st_size.cast_unsigned(),
@@ -53,13 +55,13 @@ impl Stamp {
     }
 }
 
-impl Opened {
+impl OpenEntry {
     pub(super) fn new(fd: OwnedFd, path: PathBuf) -> Result<Self, FileError> {
-        let stat = fs::fstat(&fd).map_err(|e| system(&path, e))?;
+        let stat = fs::fstat(&fd).map_err(|e| system_error(&path, e))?;
         Ok(Self {
             fd,
             path,
-            stamp: Stamp::of(&stat),
+            stamp: Stamp::from_stat(&stat),
             kind: FileType::from_raw_mode(stat.st_mode),
         })
     }
@@ -69,8 +71,8 @@ impl Opened {
     ///
     /// # Errors
     ///
-    /// Fails if the file is not a regular file, is larger than [`MAX_FILE`], changes while it is
-    /// read, or cannot be read.
+    /// Fails if the file is not a regular file, is larger than [`MAX_FILE`], changes while it is read, or cannot be
+    /// read.
     pub fn read(self) -> Result<Zeroizing<Vec<u8>>, FileError> {
         let Self {
             fd,
@@ -84,32 +86,33 @@ impl Opened {
         if stamp.size > MAX_FILE {
             return Err(FileError::TooLarge { path });
         }
-        // One byte more than the file size: a buffer that never grows leaves no copies in memory.
+        // One byte more than the file size, to detect growth. A buffer that is never reallocated leaves no copies of
+        // the content in memory.
         let capacity = usize::try_from(stamp.size).unwrap_or(0) + 1;
         let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
         let mut file = File::from(fd).take(stamp.size + 1);
-        let read = file.read_to_end(&mut bytes);
-        read.map_err(|source| FileError::System {
+        let result = file.read_to_end(&mut bytes);
+        result.map_err(|source| FileError::System {
             path: path.clone(),
             source,
         })?;
-        let after = fs::fstat(file.get_ref()).map_err(|e| system(&path, e))?;
-        if bytes.len() as u64 != stamp.size || Stamp::of(&after) != stamp {
+        let stat = fs::fstat(file.get_ref()).map_err(|e| system_error(&path, e))?;
+        if bytes.len() as u64 != stamp.size || Stamp::from_stat(&stat) != stamp {
             return Err(FileError::Changing { path });
         }
         Ok(bytes)
     }
 }
 
-impl TryFrom<Opened> for Folder {
+impl TryFrom<OpenEntry> for Folder {
     type Error = FileError;
 
-    fn try_from(opened: Opened) -> Result<Self, FileError> {
-        let Opened { fd, path, kind, .. } = opened;
+    fn try_from(entry: OpenEntry) -> Result<Self, FileError> {
+        let OpenEntry { fd, path, kind, .. } = entry;
         if kind == FileType::Directory {
             Ok(Self { fd, path })
         } else {
-            Err(system(&path, Errno::NOTDIR))
+            Err(system_error(&path, Errno::NOTDIR))
         }
     }
 }

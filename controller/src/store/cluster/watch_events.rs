@@ -1,4 +1,4 @@
-//! Processes watch events.
+//! Records watch events in the store.
 
 use std::collections::BTreeSet;
 
@@ -15,13 +15,13 @@ impl ClusterStore {
         self.catalogue().take(object)
     }
 
-    /// Records that a SealedSecret was deleted.
+    /// Records that a SealedSecret was deleted. Returns the object to reconcile; `None` if it is unknown.
     pub fn mark_deleted(&self, object: &Watched) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
         self.catalogue().mark_deleted(&id).then_some(id)
     }
 
-    /// Marks the objects of that namespace (or of all) that are not in a complete list as deleted, and
+    /// Marks the objects of a namespace (or of all namespaces) that are not in a complete list as deleted, and
     /// returns them.
     pub fn mark_missing_as_deleted(
         &self,
@@ -36,11 +36,11 @@ impl ClusterStore {
         missing
     }
 
-    /// Records the metadata of a Secret. Returns the object to reconcile, if its Secret has changed. Nothing is stored
+    /// Records the version of a Secret. Returns the object to reconcile, if its Secret has changed. Stores nothing
     /// about Secrets without a SealedSecret.
     pub fn take_secret(&self, secret: &ObjectMeta) -> Option<ObjectId> {
         let id = id_of(secret)?;
-        let version = SecretVersion::of(secret);
+        let version = SecretVersion::from_metadata(secret);
         self.catalogue()
             .observe_secret(&id, version.as_ref())
             .then_some(id)
@@ -58,7 +58,7 @@ impl ClusterStore {
         }
     }
 
-    /// Returns whether a record can show that the object needs no work, after its Secret was observed.
+    /// Returns whether the object has a record, with which its Secret can show that no reconciliation is needed.
     pub fn may_be_recognized(&self, id: &ObjectId) -> bool {
         let catalogue = self.catalogue();
         catalogue.entry(id).is_some_and(|entry| {
@@ -66,19 +66,20 @@ impl ClusterStore {
         })
     }
 
-    /// Records that a Secret was deleted.
+    /// Records that a Secret was deleted. Returns the object to reconcile, if the Secret belongs to a SealedSecret and
+    /// was not already absent.
     pub fn record_secret_deletion(&self, secret: &ObjectMeta) -> Option<ObjectId> {
         let id = id_of(secret)?;
         self.catalogue().observe_secret(&id, None).then_some(id)
     }
 
-    /// Returns whether a SealedSecret with that name exists.
+    /// Returns whether a SealedSecret with that namespace and name is known, possibly as deleted.
     pub fn has(&self, id: &ObjectId) -> bool {
         self.catalogue().entry(id).is_some()
     }
 
-    /// Returns the objects of that namespace (or of all) whose Secret is not in a complete list. The absence must be
-    /// confirmed by a read.
+    /// Returns the objects of a namespace (or of all namespaces) whose Secret existed and is not in a complete list.
+    /// The caller must confirm the absence by a read.
     pub fn without_secret(
         &self,
         namespace: Option<&str>,
@@ -104,15 +105,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn forgets_only_deleted_objects_of_other_replicas() {
+    async fn forgets_only_deleted_objects_when_leaving_them_to_other_replicas() {
         let store = ClusterStore::new(client(|_, _| refusal(500, "not asked")), false);
-        for name in ["gone", "there"] {
+        for name in ["deleted", "existing"] {
             store.take(object(name));
         }
-        store.mark_deleted(&object("gone"));
-        for name in ["gone", "there"] {
+        store.mark_deleted(&object("deleted"));
+        for name in ["deleted", "existing"] {
             store.leave_to_others(&id(name));
         }
-        assert_eq!(store.ids(), [id("there")]);
+        assert_eq!(store.ids(), [id("existing")]);
     }
 }

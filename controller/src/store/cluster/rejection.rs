@@ -1,10 +1,10 @@
-//! Reports why an API server rejects a Secret, without anything that depends on its values.
+//! Reports why an API server rejects a Secret, without any information that depends on its values.
 //!
-//! The API server's own checks quote values: for a value that should be JSON they report the first invalid character,
-//! and the author of the SealedSecret can move that position along the value. Which checks fail depends on the values
-//! too. Webhooks and policies receive the whole Secret and can report anything. Redacting values in the message is not
-//! enough: the message also quotes text of the author, and a redaction in that text shows that it equals a value. So
-//! the report contains only what would be the same for all values.
+//! The API server's own checks quote values: for a value that should be JSON, they report the first invalid character,
+//! and the author of the SealedSecret can move that position along the value. Which checks fail also depends on the
+//! values. Webhooks and policies receive the whole Secret and can report anything. Redacting values in the message is
+//! not enough: the message also quotes text of the author, and a redaction in that text shows that the text equals a
+//! value. So the report contains only information that is the same for all values.
 
 use kube::core::Status;
 use kube::core::response::StatusCause;
@@ -14,24 +14,24 @@ use shared::secret_types::{MAX_SECRET_LEN, values_len};
 use crate::store::directory::names::is_item;
 use crate::store::{StoreError, api};
 
-/// The texts that end the API server's part of a message, which names the webhook or policy. The message of the webhook
-/// or policy follows.
+/// The texts at the end of the API server's part of a message. This part names the webhook or policy; the message of
+/// the webhook or policy follows.
 const DENIALS: [&str; 2] = ["denied the request", "denied request"];
-/// The text before the name of a webhook that did not answer correctly.
+/// The text before the name of a webhook that gave no valid response.
 const FAILED_WEBHOOK: &str = "failed calling webhook \"";
 /// Maximum size of values and names together, in bytes. etcd accepts requests of up to 1.5 MiB, and its error for
 /// larger requests differs from that of the API server.
-const LARGEST_WITH_NAMES: usize = 1_400_000;
+const MAX_LEN_WITH_NAMES: usize = 1_400_000;
 
-/// Rejects a Secret that an API server would reject because of its size. Without this check, a very large request would
-/// get another error than one that is slightly too large.
+/// Rejects a Secret that an API server would reject because of its size. Without this check, the error for a very large
+/// request would differ from the error for a slightly too large request.
 ///
 /// # Errors
 ///
 /// Returns [`StoreError::Rejected`] if the Secret is too large.
 pub(crate) fn check_size(operation: &'static str, secret: &Secret) -> Result<(), StoreError> {
     let values = values_len(secret);
-    if values > MAX_SECRET_LEN || values + names_len(secret) > LARGEST_WITH_NAMES {
+    if values > MAX_SECRET_LEN || values + names_len(secret) > MAX_LEN_WITH_NAMES {
         return Err(StoreError::Rejected {
             operation,
             public: None,
@@ -40,8 +40,8 @@ pub(crate) fn check_size(operation: &'static str, secret: &Secret) -> Result<(),
     Ok(())
 }
 
-/// Returns the size of names, labels and annotations as etcd stores them, in bytes. Item names are stored again in
-/// `managedFields`.
+/// Returns an upper bound of the size of item names, labels and annotations in etcd, in bytes. The names are stored
+/// again in `managedFields`.
 fn names_len(secret: &Secret) -> usize {
     const OVERHEAD_PER_NAME: usize = 32;
     let items = secret
@@ -55,24 +55,25 @@ fn names_len(secret: &Secret) -> usize {
     items.chain(texts).sum()
 }
 
-/// Like [`api`], for a request about that Secret.
-pub(crate) fn of_secret(
+/// Returns a function that adds the failed operation to an API server's error, like [`api`], and removes everything
+/// that depends on the values of the Secret.
+pub(crate) fn secret_error(
     operation: &'static str,
     secret: &Secret,
 ) -> impl Fn(kube::Error) -> StoreError {
     move |error| match error {
-        kube::Error::Api(status) => classified(operation, *status, secret),
+        kube::Error::Api(status) => classify(operation, *status, secret),
         error => api(operation)(error),
     }
 }
 
-fn classified(operation: &'static str, mut status: Status, secret: &Secret) -> StoreError {
-    let rejected = |public| StoreError::Rejected { operation, public };
+fn classify(operation: &'static str, mut status: Status, secret: &Secret) -> StoreError {
+    let rejection = |public| StoreError::Rejected { operation, public };
     if let Some(public) = denial(&status.message) {
-        return rejected(Some(public));
+        return rejection(Some(public));
     }
     match status.code {
-        413 | 422 => rejected(causes(&status, secret)),
+        413 | 422 => rejection(public_causes(&status, secret)),
         401 | 403 | 404 | 409 | 429 => api(operation)(kube::Error::Api(Box::new(status))),
         code => {
             let webhook = failed_webhook(&status.message);
@@ -84,30 +85,31 @@ fn classified(operation: &'static str, mut status: Status, secret: &Secret) -> S
     }
 }
 
-/// Returns which webhook or policy denied the request, without its message.
+/// Returns which webhook or policy denied the request, without its message; `None` if the message is no denial.
 fn denial(text: &str) -> Option<String> {
-    let end = |args: &&str| text.find(*args).map(|at| at + args.len());
-    let end = DENIALS.iter().filter_map(end).min()?;
+    let end_of = |denial: &&str| text.find(*denial).map(|start| start + denial.len());
+    let end = DENIALS.iter().filter_map(end_of).min()?;
     Some(format!(
         "{}; its message is not shown, since it may quote a value: ask the administrator of the webhook or policy",
         &text[..end]
     ))
 }
 
+/// Returns which webhook failed; `None` if no webhook did.
 fn failed_webhook(text: &str) -> Option<String> {
-    let (_, rest) = text.split_once(FAILED_WEBHOOK)?;
-    let (name, _) = rest.split_once('"')?;
+    let (_, after) = text.split_once(FAILED_WEBHOOK)?;
+    let (name, _) = after.split_once('"')?;
     Some(format!("{FAILED_WEBHOOK}{name}\""))
 }
 
 /// Returns the problems that are independent of the values, if any. There may be problems with the values too.
-fn causes(status: &Status, secret: &Secret) -> Option<String> {
+fn public_causes(status: &Status, secret: &Secret) -> Option<String> {
     let causes = &status.details.as_ref()?.causes;
-    let public = causes.iter().filter(|cause| is_public(cause, secret));
-    let public: Vec<String> = public
+    let causes = causes.iter().filter(|cause| is_public(cause, secret));
+    let causes: Vec<String> = causes
         .map(|cause| format!("{}: {}", cause.field, cause.message))
         .collect();
-    (!public.is_empty()).then(|| format!("the Secret is invalid: {}", public.join("; ")))
+    (!causes.is_empty()).then(|| format!("the Secret is invalid: {}", causes.join("; ")))
 }
 
 /// Returns whether the problem depends only on metadata, type or item names.
@@ -119,7 +121,7 @@ fn is_public(cause: &StatusCause, secret: &Secret) -> bool {
     let Some(item) = item.and_then(|field| field.strip_suffix(']')) else {
         return false;
     };
-    // A required item that exists may be empty, which depends on the value.
+    // A required item that exists may be reported because it is empty, which depends on the value.
     if secret.data.contains_key(item) {
         !is_item(item)
     } else {
@@ -145,11 +147,11 @@ mod tests {
         secret
     }
 
-    fn classified(status: Status) -> StoreError {
-        of_secret("cannot create the Secret", &secret())(kube::Error::Api(Box::new(status)))
+    fn classify_response(status: Status) -> StoreError {
+        secret_error("cannot create the Secret", &secret())(kube::Error::Api(Box::new(status)))
     }
 
-    fn invalid(causes: &[(&str, &str, &str)]) -> StoreError {
+    fn invalid_with(causes: &[(&str, &str, &str)]) -> StoreError {
         let cause = |(field, reason, message): &(&str, &str, &str)| StatusCause {
             field: (*field).into(),
             reason: (*reason).into(),
@@ -164,7 +166,7 @@ mod tests {
             retry_after_seconds: 0,
         };
         let text = "Secret \"n\" is invalid: everything that the causes say";
-        classified(
+        classify_response(
             Status::failure(text, "Invalid")
                 .with_code(422)
                 .with_details(details),
@@ -193,16 +195,16 @@ mod tests {
                 "Required value",
             ),
         ] {
-            let error = invalid(&[(field, reason, message)]);
+            let error = invalid_with(&[(field, reason, message)]);
             assert!(is_about_values(&error), "{field}");
             assert_eq!(
                 error.to_string(),
                 "cannot create the Secret: the API server does not accept its values"
             );
         }
-        assert!(is_about_values(&invalid(&[])));
+        assert!(is_about_values(&invalid_with(&[])));
         let too_large = Status::failure("etcdserver: request is too large", "").with_code(413);
-        assert!(is_about_values(&classified(too_large)));
+        assert!(is_about_values(&classify_response(too_large)));
     }
 
     /// Attack: an author hides the error of a value behind an error that occurs for every value.
@@ -217,14 +219,14 @@ mod tests {
                 "Invalid value: \"*\": a valid label must …",
             ),
         ] {
-            let private = ("data[.dockerconfigjson]", "FieldValueInvalid", "'r'");
-            let alone = invalid(&[(field, reason, message)]).to_string();
-            let both = invalid(&[private, (field, reason, message)]).to_string();
+            let value_cause = ("data[.dockerconfigjson]", "FieldValueInvalid", "'r'");
+            let text = invalid_with(&[(field, reason, message)]).to_string();
+            let text_of_both = invalid_with(&[value_cause, (field, reason, message)]).to_string();
             assert_eq!(
-                alone,
+                text,
                 format!("cannot create the Secret: the Secret is invalid: {field}: {message}")
             );
-            assert_eq!(alone, both);
+            assert_eq!(text, text_of_both);
         }
     }
 
@@ -247,7 +249,8 @@ mod tests {
         ] {
             for code in [400, 403, 422, 500] {
                 assert_eq!(
-                    classified(Status::failure(text, "Forbidden").with_code(code)).to_string(),
+                    classify_response(Status::failure(text, "Forbidden").with_code(code))
+                        .to_string(),
                     format!(
                         "cannot create the Secret: {denier}; its message is not shown, since it may quote a value: ask the administrator of the webhook or policy"
                     )
@@ -269,8 +272,8 @@ mod tests {
                 "failed calling webhook \"w\"",
             ),
         ] {
-            let reported = classified(Status::failure(text, "R").with_code(code)).to_string();
-            assert_eq!(reported, format!("cannot create the Secret: {want}"));
+            let error = classify_response(Status::failure(text, "R").with_code(code)).to_string();
+            assert_eq!(error, format!("cannot create the Secret: {want}"));
         }
     }
 
