@@ -209,8 +209,8 @@ async fn run_until(server: &ApiServer, entry: &str) {
     };
     let metrics = Arc::new(Metrics::new(false).unwrap());
     let mut cluster = Cluster::new(&config, cluster_config, metrics)
-.await
-.unwrap();
+        .await
+        .unwrap();
     let controller_loop = async {
         cluster.begin(Timestamp::now).await;
         loop {
