@@ -111,7 +111,7 @@ fn values(args: &Set, environment: &Environment) -> Result<BTreeMap<String, Plai
         };
         let generated = recipe.generate(&args.key, None, &mut random)?;
         return if generated.public.is_empty() {
-            Ok(generated.sealed.into_iter().collect())
+            Ok(generated.secret.into_iter().collect())
         } else {
             Err(HasPublic.into())
         };

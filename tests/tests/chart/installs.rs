@@ -10,7 +10,7 @@ use shared::resource::SealedSecret;
 use tests::control_plane::ControlPlane;
 use tests::deployed::{
     Deployed,
-    Program::{Ours, Upstreams},
+    Program::{Ours, Upstream},
 };
 use tests::lifecycle::User;
 use tests::patience::until;
@@ -100,7 +100,7 @@ async fn takes_over_a_release_of_bitnamis_chart_and_can_be_rolled_back() {
         .concat(),
     );
     let user = User::new(&plane, "kube-system", name).await;
-    let controller = Deployed::start(&plane, "kube-system", name, Upstreams).await;
+    let controller = Deployed::start(&plane, "kube-system", name, Upstream).await;
     user.apply("old", "1").await;
     let secret = user.wait_for_value("old", "1", &controller.log()).await;
     user.wait_until_synced("old").await;
@@ -122,12 +122,12 @@ async fn takes_over_a_release_of_bitnamis_chart_and_can_be_rolled_back() {
 
     // Roll back, and upgrade again with all values of Bitnami's release, including its image.
     helm.run(&[&["rollback", "sealed", "1"][..], &home].concat());
-    let controller = Deployed::start(&plane, "kube-system", name, Upstreams).await;
+    let controller = Deployed::start(&plane, "kube-system", name, Upstream).await;
     user.apply("back", "1").await;
     user.wait_for_value("back", "1", &controller.log()).await;
     controller.stop();
     helm.run(&[&["upgrade", "sealed", &chart, "--reuse-values"][..], &home].concat());
-    let controller = Deployed::start(&plane, "kube-system", name, Upstreams).await;
+    let controller = Deployed::start(&plane, "kube-system", name, Upstream).await;
     user.apply("back", "2").await;
     user.wait_for_value("back", "2", &controller.log()).await;
     controller.stop();

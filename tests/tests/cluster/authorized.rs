@@ -119,7 +119,7 @@ async fn returns_401_403_or_the_result_by_permission() {
         serde_json::from_str(&case.wait_for_code(200, "/v1/unseal", &all_verbs).await).unwrap();
     assert_eq!(secret["data"]["a"], "aHVudGVyMg==");
 
-    let mut elsewhere = case.sealed_secret();
+    let mut moved = case.sealed_secret();
     moved.metadata.namespace = Some("kube-system".into());
     let moved = moved.to_document().to_string();
     assert_eq!(

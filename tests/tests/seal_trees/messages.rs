@@ -26,7 +26,7 @@ fn plain_text_under_data_is_reported_with_a_hint_to_string_data() {
             let message = stderr(&output);
             let is_identified = ["config.json", "stringData"]
                 .iter()
-                .text(|part| message.contains(part));
+                .all(|part| message.contains(part));
             assert!(is_identified && !message.contains("hunter2"), "{message}");
         }
     }

@@ -131,7 +131,7 @@ pub fn parse(bytes: &[u8]) -> ParseResult<Rules> {
     };
     let rules = list(rules, "rules")?;
     if let Some(excess) = rules.get(MAX_RULES) {
-        return Err(at(excess, RuleProblem::TooMany(MAX_RULES)));
+        return Err(line_error(excess, RuleProblem::TooMany(MAX_RULES)));
     }
     let rules = rules.iter().enumerate();
     let rules: ParseResult<Vec<Rule>> = rules.map(|(i, node)| rule(i + 1, node)).collect();
@@ -384,7 +384,7 @@ mod tests {
     fn refuses_more_rules_than_the_maximum() {
         let rules = |count| format!("rules:\n{}", "- path: a\n".repeat(count));
         assert!(parse(rules(1000).as_bytes()).is_ok());
-        let error = error(&rules(1001));
+        let error = error_text(&rules(1001));
         assert!(
             error.contains("line 1002") && error.contains("more than 1000 rules"),
             "{error}"

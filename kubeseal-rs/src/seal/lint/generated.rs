@@ -48,7 +48,7 @@ impl GeneratedFiles {
                 .entry((path, is_whole))
                 .or_insert_with_key(|(path, _)| {
                     let bytes = match staged {
-                        Some(staged) => staged.staged(path).ok(),
+                        Some(staged) => staged.staged_content(path).ok(),
                         None => trees.read(path, folder),
                     };
                     plain_keys(&bytes.unwrap_or_default(), is_whole)
