@@ -217,7 +217,7 @@ async fn the_outcome_of_an_object_is_not_reported_for_another_with_the_same_name
     // The first write detects that a Secret exists; the second one overwrites it.
     server.before_the_next_write(|_| ());
     server.before_the_next_write(|server| {
-        server.put_sealed(&object_that_consents("new"), "second", 1)
+        server.put_sealed(&object_that_consents("new"), "second", 1);
     });
     let mut policy = Case::idle().config().policy;
     policy.tolerates_drift = true;

@@ -491,11 +491,8 @@ mod tests {
         ] {
             let ring = KeyRing::new(keys.into_iter().map(Arc::clone));
             let ring = ring.with_required_backup(requires_backup);
-            assert_eq!(
-                ring.sealing(Timestamp::UNIX_EPOCH).map(|key| key.name()),
-                want,
-                "{why}"
-            );
+            let sealing = ring.sealing(Timestamp::UNIX_EPOCH).map(|key| key.name());
+            assert_eq!(sealing, want, "{why}");
             let may_any = ring.keys().iter().any(|key| ring.can_seal(key));
             assert_eq!(may_any, want.is_ok(), "{why}");
             assert_eq!(ring.is_empty(), want == Err(NoKey), "{why}");

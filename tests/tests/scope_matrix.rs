@@ -126,10 +126,10 @@ fn key_ring() -> KeyRing {
 fn unsealing_refuses_forged_objects() {
     let ring = key_ring();
     for forged in ForgedObject::every_combination() {
-        let mut rng = shared::random::system();
+        let mut system = shared::random::system();
         let mut randomness = Randomness {
             now: Timestamp::UNIX_EPOCH,
-            rng: &mut rng,
+            rng: &mut system,
         };
         let unsealed = unseal(&forged.object, &ring, RULES, &mut randomness);
         assert_eq!(
@@ -165,10 +165,10 @@ fn unsealing_refuses_forged_objects_in_the_deprecated_form() {
             envelope::seal(key, &label, text.as_bytes(), &mut shared::random::system()).unwrap();
         forged.object.spec.encrypted_data.clear();
         forged.object.spec.data = Some(base64::encode(&value));
-        let mut rng = shared::random::system();
+        let mut system = shared::random::system();
         let mut randomness = Randomness {
             now: Timestamp::UNIX_EPOCH,
-            rng: &mut rng,
+            rng: &mut system,
         };
         let unsealed = unseal(&forged.object, &ring, RULES, &mut randomness);
         assert_eq!(

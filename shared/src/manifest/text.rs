@@ -98,7 +98,7 @@ struct ZeroBytes {
 impl ZeroBytes {
     fn of(bytes: &[u8]) -> Self {
         let sample = &bytes[..bytes.len().min(4096)];
-        let count = sample.iter().filter(|byte| **byte == 0).count();
+        let count = sample.split(|byte| *byte == 0).count() - 1;
         Self {
             // Zeros alone, as after a crash, are no text in any encoding.
             count: if count == sample.len() { 0 } else { count },

@@ -22,10 +22,10 @@ pub struct RepeatedKey {
 /// Returns the line of the first repeated key, counted from one. Ignores keys that `<<` merges in, because
 /// they are meant to be overridden, and several `<<`.
 pub(super) fn first_repeated(text: &str) -> Option<usize> {
-    let mut scan = Scan::default();
+    let mut state = Scan::default();
     for result in Parser::new_from_str(text) {
         let (event, span) = result.ok()?;
-        if let Some(key) = scan.process(event)
+        if let Some(key) = state.process(event)
             && key != MERGE_KEY
         {
             return Some(span.start.line());

@@ -69,7 +69,7 @@ const TYPES: &[(&str, &str, Items)] = &[
     ("another", "example.com/another", &[("a", "1")]),
 ];
 
-/// Returns a SealedSecret for a Secret of this type. A token is for the ServiceAccount `default`.
+/// Returns a SealedSecret for a Secret of this type. A token is for the service account `default`.
 fn sealed_of_type(case: &Case, name: &str, type_: &str, items: &[(&str, &str)]) -> SealedSecret {
     let mut sealed = case.sealed_secret(name, items);
     let template = &mut sealed.spec.template;

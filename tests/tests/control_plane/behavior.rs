@@ -243,10 +243,11 @@ async fn allow_to_read_secrets(namespace: &Namespace<'_>, account: &str) {
     let metadata = json!({ "name": account });
     let rule =
         json!({ "apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"] });
-    let role = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account });
+    let role_ref =
+        json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account });
     let subject =
         json!({ "kind": "ServiceAccount", "name": account, "namespace": namespace.name() });
-    let binding = json!({ "metadata": metadata, "roleRef": role, "subjects": [subject] });
+    let binding = json!({ "metadata": metadata, "roleRef": role_ref, "subjects": [subject] });
     let _: ServiceAccount = namespace
         .create_object(json!({ "metadata": metadata }))
         .await;

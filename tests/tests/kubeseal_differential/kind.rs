@@ -32,7 +32,7 @@ pub(crate) enum Kind {
     /// The text is not a manifest, or contains a value of the wrong type.
     Input,
     /// The manifest has a different kind than required.
-    WrongKind,
+    OtherObject,
     Decryption,
     DeprecatedData,
     Crash,
@@ -72,9 +72,9 @@ const FRAGMENTS: &[(&str, Kind)] = &[
     ("missing metadata.name", Kind::NoName),
     ("must declare a namespace", Kind::NoNamespace),
     ("namespace mismatch", Kind::NamespaceMismatch),
-    ("unknown conversion", Kind::WrongKind),
-    ("no kind ", Kind::WrongKind),
-    (", not bitnami.com/v1alpha1 SealedSecret", Kind::WrongKind),
+    ("unknown conversion", Kind::OtherObject),
+    ("no kind ", Kind::OtherObject),
+    (", not bitnami.com/v1alpha1 SealedSecret", Kind::OtherObject),
     ("no key could decrypt", Kind::Decryption),
     ("deprecated 'data' field", Kind::DeprecatedData),
     ("private key", Kind::PrivateKey),
@@ -132,7 +132,7 @@ impl Kind {
                 | Self::NoResponse
                 | Self::Unauthorized
                 | Self::Input
-                | Self::WrongKind
+                | Self::OtherObject
         )
     }
 }

@@ -166,8 +166,8 @@ fn limit(name: &OsStr, kind: FolderKind) -> Option<u64> {
     let name = name.to_str().unwrap_or_default();
     match (kind, name) {
         (FolderKind::References, _)
-        | (FolderKind::Objects, "alternates" | "commit-graph-chain") => Some(SMALL_LIMIT),
-        (
+        | (FolderKind::Objects, "alternates" | "commit-graph-chain")
+        | (
             FolderKind::Repository,
             "HEAD" | "config" | "config.worktree" | "commondir" | "gitdir" | "shallow" | "exclude"
             | "attributes" | "grafts" | "sparse-checkout",

@@ -224,7 +224,7 @@ impl Survey {
             match controller.keys(&holder.sealed) {
                 Ok(keys) => apply_keys(needs, keys),
                 Err(error @ AuthorizedError::Forbidden(_)) => {
-                    forbidden.push((origin.clone(), error))
+                    forbidden.push((origin.clone(), error));
                 }
                 Err(error) => return Err(error),
             }

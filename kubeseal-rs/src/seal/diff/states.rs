@@ -89,8 +89,8 @@ impl<'a> Comparison<'a> {
             let content_at = |commit| read_at(commit).map_err(|error| error_chain(&error));
             let old = from.map_or(Ok(None), content_at);
             let new = to.map_or_else(|| current_content(&file), content_at);
-            let changes = compare_files(&file, old, new).into_iter();
-            changed.extend(changes.map(|(place, changes)| (path.clone(), place, changes)));
+            let objects = compare_files(&file, old, new).into_iter();
+            changed.extend(objects.map(|(place, changes)| (path.clone(), place, changes)));
         }
         for (folder, why) in unlisted {
             let path = repository.root().join(folder);
@@ -101,8 +101,8 @@ impl<'a> Comparison<'a> {
         for module in repository.submodules(from, to)? {
             let path = repository.root().join(&module.path);
             if self.may_include_below(&path) {
-                let changes = self.in_submodule(depth + 1, repository, &module, to.is_none());
-                changed.extend(changes.unwrap_or_else(|why| vec![unreadable_at(path, why)]));
+                let inner = self.in_submodule(depth + 1, repository, &module, to.is_none());
+                changed.extend(inner.unwrap_or_else(|why| vec![unreadable_at(path, why)]));
             }
         }
         Ok(changed)

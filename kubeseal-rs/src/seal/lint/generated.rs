@@ -88,17 +88,10 @@ impl Trees {
     /// Returns whether Git ignores a file; `false` if the repository cannot be read.
     fn ignores(&mut self, file: &Path) -> bool {
         let parent = file.parent().unwrap_or(Path::new("/"));
-        if !self
-            .last
-            .as_ref()
-            .is_some_and(|(folder, _)| folder == parent)
-        {
-            self.last = Some((parent.to_owned(), Repository::around(parent).ok()));
-        }
-        let repository = self
-            .last
-            .as_ref()
-            .and_then(|(_, repository)| repository.as_ref());
-        repository.is_some_and(|repository| repository.is_ignored(file).unwrap_or(false))
+        let last = self.last.take().filter(|(folder, _)| folder == parent);
+        let open = || (parent.to_owned(), Repository::around(parent).ok());
+        let (_, repository) = self.last.insert(last.unwrap_or_else(open));
+        let is_ignored = |repository: &Repository| repository.is_ignored(file).unwrap_or(false);
+        repository.as_ref().is_some_and(is_ignored)
     }
 }

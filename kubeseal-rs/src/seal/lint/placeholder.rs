@@ -106,7 +106,7 @@ fn without_actions(text: &str, literals: &Literals<'_>) -> Option<String> {
         match piece {
             Piece::Text(text) => rest.push_str(text),
             Piece::Action(action) if action.form == Form::JinjaComment => {
-                rest.push_str(action.source)
+                rest.push_str(action.source);
             }
             Piece::Action(action) => {
                 if state.action(&action) == (Effect::Output { is_literal: true }) {

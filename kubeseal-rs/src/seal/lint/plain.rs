@@ -307,20 +307,16 @@ fn generators_of(kustomization: &Node) -> Vec<&Node> {
 
 fn generator(node: &Node, literals: &Literals<'_>) -> Option<Found> {
     let list = node.field("literals")?;
-    let plain: Vec<&str> = match &list.value {
+    let plain: Vec<&str> = if let Value::Map(entries) = &list.value {
         // kustomize rejects a mapping, but it contains the values nevertheless.
-        Value::Map(entries) => {
-            let plain = entries
-                .iter()
-                .filter(|(_, node)| is_value(node, false, literals));
-            plain.map(|(key, _)| key.as_str()).collect()
-        }
-        _ => {
-            let items = items(list).iter();
-            items
-                .filter_map(|item| key_of_value(item, literals))
-                .collect()
-        }
+        let is_plain = |node: &Node| is_value(node, false, literals);
+        let plain = entries.iter().filter(|(_, node)| is_plain(node));
+        plain.map(|(key, _)| key.as_str()).collect()
+    } else {
+        let items = items(list).iter();
+        items
+            .filter_map(|item| key_of_value(item, literals))
+            .collect()
     };
     if plain.is_empty() {
         return None;

@@ -185,13 +185,14 @@ impl Writer<'_> {
             Effect::Silent => {}
             // The branches of one line are alternatives, and not one word.
             Effect::Branch if self.line.text.trim().is_empty() => {}
-            Effect::Branch => self.line.text.push_str(PLACEHOLDER),
+            Effect::Branch | Effect::Output { is_literal: false } => {
+                self.line.text.push_str(PLACEHOLDER);
+            }
             Effect::Output { is_literal: true } => {
                 self.line.has_literal = true;
                 self.line.indentation = indentation(action.content);
                 self.line.text.push_str(LITERAL);
             }
-            Effect::Output { is_literal: false } => self.line.text.push_str(PLACEHOLDER),
         }
     }
 
@@ -222,7 +223,7 @@ impl Writer<'_> {
         } else if has_literal {
             let indentation = indentation.unwrap_or(text.len() - text.trim_start().len());
             self.done.push_str(&" ".repeat(indentation));
-            self.done.push_str(&format!("{LITERAL}: {LITERAL}{end}"));
+            self.done.extend([LITERAL, ": ", LITERAL, end]);
         } else {
             self.done.push_str(end);
         }

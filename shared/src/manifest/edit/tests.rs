@@ -30,8 +30,8 @@ fn parse_path(text: &str) -> Vec<Step> {
 fn parse_edits(edits_text: &str) -> Vec<Edit> {
     let parse_edit = |word: &str| {
         let (document, word) = match word.split_once(':') {
-            Some((number, edit_text)) if number.parse::<usize>().is_ok() => {
-                (number.parse().unwrap(), edit_text)
+            Some((number, change)) if number.parse::<usize>().is_ok() => {
+                (number.parse().unwrap(), change)
             }
             _ => (1, word),
         };

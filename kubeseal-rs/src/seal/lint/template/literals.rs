@@ -185,12 +185,11 @@ impl<'o> Literals<'o> {
         self.blocks.pop();
         let outer = self.is_dot_literal();
         let (keyword, condition) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-        let is_literal = match keyword {
-            "with" => self.subject(condition, false),
-            _ => {
-                self.assign(condition);
-                outer
-            }
+        let is_literal = if keyword == "with" {
+            self.subject(condition, false)
+        } else {
+            self.assign(condition);
+            outer
         };
         self.open(is_literal);
     }
