@@ -1,7 +1,7 @@
 //! Key hints: which certificate sealed each item, in one annotation of the SealedSecret.
 //!
-//! Hints are advice, never evidence: anyone who can write the object can write any hint. A hint names the key to try first, and
-//! informs readers; nothing may rely on it. `seal` writes hints; `kubeseal` writes none, and keeps a stale one when it
+//! Hints are advice, never evidence: anyone who can write the object can write any hint. A hint names the key to try
+//! first, and informs readers; nothing may rely on it. `seal` writes hints; `kubeseal` writes none, and keeps a stale one when it
 //! changes the item.
 
 use std::collections::BTreeMap;

@@ -69,8 +69,8 @@ pub struct Origin<'a> {
     pub tolerates_drift: bool,
 }
 
-/// Creates the record which shows that this stored Secret was created from the SealedSecret. Uses the newest key that only this
-/// controller should know. Returns `None` without such a key, or if the Secret has no `uid` or version.
+/// Creates the record which shows that this stored Secret was created from the SealedSecret. Uses the newest key that
+/// only this controller should know. Returns `None` without such a key, or if the Secret has no `uid` or version.
 pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
     let key = ring
         .keys()
