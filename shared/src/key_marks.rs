@@ -18,7 +18,7 @@ use crate::resource::{
 pub struct Marks {
     /// The last time this key was backed up: written to an archive that was verified by reading it back.
     pub backed_up: Option<Timestamp>,
-    /// Whether others may know the key.
+    /// Whether the key is marked as compromised: its private key may be known to an attacker.
     pub is_compromised: bool,
     /// Whether the key must not seal although it is not known to be compromised. This applies to a restored
     /// key: an archive does not prove who created it, and the creator of a key can read what is sealed for
@@ -66,7 +66,7 @@ pub enum KeyState {
     Opening,
     /// The key unseals, and will seal once it is backed up.
     Waiting,
-    /// The key unseals and never seals: others may know it.
+    /// The key is compromised: it unseals and never seals.
     Compromised,
     /// The controller does not load the key.
     Retired,

@@ -35,7 +35,7 @@ impl Desired {
         matches!(self, Self::Secret { random_items, .. } if !random_items.is_empty())
     }
 
-    /// Returns the desired Secret, if there is one.
+    /// Returns the desired Secret; `None` if there is none, or if it is unknown.
     pub fn secret(&self) -> Option<&Secret> {
         match self {
             Self::Secret { secret, .. } => Some(secret),
@@ -90,7 +90,7 @@ pub struct Circumstances {
     /// Whether edits by other clients are left in place.
     pub tolerates_drift: bool,
     /// Whether the outcome of a new version must not depend on whether its values equal those of the Secret.
-    /// Otherwise, anyone who can edit the SealedSecret can confirm a guess of a value.
+    /// Otherwise, any user who can edit the SealedSecret can confirm a guess of a value.
     pub hides_equality: bool,
 }
 

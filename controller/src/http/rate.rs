@@ -133,7 +133,8 @@ mod tests {
         assert_eq!(rate.count("b", timestamp(9000)).remaining, 2);
     }
 
-    /// Compiles only if the key type is `Copy`, which owns no heap memory, however long the name is.
+    /// Compiles only if the map's keys are `Copy`: a key then owns no heap memory, regardless of the length of the
+    /// caller's name.
     fn assert_copy_keys<T: Copy>(_: &BTreeMap<T, Timestamp>) {}
 
     /// Attack: a caller uses another name with each request.

@@ -1,4 +1,4 @@
-//! Errors. Their texts are fixed sentences and never contain a value or template text.
+//! Errors. Their messages are fixed sentences and never contain a value or template text.
 
 /// The template cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

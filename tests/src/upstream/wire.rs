@@ -69,7 +69,7 @@ pub(super) fn text(answer: &Value, field: &str) -> Result<String, UpstreamError>
         .get(field)
         .and_then(Value::as_str)
         .map(str::to_owned)
-        .ok_or(UpstreamError::Answer("a text"))
+        .ok_or(UpstreamError::Answer("a string"))
 }
 
 pub(super) fn json_text(answer: &Value, field: &str) -> Result<Value, UpstreamError> {

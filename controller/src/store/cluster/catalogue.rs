@@ -111,7 +111,8 @@ impl Entry {
         }
     }
 
-    /// Returns whether nothing shows that any version of the object was ever unsealed or refused.
+    /// Returns whether the object appears to be new: neither its first observed status nor this process shows an
+    /// earlier result.
     pub(super) fn is_fresh(&self) -> bool {
         !self.claim.was_reported && self.unsealed.is_none()
     }
@@ -388,7 +389,7 @@ impl Catalogue {
         ids.filter(move |id| namespace.is_none_or(|namespace| id.namespace == namespace))
     }
 
-    /// Returns the version of the existing Secret, if one is known.
+    /// Returns the known version of the existing Secret; `None` if none is known.
     pub(super) fn secret(&self, id: &ObjectId) -> Option<&SecretVersion> {
         match &self.entries.get(id)?.secret {
             SecretState::Present(version) => Some(version),

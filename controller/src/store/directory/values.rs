@@ -45,7 +45,7 @@ pub(super) enum Owner {
     Other,
 }
 
-/// The folder of an object, with its entries sorted by creator.
+/// The folder with an object's values. Its entries are grouped by whether the controller created them.
 #[derive(Debug)]
 pub(super) struct Values {
     folder: Folder,

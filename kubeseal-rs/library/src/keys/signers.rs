@@ -210,7 +210,7 @@ fn matches(list: &str, namespace: &str) -> bool {
     is_match
 }
 
-/// Returns whether one pattern matches: `*` is any text, `?` any character. Backtracks only to the
+/// Returns whether one pattern matches: `*` is any string, `?` any character. Backtracks only to the
 /// last star, which is enough and avoids exponential time.
 fn matches_pattern(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t, mut star) = (0, 0, None);

@@ -43,7 +43,7 @@ pub fn is_trusted(_: &Path, _: &Path) -> bool {
     true
 }
 
-/// Returns whether two names mean the same environment variable.
+/// Returns whether two names name the same environment variable.
 pub fn is_same_variable(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
 }

@@ -69,7 +69,7 @@ fn is_azure(address: &str) -> bool {
     name.is_some_and(is_word)
 }
 
-/// Returns whether a text is the ARN of an AWS KMS key. Its region becomes part of a host name.
+/// Returns whether a string is the ARN of an AWS KMS key. Its region becomes part of a host name.
 fn is_arn(text: &str) -> bool {
     let parts: Vec<&str> = text.split(':').collect();
     let [arn, partition, service, region, account, key] = parts.as_slice() else {
