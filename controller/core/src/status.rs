@@ -32,7 +32,7 @@ pub enum Outcome<'a> {
     Unsealed {
         /// The key that unsealed each item.
         sealed_by: &'a BTreeMap<String, Fingerprint>,
-        /// The record that identifies the Secret after a restart, if it could be created.
+        /// The record that identifies the Secret after a restart; `None` if it could not be created.
         record: Option<SecretRecord>,
     },
     /// The SealedSecret cannot be read or unsealed, or the controller must not write its Secret.

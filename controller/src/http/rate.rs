@@ -85,8 +85,8 @@ impl Rate {
         }
     }
 
-    /// Removes callers whose requests no longer count, which changes nothing for them. If none can be removed, removes
-    /// all: a flood of invented names must not use unbounded memory, and private-key work has its own limits.
+    /// Removes callers whose requests have expired, which changes no limit. If all requests still count, removes all
+    /// callers: a flood of invented names must not use unbounded memory, and private-key work has its own limits.
     fn evict(&mut self, now: Timestamp) {
         if self.counted_until.len() < MAX_CALLERS {
             return;

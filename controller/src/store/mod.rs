@@ -154,7 +154,7 @@ pub enum StoreError {
     Rejected {
         /// The operation that failed.
         operation: &'static str,
-        /// The problem, if it is independent of the values.
+        /// The problem; `None` if it depends on the values.
         public: Option<String>,
     },
     /// The same request failed before with this error, so it was not sent again.

@@ -61,7 +61,7 @@ impl Kind {
         }
     }
 
-    /// Returns the value of a flag that has no default and is not set.
+    /// Returns the zero value: that of a flag without a default that is not set.
     pub(crate) fn zero(self) -> Value {
         match self {
             Self::Switch => Value::Switch(false),

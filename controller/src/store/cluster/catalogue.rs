@@ -145,7 +145,7 @@ impl Entry {
         }
     }
 
-    /// Returns whether the status has no conditions, so that nothing shows that the Secret ever existed.
+    /// Returns whether the status has no conditions, so that the Secret probably never existed.
     pub(super) fn was_never_synced(&self) -> bool {
         let conditions = self.status.as_ref().map(|status| &status.conditions);
         conditions.is_none_or(Vec::is_empty)
@@ -325,7 +325,7 @@ impl Catalogue {
         }
     }
 
-    /// Records that the current version was unsealed, if it still has this identity.
+    /// Records that the current version was unsealed, unless its identity has changed.
     pub(super) fn record_recognized(&mut self, id: &ObjectId, identity: Identity) {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.identity == Some(identity)) {

@@ -102,7 +102,8 @@ fn failed_webhook(text: &str) -> Option<String> {
     Some(format!("{FAILED_WEBHOOK}{name}\""))
 }
 
-/// Returns the problems that are independent of the values, if any. There may be problems with the values too.
+/// Returns the problems that are independent of the values; `None` if there are none. There may be problems with the
+/// values too.
 fn public_causes(status: &Status, secret: &Secret) -> Option<String> {
     let causes = &status.details.as_ref()?.causes;
     let causes = causes.iter().filter(|cause| is_public(cause, secret));

@@ -76,7 +76,7 @@ impl Signers {
         Ok(Self(signers))
     }
 
-    /// Returns the principals of this key, if it may sign in the namespace at that time. A line for
+    /// Returns the principals of this key; `None` if it may not sign in the namespace at that time. A line for
     /// a certificate authority allows certificates only, not the key itself.
     pub fn principals(&self, key: &KeyData, namespace: &str, now: Timestamp) -> Option<&str> {
         let may_sign = |signer: &&Signer| {

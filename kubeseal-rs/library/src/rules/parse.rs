@@ -28,7 +28,7 @@ pub enum RulesError {
 }
 
 impl RulesError {
-    /// Returns the line number, if there is one.
+    /// Returns the line number; `None` for an error without one.
     pub fn line(&self) -> Option<usize> {
         match self {
             Self::Read(error) => error.line(),

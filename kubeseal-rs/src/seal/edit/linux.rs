@@ -150,7 +150,7 @@ fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Res
     Ok(())
 }
 
-/// Reads the private keys of `--key`, if it is set.
+/// Reads the private keys of `--key`; `None` if the flag is not set.
 fn keys(args: &Edit) -> Result<Option<KeyRing>> {
     let has_keys = !args.key.is_empty();
     Ok(has_keys.then(|| read_keys(&args.key)).transpose()?)

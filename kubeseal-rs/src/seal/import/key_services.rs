@@ -32,7 +32,7 @@ pub(super) struct TrustedAddresses<'a> {
 }
 
 impl TrustedAddresses<'_> {
-    /// Refuses an address that neither the environment nor a flag names, and that does not belong to a cloud provider.
+    /// Accepts only addresses that the environment or a flag names, or that belong to a cloud provider.
     pub(super) fn check(&self, services: &[Service], file: &str) -> Result<(), ImportError> {
         let Some((field, address)) = services.iter().find(|service| !self.is_trusted(service))
         else {

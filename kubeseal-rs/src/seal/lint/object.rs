@@ -419,7 +419,7 @@ fn missing_items(key: &str, template: &Template, object: &Object) -> impl Iterat
     })
 }
 
-/// Returns the item with the most similar name, if any is similar enough.
+/// Returns the item with the most similar name; `None` if no name is similar enough.
 fn nearest<'a>(name: &str, items: impl Iterator<Item = &'a String>) -> Option<&'a String> {
     let alike = items.map(|item| (strsim::jaro_winkler(name, item), item));
     let best = alike.max_by(|a, b| a.0.total_cmp(&b.0));
