@@ -96,7 +96,7 @@ pub struct Lint {
 /// The output format of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LintFormat {
-    /// For people
+    /// Human-readable
     Text,
     /// For programs
     Json,
