@@ -292,7 +292,7 @@ impl<'t> Lexer<'t> {
         let end = self
             .rest()
             .find('`')
-            .ok_or("unterminated raw string (back quote)")?;
+            .ok_or("this raw string is not closed; end it with a back quote")?;
         self.at += end + 1;
         Ok(Kind::Raw)
     }
