@@ -72,7 +72,7 @@ pub struct Cluster {
     role: watch::Receiver<Role>,
     /// Changes each time the API server answers after a failure.
     reached: watch::Receiver<u64>,
-    /// Whether the first key was generated, if one was due at start.
+    /// Whether the start is complete: the first key was generated, or none was due.
     has_started: bool,
     /// Whether this replica was a standby in the last turn.
     was_standby: bool,
@@ -226,7 +226,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Generates the first key, if there is no key or the newest key is due for renewal.
+    /// Generates the first key if there is no key or the newest key is due for renewal.
     async fn create_first_key(&mut self, now: Timestamp) -> Result<(), NotReady> {
         // If the keys were removed, the administrator is probably about to restore them. A key that is generated before
         // that would be newer and would stay the sealing key.

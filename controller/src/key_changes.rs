@@ -58,7 +58,7 @@ impl RemovedKeys {
     }
 }
 
-/// A change of a key.
+/// A change to the key ring.
 #[derive(Debug, Clone, Copy)]
 enum Change<'a> {
     Added(&'a RingKey),

@@ -125,7 +125,7 @@ impl KeyRenewal {
     }
 }
 
-/// Returns whether a key is due. If the keys were removed while the controller runs, no key is due without a request:
+/// Returns whether a key is due. If the keys were removed while the controller runs, a key is due only on request:
 /// the administrator is probably about to restore the keys, and a key that is generated before that would be newer and
 /// would stay the sealing key.
 fn is_due(is_requested: bool, newest: Option<Timestamp>, policy: Policy, now: Timestamp) -> bool {

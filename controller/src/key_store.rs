@@ -74,13 +74,13 @@ pub(crate) fn build_ring<'a>(
         .with_required_backup(config.requires_backup)
 }
 
-/// Returns the newest key if it does not seal because it is not backed up.
+/// Returns the newest key if only a missing backup prevents it from sealing; `None` otherwise.
 pub(crate) fn key_without_backup(ring: &KeyRing) -> Option<&Arc<RingKey>> {
     let newest = ring.newest()?;
     (ring.why_it_cannot_seal(newest) == Some(NoSealingKey::NotBackedUp)).then_some(newest)
 }
 
-/// The message about a key that does not seal because it is not backed up (see [`key_without_backup`]).
+/// The message about a key that seals only once it is backed up (see [`key_without_backup`]).
 pub(crate) const NOT_BACKED_UP: &str =
     "this key is not backed up and does not seal until it is: run `seal keys backup`";
 

@@ -67,8 +67,8 @@ pub struct Candidate {
     reached: watch::Sender<u64>,
     health: Arc<WatchHealth>,
     view: Option<View>,
-    /// Whether the Lease was read or written at least once. If so, this replica no longer leads without the Lease after
-    /// a denial.
+    /// Whether the Lease was read or written at least once. If so, this replica never leads without the Lease, even
+    /// after a denial.
     was_served: bool,
     /// Whether the last attempt to use the Lease failed with a persistent failure ([`Failure::is_persistent`]).
     is_stuck: bool,

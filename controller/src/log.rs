@@ -46,7 +46,7 @@ impl Default for Threshold {
     }
 }
 
-/// The text is not a log level.
+/// The string is not a log level.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown level; use DEBUG, INFO, WARN or ERROR; using INFO")]
 pub struct UnknownLevel;
@@ -75,7 +75,7 @@ pub enum Format {
     Json,
 }
 
-/// The text is not a log format.
+/// The string is not a log format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown format; use text or json; using text")]
 pub struct UnknownFormat;

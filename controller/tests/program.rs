@@ -65,7 +65,7 @@ impl RunningController {
         }
     }
 
-    /// Reads the log up to a line that contains the text.
+    /// Reads the log up to a line that contains the string.
     fn wait_for_line(&mut self, text: &str) -> String {
         loop {
             let mut line = String::new();

@@ -166,7 +166,7 @@ fn open_connections(count: usize, to: SocketAddr, sends: &str) -> JoinSet<()> {
     connections
 }
 
-/// Opens a connection from each of `addresses` addresses and sends a text on it, then another byte once a second.
+/// Opens a connection from each of `addresses` addresses and sends a string on it, then another byte once a second.
 /// Replaces each connection that ends after a second. Returns when each address has connected once.
 async fn botnet(addresses: usize, to: SocketAddr, sends: &str) -> JoinSet<()> {
     let mut botnet = JoinSet::new();

@@ -19,7 +19,7 @@ reading=(get secrets) # Never empty, because the bash of macOS treats an empty a
 while [ $# -gt 0 ] && [ "$1" != -- ]; do reading+=("$1"); shift; done
 [ $# = 0 ] || shift
 
-# Selects Secrets that a person created or needs: not those of service accounts, Helm, the controller, or a
+# Selects Secrets that a user created or needs: not those of service accounts, Helm, the controller, or a
 # SealedSecret. Removes the labels and annotations by which another tool identifies its Secrets; it would
 # treat the new Secret as its own.
 wanted='

@@ -1,7 +1,7 @@
 //! Prints all output of the programs, results to stdout and messages to stderr, and chooses the exit
 //! code.
 //!
-//! Names and texts in files are untrusted, and must not control the terminal. Messages are escaped
+//! Names and strings in files are untrusted, and must not control the terminal. Messages are escaped
 //! here. Human-readable results are escaped with [`shown`] where they are formatted.
 
 use std::io::{self, Write as _};
@@ -58,7 +58,7 @@ pub fn notice(notice: Notice) {
     }
 }
 
-/// Shows a line on the terminal that the next call replaces. An empty text removes it.
+/// Shows a line on the terminal that the next call replaces. An empty string removes it.
 pub fn status_line(text: &str) {
     let _ = write!(io::stderr(), "\r\u{1b}[K{}", shown(text));
 }

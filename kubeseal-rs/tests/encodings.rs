@@ -37,7 +37,7 @@ fn combined_output(output: &Output) -> String {
     String::from_utf8_lossy(&printed).into_owned()
 }
 
-/// Returns a text in each encoding, with the name of the encoding.
+/// Returns a string in each encoding, with the name of the encoding.
 fn encodings(text: &str) -> [(&'static str, Vec<u8>); 6] {
     let crlf_text = text.replace('\n', "\r\n");
     let utf16 = |mark: &str, unit: fn(u16) -> [u8; 2]| -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! Tests input in every form. `seal lint` and the hook find everything that the sealing commands accept as a Secret, or
-//! that reaches a cluster through a template, a kustomization or a text in another object. Unusable input is reported.
+//! that reaches a cluster through a template, a kustomization or a string in another object. Unusable input is
+//! reported.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -427,12 +428,12 @@ fn reports_a_template_that_cannot_be_checked() {
     }
 }
 
-/// Attack: commits a Secret as a value or a text of another object.
+/// Attack: commits a Secret as a value or inside a string of another object.
 #[test]
 fn finds_a_secret_inside_another_object_with_its_line() {
     for (why, text, line) in [
         (
-            "a text of a ConfigMap",
+            "a string in a ConfigMap",
             "kind: ConfigMap\ndata:\n  db.yaml: |\n    # a\n    kind: Secret\n    stringData: {a: hunter2}\n",
             5,
         ),
@@ -452,7 +453,7 @@ fn finds_a_secret_inside_another_object_with_its_line() {
             3,
         ),
         (
-            "a text inside a text",
+            "a string inside a string",
             "a: |\n  b: |\n    kind: Secret\n    stringData: {a: hunter2}\n",
             3,
         ),
@@ -462,7 +463,7 @@ fn finds_a_secret_inside_another_object_with_its_line() {
             4,
         ),
         (
-            "a folded text",
+            "a folded string",
             "a: b\nkept: \"kind: Secret\\nstringData: {a: hunter2}\\n\"\n",
             2,
         ),
@@ -481,7 +482,7 @@ fn finds_a_secret_inside_another_object_with_its_line() {
     }
 }
 
-/// Attack: commits a file whose aliases repeat a text with manifests, so that lint works for minutes.
+/// Attack: commits a file whose aliases repeat a string with manifests, so that lint works for minutes.
 #[test]
 fn nested_texts_are_limited_and_reported() {
     let inner = "x: &x {k: v}\n".to_owned() + &"# filler\n".repeat(2000) + "kind: Secret\n";

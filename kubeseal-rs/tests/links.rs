@@ -32,7 +32,7 @@ static SEALED_SECRET: LazyLock<String> = LazyLock::new(|| {
         &["-f", "secret.yaml", "--cert", "cert.pem", "-o", "yaml"],
     );
     assert!(output.status.success(), "{}", stderr(&output));
-    String::from_utf8(output.stdout).expect("it is text")
+    String::from_utf8(output.stdout).expect("it is UTF-8")
 });
 
 /// The files that the commands read.
@@ -153,7 +153,7 @@ fn stderr(output: &Output) -> String {
 }
 
 /// Attack: commits links to files of the user into a folder of values. Their contents would be
-/// sealed for someone who can read the Secret.
+/// sealed for a user who can read the Secret.
 #[test]
 fn seals_no_target_of_a_link_in_a_folder() {
     let scene = Scene::new(true);

@@ -92,7 +92,7 @@ fn a_repeated_key_in_other_objects_is_not_reported() {
 }
 
 /// Attack: begins a document with an unindented block scalar. The YAML parser of lint reads the scalar past the next
-/// `---`, but `kubectl` does not, so that lint takes the Secret after the separator for text.
+/// `---`, but `kubectl` does not, so that lint takes the Secret after the separator for part of a string.
 #[test]
 fn a_text_above_a_separator_hides_no_secret() {
     for head in ["--- |", "--- >-\nx", "--- |+\n\n", "a: b\n--- |"] {
@@ -114,7 +114,7 @@ fn a_line_of_a_value_exempts_nothing() {
     for (why, text) in [
         ("a literal", format!("--- |\n{EXEMPTION}\n---\n{plain}")),
         (
-            "a folded text",
+            "a folded string",
             format!("--- >-\nb\n{EXEMPTION}\nc\n---\n{plain}"),
         ),
         (

@@ -191,7 +191,7 @@ fn the_words_of_sops_hide_no_value_of_a_generator() {
     }
 }
 
-/// Attack: generates a Secret in a place of a kustomization, or in a text, where lint does not search.
+/// Attack: generates a Secret in a place of a kustomization, or in a string, where lint does not search.
 #[test]
 fn finds_generators_and_secrets_in_texts() {
     let generator = "apiVersion: builtin\n    kind: SecretGenerator\n    metadata: {name: db}\n    literals: [pw=hunter2]\n";
@@ -231,7 +231,7 @@ fn finds_generators_and_secrets_in_texts() {
     }
 }
 
-/// Attack: commits a file for which lint needs so long that people skip the hook.
+/// Attack: commits a file for which lint needs so long that users skip the hook.
 #[test]
 fn the_time_for_a_file_grows_with_its_size_alone() {
     let head = secret("", "stringData:");

@@ -58,13 +58,13 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> (Option<i32>, String, Str
 const NON_MAPPINGS: [(&str, &str); 6] = [
     ("[{a: AgB}]", "a list"),
     ("[]", "a list"),
-    ("AgB", "text"),
-    ("\"\"", "text"),
+    ("AgB", "a string"),
+    ("\"\"", "a string"),
     ("7", "a number"),
     ("true", "a boolean"),
 ];
 
-const NON_TEXTS: [(&str, &str); 4] = [
+const NON_STRINGS: [(&str, &str); 4] = [
     ("{b: AgB, a: 7}", "a number"),
     ("{a: [AgB]}", "a list"),
     ("{a: {b: AgB}}", "a mapping"),
@@ -78,10 +78,12 @@ fn every_command_locates_items_of_the_wrong_type() {
     let mappings = NON_MAPPINGS.map(|(items, type_name)| {
         (items, format!("line 5: spec.encryptedData must be a mapping of item keys to sealed values, not {type_name}"))
     });
-    let texts = NON_TEXTS.map(|(items, type_name)| {
+    let texts = NON_STRINGS.map(|(items, type_name)| {
         (
             items,
-            format!("spec.encryptedData.a must be text, a sealed value in base64, not {type_name}"),
+            format!(
+                "spec.encryptedData.a must be a string, a sealed value in base64, not {type_name}"
+            ),
         )
     });
     for (items, want) in mappings.into_iter().chain(texts) {
@@ -194,12 +196,12 @@ fn every_command_locates_items_of_the_wrong_type() {
 #[test]
 fn lint_finds_items_of_the_wrong_type() {
     let folder = folder();
-    for (items, type_name) in NON_MAPPINGS.into_iter().chain(NON_TEXTS) {
+    for (items, type_name) in NON_MAPPINGS.into_iter().chain(NON_STRINGS) {
         fs::write(folder.path().join("tree/db.yaml"), object(items)).expect("ours");
         let (code, printed, _) = run(folder.path(), SEAL, &["lint", "tree"]);
         assert_eq!(code, Some(1), "{items}: {printed}");
         let is_named = printed.contains("encryptedData must be a mapping")
-            || printed.contains("a is not text");
+            || printed.contains("a is not a string");
         assert!(
             is_named && (printed.contains("tree/db.yaml:5") || printed.contains("line 5")),
             "{items} {type_name}: {printed}"
@@ -254,17 +256,18 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
             );
         }
     }
-    for (items, type_name) in NON_TEXTS {
+    for (items, type_name) in NON_STRINGS {
         fs::write(folder.path().join("tree/db.yaml"), object(items)).expect("ours");
         let (code, printed, stdout) = run(folder.path(), KUBESEAL, &recover);
         assert_eq!(code, Some(1), "{items}: {printed}");
-        // Upstream reads such a value as empty text, which no key decrypts.
+        // Upstream reads such a value as an empty string, which no key decrypts.
         assert!(
             printed.contains("no key could decrypt secret (a"),
             "{items}: {printed}"
         );
-        let hint =
-            format!("hint: item a is not a sealed value: it is {type_name}, not text in base64");
+        let hint = format!(
+            "hint: item a is not a sealed value: it is {type_name}, not a string in base64"
+        );
         assert!(printed.contains(&hint), "{items}: {printed}");
         assert!(!printed.contains("empty"), "{items}: {printed}");
         assert!(stdout.is_empty(), "{items}: {stdout}");

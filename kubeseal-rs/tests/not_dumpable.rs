@@ -63,7 +63,7 @@ fn other_processes_cannot_read_the_memory_of_the_programs() {
     let file = folder.path().join("cert.pem");
     fs::write(&file, certificate).expect("the folder is ours");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("the folder is ours");
-    let cert = file.to_str().expect("a text");
+    let cert = file.to_str().expect("UTF-8");
     let (user, owner) = user_and_memory_owner(env!("CARGO_BIN_EXE_kubeseal"), &["--cert", cert]);
     assert_ne!(user, owner, "kubeseal");
     let args = ["create", "a", "-n", "b", "--cert", cert, "--stdin", "a"];

@@ -11,7 +11,7 @@ use api_server::{Body, certificate_path, service_body, service_path, text_body};
 
 const SECRET: &str = "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
-/// A user with a repository, and a cluster without a controller of the default name. Its Services
+/// A user with a repository, and a cluster in which no controller has the default name. Its Services
 /// `tenant/evil`, which has a controller's labels, and `ops/other` serve the same certificate.
 struct Scene {
     folder: tempfile::TempDir,
@@ -112,7 +112,7 @@ fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
     assert!(!scene.is_discovered_certificate_used());
 }
 
-/// Attack: puts the fingerprint of the attacker's certificate into the rules, without a controller.
+/// Attack: puts the fingerprint of the attacker's certificate into the rules, and names no controller.
 #[test]
 fn a_fingerprint_that_a_rule_named_is_not_trusted_elsewhere() {
     let scene = Scene::new();

@@ -246,7 +246,7 @@ fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
     }
 }
 
-/// Creates a cluster without a controller of the default name, where the attacker's Service has a
+/// Creates a cluster in which no controller has the default name and where the attacker's Service has a
 /// controller's labels. Returns the path of its kubeconfig.
 fn serve_cluster(folder: &Path) -> PathBuf {
     let labeled_services = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;

@@ -147,13 +147,13 @@ fn refuses_an_answer_with_a_plain_value_in_place_of_a_ciphertext() {
     scene.assert_refused("a plain value", &answer.to_string());
 }
 
-/// Attack: answers with other types, texts and envelopes in place of a ciphertext.
+/// Attack: answers with other types, strings and envelopes in place of a ciphertext.
 #[test]
 fn refuses_answers_with_anything_but_matching_ciphertexts() {
     const ITEM: &str = "spec|encryptedData|p";
     let scene = Scene::new();
     let genuine_value = scene.answer["spec"]["encryptedData"]["p"].as_str();
-    let genuine_value = genuine_value.expect("it is text").to_owned();
+    let genuine_value = genuine_value.expect("it is a string").to_owned();
     let (first, second) = genuine_value.split_at(64);
     for value in [
         json!(""),

@@ -57,7 +57,7 @@ mod tests {
     fn ignores_hints_that_cannot_be_parsed() {
         let good = test_key().fingerprint().to_string();
         for (why, text, want) in [
-            ("an empty text", String::new(), 0),
+            ("an empty string", String::new(), 0),
             ("no JSON", "a=b".into(), 0),
             ("a list", format!("[\"{good}\"]"), 0),
             ("a number", "{\"a\": 1}".into(), 0),

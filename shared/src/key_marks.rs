@@ -18,11 +18,10 @@ use crate::resource::{
 pub struct Marks {
     /// The last time this key was backed up: written to an archive that was verified by reading it back.
     pub backed_up: Option<Timestamp>,
-    /// Whether others may know the key.
+    /// Whether the key is marked as compromised: its private key may be known to an attacker.
     pub is_compromised: bool,
-    /// Whether the key must not seal although it is not known to be compromised. This applies to a restored
-    /// key: an archive does not prove who created it, and the creator of a key can read what is sealed for
-    /// it.
+    /// Whether the key only unseals and must not seal. This applies to a restored key: an archive does not prove who
+    /// created it, and the creator of a key can read what is sealed for it.
     pub is_opening_only: bool,
 }
 
@@ -66,7 +65,7 @@ pub enum KeyState {
     Opening,
     /// The key unseals, and will seal once it is backed up.
     Waiting,
-    /// The key unseals and never seals: others may know it.
+    /// The key is compromised: it unseals and never seals.
     Compromised,
     /// The controller does not load the key.
     Retired,
@@ -102,7 +101,8 @@ pub struct KeyProperties {
 }
 
 impl KeyProperties {
-    /// Reads the properties of a Secret that contains this key, if any.
+    /// Reads the properties of a key Secret. `key` is the fingerprint and time of its key; `None` if the Secret
+    /// contains no usable key.
     pub fn new(metadata: &ObjectMeta, key: Option<(&Fingerprint, Timestamp)>) -> Self {
         let fingerprint = key.map(|(fingerprint, _)| fingerprint.clone());
         Self {

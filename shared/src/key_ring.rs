@@ -83,7 +83,8 @@ impl RingKey {
         self.marks
     }
 
-    /// Returns whether records computed with this key can be trusted: false if others may know the key.
+    /// Returns whether records computed with this key can be trusted: false if the key is compromised or
+    /// opening-only.
     pub(crate) fn is_trusted_for_records(&self) -> bool {
         !self.marks.is_sealing_forbidden()
     }

@@ -133,7 +133,7 @@ pub enum Reason {
     Elsewhere(Place, Fingerprint),
     /// The item was sealed for this key and changed afterwards.
     Damaged(Fingerprint),
-    /// The text is not a sealed value.
+    /// The string is not a sealed value.
     NotSealed(NotSealed),
     /// The item was sealed for a key with this many bits, and the ring has none of that size.
     NoKeyOfSize(usize),

@@ -82,8 +82,8 @@ pub fn adapt_time(time: &mut Json) {
     }
 }
 
-/// Returns the nearest time that both [`Timestamp`] and Go can represent, or `None` if the text needs no replacement or
-/// is not a time.
+/// Returns the nearest time that both [`Timestamp`] and Go can represent, or `None` if the string needs no replacement
+/// or is not a time.
 ///
 /// Go reads years up to 9999 with offsets of up to a day, writes the year 10000 and negative years that result from them,
 /// and takes any number of digits for a fraction of a second.

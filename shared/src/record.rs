@@ -62,7 +62,7 @@ pub struct Origin<'a> {
     pub identity: Identity,
     /// The configured rules.
     pub rules: Rules,
-    /// A text that identifies the other limits that the object was checked against.
+    /// A string that identifies the other limits that the object was checked against.
     pub limits: &'a str,
     /// Whether edits by other clients are left in place. A record that was created with this setting is
     /// not genuine without it.
@@ -137,7 +137,7 @@ pub fn is_for_content(
 
 fn trusted_key<'a>(record: &SecretRecord, ring: &'a KeyRing) -> Option<&'a hmac::Key> {
     let fingerprint = record.key.parse().ok()?;
-    // Skip keys that others may know, since they can compute records with them.
+    // Skip compromised and opening-only keys: an attacker who has such a key can compute records.
     let trusted = ring
         .key(&fingerprint)
         .filter(|key| key.is_trusted_for_records());

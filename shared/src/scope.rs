@@ -26,7 +26,7 @@ pub enum Scope {
     ClusterWide,
 }
 
-/// The text is not one of the three scopes.
+/// The string is not one of the three scopes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be one of: strict, namespace-wide, cluster-wide")]
 pub struct UnknownScope;
@@ -127,7 +127,7 @@ impl fmt::Display for Scope {
 impl FromStr for Scope {
     type Err = UnknownScope;
 
-    /// Parses the values of `--scope`; the empty text means strict.
+    /// Parses the values of `--scope`; the empty string means strict.
     fn from_str(text: &str) -> Result<Self, UnknownScope> {
         match text {
             "" | "strict" => Ok(Self::Strict),

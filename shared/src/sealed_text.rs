@@ -1,4 +1,4 @@
-//! The text of one sealed value: an envelope in base64. Detects texts that cannot contain an envelope.
+//! The string form of one sealed value: an envelope in base64. Detects strings that cannot contain an envelope.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -13,20 +13,20 @@ const BLOCK_LENGTHS: RangeInclusive<usize> = 128..=2048;
 /// Bytes of an envelope besides the RSA block and the encrypted value: the length field and the GCM tag.
 const OVERHEAD: usize = 2 + 16;
 
-/// The text is not a sealed value. Determined from the text alone: no key is tried.
+/// The string is not a sealed value. Determined from the string alone: no key is tried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a sealed value: {}", self.finding())]
 pub struct NotSealed {
     actual: Actual,
-    /// Bytes of the decoded value, or of the text if it is not base64.
+    /// Bytes of the decoded value, or of the string if it is not base64.
     len: usize,
 }
 
-/// What the text is instead.
+/// What the string is instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Actual {
     Empty,
-    /// The type of a value that is not text, with an article.
+    /// The type of a value that is not a string, with an article.
     Type(&'static str),
     Format(&'static str),
     Text,
@@ -38,7 +38,7 @@ enum Actual {
 }
 
 impl NotSealed {
-    /// Returns the error for a value that is not text. `kind` is its type, with an article.
+    /// Returns the error for a value that is not a string. `kind` is its type, with an article.
     pub(crate) fn of_type(kind: &'static str) -> Self {
         let actual = Actual::Type(kind);
         Self { actual, len: 0 }
@@ -52,7 +52,7 @@ impl NotSealed {
         }
     }
 
-    /// Returns what the text is instead, and its length.
+    /// Returns what the string is instead, and its length.
     pub fn finding(&self) -> String {
         match self.actual {
             Actual::Type(_) => self.actual.to_string(),
@@ -65,7 +65,7 @@ impl fmt::Display for Actual {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("it is empty"),
-            Self::Type(kind) => write!(f, "it is {kind}, not text in base64"),
+            Self::Type(kind) => write!(f, "it is {kind}, not a string in base64"),
             Self::Format(name) => write!(f, "it is {name}"),
             Self::Text => f.write_str(
                 "it is readable text, visible to everyone who can read the object (if it is a secret, replace it)",
@@ -93,7 +93,7 @@ impl fmt::Display for Bytes {
 ///
 /// # Errors
 ///
-/// Returns [`NotSealed`] if the text cannot be a sealed value.
+/// Returns [`NotSealed`] if the string cannot be a sealed value.
 pub fn decode(text: &str) -> Result<Vec<u8>, NotSealed> {
     let not_sealed = |actual, len| NotSealed { actual, len };
     if let Some(format) = format_of(text.trim_start().as_bytes()) {
@@ -108,7 +108,7 @@ pub fn decode(text: &str) -> Result<Vec<u8>, NotSealed> {
     }
 }
 
-/// Returns the error for text that is not base64. If all characters are valid, some are missing at the end.
+/// Returns the error for a string that is not base64. If all characters are valid, some are missing at the end.
 fn not_base64(text: &str, error: Base64Error) -> Actual {
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/\r\n".contains(&byte);
     let is_long = text.len() > *BLOCK_LENGTHS.start();
@@ -226,7 +226,7 @@ mod tests {
         }
     }
 
-    /// Bitnami's controller tries its keys with each text that is base64.
+    /// Bitnami's controller tries its keys with each string that is base64.
     #[test]
     fn returns_the_error_of_bitnamis_controller() {
         for (text, want) in [
@@ -238,7 +238,7 @@ mod tests {
         }
     }
 
-    /// Attack: a reader of errors learns the text that is stored instead of a sealed value.
+    /// Attack: a reader of errors learns the string that is stored instead of a sealed value.
     #[test]
     fn no_error_quotes_the_text() {
         for text in ["hunter2", "hunter2!", "aHVudGVyMg==", "aHVudGVyMg"] {

@@ -153,7 +153,7 @@ fn decode_item(key: &str, node: &Node, reading: &mut Reading) -> Result<Plain, D
     let text = match &node.value {
         Value::Text(text) => text.as_bytes(),
         Value::Null => b"",
-        _ => return Err(reading.type_error(node, "base64 text").into()),
+        _ => return Err(reading.type_error(node, "a base64 string").into()),
     };
     base64::decode(text).map(Plain::from).map_err(|source| {
         let (key, line) = (key.to_owned(), node.line);
@@ -263,7 +263,7 @@ mod tests {
             (
                 "number in data",
                 "data:\n  a: 5",
-                "line 2: data.a must be base64 text, not a number",
+                "line 2: data.a must be a base64 string, not a number",
             ),
             (
                 "a template action",
@@ -278,12 +278,12 @@ mod tests {
             (
                 "map in stringData",
                 "stringData: {a: {b: hunter2}}",
-                "line 1: stringData.a must be text, not a mapping",
+                "line 1: stringData.a must be a string, not a mapping",
             ),
             (
-                "text for data",
+                "a string for data",
                 "data: hunter2",
-                "line 1: data must be a mapping, not text",
+                "line 1: data must be a mapping, not a string",
             ),
             (
                 "list of labels",

@@ -1,4 +1,4 @@
-//! Our controller as a process that works on a cluster, with a service account that has the rights of Bitnami's
+//! Our controller as a process that works on a cluster, with a service account that has the permissions of Bitnami's
 //! controller.
 
 use std::path::Path;
@@ -26,8 +26,8 @@ pub struct ClusterController {
 }
 
 impl ClusterController {
-    /// Starts the controller in a namespace whose account already has its rights, and waits until its initial sync is
-    /// complete. It works only in its own namespace unless `args` contain other namespaces, because tests share the
+    /// Starts the controller in a namespace whose account already has its permissions, and waits until its initial sync
+    /// is complete. It works only in its own namespace unless `args` contain other namespaces, because tests share the
     /// cluster.
     ///
     /// # Panics
@@ -132,7 +132,7 @@ impl ClusterController {
         self.process.stop()
     }
 
-    /// Waits until the log contains this text.
+    /// Waits until the log contains this string.
     pub async fn logs(&mut self, text: &str) {
         let find = |log: &str| log.contains(text).then_some(());
         let description = format!("the log contains {text:?}");

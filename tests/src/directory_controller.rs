@@ -13,7 +13,7 @@ use crate::guarded::{self, Guarded};
 use crate::patience;
 use crate::scratch::Scratch;
 
-/// The text before the listening address in the controller's log.
+/// The string before the listening address in the controller's log.
 const SERVING: &str = "HTTP server serving\" addr=";
 
 /// A running controller. Dropping this value stops it and removes its folder.

@@ -64,7 +64,7 @@ impl Guarded {
         self.child.id()
     }
 
-    /// Returns the program's exit status, if it has exited.
+    /// Returns the program's exit status; `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().expect("the process is our child");
         if status.is_some() {

@@ -73,7 +73,7 @@ impl Logged {
         self.process.id()
     }
 
-    /// Returns the exit status of the process, if it has exited.
+    /// Returns the exit status of the process; `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()
     }

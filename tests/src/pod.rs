@@ -189,7 +189,7 @@ impl Pod {
         self.process.log()
     }
 
-    /// Returns the program's exit status, if it has exited.
+    /// Returns the program's exit status; `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.process.ended()
     }

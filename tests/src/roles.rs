@@ -1,4 +1,4 @@
-//! The rights that Bitnami's manifests give its controller, after `controller.jsonnet` and the chart. A drop-in
+//! The permissions that Bitnami's manifests give its controller, after `controller.jsonnet` and the chart. A drop-in
 //! replacement must work with them.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -12,7 +12,7 @@ use crate::control_plane::Namespace;
 /// The service account of the controller.
 pub const ACCOUNT: &str = "sealed-secrets-controller";
 
-/// Where the controller's rights apply.
+/// Where the controller's permissions apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
     /// In every namespace, as with Bitnami's manifests.
@@ -21,7 +21,7 @@ pub enum Reach {
     Namespace,
 }
 
-/// Creates the account in this namespace, and grants it the rights.
+/// Creates the account in this namespace, and grants it the permissions.
 pub async fn grant(namespace: &Namespace<'_>, reach: Reach) {
     let _: ServiceAccount = namespace
         .create_object(json!({ "metadata": { "name": ACCOUNT } }))
@@ -33,7 +33,7 @@ pub async fn grant(namespace: &Namespace<'_>, reach: Reach) {
     }
 }
 
-/// Like [`grant`] in one namespace, but without the right to write statuses.
+/// Like [`grant`] in one namespace, but without permission to update `sealedsecrets/status`.
 pub async fn grant_all_but_statuses(namespace: &Namespace<'_>) {
     let mut rules = unsealer();
     let is_for_status = |rule: &Value| rule["resources"] == json!(["sealedsecrets/status"]);
@@ -41,7 +41,7 @@ pub async fn grant_all_but_statuses(namespace: &Namespace<'_>) {
     grant_rules(namespace, &rules).await;
 }
 
-/// Like [`grant`] in one namespace, but without the right to watch Secrets.
+/// Like [`grant`] in one namespace, but without permission to watch Secrets.
 pub async fn grant_all_but_the_watch_of_secrets(namespace: &Namespace<'_>) {
     let mut rules = unsealer();
     for rule in list(&mut rules) {
@@ -64,7 +64,7 @@ async fn grant_rules(namespace: &Namespace<'_>, rules: &Value) {
     bind(namespace, "secrets-unsealer", rules).await;
 }
 
-/// Grants the right to write statuses, which [`grant_all_but_statuses`] omits.
+/// Grants permission to update `sealedsecrets/status`, which [`grant_all_but_statuses`] omits.
 pub async fn grant_statuses(namespace: &Namespace<'_>) {
     bind(namespace, "statuses", &unsealer()).await;
 }
@@ -96,7 +96,7 @@ pub async fn create_caller(namespace: &Namespace<'_>, name: &str, verbs: &[&str]
     create_caller_with(namespace, name, &rules).await;
 }
 
-/// Creates an account with this name and these rights in the namespace.
+/// Creates an account with this name and these permissions in the namespace.
 pub async fn create_caller_with(namespace: &Namespace<'_>, name: &str, rules: &Value) {
     let account = json!({ "metadata": { "name": name } });
     let _: ServiceAccount = namespace.create_object(account).await;
@@ -106,7 +106,7 @@ pub async fn create_caller_with(namespace: &Namespace<'_>, name: &str, rules: &V
     let _: RoleBinding = namespace.create_object(binding).await;
 }
 
-/// Grants the account of `home` the rights in an additional namespace.
+/// Grants the account of `home` the permissions in an additional namespace.
 pub async fn grant_also(home: &Namespace<'_>, namespace: &Namespace<'_>) {
     let _: Role = namespace
         .create_object(role("secrets-unsealer", &unsealer()))

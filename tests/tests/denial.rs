@@ -35,7 +35,7 @@ const LIMIT_SCRIPT: &str = r#"ulimit -v "$1" && ulimit -t "$2" && shift 2 && exe
 /// The limit for reading all excessive files in a development build on a busy machine. A release takes seconds.
 const PARSING_LIMIT: Duration = Duration::from_mins(5);
 
-/// Returns texts that require excessive resources, by their kind.
+/// Returns files that require excessive resources, by their kind.
 fn excessive_texts() -> BTreeMap<&'static str, String> {
     let object = |name: &str, spec: &str| {
         format!(
@@ -51,7 +51,7 @@ fn excessive_texts() -> BTreeMap<&'static str, String> {
         ("aliases of aliases", object("bomb", &aliases())),
         ("nested anchors", object("anchors", &anchors())),
         (
-            "one long text under many aliases",
+            "one long string under many aliases",
             object("repeated", &repeated_text()),
         ),
         (
@@ -149,7 +149,7 @@ fn limited_command(program: &Path) -> Command {
     command
 }
 
-/// Texts in which `seal lint` finds no problem. The command renders no templates.
+/// Files in which `seal lint` finds no problem. The command renders no templates.
 const HARMLESS: [&str; 5] = [
     "a million documents",
     "a million objects of JSON one after the other",
@@ -339,7 +339,7 @@ async fn excessive_objects_do_not_block_other_objects() {
     assert!((5.0..=7.0).contains(&operations), "{operations}");
 }
 
-/// Texts that verify and rotate accept: no template is rendered for a caller without a token, and unknown fields are
+/// Files that verify and rotate accept: no template is rendered for a caller without a token, and unknown fields are
 /// ignored.
 const UNSEALABLE: [&str; 3] = [
     "a hundred thousand nested conditions",

@@ -97,7 +97,7 @@ impl Scene {
         self.command(args).output().unwrap()
     }
 
-    /// Returns the path of the cached certificate, if there is one.
+    /// Returns the path of the cached certificate; `None` if there is none.
     fn cached_certificate(&self) -> Option<PathBuf> {
         let clusters = fs::read_dir(self.cache().join("sealed-secrets/pins")).ok()?;
         let cluster = clusters.flatten().next()?.path();

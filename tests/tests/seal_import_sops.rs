@@ -26,7 +26,7 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// Encrypts a text as `sops` does for a file named `as_name`, and writes it as `name`.
+    /// Encrypts a string as `sops` does for a file named `as_name`, and writes it as `name`.
     fn encrypt(&self, text: &[u8], as_name: &str, name: &str) {
         fs::write(self.path(as_name), text).unwrap();
         sops::encrypt(&self.path(as_name), &self.path(name));
@@ -164,7 +164,7 @@ fn refuses_values_that_text_output_would_change() {
             "c.0.d",
         ),
         (
-            "a text that sops writes as null",
+            "a string that sops writes as null",
             "apiVersion: v1\nkind: ConfigMap\n---\ne: \"\\tx\\ny\"\n",
             "e",
         ),
@@ -174,7 +174,7 @@ fn refuses_values_that_text_output_would_change() {
         let output = folder.import(&["web", "a.enc.yaml"]);
         assert_eq!(output.status.code(), Some(2), "{description}: {output:?}");
         assert!(output.stdout.is_empty(), "{description}: {output:?}");
-        let expected = format!("{path} is not text");
+        let expected = format!("sops does not print the value of {path} unchanged");
         assert!(
             stderr(&output).contains(&expected),
             "{description}: {output:?}"

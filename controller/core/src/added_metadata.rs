@@ -24,7 +24,7 @@ pub struct AddedMetadata {
 /// The labels or annotations of a flag cannot be added to Secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddedMetadataError {
-    /// The text is not a `KEY=VALUE` pair.
+    /// The string is not a `KEY=VALUE` pair.
     #[error("{0:?} is not of the form KEY=VALUE; separate several pairs with commas")]
     Form(String),
     /// An API server would not accept the key.
@@ -75,7 +75,7 @@ impl AddedMetadata {
         })
     }
 
-    /// Returns a text that is equal for equal labels and annotations and differs otherwise; empty if there are none.
+    /// Returns a string that is equal for equal labels and annotations and differs otherwise; empty if there are none.
     pub fn as_text(&self) -> String {
         if self.is_empty() {
             return String::new();

@@ -1,6 +1,6 @@
 //! Limits that the administrator sets for authors of SealedSecrets.
 //!
-//! A SealedSecret is often written by people who may not create Secrets themselves. Two types of Secret grant
+//! A SealedSecret is often written by users who may not create Secrets themselves. Two types of Secret grant
 //! more than their values: Kubernetes fills a `kubernetes.io/service-account-token` with a token for any
 //! `ServiceAccount` of the namespace, and accepts a `bootstrap.kubernetes.io/token` as permission to join the
 //! cluster. Both types are refused unless the administrator allows them.
@@ -38,7 +38,7 @@ pub struct AuthorLimits {
 /// A rule that forbids labels or annotations on Secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum ForbiddenMetadata {
-    /// Forbids every key that begins with this text.
+    /// Forbids every key that begins with this string.
     Prefix(String),
     /// Forbids this key with this value.
     Pair(String, String),
@@ -174,8 +174,9 @@ impl AuthorLimits {
         self
     }
 
-    /// Returns a text that is equal for equal limits and differs otherwise. It contains every field (the destructuring
-    /// makes the compiler check this), since a record that was created under other limits must not be accepted.
+    /// Returns a string that is equal for equal limits and differs otherwise. It contains every field (the
+    /// destructuring makes the compiler check this), since a record that was created under other limits must not be
+    /// accepted.
     pub fn as_text(&self) -> String {
         let Self {
             key_secrets,
@@ -380,11 +381,11 @@ impl TypeRules {
 }
 
 /// Which scopes a namespace may use. The first matching pattern decides; without a match every scope is
-/// allowed. Syntax: `team-*=strict,prod=strict+namespace-wide`, where `*` matches any text.
+/// allowed. Syntax: `team-*=strict,prod=strict+namespace-wide`, where `*` matches any string.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScopeRules(Vec<(String, Vec<Scope>)>);
 
-/// The text is not a valid scope rule.
+/// The string is not a valid scope rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid scope rule {0:?}; use a form like 'team-*=strict,prod=strict+namespace-wide'")]
 pub struct ScopeRulesError(String);
@@ -438,7 +439,7 @@ fn join_names(scopes: &[Scope], separator: &str) -> String {
     names.join(separator)
 }
 
-/// Returns whether the text matches the pattern, in which `*` matches any text, including none.
+/// Returns whether the string matches the pattern, in which `*` matches any string, including an empty one.
 fn matches_pattern(pattern: &str, text: &str) -> bool {
     let Some((prefix, suffix)) = pattern.split_once('*') else {
         return pattern == text;

@@ -35,7 +35,7 @@ impl Desired {
         matches!(self, Self::Secret { random_items, .. } if !random_items.is_empty())
     }
 
-    /// Returns the desired Secret, if there is one.
+    /// Returns the desired Secret; `None` if there is none, or if it is unknown.
     pub fn secret(&self) -> Option<&Secret> {
         match self {
             Self::Secret { secret, .. } => Some(secret),
@@ -84,13 +84,13 @@ pub struct Circumstances {
     /// Whether the SealedSecret is unchanged since the last success. If so, another client caused the difference.
     pub settled: bool,
     /// Whether only a status, which any client may have written, claims that the SealedSecret is unchanged since the
-    /// last success. If so, everything that the SealedSecret specifies is written, but nothing is removed that could
-    /// not be restored.
+    /// last success. If so, everything that the SealedSecret specifies is written, and only what can be restored is
+    /// removed.
     pub claimed: bool,
     /// Whether edits by other clients are left in place.
     pub tolerates_drift: bool,
     /// Whether the outcome of a new version must not depend on whether its values equal those of the Secret.
-    /// Otherwise, anyone who can edit the SealedSecret can confirm a guess of a value.
+    /// Otherwise, any user who can edit the SealedSecret can confirm a guess of a value.
     pub hides_equality: bool,
 }
 
@@ -263,7 +263,8 @@ fn plan_update(
     }
 }
 
-/// Returns the refusal that applies to any values, if there is one. `shell` is the desired Secret without its values.
+/// Returns the refusal that applies regardless of the values; `None` if there is none. `shell` is the desired Secret
+/// without its values.
 ///
 /// The controller checks this before it renders templates. Such a refusal is repeated until another client
 /// changes the Secret. If each repetition rendered the templates, an author could write a template that begins to fail
@@ -299,8 +300,8 @@ fn make_distinct(mut next: Secret, existing: &Secret) -> Secret {
     next
 }
 
-/// Returns the refusal of an update that an API server would reject, if it would. Values of a new version (`is_new`)
-/// count as different, since they must not be compared.
+/// Returns the refusal of an update that an API server would reject; `None` if it would accept the update. Values of a
+/// new version (`is_new`) count as different, since they must not be compared.
 fn update_refusal(
     id: &ObjectId,
     next: &Secret,

@@ -35,7 +35,7 @@ pub enum Interference {
 }
 
 impl Interference {
-    /// Returns the interference that the plan undoes, if any. If the SealedSecret is not `settled`, the plan follows
+    /// Returns the interference that the plan undoes, or `None`. If the SealedSecret is not `settled`, the plan follows
     /// a change of the SealedSecret and undoes nothing.
     pub fn undone_by(plan: &Plan, settled: bool) -> Option<Self> {
         match plan {

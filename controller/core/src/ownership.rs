@@ -85,7 +85,7 @@ fn has(metadata: &ObjectMeta, annotation: &str) -> bool {
 /// The additions of Kubernetes itself (see [`token_secrets`]) are always kept.
 ///
 /// Consent to a merge covers only additional items, labels and annotations: a template that is merged into a Secret
-/// that is not owned neither adds consent annotations nor makes the Secret immutable.
+/// of another owner cannot add consent annotations or make the Secret immutable.
 pub fn successor(mut desired: Secret, existing: &Secret, settled: bool) -> Secret {
     let merges = has(&existing.metadata, PATCH_ANNOTATION);
     if merges && !is_controlled_by(&existing.metadata, owner_uid(&desired)) {

@@ -80,7 +80,7 @@ pub struct Class {
     pub reason: Reason,
     /// The label of the metric.
     pub fault: Fault,
-    /// Whether a person must act.
+    /// Whether a user must act.
     pub is_stalled: bool,
     /// What can resolve the refusal.
     pub remedy: Remedy,

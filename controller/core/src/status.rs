@@ -32,7 +32,7 @@ pub enum Outcome<'a> {
     Unsealed {
         /// The key that unsealed each item.
         sealed_by: &'a BTreeMap<String, Fingerprint>,
-        /// The record that identifies the Secret after a restart, if it could be created.
+        /// The record that identifies the Secret after a restart; `None` if it could not be created.
         record: Option<SecretRecord>,
     },
     /// The SealedSecret cannot be read or unsealed, or the controller must not write its Secret.
@@ -46,7 +46,7 @@ pub enum Outcome<'a> {
     Failed {
         /// The store's error message.
         message: String,
-        /// Whether a person must act.
+        /// Whether a user must act.
         is_stalled: bool,
         /// Whether the Secret keeps the values of an earlier version.
         keeps_values: bool,
@@ -94,7 +94,7 @@ impl Outcome<'_> {
         Some(truncate(visible(&message).into_owned()))
     }
 
-    /// Returns whether a person must act.
+    /// Returns whether a user must act.
     fn is_stalled(&self) -> bool {
         match self {
             Self::Unsealed { .. } => false,
@@ -189,7 +189,7 @@ fn failed_item(key: &str, error: &dyn std::error::Error) -> ItemStatus {
 
 /// Returns the status to record, or `None` if it equals the recorded status: every write triggers all watchers.
 ///
-/// The order is `Synced`, `Ready`, then `Stalled` if a person must act, then conditions of other clients unchanged.
+/// The order is `Synced`, `Ready`, then `Stalled` if a user must act, then conditions of other clients unchanged.
 /// `lastTransitionTime` changes only with the condition's `status`; `lastUpdateTime` also changes with each generation,
 /// since users read it as the time of the last sync. The message of `Synced` begins with upstream's text; the other
 /// messages begin with the likely cause, and end with a note if the Secret keeps older values.

@@ -10,7 +10,7 @@ pub struct Address {
     pub port: u16,
 }
 
-/// The text is not a valid address.
+/// The string is not a valid address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid address; use a form like :8080, 127.0.0.1:8080 or [::1]:8080, with a port from 0 to 65535"

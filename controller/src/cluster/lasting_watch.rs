@@ -99,7 +99,7 @@ struct LastingWatch {
     body: Body,
     previous: PreviousWatch,
     end: Instant,
-    /// Whether no part of an unfinished event was passed on.
+    /// Whether every event so far was passed on completely.
     is_between_events: bool,
 }
 

@@ -266,7 +266,7 @@ pub(super) struct Starter {
 
 /// The target of a watch.
 struct Target {
-    /// A text that completes the log message "Cannot watch".
+    /// A phrase that completes the log message "Cannot watch".
     text: String,
     /// Whether upstream's roles do not allow this watch. If so, a denial is reported as a failure only if the watch was
     /// allowed before.

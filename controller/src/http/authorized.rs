@@ -148,7 +148,7 @@ fn token(headers: &HeaderMap) -> Option<&str> {
     is_token(token).then_some(token)
 }
 
-/// Returns whether the text is a bearer token (RFC 6750, section 2.1). The API server's authenticator drops leading
+/// Returns whether the string is a bearer token (RFC 6750, section 2.1). The API server's authenticator drops leading
 /// spaces, and would then review an empty token as that of the anonymous user.
 fn is_token(text: &str) -> bool {
     let text = text.trim_end_matches('=');

@@ -15,8 +15,8 @@ const MAX_PER_ADDRESS: usize = MAX_CONNECTIONS / 4;
 /// The connections of one port.
 ///
 /// A connection is *unfinished* until it has sent a complete request. Unfinished connections are displaced by new ones;
-/// finished connections never are. So connections that only wait for their client exclude no newcomer, from however
-/// many addresses they come.
+/// finished connections never are. So connections that only wait for their client cannot exclude new clients,
+/// regardless of the number of their addresses.
 ///
 /// The share of an address is the number of slots without a finished connection, and at most a quarter of all slots. So
 /// one address leaves three quarters to others, and ten addresses leave a tenth. Beyond the share of its address, a new

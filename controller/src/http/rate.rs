@@ -85,8 +85,8 @@ impl Rate {
         }
     }
 
-    /// Removes callers whose requests no longer count, which changes nothing for them. If none can be removed, removes
-    /// all: a flood of invented names must not use unbounded memory, and private-key work has its own limits.
+    /// Removes callers whose requests have expired, which changes no limit. If all requests still count, removes all
+    /// callers: a flood of invented names must not use unbounded memory, and private-key work has its own limits.
     fn evict(&mut self, now: Timestamp) {
         if self.counted_until.len() < MAX_CALLERS {
             return;
@@ -133,7 +133,8 @@ mod tests {
         assert_eq!(rate.count("b", timestamp(9000)).remaining, 2);
     }
 
-    /// Compiles only if the key type is `Copy`, which owns no heap memory, however long the name is.
+    /// Compiles only if the map's keys are `Copy`: a key then owns no heap memory, regardless of the length of the
+    /// caller's name.
     fn assert_copy_keys<T: Copy>(_: &BTreeMap<T, Timestamp>) {}
 
     /// Attack: a caller uses another name with each request.

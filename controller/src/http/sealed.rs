@@ -27,7 +27,7 @@ use super::{Context, Peer};
 
 /// Maximum number of items in a request. A Secret of one mebibyte rarely has a hundred.
 const MAX_ITEMS: usize = 1000;
-/// Maximum number of YAML or JSON values in a body; a text counts by its length. A body of ten mebibytes with a few
+/// Maximum number of YAML or JSON values in a body; a string counts by its length. A body of ten mebibytes with a few
 /// thousand items has fewer.
 const MAX_VALUES: usize = 250_000;
 /// Number of bytes of a body that are parsed in a microsecond.

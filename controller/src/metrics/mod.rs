@@ -191,8 +191,8 @@ impl Metrics {
             .inc();
     }
 
-    /// Records the condition of an object, and the value of its instance label, which can be any text for a directory,
-    /// since no API server checks it.
+    /// Records the condition of an object, and the value of its instance label, which can be any string for a
+    /// directory, since no API server checks it.
     pub fn set_condition(&self, id: &ObjectId, instance: &str, is_synced: bool) {
         let object = ObjectState {
             instance: visible_line(instance).into_owned(),

@@ -1,4 +1,4 @@
-//! Defines all series: names, types, labels and help texts.
+//! Defines all series: names, types, labels and help strings.
 
 use prometheus::core::Collector;
 use prometheus::{

@@ -77,7 +77,7 @@ fn a_link_is_followed_once_and_only_inside_the_root() {
     assert_eq!(problems, ["top/dangling", "top/everything", "top/out.yaml"]);
 }
 
-/// Parses any text except `bad`.
+/// Parses any string except `bad`.
 fn parse_text(_: &Path, bytes: &[u8]) -> Result<String, String> {
     match String::from_utf8_lossy(bytes).into_owned() {
         text if text == "bad" => Err("it is bad".into()),

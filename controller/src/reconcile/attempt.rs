@@ -50,7 +50,7 @@ pub(super) struct Tools<S> {
     pub(super) store: Arc<S>,
     pub(super) pool: Pool,
     pub(super) policy: Policy,
-    /// The author limits and added metadata as text, which becomes part of the records.
+    /// The author limits and added metadata as a string, which becomes part of the records.
     pub(super) limits_text: String,
     /// The keys that verify records.
     ring: Mutex<Arc<KeyRing>>,
@@ -100,7 +100,7 @@ impl PlanResult {
     }
 }
 
-/// Returns a text for the settings of the policy that a record does not cover otherwise. Destructures the policy
+/// Returns a string for the settings of the policy that a record does not cover otherwise. Destructures the policy
 /// without `..`, so that the compiler requires a decision about each new setting.
 fn limits_text(policy: &Policy) -> String {
     let Policy {

@@ -20,7 +20,7 @@ struct FirstAttempt {
     uid: Option<String>,
     generation: Option<i64>,
     now: Timestamp,
-    /// The text of the error, and whether a person must act.
+    /// The text of the error, and whether a user must act.
     error: Option<(String, bool)>,
 }
 

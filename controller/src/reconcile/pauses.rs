@@ -76,7 +76,7 @@ impl Pauses {
         self.started.notified().await;
     }
 
-    /// Returns the number of attempts without a slot by namespace.
+    /// Returns the number of attempts without a slot per namespace.
     pub(super) fn attempts(&self) -> HashMap<String, usize> {
         let paused = self.paused();
         let attempts = paused.iter();

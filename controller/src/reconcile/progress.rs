@@ -25,7 +25,7 @@ impl Progress {
         }
     }
 
-    /// Stores the hints for the next attempt, if they fit.
+    /// Stores the hints for the next attempt; drops them if they exceed the limit.
     pub(super) fn keep(&mut self, id: &ObjectId, hints: &Hints) {
         self.forget(id);
         if self.items + hints.len() <= MAX_ITEMS {

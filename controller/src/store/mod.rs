@@ -57,8 +57,8 @@ pub struct Observed {
     pub claimed: bool,
     /// Whether the Secret was assumed to be absent without a request. Possible only with [`ReadMode::Guess`].
     pub guessed: bool,
-    /// Whether nothing showed that any version of the SealedSecret was ever reconciled when this process first observed
-    /// it, and this process has reported nothing about it.
+    /// Whether the SealedSecret appears to be new: its status showed no earlier reconciliation when this process first
+    /// observed it, and this process has not reported a result for it.
     pub is_fresh: bool,
 }
 
@@ -154,7 +154,7 @@ pub enum StoreError {
     Rejected {
         /// The operation that failed.
         operation: &'static str,
-        /// The problem, if it is independent of the values.
+        /// The problem; `None` if it depends on the values.
         public: Option<String>,
     },
     /// The same request failed before with this error, so it was not sent again.
@@ -182,7 +182,7 @@ impl StoreError {
         matches!(self, Self::ItemName(_))
     }
 
-    /// Returns whether a person must resolve the error, although the controller retries.
+    /// Returns whether a user must resolve the error, although the controller retries.
     pub fn is_stalled(&self) -> bool {
         match self {
             Self::AsBefore { is_stalled, .. } => *is_stalled,

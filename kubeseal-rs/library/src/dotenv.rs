@@ -143,7 +143,7 @@ fn text_with_line_feeds(bytes: &[u8]) -> Result<Zeroizing<String>, DotenvError> 
 
 type ParsedLine<'a> = Option<(&'a str, Plain, bool)>;
 
-/// Parses the first line. Returns its variable, if it has one, and the text after it.
+/// Parses the first variable, or an empty or comment line. Returns the variable, or `None`, and the remaining text.
 fn parse_line(text: &str) -> Result<(ParsedLine<'_>, &str), DotenvProblem> {
     let line_end = text.find('\n').map_or(text.len(), |at| at + 1);
     let line = text[..line_end].trim_ascii();

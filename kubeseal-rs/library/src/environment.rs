@@ -39,7 +39,7 @@ impl Environment {
         }
     }
 
-    /// Returns an environment variable, if it is set and is UTF-8.
+    /// Returns an environment variable; `None` if it is not set or not UTF-8.
     pub fn variable(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }

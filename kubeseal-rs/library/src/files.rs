@@ -134,9 +134,8 @@ pub fn text(bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
     }
 }
 
-/// Reads a file whose path another person may have chosen. Only a regular file of at most `limit`
-/// bytes is read: a pipe could block indefinitely, reading a device may have side effects, and a huge
-/// file would exhaust the memory.
+/// Reads a file at an untrusted path. Only a regular file of at most `limit` bytes is read: a pipe could block
+/// indefinitely, reading a device may have side effects, and a huge file would exhaust the memory.
 ///
 /// # Errors
 ///

@@ -66,7 +66,7 @@ impl SealedValues {
         }
     }
 
-    /// Returns whether this text is a prefix of a value: a file may wrap values over several lines. Uses
+    /// Returns whether this string is a prefix of a value: a file may wrap values over several lines. Uses
     /// a binary search, since a file can contain tens of thousands of values.
     fn has_prefix(&self, text: &[u8]) -> bool {
         let index = self.values.partition_point(|one| {

@@ -9,5 +9,5 @@ pub enum Notice {
     Error(String),
 }
 
-/// Shows a line on the terminal that the next call replaces. An empty text removes it.
+/// Shows a line on the terminal that the next call replaces. An empty string removes it.
 pub type StatusLine = fn(&str);

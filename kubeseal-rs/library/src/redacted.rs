@@ -6,8 +6,8 @@ use std::ffi::OsStr;
 
 use crate::shown::path_text;
 
-/// Returns the text with credentials replaced by `***`, if it is a URL that contains any. Also
-/// redacts a malformed URL, such as `https:/user:password@host`: any text that begins with a scheme
+/// Returns the string with credentials replaced by `***`, if it is a URL that contains any. Also
+/// redacts a malformed URL, such as `https:/user:password@host`: any string that begins with a scheme
 /// is treated as a URL.
 pub fn redacted(text: &str) -> Cow<'_, str> {
     let Some((scheme, rest)) = after_scheme(text) else {
@@ -40,8 +40,8 @@ pub fn redacted_source(source: &OsStr) -> Cow<'_, str> {
     }
 }
 
-/// Splits a URL before its address; `None` for a text that is not a URL. A URL begins with a scheme, a colon
-/// and any number of slashes, or with slashes alone. A text with a user and a password is a URL too,
+/// Splits a URL before its address; `None` for a string that is not a URL. A URL begins with a scheme, a colon
+/// and any number of slashes, or with slashes alone. A string with a user and a password is a URL too,
 /// however it begins. A single letter before a colon is a Windows drive.
 fn after_scheme(text: &str) -> Option<(&str, &str)> {
     let is_slash = |c| c == '/' || c == '\\';
@@ -62,7 +62,7 @@ fn after_scheme(text: &str) -> Option<(&str, &str)> {
     Some(text.split_at(text.len() - address.len()))
 }
 
-/// Returns whether the text is a path on a Windows drive, which contains no further colon.
+/// Returns whether the string is a path on a Windows drive, which contains no further colon.
 fn is_drive(before: &str, after: &str) -> bool {
     before.len() == 1 && after.starts_with(['/', '\\']) && !after.contains(':')
 }

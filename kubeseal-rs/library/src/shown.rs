@@ -1,6 +1,6 @@
-//! Escapes untrusted names and texts for display.
+//! Escapes untrusted names and strings for display.
 //!
-//! Names and texts in files are untrusted, and must not control the terminal or the CI system.
+//! Names and strings in files are untrusted, and must not control the terminal or the CI system.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -12,13 +12,13 @@ use shared::manifest;
 use shared::{visible, visible_line};
 use zeroize::Zeroizing;
 
-/// Escapes a text for display on one line: control characters, line breaks, bidirectional marks,
+/// Escapes a string for display on one line: control characters, line breaks, bidirectional marks,
 /// and commands to the GitHub Actions runner.
 pub fn shown(text: &str) -> Cow<'_, str> {
     without_commands(visible_line(text))
 }
 
-/// Like [`shown`], for a text of several lines.
+/// Like [`shown`], for a string of several lines.
 pub fn lines_shown(text: &str) -> Cow<'_, str> {
     without_commands(visible(text))
 }
@@ -41,7 +41,7 @@ fn without_commands(text: Cow<'_, str>) -> Cow<'_, str> {
     Cow::Owned(lines.collect())
 }
 
-/// Returns the text of a path, in which each byte that is not part of UTF-8 is written as `\xff`.
+/// Returns a path as a string, in which each byte that is not part of UTF-8 is written as `\xff`.
 pub fn path_text(path: &OsStr) -> Cow<'_, str> {
     if let Some(text) = path.to_str() {
         return Cow::Borrowed(text);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: places any text in a JSON string that is printed in a terminal.
+        /// Attack: places any characters in a JSON string that is printed in a terminal.
         #[test]
         fn escapes_terminal_control_characters_in_json(text in any::<String>()) {
             let json = json_shown(&serde_json::to_string_pretty(&[&text]).unwrap());

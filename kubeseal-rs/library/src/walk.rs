@@ -534,7 +534,7 @@ pub fn without_path(path: &Path, error: &anyhow::Error) -> String {
     stripped.map(str::to_owned).unwrap_or(text)
 }
 
-/// Files that were skipped, each reported with its reason.
+/// Some files could not be read; each was reported with the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} could not be read (see above); all other files were processed")]
 pub struct Skipped(String);
@@ -561,7 +561,7 @@ fn may_contain(bytes: &[u8], kind: Kind) -> bool {
         && (kind == Kind::SealedSecret || names_kind(bytes, &["Secret", "SecretList"]))
 }
 
-/// Returns whether a text contains a `kind` field with one of these kinds. Always true for UTF-16 with a
+/// Returns whether a file contains a `kind` field with one of these kinds. Always true for UTF-16 with a
 /// byte order mark, which is not searched.
 pub fn names_kind(text: &[u8], kinds: &[&str]) -> bool {
     let text = &*without_nulls(text);

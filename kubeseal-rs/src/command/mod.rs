@@ -105,7 +105,7 @@ pub struct SealOptions {
     pub name: Option<String>,
     /// The value of `--namespace`.
     pub namespace: Option<String>,
-    /// The value of `--scope`, if it is set.
+    /// The value of `--scope`; `None` if it is not set.
     pub scope: Option<Scope>,
     /// Whether `--allow-empty-data` is set.
     pub allow_empty_data: bool,

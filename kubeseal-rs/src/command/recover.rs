@@ -261,12 +261,12 @@ pub(super) fn unseal(
     sealed.into_iter().map(unseal_one).collect()
 }
 
-/// The types of sealed values that are not text, by item key.
+/// The types of sealed values that are not strings, by item key.
 type ItemTypes = BTreeMap<String, &'static str>;
 
 type SealedWithTypes = (SealedSecret, ItemTypes);
 
-/// Reads the SealedSecrets of a document, each with the types of its sealed values that are not text.
+/// Reads the SealedSecrets of a document, each with the types of its sealed values that are not strings.
 fn read_with_types(
     document: &Document,
 ) -> Result<(Vec<SealedWithTypes>, Vec<Coercion>), DocumentError> {

@@ -58,7 +58,7 @@ pub struct CertSource {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal cert fetch cert.pem --out copy.pem")]
 pub struct CertFetch {
-    /// File to write
+    /// File to write; stdout if not given
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Replace an existing file with other content, without a prompt

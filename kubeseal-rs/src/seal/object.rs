@@ -46,7 +46,7 @@ pub enum Form {
     Bits(usize),
     /// The value is not a string.
     NoText,
-    /// Text that is not a sealed value.
+    /// A string that is not a sealed value.
     NotSealed(NotSealed),
 }
 
@@ -55,7 +55,7 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// Fails if the object is malformed, or a sealed value is not text.
+    /// Fails if the object is malformed, or a sealed value is not a string.
     pub fn read(node: &Node) -> Result<Self> {
         Ok(Self::of(
             node,
@@ -85,7 +85,7 @@ impl Object {
         }
     }
 
-    /// Returns the sealed texts by item name.
+    /// Returns the sealed values in base64, by item name.
     pub fn texts(&self) -> &BTreeMap<String, String> {
         &self.sealed.spec.encrypted_data
     }

@@ -317,7 +317,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Returns the rules, if they name the certificate.
+/// Returns the rules if a rule names the certificate; `None` otherwise.
 fn rules_naming_certificate(settings: &Settings) -> Option<&RulesFile> {
     let rules = settings.rules.as_deref();
     rules.filter(|_| settings.certificate.by == settings::Origin::Rule)

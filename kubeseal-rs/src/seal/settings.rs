@@ -115,7 +115,7 @@ pub enum SettingsError {
         certificate: String,
         /// The certificate's fingerprint.
         found: Fingerprint,
-        /// The file of the certificate, if it is one.
+        /// The file that the certificate was read from; `None` for any other source.
         file: Option<PathBuf>,
     },
 }
@@ -177,7 +177,7 @@ fn first_set<T>(
         .or_else(|| variable.map(|(name, value)| setting(Origin::Variable(name))(value)))
 }
 
-/// Returns the user's pins. They apply to a certificate from any source, since another person
+/// Returns the user's pins. They apply to a certificate from any source, since an untrusted committer
 /// may have written the rule.
 fn pins(
     args: &Sealing,

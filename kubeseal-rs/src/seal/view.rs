@@ -256,7 +256,7 @@ fn reveal(text: &mut Zeroizing<String>, value: Option<&Plain>) {
 fn form(form: &Form) -> String {
     match form {
         Form::Bits(bits) => format!("{bits} bits"),
-        Form::NoText => "malformed: not text".into(),
+        Form::NoText => "malformed: not a string".into(),
         Form::NotSealed(why) => why.to_string(),
     }
 }

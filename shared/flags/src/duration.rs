@@ -1,6 +1,6 @@
 use jiff::SignedDuration;
 
-/// The text is not a duration.
+/// The string is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid duration: expected a form like 720h, 1h30m or 1.5s, with the units ns, us, ms, s, m and h (no days)"

@@ -34,7 +34,7 @@ pub struct Flag {
     pub short: Option<char>,
     /// Type of the value.
     pub kind: Kind,
-    /// Default value, in the flag's own syntax; empty for an empty text or list.
+    /// Default value, in the flag's own syntax; empty for an empty string or list.
     pub default: &'static str,
     /// Help text, one sentence.
     pub help: &'static str,

@@ -7,7 +7,7 @@ const PROGRAM: Program = Program {
     flags: &[
         Flag::new("raw", Kind::Switch, "false", "A switch."),
         Flag::new("update", Kind::Switch, "true", "Another switch."),
-        Flag::new("format", Kind::Text, "json", "A text.").short('o'),
+        Flag::new("format", Kind::Text, "json", "A string.").short('o'),
         Flag::new("from-file", Kind::List, "", "A list."),
         Flag::new("size", Kind::Int, "4096", "A number.").short('s'),
         Flag::new(
@@ -19,7 +19,7 @@ const PROGRAM: Program = Program {
         Flag::new("count", Kind::Count, "0", "A number."),
         Flag::new("rate", Kind::Float, "5", "A fraction."),
         Flag::new("period", Kind::Duration, "720h", "A duration."),
-        Flag::new("group", Kind::Repeated, "", "A text, or several."),
+        Flag::new("group", Kind::Repeated, "", "A string, or several."),
         Flag::new("pin", Kind::List, "", "A security setting.").strict(),
         Flag::new("v", Kind::Text, "", "Hidden.")
             .short('v')

@@ -10,18 +10,18 @@ use crate::duration::parse_duration;
 pub enum Kind {
     /// `true` or `false`; `true` without a value.
     Switch,
-    /// Any text.
+    /// Any string.
     Text,
     /// A path of any bytes, or a URL.
     Path,
     /// A list of paths, separated and repeated as a [`List`](Self::List).
     Paths,
-    /// A list of texts, separated by commas (with CSV quotes) or set by repetition.
+    /// A list of strings, separated by commas (with CSV quotes) or set by repetition.
     List,
-    /// A list of texts, set only by repetition: commas are part of a text. An environment variable adds one
-    /// text.
+    /// A list of strings, set only by repetition: commas are part of a string. An environment variable adds one
+    /// string.
     Repeated,
-    /// One of these values. The second text lists them for the help page.
+    /// One of these values. The string lists them for the help page.
     Choice(&'static [&'static str], &'static str),
     /// An integer.
     Int,
@@ -61,7 +61,7 @@ impl Kind {
         }
     }
 
-    /// Returns the value of a flag that has no default and is not set.
+    /// Returns the zero value: that of a flag without a default that is not set.
     pub(crate) fn zero(self) -> Value {
         match self {
             Self::Switch => Value::Switch(false),
@@ -159,7 +159,7 @@ fn split_csv(text: &OsStr) -> Option<Vec<OsString>> {
     Some(items)
 }
 
-/// Returns the item, and the text after its comma if there is one.
+/// Returns the item and, if a comma ends it, the text after the comma.
 fn plain_item(text: &OsStr) -> Option<(OsString, Option<&OsStr>)> {
     let (item, after_comma) = match text.split_once(",") {
         Some((item, after_comma)) => (item, Some(after_comma)),

@@ -15,7 +15,7 @@ const ENGINE: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::RequireCanonical),
 );
 
-/// The text is not base64.
+/// The string is not base64.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("illegal base64 data at input byte {position}")]
 pub struct Base64Error {
@@ -28,7 +28,7 @@ pub fn encode(bytes: &[u8]) -> String {
     ENGINE.encode(bytes)
 }
 
-/// Decodes a text. Ignores CR and LF.
+/// Decodes a string. Ignores CR and LF.
 ///
 /// # Errors
 ///
@@ -89,14 +89,14 @@ mod tests {
             ("space", "aG k", Err(2)),
             ("url alphabet", "_-__", Err(0)),
             ("wrong byte after a line break", "aG\nk*", Err(4)),
-            ("text of five bytes over lines", "{\n  x\n}\n", Err(0)),
+            ("string of five bytes over lines", "{\n  x\n}\n", Err(0)),
             (
-                "wrong byte in a text of a wrong length",
+                "wrong byte in a string of a wrong length",
                 "aGlh\r\na-k",
                 Err(7),
             ),
             (
-                "wrong byte at the end of a text of a wrong length",
+                "wrong byte at the end of a string of a wrong length",
                 "aGlha\n*",
                 Err(6),
             ),

@@ -1,4 +1,4 @@
-//! Finds PEM blocks in a text as Go's `encoding/pem` does.
+//! Finds PEM blocks in a file as Go's `encoding/pem` does.
 //!
 //! Strict PEM crates refuse a whole file for one malformed block. Users keep keys and certificates in files
 //! with comments, bundles, CRLF and other blocks, and upstream reads those.

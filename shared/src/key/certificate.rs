@@ -145,7 +145,7 @@ pub fn contains_private_key(text: &[u8]) -> bool {
     text.windows(marker.len()).any(|part| part == marker)
 }
 
-/// Returns the most helpful error for a text without a certificate.
+/// Returns the most helpful error for input without a certificate.
 fn explain_missing(text: &[u8]) -> CertificateError {
     // The PEM label of every kind of key, the item of a key Secret, and an age identity.
     let markers: [&[u8]; 3] = [b"PRIVATE KEY-----", b"tls.key", b"AGE-SECRET-KEY-"];
@@ -159,8 +159,8 @@ fn explain_missing(text: &[u8]) -> CertificateError {
     }
 }
 
-/// Returns why the text contains no readable certificate, although it is DER or has a part of the PEM markers; `None`
-/// for other texts.
+/// Returns why the input contains no readable certificate, although it is DER or has a part of the PEM markers; `None`
+/// for other input.
 fn explain_damage(text: &[u8]) -> Option<&'static str> {
     const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
     const END: &[u8] = b"-----END CERTIFICATE-----";

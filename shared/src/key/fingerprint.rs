@@ -11,7 +11,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
-/// The text is not a fingerprint.
+/// The string is not a fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "invalid fingerprint: expected `SHA256:` and 43 characters of base64, as `ssh-keygen -l` prints it"

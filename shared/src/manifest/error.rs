@@ -28,7 +28,7 @@ pub enum ReadProblem {
     #[error("malformed JSON: {0}")]
     Json(&'static str),
     /// A mapping key is a list, a mapping, or null.
-    #[error("a mapping key must be text, a number or a boolean")]
+    #[error("a mapping key must be a string, a number or a boolean")]
     Key,
     /// The value does not have the type of its tag.
     #[error("a value tagged {0} is not valid for that tag")]

@@ -11,8 +11,8 @@ use super::error::{ReadError, ReadProblem};
 use super::node::{Node, Value};
 use super::yaml_in;
 
-/// Reads a stream of JSON objects. A text that only begins like JSON may be a YAML flow mapping, or one JSON object before
-/// YAML documents. So, like upstream, the rest is read as YAML if the first or second object is not JSON.
+/// Reads a stream of JSON objects. Input that only begins like JSON may be a YAML flow mapping, or one JSON object
+/// before YAML documents. So, like upstream, the rest is read as YAML if the first or second object is not JSON.
 pub(super) fn read(text: &str, max_values: usize) -> Result<Vec<Node>, ReadError> {
     let max_inner_values = values_bound(text);
     let mut documents = Vec::new();
@@ -92,8 +92,8 @@ fn json_error(document: usize, line: usize, error: &serde_json::Error) -> ReadEr
     )
 }
 
-/// Reads the objects at the beginning of a text, with duplicate fields. Also returns the rest of the text, and the
-/// number of lines before it. Returns no objects for a text with more values than
+/// Reads the objects at the beginning of the input, with duplicate fields. Also returns the rest of the input, and the
+/// number of lines before it. Returns no objects for input with more values than
 /// `max_values`.
 pub(super) fn read_with_duplicates(text: &str, max_values: usize) -> (Vec<Node>, &str, usize) {
     let mut documents = Vec::new();

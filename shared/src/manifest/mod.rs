@@ -8,7 +8,7 @@
 //! so that a value that YAML 1.1 changes to another text can be reported ([`Reading::coerced`]).
 //!
 //! `saphyr-parser` parses the YAML syntax. It is used instead of `serde-saphyr` because typing depends on the
-//! *target* (Go turns `yes` into the text `true` only where it expects a string) and messages need lines:
+//! *target* (Go turns `yes` into the string `true` only where it expects a string) and messages need lines:
 //! both need events, not a deserializer.
 
 mod comments;
@@ -46,15 +46,15 @@ pub struct Document {
     pub root: Node,
 }
 
-/// Maximum number of values in one input: about half a gigabyte of memory.
+/// Maximum weight of the values in one input: about half a gigabyte of memory.
 const MAX_VALUES: usize = 5_000_000;
 /// Number of values that anchors and aliases may create in a short input.
 const MIN_ANCHOR_VALUES: usize = 200_000;
 
 /// Reads every document. Skips documents that are empty or contain only comments.
 ///
-/// Time and memory grow linearly with the length of the input, anchors and aliases included. Memory never
-/// exceeds half a gigabyte.
+/// Time and memory grow linearly with the length of the input; anchors and aliases of a short input may add up to
+/// 200,000 values. The parsed values take at most about half a gigabyte of memory.
 ///
 /// # Errors
 ///
@@ -64,7 +64,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Document>, ReadError> {
 }
 
 /// Like [`read`], for untrusted input: allows at most `max_values` values of about a hundred bytes each. Every 64
-/// bytes of text count as one more value.
+/// bytes of a string count as one more value.
 ///
 /// # Errors
 ///
@@ -98,7 +98,7 @@ pub fn read_well_formed(bytes: &[u8]) -> Vec<Document> {
     non_empty.map(document).collect()
 }
 
-/// Splits a text before each separator line. Returns the pieces, each with the number of lines before it.
+/// Splits the input before each separator line. Returns the pieces, each with the number of lines before it.
 fn pieces(text: &str) -> Vec<(usize, &str)> {
     let mut pieces = Vec::new();
     let (mut start, mut lines_before, mut end) = (0, 0, 0);
@@ -341,7 +341,7 @@ mod tests {
             (
                 "a separator in a document that is a block scalar",
                 "--- |\n---\na: b\n",
-                "document 1, line 2: malformed YAML: a line `---` is part of a text",
+                "document 1, line 2: malformed YAML: a line `---` is part of a multi-line string",
             ),
             (
                 "a list as key",

@@ -13,7 +13,7 @@ pub struct Node {
     /// Line of the input on which the value begins, counted from one.
     pub line: usize,
     /// The source text of an unquoted YAML scalar that was read as a number, a boolean or a merge key, or of a JSON number
-    /// or boolean. Where text is expected, only values with a source are converted to text.
+    /// or boolean. Where a string is expected, only values with a source are converted to a string.
     pub source: Option<Zeroizing<String>>,
 }
 
@@ -61,7 +61,7 @@ impl Node {
         last(&|key| key == name).or_else(|| last(&|key| key.eq_ignore_ascii_case(name)))
     }
 
-    /// Returns the text of a field; `None` if the field is absent or not text.
+    /// Returns the string in a field; `None` if the field is absent or not a string.
     pub fn text(&self, name: &str) -> Option<&str> {
         match &self.field(name)?.value {
             Value::Text(text) => Some(text),
@@ -90,14 +90,14 @@ impl Node {
             Value::Null => "null",
             Value::Bool(_) => "a boolean",
             Value::Int(_) | Value::Float(_) => "a number",
-            Value::Text(_) => "text",
+            Value::Text(_) => "a string",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
         }
     }
 
     /// Returns the memory of this tree in units of about a hundred bytes: one per node, plus the length of
-    /// texts.
+    /// strings.
     pub(super) fn weight(&self) -> usize {
         let source = self.source.as_ref().map_or(0, |source| source.len());
         1 + source / BYTES_PER_WEIGHT

@@ -1,4 +1,4 @@
-//! The meaning of an unquoted YAML scalar by the rules of YAML 1.1 as in Go's yaml.v2, and the text that Go
+//! The meaning of an unquoted YAML scalar by the rules of YAML 1.1 as in Go's yaml.v2, and the string that Go
 //! converts it to where text is expected.
 
 use super::node::Value;
@@ -28,7 +28,7 @@ fn keyword(text: &str) -> Option<Value> {
 }
 
 /// Parses a number. Underscores are ignored; after a leading dot, each must be between two digits. A date
-/// stays text, because it is neither an integer nor a float.
+/// stays a string, because it is neither an integer nor a float.
 fn number(text: &str) -> Option<Value> {
     match text.as_bytes().first()? {
         b'.' if has_underscores_only_between_digits(text) => {
@@ -93,7 +93,7 @@ fn float(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-/// Returns the text that Go uses for a number or boolean where text is expected. Floats lose precision,
+/// Returns the string that Go uses for a number or boolean where a string is expected. Floats lose precision,
 /// because Go formats them as 32-bit values.
 pub(super) fn to_text(value: &Value) -> Option<String> {
     match value {
@@ -136,7 +136,7 @@ fn format_float(number: f64) -> String {
 mod tests {
     use super::*;
 
-    /// Returns the text that Go uses for an unquoted scalar where text is expected.
+    /// Returns the string that Go uses for an unquoted scalar where a string is expected.
     fn text_of(source: &str) -> String {
         match resolve(source) {
             Value::Text(text) => text.to_string(),

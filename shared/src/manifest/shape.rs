@@ -12,8 +12,8 @@ use super::scalar;
 pub enum Shape {
     /// A value of any type.
     Any,
-    /// Text, or an unquoted scalar that is converted to text. As a value of a [`Self::Map`], `null` is the
-    /// empty text.
+    /// A string, or an unquoted scalar that is converted to a string. As a value of a [`Self::Map`], `null` is
+    /// the empty string.
     Text,
     /// Like [`Self::Text`], but `null` stays `null`.
     TextOrNull,
@@ -27,7 +27,7 @@ pub enum Shape {
     Fields(&'static [(&'static str, Shape)]),
 }
 
-/// An unquoted scalar that was converted to a text that differs from the file.
+/// An unquoted scalar that was converted to a string that differs from the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coercion {
     /// Line of the scalar.
@@ -88,8 +88,8 @@ impl Reading {
         }
     }
 
-    /// Returns the text of a node. Converts an unquoted number or boolean to text as Go does, and `null` to the empty
-    /// text.
+    /// Returns the string in a node. Converts an unquoted number or boolean to a string as Go does, and `null` to the
+    /// empty string.
     ///
     /// # Errors
     ///
@@ -110,7 +110,7 @@ impl Reading {
                 }
                 Ok(text)
             }
-            _ => Err(self.type_error(node, "text")),
+            _ => Err(self.type_error(node, "a string")),
         }
     }
 

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::error::{ReadError, ReadProblem};
 
-/// The encoding of a text.
+/// The encoding of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
     Utf8,
@@ -25,7 +25,7 @@ impl Encoding {
         }
     }
 
-    /// Encodes a text, byte order mark included.
+    /// Encodes a string, byte order mark included.
     pub(super) fn encode(self, text: &str) -> Vec<u8> {
         let utf16 = |unit: fn(u16) -> [u8; 2]| {
             let units = std::iter::once(0xfeff).chain(text.encode_utf16());
@@ -111,8 +111,8 @@ impl ZeroBytes {
     }
 }
 
-/// Decodes a text, and returns its encoding. Keeps the byte order marks inside the text, but not the one at its
-/// beginning.
+/// Decodes bytes, and returns the text and its encoding. Keeps the byte order marks inside the text, but not the one at
+/// its beginning.
 pub(super) fn decode_with_marks(bytes: &[u8]) -> Result<(Encoding, String), ReadError> {
     let place = None;
     if let Some(problem) = wrong_encoding(bytes) {
@@ -212,7 +212,7 @@ mod tests {
         );
     }
 
-    /// Attack: an author writes texts in encodings that hung other decoders (CVE-2020-14040).
+    /// Attack: an author writes files in encodings that hung other decoders (CVE-2020-14040).
     #[test]
     fn refuses_other_encodings() {
         assert_eq!(decode(&[0xc3]).unwrap_err().problem, ReadProblem::Encoding);

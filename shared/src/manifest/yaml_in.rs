@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 100;
 const MAX_ALIASED: usize = 50_000;
 const MERGE_KEY: &str = "<<";
 
-/// Reads every document of a text. `max_values` limits the total weight. Adds `lines_before` to all line numbers.
+/// Reads every document of the input. `max_values` limits the total weight. Adds `lines_before` to all line numbers.
 pub(super) fn read(
     text: &str,
     lines_before: usize,
@@ -209,13 +209,13 @@ impl Builder {
     }
 }
 
-/// Refuses a line `---` inside a block scalar without indentation. The parser treats it and the next document as text,
-/// but `kubectl` splits documents there.
+/// Refuses a line `---` inside a block scalar without indentation. The parser treats it and the next document as a
+/// string, but `kubectl` splits documents there.
 fn refuse_separator(root: &Node) -> Result<(), ReadProblem> {
     match &root.value {
-        // A folded text has spaces for line breaks.
+        // A folded string has spaces for line breaks.
         Value::Text(text) if text.split_whitespace().any(|word| word == "---") => {
-            let why = "a line `---` is part of a text outside of any mapping";
+            let why = "a line `---` is part of a multi-line string outside of any mapping";
             Err(ReadProblem::Yaml(why.into()))
         }
         _ => Ok(()),
@@ -226,15 +226,15 @@ fn text_value(text: &str) -> Value {
     Value::Text(Zeroizing::new(text.to_owned()))
 }
 
-/// Returns the name of one of YAML's own tags in any notation (`!!int`, `!<tag:yaml.org,2002:int>`, or with a
-/// handle of the document); an empty text for other tags.
+/// Returns the name of a YAML core tag in any notation (`!!int`, `!<tag:yaml.org,2002:int>`, or with a tag handle
+/// that the document declares), or an empty string for any other tag.
 fn core_tag_name(tag: &Tag) -> String {
     let full_name = format!("{}{}", tag.handle, tag.suffix);
     let name = full_name.strip_prefix("tag:yaml.org,2002:");
     name.unwrap_or_default().to_owned()
 }
 
-/// Returns the value of a scalar with one of YAML's own tags (`!!int "5"`). With any other tag, a scalar is text, as in
+/// Returns the value of a scalar with a YAML core tag (`!!int "5"`). With any other tag, a scalar is a string, as in
 /// Go.
 fn tagged_value(tag: &str, text: &str) -> Result<Value, ReadProblem> {
     let untagged_value = scalar::resolve(text);

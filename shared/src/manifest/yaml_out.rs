@@ -1,5 +1,5 @@
 //! Writes YAML as Go's yaml.v2 does, so that files from both projects differ only in ciphertext: the same
-//! order of keys, lists not indented, long texts folded at spaces, and quotes around each text that a YAML
+//! order of keys, lists not indented, long strings folded at spaces, and quotes around each string that a YAML
 //! 1.1 reader would interpret as something else.
 
 use serde_json::{Map, Value as Json};
@@ -22,7 +22,7 @@ pub fn to_visible_yaml(value: &Json) -> String {
     format_document(value, is_visible)
 }
 
-/// Like [`to_visible_yaml`], with escapes for `:` and `#` in texts, so that no line of a text can begin with one.
+/// Like [`to_visible_yaml`], with escapes for `:` and `#` in strings, so that no line of a string can begin with one.
 pub fn to_inert_yaml(value: &Json) -> String {
     format_document(value, |c| is_visible(c) && !matches!(c, ':' | '#'))
 }
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Attack: an author puts any text into YAML that is shown in a terminal.
+        /// Attack: an author puts any characters into YAML that is shown in a terminal.
         #[test]
         fn visible_yaml_contains_no_terminal_control_characters(key in any::<String>(), text in any::<String>()) {
             let value = json!({key: [text]});

@@ -1,4 +1,4 @@
-//! Writes one text as yaml.v2 does: plain, quoted or as a block, and folded at the same positions.
+//! Writes one string as yaml.v2 does: plain, quoted or as a block, and folded at the same positions.
 
 use std::fmt::Write as _;
 
@@ -21,12 +21,12 @@ pub(super) fn write_key(out: &mut String, key: &str, is_printable: IsPrintable) 
     }
 }
 
-/// Writes a text as a value. `indent` is that of continuation lines of folded or literal text.
+/// Writes a string as a value. `indent` is that of continuation lines of folded or literal scalars.
 pub(super) fn write(out: &mut String, text: &str, indent: usize, is_printable: IsPrintable) {
     Style::of(text, is_printable).write(out, text, indent, is_printable);
 }
 
-/// How a text is quoted.
+/// How a string is quoted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
     Plain,
@@ -73,7 +73,7 @@ pub(super) fn single_quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Writes a text, folded at single spaces after column [`BEST_WIDTH`], but not at its first or last character. A
+/// Writes a string, folded at single spaces after column [`BEST_WIDTH`], but not at its first or last character. A
 /// reader joins the lines with a space.
 fn write_folded(out: &mut String, text: &str, indent: usize) {
     let mut after_space = true;
@@ -127,12 +127,12 @@ pub(super) fn is_printable(c: char) -> bool {
         | '\u{ff00}'..='\u{fffd}')
 }
 
-/// Returns whether a YAML 1.1 parser reads the unquoted text as text.
+/// Returns whether a YAML 1.1 parser reads the unquoted scalar as a string.
 pub(super) fn is_read_as_text(text: &str) -> bool {
     matches!(scalar::resolve(text), Value::Text(_)) && !is_date(text) && !is_base_60(text)
 }
 
-/// Returns whether Go reads the text as a timestamp: `2006-1-2`, alone, followed by `T15:4:5.9Z07:00`, or
+/// Returns whether Go reads the scalar as a timestamp: `2006-1-2`, alone, followed by `T15:4:5.9Z07:00`, or
 /// followed by ` 15:4:5.9`.
 fn is_date(text: &str) -> bool {
     let end = text.find(['T', 't', ' ']).unwrap_or(text.len());
@@ -171,7 +171,7 @@ fn strip_zone(time: &str) -> Option<&str> {
     (is_in_range(hours, 24) && is_in_range(minutes, 60)).then_some(time)
 }
 
-/// Returns whether the text is a time like `15:4:5`, with or without a fraction.
+/// Returns whether the scalar is a time like `15:4:5`, with or without a fraction.
 fn is_time(text: &str) -> bool {
     let (clock, fraction) = text
         .split_once('.')
@@ -193,7 +193,7 @@ fn digits(text: &str, max: usize) -> Option<u32> {
     if is_valid { text.parse().ok() } else { None }
 }
 
-/// Returns whether the text matches `[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?`, a number in base 60 for some YAML
+/// Returns whether the scalar matches `[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?`, a number in base 60 for some YAML
 /// 1.1 readers.
 fn is_base_60(text: &str) -> bool {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
@@ -214,7 +214,7 @@ fn is_base_60(text: &str) -> bool {
         && is_digits_or_underscores(fraction)
 }
 
-/// Writes a double-quoted text. With `fold`, folds like [`write_folded`], with that indentation; a
+/// Writes a double-quoted string. With `fold`, folds like [`write_folded`], with that indentation; a
 /// backslash precedes a space at the start of a line.
 pub(super) fn write_double_quoted(
     out: &mut String,

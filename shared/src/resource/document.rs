@@ -12,7 +12,7 @@ use crate::readable::adapt_metadata;
 impl SealedSecret {
     /// Reads every SealedSecret of a document: the document itself, or the items of a `List` or
     /// `SealedSecretList`. Also returns the unquoted scalars that were converted to another text. A sealed value
-    /// that is not text is read as an empty value, as by upstream.
+    /// that is not a string is read as an empty value, as by upstream.
     ///
     /// # Errors
     ///
@@ -36,7 +36,7 @@ impl SealedSecret {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Self::all_from_document`], and an error for a sealed value that is not text.
+    /// Returns the errors of [`Self::all_from_document`], and an error for a sealed value that is not a string.
     pub fn from_node(node: &Node, reading: &mut Reading) -> Result<Self, DocumentError> {
         let sealed = Self::from_node_leniently(node, reading)?;
         let with_object = |source| in_object(&sealed, source);
@@ -44,7 +44,7 @@ impl SealedSecret {
         Ok(sealed)
     }
 
-    /// Reads one SealedSecret, with an empty value for each sealed value that is not text.
+    /// Reads one SealedSecret, with an empty value for each sealed value that is not a string.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ fn check_items(
     })
 }
 
-/// Returns the types of sealed values that are not text, such as `a list`, by item key.
+/// Returns the types of sealed values that are not strings, such as `a list`, by item key.
 pub fn types_of_items(node: &Node) -> BTreeMap<String, &'static str> {
     let items = node
         .field("spec")
@@ -125,10 +125,10 @@ pub fn types_of_items(node: &Node) -> BTreeMap<String, &'static str> {
     let Some(Value::Map(items)) = items.map(|items| &items.value) else {
         return BTreeMap::new();
     };
-    let not_text = items
+    let not_strings = items
         .iter()
         .filter(|(_, value)| !matches!(value.value, Value::Text(_) | Value::Null));
-    not_text
+    not_strings
         .map(|(key, value)| (key.clone(), value.kind()))
         .collect()
 }
@@ -136,7 +136,7 @@ pub fn types_of_items(node: &Node) -> BTreeMap<String, &'static str> {
 fn check_text(value: &Node, reading: &mut Reading) -> Result<(), ShapeError> {
     match value.value {
         Value::Text(_) | Value::Null => Ok(()),
-        _ => Err(reading.type_error(value, "text, a sealed value in base64")),
+        _ => Err(reading.type_error(value, "a string, a sealed value in base64")),
     }
 }
 
@@ -330,7 +330,7 @@ mod tests {
                 json!({"a": ""}),
             ),
             (
-                "values that are not text",
+                "values that are not strings",
                 "spec: {encryptedData: {a: 5, b: [x], c: z}}",
                 json!({"a": "", "b": "", "c": "z"}),
             ),
@@ -411,7 +411,7 @@ mod tests {
             ("apiVersion: bitnami.com/v1alpha1", "it has no `spec`"),
             (
                 "spec: {template: {type: []}}",
-                "line 1: spec.template.type must be text, not a list",
+                "line 1: spec.template.type must be a string, not a list",
             ),
         ] {
             let error = read(yaml).unwrap_err();
@@ -428,11 +428,11 @@ mod tests {
             ),
             (
                 "AgB",
-                "spec.encryptedData must be a mapping of item keys to sealed values, not text",
+                "spec.encryptedData must be a mapping of item keys to sealed values, not a string",
             ),
             (
                 "''",
-                "spec.encryptedData must be a mapping of item keys to sealed values, not text",
+                "spec.encryptedData must be a mapping of item keys to sealed values, not a string",
             ),
             (
                 "5",
@@ -444,19 +444,19 @@ mod tests {
             ),
             (
                 "{b: AgB, a: 5}",
-                "spec.encryptedData.a must be text, a sealed value in base64, not a number",
+                "spec.encryptedData.a must be a string, a sealed value in base64, not a number",
             ),
             (
                 "{a: [AgB]}",
-                "spec.encryptedData.a must be text, a sealed value in base64, not a list",
+                "spec.encryptedData.a must be a string, a sealed value in base64, not a list",
             ),
             (
                 "{a: {b: AgB}}",
-                "spec.encryptedData.a must be text, a sealed value in base64, not a mapping",
+                "spec.encryptedData.a must be a string, a sealed value in base64, not a mapping",
             ),
             (
                 "{a: false}",
-                "spec.encryptedData.a must be text, a sealed value in base64, not a boolean",
+                "spec.encryptedData.a must be a string, a sealed value in base64, not a boolean",
             ),
         ] {
             let yaml =

@@ -51,7 +51,7 @@ pub struct SealedSecretSpec {
     /// Deprecated: a whole Secret sealed as one value, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
-    /// Sealed values in base64, by item key. A value that is not text reads as an empty value: one malformed
+    /// Sealed values in base64, by item key. A value that is not a string reads as an empty value: one malformed
     /// object must not stop a stream of many.
     #[serde(default, deserialize_with = "lenient_map")]
     #[schemars(schema_with = "encrypted_data_schema")]

@@ -12,11 +12,12 @@ pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 pub const KEY_ACTIVE: &str = "active";
 /// Value of [`KEY_LABEL`] of a retired key, which no sealed value needs.
 pub const KEY_RETIRED: &str = "retired";
-/// Value of [`KEY_LABEL`] with which upstream takes a key that others may know out of use.
+/// Value of [`KEY_LABEL`] with which upstream marks a compromised key, which it then does not load.
 pub const KEY_COMPROMISED: &str = "compromised";
 /// On a key Secret: which key was backed up and when. See [`crate::key_marks`].
 pub const BACKED_UP_ANNOTATION: &str = "sealedsecrets.bitnami.com/backed-up";
-/// On a key Secret: the time since which others may know the key. It unseals and never seals again.
+/// On a key Secret: the time since which the key is considered compromised. It unseals and never
+/// seals again.
 pub const COMPROMISED_ANNOTATION: &str = "sealedsecrets.bitnami.com/compromised";
 /// On a key Secret: the key unseals and does not seal, because it was restored and not chosen as a sealing
 /// key.

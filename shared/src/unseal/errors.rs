@@ -88,7 +88,7 @@ pub struct ItemError {
 /// Why an item could not be unsealed. Never reveals how the decryption failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ItemProblem {
-    /// The text does not have the form of a sealed value, which is public.
+    /// The string does not have the form of a sealed value, which is public.
     #[error(transparent)]
     NotSealed(#[from] NotSealed),
     /// The key is missing, the scope is wrong, or the value is damaged: these causes are indistinguishable.
@@ -189,7 +189,7 @@ impl fmt::Display for NameMismatch {
 }
 
 impl ItemErrors {
-    /// Replaces the errors of items that are not text, and were read as empty, by errors that name the type. `types`
+    /// Replaces the errors of items that are not strings, and were read as empty, by errors that name the type. `types`
     /// contains the types by item key.
     pub fn name_types(&mut self, types: &BTreeMap<String, &'static str>) {
         for item in &mut self.items {

@@ -14,7 +14,7 @@ use crate::plain::Plain;
 use crate::resource::SealedSecret;
 
 /// Replaces each value when the result must not depend on the values. It is a number, since most functions
-/// that parse a text accept one.
+/// that parse a string accept one.
 const PLACEHOLDER: &[u8] = b"1";
 
 /// A template is refused because of its text, regardless of the values.
@@ -153,9 +153,9 @@ impl From<BTreeMap<String, Plain>> for Rendered {
     }
 }
 
-/// Renders the templates. Each template sees the items, and the raw texts of the templates that have no item
+/// Renders the templates. Each template sees the items, and the raw text of each template that has no item
 /// of the same key. An item also replaces the result of the template with its key,
-/// but errors of that template still count. A `null` text removes the item from the Secret.
+/// but errors of that template still count. A `null` template removes the item from the Secret.
 pub(super) fn render(
     items: BTreeMap<String, Plain>,
     texts: &BTreeMap<String, Option<String>>,
@@ -185,7 +185,7 @@ pub(super) fn render(
     Ok(rendered)
 }
 
-/// Returns what templates see as `.`: the items, and the raw texts of templates without an item of the same key.
+/// Returns what templates see as `.`: the items, and the raw text of each template without an item of the same key.
 fn template_data<'a>(
     items: impl Iterator<Item = (&'a str, &'a [u8])>,
     texts: &BTreeMap<String, Option<String>>,
@@ -324,7 +324,7 @@ mod tests {
                 &[("t", b"<no value>")],
             ),
             (
-                "templates see the unrendered texts of others",
+                "templates see the unrendered text of other templates",
                 &[],
                 &[("t", Some("{{ .u }}")), ("u", Some("{{ 1 }}"))],
                 &[("t", b"{{ 1 }}"), ("u", b"1")],

@@ -72,7 +72,7 @@ impl Signer {
 }
 
 /// `genPrivateKey`: returns an RSA 4096, ECDSA P-256 or Ed25519 key in PEM; for an unknown type the result is
-/// an error text.
+/// an error message.
 pub(crate) fn generate_key(env: &mut Environment<'_>, kind: &[u8]) -> Outcome {
     let key = match kind {
         b"" | b"rsa" => rsa_key(env, rsa::KeySize::Rsa4096, cost::RSA_4096)?,

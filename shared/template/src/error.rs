@@ -1,4 +1,4 @@
-//! Errors. Their texts are fixed sentences and never contain a value or template text.
+//! Errors. Their messages are fixed sentences and never contain a value or template text.
 
 /// The template cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +24,7 @@ pub struct RenderError {
     pub line: usize,
     /// Column in bytes, counted from 1.
     pub column: usize,
-    /// The function that failed or refused its arguments, if any.
+    /// The function that failed or refused its arguments; `None` if no function did.
     pub function: Option<&'static str>,
     /// Kind of failure, for metrics and tests.
     pub kind: ErrorKind,

@@ -253,8 +253,8 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
         Ok(self.variables[at].1.clone())
     }
 
-    /// Returns the index of the innermost variable with this name, if it is declared. Charges for the search, because a
-    /// template may declare very many variables.
+    /// Returns the index of the innermost variable with this name; `None` if it is not declared. Charges for the
+    /// search, because a template may declare very many variables.
     fn variable_index(&mut self, name: &str) -> Result<Option<usize>, Fault> {
         let scope = &self.variables[self.scope_start..];
         let back = scope.iter().rev().position(|(other, _)| **other == *name);

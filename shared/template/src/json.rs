@@ -188,7 +188,7 @@ impl Encoder<'_, '_, '_> {
     }
 }
 
-/// A parsed value, and whether the whole text could be parsed and represented.
+/// A parsed value, and whether the whole string could be parsed and represented.
 pub(crate) struct Parsed {
     pub(crate) value: Value,
     pub(crate) is_complete: bool,

@@ -27,7 +27,7 @@ pub(crate) fn find(value: &Value, name: &str) -> Option<&'static Function> {
 }
 
 impl Value {
-    /// Returns the result of the value's `String` method, if it has one.
+    /// Returns the result of the value's `String` method; `None` if it has no such method.
     pub(crate) fn string_method(&self) -> Option<String> {
         match self {
             Self::Time(time) => Some(time.text()),

@@ -130,7 +130,7 @@ impl Pattern {
     }
 }
 
-/// The text to search, with a mapping back to the original bytes.
+/// The string to search, with a mapping back to the original bytes.
 struct Subject<'t> {
     text: Cow<'t, str>,
     /// Offsets in `text` and in the original, after each replaced byte.

@@ -85,7 +85,7 @@ impl Version {
         (!version.prerelease.split('.').any(has_leading_zero)).then_some(version)
     }
 
-    /// Returns the total length of the version's texts in bytes.
+    /// Returns the total length of the version's strings in bytes.
     pub(crate) fn len(&self) -> usize {
         self.prerelease.len() + self.metadata.len() + self.original.len()
     }
@@ -159,7 +159,7 @@ fn compare_prereleases(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// Compares two parts of prereleases; numbers sort before texts.
+/// Compares two parts of prereleases; numbers sort before other identifiers.
 fn compare_parts(a: &str, b: &str) -> Ordering {
     if a == b {
         return Ordering::Equal;

@@ -105,7 +105,8 @@ pub(crate) enum ListKind {
     Bytes,
 }
 
-/// A list, or a part of another list. Both share their items, because `sortAlpha` sorts a `[]string` in place.
+/// A list, or a slice of another list. A slice shares its items with the list, because `sortAlpha` sorts a `[]string`
+/// in place.
 #[derive(Clone)]
 pub(crate) struct List {
     pub(crate) kind: ListKind,
@@ -199,7 +200,7 @@ impl List {
         })
     }
 
-    /// Sorts a list of texts in place, and thereby each list that shares its items.
+    /// Sorts a list of strings in place, and thereby each list that shares its items.
     pub(crate) fn sort_texts(&self) {
         self.items.borrow_mut()[self.start..self.start + self.len].sort_by(|a, b| match (a, b) {
             (Value::Text(a), Value::Text(b)) => a.cmp(b),
@@ -212,7 +213,7 @@ impl List {
     }
 }
 
-/// The value type of a map; keys are always texts.
+/// The value type of a map; keys are always strings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum MapKind {
     /// `map[string]interface {}`

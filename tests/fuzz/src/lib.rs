@@ -55,7 +55,7 @@ pub const TARGETS: [Target; 18] = [
     ("template", template_text),
 ];
 
-/// Returns a text of the published vectors.
+/// Returns a file of the published vectors.
 fn vector(name: &str) -> String {
     let vectors = include_str!("../../vectors/sealed-secrets-vectors.json");
     let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap_or_default();

@@ -57,7 +57,7 @@ enum Outage {
     Definition,
     Keys,
     Clock,
-    Rights,
+    Permissions,
     Elsewhere,
 }
 
@@ -71,7 +71,7 @@ impl Outage {
         Self::Definition,
         Self::Keys,
         Self::Clock,
-        Self::Rights,
+        Self::Permissions,
         Self::Elsewhere,
     ];
 
@@ -87,7 +87,7 @@ impl Outage {
             Self::Clock => {
                 "a key generated while the clock was 40 days ahead; the clock set back, the controller restarted"
             }
-            Self::Rights => "the Role of a namespace unbound for 60 s, and bound again",
+            Self::Permissions => "the Role of a namespace unbound for 60 s, and bound again",
             Self::Elsewhere => {
                 "the Role of a namespace unbound for 60 s; the Secret of an object in another namespace, meanwhile"
             }
@@ -260,7 +260,7 @@ impl Case {
             Outage::Lease => self.delete_lease().await,
             Outage::Definition => self.plane.install(&SealedSecret::crd()).await,
             Outage::Clock => return self.start_with_a_key_of_the_future().await,
-            Outage::Rights => self.restore_binding().await,
+            Outage::Permissions => self.restore_binding().await,
             Outage::Elsewhere => {
                 let start = Instant::now();
                 return self
@@ -286,7 +286,7 @@ impl Case {
             Outage::Definition => self.delete_definition().await,
             Outage::Keys => self.delete_keys().await,
             Outage::Clock => self.put_a_key_of_the_future().await,
-            Outage::Rights | Outage::Elsewhere => {
+            Outage::Permissions | Outage::Elsewhere => {
                 self.delete_binding().await;
                 tokio::time::sleep(MINUTE).await;
             }

@@ -119,7 +119,7 @@ impl ControlPlane {
         client(kubeconfig::config(kubeconfig::with_token(&self.kubeconfig, &token)).await)
     }
 
-    /// Returns a kubeconfig file with the rights of this service account.
+    /// Returns a kubeconfig file with the permissions of this service account.
     pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> PathBuf {
         let token = self.token_of(namespace, account).await;
         let path = self
@@ -152,7 +152,7 @@ impl ControlPlane {
             .token
     }
 
-    /// Returns a kubeconfig file with admin rights.
+    /// Returns a kubeconfig file with admin permissions.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }

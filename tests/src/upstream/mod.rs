@@ -100,7 +100,7 @@ impl Kind {
 
 /// Upstream as a library: one running process, shared between threads.
 ///
-/// Keys and certificates are PEM texts. A method returns [`UpstreamError::Refused`] with upstream's own message
+/// Keys and certificates are PEM strings. A method returns [`UpstreamError::Refused`] with upstream's own message
 /// if upstream refuses, and another variant only if the process is gone.
 #[derive(Debug)]
 pub struct Upstream(Process);
@@ -193,7 +193,7 @@ impl Upstream {
     /// Generates a key pair with a self-signed certificate.
     ///
     /// # Errors
-    /// Returns an error if Go refuses the size.
+    /// Returns an error if Go rejects the key size.
     pub fn generate(&self, request: &KeyRequest) -> Result<KeyPair, UpstreamError> {
         let answer = self
             .0

@@ -58,10 +58,12 @@ pub(super) fn bytes(answer: &Value, field: &str) -> Result<Vec<u8>, UpstreamErro
     let Some(text) = answer.get(field) else {
         return Ok(Vec::new());
     };
-    let text = text.as_str().ok_or(UpstreamError::Answer("base64 text"))?;
+    let text = text
+        .as_str()
+        .ok_or(UpstreamError::Answer("a base64 string"))?;
     STANDARD
         .decode(text)
-        .map_err(|_| UpstreamError::Answer("base64 text"))
+        .map_err(|_| UpstreamError::Answer("a base64 string"))
 }
 
 pub(super) fn text(answer: &Value, field: &str) -> Result<String, UpstreamError> {
@@ -69,7 +71,7 @@ pub(super) fn text(answer: &Value, field: &str) -> Result<String, UpstreamError>
         .get(field)
         .and_then(Value::as_str)
         .map(str::to_owned)
-        .ok_or(UpstreamError::Answer("a text"))
+        .ok_or(UpstreamError::Answer("a string"))
 }
 
 pub(super) fn json_text(answer: &Value, field: &str) -> Result<Value, UpstreamError> {

@@ -31,7 +31,7 @@ fn proposals(text: &str) -> Vec<Vec<usize>> {
 
 const MARK: &str = "#+ ";
 
-/// Returns the text without the mark on these lines, as a user would edit it.
+/// Returns the file without the mark on these lines, as a user would edit it.
 fn uncomment(text: &str, lines: &[usize]) -> String {
     let edited = text.lines().enumerate().map(|(number, line)| {
         if lines.contains(&number) {

@@ -340,28 +340,28 @@ async fn with_namespaced_roles_no_request_is_forbidden() {
 }
 
 #[tokio::test]
-async fn an_account_with_rights_only_in_its_namespace_installs_upgrades_and_uninstalls() {
+async fn an_account_with_permissions_only_in_its_namespace_installs_upgrades_and_uninstalls() {
     let plane = ControlPlane::shared().await;
     let home = plane.namespace("team").await;
     let everything = json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }]);
     roles::create_caller_with(&home, "installer", &everything).await;
     let client = plane.client_of(home.name(), "installer").await;
-    until("the rights take effect", async || {
+    until("the permissions take effect", async || {
         let secrets: Api<ApiSecret> = Api::namespaced(client.clone(), home.name());
         secrets.list(&ListParams::default()).await.ok()
     })
     .await;
     let helm = Helm::for_cluster(&plane.kubeconfig_of(home.name(), "installer").await);
     let chart = chart();
-    let own_rights = "rbac.clusterRole=false,rbac.namespacedRoles=true";
+    let own_permissions = "rbac.clusterRole=false,rbac.namespacedRoles=true";
     let args = ["upgrade", "--install", "sealed-secrets", &chart];
     let args = [&args[..], &["--namespace", home.name(), "--set"]].concat();
-    let error = helm.run_failing(&[&args[..], &[own_rights]].concat());
+    let error = helm.run_failing(&[&args[..], &[own_permissions]].concat());
     assert!(
         error.contains("customresourcedefinitions"),
         "the account has no permission to read CRDs: {error}"
     );
-    let values = format!("{own_rights},crds.install=false");
+    let values = format!("{own_permissions},crds.install=false");
     for _ in 0..2 {
         helm.run(&[&args[..], &[&values]].concat());
     }

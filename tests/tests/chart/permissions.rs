@@ -56,18 +56,18 @@ fn the_table_lists_what_the_chart_grants() {
         .collect();
     assert_eq!(
         granted_in_namespaces, granted,
-        "the same rights in another namespace"
+        "the same permissions in another namespace"
     );
 }
 
 /// Returns `resource verb` for the controller's own permissions.
 fn controller_permissions(granted: &BTreeSet<String>) -> BTreeSet<String> {
-    let right = |row: &String| {
-        let (role, right) = row.split_once(' ')?;
+    let permission = |row: &String| {
+        let (role, permission) = row.split_once(' ')?;
         let is_for_callers = ["certificate-reader", "service-proxier"].contains(&role);
-        (!is_for_callers).then(|| right.to_owned())
+        (!is_for_callers).then(|| permission.to_owned())
     };
-    granted.iter().filter_map(right).collect()
+    granted.iter().filter_map(permission).collect()
 }
 
 /// Verbs that the controller needs in normal operation.
@@ -139,9 +139,9 @@ async fn sealing_needs_each_permission_of_its_role() {
     let namespace = plane.namespace("callers").await;
     let home = namespace.name().to_owned();
     let chart = chart();
-    let rights = ["--set", "rbac.clusterRole=false,rbac.namespacedRoles=true"];
+    let permissions = ["--set", "rbac.clusterRole=false,rbac.namespacedRoles=true"];
     let args = ["upgrade", "--install", NAME, &chart, "--namespace", &home];
-    helm.run(&[&args[..], &rights].concat());
+    helm.run(&[&args[..], &permissions].concat());
     let controller = Deployed::start(&plane, &home, NAME, Ours).await;
     let user = User::in_namespace(&plane, plane.existing(&home), &home, NAME).await;
     let sealed = user.apply("a", "1").await;
@@ -159,7 +159,7 @@ async fn sealing_needs_each_permission_of_its_role() {
         )
         .await;
         restore_rules(&namespace, "service-proxier").await;
-        until("the right is restored", async || {
+        until("the permission is restored", async || {
             user.kubeseal(&args, &sealed).ok()
         })
         .await;
@@ -342,6 +342,6 @@ fn permissions_of_role(role: &Value) -> Vec<String> {
                     .map(move |verb| format!("{resource} {verb}"))
             })
         })
-        .map(|right| format!("{name} {right}"))
+        .map(|permission| format!("{name} {permission}"))
         .collect()
 }

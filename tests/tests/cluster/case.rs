@@ -30,14 +30,14 @@ impl Case {
         Self::start(plane, namespace, args).await
     }
 
-    pub async fn without_right_to_statuses(purpose: &str) -> Self {
+    pub async fn without_permission_to_update_statuses(purpose: &str) -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace(purpose).await;
         roles::grant_all_but_statuses(&namespace).await;
         Self::start(plane, namespace, &[]).await
     }
 
-    pub async fn without_right_to_watch_secrets(purpose: &str) -> Self {
+    pub async fn without_permission_to_watch_secrets(purpose: &str) -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace(purpose).await;
         roles::grant_all_but_the_watch_of_secrets(&namespace).await;

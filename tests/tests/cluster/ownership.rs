@@ -121,8 +121,8 @@ async fn the_secret_gets_the_templates_labels_and_annotations() {
     .await;
 }
 
-/// Attack: an author without rights on Secrets turns the consent to a merge into ownership, to replace or delete the
-/// values of another owner, and into an immutable Secret that shows which guess of a value is right.
+/// Attack: an author without permissions on Secrets turns the consent to a merge into ownership, to replace or delete
+/// the values of another owner, and into an immutable Secret that shows which guess of a value is right.
 #[tokio::test]
 async fn consent_to_a_merge_permits_nothing_else() {
     let case = Case::with_args("merge-only", &["--old-gc-behavior"]).await;

@@ -118,7 +118,7 @@ async fn writes_no_status_if_updates_are_disabled() {
 
 #[tokio::test]
 async fn logs_once_that_secrets_cannot_be_watched_and_works_otherwise() {
-    let case = Case::without_right_to_watch_secrets("unwatched").await;
+    let case = Case::without_permission_to_watch_secrets("unwatched").await;
     case.wait_for_log("so edits and deletions of them are not corrected")
         .await;
     case.seal("db", &[("a", "1")]).await;
@@ -133,7 +133,7 @@ async fn logs_once_that_secrets_cannot_be_watched_and_works_otherwise() {
 
 #[tokio::test]
 async fn c19_retries_a_failed_write_of_a_status() {
-    let case = Case::without_right_to_statuses("no-right").await;
+    let case = Case::without_permission_to_update_statuses("no-permission").await;
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
     case.wait_for_log("cannot update the status").await;

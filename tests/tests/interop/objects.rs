@@ -128,7 +128,7 @@ fn key_ring(key: &TestKey) -> KeyRing {
     KeyRing::new([Arc::new(RingKey::opening_only("test".to_owned(), private))])
 }
 
-/// Returns the parts that must be preserved; `null` and the empty text are both an empty value.
+/// Returns the parts that must be preserved; `null` and the empty string are both an empty value.
 fn preserved_parts(secret: &Value) -> Value {
     let text = |path: &str| secret.pointer(path).cloned().unwrap_or_default();
     let items = secret["data"].as_object().unwrap().iter();

@@ -103,7 +103,7 @@ fn separate_digits(key: &str) -> String {
     separated
 }
 
-/// Returns a SealedSecret with generated texts wherever a user may write text.
+/// Returns a SealedSecret with generated strings wherever a user may write a string.
 pub(crate) fn sealed_secret() -> impl Strategy<Value = Value> {
     let text = || text().prop_filter("no old breaks", |text| !text.contains(OLD_BREAKS));
     let key = || key().prop_map(|key| separate_digits(&key.replace('0', "7")));

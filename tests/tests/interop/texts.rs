@@ -1,4 +1,4 @@
-//! Tests that both implementations read the same values from the same YAML and JSON, and write the same texts.
+//! Tests that both implementations read the same values from the same YAML and JSON, and write the same output.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ proptest! {
     }
 }
 
-/// Tests texts that the two implementations wrote differently in earlier versions.
+/// Tests strings that the two implementations wrote differently in earlier versions.
 #[test]
 fn writes_texts_as_go_does() {
     let long_text = "a bb ".repeat(40);
@@ -74,7 +74,7 @@ fn writes_texts_as_go_does() {
     }
 }
 
-/// Returns Go's YAML, or `None` for texts with control characters that Go cannot write as YAML: Go parses its
+/// Returns Go's YAML, or `None` for strings with control characters that Go cannot write as YAML: Go parses its
 /// own JSON as YAML, in which these characters are invalid.
 fn go_yaml(object: &Value) -> Option<String> {
     match UPSTREAM.encode(Kind::SealedSecret, object, Format::Yaml) {

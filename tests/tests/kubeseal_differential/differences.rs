@@ -25,7 +25,7 @@ pub(crate) struct Differences {
     difference: Vec<Difference>,
 }
 
-/// A difference in many outputs: upstream's texts are rewritten before the comparison.
+/// A difference in many outputs: upstream's output is rewritten before the comparison.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Everywhere {
@@ -33,11 +33,11 @@ struct Everywhere {
     _flaw: String,
     #[serde(rename = "why")]
     _why: String,
-    /// Replacements in upstream's texts.
+    /// Replacements in upstream's output.
     replace: Vec<Replacement>,
 }
 
-/// A regular expression for upstream's texts, and its replacement, which this project's texts have.
+/// A regular expression for upstream's output, and its replacement, which this project's output has.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Replacement {
@@ -275,7 +275,7 @@ impl Expected {
     }
 }
 
-/// Returns whether the text contains all parts, or is empty if the list is empty.
+/// Returns whether the string contains all parts, or is empty if the list is empty.
 fn contains_all(text: &str, parts: &[String]) -> bool {
     if parts.is_empty() {
         text.is_empty()

@@ -1,5 +1,5 @@
 //! Keys, certificates and the loopback web server that every case may use, and the `${…}` placeholders
-//! for them in the texts of cases.
+//! for them in the strings of cases.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ impl Fixtures {
         self.web.port()
     }
 
-    /// Replaces the placeholders in a text, except `${dir}`, because each run has its own folder.
+    /// Replaces the placeholders in a string, except `${dir}`, because each run has its own folder.
     pub(crate) fn fill(&self, text: &str, placeholders: &Placeholders) -> Result<String> {
         let mut result = String::new();
         let mut rest = text;
@@ -114,7 +114,7 @@ impl Fixtures {
     }
 }
 
-/// Splits a text after a placeholder, which may contain JSON and ends at its matching brace.
+/// Splits a string after a placeholder, which may contain JSON and ends at its matching brace.
 fn split_placeholder(text: &str) -> Result<(&str, &str)> {
     let mut depth = 1;
     for (index, character) in text.char_indices() {

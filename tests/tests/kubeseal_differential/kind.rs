@@ -40,7 +40,7 @@ pub(crate) enum Kind {
     Unknown,
 }
 
-/// Fragments of both programs' messages; the first one in an error text determines its kind.
+/// Fragments of both programs' messages; the first one in an error message determines its kind.
 const FRAGMENTS: &[(&str, Kind)] = &[
     ("--from-file requires --raw", Kind::Flags),
     ("must provide ", Kind::Flags),
@@ -121,7 +121,7 @@ pub(crate) fn classify(ending: Ending, stderr: &str) -> Kind {
 
 impl Kind {
     /// Returns whether this project's text must begin with upstream's: if upstream itself defines the text and it is
-    /// informative. Other texts come from Go's libraries, and only the kind is compared.
+    /// informative. Other messages come from Go's libraries, and only the kind is compared.
     pub(crate) fn has_upstream_text(self) -> bool {
         !matches!(
             self,

@@ -1,8 +1,8 @@
 //! Compares Bitnami's `kubeseal` (upstream) with this project's on the same inputs, as `tests/differential/README.md`
 //! explains.
 //!
-//! `DIFFERENTIAL_PRINT=1` prints both outcomes of every case; any other text prints those of the cases with that text
-//! in their name. `DIFFERENTIAL_PEER=1` runs only upstream, and checks the outcomes against the table of
+//! `DIFFERENTIAL_PRINT=1` prints both outcomes of every case; any other string prints those of the cases with that
+//! string in their name. `DIFFERENTIAL_PEER=1` runs only upstream, and checks the outcomes against the table of
 //! differences.
 #![allow(
     clippy::panic,

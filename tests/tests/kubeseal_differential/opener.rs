@@ -15,7 +15,7 @@ pub(crate) struct Opener<'a> {
 }
 
 impl Opener<'_> {
-    /// Replaces the ciphertexts in a text; other text is unchanged.
+    /// Replaces the ciphertexts in a string; other text is unchanged.
     pub(crate) fn open(&self, text: &str) -> String {
         if let Some(sealed) = ciphertext(text.trim_end()) {
             return text.replace(text.trim_end(), &self.describe(&sealed, self.labels));
@@ -73,7 +73,7 @@ impl Opener<'_> {
     }
 }
 
-/// Returns the bytes of a base64 text, if they look like a sealed value of a 2048-bit key.
+/// Returns the bytes of a base64 string; `None` unless they look like a sealed value of a 2048-bit key.
 fn ciphertext(text: &str) -> Option<Vec<u8>> {
     STANDARD
         .decode(text)

@@ -62,7 +62,7 @@ impl Outcome {
         }
     }
 
-    /// Rewrites all texts of the outcome.
+    /// Rewrites all strings of the outcome.
     pub(crate) fn map_texts(&mut self, rewrite: impl Fn(&str) -> String) {
         self.stdout = rewrite(&self.stdout);
         for change in self.changed.values_mut() {

@@ -159,7 +159,7 @@ impl PreparedCase {
     fn command(&self, program: &Path, folder: &Path) -> Result<Command> {
         let args = shlex::split(&self.args).context("args is not a valid command line")?;
         let mut command = Command::new(program);
-        // Both programs print their own name in usage texts.
+        // Both programs print their own name in usage text.
         command
             .arg0("kubeseal")
             .args(args.iter().map(|arg| with_folder_path(arg, folder)));

@@ -107,7 +107,7 @@ fn changes(set: &[(&str, &str)], removed: &[&str]) -> Changes<'static> {
     }
 }
 
-/// Attack: a user edits files of every layout and compares all other bytes.
+/// Edits files of every layout, and checks that other values and comments are kept and only a few lines change.
 #[test]
 fn set_and_unset_change_only_the_item() {
     let upstream = Upstream::start().unwrap();

@@ -144,11 +144,11 @@ fn an_exemption_requires_a_reason() {
     for (rule, expected) in [
         (
             "{path: a, ignore: {plain-secret: ''}}",
-            "a reason must be text, not empty",
+            "a reason must be a string, not empty",
         ),
         (
             "{path: a, ignore: {plain-secret: }}",
-            "a reason must be text",
+            "a reason must be a string",
         ),
         (
             "{path: a, ignore: [plain-secret]}",

@@ -49,7 +49,7 @@ pub(crate) trait TestStore: Sized {
     async fn values(&self, name: &str) -> Option<Values>;
     /// Returns the current status of a SealedSecret; `None` if there is none yet.
     async fn status(&self, name: &str) -> Option<SealedSecretStatus>;
-    /// Returns a text that changes with each write of values or status.
+    /// Returns a string that changes with each write of values or status.
     async fn revision(&self, name: &str) -> String;
     fn log(&self) -> String;
 

@@ -111,7 +111,8 @@ impl Entry {
         }
     }
 
-    /// Returns whether nothing shows that any version of the object was ever unsealed or refused.
+    /// Returns whether the object appears to be new: neither its first observed status nor this process shows an
+    /// earlier result.
     pub(super) fn is_fresh(&self) -> bool {
         !self.claim.was_reported && self.unsealed.is_none()
     }
@@ -144,7 +145,7 @@ impl Entry {
         }
     }
 
-    /// Returns whether the status has no conditions, so that nothing shows that the Secret ever existed.
+    /// Returns whether the status has no conditions, so that the Secret probably never existed.
     pub(super) fn was_never_synced(&self) -> bool {
         let conditions = self.status.as_ref().map(|status| &status.conditions);
         conditions.is_none_or(Vec::is_empty)
@@ -324,7 +325,7 @@ impl Catalogue {
         }
     }
 
-    /// Records that the current version was unsealed, if it still has this identity.
+    /// Records that the current version was unsealed, unless its identity has changed.
     pub(super) fn record_recognized(&mut self, id: &ObjectId, identity: Identity) {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.identity == Some(identity)) {
@@ -388,7 +389,7 @@ impl Catalogue {
         ids.filter(move |id| namespace.is_none_or(|namespace| id.namespace == namespace))
     }
 
-    /// Returns the version of the existing Secret, if one is known.
+    /// Returns the known version of the existing Secret; `None` if none is known.
     pub(super) fn secret(&self, id: &ObjectId) -> Option<&SecretVersion> {
         match &self.entries.get(id)?.secret {
             SecretState::Present(version) => Some(version),

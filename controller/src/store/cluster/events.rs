@@ -196,7 +196,7 @@ impl Events {
     }
 }
 
-/// Truncates the text to at most `limit` bytes, at a character boundary.
+/// Truncates the string to at most `limit` bytes, at a character boundary.
 fn truncate(mut text: String, limit: usize) -> String {
     text.truncate(text.floor_char_boundary(limit));
     text

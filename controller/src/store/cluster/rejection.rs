@@ -14,7 +14,7 @@ use shared::secret_types::{MAX_SECRET_LEN, values_len};
 use crate::store::directory::names::is_item;
 use crate::store::{StoreError, api};
 
-/// The texts at the end of the API server's part of a message. This part names the webhook or policy; the message of
+/// The strings at the end of the API server's part of a message. This part names the webhook or policy; the message of
 /// the webhook or policy follows.
 const DENIALS: [&str; 2] = ["denied the request", "denied request"];
 /// The text before the name of a webhook that gave no valid response.
@@ -102,7 +102,8 @@ fn failed_webhook(text: &str) -> Option<String> {
     Some(format!("{FAILED_WEBHOOK}{name}\""))
 }
 
-/// Returns the problems that are independent of the values, if any. There may be problems with the values too.
+/// Returns the problems that are independent of the values; `None` if there are none. There may be problems with the
+/// values too.
 fn public_causes(status: &Status, secret: &Secret) -> Option<String> {
     let causes = &status.details.as_ref()?.causes;
     let causes = causes.iter().filter(|cause| is_public(cause, secret));

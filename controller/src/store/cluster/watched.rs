@@ -27,9 +27,9 @@ const KEPT_KEYS: [&str; 5] = [
     INSTANCE_LABEL,
 ];
 
-/// A SealedSecret from a watch. All other fields, such as `managedFields`, are dropped during parsing, so that they are
-/// never in memory for many objects at once. `spec` and `status` can be any JSON: an object that does not match the
-/// type must not stop the watch.
+/// A SealedSecret from a watch. Fields not listed here, such as `managedFields`, are dropped during parsing, so that
+/// they are never in memory for many objects at once. `spec` and `status` can be any JSON: an object that does not
+/// match the type must not stop the watch.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "ApiObject")]
 pub struct Watched {

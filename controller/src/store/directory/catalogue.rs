@@ -175,7 +175,7 @@ impl Catalogue {
     }
 }
 
-/// Returns all problems of a file in one text; `None` if there are none.
+/// Returns all problems of a file in one string; `None` if there are none.
 pub(super) fn problems(file: &PolledFile<ManifestFile>) -> Option<String> {
     let document_problems = file
         .value

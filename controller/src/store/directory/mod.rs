@@ -254,8 +254,8 @@ impl Inner {
         !is_another_file_system
     }
 
-    /// Returns the problem with the folder `sealed` itself, if there is one. While there is a problem, no object counts
-    /// as deleted.
+    /// Returns the problem with the folder `sealed` itself, or `None`. While there is a problem, no object counts as
+    /// deleted.
     fn check_manifest_folder(&self, state: &mut State, listing: &Listing) -> Option<String> {
         if state.manifest_folder.record(listing) {
             let statuses = self.root.child_or_new(STATUS);

@@ -32,8 +32,8 @@ pub(super) struct StatusFile {
 }
 
 impl StatusFile {
-    /// Creates the status file of an object. `file` is the path of its manifest below DIR, `digest` the digest of the
-    /// version that was unsealed last.
+    /// Creates the status file of an object. `file` is the path of its manifest below DIR, and `digest` is the digest
+    /// of the version that was unsealed last.
     pub(super) fn new(
         id: &ObjectId,
         file: Option<&Path>,

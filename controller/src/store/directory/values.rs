@@ -45,7 +45,7 @@ pub(super) enum Owner {
     Other,
 }
 
-/// The folder of an object, with its entries sorted by creator.
+/// The folder with an object's values. Its entries are grouped by whether the controller created them.
 #[derive(Debug)]
 pub(super) struct Values {
     folder: Folder,
@@ -134,7 +134,7 @@ impl Values {
         Ok(self.has_next_data || has_old_versions || !self.dangling_links()?.is_empty())
     }
 
-    /// Returns the current version, if it exists.
+    /// Returns the current version; `None` if it does not exist.
     fn current(&self) -> Option<&String> {
         self.current
             .as_ref()

@@ -67,7 +67,7 @@ pub enum SourceError {
         /// The root of the tree.
         tree: PathBuf,
     },
-    /// A rule names a URL whose content another person could have replaced.
+    /// A rule names a `file://` URL, or an `http://` URL of another host without a fingerprint.
     #[error(
         "the rule names the certificate {uri:?}: a rule may name files in its own tree, https:// URLs, and http:// \
          URLs of this machine or with a fingerprint\n\
@@ -134,9 +134,8 @@ pub struct RuleContext<'a> {
     pub is_pinned: bool,
 }
 
-/// Like [`read`], for a source that a rule names. Another person may have written the rule, so a
-/// file has to be a regular file in the rule's tree, and URLs whose content could be replaced in
-/// transit are refused.
+/// Like [`read`], for a source that a rule names. Rules are untrusted, so a file has to be a regular file in the rule's
+/// tree, and URLs whose content could be replaced in transit are refused.
 ///
 /// # Errors
 ///
@@ -182,12 +181,12 @@ fn is_this_machine(url: &str) -> bool {
     address.map_or(host == "localhost", |address| address.is_loopback())
 }
 
-/// Returns whether the text is a URL rather than a file name.
+/// Returns whether the string is a URL rather than a file name.
 pub fn is_url(source: &OsStr) -> bool {
     url(source).is_some()
 }
 
-/// Returns the scheme and the text of a URL; `None` for a path.
+/// Returns the scheme of a URL and the URL as a string; `None` for a path.
 fn url(source: &OsStr) -> Option<(String, &str)> {
     let text = source.to_str()?;
     Some((scheme(text)?, text))

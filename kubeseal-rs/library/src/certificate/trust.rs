@@ -24,7 +24,7 @@ pub enum SettingSource {
     Flag,
     /// An environment variable of the user.
     Environment,
-    /// A rule in `.seal.yaml`, which another person may have written.
+    /// A rule in `.seal.yaml`, which is untrusted: any committer can write it.
     Rule,
     /// The default name, since neither flag, environment nor rule names a controller.
     #[default]
@@ -50,8 +50,8 @@ pub(super) enum CacheKind {
     SeenByRule,
 }
 
-/// Decides how to cache a certificate. Only the user's own choice creates a pin: of the controller,
-/// or of the fingerprint of a found certificate. A rule's choice applies to the rule's files only.
+/// Decides how to cache a certificate. A certificate becomes a pin unless a rule named the controller or,
+/// for a discovered certificate, accepted its fingerprint: a rule applies to its own files only.
 pub(super) fn cache_kind(
     named_by: SettingSource,
     discovery: Discovery,

@@ -24,7 +24,7 @@ pub(super) struct Api {
     client: Client,
     login: Option<Login>,
     timeout: Timeout,
-    /// The line of the terminal that shows waits, if there is one.
+    /// The terminal's status line that shows waits; `None` without a terminal.
     pub(super) status_line: Option<StatusLine>,
     /// The address of the API server.
     pub(super) address: Address,

@@ -192,7 +192,7 @@ impl Authorized {
     }
 }
 
-/// Returns whether the text is a token that fits in a header: visible ASCII, so it cannot end the
+/// Returns whether the string is a token that fits in a header: visible ASCII, so it cannot end the
 /// header.
 fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())

@@ -36,7 +36,7 @@ pub struct TokenAccess {
     /// The service account to request a token for, as `NAMESPACE/NAME`. Defaults to the one of the
     /// kubeconfig.
     pub account: Option<String>,
-    /// Whether a repository file, which another person may have written, names the controller.
+    /// Whether a repository file, which is untrusted, names the controller.
     pub is_by_rule: bool,
 }
 
@@ -202,7 +202,7 @@ impl Controller {
     }
 }
 
-/// Returns whether the text is safe as one segment of a URL path.
+/// Returns whether the string is safe as one segment of a URL path.
 fn is_path_segment(text: &str) -> bool {
     let is_allowed =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);

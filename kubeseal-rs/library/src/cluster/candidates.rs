@@ -53,7 +53,7 @@ fn is_for_metrics(service: &Json) -> bool {
     component == "metrics" || service["spec"]["ports"][0]["name"] == "metrics"
 }
 
-/// Returns whether the text is a valid name. It becomes part of a path and is shown on the
+/// Returns whether the string is a valid name. It becomes part of a path and is shown on the
 /// terminal.
 fn is_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

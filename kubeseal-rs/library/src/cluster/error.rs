@@ -37,7 +37,7 @@ pub enum ClusterError {
     /// An address or a name has the wrong form.
     #[error("{text:?} is not a valid {what}")]
     Malformed {
-        /// What the text should be.
+        /// What the string should be.
         what: &'static str,
         /// The invalid text.
         text: String,
@@ -296,7 +296,7 @@ impl Problem {
     }
 }
 
-/// Returns whether the text is a line of plain text, as the controller sends, and not a proxy's
+/// Returns whether the string is a line of plain text, as the controller sends, and not a proxy's
 /// HTML page.
 fn is_from_controller(text: &str) -> bool {
     let text = text.trim();

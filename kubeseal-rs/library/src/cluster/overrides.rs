@@ -49,7 +49,7 @@ pub struct Overrides {
     pub impersonate_groups: Vec<String>,
 }
 
-/// A text that `Debug` does not show.
+/// A string that `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hidden(pub String);
 

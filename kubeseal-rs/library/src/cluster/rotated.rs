@@ -129,7 +129,7 @@ fn check_items(
     Ok(())
 }
 
-/// Returns why a text is not a ciphertext for a key with one of the lengths `moduli`, or not of a
+/// Returns why a string is not a ciphertext for a key with one of the lengths `moduli`, or not of a
 /// value of the same length as in `old`; `None` if it is both.
 fn ciphertext_problem(
     text: &str,
@@ -137,7 +137,7 @@ fn ciphertext_problem(
     moduli: &RangeInclusive<usize>,
 ) -> Option<&'static str> {
     let bytes = base64::decode(text.as_bytes()).ok();
-    // Accept only the canonical form, so that the text has no line breaks.
+    // Accept only the canonical form, so that the string has no line breaks.
     let Some(bytes) = bytes.filter(|bytes| base64::encode(bytes) == text) else {
         return Some("is not base64");
     };

@@ -2,7 +2,7 @@
 //!
 //! One pass over the history dates all values of a repository. As in `git blame`, a value is passed
 //! from a commit to a parent that also contains it, until no parent does. Encryption never produces
-//! the same ciphertext twice, so a value is identified by its text alone: on any line, and under a
+//! the same ciphertext twice, so a value is identified by its ciphertext alone: on any line, and under a
 //! new name if a commit renamed the file.
 
 use std::collections::{BTreeMap, BinaryHeap};

@@ -170,7 +170,7 @@ impl Repository {
         self.index_from_tree(tree.detach())
     }
 
-    /// Returns a tree as an index, if it is within the limits.
+    /// Returns a tree as an index. Fails if the tree exceeds the limits.
     fn index_from_tree(&self, tree: ObjectId) -> Result<gix::index::File, GitError> {
         self.compare_trees(None, Some(tree), &|_, pair| {
             pair.after.is_some_and(|entry| entry.mode.is_tree())

@@ -573,7 +573,8 @@ fn create_special_file(path: &Path, is_pipe: bool) {
     }
 }
 
-/// Attack: puts a pipe in the place of an object, a borrowed object, or a file that names folders.
+/// Attack: replaces an object, an object in an alternate object directory, or `.git` itself with a pipe, or
+/// makes `.git/shallow` huge.
 #[test]
 fn refuses_a_pipe_among_objects_or_instead_of_a_path() {
     let fixture = TestRepository::new();

@@ -225,7 +225,7 @@ pub fn needs_passphrase(archive: &[u8]) -> bool {
     decryptor(&file).is_ok_and(|decryptor| decryptor.is_scrypt())
 }
 
-/// Removes the armor, if there is any. The result is still encrypted.
+/// Removes the armor of an armored archive. The result is still encrypted.
 fn without_armor(archive: &[u8]) -> Result<Cow<'_, [u8]>, ArchiveError> {
     if !archive.starts_with(PREFIXES[1]) {
         return Ok(Cow::Borrowed(archive));

@@ -76,7 +76,7 @@ impl Signers {
         Ok(Self(signers))
     }
 
-    /// Returns the principals of this key, if it may sign in the namespace at that time. A line for
+    /// Returns the principals of this key; `None` if it may not sign in the namespace at that time. A line for
     /// a certificate authority allows certificates only, not the key itself.
     pub fn principals(&self, key: &KeyData, namespace: &str, now: Timestamp) -> Option<&str> {
         let may_sign = |signer: &&Signer| {
@@ -210,7 +210,7 @@ fn matches(list: &str, namespace: &str) -> bool {
     is_match
 }
 
-/// Returns whether one pattern matches: `*` is any text, `?` any character. Backtracks only to the
+/// Returns whether one pattern matches: `*` is any string, `?` any character. Backtracks only to the
 /// last star, which is enough and avoids exponential time.
 fn matches_pattern(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t, mut star) = (0, 0, None);

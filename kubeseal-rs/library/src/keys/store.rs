@@ -33,7 +33,7 @@ pub enum KeyStore {
     Folder {
         /// The folder of the key manifests.
         keys: PathBuf,
-        /// The folder of the SealedSecrets that these keys unseal, if there is one.
+        /// The folder of the SealedSecrets that these keys unseal; `None` if the folder contains only keys.
         sealed: Option<PathBuf>,
     },
 }

@@ -170,7 +170,7 @@ pub struct Dependent {
     pub origin: Origin,
     /// The name of the item.
     pub item: String,
-    /// Whether the key decrypts the item. If not, no local key does, so the item may need this key.
+    /// Whether the key decrypts the item. If false, no local key decrypts the item, which may need this key.
     pub is_sure: bool,
 }
 
@@ -373,7 +373,7 @@ fn candidates(
     Ok(walk::sort_candidates(candidates))
 }
 
-/// Returns the namespace that the rule in `.seal.yaml` for a file sets, if any.
+/// Returns the namespace that the rule in `.seal.yaml` sets for a file; `None` if no rule sets one.
 pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
     let path = std::path::absolute(path)?;
     let folder = path.parent().unwrap_or(Path::new("/"));

@@ -33,7 +33,7 @@ pub fn variable(bytes: &[u8]) -> Option<OsString> {
     Some(OsString::from_vec(bytes.to_vec()))
 }
 
-/// Returns whether two names mean the same environment variable.
+/// Returns whether two names name the same environment variable.
 pub fn is_same_variable(one: &str, other: &str) -> bool {
     one == other
 }

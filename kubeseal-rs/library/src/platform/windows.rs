@@ -10,8 +10,8 @@ use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::SIGINT;
 
-/// Returns the path with `.exe` if that file exists, else a path that has an extension, such as that of
-/// a script, if it is a file.
+/// Returns the path with `.exe` if that file exists, or else the path itself if it has an extension, such as
+/// that of a script, and is a file.
 pub fn program(path: PathBuf) -> Option<PathBuf> {
     let mut with_exe = path.clone().into_os_string();
     with_exe.push(".exe");
@@ -43,7 +43,7 @@ pub fn is_trusted(_: &Path, _: &Path) -> bool {
     true
 }
 
-/// Returns whether two names mean the same environment variable.
+/// Returns whether two names name the same environment variable.
 pub fn is_same_variable(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
 }

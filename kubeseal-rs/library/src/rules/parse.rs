@@ -28,7 +28,7 @@ pub enum RulesError {
 }
 
 impl RulesError {
-    /// Returns the line number, if there is one.
+    /// Returns the line number; `None` for an error without one.
     pub fn line(&self) -> Option<usize> {
         match self {
             Self::Read(error) => error.line(),
@@ -112,7 +112,7 @@ const MAX_RULES: usize = 1_000;
 
 type ParseResult<T> = Result<T, RulesError>;
 
-/// Parses rules. An empty text contains no rules.
+/// Parses rules. An empty file contains no rules.
 ///
 /// # Errors
 ///
@@ -333,7 +333,7 @@ impl<'a> Fields<'a> {
 fn text<'a>(node: &'a Node, field: &'static str) -> ParseResult<&'a str> {
     match &node.value {
         Value::Text(text) if !text.is_empty() => Ok(text),
-        _ => Err(type_error(node, field, "text")),
+        _ => Err(type_error(node, field, "a string")),
     }
 }
 
@@ -465,7 +465,7 @@ mod tests {
             ("rules:\n- scope: strict\n", "line 2: a rule needs a path"),
             (
                 "rules:\n- path: ''\n",
-                "line 2: path must be text, not empty",
+                "line 2: path must be a string, not empty",
             ),
             (
                 "rules:\n- path: 'a{'\n",
@@ -521,7 +521,7 @@ mod tests {
             ),
             (
                 "rules:\n- path: a\n  ignore: {scope: ''}\n",
-                "line 3: a reason must be text, not empty",
+                "line 3: a reason must be a string, not empty",
             ),
             (
                 "rules:\n- path: a\n  ignore: {rules-file: why}\n",
@@ -533,7 +533,7 @@ mod tests {
             ),
             (
                 "rules:\n- path: a\n  namespace: [x]\n",
-                "line 3: namespace must be text, not a list",
+                "line 3: namespace must be a string, not a list",
             ),
             ("a: b\n---\na: b\n", "the file contains 2 documents"),
             ("a: [", "document 1, line 2: malformed YAML"),

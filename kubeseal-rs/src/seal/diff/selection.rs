@@ -199,7 +199,7 @@ fn hint(repository: &Repository, argument: &Path) -> &'static str {
     }
 }
 
-/// Returns whether no file or folder has this name. A file in a folder that cannot be entered may exist.
+/// Returns whether the path does not exist. A file in a folder that cannot be entered may exist.
 fn is_missing(path: &Path) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     let metadata = fs::symlink_metadata(path);

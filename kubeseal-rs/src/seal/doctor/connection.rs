@@ -19,18 +19,19 @@ pub(super) const STOPPED_ANSWERING: &str = "the API server stopped answering: tr
 /// The results of the steps that the check of a file uses.
 #[derive(Default)]
 pub(super) struct Connection {
-    /// The API server, if it answers.
+    /// The API server; `None` if it does not answer.
     pub(super) objects: Option<Objects>,
-    /// The controller, if it answers.
+    /// The controller; `None` if it does not answer.
     pub(super) controller: Option<Controller>,
-    /// The controller's TLS port, if the arguments name it.
+    /// The controller's TLS port; `None` if the arguments do not name it.
     pub(super) authorized: Option<Authorized>,
-    /// The key Secrets, if the user may read them.
+    /// The key Secrets; empty if the user may not read them.
     pub(super) records: Vec<KeyRecord>,
 }
 
 impl Connection {
-    /// Returns the namespaces of the cluster, if it answers and the user may list them. Each call sends a request.
+    /// Returns the namespaces of the cluster; empty if it does not answer or the user may not list them. Each call
+    /// sends a request.
     pub(super) fn namespaces(&self) -> Vec<String> {
         self.objects.as_ref().map(namespaces).unwrap_or_default()
     }

@@ -32,7 +32,7 @@ pub(super) fn check(
 
 /// Checks that each key is usable, that there is a sealing key, and that each key is backed up. `remedy` describes how
 /// to get a key, and `location_flags` contains the flags that select the same keys in another command. Returns `None`
-/// if there is no sealing key, or not the served one.
+/// if there is no sealing key, or if the controller serves another key's certificate.
 pub(super) fn check_states(
     records: &[KeyRecord],
     served: Option<&Certificate>,

@@ -89,7 +89,7 @@ pub(super) fn write(place: &str, values: &Values, is_blind: bool) -> Zeroizing<S
     text
 }
 
-/// Returns the lines of unknown values, where no text follows the colon. A line of a text value never
+/// Returns the lines of unknown values, where no text follows the colon. A line of a string value never
 /// equals one of them, since it is indented further.
 fn lines_of_unknown(values: &Values) -> BTreeSet<String> {
     let unknown = values.iter().filter(|(_, value)| value.is_none());
@@ -165,7 +165,7 @@ fn value(key: &str, node: &Node, is_text: bool) -> Result<Option<Plain>, Documen
         (Value::Text(text), _) => text,
         (_, Some(source)) => source,
         _ => {
-            let what = "expected text";
+            let what = "expected a string";
             return Err(DocumentError::Kind { line, what });
         }
     };
@@ -302,7 +302,7 @@ mod tests {
                 "stringData: hunter2",
                 "line 1: expected a mapping of keys to values",
             ),
-            ("stringData:\n  a: [hunter2]", "line 2: expected text"),
+            ("stringData:\n  a: [hunter2]", "line 2: expected a string"),
             (
                 "data:\n  a: hunter2!",
                 "line 2: the value of a is not base64",

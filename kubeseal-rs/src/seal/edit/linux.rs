@@ -70,7 +70,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
             took => took?,
         };
         let edited = guarded.hidden().read();
-        // Only a person can edit the text again; otherwise it does not stay in memory.
+        // Only a user can edit the text again; otherwise it does not stay in memory.
         let kept = is_interactive.then_some(guarded);
         let applied = edited
             .map_err(anyhow::Error::from)
@@ -115,7 +115,7 @@ fn apply_edits(
     before: &Values,
 ) -> Result<bool> {
     let after = document::read(text)?;
-    // An empty text means that the user gave up.
+    // An empty file means that the user gave up.
     let changes = after.as_ref().map(|after| difference(before, after));
     let Some(changes) = changes.filter(|changes| *changes != Difference::default()) else {
         report::info("nothing was changed");
@@ -150,7 +150,7 @@ fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Res
     Ok(())
 }
 
-/// Reads the private keys of `--key`, if it is set.
+/// Reads the private keys of `--key`; `None` if the flag is not set.
 fn keys(args: &Edit) -> Result<Option<KeyRing>> {
     let has_keys = !args.key.is_empty();
     Ok(has_keys.then(|| read_keys(&args.key)).transpose()?)

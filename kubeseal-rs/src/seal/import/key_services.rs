@@ -32,7 +32,7 @@ pub(super) struct TrustedAddresses<'a> {
 }
 
 impl TrustedAddresses<'_> {
-    /// Refuses an address that neither the environment nor a flag names, and that does not belong to a cloud provider.
+    /// Accepts only addresses that the environment or a flag names, or that belong to a cloud provider.
     pub(super) fn check(&self, services: &[Service], file: &str) -> Result<(), ImportError> {
         let Some((field, address)) = services.iter().find(|service| !self.is_trusted(service))
         else {
@@ -69,7 +69,7 @@ fn is_azure(address: &str) -> bool {
     name.is_some_and(is_word)
 }
 
-/// Returns whether a text is the ARN of an AWS KMS key. Its region becomes part of a host name.
+/// Returns whether a string is the ARN of an AWS KMS key. Its region becomes part of a host name.
 fn is_arn(text: &str) -> bool {
     let parts: Vec<&str> = text.split(':').collect();
     let [arn, partition, service, region, account, key] = parts.as_slice() else {

@@ -188,7 +188,7 @@ pub enum ImportError {
     )]
     NameUnused(String),
     /// A value is a list or a mapping.
-    #[error("the value of {0:?} is {1}, expected text, a number or a boolean")]
+    #[error("the value of {0:?} is {1}, expected a string, a number or a boolean")]
     Nested(String, &'static str),
     /// The data is not a mapping.
     #[error("{0} is not a mapping of names to values")]
@@ -216,7 +216,7 @@ pub enum ImportError {
     },
     /// `sops` changed a value.
     #[error(
-        "{file}, document {document}: {path} is not text, so sops cannot print it unchanged; nothing was imported\n\
+        "{file}, document {document}: sops does not print the value of {path} unchanged; nothing was imported\n\
          hint: decrypt this value separately (`sops -d --extract`) and add it with `seal set`, or encrypt it as a \
          separate file"
     )]

@@ -1,7 +1,7 @@
 //! `seal import sops`: seals values that `sops` decrypts.
 //!
 //! `sops` stores text and bytes alike, but its JSON output contains only text and only the first
-//! document, and its YAML output writes some texts as `null`. So a file with one document is read
+//! document, and its YAML output writes some strings as `null`. So a file with one document is read
 //! as JSON, one with several as YAML, and one that was encrypted as a whole as bytes. Each value
 //! must be as long as its ciphertext; otherwise nothing is imported.
 
@@ -264,7 +264,7 @@ fn absolute<'a>(
         .collect()
 }
 
-/// Checks that every document, field and value of the encrypted file was decrypted, and each text
+/// Checks that every document, field and value of the encrypted file was decrypted, and each string
 /// in full length.
 fn check_complete(
     encrypted: &[Document],
@@ -331,7 +331,7 @@ fn is_same_length(encrypted: &Node, decrypted: &Node, path: &mut Vec<String>) ->
     }
 }
 
-/// Returns the length of an encrypted text: `ENC[AES256_GCM,data:…,iv:…,tag:…,type:str]`.
+/// Returns the length of an encrypted string: `ENC[AES256_GCM,data:…,iv:…,tag:…,type:str]`.
 fn ciphertext_len(text: &str) -> Option<usize> {
     let inner = text.strip_prefix("ENC[AES256_GCM,data:")?;
     let data = inner.strip_suffix(",type:str]")?.split(',').next()?;

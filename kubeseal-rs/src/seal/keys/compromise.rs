@@ -1,5 +1,5 @@
-//! `seal keys compromise`: marks a key as known to others, and reports the values that were sealed
-//! for it.
+//! `seal keys compromise`: marks a key as compromised, and reports the values that were sealed for
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -57,7 +57,7 @@ pub struct KeysCompromise {
     pub location: KeyLocation,
 }
 
-/// The values that are known to others and have to be replaced.
+/// The exposed values, which have to be replaced.
 struct Damage {
     name: String,
     fingerprint: Fingerprint,
@@ -225,7 +225,7 @@ fn next_steps(args: &KeysCompromise, records: &[KeyRecord], damage: &Damage) -> 
     };
     let steps = [
         format!("{name} {mark_text} as compromised: it can still unseal, but never seals again. Next:"),
-        step(&format!("seal keys rotate{location_flags}"), "generates a key that is not known to others"),
+        step(&format!("seal keys rotate{location_flags}"), "generates a key that is not compromised"),
         step(
             &fetch_step(location, None),
             "fetches its certificate, for files and rules that name a certificate",

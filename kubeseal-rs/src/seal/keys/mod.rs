@@ -98,7 +98,7 @@ pub struct Search {
 ///
 /// Returns the first error.
 pub fn run(args: &Keys, environment: &Environment) -> Result<Outcome> {
-    // Many errors contain untrusted names and texts, so they are escaped into one line. Only errors
+    // Many errors contain untrusted names and strings, so they are escaped into one line. Only errors
     // about the connection to the cluster have several lines, which this program formats itself.
     let one_line = |error: anyhow::Error| {
         let is_ours = error.chain().any(<dyn Error>::is::<ClusterError>);
@@ -106,7 +106,7 @@ pub fn run(args: &Keys, environment: &Environment) -> Result<Outcome> {
         if is_ours {
             anyhow::anyhow!("{text}")
         } else {
-            // A name that contains this text cannot begin a line with it.
+            // A name that contains this string cannot begin a line with it.
             let text = text.replace("\nhint: ", "; hint: ");
             anyhow::anyhow!("{}", shown(&text))
         }

@@ -96,7 +96,7 @@ pub struct Lint {
 /// The output format of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LintFormat {
-    /// For people
+    /// Human-readable
     Text,
     /// For programs
     Json,
@@ -574,7 +574,7 @@ fn may_define_secrets(bytes: &[u8]) -> bool {
         || memchr::memmem::find(&bytes, b"secretGenerator").is_some()
 }
 
-/// Returns whether a text may be about Secrets: `ecret` is part of both `Secret` and `secretGenerator`, and a Secret
+/// Returns whether a file may be about Secrets: `ecret` is part of both `Secret` and `secretGenerator`, and a Secret
 /// without `kind` has `data` or `stringData`, in any case.
 fn mentions_secrets(text: &[u8]) -> bool {
     if memchr::memmem::find(text, b"ecret").is_some() {

@@ -1,5 +1,5 @@
 //! Finds Secrets wherever they are in a file: as documents, in lists, as values of another object such as the `manifests`
-//! of a Helm chart, and as the text of a value, such as a file in a ConfigMap.
+//! of a Helm chart, and inside strings, such as a file in a ConfigMap.
 
 use kubeseal_library::walk::{Kind, LISTS, may_hide_kind, names_kind};
 use shared::manifest::{self, Document, Node, Value};
@@ -9,25 +9,25 @@ use super::placeholder::is_templated;
 use super::template::Literals;
 use super::{plain, unrendered};
 
-/// The maximum nesting depth of texts.
+/// The maximum nesting depth of strings.
 const MAX_LEVELS: usize = 4;
 
 /// The findings of a file.
 #[derive(Default)]
 pub(super) struct Search {
     pub(super) found: Vec<Found>,
-    /// The lines of texts that name a Secret and could not be read.
+    /// The lines of strings that name a Secret and could not be read.
     pub(super) unjudged: Vec<usize>,
-    /// The remaining number of bytes of nested texts to parse. Aliases can make them much larger than the file.
+    /// The remaining number of bytes of nested strings to parse. Aliases can make them much larger than the file.
     bytes_left: usize,
 }
 
-/// The file, or a text inside it.
+/// The file, or a string inside it.
 #[derive(Clone, Copy)]
 struct Level<'a> {
     text: &'a [&'a str],
     literals: &'a Literals<'a>,
-    /// The number of lines of the file before the text, or its only known line.
+    /// The number of lines of the file before the string, or its only known line.
     lines: Lines,
     depth: usize,
 }
@@ -107,7 +107,7 @@ impl Search {
         }
     }
 
-    /// Searches a text that may be a manifest.
+    /// Searches a string that may be a manifest.
     fn text(&mut self, text: &str, line: usize, outer: Level<'_>) {
         let lines = match (outer.lines, head_of_block(outer.text, line)) {
             (Lines::After(before), Some(head)) => Lines::After(before + head),
@@ -150,7 +150,7 @@ fn is_secret(node: &Node, is_object: bool) -> bool {
         || is_object && plain::is_secret_of_unknown_kind(node)
 }
 
-/// Returns whether a text may be a manifest that defines or generates a Secret.
+/// Returns whether a string may be a manifest that defines or generates a Secret.
 fn may_hold_secret(text: &str) -> bool {
     let bytes = text.as_bytes();
     let is_object = text.contains('\n') || text.contains('{');

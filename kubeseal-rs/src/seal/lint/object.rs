@@ -114,7 +114,7 @@ fn malformed_values(node: &Node) -> Vec<Found> {
             let why = match &item.form {
                 _ if is_unknown(node) => return None,
                 Form::Bits(_) => return None,
-                Form::NoText => "is not text".to_owned(),
+                Form::NoText => "is not a string".to_owned(),
                 Form::NotSealed(why) => format!("is {why}; seal it again"),
             };
             let message = format!("the value of {} {why}", item.key);
@@ -201,7 +201,7 @@ fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
         ))
     };
     let bits = match &item.form {
-        Form::NoText => return malformed("is not text"),
+        Form::NoText => return malformed("is not a string"),
         Form::NotSealed(why) => return malformed(&format!("is {why}; seal it again")),
         Form::Bits(bits) => *bits,
     };
@@ -337,7 +337,7 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
         }
         if matches!(node.value, Value::Bool(_)) {
             let message = format!(
-                "{name} must be the quoted text \"true\": the API server does not accept a boolean"
+                "{name} must be the quoted string \"true\": the API server does not accept a boolean"
             );
             found.push((finding::SCOPE, node.line, message));
         } else if !is("true") && !is("false") {
@@ -419,7 +419,7 @@ fn missing_items(key: &str, template: &Template, object: &Object) -> impl Iterat
     })
 }
 
-/// Returns the item with the most similar name, if any is similar enough.
+/// Returns the item with the most similar name; `None` if no name is similar enough.
 fn nearest<'a>(name: &str, items: impl Iterator<Item = &'a String>) -> Option<&'a String> {
     let alike = items.map(|item| (strsim::jaro_winkler(name, item), item));
     let best = alike.max_by(|a, b| a.0.total_cmp(&b.0));

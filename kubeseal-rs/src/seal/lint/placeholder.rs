@@ -1,4 +1,4 @@
-//! Placeholders for values: actions of templates, variables, references to secret stores, and texts such as
+//! Placeholders for values: actions of templates, variables, references to secret stores, and strings such as
 //! `CHANGEME`.
 
 use std::sync::LazyLock;
@@ -7,7 +7,7 @@ use regex::Regex;
 
 use super::template::{Effect, Form, Literals, Piece, Pieces};
 
-/// Matches placeholders that may be a part of a text.
+/// Matches placeholders that may be a part of a string.
 static PART: LazyLock<Option<Regex>> = LazyLock::new(|| {
     // Variables of Flux, shells and build tools, without a default: a default would be a value.
     let parts = [
@@ -18,7 +18,7 @@ static PART: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&parts.join("|")).ok()
 });
 
-/// Matches placeholders that have to be the whole text, in lower case.
+/// Matches placeholders that have to be the whole string, in lowercase.
 static WHOLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let whole = [
         "change[-_ ]?me",
@@ -43,7 +43,7 @@ static WHOLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&format!("^({})$", whole.join("|"))).ok()
 });
 
-/// Returns whether a text is a placeholder and contains no value. `literals` are those of the file around it.
+/// Returns whether a string is a placeholder and contains no value. `literals` are those of the file around it.
 pub(super) fn is_placeholder(text: &str, literals: &Literals<'_>) -> bool {
     let text = text.trim();
     if is_whole_placeholder(text) {
@@ -60,7 +60,7 @@ pub(super) fn is_placeholder(text: &str, literals: &Literals<'_>) -> bool {
     rest.is_some_and(|rest| !is_part_missing(&rest) && !rest.contains(is_of_value))
 }
 
-/// Returns whether a text is a placeholder such as `CHANGEME`, without actions and variables.
+/// Returns whether a string is a placeholder such as `CHANGEME`, without actions and variables.
 pub(super) fn is_whole_placeholder(text: &str) -> bool {
     let whole = WHOLE.as_ref();
     whole.is_some_and(|whole| whole.is_match(&text.to_ascii_lowercase()))
@@ -69,14 +69,14 @@ pub(super) fn is_whole_placeholder(text: &str) -> bool {
 /// What an unrendered template contains instead of an action that outputs a literal.
 pub(super) const LITERAL: &str = "TEMPLATE-WITH-A-LITERAL";
 
-/// Returns whether a text contains a variable or a template action.
+/// Returns whether a string contains a variable or a template action.
 pub(super) fn is_templated(text: &str) -> bool {
     let part = PART.as_ref().is_some_and(|part| part.is_match(text));
     part || text.contains(LITERAL)
         || matches!(text.find("{{"), Some(at) if text[at..].contains("}}"))
 }
 
-/// Returns whether a text contains more than variables and template actions.
+/// Returns whether a string contains more than variables and template actions.
 pub(super) fn holds_more_than_actions(text: &str) -> bool {
     let mut rest = String::new();
     let mut tail = text;
@@ -97,7 +97,7 @@ fn is_of_value(c: char) -> bool {
     c.is_alphanumeric() || c.is_control() && !c.is_whitespace()
 }
 
-/// Returns the text without its template actions, or `None` if an action outputs a literal.
+/// Returns the string without its template actions, or `None` if an action outputs a literal.
 fn without_actions(text: &str, literals: &Literals<'_>) -> Option<String> {
     let own = literals.nested(text);
     let mut state = own.inside();

@@ -165,7 +165,7 @@ pub(super) struct GeneratorFile<'a> {
     pub(super) line: usize,
     /// Relative to the folder of the kustomization.
     pub(super) path: &'a str,
-    /// The key for the whole file; `None` for a file of variables, where each variable is a key.
+    /// The key for the whole file; `None` for a dotenv file, where each variable is a key.
     pub(super) key: Option<&'a str>,
 }
 
@@ -237,7 +237,7 @@ pub(super) fn generator_file(
     Some((finding::PLAIN_SECRET, file.line, message))
 }
 
-/// Returns the keys of the plaintext values in a file of variables.
+/// Returns the keys of the plaintext values in a dotenv file.
 pub(super) fn plain_variables(bytes: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
     let has_sops = sops::has_metadata(&text);
@@ -350,7 +350,7 @@ fn key_of_value<'a>(literal: &'a Node, literals: &Literals<'_>) -> Option<&'a st
     (!is_placeholder(unquoted.unwrap_or(value), literals)).then_some(key)
 }
 
-/// Returns the first keys as text, and the number of the others.
+/// Returns the first keys, separated by commas, and the number of the others.
 fn listed(keys: &[&str]) -> String {
     let shown = keys.iter().take(MAX_SHOWN).copied().collect::<Vec<_>>();
     let rest = match keys.len().saturating_sub(MAX_SHOWN) {

@@ -14,13 +14,13 @@ static CIPHERTEXT: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&ciphertext).ok()
 });
 
-/// Matches the keys of the metadata in a file of variables.
+/// Matches the keys of the metadata in a dotenv file.
 static METADATA: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let keys = "age|azure_kv|encrypted|gcp_kms|hc_vault|hckms|key_groups|kms|lastmodified|mac|pgp|shamir|unencrypted|version";
     Regex::new(&format!("^sops_({keys})([0-9a-z_]*)$")).ok()
 });
 
-/// Returns whether a text is a ciphertext.
+/// Returns whether a string is a sops ciphertext.
 pub(super) fn is_ciphertext(text: &str) -> bool {
     let text = text.trim();
     CIPHERTEXT
@@ -35,14 +35,14 @@ pub(super) fn is_metadata(key: &str) -> bool {
         .is_some_and(|metadata| metadata.is_match(key))
 }
 
-/// Returns whether a file of variables contains the message authentication code of sops.
+/// Returns whether a dotenv file contains the sops MAC.
 pub(super) fn has_metadata(text: &str) -> bool {
     text.lines()
         .filter_map(|line| line.split_once('='))
         .any(|(key, value)| key.trim() == "sops_mac" && is_ciphertext(value))
 }
 
-/// Returns whether each value of a file is a ciphertext, in one of the formats of sops: YAML, JSON, variables and INI.
+/// Returns whether every value in a file is a sops ciphertext. Supports the sops formats YAML, JSON, dotenv and INI.
 pub(super) fn is_encrypted(text: &str) -> bool {
     if !text.contains("sops") {
         return false;
@@ -77,7 +77,7 @@ fn is_encrypted_node(node: &Node) -> bool {
     }
 }
 
-/// Checks a file of variables, or of INI, where the metadata is in a section.
+/// Returns whether every value in a dotenv or INI file is a sops ciphertext. In INI, the metadata is in a section.
 fn are_encrypted_lines(text: &str) -> bool {
     let (mut is_in_metadata, mut has_mac) = (false, false);
     for line in text.lines().map(str::trim) {

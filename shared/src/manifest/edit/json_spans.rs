@@ -1,4 +1,4 @@
-//! Finds the positions of the values in a JSON text. The text has already been parsed as JSON; for malformed text, no
+//! Finds the positions of the values in JSON. The input has already been parsed as JSON; for malformed input, no
 //! positions are returned.
 
 use super::value_span::{Entry, Kind, ValueSpan, quoted_end};

@@ -74,7 +74,7 @@ impl Step {
 /// A change of one value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Replaces the scalar with this text. Adds a missing key, and the mappings around it.
+    /// Replaces the scalar with this string. Adds a missing key, and the mappings around it.
     Set(String),
     /// Removes the key and its value.
     Remove,
@@ -153,7 +153,7 @@ pub fn apply(bytes: &[u8], edits: &[Edit]) -> Result<Vec<u8>, EditError> {
     Ok(encoding.encode(&source.marked_text))
 }
 
-/// A text, and the same text without the byte order marks after its line breaks.
+/// A document, and the same document without the byte order marks after its line breaks.
 struct Source {
     marked_text: String,
     text_without_marks: String,

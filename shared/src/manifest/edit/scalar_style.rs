@@ -21,7 +21,7 @@ impl ScalarStyle {
         }
     }
 
-    /// Formats a text on one line, in this style if possible, else in double quotes.
+    /// Formats a string on one line, in this style if possible, else in double quotes.
     pub(super) fn write(self, text: &str, in_flow: bool) -> String {
         match self {
             Self::Json => serde_json::Value::from(text).to_string(),
@@ -43,7 +43,7 @@ fn is_printable(text: &str) -> bool {
     text.chars().all(yaml_text::is_printable)
 }
 
-/// Returns whether the text can be written without quotes. Old parsers treat any colon between braces as syntax.
+/// Returns whether the string can be written without quotes. Old parsers treat any colon between braces as syntax.
 fn can_be_plain(text: &str, in_flow: bool) -> bool {
     let is_harmless = |c: char| c.is_ascii_alphanumeric() || "+/=._-".contains(c);
     text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.')

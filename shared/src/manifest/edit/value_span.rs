@@ -1,4 +1,4 @@
-//! The positions of the values in a text, as byte offsets. They are determined from the text itself, because
+//! The positions of the values in a document, as byte offsets. They are determined from the text itself, because
 //! a parser's spans sometimes include anchors and trailing space, and sometimes omit headers.
 
 /// A value and its position.

@@ -49,7 +49,7 @@ impl PrivateKey {
         Self::parse_der(form, &block.der)
     }
 
-    /// Checks that the text is a supported private key. Also accepts DSA keys, which are only stored, not used.
+    /// Checks that the string is a supported private key. Also accepts DSA keys, which are only stored, not used.
     pub(super) fn check_pem(text: &[u8]) -> Result<(), Fault> {
         let block = pem::blocks(text)
             .next()

@@ -1,4 +1,4 @@
-//! Parses times by a layout.
+//! Parses times according to a Go layout.
 
 use super::layout::{self, Element, Offset};
 use super::{MONTHS, Time, WEEKDAYS, Zone, calendar};
@@ -20,7 +20,7 @@ struct ParsedFields {
     zone_name: String,
 }
 
-/// Parses a time, in the local zone if the text names none. Returns `None` if the text does not match the
+/// Parses a time, in the local zone if the string names none. Returns `None` if the string does not match the
 /// layout.
 pub(crate) fn parse(layout: &[u8], text: &[u8]) -> Option<Time> {
     let mut parsed = ParsedFields::default();
@@ -41,7 +41,7 @@ pub(crate) fn parse(layout: &[u8], text: &[u8]) -> Option<Time> {
 }
 
 /// Skips plain text, which must match. Runs of spaces match each other regardless of their length, and match
-/// the end of the text.
+/// the end of the string.
 fn skip<'t>(text: &'t [u8], plain: &[u8]) -> Option<&'t [u8]> {
     let (mut text, mut plain) = (text, plain);
     while let Some(&first) = plain.first() {
@@ -100,7 +100,7 @@ fn parse_name<'t>(names: &[&str], len: Option<usize>, text: &'t [u8]) -> Option<
 }
 
 impl ParsedFields {
-    /// Reads one element and returns the rest of the text. `layout` is the layout after the element.
+    /// Reads one element and returns the rest of the string. `layout` is the layout after the element.
     fn element<'t>(&mut self, element: Element, text: &'t [u8], layout: &[u8]) -> Option<&'t [u8]> {
         let rest = match element {
             Element::Year => {
@@ -330,7 +330,7 @@ fn fraction_digits(text: &[u8]) -> usize {
     }
 }
 
-/// Returns the length of the zone abbreviation at the start of a text; `None` if there is none.
+/// Returns the length of the zone abbreviation at the start of a string; `None` if there is none.
 fn abbreviation(text: &[u8]) -> Option<usize> {
     if text.len() < 3 {
         return None;

@@ -1,4 +1,4 @@
-//! Floating-point numbers as text (strconv.FormatFloat).
+//! Floating-point numbers as strings (strconv.FormatFloat).
 
 /// Number of digits after which every float has only zeros.
 pub(super) const MAX_DIGITS: usize = 1100;

@@ -140,7 +140,7 @@ fn len(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     }
 }
 
-/// Joins all arguments to one text, nil as `<no value>`.
+/// Joins all arguments to one string, nil as `<no value>`.
 fn join_arguments(env: &mut Environment<'_>, args: &Args<'_>) -> Result<Text, Fault> {
     if let [Value::Text(text)] = args.0 {
         return Ok(text.clone());

@@ -1,4 +1,4 @@
-//! Conversions between texts, lists and maps.
+//! Conversions between strings, lists and maps.
 
 use super::strings::to_text;
 use super::{Args, Function, Outcome, Type};
@@ -42,7 +42,7 @@ pub(super) static TABLE: &[Function] = &[
     }),
 ];
 
-/// Converts any value to a list of texts: a `[]string` stays as it is, other lists lose their nils, any other
+/// Converts any value to a list of strings: a `[]string` stays as it is, other lists lose their nils, any other
 /// value becomes a list of one.
 pub(super) fn texts(env: &mut Environment<'_>, value: &Value) -> Result<List, Fault> {
     let Value::List(list) = value else {
@@ -63,7 +63,7 @@ pub(super) fn texts(env: &mut Environment<'_>, value: &Value) -> Result<List, Fa
     Ok(List::texts(texts))
 }
 
-/// Charges for sorting: long texts with a common prefix are compared to their end, each about log2(length of
+/// Charges for sorting: long strings with a common prefix are compared to their end, each about log2(length of
 /// the list) times.
 fn charge_sorting(env: &mut Environment<'_>, texts: &List) -> Result<(), Fault> {
     let rounds = 1 + texts.len().max(1).ilog2() as usize;

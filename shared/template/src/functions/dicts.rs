@@ -66,7 +66,7 @@ pub(super) static TABLE: &[Function] = &[
     Function::new("dig", &[], dig).rest(Type::Any),
 ];
 
-/// Creates a dict from alternating keys and values; a last key without a value gets an empty text.
+/// Creates a dict from alternating keys and values; a last key without a value gets an empty string.
 fn dict(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let mut entries = Entries::new();
     for pair in args.0.chunks(2) {

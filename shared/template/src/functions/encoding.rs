@@ -50,7 +50,7 @@ pub(super) static TABLE: &[Function] = &[
         if parsed.is_complete {
             Ok(parsed.value)
         } else {
-            Err(Fault::failed("the text is not JSON"))
+            Err(Fault::failed("the string is not JSON"))
         }
     }),
     Function::new("urlParse", &[Type::Text], |env, args| {
@@ -78,18 +78,18 @@ const INVALID_VERSION: Fault = Fault {
 };
 
 fn version(env: &mut Environment<'_>, text: &[u8]) -> Result<semver::Version, Fault> {
-    env.gauge.charge_steps(text.len() / 4)?; // a regular expression with groups scans the text
+    env.gauge.charge_steps(text.len() / 4)?; // a regular expression with groups scans the string
     semver::Version::parse(text).ok_or(INVALID_VERSION)
 }
 
-/// Charges for parsing a constraint: each version range is rewritten in a copy of the whole text.
+/// Charges for parsing a constraint: each version range is rewritten in a copy of the whole string.
 fn charge_constraint(env: &mut Environment<'_>, text: &[u8]) -> Result<(), Fault> {
     let len = text.len();
     env.gauge
         .charge_steps(len.saturating_add(len.saturating_mul(len) / 1024))
 }
 
-/// Turns an encoding failure into an empty text; an exhausted budget stays an error.
+/// Turns an encoding failure into an empty string; an exhausted budget stays an error.
 fn empty_on_failure(
     env: &mut Environment<'_>,
     args: &Args<'_>,

@@ -63,7 +63,7 @@ fn equal_pair(a: &Value, b: &Value) -> Result<bool, Fault> {
     }
 }
 
-/// Compares two values that are neither booleans, numbers nor texts.
+/// Compares two values that are neither booleans, numbers nor strings.
 fn equal_other_types(a: &Value, b: &Value) -> Result<bool, Fault> {
     if !a.is_nil() && !b.is_nil() && a.kind_name() != b.kind_name() {
         return Err(INCOMPARABLE);

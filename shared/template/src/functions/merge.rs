@@ -25,7 +25,7 @@ pub(super) static TABLE: &[Function] = &[
     .rest(Type::Dict),
 ];
 
-/// The only failure that mergo returns as an error. `merge` and `mergeOverwrite` return an empty text instead.
+/// The only failure that mergo returns as an error. `merge` and `mergeOverwrite` return an empty string instead.
 const DIFFERENT_TYPES: Fault = Fault {
     kind: ErrorKind::Failed,
     reason: "a dict or time cannot be merged into a version",

@@ -1,4 +1,4 @@
-//! Random texts and numbers from the caller's random source.
+//! Random strings and numbers from the caller's random source.
 
 use go::base64;
 use rand::CryptoRng;

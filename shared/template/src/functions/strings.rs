@@ -1,4 +1,4 @@
-//! Searching, cutting, padding and quoting texts.
+//! Searching, cutting, padding and quoting strings.
 
 use std::collections::HashSet;
 
@@ -106,7 +106,7 @@ pub(super) static TABLE: &[Function] = &[
     }),
 ];
 
-/// Converts a value to a text as sprig does: texts and bytes stay as they are, the rest is formatted with
+/// Converts a value to a string as sprig does: strings and bytes stay as they are, the rest is formatted with
 /// `%v`.
 pub(super) fn to_text(env: &mut Environment<'_>, value: &Value) -> Result<Text, Fault> {
     match value {
@@ -121,7 +121,7 @@ pub(super) fn to_text(env: &mut Environment<'_>, value: &Value) -> Result<Text, 
     }
 }
 
-/// Formats a value with `%v`. Charges for the text, because many of them may exist at once.
+/// Formats a value with `%v`. Charges for the string, because many strings may exist at once.
 fn format_value(env: &mut Environment<'_>, value: &Value) -> Result<Text, Fault> {
     let text = fmt::print(env.writer(), std::slice::from_ref(value), &mut env.gauge)?;
     env.gauge.charge_memory(text.len())?;
@@ -222,7 +222,7 @@ fn trunc(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     })
 }
 
-/// Returns a part of a text. A negative start means the beginning, a negative or too large end means the end.
+/// Returns a part of a string. A negative start means the beginning, a negative or too large end means the end.
 fn substr(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let (start, end, text) = (args.int(0), args.int(1), args.text(2));
     let len = i64::try_from(text.len()).unwrap_or(i64::MAX);
@@ -236,7 +236,7 @@ fn substr(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         _ => None,
     };
     part.map(Value::from)
-        .ok_or(Fault::failed("the start or end is outside of the text"))
+        .ok_or(Fault::failed("the start or end is outside of the string"))
 }
 
 /// Shortens to `width` bytes with dots in place of the cut text; also cuts the front if `offset` is large

@@ -73,7 +73,7 @@ pub(super) static TABLE: &[Function] = &[
         charge_layout(env, &args.text(0))?;
         let time = dates::parse(&args.text(0), &args.text(1));
         Ok(Value::Time(time.ok_or(Fault::failed(
-            "the text does not match the layout of the date",
+            "the string does not match the layout of the date",
         ))?))
     }),
     Function::new("unixEpoch", &[Type::Time], |_, args| match args.value(0) {
@@ -115,8 +115,8 @@ fn in_zone(env: &mut Environment<'_>, args: &Args<'_>, zone: &[u8]) -> Outcome {
     Ok(time.format(&args.text(0)).into())
 }
 
-/// Charges for formatting or parsing by a layout: a single byte of a layout can stand for a part that takes long to
-/// format.
+/// Charges for formatting or parsing according to a layout: a single byte of a layout can stand for a part that takes
+/// long to format.
 pub(crate) fn charge_layout(env: &mut Environment<'_>, layout: &[u8]) -> Result<(), Fault> {
     env.gauge.charge_steps(layout.len() / 4)
 }

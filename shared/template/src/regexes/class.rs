@@ -1,4 +1,4 @@
-//! Translates character classes and escapes. The functions return `None` for text that Go refuses.
+//! Translates character classes and escapes. The functions return `None` for expressions that Go refuses.
 
 /// Appends a character as a literal, valid inside and outside a class.
 pub(super) fn push_literal(out: &mut String, char: char) {

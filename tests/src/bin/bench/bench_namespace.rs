@@ -107,8 +107,8 @@ impl<'a> BenchNamespace<'a> {
         Self::with(plane, keys, Reach::Namespace).await
     }
 
-    /// Creates a namespace whose account has rights in all namespaces.
-    pub async fn with_cluster_rights(plane: &'a ControlPlane, keys: &[NewKey]) -> Self {
+    /// Creates a namespace whose account has permissions in all namespaces.
+    pub async fn with_cluster_permissions(plane: &'a ControlPlane, keys: &[NewKey]) -> Self {
         Self::with(plane, keys, Reach::Cluster).await
     }
 

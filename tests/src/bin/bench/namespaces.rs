@@ -51,7 +51,7 @@ pub async fn run(sizes: Sizes) {
         .into_iter()
         .enumerate()
     {
-        let bench = BenchNamespace::with_cluster_rights(&plane, &keys).await;
+        let bench = BenchNamespace::with_cluster_permissions(&plane, &keys).await;
         let mut object = load.objects[0].clone();
         object.metadata.name = Some(format!("s-{i}"));
         let ends = [&names[0], &names[namespace_count - 1]];

@@ -34,7 +34,7 @@ pub async fn run(sizes: Sizes) {
         .collect();
     let load = Load::new(&keys[..1], 1, 3);
     let plane = ControlPlane::start().await;
-    let bench = BenchNamespace::with_cluster_rights(&plane, &keys).await;
+    let bench = BenchNamespace::with_cluster_permissions(&plane, &keys).await;
     let hostile: Vec<String> = (0..tenants).map(|i| format!("hostile-{i}")).collect();
     let names = [&["quiet".to_owned()][..], &hostile].concat();
     for_each_concurrent(names.iter(), async |name| {

@@ -46,12 +46,12 @@ const NAMING: [&str; 38] = [
 /// The maximum number of letters and digits in a separator, which becomes part of the output.
 const MAX_SEPARATOR: usize = 3;
 
-/// Returns whether no argument of a function becomes part of the output.
+/// Returns whether a function outputs none of its arguments.
 pub(super) fn outputs_no_argument(function: &str) -> bool {
     NAMING.contains(&function)
 }
 
-/// Returns whether an argument of a function does not become part of the output. `count` is the number of the arguments
+/// Returns whether a function does not output the argument at this position. `count` is the number of the arguments
 /// that follow the function; in a pipeline, one more follows these.
 pub(super) fn is_naming(function: &str, position: usize, count: usize, is_piped: bool) -> bool {
     match function {

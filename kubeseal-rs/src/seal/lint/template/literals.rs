@@ -18,7 +18,7 @@ const CHANGING: [&str; 3] = ["merge", "mergeOverwrite", "mustMergeOverwrite"];
 static VERB: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"%[-+# 0]*[0-9]*(\.[0-9]+)?[a-zA-Z]").ok());
 
-/// What an action does.
+/// What a template action outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Effect {
     /// It outputs nothing.
@@ -31,10 +31,10 @@ pub(in super::super) enum Effect {
     },
 }
 
-/// The variables, fields and templates of a text that contain literals.
+/// The variables, fields and templates in a template text that contain literals.
 #[derive(Debug, Default)]
 pub(in super::super) struct Literals<'o> {
-    /// Those of the text around this one.
+    /// The literals of the surrounding text.
     outer: Option<&'o Literals<'o>>,
     /// Variables such as `$p`, and paths such as `.Values.p`.
     names: BTreeSet<String>,
@@ -52,14 +52,14 @@ struct Block {
 }
 
 impl<'o> Literals<'o> {
-    /// Reads a whole text, so that literals are known before the place that defines them.
+    /// Reads a whole template, so that literals are known before the place that defines them.
     pub(in super::super) fn of(text: &str) -> Self {
         let mut literals = Self::default();
         literals.read(text);
         literals
     }
 
-    /// Reads a text inside the text of `self`.
+    /// Reads a string inside the text of `self`.
     pub(in super::super) fn nested(&'o self, text: &str) -> Self {
         let mut literals = self.inside();
         literals.read(text);

@@ -1,4 +1,4 @@
-//! Splits a text into actions and the text between them, in linear time.
+//! Splits a template into actions and the text between them, in linear time.
 
 use memchr::memmem;
 
@@ -78,7 +78,7 @@ impl Action<'_> {
     }
 }
 
-/// Returns whether a text contains the beginning of an action.
+/// Returns whether a string contains the beginning of an action.
 pub(in super::super) fn may_hold_action(text: &str) -> bool {
     let is_start = |at: usize| opens(&text.as_bytes()[at..]);
     memchr::memchr2_iter(b'{', b'<', text.as_bytes()).any(is_start)
@@ -88,7 +88,7 @@ fn opens(text: &[u8]) -> bool {
     matches!(text, [b'{', b'{' | b'%' | b'#', ..] | [b'<', b'%', ..])
 }
 
-/// Iterates over the pieces of a text.
+/// Iterates over the pieces of a template.
 pub(in super::super) struct Pieces<'a> {
     text: &'a str,
     at: usize,
@@ -197,7 +197,7 @@ impl<'a> Iterator for Pieces<'a> {
     }
 }
 
-/// Searches for a text, and remembers the result, so that searches from many positions take linear time.
+/// Searches for a string, and remembers the result, so that searches from many positions take linear time.
 struct Search {
     needle: &'static str,
     /// The position of the last search and its result.

@@ -35,7 +35,7 @@ fn refuse<T>(offset: usize, problem: Problem) -> Result<T, Refusal> {
     Err(Refusal { offset, problem })
 }
 
-/// A text, and whether it is JSON.
+/// A document, and whether it is JSON.
 #[derive(Clone, Copy)]
 pub(super) struct Text<'a> {
     pub(super) text: &'a str,

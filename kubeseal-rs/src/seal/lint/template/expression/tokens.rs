@@ -24,7 +24,7 @@ pub(super) enum Token<'a> {
     Separator,
 }
 
-/// Splits a text into tokens.
+/// Splits a string into tokens.
 pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -45,7 +45,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     tokens
 }
 
-/// Returns the first token of a text, which begins with `first`, and its length in bytes.
+/// Returns the first token of a string, which begins with `first`, and its length in bytes.
 fn token<'a>(
     rest: &'a str,
     first: char,
