@@ -101,7 +101,7 @@ impl Publisher {
         } else {
             warn!(
                 error = text,
-                "Cannot publish the certificate, will try again"
+                "Cannot publish the certificate; retrying"
             );
         }
         self.reported = text;

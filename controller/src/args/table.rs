@@ -107,7 +107,7 @@ const FLAGS: &[Flag] = &[
         "rate-limit",
         Kind::Int,
         "2",
-        "Requests per second and caller, for each of verify and rotate.",
+        "Maximum number of requests per second from each caller: separately for verify and rotate, and in total on the TLS port.",
     ),
     Flag::new(
         "rate-limit-burst",

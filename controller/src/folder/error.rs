@@ -34,19 +34,19 @@ pub enum FileError {
         path: PathBuf,
     },
     /// The path is not a regular file, but for example a FIFO, a device or a folder.
-    #[error("{} is not a regular file", path.display())]
+    #[error("{} is not a regular file; replace it with one, or move it away", path.display())]
     NotRegular {
         /// The path.
         path: PathBuf,
     },
     /// The file is larger than [`MAX_FILE`].
-    #[error("{} is larger than {} MiB", path.display(), MAX_FILE / 1024 / 1024)]
+    #[error("{} is larger than the limit of {} MiB; split it into several files, or move it away", path.display(), MAX_FILE / 1024 / 1024)]
     TooLarge {
         /// The path.
         path: PathBuf,
     },
     /// Folders are nested more deeply than supported.
-    #[error("{} is nested more than {max} folders deep; move it up", path.display())]
+    #[error("{} is nested more than {max} folders deep, the limit; move it up", path.display())]
     TooDeep {
         /// The path.
         path: PathBuf,

@@ -34,8 +34,8 @@ use crate::seal_args::{KeyLocation, ReportFormat};
 /// Arguments of `seal keys compromise`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The marked key can still unseal, but never seals again. Treat every listed value as known to \
-others.\n\n\
+    after_help = "The marked key can still unseal, but never seals again. Treat every listed value as \
+exposed.\n\n\
 Examples:\n  seal keys compromise key-old . --directory state --output markdown > ticket.md"
 )]
 pub struct KeysCompromise {
@@ -225,7 +225,7 @@ fn next_steps(args: &KeysCompromise, records: &[KeyRecord], damage: &Damage) -> 
     };
     let steps = [
         format!("{name} {mark_text} as compromised: it can still unseal, but never seals again. Next:"),
-        step(&format!("seal keys rotate{location_flags}"), "generates a key that is not known to others"),
+        step(&format!("seal keys rotate{location_flags}"), "generates a key that is not compromised"),
         step(
             &fetch_step(location, None),
             "fetches its certificate, for files and rules that name a certificate",
