@@ -356,7 +356,7 @@ impl Candidate {
         );
         if self.pod.uid.is_none() {
             info!(
-                "POD_UID is not set: if the holder was this Pod before a crash, the Lease must expire first. Deleting the Lease \
+                "POD_UID is not set: if the holder was this Pod before a crash, the Lease must expire first; deleting the Lease \
                  ends the wait at once, and is safe only if no other replica runs"
             );
         }

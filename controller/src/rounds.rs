@@ -61,7 +61,7 @@ pub enum StartError {
     /// The first key cannot be generated.
     #[error(transparent)]
     Key(#[from] NoNewKey),
-    /// The process is shutting down.
+    /// The work was interrupted; see [`Stopped`].
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }

@@ -166,12 +166,16 @@ pub enum StoreError {
         is_stalled: bool,
     },
     /// Another client repeatedly created and deleted the Secret between two checks.
-    #[error("cannot create the Secret: another client creates and deletes it at the same time; find that client in the API server's audit log")]
+    #[error(
+        "cannot create the Secret: another client creates and deletes it at the same time; find that client in the API server's audit log"
+    )]
     Exists,
     /// Other clients keep modifying the same object.
-    #[error("cannot update the status: other clients keep modifying the object; find them with `kubectl get sealedsecrets --show-managed-fields -o yaml`")]
+    #[error(
+        "cannot update the status: other clients keep modifying the object; find them with `kubectl get sealedsecrets --show-managed-fields -o yaml`"
+    )]
     Contended,
-    /// The process is shutting down.
+    /// The work was interrupted; see [`Stopped`].
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }

@@ -172,7 +172,7 @@ fn confirm_replacement(
 ) -> Result<()> {
     let problem = match existing {
         Existing::Certificate(old) => format!(
-            "{} contains another certificate, {old}; with {new}, values are sealed for another key. This is correct \
+            "{} contains another certificate, {old}; with {new}, values are sealed for another key, which is correct \
              if the key was renewed, and an attack otherwise",
             out.shown()
         ),

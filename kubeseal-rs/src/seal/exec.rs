@@ -252,7 +252,8 @@ fn find_program(program: &OsString) -> Result<PathBuf> {
         return Ok(path);
     }
     let name = program.to_string_lossy();
-    programs::find(&name).with_context(|| format!("program {name} not found in PATH"))
+    programs::find(&name)
+        .with_context(|| format!("program {name} not found in an absolute folder of PATH"))
 }
 
 /// Converts the value of an item to the value of a variable. Fails if it contains a zero byte or, on systems where

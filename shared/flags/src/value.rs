@@ -80,7 +80,7 @@ impl Kind {
         match self {
             Self::Path => Ok(Value::Path(value.to_owned())),
             Self::Paths => split_csv(value).map(Value::Paths).ok_or(EXPECTED_LIST),
-            _ => self.parse_text(value.to_str().ok_or("text in UTF-8")?),
+            _ => self.parse_text(value.to_str().ok_or("UTF-8 text")?),
         }
     }
 

@@ -53,8 +53,8 @@ const MIN_ANCHOR_VALUES: usize = 200_000;
 
 /// Reads every document. Skips documents that are empty or contain only comments.
 ///
-/// Time and memory grow linearly with the length of the input, anchors and aliases included. Memory never
-/// exceeds half a gigabyte.
+/// Time and memory grow linearly with the length of the input; anchors and aliases may add 200,000 values even to a short
+/// one. Limits the parsed values to about half a gigabyte of memory.
 ///
 /// # Errors
 ///
@@ -341,7 +341,7 @@ mod tests {
             (
                 "a separator in a document that is a block scalar",
                 "--- |\n---\na: b\n",
-                "document 1, line 2: malformed YAML: a line `---` is part of a text",
+                "document 1, line 2: malformed YAML: a line `---` is part of a multi-line string",
             ),
             (
                 "a list as key",

@@ -236,7 +236,7 @@ impl<'t> Parser<'t> {
         match token.kind {
             Kind::Text => Ok(Item::Node(Node::Text(Text::from(token.text)))),
             Kind::Open => self.action(),
-            _ => Err(unexpected(token, "this is not expected here")),
+            _ => Err(unexpected(token, "expected text or an action")),
         }
     }
 
@@ -543,7 +543,7 @@ impl<'t> Parser<'t> {
             ),
             Kind::Quoted | Kind::Raw => TermKind::Text(
                 quote::unquote(token.text)
-                    .ok_or(error("unknown escape sequence in a quoted text"))?
+                    .ok_or(error("unknown escape sequence in a quoted string"))?
                     .into(),
             ),
             Kind::LeftParen => self.parentheses(at)?,
@@ -585,7 +585,7 @@ fn template_name(token: Token<'_>) -> Parsed<Vec<u8>> {
             "expected the name of a template, in quotes",
         ));
     }
-    quote::unquote(token.text).ok_or((token.at, "unknown escape sequence in a quoted text"))
+    quote::unquote(token.text).ok_or((token.at, "unknown escape sequence in a quoted string"))
 }
 
 /// Checks that a pipeline has a command, and that each later command can accept the value of the one before.
@@ -604,7 +604,7 @@ fn check(pipe: &Pipe, at: usize) -> Parsed<()> {
         )
     });
     not_callable.map_or(Ok(()), |command| {
-        Err((command.at, "only a function can follow a pipe sign"))
+        Err((command.at, "only a function or a method can follow `|`"))
     })
 }
 

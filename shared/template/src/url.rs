@@ -54,7 +54,7 @@ pub(crate) fn query_escape(text: &[u8]) -> Vec<u8> {
 
 const BAD_URL: Fault = Fault {
     kind: crate::error::ErrorKind::Failed,
-    reason: "the text is not a URL",
+    reason: "the string is not a URL",
 };
 
 fn unescape(text: &[u8], part: Part) -> Result<Vec<u8>, Fault> {

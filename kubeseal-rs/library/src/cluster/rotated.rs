@@ -22,10 +22,14 @@ pub enum RotationError {
     #[error("the controller's response is not a SealedSecret; the response was discarded")]
     NoObject,
     /// The name, namespace or scope differs.
-    #[error("the controller's response contains another object than the request; the response was discarded")]
+    #[error(
+        "the controller's response contains another object than the request; the response was discarded"
+    )]
     Object,
     /// The keys of the items differ.
-    #[error("the controller's response contains other items than the request; the response was discarded")]
+    #[error(
+        "the controller's response contains other items than the request; the response was discarded"
+    )]
     Items,
     /// An item is not a ciphertext of the same value.
     #[error(

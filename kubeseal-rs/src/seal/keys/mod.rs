@@ -284,9 +284,9 @@ fn find<'a>(
         (None, Err(problem)) => bail!(
             "the Secret {arg} contains no usable key: {problem}\nhint: restore it from a backup, or delete it"
         ),
-        (None, Ok(_)) => bail!(
-            "the Secret {arg} contains no key\nhint: restore it from a backup, or delete it"
-        ),
+        (None, Ok(_)) => {
+            bail!("the Secret {arg} contains no key\nhint: restore it from a backup, or delete it")
+        }
     }
 }
 

@@ -337,7 +337,7 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
         }
         if matches!(node.value, Value::Bool(_)) {
             let message = format!(
-                "{name} must be the quoted text \"true\": the API server does not accept a boolean"
+                "{name} must be the string \"true\", in quotes: the API server does not accept a boolean"
             );
             found.push((finding::SCOPE, node.line, message));
         } else if !is("true") && !is("false") {

@@ -103,7 +103,7 @@ pub(super) fn warnings(plan: &Plan<'_>) -> Vec<String> {
     });
     let newer = plan.newer.iter().map(|key| {
         format!(
-            "{key} is newer than the sealing key. Check that you know it: this controller does not seal with it, but \
+            "{key} is newer than the sealing key; check its origin: this controller does not seal with it, but \
              Bitnami's controller would"
         )
     });
