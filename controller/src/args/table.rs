@@ -308,7 +308,7 @@ const FLAGS: &[Flag] = &[
         "max-sealing-key-age",
         Kind::Duration,
         "0s",
-        "Maximum age of the key that an item was sealed for. Items of older keys are refused; Secrets that already exist \
+        "Maximum age of the key that an item was sealed for. Items sealed for older keys are refused; Secrets that already exist \
          are kept. 0 means no limit.",
     ),
     Flag::new(

@@ -48,7 +48,7 @@ pub struct KeysBackup {
     /// Sign the archive with this OpenSSH private key and write ARCHIVE.sig
     #[arg(long, value_name = "FILE")]
     pub sign: Option<PathBuf>,
-    /// Replace an existing archive
+    /// Replace an existing archive and its signature
     #[arg(long)]
     pub force: bool,
     /// How to decrypt the new archive, to check it.
