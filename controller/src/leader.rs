@@ -314,8 +314,8 @@ impl Candidate {
         self.identity = Identity::random(&self.pod);
         self.renewals.clear();
         warn!(
-            "Another process renews the Lease under the identity of this process: POD_UID is not the uid of this Pod. \
-             This replica continues under a random identity, and waits for the Lease"
+            "Another process renews the Lease under the identity of this process: POD_UID is not the uid of this Pod; \
+             this replica continues under a random identity, and waits for the Lease"
         );
     }
 

@@ -107,8 +107,8 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     };
     store.change(record, &Change::label(KEY_LABEL, label))?;
     info(&format!(
-        "{} is retired: none of {searched_count} SealedSecrets needs it. It can no longer unseal; the label \
-         {KEY_LABEL}=active restores it",
+        "{} is retired: none of {searched_count} SealedSecrets needs it; it cannot unseal until the label \
+         {KEY_LABEL}=active is restored",
         record.name()
     ));
     Ok(Outcome::Done)
