@@ -41,7 +41,7 @@ pub enum AddedMetadataError {
     Value(String),
     /// The key controls this controller or Kubernetes.
     #[error(
-        "{0:?} is reserved: keys in the domains kubernetes.io and bitnami.com determine how Secrets are used"
+        "{0:?} is reserved: keys in the domains kubernetes.io (except app.kubernetes.io) and bitnami.com determine how Secrets are used"
     )]
     Reserved(String),
     /// The key occurs more than once.

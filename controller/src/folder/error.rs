@@ -20,8 +20,9 @@ pub enum FileError {
     },
     /// The path is or contains a symbolic link that is not followed.
     #[error(
-        "{} is a symbolic link that is not followed, since it leads out of the directory or to a missing file; \
-         replace it with the file itself", path.display()
+        "{} is or contains a symbolic link that is not followed: a link may lead only from inside `sealed` or `keys` to \
+         an existing file or folder in the directory, but in none of the controller's other folders; replace the link with \
+         the file or folder itself", path.display()
     )]
     Link {
         /// The path.

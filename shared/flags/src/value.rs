@@ -228,6 +228,6 @@ mod tests {
             assert_eq!(parsed, Ok(Value::Paths(paths(want))), "{text:?}");
         }
         let parsed = Kind::Text.parse(OsStr::from_bytes(b"\xff"));
-        assert_eq!(parsed, Err("text in UTF-8"));
+        assert_eq!(parsed, Err("UTF-8 text"));
     }
 }
