@@ -55,7 +55,7 @@ pub enum FileError {
         max: usize,
     },
     /// Another program wrote to the file while it was read.
-    #[error("{} changed while it was read", path.display())]
+    #[error("{} changed while it was read; it will be read again", path.display())]
     Changing {
         /// The path.
         path: PathBuf,
