@@ -183,7 +183,7 @@ impl Cluster {
             if reported == text {
                 debug!(error = text, "Still cannot start");
             } else {
-                error!(error = text, "Cannot start yet, will try again");
+                error!(error = text, "Cannot start yet; retrying");
                 reported = text;
             }
             failures += 1;
@@ -248,7 +248,7 @@ impl Cluster {
         if let Err(error) = self.load_keys(now).await {
             error!(
                 error = error_chain(&error),
-                "Cannot take over yet, will try again"
+                "Cannot take over yet; retrying"
             );
             self.failures = self.failures.saturating_add(1);
             let wait = wait(self.failures, shared::random::number()).min(MAX_START_PAUSE);

@@ -97,7 +97,7 @@ pub(crate) fn log(before: &KeyRing, after: &KeyRing) {
             ),
             Change::LastRemoved(key) => error!(
                 secretname = key.name(),
-                "the last private key was removed: nothing can be sealed. The removed keys can still unseal until another key is \
+                "the last private key was removed: nothing can be sealed, and the removed keys can unseal only until another key is \
                  stored or the controller restarts; restore the key Secrets from the backup"
             ),
         }
@@ -119,7 +119,8 @@ fn event(change: Change<'_>) -> Option<(String, EventRecord)> {
         Change::Added(_) => return None,
         Change::Removed(key) => {
             let message = format!(
-                "the key {} was removed: values sealed for it cannot be unsealed",
+                "the key {} was removed: values sealed for it cannot be unsealed; if they are still needed, restore the key Secret \
+                 from the backup",
                 key.fingerprint()
             );
             (key, Reason::KeyRemoved, message)

@@ -29,7 +29,7 @@ pub enum NoNewKey {
     /// Generating the key failed.
     #[error(transparent)]
     Generate(#[from] GenerateError),
-    /// The process is shutting down.
+    /// The work was interrupted; see [`Stopped`].
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }

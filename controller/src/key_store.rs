@@ -265,7 +265,7 @@ impl KeyFile {
             parsed.add_document(path, document, config);
         }
         for name in &parsed.inactive {
-            warn!(secretname = name, file = %path.display(), "private key not used: it does not have the label of an active key");
+            warn!(secretname = name, file = %path.display(), "private key not used: its label sealedsecrets.bitnami.com/sealed-secrets-key is not active");
         }
         Ok(parsed)
     }

@@ -314,8 +314,8 @@ impl Candidate {
         self.identity = Identity::random(&self.pod);
         self.renewals.clear();
         warn!(
-            "Another process renews the Lease under the identity of this process: POD_UID is not the uid of this Pod. \
-             This replica continues under a random identity, and waits for the Lease"
+            "Another process renews the Lease under the identity of this process: POD_UID is not the uid of this Pod; \
+             this replica continues under a random identity, and waits for the Lease"
         );
     }
 
@@ -356,7 +356,7 @@ impl Candidate {
         );
         if self.pod.uid.is_none() {
             info!(
-                "POD_UID is not set: if the holder was this Pod before a crash, the Lease must expire first. Deleting the Lease \
+                "POD_UID is not set: if the holder was this Pod before a crash, the Lease must expire first; deleting the Lease \
                  ends the wait at once, and is safe only if no other replica runs"
             );
         }

@@ -34,7 +34,7 @@ pub enum PortError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The metrics cannot be set up.
-    #[error("the metrics cannot be set up")]
+    #[error("cannot set up the metrics")]
     Metrics(#[from] prometheus::Error),
 }
 

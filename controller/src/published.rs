@@ -89,7 +89,7 @@ impl Publisher {
         if !matches!(error, PublishError::Api(_)) {
             warn!(
                 "--certificate-configmap: the certificate is not published, because the ConfigMap {name} in \
-                 {namespace} {text}. Delete the ConfigMap: the controller recreates it"
+                 {namespace} {text}; delete the ConfigMap, and the controller recreates it"
             );
         } else if is_forbidden {
             warn!(
@@ -99,10 +99,7 @@ impl Publisher {
                  the flag"
             );
         } else {
-            warn!(
-                error = text,
-                "Cannot publish the certificate, will try again"
-            );
+            warn!(error = text, "Cannot publish the certificate; retrying");
         }
         self.reported = text;
     }

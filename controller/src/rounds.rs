@@ -47,7 +47,9 @@ pub struct Rounds {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The directory itself cannot be opened.
-    #[error("--directory: cannot open the directory; create it, with a subdirectory `sealed`")]
+    #[error(
+        "--directory: cannot open the directory; it must exist and be accessible, with a subdirectory `sealed`"
+    )]
     Directory(#[source] FileError),
     /// Another controller uses the directory.
     #[error(
@@ -61,7 +63,7 @@ pub enum StartError {
     /// The first key cannot be generated.
     #[error(transparent)]
     Key(#[from] NoNewKey),
-    /// The process is shutting down.
+    /// The work was interrupted; see [`Stopped`].
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }

@@ -154,7 +154,7 @@ async fn a_secret_that_no_api_server_accepts_is_stalled_with_the_missing_item() 
         ),
         (
             object_of_type("Opaque", &[("a", &large), ("b", &large)]),
-            "cannot write the Secret: its values have 1400000 bytes, and Kubernetes accepts 1048576; ",
+            "cannot write the Secret: its values have 1400000 bytes, and the limit of Kubernetes is 1048576; ",
         ),
     ] {
         let server = ApiServer::default();

@@ -89,7 +89,7 @@ fn only_small_regular_ignore_files_have_an_effect() {
         ("a link to a pipe", "symbolic link"),
         ("a link to a list", "symbolic link"),
         ("a pipe", "not a regular file"),
-        ("huge", "larger than 1048576 bytes"),
+        ("huge", "larger than the limit of 1048576 bytes"),
     ] {
         let tree = Tree::new();
         tree.write("sub/sealed.yaml", SEALED_SECRET);

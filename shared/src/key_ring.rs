@@ -138,8 +138,8 @@ pub enum NoSealingKey {
     CompromisedOrOpeningOnly,
     /// All stored keys were removed. The controller still unseals with their copies in memory.
     #[error(
-        "every key was removed; the controller unseals with the removed keys until another key appears or it restarts. \
-         Restore the key Secrets from the backup; after a restart without them the controller generates a new key"
+        "every key was removed, and the controller unseals with the removed keys only until another key appears or it \
+         restarts; restore the key Secrets from the backup, since a restart without them generates a new key"
     )]
     Removed,
 }

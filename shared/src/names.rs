@@ -11,7 +11,7 @@ pub enum NameError {
     Item(String),
     /// An invalid object name.
     #[error(
-        "{0:?} is not a valid Secret name: use at most 253 lowercase letters, digits, `-` and `.`, with a letter or digit at both ends"
+        "{0:?} is not a valid Secret name: use at most 253 lowercase letters, digits, `-` and `.`, with a letter or digit at both ends of each part between dots"
     )]
     Object(String),
     /// An invalid namespace.

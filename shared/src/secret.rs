@@ -293,7 +293,7 @@ mod tests {
             (
                 "bad time",
                 "metadata: {creationTimestamp: hunter2}",
-                "its metadata is not valid; check that every timestamp has the form 2006-01-02T15:04:05Z",
+                "its metadata is invalid; check its timestamps (in the form 2006-01-02T15:04:05Z), `ownerReferences` and `managedFields`",
             ),
         ] {
             let error = read(text).unwrap_err();

@@ -40,7 +40,9 @@ pub enum AddedMetadataError {
     )]
     Value(String),
     /// The key controls this controller or Kubernetes.
-    #[error("{0:?} is reserved: keys of kubernetes.io and bitnami.com decide how Secrets are used")]
+    #[error(
+        "{0:?} is reserved: keys in the domains kubernetes.io (except app.kubernetes.io) and bitnami.com determine how Secrets are used"
+    )]
     Reserved(String),
     /// The key occurs more than once.
     #[error("{0:?} is specified twice")]

@@ -125,12 +125,12 @@ pub enum Refusal {
     #[error(transparent)]
     Breach(#[from] Breach),
     /// The type of the Secret requires an item that is missing.
-    #[error("cannot write the Secret: {0}; seal that item too, or change the type")]
+    #[error("cannot write the Secret: {0}; add the missing items, or change the type")]
     Missing(#[from] Missing),
     /// The values are larger than an API server accepts. If an object has no templates, the size of its
     /// values is public.
     #[error(
-        "cannot write the Secret: its values have {0} bytes, and Kubernetes accepts {MAX_SECRET_LEN}; split the object"
+        "cannot write the Secret: its values have {0} bytes, and the limit of Kubernetes is {MAX_SECRET_LEN}; split the object"
     )]
     TooLarge(usize),
     /// A Secret that is not owned has the same name. The text equals upstream's.

@@ -265,7 +265,7 @@ pub fn is_synced(status: &SealedSecretStatus) -> bool {
 fn truncate(mut message: String) -> String {
     if message.len() > MAX_MESSAGE {
         message.truncate(message.floor_char_boundary(MAX_MESSAGE));
-        message.push_str(" … and so on");
+        message.push_str(" … (truncated)");
     }
     message
 }

@@ -72,8 +72,8 @@ impl Checks<'_> {
     fn check_object_name(&mut self, flag: &str, name: &str) {
         if names::check_object(name).is_err() {
             let text = format!(
-                "invalid name {name:?}: use at most 253 lower-case letters, digits, `-` and `.`, with a letter or \
-                 digit at both ends"
+                "invalid name {name:?}: use at most 253 lowercase letters, digits, `-` and `.`, with a letter or \
+                 digit at both ends of each part between dots"
             );
             self.add_error(flag, &text);
         }

@@ -49,7 +49,7 @@ impl Checks<'_> {
         } else if prefix.starts_with('-') || !prefix.chars().all(is_allowed) {
             self.add_error(
                 "key-prefix",
-                "may contain only a-z, 0-9 and -, and must not begin with -",
+                "may contain only lowercase letters, digits and `-`, and must not begin with `-`",
             );
         }
         prefix.to_owned()

@@ -107,7 +107,7 @@ const FLAGS: &[Flag] = &[
         "rate-limit",
         Kind::Int,
         "2",
-        "Requests per second and caller, for each of verify and rotate.",
+        "Maximum number of requests per second from each caller: separately for verify and rotate, and in total on the TLS port.",
     ),
     Flag::new(
         "rate-limit-burst",
@@ -308,7 +308,7 @@ const FLAGS: &[Flag] = &[
         "max-sealing-key-age",
         Kind::Duration,
         "0s",
-        "Maximum age of the key that an item was sealed for. Items of older keys are refused; Secrets that already exist \
+        "Maximum age of the key that an item was sealed for. Items sealed for older keys are refused; Secrets that already exist \
          are kept. 0 means no limit.",
     ),
     Flag::new(

@@ -64,7 +64,7 @@ fn reports_all_invalid_values_together() {
     };
     for want in [
         "--key-size: unsupported key size 1024: must be 2048, 3072, 4096 or 8192 bits",
-        "--key-prefix: may contain only a-z",
+        "--key-prefix: may contain only lowercase letters",
         "--key-ttl: must be longer than 0",
         "--key-renew-period: must not be negative",
         "--key-cutoff-time: invalid time",

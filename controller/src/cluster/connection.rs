@@ -69,7 +69,7 @@ pub enum ConnectError {
         source: kube::config::KubeconfigError,
     },
     /// The client cannot be built, for example because of the TLS settings.
-    #[error("cannot use the settings of the cluster")]
+    #[error("cannot create a client for the API server with these settings")]
     Client(#[source] Box<kube::Error>),
 }
 

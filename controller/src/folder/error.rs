@@ -20,8 +20,9 @@ pub enum FileError {
     },
     /// The path is or contains a symbolic link that is not followed.
     #[error(
-        "{} is a symbolic link that is not followed, since it leads out of the directory or to a missing file; \
-         replace it with the file itself", path.display()
+        "{} is or contains a symbolic link that is not followed: a link may lead only from inside `sealed` or `keys` to \
+         an existing file or folder in the directory, but in none of the controller's other folders; replace the link with \
+         the file or folder itself", path.display()
     )]
     Link {
         /// The path.
@@ -34,19 +35,19 @@ pub enum FileError {
         path: PathBuf,
     },
     /// The path is not a regular file, but for example a FIFO, a device or a folder.
-    #[error("{} is not a regular file", path.display())]
+    #[error("{} is not a regular file; replace it with one, or move it away", path.display())]
     NotRegular {
         /// The path.
         path: PathBuf,
     },
     /// The file is larger than [`MAX_FILE`].
-    #[error("{} is larger than {} MiB", path.display(), MAX_FILE / 1024 / 1024)]
+    #[error("{} is larger than the limit of {} MiB; split it into several files, or move it away", path.display(), MAX_FILE / 1024 / 1024)]
     TooLarge {
         /// The path.
         path: PathBuf,
     },
     /// Folders are nested more deeply than supported.
-    #[error("{} is nested more than {max} folders deep; move it up", path.display())]
+    #[error("{} is nested more than {max} folders deep, the limit; move it up", path.display())]
     TooDeep {
         /// The path.
         path: PathBuf,
@@ -54,7 +55,7 @@ pub enum FileError {
         max: usize,
     },
     /// Another program wrote to the file while it was read.
-    #[error("{} changed while it was read", path.display())]
+    #[error("{} changed while it was read; it will be read again", path.display())]
     Changing {
         /// The path.
         path: PathBuf,

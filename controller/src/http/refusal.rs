@@ -58,14 +58,14 @@ impl IntoResponse for Refusal {
             }
             Self::TooLong => (
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "the body is longer than 10 MiB\n",
+                "the body is longer than the limit of 10 MiB; send fewer items in one request\n",
             )
                 .into_response(),
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT.into_response(),
             Self::Broken => StatusCode::BAD_REQUEST.into_response(),
             Self::TooManyItems => (
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "the request contains more than 1000 items\n",
+                "the request contains more than 1000 items, the limit; send fewer items in one request\n",
             )
                 .into_response(),
             Self::TooMuchWork => {

@@ -37,7 +37,7 @@ impl Identity {
             Err(error) => {
                 warn!(
                     %error,
-                    "Cannot claim the identity of this Pod, which another process may use. This process uses a random identity, \
+                    "Cannot claim the identity of this Pod, which another process may use; this process uses a random identity, \
                      and may have to wait for the Lease"
                 );
                 Self::random(pod)

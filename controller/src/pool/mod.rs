@@ -49,7 +49,7 @@ pub struct Rendering {
 
 /// The work was interrupted: the process is shutting down, or the work panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the work was interrupted and will be retried")]
+#[error("interrupted: the controller is shutting down, or a worker thread panicked")]
 pub struct Stopped;
 
 impl Pool {

@@ -121,7 +121,7 @@ pub(super) fn drift_corrected_event() -> EventRecord {
     EventRecord {
         is_warning: true,
         reason: Reason::DriftCorrected,
-        message: "another client changed the Secret; the values of the SealedSecret were restored"
+        message: "another client changed the Secret; the state that the SealedSecret defines was restored"
             .into(),
     }
 }

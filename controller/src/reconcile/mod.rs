@@ -338,7 +338,7 @@ impl<S: Store> Reconciler<S> {
 fn interrupted_result() -> AttemptResult {
     AttemptResult::Retry(Report {
         reason: Reason::ErrUpdateFailed,
-        message: Stopped.to_string(),
+        message: format!("{Stopped}; it will be retried"),
     })
 }
 

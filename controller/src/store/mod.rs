@@ -128,8 +128,8 @@ pub enum StoreError {
     File(#[from] FileError),
     /// The item name cannot be a file name.
     #[error(
-        "item {0:?} cannot be a file: the name must have 1 to 253 of the characters a-z, A-Z, 0-9, -, _ and ., \
-         must not be `.` and must not begin with `..`"
+        "{0:?} is not a valid item key: use 1 to 253 letters, digits, `-`, `_` and `.`; `.` alone and a leading `..` \
+         are not allowed"
     )]
     ItemName(String),
     /// The API server returned an error or could not be reached.
@@ -142,8 +142,8 @@ pub enum StoreError {
     },
     /// The object that the API server returned is not valid for its type.
     #[error(
-        "{operation}: the object from the API server has a field that this controller cannot read; compare the object \
-         with a valid one (`kubectl get -o yaml`), or delete it"
+        "{operation}: the object from the API server has a field that this controller cannot read; inspect it with \
+         `kubectl get -o yaml`, and correct the field"
     )]
     Unreadable {
         /// The operation that failed.
@@ -166,12 +166,16 @@ pub enum StoreError {
         is_stalled: bool,
     },
     /// Another client repeatedly created and deleted the Secret between two checks.
-    #[error("cannot create the Secret: another client creates and deletes it at the same time")]
+    #[error(
+        "cannot create the Secret: another client creates and deletes it at the same time; find that client in the API server's audit log"
+    )]
     Exists,
     /// Other clients keep modifying the same object.
-    #[error("cannot update the status: other clients keep modifying the object")]
+    #[error(
+        "cannot update the status: other clients keep modifying the object; find them with `kubectl get sealedsecrets --show-managed-fields -o yaml`"
+    )]
     Contended,
-    /// The process is shutting down.
+    /// The work was interrupted; see [`Stopped`].
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }

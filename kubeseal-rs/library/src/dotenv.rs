@@ -37,7 +37,7 @@ pub struct DotenvError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DotenvProblem {
     /// The text is neither UTF-8 nor UTF-16.
-    #[error("the text is neither UTF-8 nor UTF-16")]
+    #[error("the text is neither UTF-8 nor UTF-16; save it as UTF-8")]
     Encoding,
     /// The text has an unsupported encoding.
     #[error(transparent)]

@@ -157,7 +157,7 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileE
         if u64::try_from(bytes.len()).is_ok_and(|len| len <= limit) {
             return Ok(bytes);
         }
-        let why = format!("larger than {limit} bytes");
+        let why = format!("larger than the limit of {limit} bytes");
         Err(io::Error::new(io::ErrorKind::FileTooLarge, why))
     };
     read().map_err(|cause| FileError::new("read", path, cause))
@@ -484,7 +484,7 @@ mod tests {
         for (name, why) in [
             ("pipe", "not a regular file"),
             ("zero", "not a regular file"),
-            ("large", "larger than 8 bytes"),
+            ("large", "larger than the limit of 8 bytes"),
             (".", "directory"),
             ("missing", "No such file"),
         ] {

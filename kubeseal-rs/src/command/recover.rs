@@ -72,7 +72,7 @@ impl RecoveryKeys {
             if file.is_dir() {
                 return Err(CommandError::RecoveryFolder(file.clone()));
             }
-            match keys_of(&files::read_as(file, Kind::Keys)?) {
+            match keys_of(file, &files::read_as(file, Kind::Keys)?) {
                 Ok(found) if found.is_empty() => empty.push(CommandError::RecoveryKey {
                     file: file.clone(),
                     source: KeyFileError::NoKey,
@@ -134,7 +134,7 @@ pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> 
     }
 }
 
-fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
+fn keys_of(file: &Path, bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
     if archive::is_archive(bytes) {
         return Err(KeyFileError::Archive);
     }
@@ -158,7 +158,8 @@ fn keys_of(bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
             {
                 Ok(found) => keys.extend(found),
                 Err(error) => report::warn(&format!(
-                    "skipped an object in document {}: {}",
+                    "{}: skipped an object in document {}: {}",
+                    file.shown(),
                     document.number,
                     error_chain(&error)
                 )),

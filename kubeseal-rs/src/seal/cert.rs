@@ -172,7 +172,7 @@ fn confirm_replacement(
 ) -> Result<()> {
     let problem = match existing {
         Existing::Certificate(old) => format!(
-            "{} contains another certificate, {old}; with {new}, values are sealed for another key. This is correct \
+            "{} contains another certificate, {old}; with {new}, values are sealed for another key, which is correct \
              if the key was renewed, and an attack otherwise",
             out.shown()
         ),
@@ -241,9 +241,10 @@ fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
         report::info(&format!("{fingerprint} is the pinned certificate"));
     } else {
         let pins: Vec<String> = pins.iter().map(ToString::to_string).collect();
-        report::info(&format!(
-            "the certificate is {fingerprint}, but the pinned one is {}. If the key was renewed, `seal keys list` shows \
-             the new key (this needs permission to read the keys); otherwise another server may have answered",
+        report::info_lines(&format!(
+            "the certificate is {fingerprint}, but the pinned one is {}\n\
+             hint: if the key was renewed, `seal keys list` shows the new key (this needs permission to read the keys); \
+             otherwise another server may have answered",
             pins.join(" or ")
         ));
         outcome = Outcome::Findings;
@@ -288,7 +289,7 @@ fn certificate_of_folder(
     let pem = key.and_then(|key| Some(key.certificate()?.to_pem()));
     let pem = pem.with_context(|| {
         format!(
-            "no sealing key in {}; a controller on this folder generates one when it starts",
+            "no sealing key in {}\nhint: start a controller on this folder, which generates one",
             folder.shown()
         )
     })?;

@@ -59,7 +59,8 @@ fn no_identity_error(path: &Path, bytes: &[u8]) -> String {
     }
     if starts_with(b"-----BEGIN ") {
         return format!(
-            "{path} is a PEM key, such as an SSH key, and not an age identity, which begins with AGE-SECRET-KEY-1"
+            "{path} is a PEM key, such as an SSH key, and not an age identity, which begins with AGE-SECRET-KEY-1\n\
+             hint: pass the identity of one of the archive's recipients"
         );
     }
     if starts_with(b"age1") {
@@ -92,8 +93,12 @@ fn read_passphrase(path: &Path, environment: &Environment) -> Result<SecretStrin
     let text = std::str::from_utf8(line)
         .ok()
         .filter(|text| !text.is_empty());
-    let text =
-        text.with_context(|| format!("{} has no passphrase in its first line", path.shown()))?;
+    let text = text.with_context(|| {
+        format!(
+            "the first line of {} is empty or not UTF-8, so it is not a passphrase",
+            path.shown()
+        )
+    })?;
     Ok(SecretString::from(text.to_owned()))
 }
 
@@ -116,7 +121,7 @@ pub fn ask_passphrase(is_new: bool) -> Result<SecretString> {
     let prompt_for = |text: &str| prompt.ask(text).map_err(no_terminal);
     let first = prompt_for("Passphrase of the archive: ")?;
     if first.is_empty() {
-        bail!("the passphrase is empty");
+        bail!("the passphrase is empty; nothing was written");
     }
     if is_new && *first != *prompt_for("Confirm: ")? {
         bail!("the two passphrases differ; nothing was written");
@@ -183,7 +188,8 @@ pub fn parse_backup(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock)
     }
     let secrets = folder::secrets(&plain).map_err(|_| {
         anyhow::anyhow!(
-            "{} is neither an age archive, nor manifests, nor keys in PEM",
+            "{} is neither an age archive, nor manifests, nor keys in PEM\n\
+             hint: pass an archive of `seal keys backup`, or the output of `kubectl get secret -o yaml`",
             name()
         )
     })?;
@@ -201,7 +207,8 @@ pub fn parse_backup(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock)
     };
     if !secrets.iter().any(is_key) {
         bail!(
-            "{} contains no key: no Secret in it has an item `tls.key`",
+            "{} contains no key: no Secret in it has an item `tls.key`\n\
+             hint: pass an archive of `seal keys backup`, or key Secrets from `kubectl get secret -o yaml`",
             name()
         );
     }

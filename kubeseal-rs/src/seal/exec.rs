@@ -31,7 +31,7 @@ pub use variables::{ItemChoice, MalformedChoice};
 /// Arguments of `seal exec`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The command replaces the process of `seal`, so signals and the exit code are its own. Nothing is written to disk.\n\n\
+    after_help = "The command replaces the process of `seal`, so it receives all signals and determines the exit code. Nothing is written to disk.\n\n\
 Anyone with the certificate can add items to a file, so you choose which of them become variables. A variable that \
 is already set is replaced only if --override names it.\n\n\
 Examples:\n  seal exec --only password db.sealed.yaml --backup key.pem -- sh -c 'echo ${#password}'\n  \
@@ -252,7 +252,8 @@ fn find_program(program: &OsString) -> Result<PathBuf> {
         return Ok(path);
     }
     let name = program.to_string_lossy();
-    programs::find(&name).with_context(|| format!("program {name} not found in PATH"))
+    programs::find(&name)
+        .with_context(|| format!("program {name} not found in an absolute folder of PATH"))
 }
 
 /// Converts the value of an item to the value of a variable. Fails if it contains a zero byte or, on systems where

@@ -86,7 +86,7 @@ pub enum FilesError {
     #[error("{0:?} is neither a command nor a file\nhint: `seal --help` lists the commands")]
     NoSuchArgument(String),
     /// The folders contain no Secret.
-    #[error("no Secret found")]
+    #[error("no Secret found\nhint: pass manifests of kind Secret, or folders that contain them")]
     NothingFound,
     /// Git could commit the plain values.
     #[error(

@@ -69,7 +69,7 @@ pub enum HookError {
     )]
     InTheTree(PathBuf),
     /// The path of the program cannot be quoted for a shell script.
-    #[error("the path of this program cannot be quoted for a shell script: {}", .0.shown())]
+    #[error("the path of this program cannot be quoted for a shell script: {}\nhint: install it under another path", .0.shown())]
     Unquotable(PathBuf),
     /// The hook is a symbolic link, which may lead out of the repository.
     #[error(

@@ -101,7 +101,8 @@ pub enum TargetError {
     },
     /// The SealedSecret has no name.
     #[error(
-        "the SealedSecret at line {0} has no metadata.name, so its values could never be unsealed"
+        "the SealedSecret at line {0} has no metadata.name, so its values could never be unsealed\n\
+         hint: add the name to the file"
     )]
     NoName(usize),
 }

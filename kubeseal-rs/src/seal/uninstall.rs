@@ -100,7 +100,7 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
     if !failures.is_empty() {
         let changed = leftovers.len() - failures.len();
         bail!(
-            "{changed} statuses were changed, and {} were not; run the command again:\n{}",
+            "{changed} statuses were changed, and {} were not:\n{}\nhint: run the command again",
             failures.len(),
             failures.join("\n")
         );
@@ -118,7 +118,7 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
     let (code, body) = objects.get_raw(&path)?;
     if code == 403 {
         report::info(
-            "cannot check whether a controller is running: no permission to read its Lease",
+            "cannot check whether a controller is running: no permission to read its Lease; make sure that none is",
         );
     }
     let lease = parse(&body).ok();

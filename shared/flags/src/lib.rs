@@ -233,7 +233,7 @@ impl Flags {
                 }
                 Err(expected) if flag.strict => return Err(unreadable_error(flag, expected)),
                 Err(expected) => self.warnings.push(format!(
-                    "ignoring {}: its value is not {expected}",
+                    "ignoring {}: its value is not valid; expected {expected}",
                     flag.variable_name()
                 )),
             }
@@ -362,7 +362,7 @@ fn empty_error(flag: &Flag) -> Stop {
 fn unreadable_error(flag: &Flag, expected: &str) -> Stop {
     let variable = flag.variable_name();
     Stop::Refused(format!(
-        "{variable} is not {expected}: correct it, or unset it"
+        "invalid value of {variable}: expected {expected}; correct it, or unset the variable"
     ))
 }
 

@@ -138,12 +138,12 @@ fn refuses_a_strict_flag_that_is_empty_or_unreadable() {
         (
             vec![],
             variable("\"a").to_vec(),
-            "SEALED_SECRETS_PIN is not a comma-separated list",
+            "invalid value of SEALED_SECRETS_PIN: expected a comma-separated list",
         ),
         (
             vec!["--pin=a"],
             variable("\"a").to_vec(),
-            "SEALED_SECRETS_PIN is not a comma-separated list",
+            "invalid value of SEALED_SECRETS_PIN: expected a comma-separated list",
         ),
     ] {
         let Err(Stop::Refused(text)) = parse(&args, &variables) else {
@@ -168,7 +168,7 @@ fn an_unreadable_variable_causes_a_warning_and_the_default_applies() {
     };
     assert_eq!(
         warning,
-        "ignoring SEALED_SECRETS_PERIOD: its value is not a duration like 720h or 1h30m"
+        "ignoring SEALED_SECRETS_PERIOD: its value is not valid; expected a duration like 720h or 1h30m"
     );
 }
 

@@ -80,7 +80,7 @@ impl Kind {
         match self {
             Self::Path => Ok(Value::Path(value.to_owned())),
             Self::Paths => split_csv(value).map(Value::Paths).ok_or(EXPECTED_LIST),
-            _ => self.parse_text(value.to_str().ok_or("text in UTF-8")?),
+            _ => self.parse_text(value.to_str().ok_or("UTF-8 text")?),
         }
     }
 
@@ -228,6 +228,6 @@ mod tests {
             assert_eq!(parsed, Ok(Value::Paths(paths(want))), "{text:?}");
         }
         let parsed = Kind::Text.parse(OsStr::from_bytes(b"\xff"));
-        assert_eq!(parsed, Err("text in UTF-8"));
+        assert_eq!(parsed, Err("UTF-8 text"));
     }
 }

@@ -38,7 +38,7 @@ pub enum PrivateKeyError {
     /// No block is a private key.
     #[error(
         "no PEM block `RSA PRIVATE KEY` (PKCS#1) or `PRIVATE KEY` (PKCS#8) found; \
-         pass the private key, not the certificate"
+         a private key is required, not a certificate"
     )]
     Missing,
     /// The key is not an RSA key.

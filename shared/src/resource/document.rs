@@ -196,7 +196,7 @@ pub enum DocumentError {
     },
     /// A time, an owner reference or a managed field is malformed.
     #[error(
-        "its metadata is not valid; check that every timestamp has the form 2006-01-02T15:04:05Z"
+        "its metadata is invalid; check its timestamps (in the form 2006-01-02T15:04:05Z), `ownerReferences` and `managedFields`"
     )]
     Metadata,
     /// An item of `data` is a template action.

@@ -47,7 +47,7 @@ pub enum UnsealError {
     /// the values.
     #[error(
         "this object needs more work than one attempt may take; the next attempt continues where this one \
-         stopped. To speed it up, split the object or seal its items for one key"
+         stopped; to speed it up, split the object, or re-encrypt its items for one key"
     )]
     BudgetUsedUp {
         /// The key of each item that was unsealed: with these hints, the next attempt needs one operation for

@@ -250,7 +250,7 @@ impl<'t> Lexer<'t> {
             ')' => {
                 *parens = parens
                     .checked_sub(1)
-                    .ok_or("a right parenthesis has no left one")?;
+                    .ok_or("a right parenthesis has no matching left parenthesis")?;
                 Kind::RightParen
             }
             ',' => Kind::Comma,
@@ -272,7 +272,7 @@ impl<'t> Lexer<'t> {
     }
 
     fn quoted(&mut self, quote: char, kind: Kind) -> Result<Kind, &'static str> {
-        let unclosed = "a quoted string does not end on its line; close it, or use back quotes for several lines";
+        let unclosed = "a quoted string is not closed on its line; close it, or use back quotes for several lines";
         loop {
             let char = self.peek().ok_or(unclosed)?;
             self.at += char.len_utf8();

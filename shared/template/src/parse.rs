@@ -236,7 +236,7 @@ impl<'t> Parser<'t> {
         match token.kind {
             Kind::Text => Ok(Item::Node(Node::Text(Text::from(token.text)))),
             Kind::Open => self.action(),
-            _ => Err(unexpected(token, "this is not expected here")),
+            _ => Err(unexpected(token, "expected text or an action")),
         }
     }
 
@@ -604,7 +604,7 @@ fn check(pipe: &Pipe, at: usize) -> Parsed<()> {
         )
     });
     not_callable.map_or(Ok(()), |command| {
-        Err((command.at, "only a function can follow a pipe sign"))
+        Err((command.at, "only a function or a method can follow `|`"))
     })
 }
 

@@ -14,18 +14,18 @@ pub(super) enum NameError {
     )]
     AnyNamespace,
     /// The name is missing.
-    #[error("metadata.name is missing")]
+    #[error("metadata.name is missing; add the name that the values were sealed for")]
     NoName,
     /// The namespace is not a DNS label (RFC 1123).
     #[error(
-        "metadata.namespace {0:?} is invalid: it must have up to 63 of the characters a-z, 0-9 and -, and must begin \
-         and end with a letter or digit"
+        "metadata.namespace {0:?} is not a valid namespace: use at most 63 lowercase letters, digits and `-`, with a \
+         letter or digit at both ends"
     )]
     Namespace(String),
     /// The name is not a DNS subdomain (RFC 1123).
     #[error(
-        "metadata.name {0:?} is invalid: it must have up to 253 of the characters a-z, 0-9, - and ., and each part \
-         between dots must begin and end with a letter or digit"
+        "metadata.name {0:?} is not a valid Secret name: use at most 253 lowercase letters, digits, `-` and `.`, with a \
+         letter or digit at both ends of each part between dots"
     )]
     Name(String),
 }

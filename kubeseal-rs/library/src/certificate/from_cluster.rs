@@ -152,7 +152,7 @@ fn published_offer(cluster: &Cluster, service: &Service, error: &ClusterError) -
         pem: pem.into_bytes(),
         discovery: Discovery::Found,
         place: format!(
-            "{service} in the ConfigMap {name} (the service proxy failed: {})",
+            "{service} in the ConfigMap {name} (used because the controller cannot be reached: {})",
             first_line(&error.to_string())
         ),
         service: service.clone(),

@@ -150,8 +150,9 @@ pub(super) fn change_warning(
     let created = age(new.not_before(), now);
     let seen = age(last.since, now);
     Some(format!(
-        "the certificate of {service} has changed to {new_fingerprint}, created {created}; the previous one was {old_fingerprint}, first seen {seen}. \
-         Controllers generate a new key every 30 days; if yours did not, check which server responds at this address"
+        "the certificate of {service} has changed to {new_fingerprint}, created {created}; the previous one was {old_fingerprint}, first seen {seen}\n\
+         hint: by default, controllers generate a new key every 30 days; if yours did not, check which server responds at \
+         this address"
     ))
 }
 

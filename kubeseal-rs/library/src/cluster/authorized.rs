@@ -28,7 +28,9 @@ pub type KeysOfItems = BTreeMap<String, Option<Fingerprint>>;
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorizedError {
     /// The address is not HTTPS, so the token would be sent unencrypted.
-    #[error("{0:?} does not begin with https://, so the token would be sent unencrypted")]
+    #[error(
+        "{0:?} does not begin with https://, so the token would be sent unencrypted\nhint: pass the https:// URL of the TLS port"
+    )]
     Unencrypted(String),
     /// The file contains no token.
     #[error(

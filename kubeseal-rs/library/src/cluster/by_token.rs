@@ -55,10 +55,11 @@ pub enum NoToken {
         "the Service {0} has no port named \"authorized\"\nhint: pass the port's address with --authorized"
     )]
     NoPort(Service),
-    /// The user of the kubeconfig is not a service account.
+    /// The user of the kubeconfig is not a service account, or is unknown (empty).
     #[error(
-        "tokens are issued only for service accounts, and the kubeconfig's user is {0:?}\n\
-         hint: pass --token-account NAMESPACE/NAME with an account for which you may create tokens, or --token-file"
+        "tokens are issued only for service accounts, and {}\n\
+         hint: pass --token-account NAMESPACE/NAME with an account for which you may create tokens, or --token-file",
+        describe_user(.0)
     )]
     NoAccount(String),
     /// `--token-account` is malformed.
@@ -81,6 +82,15 @@ pub enum NoToken {
     /// The port refuses the request, or cannot be reached.
     #[error(transparent)]
     Port(#[from] AuthorizedError),
+}
+
+/// Returns a clause about the user of the kubeconfig. The user is empty if the API server does not report it.
+fn describe_user(user: &str) -> String {
+    if user.is_empty() {
+        "the API server does not report the kubeconfig's user".to_owned()
+    } else {
+        format!("the kubeconfig's user is {user:?}")
+    }
 }
 
 impl Controller {

@@ -31,7 +31,7 @@ pub enum ClusterError {
     /// Neither kubeconfig nor flags name an API server.
     #[error(
         "the kubeconfig selects no API server: it has no current context, or the context has no cluster\n\
-         hint: choose a context with --context, or pass --server"
+         hint: choose a context with --context, or pass --server to `kubeseal`"
     )]
     NoServer,
     /// An address or a name has the wrong form.
@@ -58,7 +58,8 @@ pub enum ClusterError {
     /// The proxy's URL cannot be used. It is left out of the message, because it may contain a
     /// password.
     #[error(
-        "the proxy to the API server is not a URL that begins with http://, https:// or socks5://"
+        "the proxy to the API server is not a URL that begins with http://, https:// or socks5://\n\
+         hint: correct `proxy-url` in the kubeconfig, --proxy-url of `kubeseal`, or HTTPS_PROXY"
     )]
     Proxy,
     /// Groups or a UID to impersonate are set without a user.
@@ -124,7 +125,7 @@ pub enum ClusterError {
     /// The API server cannot be reached, or does not respond in time.
     #[error(
         "cannot reach the API server at {server}: {why}\nhint: {}\n\
-         hint: to seal without it, pass --cert FILE, or --offline for the cached certificate",
+         hint: to seal without it, pass --cert FILE, or, to `kubeseal`, --offline for the cached certificate",
         unreachable_hint(why)
     )]
     Unreachable {

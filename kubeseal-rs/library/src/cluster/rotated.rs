@@ -19,13 +19,17 @@ const MODULI: RangeInclusive<usize> = 256..=2048;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RotationError {
     /// The response is not a SealedSecret.
-    #[error("the controller's response is not a SealedSecret")]
+    #[error("the controller's response is not a SealedSecret; the response was discarded")]
     NoObject,
     /// The name, namespace or scope differs.
-    #[error("the controller returned a different object than it was sent")]
+    #[error(
+        "the controller's response contains another object than the request; the response was discarded"
+    )]
     Object,
     /// The keys of the items differ.
-    #[error("the controller returned different items than it was sent")]
+    #[error(
+        "the controller's response contains other items than the request; the response was discarded"
+    )]
     Items,
     /// An item is not a ciphertext of the same value.
     #[error(
@@ -152,7 +156,7 @@ fn ciphertext_problem(
     let old_len = old.and_then(|old| envelope::plain_len(&old));
     old_len
         .is_some_and(|old| old != len)
-        .then_some("has another length than the value that was sent")
+        .then_some("does not have the length of the value that was sent")
 }
 
 /// Checks everything but the ciphertexts. Missing content is not an error: Bitnami's controller

@@ -190,7 +190,7 @@ fn check_file(path: &Path, metadata: &Metadata, limit: Option<u64>) -> Result<()
     }
     match limit {
         Some(limit) if metadata.len() > limit => {
-            let why = format!("larger than {limit} bytes");
+            let why = format!("larger than the limit of {limit} bytes");
             Err(irregular_error(path, &why))
         }
         _ => Ok(()),

@@ -85,7 +85,7 @@ pub enum GitError {
         folder: String,
     },
     /// The file is not staged.
-    #[error("{} is not staged", .0.shown())]
+    #[error("{} is not staged\nhint: stage it with `git add`", .0.shown())]
     NotStaged(PathBuf),
     /// The `.git` of the work tree points to a repository that does not name this work tree.
     #[error(

@@ -72,13 +72,16 @@ pub enum ArchiveError {
     )]
     Exists(PathBuf),
     /// The file on disk differs from what was written.
-    #[error("{} differs from what was written; it was removed, and no key is marked as backed up", .0.shown())]
+    #[error("{} differs from what was written; it was removed, and no key is marked as backed up\nhint: check the disk, or write to another one", .0.shown())]
     NotAsWritten(PathBuf),
     /// The file is not an age archive, or its first lines were changed.
     #[error("not an age archive, or its header was changed")]
     Header,
     /// The archive has a newer format version.
-    #[error("the archive has a later version of the age format than this program supports")]
+    #[error(
+        "the archive has a later version of the age format than this program supports\n\
+         hint: decrypt it with a current `age -d`, and restore the manifests in it"
+    )]
     Version,
     /// The passphrase is wrong.
     #[error("the passphrase is wrong")]
@@ -94,7 +97,9 @@ pub enum ArchiveError {
     )]
     NeedsIdentity,
     /// None of the identities is a recipient of the archive.
-    #[error("none of the identities is a recipient of the archive")]
+    #[error(
+        "none of the identities belongs to a recipient of the archive\nhint: pass another one with --identity"
+    )]
     OtherRecipients,
     /// The passphrase's work factor is above the limit.
     #[error(
@@ -114,7 +119,9 @@ pub enum ArchiveError {
     #[error("too many recipients ({0}): an archive has at most {max}", max = MAX_RECIPIENTS)]
     Recipients(usize),
     /// The archive is truncated or was changed.
-    #[error("the archive is truncated or was changed, so its content cannot be trusted")]
+    #[error(
+        "the archive is truncated or was changed, so its content cannot be trusted\nhint: use another copy"
+    )]
     Damaged,
 }
 

@@ -82,7 +82,10 @@ fn change_manifests(
         .iter_mut()
         .any(|document| change_object(document, name, &default_name, change));
     if !is_found {
-        bail!("{} no longer contains the Secret {name}", path.shown());
+        bail!(
+            "{} no longer contains the Secret {name}\nhint: another program changed the file; run the command again",
+            path.shown()
+        );
     }
     let format = if manifest::begins_like_json(bytes) {
         crate::format::Format::Json
@@ -116,7 +119,7 @@ pub fn path_for_new_key(folder: &Path, name: &str) -> Result<PathBuf> {
     if !is_file_name(name) {
         bail!(
             "the name of the key {name:?} cannot be the name of a file in {}: it must not begin with a dot or contain \
-             a slash",
+             a slash\nhint: rename the key in its manifest",
             folder.shown()
         );
     }

@@ -42,7 +42,7 @@ pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
         match git::work_tree(folder) {
             Some(root) => roots.insert(root),
             None => bail!(
-                "{} is not in a Git repository, so it has no branches",
+                "{} is not in a Git repository, so it has no branches\nhint: omit --all-branches",
                 path.shown()
             ),
         };

@@ -182,7 +182,10 @@ impl KeyStore {
                 objects.merge("cannot mark the key Secret", &path, &change.patch(record))?;
             }
             (Self::Folder { .. }, Some(file)) => folder::change(file, record.name(), change)?,
-            (Self::Folder { .. }, None) => bail!("the key {} is not in a file", record.name()),
+            (Self::Folder { .. }, None) => bail!(
+                "the key {} is not stored in a file, so its marks cannot be changed",
+                record.name()
+            ),
         }
         Ok(())
     }

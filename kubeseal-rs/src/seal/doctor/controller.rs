@@ -17,7 +17,7 @@ pub(super) fn check(
     let controller = match Controller::find(access, clusters) {
         Ok(controller) => controller,
         Err(error) => {
-            let remedy = "ask an administrator for permission to `get` the Service";
+            let remedy = "if RBAC denies the request, ask an administrator for permission to `get` the Service";
             return (None, Finding::bad(error_chain(&error), remedy));
         }
     };

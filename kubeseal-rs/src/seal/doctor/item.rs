@@ -45,7 +45,7 @@ fn explain_unknown(sealed: &SealedSecret, item: &str) -> Finding {
             hint.unwrap_or_default()
         ),
         "it was sealed for another cluster or a lost key: seal it with the certificate of this cluster, or pass more \
-         keys with --backup. If it was sealed for another object, pass --try-namespace and --try-name",
+         keys with --backup; if it was sealed for another object, pass --try-namespace and --try-name",
     )
 }
 

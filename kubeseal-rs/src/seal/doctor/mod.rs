@@ -45,8 +45,8 @@ use findings::{Finding, Findings};
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Other names and namespaces are tried only with keys that you have: those of --backup, or the key \
-Secrets if you may read them. The controller only gets the unmodified file; with --authorized it reports the \
-result for each item to callers that may verify the object.\n\n\
+Secrets if you may read them. The controller receives only the unmodified file; with --authorized it reports the \
+result for each item to callers whose token has the verb `verify` on the object.\n\n\
 Examples:\n  seal doctor db.sealed.yaml --offline --backup key.pem"
 )]
 pub struct Doctor {

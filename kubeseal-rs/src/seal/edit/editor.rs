@@ -106,8 +106,8 @@ impl Editor {
         let name = self.program.file_name().unwrap_or_default().display();
         let flag = flag.unwrap_or("--wait");
         Some(format!(
-            "the editor {name} exited immediately, and its file was removed. If it opened a window, it must wait \
-             until the window is closed: set EDITOR={:?}",
+            "the editor {name} exited immediately, and its file was removed\n\
+             hint: if it opened a window, it must wait until the window is closed: set EDITOR={:?}",
             format!("{name} {flag}")
         ))
     }

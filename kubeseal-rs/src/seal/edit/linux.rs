@@ -23,7 +23,8 @@ use crate::seal::target::{self, Target, TargetError, hint_rule};
 
 /// No key decrypts the values.
 #[derive(Debug, thiserror::Error)]
-#[error("the values of {place} cannot be unsealed with the specified keys: {}", why.diagnosis())]
+#[error("the values of {place} cannot be unsealed with the specified keys: {}\n\
+    hint: pass another key with --key, or --blind to edit without the values", why.diagnosis())]
 pub(super) struct NotUnsealable {
     place: String,
     why: unseal::UnsealError,

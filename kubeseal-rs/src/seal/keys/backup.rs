@@ -25,8 +25,8 @@ use crate::seal_args::{DecryptionArgs, KeyLocation};
 #[derive(Debug, Args)]
 #[command(
     after_help = "The program `age` decrypts the archive too: age -d -i identity.txt keys.age\n\n\
-Anyone can encrypt an archive for a recipient; only a signature (--sign) shows who created it. For keys with a \
-passphrase, agents and hardware: ssh-keygen -Y sign -n sealed-secrets-backup -f KEY keys.age\n\n\
+Anyone can encrypt an archive for a recipient; only a signature (--sign) shows who created it. If the signing \
+key has a passphrase, or is in an SSH agent or on a hardware token, sign the archive afterwards: ssh-keygen -Y sign -n sealed-secrets-backup -f KEY keys.age\n\n\
 Examples:\n  seal keys backup new.age --recipients-file recipients.txt --directory state\n  \
 seal keys backup signed.age --recipients-file recipients.txt --sign id_ed25519 --directory state"
 )]
@@ -48,7 +48,7 @@ pub struct KeysBackup {
     /// Sign the archive with this OpenSSH private key and write ARCHIVE.sig
     #[arg(long, value_name = "FILE")]
     pub sign: Option<PathBuf>,
-    /// Replace an existing archive
+    /// Replace an existing archive and its signature
     #[arg(long)]
     pub force: bool,
     /// How to decrypt the new archive, to check it.
@@ -125,7 +125,7 @@ impl Signing {
         let Some(key) = &self.key else {
             if self.path.exists() {
                 warn(&format!(
-                    "{} already existed and is not a signature of this archive",
+                    "{} already existed and is not a signature of this archive; remove it",
                     self.path.shown()
                 ));
             }
@@ -158,8 +158,8 @@ fn warn_of_names(records: &[KeyRecord]) {
         .filter(|record| names::check_object(record.name()).is_err())
     {
         warn(&format!(
-            "{} is not a valid Secret name, so the key cannot be restored under it; rename its file and back it up \
-             again",
+            "the key name {} is not a valid Secret name, so a restore would refuse this key; correct `metadata.name` in \
+             its manifest (or rename the file, if the manifest has no name), then run the backup again",
             record.name()
         ));
     }
@@ -179,7 +179,9 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
         );
     }
     if !args.recipients_file.is_empty() && texts.is_empty() {
-        bail!("the recipients file contains no recipient");
+        bail!(
+            "the recipients file contains no recipient\nhint: write one age recipient (age1…) per line"
+        );
     }
     if texts.is_empty() {
         let passphrase = match unlock.passphrase.take() {
@@ -192,7 +194,7 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
     let recipient = |text: &String| {
         text.parse().map_err(|_| {
             // Do not print an argument that may be a secret key, given by mistake.
-            let shown = if text.starts_with("age1") { text.as_str() } else { "the argument" };
+            let shown = if text.starts_with("age1") { text.as_str() } else { "an argument of --recipient or a line of --recipients-file" };
             anyhow::anyhow!("{shown} is not an age recipient, which begins with age1\nhint: `age-keygen -y FILE` prints it")
         })
     };

@@ -34,8 +34,8 @@ use crate::seal_args::{KeyLocation, ReportFormat};
 /// Arguments of `seal keys compromise`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The marked key can still unseal, but never seals again. Treat every listed value as known to \
-others.\n\n\
+    after_help = "The marked key can still unseal, but never seals again. Treat every listed value as \
+exposed.\n\n\
 Examples:\n  seal keys compromise key-old . --directory state --output markdown > ticket.md"
 )]
 pub struct KeysCompromise {

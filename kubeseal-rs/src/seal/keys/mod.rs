@@ -281,8 +281,12 @@ fn find<'a>(
     }
     match (record.fingerprint(), &record.key) {
         (Some(fingerprint), _) => Ok((record, fingerprint.clone())),
-        (None, Err(problem)) => bail!("the Secret {arg} has no usable key: {problem}"),
-        (None, Ok(_)) => bail!("the Secret {arg} has no key"),
+        (None, Err(problem)) => bail!(
+            "the Secret {arg} contains no usable key: {problem}\nhint: restore it from a backup, or delete it"
+        ),
+        (None, Ok(_)) => {
+            bail!("the Secret {arg} contains no key\nhint: restore it from a backup, or delete it")
+        }
     }
 }
 

@@ -82,12 +82,9 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     if !dependents.is_empty() || !sources.unread.is_empty() {
         print(dependents_text(&dependents, &sources.unread).as_bytes())?;
         let rotate = rotate_step(&args.location, &records);
-        info(&advice(
-            record.name(),
-            &dependents,
-            sources.unread.len(),
-            &rotate,
-        ));
+        for line in advice(record.name(), &dependents, sources.unread.len(), &rotate) {
+            info(&line);
+        }
         return Ok(Outcome::Findings);
     }
     let searched_count = survey.found.len();
@@ -110,8 +107,8 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     };
     store.change(record, &Change::label(KEY_LABEL, label))?;
     info(&format!(
-        "{} is retired: none of {searched_count} SealedSecrets needs it. It can no longer unseal; the label \
-         {KEY_LABEL}=active restores it",
+        "{} is retired: none of {searched_count} SealedSecrets needs it; it cannot unseal until the label \
+         {KEY_LABEL}=active is restored",
         record.name()
     ));
     Ok(Outcome::Done)
@@ -129,7 +126,7 @@ fn check(record: &KeyRecord, state: Option<KeyState>, location_flags: &str) -> R
             "controllers use the Secret {LEGACY_NAME} regardless of its label, so it cannot be retired\n\
              hint: back it up and delete it, or store it under another name"
         ),
-        Some(KeyState::Retired) => bail!("{name} is already retired"),
+        Some(KeyState::Retired) => bail!("{name} is already retired; nothing was changed"),
         _ => Ok(()),
     }
 }
@@ -161,7 +158,7 @@ fn dependents_text(dependents: &[Dependent], unread: &BTreeSet<Unread>) -> Strin
     })
 }
 
-fn advice(name: &str, dependents: &[Dependent], unread: usize, rotate: &str) -> String {
+fn advice(name: &str, dependents: &[Dependent], unread: usize, rotate: &str) -> Vec<String> {
     let sure_count = dependents
         .iter()
         .filter(|dependent| dependent.is_sure)
@@ -180,14 +177,22 @@ fn advice(name: &str, dependents: &[Dependent], unread: usize, rotate: &str) -> 
         let files = if unread == 1 { "file" } else { "files" };
         let _ = write!(text, ", {unread} {files} cannot be read");
     }
-    let _ = write!(text, ". Re-encrypt them (`{rotate}`) and apply them");
+    let mut lines = vec![text];
+    if sure_count > 0 {
+        lines.push(format!(
+            "hint: re-encrypt what needs it (`{rotate}`), and apply it"
+        ));
+    }
     if unsure_count > 0 {
-        text += "; `seal doctor FILE` shows why an item cannot be unsealed";
+        lines.push(
+            "hint: `seal doctor FILE` shows why an item cannot be unsealed; --allow-undecided ignores such items"
+                .to_owned(),
+        );
     }
-    match (unsure_count > 0, unread > 0) {
-        (_, true) => text += "; --allow-undecided ignores what may need it or cannot be read",
-        (true, false) => text += ", and --allow-undecided ignores those items",
-        (false, false) => {}
+    if unread > 0 {
+        lines.push(
+            "hint: correct what cannot be read, or ignore it with --allow-undecided".to_owned(),
+        );
     }
-    text
+    lines
 }

@@ -50,7 +50,7 @@ pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
     let records = store.read()?;
     let Some(newest) = newest(&records, &BTreeSet::new()) else {
         bail!(
-            "no key found in {}; a controller generates its first key when it starts",
+            "no key found in {}\nhint: start the controller, which generates its first key",
             store.place()
         );
     };
@@ -162,11 +162,11 @@ fn unserved_message(
         "the new key {name} exists, but the controller does not serve its certificate{within}"
     );
     if is_backed_up {
-        return format!("{head}; `seal doctor{location_flags}` finds the reason");
+        return format!("{head}\nhint: `seal doctor{location_flags}` finds the reason");
     }
     format!(
-        "{head}. It has no backup, and with --require-backup a key seals only after it is backed up: `seal keys \
-         backup ARCHIVE{location_flags}`"
+        "{head}\nhint: with --require-backup a key seals only after it is backed up, and this one has no backup: run \
+         `seal keys backup ARCHIVE{location_flags}`"
     )
 }
 

@@ -96,13 +96,13 @@ pub struct Lint {
 /// The output format of findings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LintFormat {
-    /// Human-readable
+    /// Human-readable text
     Text,
-    /// For programs
+    /// Machine-readable JSON
     Json,
     /// SARIF 2.1.0, for code scanning
     Sarif,
-    /// Annotations in GitHub Actions
+    /// Annotations for GitHub Actions
     Github,
 }
 

@@ -25,7 +25,7 @@ pub(super) fn secret(node: &Node, literals: &Literals<'_>) -> Option<Found> {
     let metadata = node.field("metadata");
     let name = metadata
         .and_then(|m| m.text("name"))
-        .unwrap_or("without name");
+        .unwrap_or("without a name");
     let labels = metadata.and_then(|m| m.field("labels"));
     let message = match labels.and_then(|labels| labels.text(KEY_LABEL)) {
         Some(state) if state == KEY_ACTIVE => format!(
@@ -276,7 +276,7 @@ fn name_of(generator: &Node) -> &str {
     generator
         .text("name")
         .or(metadata)
-        .unwrap_or("without name")
+        .unwrap_or("without a name")
 }
 
 /// Returns the generators of Secrets in a document.

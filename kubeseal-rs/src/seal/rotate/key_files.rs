@@ -95,8 +95,8 @@ impl KeyFiles {
             && self.is_first(own)
         {
             report::warn(&format!(
-                "{} is older than the key {} (--key). If both belong to the same cluster, this re-encrypts for an \
-                 old key: {}",
+                "{} is older than the key {} (--key)\n\
+                 hint: if both belong to the same cluster, this re-encrypts for an old key: {}",
                 describe_certificate(settings, own),
                 key.name,
                 remedy(settings)

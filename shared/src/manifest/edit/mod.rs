@@ -116,7 +116,9 @@ pub enum EditError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// The value is an alias, `*name`.
-    #[error("it is an alias, and other values may share its anchor")]
+    #[error(
+        "it is an alias, and other values may share its anchor; replace the alias with a copy of the value"
+    )]
     Alias,
     /// The value is a list or a mapping.
     #[error("it is a list or a mapping, not a single value")]
@@ -128,7 +130,7 @@ pub enum Problem {
     #[error("it does not exist, or comes from a merge (`<<`)")]
     NotThere,
     /// The value is the only entry of its mapping, and removing it would leave nothing.
-    #[error("it is the only entry, and removing it would leave nothing")]
+    #[error("it is the only entry of its mapping; remove it by hand")]
     Last,
     /// This module cannot edit the layout, although it is valid YAML.
     #[error("its layout is not supported; edit it by hand")]

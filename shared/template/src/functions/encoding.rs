@@ -50,7 +50,7 @@ pub(super) static TABLE: &[Function] = &[
         if parsed.is_complete {
             Ok(parsed.value)
         } else {
-            Err(Fault::failed("the string is not JSON"))
+            Err(Fault::failed("the string is not valid JSON"))
         }
     }),
     Function::new("urlParse", &[Type::Text], |env, args| {

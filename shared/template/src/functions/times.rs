@@ -73,7 +73,7 @@ pub(super) static TABLE: &[Function] = &[
         charge_layout(env, &args.text(0))?;
         let time = dates::parse(&args.text(0), &args.text(1));
         Ok(Value::Time(time.ok_or(Fault::failed(
-            "the string does not match the layout of the date",
+            "the string does not match the date layout",
         ))?))
     }),
     Function::new("unixEpoch", &[Type::Time], |_, args| match args.value(0) {

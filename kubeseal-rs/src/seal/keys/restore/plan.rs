@@ -209,13 +209,15 @@ fn step<'a>(
 fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[KeyAfter]) -> Result<String> {
     let name = record.name();
     if name.is_empty() {
-        bail!("a key Secret of the backup has no name");
+        bail!(
+            "a key Secret in the backup has no name; nothing was changed\nhint: add `metadata.name` to its manifest"
+        );
     }
     if names::check_object(name).is_err() {
         bail!(
-            "a key of the backup has the name {name:?}, which is not a valid Secret name: lower-case letters, \
-             digits, `-` and `.`, at most 253 characters. Nothing was changed. Rename it in the manifests; `age -d` prints \
-             those of an archive"
+            "a key in the backup has the name {name:?}, which is not a valid Secret name; nothing was changed\n\
+             hint: use at most 253 lowercase letters, digits, `-` and `.`, with a letter or digit at both ends of each \
+             part between dots; rename the key in its manifest (`age -d` decrypts an archive to manifests)"
         );
     }
     let is_taken = |name: &str| after.iter().any(|other| other.name == name);
@@ -242,11 +244,15 @@ fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[KeyAfter]) -> Result
 fn check_marks(record: &KeyRecord) -> Result<()> {
     let name = record.name();
     if record.facts.marks.is_compromised {
-        bail!("{name} is marked as compromised and can never seal; nothing was changed");
+        bail!(
+            "{name} is marked as compromised and can never seal; nothing was changed\n\
+             hint: restore it without --seal-with, for unsealing only"
+        );
     }
     if !record.facts.is_active {
         bail!(
-            "{name} is retired in the backup and cannot seal; nothing was changed\nhint: restore it without --seal-with"
+            "{name} is retired in the backup and cannot seal; nothing was changed\n\
+             hint: restore it without --seal-with"
         );
     }
     Ok(())
@@ -300,7 +306,7 @@ fn check_choice(
             sealing.fingerprint
         ),
         (_, state) => bail!(
-            "{} already exists and is {}, so it cannot seal; nothing was changed",
+            "{} already exists and is {}, so it cannot seal; nothing was changed\nhint: restore it without --seal-with",
             step.name,
             state.word()
         ),

@@ -85,14 +85,17 @@ fn sealing(plan: &Plan<'_>) -> Vec<String> {
         Some(sealing) => format!("sealing key: {} {}", sealing.name, sealing.fingerprint),
         None => "sealing key: none; a controller generates one when it starts".to_owned(),
     };
-    let choice = "restored keys can unseal but do not seal, because decrypting a backup does not prove who created it. To \
-                  seal with one of them, compare its fingerprint with a certificate that you trust, and run this \
-                  command again with --seal-with FINGERPRINT";
-    let has_choice = plan.restores_unseal_only() && plan.sealing.is_none();
-    [current]
-        .into_iter()
-        .chain(has_choice.then(|| choice.to_owned()))
-        .collect()
+    let mut lines = vec![current];
+    if plan.restores_unseal_only() && plan.sealing.is_none() {
+        lines.extend([
+            "restored keys can unseal but do not seal, because decrypting a backup does not prove who created it"
+                .to_owned(),
+            "hint: to seal with one of them, compare its fingerprint with a certificate that you trust, and run this \
+             command again with --seal-with FINGERPRINT"
+                .to_owned(),
+        ]);
+    }
+    lines
 }
 
 /// Returns warnings, which are printed in either format.
@@ -103,7 +106,7 @@ pub(super) fn warnings(plan: &Plan<'_>) -> Vec<String> {
     });
     let newer = plan.newer.iter().map(|key| {
         format!(
-            "{key} is newer than the sealing key. Check that you know it: this controller does not seal with it, but \
+            "{key} is newer than the sealing key; check its origin: this controller does not seal with it, but \
              Bitnami's controller would"
         )
     });
