@@ -35,6 +35,9 @@ pub(crate) use lease::LONGEST_LEASE;
 use lease::{Step, Times, View, acquire, decide};
 pub use write_lease::{Moment, WriteLease};
 
+/// The shortest pause after a failed attempt.
+const MIN_PAUSE: Duration = Duration::from_millis(200);
+
 /// Name of the Lease in reports of failing watches.
 const HEALTH_NAME: &str = "the Lease";
 
@@ -128,14 +131,19 @@ impl Candidate {
             return self.lead_without_lease();
         }
         loop {
-            self.step().await;
-            tokio::time::sleep(self.pause()).await;
+            let start = Moment::now();
+            let is_answered = self.step().await;
+            let attempt = (!is_answered).then(|| start.until(Moment::now()));
+            tokio::time::sleep(shortened(self.pause(), attempt)).await;
         }
     }
 
-    async fn step(&mut self) {
+    /// Reads the Lease, and writes it if necessary. Returns whether the API server answered.
+    async fn step(&mut self) -> bool {
         let result = timeout(self.election.renew_deadline, self.check_lease()).await;
-        match result.unwrap_or(Err(Failure::NoResponse)) {
+        let result = result.unwrap_or(Err(Failure::NoResponse));
+        let is_answered = result.is_ok();
+        match result {
             Ok(()) => {
                 self.was_served = true;
                 self.is_stuck = false;
@@ -164,6 +172,7 @@ impl Candidate {
             }
         }
         self.update_role();
+        is_answered
     }
 
     fn record_response(&self) {
@@ -432,6 +441,14 @@ impl std::fmt::Debug for Candidate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Candidate").finish_non_exhaustive()
     }
+}
+
+/// Returns the pause after a failed attempt: shorter by the duration of the attempt, because an API server without etcd
+/// fails only after seconds. Otherwise a Lease that expired meanwhile would be acquired up to a pause later.
+fn shortened(pause: Duration, failed_attempt: Option<Duration>) -> Duration {
+    failed_attempt.map_or(pause, |attempt| {
+        pause.saturating_sub(attempt).max(MIN_PAUSE.min(pause))
+    })
 }
 
 #[cfg(test)]

@@ -359,8 +359,8 @@ mod tests {
             };
             assert_eq!(
                 why.to_string(),
-                "cannot write the Secret: a Secret of type kubernetes.io/tls requires the item tls.key; seal that item \
-                 too, or change the type"
+                "cannot write the Secret: a Secret of type kubernetes.io/tls requires the item tls.key; add the missing \
+                 items, or change the type"
             );
             let large = "x".repeat(MAX_SECRET_LEN);
             for (size, is_public, is_refused) in [

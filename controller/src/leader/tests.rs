@@ -48,6 +48,28 @@ fn role(candidate: &Candidate) -> (Role, bool) {
     (*candidate.role().borrow(), candidate.write_lease.is_valid())
 }
 
+#[test]
+fn an_attempt_that_waited_for_the_api_server_shortens_the_next_pause() {
+    let pause = Duration::from_secs(2);
+    for (milliseconds, want) in [
+        (None, 2000),
+        (Some(0), 2000),
+        (Some(500), 1500),
+        (Some(1900), 200),
+        (Some(10_000), 200),
+    ] {
+        let attempt = milliseconds.map(Duration::from_millis);
+        let want = Duration::from_millis(want);
+        assert_eq!(shortened(pause, attempt), want, "{milliseconds:?}");
+    }
+    let short = Duration::from_millis(50);
+    assert_eq!(
+        shortened(short, Some(short)),
+        short,
+        "never longer than configured"
+    );
+}
+
 #[tokio::test]
 async fn leads_without_a_lease_only_until_it_may_use_the_lease() {
     let response = ServerResponse::new(Mutex::new(refusal(403, "leases are forbidden")));

@@ -234,7 +234,7 @@ mod tests {
             (
                 &VALID.replace("name: web,", "name: ../x,"),
                 vec![],
-                "document 1, line 1: metadata.name \"../x\" is invalid",
+                "document 1, line 1: metadata.name \"../x\" is not a valid Secret name",
             ),
             (
                 &VALID.replace("v1alpha1", "v2"),
