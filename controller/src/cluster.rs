@@ -74,7 +74,7 @@ pub struct Cluster {
     reached: watch::Receiver<u64>,
     /// Whether the first key was generated, if one was due at start.
     has_started: bool,
-    /// Whether this replica was a standby in the last turn.
+    /// Whether this replica was a standby in the last round.
     was_standby: bool,
     failures: u32,
     not_before: Timestamp,
@@ -240,7 +240,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Loads the keys before the first turn as leader, since a standby's list of keys may be slightly outdated.
+    /// Loads the keys before the first round as leader, since a standby's list of keys may be slightly outdated.
     async fn take_over(&mut self, now: Timestamp) {
         if now < self.not_before {
             return;
@@ -271,7 +271,7 @@ impl Cluster {
     }
 
     /// Stops the controller and releases the leadership.
-    pub async fn end(mut self, now: Timestamp) {
+    pub async fn shut_down(mut self, now: Timestamp) {
         self.reconciler.suspend(now).await;
         if let Some(ElectionTask { stop, task }) = self.election_task.take() {
             let _ = stop.send(());
@@ -311,8 +311,8 @@ impl Cluster {
     }
 
     /// Processes pending watch events and reconciles some of the objects that are due. Returns the time of
-    /// the next turn, which may be now.
-    pub async fn turn(&mut self, now: Timestamp) -> Timestamp {
+    /// the next round, which may be now.
+    pub async fn run_once(&mut self, now: Timestamp) -> Timestamp {
         while let Ok(change) = self.changes.try_recv() {
             self.apply(change, now);
         }
@@ -335,7 +335,7 @@ impl Cluster {
         if self.keys.accept_renewal_request() {
             self.renewal.request();
         }
-        if let Some(key) = self.renewal.turn(self.newest_key_time(now), now).await {
+        if let Some(key) = self.renewal.poll(self.newest_key_time(now), now).await {
             self.store_key(&key, now).await;
         }
         match self.reconciler.begin(MAX_CONCURRENT, now) {
@@ -344,10 +344,10 @@ impl Cluster {
         }
     }
 
-    /// Waits for a change that requires a turn, and applies it if it is a watch event. Cancel safe.
+    /// Waits for a change that requires a round, and applies it if it is a watch event. Cancel safe.
     pub async fn wait_for_change(&mut self, now: impl Fn() -> Timestamp) {
         let attempt_ended = async {
-            if self.reconciler.end(&now).await.is_none() {
+            if self.reconciler.finish_next(&now).await.is_none() {
                 std::future::pending::<()>().await;
             }
         };

@@ -75,7 +75,7 @@ impl KeyRenewal {
     }
 
     /// Starts generating a key if one is due. Returns a key whose generation has finished. Does not wait.
-    pub async fn turn(&mut self, newest: Option<Timestamp>, now: Timestamp) -> Option<NewKey> {
+    pub async fn poll(&mut self, newest: Option<Timestamp>, now: Timestamp) -> Option<NewKey> {
         match self.in_progress.take() {
             Some(in_progress) if in_progress.is_finished() => {
                 let result = in_progress.await.unwrap_or(Err(Stopped.into()));

@@ -186,7 +186,7 @@ impl Candidate {
     /// afterwards.
     pub async fn release(&mut self) {
         let was_leader = *self.role.borrow() == Role::Leader && self.election.enabled;
-        self.write_lease.end();
+        self.write_lease.revoke();
         self.become_role(Role::Follower);
         let Some(view) = self.view.as_ref().filter(|_| was_leader) else {
             return;
@@ -230,7 +230,7 @@ impl Candidate {
         };
         match decide(view, self.identity.as_str(), Moment::now()) {
             Step::Wait => {
-                self.write_lease.end();
+                self.write_lease.revoke();
                 is_readable.then_some(()).ok_or(Failure::Unreadable)
             }
             Step::Acquire => {
@@ -263,7 +263,7 @@ impl Candidate {
             // stops now.
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 if !self.was_served {
-                    self.write_lease.end();
+                    self.write_lease.revoke();
                 }
                 Ok(())
             }
@@ -310,7 +310,7 @@ impl Candidate {
     }
 
     fn change_identity(&mut self) {
-        self.write_lease.end();
+        self.write_lease.revoke();
         self.identity = Identity::random(&self.pod);
         self.renewals.clear();
         warn!(
@@ -376,7 +376,7 @@ impl Candidate {
         let time_left = self
             .view
             .as_ref()
-            .map(|view| Moment::now().until(view.end()));
+            .map(|view| Moment::now().until(view.expiry()));
         match time_left {
             Some(time_left) if !time_left.is_zero() && !self.write_lease.is_valid() => {
                 pause.min(time_left)

@@ -144,7 +144,7 @@ async fn run_on_directory(
     loop {
         let next = tokio::select! {
             () = wait_for_signal(&mut signals.stop) => break,
-            next = rounds.round(Timestamp::now()) => next,
+            next = rounds.run_once(Timestamp::now()) => next,
         };
         tokio::select! {
             () = wait_for_signal(&mut signals.stop) => break,
@@ -152,8 +152,8 @@ async fn run_on_directory(
             () = sleep_until(next) => {}
         }
     }
-    rounds.end(Timestamp::now()).await;
-    server.end().await;
+    rounds.shut_down(Timestamp::now()).await;
+    server.shut_down().await;
     Ok(())
 }
 
@@ -173,8 +173,8 @@ async fn run_in_cluster(
     if let Some(publishing) = publishing {
         publishing.abort();
     }
-    cluster.end(Timestamp::now()).await;
-    server.end().await;
+    cluster.shut_down(Timestamp::now()).await;
+    server.shut_down().await;
     Ok(())
 }
 
@@ -187,7 +187,7 @@ async fn run_until_signal(cluster: &mut Cluster, signals: &mut Signals) {
     loop {
         let next = tokio::select! {
             () = wait_for_signal(&mut signals.stop) => return,
-            next = cluster.turn(Timestamp::now()) => next,
+            next = cluster.run_once(Timestamp::now()) => next,
         };
         tokio::select! {
             () = wait_for_signal(&mut signals.stop) => return,

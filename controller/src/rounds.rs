@@ -132,7 +132,7 @@ impl Rounds {
 
     /// Scans keys and files if the interval has passed, and reconciles some of the objects that are due. Returns the
     /// time of the next round, which may be now. Can be canceled at shutdown: a write in progress still completes.
-    pub async fn round(&mut self, now: Timestamp) -> Timestamp {
+    pub async fn run_once(&mut self, now: Timestamp) -> Timestamp {
         let elapsed = now.duration_since(self.scanned);
         // A negative time means that the clock was set back.
         if elapsed >= INTERVAL || elapsed.is_negative() {
@@ -140,14 +140,14 @@ impl Rounds {
             self.scan(now).await;
         }
         let next = self.scanned.saturating_add(INTERVAL).unwrap_or(now);
-        match self.reconciler.round(now).await {
+        match self.reconciler.run_once(now).await {
             Some(due) => due.min(next),
             None => next,
         }
     }
 
     /// Stops the controller. Work in progress stops before its next operation.
-    pub async fn end(mut self, now: Timestamp) {
+    pub async fn shut_down(mut self, now: Timestamp) {
         self.reconciler.suspend(now).await;
     }
 
@@ -160,7 +160,7 @@ impl Rounds {
         if lock(&self.keys).accept_renewal_request() {
             self.renewal.request();
         }
-        if let Some(key) = self.renewal.turn(self.newest_key_time(now), now).await {
+        if let Some(key) = self.renewal.poll(self.newest_key_time(now), now).await {
             self.store_key(key, now).await;
         }
         match self.store.scan(now).await {

@@ -47,7 +47,7 @@ impl Controller {
         let now = Timestamp::UNIX_EPOCH;
         self.reconciler.enqueue([id()], Urgency::Fresh, now);
         loop {
-            self.next = self.reconciler.round(now).await;
+            self.next = self.reconciler.run_once(now).await;
             if self.next != Some(now) {
                 break;
             }

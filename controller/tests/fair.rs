@@ -80,12 +80,12 @@ async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_on
     }
     case.now += INTERVAL;
     let now = case.now;
-    case.rounds().round(now).await;
+    case.rounds().run_once(now).await;
     case.seal("sealed/quiet.yaml", "quiet/q", &[("a", "2")]);
     while case.value("quiet/q/a").is_none() {
         case.now += INTERVAL;
         let now = case.now;
-        case.rounds().round(now).await;
+        case.rounds().run_once(now).await;
     }
     let is_written = |i: &usize| case.value(&format!("hostile/h{i:02}/a")).is_some();
     let count = (0..HOSTILE_OBJECTS).filter(is_written).count();

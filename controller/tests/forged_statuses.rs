@@ -67,7 +67,7 @@ impl Run {
     async fn reconcile(&mut self) {
         let now = Timestamp::from_second(self.generation).unwrap();
         self.reconciler.enqueue([id()], Urgency::Fresh, now);
-        while self.reconciler.round(now).await == Some(now) {}
+        while self.reconciler.run_once(now).await == Some(now) {}
     }
 
     fn forge(&self, forge: Forge) {

@@ -121,7 +121,7 @@ impl Healing {
         let end = self.case.now + time;
         while self.case.now < end {
             self.case.now = end.min(self.case.now + controller::rounds::INTERVAL);
-            while self.rounds.round(self.case.now).await <= self.case.now {}
+            while self.rounds.run_once(self.case.now).await <= self.case.now {}
         }
     }
 

@@ -76,7 +76,7 @@ impl Controller {
         self.second += 1;
         let now = Timestamp::from_second(self.second).unwrap();
         self.reconciler.enqueue([id()], Urgency::Fresh, now);
-        while self.reconciler.round(now).await == Some(now) {}
+        while self.reconciler.run_once(now).await == Some(now) {}
     }
 }
 

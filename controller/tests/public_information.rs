@@ -90,7 +90,7 @@ impl Scenario {
         let subscriber = tracing_subscriber::registry().with(self.log.clone());
         let _guard = tracing::subscriber::set_default(subscriber);
         self.reconciler.enqueue([id()], Urgency::Fresh, now);
-        while self.reconciler.round(now).await == Some(now) {}
+        while self.reconciler.run_once(now).await == Some(now) {}
     }
 
     fn is_synced(&self) -> bool {

@@ -67,7 +67,7 @@ impl Controller {
     async fn reconcile(&mut self) {
         let now = Timestamp::from_second(self.second).unwrap();
         self.reconciler.enqueue([id()], Urgency::Fresh, now);
-        while self.reconciler.round(now).await == Some(now) {
+        while self.reconciler.run_once(now).await == Some(now) {
             let observed = self.server.take_observed();
             self.reconciler.enqueue(observed, Urgency::Fresh, now);
         }

@@ -214,7 +214,7 @@ async fn run_until(server: &ApiServer, entry: &str) {
     let controller_loop = async {
         cluster.begin(Timestamp::now).await;
         loop {
-            cluster.turn(Timestamp::now()).await;
+            cluster.run_once(Timestamp::now()).await;
             // A standby has no change to wait for.
             let _ = timeout(
                 Duration::from_millis(50),

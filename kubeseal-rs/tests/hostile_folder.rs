@@ -95,7 +95,7 @@ fn kubeconfig(command: &Path) -> String {
 /// Attack: puts a kubeconfig that names a program into a folder where a variable names the
 /// kubeconfig by a relative path.
 #[test]
-fn a_kubeconfig_of_the_folder_runs_no_program() {
+fn a_kubeconfig_in_the_folder_runs_no_program() {
     let folder = Folder::new();
     folder.write_program("plug-in");
     fs::write(
@@ -132,7 +132,7 @@ fn a_kubeconfig_of_the_folder_runs_no_program() {
 /// Attack: puts a program with the name of the user's credential plug-in into a folder that `PATH`
 /// names by a relative path.
 #[test]
-fn a_credential_plug_in_of_the_folder_is_not_run() {
+fn a_credential_plug_in_from_the_folder_is_not_run() {
     let folder = Folder::new();
     folder.write_program("plug-in-of-the-cloud");
     fs::write(

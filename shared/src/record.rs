@@ -180,7 +180,7 @@ fn version_tag(key: &hmac::Key, identity: Identity, uid: &str, version: &str) ->
     digest.add(&identity.0);
     digest.add(uid.as_bytes());
     digest.add(version.as_bytes());
-    digest.end()
+    digest.finish()
 }
 
 fn content(key: &hmac::Key, identity: Identity, secret: &Secret) -> hmac::Tag {
@@ -203,7 +203,7 @@ fn content(key: &hmac::Key, identity: Identity, secret: &Secret) -> hmac::Tag {
         digest.add(item.as_bytes());
         digest.add(value.expose());
     }
-    digest.end()
+    digest.finish()
 }
 
 /// Returns both proofs: that this version was unsealed, and that its Secret matches it under these rules. The first
@@ -219,7 +219,7 @@ fn proofs(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> Vec<u8>
 fn unsealed_tag(key: &hmac::Key, identity: Identity) -> hmac::Tag {
     let mut digest = Digest::new(key, b"this version was unsealed");
     digest.add(&identity.0);
-    digest.end()
+    digest.finish()
 }
 
 /// Returns the proof that the Secret matches its SealedSecret under these rules. Destructures the settings without
@@ -242,7 +242,7 @@ fn proof(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> hmac::Ta
     digest.add(record.secret_uid.as_bytes());
     digest.add(record.secret_version.as_bytes());
     digest.add(record.content.as_bytes());
-    digest.end()
+    digest.finish()
 }
 
 /// Hashes parts with their lengths, so that no two lists of parts give the same input.
@@ -260,7 +260,7 @@ impl Digest {
         self.0.update(part);
     }
 
-    fn end(self) -> hmac::Tag {
+    fn finish(self) -> hmac::Tag {
         self.0.sign()
     }
 }
@@ -297,8 +297,8 @@ mod tests {
     }
 
     fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let pair = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
-        pairs.iter().map(pair).collect()
+        let to_owned_pair = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
+        pairs.iter().map(to_owned_pair).collect()
     }
 
     fn sealed_secret() -> SealedSecret {
@@ -606,7 +606,7 @@ mod tests {
         for part in ["", "su", "7", &old.content] {
             digest.add(part.as_bytes());
         }
-        old.proof = base64::encode(digest.end().as_ref());
+        old.proof = base64::encode(digest.finish().as_ref());
         let json = serde_json::to_value(&old).unwrap();
         assert_eq!(serde_json::from_value::<SecretRecord>(json).unwrap(), old);
         assert!(!is_genuine(&old, origin(&sealed_secret()), &ring));
@@ -636,7 +636,7 @@ mod tests {
         for part in parts {
             digest.add(part);
         }
-        digest.end().as_ref().to_vec()
+        digest.finish().as_ref().to_vec()
     }
 
     /// A separator between parts instead of lengths could also occur within a part.

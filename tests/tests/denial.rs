@@ -240,7 +240,7 @@ impl LimitedController {
     async fn wait_for_value(&mut self, name: &str, want: &str) {
         let file = self.folder.join("secrets/shop").join(name).join("a");
         patience::until_within(PARSING_LIMIT, &format!("{name} is unsealed"), async || {
-            let status = self.process.ended();
+            let status = self.process.try_wait();
             assert!(
                 status.is_none(),
                 "the controller exited:\n{}",

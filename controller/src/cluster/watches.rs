@@ -293,12 +293,12 @@ struct Denial(Arc<AtomicBool>);
 
 impl Denial {
     /// Records that the next watch is forbidden. Returns whether it was allowed before.
-    fn start(&self) -> bool {
+    fn record_forbidden(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
 
     /// Records that the next watch is allowed. Returns whether it was forbidden before.
-    fn end(&self) -> bool {
+    fn record_allowed(&self) -> bool {
         self.0.swap(false, Ordering::AcqRel)
     }
 
@@ -335,12 +335,12 @@ impl Starter {
         let (health, denial_flag) = (Arc::clone(&self.health), denial.clone());
         let report = move |result: Result<(), String>| match result {
             Ok(()) => {
-                if denial_flag.end() {
+                if denial_flag.record_allowed() {
                     health.record_success(&name);
                 }
             }
             Err(error) => {
-                if denial_flag.start() {
+                if denial_flag.record_forbidden() {
                     warn!(
                         error,
                         "Cannot watch {text} again; the current watch continues until the API server ends it"

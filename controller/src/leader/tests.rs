@@ -97,7 +97,7 @@ async fn the_lease_duration_counts_from_the_response() {
     }));
     candidate.step().await;
     let response_time = response_time.lock().unwrap().unwrap();
-    let end = candidate.view.as_ref().unwrap().end();
+    let expiry = candidate.view.as_ref().unwrap().expiry();
     assert!(end >= response_time.after(LEASE_DURATION));
 }
 

@@ -58,7 +58,7 @@ impl WriteLease {
     }
 
     /// Forbids further writes.
-    pub fn end(&self) {
+    pub fn revoke(&self) {
         self.extend(Moment(0));
     }
 
@@ -94,7 +94,7 @@ mod tests {
         assert!(!write_lease.is_valid());
         write_lease.extend(Moment::END);
         assert!(write_lease.is_valid());
-        write_lease.end();
+        write_lease.revoke();
         assert!(!write_lease.is_valid());
     }
 }

@@ -168,7 +168,7 @@ impl<S: Store> Reconciler<S> {
 
     /// Waits until an attempt ends and processes its result, or until an attempt gives up its slot. Returns `None` at
     /// once if no attempt is in progress. Cancel safe.
-    pub async fn end(&mut self, now: impl Fn() -> Timestamp) -> Option<()> {
+    pub async fn finish_next(&mut self, now: impl Fn() -> Timestamp) -> Option<()> {
         if self.attempts.is_empty() {
             return None;
         }
@@ -200,10 +200,10 @@ impl<S: Store> Reconciler<S> {
     /// Reconciles objects that are due, until all are done or half a second has passed. Longer attempts continue in the
     /// background. Returns when to call again, at once if more are due or in progress; `None` if the queue is empty.
     /// Cancel safe.
-    pub async fn round(&mut self, now: Timestamp) -> Option<Timestamp> {
+    pub async fn run_once(&mut self, now: Timestamp) -> Option<Timestamp> {
         let work = async {
             self.begin(MAX_IN_PROGRESS, now);
-            while self.end(|| now).await.is_some() {
+            while self.finish_next(|| now).await.is_some() {
                 self.begin(MAX_IN_PROGRESS, now);
             }
         };

@@ -84,7 +84,7 @@ impl Pauses {
         attempts.collect()
     }
 
-    fn end(&self, namespace: &str, bytes: usize) {
+    fn remove(&self, namespace: &str, bytes: usize) {
         let mut paused = self.paused();
         if let Some(own) = paused.get_mut(namespace) {
             own.attempts -= 1;
@@ -102,7 +102,7 @@ impl Pauses {
 
 impl Drop for Pause<'_> {
     fn drop(&mut self) {
-        self.pauses.end(self.namespace, self.bytes);
+        self.pauses.remove(self.namespace, self.bytes);
     }
 }
 

@@ -95,7 +95,7 @@ async fn many_objects_are_in_progress_with_one_attempt_each() {
     // The objects change twice while some are in progress, which causes one more attempt for each of these.
     reconciler.enqueue(ids.clone(), Urgency::Fresh, now);
     reconciler.enqueue(ids, Urgency::Fresh, now);
-    while reconciler.end(|| now).await.is_some() {
+    while reconciler.finish_next(|| now).await.is_some() {
         reconciler.begin(8, now);
     }
     assert_eq!(store.max_in_progress.load(Ordering::Relaxed), 6);
@@ -111,7 +111,7 @@ async fn a_new_object_overtakes_those_of_the_first_list() {
     reconciler.begin(2, now);
     reconciler.enqueue([id("new")], Urgency::Fresh, now);
     for _ in 0..4 {
-        reconciler.end(|| now).await;
+        reconciler.finish_next(|| now).await;
         reconciler.begin(2, now);
     }
     assert!(store.attempts.lock().unwrap().contains(&"new".to_owned()));
@@ -129,7 +129,7 @@ async fn handed_over_objects_leave_the_queue() {
     assert_eq!(handed_over, [id("a"), id("b"), id("c")]);
     assert_eq!(reconciler.begin(8, now), None);
     assert!(
-        reconciler.end(|| now).await.is_none(),
+        reconciler.finish_next(|| now).await.is_none(),
         "nothing is in progress"
     );
     assert!(store.attempts.lock().unwrap().is_empty());
@@ -144,11 +144,11 @@ async fn cancelled_attempts_are_queued_again() {
     reconciler.suspend(now).await;
     store.in_progress.lock().unwrap().clear();
     assert!(
-        reconciler.end(|| now).await.is_none(),
+        reconciler.finish_next(|| now).await.is_none(),
         "nothing is in progress"
     );
     reconciler.begin(8, now);
-    while reconciler.end(|| now).await.is_some() {}
+    while reconciler.finish_next(|| now).await.is_some() {}
     let mut attempts = store.attempts.lock().unwrap().clone();
     attempts.sort();
     assert_eq!(attempts, ["a", "b"]);
@@ -174,7 +174,7 @@ async fn no_namespace_takes_all_slots_and_another_starts_at_once() {
     reconciler.begin(8, now);
     let in_use = reconciler.slots_in_use();
     assert_eq!((in_use["hostile"], in_use["quiet"]), (6, 1));
-    while reconciler.end(|| now).await.is_some() {
+    while reconciler.finish_next(|| now).await.is_some() {
         reconciler.begin(8, now);
     }
     assert_eq!(store.attempts.lock().unwrap().len(), 101);
@@ -218,12 +218,12 @@ async fn a_round_ends_while_an_attempt_is_in_progress() {
     store.delay.store(60_000, Ordering::Relaxed);
     reconciler.enqueue([id("slow")], Urgency::Fresh, now);
     assert_eq!(
-        reconciler.round(now).await,
+        reconciler.run_once(now).await,
         Some(now),
         "the round is continued"
     );
     assert_eq!(reconciler.in_progress.len(), 1);
-    while reconciler.round(now).await.is_some() {}
+    while reconciler.run_once(now).await.is_some() {}
     assert_eq!(store.attempts.lock().unwrap().len(), 1);
 }
 
@@ -302,7 +302,7 @@ async fn a_paused_attempt_occupies_no_slot() {
     reconciler.begin(32, now);
     reconciler.enqueue(objects_in("quiet", 1), Urgency::Backlog, now);
     let start = tokio::time::Instant::now();
-    while reconciler.end(|| now).await.is_some() {
+    while reconciler.finish_next(|| now).await.is_some() {
         reconciler.begin(32, now);
     }
     let took = start.elapsed();
@@ -337,7 +337,7 @@ async fn objects_that_are_published_late_do_not_delay_a_newcomer() {
             reconciler.begin(32, now);
             // The hostile results are rendered and wait to be published.
             let wait = async {
-                while reconciler.end(|| now).await.is_some() {
+                while reconciler.finish_next(|| now).await.is_some() {
                     reconciler.begin(32, now);
                 }
             };
@@ -346,7 +346,7 @@ async fn objects_that_are_published_late_do_not_delay_a_newcomer() {
             let start = tokio::time::Instant::now();
             reconciler.begin(32, now);
             while store.first_quiet_write.lock().unwrap().is_none() {
-                reconciler.end(|| now).await.unwrap();
+                reconciler.finish_next(|| now).await.unwrap();
                 reconciler.begin(32, now);
             }
             let took = store.first_quiet_write.lock().unwrap().unwrap() - start;
@@ -354,7 +354,7 @@ async fn objects_that_are_published_late_do_not_delay_a_newcomer() {
                 took < Duration::from_secs(2),
                 "{newcomer}, {namespaces} namespaces: {took:?}"
             );
-            while reconciler.end(|| now).await.is_some() {
+            while reconciler.finish_next(|| now).await.is_some() {
                 reconciler.begin(32, now);
             }
             let write_count = store.writes.lock().unwrap().len();

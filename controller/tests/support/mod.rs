@@ -155,7 +155,7 @@ impl Case {
 
     /// Runs rounds at the current time until nothing is due.
     pub async fn settle(&mut self) {
-        while self.rounds.as_mut().unwrap().round(self.now).await <= self.now {}
+        while self.rounds.as_mut().unwrap().run_once(self.now).await <= self.now {}
     }
 
     /// Advances the clock interval by interval, as the main loop does.

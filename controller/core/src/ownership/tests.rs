@@ -3,8 +3,8 @@ use shared::plain::Plain;
 use super::*;
 
 fn metadata_entries(pairs: &[(&str, &str)]) -> Metadata {
-    let pair = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
-    (!pairs.is_empty()).then(|| pairs.iter().map(pair).collect())
+    let to_owned_pair = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
+    (!pairs.is_empty()).then(|| pairs.iter().map(to_owned_pair).collect())
 }
 
 fn metadata(annotations: &[(&str, &str)], controller: Option<&str>) -> ObjectMeta {

@@ -530,7 +530,7 @@ fn dates_a_value_in_a_history_with_repeated_trees() {
 /// Attack: puts a pipe or a link to a device in the place of a file that is read when the repository is
 /// opened, so that a command hangs or exhausts the memory.
 #[test]
-fn refuses_a_pipe_or_device_in_the_folder_of_a_repository() {
+fn refuses_a_pipe_or_device_in_a_repository() {
     for file in [
         "HEAD",
         "config",

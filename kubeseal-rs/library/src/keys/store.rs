@@ -370,7 +370,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_a_malformed_object_of_the_cluster() {
+    fn records_a_malformed_object_in_the_cluster() {
         let mut inventory = Inventory::default();
         for spec in [
             "{encryptedData: {a: AgB}}",

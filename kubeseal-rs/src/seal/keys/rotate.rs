@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_that_waits_for_its_backup_is_reported_at_any_time() {
+    fn a_key_that_waits_for_its_backup_is_reported_regardless_of_the_wait() {
         for seconds in [None, Some(5), Some(60)] {
             let message = unserved_message("key-2", seconds, false, " --context prod");
             for part in [

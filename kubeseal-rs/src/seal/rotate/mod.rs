@@ -127,7 +127,7 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     if let Some(signal) = interrupt.name() {
         let _ = finish(args, &reports);
         report::info(&interruption_text(signal, &reports));
-        interrupt.end();
+        interrupt.exit_by_signal();
     }
     let named_paths = candidates.iter().filter(|candidate| candidate.named);
     let named_paths: Vec<String> = named_paths.map(|c| c.path.shown()).collect();

@@ -394,7 +394,7 @@ mod tests {
     /// Attack: a backup contains a key in any state and with any marks, before or after the
     /// operator's own, so that the controller seals with it.
     #[test]
-    fn no_key_of_a_backup_seals_unless_it_is_chosen() {
+    fn no_key_in_a_backup_seals_unless_it_is_chosen() {
         let new = |label| key("2025", "planted", label);
         let own = || records(vec![key("2024", "own", "active")]);
         for (why, backup, existing, want, sealing) in [
