@@ -62,8 +62,7 @@ fn add_garbage(mut object: SealedSecret, items: usize) -> SealedSecret {
     object
 }
 
-/// Attack: a tenant creates objects whose templates hash many passwords, before another tenant creates a
-/// simple object.
+/// Attack: a tenant creates objects whose templates hash many passwords, to delay the simple object of another tenant.
 #[tokio::test]
 async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_ones() {
     const HOSTILE_OBJECTS: usize = 16;
@@ -99,7 +98,7 @@ async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_on
     }
 }
 
-/// Attack: an author creates an object with three hundred well-formed values that no key can unseal.
+/// Attack: an author keeps the controller busy with three hundred well-formed values that no key can unseal.
 #[tokio::test]
 async fn an_object_that_cannot_be_unsealed_costs_a_bounded_number_of_operations() {
     let _lock = lock().await;
@@ -143,7 +142,7 @@ async fn post(server: &Server, path: &str, body: &str) -> String {
     server.send("POST", path, "", body.as_bytes()).await.0
 }
 
-/// Attack: a caller sends a thousand well-formed values that no key can unseal.
+/// Attack: a caller keeps the controller busy with a thousand well-formed values that no key can unseal.
 #[tokio::test]
 async fn a_request_that_cannot_succeed_ends_at_its_first_invalid_item() {
     let _lock = lock().await;

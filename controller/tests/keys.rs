@@ -92,7 +92,7 @@ async fn after_the_last_key_is_removed_the_removed_keys_unseal_until_another_is_
     assert!(ring(&mut case).sealing(Timestamp::UNIX_EPOCH).is_ok());
 }
 
-/// Attack: a client that has a key that was removed days ago expects the key to return when the last key is removed.
+/// Attack: a client has the last key removed, so that a stolen key that was removed days ago unseals again.
 #[tokio::test]
 async fn a_key_removed_earlier_does_not_return_with_the_last_one() {
     let mut case = Case::new().await;
@@ -131,8 +131,8 @@ async fn a_key_is_generated_at_start_only_if_there_is_none() {
     assert_eq!(key_names(&mut case), [name]);
 }
 
-/// Attack: an attacker plants a key in an archive to restore, newer than any other and marked as backed up, for a
-/// controller that has no other key.
+/// Attack: an attacker plants a key in an archive that an operator restores, newer than any other and marked as backed
+/// up, so that a controller without other keys seals for it.
 #[tokio::test]
 async fn an_unseal_only_key_unseals_and_a_new_sealing_key_is_generated() {
     let mut case = Case::idle();

@@ -161,8 +161,8 @@ async fn an_edit_has_at_most_two_completion_times() {
     }
 }
 
-/// Attack: an author makes a quota refuse the Secret, so that it is retried repeatedly, with a template that fails
-/// after the time that the value specifies.
+/// Attack: an author exhausts a quota so that the Secret is rejected and retried, and uses a template that fails after
+/// a time set by the sealed value: the time of the failure would reveal the value.
 #[tokio::test(start_paused = true)]
 async fn retries_of_an_attempt_reveal_nothing_by_their_time() {
     let template = "{{ if gt (now | unixEpoch | int64) (int64 .a) }}{{ fail \"\" }}{{ end }}";
@@ -190,8 +190,8 @@ async fn retries_of_an_attempt_reveal_nothing_by_their_time() {
     assert_eq!(reports.len(), 1, "{reports:#?}");
 }
 
-/// Attack: an author makes a quota refuse the Secret, with a template that fails at random, with the probability that
-/// the value specifies.
+/// Attack: an author exhausts a quota so that the Secret is rejected and retried, and uses a template that fails with a
+/// probability set by the sealed value: the rate of failures would reveal the value.
 #[tokio::test(start_paused = true)]
 async fn retries_of_an_attempt_reveal_nothing_by_random_failures() {
     let template = "{{ if lt (randInt 0 100) (int .a) }}{{ fail \"\" }}{{ end }}";

@@ -122,8 +122,8 @@ fn redirect_response(to: &str) -> String {
 
 const SEAL: [&str; 2] = ["--stdout", "x.yaml"];
 
-/// Attack: lets an https:// server that a rule or the user names redirect to http://, where anyone
-/// on the network can replace the certificate.
+/// Attack: an https:// server that a rule or the user names redirects to http://, where an attacker in the network can
+/// replace the certificate.
 #[test]
 fn does_not_follow_a_redirect_from_https_to_http() {
     let scene = Scene::new();
@@ -145,7 +145,7 @@ fn does_not_follow_a_redirect_from_https_to_http() {
     }
 }
 
-/// Attack: lets a server that a rule may name redirect to another host, which a rule may not name.
+/// Attack: a server that a rule may name redirects to another host, which a rule may not name.
 #[test]
 fn does_not_follow_a_redirect_to_another_host_for_a_rules_url() {
     let scene = Scene::new();

@@ -172,7 +172,8 @@ mod tests {
         }
     }
 
-    /// Attack: a client copies the backup mark to another key.
+    /// Attack: a client copies the backup mark to another key, so that the controller seals with a key that is not
+    /// backed up.
     #[test]
     fn a_backup_mark_applies_only_to_its_key() {
         let key = test_key().fingerprint();

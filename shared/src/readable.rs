@@ -270,7 +270,7 @@ mod tests {
         serde_json::from_value::<ObjectMeta>(metadata).is_ok()
     }
 
-    /// Attack: a client writes a time into an object that the API server stores and that the types refuse.
+    /// Attack: a client hides an object from the controller by a time that the API server stores and the types refuse.
     #[test]
     fn replaces_a_time_out_of_range_by_the_nearest_one() {
         for (text, want) in [
@@ -315,7 +315,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: a client chooses any time that Go reads, with any offset.
+        /// Attack: a client chooses any time that Go reads, with any offset, to hide an object from the controller.
         #[test]
         fn every_time_that_go_writes_becomes_readable(
             year in -1i32..=10_000, month in 1u8..=12, day in 1u8..=28, hour in 0u8..24, minute in 0u8..60,
@@ -342,7 +342,8 @@ mod tests {
         }
     }
 
-    /// Attack: a client nests a part of an object deeper than `serde_json` parses.
+    /// Attack: a client nests a part of an object deeper than `serde_json` parses, to hide the object from the
+    /// controller.
     #[test]
     fn drops_managed_fields_and_deeply_nested_values() {
         for levels in [MAX_LEVELS - 1, MAX_LEVELS, 127, 128, 129, 10_000] {

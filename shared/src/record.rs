@@ -380,7 +380,8 @@ mod tests {
         }
     }
 
-    /// Attack: a client changes each field of a status record.
+    /// Attack: a client changes each field of a status record, so that the controller accepts a Secret that it did not
+    /// write.
     #[test]
     fn a_modified_record_proves_nothing() {
         type Forge = fn(&mut SecretRecord);
@@ -502,7 +503,8 @@ mod tests {
         }
     }
 
-    /// Attack: a client computes a record with a stolen key, for a Secret that another client wrote.
+    /// Attack: a client computes a record with a stolen key, so that the controller accepts a Secret that another
+    /// client wrote.
     #[test]
     fn ignores_records_of_compromised_and_opening_only_keys() {
         let marks = Marks::default();
@@ -563,7 +565,7 @@ mod tests {
         }
     }
 
-    /// Attack: a reader compares the records of two versions with the same value.
+    /// Attack: a reader compares the records of two versions, to learn whether their values are equal.
     ///
     /// The version of a Secret stays the same if nothing changes, and so would any function of only the version.
     #[test]
@@ -619,7 +621,7 @@ mod tests {
         ));
     }
 
-    /// Attack: a reader compares records of Secrets with known values.
+    /// Attack: a reader compares records of Secrets with known values, to learn an unknown one.
     #[test]
     fn reveals_nothing_about_values_without_the_key() {
         let [a, b] = [1, 2].map(|second| ring([(second, new_test_key(second))]));

@@ -174,7 +174,7 @@ fn the_limits_apply_to_the_program() {
     assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), limits);
 }
 
-/// Attack: an author passes files that expand to gigabytes or take quadratic time to each program.
+/// Attack: an author exhausts each program by files that expand to gigabytes or take quadratic time.
 #[test]
 fn every_command_exits_on_excessive_input() {
     let scratch = Scratch::new();
@@ -392,7 +392,7 @@ async fn refuses_excessive_requests_and_still_unseals_objects() {
     controller.wait_for_value("db", "1").await;
 }
 
-/// Attack: a client plants thousands of copies of key Secrets.
+/// Attack: a client plants thousands of copies of key Secrets, to slow down unsealing.
 #[tokio::test]
 async fn duplicate_keys_cost_no_extra_operations() {
     let scratch = Scratch::new();

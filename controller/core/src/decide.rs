@@ -531,7 +531,8 @@ mod tests {
         }
     }
 
-    /// Attack: an author applies a version with a guessed value; if the guess is right, the Secret does not change.
+    /// Attack: an author applies a version with a guessed value, to learn from an unchanged Secret that the guess is
+    /// right.
     #[test]
     fn a_new_version_is_written_even_if_its_values_are_equal() {
         let id = ObjectId {

@@ -153,7 +153,8 @@ mod tests {
         assert_eq!(drift.correct(&id, edit, timestamp(602)), Ok(()));
     }
 
-    /// Attack: an author makes Kubernetes delete a Secret immediately after each creation.
+    /// Attack: an author makes Kubernetes delete a Secret immediately after each creation, so that the controller
+    /// writes without end.
     #[test]
     fn after_five_deletions_a_secret_is_recreated_once_a_minute() {
         let (id, deletion) = (id("n"), Interference::Deletion);

@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(queue.waiting(), 1);
     }
 
-    /// Attack: an author queues a long backlog before another object changes.
+    /// Attack: an author queues a long backlog, to delay an object that changes later.
     #[test]
     fn fresh_objects_overtake_the_backlog_without_stopping_it() {
         let mut queue = Queue::default();
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(take(&mut queue, 6), Some((id("a"), Backlog)));
     }
 
-    /// Attack: a tenant creates a thousand objects before another tenant creates a single one.
+    /// Attack: a tenant creates a thousand objects, to delay the single object of another tenant.
     #[test]
     fn another_namespace_overtakes_a_backlog_of_any_urgency() {
         for urgency in [Fresh, Backlog] {

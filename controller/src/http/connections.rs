@@ -227,7 +227,7 @@ mod tests {
         [10, b, c, d].into()
     }
 
-    /// Attack: a client opens as many connections as it can, from one address or from many.
+    /// Attack: a client opens as many connections as it can, from one address or from many, to lock out other clients.
     #[test]
     fn greedy_addresses_do_not_exclude_another() {
         for greedy in [1, 2, 4, 10, 100, 1000] {
@@ -254,7 +254,8 @@ mod tests {
         }
     }
 
-    /// Attack: a client fills its share with silent connections, from the address of a health check.
+    /// Attack: a client fills its share with silent connections from the address of a health check, to make the check
+    /// fail.
     #[test]
     fn beyond_its_share_an_address_displaces_its_oldest_silent_connection() {
         let connections = Connections::default();
@@ -282,8 +283,8 @@ mod tests {
         displaced.collect()
     }
 
-    /// Attack: a client fills the port with connections from more addresses than there are slots, each silent or with a
-    /// body that never ends.
+    /// Attack: a client locks out other clients by connections from more addresses than there are slots, each silent or
+    /// with a body that never ends.
     #[test]
     fn a_full_port_admits_a_newcomer() {
         for addresses in [1, 10, 900, 2 * MAX_CONNECTIONS] {
@@ -359,7 +360,7 @@ mod tests {
         assert_eq!((state.open, state.by_address.len()), (0, 0));
     }
 
-    /// Attack: a client connects from another address of its own IPv6 network each time.
+    /// Attack: a client connects from another address of its own IPv6 network each time, to exceed its share.
     #[test]
     fn addresses_of_one_ipv6_network_count_as_one_client() {
         let client_address = |text: &str| client_address(text.parse().unwrap());

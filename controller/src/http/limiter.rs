@@ -275,7 +275,7 @@ mod tests {
         assert_eq!((0..100).filter(|i| is_admitted(*i)).count(), 3);
     }
 
-    /// Attack: a caller sends as many requests as possible at the same time, under many names.
+    /// Attack: a caller sends as many requests as possible at the same time, under many names, to occupy every slot.
     #[tokio::test(start_paused = true)]
     async fn limits_the_slots_of_each_caller_and_each_address() {
         let limiter = RequestLimiter::new((1, 0), Duration::from_secs(1), true);

@@ -136,7 +136,7 @@ mod tests {
     /// Compiles only if the key type is `Copy`, which owns no heap memory, however long the name is.
     fn assert_copy_keys<T: Copy>(_: &BTreeMap<T, Timestamp>) {}
 
-    /// Attack: a caller uses another name with each request.
+    /// Attack: a caller uses another name with each request, to exhaust the memory.
     #[test]
     fn memory_is_bounded_for_any_number_of_names() {
         let mut rate = Rate::new(1, 0);

@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(good, Err(Refusal::Unauthenticated), "it was revoked");
     }
 
-    /// Attack: callers invent tokens, from one address and from many.
+    /// Attack: callers invent tokens, from one address and from many, to flood the API server with reviews.
     #[test]
     fn reviews_of_invented_tokens_are_limited_per_address_and_in_total() {
         let tokens = Tokens::default();
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(total, 80);
     }
 
-    /// Attack: a caller sends an unlimited number of invented tokens.
+    /// Attack: a caller sends an unlimited number of invented tokens, to exhaust the memory.
     #[test]
     fn memory_is_bounded_for_any_number_of_tokens() {
         let tokens = Tokens::default();

@@ -186,7 +186,8 @@ mod tests {
         }
     }
 
-    /// Attack: a client that may write Leases creates a Lease that the controller cannot read.
+    /// Attack: a client that may write Leases creates a Lease that the controller cannot read, so that no replica
+    /// writes again.
     #[test]
     fn an_unreadable_lease_expires_after_an_hour() {
         let start = Moment::now();

@@ -174,7 +174,8 @@ async fn a_sole_leader_keeps_its_identity() {
     assert_eq!(candidate.identity.as_str(), identity);
 }
 
-/// Attack: a client that may write Leases creates a Lease that the controller cannot read.
+/// Attack: a client that may write Leases creates a Lease that the controller cannot read, so that the leader stops or
+/// two replicas lead.
 #[tokio::test]
 async fn an_unreadable_lease_stops_the_leader_and_is_reported_until_it_can_be_read() {
     for spec in [
@@ -201,8 +202,8 @@ async fn an_unreadable_lease_stops_the_leader_and_is_reported_until_it_can_be_re
     }
 }
 
-/// Attack: a client that may write Leases sets a time that the API server stores and the types of `k8s-openapi` cannot
-/// represent.
+/// Attack: a client that may write Leases stops the controller by a time that the API server stores and the types of
+/// `k8s-openapi` cannot represent.
 #[tokio::test]
 async fn a_lease_with_a_time_out_of_range_is_read() {
     for field in ["renewTime", "acquireTime"] {

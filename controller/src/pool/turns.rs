@@ -206,7 +206,7 @@ mod tests {
         assert!(take_turn(&mut backlog[0]).is_some());
     }
 
-    /// Attack: a caller sends a large request before a small one.
+    /// Attack: a caller sends a large request, to delay a small one of the same tenant.
     #[test]
     fn a_small_job_overtakes_a_large_one_of_its_tenant() {
         let turns = Turns::new(1);
@@ -251,7 +251,7 @@ mod tests {
         panic!("the large job never got a turn");
     }
 
-    /// Attack: a tenant takes every slot.
+    /// Attack: a tenant takes every slot, to lock out other tenants.
     #[test]
     fn one_tenant_never_gets_all_long_term_slots() {
         let turns = Turns::reserving(8, 2);

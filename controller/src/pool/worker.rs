@@ -167,7 +167,7 @@ mod tests {
         Worker::new(lanes.clone(), job, turn, budget, Arc::default())
     }
 
-    /// Attack: an author stores an object whose work never ends.
+    /// Attack: an author stores an object whose work never ends, to keep the controller busy.
     #[test]
     fn ends_when_its_work_or_time_is_used_up() {
         let ms = Duration::from_millis;
@@ -210,7 +210,7 @@ mod tests {
         });
     }
 
-    /// Attack: an author has keys generated, which cannot be interrupted.
+    /// Attack: an author has keys generated, which cannot be interrupted, to delay the work of others.
     #[test]
     fn short_work_of_others_does_not_wait_for_long_operations() {
         let lanes = lanes();
@@ -220,7 +220,7 @@ mod tests {
         assert!(lanes.short.wait(&mut Job::new("a")).try_recv().is_ok());
     }
 
-    /// Attack: an author keeps work running after the process was asked to stop.
+    /// Attack: an author keeps work running after the process was asked to stop, to delay its exit.
     #[test]
     fn ends_before_its_next_operation_when_stopped() {
         let mut worker = worker(&lanes(), "a", SECOND);

@@ -162,7 +162,7 @@ fn objects_in(namespace: &str, count: usize) -> Vec<ObjectId> {
     (0..count).map(object).collect()
 }
 
-/// Attack: a tenant's objects take up every slot of the controller.
+/// Attack: a tenant occupies every slot of the controller, to delay other tenants.
 #[tokio::test(start_paused = true)]
 async fn no_namespace_takes_all_slots_and_another_starts_at_once() {
     let (store, mut reconciler) = reconciler();
@@ -290,8 +290,8 @@ impl Store for TemplateStore {
     }
 }
 
-/// Attack: a tenant creates a thousand objects with templates, whose outcomes are hidden for a second each, before
-/// another tenant creates one.
+/// Attack: a tenant creates a thousand objects with templates, whose outcomes are hidden for a second each, to delay
+/// the object of another tenant.
 #[tokio::test(start_paused = true)]
 async fn a_paused_attempt_occupies_no_slot() {
     let store = Arc::<TemplateStore>::default();

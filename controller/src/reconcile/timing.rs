@@ -118,7 +118,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Attack: an author measures how long a template takes with a value, up to the maximum.
+    /// Attack: an author infers a value from the time that a template takes with it, up to the maximum.
     #[test]
     fn the_write_starts_at_the_same_time_for_all_templates_of_a_class() {
         for (slow_work, step) in [

@@ -438,8 +438,8 @@ mod tests {
         );
     }
 
-    /// Attack: commits a link with the name of an output file that points to a file which does not
-    /// exist yet, such as a start-up file of the user's shell.
+    /// Attack: a committer adds a link with the name of an output file to a file that does not exist yet, such as a
+    /// start-up file of the user's shell, so that the command creates it.
     #[test]
     fn refuses_a_link_to_a_missing_file() {
         let folder = tempfile::tempdir().unwrap();
@@ -468,8 +468,8 @@ mod tests {
         assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
     }
 
-    /// Attack: chooses a pipe without a writer, an endless device or a huge file for a command to
-    /// read.
+    /// Attack: a committer makes a command read a pipe without a writer, an endless device or a huge file, so that it
+    /// hangs or exhausts the memory.
     #[test]
     fn reads_only_regular_files_of_limited_size() {
         let folder = tempfile::tempdir().unwrap();

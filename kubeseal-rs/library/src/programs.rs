@@ -62,7 +62,7 @@ fn absolute_folders() -> impl Iterator<Item = PathBuf> {
 mod tests {
     use super::*;
 
-    /// Attack: places a program in the current folder or a relative folder of `PATH`
+    /// Attack: a committer places a program in the current folder or a relative folder of `PATH`, so that it is run
     /// (GHSA-x5c7-x7m2-rhmf).
     #[test]
     fn finds_programs_only_in_absolute_folders() {

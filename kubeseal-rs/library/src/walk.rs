@@ -694,7 +694,7 @@ mod tests {
         assert_eq!(with_sealed_secret.count(), 2);
     }
 
-    /// Attack: uses an ignore file to hide keys and objects that a controller reads.
+    /// Attack: a committer uses an ignore file to hide keys and objects that a controller reads.
     #[test]
     fn ignore_files_hide_nothing_that_a_controller_reads() {
         let folder = tempfile::tempdir().unwrap();
@@ -734,7 +734,7 @@ mod tests {
         assert_eq!(paths, want);
     }
 
-    /// Attack: writes the kind of an object so that a search for its name does not find it.
+    /// Attack: a committer writes the kind of an object so that a search for its name does not find it.
     #[test]
     fn reads_a_kind_that_is_escaped() {
         let folder = tempfile::tempdir().unwrap();

@@ -301,7 +301,8 @@ mod tests {
         Object::read(&manifest::read(yaml.as_bytes()).unwrap()[0].root).unwrap()
     }
 
-    /// Attack: changes what the controller writes, or how it treats the Secret, without changing an item.
+    /// Attack: a committer changes what the controller writes, or how it treats the Secret, without changing an item,
+    /// so that a reviewer overlooks it.
     #[test]
     fn reports_changes_beside_the_items() {
         let object = |metadata: &str, spec: &str| {

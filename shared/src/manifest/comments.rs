@@ -175,7 +175,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Attack: an author writes a value with lines that look like comments.
+        /// Attack: an author writes a value with lines that look like comments, to exempt a file from lint.
         #[test]
         fn no_line_of_a_value_is_a_comment(value in "[ab#!'\":|>\\-\n ]{0,40}", style in 0..3_usize) {
             let value = format!("{value}\n#!a\nb");

@@ -433,7 +433,7 @@ mod tests {
         );
     }
 
-    /// Attack: an author sends YAML alias bombs and deep nesting.
+    /// Attack: an author sends YAML alias bombs and deep nesting, to exhaust the memory or the stack.
     #[test]
     fn alias_bombs_and_deep_nesting_are_errors() {
         let list = |item: &str| format!("[{}]", [item; 10].join(", "));
@@ -520,7 +520,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Attack: an author passes arbitrary bytes to the parser of manifests.
+        /// Attack: an author passes arbitrary bytes to the parser of manifests, to crash the program.
         #[test]
         fn never_panics(bytes: Vec<u8>) {
             let _ = read(&bytes);

@@ -431,7 +431,7 @@ mod tests {
         assert!(error.starts_with("template \"k8\", "), "{error}");
     }
 
-    /// Attack: an author adds 256 templates; the template whose number equals a byte of the value fails.
+    /// Attack: an author adds 256 templates, to learn a byte of the value from the number of the one that fails.
     #[test]
     fn only_the_exact_report_names_the_failing_template() {
         let text = |byte: u8| {

@@ -113,7 +113,7 @@ fn a_template_error_names_the_template() {
     }
 }
 
-/// Attack: an author forges the key hints of an object.
+/// Attack: an author forges the key hints of an object, so that another key is tried or reported.
 #[test]
 fn a_false_key_hint_changes_nothing() {
     let ring = ring();
@@ -311,7 +311,7 @@ fn the_deprecated_form_reports_none_of_its_item_names() {
     assert_eq!(sealed_by.keys().collect::<Vec<_>>(), [LEGACY_ITEM]);
 }
 
-/// Attack: an author forges scope annotations in the template.
+/// Attack: an author forges scope annotations in the template, to unseal a value elsewhere.
 #[test]
 fn a_template_does_not_affect_the_scope() {
     let ring = ring();

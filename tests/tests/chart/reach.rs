@@ -190,7 +190,8 @@ fn an_empty_list_of_sources_admits_no_client() {
     }
 }
 
-/// Attack: a client connects to each port from each place in the cluster.
+/// Attack: a client connects to each port from each place in the cluster, to reach one that its network policy
+/// excludes.
 #[test]
 fn each_port_is_reachable_only_from_the_configured_sources() {
     let only_prometheus = format!("networkPolicy: {{enabled: true, metricsFrom: {PROMETHEUS}}}");

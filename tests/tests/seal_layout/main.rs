@@ -107,7 +107,7 @@ fn changes(set: &[(&str, &str)], removed: &[&str]) -> Changes<'static> {
     }
 }
 
-/// Attack: a user edits files of every layout and compares all other bytes.
+/// Fault: an edit of a file of any layout changes more than the item: another value, a comment or other lines.
 #[test]
 fn set_and_unset_change_only_the_item() {
     let upstream = Upstream::start().unwrap();

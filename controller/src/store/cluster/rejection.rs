@@ -177,7 +177,8 @@ mod tests {
         matches!(error, StoreError::Rejected { public: None, .. })
     }
 
-    /// Attack: an author gives the Secret a type whose check quotes the first invalid character of a value.
+    /// Attack: an author gives the Secret a type whose check quotes the first invalid character of a value, to read the
+    /// character in the status.
     #[test]
     fn value_checks_reveal_no_detail() {
         let text = "Invalid value: \"<secret contents redacted>\": invalid character 'r' looking for \
@@ -207,7 +208,8 @@ mod tests {
         assert!(is_about_values(&classify_response(too_large)));
     }
 
-    /// Attack: an author hides the error of a value behind an error that occurs for every value.
+    /// Attack: an author hides the error of a value behind an error that occurs for every value, to learn the value
+    /// from the difference.
     #[test]
     fn reports_only_errors_that_are_independent_of_values() {
         for (field, reason, message) in [
@@ -230,7 +232,8 @@ mod tests {
         }
     }
 
-    /// Attack: a client runs an admission webhook that quotes the Secret in its denial.
+    /// Attack: a client runs an admission webhook that quotes the Secret in its denial, to read the Secret in the
+    /// status.
     #[test]
     fn names_the_webhook_but_hides_its_message() {
         for (text, denier) in [
@@ -259,7 +262,8 @@ mod tests {
         }
     }
 
-    /// Attack: an author makes the API server fail with a message that quotes the Secret.
+    /// Attack: an author makes the API server fail with a message that quotes the Secret, to read the Secret in the
+    /// status.
     #[test]
     fn responses_that_may_quote_the_request_are_reported_by_their_code() {
         for (code, text, want) in [

@@ -359,8 +359,8 @@ mod tests {
         }
     }
 
-    /// Attack: a rule in a repository names a certificate elsewhere on the machine, by any kind of
-    /// path to it, or a URL whose content anyone on the network could replace.
+    /// Attack: a committer writes a rule that names a certificate elsewhere on the machine, by any kind of path to it,
+    /// or a URL whose content an attacker in the network could replace.
     #[test]
     fn a_rule_cannot_name_a_certificate_outside_its_tree() {
         let outside = tempfile::tempdir().unwrap();
@@ -449,7 +449,7 @@ mod tests {
         )
     }
 
-    /// Attack: a rule names a permitted server, which redirects to another host.
+    /// Attack: a committer writes a rule that names a permitted server, which redirects to another host.
     #[cfg(target_os = "linux")]
     #[test]
     fn refuses_a_redirect_of_a_rules_url_to_another_host() {
@@ -480,8 +480,7 @@ mod tests {
         }
     }
 
-    /// Attack: an HTTPS server redirects to http://, where anyone on the network can replace the
-    /// certificate.
+    /// Attack: an HTTPS server redirects to http://, where an attacker in the network can replace the certificate.
     #[test]
     fn refuses_redirects_to_http_and_those_of_a_rule_to_another_host() {
         for (from, location, for_user, for_rule) in [

@@ -225,7 +225,7 @@ impl From<AuthorizedError> for ClusterError {
 mod tests {
     use super::*;
 
-    /// Attack: passes an account name that would lead to another path of the API server.
+    /// Attack: an attacker supplies an account name that leads the request to another path of the API server.
     #[test]
     fn account_names_cannot_change_the_request_path() {
         for (text, want) in [

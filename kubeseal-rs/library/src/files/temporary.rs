@@ -187,8 +187,7 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
-    /// Attack: kills a run between creating its temporary file and renaming it, and looks for the
-    /// file later.
+    /// Fault: a run is killed between creating and renaming its temporary file.
     #[test]
     fn removes_only_temporary_files_of_killed_runs() {
         let folder = tempfile::tempdir().unwrap();

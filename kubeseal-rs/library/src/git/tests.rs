@@ -350,7 +350,7 @@ fn finds_the_files_that_differ_from_a_commit() {
     assert_eq!(repository.commit("nothing"), None);
 }
 
-/// Attack: leaves an object out of a partial clone, so that Git fetches it with a program that the
+/// Attack: a committer leaves an object out of a partial clone, so that Git fetches it with a program that the
 /// repository names.
 #[test]
 fn names_a_missing_object_and_does_not_fetch_it() {
@@ -384,7 +384,7 @@ fn names_a_missing_object_and_does_not_fetch_it() {
     assert_eq!(commit_times(&values), [None]);
 }
 
-/// Attack: commits a small compressed object that unpacks to more than the memory.
+/// Attack: a committer adds a small compressed object that unpacks to more than the memory.
 #[test]
 fn refuses_an_object_that_unpacks_to_gigabytes() {
     let fixture = TestRepository::new();
@@ -399,8 +399,8 @@ fn refuses_an_object_that_unpacks_to_gigabytes() {
     assert!(matches!(error, GitError::Read { .. }), "{error}");
 }
 
-/// Attack: sets the hooks folder in the repository's own configuration, so that an executable file
-/// is written to a path of the author's choice.
+/// Attack: a repository's own configuration sets the hooks folder, so that an executable file is written to a path of
+/// the attacker's choice.
 #[test]
 fn ignores_the_hooks_folder_of_the_repositorys_own_configuration() {
     let fixture = TestRepository::new();
@@ -418,7 +418,7 @@ fn ignores_the_hooks_folder_of_the_repositorys_own_configuration() {
     }
 }
 
-/// Attack: sets another work tree in the repository's own configuration.
+/// Attack: a repository's own configuration names another work tree, so that commands read and change files there.
 #[test]
 fn ignores_the_work_tree_of_the_repositorys_own_configuration() {
     let fixture = TestRepository::new();
@@ -495,7 +495,7 @@ fn repository_with_bomb() -> TestRepository {
     fixture
 }
 
-/// Attack: commits a few small trees that expand to a billion paths, to exhaust the memory.
+/// Attack: a committer adds a few small trees that expand to a billion paths, to exhaust the memory.
 #[test]
 fn limits_the_memory_for_repeated_trees() {
     let fixture = repository_with_bomb();
@@ -520,15 +520,15 @@ fn limits_the_memory_for_repeated_trees() {
     assert!(is_too_many(error.unwrap_err()));
 }
 
-/// Attack: commits trees that contain the same subtree many times, to hide the age of a value in another file.
+/// Attack: a committer adds trees that contain the same subtree many times, to hide the age of a value in another file.
 #[test]
 fn dates_a_value_in_a_history_with_repeated_trees() {
     let fixture = repository_with_bomb();
     assert_eq!(fixture.days(&[("a/db.yaml", "AAAA")]), [Some(10)]);
 }
 
-/// Attack: puts a pipe or a link to a device in the place of a file that is read when the repository is
-/// opened, so that a command hangs or exhausts the memory.
+/// Attack: a committer replaces a file that is read when the repository is opened with a pipe or a link to a device, so
+/// that a command hangs or exhausts the memory.
 #[test]
 fn refuses_a_pipe_or_device_in_a_repository() {
     for file in [
@@ -573,7 +573,8 @@ fn create_special_file(path: &Path, is_pipe: bool) {
     }
 }
 
-/// Attack: puts a pipe in the place of an object, a borrowed object, or a file that names folders.
+/// Attack: a committer replaces an object, an object in an alternate object directory, or `.git` itself with a pipe, or
+/// makes `.git/shallow` huge, so that a command hangs or exhausts the memory.
 #[test]
 fn refuses_a_pipe_among_objects_or_instead_of_a_path() {
     let fixture = TestRepository::new();
@@ -605,7 +606,7 @@ fn refuses_a_pipe_among_objects_or_instead_of_a_path() {
     assert!(is_refused());
 }
 
-/// Attack: puts a pipe in the place of a manifest or a `.gitignore` in the work tree.
+/// Attack: a committer replaces a manifest or a `.gitignore` in the work tree with a pipe, so that a command hangs.
 #[test]
 fn does_not_wait_for_a_pipe_in_the_work_tree() {
     let fixture = TestRepository::new();
@@ -634,7 +635,7 @@ fn does_not_wait_for_a_pipe_in_the_work_tree() {
     }
 }
 
-/// Attack: adds a tree entry named `..`, so that a file outside the work tree is read.
+/// Attack: a committer adds a tree entry named `..`, so that a file outside the work tree is read.
 #[test]
 fn does_not_read_a_path_outside_the_work_tree() {
     let outer = tempfile::tempdir().unwrap();
@@ -696,7 +697,7 @@ fn a_hook_of_a_submodule_is_in_its_own_repository() {
     assert_eq!(hooks, root.join(".git/modules/sub/hooks"));
 }
 
-/// Attack: makes `.git` point to another repository of the user, so that a hook is installed there.
+/// Attack: a committer makes `.git` point to another repository of the user, so that a hook is installed there.
 #[test]
 fn installs_no_hook_in_another_repository() {
     let victim = TestRepository::new();

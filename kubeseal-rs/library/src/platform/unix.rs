@@ -240,7 +240,7 @@ impl Drop for QuietTerminal {
 mod tests {
     use super::*;
 
-    /// Attack: replaces the target of the user's own link with a file of another user.
+    /// Attack: another user replaces the target of the user's own link with a file of their own.
     #[test]
     fn checks_the_owner_of_each_link_and_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
@@ -273,7 +273,7 @@ mod tests {
         }
     }
 
-    /// Attack: places a `.seal.yaml` in a shared folder.
+    /// Attack: another user places a `.seal.yaml` in a shared folder, to choose the certificate.
     #[test]
     fn another_users_file_in_a_shared_folder_is_not_trusted() {
         for (why, owner, user, folder, want) in [

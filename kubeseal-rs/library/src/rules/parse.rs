@@ -379,7 +379,7 @@ mod tests {
         }
     }
 
-    /// Attack: commits thousands of rules, each of which is compared with each file.
+    /// Attack: a committer adds thousands of rules, each of which is compared with each file, to keep commands busy.
     #[test]
     fn refuses_more_rules_than_the_maximum() {
         let rules = |count| format!("rules:\n{}", "- path: a\n".repeat(count));

@@ -327,7 +327,7 @@ mod tests {
             .collect())
     }
 
-    /// Attack: names items like variables that decide which code runs.
+    /// Attack: an author names items like variables that decide which code runs.
     ///
     /// Columns: the item, whether `--all` passes it, and whether `--only` does.
     #[test]

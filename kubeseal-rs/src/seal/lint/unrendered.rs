@@ -306,7 +306,8 @@ mod tests {
         assert_eq!(read("a: ${b}\n"), None);
     }
 
-    /// Attack: assigns the value to a variable of the template, and uses the variable in another line.
+    /// Attack: a committer assigns the value to a variable of the template, and uses the variable in another line, so
+    /// that lint overlooks it.
     #[test]
     fn a_variable_with_a_literal_is_a_literal() {
         for (set, used, is_literal) in [

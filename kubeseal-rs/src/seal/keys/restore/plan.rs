@@ -391,8 +391,8 @@ mod tests {
         ))
     }
 
-    /// Attack: a backup contains a key in any state and with any marks, before or after the
-    /// operator's own, so that the controller seals with it.
+    /// Attack: an attacker adds a key in any state and with any marks to a backup, before or after the operator's own,
+    /// so that the controller seals with it.
     #[test]
     fn no_key_in_a_backup_seals_unless_it_is_chosen() {
         let new = |label| key("2025", "planted", label);
@@ -578,7 +578,8 @@ mod tests {
         }
     }
 
-    /// Attack: gives a key a name that leads out of the folder, is hidden, or contains terminal escapes.
+    /// Attack: an attacker gives a key in a backup a name that leads out of the folder, is hidden, or contains terminal
+    /// escapes.
     #[test]
     fn refuses_names_that_an_api_server_would_refuse() {
         for name in [

@@ -435,7 +435,7 @@ mod tests {
         }
     }
 
-    /// Attack: hides a value in an argument, a variable, a dictionary or another template.
+    /// Attack: a committer hides a value in an argument, a variable, a dictionary or another template.
     #[test]
     fn values_in_any_place_are_literals() {
         for text in [
