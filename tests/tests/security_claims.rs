@@ -56,8 +56,10 @@ fn every_claim_names_a_test_with_its_attack_or_fault() {
             let source = source.unwrap_or_else(|error| panic!("{file}: {error}"));
             let doc = doc_comment(&source, name);
             let doc = doc.unwrap_or_else(|| panic!("{file} has no test {name}"));
+            let is_prefixed =
+                |line: &&str| line.starts_with("/// Attack: ") || line.starts_with("/// Fault: ");
             assert!(
-                doc.iter().any(|line| line.starts_with("/// Attack: ") || line.starts_with("/// Fault: ")),
+                doc.iter().any(is_prefixed),
                 "{file}: {name} documents neither its attack (`/// Attack: …`) nor its fault (`/// Fault: …`)"
             );
         }
