@@ -1,4 +1,4 @@
-//! Maintains the key ring from the key Secrets of a cluster.
+//! Maintains the key ring from the key Secrets in a cluster.
 //!
 //! A Secret counts as a key if it has the label of an active key, or if its name equals the key prefix, as
 //! with the oldest keys. Secrets that cannot be used as keys are reported by name and skipped.
@@ -28,7 +28,7 @@ use crate::store::cluster::events::{Events, Subject};
 use crate::store::cluster::{rejection, secret};
 use crate::store::{EventRecord, StoreError, api, readable};
 
-/// The keys of a namespace.
+/// The keys in a namespace.
 pub struct ClusterKeys {
     api: Api<Readable<ApiSecret>>,
     config: KeyConfig,

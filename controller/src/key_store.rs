@@ -32,7 +32,7 @@ const KEYS_FOLDER: &str = "keys";
 const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const NAME_SUFFIX_LENGTH: usize = 5;
 
-/// The keys of a folder.
+/// The keys in a folder.
 #[derive(Debug)]
 pub struct KeyStore {
     root: Arc<Folder>,

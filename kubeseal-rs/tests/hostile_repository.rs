@@ -517,7 +517,7 @@ fn a_common_folder_elsewhere_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&work_tree);
 }
 
-/// Attack: an attacker names the objects of another repository as alternates, so that the configuration of that
+/// Attack: an attacker names the objects in another repository as alternates, so that the configuration of that
 /// repository runs a program.
 #[test]
 fn borrowed_objects_run_nothing() {
@@ -599,7 +599,7 @@ fn a_submodule_runs_nothing() {
 
 /// Attack: an attacker puts hooks into the repository, or into a folder that its configuration names.
 #[test]
-fn hooks_of_the_repository_are_not_run() {
+fn hooks_in_the_repository_are_not_run() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
     let hooks = trap.tree().join(".git/hooks");
@@ -710,7 +710,7 @@ fn a_hook_is_not_written_into_another_repository() {
     assert!(!victim.join("hooks").exists());
 }
 
-/// Attack: an attacker replaces a file of the repository or work tree with a pipe, so that a command hangs.
+/// Attack: an attacker replaces a file in the repository or work tree with a pipe, so that a command hangs.
 #[test]
 fn does_not_wait_for_a_pipe_in_a_repository() {
     for pipe in [

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 
-/// Returns the names of the lint rules that the files of a folder violate.
+/// Returns the names of the lint rules that the files in a folder violate.
 fn violated_rules(folder: &Path) -> Vec<String> {
     let output = Command::new(SEAL)
         .args(["lint", "--format", "json", "."])

@@ -266,7 +266,7 @@ fn serve_cluster(folder: &Path) -> PathBuf {
 /// Attack: a committer adds a file that names a Secret of the user's cluster, and a rule that names the attacker's
 /// certificate. Then the user renames an item in `seal edit`, which reads the Secret.
 #[test]
-fn refuses_to_encrypt_a_value_of_the_cluster_for_a_certificate_that_only_a_rule_names() {
+fn refuses_to_encrypt_a_value_from_the_cluster_for_a_certificate_that_only_a_rule_names() {
     let pinned_rule = format!(
         "rules: [{{path: 'x/**', certificate: x/cert.pem, fingerprint: '{ATTACKER_FINGERPRINT}'}}]\n"
     );
@@ -292,7 +292,7 @@ fn refuses_to_encrypt_a_value_of_the_cluster_for_a_certificate_that_only_a_rule_
 
 /// The edit succeeds if the user vouches for the certificate, or if it decrypts no value.
 #[test]
-fn edits_a_value_of_the_cluster_for_a_certificate_that_the_user_vouches_for() {
+fn edits_a_value_from_the_cluster_for_a_certificate_that_the_user_vouches_for() {
     let flag = format!("--cert-fingerprint={ATTACKER_FINGERPRINT}");
     for flags in ["--cert=x/cert.pem", &flag, "--blind"] {
         let scene = Scene::new(RULE);

@@ -1,4 +1,4 @@
-//! The SealedSecrets of a file, and edits of their items that leave everything else unchanged.
+//! The SealedSecrets in a file, and edits of their items that leave everything else unchanged.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +66,7 @@ impl Changes<'_> {
     }
 }
 
-/// Returns every SealedSecret of a file, including those in lists; skips objects of other kinds.
+/// Returns every SealedSecret in a file, including those in lists; skips objects of other kinds.
 ///
 /// # Errors
 ///

@@ -37,9 +37,9 @@ pub(super) enum Change {
     Key(Event<Readable<Secret>>),
     Sealed(usize, Event<Watched>),
     Secret(usize, Event<Readable<PartialObjectMeta<Secret>>>),
-    /// Secrets of the namespace are not watched, temporarily or permanently.
+    /// Secrets in the namespace are not watched, temporarily or permanently.
     SecretsUnwatched(usize),
-    /// SealedSecrets of the namespace cannot be listed: the namespace does not exist yet, or permission is missing.
+    /// SealedSecrets in the namespace cannot be listed: the namespace does not exist yet, or permission is missing.
     Denied(usize),
 }
 
@@ -48,7 +48,7 @@ pub(super) enum Change {
 pub(super) struct Watches {
     /// `None` means all namespaces.
     namespaces: Vec<Option<String>>,
-    /// SealedSecrets and Secrets of lists that are not complete yet.
+    /// SealedSecrets and Secrets in lists that are not complete yet.
     sealed: BTreeMap<usize, BTreeSet<ObjectId>>,
     secrets: BTreeMap<usize, BTreeSet<ObjectId>>,
     /// Namespaces whose SealedSecrets were listed, or cannot be listed.
@@ -94,7 +94,7 @@ impl Watches {
     }
 
     /// Starts the watches of objects. The returned [`Starter`] starts the watch of keys. A namespace that does not
-    /// exist yet is watched when it is created. The watch of Secrets starts when the SealedSecrets of the namespace are
+    /// exist yet is watched when it is created. The watch of Secrets starts when the SealedSecrets in the namespace are
     /// listed, so that no data about other Secrets has to be stored.
     pub(super) fn start(
         &self,
@@ -213,13 +213,13 @@ impl Watches {
         Vec::new()
     }
 
-    /// Records that no object has to wait for the Secrets of a namespace. Returns the objects that waited for them.
+    /// Records that no object has to wait for the Secrets in a namespace. Returns the objects that waited for them.
     pub(super) fn record_unwatched_secrets(&mut self, number: usize) -> Vec<ObjectId> {
         self.secrets_known.insert(number);
         self.waiting.remove(&number).unwrap_or_default()
     }
 
-    /// Makes an object wait for the Secrets of its namespace, if they can show that it needs no reconciliation.
+    /// Makes an object wait for the Secrets in its namespace, if they can show that it needs no reconciliation.
     /// Returns whether the object waits.
     fn defer(&mut self, number: usize, id: &ObjectId, store: &ClusterStore) -> bool {
         let must_wait = !self.secrets_known.contains(&number) && store.may_be_recognized(id);

@@ -45,7 +45,7 @@ impl<T> Default for PolledFile<T> {
     }
 }
 
-/// The files of a folder with their parsed content.
+/// The files in a folder with their parsed content.
 #[derive(Debug)]
 pub struct Polled<T> {
     files: BTreeMap<PathBuf, PolledFile<T>>,

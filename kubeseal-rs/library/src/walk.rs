@@ -181,7 +181,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Collects the manifests of one folder, and returns its subfolders.
+    /// Collects the manifests in one folder, and returns its subfolders.
     fn files_and_folders(
         &mut self,
         below: &Path,
@@ -429,7 +429,7 @@ pub struct ManifestFile {
     pub path: PathBuf,
     /// The content of the file. It may contain plain values.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// The documents of the file.
+    /// The documents in the file.
     pub documents: Vec<Document>,
 }
 
@@ -468,7 +468,7 @@ impl ManifestFile {
         }
     }
 
-    /// Returns every object of the file, including those in lists.
+    /// Returns every object in the file, including those in lists.
     pub fn objects(&self) -> impl Iterator<Item = &Node> {
         self.documents
             .iter()
@@ -481,14 +481,14 @@ impl ManifestFile {
             .filter(move |node| Kind::of(node) == Some(kind))
     }
 
-    /// Returns the SealedSecrets of the file; an error for each malformed one.
+    /// Returns the SealedSecrets in the file; an error for each malformed one.
     pub fn sealed(&self) -> impl Iterator<Item = Result<SealedSecret, DocumentError>> {
         let read = |node: &Node| SealedSecret::from_node(node, &mut Reading::default());
         self.of_kind(Kind::SealedSecret).map(read)
     }
 }
 
-/// Returns the SealedSecrets of a file that the user named.
+/// Returns the SealedSecrets in a file that the user named.
 ///
 /// # Errors
 ///

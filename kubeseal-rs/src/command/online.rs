@@ -12,7 +12,7 @@ use shared::scope::Scope;
 use super::explain::explain_failure;
 use super::{CommandError, Format, Input, Request, is_yaml, output_format, secrets};
 
-/// Parses every SealedSecret of the input. Input without any is an error.
+/// Parses every SealedSecret in the input. Input without any is an error.
 pub(super) fn read(input: &[u8]) -> Result<Vec<SealedSecret>, CommandError> {
     let objects = secrets::read_objects(input, SealedSecret::all_from_document)?;
     if objects.is_empty() {

@@ -59,7 +59,7 @@ pub struct Exec {
     /// Pass values as files in memory (Linux): a variable `ITEM_FILE` contains the path
     #[arg(long)]
     pub files: bool,
-    /// Decrypt with the keys of this backup: an age archive, manifests or PEM; the keys of --directory or the
+    /// Decrypt with the keys in this backup: an age archive, manifests or PEM; the keys of --directory or the
     /// cluster if not given
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,

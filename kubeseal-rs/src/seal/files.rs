@@ -377,7 +377,7 @@ fn seal_file(
     Ok((join(&texts, format), sealed))
 }
 
-/// One or more documents of a file.
+/// One or more documents in a file.
 enum Part<'a> {
     /// A Secret, or a list of Secrets.
     Secrets(&'a Node),

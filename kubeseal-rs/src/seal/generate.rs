@@ -1,4 +1,4 @@
-//! `seal generate`: creates a SealedSecret of random values that are never shown.
+//! `seal generate`: creates a SealedSecret with random values that are never shown.
 
 use std::collections::BTreeMap;
 

@@ -147,7 +147,7 @@ fn add_hints(object: &mut SealedSecret, certificate: &Certificate) {
     }
 }
 
-/// Parses a Secret of a file. Warns about unquoted values that YAML changes to another text, about
+/// Parses a Secret in a file. Warns about unquoted values that YAML changes to another text, about
 /// template actions, and about items that do not fit the type of the Secret.
 ///
 /// # Errors

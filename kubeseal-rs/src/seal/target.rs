@@ -1,4 +1,4 @@
-//! One SealedSecret of a file: choosing it, sealing new values for it, and writing the file.
+//! One SealedSecret in a file: choosing it, sealing new values for it, and writing the file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -106,7 +106,7 @@ pub enum TargetError {
     NoName(usize),
 }
 
-/// One SealedSecret of a file.
+/// One SealedSecret in a file.
 pub struct Target {
     /// The path of the file.
     pub path: PathBuf,

@@ -122,7 +122,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Returns the objects of a file.
+/// Returns the objects in a file.
 fn read_file(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<ObjectView>> {
     let path = &candidate.path;
     let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {

@@ -83,7 +83,7 @@ pub fn read_within(bytes: &[u8], max_values: usize) -> Result<Vec<Document>, Rea
         .collect())
 }
 
-/// Reads the well-formed documents of an input that [`read`] refuses: `kubectl apply` handles each document
+/// Reads the well-formed documents in an input that [`read`] refuses: `kubectl apply` handles each document
 /// separately. Separators are lines that begin with `---`.
 pub fn read_well_formed(bytes: &[u8]) -> Vec<Document> {
     let Ok(text) = text::decode(bytes) else {

@@ -10,7 +10,7 @@ use crate::manifest::{Coercion, Document, Node, Reading, Shape, ShapeError, Valu
 use crate::readable::adapt_metadata;
 
 impl SealedSecret {
-    /// Reads every SealedSecret of a document: the document itself, or the items of a `List` or
+    /// Reads every SealedSecret in a document: the document itself, or the items of a `List` or
     /// `SealedSecretList`. Also returns the unquoted scalars that were converted to another text. A sealed value
     /// that is not text is read as an empty value, as by upstream.
     ///

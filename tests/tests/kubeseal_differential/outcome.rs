@@ -21,7 +21,7 @@ pub(crate) struct Outcome {
     pub(crate) changed: BTreeMap<String, Change>,
 }
 
-/// A changed entry of the folder.
+/// A changed entry in the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     File { mode: u32, text: String },

@@ -86,7 +86,7 @@ fn count_comments(lines: &[&str]) -> usize {
     lines.iter().map(|line| line.matches('#').count()).sum()
 }
 
-/// Edits the SealedSecret of a file.
+/// Edits the SealedSecret in a file.
 fn edit_file(file: &GeneratedFile, changes: &Changes<'_>) -> Result<String, edit::EditError> {
     let documents = manifest::read(file.text.as_bytes()).unwrap();
     let sealed_files = sealed_file::find(&documents).unwrap();

@@ -21,7 +21,7 @@ impl ClusterStore {
         self.catalogue().mark_deleted(&id).then_some(id)
     }
 
-    /// Marks the objects of a namespace (or of all namespaces) that are not in a complete list as deleted, and
+    /// Marks the objects in a namespace (or in all namespaces) that are not in a complete list as deleted, and
     /// returns them.
     pub fn mark_missing_as_deleted(
         &self,
@@ -78,7 +78,7 @@ impl ClusterStore {
         self.catalogue().entry(id).is_some()
     }
 
-    /// Returns the objects of a namespace (or of all namespaces) whose Secret existed and is not in a complete list.
+    /// Returns the objects in a namespace (or in all namespaces) whose Secret existed and is not in a complete list.
     /// The caller must confirm the absence by a read.
     pub fn without_secret(
         &self,

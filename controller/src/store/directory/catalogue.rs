@@ -111,7 +111,7 @@ impl Catalogue {
         self.missing.clear();
     }
 
-    /// Returns the objects of all files. If a file can no longer be parsed, its previous objects are malformed.
+    /// Returns the objects in all files. If a file can no longer be parsed, its previous objects are malformed.
     fn merge(
         &mut self,
         files: &BTreeMap<PathBuf, PolledFile<ManifestFile>>,

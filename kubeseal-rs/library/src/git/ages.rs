@@ -1,6 +1,6 @@
 //! Finds when sealed values were committed.
 //!
-//! One pass over the history dates all values of a repository. As in `git blame`, a value is passed
+//! One pass over the history dates all values in a repository. As in `git blame`, a value is passed
 //! from a commit to a parent that also contains it, until no parent does. Encryption never produces
 //! the same ciphertext twice, so a value is identified by its text alone: on any line, and under a
 //! new name if a commit renamed the file.

@@ -80,7 +80,7 @@ pub fn in_branches(root: &Path) -> Result<Inventory> {
     Ok(inventory)
 }
 
-/// Returns every commit of a repository that introduced a version of a file with SealedSecrets,
+/// Returns every commit in a repository that introduced a version of a file with SealedSecrets,
 /// with the file's contents. Includes files that may contain SealedSecrets but cannot be read.
 ///
 /// # Errors

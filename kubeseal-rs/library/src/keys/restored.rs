@@ -1,4 +1,4 @@
-//! Builds the Secret that is stored for a key of a backup: key, certificate, and the marks listed
+//! Builds the Secret that is stored for a key in a backup: key, certificate, and the marks listed
 //! here.
 //!
 //! A backup is untrusted: anyone can encrypt an archive for its recipient. Metadata can trigger
@@ -41,7 +41,7 @@ pub struct RestoredSecret {
 }
 
 impl RestoredSecret {
-    /// Builds the Secret for a key of a backup. Metadata about where the Secret was before, such as
+    /// Builds the Secret for a key in a backup. Metadata about where the Secret was before, such as
     /// its namespace and `uid`, is dropped without being listed.
     pub fn new(record: &KeyRecord, key: &Fingerprint, key_use: KeyUse) -> Self {
         let backup = &record.secret;

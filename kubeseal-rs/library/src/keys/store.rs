@@ -1,4 +1,4 @@
-//! The key Secrets of a cluster or of a folder.
+//! The key Secrets in a cluster or folder.
 
 use std::path::{Path, PathBuf};
 
@@ -109,7 +109,7 @@ pub enum RestoreOutcome {
 const READ_KEYS: &str = "cannot read the key Secrets";
 
 impl KeyStore {
-    /// Opens the keys of a cluster, in the controller's namespace.
+    /// Opens the keys in a cluster, in the controller's namespace.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl KeyStore {
         })
     }
 
-    /// Opens the keys of a folder: a controller's folder with the subfolders `keys` and `sealed`, or
+    /// Opens the keys in a folder: a controller's folder with the subfolders `keys` and `sealed`, or
     /// a folder of key manifests only. An empty folder counts as a controller's, which reads keys
     /// from `keys`.
     ///
@@ -317,7 +317,7 @@ fn sealed_in_folder(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Result<In
     Ok(inventory)
 }
 
-/// Returns the SealedSecrets of the cluster. A malformed object is recorded, so that it does not stop the survey.
+/// Returns the SealedSecrets in the cluster. A malformed object is recorded, so that it does not stop the survey.
 fn sealed_in_cluster(objects: &Objects, namespaces: &[String]) -> Result<Inventory> {
     let api = "/apis/bitnami.com/v1alpha1";
     let paths = if namespaces.is_empty() {

@@ -107,7 +107,7 @@ pub enum RuleProblem {
     KeySize,
 }
 
-/// The maximum number of rules in a file. Each file of a repository is compared with each rule.
+/// The maximum number of rules in a file. Each file in a repository is compared with each rule.
 const MAX_RULES: usize = 1_000;
 
 type ParseResult<T> = Result<T, RulesError>;

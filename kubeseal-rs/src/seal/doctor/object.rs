@@ -1,4 +1,4 @@
-//! Checks whether each SealedSecret of a file can be unsealed.
+//! Checks whether each SealedSecret in a file can be unsealed.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ use crate::seal::doctor::Doctor;
 /// key.
 const MAX_PLACES: usize = 2000;
 
-/// Checks every SealedSecret of a file.
+/// Checks every SealedSecret in a file.
 ///
 /// # Errors
 ///
@@ -134,7 +134,7 @@ fn add_item_findings(
     Some(())
 }
 
-/// The answer of the controller about an object.
+/// The controller's answer about an object.
 #[derive(PartialEq, Eq)]
 enum Answer {
     /// The object can be unsealed.

@@ -1,4 +1,4 @@
-//! Finds the Secrets among the documents of a file, without overlooking any.
+//! Finds the Secrets among the documents in a file, without overlooking any.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ pub(super) struct ManifestContents<'a> {
     pub(super) skipped: Vec<String>,
 }
 
-/// Finds the Secrets of a file. As for the API server, items of a `SecretList` need no `kind`.
+/// Finds the Secrets in a file. As for the API server, items of a `SecretList` need no `kind`.
 ///
 /// # Errors
 ///

@@ -67,7 +67,7 @@ enum Content {
     Bytes(Zeroizing<Vec<u8>>),
 }
 
-/// Returns a Secret with the values of a file that is not a manifest.
+/// Returns a Secret with the values in a file that is not a manifest.
 fn named_secret(name: &str, path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Secret> {
     names::check_object(name)?;
     let file = &path.shown();
@@ -85,7 +85,7 @@ fn named_secret(name: &str, path: &Path, trusted: &TrustedAddresses<'_>) -> Resu
     create::secret(name, &SecretProperties::default(), items)
 }
 
-/// Returns the Secrets of a file of manifests.
+/// Returns the Secrets in a file of manifests.
 fn secrets(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Vec<Secret>> {
     let file = &path.shown();
     let needs_name = || ImportError::NameNeeded(file.to_owned());

@@ -258,7 +258,7 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
     remarks
 }
 
-/// Returns the files of the work tree to check.
+/// Returns the files in the work tree to check.
 fn candidates(args: &Lint) -> Result<Vec<Candidate>> {
     let mut candidates = walk::candidates(&args.paths, &mut report::notice)?;
     for candidate in &mut candidates {
@@ -462,7 +462,7 @@ impl Linter<'_> {
         }
     }
 
-    /// Checks the SealedSecrets of a file.
+    /// Checks the SealedSecrets in a file.
     fn sealed(&mut self, path: &Path, file: &ManifestFile, check: Check) {
         if file.of_kind(Kind::SealedSecret).next().is_none() {
             return;

@@ -55,7 +55,7 @@ impl Search {
         }
     }
 
-    /// Searches documents of the file, which is `text`.
+    /// Searches documents in the file, which is `text`.
     pub(super) fn documents<'a>(
         &mut self,
         text: &str,

@@ -226,7 +226,7 @@ impl NewCiphertexts {
     }
 }
 
-/// Reports a sealed value outside of the SealedSecrets of a file. The SealedSecrets are still re-encrypted.
+/// Reports a sealed value outside of the SealedSecrets in a file. The SealedSecrets are still re-encrypted.
 fn report_loose_value(file: &ManifestFile, objects: &[Found]) {
     let sealed: Vec<&SealedSecret> = objects.iter().map(|object| &object.sealed).collect();
     if let Some(line) = loose::first_line_beside(&file.bytes, &sealed) {

@@ -1,4 +1,4 @@
-//! Decides what to do with each Secret of a backup, from the backup and the existing keys.
+//! Decides what to do with each Secret in a backup, from the backup and the existing keys.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use shared::secret::Secret;
 
 use crate::seal::names;
 
-/// The action for one Secret of a backup.
+/// The action for one Secret in a backup.
 pub(super) enum Action<'a> {
     /// Store this Secret.
     Put(Box<Secret>),
@@ -25,7 +25,7 @@ pub(super) enum Action<'a> {
     Broken(String),
 }
 
-/// One Secret of a backup.
+/// One Secret in a backup.
 pub(super) struct Step<'a> {
     pub(super) name: String,
     pub(super) fingerprint: Option<Fingerprint>,
@@ -110,7 +110,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Returns whether a key of the backup is restored for unsealing only.
+    /// Returns whether a key in the backup is restored for unsealing only.
     pub(super) fn restores_unseal_only(&self) -> bool {
         self.steps
             .iter()
@@ -205,7 +205,7 @@ fn step<'a>(
 
 /// Returns the name for the key: its own or, if another key has that name, its own with a suffix
 /// from the fingerprint. So a backup can be restored beside the keys of a controller that has
-/// already started: its first key has the same name as the first key of the backup.
+/// already started: its first key has the same name as the first key in the backup.
 fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[KeyAfter]) -> Result<String> {
     let name = record.name();
     if name.is_empty() {
@@ -366,7 +366,7 @@ mod tests {
             .collect()
     }
 
-    /// Returns each key of the backup with its action and state, and the name of the key that
+    /// Returns each key in the backup with its action and state, and the name of the key that
     /// seals.
     fn plan_steps(
         backup: Vec<Secret>,
