@@ -31,7 +31,7 @@ use crate::leader::{Candidate, Role, WriteLease};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::published::Publisher;
-use crate::reconcile::{Policy, Reconciler, Urgency, wait};
+use crate::reconcile::{Policy, Reconciler, Urgency, backoff};
 use crate::store::StoreError;
 use crate::store::cluster::ClusterStore;
 pub use connection::ConnectError;
@@ -71,7 +71,7 @@ pub struct Cluster {
     election_task: Option<ElectionTask>,
     role: watch::Receiver<Role>,
     /// Changes each time the API server answers after a failure.
-    reached: watch::Receiver<u64>,
+    recoveries: watch::Receiver<u64>,
     /// Whether the first key was generated, if one was due at start.
     has_started: bool,
     /// Whether this replica was a standby in the last round.
@@ -147,7 +147,7 @@ impl Cluster {
                 cluster_config.watches_secrets,
             ),
             role: candidate.role(),
-            reached: candidate.reached(),
+            recoveries: candidate.recoveries(),
             candidate: Some(candidate),
             election_task: None,
             has_started: false,
@@ -174,7 +174,7 @@ impl Cluster {
             &self.connection,
             &self.config,
             &self.sender,
-            self.reached.clone(),
+            self.recoveries.clone(),
             Arc::clone(self.metrics.watches()),
         );
         let (mut failures, mut reported) = (0, String::new());
@@ -187,7 +187,7 @@ impl Cluster {
                 reported = text;
             }
             failures += 1;
-            let pause = wait(failures, shared::random::number()).min(MAX_START_PAUSE);
+            let pause = backoff(failures, shared::random::number()).min(MAX_START_PAUSE);
             tokio::time::sleep(pause.unsigned_abs()).await;
         }
         self.use_ring(now());
@@ -251,8 +251,8 @@ impl Cluster {
                 "Cannot take over yet, will try again"
             );
             self.failures = self.failures.saturating_add(1);
-            let wait = wait(self.failures, shared::random::number()).min(MAX_START_PAUSE);
-            self.not_before = now.saturating_add(wait).unwrap_or(now);
+            let pause = backoff(self.failures, shared::random::number()).min(MAX_START_PAUSE);
+            self.not_before = now.saturating_add(pause).unwrap_or(now);
         }
         self.use_ring(now);
     }
@@ -338,7 +338,7 @@ impl Cluster {
         if let Some(key) = self.renewal.poll(self.newest_key_time(now), now).await {
             self.store_key(&key, now).await;
         }
-        match self.reconciler.begin(MAX_CONCURRENT, now) {
+        match self.reconciler.begin_attempts(MAX_CONCURRENT, now) {
             Some(due) => due.min(next),
             None => next,
         }
@@ -367,7 +367,7 @@ impl Cluster {
     fn apply(&mut self, change: Change, now: Timestamp) {
         match change {
             Change::Key(event) => {
-                if self.keys.take(event, now) {
+                if self.keys.apply_event(event, now) {
                     self.use_ring(now);
                 }
                 self.count_keys();
@@ -427,7 +427,7 @@ impl Cluster {
 
     fn count_keys(&self) {
         let ring = Arc::clone(self.keys.ring());
-        self.metrics.set_keys(ring, self.keys.unusable());
+        self.metrics.set_keys(ring, self.keys.unusable_count());
     }
 }
 

@@ -100,12 +100,12 @@ impl ClusterKeys {
     }
 
     /// Returns the number of key Secrets that cannot be used.
-    pub fn unusable(&self) -> usize {
+    pub fn unusable_count(&self) -> usize {
         self.reported.len()
     }
 
     /// Applies a watch event. Returns whether the key ring changed.
-    pub fn take(&mut self, event: Event<Readable<ApiSecret>>, now: Timestamp) -> bool {
+    pub fn apply_event(&mut self, event: Event<Readable<ApiSecret>>, now: Timestamp) -> bool {
         match event {
             Event::Init => self.listed.clear(),
             Event::InitApply(secret) => {
@@ -143,7 +143,7 @@ impl ClusterKeys {
     /// Returns whether the newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new key.
     /// Returns true only once for each key.
     pub fn accept_renewal_request(&mut self) -> bool {
-        let newest = self.ring.newest().map(|key| key.name().to_owned());
+        let newest = self.ring.newest_key().map(|key| key.name().to_owned());
         let is_requested = newest
             .as_ref()
             .is_some_and(|name| self.renewal_requests.contains(name));
@@ -259,7 +259,7 @@ impl ClusterKeys {
     fn update_ring(&mut self, now: Timestamp) -> bool {
         let stored = build_ring(self.keys.values(), &self.config);
         let ring = self.removed.next_ring(&self.ring, stored, now);
-        key_changes::log(&self.ring, &ring);
+        key_changes::log_changes(&self.ring, &ring);
         for (name, event) in key_changes::events(&self.ring, &ring) {
             self.record_event(&name, self.uids.get(&name).cloned(), event);
         }

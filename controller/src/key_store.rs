@@ -76,7 +76,7 @@ pub(crate) fn build_ring<'a>(
 
 /// Returns the newest key if it does not seal because it is not backed up.
 pub(crate) fn key_without_backup(ring: &KeyRing) -> Option<&Arc<RingKey>> {
-    let newest = ring.newest()?;
+    let newest = ring.newest_key()?;
     (ring.why_it_cannot_seal(newest) == Some(NoSealingKey::NotBackedUp)).then_some(newest)
 }
 
@@ -134,7 +134,7 @@ impl KeyStore {
     /// Returns whether the newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new key.
     /// Returns true only once for each key.
     pub fn accept_renewal_request(&mut self) -> bool {
-        let newest = self.ring.newest().map(|key| key.name().to_owned());
+        let newest = self.ring.newest_key().map(|key| key.name().to_owned());
         let files = self.files.files().values();
         let mut renewal_requests = files
             .filter_map(|file| file.value.as_ref())
@@ -170,7 +170,7 @@ impl KeyStore {
         log_certificate(new.pair.certificate());
         // The new file is complete, so this poll skips the quiet time.
         let (stamp, _) = folder.stat(file_name(&name))?;
-        let written = Timestamp::from_nanosecond(stamp.touched()).unwrap_or(now);
+        let written = Timestamp::from_nanosecond(stamp.last_change_nanoseconds()).unwrap_or(now);
         let now = now.max(written);
         self.poll(now.saturating_add(QUIET).unwrap_or(now));
         Ok(())
@@ -203,7 +203,7 @@ impl KeyStore {
     }
 
     /// Returns the number of problems with keys and key files.
-    pub fn unusable(&self) -> usize {
+    pub fn unusable_count(&self) -> usize {
         self.reported.len()
     }
 
@@ -215,7 +215,7 @@ impl KeyStore {
             .filter_map(|file| file.value.as_ref());
         let ring = build_ring(parsed_files.flat_map(|file| &file.keys), &self.config);
         let ring = self.removed.next_ring(&self.ring, ring, now);
-        key_changes::log(&self.ring, &ring);
+        key_changes::log_changes(&self.ring, &ring);
         self.ring = Arc::new(ring);
     }
 

@@ -64,7 +64,7 @@ pub struct Candidate {
     write_lease: Arc<WriteLease>,
     role: watch::Sender<Role>,
     /// Counts how often the API server answered after a failure.
-    reached: watch::Sender<u64>,
+    recoveries: watch::Sender<u64>,
     health: Arc<WatchHealth>,
     view: Option<View>,
     /// Whether the Lease was read or written at least once. If so, this replica no longer leads without the Lease after
@@ -100,7 +100,7 @@ impl Candidate {
             pod,
             renewals: Vec::new(),
             role: watch::Sender::new(Role::Unknown),
-            reached: watch::Sender::default(),
+            recoveries: watch::Sender::default(),
             health,
             election,
             write_lease,
@@ -117,8 +117,8 @@ impl Candidate {
     }
 
     /// Returns a receiver whose value changes each time the API server answers after a failure.
-    pub fn reached(&self) -> watch::Receiver<u64> {
-        self.reached.subscribe()
+    pub fn recoveries(&self) -> watch::Receiver<u64> {
+        self.recoveries.subscribe()
     }
 
     /// Campaigns until the future is dropped. Without permission to use Leases, this replica becomes the leader, logs
@@ -168,7 +168,7 @@ impl Candidate {
 
     fn record_response(&self) {
         if self.health.record_success(HEALTH_NAME) {
-            self.reached.send_modify(|count| *count += 1);
+            self.recoveries.send_modify(|count| *count += 1);
         }
     }
 

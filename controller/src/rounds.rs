@@ -197,7 +197,7 @@ impl Rounds {
     fn use_ring(&mut self, now: Timestamp) {
         let (ring, unusable) = {
             let keys = lock(&self.keys);
-            (Arc::clone(keys.ring()), keys.unusable())
+            (Arc::clone(keys.ring()), keys.unusable_count())
         };
         self.metrics.set_keys(Arc::clone(&ring), unusable);
         self.reconciler.use_ring(Arc::clone(&ring), now);

@@ -162,7 +162,7 @@ async fn r1_r3_r4_r5_rotate_returns_the_same_object_for_the_newest_key() {
     );
     assert_ne!(new.spec.encrypted_data, old.spec.encrypted_data);
     let only_new = KeyRing::new([ring(2)
-        .sealing(jiff::Timestamp::UNIX_EPOCH)
+        .sealing_key(jiff::Timestamp::UNIX_EPOCH)
         .unwrap()
         .clone()]);
     check(&new, &only_new, true).unwrap();

@@ -420,7 +420,7 @@ mod tests {
                 .chain(ring([new]).keys().iter().cloned()),
         );
         assert!(is_genuine(&record, origin(&sealed), &both));
-        let only_new = KeyRing::new([Arc::clone(both.newest().unwrap())]);
+        let only_new = KeyRing::new([Arc::clone(both.newest_key().unwrap())]);
         assert!(!is_genuine(&record, origin(&sealed), &only_new));
         assert!(!is_genuine(&record, origin(&sealed), &KeyRing::default()));
         let tolerant = Origin {
@@ -599,7 +599,7 @@ mod tests {
     #[test]
     fn a_record_of_an_earlier_release_is_read_and_proves_nothing() {
         let ring = ring([(1, new_test_key(1))]);
-        let key = ring.newest().unwrap();
+        let key = ring.newest_key().unwrap();
         let mut old = record(origin(&sealed_secret()), &secret(), &ring).unwrap();
         old.secret_version = "7".into();
         let mut digest = Digest::new(key.record_key(), b"proof");
@@ -661,7 +661,7 @@ mod tests {
         ) {
             // One ring for all cases, since generating keys is slow.
             static RING: LazyLock<KeyRing> = LazyLock::new(|| ring([(1, new_test_key(1))]));
-            let key = RING.newest().unwrap().fingerprint().to_string();
+            let key = RING.newest_key().unwrap().fingerprint().to_string();
             let record = SecretRecord { secret_uid, secret_version, key, content, proof };
             proptest::prop_assert!(!is_genuine(&record, origin(&sealed_secret()), &RING));
             let identity = origin(&sealed_secret()).identity;

@@ -101,14 +101,14 @@ impl Watches {
         connection: &Connection,
         config: &ClusterConfig,
         changes: &Sender<Change>,
-        reached: watch::Receiver<u64>,
+        recoveries: watch::Receiver<u64>,
         health: Arc<WatchHealth>,
     ) -> Starter {
         let client = &connection.watches;
         let starter = Starter {
             changes: changes.clone(),
             lists: Arc::new(Semaphore::new(MAX_LISTS)),
-            reached,
+            recoveries,
             spread: RESTART_INTERVAL.saturating_mul(saturating_u32(self.namespaces.len())),
             namespaces: self.namespaces.len(),
             health,
@@ -165,7 +165,7 @@ impl Watches {
             Event::Init => listed.clear(),
             Event::InitApply(object) => {
                 listed.extend(id(&object.metadata));
-                let changed = store.take(object);
+                let changed = store.store_object(object);
                 return changed
                     .filter(|id| !self.defer(number, id, store))
                     .into_iter()
@@ -176,7 +176,7 @@ impl Watches {
                 self.complete.insert(number);
                 return store.mark_missing_as_deleted(self.namespace(number), &listed);
             }
-            Event::Apply(object) => return store.take(object).into_iter().collect(),
+            Event::Apply(object) => return store.store_object(object).into_iter().collect(),
             Event::Delete(object) => return store.mark_deleted(&object).into_iter().collect(),
         }
         Vec::new()
@@ -193,8 +193,8 @@ impl Watches {
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(secret) => {
-                listed.extend(id(secret.meta()).filter(|id| store.has(id)));
-                return store.take_secret(secret.meta()).into_iter().collect();
+                listed.extend(id(secret.meta()).filter(|id| store.contains(id)));
+                return store.record_secret(secret.meta()).into_iter().collect();
             }
             Event::InitDone => {
                 let listed = self.secrets.remove(&number).unwrap_or_default();
@@ -202,7 +202,9 @@ impl Watches {
                 due.extend(self.record_unwatched_secrets(number));
                 return due;
             }
-            Event::Apply(secret) => return store.take_secret(secret.meta()).into_iter().collect(),
+            Event::Apply(secret) => {
+                return store.record_secret(secret.meta()).into_iter().collect();
+            }
             Event::Delete(secret) => {
                 return store
                     .record_secret_deletion(secret.meta())
@@ -256,7 +258,7 @@ pub(super) struct Starter {
     changes: Sender<Change>,
     lists: Arc<Semaphore>,
     /// Changes when the API server answers again after a failure.
-    reached: watch::Receiver<u64>,
+    recoveries: watch::Receiver<u64>,
     /// The period over which the watches restart when the API server answers again.
     spread: Duration,
     /// The number of watched namespaces.
@@ -394,7 +396,7 @@ impl Starter {
         let Self {
             changes,
             lists,
-            mut reached,
+            mut recoveries,
             spread,
             namespaces,
             health,
@@ -407,7 +409,7 @@ impl Starter {
             let (mut retry, mut pause) = (WatchRetry::new(namespaces), Duration::ZERO);
             let name = target.name();
             loop {
-                let next = await_after(pause, spread, &mut reached, events.next());
+                let next = await_after(pause, spread, &mut recoveries, events.next());
                 let report_working = || {
                     if !denial.is_active() {
                         health.record_success(&name);
@@ -459,13 +461,13 @@ impl Starter {
 async fn await_after<T>(
     pause: Duration,
     spread: Duration,
-    reached: &mut watch::Receiver<u64>,
+    recoveries: &mut watch::Receiver<u64>,
     next: impl Future<Output = T>,
 ) -> T {
     if !pause.is_zero() {
-        reached.mark_unchanged();
+        recoveries.mark_unchanged();
         let reachable_again = async {
-            if reached.changed().await.is_err() {
+            if recoveries.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
             tokio::time::sleep(spread.mul_f64(shared::random::number())).await;

@@ -80,7 +80,7 @@ impl Connections {
         if open >= state.share() {
             state.displace_from(address)?;
         } else if state.open >= MAX_CONNECTIONS {
-            let address = state.most_unfinished()?;
+            let address = state.next_to_displace()?;
             state.displace_from(address)?;
         }
         Some(self.occupy_slot(&mut state, address))
@@ -123,7 +123,7 @@ impl State {
 
     /// Returns the address whose connection is displaced next: the address with the most unfinished connections, or,
     /// among equals, with the oldest. So a new connection is the last to be displaced.
-    fn most_unfinished(&self) -> Option<IpAddr> {
+    fn next_to_displace(&self) -> Option<IpAddr> {
         let candidates = self.by_address.iter().filter_map(|(address, client)| {
             let (arrival, _) = client.unfinished.first_key_value()?;
             Some(((Reverse(client.unfinished.len()), *arrival), *address))
@@ -144,7 +144,7 @@ impl State {
         if self
             .by_address
             .get(&address)
-            .is_some_and(|client| client.open() == 0)
+            .is_some_and(|client| client.count() == 0)
         {
             self.by_address.remove(&address);
         }
@@ -152,7 +152,7 @@ impl State {
 }
 
 impl ClientConnections {
-    fn open(&self) -> usize {
+    fn count(&self) -> usize {
         self.finished.len() + self.unfinished.len()
     }
 }

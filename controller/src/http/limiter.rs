@@ -101,7 +101,7 @@ impl RequestLimiter {
         now: Timestamp,
     ) -> (Ticket, Result<(), Refusal>) {
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = rate.count(&format!("{} {path}", caller.name), now);
+        let state = rate.count_request(&format!("{} {path}", caller.name), now);
         let admission = state.retry.map_or(Ok(()), |s| Err(Refusal::TooOften(s)));
         (Ticket(state), admission)
     }

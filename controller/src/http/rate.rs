@@ -48,7 +48,7 @@ impl Rate {
     }
 
     /// Counts a request and returns the state of the caller's limit.
-    pub(super) fn count(&mut self, caller: &str, now: Timestamp) -> LimitState {
+    pub(super) fn count_request(&mut self, caller: &str, now: Timestamp) -> LimitState {
         let caller = self.hasher.hash_one(caller);
         let before = self
             .counted_until
@@ -128,9 +128,9 @@ mod tests {
             (500, limit_state(0, 2, None)),
             (9000, limit_state(2, 1, None)),
         ] {
-            assert_eq!(rate.count("a", timestamp(now)), want, "at {now} ms");
+            assert_eq!(rate.count_request("a", timestamp(now)), want, "at {now} ms");
         }
-        assert_eq!(rate.count("b", timestamp(9000)).remaining, 2);
+        assert_eq!(rate.count_request("b", timestamp(9000)).remaining, 2);
     }
 
     /// Compiles only if the key type is `Copy`, which owns no heap memory, however long the name is.
@@ -142,7 +142,7 @@ mod tests {
         let mut rate = Rate::new(1, 0);
         let long_name = "x".repeat(1000);
         for i in 0..MAX_CALLERS + 10 {
-            rate.count(&format!("{long_name}{i}"), timestamp(0));
+            rate.count_request(&format!("{long_name}{i}"), timestamp(0));
         }
         assert!(rate.counted_until.len() <= MAX_CALLERS);
         assert_copy_keys(&rate.counted_until);

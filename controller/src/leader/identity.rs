@@ -55,7 +55,7 @@ impl Identity {
 
     /// Returns the identity of another process without its claim, as on another machine.
     #[cfg(test)]
-    pub(super) fn stolen(text: &str) -> Self {
+    pub(super) fn without_claim(text: &str) -> Self {
         Self {
             text: text.to_owned(),
             _claim: None,

@@ -151,7 +151,7 @@ async fn two_processes_with_one_identity_do_not_both_lead() {
     assert_eq!(role(&first), (Role::Leader, true));
     // Simulates another machine, where the identity is not claimed.
     let identity = first.identity.as_str().to_owned();
-    second.identity = Identity::stolen(&identity);
+    second.identity = Identity::without_claim(&identity);
     second.step().await;
     for _ in 0..3 {
         first.step().await;

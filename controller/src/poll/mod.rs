@@ -179,7 +179,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 /// Returns the time since the last change of a file; `None` if that is in the future by this machine's clock.
 fn age(stamp: &Stamp, now: Timestamp) -> Option<SignedDuration> {
-    let nanoseconds = now.as_nanosecond() - stamp.touched();
+    let nanoseconds = now.as_nanosecond() - stamp.last_change_nanoseconds();
     let nanoseconds = i64::try_from(nanoseconds).unwrap_or(i64::MAX);
     Some(SignedDuration::from_nanos(nanoseconds)).filter(|age| !age.is_negative())
 }

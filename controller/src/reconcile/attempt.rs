@@ -183,7 +183,7 @@ impl<S: Store> Tools<S> {
         schedule: &mut Schedule,
     ) -> Result<AttemptResult, StoreError> {
         if let Some(instance) = self.recognize(id, &inputs.ring) {
-            return Ok(self.up_to_date(id, &instance));
+            return Ok(self.record_up_to_date(id, &instance));
         }
         let observed = self.gather(id, ReadMode::Guess).await?;
         let Some(class) = self.slow_class(id, &observed, &inputs.ring).await? else {
@@ -262,7 +262,7 @@ impl<S: Store> Tools<S> {
             self.metrics.count_reconcile(id);
         }
         if let Some(sealed) = self.recognize_observed(&observed, &inputs.ring) {
-            return Ok(Some(self.up_to_date(id, sealed_instance(&sealed))));
+            return Ok(Some(self.record_up_to_date(id, sealed_instance(&sealed))));
         }
         let desired = self.desired(id, &observed, inputs, schedule).await?;
         let (desired, sealed_by) = desired;
@@ -546,7 +546,8 @@ impl<S: Store> Tools<S> {
             plan
         };
         let interference = Interference::undone_by(&plan, observed.settled);
-        let fight = interference.and_then(|interference| self.correct(id, interference, now).err());
+        let fight = interference
+            .and_then(|interference| self.record_correction(id, interference, now).err());
         let plan = fight
             .as_ref()
             .map_or(plan, |fight| Plan::Refuse(fight.into()));
@@ -558,7 +559,7 @@ impl<S: Store> Tools<S> {
         let (plan, fight) = match restored {
             // The metadata of the administrator is restored even if the object is refused, and nothing else.
             Some(secret) if refusal.is_some() && fight.is_none() => {
-                match self.correct(id, Interference::Edit, now) {
+                match self.record_correction(id, Interference::Edit, now) {
                     Ok(()) => (Plan::Replace(secret), None),
                     Err(fight) => (plan, Some(fight)),
                 }
@@ -633,14 +634,14 @@ impl<S: Store> Tools<S> {
         self.policy.tolerates_drift || opts_out
     }
 
-    fn correct(
+    fn record_correction(
         &self,
         id: &ObjectId,
         interference: Interference,
         now: Timestamp,
     ) -> Result<(), drift::Fight> {
         let mut drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
-        drift.correct(id, interference, now)
+        drift.record_correction(id, interference, now)
     }
 
     pub(super) fn first_attempts(&self) -> MutexGuard<'_, FirstAttempts> {

@@ -78,7 +78,7 @@ impl<S: Store> Tools<S> {
         !self.policy.author_limits.depend_on_time()
     }
 
-    pub(super) fn up_to_date(&self, id: &ObjectId, instance: &str) -> AttemptResult {
+    pub(super) fn record_up_to_date(&self, id: &ObjectId, instance: &str) -> AttemptResult {
         self.metrics.count_recognized();
         self.metrics.set_condition(id, instance, true);
         AttemptResult::UpToDate { changed: false }

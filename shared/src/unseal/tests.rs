@@ -36,7 +36,7 @@ fn ring() -> KeyRing {
 fn sealed_value(ring: &KeyRing, plain: &[u8]) -> String {
     let label = Scope::Strict.label("ns", "n");
     let key = ring
-        .sealing(jiff::Timestamp::UNIX_EPOCH)
+        .sealing_key(jiff::Timestamp::UNIX_EPOCH)
         .unwrap()
         .certificate()
         .unwrap()
@@ -72,7 +72,7 @@ fn unseals_every_item_and_names_its_key() {
     assert_eq!(unsealed.secret.data["b"].expose(), b"");
     assert_eq!(
         &unsealed.sealed_by["b"],
-        ring.sealing(jiff::Timestamp::UNIX_EPOCH)
+        ring.sealing_key(jiff::Timestamp::UNIX_EPOCH)
             .unwrap()
             .fingerprint()
     );
@@ -124,7 +124,7 @@ fn a_false_key_hint_changes_nothing() {
     let unsealed = open(&sealed, &ring).unwrap();
     assert_eq!(
         &unsealed.sealed_by["a"],
-        ring.sealing(jiff::Timestamp::UNIX_EPOCH)
+        ring.sealing_key(jiff::Timestamp::UNIX_EPOCH)
             .unwrap()
             .fingerprint()
     );

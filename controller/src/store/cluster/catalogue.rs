@@ -260,7 +260,7 @@ impl Catalogue {
     }
 
     /// Stores an object. Returns its id if it is new or has changed in a way that concerns its Secret.
-    pub(super) fn take(&mut self, object: Watched) -> Option<ObjectId> {
+    pub(super) fn store(&mut self, object: Watched) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
         let mut entry = Entry::new(object);
         let previous = self.entries.get(&id);
