@@ -76,7 +76,7 @@ pub enum KeyState {
 
 impl KeyState {
     /// Returns the name of the state, one word.
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Sealing => "sealing",
             Self::Opening => "opening",
@@ -328,7 +328,7 @@ mod tests {
         use KeyState::{Broken, Compromised, Opening, Retired, Sealing, Waiting};
         let states = [Sealing, Opening, Waiting, Compromised, Retired, Broken];
         assert_eq!(
-            states.map(KeyState::word).join(" "),
+            states.map(KeyState::name).join(" "),
             "sealing opening waiting compromised retired broken"
         );
     }

@@ -71,7 +71,7 @@ pub struct Origin<'a> {
 
 /// Creates the record which shows that this stored Secret was created from the SealedSecret. Uses the newest key that
 /// only this controller should know. Returns `None` without such a key, or if the Secret has no `uid` or version.
-pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
+pub fn create(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
     let key = ring
         .keys()
         .iter()
@@ -335,7 +335,7 @@ mod tests {
     fn is_genuine_only_for_its_object() {
         type Change = fn(&mut SealedSecret);
         let ring = ring([(1, new_test_key(1))]);
-        let record = record(origin(&sealed_secret()), &secret(), &ring).unwrap();
+        let record = create(origin(&sealed_secret()), &secret(), &ring).unwrap();
         let cases: [(&str, bool, Change); 9] = [
             ("itself", true, |_| {}),
             ("another generation", false, |s| {
@@ -386,7 +386,7 @@ mod tests {
     fn a_modified_record_proves_nothing() {
         type Forge = fn(&mut SecretRecord);
         let ring = ring([(1, new_test_key(1)), (2, new_test_key(2))]);
-        let valid_record = record(origin(&sealed_secret()), &secret(), &ring).unwrap();
+        let valid_record = create(origin(&sealed_secret()), &secret(), &ring).unwrap();
         let forgeries: [(&str, Forge); 6] = [
             ("another Secret", |r| r.secret_uid = "x".into()),
             ("another version", |r| r.secret_version = "8".into()),
@@ -411,7 +411,7 @@ mod tests {
         let [old, new] = [1, 2].map(|second| (second, new_test_key(second)));
         let sealed = sealed_secret();
         let only_old = ring([old]);
-        let record = record(origin(&sealed), &secret(), &only_old).unwrap();
+        let record = create(origin(&sealed), &secret(), &only_old).unwrap();
         let both = KeyRing::new(
             only_old
                 .keys()
@@ -449,7 +449,7 @@ mod tests {
         type Change = fn(&mut Secret);
         let ring = ring([(1, new_test_key(1))]);
         let sealed = sealed_secret();
-        let record = record(origin(&sealed), &secret(), &ring).unwrap();
+        let record = create(origin(&sealed), &secret(), &ring).unwrap();
         let cases: [(&str, bool, Change); 9] = [
             ("itself", true, |_| {}),
             ("another version", true, |s| {
@@ -491,7 +491,7 @@ mod tests {
             ring([(1, new_test_key(1))]),
             origin(&sealed_secret()).identity,
         );
-        let record = record(origin(&sealed_secret()), &secret(), &ring).unwrap();
+        let record = create(origin(&sealed_secret()), &secret(), &ring).unwrap();
         for (uid, version, want) in [
             ("su", "7", true),
             ("su", "8", false),
@@ -541,7 +541,7 @@ mod tests {
                 Arc::new(key.with_marks(marks))
             };
             let stolen = KeyRing::new([key(2, Marks::default())]);
-            let forged = record(origin(&sealed_secret()), &secret(), &stolen).unwrap();
+            let forged = create(origin(&sealed_secret()), &secret(), &stolen).unwrap();
             let single = KeyRing::new([key(2, marks)]);
             let both = KeyRing::new([key(1, Marks::default()), key(2, marks)]);
             let identity = Identity::of(&sealed_secret()).unwrap();
@@ -554,9 +554,9 @@ mod tests {
                     is_for_content(&forged, identity, &sealed_secret(), ring, &secret());
                 assert_eq!(is_accepted, is_trusted, "{why}");
             }
-            let new_record = record(origin(&sealed_secret()), &secret(), &single);
+            let new_record = create(origin(&sealed_secret()), &secret(), &single);
             assert_eq!(new_record.is_some(), is_trusted, "{why}");
-            let new_record = record(origin(&sealed_secret()), &secret(), &both).unwrap();
+            let new_record = create(origin(&sealed_secret()), &secret(), &both).unwrap();
             assert_eq!(new_record.key == forged.key, is_trusted, "{why}");
             assert!(
                 is_genuine(&new_record, origin(&sealed_secret()), &both),
@@ -576,7 +576,7 @@ mod tests {
             sealed.metadata.generation = Some(generation);
             let items = &mut sealed.spec.encrypted_data;
             items.insert("a".into(), ciphertext.to_owned());
-            record(origin(&sealed), &secret(), &ring).unwrap()
+            create(origin(&sealed), &secret(), &ring).unwrap()
         };
         let first = record_of(1, "AAAA");
         assert_eq!(first, record_of(1, "AAAA"));
@@ -600,7 +600,7 @@ mod tests {
     fn a_record_of_an_earlier_release_is_read_and_proves_nothing() {
         let ring = ring([(1, new_test_key(1))]);
         let key = ring.newest_key().unwrap();
-        let mut old = record(origin(&sealed_secret()), &secret(), &ring).unwrap();
+        let mut old = create(origin(&sealed_secret()), &secret(), &ring).unwrap();
         old.secret_version = "7".into();
         let mut digest = Digest::new(key.record_key(), b"proof");
         digest.add(&origin(&sealed_secret()).identity.0);
@@ -625,11 +625,11 @@ mod tests {
     #[test]
     fn reveals_nothing_about_values_without_the_key() {
         let [a, b] = [1, 2].map(|second| ring([(second, new_test_key(second))]));
-        let record_of = |ring: &KeyRing| record(origin(&sealed_secret()), &secret(), ring).unwrap();
+        let record_of = |ring: &KeyRing| create(origin(&sealed_secret()), &secret(), ring).unwrap();
         assert_ne!(record_of(&a).content, record_of(&b).content);
         let mut other_secret = secret();
         other_secret.metadata.name = Some("n2".into());
-        let other_record = record(origin(&sealed_secret()), &other_secret, &a).unwrap();
+        let other_record = create(origin(&sealed_secret()), &other_secret, &a).unwrap();
         assert_ne!(record_of(&a).content, other_record.content);
     }
 

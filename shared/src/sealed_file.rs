@@ -190,7 +190,7 @@ items:
         let [object] = objects.as_slice() else {
             unreachable!("{objects:?}")
         };
-        assert_eq!(object.sealed.place(), "ns/db");
+        assert_eq!(object.sealed.qualified_name(), "ns/db");
         String::from_utf8(edit::apply(text.as_bytes(), &edits(object)).unwrap()).unwrap()
     }
 

@@ -102,7 +102,7 @@ impl<S: Store> Tools<S> {
             Identity::of(sealed)?,
             drift::opts_out(sealed.metadata.annotations.as_ref()),
         );
-        record::record(origin, stored.or(fetched)?, ring)
+        record::create(origin, stored.or(fetched)?, ring)
     }
 
     fn origin(&self, identity: Identity, opts_out: bool) -> Origin<'_> {

@@ -53,7 +53,7 @@ impl Sealed {
         let count = object.spec.encrypted_data.len();
         format!(
             "{} ({count} {}, {}, for {})",
-            object.place(),
+            object.qualified_name(),
             if count == 1 { "item" } else { "items" },
             Scope::from_annotations(object.metadata.annotations.as_ref()),
             self.certificate.fingerprint()

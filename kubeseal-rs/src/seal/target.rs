@@ -128,7 +128,7 @@ impl Target {
         let found = found.with_context(|| path.shown())?;
         let found = pick(path, found, name)?;
         if found.sealed.spec.data.is_some() {
-            return Err(TargetError::Deprecated(place(&found)).into());
+            return Err(TargetError::Deprecated(qualified_name(&found)).into());
         }
         Ok(Self {
             path: path.to_owned(),
@@ -149,8 +149,8 @@ impl Target {
     /// Fails if the API server would refuse the Secret because of the change.
     pub fn check_change(&self, set: &BTreeMap<String, Plain>, removed: &[String]) -> Result<()> {
         let warnings = requirements::check_change(&self.found.sealed, set, removed);
-        for warning in warnings.with_context(|| place(&self.found))? {
-            report::warn(&format!("{}: {warning}", place(&self.found)));
+        for warning in warnings.with_context(|| qualified_name(&self.found))? {
+            report::warn(&format!("{}: {warning}", qualified_name(&self.found)));
         }
         Ok(())
     }
@@ -188,7 +188,7 @@ impl Target {
 
     fn check(&mut self, session: &Session<'_>, settings: &Settings) -> Result<()> {
         fill_namespace(session, settings, &mut self.found)?;
-        let (place, scope) = (place(&self.found), self.scope());
+        let (place, scope) = (qualified_name(&self.found), self.scope());
         if self.found.sealed.name_or_empty().is_empty() {
             return Err(TargetError::NoName(self.found.line).into());
         }
@@ -274,7 +274,7 @@ impl Target {
         if let (Some(found), None) = (matches.next(), matches.next()) {
             return Ok(found);
         }
-        let (file, place) = (self.path.clone(), place(&self.found));
+        let (file, place) = (self.path.clone(), qualified_name(&self.found));
         Err(TargetError::Gone { file, place }.into())
     }
 }
@@ -290,8 +290,8 @@ pub fn is_same_object(now: &Found, before: &Found) -> bool {
 }
 
 /// Formats the object's namespace and name for messages.
-pub fn place(found: &Found) -> String {
-    shown(&found.sealed.place()).into_owned()
+pub fn qualified_name(found: &Found) -> String {
+    shown(&found.sealed.qualified_name()).into_owned()
 }
 
 /// Returns how this run updates hints.
@@ -324,8 +324,9 @@ fn pick(path: &Path, mut found: Vec<Found>, name: Option<&str>) -> Result<Found,
         return Err(TargetError::None(file));
     }
     if let Some(name) = name {
-        let has_name =
-            |found: &Found| found.sealed.place() == name || found.sealed.name_or_empty() == name;
+        let has_name = |found: &Found| {
+            found.sealed.qualified_name() == name || found.sealed.name_or_empty() == name
+        };
         found.retain(has_name);
     }
     match (found.pop(), found.is_empty(), name) {

@@ -186,7 +186,7 @@ impl<'a> Revealer<'a> {
             }
         };
         let unsealed = unseal::unseal_values(&object.sealed, ring).map_err(|why| {
-            let place = object.sealed.place();
+            let place = object.sealed.qualified_name();
             anyhow!(
                 "{place} cannot be unsealed with these keys: {}",
                 why.diagnosis()
@@ -212,7 +212,7 @@ fn text(view: &ObjectView) -> Zeroizing<String> {
         "{}:{}: {} ({}, {})\n",
         shown(&view.file),
         object.line,
-        shown(&object.sealed.place()),
+        shown(&object.sealed.qualified_name()),
         object.scope,
         shown(type_)
     ));

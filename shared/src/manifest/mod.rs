@@ -89,7 +89,10 @@ pub fn read_well_formed(bytes: &[u8]) -> Vec<Document> {
     let Ok(text) = text::decode(bytes) else {
         return Vec::new();
     };
-    let roots = pieces(&text).into_iter().filter_map(piece_roots).flatten();
+    let roots = split_at_separators(&text)
+        .into_iter()
+        .filter_map(piece_roots)
+        .flatten();
     let non_empty = roots.filter(is_filled).enumerate();
     let document = |(i, root)| Document {
         number: i + 1,
@@ -99,7 +102,7 @@ pub fn read_well_formed(bytes: &[u8]) -> Vec<Document> {
 }
 
 /// Splits a text before each separator line. Returns the pieces, each with the number of lines before it.
-fn pieces(text: &str) -> Vec<(usize, &str)> {
+fn split_at_separators(text: &str) -> Vec<(usize, &str)> {
     let mut pieces = Vec::new();
     let (mut start, mut lines_before, mut end) = (0, 0, 0);
     for (i, line) in text.split_inclusive('\n').enumerate() {

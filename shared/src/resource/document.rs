@@ -141,7 +141,7 @@ fn check_text(value: &Node, reading: &mut Reading) -> Result<(), ShapeError> {
 }
 
 fn in_object(sealed: &SealedSecret, source: ShapeError) -> DocumentError {
-    let place = sealed.place();
+    let place = sealed.qualified_name();
     DocumentError::Items { place, source }
 }
 

@@ -96,11 +96,12 @@ impl Attempts {
         self.done += 1;
         let wait = match retry? {
             Retry::Busy(wait) => {
-                wait.min(LONGEST_WAIT) + spread(self.done, shared::random::system().random())
+                wait.min(LONGEST_WAIT)
+                    + random_extra_wait(self.done, shared::random::system().random())
             }
             Retry::Broken => {
                 self.broken += 1;
-                (self.broken < BROKEN_ATTEMPTS).then(|| spread(self.done, 1.0))?
+                (self.broken < BROKEN_ATTEMPTS).then(|| random_extra_wait(self.done, 1.0))?
             }
         };
         let elapsed_after_wait = self.start.elapsed() + wait;
@@ -113,7 +114,7 @@ impl Attempts {
 }
 
 /// Returns the random extra wait after an attempt. `fraction` is a random number between 0 and 1.
-fn spread(attempt: u32, fraction: f64) -> Duration {
+fn random_extra_wait(attempt: u32, fraction: f64) -> Duration {
     let doubled = FIRST_SPREAD.saturating_mul(1 << attempt.saturating_sub(1).min(8));
     doubled
         .min(LONGEST_SPREAD)

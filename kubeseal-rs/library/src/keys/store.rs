@@ -144,7 +144,7 @@ impl KeyStore {
     }
 
     /// Describes the location, for messages.
-    pub fn place(&self) -> String {
+    pub fn location(&self) -> String {
         match self {
             Self::Cluster { namespace, .. } => format!("the namespace {namespace}"),
             Self::Folder { keys, .. } => keys.shown(),
@@ -443,7 +443,7 @@ mod tests {
             }
             let store = KeyStore::folder(&root.path().join(folder)).unwrap();
             assert_eq!(
-                store.place(),
+                store.location(),
                 root.path().join(keys).display().to_string(),
                 "{why}"
             );

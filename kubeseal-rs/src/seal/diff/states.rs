@@ -262,7 +262,7 @@ fn objects(
     let mut objects = BTreeMap::new();
     for object in file.of_kind(Kind::SealedSecret).map(read) {
         let object = object?;
-        insert(&mut objects, &object.sealed.place(), object);
+        insert(&mut objects, &object.sealed.qualified_name(), object);
     }
     Ok(objects)
 }

@@ -49,7 +49,7 @@ impl HiddenFolder {
         name: &str,
         text: &[u8],
     ) -> Result<Self, HiddenError> {
-        let base = base(environment).ok_or(HiddenError::NoMemory)?;
+        let base = base_folder(environment).ok_or(HiddenError::NoMemory)?;
         let folder_error = |source| HiddenError::Folder {
             folder: base.clone(),
             source,
@@ -88,7 +88,7 @@ impl HiddenFolder {
 }
 
 /// Returns the first writable in-memory folder.
-fn base(environment: &Environment) -> Option<PathBuf> {
+fn base_folder(environment: &Environment) -> Option<PathBuf> {
     let runtime = environment.nonempty_variable("XDG_RUNTIME_DIR");
     let runtime = runtime.map(PathBuf::from).filter(|path| path.is_absolute());
     let folders = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
@@ -133,16 +133,16 @@ mod tests {
     fn removes_leftovers_of_a_killed_run() {
         let base = tempfile::tempdir().unwrap();
         // Above the largest process id of Linux.
-        let (ended, running) = (
+        let (killed, running) = (
             "seal-edit-4194305-x".to_owned(),
             format!("{PREFIX}{}-x", std::process::id()),
         );
-        for name in [&ended, &running, "seal-edit-x", "other"] {
+        for name in [&killed, &running, "seal-edit-x", "other"] {
             fs::create_dir(base.path().join(name)).unwrap();
             fs::write(base.path().join(name).join("n.yaml"), "x").unwrap();
         }
         remove_leftovers(base.path(), base.path());
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 3);
-        assert!(!base.path().join(ended).exists());
+        assert!(!base.path().join(killed).exists());
     }
 }

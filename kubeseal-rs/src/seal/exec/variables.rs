@@ -303,7 +303,7 @@ mod tests {
 
     use super::*;
 
-    fn only(args: &[&str]) -> Vec<ItemChoice> {
+    fn parse_choices(args: &[&str]) -> Vec<ItemChoice> {
         args.iter().map(|arg| arg.parse().unwrap()).collect()
     }
 
@@ -347,7 +347,7 @@ mod tests {
                 all_accepts,
                 "{item}"
             );
-            let only = only(&[item]);
+            let only = parse_choices(&[item]);
             assert_eq!(
                 assign_pairs(&[item], &only, &[], false, &[]).is_ok(),
                 only_accepts,
@@ -400,8 +400,8 @@ mod tests {
     #[test]
     fn replaces_a_set_variable_only_with_override() {
         let set = ["EXISTING"];
-        let chosen = only(&["EXISTING"]);
-        let mapped = only(&["EXISTING=a"]);
+        let chosen = parse_choices(&["EXISTING"]);
+        let mapped = parse_choices(&["EXISTING=a"]);
         for (only, items, in_files) in [
             (&[][..], "EXISTING", false),
             (&chosen, "EXISTING", false),
@@ -449,7 +449,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                assign_pairs(&items, &only(&args), &[], in_files, &[]).unwrap(),
+                assign_pairs(&items, &parse_choices(&args), &[], in_files, &[]).unwrap(),
                 want
             );
         }
@@ -458,7 +458,7 @@ mod tests {
     #[test]
     fn refuses_missing_items_conflicts_and_invalid_names() {
         assert!(matches!(
-            assign_pairs(&["a"], &only(&["b"]), &[], false, &[]),
+            assign_pairs(&["a"], &parse_choices(&["b"]), &[], false, &[]),
             Err(VariableError::NoSuchItem { .. })
         ));
         assert!(matches!(
@@ -466,7 +466,7 @@ mod tests {
             Err(VariableError::Twice { .. })
         ));
         assert!(matches!(
-            assign_pairs(&["a"], &only(&["X Y=a"]), &[], false, &[]),
+            assign_pairs(&["a"], &parse_choices(&["X Y=a"]), &[], false, &[]),
             Err(VariableError::Malformed { .. })
         ));
         for arg in ["", "=a", "A=", "="] {
@@ -485,7 +485,7 @@ mod tests {
             if !items.contains(&"password") {
                 items.push("password");
             }
-            let assigned = assign_pairs(&items, &only(&["DB=password"]), &[], in_files, &[]).unwrap();
+            let assigned = assign_pairs(&items, &parse_choices(&["DB=password"]), &[], in_files, &[]).unwrap();
             prop_assert_eq!(assigned, [("DB".to_owned(), "password".to_owned())]);
         }
 

@@ -105,7 +105,7 @@ pub(super) fn refuse_duplicates(secrets: &[Secret], file: &str) -> Result<(), Im
         let name = metadata.name.as_deref().unwrap_or_default();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         if !names.insert((namespace, name)) {
-            let place = shared::resource::place(namespace, name);
+            let place = shared::resource::qualified_name(namespace, name);
             return Err(ImportError::DuplicateName(file.to_owned(), place));
         }
     }

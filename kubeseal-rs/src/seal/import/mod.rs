@@ -356,7 +356,7 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
         if let Some(why) = skip_reason(&secret, args.owned) {
             report::info(&format!(
                 "skipped {}: {why}",
-                shared::resource::place(&namespace, &name)
+                shared::resource::qualified_name(&namespace, &name)
             ));
             continue;
         }

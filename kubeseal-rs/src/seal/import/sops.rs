@@ -184,7 +184,7 @@ impl Store {
         }
     }
 
-    fn word(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Yaml => "yaml",
             Self::Json => "json",
@@ -212,7 +212,7 @@ fn run_sops(path: &Path, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>
     files::check(path)?;
     let root = sops.ancestors().last().unwrap_or(Path::new("/"));
     let output = Command::new(&sops)
-        .args(["-d", "--input-type", input.word(), "--output-type", output])
+        .args(["-d", "--input-type", input.name(), "--output-type", output])
         .arg(std::path::absolute(path)?)
         .current_dir(root)
         .env("PATH", programs::search_path())

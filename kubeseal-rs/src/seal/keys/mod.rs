@@ -111,10 +111,10 @@ pub fn run(args: &Keys, environment: &Environment) -> Result<Outcome> {
             anyhow::anyhow!("{}", shown(&text))
         }
     };
-    run_verb(args, environment).map_err(one_line)
+    run_subcommand(args, environment).map_err(one_line)
 }
 
-fn run_verb(args: &Keys, environment: &Environment) -> Result<Outcome> {
+fn run_subcommand(args: &Keys, environment: &Environment) -> Result<Outcome> {
     match &args.verb {
         KeysVerb::List(args) => list::list(args, environment),
         KeysVerb::Status(args) => list::status(args, environment),

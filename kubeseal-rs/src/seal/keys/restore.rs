@@ -186,12 +186,12 @@ fn print_result(
 ) -> Result<Outcome> {
     match args.output {
         OutputFormat::Text => {
-            for line in report::lines(plan, &store.place(), args.dry_run, signed) {
+            for line in report::lines(plan, &store.location(), args.dry_run, signed) {
                 info(&line);
             }
         }
         OutputFormat::Json => {
-            let facts = report::to_json(plan, &store.place(), args.dry_run, signed);
+            let facts = report::to_json(plan, &store.location(), args.dry_run, signed);
             print(&json_bytes(&facts)?)?;
         }
     }

@@ -44,10 +44,10 @@ pub(super) fn github(findings: &[Finding]) -> String {
         format!(
             "::{} file={},line={},title={}::{}\n",
             level(finding.rule.severity),
-            property(&finding.file.shown()),
+            escape_property(&finding.file.shown()),
             finding.line,
-            property(finding.rule.name),
-            data(&lines_shown(&finding.message))
+            escape_property(finding.rule.name),
+            escape_data(&lines_shown(&finding.message))
         )
     };
     findings.iter().map(line).collect()
@@ -61,14 +61,14 @@ fn level(severity: Severity) -> &'static str {
     }
 }
 
-fn data(text: &str) -> String {
+fn escape_data(text: &str) -> String {
     text.replace('%', "%25")
         .replace('\r', "%0D")
         .replace('\n', "%0A")
 }
 
-fn property(text: &str) -> String {
-    data(text).replace(':', "%3A").replace(',', "%2C")
+fn escape_property(text: &str) -> String {
+    escape_data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
 /// Formats findings as SARIF, for code scanning.

@@ -519,7 +519,7 @@ impl Linter<'_> {
             _ => return None,
         }
         // A certificate of two rules is checked for each of them, because each may require another fingerprint.
-        let (file, line) = blamed(settings);
+        let (file, line) = certificate_location(settings);
         let key = Source::At(format!("{}:{line}:{source:?}", path_text(file.as_os_str())).into());
         if let Some(known) = self.certificates.get(&key) {
             return known.clone();
@@ -527,7 +527,7 @@ impl Linter<'_> {
         let certificate = match self.session.certificate(settings) {
             Ok(certificate) => Some(certificate),
             Err(error) => {
-                let (file, line) = blamed(settings);
+                let (file, line) = certificate_location(settings);
                 let message = match error.downcast_ref() {
                     Some(UseError::Expired { date, .. }) => format!(
                         "the certificate {} expired on {date}; fetch the current one with `seal cert fetch`",
@@ -551,7 +551,7 @@ type Check = fn(&Node, Against<'_>) -> (Vec<object::Found>, Unjudged);
 fn unread_lines(unread: &[Unread]) -> Vec<object::Found> {
     let finding = |unread: &Unread| {
         if !unread.may_hold_value {
-            return not_checked(unread.line);
+            return not_checked_finding(unread.line);
         }
         let message = "this line of the template of a Secret can be read only after rendering, and may contain a \
                        value: render the template, and check the result";
@@ -560,7 +560,7 @@ fn unread_lines(unread: &[Unread]) -> Vec<object::Found> {
     unread.iter().map(finding).collect()
 }
 
-fn not_checked(line: usize) -> object::Found {
+fn not_checked_finding(line: usize) -> object::Found {
     let message = "the template of a possible Secret can be read only after rendering: render it, and check the \
                    result";
     (finding::NOT_CHECKED, line, message.to_owned())
@@ -610,7 +610,7 @@ fn certificate_name(source: &Source) -> String {
 }
 
 /// Returns the file and line to report for a missing certificate: where the user can fix it.
-fn blamed(settings: &Settings) -> (PathBuf, usize) {
+fn certificate_location(settings: &Settings) -> (PathBuf, usize) {
     let line = settings.rule.as_ref().map_or(1, |rule| rule.line);
     match (&settings.rules, &settings.certificate.value) {
         (Some(rules), _) => (rules.path.clone(), line),

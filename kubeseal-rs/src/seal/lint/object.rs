@@ -12,7 +12,7 @@ use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION, Scope};
 use shared::secret_types::check_names;
 use template::Template;
 
-use super::placeholder::{holds_more_than_actions, is_templated};
+use super::placeholder::{has_more_than_actions, is_templated};
 use crate::seal::object::{Form, Item, Object, items, sealed_nodes};
 use crate::seal::settings::Settings;
 use shared::names;
@@ -142,14 +142,14 @@ fn item_names(object: &Object) -> Vec<Found> {
 
 /// Returns whether a value consists of actions of a template.
 fn is_action(node: &Node) -> bool {
-    matches!(&node.value, Value::Text(text) if is_templated(text) && !holds_more_than_actions(text))
+    matches!(&node.value, Value::Text(text) if is_templated(text) && !has_more_than_actions(text))
 }
 
 /// Like [`is_action`], in a template that was read with placeholders: an action that is a whole line left no placeholder.
 fn is_unknown(node: &Node) -> bool {
     match &node.value {
         Value::Null => true,
-        Value::Text(text) => !holds_more_than_actions(text),
+        Value::Text(text) => !has_more_than_actions(text),
         _ => false,
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn secret(node: &Node, literals: &Literals<'_>) -> Option<Found> {
         _ => format!(
             "the Secret {name} has plain values: {}; seal it with `seal -i`, and change the values if they were \
              committed",
-            listed(&plain.iter().map(String::as_str).collect::<Vec<_>>())
+            join_first_keys(&plain.iter().map(String::as_str).collect::<Vec<_>>())
         ),
     };
     Some((finding::PLAIN_SECRET, node.line, message))
@@ -232,7 +232,7 @@ pub(super) fn generator_file(
         "the secretGenerator {} has plain values in {shown}: {}; seal them with `seal create`, and \
          change the values if they were committed",
         file.generator,
-        listed(&plain)
+        join_first_keys(&plain)
     );
     Some((finding::PLAIN_SECRET, file.line, message))
 }
@@ -325,7 +325,7 @@ fn generator(node: &Node, literals: &Literals<'_>) -> Option<Found> {
     let message = format!(
         "the secretGenerator {name} has plain values: {}; seal them with `seal create`, and change \
          the values if they were committed",
-        listed(&plain)
+        join_first_keys(&plain)
     );
     Some((finding::PLAIN_SECRET, list.line, message))
 }
@@ -351,7 +351,7 @@ fn key_of_value<'a>(literal: &'a Node, literals: &Literals<'_>) -> Option<&'a st
 }
 
 /// Returns the first keys as text, and the number of the others.
-fn listed(keys: &[&str]) -> String {
+fn join_first_keys(keys: &[&str]) -> String {
     let shown = keys.iter().take(MAX_SHOWN).copied().collect::<Vec<_>>();
     let rest = match keys.len().saturating_sub(MAX_SHOWN) {
         0 => String::new(),

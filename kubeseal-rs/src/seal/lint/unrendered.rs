@@ -5,7 +5,7 @@ use kubeseal_library::walk;
 use shared::manifest::{self, Document};
 use zeroize::Zeroizing;
 
-use super::placeholder::{LITERAL, holds_more_than_actions};
+use super::placeholder::{LITERAL, has_more_than_actions};
 use super::template::{Action, Effect, Form, Literals, Piece, Pieces, may_hold_action};
 
 /// The placeholder for an action without a literal. The search for plain values treats it as a variable.
@@ -48,7 +48,7 @@ pub(super) fn documents(
     literals: &Literals<'_>,
     well_formed: &[Document],
 ) -> Unrendered {
-    let readable = readable(text, literals).unwrap_or_else(|| text.to_owned());
+    let readable = replace_actions(text, literals).unwrap_or_else(|| text.to_owned());
     let lines: Vec<&str> = readable.split_inclusive('\n').collect();
     let mut kept = lines.clone();
     let mut unread = Vec::new();
@@ -63,7 +63,7 @@ pub(super) fn documents(
             });
             break;
         };
-        let may_hold_value = may_be_secret(&lines, at) && holds_literal(kept[at]);
+        let may_hold_value = may_be_secret(&lines, at) && has_literal(kept[at]);
         kept[at] = if kept[at].ends_with('\n') { "\n" } else { "" };
         unread.push(Unread {
             line: at + 1,
@@ -121,14 +121,14 @@ fn is_separator(line: &str) -> bool {
 }
 
 /// Returns whether a line contains text that may be a value.
-fn holds_literal(line: &str) -> bool {
+fn has_literal(line: &str) -> bool {
     let (key, value) = line.split_once(": ").unwrap_or(("", line));
     let is_naming = NAMING_KEYS.contains(&key.trim()) && !value.contains(':');
-    !is_naming && (value.contains(LITERAL) || holds_more_than_actions(value))
+    !is_naming && (value.contains(LITERAL) || has_more_than_actions(value))
 }
 
 /// Returns the text with placeholders for its actions; `None` if it has none.
-pub(super) fn readable(text: &str, literals: &Literals<'_>) -> Option<String> {
+pub(super) fn replace_actions(text: &str, literals: &Literals<'_>) -> Option<String> {
     if !may_hold_action(text) {
         return None;
     }
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Option<String> {
-        readable(text, &Literals::of(text))
+        replace_actions(text, &Literals::of(text))
     }
 
     #[test]

@@ -302,7 +302,7 @@ fn check_choice(
         (_, state) => bail!(
             "{} already exists and is {}, so it cannot seal; nothing was changed",
             step.name,
-            state.word()
+            state.name()
         ),
     }
 }
@@ -382,7 +382,7 @@ mod tests {
                 Action::LetSeal(_) => "let",
                 Action::Broken(_) => "broken",
             };
-            format!("{} {outcome} {}", step.name, step.state.word())
+            format!("{} {outcome} {}", step.name, step.state.name())
         };
         let sealing = plan.sealing.as_ref().map(|sealing| sealing.name.clone());
         Ok((
