@@ -325,8 +325,8 @@ mod tests {
     use super::*;
 
     fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Plain> {
-        let pair = |(k, v): &(&str, &str)| ((*k).to_owned(), Plain::from((*v).to_owned()));
-        pairs.iter().map(pair).collect()
+        let to_owned_pair = |(k, v): &(&str, &str)| ((*k).to_owned(), Plain::from((*v).to_owned()));
+        pairs.iter().map(to_owned_pair).collect()
     }
 
     fn secret(pairs: &[(&str, &str)]) -> Box<Secret> {

@@ -163,7 +163,7 @@ fn object_names(request: &Request) -> String {
     let mut object_names: Vec<String> = objects
         .iter()
         .take(MAX_NAMES)
-        .map(SealedSecret::place)
+        .map(SealedSecret::qualified_name)
         .collect();
     if objects.len() > MAX_NAMES {
         object_names.push(format!("{} more", objects.len() - MAX_NAMES));

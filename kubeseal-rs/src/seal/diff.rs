@@ -340,10 +340,10 @@ mod tests {
     }
 
     fn changes_of(old: &Object, new: &Object) -> Vec<String> {
-        let word = |c: Change| format!("{}:{}", c.item.unwrap_or_default(), c.kind.name());
+        let describe = |c: Change| format!("{}:{}", c.item.unwrap_or_default(), c.kind.name());
         compare(Some(old), Some(new))
             .into_iter()
-            .map(word)
+            .map(describe)
             .collect()
     }
 

@@ -318,7 +318,7 @@ pub fn fill_namespace(session: &Session<'_>, settings: &Settings, found: &mut Fo
 }
 
 fn pick(path: &Path, mut found: Vec<Found>, name: Option<&str>) -> Result<Found, TargetError> {
-    let candidates: Vec<String> = found.iter().map(place).collect();
+    let candidates: Vec<String> = found.iter().map(qualified_name).collect();
     let file = path.to_owned();
     if found.is_empty() {
         return Err(TargetError::None(file));

@@ -24,8 +24,8 @@ struct Source {
 }
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
-    let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    pairs.iter().map(pair).collect()
+    let to_owned_pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    pairs.iter().map(to_owned_pair).collect()
 }
 
 fn pod_source(namespace: &str, pod_labels: &[(&str, &str)]) -> Source {

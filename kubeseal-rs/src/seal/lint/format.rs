@@ -110,7 +110,7 @@ pub(super) fn sarif(findings: &[Finding]) -> Json {
 /// that is not UTF-8 keeps its bytes, so that the reference names the file.
 fn uri(path: &Path) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
-    let escaped = |b: u8| {
+    let escape = |b: u8| {
         if plain(b) {
             char::from(b).to_string()
         } else {
@@ -118,7 +118,7 @@ fn uri(path: &Path) -> String {
         }
     };
     let bytes = path.as_os_str().as_encoded_bytes();
-    bytes.iter().copied().map(escaped).collect()
+    bytes.iter().copied().map(escape).collect()
 }
 
 #[cfg(test)]
