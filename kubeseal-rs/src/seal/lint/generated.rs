@@ -38,7 +38,7 @@ impl GeneratedFiles {
         staged: Option<&Repository>,
     ) -> Vec<Found> {
         let folder = manifest.parent().unwrap_or(Path::new(""));
-        let named = plain::generator_files(root).into_iter();
+        let generator_files = plain::generator_files(root).into_iter();
         let Self { plain, trees } = self;
         let finding = |file: plain::GeneratorFile<'_>| {
             let path = folder.join(file.path);
@@ -55,7 +55,7 @@ impl GeneratedFiles {
                 });
             plain::generator_file(&file, &shown, plain)
         };
-        named.filter_map(finding).collect()
+        generator_files.filter_map(finding).collect()
     }
 }
 

@@ -124,8 +124,8 @@ pub enum LintError {
 /// A path cannot be read; for a file below a folder, the findings of the others are shown first. Mistakes in a file
 /// are findings.
 pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
-    let known = |name: &String| RULES.iter().any(|rule| rule.name == name);
-    if let Some(name) = args.ignore.iter().find(|name| !known(name)) {
+    let is_known = |name: &String| RULES.iter().any(|rule| rule.name == name);
+    if let Some(name) = args.ignore.iter().find(|name| !is_known(name)) {
         return Err(LintError::NoSuchRule(name.clone()).into());
     }
     check_certificate(&args.sealing)?;
@@ -270,8 +270,8 @@ fn candidates(args: &Lint) -> Result<Vec<Candidate>> {
 /// Returns the named files, or else every staged manifest; and the kustomizations that read one of them, or of all
 /// staged files. The files may be missing in the work tree.
 fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>> {
-    let named = !args.paths.is_empty();
-    let files: Vec<PathBuf> = if named {
+    let has_paths = !args.paths.is_empty();
+    let files: Vec<PathBuf> = if has_paths {
         let whole = |path: &PathBuf| Some(staged.root().join(staged.inside_work_tree(path)?));
         args.paths.iter().filter_map(whole).collect()
     } else {
@@ -279,7 +279,7 @@ fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>>
     };
     let readers = sources::readers(staged, &files)?;
     let mut paths: BTreeSet<PathBuf> = readers.iter().map(|path| files::from_here(path)).collect();
-    if named {
+    if has_paths {
         paths.extend(args.paths.iter().cloned());
     } else {
         let manifests = files.iter().filter(|path| walk::is_manifest_name(path));
@@ -302,7 +302,7 @@ fn show(args: &Lint, findings: &[Finding], files: usize, environment: &Environme
     };
     print(text.as_bytes())?;
     let count = findings.iter().filter(|finding| !finding.is_note()).count();
-    let of = if files == 1 { "file" } else { "files" };
+    let noun = if files == 1 { "file" } else { "files" };
     // If the user changes only the file, without `git add`, the hook reports the same finding again.
     let next = if args.staged {
         ", as staged: `git add` your fixes"
@@ -310,9 +310,9 @@ fn show(args: &Lint, findings: &[Finding], files: usize, environment: &Environme
         ""
     };
     report::info(&match count {
-        0 => format!("nothing found in {files} {of}"),
-        1 => format!("1 finding in {files} {of}{next}"),
-        _ => format!("{count} findings in {files} {of}{next}"),
+        0 => format!("nothing found in {files} {noun}"),
+        1 => format!("1 finding in {files} {noun}{next}"),
+        _ => format!("{count} findings in {files} {noun}{next}"),
     });
     Ok(())
 }
@@ -335,9 +335,9 @@ struct Linter<'a> {
 impl Linter<'_> {
     /// Reports rules that cannot be used, although no object may need them now.
     fn check_rules(&mut self, candidates: &[Candidate]) {
-        let mut known = BTreeSet::new();
+        let mut checked_folders = BTreeSet::new();
         for candidate in candidates {
-            if !known.insert(candidate.path.parent()) {
+            if !checked_folders.insert(candidate.path.parent()) {
                 continue;
             }
             let error = self.session.settings(&candidate.path).err();

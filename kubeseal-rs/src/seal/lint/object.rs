@@ -205,12 +205,13 @@ fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
         Form::NotSealed(why) => return malformed(&format!("is {why}; seal it again")),
         Form::Bits(bits) => *bits,
     };
-    let wanted = against
+    let required_bits = against
         .certificate
         .map(|c| c.public_key().modulus_len() * 8);
-    if let Some(wanted) = wanted.filter(|wanted| *wanted != bits) {
-        let message =
-            format!("{key} is sealed for a key of {bits} bits, but the certificate has {wanted}");
+    if let Some(required_bits) = required_bits.filter(|required_bits| *required_bits != bits) {
+        let message = format!(
+            "{key} is sealed for a key of {bits} bits, but the certificate has {required_bits}"
+        );
         return Some((finding::KEY_SIZE, message));
     }
     let rule = against.settings.rule.as_ref()?;
@@ -326,8 +327,8 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
             .map(|(_, node)| node)
     };
     let mut found = Vec::new();
-    let both = [NAMESPACE_WIDE_ANNOTATION, CLUSTER_WIDE_ANNOTATION];
-    for name in both {
+    let wide_annotations = [NAMESPACE_WIDE_ANNOTATION, CLUSTER_WIDE_ANNOTATION];
+    for name in wide_annotations {
         let Some(node) = annotation(name) else {
             continue;
         };

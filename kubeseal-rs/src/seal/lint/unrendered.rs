@@ -50,10 +50,12 @@ pub(super) fn documents(
 ) -> Unrendered {
     let readable = replace_actions(text, literals).unwrap_or_else(|| text.to_owned());
     let lines: Vec<&str> = readable.split_inclusive('\n').collect();
-    let mut kept = lines.clone();
+    let mut readable_lines = lines.clone();
     let mut unread = Vec::new();
-    while let Err(error) = manifest::read(Zeroizing::new(kept.concat()).as_bytes()) {
-        let at = error.line().and_then(|line| malformed(&kept, line));
+    while let Err(error) = manifest::read(Zeroizing::new(readable_lines.concat()).as_bytes()) {
+        let at = error
+            .line()
+            .and_then(|line| malformed(&readable_lines, line));
         let Some(at) = at.filter(|_| unread.len() < MAX_UNREAD) else {
             let line = error.line().unwrap_or(1);
             let may_hold_value = may_be_secret(&lines, line.saturating_sub(1));
@@ -63,8 +65,12 @@ pub(super) fn documents(
             });
             break;
         };
-        let may_hold_value = may_be_secret(&lines, at) && has_literal(kept[at]);
-        kept[at] = if kept[at].ends_with('\n') { "\n" } else { "" };
+        let may_hold_value = may_be_secret(&lines, at) && has_literal(readable_lines[at]);
+        readable_lines[at] = if readable_lines[at].ends_with('\n') {
+            "\n"
+        } else {
+            ""
+        };
         unread.push(Unread {
             line: at + 1,
             may_hold_value,
@@ -74,7 +80,7 @@ pub(super) fn documents(
         let line = document.root.line;
         !well_formed.iter().any(|known| known.root.line == line)
     };
-    let documents = manifest::read_well_formed(Zeroizing::new(kept.concat()).as_bytes());
+    let documents = manifest::read_well_formed(Zeroizing::new(readable_lines.concat()).as_bytes());
     let documents = documents.into_iter().filter(is_new).collect();
     Unrendered { documents, unread }
 }
