@@ -98,7 +98,7 @@ async fn the_lease_duration_counts_from_the_response() {
     candidate.step().await;
     let response_time = response_time.lock().unwrap().unwrap();
     let expiry = candidate.view.as_ref().unwrap().expiry();
-    assert!(end >= response_time.after(LEASE_DURATION));
+    assert!(expiry >= response_time.after(LEASE_DURATION));
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::{git, platform};
 
 pub use temporary::remove_leftovers;
 use temporary::{Temporary, folder_of};
-pub use temporary::{has_ended, process_of};
+pub use temporary::{has_exited, process_of};
 
 /// A file could not be read or written. Errors of opening and reading are formatted as in Go, and thus
 /// in upstream's `kubeseal`, since scripts match them: `open x.yaml: no such file or directory`.

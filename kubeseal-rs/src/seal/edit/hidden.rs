@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use kubeseal_library::environment::Environment;
-use kubeseal_library::files::{self, FileError, has_ended, process_of};
+use kubeseal_library::files::{self, FileError, has_exited, process_of};
 use kubeseal_library::platform::memory;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -104,7 +104,7 @@ fn remove_leftovers(base: &Path, own: &Path) {
     };
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let is_leftover = process_of(&name.to_string_lossy(), PREFIX).is_some_and(has_ended);
+        let is_leftover = process_of(&name.to_string_lossy(), PREFIX).is_some_and(has_exited);
         let is_ours = entry
             .metadata()
             .is_ok_and(|found| found.is_dir() && found.uid() == user);

@@ -347,7 +347,7 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
             found.push((finding::SCOPE, node.line, message));
         }
     }
-    if both.iter().all(|name| {
+    if wide_annotations.iter().all(|name| {
         annotation(name).is_some_and(|n| matches!(&n.value, Value::Text(t) if t.as_str() == "true"))
     }) {
         let message =
