@@ -26,7 +26,7 @@ use crate::key_store::{NOT_BACKED_UP, StoredKey, build_ring, key_without_backup,
 use crate::readable::Readable;
 use crate::store::cluster::events::{Events, Subject};
 use crate::store::cluster::{rejection, secret};
-use crate::store::{EventRecord, StoreError, api, readable};
+use crate::store::{EventRecord, StoreError, api_error, require_readable};
 
 /// The keys in a namespace.
 pub struct ClusterKeys {
@@ -83,11 +83,11 @@ impl ClusterKeys {
         info!("Searching for existing private keys");
         let labeled = ListParams::default().labels(&selector());
         let secrets = self.api.list(&labeled).await;
-        for secret in secrets.map_err(api("cannot list the key Secrets"))? {
+        for secret in secrets.map_err(api_error("cannot list the key Secrets"))? {
             self.put(secret);
         }
         let legacy = self.api.get_opt(&self.config.prefix).await;
-        if let Some(secret) = legacy.map_err(api("cannot read the oldest key Secret"))? {
+        if let Some(secret) = legacy.map_err(api_error("cannot read the oldest key Secret"))? {
             self.put(secret);
         }
         self.update_ring(now);
@@ -240,7 +240,7 @@ impl ClusterKeys {
     }
 
     fn parse(&self, secret: Readable<ApiSecret>) -> Result<StoredKey, String> {
-        let secret = readable(secret, "cannot read the Secret");
+        let secret = require_readable(secret, "cannot read the Secret");
         let secret = secret::from_api(secret.map_err(|error| error.to_string())?);
         let created = secret
             .metadata

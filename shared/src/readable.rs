@@ -77,7 +77,7 @@ pub fn adapt_metadata(metadata: &mut Json) {
 /// Replaces a time that [`Timestamp`] cannot represent by the nearest one that it can. Leaves everything else as it is,
 /// including text that is not a time.
 pub fn adapt_time(time: &mut Json) {
-    if let Some(text) = time.as_str().and_then(nearest) {
+    if let Some(text) = time.as_str().and_then(nearest_valid_time) {
         *time = text.into();
     }
 }
@@ -87,7 +87,7 @@ pub fn adapt_time(time: &mut Json) {
 ///
 /// Go reads years up to 9999 with offsets of up to a day, writes the year 10000 and negative years that result from them,
 /// and takes any number of digits for a fraction of a second.
-fn nearest(text: &str) -> Option<String> {
+fn nearest_valid_time(text: &str) -> Option<String> {
     let is_negative = text.starts_with('-');
     if !is_negative && text.parse::<Timestamp>().is_ok() {
         return None;

@@ -76,7 +76,7 @@ impl Connections {
         let open = state
             .by_address
             .get(&address)
-            .map_or(0, ClientConnections::open);
+            .map_or(0, ClientConnections::count);
         if open >= state.share() {
             state.displace_from(address)?;
         } else if state.open >= MAX_CONNECTIONS {
@@ -185,7 +185,7 @@ impl Slot {
         let client = state
             .by_address
             .get(&self.address)
-            .map_or(0, ClientConnections::open);
+            .map_or(0, ClientConnections::count);
         state.open > MAX_CONNECTIONS / 2 || client > MAX_PER_ADDRESS / 2
     }
 }

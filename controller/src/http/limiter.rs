@@ -140,7 +140,7 @@ impl RequestLimiter {
     async fn acquire_slot(&self, caller: &Caller) -> Result<Slot, Refusal> {
         let counted =
             InProgress::enter(&self.in_progress, &caller.name).ok_or(Refusal::TooOften(1))?;
-        let turn = self.slots.wait(&mut Job::new(&caller.tenant));
+        let turn = self.slots.enqueue(&mut Job::new(&caller.tenant));
         match tokio::time::timeout(MAX_WAIT, turn).await {
             Ok(Ok(turn)) => {
                 self.slots.charge(&caller.tenant, 1);

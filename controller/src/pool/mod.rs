@@ -117,7 +117,7 @@ impl Pool {
         } else {
             &self.renderings.quick
         };
-        let slot = slots.wait(&mut Job::new(tenant));
+        let slot = slots.enqueue(&mut Job::new(tenant));
         let _slot = slot.await.map_err(|_| Stopped)?;
         slots.charge(tenant, 1);
         self.work_for(tenant, rendering.budget, work).await
@@ -136,7 +136,7 @@ impl Pool {
         work: impl FnOnce(&mut dyn Meter) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
         let mut job = Job::new(tenant);
-        let turn = self.lanes.short.wait(&mut job);
+        let turn = self.lanes.short.enqueue(&mut job);
         let turn = turn.await.map_err(|_| Stopped)?;
         let end_on_drop = EndOnDrop::default();
         let (lanes, is_over) = (self.lanes.clone(), Arc::clone(&end_on_drop.0));

@@ -165,7 +165,7 @@ impl<S: Store> Tools<S> {
             self.wait_to_report(id, &mut schedule).await;
         }
         self.metrics
-            .observe_reconcile(schedule.rounded(start.elapsed()));
+            .observe_reconcile(schedule.metric_duration(start.elapsed()));
         if matches!(result, AttemptResult::UpToDate { .. }) {
             self.store.release(id);
             self.first_attempts().forget(id);
@@ -222,7 +222,7 @@ impl<S: Store> Tools<S> {
             return Ok(None);
         }
         let sealed = Arc::clone(sealed);
-        let class = move |_: &mut dyn Meter| Class::for_slow_work(slow_work(&sealed)).slow();
+        let class = move |_: &mut dyn Meter| Class::for_slow_work(slow_work(&sealed)).slow_class();
         self.pool
             .work_for(&id.namespace, PARSING_BUDGET, class)
             .await
@@ -340,7 +340,7 @@ impl<S: Store> Tools<S> {
             recorded.inspect_err(|_| self.metrics.count_failure(id, Fault::Status))?;
         }
         if let Some(fight) = &plan_result.fight {
-            return Ok(AttemptResult::not_before(fight.until, &outcome));
+            return Ok(AttemptResult::retry_not_before(fight.until, &outcome));
         }
         let is_new = !observed.settled && !observed.claimed;
         let is_event = plan_result.changed || self.policy.update_status && is_new;

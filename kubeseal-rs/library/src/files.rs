@@ -371,7 +371,7 @@ pub fn from_here(path: &Path) -> PathBuf {
 pub fn create_folder(path: &Path) -> Result<(), FileError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
-    platform::for_this_user_only(&mut builder);
+    platform::restrict_to_user(&mut builder);
     builder
         .create(path)
         .map_err(|cause| FileError::new("cannot create", path, cause))

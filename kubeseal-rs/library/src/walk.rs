@@ -246,7 +246,7 @@ fn folder_error(folder: &Path) -> impl Fn(io::Error) -> WalkError {
 /// Returns the committed or staged manifests below a folder, by their path relative to the folder. Paths that
 /// are no longer regular files, or that lead through a link, are left out.
 fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
-    let repository = Repository::around(folder)?;
+    let repository = Repository::discover(folder)?;
     let mut tracked = repository.staged_files()?;
     if let Some(head) = repository.commit("HEAD") {
         let committed = repository.files(head)?.into_iter();

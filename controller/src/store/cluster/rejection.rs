@@ -12,7 +12,7 @@ use shared::secret::Secret;
 use shared::secret_types::{MAX_SECRET_LEN, values_len};
 
 use crate::store::directory::names::is_item;
-use crate::store::{StoreError, api};
+use crate::store::{StoreError, api_error};
 
 /// The texts at the end of the API server's part of a message. This part names the webhook or policy; the message of
 /// the webhook or policy follows.
@@ -63,7 +63,7 @@ pub(crate) fn secret_error(
 ) -> impl Fn(kube::Error) -> StoreError {
     move |error| match error {
         kube::Error::Api(status) => classify(operation, *status, secret),
-        error => api(operation)(error),
+        error => api_error(operation)(error),
     }
 }
 
@@ -74,13 +74,13 @@ fn classify(operation: &'static str, mut status: Status, secret: &Secret) -> Sto
     }
     match status.code {
         413 | 422 => rejection(public_causes(&status, secret)),
-        401 | 403 | 404 | 409 | 429 => api(operation)(kube::Error::Api(Box::new(status))),
+        401 | 403 | 404 | 409 | 429 => api_error(operation)(kube::Error::Api(Box::new(status))),
         code => {
             let webhook = failed_webhook(&status.message);
             let reason = &status.reason;
             status.message =
                 webhook.unwrap_or_else(|| format!("the API server answered {code} {reason}"));
-            api(operation)(kube::Error::Api(Box::new(status)))
+            api_error(operation)(kube::Error::Api(Box::new(status)))
         }
     }
 }

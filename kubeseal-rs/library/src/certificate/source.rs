@@ -147,7 +147,7 @@ pub fn read_named_by_rule(source: &OsStr, rule: RuleContext<'_>) -> Result<Vec<u
         return read_in_tree(source, rule);
     };
     match scheme.as_str() {
-        "http" if rule.is_pinned || is_this_machine(source) => fetch(source, Redirects::SameHost),
+        "http" if rule.is_pinned || is_loopback_url(source) => fetch(source, Redirects::SameHost),
         "https" => fetch(source, Redirects::SameHost),
         "file" | "http" => Err(SourceError::NotByRule {
             uri: redacted(source).into_owned(),
@@ -174,7 +174,7 @@ fn read_in_tree(source: &OsStr, rule: RuleContext<'_>) -> Result<Vec<u8>, Source
     }
 }
 
-fn is_this_machine(url: &str) -> bool {
+fn is_loopback_url(url: &str) -> bool {
     let uri = url.parse::<http::Uri>().ok();
     let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
     let host = host.trim_matches(['[', ']']);

@@ -46,7 +46,7 @@ impl Retry {
     }
 
     /// Returns how long the server asks to wait; `None` for a broken connection.
-    pub(super) fn wait(self) -> Option<Duration> {
+    pub(super) fn requested_pause(self) -> Option<Duration> {
         match self {
             Self::Busy(wait) => Some(wait),
             Self::Broken => None,
@@ -92,7 +92,7 @@ impl Attempts {
 
     /// Returns how long to wait before the request is sent again, or `None` if this response is
     /// final.
-    pub(super) fn next(&mut self, retry: Option<Retry>) -> Option<Duration> {
+    pub(super) fn next_pause(&mut self, retry: Option<Retry>) -> Option<Duration> {
         self.done += 1;
         let wait = match retry? {
             Retry::Busy(wait) => {
@@ -212,7 +212,7 @@ mod tests {
             let mut attempts = Attempts::new(timeout, Some(show));
             for seconds in waits {
                 let wait = Retry::Busy(Duration::from_secs(*seconds));
-                let _ = attempts.next((*seconds > 0).then_some(wait));
+                let _ = attempts.next_pause((*seconds > 0).then_some(wait));
             }
             drop(attempts);
             assert_eq!(SHOWN.take(), want, "{why}");
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn retries_a_broken_connection_a_few_times() {
         let mut attempts = attempts(None);
-        let waits = std::iter::from_fn(|| attempts.next(Some(Retry::Broken)));
+        let waits = std::iter::from_fn(|| attempts.next_pause(Some(Retry::Broken)));
         assert_eq!(waits.take(100).count(), 3);
     }
 

@@ -30,7 +30,7 @@ pub struct SealedValue<'a> {
 pub fn commit_times(values: &[SealedValue<'_>]) -> Vec<Option<Timestamp>> {
     let mut times = vec![None; values.len()];
     for (root, indices) in by_work_tree(values) {
-        let Ok(repository) = Repository::around(&root) else {
+        let Ok(repository) = Repository::discover(&root) else {
             continue;
         };
         let mut search = Search {
@@ -308,7 +308,7 @@ mod tests {
             .map(|(file, text)| SealedValue { file, text })
             .collect();
         let visited = |count: usize| {
-            let repository = Repository::around(fixture.root()).unwrap();
+            let repository = Repository::discover(fixture.root()).unwrap();
             let mut times = vec![None; count];
             let mut search = Search {
                 repository: &repository,

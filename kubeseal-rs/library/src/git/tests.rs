@@ -64,7 +64,7 @@ impl TestRepository {
     }
 
     fn open(&self) -> Repository {
-        Repository::around(self.root()).unwrap()
+        Repository::discover(self.root()).unwrap()
     }
 
     fn days(&self, values: &[(&str, &str)]) -> Vec<Option<i64>> {
@@ -372,7 +372,7 @@ fn names_a_missing_object_and_does_not_fetch_it() {
         &from,
         &to,
     ]);
-    let repository = Repository::around(clone.path()).unwrap();
+    let repository = Repository::discover(clone.path()).unwrap();
     let head = repository.commit("HEAD").unwrap();
     let error = repository.file_at(head, Path::new("a.yaml")).unwrap_err();
     assert!(matches!(error, GitError::NotFetched { .. }), "{error}");
@@ -405,7 +405,10 @@ fn refuses_an_object_that_unpacks_to_gigabytes() {
 fn ignores_the_hooks_folder_of_the_repositorys_own_configuration() {
     let fixture = TestRepository::new();
     let root = fixture.root().canonicalize().unwrap();
-    assert_eq!(fixture.open().hooks().unwrap(), root.join(".git/hooks"));
+    assert_eq!(
+        fixture.open().hooks_folder().unwrap(),
+        root.join(".git/hooks")
+    );
     for path in [
         "/tmp/elsewhere",
         "../elsewhere",
@@ -413,7 +416,7 @@ fn ignores_the_hooks_folder_of_the_repositorys_own_configuration() {
         "~/.config/autostart",
     ] {
         fixture.git(&["config", "core.hooksPath", path]);
-        let error = fixture.open().hooks().unwrap_err();
+        let error = fixture.open().hooks_folder().unwrap_err();
         assert!(error.to_string().contains(path), "{error}");
     }
 }
@@ -447,7 +450,10 @@ fn reads_a_linked_work_tree_and_a_sha256_repository() {
     let linked = folder.path().join("linked");
     fixture.git(&["worktree", "add", "-q", linked.to_str().unwrap()]);
     assert!(is_tracked(&linked.join("a.yaml")));
-    let hooks = Repository::around(&linked).unwrap().hooks().unwrap();
+    let hooks = Repository::discover(&linked)
+        .unwrap()
+        .hooks_folder()
+        .unwrap();
     assert_eq!(
         hooks.canonicalize().unwrap(),
         fixture.root().join(".git/hooks").canonicalize().unwrap()
@@ -555,7 +561,7 @@ fn refuses_a_pipe_or_device_in_a_repository() {
                 .join(".git")
                 .join(file);
             create_special_file(&path, is_pipe);
-            let error = Repository::around(fixture.root()).err().unwrap();
+            let error = Repository::discover(fixture.root()).err().unwrap();
             assert!(matches!(&error, GitError::Irregular { file, .. } if *file == path));
             assert!(!is_tracked(&fixture.root().join("a.yaml")));
         }
@@ -581,7 +587,7 @@ fn refuses_a_pipe_among_objects_or_instead_of_a_path() {
     fixture.write("a.yaml", "one: AAAA\n");
     fixture.commit("one");
     let is_refused = || {
-        let error = Repository::around(fixture.root()).err();
+        let error = Repository::discover(fixture.root()).err();
         matches!(error, Some(GitError::Irregular { .. }))
     };
     assert!(!is_refused());
@@ -692,7 +698,9 @@ fn a_hook_of_a_submodule_is_in_its_own_repository() {
     let url = submodule.root().display().to_string();
     fixture.git(&["submodule", "--quiet", "add", &url, "sub"]);
     let root = fixture.root().canonicalize().unwrap();
-    let hooks = Repository::around(&root.join("sub")).unwrap().hooks();
+    let hooks = Repository::discover(&root.join("sub"))
+        .unwrap()
+        .hooks_folder();
     let hooks = hooks.unwrap().canonicalize().unwrap();
     assert_eq!(hooks, root.join(".git/modules/sub/hooks"));
 }
@@ -708,7 +716,10 @@ fn installs_no_hook_in_another_repository() {
     victim.git(&["worktree", "add", "-q", linked.to_str().unwrap()]);
     let git_dir = victim.root().join(".git").display().to_string();
     let assert_refused = |root: &Path| {
-        let error = Repository::around(root).unwrap().hooks().unwrap_err();
+        let error = Repository::discover(root)
+            .unwrap()
+            .hooks_folder()
+            .unwrap_err();
         assert!(matches!(error, GitError::HooksOutside(_)), "{error}");
     };
     for path in [git_dir.clone(), format!("{git_dir}/worktrees/linked")] {

@@ -56,7 +56,7 @@ pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
 ///
 /// Fails if the repository cannot be read.
 pub fn in_branches(root: &Path) -> Result<Inventory> {
-    let repository = Repository::around(root)?;
+    let repository = Repository::discover(root)?;
     let mut blobs = Blobs::new(&repository);
     let mut inventory = Inventory::default();
     for branch in repository.branches()? {
@@ -87,7 +87,7 @@ pub fn in_branches(root: &Path) -> Result<Inventory> {
 ///
 /// Fails if the repository cannot be read.
 pub fn in_commits(root: &Path) -> Result<Vec<(Commit, Contents)>> {
-    let repository = Repository::around(root)?;
+    let repository = Repository::discover(root)?;
     let mut blobs = Blobs::new(&repository);
     let mut commits = Vec::new();
     for version in repository.versions(is_manifest)? {

@@ -16,7 +16,7 @@ use signal_hook::consts::SIGINT;
 use super::signals::HeldSignals;
 
 /// Returns the path if it is an executable file.
-pub fn program(path: PathBuf) -> Option<PathBuf> {
+pub fn executable_file(path: PathBuf) -> Option<PathBuf> {
     let is_program =
         |metadata: fs::Metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
     path.metadata().is_ok_and(is_program).then_some(path)
@@ -134,7 +134,7 @@ pub fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
 }
 
 /// Makes new folders accessible to this user only.
-pub fn for_this_user_only(builder: &mut DirBuilder) {
+pub fn restrict_to_user(builder: &mut DirBuilder) {
     builder.mode(0o700);
 }
 

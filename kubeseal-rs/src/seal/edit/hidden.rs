@@ -93,7 +93,7 @@ fn base_folder(environment: &Environment) -> Option<PathBuf> {
     let runtime = runtime.map(PathBuf::from).filter(|path| path.is_absolute());
     let folders = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
     let usable =
-        |folder: &PathBuf| memory::contains(folder) && tempfile::tempfile_in(folder).is_ok();
+        |folder: &PathBuf| memory::is_in_memory(folder) && tempfile::tempfile_in(folder).is_ok();
     folders.into_iter().find(usable)
 }
 

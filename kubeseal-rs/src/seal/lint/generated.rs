@@ -89,7 +89,7 @@ impl Trees {
     fn ignores(&mut self, file: &Path) -> bool {
         let parent = file.parent().unwrap_or(Path::new("/"));
         let last = self.last.take().filter(|(folder, _)| folder == parent);
-        let open = || (parent.to_owned(), Repository::around(parent).ok());
+        let open = || (parent.to_owned(), Repository::discover(parent).ok());
         let (_, repository) = self.last.insert(last.unwrap_or_else(open));
         let is_ignored = |repository: &Repository| repository.is_ignored(file).unwrap_or(false);
         repository.as_ref().is_some_and(is_ignored)

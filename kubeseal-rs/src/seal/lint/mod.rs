@@ -129,7 +129,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
         return Err(LintError::NoSuchRule(name.clone()).into());
     }
     check_certificate(&args.sealing)?;
-    let staged = args.staged.then(Repository::of_hook).transpose()?;
+    let staged = args.staged.then(Repository::open_for_hook).transpose()?;
     let candidates = match &staged {
         Some(staged) => staged_candidates(args, staged)?,
         None => candidates(args)?,

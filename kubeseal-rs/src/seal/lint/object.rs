@@ -413,7 +413,7 @@ fn missing_items(key: &str, template: &Template, object: &Object) -> impl Iterat
         .into_iter()
         .filter(move |(name, _)| is_known && !has(name));
     missing.map(move |(name, line)| {
-        let near = nearest(&name, items.keys()).map_or_else(String::new, |item| {
+        let near = most_similar(&name, items.keys()).map_or_else(String::new, |item| {
             format!("; did you mean {item}?")
         });
         format!("the template {key}, line {line}, inserts .{name}, but no sealed item {name} exists{near}")
@@ -421,7 +421,7 @@ fn missing_items(key: &str, template: &Template, object: &Object) -> impl Iterat
 }
 
 /// Returns the item with the most similar name, if any is similar enough.
-fn nearest<'a>(name: &str, items: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+fn most_similar<'a>(name: &str, items: impl Iterator<Item = &'a String>) -> Option<&'a String> {
     let alike = items.map(|item| (strsim::jaro_winkler(name, item), item));
     let best = alike.max_by(|a, b| a.0.total_cmp(&b.0));
     best.filter(|(likeness, _)| *likeness > 0.7)
