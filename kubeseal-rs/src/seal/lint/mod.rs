@@ -433,7 +433,7 @@ impl Linter<'_> {
         let unrendered = ManifestFile::of(path, Zeroizing::default(), unrendered.documents);
         let documents = || file.documents.iter().chain(&unrendered.documents);
         search.documents(&text, &literals, documents());
-        unread.extend(search.unjudged.iter().copied().map(not_checked));
+        unread.extend(search.unjudged.iter().copied().map(not_checked_finding));
         let mut found = search.found;
         for root in documents().map(|document| &document.root) {
             found.extend(plain::generators(root, &literals));
