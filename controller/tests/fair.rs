@@ -159,8 +159,8 @@ async fn a_request_that_cannot_succeed_ends_at_its_first_invalid_item() {
     }
 }
 
-/// Attack: a caller keeps the private keys busy with a thousand values, each of which only the last key tried
-/// can unseal, while another caller behind the same proxy sends a request.
+/// Attack: a caller keeps the private keys busy with a thousand values, each of which only the last key tried can
+/// unseal, to delay the request of another caller behind the same proxy.
 #[tokio::test]
 async fn a_small_request_is_answered_while_a_large_one_is_in_progress() {
     let _lock = lock().await;

@@ -146,7 +146,7 @@ impl Healing {
     }
 }
 
-/// Attack: a program edits and deletes values under `secrets`.
+/// Attack: a program edits and deletes values under `secrets`, so that applications read wrong values or none.
 #[tokio::test]
 async fn edited_and_deleted_values_are_restored_within_two_seconds() {
     for (why, edit) in EDITS.iter().chain(DELETIONS) {

@@ -176,7 +176,7 @@ async fn invented_tokens_from_many_addresses_cause_a_bounded_number_of_reviews()
     );
 }
 
-/// Attack: a caller floods the API server with access reviews, by a request of thousands of objects without items.
+/// Attack: a caller sends a request of thousands of objects without items, to flood the API server with access reviews.
 #[tokio::test]
 async fn a_request_reviews_the_access_to_few_objects_and_to_each_once() {
     let fixture = Fixture::new().await;

@@ -246,8 +246,8 @@ async fn silent_connections_do_not_delay_health_checks_or_other_callers() {
     }
 }
 
-/// Attack: a client locks out other clients by thousands of connections, with part of a request on each, or with a
-/// complete request after which the connection stays open.
+/// Attack: a client opens thousands of connections, each with part of a request, or with a complete request after which
+/// the connection stays open, to lock out other clients.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_clients_are_served_during_a_connection_flood() {
     let controller = RunningController::start(&[]).await;

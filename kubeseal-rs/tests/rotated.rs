@@ -246,7 +246,8 @@ fn refuses_every_answer_that_changes_more_than_ciphertexts() {
     }
 }
 
-/// Attack: a server answers a list of objects with the objects exchanged, or with one of them replaced or missing.
+/// Attack: a server answers a list of objects with the objects exchanged, or with one of them replaced or missing, so
+/// that values move to another object or are lost.
 #[test]
 fn refuses_exchanged_objects_in_a_list() {
     let scene = Scene::new();

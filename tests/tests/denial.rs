@@ -174,7 +174,7 @@ fn the_limits_apply_to_the_program() {
     assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), limits);
 }
 
-/// Attack: an author exhausts each program by files that expand to gigabytes or take quadratic time.
+/// Attack: an author exhausts each program with files that expand to gigabytes or take quadratic time.
 #[test]
 fn every_command_exits_on_excessive_input() {
     let scratch = Scratch::new();
@@ -313,7 +313,7 @@ fn put_victim(folder: &Path, name: &str, value: &str) {
     );
 }
 
-/// Attack: an author stores objects that exhaust the memory beside a victim's objects.
+/// Attack: an author stores objects that exhaust the memory, so that a victim's objects are not unsealed.
 #[tokio::test]
 async fn excessive_objects_do_not_block_other_objects() {
     let scratch = Scratch::new();
@@ -350,7 +350,7 @@ const UNSEALABLE: [&str; 3] = [
 /// The maximum length of a request body in bytes. The controller rejects longer ones.
 const MAX_BODY: usize = 10 << 20;
 
-/// Attack: a client sends requests that exhaust the memory.
+/// Attack: a client sends requests that exhaust the memory, so that no object is unsealed.
 ///
 /// Uses every excessive text that fits into a request.
 #[tokio::test]

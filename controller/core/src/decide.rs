@@ -580,7 +580,7 @@ mod tests {
     }
 
     /// Attack: an author changes the type of a Secret, which is refused repeatedly, and uses a template that begins to
-    /// fail at a time that depends on a value.
+    /// fail at a time that depends on a value: the time of the new error would reveal the value.
     #[test]
     fn value_independent_refusals_come_before_rendering() {
         let id = ObjectId {

@@ -283,8 +283,8 @@ mod tests {
         displaced.collect()
     }
 
-    /// Attack: a client locks out other clients by connections from more addresses than there are slots, each silent or
-    /// with a body that never ends.
+    /// Attack: a client opens connections from more addresses than there are slots, each silent or with a body that
+    /// never ends, to lock out other clients.
     #[test]
     fn a_full_port_admits_a_newcomer() {
         for addresses in [1, 10, 900, 2 * MAX_CONNECTIONS] {

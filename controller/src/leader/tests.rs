@@ -202,7 +202,7 @@ async fn an_unreadable_lease_stops_the_leader_and_is_reported_until_it_can_be_re
     }
 }
 
-/// Attack: a client that may write Leases stops the controller by a time that the API server stores and the types of
+/// Attack: a client that may write Leases stops the controller with a time that the API server stores and the types of
 /// `k8s-openapi` cannot represent.
 #[tokio::test]
 async fn a_lease_with_a_time_out_of_range_is_read() {

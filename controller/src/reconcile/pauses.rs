@@ -110,7 +110,7 @@ impl Drop for Pause<'_> {
 mod tests {
     use super::*;
 
-    /// Attack: an author fills the memory with paused attempts, by objects with large results and slow templates.
+    /// Attack: an author stores objects with large results and slow templates, to fill the memory with paused attempts.
     #[test]
     fn paused_attempts_keep_a_bounded_amount_of_memory_in_total_and_per_namespace() {
         const LARGE: usize = 1 << 20;

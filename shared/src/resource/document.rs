@@ -345,7 +345,7 @@ mod tests {
         }
     }
 
-    /// Attack: the author of a file hides an object by a time that Kubernetes accepts and `jiff` cannot represent.
+    /// Attack: the author of a file hides an object with a time that Kubernetes accepts and `jiff` cannot represent.
     #[test]
     fn reads_times_that_only_go_can_represent() {
         for time in [

@@ -69,7 +69,8 @@ async fn a_forbidden_type_is_refused_in_either_form_and_the_old_secret_stays() {
     case.wait_for_values("db", &VALUES).await;
 }
 
-/// Attack: an author seals with a wider scope than the namespace may use.
+/// Attack: an author seals with a wider scope than the namespace may use, so that the value can be unsealed in more
+/// places.
 #[tokio::test]
 async fn refuses_a_forbidden_scope_even_of_objects_unsealed_before() {
     let case = Case::new("scopes").await;

@@ -200,7 +200,7 @@ async fn an_odd_sealed_secret_is_unsealed_and_affects_no_other() {
     assert!(!log.contains("cannot parse"), "{log}");
 }
 
-/// Attack: a client that may write the Lease stops the controller by a time, or managed fields, that the controller
+/// Attack: a client that may write the Lease stops the controller with a time, or managed fields, that the controller
 /// cannot represent.
 #[tokio::test]
 async fn an_odd_lease_is_taken_over_while_the_controller_runs_and_after_a_restart() {
@@ -257,7 +257,7 @@ async fn an_odd_lease_is_taken_over_while_the_controller_runs_and_after_a_restar
     assert!(!log.contains("cannot parse"), "{log}");
 }
 
-/// Attack: a client that may write key Secrets stops the controller by metadata that the controller cannot represent.
+/// Attack: a client that may write key Secrets stops the controller with metadata that the controller cannot represent.
 #[tokio::test]
 async fn an_odd_key_secret_prevents_neither_the_start_nor_unsealing() {
     let mut case = Case::with_args("odd-key", &["--key-renew-period=0"]).await;

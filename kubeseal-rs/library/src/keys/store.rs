@@ -396,7 +396,7 @@ mod tests {
         assert_eq!(places, want);
     }
 
-    /// Attack: a client that may write key Secrets makes one of them unreadable.
+    /// Attack: a client that may write key Secrets makes one of them unreadable, so that the key commands fail for all.
     #[test]
     fn an_unreadable_key_secret_is_named_beside_the_others() {
         let metadata = [

@@ -240,7 +240,8 @@ impl Drop for QuietTerminal {
 mod tests {
     use super::*;
 
-    /// Attack: another user replaces the target of the user's own link with a file of their own.
+    /// Attack: another user replaces the target of the user's own link with a file of their own, so that the file is
+    /// trusted.
     #[test]
     fn checks_the_owner_of_each_link_and_of_the_file() {
         let folder = tempfile::tempdir().unwrap();

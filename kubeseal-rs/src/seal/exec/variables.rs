@@ -396,7 +396,7 @@ mod tests {
         assert!(assign_pairs(&["SSL_CERT"], &[], &[], true, &[]).is_err());
     }
 
-    /// Attack: an author seals an item under the name of a variable that the command inherits.
+    /// Attack: an author seals an item under the name of a variable that the command inherits, to replace the variable.
     #[test]
     fn replaces_a_set_variable_only_with_override() {
         let set = ["EXISTING"];
@@ -475,7 +475,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: an author adds any items to the one that the user named.
+        /// Attack: an author adds any items to the one that the user named, to set more variables.
         #[test]
         fn only_the_user_names_variables(
             items in prop::collection::btree_set("[A-Z_a-z.]{1,8}", 0..8),
@@ -489,8 +489,8 @@ mod tests {
             prop_assert_eq!(assigned, [("DB".to_owned(), "password".to_owned())]);
         }
 
-        /// Attack: an author gives items the names of variables that are set where the command
-        /// runs.
+        /// Attack: an author gives items the names of variables that are set where the command runs, to replace the
+        /// variables.
         #[test]
         fn all_changes_no_inherited_variable(
             items in prop::collection::btree_set("[A-C]{1,2}", 1..6),
