@@ -121,7 +121,8 @@ async fn connect(from: Ipv4Addr, to: SocketAddr) -> Option<TcpStream> {
     socket.connect(to).await.ok()
 }
 
-/// Sends a request. Returns the status and body of the response, or `None` if it does not arrive within [`PROBE_TIMEOUT`].
+/// Sends a request. Returns the status and body of the response, or `None` if it does not arrive within
+/// [`PROBE_TIMEOUT`].
 async fn send_request(
     from: Ipv4Addr,
     port: SocketAddr,

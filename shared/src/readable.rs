@@ -270,7 +270,8 @@ mod tests {
         serde_json::from_value::<ObjectMeta>(metadata).is_ok()
     }
 
-    /// Attack: a client hides an object from the controller with a time that the API server stores and the types refuse.
+    /// Attack: a client hides an object from the controller with a time that the API server stores and the types
+    /// refuse.
     #[test]
     fn replaces_a_time_out_of_range_by_the_nearest_one() {
         for (text, want) in [

@@ -102,8 +102,8 @@ pub(super) fn rotate(
     objects.iter().map(rotate_one).collect()
 }
 
-/// Parses a re-encrypted object without status and server-set fields. Old controllers also omit the kind and write invalid
-/// times.
+/// Parses a re-encrypted object without status and server-set fields. Old controllers also omit the kind and write
+/// invalid times.
 fn parse_rotated(rotated: Json) -> Result<SealedSecret, CommandError> {
     let what = "cannot re-encrypt secret";
     let malformed = |_| kubeseal_library::cluster::ClusterError::MalformedResponse { what };

@@ -65,8 +65,8 @@ fn write_lines<T: fmt::Display>(items: &[T], f: &mut fmt::Formatter<'_>) -> fmt:
 /// At least one template cannot be rendered with the values of the object.
 ///
 /// Which templates fail, where and why depends on the values: an author with 256 templates could read a byte from the
-/// name of the one that fails. So neither `Display` nor `Debug` reveals any of that; [`Self::exact_message`] does, for users who
-/// may read the values.
+/// name of the one that fails. So neither `Display` nor `Debug` reveals any of that; [`Self::exact_message`] does, for
+/// users who may read the values.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a template cannot be rendered with the values of this object")]
 pub struct RenderErrors(Vec<RenderError>);
