@@ -39,7 +39,7 @@ use connection::Connection;
 use watches::{Change, Watches};
 
 /// Pause between two checks whether a renewal is due.
-const RENEWAL_CHECK: SignedDuration = SignedDuration::from_secs(1);
+const RENEWAL_CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 /// Maximum pause between two attempts to start.
 const MAX_START_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// Capacity of the queue of watch events. When it is full, the watches wait. Each event contains a whole object of up
@@ -317,7 +317,7 @@ impl Cluster {
             self.apply(change, now);
         }
         self.keys.expire(now);
-        let next = now.saturating_add(RENEWAL_CHECK).unwrap_or(now);
+        let next = now.saturating_add(RENEWAL_CHECK_INTERVAL).unwrap_or(now);
         self.metrics.set_leader(self.is_leader());
         self.update_readiness();
         if !self.is_leader() {

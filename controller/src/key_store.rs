@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::args::KeyConfig;
 use crate::folder::{FileError, Folder};
 use crate::key_changes::{self, RemovedKeys};
-use crate::poll::{self, Depth, Polled, QUIET};
+use crate::poll::{self, Depth, Polled, QUIET_PERIOD};
 
 const KEYS_FOLDER: &str = "keys";
 /// The alphabet of the random suffix that the API server appends to generated names. It has no vowels, so that the
@@ -106,7 +106,7 @@ impl KeyStore {
             last_accepted: None,
         };
         // Files that exist at start are assumed to be complete, so this scan skips the quiet time.
-        store.scan(now.saturating_add(QUIET).unwrap_or(now))?;
+        store.scan(now.saturating_add(QUIET_PERIOD).unwrap_or(now))?;
         Ok(store)
     }
 
@@ -172,7 +172,7 @@ impl KeyStore {
         let (stamp, _) = folder.stat(file_name(&name))?;
         let written = Timestamp::from_nanosecond(stamp.last_change_nanoseconds()).unwrap_or(now);
         let now = now.max(written);
-        self.poll(now.saturating_add(QUIET).unwrap_or(now));
+        self.poll(now.saturating_add(QUIET_PERIOD).unwrap_or(now));
         Ok(())
     }
 

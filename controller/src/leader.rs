@@ -202,7 +202,7 @@ impl Candidate {
     }
 
     fn lead_without_lease(&mut self) {
-        self.write_lease.extend(Moment::END);
+        self.write_lease.extend(Moment::NEVER);
         self.become_role(Role::Leader);
     }
 

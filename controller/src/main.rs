@@ -24,7 +24,7 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 /// How long threads that write files or generate a key may continue at shutdown. Work for objects and callers stops
 /// before its next operation; a single operation that takes longer is aborted. Together with the time for open requests
 /// and for releasing the leadership this stays well below a Pod's grace period of 30 seconds.
-const THREAD_GRACE: Duration = Duration::from_secs(3);
+const THREAD_GRACE_PERIOD: Duration = Duration::from_secs(3);
 
 /// Why the controller stopped with an error.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +87,7 @@ fn run(config: &Config) -> ExitCode {
         .map_err(Failure::from)
         .and_then(|runtime| {
             let result = runtime.block_on(serve(config));
-            runtime.shutdown_timeout(THREAD_GRACE);
+            runtime.shutdown_timeout(THREAD_GRACE_PERIOD);
             result
         });
     match result {

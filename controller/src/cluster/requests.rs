@@ -221,7 +221,7 @@ mod tests {
 
     fn valid_write_lease() -> Arc<WriteLease> {
         let write_lease = WriteLease::default();
-        write_lease.extend(Moment::END);
+        write_lease.extend(Moment::NEVER);
         Arc::new(write_lease)
     }
 

@@ -64,7 +64,7 @@ const CROWDED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval at which a slow request is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long connections may continue after the server stops.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// Pause after a connection could not be accepted, usually because file descriptors are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -98,7 +98,7 @@ pub async fn serve(
             },
         }
     }
-    let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+    let _ = tokio::time::timeout(GRACE_PERIOD, graceful.shutdown()).await;
 }
 
 /// Returns the address of the client. Clients that have already disconnected share one address.

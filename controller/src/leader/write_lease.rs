@@ -10,7 +10,7 @@ pub struct Moment(u64);
 
 impl Moment {
     /// An instant that is never reached.
-    pub const END: Self = Self(u64::MAX);
+    pub const NEVER: Self = Self(u64::MAX);
 
     /// Returns the current instant.
     pub fn now() -> Self {
@@ -92,7 +92,7 @@ mod tests {
         assert!(write_lease.is_valid());
         write_lease.wait_until_expired().await;
         assert!(!write_lease.is_valid());
-        write_lease.extend(Moment::END);
+        write_lease.extend(Moment::NEVER);
         assert!(write_lease.is_valid());
         write_lease.revoke();
         assert!(!write_lease.is_valid());

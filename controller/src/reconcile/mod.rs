@@ -40,7 +40,7 @@ const MAX_IN_PROGRESS: usize = 16;
 /// values that [`pauses`] counts.
 const MAX_PAUSED: usize = 16_384;
 /// A round ends after this time, even with attempts in progress, so that keys and files are checked again.
-const MAX_ROUND: Duration = Duration::from_millis(500);
+const MAX_ROUND_DURATION: Duration = Duration::from_millis(500);
 
 /// The configured behavior of the reconciler.
 #[derive(Debug, Clone)]
@@ -209,7 +209,7 @@ impl<S: Store> Reconciler<S> {
                 self.begin_attempts(MAX_IN_PROGRESS, now);
             }
         };
-        let is_done = tokio::time::timeout(MAX_ROUND, work).await.is_ok();
+        let is_done = tokio::time::timeout(MAX_ROUND_DURATION, work).await.is_ok();
         self.tools
             .metrics
             .set_queue_length(self.queue.count_objects());
