@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use controller::args::{Backend, ClusterConfig, Config, Stop};
 use controller::cluster::{self, Cluster};
+use controller::directory::{self, DirectoryController};
 use controller::log;
 use controller::ports::{Authorized, PortError, Server};
-use controller::rounds::{self, Rounds};
 use jiff::Timestamp;
 use shared::error_chain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -30,7 +30,7 @@ const THREAD_GRACE_PERIOD: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    Directory(#[from] rounds::StartError),
+    Directory(#[from] directory::StartError),
     #[error(transparent)]
     Cluster(#[from] cluster::ConnectError),
     #[error(transparent)]
@@ -135,24 +135,24 @@ async fn run_on_directory(
     signals: &mut Signals,
 ) -> Result<(), Failure> {
     let metrics = server.metrics();
-    let start = Rounds::start(config, directory, metrics, Timestamp::now());
-    let mut rounds = tokio::select! {
+    let start = DirectoryController::start(config, directory, metrics, Timestamp::now());
+    let mut directory_controller = tokio::select! {
         () = wait_for_signal(&mut signals.stop) => return Ok(()),
-        rounds = start => rounds?,
+        directory_controller = start => directory_controller?,
     };
-    let server = server.start(rounds.server_state(), None);
+    let server = server.start(directory_controller.server_state(), None);
     loop {
         let next = tokio::select! {
             () = wait_for_signal(&mut signals.stop) => break,
-            next = rounds.run_once(Timestamp::now()) => next,
+            next = directory_controller.run_once(Timestamp::now()) => next,
         };
         tokio::select! {
             () = wait_for_signal(&mut signals.stop) => break,
-            _ = signals.usr1.recv() => rounds.request_key(),
+            _ = signals.usr1.recv() => directory_controller.request_key(),
             () = sleep_until(next) => {}
         }
     }
-    rounds.shut_down(Timestamp::now()).await;
+    directory_controller.shut_down(Timestamp::now()).await;
     server.shut_down().await;
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use controller::rounds::INTERVAL;
+use controller::directory::INTERVAL;
 use jiff::{SignedDuration, Timestamp};
 use rand::Rng as _;
 use shared::key::{KeySize, KeySpec, NewKey, private_key_operations};
@@ -79,12 +79,12 @@ async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_on
     }
     case.now += INTERVAL;
     let now = case.now;
-    case.rounds().run_once(now).await;
+    case.controller().run_once(now).await;
     case.seal("sealed/quiet.yaml", "quiet/q", &[("a", "2")]);
     while case.value("quiet/q/a").is_none() {
         case.now += INTERVAL;
         let now = case.now;
-        case.rounds().run_once(now).await;
+        case.controller().run_once(now).await;
     }
     let is_written = |i: &usize| case.value(&format!("hostile/h{i:02}/a")).is_some();
     let count = (0..HOSTILE_OBJECTS).filter(is_written).count();

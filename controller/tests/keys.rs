@@ -13,7 +13,7 @@ use support::{Case, KEYS, key, key_manifest, manifest_of, sealed};
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
 fn ring(case: &mut Case) -> Arc<KeyRing> {
-    Arc::clone(&case.rounds().server_state().ring.borrow())
+    Arc::clone(&case.controller().server_state().ring.borrow())
 }
 
 fn key_names(case: &mut Case) -> Vec<String> {
@@ -237,7 +237,7 @@ async fn an_unparsable_key_file_keeps_its_key_until_it_is_removed() {
 #[tokio::test]
 async fn a_requested_key_is_generated_even_if_renewal_is_disabled() {
     let mut case = Case::new().await;
-    case.rounds().request_key();
+    case.controller().request_key();
     wait_for_keys(&mut case, 2).await;
     assert_eq!(key_names(&mut case)[1], "one");
     case.advance(SECOND * 60).await;

@@ -30,7 +30,7 @@ const LOCK: &str = ".controller.lock";
 
 /// The controller on a directory.
 #[derive(Debug)]
-pub struct Rounds {
+pub struct DirectoryController {
     keys: Arc<Mutex<KeyStore>>,
     renewal: KeyRenewal,
     store: Arc<DirectoryStore>,
@@ -66,7 +66,7 @@ pub enum StartError {
     Stopped(#[from] Stopped),
 }
 
-impl Rounds {
+impl DirectoryController {
     /// Locks the directory, loads the keys and generates a key if one is due.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Rounds {
             pool.clone(),
             config.policy.tolerates_drift,
         )?);
-        let mut rounds = Self {
+        let mut controller = Self {
             reconciler: Reconciler::new(
                 Arc::clone(&store),
                 pool.clone(),
@@ -106,15 +106,15 @@ impl Rounds {
             pool,
             _lock: lock,
         };
-        if let Some(key) = rounds
+        if let Some(key) = controller
             .renewal
-            .start(rounds.newest_key_time(now), now)
+            .start(controller.newest_key_time(now), now)
             .await?
         {
-            rounds.add_key(key, now).await??;
+            controller.add_key(key, now).await??;
         }
-        rounds.use_ring(now);
-        Ok(rounds)
+        controller.use_ring(now);
+        Ok(controller)
     }
 
     /// Returns the state that the HTTP server serves.
