@@ -230,9 +230,9 @@ fn recovery_refuses_forged_objects() {
     }
 }
 
-/// Attack: an author has a value merged into a file with a forged name and scope, so that it can be unsealed there. A
-/// merge must not make a value valid for another name: new values are sealed for the target, and existing values can be
-/// unsealed exactly as before.
+/// Attack: an author has a value merged into a file with a forged name and scope, so that an existing value can be
+/// unsealed elsewhere. A merge must not make a value valid for another name: new values are sealed for the target, and
+/// existing values can be unsealed exactly as before.
 ///
 /// A merge must not make a value valid for another name: new values are sealed for the target, and existing
 /// values can be unsealed exactly as before.
