@@ -31,7 +31,7 @@ use crate::leader::{Candidate, Role, WriteLease};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 use crate::published::Publisher;
-use crate::reconcile::{Policy, Reconciler, Urgency, wait};
+use crate::reconcile::{Policy, Reconciler, Urgency, backoff};
 use crate::store::StoreError;
 use crate::store::cluster::ClusterStore;
 pub use connection::ConnectError;
@@ -39,7 +39,7 @@ use connection::Connection;
 use watches::{Change, Watches};
 
 /// Pause between two checks whether a renewal is due.
-const RENEWAL_CHECK: SignedDuration = SignedDuration::from_secs(1);
+const RENEWAL_CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 /// Maximum pause between two attempts to start.
 const MAX_START_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// Capacity of the queue of watch events. When it is full, the watches wait. Each event contains a whole object of up
@@ -71,10 +71,10 @@ pub struct Cluster {
     election_task: Option<ElectionTask>,
     role: watch::Receiver<Role>,
     /// Changes each time the API server answers after a failure.
-    reached: watch::Receiver<u64>,
+    recoveries: watch::Receiver<u64>,
     /// Whether the start is complete: the first key was generated, or none was due.
     has_started: bool,
-    /// Whether this replica was a standby in the last turn.
+    /// Whether this replica was a standby in the last round.
     was_standby: bool,
     failures: u32,
     not_before: Timestamp,
@@ -147,7 +147,7 @@ impl Cluster {
                 cluster_config.watches_secrets,
             ),
             role: candidate.role(),
-            reached: candidate.reached(),
+            recoveries: candidate.recoveries(),
             candidate: Some(candidate),
             election_task: None,
             has_started: false,
@@ -174,7 +174,7 @@ impl Cluster {
             &self.connection,
             &self.config,
             &self.sender,
-            self.reached.clone(),
+            self.recoveries.clone(),
             Arc::clone(self.metrics.watches()),
         );
         let (mut failures, mut reported) = (0, String::new());
@@ -187,7 +187,7 @@ impl Cluster {
                 reported = text;
             }
             failures += 1;
-            let pause = wait(failures, shared::random::number()).min(MAX_START_PAUSE);
+            let pause = backoff(failures, shared::random::number()).min(MAX_START_PAUSE);
             tokio::time::sleep(pause.unsigned_abs()).await;
         }
         self.use_ring(now());
@@ -240,7 +240,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Loads the keys before the first turn as leader, since a standby's list of keys may be slightly outdated.
+    /// Loads the keys before the first round as leader, since a standby's list of keys may be slightly outdated.
     async fn take_over(&mut self, now: Timestamp) {
         if now < self.not_before {
             return;
@@ -251,8 +251,8 @@ impl Cluster {
                 "Cannot take over yet; retrying"
             );
             self.failures = self.failures.saturating_add(1);
-            let wait = wait(self.failures, shared::random::number()).min(MAX_START_PAUSE);
-            self.not_before = now.saturating_add(wait).unwrap_or(now);
+            let pause = backoff(self.failures, shared::random::number()).min(MAX_START_PAUSE);
+            self.not_before = now.saturating_add(pause).unwrap_or(now);
         }
         self.use_ring(now);
     }
@@ -271,7 +271,7 @@ impl Cluster {
     }
 
     /// Stops the controller and releases the leadership.
-    pub async fn end(mut self, now: Timestamp) {
+    pub async fn shut_down(mut self, now: Timestamp) {
         self.reconciler.suspend(now).await;
         if let Some(ElectionTask { stop, task }) = self.election_task.take() {
             let _ = stop.send(());
@@ -311,13 +311,13 @@ impl Cluster {
     }
 
     /// Processes pending watch events and reconciles some of the objects that are due. Returns the time of
-    /// the next turn, which may be now.
-    pub async fn turn(&mut self, now: Timestamp) -> Timestamp {
+    /// the next round, which may be now.
+    pub async fn run_once(&mut self, now: Timestamp) -> Timestamp {
         while let Ok(change) = self.changes.try_recv() {
             self.apply(change, now);
         }
         self.keys.expire(now);
-        let next = now.saturating_add(RENEWAL_CHECK).unwrap_or(now);
+        let next = now.saturating_add(RENEWAL_CHECK_INTERVAL).unwrap_or(now);
         self.metrics.set_leader(self.is_leader());
         self.update_readiness();
         if !self.is_leader() {
@@ -335,19 +335,19 @@ impl Cluster {
         if self.keys.accept_renewal_request() {
             self.renewal.request();
         }
-        if let Some(key) = self.renewal.turn(self.newest_key_time(now), now).await {
+        if let Some(key) = self.renewal.poll(self.newest_key_time(now), now).await {
             self.store_key(&key, now).await;
         }
-        match self.reconciler.begin(MAX_CONCURRENT, now) {
+        match self.reconciler.begin_attempts(MAX_CONCURRENT, now) {
             Some(due) => due.min(next),
             None => next,
         }
     }
 
-    /// Waits for a change that requires a turn, and applies it if it is a watch event. Cancel safe.
+    /// Waits for a change that requires a round, and applies it if it is a watch event. Cancel safe.
     pub async fn wait_for_change(&mut self, now: impl Fn() -> Timestamp) {
         let attempt_ended = async {
-            if self.reconciler.end(&now).await.is_none() {
+            if self.reconciler.finish_next(&now).await.is_none() {
                 std::future::pending::<()>().await;
             }
         };
@@ -367,7 +367,7 @@ impl Cluster {
     fn apply(&mut self, change: Change, now: Timestamp) {
         match change {
             Change::Key(event) => {
-                if self.keys.take(event, now) {
+                if self.keys.apply_event(event, now) {
                     self.use_ring(now);
                 }
                 self.count_keys();
@@ -427,7 +427,7 @@ impl Cluster {
 
     fn count_keys(&self) {
         let ring = Arc::clone(self.keys.ring());
-        self.metrics.set_keys(ring, self.keys.unusable());
+        self.metrics.set_keys(ring, self.keys.unusable_count());
     }
 }
 

@@ -1,4 +1,4 @@
-//! Maintains the key ring from the key Secrets of a cluster.
+//! Maintains the key ring from the key Secrets in a cluster.
 //!
 //! A Secret counts as a key if it has the label of an active key, or if its name equals the key prefix, as
 //! with the oldest keys. Secrets that cannot be used as keys are reported by name and skipped.
@@ -26,9 +26,9 @@ use crate::key_store::{NOT_BACKED_UP, StoredKey, build_ring, key_without_backup,
 use crate::readable::Readable;
 use crate::store::cluster::events::{Events, Subject};
 use crate::store::cluster::{rejection, secret};
-use crate::store::{EventRecord, StoreError, api, readable};
+use crate::store::{EventRecord, StoreError, api_error, require_readable};
 
-/// The keys of a namespace.
+/// The keys in a namespace.
 pub struct ClusterKeys {
     api: Api<Readable<ApiSecret>>,
     config: KeyConfig,
@@ -83,11 +83,11 @@ impl ClusterKeys {
         info!("Searching for existing private keys");
         let labeled = ListParams::default().labels(&selector());
         let secrets = self.api.list(&labeled).await;
-        for secret in secrets.map_err(api("cannot list the key Secrets"))? {
+        for secret in secrets.map_err(api_error("cannot list the key Secrets"))? {
             self.put(secret);
         }
         let legacy = self.api.get_opt(&self.config.prefix).await;
-        if let Some(secret) = legacy.map_err(api("cannot read the oldest key Secret"))? {
+        if let Some(secret) = legacy.map_err(api_error("cannot read the oldest key Secret"))? {
             self.put(secret);
         }
         self.update_ring(now);
@@ -100,12 +100,12 @@ impl ClusterKeys {
     }
 
     /// Returns the number of key Secrets that cannot be used.
-    pub fn unusable(&self) -> usize {
+    pub fn unusable_count(&self) -> usize {
         self.reported.len()
     }
 
     /// Applies a watch event. Returns whether the key ring changed.
-    pub fn take(&mut self, event: Event<Readable<ApiSecret>>, now: Timestamp) -> bool {
+    pub fn apply_event(&mut self, event: Event<Readable<ApiSecret>>, now: Timestamp) -> bool {
         match event {
             Event::Init => self.listed.clear(),
             Event::InitApply(secret) => {
@@ -143,7 +143,7 @@ impl ClusterKeys {
     /// Returns whether the newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new key.
     /// Returns true only once for each key.
     pub fn accept_renewal_request(&mut self) -> bool {
-        let newest = self.ring.newest().map(|key| key.name().to_owned());
+        let newest = self.ring.newest_key().map(|key| key.name().to_owned());
         let is_requested = newest
             .as_ref()
             .is_some_and(|name| self.renewal_requests.contains(name));
@@ -240,7 +240,7 @@ impl ClusterKeys {
     }
 
     fn parse(&self, secret: Readable<ApiSecret>) -> Result<StoredKey, String> {
-        let secret = readable(secret, "cannot read the Secret");
+        let secret = require_readable(secret, "cannot read the Secret");
         let secret = secret::from_api(secret.map_err(|error| error.to_string())?);
         let created = secret
             .metadata
@@ -259,7 +259,7 @@ impl ClusterKeys {
     fn update_ring(&mut self, now: Timestamp) -> bool {
         let stored = build_ring(self.keys.values(), &self.config);
         let ring = self.removed.next_ring(&self.ring, stored, now);
-        key_changes::log(&self.ring, &ring);
+        key_changes::log_changes(&self.ring, &ring);
         for (name, event) in key_changes::events(&self.ring, &ring) {
             self.record_event(&name, self.uids.get(&name).cloned(), event);
         }

@@ -54,7 +54,7 @@ struct Expired {
 }
 
 fn find_expired(ring: &KeyRing, now: Timestamp) -> Option<Expired> {
-    let certificate = ring.sealing(now).ok()?.certificate()?;
+    let certificate = ring.sealing_key(now).ok()?.certificate()?;
     (certificate.validity(now) == Validity::Expired).then(|| Expired {
         fingerprint: certificate.fingerprint().to_string(),
         end: certificate.not_after(),

@@ -44,7 +44,7 @@ impl RemovedKeys {
         self.expire(now);
         if stored.is_empty() && !self.recent.is_empty() {
             let keys = std::mem::take(&mut self.recent);
-            return KeyRing::new(keys.into_iter().map(|(_, key)| key)).removed();
+            return KeyRing::new(keys.into_iter().map(|(_, key)| key)).into_removed();
         }
         stored
     }
@@ -69,7 +69,7 @@ enum Change<'a> {
 }
 
 /// Returns the differences between two versions of a key ring.
-fn changes<'a>(before: &'a KeyRing, after: &'a KeyRing) -> Vec<Change<'a>> {
+fn differences<'a>(before: &'a KeyRing, after: &'a KeyRing) -> Vec<Change<'a>> {
     let stored_keys = |ring: &'a KeyRing| ring.keys().iter().filter(move |_| !ring.is_removed());
     let added = missing_keys(after, before).filter(|_| !after.is_removed());
     let replacement = |key: &RingKey| stored_keys(after).find(|other| other.name() == key.name());
@@ -84,8 +84,8 @@ fn changes<'a>(before: &'a KeyRing, after: &'a KeyRing) -> Vec<Change<'a>> {
 }
 
 /// Logs which keys were added and removed, and a new key that is not backed up.
-pub(crate) fn log(before: &KeyRing, after: &KeyRing) {
-    for change in changes(before, after) {
+pub(crate) fn log_changes(before: &KeyRing, after: &KeyRing) {
+    for change in differences(before, after) {
         match change {
             Change::Added(key) => info!(secretname = key.name(), "registered private key"),
             Change::Removed(key) => warn!(secretname = key.name(), "private key removed"),
@@ -110,7 +110,7 @@ pub(crate) fn log(before: &KeyRing, after: &KeyRing) {
 
 /// Returns the events to send about key Secrets, each with the name of its Secret.
 pub(crate) fn events(before: &KeyRing, after: &KeyRing) -> Vec<(String, EventRecord)> {
-    let changes = changes(before, after);
+    let changes = differences(before, after);
     changes.into_iter().filter_map(event).collect()
 }
 

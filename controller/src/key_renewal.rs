@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info};
 
 use crate::pool::{Pool, Stopped};
-use crate::reconcile::wait;
+use crate::reconcile::backoff;
 
 /// Generates keys in the background, since an RSA-8192 key takes many seconds.
 #[derive(Debug)]
@@ -75,19 +75,19 @@ impl KeyRenewal {
     }
 
     /// Starts generating a key if one is due. Returns a key whose generation has finished. Does not wait.
-    pub async fn turn(&mut self, newest: Option<Timestamp>, now: Timestamp) -> Option<NewKey> {
+    pub async fn poll(&mut self, newest: Option<Timestamp>, now: Timestamp) -> Option<NewKey> {
         match self.in_progress.take() {
             Some(in_progress) if in_progress.is_finished() => {
                 let result = in_progress.await.unwrap_or(Err(Stopped.into()));
                 return self.process_result(result, now);
             }
             Some(in_progress) => self.in_progress = Some(in_progress),
-            None => self.begin(newest, now),
+            None => self.begin_if_due(newest, now),
         }
         None
     }
 
-    fn begin(&mut self, newest: Option<Timestamp>, now: Timestamp) {
+    fn begin_if_due(&mut self, newest: Option<Timestamp>, now: Timestamp) {
         if now < self.not_before || !is_due(self.requested, newest, self.policy, now) {
             return;
         }
@@ -120,8 +120,8 @@ impl KeyRenewal {
     pub fn record_failure(&mut self, now: Timestamp) {
         self.requested = true;
         self.failures = self.failures.saturating_add(1);
-        let wait = wait(self.failures, shared::random::number());
-        self.not_before = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        let pause = backoff(self.failures, shared::random::number());
+        self.not_before = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
     }
 }
 

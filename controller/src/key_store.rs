@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::args::KeyConfig;
 use crate::folder::{FileError, Folder};
 use crate::key_changes::{self, RemovedKeys};
-use crate::poll::{self, Depth, Polled, QUIET};
+use crate::poll::{self, Depth, Polled, QUIET_PERIOD};
 
 const KEYS_FOLDER: &str = "keys";
 /// The alphabet of the random suffix that the API server appends to generated names. It has no vowels, so that the
@@ -32,7 +32,7 @@ const KEYS_FOLDER: &str = "keys";
 const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const NAME_SUFFIX_LENGTH: usize = 5;
 
-/// The keys of a folder.
+/// The keys in a folder.
 #[derive(Debug)]
 pub struct KeyStore {
     root: Arc<Folder>,
@@ -76,7 +76,7 @@ pub(crate) fn build_ring<'a>(
 
 /// Returns the newest key if only a missing backup prevents it from sealing; `None` otherwise.
 pub(crate) fn key_without_backup(ring: &KeyRing) -> Option<&Arc<RingKey>> {
-    let newest = ring.newest()?;
+    let newest = ring.newest_key()?;
     (ring.why_it_cannot_seal(newest) == Some(NoSealingKey::NotBackedUp)).then_some(newest)
 }
 
@@ -106,7 +106,7 @@ impl KeyStore {
             last_accepted: None,
         };
         // Files that exist at start are assumed to be complete, so this scan skips the quiet time.
-        store.scan(now.saturating_add(QUIET).unwrap_or(now))?;
+        store.scan(now.saturating_add(QUIET_PERIOD).unwrap_or(now))?;
         Ok(store)
     }
 
@@ -134,7 +134,7 @@ impl KeyStore {
     /// Returns whether the newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new key.
     /// Returns true only once for each key.
     pub fn accept_renewal_request(&mut self) -> bool {
-        let newest = self.ring.newest().map(|key| key.name().to_owned());
+        let newest = self.ring.newest_key().map(|key| key.name().to_owned());
         let files = self.files.files().values();
         let mut renewal_requests = files
             .filter_map(|file| file.value.as_ref())
@@ -170,9 +170,9 @@ impl KeyStore {
         log_certificate(new.pair.certificate());
         // The new file is complete, so this poll skips the quiet time.
         let (stamp, _) = folder.stat(file_name(&name))?;
-        let written = Timestamp::from_nanosecond(stamp.touched()).unwrap_or(now);
+        let written = Timestamp::from_nanosecond(stamp.last_change_nanoseconds()).unwrap_or(now);
         let now = now.max(written);
-        self.poll(now.saturating_add(QUIET).unwrap_or(now));
+        self.poll(now.saturating_add(QUIET_PERIOD).unwrap_or(now));
         Ok(())
     }
 
@@ -203,7 +203,7 @@ impl KeyStore {
     }
 
     /// Returns the number of problems with keys and key files.
-    pub fn unusable(&self) -> usize {
+    pub fn unusable_count(&self) -> usize {
         self.reported.len()
     }
 
@@ -215,7 +215,7 @@ impl KeyStore {
             .filter_map(|file| file.value.as_ref());
         let ring = build_ring(parsed_files.flat_map(|file| &file.keys), &self.config);
         let ring = self.removed.next_ring(&self.ring, ring, now);
-        key_changes::log(&self.ring, &ring);
+        key_changes::log_changes(&self.ring, &ring);
         self.ring = Arc::new(ring);
     }
 

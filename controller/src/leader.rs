@@ -67,7 +67,7 @@ pub struct Candidate {
     write_lease: Arc<WriteLease>,
     role: watch::Sender<Role>,
     /// Counts how often the API server answered after a failure.
-    reached: watch::Sender<u64>,
+    recoveries: watch::Sender<u64>,
     health: Arc<WatchHealth>,
     view: Option<View>,
     /// Whether the Lease was read or written at least once. If so, this replica never leads without the Lease, even
@@ -103,7 +103,7 @@ impl Candidate {
             pod,
             renewals: Vec::new(),
             role: watch::Sender::new(Role::Unknown),
-            reached: watch::Sender::default(),
+            recoveries: watch::Sender::default(),
             health,
             election,
             write_lease,
@@ -120,8 +120,8 @@ impl Candidate {
     }
 
     /// Returns a receiver whose value changes each time the API server answers after a failure.
-    pub fn reached(&self) -> watch::Receiver<u64> {
-        self.reached.subscribe()
+    pub fn recoveries(&self) -> watch::Receiver<u64> {
+        self.recoveries.subscribe()
     }
 
     /// Campaigns until the future is dropped. Without permission to use Leases, this replica becomes the leader, logs
@@ -177,7 +177,7 @@ impl Candidate {
 
     fn record_response(&self) {
         if self.health.record_success(HEALTH_NAME) {
-            self.reached.send_modify(|count| *count += 1);
+            self.recoveries.send_modify(|count| *count += 1);
         }
     }
 
@@ -195,7 +195,7 @@ impl Candidate {
     /// afterwards.
     pub async fn release(&mut self) {
         let was_leader = *self.role.borrow() == Role::Leader && self.election.enabled;
-        self.write_lease.end();
+        self.write_lease.revoke();
         self.become_role(Role::Follower);
         let Some(view) = self.view.as_ref().filter(|_| was_leader) else {
             return;
@@ -211,7 +211,7 @@ impl Candidate {
     }
 
     fn lead_without_lease(&mut self) {
-        self.write_lease.extend(Moment::END);
+        self.write_lease.extend(Moment::NEVER);
         self.become_role(Role::Leader);
     }
 
@@ -239,7 +239,7 @@ impl Candidate {
         };
         match decide(view, self.identity.as_str(), Moment::now()) {
             Step::Wait => {
-                self.write_lease.end();
+                self.write_lease.revoke();
                 is_readable.then_some(()).ok_or(Failure::Unreadable)
             }
             Step::Acquire => {
@@ -272,7 +272,7 @@ impl Candidate {
             // stops now.
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 if !self.was_served {
-                    self.write_lease.end();
+                    self.write_lease.revoke();
                 }
                 Ok(())
             }
@@ -319,7 +319,7 @@ impl Candidate {
     }
 
     fn change_identity(&mut self) {
-        self.write_lease.end();
+        self.write_lease.revoke();
         self.identity = Identity::random(&self.pod);
         self.renewals.clear();
         warn!(
@@ -385,7 +385,7 @@ impl Candidate {
         let time_left = self
             .view
             .as_ref()
-            .map(|view| Moment::now().until(view.end()));
+            .map(|view| Moment::now().until(view.expiry()));
         match time_left {
             Some(time_left) if !time_left.is_zero() && !self.write_lease.is_valid() => {
                 pause.min(time_left)

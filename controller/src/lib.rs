@@ -14,7 +14,7 @@
 //! | [`leader`] | which of several replicas may write |
 //! | [`key_renewal`] | when and how a key is generated |
 //! | `expiry` | warnings while the served certificate is expired |
-//! | [`rounds`] | the controller on a directory, in rounds |
+//! | [`directory`] | the controller on a directory, in rounds |
 //! | [`cluster`] | the controller in a cluster: watches → reconcile |
 //! | [`readable`] | API objects, read so that a malformed one does not break a list or watch |
 //! | [`http`] | the unauthenticated and the authenticated endpoints; their limits |
@@ -29,6 +29,7 @@
 pub mod args;
 pub mod cluster;
 pub mod cluster_keys;
+pub mod directory;
 mod expiry;
 pub mod folder;
 pub mod http;
@@ -44,7 +45,6 @@ pub mod ports;
 pub mod published;
 pub mod readable;
 pub mod reconcile;
-pub mod rounds;
 pub mod store;
 #[cfg(test)]
 mod testing;

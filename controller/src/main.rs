@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use controller::args::{Backend, ClusterConfig, Config, Stop};
 use controller::cluster::{self, Cluster};
+use controller::directory::{self, DirectoryController};
 use controller::log;
 use controller::ports::{Authorized, PortError, Server};
-use controller::rounds::{self, Rounds};
 use jiff::Timestamp;
 use shared::error_chain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -24,13 +24,13 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 /// How long threads that write files or generate a key may continue at shutdown. Work for objects and callers stops
 /// before its next operation; a single operation that takes longer is aborted. Together with the time for open requests
 /// and for releasing the leadership this stays well below a Pod's grace period of 30 seconds.
-const THREAD_GRACE: Duration = Duration::from_secs(3);
+const THREAD_GRACE_PERIOD: Duration = Duration::from_secs(3);
 
 /// Why the controller stopped with an error.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    Directory(#[from] rounds::StartError),
+    Directory(#[from] directory::StartError),
     #[error(transparent)]
     Cluster(#[from] cluster::ConnectError),
     #[error(transparent)]
@@ -87,7 +87,7 @@ fn run(config: &Config) -> ExitCode {
         .map_err(Failure::from)
         .and_then(|runtime| {
             let result = runtime.block_on(serve(config));
-            runtime.shutdown_timeout(THREAD_GRACE);
+            runtime.shutdown_timeout(THREAD_GRACE_PERIOD);
             result
         });
     match result {
@@ -135,25 +135,25 @@ async fn run_on_directory(
     signals: &mut Signals,
 ) -> Result<(), Failure> {
     let metrics = server.metrics();
-    let start = Rounds::start(config, directory, metrics, Timestamp::now());
-    let mut rounds = tokio::select! {
+    let start = DirectoryController::start(config, directory, metrics, Timestamp::now());
+    let mut directory_controller = tokio::select! {
         () = wait_for_signal(&mut signals.stop) => return Ok(()),
-        rounds = start => rounds?,
+        directory_controller = start => directory_controller?,
     };
-    let server = server.start(rounds.server_state(), None);
+    let server = server.start(directory_controller.server_state(), None);
     loop {
         let next = tokio::select! {
             () = wait_for_signal(&mut signals.stop) => break,
-            next = rounds.round(Timestamp::now()) => next,
+            next = directory_controller.run_once(Timestamp::now()) => next,
         };
         tokio::select! {
             () = wait_for_signal(&mut signals.stop) => break,
-            _ = signals.usr1.recv() => rounds.request_key(),
+            _ = signals.usr1.recv() => directory_controller.request_key(),
             () = sleep_until(next) => {}
         }
     }
-    rounds.end(Timestamp::now()).await;
-    server.end().await;
+    directory_controller.shut_down(Timestamp::now()).await;
+    server.shut_down().await;
     Ok(())
 }
 
@@ -173,8 +173,8 @@ async fn run_in_cluster(
     if let Some(publishing) = publishing {
         publishing.abort();
     }
-    cluster.end(Timestamp::now()).await;
-    server.end().await;
+    cluster.shut_down(Timestamp::now()).await;
+    server.shut_down().await;
     Ok(())
 }
 
@@ -187,7 +187,7 @@ async fn run_until_signal(cluster: &mut Cluster, signals: &mut Signals) {
     loop {
         let next = tokio::select! {
             () = wait_for_signal(&mut signals.stop) => return,
-            next = cluster.turn(Timestamp::now()) => next,
+            next = cluster.run_once(Timestamp::now()) => next,
         };
         tokio::select! {
             () = wait_for_signal(&mut signals.stop) => return,

@@ -217,7 +217,7 @@ fn log_address(message: &str, listener: &TcpListener) {
 
 impl Serving {
     /// Stops serving, after a grace period for open requests.
-    pub async fn end(self) {
+    pub async fn shut_down(self) {
         info!("Shutting down");
         self.stop.send_replace(true);
         self.tasks.join_all().await;

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::readable::Readable;
-use crate::reconcile::wait;
+use crate::reconcile::backoff;
 use crate::store::api_response;
 
 /// The item with the certificate of the sealing key, in PEM.
@@ -63,7 +63,7 @@ impl Publisher {
                 Err(error) => {
                     failures += 1;
                     self.report(&error);
-                    wait(failures, shared::random::number())
+                    backoff(failures, shared::random::number())
                         .unsigned_abs()
                         .min(CHECK_INTERVAL)
                 }
@@ -106,7 +106,7 @@ impl Publisher {
 
     async fn publish(&mut self) -> Result<(), PublishError> {
         let ring = Arc::clone(&self.ring.borrow_and_update());
-        let sealing = ring.sealing(Timestamp::now()).ok();
+        let sealing = ring.sealing_key(Timestamp::now()).ok();
         let Some(certificate) = sealing.and_then(|key| key.certificate()) else {
             return Ok(());
         };

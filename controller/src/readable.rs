@@ -133,7 +133,7 @@ mod tests {
         list.items
     }
 
-    /// Attack: a client makes one object of a list unreadable.
+    /// Attack: a client makes one object of a list unreadable, so that the controller cannot read any of the list.
     #[test]
     fn an_unreadable_object_keeps_its_name_and_leaves_the_list_readable() {
         for odd in [
@@ -165,8 +165,8 @@ mod tests {
             .all(|object| object.object().is_some())
     }
 
-    /// Attack: a client writes times and `managedFields` that the API server stores and the types of `k8s-openapi`
-    /// reject.
+    /// Attack: a client hides an object from the controller with times and `managedFields` that the API server stores
+    /// and the types of `k8s-openapi` reject.
     #[test]
     fn odd_times_and_managed_fields_leave_an_object_of_any_kind_readable() {
         let time = "9999-12-31T23:59:59Z";

@@ -47,7 +47,7 @@ impl Controller {
         let now = Timestamp::UNIX_EPOCH;
         self.reconciler.enqueue([id()], Urgency::Fresh, now);
         loop {
-            self.next = self.reconciler.round(now).await;
+            self.next = self.reconciler.run_once(now).await;
             if self.next != Some(now) {
                 break;
             }
@@ -219,7 +219,7 @@ fn object_with_label(value: &str) -> SealedSecret {
 }
 
 /// Attack: an author overrides the label by which the administrator's policy selects Secrets, and another client
-/// removes it.
+/// removes it, so that the policy does not apply.
 #[tokio::test(start_paused = true)]
 async fn labels_of_the_administrator_override_the_template_and_are_restored() {
     let server = ApiServer::default();
@@ -250,7 +250,7 @@ async fn labels_of_the_administrator_override_the_template_and_are_restored() {
 }
 
 /// Attack: an author opts out of drift correction, and removes the label by which the administrator's policy selects
-/// the Secret.
+/// the Secret, so that the policy does not apply.
 #[tokio::test(start_paused = true)]
 async fn labels_of_the_administrator_are_restored_even_if_edits_are_tolerated() {
     let opt_out_of_correction: fn(&mut SealedSecret) = |object| {
@@ -299,7 +299,7 @@ async fn labels_of_the_administrator_are_restored_even_if_edits_are_tolerated() 
 }
 
 /// Attack: an author causes the refusal of a SealedSecret, and removes the label by which the administrator's policy
-/// selects its Secret.
+/// selects its Secret, so that the policy does not apply.
 #[tokio::test(start_paused = true)]
 async fn labels_of_the_administrator_are_restored_while_the_object_is_refused() {
     fn seal_for_missing_key(_: SealedSecret) -> SealedSecret {

@@ -89,7 +89,7 @@ async fn responses_equal_upstreams() {
 #[tokio::test]
 async fn serves_the_certificate_of_the_current_newest_key() {
     let server = start_server(TIMEOUT).await;
-    let pair = |i: usize| {
+    let ring_key_and_pem = |i: usize| {
         let pem = KEYS[i].pair.certificate().to_pem();
         let private = shared::key::PrivateKey::from_pem(KEYS[i].private_pem.expose()).unwrap();
         let certificate = shared::key::Certificate::from_pem(pem.as_bytes()).unwrap();
@@ -97,7 +97,7 @@ async fn serves_the_certificate_of_the_current_newest_key() {
         let time = Timestamp::from_second(i64::try_from(i).unwrap()).unwrap();
         (Arc::new(RingKey::new(i.to_string(), time, pair)), pem)
     };
-    let ((old, old_pem), (new, new_pem)) = (pair(0), pair(1));
+    let ((old, old_pem), (new, new_pem)) = (ring_key_and_pem(0), ring_key_and_pem(1));
     for (keys, want) in [(vec![old.clone()], old_pem), (vec![old, new], new_pem)] {
         server.ring.send_replace(Arc::new(KeyRing::new(keys)));
         let (status, headers, body) = server.request("GET", "/v1/cert.pem").await;

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use controller::rounds::INTERVAL;
+use controller::directory::INTERVAL;
 use jiff::{SignedDuration, Timestamp};
 use rand::Rng as _;
 use shared::key::{KeySize, KeySpec, NewKey, private_key_operations};
@@ -62,8 +62,7 @@ fn add_garbage(mut object: SealedSecret, items: usize) -> SealedSecret {
     object
 }
 
-/// Attack: a tenant creates objects whose templates hash many passwords, before another tenant creates a
-/// simple object.
+/// Attack: a tenant creates objects whose templates hash many passwords, to delay the simple object of another tenant.
 #[tokio::test]
 async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_ones() {
     const HOSTILE_OBJECTS: usize = 16;
@@ -80,12 +79,12 @@ async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_on
     }
     case.now += INTERVAL;
     let now = case.now;
-    case.rounds().round(now).await;
+    case.controller().run_once(now).await;
     case.seal("sealed/quiet.yaml", "quiet/q", &[("a", "2")]);
     while case.value("quiet/q/a").is_none() {
         case.now += INTERVAL;
         let now = case.now;
-        case.rounds().round(now).await;
+        case.controller().run_once(now).await;
     }
     let is_written = |i: &usize| case.value(&format!("hostile/h{i:02}/a")).is_some();
     let count = (0..HOSTILE_OBJECTS).filter(is_written).count();
@@ -99,7 +98,7 @@ async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_on
     }
 }
 
-/// Attack: an author creates an object with three hundred well-formed values that no key can unseal.
+/// Attack: an author keeps the controller busy with three hundred well-formed values that no key can unseal.
 #[tokio::test]
 async fn an_object_that_cannot_be_unsealed_costs_a_bounded_number_of_operations() {
     let _lock = lock().await;
@@ -143,7 +142,7 @@ async fn post(server: &Server, path: &str, body: &str) -> String {
     server.send("POST", path, "", body.as_bytes()).await.0
 }
 
-/// Attack: a caller sends a thousand well-formed values that no key can unseal.
+/// Attack: a caller keeps the controller busy with a thousand well-formed values that no key can unseal.
 #[tokio::test]
 async fn a_request_that_cannot_succeed_ends_at_its_first_invalid_item() {
     let _lock = lock().await;
@@ -160,8 +159,8 @@ async fn a_request_that_cannot_succeed_ends_at_its_first_invalid_item() {
     }
 }
 
-/// Attack: a caller keeps the private keys busy with a thousand values, each of which only the last key tried
-/// can unseal, while another caller behind the same proxy sends a request.
+/// Attack: a caller keeps the private keys busy with a thousand values, each of which only the last key tried can
+/// unseal, to delay the request of another caller behind the same proxy.
 #[tokio::test]
 async fn a_small_request_is_answered_while_a_large_one_is_in_progress() {
     let _lock = lock().await;

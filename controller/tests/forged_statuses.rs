@@ -67,7 +67,7 @@ impl Run {
     async fn reconcile(&mut self) {
         let now = Timestamp::from_second(self.generation).unwrap();
         self.reconciler.enqueue([id()], Urgency::Fresh, now);
-        while self.reconciler.round(now).await == Some(now) {}
+        while self.reconciler.run_once(now).await == Some(now) {}
     }
 
     fn forge(&self, forge: Forge) {
@@ -356,9 +356,8 @@ async fn random_values_are_kept_after_a_change_of_rules_and_a_failure() {
 }
 
 /// Attack: a program that may write status files of a directory changes everything except the digest of the
-/// SealedSecret that was unsealed last, the only part that the controller trusts. (`status` belongs to the controller,
-/// with mode
-/// 0700.)
+/// SealedSecret that was unsealed last, the only part that the controller trusts, so that a version counts as unsealed.
+/// (`status` belongs to the controller, with mode 0700.)
 #[tokio::test]
 async fn only_the_digest_in_a_status_file_shows_which_version_was_unsealed() {
     type ForgeFile = fn(&str) -> String;

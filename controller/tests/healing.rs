@@ -11,8 +11,8 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use controller::directory::DirectoryController;
 use controller::metrics::Metrics;
-use controller::rounds::Rounds;
 use jiff::SignedDuration;
 use support::{Case, KEYS, manifest_of, sealed};
 
@@ -94,7 +94,7 @@ fn remove_folder(path: &Path) {
 struct Healing {
     case: Case,
     metrics: Arc<Metrics>,
-    rounds: Rounds,
+    controller: DirectoryController,
 }
 
 impl Healing {
@@ -105,12 +105,13 @@ impl Healing {
         case.set_args(args);
         let metrics = Arc::new(Metrics::new(false).unwrap());
         let config = case.config();
-        let rounds = Rounds::start(&config, &case.dir, Arc::clone(&metrics), case.now).await;
-        let rounds = rounds.unwrap();
+        let controller =
+            DirectoryController::start(&config, &case.dir, Arc::clone(&metrics), case.now).await;
+        let controller = controller.unwrap();
         let mut healing = Self {
             case,
             metrics,
-            rounds,
+            controller,
         };
         healing.advance(MAX_RESTORE_TIME).await;
         assert_eq!(healing.values(), Self::original_values());
@@ -120,8 +121,8 @@ impl Healing {
     async fn advance(&mut self, time: SignedDuration) {
         let end = self.case.now + time;
         while self.case.now < end {
-            self.case.now = end.min(self.case.now + controller::rounds::INTERVAL);
-            while self.rounds.round(self.case.now).await <= self.case.now {}
+            self.case.now = end.min(self.case.now + controller::directory::INTERVAL);
+            while self.controller.run_once(self.case.now).await <= self.case.now {}
         }
     }
 
@@ -146,7 +147,7 @@ impl Healing {
     }
 }
 
-/// Attack: a program edits and deletes values under `secrets`.
+/// Attack: a program edits and deletes values under `secrets`, so that applications read wrong values or none.
 #[tokio::test]
 async fn edited_and_deleted_values_are_restored_within_two_seconds() {
     for (why, edit) in EDITS.iter().chain(DELETIONS) {

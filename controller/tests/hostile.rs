@@ -10,7 +10,8 @@ use support::{Case, KEYS, key_manifest, manifest_of, sealed};
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
-/// Attack: an author names objects and items like paths that lead out of the directory.
+/// Attack: an author names objects and items like paths that lead out of the directory, so that the controller writes
+/// files there.
 #[tokio::test]
 async fn hostile_names_create_no_files() {
     let mut case = Case::new().await;
@@ -104,7 +105,8 @@ async fn a_folder_that_is_not_owned_is_refused_with_upstreams_text_until_it_is_e
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
 }
 
-/// Attack: a program replaces folders of the directory with links to other folders.
+/// Attack: a program replaces folders of the directory with links to other folders, so that the controller writes and
+/// deletes files there.
 #[tokio::test]
 async fn links_in_secrets_and_status_are_not_followed() {
     for link in [
@@ -133,7 +135,7 @@ async fn links_in_secrets_and_status_are_not_followed() {
     }
 }
 
-/// Attack: a program puts links that lead out of the directory among manifests and keys.
+/// Attack: a program puts links among manifests and keys, so that the controller reads files outside the directory.
 #[tokio::test]
 async fn links_in_sealed_and_keys_are_followed_only_inside_the_directory() {
     let mut case = Case::new().await;
@@ -188,7 +190,7 @@ async fn links_between_the_controllers_folders_are_not_followed() {
     assert_eq!(case.value("other/new/a").as_deref(), Some("3"));
 }
 
-/// Attack: an author adds an unparsable file next to valid ones.
+/// Attack: an author adds an unparsable file next to valid ones, so that the controller ignores them.
 #[tokio::test]
 async fn an_unparsable_file_does_not_affect_other_files() {
     let mut case = Case::new().await;

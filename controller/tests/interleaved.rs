@@ -76,7 +76,7 @@ impl Controller {
         self.second += 1;
         let now = Timestamp::from_second(self.second).unwrap();
         self.reconciler.enqueue([id()], Urgency::Fresh, now);
-        while self.reconciler.round(now).await == Some(now) {}
+        while self.reconciler.run_once(now).await == Some(now) {}
     }
 }
 
@@ -190,7 +190,7 @@ async fn the_next_edit_does_not_resume_a_drift_fight() {
     }
 }
 
-/// Attack: a client edits a Secret repeatedly while no statuses are written.
+/// Attack: a client edits a Secret repeatedly while no statuses are written, so that the controller writes without end.
 #[tokio::test(start_paused = true)]
 async fn a_drift_fight_without_statuses_ends() {
     let server = ApiServer::default();
@@ -236,11 +236,11 @@ async fn an_unusable_key_that_is_missing_in_the_next_list_is_no_longer_counted()
     let unusable = json!({ "metadata": { "name": "bad", "namespace": "kube-system", "uid": "u" } });
     let unusable = serde_json::from_value(unusable).unwrap();
     for event in [Event::Init, Event::InitApply(unusable), Event::InitDone] {
-        keys.take(event, Timestamp::UNIX_EPOCH);
+        keys.apply_event(event, Timestamp::UNIX_EPOCH);
     }
-    assert_eq!(keys.unusable(), 1);
+    assert_eq!(keys.unusable_count(), 1);
     for event in [Event::Init, Event::InitDone] {
-        keys.take(event, Timestamp::UNIX_EPOCH);
+        keys.apply_event(event, Timestamp::UNIX_EPOCH);
     }
-    assert_eq!(keys.unusable(), 0);
+    assert_eq!(keys.unusable_count(), 0);
 }

@@ -153,7 +153,7 @@ async fn invented_tokens_cause_few_reviews_and_lock_no_caller_out() {
     );
 }
 
-/// Attack: callers send invented tokens from many addresses.
+/// Attack: callers send invented tokens from many addresses, to flood the API server with reviews.
 #[tokio::test]
 async fn invented_tokens_from_many_addresses_cause_a_bounded_number_of_reviews() {
     let fixture = Fixture::new().await;
@@ -176,7 +176,7 @@ async fn invented_tokens_from_many_addresses_cause_a_bounded_number_of_reviews()
     );
 }
 
-/// Attack: a caller sends thousands of objects without items, each of which requires an access review.
+/// Attack: a caller sends a request of thousands of objects without items, to flood the API server with access reviews.
 #[tokio::test]
 async fn a_request_reviews_the_access_to_few_objects_and_to_each_once() {
     let fixture = Fixture::new().await;

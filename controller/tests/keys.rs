@@ -13,7 +13,7 @@ use support::{Case, KEYS, key, key_manifest, manifest_of, sealed};
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
 fn ring(case: &mut Case) -> Arc<KeyRing> {
-    Arc::clone(&case.rounds().server_state().ring.borrow())
+    Arc::clone(&case.controller().server_state().ring.borrow())
 }
 
 fn key_names(case: &mut Case) -> Vec<String> {
@@ -77,7 +77,9 @@ async fn after_the_last_key_is_removed_the_removed_keys_unseal_until_another_is_
     case.advance(SECOND * 2).await;
     case.remove("keys/two.yaml");
     case.advance(SECOND * 60).await;
-    let reason = ring(&mut case).sealing(Timestamp::UNIX_EPOCH).unwrap_err();
+    let reason = ring(&mut case)
+        .sealing_key(Timestamp::UNIX_EPOCH)
+        .unwrap_err();
     assert_eq!(reason, NoSealingKey::Removed);
     assert_eq!(std::fs::read_dir(case.dir.join("keys")).unwrap().count(), 0);
     for (i, name) in ["ns/a", "ns/b"].into_iter().enumerate() {
@@ -89,10 +91,10 @@ async fn after_the_last_key_is_removed_the_removed_keys_unseal_until_another_is_
     case.write("keys/one.yaml", &key_manifest("one", &KEYS[0]));
     case.advance(SECOND * 2).await;
     assert_eq!(key_names(&mut case), ["one"]);
-    assert!(ring(&mut case).sealing(Timestamp::UNIX_EPOCH).is_ok());
+    assert!(ring(&mut case).sealing_key(Timestamp::UNIX_EPOCH).is_ok());
 }
 
-/// Attack: a client that has a key that was removed days ago expects the key to return when the last key is removed.
+/// Attack: a client has the last key removed, so that a stolen key that was removed days ago unseals again.
 #[tokio::test]
 async fn a_key_removed_earlier_does_not_return_with_the_last_one() {
     let mut case = Case::new().await;
@@ -131,8 +133,8 @@ async fn a_key_is_generated_at_start_only_if_there_is_none() {
     assert_eq!(key_names(&mut case), [name]);
 }
 
-/// Attack: an attacker plants a key in an archive to restore, newer than any other and marked as backed up, for a
-/// controller that has no other key.
+/// Attack: an attacker plants a key in an archive that an operator restores, newer than any other and marked as backed
+/// up, so that a controller without other keys seals for it.
 #[tokio::test]
 async fn an_unseal_only_key_unseals_and_a_new_sealing_key_is_generated() {
     let mut case = Case::idle();
@@ -152,7 +154,7 @@ async fn an_unseal_only_key_unseals_and_a_new_sealing_key_is_generated() {
     let ring = ring(&mut case);
     assert_eq!(ring.keys().len(), 2);
     assert_ne!(
-        ring.sealing(Timestamp::UNIX_EPOCH).unwrap().name(),
+        ring.sealing_key(Timestamp::UNIX_EPOCH).unwrap().name(),
         "planted"
     );
     case.restart().await;
@@ -235,7 +237,7 @@ async fn an_unparsable_key_file_keeps_its_key_until_it_is_removed() {
 #[tokio::test]
 async fn a_requested_key_is_generated_even_if_renewal_is_disabled() {
     let mut case = Case::new().await;
-    case.rounds().request_key();
+    case.controller().request_key();
     wait_for_keys(&mut case, 2).await;
     assert_eq!(key_names(&mut case)[1], "one");
     case.advance(SECOND * 60).await;
@@ -268,7 +270,7 @@ async fn a_key_generated_while_the_clock_was_ahead_neither_seals_nor_delays_the_
     wait_for_keys(&mut case, 2).await;
     case.now = now;
     case.advance(SECOND * 2).await;
-    let sealing_key_name = |ring: &KeyRing, now| ring.sealing(now).unwrap().name().to_owned();
+    let sealing_key_name = |ring: &KeyRing, now| ring.sealing_key(now).unwrap().name().to_owned();
     assert_eq!(sealing_key_name(&ring(&mut case), case.now), "one");
     assert_eq!(key_names(&mut case).len(), 2, "no key is due yet");
     // The older key reaches its renewal age before the generated key is valid.
@@ -286,7 +288,11 @@ async fn a_key_is_generated_if_every_key_is_from_the_future() {
     case.start(&["--key-renew-period=720h"]).await.unwrap();
     let names_after_start = key_names(&mut case);
     assert_eq!(names_after_start.len(), 2, "{names_after_start:?}");
-    let sealing_key_name = ring(&mut case).sealing(case.now).unwrap().name().to_owned();
+    let sealing_key_name = ring(&mut case)
+        .sealing_key(case.now)
+        .unwrap()
+        .name()
+        .to_owned();
     assert_ne!(sealing_key_name, "one");
     case.restart().await;
     assert_eq!(

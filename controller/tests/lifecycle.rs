@@ -5,8 +5,8 @@ mod support;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::sync::Arc;
 
+use controller::directory::DirectoryController;
 use controller::metrics::Metrics;
-use controller::rounds::Rounds;
 use jiff::SignedDuration;
 use support::{Case, KEYS, manifest_of, sealed};
 
@@ -501,7 +501,7 @@ async fn statuses_can_be_disabled() {
 async fn refuses_a_second_controller_on_one_folder() {
     let case = Case::new().await;
     let metrics = Arc::new(Metrics::new(false).unwrap());
-    let second = Rounds::start(&case.config(), &case.dir, metrics, case.now).await;
+    let second = DirectoryController::start(&case.config(), &case.dir, metrics, case.now).await;
     let error = second.unwrap_err().to_string();
     assert!(
         error.ends_with("is in use by another controller; stop that controller first"),

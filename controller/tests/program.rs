@@ -379,8 +379,7 @@ fn private_key_operations(address: &str) -> u32 {
     count.unwrap().parse().unwrap()
 }
 
-/// Attack: an author creates objects with templates that generate the largest keys, and that are in progress when the
-/// Pod is stopped.
+/// Attack: an author delays the stop of the Pod with templates that generate the largest keys.
 #[test]
 fn a_signal_stops_the_controller_while_it_generates_keys() {
     let dir = temporary_folder();

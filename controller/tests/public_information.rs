@@ -90,7 +90,7 @@ impl Scenario {
         let subscriber = tracing_subscriber::registry().with(self.log.clone());
         let _guard = tracing::subscriber::set_default(subscriber);
         self.reconciler.enqueue([id()], Urgency::Fresh, now);
-        while self.reconciler.round(now).await == Some(now) {}
+        while self.reconciler.run_once(now).await == Some(now) {}
     }
 
     fn is_synced(&self) -> bool {
@@ -245,7 +245,8 @@ async fn the_status_does_not_reveal_where_a_template_fails() {
     assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
 
-/// Attack: an author seals a guess for a value and applies it; the correct guess would change nothing.
+/// Attack: an author seals a guess for a value and applies it, to learn from the absence of a change that the guess is
+/// correct.
 #[tokio::test(start_paused = true)]
 async fn a_correct_guess_is_indistinguishable_from_a_wrong_one() {
     let mut outcomes = Vec::new();

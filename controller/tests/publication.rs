@@ -67,7 +67,7 @@ impl Controller {
     async fn reconcile(&mut self) {
         let now = Timestamp::from_second(self.second).unwrap();
         self.reconciler.enqueue([id()], Urgency::Fresh, now);
-        while self.reconciler.round(now).await == Some(now) {
+        while self.reconciler.run_once(now).await == Some(now) {
             let observed = self.server.take_observed();
             self.reconciler.enqueue(observed, Urgency::Fresh, now);
         }
@@ -161,8 +161,8 @@ async fn an_edit_has_at_most_two_completion_times() {
     }
 }
 
-/// Attack: an author makes a quota refuse the Secret, so that it is retried repeatedly, with a template that fails
-/// after the time that the value specifies.
+/// Attack: an author exhausts a quota so that the Secret is rejected and retried, and uses a template that fails after
+/// a time set by the sealed value: the time of the failure would reveal the value.
 #[tokio::test(start_paused = true)]
 async fn retries_of_an_attempt_reveal_nothing_by_their_time() {
     let template = "{{ if gt (now | unixEpoch | int64) (int64 .a) }}{{ fail \"\" }}{{ end }}";

@@ -100,7 +100,7 @@ fn parse_object(body: &str) -> SealedSecret {
     objects.remove(0)
 }
 
-/// Attack: a caller verifies values that fail for different reasons and compares the responses.
+/// Attack: a caller verifies values that fail for different reasons, to learn the reason from the responses.
 #[tokio::test]
 async fn verify_reveals_only_whether_the_object_can_be_unsealed() {
     let server = server_with_ring(1).await;
@@ -162,7 +162,7 @@ async fn r1_r3_r4_r5_rotate_returns_the_same_object_for_the_newest_key() {
     );
     assert_ne!(new.spec.encrypted_data, old.spec.encrypted_data);
     let only_new = KeyRing::new([ring(2)
-        .sealing(jiff::Timestamp::UNIX_EPOCH)
+        .sealing_key(jiff::Timestamp::UNIX_EPOCH)
         .unwrap()
         .clone()]);
     check(&new, &only_new, true).unwrap();
@@ -258,7 +258,7 @@ async fn s8_rotating_the_deprecated_form_keeps_the_scope_of_the_object() {
     }
 }
 
-/// Attack: a caller hides thousands of items inside one `spec.data` value.
+/// Attack: a caller hides thousands of items inside one `spec.data` value, to exceed the limit on items.
 #[tokio::test]
 async fn s4_the_limit_on_items_includes_those_of_the_deprecated_form() {
     let server = server_with_ring(2).await;
@@ -286,7 +286,8 @@ async fn s4_the_limit_on_items_includes_those_of_the_deprecated_form() {
     }
 }
 
-/// Attack: a caller sends a victim's ciphertext with templates that succeed or fail depending on the value.
+/// Attack: a caller sends a victim's ciphertext with templates that succeed or fail depending on the value, to learn
+/// the value.
 #[tokio::test]
 async fn s1_s2_r2_templates_do_not_affect_any_response() {
     let server = server_with_ring(2).await;
@@ -313,7 +314,7 @@ async fn s1_s2_r2_templates_do_not_affect_any_response() {
     }
 }
 
-/// Attack: a caller sends bodies, item counts and request rates beyond every limit.
+/// Attack: a caller exhausts the controller with bodies, item counts and request rates beyond every limit.
 #[tokio::test]
 async fn s4_bodies_items_and_rates_are_limited() {
     let server = server_with_ring(1).await;
@@ -356,7 +357,7 @@ async fn s4_bodies_items_and_rates_are_limited() {
     }
 }
 
-/// Attack: a caller sends an endless request head.
+/// Attack: a caller sends an endless request head, to exhaust the memory.
 #[tokio::test]
 async fn s4_the_head_of_a_request_is_limited_and_may_be_as_long_as_proxies_need() {
     let server = server_with_ring(1).await;
@@ -383,7 +384,7 @@ async fn open_slow_connection(server: &Server, caller: usize) -> TcpStream {
     stream
 }
 
-/// Attack: callers send the heads of many requests without their bodies.
+/// Attack: callers send the heads of many requests without their bodies, to lock out other callers.
 #[tokio::test]
 async fn s4_slow_bodies_do_not_block_other_requests() {
     allow_many_files();
@@ -416,7 +417,7 @@ async fn fetch_certificate(address: std::net::SocketAddr) -> Option<()> {
 /// Number of connections above the limit of one address.
 const ABOVE_LIMIT: usize = 510;
 
-/// Attack: a client opens many connections and sends nothing.
+/// Attack: a client opens many connections and sends nothing, so that probes fail.
 #[tokio::test]
 async fn s4_silent_connections_do_not_block_probes() {
     allow_many_files();
@@ -442,7 +443,7 @@ async fn request_keeps_connection_open(stream: &mut TcpStream) -> bool {
     !response.contains("connection: close")
 }
 
-/// Attack: clients keep all connections busy with requests.
+/// Attack: clients keep all connections busy with requests, so that probes fail.
 #[tokio::test]
 async fn s4_repeated_requests_do_not_block_probes() {
     allow_many_files();

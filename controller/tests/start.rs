@@ -214,7 +214,7 @@ async fn run_until(server: &ApiServer, entry: &str) {
     let controller_loop = async {
         cluster.begin(Timestamp::now).await;
         loop {
-            cluster.turn(Timestamp::now()).await;
+            cluster.run_once(Timestamp::now()).await;
             // A standby has no change to wait for.
             let _ = timeout(
                 Duration::from_millis(50),
@@ -229,8 +229,8 @@ async fn run_until(server: &ApiServer, entry: &str) {
     }
 }
 
-/// Attack: the API server responds to the request for the Lease late, so that a replica that has listed every object
-/// writes before it is the leader.
+/// Fault: the API server responds late to the request for the Lease, while the replica has already listed every object:
+/// it could write before it is the leader.
 #[tokio::test]
 async fn lists_the_objects_while_it_waits_for_the_lease_and_writes_when_it_holds_it() {
     for (why, lease) in [
@@ -259,8 +259,8 @@ async fn a_restarted_container_lists_the_objects_while_it_waits_for_the_lease() 
     assert_eq!(server.writes().1, 0, "{:?}", server.log.borrow());
 }
 
-/// Attack: another replica holds the Lease while this one has listed every object, so that two replicas write. A
-/// replica that does not hold the Lease writes nothing, however early the objects are known.
+/// Fault: a replica has listed every object while another replica holds the Lease: both could write. A replica that
+/// does not hold the Lease writes nothing, however early the objects are known.
 #[tokio::test]
 async fn a_standby_that_has_listed_everything_writes_nothing() {
     let server = ApiServer::start(Some(lease_held_by("another"))).await;

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 const ATTACKER: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const OTHER_CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// A kubelet waits 1 s for a response; this machine may be busy.
-const PROBE_TIME: Duration = Duration::from_secs(3);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A running controller on a folder with one key, and the addresses of its two ports.
 struct RunningController {
@@ -93,7 +93,7 @@ impl RunningController {
         controller
     }
 
-    /// Requests a path. Returns the body of the response if its status is 200 and it arrives within [`PROBE_TIME`].
+    /// Requests a path. Returns the body of the response if its status is 200 and it arrives within [`PROBE_TIMEOUT`].
     async fn get(&self, from: Ipv4Addr, port: SocketAddr, path: &str) -> Option<String> {
         let (status, body) = send_request(from, port, "GET", path, "", b"").await?;
         (status == "200").then_some(body)
@@ -121,7 +121,8 @@ async fn connect(from: Ipv4Addr, to: SocketAddr) -> Option<TcpStream> {
     socket.connect(to).await.ok()
 }
 
-/// Sends a request. Returns the status and body of the response, or `None` if it does not arrive within [`PROBE_TIME`].
+/// Sends a request. Returns the status and body of the response, or `None` if it does not arrive within
+/// [`PROBE_TIMEOUT`].
 async fn send_request(
     from: Ipv4Addr,
     port: SocketAddr,
@@ -143,7 +144,7 @@ async fn send_request(
         let (head, body) = response.split_once("\r\n\r\n")?;
         Some((head.get(9..12)?.to_owned(), body.to_owned()))
     };
-    tokio::time::timeout(PROBE_TIME, exchange).await.ok()?
+    tokio::time::timeout(PROBE_TIMEOUT, exchange).await.ok()?
 }
 
 /// Opens connections, sends the same bytes on each, and keeps them open. Replaces each connection that ends.
@@ -246,8 +247,8 @@ async fn silent_connections_do_not_delay_health_checks_or_other_callers() {
     }
 }
 
-/// Attack: a client opens thousands of connections, and sends part of a request on each, or a complete request without
-/// closing the connection.
+/// Attack: a client opens thousands of connections, each with part of a request, or with a complete request after which
+/// the connection stays open, to lock out other clients.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_clients_are_served_during_a_connection_flood() {
     let controller = RunningController::start(&[]).await;

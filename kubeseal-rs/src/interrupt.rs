@@ -49,7 +49,7 @@ impl Interrupt {
     }
 
     /// Ends the process with the received signal, so that the shell sees it.
-    pub(crate) fn end(&self) {
+    pub(crate) fn exit_by_signal(&self) {
         if let Ok(number) = i32::try_from(self.0.load(Ordering::SeqCst)) {
             let _ = emulate_default_handler(number);
         }

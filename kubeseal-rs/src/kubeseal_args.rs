@@ -134,7 +134,7 @@ const FLAGS: &[Flag] = &[
         .without_variable(),
     path("kubeconfig", "Kubeconfig file."),
     text("namespace", "Namespace of the Secret.").short('n'),
-    text("context", "Context of the kubeconfig."),
+    text("context", "Context in the kubeconfig."),
     text("cluster", "Cluster of the kubeconfig."),
     text("user", "User of the kubeconfig."),
     text("server", "Address of the API server."),

@@ -12,8 +12,8 @@ const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures");
 const CONTROLLER: (&str, &str) = ("kube-system", "sealed-secrets-controller");
 
-/// Attack: makes the controller decrypt and encrypt every value of a repository repeatedly, with a command that changes
-/// no file. The test server serves only the certificate, not `/v1/rotate`.
+/// Attack: a caller makes the controller decrypt and encrypt every value in a repository repeatedly, with a command
+/// that changes no file. The test server serves only the certificate, not `/v1/rotate`.
 #[test]
 fn a_dry_run_requests_only_the_certificate() {
     let folder = tempfile::tempdir().expect("a folder");

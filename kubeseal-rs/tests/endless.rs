@@ -51,7 +51,8 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// Attack: commits a link to `/dev/zero`, or pipes endless input into a program.
+/// Attack: a committer adds a link to `/dev/zero`, or a program pipes endless input into a command, to exhaust the
+/// memory.
 #[test]
 fn refuses_endless_input_from_every_source() {
     let (seal, kubeseal) = (env!("CARGO_BIN_EXE_seal"), env!("CARGO_BIN_EXE_kubeseal"));
@@ -114,7 +115,7 @@ fn refuses_endless_input_from_every_source() {
     }
 }
 
-/// Attack: sends 400 MiB instead of a certificate from the server behind a Service.
+/// Attack: the server behind a Service sends 400 MiB instead of a certificate, to exhaust the memory.
 #[test]
 fn refuses_a_certificate_of_four_hundred_mebibytes() {
     let folder = folder();

@@ -80,8 +80,8 @@ fn hidden_forms(kind: &str) -> [String; 5] {
     ]
 }
 
-/// Attack: writes the kind of a SealedSecret on another branch with an escape, so that a search
-/// does not find the object and its key is retired.
+/// Attack: a committer writes the kind of a SealedSecret on another branch with an escape, so that a search does not
+/// find the object and its key is retired.
 #[test]
 fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
     let tree = Tree::new();
@@ -192,8 +192,8 @@ fn leaks() -> Vec<String> {
     leaks
 }
 
-/// Attack: commits a plain Secret in a form that a search for its kind does not find, or beside a
-/// template document, so that the whole file is not a valid manifest.
+/// Attack: a committer adds a plain Secret in a form that a search for its kind does not find, or beside a template
+/// document, so that the whole file is not a valid manifest.
 #[test]
 fn lint_and_the_hook_find_every_hidden_secret() {
     let tree = Tree::new();

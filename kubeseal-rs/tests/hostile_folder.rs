@@ -92,10 +92,10 @@ fn kubeconfig(command: &Path) -> String {
     )
 }
 
-/// Attack: puts a kubeconfig that names a program into a folder where a variable names the
-/// kubeconfig by a relative path.
+/// Attack: a committer adds a kubeconfig that names a program to a folder where a variable names the kubeconfig by a
+/// relative path.
 #[test]
-fn a_kubeconfig_of_the_folder_runs_no_program() {
+fn a_kubeconfig_in_the_folder_runs_no_program() {
     let folder = Folder::new();
     folder.write_program("plug-in");
     fs::write(
@@ -129,10 +129,10 @@ fn a_kubeconfig_of_the_folder_runs_no_program() {
     assert!(folder.recorded_run().is_some());
 }
 
-/// Attack: puts a program with the name of the user's credential plug-in into a folder that `PATH`
-/// names by a relative path.
+/// Attack: a committer adds a program with the name of the user's credential plug-in to a folder that `PATH` names by a
+/// relative path.
 #[test]
-fn a_credential_plug_in_of_the_folder_is_not_run() {
+fn a_credential_plug_in_from_the_folder_is_not_run() {
     let folder = Folder::new();
     folder.write_program("plug-in-of-the-cloud");
     fs::write(
@@ -159,8 +159,8 @@ fn a_credential_plug_in_of_the_folder_is_not_run() {
     );
 }
 
-/// Attack: puts a `.sops.yaml` beside the file, for a user whose `PATH` has relative folders. `sops`
-/// must run in `/`, with only the absolute folders of `PATH`.
+/// Attack: a committer adds a `.sops.yaml` beside the file, for a user whose `PATH` has relative folders. `sops` must
+/// run in `/`, with only the absolute folders of `PATH`.
 #[test]
 fn sops_runs_outside_the_folder() {
     let folder = Folder::new();
@@ -187,9 +187,9 @@ fn sops_runs_outside_the_folder() {
     assert_eq!(folder.recorded_run(), Some(want));
 }
 
-/// Attack: names the attacker's certificate outside the repository, for example in `/tmp`, in a rule.
-/// The attacker could decrypt what is sealed for the certificate, and reviewers of the repository do
-/// not see it.
+/// Attack: a committer writes a rule that names the attacker's certificate outside the repository, for example in
+/// `/tmp`. The attacker could decrypt what is sealed for the certificate, and reviewers of the repository do not see
+/// it.
 #[test]
 fn a_rule_seals_for_no_certificate_outside_its_tree() {
     let folder = Folder::new();
@@ -227,7 +227,7 @@ fn a_rule_seals_for_no_certificate_outside_its_tree() {
     }
 }
 
-/// Attack: writes the kind of a plain Secret so that a text search does not find it.
+/// Attack: a committer writes the kind of a plain Secret so that a text search does not find it.
 #[test]
 fn lint_finds_a_plain_secret_with_any_spelling_of_its_kind() {
     for kind in [
@@ -252,7 +252,8 @@ fn lint_finds_a_plain_secret_with_any_spelling_of_its_kind() {
     }
 }
 
-/// Attack: makes the rules, or a file that they name, a pipe without a writer, or an endless device.
+/// Attack: a committer makes the rules, or a file that they name, a pipe without a writer or an endless device, so that
+/// a command hangs.
 #[test]
 fn refuses_rules_and_certificates_that_are_not_regular_files() {
     let folder = Folder::new();

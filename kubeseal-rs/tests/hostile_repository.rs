@@ -332,7 +332,8 @@ fn write_bare_repository(folder: &Path, configuration: &str) {
     fs::write(folder.join("config"), format!("{core}{configuration}")).expect("ours");
 }
 
-/// Attack: commits a folder that looks like a bare repository, with a file that is read.
+/// Attack: a committer adds a folder that looks like a bare repository, with a file that is read, so that its
+/// configuration runs a program.
 #[test]
 fn an_embedded_bare_repository_around_the_file_runs_nothing() {
     let trap = Trap::new();
@@ -342,7 +343,8 @@ fn an_embedded_bare_repository_around_the_file_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree().join("deploy"));
 }
 
-/// Attack: puts the file below a folder that looks like a bare repository, outside any work tree.
+/// Attack: an attacker puts the file below a folder that looks like a bare repository, outside any work tree, so that
+/// its configuration runs a program.
 #[test]
 fn an_embedded_bare_repository_above_the_file_runs_nothing() {
     let trap = Trap::new();
@@ -352,7 +354,8 @@ fn an_embedded_bare_repository_above_the_file_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree().join("below/deploy"));
 }
 
-/// Attack: commits a folder that looks like a bare repository below the root of the work tree.
+/// Attack: a committer adds a folder that looks like a bare repository below the root of the work tree, so that its
+/// configuration runs a program.
 #[test]
 fn an_embedded_bare_repository_below_the_file_runs_nothing() {
     let trap = Trap::new();
@@ -363,7 +366,7 @@ fn an_embedded_bare_repository_below_the_file_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: names programs in `.git/config` of an archive that the user unpacks.
+/// Attack: an attacker names programs in `.git/config` of an archive that the user unpacks.
 #[test]
 fn the_configuration_of_the_repository_runs_nothing() {
     let trap = Trap::new();
@@ -382,8 +385,8 @@ fn the_configuration_of_the_repository_runs_nothing() {
     );
 }
 
-/// Attack: names a program in each key that Git knows, one at a time, so that a key that makes the
-/// repository unreadable does not hide another.
+/// Attack: an attacker names a program in each key that Git knows. The test sets one key at a time, so that a key that
+/// makes the repository unreadable does not hide another.
 #[test]
 fn no_key_of_the_configuration_runs_a_program() {
     let trap = Trap::new();
@@ -439,7 +442,8 @@ fn configuration_keys(trap: &Trap) -> BTreeSet<String> {
     keys
 }
 
-/// Attack: adds a `.git` file that names a repository elsewhere in the tree.
+/// Attack: an attacker adds a `.git` file that names a repository elsewhere in the tree, so that its configuration runs
+/// a program.
 #[test]
 fn a_git_file_that_leads_elsewhere_runs_nothing() {
     let trap = Trap::new();
@@ -451,7 +455,8 @@ fn a_git_file_that_leads_elsewhere_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree().join("deploy").join(".."));
 }
 
-/// Attack: includes a file of the tree in the configuration, always or under a condition.
+/// Attack: an attacker includes a file of the tree in the configuration, always or under a condition, so that it runs a
+/// program.
 #[test]
 fn an_included_configuration_runs_nothing() {
     for section in [
@@ -473,7 +478,7 @@ fn an_included_configuration_runs_nothing() {
     }
 }
 
-/// Attack: names programs in the configuration of one work tree.
+/// Attack: an attacker names programs in the configuration of one work tree.
 #[test]
 fn the_configuration_of_a_work_tree_runs_nothing() {
     let trap = Trap::new();
@@ -486,7 +491,7 @@ fn the_configuration_of_a_work_tree_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: replaces the common folder of a linked work tree.
+/// Attack: an attacker replaces the common folder of a linked work tree, so that its configuration runs a program.
 #[test]
 fn a_common_folder_elsewhere_runs_nothing() {
     let trap = Trap::new();
@@ -512,7 +517,8 @@ fn a_common_folder_elsewhere_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&work_tree);
 }
 
-/// Attack: names the objects of another repository, which has its own configuration, as alternates.
+/// Attack: an attacker names the objects in another repository as alternates, so that the configuration of that
+/// repository runs a program.
 #[test]
 fn borrowed_objects_run_nothing() {
     let trap = Trap::new();
@@ -534,7 +540,7 @@ fn borrowed_objects_run_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: omits objects from a partial clone, so that Git runs a program to fetch them.
+/// Attack: an attacker omits objects from a partial clone, so that Git runs a program to fetch them.
 #[test]
 fn missing_objects_start_no_program() {
     let trap = Trap::new();
@@ -566,7 +572,7 @@ fn missing_objects_start_no_program() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: adds a submodule with its own configuration.
+/// Attack: a committer adds a submodule whose own configuration names programs.
 #[test]
 fn a_submodule_runs_nothing() {
     let trap = Trap::new();
@@ -591,9 +597,9 @@ fn a_submodule_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: puts hooks into the repository, or into a folder that its configuration names.
+/// Attack: an attacker puts hooks into the repository, or into a folder that its configuration names.
 #[test]
-fn hooks_of_the_repository_are_not_run() {
+fn hooks_in_the_repository_are_not_run() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
     let hooks = trap.tree().join(".git/hooks");
@@ -617,8 +623,8 @@ fn hooks_of_the_repository_are_not_run() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: puts programs named `seal` and `xargs` into the tree, where the hook would find them if
-/// `PATH` has a relative folder.
+/// Attack: a committer adds programs named `seal` and `xargs` to the tree, where the hook would find them if `PATH` has
+/// a relative folder.
 #[test]
 fn the_hook_runs_no_program_of_the_tree() {
     let trap = Trap::new();
@@ -650,7 +656,8 @@ fn the_hook_runs_no_program_of_the_tree() {
     assert_eq!(trap.programs_run(), BTreeSet::new());
 }
 
-/// Attack: makes the hook, or the hooks folder, a link to a path of the author's choice.
+/// Attack: an attacker makes the hook, or the hooks folder, a link to a path of their choice, where the hook would be
+/// written.
 #[test]
 fn a_hook_is_not_written_through_a_link() {
     for link in [".git/hooks", ".git/hooks/pre-commit"] {
@@ -666,7 +673,7 @@ fn a_hook_is_not_written_through_a_link() {
     }
 }
 
-/// Attack: replaces, with the next checkout, the `seal` that the hook would run.
+/// Attack: a committer replaces, with the next checkout, the `seal` that the hook would run.
 #[test]
 fn a_seal_in_the_work_tree_installs_no_hook() {
     let trap = Trap::new();
@@ -685,8 +692,7 @@ fn a_seal_in_the_work_tree_installs_no_hook() {
     assert!(!trap.tree().join(".git/hooks/pre-commit").exists());
 }
 
-/// Attack: makes `.git/commondir` name another repository of the user, where the hook would be
-/// written.
+/// Attack: an attacker makes `.git/commondir` name another repository of the user, where the hook would be written.
 #[test]
 fn a_hook_is_not_written_into_another_repository() {
     let trap = Trap::new();
@@ -704,7 +710,7 @@ fn a_hook_is_not_written_into_another_repository() {
     assert!(!victim.join("hooks").exists());
 }
 
-/// Attack: puts a pipe in place of a file of the repository or work tree, so that a command hangs.
+/// Attack: an attacker replaces a file in the repository or work tree with a pipe, so that a command hangs.
 #[test]
 fn does_not_wait_for_a_pipe_in_a_repository() {
     for pipe in [
@@ -726,7 +732,7 @@ fn does_not_wait_for_a_pipe_in_a_repository() {
     }
 }
 
-/// Attack: uses a component of the Git library that starts programs.
+/// Attack: a repository starts a program through a component of the Git library that starts programs.
 #[test]
 fn no_feature_is_compiled_in_that_could_start_a_program() {
     let mut cargo = Command::new(env!("CARGO"));

@@ -80,8 +80,8 @@ fn make_pipe(path: &Path) {
     assert!(status.expect("mkfifo starts").success());
 }
 
-/// Attack: makes the ignore file of a repository an endless device, a pipe without a writer, or
-/// huge.
+/// Attack: a committer makes an ignore file an endless device, a pipe without a writer, or huge, so that a command
+/// hangs or exhausts the memory.
 #[test]
 fn only_small_regular_ignore_files_have_an_effect() {
     for (kind, why) in [
@@ -117,8 +117,8 @@ fn only_small_regular_ignore_files_have_an_effect() {
     }
 }
 
-/// Attack: hides a plain Secret from lint with an ignore file above the work tree, or one that Git
-/// does not read.
+/// Attack: an attacker hides a plain Secret from lint with an ignore file above the work tree, or one that Git does not
+/// read.
 #[test]
 fn only_ignore_files_of_the_work_tree_count() {
     let tree = Tree::new();
@@ -150,7 +150,8 @@ fn only_ignore_files_of_the_work_tree_count() {
     assert!(tree.is_reported_by_lint("tree/sub", "plain.yaml"));
 }
 
-/// Attack: commits or stages a plain Secret that an ignore rule excludes, by its file or its folder.
+/// Attack: a committer commits or stages a plain Secret whose file or folder an ignore rule excludes, so that lint
+/// skips it.
 #[test]
 fn a_tracked_file_is_checked_despite_ignore_rules() {
     let tree = Tree::new();
@@ -180,8 +181,7 @@ fn a_tracked_file_is_checked_despite_ignore_rules() {
     }
 }
 
-/// Attack: uses ignore files in and above a controller's folder to hide an object that needs the
-/// old key.
+/// Attack: an attacker uses ignore files in and above a controller's folder to hide an object that needs the old key.
 #[test]
 fn an_object_of_a_controller_cannot_be_hidden() {
     for (ignore_file, text) in [
@@ -199,7 +199,7 @@ fn an_object_of_a_controller_cannot_be_hidden() {
     }
 }
 
-/// Attack: uses ignore files in and above a folder of keys to hide a key from a backup.
+/// Attack: an attacker uses ignore files in and above a folder of keys to hide a key from a backup.
 #[test]
 fn a_key_in_a_folder_cannot_be_hidden() {
     const KEY: &str =

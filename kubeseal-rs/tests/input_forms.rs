@@ -99,7 +99,8 @@ fn manifest(
     }
 }
 
-/// Attack: writes a Secret in a form that the sealing commands and the cluster accept, and lint does not recognize.
+/// Attack: a committer writes a Secret in a form that the sealing commands and the cluster accept, and lint does not
+/// recognize.
 #[test]
 fn reports_everything_that_is_accepted_as_a_secret() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -209,7 +210,7 @@ fn utf16(text: &str, mark: &str, unit: fn(u16) -> [u8; 2]) -> Vec<u8> {
         .collect()
 }
 
-/// Attack: commits a Secret in an encoding that a text search does not find.
+/// Attack: a committer adds a Secret in an encoding that a text search does not find.
 #[test]
 fn reports_a_file_in_another_encoding() {
     let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\nstringData: {a: hunter2}\n";
@@ -275,7 +276,8 @@ fn reports_a_file_in_another_encoding() {
     assert_eq!(findings(folder.path(), &["."]), BTreeSet::new());
 }
 
-/// Attack: stages only the file with the value of a `secretGenerator`, after the kustomization was committed.
+/// Attack: a committer stages only the file with the value of a `secretGenerator`, after the kustomization was
+/// committed, so that the hook overlooks it.
 #[test]
 fn the_hook_checks_a_value_file_whose_kustomization_is_committed() {
     for (kustomization, text, file, is_found) in [
@@ -344,7 +346,7 @@ fn the_hook_checks_a_value_file_whose_kustomization_is_committed() {
 const HELM_SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ include \"app.name\" . }}\n  labels:\n    \
                     {{- include \"app.labels\" . | nindent 4 }}\nstringData:\n";
 
-/// Attack: writes a real value into a template, beside actions that make the file invalid YAML.
+/// Attack: a committer writes a real value into a template, beside actions that make the file invalid YAML.
 #[test]
 fn finds_a_real_value_beside_template_actions() {
     for items in [
@@ -428,7 +430,7 @@ fn reports_a_template_that_cannot_be_checked() {
     }
 }
 
-/// Attack: commits a Secret as a value or inside a string of another object.
+/// Attack: a committer adds a Secret as a value or inside a string of another object, so that lint overlooks it.
 #[test]
 fn finds_a_secret_inside_another_object_with_its_line() {
     for (why, text, line) in [
@@ -482,7 +484,7 @@ fn finds_a_secret_inside_another_object_with_its_line() {
     }
 }
 
-/// Attack: commits a file whose aliases repeat a string with manifests, so that lint works for minutes.
+/// Attack: a committer adds a file whose aliases repeat a string with manifests, so that lint works for minutes.
 #[test]
 fn nested_texts_are_limited_and_reported() {
     let inner = "x: &x {k: v}\n".to_owned() + &"# filler\n".repeat(2000) + "kind: Secret\n";
@@ -497,7 +499,7 @@ fn nested_texts_are_limited_and_reported() {
     );
 }
 
-/// Attack: makes the rules of a repository invalid, so that they apply to nothing.
+/// Attack: a committer makes the rules of a repository invalid, so that they apply to nothing.
 #[test]
 fn invalid_rules_are_an_error_without_a_sealed_secret() {
     for (text, line) in [
@@ -716,8 +718,8 @@ fn reports_a_byte_order_mark_in_a_dotenv_value() {
     );
 }
 
-/// Attack: puts a file without keys among the recovery keys, so that nothing is recovered. Like upstream, `kubeseal`
-/// accepts an empty list.
+/// Attack: an attacker puts a file without keys among the recovery keys, so that recovery fails as a whole. Like
+/// upstream, `kubeseal` accepts an empty list.
 #[test]
 fn accepts_an_empty_list_among_recovery_keys() {
     let folder = folder_with(&[
@@ -777,7 +779,7 @@ fn accepts_an_empty_list_among_recovery_keys() {
     }
 }
 
-/// Attack: writes a file so that the error of `sops` about it controls the terminal, or fills it.
+/// Attack: a committer writes a file so that the error of `sops` about it controls the terminal, or fills it.
 #[cfg(unix)]
 #[test]
 fn shows_errors_of_sops_escaped_and_shortened() {

@@ -82,8 +82,8 @@ fn sops_files(address: &str) -> [(&'static str, String); 6] {
     ]
 }
 
-/// Attack: sends the user a `sops` file whose metadata names the attacker's server as the Vault, to
-/// which `sops` would send the user's token.
+/// Attack: an attacker sends the user a `sops` file whose metadata names the attacker's server as the Vault, to which
+/// `sops` would send the user's token.
 #[test]
 fn gives_no_token_to_an_address_that_only_the_file_names() {
     for variables in [&[][..], &[("VAULT_ADDR", "https://vault.example:8200")]] {
@@ -99,7 +99,8 @@ fn gives_no_token_to_an_address_that_only_the_file_names() {
     }
 }
 
-/// Attack: names the attacker's server as an Azure Key Vault, or in the region of an AWS key.
+/// Attack: an attacker names their server as an Azure Key Vault, or in the region of an AWS key, to receive the user's
+/// credentials.
 #[test]
 fn refuses_key_services_at_an_attackers_address() {
     for service in [

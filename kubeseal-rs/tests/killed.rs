@@ -70,8 +70,7 @@ fn edit_folders(run: &Child) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Attack: kills `seal edit` with SIGKILL while values are in the editor, and searches for
-/// the edited file.
+/// Fault: `seal edit` is killed by SIGKILL while the editor is open; the edited file may not remain.
 #[test]
 fn a_killed_edit_leaves_no_value_in_memory() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -127,7 +126,7 @@ fn kill_at_a_temporary_file(mut run: Child, folder: &Path) -> Vec<PathBuf> {
     temporary_files(folder)
 }
 
-/// Attack: kills `seal keys restore` while a private key is in a temporary file.
+/// Fault: `seal keys restore` is killed while a private key is in a temporary file.
 #[test]
 fn a_killed_restore_leaves_no_temporary_file_with_a_key() {
     let mut leftovers = Vec::new();
@@ -143,7 +142,7 @@ fn a_killed_restore_leaves_no_temporary_file_with_a_key() {
     assert!(leftovers.is_empty(), "{leftovers:?}");
 }
 
-/// Attack: kills a command while it writes a new file.
+/// Fault: a command is killed while it writes a new file.
 #[test]
 fn a_killed_run_leaves_no_temporary_file() {
     let cert = format!("{FIXTURES}/cert.pem");

@@ -152,8 +152,8 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Attack: commits links to files of the user into a folder of values. Their contents would be
-/// sealed for a user who can read the Secret.
+/// Attack: a committer adds links to files of the user to a folder of values. Their contents would be sealed for
+/// a user who can read the Secret.
 #[test]
 fn seals_no_target_of_a_link_in_a_folder() {
     let scene = Scene::new(true);
@@ -343,9 +343,9 @@ impl Writer {
     }
 }
 
-/// Attack: commits a link in place of a file that a command writes, or of its folder, to a file of
-/// the user outside the work tree. The test runs every command that writes a file, and first on an
-/// ordinary file, to show that the command would write.
+/// Attack: a committer replaces a file that a command writes, or its folder, with a link to a file of the user outside
+/// the work tree. The test runs every command that writes a file, and first on an ordinary file, to show that the
+/// command would write.
 #[test]
 fn writes_no_file_through_a_link_out_of_the_work_tree() {
     let links = ["file", "chain", "way/file", "detour/file", "folder/../file"];
@@ -393,8 +393,8 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
     }
 }
 
-/// Attack: commits a link in place of the folder that a command writes to, or of a file in the
-/// folder, to a path outside the work tree.
+/// Attack: a committer replaces the folder that a command writes to, or a file in the folder, with a link to a path
+/// outside the work tree.
 #[test]
 fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
     for (args, folder) in [
@@ -450,8 +450,8 @@ fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
     }
 }
 
-/// Attack: commits rules that name the attacker's certificate, and a link to a file of the user.
-/// Rules apply to the file that is written, not to the link.
+/// Attack: a committer adds rules that name the attacker's certificate, and a link to a file of the user. Rules apply
+/// to the file that is written, not to the link.
 #[test]
 fn the_rules_of_the_target_apply_not_those_of_the_link() {
     let scene = Scene::new(true);

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 
-/// Returns the names of the lint rules that the files of a folder violate.
+/// Returns the names of the lint rules that the files in a folder violate.
 fn violated_rules(folder: &Path) -> Vec<String> {
     let output = Command::new(SEAL)
         .args(["lint", "--format", "json", "."])
@@ -31,8 +31,8 @@ fn rules_violated_by(name: &str, text: &str) -> Vec<String> {
 
 const SECRET_HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\n";
 
-/// Attack: repeats a key of a mapping, once with a placeholder for the parser of one tool and once with a value for
-/// the parser of another tool.
+/// Attack: a committer repeats a key of a mapping, once with a placeholder for the parser of one tool and once with a
+/// value for the parser of another tool.
 #[test]
 fn a_repeated_key_is_a_finding() {
     for (name, text) in [
@@ -91,8 +91,8 @@ fn a_repeated_key_in_other_objects_is_not_reported() {
     }
 }
 
-/// Attack: begins a document with an unindented block scalar. The YAML parser of lint reads the scalar past the next
-/// `---`, but `kubectl` does not, so that lint takes the Secret after the separator for part of a string.
+/// Attack: a committer begins a document with an unindented block scalar. The YAML parser of lint reads the scalar past
+/// the next `---`, but `kubectl` does not, so that lint takes the Secret after the separator for part of a string.
 #[test]
 fn a_text_above_a_separator_hides_no_secret() {
     for head in ["--- |", "--- >-\nx", "--- |+\n\n", "a: b\n--- |"] {
@@ -107,7 +107,8 @@ fn a_text_above_a_separator_hides_no_secret() {
 
 const EXEMPTION: &str = "# seal lint: ignore plain-secret: an example";
 
-/// Attack: puts a line that looks like an exempting comment into a value, to exempt a Secret in the same file.
+/// Attack: a committer puts a line that looks like an exempting comment into a value, to exempt a Secret in the same
+/// file.
 #[test]
 fn a_line_of_a_value_exempts_nothing() {
     let plain = format!("{SECRET_HEAD}stringData: {{a: hunter2}}\n");
@@ -228,7 +229,7 @@ fn a_missing_item_is_reported_with_template_line_and_nearest_name() {
     assert!(printed.contains(want), "{printed}");
 }
 
-/// Attack: commits plain values in a file that a `secretGenerator` of kustomize reads, instead of in the
+/// Attack: a committer adds plain values in a file that a `secretGenerator` of kustomize reads, instead of in the
 /// kustomization.
 #[test]
 fn lint_checks_the_files_of_a_generator() {
@@ -267,8 +268,8 @@ fn lint_checks_the_files_of_a_generator() {
     }
 }
 
-/// Attack: names a file elsewhere on the machine, or a device, in a kustomization, so that lint reveals its content
-/// or hangs.
+/// Attack: a committer names a file elsewhere on the machine, or a device, in a kustomization, so that lint reveals its
+/// content or hangs.
 #[cfg(unix)]
 #[test]
 fn lint_reads_no_generator_file_outside_its_tree() {

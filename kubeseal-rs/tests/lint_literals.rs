@@ -46,7 +46,8 @@ fn secret(before: &str, fields: &str) -> String {
     format!("{before}\napiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n{fields}\n")
 }
 
-/// Attack: writes a value where Helm, Jinja or ERB outputs it, but a search for plain values sees an action.
+/// Attack: a committer writes a value where Helm, Jinja or ERB outputs it, but a search for plain values sees an
+/// action.
 #[test]
 fn finds_the_values_that_a_template_outputs() {
     for (before, fields) in [
@@ -149,7 +150,7 @@ fn passes_templates_without_values() {
     }
 }
 
-/// Attack: adds the words of sops to a file with plain values, so that it looks encrypted.
+/// Attack: a committer adds the keywords of sops to a file with plain values, so that it looks encrypted.
 #[test]
 fn the_words_of_sops_hide_no_value_of_a_generator() {
     let encrypted = "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]";
@@ -191,7 +192,7 @@ fn the_words_of_sops_hide_no_value_of_a_generator() {
     }
 }
 
-/// Attack: generates a Secret in a place of a kustomization, or in a string, where lint does not search.
+/// Attack: a committer generates a Secret in a field of a kustomization, or in a string, where lint does not search.
 #[test]
 fn finds_generators_and_secrets_in_texts() {
     let generator = "apiVersion: builtin\n    kind: SecretGenerator\n    metadata: {name: db}\n    literals: [pw=hunter2]\n";
@@ -231,7 +232,7 @@ fn finds_generators_and_secrets_in_texts() {
     }
 }
 
-/// Attack: commits a file for which lint needs so long that users skip the hook.
+/// Attack: a committer adds a file for which lint needs so long that users skip the hook.
 #[test]
 fn the_time_for_a_file_grows_with_its_size_alone() {
     let head = secret("", "stringData:");

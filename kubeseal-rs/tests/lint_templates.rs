@@ -47,7 +47,7 @@ fn assert_finding(rule: &str, name: &str, content: &[u8]) {
     assert_eq!(code, Some(1), "{name}: {text}");
 }
 
-/// Attack: commits a kustomization with literals in a form that cannot be parsed, so that lint skips it.
+/// Attack: a committer adds a kustomization with literals in a form that cannot be parsed, so that lint skips it.
 #[test]
 fn a_kustomization_that_cannot_be_read_is_reported() {
     let utf16 = |text: &str| {
@@ -96,7 +96,8 @@ fn a_kustomization_that_cannot_be_read_is_reported() {
     }
 }
 
-/// Attack: stages only the file with the values. The committed kustomization that reads the file is a template.
+/// Attack: a committer stages only the file with the values, so that the hook overlooks it. The committed kustomization
+/// that reads the file is a template.
 #[test]
 fn the_hook_finds_a_file_that_a_templated_kustomization_reads() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -124,7 +125,7 @@ fn the_hook_finds_a_file_that_a_templated_kustomization_reads() {
     assert_eq!(rules, ["plain-secret"]);
 }
 
-/// Attack: writes the literals of a generator in a form that kustomize rejects and a reviewer overlooks.
+/// Attack: a committer writes the literals of a generator in a form that kustomize rejects and a reviewer overlooks.
 #[test]
 fn a_generator_of_the_wrong_shape_is_reported() {
     for text in [
@@ -145,7 +146,8 @@ fn sealed_manifest(metadata: &str, data: &str) -> String {
     )
 }
 
-/// Attack: commits a plain value in a SealedSecret that template actions make invalid YAML.
+/// Attack: a committer adds a plain value to a SealedSecret that template actions make invalid YAML, so that lint
+/// overlooks it.
 #[test]
 fn the_values_of_a_templated_sealed_secret_are_checked() {
     for (metadata, data, rule) in [
@@ -209,8 +211,8 @@ fn the_values_that_a_sealed_secret_of_a_chart_inserts_pass() {
 
 const SECRET_HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n";
 
-/// Attack: adds a line that is invalid YAML even with placeholders in place of the template actions, so that lint skips
-/// the values around it.
+/// Attack: a committer adds a line that is invalid YAML even with placeholders in place of the template actions, so
+/// that lint skips the values around it.
 #[test]
 fn the_readable_values_of_a_partly_readable_template_are_checked() {
     for line in [
@@ -230,7 +232,7 @@ fn the_readable_values_of_a_partly_readable_template_are_checked() {
     }
 }
 
-/// Attack: puts the value into a line that cannot be parsed.
+/// Attack: a committer puts the value into a line that cannot be parsed, so that lint overlooks it.
 #[test]
 fn an_unreadable_line_of_a_secret_with_a_literal_is_a_finding() {
     for line in [
@@ -263,7 +265,7 @@ fn reports_unchecked_lines_as_notes_in_every_format() {
     }
 }
 
-/// Attack: lets the template output the kind of a Secret, so that a search for the kind does not find the
+/// Attack: a committer lets the template output the kind of a Secret, so that a search for the kind does not find the
 /// Secret.
 #[test]
 fn a_secret_whose_kind_a_template_outputs_is_found() {
@@ -317,7 +319,8 @@ fn other_objects_whose_kind_a_template_outputs_pass() {
     }
 }
 
-/// Attack: writes the value in place of a mapping. No tool accepts the Secret, but the Git history keeps the value.
+/// Attack: a committer writes the value in place of a mapping. No tool accepts the Secret, but the Git history keeps
+/// the value.
 #[test]
 fn a_secret_with_a_value_instead_of_a_mapping_is_found() {
     for field in [

@@ -48,8 +48,8 @@ fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
     (user, owner)
 }
 
-/// Attack: reads the memory of a program that has a value, from another process of the same user,
-/// or crashes the program to get a core dump.
+/// Attack: another process of the same user reads the memory of a program that has a value, or crashes the program to
+/// get a core dump.
 #[test]
 fn other_processes_cannot_read_the_memory_of_the_programs() {
     let fixture = concat!(

@@ -173,8 +173,8 @@ fn git(folder: &Path, args: &[&str]) {
     assert!(output.status.success(), "{}", combined_output(&output));
 }
 
-/// Attack: removes the permission to read a file, so that a reviewer's `seal diff` shows a change as a removal or not
-/// at all.
+/// Attack: a committer removes the permission to read a file, so that a reviewer's `seal diff` shows a change as a
+/// removal or not at all.
 #[test]
 fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -270,7 +270,8 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
     }
 }
 
-/// Attack: puts a pipe, device or folder in place of the edited text or of the sealed file while the editor runs.
+/// Attack: an attacker replaces the edited text or the sealed file with a pipe, device or folder while the editor runs,
+/// so that the command hangs.
 #[test]
 fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
     let replacements = [
@@ -318,7 +319,7 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
     }
 }
 
-/// Attack: puts a pipe or device in place of a sealed file, so that a command that changes the file hangs.
+/// Attack: a committer replaces a sealed file with a pipe or device, so that a command that changes the file hangs.
 #[test]
 fn changes_do_not_wait_for_a_pipe_in_place_of_a_file() {
     for replacement in ["mkfifo db.yaml", "ln -s /dev/zero db.yaml", "mkdir db.yaml"] {

@@ -161,7 +161,7 @@ fn every_argument_accepts_a_path_that_is_not_utf_8() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Attack: chooses the name of a plain file so that its sealed file replaces another file.
+/// Attack: a committer chooses the name of a plain file so that its sealed file replaces another file.
 #[test]
 fn a_sealed_file_keeps_the_bytes_of_its_name() {
     let folder = folder();

@@ -102,8 +102,8 @@ fn assert_success(output: &Output) {
     );
 }
 
-/// Attack: names the attacker's controller, whose Service has a controller's labels, in the rules
-/// of a repository. Later the user seals elsewhere without naming a controller.
+/// Attack: a committer names the attacker's controller, whose Service has a controller's labels, in the rules of a
+/// repository. Later the user seals elsewhere without naming a controller.
 #[test]
 fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
     let scene = Scene::new();
@@ -112,7 +112,8 @@ fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
     assert!(!scene.is_discovered_certificate_used());
 }
 
-/// Attack: puts the fingerprint of the attacker's certificate into the rules, and names no controller.
+/// Attack: a committer puts the fingerprint of the attacker's certificate into the rules, and names no controller. Later
+/// the user seals elsewhere without naming a controller.
 #[test]
 fn a_fingerprint_that_a_rule_named_is_not_trusted_elsewhere() {
     let scene = Scene::new();
@@ -124,8 +125,8 @@ fn a_fingerprint_that_a_rule_named_is_not_trusted_elsewhere() {
     assert!(!scene.is_discovered_certificate_used());
 }
 
-/// Attack: serves a certificate that the user trusts for `ops/other` from `tenant/evil`, which the
-/// user never named.
+/// Attack: a tenant serves a certificate that the user trusts for `ops/other` from `tenant/evil`, which the user never
+/// named.
 ///
 /// Columns: how the user names a controller or a fingerprint, the flags and variables, and whether
 /// the certificate of `tenant/evil` is used afterwards when no controller is named.

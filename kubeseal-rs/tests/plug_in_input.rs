@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-/// Attack: reads the value to seal from stdin in a plug-in that the kubeconfig names.
+/// Attack: a plug-in that the kubeconfig names reads the value to seal from stdin.
 #[test]
 fn a_plug_in_reads_no_value_from_stdin() {
     for mode in [

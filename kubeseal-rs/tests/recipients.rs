@@ -123,8 +123,8 @@ const IMPORT: [&str; 6] = [
     "-w=x/new.yaml",
 ];
 
-/// Attack: commits a certificate of the attacker, a copy of a sealed production file, and a rule
-/// that names the certificate for the copy. Then a user with the private key re-encrypts the tree.
+/// Attack: a committer adds their own certificate, a copy of a sealed production file, and a rule that names the
+/// certificate for the copy. Then a user with the private key re-encrypts the tree.
 #[test]
 fn refuses_to_re_encrypt_a_value_for_a_certificate_that_only_a_rule_names() {
     let scene = Scene::new(RULE);
@@ -141,8 +141,9 @@ fn refuses_to_re_encrypt_a_value_for_a_certificate_that_only_a_rule_names() {
     }
 }
 
-/// Attack: uses every command that decrypts and encrypts again, every way in which a rule can vouch
-/// for a certificate, and variables that name the user's own certificate.
+/// Attack: a committer writes a rule that names their own certificate. The test uses every command that decrypts and
+/// encrypts again, every way in which a rule can vouch for a certificate, and variables that name the user's own
+/// certificate.
 #[test]
 fn a_rule_alone_never_chooses_the_recipient_of_an_existing_value() {
     let pinned_rule = format!(
@@ -203,8 +204,8 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
     }
 }
 
-/// Attack: names a certificate of the attacker in a rule, while the user has pinned the right one
-/// in the environment.
+/// Attack: a committer names their own certificate in a rule, while the user has pinned the right one in the
+/// environment.
 #[test]
 fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
     let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", NEW_FINGERPRINT)];
@@ -262,10 +263,10 @@ fn serve_cluster(folder: &Path) -> PathBuf {
     api_server::serve(folder, responses)
 }
 
-/// Attack: commits a file that names a Secret of the user's cluster, and a rule that names the
-/// attacker's certificate. Then the user renames an item in `seal edit`, which reads the Secret.
+/// Attack: a committer adds a file that names a Secret of the user's cluster, and a rule that names the attacker's
+/// certificate. Then the user renames an item in `seal edit`, which reads the Secret.
 #[test]
-fn refuses_to_encrypt_a_value_of_the_cluster_for_a_certificate_that_only_a_rule_names() {
+fn refuses_to_encrypt_a_value_from_the_cluster_for_a_certificate_that_only_a_rule_names() {
     let pinned_rule = format!(
         "rules: [{{path: 'x/**', certificate: x/cert.pem, fingerprint: '{ATTACKER_FINGERPRINT}'}}]\n"
     );
@@ -291,7 +292,7 @@ fn refuses_to_encrypt_a_value_of_the_cluster_for_a_certificate_that_only_a_rule_
 
 /// The edit succeeds if the user vouches for the certificate, or if it decrypts no value.
 #[test]
-fn edits_a_value_of_the_cluster_for_a_certificate_that_the_user_vouches_for() {
+fn edits_a_value_from_the_cluster_for_a_certificate_that_the_user_vouches_for() {
     let flag = format!("--cert-fingerprint={ATTACKER_FINGERPRINT}");
     for flags in ["--cert=x/cert.pem", &flag, "--blind"] {
         let scene = Scene::new(RULE);
@@ -304,7 +305,7 @@ fn edits_a_value_of_the_cluster_for_a_certificate_that_the_user_vouches_for() {
     }
 }
 
-/// Attack: names a controller of the attacker in a rule, or only the fingerprint of a controller that is
+/// Attack: a committer names a controller of the attacker in a rule, or only the fingerprint of a controller that is
 /// discovered by its labels.
 #[test]
 fn a_rule_alone_never_chooses_the_controller_for_existing_values() {

@@ -122,10 +122,10 @@ fn redirect_response(to: &str) -> String {
 
 const SEAL: [&str; 2] = ["--stdout", "x.yaml"];
 
-/// Attack: lets an https:// server that a rule or the user names redirect to http://, where anyone
-/// on the network can replace the certificate.
+/// Attack: an https:// server that a rule or the user names redirects to http://, where an attacker in the network can
+/// replace the certificate.
 #[test]
-fn follows_no_redirect_from_https_to_http() {
+fn does_not_follow_a_redirect_from_https_to_http() {
     let scene = Scene::new();
     let (http_url, count) = scene.serve("127.0.0.2", false, certificate_response());
     let (first, _) = scene.serve("127.0.0.1", true, redirect_response(&http_url));
@@ -145,9 +145,9 @@ fn follows_no_redirect_from_https_to_http() {
     }
 }
 
-/// Attack: lets a server that a rule may name redirect to another host, which a rule may not name.
+/// Attack: a server that a rule may name redirects to another host, which a rule may not name.
 #[test]
-fn follows_no_redirect_of_a_rule_to_another_host() {
+fn does_not_follow_a_redirect_to_another_host_for_a_rules_url() {
     let scene = Scene::new();
     let (other, count) = scene.serve("127.0.0.2", false, certificate_response());
     let (target, _) = scene.serve("127.0.0.1", false, certificate_response());

@@ -137,8 +137,8 @@ fn envelope(modulus: u16, len: usize, payload: usize) -> Json {
 /// The length of the plain value of `p` and of its authentication tag.
 const PAYLOAD_LEN: usize = "value".len() + 16;
 
-/// Attack: answers a re-encryption in the controller's place with a plain value, so that the user
-/// writes it to the file and commits it.
+/// Attack: a server answers a re-encryption in the controller's place with a plain value, so that the user writes it to
+/// the file and commits it.
 #[test]
 fn refuses_an_answer_with_a_plain_value_in_place_of_a_ciphertext() {
     let scene = Scene::new();
@@ -147,7 +147,8 @@ fn refuses_an_answer_with_a_plain_value_in_place_of_a_ciphertext() {
     scene.assert_refused("a plain value", &answer.to_string());
 }
 
-/// Attack: answers with other types, strings and envelopes in place of a ciphertext.
+/// Attack: a server answers a re-encryption with other types, strings and envelopes in place of a ciphertext, to
+/// replace a value in the user's file.
 #[test]
 fn refuses_answers_with_anything_but_matching_ciphertexts() {
     const ITEM: &str = "spec|encryptedData|p";
@@ -185,7 +186,8 @@ fn refuses_answers_with_anything_but_matching_ciphertexts() {
     }
 }
 
-/// Attack: answers with other items, another object, or a plain value elsewhere in the object.
+/// Attack: a server answers a re-encryption with other items, another object, or a plain value elsewhere in the object,
+/// to change more in the user's file.
 #[test]
 fn refuses_every_answer_that_changes_more_than_ciphertexts() {
     let scene = Scene::new();
@@ -244,8 +246,8 @@ fn refuses_every_answer_that_changes_more_than_ciphertexts() {
     }
 }
 
-/// Attack: answers a list of objects with the objects exchanged, or with one of them replaced or
-/// missing.
+/// Attack: a server answers a list of objects with the objects exchanged, or with one of them replaced or missing, so
+/// that values move to another object or are lost.
 #[test]
 fn refuses_exchanged_objects_in_a_list() {
     let scene = Scene::new();

@@ -106,8 +106,8 @@ fn forged_output(folder: &Path, program: &str, args: &[&str], sequence: &str) ->
     is_unescaped.then(|| format!("{args:?}: {printed}"))
 }
 
-/// Attack: uses names of files, items and objects that begin new lines or control the terminal, so
-/// that a reader sees forged output, as text and as JSON.
+/// Attack: a committer uses names of files, items and objects that begin new lines or control the terminal, so that a
+/// reader sees forged output, as text and as JSON.
 #[test]
 fn names_cannot_start_a_line_or_control_the_terminal() {
     let mut failures = Vec::new();
@@ -185,7 +185,7 @@ fn names_cannot_start_a_line_or_control_the_terminal() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Attack: uses names with control sequences in YAML and JSON output, which users also read in a terminal.
+/// Attack: a committer uses names with control sequences in YAML and JSON output, which users also read in a terminal.
 #[test]
 fn names_cannot_control_the_terminal_in_yaml_or_json() {
     let mut failures = Vec::new();
@@ -209,8 +209,8 @@ fn names_cannot_control_the_terminal_in_yaml_or_json() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Attack: uses names of folders, files, objects and items that are commands to the GitHub Actions
-/// runner, which executes every line that begins with two colons, and `##[` anywhere.
+/// Attack: a committer uses names of folders, files, objects and items that are commands to the GitHub Actions runner,
+/// which executes every line that begins with two colons, and `##[` anywhere.
 #[test]
 fn names_cannot_be_workflow_commands() {
     let mut failures = Vec::new();

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 const CANARY: &str = "hunter2";
 
-/// Attack: reads the log of a pipeline to find the password of a URL.
+/// Attack: a reader of a pipeline's log finds the password of a URL.
 #[test]
 fn no_message_shows_the_credentials_of_a_url() {
     let folder = tempfile::tempdir().expect("a folder");

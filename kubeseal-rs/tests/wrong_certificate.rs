@@ -47,7 +47,7 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// Attack: knows the key of a certificate whose file a rule or an old command still names.
+/// Attack: an attacker has the private key of a certificate whose file a rule or a script still names.
 #[test]
 fn no_command_seals_for_a_compromised_key() {
     let folder = folder();
@@ -84,8 +84,8 @@ fn no_command_seals_for_a_compromised_key() {
     assert!(has_succeeded, "another certificate: {stderr}");
 }
 
-/// Attack: serves another certificate in the controller's place, so that `seal cert fetch` replaces the certificate
-/// that a repository seals with.
+/// Attack: a server presents another certificate in the controller's place, so that `seal cert fetch` replaces the
+/// certificate that a repository seals with.
 #[test]
 fn fetch_replaces_another_certificate_only_on_request() {
     let folder = folder();

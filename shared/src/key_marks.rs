@@ -75,7 +75,7 @@ pub enum KeyState {
 
 impl KeyState {
     /// Returns the name of the state, one word.
-    pub fn word(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Sealing => "sealing",
             Self::Opening => "opening",
@@ -172,7 +172,8 @@ mod tests {
         }
     }
 
-    /// Attack: a client copies the backup mark to another key.
+    /// Attack: a client copies the backup mark to another key, so that the controller seals with a key that is not
+    /// backed up.
     #[test]
     fn a_backup_mark_applies_only_to_its_key() {
         let key = test_key().fingerprint();
@@ -327,7 +328,7 @@ mod tests {
         use KeyState::{Broken, Compromised, Opening, Retired, Sealing, Waiting};
         let states = [Sealing, Opening, Waiting, Compromised, Retired, Broken];
         assert_eq!(
-            states.map(KeyState::word).join(" "),
+            states.map(KeyState::name).join(" "),
             "sealing opening waiting compromised retired broken"
         );
     }

@@ -185,7 +185,7 @@ impl KeyRing {
     /// Returns the ring marked as removed: its keys are no longer stored. They unseal, but do not seal, and
     /// do not count for renewals or records.
     #[must_use]
-    pub fn removed(mut self) -> Self {
+    pub fn into_removed(mut self) -> Self {
         self.is_removed = true;
         self
     }
@@ -214,7 +214,7 @@ impl KeyRing {
     /// # Errors
     ///
     /// Returns why no key may seal.
-    pub fn sealing(&self, now: Timestamp) -> Result<&Arc<RingKey>, NoSealingKey> {
+    pub fn sealing_key(&self, now: Timestamp) -> Result<&Arc<RingKey>, NoSealingKey> {
         let certified = self.keys.iter().filter(|key| key.certificate.is_some());
         let mut can_seal = certified.filter(|key| self.can_seal(key));
         let valid = can_seal.clone().find(|key| key.is_valid(now));
@@ -265,7 +265,7 @@ impl KeyRing {
     }
 
     /// Returns the newest of [`Self::own_keys`], whether or not it may seal.
-    pub fn newest(&self) -> Option<&Arc<RingKey>> {
+    pub fn newest_key(&self) -> Option<&Arc<RingKey>> {
         self.own_keys().next()
     }
 
@@ -383,7 +383,7 @@ mod tests {
         let (old, new, tie) = (key("old", 1), key("new", 2), key("tie", 2));
         let newest = |keys: &[&Arc<RingKey>]| {
             let ring = KeyRing::new(keys.iter().map(|k| Arc::clone(k)));
-            ring.sealing(Timestamp::UNIX_EPOCH)
+            ring.sealing_key(Timestamp::UNIX_EPOCH)
                 .unwrap()
                 .name()
                 .to_owned()
@@ -392,8 +392,12 @@ mod tests {
         assert_eq!(newest(&[&new, &old]), "new");
         assert_eq!(newest(&[&new, &tie]), "new");
         assert_eq!(newest(&[&tie, &new]), "tie");
-        assert!(KeyRing::default().sealing(Timestamp::UNIX_EPOCH).is_err());
-        assert!(KeyRing::default().newest().is_none());
+        assert!(
+            KeyRing::default()
+                .sealing_key(Timestamp::UNIX_EPOCH)
+                .is_err()
+        );
+        assert!(KeyRing::default().newest_key().is_none());
     }
 
     /// Attack: a client causes the controller to choose a compromised, expired or unknown key for sealing.
@@ -492,7 +496,9 @@ mod tests {
         ] {
             let ring = KeyRing::new(keys.into_iter().map(Arc::clone));
             let ring = ring.with_required_backup(requires_backup);
-            let sealing = ring.sealing(Timestamp::UNIX_EPOCH).map(|key| key.name());
+            let sealing = ring
+                .sealing_key(Timestamp::UNIX_EPOCH)
+                .map(|key| key.name());
             assert_eq!(sealing, want, "{why}");
             let may_any = ring.keys().iter().any(|key| ring.can_seal(key));
             assert_eq!(may_any, want.is_ok(), "{why}");
@@ -514,7 +520,7 @@ mod tests {
         let planted = Arc::new(RingKey::new("planted".into(), time, pair).with_marks(marks));
         let newest_name = |keys: &[&Arc<RingKey>]| {
             let ring = KeyRing::new(keys.iter().map(|k| Arc::clone(k)));
-            ring.newest().map(|key| key.name().to_owned())
+            ring.newest_key().map(|key| key.name().to_owned())
         };
         assert_eq!(newest_name(&[&future, &planted]).as_deref(), Some("future"));
         assert_eq!(newest_name(&[&planted]), None);
@@ -559,20 +565,20 @@ mod tests {
             ("none is valid yet", vec![&old, &new], day(-1), "new"),
         ] {
             let ring = KeyRing::new(keys.into_iter().map(Arc::clone));
-            assert_eq!(ring.sealing(now).unwrap().name(), want, "{why}");
+            assert_eq!(ring.sealing_key(now).unwrap().name(), want, "{why}");
         }
     }
 
     #[test]
     fn removed_keys_unseal_and_are_neither_the_sealing_nor_the_newest_key() {
         let (label, key) = (Scope::Strict.label("ns", "n"), key("a", 1));
-        let ring = KeyRing::new([Arc::clone(&key)]).removed();
+        let ring = KeyRing::new([Arc::clone(&key)]).into_removed();
         assert!(ring.open(&label, &sealed_for(&key), &[]).is_ok());
         assert_eq!(
-            ring.sealing(Timestamp::UNIX_EPOCH).unwrap_err(),
+            ring.sealing_key(Timestamp::UNIX_EPOCH).unwrap_err(),
             NoSealingKey::Removed
         );
-        assert!(ring.newest().is_none());
+        assert!(ring.newest_key().is_none());
     }
 
     #[test]
@@ -603,7 +609,7 @@ mod tests {
             ("another name", ring(&[&copy("c", 1, unmarked)]), false),
             ("another time", ring(&[&copy("a", 2, unmarked)]), false),
             ("another mark", ring(&[&copy("a", 1, marked)]), false),
-            ("removed", ring(&[&a]).removed(), false),
+            ("removed", ring(&[&a]).into_removed(), false),
         ] {
             assert_eq!(original.has_same_keys(&other), want, "{why}");
         }

@@ -48,7 +48,7 @@ pub enum KeySecretError {
     Mismatch(#[from] MismatchedPair),
 }
 
-/// Returns the objects of a document that contains keys: the items of a list, or the object itself. Lists written by
+/// Returns the objects in a document that contains keys: the items of a list, or the object itself. Lists written by
 /// client-go may have no `kind`, for the list or its items, and are recognized by `items`.
 pub fn objects(root: &Node) -> Vec<&Node> {
     const LISTS: [&str; 2] = ["List", "SecretList"];
@@ -62,7 +62,7 @@ pub fn objects(root: &Node) -> Vec<&Node> {
     }
 }
 
-/// Returns the Secrets of a document that contains keys, with a separate result for each.
+/// Returns the Secrets in a document that contains keys, with a separate result for each.
 pub fn secrets(document: &Document, reading: &mut Reading) -> Vec<Result<Secret, DocumentError>> {
     objects(&document.root)
         .into_iter()
@@ -221,7 +221,8 @@ mod tests {
 
     type Damage = fn(&mut Secret, &NewKey);
 
-    /// Attack: a client stores a private key with the certificate of another key.
+    /// Attack: a client stores a private key with the certificate of another key, so that values are sealed for a key
+    /// that the controller does not have.
     #[test]
     fn reports_why_a_key_is_unusable() {
         let other = new_test_key(1_700_000_001);

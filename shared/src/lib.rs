@@ -52,7 +52,7 @@
 //! | [`secret_types`] | the API server's requirements for the built-in types of Secret |
 //! | [`readable`] | JSON of the API server → objects that typed parsing can read |
 //! | [`manifest`] | YAML/JSON bytes ↔ documents |
-//! | [`sealed_file`] | the SealedSecrets of a file; edits of their items |
+//! | [`sealed_file`] | the SealedSecrets in a file; edits of their items |
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |
 //! | [`reseal`] | SealedSecret → SealedSecret, re-encrypted for the newest key |
 //! | [`unseal`] | SealedSecret + key ring → Secret, with an error per item |

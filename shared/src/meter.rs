@@ -15,8 +15,8 @@ pub(crate) const SEALING_COST: u64 = 100;
 /// the modulus, and the decryption of the value, which happens whether or not the key fits.
 pub(crate) fn opening_cost(modulus_len: usize, sealed_len: usize) -> u64 {
     let cube = |len: u64| len.saturating_pow(3);
-    let operation = RSA_2048.saturating_mul(cube(modulus_len as u64)) / cube(MODULUS_2048);
-    operation + sealed_len as u64 / BYTES_PER_MICROSECOND
+    let key_operation_cost = RSA_2048.saturating_mul(cube(modulus_len as u64)) / cube(MODULUS_2048);
+    key_operation_cost + sealed_len as u64 / BYTES_PER_MICROSECOND
 }
 
 #[cfg(test)]

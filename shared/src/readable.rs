@@ -77,7 +77,7 @@ pub fn adapt_metadata(metadata: &mut Json) {
 /// Replaces a time that [`Timestamp`] cannot represent by the nearest one that it can. Leaves everything else as it is,
 /// including text that is not a time.
 pub fn adapt_time(time: &mut Json) {
-    if let Some(text) = time.as_str().and_then(nearest) {
+    if let Some(text) = time.as_str().and_then(nearest_valid_time) {
         *time = text.into();
     }
 }
@@ -87,7 +87,7 @@ pub fn adapt_time(time: &mut Json) {
 ///
 /// Go reads years up to 9999 with offsets of up to a day, writes the year 10000 and negative years that result from them,
 /// and takes any number of digits for a fraction of a second.
-fn nearest(text: &str) -> Option<String> {
+fn nearest_valid_time(text: &str) -> Option<String> {
     let is_negative = text.starts_with('-');
     if !is_negative && text.parse::<Timestamp>().is_ok() {
         return None;
@@ -270,7 +270,8 @@ mod tests {
         serde_json::from_value::<ObjectMeta>(metadata).is_ok()
     }
 
-    /// Attack: a client writes a time into an object that the API server stores and that the types refuse.
+    /// Attack: a client hides an object from the controller with a time that the API server stores and the types
+    /// refuse.
     #[test]
     fn replaces_a_time_out_of_range_by_the_nearest_one() {
         for (text, want) in [
@@ -315,7 +316,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: a client chooses any time that Go reads, with any offset.
+        /// Attack: a client chooses any time that Go reads, with any offset, to hide an object from the controller.
         #[test]
         fn every_time_that_go_writes_becomes_readable(
             year in -1i32..=10_000, month in 1u8..=12, day in 1u8..=28, hour in 0u8..24, minute in 0u8..60,
@@ -342,7 +343,8 @@ mod tests {
         }
     }
 
-    /// Attack: a client nests a part of an object deeper than `serde_json` parses.
+    /// Attack: a client nests a part of an object deeper than `serde_json` parses, to hide the object from the
+    /// controller.
     #[test]
     fn drops_managed_fields_and_deeply_nested_values() {
         for levels in [MAX_LEVELS - 1, MAX_LEVELS, 127, 128, 129, 10_000] {

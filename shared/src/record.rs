@@ -71,7 +71,7 @@ pub struct Origin<'a> {
 
 /// Creates the record which shows that this stored Secret was created from the SealedSecret. Uses the newest key that
 /// only this controller should know. Returns `None` without such a key, or if the Secret has no `uid` or version.
-pub fn record(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
+pub fn create(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
     let key = ring
         .keys()
         .iter()
@@ -180,7 +180,7 @@ fn version_tag(key: &hmac::Key, identity: Identity, uid: &str, version: &str) ->
     digest.add(&identity.0);
     digest.add(uid.as_bytes());
     digest.add(version.as_bytes());
-    digest.end()
+    digest.finish()
 }
 
 fn content(key: &hmac::Key, identity: Identity, secret: &Secret) -> hmac::Tag {
@@ -203,7 +203,7 @@ fn content(key: &hmac::Key, identity: Identity, secret: &Secret) -> hmac::Tag {
         digest.add(item.as_bytes());
         digest.add(value.expose());
     }
-    digest.end()
+    digest.finish()
 }
 
 /// Returns both proofs: that this version was unsealed, and that its Secret matches it under these rules. The first
@@ -219,7 +219,7 @@ fn proofs(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> Vec<u8>
 fn unsealed_tag(key: &hmac::Key, identity: Identity) -> hmac::Tag {
     let mut digest = Digest::new(key, b"this version was unsealed");
     digest.add(&identity.0);
-    digest.end()
+    digest.finish()
 }
 
 /// Returns the proof that the Secret matches its SealedSecret under these rules. Destructures the settings without
@@ -242,7 +242,7 @@ fn proof(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> hmac::Ta
     digest.add(record.secret_uid.as_bytes());
     digest.add(record.secret_version.as_bytes());
     digest.add(record.content.as_bytes());
-    digest.end()
+    digest.finish()
 }
 
 /// Hashes parts with their lengths, so that no two lists of parts give the same input.
@@ -260,7 +260,7 @@ impl Digest {
         self.0.update(part);
     }
 
-    fn end(self) -> hmac::Tag {
+    fn finish(self) -> hmac::Tag {
         self.0.sign()
     }
 }
@@ -297,8 +297,8 @@ mod tests {
     }
 
     fn texts(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        let pair = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
-        pairs.iter().map(pair).collect()
+        let to_owned_pair = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
+        pairs.iter().map(to_owned_pair).collect()
     }
 
     fn sealed_secret() -> SealedSecret {
@@ -335,7 +335,7 @@ mod tests {
     fn is_genuine_only_for_its_object() {
         type Change = fn(&mut SealedSecret);
         let ring = ring([(1, new_test_key(1))]);
-        let record = record(origin(&sealed_secret()), &secret(), &ring).unwrap();
+        let record = create(origin(&sealed_secret()), &secret(), &ring).unwrap();
         let cases: [(&str, bool, Change); 9] = [
             ("itself", true, |_| {}),
             ("another generation", false, |s| {
@@ -380,12 +380,13 @@ mod tests {
         }
     }
 
-    /// Attack: a client changes each field of a status record.
+    /// Attack: a client changes each field of a status record, so that the controller accepts a Secret that it did not
+    /// write.
     #[test]
     fn a_modified_record_proves_nothing() {
         type Forge = fn(&mut SecretRecord);
         let ring = ring([(1, new_test_key(1)), (2, new_test_key(2))]);
-        let valid_record = record(origin(&sealed_secret()), &secret(), &ring).unwrap();
+        let valid_record = create(origin(&sealed_secret()), &secret(), &ring).unwrap();
         let forgeries: [(&str, Forge); 6] = [
             ("another Secret", |r| r.secret_uid = "x".into()),
             ("another version", |r| r.secret_version = "8".into()),
@@ -410,7 +411,7 @@ mod tests {
         let [old, new] = [1, 2].map(|second| (second, new_test_key(second)));
         let sealed = sealed_secret();
         let only_old = ring([old]);
-        let record = record(origin(&sealed), &secret(), &only_old).unwrap();
+        let record = create(origin(&sealed), &secret(), &only_old).unwrap();
         let both = KeyRing::new(
             only_old
                 .keys()
@@ -419,7 +420,7 @@ mod tests {
                 .chain(ring([new]).keys().iter().cloned()),
         );
         assert!(is_genuine(&record, origin(&sealed), &both));
-        let only_new = KeyRing::new([Arc::clone(both.newest().unwrap())]);
+        let only_new = KeyRing::new([Arc::clone(both.newest_key().unwrap())]);
         assert!(!is_genuine(&record, origin(&sealed), &only_new));
         assert!(!is_genuine(&record, origin(&sealed), &KeyRing::default()));
         let tolerant = Origin {
@@ -448,7 +449,7 @@ mod tests {
         type Change = fn(&mut Secret);
         let ring = ring([(1, new_test_key(1))]);
         let sealed = sealed_secret();
-        let record = record(origin(&sealed), &secret(), &ring).unwrap();
+        let record = create(origin(&sealed), &secret(), &ring).unwrap();
         let cases: [(&str, bool, Change); 9] = [
             ("itself", true, |_| {}),
             ("another version", true, |s| {
@@ -490,7 +491,7 @@ mod tests {
             ring([(1, new_test_key(1))]),
             origin(&sealed_secret()).identity,
         );
-        let record = record(origin(&sealed_secret()), &secret(), &ring).unwrap();
+        let record = create(origin(&sealed_secret()), &secret(), &ring).unwrap();
         for (uid, version, want) in [
             ("su", "7", true),
             ("su", "8", false),
@@ -502,7 +503,8 @@ mod tests {
         }
     }
 
-    /// Attack: a client computes a record with a stolen key, for a Secret that another client wrote.
+    /// Attack: a client computes a record with a stolen key, so that the controller accepts a Secret that another
+    /// client wrote.
     #[test]
     fn ignores_records_of_compromised_and_opening_only_keys() {
         let marks = Marks::default();
@@ -539,7 +541,7 @@ mod tests {
                 Arc::new(key.with_marks(marks))
             };
             let stolen = KeyRing::new([key(2, Marks::default())]);
-            let forged = record(origin(&sealed_secret()), &secret(), &stolen).unwrap();
+            let forged = create(origin(&sealed_secret()), &secret(), &stolen).unwrap();
             let single = KeyRing::new([key(2, marks)]);
             let both = KeyRing::new([key(1, Marks::default()), key(2, marks)]);
             let identity = Identity::of(&sealed_secret()).unwrap();
@@ -552,9 +554,9 @@ mod tests {
                     is_for_content(&forged, identity, &sealed_secret(), ring, &secret());
                 assert_eq!(is_accepted, is_trusted, "{why}");
             }
-            let new_record = record(origin(&sealed_secret()), &secret(), &single);
+            let new_record = create(origin(&sealed_secret()), &secret(), &single);
             assert_eq!(new_record.is_some(), is_trusted, "{why}");
-            let new_record = record(origin(&sealed_secret()), &secret(), &both).unwrap();
+            let new_record = create(origin(&sealed_secret()), &secret(), &both).unwrap();
             assert_eq!(new_record.key == forged.key, is_trusted, "{why}");
             assert!(
                 is_genuine(&new_record, origin(&sealed_secret()), &both),
@@ -563,7 +565,7 @@ mod tests {
         }
     }
 
-    /// Attack: a reader compares the records of two versions with the same value.
+    /// Attack: a reader compares the records of two versions, to learn whether their values are equal.
     ///
     /// The version of a Secret stays the same if nothing changes, and so would any function of only the version.
     #[test]
@@ -574,7 +576,7 @@ mod tests {
             sealed.metadata.generation = Some(generation);
             let items = &mut sealed.spec.encrypted_data;
             items.insert("a".into(), ciphertext.to_owned());
-            record(origin(&sealed), &secret(), &ring).unwrap()
+            create(origin(&sealed), &secret(), &ring).unwrap()
         };
         let first = record_of(1, "AAAA");
         assert_eq!(first, record_of(1, "AAAA"));
@@ -597,8 +599,8 @@ mod tests {
     #[test]
     fn a_record_of_an_earlier_release_is_read_and_proves_nothing() {
         let ring = ring([(1, new_test_key(1))]);
-        let key = ring.newest().unwrap();
-        let mut old = record(origin(&sealed_secret()), &secret(), &ring).unwrap();
+        let key = ring.newest_key().unwrap();
+        let mut old = create(origin(&sealed_secret()), &secret(), &ring).unwrap();
         old.secret_version = "7".into();
         let mut digest = Digest::new(key.record_key(), b"proof");
         digest.add(&origin(&sealed_secret()).identity.0);
@@ -606,7 +608,7 @@ mod tests {
         for part in ["", "su", "7", &old.content] {
             digest.add(part.as_bytes());
         }
-        old.proof = base64::encode(digest.end().as_ref());
+        old.proof = base64::encode(digest.finish().as_ref());
         let json = serde_json::to_value(&old).unwrap();
         assert_eq!(serde_json::from_value::<SecretRecord>(json).unwrap(), old);
         assert!(!is_genuine(&old, origin(&sealed_secret()), &ring));
@@ -619,15 +621,15 @@ mod tests {
         ));
     }
 
-    /// Attack: a reader compares records of Secrets with known values.
+    /// Attack: a reader compares records of Secrets with known values, to learn an unknown one.
     #[test]
     fn reveals_nothing_about_values_without_the_key() {
         let [a, b] = [1, 2].map(|second| ring([(second, new_test_key(second))]));
-        let record_of = |ring: &KeyRing| record(origin(&sealed_secret()), &secret(), ring).unwrap();
+        let record_of = |ring: &KeyRing| create(origin(&sealed_secret()), &secret(), ring).unwrap();
         assert_ne!(record_of(&a).content, record_of(&b).content);
         let mut other_secret = secret();
         other_secret.metadata.name = Some("n2".into());
-        let other_record = record(origin(&sealed_secret()), &other_secret, &a).unwrap();
+        let other_record = create(origin(&sealed_secret()), &other_secret, &a).unwrap();
         assert_ne!(record_of(&a).content, other_record.content);
     }
 
@@ -636,7 +638,7 @@ mod tests {
         for part in parts {
             digest.add(part);
         }
-        digest.end().as_ref().to_vec()
+        digest.finish().as_ref().to_vec()
     }
 
     /// A separator between parts instead of lengths could also occur within a part.
@@ -659,7 +661,7 @@ mod tests {
         ) {
             // One ring for all cases, since generating keys is slow.
             static RING: LazyLock<KeyRing> = LazyLock::new(|| ring([(1, new_test_key(1))]));
-            let key = RING.newest().unwrap().fingerprint().to_string();
+            let key = RING.newest_key().unwrap().fingerprint().to_string();
             let record = SecretRecord { secret_uid, secret_version, key, content, proof };
             proptest::prop_assert!(!is_genuine(&record, origin(&sealed_secret()), &RING));
             let identity = origin(&sealed_secret()).identity;

@@ -132,7 +132,7 @@ mod tests {
                 "{why}"
             );
         }
-        let removed = ring(&[(1, 1)]).removed();
+        let removed = ring(&[(1, 1)]).into_removed();
         assert_eq!(newest_key_time(&removed, day(10)), None);
     }
 

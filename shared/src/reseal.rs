@@ -67,7 +67,7 @@ pub fn reseal(
     random: &mut impl CryptoRng,
     meter: &mut dyn Meter,
 ) -> Result<Resealed, ResealError> {
-    let newest = ring.sealing(now)?;
+    let newest = ring.sealing_key(now)?;
     let certificate = newest.certificate().ok_or(NoSealingKey::NoKey)?;
     let mut resealed = Resealed {
         sealed: SealedSecret {
@@ -280,7 +280,7 @@ mod tests {
         secret.data.insert("a".into(), Plain::from("1".to_owned()));
         secret.data.insert("b".into(), Plain::from("2".to_owned()));
         let key = ring
-            .sealing(Timestamp::UNIX_EPOCH)
+            .sealing_key(Timestamp::UNIX_EPOCH)
             .unwrap()
             .certificate()
             .unwrap()
@@ -336,7 +336,10 @@ mod tests {
             assert_eq!(first.sealed.metadata.uid, None);
             let mut plain = first.sealed.clone();
             plain.spec.template.data = None;
-            let newest = both.sealing(Timestamp::UNIX_EPOCH).unwrap().fingerprint();
+            let newest = both
+                .sealing_key(Timestamp::UNIX_EPOCH)
+                .unwrap()
+                .fingerprint();
             assert!(assert_values(&plain, &both).values().all(|by| by == newest));
 
             let again = reseal_for_newest(&first.sealed, &both).unwrap();
@@ -386,7 +389,7 @@ mod tests {
         let (old, both) = rings();
         let mut sealed = sealed_for(&old, Scope::Strict);
         let fingerprint = |ring: &KeyRing| {
-            ring.sealing(Timestamp::UNIX_EPOCH)
+            ring.sealing_key(Timestamp::UNIX_EPOCH)
                 .unwrap()
                 .fingerprint()
                 .clone()
@@ -401,7 +404,7 @@ mod tests {
     #[test]
     fn re_encrypts_for_a_key_that_is_not_in_the_ring() {
         let (old, both) = rings();
-        let newest = both.newest().unwrap();
+        let newest = both.newest_key().unwrap();
         let key = newest.certificate().unwrap().public_key();
         let mut rng = StdRng::seed_from_u64(5);
         let mut sealed = sealed_for(&old, Scope::NamespaceWide);
@@ -452,7 +455,7 @@ mod tests {
         });
         let mut sealed = sealed_for(keys, outer);
         let key = keys
-            .sealing(Timestamp::UNIX_EPOCH)
+            .sealing_key(Timestamp::UNIX_EPOCH)
             .unwrap()
             .certificate()
             .unwrap()

@@ -374,7 +374,7 @@ stringData: {pw: hunter2}
                 )
                 .unwrap();
                 let key = ring
-                    .sealing(jiff::Timestamp::UNIX_EPOCH)
+                    .sealing_key(jiff::Timestamp::UNIX_EPOCH)
                     .unwrap()
                     .certificate()
                     .unwrap()

@@ -1,4 +1,4 @@
-//! The SealedSecrets of a file, and edits of their items that leave everything else unchanged.
+//! The SealedSecrets in a file, and edits of their items that leave everything else unchanged.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +66,7 @@ impl Changes<'_> {
     }
 }
 
-/// Returns every SealedSecret of a file, including those in lists; skips objects of other kinds.
+/// Returns every SealedSecret in a file, including those in lists; skips objects of other kinds.
 ///
 /// # Errors
 ///
@@ -190,7 +190,7 @@ items:
         let [object] = objects.as_slice() else {
             unreachable!("{objects:?}")
         };
-        assert_eq!(object.sealed.place(), "ns/db");
+        assert_eq!(object.sealed.qualified_name(), "ns/db");
         String::from_utf8(edit::apply(text.as_bytes(), &edits(object)).unwrap()).unwrap()
     }
 

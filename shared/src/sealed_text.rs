@@ -45,7 +45,7 @@ impl NotSealed {
     }
 
     /// Returns the error that Bitnami's controller reports, for scripts that search for it.
-    pub fn upstream(&self) -> String {
+    pub fn upstream_message(&self) -> String {
         match &self.actual {
             Actual::NotBase64(error) | Actual::CutBase64(error) => error.to_string(),
             _ => NoKey.to_string(),
@@ -234,7 +234,7 @@ mod tests {
             ("", "no key could decrypt secret"),
             ("AAAA", "no key could decrypt secret"),
         ] {
-            assert_eq!(decode(text).unwrap_err().upstream(), want);
+            assert_eq!(decode(text).unwrap_err().upstream_message(), want);
         }
     }
 

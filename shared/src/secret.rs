@@ -25,7 +25,7 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// Reads every Secret of a document: the document itself, or the items of a `List` or `SecretList`. A
+    /// Reads every Secret in a document: the document itself, or the items of a `List` or `SecretList`. A
     /// document without `kind` counts as a Secret, as in upstream. Also returns which unquoted scalars were
     /// converted to another text.
     ///

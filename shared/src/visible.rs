@@ -67,7 +67,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: an author writes any characters into names and strings that are published.
+        /// Attack: an author writes any characters into names and strings that are published, to deceive their readers.
         #[test]
         fn escapes_every_hidden_character_of_any_text(text in any::<String>()) {
             proptest::prop_assert!(!visible(&text).chars().any(|c| c != '\n' && is_hidden(c)));

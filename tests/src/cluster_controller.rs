@@ -144,18 +144,18 @@ impl ClusterController {
     /// # Panics
     /// Panics with the log if the controller does not become ready.
     pub async fn become_ready(&mut self) {
-        let mut ended = None;
+        let mut exit_status = None;
         patience::until("the controller is ready", async || {
-            ended = self.process.ended();
+            exit_status = self.process.try_wait();
             let ready = match self.port() {
                 Some(port) => is_ready(port).await,
                 None => false,
             };
-            (ready || ended.is_some()).then_some(())
+            (ready || exit_status.is_some()).then_some(())
         })
         .await;
         assert!(
-            ended.is_none(),
+            exit_status.is_none(),
             "the controller exited early:\n{}",
             self.log()
         );

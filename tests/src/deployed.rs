@@ -70,9 +70,9 @@ impl Deployed {
 
     async fn wait_until_ready(&mut self, path: &str) {
         until(&format!("{path} returns 200"), async || {
-            let ended = self.pod.ended();
+            let exit_status = self.pod.try_wait();
             assert!(
-                ended.is_none(),
+                exit_status.is_none(),
                 "the controller exited early:\n{}",
                 self.pod.log()
             );

@@ -65,7 +65,7 @@ impl Guarded {
     }
 
     /// Returns the program's exit status; `None` while it runs.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().expect("the process is our child");
         if status.is_some() {
             self.dismiss_watcher();
@@ -83,15 +83,15 @@ impl Guarded {
     /// Sends a signal, unless the program has exited. For [`Signal::STOP`], waits until the program has
     /// stopped.
     pub fn signal(&mut self, signal: Signal) {
-        if self.ended().is_some() {
+        if self.try_wait().is_some() {
             return;
         }
-        let process = Pid::from_child(&self.child);
-        let is_sent = kill_process(process, signal).is_ok();
+        let pid = Pid::from_child(&self.child);
+        let is_sent = kill_process(pid, signal).is_ok();
         if is_sent && signal == Signal::STOP {
-            // The signal is delivered asynchronously. An exit is reported later, by `ended` or `wait`.
+            // The signal is delivered asynchronously. An exit is reported later, by `try_wait` or `wait`.
             let until = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            let _ = waitid(WaitId::Pid(process), until);
+            let _ = waitid(WaitId::Pid(pid), until);
         }
     }
 

@@ -41,9 +41,12 @@ impl Logged {
     /// Panics with the log if the process exits first.
     pub async fn wait_for_log<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         patience::until(what, async || {
-            let ended = self.process.ended();
+            let exit_status = self.process.try_wait();
             let log = self.log();
-            assert!(ended.is_none(), "the process exited before {what}:\n{log}");
+            assert!(
+                exit_status.is_none(),
+                "the process exited before {what}:\n{log}"
+            );
             find(&log)
         })
         .await
@@ -74,8 +77,8 @@ impl Logged {
     }
 
     /// Returns the exit status of the process; `None` while it runs.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.process.ended()
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait()
     }
 
     /// Sends a signal.

@@ -190,8 +190,8 @@ impl Pod {
     }
 
     /// Returns the program's exit status; `None` while it runs.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.process.ended()
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait()
     }
 
     /// See [`Logged::memory`].

@@ -174,7 +174,7 @@ fn the_limits_apply_to_the_program() {
     assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), limits);
 }
 
-/// Attack: an author passes files that expand to gigabytes or take quadratic time to each program.
+/// Attack: an author exhausts each program with files that expand to gigabytes or take quadratic time.
 #[test]
 fn every_command_exits_on_excessive_input() {
     let scratch = Scratch::new();
@@ -240,7 +240,7 @@ impl LimitedController {
     async fn wait_for_value(&mut self, name: &str, want: &str) {
         let file = self.folder.join("secrets/shop").join(name).join("a");
         patience::until_within(PARSING_LIMIT, &format!("{name} is unsealed"), async || {
-            let status = self.process.ended();
+            let status = self.process.try_wait();
             assert!(
                 status.is_none(),
                 "the controller exited:\n{}",
@@ -313,7 +313,7 @@ fn put_victim(folder: &Path, name: &str, value: &str) {
     );
 }
 
-/// Attack: an author stores objects that exhaust the memory beside a victim's objects.
+/// Attack: an author stores objects that exhaust the memory, so that a victim's objects are not unsealed.
 #[tokio::test]
 async fn excessive_objects_do_not_block_other_objects() {
     let scratch = Scratch::new();
@@ -350,7 +350,7 @@ const UNSEALABLE: [&str; 3] = [
 /// The maximum length of a request body in bytes. The controller rejects longer ones.
 const MAX_BODY: usize = 10 << 20;
 
-/// Attack: a client sends requests that exhaust the memory.
+/// Attack: a client sends requests that exhaust the memory, so that no object is unsealed.
 ///
 /// Uses every excessive text that fits into a request.
 #[tokio::test]
@@ -392,7 +392,7 @@ async fn refuses_excessive_requests_and_still_unseals_objects() {
     controller.wait_for_value("db", "1").await;
 }
 
-/// Attack: a client plants thousands of copies of key Secrets.
+/// Attack: a client plants thousands of copies of key Secrets, to slow down unsealing.
 #[tokio::test]
 async fn duplicate_keys_cost_no_extra_operations() {
     let scratch = Scratch::new();

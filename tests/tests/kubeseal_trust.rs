@@ -119,7 +119,7 @@ fn expect_failure(output: &Output) -> String {
     message
 }
 
-/// Attack: an attacker replaces the controller's certificate with another one.
+/// Attack: an attacker replaces the controller's certificate with their own, to read what is sealed for it.
 #[tokio::test]
 async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline() {
     let mut scene = Scene::new(json!({})).await;
@@ -214,7 +214,7 @@ async fn an_unusable_cache_is_ignored() {
     expect_success(&without_home.output().unwrap());
 }
 
-/// Attack: an attacker serves another certificate from each possible source.
+/// Attack: an attacker serves their own certificate from each possible source, to read what is sealed for it.
 #[tokio::test]
 async fn cert_fingerprint_applies_to_every_source_of_the_certificate() {
     let scene = Scene::new(json!({})).await;
@@ -277,7 +277,7 @@ async fn cert_fingerprint_applies_to_every_source_of_the_certificate() {
     assert!(message.contains("invalid fingerprint"), "{message}");
 }
 
-/// Attack: a tenant labels their own Service like a controller's.
+/// Attack: a tenant labels their own Service like a controller's, so that users seal for the tenant's certificate.
 #[tokio::test]
 async fn uses_a_service_found_by_its_labels_only_with_a_pinned_certificate() {
     let labels = json!({ "app.kubernetes.io/name": "sealed-secrets" });
@@ -335,7 +335,7 @@ async fn uses_a_service_found_by_its_labels_only_with_a_pinned_certificate() {
     );
 }
 
-/// Attack: a user writes another certificate to the ConfigMap that clients read.
+/// Attack: a user writes their own certificate to the ConfigMap that clients read, to read what is sealed for it.
 #[tokio::test]
 async fn uses_a_published_certificate_only_with_its_fingerprint() {
     let scene = Scene::new(json!({})).await;

@@ -194,7 +194,7 @@ async fn reports_revoked_permissions_and_recovers_soon_after_they_are_restored()
     case.wait_until_all_watched().await;
 }
 
-/// Attack: a client revokes the permission to watch, so that the controller misses changes until it is restored.
+/// Fault: the permission to watch is revoked and later restored, and objects change in between.
 ///
 /// The API server checks permissions when a watch begins. So an existing watch continues while new ones are forbidden.
 /// Otherwise, the controller would notice none of the three changes before the permission is restored.

@@ -179,7 +179,7 @@ async fn the_successor_of_a_killed_leader_repeats_little_work() {
     assert!((second.metric("leader").await - 1.0).abs() < 0.5);
 }
 
-/// Attack: the leader is paused beyond its lease and then resumes.
+/// Fault: the leader is paused beyond its lease and then resumes.
 #[tokio::test]
 async fn a_leader_paused_beyond_its_lease_writes_nothing_afterwards() {
     let plane = ControlPlane::start().await;
@@ -254,7 +254,7 @@ async fn a_leader_that_exits_releases_the_lease() {
     second.controller.logs(LEADER).await;
 }
 
-/// Attack: two replicas start at once on an empty cluster.
+/// Fault: two replicas start at once on an empty cluster, where neither finds a key.
 #[tokio::test]
 async fn replicas_that_start_together_generate_one_key() {
     let plane = ControlPlane::start().await;
@@ -372,7 +372,7 @@ async fn two_processes_of_a_pod_never_lead_at_the_same_time() {
     wait_for_secret(&namespace, "later").await;
 }
 
-/// Attack: two replicas start before the permission to use Leases is granted.
+/// Fault: two replicas start before the permission to use Leases is granted.
 ///
 /// Role bindings may be created a moment after the replicas start.
 #[tokio::test]

@@ -120,8 +120,8 @@ fn key_ring() -> KeyRing {
     KeyRing::new([key.into()])
 }
 
-/// Attack: an author moves a sealed value to every other name, namespace and scope, with forged annotations and
-/// template metadata.
+/// Attack: an author unseals a value under every other name, namespace and scope, with forged annotations and template
+/// metadata.
 #[test]
 fn unsealing_refuses_forged_objects() {
     let ring = key_ring();
@@ -146,7 +146,7 @@ fn unsealing_refuses_forged_objects() {
     }
 }
 
-/// Attack: an author moves a `spec.data` value to another name, namespace or scope.
+/// Attack: an author unseals a `spec.data` value under another name, namespace or scope.
 ///
 /// The metadata in the sealed Secret of the deprecated form has no effect.
 #[test]
@@ -210,7 +210,7 @@ fn folder_with_key() -> Scratch {
 
 const RECOVER: [&str; 3] = ["--recovery-unseal", "--recovery-private-key", "key.pem"];
 
-/// Attack: a user recovers offline under every other name, namespace and scope.
+/// Attack: an author presents values copied from every other name, namespace and scope for offline recovery.
 #[test]
 fn recovery_refuses_forged_objects() {
     let scratch = folder_with_key();
@@ -230,7 +230,9 @@ fn recovery_refuses_forged_objects() {
     }
 }
 
-/// Attack: an author merges a value into a file with a forged name and scope.
+/// Attack: an author has a value merged into a file with a forged name and scope, so that an existing value can be
+/// unsealed elsewhere. A merge must not make a value valid for another name: new values are sealed for the target, and
+/// existing values can be unsealed exactly as before.
 ///
 /// A merge must not make a value valid for another name: new values are sealed for the target, and existing
 /// values can be unsealed exactly as before.

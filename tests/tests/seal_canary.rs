@@ -387,7 +387,7 @@ fn no_error_contains_the_value() {
     }
 }
 
-/// Attack: a user kills each command while it has a value in memory, and searches the files that remain.
+/// Fault: a command is killed while it has a value in memory; no remaining file may contain the value.
 ///
 /// The command has read the value and waits for more input when it is killed.
 #[tokio::test]

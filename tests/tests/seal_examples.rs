@@ -238,8 +238,8 @@ fn a_sops_file_is_imported_and_can_be_unsealed() {
     create_files(folder.path());
     let script = "seal import sops web secrets.enc.yaml -n shop --cert cert.pem -w web.yaml; \
                   seal view --reveal --key key.pem web.yaml";
-    let message = expect_success(script, &run_in_shell(folder.path(), script));
-    assert!(message.contains("hunter2"), "{message}");
+    let stdout = expect_success(script, &run_in_shell(folder.path(), script));
+    assert!(stdout.contains("hunter2"), "{stdout}");
     fs::copy(
         folder.path().join("secret.yaml"),
         folder.path().join("plain.yaml"),
@@ -251,8 +251,8 @@ fn a_sops_file_is_imported_and_can_be_unsealed() {
     );
     let script = "seal import sops secrets.enc.yaml --cert cert.pem | seal lint; \
                   seal import sops secrets.enc.yaml --cert cert.pem";
-    let message = expect_success(script, &run_in_shell(folder.path(), script));
-    assert!(message.contains("name: db"), "{message}");
+    let stdout = expect_success(script, &run_in_shell(folder.path(), script));
+    assert!(stdout.contains("name: db"), "{stdout}");
     let script = "SOPS_AGE_KEY= seal import sops web secrets.enc.yaml";
     let output = run_in_shell(folder.path(), script);
     assert_eq!(output.status.code(), Some(2));

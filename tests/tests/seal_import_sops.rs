@@ -75,7 +75,7 @@ fn secret(name: &str, value: &str) -> String {
 }
 
 #[test]
-fn every_secret_of_a_file_is_imported() {
+fn every_secret_in_a_file_is_imported() {
     let (first, second) = (secret("one", "first"), secret("two", "second"));
     let indented = |text: &str| text.replace('\n', "\n      ");
     let list = |kind: &str, items: &[&str]| {

@@ -1,4 +1,4 @@
-//! Checks that the tests that `SECURITY.md` names exist, and that each documents the attack that it performs.
+//! Checks that the tests that `SECURITY.md` names exist, and that each documents the attack or fault that it causes.
 
 #![allow(
     clippy::unwrap_used,
@@ -41,7 +41,7 @@ fn doc_comment<'a>(source: &'a str, name: &str) -> Option<Vec<&'a str>> {
 }
 
 #[test]
-fn every_claim_names_a_test_that_performs_the_attack() {
+fn every_claim_names_a_test_with_its_attack_or_fault() {
     let text = fs::read_to_string(root().join("SECURITY.md")).unwrap();
     let claims = text
         .lines()
@@ -56,9 +56,11 @@ fn every_claim_names_a_test_that_performs_the_attack() {
             let source = source.unwrap_or_else(|error| panic!("{file}: {error}"));
             let doc = doc_comment(&source, name);
             let doc = doc.unwrap_or_else(|| panic!("{file} has no test {name}"));
+            let is_prefixed =
+                |line: &&str| line.starts_with("/// Attack: ") || line.starts_with("/// Fault: ");
             assert!(
-                doc.iter().any(|line| line.starts_with("/// Attack: ")),
-                "{file}: {name} does not document its attack (`/// Attack: …`)"
+                doc.iter().any(is_prefixed),
+                "{file}: {name} documents neither its attack (`/// Attack: …`) nor its fault (`/// Fault: …`)"
             );
         }
         count += 1;

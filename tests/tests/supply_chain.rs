@@ -45,7 +45,7 @@ fn locked_checksums() -> BTreeMap<(String, String), String> {
     third_party.collect()
 }
 
-/// Attack: a contributor adds a dependency without a reason, or from another registry.
+/// Attack: a contributor adds a dependency without a reason, or from another registry, to bring in their own code.
 #[test]
 fn every_direct_dependency_has_a_reason_and_every_crate_a_checksum() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
@@ -67,7 +67,7 @@ fn every_direct_dependency_has_a_reason_and_every_crate_a_checksum() {
     assert!(locked_checksums().len() > 100);
 }
 
-/// Attack: a released program contains a crate that its SBOM does not list.
+/// Fault: a released program contains a crate that its SBOM does not list.
 #[test]
 fn the_sbom_lists_the_linked_crates_with_checksums_and_no_test_dependencies() {
     let output = Command::new(root().join("deploy/scripts/sbom.sh"))

@@ -63,7 +63,7 @@ fn mutate(dice: &mut Dice, corpus: &[(String, String)]) -> Vec<u8> {
     bytes
 }
 
-/// Attack: an author submits random mutations of templates.
+/// Attack: an author submits random mutations of templates, to crash or exhaust the controller.
 #[test]
 fn mutated_templates_neither_panic_nor_exceed_the_budget() {
     let seconds = std::env::var("SEALED_SECRETS_FUZZ_SECONDS")

@@ -617,7 +617,8 @@ mod tests {
         assert_eq!(texts.len(), limits.len(), "{texts:?}");
     }
 
-    /// Attack: an author seals a Secret with the label of a sealing key in the controller's namespace.
+    /// Attack: an author seals a Secret with the label of a sealing key in the controller's namespace, so that the
+    /// controller loads the author's key.
     #[test]
     fn refuses_a_secret_that_would_be_loaded_as_a_key() {
         let limits = AuthorLimits::default().guarding_keys("keys", "old");

@@ -326,8 +326,8 @@ mod tests {
     use super::*;
 
     fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Plain> {
-        let pair = |(k, v): &(&str, &str)| ((*k).to_owned(), Plain::from((*v).to_owned()));
-        pairs.iter().map(pair).collect()
+        let to_owned_pair = |(k, v): &(&str, &str)| ((*k).to_owned(), Plain::from((*v).to_owned()));
+        pairs.iter().map(to_owned_pair).collect()
     }
 
     fn secret(pairs: &[(&str, &str)]) -> Box<Secret> {
@@ -532,7 +532,8 @@ mod tests {
         }
     }
 
-    /// Attack: an author applies a version with a guessed value; if the guess is right, the Secret does not change.
+    /// Attack: an author applies a version with a guessed value, to learn from an unchanged Secret that the guess is
+    /// right.
     #[test]
     fn a_new_version_is_written_even_if_its_values_are_equal() {
         let id = ObjectId {
@@ -580,7 +581,7 @@ mod tests {
     }
 
     /// Attack: an author changes the type of a Secret, which is refused repeatedly, and uses a template that begins to
-    /// fail at a time that depends on a value.
+    /// fail at a time that depends on a value: the time of the new error would reveal the value.
     #[test]
     fn value_independent_refusals_come_before_rendering() {
         let id = ObjectId {

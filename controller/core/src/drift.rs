@@ -56,7 +56,7 @@ pub struct Drift {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Fight {
     /// The interference that is not corrected yet.
-    pub what: Interference,
+    pub interference: Interference,
     /// The time from which the interference may be corrected.
     pub until: Timestamp,
 }
@@ -64,7 +64,7 @@ pub struct Fight {
 impl fmt::Display for Fight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let minutes = WINDOW.as_mins();
-        match self.what {
+        match self.interference {
             Interference::Edit => write!(
                 f,
                 "another client keeps changing the Secret: it was corrected {MAX_CORRECTIONS} times in {minutes} minutes; \
@@ -91,16 +91,22 @@ impl Drift {
     /// # Errors
     ///
     /// Returns [`Fight`] if there were too many corrections recently; the caller then must not apply this one.
-    pub fn correct(
+    pub fn record_correction(
         &mut self,
         id: &ObjectId,
-        what: Interference,
+        interference: Interference,
         now: Timestamp,
     ) -> Result<(), Fight> {
-        let corrections = self.corrections.entry((id.clone(), what)).or_default();
+        let corrections = self
+            .corrections
+            .entry((id.clone(), interference))
+            .or_default();
         corrections.retain(|time| now.duration_since(*time) < WINDOW);
-        match next_time(what, corrections) {
-            Some(until) if now < until => Err(Fight { what, until }),
+        match next_time(interference, corrections) {
+            Some(until) if now < until => Err(Fight {
+                interference,
+                until,
+            }),
             _ => {
                 corrections.push_back(now);
                 Ok(())
@@ -115,8 +121,8 @@ impl Drift {
 }
 
 /// Returns when the next correction may be applied, or `None` if it need not wait.
-fn next_time(what: Interference, corrections: &VecDeque<Timestamp>) -> Option<Timestamp> {
-    let (since, wait) = match what {
+fn next_time(interference: Interference, corrections: &VecDeque<Timestamp>) -> Option<Timestamp> {
+    let (since, wait) = match interference {
         Interference::Edit => (corrections.front(), WINDOW),
         Interference::Deletion => (corrections.back(), PAUSE),
     };
@@ -133,9 +139,12 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn fight(what: Interference, until: i64) -> Result<(), Fight> {
+    fn fight(interference: Interference, until: i64) -> Result<(), Fight> {
         let until = timestamp(until);
-        Err(Fight { what, until })
+        Err(Fight {
+            interference,
+            until,
+        })
     }
 
     #[test]
@@ -143,34 +152,53 @@ mod tests {
         let (id, edit) = (id("n"), Interference::Edit);
         let mut drift = Drift::default();
         for second in [0, 10, 20, 30, 40] {
-            assert_eq!(drift.correct(&id, edit, timestamp(second)), Ok(()));
+            assert_eq!(
+                drift.record_correction(&id, edit, timestamp(second)),
+                Ok(())
+            );
         }
-        assert_eq!(drift.correct(&id, edit, timestamp(50)), fight(edit, 600));
-        assert_eq!(drift.correct(&id, edit, timestamp(599)), fight(edit, 600));
-        assert_eq!(drift.correct(&id, edit, timestamp(600)), Ok(()));
-        assert_eq!(drift.correct(&id, edit, timestamp(601)), fight(edit, 610));
+        assert_eq!(
+            drift.record_correction(&id, edit, timestamp(50)),
+            fight(edit, 600)
+        );
+        assert_eq!(
+            drift.record_correction(&id, edit, timestamp(599)),
+            fight(edit, 600)
+        );
+        assert_eq!(drift.record_correction(&id, edit, timestamp(600)), Ok(()));
+        assert_eq!(
+            drift.record_correction(&id, edit, timestamp(601)),
+            fight(edit, 610)
+        );
         drift.forget(&id);
-        assert_eq!(drift.correct(&id, edit, timestamp(602)), Ok(()));
+        assert_eq!(drift.record_correction(&id, edit, timestamp(602)), Ok(()));
     }
 
-    /// Attack: an author makes Kubernetes delete a Secret immediately after each creation.
+    /// Attack: an author makes Kubernetes delete a Secret immediately after each creation, so that the controller
+    /// writes without end.
     #[test]
     fn after_five_deletions_a_secret_is_recreated_once_a_minute() {
         let (id, deletion) = (id("n"), Interference::Deletion);
         let mut drift = Drift::default();
         for second in [0, 1, 2, 3, 4] {
-            assert_eq!(drift.correct(&id, deletion, timestamp(second)), Ok(()));
+            assert_eq!(
+                drift.record_correction(&id, deletion, timestamp(second)),
+                Ok(())
+            );
         }
         for minute in 1..30 {
             let (just_before, due) = (minute * 60 + 3, minute * 60 + 4);
             assert_eq!(
-                drift.correct(&id, deletion, timestamp(just_before)),
+                drift.record_correction(&id, deletion, timestamp(just_before)),
                 fight(deletion, due)
             );
-            assert_eq!(drift.correct(&id, deletion, timestamp(due)), Ok(()));
+            assert_eq!(
+                drift.record_correction(&id, deletion, timestamp(due)),
+                Ok(())
+            );
         }
         assert_eq!(
-            drift.correct(&id, Interference::Edit, timestamp(1)),
+            drift.record_correction(&id, Interference::Edit, timestamp(1)),
             Ok(()),
             "edits are counted separately"
         );

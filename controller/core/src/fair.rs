@@ -124,8 +124,8 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: a client queues expensive work as many tenants. Between two turns of the tenant with the cheapest
-        /// work, each other tenant gets at most two turns.
+        /// Attack: a client queues expensive work as many tenants, to delay another tenant. Between two turns of the
+        /// tenant with the cheapest work, each other tenant gets at most two turns.
         #[test]
         fn each_other_tenant_gets_at_most_two_turns_before_a_waiting_one(costs in proptest::collection::vec(1_u64..1000, 2..20)) {
             let names: Vec<String> = (0..costs.len()).map(|i| i.to_string()).collect();

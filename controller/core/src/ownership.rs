@@ -17,14 +17,14 @@ const CONSENT_ANNOTATIONS: [&str; 3] =
 
 /// Sets the owner reference of a Secret before it is written, unless the template opts out. A SealedSecret without
 /// `uid` cannot own anything.
-pub fn own(secret: &mut Secret, sealed: &SealedSecret) {
-    if has(&secret.metadata, SKIP_OWNER_ANNOTATION) {
+pub fn set_owner(secret: &mut Secret, sealed: &SealedSecret) {
+    if has_annotation(&secret.metadata, SKIP_OWNER_ANNOTATION) {
         return;
     }
-    secret.metadata.owner_references = owner(sealed).map(|owner| vec![owner]);
+    secret.metadata.owner_references = owner_reference(sealed).map(|owner| vec![owner]);
 }
 
-fn owner(sealed: &SealedSecret) -> Option<OwnerReference> {
+fn owner_reference(sealed: &SealedSecret) -> Option<OwnerReference> {
     Some(OwnerReference {
         api_version: "bitnami.com/v1alpha1".into(),
         kind: "SealedSecret".into(),
@@ -42,10 +42,11 @@ fn owner(sealed: &SealedSecret) -> Option<OwnerReference> {
 /// that the controller created without an owner is recognized by the annotation [`SKIP_OWNER_ANNOTATION`], if the
 /// template still has that annotation.
 pub fn is_owned(existing: &ObjectMeta, sealed: &ObjectMeta, template: &ObjectMeta) -> bool {
-    let skips_owner = has(existing, SKIP_OWNER_ANNOTATION) && has(template, SKIP_OWNER_ANNOTATION);
+    let skips_owner = has_annotation(existing, SKIP_OWNER_ANNOTATION)
+        && has_annotation(template, SKIP_OWNER_ANNOTATION);
     is_controlled_by(existing, sealed.uid.as_deref())
-        || has(existing, MANAGED_ANNOTATION)
-        || has(existing, PATCH_ANNOTATION)
+        || has_annotation(existing, MANAGED_ANNOTATION)
+        || has_annotation(existing, PATCH_ANNOTATION)
         || skips_owner && controller(existing).is_none()
 }
 
@@ -56,12 +57,12 @@ pub fn is_controlled_by(existing: &ObjectMeta, uid: Option<&str>) -> bool {
 
 /// Returns whether the Secret's annotations allow a SealedSecret to take over and own the Secret.
 pub fn is_handed_over(existing: &ObjectMeta) -> bool {
-    has(existing, MANAGED_ANNOTATION) && !has(existing, SKIP_OWNER_ANNOTATION)
+    has_annotation(existing, MANAGED_ANNOTATION) && !has_annotation(existing, SKIP_OWNER_ANNOTATION)
 }
 
 /// Returns whether the Secret's annotations allow a SealedSecret to be merged into the Secret.
 pub fn is_merged_into(existing: &ObjectMeta) -> bool {
-    has(existing, PATCH_ANNOTATION)
+    has_annotation(existing, PATCH_ANNOTATION)
 }
 
 fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
@@ -70,7 +71,7 @@ fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
 }
 
 /// Returns whether the annotation has exactly the value `true`, as in upstream.
-fn has(metadata: &ObjectMeta, annotation: &str) -> bool {
+fn has_annotation(metadata: &ObjectMeta, annotation: &str) -> bool {
     let annotations = metadata.annotations.as_ref();
     annotations
         .and_then(|annotations| annotations.get(annotation))
@@ -87,7 +88,7 @@ fn has(metadata: &ObjectMeta, annotation: &str) -> bool {
 /// Consent to a merge covers only additional items, labels and annotations: a template that is merged into a Secret
 /// of another owner cannot add consent annotations or make the Secret immutable.
 pub fn successor(mut desired: Secret, existing: &Secret, settled: bool) -> Secret {
-    let merges = has(&existing.metadata, PATCH_ANNOTATION);
+    let merges = has_annotation(&existing.metadata, PATCH_ANNOTATION);
     if merges && !is_controlled_by(&existing.metadata, owner_uid(&desired)) {
         let annotations = desired.metadata.annotations.as_mut();
         if let Some(annotations) = annotations {
@@ -95,7 +96,7 @@ pub fn successor(mut desired: Secret, existing: &Secret, settled: bool) -> Secre
         }
         desired.immutable = None;
     }
-    let owns = !merges || has(&existing.metadata, MANAGED_ANNOTATION);
+    let owns = !merges || has_annotation(&existing.metadata, MANAGED_ANNOTATION);
     let mut next = existing.clone();
     if merges {
         next.data.extend(desired.data);

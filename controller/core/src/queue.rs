@@ -16,7 +16,7 @@ const TURNS_PER_BACKLOG_TURN: u32 = 4;
 
 /// Returns how long to wait after `failures` consecutive failures. `jitter` is between 0 and 1 and shortens the wait by
 /// up to half, so that objects that failed at the same time are not retried at the same time.
-pub fn wait(failures: u32, jitter: f64) -> SignedDuration {
+pub fn backoff(failures: u32, jitter: f64) -> SignedDuration {
     let doublings = failures.saturating_sub(1).min(16);
     let max_wait = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
     max_wait.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
@@ -96,7 +96,7 @@ impl Queue {
 
     /// Returns how many namespaces have due objects or are in `running`. Counts at most `limit` namespaces of each
     /// urgency.
-    pub fn active(&self, running: &HashMap<String, usize>, limit: usize) -> usize {
+    pub fn count_active_namespaces(&self, running: &HashMap<String, usize>, limit: usize) -> usize {
         let due = [&self.fresh, &self.backlog].map(|line| line.due.keys().take(limit));
         let namespaces = due.into_iter().flatten().chain(running.keys());
         namespaces.collect::<HashSet<_>>().len()
@@ -110,12 +110,12 @@ impl Queue {
     }
 
     /// Returns the number of objects in the queue.
-    pub fn waiting(&self) -> usize {
+    pub fn count_objects(&self) -> usize {
         self.entries.len()
     }
 
     /// Returns when the next object becomes due; `None` if no object waits for its time.
-    pub fn next(&self) -> Option<Timestamp> {
+    pub fn next_due_time(&self) -> Option<Timestamp> {
         let next_times = [self.fresh.later.first(), self.backlog.later.first()];
         next_times.into_iter().flatten().map(|(at, _)| *at).min()
     }
@@ -216,7 +216,7 @@ mod tests {
         ] {
             let want = SignedDuration::from_millis(milliseconds);
             assert_eq!(
-                wait(failures, jitter),
+                backoff(failures, jitter),
                 want,
                 "{failures} failures, {jitter}"
             );
@@ -232,13 +232,13 @@ mod tests {
         queue.add(id("c"), timestamp(1), Fresh);
         queue.add(id("d"), timestamp(50), Fresh);
         queue.add(id("a"), timestamp(60), Fresh);
-        assert_eq!(queue.next(), Some(timestamp(1)));
+        assert_eq!(queue.next_due_time(), Some(timestamp(1)));
         assert_eq!(names(&mut queue, 10), ["c", "b", "a"]);
-        assert_eq!(queue.next(), Some(timestamp(50)));
-        assert_eq!(queue.waiting(), 1);
+        assert_eq!(queue.next_due_time(), Some(timestamp(50)));
+        assert_eq!(queue.count_objects(), 1);
     }
 
-    /// Attack: an author queues a long backlog before another object changes.
+    /// Attack: an author queues a long backlog, to delay an object that changes later.
     #[test]
     fn fresh_objects_overtake_the_backlog_without_stopping_it() {
         let mut queue = Queue::default();
@@ -262,12 +262,12 @@ mod tests {
         queue.add(id("b"), timestamp(6), Backlog);
         queue.add(id("b"), timestamp(9), Fresh);
         queue.add(id("b"), timestamp(9), Backlog);
-        assert_eq!(queue.waiting(), 2);
+        assert_eq!(queue.count_objects(), 2);
         assert_eq!(take(&mut queue, 6), Some((id("b"), Fresh)));
         assert_eq!(take(&mut queue, 6), Some((id("a"), Backlog)));
     }
 
-    /// Attack: a tenant creates a thousand objects before another tenant creates a single one.
+    /// Attack: a tenant creates a thousand objects, to delay the single object of another tenant.
     #[test]
     fn another_namespace_overtakes_a_backlog_of_any_urgency() {
         for urgency in [Fresh, Backlog] {

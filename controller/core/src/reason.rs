@@ -106,7 +106,7 @@ pub fn classify(why: &Refusal) -> Class {
             | UnsealError::LegacyRefused
             | UnsealError::LegacyNotSealed(_)
             | UnsealError::LegacyContent => unseal(Remedy::Change),
-            // The next attempt continues where this one stopped, after the other objects of its namespace.
+            // The next attempt continues where this one stopped, after the other objects in its namespace.
             UnsealError::BudgetUsedUp { .. } => Class {
                 is_stalled: false,
                 ..class(Reason::BudgetUsedUp, Fault::Unseal, Remedy::Retry)

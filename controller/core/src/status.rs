@@ -335,12 +335,12 @@ mod tests {
 
     fn times(status: &SealedSecretStatus, i: usize) -> (i64, i64) {
         let condition = &status.conditions[i];
-        let second = |time: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
+        let seconds = |time: &Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
             time.as_ref().unwrap().0.as_second()
         };
         (
-            second(&condition.last_transition_time),
-            second(&condition.last_update_time),
+            seconds(&condition.last_transition_time),
+            seconds(&condition.last_update_time),
         )
     }
 

@@ -87,8 +87,9 @@ mod tests {
             let value = Plain::from((*value).to_owned());
             secret.data.insert((*item).into(), value);
         }
-        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        let annotations: BTreeMap<_, _> = annotations.iter().map(pair).collect();
+        let to_owned_pair =
+            |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let annotations: BTreeMap<_, _> = annotations.iter().map(to_owned_pair).collect();
         secret.metadata.annotations = Some(annotations);
         secret
     }

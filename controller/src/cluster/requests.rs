@@ -221,7 +221,7 @@ mod tests {
 
     fn valid_write_lease() -> Arc<WriteLease> {
         let write_lease = WriteLease::default();
-        write_lease.extend(Moment::END);
+        write_lease.extend(Moment::NEVER);
         Arc::new(write_lease)
     }
 
@@ -291,7 +291,7 @@ mod tests {
         let write_lease = valid_write_lease();
         let (mut service, requests) = server(Bounds::new(None, Arc::clone(&write_lease)), 0);
         service.call(request(Method::PUT)).await.unwrap();
-        write_lease.end();
+        write_lease.revoke();
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             let error = service.call(request(method)).await.unwrap_err();
             assert!(error.is::<NotLeader>(), "{error}");

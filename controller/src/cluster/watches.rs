@@ -37,9 +37,9 @@ pub(super) enum Change {
     Key(Event<Readable<Secret>>),
     Sealed(usize, Event<Watched>),
     Secret(usize, Event<Readable<PartialObjectMeta<Secret>>>),
-    /// Secrets of the namespace are not watched, temporarily or permanently.
+    /// Secrets in the namespace are not watched, temporarily or permanently.
     SecretsUnwatched(usize),
-    /// SealedSecrets of the namespace cannot be listed: the namespace does not exist yet, or permission is missing.
+    /// SealedSecrets in the namespace cannot be listed: the namespace does not exist yet, or permission is missing.
     Denied(usize),
 }
 
@@ -48,7 +48,7 @@ pub(super) enum Change {
 pub(super) struct Watches {
     /// `None` means all namespaces.
     namespaces: Vec<Option<String>>,
-    /// SealedSecrets and Secrets of lists that are not complete yet.
+    /// SealedSecrets and Secrets in lists that are not complete yet.
     sealed: BTreeMap<usize, BTreeSet<ObjectId>>,
     secrets: BTreeMap<usize, BTreeSet<ObjectId>>,
     /// Namespaces whose SealedSecrets were listed, or cannot be listed.
@@ -94,21 +94,21 @@ impl Watches {
     }
 
     /// Starts the watches of objects. The returned [`Starter`] starts the watch of keys. A namespace that does not
-    /// exist yet is watched when it is created. The watch of Secrets starts when the SealedSecrets of the namespace are
+    /// exist yet is watched when it is created. The watch of Secrets starts when the SealedSecrets in the namespace are
     /// listed, so that no data about other Secrets has to be stored.
     pub(super) fn start(
         &self,
         connection: &Connection,
         config: &ClusterConfig,
         changes: &Sender<Change>,
-        reached: watch::Receiver<u64>,
+        recoveries: watch::Receiver<u64>,
         health: Arc<WatchHealth>,
     ) -> Starter {
         let client = &connection.watches;
         let starter = Starter {
             changes: changes.clone(),
             lists: Arc::new(Semaphore::new(MAX_LISTS)),
-            reached,
+            recoveries,
             spread: RESTART_INTERVAL.saturating_mul(saturating_u32(self.namespaces.len())),
             namespaces: self.namespaces.len(),
             health,
@@ -165,7 +165,7 @@ impl Watches {
             Event::Init => listed.clear(),
             Event::InitApply(object) => {
                 listed.extend(id(&object.metadata));
-                let changed = store.take(object);
+                let changed = store.store_object(object);
                 return changed
                     .filter(|id| !self.defer(number, id, store))
                     .into_iter()
@@ -176,7 +176,7 @@ impl Watches {
                 self.complete.insert(number);
                 return store.mark_missing_as_deleted(self.namespace(number), &listed);
             }
-            Event::Apply(object) => return store.take(object).into_iter().collect(),
+            Event::Apply(object) => return store.store_object(object).into_iter().collect(),
             Event::Delete(object) => return store.mark_deleted(&object).into_iter().collect(),
         }
         Vec::new()
@@ -193,8 +193,8 @@ impl Watches {
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(secret) => {
-                listed.extend(id(secret.meta()).filter(|id| store.has(id)));
-                return store.take_secret(secret.meta()).into_iter().collect();
+                listed.extend(id(secret.meta()).filter(|id| store.contains(id)));
+                return store.record_secret(secret.meta()).into_iter().collect();
             }
             Event::InitDone => {
                 let listed = self.secrets.remove(&number).unwrap_or_default();
@@ -202,7 +202,9 @@ impl Watches {
                 due.extend(self.record_unwatched_secrets(number));
                 return due;
             }
-            Event::Apply(secret) => return store.take_secret(secret.meta()).into_iter().collect(),
+            Event::Apply(secret) => {
+                return store.record_secret(secret.meta()).into_iter().collect();
+            }
             Event::Delete(secret) => {
                 return store
                     .record_secret_deletion(secret.meta())
@@ -213,13 +215,13 @@ impl Watches {
         Vec::new()
     }
 
-    /// Records that no object has to wait for the Secrets of a namespace. Returns the objects that waited for them.
+    /// Records that no object has to wait for the Secrets in a namespace. Returns the objects that waited for them.
     pub(super) fn record_unwatched_secrets(&mut self, number: usize) -> Vec<ObjectId> {
         self.secrets_known.insert(number);
         self.waiting.remove(&number).unwrap_or_default()
     }
 
-    /// Makes an object wait for the Secrets of its namespace, if they can show that it needs no reconciliation.
+    /// Makes an object wait for the Secrets in its namespace, if they can show that it needs no reconciliation.
     /// Returns whether the object waits.
     fn defer(&mut self, number: usize, id: &ObjectId, store: &ClusterStore) -> bool {
         let must_wait = !self.secrets_known.contains(&number) && store.may_be_recognized(id);
@@ -256,7 +258,7 @@ pub(super) struct Starter {
     changes: Sender<Change>,
     lists: Arc<Semaphore>,
     /// Changes when the API server answers again after a failure.
-    reached: watch::Receiver<u64>,
+    recoveries: watch::Receiver<u64>,
     /// The period over which the watches restart when the API server answers again.
     spread: Duration,
     /// The number of watched namespaces.
@@ -293,12 +295,12 @@ struct Denial(Arc<AtomicBool>);
 
 impl Denial {
     /// Records that the next watch is forbidden. Returns whether it was allowed before.
-    fn start(&self) -> bool {
+    fn record_forbidden(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
 
     /// Records that the next watch is allowed. Returns whether it was forbidden before.
-    fn end(&self) -> bool {
+    fn record_allowed(&self) -> bool {
         self.0.swap(false, Ordering::AcqRel)
     }
 
@@ -335,12 +337,12 @@ impl Starter {
         let (health, denial_flag) = (Arc::clone(&self.health), denial.clone());
         let report = move |result: Result<(), String>| match result {
             Ok(()) => {
-                if denial_flag.end() {
+                if denial_flag.record_allowed() {
                     health.record_success(&name);
                 }
             }
             Err(error) => {
-                if denial_flag.start() {
+                if denial_flag.record_forbidden() {
                     warn!(
                         error,
                         "Cannot watch {text} again; the current watch continues until the API server ends it"
@@ -394,7 +396,7 @@ impl Starter {
         let Self {
             changes,
             lists,
-            mut reached,
+            mut recoveries,
             spread,
             namespaces,
             health,
@@ -407,7 +409,7 @@ impl Starter {
             let (mut retry, mut pause) = (WatchRetry::new(namespaces), Duration::ZERO);
             let name = target.name();
             loop {
-                let next = await_after(pause, spread, &mut reached, events.next());
+                let next = await_after(pause, spread, &mut recoveries, events.next());
                 let report_working = || {
                     if !denial.is_active() {
                         health.record_success(&name);
@@ -459,13 +461,13 @@ impl Starter {
 async fn await_after<T>(
     pause: Duration,
     spread: Duration,
-    reached: &mut watch::Receiver<u64>,
+    recoveries: &mut watch::Receiver<u64>,
     next: impl Future<Output = T>,
 ) -> T {
     if !pause.is_zero() {
-        reached.mark_unchanged();
+        recoveries.mark_unchanged();
         let reachable_again = async {
-            if reached.changed().await.is_err() {
+            if recoveries.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
             tokio::time::sleep(spread.mul_f64(shared::random::number())).await;

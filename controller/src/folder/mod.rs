@@ -222,7 +222,7 @@ impl Folder {
         }
     }
 
-    /// Makes the entries of this folder durable.
+    /// Makes the entries in this folder durable.
     ///
     /// # Errors
     ///

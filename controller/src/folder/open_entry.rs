@@ -49,7 +49,7 @@ impl Stamp {
     }
 
     /// Returns the time of the last change of content or metadata, in nanoseconds since 1970.
-    pub fn touched(&self) -> i128 {
+    pub fn last_change_nanoseconds(&self) -> i128 {
         let (seconds, nanoseconds) = self.modified.max(self.changed);
         i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
     }

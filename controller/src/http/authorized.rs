@@ -111,7 +111,7 @@ impl Context {
     async fn authenticate(&self, peer: Peer, headers: &HeaderMap) -> Result<UserInfo, Refusal> {
         let token = token(headers).ok_or(Refusal::Unauthenticated)?;
         self.tokens.check_review(peer.0, token, Timestamp::now())?;
-        let owner = self.reviews.owner(token).await;
+        let owner = self.reviews.review_token(token).await;
         let owner = owner.map_err(|_| Refusal::NoReview)?;
         self.tokens.record(token, owner.is_some(), Timestamp::now());
         owner.ok_or(Refusal::Unauthenticated)
@@ -163,7 +163,7 @@ fn object_names(request: &Request) -> String {
     let mut object_names: Vec<String> = objects
         .iter()
         .take(MAX_NAMES)
-        .map(SealedSecret::place)
+        .map(SealedSecret::qualified_name)
         .collect();
     if objects.len() > MAX_NAMES {
         object_names.push(format!("{} more", objects.len() - MAX_NAMES));

@@ -76,11 +76,11 @@ impl Connections {
         let open = state
             .by_address
             .get(&address)
-            .map_or(0, ClientConnections::open);
+            .map_or(0, ClientConnections::count);
         if open >= state.share() {
             state.displace_from(address)?;
         } else if state.open >= MAX_CONNECTIONS {
-            let address = state.most_unfinished()?;
+            let address = state.next_to_displace()?;
             state.displace_from(address)?;
         }
         Some(self.occupy_slot(&mut state, address))
@@ -123,7 +123,7 @@ impl State {
 
     /// Returns the address whose connection is displaced next: the address with the most unfinished connections, or,
     /// among equals, with the oldest. So a new connection is the last to be displaced.
-    fn most_unfinished(&self) -> Option<IpAddr> {
+    fn next_to_displace(&self) -> Option<IpAddr> {
         let candidates = self.by_address.iter().filter_map(|(address, client)| {
             let (arrival, _) = client.unfinished.first_key_value()?;
             Some(((Reverse(client.unfinished.len()), *arrival), *address))
@@ -144,7 +144,7 @@ impl State {
         if self
             .by_address
             .get(&address)
-            .is_some_and(|client| client.open() == 0)
+            .is_some_and(|client| client.count() == 0)
         {
             self.by_address.remove(&address);
         }
@@ -152,7 +152,7 @@ impl State {
 }
 
 impl ClientConnections {
-    fn open(&self) -> usize {
+    fn count(&self) -> usize {
         self.finished.len() + self.unfinished.len()
     }
 }
@@ -185,7 +185,7 @@ impl Slot {
         let client = state
             .by_address
             .get(&self.address)
-            .map_or(0, ClientConnections::open);
+            .map_or(0, ClientConnections::count);
         state.open > MAX_CONNECTIONS / 2 || client > MAX_PER_ADDRESS / 2
     }
 }
@@ -227,7 +227,7 @@ mod tests {
         [10, b, c, d].into()
     }
 
-    /// Attack: a client opens as many connections as it can, from one address or from many.
+    /// Attack: a client opens as many connections as it can, from one address or from many, to lock out other clients.
     #[test]
     fn greedy_addresses_do_not_exclude_another() {
         for greedy in [1, 2, 4, 10, 100, 1000] {
@@ -254,7 +254,8 @@ mod tests {
         }
     }
 
-    /// Attack: a client fills its share with silent connections, from the address of a health check.
+    /// Attack: a client fills its share with silent connections from the address of a health check, to make the check
+    /// fail.
     #[test]
     fn beyond_its_share_an_address_displaces_its_oldest_silent_connection() {
         let connections = Connections::default();
@@ -282,8 +283,8 @@ mod tests {
         displaced.collect()
     }
 
-    /// Attack: a client fills the port with connections from more addresses than there are slots, each silent or with a
-    /// body that never ends.
+    /// Attack: a client opens connections from more addresses than there are slots, each silent or with a body that
+    /// never ends, to lock out other clients.
     #[test]
     fn a_full_port_admits_a_newcomer() {
         for addresses in [1, 10, 900, 2 * MAX_CONNECTIONS] {
@@ -359,7 +360,7 @@ mod tests {
         assert_eq!((state.open, state.by_address.len()), (0, 0));
     }
 
-    /// Attack: a client connects from another address of its own IPv6 network each time.
+    /// Attack: a client connects from another address of its own IPv6 network each time, to exceed its share.
     #[test]
     fn addresses_of_one_ipv6_network_count_as_one_client() {
         let client_address = |text: &str| client_address(text.parse().unwrap());

@@ -101,7 +101,7 @@ impl RequestLimiter {
         now: Timestamp,
     ) -> (Ticket, Result<(), Refusal>) {
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = rate.count(&format!("{} {path}", caller.name), now);
+        let state = rate.count_request(&format!("{} {path}", caller.name), now);
         let admission = state.retry.map_or(Ok(()), |s| Err(Refusal::TooOften(s)));
         (Ticket(state), admission)
     }
@@ -140,7 +140,7 @@ impl RequestLimiter {
     async fn acquire_slot(&self, caller: &Caller) -> Result<Slot, Refusal> {
         let counted =
             InProgress::enter(&self.in_progress, &caller.name).ok_or(Refusal::TooOften(1))?;
-        let turn = self.slots.wait(&mut Job::new(&caller.tenant));
+        let turn = self.slots.enqueue(&mut Job::new(&caller.tenant));
         match tokio::time::timeout(MAX_WAIT, turn).await {
             Ok(Ok(turn)) => {
                 self.slots.charge(&caller.tenant, 1);
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!((0..100).filter(|i| is_admitted(*i)).count(), 3);
     }
 
-    /// Attack: a caller sends as many requests as possible at the same time, under many names.
+    /// Attack: a caller sends as many requests as possible at the same time, under many names, to occupy every slot.
     #[tokio::test(start_paused = true)]
     async fn limits_the_slots_of_each_caller_and_each_address() {
         let limiter = RequestLimiter::new((1, 0), Duration::from_secs(1), true);

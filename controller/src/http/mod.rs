@@ -129,7 +129,7 @@ fn finish(router: Router, metrics: Arc<Metrics>) -> Router {
         .method_not_allowed_fallback(|| async {
             (StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n")
         })
-        .layer(from_fn_with_state(metrics, count))
+        .layer(from_fn_with_state(metrics, count_request))
 }
 
 /// Returns the routes of the metrics port. It serves health checks too, so that probes work while untrusted callers,
@@ -159,7 +159,11 @@ async fn watches(State(metrics): State<Arc<Metrics>>) -> (StatusCode, String) {
     }
 }
 
-async fn count(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+async fn count_request(
+    State(metrics): State<Arc<Metrics>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (path, method) = (request.uri().path().to_owned(), request.method().clone());
     let start = Instant::now();
     let response = next.run(request).await;
@@ -177,7 +181,10 @@ async fn ready(State(state): State<ServerState>) -> (StatusCode, &'static str) {
 
 async fn certificate(State(state): State<ServerState>) -> Response {
     let ring = state.ring();
-    match ring.sealing(Timestamp::now()).map(|key| key.certificate()) {
+    match ring
+        .sealing_key(Timestamp::now())
+        .map(|key| key.certificate())
+    {
         Ok(Some(certificate)) => {
             let content_type = [(header::CONTENT_TYPE, "application/x-pem-file")];
             (content_type, certificate.to_pem()).into_response()

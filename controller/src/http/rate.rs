@@ -48,7 +48,7 @@ impl Rate {
     }
 
     /// Counts a request and returns the state of the caller's limit.
-    pub(super) fn count(&mut self, caller: &str, now: Timestamp) -> LimitState {
+    pub(super) fn count_request(&mut self, caller: &str, now: Timestamp) -> LimitState {
         let caller = self.hasher.hash_one(caller);
         let before = self
             .counted_until
@@ -128,22 +128,22 @@ mod tests {
             (500, limit_state(0, 2, None)),
             (9000, limit_state(2, 1, None)),
         ] {
-            assert_eq!(rate.count("a", timestamp(now)), want, "at {now} ms");
+            assert_eq!(rate.count_request("a", timestamp(now)), want, "at {now} ms");
         }
-        assert_eq!(rate.count("b", timestamp(9000)).remaining, 2);
+        assert_eq!(rate.count_request("b", timestamp(9000)).remaining, 2);
     }
 
     /// Compiles only if the map's keys are `Copy`: a key then owns no heap memory, regardless of the length of the
     /// caller's name.
     fn assert_copy_keys<T: Copy>(_: &BTreeMap<T, Timestamp>) {}
 
-    /// Attack: a caller uses another name with each request.
+    /// Attack: a caller uses another name with each request, to exhaust the memory.
     #[test]
     fn memory_is_bounded_for_any_number_of_names() {
         let mut rate = Rate::new(1, 0);
         let long_name = "x".repeat(1000);
         for i in 0..MAX_CALLERS + 10 {
-            rate.count(&format!("{long_name}{i}"), timestamp(0));
+            rate.count_request(&format!("{long_name}{i}"), timestamp(0));
         }
         assert!(rate.counted_until.len() <= MAX_CALLERS);
         assert_copy_keys(&rate.counted_until);

@@ -84,7 +84,7 @@ impl Reviews {
 
     /// Returns the user of a token. Returns `None` if the token is invalid, or was not issued for this controller
     /// alone: another recipient of such a token could use it to call the controller.
-    pub(super) async fn owner(&self, token: &str) -> Result<Option<UserInfo>, kube::Error> {
+    pub(super) async fn review_token(&self, token: &str) -> Result<Option<UserInfo>, kube::Error> {
         let review = TokenReview {
             spec: TokenReviewSpec {
                 token: Some(token.to_owned()),

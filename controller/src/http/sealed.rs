@@ -215,7 +215,7 @@ impl Request {
             Ok(unsealed) => Ok(as_json(&unsealed.secret.to_document())),
             Err(UnsealError::BudgetUsedUp { .. }) => Err(Refusal::TooMuchWork),
             Err(error) => {
-                let exact = error.exact();
+                let exact = error.exact_message();
                 Ok((StatusCode::CONFLICT, format!("{}\n", visible(&exact))).into_response())
             }
         }

@@ -64,24 +64,24 @@ const CROWDED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval at which a slow request is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long connections may continue after the server stops.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// Pause after a connection could not be accepted, usually because file descriptors are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `end` is true, and then lets connections finish for a limited time.
+/// Serves until `shutdown` is true, and then lets connections finish for a limited time.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     router: Router,
     limits: Limits,
-    mut end: watch::Receiver<bool>,
+    mut shutdown: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
     let connections = Connections::default();
     let router = router.layer(from_fn(read_completely));
     loop {
         tokio::select! {
-            () = wait_for_end(&mut end) => break,
+            () = wait_for_shutdown(&mut shutdown) => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let address = peer_address(&stream);
@@ -98,7 +98,7 @@ pub async fn serve(
             },
         }
     }
-    let _ = tokio::time::timeout(GRACE, graceful.shutdown()).await;
+    let _ = tokio::time::timeout(GRACE_PERIOD, graceful.shutdown()).await;
 }
 
 /// Returns the address of the client. Clients that have already disconnected share one address.
@@ -109,9 +109,9 @@ fn peer_address(stream: &TcpStream) -> IpAddr {
     })
 }
 
-/// Returns when `end` is true or its sender is dropped.
-async fn wait_for_end(end: &mut watch::Receiver<bool>) {
-    let _ = end.wait_for(|end| *end).await;
+/// Returns when `shutdown` is true or its sender is dropped.
+async fn wait_for_shutdown(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|is_stopping| *is_stopping).await;
 }
 
 /// Reads the complete request before the response is sent, or announces that the connection closes. While the port is

@@ -65,14 +65,17 @@ impl Tokens {
     ) -> Result<(), Refusal> {
         let digest = self.hasher.hash_one(token);
         let mut state = self.state();
-        if state.accepted.has(digest, now) {
+        if state.accepted.contains(digest, now) {
             return Ok(());
         }
-        if state.refused.has(digest, now) {
+        if state.refused.contains(digest, now) {
             return Err(Refusal::Unauthenticated);
         }
-        let per_address = state.per_address.count(&address.to_string(), now).retry;
-        let retry = per_address.or_else(|| state.total.count("", now).retry);
+        let per_address = state
+            .per_address
+            .count_request(&address.to_string(), now)
+            .retry;
+        let retry = per_address.or_else(|| state.total.count_request("", now).retry);
         retry.map_or(Ok(()), |seconds| Err(Refusal::TooOften(seconds)))
     }
 
@@ -81,10 +84,10 @@ impl Tokens {
         let digest = self.hasher.hash_one(token);
         let mut state = self.state();
         if is_accepted {
-            state.accepted.add(digest, ACCEPTED_FOR, now);
+            state.accepted.insert(digest, ACCEPTED_FOR, now);
         } else {
             state.accepted.0.remove(&digest);
-            state.refused.add(digest, REFUSED_FOR, now);
+            state.refused.insert(digest, REFUSED_FOR, now);
         }
     }
 
@@ -94,11 +97,11 @@ impl Tokens {
 }
 
 impl Digests {
-    fn has(&self, digest: u64, now: Timestamp) -> bool {
+    fn contains(&self, digest: u64, now: Timestamp) -> bool {
         self.0.get(&digest).is_some_and(|until| now < *until)
     }
 
-    fn add(&mut self, digest: u64, time: SignedDuration, now: Timestamp) {
+    fn insert(&mut self, digest: u64, time: SignedDuration, now: Timestamp) {
         if self.0.len() >= MAX_TOKENS {
             self.0.retain(|_, until| now < *until);
         }
@@ -141,7 +144,7 @@ mod tests {
         assert_eq!(good, Err(Refusal::Unauthenticated), "it was revoked");
     }
 
-    /// Attack: callers invent tokens, from one address and from many.
+    /// Attack: callers invent tokens, from one address and from many, to flood the API server with reviews.
     #[test]
     fn reviews_of_invented_tokens_are_limited_per_address_and_in_total() {
         let tokens = Tokens::default();
@@ -159,7 +162,7 @@ mod tests {
         assert_eq!(total, 80);
     }
 
-    /// Attack: a caller sends an unlimited number of invented tokens.
+    /// Attack: a caller sends an unlimited number of invented tokens, to exhaust the memory.
     #[test]
     fn memory_is_bounded_for_any_number_of_tokens() {
         let tokens = Tokens::default();

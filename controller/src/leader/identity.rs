@@ -55,7 +55,7 @@ impl Identity {
 
     /// Returns the identity of another process without its claim, as on another machine.
     #[cfg(test)]
-    pub(super) fn stolen(text: &str) -> Self {
+    pub(super) fn without_claim(text: &str) -> Self {
         Self {
             text: text.to_owned(),
             _claim: None,
@@ -96,7 +96,7 @@ mod tests {
         format!("{:032x}", shared::random::number::<u128>())
     }
 
-    /// Attack: a client starts a second process with the uid of the same Pod.
+    /// Attack: a client starts a second process with the uid of the same Pod, so that two processes lead.
     #[test]
     fn only_one_process_at_a_time_has_the_identity_of_a_pod() {
         let uid = unused_uid();

@@ -65,7 +65,7 @@ impl View {
     }
 
     /// Returns when other replicas may acquire the Lease.
-    pub(super) fn end(&self) -> Moment {
+    pub(super) fn expiry(&self) -> Moment {
         self.since.after(self.duration())
     }
 
@@ -87,7 +87,7 @@ impl View {
 /// Decides whether to acquire the Lease or wait.
 pub(super) fn decide(view: &View, identity: &str, now: Moment) -> Step {
     let holder = view.holder();
-    let is_expired = view.end() <= now;
+    let is_expired = view.expiry() <= now;
     if holder.is_empty() || holder == identity || is_expired {
         Step::Acquire
     } else {
@@ -186,7 +186,8 @@ mod tests {
         }
     }
 
-    /// Attack: a client that may write Leases creates a Lease that the controller cannot read.
+    /// Attack: a client that may write Leases creates a Lease that the controller cannot read, so that no replica
+    /// writes again.
     #[test]
     fn an_unreadable_lease_expires_after_an_hour() {
         let start = Moment::now();

@@ -119,8 +119,8 @@ async fn the_lease_duration_counts_from_the_response() {
     }));
     candidate.step().await;
     let response_time = response_time.lock().unwrap().unwrap();
-    let end = candidate.view.as_ref().unwrap().end();
-    assert!(end >= response_time.after(LEASE_DURATION));
+    let expiry = candidate.view.as_ref().unwrap().expiry();
+    assert!(expiry >= response_time.after(LEASE_DURATION));
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn two_processes_with_one_identity_do_not_both_lead() {
     assert_eq!(role(&first), (Role::Leader, true));
     // Simulates another machine, where the identity is not claimed.
     let identity = first.identity.as_str().to_owned();
-    second.identity = Identity::stolen(&identity);
+    second.identity = Identity::without_claim(&identity);
     second.step().await;
     for _ in 0..3 {
         first.step().await;
@@ -196,7 +196,8 @@ async fn a_sole_leader_keeps_its_identity() {
     assert_eq!(candidate.identity.as_str(), identity);
 }
 
-/// Attack: a client that may write Leases creates a Lease that the controller cannot read.
+/// Attack: a client that may write Leases creates a Lease that the controller cannot read, so that the leader stops or
+/// two replicas lead.
 #[tokio::test]
 async fn an_unreadable_lease_stops_the_leader_and_is_reported_until_it_can_be_read() {
     for spec in [
@@ -223,8 +224,8 @@ async fn an_unreadable_lease_stops_the_leader_and_is_reported_until_it_can_be_re
     }
 }
 
-/// Attack: a client that may write Leases sets a time that the API server stores and the types of `k8s-openapi` cannot
-/// represent.
+/// Attack: a client that may write Leases stops the controller with a time that the API server stores and the types of
+/// `k8s-openapi` cannot represent.
 #[tokio::test]
 async fn a_lease_with_a_time_out_of_range_is_read() {
     for field in ["renewTime", "acquireTime"] {

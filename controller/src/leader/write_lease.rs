@@ -10,7 +10,7 @@ pub struct Moment(u64);
 
 impl Moment {
     /// An instant that is never reached.
-    pub const END: Self = Self(u64::MAX);
+    pub const NEVER: Self = Self(u64::MAX);
 
     /// Returns the current instant.
     pub fn now() -> Self {
@@ -41,24 +41,24 @@ impl Moment {
 /// that time does not write afterwards.
 #[derive(Debug, Default)]
 pub struct WriteLease {
-    end: AtomicU64,
+    expiry: AtomicU64,
     changed: Notify,
 }
 
 impl WriteLease {
     /// Returns whether the replica may write now.
     pub fn is_valid(&self) -> bool {
-        Moment::now() < Moment(self.end.load(Ordering::Acquire))
+        Moment::now() < Moment(self.expiry.load(Ordering::Acquire))
     }
 
     /// Allows writes until this instant.
     pub fn extend(&self, until: Moment) {
-        self.end.store(until.0, Ordering::Release);
+        self.expiry.store(until.0, Ordering::Release);
         self.changed.notify_waiters();
     }
 
     /// Forbids further writes.
-    pub fn end(&self) {
+    pub fn revoke(&self) {
         self.extend(Moment(0));
     }
 
@@ -66,12 +66,12 @@ impl WriteLease {
     pub async fn wait_until_expired(&self) {
         loop {
             let notified = self.changed.notified();
-            let (now, end) = (Moment::now(), Moment(self.end.load(Ordering::Acquire)));
-            if end <= now {
+            let (now, expiry) = (Moment::now(), Moment(self.expiry.load(Ordering::Acquire)));
+            if expiry <= now {
                 return;
             }
             // Wait at most a second at a time, since a timer can be late after the machine was suspended.
-            let wait = now.until(end).min(Duration::from_secs(1));
+            let wait = now.until(expiry).min(Duration::from_secs(1));
             let _ = tokio::time::timeout(wait, notified).await;
         }
     }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn lasts_exactly_until_its_end() {
+    async fn lasts_exactly_until_its_expiry() {
         let write_lease = WriteLease::default();
         assert!(
             !write_lease.is_valid(),
@@ -92,9 +92,9 @@ mod tests {
         assert!(write_lease.is_valid());
         write_lease.wait_until_expired().await;
         assert!(!write_lease.is_valid());
-        write_lease.extend(Moment::END);
+        write_lease.extend(Moment::NEVER);
         assert!(write_lease.is_valid());
-        write_lease.end();
+        write_lease.revoke();
         assert!(!write_lease.is_valid());
     }
 }

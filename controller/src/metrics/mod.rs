@@ -203,7 +203,7 @@ impl Metrics {
         self.ensure_error_series(&id.namespace);
     }
 
-    /// Removes a deleted object, and with the last object of a namespace its counters, which would otherwise accumulate
+    /// Removes a deleted object, and with the last object in a namespace its counters, which would otherwise accumulate
     /// as namespaces are created and deleted.
     pub fn forget(&self, id: &ObjectId) {
         let mut state = self.state();

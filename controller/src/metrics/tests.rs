@@ -169,7 +169,7 @@ fn unknown_paths_create_no_series() {
     assert!(!metrics.text(Timestamp::UNIX_EPOCH).contains("\"/x\""));
 }
 
-/// Attack: a client reads from the process metrics how long a template worked with a value.
+/// Attack: a client reads from the process metrics how long a template worked with a value, to infer the value.
 #[test]
 fn process_metrics_do_not_reveal_the_work_of_a_template() {
     let text = Metrics::new(false).unwrap().text(Timestamp::UNIX_EPOCH);

@@ -20,7 +20,7 @@ pub enum Depth {
     Deep,
 }
 
-/// The manifests of a folder.
+/// The manifests in a folder.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// Device and inode number of the folder itself.

@@ -18,7 +18,7 @@ pub use listing::{Depth, Listing, list};
 
 /// Minimum age of a change before the file is read, since a file that changed more recently may be incomplete. Longer
 /// than the pauses between the writes of a copy, and short enough not to be noticed.
-pub const QUIET: SignedDuration = SignedDuration::from_millis(200);
+pub const QUIET_PERIOD: SignedDuration = SignedDuration::from_millis(200);
 /// On some file systems, two writes this close together can have the same timestamp. Such a file is read again and its
 /// content compared, until its timestamp is older.
 const GRANULARITY: SignedDuration = SignedDuration::from_secs(2);
@@ -45,7 +45,7 @@ impl<T> Default for PolledFile<T> {
     }
 }
 
-/// The files of a folder with their parsed content.
+/// The files in a folder with their parsed content.
 #[derive(Debug)]
 pub struct Polled<T> {
     files: BTreeMap<PathBuf, PolledFile<T>>,
@@ -95,7 +95,7 @@ impl<T> Polled<T> {
             if previous.is_some_and(|previous| previous.stamp == Some(*stamp)) {
                 continue;
             }
-            if age(stamp, now).is_some_and(|age| age < QUIET) {
+            if age(stamp, now).is_some_and(|age| age < QUIET_PERIOD) {
                 result.settled = false;
                 continue;
             }
@@ -179,7 +179,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 /// Returns the time since the last change of a file; `None` if that is in the future by this machine's clock.
 fn age(stamp: &Stamp, now: Timestamp) -> Option<SignedDuration> {
-    let nanoseconds = now.as_nanosecond() - stamp.touched();
+    let nanoseconds = now.as_nanosecond() - stamp.last_change_nanoseconds();
     let nanoseconds = i64::try_from(nanoseconds).unwrap_or(i64::MAX);
     Some(SignedDuration::from_nanos(nanoseconds)).filter(|age| !age.is_negative())
 }

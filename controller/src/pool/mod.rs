@@ -117,7 +117,7 @@ impl Pool {
         } else {
             &self.renderings.quick
         };
-        let slot = slots.wait(&mut Job::new(tenant));
+        let slot = slots.enqueue(&mut Job::new(tenant));
         let _slot = slot.await.map_err(|_| Stopped)?;
         slots.charge(tenant, 1);
         self.work_for(tenant, rendering.budget, work).await
@@ -136,7 +136,7 @@ impl Pool {
         work: impl FnOnce(&mut dyn Meter) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
         let mut job = Job::new(tenant);
-        let turn = self.lanes.short.wait(&mut job);
+        let turn = self.lanes.short.enqueue(&mut job);
         let turn = turn.await.map_err(|_| Stopped)?;
         let end_on_drop = EndOnDrop::default();
         let (lanes, is_over) = (self.lanes.clone(), Arc::clone(&end_on_drop.0));
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(pool.work_for("a", BUDGET, |_| 5).await, Ok(5));
     }
 
-    /// Attack: a caller disconnects while the controller works for it.
+    /// Attack: a caller disconnects while the controller works on its request, so that the work occupies a slot.
     #[tokio::test]
     async fn work_of_a_disconnected_caller_ends_and_releases_its_slot() {
         let pool = Pool::with_slots(1, 1);
@@ -209,7 +209,8 @@ mod tests {
         assert_eq!(operations.load(Ordering::Relaxed), count);
     }
 
-    /// Attack: forty objects of one namespace each use as much memory as templates may, all at the same time.
+    /// Attack: a tenant has forty objects rendered at the same time, each with as much memory as templates may use, to
+    /// exhaust the memory.
     #[tokio::test]
     async fn few_renderings_run_concurrently_and_another_tenant_gets_a_slot() {
         let pool = Pool::with_slots(1, 1);
@@ -278,8 +279,8 @@ mod tests {
         hostile.abort_all();
     }
 
-    /// Attack: forty objects of one namespace, each with seconds of work, are queued before an object of another
-    /// namespace that needs one operation.
+    /// Attack: a tenant queues forty objects with seconds of work each, to delay an object of another tenant that needs
+    /// one operation.
     #[tokio::test]
     async fn another_tenant_overtakes_a_backlog_of_costly_work_after_one_turn() {
         let pool = Pool::with_slots(1, 1);

@@ -85,7 +85,7 @@ impl Turns {
     }
 
     /// Queues a job. The turn is sent through the channel; dropping the receiver gives the turn up.
-    pub(crate) fn wait(&self, job: &mut Job) -> oneshot::Receiver<Turn> {
+    pub(crate) fn enqueue(&self, job: &mut Job) -> oneshot::Receiver<Turn> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
         state.arrivals += 1;
@@ -194,28 +194,28 @@ mod tests {
     #[test]
     fn another_tenant_overtakes_a_backlog() {
         let turns = Turns::new(1);
-        let mut first = turns.wait(&mut Job::new("busy"));
+        let mut first = turns.enqueue(&mut Job::new("busy"));
         let turn = take_turn(&mut first).unwrap();
         let mut backlog: Vec<_> = (0..100)
-            .map(|_| turns.wait(&mut Job::new("busy")))
+            .map(|_| turns.enqueue(&mut Job::new("busy")))
             .collect();
-        let mut quiet = turns.wait(&mut Job::new("quiet"));
+        let mut quiet = turns.enqueue(&mut Job::new("quiet"));
         turns.charge("busy", 10);
         drop(turn);
         assert!(take_turn(&mut quiet).is_some());
         assert!(take_turn(&mut backlog[0]).is_some());
     }
 
-    /// Attack: a caller sends a large request before a small one.
+    /// Attack: a caller sends a large request, to delay a small one of the same tenant.
     #[test]
     fn a_small_job_overtakes_a_large_one_of_its_tenant() {
         let turns = Turns::new(1);
         let mut large = Job::new("a");
-        let mut first = turns.wait(&mut large);
+        let mut first = turns.enqueue(&mut large);
         let turn = take_turn(&mut first).unwrap();
         large.charge(1000);
-        let mut large = turns.wait(&mut large);
-        let mut small = turns.wait(&mut Job::new("a"));
+        let mut large = turns.enqueue(&mut large);
+        let mut small = turns.enqueue(&mut Job::new("a"));
         drop(turn);
         let turn = take_turn(&mut small).expect("the small job has used nothing yet");
         assert!(take_turn(&mut large).is_none());
@@ -227,12 +227,12 @@ mod tests {
     fn endless_small_jobs_do_not_starve_a_large_one_of_their_tenant() {
         let turns = Turns::new(1);
         let mut job = Job::new("a");
-        let mut turn = take_turn(&mut turns.wait(&mut job)).unwrap();
+        let mut turn = take_turn(&mut turns.enqueue(&mut job)).unwrap();
         job.charge(1000);
-        let mut large = turns.wait(&mut job);
+        let mut large = turns.enqueue(&mut job);
         for round in 0..1000 {
             let mut small = Job::new("a");
-            let mut small_turn = turns.wait(&mut small);
+            let mut small_turn = turns.enqueue(&mut small);
             drop(turn);
             if take_turn(&mut large).is_some() {
                 assert!(round > 0);
@@ -241,7 +241,7 @@ mod tests {
             turn = take_turn(&mut small_turn).unwrap();
             small.charge(10);
             // The small job waits for a second turn, which advances the tenant's clock.
-            let mut second_turn = turns.wait(&mut small);
+            let mut second_turn = turns.enqueue(&mut small);
             drop(turn);
             if take_turn(&mut large).is_some() {
                 return;
@@ -251,25 +251,25 @@ mod tests {
         panic!("the large job never got a turn");
     }
 
-    /// Attack: a tenant takes every slot.
+    /// Attack: a tenant takes every slot, to lock out other tenants.
     #[test]
     fn one_tenant_never_gets_all_long_term_slots() {
         let turns = Turns::reserving(8, 2);
         let mut greedy: Vec<_> = (0..20)
-            .map(|_| turns.wait(&mut Job::new("greedy")))
+            .map(|_| turns.enqueue(&mut Job::new("greedy")))
             .collect();
         let turns_taken: Vec<Turn> = greedy.iter_mut().filter_map(take_turn).collect();
         assert_eq!(turns_taken.len(), 6);
-        assert!(take_turn(&mut turns.wait(&mut Job::new("quiet"))).is_some());
+        assert!(take_turn(&mut turns.enqueue(&mut Job::new("quiet"))).is_some());
     }
 
     #[test]
     fn a_turn_whose_receiver_is_dropped_goes_to_the_next_job() {
         let turns = Turns::new(1);
-        let turn = take_turn(&mut turns.wait(&mut Job::new("a"))).unwrap();
-        drop(turns.wait(&mut Job::new("dropped before its turn")));
-        let unread_turn = turns.wait(&mut Job::new("b"));
-        let mut last = turns.wait(&mut Job::new("c"));
+        let turn = take_turn(&mut turns.enqueue(&mut Job::new("a"))).unwrap();
+        drop(turns.enqueue(&mut Job::new("dropped before its turn")));
+        let unread_turn = turns.enqueue(&mut Job::new("b"));
+        let mut last = turns.enqueue(&mut Job::new("c"));
         drop(turn);
         assert!(take_turn(&mut last).is_none());
         drop(unread_turn);

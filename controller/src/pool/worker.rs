@@ -116,7 +116,7 @@ impl Worker {
         self.turn = None;
         self.is_long = is_long;
         self.slice = 0;
-        let waiting = self.lanes.lane(is_long).wait(&mut self.job);
+        let waiting = self.lanes.lane(is_long).enqueue(&mut self.job);
         self.turn = Some(waiting.blocking_recv().map_err(|_| Interrupted)?);
         self.check_is_not_over()
     }
@@ -163,11 +163,11 @@ mod tests {
 
     fn worker(lanes: &Lanes, tenant: &str, budget: Budget) -> Worker {
         let mut job = Job::new(tenant);
-        let turn = lanes.short.wait(&mut job).try_recv().unwrap();
+        let turn = lanes.short.enqueue(&mut job).try_recv().unwrap();
         Worker::new(lanes.clone(), job, turn, budget, Arc::default())
     }
 
-    /// Attack: an author stores an object whose work never ends.
+    /// Attack: an author stores an object whose work never ends, to keep the controller busy.
     #[test]
     fn ends_when_its_work_or_time_is_used_up() {
         let ms = Duration::from_millis;
@@ -198,7 +198,7 @@ mod tests {
     fn yields_to_other_jobs_after_a_slice() {
         let lanes = lanes();
         let mut hostile = worker(&lanes, "hostile", SECOND);
-        let mut waiting_job = lanes.short.wait(&mut Job::new("quiet"));
+        let mut waiting_job = lanes.short.enqueue(&mut Job::new("quiet"));
         for _ in 0..10 {
             assert!(waiting_job.try_recv().is_err());
             hostile.spend(SLICE / 10).unwrap();
@@ -210,17 +210,17 @@ mod tests {
         });
     }
 
-    /// Attack: an author has keys generated, which cannot be interrupted.
+    /// Attack: an author has keys generated, which cannot be interrupted, to delay the work of others.
     #[test]
     fn short_work_of_others_does_not_wait_for_long_operations() {
         let lanes = lanes();
         let mut hostile = worker(&lanes, "hostile", SECOND);
         hostile.spend(MIN_LONG_COST).unwrap();
-        assert!(lanes.long.wait(&mut Job::new("a")).try_recv().is_err());
-        assert!(lanes.short.wait(&mut Job::new("a")).try_recv().is_ok());
+        assert!(lanes.long.enqueue(&mut Job::new("a")).try_recv().is_err());
+        assert!(lanes.short.enqueue(&mut Job::new("a")).try_recv().is_ok());
     }
 
-    /// Attack: an author keeps work running after the process was asked to stop.
+    /// Attack: an author keeps work running after the process was asked to stop, to delay its exit.
     #[test]
     fn ends_before_its_next_operation_when_stopped() {
         let mut worker = worker(&lanes(), "a", SECOND);

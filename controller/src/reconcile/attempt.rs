@@ -165,7 +165,7 @@ impl<S: Store> Tools<S> {
             self.wait_to_report(id, &mut schedule).await;
         }
         self.metrics
-            .observe_reconcile(schedule.rounded(start.elapsed()));
+            .observe_reconcile(schedule.metric_duration(start.elapsed()));
         if matches!(result, AttemptResult::UpToDate { .. }) {
             self.store.release(id);
             self.first_attempts().forget(id);
@@ -183,7 +183,7 @@ impl<S: Store> Tools<S> {
         schedule: &mut Schedule,
     ) -> Result<AttemptResult, StoreError> {
         if let Some(instance) = self.recognize(id, &inputs.ring) {
-            return Ok(self.up_to_date(id, &instance));
+            return Ok(self.record_up_to_date(id, &instance));
         }
         let observed = self.gather(id, ReadMode::Guess).await?;
         let Some(class) = self.slow_class(id, &observed, &inputs.ring).await? else {
@@ -222,7 +222,7 @@ impl<S: Store> Tools<S> {
             return Ok(None);
         }
         let sealed = Arc::clone(sealed);
-        let class = move |_: &mut dyn Meter| Class::for_slow_work(slow_work(&sealed)).slow();
+        let class = move |_: &mut dyn Meter| Class::for_slow_work(slow_work(&sealed)).slow_class();
         self.pool
             .work_for(&id.namespace, PARSING_BUDGET, class)
             .await
@@ -262,7 +262,7 @@ impl<S: Store> Tools<S> {
             self.metrics.count_reconcile(id);
         }
         if let Some(sealed) = self.recognize_observed(&observed, &inputs.ring) {
-            return Ok(Some(self.up_to_date(id, sealed_instance(&sealed))));
+            return Ok(Some(self.record_up_to_date(id, sealed_instance(&sealed))));
         }
         let desired = self.desired(id, &observed, inputs, schedule).await?;
         let (desired, sealed_by) = desired;
@@ -340,7 +340,7 @@ impl<S: Store> Tools<S> {
             recorded.inspect_err(|_| self.metrics.count_failure(id, Fault::Status))?;
         }
         if let Some(fight) = &plan_result.fight {
-            return Ok(AttemptResult::not_before(fight.until, &outcome));
+            return Ok(AttemptResult::retry_not_before(fight.until, &outcome));
         }
         let is_new = !observed.settled && !observed.claimed;
         let is_event = plan_result.changed || self.policy.update_status && is_new;
@@ -546,7 +546,8 @@ impl<S: Store> Tools<S> {
             plan
         };
         let interference = Interference::undone_by(&plan, observed.settled);
-        let fight = interference.and_then(|interference| self.correct(id, interference, now).err());
+        let fight = interference
+            .and_then(|interference| self.record_correction(id, interference, now).err());
         let plan = fight
             .as_ref()
             .map_or(plan, |fight| Plan::Refuse(fight.into()));
@@ -558,7 +559,7 @@ impl<S: Store> Tools<S> {
         let (plan, fight) = match restored {
             // The metadata of the administrator is restored even if the object is refused, and nothing else.
             Some(secret) if refusal.is_some() && fight.is_none() => {
-                match self.correct(id, Interference::Edit, now) {
+                match self.record_correction(id, Interference::Edit, now) {
                     Ok(()) => (Plan::Replace(secret), None),
                     Err(fight) => (plan, Some(fight)),
                 }
@@ -633,14 +634,14 @@ impl<S: Store> Tools<S> {
         self.policy.tolerates_drift || opts_out
     }
 
-    fn correct(
+    fn record_correction(
         &self,
         id: &ObjectId,
         interference: Interference,
         now: Timestamp,
     ) -> Result<(), drift::Fight> {
         let mut drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
-        drift.correct(id, interference, now)
+        drift.record_correction(id, interference, now)
     }
 
     pub(super) fn first_attempts(&self) -> MutexGuard<'_, FirstAttempts> {

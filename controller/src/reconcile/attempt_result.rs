@@ -57,7 +57,7 @@ impl AttemptResult {
         }
     }
 
-    pub(super) fn not_before(until: Timestamp, outcome: &Outcome<'_>) -> Self {
+    pub(super) fn retry_not_before(until: Timestamp, outcome: &Outcome<'_>) -> Self {
         let report = Report {
             reason: outcome.reason(),
             message: outcome.diagnosis().unwrap_or_default(),

@@ -23,7 +23,7 @@ impl Holds {
     /// Waits for a hold. Dropping the returned turn releases it.
     pub(super) async fn wait(&self, namespace: &str, class: SlowClass) -> Result<Turn, Stopped> {
         let turns = &self.0[class.index()];
-        let turn = turns.wait(&mut Job::new(namespace));
+        let turn = turns.enqueue(&mut Job::new(namespace));
         let turn = turn.await.map_err(|_| Stopped)?;
         turns.charge(namespace, 1);
         Ok(turn)

@@ -32,7 +32,7 @@ use crate::pool::{Pool, Stopped};
 use crate::store::Store;
 use attempt::{Inputs, Tools};
 use attempt_result::{AttemptResult, Report};
-pub use controller_core::queue::{Urgency, wait};
+pub use controller_core::queue::{Urgency, backoff};
 
 /// Maximum number of objects in progress in a controller on a directory.
 const MAX_IN_PROGRESS: usize = 16;
@@ -40,7 +40,7 @@ const MAX_IN_PROGRESS: usize = 16;
 /// values that [`pauses`] counts.
 const MAX_PAUSED: usize = 16_384;
 /// A round ends after this time, even with attempts in progress, so that keys and files are checked again.
-const MAX_ROUND: Duration = Duration::from_millis(500);
+const MAX_ROUND_DURATION: Duration = Duration::from_millis(500);
 
 /// The configured behavior of the reconciler.
 #[derive(Debug, Clone)]
@@ -120,7 +120,7 @@ impl<S: Store> Reconciler<S> {
     /// Starts attempts of objects that are due while fewer than `slots` are in progress. Each namespace gets an equal
     /// share, and a quarter is reserved for namespaces without a slot. Returns when to call again, or `None` if only
     /// the end of an attempt makes that useful.
-    pub fn begin(&mut self, slots: usize, now: Timestamp) -> Option<Timestamp> {
+    pub fn begin_attempts(&mut self, slots: usize, now: Timestamp) -> Option<Timestamp> {
         self.queue.mark_due(now);
         let mut in_use = self.slots_in_use();
         let mut running: usize = in_use.values().sum();
@@ -128,10 +128,10 @@ impl<S: Store> Reconciler<S> {
         let max_paused = max_each(
             MAX_PAUSED,
             MAX_PAUSED / 2,
-            self.queue.active(&paused, slots),
+            self.queue.count_active_namespaces(&paused, slots),
         );
         while running < slots {
-            let active = self.queue.active(&in_use, slots);
+            let active = self.queue.count_active_namespaces(&in_use, slots);
             let max = max_each(slots, slots / 4, active);
             // Slots are released late if attempts wait with large results, so the last quarter is reserved for
             // namespaces without a slot, even if fewer namespaces were active earlier.
@@ -147,8 +147,10 @@ impl<S: Store> Reconciler<S> {
             running += 1;
             self.spawn(id, now);
         }
-        self.tools.metrics.set_queue_length(self.queue.waiting());
-        self.queue.next().filter(|_| running < slots)
+        self.tools
+            .metrics
+            .set_queue_length(self.queue.count_objects());
+        self.queue.next_due_time().filter(|_| running < slots)
     }
 
     /// Returns the number of attempts of each namespace that hold a slot.
@@ -168,7 +170,7 @@ impl<S: Store> Reconciler<S> {
 
     /// Waits until an attempt ends and processes its result, or until an attempt gives up its slot. Returns `None` at
     /// once if no attempt is in progress. Cancel safe.
-    pub async fn end(&mut self, now: impl Fn() -> Timestamp) -> Option<()> {
+    pub async fn finish_next(&mut self, now: impl Fn() -> Timestamp) -> Option<()> {
         if self.attempts.is_empty() {
             return None;
         }
@@ -200,17 +202,19 @@ impl<S: Store> Reconciler<S> {
     /// Reconciles objects that are due, until all are done or half a second has passed. Longer attempts continue in the
     /// background. Returns when to call again, at once if more are due or in progress; `None` if the queue is empty.
     /// Cancel safe.
-    pub async fn round(&mut self, now: Timestamp) -> Option<Timestamp> {
+    pub async fn run_once(&mut self, now: Timestamp) -> Option<Timestamp> {
         let work = async {
-            self.begin(MAX_IN_PROGRESS, now);
-            while self.end(|| now).await.is_some() {
-                self.begin(MAX_IN_PROGRESS, now);
+            self.begin_attempts(MAX_IN_PROGRESS, now);
+            while self.finish_next(|| now).await.is_some() {
+                self.begin_attempts(MAX_IN_PROGRESS, now);
             }
         };
-        let is_done = tokio::time::timeout(MAX_ROUND, work).await.is_ok();
-        self.tools.metrics.set_queue_length(self.queue.waiting());
+        let is_done = tokio::time::timeout(MAX_ROUND_DURATION, work).await.is_ok();
+        self.tools
+            .metrics
+            .set_queue_length(self.queue.count_objects());
         if is_done {
-            self.queue.next()
+            self.queue.next_due_time()
         } else {
             Some(now)
         }
@@ -305,8 +309,8 @@ impl<S: Store> Reconciler<S> {
             );
         }
         if retry {
-            let wait = wait(failing.failures, shared::random::number());
-            let due_time = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+            let pause = backoff(failing.failures, shared::random::number());
+            let due_time = now.saturating_add(pause).unwrap_or(Timestamp::MAX);
             self.queue.add(id, due_time, Urgency::Backlog);
         }
     }

@@ -84,7 +84,7 @@ impl Pauses {
         attempts.collect()
     }
 
-    fn end(&self, namespace: &str, bytes: usize) {
+    fn remove(&self, namespace: &str, bytes: usize) {
         let mut paused = self.paused();
         if let Some(own) = paused.get_mut(namespace) {
             own.attempts -= 1;
@@ -102,7 +102,7 @@ impl Pauses {
 
 impl Drop for Pause<'_> {
     fn drop(&mut self) {
-        self.pauses.end(self.namespace, self.bytes);
+        self.pauses.remove(self.namespace, self.bytes);
     }
 }
 
@@ -110,7 +110,7 @@ impl Drop for Pause<'_> {
 mod tests {
     use super::*;
 
-    /// Attack: objects with large results and slow templates fill the memory while they pause.
+    /// Attack: an author stores objects with large results and slow templates, to fill the memory with paused attempts.
     #[test]
     fn paused_attempts_keep_a_bounded_amount_of_memory_in_total_and_per_namespace() {
         const LARGE: usize = 1 << 20;

@@ -78,7 +78,7 @@ impl<S: Store> Tools<S> {
         !self.policy.author_limits.depend_on_time()
     }
 
-    pub(super) fn up_to_date(&self, id: &ObjectId, instance: &str) -> AttemptResult {
+    pub(super) fn record_up_to_date(&self, id: &ObjectId, instance: &str) -> AttemptResult {
         self.metrics.count_recognized();
         self.metrics.set_condition(id, instance, true);
         AttemptResult::UpToDate { changed: false }
@@ -102,7 +102,7 @@ impl<S: Store> Tools<S> {
             Identity::of(sealed)?,
             drift::opts_out(sealed.metadata.annotations.as_ref()),
         );
-        record::record(origin, stored.or(fetched)?, ring)
+        record::create(origin, stored.or(fetched)?, ring)
     }
 
     fn origin(&self, identity: Identity, opts_out: bool) -> Origin<'_> {

@@ -51,9 +51,9 @@ impl Schedule {
     }
 
     /// Returns the duration of the attempt for metrics.
-    pub(super) fn rounded(&self, took: Duration) -> Duration {
+    pub(super) fn metric_duration(&self, took: Duration) -> Duration {
         if self.write.is_some() {
-            timing::rounded(took)
+            timing::round_for_metrics(took)
         } else {
             took
         }
@@ -71,7 +71,7 @@ impl<S: Store> Tools<S> {
             return Ok(None);
         };
         self.pause(id, schedule, write).await;
-        let turn = self.writes.wait(&mut Job::new(&id.namespace));
+        let turn = self.writes.enqueue(&mut Job::new(&id.namespace));
         let turn = turn.await.map_err(|_| Stopped)?;
         self.writes.charge(&id.namespace, 1);
         schedule.write_start.get_or_insert_with(Instant::now);

@@ -91,12 +91,12 @@ async fn many_objects_are_in_progress_with_one_attempt_each() {
     let now = Timestamp::UNIX_EPOCH;
     let ids: Vec<ObjectId> = (0..20).map(|i| id(&format!("s-{i:02}"))).collect();
     reconciler.enqueue(ids.clone(), Urgency::Backlog, now);
-    reconciler.begin(8, now);
+    reconciler.begin_attempts(8, now);
     // The objects change twice while some are in progress, which causes one more attempt for each of these.
     reconciler.enqueue(ids.clone(), Urgency::Fresh, now);
     reconciler.enqueue(ids, Urgency::Fresh, now);
-    while reconciler.end(|| now).await.is_some() {
-        reconciler.begin(8, now);
+    while reconciler.finish_next(|| now).await.is_some() {
+        reconciler.begin_attempts(8, now);
     }
     assert_eq!(store.max_in_progress.load(Ordering::Relaxed), 6);
     assert_eq!(store.attempts.lock().unwrap().len(), 20 + 6);
@@ -108,11 +108,11 @@ async fn a_new_object_overtakes_those_of_the_first_list() {
     let now = Timestamp::UNIX_EPOCH;
     let old = (0..1000).map(|i| id(&format!("old-{i}")));
     reconciler.enqueue(old, Urgency::Backlog, now);
-    reconciler.begin(2, now);
+    reconciler.begin_attempts(2, now);
     reconciler.enqueue([id("new")], Urgency::Fresh, now);
     for _ in 0..4 {
-        reconciler.end(|| now).await;
-        reconciler.begin(2, now);
+        reconciler.finish_next(|| now).await;
+        reconciler.begin_attempts(2, now);
     }
     assert!(store.attempts.lock().unwrap().contains(&"new".to_owned()));
 }
@@ -122,14 +122,14 @@ async fn handed_over_objects_leave_the_queue() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     reconciler.enqueue([id("a"), id("b"), id("c")], Urgency::Fresh, now);
-    reconciler.begin(1, now);
+    reconciler.begin_attempts(1, now);
     reconciler.enqueue([id("a"), id("b")], Urgency::Backlog, now);
     let mut handed_over = reconciler.hand_over().await;
     handed_over.sort();
     assert_eq!(handed_over, [id("a"), id("b"), id("c")]);
-    assert_eq!(reconciler.begin(8, now), None);
+    assert_eq!(reconciler.begin_attempts(8, now), None);
     assert!(
-        reconciler.end(|| now).await.is_none(),
+        reconciler.finish_next(|| now).await.is_none(),
         "nothing is in progress"
     );
     assert!(store.attempts.lock().unwrap().is_empty());
@@ -140,15 +140,15 @@ async fn cancelled_attempts_are_queued_again() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     reconciler.enqueue([id("a"), id("b")], Urgency::Fresh, now);
-    reconciler.begin(1, now);
+    reconciler.begin_attempts(1, now);
     reconciler.suspend(now).await;
     store.in_progress.lock().unwrap().clear();
     assert!(
-        reconciler.end(|| now).await.is_none(),
+        reconciler.finish_next(|| now).await.is_none(),
         "nothing is in progress"
     );
-    reconciler.begin(8, now);
-    while reconciler.end(|| now).await.is_some() {}
+    reconciler.begin_attempts(8, now);
+    while reconciler.finish_next(|| now).await.is_some() {}
     let mut attempts = store.attempts.lock().unwrap().clone();
     attempts.sort();
     assert_eq!(attempts, ["a", "b"]);
@@ -162,20 +162,20 @@ fn objects_in(namespace: &str, count: usize) -> Vec<ObjectId> {
     (0..count).map(object).collect()
 }
 
-/// Attack: a tenant's objects take up every slot of the controller.
+/// Attack: a tenant occupies every slot of the controller, to delay other tenants.
 #[tokio::test(start_paused = true)]
 async fn no_namespace_takes_all_slots_and_another_starts_at_once() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     reconciler.enqueue(objects_in("hostile", 100), Urgency::Fresh, now);
-    reconciler.begin(8, now);
+    reconciler.begin_attempts(8, now);
     assert_eq!(reconciler.in_progress.len(), 6);
     reconciler.enqueue(objects_in("quiet", 1), Urgency::Backlog, now);
-    reconciler.begin(8, now);
+    reconciler.begin_attempts(8, now);
     let in_use = reconciler.slots_in_use();
     assert_eq!((in_use["hostile"], in_use["quiet"]), (6, 1));
-    while reconciler.end(|| now).await.is_some() {
-        reconciler.begin(8, now);
+    while reconciler.finish_next(|| now).await.is_some() {
+        reconciler.begin_attempts(8, now);
     }
     assert_eq!(store.attempts.lock().unwrap().len(), 101);
 }
@@ -188,10 +188,10 @@ async fn tenants_that_arrive_one_after_the_other_leave_a_slot_for_another() {
     let now = Timestamp::UNIX_EPOCH;
     for namespace in ["a", "b", "c", "d"] {
         reconciler.enqueue(objects_in(namespace, 100), Urgency::Fresh, now);
-        reconciler.begin(32, now);
+        reconciler.begin_attempts(32, now);
     }
     reconciler.enqueue(objects_in("quiet", 1), Urgency::Fresh, now);
-    reconciler.begin(32, now);
+    reconciler.begin_attempts(32, now);
     let in_use = reconciler.slots_in_use();
     assert_eq!(in_use.get("quiet"), Some(&1), "{in_use:?}");
 }
@@ -203,7 +203,7 @@ async fn namespaces_have_equal_shares_of_the_slots() {
     for namespace in ["a", "b", "c"] {
         reconciler.enqueue(objects_in(namespace, 100), Urgency::Backlog, now);
     }
-    reconciler.begin(32, now);
+    reconciler.begin_attempts(32, now);
     let in_use = reconciler.slots_in_use();
     assert_eq!(
         ["a", "b", "c"].map(|namespace| in_use[namespace]),
@@ -218,12 +218,12 @@ async fn a_round_ends_while_an_attempt_is_in_progress() {
     store.delay.store(60_000, Ordering::Relaxed);
     reconciler.enqueue([id("slow")], Urgency::Fresh, now);
     assert_eq!(
-        reconciler.round(now).await,
+        reconciler.run_once(now).await,
         Some(now),
         "the round is continued"
     );
     assert_eq!(reconciler.in_progress.len(), 1);
-    while reconciler.round(now).await.is_some() {}
+    while reconciler.run_once(now).await.is_some() {}
     assert_eq!(store.attempts.lock().unwrap().len(), 1);
 }
 
@@ -290,8 +290,8 @@ impl Store for TemplateStore {
     }
 }
 
-/// Attack: a tenant creates a thousand objects with templates, whose outcomes are hidden for a second each, before
-/// another tenant creates one.
+/// Attack: a tenant creates a thousand objects with templates, whose outcomes are hidden for a second each, to delay
+/// the object of another tenant.
 #[tokio::test(start_paused = true)]
 async fn a_paused_attempt_occupies_no_slot() {
     let store = Arc::<TemplateStore>::default();
@@ -299,11 +299,11 @@ async fn a_paused_attempt_occupies_no_slot() {
     let mut reconciler = Reconciler::new(Arc::clone(&store), Pool::new(), policy(), metrics);
     let now = Timestamp::UNIX_EPOCH;
     reconciler.enqueue(objects_in("many", 1_000), Urgency::Backlog, now);
-    reconciler.begin(32, now);
+    reconciler.begin_attempts(32, now);
     reconciler.enqueue(objects_in("quiet", 1), Urgency::Backlog, now);
     let start = tokio::time::Instant::now();
-    while reconciler.end(|| now).await.is_some() {
-        reconciler.begin(32, now);
+    while reconciler.finish_next(|| now).await.is_some() {
+        reconciler.begin_attempts(32, now);
     }
     let took = start.elapsed();
     let position = |name: &str| {
@@ -334,28 +334,28 @@ async fn objects_that_are_published_late_do_not_delay_a_newcomer() {
                 let hostile = objects_in(&format!("hostile-{i}"), 120 / namespaces);
                 reconciler.enqueue(hostile, Urgency::Fresh, now);
             }
-            reconciler.begin(32, now);
+            reconciler.begin_attempts(32, now);
             // The hostile results are rendered and wait to be published.
             let wait = async {
-                while reconciler.end(|| now).await.is_some() {
-                    reconciler.begin(32, now);
+                while reconciler.finish_next(|| now).await.is_some() {
+                    reconciler.begin_attempts(32, now);
                 }
             };
             let _ = tokio::time::timeout(Duration::from_secs(5), wait).await;
             reconciler.enqueue(objects_in(newcomer, 1), Urgency::Fresh, now);
             let start = tokio::time::Instant::now();
-            reconciler.begin(32, now);
+            reconciler.begin_attempts(32, now);
             while store.first_quiet_write.lock().unwrap().is_none() {
-                reconciler.end(|| now).await.unwrap();
-                reconciler.begin(32, now);
+                reconciler.finish_next(|| now).await.unwrap();
+                reconciler.begin_attempts(32, now);
             }
             let took = store.first_quiet_write.lock().unwrap().unwrap() - start;
             assert!(
                 took < Duration::from_secs(2),
                 "{newcomer}, {namespaces} namespaces: {took:?}"
             );
-            while reconciler.end(|| now).await.is_some() {
-                reconciler.begin(32, now);
+            while reconciler.finish_next(|| now).await.is_some() {
+                reconciler.begin_attempts(32, now);
             }
             let write_count = store.writes.lock().unwrap().len();
             assert_eq!(

@@ -71,7 +71,7 @@ impl Class {
     }
 
     /// Returns the slow class, if this class is slow.
-    pub(super) fn slow(self) -> Option<SlowClass> {
+    pub(super) fn slow_class(self) -> Option<SlowClass> {
         SLOW.iter().position(|slow| *slow == self).map(SlowClass)
     }
 
@@ -79,7 +79,7 @@ impl Class {
     pub(super) fn rendering(self) -> Rendering {
         Rendering {
             budget: WORK_BUDGET.with_time_limit(self.max_rendering),
-            is_slow: self.slow().is_some(),
+            is_slow: self.slow_class().is_some(),
         }
     }
 
@@ -95,7 +95,7 @@ pub(super) fn report_delay(took: Duration) -> Duration {
 }
 
 /// Returns the duration of an attempt that rendered templates, for metrics.
-pub(super) fn rounded(took: Duration) -> Duration {
+pub(super) fn round_for_metrics(took: Duration) -> Duration {
     round_up(WRITE_TIME, took)
 }
 
@@ -118,7 +118,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Attack: an author measures how long a template takes with a value, up to the maximum.
+    /// Attack: an author infers a value from the time that a template takes with it, up to the maximum.
     #[test]
     fn the_write_starts_at_the_same_time_for_all_templates_of_a_class() {
         for (slow_work, step) in [
@@ -153,7 +153,7 @@ mod tests {
             120_000 * MS
         );
         assert_eq!(
-            [1, 500, 501].map(|took| rounded(took * MS)),
+            [1, 500, 501].map(|took| round_for_metrics(took * MS)),
             [500 * MS, 500 * MS, 1_000 * MS]
         );
     }

@@ -60,7 +60,7 @@ impl<S: Store> Tools<S> {
                 };
                 match unsealed {
                     Ok(mut unsealed) => {
-                        ownership::own(&mut unsealed.secret, owner);
+                        ownership::set_owner(&mut unsealed.secret, owner);
                         if self.store.is_public() {
                             self.policy.added.put_on(&mut unsealed.secret.metadata);
                         }
@@ -167,7 +167,7 @@ fn public_obstacle(id: &ObjectId, sealed: &SealedSecret, observed: &Observed) ->
         .metadata
         .annotations
         .clone_from(&metadata.annotations);
-    ownership::own(&mut secret, sealed);
+    ownership::set_owner(&mut secret, sealed);
     decide::public_obstacle(
         id,
         secret,

@@ -225,7 +225,7 @@ pub fn api_response(error: &kube::Error) -> String {
 }
 
 /// Returns a function that adds the failed operation to an API server's error.
-pub(crate) fn api(operation: &'static str) -> impl Fn(kube::Error) -> StoreError {
+pub(crate) fn api_error(operation: &'static str) -> impl Fn(kube::Error) -> StoreError {
     move |response| StoreError::Api {
         operation,
         response: Box::new(response),
@@ -237,7 +237,10 @@ pub(crate) fn api(operation: &'static str) -> impl Fn(kube::Error) -> StoreError
 /// # Errors
 ///
 /// Returns [`StoreError::Unreadable`] with the operation if the object is unreadable.
-pub(crate) fn readable<K>(object: Readable<K>, operation: &'static str) -> Result<K, StoreError> {
+pub(crate) fn require_readable<K>(
+    object: Readable<K>,
+    operation: &'static str,
+) -> Result<K, StoreError> {
     object.object().ok_or(StoreError::Unreadable { operation })
 }
 

@@ -96,18 +96,18 @@ impl ApiServer {
         let secret = self.get(SECRET);
         if !secret.is_null() {
             let metadata = secret_metadata(&secret);
-            store.take_secret(&serde_json::from_value(metadata).unwrap());
+            store.record_secret(&serde_json::from_value(metadata).unwrap());
         }
         store
     }
 
     /// Reports both objects to a store, like its watches.
     pub fn report_to(&self, store: &ClusterStore) {
-        store.take(self.object());
+        store.store_object(self.object());
         let secret = self.get(SECRET);
         if !secret.is_null() {
             let metadata = secret_metadata(&secret);
-            store.take_secret(&serde_json::from_value(metadata).unwrap());
+            store.record_secret(&serde_json::from_value(metadata).unwrap());
         }
     }
 
@@ -118,7 +118,7 @@ impl ApiServer {
         let secret = self.put(SECRET, secret);
         if let Some(store) = self.store.get() {
             let metadata = secret_metadata(&secret);
-            store.take_secret(&serde_json::from_value(metadata).unwrap());
+            store.record_secret(&serde_json::from_value(metadata).unwrap());
         }
     }
 
@@ -203,7 +203,7 @@ impl ApiServer {
     /// Returns a new store, as after a restart.
     pub fn restart(self: &Arc<Self>) -> Arc<ClusterStore> {
         let store = Arc::new(ClusterStore::new(client(self), false));
-        store.take(self.object());
+        store.store_object(self.object());
         store
     }
 
@@ -238,7 +238,7 @@ impl ApiServer {
         self.put(SECRET, secret.clone());
         if let Some(store) = self.store.get() {
             let metadata = secret_metadata(&self.get(SECRET));
-            store.take_secret(&serde_json::from_value(metadata).unwrap());
+            store.record_secret(&serde_json::from_value(metadata).unwrap());
         }
     }
 
@@ -261,7 +261,7 @@ impl ApiServer {
 
     fn report_object(&self) {
         if let (Some(store), false) = (self.store.get(), self.get(SEALED).is_null()) {
-            store.take(self.object());
+            store.store_object(self.object());
         }
     }
 
@@ -336,7 +336,7 @@ impl ApiServer {
         // The watch may be faster than the response.
         if let Some(store) = self.store.get() {
             let metadata = secret_metadata(&stored);
-            let ids = store.take_secret(&serde_json::from_value(metadata).unwrap());
+            let ids = store.record_secret(&serde_json::from_value(metadata).unwrap());
             self.observed.lock().unwrap().extend(ids);
         }
         (200, stored)

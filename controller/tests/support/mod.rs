@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use controller::args::Config;
+use controller::directory::{DirectoryController, INTERVAL, StartError};
 use controller::metrics::Metrics;
-use controller::rounds::{INTERVAL, Rounds, StartError};
 use jiff::{SignedDuration, Timestamp};
 use shared::key::{KeySize, KeySpec, NewKey};
 use shared::plain::Plain;
@@ -80,7 +80,7 @@ pub struct Case {
     pub dir: PathBuf,
     pub now: Timestamp,
     args: Vec<String>,
-    rounds: Option<Rounds>,
+    controller: Option<DirectoryController>,
 }
 
 impl Case {
@@ -104,17 +104,17 @@ impl Case {
             // Later than the clock that stamps files, so that every file counts as complete.
             now: Timestamp::now() + SignedDuration::from_hours(1),
             args: Vec::new(),
-            rounds: None,
+            controller: None,
         }
     }
 
     /// Starts a controller after stopping the previous one.
     pub async fn start(&mut self, args: &[&str]) -> Result<(), StartError> {
-        self.rounds = None;
+        self.controller = None;
         self.set_args(args);
         let config = self.config();
-        self.rounds = Some(
-            Rounds::start(
+        self.controller = Some(
+            DirectoryController::start(
                 &config,
                 &self.dir,
                 Arc::new(Metrics::new(false).unwrap()),
@@ -149,13 +149,13 @@ impl Case {
         self.start(&args).await.unwrap();
     }
 
-    pub fn rounds(&mut self) -> &mut Rounds {
-        self.rounds.as_mut().unwrap()
+    pub fn controller(&mut self) -> &mut DirectoryController {
+        self.controller.as_mut().unwrap()
     }
 
     /// Runs rounds at the current time until nothing is due.
     pub async fn settle(&mut self) {
-        while self.rounds.as_mut().unwrap().round(self.now).await <= self.now {}
+        while self.controller.as_mut().unwrap().run_once(self.now).await <= self.now {}
     }
 
     /// Advances the clock interval by interval, as the main loop does.

@@ -110,7 +110,7 @@ mod tests {
         Kind::Settings,
     ];
 
-    /// Attack: makes a read endless, for example with a link to `/dev/zero`.
+    /// Attack: a committer makes a read endless, for example with a link to `/dev/zero`, to exhaust the memory.
     #[test]
     fn refuses_endless_content_of_any_kind() {
         for kind in KINDS {

@@ -18,7 +18,7 @@ use crate::{git, platform};
 
 pub use temporary::remove_leftovers;
 use temporary::{Temporary, folder_of};
-pub use temporary::{has_ended, process_of};
+pub use temporary::{has_exited, process_of};
 
 /// A file could not be read or written. Errors of opening and reading are formatted as in Go, and thus
 /// in upstream's `kubeseal`, since scripts match them: `open x.yaml: no such file or directory`.
@@ -370,7 +370,7 @@ pub fn from_here(path: &Path) -> PathBuf {
 pub fn create_folder(path: &Path) -> Result<(), FileError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
-    platform::for_this_user_only(&mut builder);
+    platform::restrict_to_user(&mut builder);
     builder
         .create(path)
         .map_err(|cause| FileError::new("cannot create", path, cause))
@@ -437,8 +437,8 @@ mod tests {
         );
     }
 
-    /// Attack: commits a link with the name of an output file that points to a file which does not
-    /// exist yet, such as a start-up file of the user's shell.
+    /// Attack: a committer adds a link with the name of an output file to a file that does not exist yet, such as a
+    /// start-up file of the user's shell, so that the command creates it.
     #[test]
     fn refuses_a_link_to_a_missing_file() {
         let folder = tempfile::tempdir().unwrap();
@@ -467,8 +467,8 @@ mod tests {
         assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
     }
 
-    /// Attack: chooses a pipe without a writer, an endless device or a huge file for a command to
-    /// read.
+    /// Attack: a committer makes a command read a pipe without a writer, an endless device or a huge file, so that it
+    /// hangs or exhausts the memory.
     #[test]
     fn reads_only_regular_files_of_limited_size() {
         let folder = tempfile::tempdir().unwrap();

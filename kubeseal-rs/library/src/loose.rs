@@ -139,7 +139,7 @@ mod tests {
         }
     }
 
-    /// Attack: fills a file with tens of thousands of sealed values, so that searching it takes hours.
+    /// Attack: a committer fills a file with tens of thousands of sealed values, so that searching it takes hours.
     #[test]
     fn many_values_take_few_comparisons_each() {
         const COUNT: usize = 20_000;

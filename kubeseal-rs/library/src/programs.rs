@@ -13,9 +13,9 @@ pub fn find(name: &str) -> Option<PathBuf> {
     if path.components().count() > 1 {
         return Some(path.to_owned())
             .filter(|path| path.is_absolute())
-            .and_then(platform::program);
+            .and_then(platform::executable_file);
     }
-    absolute_folders().find_map(|folder| platform::program(folder.join(name)))
+    absolute_folders().find_map(|folder| platform::executable_file(folder.join(name)))
 }
 
 /// Returns `PATH` without relative folders, for child processes.
@@ -62,7 +62,7 @@ fn absolute_folders() -> impl Iterator<Item = PathBuf> {
 mod tests {
     use super::*;
 
-    /// Attack: places a program in the current folder or a relative folder of `PATH`
+    /// Attack: a committer places a program in the current folder or a relative folder of `PATH`, so that it is run
     /// (GHSA-x5c7-x7m2-rhmf).
     #[test]
     fn finds_programs_only_in_absolute_folders() {

@@ -111,7 +111,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: reads CI logs to find the password of a URL in an error message.
+        /// Attack: a reader of CI logs finds the password of a URL in an error message.
         #[test]
         fn hides_credentials_in_any_surrounding_text(
             begin in "[a-zA-Z ;_1]{0,6}(:|;|)[/\\\\]{0,4}", sign in "[:;]", scheme in "[a-z]{1,5}", before in "[ -~]{0,8}", after in "[ -~]{0,8}", path in "[a-z/]{0,8}",

@@ -108,7 +108,8 @@ mod tests {
 
     use super::*;
 
-    /// Attack: places terminal escapes and bidirectional marks in names that a reviewer prints.
+    /// Attack: a committer places terminal escapes and bidirectional marks in names, to deceive a reviewer who prints
+    /// them.
     #[test]
     fn escapes_terminal_control_characters() {
         for (text, want) in [
@@ -127,7 +128,7 @@ mod tests {
         assert_eq!(Path::new("a\nb\u{9b}").shown(), "a\\nb\\u{9b}");
     }
 
-    /// Attack: uses a workflow command of GitHub Actions as a name.
+    /// Attack: a committer uses a workflow command of GitHub Actions as a name, so that the runner executes it.
     #[test]
     fn escapes_workflow_commands() {
         for (text, want) in [
@@ -149,7 +150,8 @@ mod tests {
         }
     }
 
-    /// Attack: places a workflow command of GitHub Actions in a YAML text.
+    /// Attack: a committer places a workflow command of GitHub Actions in a YAML string, so that the runner executes
+    /// it.
     #[test]
     fn escapes_workflow_commands_in_yaml() {
         let long = format!("{} ::error::x {0} ::error::x", "a".repeat(90));
@@ -174,13 +176,14 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: places any characters in a JSON string that is printed in a terminal.
-        #[test]
-        fn escapes_terminal_control_characters_in_json(text in any::<String>()) {
-            let json = json_shown(&serde_json::to_string_pretty(&[&text]).unwrap());
-            prop_assert_eq!(lines_shown(&json), json.as_str());
-            prop_assert_eq!(json.lines().count(), 3);
-            prop_assert_eq!(serde_json::from_str::<[String; 1]>(&json).unwrap(), [text]);
+            /// Attack: a committer places any characters in a JSON string that is printed in a terminal, to control the
+    /// terminal.
+            #[test]
+            fn escapes_terminal_control_characters_in_json(text in any::<String>()) {
+                let json = json_shown(&serde_json::to_string_pretty(&[&text]).unwrap());
+                prop_assert_eq!(lines_shown(&json), json.as_str());
+                prop_assert_eq!(json.lines().count(), 3);
+                prop_assert_eq!(serde_json::from_str::<[String; 1]>(&json).unwrap(), [text]);
+            }
         }
-    }
 }

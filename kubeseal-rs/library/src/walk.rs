@@ -181,7 +181,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Collects the manifests of one folder, and returns its subfolders.
+    /// Collects the manifests in one folder, and returns its subfolders.
     fn files_and_folders(
         &mut self,
         below: &Path,
@@ -246,7 +246,7 @@ fn folder_error(folder: &Path) -> impl Fn(io::Error) -> WalkError {
 /// Returns the committed or staged manifests below a folder, by their path relative to the folder. Paths that
 /// are no longer regular files, or that lead through a link, are left out.
 fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
-    let repository = Repository::around(folder)?;
+    let repository = Repository::discover(folder)?;
     let mut tracked = repository.staged_files()?;
     if let Some(head) = repository.commit("HEAD") {
         let committed = repository.files(head)?.into_iter();
@@ -429,7 +429,7 @@ pub struct ManifestFile {
     pub path: PathBuf,
     /// The content of the file. It may contain plain values.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// The documents of the file.
+    /// The documents in the file.
     pub documents: Vec<Document>,
 }
 
@@ -468,7 +468,7 @@ impl ManifestFile {
         }
     }
 
-    /// Returns every object of the file, including those in lists.
+    /// Returns every object in the file, including those in lists.
     pub fn objects(&self) -> impl Iterator<Item = &Node> {
         self.documents
             .iter()
@@ -481,14 +481,14 @@ impl ManifestFile {
             .filter(move |node| Kind::of(node) == Some(kind))
     }
 
-    /// Returns the SealedSecrets of the file; an error for each malformed one.
+    /// Returns the SealedSecrets in the file; an error for each malformed one.
     pub fn sealed(&self) -> impl Iterator<Item = Result<SealedSecret, DocumentError>> {
         let read = |node: &Node| SealedSecret::from_node(node, &mut Reading::default());
         self.of_kind(Kind::SealedSecret).map(read)
     }
 }
 
-/// Returns the SealedSecrets of a file that the user named.
+/// Returns the SealedSecrets in a file that the user named.
 ///
 /// # Errors
 ///
@@ -694,7 +694,7 @@ mod tests {
         assert_eq!(with_sealed_secret.count(), 2);
     }
 
-    /// Attack: uses an ignore file to hide keys and objects that a controller reads.
+    /// Attack: a committer uses an ignore file to hide keys and objects that a controller reads.
     #[test]
     fn ignore_files_hide_nothing_that_a_controller_reads() {
         let folder = tempfile::tempdir().unwrap();
@@ -734,7 +734,7 @@ mod tests {
         assert_eq!(paths, want);
     }
 
-    /// Attack: writes the kind of an object so that a search for its name does not find it.
+    /// Attack: a committer writes the kind of an object so that a search for its name does not find it.
     #[test]
     fn reads_a_kind_that_is_escaped() {
         let folder = tempfile::tempdir().unwrap();

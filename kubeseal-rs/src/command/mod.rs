@@ -203,7 +203,7 @@ pub enum CommandError {
     #[error("read {}: is a directory\nhint: pass the files in it instead", .0.shown())]
     RecoveryFolder(PathBuf),
     /// A SealedSecret cannot be decrypted.
-    #[error("{prefix}{}{}", problem.exact(), hint_lines(hints))]
+    #[error("{prefix}{}{}", problem.exact_message(), hint_lines(hints))]
     Unseal {
         /// The prefix `namespace/name: `; empty if there is only one object.
         prefix: String,

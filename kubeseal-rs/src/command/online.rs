@@ -12,7 +12,7 @@ use shared::scope::Scope;
 use super::explain::explain_failure;
 use super::{CommandError, Format, Input, Request, is_yaml, output_format, secrets};
 
-/// Parses every SealedSecret of the input. Input without any is an error.
+/// Parses every SealedSecret in the input. Input without any is an error.
 pub(super) fn read(input: &[u8]) -> Result<Vec<SealedSecret>, CommandError> {
     let objects = secrets::read_objects(input, SealedSecret::all_from_document)?;
     if objects.is_empty() {
@@ -92,7 +92,7 @@ pub(super) fn rotate(
             name: sealed.name_or_empty().to_owned(),
             why: explain_failure(sealed, &controller.fingerprints()),
         })?;
-        let rotated = tidy(rotated)?;
+        let rotated = parse_rotated(rotated)?;
         rotated::check_like_upstream(sealed, &rotated).map_err(|problem| {
             let name = sealed.name_or_empty().to_owned();
             CommandError::NotRotated { name, problem }
@@ -102,9 +102,9 @@ pub(super) fn rotate(
     objects.iter().map(rotate_one).collect()
 }
 
-/// Removes status and server-set fields. Old controllers also omit the kind and write invalid
-/// times.
-fn tidy(rotated: Json) -> Result<SealedSecret, CommandError> {
+/// Parses a re-encrypted object without status and server-set fields. Old controllers also omit the kind and write
+/// invalid times.
+fn parse_rotated(rotated: Json) -> Result<SealedSecret, CommandError> {
     let what = "cannot re-encrypt secret";
     let malformed = |_| kubeseal_library::cluster::ClusterError::MalformedResponse { what };
     let mut sealed: SealedSecret = serde_json::from_value(rotated).map_err(malformed)?;

@@ -49,7 +49,7 @@ pub enum KeyFileError {
     NoKey,
 }
 
-/// The keys of the files for `--recovery-private-key`.
+/// The keys in the files for `--recovery-private-key`.
 #[derive(Default)]
 pub(super) struct RecoveryKeys {
     keys: Vec<Arc<RingKey>>,
@@ -58,7 +58,7 @@ pub(super) struct RecoveryKeys {
 }
 
 impl RecoveryKeys {
-    /// Reads the keys of every file: PEM with one or more keys; or Secrets in JSON or YAML, alone,
+    /// Reads the keys in every file: PEM with one or more keys; or Secrets in JSON or YAML, alone,
     /// in several documents, or in a list.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl RecoveryKeys {
     }
 }
 
-/// Returns the keys of files that the user named, for commands that need at least one.
+/// Returns the keys in files that the user named, for commands that need at least one.
 ///
 /// # Errors
 ///
@@ -200,7 +200,7 @@ fn is_certificate(bytes: &[u8]) -> bool {
     text.starts_with(b"-----BEGIN CERTIFICATE-----")
 }
 
-/// An object of a backup without a usable key. Keys of other objects are still used.
+/// An object in a backup without a usable key. Keys of other objects are still used.
 #[derive(Debug, thiserror::Error)]
 enum UnusableKey {
     #[error(transparent)]
@@ -223,7 +223,7 @@ fn keys_of_secret(secret: &Secret) -> Result<Vec<PrivateKey>, UnusableKey> {
     }
 }
 
-/// Decrypts every SealedSecret of the input and renders its templates. Templates that use time or
+/// Decrypts every SealedSecret in the input and renders its templates. Templates that use time or
 /// randomness produce other values than on the controller. The documents **contain plain values**.
 /// They have no owner reference, so they can be applied unchanged.
 pub(super) fn unseal(
@@ -267,7 +267,7 @@ type ItemTypes = BTreeMap<String, &'static str>;
 
 type SealedWithTypes = (SealedSecret, ItemTypes);
 
-/// Reads the SealedSecrets of a document, each with the types of its sealed values that are not strings.
+/// Reads the SealedSecrets in a document, each with the types of its sealed values that are not strings.
 fn read_with_types(
     document: &Document,
 ) -> Result<(Vec<SealedWithTypes>, Vec<Coercion>), DocumentError> {

@@ -31,7 +31,7 @@ pub enum ManifestError {
     },
 }
 
-/// Seals every Secret of the input.
+/// Seals every Secret in the input.
 pub(super) fn seal(
     input: &[u8],
     certificate: &Certificate,
@@ -91,7 +91,7 @@ pub(super) fn seal_secret(
     seal::seal(secret, certificate.public_key(), rng)
 }
 
-/// Parses every Secret of the input, and warns about values that YAML changes to another text. Fails if there is no
+/// Parses every Secret in the input, and warns about values that YAML changes to another text. Fails if there is no
 /// Secret, or if a Secret has no values and `--allow-empty-data` is not set.
 pub(super) fn read(input: &[u8], options: &SealOptions) -> Result<Vec<Secret>, CommandError> {
     let secrets = read_objects(input, Secret::all_from_document)?;

@@ -124,7 +124,7 @@ fn fetch(args: &CertFetch, environment: &Environment) -> Result<Outcome> {
     let Some(out) = &args.out else {
         return print(pem.as_bytes());
     };
-    match existing(out)? {
+    match read_existing(out)? {
         Existing::None => {}
         Existing::Certificate(old) if old == *fingerprint => {
             report::info(&format!("{} is unchanged: {fingerprint}", out.shown()));
@@ -148,7 +148,7 @@ enum Existing {
     Other,
 }
 
-fn existing(out: &Path) -> Result<Existing> {
+fn read_existing(out: &Path) -> Result<Existing> {
     // A pipe or device has no content to replace.
     if !out.is_file() {
         return Ok(Existing::None);

@@ -1,4 +1,4 @@
-//! Reads identities, passphrases and the keys of backups.
+//! Reads identities, passphrases and the keys in backups.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -214,7 +214,7 @@ fn template(object: &Object) -> SecretTemplate {
 }
 
 impl ChangeKind {
-    fn word(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
             Self::Added => "added",
             Self::Removed => "removed",
@@ -231,7 +231,7 @@ impl ChangeKind {
         matches!(self, Self::Unreadable(_))
     }
 
-    fn ends(&self) -> Option<(&str, &str)> {
+    fn endpoints(&self) -> Option<(&str, &str)> {
         match self {
             Self::Rekeyed(from, to) | Self::Rescoped(from, to) => Some((from, to)),
             _ => None,
@@ -254,13 +254,13 @@ fn text(changes: &[(String, String, Vec<Change>)], paint: Paint) -> String {
             let ends = match kind {
                 ChangeKind::Unreadable(why) => Some(format!(": {}", shown(why))),
                 kind => kind
-                    .ends()
+                    .endpoints()
                     .map(|(from, to)| format!(" from {from} to {to}")),
             };
             text.extend([format!(
                 "  {mark} {} {}{}\n",
                 shown(item),
-                kind.word(),
+                kind.name(),
                 ends.unwrap_or_default()
             )]);
         }
@@ -270,8 +270,8 @@ fn text(changes: &[(String, String, Vec<Change>)], paint: Paint) -> String {
 
 fn to_json(changes: &[(String, String, Vec<Change>)]) -> Json {
     let change = |Change { item, kind }: &Change| {
-        let mut json = json!({"item": item, "change": kind.word()});
-        if let Some((from, to)) = kind.ends() {
+        let mut json = json!({"item": item, "change": kind.name()});
+        if let Some((from, to)) = kind.endpoints() {
             json["from"] = from.into();
             json["to"] = to.into();
         }
@@ -301,7 +301,8 @@ mod tests {
         Object::read(&manifest::read(yaml.as_bytes()).unwrap()[0].root).unwrap()
     }
 
-    /// Attack: changes what the controller writes, or how it treats the Secret, without changing an item.
+    /// Attack: a committer changes what the controller writes, or how it treats the Secret, without changing an item,
+    /// so that a reviewer overlooks it.
     #[test]
     fn reports_changes_beside_the_items() {
         let object = |metadata: &str, spec: &str| {
@@ -339,10 +340,10 @@ mod tests {
     }
 
     fn changes_of(old: &Object, new: &Object) -> Vec<String> {
-        let word = |c: Change| format!("{}:{}", c.item.unwrap_or_default(), c.kind.word());
+        let describe = |c: Change| format!("{}:{}", c.item.unwrap_or_default(), c.kind.name());
         compare(Some(old), Some(new))
             .into_iter()
-            .map(word)
+            .map(describe)
             .collect()
     }
 

@@ -59,7 +59,7 @@ pub struct Exec {
     /// Pass values as files in memory (Linux): a variable `ITEM_FILE` contains the path
     #[arg(long)]
     pub files: bool,
-    /// Decrypt with the keys of this backup: an age archive, manifests or PEM; the keys of --directory or the
+    /// Decrypt with the keys in this backup: an age archive, manifests or PEM; the keys of --directory or the
     /// cluster if not given
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
@@ -128,7 +128,7 @@ fn read(paths: &[PathBuf]) -> Result<Vec<(&Path, SealedSecret)>> {
 fn no_choice_error(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> String {
     let items: BTreeSet<&str> = sealed.iter().flat_map(|(_, one)| item_names(one)).collect();
     let items = Vec::from_iter(items).join(", ");
-    let place = |(_, one): &(&Path, SealedSecret)| one.place();
+    let place = |(_, one): &(&Path, SealedSecret)| one.qualified_name();
     let objects = sealed.iter().map(place).collect::<Vec<_>>().join(", ");
     format!(
         "choose the items to pass to the command; {objects} contains: {items}\n\

@@ -377,7 +377,7 @@ fn seal_file(
     Ok((join(&texts, format), sealed))
 }
 
-/// One or more documents of a file.
+/// One or more documents in a file.
 enum Part<'a> {
     /// A Secret, or a list of Secrets.
     Secrets(&'a Node),
@@ -430,15 +430,15 @@ fn split(bytes: &[u8]) -> Option<Vec<String>> {
             _ => return None,
         }
     }
-    let mut kept = Vec::new();
+    let mut documents = Vec::new();
     for text in texts {
         match manifest::read(text.as_bytes()).ok()?.len() {
             0 => {}
-            1 => kept.push(text),
+            1 => documents.push(text),
             _ => return None,
         }
     }
-    Some(kept)
+    Some(documents)
 }
 
 fn join(texts: &[&[u8]], format: Format) -> Zeroizing<Vec<u8>> {

@@ -98,7 +98,7 @@ pub fn run(args: &Hook) -> Result<Outcome> {
     if *is_print {
         return print(hook.as_bytes());
     }
-    let repository = Repository::around(Path::new("."))
+    let repository = Repository::discover(Path::new("."))
         .context("not in a Git repository\nhint: create one with `git init`")?;
     if program
         .canonicalize()?
@@ -106,7 +106,7 @@ pub fn run(args: &Hook) -> Result<Outcome> {
     {
         return Err(HookError::InTheTree(program).into());
     }
-    let folder = repository.hooks()?;
+    let folder = repository.hooks_folder()?;
     let path = folder.join("pre-commit");
     if let Some(link) = [&folder, &path].into_iter().find(|path| path.is_symlink()) {
         return Err(HookError::Link(files::from_here(link)).into());

@@ -7,7 +7,7 @@ use anyhow::Result;
 use kubeseal_library::cluster::ClusterError;
 use shared::base64;
 use shared::plain::Plain;
-use shared::resource::{SealedSecret, place};
+use shared::resource::{SealedSecret, qualified_name};
 
 use super::session::Session;
 use super::target::TargetError;
@@ -49,7 +49,7 @@ pub fn values(
     let cluster = session.clusters.connect(&access);
     let secret = cluster.and_then(|cluster| cluster.secret(&namespace, name));
     let secret = secret.map_err(|error| NoValues {
-        place: place(&namespace, name),
+        place: qualified_name(&namespace, name),
         hint,
         source: Box::new(error),
     })?;

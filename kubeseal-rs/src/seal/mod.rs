@@ -16,9 +16,9 @@
 //! | [`session`] | rules and certificates of one run, each read once |
 //! | [`settings`] | which certificate, scope and namespace apply to one file |
 //! | [`sealing`] | sealing a Secret under these settings |
-//! | [`target`] | one SealedSecret of a file, and changes of its items |
+//! | [`target`] | one SealedSecret in a file, and changes of its items |
 //! | [`values`], [`names`] | reading values; valid names |
-//! | [`decryption`] | identities, passphrases and keys of backups |
+//! | [`decryption`] | identities, passphrases and keys in backups |
 //! | [`in_cluster`] | values of the Secret in the cluster |
 //! | [`destination`] | writing a new SealedSecret |
 //! | [`object`] | a SealedSecret for display: structure, lines, hints |

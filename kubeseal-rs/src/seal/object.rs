@@ -11,7 +11,7 @@ use shared::scope::Scope;
 use shared::sealed_text::NotSealed;
 use shared::{envelope, sealed_text};
 
-/// One SealedSecret of a file.
+/// One SealedSecret in a file.
 #[derive(Debug, Clone)]
 pub struct Object {
     /// The line where the object begins.

@@ -24,7 +24,7 @@ pub fn check_secret(secret: &Secret) -> Result<()> {
     Ok(())
 }
 
-/// Warns about a Secret of a file that the API server would refuse because of its type.
+/// Warns about a Secret in a file that the API server would refuse because of its type.
 pub fn warn_of_type(secret: &Secret, file: &str) {
     if let Err(why) = check_secret(secret) {
         report::warn(&format!(

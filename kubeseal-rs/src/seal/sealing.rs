@@ -53,7 +53,7 @@ impl Sealed {
         let count = object.spec.encrypted_data.len();
         format!(
             "{} ({count} {}, {}, for {})",
-            object.place(),
+            object.qualified_name(),
             if count == 1 { "item" } else { "items" },
             Scope::from_annotations(object.metadata.annotations.as_ref()),
             self.certificate.fingerprint()
@@ -147,7 +147,7 @@ fn add_hints(object: &mut SealedSecret, certificate: &Certificate) {
     }
 }
 
-/// Parses a Secret of a file. Warns about unquoted values that YAML changes to another text, about
+/// Parses a Secret in a file. Warns about unquoted values that YAML changes to another text, about
 /// template actions, and about items that do not fit the type of the Secret.
 ///
 /// # Errors

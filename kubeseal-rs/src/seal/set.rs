@@ -93,7 +93,7 @@ pub fn run(args: &Set, environment: &Environment) -> Result<Outcome> {
         report::info(&format!(
             "{}: {}: {key} {} ({}, for {})",
             args.file.shown(),
-            target.found.sealed.place(),
+            target.found.sealed.qualified_name(),
             if existed { "changed" } else { "added" },
             target.scope(),
             certificate.fingerprint()

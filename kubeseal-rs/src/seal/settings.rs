@@ -445,7 +445,7 @@ mod tests {
         assert_eq!((settings.namespace, settings.scope), (None, None));
     }
 
-    /// Attack: a rule names a certificate of its author, where the user has pinned another one.
+    /// Attack: a committer writes a rule that names their own certificate, where the user has pinned another one.
     #[test]
     fn a_variable_also_pins_the_certificate_of_a_rule() {
         let pin = format!("SHA256:{}A", "a".repeat(42));

@@ -1,4 +1,4 @@
-//! One SealedSecret of a file: choosing it, sealing new values for it, and writing the file.
+//! One SealedSecret in a file: choosing it, sealing new values for it, and writing the file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -107,7 +107,7 @@ pub enum TargetError {
     NoName(usize),
 }
 
-/// One SealedSecret of a file.
+/// One SealedSecret in a file.
 pub struct Target {
     /// The path of the file.
     pub path: PathBuf,
@@ -129,7 +129,7 @@ impl Target {
         let found = found.with_context(|| path.shown())?;
         let found = pick(path, found, name)?;
         if found.sealed.spec.data.is_some() {
-            return Err(TargetError::Deprecated(place(&found)).into());
+            return Err(TargetError::Deprecated(qualified_name(&found)).into());
         }
         Ok(Self {
             path: path.to_owned(),
@@ -150,8 +150,8 @@ impl Target {
     /// Fails if the API server would refuse the Secret because of the change.
     pub fn check_change(&self, set: &BTreeMap<String, Plain>, removed: &[String]) -> Result<()> {
         let warnings = requirements::check_change(&self.found.sealed, set, removed);
-        for warning in warnings.with_context(|| place(&self.found))? {
-            report::warn(&format!("{}: {warning}", place(&self.found)));
+        for warning in warnings.with_context(|| qualified_name(&self.found))? {
+            report::warn(&format!("{}: {warning}", qualified_name(&self.found)));
         }
         Ok(())
     }
@@ -189,7 +189,7 @@ impl Target {
 
     fn check(&mut self, session: &Session<'_>, settings: &Settings) -> Result<()> {
         fill_namespace(session, settings, &mut self.found)?;
-        let (place, scope) = (place(&self.found), self.scope());
+        let (place, scope) = (qualified_name(&self.found), self.scope());
         if self.found.sealed.name_or_empty().is_empty() {
             return Err(TargetError::NoName(self.found.line).into());
         }
@@ -275,7 +275,7 @@ impl Target {
         if let (Some(found), None) = (matches.next(), matches.next()) {
             return Ok(found);
         }
-        let (file, place) = (self.path.clone(), place(&self.found));
+        let (file, place) = (self.path.clone(), qualified_name(&self.found));
         Err(TargetError::Gone { file, place }.into())
     }
 }
@@ -291,8 +291,8 @@ pub fn is_same_object(now: &Found, before: &Found) -> bool {
 }
 
 /// Formats the object's namespace and name for messages.
-pub fn place(found: &Found) -> String {
-    shown(&found.sealed.place()).into_owned()
+pub fn qualified_name(found: &Found) -> String {
+    shown(&found.sealed.qualified_name()).into_owned()
 }
 
 /// Returns how this run updates hints.
@@ -319,14 +319,15 @@ pub fn fill_namespace(session: &Session<'_>, settings: &Settings, found: &mut Fo
 }
 
 fn pick(path: &Path, mut found: Vec<Found>, name: Option<&str>) -> Result<Found, TargetError> {
-    let candidates: Vec<String> = found.iter().map(place).collect();
+    let candidates: Vec<String> = found.iter().map(qualified_name).collect();
     let file = path.to_owned();
     if found.is_empty() {
         return Err(TargetError::None(file));
     }
     if let Some(name) = name {
-        let has_name =
-            |found: &Found| found.sealed.place() == name || found.sealed.name_or_empty() == name;
+        let has_name = |found: &Found| {
+            found.sealed.qualified_name() == name || found.sealed.name_or_empty() == name
+        };
         found.retain(has_name);
     }
     match (found.pop(), found.is_empty(), name) {

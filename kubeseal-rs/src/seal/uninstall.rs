@@ -184,9 +184,9 @@ fn leftover(object: &Json) -> Option<Leftover> {
             .as_str()
             .is_some_and(|type_| CONDITIONS.contains(&type_))
     };
-    let kept: Vec<&Json> = conditions.iter().filter(|one| !is_ours(one)).collect();
+    let other_conditions: Vec<&Json> = conditions.iter().filter(|one| !is_ours(one)).collect();
     let version = &metadata["resourceVersion"];
-    let mut status = json!({ "conditions": kept });
+    let mut status = json!({ "conditions": other_conditions });
     for field in FIELDS {
         status[field] = Json::Null;
     }
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn a_controller_is_running_until_its_lease_expires() {
         let lease = |spec: Json| json!({ "spec": spec });
-        let at = |second| Timestamp::from_second(second).unwrap();
+        let timestamp = |second| Timestamp::from_second(second).unwrap();
         let renewed = |holder: &str| {
             lease(json!({
                 "holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": "1970-01-01T00:00:10.000000Z",
@@ -306,7 +306,7 @@ mod tests {
             ("released", renewed(""), 11, None),
             ("never held", lease(json!({})), 11, None),
         ] {
-            assert_eq!(holder(&lease, at(now)).as_deref(), want, "{why}");
+            assert_eq!(holder(&lease, timestamp(now)).as_deref(), want, "{why}");
         }
     }
 

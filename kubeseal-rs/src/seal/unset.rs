@@ -8,7 +8,7 @@ use clap::Args;
 use shared::sealed_file::{Changes, HintRule};
 
 use super::Outcome;
-use super::target::{Target, place};
+use super::target::{Target, qualified_name};
 use crate::report;
 use crate::report::ShowPath as _;
 
@@ -53,7 +53,7 @@ pub fn run(args: &Unset) -> Result<Outcome> {
     keys.dedup();
     if let Some(key) = keys.iter().find(|key| !items.contains_key(*key)) {
         return Err(NoItem {
-            place: place(&target.found),
+            place: qualified_name(&target.found),
             key: key.clone(),
             existing_items: items
                 .keys()
@@ -70,7 +70,7 @@ pub fn run(args: &Unset) -> Result<Outcome> {
         hints: HintRule::Drop,
     })?;
     for key in &keys {
-        let place = place(&target.found);
+        let place = qualified_name(&target.found);
         report::info(&format!("{}: {place}: {key} removed", args.file.shown()));
     }
     Ok(Outcome::Done)

@@ -157,7 +157,7 @@ impl<'a> Stdin<'a> {
     }
 }
 
-/// Reads the files of a folder. Symbolic links are skipped, as by `kubectl`: their author would
+/// Reads the files in a folder. Symbolic links are skipped, as by `kubectl`: their author would
 /// choose which of the user's files is sealed.
 fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
     let cannot_read = || format!("cannot read {}", folder.shown());

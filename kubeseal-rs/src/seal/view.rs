@@ -122,7 +122,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Returns the objects of a file.
+/// Returns the objects in a file.
 fn read_file(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<ObjectView>> {
     let path = &candidate.path;
     let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
@@ -186,7 +186,7 @@ impl<'a> Revealer<'a> {
             }
         };
         let unsealed = unseal::unseal_values(&object.sealed, ring).map_err(|why| {
-            let place = object.sealed.place();
+            let place = object.sealed.qualified_name();
             anyhow!(
                 "{place} cannot be unsealed with these keys: {}",
                 why.diagnosis()
@@ -212,7 +212,7 @@ fn text(view: &ObjectView) -> Zeroizing<String> {
         "{}:{}: {} ({}, {})\n",
         shown(&view.file),
         object.line,
-        shown(&object.sealed.place()),
+        shown(&object.sealed.qualified_name()),
         object.scope,
         shown(type_)
     ));

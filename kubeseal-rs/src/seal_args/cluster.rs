@@ -8,7 +8,7 @@ pub struct Cluster {
     /// Kubeconfig file
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// Context of the kubeconfig
+    /// Context in the kubeconfig
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
 }

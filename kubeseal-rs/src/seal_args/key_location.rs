@@ -8,7 +8,7 @@ use super::{Cluster, Controller};
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Location of the keys (default: the cluster of the current context)")]
 pub struct KeyLocation {
-    /// Use the folder of a controller, or of key manifests, instead of a cluster
+    /// Use a directory with a controller's state or with key manifests, instead of a cluster
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "context"])]
     pub directory: Option<PathBuf>,
     /// The cluster to use.

@@ -66,17 +66,17 @@ pub enum Command {
     Files(Files),
     /// Create a SealedSecret from values
     Create(Create),
-    /// Set one item of a sealed file
+    /// Set one item in a sealed file
     Set(Set),
-    /// Remove items of a sealed file
+    /// Remove items from a sealed file
     Unset(Unset),
-    /// Create a SealedSecret of random values
+    /// Create a SealedSecret with random values
     Generate(Generate),
-    /// Edit values of a sealed file in an editor
+    /// Edit values in a sealed file with an editor
     Edit(Edit),
     /// Re-encrypt files and folders for the newest key
     Rotate(Rotate),
-    /// Import existing secrets: .env files, sops, Secrets of a cluster
+    /// Import existing secrets: .env files, sops files, Secrets from a cluster
     Import(Import),
     /// Show the contents of sealed files, without values
     View(View),

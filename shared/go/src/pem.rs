@@ -129,8 +129,8 @@ mod tests {
         }
     }
 
-    /// Attack: puts many unterminated blocks before a good one, so that each of them causes a search
-    /// through the whole text.
+    /// Attack: an author puts many unterminated blocks before a good one, so that each of them causes a search through
+    /// the whole text.
     #[test]
     fn reads_each_line_once_however_many_blocks_do_not_end() {
         let text = "-----BEGIN OTHER-----\n".repeat(100_000) + &encode("A", b"hi");

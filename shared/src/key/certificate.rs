@@ -285,7 +285,8 @@ mod tests {
         }
     }
 
-    /// Attack: asks a user for the certificate, who sends or names the private key.
+    /// Attack: an attacker asks a user for the certificate, hoping that the user names the private key and sends the
+    /// error.
     #[test]
     fn reports_a_private_key_without_quoting_it() {
         let body = "aHVudGVyMg==";

@@ -83,13 +83,16 @@ pub fn read_within(bytes: &[u8], max_values: usize) -> Result<Vec<Document>, Rea
         .collect())
 }
 
-/// Reads the well-formed documents of an input that [`read`] refuses: `kubectl apply` handles each document
+/// Reads the well-formed documents in an input that [`read`] refuses: `kubectl apply` handles each document
 /// separately. Separators are lines that begin with `---`.
 pub fn read_well_formed(bytes: &[u8]) -> Vec<Document> {
     let Ok(text) = text::decode(bytes) else {
         return Vec::new();
     };
-    let roots = pieces(&text).into_iter().filter_map(piece_roots).flatten();
+    let roots = split_at_separators(&text)
+        .into_iter()
+        .filter_map(piece_roots)
+        .flatten();
     let non_empty = roots.filter(is_filled).enumerate();
     let document = |(i, root)| Document {
         number: i + 1,
@@ -99,7 +102,7 @@ pub fn read_well_formed(bytes: &[u8]) -> Vec<Document> {
 }
 
 /// Splits the input before each separator line. Returns the pieces, each with the number of lines before it.
-fn pieces(text: &str) -> Vec<(usize, &str)> {
+fn split_at_separators(text: &str) -> Vec<(usize, &str)> {
     let mut pieces = Vec::new();
     let (mut start, mut lines_before, mut end) = (0, 0, 0);
     for (i, line) in text.split_inclusive('\n').enumerate() {
@@ -433,7 +436,7 @@ mod tests {
         );
     }
 
-    /// Attack: an author sends YAML alias bombs and deep nesting.
+    /// Attack: an author sends YAML alias bombs and deep nesting, to exhaust the memory or the stack.
     #[test]
     fn alias_bombs_and_deep_nesting_are_errors() {
         let list = |item: &str| format!("[{}]", [item; 10].join(", "));
@@ -520,7 +523,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Attack: an author passes arbitrary bytes to the parser of manifests.
+        /// Attack: an author passes arbitrary bytes to the parser of manifests, to crash the program.
         #[test]
         fn never_panics(bytes: Vec<u8>) {
             let _ = read(&bytes);

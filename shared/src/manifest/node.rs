@@ -17,7 +17,7 @@ pub struct Node {
     pub source: Option<Zeroizing<String>>,
 }
 
-/// A value of a document, by type.
+/// A value in a document, by type.
 #[derive(Clone)]
 pub enum Value {
     /// `null`, `~` or an empty value.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::node::{Node, Value};
 use super::yaml_keys::{self, RepeatedKey};
-use super::{MAX_VALUES, MIN_ANCHOR_VALUES, is_json, json_in, pieces, yaml_in};
+use super::{MAX_VALUES, MIN_ANCHOR_VALUES, is_json, json_in, split_at_separators, yaml_in};
 
 pub(super) fn find(text: &str, is_wanted: impl Fn(&Node) -> bool) -> Vec<RepeatedKey> {
     let (objects, yaml, lines_before) = if is_json(text) {
@@ -17,7 +17,7 @@ pub(super) fn find(text: &str, is_wanted: impl Fn(&Node) -> bool) -> Vec<Repeate
         add_repeated_in_json(root, &mut repeated);
     }
     if add_repeated_in_yaml(yaml, lines_before, &is_wanted, &mut repeated).is_none() {
-        for (lines_before_piece, piece) in pieces(yaml) {
+        for (lines_before_piece, piece) in split_at_separators(yaml) {
             add_repeated_in_yaml(
                 piece,
                 lines_before + lines_before_piece,

@@ -212,7 +212,7 @@ mod tests {
         );
     }
 
-    /// Attack: an author writes files in encodings that hung other decoders (CVE-2020-14040).
+    /// Attack: an author writes a file in encodings that hung other decoders (CVE-2020-14040).
     #[test]
     fn refuses_other_encodings() {
         assert_eq!(decode(&[0xc3]).unwrap_err().problem, ReadProblem::Encoding);

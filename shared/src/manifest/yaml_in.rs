@@ -99,7 +99,7 @@ impl Builder {
             }
             Event::SequenceStart(anchor, _) => self.begin(Value::List(Vec::new()), anchor)?,
             Event::MappingStart(anchor, _) => self.begin(Value::Map(Vec::new()), anchor)?,
-            Event::SequenceEnd | Event::MappingEnd => self.end()?,
+            Event::SequenceEnd | Event::MappingEnd => self.close()?,
             Event::Alias(anchor) => {
                 let node = self.alias(anchor)?;
                 self.add_node(node, 0)?;
@@ -140,7 +140,7 @@ impl Builder {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), ReadError> {
+    fn close(&mut self) -> Result<(), ReadError> {
         match self.open.pop() {
             Some(collection) => self.add_node(collection.node, collection.anchor),
             None => Ok(()),

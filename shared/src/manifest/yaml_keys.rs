@@ -34,7 +34,7 @@ pub(super) fn first_repeated(text: &str) -> Option<usize> {
     None
 }
 
-/// Returns the repeated keys of each document, several `<<` included, up to the first error.
+/// Returns the repeated keys in each document, several `<<` included, up to the first error.
 pub(super) fn find_in_documents(text: &str, lines_before: usize) -> Vec<Vec<RepeatedKey>> {
     let mut documents = Vec::new();
     let mut scan = Scan::default();

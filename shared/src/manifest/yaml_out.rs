@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Attack: an author puts any characters into YAML that is shown in a terminal.
+        /// Attack: an author puts any string into YAML that is shown in a terminal, to control the terminal.
         #[test]
         fn visible_yaml_contains_no_terminal_control_characters(key in any::<String>(), text in any::<String>()) {
             let value = json!({key: [text]});

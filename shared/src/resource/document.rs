@@ -10,7 +10,7 @@ use crate::manifest::{Coercion, Document, Node, Reading, Shape, ShapeError, Valu
 use crate::readable::adapt_metadata;
 
 impl SealedSecret {
-    /// Reads every SealedSecret of a document: the document itself, or the items of a `List` or
+    /// Reads every SealedSecret in a document: the document itself, or the items of a `List` or
     /// `SealedSecretList`. Also returns the unquoted scalars that were converted to another text. A sealed value
     /// that is not a string is read as an empty value, as by upstream.
     ///
@@ -141,7 +141,7 @@ fn check_text(value: &Node, reading: &mut Reading) -> Result<(), ShapeError> {
 }
 
 fn in_object(sealed: &SealedSecret, source: ShapeError) -> DocumentError {
-    let place = sealed.place();
+    let place = sealed.qualified_name();
     DocumentError::Items { place, source }
 }
 
@@ -345,7 +345,7 @@ mod tests {
         }
     }
 
-    /// Attack: the author of a file writes a time that Kubernetes accepts and that `jiff` cannot represent.
+    /// Attack: the author of a file hides an object with a time that Kubernetes accepts and `jiff` cannot represent.
     #[test]
     fn reads_times_that_only_go_can_represent() {
         for time in [

@@ -156,7 +156,7 @@ pub struct SecretRecord {
 }
 
 /// Formats `namespace/name`, or the name alone, for messages.
-pub fn place(namespace: &str, name: &str) -> String {
+pub fn qualified_name(namespace: &str, name: &str) -> String {
     if namespace.is_empty() {
         name.to_owned()
     } else {
@@ -176,8 +176,8 @@ impl SealedSecret {
     }
 
     /// Returns `namespace/name`, or the name alone, for messages.
-    pub fn place(&self) -> String {
-        place(self.namespace_or_empty(), self.name_or_empty())
+    pub fn qualified_name(&self) -> String {
+        qualified_name(self.namespace_or_empty(), self.name_or_empty())
     }
 }
 

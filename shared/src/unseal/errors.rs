@@ -59,9 +59,9 @@ pub enum UnsealError {
 impl UnsealError {
     /// Returns the complete message, for users who may read the values. Which template fails, where and how
     /// depends on the values, so `Display` does not reveal it.
-    pub fn exact(&self) -> String {
+    pub fn exact_message(&self) -> String {
         match self {
-            Self::Render(errors) => errors.exact().to_string(),
+            Self::Render(errors) => errors.exact_message().to_string(),
             other => error_chain(other),
         }
     }
@@ -71,7 +71,7 @@ impl UnsealError {
     pub fn diagnosis(&self) -> String {
         match self {
             Self::Items(errors) => errors.diagnosis(),
-            other => other.exact(),
+            other => other.exact_message(),
         }
     }
 }
@@ -98,9 +98,9 @@ pub enum ItemProblem {
 
 impl ItemProblem {
     /// Returns the text of Bitnami's controller.
-    fn upstream(&self) -> String {
+    fn upstream_message(&self) -> String {
         match self {
-            Self::NotSealed(why) => why.upstream(),
+            Self::NotSealed(why) => why.upstream_message(),
             Self::NoKey(why) => why.to_string(),
         }
     }
@@ -303,7 +303,7 @@ impl std::error::Error for ItemErrors {}
 
 impl fmt::Display for ItemErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let problems = self.group_by_text(|problem| Some(problem.upstream()));
+        let problems = self.group_by_text(|problem| Some(problem.upstream_message()));
         for (i, (text, keys)) in problems.iter().enumerate() {
             let line_break = if i > 0 { "\n" } else { "" };
             write!(f, "{line_break}{text} ({})", keys.join(", "))?;

@@ -189,8 +189,8 @@ mod tests {
         (result, counter.operations)
     }
 
-    /// Attack: an author creates an object with hundreds of well-formed values that no key can unseal, each
-    /// of which costs one operation for every key.
+    /// Attack: an author keeps the controller busy with hundreds of well-formed values that no key can unseal, each of
+    /// which costs one operation for every key.
     #[test]
     fn hundreds_of_wrong_items_cost_a_bounded_number_of_operations_and_many_are_named() {
         let ring = ring();
@@ -217,8 +217,8 @@ mod tests {
         }
     }
 
-    /// Attack: an author seals items for the oldest keys in turn, so that the key of the previous item is
-    /// always wrong.
+    /// Attack: an author keeps the controller busy with items for the oldest keys in turn, so that the key of the
+    /// previous item is always wrong.
     #[test]
     fn items_for_a_few_keys_in_turn_cost_a_few_operations_each() {
         let ring = ring();
@@ -231,7 +231,7 @@ mod tests {
         }
     }
 
-    /// Attack: an author stores an object that needs more work than one attempt may use.
+    /// Attack: an author keeps the controller busy with an object that needs more work than one attempt may use.
     #[test]
     fn interrupted_work_resumes_and_finishes() {
         let ring = ring();
@@ -256,7 +256,7 @@ mod tests {
         }
     }
 
-    /// Attack: a reader learns from the status how far an attempt came.
+    /// Attack: a reader infers a value from how far an attempt came, as the status shows it.
     #[test]
     fn the_error_of_an_interruption_does_not_depend_on_the_progress() {
         let ring = ring();

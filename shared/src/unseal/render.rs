@@ -65,8 +65,8 @@ fn write_lines<T: fmt::Display>(items: &[T], f: &mut fmt::Formatter<'_>) -> fmt:
 /// At least one template cannot be rendered with the values of the object.
 ///
 /// Which templates fail, where and why depends on the values: an author with 256 templates could read a byte from the
-/// name of the one that fails. So neither `Display` nor `Debug` reveals any of that; [`Self::exact`] does, for users who
-/// may read the values.
+/// name of the one that fails. So neither `Display` nor `Debug` reveals any of that; [`Self::exact_message`] does, for
+/// users who may read the values.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a template cannot be rendered with the values of this object")]
 pub struct RenderErrors(Vec<RenderError>);
@@ -74,7 +74,7 @@ pub struct RenderErrors(Vec<RenderError>);
 impl RenderErrors {
     /// Returns position and reason of each failure, one per line. The text contains no value but depends on
     /// the values.
-    pub fn exact(&self) -> impl fmt::Display + '_ {
+    pub fn exact_message(&self) -> impl fmt::Display + '_ {
         Exact(&self.0)
     }
 }
@@ -387,13 +387,13 @@ mod tests {
             ),
         ] {
             let error = render_pairs(&[("a", b"hunter2")], texts, true).unwrap_err();
-            let message = error.exact();
+            let message = error.exact_message();
             assert!(message.starts_with(&want), "{why}: {message}");
             assert!(!format!("{error:?} {message}").contains("hunter2"), "{why}");
         }
         let texts: Texts = &[("t", Some("{{ fail .a }}")), ("u", Some("{{ fail .a }}"))];
         let error = render_pairs(&[], texts, true).unwrap_err();
-        assert_eq!(error.exact().lines().count(), 2, "{error}");
+        assert_eq!(error.exact_message().lines().count(), 2, "{error}");
     }
 
     #[test]
@@ -418,7 +418,7 @@ mod tests {
         let half = "{{ repeat 600000 \"x\" }}";
         assert!(render_pairs(&[], &[("a", Some(half))], true).is_ok());
         let texts: Texts = &[("a", Some(half)), ("b", Some(half)), ("c", Some(half))];
-        let error = render_pairs(&[], texts, true).unwrap_err().exact();
+        let error = render_pairs(&[], texts, true).unwrap_err().exact_message();
         assert!(error.starts_with("template \"b\", "), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
 
@@ -427,11 +427,13 @@ mod tests {
             .iter()
             .map(|key| (key.as_str(), Some("{{ genPrivateKey \"ed25519\" }}")))
             .collect();
-        let error = render_pairs(&[], &texts, false).unwrap_err().exact();
+        let error = render_pairs(&[], &texts, false)
+            .unwrap_err()
+            .exact_message();
         assert!(error.starts_with("template \"k8\", "), "{error}");
     }
 
-    /// Attack: an author adds 256 templates; the template whose number equals a byte of the value fails.
+    /// Attack: an author adds 256 templates, to learn a byte of the value from the number of the one that fails.
     #[test]
     fn only_the_exact_report_names_the_failing_template() {
         let text = |byte: u8| {
@@ -446,8 +448,8 @@ mod tests {
             .collect();
         let failure = |value: &[u8]| render_pairs(&[("a", value)], &texts, false).unwrap_err();
         let (first, second) = (failure(b"A"), failure(b"B"));
-        assert!(first.exact().starts_with("template \"x065\", "));
-        assert!(second.exact().starts_with("template \"x066\", "));
+        assert!(first.exact_message().starts_with("template \"x065\", "));
+        assert!(second.exact_message().starts_with("template \"x066\", "));
         assert_eq!(first.to_string(), second.to_string());
         assert_eq!(format!("{first:?}"), format!("{second:?}"));
     }

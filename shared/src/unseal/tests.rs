@@ -36,7 +36,7 @@ fn ring() -> KeyRing {
 fn sealed_value(ring: &KeyRing, plain: &[u8]) -> String {
     let label = Scope::Strict.label("ns", "n");
     let key = ring
-        .sealing(jiff::Timestamp::UNIX_EPOCH)
+        .sealing_key(jiff::Timestamp::UNIX_EPOCH)
         .unwrap()
         .certificate()
         .unwrap()
@@ -72,7 +72,7 @@ fn unseals_every_item_and_names_its_key() {
     assert_eq!(unsealed.secret.data["b"].expose(), b"");
     assert_eq!(
         &unsealed.sealed_by["b"],
-        ring.sealing(jiff::Timestamp::UNIX_EPOCH)
+        ring.sealing_key(jiff::Timestamp::UNIX_EPOCH)
             .unwrap()
             .fingerprint()
     );
@@ -113,7 +113,7 @@ fn a_template_error_names_the_template() {
     }
 }
 
-/// Attack: an author forges the key hints of an object.
+/// Attack: an author forges the key hints of an object, so that another key is tried or reported.
 #[test]
 fn a_false_key_hint_changes_nothing() {
     let ring = ring();
@@ -124,7 +124,7 @@ fn a_false_key_hint_changes_nothing() {
     let unsealed = open(&sealed, &ring).unwrap();
     assert_eq!(
         &unsealed.sealed_by["a"],
-        ring.sealing(jiff::Timestamp::UNIX_EPOCH)
+        ring.sealing_key(jiff::Timestamp::UNIX_EPOCH)
             .unwrap()
             .fingerprint()
     );
@@ -311,7 +311,7 @@ fn the_deprecated_form_reports_none_of_its_item_names() {
     assert_eq!(sealed_by.keys().collect::<Vec<_>>(), [LEGACY_ITEM]);
 }
 
-/// Attack: an author forges scope annotations in the template.
+/// Attack: an author forges scope annotations in the template, to unseal a value elsewhere.
 #[test]
 fn a_template_does_not_affect_the_scope() {
     let ring = ring();

@@ -90,7 +90,8 @@ fn errors_name_key_line_column_and_function() {
     assert_eq!((&*error.template, error.line, error.column), ("k", 2, 7));
 }
 
-/// Attack: an author writes templates that exceed each limit: steps, output, memory, depth, keys, hashes.
+/// Attack: an author exhausts the controller with templates that exceed each limit: steps, output, memory, depth, keys,
+/// hashes.
 #[test]
 fn each_limit_is_enforced() {
     let cases = [
@@ -222,7 +223,7 @@ fn expect_quick(template: &str) {
     );
 }
 
-/// Attack: an author writes a template that reads a large value repeatedly.
+/// Attack: an author exhausts the controller with a template that reads a large value repeatedly.
 #[test]
 fn charges_for_reading_large_values() {
     let cases = [
@@ -244,7 +245,7 @@ fn charges_for_reading_large_values() {
     }
 }
 
-/// Attack: an author calls template functions with their most expensive arguments.
+/// Attack: an author exhausts the controller with the most expensive arguments of template functions.
 #[test]
 fn charges_for_the_most_expensive_arguments() {
     let divf = format!(
@@ -277,7 +278,7 @@ fn charges_for_the_most_expensive_arguments() {
     expect_quick("{{ $_ := printf (repeat 1300000 \"%[%\") 1 }}");
 }
 
-/// Attack: an author writes regular expressions that are expensive to compile or search.
+/// Attack: an author exhausts the controller with regular expressions that are expensive to compile or search.
 #[test]
 fn charges_for_compiling_and_searching_expressions() {
     let cases = [
@@ -313,7 +314,8 @@ fn everyday_expressions_on_large_texts_stay_within_the_budget() {
     }
 }
 
-/// Attack: an author writes templates in which the lookup of a variable, template or field is expensive.
+/// Attack: an author exhausts the controller with templates in which the lookup of a variable, template or field is
+/// expensive.
 #[test]
 fn charges_for_template_lookups() {
     let name = "x".repeat(200_000);
@@ -339,7 +341,7 @@ fn charges_for_template_lookups() {
     );
 }
 
-/// Attack: an author sends a template of maximal size.
+/// Attack: an author keeps the parser busy with a template of maximal size.
 #[test]
 fn a_large_template_is_parsed_in_linear_time() {
     let blank = format!(
@@ -366,7 +368,7 @@ fn a_large_template_is_parsed_in_linear_time() {
     }
 }
 
-/// Attack: an author nests dictionaries until the stack overflows.
+/// Attack: an author nests dictionaries until the stack overflows, to crash the controller.
 #[test]
 fn a_long_chain_of_dicts_is_dropped_without_exhausting_the_stack() {
     let chain = "{{ $head := dict }}{{ $last := $head }}{{ range until 20000 }}{{ $new := dict }}\
@@ -651,7 +653,7 @@ fn render_metered(text: &str, max_operations: usize) -> (Result<Vec<u8>, RenderE
     (result, meter.spent)
 }
 
-/// Attack: an author calls the slowest template functions.
+/// Attack: an author exhausts the controller with the slowest template functions.
 #[test]
 fn each_slow_function_is_metered_at_its_cost() {
     for (call, want) in [
@@ -680,8 +682,8 @@ fn each_slow_function_is_metered_at_its_cost() {
     assert!(spent.len() > 10 && spent.iter().all(|cost| *cost < 3_000));
 }
 
-/// Attack: an author requests seven RSA keys and 31 password hashes in one object, each kind just below its
-/// own limit.
+/// Attack: an author exceeds the limit with seven RSA keys and 31 password hashes in one object, each kind just below
+/// its own limit.
 #[test]
 fn keys_and_hashes_together_have_one_limit() {
     let greedy = "{{ range 31 }}{{ $_ := bcrypt \"x\" }}{{ end }}{{ range 7 }}{{ genPrivateKey \"rsa\" }}{{ end }}";

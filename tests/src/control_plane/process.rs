@@ -35,7 +35,7 @@ impl Process {
     /// # Panics
     /// Panics with the end of its log if it has exited.
     pub(super) fn assert_runs(&mut self) {
-        if let Some(status) = self.running.ended() {
+        if let Some(status) = self.running.try_wait() {
             panic!(
                 "{} exited early ({status}); the end of its log:\n{}",
                 self.name,

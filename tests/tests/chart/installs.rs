@@ -398,7 +398,7 @@ async fn several_replicas_pass_the_lifecycle_when_one_stops() {
     user.wait_for_value("later", "1", &second.log()).await;
 }
 
-/// Attack: an operator deploys the Pod where the restricted Pod Security Standard rejects privileged Pods.
+/// Attack: an attacker breaks out of the Pod with a privilege that the restricted Pod Security Standard forbids.
 #[tokio::test]
 async fn the_pod_is_admitted_where_pods_are_restricted() {
     let plane = ControlPlane::shared().await;

@@ -92,7 +92,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("configmaps", "update"),
 ];
 
-/// Attack: an attacker uses a permission of the controller's account that the controller never needs.
+/// Attack: an attacker takes over the controller's account and uses a permission that the controller never needs.
 #[tokio::test]
 async fn the_controller_needs_each_of_its_permissions() {
     let plane = ControlPlane::start().await;
@@ -131,7 +131,7 @@ async fn the_controller_needs_each_of_its_permissions() {
     }
 }
 
-/// Attack: a user who seals uses a permission that sealing does not need.
+/// Attack: a user who seals misuses a permission that their role grants and sealing does not need.
 #[tokio::test]
 async fn sealing_needs_each_permission_of_its_role() {
     let plane = ControlPlane::start().await;
@@ -166,7 +166,7 @@ async fn sealing_needs_each_permission_of_its_role() {
     }
 }
 
-/// Attack: an authenticated user who may seal uses that to read keys, Secrets, metrics or the Lease.
+/// Attack: an authenticated user who may seal uses this permission to read keys, Secrets, metrics or the Lease.
 #[tokio::test]
 async fn users_who_seal_reach_only_the_sealing_endpoints() {
     let plane = ControlPlane::start().await;

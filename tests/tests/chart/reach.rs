@@ -24,8 +24,8 @@ struct Source {
 }
 
 fn labels(pairs: &[(&str, &str)]) -> Labels {
-    let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    pairs.iter().map(pair).collect()
+    let to_owned_pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    pairs.iter().map(to_owned_pair).collect()
 }
 
 fn pod_source(namespace: &str, pod_labels: &[(&str, &str)]) -> Source {
@@ -190,7 +190,8 @@ fn an_empty_list_of_sources_admits_no_client() {
     }
 }
 
-/// Attack: a client connects to each port from each place in the cluster.
+/// Attack: a client connects to each port from each place in the cluster, to reach one that its network policy
+/// excludes.
 #[test]
 fn each_port_is_reachable_only_from_the_configured_sources() {
     let only_prometheus = format!("networkPolicy: {{enabled: true, metricsFrom: {PROMETHEUS}}}");

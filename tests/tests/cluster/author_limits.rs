@@ -25,7 +25,7 @@ async fn risky_secrets(case: &Case) -> Option<f64> {
     )
 }
 
-/// Attack: an author seals a Secret of a type that grants credentials.
+/// Attack: an author seals a Secret of a type that grants credentials, unnoticed by the administrator.
 #[tokio::test]
 async fn creates_a_risky_type_with_a_warning_and_counts_it() {
     let allow = format!("--allow-secret-types={TOKEN}");
@@ -43,7 +43,7 @@ async fn creates_a_risky_type_with_a_warning_and_counts_it() {
     assert_eq!(risky_secrets(&case).await, Some(1.0));
 }
 
-/// Attack: an author seals a forbidden type, in either form of the object.
+/// Attack: an author seals a forbidden type in either form of the object, to gain what the type grants.
 #[tokio::test]
 async fn a_forbidden_type_is_refused_in_either_form_and_the_old_secret_stays() {
     let forbid = format!("--forbid-secret-types=kubernetes.io/service-account-token,{TOKEN}");
@@ -69,7 +69,8 @@ async fn a_forbidden_type_is_refused_in_either_form_and_the_old_secret_stays() {
     case.wait_for_values("db", &VALUES).await;
 }
 
-/// Attack: an author seals with a wider scope than the namespace may use.
+/// Attack: an author seals with a wider scope than the namespace may use, so that the value can be unsealed in more
+/// places.
 #[tokio::test]
 async fn refuses_a_forbidden_scope_even_of_objects_unsealed_before() {
     let case = Case::new("scopes").await;
@@ -96,7 +97,7 @@ async fn refuses_a_forbidden_scope_even_of_objects_unsealed_before() {
     case.wait_for_values("cluster-wide", &VALUES).await;
 }
 
-/// Attack: an author seals for a key older than the allowed age.
+/// Attack: an author seals for a key older than the allowed age, which may have leaked.
 #[tokio::test]
 async fn refuses_items_of_a_key_that_is_too_old_and_keeps_the_secret() {
     let case = Case::new("age").await;

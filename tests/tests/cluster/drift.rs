@@ -6,7 +6,7 @@ use tests::patience::until;
 
 use crate::case::Case;
 
-/// Attack: a client edits the Secret directly.
+/// Attack: a client edits the Secret directly, to replace a value.
 #[tokio::test]
 async fn c27_a_manual_edit_is_corrected_and_reported() {
     let case = Case::new("drift").await;
@@ -82,7 +82,7 @@ async fn keeps_edits_if_the_flag_or_the_annotation_is_set() {
     case.wait_until_synced("db").await;
 }
 
-/// Attack: a client edits the Secret repeatedly.
+/// Attack: a client edits the Secret repeatedly, so that the controller writes without end.
 #[tokio::test]
 async fn a_fight_over_a_secret_is_suspended_and_reported() {
     let case = Case::new("fight").await;

@@ -9,7 +9,7 @@ use tests::patience::until;
 
 use crate::case::Case;
 
-/// Attack: a client floods verify and rotate while another tenant waits for a Secret (GHSA-jpp5-6cf2-prqh).
+/// Attack: a client floods verify and rotate, to delay the Secret of another tenant (GHSA-jpp5-6cf2-prqh).
 #[tokio::test]
 async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
     let case = Case::with_args("flood", &["--rate-limit=1000000"]).await;

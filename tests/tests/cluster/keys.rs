@@ -176,7 +176,7 @@ fn key_object(name: &str, key: &str, certificate: &str) -> Value {
     })
 }
 
-/// Attack: a client plants Secrets that look like sealing keys but are malformed.
+/// Attack: a client plants Secrets that look like sealing keys but are malformed, to stop the controller.
 #[tokio::test]
 async fn c9_c12_unusable_keys_are_reported_and_skipped() {
     let none = BTreeMap::new;

@@ -110,7 +110,7 @@ async fn c4_a_scope_annotation_that_is_added_later_takes_effect() {
     case.wait_until_synced("db").await;
 }
 
-/// Attack: an author applies a broken new version of a good object.
+/// Attack: an author applies a broken new version of a good object, to destroy its Secret.
 #[tokio::test]
 async fn a_bad_new_version_leaves_the_old_secret_unchanged_and_names_the_bad_item() {
     let case = Case::new("keep").await;
@@ -210,7 +210,8 @@ async fn c16_a_missing_type_means_opaque_and_a_change_of_type_is_refused_with_ad
     assert_eq!(recreated.type_.as_deref(), Some("example.com/mine"));
 }
 
-/// Attack: an author deletes a SealedSecret with the same name as a Secret that it does not own.
+/// Attack: an author deletes a SealedSecret with the same name as a Secret that it does not own, so that the Secret is
+/// deleted.
 #[tokio::test]
 async fn s9_old_garbage_collection_deletes_its_own_secret_and_keeps_an_unowned_one() {
     let case = Case::with_args("old-gc", &["--old-gc-behavior"]).await;

@@ -129,7 +129,8 @@ async fn an_odd_secret_of_one_tenant_does_not_prevent_corrections_for_others_aft
     assert!(!log.contains("cannot parse"), "{log}");
 }
 
-/// Attack: a client that may patch a Secret of the controller also writes odd `managedFields` in the same request.
+/// Attack: a client that may patch a Secret of the controller also writes odd `managedFields` in the same request, to
+/// hide the edit.
 #[tokio::test]
 async fn an_edit_with_odd_managed_fields_is_corrected() {
     let case = Case::new("odd-edit").await;
@@ -154,7 +155,7 @@ async fn an_edit_with_odd_managed_fields_is_corrected() {
 }
 
 /// Attack: the author of a SealedSecret applies it with odd metadata, and with values nested deeper than `serde_json`
-/// parses.
+/// parses, to stop the controller for others.
 #[tokio::test]
 async fn an_odd_sealed_secret_is_unsealed_and_affects_no_other() {
     let case = Case::new("odd-sealed").await;
@@ -199,7 +200,8 @@ async fn an_odd_sealed_secret_is_unsealed_and_affects_no_other() {
     assert!(!log.contains("cannot parse"), "{log}");
 }
 
-/// Attack: a client that may write the Lease gives it a time, or managed fields, that the controller cannot represent.
+/// Attack: a client that may write the Lease stops the controller with a time, or managed fields, that the controller
+/// cannot represent.
 #[tokio::test]
 async fn an_odd_lease_is_taken_over_while_the_controller_runs_and_after_a_restart() {
     let case = case_with_lease("odd-lease", &[]).await;
@@ -255,7 +257,7 @@ async fn an_odd_lease_is_taken_over_while_the_controller_runs_and_after_a_restar
     assert!(!log.contains("cannot parse"), "{log}");
 }
 
-/// Attack: a client that may write key Secrets gives one of them metadata that the controller cannot represent.
+/// Attack: a client that may write key Secrets stops the controller with metadata that the controller cannot represent.
 #[tokio::test]
 async fn an_odd_key_secret_prevents_neither_the_start_nor_unsealing() {
     let mut case = Case::with_args("odd-key", &["--key-renew-period=0"]).await;

@@ -5,7 +5,7 @@ use shared::resource::{MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATI
 
 use crate::case::{Case, template_annotations};
 
-/// Attack: an author seals an object with the name of a Secret of another owner.
+/// Attack: an author seals an object with the name of a Secret of another owner, to replace the Secret.
 #[tokio::test]
 async fn an_unowned_secret_stays_unchanged_until_it_is_deleted() {
     let case = Case::new("unowned").await;
@@ -121,7 +121,7 @@ async fn the_secret_gets_the_templates_labels_and_annotations() {
     .await;
 }
 
-/// Attack: an author without permissions on Secrets turns the consent to a merge into ownership, to replace or delete
+/// Attack: an author without permissions for Secrets turns the consent to a merge into ownership, to replace or delete
 /// the values of another owner, and into an immutable Secret that shows which guess of a value is right.
 #[tokio::test]
 async fn consent_to_a_merge_permits_nothing_else() {

@@ -55,7 +55,8 @@ async fn the_certificate_is_published_and_follows_the_newest_key() {
     .await;
 }
 
-/// Attack: a client that may write the `ConfigMap` puts another certificate into it and makes it immutable.
+/// Attack: a client that may write the `ConfigMap` puts another certificate into it and makes it immutable, so that
+/// clients seal for that certificate.
 #[tokio::test]
 async fn an_immutable_config_map_is_reported_with_its_remedy_and_created_again_once_deleted() {
     let mut case = Case::publishing("immutable", NAME, ARGS).await;

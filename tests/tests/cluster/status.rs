@@ -54,7 +54,7 @@ async fn c2_c3_the_status_shows_the_newest_error_and_then_success() {
     assert!(status.items[0].sealed_by.is_some());
 }
 
-/// Attack: an author stores malformed objects beside a victim's valid one.
+/// Attack: an author stores malformed objects beside a victim's valid one, so that the controller ignores it.
 #[tokio::test]
 async fn a_malformed_object_gets_its_own_status_and_affects_no_other() {
     let case = Case::new("malformed").await;
@@ -91,7 +91,8 @@ async fn a_malformed_object_gets_its_own_status_and_affects_no_other() {
     assert_eq!(status, "False");
 }
 
-/// Attack: an author stores an object of maximal size in which no item can be unsealed.
+/// Attack: an author stores an object of maximal size in which no item can be unsealed, so that its status is too large
+/// to be written.
 #[tokio::test]
 async fn an_object_of_maximal_size_gets_a_status_if_every_item_fails() {
     let case = Case::new("large").await;

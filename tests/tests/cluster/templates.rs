@@ -81,7 +81,7 @@ async fn refuses_random_templates_if_the_flag_is_set() {
     assert!(case.secret("db").await.is_none());
 }
 
-/// Attack: an author applies a template that never ends beside a victim's object.
+/// Attack: an author applies a template that never ends beside a victim's object, to delay the object.
 #[tokio::test]
 async fn s3_an_object_whose_template_never_ends_does_not_stall_its_neighbors() {
     let case = Case::new("endless").await;

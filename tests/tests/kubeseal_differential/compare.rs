@@ -5,10 +5,10 @@ use crate::outcome::{Change, Outcome};
 /// Returns the differences, one sentence each. Ignores warnings on stderr, which differ between the programs.
 pub(crate) fn disagreements(upstream: &Outcome, ours: &Outcome) -> Vec<String> {
     let mut differences = Vec::new();
-    if upstream.ending != ours.ending {
+    if upstream.termination != ours.termination {
         differences.push(format!(
             "upstream ended with {:?}, ours with {:?}",
-            upstream.ending, ours.ending
+            upstream.termination, ours.termination
         ));
     }
     if upstream.kind != ours.kind {
@@ -63,11 +63,11 @@ fn file_difference(upstream: Option<&Change>, ours: Option<&Change>) -> Option<&
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{kind::Kind, run::Ending};
+    use crate::{kind::Kind, run::Termination};
 
     fn failed_outcome(kind: Kind, error: &str) -> Outcome {
         Outcome {
-            ending: Ending::Exit(1),
+            termination: Termination::Exit(1),
             kind,
             error: Some(error.to_owned()),
             stdout: String::new(),
@@ -95,7 +95,7 @@ mod tests {
         for (part, change) in [
             (
                 "ended",
-                (|o| o.ending = Ending::Exit(2)) as fn(&mut Outcome),
+                (|o| o.termination = Termination::Exit(2)) as fn(&mut Outcome),
             ),
             ("kind", |o| o.kind = Kind::NoNamespace),
             ("does not begin", |o| o.error = Some("absent".to_owned())),

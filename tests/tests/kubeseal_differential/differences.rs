@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::{
     cases::Case,
     outcome::{Change, Outcome},
-    run::Ending,
+    run::Termination,
 };
 
 /// The intended differences between this project's programs and upstream's.
@@ -213,13 +213,13 @@ impl Expected {
                 complaints.push(format!("{program}: {complaint}"));
             }
         };
-        let ending = match self.exit {
-            Exit::Code(code) => Ending::Exit(code),
-            Exit::Keyword(Keyword::Hang) => Ending::Hang,
+        let termination = match self.exit {
+            Exit::Code(code) => Termination::Exit(code),
+            Exit::Keyword(Keyword::Hang) => Termination::Hang,
         };
         check(
-            outcome.ending == ending,
-            format!("ended with {:?}, not {ending:?}", outcome.ending),
+            outcome.termination == termination,
+            format!("ended with {:?}, not {termination:?}", outcome.termination),
         );
         if let Some(error) = &self.error {
             let actual = outcome.error.as_deref().unwrap_or_default();

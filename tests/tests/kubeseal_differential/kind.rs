@@ -1,6 +1,6 @@
 //! Classifies failures, to compare two programs whose messages differ.
 
-use crate::run::Ending;
+use crate::run::Termination;
 
 /// The kind of a failure, regardless of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,16 +103,16 @@ const FRAGMENTS: &[(&str, Kind)] = &[
 ];
 
 /// Returns the kind of a run's failure.
-pub(crate) fn classify(ending: Ending, stderr: &str) -> Kind {
-    match ending {
-        Ending::Exit(0) => Kind::None,
-        Ending::Hang => Kind::Hang,
-        Ending::Signal => Kind::Crash,
-        Ending::Exit(_) if stderr.starts_with("panic: ") || stderr.contains("panicked at") => {
+pub(crate) fn classify(termination: Termination, stderr: &str) -> Kind {
+    match termination {
+        Termination::Exit(0) => Kind::None,
+        Termination::Hang => Kind::Hang,
+        Termination::Signal => Kind::Crash,
+        Termination::Exit(_) if stderr.starts_with("panic: ") || stderr.contains("panicked at") => {
             Kind::Crash
         }
-        Ending::Exit(2) => Kind::Usage,
-        Ending::Exit(_) => FRAGMENTS
+        Termination::Exit(2) => Kind::Usage,
+        Termination::Exit(_) => FRAGMENTS
             .iter()
             .find(|(fragment, _)| stderr.contains(fragment))
             .map_or(Kind::Unknown, |(_, kind)| *kind),

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, fmt};
 use crate::{
     kind::{Kind, classify},
     opener::Opener,
-    run::{Ending, Entry, RunOutput},
+    run::{Entry, RunOutput, Termination},
     usage,
 };
 
 /// The parts of a run that are compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    pub(crate) ending: Ending,
+    pub(crate) termination: Termination,
     pub(crate) kind: Kind,
     /// The text after `error: `, or the last line of a usage error.
     pub(crate) error: Option<String>,
@@ -21,7 +21,7 @@ pub(crate) struct Outcome {
     pub(crate) changed: BTreeMap<String, Change>,
 }
 
-/// A changed entry of the folder.
+/// A changed entry in the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     File { mode: u32, text: String },
@@ -35,7 +35,7 @@ impl Outcome {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&folder, "${dir}");
         let stdout = without_version(&usage::summarize_page(&text(&output.stdout)));
         let stderr = text(&output.stderr);
-        let kind = classify(output.ending, &stderr);
+        let kind = classify(output.termination, &stderr);
         let change = |entry: &Entry| match entry {
             Entry::File { mode, content } => Change::File {
                 mode: *mode,
@@ -45,7 +45,7 @@ impl Outcome {
             Entry::Removed => Change::Removed,
         };
         Self {
-            ending: output.ending,
+            termination: output.termination,
             kind,
             error: error_text(kind, &stdout, &stderr),
             stdout: opener.open(&stdout),
@@ -143,7 +143,7 @@ fn first_line(text: &str) -> String {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:?}, kind of error: {:?}", self.ending, self.kind)?;
+        writeln!(f, "{:?}, kind of error: {:?}", self.termination, self.kind)?;
         write_block(f, "stderr", &self.stderr)?;
         write_block(f, "stdout", &self.stdout)?;
         for (name, change) in &self.changed {

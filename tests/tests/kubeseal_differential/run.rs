@@ -35,7 +35,7 @@ pub(crate) enum Limit {
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum Termination {
     Exit(i32),
     Signal,
     /// Still running at the limit, and killed.
@@ -52,7 +52,7 @@ pub(crate) enum Entry {
 
 /// The unprocessed results of a run.
 pub(crate) struct RunOutput {
-    pub(crate) ending: Ending,
+    pub(crate) termination: Termination,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
     /// Only entries that the run changed, by path in the folder.
@@ -125,11 +125,11 @@ impl PreparedCase {
             Limit::Case => self.limit.unwrap_or(RUN_LIMIT),
             Limit::Default => RUN_LIMIT,
         };
-        let ending = wait(child, limit)?;
+        let termination = wait(child, limit)?;
 
         let changed = changes(&before, entries(&folder)?);
         Ok(RunOutput {
-            ending,
+            termination,
             stdout: fs::read(stdout)?,
             stderr: fs::read(stderr)?,
             changed,
@@ -194,25 +194,25 @@ fn bytes_with_folder_path(bytes: &[u8], folder: &Path) -> Vec<u8> {
     }
 }
 
-fn wait(mut child: Child, limit: Duration) -> Result<Ending> {
+fn wait(mut child: Child, limit: Duration) -> Result<Termination> {
     let deadline = Instant::now() + limit;
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(ending(status));
+            return Ok(termination(status));
         }
         if Instant::now() > deadline {
             child.kill()?;
             child.wait()?;
-            return Ok(Ending::Hang);
+            return Ok(Termination::Hang);
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
 }
 
-fn ending(status: ExitStatus) -> Ending {
-    status.code().map_or(Ending::Signal, Ending::Exit)
+fn termination(status: ExitStatus) -> Termination {
+    status.code().map_or(Termination::Signal, Termination::Exit)
 }
 
 /// Returns every file and link below the folder.

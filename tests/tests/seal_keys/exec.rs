@@ -1,4 +1,4 @@
-//! Tests `seal exec` with the keys of the cluster, for users who may read them and for others.
+//! Tests `seal exec` with the keys in the cluster, for users who may read them and for others.
 
 use serde_json::json;
 use tests::roles;

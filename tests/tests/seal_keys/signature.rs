@@ -107,7 +107,7 @@ fn is_accepted_by_ssh_keygen(folder: &Path, archive: &str, signer: &str) -> bool
     command.output().unwrap().status.success()
 }
 
-/// Attack: an attacker changes a signed archive, or signs it with another key.
+/// Attack: an attacker changes a signed archive, or signs it with another key, so that their keys are restored.
 #[test]
 fn seal_and_ssh_keygen_verify_each_others_signatures() {
     let key_types = [("jane", "ed25519"), ("joe", "ecdsa -b 256")];
@@ -153,7 +153,8 @@ fn seal_and_ssh_keygen_verify_each_others_signatures() {
     }
 }
 
-/// Attack: an attacker presents an archive that no allowed signer signed for this purpose.
+/// Attack: an attacker presents an archive that no allowed signer signed for this purpose, so that their keys are
+/// restored.
 #[test]
 fn refuses_every_backup_that_ssh_keygen_refuses() {
     let scratch = create_folder(&[("jane", "ed25519")]);

@@ -86,7 +86,7 @@ fn count_comments(lines: &[&str]) -> usize {
     lines.iter().map(|line| line.matches('#').count()).sum()
 }
 
-/// Edits the SealedSecret of a file.
+/// Edits the SealedSecret in a file.
 fn edit_file(file: &GeneratedFile, changes: &Changes<'_>) -> Result<String, edit::EditError> {
     let documents = manifest::read(file.text.as_bytes()).unwrap();
     let sealed_files = sealed_file::find(&documents).unwrap();
@@ -107,7 +107,7 @@ fn changes(set: &[(&str, &str)], removed: &[&str]) -> Changes<'static> {
     }
 }
 
-/// Edits files of every layout, and checks that other values and comments are kept and only a few lines change.
+/// Fault: an edit of a file of any layout changes more than the item: another value, a comment or other lines.
 #[test]
 fn set_and_unset_change_only_the_item() {
     let upstream = Upstream::start().unwrap();

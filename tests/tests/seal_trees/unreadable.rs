@@ -270,8 +270,8 @@ fn reports_sealed_values_in_the_values_of_a_chart() {
         tree.seal_without_hints("db", "one.yaml");
         let text = tree.read("one.yaml");
         let value = text.split("a: ").nth(1).unwrap().lines().next().unwrap();
-        let end = if prefix.ends_with('"') { "\"}" } else { "\n" };
-        tree.write(&format!("tree/{name}"), &format!("{prefix}{value}{end}"));
+        let suffix = if prefix.ends_with('"') { "\"}" } else { "\n" };
+        tree.write(&format!("tree/{name}"), &format!("{prefix}{value}{suffix}"));
         tree.write("state/keys/.keep", "");
         for args in [
             &["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"][..],

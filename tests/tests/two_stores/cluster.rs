@@ -131,8 +131,11 @@ impl TestStore for Cluster {
         let secret = self.secrets().get(name).await.unwrap();
         let sealed = self.sealed_secrets().get(name).await.unwrap();
         let version = |version: Option<String>| version.unwrap();
-        let secret = version(secret.metadata.resource_version);
-        format!("{secret} {}", version(sealed.metadata.resource_version))
+        let secret_version = version(secret.metadata.resource_version);
+        format!(
+            "{secret_version} {}",
+            version(sealed.metadata.resource_version)
+        )
     }
 
     fn log(&self) -> String {

@@ -99,7 +99,10 @@ impl TestStore for Directory {
 
     async fn restart(mut self, action: impl AsyncFnOnce(&Self)) -> Self {
         self.process.signal(rustix::process::Signal::TERM);
-        tests::patience::until("the controller has exited", async || self.process.ended()).await;
+        tests::patience::until("the controller has exited", async || {
+            self.process.try_wait()
+        })
+        .await;
         action(&self).await;
         self.process = start_controller(self.scratch.path()).await;
         self

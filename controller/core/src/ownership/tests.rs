@@ -3,8 +3,8 @@ use shared::plain::Plain;
 use super::*;
 
 fn metadata_entries(pairs: &[(&str, &str)]) -> Metadata {
-    let pair = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
-    (!pairs.is_empty()).then(|| pairs.iter().map(pair).collect())
+    let to_owned_pair = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
+    (!pairs.is_empty()).then(|| pairs.iter().map(to_owned_pair).collect())
 }
 
 fn metadata(annotations: &[(&str, &str)], controller: Option<&str>) -> ObjectMeta {
@@ -152,8 +152,8 @@ fn c16_an_unset_type_equals_opaque() {
     assert!(!is_equivalent(&secret(&[], None, &[]), &opaque));
 }
 
-/// Attack: a template that is merged into a Secret that is not owned adds consent annotations and makes the
-/// Secret immutable.
+/// Attack: an author adds consent annotations and immutability to a template, to take over a Secret into which it is
+/// merged.
 #[test]
 fn a_merge_neither_adds_consent_annotations_nor_makes_the_secret_immutable() {
     let existing = secret(

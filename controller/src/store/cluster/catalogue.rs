@@ -18,7 +18,7 @@ use super::watched::Watched;
 use crate::metrics::instance_label;
 use crate::store::Source;
 
-/// Returns an API for the SealedSecrets of a namespace, or of all namespaces.
+/// Returns an API for the SealedSecrets in a namespace, or in all namespaces.
 pub fn sealed_secrets(client: Client, namespace: Option<&str>) -> Api<Watched> {
     match namespace {
         Some(namespace) => Api::namespaced(client, namespace),
@@ -261,7 +261,7 @@ impl Catalogue {
     }
 
     /// Stores an object. Returns its id if it is new or has changed in a way that concerns its Secret.
-    pub(super) fn take(&mut self, object: Watched) -> Option<ObjectId> {
+    pub(super) fn store(&mut self, object: Watched) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
         let mut entry = Entry::new(object);
         let previous = self.entries.get(&id);
@@ -355,7 +355,7 @@ impl Catalogue {
         is_gone
     }
 
-    /// Returns the objects of the namespace (or of all namespaces) that are not in `listed`.
+    /// Returns the objects in the namespace (or in all namespaces) that are not in `listed`.
     pub(super) fn missing(
         &self,
         namespace: Option<&str>,
@@ -367,7 +367,7 @@ impl Catalogue {
             .collect()
     }
 
-    /// Returns the objects of the namespace (or of all namespaces) whose Secret existed and is not in `listed`. Records
+    /// Returns the objects in the namespace (or in all namespaces) whose Secret existed and is not in `listed`. Records
     /// these Secrets as absent.
     pub(super) fn without_secret(
         &mut self,
@@ -383,7 +383,7 @@ impl Catalogue {
         ids
     }
 
-    /// Returns the objects of the namespace, or of all namespaces.
+    /// Returns the objects in the namespace, or in all namespaces.
     pub(super) fn ids(&self, namespace: Option<&str>) -> impl Iterator<Item = &ObjectId> {
         let ids = self.entries.keys();
         ids.filter(move |id| namespace.is_none_or(|namespace| id.namespace == namespace))

@@ -29,7 +29,8 @@ use shared::secret::Secret;
 use crate::args::EventLevel;
 use crate::readable::Readable;
 use crate::store::{
-    Applied, CachedState, EventRecord, Observed, ReadMode, Source, Store, StoreError, api, readable,
+    Applied, CachedState, EventRecord, Observed, ReadMode, Source, Store, StoreError, api_error,
+    require_readable,
 };
 pub use catalogue::sealed_secrets;
 use catalogue::{CachedSource, Catalogue, Entry, SecretVersion};
@@ -92,9 +93,9 @@ impl ClusterStore {
     async fn secret(&self, id: &ObjectId) -> Result<Option<Secret>, StoreError> {
         let operation = "cannot read the Secret";
         let response = self.secrets(id).get_opt(&id.name).await;
-        let secret = response.map_err(api(operation))?;
+        let secret = response.map_err(api_error(operation))?;
         let secret = secret
-            .map(|secret| readable(secret, operation))
+            .map(|secret| require_readable(secret, operation))
             .transpose()?;
         let secret = secret.map(secret::from_api);
         let version = secret
@@ -164,7 +165,7 @@ impl ClusterStore {
         let sealed_secrets = sealed_secrets(self.client.clone(), Some(&id.namespace));
         let response = sealed_secrets.get_opt(&id.name).await;
         let entry = response
-            .map_err(api("cannot read the SealedSecret"))?
+            .map_err(api_error("cannot read the SealedSecret"))?
             .map(Entry::new);
         Ok(entry.and_then(|entry| match entry.cached.clone() {
             CachedSource::Whole(source) => Some((entry, source)),
@@ -175,7 +176,7 @@ impl ClusterStore {
     async fn exists(&self, id: &ObjectId) -> Result<bool, StoreError> {
         let response = self.sealed_secrets(id).get_opt(&id.name).await;
         Ok(response
-            .map_err(api("cannot read the SealedSecret"))?
+            .map_err(api_error("cannot read the SealedSecret"))?
             .is_some())
     }
 
@@ -196,7 +197,7 @@ impl ClusterStore {
         id: &ObjectId,
         secret: Readable<core::Secret>,
     ) -> Result<Applied, StoreError> {
-        let secret = secret::from_api(readable(secret, "cannot read the stored Secret")?);
+        let secret = secret::from_api(require_readable(secret, "cannot read the stored Secret")?);
         self.catalogue()
             .set_secret(id, SecretVersion::from_metadata(&secret.metadata));
         Ok(Applied::Done(Some(Box::new(secret))))

@@ -12,7 +12,7 @@ use shared::secret::Secret;
 use shared::secret_types::{MAX_SECRET_LEN, values_len};
 
 use crate::store::directory::names::is_item;
-use crate::store::{StoreError, api};
+use crate::store::{StoreError, api_error};
 
 /// The strings at the end of the API server's part of a message. This part names the webhook or policy; the message of
 /// the webhook or policy follows.
@@ -63,7 +63,7 @@ pub(crate) fn secret_error(
 ) -> impl Fn(kube::Error) -> StoreError {
     move |error| match error {
         kube::Error::Api(status) => classify(operation, *status, secret),
-        error => api(operation)(error),
+        error => api_error(operation)(error),
     }
 }
 
@@ -74,13 +74,13 @@ fn classify(operation: &'static str, mut status: Status, secret: &Secret) -> Sto
     }
     match status.code {
         413 | 422 => rejection(public_causes(&status, secret)),
-        401 | 403 | 404 | 409 | 429 => api(operation)(kube::Error::Api(Box::new(status))),
+        401 | 403 | 404 | 409 | 429 => api_error(operation)(kube::Error::Api(Box::new(status))),
         code => {
             let webhook = failed_webhook(&status.message);
             let reason = &status.reason;
             status.message =
                 webhook.unwrap_or_else(|| format!("the API server answered {code} {reason}"));
-            api(operation)(kube::Error::Api(Box::new(status)))
+            api_error(operation)(kube::Error::Api(Box::new(status)))
         }
     }
 }
@@ -178,7 +178,8 @@ mod tests {
         matches!(error, StoreError::Rejected { public: None, .. })
     }
 
-    /// Attack: an author gives the Secret a type whose check quotes the first invalid character of a value.
+    /// Attack: an author gives the Secret a type whose check quotes the first invalid character of a value, to read the
+    /// character in the status.
     #[test]
     fn value_checks_reveal_no_detail() {
         let text = "Invalid value: \"<secret contents redacted>\": invalid character 'r' looking for \
@@ -208,7 +209,8 @@ mod tests {
         assert!(is_about_values(&classify_response(too_large)));
     }
 
-    /// Attack: an author hides the error of a value behind an error that occurs for every value.
+    /// Attack: an author hides the error of a value behind an error that occurs for every value, to learn the value
+    /// from the difference.
     #[test]
     fn reports_only_errors_that_are_independent_of_values() {
         for (field, reason, message) in [
@@ -231,7 +233,8 @@ mod tests {
         }
     }
 
-    /// Attack: a client runs an admission webhook that quotes the Secret in its denial.
+    /// Attack: a client runs an admission webhook that quotes the Secret in its denial, to read the Secret in the
+    /// status.
     #[test]
     fn names_the_webhook_but_hides_its_message() {
         for (text, denier) in [
@@ -260,7 +263,8 @@ mod tests {
         }
     }
 
-    /// Attack: an author makes the API server fail with a message that quotes the Secret.
+    /// Attack: an author makes the API server fail with a message that quotes the Secret, to read the Secret in the
+    /// status.
     #[test]
     fn responses_that_may_quote_the_request_are_reported_by_their_code() {
         for (code, text, want) in [

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::catalogue::Entry;
 use super::{ClusterStore, has_status};
 use crate::readable::Readable;
-use crate::store::{StoreError, api};
+use crate::store::{StoreError, api_error};
 
 /// Maximum number of attempts to write a status while other clients change the object. After that, the status is left
 /// to the next reconciliation.
@@ -48,7 +48,8 @@ impl ClusterStore {
                 }
                 Err(error) if has_status(&error, 409) => {
                     let current = sealed_secrets.get_opt(&id.name).await;
-                    let Some(current) = current.map_err(api("cannot read the SealedSecret"))?
+                    let Some(current) =
+                        current.map_err(api_error("cannot read the SealedSecret"))?
                     else {
                         return Ok(());
                     };
@@ -59,7 +60,7 @@ impl ClusterStore {
                     }
                     version.clone_from(&current.resource_version);
                 }
-                Err(error) => return Err(api("cannot update the status")(error)),
+                Err(error) => return Err(api_error("cannot update the status")(error)),
             }
         }
         Err(StoreError::Contended)
@@ -76,7 +77,7 @@ impl ClusterStore {
             return Ok(());
         }
         let response = self.sealed_secrets(id).get_opt(&id.name).await;
-        let object = response.map_err(api("cannot read the SealedSecret"))?;
+        let object = response.map_err(api_error("cannot read the SealedSecret"))?;
         let exists = object.is_some_and(|object| object.meta().uid == entry.uid);
         if exists && !self.lacks_subresource.swap(true, Ordering::Relaxed) {
             warn!(

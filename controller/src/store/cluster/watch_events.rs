@@ -11,8 +11,8 @@ use super::{ClusterStore, id_of};
 
 impl ClusterStore {
     /// Stores a SealedSecret from the watch. Returns the object to reconcile, if the change concerns its Secret.
-    pub fn take(&self, object: Watched) -> Option<ObjectId> {
-        self.catalogue().take(object)
+    pub fn store_object(&self, object: Watched) -> Option<ObjectId> {
+        self.catalogue().store(object)
     }
 
     /// Records that a SealedSecret was deleted. Returns the object to reconcile; `None` if it is unknown.
@@ -21,7 +21,7 @@ impl ClusterStore {
         self.catalogue().mark_deleted(&id).then_some(id)
     }
 
-    /// Marks the objects of a namespace (or of all namespaces) that are not in a complete list as deleted, and
+    /// Marks the objects in a namespace (or in all namespaces) that are not in a complete list as deleted, and
     /// returns them.
     pub fn mark_missing_as_deleted(
         &self,
@@ -38,7 +38,7 @@ impl ClusterStore {
 
     /// Records the version of a Secret. Returns the object to reconcile, if its Secret has changed. Stores nothing
     /// about Secrets without a SealedSecret.
-    pub fn take_secret(&self, secret: &ObjectMeta) -> Option<ObjectId> {
+    pub fn record_secret(&self, secret: &ObjectMeta) -> Option<ObjectId> {
         let id = id_of(secret)?;
         let version = SecretVersion::from_metadata(secret);
         self.catalogue()
@@ -74,11 +74,11 @@ impl ClusterStore {
     }
 
     /// Returns whether a SealedSecret with that namespace and name is known, possibly as deleted.
-    pub fn has(&self, id: &ObjectId) -> bool {
+    pub fn contains(&self, id: &ObjectId) -> bool {
         self.catalogue().entry(id).is_some()
     }
 
-    /// Returns the objects of a namespace (or of all namespaces) whose Secret existed and is not in a complete list.
+    /// Returns the objects in a namespace (or in all namespaces) whose Secret existed and is not in a complete list.
     /// The caller must confirm the absence by a read.
     pub fn without_secret(
         &self,
@@ -108,7 +108,7 @@ mod tests {
     async fn forgets_only_deleted_objects_when_leaving_them_to_other_replicas() {
         let store = ClusterStore::new(client(|_, _| refusal(500, "not asked")), false);
         for name in ["deleted", "existing"] {
-            store.take(object(name));
+            store.store_object(object(name));
         }
         store.mark_deleted(&object("deleted"));
         for name in ["deleted", "existing"] {

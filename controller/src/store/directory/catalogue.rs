@@ -111,7 +111,7 @@ impl Catalogue {
         self.missing.clear();
     }
 
-    /// Returns the objects of all files. If a file can no longer be parsed, its previous objects are malformed.
+    /// Returns the objects in all files. If a file can no longer be parsed, its previous objects are malformed.
     fn merge(
         &mut self,
         files: &BTreeMap<PathBuf, PolledFile<ManifestFile>>,
@@ -188,7 +188,7 @@ pub(super) fn problems(file: &PolledFile<ManifestFile>) -> Option<String> {
 }
 
 /// Returns the messages about ignored documents of a readable file.
-pub(super) fn ignored(file: &PolledFile<ManifestFile>) -> &[String] {
+pub(super) fn ignored_messages(file: &PolledFile<ManifestFile>) -> &[String] {
     match &file.value {
         Some(content) if file.problem.is_none() => &content.ignored,
         _ => &[],

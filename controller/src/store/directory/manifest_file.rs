@@ -30,7 +30,7 @@ pub(super) struct FileObject {
     pub(super) sealed: Result<Arc<SealedSecret>, String>,
 }
 
-/// Parses all documents of a file, including the items of lists.
+/// Parses all documents in a file, including the items of lists.
 ///
 /// # Errors
 ///
@@ -139,7 +139,7 @@ mod tests {
 
     const VALID: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: web, namespace: ns}\nspec: {encryptedData: {a: QQ==}}\n";
 
-    /// Returns the objects of a file as text, and the problems.
+    /// Returns the objects in a file as text, and the problems.
     fn summary(text: &str) -> (Vec<String>, Vec<String>) {
         let file = read(text.as_bytes()).unwrap();
         let objects = file.objects.iter().map(|object| match &object.sealed {

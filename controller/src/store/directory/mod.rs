@@ -204,7 +204,7 @@ impl Inner {
             let path = path.display();
             problems.extend(catalogue::problems(file).map(|text| format!("{path}: {text}")));
             ignored.extend(
-                catalogue::ignored(file)
+                catalogue::ignored_messages(file)
                     .iter()
                     .map(|text| format!("{path}: {text}")),
             );

@@ -200,8 +200,8 @@ mod tests {
         }
     }
 
-    /// Attack: presents a certificate that was saved for one controller, or for a rule, as that of
-    /// another controller.
+    /// Attack: a server presents a certificate that was saved for one controller, or for a rule, as that of another
+    /// controller.
     #[test]
     fn a_pin_applies_only_to_its_own_controller() {
         let folder = tempfile::tempdir().unwrap();

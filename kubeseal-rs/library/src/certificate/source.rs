@@ -146,7 +146,7 @@ pub fn read_named_by_rule(source: &OsStr, rule: RuleContext<'_>) -> Result<Vec<u
         return read_in_tree(source, rule);
     };
     match scheme.as_str() {
-        "http" if rule.is_pinned || is_this_machine(source) => fetch(source, Redirects::SameHost),
+        "http" if rule.is_pinned || is_loopback_url(source) => fetch(source, Redirects::SameHost),
         "https" => fetch(source, Redirects::SameHost),
         "file" | "http" => Err(SourceError::NotByRule {
             uri: redacted(source).into_owned(),
@@ -173,7 +173,7 @@ fn read_in_tree(source: &OsStr, rule: RuleContext<'_>) -> Result<Vec<u8>, Source
     }
 }
 
-fn is_this_machine(url: &str) -> bool {
+fn is_loopback_url(url: &str) -> bool {
     let uri = url.parse::<http::Uri>().ok();
     let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
     let host = host.trim_matches(['[', ']']);
@@ -358,8 +358,8 @@ mod tests {
         }
     }
 
-    /// Attack: a rule in a repository names a certificate elsewhere on the machine, by any kind of
-    /// path to it, or a URL whose content anyone on the network could replace.
+    /// Attack: a committer writes a rule that names a certificate elsewhere on the machine, by any kind of path to it,
+    /// or a URL whose content an attacker in the network could replace.
     #[test]
     fn a_rule_cannot_name_a_certificate_outside_its_tree() {
         let outside = tempfile::tempdir().unwrap();
@@ -448,7 +448,7 @@ mod tests {
         )
     }
 
-    /// Attack: a rule names a permitted server, which redirects to another host.
+    /// Attack: a committer writes a rule that names a permitted server, which redirects to another host.
     #[cfg(target_os = "linux")]
     #[test]
     fn refuses_a_redirect_of_a_rules_url_to_another_host() {
@@ -479,8 +479,7 @@ mod tests {
         }
     }
 
-    /// Attack: an HTTPS server redirects to http://, where anyone on the network can replace the
-    /// certificate.
+    /// Attack: an HTTPS server redirects to http://, where an attacker in the network can replace the certificate.
     #[test]
     fn refuses_redirects_to_http_and_those_of_a_rule_to_another_host() {
         for (from, location, for_user, for_rule) in [

@@ -99,7 +99,7 @@ impl Api {
             loop {
                 let body = body.map(|bytes| (bytes.to_vec(), "application/json"));
                 let response = self.try_once(method, path, body, Kind::Response).await?;
-                let Some(wait) = attempts.next(response.retry) else {
+                let Some(wait) = attempts.next_pause(response.retry) else {
                     let attempts = attempts.done;
                     return Ok(Response {
                         attempts,

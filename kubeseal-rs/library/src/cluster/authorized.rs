@@ -163,7 +163,7 @@ impl Authorized {
         let mut attempts = Attempts::new(Timeout::default(), self.status_line);
         loop {
             let (code, headers, text) = self.send(&url, &body)?;
-            match attempts.next(Retry::from_response(code, &headers, text.as_bytes())) {
+            match attempts.next_pause(Retry::from_response(code, &headers, text.as_bytes())) {
                 Some(wait) => sleep(wait),
                 None => return Ok((code, text)),
             }

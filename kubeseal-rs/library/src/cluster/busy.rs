@@ -46,7 +46,7 @@ impl Retry {
     }
 
     /// Returns how long the server asks to wait; `None` for a broken connection.
-    pub(super) fn wait(self) -> Option<Duration> {
+    pub(super) fn requested_pause(self) -> Option<Duration> {
         match self {
             Self::Busy(wait) => Some(wait),
             Self::Broken => None,
@@ -92,15 +92,16 @@ impl Attempts {
 
     /// Returns how long to wait before the request is sent again, or `None` if this response is
     /// final.
-    pub(super) fn next(&mut self, retry: Option<Retry>) -> Option<Duration> {
+    pub(super) fn next_pause(&mut self, retry: Option<Retry>) -> Option<Duration> {
         self.done += 1;
         let wait = match retry? {
             Retry::Busy(wait) => {
-                wait.min(LONGEST_WAIT) + spread(self.done, shared::random::system().random())
+                wait.min(LONGEST_WAIT)
+                    + random_extra_wait(self.done, shared::random::system().random())
             }
             Retry::Broken => {
                 self.broken += 1;
-                (self.broken < BROKEN_ATTEMPTS).then(|| spread(self.done, 1.0))?
+                (self.broken < BROKEN_ATTEMPTS).then(|| random_extra_wait(self.done, 1.0))?
             }
         };
         let elapsed_after_wait = self.start.elapsed() + wait;
@@ -113,7 +114,7 @@ impl Attempts {
 }
 
 /// Returns the random extra wait after an attempt. `fraction` is a random number between 0 and 1.
-fn spread(attempt: u32, fraction: f64) -> Duration {
+fn random_extra_wait(attempt: u32, fraction: f64) -> Duration {
     let doubled = FIRST_SPREAD.saturating_mul(1 << attempt.saturating_sub(1).min(8));
     doubled
         .min(LONGEST_SPREAD)
@@ -211,7 +212,7 @@ mod tests {
             let mut attempts = Attempts::new(timeout, Some(show));
             for seconds in waits {
                 let wait = Retry::Busy(Duration::from_secs(*seconds));
-                let _ = attempts.next((*seconds > 0).then_some(wait));
+                let _ = attempts.next_pause((*seconds > 0).then_some(wait));
             }
             drop(attempts);
             assert_eq!(SHOWN.take(), want, "{why}");
@@ -221,7 +222,7 @@ mod tests {
     #[test]
     fn retries_a_broken_connection_a_few_times() {
         let mut attempts = attempts(None);
-        let waits = std::iter::from_fn(|| attempts.next(Some(Retry::Broken)));
+        let waits = std::iter::from_fn(|| attempts.next_pause(Some(Retry::Broken)));
         assert_eq!(waits.take(100).count(), 3);
     }
 

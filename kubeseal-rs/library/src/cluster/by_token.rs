@@ -3,7 +3,7 @@
 //! The port is used if the user names it, or if the unauthenticated port does not serve verify and
 //! rotate. A token is valid only for the controller (its audience) and is created for each run. For
 //! ten minutes, the token grants whatever the account may do with SealedSecrets. So it is sent only to a
-//! controller that the user named, never to one that only a file of the repository names.
+//! controller that the user named, never to one that only a file in the repository names.
 
 use std::path::PathBuf;
 
@@ -235,7 +235,7 @@ impl From<AuthorizedError> for ClusterError {
 mod tests {
     use super::*;
 
-    /// Attack: passes an account name that would lead to another path of the API server.
+    /// Attack: an attacker supplies an account name that leads the request to another path of the API server.
     #[test]
     fn account_names_cannot_change_the_request_path() {
         for (text, want) in [

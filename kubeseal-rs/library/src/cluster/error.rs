@@ -264,7 +264,10 @@ impl Problem {
         let cause = match response.code.as_u16() {
             401 if is_status => Cause::Unauthorized,
             403 if is_status => Cause::Forbidden,
-            429 => Cause::TooMany(response.attempts, response.retry.and_then(Retry::wait)),
+            429 => Cause::TooMany(
+                response.attempts,
+                response.retry.and_then(Retry::requested_pause),
+            ),
             503 if is_status && message.contains("no endpoints available") => Cause::NoPod,
             500..=504 if message.contains("trying to reach service") && is_broken(&message) => {
                 Cause::Broken

@@ -63,7 +63,8 @@ mod tests {
 
     use super::*;
 
-    /// Attack: makes a credential plug-in and a kubeconfig fail with secrets in their output.
+    /// Attack: a reader of logs finds secrets in the error about a failing credential plug-in or a malformed
+    /// kubeconfig.
     #[test]
     fn shows_neither_a_plug_ins_output_nor_a_line_of_the_kubeconfig() {
         let script = "echo canary-token; echo log in first >&2; exit 3";

@@ -279,8 +279,8 @@ mod tests {
         }
     }
 
-    /// Attack: makes a credential plug-in write without end to stdout or stderr, or puts a token
-    /// that would crash the process into its output or the kubeconfig.
+    /// Attack: a credential plug-in writes without end to stdout or stderr, or a token in its output or in the
+    /// kubeconfig would crash the process.
     #[test]
     fn limits_a_plug_ins_output_and_rejects_malformed_tokens() {
         for (script, why) in [

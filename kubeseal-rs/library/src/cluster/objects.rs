@@ -63,7 +63,7 @@ impl Objects {
             return Ok(None);
         }
         let body = response.success(what).map(Zeroizing::new)?;
-        Ok(Some(kept_part(body)))
+        Ok(Some(drop_unused_fields(body)))
     }
 
     /// Reads a list in pages and returns, for each page, the JSON that [`Object`] keeps. `path` may contain a query.
@@ -82,7 +82,7 @@ impl Objects {
         while pages.len() < MAX_PAGES {
             let page = Zeroizing::new(self.send(&Method::GET, &next, None)?.success(what)?);
             let token = continuation(&page);
-            pages.push(kept_part(page));
+            pages.push(drop_unused_fields(page));
             let Some(token) = token else { return Ok(pages) };
             next = format!("{path}{separator}limit={PAGE}&continue={token}");
         }
@@ -161,7 +161,7 @@ pub fn parse(body: &[u8]) -> serde_json::Result<Json> {
 
 /// Returns the parts of a response that [`Object`] keeps, so that no object can make a list unreadable. Returns a body
 /// that is not JSON unchanged, since the caller's parser reports it.
-fn kept_part(body: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+fn drop_unused_fields(body: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
     match parse(&body) {
         Ok(json) => Zeroizing::new(json.to_string().into_bytes()),
         Err(_) => body,

@@ -62,8 +62,8 @@ mod tests {
         json!({"auth-provider": {"name": "gcp", "config": {"cmd-path": command}}})
     }
 
-    /// Attack: puts a file with the name of a credential plug-in into the current folder, with a
-    /// relative folder in `PATH`.
+    /// Attack: an attacker puts a program with the name of a credential plug-in into the current folder of a user with
+    /// a relative folder in `PATH`, so that it is run.
     #[test]
     fn finds_a_plug_in_only_in_absolute_folders() {
         for entry in [exec, provider] {
@@ -76,7 +76,8 @@ mod tests {
         }
     }
 
-    /// Attack: places a kubeconfig in a folder where `KUBECONFIG` is a relative path.
+    /// Attack: an attacker puts a kubeconfig with a plug-in into the current folder of a user whose `KUBECONFIG` is a
+    /// relative path, so that the plug-in is run.
     #[test]
     fn refuses_the_plug_in_of_a_kubeconfig_with_a_relative_path() {
         for entry in [exec("/bin/sh"), provider("sh")] {

@@ -147,7 +147,7 @@ pub fn remove_leftovers(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.ends_with(SUFFIX) && process_of(&name, PREFIX).is_some_and(has_ended) {
+        if name.ends_with(SUFFIX) && process_of(&name, PREFIX).is_some_and(has_exited) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -159,8 +159,8 @@ pub fn process_of(name: &str, prefix: &str) -> Option<u32> {
     process.parse().ok()
 }
 
-/// Returns whether a process has ended; `false` where there is no `/proc`.
-pub fn has_ended(process: u32) -> bool {
+/// Returns whether a process has exited; `false` where there is no `/proc`.
+pub fn has_exited(process: u32) -> bool {
     let processes = Path::new("/proc");
     processes.join("self").exists() && !processes.join(process.to_string()).exists()
 }
@@ -187,8 +187,7 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
-    /// Attack: kills a run between creating its temporary file and renaming it, and looks for the
-    /// file later.
+    /// Fault: a run is killed between creating and renaming its temporary file.
     #[test]
     fn removes_only_temporary_files_of_killed_runs() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Finds when sealed values were committed.
 //!
-//! One pass over the history dates all values of a repository. As in `git blame`, a value is passed
+//! One pass over the history dates all values in a repository. As in `git blame`, a value is passed
 //! from a commit to a parent that also contains it, until no parent does. Encryption never produces
 //! the same ciphertext twice, so a value is identified by its ciphertext alone: on any line, and under a
 //! new name if a commit renamed the file.
@@ -30,7 +30,7 @@ pub struct SealedValue<'a> {
 pub fn commit_times(values: &[SealedValue<'_>]) -> Vec<Option<Timestamp>> {
     let mut times = vec![None; values.len()];
     for (root, indices) in by_work_tree(values) {
-        let Ok(repository) = Repository::around(&root) else {
+        let Ok(repository) = Repository::discover(&root) else {
             continue;
         };
         let mut search = Search {
@@ -308,7 +308,7 @@ mod tests {
             .map(|(file, text)| SealedValue { file, text })
             .collect();
         let visited = |count: usize| {
-            let repository = Repository::around(fixture.root()).unwrap();
+            let repository = Repository::discover(fixture.root()).unwrap();
             let mut times = vec![None; count];
             let mut search = Search {
                 repository: &repository,

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::{GitError, Repository, folder, index, to_git_path, to_path};
 use crate::files;
 
-/// The size limit, in bytes, for reading a file of the work tree.
+/// The size limit, in bytes, for reading a file in the work tree.
 const LARGEST_FILE: u64 = 256 << 20;
 
 /// Hashes of files, by path from the root.

@@ -128,7 +128,7 @@ impl FolderCheck {
     }
 }
 
-/// Checks an entry of a folder. For a subfolder whose entries have to be checked too, returns its kind.
+/// Checks an entry in a folder. For a subfolder whose entries have to be checked too, returns its kind.
 fn check_entry(entry: &DirEntry, kind: FolderKind) -> Result<Option<FolderKind>, GitError> {
     let name = entry.file_name();
     let limit = limit(&name, kind);

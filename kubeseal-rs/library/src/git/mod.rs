@@ -114,7 +114,7 @@ pub fn work_tree(folder: &Path) -> Option<PathBuf> {
 /// if the repository cannot be read.
 pub fn is_ignored(file: &Path) -> bool {
     let is_ignored = || {
-        Repository::around(file.parent()?)
+        Repository::discover(file.parent()?)
             .ok()?
             .is_ignored(file)
             .ok()
@@ -125,7 +125,7 @@ pub fn is_ignored(file: &Path) -> bool {
 /// Returns whether the file is in Git's index. `false` if the repository cannot be read.
 pub fn is_tracked(file: &Path) -> bool {
     let is_tracked = || {
-        Repository::around(file.parent()?)
+        Repository::discover(file.parent()?)
             .ok()?
             .is_tracked(file)
             .ok()
@@ -152,7 +152,7 @@ impl Repository {
     /// # Errors
     ///
     /// Fails if there is no repository, or it is malformed.
-    pub fn around(folder: &Path) -> Result<Self, GitError> {
+    pub fn discover(folder: &Path) -> Result<Self, GitError> {
         let resolved = folder.canonicalize().ok();
         let root = resolved.as_deref().and_then(work_tree);
         let root = root.ok_or_else(|| GitError::NoRepository(folder.to_owned()))?;
@@ -169,10 +169,10 @@ impl Repository {
         clippy::disallowed_methods,
         reason = "Git passes its arguments to a hook in variables"
     )]
-    pub fn of_hook() -> Result<Self, GitError> {
+    pub fn open_for_hook() -> Result<Self, GitError> {
         let current = Path::new(".");
         let Some(git_dir) = std::env::var_os("GIT_DIR").filter(|path| !path.is_empty()) else {
-            return Self::around(current);
+            return Self::discover(current);
         };
         let root =
             std::env::var_os("GIT_WORK_TREE").map_or_else(|| current.to_owned(), PathBuf::from);

@@ -73,7 +73,7 @@ impl Repository {
     pub fn contains_submodule(&self, folder: &Path) -> bool {
         let mut folder = folder;
         while folder != self.root {
-            let Some(outer) = folder.parent().and_then(|above| Self::around(above).ok()) else {
+            let Some(outer) = folder.parent().and_then(|above| Self::discover(above).ok()) else {
                 return false;
             };
             let path = outer.git_path(folder);

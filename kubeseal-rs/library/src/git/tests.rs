@@ -64,7 +64,7 @@ impl TestRepository {
     }
 
     fn open(&self) -> Repository {
-        Repository::around(self.root()).unwrap()
+        Repository::discover(self.root()).unwrap()
     }
 
     fn days(&self, values: &[(&str, &str)]) -> Vec<Option<i64>> {
@@ -350,7 +350,7 @@ fn finds_the_files_that_differ_from_a_commit() {
     assert_eq!(repository.commit("nothing"), None);
 }
 
-/// Attack: leaves an object out of a partial clone, so that Git fetches it with a program that the
+/// Attack: a committer leaves an object out of a partial clone, so that Git fetches it with a program that the
 /// repository names.
 #[test]
 fn names_a_missing_object_and_does_not_fetch_it() {
@@ -372,7 +372,7 @@ fn names_a_missing_object_and_does_not_fetch_it() {
         &from,
         &to,
     ]);
-    let repository = Repository::around(clone.path()).unwrap();
+    let repository = Repository::discover(clone.path()).unwrap();
     let head = repository.commit("HEAD").unwrap();
     let error = repository.file_at(head, Path::new("a.yaml")).unwrap_err();
     assert!(matches!(error, GitError::NotFetched { .. }), "{error}");
@@ -384,7 +384,7 @@ fn names_a_missing_object_and_does_not_fetch_it() {
     assert_eq!(commit_times(&values), [None]);
 }
 
-/// Attack: commits a small compressed object that unpacks to more than the memory.
+/// Attack: a committer adds a small compressed object that unpacks to more than the memory.
 #[test]
 fn refuses_an_object_that_unpacks_to_gigabytes() {
     let fixture = TestRepository::new();
@@ -399,13 +399,16 @@ fn refuses_an_object_that_unpacks_to_gigabytes() {
     assert!(matches!(error, GitError::Read { .. }), "{error}");
 }
 
-/// Attack: sets the hooks folder in the repository's own configuration, so that an executable file
-/// is written to a path of the author's choice.
+/// Attack: a repository's own configuration sets the hooks folder, so that an executable file is written to a path of
+/// the attacker's choice.
 #[test]
 fn ignores_the_hooks_folder_of_the_repositorys_own_configuration() {
     let fixture = TestRepository::new();
     let root = fixture.root().canonicalize().unwrap();
-    assert_eq!(fixture.open().hooks().unwrap(), root.join(".git/hooks"));
+    assert_eq!(
+        fixture.open().hooks_folder().unwrap(),
+        root.join(".git/hooks")
+    );
     for path in [
         "/tmp/elsewhere",
         "../elsewhere",
@@ -413,12 +416,12 @@ fn ignores_the_hooks_folder_of_the_repositorys_own_configuration() {
         "~/.config/autostart",
     ] {
         fixture.git(&["config", "core.hooksPath", path]);
-        let error = fixture.open().hooks().unwrap_err();
+        let error = fixture.open().hooks_folder().unwrap_err();
         assert!(error.to_string().contains(path), "{error}");
     }
 }
 
-/// Attack: sets another work tree in the repository's own configuration.
+/// Attack: a repository's own configuration names another work tree, so that commands read and change files there.
 #[test]
 fn ignores_the_work_tree_of_the_repositorys_own_configuration() {
     let fixture = TestRepository::new();
@@ -447,7 +450,10 @@ fn reads_a_linked_work_tree_and_a_sha256_repository() {
     let linked = folder.path().join("linked");
     fixture.git(&["worktree", "add", "-q", linked.to_str().unwrap()]);
     assert!(is_tracked(&linked.join("a.yaml")));
-    let hooks = Repository::around(&linked).unwrap().hooks().unwrap();
+    let hooks = Repository::discover(&linked)
+        .unwrap()
+        .hooks_folder()
+        .unwrap();
     assert_eq!(
         hooks.canonicalize().unwrap(),
         fixture.root().join(".git/hooks").canonicalize().unwrap()
@@ -495,7 +501,7 @@ fn repository_with_bomb() -> TestRepository {
     fixture
 }
 
-/// Attack: commits a few small trees that expand to a billion paths, to exhaust the memory.
+/// Attack: a committer adds a few small trees that expand to a billion paths, to exhaust the memory.
 #[test]
 fn limits_the_memory_for_repeated_trees() {
     let fixture = repository_with_bomb();
@@ -520,17 +526,17 @@ fn limits_the_memory_for_repeated_trees() {
     assert!(is_too_many(error.unwrap_err()));
 }
 
-/// Attack: commits trees that contain the same subtree many times, to hide the age of a value in another file.
+/// Attack: a committer adds trees that contain the same subtree many times, to hide the age of a value in another file.
 #[test]
 fn dates_a_value_in_a_history_with_repeated_trees() {
     let fixture = repository_with_bomb();
     assert_eq!(fixture.days(&[("a/db.yaml", "AAAA")]), [Some(10)]);
 }
 
-/// Attack: puts a pipe or a link to a device in the place of a file that is read when the repository is
-/// opened, so that a command hangs or exhausts the memory.
+/// Attack: a committer replaces a file that is read when the repository is opened with a pipe or a link to a device, so
+/// that a command hangs or exhausts the memory.
 #[test]
-fn refuses_a_pipe_or_device_in_the_folder_of_a_repository() {
+fn refuses_a_pipe_or_device_in_a_repository() {
     for file in [
         "HEAD",
         "config",
@@ -555,7 +561,7 @@ fn refuses_a_pipe_or_device_in_the_folder_of_a_repository() {
                 .join(".git")
                 .join(file);
             create_special_file(&path, is_pipe);
-            let error = Repository::around(fixture.root()).err().unwrap();
+            let error = Repository::discover(fixture.root()).err().unwrap();
             assert!(matches!(&error, GitError::Irregular { file, .. } if *file == path));
             assert!(!is_tracked(&fixture.root().join("a.yaml")));
         }
@@ -573,15 +579,15 @@ fn create_special_file(path: &Path, is_pipe: bool) {
     }
 }
 
-/// Attack: replaces an object, an object in an alternate object directory, or `.git` itself with a pipe, or
-/// makes `.git/shallow` huge.
+/// Attack: a committer replaces an object, an object in an alternate object directory, or `.git` itself with a pipe, or
+/// makes `.git/shallow` huge, so that a command hangs or exhausts the memory.
 #[test]
 fn refuses_a_pipe_among_objects_or_instead_of_a_path() {
     let fixture = TestRepository::new();
     fixture.write("a.yaml", "one: AAAA\n");
     fixture.commit("one");
     let is_refused = || {
-        let error = Repository::around(fixture.root()).err();
+        let error = Repository::discover(fixture.root()).err();
         matches!(error, Some(GitError::Irregular { .. }))
     };
     assert!(!is_refused());
@@ -606,7 +612,7 @@ fn refuses_a_pipe_among_objects_or_instead_of_a_path() {
     assert!(is_refused());
 }
 
-/// Attack: puts a pipe in the place of a manifest or a `.gitignore` in the work tree.
+/// Attack: a committer replaces a manifest or a `.gitignore` in the work tree with a pipe, so that a command hangs.
 #[test]
 fn does_not_wait_for_a_pipe_in_the_work_tree() {
     let fixture = TestRepository::new();
@@ -635,7 +641,7 @@ fn does_not_wait_for_a_pipe_in_the_work_tree() {
     }
 }
 
-/// Attack: adds a tree entry named `..`, so that a file outside the work tree is read.
+/// Attack: a committer adds a tree entry named `..`, so that a file outside the work tree is read.
 #[test]
 fn does_not_read_a_path_outside_the_work_tree() {
     let outer = tempfile::tempdir().unwrap();
@@ -692,12 +698,14 @@ fn a_hook_of_a_submodule_is_in_its_own_repository() {
     let url = submodule.root().display().to_string();
     fixture.git(&["submodule", "--quiet", "add", &url, "sub"]);
     let root = fixture.root().canonicalize().unwrap();
-    let hooks = Repository::around(&root.join("sub")).unwrap().hooks();
+    let hooks = Repository::discover(&root.join("sub"))
+        .unwrap()
+        .hooks_folder();
     let hooks = hooks.unwrap().canonicalize().unwrap();
     assert_eq!(hooks, root.join(".git/modules/sub/hooks"));
 }
 
-/// Attack: makes `.git` point to another repository of the user, so that a hook is installed there.
+/// Attack: a committer makes `.git` point to another repository of the user, so that a hook is installed there.
 #[test]
 fn installs_no_hook_in_another_repository() {
     let victim = TestRepository::new();
@@ -708,7 +716,10 @@ fn installs_no_hook_in_another_repository() {
     victim.git(&["worktree", "add", "-q", linked.to_str().unwrap()]);
     let git_dir = victim.root().join(".git").display().to_string();
     let assert_refused = |root: &Path| {
-        let error = Repository::around(root).unwrap().hooks().unwrap_err();
+        let error = Repository::discover(root)
+            .unwrap()
+            .hooks_folder()
+            .unwrap_err();
         assert!(matches!(error, GitError::HooksOutside(_)), "{error}");
     };
     for path in [git_dir.clone(), format!("{git_dir}/worktrees/linked")] {

@@ -325,7 +325,7 @@ mod tests {
         }
     }
 
-    /// Attack: decrypts an archive with an identity that is not a recipient.
+    /// Attack: an attacker decrypts an archive with an identity that is not a recipient.
     #[test]
     fn only_recipients_can_decrypt() {
         let [recipient, stranger] = [(); 2].map(|()| age::x25519::Identity::generate());
@@ -341,7 +341,7 @@ mod tests {
         assert!(encrypt(b"keys", &Lock::Recipients(Vec::new())).is_err());
     }
 
-    /// Attack: decrypts an archive with a wrong passphrase, or damages the archive.
+    /// Attack: an attacker decrypts an archive with a wrong passphrase, or damages the archive.
     #[test]
     fn distinguishes_a_wrong_passphrase_from_damage() {
         let correct = passphrase("correct horse");
@@ -360,7 +360,7 @@ mod tests {
         assert!(error_text(&changed, &correct).contains("truncated or was changed"));
     }
 
-    /// Attack: truncates an archive anywhere.
+    /// Attack: an attacker truncates an archive anywhere, so that keys are missing after the restore.
     #[test]
     fn refuses_an_archive_truncated_anywhere() {
         let recipient = age::x25519::Identity::generate();
@@ -409,8 +409,8 @@ mod tests {
         armored
     }
 
-    /// Attack: presents an archive of a few kilobytes with hundreds of stanzas, or long ones, to
-    /// keep restore and doctor busy.
+    /// Attack: an attacker presents an archive of a few kilobytes with hundreds of stanzas, or long ones, to keep
+    /// restore and doctor busy.
     #[test]
     fn refuses_a_long_header_before_parsing_it() {
         let recipient = age::x25519::Identity::generate();
@@ -464,7 +464,7 @@ mod tests {
         }
     }
 
-    /// Attack: presents an archive with a header just within the limits, to make the parser run in
+    /// Attack: an attacker presents an archive with a header just within the limits, to make the parser run in
     /// quadratic time. Read line by line, the header would be parsed once per line.
     #[test]
     fn parses_a_header_once() {
@@ -485,7 +485,7 @@ mod tests {
         }
     }
 
-    /// Attack: presents an archive that requires hours of work and more memory than available.
+    /// Attack: an attacker presents an archive that requires hours of work and more memory than available.
     #[test]
     fn refuses_a_work_factor_above_the_limit() {
         let with_work = |work: u8| {
@@ -531,8 +531,8 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
-        /// Attack: presents an archive of any form with many lines, to make the parser take longer
-        /// than one pass.
+        /// Attack: an attacker presents an archive of any form with many lines, to make the parser take longer than one
+        /// pass.
         #[test]
         fn any_header_is_short_or_refused(
             lines in proptest::collection::vec("(-> |---|[A-Z]{0,70}|-> scrypt [A-Z]{22} [0-9]{1,3})", 0..400)

@@ -56,7 +56,7 @@ pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
 ///
 /// Fails if the repository cannot be read.
 pub fn in_branches(root: &Path) -> Result<Inventory> {
-    let repository = Repository::around(root)?;
+    let repository = Repository::discover(root)?;
     let mut blobs = Blobs::new(&repository);
     let mut inventory = Inventory::default();
     for branch in repository.branches()? {
@@ -80,14 +80,14 @@ pub fn in_branches(root: &Path) -> Result<Inventory> {
     Ok(inventory)
 }
 
-/// Returns every commit of a repository that introduced a version of a file with SealedSecrets,
+/// Returns every commit in a repository that introduced a version of a file with SealedSecrets,
 /// with the file's contents. Includes files that may contain SealedSecrets but cannot be read.
 ///
 /// # Errors
 ///
 /// Fails if the repository cannot be read.
 pub fn in_commits(root: &Path) -> Result<Vec<(Commit, Contents)>> {
-    let repository = Repository::around(root)?;
+    let repository = Repository::discover(root)?;
     let mut blobs = Blobs::new(&repository);
     let mut commits = Vec::new();
     for version in repository.versions(is_manifest)? {

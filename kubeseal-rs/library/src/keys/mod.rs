@@ -4,10 +4,10 @@
 //! | module | owns |
 //! |---|---|
 //! | [`record`] | one key Secret and its state |
-//! | [`store`] | the key Secrets of a cluster or folder |
+//! | [`store`] | the key Secrets in a cluster or folder |
 //! | [`folder`] | the files of such a folder |
 //! | [`archive`], [`age_header`] | the age archive of a backup, and limits for its header |
-//! | [`restored`] | the Secret that is stored for a key of a backup |
+//! | [`restored`] | the Secret that is stored for a key in a backup |
 //! | [`signature`], [`signers`] | who created a backup |
 //! | [`compromised`] | keys that this machine marked as compromised |
 //! | [`survey`] | which objects and files need which key |

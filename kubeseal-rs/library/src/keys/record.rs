@@ -47,7 +47,7 @@ impl KeyRecord {
         }
     }
 
-    /// Returns the record of a Secret of the cluster that cannot be read.
+    /// Returns the record of a Secret in the cluster that cannot be read.
     pub fn unreadable(name: &str, why: &str) -> Self {
         let mut secret = Secret::default();
         secret.metadata.name = Some(name.to_owned());

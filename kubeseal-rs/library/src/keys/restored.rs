@@ -1,4 +1,4 @@
-//! Builds the Secret that is stored for a key of a backup: key, certificate, and the marks listed
+//! Builds the Secret that is stored for a key in a backup: key, certificate, and the marks listed
 //! here.
 //!
 //! A backup is untrusted: anyone can encrypt an archive for its recipient. Metadata can trigger
@@ -41,7 +41,7 @@ pub struct RestoredSecret {
 }
 
 impl RestoredSecret {
-    /// Builds the Secret for a key of a backup. Metadata about where the Secret was before, such as
+    /// Builds the Secret for a key in a backup. Metadata about where the Secret was before, such as
     /// its namespace and `uid`, is dropped without being listed.
     pub fn new(record: &KeyRecord, key: &Fingerprint, key_use: KeyUse) -> Self {
         let backup = &record.secret;
@@ -184,7 +184,7 @@ mod tests {
         "sealedsecrets.bitnami.com/patch",
     ];
 
-    /// Attack: an archive asks a replicator, by annotation or label, to copy the private key into
+    /// Attack: an attacker adds an annotation or label to an archive, so that a replicator copies the private key into
     /// other namespaces.
     #[test]
     fn restores_no_metadata_that_triggers_another_program() {
@@ -227,8 +227,8 @@ mod tests {
         assert!(secret.data.keys().eq(["tls.crt", "tls.key"]));
     }
 
-    /// Attack: an archive contains a Secret with an owner, a finalizer, another type or namespace,
-    /// or further items.
+    /// Attack: an attacker adds a Secret with an owner, a finalizer, another type or namespace, or further items to an
+    /// archive, so that the restore creates them.
     #[test]
     fn restores_only_name_key_certificate_and_marks() {
         let mut secret = backup();
@@ -332,7 +332,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Attack: an archive contains a Secret with any labels, annotations and items.
+        /// Attack: an attacker adds any labels, annotations and items to a Secret in an archive, so that the restore
+        /// creates them.
         #[test]
         fn drops_all_metadata_of_other_programs(
             labels: BTreeMap<String, String>, annotations: BTreeMap<String, String>, items: Vec<String>,

@@ -226,7 +226,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Attack: changes any byte of a signature or an archive.
+        /// Attack: an attacker changes any byte of a signature or an archive, so that another archive is accepted as
+        /// signed.
         #[test]
         fn refuses_a_signature_with_one_changed_byte(index in 0_usize..300, bit in 0_u8..8) {
             let mut signature = sign_archive(b"archive").into_bytes();

@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(principals(&format!("jane {other_key}")), Ok(None));
     }
 
-    /// Attack: relies on a restriction being ignored because of an unsupported spelling.
+    /// Attack: a signer relies on a restriction being ignored because of its unsupported spelling.
     #[test]
     fn an_unsupported_line_permits_no_signer() {
         for (line, want) in [

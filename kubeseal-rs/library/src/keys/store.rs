@@ -1,4 +1,4 @@
-//! The key Secrets of a cluster or of a folder.
+//! The key Secrets in a cluster or folder.
 
 use std::path::{Path, PathBuf};
 
@@ -109,7 +109,7 @@ pub enum RestoreOutcome {
 const READ_KEYS: &str = "cannot read the key Secrets";
 
 impl KeyStore {
-    /// Opens the keys of a cluster, in the controller's namespace.
+    /// Opens the keys in a cluster, in the controller's namespace.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl KeyStore {
         })
     }
 
-    /// Opens the keys of a folder: a controller's folder with the subfolders `keys` and `sealed`, or
+    /// Opens the keys in a folder: a controller's folder with the subfolders `keys` and `sealed`, or
     /// a folder of key manifests only. An empty folder counts as a controller's, which reads keys
     /// from `keys`.
     ///
@@ -144,7 +144,7 @@ impl KeyStore {
     }
 
     /// Describes the location, for messages.
-    pub fn place(&self) -> String {
+    pub fn location(&self) -> String {
         match self {
             Self::Cluster { namespace, .. } => format!("the namespace {namespace}"),
             Self::Folder { keys, .. } => keys.shown(),
@@ -320,7 +320,7 @@ fn sealed_in_folder(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Result<In
     Ok(inventory)
 }
 
-/// Returns the SealedSecrets of the cluster. A malformed object is recorded, so that it does not stop the survey.
+/// Returns the SealedSecrets in the cluster. A malformed object is recorded, so that it does not stop the survey.
 fn sealed_in_cluster(objects: &Objects, namespaces: &[String]) -> Result<Inventory> {
     let api = "/apis/bitnami.com/v1alpha1";
     let paths = if namespaces.is_empty() {
@@ -373,7 +373,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_a_malformed_object_of_the_cluster() {
+    fn records_a_malformed_object_in_the_cluster() {
         let mut inventory = Inventory::default();
         for spec in [
             "{encryptedData: {a: AgB}}",
@@ -399,7 +399,7 @@ mod tests {
         assert_eq!(places, want);
     }
 
-    /// Attack: a client that may write key Secrets makes one of them unreadable.
+    /// Attack: a client that may write key Secrets makes one of them unreadable, so that the key commands fail for all.
     #[test]
     fn an_unreadable_key_secret_is_named_beside_the_others() {
         let metadata = [
@@ -446,7 +446,7 @@ mod tests {
             }
             let store = KeyStore::folder(&root.path().join(folder)).unwrap();
             assert_eq!(
-                store.place(),
+                store.location(),
                 root.path().join(keys).display().to_string(),
                 "{why}"
             );

@@ -486,7 +486,8 @@ mod tests {
         }
     }
 
-    /// Attack: an annotation names a key that does not decrypt the value, so that the needed key appears to be unused.
+    /// Attack: an author names a key that does not decrypt the value in an annotation, so that the needed key appears
+    /// to be unused.
     #[test]
     fn trusts_annotations_only_for_many_objects_and_if_requested() {
         let (ring, key) = ring();

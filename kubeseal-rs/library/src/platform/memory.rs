@@ -36,7 +36,7 @@ mod imp {
     }
 
     /// Returns whether the folder is in memory.
-    pub fn contains(folder: &Path) -> bool {
+    pub fn is_in_memory(folder: &Path) -> bool {
         statfs(folder).is_ok_and(|info| [TMPFS, RAMFS].contains(&i128::from(info.f_type)))
     }
 }
@@ -66,8 +66,8 @@ mod tests {
 
     #[test]
     fn distinguishes_memory_from_disks() {
-        assert!(contains(Path::new("/dev/shm")));
-        assert!(!contains(Path::new("/proc")));
-        assert!(!contains(Path::new("/no/where")));
+        assert!(is_in_memory(Path::new("/dev/shm")));
+        assert!(!is_in_memory(Path::new("/proc")));
+        assert!(!is_in_memory(Path::new("/no/where")));
     }
 }

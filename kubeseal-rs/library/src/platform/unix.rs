@@ -16,7 +16,7 @@ use signal_hook::consts::SIGINT;
 use super::signals::HeldSignals;
 
 /// Returns the path if it is an executable file.
-pub fn program(path: PathBuf) -> Option<PathBuf> {
+pub fn executable_file(path: PathBuf) -> Option<PathBuf> {
     let is_program =
         |metadata: fs::Metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0;
     path.metadata().is_ok_and(is_program).then_some(path)
@@ -134,7 +134,7 @@ pub fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
 }
 
 /// Makes new folders accessible to this user only.
-pub fn for_this_user_only(builder: &mut DirBuilder) {
+pub fn restrict_to_user(builder: &mut DirBuilder) {
     builder.mode(0o700);
 }
 
@@ -240,7 +240,8 @@ impl Drop for QuietTerminal {
 mod tests {
     use super::*;
 
-    /// Attack: replaces the target of the user's own link with a file of another user.
+    /// Attack: another user replaces the target of the user's own link with a file of their own, so that the file is
+    /// trusted.
     #[test]
     fn checks_the_owner_of_each_link_and_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
@@ -273,7 +274,7 @@ mod tests {
         }
     }
 
-    /// Attack: places a `.seal.yaml` in a shared folder.
+    /// Attack: another user places a `.seal.yaml` in a shared folder, to choose the certificate.
     #[test]
     fn another_users_file_in_a_shared_folder_is_not_trusted() {
         for (why, owner, user, folder, want) in [

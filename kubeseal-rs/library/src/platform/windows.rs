@@ -12,7 +12,7 @@ use signal_hook::consts::SIGINT;
 
 /// Returns the path with `.exe` if that file exists, or else the path itself if it has an extension, such as
 /// that of a script, and is a file.
-pub fn program(path: PathBuf) -> Option<PathBuf> {
+pub fn executable_file(path: PathBuf) -> Option<PathBuf> {
     let mut with_exe = path.clone().into_os_string();
     with_exe.push(".exe");
     let with_extension = path.extension().is_some().then_some(path);
@@ -90,7 +90,7 @@ pub fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
 }
 
 /// Does nothing: new folders inherit permissions, below the user's profile for that user only.
-pub fn for_this_user_only(_: &mut DirBuilder) {}
+pub fn restrict_to_user(_: &mut DirBuilder) {}
 
 /// Does nothing: Git for Windows runs hooks without an executable bit.
 ///

@@ -138,7 +138,8 @@ mod tests {
 
     use super::*;
 
-    /// Attack: places a `.seal.yaml` in a folder above the work tree, such as `/tmp`.
+    /// Attack: another user places a `.seal.yaml` in a folder above the work tree, such as `/tmp`, to choose the
+    /// certificate.
     #[test]
     fn a_file_above_the_work_tree_is_not_used() {
         let folder = tempfile::tempdir().unwrap();

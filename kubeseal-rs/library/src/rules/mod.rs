@@ -71,7 +71,7 @@ pub enum Source {
     At(OsString),
     /// The controller of a cluster.
     Controller {
-        /// The context of the kubeconfig; `None` for the current one.
+        /// The context in the kubeconfig; `None` for the current one.
         context: Option<String>,
         /// The name of the controller's Service, if not the default.
         name: Option<String>,

@@ -107,7 +107,7 @@ pub enum RuleProblem {
     KeySize,
 }
 
-/// The maximum number of rules in a file. Each file of a repository is compared with each rule.
+/// The maximum number of rules in a file. Each file in a repository is compared with each rule.
 const MAX_RULES: usize = 1_000;
 
 type ParseResult<T> = Result<T, RulesError>;
@@ -379,7 +379,7 @@ mod tests {
         }
     }
 
-    /// Attack: commits thousands of rules, each of which is compared with each file.
+    /// Attack: a committer adds thousands of rules, each of which is compared with each file, to keep commands busy.
     #[test]
     fn refuses_more_rules_than_the_maximum() {
         let rules = |count| format!("rules:\n{}", "- path: a\n".repeat(count));

@@ -260,7 +260,7 @@ fn containing_repository(path: &Path) -> Option<Repository> {
 /// Returns the repository around a file or folder, which need not exist.
 fn repository_around(path: &Path) -> Result<Option<Repository>, GitError> {
     let folder = path.ancestors().find(|above| above.is_dir());
-    match Repository::around(folder.unwrap_or(path)) {
+    match Repository::discover(folder.unwrap_or(path)) {
         Ok(repository) => Ok(Some(repository)),
         Err(GitError::NoRepository(_)) => Ok(None),
         Err(error) => Err(error),

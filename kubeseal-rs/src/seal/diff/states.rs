@@ -235,8 +235,9 @@ fn compare_files(file: &Path, old: Content, new: Content) -> Vec<(String, Vec<Ch
     changes.filter(|(_, changes)| !changes.is_empty()).collect()
 }
 
-/// Returns the objects of a file by namespace and name, or the reason why they cannot be read. A malformed file has none
-/// if it cannot contain a SealedSecret, or is named like another kind of file, such as a page that mentions SealedSecrets.
+/// Returns the objects in a file by namespace and name, or the reason why they cannot be read. A malformed file has
+/// none if it cannot contain a SealedSecret, or is named like another kind of file, such as a page that mentions
+/// SealedSecrets.
 fn objects(
     file: &Path,
     bytes: Option<Zeroizing<Vec<u8>>>,
@@ -262,7 +263,7 @@ fn objects(
     let mut objects = BTreeMap::new();
     for object in file.of_kind(Kind::SealedSecret).map(read) {
         let object = object?;
-        insert(&mut objects, &object.sealed.place(), object);
+        insert(&mut objects, &object.sealed.qualified_name(), object);
     }
     Ok(objects)
 }

@@ -58,7 +58,7 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
     connection
 }
 
-/// Checks the keys of a folder. Returns `None` after a failure.
+/// Checks the keys in a folder. Returns `None` after a failure.
 fn directory(
     folder: &Path,
     location_flags: &str,

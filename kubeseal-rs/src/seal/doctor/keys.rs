@@ -9,7 +9,7 @@ use super::findings::{Finding, Findings};
 
 const NAME: &str = "keys";
 
-/// Reads and checks the keys of the cluster. Without permission to read them, the step is skipped and the other steps
+/// Reads and checks the keys in the cluster. Without permission to read them, the step is skipped and the other steps
 /// still run.
 pub(super) fn check(
     (access, clusters): (&Access, &Clusters<'_>),

@@ -5,7 +5,7 @@
 //! | [`connection`] | kubeconfig, API server, Service; or the folder |
 //! | [`controller`] | the controller behind the Service, and its certificate |
 //! | [`keys`] | key Secrets, if the user may read them |
-//! | [`object`] | whether the SealedSecrets of a file can be unsealed |
+//! | [`object`] | whether the SealedSecrets in a file can be unsealed |
 //! | [`item`] | why an item cannot be unsealed |
 //! | [`templates`] | whether the templates of a SealedSecret render |
 //! | [`findings`] | nothing; it prints the findings of the other modules |
@@ -61,7 +61,7 @@ pub struct Doctor {
     /// Namespace for objects without one
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// Try the keys of this backup: an age archive, manifests or PEM; repeatable
+    /// Try the keys in this backup: an age archive, manifests or PEM; repeatable
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
     /// Contact no cluster and no controller: use the keys of --backup alone

@@ -1,4 +1,4 @@
-//! Checks whether each SealedSecret of a file can be unsealed.
+//! Checks whether each SealedSecret in a file can be unsealed.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ use crate::seal::doctor::Doctor;
 /// key.
 const MAX_PLACES: usize = 2000;
 
-/// Checks every SealedSecret of a file.
+/// Checks every SealedSecret in a file.
 ///
 /// # Errors
 ///
@@ -48,7 +48,7 @@ pub(super) fn check(
         }
         check_object(&sealed, keys, connection, &namespaces, &names, findings);
         if let Some(finding) = templates::check(&sealed, keys, environment) {
-            findings.add(&format!("{}, templates", sealed.place()), finding);
+            findings.add(&format!("{}, templates", sealed.qualified_name()), finding);
         }
     }
     Ok(())
@@ -62,7 +62,7 @@ fn check_object(
     names: &[String],
     findings: &mut Findings,
 ) {
-    let title = sealed.place();
+    let title = sealed.qualified_name();
     if let Some(finding) = missing_metadata(sealed) {
         findings.add(&title, finding);
         return;
@@ -110,7 +110,7 @@ fn add_item_findings(
     mut reasons: BTreeMap<String, Reason>,
     findings: &mut Findings,
 ) -> Option<()> {
-    let title = sealed.place();
+    let title = sealed.qualified_name();
     if reasons.is_empty() {
         let finding = Finding::bad("it has no values", "seal its Secret again");
         return findings.add(&title, finding);
@@ -134,7 +134,7 @@ fn add_item_findings(
     Some(())
 }
 
-/// The answer of the controller about an object.
+/// The controller's answer about an object.
 #[derive(PartialEq, Eq)]
 enum Answer {
     /// The object can be unsealed.

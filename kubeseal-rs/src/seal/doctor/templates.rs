@@ -27,7 +27,7 @@ pub(super) fn check(
     match unseal(sealed, keys, rules, &mut randomness) {
         Ok(_) => Some(Finding::good("its templates render")),
         Err(error @ (UnsealError::Render(_) | UnsealError::Template(_))) => Some(Finding::bad(
-            error.exact(),
+            error.exact_message(),
             "correct the template, or seal a value that fits it",
         )),
         Err(_) => None,

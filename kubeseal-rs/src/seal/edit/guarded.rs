@@ -97,7 +97,8 @@ impl Watcher {
         let watch = signals.handle();
         let is_editing = Arc::new(AtomicBool::new(false));
         let editing = Arc::clone(&is_editing);
-        let thread = std::thread::spawn(move || wait_for_end(signals, &folder, &editing));
+        let thread =
+            std::thread::spawn(move || remove_folder_on_signal(signals, &folder, &editing));
         Self {
             watch,
             thread: Some(thread),
@@ -114,7 +115,7 @@ impl Drop for Watcher {
     }
 }
 
-fn wait_for_end(mut signals: Signals, folder: &Path, is_editing: &AtomicBool) {
+fn remove_folder_on_signal(mut signals: Signals, folder: &Path, is_editing: &AtomicBool) {
     for signal in &mut signals {
         if signal == SIGINT && is_editing.load(Ordering::SeqCst) {
             continue;

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use kubeseal_library::environment::Environment;
-use kubeseal_library::files::{self, FileError, has_ended, process_of};
+use kubeseal_library::files::{self, FileError, has_exited, process_of};
 use kubeseal_library::platform::memory;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
@@ -49,7 +49,7 @@ impl HiddenFolder {
         name: &str,
         text: &[u8],
     ) -> Result<Self, HiddenError> {
-        let base = base(environment).ok_or(HiddenError::NoMemory)?;
+        let base = base_folder(environment).ok_or(HiddenError::NoMemory)?;
         let folder_error = |source| HiddenError::Folder {
             folder: base.clone(),
             source,
@@ -88,12 +88,12 @@ impl HiddenFolder {
 }
 
 /// Returns the first writable in-memory folder.
-fn base(environment: &Environment) -> Option<PathBuf> {
+fn base_folder(environment: &Environment) -> Option<PathBuf> {
     let runtime = environment.nonempty_variable("XDG_RUNTIME_DIR");
     let runtime = runtime.map(PathBuf::from).filter(|path| path.is_absolute());
     let folders = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
     let usable =
-        |folder: &PathBuf| memory::contains(folder) && tempfile::tempfile_in(folder).is_ok();
+        |folder: &PathBuf| memory::is_in_memory(folder) && tempfile::tempfile_in(folder).is_ok();
     folders.into_iter().find(usable)
 }
 
@@ -104,7 +104,7 @@ fn remove_leftovers(base: &Path, own: &Path) {
     };
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let is_leftover = process_of(&name.to_string_lossy(), PREFIX).is_some_and(has_ended);
+        let is_leftover = process_of(&name.to_string_lossy(), PREFIX).is_some_and(has_exited);
         let is_ours = entry
             .metadata()
             .is_ok_and(|found| found.is_dir() && found.uid() == user);
@@ -133,16 +133,16 @@ mod tests {
     fn removes_leftovers_of_a_killed_run() {
         let base = tempfile::tempdir().unwrap();
         // Above the largest process id of Linux.
-        let (ended, running) = (
+        let (killed, running) = (
             "seal-edit-4194305-x".to_owned(),
             format!("{PREFIX}{}-x", std::process::id()),
         );
-        for name in [&ended, &running, "seal-edit-x", "other"] {
+        for name in [&killed, &running, "seal-edit-x", "other"] {
             fs::create_dir(base.path().join(name)).unwrap();
             fs::write(base.path().join(name).join("n.yaml"), "x").unwrap();
         }
         remove_leftovers(base.path(), base.path());
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 3);
-        assert!(!base.path().join(ended).exists());
+        assert!(!base.path().join(killed).exists());
     }
 }

@@ -61,7 +61,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
         session.certificate(&settings)?;
     }
     let before = values(args, &session, &target, ring.as_ref())?;
-    let text = document::write(&target::place(&target.found), &before, args.blind);
+    let text = document::write(&target::qualified_name(&target.found), &before, args.blind);
     let mut guarded = GuardedFolder::new(environment, "values.yaml", text.as_bytes())?;
     let is_interactive = environment.stdin_is_terminal && environment.stderr_is_terminal;
     let mut is_retry = false;
@@ -135,7 +135,7 @@ fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Res
         data: None,
         hints: hint_rule(session, &certificate),
     })?;
-    let (path, place) = (target.path.shown(), target.found.sealed.place());
+    let (path, place) = (target.path.shown(), target.found.sealed.qualified_name());
     let items = &target.found.sealed.spec.encrypted_data;
     for key in set.keys() {
         let verb = if items.contains_key(key) {
@@ -172,7 +172,7 @@ fn values(
     };
     let unsealed = unseal::unseal_values(&target.found.sealed, ring);
     let unsealed = unsealed.map_err(|why| {
-        let place = target::place(&target.found);
+        let place = target::qualified_name(&target.found);
         NotUnsealable { place, why }
     })?;
     Ok(unsealed

@@ -303,7 +303,7 @@ mod tests {
 
     use super::*;
 
-    fn only(args: &[&str]) -> Vec<ItemChoice> {
+    fn parse_choices(args: &[&str]) -> Vec<ItemChoice> {
         args.iter().map(|arg| arg.parse().unwrap()).collect()
     }
 
@@ -327,7 +327,7 @@ mod tests {
             .collect())
     }
 
-    /// Attack: names items like variables that decide which code runs.
+    /// Attack: an author names items like variables that decide which code runs.
     ///
     /// Columns: the item, whether `--all` passes it, and whether `--only` does.
     #[test]
@@ -347,7 +347,7 @@ mod tests {
                 all_accepts,
                 "{item}"
             );
-            let only = only(&[item]);
+            let only = parse_choices(&[item]);
             assert_eq!(
                 assign_pairs(&[item], &only, &[], false, &[]).is_ok(),
                 only_accepts,
@@ -396,12 +396,12 @@ mod tests {
         assert!(assign_pairs(&["SSL_CERT"], &[], &[], true, &[]).is_err());
     }
 
-    /// Attack: an author seals an item under the name of a variable that the command inherits.
+    /// Attack: an author seals an item under the name of a variable that the command inherits, to replace the variable.
     #[test]
     fn replaces_a_set_variable_only_with_override() {
         let set = ["EXISTING"];
-        let chosen = only(&["EXISTING"]);
-        let mapped = only(&["EXISTING=a"]);
+        let chosen = parse_choices(&["EXISTING"]);
+        let mapped = parse_choices(&["EXISTING=a"]);
         for (only, items, in_files) in [
             (&[][..], "EXISTING", false),
             (&chosen, "EXISTING", false),
@@ -449,7 +449,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                assign_pairs(&items, &only(&args), &[], in_files, &[]).unwrap(),
+                assign_pairs(&items, &parse_choices(&args), &[], in_files, &[]).unwrap(),
                 want
             );
         }
@@ -458,7 +458,7 @@ mod tests {
     #[test]
     fn refuses_missing_items_conflicts_and_invalid_names() {
         assert!(matches!(
-            assign_pairs(&["a"], &only(&["b"]), &[], false, &[]),
+            assign_pairs(&["a"], &parse_choices(&["b"]), &[], false, &[]),
             Err(VariableError::NoSuchItem { .. })
         ));
         assert!(matches!(
@@ -466,7 +466,7 @@ mod tests {
             Err(VariableError::Twice { .. })
         ));
         assert!(matches!(
-            assign_pairs(&["a"], &only(&["X Y=a"]), &[], false, &[]),
+            assign_pairs(&["a"], &parse_choices(&["X Y=a"]), &[], false, &[]),
             Err(VariableError::Malformed { .. })
         ));
         for arg in ["", "=a", "A=", "="] {
@@ -475,7 +475,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: an author adds any items to the one that the user named.
+        /// Attack: an author adds any items to the one that the user named, to set more variables.
         #[test]
         fn only_the_user_names_variables(
             items in prop::collection::btree_set("[A-Z_a-z.]{1,8}", 0..8),
@@ -485,12 +485,12 @@ mod tests {
             if !items.contains(&"password") {
                 items.push("password");
             }
-            let assigned = assign_pairs(&items, &only(&["DB=password"]), &[], in_files, &[]).unwrap();
+            let assigned = assign_pairs(&items, &parse_choices(&["DB=password"]), &[], in_files, &[]).unwrap();
             prop_assert_eq!(assigned, [("DB".to_owned(), "password".to_owned())]);
         }
 
-        /// Attack: an author gives items the names of variables that are set where the command
-        /// runs.
+        /// Attack: an author gives items the names of variables that are set where the command runs, to replace the
+        /// variables.
         #[test]
         fn all_changes_no_inherited_variable(
             items in prop::collection::btree_set("[A-C]{1,2}", 1..6),

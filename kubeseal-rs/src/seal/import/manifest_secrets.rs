@@ -1,4 +1,4 @@
-//! Finds the Secrets among the documents of a file, without overlooking any.
+//! Finds the Secrets among the documents in a file, without overlooking any.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ pub(super) struct ManifestContents<'a> {
     pub(super) skipped: Vec<String>,
 }
 
-/// Finds the Secrets of a file. As for the API server, items of a `SecretList` need no `kind`.
+/// Finds the Secrets in a file. As for the API server, items of a `SecretList` need no `kind`.
 ///
 /// # Errors
 ///
@@ -105,7 +105,7 @@ pub(super) fn refuse_duplicates(secrets: &[Secret], file: &str) -> Result<(), Im
         let name = metadata.name.as_deref().unwrap_or_default();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         if !names.insert((namespace, name)) {
-            let place = shared::resource::place(namespace, name);
+            let place = shared::resource::qualified_name(namespace, name);
             return Err(ImportError::DuplicateName(file.to_owned(), place));
         }
     }

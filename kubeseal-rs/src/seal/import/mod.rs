@@ -201,7 +201,7 @@ pub enum ImportError {
     /// The output of `sops` cannot be parsed.
     #[error("cannot parse the {0} that sops printed; nothing was imported")]
     Output(&'static str),
-    /// `sops` did not output every document of a file.
+    /// `sops` did not output every document in a file.
     #[error(
         "{file} contains {expected} documents, but sops decrypted {found}; nothing was imported\n\
          hint: write each document to a separate file"
@@ -356,7 +356,7 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
         if let Some(why) = skip_reason(&secret, args.owned) {
             report::info(&format!(
                 "skipped {}: {why}",
-                shared::resource::place(&namespace, &name)
+                shared::resource::qualified_name(&namespace, &name)
             ));
             continue;
         }

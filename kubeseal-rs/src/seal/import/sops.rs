@@ -67,7 +67,7 @@ enum Content {
     Bytes(Zeroizing<Vec<u8>>),
 }
 
-/// Returns a Secret with the values of a file that is not a manifest.
+/// Returns a Secret with the values in a file that is not a manifest.
 fn named_secret(name: &str, path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Secret> {
     names::check_object(name)?;
     let file = &path.shown();
@@ -85,7 +85,7 @@ fn named_secret(name: &str, path: &Path, trusted: &TrustedAddresses<'_>) -> Resu
     create::secret(name, &SecretProperties::default(), items)
 }
 
-/// Returns the Secrets of a file of manifests.
+/// Returns the Secrets in a file of manifests.
 fn secrets(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Vec<Secret>> {
     let file = &path.shown();
     let needs_name = || ImportError::NameNeeded(file.to_owned());
@@ -184,7 +184,7 @@ impl Store {
         }
     }
 
-    fn word(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Yaml => "yaml",
             Self::Json => "json",
@@ -212,7 +212,7 @@ fn run_sops(path: &Path, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>
     files::check(path)?;
     let root = sops.ancestors().last().unwrap_or(Path::new("/"));
     let output = Command::new(&sops)
-        .args(["-d", "--input-type", input.word(), "--output-type", output])
+        .args(["-d", "--input-type", input.name(), "--output-type", output])
         .arg(std::path::absolute(path)?)
         .current_dir(root)
         .env("PATH", programs::search_path())

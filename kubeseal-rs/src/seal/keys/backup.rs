@@ -70,7 +70,7 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
     let store = store(&args.location, &Clusters::new(environment))?;
     let records = skip_unreadable(store.read()?);
     if records.is_empty() {
-        bail!("no key in {} to back up", store.place());
+        bail!("no key in {} to back up", store.location());
     }
     let signing = Signing::of(args)?;
     let mut unlock = decryption::read(&args.decryption, environment)?;
@@ -89,7 +89,7 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
         "{} written and read back: {} of {}, {marked_count} marked as backed up",
         args.archive.shown(),
         key_count(records.len()),
-        store.place(),
+        store.location(),
     ));
     Ok(Outcome::Done)
 }

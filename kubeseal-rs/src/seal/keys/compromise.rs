@@ -195,7 +195,7 @@ impl SeenValues {
     fn take_new_values(&mut self, sealed: &SealedSecret) -> SealedSecret {
         let mut new = sealed.clone();
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
-        let place = sealed.place();
+        let place = sealed.qualified_name();
         let mut is_new = |text: &String| self.0.insert((scope, place.clone(), text.clone()));
         new.spec.encrypted_data.retain(|_, text| is_new(text));
         new.spec.data = new.spec.data.filter(&mut is_new);
@@ -360,7 +360,7 @@ fn indent(text: &str) -> String {
 }
 
 /// Escapes the characters of Markdown and HTML, so that a file name cannot format the ticket or link elsewhere.
-fn escaped(text: &str) -> String {
+fn escape_markdown(text: &str) -> String {
     let mut escaped = String::new();
     for c in shown(text).chars() {
         if "\\`*[]<>|~&".contains(c) {
@@ -378,7 +378,7 @@ fn markdown_table(lines: &[Vec<String>], if_empty: &str) -> String {
     }
     let mut text = String::new();
     for (i, line) in lines.iter().enumerate() {
-        let cells: Vec<String> = line.iter().map(|cell| escaped(cell)).collect();
+        let cells: Vec<String> = line.iter().map(|cell| escape_markdown(cell)).collect();
         let _ = writeln!(text, "| {} |", cells.join(" | "));
         if i == 0 {
             let _ = writeln!(text, "|{}", " --- |".repeat(line.len()));

@@ -205,7 +205,7 @@ fn columns(row: &Row, now: Timestamp) -> Vec<String> {
     let created = facts.fingerprint.as_ref().map(|_| facts.order_time);
     let mut columns = vec![
         row.record.name().to_owned(),
-        row.state.word().to_owned(),
+        row.state.name().to_owned(),
         created.map_or_else(|| "-".to_owned(), |created| age(created, now)),
         date(row.record.valid_until()),
         facts
@@ -273,7 +273,7 @@ fn entry(row: &Row) -> Json {
     let record = row.record;
     let mut fact = json!({
         "name": record.name(),
-        "state": row.state.word(),
+        "state": row.state.name(),
         "fingerprint": record.fingerprint().map(ToString::to_string),
         "made": record.fingerprint().map(|_| record.facts.order_time.to_string()),
         "validUntil": record.valid_until().map(|at| at.to_string()),

@@ -61,7 +61,7 @@ pub enum KeysVerb {
     Status(KeysStatus),
     /// Write all keys to an encrypted archive, and mark them as backed up
     Backup(KeysBackup),
-    /// Restore keys of a backup to a cluster or folder
+    /// Restore keys from a backup to a cluster or folder
     Restore(KeysRestore),
     /// Request a new key from the controller, and wait for its certificate
     Rotate(KeysRotate),
@@ -75,13 +75,13 @@ pub enum KeysVerb {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Where to search for values that need a key")]
 pub struct Search {
-    /// Search SealedSecrets of this namespace only; repeatable
+    /// Search SealedSecrets in this namespace only; repeatable
     #[arg(long = "only-namespace", value_name = "NAME")]
     pub namespaces: Vec<String>,
     /// Also search every branch of the repositories that contain PATH
     #[arg(long)]
     pub all_branches: bool,
-    /// Try the keys of this backup too: an age archive, manifests or PEM; repeatable
+    /// Try the keys in this backup too: an age archive, manifests or PEM; repeatable
     #[arg(long = "backup", value_name = "FILE")]
     pub backups: Vec<PathBuf>,
     /// How to decrypt backups.
@@ -111,10 +111,10 @@ pub fn run(args: &Keys, environment: &Environment) -> Result<Outcome> {
             anyhow::anyhow!("{}", shown(&text))
         }
     };
-    run_verb(args, environment).map_err(one_line)
+    run_subcommand(args, environment).map_err(one_line)
 }
 
-fn run_verb(args: &Keys, environment: &Environment) -> Result<Outcome> {
+fn run_subcommand(args: &Keys, environment: &Environment) -> Result<Outcome> {
     match &args.verb {
         KeysVerb::List(args) => list::list(args, environment),
         KeysVerb::Status(args) => list::status(args, environment),
@@ -454,8 +454,8 @@ mod tests {
         }
     }
 
-    /// Attack: uses a name that moves the cursor or reverses the text direction, also in JSON
-    /// output.
+    /// Attack: a client uses a name that moves the cursor or reverses the text direction, also in JSON output, to forge
+    /// what an operator reads.
     #[test]
     fn json_contains_no_terminal_control_characters() {
         let text = "a\u{7f}\u{9b}2J\u{202e}\u{1b}[2J\nß";

@@ -1,4 +1,4 @@
-//! `seal keys restore`: restores keys of a backup to a cluster or folder, for unsealing only unless
+//! `seal keys restore`: restores keys from a backup to a cluster or folder, for unsealing only unless
 //! the user chooses one for sealing.
 //!
 //! | module | does |
@@ -40,7 +40,7 @@ of the backup, compare its fingerprint with a certificate that you trust (seal c
 --seal-with. Bitnami's controller ignores this annotation and seals with the newest key.\n\n\
 Only the key, its certificate and the annotations of this controller are restored; other labels and annotations are \
 only listed.\n\n\
-Exit codes: 0 success, 1 a key of the backup is unusable and was not restored, 2 failure or wrong usage.\n\n\
+Exit codes: 0 success, 1 a key in the backup is unusable and was not restored, 2 failure or wrong usage.\n\n\
 Examples:\n  seal keys restore keys.age --identity identity.txt --directory state\n  \
 seal keys restore keys.age --identity identity.txt --directory state --dry-run -o json"
 )]
@@ -72,7 +72,7 @@ pub struct KeysRestore {
 }
 
 /// Runs the command. Existing Secrets are never changed, except for a key that the user chose for
-/// sealing. The outcome is [`Outcome::Findings`] if a key of the backup cannot be used.
+/// sealing. The outcome is [`Outcome::Findings`] if a key in the backup cannot be used.
 ///
 /// # Errors
 ///
@@ -186,12 +186,12 @@ fn print_result(
 ) -> Result<Outcome> {
     match args.output {
         OutputFormat::Text => {
-            for line in report::lines(plan, &store.place(), args.dry_run, signed) {
+            for line in report::lines(plan, &store.location(), args.dry_run, signed) {
                 info(&line);
             }
         }
         OutputFormat::Json => {
-            let facts = report::to_json(plan, &store.place(), args.dry_run, signed);
+            let facts = report::to_json(plan, &store.location(), args.dry_run, signed);
             print(&json_bytes(&facts)?)?;
         }
     }

@@ -48,10 +48,10 @@ pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let store = store(&args.location, &clusters)?;
     let records = store.read()?;
-    let Some(newest) = newest(&records, &BTreeSet::new()) else {
+    let Some(newest) = newest_key(&records, &BTreeSet::new()) else {
         bail!(
             "no key found in {}\nhint: start the controller, which generates its first key",
-            store.place()
+            store.location()
         );
     };
     request_key(&store, newest)?;
@@ -118,7 +118,7 @@ fn wait(
     while start.elapsed() < args.timeout {
         let records = store.read()?;
         if let Some((record, fingerprint)) =
-            newest(&records, existing).and_then(|r| Some((r, r.fingerprint()?.clone())))
+            newest_key(&records, existing).and_then(|r| Some((r, r.fingerprint()?.clone())))
         {
             let name = record.name().to_owned();
             if is_served(args, clusters, &fingerprint) {
@@ -145,7 +145,7 @@ fn wait(
         None => bail!(
             "no new key appeared within {seconds} s; the request stays pending\nhint: check that a controller runs in {} \
              and may create Secrets: `seal doctor{location_flags}` finds the reason",
-            store.place()
+            store.location()
         ),
     }
 }
@@ -194,7 +194,10 @@ fn is_served(args: &KeysRotate, clusters: &Clusters<'_>, key: &Fingerprint) -> b
 
 /// Returns the newest key in use that is not in `existing`. Opening-only keys do not count,
 /// since the controller ignores requests on them.
-fn newest<'a>(records: &'a [KeyRecord], existing: &BTreeSet<Fingerprint>) -> Option<&'a KeyRecord> {
+fn newest_key<'a>(
+    records: &'a [KeyRecord],
+    existing: &BTreeSet<Fingerprint>,
+) -> Option<&'a KeyRecord> {
     let is_new = |record: &&KeyRecord| {
         let is_counted = record.facts.is_active && !record.facts.marks.is_opening_only;
         is_counted
@@ -223,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_that_waits_for_its_backup_is_reported_at_any_time() {
+    fn a_key_that_waits_for_its_backup_is_reported_regardless_of_the_wait() {
         for seconds in [None, Some(5), Some(60)] {
             let message = unserved_message("key-2", seconds, false, " --context prod");
             for part in [

@@ -19,7 +19,7 @@ const HEAD: &str = "seal lint:";
 pub(super) fn comments(bytes: &[u8]) -> (Vec<Rule>, Vec<Found>) {
     let (mut exempt, mut found) = (Vec::new(), Vec::new());
     for comment in manifest::comments(bytes, |text| exemption(text).is_some()) {
-        match exempted(&comment) {
+        match exempted_rules(&comment) {
             Ok(rules) => exempt.extend(rules),
             Err(problem) => found.push((finding::EXEMPTION, comment.line, problem.to_owned())),
         }
@@ -32,7 +32,7 @@ fn exemption(comment: &str) -> Option<&str> {
     comment.trim().strip_prefix(HEAD)
 }
 
-fn exempted(comment: &Comment) -> Result<Vec<Rule>, &'static str> {
+fn exempted_rules(comment: &Comment) -> Result<Vec<Rule>, &'static str> {
     if !comment.is_certain {
         return Err(
             "this exemption follows the first syntax error of a malformed document, where it may be part of a \

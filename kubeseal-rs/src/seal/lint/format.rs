@@ -44,10 +44,10 @@ pub(super) fn github(findings: &[Finding]) -> String {
         format!(
             "::{} file={},line={},title={}::{}\n",
             level(finding.rule.severity),
-            property(&finding.file.shown()),
+            escape_property(&finding.file.shown()),
             finding.line,
-            property(finding.rule.name),
-            data(&lines_shown(&finding.message))
+            escape_property(finding.rule.name),
+            escape_data(&lines_shown(&finding.message))
         )
     };
     findings.iter().map(line).collect()
@@ -61,14 +61,14 @@ fn level(severity: Severity) -> &'static str {
     }
 }
 
-fn data(text: &str) -> String {
+fn escape_data(text: &str) -> String {
     text.replace('%', "%25")
         .replace('\r', "%0D")
         .replace('\n', "%0A")
 }
 
-fn property(text: &str) -> String {
-    data(text).replace(':', "%3A").replace(',', "%2C")
+fn escape_property(text: &str) -> String {
+    escape_data(text).replace(':', "%3A").replace(',', "%2C")
 }
 
 /// Formats findings as SARIF, for code scanning.
@@ -110,7 +110,7 @@ pub(super) fn sarif(findings: &[Finding]) -> Json {
 /// that is not UTF-8 keeps its bytes, so that the reference names the file.
 fn uri(path: &Path) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
-    let escaped = |b: u8| {
+    let escape = |b: u8| {
         if plain(b) {
             char::from(b).to_string()
         } else {
@@ -118,7 +118,7 @@ fn uri(path: &Path) -> String {
         }
     };
     let bytes = path.as_os_str().as_encoded_bytes();
-    bytes.iter().copied().map(escaped).collect()
+    bytes.iter().copied().map(escape).collect()
 }
 
 #[cfg(test)]

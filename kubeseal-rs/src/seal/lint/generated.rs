@@ -38,7 +38,7 @@ impl GeneratedFiles {
         staged: Option<&Repository>,
     ) -> Vec<Found> {
         let folder = manifest.parent().unwrap_or(Path::new(""));
-        let named = plain::generator_files(root).into_iter();
+        let generator_files = plain::generator_files(root).into_iter();
         let Self { plain, trees } = self;
         let finding = |file: plain::GeneratorFile<'_>| {
             let path = folder.join(file.path);
@@ -55,7 +55,7 @@ impl GeneratedFiles {
                 });
             plain::generator_file(&file, &shown, plain)
         };
-        named.filter_map(finding).collect()
+        generator_files.filter_map(finding).collect()
     }
 }
 
@@ -89,7 +89,7 @@ impl Trees {
     fn ignores(&mut self, file: &Path) -> bool {
         let parent = file.parent().unwrap_or(Path::new("/"));
         let last = self.last.take().filter(|(folder, _)| folder == parent);
-        let open = || (parent.to_owned(), Repository::around(parent).ok());
+        let open = || (parent.to_owned(), Repository::discover(parent).ok());
         let (_, repository) = self.last.insert(last.unwrap_or_else(open));
         let is_ignored = |repository: &Repository| repository.is_ignored(file).unwrap_or(false);
         repository.as_ref().is_some_and(is_ignored)

@@ -124,12 +124,12 @@ pub enum LintError {
 /// A path cannot be read; for a file below a folder, the findings of the others are shown first. Mistakes in a file
 /// are findings.
 pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
-    let known = |name: &String| RULES.iter().any(|rule| rule.name == name);
-    if let Some(name) = args.ignore.iter().find(|name| !known(name)) {
+    let is_known = |name: &String| RULES.iter().any(|rule| rule.name == name);
+    if let Some(name) = args.ignore.iter().find(|name| !is_known(name)) {
         return Err(LintError::NoSuchRule(name.clone()).into());
     }
     check_certificate(&args.sealing)?;
-    let staged = args.staged.then(Repository::of_hook).transpose()?;
+    let staged = args.staged.then(Repository::open_for_hook).transpose()?;
     let candidates = match &staged {
         Some(staged) => staged_candidates(args, staged)?,
         None => candidates(args)?,
@@ -258,7 +258,7 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
     remarks
 }
 
-/// Returns the files of the work tree to check.
+/// Returns the files in the work tree to check.
 fn candidates(args: &Lint) -> Result<Vec<Candidate>> {
     let mut candidates = walk::candidates(&args.paths, &mut report::notice)?;
     for candidate in &mut candidates {
@@ -270,8 +270,8 @@ fn candidates(args: &Lint) -> Result<Vec<Candidate>> {
 /// Returns the named files, or else every staged manifest; and the kustomizations that read one of them, or of all
 /// staged files. The files may be missing in the work tree.
 fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>> {
-    let named = !args.paths.is_empty();
-    let files: Vec<PathBuf> = if named {
+    let has_paths = !args.paths.is_empty();
+    let files: Vec<PathBuf> = if has_paths {
         let whole = |path: &PathBuf| Some(staged.root().join(staged.inside_work_tree(path)?));
         args.paths.iter().filter_map(whole).collect()
     } else {
@@ -279,7 +279,7 @@ fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>>
     };
     let readers = sources::readers(staged, &files)?;
     let mut paths: BTreeSet<PathBuf> = readers.iter().map(|path| files::from_here(path)).collect();
-    if named {
+    if has_paths {
         paths.extend(args.paths.iter().cloned());
     } else {
         let manifests = files.iter().filter(|path| walk::is_manifest_name(path));
@@ -302,7 +302,7 @@ fn show(args: &Lint, findings: &[Finding], files: usize, environment: &Environme
     };
     print(text.as_bytes())?;
     let count = findings.iter().filter(|finding| !finding.is_note()).count();
-    let of = if files == 1 { "file" } else { "files" };
+    let noun = if files == 1 { "file" } else { "files" };
     // If the user changes only the file, without `git add`, the hook reports the same finding again.
     let next = if args.staged {
         ", as staged: `git add` your fixes"
@@ -310,9 +310,9 @@ fn show(args: &Lint, findings: &[Finding], files: usize, environment: &Environme
         ""
     };
     report::info(&match count {
-        0 => format!("nothing found in {files} {of}"),
-        1 => format!("1 finding in {files} {of}{next}"),
-        _ => format!("{count} findings in {files} {of}{next}"),
+        0 => format!("nothing found in {files} {noun}"),
+        1 => format!("1 finding in {files} {noun}{next}"),
+        _ => format!("{count} findings in {files} {noun}{next}"),
     });
     Ok(())
 }
@@ -335,9 +335,9 @@ struct Linter<'a> {
 impl Linter<'_> {
     /// Reports rules that cannot be used, although no object may need them now.
     fn check_rules(&mut self, candidates: &[Candidate]) {
-        let mut known = BTreeSet::new();
+        let mut checked_folders = BTreeSet::new();
         for candidate in candidates {
-            if !known.insert(candidate.path.parent()) {
+            if !checked_folders.insert(candidate.path.parent()) {
                 continue;
             }
             let error = self.session.settings(&candidate.path).err();
@@ -433,7 +433,7 @@ impl Linter<'_> {
         let unrendered = ManifestFile::of(path, Zeroizing::default(), unrendered.documents);
         let documents = || file.documents.iter().chain(&unrendered.documents);
         search.documents(&text, &literals, documents());
-        unread.extend(search.unjudged.iter().copied().map(not_checked));
+        unread.extend(search.unjudged.iter().copied().map(not_checked_finding));
         let mut found = search.found;
         for root in documents().map(|document| &document.root) {
             found.extend(plain::generators(root, &literals));
@@ -462,7 +462,7 @@ impl Linter<'_> {
         }
     }
 
-    /// Checks the SealedSecrets of a file.
+    /// Checks the SealedSecrets in a file.
     fn sealed(&mut self, path: &Path, file: &ManifestFile, check: Check) {
         if file.of_kind(Kind::SealedSecret).next().is_none() {
             return;
@@ -519,7 +519,7 @@ impl Linter<'_> {
             _ => return None,
         }
         // A certificate of two rules is checked for each of them, because each may require another fingerprint.
-        let (file, line) = blamed(settings);
+        let (file, line) = certificate_location(settings);
         let key = Source::At(format!("{}:{line}:{source:?}", path_text(file.as_os_str())).into());
         if let Some(known) = self.certificates.get(&key) {
             return known.clone();
@@ -527,7 +527,7 @@ impl Linter<'_> {
         let certificate = match self.session.certificate(settings) {
             Ok(certificate) => Some(certificate),
             Err(error) => {
-                let (file, line) = blamed(settings);
+                let (file, line) = certificate_location(settings);
                 let message = match error.downcast_ref() {
                     Some(UseError::Expired { date, .. }) => format!(
                         "the certificate {} expired on {date}; fetch the current one with `seal cert fetch`",
@@ -551,7 +551,7 @@ type Check = fn(&Node, Against<'_>) -> (Vec<object::Found>, Unjudged);
 fn unread_lines(unread: &[Unread]) -> Vec<object::Found> {
     let finding = |unread: &Unread| {
         if !unread.may_hold_value {
-            return not_checked(unread.line);
+            return not_checked_finding(unread.line);
         }
         let message = "this line of the template of a Secret can be read only after rendering, and may contain a \
                        value: render the template, and check the result";
@@ -560,7 +560,7 @@ fn unread_lines(unread: &[Unread]) -> Vec<object::Found> {
     unread.iter().map(finding).collect()
 }
 
-fn not_checked(line: usize) -> object::Found {
+fn not_checked_finding(line: usize) -> object::Found {
     let message = "the template of a possible Secret can be read only after rendering: render it, and check the \
                    result";
     (finding::NOT_CHECKED, line, message.to_owned())
@@ -610,7 +610,7 @@ fn certificate_name(source: &Source) -> String {
 }
 
 /// Returns the file and line to report for a missing certificate: where the user can fix it.
-fn blamed(settings: &Settings) -> (PathBuf, usize) {
+fn certificate_location(settings: &Settings) -> (PathBuf, usize) {
     let line = settings.rule.as_ref().map_or(1, |rule| rule.line);
     match (&settings.rules, &settings.certificate.value) {
         (Some(rules), _) => (rules.path.clone(), line),

@@ -55,7 +55,7 @@ impl Search {
         }
     }
 
-    /// Searches documents of the file, which is `text`.
+    /// Searches documents in the file, which is `text`.
     pub(super) fn documents<'a>(
         &mut self,
         text: &str,
@@ -117,7 +117,7 @@ impl Search {
         self.bytes_left = self.bytes_left.saturating_sub(text.len());
         let most = 4 * text.len();
         let literals = outer.literals.nested(text);
-        let readable = || unrendered::readable(text, &literals);
+        let readable = || unrendered::replace_actions(text, &literals);
         let read = |text: &str| manifest::read_within(text.as_bytes(), most).ok();
         let documents = fits
             .then(|| read(text).or_else(|| read(&readable()?)))

@@ -12,7 +12,7 @@ use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION, Scope};
 use shared::secret_types::check_names;
 use template::Template;
 
-use super::placeholder::{holds_more_than_actions, is_templated};
+use super::placeholder::{has_more_than_actions, is_templated};
 use crate::seal::object::{Form, Item, Object, items, sealed_nodes};
 use crate::seal::settings::Settings;
 use shared::names;
@@ -142,14 +142,14 @@ fn item_names(object: &Object) -> Vec<Found> {
 
 /// Returns whether a value consists of actions of a template.
 fn is_action(node: &Node) -> bool {
-    matches!(&node.value, Value::Text(text) if is_templated(text) && !holds_more_than_actions(text))
+    matches!(&node.value, Value::Text(text) if is_templated(text) && !has_more_than_actions(text))
 }
 
 /// Like [`is_action`], in a template that was read with placeholders: an action that is a whole line left no placeholder.
 fn is_unknown(node: &Node) -> bool {
     match &node.value {
         Value::Null => true,
-        Value::Text(text) => !holds_more_than_actions(text),
+        Value::Text(text) => !has_more_than_actions(text),
         _ => false,
     }
 }
@@ -205,12 +205,13 @@ fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
         Form::NotSealed(why) => return malformed(&format!("is {why}; seal it again")),
         Form::Bits(bits) => *bits,
     };
-    let wanted = against
+    let required_bits = against
         .certificate
         .map(|c| c.public_key().modulus_len() * 8);
-    if let Some(wanted) = wanted.filter(|wanted| *wanted != bits) {
-        let message =
-            format!("{key} is sealed for a key of {bits} bits, but the certificate has {wanted}");
+    if let Some(required_bits) = required_bits.filter(|required_bits| *required_bits != bits) {
+        let message = format!(
+            "{key} is sealed for a key of {bits} bits, but the certificate has {required_bits}"
+        );
         return Some((finding::KEY_SIZE, message));
     }
     let rule = against.settings.rule.as_ref()?;
@@ -326,8 +327,8 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
             .map(|(_, node)| node)
     };
     let mut found = Vec::new();
-    let both = [NAMESPACE_WIDE_ANNOTATION, CLUSTER_WIDE_ANNOTATION];
-    for name in both {
+    let wide_annotations = [NAMESPACE_WIDE_ANNOTATION, CLUSTER_WIDE_ANNOTATION];
+    for name in wide_annotations {
         let Some(node) = annotation(name) else {
             continue;
         };
@@ -346,7 +347,7 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
             found.push((finding::SCOPE, node.line, message));
         }
     }
-    if both.iter().all(|name| {
+    if wide_annotations.iter().all(|name| {
         annotation(name).is_some_and(|n| matches!(&n.value, Value::Text(t) if t.as_str() == "true"))
     }) {
         let message =
@@ -412,7 +413,7 @@ fn missing_items(key: &str, template: &Template, object: &Object) -> impl Iterat
         .into_iter()
         .filter(move |(name, _)| is_known && !has(name));
     missing.map(move |(name, line)| {
-        let near = nearest(&name, items.keys()).map_or_else(String::new, |item| {
+        let near = most_similar(&name, items.keys()).map_or_else(String::new, |item| {
             format!("; did you mean {item}?")
         });
         format!("the template {key}, line {line}, inserts .{name}, but no sealed item {name} exists{near}")
@@ -420,7 +421,7 @@ fn missing_items(key: &str, template: &Template, object: &Object) -> impl Iterat
 }
 
 /// Returns the item with the most similar name; `None` if no name is similar enough.
-fn nearest<'a>(name: &str, items: impl Iterator<Item = &'a String>) -> Option<&'a String> {
+fn most_similar<'a>(name: &str, items: impl Iterator<Item = &'a String>) -> Option<&'a String> {
     let alike = items.map(|item| (strsim::jaro_winkler(name, item), item));
     let best = alike.max_by(|a, b| a.0.total_cmp(&b.0));
     best.filter(|(likeness, _)| *likeness > 0.7)

@@ -77,7 +77,7 @@ pub(super) fn is_templated(text: &str) -> bool {
 }
 
 /// Returns whether a string contains more than variables and template actions.
-pub(super) fn holds_more_than_actions(text: &str) -> bool {
+pub(super) fn has_more_than_actions(text: &str) -> bool {
     let mut rest = String::new();
     let mut tail = text;
     while let Some((before, action)) = tail.split_once("{{") {

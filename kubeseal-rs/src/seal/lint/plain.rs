@@ -35,7 +35,7 @@ pub(super) fn secret(node: &Node, literals: &Literals<'_>) -> Option<Found> {
         _ => format!(
             "the Secret {name} has plain values: {}; seal it with `seal -i`, and change the values if they were \
              committed",
-            listed(&plain.iter().map(String::as_str).collect::<Vec<_>>())
+            join_first_keys(&plain.iter().map(String::as_str).collect::<Vec<_>>())
         ),
     };
     Some((finding::PLAIN_SECRET, node.line, message))
@@ -77,8 +77,8 @@ pub(super) fn may_be_secret(node: &Node) -> bool {
             Value::Map(fields) => fields.as_slice(),
             _ => &[],
         };
-        let same = fields.iter().filter(|(key, _)| key == name);
-        let texts = same.filter_map(|(_, node)| match &node.value {
+        let matching_fields = fields.iter().filter(|(key, _)| key == name);
+        let texts = matching_fields.filter_map(|(_, node)| match &node.value {
             Value::Text(text) => Some(text.to_string()),
             _ => None,
         });
@@ -101,12 +101,12 @@ fn values(secret: &Node, field: &str, literals: &Literals<'_>) -> Vec<String> {
     let is_same = |name: &str| {
         name.eq_ignore_ascii_case(field) || field == "stringData" && is_templated(name)
     };
-    let same = fields.iter().filter(|(name, _)| is_same(name));
+    let matching_fields = fields.iter().filter(|(name, _)| is_same(name));
     let has_sops = secret.field("sops").is_some();
     let is_plain =
         |node: &Node| !(has_sops && is_of_sops(node)) && is_value(node, field == "data", literals);
     let mut keys = Vec::new();
-    for (name, node) in same {
+    for (name, node) in matching_fields {
         match &node.value {
             Value::Map(entries) => {
                 let plain = entries.iter().filter(|(_, node)| is_plain(node));
@@ -232,7 +232,7 @@ pub(super) fn generator_file(
         "the secretGenerator {} has plain values in {shown}: {}; seal them with `seal create`, and \
          change the values if they were committed",
         file.generator,
-        listed(&plain)
+        join_first_keys(&plain)
     );
     Some((finding::PLAIN_SECRET, file.line, message))
 }
@@ -301,8 +301,10 @@ fn generators_of(kustomization: &Node) -> Vec<&Node> {
         Value::Map(fields) => fields.as_slice(),
         _ => &[],
     };
-    let same = fields.iter().filter(|(name, _)| name == "secretGenerator");
-    same.flat_map(|(_, generators)| items(generators)).collect()
+    let matching_fields = fields.iter().filter(|(name, _)| name == "secretGenerator");
+    matching_fields
+        .flat_map(|(_, generators)| items(generators))
+        .collect()
 }
 
 fn generator(node: &Node, literals: &Literals<'_>) -> Option<Found> {
@@ -325,7 +327,7 @@ fn generator(node: &Node, literals: &Literals<'_>) -> Option<Found> {
     let message = format!(
         "the secretGenerator {name} has plain values: {}; seal them with `seal create`, and change \
          the values if they were committed",
-        listed(&plain)
+        join_first_keys(&plain)
     );
     Some((finding::PLAIN_SECRET, list.line, message))
 }
@@ -351,7 +353,7 @@ fn key_of_value<'a>(literal: &'a Node, literals: &Literals<'_>) -> Option<&'a st
 }
 
 /// Returns the first keys, separated by commas, and the number of the others.
-fn listed(keys: &[&str]) -> String {
+fn join_first_keys(keys: &[&str]) -> String {
     let shown = keys.iter().take(MAX_SHOWN).copied().collect::<Vec<_>>();
     let rest = match keys.len().saturating_sub(MAX_SHOWN) {
         0 => String::new(),

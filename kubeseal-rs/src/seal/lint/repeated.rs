@@ -10,7 +10,7 @@ use super::object::Found;
 /// Checks a file for repeated keys, in documents that any tool may read as Secrets, SealedSecrets or generators of
 /// Secrets.
 pub(super) fn keys(bytes: &[u8]) -> Vec<Found> {
-    let found = manifest::repeated_keys(bytes, holds_secrets);
+    let found = manifest::repeated_keys(bytes, may_contain_secrets);
     let finding = |repeated: manifest::RepeatedKey| {
         let message = format!(
             "duplicate key {}: tools disagree which value applies; remove one",
@@ -22,7 +22,7 @@ pub(super) fn keys(bytes: &[u8]) -> Vec<Found> {
 }
 
 /// Returns whether a document may contain Secrets. Each of several equal keys counts.
-fn holds_secrets(root: &Node) -> bool {
+fn may_contain_secrets(root: &Node) -> bool {
     let Value::Map(fields) = &root.value else {
         return false;
     };
@@ -30,7 +30,7 @@ fn holds_secrets(root: &Node) -> bool {
         Value::Text(kind) if name == "kind" => {
             SECRETS.contains(&kind.as_str()) || *kind.as_str() == *"SecretGenerator"
         }
-        Value::List(items) if name == "items" => items.iter().any(holds_secrets),
+        Value::List(items) if name == "items" => items.iter().any(may_contain_secrets),
         _ => name == "secretGenerator",
     })
 }

@@ -27,13 +27,13 @@ pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec
         let is_near = || path.parent().is_some_and(|folder| above.contains(folder));
         is_kustomization(path) || walk::is_manifest_name(path) && is_near()
     };
-    let staged: BTreeSet<PathBuf> = staged.iter().map(|path| normalized(path)).collect();
+    let staged: BTreeSet<PathBuf> = staged.iter().map(|path| normalize(path)).collect();
     let contents = repository.indexed_files(may_read)?.into_iter();
     let reads_staged = |(path, bytes): &(PathBuf, Zeroizing<Vec<u8>>)| {
         sources(path, bytes).iter().any(|source| {
             let resolved = repository.inside_work_tree(source);
             let resolved = resolved.map(|inside| repository.root().join(inside));
-            staged.contains(&normalized(source))
+            staged.contains(&normalize(source))
                 || resolved.is_some_and(|path| staged.contains(&path))
         })
     };
@@ -70,7 +70,7 @@ fn sources(path: &Path, bytes: &[u8]) -> Vec<PathBuf> {
 }
 
 /// Returns a path without `.` and `..`. Does not access the file system.
-fn normalized(path: &Path) -> PathBuf {
+fn normalize(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
         match component {

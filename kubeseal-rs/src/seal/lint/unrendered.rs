@@ -5,7 +5,7 @@ use kubeseal_library::walk;
 use shared::manifest::{self, Document};
 use zeroize::Zeroizing;
 
-use super::placeholder::{LITERAL, holds_more_than_actions};
+use super::placeholder::{LITERAL, has_more_than_actions};
 use super::template::{Action, Effect, Form, Literals, Piece, Pieces, may_hold_action};
 
 /// The placeholder for an action without a literal. The search for plain values treats it as a variable.
@@ -48,12 +48,14 @@ pub(super) fn documents(
     literals: &Literals<'_>,
     well_formed: &[Document],
 ) -> Unrendered {
-    let readable = readable(text, literals).unwrap_or_else(|| text.to_owned());
+    let readable = replace_actions(text, literals).unwrap_or_else(|| text.to_owned());
     let lines: Vec<&str> = readable.split_inclusive('\n').collect();
-    let mut kept = lines.clone();
+    let mut readable_lines = lines.clone();
     let mut unread = Vec::new();
-    while let Err(error) = manifest::read(Zeroizing::new(kept.concat()).as_bytes()) {
-        let at = error.line().and_then(|line| malformed(&kept, line));
+    while let Err(error) = manifest::read(Zeroizing::new(readable_lines.concat()).as_bytes()) {
+        let at = error
+            .line()
+            .and_then(|line| malformed(&readable_lines, line));
         let Some(at) = at.filter(|_| unread.len() < MAX_UNREAD) else {
             let line = error.line().unwrap_or(1);
             let may_hold_value = may_be_secret(&lines, line.saturating_sub(1));
@@ -63,8 +65,12 @@ pub(super) fn documents(
             });
             break;
         };
-        let may_hold_value = may_be_secret(&lines, at) && holds_literal(kept[at]);
-        kept[at] = if kept[at].ends_with('\n') { "\n" } else { "" };
+        let may_hold_value = may_be_secret(&lines, at) && has_literal(readable_lines[at]);
+        readable_lines[at] = if readable_lines[at].ends_with('\n') {
+            "\n"
+        } else {
+            ""
+        };
         unread.push(Unread {
             line: at + 1,
             may_hold_value,
@@ -74,7 +80,7 @@ pub(super) fn documents(
         let line = document.root.line;
         !well_formed.iter().any(|known| known.root.line == line)
     };
-    let documents = manifest::read_well_formed(Zeroizing::new(kept.concat()).as_bytes());
+    let documents = manifest::read_well_formed(Zeroizing::new(readable_lines.concat()).as_bytes());
     let documents = documents.into_iter().filter(is_new).collect();
     Unrendered { documents, unread }
 }
@@ -121,14 +127,14 @@ fn is_separator(line: &str) -> bool {
 }
 
 /// Returns whether a line contains text that may be a value.
-fn holds_literal(line: &str) -> bool {
+fn has_literal(line: &str) -> bool {
     let (key, value) = line.split_once(": ").unwrap_or(("", line));
     let is_naming = NAMING_KEYS.contains(&key.trim()) && !value.contains(':');
-    !is_naming && (value.contains(LITERAL) || holds_more_than_actions(value))
+    !is_naming && (value.contains(LITERAL) || has_more_than_actions(value))
 }
 
 /// Returns the text with placeholders for its actions; `None` if it has none.
-pub(super) fn readable(text: &str, literals: &Literals<'_>) -> Option<String> {
+pub(super) fn replace_actions(text: &str, literals: &Literals<'_>) -> Option<String> {
     if !may_hold_action(text) {
         return None;
     }
@@ -246,7 +252,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Option<String> {
-        readable(text, &Literals::of(text))
+        replace_actions(text, &Literals::of(text))
     }
 
     #[test]
@@ -306,7 +312,8 @@ mod tests {
         assert_eq!(read("a: ${b}\n"), None);
     }
 
-    /// Attack: assigns the value to a variable of the template, and uses the variable in another line.
+    /// Attack: a committer assigns the value to a variable of the template, and uses the variable in another line, so
+    /// that lint overlooks it.
     #[test]
     fn a_variable_with_a_literal_is_a_literal() {
         for (set, used, is_literal) in [

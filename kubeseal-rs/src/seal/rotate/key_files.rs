@@ -117,7 +117,7 @@ impl KeyFiles {
     }
 }
 
-/// Returns the Secrets of a file. Other documents are skipped: reading the keys already reported them.
+/// Returns the Secrets in a file. Other documents are skipped: reading the keys already reported them.
 fn secrets(bytes: &[u8]) -> Vec<Secret> {
     let documents = manifest::read(bytes).unwrap_or_default();
     let each = documents

@@ -127,7 +127,7 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     if let Some(signal) = interrupt.name() {
         let _ = finish(args, &reports);
         report::info(&interruption_text(signal, &reports));
-        interrupt.end();
+        interrupt.exit_by_signal();
     }
     let named_paths = candidates.iter().filter(|candidate| candidate.named);
     let named_paths: Vec<String> = named_paths.map(|c| c.path.shown()).collect();
@@ -226,7 +226,7 @@ impl NewCiphertexts {
     }
 }
 
-/// Reports a sealed value outside of the SealedSecrets of a file. The SealedSecrets are still re-encrypted.
+/// Reports a sealed value outside of the SealedSecrets in a file. The SealedSecrets are still re-encrypted.
 fn report_loose_value(file: &ManifestFile, objects: &[Found]) {
     let sealed: Vec<&SealedSecret> = objects.iter().map(|object| &object.sealed).collect();
     if let Some(line) = loose::first_line_beside(&file.bytes, &sealed) {

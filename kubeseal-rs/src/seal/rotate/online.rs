@@ -97,7 +97,8 @@ impl Rotation<'_> {
         for (found, report) in &mut work.objects {
             target::fill_namespace(self.session, &settings, found)?;
             if found.sealed.spec.data.is_some() {
-                report.problem = Some(TargetError::Deprecated(found.sealed.place()).to_string());
+                report.problem =
+                    Some(TargetError::Deprecated(found.sealed.qualified_name()).to_string());
             }
         }
         Ok(Some((controller_of(self.session.args, &settings), work)))

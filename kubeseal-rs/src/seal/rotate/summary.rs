@@ -44,7 +44,7 @@ impl ObjectReport {
     pub(super) fn of(found: &Found) -> Self {
         let spec = &found.sealed.spec;
         Self {
-            place: found.sealed.place(),
+            place: found.sealed.qualified_name(),
             line: found.line,
             items: spec.encrypted_data.len() + usize::from(spec.data.is_some()),
             rotated: Vec::new(),

@@ -9,7 +9,7 @@ use crate::text::Text;
 use crate::url;
 use crate::value::{Int, IntKind, Value};
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("and", &[Type::Raw], never)
         .rest(Type::Raw)
         .evaluation(Evaluation::And),

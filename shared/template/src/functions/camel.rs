@@ -6,7 +6,7 @@ use crate::error::Fault;
 use crate::runes;
 use crate::text::Writer;
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("camelcase", &[Type::Text], |env, args| {
         pascal(env, &args.text(0))
     }),

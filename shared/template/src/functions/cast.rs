@@ -5,7 +5,7 @@ use crate::fmt;
 use crate::number;
 use crate::value::{IntKind, Value};
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("int", &[Type::Any], |_, args| {
         Ok(Value::int(to_int(&args.value(0))))
     }),

@@ -8,7 +8,7 @@ use crate::runes;
 use crate::text::Text;
 use crate::value::{Entries, List, ListKind, Map, MapKind, Value};
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("join", &[Type::Text, Type::Any], join),
     Function::new("splitList", &[Type::Text, Type::Text], |env, args| {
         let parts = split(env, &args.text(1), &args.text(0), -1)?;

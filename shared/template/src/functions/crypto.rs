@@ -14,7 +14,7 @@ use crate::environment::Environment;
 use crate::error::Fault;
 use crate::value::Value;
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("sha1sum", &[Type::Text], |_, args| {
         Ok(sum(&digest::SHA1_FOR_LEGACY_USE_ONLY, args))
     }),

@@ -6,7 +6,7 @@ use crate::error::{Fault, Limit};
 use crate::semver::Version;
 use crate::value::{Entries, List, Map, MapKind, Value};
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("default", &[Type::Any], |_, args| {
         match args.rest(1).first() {
             Some(value) if !is_empty(value)? => Ok(value.clone()),

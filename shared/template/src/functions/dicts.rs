@@ -7,7 +7,7 @@ use crate::error::Fault;
 use crate::text::Text;
 use crate::value::{Entries, List, ListKind, MapKind, Value};
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("dict", &[], dict).rest(Type::Any),
     Function::new("get", &[Type::Dict, Type::Text], |_, args| {
         Ok(args.map(0).get(&args.text(1)).unwrap_or(Value::text("")))

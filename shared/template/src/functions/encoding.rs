@@ -11,7 +11,7 @@ use crate::text::Text;
 use crate::url;
 use crate::value::{Pointer, Value};
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("b64enc", &[Type::Text], |_, args| {
         Ok(base64::encode(&args.text(0)).into_bytes().into())
     }),

@@ -6,7 +6,7 @@ use crate::environment::Environment;
 use crate::error::Fault;
 use crate::value::{List, ListKind, Value};
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("list", &[], |_, args| new_list(args.rest(0).to_vec())).rest(Type::Any),
     Function::new("tuple", &[], |_, args| new_list(args.rest(0).to_vec())).rest(Type::Any),
     Function::new("append", &[Type::Any, Type::Any], push),

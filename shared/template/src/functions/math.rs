@@ -7,7 +7,7 @@ use crate::environment::Environment;
 use crate::error::Fault;
 use crate::value::{List, ListKind, Value};
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("add", &[], |_, args| {
         Ok(fold(0, args.rest(0), i64::wrapping_add))
     })

@@ -6,7 +6,7 @@ use crate::error::{ErrorKind, Fault, Limit};
 use crate::text::Text;
 use crate::value::{Entries, Map, MapKind, Pointer, Value};
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("merge", &[Type::Dict], |env, args| {
         merge_leniently(env, args, false)
     })

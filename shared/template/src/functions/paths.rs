@@ -3,7 +3,7 @@
 use super::{Function, Type};
 use crate::value::Value;
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("base", &[Type::Text], |_, args| {
         Ok(base(&args.text(0)).into())
     }),

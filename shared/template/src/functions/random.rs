@@ -11,7 +11,7 @@ use crate::error::Fault;
 use crate::runes;
 use crate::value::Value;
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("randAlpha", &[Type::Int], |env, args| {
         random_ascii(env, args, u8::is_ascii_alphabetic)
     })

@@ -8,7 +8,7 @@ use crate::regexes::{Groups, Pattern};
 use crate::text::{Text, Writer};
 use crate::value::{List, ListKind, Value};
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new(
         "regexMatch",
         &[Type::Text, Type::Text],

@@ -8,7 +8,7 @@ use crate::environment::Environment;
 use crate::error::Fault;
 use crate::value::Value;
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("bcrypt", &[Type::Text], |env, args| {
         Ok(Value::text(bcrypt(env, &args.text(0))?))
     })

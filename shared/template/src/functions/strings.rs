@@ -11,7 +11,7 @@ use crate::runes;
 use crate::text::{Text, Writer};
 use crate::value::{ListKind, Value};
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("hello", &[], |_, _| Ok(Value::text("Hello!"))),
     Function::new("trim", &[Type::Text], |_, args| {
         Ok(trim_matches(&args.text(0), runes::is_space).into())

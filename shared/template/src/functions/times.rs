@@ -11,7 +11,7 @@ use crate::value::{IntKind, Value};
 
 const SECOND: i64 = 1_000_000_000;
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("now", &[], |env, _| {
         Ok(Value::Time(Time::from_timestamp(env.now)))
     })

@@ -7,7 +7,7 @@ use crate::runes;
 use crate::text::Text;
 use crate::value::Value;
 
-pub(super) static TABLE: &[Function] = &[
+pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("upper", &[Type::Text], |env, args| {
         map_chars(env, &args.text(0), runes::to_upper)
     }),

@@ -4,8 +4,8 @@ use std::path::Path;
 use super::*;
 
 fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Plain> {
-    let pair = |(k, v): &(&str, &str)| ((*k).to_owned(), Plain::from((*v).to_owned()));
-    pairs.iter().map(pair).collect()
+    let to_owned_pair = |(k, v): &(&str, &str)| ((*k).to_owned(), Plain::from((*v).to_owned()));
+    pairs.iter().map(to_owned_pair).collect()
 }
 
 fn list(dir: &Path) -> Values {

@@ -1,4 +1,4 @@
-//! Decides what to do with each Secret of a backup, from the backup and the existing keys.
+//! Decides what to do with each Secret in a backup, from the backup and the existing keys.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use shared::secret::Secret;
 
 use crate::seal::names;
 
-/// The action for one Secret of a backup.
+/// The action for one Secret in a backup.
 pub(super) enum Action<'a> {
     /// Store this Secret.
     Put(Box<Secret>),
@@ -25,7 +25,7 @@ pub(super) enum Action<'a> {
     Broken(String),
 }
 
-/// One Secret of a backup.
+/// One Secret in a backup.
 pub(super) struct Step<'a> {
     pub(super) name: String,
     pub(super) fingerprint: Option<Fingerprint>,
@@ -110,7 +110,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Returns whether a key of the backup is restored for unsealing only.
+    /// Returns whether a key in the backup is restored for unsealing only.
     pub(super) fn restores_unseal_only(&self) -> bool {
         self.steps
             .iter()
@@ -205,7 +205,7 @@ fn step<'a>(
 
 /// Returns the name for the key: its own or, if another key has that name, its own with a suffix
 /// from the fingerprint. So a backup can be restored beside the keys of a controller that has
-/// already started: its first key has the same name as the first key of the backup.
+/// already started: its first key has the same name as the first key in the backup.
 fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[KeyAfter]) -> Result<String> {
     let name = record.name();
     if name.is_empty() {
@@ -308,7 +308,7 @@ fn check_choice(
         (_, state) => bail!(
             "{} already exists and is {}, so it cannot seal; nothing was changed\nhint: restore it without --seal-with",
             step.name,
-            state.word()
+            state.name()
         ),
     }
 }
@@ -372,7 +372,7 @@ mod tests {
             .collect()
     }
 
-    /// Returns each key of the backup with its action and state, and the name of the key that
+    /// Returns each key in the backup with its action and state, and the name of the key that
     /// seals.
     fn plan_steps(
         backup: Vec<Secret>,
@@ -388,7 +388,7 @@ mod tests {
                 Action::LetSeal(_) => "let",
                 Action::Broken(_) => "broken",
             };
-            format!("{} {outcome} {}", step.name, step.state.word())
+            format!("{} {outcome} {}", step.name, step.state.name())
         };
         let sealing = plan.sealing.as_ref().map(|sealing| sealing.name.clone());
         Ok((
@@ -397,10 +397,10 @@ mod tests {
         ))
     }
 
-    /// Attack: a backup contains a key in any state and with any marks, before or after the
-    /// operator's own, so that the controller seals with it.
+    /// Attack: an attacker adds a key in any state and with any marks to a backup, before or after the operator's own,
+    /// so that the controller seals with it.
     #[test]
-    fn no_key_of_a_backup_seals_unless_it_is_chosen() {
+    fn no_key_in_a_backup_seals_unless_it_is_chosen() {
         let new = |label| key("2025", "planted", label);
         let own = || records(vec![key("2024", "own", "active")]);
         for (why, backup, existing, want, sealing) in [
@@ -584,7 +584,8 @@ mod tests {
         }
     }
 
-    /// Attack: gives a key a name that leads out of the folder, is hidden, or contains terminal escapes.
+    /// Attack: an attacker gives a key in a backup a name that leads out of the folder, is hidden, or contains terminal
+    /// escapes.
     #[test]
     fn refuses_names_that_an_api_server_would_refuse() {
         for name in [

@@ -56,7 +56,7 @@ fn line(step: &Step<'_>, dry_run: bool) -> String {
             "already exists, and would become the sealing key".to_owned()
         }
         Action::LetSeal(_) => "already exists, and is now the sealing key".to_owned(),
-        Action::Exists(_) => format!("already exists{} ({})", as_name(step), step.state.word()),
+        Action::Exists(_) => format!("already exists{} ({})", as_name(step), step.state.name()),
         Action::Broken(problem) => format!("cannot be used: {problem}"),
     };
     format!("{} {fingerprint}: {outcome}", step.name)
@@ -142,7 +142,7 @@ fn entry(step: &Step<'_>) -> Json {
         "name": step.name,
         "fingerprint": step.fingerprint.as_ref().map(ToString::to_string),
         "outcome": outcome,
-        "state": step.state.word(),
+        "state": step.state.name(),
         "storedAs": step.stored_name(),
         "leftOut": step.left_out,
     });

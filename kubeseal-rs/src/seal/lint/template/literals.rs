@@ -278,7 +278,7 @@ impl<'o> Literals<'o> {
                 .iter()
                 .any(|operand| self.is_literal(operand, counts_numbers));
         };
-        if self.is_known(function) {
+        if self.has_literal_value(function) {
             return true;
         }
         if let ("include" | "template", [Operand::Text(template), others @ ..]) =
@@ -303,13 +303,13 @@ impl<'o> Literals<'o> {
         match operand {
             Operand::Text(text) => is_value(text),
             Operand::Number => counts_numbers,
-            Operand::Name(name) => self.is_known(name),
+            Operand::Name(name) => self.has_literal_value(name),
             Operand::Nested(pipeline) => self.contains_literal(pipeline, counts_numbers),
         }
     }
 
     /// Returns whether a variable or field contains a literal, or is a part of one that does.
-    fn is_known(&self, name: &str) -> bool {
+    fn has_literal_value(&self, name: &str) -> bool {
         let is_relative = name.starts_with('.') && self.is_dot_literal();
         is_relative || self.has_name(without_root(name))
     }
@@ -435,7 +435,7 @@ mod tests {
         }
     }
 
-    /// Attack: hides a value in an argument, a variable, a dictionary or another template.
+    /// Attack: a committer hides a value in an argument, a variable, a dictionary or another template.
     #[test]
     fn values_in_any_place_are_literals() {
         for text in [

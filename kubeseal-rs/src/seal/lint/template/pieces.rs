@@ -80,11 +80,11 @@ impl Action<'_> {
 
 /// Returns whether a string contains the beginning of an action.
 pub(in super::super) fn may_hold_action(text: &str) -> bool {
-    let is_start = |at: usize| opens(&text.as_bytes()[at..]);
+    let is_start = |at: usize| is_action_start(&text.as_bytes()[at..]);
     memchr::memchr2_iter(b'{', b'<', text.as_bytes()).any(is_start)
 }
 
-fn opens(text: &[u8]) -> bool {
+fn is_action_start(text: &[u8]) -> bool {
     matches!(text, [b'{', b'{' | b'%' | b'#', ..] | [b'<', b'%', ..])
 }
 

@@ -30,7 +30,7 @@ const LOCK: &str = ".controller.lock";
 
 /// The controller on a directory.
 #[derive(Debug)]
-pub struct Rounds {
+pub struct DirectoryController {
     keys: Arc<Mutex<KeyStore>>,
     renewal: KeyRenewal,
     store: Arc<DirectoryStore>,
@@ -68,7 +68,7 @@ pub enum StartError {
     Stopped(#[from] Stopped),
 }
 
-impl Rounds {
+impl DirectoryController {
     /// Locks the directory, loads the keys and generates a key if one is due.
     ///
     /// # Errors
@@ -91,7 +91,7 @@ impl Rounds {
             pool.clone(),
             config.policy.tolerates_drift,
         )?);
-        let mut rounds = Self {
+        let mut controller = Self {
             reconciler: Reconciler::new(
                 Arc::clone(&store),
                 pool.clone(),
@@ -108,15 +108,15 @@ impl Rounds {
             pool,
             _lock: lock,
         };
-        if let Some(key) = rounds
+        if let Some(key) = controller
             .renewal
-            .start(rounds.newest_key_time(now), now)
+            .start(controller.newest_key_time(now), now)
             .await?
         {
-            rounds.add_key(key, now).await??;
+            controller.add_key(key, now).await??;
         }
-        rounds.use_ring(now);
-        Ok(rounds)
+        controller.use_ring(now);
+        Ok(controller)
     }
 
     /// Returns the state that the HTTP server serves.
@@ -134,7 +134,7 @@ impl Rounds {
 
     /// Scans keys and files if the interval has passed, and reconciles some of the objects that are due. Returns the
     /// time of the next round, which may be now. Can be canceled at shutdown: a write in progress still completes.
-    pub async fn round(&mut self, now: Timestamp) -> Timestamp {
+    pub async fn run_once(&mut self, now: Timestamp) -> Timestamp {
         let elapsed = now.duration_since(self.scanned);
         // A negative time means that the clock was set back.
         if elapsed >= INTERVAL || elapsed.is_negative() {
@@ -142,14 +142,14 @@ impl Rounds {
             self.scan(now).await;
         }
         let next = self.scanned.saturating_add(INTERVAL).unwrap_or(now);
-        match self.reconciler.round(now).await {
+        match self.reconciler.run_once(now).await {
             Some(due) => due.min(next),
             None => next,
         }
     }
 
     /// Stops the controller. Work in progress stops before its next operation.
-    pub async fn end(mut self, now: Timestamp) {
+    pub async fn shut_down(mut self, now: Timestamp) {
         self.reconciler.suspend(now).await;
     }
 
@@ -162,7 +162,7 @@ impl Rounds {
         if lock(&self.keys).accept_renewal_request() {
             self.renewal.request();
         }
-        if let Some(key) = self.renewal.turn(self.newest_key_time(now), now).await {
+        if let Some(key) = self.renewal.poll(self.newest_key_time(now), now).await {
             self.store_key(key, now).await;
         }
         match self.store.scan(now).await {
@@ -199,7 +199,7 @@ impl Rounds {
     fn use_ring(&mut self, now: Timestamp) {
         let (ring, unusable) = {
             let keys = lock(&self.keys);
-            (Arc::clone(keys.ring()), keys.unusable())
+            (Arc::clone(keys.ring()), keys.unusable_count())
         };
         self.metrics.set_keys(Arc::clone(&ring), unusable);
         self.reconciler.use_ring(Arc::clone(&ring), now);
