@@ -167,20 +167,20 @@ mod tests {
     fn waits_at_least_as_long_as_the_server_asks_and_not_beyond_the_time_limit() {
         let second = Duration::from_secs(1);
         let mut short_limit = attempts(Some(Duration::from_millis(900)));
-        assert_eq!(short_limit.next(Some(Retry::Busy(second))), None);
+        assert_eq!(short_limit.next_pause(Some(Retry::Busy(second))), None);
         let mut long_limit = attempts(Some(Duration::from_mins(1)));
         for _ in 0..20 {
-            let wait = long_limit.next(Some(Retry::Busy(second))).unwrap();
+            let wait = long_limit.next_pause(Some(Retry::Busy(second))).unwrap();
             assert!(
                 (second..=second + LONGEST_SPREAD).contains(&wait),
                 "{wait:?}"
             );
         }
-        assert_eq!(long_limit.next(None), None);
+        assert_eq!(long_limit.next_pause(None), None);
         assert_eq!(long_limit.done, 21);
         let mut no_limit = attempts(None);
         let hour = Retry::Busy(Duration::from_hours(1));
-        assert!(no_limit.next(Some(hour)).unwrap() <= LONGEST_WAIT + LONGEST_SPREAD);
+        assert!(no_limit.next_pause(Some(hour)).unwrap() <= LONGEST_WAIT + LONGEST_SPREAD);
     }
 
     #[test]
