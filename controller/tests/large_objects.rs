@@ -81,7 +81,7 @@ async fn large_annotations_of_many_objects_are_not_kept_in_memory() {
     while let Some(event) = events.next().await {
         match event.unwrap() {
             Event::InitApply(object) => {
-                accepted += usize::from(store.store_object(object).is_some())
+                accepted += usize::from(store.store_object(object).is_some());
             }
             Event::InitDone => break,
             _ => {}

@@ -494,12 +494,10 @@ mod tests {
                 Err(NotBackedUp),
             ),
         ] {
-            let ring = KeyRing::new(keys.into_iter().map(Arc::clone));
-            let ring = ring.with_required_backup(requires_backup);
-            let sealing = ring
-                .sealing_key(Timestamp::UNIX_EPOCH)
-                .map(|key| key.name());
-            assert_eq!(sealing, want, "{why}");
+            let keys = keys.into_iter().map(Arc::clone);
+            let ring = KeyRing::new(keys).with_required_backup(requires_backup);
+            let sealing_key = ring.sealing_key(Timestamp::UNIX_EPOCH);
+            assert_eq!(sealing_key.map(|key| key.name()), want, "{why}");
             let may_any = ring.keys().iter().any(|key| ring.can_seal(key));
             assert_eq!(may_any, want.is_ok(), "{why}");
             assert_eq!(ring.is_empty(), want == Err(NoKey), "{why}");
