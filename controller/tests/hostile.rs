@@ -76,7 +76,7 @@ async fn refuses_an_object_with_an_item_that_cannot_be_a_file_name() {
         );
         case.tick().await;
         assert!(
-            case.failure(&id).starts_with("item \""),
+            case.failure(&id).contains("is not a valid item key"),
             "{item:?}: {}",
             case.failure(&id)
         );

@@ -331,7 +331,7 @@ fn plain_values_reach_no_log_and_no_status() {
         stderr.contains("is not managed by SealedSecret"),
         "{stderr}"
     );
-    assert!(stderr.contains("cannot be a file"), "{stderr}");
+    assert!(stderr.contains("is not a valid item key"), "{stderr}");
     let mut texts = vec![stdout, stderr];
     for entry in std::fs::read_dir(dir.path().join("status/ns")).unwrap() {
         texts.push(std::fs::read_to_string(entry.unwrap().path()).unwrap());

@@ -33,7 +33,7 @@
 //! | [`files`], [`bounded`] | reading stdin and files with size limits; atomic writes |
 //! | [`environment`] | clock, environment and terminal, in one place |
 //! | [`platform`] | differences between operating systems |
-//! | [`format`], [`shown`], [`redacted`] | documents as text; untrusted text for display; URLs without credentials |
+//! | [`mod@format`], [`shown`], [`redacted`] | documents as text; untrusted text for display; URLs without credentials |
 //! | [`notice`], [`progress`] | messages about conditions that do not stop a run; the progress of a long run |
 //! | [`parallel`] | work on several threads, with results in order |
 
