@@ -254,7 +254,8 @@ fn lint_checks_the_files_of_a_generator() {
             ("password.txt", "hunter2".to_owned()),
             (
                 "sops.yaml",
-                "a: ENC[AES256_GCM,data:x]\nsops: {}\n".to_owned(),
+                "a: C\nsops: {mac: 'C'}\n"
+                    .replace('C', "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]"),
             ),
         ] {
             fs::write(folder.path().join(name), text).expect("a file");
