@@ -17,7 +17,7 @@ use kubeseal_library::keys::signature;
 use kubeseal_library::keys::signers::Signers;
 use kubeseal_library::recipe::Recipe;
 use kubeseal_library::{dotenv, kubeconfig, proxies, rules};
-use kubeseal_rs::seal::decryption;
+use kubeseal_rs::seal::{decryption, lint};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use shared::key::{Certificate, PrivateKey};
@@ -34,7 +34,7 @@ use shared::{base64, envelope, hints};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. The names are those of the folders in `corpus/`.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 19] = [
     ("archive", archive_bytes),
     ("backup", backup_text),
     ("base64", base64_text),
@@ -46,6 +46,7 @@ pub const TARGETS: [Target; 18] = [
     ("http", http_body),
     ("key", key_pem),
     ("kubeconfig", kubeconfig_text),
+    ("lint", linted_template),
     ("manifest", manifest_text),
     ("recipe", recipe_text),
     ("rules", rules_text),
@@ -218,6 +219,15 @@ pub fn rules_text(bytes: &[u8]) {
         assert!(rule.describe().contains(&rule.path));
         let matching = parsed.for_path(&rule.path).map(|rule| rule.number);
         assert!(matching.is_none_or(|number| number <= parsed.0.len()));
+    }
+}
+
+/// Fuzzes the reading of templates that are not YAML: the lines stay those of the file.
+pub fn linted_template(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.lines().count();
+    for document in lint::read_template(&text) {
+        assert!(document.root.line <= lines + 1);
     }
 }
 

@@ -30,7 +30,7 @@ use kubeseal_library::{files, finding};
 use shared::error_chain;
 use shared::key::Certificate;
 use shared::key_ring::KeyRing;
-use shared::manifest::{self, Node, ReadError, ReadProblem};
+use shared::manifest::{self, Document, Node, ReadError, ReadProblem};
 use zeroize::Zeroizing;
 
 use self::generated::GeneratedFiles;
@@ -542,6 +542,11 @@ impl Linter<'_> {
         self.certificates.insert(key, certificate.clone());
         certificate
     }
+}
+
+/// Reads a template that is not YAML, with placeholders for its actions, as far as possible.
+pub fn read_template(text: &str) -> Vec<Document> {
+    unrendered::documents(text, &Literals::of(text), &[]).documents
 }
 
 /// Checks a SealedSecret.
