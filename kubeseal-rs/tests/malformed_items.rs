@@ -319,14 +319,14 @@ fn names_a_sealed_secret_of_another_version() {
     let without_version = second.trim_start_matches("---\n").replace(version, "");
     let item = without_version.trim_end().replace('\n', "\n  ");
     let list = format!("apiVersion: v1\nkind: List\nitems:\n- {item}\n");
-    let missing = "an object of kind SealedSecret has no apiVersion";
+    let missing = "the object of kind SealedSecret has no apiVersion";
     for (text, want) in [
         (&list, missing),
         (&without_version, missing),
         (&format!("{sealed}---\n{without_version}"), missing),
         (
             &sealed.replace("v1alpha1", "v1"),
-            "an object of kind SealedSecret has the apiVersion \"bitnami.com/v1\"",
+            "the object of kind SealedSecret has the apiVersion \"bitnami.com/v1\"",
         ),
         (
             &sealed.replace("kind: SealedSecret\n", "kind: Other\n"),
