@@ -617,6 +617,42 @@ fn explains_how_to_fix_an_argument_that_is_not_a_path() {
     assert!(!printed.contains("shallow"), "{printed}");
 }
 
+/// A name that is both a revision and a file must not compare the wrong one, which would hide a change.
+#[test]
+fn a_name_that_is_both_a_revision_and_a_file_is_not_guessed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    create_repository(root);
+    git(root, &["branch", "prod"]);
+    fs::create_dir(root.join("prod")).expect("ours");
+    fs::write(root.join("prod/db.yaml"), sealed_manifest(&["x"])).expect("ours");
+    fs::write(root.join("db.yaml"), sealed_manifest(&["a", "b"])).expect("ours");
+    commit(root);
+    let ambiguous = ["both a revision and a file", "hint: write ./prod"];
+    for (args, code, parts) in [
+        (&["prod"][..], 2, &ambiguous[..]),
+        (&["prod", "--"], 2, &ambiguous),
+        (&["prod", "db.yaml"], 2, &ambiguous),
+        (&["prod", "--", "db.yaml"], 1, &["db.yaml", "+ b added"]),
+        (&["prod", "--", "."], 1, &["db.yaml", "prod/db.yaml"]),
+        (&["refs/heads/prod", "db.yaml"], 1, &["+ b added"]),
+        (&["./prod"], 0, &[]),
+        (&["prod/"], 0, &[]),
+        (&["--", "prod"], 0, &[]),
+        (&["HEAD", "--", "prod"], 0, &[]),
+        (
+            &["--", "no/such/path"],
+            2,
+            &["neither a revision nor a file"],
+        ),
+        (&["HEAD", "--", "missing.yaml"], 2, &["missing.yaml"]),
+    ] {
+        assert_diff(root, &[&["--exit-code"], args].concat(), code, parts);
+    }
+    fs::write(root.join("HEAD"), sealed_manifest(&["a"])).expect("ours");
+    assert_diff(root, &["HEAD"], 2, &["both a revision and a file"]);
+}
+
 #[test]
 fn a_page_that_mentions_a_sealed_secret_is_not_a_manifest() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -199,7 +199,7 @@ fn warns_about_a_private_key_beside_the_certificate() {
     let folder = folder();
     let pem = fs::read_to_string(folder.path().join("key-2024.pem")).expect("a file");
     let key = |label: &str| format!("-----BEGIN {label}-----\naGk=\n-----END {label}-----\n");
-    let warning = "warning: the file of the certificate also contains a private key";
+    let warning = "warning: the certificate file also contains a private key";
     for text in [
         key("PRIVATE KEY") + &pem,
         pem.clone() + &key("PRIVATE KEY"),

@@ -38,6 +38,12 @@ pub(super) enum DiffError {
         /// The likely remedy; may be empty.
         hint: &'static str,
     },
+    /// The first argument is a revision and the name of a file.
+    #[error(
+        "{0:?} is both a revision and a file\n\
+         hint: write ./{0} for the file; for the revision, put `--` and files or folders after it, such as `-- .`"
+    )]
+    Ambiguous(String),
     /// An empty argument, such as a variable that is not set.
     #[error(
         "an empty argument is neither a revision nor a file\nhint: leave it out to compare all files"
@@ -100,14 +106,12 @@ pub(super) fn select(args: &Diff, here: &Path) -> Result<Vec<Selection>> {
     if revision.is_some() {
         positional.remove(0);
     }
+    positional.extend(args.paths.iter().map(PathBuf::as_path));
     for path in &positional {
         check_exists(path, here)?;
     }
-    let paths = positional
-        .into_iter()
-        .chain(args.paths.iter().map(PathBuf::as_path));
     let mut groups: Vec<(Repository, Vec<PathBuf>)> = Vec::new();
-    for path in paths {
+    for path in positional {
         for absolute in absolute_paths(path, here) {
             let repository =
                 repository_for(&absolute, here)?.ok_or(DiffError::NotInTree(path.to_owned()))?;
@@ -140,14 +144,18 @@ pub(super) fn select(args: &Diff, here: &Path) -> Result<Vec<Selection>> {
 }
 
 /// Returns the first argument if it is a revision: of the repository around the current folder, or of the first path.
+/// Without paths after `--`, the name of an existing file is not read as a revision.
+///
+/// # Errors
+///
+/// Fails if the argument could be either.
 fn revision<'a>(args: &'a Diff, here: &Path) -> Result<Option<&'a str>> {
     // A revision is valid UTF-8; a path may not be.
     let Some(first) = args.args.first().and_then(|first| first.to_str()) else {
         return Ok(None);
     };
     let begins_above = Path::new(first).components().next() == Some(Component::ParentDir);
-    let may_be_both = args.paths.is_empty() && first.contains("..") && !begins_above;
-    if !is_missing(&here.join(first)) && !may_be_both {
+    if begins_above {
         return Ok(None);
     }
     let others = args.args.iter().skip(1).map(Path::new);
@@ -157,6 +165,10 @@ fn revision<'a>(args: &'a Diff, here: &Path) -> Result<Option<&'a str>> {
         (repository, _) => repository,
     };
     let is_revision = repository.is_some_and(|repository| commits_of(&repository, first).is_some());
+    let is_file = !is_missing(&here.join(first));
+    if is_revision && is_file && args.paths.is_empty() {
+        return Err(DiffError::Ambiguous(first.to_owned()).into());
+    }
     Ok(is_revision.then_some(first))
 }
 
