@@ -413,6 +413,13 @@ impl Linter<'_> {
         let mut search = Search::of_file(text.len());
         let mut unrendered = unrendered::Unrendered::default();
         let mut unread = Vec::new();
+        // Actions in comments can change a template that is also well-formed YAML.
+        let replaced = read
+            .as_ref()
+            .ok()
+            .and_then(|_| unrendered::replace_actions(&text, &literals));
+        let replaced = replaced.and_then(|text| manifest::read(text.as_bytes()).ok());
+        let replaced = replaced.unwrap_or_default();
         let documents = read.unwrap_or_else(|error| {
             // The cluster applies documents one by one, so the well-formed ones are checked.
             let documents = manifest::read_well_formed(&bytes);
@@ -433,13 +440,15 @@ impl Linter<'_> {
         let unrendered = ManifestFile::of(path, Zeroizing::default(), unrendered.documents);
         let documents = || file.documents.iter().chain(&unrendered.documents);
         search.documents(&text, &literals, documents());
+        search.documents(&text, &literals, &replaced);
+        search.strings(&text, &literals);
         unread.extend(search.unjudged.iter().copied().map(not_checked_finding));
         let mut found = search.found;
         for root in documents().map(|document| &document.root) {
             found.extend(plain::generators(root, &literals));
             found.extend(self.generated.findings(root, path, self.staged));
         }
-        for found in found.into_iter().chain(unread) {
+        for found in longest(found).chain(unread) {
             self.add(path, found);
         }
         self.sealed(path, &file, object::sealed_secret);
@@ -547,6 +556,21 @@ impl Linter<'_> {
 /// Reads a template that is not YAML, with placeholders for its actions, as far as possible.
 pub fn read_template(text: &str) -> Vec<Document> {
     unrendered::documents(text, &Literals::of(text), &[]).documents
+}
+
+/// Returns one finding for each object: the one with the longest message, which names the most values. A template is
+/// searched twice, as it is and with placeholders.
+fn longest(found: Vec<object::Found>) -> impl Iterator<Item = object::Found> {
+    let mut longest: BTreeMap<(usize, Rule, String), String> = BTreeMap::new();
+    for (rule, line, message) in found {
+        let object = message.split(':').next().unwrap_or_default().to_owned();
+        let known = longest.entry((line, rule, object)).or_default();
+        if message.len() > known.len() {
+            *known = message;
+        }
+    }
+    let found = longest.into_iter();
+    found.map(|((line, rule, _), message)| (rule, line, message))
 }
 
 /// Checks a SealedSecret.

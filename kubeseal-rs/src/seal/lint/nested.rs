@@ -6,7 +6,7 @@ use shared::manifest::{self, Document, Node, Value};
 
 use super::object::Found;
 use super::placeholder::is_templated;
-use super::template::Literals;
+use super::template::{self, Form, Literals, Piece, Pieces};
 use super::{plain, unrendered};
 
 /// The maximum nesting depth of strings.
@@ -27,6 +27,8 @@ pub(super) struct Search {
 struct Level<'a> {
     text: &'a [&'a str],
     literals: &'a Literals<'a>,
+    /// Whether the document contains the metadata of sops.
+    has_sops: bool,
     /// The number of lines of the file before the string, or its only known line.
     lines: Lines,
     depth: usize,
@@ -65,11 +67,43 @@ impl Search {
         let level = Level {
             text: &text.lines().collect::<Vec<_>>(),
             literals,
+            has_sops: false,
             lines: Lines::After(0),
             depth: 0,
         };
         for document in documents {
-            self.node(&document.root, true, level);
+            let has_sops = document.root.field("sops").is_some();
+            self.node(&document.root, true, Level { has_sops, ..level });
+        }
+    }
+
+    /// Searches the strings in the actions of a template, which may contain whole manifests.
+    pub(super) fn strings(&mut self, text: &str, literals: &Literals<'_>) {
+        let mut line = 1;
+        for piece in Pieces::of(text) {
+            let source = match &piece {
+                Piece::Text(text) => text,
+                Piece::Action(action) => action.source,
+            };
+            if let Piece::Action(action) = &piece
+                && action.form == Form::Expression
+                && may_hold_secret(action.content)
+            {
+                let level = Level {
+                    text: &[],
+                    literals,
+                    has_sops: false,
+                    lines: Lines::Only(line),
+                    depth: 0,
+                };
+                for string in template::strings(action.content) {
+                    let string = string.replace("\\n", "\n");
+                    if may_hold_secret(&string) {
+                        self.text(&string, line, level);
+                    }
+                }
+            }
+            line += source.matches('\n').count();
         }
     }
 
@@ -77,7 +111,7 @@ impl Search {
     fn node(&mut self, node: &Node, is_object: bool, level: Level<'_>) {
         match &node.value {
             Value::Map(_) if is_secret(node, is_object) => {
-                let found = plain::secret(node, level.literals);
+                let found = plain::secret(node, level.literals, level.has_sops);
                 let found =
                     found.map(|(rule, line, message)| (rule, level.lines.of(line), message));
                 self.found.extend(found);
@@ -115,14 +149,15 @@ impl Search {
         };
         let fits = outer.depth < MAX_LEVELS && text.len() <= self.bytes_left;
         self.bytes_left = self.bytes_left.saturating_sub(text.len());
+        if !fits {
+            self.unjudged.push(outer.lines.of(line));
+            return;
+        }
         let most = 4 * text.len();
         let literals = outer.literals.nested(text);
         let readable = || unrendered::replace_actions(text, &literals);
         let read = |text: &str| manifest::read_within(text.as_bytes(), most).ok();
-        let documents = fits
-            .then(|| read(text).or_else(|| read(&readable()?)))
-            .flatten();
-        let Some(documents) = documents else {
+        let Some(documents) = read(text).or_else(|| read(&readable()?)) else {
             if text.contains('\n') {
                 self.unjudged.push(outer.lines.of(line));
             }
@@ -131,11 +166,13 @@ impl Search {
         let level = Level {
             text: &text.lines().collect::<Vec<_>>(),
             literals: &literals,
+            has_sops: false,
             lines,
             depth: outer.depth + 1,
         };
         for document in &documents {
-            self.node(&document.root, true, level);
+            let has_sops = document.root.field("sops").is_some();
+            self.node(&document.root, true, Level { has_sops, ..level });
             let generators = plain::generators(&document.root, &literals).into_iter();
             let generators =
                 generators.map(|(rule, line, message)| (rule, lines.of(line), message));

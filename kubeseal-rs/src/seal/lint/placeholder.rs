@@ -109,7 +109,8 @@ fn without_actions(text: &str, literals: &Literals<'_>) -> Option<String> {
                 rest.push_str(action.source);
             }
             Piece::Action(action) => {
-                if state.action(&action) == (Effect::Output { is_literal: true }) {
+                let effect = state.action(&action);
+                if matches!(effect, Effect::Output { is_literal: true } | Effect::Secret) {
                     return None;
                 }
             }

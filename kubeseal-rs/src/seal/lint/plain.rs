@@ -16,8 +16,9 @@ use super::template::Literals;
 const MAX_SHOWN: usize = 5;
 
 /// Reports a Secret with plaintext values. Ciphertexts of sops and placeholders do not count.
-pub(super) fn secret(node: &Node, literals: &Literals<'_>) -> Option<Found> {
-    let values = |field| values(node, field, literals);
+pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Option<Found> {
+    let has_sops = has_sops || node.field("sops").is_some();
+    let values = |field| values(node, field, literals, has_sops);
     let plain = [values("data"), values("stringData")].concat();
     if plain.is_empty() {
         return None;
@@ -92,7 +93,7 @@ pub(super) fn may_be_secret(node: &Node) -> bool {
 
 /// Returns the keys of a field whose values are plaintext. A field that is not a mapping may be a value itself, and is
 /// returned by its name. A template may also output the name of a field, so such a field counts as `stringData`.
-fn values(secret: &Node, field: &str, literals: &Literals<'_>) -> Vec<String> {
+fn values(secret: &Node, field: &str, literals: &Literals<'_>, has_sops: bool) -> Vec<String> {
     // The branches of a template may have the same field, so each counts.
     let fields = match &secret.value {
         Value::Map(fields) => fields.as_slice(),
@@ -102,7 +103,6 @@ fn values(secret: &Node, field: &str, literals: &Literals<'_>) -> Vec<String> {
         name.eq_ignore_ascii_case(field) || field == "stringData" && is_templated(name)
     };
     let matching_fields = fields.iter().filter(|(name, _)| is_same(name));
-    let has_sops = secret.field("sops").is_some();
     let is_plain =
         |node: &Node| !(has_sops && is_of_sops(node)) && is_value(node, field == "data", literals);
     let mut keys = Vec::new();
@@ -407,7 +407,7 @@ mod tests {
             ),
             ("stringData: {}", None),
         ] {
-            let found = message(secret, text);
+            let found = message(|node, literals| secret(node, literals, false), text);
             match (&found, want) {
                 (None, None) => {}
                 (Some(found), Some(want)) if found.contains(want) => {}

@@ -1,6 +1,8 @@
 //! Makes templates of Helm and other tools readable before they are rendered: each action becomes a placeholder, or
 //! disappears if it only controls what follows. The number of lines stays the same.
 
+use std::collections::BTreeSet;
+
 use kubeseal_library::walk;
 use shared::manifest::{self, Document};
 use zeroize::Zeroizing;
@@ -76,10 +78,8 @@ pub(super) fn documents(
             may_hold_value,
         });
     }
-    let is_new = |document: &Document| {
-        let line = document.root.line;
-        !well_formed.iter().any(|known| known.root.line == line)
-    };
+    let known: BTreeSet<usize> = well_formed.iter().map(|known| known.root.line).collect();
+    let is_new = |document: &Document| !known.contains(&document.root.line);
     let documents = manifest::read_well_formed(Zeroizing::new(readable_lines.concat()).as_bytes());
     let documents = documents.into_iter().filter(is_new).collect();
     Unrendered { documents, unread }
@@ -166,6 +166,8 @@ struct Line {
     /// The indentation of the last output that contains a literal, if the action sets it.
     indentation: Option<usize>,
     has_literal: bool,
+    /// Whether an action outputs a Secret with a literal.
+    has_secret: bool,
     /// The number of line breaks inside the actions, which follow the line.
     skipped: usize,
 }
@@ -194,6 +196,10 @@ impl Writer<'_> {
             Effect::Branch | Effect::Output { is_literal: false } => {
                 self.line.text.push_str(PLACEHOLDER);
             }
+            Effect::Secret => {
+                self.line.has_secret = true;
+                self.line.text.push_str(LITERAL);
+            }
             Effect::Output { is_literal: true } => {
                 self.line.has_literal = true;
                 self.line.indentation = indentation(action.content);
@@ -220,12 +226,23 @@ impl Writer<'_> {
             has_action,
             indentation,
             has_literal,
+            has_secret,
             skipped,
         } = std::mem::take(&mut self.line);
         let rest = text.replace(PLACEHOLDER, "").replace(LITERAL, "");
         let end = if text.ends_with('\n') { "\n" } else { "" };
         if !has_action || !rest.trim().is_empty() {
             self.done.push_str(&text);
+        } else if has_secret {
+            let secret = [
+                "{kind: Secret, stringData: {",
+                LITERAL,
+                ": ",
+                LITERAL,
+                "}}",
+                end,
+            ];
+            self.done.extend(secret);
         } else if has_literal {
             let indentation = indentation.unwrap_or(text.len() - text.trim_start().len());
             self.done.push_str(&" ".repeat(indentation));

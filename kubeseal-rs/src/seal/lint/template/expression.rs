@@ -43,6 +43,15 @@ pub(super) fn parse(text: &str) -> Option<Expression<'_>> {
     Some(Expression { targets, pipeline })
 }
 
+/// Returns the strings in an expression, without their quotes.
+pub(in super::super) fn strings(text: &str) -> Vec<&str> {
+    let string = |token| match token {
+        Token::Text(text) => Some(text),
+        _ => None,
+    };
+    tokens(text).into_iter().filter_map(string).collect()
+}
+
 /// Splits an assignment into the variables and the tokens of the value.
 fn split_assignment<'a, 't>(tokens: &'t [Token<'a>]) -> Option<(Vec<&'a str>, &'t [Token<'a>])> {
     let at = tokens.iter().position(|token| *token == Token::Assign)?;

@@ -1,15 +1,19 @@
 //! Follows the actions of a template, and finds those that output a literal: directly, from a variable, or from another
 //! template of the same file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
+use kubeseal_library::walk::names_kind;
 use regex::Regex;
 
 use super::super::placeholder::is_whole_placeholder;
 use super::expression::{self, Call, Expression, Operand, Pipeline};
 use super::functions::{is_naming, is_option_of_common, is_separator, outputs_no_argument};
 use super::pieces::{Action, Form, Piece, Pieces};
+
+/// The maximum number of fields in a path that are looked up one by one.
+const MAX_FIELDS: usize = 16;
 
 /// Functions that change their first argument, a dictionary.
 const CHANGING: [&str; 3] = ["merge", "mergeOverwrite", "mustMergeOverwrite"];
@@ -29,6 +33,8 @@ pub(in super::super) enum Effect {
         /// Whether the output contains a literal.
         is_literal: bool,
     },
+    /// It outputs a Secret that another template of the file defines, and passes it a literal.
+    Secret,
 }
 
 /// The variables, fields and templates in a template text that contain literals.
@@ -38,17 +44,28 @@ pub(in super::super) struct Literals<'o> {
     outer: Option<&'o Literals<'o>>,
     /// Variables such as `$p`, and paths such as `.Values.p`.
     names: BTreeSet<String>,
-    templates: BTreeSet<String>,
+    /// The number of each template in `facts`.
+    templates: BTreeMap<String, usize>,
+    facts: Vec<Template>,
     /// The open `if`, `with`, `range`, `define` and `block`, the innermost last.
     blocks: Vec<Block>,
 }
 
-#[derive(Debug, Default)]
+/// A template that the text defines.
+#[derive(Debug, Clone, Copy, Default)]
+struct Template {
+    /// Whether it outputs a literal.
+    is_literal: bool,
+    /// Whether it contains the `kind` of a Secret.
+    is_secret: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
 struct Block {
     /// Whether `.` contains a literal.
     is_dot_literal: bool,
-    /// The name of the template that the block defines.
-    template: Option<String>,
+    /// The number of the template around the block.
+    template: Option<usize>,
 }
 
 impl<'o> Literals<'o> {
@@ -77,11 +94,7 @@ impl<'o> Literals<'o> {
     fn read(&mut self, text: &str) {
         for piece in Pieces::of(text) {
             match piece {
-                Piece::Text(text) => {
-                    if text.contains(char::is_alphanumeric) {
-                        self.mark_template();
-                    }
-                }
+                Piece::Text(text) => self.text(text),
                 Piece::Action(action) => {
                     if self.action(&action) == (Effect::Output { is_literal: true }) {
                         self.mark_template();
@@ -90,6 +103,16 @@ impl<'o> Literals<'o> {
             }
         }
         self.blocks.clear();
+    }
+
+    fn text(&mut self, text: &str) {
+        if self.template().is_some() && text.contains(char::is_alphanumeric) {
+            let is_secret = names_kind(text.as_bytes(), &["Secret"]);
+            self.mark_template();
+            if let Some(template) = self.template() {
+                template.is_secret |= is_secret;
+            }
+        }
     }
 
     /// Follows an action, and returns what it does.
@@ -134,7 +157,7 @@ impl<'o> Literals<'o> {
                 self.open(is_literal);
             }
             "define" | "block" => {
-                let template = first_text(rest).map(str::to_owned);
+                let template = first_text(rest).map(|name| self.number_of(name));
                 self.blocks.push(Block {
                     is_dot_literal: false,
                     template,
@@ -156,6 +179,9 @@ impl<'o> Literals<'o> {
             return Effect::Output { is_literal: true };
         };
         self.mark_changed(&expression.pipeline);
+        if self.is_secret(&expression.pipeline) {
+            return Effect::Secret;
+        }
         if expression.targets.is_empty() {
             let is_literal = self.contains_literal(&expression.pipeline, true);
             return Effect::Output { is_literal };
@@ -195,9 +221,10 @@ impl<'o> Literals<'o> {
     }
 
     fn open(&mut self, is_dot_literal: bool) {
+        let template = self.blocks.last().and_then(|block| block.template);
         self.blocks.push(Block {
             is_dot_literal,
-            template: None,
+            template,
         });
     }
 
@@ -205,15 +232,25 @@ impl<'o> Literals<'o> {
         self.blocks.last().is_some_and(|block| block.is_dot_literal)
     }
 
+    /// Returns the template around the current position.
+    fn template(&mut self) -> Option<&mut Template> {
+        let number = self.blocks.last()?.template?;
+        self.facts.get_mut(number)
+    }
+
+    fn number_of(&mut self, name: &str) -> usize {
+        let next = self.facts.len();
+        let number = *self.templates.entry(name.to_owned()).or_insert(next);
+        if number == next {
+            self.facts.push(Template::default());
+        }
+        number
+    }
+
     /// Records that the template around the current position outputs a literal.
     fn mark_template(&mut self) {
-        let names = self
-            .blocks
-            .iter()
-            .rev()
-            .filter_map(|block| block.template.as_ref());
-        if let Some(name) = names.map(String::clone).next() {
-            self.templates.insert(name);
+        if let Some(template) = self.template() {
+            template.is_literal = true;
         }
     }
 
@@ -281,22 +318,34 @@ impl<'o> Literals<'o> {
         if self.has_literal_value(function) {
             return true;
         }
-        if let ("include" | "template", [Operand::Text(template), others @ ..]) =
-            (*function, arguments)
-        {
-            return self.has_template(template)
-                || others
-                    .iter()
-                    .any(|argument| match options_of_common(template, argument) {
-                        Some(values) => values.iter().any(|value| self.is_literal(value, true)),
-                        None => self.is_literal(argument, true),
-                    });
+        if let ("include" | "template", [template, others @ ..]) = (*function, arguments) {
+            return self.any_template(template, |template| template.is_literal)
+                || self.passes_literal(template, others);
         }
         arguments.iter().enumerate().any(|(position, argument)| {
             !is_naming(function, position, arguments.len(), is_piped)
                 && !is_exempt_text(function, position, argument)
                 && self.is_literal(argument, counts_numbers)
         })
+    }
+
+    /// Returns whether an action outputs a Secret that a template of the file defines, and passes it a literal.
+    fn is_secret(&self, pipeline: &Pipeline<'_>) -> bool {
+        match pipeline.first().map(Vec::as_slice) {
+            Some([Operand::Name("include" | "template"), template, others @ ..]) => {
+                self.any_template(template, |template| template.is_secret)
+                    && self.passes_literal(template, others)
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns whether a literal is passed to a template.
+    fn passes_literal(&self, template: &Operand<'_>, arguments: &[Operand<'_>]) -> bool {
+        let mut values = arguments
+            .iter()
+            .flat_map(|argument| values_for(template, argument));
+        values.any(|value| self.is_literal(value, true))
     }
 
     fn is_literal(&self, operand: &Operand<'_>, counts_numbers: bool) -> bool {
@@ -315,18 +364,26 @@ impl<'o> Literals<'o> {
     }
 
     fn has_name(&self, name: &str) -> bool {
-        let ends = name
-            .char_indices()
-            .skip(1)
-            .filter(|(_, c)| *c == '.')
-            .map(|(at, _)| at);
+        let dots = name.char_indices().skip(1).filter(|(_, c)| *c == '.');
+        let ends = dots.map(|(at, _)| at).take(MAX_FIELDS);
         let mut prefixes = ends.chain([name.len()]).map(|end| &name[..end]);
         prefixes.any(|prefix| self.names.contains(prefix))
             || self.outer.is_some_and(|outer| outer.has_name(name))
     }
 
-    fn has_template(&self, name: &str) -> bool {
-        self.templates.contains(name) || self.outer.is_some_and(|outer| outer.has_template(name))
+    /// Returns whether the template with this name has a property, or any template if its name is not a literal.
+    fn any_template(&self, name: &Operand<'_>, property: fn(&Template) -> bool) -> bool {
+        let is_found = match name {
+            Operand::Text(name) => {
+                let number = self.templates.get(*name);
+                number.is_some_and(|number| property(&self.facts[*number]))
+            }
+            _ => self.facts.iter().any(property),
+        };
+        is_found
+            || self
+                .outer
+                .is_some_and(|outer| outer.any_template(name, property))
     }
 }
 
@@ -346,27 +403,25 @@ fn first_text(content: &str) -> Option<&str> {
     }
 }
 
-/// Returns the arguments in the dictionary for a template of Bitnami's library chart which are no options; `None` if the
-/// argument is no dictionary for such a template.
-fn options_of_common<'a, 'p>(
-    template: &str,
-    argument: &'p Operand<'a>,
-) -> Option<Vec<&'p Operand<'a>>> {
-    let Operand::Nested(pipeline) = argument else {
-        return None;
+/// Returns the parts of an argument for a template that may be values: not the options in the dictionary for a template
+/// of Bitnami's library chart.
+fn values_for<'a, 'p>(template: &Operand<'a>, argument: &'p Operand<'a>) -> Vec<&'p Operand<'a>> {
+    let (Operand::Text(template), Operand::Nested(pipeline)) = (template, argument) else {
+        return vec![argument];
     };
-    let [call] = pipeline.as_slice() else {
-        return None;
-    };
-    let [Operand::Name("dict"), entries @ ..] = call.as_slice() else {
-        return None;
+    let Some([Operand::Name("dict"), entries @ ..]) = pipeline.first().map(Vec::as_slice) else {
+        return vec![argument];
     };
     let value = |entry: &'p [Operand<'a>]| match entry {
         [Operand::Text(key), _] if is_option_of_common(template, key) => None,
         [_, value] => Some(value),
         _ => None,
     };
-    Some(entries.chunks(2).filter_map(value).collect())
+    if pipeline.len() == 1 {
+        entries.chunks(2).filter_map(value).collect()
+    } else {
+        vec![argument]
+    }
 }
 
 fn is_exempt_text(function: &str, position: usize, argument: &Operand<'_>) -> bool {
@@ -435,6 +490,28 @@ mod tests {
         }
     }
 
+    /// A template may define a Secret with the values that are passed to it.
+    #[test]
+    fn a_literal_for_a_template_of_a_secret_is_a_secret() {
+        for (call, want) in [
+            ("include \"s\" (dict \"pw\" \"hunter2\")", true),
+            ("include $s (dict \"pw\" \"hunter2\")", true),
+            ("template \"s\" \"hunter2\"", true),
+            ("include \"s\" (dict \"pw\" .Values.pw)", false),
+            ("include \"labels\" (dict \"a\" \"b\")", false),
+        ] {
+            let text =
+                format!("{{{{ define \"s\" }}}}\nkind: Secret\n{{{{ end }}}}{{{{ {call} }}}}");
+            let literals = Literals::of(&text);
+            let mut inside = literals.inside();
+            let is_secret = Pieces::of(&text).any(|piece| match piece {
+                Piece::Action(action) => inside.action(&action) == Effect::Secret,
+                Piece::Text(_) => false,
+            });
+            assert_eq!(is_secret, want, "{call}");
+        }
+    }
+
     /// Attack: a committer hides a value in an argument, a variable, a dictionary or another template.
     #[test]
     fn values_in_any_place_are_literals() {
@@ -482,6 +559,8 @@ mod tests {
             "{{ include \"p\" . }}{{ define \"p\" }}hunter2{{ end }}",
             "{{ define \"p\" }}{{ if .a }}{{ \"hunter2\" }}{{ end }}{{ end }}{{ include \"p\" . }}",
             "{{ block \"p\" . }}hunter2{{ end }}{{ template \"p\" . }}",
+            "{{ define \"p\" }}hunter2{{ end }}{{ include $t . }}",
+            "{{ define \"a.p\" }}hunter2{{ end }}{{ include (printf \"%s.p\" .a) . }}",
             "{{ a | default('hunter2') }}",
             "{{ 'hunter2' if a else b }}",
             "{% set p = {\"a\": \"hunter2\"} %}{{ p.a }}",

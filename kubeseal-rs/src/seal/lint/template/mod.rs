@@ -6,5 +6,6 @@ mod functions;
 mod literals;
 mod pieces;
 
+pub(super) use expression::strings;
 pub(super) use literals::{Effect, Literals};
 pub(super) use pieces::{Action, Form, Piece, Pieces, may_hold_action};

@@ -111,6 +111,27 @@ impl<'a> Pieces<'a> {
         }
     }
 
+    /// Returns the position of the delimiter that ends an expression: not one in a string.
+    fn expression_end(&mut self, start: usize) -> Option<usize> {
+        let text = self.text;
+        let mut at = start;
+        loop {
+            let close = self.closes[0].after(text, at)?;
+            let before = &text.as_bytes()[at..close];
+            let Some(found) = memchr::memchr3(b'"', b'`', b'\'', before) else {
+                return Some(close);
+            };
+            let quote = at + found;
+            // In a double-quoted scalar of YAML, the quotes of the expression are escaped.
+            let is_escaped = text.as_bytes()[..quote].last() == Some(&b'\\');
+            at = match string_end(text, quote) {
+                _ if is_escaped => quote + 1,
+                Some(end) => end,
+                None => return Some(close),
+            };
+        }
+    }
+
     /// Returns the action that begins at a position, and its end. Only actions of Go may contain line breaks: other
     /// delimiters could be values, and hide what is between them.
     fn action_at(&mut self, at: usize) -> Option<(Action<'a>, usize)> {
@@ -129,7 +150,11 @@ impl<'a> Pieces<'a> {
             .then(|| self.comment_ends.after(text, start))
             .flatten()
             .unwrap_or(start);
-        let end = self.closes[kind].after(text, after_comment)?;
+        let end = if kind == 0 && !is_comment {
+            self.expression_end(start)?
+        } else {
+            self.closes[kind].after(text, after_comment)?
+        };
         if kind != 0
             && self
                 .line_ends
@@ -150,6 +175,25 @@ impl<'a> Pieces<'a> {
         };
         Some((action, end + 2))
     }
+}
+
+/// Returns the position after the string that begins with a quote at this position. Only a string in back quotes may
+/// contain line breaks.
+fn string_end(text: &str, at: usize) -> Option<usize> {
+    let quote = text.as_bytes()[at];
+    let inner = &text.as_bytes()[at + 1..];
+    if quote == b'`' {
+        return memchr::memchr(quote, inner).map(|end| at + end + 2);
+    }
+    let mut is_escaped = false;
+    for (i, byte) in inner.iter().enumerate() {
+        match byte {
+            b'\n' => return None,
+            _ if *byte == quote && !is_escaped => return Some(at + i + 2),
+            _ => is_escaped = *byte == b'\\' && !is_escaped,
+        }
+    }
+    None
 }
 
 /// Returns the form of an action; `None` if it is text.
@@ -251,6 +295,10 @@ mod tests {
             ("<%= a %>", &["Expression a"]),
             ("<% hunter2 %>", &["text <% hunter2 %>"]),
             ("<% a = 1 %>", &["Statement a = 1"]),
+            ("{{ \"}}\" }}b", &["Expression \"}}\"", "text b"]),
+            ("{{ `}}{{/*` }}b", &["Expression `}}{{/*`", "text b"]),
+            ("{{ \"\\\"}}\" }}b", &["Expression \"\\\"}}\"", "text b"]),
+            ("{{ \"a }}b\n\" }}", &["Expression \"a", "text b\n\" }}"]),
             ("{{ a", &["text {{ a"]),
             ("{{ a\n}}", &["Expression a"]),
             ("{# a\n#}", &["text {# a\n#}"]),
