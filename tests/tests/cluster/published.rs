@@ -71,7 +71,7 @@ async fn an_immutable_config_map_is_reported_with_its_remedy_and_created_again_o
     // The controller checks the ConfigMap when the keys change.
     put_key(&case.namespace, "key-1", &KEYS[1]).await;
     case.controller
-        .logs("Delete it: the controller creates it again")
+        .logs("delete the ConfigMap, and the controller recreates it")
         .await;
     config_maps
         .delete(NAME, &DeleteParams::default())
@@ -83,7 +83,7 @@ async fn an_immutable_config_map_is_reported_with_its_remedy_and_created_again_o
     })
     .await;
     let log = case.controller.log();
-    assert_eq!(log.matches("is immutable. Delete it").count(), 1, "{log}");
+    assert_eq!(log.matches("is immutable; delete the ConfigMap").count(), 1, "{log}");
     assert!(!log.contains("Failure"), "{log}");
 }
 
