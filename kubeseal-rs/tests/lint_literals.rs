@@ -109,6 +109,48 @@ fn finds_the_values_that_a_template_outputs() {
     }
 }
 
+/// Attack: a committer hides a whole Secret from lint by actions around it, which Helm removes.
+#[test]
+fn finds_secrets_that_actions_hide() {
+    for text in [
+        format!(
+            "{{{{- $x := \"}}}}{{{{/*\" }}}}{}{{{{/* */}}}}\n",
+            secret("", "stringData:\n  pw: hunter2")
+        ),
+        "{{- define \"s\" }}\nkind: Secret\nstringData:\n  pw: {{ .pw }}\n{{- end }}\n---\n\
+         {{ include \"s\" (dict \"pw\" \"hunter2\") }}\n"
+            .to_owned(),
+        "{{ `apiVersion: v1\nkind: Secret\nstringData: {pw: hunter2}\n` }}\n".to_owned(),
+        "{{ print \"kind: Secret\\nstringData: {pw: hunter2}\" }}\n".to_owned(),
+        "# {{/*\nkind: ConfigMap\n# */}}{{ \"\\nkind: Secret\" }}\nmetadata: {name: a}\n\
+         data: {pw: aHVudGVyMg==}\n"
+            .to_owned(),
+    ] {
+        let found = lint_files(&[("secret.yaml", &text)]);
+        assert!(
+            found.contains(&"plain-secret".to_owned()),
+            "{text}: {found:?}"
+        );
+    }
+}
+
+/// A file of sops may contain a list, whose metadata is at the root.
+#[test]
+fn a_list_that_sops_encrypted_is_not_plain() {
+    let encrypted = "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]";
+    let list = |sops: &str| {
+        format!(
+            "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Secret\n  metadata: {{name: b}}\n  \
+             stringData: {{p: '{encrypted}'}}\n{sops}"
+        )
+    };
+    let sops = format!("sops: {{mac: '{encrypted}'}}\n");
+    assert_eq!(lint_files(&[("a.yaml", &list(&sops))]), [""; 0]);
+    assert_eq!(lint_files(&[("a.yaml", &list(""))]), ["plain-secret"]);
+    let mixed = list(&sops).replace("{p:", "{q: hunter2, p:");
+    assert_eq!(lint_files(&[("a.yaml", &mixed)]), ["plain-secret"]);
+}
+
 #[test]
 fn passes_templates_without_values() {
     for (before, fields) in [
@@ -247,6 +289,10 @@ fn the_time_for_a_file_grows_with_its_size_alone() {
         head.clone() + "  a: {{ " + &repeated("a[") + " }}",
         head.clone() + "  a: {{ " + &repeated("(") + " }}",
         head.clone() + "  a: " + &repeated("<% = "),
+        head.clone() + "  a: " + &repeated("{{if a}}x"),
+        head.clone() + "  a: {{ $x" + &repeated(".a") + " }}",
+        repeated("---\na: {{ .b }}\n---\nb: 1\n") + &head,
+        "---\na: 1\n".repeat(100_000) + "---\n" + &head + "  a: {{ .x }}\n{{ if",
         numbered(&|n| format!("{{{{ $v{n} := \"x\" }}}}\n")) + &head + "  a: {{ $v1 }}",
         "kind: ConfigMap\ndata:\n  a: |\n    ".to_owned()
             + &head.replace('\n', "\n    ")

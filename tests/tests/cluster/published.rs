@@ -83,7 +83,11 @@ async fn an_immutable_config_map_is_reported_with_its_remedy_and_created_again_o
     })
     .await;
     let log = case.controller.log();
-    assert_eq!(log.matches("is immutable; delete the ConfigMap").count(), 1, "{log}");
+    assert_eq!(
+        log.matches("is immutable; delete the ConfigMap").count(),
+        1,
+        "{log}"
+    );
     assert!(!log.contains("Failure"), "{log}");
 }
 
