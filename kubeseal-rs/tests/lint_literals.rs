@@ -274,6 +274,33 @@ fn finds_generators_and_secrets_in_texts() {
     }
 }
 
+/// kustomize ignores the letter case of fields, and resolves the paths of a generator from the kustomization that names
+/// the file of the generator.
+#[test]
+fn finds_generators_in_the_forms_that_kustomize_accepts() {
+    for field in ["secretGenerator", "SecretGenerator", "secretgenerator"] {
+        let text = format!("{field}: [{{name: db, literals: [pw=hunter2]}}]\n");
+        assert_eq!(
+            lint_files(&[("kustomization.yaml", &text)]),
+            ["plain-secret"],
+            "{field}"
+        );
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("g")).expect("ours");
+    for (name, text) in [
+        ("kustomization.yaml", "generators: [g/g.yaml]\n"),
+        (
+            "g/g.yaml",
+            "apiVersion: builtin\nkind: SecretGenerator\nmetadata: {name: a}\nenvs: [b.env]\n",
+        ),
+        ("b.env", "PW=hunter2\n"),
+    ] {
+        fs::write(folder.path().join(name), text).expect("ours");
+    }
+    assert_eq!(lint(folder.path()), ["plain-secret"]);
+}
+
 /// Attack: a committer adds a file for which lint needs so long that users skip the hook.
 #[test]
 fn the_time_for_a_file_grows_with_its_size_alone() {

@@ -37,10 +37,8 @@ impl GeneratedFiles {
         manifest: &Path,
         staged: Option<&Repository>,
     ) -> Vec<Found> {
-        let folder = manifest.parent().unwrap_or(Path::new(""));
-        let generator_files = plain::generator_files(root).into_iter();
         let Self { plain, trees } = self;
-        let finding = |file: plain::GeneratorFile<'_>| {
+        let mut finding = |folder: &Path, file: &plain::GeneratorFile<'_>| {
             let path = folder.join(file.path);
             let shown = files::from_here(&path).shown();
             let is_whole = file.key.is_some();
@@ -53,9 +51,14 @@ impl GeneratedFiles {
                     };
                     plain_keys(&bytes.unwrap_or_default(), is_whole)
                 });
-            plain::generator_file(&file, &shown, plain)
+            plain::generator_file(file, &shown, plain)
         };
-        generator_files.filter_map(finding).collect()
+        let mut findings = Vec::new();
+        for folder in plain::base_folders(root, manifest) {
+            let files = plain::generator_files(root);
+            findings.extend(files.iter().filter_map(|file| finding(folder, file)));
+        }
+        findings
     }
 }
 

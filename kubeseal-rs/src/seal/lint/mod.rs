@@ -600,7 +600,7 @@ fn may_define_secrets(bytes: &[u8]) -> bool {
     let bytes = walk::without_nulls(bytes);
     walk::names_kind(&bytes, &SECRETS)
         || walk::names_kind(&bytes, &["SecretGenerator"])
-        || memchr::memmem::find(&bytes, b"secretGenerator").is_some()
+        || memchr::memmem::find(&bytes.to_ascii_lowercase(), b"secretgenerator").is_some()
 }
 
 /// Returns whether a file may be about Secrets: `ecret` is part of both `Secret` and `secretGenerator`, and a Secret

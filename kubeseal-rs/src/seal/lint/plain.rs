@@ -1,5 +1,7 @@
 //! Finds plaintext values in Secrets, and in literals and files of a `secretGenerator` of kustomize.
 
+use std::path::Path;
+
 use kubeseal_library::finding;
 use kubeseal_library::walk::LISTS;
 use shared::base64;
@@ -196,6 +198,17 @@ pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
     files
 }
 
+/// Returns the folders that paths in a document may be relative to: that of the manifest. The paths of a generator in a
+/// file of its own are relative to the kustomization that names this file, which is in the same folder or above.
+pub(super) fn base_folders<'a>(root: &Node, manifest: &'a Path) -> Vec<&'a Path> {
+    let folder = manifest.parent().unwrap_or(Path::new(""));
+    if root.text("kind") == Some("SecretGenerator") {
+        folder.ancestors().collect()
+    } else {
+        vec![folder]
+    }
+}
+
 /// Returns the items of a list, or a single value where kustomize requires a list.
 fn items(node: &Node) -> &[Node] {
     match &node.value {
@@ -301,7 +314,9 @@ fn generators_of(kustomization: &Node) -> Vec<&Node> {
         Value::Map(fields) => fields.as_slice(),
         _ => &[],
     };
-    let matching_fields = fields.iter().filter(|(name, _)| name == "secretGenerator");
+    // kustomize ignores letter case.
+    let is_generator = |name: &str| name.eq_ignore_ascii_case("secretGenerator");
+    let matching_fields = fields.iter().filter(|(name, _)| is_generator(name));
     matching_fields
         .flat_map(|(_, generators)| items(generators))
         .collect()

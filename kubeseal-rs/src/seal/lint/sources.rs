@@ -51,7 +51,8 @@ pub(super) fn is_kustomization(path: &Path) -> bool {
 
 /// Returns the files that the generators of a manifest read.
 fn sources(path: &Path, bytes: &[u8]) -> Vec<PathBuf> {
-    if memchr::memmem::find(&walk::without_nulls(bytes), b"ecretGenerator").is_none() {
+    let text = walk::without_nulls(bytes).to_ascii_lowercase();
+    if memchr::memmem::find(&text, b"secretgenerator").is_none() {
         return Vec::new();
     }
     let documents = manifest::read(bytes).unwrap_or_else(|_| {
@@ -62,11 +63,14 @@ fn sources(path: &Path, bytes: &[u8]) -> Vec<PathBuf> {
         documents.extend(unrendered::documents(&text, &literals, &documents).documents);
         documents
     });
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let files = documents
-        .iter()
-        .flat_map(|document| plain::generator_files(&document.root));
-    files.map(|file| folder.join(file.path)).collect()
+    let mut sources = Vec::new();
+    for root in documents.iter().map(|document| &document.root) {
+        for folder in plain::base_folders(root, path) {
+            let files = plain::generator_files(root);
+            sources.extend(files.iter().map(|file| folder.join(file.path)));
+        }
+    }
+    sources
 }
 
 /// Returns a path without `.` and `..`. Does not access the file system.
