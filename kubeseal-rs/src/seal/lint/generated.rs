@@ -47,7 +47,7 @@ impl GeneratedFiles {
                 .or_insert_with_key(|(path, _)| {
                     let bytes = match staged {
                         Some(staged) => staged.staged_content(path).ok(),
-                        None => trees.read(path, folder),
+                        None => trees.read(path, manifest),
                     };
                     plain_keys(&bytes.unwrap_or_default(), is_whole)
                 });
@@ -72,8 +72,10 @@ fn plain_keys(bytes: &[u8], is_whole: bool) -> Vec<String> {
 }
 
 impl Trees {
-    /// Returns the content of a regular file in the tree of a folder, unless Git ignores it.
-    fn read(&mut self, path: &Path, folder: &Path) -> Option<Zeroizing<Vec<u8>>> {
+    /// Returns the content of a regular file in the tree of a manifest, unless Git ignores it. Without Git, the tree is
+    /// the current folder, if it contains the manifest, or else the folder of the manifest.
+    fn read(&mut self, path: &Path, manifest: &Path) -> Option<Zeroizing<Vec<u8>>> {
+        let folder = manifest.parent().unwrap_or(Path::new(""));
         let folder = if folder.as_os_str().is_empty() {
             Path::new(".")
         } else {
@@ -81,7 +83,11 @@ impl Trees {
         };
         let folder = folder.canonicalize().ok()?;
         let path = path.canonicalize().ok()?;
-        let tree = git::work_tree(&folder).unwrap_or(folder);
+        let tree = git::work_tree(&folder).or_else(|| {
+            let current = std::env::current_dir().ok()?.canonicalize().ok()?;
+            folder.starts_with(&current).then_some(current)
+        });
+        let tree = tree.unwrap_or(folder);
         if !path.starts_with(&tree) || self.ignores(&path) {
             return None;
         }
