@@ -3,19 +3,18 @@
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod api_server;
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use api_server::{Body, certificate_path, service_body, service_path, text_body};
-use support::{NEW_CERT, OLD_CERT, OTHER_CERT as ATTACKER_CERT, command, stderr, write_files};
+use crate::api_server::{self, Body, certificate_path, service_body, service_path, text_body};
+use crate::support::{
+    NEW_CERT, OLD_CERT, OTHER_CERT as ATTACKER_CERT, command, stderr, write_files,
+};
 
-const OLD_KEY: &str = include_str!("seal/key-fixtures/state/keys/key-2024.yaml");
-const NEW_KEY: &str = include_str!("seal/key-fixtures/state/keys/key-2025.yaml");
+const OLD_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
+const NEW_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2025.yaml");
 
 const NEW_FINGERPRINT: &str = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
 const ATTACKER_FINGERPRINT: &str = "SHA256:dZRDdO3/SYi1MQLIlbT4Zztv75Xbt+KCysH30zdze7Y";

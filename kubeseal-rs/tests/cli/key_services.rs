@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-const CERTIFICATE: &str = include_str!("seal/fixtures/cert.pem");
+const CERTIFICATE: &str = include_str!("../seal/fixtures/cert.pem");
 
 /// A folder with a fake `sops`, which writes the Vault token of its environment to the file `ran`.
 struct Scene(tempfile::TempDir);

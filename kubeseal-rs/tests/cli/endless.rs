@@ -2,8 +2,6 @@
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod api_server;
-
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::TcpStream;
@@ -11,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use api_server::{Body, certificate_path, service_body, service_path, text_body};
+use crate::api_server::{self, Body, certificate_path, service_body, service_path, text_body};
 
 /// The address space limit of the programs in KiB, which stops an unbounded read.
 const MEMORY_LIMIT: &str = "1500000";

@@ -3,14 +3,12 @@
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
-use support::{NEW_CERT, OLD_CERT, combined_output, command, git, write_files};
+use crate::support::{NEW_CERT, OLD_CERT, combined_output, command, git, write_files};
 
-const KEY: &str = include_str!("seal/key-fixtures/state/keys/key-2024.yaml");
+const KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 

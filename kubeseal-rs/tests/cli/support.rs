@@ -1,6 +1,5 @@
 //! Writes files to a user's folder, and runs programs there.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
-#![allow(dead_code, reason = "each test binary uses only a part")]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -31,6 +30,13 @@ pub(crate) fn command(program: &str, home: &Path, kubeconfig: impl AsRef<OsStr>)
         .env("KUBECONFIG", kubeconfig)
         .stdin(Stdio::null());
     command
+}
+
+/// Copies a program with `cp`. A copy that this process wrote could not be run while a new child of another test had the
+/// descriptor.
+pub(crate) fn copy_program(program: &str, copy: &Path) {
+    let status = Command::new("cp").arg("-p").arg(program).arg(copy).status();
+    assert!(status.expect("it runs").success(), "cp {program}");
 }
 
 /// Returns what a program wrote to stderr.

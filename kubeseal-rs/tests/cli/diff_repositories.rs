@@ -2,13 +2,11 @@
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use support::{combined_output, command, git};
+use crate::support::{combined_output, command, git};
 
 /// Returns a SealedSecret with these items. Their values look like ciphertexts, but cannot be
 /// decrypted.

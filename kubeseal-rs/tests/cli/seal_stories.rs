@@ -1,5 +1,5 @@
 //! Runs the stories of `seal`: command lines with their complete output, each story in its own
-//! folder. To update them, run `TRYCMD=overwrite cargo test -p kubeseal-rs --test seal_stories`,
+//! folder. To update them, run `TRYCMD=overwrite cargo test -p kubeseal-rs --test cli seal_stories`,
 //! review the changes, and replace random output by `[..]`.
 #![expect(clippy::expect_used, reason = "a test")]
 

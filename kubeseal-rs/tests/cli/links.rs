@@ -10,12 +10,12 @@ use std::sync::LazyLock;
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
-const CERTIFICATE: &str = include_str!("seal/fixtures/cert.pem");
+const CERTIFICATE: &str = include_str!("../seal/fixtures/cert.pem");
 const SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 const USER_TEXT: &str = "what the user keeps elsewhere\n";
 const STATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures/state");
-const KEY_2024: &str = include_str!("seal/key-fixtures/state/keys/key-2024.yaml");
+const KEY_2024: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
 const RECIPIENTS: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/tests/seal/key-fixtures/recipients.txt"

@@ -1,5 +1,5 @@
 //! Runs the stories of `kubeseal`: command lines with their complete output. To update them, run
-//! `TRYCMD=overwrite cargo test -p kubeseal-rs` and review the changes.
+//! `TRYCMD=overwrite cargo test -p kubeseal-rs --test cli stories` and review the changes.
 
 #[test]
 fn every_story_runs_as_written() {

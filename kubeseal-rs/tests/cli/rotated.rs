@@ -3,16 +3,15 @@
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod api_server;
-mod support;
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::Output;
 
-use api_server::{certificate_path, endpoint_path, service_body, service_path, text_body};
+use crate::api_server::{
+    self, certificate_path, endpoint_path, service_body, service_path, text_body,
+};
+use crate::support::{NEW_CERT, OLD_CERT, OTHER_CERT, command, stderr, write_files};
 use serde_json::{Value as Json, json};
-use support::{NEW_CERT, OLD_CERT, OTHER_CERT, command, stderr, write_files};
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");

@@ -10,6 +10,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::support::copy_program;
+
 /// All keys of Git's configuration that name a program, a command line, or a URL that contains one, from
 /// git-config(1), gitattributes(5), gitsubmodules(7) and git-remote-ext(1). `trap` is the driver
 /// that `.gitattributes` assigns to every file.
@@ -106,8 +108,8 @@ const SEALED_SECRET: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecre
                       spec:\n  encryptedData:\n    a: AgBB\n";
 const PLAIN_SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
-const CERTIFICATE: &[u8] = include_bytes!("seal/fixtures/cert.pem");
-const KEY: &[u8] = include_bytes!("seal/keys-compromise.fixtures/state/keys/key-2025.yaml");
+const CERTIFICATE: &[u8] = include_bytes!("../seal/fixtures/cert.pem");
+const KEY: &[u8] = include_bytes!("../seal/keys-compromise.fixtures/state/keys/key-2025.yaml");
 
 /// A user's folder with programs that report when they are run, and an attacker's repository.
 struct Trap {
@@ -672,15 +674,9 @@ fn a_seal_in_the_work_tree_installs_no_hook() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
     let copy = trap.tree().join("seal");
-    fs::copy(env!("CARGO_BIN_EXE_seal"), &copy).expect("ours");
-    // The file is busy while a child process of another test has a copy of the descriptor.
-    let mut attempts = std::iter::repeat_with(|| {
-        let mut seal = trap.command(&copy.display().to_string(), &trap.tree());
-        seal.args(["hook", "install"]).output()
-    });
-    let is_busy = |result: &std::io::Result<_>| matches!(result, Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy);
-    let output = attempts.find(|result| !is_busy(result));
-    let output = output.expect("it repeats").expect("it starts");
+    copy_program(env!("CARGO_BIN_EXE_seal"), &copy);
+    let mut seal = trap.command(&copy.display().to_string(), &trap.tree());
+    let output = seal.args(["hook", "install"]).output().expect("it starts");
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(!trap.tree().join(".git/hooks/pre-commit").exists());
 }

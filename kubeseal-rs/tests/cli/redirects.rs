@@ -13,7 +13,7 @@ use std::thread;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-const CERTIFICATE: &str = include_str!("seal/fixtures/cert.pem");
+const CERTIFICATE: &str = include_str!("../seal/fixtures/cert.pem");
 const SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 

@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::support::copy_program;
+
 /// The user ID of `nobody`. A test that runs as root starts the program as this user, since root can
 /// read the memory of every process.
 const NOBODY: u32 = 65534;
@@ -21,7 +23,7 @@ fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
         .expect("the folder is ours");
     let copy = folder.path().join("program");
-    fs::copy(program, &copy).expect("the folder is ours");
+    copy_program(program, &copy);
     let mut command = Command::new(&copy);
     command
         .args(args)

@@ -1,13 +1,11 @@
 //! Tests for which controllers a certificate that was used once is trusted later.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
-mod api_server;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use api_server::{Body, certificate_path, service_body, service_path, text_body};
+use crate::api_server::{self, Body, certificate_path, service_body, service_path, text_body};
 
 const SECRET: &str = "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 

@@ -9,6 +9,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::support::copy_program;
+
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
 
@@ -67,7 +69,7 @@ fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
     }
     // The original program may be in a folder that `nobody` cannot enter.
     let copy = folder.join("seal");
-    fs::copy(SEAL, &copy).expect("ours");
+    copy_program(SEAL, &copy);
     let mut command = command(folder, &copy.display().to_string(), args);
     command.uid(NOBODY).gid(NOBODY).output().expect("it runs")
 }

@@ -1,12 +1,10 @@
 //! Tests `seal rotate --dry-run` through a controller.
 #![cfg(unix)]
 
-mod api_server;
-
 use std::fs;
 use std::process::{Command, Stdio};
 
-use api_server::{certificate_path, service_body, service_path, text_body};
+use crate::api_server::{self, certificate_path, service_body, service_path, text_body};
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures");
