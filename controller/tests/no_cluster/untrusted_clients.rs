@@ -5,20 +5,18 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-mod support;
-
 use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use support::{KEYS, key_manifest, manifest_of, sealed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
+
+use crate::support::{KEYS, allow_many_files, key_manifest, manifest_of, sealed};
 
 const ATTACKER: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const OTHER_CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -207,16 +205,6 @@ async fn trickle(mut stream: TcpStream, sends: bool) {
             return;
         }
     }
-}
-
-/// Raises the limit on open files, for the client's ends of the connections and for the controller's.
-fn allow_many_files() {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let limit = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    setrlimit(Resource::Nofile, limit).unwrap();
 }
 
 /// Attack: a client opens eight thousand connections and sends nothing on them, so that health checks time out and the

@@ -1,14 +1,13 @@
 //! Tests the lifecycle of a SealedSecret in a directory, from the file to its values and their removal.
 
-mod support;
-
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::sync::Arc;
 
 use controller::metrics::Metrics;
 use controller::rounds::Rounds;
 use jiff::SignedDuration;
-use support::{Case, KEYS, manifest_of, sealed};
+
+use crate::support::{Case, KEYS, key_manifest, manifest_of, sealed};
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
@@ -479,7 +478,7 @@ async fn a_restart_restores_values_and_removes_leftovers_of_a_killed_process() {
 #[tokio::test]
 async fn the_values_of_a_killed_first_write_are_removed_with_their_sealed_secret() {
     let mut case = Case::idle();
-    case.write("keys/one.yaml", &support::key_manifest("one", &KEYS[0]));
+    case.write("keys/one.yaml", &key_manifest("one", &KEYS[0]));
     case.write("secrets/ns/n/..v00000000000000ff/a", "half");
     case.seal("sealed/other.yaml", "other/n", &[("a", "1")]);
     case.start(&[]).await.unwrap();

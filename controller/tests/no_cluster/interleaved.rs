@@ -4,8 +4,6 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-mod support;
-
 use std::sync::Arc;
 
 use controller::cluster_keys::ClusterKeys;
@@ -19,8 +17,9 @@ use serde_json::json;
 use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret;
 use shared::resource::{MANAGED_ANNOTATION, SealedSecret};
-use support::api_server::{ApiServer, client, id};
-use support::{Case, KEYS, sealed};
+
+use crate::support::api_server::{ApiServer, client, id};
+use crate::support::{Case, KEYS, sealed};
 
 fn ring() -> Arc<KeyRing> {
     let empty = std::collections::BTreeMap::new;

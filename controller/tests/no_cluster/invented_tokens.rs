@@ -5,8 +5,6 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-mod support;
-
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,11 +19,12 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use shared::key_ring::KeyRing;
 use shared::resource::SealedSecret;
-use support::{KEYS, manifest_of, sealed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tower::service_fn;
+
+use crate::support::{KEYS, manifest_of, sealed};
 
 const AUDIENCE: &str = "sealed-secrets.bitnami.com";
 

@@ -4,8 +4,6 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -20,10 +18,11 @@ use serde_json::{Value, json};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret;
 use shared::resource::SealedSecret;
-use support::api_server::{ApiServer, id};
-use support::{Case, KEYS, sealed};
 use tracing::field::Field;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::layer::{Context, Layer};
+
+use crate::support::api_server::{ApiServer, id};
+use crate::support::{Case, KEYS, record_log, sealed};
 
 struct Controller {
     reconciler: Reconciler<ClusterStore>,
@@ -87,8 +86,7 @@ async fn warns_once_about_a_crd_without_status_subresource() {
     type CreateObject = fn(&str) -> SealedSecret;
     for create_object in [valid as CreateObject, object_that_fails, with_template] {
         let warnings = Warnings::default();
-        let subscriber = tracing_subscriber::registry().with(warnings.clone());
-        let _guard = tracing::subscriber::set_default(subscriber);
+        let _guard = record_log(warnings.clone());
         let server = ApiServer::default();
         server.lacks_subresource.store(true, Ordering::Relaxed);
         let (server, store) = server.start();

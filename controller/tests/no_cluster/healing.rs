@@ -5,8 +5,6 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-mod support;
-
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +12,8 @@ use std::sync::Arc;
 use controller::metrics::Metrics;
 use controller::rounds::Rounds;
 use jiff::SignedDuration;
-use support::{Case, KEYS, manifest_of, sealed};
+
+use crate::support::{Case, KEYS, key_manifest, manifest_of, sealed};
 
 /// Maximum time until values are restored, as documented.
 const MAX_RESTORE_TIME: SignedDuration = SignedDuration::from_secs(2);
@@ -100,7 +99,7 @@ struct Healing {
 impl Healing {
     async fn new(args: &[&str]) -> Self {
         let mut case = Case::idle();
-        case.write("keys/one.yaml", &support::key_manifest("one", &KEYS[0]));
+        case.write("keys/one.yaml", &key_manifest("one", &KEYS[0]));
         case.seal("sealed/x.yaml", "ns/n", &[("a", "1"), ("b", "2")]);
         case.set_args(args);
         let metrics = Arc::new(Metrics::new(false).unwrap());

@@ -5,18 +5,17 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use shared::key_ring::{KeyRing, RingKey};
-use support::KEYS;
-use support::server::start_server;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+use crate::support::KEYS;
+use crate::support::server::start_server;
 
 const TIMEOUT: Duration = Duration::from_mins(1);
 

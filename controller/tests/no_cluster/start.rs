@@ -5,8 +5,6 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,10 +19,11 @@ use controller::metrics::Metrics;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use shared::manifest::{self, Reading, Shape};
-use support::{KEYS, key_manifest, manifest_of, sealed};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
+
+use crate::support::{KEYS, key_manifest, manifest_of, sealed};
 
 /// Far longer than a correct start takes, so that a controller that waits without limit fails the test.
 const MAX_WAIT: Duration = Duration::from_mins(1);

@@ -4,8 +4,6 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,9 +18,10 @@ use serde_json::{Value, json};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret;
 use shared::resource::SealedSecret;
-use support::api_server::{ApiServer, id};
-use support::{Case, KEYS, sealed};
 use tokio::time::Instant;
+
+use crate::support::api_server::{ApiServer, id};
+use crate::support::{Case, KEYS, sealed};
 
 /// Far more than a real API server needs: the largest Secret takes 0.36 s.
 const NANOSECONDS_PER_BYTE: u64 = 300;

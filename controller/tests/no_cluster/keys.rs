@@ -1,14 +1,13 @@
 //! Tests keys that are added, removed and generated.
 
-mod support;
-
 use std::sync::Arc;
 
 use controller::folder::Folder;
 use controller::key_store::KeyStore;
 use jiff::{SignedDuration, Timestamp};
 use shared::key_ring::{KeyRing, NoSealingKey};
-use support::{Case, KEYS, key, key_manifest, manifest_of, sealed};
+
+use crate::support::{Case, KEYS, key, key_manifest, manifest_of, sealed};
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 

@@ -4,8 +4,6 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,8 +18,9 @@ use serde_json::{Value, json};
 use shared::key_ring::KeyRing;
 use shared::key_secret;
 use shared::resource::SealedSecret;
-use support::api_server::{ApiServer, id};
-use support::{Case, KEYS, manifest_of, sealed};
+
+use crate::support::api_server::{ApiServer, id};
+use crate::support::{Case, KEYS, manifest_of, sealed};
 
 /// A controller with one object, which is edited repeatedly.
 struct Run {

@@ -5,12 +5,9 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-mod support;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use shared::key::KeyPair;
 use shared::key_ring::{KeyRing, RingKey};
@@ -23,10 +20,11 @@ use shared::seal::seal;
 use shared::secret::Secret;
 use shared::unseal::check;
 use shared::{base64, envelope};
-use support::KEYS;
-use support::server::{Server, start_server};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+use crate::support::server::{Server, start_server};
+use crate::support::{KEYS, allow_many_files};
 
 const CANARY: &str = "canary-7d1e";
 const OK: &str = "HTTP/1.1 200 OK";
@@ -469,17 +467,6 @@ async fn s4_repeated_requests_do_not_block_probes() {
         !request_keeps_connection_open(first).await,
         "the slot is needed for other connections"
     );
-}
-
-/// Raises the limit on open files, since this process has both ends of the connections.
-fn allow_many_files() {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let current = maximum.map_or(16_384, |maximum| maximum.min(16_384));
-    let limit = Rlimit {
-        current: Some(current),
-        maximum,
-    };
-    setrlimit(Resource::Nofile, limit).unwrap();
 }
 
 #[tokio::test]

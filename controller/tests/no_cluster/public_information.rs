@@ -5,8 +5,6 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
@@ -24,10 +22,11 @@ use shared::key_ring::{KeyRing, RingKey};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::{base64, envelope, key_secret};
-use support::api_server::{ApiServer, id};
-use support::{Case, KEYS, sealed};
 use tracing::field::{Field, Visit};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::layer::{Context, Layer};
+
+use crate::support::api_server::{ApiServer, id};
+use crate::support::{Case, KEYS, record_log, sealed};
 
 /// An object with the outcomes of all its versions, and everything about them that is public.
 struct Scenario {
@@ -87,8 +86,7 @@ impl Scenario {
 
     async fn reconcile(&mut self) {
         let now = Timestamp::from_second(self.generation).unwrap();
-        let subscriber = tracing_subscriber::registry().with(self.log.clone());
-        let _guard = tracing::subscriber::set_default(subscriber);
+        let _guard = record_log(self.log.clone());
         self.reconciler.enqueue([id()], Urgency::Fresh, now);
         while self.reconciler.round(now).await == Some(now) {}
     }

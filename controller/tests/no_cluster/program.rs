@@ -5,8 +5,6 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-mod support;
-
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
@@ -16,7 +14,8 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 use shared::key::{KeySize, KeySpec};
-use support::{KEYS, key_manifest, manifest_of, sealed};
+
+use crate::support::{KEYS, key_manifest, manifest_of, sealed};
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_controller"));

@@ -1,12 +1,11 @@
 //! Tests that hostile names, links and files cannot cause the controller to write or delete anything outside its
 //! directory.
 
-mod support;
-
 use std::os::unix::fs::symlink;
 
 use jiff::SignedDuration;
-use support::{Case, KEYS, key_manifest, manifest_of, sealed};
+
+use crate::support::{Case, KEYS, key_manifest, manifest_of, sealed};
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
