@@ -28,7 +28,9 @@ use tests::sealing::{KEYS, put_key, sealed_for};
 
 #[tokio::test]
 async fn every_fault_is_reported_with_a_next_step() {
-    let scene = Scene::new().await;
+    // Messages list the controllers in the whole cluster.
+    let plane = ControlPlane::start().await;
+    let scene = Scene::new(&plane).await;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("stories/kubeseal-faults.md");
     let documented = fs::read_to_string(&path).unwrap();
     let current = scene.with_current_output(&documented);
@@ -163,17 +165,16 @@ async fn gives_up_on_a_busy_controller_and_names_the_time_of_the_next_attempt() 
     assert!((2..=5).contains(&attempts), "{attempts}");
 }
 
-struct Scene {
-    plane: &'static ControlPlane,
-    namespace: Namespace<'static>,
-    expired: Namespace<'static>,
+struct Scene<'a> {
+    plane: &'a ControlPlane,
+    namespace: Namespace<'a>,
+    expired: Namespace<'a>,
     folder: Scratch,
     _controllers: [ClusterController; 2],
 }
 
-impl Scene {
-    async fn new() -> Self {
-        let plane = ControlPlane::shared().await;
+impl<'a> Scene<'a> {
+    async fn new(plane: &'a ControlPlane) -> Self {
         let (namespace, expired) = (plane.namespace("ops").await, plane.namespace("old").await);
         put_key(&namespace, "sealed-secrets-key0", &KEYS[0]).await;
         put_expired_key(&expired).await;
@@ -190,8 +191,8 @@ impl Scene {
         let no_endpoints = json!({ "metadata": { "name": "down" }, "subsets": [] });
         let _: Endpoints = namespace.create_object(no_endpoints).await;
         let names = ["http:seals:http", "http:renamed:http"];
-        create_caller(&namespace, "reader", &[]).await;
-        create_caller(&namespace, "developer", &names).await;
+        create_caller(plane, &namespace, "reader", &[]).await;
+        create_caller(plane, &namespace, "developer", &names).await;
         let folder = Scratch::new();
         for account in ["reader", "developer"] {
             let kubeconfig = plane.kubeconfig_of(namespace.name(), account).await;
@@ -317,7 +318,12 @@ async fn create_service(namespace: &Namespace<'_>, name: &str, labels: &Value, p
 }
 
 /// Creates an account that may read Services, and use the service proxy with these names.
-async fn create_caller(namespace: &Namespace<'_>, name: &str, proxies: &[&str]) {
+async fn create_caller(
+    plane: &ControlPlane,
+    namespace: &Namespace<'_>,
+    name: &str,
+    proxies: &[&str],
+) {
     let metadata = json!({ "name": name });
     let _: ServiceAccount = namespace
         .create_object(json!({ "metadata": metadata }))
@@ -337,7 +343,6 @@ async fn create_caller(namespace: &Namespace<'_>, name: &str, proxies: &[&str]) 
         "subjects": [{ "kind": "ServiceAccount", "name": name, "namespace": namespace.name() }],
     });
     let _: RoleBinding = namespace.create_object(binding).await;
-    let plane = ControlPlane::shared().await;
     let client = plane.client_of(namespace.name(), name).await;
     let services = Api::<Service>::namespaced(client, namespace.name());
     until("the role takes effect", async || {

@@ -32,16 +32,20 @@ fn fingerprint(key: &NewKey) -> String {
 }
 
 /// A controller with the first key, behind the Service `seals`, and a user with a separate cache.
-struct Scene {
-    plane: &'static ControlPlane,
-    namespace: Namespace<'static>,
+struct Scene<'a> {
+    plane: &'a ControlPlane,
+    namespace: Namespace<'a>,
     controller: ClusterController,
     folder: Scratch,
 }
 
-impl Scene {
-    async fn new(labels: Value) -> Self {
-        let plane = ControlPlane::shared().await;
+impl<'a> Scene<'a> {
+    async fn new() -> Scene<'static> {
+        Scene::with_labels(ControlPlane::shared().await, json!({})).await
+    }
+
+    /// Creates the Service with these labels.
+    async fn with_labels(plane: &'a ControlPlane, labels: Value) -> Self {
         let namespace = plane.namespace("trust").await;
         roles::grant(&namespace, Reach::Namespace).await;
         put_key(&namespace, "sealed-secrets-key0", &KEYS[0]).await;
@@ -122,7 +126,7 @@ fn expect_failure(output: &Output) -> String {
 /// Attack: an attacker replaces the controller's certificate with another one.
 #[tokio::test]
 async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline() {
-    let mut scene = Scene::new(json!({})).await;
+    let mut scene = Scene::new().await;
     let offline = ["--offline", "-f", "secret.yaml"];
     assert!(expect_failure(&scene.run_with_service(&offline)).contains("no cached certificate"));
     assert_eq!(
@@ -184,7 +188,7 @@ async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline
 
 #[tokio::test]
 async fn an_unusable_cache_is_ignored() {
-    let scene = Scene::new(json!({})).await;
+    let scene = Scene::new().await;
     fs::write(scene.cache(), "a file where the folder should be").unwrap();
     expect_success(&scene.run_with_service(&["-f", "secret.yaml"]));
     fs::remove_file(scene.cache()).unwrap();
@@ -217,7 +221,7 @@ async fn an_unusable_cache_is_ignored() {
 /// Attack: an attacker serves another certificate from each possible source.
 #[tokio::test]
 async fn cert_fingerprint_applies_to_every_source_of_the_certificate() {
-    let scene = Scene::new(json!({})).await;
+    let scene = Scene::new().await;
     let (own_fingerprint, other_fingerprint) = (fingerprint(&KEYS[0]), fingerprint(&KEYS[1]));
     expect_success(&scene.run_with_service(&[
         "-f",
@@ -281,7 +285,9 @@ async fn cert_fingerprint_applies_to_every_source_of_the_certificate() {
 #[tokio::test]
 async fn uses_a_service_found_by_its_labels_only_with_a_pinned_certificate() {
     let labels = json!({ "app.kubernetes.io/name": "sealed-secrets" });
-    let scene = Scene::new(labels.clone()).await;
+    // The search includes the whole cluster.
+    let plane = ControlPlane::start().await;
+    let scene = Scene::with_labels(&plane, labels.clone()).await;
     // Anyone can create a Service with these labels, and serve anything there.
     let impostor = scene.plane.namespace("impostor").await;
     let spec = json!({ "ports": [{ "name": "http", "port": 8080 }] });
@@ -338,7 +344,7 @@ async fn uses_a_service_found_by_its_labels_only_with_a_pinned_certificate() {
 /// Attack: a user writes another certificate to the ConfigMap that clients read.
 #[tokio::test]
 async fn uses_a_published_certificate_only_with_its_fingerprint() {
-    let scene = Scene::new(json!({})).await;
+    let scene = Scene::new().await;
     create_caller(&scene.namespace, "developer").await;
     let kubeconfig = scene
         .plane
@@ -387,13 +393,13 @@ async fn uses_a_published_certificate_only_with_its_fingerprint() {
     assert!(expect_failure(&scene.run_with_service(&validate)).contains("RBAC does not allow you"));
 }
 
-fn seal_output(scene: &Scene) -> Vec<u8> {
+fn seal_output(scene: &Scene<'_>) -> Vec<u8> {
     scene.run_with_service(&["-f", "secret.yaml"]).stdout
 }
 
 #[tokio::test]
 async fn a_pod_reaches_its_own_cluster_and_namespace() {
-    let scene = Scene::new(json!({})).await;
+    let scene = Scene::new().await;
     create_caller(&scene.namespace, "job").await;
     let rules = json!([{ "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] }]);
     bind(&scene.namespace, "proxy", "job", &rules).await;
@@ -431,7 +437,7 @@ async fn a_pod_reaches_its_own_cluster_and_namespace() {
 
 #[tokio::test]
 async fn honors_the_proxy_and_no_proxy_variables() {
-    let scene = Scene::new(json!({})).await;
+    let scene = Scene::new().await;
     let (_, port) = scene.plane.address();
     let proxy = serve_proxy(port.parse().unwrap());
     // This name is in the API server's certificate, but cannot be resolved on this machine.
@@ -462,7 +468,7 @@ async fn honors_the_proxy_and_no_proxy_variables() {
 
 #[tokio::test]
 async fn an_identity_provider_authenticates_the_caller() {
-    let scene = Scene::new(json!({})).await;
+    let scene = Scene::new().await;
     create_caller(&scene.namespace, "person").await;
     let rules = json!([{ "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] }]);
     bind(&scene.namespace, "proxy", "person", &rules).await;

@@ -11,7 +11,7 @@ use shared::resource::SealedSecret;
 
 const HEADER: &str = "\
 # The CustomResourceDefinition of SealedSecrets, generated from shared/src/resource by
-# `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test definition`.
+# `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test local definition`.
 ";
 
 #[test]

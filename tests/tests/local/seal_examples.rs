@@ -18,7 +18,7 @@ use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{binaries, http, sops};
 
-const README: &str = include_str!("../../README.md");
+const README: &str = include_str!("../../../README.md");
 
 /// Returns the help of a command, and of every command below it.
 fn help_pages(args: &[String]) -> Vec<(Vec<String>, String)> {
@@ -92,7 +92,7 @@ fn create_files(folder: &Path) {
 fn prepare_keys(folder: &Path, new_key: &NewKey) {
     fs::create_dir_all(folder.join("state/keys")).unwrap();
     fs::create_dir_all(folder.join("state/sealed")).unwrap();
-    let signing_key = include_str!("../../kubeseal-rs/tests/seal/key-fixtures/id_ed25519");
+    let signing_key = include_str!("../../../kubeseal-rs/tests/seal/key-fixtures/id_ed25519");
     fs::write(folder.join("id_ed25519"), signing_key).unwrap();
     let texts = [("key-old", &KEYS[0]), ("key-new", new_key)].map(|(name, key)| {
         let secret = key_secret::build(name, "kube-system", key, BTreeMap::new(), BTreeMap::new());

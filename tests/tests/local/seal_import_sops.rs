@@ -9,8 +9,8 @@ use std::{env, fs};
 use tests::scratch::Scratch;
 use tests::{binaries, sops};
 
-const KEY: &str = include_str!("../../kubeseal-rs/tests/seal/fixtures/key.pem");
-const CERTIFICATE: &str = include_str!("../../kubeseal-rs/tests/seal/fixtures/cert.pem");
+const KEY: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/key.pem");
+const CERTIFICATE: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/cert.pem");
 
 struct Folder(Scratch);
 

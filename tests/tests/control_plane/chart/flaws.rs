@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 use tests::control_plane::ControlPlane;
 
-use crate::helm::{Helm, chart};
-use crate::render::Render;
+use super::helm::{Helm, chart};
+use super::render::Render;
 
 #[test]
 fn h1_the_value_false_reaches_the_controller() {

@@ -9,8 +9,8 @@ use serde_json::Value;
 use tests::control_plane::ControlPlane;
 use tests::operators;
 
-use crate::manifests::{deploy, kubectl};
-use crate::render::{Render, file};
+use super::manifests::{deploy, kubectl};
+use super::render::{Render, file};
 
 /// Module, version, folder of its CRDs, and end of the names of the CRD files.
 const DEFINITIONS: &[(&str, &str, &str, &str)] = &[

@@ -7,9 +7,9 @@ use tests::control_plane::ControlPlane;
 use tests::deployed::{Deployed, Program::Ours};
 use tests::lifecycle::User;
 
-use crate::helm::{Helm, chart};
-use crate::manifests::kubectl;
-use crate::render::Render;
+use super::helm::{Helm, chart};
+use super::manifests::kubectl;
+use super::render::Render;
 
 /// Returns the path of `values-hardened.yaml`.
 pub fn values_file() -> String {
@@ -65,7 +65,7 @@ async fn each_proposal_is_a_setting_that_installs() {
     let proposals = proposals(&text);
     assert!(proposals.len() >= 11, "{proposals:?}");
     let render = |values: &str| {
-        let values = crate::render::file(values);
+        let values = super::render::file(values);
         Render::with_args("namespace: default", &["-f", &values])
     };
     let unchanged = render(&text);
@@ -87,7 +87,7 @@ async fn each_proposal_is_a_setting_that_installs() {
             "{lines:?}: {kinds:?}"
         );
         let objects: Vec<String> = changed.objects().iter().map(Value::to_string).collect();
-        let file = crate::render::file(&objects.join("\n---\n"));
+        let file = super::render::file(&objects.join("\n---\n"));
         let args = [
             "apply",
             "--server-side",

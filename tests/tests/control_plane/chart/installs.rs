@@ -16,7 +16,7 @@ use tests::lifecycle::User;
 use tests::patience::until;
 use tests::{roles, upstream};
 
-use crate::helm::{Helm, chart};
+use super::helm::{Helm, chart};
 
 const DEFINITION: &str = "sealedsecrets.bitnami.com";
 const KEYS: &str = "sealedsecrets.bitnami.com/sealed-secrets-key=active";
@@ -341,7 +341,8 @@ async fn with_namespaced_roles_no_request_is_forbidden() {
 
 #[tokio::test]
 async fn an_account_with_rights_only_in_its_namespace_installs_upgrades_and_uninstalls() {
-    let plane = ControlPlane::shared().await;
+    // Other tests search the whole cluster for a controller's Service.
+    let plane = ControlPlane::start().await;
     let home = plane.namespace("team").await;
     let everything = json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }]);
     roles::create_caller_with(&home, "installer", &everything).await;
@@ -414,7 +415,7 @@ async fn the_pod_is_admitted_where_pods_are_restricted() {
         )
         .await
         .unwrap();
-    let render = crate::render::Render::new(
+    let render = super::render::Render::new(
         "{serviceAccount: {create: false}, authorizedEndpoints: {enabled: true}, startupProbe: {enabled: true}}",
     );
     let template = &render.object("Deployment")["spec"]["template"];

@@ -1,5 +1,5 @@
 //! The plain manifests and the Kustomize base are generated from the chart, so that RBAC, probes and security
-//! settings have one source. `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test chart manifests` writes
+//! settings have one source. `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test control_plane chart::manifests` writes
 //! them.
 
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use tests::deployed::{Deployed, Program::Ours};
 use tests::lifecycle::User;
 use tests::operators::{self, objects};
 
-use crate::installs::empty_plane;
-use crate::render::Render;
+use super::installs::empty_plane;
+use super::render::Render;
 
 const NAME: &str = "sealed-secrets-controller";
 
@@ -177,7 +177,7 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
     for manifest in rendered.iter().chain(&overlays).chain(&plain) {
         // A dry run needs an existing namespace.
         let manifest = manifest.replace("namespace: sealed-secrets\n", "namespace: default\n");
-        let file = crate::render::file(&manifest);
+        let file = super::render::file(&manifest);
         kubectl(
             plane,
             &[
@@ -191,7 +191,7 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
             ],
         );
     }
-    let misspelled = crate::render::file(&rendered[0].replace("containerPort:", "containersPort:"));
+    let misspelled = super::render::file(&rendered[0].replace("containerPort:", "containersPort:"));
     let error = operators::failed(&mut kubectl_command(
         plane,
         &[
@@ -276,7 +276,8 @@ fn plain_deployment(spec: &mut Value, labels: &Value) {
     }
 }
 
-const HEADER: &str = "# Generated from the chart: see tests/tests/chart/manifests.rs.\n";
+const HEADER: &str =
+    "# Generated from the chart: see tests/tests/control_plane/chart/manifests.rs.\n";
 
 fn manifest_text(lists: &[&[Value]]) -> String {
     let listed_objects = lists.iter().flat_map(|list| list.iter());
@@ -303,7 +304,7 @@ fn sort_objects(mut objects: Vec<Value>) -> Vec<Value> {
 }
 
 pub fn apply(plane: &ControlPlane, text: &str) {
-    let file = crate::render::file(text);
+    let file = super::render::file(text);
     kubectl(
         plane,
         &[

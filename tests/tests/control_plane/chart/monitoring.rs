@@ -13,7 +13,7 @@ use tests::prometheus::Prometheus;
 use tests::roles::{self, Reach};
 use tests::sealing::{KEYS, put_key, sealed_for};
 
-use crate::manifests::deploy;
+use super::manifests::deploy;
 
 const ALERTS: &str = "helm/sealed-secrets/files/alerts.yaml";
 

@@ -17,9 +17,9 @@ use tests::lifecycle::User;
 use tests::patience::until;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
-use crate::helm::{Helm, chart};
-use crate::manifests::deploy;
-use crate::render::Render;
+use super::helm::{Helm, chart};
+use super::manifests::deploy;
+use super::render::Render;
 
 const NAME: &str = "sealed-secrets";
 

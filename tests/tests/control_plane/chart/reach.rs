@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
-use crate::render::Render;
+use super::render::Render;
 
 type Labels = BTreeMap<String, String>;
 
@@ -240,9 +240,9 @@ fn each_port_is_reachable_only_from_the_configured_sources() {
 /// Attack: a Pod that `metricsFrom` does not list scrapes the metrics.
 #[test]
 fn with_the_hardened_values_only_listed_clients_read_metrics() {
-    let hardened = crate::hardened::values_file();
+    let hardened = super::hardened::values_file();
     let render =
-        |more: &str| Render::with_args(more, &["-f", &hardened, "-f", &crate::render::file(more)]);
+        |more: &str| Render::with_args(more, &["-f", &hardened, "-f", &super::render::file(more)]);
     assert_eq!(sources_by_port(&render("")), [ALL, NONE, NONE, NONE]);
     let values = format!("networkPolicy: {{metricsFrom: {PROMETHEUS}}}");
     let want: [&[&str]; 4] = [ALL, &["prometheus"], NONE, NONE];

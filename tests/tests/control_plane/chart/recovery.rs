@@ -16,9 +16,9 @@ use tests::operators::{self, objects};
 use tests::patience::until;
 use tests::{binaries, scratch::Scratch};
 
-use crate::helm::{Helm, chart};
-use crate::installs::{empty_plane, keys};
-use crate::manifests::deploy;
+use super::helm::{Helm, chart};
+use super::installs::{empty_plane, keys};
+use super::manifests::deploy;
 
 const NAMESPACE: &str = "kube-system";
 
@@ -60,7 +60,7 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
     let controller = install(&new).await;
     let own_keys = keys(&new, NAMESPACE).await;
     assert_eq!(own_keys.len(), 1, "the new controller generated a key");
-    let kubectl = |args: &[&str]| crate::manifests::kubectl(&new, args);
+    let kubectl = |args: &[&str]| super::manifests::kubectl(&new, args);
     kubectl(&["create", "namespace", &lost_namespace]);
     let namespace = new.existing(&lost_namespace);
     let api: Api<SealedSecret> = namespace.api();
@@ -181,7 +181,7 @@ async fn existing_secrets_are_sealed_and_handed_over() {
     );
     operators::successful(command.stdin(fs::File::open(&input).unwrap()));
     let file = Path::new(folder).join(&namespace).join("web.yaml");
-    crate::manifests::kubectl(&plane, &["apply", "-f", file.to_str().unwrap()]);
+    super::manifests::kubectl(&plane, &["apply", "-f", file.to_str().unwrap()]);
     user.wait_for_value("web", "2", &controller.log()).await;
 }
 
@@ -198,7 +198,7 @@ async fn hand_over(plane: &ControlPlane, user: &User<'_>, name: &str, file: &str
         .patch(name, &PatchParams::default(), &Patch::Merge(managed))
         .await
         .unwrap();
-    crate::manifests::kubectl(plane, &["apply", "-f", file]);
+    super::manifests::kubectl(plane, &["apply", "-f", file]);
     until(&format!("the controller owns {name}"), async || {
         let secret = secrets.get(name).await.unwrap();
         assert_eq!(secret.uid(), before.uid(), "the Secret is not recreated");

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use tests::operators::objects;
 
-use crate::helm::{Helm, chart};
+use super::helm::{Helm, chart};
 
 static HELM: LazyLock<Helm> = LazyLock::new(Helm::without_cluster);
 

@@ -11,8 +11,8 @@ use serde_json::Value;
 use tests::operators::{self, objects};
 use tests::{binaries, upstream};
 
-use crate::helm::chart;
-use crate::render::Render;
+use super::helm::chart;
+use super::render::Render;
 
 /// The content of `tests/operator/values.toml`, which explains the columns.
 #[derive(Deserialize)]
@@ -175,7 +175,7 @@ fn the_controller_has_every_flag_of_the_chart() {
 fn assert_effect(effect: &Effect) {
     let [leaf, base, set, location, want] = effect;
     let line = nest(leaf, set);
-    let render = Render::with_args(base, &["-f", &crate::render::file(&line)]);
+    let render = Render::with_args(base, &["-f", &super::render::file(&line)]);
     let rendered = rendered_at(&render, location);
     let is_expected = match want.strip_prefix('~') {
         _ if location == "args" => rendered.contains(&format!(" {want} ")),

@@ -7,7 +7,7 @@ use shared::scope::Scope;
 use tests::scrape::Scrape;
 use tests::sealing::{KEYS, sealed_for};
 
-use crate::case::Case;
+use super::case::Case;
 
 const VALUES: [(&str, &str); 1] = [("a", "1")];
 const TOKEN: &str = "bootstrap.kubernetes.io/token";

@@ -4,7 +4,7 @@ use kube::ResourceExt as _;
 use serde_json::json;
 use tests::patience::until;
 
-use crate::case::Case;
+use super::case::Case;
 
 /// Attack: a client edits the Secret directly.
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tests::http;
 use tests::patience::until;
 
-use crate::case::Case;
+use super::case::Case;
 
 /// Attack: a client floods verify and rotate while another tenant waits for a Secret (GHSA-jpp5-6cf2-prqh).
 #[tokio::test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use shared::resource::SealedSecret;
 use tests::patience::until;
 
-use crate::case::Case;
+use super::case::Case;
 
 /// Returns what an editor without permissions on Secrets sees of one object, except what changes with the
 /// ciphertext.

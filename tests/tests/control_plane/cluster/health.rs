@@ -6,7 +6,7 @@ use shared::scope::Scope;
 use tests::sealing::{KEYS, put_key, sealed_for};
 use tests::verdicts::judge;
 
-use crate::case::Case;
+use super::case::Case;
 
 #[tokio::test]
 async fn argo_cd_and_kstatus_judge_every_state_correctly() {

@@ -9,7 +9,7 @@ use tests::memory;
 use tests::patience::until;
 use tests::sealing::{KEYS, sealed_for};
 
-use crate::case::Case;
+use super::case::Case;
 use shared::scope::Scope;
 
 const CANARY: &str = "canary-5f1c9e";

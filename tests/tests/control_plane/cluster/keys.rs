@@ -18,7 +18,7 @@ use tests::scrape::Scrape;
 use tests::sealing::{KEYS, put_key, sealed_for};
 use tests::upstream::{KeyRequest, Upstream};
 
-use crate::case::Case;
+use super::case::Case;
 
 #[tokio::test]
 async fn c1_c11_a_key_added_later_unseals_failed_objects() {

@@ -6,7 +6,7 @@ use shared::scope::Scope;
 
 use tests::sealing::{KEYS, sealed_for};
 
-use crate::case::Case;
+use super::case::Case;
 
 #[tokio::test]
 async fn a_new_sealed_secret_becomes_a_secret_that_it_owns() {

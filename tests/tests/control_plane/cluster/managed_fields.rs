@@ -12,7 +12,7 @@ use tests::control_plane::ControlPlane;
 use tests::patience::until;
 use tests::roles::{self, Reach};
 
-use crate::case::Case;
+use super::case::Case;
 
 const CERTIFICATE: &str = "certificate";
 const MANAGER: &str = "sealed-secrets-controller";

@@ -4,7 +4,7 @@ use serde_json::json;
 use tests::patience::until;
 use tests::scrape::Scrape;
 
-use crate::case::Case;
+use super::case::Case;
 
 const COUNTER: u8 = 0;
 const GAUGE: u8 = 1;

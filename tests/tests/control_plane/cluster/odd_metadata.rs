@@ -8,7 +8,7 @@ use tests::control_plane::ControlPlane;
 use tests::patience::until;
 use tests::roles::{self, Reach};
 
-use crate::case::Case;
+use super::case::Case;
 
 /// Times that a client may write into an object. The API server normalizes them to UTC, so an offset leads to years
 /// that RFC 3339 does not have.

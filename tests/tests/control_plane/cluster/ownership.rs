@@ -3,7 +3,7 @@
 use serde_json::json;
 use shared::resource::{MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION};
 
-use crate::case::{Case, template_annotations};
+use super::case::{Case, template_annotations};
 
 /// Attack: an author seals an object with the name of a Secret of another owner.
 #[tokio::test]

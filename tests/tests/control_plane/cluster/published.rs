@@ -9,7 +9,7 @@ use tests::patience::until;
 use tests::roles::{self, Reach};
 use tests::sealing::{KEYS, put_key};
 
-use crate::case::Case;
+use super::case::Case;
 
 const NAME: &str = "sealed-secrets-controller-certificate";
 const ARGS: &[&str] = &["--certificate-configmap", NAME, "--key-renew-period=0"];

@@ -12,7 +12,7 @@ use tests::patience::until;
 use tests::scrape::Scrape;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
-use crate::case::Case;
+use super::case::Case;
 
 const ITEMS: [(&str, &str); 3] = [("a", "1"), ("b", "2"), ("c", "3")];
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use tests::sealing::KEYS;
 use tests::{operators, roles};
 
-use crate::case::Case;
+use super::case::Case;
 
 #[tokio::test]
 async fn c2_c3_the_status_shows_the_newest_error_and_then_success() {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::case::Case;
+use super::case::Case;
 
 #[tokio::test]
 async fn renders_templates_and_keeps_the_old_secret_when_one_fails() {

@@ -16,7 +16,7 @@ use tests::patience::until;
 use tests::scrape::Scrape;
 use tests::sealing::KEYS;
 
-use crate::case::Case;
+use super::case::Case;
 
 const ACCOUNT_TOKEN: &str = "kubernetes.io/service-account-token";
 const BOOTSTRAP_TOKEN: &str = "bootstrap.kubernetes.io/token";

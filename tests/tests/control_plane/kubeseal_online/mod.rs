@@ -10,28 +10,28 @@
     reason = "a test fails by panicking; the other suite uses the rest of its modules"
 )]
 
-#[path = "../kubeseal_differential/cases.rs"]
+#[path = "../../local/kubeseal_differential/cases.rs"]
 mod cases;
-#[path = "../kubeseal_differential/compare.rs"]
+#[path = "../../local/kubeseal_differential/compare.rs"]
 mod compare;
-#[path = "../kubeseal_differential/differences.rs"]
+#[path = "../../local/kubeseal_differential/differences.rs"]
 mod differences;
-#[path = "../kubeseal_differential/fixtures.rs"]
+#[path = "../../local/kubeseal_differential/fixtures.rs"]
 mod fixtures;
-#[path = "../kubeseal_differential/kind.rs"]
+#[path = "../../local/kubeseal_differential/kind.rs"]
 mod kind;
-#[path = "../kubeseal_differential/opener.rs"]
+#[path = "../../local/kubeseal_differential/opener.rs"]
 mod opener;
-#[path = "../kubeseal_differential/outcome.rs"]
+#[path = "../../local/kubeseal_differential/outcome.rs"]
 mod outcome;
-#[path = "../kubeseal_differential/parallel.rs"]
+#[path = "../../local/kubeseal_differential/parallel.rs"]
 mod parallel;
-#[path = "../kubeseal_differential/run.rs"]
+#[path = "../../local/kubeseal_differential/run.rs"]
 mod run;
 mod test_cluster;
-#[path = "../kubeseal_differential/usage.rs"]
+#[path = "../../local/kubeseal_differential/usage.rs"]
 mod usage;
-#[path = "../kubeseal_differential/web.rs"]
+#[path = "../../local/kubeseal_differential/web.rs"]
 mod web;
 
 use std::collections::BTreeMap;

@@ -12,8 +12,8 @@ use tests::pod::Pod;
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::upstream;
 
-use crate::fixtures::{Fixtures, Placeholders};
-use crate::run::{Entry, RunOutput};
+use super::fixtures::{Fixtures, Placeholders};
+use super::run::{Entry, RunOutput};
 
 /// Environment variables of every case, unless the case sets its own.
 pub(crate) const VARIABLES: &[(&str, &str)] = &[

@@ -9,7 +9,7 @@ use tests::patience::until;
 use tests::roles;
 use tests::sealing::KEYS;
 
-use crate::site::{Site, output_text, seal_in};
+use super::site::{Site, output_text, seal_in};
 
 /// Runs `seal doctor`. Returns the line of the first failed step, and its remedy.
 fn first_failure(site: &Site<'_>, args: &[&str]) -> String {

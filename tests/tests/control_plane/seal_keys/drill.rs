@@ -11,7 +11,7 @@ use tests::control_plane::ControlPlane;
 use tests::patience::until;
 use tests::sealing::{KEYS, values};
 
-use crate::site::Site;
+use super::site::Site;
 
 const OBJECTS: usize = 200;
 

@@ -11,7 +11,7 @@ use tests::patience::until;
 use tests::scrape::Scrape;
 use tests::sealing::KEYS;
 
-use crate::site::{Site, served_key_at};
+use super::site::{Site, served_key_at};
 
 const ARGS: [&str; 2] = ["--require-backup", "--key-renew-period=0"];
 

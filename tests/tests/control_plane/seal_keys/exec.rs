@@ -4,7 +4,7 @@ use serde_json::json;
 use tests::roles;
 use tests::sealing::KEYS;
 
-use crate::site::{Site, output_text};
+use super::site::{Site, output_text};
 
 #[tokio::test]
 async fn runs_with_unsealed_values_only_for_users_who_may_read_the_keys() {

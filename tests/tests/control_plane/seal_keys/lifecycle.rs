@@ -6,7 +6,7 @@ use shared::resource::KEY_LABEL;
 use tests::patience::until;
 use tests::sealing::KEYS;
 
-use crate::site::{Site, output_text, seal_in};
+use super::site::{Site, output_text, seal_in};
 
 /// Attack: an attacker uses a leaked key after it was retired.
 #[tokio::test]

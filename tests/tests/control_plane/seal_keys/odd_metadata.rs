@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 use tests::sealing::KEYS;
 
-use crate::site::Site;
+use super::site::Site;
 
 /// Returns entries of `managedFields` that the API server stores unchanged: a time of the year 9999, one that becomes
 /// the year 10000, and fields nested deeper than `serde_json` parses.
@@ -108,7 +108,7 @@ async fn odd_cluster_objects_do_not_break_the_key_commands() {
         }
         site.write("odd.json", &site.sealed_secret(&KEYS[0], "odd-0"));
         let output = site.seal(&["doctor", "odd.json"]);
-        let text = crate::site::output_text(&output);
+        let text = super::site::output_text(&output);
         assert!(!text.contains("no controller has"), "{text}");
     }
 }

@@ -19,7 +19,7 @@ use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{age, binaries};
 
-use crate::site::{SERVICE, Site, output_text, seal_in};
+use super::site::{SERVICE, Site, output_text, seal_in};
 
 /// An annotation that makes a replicator copy the Secret into every namespace.
 const REPLICATED: &str = "reflector.v1.k8s.emberstack.com/reflection-auto-enabled";

@@ -10,7 +10,7 @@ use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{age, binaries, operators};
 
-use crate::site::output_text;
+use super::site::output_text;
 
 const NAMESPACE: &str = "sealed-secrets-backup";
 

@@ -7,7 +7,7 @@ use tests::patience::until;
 use tests::roles;
 use tests::sealing::KEYS;
 
-use crate::site::{Site, output_text};
+use super::site::{Site, output_text};
 
 const ARGS: [&str; 2] = [
     "--key-renew-period=0",

@@ -11,7 +11,7 @@ use tests::control_plane::{ControlPlane, Namespace};
 use tests::roles::{self, Reach};
 use tests::sealing::{KEYS, put_key};
 
-use crate::store::{TestStore, Values, malformed_object};
+use super::store::{TestStore, Values, malformed_object};
 
 pub(crate) struct Cluster {
     plane: &'static ControlPlane,

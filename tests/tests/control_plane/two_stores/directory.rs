@@ -12,7 +12,7 @@ use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{binaries, guarded};
 
-use crate::store::{TestStore, Values, malformed_object};
+use super::store::{TestStore, Values, malformed_object};
 
 const NAMESPACE: &str = "ns";
 

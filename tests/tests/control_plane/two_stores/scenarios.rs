@@ -4,7 +4,7 @@ use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use tests::sealing::{KEYS, sealed_for};
 
-use crate::store::TestStore;
+use super::store::TestStore;
 
 const GOOD: &[(&str, &str)] = &[("a", "1"), ("b", "2")];
 

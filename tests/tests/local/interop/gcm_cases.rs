@@ -7,9 +7,9 @@ use shared::envelope::{self, OpenError};
 use shared::key::PrivateKey;
 use shared::scope::{Label, Scope};
 
-use crate::keys::KEYS;
-use crate::second_opinion::{private_key, wrap_session_key};
-use crate::wycheproof_vectors::encrypt;
+use super::keys::KEYS;
+use super::second_opinion::{private_key, wrap_session_key};
+use super::wycheproof_vectors::encrypt;
 
 const TAG_LEN: usize = 16;
 

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use shared::key::{Certificate, KeyPair, KeySize, KeySpec, PrivateKey};
 use tests::upstream::KeyRequest;
 
-use crate::UPSTREAM;
+use super::UPSTREAM;
 
 pub(crate) struct TestKey {
     /// The generating implementation and the size, for messages.

@@ -15,7 +15,7 @@ use shared::{
 };
 use tests::upstream::Format;
 
-use crate::{
+use super::{
     UPSTREAM,
     keys::{KEYS, TestKey},
     unsealing::unseal_object,

@@ -7,7 +7,7 @@ use shared::{
 };
 use tests::upstream::Kind;
 
-use crate::UPSTREAM;
+use super::UPSTREAM;
 
 const SCALARS: &str = "yes Yes YES yEs no on off oN y Y n N true True tRue ~ null NULL nUll \
     0 -0 +0 00 010 -010 08 0o10 0O10 0x10 0X10 -0x10 0b11 -0b11 0B11 1_000 _1 1_ 0x_10 0_1 1__0 0x 0b 0o 0o8 0b2 0xg \

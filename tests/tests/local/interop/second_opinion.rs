@@ -9,7 +9,7 @@ use rand::Rng;
 use rsa::{Oaep, RsaPrivateKey, RsaPublicKey, pkcs1::DecodeRsaPrivateKey, sha2::Sha256};
 use shared::envelope;
 
-use crate::{keys::TestKey, values::for_every_combination};
+use super::{keys::TestKey, values::for_every_combination};
 
 const ZERO_NONCE: [u8; 12] = [0; 12];
 

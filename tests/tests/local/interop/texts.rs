@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use shared::manifest::{self, Reading, Shape, to_json, to_yaml};
 use tests::upstream::{Format, Kind, UpstreamError};
 
-use crate::{
+use super::{
     UPSTREAM,
     strategies::{document, sealed_secret},
 };

@@ -5,7 +5,7 @@ use shared::{
     scope::{Label, Scope},
 };
 
-use crate::{
+use super::{
     UPSTREAM,
     keys::{KEYS, TestKey},
 };

@@ -14,7 +14,7 @@ use shared::{
     scope::Scope,
 };
 
-use crate::unsealing::unseal_object;
+use super::unsealing::unseal_object;
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -46,7 +46,7 @@ struct DeprecatedVector {
 }
 
 fn vectors() -> Vectors {
-    let text = include_str!("../../vectors/sealed-secrets-vectors.json");
+    let text = include_str!("../../../vectors/sealed-secrets-vectors.json");
     serde_json::from_str(text).unwrap()
 }
 

@@ -1,6 +1,6 @@
 //! Compares two outcomes.
 
-use crate::outcome::{Change, Outcome};
+use super::outcome::{Change, Outcome};
 
 /// Returns the differences, one sentence each. Ignores warnings on stderr, which differ between the programs.
 pub(crate) fn disagreements(upstream: &Outcome, ours: &Outcome) -> Vec<String> {
@@ -62,8 +62,8 @@ fn file_difference(upstream: Option<&Change>, ours: Option<&Change>) -> Option<&
 
 #[cfg(test)]
 mod tests {
+    use super::super::{kind::Kind, run::Ending};
     use super::*;
-    use crate::{kind::Kind, run::Ending};
 
     fn failed_outcome(kind: Kind, error: &str) -> Outcome {
         Outcome {

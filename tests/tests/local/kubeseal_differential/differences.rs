@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use regex::Regex;
 use serde::Deserialize;
 
-use crate::{
+use super::{
     cases::Case,
     outcome::{Change, Outcome},
     run::Ending,

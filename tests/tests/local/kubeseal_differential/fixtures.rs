@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tests::upstream::{KeyPair, KeyRequest, Upstream};
 
-use crate::web::WebServer;
+use super::web::WebServer;
 
 const YEAR: i64 = 31_557_600;
 /// Additional values of `${…}` placeholders, by name.

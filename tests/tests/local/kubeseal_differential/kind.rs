@@ -1,6 +1,6 @@
 //! Classifies failures, to compare two programs whose messages differ.
 
-use crate::run::Ending;
+use super::run::Ending;
 
 /// The kind of a failure, regardless of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -37,7 +37,7 @@ use opener::Opener;
 use outcome::Outcome;
 use run::{Limit, PreparedCase};
 
-/// All cases, compared once for all tests of this file.
+/// All cases, compared once for all tests of this module.
 static COMPARISON: LazyLock<Comparison> =
     LazyLock::new(|| Comparison::new().unwrap_or_else(|error| panic!("{error:?}")));
 

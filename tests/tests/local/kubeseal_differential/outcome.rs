@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::{
+use super::{
     kind::{Kind, classify},
     opener::Opener,
     run::{Ending, Entry, RunOutput},

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use crate::{
+use super::{
     cases::Case,
     fixtures::{Fixtures, Placeholders},
 };

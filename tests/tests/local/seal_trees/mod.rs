@@ -14,10 +14,11 @@ use std::process::{Command, Output};
 use tests::binaries;
 use tests::scratch::Scratch;
 
-const KEY: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/key.pem");
-const CERTIFICATE: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/cert.pem");
+const KEY: &str = include_str!("../../../../kubeseal-rs/tests/seal/fixtures/key.pem");
+const CERTIFICATE: &str = include_str!("../../../../kubeseal-rs/tests/seal/fixtures/cert.pem");
 /// The certificate of a different key, with 3072 bits.
-const OTHER_CERTIFICATE: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/other.pem");
+const OTHER_CERTIFICATE: &str =
+    include_str!("../../../../kubeseal-rs/tests/seal/fixtures/other.pem");
 
 struct Tree(Scratch);
 

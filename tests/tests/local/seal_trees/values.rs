@@ -247,6 +247,6 @@ fn lint_with_keys_reports_items_for_an_old_key_or_without_a_key() {
 }
 
 const NEW_CERTIFICATE: &str =
-    include_str!("../../../kubeseal-rs/tests/seal/key-fixtures/key-2025.pem");
+    include_str!("../../../../kubeseal-rs/tests/seal/key-fixtures/key-2025.pem");
 const NEW_KEY: &str =
-    include_str!("../../../kubeseal-rs/tests/seal/key-fixtures/state/keys/key-2025.yaml");
+    include_str!("../../../../kubeseal-rs/tests/seal/key-fixtures/state/keys/key-2025.yaml");

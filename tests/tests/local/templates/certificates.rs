@@ -6,11 +6,7 @@ use std::collections::BTreeMap;
 
 use template::{Budget, Context, Data, Template};
 
-#[path = "../templates/upstream.rs"]
-#[allow(dead_code, reason = "shared with the comparison of templates")]
-mod upstream;
-
-use upstream::{Answer, Upstream, Verdict};
+use super::upstream::{Answer, Upstream, Verdict};
 
 fn render(text: &str, values: &[(&str, &str)]) -> String {
     let template = Template::parse("t", text).expect("the template parses");

@@ -4,7 +4,7 @@
 
 use template::{Budget, Context, Data, Template};
 
-const README: &str = include_str!("../../shared/template/README.md");
+const README: &str = include_str!("../../../../shared/template/README.md");
 
 /// Returns the blocks of the page: the kind after the fence, and the content without the last line break.
 fn blocks() -> Vec<(String, String)> {

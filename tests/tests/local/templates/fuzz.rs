@@ -1,6 +1,6 @@
 //! Runs the template fuzz target on mutated templates of the corpus: no panic, no run beyond the budget.
 //!
-//! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test templates_fuzz` fuzzes for ten minutes. A
+//! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test local templates::fuzz` fuzzes for ten minutes. A
 //! coverage-guided fuzzer calls the same function, `template::fuzz`.
 
 #![allow(
@@ -12,17 +12,8 @@
 
 use std::time::{Duration, Instant};
 
-#[path = "../templates/corpus.rs"]
-#[allow(dead_code, reason = "shared with the comparison of templates")]
-mod corpus;
-#[path = "../templates/generate.rs"]
-#[allow(dead_code, reason = "shared with the comparison of templates")]
-mod generate;
-#[path = "../templates/upstream.rs"]
-#[allow(dead_code, reason = "shared with the comparison of templates")]
-mod upstream;
-
-use generate::Dice;
+use super::corpus;
+use super::generate::Dice;
 
 /// The time limit for one run, far above the target's small budget even on a busy machine without optimization.
 const RUN_LIMIT: Duration = Duration::from_secs(10);

@@ -1,7 +1,7 @@
 //! Compares this project's template engine with Go's: for each template, the same bytes, or the same kind of error at
 //! the same position.
 //!
-//! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test templates generated` compares generated
+//! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test local templates::generated` compares generated
 //! templates for ten minutes; `SEALED_SECRETS_FUZZ_SEED` sets the seed.
 
 #![allow(
@@ -11,19 +11,18 @@
     reason = "in helpers of tests too"
 )]
 
+mod certificates;
+mod corpus;
+mod deviations;
+mod examples;
+mod fuzz;
+mod generate;
+mod ours;
+mod speed;
+mod upstream;
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-
-#[path = "../templates/corpus.rs"]
-mod corpus;
-#[path = "../templates/deviations.rs"]
-mod deviations;
-#[path = "../templates/generate.rs"]
-mod generate;
-#[path = "../templates/ours.rs"]
-mod ours;
-#[path = "../templates/upstream.rs"]
-mod upstream;
 
 use generate::Dice;
 use upstream::{Upstream, Values, Verdict};
@@ -122,7 +121,7 @@ fn has_exactly_the_functions_of_upstream() {
 
 #[test]
 fn every_deviation_still_exists_and_is_listed_on_the_page() {
-    let page = include_str!("../../shared/template/README.md");
+    let page = include_str!("../../../../shared/template/README.md");
     let mut upstream = Upstream::start();
     for deviation in deviations::DEVIATIONS {
         let row = format!("\n| {} | ", deviation.what);

@@ -1,6 +1,6 @@
 //! Compares the rendering time of a configuration file of 4 KB with ten values with that of Go.
 //!
-//! `cargo test --release -p tests --test templates_speed -- --nocapture` prints the times and their ratio and
+//! `cargo test --release -p tests --test local templates::speed -- --nocapture` prints the times and their ratio and
 //! fails above 100 µs. An unoptimized build is not representative and may take 20 ms.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
@@ -10,11 +10,7 @@ use std::time::{Duration, Instant};
 
 use template::{Budget, Context, Data, Template};
 
-#[path = "../templates/upstream.rs"]
-#[allow(dead_code, reason = "shared with the comparison of templates")]
-mod upstream;
-
-use upstream::{Upstream, Values};
+use super::upstream::{self, Upstream, Values};
 
 const REPEAT: u32 = 50;
 
