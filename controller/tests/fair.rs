@@ -1,4 +1,5 @@
-//! Tests that a tenant with much work delays only itself.
+//! Tests that a tenant with much work delays only itself. They count the private-key operations of their process, so that
+//! other tests cannot be in it.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +24,7 @@ use support::server::{Server, start_server};
 use support::{Case, KEYS, key_manifest, manifest_of, sealed};
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Serializes the tests of this file, since they count the private-key operations of the process.
+/// Serializes the tests, since they count the private-key operations of the process.
 async fn lock() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::const_new(());
     LOCK.lock().await

@@ -44,7 +44,7 @@ fn build() -> PathBuf {
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--workspace"])
         .args(["--bin=controller", "--bin=kubeseal", "--bin=seal"])
-        .arg("--test=definition")
+        .arg("--test=engine")
         .args(["--profile", profile_name(&profile), "--target-dir"])
         .arg(profile.parent().unwrap())
         .current_dir(env!("CARGO_MANIFEST_DIR"))

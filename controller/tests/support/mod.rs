@@ -6,7 +6,7 @@
     missing_docs,
     clippy::unwrap_used,
     clippy::panic,
-    reason = "each test file uses only some of the helpers, and a test fails by panicking"
+    reason = "each test program uses only some of the helpers, and a test fails by panicking"
 )]
 
 pub mod api_server;
@@ -21,6 +21,7 @@ use controller::args::Config;
 use controller::directory::{DirectoryController, INTERVAL, StartError};
 use controller::metrics::Metrics;
 use jiff::{SignedDuration, Timestamp};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shared::key::{KeySize, KeySpec, NewKey};
 use shared::plain::Plain;
 use shared::resource::{Condition, SealedSecret};
@@ -28,8 +29,12 @@ use shared::scope::Scope;
 use shared::seal::seal;
 use shared::secret::Secret;
 use shared::{key_secret, manifest};
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 
-/// Two keys for all tests of a file, since generating a key is slow.
+/// Two keys for all tests of a program, since generating a key is slow.
 pub static KEYS: LazyLock<[NewKey; 2]> = LazyLock::new(|| [key(1_700_000_000), key(1_700_000_001)]);
 
 /// Returns a new key whose certificate is valid from this second for ten years.
@@ -73,6 +78,26 @@ pub fn sealed(key: &NewKey, id: &str, items: &[(&str, &str)]) -> SealedSecret {
 /// Returns the manifest of a SealedSecret.
 pub fn manifest_of(sealed: &SealedSecret) -> String {
     manifest::to_yaml(&sealed.to_document())
+}
+
+/// Sends the log of this thread to a layer until the guard is dropped.
+pub fn record_log(layer: impl Layer<Registry> + Send + Sync) -> DefaultGuard {
+    // While a process has only one subscriber, `tracing` does not ask it whether it wants a log line that another thread
+    // reaches first, but discards that line from then on.
+    static SECOND_SUBSCRIBER: LazyLock<Dispatch> =
+        LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
+    LazyLock::force(&SECOND_SUBSCRIBER);
+    tracing::subscriber::set_default(tracing_subscriber::registry().with(layer))
+}
+
+/// Raises the limit on open files of this process and its children to the maximum.
+pub fn allow_many_files() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
 }
 
 pub struct Case {

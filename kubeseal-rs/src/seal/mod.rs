@@ -7,7 +7,8 @@
 //!    `run(&Args, &Environment) -> anyhow::Result<Outcome>`,
 //! 2. `seal_args/mod.rs`: a variant of [`Command`] that contains the struct,
 //! 3. this file: the module and an arm in [`run`],
-//! 4. `tests/seal/NAME.trycmd`: a story; `tests/seal_examples.rs` runs the examples of the help.
+//! 4. `tests/seal/NAME.trycmd`: a story; `seal_examples` in the crate `tests` runs the examples of
+//!    the help.
 //!
 //! Shared modules:
 //!

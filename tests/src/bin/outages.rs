@@ -492,8 +492,8 @@ A clock that was 40 days ahead leaves a key whose certificate becomes valid only
 key. The row shows the time from the start of the controller until an object sealed for a served certificate that is valid
 has its Secret. Bitnami's controller continues to seal with that key, and generates no new one before it is due. The
 clock itself is moved by the tests `a_key_generated_while_the_clock_was_ahead_neither_seals_nor_delays_the_next` and
-`a_key_is_generated_if_every_key_is_from_the_future` in `controller/tests/keys.rs`; `tests/alerts/tests.yaml` shows which
-alert fires.
+`a_key_is_generated_if_every_key_is_from_the_future` in `controller/tests/no_cluster/keys.rs`; `tests/alerts/tests.yaml`
+shows which alert fires.
 ";
 
 fn line(outage: Outage, ours: &Row, bitnamis: &Row) -> String {

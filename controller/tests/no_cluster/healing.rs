@@ -1,0 +1,319 @@
+//! Tests that values under `secrets` that are edited or deleted are restored in time.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use controller::directory::DirectoryController;
+use controller::metrics::Metrics;
+use jiff::SignedDuration;
+
+use crate::support::{Case, KEYS, key_manifest, manifest_of, sealed};
+
+/// Maximum time until values are restored, as documented.
+const MAX_RESTORE_TIME: SignedDuration = SignedDuration::from_secs(2);
+const OPT_OUT: &str = "sealedsecrets.bitnami.com/correct-drift";
+
+/// A change by another program to the folder of an object with the items `a` and `b`.
+type Edit = fn(&Path);
+
+const EDITS: &[(&str, Edit)] = &[
+    ("edits a value in place", |folder| {
+        write(&folder.join("a"), "another value");
+    }),
+    (
+        "edits a value in place to one of the same length",
+        |folder| {
+            write(&folder.join("a"), "2");
+        },
+    ),
+    ("empties a value", |folder| write(&folder.join("a"), "")),
+    ("deletes the file behind a value", |folder| {
+        remove_file(&folder.join("..data/a"));
+    }),
+    ("deletes the name of a value", |folder| {
+        remove_file(&folder.join("a"));
+    }),
+    ("replaces the file behind a value", |folder| {
+        remove_file(&folder.join("..data/a"));
+        write(&folder.join("..data/a"), "1");
+        write(&folder.join("..data/a"), "2");
+    }),
+    ("adds a value to the version", |folder| {
+        write(&folder.join("..data/c"), "3");
+        symlink("..data/c", folder.join("c")).unwrap();
+    }),
+    ("deletes the current version", |folder| {
+        let version = std::fs::read_link(folder.join("..data")).unwrap();
+        std::fs::remove_dir_all(folder.join(version)).unwrap();
+    }),
+    ("deletes the link to the current version", |folder| {
+        remove_file(&folder.join("..data"));
+    }),
+    ("points the link to another version", |folder| {
+        std::fs::create_dir(folder.join("..v00000000000000ff")).unwrap();
+        write(&folder.join("..v00000000000000ff/a"), "2");
+        remove_file(&folder.join("..data"));
+        symlink("..v00000000000000ff", folder.join("..data")).unwrap();
+    }),
+];
+
+const DELETIONS: &[(&str, Edit)] = &[
+    ("deletes the folder of the object", remove_folder),
+    ("empties the folder of the object", |folder| {
+        remove_folder(folder);
+        std::fs::create_dir(folder).unwrap();
+    }),
+    ("deletes the folder of the namespace", |folder| {
+        remove_folder(folder.parent().unwrap());
+    }),
+    ("deletes secrets", |folder| {
+        remove_folder(folder.parent().unwrap().parent().unwrap());
+    }),
+];
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+}
+
+fn remove_file(path: &Path) {
+    std::fs::remove_file(path).unwrap();
+}
+
+fn remove_folder(path: &Path) {
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+/// A controller that has unsealed `ns/n`, with readable counters.
+struct Healing {
+    case: Case,
+    metrics: Arc<Metrics>,
+    controller: DirectoryController,
+}
+
+impl Healing {
+    async fn new(args: &[&str]) -> Self {
+        let mut case = Case::idle();
+        case.write("keys/one.yaml", &key_manifest("one", &KEYS[0]));
+        case.seal("sealed/x.yaml", "ns/n", &[("a", "1"), ("b", "2")]);
+        case.set_args(args);
+        let metrics = Arc::new(Metrics::new(false).unwrap());
+        let config = case.config();
+        let controller =
+            DirectoryController::start(&config, &case.dir, Arc::clone(&metrics), case.now).await;
+        let controller = controller.unwrap();
+        let mut healing = Self {
+            case,
+            metrics,
+            controller,
+        };
+        healing.advance(MAX_RESTORE_TIME).await;
+        assert_eq!(healing.values(), Self::original_values());
+        healing
+    }
+
+    async fn advance(&mut self, time: SignedDuration) {
+        let end = self.case.now + time;
+        while self.case.now < end {
+            self.case.now = end.min(self.case.now + controller::directory::INTERVAL);
+            while self.controller.run_once(self.case.now).await <= self.case.now {}
+        }
+    }
+
+    fn values(&self) -> [Option<String>; 3] {
+        ["a", "b", "c"].map(|item| self.case.value(&format!("ns/n/{item}")))
+    }
+
+    fn original_values() -> [Option<String>; 3] {
+        [Some("1".into()), Some("2".into()), None]
+    }
+
+    /// Returns the number of attempts so far, each of which uses the private key at most once per item.
+    fn attempts(&self) -> u32 {
+        let text = self.metrics.text(self.case.now);
+        let name = "sealed_secrets_controller_unseal_requests_total ";
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
+        value.unwrap().parse().unwrap()
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.case.dir.join("secrets/ns/n")
+    }
+}
+
+/// Attack: a program edits and deletes values under `secrets`, so that applications read wrong values or none.
+#[tokio::test]
+async fn edited_and_deleted_values_are_restored_within_two_seconds() {
+    for (why, edit) in EDITS.iter().chain(DELETIONS) {
+        let mut healing = Healing::new(&[]).await;
+        let before = healing.attempts();
+        edit(&healing.folder());
+        healing.advance(MAX_RESTORE_TIME).await;
+        assert_eq!(
+            healing.values(),
+            Healing::original_values(),
+            "a program {why}"
+        );
+        assert!(healing.case.is_synced("ns/n"), "a program {why}");
+        healing.advance(MAX_RESTORE_TIME * 5).await;
+        assert_eq!(healing.attempts(), before + 1, "attempts: a program {why}");
+    }
+}
+
+#[tokio::test]
+async fn no_key_is_used_for_unchanged_values() {
+    let mut healing = Healing::new(&[]).await;
+    healing
+        .case
+        .seal("sealed/y.yaml", "ns/other", &[("a", "1")]);
+    healing.advance(MAX_RESTORE_TIME).await;
+    let before = healing.attempts();
+    healing.advance(MAX_RESTORE_TIME * 30).await;
+    assert_eq!(healing.attempts(), before, "nothing was changed");
+    write(&healing.folder().join("beside"), "of another program");
+    healing.advance(MAX_RESTORE_TIME).await;
+    assert_eq!(
+        healing.attempts(),
+        before,
+        "a file of another program was added"
+    );
+    write(&healing.folder().join("a"), "edited");
+    healing.advance(MAX_RESTORE_TIME).await;
+    assert_eq!(
+        healing.attempts(),
+        before + 1,
+        "one of two objects was edited"
+    );
+    assert_eq!(healing.values(), Healing::original_values());
+    let unrelated_file = healing.folder().join("beside");
+    assert_eq!(
+        std::fs::read_to_string(unrelated_file).unwrap(),
+        "of another program"
+    );
+}
+
+#[tokio::test]
+async fn the_flag_and_the_annotation_keep_edits_but_not_deletions() {
+    let flag = "--correct-drift=false";
+    for args in [
+        &[flag][..],
+        &[flag, "--update-status=false"],
+        &[],
+        &["--update-status=false"],
+    ] {
+        let has_flag = args.contains(&flag);
+        for (why, edit) in EDITS {
+            let mut healing = Healing::new(args).await;
+            if !has_flag {
+                opt_out(&mut healing).await;
+            }
+            let before = healing.attempts();
+            edit(&healing.folder());
+            let values_after_edit = healing.values();
+            healing.advance(MAX_RESTORE_TIME * 5).await;
+            assert_eq!(
+                healing.values(),
+                values_after_edit,
+                "{args:?}: a program {why}"
+            );
+            assert_eq!(healing.attempts(), before, "{args:?}: a program {why}");
+        }
+        for (why, deletion) in DELETIONS {
+            let mut healing = Healing::new(args).await;
+            if !has_flag {
+                opt_out(&mut healing).await;
+            }
+            deletion(&healing.folder());
+            healing.advance(MAX_RESTORE_TIME).await;
+            assert_eq!(
+                healing.values(),
+                Healing::original_values(),
+                "{args:?}: a program {why}"
+            );
+        }
+    }
+}
+
+async fn opt_out(healing: &mut Healing) {
+    let mut sealed = sealed(&KEYS[0], "ns/n", &[("a", "1"), ("b", "2")]);
+    let annotations = sealed.metadata.annotations.get_or_insert_default();
+    annotations.insert(OPT_OUT.into(), "false".into());
+    healing.case.write("sealed/x.yaml", &manifest_of(&sealed));
+    healing.advance(MAX_RESTORE_TIME).await;
+}
+
+#[tokio::test]
+async fn repeated_edits_are_reported_and_not_reverted_forever() {
+    let mut healing = Healing::new(&[]).await;
+    for i in 0..10 {
+        write(&healing.folder().join("a"), &format!("edited {i}"));
+        healing.advance(MAX_RESTORE_TIME).await;
+    }
+    assert_eq!(healing.values()[0].as_deref(), Some("edited 9"));
+    let message = healing.case.failure("ns/n");
+    assert!(
+        message.starts_with("another client keeps changing the Secret"),
+        "{message}"
+    );
+    healing.advance(SignedDuration::from_mins(10)).await;
+    assert_eq!(healing.values(), Healing::original_values());
+}
+
+/// Attack: a program edits values repeatedly while no statuses are written, so that the controller writes without end.
+#[tokio::test]
+async fn a_drift_fight_without_statuses_ends() {
+    type Action = fn(&Path);
+    let actions: [(&str, Action, u32); 3] = [
+        ("edits", |folder| write(&folder.join("a"), "edited"), 5),
+        (
+            "adds",
+            |folder| write(&folder.join("..data/a"), "edited"),
+            5,
+        ),
+        // A deleted value is always restored, once a minute.
+        ("deletes", remove_folder, 6),
+    ];
+    for (why, action, max) in actions {
+        let mut healing = Healing::new(&["--update-status=false"]).await;
+        let mut restore_count = 0;
+        for _ in 0..20 {
+            if healing.folder().exists() {
+                action(&healing.folder());
+            }
+            healing.advance(MAX_RESTORE_TIME).await;
+            restore_count += u32::from(healing.values() == Healing::original_values());
+        }
+        assert!((5..=max).contains(&restore_count), "{why}: {restore_count}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_restore_is_reported_and_retried() {
+    let mut healing = Healing::new(&[]).await;
+    remove_folder(&healing.folder());
+    write(&healing.folder(), "a file with that name");
+    healing.advance(MAX_RESTORE_TIME).await;
+    let message = healing.case.failure("ns/n");
+    assert!(
+        message.contains("is not managed by SealedSecret"),
+        "{message}"
+    );
+    remove_file(&healing.folder());
+    healing.advance(MAX_RESTORE_TIME).await;
+    healing.advance(SignedDuration::from_mins(5)).await;
+    assert_eq!(healing.values(), Healing::original_values());
+}
+
+#[tokio::test]
+async fn a_changed_file_mode_loses_no_value() {
+    let mut healing = Healing::new(&[]).await;
+    let file = healing.folder().join("..data/a");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    healing.advance(MAX_RESTORE_TIME * 3).await;
+    assert_eq!(healing.values(), Healing::original_values());
+}

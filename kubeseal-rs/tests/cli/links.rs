@@ -1,0 +1,518 @@
+//! Tests that the targets of symbolic links in an untrusted commit are neither read nor written.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
+const CERTIFICATE: &str = include_str!("../seal/fixtures/cert.pem");
+const SECRET: &str =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
+const USER_TEXT: &str = "what the user keeps elsewhere\n";
+const STATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures/state");
+const KEY_2024: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
+const RECIPIENTS: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/seal/key-fixtures/recipients.txt"
+);
+
+const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/key.pem");
+const OTHER_CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/other.pem");
+
+/// A file with the Secret, sealed for the key of the fixtures.
+static SEALED_SECRET: LazyLock<String> = LazyLock::new(|| {
+    let scene = Scene::with_files(false, &[]);
+    let output = scene.run(
+        KUBESEAL,
+        &["-f", "secret.yaml", "--cert", "cert.pem", "-o", "yaml"],
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+    String::from_utf8(output.stdout).expect("it is UTF-8")
+});
+
+/// The files that the commands read.
+const INPUTS: [(&str, &str); 5] = [
+    ("cert.pem", CERTIFICATE),
+    ("secret.yaml", SECRET),
+    (
+        "more.yaml",
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {more: b}\n",
+    ),
+    ("values.env", "a=b\n"),
+    (
+        "secret.enc",
+        "{\"data\": \"ENC[AES256_GCM,data:dmFsdWU=,iv:eA==,tag:eA==,type:str]\", \"sops\": {\"mac\": \"x\"}}",
+    ),
+];
+
+/// A user's folder `outside`, and a folder `tree`, which can be a work tree.
+struct Scene(tempfile::TempDir);
+
+impl Scene {
+    fn new(is_work_tree: bool) -> Self {
+        Self::with_files(is_work_tree, &[("tree/sealed.yaml", &SEALED_SECRET)])
+    }
+
+    fn with_files(is_work_tree: bool, extra_files: &[(&str, &str)]) -> Self {
+        let scene = Self(tempfile::tempdir().expect("a folder"));
+        for (path, text) in [
+            ("outside/file", USER_TEXT),
+            ("outside/new/x", ""),
+            ("tree/folder/x", ""),
+            ("tree/own-state/keys/key-2024.yaml", KEY_2024),
+            ("tree/folder/own-state/keys/key-2024.yaml", KEY_2024),
+        ]
+        .iter()
+        .chain(extra_files)
+        {
+            let path = scene.path(path);
+            fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
+            fs::write(path, text).expect("ours");
+        }
+        for (name, text) in INPUTS {
+            fs::write(scene.path("tree").join(name), text).expect("ours");
+        }
+        if is_work_tree {
+            fs::create_dir(scene.path("tree/.git")).expect("ours");
+        }
+        symlink("../outside/file", scene.path("tree/file")).expect("ours");
+        symlink("../outside", scene.path("tree/way")).expect("ours");
+        symlink("way", scene.path("tree/detour")).expect("ours");
+        symlink("file", scene.path("tree/chain")).expect("ours");
+        scene.write_program("sops", "#!/bin/sh\nprintf value\n");
+        scene.write_program(
+            "editor",
+            "#!/bin/sh\nexec sed -i '/^  /s/:.*/: changed/' \"$1\"\n",
+        );
+        scene
+    }
+
+    /// Copies the files that commands read to `tree/folder`.
+    fn copy_inputs(&self) {
+        for name in INPUTS
+            .map(|(name, _)| name)
+            .into_iter()
+            .chain(["sealed.yaml"])
+        {
+            fs::copy(
+                self.path("tree").join(name),
+                self.path("tree/folder").join(name),
+            )
+            .expect("ours");
+        }
+    }
+
+    fn write_program(&self, name: &str, text: &str) {
+        let path = self.path("programs").join(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
+        fs::write(&path, text).expect("ours");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> Output {
+        self.run_in("tree", program, args)
+    }
+
+    fn run_in(&self, folder: &str, program: &str, args: &[&str]) -> Output {
+        Command::new(program)
+            .args(args)
+            .current_dir(self.path(folder))
+            .env("HOME", self.0.path())
+            .env("KUBECONFIG", "/nowhere")
+            .env(
+                "PATH",
+                format!("{}:/usr/bin:/bin", self.path("programs").display()),
+            )
+            .env("EDITOR", "editor")
+            .stdin(Stdio::null())
+            .output()
+            .expect("it starts")
+    }
+
+    fn outside_file(&self) -> String {
+        fs::read_to_string(self.path("outside/file")).expect("it is there")
+    }
+
+    fn outside_file_count(&self) -> usize {
+        let entries = |name: &str| fs::read_dir(self.path(name)).expect("ours").count();
+        entries("outside") + entries("outside/new")
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Attack: a committer adds links to files of the user to a folder of values. Their contents would be sealed for
+/// a user who can read the Secret.
+#[test]
+fn seals_no_target_of_a_link_in_a_folder() {
+    let scene = Scene::new(true);
+    let values = scene.path("tree/values");
+    fs::create_dir(&values).expect("ours");
+    fs::write(values.join("own"), "own").expect("ours");
+    for (name, to) in [
+        ("stolen", "../../outside/file"),
+        ("absolute", "/etc/hostname"),
+        ("chain", "stolen"),
+        ("inner", "own"),
+        ("folder", "../../outside"),
+        ("process", "/proc/self/environ"),
+    ] {
+        symlink(to, values.join(name)).expect("ours");
+    }
+    for folder in ["values", "values/", "./values", "detour/../tree/values"] {
+        let flag = format!("--from-file={folder}");
+        let output = scene.run(
+            SEAL,
+            &[
+                "create",
+                "db",
+                &flag,
+                "--cert=cert.pem",
+                "-n=shop",
+                "-o=json",
+            ],
+        );
+        assert!(output.status.success(), "{}", stderr(&output));
+        let sealed: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+        let items = sealed["spec"]["encryptedData"].as_object().expect("items");
+        assert_eq!(items.keys().collect::<Vec<_>>(), ["own"], "{folder}");
+        for name in ["stolen", "absolute", "chain", "inner", "process"] {
+            assert!(
+                stderr(&output).contains(&format!("values/{name}")),
+                "{}",
+                stderr(&output)
+            );
+        }
+    }
+    // A file that the user names is read, even through a link.
+    let output = scene.run(
+        SEAL,
+        &[
+            "create",
+            "db",
+            "--from-file=values/own",
+            "--from-file=a=values/stolen",
+            "--cert=cert.pem",
+            "-n=shop",
+        ],
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+/// The content of a file before a command writes it.
+#[derive(Clone, Copy, PartialEq)]
+enum Before {
+    /// The command creates the file.
+    Missing,
+    Secret,
+    Sealed,
+}
+
+/// A command that writes the file `out`.
+struct Writer {
+    program: &'static str,
+    args: fn(&str) -> String,
+    before: Before,
+}
+
+/// Every command that writes a file. Arguments are split at spaces.
+const WRITERS: &[Writer] = &[
+    kubeseal(
+        |out| format!("-f secret.yaml --cert cert.pem -w {out}"),
+        Before::Missing,
+    ),
+    kubeseal(
+        |out| format!("--raw --from-file=cert.pem --name=a --namespace=b --cert=cert.pem -w {out}"),
+        Before::Missing,
+    ),
+    kubeseal(
+        |out| format!("--fetch-cert --cert cert.pem -w {out}"),
+        Before::Missing,
+    ),
+    kubeseal(
+        |out| format!("--recovery-unseal --recovery-private-key {KEY} -f sealed.yaml -w {out}"),
+        Before::Missing,
+    ),
+    kubeseal(
+        |out| format!("-f more.yaml --cert cert.pem --merge-into {out}"),
+        Before::Sealed,
+    ),
+    seal(|out| format!("--cert cert.pem -i {out}"), Before::Secret),
+    seal(
+        |out| format!("create db --from-literal=a=b --cert=cert.pem -n=shop -w {out}"),
+        Before::Missing,
+    ),
+    seal(
+        |out| format!("generate db a=password --cert=cert.pem -n=shop -w {out}"),
+        Before::Missing,
+    ),
+    seal(
+        |out| format!("import dotenv db values.env --cert=cert.pem -n=shop -w {out}"),
+        Before::Missing,
+    ),
+    seal(
+        |out| format!("import secret secret.yaml --cert=cert.pem -w {out}"),
+        Before::Missing,
+    ),
+    seal(
+        |out| format!("import list secret.yaml --cert=cert.pem -w {out}"),
+        Before::Missing,
+    ),
+    seal(
+        |out| format!("import sops db secret.enc --cert=cert.pem -n=shop -w {out}"),
+        Before::Missing,
+    ),
+    seal(
+        |out| format!("cert fetch cert.pem -o {out}"),
+        Before::Missing,
+    ),
+    seal(
+        |out| {
+            format!(
+                "keys backup {out} --recipients-file {RECIPIENTS} --force --directory own-state"
+            )
+        },
+        Before::Missing,
+    ),
+    seal(
+        |out| format!("set {out} a --from-file=cert.pem --cert=cert.pem"),
+        Before::Sealed,
+    ),
+    seal(|out| format!("unset {out} a"), Before::Sealed),
+    seal(
+        |out| format!("edit {out} --key {KEY} --cert cert.pem"),
+        Before::Sealed,
+    ),
+    seal(
+        |out| format!("edit {out} --blind --cert cert.pem"),
+        Before::Sealed,
+    ),
+    seal(
+        |out| format!("rotate {out} --key {KEY} --cert {OTHER_CERT}"),
+        Before::Sealed,
+    ),
+];
+
+const fn kubeseal(args: fn(&str) -> String, before: Before) -> Writer {
+    Writer {
+        program: KUBESEAL,
+        args,
+        before,
+    }
+}
+
+const fn seal(args: fn(&str) -> String, before: Before) -> Writer {
+    Writer {
+        program: SEAL,
+        args,
+        before,
+    }
+}
+
+impl Writer {
+    /// Creates a scene where the links point to a file that the command could change.
+    fn scene(&self) -> Scene {
+        let scene = Scene::new(true);
+        fs::write(scene.path("outside/file"), self.target()).expect("ours");
+        scene
+    }
+
+    fn target(&self) -> &'static str {
+        match self.before {
+            Before::Missing => USER_TEXT,
+            Before::Secret => SECRET,
+            Before::Sealed => &SEALED_SECRET,
+        }
+    }
+
+    fn run_in(&self, scene: &Scene, folder: &str, out: &str) -> Output {
+        let args = (self.args)(out);
+        let args: Vec<&str> = args.split(' ').collect();
+        scene.run_in(folder, self.program, &args)
+    }
+}
+
+/// Attack: a committer replaces a file that a command writes, or its folder, with a link to a file of the user outside
+/// the work tree. The test runs every command that writes a file, and first on an ordinary file, to show that the
+/// command would write.
+#[test]
+fn writes_no_file_through_a_link_out_of_the_work_tree() {
+    let links = ["file", "chain", "way/file", "detour/file", "folder/../file"];
+    for writer in WRITERS {
+        let scene = writer.scene();
+        if writer.before != Before::Missing {
+            fs::write(scene.path("tree/own"), writer.target()).expect("ours");
+        }
+        let output = writer.run_in(&scene, "tree", "own");
+        let why = format!("{}: {}", (writer.args)("own"), stderr(&output));
+        assert!(output.status.success(), "{why}");
+        let own_text = fs::read(scene.path("tree/own")).expect(&why);
+        assert_ne!(own_text, writer.target().as_bytes(), "{why}");
+
+        let missing_paths = ["way/none", "detour/new/none"];
+        let missing_paths = missing_paths
+            .iter()
+            .filter(|_| writer.before == Before::Missing);
+        for out in links.iter().chain(missing_paths) {
+            let scene = writer.scene();
+            let before = scene.outside_file_count();
+            // The result must not depend on the current folder.
+            for (folder, out) in [
+                ("tree", (*out).to_owned()),
+                ("tree/folder", format!("../{out}")),
+            ] {
+                if folder == "tree/folder" {
+                    // In this folder, two of the paths are enough.
+                    if !["file", "way/none"].contains(&out.trim_start_matches("../")) {
+                        continue;
+                    }
+                    scene.copy_inputs();
+                }
+                let output = writer.run_in(&scene, folder, &out);
+                let why = format!("{}: {}", (writer.args)(&out), stderr(&output));
+                assert_eq!(scene.outside_file(), writer.target(), "{why}");
+                assert_eq!(scene.outside_file_count(), before, "{why}");
+                assert!(!output.status.success(), "{why}");
+                // A command that creates a file may find that the name is taken.
+                if writer.before != Before::Missing {
+                    assert!(stderr(&output).contains("points outside it"), "{why}");
+                }
+            }
+        }
+    }
+}
+
+/// Attack: a committer replaces the folder that a command writes to, or a file in the folder, with a link to a path
+/// outside the work tree.
+#[test]
+fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
+    for (args, folder) in [
+        ("import list secret.yaml --cert=cert.pem --into way", ""),
+        ("import list secret.yaml --cert=cert.pem --into way/new", ""),
+        (
+            "import list secret.yaml --cert=cert.pem --into way/more",
+            "",
+        ),
+        ("keys compromise key-2024 --directory state", "state/keys"),
+        ("keys compromise key-2024 --directory linked", "linked/keys"),
+        (
+            "keys compromise key-2024 --directory state",
+            "state/keys/key-2024.yaml",
+        ),
+    ] {
+        let scene = Scene::new(true);
+        let keys = scene.path("outside/keys");
+        fs::create_dir(&keys).expect("ours");
+        fs::copy(
+            Path::new(STATE).join("keys/key-2024.yaml"),
+            keys.join("key-2024.yaml"),
+        )
+        .expect("ours");
+        let key = fs::read(keys.join("key-2024.yaml")).expect("ours");
+        match folder {
+            "" => {}
+            "state/keys" => {
+                fs::create_dir(scene.path("tree/state")).expect("ours");
+                symlink("../../outside/keys", scene.path("tree/state/keys")).expect("ours");
+            }
+            "linked/keys" => symlink("../outside", scene.path("tree/linked")).expect("ours"),
+            file => {
+                fs::create_dir_all(scene.path("tree/state/keys")).expect("ours");
+                symlink(
+                    "../../../outside/keys/key-2024.yaml",
+                    scene.path("tree").join(file),
+                )
+                .expect("ours");
+            }
+        }
+        let before = scene.outside_file_count();
+        let args: Vec<&str> = args.split(' ').collect();
+        let output = scene.run(SEAL, &args);
+        let why = format!("{args:?} {folder}: {}", stderr(&output));
+        assert_eq!(scene.outside_file_count(), before, "{why}");
+        assert_eq!(
+            fs::read(keys.join("key-2024.yaml")).expect("ours"),
+            key,
+            "{why}"
+        );
+        assert!(!output.status.success(), "{why}");
+    }
+}
+
+/// Attack: a committer adds rules that name the attacker's certificate, and a link to a file of the user. Rules apply
+/// to the file that is written, not to the link.
+#[test]
+fn the_rules_of_the_target_apply_not_those_of_the_link() {
+    let scene = Scene::new(true);
+    fs::create_dir(scene.path("tree/hostile")).expect("ours");
+    fs::copy(OTHER_CERT, scene.path("tree/hostile/evil.pem")).expect("ours");
+    let rules = "rules: [{path: '**', certificate: evil.pem}]\n";
+    fs::write(scene.path("tree/hostile/.seal.yaml"), rules).expect("ours");
+    fs::write(scene.path("tree/folder/db.yaml"), &*SEALED_SECRET).expect("ours");
+    symlink("../folder/db.yaml", scene.path("tree/hostile/link.yaml")).expect("ours");
+    for path in ["hostile/link.yaml", "folder/db.yaml"] {
+        let output = scene.run(SEAL, &["config", "explain", path]);
+        let explanation = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success() && !explanation.contains("evil.pem"),
+            "{path}: {explanation}{}",
+            stderr(&output)
+        );
+    }
+    let output = scene.run(
+        SEAL,
+        &["set", "hostile/link.yaml", "a", "--from-file=cert.pem"],
+    );
+    assert!(!output.status.success(), "{}", stderr(&output));
+    let text = fs::read_to_string(scene.path("tree/folder/db.yaml")).expect("ours");
+    assert_eq!(text, *SEALED_SECRET);
+}
+
+/// Follows links within the work tree and links outside any work tree, to write a new file or to
+/// edit a sealed file.
+#[test]
+fn writes_through_links_of_the_user() {
+    let seal = |out| ["-f", "secret.yaml", "--cert", "cert.pem", "-w", out];
+    let scene = Scene::new(true);
+    symlink("folder/x", scene.path("tree/inner")).expect("ours");
+    let output = scene.run(KUBESEAL, &seal("inner"));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let inner_text = fs::read_to_string(scene.path("tree/folder/x")).expect("ours");
+    assert!(inner_text.contains("SealedSecret"), "{inner_text}");
+
+    for out in ["../outside/none", "folder/../../outside/none"] {
+        let output = scene.run(KUBESEAL, &seal(out));
+        assert!(output.status.success(), "{out}: {}", stderr(&output));
+        fs::remove_file(scene.path("outside/none")).expect("it is there");
+    }
+
+    let set = |out| ["set", out, "a", "--from-file=cert.pem", "--cert=cert.pem"];
+    let output = scene.run(SEAL, &set("inner"));
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(scene.path("tree/inner").is_symlink());
+    assert_ne!(
+        fs::read_to_string(scene.path("tree/folder/x")).expect("ours"),
+        inner_text
+    );
+
+    let scene = Scene::new(false);
+    let output = scene.run(KUBESEAL, &seal("file"));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let sealed = scene.outside_file();
+    assert!(sealed.contains("SealedSecret"));
+    let output = scene.run(SEAL, &set("file"));
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_ne!(scene.outside_file(), sealed);
+    assert!(scene.path("tree/file").is_symlink());
+}

@@ -1,0 +1,41 @@
+//! Tests `kubeseal` and `seal` as processes, without a cluster. The tests are one program, because linking a program for
+//! each file takes minutes.
+
+mod api_server;
+#[cfg(unix)]
+mod support;
+
+mod closed_stderr;
+mod diff_repositories;
+mod doctor_rules;
+mod dry_run;
+mod encodings;
+mod endless;
+mod exec_choice;
+mod hidden_kinds;
+mod hostile_folder;
+mod hostile_repository;
+mod ignore_files;
+mod input_forms;
+mod key_services;
+mod killed;
+mod links;
+mod lint_evasion;
+mod lint_literals;
+mod lint_templates;
+mod malformed_items;
+mod not_dumpable;
+mod odd_environments;
+mod pages;
+mod path_bytes;
+mod pins;
+mod plug_in_input;
+mod recipients;
+mod redirects;
+mod rotated;
+mod seal_stories;
+mod shown_names;
+mod shown_urls;
+mod stories;
+mod writers;
+mod wrong_certificate;

@@ -1,0 +1,366 @@
+//! Tests SealedSecrets whose `encryptedData` is not a mapping of strings. If they were read as objects without items,
+//! they would look valid.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::{NEW_CERT, OLD_CERT, combined_output, command, git, write_files};
+
+const KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
+
+fn object(items: &str) -> String {
+    format!(
+        "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: db, namespace: shop}}\nspec:\n  \
+         encryptedData: {items}\n"
+    )
+}
+
+/// Creates a folder with keys, certificates and a Git repository, `tree`, with a sealed file.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: web, namespace: shop}\nstringData: {a: hunter2}\n";
+    let files = [
+        ("old.pem", OLD_CERT),
+        ("new.pem", NEW_CERT),
+        ("key.yaml", KEY),
+        ("secret.yaml", secret),
+        ("state/keys/key.yaml", KEY),
+        ("tree/db.yaml", ""),
+    ];
+    write_files(folder.path(), &files);
+    let (_, _, sealed) = run(
+        folder.path(),
+        KUBESEAL,
+        &["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"],
+    );
+    fs::write(folder.path().join("tree/good.yaml"), sealed).expect("ours");
+    git(&folder.path().join("tree"), &["init", "-q"]);
+    git(&folder.path().join("tree"), &["add", "."]);
+    git(&folder.path().join("tree"), &["commit", "-qm", "x"]);
+    folder
+}
+
+/// Runs a program. Returns its exit code, its stdout and stderr together, and its stdout alone.
+fn run(folder: &Path, program: &str, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = command(program, folder, "/nowhere");
+    command.env("EDITOR", "true").args(args).current_dir(folder);
+    let output = command.output().expect("it runs");
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.code(), combined_output(&output), stdout)
+}
+
+const NON_MAPPINGS: [(&str, &str); 6] = [
+    ("[{a: AgB}]", "a list"),
+    ("[]", "a list"),
+    ("AgB", "a string"),
+    ("\"\"", "a string"),
+    ("7", "a number"),
+    ("true", "a boolean"),
+];
+
+const NON_STRINGS: [(&str, &str); 4] = [
+    ("{b: AgB, a: 7}", "a number"),
+    ("{a: [AgB]}", "a list"),
+    ("{a: {b: AgB}}", "a mapping"),
+    ("{a: false}", "a boolean"),
+];
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one table of commands")]
+fn every_command_locates_items_of_the_wrong_type() {
+    let folder = folder();
+    let mappings = NON_MAPPINGS.map(|(items, type_name)| {
+        (items, format!("line 5: spec.encryptedData must be a mapping of item keys to sealed values, not {type_name}"))
+    });
+    let texts = NON_STRINGS.map(|(items, type_name)| {
+        (
+            items,
+            format!(
+                "spec.encryptedData.a must be a string, a sealed value in base64, not {type_name}"
+            ),
+        )
+    });
+    for (items, want) in mappings.into_iter().chain(texts) {
+        let file = folder.path().join("tree/db.yaml");
+        fs::write(&file, object(items)).expect("ours");
+        for (args, code, other_output) in [
+            (&["view", "tree/db.yaml"][..], 2, ""),
+            (&["view", "tree"], 2, "shop/web"),
+            (&["view", "tree", "-o", "json"], 2, "\"web\""),
+            (&["diff", "tree"], 2, "tree/db.yaml"),
+            (
+                &[
+                    "rotate",
+                    "tree/db.yaml",
+                    "--key",
+                    "key.yaml",
+                    "--cert",
+                    "new.pem",
+                ],
+                2,
+                "",
+            ),
+            (
+                &["rotate", "tree", "--key", "key.yaml", "--cert", "old.pem"],
+                2,
+                "1 already for the newest key",
+            ),
+            (
+                &[
+                    "rotate",
+                    "tree",
+                    "--key",
+                    "key.yaml",
+                    "--cert",
+                    "old.pem",
+                    "--dry-run",
+                ],
+                2,
+                "1 already for the newest key",
+            ),
+            (
+                &[
+                    "set",
+                    "tree/db.yaml",
+                    "b",
+                    "--generate",
+                    "--cert",
+                    "new.pem",
+                ],
+                2,
+                "",
+            ),
+            (&["unset", "tree/db.yaml", "a"], 2, ""),
+            (
+                &[
+                    "edit",
+                    "tree/db.yaml",
+                    "--key",
+                    "key.yaml",
+                    "--cert",
+                    "new.pem",
+                ],
+                2,
+                "",
+            ),
+            (
+                &["edit", "tree/db.yaml", "--blind", "--cert", "new.pem"],
+                2,
+                "",
+            ),
+            (
+                &["keys", "status", "tree", "--directory", "state"],
+                2,
+                "key-2024",
+            ),
+            (
+                &["keys", "status", "tree/db.yaml", "--directory", "state"],
+                2,
+                "",
+            ),
+            (
+                &[
+                    "exec",
+                    "tree/db.yaml",
+                    "--only",
+                    "a",
+                    "--backup",
+                    "key.yaml",
+                    "--",
+                    "true",
+                ],
+                2,
+                "",
+            ),
+        ] {
+            let (exit_code, printed, _) = run(folder.path(), SEAL, args);
+            assert_eq!(exit_code, Some(code), "{items} {args:?}: {printed}");
+            for part in ["db.yaml", "shop/db", &want, other_output] {
+                assert!(
+                    printed.contains(part),
+                    "{items} {args:?}: {part:?} in {printed}"
+                );
+            }
+            let text = fs::read_to_string(&file).expect("ours");
+            assert_eq!(text, object(items), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn lint_finds_items_of_the_wrong_type() {
+    let folder = folder();
+    for (items, type_name) in NON_MAPPINGS.into_iter().chain(NON_STRINGS) {
+        fs::write(folder.path().join("tree/db.yaml"), object(items)).expect("ours");
+        let (code, printed, _) = run(folder.path(), SEAL, &["lint", "tree"]);
+        assert_eq!(code, Some(1), "{items}: {printed}");
+        let is_named = printed.contains("encryptedData must be a mapping")
+            || printed.contains("a is not a string");
+        assert!(
+            is_named && (printed.contains("tree/db.yaml:5") || printed.contains("line 5")),
+            "{items} {type_name}: {printed}"
+        );
+    }
+}
+
+#[test]
+fn kubeseal_refuses_items_of_the_wrong_type() {
+    let folder = folder();
+    let recover = [
+        "--recovery-unseal",
+        "--recovery-private-key",
+        "key.yaml",
+        "-f",
+        "tree/db.yaml",
+    ];
+    let merge = [
+        "--merge-into",
+        "tree/db.yaml",
+        "-f",
+        "secret.yaml",
+        "--cert",
+        "new.pem",
+    ];
+    for (items, type_name) in NON_MAPPINGS {
+        let file = folder.path().join("tree/db.yaml");
+        fs::write(&file, object(items)).expect("ours");
+        for args in [
+            &recover[..],
+            &merge,
+            &["--re-encrypt", "-f", "tree/db.yaml"],
+            &["--validate", "-f", "tree/db.yaml"],
+        ] {
+            let (code, printed, stdout) = run(folder.path(), KUBESEAL, args);
+            assert_eq!(code, Some(1), "{items} {args:?}: {printed}");
+            assert!(stdout.is_empty(), "{items} {args:?}: {stdout}");
+            for part in [
+                "shop/db",
+                "line 5: spec.encryptedData must be a mapping",
+                type_name,
+            ] {
+                assert!(
+                    printed.contains(part),
+                    "{items} {args:?}: {part:?} in {printed}"
+                );
+            }
+            assert_eq!(
+                fs::read_to_string(&file).expect("ours"),
+                object(items),
+                "{args:?}"
+            );
+        }
+    }
+    for (items, type_name) in NON_STRINGS {
+        fs::write(folder.path().join("tree/db.yaml"), object(items)).expect("ours");
+        let (code, printed, stdout) = run(folder.path(), KUBESEAL, &recover);
+        assert_eq!(code, Some(1), "{items}: {printed}");
+        // Upstream reads such a value as an empty string, which no key decrypts.
+        assert!(
+            printed.contains("no key could decrypt secret (a"),
+            "{items}: {printed}"
+        );
+        let hint = format!(
+            "hint: item a is not a sealed value: it is {type_name}, not a string in base64"
+        );
+        assert!(printed.contains(&hint), "{items}: {printed}");
+        assert!(!printed.contains("empty"), "{items}: {printed}");
+        assert!(stdout.is_empty(), "{items}: {stdout}");
+    }
+    let list = "apiVersion: v1\nkind: List\nitems:\n- spec: {encryptedData: {c: ''}}\n- spec: {encryptedData: {c: [x], d: 5, e: ~}}\n";
+    for (items, want) in [
+        (
+            object("{a: ~}"),
+            &["item a is not a sealed value: it is empty, 0 bytes"][..],
+        ),
+        (
+            object("{a: 5, b: 7, c: true}"),
+            &[
+                "items a, b are not sealed values: it is a number",
+                "item c is not a sealed value: it is a boolean",
+            ],
+        ),
+        (
+            object("{a: 5}") + "---\n" + &object("{a: [x]}"),
+            &["item a is not a sealed value: it is a number"],
+        ),
+        (
+            list.to_owned(),
+            &["item c is not a sealed value: it is empty"],
+        ),
+        (
+            list.replace("''", "{}"),
+            &["item c is not a sealed value: it is a mapping"],
+        ),
+    ] {
+        fs::write(folder.path().join("tree/db.yaml"), &items).expect("ours");
+        let (code, printed, _) = run(folder.path(), KUBESEAL, &recover);
+        assert_eq!(code, Some(1), "{items}: {printed}");
+        for part in want {
+            assert!(printed.contains(part), "{items}: {part:?} in {printed}");
+        }
+    }
+}
+
+#[test]
+fn names_a_sealed_secret_of_another_version() {
+    let folder = folder();
+    let sealed = fs::read_to_string(folder.path().join("tree/good.yaml")).expect("ours");
+    let version = "apiVersion: bitnami.com/v1alpha1\n";
+    assert!(sealed.contains(version), "{sealed}");
+    // Seal the value again, for a different ciphertext.
+    let seal_args = ["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"];
+    let (_, _, second) = run(folder.path(), KUBESEAL, &seal_args);
+    let without_version = second.trim_start_matches("---\n").replace(version, "");
+    let item = without_version.trim_end().replace('\n', "\n  ");
+    let list = format!("apiVersion: v1\nkind: List\nitems:\n- {item}\n");
+    let missing = "the object of kind SealedSecret has no apiVersion";
+    for (text, want) in [
+        (&list, missing),
+        (&without_version, missing),
+        (&format!("{sealed}---\n{without_version}"), missing),
+        (
+            &sealed.replace("v1alpha1", "v1"),
+            "the object of kind SealedSecret has the apiVersion \"bitnami.com/v1\"",
+        ),
+        (
+            &sealed.replace("kind: SealedSecret\n", "kind: Other\n"),
+            "sealed value outside a SealedSecret",
+        ),
+    ] {
+        fs::write(folder.path().join("tree/db.yaml"), text).expect("ours");
+        for args in [
+            &[
+                "rotate",
+                "tree",
+                "--key",
+                "key.yaml",
+                "--cert",
+                "new.pem",
+                "--dry-run",
+            ][..],
+            &[
+                "rotate",
+                "tree/db.yaml",
+                "--key",
+                "key.yaml",
+                "--cert",
+                "new.pem",
+                "--dry-run",
+            ],
+            &["keys", "status", "tree", "--directory", "state"],
+            &["keys", "status", "tree/db.yaml", "--directory", "state"],
+        ] {
+            let (code, printed, _) = run(folder.path(), SEAL, args);
+            assert_eq!(code, Some(2), "{args:?}: {printed}\n{text}");
+            assert!(printed.contains("db.yaml"), "{args:?}: {printed}");
+            assert!(
+                printed.contains(want),
+                "{args:?}: {want:?} in {printed}\n{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,511 @@
+//! Tests unreadable files and folders, special files, file size limits, owners and signals.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::support::copy_program;
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
+
+fn command(folder: &Path, program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .current_dir(folder)
+        .env("HOME", folder)
+        .env("KUBECONFIG", "/nowhere")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn seal(folder: &Path, args: &[&str]) -> Output {
+    command(folder, SEAL, args).output().expect("it runs")
+}
+
+fn combined_output(output: &Output) -> String {
+    let printed = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&printed).into_owned()
+}
+
+fn create_sealed_file(folder: &Path) {
+    for name in ["cert.pem", "key.pem", "other.pem"] {
+        fs::copy(format!("{FIXTURES}/{name}"), folder.join(name)).expect("ours");
+    }
+    let args = [
+        "create",
+        "db",
+        "-n",
+        "shop",
+        "--from-literal",
+        "a=hunter2",
+        "--cert",
+        "cert.pem",
+        "-w",
+        "db.yaml",
+    ];
+    let output = seal(folder, &args);
+    assert!(output.status.success(), "{}", combined_output(&output));
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+const NOBODY: u32 = 65534;
+
+/// Runs `seal` as a user to whom file permissions apply: the current user, or `nobody` if the current user is root.
+fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
+    if !is_root() {
+        return seal(folder, args);
+    }
+    // The original program may be in a folder that `nobody` cannot enter.
+    let copy = folder.join("seal");
+    copy_program(SEAL, &copy);
+    let mut command = command(folder, &copy.display().to_string(), args);
+    command.uid(NOBODY).gid(NOBODY).output().expect("it runs")
+}
+
+#[test]
+fn reports_an_unreadable_folder_and_continues() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open_mode = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(folder.path(), open_mode.clone()).expect("ours");
+    create_sealed_file(folder.path());
+    for name in ["a", "closed", "z"] {
+        let sub = folder.path().join("tree").join(name);
+        fs::create_dir_all(&sub).expect("ours");
+        fs::copy(folder.path().join("db.yaml"), sub.join("db.yaml")).expect("ours");
+        for path in [&sub, &sub.join("db.yaml"), &folder.path().join("key.pem")] {
+            fs::set_permissions(path, open_mode.clone()).expect("ours");
+        }
+    }
+    let closed_folder = folder.path().join("tree/closed");
+    fs::set_permissions(&closed_folder, fs::Permissions::from_mode(0o000)).expect("ours");
+    for args in [
+        &["view", "tree"][..],
+        &["lint", "tree"],
+        &["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"],
+    ] {
+        let output = seal_as_nobody(folder.path(), args);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{args:?}: {}",
+            combined_output(&output)
+        );
+        assert!(
+            combined_output(&output).contains("tree/closed"),
+            "{args:?}: {}",
+            combined_output(&output)
+        );
+        let has_continued = combined_output(&output).contains("z/db.yaml")
+            || combined_output(&output).contains("in 2 files");
+        assert!(has_continued, "{args:?}: {}", combined_output(&output));
+    }
+    fs::set_permissions(&closed_folder, open_mode).expect("ours");
+}
+
+const PLAIN_SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: z, namespace: shop}\nstringData: {a: hunter2}\n";
+
+#[test]
+fn reports_an_unreadable_file_and_continues() {
+    for args in [
+        &["view", "tree"][..],
+        &["lint", "tree"],
+        &["lint", "tree", "--format", "json"],
+        &["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"],
+        &["keys", "status", "tree", "--directory", "state"],
+        &["-i", "tree", "--cert", "cert.pem"],
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open_mode = fs::Permissions::from_mode(0o777);
+        create_sealed_file(folder.path());
+        let path_to = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path_to("tree")).expect("ours");
+        fs::create_dir_all(path_to("state/keys")).expect("ours");
+        for name in ["tree/a.yaml", "tree/m.yaml", "tree/n.yaml"] {
+            fs::copy(path_to("db.yaml"), path_to(name)).expect("ours");
+        }
+        fs::write(path_to("tree/z.yaml"), PLAIN_SECRET).expect("ours");
+        for name in [
+            "",
+            "tree",
+            "state",
+            "state/keys",
+            "key.pem",
+            "tree/n.yaml",
+            "tree/z.yaml",
+        ] {
+            fs::set_permissions(path_to(name), open_mode.clone()).expect("ours");
+        }
+        for name in ["tree/a.yaml", "tree/m.yaml"] {
+            fs::set_permissions(path_to(name), fs::Permissions::from_mode(0o000)).expect("ours");
+        }
+        let output = seal_as_nobody(folder.path(), args);
+        let printed = combined_output(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {printed}");
+        for name in ["tree/a.yaml", "tree/m.yaml"] {
+            assert!(printed.contains(name), "{args:?}: {printed}");
+        }
+        let has_continued = ["z.yaml", "n.yaml"]
+            .iter()
+            .any(|name| printed.contains(name));
+        assert!(has_continued, "{args:?}: {printed}");
+        assert!(!printed.contains("hunter2"), "{args:?}: {printed}");
+    }
+}
+
+fn git(folder: &Path, args: &[&str]) {
+    let mut git = command(
+        folder,
+        "git",
+        &["-c", "user.name=a", "-c", "user.email=a@b"],
+    );
+    git.args(["-c", "protocol.file.allow=always"]).args(args);
+    let output = git.output().expect("it runs");
+    assert!(output.status.success(), "{}", combined_output(&output));
+}
+
+/// Attack: a committer removes the permission to read a file, so that a reviewer's `seal diff` shows a change as a
+/// removal or not at all.
+#[test]
+fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path_to = |name: &str| folder.path().join(name);
+    let open_mode = fs::Permissions::from_mode(0o777);
+    create_sealed_file(folder.path());
+    for name in [
+        "closed/inner.yaml",
+        "file.yaml",
+        "pipe.yaml",
+        "changed.yaml",
+    ] {
+        fs::create_dir_all(path_to(name).parent().expect("it has one")).expect("ours");
+        fs::copy(path_to("db.yaml"), path_to(name)).expect("ours");
+    }
+    git(folder.path(), &["init", "-q"]);
+    git(folder.path(), &["add", "."]);
+    git(folder.path(), &["commit", "-qm", "x"]);
+    fs::write(path_to("changed.yaml"), "").expect("ours");
+    fs::copy(path_to("db.yaml"), path_to("untracked.yaml")).expect("ours");
+    fs::write(path_to("untracked.pem"), "").expect("ours");
+    fs::create_dir(path_to("unlisted")).expect("ours");
+    fs::remove_file(path_to("pipe.yaml")).expect("ours");
+    let status = command(folder.path(), "mkfifo", &["pipe.yaml"]).status();
+    assert!(status.expect("it runs").success());
+    fs::set_permissions(folder.path(), open_mode.clone()).expect("ours");
+    for name in ["key.pem", "db.yaml", "changed.yaml", "pipe.yaml"] {
+        fs::set_permissions(path_to(name), open_mode.clone()).expect("ours");
+    }
+    let closed_paths = [
+        "closed",
+        "file.yaml",
+        "untracked.yaml",
+        "untracked.pem",
+        "unlisted",
+    ];
+    for name in closed_paths {
+        fs::set_permissions(path_to(name), fs::Permissions::from_mode(0o000)).expect("ours");
+    }
+    for (args, names) in [
+        (
+            &["diff"][..],
+            &[
+                "closed/inner.yaml",
+                "file.yaml",
+                "untracked.yaml",
+                "unlisted",
+                "pipe.yaml",
+                "changed.yaml",
+            ][..],
+        ),
+        (
+            &["diff", "-o", "json", "HEAD"],
+            &[
+                "closed/inner.yaml",
+                "file.yaml",
+                "untracked.yaml",
+                "unlisted",
+                "pipe.yaml",
+                "changed.yaml",
+            ],
+        ),
+        (&["diff", "file.yaml"], &["file.yaml"]),
+        (&["diff", "closed/inner.yaml"], &["closed/inner.yaml"]),
+        (&["diff", "closed"], &["closed/inner.yaml"]),
+        (&["diff", "unlisted"], &["unlisted"]),
+        (&["diff", "unlisted/x.yaml"], &["unlisted"]),
+        (&["diff", "pipe.yaml"], &["pipe.yaml"]),
+    ] {
+        let output = seal_as_nobody(folder.path(), args);
+        let printed = combined_output(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {printed}");
+        for name in names {
+            assert!(printed.contains(name), "{args:?}: {name} in {printed}");
+        }
+        assert!(
+            printed.contains("unreadable") && !printed.contains(".pem"),
+            "{args:?}: {printed}"
+        );
+        let removed_count = printed.matches("removed").count();
+        assert_eq!(
+            removed_count,
+            usize::from(names.contains(&"changed.yaml")),
+            "{args:?}: {printed}"
+        );
+        assert!(
+            !printed.contains("no sealed item changed"),
+            "{args:?}: {printed}"
+        );
+    }
+    for name in closed_paths {
+        fs::set_permissions(path_to(name), open_mode.clone()).expect("ours");
+    }
+}
+
+/// Attack: an attacker replaces the edited text or the sealed file with a pipe, device or folder while the editor runs,
+/// so that the command hangs.
+#[test]
+fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
+    let replacements = [
+        "mkfifo $FILE",
+        "ln -s /dev/zero $FILE",
+        "mkdir $FILE",
+        "ln -s loop $FILE",
+    ];
+    for (file, before) in [
+        ("$1", ""),
+        ("$SEALED", "sed -i s/hunter2/hunter3/ \"$1\"\n"),
+    ] {
+        for replacement in replacements {
+            let folder = tempfile::tempdir().expect("a folder");
+            create_sealed_file(folder.path());
+            let sealed = folder.path().join("db.yaml").display().to_string();
+            let replacement = replacement.replace("$FILE", &format!("\"{file}\""));
+            let script =
+                format!("#!/bin/sh\nSEALED={sealed}\n{before}rm \"{file}\"\n{replacement}\n");
+            let editor = folder.path().join("editor");
+            fs::write(&editor, script).expect("ours");
+            fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("ours");
+            let args = ["edit", "db.yaml", "--key", "key.pem", "--cert", "cert.pem"];
+            let mut edit = command(
+                folder.path(),
+                "timeout",
+                &[&["20", SEAL][..], &args].concat(),
+            );
+            let output = edit.env("EDITOR", &editor).output().expect("it runs");
+            let printed = combined_output(&output);
+            assert_eq!(
+                output.status.code(),
+                Some(2),
+                "{file} {replacement}: {printed}"
+            );
+            for part in ["nothing was changed", "the edited text was discarded"] {
+                assert!(printed.contains(part), "{file} {replacement}: {printed}");
+            }
+            let has_file_name = printed.contains("values.yaml") || printed.contains("db.yaml");
+            assert!(
+                has_file_name && !printed.contains("hunter"),
+                "{file} {replacement}: {printed}"
+            );
+        }
+    }
+}
+
+/// Attack: a committer replaces a sealed file with a pipe or device, so that a command that changes the file hangs.
+#[test]
+fn changes_do_not_wait_for_a_pipe_in_place_of_a_file() {
+    for replacement in ["mkfifo db.yaml", "ln -s /dev/zero db.yaml", "mkdir db.yaml"] {
+        for args in [
+            &["set", "db.yaml", "a", "--generate", "--cert", "cert.pem"][..],
+            &["unset", "db.yaml", "a"],
+            &["edit", "db.yaml", "--blind", "--cert", "cert.pem"],
+        ] {
+            let folder = tempfile::tempdir().expect("a folder");
+            create_sealed_file(folder.path());
+            fs::remove_file(folder.path().join("db.yaml")).expect("ours");
+            let status = command(folder.path(), "sh", &["-c", replacement]).status();
+            assert!(status.expect("it runs").success());
+            let mut run = command(
+                folder.path(),
+                "timeout",
+                &[&["20", SEAL][..], args].concat(),
+            );
+            let output = run.env("EDITOR", "true").output().expect("it runs");
+            let printed = combined_output(&output);
+            assert_eq!(
+                output.status.code(),
+                Some(2),
+                "{args:?} {replacement}: {printed}"
+            );
+            let is_explained =
+                printed.contains("not a regular file") || printed.contains("is a directory");
+            assert!(
+                is_explained && printed.contains("db.yaml"),
+                "{args:?} {replacement}: {printed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn reports_a_repository_without_a_commit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    git(folder.path(), &["init", "-q"]);
+    create_sealed_file(folder.path());
+    for args in [
+        &["diff"][..],
+        &["diff", "db.yaml"],
+        &["diff", "--", "db.yaml"],
+    ] {
+        let output = seal(folder.path(), args);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{args:?}: {}",
+            combined_output(&output)
+        );
+        assert!(
+            combined_output(&output).contains("no commit to compare with"),
+            "{args:?}: {}",
+            combined_output(&output)
+        );
+    }
+}
+
+/// `sudo seal set` must not change the owner of a file. Only root can change an owner, so other users test only that a
+/// file stays their own.
+#[test]
+fn a_file_keeps_its_owner_group_and_mode() {
+    let folder = tempfile::tempdir().expect("a folder");
+    create_sealed_file(folder.path());
+    let file = folder.path().join("db.yaml");
+    let (owner, mode) = (
+        if is_root() {
+            NOBODY
+        } else {
+            fs::metadata(&file).expect("ours").uid()
+        },
+        0o640,
+    );
+    if is_root() {
+        std::os::unix::fs::chown(&file, Some(NOBODY), Some(NOBODY)).expect("root may");
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("ours");
+    let group = fs::metadata(&file).expect("ours").gid();
+    for args in [
+        &["set", "db.yaml", "b", "--generate", "--cert", "cert.pem"][..],
+        &["unset", "db.yaml", "b"],
+        &[
+            "rotate",
+            "db.yaml",
+            "--key",
+            "key.pem",
+            "--cert",
+            "other.pem",
+        ],
+    ] {
+        let output = seal(folder.path(), args);
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            combined_output(&output)
+        );
+        let metadata = fs::metadata(&file).expect("ours");
+        let attributes = (
+            metadata.uid(),
+            metadata.gid(),
+            metadata.permissions().mode() & 0o777,
+        );
+        assert_eq!(attributes, (owner, group, mode), "{args:?}");
+    }
+}
+
+/// By default, exceeding the limit kills a process in the middle of a write.
+#[test]
+fn a_write_above_the_file_size_limit_leaves_no_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    create_sealed_file(folder.path());
+    let before = fs::read(folder.path().join("db.yaml")).expect("ours");
+    let set = format!("ulimit -f 0; exec {SEAL} set db.yaml b --generate --cert cert.pem");
+    let create = format!(
+        "ulimit -f 0; exec {SEAL} create x -n shop --from-file key.pem --cert cert.pem -w x.yaml"
+    );
+    let unset = format!("ulimit -f 0; exec {SEAL} unset db.yaml a");
+    let rotate = format!("ulimit -f 0; exec {SEAL} rotate db.yaml --key key.pem --cert other.pem");
+    for line in [set, create, unset, rotate] {
+        let output = command(folder.path(), "sh", &["-c", &line])
+            .output()
+            .expect("it runs");
+        assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
+        assert!(
+            combined_output(&output).contains("cannot"),
+            "{line}: {}",
+            combined_output(&output)
+        );
+        assert_eq!(
+            fs::read(folder.path().join("db.yaml")).expect("ours"),
+            before
+        );
+        assert_eq!(
+            fs::read_dir(folder.path()).expect("ours").count(),
+            4,
+            "{line}"
+        );
+    }
+}
+
+/// When a signal ends a rotation, every file is complete, no temporary files remain, and the output
+/// reports the progress.
+#[test]
+fn an_interrupted_rotation_reports_its_progress() {
+    for (name, number) in [("HUP", 1), ("INT", 2), ("TERM", 15)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        create_sealed_file(folder.path());
+        let sealed = fs::read_to_string(folder.path().join("db.yaml")).expect("ours");
+        fs::create_dir(folder.path().join("tree")).expect("ours");
+        for i in 0..1500 {
+            fs::write(folder.path().join(format!("tree/{i}.yaml")), &sealed).expect("ours");
+        }
+        let args = ["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"];
+        let run = command(folder.path(), SEAL, &args)
+            .spawn()
+            .expect("it runs");
+        let is_changed = || {
+            let first = fs::read_to_string(folder.path().join("tree/0.yaml"));
+            first.is_ok_and(|first| first != sealed)
+        };
+        while !is_changed() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let status = Command::new("kill")
+            .args([format!("-{name}"), run.id().to_string()])
+            .status();
+        assert!(status.expect("it runs").success());
+        let output = run.wait_with_output().expect("ours");
+        assert_eq!(output.status.signal(), Some(number), "{output:?}");
+        let printed = combined_output(&output);
+        assert!(
+            printed.contains(&format!("interrupted by SIG{name} after ")),
+            "{printed}"
+        );
+        assert!(printed.contains("tree/0.yaml"), "{printed}");
+        assert_eq!(
+            fs::read_dir(folder.path().join("tree"))
+                .expect("ours")
+                .count(),
+            1500
+        );
+        let view = seal(folder.path(), &["view", "tree"]);
+        assert!(view.status.success(), "{name}");
+    }
+}

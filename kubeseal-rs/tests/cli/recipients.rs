@@ -1,0 +1,357 @@
+//! Tests for which certificates existing values are encrypted. An attacker may have written the
+//! `.seal.yaml` of a repository.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use crate::api_server::{self, Body, certificate_path, service_body, service_path, text_body};
+use crate::support::{
+    NEW_CERT, OLD_CERT, OTHER_CERT as ATTACKER_CERT, command, stderr, write_files,
+};
+
+const OLD_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
+const NEW_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2025.yaml");
+
+const NEW_FINGERPRINT: &str = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
+const ATTACKER_FINGERPRINT: &str = "SHA256:dZRDdO3/SYi1MQLIlbT4Zztv75Xbt+KCysH30zdze7Y";
+
+/// An attacker's rule for a copy of a production value.
+const RULE: &str = "rules: [{path: 'x/**', certificate: x/cert.pem}]\n";
+const STOLEN_FILE: &str = "x/stolen.yaml";
+
+/// A repository with a production value, `prod/db.yaml`, and a copy where the attacker's rule
+/// applies.
+struct Scene(tempfile::TempDir);
+
+impl Scene {
+    fn new(rules: &str) -> Self {
+        let scene = Self(tempfile::tempdir().expect("a folder"));
+        let files = [
+            ("old.pem", OLD_CERT),
+            ("old.yaml", OLD_KEY),
+            ("new.pem", NEW_CERT),
+            ("new.yaml", NEW_KEY),
+            ("repository/x/cert.pem", ATTACKER_CERT),
+            ("repository/.seal.yaml", rules),
+            ("repository/.git/HEAD", "ref: refs/heads/main\n"),
+            ("repository/x/values.env", "a=b\n"),
+            (
+                "repository/x/stolen.enc",
+                "{\"data\": \"ENC[AES256_GCM,data:dmFsdWU=,iv:eA==,tag:eA==,type:str]\", \"sops\": {\"mac\": \"x\"}}",
+            ),
+        ];
+        write_files(scene.0.path(), &files);
+        scene.write_program(
+            "editor",
+            "#!/bin/sh\nexec sed -i '/^  /s/:.*/: changed/' \"$1\"\n",
+        );
+        scene.write_program("sops", "#!/bin/sh\nprintf value\n");
+        let create = [
+            "create",
+            "db",
+            "--cert=../old.pem",
+            "--from-literal=a=b",
+            "-n=shop",
+        ];
+        assert_success(&scene.run(&[&create[..], &["-w=db.yaml"]].concat(), &[]));
+        fs::rename(scene.path("db.yaml"), scene.path(STOLEN_FILE)).expect("ours");
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join("repository").join(name)
+    }
+
+    fn write_program(&self, name: &str, text: &str) {
+        let name = format!("programs/{name}");
+        write_files(self.0.path(), &[(&name, text)]);
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(self.0.path().join(name), mode).expect("ours");
+    }
+
+    fn run(&self, args: &[&str], variables: &[(&str, &str)]) -> Output {
+        let programs = self.0.path().join("programs").display().to_string();
+        command(env!("CARGO_BIN_EXE_seal"), self.0.path(), "/nowhere")
+            .args(args)
+            .current_dir(self.path("."))
+            .env("PATH", format!("{programs}:/usr/bin:/bin"))
+            .env("EDITOR", "editor")
+            .envs(variables.iter().copied())
+            .output()
+            .expect("it starts")
+    }
+
+    fn stolen_file(&self) -> String {
+        fs::read_to_string(self.path(STOLEN_FILE)).expect("it is there")
+    }
+
+    /// Returns all files below the repository, with their content.
+    fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.path(".")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).expect("ours").flatten() {
+                match entry.path() {
+                    path if path.is_dir() => folders.push(path),
+                    path => files.push((path.clone(), fs::read(path).expect("ours"))),
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+}
+
+fn assert_success(output: &Output) {
+    assert!(output.status.success(), "{}", stderr(output));
+}
+
+const ROTATE: [&str; 4] = ["rotate", ".", "--key", "../old.yaml"];
+const DRY_RUN: [&str; 5] = ["rotate", ".", "--key", "../old.yaml", "--dry-run"];
+const EDIT: [&str; 4] = ["edit", STOLEN_FILE, "--key", "../old.yaml"];
+const IMPORT: [&str; 6] = [
+    "import",
+    "sops",
+    "db",
+    "x/stolen.enc",
+    "-n=shop",
+    "-w=x/new.yaml",
+];
+
+/// Attack: a committer adds their own certificate, a copy of a sealed production file, and a rule that names the
+/// certificate for the copy. Then a user with the private key re-encrypts the tree.
+#[test]
+fn refuses_to_re_encrypt_a_value_for_a_certificate_that_only_a_rule_names() {
+    let scene = Scene::new(RULE);
+    let before = scene.stolen_file();
+    let output = scene.run(&ROTATE, &[]);
+    assert_eq!(scene.stolen_file(), before, "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(2));
+    for part in [
+        ATTACKER_FINGERPRINT,
+        "--cert x/cert.pem",
+        "--cert-fingerprint SHA256:",
+    ] {
+        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+    }
+}
+
+/// Attack: a committer writes a rule that names their own certificate. The test uses every command that decrypts and
+/// encrypts again, every way in which a rule can vouch for a certificate, and variables that name the user's own
+/// certificate.
+#[test]
+fn a_rule_alone_never_chooses_the_recipient_of_an_existing_value() {
+    let pinned_rule = format!(
+        "rules: [{{path: 'x/**', certificate: x/cert.pem, fingerprint: '{ATTACKER_FINGERPRINT}'}}]\n"
+    );
+    let own_certificate = [("SEALED_SECRETS_CERT", "../new.pem")];
+    let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", NEW_FINGERPRINT)];
+    for rule in [RULE, &pinned_rule] {
+        for args in [&ROTATE[..], &DRY_RUN, &EDIT, &IMPORT] {
+            for variables in [&[][..], &own_certificate, &pin] {
+                for flags in [&[][..], &["--config=.seal.yaml"]] {
+                    let scene = Scene::new(rule);
+                    let before = scene.files();
+                    let output = scene.run(&[args, flags].concat(), variables);
+                    let why = format!("{args:?} {flags:?} {variables:?}: {}", stderr(&output));
+                    assert_eq!(output.status.code(), Some(2), "{why}");
+                    assert!(stderr(&output).contains(ATTACKER_FINGERPRINT), "{why}");
+                    assert_eq!(scene.files(), before, "{why}");
+                }
+            }
+        }
+    }
+}
+
+/// A rule may choose the certificate if the user vouches for it.
+#[test]
+fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
+    let new_rule = "rules: [{path: 'x/**', certificate: new.pem}]\n";
+    let flag = format!("--cert-fingerprint={NEW_FINGERPRINT}");
+    let fingerprints = format!("{ATTACKER_FINGERPRINT},{NEW_FINGERPRINT}");
+    let pins = [("SEALED_SECRETS_CERT_FINGERPRINT", fingerprints.as_str())];
+    for (why, flags, variables) in [
+        ("--cert", &["--cert=../new.pem"][..], &[][..]),
+        ("--cert-fingerprint", &[&flag], &[]),
+        ("a pin in the environment", &[], &pins),
+        ("its key is passed", &["--key=../new.yaml"], &[]),
+    ] {
+        for args in [&ROTATE[..], &DRY_RUN, &EDIT, &IMPORT] {
+            if args == IMPORT && why == "its key is passed" {
+                continue;
+            }
+            let scene = Scene::new(new_rule);
+            fs::write(scene.path("new.pem"), NEW_CERT).expect("ours");
+            let output = scene.run(&[args, flags].concat(), variables);
+            assert!(
+                output.status.success(),
+                "{args:?} {why}: {}",
+                stderr(&output)
+            );
+            if args != EDIT {
+                assert!(
+                    stderr(&output).contains(NEW_FINGERPRINT),
+                    "{args:?} {why}: {}",
+                    stderr(&output)
+                );
+            }
+        }
+    }
+}
+
+/// Attack: a committer names their own certificate in a rule, while the user has pinned the right one in the
+/// environment.
+#[test]
+fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
+    let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", NEW_FINGERPRINT)];
+    for args in [
+        &[
+            "create",
+            "new",
+            "--from-literal=a=b",
+            "-n=shop",
+            "-w=x/new.yaml",
+        ][..],
+        &["set", STOLEN_FILE, "a", "--from-file=x/values.env"],
+        &["generate", "new", "a=password", "-n=shop", "-w=x/new.yaml"],
+        &[
+            "import",
+            "dotenv",
+            "new",
+            "x/values.env",
+            "-n=shop",
+            "-w=x/new.yaml",
+        ],
+        &["edit", STOLEN_FILE, "--blind"],
+    ] {
+        let scene = Scene::new(RULE);
+        let before = scene.files();
+        let output = scene.run(args, &pin);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{args:?}: {}",
+            stderr(&output)
+        );
+        assert!(
+            stderr(&output).contains(ATTACKER_FINGERPRINT),
+            "{args:?}: {}",
+            stderr(&output)
+        );
+        assert_eq!(scene.files(), before, "{args:?}");
+    }
+}
+
+/// Creates a cluster in which no controller has the default name and where the attacker's Service has a
+/// controller's labels. Returns the path of its kubeconfig.
+fn serve_cluster(folder: &Path) -> PathBuf {
+    let labeled_services = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
+    let responses: Vec<(String, Body)> = vec![
+        ("/api/v1/services".into(), text_body(labeled_services)),
+        (service_path("tenant", "evil"), service_body()),
+        (certificate_path("tenant", "evil"), text_body(ATTACKER_CERT)),
+        (
+            "/api/v1/namespaces/shop/secrets/db".into(),
+            text_body(r#"{"kind":"Secret","apiVersion":"v1","data":{"a":"aHVudGVyMg=="}}"#),
+        ),
+    ];
+    api_server::serve(folder, responses)
+}
+
+/// Attack: a committer adds a file that names a Secret of the user's cluster, and a rule that names the attacker's
+/// certificate. Then the user renames an item in `seal edit`, which reads the Secret.
+#[test]
+fn refuses_to_encrypt_a_value_from_the_cluster_for_a_certificate_that_only_a_rule_names() {
+    let pinned_rule = format!(
+        "rules: [{{path: 'x/**', certificate: x/cert.pem, fingerprint: '{ATTACKER_FINGERPRINT}'}}]\n"
+    );
+    let controller_rule = "rules: [{path: 'x/**', controller: {namespace: tenant, name: evil}}]\n";
+    let own_certificate = [("SEALED_SECRETS_CERT", "../new.pem")];
+    let pin = [("SEALED_SECRETS_CERT_FINGERPRINT", NEW_FINGERPRINT)];
+    for rule in [RULE, &pinned_rule, controller_rule] {
+        for variables in [&[][..], &own_certificate, &pin] {
+            for flags in [&[][..], &["--config=.seal.yaml"]] {
+                let scene = Scene::new(rule);
+                let kubeconfig = serve_cluster(scene.0.path()).display().to_string();
+                let before = scene.files();
+                let variables = [&[("KUBECONFIG", kubeconfig.as_str())], variables].concat();
+                let output = scene.run(&[&["edit", STOLEN_FILE], flags].concat(), &variables);
+                let why = format!("{rule} {flags:?} {variables:?}: {}", stderr(&output));
+                assert_eq!(output.status.code(), Some(2), "{why}");
+                assert!(stderr(&output).contains(ATTACKER_FINGERPRINT), "{why}");
+                assert_eq!(scene.files(), before, "{why}");
+            }
+        }
+    }
+}
+
+/// The edit succeeds if the user vouches for the certificate, or if it decrypts no value.
+#[test]
+fn edits_a_value_from_the_cluster_for_a_certificate_that_the_user_vouches_for() {
+    let flag = format!("--cert-fingerprint={ATTACKER_FINGERPRINT}");
+    for flags in ["--cert=x/cert.pem", &flag, "--blind"] {
+        let scene = Scene::new(RULE);
+        let kubeconfig = serve_cluster(scene.0.path()).display().to_string();
+        let before = scene.stolen_file();
+        let variables = [("KUBECONFIG", kubeconfig.as_str())];
+        let output = scene.run(&["edit", STOLEN_FILE, flags], &variables);
+        assert!(output.status.success(), "{flags}: {}", stderr(&output));
+        assert_ne!(scene.stolen_file(), before, "{flags}: {}", stderr(&output));
+    }
+}
+
+/// Attack: a committer names a controller of the attacker in a rule, or only the fingerprint of a controller that is
+/// discovered by its labels.
+#[test]
+fn a_rule_alone_never_chooses_the_controller_for_existing_values() {
+    let fingerprint_rule =
+        format!("rules: [{{path: 'x/**', fingerprint: '{ATTACKER_FINGERPRINT}'}}]\n");
+    for rule in [
+        "rules: [{path: 'x/**', controller: {namespace: tenant, name: evil}}]\n",
+        &fingerprint_rule,
+    ] {
+        for args in [&ROTATE[..], &EDIT, &EDIT[..2]] {
+            let scene = Scene::new(rule);
+            let kubeconfig = serve_cluster(scene.0.path()).display().to_string();
+            let before = scene.stolen_file();
+            let output = scene.run(args, &[("KUBECONFIG", &kubeconfig)]);
+            assert_eq!(
+                scene.stolen_file(),
+                before,
+                "{rule} {args:?}: {}",
+                stderr(&output)
+            );
+            assert!(
+                stderr(&output).contains("--cert-fingerprint"),
+                "{rule}: {}",
+                stderr(&output)
+            );
+            let pin = ["--cert-fingerprint", ATTACKER_FINGERPRINT];
+            assert_success(&scene.run(&[args, &pin].concat(), &[("KUBECONFIG", &kubeconfig)]));
+        }
+    }
+}
+
+/// The output names each certificate that a run encrypts for, as text and as JSON.
+#[test]
+fn a_rotation_names_the_certificates_that_it_encrypts_for() {
+    for args in [&ROTATE[..], &DRY_RUN] {
+        let scene = Scene::new("rules: []\n");
+        let output = scene.run(&[args, &["--cert=../new.pem", "-o=json"]].concat(), &[]);
+        assert_success(&output);
+        assert!(
+            stderr(&output).contains(NEW_FINGERPRINT),
+            "{}",
+            stderr(&output)
+        );
+        let json = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            json.contains(&format!("\"to\": \"{NEW_FINGERPRINT}\"")),
+            "{json}"
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! Tests redirects of a server that a certificate is fetched from.
+#![cfg(target_os = "linux")]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+const CERTIFICATE: &str = include_str!("../seal/fixtures/cert.pem");
+const SECRET: &str =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
+
+/// A user's folder, and a TLS server `localhost` that the user trusts.
+struct Scene {
+    folder: tempfile::TempDir,
+    tls: Arc<ServerConfig>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let certified_key =
+            rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
+        let key = PrivateKeyDer::Pkcs8(certified_key.signing_key.serialize_der().into());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("there are some")
+            .with_no_client_auth()
+            .with_single_cert(vec![certified_key.cert.der().clone()], key)
+            .expect("they match");
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in [
+            ("ca.pem", certified_key.cert.pem().as_str()),
+            ("x.yaml", SECRET),
+        ] {
+            fs::write(folder.path().join(name), text).expect("ours");
+        }
+        let tls = Arc::new(tls);
+        Self { folder, tls }
+    }
+
+    /// Starts a server that sends this answer to every request. Returns its URL and the number of
+    /// requests so far.
+    fn serve(
+        &self,
+        host: &'static str,
+        is_tls: bool,
+        answer: String,
+    ) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind((host, 0)).expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let (tls, count) = (Arc::clone(&self.tls), Arc::new(AtomicUsize::new(0)));
+        let server_count = Arc::clone(&count);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                server_count.fetch_add(1, Ordering::SeqCst);
+                // A client may close the connection before the end.
+                let _ = if is_tls {
+                    let server = ServerConnection::new(Arc::clone(&tls)).expect("it is sound");
+                    reply(StreamOwned::new(server, client), &answer)
+                } else {
+                    reply(client, &answer)
+                };
+            }
+        });
+        let scheme = if is_tls {
+            "https://localhost"
+        } else {
+            "http://127.0.0.1"
+        };
+        let scheme = if host == "127.0.0.2" {
+            "http://127.0.0.2"
+        } else {
+            scheme
+        };
+        (format!("{scheme}:{port}/cert.pem"), count)
+    }
+
+    fn seal(&self, rule: &str, args: &[&str]) -> Output {
+        let rules = format!("rules: [{{path: '**', {rule}}}]\n");
+        fs::write(self.folder.path().join(".seal.yaml"), rules).expect("ours");
+        Command::new(env!("CARGO_BIN_EXE_seal"))
+            .args(args)
+            .current_dir(self.folder.path())
+            .env("HOME", self.folder.path())
+            .env("KUBECONFIG", "/nowhere")
+            .env("SSL_CERT_FILE", self.folder.path().join("ca.pem"))
+            .env("NO_PROXY", "*")
+            .stdin(Stdio::null())
+            .output()
+            .expect("it starts")
+    }
+}
+
+fn reply(mut client: impl Read + Write, answer: &str) -> io::Result<()> {
+    let mut reader = BufReader::new(&mut client);
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 2 {
+        line.clear();
+    }
+    client.write_all(answer.as_bytes())?;
+    client.flush()
+}
+
+fn certificate_response() -> String {
+    let length = CERTIFICATE.len();
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{CERTIFICATE}")
+}
+
+fn redirect_response(to: &str) -> String {
+    format!(
+        "HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+}
+
+const SEAL: [&str; 2] = ["--stdout", "x.yaml"];
+
+/// Attack: an https:// server that a rule or the user names redirects to http://, where an attacker in the network can
+/// replace the certificate.
+#[test]
+fn does_not_follow_a_redirect_from_https_to_http() {
+    let scene = Scene::new();
+    let (http_url, count) = scene.serve("127.0.0.2", false, certificate_response());
+    let (first, _) = scene.serve("127.0.0.1", true, redirect_response(&http_url));
+    let (second, _) = scene.serve("127.0.0.1", true, redirect_response(&first));
+    for server in [first, second] {
+        let flag = format!("--cert={server}");
+        for (rule, args) in [
+            (format!("certificate: '{server}'"), SEAL.to_vec()),
+            ("scope: strict".to_owned(), [&SEAL[..], &[&flag]].concat()),
+        ] {
+            let output = scene.seal(&rule, &args);
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(count.load(Ordering::SeqCst), 0, "{args:?}: {stderr}");
+            assert!(!output.status.success(), "{args:?}: {stderr}");
+            assert!(stderr.contains("redirects to"), "{args:?}: {stderr}");
+        }
+    }
+}
+
+/// Attack: a server that a rule may name redirects to another host, which a rule may not name.
+#[test]
+fn does_not_follow_a_redirect_to_another_host_for_a_rules_url() {
+    let scene = Scene::new();
+    let (other, count) = scene.serve("127.0.0.2", false, certificate_response());
+    let (target, _) = scene.serve("127.0.0.1", false, certificate_response());
+    let (first, _) = scene.serve("127.0.0.1", false, redirect_response(&other));
+    let output = scene.seal(&format!("certificate: '{first}'"), &SEAL);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(count.load(Ordering::SeqCst), 0, "{stderr}");
+    assert!(
+        !output.status.success() && stderr.contains("not the host"),
+        "{stderr}"
+    );
+
+    // Redirects to the same host are followed, and redirects of a server that the user names to any
+    // host.
+    let (http_server, _) = scene.serve("127.0.0.1", false, redirect_response(&target));
+    let (tls_target, _) = scene.serve("127.0.0.1", true, certificate_response());
+    let (tls_server, _) = scene.serve("127.0.0.1", true, redirect_response(&tls_target));
+    for server in [http_server, tls_server] {
+        let output = scene.seal(&format!("certificate: '{server}'"), &SEAL);
+        assert!(output.status.success(), "{server}: {output:?}");
+    }
+    let flag = format!("--cert={first}");
+    let output = scene.seal("scope: strict", &[&SEAL[..], &[&flag]].concat());
+    assert!(output.status.success(), "{output:?}");
+}

@@ -1,0 +1,331 @@
+//! Tests forged responses to a re-encryption. The unauthenticated port has no TLS, so a process on the
+//! cluster's network could answer instead of the controller.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
+
+use crate::api_server::{
+    self, certificate_path, endpoint_path, service_body, service_path, text_body,
+};
+use crate::support::{NEW_CERT, OLD_CERT, OTHER_CERT, command, stderr, write_files};
+use serde_json::{Value as Json, json};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
+const NAMESPACE: &str = "kube-system";
+const NAME: &str = "sealed-secrets-controller";
+const HINTS: &str = "sealedsecrets.bitnami.com/key-hints";
+/// A plain value that must appear neither in the file nor on the terminal.
+const PLAIN_VALUE: &str = "hunter2-in-clear";
+const PLAIN_IN_BASE64: &str = "aHVudGVyMi1pbi1jbGVhcg==";
+
+/// A user's folder with a sealed file, `db.yaml`, and the genuine answer to its re-encryption.
+struct Scene {
+    folder: tempfile::TempDir,
+    answer: Json,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let mut scene = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            answer: Json::Null,
+        };
+        let secret = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n  namespace: shop\n  labels: {app: shop}\n  \
+                      annotations: {owner: team}\nstringData: {p: value, q: other}\n";
+        let files = [
+            ("secret.yaml", secret),
+            ("old.pem", OLD_CERT),
+            ("new.pem", NEW_CERT),
+            ("larger.pem", OTHER_CERT),
+        ];
+        write_files(scene.folder.path(), &files);
+        scene.answer = scene.seal_for("new.pem");
+        let mut old = scene.seal_for("old.pem");
+        old["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
+        scene.answer["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
+        fs::write(scene.path("db.yaml"), old.to_string()).expect("ours");
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn seal_for(&self, cert: &str) -> Json {
+        let args = ["-f", "secret.yaml", "--cert", cert, "-o", "json"];
+        let output = self.run(KUBESEAL, &args, None);
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).expect("it is JSON")
+    }
+
+    fn run(&self, program: &str, args: &[&str], answer: Option<&str>) -> Output {
+        let kubeconfig =
+            answer.map_or_else(|| "/nowhere".into(), |answer| self.start_cluster(answer));
+        let mut command = command(program, self.folder.path(), kubeconfig);
+        if let Ok(input) = fs::File::open(self.path("db.yaml")) {
+            command.stdin(input);
+        }
+        let command = command.args(args).current_dir(self.folder.path());
+        command.output().expect("it starts")
+    }
+
+    /// Starts a cluster whose controller gives this answer to every re-encryption. Returns the
+    /// path of its kubeconfig.
+    fn start_cluster(&self, answer: &str) -> PathBuf {
+        let responses = vec![
+            (service_path(NAMESPACE, NAME), service_body()),
+            (certificate_path(NAMESPACE, NAME), text_body(NEW_CERT)),
+            (endpoint_path(NAMESPACE, NAME, "rotate"), text_body(answer)),
+        ];
+        api_server::serve(self.folder.path(), responses)
+    }
+
+    fn sealed_file(&self) -> String {
+        fs::read_to_string(self.path("db.yaml")).expect("it is there")
+    }
+
+    /// Runs every command that re-encrypts through the controller. Checks that each command
+    /// refuses the answer, changes no file and prints no part of the answer.
+    fn assert_refused(&self, why: &str, answer: &str) {
+        let before = self.sealed_file();
+        for (program, args) in [
+            (SEAL, &["rotate", "db.yaml"][..]),
+            (SEAL, &["rotate", "db.yaml", "-o", "json"]),
+            (KUBESEAL, &["--re-encrypt"]),
+            (KUBESEAL, &["--re-encrypt", "-f", "db.yaml"]),
+            (KUBESEAL, &["--re-encrypt", "-w", "out.yaml"]),
+        ] {
+            let output = self.run(program, args, Some(answer));
+            let stderr = stderr(&output);
+            let why = format!("{why} {args:?}: {stderr}");
+            assert!(!output.status.success(), "{why}");
+            assert_eq!(self.sealed_file(), before, "{why}");
+            assert!(!self.path("out.yaml").exists(), "{why}");
+            let printed = stderr + &String::from_utf8_lossy(&output.stdout);
+            for plain in [PLAIN_VALUE, PLAIN_IN_BASE64, "\u{1b}"] {
+                assert!(!printed.contains(plain), "{why} {printed}");
+            }
+            assert!(program == SEAL || output.stdout.is_empty(), "{why}");
+        }
+    }
+}
+
+/// Returns a function that sets the value at a path of the answer, with `|` between the names.
+fn set_value(path: &'static str, value: Json) -> Box<dyn Fn(&mut Json)> {
+    Box::new(move |answer| {
+        let mut node = answer;
+        for name in path.split('|') {
+            node = &mut node[name];
+        }
+        *node = value.clone();
+    })
+}
+
+/// Returns an envelope in base64: the length of the RSA block, `modulus`, then `len` bytes for the
+/// block and `payload` bytes for the value.
+fn envelope(modulus: u16, len: usize, payload: usize) -> Json {
+    let mut bytes = modulus.to_be_bytes().to_vec();
+    bytes.resize(2 + len + payload, b'x');
+    json!(shared::base64::encode(&bytes))
+}
+
+/// The length of the plain value of `p` and of its authentication tag.
+const PAYLOAD_LEN: usize = "value".len() + 16;
+
+/// Attack: a server answers a re-encryption in the controller's place with a plain value, so that the user writes it to
+/// the file and commits it.
+#[test]
+fn refuses_an_answer_with_a_plain_value_in_place_of_a_ciphertext() {
+    let scene = Scene::new();
+    let mut answer = scene.answer.clone();
+    answer["spec"]["encryptedData"]["p"] = json!(PLAIN_VALUE);
+    scene.assert_refused("a plain value", &answer.to_string());
+}
+
+/// Attack: a server answers a re-encryption with other types, strings and envelopes in place of a ciphertext, to
+/// replace a value in the user's file.
+#[test]
+fn refuses_answers_with_anything_but_matching_ciphertexts() {
+    const ITEM: &str = "spec|encryptedData|p";
+    let scene = Scene::new();
+    let genuine_value = scene.answer["spec"]["encryptedData"]["p"].as_str();
+    let genuine_value = genuine_value.expect("it is a string").to_owned();
+    let (first, second) = genuine_value.split_at(64);
+    for value in [
+        json!(""),
+        json!(null),
+        json!(7),
+        json!({ "a": PLAIN_VALUE }),
+        json!("\0\u{1b}[2J"),
+        json!(PLAIN_IN_BASE64),
+        json!(format!("{genuine_value}\n# {PLAIN_VALUE}")),
+        json!(format!("{genuine_value}{PLAIN_IN_BASE64}")),
+        json!(format!("{first}\n{second}")),
+        json!(format!(" {genuine_value}")),
+        json!(format!("{genuine_value}=")),
+        // Envelopes that are truncated, or for a key of another length.
+        envelope(256, 256, 0),
+        envelope(256, 200, 0),
+        envelope(128, 128, PAYLOAD_LEN),
+        envelope(0, 0, PAYLOAD_LEN),
+        envelope(u16::MAX, 65535, PAYLOAD_LEN),
+        // Envelopes with a value of another length.
+        envelope(256, 256, PAYLOAD_LEN + 1),
+        envelope(256, 256, PAYLOAD_LEN - 1),
+        envelope(256, 256, PAYLOAD_LEN + 1_000_000),
+    ] {
+        let mut answer = scene.answer.clone();
+        set_value(ITEM, value.clone())(&mut answer);
+        let why: String = value.to_string().chars().take(80).collect();
+        scene.assert_refused(&why, &answer.to_string());
+    }
+}
+
+/// Attack: a server answers a re-encryption with other items, another object, or a plain value elsewhere in the object,
+/// to change more in the user's file.
+#[test]
+fn refuses_every_answer_that_changes_more_than_ciphertexts() {
+    let scene = Scene::new();
+    let genuine_value = scene.answer["spec"]["encryptedData"]["p"].clone();
+    let hints = json!({ "p": PLAIN_VALUE }).to_string();
+    for (path, value) in [
+        ("spec|encryptedData", json!({})),
+        ("spec|encryptedData", json!({ "p": genuine_value })),
+        ("spec|encryptedData|more", genuine_value.clone()),
+        ("spec|encryptedData|hunter2-in-clear", genuine_value.clone()),
+        ("spec|data", json!(PLAIN_VALUE)),
+        ("spec|data", genuine_value.clone()),
+        ("metadata|name", json!("other")),
+        ("metadata|name", json!(PLAIN_VALUE)),
+        ("metadata|namespace", json!("other")),
+        ("metadata|namespace", json!(null)),
+        (
+            "metadata|annotations",
+            json!({ "sealedsecrets.bitnami.com/cluster-wide": "true" }),
+        ),
+        (
+            "metadata|annotations",
+            json!({ "sealedsecrets.bitnami.com/namespace-wide": "true" }),
+        ),
+        ("metadata|annotations", json!({ "a": PLAIN_VALUE })),
+        ("metadata|annotations", json!({ HINTS: PLAIN_VALUE })),
+        ("metadata|annotations", json!({ HINTS: hints })),
+        ("metadata|labels", json!({ PLAIN_VALUE: "true" })),
+        ("metadata|finalizers", json!([PLAIN_VALUE])),
+        ("metadata|generateName", json!(PLAIN_VALUE)),
+        ("spec|template|metadata|name", json!(PLAIN_VALUE)),
+        ("spec|template|metadata|labels|app", json!(PLAIN_VALUE)),
+        (
+            "spec|template|metadata|annotations|more",
+            json!(PLAIN_VALUE),
+        ),
+        ("spec|template|type", json!(PLAIN_VALUE)),
+        ("spec|template|immutable", json!(true)),
+        ("spec|template|data|t", json!(PLAIN_VALUE)),
+        ("spec|template|data|more", json!(PLAIN_VALUE)),
+    ] {
+        let mut answer = scene.answer.clone();
+        set_value(path, value.clone())(&mut answer);
+        scene.assert_refused(&format!("{path}: {value}"), &answer.to_string());
+    }
+    for answer in [
+        "",
+        PLAIN_VALUE,
+        "[]",
+        "{}",
+        "null",
+        "\"\u{1b}\"",
+        &json!({ "items": [PLAIN_VALUE] }).to_string(),
+    ] {
+        scene.assert_refused(answer, answer);
+    }
+}
+
+/// Attack: a server answers a list of objects with the objects exchanged, or with one of them replaced or missing, so
+/// that values move to another object or are lost.
+#[test]
+fn refuses_exchanged_objects_in_a_list() {
+    let scene = Scene::new();
+    let sealed = scene.sealed_file();
+    fs::write(scene.path("e.yaml"), sealed.replace("\"db\"", "\"eb\"")).expect("ours");
+    let (db, eb) = (
+        scene.answer.clone(),
+        scene.answer.to_string().replace("\"db\"", "\"eb\""),
+    );
+    let eb: Json = serde_json::from_str(&eb).expect("it is JSON");
+    let mut plain = eb.clone();
+    plain["spec"]["encryptedData"]["p"] = json!(PLAIN_VALUE);
+    for (items, is_changed) in [
+        (json!([db, eb]), [true, true]),
+        (json!([eb, db]), [false, false]),
+        (json!([db, db]), [true, false]),
+        (json!([db, plain]), [true, false]),
+        (json!([db]), [false, false]),
+    ] {
+        let paths = ["db.yaml", "e.yaml"].map(|name| scene.path(name));
+        let before = paths
+            .clone()
+            .map(|path| fs::read_to_string(path).expect("ours"));
+        let answer = json!({ "kind": "List", "apiVersion": "v1", "items": items }).to_string();
+        let output = scene.run(SEAL, &["rotate", "db.yaml", "e.yaml"], Some(&answer));
+        let why = format!("{is_changed:?}: {}", stderr(&output));
+        assert_eq!(output.status.success(), is_changed == [true, true], "{why}");
+        let after = paths
+            .clone()
+            .map(|path| fs::read_to_string(path).expect("ours"));
+        for i in 0..2 {
+            assert_eq!(after[i] != before[i], is_changed[i], "{why}");
+            fs::write(&paths[i], &before[i]).expect("ours");
+        }
+        assert!(!stderr(&output).contains(PLAIN_VALUE), "{why}");
+    }
+}
+
+/// Accepts genuine answers of this project's controller, and of Bitnami's, which drops labels,
+/// templates and the kind, and copies the template's metadata from the object.
+#[test]
+fn accepts_a_genuine_answer() {
+    let scene = Scene::new();
+    let before = scene.sealed_file();
+    let mut bitnami_answer = scene.answer.clone();
+    for path in ["kind", "apiVersion", "spec|template|data"] {
+        set_value(path, Json::Null)(&mut bitnami_answer);
+    }
+    set_value("metadata|creationTimestamp", Json::Null)(&mut bitnami_answer);
+    set_value(
+        "spec|template|metadata",
+        json!({ "name": "db", "namespace": "shop", "creationTimestamp": null }),
+    )(&mut bitnami_answer);
+    let object = bitnami_answer.as_object_mut().expect("an object");
+    object.remove("kind");
+    object.remove("apiVersion");
+    for answer in [&scene.answer, &bitnami_answer] {
+        let answer = answer.to_string();
+        for (program, args) in [
+            (SEAL, &["rotate", "db.yaml"][..]),
+            (KUBESEAL, &["--re-encrypt", "-f", "db.yaml"]),
+        ] {
+            let output = scene.run(program, args, Some(&answer));
+            assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+            let after: Json = parse_document(&scene.sealed_file());
+            assert_eq!(
+                after["spec"]["encryptedData"],
+                scene.answer["spec"]["encryptedData"]
+            );
+            fs::write(scene.path("db.yaml"), &before).expect("ours");
+        }
+    }
+}
+
+/// Reads one YAML document, which may be JSON.
+fn parse_document(text: &str) -> Json {
+    use shared::manifest::{Reading, Shape};
+    let documents = shared::manifest::read(text.as_bytes()).expect("it is YAML");
+    Reading::default()
+        .json(&documents[0].root, Shape::Any)
+        .expect("it is JSON")
+}

@@ -1,0 +1,92 @@
+//! Runs the stories of `seal`: command lines with their complete output, each story in its own
+//! folder. To update them, run `TRYCMD=overwrite cargo test -p kubeseal-rs --test cli seal_stories`,
+//! review the changes, and replace random output by `[..]`.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Returns a `PATH` with the folder of the programs under test first.
+fn path_with_programs() -> String {
+    let programs = Path::new(env!("CARGO_BIN_EXE_seal"))
+        .parent()
+        .expect("a folder");
+    let path = std::env::var("PATH").expect("PATH is set");
+    format!("{}:{path}", programs.display())
+}
+
+fn program(name: &str) -> PathBuf {
+    kubeseal_library::programs::find(name)
+        .unwrap_or_else(|| unreachable!("these stories need {name}; install it"))
+}
+
+const STORIES: &str = "tests/seal";
+
+/// Copies every story and its fixtures to a folder outside this Git work tree. Returns the paths of
+/// the stories.
+fn copy_stories(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(STORIES).expect("there are stories");
+    let stories = entries.map(|entry| entry.expect("readable").path());
+    let stories: Vec<_> = stories
+        .filter(|path| path.extension().is_some_and(|e| e == "trycmd"))
+        .collect();
+    for story in &stories {
+        let copy = folder.join(story.file_name().expect("it has a name"));
+        fs::copy(story, &copy).expect("the folder is ours");
+        let own_fixtures = story.with_extension("fixtures");
+        let fixtures = Some(own_fixtures).filter(|path| path.is_dir());
+        copy_folder(
+            &fixtures.unwrap_or_else(|| Path::new(STORIES).join("fixtures")),
+            &copy.with_extension("in"),
+        );
+    }
+    stories
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("the folder is ours");
+    for entry in fs::read_dir(from).expect("readable") {
+        let path = entry.expect("readable").path();
+        let copy = to.join(path.file_name().expect("it has a name"));
+        if path.is_dir() {
+            copy_folder(&path, &copy);
+        } else {
+            fs::copy(&path, &copy).expect("the folder is ours");
+        }
+    }
+}
+
+#[test]
+fn every_story_runs_as_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let stories = copy_stories(folder.path());
+    let cases = trycmd::TestCases::new();
+    cases
+        .env("PATH", path_with_programs())
+        .env("KUBECONFIG", "nowhere")
+        // The path is relative, so that each story has its own cache.
+        .env("HOME", "home")
+        .env("XDG_CACHE_HOME", "")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1");
+    for role in ["AUTHOR", "COMMITTER"] {
+        cases
+            .env(format!("GIT_{role}_NAME"), "a")
+            .env(format!("GIT_{role}_EMAIL"), "a@example.com");
+    }
+    cases
+        .register_bin("sh", program("sh"))
+        .register_bin("git", program("git"))
+        .register_bin("bash", program("bash"))
+        .case(folder.path().join("*.trycmd"));
+    cases.run();
+    if std::env::var_os("TRYCMD").is_some_and(|mode| mode == "overwrite") {
+        for story in stories {
+            fs::copy(
+                folder.path().join(story.file_name().expect("a name")),
+                story,
+            )
+            .expect("ours");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Writes files to a user's folder, and runs programs there.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// The certificate of the key that existing values are sealed for.
+pub(crate) const OLD_CERT: &str = include_str!("../seal/key-fixtures/key-2024.pem");
+/// The certificate of the newest key.
+pub(crate) const NEW_CERT: &str = include_str!("../seal/key-fixtures/key-2025.pem");
+/// A certificate of another owner, with a key of another length.
+pub(crate) const OTHER_CERT: &str = include_str!("../seal/fixtures/other.pem");
+
+/// Writes files by their path below the folder.
+pub(crate) fn write_files(folder: &Path, files: &[(&str, &str)]) {
+    for (path, text) in files {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
+        fs::write(path, text).expect("ours");
+    }
+}
+
+/// Returns a command for a user with this home and kubeconfig, and without input.
+pub(crate) fn command(program: &str, home: &Path, kubeconfig: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env("HOME", home)
+        .env("KUBECONFIG", kubeconfig)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Copies a program with `cp`. A copy that this process wrote could not be run while a new child of another test had the
+/// descriptor.
+pub(crate) fn copy_program(program: &str, copy: &Path) {
+    let status = Command::new("cp").arg("-p").arg(program).arg(copy).status();
+    assert!(status.expect("it runs").success(), "cp {program}");
+}
+
+/// Returns what a program wrote to stderr.
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Returns what a program wrote to stdout and stderr.
+pub(crate) fn combined_output(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(output)
+}
+
+/// Runs `git`. Panics if it fails.
+pub(crate) fn git(folder: &Path, args: &[&str]) {
+    let mut git = command("git", folder, "/nowhere");
+    git.args(["-c", "user.name=a", "-c", "user.email=a@b"]);
+    git.args(["-c", "protocol.file.allow=always"]).args(args);
+    let output = git.current_dir(folder).output().expect("it runs");
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        combined_output(&output)
+    );
+}

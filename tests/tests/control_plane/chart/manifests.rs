@@ -1,0 +1,329 @@
+//! The plain manifests and the Kustomize base are generated from the chart, so that RBAC, probes and security
+//! settings have one source. `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test control_plane chart::manifests` writes
+//! them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use serde_json::{Value, json};
+use shared::manifest::to_yaml;
+use tests::control_plane::ControlPlane;
+use tests::deployed::{Deployed, Program::Ours};
+use tests::lifecycle::User;
+use tests::operators::{self, objects};
+
+use super::installs::empty_plane;
+use super::render::Render;
+
+const NAME: &str = "sealed-secrets-controller";
+
+const VALUES: &str = "{fullnameOverride: sealed-secrets-controller, namespace: kube-system}";
+
+const NAMESPACED: &str = "{fullnameOverride: sealed-secrets-controller, namespace: sealed-secrets, \
+                          rbac: {clusterRole: false, namespacedRoles: true}}";
+
+const RBAC_KINDS: &[&str] = &[
+    "ServiceAccount",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Role",
+    "RoleBinding",
+];
+
+#[test]
+fn manifests_match_the_chart() {
+    let rendered = plain_objects(VALUES);
+    let (rbac, remaining): (Vec<Value>, Vec<Value>) = rendered
+        .into_iter()
+        .partition(|object| RBAC_KINDS.contains(&object["kind"].as_str().unwrap()));
+    let (crd, controller): (Vec<_>, Vec<_>) = remaining
+        .into_iter()
+        .partition(|object| object["kind"] == "CustomResourceDefinition");
+    let namespaced: Vec<_> = plain_objects(NAMESPACED)
+        .into_iter()
+        .filter(|object| RBAC_KINDS.contains(&object["kind"].as_str().unwrap()))
+        .collect();
+    let files = [
+        ("kustomize/controller/crd.yaml", manifest_text(&[&crd])),
+        (
+            "kustomize/controller/controller.yaml",
+            manifest_text(&[&controller]),
+        ),
+        ("kustomize/base/rbac.yaml", manifest_text(&[&rbac])),
+        (
+            "kustomize/overlays/namespaced/rbac.yaml",
+            manifest_text(&[&namespaced]),
+        ),
+        (
+            "manifests/controller.yaml",
+            manifest_text(&[&crd, &rbac, &controller]),
+        ),
+        (
+            "manifests/controller-norbac.yaml",
+            manifest_text(&[&crd, &controller]),
+        ),
+    ];
+    for (name, want) in files {
+        let path = deploy(name);
+        if env::var_os("SEALED_SECRETS_UPDATE").is_some() {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, &want).unwrap();
+        }
+        let actual = fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            actual == want,
+            "{name} differs from the chart; SEALED_SECRETS_UPDATE=1 regenerates it"
+        );
+    }
+}
+
+#[test]
+fn kustomize_builds_the_plain_manifests() {
+    let read = |name: &str| objects(&fs::read_to_string(deploy(name)).unwrap());
+    for (folder, file) in [
+        ("kustomize/base", "manifests/controller.yaml"),
+        ("kustomize/controller", "manifests/controller-norbac.yaml"),
+    ] {
+        assert_eq!(
+            sort_objects(kustomize_build(folder)),
+            sort_objects(read(file)),
+            "{folder}"
+        );
+    }
+}
+
+#[test]
+fn h8_the_pod_monitor_scrapes_the_metrics_port() {
+    let built_objects = kustomize_build("kustomize/overlays/monitored");
+    let find = |kind: &str| {
+        built_objects
+            .iter()
+            .find(|object| object["kind"] == kind)
+            .unwrap()
+            .clone()
+    };
+    let monitor = find("PodMonitor");
+    let port = &monitor["spec"]["podMetricsEndpoints"][0]["port"];
+    let ports = find("Deployment")["spec"]["template"]["spec"]["containers"][0]["ports"].clone();
+    let container_port = ports
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|port_entry| port_entry["name"] == *port)
+        .unwrap();
+    assert_eq!(container_port["containerPort"], 8081);
+    let labels = &find("Deployment")["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(monitor["spec"]["selector"]["matchLabels"], *labels);
+}
+
+#[tokio::test]
+async fn manifests_applied_by_kubectl_pass_the_lifecycle() {
+    let plane = empty_plane().await;
+    let file = deploy("manifests/controller.yaml");
+    kubectl(
+        &plane,
+        &[
+            "apply",
+            "--server-side",
+            "--validate=strict",
+            "-f",
+            file.to_str().unwrap(),
+        ],
+    );
+    let controller = Deployed::start(&plane, "kube-system", NAME, Ours).await;
+    let user = User::new(&plane, "kube-system", NAME).await;
+    user.run_lifecycle(&controller).await;
+    controller.stop();
+
+    let folder = deploy("kustomize/overlays/namespaced");
+    kubectl(&plane, &["create", "namespace", "sealed-secrets"]);
+    let manifest = operators::successful(
+        Command::new(operators::kustomize())
+            .args(["build"])
+            .arg(folder),
+    );
+    apply(&plane, &manifest);
+    let controller = Deployed::start(&plane, "sealed-secrets", NAME, Ours).await;
+    let home = plane.existing("sealed-secrets");
+    let user = User::in_namespace(&plane, home, "sealed-secrets", NAME).await;
+    user.run_lifecycle(&controller).await;
+    let log = controller.log();
+    assert!(!log.contains("forbidden"), "{log}");
+}
+
+#[tokio::test]
+async fn the_api_server_accepts_every_field_of_the_manifests() {
+    let plane = ControlPlane::shared().await;
+    let everything = "{ingress: {enabled: true, tls: true, selfSigned: true}, networkPolicy: {enabled: true}, pdb: {create: true}, \
+                      startupProbe: {enabled: true}, hostUsers: false, resources: {limits: {memory: 64Mi}}, \
+                      metrics: {dashboards: {create: true, namespace: default}}, authorizedEndpoints: {enabled: true}, certificateConfigMap: {enabled: true}, \
+                      namespace: default}";
+    let rendered = ["namespace: default", everything]
+        .map(|values| manifest_text(&[Render::new(values).objects()]));
+    let overlays = ["replicas", "namespaced"].map(|name| {
+        let folder = deploy(&format!("kustomize/overlays/{name}"));
+        operators::successful(
+            Command::new(operators::kustomize())
+                .arg("build")
+                .arg(folder),
+        )
+    });
+    let plain = [
+        "manifests/controller.yaml",
+        "manifests/controller-norbac.yaml",
+    ]
+    .map(|name| fs::read_to_string(deploy(name)).unwrap());
+    for manifest in rendered.iter().chain(&overlays).chain(&plain) {
+        // A dry run needs an existing namespace.
+        let manifest = manifest.replace("namespace: sealed-secrets\n", "namespace: default\n");
+        let file = super::render::file(&manifest);
+        kubectl(
+            plane,
+            &[
+                "apply",
+                "--server-side",
+                "--force-conflicts",
+                "--dry-run=server",
+                "--validate=strict",
+                "-f",
+                &file,
+            ],
+        );
+    }
+    let misspelled = super::render::file(&rendered[0].replace("containerPort:", "containersPort:"));
+    let error = operators::failed(&mut kubectl_command(
+        plane,
+        &[
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--validate=strict",
+            "-f",
+            &misspelled,
+        ],
+    ));
+    assert!(error.contains("containersPort"), "{error}");
+}
+
+/// Returns the chart's objects with the names and labels of Bitnami's plain manifests.
+fn plain_objects(values: &str) -> Vec<Value> {
+    Render::new(values)
+        .objects()
+        .iter()
+        .cloned()
+        .map(plain_object)
+        .collect()
+}
+
+fn plain_object(mut object: Value) -> Value {
+    let kind = object["kind"].as_str().unwrap().to_owned();
+    let labels = json!({ "name": NAME });
+    object["metadata"]["labels"] = labels.clone();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("annotations");
+    }
+    let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+    object["metadata"]["name"] = json!(plain_name(&kind, &name));
+    match kind.as_str() {
+        "Service" => object["spec"]["selector"] = labels,
+        "Role" | "ClusterRole" | "ServiceAccount" => {}
+        "RoleBinding" | "ClusterRoleBinding" => {
+            let role = object["roleRef"]["name"].as_str().unwrap();
+            object["roleRef"]["name"] = json!(plain_name("Role", role));
+        }
+        "Deployment" => plain_deployment(&mut object["spec"], &labels),
+        _ => {
+            object["metadata"].as_object_mut().unwrap().remove("labels");
+        }
+    }
+    object
+}
+
+/// Returns the name of an object in Bitnami's plain manifests, which differs from that in its chart.
+fn plain_name(kind: &str, name: &str) -> String {
+    match (kind, name) {
+        ("RoleBinding", "sealed-secrets-controller-key-admin") => NAME.to_owned(),
+        ("RoleBinding", NAME) => "sealed-secrets-unsealer".to_owned(),
+        _ => name
+            .replace(
+                "sealed-secrets-controller-key-admin",
+                "sealed-secrets-key-admin",
+            )
+            .replace(
+                "sealed-secrets-controller-service-proxier",
+                "sealed-secrets-service-proxier",
+            )
+            .replace("sealed-secrets-controller-leader", "sealed-secrets-leader"),
+    }
+}
+
+fn plain_deployment(spec: &mut Value, labels: &Value) {
+    spec["minReadySeconds"] = json!(30);
+    spec["selector"]["matchLabels"] = labels.clone();
+    spec["template"]["metadata"]["labels"] = labels.clone();
+    let container = &mut spec["template"]["spec"]["containers"][0];
+    container["name"] = json!(NAME);
+    let container = container.as_object_mut().unwrap();
+    // The other arguments equal the controller's defaults.
+    let args = container.remove("args").unwrap();
+    if args
+        .as_array()
+        .unwrap()
+        .contains(&json!("--all-namespaces=false"))
+    {
+        container.insert("args".to_owned(), json!(["--all-namespaces=false"]));
+    }
+}
+
+const HEADER: &str =
+    "# Generated from the chart: see tests/tests/control_plane/chart/manifests.rs.\n";
+
+fn manifest_text(lists: &[&[Value]]) -> String {
+    let listed_objects = lists.iter().flat_map(|list| list.iter());
+    let documents: Vec<_> = listed_objects.map(to_yaml).collect();
+    format!("{HEADER}{}", documents.join("---\n"))
+}
+
+pub fn deploy(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy")
+        .join(name)
+}
+
+fn kustomize_build(folder: &str) -> Vec<Value> {
+    let mut command = Command::new(operators::kustomize());
+    objects(&operators::successful(
+        command.arg("build").arg(deploy(folder)),
+    ))
+}
+
+fn sort_objects(mut objects: Vec<Value>) -> Vec<Value> {
+    objects.sort_by_key(|object| format!("{}/{}", object["kind"], object["metadata"]["name"]));
+    objects
+}
+
+pub fn apply(plane: &ControlPlane, text: &str) {
+    let file = super::render::file(text);
+    kubectl(
+        plane,
+        &[
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--validate=strict",
+            "-f",
+            &file,
+        ],
+    );
+}
+
+pub fn kubectl(plane: &ControlPlane, args: &[&str]) -> String {
+    operators::successful(&mut kubectl_command(plane, args))
+}
+
+fn kubectl_command(plane: &ControlPlane, args: &[&str]) -> Command {
+    let mut command = Command::new(operators::kubectl());
+    command.env("KUBECONFIG", plane.kubeconfig()).args(args);
+    command
+}

@@ -1,0 +1,110 @@
+//! Tests edits of the controller's Secrets by other clients.
+
+use kube::ResourceExt as _;
+use serde_json::json;
+use tests::patience::until;
+
+use super::case::Case;
+
+/// Attack: a client edits the Secret directly, to replace a value.
+#[tokio::test]
+async fn c27_a_manual_edit_is_corrected_and_reported() {
+    let case = Case::new("drift").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_until_synced("db").await;
+    case.patch_secret(
+        "db",
+        json!({ "stringData": { "a": "edited", "b": "added" } }),
+    )
+    .await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_for_event("db", "DriftCorrected").await;
+    case.wait_until_synced("db").await;
+}
+
+#[tokio::test]
+async fn other_clients_labels_and_annotations_are_not_drift_and_survive_a_correction() {
+    let case = Case::new("labels").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_until_synced("db").await;
+    let edited = case
+        .patch_secret("db", json!({ "metadata": { "labels": { "theirs": "1" } } }))
+        .await;
+    case.wait_until_idle("labels").await;
+    let secret = case.secret("db").await.unwrap();
+    assert_eq!(secret.resource_version(), edited.resource_version());
+    case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
+        .await;
+    let secret = case.wait_for_values("db", &[("a", "1")]).await;
+    assert_eq!(secret.labels().get("theirs").map(String::as_str), Some("1"));
+}
+
+#[tokio::test]
+async fn restores_a_removed_owner() {
+    let case = Case::new("owner").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_until_synced("db").await;
+    let managed = json!({ "sealedsecrets.bitnami.com/managed": "true" });
+    case.patch_secret(
+        "db",
+        json!({ "metadata": { "ownerReferences": null, "annotations": managed } }),
+    )
+    .await;
+    until("the owner is restored", async || {
+        case.secret("db").await?.metadata.owner_references.map(drop)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn keeps_edits_if_the_flag_or_the_annotation_is_set() {
+    let case = Case::with_args("tolerant", &["--correct-drift=false"]).await;
+    case.seal("db", &[("a", "1")]).await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_until_synced("db").await;
+    case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
+        .await;
+    case.wait_until_idle("tolerant").await;
+    case.wait_for_values("db", &[("a", "edited")]).await;
+    let case = case.restart(&[]).await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    let opt_out = json!({ "sealedsecrets.bitnami.com/correct-drift": "false" });
+    case.patch("db", json!({ "metadata": { "annotations": opt_out } }))
+        .await;
+    case.wait_until_idle("annotated").await;
+    case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
+        .await;
+    case.wait_until_idle("edited").await;
+    case.wait_for_values("db", &[("a", "edited")]).await;
+    case.wait_until_synced("db").await;
+}
+
+/// Attack: a client edits the Secret repeatedly, so that the controller writes without end.
+#[tokio::test]
+async fn a_fight_over_a_secret_is_suspended_and_reported() {
+    let case = Case::new("fight").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_until_synced("db").await;
+    for round in 0..5 {
+        case.patch_secret(
+            "db",
+            json!({ "stringData": { "a": format!("edit {round}") } }),
+        )
+        .await;
+        case.wait_for_values("db", &[("a", "1")]).await;
+        case.wait_until_synced("db").await;
+    }
+    case.patch_secret("db", json!({ "stringData": { "a": "last edit" } }))
+        .await;
+    let message = case.wait_for_failure("db").await;
+    assert!(
+        message.contains("corrected 5 times in 10 minutes"),
+        "{message}"
+    );
+    case.wait_for_event("db", "DriftFight").await;
+    case.wait_for_values("db", &[("a", "last edit")]).await;
+}

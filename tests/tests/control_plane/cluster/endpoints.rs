@@ -1,0 +1,86 @@
+//! Tests the unauthenticated endpoints of a running controller.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tests::http;
+use tests::patience::until;
+
+use super::case::Case;
+
+/// Attack: a client floods verify and rotate, to delay the Secret of another tenant (GHSA-jpp5-6cf2-prqh).
+#[tokio::test]
+async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
+    let case = Case::with_args("flood", &["--rate-limit=1000000"]).await;
+    let port = case.controller.port().unwrap();
+    // Each item costs a private-key operation for each key, and no key unseals it.
+    let mut expensive = case.sealed_secret("elsewhere", &[("a", "1")]);
+    let value = expensive.spec.encrypted_data["a"].clone();
+    for i in 0..900 {
+        expensive
+            .spec
+            .encrypted_data
+            .insert(format!("k{i}"), value.clone());
+    }
+    expensive.metadata.name = Some("here".into());
+    let body = Arc::new(expensive.to_document().to_string());
+    let (stop, answers) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicU32::new(0)),
+    );
+    let flood: Vec<_> = (0..16)
+        .map(|i| {
+            let (body, stop, answers) = (body.clone(), stop.clone(), answers.clone());
+            tokio::spawn(async move {
+                let mut turn = 0_u64;
+                while !stop.load(Ordering::Relaxed) {
+                    turn += 1;
+                    let caller = format!("X-Forwarded-For: 10.0.{i}.{turn}\r\n");
+                    let path = if turn.is_multiple_of(2) {
+                        "/v1/verify"
+                    } else {
+                        "/v1/rotate"
+                    };
+                    let _ = http::send(port, "POST", path, &caller, &body).await;
+                    answers.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let start = Instant::now();
+    for i in 0..10 {
+        let name = format!("s-{i}");
+        case.seal(&name, &[("a", "1")]).await;
+        case.wait_for_values(&name, &[("a", "1")]).await;
+    }
+    let time = start.elapsed();
+    // The flood continued while the Secrets were created; on a busy machine its responses take longer than that.
+    until("the flood is answered", async || {
+        (answers.load(Ordering::Relaxed) > 16).then_some(())
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    for task in flood {
+        task.await.unwrap();
+    }
+    assert!(time < Duration::from_secs(20), "ten Secrets took {time:?}");
+}
+
+/// Attack: a client searches every HTTP response and log line for a known value.
+#[tokio::test]
+async fn no_response_and_no_log_line_contains_a_value() {
+    const CANARY: &str = "canary-3e77";
+    let case = Case::with_args("quiet", &["--rate-limit=1000000"]).await;
+    let port = case.controller.port().unwrap();
+    let mut sealed = case.sealed_secret("db", &[("a", CANARY)]);
+    let text = Some("{{ fail .a }}".to_owned());
+    sealed.spec.template.data = Some([("t".to_owned(), text)].into());
+    let body = sealed.to_document().to_string();
+    for path in ["/v1/verify", "/v1/rotate"] {
+        let answer = http::send(port, "POST", path, "", &body).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert!(!answer.contains(CANARY), "{answer}");
+    }
+    assert!(!case.controller.log().contains(CANARY));
+}

@@ -1,0 +1,302 @@
+//! Tests the compatibility of backup signatures with the real `ssh-keygen`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tests::scratch::Scratch;
+use tests::sealing::KEYS;
+use tests::{age, binaries, operators};
+
+use super::site::output_text;
+
+const NAMESPACE: &str = "sealed-secrets-backup";
+
+/// Creates a folder with a key manifest, a recipient, and an SSH key of each type with its line in the file of
+/// allowed signers.
+fn create_folder(key_types: &[(&str, &str)]) -> Scratch {
+    let scratch = Scratch::new();
+    let path = |name: &str| scratch.path().join(name);
+    fs::create_dir_all(path("state/keys")).unwrap();
+    let empty = BTreeMap::default();
+    let secret = shared::key_secret::build("key-0", "kube-system", &KEYS[0], empty.clone(), empty);
+    let text = shared::manifest::to_yaml(&secret.to_document());
+    fs::write(path("state/keys/key-0.yaml"), text).unwrap();
+    let output = Command::new(age::age_keygen()).output().unwrap();
+    fs::write(path("identity.txt"), &output.stdout).unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    let recipient = output
+        .lines()
+        .find_map(|line| line.strip_prefix("# public key: "));
+    fs::write(path("recipients.txt"), recipient.unwrap()).unwrap();
+    let mut signers = String::new();
+    for (name, kind) in key_types {
+        let args = ["-q", "-N", "", "-C", name, "-f", name, "-t"];
+        operators::successful(
+            operators::ssh_keygen()
+                .args(args)
+                .args(kind.split(' '))
+                .current_dir(scratch.path()),
+        );
+        let public = fs::read_to_string(path(&format!("{name}.pub"))).unwrap();
+        write!(
+            signers,
+            "{name}@example.com namespaces=\"{NAMESPACE}\" {public}"
+        )
+        .unwrap();
+    }
+    fs::write(path("signers"), signers).unwrap();
+    scratch
+}
+
+fn seal(folder: &Path, args: &[&str]) -> Output {
+    Command::new(binaries::seal())
+        .args(args)
+        .current_dir(folder)
+        .output()
+        .unwrap()
+}
+
+const BACKUP: [&str; 6] = [
+    "keys",
+    "backup",
+    "-R",
+    "recipients.txt",
+    "--directory",
+    "state",
+];
+
+/// Runs `seal keys restore --verify` into a new folder, and asserts that a failed run restores nothing.
+fn restore(folder: &Path, archive: &str) -> Output {
+    let into = format!("into-{archive}");
+    fs::create_dir_all(folder.join(&into)).unwrap();
+    let args = [
+        "keys",
+        "restore",
+        archive,
+        "-i",
+        "identity.txt",
+        "--verify",
+        "signers",
+        "--directory",
+        &into,
+    ];
+    let output = seal(folder, &args);
+    let is_restored = fs::read_dir(folder.join(&into)).unwrap().count() > 0;
+    assert_eq!(
+        is_restored,
+        output.status.success(),
+        "{}",
+        output_text(&output)
+    );
+    output
+}
+
+fn is_accepted_by_ssh_keygen(folder: &Path, archive: &str, signer: &str) -> bool {
+    let signature = format!("{archive}.sig");
+    let args = [
+        "-Y", "verify", "-n", NAMESPACE, "-f", "signers", "-I", signer, "-s", &signature,
+    ];
+    let mut command = operators::ssh_keygen();
+    command
+        .args(args)
+        .current_dir(folder)
+        .stdin(fs::File::open(folder.join(archive)).unwrap());
+    command.output().unwrap().status.success()
+}
+
+/// Attack: an attacker changes a signed archive, or signs it with another key, so that their keys are restored.
+#[test]
+fn seal_and_ssh_keygen_verify_each_others_signatures() {
+    let key_types = [("jane", "ed25519"), ("joe", "ecdsa -b 256")];
+    let scratch = create_folder(&key_types);
+    let folder = scratch.path();
+    for (name, _) in key_types {
+        let principal = format!("{name}@example.com");
+        let signed_by_seal = format!("{name}-ours.age");
+        let output = seal(
+            folder,
+            &[&BACKUP[..], &[&signed_by_seal, "--sign", name]].concat(),
+        );
+        assert!(output.status.success(), "{}", output_text(&output));
+        assert!(is_accepted_by_ssh_keygen(
+            folder,
+            &signed_by_seal,
+            &principal
+        ));
+        let signed_by_ssh_keygen = format!("{name}-theirs.age");
+        assert!(
+            seal(folder, &[&BACKUP[..], &[&signed_by_ssh_keygen]].concat())
+                .status
+                .success()
+        );
+        let args = [
+            "-Y",
+            "sign",
+            "-q",
+            "-n",
+            NAMESPACE,
+            "-f",
+            name,
+            &signed_by_ssh_keygen,
+        ];
+        operators::successful(operators::ssh_keygen().args(args).current_dir(folder));
+        for archive in [&signed_by_seal, &signed_by_ssh_keygen] {
+            let message = output_text(&restore(folder, archive));
+            assert!(
+                message.contains(&format!("signed by {principal} (SHA256:")),
+                "{message}"
+            );
+        }
+    }
+}
+
+/// Attack: an attacker presents an archive that no allowed signer signed for this purpose, so that their keys are
+/// restored.
+#[test]
+fn refuses_every_backup_that_ssh_keygen_refuses() {
+    let scratch = create_folder(&[("jane", "ed25519")]);
+    let folder = scratch.path();
+    operators::successful(
+        operators::ssh_keygen()
+            .args(["-q", "-N", "", "-t", "ed25519", "-f", "mallory"])
+            .current_dir(folder),
+    );
+    let sign = |archive: &str, key: &str, namespace: &str| {
+        assert!(
+            seal(folder, &[&BACKUP[..], &[archive]].concat())
+                .status
+                .success()
+        );
+        let args = ["-Y", "sign", "-q", "-n", namespace, "-f", key, archive];
+        operators::successful(operators::ssh_keygen().args(args).current_dir(folder));
+    };
+    let append = |name: &str, bytes: &[u8]| {
+        let mut content = fs::read(folder.join(name)).unwrap();
+        content.extend_from_slice(bytes);
+        fs::write(folder.join(name), content).unwrap();
+    };
+    sign("good.age", "jane", NAMESPACE);
+    sign("unsigned.age", "jane", NAMESPACE);
+    fs::remove_file(folder.join("unsigned.age.sig")).unwrap();
+    sign("outsider.age", "mallory", NAMESPACE);
+    sign("purpose.age", "jane", "git");
+    sign("changed.age", "jane", NAMESPACE);
+    append("changed.age", b"x");
+    sign("another.age", "jane", NAMESPACE);
+    fs::copy(folder.join("good.age.sig"), folder.join("another.age.sig")).unwrap();
+    sign("garbage.age", "jane", NAMESPACE);
+    fs::write(
+        folder.join("garbage.age.sig"),
+        "-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n",
+    )
+    .unwrap();
+    for (archive, want) in [
+        ("good.age", None),
+        ("unsigned.age", Some("no signature found")),
+        ("outsider.age", Some("does not permit for backups")),
+        ("purpose.age", Some("has the namespace \"git\"")),
+        ("changed.age", Some("does not match the archive")),
+        ("another.age", Some("does not match the archive")),
+        ("garbage.age", Some("not a signature")),
+    ] {
+        let message = output_text(&restore(folder, archive));
+        assert!(
+            want.is_none_or(|want| message.contains(want)),
+            "{archive}: {message}"
+        );
+        let is_accepted = folder.join(format!("{archive}.sig")).exists()
+            && is_accepted_by_ssh_keygen(folder, archive, "jane@example.com");
+        assert_eq!(is_accepted, want.is_none(), "{archive}");
+    }
+}
+
+/// Attack: an attacker signs with a key whose line of allowed signers is restricted, expired or malformed.
+///
+/// For each line, `seal` agrees with `ssh-keygen` or reports an error.
+#[test]
+fn allows_no_signer_that_ssh_keygen_refuses() {
+    let scratch = create_folder(&[("jane", "ed25519")]);
+    let folder = scratch.path();
+    assert!(
+        seal(
+            folder,
+            &[&BACKUP[..], &["one.age", "--sign", "jane"]].concat()
+        )
+        .status
+        .success()
+    );
+    let key = fs::read_to_string(folder.join("jane.pub")).unwrap();
+    let mut accepted_count = 0;
+    for options in [
+        "",
+        "namespaces=\"sealed-secrets-backup\"",
+        "namespaces=\"git,sealed-*\"",
+        "namespaces=\"*,!sealed-secrets-*\"",
+        "namespaces=\"git\"",
+        "NAMESPACES=\"sealed-secrets-backu?\"",
+        "cert-authority",
+        "cert-authority,namespaces=\"*\"",
+        "valid-after=\"20200101Z\"",
+        "valid-after=\"99990101Z\"",
+        "valid-before=\"20200101Z\"",
+        "valid-before=\"99990101Z\"",
+        "valid-after=\"20200101Z\",valid-before=\"20210101Z\"",
+        "valid-after=\"20200101\"",
+        "namespaces=\"git\",namespaces=\"*\"",
+        "namespaces=sealed-secrets-backup",
+        "no-touch-required",
+        "valid-after=\"20201301Z\"",
+    ] {
+        fs::write(
+            folder.join("signers"),
+            format!("jane@example.com {options} {key}"),
+        )
+        .unwrap();
+        let is_accepted = is_accepted_by_ssh_keygen(folder, "one.age", "jane@example.com");
+        let args = [
+            "keys",
+            "restore",
+            "one.age",
+            "-i",
+            "identity.txt",
+            "--verify",
+            "signers",
+            "--dry-run",
+            "--directory",
+            "state",
+        ];
+        let output = seal(folder, &args);
+        let is_accepted_by_seal = output.status.success();
+        assert!(
+            is_accepted || !is_accepted_by_seal,
+            "{options}: {}",
+            output_text(&output)
+        );
+        accepted_count += usize::from(is_accepted_by_seal);
+    }
+    assert!(accepted_count >= 6, "{accepted_count}");
+}
+
+#[test]
+fn refuses_an_unsupported_signing_key_and_writes_nothing() {
+    let scratch = create_folder(&[("jane", "ed25519")]);
+    let folder = scratch.path();
+    for (name, kind, passphrase, want) in [
+        ("locked", "ed25519", "secret", "has a passphrase"),
+        ("old", "rsa", "", "unsupported key type ssh-rsa"),
+    ] {
+        let args = ["-q", "-N", passphrase, "-t", kind, "-f", name];
+        operators::successful(operators::ssh_keygen().args(args).current_dir(folder));
+        let output = seal(folder, &[&BACKUP[..], &["x.age", "--sign", name]].concat());
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            output_text(&output).contains(want),
+            "{}",
+            output_text(&output)
+        );
+        assert!(!folder.join("x.age").exists() && !folder.join("x.age.sig").exists());
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests that stop, kill or replace parts of a cluster, and tests of the control plane's own processes. Each starts its
+//! own control plane.
+
+mod cluster_faults;
+mod migration;
+mod outages;
+mod plane_faults;
+mod plane_processes;
+mod replicas;
