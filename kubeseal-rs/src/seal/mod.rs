@@ -22,6 +22,7 @@
 //! | [`in_cluster`] | values of the Secret in the cluster |
 //! | [`destination`] | writing a new SealedSecret |
 //! | [`object`] | a SealedSecret for display: structure, lines, hints |
+//! | `output` | reports for programs: JSON and YAML |
 
 pub mod cert;
 pub mod completions;
@@ -44,6 +45,7 @@ pub mod keys;
 pub mod lint;
 pub mod man;
 pub mod object;
+mod output;
 pub mod requirements;
 pub mod rotate;
 pub mod sealing;

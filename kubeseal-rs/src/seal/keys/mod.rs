@@ -9,6 +9,7 @@
 
 pub mod backup;
 pub mod compromise;
+mod json;
 pub mod list;
 pub mod restore;
 pub mod retire;
@@ -34,8 +35,7 @@ use kubeseal_library::cluster::{
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::survey::{self, Depth, Holder};
-use kubeseal_library::keys::{Inventory, KeyRecord, KeyStore, Survey, Unread, history};
-use serde_json::{Value as Json, json};
+use kubeseal_library::keys::{Inventory, KeyRecord, KeyStore, Survey, history};
 use shared::error_chain;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
@@ -382,18 +382,6 @@ fn warn(line: &str) {
     report::warn(&shown(line));
 }
 
-/// Formats JSON without terminal control characters.
-pub(super) fn json_bytes(facts: &Json) -> Result<Vec<u8>> {
-    let text = serde_json::to_string_pretty(facts)?;
-    Ok((report::json_shown(&text) + "\n").into_bytes())
-}
-
-/// Returns unreadable files and objects as JSON.
-fn unread_json<'a>(unread: impl IntoIterator<Item = &'a Unread>) -> Json {
-    let fact = |unread: &Unread| json!({"where": unread.place, "why": unread.why});
-    unread.into_iter().map(fact).collect()
-}
-
 /// Returns everything that may need a key: objects where the keys are stored, files and, if
 /// requested, branches.
 fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<Inventory> {
@@ -452,23 +440,6 @@ mod tests {
                 format!("seal cert fetch {fetch}")
             );
         }
-    }
-
-    /// Attack: a client uses a name that moves the cursor or reverses the text direction, also in JSON output, to forge
-    /// what an operator reads.
-    #[test]
-    fn json_contains_no_terminal_control_characters() {
-        let text = "a\u{7f}\u{9b}2J\u{202e}\u{1b}[2J\nß";
-        let bytes = json_bytes(&json!({ "name": text })).unwrap();
-        let read: Json = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!(read["name"], text);
-        let written = String::from_utf8(bytes).unwrap();
-        assert_eq!(written.lines().count(), 3);
-        assert_eq!(report::lines_shown(&written), written);
-        assert!(
-            written.contains("\\u009b2J") && written.contains('ß'),
-            "{written}"
-        );
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! | module | does |
 //! |---|---|
 //! | [`plan`] | decides about every key before the first is written |
-//! | [`report`] | formats the result as text and as JSON |
+//! | [`report`], [`json`] | format the result as text and as JSON |
 
+mod json;
 mod plan;
 mod report;
 
@@ -25,9 +26,9 @@ use shared::key::Fingerprint;
 use shared::resource::OPENING_ONLY_ANNOTATION;
 
 use self::plan::{Action, Plan, Step};
-use super::{info, json_bytes, store, warn};
+use super::{info, store, warn};
 use crate::report::ShowPath as _;
-use crate::seal::{Outcome, decryption, print};
+use crate::seal::{Outcome, decryption, output, print};
 use crate::seal_args::{DecryptionArgs, KeyLocation, OutputFormat};
 
 /// Arguments of `seal keys restore`.
@@ -191,8 +192,9 @@ fn print_result(
             }
         }
         OutputFormat::Json => {
-            let facts = report::to_json(plan, &store.location(), args.dry_run, signed);
-            print(&json_bytes(&facts)?)?;
+            let place = store.location();
+            let report = json::RestoreReport::new(plan, &place, args.dry_run, signed);
+            print(&output::json(&report)?)?;
         }
     }
     for line in report::warnings(plan) {

@@ -5,6 +5,7 @@
 //! that are for the newest key.
 
 mod forecast;
+mod json;
 mod key_files;
 mod offline;
 mod online;
@@ -26,7 +27,7 @@ use shared::sealed_file::{self, Changes, Found, HintRule};
 
 use super::session::Session;
 use super::target::is_same_object;
-use super::{Outcome, print};
+use super::{Outcome, output, print};
 use crate::command::read_keys;
 use crate::interrupt::Interrupt;
 use crate::report;
@@ -161,10 +162,8 @@ fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
         );
     }
     if let Some(format) = args.output {
-        print(&kubeseal_library::format::write(
-            &[summary::json(reports, args.dry_run)],
-            format,
-        ))?;
+        let report = json::RotateReport::new(reports, args.dry_run);
+        print(&output::documents(&[report], format)?)?;
     }
     match summary::failures_text(reports) {
         None => Ok(Outcome::Done),
