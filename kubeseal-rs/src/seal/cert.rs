@@ -18,6 +18,7 @@ use shared::key_marks::KeyState;
 
 use super::keys::{access, store};
 use super::{Outcome, output, print};
+use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::{KeyLocation, OutputFormat};
@@ -179,11 +180,10 @@ fn confirm_replacement(
         ),
         _ => format!("{} already exists and is not a certificate", out.shown()),
     };
-    let hint = format!(
-        "hint: compare {new} with `seal keys list`, and pass --fingerprint {new} or --replace"
-    );
+    let hint =
+        format!("compare {new} with `seal keys list`, and pass --fingerprint {new} or --replace");
     if !environment.stdin_is_terminal || !environment.stderr_is_terminal {
-        bail!("{problem}; nothing was written\n{hint}");
+        bail!(Failure::new(format!("{problem}; nothing was written")).hint(hint));
     }
     report::info(&problem);
     report::ask("Replace it? [y/N] ");
@@ -192,7 +192,7 @@ fn confirm_replacement(
     if ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
         return Ok(());
     }
-    bail!("nothing was written\n{hint}")
+    bail!(Failure::new("nothing was written").hint(hint))
 }
 
 fn show(args: &CertShow, environment: &Environment) -> Result<Outcome> {
@@ -311,10 +311,8 @@ fn certificate_of_folder(
     let key = sealing.and_then(|(record, _)| record.key.as_ref().ok());
     let pem = key.and_then(|key| Some(key.certificate()?.to_pem()));
     let pem = pem.with_context(|| {
-        format!(
-            "no sealing key in {}\nhint: start a controller on this folder, which generates one",
-            folder.shown()
-        )
+        Failure::new(format!("no sealing key in {}", folder.shown()))
+            .hint("start a controller on this folder, which generates one")
     })?;
     Ok(Certificate::from_pem(pem.as_bytes())?)
 }

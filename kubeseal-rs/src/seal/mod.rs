@@ -62,6 +62,7 @@ use anyhow::Result;
 use kubeseal_library::environment::Environment;
 use shared::names;
 
+use crate::failure::Failure;
 use crate::report;
 use crate::seal_args::Command;
 
@@ -79,7 +80,11 @@ pub enum Outcome {
 /// # Errors
 ///
 /// Returns the first error. Nothing has been written then, unless the error says otherwise.
-pub fn run(command: &Command, environment: &Environment) -> Result<Outcome> {
+pub fn run(command: &Command, environment: &Environment) -> Result<Outcome, Failure> {
+    Ok(run_command(command, environment)?)
+}
+
+fn run_command(command: &Command, environment: &Environment) -> Result<Outcome> {
     match command {
         Command::Files(args) => files::run(args, environment),
         Command::Create(args) => create::run(args, environment),

@@ -5,7 +5,7 @@ mod json;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use jiff::Timestamp;
 use kubeseal_library::environment::Environment;
@@ -22,6 +22,7 @@ use super::object::{Form, Item, Object};
 use super::session::Session;
 use super::{Outcome, output, print};
 use crate::command::read_keys;
+use crate::failure::Failure;
 use crate::report;
 use crate::report::{ShowPath as _, path_text, shown};
 use crate::seal_args::{Cluster, Sealing};
@@ -55,14 +56,6 @@ pub struct View {
 
 /// The hint for a cluster that does not provide values.
 const KEY_HINT: &str = "pass --key FILE to unseal them locally";
-
-/// There is nothing to show.
-#[derive(Debug, thiserror::Error)]
-pub enum ViewError {
-    /// No object was found.
-    #[error("no SealedSecret found\nhint: pass sealed files, or a folder that contains them")]
-    NothingFound,
-}
 
 /// An object and its file.
 struct ObjectView {
@@ -103,7 +96,10 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
     }
     if views.is_empty() {
         Skipped::check(unread)?;
-        return Err(ViewError::NothingFound.into());
+        bail!(
+            Failure::new("no SealedSecret found")
+                .hint("pass sealed files, or a folder that contains them")
+        );
     }
     set_ages(&mut views, environment.now);
     if matches!(revealer, Some(Revealer::Cluster(_))) {

@@ -28,6 +28,7 @@ use super::{
     Search, check_all_readable, fetch_step, find, location_flags, rotate_step, step, store,
     survey_all,
 };
+use crate::failure::Failure;
 use crate::report::{self, shown};
 use crate::seal::{Outcome, output, print};
 use crate::seal_args::{KeyLocation, ReportFormat};
@@ -108,9 +109,10 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
         for (marked_count, record) in records.iter().filter(has_key).enumerate() {
             store.change(record, &mark).with_context(|| {
                 let name = record.name();
-                format!(
-                    "{marked_count} Secrets of this key are marked and {name} is not\nhint: run the command again"
-                )
+                Failure::new(format!(
+                    "{marked_count} Secrets of this key are marked and {name} is not"
+                ))
+                .hint("run the command again")
             })?;
         }
         let cache = environment.cache_folder();

@@ -5,7 +5,7 @@ mod json;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use jiff::Timestamp;
 use kubeseal_library::cluster::Clusters;
@@ -99,16 +99,8 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     show(&rows, searched, args.output, environment.now)?;
     match sources.unread.len() {
         0 => Ok(Outcome::Done),
-        n => Err(StatusError::Unread(n).into()),
+        n => bail!("{n} of the files and objects cannot be read (see above), and may need any key"),
     }
-}
-
-/// The status is incomplete.
-#[derive(Debug, thiserror::Error)]
-pub enum StatusError {
-    /// Some files or objects cannot be read, and may need any key.
-    #[error("{0} of the files and objects cannot be read (see above), and may need any key")]
-    Unread(usize),
 }
 
 /// The displayed data of a key.
