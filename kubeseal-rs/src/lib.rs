@@ -8,11 +8,13 @@
 //! | [`seal_args`] | parsing the command line of `seal` into a [`seal_args::Command`] |
 //! | [`seal`] | running a command of `seal`: one module for each |
 //! | [`pages`] | shell completions and manual pages |
+//! | [`failure`] | why a command of `seal` failed, and what to do |
 //! | [`interrupt`] | signals during a long run |
 //! | `prompt` | questions on the terminal |
 //! | [`report`] | messages, error chains, hints and exit codes |
 
 pub mod command;
+pub mod failure;
 pub mod interrupt;
 pub mod kubeseal_args;
 pub mod pages;

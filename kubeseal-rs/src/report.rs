@@ -17,6 +17,7 @@ pub use kubeseal_library::shown::{
 use shared::error_chain;
 
 use crate::command::CommandError;
+use crate::failure::Failure;
 use crate::seal::Outcome;
 
 /// The exit code for a command line that cannot be parsed.
@@ -94,15 +95,14 @@ pub fn finish(result: Result<(), CommandError>) -> ExitCode {
     }
 }
 
-/// Ends a run of `seal`: exit code 0, 1 if a check has findings, or 2 with the error and its
-/// causes.
-pub fn finish_seal(result: anyhow::Result<Outcome>) -> ExitCode {
+/// Ends a run of `seal`: exit code 0, 1 if a check has findings, or 2 with the failure.
+pub fn finish_seal(result: Result<Outcome, Failure>) -> ExitCode {
     match result {
         Ok(_) if IS_INCOMPLETE.load(Ordering::Relaxed) => ExitCode::from(FAILED),
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Findings) => ExitCode::from(FINDINGS),
-        Err(error) => {
-            write_stderr(&format!("error: {}\n", error_chain(error.as_ref())));
+        Err(failure) => {
+            write_stderr(&format!("error: {failure}\n"));
             ExitCode::from(FAILED)
         }
     }

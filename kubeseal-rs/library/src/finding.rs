@@ -2,10 +2,6 @@
 
 use std::path::PathBuf;
 
-use serde_json::{Value as Json, json};
-
-use crate::shown::path_text;
-
 /// The severity of a finding. All but [`Severity::Note`] make the check fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -97,17 +93,6 @@ impl Finding {
     /// Returns whether the finding is only a note, which does not make the check fail.
     pub fn is_note(&self) -> bool {
         self.rule.severity == Severity::Note
-    }
-
-    /// Returns the finding as JSON.
-    pub fn to_json(&self) -> Json {
-        json!({
-            "rule": self.rule.name,
-            "severity": self.rule.severity.name(),
-            "file": path_text(self.file.as_os_str()),
-            "line": self.line,
-            "message": self.message,
-        })
     }
 }
 

@@ -5,18 +5,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use kubeseal_library::bounded::Kind;
 use kubeseal_library::cluster::{Clusters, Controller};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::record;
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::{certificate, files};
-use serde_json::json;
+use serde::Serialize;
 use shared::key::{Certificate, Fingerprint, Validity};
 use shared::key_marks::KeyState;
 
 use super::keys::{access, store};
-use super::{Outcome, print};
+use super::{Outcome, output, print};
+use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::{KeyLocation, OutputFormat};
@@ -178,11 +180,10 @@ fn confirm_replacement(
         ),
         _ => format!("{} already exists and is not a certificate", out.shown()),
     };
-    let hint = format!(
-        "hint: compare {new} with `seal keys list`, and pass --fingerprint {new} or --replace"
-    );
+    let hint =
+        format!("compare {new} with `seal keys list`, and pass --fingerprint {new} or --replace");
     if !environment.stdin_is_terminal || !environment.stderr_is_terminal {
-        bail!("{problem}; nothing was written\n{hint}");
+        bail!(Failure::new(format!("{problem}; nothing was written")).hint(hint));
     }
     report::info(&problem);
     report::ask("Replace it? [y/N] ");
@@ -191,32 +192,54 @@ fn confirm_replacement(
     if ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
         return Ok(());
     }
-    bail!("nothing was written\n{hint}")
+    bail!(Failure::new("nothing was written").hint(hint))
 }
 
 fn show(args: &CertShow, environment: &Environment) -> Result<Outcome> {
     let certificate = read(&args.source, environment)?;
-    let validity = validity(&certificate, environment);
-    let (from, until) = (certificate.not_before(), certificate.not_after());
-    let bits = certificate.public_key().modulus_len() * 8;
-    if args.output == OutputFormat::Json {
-        let properties = json!({
-            "fingerprint": certificate.fingerprint().to_string(),
-            "notBefore": from.to_string(),
-            "notAfter": until.to_string(),
-            "bits": bits,
-            "validity": validity,
-        });
-        let mut bytes = serde_json::to_vec_pretty(&properties)?;
-        bytes.push(b'\n');
-        return print(&bytes);
+    let report = CertificateReport {
+        fingerprint: certificate.fingerprint().to_string(),
+        not_before: certificate.not_before(),
+        not_after: certificate.not_after(),
+        bits: certificate.public_key().modulus_len() * 8,
+        validity: validity(&certificate, environment),
+    };
+    match args.output {
+        OutputFormat::Text => print(report.text().as_bytes()),
+        OutputFormat::Json => print(&output::json(&report)?),
     }
-    let fingerprint = certificate.fingerprint();
-    let text = format!(
-        "fingerprint  {fingerprint}\nvalid from   {from}\nvalid until  {until}\nnow          {validity}\n\
-         key          RSA, {bits} bits\n"
-    );
-    print(text.as_bytes())
+}
+
+/// The output of `seal cert show`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CertificateReport {
+    /// The fingerprint of the public key.
+    fingerprint: String,
+    /// The beginning of the validity.
+    not_before: Timestamp,
+    /// The end of the validity.
+    not_after: Timestamp,
+    /// The size of the RSA key.
+    bits: usize,
+    /// Whether the certificate is valid now: `valid`, `not yet valid` or `expired`.
+    validity: &'static str,
+}
+
+impl CertificateReport {
+    fn text(&self) -> String {
+        let Self {
+            fingerprint,
+            not_before,
+            not_after,
+            bits,
+            validity,
+        } = self;
+        format!(
+            "fingerprint  {fingerprint}\nvalid from   {not_before}\nvalid until  {not_after}\n\
+             now          {validity}\nkey          RSA, {bits} bits\n"
+        )
+    }
 }
 
 fn validity(certificate: &Certificate, environment: &Environment) -> &'static str {
@@ -288,10 +311,8 @@ fn certificate_of_folder(
     let key = sealing.and_then(|(record, _)| record.key.as_ref().ok());
     let pem = key.and_then(|key| Some(key.certificate()?.to_pem()));
     let pem = pem.with_context(|| {
-        format!(
-            "no sealing key in {}\nhint: start a controller on this folder, which generates one",
-            folder.shown()
-        )
+        Failure::new(format!("no sealing key in {}", folder.shown()))
+            .hint("start a controller on this folder, which generates one")
     })?;
     Ok(Certificate::from_pem(pem.as_bytes())?)
 }
@@ -300,4 +321,30 @@ fn read_certificate(source: &OsStr) -> Result<Certificate> {
     let pem = certificate::read(source)?;
     Certificate::from_pem(&pem)
         .with_context(|| format!("cannot use the certificate {}", redacted_source(source)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::output::tests::check;
+
+    #[test]
+    fn pins_the_report() {
+        let report = CertificateReport {
+            fingerprint: "SHA256:x".to_owned(),
+            not_before: "2024-01-01T00:00:00Z".parse().unwrap(),
+            not_after: "2034-01-01T00:00:00Z".parse().unwrap(),
+            bits: 4096,
+            validity: "valid",
+        };
+        let want = r#"{
+  "fingerprint": "SHA256:x",
+  "notBefore": "2024-01-01T00:00:00Z",
+  "notAfter": "2034-01-01T00:00:00Z",
+  "bits": 4096,
+  "validity": "valid"
+}
+"#;
+        check("seal cert show", &report, want);
+    }
 }

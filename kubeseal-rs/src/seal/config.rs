@@ -1,18 +1,19 @@
 //! `seal config explain`: shows which settings apply to a file, and where each comes from.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use kubeseal_library::environment::Environment;
-use kubeseal_library::format::{Format, write};
+use kubeseal_library::format::Format;
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::Source;
-use serde_json::{Value as Json, json};
+use serde::Serialize;
 
 use super::session::Session;
 use super::settings::{Setting, Settings};
-use super::{Outcome, print};
+use super::{Outcome, output, print};
 use crate::report::{ShowPath as _, path_text, shown};
 use crate::seal_args::Sealing;
 
@@ -55,14 +56,29 @@ pub fn run(args: &Config, environment: &Environment) -> Result<Outcome> {
     let session = Session::new(&args.sealing, environment);
     let settings = session.settings(&args.path)?;
     match args.output {
-        Some(format) => print(&write(&[to_json(args, &settings)], format)),
+        Some(format) => print(&output::documents(
+            &[Explanation::new(args, &settings)],
+            format,
+        )?),
         None => print(text(args, &settings).as_bytes()),
     }
 }
 
-/// Returns name, value and source of each setting, in the order of display.
-fn lines(settings: &Settings) -> Vec<(&'static str, String, String)> {
-    let line = |name, value: String, by: &dyn ToString| (name, value, by.to_string());
+/// One setting, its value and the source of the value.
+#[derive(Debug, Serialize)]
+struct Line {
+    name: &'static str,
+    value: String,
+    by: String,
+}
+
+/// Returns the settings in the order of display.
+fn lines(settings: &Settings) -> Vec<Line> {
+    let line = |name, value: String, by: &dyn ToString| Line {
+        name,
+        value,
+        by: by.to_string(),
+    };
     let mut lines = Vec::new();
     let certificate = &settings.certificate;
     lines.push(line("certificate", source(certificate), &certificate.by));
@@ -153,23 +169,105 @@ fn text(args: &Explain, settings: &Settings) -> String {
         (None, Some(file)) => format!("{path}: no rule of {} matches\n", file.path.shown()),
         _ => format!("{path}: no .seal.yaml applies\n"),
     };
-    for (name, value, by) in lines(settings) {
+    for Line { name, value, by } in lines(settings) {
         text.extend([format!("  {name:<14} {} ({by})\n", shown(&value))]);
     }
     text
 }
 
-fn to_json(args: &Explain, settings: &Settings) -> Json {
-    let mut json = json!({"path": path_text(args.path.as_os_str())});
-    if let Some(file) = &settings.rules {
-        json["file"] = path_text(file.path.as_os_str()).into();
+/// The output of `seal config explain` as YAML or JSON.
+#[derive(Debug, Serialize)]
+struct Explanation<'a> {
+    /// The path of the arguments.
+    path: Cow<'a, str>,
+    /// The `.seal.yaml` that applies; absent if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<Cow<'a, str>>,
+    /// The rule that applies; absent if none matches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<RuleReport<'a>>,
+    /// The resulting settings. Only `fingerprint` and `ignore` can occur more than once.
+    settings: Vec<Line>,
+}
+
+/// A rule of `.seal.yaml`.
+#[derive(Debug, Serialize)]
+struct RuleReport<'a> {
+    /// The position among the rules, counted from one.
+    number: usize,
+    /// The line where the rule begins.
+    line: usize,
+    /// The pattern as written.
+    path: &'a str,
+}
+
+impl<'a> Explanation<'a> {
+    fn new(args: &'a Explain, settings: &'a Settings) -> Self {
+        let rules = settings.rules.as_deref();
+        let rule = settings.rule.as_ref();
+        Self {
+            path: path_text(args.path.as_os_str()),
+            file: rules.map(|file| path_text(file.path.as_os_str())),
+            rule: rule.map(|rule| RuleReport {
+                number: rule.number,
+                line: rule.line,
+                path: &rule.path,
+            }),
+            settings: lines(settings),
+        }
     }
-    if let Some(rule) = &settings.rule {
-        json["rule"] = json!({"number": rule.number, "line": rule.line, "path": rule.path});
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::output::tests::{check_documents, document_text};
+
+    fn explanation(rule: Option<RuleReport<'static>>) -> Explanation<'static> {
+        Explanation {
+            path: "db.yaml".into(),
+            file: rule.is_some().then(|| ".seal.yaml".into()),
+            rule,
+            settings: vec![Line {
+                name: "scope",
+                value: "strict".to_owned(),
+                by: "the rule".to_owned(),
+            }],
+        }
     }
-    json["settings"] = lines(settings)
-        .into_iter()
-        .map(|(name, value, by)| json!({"name": name, "value": value, "by": by}))
-        .collect();
-    json
+
+    #[test]
+    fn pins_the_report() {
+        let want = r#"{
+  "path": "db.yaml",
+  "file": ".seal.yaml",
+  "rule": {
+    "number": 1,
+    "line": 2,
+    "path": "*.yaml"
+  },
+  "settings": [
+    {
+      "name": "scope",
+      "value": "strict",
+      "by": "the rule"
+    }
+  ]
+}
+"#;
+        let rule = RuleReport {
+            number: 1,
+            line: 2,
+            path: "*.yaml",
+        };
+        check_documents("seal config explain", &[explanation(Some(rule))], want);
+        let minimal = Explanation {
+            settings: Vec::new(),
+            ..explanation(None)
+        };
+        assert_eq!(
+            document_text(&[minimal]),
+            "{\n  \"path\": \"db.yaml\",\n  \"settings\": []\n}\n"
+        );
+    }
 }

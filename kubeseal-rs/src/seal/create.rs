@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use kubeseal_library::dotenv;
 use kubeseal_library::environment::Environment;
@@ -14,8 +14,9 @@ use shared::secret::Secret;
 
 use super::requirements::check_secret;
 use super::session::Session;
-use super::values::{self, Stdin, ValueError};
+use super::values::{self, Stdin};
 use super::{Outcome, sealing};
+use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::{Destination, Sealing, SecretProperties};
@@ -62,19 +63,6 @@ pub struct Create {
     pub sealing: Sealing,
 }
 
-/// The arguments do not describe a valid Secret.
-#[derive(Debug, thiserror::Error)]
-pub enum CreateError {
-    /// The arguments contain no value.
-    #[error(
-        "a Secret needs values\nhint: pass --stdin KEY, --prompt KEY, --from-file or --from-env-file"
-    )]
-    NoValues,
-    /// An item has two values.
-    #[error("duplicate item {0:?}")]
-    Twice(String),
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -88,7 +76,10 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
     let mut items = Items::default();
     read_values(args, environment, &mut items)?;
     if items.0.is_empty() {
-        return Err(CreateError::NoValues.into());
+        bail!(
+            Failure::new("a Secret needs values")
+                .hint("pass --stdin KEY, --prompt KEY, --from-file or --from-env-file")
+        );
     }
     let secret = secret(&args.name, &args.properties, items)?;
     check_secret(&secret)?;
@@ -99,10 +90,8 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
 fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> Result<()> {
     let mut stdin = Stdin::new(environment);
     for arg in &args.from_literal {
-        let (key, value) = arg
-            .split_once('=')
-            .ok_or(ValueError::Form("from-literal", "KEY=VALUE"))?;
-        items.add(key, Plain::from(value.to_owned()))?;
+        let (key, value) = values::parse_pair(arg, "from-literal")?;
+        items.add(&key, Plain::from(value))?;
     }
     if !args.from_literal.is_empty() {
         report::warn(
@@ -156,7 +145,7 @@ impl Items {
         names::check_item(key)?;
         match self.0.insert(key.to_owned(), value) {
             None => Ok(()),
-            Some(_) => Err(CreateError::Twice(key.to_owned()).into()),
+            Some(_) => bail!("duplicate item {key:?}"),
         }
     }
 }
@@ -167,7 +156,7 @@ impl Items {
 ///
 /// Fails if a label or annotation does not have the form `KEY=VALUE`.
 pub fn secret(name: &str, properties: &SecretProperties, items: Items) -> Result<Secret> {
-    let pairs = |args: &[String], flag| -> Result<Option<BTreeMap<String, String>>, ValueError> {
+    let pairs = |args: &[String], flag| -> Result<Option<BTreeMap<String, String>>> {
         let pairs = args.iter().map(|arg| values::parse_pair(arg, flag));
         let pairs: BTreeMap<_, _> = pairs.collect::<Result<_, _>>()?;
         Ok((!pairs.is_empty()).then_some(pairs))

@@ -17,6 +17,7 @@ use shared::manifest;
 use shared::secret::Secret;
 use zeroize::Zeroizing;
 
+use crate::failure::Failure;
 use crate::prompt::Prompt;
 use crate::report::ShowPath as _;
 use crate::seal_args::DecryptionArgs;
@@ -32,7 +33,7 @@ pub fn read(args: &DecryptionArgs, environment: &Environment) -> Result<Unlock> 
         let bytes = files::read_as(path, Kind::Credential)?;
         match archive::identities(&bytes) {
             Some(found) => unlock.identities.extend(found),
-            None => bail!("{}", no_identity_error(path, &bytes)),
+            None => bail!(no_identity(path, &bytes)),
         }
     }
     if let Some(path) = &args.passphrase_file {
@@ -41,9 +42,9 @@ pub fn read(args: &DecryptionArgs, environment: &Environment) -> Result<Unlock> 
     Ok(unlock)
 }
 
-/// Returns the error for a file that was named as an identity and contains none. It describes
+/// Returns the failure for a file that was named as an identity and contains none. It describes
 /// the file.
-fn no_identity_error(path: &Path, bytes: &[u8]) -> String {
+fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
     let path = path.shown();
     let starts_with = |head: &[u8]| bytes.trim_ascii_start().starts_with(head);
     if archive::is_archive(bytes) {
@@ -52,26 +53,27 @@ fn no_identity_error(path: &Path, bytes: &[u8]) -> String {
         } else {
             "encrypted"
         };
-        return format!(
-            "{path} is {how}, but an identity must be unencrypted\nhint: decrypt it to a pipe: \
-             --identity <(age -d {path})"
-        );
+        return Failure::new(format!(
+            "{path} is {how}, but an identity must be unencrypted"
+        ))
+        .hint(format!("decrypt it to a pipe: --identity <(age -d {path})"));
     }
     if starts_with(b"-----BEGIN ") {
-        return format!(
-            "{path} is a PEM key, such as an SSH key, and not an age identity, which begins with AGE-SECRET-KEY-1\n\
-             hint: pass the identity of one of the archive's recipients"
-        );
+        return Failure::new(format!(
+            "{path} is a PEM key, such as an SSH key, and not an age identity, which begins with AGE-SECRET-KEY-1"
+        ))
+        .hint("pass the identity of one of the archive's recipients");
     }
     if starts_with(b"age1") {
-        return format!(
-            "{path} is an age recipient, which is public and cannot decrypt\nhint: pass the identity, which \
-             begins with AGE-SECRET-KEY-1"
-        );
+        return Failure::new(format!(
+            "{path} is an age recipient, which is public and cannot decrypt"
+        ))
+        .hint("pass the identity, which begins with AGE-SECRET-KEY-1");
     }
-    format!(
-        "{path} contains no age identity, which begins with AGE-SECRET-KEY-1\nhint: `age-keygen` generates one"
-    )
+    Failure::new(format!(
+        "{path} contains no age identity, which begins with AGE-SECRET-KEY-1"
+    ))
+    .hint("`age-keygen` generates one")
 }
 
 /// Returns the first line of the file, without its line break.
@@ -79,7 +81,8 @@ fn read_passphrase(path: &Path, environment: &Environment) -> Result<SecretStrin
     let bytes = match path.to_str() {
         Some("-") if environment.stdin_is_terminal => {
             bail!(
-                "stdin is a terminal, which would show the passphrase\nhint: omit --passphrase-file to be prompted"
+                Failure::new("stdin is a terminal, which would show the passphrase")
+                    .hint("omit --passphrase-file to be prompted")
             )
         }
         Some("-") => files::read_stdin_as(Kind::Credential)?,
@@ -108,15 +111,7 @@ fn read_passphrase(path: &Path, environment: &Environment) -> Result<SecretStrin
 ///
 /// Fails if there is no terminal, if the passphrase is empty, or if the two entries differ.
 pub fn ask_passphrase(is_new: bool) -> Result<SecretString> {
-    let no_terminal = |_| {
-        anyhow::anyhow!(if is_new {
-            "no terminal to prompt for the new passphrase of the archive\nhint: pass it with --passphrase-file \
-             FILE (- for stdin), or encrypt for a recipient with --recipient"
-        } else {
-            "the archive is encrypted with a passphrase, and there is no terminal to prompt for it\nhint: pass it with \
-             --passphrase-file FILE (- for stdin)"
-        })
-    };
+    let no_terminal = |_| no_terminal(is_new);
     let prompt = Prompt::open().map_err(no_terminal)?;
     let prompt_for = |text: &str| prompt.ask(text).map_err(no_terminal);
     let first = prompt_for("Passphrase of the archive: ")?;
@@ -127,6 +122,18 @@ pub fn ask_passphrase(is_new: bool) -> Result<SecretString> {
         bail!("the two passphrases differ; nothing was written");
     }
     Ok(SecretString::from(first.to_string()))
+}
+
+fn no_terminal(is_new: bool) -> Failure {
+    if is_new {
+        Failure::new("no terminal to prompt for the new passphrase of the archive").hint(
+            "pass it with --passphrase-file FILE (- for stdin), or encrypt for a recipient with --recipient",
+        )
+    } else {
+        let message =
+            "the archive is encrypted with a passphrase, and there is no terminal to prompt for it";
+        Failure::new(message).hint("pass it with --passphrase-file FILE (- for stdin)")
+    }
 }
 
 /// The contents of a backup.
@@ -180,25 +187,28 @@ pub fn parse_backup(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock)
         });
     }
     if archive::identities(&plain).is_some() {
-        bail!(
-            "{} contains an age identity, not a key of a controller\nhint: pass it with --identity, and the backup with \
-             --backup",
+        let message = format!(
+            "{} contains an age identity, not a key of a controller",
             name()
         );
+        bail!(Failure::new(message).hint("pass it with --identity, and the backup with --backup"));
     }
     let secrets = folder::secrets(&plain).map_err(|_| {
-        anyhow::anyhow!(
-            "{} is neither an age archive, nor manifests, nor keys in PEM\n\
-             hint: pass an archive of `seal keys backup`, or the output of `kubectl get secret -o yaml`",
+        let message = format!(
+            "{} is neither an age archive, nor manifests, nor keys in PEM",
             name()
+        );
+        Failure::new(message).hint(
+            "pass an archive of `seal keys backup`, or the output of `kubectl get secret -o yaml`",
         )
     })?;
     if let Some(line) = manifest::repeated_key(&plain) {
-        bail!(
+        let message = format!(
             "{}, line {line}: duplicate field, as if files had been joined without a line `---` between them: the \
-             Secret before it would be lost\nhint: insert `---` above this line",
+             Secret before it would be lost",
             name()
         );
+        bail!(Failure::new(message).hint("insert `---` above this line"));
     }
     let is_key = |secret: &Secret| {
         secret
@@ -206,20 +216,22 @@ pub fn parse_backup(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock)
             .contains_key(shared::key_secret::PRIVATE_KEY_ITEM)
     };
     if !secrets.iter().any(is_key) {
-        bail!(
-            "{} contains no key: no Secret in it has an item `tls.key`\n\
-             hint: pass an archive of `seal keys backup`, or key Secrets from `kubectl get secret -o yaml`",
+        let message = format!(
+            "{} contains no key: no Secret in it has an item `tls.key`",
             name()
         );
+        bail!(Failure::new(message).hint(
+            "pass an archive of `seal keys backup`, or key Secrets from `kubectl get secret -o yaml`"
+        ));
     }
     let secrets: Vec<Secret> = secrets.into_iter().filter(is_key).collect();
     if secrets.len() > MAX_KEYS {
-        bail!(
-            "{} contains {} keys; at most {MAX_KEYS} are read from one file\nhint: check that it comes from a source \
-             that you trust",
+        let message = format!(
+            "{} contains {} keys; at most {MAX_KEYS} are read from one file",
             name(),
             secrets.len()
         );
+        bail!(Failure::new(message).hint("check that it comes from a source that you trust"));
     }
     Ok(Backup {
         secrets,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use kubeseal_library::files;
 use kubeseal_library::format::Format;
 use kubeseal_library::format::write;
@@ -10,14 +10,16 @@ use zeroize::Zeroizing;
 
 use super::sealing::Sealed;
 use super::{Outcome, print};
+use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::Destination;
 
-/// The file exists already.
-#[derive(Debug, thiserror::Error)]
-#[error("{} already exists\nhint: change its items with `seal set`, or move it away", .0.shown())]
-pub struct Exists(pub PathBuf);
+/// Returns the failure for a file that exists already.
+pub fn exists(path: &Path) -> Failure {
+    Failure::new(format!("{} already exists", path.shown()))
+        .hint("change its items with `seal set`, or move it away")
+}
 
 impl Destination {
     /// Returns the path that selects the rule: the file to write, or the path of `--for`. Defaults
@@ -42,9 +44,9 @@ impl Destination {
     /// # Errors
     ///
     /// Fails if the file exists.
-    pub fn check(&self) -> Result<(), Exists> {
+    pub fn check(&self) -> Result<(), Failure> {
         match &self.write {
-            Some(path) if path.exists() => Err(Exists(path.clone())),
+            Some(path) if path.exists() => Err(exists(path)),
             _ => Ok(()),
         }
     }
@@ -62,7 +64,7 @@ impl Destination {
         };
         match files::create(path, &text) {
             Err(error) if error.already_exists() && !is_device(path) => {
-                return Err(Exists(path.clone()).into());
+                bail!(exists(path));
             }
             // A device such as `/dev/stdout` always exists.
             Err(error) if error.already_exists() => files::replace(path, &text)?,

@@ -1,5 +1,6 @@
 //! `seal diff`: shows the changes of sealed items between two states of a Git tree.
 
+mod json;
 mod selection;
 mod states;
 
@@ -10,15 +11,14 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use kubeseal_library::environment::Environment;
-use kubeseal_library::format::{Format, write};
+use kubeseal_library::format::Format;
 use kubeseal_library::walk::Skipped;
-use serde_json::{Value as Json, json};
 use shared::resource::{KEY_HINTS_ANNOTATION, LAST_APPLIED_ANNOTATIONS, SecretTemplate};
 use shared::scope::Scope;
 use zeroize::Zeroizing;
 
 use super::object::Object;
-use super::{Outcome, print};
+use super::{Outcome, output, print};
 use crate::report::{self, Paint, shown};
 use selection::{path_from, select};
 use states::Comparison;
@@ -78,6 +78,10 @@ pub enum ChangeKind {
     Unreadable(String),
 }
 
+/// The changes of an object: its file, its namespace and name, and each change. The name is empty for a change of the
+/// file itself.
+type ObjectChanges = (String, String, Vec<Change>);
+
 /// Runs the command.
 ///
 /// # Errors
@@ -86,7 +90,7 @@ pub enum ChangeKind {
 /// cannot be read, the other files are compared first.
 pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
     let here = std::env::current_dir()?.canonicalize()?;
-    let mut changes: Vec<(String, String, Vec<Change>)> = Vec::new();
+    let mut changes: Vec<ObjectChanges> = Vec::new();
     for selection in select(args, &here)? {
         let comparison = Comparison::new(&selection.paths, &here);
         for (file, place, found) in
@@ -96,7 +100,7 @@ pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
         }
     }
     let text = match args.output {
-        Some(format) => write(&[to_json(&changes)], format),
+        Some(format) => output::documents(&[json::DiffReport::new(&changes)], format)?,
         None => Zeroizing::new(text(&changes, Paint::for_stdout(environment)).into_bytes()),
     };
     print(&text)?;
@@ -239,7 +243,7 @@ impl ChangeKind {
     }
 }
 
-fn text(changes: &[(String, String, Vec<Change>)], paint: Paint) -> String {
+fn text(changes: &[ObjectChanges], paint: Paint) -> String {
     let mut text = String::new();
     for (file, place, changes) in changes {
         let colon = if place.is_empty() { "" } else { ": " };
@@ -266,22 +270,6 @@ fn text(changes: &[(String, String, Vec<Change>)], paint: Paint) -> String {
         }
     }
     text
-}
-
-fn to_json(changes: &[(String, String, Vec<Change>)]) -> Json {
-    let change = |Change { item, kind }: &Change| {
-        let mut json = json!({"item": item, "change": kind.name()});
-        if let Some((from, to)) = kind.endpoints() {
-            json["from"] = from.into();
-            json["to"] = to.into();
-        }
-        if let ChangeKind::Unreadable(why) = kind {
-            json["problem"] = why.as_str().into();
-        }
-        json
-    };
-    let object = |(file, place, changes): &(String, String, Vec<Change>)| json!({"file": file, "object": place, "changes": changes.iter().map(change).collect::<Json>()});
-    json!({"changed": changes.iter().map(object).collect::<Json>()})
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use shared::unseal::{Randomness, Rules, unseal};
 
 use super::keys::store;
 use super::{Outcome, decryption};
+use crate::failure::Failure;
 use crate::report::{ShowPath as _, path_text};
 use crate::seal_args::{DecryptionArgs, KeyLocation};
 use variables::{Assignment, Choice, assign};
@@ -74,13 +75,6 @@ pub struct Exec {
     pub location: KeyLocation,
 }
 
-/// The hint for a value that an environment variable cannot contain.
-const FILES_HINT: &str = if memory::IS_SUPPORTED {
-    "\nhint: pass values as files with --files"
-} else {
-    ""
-};
-
 /// Replaces this process by the command.
 ///
 /// # Errors
@@ -89,18 +83,19 @@ const FILES_HINT: &str = if memory::IS_SUPPORTED {
 /// the command cannot be started. On success, the function does not return.
 pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     if args.files && !memory::IS_SUPPORTED {
+        let message = "in-memory files are not supported on this system, and plaintext is never written to disk";
         bail!(
-            "in-memory files are not supported on this system, and plaintext is never written to disk\n\
-             hint: without --files, values are passed in the environment of the command"
+            Failure::new(message)
+                .hint("without --files, values are passed in the environment of the command")
         );
     }
     let sealed = read(&args.paths)?;
     if args.only.is_empty() && !args.all {
-        bail!(no_choice_error(args, &sealed));
+        bail!(no_choice(args, &sealed));
     }
     let values = values(args, &sealed, &ring(args, environment)?, environment)?;
     let [program, arguments @ ..] = args.command.as_slice() else {
-        bail!("no command to run\nhint: put the command after `--`");
+        bail!(Failure::new("no command to run").hint("put the command after `--`"));
     };
     let mut command = Command::new(find_program(program)?);
     command.args(arguments);
@@ -123,19 +118,18 @@ fn read(paths: &[PathBuf]) -> Result<Vec<(&Path, SealedSecret)>> {
     Ok(sealed)
 }
 
-/// Returns the error for a missing choice: lists the items and a command that chooses some. It
+/// Returns the failure for a missing choice: lists the items and a command that chooses some. It
 /// reads names only, so no key is needed.
-fn no_choice_error(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> String {
+fn no_choice(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> Failure {
     let items: BTreeSet<&str> = sealed.iter().flat_map(|(_, one)| item_names(one)).collect();
     let items = Vec::from_iter(items).join(", ");
     let place = |(_, one): &(&Path, SealedSecret)| one.qualified_name();
     let objects = sealed.iter().map(place).collect::<Vec<_>>().join(", ");
-    format!(
-        "choose the items to pass to the command; {objects} contains: {items}\n\
-         hint: seal exec --only ITEM,VARIABLE=ITEM {}\n\
-         hint: --all passes every item; then the authors of the file choose the names of variables",
-        shell_arguments(args)
-    )
+    let command = shell_arguments(args);
+    let message = format!("choose the items to pass to the command; {objects} contains: {items}");
+    Failure::new(message)
+        .hint(format!("seal exec --only ITEM,VARIABLE=ITEM {command}"))
+        .hint("--all passes every item; then the authors of the file choose the names of variables")
 }
 
 fn item_names(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
@@ -196,7 +190,8 @@ fn ring(args: &Exec, environment: &Environment) -> Result<KeyRing> {
         let records =
             store(&args.location, &Clusters::new(environment)).and_then(|store| store.read());
         let records = records.context(
-            "cannot read the keys\nhint: pass a backup with --backup, or a folder with --directory",
+            Failure::new("cannot read the keys")
+                .hint("pass a backup with --backup, or a folder with --directory"),
         )?;
         return Ok(record::ring(&records));
     }
@@ -224,11 +219,12 @@ fn values(
     for (path, sealed) in sealed {
         let unsealed = unseal(sealed, ring, rules, &mut randomness)
             .map_err(|error| anyhow!(error.diagnosis()));
-        let unsealed = unsealed.with_context(|| unseal_error(path, sealed))?;
+        let unsealed = unsealed.with_context(|| cannot_unseal(path, sealed))?;
         for (key, value) in unsealed.secret.data {
             if is_chosen(&key) && values.contains_key(&key) {
                 bail!(
-                    "several files contain an item {key}\nhint: run the command with one of them"
+                    Failure::new(format!("several files contain an item {key}"))
+                        .hint("run the command with one of them")
                 );
             }
             values.insert(key, value);
@@ -237,11 +233,12 @@ fn values(
     Ok(values)
 }
 
-fn unseal_error(path: &Path, sealed: &SealedSecret) -> String {
+fn cannot_unseal(path: &Path, sealed: &SealedSecret) -> Failure {
     let (file, name) = (path.shown(), sealed.name_or_empty());
-    format!(
-        "cannot unseal {file} ({name}), so the command was not run\nhint: `seal doctor {file}` shows the reason"
-    )
+    Failure::new(format!(
+        "cannot unseal {file} ({name}), so the command was not run"
+    ))
+    .hint(format!("`seal doctor {file}` shows the reason"))
 }
 
 /// Finds the program. A bare name is searched in absolute folders of `PATH` only; a name with a
@@ -260,9 +257,13 @@ fn find_program(program: &OsString) -> Result<PathBuf> {
 /// variables are text, is not text.
 fn variable_value(item: &str, value: &Plain) -> Result<OsString> {
     if value.expose().contains(&0) {
-        bail!(
-            "the value of {item} contains a zero byte, which an environment variable cannot contain{FILES_HINT}"
-        );
+        let failure = Failure::new(format!(
+            "the value of {item} contains a zero byte, which an environment variable cannot contain"
+        ));
+        bail!(match memory::IS_SUPPORTED {
+            true => failure.hint("pass values as files with --files"),
+            false => failure,
+        });
     }
     platform::variable(value.expose()).with_context(|| {
         format!(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::{Format, write};
@@ -18,6 +18,7 @@ use super::sealing::{self, Empty, Sealed};
 use super::session::Session;
 use super::settings::Settings;
 use super::{Outcome, print};
+use crate::failure::Failure;
 use crate::report;
 use crate::report::{ShowPath as _, path_text};
 use crate::seal_args::Sealing;
@@ -58,79 +59,6 @@ pub struct Files {
     pub sealing: Sealing,
 }
 
-/// A file cannot be sealed as requested.
-#[derive(Debug, thiserror::Error)]
-pub enum FilesError {
-    /// The file contains no Secret.
-    #[error("{} contains no Secret (apiVersion v1, kind Secret)", .0.shown())]
-    NoSecret(PathBuf),
-    /// The file is already sealed.
-    #[error(
-        "{} is already sealed\nhint: change its values with `seal set` or `seal edit`, re-encrypt them with `seal \
-         rotate`", .0.shown()
-    )]
-    Sealed(PathBuf),
-    /// A key is repeated. Parsers use the last one, so the first value would be lost.
-    #[error(
-        "{}, line {line}: duplicate key: the first value would be lost\n\
-         hint: remove one of them, or insert `---` between two documents",
-        file.shown()
-    )]
-    Repeated {
-        /// The path of the file.
-        file: PathBuf,
-        /// The line of the repeated key.
-        line: usize,
-    },
-    /// The argument is neither a command nor a file; most likely a typo.
-    #[error("{0:?} is neither a command nor a file\nhint: `seal --help` lists the commands")]
-    NoSuchArgument(String),
-    /// The folders contain no Secret.
-    #[error("no Secret found\nhint: pass manifests of kind Secret, or folders that contain them")]
-    NothingFound,
-    /// Git could commit the plain values.
-    #[error(
-        "{} would remain in plaintext inside the Git work tree {}\nhint: seal it in place with -i, remove it with \
-         --remove-plain, add it to .gitignore, or keep it with --keep-plain",
-        file.shown(), tree.shown()
-    )]
-    PlainInGit {
-        /// The plain file.
-        file: PathBuf,
-        /// The root of the work tree.
-        tree: PathBuf,
-    },
-    /// Two plain files would have the same sealed file.
-    #[error(
-        "{} and {} would both be written to {}\nhint: seal them one at a time, or rename one of them",
-        first.shown(), second.shown(), to.shown()
-    )]
-    SameOutput {
-        /// One plain file.
-        first: PathBuf,
-        /// The other plain file.
-        second: PathBuf,
-        /// The sealed file of both.
-        to: PathBuf,
-    },
-    /// The plain file is a symbolic link. Removing it would keep its target with the values.
-    #[error("{} is a symbolic link, and --remove-plain would keep its target\nhint: pass the target instead", .0.shown())]
-    Link(PathBuf),
-    /// The output file exists and is not a SealedSecret manifest.
-    #[error("{} already exists and is not a SealedSecret manifest\nhint: move or delete it", .0.shown())]
-    Occupied(PathBuf),
-    /// A list contains Secrets and other objects.
-    #[error(
-        "cannot seal a list that contains Secrets and other objects\nhint: move the Secrets to a separate file"
-    )]
-    MixedList,
-    /// The file contains other documents that cannot be kept byte for byte.
-    #[error(
-        "the file contains other objects, which cannot be kept unchanged\nhint: move the Secrets to a separate file"
-    )]
-    OtherObjects,
-}
-
 /// A plain file and its result.
 struct Plan {
     plain: PathBuf,
@@ -155,7 +83,9 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
         && arg.extension().is_none()
         && !arg.exists()
     {
-        return Err(FilesError::NoSuchArgument(arg.shown()).into());
+        // Most likely a typo.
+        let message = format!("{:?} is neither a command nor a file", arg.shown());
+        bail!(Failure::new(message).hint("`seal --help` lists the commands"));
     }
     let (mut plans, mut unread) = (Vec::new(), 0);
     for candidate in walk::candidates(&args.files, &mut report::notice)? {
@@ -171,7 +101,10 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
     }
     if plans.is_empty() {
         Skipped::check(unread)?;
-        return Err(FilesError::NothingFound.into());
+        bail!(
+            Failure::new("no Secret found")
+                .hint("pass manifests of kind Secret, or folders that contain them")
+        );
     }
     check_outputs_differ(&plans)?;
     if args.stdout {
@@ -199,7 +132,11 @@ fn seal_stdin(session: &Session<'_>, args: &Files) -> Result<Outcome> {
 fn plan(session: &Session<'_>, args: &Files, file: &ManifestFile) -> Result<Plan> {
     let plain = file.path.clone();
     if args.remove_plain && plain.is_symlink() {
-        return Err(FilesError::Link(plain).into());
+        let message = format!(
+            "{} is a symbolic link, and --remove-plain would keep its target",
+            plain.shown()
+        );
+        bail!(Failure::new(message).hint("pass the target instead"));
     }
     let to = match (args.in_place, args.stdout) {
         (true, _) => Some(plain.clone()),
@@ -224,16 +161,18 @@ fn plan(session: &Session<'_>, args: &Files, file: &ManifestFile) -> Result<Plan
 }
 
 /// Refuses two files with the same result, such as `db.yaml` and `db.json` with `-o json`.
-fn check_outputs_differ(plans: &[Plan]) -> Result<(), FilesError> {
+fn check_outputs_differ(plans: &[Plan]) -> Result<()> {
     let mut outputs: BTreeMap<PathBuf, &Plan> = BTreeMap::new();
     for plan in plans {
         let Some(to) = &plan.to else { continue };
         if let Some(first) = outputs.insert(canonical(to), plan) {
-            return Err(FilesError::SameOutput {
-                first: first.plain.clone(),
-                second: plan.plain.clone(),
-                to: to.clone(),
-            });
+            let message = format!(
+                "{} and {} would both be written to {}",
+                first.plain.shown(),
+                plan.plain.shown(),
+                to.shown()
+            );
+            bail!(Failure::new(message).hint("seal them one at a time, or rename one of them"));
         }
     }
     Ok(())
@@ -261,17 +200,22 @@ fn sealed_path(plain: &Path, format: Option<Format>) -> PathBuf {
     plain.with_file_name(name)
 }
 
+/// Refuses to keep a plain file that Git could commit.
 fn check_not_in_git(plain: &Path) -> Result<()> {
     let canonical = plain.canonicalize().unwrap_or_else(|_| plain.to_owned());
     let tree = canonical.parent().and_then(git::work_tree);
-    match tree {
-        Some(tree) if !git::is_ignored(&canonical) => Err(FilesError::PlainInGit {
-            file: plain.to_owned(),
-            tree,
-        }
-        .into()),
-        _ => Ok(()),
+    if let Some(tree) = tree.filter(|_| !git::is_ignored(&canonical)) {
+        let message = format!(
+            "{} would remain in plaintext inside the Git work tree {}",
+            plain.shown(),
+            tree.shown()
+        );
+        bail!(Failure::new(message).hint(
+            "seal it in place with -i, remove it with --remove-plain, add it to .gitignore, or keep it with \
+             --keep-plain"
+        ));
     }
+    Ok(())
 }
 
 /// Checks that a file may be replaced: only the result of an earlier run may.
@@ -280,11 +224,14 @@ fn check_replaceable(to: &Path) -> Result<()> {
         let mut objects = file.objects().peekable();
         objects.peek().is_some() && objects.all(|node| Kind::of(node) == Some(Kind::SealedSecret))
     });
-    if is_sealed {
-        Ok(())
-    } else {
-        Err(FilesError::Occupied(to.to_owned()).into())
+    if !is_sealed {
+        let message = format!(
+            "{} already exists and is not a SealedSecret manifest",
+            to.shown()
+        );
+        bail!(Failure::new(message).hint("move or delete it"));
     }
+    Ok(())
 }
 
 fn carry_out(plan: &Plan) -> Result<()> {
@@ -325,6 +272,27 @@ fn stage_hint(plan: &Plan, to: &Path) -> String {
     format!(", and stage the changes: git add {args}")
 }
 
+/// Checks that a file contains Secrets, and that parsers do not drop a value of it: of a repeated key, they use the
+/// last value.
+fn check_sealable(file: &ManifestFile) -> Result<()> {
+    let path = file.path.shown();
+    if file.of_kind(Kind::Secret).next().is_none() {
+        if file.of_kind(Kind::SealedSecret).next().is_none() {
+            bail!("{path} contains no Secret (apiVersion v1, kind Secret)");
+        }
+        bail!(Failure::new(format!("{path} is already sealed")).hint(
+            "change its values with `seal set` or `seal edit`, re-encrypt them with `seal rotate`"
+        ));
+    }
+    if let Some(line) = manifest::repeated_key(&file.bytes) {
+        let message = format!("{path}, line {line}: duplicate key: the first value would be lost");
+        bail!(
+            Failure::new(message).hint("remove one of them, or insert `---` between two documents")
+        );
+    }
+    Ok(())
+}
+
 /// Returns the text with every Secret sealed. Other documents are kept byte for byte. Comments of
 /// the Secrets are removed, since they may reveal values.
 fn seal_file(
@@ -333,19 +301,7 @@ fn seal_file(
     args: &Files,
     file: &ManifestFile,
 ) -> Result<(Zeroizing<Vec<u8>>, Vec<Sealed>)> {
-    if file.of_kind(Kind::Secret).next().is_none() {
-        let is_sealed = file.of_kind(Kind::SealedSecret).next().is_some();
-        let problem = if is_sealed {
-            FilesError::Sealed
-        } else {
-            FilesError::NoSecret
-        };
-        return Err(problem(file.path.clone()).into());
-    }
-    if let Some(line) = manifest::repeated_key(&file.bytes) {
-        let file = file.path.clone();
-        return Err(FilesError::Repeated { file, line }.into());
-    }
+    check_sealable(file)?;
     let format = format_of(args, &file.bytes);
     let shown = file.path.shown();
     let empty = if args.allow_empty {
@@ -377,6 +333,9 @@ fn seal_file(
     Ok((join(&texts, format), sealed))
 }
 
+/// The hint for Secrets among other objects.
+const SEPARATE: &str = "move the Secrets to a separate file";
+
 /// One or more documents in a file.
 enum Part<'a> {
     /// A Secret, or a list of Secrets.
@@ -385,7 +344,7 @@ enum Part<'a> {
     Kept(Vec<u8>),
 }
 
-fn parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>, FilesError> {
+fn parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>> {
     let is_same_format = format == detect_format(&file.bytes);
     let texts = (is_same_format && format == Format::Yaml)
         .then(|| split(&file.bytes))
@@ -401,7 +360,10 @@ fn parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>, FilesErro
             (count, _) if count > 0 && count == objects.len() => Part::Secrets(&document.root),
             (0, Some(texts)) => Part::Kept(texts[i].as_bytes().to_vec()),
             (0, None) => Part::Kept(reformat(&document.root, format)?),
-            _ => return Err(FilesError::MixedList),
+            _ => bail!(
+                Failure::new("cannot seal a list that contains Secrets and other objects")
+                    .hint(SEPARATE)
+            ),
         };
         parts.push(part);
     }
@@ -409,10 +371,11 @@ fn parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>, FilesErro
 }
 
 /// Formats a document again, for another format or a JSON stream.
-fn reformat(root: &Node, format: Format) -> Result<Vec<u8>, FilesError> {
-    let json = Reading::default()
-        .json(root, Shape::Any)
-        .map_err(|_| FilesError::OtherObjects)?;
+fn reformat(root: &Node, format: Format) -> Result<Vec<u8>> {
+    let json = Reading::default().json(root, Shape::Any).map_err(|_| {
+        Failure::new("the file contains other objects, which cannot be kept unchanged")
+            .hint(SEPARATE)
+    })?;
     Ok(write(&[json], format).to_vec())
 }
 

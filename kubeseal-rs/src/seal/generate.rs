@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::recipe::{Random, Recipe};
@@ -13,6 +13,7 @@ use super::create::{self, Items};
 use super::session::Session;
 use super::values::{self, Stdin};
 use super::{Outcome, names, sealing};
+use crate::failure::Failure;
 use crate::report;
 use crate::seal_args::{Destination, Sealing, SecretProperties};
 
@@ -59,22 +60,6 @@ pub struct Generate {
     pub sealing: Sealing,
 }
 
-/// The arguments are not valid.
-#[derive(Debug, thiserror::Error)]
-pub enum GenerateError {
-    /// An argument has no recipe. The message does not quote it, since it may be a value.
-    #[error(
-        "invalid item: expected KEY=RECIPE, such as password=password:24\nhint: `seal generate --help` lists the \
-         recipes"
-    )]
-    Form,
-    /// A password is passed, but no recipe uses it.
-    #[error(
-        "no recipe uses a password\nhint: --password-stdin and --password-prompt are for htpasswd and docker"
-    )]
-    UnusedPassword,
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -118,7 +103,7 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
 
 fn recipes(args: &[String]) -> Result<Vec<(String, Recipe)>> {
     let read = |arg: &String| -> Result<(String, Recipe)> {
-        let (key, recipe) = arg.split_once('=').ok_or(GenerateError::Form)?;
+        let (key, recipe) = arg.split_once('=').ok_or_else(malformed_item)?;
         names::check_item(key)?;
         let recipe = recipe
             .parse()
@@ -126,6 +111,12 @@ fn recipes(args: &[String]) -> Result<Vec<(String, Recipe)>> {
         Ok((key.to_owned(), recipe))
     };
     args.iter().map(read).collect()
+}
+
+/// Returns the failure for an argument without a recipe. It does not quote the argument, which may be a value.
+fn malformed_item() -> Failure {
+    Failure::new("invalid item: expected KEY=RECIPE, such as password=password:24")
+        .hint("`seal generate --help` lists the recipes")
 }
 
 fn read_password(
@@ -137,7 +128,10 @@ fn read_password(
         return Ok(None);
     }
     if !recipes.iter().any(|(_, recipe)| recipe.accepts_password()) {
-        return Err(GenerateError::UnusedPassword.into());
+        bail!(
+            Failure::new("no recipe uses a password")
+                .hint("--password-stdin and --password-prompt are for htpasswd and docker")
+        );
     }
     if args.password_prompt {
         return values::prompt("the password").map(Some);

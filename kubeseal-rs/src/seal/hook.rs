@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use kubeseal_library::git::Repository;
 use kubeseal_library::{files, platform, programs};
 
 use super::{Outcome, print};
+use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
 
@@ -58,34 +59,6 @@ const EARLIER: [&str; 4] = [
 ':(icase)*.yaml' ':(icase)*.yml' ':(icase)*.json' | xargs -0 -r seal lint --staged --\n",
 ];
 
-/// A hook cannot be installed.
-#[derive(Debug, thiserror::Error)]
-pub enum HookError {
-    /// The program is in the work tree, where the next checkout could replace it.
-    #[error(
-        "this `seal` is inside the work tree ({}), where any commit can replace it\nhint: install it outside the \
-         work tree",
-        .0.shown()
-    )]
-    InTheTree(PathBuf),
-    /// The path of the program cannot be quoted for a shell script.
-    #[error("the path of this program cannot be quoted for a shell script: {}\nhint: install it under another path", .0.shown())]
-    Unquotable(PathBuf),
-    /// The hook is a symbolic link, which may lead out of the repository.
-    #[error(
-        "{} is a symbolic link, which is not followed\nhint: add the output of `seal hook install --print` to its \
-         target",
-        .0.shown()
-    )]
-    Link(PathBuf),
-    /// Another hook exists.
-    #[error(
-        "{} already exists with other content\nhint: add the output of `seal hook install --print` to it",
-        .0.shown()
-    )]
-    Taken(PathBuf),
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -99,17 +72,25 @@ pub fn run(args: &Hook) -> Result<Outcome> {
         return print(hook.as_bytes());
     }
     let repository = Repository::discover(Path::new("."))
-        .context("not in a Git repository\nhint: create one with `git init`")?;
-    if program
-        .canonicalize()?
-        .starts_with(repository.root().canonicalize()?)
-    {
-        return Err(HookError::InTheTree(program).into());
+        .context(Failure::new("not in a Git repository").hint("create one with `git init`"))?;
+    let tree = repository.root().canonicalize()?;
+    if program.canonicalize()?.starts_with(tree) {
+        let message = format!(
+            "this `seal` is inside the work tree ({}), where any commit can replace it",
+            program.shown()
+        );
+        bail!(Failure::new(message).hint("install it outside the work tree"));
     }
     let folder = repository.hooks_folder()?;
     let path = folder.join("pre-commit");
     if let Some(link) = [&folder, &path].into_iter().find(|path| path.is_symlink()) {
-        return Err(HookError::Link(files::from_here(link)).into());
+        // The link may lead out of the repository.
+        let link = files::from_here(link);
+        let message = format!("{} is a symbolic link, which is not followed", link.shown());
+        bail!(
+            Failure::new(message)
+                .hint("add the output of `seal hook install --print` to its target")
+        );
     }
     install(&path, &hook)
 }
@@ -123,7 +104,13 @@ fn install(path: &Path, hook: &str) -> Result<Outcome> {
         }
         Ok(existing) if is_earlier(&existing) => {}
         Err(_) if !path.exists() => {}
-        _ => return Err(HookError::Taken(relative).into()),
+        _ => bail!(
+            Failure::new(format!(
+                "{} already exists with other content",
+                relative.shown()
+            ))
+            .hint("add the output of `seal hook install --print` to it")
+        ),
     }
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.shown()))?;
@@ -135,16 +122,21 @@ fn install(path: &Path, hook: &str) -> Result<Outcome> {
 }
 
 /// Returns the text of the hook.
-fn hook(program: &Path) -> Result<String, HookError> {
-    let unquotable = || HookError::Unquotable(program.to_owned());
-    let name = program.to_str().ok_or_else(unquotable)?;
+fn hook(program: &Path) -> Result<String> {
+    let unquotable = || {
+        let path = program.shown();
+        let message =
+            format!("the path of this program cannot be quoted for a shell script: {path}");
+        Failure::new(message).hint("install it under another path")
+    };
+    let name = program.to_str().with_context(unquotable)?;
     // Git for Windows runs hooks with a shell that accepts these slashes.
     let name = if cfg!(windows) {
         name.replace('\\', "/")
     } else {
         name.to_owned()
     };
-    let quoted = shlex::try_quote(&name).map_err(|_| unquotable())?;
+    let quoted = shlex::try_quote(&name).ok().with_context(unquotable)?;
     Ok(format!("{HEAD}{}{quoted}{}", LINE.0, LINE.1))
 }
 

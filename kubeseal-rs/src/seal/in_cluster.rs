@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Result;
-use kubeseal_library::cluster::ClusterError;
+use anyhow::{Context as _, Result};
 use shared::base64;
 use shared::plain::Plain;
 use shared::resource::{SealedSecret, qualified_name};
@@ -12,26 +11,17 @@ use shared::resource::{SealedSecret, qualified_name};
 use super::session::Session;
 use super::target::TargetError;
 
+use crate::failure::Failure;
+
 /// Values by item name; `None` for an unknown value.
 pub type Values = BTreeMap<String, Option<Plain>>;
-
-/// The cluster does not provide the values.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read the values of {place} from the cluster\nhint: {hint}")]
-pub struct NoValues {
-    place: String,
-    /// The alternative for the user.
-    hint: &'static str,
-    source: Box<ClusterError>,
-}
 
 /// Returns the values of an object in this file. If a template produces a key of the Secret, the
 /// item's value is unknown.
 ///
 /// # Errors
 ///
-/// Returns [`NoValues`] with this hint if the Secret cannot be read. Fails if the object's namespace
-/// is unknown.
+/// Fails with this hint if the Secret cannot be read. Fails if the object's namespace is unknown.
 pub fn values(
     session: &Session<'_>,
     file: &Path,
@@ -48,10 +38,12 @@ pub fn values(
     let access = session.access(&settings.certificate.value);
     let cluster = session.clusters.connect(&access);
     let secret = cluster.and_then(|cluster| cluster.secret(&namespace, name));
-    let secret = secret.map_err(|error| NoValues {
-        place: qualified_name(&namespace, name),
-        hint,
-        source: Box::new(error),
+    let secret = secret.with_context(|| {
+        let place = qualified_name(&namespace, name);
+        Failure::new(format!(
+            "cannot read the values of {place} from the cluster"
+        ))
+        .hint(hint)
     })?;
     let templates = sealed.spec.template.data.as_ref();
     let value = |key: &String| {

@@ -23,6 +23,7 @@
 //! | [`in_cluster`] | values of the Secret in the cluster |
 //! | [`destination`] | writing a new SealedSecret |
 //! | [`object`] | a SealedSecret for display: structure, lines, hints |
+//! | `output` | reports for programs: JSON and YAML |
 
 pub mod cert;
 pub mod completions;
@@ -45,6 +46,7 @@ pub mod keys;
 pub mod lint;
 pub mod man;
 pub mod object;
+mod output;
 pub mod requirements;
 pub mod rotate;
 pub mod sealing;
@@ -61,6 +63,7 @@ use anyhow::Result;
 use kubeseal_library::environment::Environment;
 use shared::names;
 
+use crate::failure::Failure;
 use crate::report;
 use crate::seal_args::Command;
 
@@ -78,7 +81,11 @@ pub enum Outcome {
 /// # Errors
 ///
 /// Returns the first error. Nothing has been written then, unless the error says otherwise.
-pub fn run(command: &Command, environment: &Environment) -> Result<Outcome> {
+pub fn run(command: &Command, environment: &Environment) -> Result<Outcome, Failure> {
+    Ok(run_command(command, environment)?)
+}
+
+fn run_command(command: &Command, environment: &Environment) -> Result<Outcome> {
     match command {
         Command::Files(args) => files::run(args, environment),
         Command::Create(args) => create::run(args, environment),

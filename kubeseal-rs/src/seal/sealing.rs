@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use shared::hints::{self, Hints};
 use shared::key::Certificate;
 use shared::manifest::{Coercion, Node, Reading, Value};
@@ -14,28 +14,8 @@ use shared::secret::Secret;
 use super::requirements;
 use super::session::Session;
 use super::settings::{Origin, Settings};
+use crate::failure::Failure;
 use crate::report;
-
-/// A Secret cannot be sealed.
-#[derive(Debug, thiserror::Error)]
-pub enum SealingError {
-    /// The Secret has no values.
-    #[error("the Secret {name:?} has no values{}", if *has_flag { "\nhint: pass --allow-empty if this is intended" } else { "" })]
-    Empty {
-        /// The name of the Secret.
-        name: String,
-        /// Whether the command has the flag `--allow-empty`.
-        has_flag: bool,
-    },
-    /// The scope requires a namespace, and none is set.
-    #[error(
-        "the Secret {0:?} has no namespace, which its scope requires\nhint: pass --namespace, or a wider --scope"
-    )]
-    NoNamespace(String),
-    /// `sops` encrypted the manifest.
-    #[error("{0} is encrypted by sops\nhint: import it with `seal import sops`")]
-    Sops(String),
-}
 
 /// A sealed Secret, and the certificate that sealed it.
 #[derive(Debug)]
@@ -87,8 +67,11 @@ pub fn seal_secret(
 ) -> Result<Sealed> {
     let name = secret.metadata.name.clone().unwrap_or_default();
     if secret.data.is_empty() && empty != Empty::Allowed {
-        let has_flag = empty == Empty::NeedsFlag;
-        return Err(SealingError::Empty { name, has_flag }.into());
+        let failure = Failure::new(format!("the Secret {name:?} has no values"));
+        bail!(match empty {
+            Empty::NeedsFlag => failure.hint("pass --allow-empty if this is intended"),
+            _ => failure,
+        });
     }
     requirements::warn_of_size(&secret);
     set_target(session, settings, &mut secret)?;
@@ -129,7 +112,10 @@ fn set_target(session: &Session<'_>, settings: &Settings, secret: &mut Secret) -
     settings.check_scope(scope.unwrap_or(annotated))?;
     if seal::is_namespace_missing(secret) {
         let namespace = session.namespace(settings)?;
-        let namespace = namespace.ok_or(SealingError::NoNamespace(name))?;
+        let namespace = namespace.ok_or_else(|| {
+            let message = format!("the Secret {name:?} has no namespace, which its scope requires");
+            Failure::new(message).hint("pass --namespace, or a wider --scope")
+        })?;
         settings.check_namespace(&namespace)?;
         secret.metadata.namespace = Some(namespace);
     }
@@ -147,6 +133,11 @@ fn add_hints(object: &mut SealedSecret, certificate: &Certificate) {
     }
 }
 
+/// Returns the failure for a file that `sops` encrypted.
+pub fn encrypted_by_sops(file: &str) -> Failure {
+    Failure::new(format!("{file} is encrypted by sops")).hint("import it with `seal import sops`")
+}
+
 /// Parses a Secret in a file. Warns about unquoted values that YAML changes to another text, about
 /// template actions, and about items that do not fit the type of the Secret.
 ///
@@ -156,7 +147,7 @@ fn add_hints(object: &mut SealedSecret, certificate: &Certificate) {
 pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
     // Check this first, since ciphertext of `sops` in `data` is not base64.
     if matches!(&node.value, Value::Map(fields) if fields.iter().any(|(name, _)| name == "sops")) {
-        return Err(SealingError::Sops(file.to_owned()).into());
+        bail!(encrypted_by_sops(file));
     }
     let mut reading = Reading::default();
     let secret = Secret::from_node(node, &mut reading).with_context(|| file.to_owned())?;

@@ -18,7 +18,8 @@ use kubeseal_library::rules::{RulesFile, Source};
 use shared::key::Certificate;
 use shared::key_ring::KeyRing;
 
-use super::settings::{self, Settings, SettingsError};
+use super::settings::{self, Settings};
+use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::Sealing;
@@ -98,7 +99,7 @@ impl<'a> Session<'a> {
             .and_then(|file| file.rule_for(&path))
             .cloned();
         let variable = |name: &str| self.environment.nonempty_variable(name);
-        Ok(settings::decide(rules, rule, self.args, variable)?)
+        settings::decide(rules, rule, self.args, variable)
     }
 
     fn rules_for(&self, folder: &Path) -> Result<Option<Arc<RulesFile>>> {
@@ -163,7 +164,7 @@ impl<'a> Session<'a> {
         &self,
         settings: &Settings,
         certificate: &Certificate,
-    ) -> Result<(), SettingsError> {
+    ) -> Result<(), Failure> {
         let Recipients::OfUser(keys) = self.recipients else {
             return Ok(());
         };

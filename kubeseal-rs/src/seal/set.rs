@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::recipe::{Random, Recipe};
@@ -14,6 +14,7 @@ use super::session::Session;
 use super::target::{Target, hint_rule};
 use super::values::{Stdin, warn_about};
 use super::{Outcome, names};
+use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::Sealing;
@@ -50,22 +51,6 @@ pub struct Set {
     pub sealing: Sealing,
 }
 
-/// The recipe also generates a public part, which `set` cannot store.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "this recipe also generates a public part, which cannot be stored as an item\n\
-     hint: `seal generate` creates a SealedSecret with both parts"
-)]
-pub struct HasPublic;
-
-/// The argument list contains a value; the message does not repeat it.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the item key contains `=`: a value must not be in the argument list\n\
-     hint: pass the value on stdin: printf '%s' VALUE | seal set FILE KEY"
-)]
-pub struct HasValue;
-
 /// Runs the command.
 ///
 /// # Errors
@@ -73,7 +58,11 @@ pub struct HasValue;
 /// Fails if the file or the value cannot be read, the value cannot be sealed, or the file cannot be edited safely.
 pub fn run(args: &Set, environment: &Environment) -> Result<Outcome> {
     if args.key.contains('=') {
-        return Err(HasValue.into());
+        // Do not quote the argument, which may be a value.
+        bail!(
+            Failure::new("the item key contains `=`: a value must not be in the argument list")
+                .hint("pass the value on stdin: printf '%s' VALUE | seal set FILE KEY")
+        );
     }
     names::check_item(&args.key)?;
     let mut target = Target::read(&args.file, args.name.as_deref())?;
@@ -110,11 +99,15 @@ fn values(args: &Set, environment: &Environment) -> Result<BTreeMap<String, Plai
             now: environment.now,
         };
         let generated = recipe.generate(&args.key, None, &mut random)?;
-        return if generated.public.is_empty() {
-            Ok(generated.secret.into_iter().collect())
-        } else {
-            Err(HasPublic.into())
-        };
+        if !generated.public.is_empty() {
+            let message =
+                "this recipe also generates a public part, which cannot be stored as an item";
+            bail!(
+                Failure::new(message)
+                    .hint("`seal generate` creates a SealedSecret with both parts")
+            );
+        }
+        return Ok(generated.secret.into_iter().collect());
     }
     let mut stdin = Stdin::new(environment);
     let value = match &args.from_file {

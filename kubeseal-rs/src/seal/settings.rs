@@ -5,13 +5,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::{Context as _, Result, bail};
 use kubeseal_library::certificate::{AcceptedFingerprint, SettingSource, is_url};
 use kubeseal_library::files;
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{Rule, RulesFile, Source, Violation};
 use shared::key::{Certificate, Fingerprint, MalformedFingerprint};
-use shared::scope::{Scope, UnknownScope};
+use shared::scope::Scope;
 
+use crate::failure::Failure;
 use crate::report::ShowPath as _;
 use crate::seal_args::Sealing;
 
@@ -80,46 +82,6 @@ pub struct Settings {
 /// commas.
 const PIN: &str = "SEALED_SECRETS_CERT_FINGERPRINT";
 
-/// The settings are not valid.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SettingsError {
-    /// A rule is violated.
-    #[error(transparent)]
-    Broken(#[from] Violation),
-    /// The variable for the scope is not a scope.
-    #[error("SEALED_SECRETS_SCOPE: {0}")]
-    Variable(UnknownScope),
-    /// The variable for fingerprints is malformed.
-    #[error("{PIN}: {0}")]
-    Pin(MalformedFingerprint),
-    /// The certificate is not a pinned one.
-    #[error("{by} requires the certificate {pinned}, but this one is {found}")]
-    Fingerprint {
-        /// The source of the pin.
-        by: Origin,
-        /// The pinned fingerprints.
-        pinned: String,
-        /// The fingerprint of the certificate.
-        found: Fingerprint,
-    },
-    /// Existing values would be encrypted for a certificate that only a rule names.
-    #[error(
-        "only {rule} names {certificate}, {found}; the author of the rule could decrypt existing values that are \
-         re-encrypted for it\nhint: if the certificate is correct, pass {}--cert-fingerprint {found}",
-        file.as_ref().map_or_else(String::new, |file| format!("--cert {} or ", file.shown()))
-    )]
-    OnlyByRule {
-        /// The rule, for messages.
-        rule: String,
-        /// The source of the certificate, for messages.
-        certificate: String,
-        /// The certificate's fingerprint.
-        found: Fingerprint,
-        /// The file that the certificate was read from; `None` for any other source.
-        file: Option<PathBuf>,
-    },
-}
-
 /// Determines the settings. `variable` returns environment variables that are not empty.
 ///
 /// # Errors
@@ -130,14 +92,14 @@ pub fn decide(
     rule: Option<Rule>,
     args: &Sealing,
     variable: impl Fn(&str) -> Option<String>,
-) -> Result<Settings, SettingsError> {
+) -> Result<Settings> {
     let of_rule = rule.as_ref();
     let scope = first_set(
         args.scope.map(|scope| ("scope", scope)),
         of_rule.and_then(|rule| rule.scope),
         match variable("SEALED_SECRETS_SCOPE") {
             Some(word) => {
-                let scope = word.parse().map_err(SettingsError::Variable)?;
+                let scope = word.parse::<Scope>().context("SEALED_SECRETS_SCOPE")?;
                 Some(("SEALED_SECRETS_SCOPE", scope))
             }
             None => None,
@@ -182,7 +144,7 @@ fn first_set<T>(
 fn pins(
     args: &Sealing,
     variable: impl Fn(&str) -> Option<String>,
-) -> Result<Option<Setting<Vec<Fingerprint>>>, SettingsError> {
+) -> Result<Option<Setting<Vec<Fingerprint>>>> {
     if let Some(fingerprint) = args.cert_fingerprint.clone() {
         let by = Origin::Flag("cert-fingerprint");
         let value = vec![fingerprint];
@@ -193,8 +155,8 @@ fn pins(
     };
     let fingerprints = text.split(',').map(|text| text.trim().parse());
     let value = fingerprints
-        .collect::<Result<_, _>>()
-        .map_err(SettingsError::Pin)?;
+        .collect::<Result<_, MalformedFingerprint>>()
+        .context(PIN)?;
     let by = Origin::Variable(PIN);
     Ok(Some(Setting { value, by }))
 }
@@ -253,9 +215,9 @@ impl Settings {
     /// # Errors
     ///
     /// Fails if the rule does not allow it.
-    pub fn check_scope(&self, scope: Scope) -> Result<(), SettingsError> {
+    pub fn check_scope(&self, scope: Scope) -> Result<(), Violation> {
         match &self.rule {
-            Some(rule) => Ok(rule.check_scope(scope)?),
+            Some(rule) => rule.check_scope(scope),
             None => Ok(()),
         }
     }
@@ -265,9 +227,9 @@ impl Settings {
     /// # Errors
     ///
     /// Fails if the rule allows another namespace only.
-    pub fn check_namespace(&self, namespace: &str) -> Result<(), SettingsError> {
+    pub fn check_namespace(&self, namespace: &str) -> Result<(), Violation> {
         match &self.rule {
-            Some(rule) => Ok(rule.check_namespace(namespace)?),
+            Some(rule) => rule.check_namespace(namespace),
             None => Ok(()),
         }
     }
@@ -293,23 +255,28 @@ impl Settings {
         vouched.collect()
     }
 
-    /// Refuses a certificate that only a rule names. The caller has already checked the user's
-    /// pins.
+    /// Refuses a certificate that only a rule names: existing values would be encrypted for it. The caller has
+    /// already checked the user's pins.
     ///
     /// # Errors
     ///
-    /// Returns [`SettingsError::OnlyByRule`] if only a rule names the certificate.
-    pub fn check_named_by_user(&self, certificate: &Certificate) -> Result<(), SettingsError> {
+    /// Fails if only a rule names the certificate.
+    pub fn check_named_by_user(&self, certificate: &Certificate) -> Result<(), Failure> {
         let (Origin::Rule, None) = (self.certificate.by, &self.pins) else {
             return Ok(());
         };
+        let rule = self.rule.as_ref().map(Rule::describe).unwrap_or_default();
         let (description, file) = self.describe_certificate();
-        Err(SettingsError::OnlyByRule {
-            rule: self.rule.as_ref().map(Rule::describe).unwrap_or_default(),
-            certificate: description,
-            found: certificate.fingerprint().clone(),
-            file,
-        })
+        let found = certificate.fingerprint();
+        let message = format!(
+            "only {rule} names {description}, {found}; the author of the rule could decrypt existing values that are \
+             re-encrypted for it"
+        );
+        let cert = file.map(|file| format!("--cert {} or ", file.shown()));
+        let cert = cert.unwrap_or_default();
+        Err(Failure::new(message).hint(format!(
+            "if the certificate is correct, pass {cert}--cert-fingerprint {found}"
+        )))
     }
 
     fn describe_certificate(&self) -> (String, Option<PathBuf>) {
@@ -331,7 +298,7 @@ impl Settings {
     /// # Errors
     ///
     /// Fails if the certificate is not a pinned one, or the rule does not allow it.
-    pub fn check_certificate(&self, certificate: &Certificate) -> Result<(), SettingsError> {
+    pub fn check_certificate(&self, certificate: &Certificate) -> Result<()> {
         let fingerprint = certificate.fingerprint();
         if let Some(pins) = self
             .pins
@@ -339,11 +306,11 @@ impl Settings {
             .filter(|pins| !pins.value.contains(fingerprint))
         {
             let pinned: Vec<String> = pins.value.iter().map(ToString::to_string).collect();
-            return Err(SettingsError::Fingerprint {
-                by: pins.by,
-                pinned: pinned.join(" or "),
-                found: fingerprint.clone(),
-            });
+            bail!(
+                "{} requires the certificate {}, but this one is {fingerprint}",
+                pins.by,
+                pinned.join(" or ")
+            );
         }
         match &self.rule {
             Some(rule) => Ok(rule.check_certificate(certificate)?),
@@ -374,7 +341,7 @@ mod tests {
             let entry = variables.iter().find(|(n, _)| *n == name);
             entry.map(|(_, value)| (*value).to_owned())
         };
-        decide(None, rule.for_path("a").cloned(), args, variable).map_err(|e| e.to_string())
+        decide(None, rule.for_path("a").cloned(), args, variable).map_err(|e| format!("{e:#}"))
     }
 
     fn args(cert: Option<&str>, namespace: Option<&str>, scope: Option<Scope>) -> Sealing {

@@ -15,6 +15,7 @@ use serde_json::{Value as Json, json};
 use shared::readable::adapt_time;
 
 use super::{Outcome, print};
+use crate::failure::Failure;
 use crate::report::{self, shown};
 use crate::seal::keys;
 use crate::seal_args::{Cluster, Controller, KeyLocation};
@@ -99,11 +100,12 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
     let failures = change_all(&objects, &leftovers, environment.status_line);
     if !failures.is_empty() {
         let changed = leftovers.len() - failures.len();
-        bail!(
-            "{changed} statuses were changed, and {} were not:\n{}\nhint: run the command again",
+        let message = format!(
+            "{changed} statuses were changed, and {} were not:\n{}",
             failures.len(),
             failures.join("\n")
         );
+        bail!(Failure::new(message).hint("run the command again"));
     }
     report::info(&format!(
         "{} of {total} statuses were changed",
@@ -126,9 +128,14 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
         .filter(|_| code == 200)
         .and_then(|lease| holder(&lease, now));
     if let Some(holder) = holder {
-        bail!(
+        let message = format!(
             "a controller of this project is running ({holder} holds the Lease {namespace}/{name}) and would restore \
-             the removed fields\nhint: stop it first, or wait until the Lease expires; --force continues regardless"
+             the removed fields"
+        );
+        bail!(
+            Failure::new(message).hint(
+                "stop it first, or wait until the Lease expires; --force continues regardless"
+            )
         );
     }
     Ok(())

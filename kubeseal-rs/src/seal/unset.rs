@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use shared::sealed_file::{Changes, HintRule};
 
@@ -31,15 +31,6 @@ pub struct Unset {
     pub name: Option<String>,
 }
 
-/// An item does not exist.
-#[derive(Debug, thiserror::Error)]
-#[error("{place} has no item {key:?}; existing items: {}", if .existing_items.is_empty() { "none".to_owned() } else { .existing_items.join(", ") })]
-pub struct NoItem {
-    place: String,
-    key: String,
-    existing_items: Vec<String>,
-}
-
 /// Runs the command. Removes all of the items, or none.
 ///
 /// # Errors
@@ -52,15 +43,13 @@ pub fn run(args: &Unset) -> Result<Outcome> {
     keys.sort();
     keys.dedup();
     if let Some(key) = keys.iter().find(|key| !items.contains_key(*key)) {
-        return Err(NoItem {
-            place: qualified_name(&target.found),
-            key: key.clone(),
-            existing_items: items
-                .keys()
-                .map(|key| report::shown(key).into_owned())
-                .collect(),
-        }
-        .into());
+        let place = qualified_name(&target.found);
+        let existing: Vec<_> = items.keys().map(|key| report::shown(key)).collect();
+        let existing = match existing.as_slice() {
+            [] => "none".to_owned(),
+            keys => keys.join(", "),
+        };
+        bail!("{place} has no item {key:?}; existing items: {existing}");
     }
     target.check_change(&BTreeMap::new(), &keys)?;
     target.write(&Changes {

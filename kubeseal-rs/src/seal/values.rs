@@ -2,47 +2,18 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap_lex::OsStrExt as _;
 use kubeseal_library::bounded::Kind;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use shared::plain::Plain;
 
+use crate::failure::Failure;
 use crate::prompt::Prompt;
 use crate::report::{self, ShowPath as _, path_text};
-
-/// A value cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ValueError {
-    /// There is no terminal for a prompt.
-    #[error("no terminal to prompt for the value of {0:?}\nhint: pass it on stdin or from a file")]
-    NoTerminal(String),
-    /// The two entries at the prompt differ.
-    #[error("the two entries for {0:?} differ; nothing was written\nhint: run the command again")]
-    Differ(String),
-    /// Two values are read from stdin.
-    #[error(
-        "stdin can be read only once, but two values use it\nhint: read one of them from a file"
-    )]
-    StdinTwice,
-    /// stdin was empty.
-    #[error(
-        "the value of {0:?} is empty: stdin contains no data\nhint: pass --allow-empty to set an empty value"
-    )]
-    Empty(String),
-    /// The argument does not have the form `KEY=VALUE`.
-    #[error("invalid value for --{0}: expected {1}")]
-    Form(&'static str, &'static str),
-    /// The key is not UTF-8.
-    #[error("--from-file: the key {0} is not valid UTF-8")]
-    KeyBytes(String),
-    /// The folder contains no files.
-    #[error("the folder {} contains no file that could be an item", .0.shown())]
-    EmptyFolder(PathBuf),
-}
 
 /// Prompts for a value twice, without echo.
 ///
@@ -55,14 +26,17 @@ pub fn prompt(key: &str) -> Result<Plain> {
         let first = prompt.ask(&format!("Value of {key}: "))?;
         Ok((first, prompt.ask("Confirm: ")?))
     };
-    let (first, second) = ask_twice().map_err(|_| ValueError::NoTerminal(key.to_owned()))?;
+    let (first, second) = ask_twice().map_err(|_| {
+        Failure::new(format!("no terminal to prompt for the value of {key:?}"))
+            .hint("pass it on stdin or from a file")
+    })?;
     let [first, second] =
         [first, second].map(|mut answer| Plain::from(std::mem::take(&mut *answer)));
-    if first == second {
-        Ok(first)
-    } else {
-        Err(ValueError::Differ(key.to_owned()).into())
+    if first != second {
+        let message = format!("the two entries for {key:?} differ; nothing was written");
+        bail!(Failure::new(message).hint("run the command again"));
     }
+    Ok(first)
 }
 
 /// stdin, which can be read for one value only.
@@ -88,7 +62,10 @@ impl<'a> Stdin<'a> {
     /// Fails if stdin was read before or cannot be read, or if the prompt fails.
     pub fn read(&mut self, key: &str) -> Result<Plain> {
         if self.is_read {
-            return Err(ValueError::StdinTwice.into());
+            bail!(
+                Failure::new("stdin can be read only once, but two values use it")
+                    .hint("read one of them from a file")
+            );
         }
         self.is_read = true;
         if self.environment.stdin_is_terminal {
@@ -108,7 +85,8 @@ impl<'a> Stdin<'a> {
     pub fn read_value(&mut self, key: &str, allow_empty: bool) -> Result<Plain> {
         let value = self.read(key)?;
         if value.expose().is_empty() && !allow_empty {
-            return Err(ValueError::Empty(key.to_owned()).into());
+            let message = format!("the value of {key:?} is empty: stdin contains no data");
+            bail!(Failure::new(message).hint("pass --allow-empty to set an empty value"));
         }
         Ok(value)
     }
@@ -136,9 +114,10 @@ impl<'a> Stdin<'a> {
     /// Fails if a file cannot be read, or has no name to use as a key.
     pub fn from_file(&mut self, arg: &OsStr) -> Result<Vec<(String, Plain)>> {
         if let Some((key, path)) = arg.split_once("=") {
-            let key = key
-                .to_str()
-                .ok_or_else(|| ValueError::KeyBytes(path_text(key).into()))?;
+            let key = key.to_str().with_context(|| {
+                let key = path_text(key);
+                format!("--from-file: the key {key} is not valid UTF-8")
+            })?;
             return Ok(vec![(key.to_owned(), self.read_file(Path::new(path))?)]);
         }
         let path = Path::new(arg);
@@ -146,10 +125,8 @@ impl<'a> Stdin<'a> {
             return from_folder(path);
         }
         let key = path.file_name().filter(|_| arg != "-");
-        let key = key.ok_or(ValueError::Form(
-            "from-file",
-            "[KEY=]FILE, or KEY=- for stdin",
-        ))?;
+        let key =
+            key.context("invalid value for --from-file: expected [KEY=]FILE, or KEY=- for stdin")?;
         Ok(vec![(
             key.to_string_lossy().into_owned(),
             self.read_file(path)?,
@@ -181,7 +158,10 @@ fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
     }
     items.sort_by(|a, b| a.0.cmp(&b.0));
     if items.is_empty() {
-        return Err(ValueError::EmptyFolder(folder.to_owned()).into());
+        bail!(
+            "the folder {} contains no file that could be an item",
+            folder.shown()
+        );
     }
     Ok(items)
 }
@@ -207,14 +187,14 @@ pub fn warn_about_byte_order_mark(place: &str, key: &str, value: &Plain) {
     ));
 }
 
-/// Parses `KEY=VALUE`. The value is public.
+/// Parses `KEY=VALUE` of a flag. An error does not repeat it.
 ///
 /// # Errors
 ///
 /// Fails if there is no equals sign.
-pub fn parse_pair(arg: &str, flag: &'static str) -> Result<(String, String), ValueError> {
-    let pair = arg
-        .split_once('=')
-        .ok_or(ValueError::Form(flag, "KEY=VALUE"))?;
-    Ok((pair.0.to_owned(), pair.1.to_owned()))
+pub fn parse_pair(arg: &str, flag: &str) -> Result<(String, String)> {
+    let pair = arg.split_once('=');
+    let (key, value) =
+        pair.with_context(|| format!("invalid value for --{flag}: expected KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
 }

@@ -1,26 +1,28 @@
 //! `seal view`: shows the contents of sealed files, without values; or with them, given a key or
 //! permission to read the Secret.
 
+mod json;
+
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use jiff::Timestamp;
 use kubeseal_library::environment::Environment;
-use kubeseal_library::format::{Format, write};
+use kubeseal_library::format::Format;
 use kubeseal_library::git::{self, SealedValue};
 use kubeseal_library::walk::{self, Candidate, Kind, Skipped};
-use serde_json::{Value as Json, json};
 use shared::key_ring::KeyRing;
 use shared::plain::Plain;
 use shared::{base64, unseal};
 use zeroize::Zeroizing;
 
-use super::Outcome;
 use super::in_cluster::{self, Values};
 use super::object::{Form, Item, Object};
 use super::session::Session;
+use super::{Outcome, output, print};
 use crate::command::read_keys;
+use crate::failure::Failure;
 use crate::report;
 use crate::report::{ShowPath as _, path_text, shown};
 use crate::seal_args::{Cluster, Sealing};
@@ -54,14 +56,6 @@ pub struct View {
 
 /// The hint for a cluster that does not provide values.
 const KEY_HINT: &str = "pass --key FILE to unseal them locally";
-
-/// There is nothing to show.
-#[derive(Debug, thiserror::Error)]
-pub enum ViewError {
-    /// No object was found.
-    #[error("no SealedSecret found\nhint: pass sealed files, or a folder that contains them")]
-    NothingFound,
-}
 
 /// An object and its file.
 struct ObjectView {
@@ -102,7 +96,10 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
     }
     if views.is_empty() {
         Skipped::check(unread)?;
-        return Err(ViewError::NothingFound.into());
+        bail!(
+            Failure::new("no SealedSecret found")
+                .hint("pass sealed files, or a folder that contains them")
+        );
     }
     set_ages(&mut views, environment.now);
     if matches!(revealer, Some(Revealer::Cluster(_))) {
@@ -111,13 +108,14 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
         );
     }
     let text = if let Some(format) = args.output {
-        write(&views.iter().map(to_json).collect::<Vec<_>>(), format)
+        let reports: Vec<_> = views.iter().map(json::ObjectReport::new).collect();
+        output::documents(&reports, format)?
     } else {
         let texts: Vec<_> = views.iter().map(text).collect();
         let texts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
         Zeroizing::new(texts.concat())
     };
-    report::print(&text).map_err(crate::command::CommandError::Stdout)?;
+    print(&text)?;
     Skipped::check(unread)?;
     Ok(Outcome::Done)
 }
@@ -281,39 +279,4 @@ fn value_text(value: &Plain) -> Zeroizing<String> {
         Some(text) => Zeroizing::new(text.to_owned()),
         None => Zeroizing::new(format!("base64:{}", base64::encode(value.expose()))),
     }
-}
-
-fn to_json(view: &ObjectView) -> Json {
-    let object = &view.object;
-    let item = |(i, item): (usize, &Item)| {
-        let mut json = json!({"key": item.key, "line": item.line});
-        match &item.form {
-            Form::Bits(bits) => json["bits"] = (*bits).into(),
-            other => json["problem"] = form(other).into(),
-        }
-        if let Some(hint) = &item.hint {
-            json["sealedFor"] = hint.to_string().into();
-        }
-        if let Some(days) = view.ages.get(i).copied().flatten() {
-            json["days"] = days.into();
-        }
-        let value = view
-            .values
-            .as_ref()
-            .and_then(|values| values.get(&item.key)?.as_ref());
-        if let Some(value) = value {
-            json["value"] = base64::encode(value.expose()).into();
-        }
-        json
-    };
-    json!({
-        "file": view.file,
-        "line": object.line,
-        "namespace": object.sealed.namespace_or_empty(),
-        "name": object.sealed.name_or_empty(),
-        "scope": object.scope.to_string(),
-        "type": object.sealed.spec.template.type_.as_deref().unwrap_or("Opaque"),
-        "items": object.items.iter().enumerate().map(item).collect::<Json>(),
-        "templates": object.templates().collect::<Vec<_>>(),
-    })
 }

@@ -3,67 +3,13 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use gix::ObjectId;
 use kubeseal_library::git::{self, GitError, Repository};
 
+use crate::failure::Failure;
 use crate::report::{ShowPath as _, path_text};
 use crate::seal::diff::Diff;
-
-/// An argument or a work tree that cannot be compared.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum DiffError {
-    /// The current folder is not in a Git work tree.
-    #[error("the current folder is not in a Git work tree; `seal diff` compares with a commit")]
-    NoTree,
-    /// The path is not in a Git work tree.
-    #[error("{} is not in a Git work tree; `seal diff` compares with a commit", .0.shown())]
-    NotInTree(PathBuf),
-    /// The repository has no commit yet.
-    #[error("the repository has no commit to compare with")]
-    NoCommit,
-    /// A repository does not have the revision.
-    #[error("{revision:?} is not a revision of the repository {}", root.shown())]
-    NoSuchRevision {
-        /// The revision.
-        revision: String,
-        /// The root of the repository.
-        root: PathBuf,
-    },
-    /// An argument that is neither a revision nor a file.
-    #[error("{path:?} is neither a revision nor a file{hint}")]
-    NoSuchArgument {
-        /// The argument.
-        path: PathBuf,
-        /// The likely remedy; may be empty.
-        hint: &'static str,
-    },
-    /// The first argument is a revision and the name of a file.
-    #[error(
-        "{0:?} is both a revision and a file\n\
-         hint: write ./{0} for the file; for the revision, put `--` and files or folders after it, such as `-- .`"
-    )]
-    Ambiguous(String),
-    /// An empty argument, such as a variable that is not set.
-    #[error(
-        "an empty argument is neither a revision nor a file\nhint: leave it out to compare all files"
-    )]
-    Empty,
-    /// The path is in a submodule without its files.
-    #[error(
-        "{} is in the submodule {}, which is not checked out\n\
-         hint: run `git submodule update --init -- {}` in {}",
-        path.shown(), module.shown(), module.shown(), root.shown()
-    )]
-    InSubmodule {
-        /// The path.
-        path: PathBuf,
-        /// The path of the submodule, relative to `root`.
-        module: PathBuf,
-        /// The root of the repository that contains the submodule.
-        root: PathBuf,
-    },
-}
 
 /// Two states of a repository, and the paths to compare.
 pub(super) struct Selection {
@@ -99,7 +45,11 @@ pub(super) fn path_from(here: &Path, file: &Path) -> String {
 pub(super) fn select(args: &Diff, here: &Path) -> Result<Vec<Selection>> {
     let is_empty = args.args.iter().any(|argument| argument.is_empty());
     if is_empty || args.paths.iter().any(|path| path.as_os_str().is_empty()) {
-        return Err(DiffError::Empty.into());
+        // Such as a variable that is not set.
+        bail!(
+            Failure::new("an empty argument is neither a revision nor a file")
+                .hint("leave it out to compare all files")
+        );
     }
     let mut positional: Vec<&Path> = args.args.iter().map(Path::new).collect();
     let revision = revision(args, here)?;
@@ -113,8 +63,13 @@ pub(super) fn select(args: &Diff, here: &Path) -> Result<Vec<Selection>> {
     let mut groups: Vec<(Repository, Vec<PathBuf>)> = Vec::new();
     for path in positional {
         for absolute in absolute_paths(path, here) {
-            let repository =
-                repository_for(&absolute, here)?.ok_or(DiffError::NotInTree(path.to_owned()))?;
+            let repository = repository_for(&absolute, here)?;
+            let repository = repository.with_context(|| {
+                format!(
+                    "{} is not in a Git work tree; `seal diff` compares with a commit",
+                    path.shown()
+                )
+            })?;
             match groups
                 .iter_mut()
                 .find(|(other, _)| other.root() == repository.root())
@@ -125,10 +80,10 @@ pub(super) fn select(args: &Diff, here: &Path) -> Result<Vec<Selection>> {
         }
     }
     if groups.is_empty() {
-        groups.push((
-            repository_around(here)?.ok_or(DiffError::NoTree)?,
-            Vec::new(),
-        ));
+        let repository = repository_around(here)?.context(
+            "the current folder is not in a Git work tree; `seal diff` compares with a commit",
+        )?;
+        groups.push((repository, Vec::new()));
     }
     let selections = groups.into_iter().map(|(repository, paths)| {
         let (from, to) = states(&repository, revision)?;
@@ -167,7 +122,11 @@ fn revision<'a>(args: &'a Diff, here: &Path) -> Result<Option<&'a str>> {
     let is_revision = repository.is_some_and(|repository| commits_of(&repository, first).is_some());
     let is_file = !is_missing(&here.join(first));
     if is_revision && is_file && args.paths.is_empty() {
-        return Err(DiffError::Ambiguous(first.to_owned()).into());
+        bail!(
+            Failure::new(format!("{first:?} is both a revision and a file")).hint(format!(
+                "write ./{first} for the file; for the revision, put `--` and files or folders after it, such as `-- .`"
+            ))
+        );
     }
     Ok(is_revision.then_some(first))
 }
@@ -184,30 +143,35 @@ fn check_exists(path: &Path, here: &Path) -> Result<()> {
             return Ok(());
         }
         if let Some(module) = repository.submodule_around(&absolute)? {
-            let (path, root) = (path.to_owned(), repository.root().to_owned());
-            return Err(DiffError::InSubmodule { path, module, root }.into());
+            let (path, module, root) = (path.shown(), module.shown(), repository.root().shown());
+            let message = format!("{path} is in the submodule {module}, which is not checked out");
+            bail!(Failure::new(message).hint(format!(
+                "run `git submodule update --init -- {module}` in {root}"
+            )));
         }
     }
-    let hint = repository_around(here)?
-        .or(repository)
-        .map(|repository| hint(&repository, path));
-    Err(DiffError::NoSuchArgument {
-        path: path.to_owned(),
-        hint: hint.unwrap_or_default(),
-    }
-    .into())
+    let failure = Failure::new(format!("{path:?} is neither a revision nor a file"));
+    let repository = repository_around(here)?.or(repository);
+    bail!(
+        match repository.and_then(|repository| hint(&repository, path)) {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    )
 }
 
 /// Returns the likely remedy for an argument that is neither a revision nor a file.
-fn hint(repository: &Repository, argument: &Path) -> &'static str {
+fn hint(repository: &Repository, argument: &Path) -> Option<&'static str> {
     let text = argument.to_str().unwrap_or_default();
     let looks_like_revision = text.contains(['~', '^']) || text.contains("..");
     if commits_of(repository, text).is_some() {
-        "\nhint: two revisions are written A..B, as the first argument"
+        Some("two revisions are written A..B, as the first argument")
     } else if looks_like_revision && repository.is_shallow() {
-        "\nhint: this is a shallow clone, which lacks older commits; fetch them with `git fetch --unshallow`"
+        Some(
+            "this is a shallow clone, which lacks older commits; fetch them with `git fetch --unshallow`",
+        )
     } else {
-        ""
+        None
     }
 }
 
@@ -279,17 +243,14 @@ fn repository_around(path: &Path) -> Result<Option<Repository>, GitError> {
     }
 }
 
-fn states(
-    repository: &Repository,
-    revision: Option<&str>,
-) -> Result<(ObjectId, Option<ObjectId>), DiffError> {
+fn states(repository: &Repository, revision: Option<&str>) -> Result<(ObjectId, Option<ObjectId>)> {
     let commits = commits_of(repository, revision.unwrap_or("HEAD"));
-    commits.ok_or_else(|| match revision {
-        None => DiffError::NoCommit,
-        Some(revision) => DiffError::NoSuchRevision {
-            revision: revision.to_owned(),
-            root: repository.root().to_owned(),
-        },
+    commits.with_context(|| match revision {
+        None => "the repository has no commit to compare with".to_owned(),
+        Some(revision) => format!(
+            "{revision:?} is not a revision of the repository {}",
+            repository.root().shown()
+        ),
     })
 }
 

@@ -2,29 +2,34 @@
 
 use std::fmt::Write as _;
 
-use anyhow::Result;
-use serde_json::json;
+use serde::Serialize;
 
 use crate::report::shown;
 
 /// The verdict on a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) enum Verdict {
     /// The step succeeded.
+    #[serde(rename = "ok")]
     Good,
     /// The step succeeded, with a warning.
+    #[serde(rename = "remark")]
     Remark,
     /// The step could not be checked.
+    #[serde(rename = "skipped")]
     Skipped,
     /// The step failed.
+    #[serde(rename = "broken")]
     Bad,
 }
 
 /// The finding of a step, with a remedy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     verdict: Verdict,
+    #[serde(rename = "finding")]
     text: String,
+    /// What to do; `None` for a step that succeeded or was skipped.
     remedy: Option<String>,
 }
 
@@ -58,9 +63,20 @@ impl Finding {
     }
 }
 
-/// The steps in the order in which they were checked, each with its name.
-#[derive(Debug, Default)]
-pub(super) struct Findings(Vec<(String, Finding)>);
+/// The output of `seal doctor`: the steps in the order in which they were checked.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Findings {
+    steps: Vec<Step>,
+}
+
+/// A step that was checked.
+#[derive(Debug, Serialize)]
+struct Step {
+    #[serde(rename = "step")]
+    name: String,
+    #[serde(flatten)]
+    finding: Finding,
+}
 
 impl Findings {
     /// Adds a step. Returns `None` if the step failed.
@@ -69,21 +85,22 @@ impl Findings {
         let line = finding.text.replace("\nhint: ", "; hint: ");
         finding.text = line.lines().collect::<Vec<_>>().join(" ");
         let is_bad = finding.verdict == Verdict::Bad;
-        self.0.push((name.to_owned(), finding));
+        let name = name.to_owned();
+        self.steps.push(Step { name, finding });
         (!is_bad).then_some(())
     }
 
     /// Returns whether a step failed.
     pub(super) fn is_bad(&self) -> bool {
-        self.0
+        self.steps
             .iter()
-            .any(|(_, finding)| finding.verdict == Verdict::Bad)
+            .any(|step| step.finding.verdict == Verdict::Bad)
     }
 
     /// Returns the findings as text.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
-        for (name, finding) in &self.0 {
+        for Step { name, finding } in &self.steps {
             let mark = match finding.verdict {
                 Verdict::Good => "ok     ",
                 Verdict::Remark => "remark ",
@@ -97,19 +114,53 @@ impl Findings {
         }
         text
     }
+}
 
-    /// Returns the findings as JSON.
-    pub(super) fn json(&self) -> Result<Vec<u8>> {
-        let step = |(name, finding): &(String, Finding)| {
-            let verdict = match finding.verdict {
-                Verdict::Good => "ok",
-                Verdict::Remark => "remark",
-                Verdict::Skipped => "skipped",
-                Verdict::Bad => "broken",
-            };
-            json!({"step": name, "verdict": verdict, "finding": finding.text, "remedy": finding.remedy})
-        };
-        let steps: Vec<_> = self.0.iter().map(step).collect();
-        crate::seal::keys::json_bytes(&json!({ "steps": steps }))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::output::tests::{check, check_bytes};
+
+    #[test]
+    fn pins_the_report() {
+        let mut findings = Findings::default();
+        check_bytes(&findings, "{\n  \"steps\": []\n}\n");
+        let _ = findings.add("seal", Finding::good("version 1"));
+        let _ = findings.add("keys", Finding::remark("no backup", "make one"));
+        let _ = findings.add("rules", Finding::skipped("no rule"));
+        let _ = findings.add(
+            "db",
+            Finding::bad("cannot\nbe read\nhint: look", "correct it"),
+        );
+        let want = r#"{
+  "steps": [
+    {
+      "step": "seal",
+      "verdict": "ok",
+      "finding": "version 1",
+      "remedy": null
+    },
+    {
+      "step": "keys",
+      "verdict": "remark",
+      "finding": "no backup",
+      "remedy": "make one"
+    },
+    {
+      "step": "rules",
+      "verdict": "skipped",
+      "finding": "no rule",
+      "remedy": null
+    },
+    {
+      "step": "db",
+      "verdict": "broken",
+      "finding": "cannot be read; hint: look",
+      "remedy": "correct it"
+    }
+  ]
+}
+"#;
+        check("seal doctor", &findings, want);
     }
 }

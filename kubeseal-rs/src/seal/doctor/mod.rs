@@ -37,7 +37,7 @@ use shared::key_ring::KeyRing;
 use super::keys::authorized;
 use super::session::Session;
 use super::settings::Origin;
-use super::{Outcome, decryption, print};
+use super::{Outcome, decryption, output, print};
 use crate::seal_args::{DecryptionArgs, KeyLocation, OutputFormat, Sealing, TlsPort};
 use findings::{Finding, Findings};
 
@@ -109,7 +109,7 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     }
     match args.output {
         OutputFormat::Text => print(findings.text().as_bytes())?,
-        OutputFormat::Json => print(&findings.json()?)?,
+        OutputFormat::Json => print(&output::json(&findings)?)?,
     };
     Ok(if findings.is_bad() {
         Outcome::Findings

@@ -3,56 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value as Json, json};
 use shared::base64;
-use shared::manifest::{self, Node, ReadError, Value};
+use shared::manifest::{self, Node, Value};
 use shared::plain::Plain;
 use zeroize::Zeroizing;
 
 use crate::seal::in_cluster::Values;
-
-/// The edited text is not valid.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum DocumentError {
-    /// The text is not valid YAML.
-    #[error("cannot parse the edited file")]
-    Read(#[from] ReadError),
-    /// The text is not exactly one document.
-    #[error("the edited file contains {0} documents, expected one")]
-    Documents(usize),
-    /// A field is neither `stringData` nor `data`.
-    #[error("line {line}: {name:?} is neither stringData nor data")]
-    Field {
-        /// The line of the field.
-        line: usize,
-        /// The name of the field.
-        name: String,
-    },
-    /// A field has the wrong type.
-    #[error("line {line}: {what}")]
-    Kind {
-        /// The line of the field.
-        line: usize,
-        /// The expected type.
-        what: &'static str,
-    },
-    /// A value of `data` is not base64.
-    #[error("line {line}: the value of {key} is not base64; write text under stringData")]
-    Base64 {
-        /// The line of the value.
-        line: usize,
-        /// The name of the item.
-        key: String,
-    },
-    /// The item is in `stringData` and in `data`.
-    #[error("line {line}: duplicate key {key}")]
-    Twice {
-        /// The line of the second entry.
-        line: usize,
-        /// The name of the item.
-        key: String,
-    },
-}
 
 /// Formats the text for the editor. **It contains plain values.**
 pub(super) fn write(place: &str, values: &Values, is_blind: bool) -> Zeroizing<String> {
@@ -116,12 +74,15 @@ fn header(place: &str, values: &Values, is_blind: bool) -> String {
 }
 
 /// Parses the edited text. Returns `None` if it is empty.
-pub(super) fn read(text: &[u8]) -> Result<Option<Values>, DocumentError> {
-    let documents = manifest::read(text)?;
+pub(super) fn read(text: &[u8]) -> Result<Option<Values>> {
+    let documents = manifest::read(text).context("cannot parse the edited file")?;
     let root = match documents.as_slice() {
         [] => return Ok(None),
         [one] => &one.root,
-        more => return Err(DocumentError::Documents(more.len())),
+        more => {
+            let count = more.len();
+            bail!("the edited file contains {count} documents, expected one")
+        }
     };
     let mut values = Values::new();
     for (name, node) in entries(
@@ -131,50 +92,45 @@ pub(super) fn read(text: &[u8]) -> Result<Option<Values>, DocumentError> {
         let is_text = match name.as_str() {
             "stringData" => true,
             "data" => false,
-            _ => {
-                let (line, name) = (node.line, name.clone());
-                return Err(DocumentError::Field { line, name });
-            }
+            _ => bail!(
+                "line {}: {name:?} is neither stringData nor data",
+                node.line
+            ),
         };
         for (key, node) in entries(node, "expected a mapping of keys to values")? {
             let value = value(key, node, is_text)?;
             if values.insert(key.clone(), value).is_some() {
-                let (line, key) = (node.line, key.clone());
-                return Err(DocumentError::Twice { line, key });
+                bail!("line {}: duplicate key {key}", node.line);
             }
         }
     }
     Ok(Some(values))
 }
 
-fn entries<'a>(node: &'a Node, what: &'static str) -> Result<&'a [(String, Node)], DocumentError> {
-    let line = node.line;
+fn entries<'a>(node: &'a Node, what: &str) -> Result<&'a [(String, Node)]> {
     match &node.value {
         Value::Map(entries) => Ok(entries),
         Value::Null => Ok(&[]),
-        _ => Err(DocumentError::Kind { line, what }),
+        _ => bail!("line {}: {what}", node.line),
     }
 }
 
 /// Returns the value of an item, or `None` if nothing follows the colon. A number or `yes` without
 /// quotes is kept as typed.
-fn value(key: &str, node: &Node, is_text: bool) -> Result<Option<Plain>, DocumentError> {
+fn value(key: &str, node: &Node, is_text: bool) -> Result<Option<Plain>> {
     let line = node.line;
     let text = match (&node.value, &node.source) {
         (Value::Null, _) => return Ok(None),
         (Value::Text(text), _) => text,
         (_, Some(source)) => source,
-        _ => {
-            let what = "expected a string";
-            return Err(DocumentError::Kind { line, what });
-        }
+        _ => bail!("line {line}: expected a string"),
     };
     if is_text {
         return Ok(Some(Plain::from(text.as_bytes().to_vec())));
     }
-    let bytes = base64::decode(text.as_bytes()).map_err(|_| DocumentError::Base64 {
-        line,
-        key: key.to_owned(),
+    // The error would quote the value.
+    let bytes = base64::decode(text.as_bytes()).ok().with_context(|| {
+        format!("line {line}: the value of {key} is not base64; write text under stringData")
     })?;
     Ok(Some(Plain::from(bytes)))
 }

@@ -5,43 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, Result, bail};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::programs;
 
 use super::guarded::GuardedFolder;
+use crate::failure::Failure;
 use crate::report::ShowPath as _;
-
-/// The editor cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum EditorError {
-    /// The variable contains an unclosed quote.
-    #[error("{variable} is not a valid command line: a quote is not closed")]
-    Quotes {
-        /// The variable, `VISUAL` or `EDITOR`.
-        variable: &'static str,
-    },
-    /// The editor is not in `PATH`.
-    #[error(
-        "the editor {name:?} ({from}) was not found in an absolute folder of PATH\nhint: set EDITOR to another program"
-    )]
-    Missing {
-        /// The name of the editor.
-        name: String,
-        /// The source of the name.
-        from: &'static str,
-    },
-    /// The editor cannot be started.
-    #[error("cannot start the editor {}", program.shown())]
-    Start {
-        /// The path of the program.
-        program: PathBuf,
-        /// The error of the operating system.
-        source: std::io::Error,
-    },
-    /// The editor exited with a failure.
-    #[error("the editor failed with {0}; nothing was changed")]
-    Failed(std::process::ExitStatus),
-}
 
 /// An editor and its arguments.
 pub(super) struct Editor {
@@ -51,7 +21,7 @@ pub(super) struct Editor {
 
 impl Editor {
     /// Finds the program of `VISUAL` or `EDITOR`, or `vi`.
-    pub(super) fn find(environment: &Environment) -> Result<Self, EditorError> {
+    pub(super) fn find(environment: &Environment) -> Result<Self> {
         let from_variable = |variable: &'static str| {
             let line = environment.nonempty_variable(variable)?;
             Some((variable, line))
@@ -60,9 +30,15 @@ impl Editor {
         let (from, line) = from_variable("VISUAL")
             .or_else(|| from_variable("EDITOR"))
             .unwrap_or_else(default);
-        let args = shlex::split(&line).ok_or(EditorError::Quotes { variable: from })?;
+        let args = shlex::split(&line).with_context(|| {
+            format!("{from} is not a valid command line: a quote is not closed")
+        })?;
         let name = args.first().cloned().unwrap_or_default();
-        let program = programs::find(&name).ok_or(EditorError::Missing { name, from })?;
+        let program = programs::find(&name).ok_or_else(|| {
+            let message =
+                format!("the editor {name:?} ({from}) was not found in an absolute folder of PATH");
+            Failure::new(message).hint("set EDITOR to another program")
+        })?;
         let mut args: Vec<String> = args.into_iter().skip(1).collect();
         args.extend(quiet_args(&program));
         Ok(Self { program, args })
@@ -75,21 +51,19 @@ impl Editor {
     /// # Errors
     ///
     /// Fails if the editor cannot be started, or exits with a failure.
-    pub(super) fn open(&self, guarded: &GuardedFolder) -> Result<Duration, EditorError> {
+    pub(super) fn open(&self, guarded: &GuardedFolder) -> Result<Duration> {
         let hidden = guarded.hidden();
         let mut command = Command::new(&self.program);
         command.args(&self.args);
         command.arg(hidden.file()).current_dir(hidden.folder());
         let start = Instant::now();
         let status = guarded.while_editing(|| command.status());
-        let status = status.map_err(|source| EditorError::Start {
-            program: self.program.clone(),
-            source,
-        })?;
-        if status.success() {
-            return Ok(start.elapsed());
+        let status =
+            status.with_context(|| format!("cannot start the editor {}", self.program.shown()))?;
+        if !status.success() {
+            bail!("the editor failed with {status}; nothing was changed");
         }
-        Err(EditorError::Failed(status))
+        Ok(start.elapsed())
     }
 
     /// Returns a warning if the editor probably did not wait: many editors that open a window pass

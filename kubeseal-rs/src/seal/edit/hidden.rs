@@ -6,35 +6,18 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, Result};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files::{self, FileError, has_exited, process_of};
 use kubeseal_library::platform::memory;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
+use crate::failure::Failure;
 use crate::report::ShowPath as _;
 
 /// The prefix of folder names; the process id and random characters follow.
 const PREFIX: &str = "seal-edit-";
-
-/// Plain values cannot be stored safely.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum HiddenError {
-    /// There is no in-memory file system.
-    #[error(
-        "no in-memory file system found: neither $XDG_RUNTIME_DIR nor /dev/shm is a writable tmpfs, and plaintext is \
-         never written to disk\nhint: change a single item with `seal set FILE KEY`"
-    )]
-    NoMemory,
-    /// A file operation in the folder failed.
-    #[error("cannot use the in-memory folder {}", folder.shown())]
-    Folder {
-        /// The path of the folder.
-        folder: PathBuf,
-        /// The error of the operating system.
-        source: io::Error,
-    },
-}
 
 /// The folder with the file. Both are removed when the value is dropped.
 pub(super) struct HiddenFolder {
@@ -44,25 +27,18 @@ pub(super) struct HiddenFolder {
 
 impl HiddenFolder {
     /// Creates the folder and writes a file for this user only.
-    pub(super) fn new(
-        environment: &Environment,
-        name: &str,
-        text: &[u8],
-    ) -> Result<Self, HiddenError> {
-        let base = base_folder(environment).ok_or(HiddenError::NoMemory)?;
-        let folder_error = |source| HiddenError::Folder {
-            folder: base.clone(),
-            source,
-        };
+    pub(super) fn new(environment: &Environment, name: &str, text: &[u8]) -> Result<Self> {
+        let base = base_folder(environment).ok_or_else(no_memory)?;
+        let cannot_use = || format!("cannot use the in-memory folder {}", base.shown());
         let folder = tempfile::Builder::new()
             .prefix(&format!("{PREFIX}{}-", std::process::id()))
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&base)
-            .map_err(folder_error)?;
+            .with_context(cannot_use)?;
         remove_leftovers(&base, folder.path());
         let file = folder.path().join(name);
         let hidden = Self { folder, file };
-        hidden.write(text).map_err(folder_error)?;
+        hidden.write(text).with_context(cannot_use)?;
         Ok(hidden)
     }
 
@@ -85,6 +61,15 @@ impl HiddenFolder {
     pub(super) fn read(&self) -> Result<Zeroizing<Vec<u8>>, FileError> {
         files::read_to_change(&self.file)
     }
+}
+
+/// Returns the failure for a system without an in-memory folder.
+fn no_memory() -> Failure {
+    Failure::new(
+        "no in-memory file system found: neither $XDG_RUNTIME_DIR nor /dev/shm is a writable tmpfs, and plaintext is \
+         never written to disk",
+    )
+    .hint("change a single item with `seal set FILE KEY`")
 }
 
 /// Returns the first writable in-memory folder.

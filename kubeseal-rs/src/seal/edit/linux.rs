@@ -12,6 +12,7 @@ use shared::sealed_file::Changes;
 use shared::unseal;
 
 use crate::command::read_keys;
+use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal::Outcome;
@@ -20,15 +21,6 @@ use crate::seal::in_cluster::{self, Values};
 use crate::seal::session::Session;
 use crate::seal::settings::Origin;
 use crate::seal::target::{self, Target, TargetError, hint_rule};
-
-/// No key decrypts the values.
-#[derive(Debug, thiserror::Error)]
-#[error("the values of {place} cannot be unsealed with the specified keys: {}\n\
-    hint: pass another key with --key, or --blind to edit without the values", why.diagnosis())]
-pub(super) struct NotUnsealable {
-    place: String,
-    why: unseal::UnsealError,
-}
 
 /// The hint for a cluster that does not provide the values.
 const KEY_HINT: &str = "pass --key FILE to unseal them locally, or --blind to edit without them";
@@ -173,7 +165,11 @@ fn values(
     let unsealed = unseal::unseal_values(&target.found.sealed, ring);
     let unsealed = unsealed.map_err(|why| {
         let place = target::qualified_name(&target.found);
-        NotUnsealable { place, why }
+        Failure::new(format!(
+            "the values of {place} cannot be unsealed with the specified keys: {}",
+            why.diagnosis()
+        ))
+        .hint("pass another key with --key, or --blind to edit without the values")
     })?;
     Ok(unsealed
         .into_iter()

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use kubeseal_library::environment::Environment;
 
 use super::Outcome;
+use crate::failure::Failure;
 use crate::seal::edit::Edit;
 
 /// Fails without changing anything.
@@ -12,8 +13,6 @@ use crate::seal::edit::Edit;
 ///
 /// Always fails, even with `--blind`: the file would contain the new values.
 pub fn run(_: &Edit, _: &Environment) -> Result<Outcome> {
-    bail!(
-        "in-memory file systems are not supported on this system, and plaintext is never written to disk\n\
-         hint: change a single item with `seal set FILE KEY`"
-    )
+    let message = "in-memory file systems are not supported on this system, and plaintext is never written to disk";
+    bail!(Failure::new(message).hint("change a single item with `seal set FILE KEY`"))
 }

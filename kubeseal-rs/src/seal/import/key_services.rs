@@ -4,7 +4,7 @@
 
 use shared::manifest::{Document, Node, Value};
 
-use super::ImportError;
+use crate::failure::Failure;
 
 /// The fields of the metadata of `sops` that decide where a request goes.
 const FIELDS: [&str; 3] = ["vault_address", "vault_url", "arn"];
@@ -33,7 +33,7 @@ pub(super) struct TrustedAddresses<'a> {
 
 impl TrustedAddresses<'_> {
     /// Accepts only addresses that the environment or a flag names, or that belong to a cloud provider.
-    pub(super) fn check(&self, services: &[Service], file: &str) -> Result<(), ImportError> {
+    pub(super) fn check(&self, services: &[Service], file: &str) -> Result<(), Failure> {
         let Some((field, address)) = services.iter().find(|service| !self.is_trusted(service))
         else {
             return Ok(());
@@ -42,12 +42,10 @@ impl TrustedAddresses<'_> {
             "vault_address" => "set VAULT_ADDR to it, or pass --key-service URL",
             _ => "pass --key-service URL",
         };
-        Err(ImportError::KeyService {
-            file: file.to_owned(),
-            field,
-            address: address.clone(),
-            remedy: remedy.to_owned(),
-        })
+        let message = format!(
+            "{file} names the key service {address:?} ({field}), and sops would send your credentials to it"
+        );
+        Err(Failure::new(message).hint(format!("if the address is correct, {remedy}")))
     }
 
     fn is_trusted(&self, (field, address): &Service) -> bool {

@@ -6,7 +6,7 @@ use kubeseal_library::walk::{LISTS, ManifestFile};
 use shared::manifest::{Node, Value};
 use shared::secret::Secret;
 
-use super::ImportError;
+use crate::failure::Failure;
 
 /// The contents of a file of manifests.
 pub(super) struct ManifestContents<'a> {
@@ -24,7 +24,7 @@ pub(super) struct ManifestContents<'a> {
 pub(super) fn secrets_in<'a>(
     manifest: &'a ManifestFile,
     file: &str,
-) -> Result<ManifestContents<'a>, ImportError> {
+) -> Result<ManifestContents<'a>, Failure> {
     let mut search = Search {
         file,
         document: 0,
@@ -39,7 +39,7 @@ pub(super) fn secrets_in<'a>(
         search.search(&document.root, false);
     }
     match search.without_kind {
-        Some(error) if !search.contents.secrets.is_empty() => Err(error),
+        Some(failure) if !search.contents.secrets.is_empty() => Err(failure),
         _ => Ok(search.contents),
     }
 }
@@ -48,8 +48,8 @@ struct Search<'a, 'f> {
     file: &'f str,
     document: usize,
     contents: ManifestContents<'a>,
-    /// The error for the first object without a kind.
-    without_kind: Option<ImportError>,
+    /// The failure for the first object without a kind.
+    without_kind: Option<Failure>,
 }
 
 impl<'a> Search<'a, '_> {
@@ -76,10 +76,12 @@ impl<'a> Search<'a, '_> {
         if is_secret {
             self.contents.secrets.push(node);
         } else if kind.is_empty() {
-            self.without_kind.get_or_insert(ImportError::NoKind {
-                file: self.file.to_owned(),
-                document: self.document,
-                line: node.line,
+            let message = format!(
+                "{}, document {}, line {}: the object has no `kind` and may be a Secret",
+                self.file, self.document, node.line
+            );
+            self.without_kind.get_or_insert_with(|| {
+                Failure::new(message).hint("add `apiVersion: v1` and `kind: Secret`, or remove it")
             });
         } else {
             self.contents.skipped.push(format!(
@@ -98,7 +100,7 @@ impl<'a> Search<'a, '_> {
 /// # Errors
 ///
 /// Fails if a name is repeated.
-pub(super) fn refuse_duplicates(secrets: &[Secret], file: &str) -> Result<(), ImportError> {
+pub(super) fn refuse_duplicates(secrets: &[Secret], file: &str) -> Result<(), Failure> {
     let mut names = BTreeSet::new();
     for secret in secrets {
         let metadata = &secret.metadata;
@@ -106,7 +108,8 @@ pub(super) fn refuse_duplicates(secrets: &[Secret], file: &str) -> Result<(), Im
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         if !names.insert((namespace, name)) {
             let place = shared::resource::qualified_name(namespace, name);
-            return Err(ImportError::DuplicateName(file.to_owned(), place));
+            let message = format!("{file} contains two Secrets with the name {place}");
+            return Err(Failure::new(message).hint("rename or remove one of them"));
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ mod sops;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::write;
@@ -21,11 +21,11 @@ use zeroize::Zeroizing;
 
 use self::manifest_secrets::{ManifestContents, refuse_duplicates, secrets_in};
 use super::create::{self, Items};
-use super::destination::Exists;
-use super::sealing::{self, Empty, Sealed, SealingError};
+use super::sealing::{self, Empty, Sealed, encrypted_by_sops};
 use super::session::Session;
 use super::values::{self, Stdin};
-use super::{Outcome, names};
+use super::{Outcome, destination, names};
+use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::{Destination, Sealing, SecretProperties};
@@ -128,124 +128,6 @@ pub struct ImportList {
     pub sealing: Sealing,
 }
 
-/// A source cannot be imported.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// The source contains no Secret.
-    #[error("{0} contains no Secret (apiVersion v1, kind Secret)")]
-    NoSecret(String),
-    /// The source contains several Secrets.
-    #[error(
-        "{0} contains {1} Secrets, expected one\nhint: import several Secrets with `seal import list`"
-    )]
-    Several(String, usize),
-    /// All Secrets were skipped.
-    #[error("no Secret left to import (see above)")]
-    NothingLeft,
-    /// The program `sops` is not in `PATH`.
-    #[error("`sops` not found in PATH\nhint: install it; this command runs it to decrypt the file")]
-    NoSops,
-    /// `sops` cannot be started.
-    #[error("cannot start sops")]
-    Start(#[source] std::io::Error),
-    /// `sops` failed. Its messages name files and keys, never values.
-    #[error("sops cannot decrypt {file}: {stderr}")]
-    Sops {
-        /// The path of the file.
-        file: String,
-        /// The first lines of its message.
-        stderr: String,
-    },
-    /// `sops` would send the user's credentials to an address that only the file names.
-    #[error(
-        "{file} names the key service {address:?} ({field}), and sops would send your credentials to it\n\
-         hint: if the address is correct, {remedy}"
-    )]
-    KeyService {
-        /// The path of the file.
-        file: String,
-        /// The name of the field.
-        field: &'static str,
-        /// The address.
-        address: String,
-        /// The remedy if the address is correct.
-        remedy: String,
-    },
-    /// The file is a pipe or device. `sops` reads the file again, and would wait forever for the content of a pipe.
-    #[error(
-        "{0} is not a regular file, and sops reads the file a second time\n\
-         hint: write its content to a file first"
-    )]
-    NotRegular(String),
-    /// The file contains data, not a Secret manifest, and no name was given.
-    #[error(
-        "{0} contains no Secret manifest\nhint: pass a name for the Secret: seal import sops NAME FILE"
-    )]
-    NameNeeded(String),
-    /// A name was given for a manifest that has one.
-    #[error(
-        "{0} contains a Secret manifest, which already has a name\nhint: omit the name: seal import sops FILE"
-    )]
-    NameUnused(String),
-    /// A value is a list or a mapping.
-    #[error("the value of {0:?} is {1}, expected a string, a number or a boolean")]
-    Nested(String, &'static str),
-    /// The data is not a mapping.
-    #[error("{0} is not a mapping of names to values")]
-    NoMapping(String),
-    /// The data has several documents, which may use the same names.
-    #[error(
-        "{0} contains {1} documents, expected one\nhint: write each document to a separate file"
-    )]
-    SeveralDocuments(String, usize),
-    /// The output of `sops` cannot be parsed.
-    #[error("cannot parse the {0} that sops printed; nothing was imported")]
-    Output(&'static str),
-    /// `sops` did not output every document in a file.
-    #[error(
-        "{file} contains {expected} documents, but sops decrypted {found}; nothing was imported\n\
-         hint: write each document to a separate file"
-    )]
-    Documents {
-        /// The path of the file.
-        file: String,
-        /// The number of documents in the file.
-        expected: usize,
-        /// The number of documents in the output.
-        found: usize,
-    },
-    /// `sops` changed a value.
-    #[error(
-        "{file}, document {document}: sops does not print the value of {path} unchanged; nothing was imported\n\
-         hint: decrypt this value separately (`sops -d --extract`) and add it with `seal set`, or encrypt it as a \
-         separate file"
-    )]
-    Damaged {
-        /// The path of the file.
-        file: String,
-        /// The number of the document, counted from one.
-        document: usize,
-        /// The path of the value in the document.
-        path: String,
-    },
-    /// An object has no kind and may be a Secret.
-    #[error(
-        "{file}, document {document}, line {line}: the object has no `kind` and may be a Secret\n\
-         hint: add `apiVersion: v1` and `kind: Secret`, or remove it"
-    )]
-    NoKind {
-        /// The path of the file.
-        file: String,
-        /// The number of the document, counted from one.
-        document: usize,
-        /// The line of the object.
-        line: usize,
-    },
-    /// Two Secrets have the same name, so a cluster would keep only one.
-    #[error("{0} contains two Secrets with the name {1}\nhint: rename or remove one of them")]
-    DuplicateName(String, String),
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -277,7 +159,7 @@ fn from_dotenv(args: &ImportDotenv, environment: &Environment) -> Result<Outcome
     let mut items = Items::default();
     for variable in dotenv::parse(text.expose()).with_context(|| shown.clone())? {
         if variable.name == "sops_mac" {
-            return Err(SealingError::Sops(shown).into());
+            bail!(encrypted_by_sops(&shown));
         }
         if variable.has_dollar {
             report::warn(&format!(
@@ -302,9 +184,12 @@ fn from_secret(args: &ImportSecret, environment: &Environment) -> Result<Outcome
     let ManifestContents { secrets, skipped } = secrets_in(&manifest, &shown)?;
     report_each(&skipped);
     let node = match secrets.as_slice() {
-        [] => return Err(ImportError::NoSecret(shown).into()),
+        [] => bail!("{shown} contains no Secret (apiVersion v1, kind Secret)"),
         [node] => node,
-        several => return Err(ImportError::Several(shown, several.len()).into()),
+        several => {
+            let message = format!("{shown} contains {} Secrets, expected one", several.len());
+            bail!(Failure::new(message).hint("import several Secrets with `seal import list`"));
+        }
     };
     let secret = without_server_fields(sealing::read_secret(node, &shown)?);
     let session = Session::new(&args.sealing, environment);
@@ -327,7 +212,7 @@ fn read_manifest(file: Option<&Path>, environment: &Environment) -> Result<(Mani
     // Check before reading kinds, which `sops` may have encrypted too.
     let has_sops = |document: &Document| document.root.field("sops").is_some();
     if manifest.documents.iter().any(has_sops) {
-        return Err(SealingError::Sops(shown).into());
+        bail!(encrypted_by_sops(&shown));
     }
     Ok((manifest, shown))
 }
@@ -374,7 +259,7 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
         paths.push(path);
     }
     if sealed.is_empty() {
-        return Err(ImportError::NothingLeft.into());
+        bail!("no Secret left to import (see above)");
     }
     match args.into {
         Some(_) => write_each(&sealed, &paths, args),
@@ -424,7 +309,7 @@ fn path_in(folder: &Path, namespace: &str, name: &str) -> Result<PathBuf> {
 
 fn write_each(sealed: &[Sealed], paths: &[PathBuf], args: &ImportList) -> Result<Outcome> {
     if let Some(path) = paths.iter().find(|path| path.exists()) {
-        return Err(Exists(path.clone()).into());
+        bail!(destination::exists(path));
     }
     for (one, path) in sealed.iter().zip(paths) {
         let folder = path.parent().unwrap_or(Path::new("."));

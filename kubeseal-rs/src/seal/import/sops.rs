@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::walk::ManifestFile;
 use kubeseal_library::{files, programs};
@@ -23,7 +23,8 @@ use zeroize::Zeroizing;
 
 use super::key_services::{self, TrustedAddresses};
 use super::manifest_secrets::{ManifestContents, refuse_duplicates, secrets_in};
-use super::{ImportError, report_each, without_server_fields};
+use super::{report_each, without_server_fields};
+use crate::failure::Failure;
 use crate::report::{self, ShowPath as _, path_text};
 use crate::seal::create::{self, Items};
 use crate::seal::import::ImportSops;
@@ -78,7 +79,8 @@ fn named_secret(name: &str, path: &Path, trusted: &TrustedAddresses<'_>) -> Resu
             items
         }
         Content::Documents(manifest) if !secrets_in(&manifest, file)?.secrets.is_empty() => {
-            return Err(ImportError::NameUnused(file.to_owned()).into());
+            let message = format!("{file} contains a Secret manifest, which already has a name");
+            bail!(Failure::new(message).hint("omit the name: seal import sops FILE"));
         }
         Content::Documents(manifest) => flat_items(&manifest, file)?,
     };
@@ -88,14 +90,17 @@ fn named_secret(name: &str, path: &Path, trusted: &TrustedAddresses<'_>) -> Resu
 /// Returns the Secrets in a file of manifests.
 fn secrets(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Vec<Secret>> {
     let file = &path.shown();
-    let needs_name = || ImportError::NameNeeded(file.to_owned());
+    let needs_name = || {
+        Failure::new(format!("{file} contains no Secret manifest"))
+            .hint("pass a name for the Secret: seal import sops NAME FILE")
+    };
     let manifest = match decrypt(path, trusted)? {
         Content::Documents(manifest) => manifest,
         Content::Bytes(bytes) => ManifestFile::parse(path, bytes).map_err(|_| needs_name())?,
     };
     let ManifestContents { secrets, skipped } = secrets_in(&manifest, file)?;
     if secrets.is_empty() {
-        return Err(needs_name().into());
+        bail!(needs_name());
     }
     report_each(&skipped);
     let read = |node| Ok(without_server_fields(sealing::read_secret(node, file)?));
@@ -107,7 +112,10 @@ fn secrets(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Vec<Secret>> {
 fn decrypt(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Content> {
     let file = &path.shown();
     if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-        return Err(ImportError::NotRegular(file.to_owned()).into());
+        // `sops` would wait without limit for the content of a pipe.
+        let message =
+            format!("{file} is not a regular file, and sops reads the file a second time");
+        bail!(Failure::new(message).hint("write its content to a file first"));
     }
     let encrypted = files::read(path)?;
     let documents = manifest::read(&encrypted);
@@ -132,7 +140,9 @@ fn decrypt(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Content> {
     if output == "binary" {
         return Ok(Content::Bytes(decrypted));
     }
-    let manifest = ManifestFile::parse(path, decrypted).context(ImportError::Output(output))?;
+    let manifest = ManifestFile::parse(path, decrypted).with_context(|| {
+        format!("cannot parse the {output} that sops printed; nothing was imported")
+    })?;
     match store {
         Store::Yaml | Store::Json => check_complete(&documents, &manifest.documents, file)?,
         _ => check_text(&manifest.documents, file)?,
@@ -208,7 +218,10 @@ fn is_whole(root: &Node) -> bool {
 /// Runs `sops`. Its output goes through a pipe only. `sops` searches for a `.sops.yaml` from its
 /// current folder upward, so it runs in the root folder, where the file's author cannot put one.
 fn run_sops(path: &Path, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>>> {
-    let sops = programs::find("sops").ok_or(ImportError::NoSops)?;
+    let sops = programs::find("sops").context(
+        Failure::new("`sops` not found in PATH")
+            .hint("install it; this command runs it to decrypt the file"),
+    )?;
     files::check(path)?;
     let root = sops.ancestors().last().unwrap_or(Path::new("/"));
     let output = Command::new(&sops)
@@ -219,7 +232,7 @@ fn run_sops(path: &Path, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>
         .envs(absolute(PATHS, |name| std::env::var_os(name))?)
         .stdin(Stdio::null())
         .output()
-        .map_err(ImportError::Start)?;
+        .context("cannot start sops")?;
     if output.status.success() {
         return Ok(Zeroizing::new(output.stdout));
     }
@@ -227,11 +240,8 @@ fn run_sops(path: &Path, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>
         stderr if stderr.is_empty() => "it printed no error".to_owned(),
         stderr => report::lines_shown(&stderr).into_owned(),
     };
-    Err(ImportError::Sops {
-        file: path.shown(),
-        stderr,
-    }
-    .into())
+    // The messages of `sops` name files and keys, never values.
+    bail!("sops cannot decrypt {}: {stderr}", path.shown())
 }
 
 /// Environment variables with paths for `sops` and its libraries. A relative path starts at the folder
@@ -264,30 +274,39 @@ fn absolute<'a>(
         .collect()
 }
 
+/// The hint for a file with several documents, which may use the same names.
+const ONE_DOCUMENT: &str = "write each document to a separate file";
+
+/// Returns the failure for a value that `sops` changed.
+fn changed_value(file: &str, document: usize, path: &str) -> Failure {
+    let message = format!(
+        "{file}, document {document}: sops does not print the value of {path} unchanged; nothing was imported"
+    );
+    Failure::new(message).hint(
+        "decrypt this value separately (`sops -d --extract`) and add it with `seal set`, or encrypt it as a separate \
+         file",
+    )
+}
+
 /// Checks that every document, field and value of the encrypted file was decrypted, and each string
 /// in full length.
 fn check_complete(
     encrypted: &[Document],
     decrypted: &[Document],
     file: &str,
-) -> Result<(), ImportError> {
+) -> Result<(), Failure> {
     if encrypted.len() != decrypted.len() {
-        let (expected, found) = (encrypted.len(), decrypted.len());
-        let file = file.to_owned();
-        return Err(ImportError::Documents {
-            file,
-            expected,
-            found,
-        });
+        let message = format!(
+            "{file} contains {} documents, but sops decrypted {}; nothing was imported",
+            encrypted.len(),
+            decrypted.len()
+        );
+        return Err(Failure::new(message).hint(ONE_DOCUMENT));
     }
     for (one, other) in encrypted.iter().zip(decrypted) {
         let mut path = Vec::new();
         if !is_same_length(&one.root, &other.root, &mut path) {
-            return Err(ImportError::Damaged {
-                file: file.to_owned(),
-                document: one.number,
-                path: path.join("."),
-            });
+            return Err(changed_value(file, one.number, &path.join(".")));
         }
     }
     Ok(())
@@ -340,7 +359,7 @@ fn ciphertext_len(text: &str) -> Option<usize> {
 
 /// Checks text of formats that cannot be compared: a replacement character most likely replaces a
 /// lost byte.
-fn check_text(documents: &[Document], file: &str) -> Result<(), ImportError> {
+fn check_text(documents: &[Document], file: &str) -> Result<(), Failure> {
     for document in documents {
         let Value::Map(fields) = &document.root.value else {
             continue;
@@ -348,11 +367,7 @@ fn check_text(documents: &[Document], file: &str) -> Result<(), ImportError> {
         let is_replaced =
             |node: &Node| matches!(&node.value, Value::Text(text) if text.contains('\u{fffd}'));
         if let Some((name, _)) = fields.iter().find(|(_, node)| is_replaced(node)) {
-            return Err(ImportError::Damaged {
-                file: file.to_owned(),
-                document: document.number,
-                path: name.clone(),
-            });
+            return Err(changed_value(file, document.number, name));
         }
     }
     Ok(())
@@ -363,15 +378,12 @@ fn flat_items(manifest: &ManifestFile, file: &str) -> Result<Items> {
     // `sops` outputs an empty document as an empty mapping.
     let is_filled = |document: &&Document| !matches!(&document.root.value, Value::Map(fields) if fields.is_empty());
     let filled: Vec<&Document> = manifest.documents.iter().filter(is_filled).collect();
-    let root = match filled.as_slice() {
-        [one] => &one.root,
-        [] => return Err(ImportError::NoMapping(file.to_owned()).into()),
-        several => {
-            return Err(ImportError::SeveralDocuments(file.to_owned(), several.len()).into());
-        }
-    };
-    let Value::Map(entries) = &root.value else {
-        return Err(ImportError::NoMapping(file.to_owned()).into());
+    if filled.len() > 1 {
+        let message = format!("{file} contains {} documents, expected one", filled.len());
+        bail!(Failure::new(message).hint(ONE_DOCUMENT));
+    }
+    let Some(Value::Map(entries)) = filled.first().map(|one| &one.root.value) else {
+        bail!("{file} is not a mapping of names to values");
     };
     let mut items = Items::default();
     for (key, node) in entries {
@@ -387,9 +399,10 @@ fn scalar(key: &str, node: &Node) -> Result<Plain> {
         Value::Int(value) => value.to_string(),
         Value::Float(value) => value.to_string(),
         Value::Null | Value::Text(_) => Reading::default().text(node)?,
-        Value::List(_) | Value::Map(_) => {
-            return Err(ImportError::Nested(key.to_owned(), node.kind()).into());
-        }
+        Value::List(_) | Value::Map(_) => bail!(
+            "the value of {key:?} is {}, expected a string, a number or a boolean",
+            node.kind()
+        ),
     };
     Ok(Plain::from(text))
 }
@@ -456,12 +469,9 @@ mod tests {
             ("{c: 1}", Some("a")),
         ] {
             let read = |text: &str| manifest::read(text.as_bytes()).unwrap();
-            let error = check_complete(&read(ENCRYPTED), &read(decrypted), "f").err();
-            let path = error.map(|error| match error {
-                ImportError::Damaged { path, .. } => path,
-                other => other.to_string(),
-            });
-            assert_eq!(path.as_deref(), want, "{decrypted}");
+            let failure = check_complete(&read(ENCRYPTED), &read(decrypted), "f").err();
+            let want = want.map(|path| changed_value("f", 1, path));
+            assert_eq!(failure, want, "{decrypted}");
         }
     }
 

@@ -17,6 +17,7 @@ use shared::resource::BACKED_UP_ANNOTATION;
 use shared::secret::Secret;
 
 use super::{info, store, warn};
+use crate::failure::Failure;
 use crate::report::ShowPath as _;
 use crate::seal::{Outcome, decryption, names};
 use crate::seal_args::{DecryptionArgs, KeyLocation};
@@ -109,8 +110,8 @@ impl Signing {
         };
         if path.exists() && !args.force {
             bail!(
-                "{} already exists\nhint: choose another name, or pass --force to replace both files",
-                path.shown()
+                Failure::new(format!("{} already exists", path.shown()))
+                    .hint("choose another name, or pass --force to replace both files")
             );
         }
         let key = signature::signing_key(&files::read(key_file)?);
@@ -135,8 +136,10 @@ impl Signing {
         let written = signature
             .map_err(anyhow::Error::from)
             .and_then(|signature| Ok(files::replace(&self.path, signature.as_bytes())?));
-        written.context("the archive is complete but not signed, and no key was marked\nhint: run the command again \
-            with --force")
+        written.context(
+            Failure::new("the archive is complete but not signed, and no key was marked")
+                .hint("run the command again with --force"),
+        )
     }
 }
 
@@ -180,7 +183,8 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
     }
     if !args.recipients_file.is_empty() && texts.is_empty() {
         bail!(
-            "the recipients file contains no recipient\nhint: write one age recipient (age1…) per line"
+            Failure::new("the recipients file contains no recipient")
+                .hint("write one age recipient (age1…) per line")
         );
     }
     if texts.is_empty() {
@@ -194,12 +198,19 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
     let recipient = |text: &String| {
         text.parse().map_err(|_| {
             // Do not print an argument that may be a secret key, given by mistake.
-            let shown = if text.starts_with("age1") { text.as_str() } else { "an argument of --recipient or a line of --recipients-file" };
-            anyhow::anyhow!("{shown} is not an age recipient, which begins with age1\nhint: `age-keygen -y FILE` prints it")
+            let shown = if text.starts_with("age1") {
+                text.as_str()
+            } else {
+                "an argument of --recipient or a line of --recipients-file"
+            };
+            Failure::new(format!(
+                "{shown} is not an age recipient, which begins with age1"
+            ))
+            .hint("`age-keygen -y FILE` prints it")
         })
     };
     Ok(Lock::Recipients(
-        texts.iter().map(recipient).collect::<Result<_>>()?,
+        texts.iter().map(recipient).collect::<Result<_, _>>()?,
     ))
 }
 
@@ -233,10 +244,11 @@ fn set_marks(store: &KeyStore, records: &[KeyRecord], marks: &[Option<Change>]) 
             continue;
         };
         store.change(record, change).with_context(|| {
-            format!(
-                "the archive is complete, but {} could not be marked as backed up\nhint: run the command again",
+            Failure::new(format!(
+                "the archive is complete, but {} could not be marked as backed up",
                 record.name()
-            )
+            ))
+            .hint("run the command again")
         })?;
         marked_count += 1;
     }

@@ -1,6 +1,8 @@
 //! `seal keys compromise`: marks a key as compromised, and reports the values that were sealed for
 //! it.
 
+mod json;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -14,7 +16,6 @@ use kubeseal_library::keys::history::{self, Commit};
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
 use kubeseal_library::keys::{KeyRecord, Unread, compromised};
-use serde_json::{Value as Json, json};
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
@@ -25,10 +26,11 @@ use shared::scope::Scope;
 use super::list::table;
 use super::{
     Search, check_all_readable, fetch_step, find, location_flags, rotate_step, step, store,
-    survey_all, unread_json,
+    survey_all,
 };
+use crate::failure::Failure;
 use crate::report::{self, shown};
-use crate::seal::{Outcome, print};
+use crate::seal::{Outcome, output, print};
 use crate::seal_args::{KeyLocation, ReportFormat};
 
 /// Arguments of `seal keys compromise`.
@@ -107,9 +109,10 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
         for (marked_count, record) in records.iter().filter(has_key).enumerate() {
             store.change(record, &mark).with_context(|| {
                 let name = record.name();
-                format!(
-                    "{marked_count} Secrets of this key are marked and {name} is not\nhint: run the command again"
-                )
+                Failure::new(format!(
+                    "{marked_count} Secrets of this key are marked and {name} is not"
+                ))
+                .hint("run the command again")
             })?;
         }
         let cache = environment.cache_folder();
@@ -253,7 +256,7 @@ impl Damage {
         Ok(match form {
             ReportFormat::Text => self.text().into_bytes(),
             ReportFormat::Markdown => self.markdown().into_bytes(),
-            ReportFormat::Json => super::json_bytes(&self.json())?,
+            ReportFormat::Json => output::json(&json::DamageReport::new(self))?,
         })
     }
 
@@ -328,27 +331,6 @@ impl Damage {
             text += &markdown_table(&self.unread_lines(["Where", "Why"]), "");
         }
         text
-    }
-
-    fn json(&self) -> Json {
-        let present = self
-            .present
-            .iter()
-            .map(|d| json!({"where": d.origin.to_string(), "item": d.item}));
-        let commits = self.commits.iter().map(|(commit, items)| {
-            json!({
-                "commit": commit.id, "at": commit.at, "author": commit.author,
-                "file": commit.path, "items": items,
-            })
-        });
-        json!({
-            "key": self.name,
-            "fingerprint": self.fingerprint.to_string(),
-            "since": self.since,
-            "present": present.collect::<Vec<_>>(),
-            "commits": commits.collect::<Vec<_>>(),
-            "unread": unread_json(&self.unread),
-        })
     }
 }
 

@@ -1,21 +1,22 @@
 //! `seal keys list` and `seal keys status`: list keys, and how many objects and files need each.
 
+mod json;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use jiff::Timestamp;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::survey::Depth;
 use kubeseal_library::keys::{Inventory, KeyRecord, Survey, record};
-use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
 
-use super::{Search, find_holders, served_fingerprint, store, survey, unread_json};
-use crate::report::{ShowPath as _, shown};
-use crate::seal::{Outcome, decryption, print};
+use super::{Search, find_holders, served_fingerprint, store, survey};
+use crate::report::shown;
+use crate::seal::{Outcome, decryption, output, print};
 use crate::seal_args::{KeyLocation, OutputFormat};
 
 /// Arguments of `seal keys list`.
@@ -98,16 +99,8 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     show(&rows, searched, args.output, environment.now)?;
     match sources.unread.len() {
         0 => Ok(Outcome::Done),
-        n => Err(StatusError::Unread(n).into()),
+        n => bail!("{n} of the files and objects cannot be read (see above), and may need any key"),
     }
-}
-
-/// The status is incomplete.
-#[derive(Debug, thiserror::Error)]
-pub enum StatusError {
-    /// Some files or objects cannot be read, and may need any key.
-    #[error("{0} of the files and objects cannot be read (see above), and may need any key")]
-    Unread(usize),
 }
 
 /// The displayed data of a key.
@@ -146,7 +139,7 @@ fn show(
 ) -> Result<Outcome> {
     match form {
         OutputFormat::Text => print(text(rows, searched, now).as_bytes()),
-        OutputFormat::Json => print(&super::json_bytes(&to_json(rows, searched))?),
+        OutputFormat::Json => print(&output::json(&json::KeysReport::new(rows, searched))?),
     }
 }
 
@@ -255,41 +248,4 @@ pub(super) fn table(lines: &[Vec<String>]) -> String {
         let _ = writeln!(text, "{}", padded.join("  ").trim_end());
     }
     text
-}
-
-fn to_json(rows: &[Row], searched: Searched<'_>) -> Json {
-    let mut facts = json!({ "keys": rows.iter().map(entry).collect::<Vec<_>>() });
-    if let Some((sources, survey)) = searched {
-        let item = |(origin, item): &(&kubeseal_library::keys::Origin, &str)| json!({ "where": origin.to_string(), "item": item });
-        let undecided = survey.undecided();
-        facts["undecided"] = undecided.iter().map(item).collect();
-        facts["unopened"] = survey.unopened.into();
-        facts["unread"] = unread_json(&sources.unread);
-    }
-    facts
-}
-
-fn entry(row: &Row) -> Json {
-    let record = row.record;
-    let mut fact = json!({
-        "name": record.name(),
-        "state": row.state.name(),
-        "fingerprint": record.fingerprint().map(ToString::to_string),
-        "made": record.fingerprint().map(|_| record.facts.order_time.to_string()),
-        "validUntil": record.valid_until().map(|at| at.to_string()),
-        "backedUp": record.facts.marks.backed_up.map(|at| at.to_string()),
-        "compromised": record.facts.marks.is_compromised,
-        "openingOnly": record.facts.marks.is_opening_only,
-    });
-    if let Some((objects, files)) = row.counts {
-        fact["objects"] = objects.into();
-        fact["files"] = files.into();
-    }
-    if let Some(file) = &record.file {
-        fact["file"] = file.shown().into();
-    }
-    if let Err(problem) = &record.key {
-        fact["problem"] = problem.as_str().into();
-    }
-    fact
 }

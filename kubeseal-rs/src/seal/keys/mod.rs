@@ -9,6 +9,7 @@
 
 pub mod backup;
 pub mod compromise;
+mod json;
 pub mod list;
 pub mod restore;
 pub mod retire;
@@ -34,13 +35,13 @@ use kubeseal_library::cluster::{
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::survey::{self, Depth, Holder};
-use kubeseal_library::keys::{Inventory, KeyRecord, KeyStore, Survey, Unread, history};
-use serde_json::{Value as Json, json};
+use kubeseal_library::keys::{Inventory, KeyRecord, KeyStore, Survey, history};
 use shared::error_chain;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
 
 use super::{Outcome, decryption};
+use crate::failure::Failure;
 use crate::report::{self, ShowPath as _, path_text, shown};
 use crate::seal_args::{DecryptionArgs, KeyLocation, TlsPort};
 
@@ -102,14 +103,12 @@ pub fn run(args: &Keys, environment: &Environment) -> Result<Outcome> {
     // about the connection to the cluster have several lines, which this program formats itself.
     let one_line = |error: anyhow::Error| {
         let is_ours = error.chain().any(<dyn Error>::is::<ClusterError>);
-        let text = error_chain(error.as_ref());
-        if is_ours {
-            anyhow::anyhow!("{text}")
+        let failure = Failure::from(error);
+        anyhow::Error::from(if is_ours {
+            failure
         } else {
-            // A name that contains this string cannot begin a line with it.
-            let text = text.replace("\nhint: ", "; hint: ");
-            anyhow::anyhow!("{}", shown(&text))
-        }
+            Failure::new(failure.one_line())
+        })
     };
     run_subcommand(args, environment).map_err(one_line)
 }
@@ -253,10 +252,11 @@ fn fingerprint_of(pem: &[u8]) -> Option<Fingerprint> {
 fn check_all_readable(records: Vec<KeyRecord>) -> Result<Vec<KeyRecord>> {
     for record in &records {
         if let (false, Err(problem)) = (record.is_readable, &record.key) {
-            bail!(
-                "the key Secret {} may contain the same key: {problem}; nothing was changed\nhint: correct or delete it first",
-                record.name()
+            let name = record.name();
+            let message = format!(
+                "the key Secret {name} may contain the same key: {problem}; nothing was changed"
             );
+            bail!(Failure::new(message).hint("correct or delete it first"));
         }
     }
     Ok(records)
@@ -274,18 +274,22 @@ fn find<'a>(
     };
     let mut matching = records.iter().filter(matches_arg);
     let Some(record) = matching.next() else {
-        bail!("no key {arg:?}\nhint: {list} lists the keys");
+        bail!(Failure::new(format!("no key {arg:?}")).hint(format!("{list} lists the keys")));
     };
     if matching.any(|other| other.fingerprint() != record.fingerprint()) {
-        bail!("several keys have the name {arg:?}\nhint: pass a fingerprint from {list}");
+        bail!(
+            Failure::new(format!("several keys have the name {arg:?}"))
+                .hint(format!("pass a fingerprint from {list}"))
+        );
     }
     match (record.fingerprint(), &record.key) {
         (Some(fingerprint), _) => Ok((record, fingerprint.clone())),
-        (None, Err(problem)) => bail!(
-            "the Secret {arg} contains no usable key: {problem}\nhint: restore it from a backup, or delete it"
-        ),
-        (None, Ok(_)) => {
-            bail!("the Secret {arg} contains no key\nhint: restore it from a backup, or delete it")
+        (None, unusable) => {
+            let message = match unusable {
+                Err(problem) => format!("the Secret {arg} contains no usable key: {problem}"),
+                Ok(_) => format!("the Secret {arg} contains no key"),
+            };
+            bail!(Failure::new(message).hint("restore it from a backup, or delete it"))
         }
     }
 }
@@ -312,7 +316,8 @@ pub fn authorized(
     let (Some(url), Some(token)) = (&args.authorized, &args.token_file) else {
         let port = Controller::find(&access, clusters).and_then(Controller::into_authorized);
         return port.map(Some).context(
-            "cannot request a token from the cluster\nhint: pass one with --token-file FILE",
+            Failure::new("cannot request a token from the cluster")
+                .hint("pass one with --token-file FILE"),
         );
     };
     let file = token.shown();
@@ -321,7 +326,10 @@ pub fn authorized(
         Some(path) => files::read_as(path, Kind::Certificate)?.to_vec(),
         None => Controller::find(&access, clusters)
             .and_then(|controller| controller.authority())
-            .context("cannot fetch the CA certificate of the controller's TLS port\nhint: pass it with --authority FILE")?,
+            .context(
+                Failure::new("cannot fetch the CA certificate of the controller's TLS port")
+                    .hint("pass it with --authority FILE"),
+            )?,
     };
     Authorized::new(url, &token, &authority)
         .map(|port| Some(port.with_status_line(clusters.environment.status_line)))
@@ -382,18 +390,6 @@ fn warn(line: &str) {
     report::warn(&shown(line));
 }
 
-/// Formats JSON without terminal control characters.
-pub(super) fn json_bytes(facts: &Json) -> Result<Vec<u8>> {
-    let text = serde_json::to_string_pretty(facts)?;
-    Ok((report::json_shown(&text) + "\n").into_bytes())
-}
-
-/// Returns unreadable files and objects as JSON.
-fn unread_json<'a>(unread: impl IntoIterator<Item = &'a Unread>) -> Json {
-    let fact = |unread: &Unread| json!({"where": unread.place, "why": unread.why});
-    unread.into_iter().map(fact).collect()
-}
-
 /// Returns everything that may need a key: objects where the keys are stored, files and, if
 /// requested, branches.
 fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<Inventory> {
@@ -452,23 +448,6 @@ mod tests {
                 format!("seal cert fetch {fetch}")
             );
         }
-    }
-
-    /// Attack: a client uses a name that moves the cursor or reverses the text direction, also in JSON output, to forge
-    /// what an operator reads.
-    #[test]
-    fn json_contains_no_terminal_control_characters() {
-        let text = "a\u{7f}\u{9b}2J\u{202e}\u{1b}[2J\nß";
-        let bytes = json_bytes(&json!({ "name": text })).unwrap();
-        let read: Json = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!(read["name"], text);
-        let written = String::from_utf8(bytes).unwrap();
-        assert_eq!(written.lines().count(), 3);
-        assert_eq!(report::lines_shown(&written), written);
-        assert!(
-            written.contains("\\u009b2J") && written.contains('ß'),
-            "{written}"
-        );
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! | module | does |
 //! |---|---|
 //! | [`plan`] | decides about every key before the first is written |
-//! | [`report`] | formats the result as text and as JSON |
+//! | [`report`], [`json`] | format the result as text and as JSON |
 
+mod json;
 mod plan;
 mod report;
 
@@ -25,9 +26,10 @@ use shared::key::Fingerprint;
 use shared::resource::OPENING_ONLY_ANNOTATION;
 
 use self::plan::{Action, Plan, Step};
-use super::{info, json_bytes, store, warn};
+use super::{info, store, warn};
+use crate::failure::Failure;
 use crate::report::ShowPath as _;
-use crate::seal::{Outcome, decryption, print};
+use crate::seal::{Outcome, decryption, output, print};
 use crate::seal_args::{DecryptionArgs, KeyLocation, OutputFormat};
 
 /// Arguments of `seal keys restore`.
@@ -82,11 +84,10 @@ pub struct KeysRestore {
 pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     let path = &args.backup;
     if path.is_dir() {
-        bail!(
-            "{} is a folder, but a backup is a file\nhint: pass the files in it one at a time, or copy them to the keys \
-             folder of the other controller",
-            path.shown()
-        );
+        let message = format!("{} is a folder, but a backup is a file", path.shown());
+        bail!(Failure::new(message).hint(
+            "pass the files in it one at a time, or copy them to the keys folder of the other controller"
+        ));
     }
     let bytes = files::read(path)?;
     let signed = args
@@ -97,10 +98,12 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     let mut unlock = decryption::read(&args.decryption, environment)?;
     let backup = decryption::parse_backup(path, bytes, &mut unlock)?;
     if !backup.bare.is_empty() {
-        bail!(
-            "{} contains PEM keys without certificates, which cannot be restored as key Secrets\n\
-             hint: `kubeseal --recovery-unseal` can unseal files with them",
+        let message = format!(
+            "{} contains PEM keys without certificates, which cannot be restored as key Secrets",
             path.shown()
+        );
+        bail!(
+            Failure::new(message).hint("`kubeseal --recovery-unseal` can unseal files with them")
         );
     }
     let store = store(&args.location, &Clusters::new(environment))?;
@@ -138,7 +141,10 @@ fn verify(
         let is_default = error.is_missing() && args.signature.is_none();
         let error = anyhow::Error::from(error);
         if is_default {
-            error.context("no signature found\nhint: if it is elsewhere, pass --signature FILE")
+            error.context(
+                Failure::new("no signature found")
+                    .hint("if it is elsewhere, pass --signature FILE"),
+            )
         } else {
             error.context("cannot read the signature")
         }
@@ -151,16 +157,17 @@ fn carry_out(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
     for step in &plan.steps {
         let context = || {
             let name = &step.name;
-            format!(
-                "cannot restore {name}; the keys before it were restored\nhint: run the command again"
-            )
+            Failure::new(format!(
+                "cannot restore {name}; the keys before it were restored"
+            ))
+            .hint("run the command again")
         };
         match &step.action {
             Action::Put(secret) => match store.put(secret).with_context(context)? {
                 RestoreOutcome::Restored => {}
                 RestoreOutcome::Existed => bail!(
-                    "{} was created during this run\nhint: run the command again",
-                    step.name
+                    Failure::new(format!("{} was created during this run", step.name))
+                        .hint("run the command again")
                 ),
             },
             Action::LetSeal(records) => {
@@ -191,8 +198,9 @@ fn print_result(
             }
         }
         OutputFormat::Json => {
-            let facts = report::to_json(plan, &store.location(), args.dry_run, signed);
-            print(&json_bytes(&facts)?)?;
+            let place = store.location();
+            let report = json::RestoreReport::new(plan, &place, args.dry_run, signed);
+            print(&output::json(&report)?)?;
         }
     }
     for line in report::warnings(plan) {

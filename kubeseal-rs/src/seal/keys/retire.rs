@@ -20,6 +20,7 @@ use super::{
     Search, check_all_readable, find, info, location_flags, rotate_step, served_fingerprint, store,
     survey_all,
 };
+use crate::failure::Failure;
 use crate::report::shown;
 use crate::seal::{Outcome, print};
 use crate::seal_args::KeyLocation;
@@ -90,7 +91,8 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let searched_count = survey.found.len();
     if searched_count == 0 && args.paths.is_empty() && !store.has_sealed() {
         bail!(
-            "nothing to search for values that need the key\nhint: pass files or folders, or the folder of a controller"
+            Failure::new("nothing to search for values that need the key")
+                .hint("pass files or folders, or the folder of a controller")
         );
     }
     if args.dry_run {
@@ -119,12 +121,16 @@ fn check(record: &KeyRecord, state: Option<KeyState>, location_flags: &str) -> R
     match state {
         Some(KeyState::Sealing) => {
             bail!(
-                "{name} is the sealing key\nhint: generate a new one first: `seal keys rotate{location_flags}`"
+                Failure::new(format!("{name} is the sealing key")).hint(format!(
+                    "generate a new one first: `seal keys rotate{location_flags}`"
+                ))
             )
         }
         _ if name == LEGACY_NAME => bail!(
-            "controllers use the Secret {LEGACY_NAME} regardless of its label, so it cannot be retired\n\
-             hint: back it up and delete it, or store it under another name"
+            Failure::new(format!(
+                "controllers use the Secret {LEGACY_NAME} regardless of its label, so it cannot be retired"
+            ))
+            .hint("back it up and delete it, or store it under another name")
         ),
         Some(KeyState::Retired) => bail!("{name} is already retired; nothing was changed"),
         _ => Ok(()),

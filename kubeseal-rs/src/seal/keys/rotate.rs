@@ -15,6 +15,7 @@ use shared::key::Fingerprint;
 use shared::resource::RENEW_ANNOTATION;
 
 use super::{access, fetch_step, fingerprint_of, info, location_flags, rotate_step, step, store};
+use crate::failure::Failure;
 use crate::report;
 use crate::seal::{Outcome, print};
 use crate::seal_args::KeyLocation;
@@ -50,8 +51,8 @@ pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
     let records = store.read()?;
     let Some(newest) = newest_key(&records, &BTreeSet::new()) else {
         bail!(
-            "no key found in {}\nhint: start the controller, which generates its first key",
-            store.location()
+            Failure::new(format!("no key found in {}", store.location()))
+                .hint("start the controller, which generates its first key")
         );
     };
     request_key(&store, newest)?;
@@ -126,7 +127,7 @@ fn wait(
             }
             let (since, _) = new_key.get_or_insert((Instant::now(), name.clone()));
             if since.elapsed() > SERVE_TIMEOUT && record.facts.marks.backed_up.is_none() {
-                bail!("{}", unserved_message(&name, None, false, &location_flags));
+                bail!(unserved(&name, None, false, &location_flags));
             }
         }
         sleep(POLL_INTERVAL);
@@ -137,37 +138,39 @@ fn wait(
             let records = store.read()?;
             let record = records.iter().find(|record| record.name() == name);
             let is_backed_up = record.is_some_and(|r| r.facts.marks.backed_up.is_some());
-            bail!(
-                "{}",
-                unserved_message(&name, Some(seconds), is_backed_up, &location_flags)
-            )
+            bail!(unserved(
+                &name,
+                Some(seconds),
+                is_backed_up,
+                &location_flags
+            ))
         }
-        None => bail!(
-            "no new key appeared within {seconds} s; the request stays pending\nhint: check that a controller runs in {} \
-             and may create Secrets: `seal doctor{location_flags}` finds the reason",
-            store.location()
-        ),
+        None => {
+            let message =
+                format!("no new key appeared within {seconds} s; the request stays pending");
+            bail!(Failure::new(message).hint(format!(
+                "check that a controller runs in {} and may create Secrets: `seal doctor{location_flags}` finds the \
+                 reason",
+                store.location()
+            )))
+        }
     }
 }
 
 /// Explains why a new key might not be served yet, and what to do.
-fn unserved_message(
-    name: &str,
-    seconds: Option<u64>,
-    is_backed_up: bool,
-    location_flags: &str,
-) -> String {
+fn unserved(name: &str, seconds: Option<u64>, is_backed_up: bool, location_flags: &str) -> Failure {
     let within = seconds.map_or_else(String::new, |seconds| format!(" within {seconds} s"));
-    let head = format!(
+    Failure::new(format!(
         "the new key {name} exists, but the controller does not serve its certificate{within}"
-    );
-    if is_backed_up {
-        return format!("{head}\nhint: `seal doctor{location_flags}` finds the reason");
-    }
-    format!(
-        "{head}\nhint: with --require-backup a key seals only after it is backed up, and this one has no backup: run \
-         `seal keys backup ARCHIVE{location_flags}`"
-    )
+    ))
+    .hint(if is_backed_up {
+        format!("`seal doctor{location_flags}` finds the reason")
+    } else {
+        format!(
+            "with --require-backup a key seals only after it is backed up, and this one has no backup: run \
+             `seal keys backup ARCHIVE{location_flags}`"
+        )
+    })
 }
 
 /// Returns whether the controller's certificate can be fetched. For a controller on a folder, that
@@ -228,7 +231,7 @@ mod tests {
     #[test]
     fn a_key_that_waits_for_its_backup_is_reported_regardless_of_the_wait() {
         for seconds in [None, Some(5), Some(60)] {
-            let message = unserved_message("key-2", seconds, false, " --context prod");
+            let message = unserved("key-2", seconds, false, " --context prod").to_string();
             for part in [
                 "key-2",
                 "no backup",
@@ -236,7 +239,11 @@ mod tests {
             ] {
                 assert!(message.contains(part), "{message}");
             }
-            assert!(!unserved_message("key-2", seconds, true, "").contains("no backup"));
+            assert!(
+                !unserved("key-2", seconds, true, "")
+                    .to_string()
+                    .contains("no backup")
+            );
         }
     }
 }

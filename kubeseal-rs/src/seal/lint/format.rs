@@ -1,12 +1,14 @@
 //! Formats findings as text, JSON, SARIF 2.1.0 or workflow commands of GitHub Actions.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use crate::report::ShowPath as _;
-use crate::report::{Paint, lines_shown, shown};
+use crate::report::{Paint, lines_shown, path_text, shown};
 
 /// Formats findings as text: `file:line: severity: message [rule]`.
 pub(super) fn text(findings: &[Finding], paint: Paint) -> String {
@@ -33,9 +35,37 @@ pub(super) fn text(findings: &[Finding], paint: Paint) -> String {
     findings.iter().map(line).collect()
 }
 
+/// A finding in the output of `seal lint --format json`, a list.
+#[derive(Debug, Serialize)]
+struct FindingReport<'a> {
+    /// The name of the rule.
+    rule: &'a str,
+    /// `error`, `warning` or `note`.
+    severity: &'a str,
+    /// The path of the file.
+    file: Cow<'a, str>,
+    /// The line, counted from one.
+    line: usize,
+    /// The message, without the location.
+    message: &'a str,
+}
+
+impl<'a> FindingReport<'a> {
+    fn new(finding: &'a Finding) -> Self {
+        Self {
+            rule: finding.rule.name,
+            severity: finding.rule.severity.name(),
+            file: path_text(finding.file.as_os_str()),
+            line: finding.line,
+            message: &finding.message,
+        }
+    }
+}
+
 /// Formats findings as a JSON list of objects.
 pub(super) fn json(findings: &[Finding]) -> Json {
-    findings.iter().map(Finding::to_json).collect()
+    let reports: Vec<_> = findings.iter().map(FindingReport::new).collect();
+    json!(reports)
 }
 
 /// Formats each finding as an annotation of GitHub Actions.
@@ -124,6 +154,7 @@ fn uri(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::output::tests::{check, check_bytes};
     use kubeseal_library::finding;
 
     fn finding() -> Finding {
@@ -133,6 +164,87 @@ mod tests {
             line: 3,
             message: "50%\nand more".into(),
         }
+    }
+
+    #[test]
+    fn pins_the_report() {
+        let want = r#"[
+  {
+    "rule": "scope",
+    "severity": "error",
+    "file": "a b/ü,c:d.yaml",
+    "line": 3,
+    "message": "50%\nand more"
+  }
+]
+"#;
+        check("seal lint --format json", &json(&[finding()]), want);
+        check_bytes(&json(&[]), "[]\n");
+    }
+
+    #[test]
+    fn pins_the_sarif_report() {
+        let mut report = sarif(&[finding()]);
+        let rules = report["runs"][0]["tool"]["driver"]["rules"].as_array_mut();
+        let rules = rules.unwrap();
+        assert_eq!(rules.len(), RULES.len());
+        rules.truncate(1);
+        let version = env!("CARGO_PKG_VERSION");
+        let index = RULES
+            .iter()
+            .position(|rule| *rule == finding::SCOPE)
+            .unwrap();
+        let want = format!(
+            r#"{{
+  "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+  "version": "2.1.0",
+  "runs": [
+    {{
+      "tool": {{
+        "driver": {{
+          "name": "seal",
+          "version": "{version}",
+          "rules": [
+            {{
+              "id": "plain-secret",
+              "shortDescription": {{
+                "text": "A Secret, or a `secretGenerator`, with plain values is in a file that Git sees."
+              }},
+              "defaultConfiguration": {{
+                "level": "error"
+              }}
+            }}
+          ]
+        }}
+      }},
+      "results": [
+        {{
+          "ruleId": "scope",
+          "ruleIndex": {index},
+          "level": "error",
+          "message": {{
+            "text": "50%\nand more"
+          }},
+          "locations": [
+            {{
+              "physicalLocation": {{
+                "artifactLocation": {{
+                  "uri": "a%20b/%C3%BC%2Cc%3Ad.yaml"
+                }},
+                "region": {{
+                  "startLine": 3
+                }}
+              }}
+            }}
+          ]
+        }}
+      ]
+    }}
+  ]
+}}
+"#
+        );
+        check_bytes(&report, &want);
     }
 
     #[test]

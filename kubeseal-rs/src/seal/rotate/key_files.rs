@@ -19,7 +19,7 @@ use shared::manifest::{self, Reading};
 use shared::resource::{KEY_ACTIVE, KEY_LABEL};
 use shared::secret::Secret;
 
-use super::RotateError;
+use crate::failure::Failure;
 use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal::settings::{Origin, Settings};
@@ -82,14 +82,16 @@ impl KeyFiles {
         &self,
         settings: &Settings,
         certificate: &Certificate,
-    ) -> Result<(), RotateError> {
+    ) -> Result<(), Failure> {
         let own = certificate.fingerprint();
         if let Some(key) = self.compromised.iter().find(|key| key.fingerprint == *own) {
-            return Err(RotateError::Compromised {
-                certificate: describe_certificate(settings, own),
-                key: key.name.clone(),
-                remedy: remedy(settings),
-            });
+            // An attacker could read the new values.
+            let message = format!(
+                "{} belongs to the key {}, which is marked as compromised",
+                describe_certificate(settings, own),
+                key.name
+            );
+            return Err(Failure::new(message).hint(remedy(settings)));
         }
         if let Some(key) = self.newer(certificate)
             && self.is_first(own)

@@ -5,6 +5,7 @@
 //! that are for the newest key.
 
 mod forecast;
+mod json;
 mod key_files;
 mod offline;
 mod online;
@@ -13,7 +14,7 @@ mod summary;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::Format;
@@ -26,8 +27,9 @@ use shared::sealed_file::{self, Changes, Found, HintRule};
 
 use super::session::Session;
 use super::target::is_same_object;
-use super::{Outcome, print};
+use super::{Outcome, output, print};
 use crate::command::read_keys;
+use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::report;
 use crate::report::ShowPath as _;
@@ -70,37 +72,6 @@ pub struct Rotate {
     pub tls_port: TlsPort,
 }
 
-/// The rotation failed, in part or as a whole.
-#[derive(Debug, thiserror::Error)]
-pub enum RotateError {
-    /// Some objects or files could not be re-encrypted; this is their number.
-    #[error("{0} could not be re-encrypted (see above); everything else is done")]
-    Some(String),
-    /// `--cert` is set without `--key`.
-    #[error(
-        "--cert selects the certificate of an offline run, which requires the old keys\n\
-         hint: pass --key FILE, or omit --cert: then the controller re-encrypts for its newest key"
-    )]
-    CertificateAlone,
-    /// The key of the certificate is marked as compromised: an attacker could read the new values.
-    #[error(
-        "{certificate} belongs to the key {key}, which is marked as compromised\nhint: {remedy}"
-    )]
-    Compromised {
-        /// The certificate and its origin.
-        certificate: String,
-        /// The name of the key.
-        key: String,
-        /// The remedy.
-        remedy: String,
-    },
-    /// No path in the arguments contains a SealedSecret.
-    #[error(
-        "no SealedSecret found in {0}\nhint: pass sealed files, or a folder that contains them"
-    )]
-    NothingFound(String),
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -109,7 +80,11 @@ pub enum RotateError {
 /// objects cannot be re-encrypted; the other objects are still re-encrypted.
 pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     if args.key.is_empty() && args.sealing.cert.is_some() {
-        return Err(RotateError::CertificateAlone.into());
+        let message =
+            "--cert selects the certificate of an offline run, which requires the old keys";
+        bail!(Failure::new(message).hint(
+            "pass --key FILE, or omit --cert: then the controller re-encrypts for its newest key"
+        ));
     }
     let candidates = walk::candidates(&args.paths, &mut report::notice)?;
     if !args.dry_run {
@@ -135,7 +110,8 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
         |report: &FileReport| !report.objects.is_empty() || report.problem.is_some();
     let has_reports = reports.iter().any(is_reportable);
     if !has_reports && !named_paths.is_empty() {
-        return Err(RotateError::NothingFound(named_paths.join(", ")).into());
+        let message = format!("no SealedSecret found in {}", named_paths.join(", "));
+        bail!(Failure::new(message).hint("pass sealed files, or a folder that contains them"));
     }
     finish(args, &reports)
 }
@@ -161,14 +137,14 @@ fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
         );
     }
     if let Some(format) = args.output {
-        print(&kubeseal_library::format::write(
-            &[summary::json(reports, args.dry_run)],
-            format,
-        ))?;
+        let report = json::RotateReport::new(reports, args.dry_run);
+        print(&output::documents(&[report], format)?)?;
     }
     match summary::failures_text(reports) {
         None => Ok(Outcome::Done),
-        Some(failures) => Err(RotateError::Some(failures).into()),
+        Some(failures) => {
+            bail!("{failures} could not be re-encrypted (see above); everything else is done")
+        }
     }
 }
 
@@ -241,7 +217,7 @@ impl Work {
         let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
             let bytes = files::read(&candidate.path)?;
             return match loose::first_line(&bytes) {
-                Some(line) => Err(anyhow::anyhow!(loose::remark(&bytes, line))),
+                Some(line) => bail!(loose::remark(&bytes, line)),
                 None => Ok(None),
             };
         };

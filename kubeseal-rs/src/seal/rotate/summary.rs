@@ -1,12 +1,11 @@
-//! Reports the result of a run, as text and as JSON.
+//! The result of a run, and its output as text.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kubeseal_library::walk;
 
-use crate::report::{ShowPath as _, path_text};
-use serde_json::{Value as Json, json};
+use crate::report::ShowPath as _;
 use shared::key::{Certificate, Fingerprint};
 use shared::sealed_file::Found;
 
@@ -66,7 +65,7 @@ impl ObjectReport {
     }
 
     /// Returns the number of values that are already for the newest key.
-    fn current(&self) -> usize {
+    pub(super) fn current(&self) -> usize {
         match self.problem {
             Some(_) => 0,
             None => self.items - self.rotated.len(),
@@ -84,7 +83,7 @@ pub(super) fn unreadable_report(path: &Path, error: &anyhow::Error) -> FileRepor
 }
 
 /// Returns the number of failed objects, and of files that cannot be read.
-fn failure_counts(reports: &[FileReport]) -> (usize, usize) {
+pub(super) fn failure_counts(reports: &[FileReport]) -> (usize, usize) {
     let objects = reports.iter().flat_map(|file| &file.objects);
     let objects = objects.filter(|object| object.problem.is_some()).count();
     let files = reports.iter().filter(|file| file.problem.is_some()).count();
@@ -171,16 +170,17 @@ fn total(reports: &[FileReport], dry_run: bool) -> String {
     format!("{rotated} {items}{in_files} {verb}; {current} already for the newest key{by_hints}")
 }
 
-struct Total {
-    rotated: usize,
+/// The totals of a run.
+pub(super) struct Total {
+    pub(super) rotated: usize,
     files: usize,
-    current: usize,
+    pub(super) current: usize,
     /// The current values that are for the newest key according to their hint alone.
     believed: usize,
 }
 
 impl Total {
-    fn of(reports: &[FileReport]) -> Self {
+    pub(super) fn of(reports: &[FileReport]) -> Self {
         let objects = || reports.iter().flat_map(|file| &file.objects);
         let changed = |file: &&FileReport| file.objects.iter().any(|o| !o.rotated.is_empty());
         Self {
@@ -208,63 +208,4 @@ pub(super) fn dry_run_note(reports: &[FileReport]) -> String {
         "(dry run: based on sizes and key hints alone; the actual run shows whether the controller can unseal every \
          value{counted})"
     )
-}
-
-/// Returns the report as JSON. Files without changes, failures or items judged by hints alone are only counted.
-pub(super) fn json(reports: &[FileReport], dry_run: bool) -> Json {
-    let total = Total::of(reports);
-    let is_reported = |object: &&ObjectReport| {
-        object.problem.is_some() || !object.rotated.is_empty() || !object.believed.is_empty()
-    };
-    let reported = |file: &FileReport| {
-        let objects: Vec<Json> = file
-            .objects
-            .iter()
-            .filter(is_reported)
-            .map(object)
-            .collect();
-        let path = path_text(file.path.as_os_str());
-        let is_reported = !objects.is_empty() || file.problem.is_some();
-        is_reported.then(|| {
-            let mut json = json!({ "path": path, "objects": objects });
-            if let Some(problem) = &file.problem {
-                json["problem"] = problem.as_str().into();
-            }
-            json
-        })
-    };
-    let (objects, files) = failure_counts(reports);
-    json!({
-        "dryRun": dry_run,
-        "rotated": total.rotated,
-        "current": total.current,
-        "failed": objects + files,
-        "files": reports.iter().filter_map(reported).collect::<Vec<Json>>(),
-    })
-}
-
-fn object(object: &ObjectReport) -> Json {
-    let mut json = json!({
-        "name": object.place,
-        "line": object.line,
-        "rotated": object.rotated,
-        "current": object.current(),
-    });
-    if !object.from.is_empty() {
-        let from = object.from.iter();
-        let from: serde_json::Map<String, Json> = from
-            .map(|(key, count)| (key.to_string(), (*count).into()))
-            .collect();
-        json["from"] = Json::Object(from);
-    }
-    if let Some(key) = &object.to {
-        json["to"] = key.to_string().into();
-    }
-    if !object.believed.is_empty() {
-        json["believed"] = object.believed.clone().into();
-    }
-    if let Some(problem) = &object.problem {
-        json["problem"] = problem.clone().into();
-    }
-    json
 }

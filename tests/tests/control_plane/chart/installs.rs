@@ -342,7 +342,7 @@ async fn with_namespaced_roles_no_request_is_forbidden() {
 #[tokio::test]
 async fn an_account_with_permissions_only_in_its_namespace_installs_upgrades_and_uninstalls() {
     // Other tests search the whole cluster for a controller's Service.
-let plane = ControlPlane::start().await;
+    let plane = ControlPlane::start().await;
     let home = plane.namespace("team").await;
     let everything = json!([{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }]);
     roles::create_caller_with(&home, "installer", &everything).await;

@@ -11,6 +11,7 @@ use shared::key_marks::{KeyProperties, KeyState, states};
 use shared::resource::COMPROMISED_ANNOTATION;
 use shared::secret::Secret;
 
+use crate::failure::Failure;
 use crate::seal::names;
 
 /// The action for one Secret in a backup.
@@ -210,15 +211,18 @@ fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[KeyAfter]) -> Result
     let name = record.name();
     if name.is_empty() {
         bail!(
-            "a key Secret in the backup has no name; nothing was changed\nhint: add `metadata.name` to its manifest"
+            Failure::new("a key Secret in the backup has no name; nothing was changed")
+                .hint("add `metadata.name` to its manifest")
         );
     }
     if names::check_object(name).is_err() {
-        bail!(
-            "a key in the backup has the name {name:?}, which is not a valid Secret name; nothing was changed\n\
-             hint: use at most 253 lowercase letters, digits, `-` and `.`, with a letter or digit at both ends of each \
-             part between dots; rename the key in its manifest (`age -d` decrypts an archive to manifests)"
+        let message = format!(
+            "a key in the backup has the name {name:?}, which is not a valid Secret name; nothing was changed"
         );
+        bail!(Failure::new(message).hint(
+            "use at most 253 lowercase letters, digits, `-` and `.`, with a letter or digit at both ends of each part \
+             between dots; rename the key in its manifest (`age -d` decrypts an archive to manifests)"
+        ));
     }
     let is_taken = |name: &str| after.iter().any(|other| other.name == name);
     if !is_taken(name) {
@@ -232,9 +236,10 @@ fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[KeyAfter]) -> Result
         .collect();
     let suffixed = format!("{name}-restored-{end}");
     if is_taken(&suffixed) || names::check_object(&suffixed).is_err() {
+        let message = format!("another key has the name {name}; nothing was changed");
         bail!(
-            "another key has the name {name}; nothing was changed\nhint: rename one of the two, or \
-             restore into another namespace or folder"
+            Failure::new(message)
+                .hint("rename one of the two, or restore into another namespace or folder")
         );
     }
     Ok(suffixed)
@@ -244,16 +249,14 @@ fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[KeyAfter]) -> Result
 fn check_marks(record: &KeyRecord) -> Result<()> {
     let name = record.name();
     if record.facts.marks.is_compromised {
-        bail!(
-            "{name} is marked as compromised and can never seal; nothing was changed\n\
-             hint: restore it without --seal-with, for unsealing only"
-        );
+        let message =
+            format!("{name} is marked as compromised and can never seal; nothing was changed");
+        bail!(Failure::new(message).hint("restore it without --seal-with, for unsealing only"));
     }
     if !record.facts.is_active {
-        bail!(
-            "{name} is retired in the backup and cannot seal; nothing was changed\n\
-             hint: restore it without --seal-with"
-        );
+        let message =
+            format!("{name} is retired in the backup and cannot seal; nothing was changed");
+        bail!(Failure::new(message).hint("restore it without --seal-with"));
     }
     Ok(())
 }
@@ -292,24 +295,27 @@ fn check_choice(
         .iter()
         .find(|step| step.fingerprint.as_ref() == Some(chosen))
     else {
-        bail!(
-            "the backup contains no key {chosen}; nothing was changed\nhint: --dry-run lists its keys"
-        );
+        let message = format!("the backup contains no key {chosen}; nothing was changed");
+        bail!(Failure::new(message).hint("--dry-run lists its keys"));
     };
     match (sealing, step.state) {
         (_, KeyState::Sealing) => Ok(()),
-        (Some(sealing), KeyState::Opening | KeyState::Waiting) => bail!(
-            "{} cannot be the sealing key: {} {} is newer, and the newest key that may seal is used; nothing was \
-             changed\nhint: restore it without --seal-with, for unsealing only",
-            step.name,
-            sealing.name,
-            sealing.fingerprint
-        ),
-        (_, state) => bail!(
-            "{} already exists and is {}, so it cannot seal; nothing was changed\nhint: restore it without --seal-with",
-            step.name,
-            state.name()
-        ),
+        (Some(sealing), KeyState::Opening | KeyState::Waiting) => {
+            let message = format!(
+                "{} cannot be the sealing key: {} {} is newer, and the newest key that may seal is used; nothing was \
+                 changed",
+                step.name, sealing.name, sealing.fingerprint
+            );
+            bail!(Failure::new(message).hint("restore it without --seal-with, for unsealing only"))
+        }
+        (_, state) => {
+            let message = format!(
+                "{} already exists and is {}, so it cannot seal; nothing was changed",
+                step.name,
+                state.name()
+            );
+            bail!(Failure::new(message).hint("restore it without --seal-with"))
+        }
     }
 }
 

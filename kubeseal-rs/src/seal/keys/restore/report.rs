@@ -1,8 +1,7 @@
-//! Formats the result of a restore as text and as JSON. Names may come from the backup, so the caller
+//! Formats the result of a restore as text. Names may come from the backup, so the caller
 //! escapes them.
 
 use kubeseal_library::keys::signature::VerifiedSigner;
-use serde_json::{Value as Json, json};
 use shared::key_marks::KeyState;
 
 use super::plan::{Action, Plan, Step};
@@ -111,43 +110,4 @@ pub(super) fn warnings(plan: &Plan<'_>) -> Vec<String> {
         )
     });
     broken.chain(newer).collect()
-}
-
-/// Formats the result as JSON.
-pub(super) fn to_json(
-    plan: &Plan<'_>,
-    place: &str,
-    dry_run: bool,
-    signed: Option<&VerifiedSigner>,
-) -> Json {
-    json!({
-        "place": place,
-        "dryRun": dry_run,
-        "signedBy": signed.map(|signed| json!({ "principals": signed.principals, "key": signed.key })),
-        "keys": plan.steps.iter().map(entry).collect::<Vec<_>>(),
-        "sealing": plan.sealing.as_ref().map(|sealing| json!({
-            "name": sealing.name, "fingerprint": sealing.fingerprint.to_string(),
-        })),
-    })
-}
-
-fn entry(step: &Step<'_>) -> Json {
-    let outcome = match &step.action {
-        Action::Put(_) => "restored",
-        Action::LetSeal(_) => "letSeal",
-        Action::Exists(_) => "isThere",
-        Action::Broken(_) => "broken",
-    };
-    let mut fact = json!({
-        "name": step.name,
-        "fingerprint": step.fingerprint.as_ref().map(ToString::to_string),
-        "outcome": outcome,
-        "state": step.state.name(),
-        "storedAs": step.stored_name(),
-        "leftOut": step.left_out,
-    });
-    if let Action::Broken(problem) = &step.action {
-        fact["problem"] = problem.as_str().into();
-    }
-    fact
 }

@@ -1,0 +1,162 @@
+//! The JSON output of `seal keys compromise`.
+
+use std::collections::BTreeSet;
+
+use kubeseal_library::keys::history::Commit;
+use serde::Serialize;
+
+use super::super::json::{ItemReport, UnreadReport};
+use super::Damage;
+
+/// The key, and the values that are known to others.
+#[derive(Debug, Serialize)]
+pub(super) struct DamageReport<'a> {
+    /// The name of the key Secret.
+    key: &'a str,
+    /// The fingerprint of the key.
+    fingerprint: String,
+    /// When the key was marked as compromised.
+    since: &'a str,
+    /// Items sealed for the key that exist now.
+    present: Vec<ItemReport<'a>>,
+    /// Commits that introduced items sealed for the key, the newest of each repository first.
+    commits: Vec<CommitReport<'a>>,
+    /// Files and objects that cannot be read, and may contain items sealed for the key.
+    unread: Vec<UnreadReport<'a>>,
+}
+
+/// A commit, once for each file that it changed.
+#[derive(Debug, Serialize)]
+struct CommitReport<'a> {
+    /// The hash of the commit.
+    commit: &'a str,
+    /// The author date.
+    at: &'a str,
+    /// The author, with the e-mail address in angle brackets.
+    author: &'a str,
+    /// The path of the file in the repository.
+    file: &'a str,
+    /// The items, as `NAME/ITEM`.
+    items: &'a BTreeSet<String>,
+}
+
+impl<'a> DamageReport<'a> {
+    pub(super) fn new(damage: &'a Damage) -> Self {
+        let present = damage.present.iter();
+        Self {
+            key: &damage.name,
+            fingerprint: damage.fingerprint.to_string(),
+            since: &damage.since,
+            present: present
+                .map(|one| ItemReport::new(&one.origin, &one.item))
+                .collect(),
+            commits: damage.commits.iter().map(CommitReport::new).collect(),
+            unread: UnreadReport::all(&damage.unread),
+        }
+    }
+}
+
+impl<'a> CommitReport<'a> {
+    fn new((commit, items): &'a (Commit, BTreeSet<String>)) -> Self {
+        Self {
+            commit: &commit.id,
+            at: &commit.at,
+            author: &commit.author,
+            file: &commit.path,
+            items,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kubeseal_library::keys::survey::Dependent;
+    use kubeseal_library::keys::{Origin, Unread};
+
+    use super::*;
+    use crate::seal::output::tests::{check, check_bytes};
+
+    fn damage() -> Damage {
+        let fingerprint = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
+        Damage {
+            name: "key-2025".to_owned(),
+            fingerprint: fingerprint.parse().unwrap(),
+            since: "2026-01-01T00:00:00Z".to_owned(),
+            present: Vec::new(),
+            commits: Vec::new(),
+            unread: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn pins_the_report() {
+        let origin = Origin::File {
+            path: "db.yaml".into(),
+            name: "db".to_owned(),
+        };
+        let commit = Commit {
+            id: "0123".to_owned(),
+            author: "a <a@example.com>".to_owned(),
+            at: "2025-01-01T00:00:00Z".to_owned(),
+            path: "tree/db.yaml".to_owned(),
+        };
+        let unread = Unread {
+            place: "bad.yaml".to_owned(),
+            why: "malformed".to_owned(),
+        };
+        let damage = Damage {
+            present: vec![Dependent {
+                origin,
+                item: "password".to_owned(),
+                is_sure: true,
+            }],
+            commits: vec![(commit, ["db/password".to_owned()].into())],
+            unread: [unread].into(),
+            ..damage()
+        };
+        let want = r#"{
+  "key": "key-2025",
+  "fingerprint": "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk",
+  "since": "2026-01-01T00:00:00Z",
+  "present": [
+    {
+      "where": "db.yaml (db)",
+      "item": "password"
+    }
+  ],
+  "commits": [
+    {
+      "commit": "0123",
+      "at": "2025-01-01T00:00:00Z",
+      "author": "a <a@example.com>",
+      "file": "tree/db.yaml",
+      "items": [
+        "db/password"
+      ]
+    }
+  ],
+  "unread": [
+    {
+      "where": "bad.yaml",
+      "why": "malformed"
+    }
+  ]
+}
+"#;
+        check("seal keys compromise", &DamageReport::new(&damage), want);
+    }
+
+    #[test]
+    fn pins_the_smallest_report() {
+        let want = r#"{
+  "key": "key-2025",
+  "fingerprint": "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk",
+  "since": "2026-01-01T00:00:00Z",
+  "present": [],
+  "commits": [],
+  "unread": []
+}
+"#;
+        check_bytes(&DamageReport::new(&damage()), want);
+    }
+}

@@ -1,0 +1,240 @@
+//! The JSON output of `seal keys list` and `seal keys status`.
+
+use jiff::Timestamp;
+use kubeseal_library::keys::{Inventory, Survey};
+use serde::Serialize;
+
+use super::super::json::{ItemReport, UnreadReport};
+use super::{Row, Searched};
+use crate::report::ShowPath;
+
+/// All keys and, for `seal keys status`, what needs them.
+#[derive(Debug, Serialize)]
+pub(super) struct KeysReport<'a> {
+    /// The keys, the newest first.
+    keys: Vec<KeyReport<'a>>,
+    #[serde(flatten)]
+    searched: Option<SearchReport<'a>>,
+}
+
+/// One key.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct KeyReport<'a> {
+    /// The name of the key Secret.
+    name: &'a str,
+    /// `sealing`, `opening`, `waiting`, `compromised`, `retired` or `broken`.
+    state: &'static str,
+    /// The fingerprint; null if the key cannot be used.
+    fingerprint: Option<String>,
+    /// When the key was created; null if it cannot be used.
+    made: Option<Timestamp>,
+    /// The end of the certificate's validity; null without a certificate.
+    valid_until: Option<Timestamp>,
+    /// The time of the last backup; null if there is none.
+    backed_up: Option<Timestamp>,
+    /// Whether the key is marked as compromised.
+    compromised: bool,
+    /// Whether the key is marked to unseal and never seal.
+    opening_only: bool,
+    /// The number of objects that need the key; absent for `seal keys list`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    objects: Option<usize>,
+    /// The number of files that need the key; absent for `seal keys list`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<usize>,
+    /// The file that contains the key Secret; absent in a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    /// Why the key cannot be used; absent if it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a str>,
+}
+
+/// The objects and files that `seal keys status` searched.
+#[derive(Debug, Serialize)]
+struct SearchReport<'a> {
+    /// Items that no available key unseals.
+    undecided: Vec<ItemReport<'a>>,
+    /// The number of objects that were not unsealed, but counted for the key that they name.
+    unopened: usize,
+    /// Files and objects that cannot be read, and may need any key.
+    unread: Vec<UnreadReport<'a>>,
+}
+
+impl<'a> KeysReport<'a> {
+    pub(super) fn new(rows: &'a [Row<'_>], searched: Searched<'a>) -> Self {
+        Self {
+            keys: rows.iter().map(KeyReport::new).collect(),
+            searched: searched.map(SearchReport::new),
+        }
+    }
+}
+
+impl<'a> KeyReport<'a> {
+    fn new(row: &'a Row<'_>) -> Self {
+        let record = row.record;
+        let marks = &record.facts.marks;
+        let fingerprint = record.fingerprint();
+        let (objects, files) = row.counts.unzip();
+        Self {
+            name: record.name(),
+            state: row.state.name(),
+            fingerprint: fingerprint.map(ToString::to_string),
+            made: fingerprint.map(|_| record.facts.order_time),
+            valid_until: record.valid_until(),
+            backed_up: marks.backed_up,
+            compromised: marks.is_compromised,
+            opening_only: marks.is_opening_only,
+            objects,
+            files,
+            file: record.file.as_ref().map(ShowPath::shown),
+            problem: record.key.as_ref().err().map(String::as_str),
+        }
+    }
+}
+
+impl<'a> SearchReport<'a> {
+    fn new((sources, survey): (&'a Inventory, &'a Survey)) -> Self {
+        let undecided = survey.undecided().into_iter();
+        Self {
+            undecided: undecided
+                .map(|(origin, item)| ItemReport::new(origin, item))
+                .collect(),
+            unopened: survey.unopened,
+            unread: UnreadReport::all(&sources.unread),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use kubeseal_library::keys::{KeyRecord, Origin, Unread, folder};
+    use shared::key_marks::KeyState;
+    use shared::needs::Need;
+
+    use super::*;
+    use crate::seal::output::tests::{check, check_bytes};
+
+    const COMMANDS: &str = "seal keys list` and `seal keys status";
+
+    fn record() -> KeyRecord {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/key-fixtures");
+        let text = std::fs::read(fixtures.join("state/keys/key-2024.yaml")).unwrap();
+        let mut secrets = folder::secrets(&text).unwrap();
+        KeyRecord::new(secrets.remove(0), Some("keys/key-2024.yaml".into()))
+    }
+
+    #[test]
+    fn pins_the_report() {
+        let mut usable = record();
+        usable.facts.marks.backed_up = Some("2025-06-01T12:00:00Z".parse().unwrap());
+        let broken = KeyRecord::unreadable("lost", "no permission");
+        let row = |record, state, counts| Row {
+            record,
+            state,
+            counts: Some(counts),
+        };
+        let rows = [
+            row(&usable, KeyState::Sealing, (2, 1)),
+            row(&broken, KeyState::Broken, (0, 0)),
+        ];
+        let origin = Origin::Cluster {
+            namespace: "shop".to_owned(),
+            name: "db".to_owned(),
+        };
+        let needs = [("a".to_owned(), Need::Undecided(256))].into();
+        let survey = Survey {
+            found: vec![(origin, needs)],
+            unopened: 3,
+        };
+        let unread = Unread {
+            place: "bad.yaml".to_owned(),
+            why: "malformed".to_owned(),
+        };
+        let sources = Inventory {
+            unread: [unread].into(),
+            ..Inventory::default()
+        };
+        let want = r#"{
+  "keys": [
+    {
+      "name": "key-2024",
+      "state": "sealing",
+      "fingerprint": "SHA256:HyvpkjkOwxlcAOfabLWtmCMxVKMxSgMBHjX/MefNCyo",
+      "made": "2024-01-01T00:00:00Z",
+      "validUntil": "2200-01-01T00:00:00Z",
+      "backedUp": "2025-06-01T12:00:00Z",
+      "compromised": false,
+      "openingOnly": false,
+      "objects": 2,
+      "files": 1,
+      "file": "keys/key-2024.yaml"
+    },
+    {
+      "name": "lost",
+      "state": "broken",
+      "fingerprint": null,
+      "made": null,
+      "validUntil": null,
+      "backedUp": null,
+      "compromised": false,
+      "openingOnly": false,
+      "objects": 0,
+      "files": 0,
+      "problem": "it cannot be read: no permission"
+    }
+  ],
+  "undecided": [
+    {
+      "where": "SealedSecret shop/db",
+      "item": "a"
+    }
+  ],
+  "unopened": 3,
+  "unread": [
+    {
+      "where": "bad.yaml",
+      "why": "malformed"
+    }
+  ]
+}
+"#;
+        check(
+            COMMANDS,
+            &KeysReport::new(&rows, Some((&sources, &survey))),
+            want,
+        );
+    }
+
+    #[test]
+    fn pins_the_smallest_report() {
+        let minimal = KeysReport::new(&[], None);
+        check_bytes(&minimal, "{\n  \"keys\": []\n}\n");
+        let mut record = record();
+        record.file = None;
+        let row = Row {
+            record: &record,
+            state: KeyState::Opening,
+            counts: None,
+        };
+        let want = r#"{
+  "keys": [
+    {
+      "name": "key-2024",
+      "state": "opening",
+      "fingerprint": "SHA256:HyvpkjkOwxlcAOfabLWtmCMxVKMxSgMBHjX/MefNCyo",
+      "made": "2024-01-01T00:00:00Z",
+      "validUntil": "2200-01-01T00:00:00Z",
+      "backedUp": null,
+      "compromised": false,
+      "openingOnly": false
+    }
+  ]
+}
+"#;
+        check_bytes(&KeysReport::new(&[row], None), want);
+    }
+}

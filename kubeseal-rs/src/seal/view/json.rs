@@ -1,0 +1,179 @@
+//! The output of `seal view` as YAML and JSON.
+
+use serde::Serialize;
+use shared::base64;
+use shared::plain::Plain;
+
+use super::{ObjectView, form};
+use crate::seal::object::{Form, Item};
+
+/// One SealedSecret. **It contains plain values with `--reveal`.**
+#[derive(Serialize)]
+pub(super) struct ObjectReport<'a> {
+    /// The path of the file.
+    file: &'a str,
+    /// The line where the object begins.
+    line: usize,
+    /// The namespace; empty if the object has none.
+    namespace: &'a str,
+    /// The name; empty if the object has none.
+    name: &'a str,
+    /// `strict`, `namespace-wide` or `cluster-wide`.
+    scope: String,
+    /// The type of the Secret.
+    #[serde(rename = "type")]
+    type_: &'a str,
+    /// The items, in the order of the file.
+    items: Vec<ItemReport<'a>>,
+    /// The items that templates produce.
+    templates: Vec<&'a String>,
+}
+
+/// One sealed item.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ItemReport<'a> {
+    /// The name of the item.
+    key: &'a str,
+    /// The line where the item begins.
+    line: usize,
+    /// The size of the key that the value is sealed for; absent if it is not a sealed value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bits: Option<usize>,
+    /// Why the value is not a sealed value; absent if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+    /// The fingerprint that the key hint names; absent without a hint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sealed_for: Option<String>,
+    /// The age of the ciphertext in Git, in days; absent if it is not committed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    days: Option<i64>,
+    /// The value in base64; absent without `--reveal`, or if the Secret does not have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+}
+
+impl<'a> ObjectReport<'a> {
+    pub(super) fn new(view: &'a ObjectView) -> Self {
+        let object = &view.object;
+        let spec = &object.sealed.spec;
+        let items = object.items.iter().enumerate();
+        Self {
+            file: &view.file,
+            line: object.line,
+            namespace: object.sealed.namespace_or_empty(),
+            name: object.sealed.name_or_empty(),
+            scope: object.scope.to_string(),
+            type_: spec.template.type_.as_deref().unwrap_or("Opaque"),
+            items: items
+                .map(|(index, item)| ItemReport::new(view, index, item))
+                .collect(),
+            templates: object.templates().collect(),
+        }
+    }
+}
+
+impl<'a> ItemReport<'a> {
+    fn new(view: &ObjectView, index: usize, item: &'a Item) -> Self {
+        let (bits, problem) = match &item.form {
+            Form::Bits(bits) => (Some(*bits), None),
+            other => (None, Some(form(other))),
+        };
+        let values = view.values.as_ref();
+        let value = values.and_then(|values| values.get(&item.key)?.as_ref());
+        Self {
+            key: &item.key,
+            line: item.line,
+            bits,
+            problem,
+            sealed_for: item.hint.as_ref().map(ToString::to_string),
+            days: view.ages.get(index).copied().flatten(),
+            value: value.map(|value: &Plain| base64::encode(value.expose())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::manifest;
+
+    use super::*;
+    use crate::seal::object::Object;
+    use crate::seal::output::tests::{check_documents, document_text};
+
+    fn view(yaml: &str) -> ObjectView {
+        let documents = manifest::read(yaml.as_bytes()).unwrap();
+        ObjectView {
+            path: "db.yaml".into(),
+            file: "db.yaml".to_owned(),
+            object: Object::read(&documents[0].root).unwrap(),
+            ages: Vec::new(),
+            values: None,
+        }
+    }
+
+    #[test]
+    fn pins_the_report() {
+        let yaml = r#"metadata:
+  name: db
+  namespace: shop
+  annotations:
+    sealedsecrets.bitnami.com/key-hints: '{"a":"SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk"}'
+spec:
+  encryptedData: {a: "", b: x}
+  template: {type: t, data: {url: "{{ .a }}"}}
+"#;
+        let mut view = view(yaml);
+        // Stands for a sealed value, which this test does not have.
+        view.object.items[0].form = Form::Bits(2048);
+        view.ages = vec![Some(3), None];
+        let value = Some(Plain::from(b"hunter2".to_vec()));
+        view.values = Some([("a".to_owned(), value)].into());
+        let want = r#"{
+  "file": "db.yaml",
+  "line": 1,
+  "namespace": "shop",
+  "name": "db",
+  "scope": "strict",
+  "type": "t",
+  "items": [
+    {
+      "key": "a",
+      "line": 7,
+      "bits": 2048,
+      "sealedFor": "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk",
+      "days": 3,
+      "value": "aHVudGVyMg=="
+    },
+    {
+      "key": "b",
+      "line": 7,
+      "problem": "not a sealed value: it is not base64 (invalid byte 0), 1 byte"
+    }
+  ],
+  "templates": [
+    "url"
+  ]
+}
+"#;
+        check_documents("seal view", &[ObjectReport::new(&view)], want);
+    }
+
+    #[test]
+    fn pins_the_smallest_report() {
+        let view = view("spec: {encryptedData: {}}");
+        let want = r#"{
+  "file": "db.yaml",
+  "line": 1,
+  "namespace": "",
+  "name": "",
+  "scope": "strict",
+  "type": "Opaque",
+  "items": [],
+  "templates": []
+}
+"#;
+        assert_eq!(document_text(&[ObjectReport::new(&view)]), want);
+    }
+}
