@@ -260,9 +260,10 @@ fn variable_value(item: &str, value: &Plain) -> Result<OsString> {
         let failure = Failure::new(format!(
             "the value of {item} contains a zero byte, which an environment variable cannot contain"
         ));
-        bail!(match memory::IS_SUPPORTED {
-            true => failure.hint("pass values as files with --files"),
-            false => failure,
+        bail!(if memory::IS_SUPPORTED {
+            failure.hint("pass values as files with --files")
+        } else {
+            failure
         });
     }
     platform::variable(value.expose()).with_context(|| {

@@ -1,4 +1,5 @@
 //! Tests that the shared control plane behaves like a cluster.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fmt::Debug;
 use std::io::{Read, Write};

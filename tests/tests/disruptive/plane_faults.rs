@@ -1,4 +1,9 @@
 //! Tests the faults that a test can cause in a control plane. Each test has its own control plane.
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::pin::pin;
 use std::time::Duration;

@@ -132,6 +132,10 @@ fn revision<'a>(args: &'a Diff, here: &Path) -> Result<Option<&'a str>> {
 }
 
 /// Checks that a file exists, or existed in a commit.
+#[expect(
+    clippy::unnecessary_debug_formatting,
+    reason = "a name that is neither may contain any characters, such as quotes"
+)]
 fn check_exists(path: &Path, here: &Path) -> Result<()> {
     if !is_missing(&here.join(path)) {
         return Ok(());

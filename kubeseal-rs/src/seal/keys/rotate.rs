@@ -133,28 +133,22 @@ fn wait(
         sleep(POLL_INTERVAL);
     }
     let seconds = args.timeout.as_secs();
-    match new_key {
-        Some((_, name)) => {
-            let records = store.read()?;
-            let record = records.iter().find(|record| record.name() == name);
-            let is_backed_up = record.is_some_and(|r| r.facts.marks.backed_up.is_some());
-            bail!(unserved(
-                &name,
-                Some(seconds),
-                is_backed_up,
-                &location_flags
-            ))
-        }
-        None => {
-            let message =
-                format!("no new key appeared within {seconds} s; the request stays pending");
-            bail!(Failure::new(message).hint(format!(
-                "check that a controller runs in {} and may create Secrets: `seal doctor{location_flags}` finds the \
-                 reason",
-                store.location()
-            )))
-        }
-    }
+    let Some((_, name)) = new_key else {
+        let message = format!("no new key appeared within {seconds} s; the request stays pending");
+        bail!(Failure::new(message).hint(format!(
+            "check that a controller runs in {} and may create Secrets: `seal doctor{location_flags}` finds the reason",
+            store.location()
+        )))
+    };
+    let records = store.read()?;
+    let record = records.iter().find(|record| record.name() == name);
+    let is_backed_up = record.is_some_and(|r| r.facts.marks.backed_up.is_some());
+    bail!(unserved(
+        &name,
+        Some(seconds),
+        is_backed_up,
+        &location_flags
+    ))
 }
 
 /// Explains why a new key might not be served yet, and what to do.
