@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 
+use shared::manifest::{self, Node, Value};
 use shared::resource::SealedSecret;
 use shared::{base64, envelope};
 
@@ -24,7 +25,87 @@ pub fn first_line_beside(bytes: &[u8], sealed: &[&SealedSecret]) -> Option<usize
 }
 
 fn first_line_except(bytes: &[u8], values: &SealedValues) -> Option<usize> {
-    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
+    if bytes.len() < MIN_LEN {
+        return None;
+    }
+    let found = first_start(bytes, values);
+    if let Some(start) = found {
+        return Some(line_at(bytes, start));
+    }
+    let joined = Joined::of(bytes);
+    let found = first_start(&joined.text, values).map(|start| joined.line_at(start));
+    found.or_else(|| first_escaped(bytes, values))
+}
+
+fn line_at(bytes: &[u8], position: usize) -> usize {
+    1 + memchr::memchr_iter(b'\n', &bytes[..position]).count()
+}
+
+fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+/=".contains(&byte)
+}
+
+/// A text in which the lines of a wrapped value are joined.
+struct Joined {
+    text: Vec<u8>,
+    /// The position of each line that was not joined, and its number.
+    lines: Vec<(usize, usize)>,
+}
+
+impl Joined {
+    fn of(bytes: &[u8]) -> Self {
+        let (mut text, mut lines) = (Vec::with_capacity(bytes.len()), Vec::new());
+        for (i, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+            let line = line.trim_ascii();
+            let line = line.strip_suffix(b"\\").unwrap_or(line);
+            let continuation = line.strip_suffix(b"\"").unwrap_or(line);
+            let is_continued = text.last().copied().is_some_and(is_base64);
+            if !is_continued
+                || continuation.is_empty()
+                || !continuation.iter().copied().all(is_base64)
+            {
+                text.push(b'\n');
+                lines.push((text.len(), i + 1));
+            }
+            text.extend_from_slice(line);
+        }
+        Self { text, lines }
+    }
+
+    fn line_at(&self, position: usize) -> usize {
+        let index = self.lines.partition_point(|(start, _)| *start <= position);
+        let line = index.checked_sub(1).and_then(|index| self.lines.get(index));
+        line.map_or(1, |(_, line)| *line)
+    }
+}
+
+/// Returns the line of the first scalar that is a sealed value only once its escapes are resolved, such as `\/` in JSON.
+fn first_escaped(bytes: &[u8], values: &SealedValues) -> Option<usize> {
+    memchr::memchr(b'\\', bytes)?;
+    let documents = manifest::read_well_formed(bytes);
+    let mut roots = documents.iter().map(|document| &document.root);
+    roots.find_map(|root| first_in_node(root, values))
+}
+
+fn first_in_node(node: &Node, values: &SealedValues) -> Option<usize> {
+    match &node.value {
+        Value::Text(text) => {
+            let text: Vec<u8> = text
+                .bytes()
+                .filter(|byte| !byte.is_ascii_whitespace())
+                .collect();
+            first_start(&text, values).map(|_| node.line)
+        }
+        Value::List(items) => items.iter().find_map(|item| first_in_node(item, values)),
+        Value::Map(fields) => fields
+            .iter()
+            .find_map(|(_, value)| first_in_node(value, values)),
+        _ => None,
+    }
+}
+
+/// Returns the position of the first sealed value.
+fn first_start(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     let mut remaining = bytes;
     // The value begins with the modulus length in two bytes. The first byte is small, so its base64
     // begins with `A`.
@@ -34,8 +115,7 @@ fn first_line_except(bytes: &[u8], values: &SealedValues) -> Option<usize> {
         let end = tail.iter().position(|byte| !is_base64(*byte));
         let end = end.unwrap_or(tail.len());
         if is_start && is_sealed(&tail[..end]) && !values.has_prefix(&tail[..end]) {
-            let before = bytes.len() - tail.len();
-            return Some(1 + memchr::memchr_iter(b'\n', &bytes[..before]).count());
+            return Some(bytes.len() - tail.len());
         }
         remaining = &tail[end..];
     }
@@ -116,6 +196,8 @@ mod tests {
             base64::encode(&[&256_u16.to_be_bytes()[..], &body].concat())
         };
         let (object_value, loose_value) = (value(7), value(8));
+        let slashes = value(0xff);
+        assert!(slashes.contains('/'));
         let mut sealed = SealedSecret::new("db", shared::resource::SealedSecretSpec::default());
         sealed
             .spec
@@ -130,6 +212,36 @@ mod tests {
                 Some(4),
             ),
             (format!("# SealedSecret\nb: {loose_value}\n"), Some(2)),
+            (
+                format!(
+                    "a: 1\nb: |\n  {}\n  {}\nc: 2\n",
+                    &loose_value[..100],
+                    &loose_value[100..]
+                ),
+                Some(3),
+            ),
+            (
+                format!(
+                    "b: \"{}\n  {}\"\n",
+                    &loose_value[..100],
+                    &loose_value[100..]
+                ),
+                Some(1),
+            ),
+            (
+                format!(
+                    "b: \"{}\\\n  {}\"\n",
+                    &loose_value[..100],
+                    &loose_value[100..]
+                ),
+                Some(1),
+            ),
+            (
+                format!("{{\"b\": \"{}\"}}\n", slashes.replace('/', "\\/")),
+                Some(1),
+            ),
+            (format!("b: \"\\x41{}\"\n", &loose_value[1..]), Some(1)),
+            (format!("b: |\n    {wrapped}\n"), None),
         ] {
             assert_eq!(
                 first_line_beside(text.as_bytes(), &[&sealed]),

@@ -284,13 +284,7 @@ fn check_sealable(file: &ManifestFile) -> Result<()> {
             "change its values with `seal set` or `seal edit`, re-encrypt them with `seal rotate`"
         ));
     }
-    if let Some(line) = manifest::repeated_key(&file.bytes) {
-        let message = format!("{path}, line {line}: duplicate key: the first value would be lost");
-        bail!(
-            Failure::new(message).hint("remove one of them, or insert `---` between two documents")
-        );
-    }
-    Ok(())
+    sealing::refuse_repeated_keys(&file.bytes, &path)
 }
 
 /// Returns the text with every Secret sealed. Other documents are kept byte for byte. Comments of

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use shared::hints::{self, Hints};
 use shared::key::Certificate;
-use shared::manifest::{Coercion, Node, Reading, Value};
+use shared::manifest::{self, Coercion, Node, Reading, Value};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::seal::{self, Target};
@@ -169,4 +169,17 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
         ));
     }
     Ok(secret)
+}
+
+/// Checks that parsers do not drop a value of a manifest: of a repeated key, they use the last value.
+///
+/// # Errors
+///
+/// Fails if a key is repeated.
+pub fn refuse_repeated_keys(bytes: &[u8], path: &str) -> Result<()> {
+    let Some(line) = manifest::repeated_key(bytes) else {
+        return Ok(());
+    };
+    let message = format!("{path}, line {line}: duplicate key: the first value would be lost");
+    bail!(Failure::new(message).hint("remove one of them, or insert `---` between two documents"))
 }

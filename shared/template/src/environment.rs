@@ -30,6 +30,8 @@ pub(crate) struct Environment<'c> {
     pub(crate) gauge: Gauge<'c>,
     pub(crate) now: jiff::Timestamp,
     pub(crate) rng: &'c mut dyn CryptoRng,
+    /// Whether a map of strings was changed, which may be the map of all values.
+    pub(crate) has_changed_values: bool,
     maps: Vec<Map>,
     patterns: HashMap<Text, Rc<Pattern>>,
 }
@@ -40,6 +42,7 @@ impl<'c> Environment<'c> {
             gauge: Gauge::new(context.budget, meter),
             now: context.now,
             rng: &mut *context.rng,
+            has_changed_values: false,
             maps: Vec::new(),
             patterns: HashMap::new(),
         }

@@ -214,6 +214,7 @@ fn read_manifest(file: Option<&Path>, environment: &Environment) -> Result<(Mani
     if manifest.documents.iter().any(has_sops) {
         bail!(encrypted_by_sops(&shown));
     }
+    sealing::refuse_repeated_keys(&manifest.bytes, &shown)?;
     Ok((manifest, shown))
 }
 
