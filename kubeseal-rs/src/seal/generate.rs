@@ -9,7 +9,7 @@ use kubeseal_library::recipe::{Random, Recipe};
 use shared::plain::Plain;
 use shared::secret::Secret;
 
-use super::create::{self, Items};
+use super::create::{self, CreateError, Items};
 use super::session::Session;
 use super::values::{self, Stdin};
 use super::{Outcome, names, sealing};
@@ -87,20 +87,7 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
     let session = Session::new(&args.sealing, environment);
     let settings = session.settings(&args.destination.path(&args.name))?;
     let password = read_password(args, &recipes, environment)?;
-    let mut random = Random {
-        rng: &mut shared::random::system(),
-        now: environment.now,
-    };
-    let (mut items, mut public) = (Items::default(), BTreeMap::new());
-    for (key, recipe) in &recipes {
-        let generated = recipe
-            .generate(key, password.as_ref(), &mut random)
-            .with_context(|| format!("the item {key:?}"))?;
-        for (key, value) in generated.secret {
-            items.add(&key, value)?;
-        }
-        public.extend(generated.public);
-    }
+    let (items, public) = generate(&recipes, password.as_ref(), environment)?;
     let mut secret = create::secret(&args.name, &args.properties, items)?;
     set_type(&mut secret, &public);
     let mut sealed = sealing::seal_secret(&session, &settings, secret, sealing::Empty::Refused)?;
@@ -126,6 +113,36 @@ fn recipes(args: &[String]) -> Result<Vec<(String, Recipe)>> {
         Ok((key.to_owned(), recipe))
     };
     args.iter().map(read).collect()
+}
+
+/// Generates the items to seal, and the public ones. Each item has only one value: a sealed one would replace a public one
+/// of the same name, which would be lost.
+fn generate(
+    recipes: &[(String, Recipe)],
+    password: Option<&Plain>,
+    environment: &Environment,
+) -> Result<(Items, BTreeMap<String, String>)> {
+    let mut random = Random {
+        rng: &mut shared::random::system(),
+        now: environment.now,
+    };
+    let (mut items, mut public) = (Items::default(), BTreeMap::new());
+    for (key, recipe) in recipes {
+        let generated = recipe
+            .generate(key, password, &mut random)
+            .with_context(|| format!("the item {key:?}"))?;
+        for (key, value) in generated.secret {
+            items.add(&key, value)?;
+        }
+        public.extend(generated.public);
+    }
+    for key in public.keys() {
+        names::check_item(key)?;
+        if items.0.contains_key(key) {
+            return Err(CreateError::Twice(key.clone()).into());
+        }
+    }
+    Ok((items, public))
 }
 
 fn read_password(
