@@ -42,7 +42,7 @@ pub struct Generate {
     /// Items to generate
     #[arg(required = true, value_name = "KEY=RECIPE")]
     pub items: Vec<String>,
-    /// Read from stdin the password that the recipes htpasswd and docker use
+    /// Read from stdin the password that the recipes htpasswd and docker use; a line break at its end is removed
     #[arg(long)]
     pub password_stdin: bool,
     /// Prompt for the password that the recipes htpasswd and docker use, without showing it
@@ -73,6 +73,9 @@ pub enum GenerateError {
         "no recipe uses a password\nhint: --password-stdin and --password-prompt are for htpasswd and docker"
     )]
     UnusedPassword,
+    /// The password is empty: the command before the pipe failed, or stdin is closed.
+    #[error("the password is empty\nhint: without a password, a random one is generated")]
+    EmptyPassword,
 }
 
 /// Runs the command.
@@ -156,10 +159,28 @@ fn read_password(
     if !recipes.iter().any(|(_, recipe)| recipe.accepts_password()) {
         return Err(GenerateError::UnusedPassword.into());
     }
-    if args.password_prompt {
-        return values::prompt("the password").map(Some);
+    let password = if args.password_prompt {
+        values::prompt("the password")?
+    } else {
+        without_line_break(Stdin::new(environment).read("the password")?)
+    };
+    if password.expose().is_empty() {
+        return Err(GenerateError::EmptyPassword.into());
     }
-    Stdin::new(environment).read("the password").map(Some)
+    values::warn_about_byte_order_mark("", "the password", &password);
+    Ok(Some(password))
+}
+
+/// Removes one line break at the end, as `docker login --password-stdin` does: `echo` and editors add it, and nobody can
+/// enter it in a login form.
+fn without_line_break(password: Plain) -> Plain {
+    let text = password.expose();
+    let line = text.strip_suffix(b"\n").unwrap_or(text);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.len() == text.len() {
+        return password;
+    }
+    Plain::from(line.to_vec())
 }
 
 /// Sets the type that Kubernetes defines for these items, unless the user sets one.
