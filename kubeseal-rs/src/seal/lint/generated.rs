@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use kubeseal_library::bounded::Kind;
 use kubeseal_library::files;
-use kubeseal_library::git::{self, Repository};
+use kubeseal_library::git::{self, Repository, StagedLinks};
 use shared::manifest::Node;
 use zeroize::Zeroizing;
 
@@ -35,7 +35,7 @@ impl GeneratedFiles {
         &mut self,
         root: &Node,
         manifest: &Path,
-        staged: Option<&Repository>,
+        staged: Option<&StagedLinks<'_>>,
     ) -> Vec<Found> {
         let folder = manifest.parent().unwrap_or(Path::new(""));
         let generator_files = plain::generator_files(root).into_iter();
@@ -48,7 +48,7 @@ impl GeneratedFiles {
                 .entry((path, is_whole))
                 .or_insert_with_key(|(path, _)| {
                     let bytes = match staged {
-                        Some(staged) => staged.staged_content(path).ok(),
+                        Some(links) => staged_content(links, manifest, file.path),
                         None => trees.read(path, folder),
                     };
                     plain_keys(&bytes.unwrap_or_default(), is_whole)
@@ -57,6 +57,19 @@ impl GeneratedFiles {
         };
         generator_files.filter_map(finding).collect()
     }
+}
+
+/// Returns the staged content of a file that a manifest names, through links as they are staged.
+fn staged_content(
+    links: &StagedLinks<'_>,
+    manifest: &Path,
+    name: &str,
+) -> Option<Zeroizing<Vec<u8>>> {
+    let repository = links.repository();
+    let manifest = repository.inside_work_tree(manifest)?;
+    let folder = repository.root().join(manifest.parent()?);
+    let target = links.route(&folder.join(name)).target?;
+    repository.staged_content(&target).ok()
 }
 
 /// Returns the keys of the plaintext values in a file. The key of a file that is one value is not known here.
