@@ -10,6 +10,7 @@
 
 mod ages;
 mod changes;
+mod clones;
 mod commits;
 mod folder;
 mod hooks;

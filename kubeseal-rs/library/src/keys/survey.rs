@@ -12,6 +12,7 @@ use shared::needs::{self, Need, needs};
 use shared::resource::SealedSecret;
 use zeroize::Zeroizing;
 
+use super::missing;
 use crate::cluster::{Authorized, AuthorizedError, KeysOfItems};
 use crate::files;
 use crate::loose;
@@ -306,6 +307,8 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
     if paths.is_empty() {
         return Ok(inventory);
     }
+    let missing = paths.iter().flat_map(|path| missing::submodules(path));
+    inventory.unread.extend(missing);
     for Candidate { path, named } in candidates(paths, notices)? {
         let place = path.shown();
         let bytes = match files::read(&path) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
@@ -13,7 +13,7 @@ use kubeseal_library::git;
 use kubeseal_library::keys::history::{self, Commit};
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
-use kubeseal_library::keys::{KeyRecord, Unread, compromised, record};
+use kubeseal_library::keys::{KeyRecord, Unread, compromised, missing, record};
 use serde_json::{Value as Json, json};
 use shared::error_chain;
 use shared::key::Fingerprint;
@@ -89,7 +89,9 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
     let (ring, mut sources, survey) =
         survey_all(&store, &records, &args.paths, search_args, &clusters)?;
     let (commits, unread) = commits(args, &ring, &fingerprint)?;
+    let missing = missing_history(args)?;
     sources.unread.extend(unread);
+    sources.unread.extend(missing.iter().cloned());
     let damage = Damage {
         name: record.name().to_owned(),
         since: mark_time(record, environment),
@@ -125,6 +127,11 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
     }
     print(&damage.report(args.output)?)?;
     report::info_lines(&next_steps(args, &records, &damage, situation));
+    if !missing.is_empty() {
+        bail!(
+            "the history is incomplete (see above), and so is this report\nhint: fetch the rest, and run the command again"
+        );
+    }
     Ok(Outcome::Done)
 }
 
@@ -144,6 +151,15 @@ fn repositories(args: &KeysCompromise) -> Result<BTreeSet<PathBuf>> {
     };
     let paths: Vec<_> = args.paths.iter().filter(in_repository).cloned().collect();
     history::repositories(&paths)
+}
+
+/// Returns the branches and commits that the repositories of the paths lack.
+fn missing_history(args: &KeysCompromise) -> Result<BTreeSet<Unread>> {
+    let mut all_missing = BTreeSet::new();
+    for repository in repositories(args)? {
+        all_missing.extend(missing::history(&repository)?);
+    }
+    Ok(all_missing)
 }
 
 /// Returns the commits that introduced items sealed for the key, in the repositories of the paths, and
