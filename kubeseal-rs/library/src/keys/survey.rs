@@ -522,7 +522,7 @@ mod tests {
                 "",
             ),
             ("no YAML", "spec: [", 0, "line"),
-            ("no content", "spec: 1", 0, "no `spec`"),
+            ("no content", "spec: 1", 0, "spec must be a mapping"),
             (
                 "a Helm template",
                 "{{- if .Values.on }}\nspec: {}\n{{ end }}",
