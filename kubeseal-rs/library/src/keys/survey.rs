@@ -103,6 +103,12 @@ pub struct Inventory {
 }
 
 impl Inventory {
+    /// Returns the number of files and objects that cannot be read. Several reasons may apply to one.
+    pub fn unread_places(&self) -> usize {
+        let places: BTreeSet<&str> = self.unread.iter().map(|u| u.place.as_str()).collect();
+        places.len()
+    }
+
     /// Adds the contents of `other`.
     pub fn extend(&mut self, other: Self) {
         self.holders.extend(other.holders);

@@ -96,7 +96,7 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     let rows = rows(&records, &states, Some(&survey));
     let searched = Some((&sources, &survey));
     show(&rows, searched, args.output, environment.now)?;
-    match sources.unread.len() {
+    match sources.unread_places() {
         0 => Ok(Outcome::Done),
         n => Err(StatusError::Unread(n).into()),
     }
