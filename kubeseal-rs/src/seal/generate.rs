@@ -43,7 +43,7 @@ pub struct Generate {
     /// Items to generate
     #[arg(required = true, value_name = "KEY=RECIPE")]
     pub items: Vec<String>,
-    /// Read from stdin the password that the recipes htpasswd and docker use
+    /// Read from stdin the password that the recipes htpasswd and docker use; a line break at its end is removed
     #[arg(long)]
     pub password_stdin: bool,
     /// Prompt for the password that the recipes htpasswd and docker use, without showing it
@@ -72,20 +72,7 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
     let session = Session::new(&args.sealing, environment);
     let settings = session.settings(&args.destination.path(&args.name))?;
     let password = read_password(args, &recipes, environment)?;
-    let mut random = Random {
-        rng: &mut shared::random::system(),
-        now: environment.now,
-    };
-    let (mut items, mut public) = (Items::default(), BTreeMap::new());
-    for (key, recipe) in &recipes {
-        let generated = recipe
-            .generate(key, password.as_ref(), &mut random)
-            .with_context(|| format!("the item {key:?}"))?;
-        for (key, value) in generated.secret {
-            items.add(&key, value)?;
-        }
-        public.extend(generated.public);
-    }
+    let (items, public) = generate(&recipes, password.as_ref(), environment)?;
     let mut secret = create::secret(&args.name, &args.properties, items)?;
     set_type(&mut secret, &public);
     let mut sealed = sealing::seal_secret(&session, &settings, secret, sealing::Empty::Refused)?;
@@ -119,6 +106,36 @@ fn malformed_item() -> Failure {
         .hint("`seal generate --help` lists the recipes")
 }
 
+/// Generates the items to seal, and the public ones. Each item has only one value: a sealed one would replace a public one
+/// of the same name, which would be lost.
+fn generate(
+    recipes: &[(String, Recipe)],
+    password: Option<&Plain>,
+    environment: &Environment,
+) -> Result<(Items, BTreeMap<String, String>)> {
+    let mut random = Random {
+        rng: &mut shared::random::system(),
+        now: environment.now,
+    };
+    let (mut items, mut public) = (Items::default(), BTreeMap::new());
+    for (key, recipe) in recipes {
+        let generated = recipe
+            .generate(key, password, &mut random)
+            .with_context(|| format!("the item {key:?}"))?;
+        for (key, value) in generated.secret {
+            items.add(&key, value)?;
+        }
+        public.extend(generated.public);
+    }
+    for key in public.keys() {
+        names::check_item(key)?;
+        if items.0.contains_key(key) {
+            bail!("duplicate item {key:?}");
+        }
+    }
+    Ok((items, public))
+}
+
 fn read_password(
     args: &Generate,
     recipes: &[(String, Recipe)],
@@ -133,10 +150,31 @@ fn read_password(
                 .hint("--password-stdin and --password-prompt are for htpasswd and docker")
         );
     }
-    if args.password_prompt {
-        return values::prompt("the password").map(Some);
+    let password = if args.password_prompt {
+        values::prompt("the password")?
+    } else {
+        without_line_break(Stdin::new(environment).read("the password")?)
+    };
+    if password.expose().is_empty() {
+        bail!(
+            Failure::new("the password is empty")
+                .hint("without a password, a random one is generated")
+        );
     }
-    Stdin::new(environment).read("the password").map(Some)
+    values::warn_about_byte_order_mark("", "the password", &password);
+    Ok(Some(password))
+}
+
+/// Removes one line break at the end, as `docker login --password-stdin` does: `echo` and editors add it, and nobody can
+/// enter it in a login form.
+fn without_line_break(password: Plain) -> Plain {
+    let text = password.expose();
+    let line = text.strip_suffix(b"\n").unwrap_or(text);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.len() == text.len() {
+        return password;
+    }
+    Plain::from(line.to_vec())
 }
 
 /// Sets the type that Kubernetes defines for these items, unless the user sets one.

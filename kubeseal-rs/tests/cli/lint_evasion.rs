@@ -9,8 +9,12 @@ const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 
 /// Returns the names of the lint rules that the files in a folder violate.
 fn violated_rules(folder: &Path) -> Vec<String> {
+    rules_reported_by(folder, &["lint", "--format", "json", "."])
+}
+
+fn rules_reported_by(folder: &Path, args: &[&str]) -> Vec<String> {
     let output = Command::new(SEAL)
-        .args(["lint", "--format", "json", "."])
+        .args(args)
         .current_dir(folder)
         .env("HOME", folder)
         .stdin(Stdio::null())
@@ -298,5 +302,106 @@ fn lint_reads_no_generator_file_outside_its_tree() {
             Vec::<String>::new(),
             "{name}"
         );
+    }
+}
+
+/// Runs `git` in a folder. Panics if it fails.
+#[cfg(unix)]
+fn git(folder: &Path, args: &[&str]) {
+    let output = Command::new("git")
+        .args(["-c", "user.name=a", "-c", "user.email=a@b"])
+        .args(args)
+        .current_dir(folder)
+        .env("HOME", folder)
+        .output()
+        .expect("it starts");
+    assert!(output.status.success(), "{args:?}: {output:?}");
+}
+
+/// Creates `app/` with a kustomization that reads `source`, and `b/real.env` with a value, which these links lead to.
+#[cfg(unix)]
+fn repository_with_links(source: &str, links: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    git(root, &["init", "-q", "."]);
+    for name in ["app", "b", "c"] {
+        fs::create_dir(root.join(name)).expect("a folder");
+    }
+    let kustomization = format!("secretGenerator: [{{name: db, envs: ['{source}']}}]\n");
+    fs::write(root.join("app/kustomization.yaml"), kustomization).expect("a file");
+    fs::write(root.join("b/real.env"), "P=hunter2\n").expect("a file");
+    for (link, target) in links {
+        std::os::unix::fs::symlink(target, root.join(link)).expect("a link");
+    }
+    folder
+}
+
+#[cfg(unix)]
+const STAGED: [&str; 4] = ["lint", "--staged", "--format", "json"];
+
+/// Attack: a committer lets a generator read a value through a symbolic link, so that the hook overlooks it. The hook
+/// follows links as they are staged, whatever was staged last.
+#[cfg(unix)]
+#[test]
+fn the_hook_follows_staged_links_of_a_generator() {
+    for (source, links) in [
+        ("link.env", &[("app/link.env", "../b/real.env")][..]),
+        ("folder/real.env", &[("app/folder", "../b")]),
+        (
+            "../c/./link.env",
+            &[
+                ("c/link.env", "chain"),
+                ("c/chain", "../app/folder/real.env"),
+                ("app/folder", "../b"),
+            ],
+        ),
+        (
+            "sub/../link.env",
+            &[("app/link.env", "../b/real.env"), ("app/sub", "../c")],
+        ),
+    ] {
+        for staged_last in ["app/kustomization.yaml", "b/real.env", links[0].0] {
+            let folder = repository_with_links(source, links);
+            let root = folder.path();
+            git(root, &["add", ".", &format!(":!{staged_last}")]);
+            git(root, &["commit", "-qm", "a"]);
+            git(root, &["add", staged_last]);
+            for (link, _) in links {
+                fs::remove_file(root.join(link)).expect("a link");
+            }
+            let rules = rules_reported_by(root, &STAGED);
+            assert_eq!(rules, ["plain-secret"], "{source}, {staged_last}");
+        }
+    }
+}
+
+/// A generator in a file of another name is searched for near the link, too.
+#[cfg(unix)]
+#[test]
+fn the_hook_finds_a_generator_beside_a_link() {
+    let folder = repository_with_links("none", &[("c/link.env", "../b/real.env")]);
+    let generator = "kind: SecretGenerator\nmetadata: {name: db}\nenvs: [link.env]\n";
+    fs::write(folder.path().join("c/generator.yaml"), generator).expect("a file");
+    git(folder.path(), &["add", ".", ":!b"]);
+    git(folder.path(), &["commit", "-qm", "a"]);
+    git(folder.path(), &["add", "b"]);
+    let rules = rules_reported_by(folder.path(), &STAGED);
+    assert_eq!(rules, ["plain-secret"]);
+}
+
+/// Attack: a committer adds links that lead out of the repository or in a circle, so that the hook reveals another file
+/// or hangs.
+#[cfg(unix)]
+#[test]
+fn the_hook_follows_no_link_out_of_the_repository() {
+    let outside = tempfile::tempdir().expect("a folder");
+    let outside_file = outside.path().join("foreign.env");
+    fs::write(&outside_file, "P=hunter2\n").expect("a file");
+    let outside_file = outside_file.display().to_string();
+    for target in [outside_file.as_str(), "link.env", "../../../../dev/zero"] {
+        let folder = repository_with_links("link.env", &[("app/link.env", target)]);
+        git(folder.path(), &["add", "app"]);
+        let rules = rules_reported_by(folder.path(), &STAGED);
+        assert_eq!(rules, Vec::<String>::new(), "{target}");
     }
 }

@@ -364,3 +364,57 @@ fn names_a_sealed_secret_of_another_version() {
         }
     }
 }
+
+/// Lint reports what the API server refuses: numbers and booleans where it accepts only strings.
+#[test]
+fn lint_reports_fields_of_the_wrong_type() {
+    let folder = folder();
+    let good = fs::read_to_string(folder.path().join("tree/good.yaml")).expect("a file");
+    for (from, to, path) in [
+        (
+            "  template:\n",
+            "  template:\n    type: 5\n",
+            "spec.template.type",
+        ),
+        (
+            "  template:\n",
+            "  template:\n    data: {x: 5}\n",
+            "spec.template.data.x",
+        ),
+        ("  name: web\n", "  name: 5\n", "metadata.name"),
+        (
+            "  name: web\n",
+            "  name: web\n  labels: {a: true}\n",
+            "metadata.labels.a",
+        ),
+        (
+            "    metadata:\n",
+            "    metadata:\n      labels: {a: 0x10}\n",
+            "spec.template.metadata.labels.a",
+        ),
+    ] {
+        assert!(good.contains(from), "{good}");
+        for (replacement, is_found) in [
+            (to.to_owned(), true),
+            (
+                to.replace("5", "'5'")
+                    .replace("true", "'true'")
+                    .replace("0x10", "'0x10'"),
+                false,
+            ),
+        ] {
+            write_files(
+                folder.path(),
+                &[("a.yaml", &good.replacen(from, &replacement, 1))],
+            );
+            let (_, output, _) = run(folder.path(), SEAL, &["lint", "a.yaml"]);
+            let message =
+                format!("{path} must be a quoted string: the API server does not accept a ");
+            assert_eq!(
+                output.contains(&message),
+                is_found,
+                "{replacement}: {output}"
+            );
+        }
+    }
+}

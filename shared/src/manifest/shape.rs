@@ -27,7 +27,7 @@ pub enum Shape {
     Fields(&'static [(&'static str, Shape)]),
 }
 
-/// An unquoted scalar that was converted to a string that differs from the file.
+/// An unquoted scalar that was converted to a string.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coercion {
     /// Line of the scalar.
@@ -38,12 +38,14 @@ pub struct Coercion {
     pub kind: &'static str,
 }
 
-/// Reads values from one document, and collects the scalars that were converted to another text.
+/// Reads values from one document, and collects the scalars that were converted to strings.
 #[derive(Debug, Default)]
 pub struct Reading {
     path: Vec<String>,
-    /// Scalars whose text changed, in the order in which they were read.
+    /// Scalars whose text differs from the file, in the order in which they were read.
     pub coerced: Vec<Coercion>,
+    /// All scalars that were converted, in the order in which they were read. The API server does not accept them.
+    pub converted: Vec<Coercion>,
 }
 
 impl Reading {
@@ -100,14 +102,15 @@ impl Reading {
             (Value::Text(text), _) => Ok(text.to_string()),
             (value, Some(source)) => {
                 let text = scalar::to_text(value).unwrap_or_default();
+                let coercion = Coercion {
+                    line: node.line,
+                    path: self.path.join("."),
+                    kind: node.kind(),
+                };
                 if text != **source {
-                    let (path, kind) = (self.path.join("."), node.kind());
-                    self.coerced.push(Coercion {
-                        line: node.line,
-                        path,
-                        kind,
-                    });
+                    self.coerced.push(coercion.clone());
                 }
+                self.converted.push(coercion);
                 Ok(text)
             }
             _ => Err(self.type_error(node, "a string")),

@@ -73,9 +73,9 @@ impl SealedSecret {
 
 fn read_sealed_secret(node: &Node, reading: &mut Reading) -> Result<SealedSecret, DocumentError> {
     expect_kind(node, "SealedSecret", "bitnami.com/v1alpha1")?;
-    if !matches!(
+    if matches!(
         node.field("spec").map(|spec| &spec.value),
-        Some(Value::Map(_))
+        None | Some(Value::Null)
     ) {
         return Err(DocumentError::NoSpec);
     }
@@ -408,6 +408,10 @@ mod tests {
             ),
             ("apiVersion: v1", "it is v1, not"),
             ("kind: SealedSecret", "it has no `spec`"),
+            ("kind: SealedSecret\nspec: ~", "it has no `spec`"),
+            ("spec: 1", "line 1: spec must be a mapping, not a number"),
+            ("spec: [x]", "line 1: spec must be a mapping, not a list"),
+            ("spec: text", "line 1: spec must be a mapping, not a string"),
             ("apiVersion: bitnami.com/v1alpha1", "it has no `spec`"),
             (
                 "spec: {template: {type: []}}",

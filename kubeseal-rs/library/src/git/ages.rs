@@ -25,8 +25,8 @@ pub struct SealedValue<'a> {
     pub text: &'a str,
 }
 
-/// Returns when each value was committed; `None` if a value is not committed, or its repository
-/// cannot be read.
+/// Returns when each value was committed; `None` if a value is not committed, its repository cannot be read, or the commit
+/// is missing in a shallow clone.
 pub fn commit_times(values: &[SealedValue<'_>]) -> Vec<Option<Timestamp>> {
     let mut times = vec![None; values.len()];
     for (root, indices) in by_work_tree(values) {
@@ -91,6 +91,10 @@ impl Search<'_> {
                 if !undated.is_empty() {
                     undated = self.pass_on(undated, parent, commit)?;
                 }
+            }
+            if self.repository.is_cut_at(commit) {
+                // An older commit, which a shallow clone lacks, may have introduced the values.
+                continue;
             }
             let time = Timestamp::from_second(seconds).ok();
             for i in undated.into_values().flatten() {

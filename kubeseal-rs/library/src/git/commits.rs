@@ -149,11 +149,16 @@ impl Repository {
     pub(super) fn parents(&self, commit: ObjectId) -> Result<Vec<ObjectId>, GitError> {
         let found_commit = self.git.find_commit(commit);
         let found_commit = found_commit.map_err(|error| self.read_error(&commit, error))?;
-        let shallow = self.git.shallow_commits().ok().flatten();
-        if shallow.is_some_and(|ends| ends.contains(&commit)) {
+        if self.is_cut_at(commit) {
             return Ok(Vec::new());
         }
         Ok(found_commit.parent_ids().map(gix::Id::detach).collect())
+    }
+
+    /// Returns whether a shallow clone lacks the parents of a commit.
+    pub(super) fn is_cut_at(&self, commit: ObjectId) -> bool {
+        let shallow = self.git.shallow_commits().ok().flatten();
+        shallow.is_some_and(|ends| ends.contains(&commit))
     }
 
     /// Returns the differences between a commit and each of its parents.

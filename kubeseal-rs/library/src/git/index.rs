@@ -127,7 +127,10 @@ impl Repository {
 
     /// Visits all entries of the index with their path, and whether Git does not check them out. A sparse index has one
     /// entry for a whole folder that is not checked out; its files are visited too.
-    fn visit_index(&self, visit: &mut dyn FnMut(&BStr, &Entry, bool)) -> Result<(), GitError> {
+    pub(super) fn visit_index(
+        &self,
+        visit: &mut dyn FnMut(&BStr, &Entry, bool),
+    ) -> Result<(), GitError> {
         let index = self.index()?;
         for entry in index.entries() {
             if entry.mode != Mode::DIR {

@@ -10,10 +10,12 @@
 
 mod ages;
 mod changes;
+mod clones;
 mod commits;
 mod folder;
 mod hooks;
 mod index;
+mod links;
 mod submodules;
 #[cfg(test)]
 #[cfg(unix)]
@@ -33,6 +35,7 @@ pub use ages::{SealedValue, commit_times};
 pub use changes::Differences;
 pub use commits::{Branch, Version};
 pub use index::Contents;
+pub use links::{Route, StagedLinks};
 pub use submodules::Submodule;
 
 /// A Git repository cannot be read.

@@ -350,6 +350,55 @@ fn finds_the_files_that_differ_from_a_commit() {
     assert_eq!(repository.commit("nothing"), None);
 }
 
+/// A clone may lack what its origin contains, also in a way that nobody sees.
+#[test]
+fn recognizes_clones_that_lack_branches_submodules_or_commits() {
+    let inner = TestRepository::new();
+    inner.commit("one");
+    let origin = TestRepository::new();
+    origin.write("a.yaml", "one: AAAA\n");
+    origin.commit_at(10);
+    origin.git(&["branch", "other"]);
+    let inner_url = inner.root().display().to_string();
+    origin.git(&["submodule", "--quiet", "add", &inner_url, "sub/inner"]);
+    origin.commit_at(20);
+    let url = format!("file://{}", origin.root().display());
+    for (options, remotes, missing, day) in [
+        (&[][..], 0, 1, Some(10)),
+        (&["--recurse-submodules"], 0, 0, Some(10)),
+        (&["--single-branch"], 1, 1, Some(10)),
+        (&["--depth", "1"], 1, 1, None),
+        (&["--depth", "1", "--no-single-branch"], 0, 1, None),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("clone").display().to_string();
+        origin.git(&[&["clone", "-q"], options, &[url.as_str(), &target]].concat());
+        let clone = Repository::discover(Path::new(&target)).unwrap();
+        let found = clone.remotes_with_other_branches();
+        assert_eq!(found.len(), remotes, "{options:?}: {found:?}");
+        let submodules = |folder: &Path| clone.missing_submodules(folder).unwrap().len();
+        for (folder, want) in [
+            ("", missing),
+            ("sub", missing),
+            ("sub/inner", missing),
+            ("other", 0),
+        ] {
+            assert_eq!(
+                submodules(&clone.root().join(folder)),
+                want,
+                "{options:?}: {folder}"
+            );
+        }
+        let file = clone.root().join("a.yaml");
+        let values = [SealedValue {
+            file: &file,
+            text: "AAAA",
+        }];
+        let days = commit_times(&values)[0].map(|time| time.as_second() / DAY);
+        assert_eq!(days, day, "{options:?}");
+    }
+}
+
 /// Attack: a committer leaves an object out of a partial clone, so that Git fetches it with a program that the
 /// repository names.
 #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use gix::ObjectId;
 
+use super::missing;
 use super::survey::{Contents, Inventory, Origin, rule_namespace};
 use crate::git::{self, Repository};
 use crate::shown::ShowPath as _;
@@ -50,7 +51,8 @@ pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
     Ok(roots)
 }
 
-/// Returns the SealedSecrets in every local and remote branch of a repository.
+/// Returns the SealedSecrets in every local and remote branch of a repository. Branches that were not fetched count as
+/// unreadable.
 ///
 /// # Errors
 ///
@@ -59,6 +61,7 @@ pub fn in_branches(root: &Path) -> Result<Inventory> {
     let repository = Repository::discover(root)?;
     let mut blobs = Blobs::new(&repository);
     let mut inventory = Inventory::default();
+    inventory.unread.extend(missing::history(root)?);
     for branch in repository.branches()? {
         for (path, blob) in repository.files(branch.commit)? {
             if !is_manifest(&path) {

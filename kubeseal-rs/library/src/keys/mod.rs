@@ -12,12 +12,14 @@
 //! | [`compromised`] | keys that this machine marked as compromised |
 //! | [`survey`] | which objects and files need which key |
 //! | [`history`] | files of other branches and earlier commits |
+//! | [`missing`] | branches, commits and submodules that a clone lacks |
 
 pub mod age_header;
 pub mod archive;
 pub mod compromised;
 pub mod folder;
 pub mod history;
+pub mod missing;
 pub mod record;
 pub mod restored;
 pub mod signature;

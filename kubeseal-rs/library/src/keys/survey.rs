@@ -12,6 +12,7 @@ use shared::needs::{self, Need, needs};
 use shared::resource::SealedSecret;
 use zeroize::Zeroizing;
 
+use super::missing;
 use crate::cluster::{Authorized, AuthorizedError, KeysOfItems};
 use crate::files;
 use crate::loose;
@@ -102,6 +103,12 @@ pub struct Inventory {
 }
 
 impl Inventory {
+    /// Returns the number of files and objects that cannot be read. Several reasons may apply to one.
+    pub fn unread_places(&self) -> usize {
+        let places: BTreeSet<&str> = self.unread.iter().map(|u| u.place.as_str()).collect();
+        places.len()
+    }
+
     /// Adds the contents of `other`.
     pub fn extend(&mut self, other: Self) {
         self.holders.extend(other.holders);
@@ -306,6 +313,8 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
     if paths.is_empty() {
         return Ok(inventory);
     }
+    let missing = paths.iter().flat_map(|path| missing::submodules(path));
+    inventory.unread.extend(missing);
     for Candidate { path, named } in candidates(paths, notices)? {
         let place = path.shown();
         let bytes = match files::read(&path) {
@@ -519,7 +528,7 @@ mod tests {
                 "",
             ),
             ("no YAML", "spec: [", 0, "line"),
-            ("no content", "spec: 1", 0, "no `spec`"),
+            ("no content", "spec: 1", 0, "spec must be a mapping"),
             (
                 "a Helm template",
                 "{{- if .Values.on }}\nspec: {}\n{{ end }}",

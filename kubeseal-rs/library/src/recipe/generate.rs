@@ -30,8 +30,8 @@ pub enum GenerateError {
     /// Generating a key or certificate failed.
     #[error("cannot generate the key or certificate")]
     Key(#[from] rcgen::Error),
-    /// The password cannot be hashed: bcrypt accepts 1 to 72 bytes without zero bytes.
-    #[error("cannot hash the password: bcrypt accepts 1 to 72 bytes without zero bytes")]
+    /// The password cannot be hashed.
+    #[error("cannot hash the password: bcrypt accepts 1 to 71 bytes without zero bytes")]
     Hash,
     /// The password is not UTF-8, which Docker's JSON file requires.
     #[error("the password is not UTF-8, which config.json requires")]
@@ -185,6 +185,10 @@ fn htpasswd(
     rng: &mut impl CryptoRng,
 ) -> Result<GeneratedItems, GenerateError> {
     let password = password_or_random(password, rng);
+    // Many programs hash a password only up to its first zero byte.
+    if password.expose().is_empty() || password.expose().contains(&0) {
+        return Err(GenerateError::Hash);
+    }
     let mut salt = [0; 16];
     rng.fill_bytes(&mut salt);
     let hash = bcrypt::non_truncating_hash_with_salt(password.expose(), BCRYPT_COST, salt)
@@ -337,7 +341,17 @@ mod tests {
             rng: &mut StdRng::seed_from_u64(1),
             now: Timestamp::UNIX_EPOCH,
         };
-        let password = Plain::from("x".repeat(73));
-        assert!(recipe.generate("x", Some(&password), &mut random).is_err());
+        let most = "x".repeat(71);
+        for (password, is_accepted) in [
+            (most.as_str(), true),
+            (format!("{most}x").as_str(), false),
+            ("", false),
+            ("a\0b", false),
+            ("a\0", false),
+        ] {
+            let password = Plain::from(password.to_owned());
+            let generated = recipe.generate("x", Some(&password), &mut random);
+            assert_eq!(generated.is_ok(), is_accepted, "{password:?}");
+        }
     }
 }

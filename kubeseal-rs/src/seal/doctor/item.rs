@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use kubeseal_library::keys::KeyRecord;
 use shared::hints;
+use shared::key::Fingerprint;
 use shared::needs::{Place, Reason, own_place};
-use shared::resource::SealedSecret;
+use shared::resource::{KEY_ACTIVE, KEY_LABEL, SealedSecret};
 use shared::scope::Scope;
 
 use super::findings::Finding;
@@ -34,6 +36,28 @@ pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Fin
         ),
         Reason::Unknown => explain_unknown(sealed, item),
     }
+}
+
+/// Returns a finding for an item that a key of the user unseals, if the controller with these key Secrets does not use
+/// that key.
+pub(super) fn unused_key(key: &Fingerprint, records: &[KeyRecord]) -> Option<Finding> {
+    let own = || records.iter().filter(|r| r.fingerprint() == Some(key));
+    if records.is_empty() || own().any(|record| record.facts.is_active) {
+        return None;
+    }
+    Some(match own().next() {
+        Some(record) => Finding::bad(
+            format!("its key {key} is retired, so the controller cannot unseal it"),
+            format!(
+                "re-encrypt the value with `seal rotate`, or restore the label {KEY_LABEL}={KEY_ACTIVE} of the Secret {}",
+                record.name()
+            ),
+        ),
+        None => Finding::bad(
+            format!("{key} can unseal it, but is not a key of the controller"),
+            "re-encrypt the value with `seal rotate`, or restore the key with `seal keys restore BACKUP`",
+        ),
+    })
 }
 
 fn explain_unknown(sealed: &SealedSecret, item: &str) -> Finding {

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use kubeseal_library::cluster::{Authorized, Controller, KeysOfItems, parse};
 use kubeseal_library::environment::Environment;
+use kubeseal_library::keys::KeyRecord;
 use kubeseal_library::walk::sealed_in;
 use serde_json::Value as Json;
 use shared::error_chain;
@@ -76,7 +77,8 @@ fn check_object(
             let mut places = likely_places(sealed, namespaces, names);
             places.truncate(MAX_PLACES);
             let reasons = examine(sealed, keys, &places);
-            if add_item_findings(sealed, &answer, reasons, findings).is_none() {
+            if add_item_findings(sealed, &answer, reasons, &connection.records, findings).is_none()
+            {
                 return;
             }
         }
@@ -108,6 +110,7 @@ fn add_item_findings(
     sealed: &SealedSecret,
     answer: &Answer,
     mut reasons: BTreeMap<String, Reason>,
+    records: &[KeyRecord],
     findings: &mut Findings,
 ) -> Option<()> {
     let title = sealed.qualified_name();
@@ -129,7 +132,14 @@ fn add_item_findings(
     }
     for (item, reason) in &reasons {
         let name = format!("{title}, item {item}");
-        findings.add(&name, item::explain(sealed, item, reason));
+        let unused = match reason {
+            Reason::Opens(key) => item::unused_key(key, records),
+            _ => None,
+        };
+        findings.add(
+            &name,
+            unused.unwrap_or_else(|| item::explain(sealed, item, reason)),
+        );
     }
     Some(())
 }

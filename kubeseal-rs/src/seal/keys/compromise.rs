@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
@@ -15,9 +15,10 @@ use kubeseal_library::git;
 use kubeseal_library::keys::history::{self, Commit};
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
-use kubeseal_library::keys::{KeyRecord, Unread, compromised};
+use kubeseal_library::keys::{KeyRecord, Unread, compromised, missing, record};
 use shared::error_chain;
 use shared::key::Fingerprint;
+use shared::key_marks::KeyState;
 use shared::key_ring::KeyRing;
 use shared::needs::{Need, needs};
 use shared::resource::{COMPROMISED_ANNOTATION, SealedSecret};
@@ -36,8 +37,8 @@ use crate::seal_args::{KeyLocation, ReportFormat};
 /// Arguments of `seal keys compromise`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The marked key can still unseal, but never seals again. Treat every listed value as \
-exposed.\n\n\
+    after_help = "The marked key never seals again, but can still unseal until it is retired. Treat every listed value \
+as exposed.\n\n\
 Examples:\n  seal keys compromise key-old . --directory state --output markdown > ticket.md"
 )]
 pub struct KeysCompromise {
@@ -85,11 +86,14 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
     let store = store(&args.location, &clusters)?;
     let records = check_all_readable(store.read()?)?;
     let (record, fingerprint) = find(&records, &args.key, &args.location)?;
+    let situation = Situation::of(&records, &fingerprint);
     let search_args = (&args.search, &args.location);
     let (ring, mut sources, survey) =
         survey_all(&store, &records, &args.paths, search_args, &clusters)?;
     let (commits, unread) = commits(args, &ring, &fingerprint)?;
+    let missing = missing_history(args)?;
     sources.unread.extend(unread);
+    sources.unread.extend(missing.iter().cloned());
     let damage = Damage {
         name: record.name().to_owned(),
         since: mark_time(record, environment),
@@ -125,7 +129,12 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
         }
     }
     print(&damage.report(args.output)?)?;
-    report::info_lines(&next_steps(args, &records, &damage));
+    report::info_lines(&next_steps(args, &records, &damage, situation));
+    if !missing.is_empty() {
+        bail!(
+            "the history is incomplete (see above), and so is this report\nhint: fetch the rest, and run the command again"
+        );
+    }
     Ok(Outcome::Done)
 }
 
@@ -138,6 +147,24 @@ fn mark_time(record: &KeyRecord, environment: &Environment) -> String {
     earlier.unwrap_or_else(|| environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
+/// Returns the repositories of the paths.
+fn repositories(args: &KeysCompromise) -> Result<BTreeSet<PathBuf>> {
+    let in_repository = |path: &&PathBuf| {
+        std::path::absolute(path).is_ok_and(|path| git::work_tree(&path).is_some())
+    };
+    let paths: Vec<_> = args.paths.iter().filter(in_repository).cloned().collect();
+    history::repositories(&paths)
+}
+
+/// Returns the branches and commits that the repositories of the paths lack.
+fn missing_history(args: &KeysCompromise) -> Result<BTreeSet<Unread>> {
+    let mut all_missing = BTreeSet::new();
+    for repository in repositories(args)? {
+        all_missing.extend(missing::history(&repository)?);
+    }
+    Ok(all_missing)
+}
+
 /// Returns the commits that introduced items sealed for the key, in the repositories of the paths, and
 /// the files there that cannot be read. A path outside a repository has no commits.
 fn commits(
@@ -147,11 +174,7 @@ fn commits(
 ) -> Result<(Commits, BTreeSet<Unread>)> {
     let mut all_commits = Vec::new();
     let mut unread = BTreeMap::<(String, String), BTreeSet<String>>::new();
-    let in_repository = |path: &&std::path::PathBuf| {
-        std::path::absolute(path).is_ok_and(|path| git::work_tree(&path).is_some())
-    };
-    let paths: Vec<_> = args.paths.iter().filter(in_repository).cloned().collect();
-    for repository in history::repositories(&paths)? {
+    for repository in repositories(args)? {
         let mut seen = SeenValues::default();
         let mut introduced = Vec::new();
         // Oldest first: a value counts for the commit that introduced it, not for each commit that
@@ -218,37 +241,97 @@ fn short_id(commit: &str) -> String {
     commit.chars().take(12).collect()
 }
 
-fn next_steps(args: &KeysCompromise, records: &[KeyRecord], damage: &Damage) -> String {
+/// What decides the next steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Situation {
+    /// Whether every Secret of the key is retired, so that the controller does not load it.
+    is_retired: bool,
+    /// Whether a newer key seals, so that no new key is needed.
+    has_successor: bool,
+}
+
+impl Situation {
+    fn of(records: &[KeyRecord], key: &Fingerprint) -> Self {
+        let is_key = |record: &KeyRecord| record.fingerprint() == Some(key);
+        let own = || records.iter().filter(|record| is_key(record));
+        let is_retired = own().all(|record| !record.facts.is_active);
+        let states = record::states(records, None);
+        let mut others = records.iter().zip(states).filter(|(r, _)| !is_key(r));
+        let sealing = others.find(|(_, state)| *state == KeyState::Sealing);
+        let is_newer = |record: &KeyRecord| {
+            let time = record.facts.order_time;
+            own().all(|own| own.facts.order_time < time)
+        };
+        Self {
+            is_retired,
+            has_successor: sealing.is_some_and(|(record, _)| is_retired || is_newer(record)),
+        }
+    }
+}
+
+fn next_steps(
+    args: &KeysCompromise,
+    records: &[KeyRecord],
+    damage: &Damage,
+    situation: Situation,
+) -> String {
     let name = shown(&damage.name);
     let (location, location_flags) = (&args.location, location_flags(&args.location));
-    let mark_text = if args.dry_run {
-        "would be marked"
-    } else {
-        "is marked"
-    };
-    let steps = [
-        format!("{name} {mark_text} as compromised: it can still unseal, but never seals again. Next:"),
-        step(&format!("seal keys rotate{location_flags}"), "generates a key that is not compromised"),
-        step(
-            &fetch_step(location, None),
-            "fetches its certificate, for files and rules that name a certificate",
-        ),
+    let mut steps = vec![headline(&name, args.dry_run, situation)];
+    let mut fetches =
+        "fetches the certificate of the sealing key, for files and rules that name a certificate";
+    if !situation.has_successor {
+        steps.push(step(
+            &format!("seal keys rotate{location_flags}"),
+            "generates a key that is not compromised",
+        ));
+        fetches = "fetches its certificate, for files and rules that name a certificate";
+    }
+    steps.extend([
+        step(&fetch_step(location, None), fetches),
         format!(
             "  add {} to `retired` in .seal.yaml, so that its certificate is refused",
             damage.fingerprint
         ),
         "  change every listed value where it is used: an attacker with the key can read them in every commit"
             .to_owned(),
+    ]);
+    if !situation.is_retired {
+        steps.extend(retirement(args, records, &name));
+    }
+    let steps = steps.iter().map(|step| shown(step).into_owned());
+    steps.collect::<Vec<_>>().join("\n")
+}
+
+fn headline(name: &str, is_dry_run: bool, situation: Situation) -> String {
+    let mark = if is_dry_run {
+        "would be marked"
+    } else {
+        "is marked"
+    };
+    let effect = if situation.is_retired {
+        "it is retired, so it neither unseals nor seals"
+    } else {
+        "it can still unseal, but never seals again"
+    };
+    format!("{name} {mark} as compromised: {effect}. Next:")
+}
+
+/// Returns the steps after which nothing needs the key.
+fn retirement(args: &KeysCompromise, records: &[KeyRecord], name: &str) -> [String; 2] {
+    [
         step(
-            &rotate_step(location, records),
+            &rotate_step(&args.location, records),
             "re-encrypts files, after the values were changed",
         ),
         step(
-            &format!("seal keys retire {name} PATH{location_flags}"),
+            &format!(
+                "seal keys retire {name} PATH{}",
+                location_flags(&args.location)
+            ),
             "retires the key when nothing needs it",
         ),
-    ];
-    steps.map(|step| shown(&step).into_owned()).join("\n")
+    ]
 }
 
 impl Damage {

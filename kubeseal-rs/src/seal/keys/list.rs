@@ -97,7 +97,7 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     let rows = rows(&records, &states, Some(&survey));
     let searched = Some((&sources, &survey));
     show(&rows, searched, args.output, environment.now)?;
-    match sources.unread.len() {
+    match sources.unread_places() {
         0 => Ok(Outcome::Done),
         n => bail!("{n} of the files and objects cannot be read (see above), and may need any key"),
     }
@@ -198,7 +198,7 @@ fn columns(row: &Row, now: Timestamp) -> Vec<String> {
     let created = facts.fingerprint.as_ref().map(|_| facts.order_time);
     let mut columns = vec![
         row.record.name().to_owned(),
-        row.state.name().to_owned(),
+        state_text(row),
         created.map_or_else(|| "-".to_owned(), |created| age(created, now)),
         date(row.record.valid_until()),
         facts
@@ -212,6 +212,15 @@ fn columns(row: &Row, now: Timestamp) -> Vec<String> {
     let fingerprint = row.record.fingerprint();
     columns.push(fingerprint.map_or_else(|| "-".to_owned(), ToString::to_string));
     columns
+}
+
+/// Returns the state. A retired key may be compromised too.
+fn state_text(row: &Row) -> String {
+    let state = row.state.name();
+    if row.state == KeyState::Retired && row.record.facts.marks.is_compromised {
+        return format!("{state}, {}", KeyState::Compromised.name());
+    }
+    state.to_owned()
 }
 
 fn day(at: Timestamp) -> String {

@@ -83,7 +83,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     if !dependents.is_empty() || !sources.unread.is_empty() {
         print(dependents_text(&dependents, &sources.unread).as_bytes())?;
         let rotate = rotate_step(&args.location, &records);
-        for line in advice(record.name(), &dependents, sources.unread.len(), &rotate) {
+        for line in advice(record.name(), &dependents, sources.unread_places(), &rotate) {
             info(&line);
         }
         return Ok(Outcome::Findings);

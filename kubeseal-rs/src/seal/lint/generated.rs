@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use kubeseal_library::bounded::Kind;
 use kubeseal_library::files;
-use kubeseal_library::git::{self, Repository};
+use kubeseal_library::git::{self, Repository, StagedLinks};
 use shared::manifest::Node;
 use zeroize::Zeroizing;
 
@@ -35,7 +35,7 @@ impl GeneratedFiles {
         &mut self,
         root: &Node,
         manifest: &Path,
-        staged: Option<&Repository>,
+        staged: Option<&StagedLinks<'_>>,
     ) -> Vec<Found> {
         let Self { plain, trees } = self;
         let mut finding = |folder: &Path, file: &plain::GeneratorFile<'_>| {
@@ -46,7 +46,7 @@ impl GeneratedFiles {
                 .entry((path, is_whole))
                 .or_insert_with_key(|(path, _)| {
                     let bytes = match staged {
-                        Some(staged) => staged.staged_content(path).ok(),
+                        Some(links) => staged_content(links, folder, file.path),
                         None => trees.read(path, manifest),
                     };
                     plain_keys(&bytes.unwrap_or_default(), is_whole)
@@ -60,6 +60,20 @@ impl GeneratedFiles {
         }
         findings
     }
+}
+
+/// Returns the staged content of a file, by its name relative to a folder, through links as they are staged.
+fn staged_content(
+    links: &StagedLinks<'_>,
+    folder: &Path,
+    name: &str,
+) -> Option<Zeroizing<Vec<u8>>> {
+    let repository = links.repository();
+    // The name of any file in the folder: the root alone has no path inside the work tree.
+    let file = repository.inside_work_tree(&folder.join("file"))?;
+    let folder = repository.root().join(file.parent()?);
+    let target = links.route(&folder.join(name)).target?;
+    repository.staged_content(&target).ok()
 }
 
 /// Returns the keys of the plaintext values in a file. The key of a file that is one value is not known here.

@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use kubeseal_library::certificate::{self, UseError, is_url};
 use kubeseal_library::environment::Environment;
-use kubeseal_library::git::Repository;
+use kubeseal_library::git::{Repository, StagedLinks};
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{self, RulesFileError, Source};
 use kubeseal_library::shown::ShowPath as _;
@@ -138,11 +138,12 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
         // Otherwise every commit without a manifest would print "nothing found".
         return Ok(Outcome::Done);
     }
+    let links = staged.as_ref().map(Repository::staged_links).transpose()?;
     let ring = (!args.keys.is_empty()).then(|| read_keys(&args.keys));
     let ring = ring.transpose()?;
     let mut linter = Linter {
         session: Session::new(&args.sealing, environment),
-        staged: staged.as_ref(),
+        staged: links.as_ref(),
         ring,
         findings: Vec::new(),
         exempted: 0,
@@ -319,8 +320,8 @@ fn show(args: &Lint, findings: &[Finding], files: usize, environment: &Environme
 
 struct Linter<'a> {
     session: Session<'a>,
-    /// The repository, if the staged content is checked.
-    staged: Option<&'a Repository>,
+    /// The links of the index, if the staged content is checked.
+    staged: Option<&'a StagedLinks<'a>>,
     /// The private keys of `--keys`, if given.
     ring: Option<KeyRing>,
     findings: Vec<Finding>,

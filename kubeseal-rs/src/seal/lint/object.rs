@@ -6,8 +6,9 @@ use kubeseal_library::finding::{self, Rule};
 use shared::hints::Hints;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
-use shared::manifest::{Node, Value};
+use shared::manifest::{Coercion, Node, Reading, Value};
 use shared::needs::{Need, needs};
+use shared::resource::SealedSecret;
 use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION, Scope};
 use shared::secret_types::check_names;
 use template::Template;
@@ -62,6 +63,7 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, U
     let mut found = unknown_fields(node);
     found.extend(names_of(&object));
     found.extend(scope_of(node, &object));
+    found.extend(unquoted(node));
     found.extend(templates(node, &object));
     found.extend(type_of(&object));
     found.extend(rules(&object, against.settings));
@@ -121,6 +123,25 @@ fn malformed_values(node: &Node) -> Vec<Found> {
             Some((finding::MALFORMED_VALUE, item.line, message))
         });
     malformed.collect()
+}
+
+/// Returns numbers and booleans where the API server accepts only strings. The scope annotations have their own rule.
+fn unquoted(node: &Node) -> Vec<Found> {
+    let mut reading = Reading::default();
+    let _ = SealedSecret::from_node_leniently(node, &mut reading);
+    let is_scope = |path: &str| {
+        [NAMESPACE_WIDE_ANNOTATION, CLUSTER_WIDE_ANNOTATION]
+            .iter()
+            .any(|name| path.strip_prefix("metadata.annotations.") == Some(name))
+    };
+    let converted = reading.converted.into_iter();
+    let converted = converted.filter(|scalar| !is_scope(&scalar.path));
+    let found = converted.map(|Coercion { line, path, kind }| {
+        let message =
+            format!("{path} must be a quoted string: the API server does not accept {kind}");
+        (finding::MALFORMED_OBJECT, line, message)
+    });
+    found.collect()
 }
 
 /// Checks that no item occurs twice, and the name of each.

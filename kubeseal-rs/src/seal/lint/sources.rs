@@ -2,10 +2,10 @@
 //! alone, and is not a manifest.
 
 use std::collections::BTreeSet;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use kubeseal_library::git::Repository;
+use kubeseal_library::git::{Repository, StagedLinks};
 use kubeseal_library::walk;
 use shared::manifest;
 use zeroize::Zeroizing;
@@ -17,30 +17,46 @@ use super::{plain, unrendered};
 const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "kustomization"];
 
 /// Returns the paths of kustomizations, staged or committed, whose `secretGenerator` reads one of the staged files. A
-/// generator in a file of another name counts if it is in the folder of the staged file, or in one above.
+/// generator in a file of another name counts if it is in the folder of the staged file or of a link to it, or in one above.
 pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let above: BTreeSet<&Path> = staged
-        .iter()
-        .flat_map(|path| path.ancestors().skip(1))
-        .collect();
+    let links = repository.staged_links()?;
+    let near = near(&links, staged);
     let may_read = |path: &Path| {
-        let is_near = || path.parent().is_some_and(|folder| above.contains(folder));
+        let is_near = || path.parent().is_some_and(|folder| near.contains(folder));
         is_kustomization(path) || walk::is_manifest_name(path) && is_near()
     };
-    let staged: BTreeSet<PathBuf> = staged.iter().map(|path| normalize(path)).collect();
+    let staged: BTreeSet<&PathBuf> = staged.iter().collect();
     let contents = repository.indexed_files(may_read)?.into_iter();
     let reads_staged = |(path, bytes): &(PathBuf, Zeroizing<Vec<u8>>)| {
-        sources(path, bytes).iter().any(|source| {
-            let resolved = repository.inside_work_tree(source);
-            let resolved = resolved.map(|inside| repository.root().join(inside));
-            staged.contains(&normalize(source))
-                || resolved.is_some_and(|path| staged.contains(&path))
-        })
+        let passes_staged = |source: &PathBuf| {
+            links
+                .route(source)
+                .passed()
+                .any(|path| staged.contains(path))
+        };
+        sources(path, bytes).iter().any(passes_staged)
     };
     Ok(contents
         .filter(reads_staged)
         .map(|(path, _)| path)
         .collect())
+}
+
+/// Returns the staged files, the links that lead to them or to their folders, and the folders above all these.
+fn near(links: &StagedLinks<'_>, staged: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let add = |near: &mut BTreeSet<PathBuf>, path: &Path| {
+        near.extend(path.ancestors().map(Path::to_owned));
+    };
+    let mut near = BTreeSet::new();
+    for path in staged {
+        add(&mut near, path);
+    }
+    let leads_near = |link: &PathBuf| links.route(link).passed().any(|path| near.contains(path));
+    let leading: Vec<PathBuf> = links.paths().filter(leads_near).collect();
+    for link in leading {
+        add(&mut near, &link);
+    }
+    near
 }
 
 /// Returns whether kustomize reads a file with this name.
@@ -71,17 +87,4 @@ fn sources(path: &Path, bytes: &[u8]) -> Vec<PathBuf> {
         }
     }
     sources
-}
-
-/// Returns a path without `.` and `..`. Does not access the file system.
-fn normalize(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => drop(plain.pop()),
-            other => plain.push(other),
-        }
-    }
-    plain
 }
