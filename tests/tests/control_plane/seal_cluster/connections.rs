@@ -13,6 +13,7 @@ use std::thread;
 use serde_json::{Value as Json, json};
 use shared::scope::Scope;
 use tests::binaries;
+use tests::control_plane::ControlPlane;
 use tests::sealing::{KEYS, sealed_for};
 
 use super::{AppliedObject, fingerprint_flag, output_text};
@@ -59,16 +60,16 @@ fn forward(client: TcpStream, target: &str) {
 
 /// An API server behind a [`Forwarder`], with a kubeconfig whose exec plug-in writes a line to a file at
 /// each run.
-struct CountedCluster {
-    applied: AppliedObject,
+struct CountedCluster<'a> {
+    applied: AppliedObject<'a>,
     forwarder: Forwarder,
     kubeconfig: PathBuf,
     runs: PathBuf,
 }
 
-impl CountedCluster {
-    async fn new() -> Self {
-        let applied = AppliedObject::new().await;
+impl<'a> CountedCluster<'a> {
+    async fn new(plane: &'a ControlPlane) -> Self {
+        let applied = AppliedObject::new_in(plane).await;
         let forwarder = Forwarder::start(applied.plane.address());
         let runs = applied.tree.path().join("runs");
         let kubeconfig = applied.tree.path().join("kubeconfig");
@@ -142,7 +143,9 @@ fn with_plug_in(kubeconfig: &str, folder: &Path, runs: &Path, port: u16) -> Json
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_command_opens_one_connection_and_runs_the_plug_in_once() {
-    let cluster = CountedCluster::new().await;
+    // `seal keys status` reads the SealedSecrets of the whole cluster.
+    let plane = ControlPlane::start().await;
+    let cluster = CountedCluster::new(&plane).await;
     let file = cluster.write_ten_objects();
     let pin = fingerprint_flag();
     for args in [

@@ -145,16 +145,19 @@ async fn without_a_rule_requests_the_default_controller_and_reports_its_absence(
 }
 
 /// A SealedSecret that a controller has unsealed, and its file.
-struct AppliedObject {
-    plane: &'static ControlPlane,
-    namespace: Namespace<'static>,
+struct AppliedObject<'a> {
+    plane: &'a ControlPlane,
+    namespace: Namespace<'a>,
     _controller: ClusterController,
     tree: Scratch,
 }
 
-impl AppliedObject {
-    async fn new() -> Self {
-        let plane = ControlPlane::shared().await;
+impl<'a> AppliedObject<'a> {
+    async fn new() -> AppliedObject<'static> {
+        AppliedObject::new_in(ControlPlane::shared().await).await
+    }
+
+    async fn new_in(plane: &'a ControlPlane) -> Self {
         let namespace = plane.namespace("seal-values").await;
         roles::grant(&namespace, Reach::Namespace).await;
         put_key(&namespace, "key-0", &KEYS[0]).await;
