@@ -55,6 +55,16 @@ pub enum Existing {
     NotOwned,
 }
 
+impl Existing {
+    /// Returns the complete Secret, if the controller owns it and its content is known.
+    pub fn secret(&self) -> Option<&Secret> {
+        match self {
+            Self::Owned(Content::Secret(secret)) => Some(secret),
+            Self::Owned(Content::Values(_)) | Self::Absent | Self::NotOwned => None,
+        }
+    }
+}
+
 /// The known content of an existing Secret.
 #[derive(Debug)]
 pub enum Content {

@@ -19,11 +19,27 @@ const READY: &str = "Ready";
 /// The condition that reports to Argo CD and Flux that retries cannot help. Present only while its status is `True`.
 const STALLED: &str = "Stalled";
 
+/// The line at the end of a failure if the Secret has the values of the last good version.
+const KEEPS_GOOD_VALUES: &str = "the values of the last good version stay in place";
+/// The line at the end of a failure if this is not known of the values of the Secret.
+const MAY_KEEP_OTHER_VALUES: &str = "another client may have changed the values of the Secret";
+
 /// Maximum number of items in a status. An item has some hundred bytes, and even an object near etcd's size limit (1.5
 /// MiB) must fit together with its status.
 const MAX_ITEMS: usize = 500;
 /// Maximum length of a message in bytes. A message is repeated in up to three conditions.
 const MAX_MESSAGE: usize = 32 << 10;
+
+/// Which values the Secret keeps after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptValues {
+    /// None: the Secret does not exist, has no values, or is not owned.
+    None,
+    /// The values of the last version that was unsealed.
+    Good,
+    /// Values that another client may have changed.
+    Unknown,
+}
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -39,8 +55,8 @@ pub enum Outcome<'a> {
     Refused {
         /// The reason.
         why: &'a Refusal,
-        /// Whether the Secret keeps the values of an earlier version.
-        keeps_values: bool,
+        /// Which values the Secret keeps.
+        kept: KeptValues,
     },
     /// The store failed.
     Failed {
@@ -48,8 +64,8 @@ pub enum Outcome<'a> {
         message: String,
         /// Whether a user must act.
         is_stalled: bool,
-        /// Whether the Secret keeps the values of an earlier version.
-        keeps_values: bool,
+        /// Which values the Secret keeps.
+        kept: KeptValues,
     },
 }
 
@@ -103,10 +119,15 @@ impl Outcome<'_> {
         }
     }
 
-    fn keeps_values(&self) -> bool {
-        match self {
-            Self::Unsealed { .. } => false,
-            Self::Refused { keeps_values, .. } | Self::Failed { keeps_values, .. } => *keeps_values,
+    /// Returns the line about the values that the Secret keeps after a failure.
+    fn note(&self) -> Option<&'static str> {
+        let (Self::Refused { kept, .. } | Self::Failed { kept, .. }) = self else {
+            return None;
+        };
+        match kept {
+            KeptValues::None => None,
+            KeptValues::Good => Some(KEEPS_GOOD_VALUES),
+            KeptValues::Unknown => Some(MAY_KEEP_OTHER_VALUES),
         }
     }
 
@@ -192,7 +213,7 @@ fn failed_item(key: &str, error: &dyn std::error::Error) -> ItemStatus {
 /// The order is `Synced`, `Ready`, then `Stalled` if a user must act, then conditions of other clients unchanged.
 /// `lastTransitionTime` changes only with the condition's `status`; `lastUpdateTime` also changes with each generation,
 /// since users read it as the time of the last sync. The message of `Synced` begins with upstream's text; the other
-/// messages begin with the likely cause, and end with a note if the Secret keeps older values.
+/// messages begin with the likely cause, and end with a line about the values that the Secret keeps.
 pub fn next(
     previous: Option<&SealedSecretStatus>,
     outcome: &Outcome<'_>,
@@ -201,12 +222,9 @@ pub fn next(
 ) -> Option<SealedSecretStatus> {
     let before = previous.map_or(&[][..], |status| &status.conditions);
     let message = outcome.message();
-    let note = outcome.diagnosis().map(|message| {
-        if outcome.keeps_values() {
-            format!("{message}\nthe values of the last good version stay in place")
-        } else {
-            message
-        }
+    let note = outcome.diagnosis().map(|message| match outcome.note() {
+        Some(note) => format!("{message}\n{note}"),
+        None => message,
     });
     let is_unsealed = matches!(outcome, Outcome::Unsealed { .. });
     let is_same_generation =
@@ -329,7 +347,7 @@ mod tests {
     fn refused_outcome(why: &Refusal) -> Outcome<'_> {
         Outcome::Refused {
             why,
-            keeps_values: true,
+            kept: KeptValues::Good,
         }
     }
 

@@ -188,7 +188,7 @@ const FLAGS: &[Flag] = &[
         Kind::Float,
         "-1",
         "Maximum number of requests per second to the API server. With a negative value the rate is not limited, but at \
-         most 32 requests are in flight, and none while the API server requests a pause (Retry-After).",
+         most 32 requests are in flight.",
     ),
     Flag::new(
         "kubeclient-burst",

@@ -1,5 +1,8 @@
-//! Limits requests to the API server: the number in flight, an optional rate, and a pause if the server requests one.
-//! Refuses writes by a replica that is not the leader.
+//! Limits requests to the API server: the number in flight, and an optional rate. Repeats rejected requests after the
+//! pause that the server requests. Refuses writes by a replica that is not the leader.
+//!
+//! A pause concerns only the rejected request, as in client-go. The API server also rejects requests because of one
+//! namespace or one webhook (the admission plug-in `EventRateLimit`, for example), and that must not delay the others.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,7 +12,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use kube::client::Body;
 use tokio::sync::{Mutex, Semaphore};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tower::buffer::Buffer;
 use tower::{BoxError, Layer, Service, ServiceExt as _};
 
@@ -31,8 +34,6 @@ const QUEUE_CAPACITY: usize = 2 * MAX_IN_FLIGHT;
 pub(super) struct Bounds {
     slots: Semaphore,
     rate: Option<Rate>,
-    /// The end of the pause that the API server requested.
-    pause: Mutex<Option<Instant>>,
     /// Whether writes are allowed.
     write_lease: Arc<WriteLease>,
 }
@@ -58,28 +59,37 @@ impl Bounds {
         Arc::new(Self {
             slots: Semaphore::new(MAX_IN_FLIGHT),
             rate,
-            pause: Mutex::new(None),
             write_lease,
         })
     }
 
-    async fn wait_for_turn(&self) {
-        loop {
-            let pause = *self.pause.lock().await;
-            match pause {
-                Some(until) if until > Instant::now() => sleep_until(until).await,
-                _ => break,
-            }
-        }
+    /// Sends a request when it may be sent. Its response does not include the wait for a retry, so that a request that
+    /// waits is not in flight.
+    async fn send<F, B>(
+        &self,
+        inner: &mut Buffer<Request<Body>, F>,
+        request: Request<Body>,
+    ) -> Result<Response<B>, BoxError>
+    where
+        F: Future<Output = Result<Response<B>, BoxError>> + Send + 'static,
+    {
+        let _slot = self.slots.acquire().await?;
         if let Some(rate) = &self.rate {
             rate.wait_for_turn().await;
         }
-    }
-
-    async fn pause(&self, wait: Duration) {
-        let until = Instant::now() + wait;
-        let mut pause = self.pause.lock().await;
-        *pause = (*pause).max(Some(until));
+        let service = inner.ready().await?;
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            return service.call(request).await;
+        }
+        if !self.write_lease.is_valid() {
+            return Err(NotLeader.into());
+        }
+        tokio::select! {
+            // Check the leadership first: when a paused replica resumes, both branches can be ready.
+            biased;
+            () = self.write_lease.wait_until_expired() => Err(NotLeader.into()),
+            response = service.call(request) => response,
+        }
     }
 }
 
@@ -160,35 +170,27 @@ async fn send<F, B>(
 where
     F: Future<Output = Result<Response<B>, BoxError>> + Send + 'static,
 {
-    let _slot = bounds.slots.acquire().await?;
+    let retries = if is_event(&request) { 0 } else { MAX_RETRIES };
     let mut request = Some(request);
-    for retries in 0.. {
+    for attempt in 0.. {
         let Some(current) = request.take() else {
             break;
         };
-        bounds.wait_for_turn().await;
-        let is_write = !matches!(*current.method(), Method::GET | Method::HEAD);
-        request = try_clone(&current).filter(|_| retries < MAX_RETRIES);
-        let service = inner.ready().await?;
-        let response = if is_write {
-            if !bounds.write_lease.is_valid() {
-                return Err(NotLeader.into());
-            }
-            tokio::select! {
-                // Check the leadership first: when a paused replica resumes, both branches can be ready.
-                biased;
-                () = bounds.write_lease.wait_until_expired() => return Err(NotLeader.into()),
-                response = service.call(current) => response?,
-            }
-        } else {
-            service.call(current).await?
-        };
+        request = try_clone(&current).filter(|_| attempt < retries);
+        let response = bounds.send(&mut inner, current).await?;
         if response.status() != StatusCode::TOO_MANY_REQUESTS || request.is_none() {
             return Ok(response);
         }
-        bounds.pause(retry_after(response.headers())).await;
+        sleep(retry_after(response.headers())).await;
     }
     Err("the request was not sent".into())
+}
+
+/// Returns whether the request writes an event. An event that the API server rejects is dropped, since the status has
+/// the same content: retries would only add to the events that are too many.
+fn is_event(request: &Request<Body>) -> bool {
+    let path = request.uri().path().split_once("/namespaces/");
+    path.is_some_and(|(_, path)| path.split('/').nth(1) == Some("events"))
 }
 
 /// Clones a request for a retry. Returns `None` if its body cannot be cloned.
@@ -264,6 +266,69 @@ mod tests {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(requests.load(Ordering::Relaxed), 3);
         assert!(start.elapsed() >= Duration::from_secs(2));
+    }
+
+    /// Returns a service that answers every request whose path contains `rejected` with 429, and a counter of the requests.
+    fn server_that_rejects(
+        bounds: Arc<Bounds>,
+        rejected: &'static str,
+    ) -> (
+        impl Service<Request<Body>, Response = Response<()>, Error = BoxError, Future: Send + 'static>,
+        Arc<AtomicU32>,
+    ) {
+        let requests = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&requests);
+        let respond = move |request: Request<Body>| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            let is_rejected = request.uri().path().contains(rejected);
+            let code = if is_rejected { 429 } else { 200 };
+            let response = Response::builder().status(code).body(());
+            async move { Ok::<_, BoxError>(response.unwrap()) }
+        };
+        (Bounded(bounds).layer(service_fn(respond)), requests)
+    }
+
+    fn post(path: &str) -> Request<Body> {
+        let mut request = request(Method::POST);
+        *request.uri_mut() = path.parse().unwrap();
+        request
+    }
+
+    /// Attack: a tenant causes so many events that the API server rejects them, to delay the Secrets of all tenants.
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_the_api_server_rejects_is_dropped() {
+        let (mut service, requests) =
+            server_that_rejects(Bounds::new(None, valid_write_lease()), "/events");
+        let start = Instant::now();
+        for path in [
+            "/api/v1/namespaces/a/events",
+            "/api/v1/namespaces/a/events/n.1",
+        ] {
+            let response = service.call(post(path)).await.unwrap();
+            assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        }
+        assert_eq!(requests.load(Ordering::Relaxed), 2);
+        service
+            .call(post("/api/v1/namespaces/b/secrets"))
+            .await
+            .unwrap();
+        assert!(start.elapsed() < DEFAULT_PAUSE, "{:?}", start.elapsed());
+    }
+
+    /// Attack: a tenant causes more rejected requests than may be in flight, to delay the requests of all tenants.
+    #[tokio::test(start_paused = true)]
+    async fn rejected_requests_of_one_tenant_delay_no_other_request() {
+        let (mut service, _) = server_that_rejects(Bounds::new(None, valid_write_lease()), "/a/");
+        let start = Instant::now();
+        for _ in 0..2 * MAX_IN_FLIGHT {
+            tokio::spawn(service.call(post("/api/v1/namespaces/a/secrets/events")));
+        }
+        tokio::task::yield_now().await;
+        service
+            .call(post("/api/v1/namespaces/b/secrets"))
+            .await
+            .unwrap();
+        assert!(start.elapsed() < DEFAULT_PAUSE, "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use controller_core::no_secret::{self, NoSecret};
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
 use controller_core::reason::Reason;
-use controller_core::status::{self, Outcome};
+use controller_core::status::{self, KeptValues, Outcome};
 use jiff::Timestamp;
 use shared::error_chain;
 use shared::key::Fingerprint;
@@ -436,15 +436,14 @@ impl<S: Store> Tools<S> {
         sealed_by: &'a BTreeMap<String, Fingerprint>,
         ring: &KeyRing,
     ) -> Outcome<'a> {
-        let keeps_values =
-            matches!(&observed.existing, Existing::Owned(held) if !held.values().is_empty());
+        let kept = kept_values(observed);
         match (&plan_result.refusal, &plan_result.applied) {
             (_, Err(error)) => Outcome::Failed {
                 message: error_chain(error),
                 is_stalled: error.is_stalled(),
-                keeps_values,
+                kept,
             },
-            (Some(why), Ok(_)) => Outcome::Refused { why, keeps_values },
+            (Some(why), Ok(_)) => Outcome::Refused { why, kept },
             (None, Ok(stored)) => Outcome::Unsealed {
                 sealed_by,
                 record: self.new_record(observed, stored.as_deref(), ring),
@@ -457,7 +456,7 @@ impl<S: Store> Tools<S> {
         let mut observed =
             observed.inspect_err(|_| self.metrics.count_failure(id, Fault::Fetch))?;
         if !observed.settled && self.was_unsealed(&observed) {
-            self.store.note_unsealed(id, &observed);
+            self.store.note_unsealed(id, &observed, None);
             (observed.settled, observed.claimed) = (true, false);
         }
         Ok(observed)
@@ -552,6 +551,8 @@ impl<S: Store> Tools<S> {
             .as_ref()
             .map_or(plan, |fight| Plan::Refuse(fight.into()));
         let changed = matches!(plan, Plan::Create(_) | Plan::Replace(_) | Plan::Remove);
+        // Where edits are tolerated, the Secret keeps edited values unless its values are written.
+        let is_good = !circumstances.tolerates_drift || changed && restored.is_none();
         let refusal = match &plan {
             Plan::Refuse(why) => Some(why.clone()),
             _ => None,
@@ -576,8 +577,10 @@ impl<S: Store> Tools<S> {
             Err(error) => Err(error),
         };
         drop(slot);
-        if refusal.is_none() && applied.is_ok() && matches!(observed.source, Source::Sealed(_)) {
-            self.store.note_unsealed(id, observed);
+        if let (None, Ok(stored), Source::Sealed(_)) = (&refusal, &applied, &observed.source) {
+            let current = stored.as_deref().or(observed.existing.secret());
+            let good = current.filter(|_| is_good);
+            self.store.note_unsealed(id, observed, good);
         }
         Ok(ApplyResult::Done(PlanResult {
             // A correction is reported only if the administrator's added metadata was in place before: otherwise a new
@@ -679,6 +682,20 @@ impl<S: Store> Tools<S> {
         let is_new = matches!(outcome, Outcome::Unsealed { .. }) && !was_unsealed;
         let next = next.or_else(|| observed.status.clone().filter(|_| is_new));
         next.filter(|_| self.policy.update_status)
+    }
+}
+
+/// Returns which values the Secret keeps if it is not written.
+fn kept_values(observed: &Observed) -> KeptValues {
+    match &observed.existing {
+        Existing::Owned(content) if !content.values().is_empty() => {
+            if observed.is_good {
+                KeptValues::Good
+            } else {
+                KeptValues::Unknown
+            }
+        }
+        _ => KeptValues::None,
     }
 }
 

@@ -131,6 +131,7 @@ mod tests {
     use shared::hints::Hints;
 
     use controller_core::decide::Refusal;
+    use controller_core::status::KeptValues;
     use shared::unseal::UnsealError;
 
     use super::*;
@@ -139,7 +140,7 @@ mod tests {
     fn result_of_refusal(why: &Refusal) -> AttemptResult {
         let outcome = Outcome::Refused {
             why,
-            keeps_values: true,
+            kept: KeptValues::Good,
         };
         AttemptResult::from_outcome(&outcome, None, false)
     }

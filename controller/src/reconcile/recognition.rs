@@ -25,10 +25,12 @@ impl<S: Store> Tools<S> {
             .filter(|_| self.trusts_records())?;
         let (record, (uid, version)) = (&cached.record, &cached.secret);
         let origin = self.origin(cached.identity, cached.opts_out);
+        let tolerates_drift = origin.tolerates_drift;
         let is_recognized = record::is_for_secret(record, cached.identity, ring, uid, version)
             && record::is_genuine(record, origin, ring);
         if is_recognized {
-            self.store.note_recognized(id, cached.identity);
+            let good = (!tolerates_drift).then_some((uid.as_str(), version.as_str()));
+            self.store.note_recognized(id, cached.identity, good);
         }
         is_recognized.then_some(cached.instance)
     }
@@ -94,15 +96,11 @@ impl<S: Store> Tools<S> {
         let Source::Sealed(sealed) = &observed.source else {
             return None;
         };
-        let fetched = match &observed.existing {
-            Existing::Owned(Content::Secret(secret)) => Some(&**secret),
-            _ => None,
-        };
         let origin = self.origin(
             Identity::of(sealed)?,
             drift::opts_out(sealed.metadata.annotations.as_ref()),
         );
-        record::create(origin, stored.or(fetched)?, ring)
+        record::create(origin, stored.or(observed.existing.secret())?, ring)
     }
 
     fn origin(&self, identity: Identity, opts_out: bool) -> Origin<'_> {

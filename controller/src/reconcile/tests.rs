@@ -44,6 +44,7 @@ impl Store for SlowStore {
             settled: false,
             claimed: false,
             guessed: false,
+            is_good: false,
             is_fresh: false,
         })
     }
@@ -262,6 +263,7 @@ impl Store for TemplateStore {
             settled: false,
             claimed: false,
             guessed: false,
+            is_good: false,
             is_fresh: true,
         })
     }

@@ -57,6 +57,9 @@ pub struct Observed {
     pub claimed: bool,
     /// Whether the Secret was assumed to be absent without a request. Possible only with [`ReadMode::Guess`].
     pub guessed: bool,
+    /// Whether the Secret is known to have the values of the last version that was unsealed: no other client has
+    /// written it since.
+    pub is_good: bool,
     /// Whether the SealedSecret appears to be new: its status showed no earlier reconciliation when this process first
     /// observed it, and this process has not reported a result for it.
     pub is_fresh: bool,
@@ -280,11 +283,13 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
-    /// Records that the observed version of the SealedSecret was unsealed, regardless of its status.
-    fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed) {}
+    /// Records that the observed version of the SealedSecret was unsealed, regardless of its status. `good` is the
+    /// Secret, if it is known to have the values of that version.
+    fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed, _good: Option<&Secret>) {}
 
-    /// Records that an object was recognized as up to date by its [`Self::cached_state`].
-    fn note_recognized(&self, _id: &ObjectId, _identity: Identity) {}
+    /// Records that an object was recognized as up to date by its [`Self::cached_state`]. `good` is the `uid` and
+    /// `resourceVersion` of the Secret, if it is known to have the values of the SealedSecret.
+    fn note_recognized(&self, _id: &ObjectId, _identity: Identity, _good: Option<(&str, &str)>) {}
 
     /// Releases the data of an object that was reconciled.
     fn release(&self, _id: &ObjectId) {}

@@ -243,3 +243,70 @@ async fn an_unusable_key_that_is_missing_in_the_next_list_is_no_longer_counted()
     }
     assert_eq!(keys.unusable_count(), 0);
 }
+
+/// Returns the end of the message of the condition `Ready`.
+fn last_line(server: &ApiServer) -> String {
+    let message = server.status()["conditions"][1]["message"].clone();
+    let message = message.as_str().unwrap_or_default();
+    message.lines().last().unwrap_or_default().to_owned()
+}
+
+/// Attack: a client edits the Secret while the controller cannot correct it, so that the status vouches for the edited
+/// values.
+#[tokio::test(start_paused = true)]
+async fn the_status_vouches_only_for_values_that_no_other_client_edited() {
+    const KEPT: &str = "the values of the last good version stay in place";
+    const MAY_DIFFER: &str = "another client may have changed the values of the Secret";
+    let broken_object = sealed(&KEYS[1], "ns/n", &[("a", "2")]);
+    for (tolerates_drift, edits_before, want) in [
+        (false, false, KEPT),
+        (false, true, KEPT),
+        (true, false, KEPT),
+        (true, true, MAY_DIFFER),
+    ] {
+        let server = ApiServer::default();
+        server.put_sealed(&object("1"), "u", 1);
+        let (server, store) = server.start();
+        let mut policy = Case::idle().config().policy;
+        policy.tolerates_drift = tolerates_drift;
+        let mut controller = Controller::with_policy(&store, policy);
+        controller.reconcile().await;
+        if edits_before {
+            server.edit("a", "edited");
+            controller.reconcile().await;
+        }
+        server.put_sealed(&broken_object, "u", 2);
+        for _ in 0..2 {
+            controller.reconcile().await;
+            assert_eq!(last_line(&server), want, "{tolerates_drift} {edits_before}");
+        }
+        server.edit("a", "edited");
+        controller.reconcile().await;
+        assert_eq!(last_line(&server), MAY_DIFFER);
+        server.put_sealed(&object("3"), "u", 3);
+        controller.reconcile().await;
+        assert!(server.is_synced());
+        server.make_immutable();
+        server.edit("a", "edited");
+        server.put_sealed(&object("4"), "u", 4);
+        controller.reconcile().await;
+        assert_eq!(last_line(&server), MAY_DIFFER);
+    }
+}
+
+/// Attack: a client makes the Secret immutable with its own values while no controller runs.
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_only_the_record_vouches_for_values() {
+    let server = ApiServer::default();
+    server.put_sealed(&object("1"), "u", 1);
+    let (server, store) = server.start();
+    Controller::new(&store).reconcile().await;
+    server.make_immutable();
+    let mut controller = Controller::new(&server.restart_with_secret());
+    controller.reconcile().await;
+    assert!(!server.is_synced());
+    assert_eq!(
+        last_line(&server),
+        "another client may have changed the values of the Secret"
+    );
+}

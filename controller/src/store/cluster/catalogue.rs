@@ -57,6 +57,8 @@ pub(super) struct Entry {
     /// The size of the whole object in bytes.
     size: usize,
     secret: SecretState,
+    /// The version of the Secret that had the values of the last version that was unsealed.
+    good_secret: Option<SecretVersion>,
     /// The generation that was unsealed last, by this process or according to a record that this process verified. A
     /// status alone does not count, since other clients can write statuses.
     unsealed: Option<i64>,
@@ -107,6 +109,7 @@ impl Entry {
             metadata_digest: object.metadata_digest,
             size,
             secret: SecretState::default(),
+            good_secret: None,
             unsealed: None,
         }
     }
@@ -125,11 +128,17 @@ impl Entry {
             && self.claim.unsealed == self.generation
     }
 
-    /// Copies the unsealed generation and the claim from an earlier version, if that has the same `uid`.
+    /// Returns whether this version of the Secret is known to have the values of the last version that was unsealed.
+    pub(super) fn is_good(&self, secret: &ObjectMeta) -> bool {
+        self.good_secret.is_some() && self.good_secret == SecretVersion::from_metadata(secret)
+    }
+
+    /// Copies what this process knows of an earlier version, if that has the same `uid`.
     pub(super) fn inherit(&mut self, previous: &Self) {
         if self.uid == previous.uid {
             self.unsealed = self.unsealed.max(previous.unsealed);
             self.claim = previous.claim;
+            self.good_secret.clone_from(&previous.good_secret);
         }
     }
 
@@ -312,24 +321,33 @@ impl Catalogue {
         }
     }
 
-    /// Records that this generation of the object was unsealed, regardless of its status.
+    /// Records that this generation of the object was unsealed, regardless of its status, and which version of the
+    /// Secret has its values, if that is known.
     pub(super) fn record_unsealed(
         &mut self,
         id: &ObjectId,
         uid: Option<&str>,
         generation: Option<i64>,
+        good: Option<SecretVersion>,
     ) {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.uid.as_deref() == uid) {
             entry.unsealed = entry.unsealed.max(generation);
+            entry.good_secret = good.or(entry.good_secret.take());
         }
     }
 
     /// Records that the current version was unsealed, unless its identity has changed.
-    pub(super) fn record_recognized(&mut self, id: &ObjectId, identity: Identity) {
+    pub(super) fn record_recognized(
+        &mut self,
+        id: &ObjectId,
+        identity: Identity,
+        good: Option<SecretVersion>,
+    ) {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.identity == Some(identity)) {
             entry.unsealed = entry.generation;
+            entry.good_secret = good.or(entry.good_secret.take());
         }
     }
 

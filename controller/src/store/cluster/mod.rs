@@ -155,6 +155,7 @@ impl ClusterStore {
             settled: false,
             claimed: false,
             guessed: false,
+            is_good: false,
             is_fresh: false,
         })
     }
@@ -267,13 +268,18 @@ impl Store for ClusterStore {
         true
     }
 
-    fn note_unsealed(&self, id: &ObjectId, observed: &Observed) {
+    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, good: Option<&Secret>) {
         let (uid, generation) = (observed.uid.as_deref(), observed.generation);
-        self.catalogue().record_unsealed(id, uid, generation);
+        let good = good.and_then(|secret| SecretVersion::from_metadata(&secret.metadata));
+        self.catalogue().record_unsealed(id, uid, generation, good);
     }
 
-    fn note_recognized(&self, id: &ObjectId, identity: Identity) {
-        self.catalogue().record_recognized(id, identity);
+    fn note_recognized(&self, id: &ObjectId, identity: Identity, good: Option<(&str, &str)>) {
+        let good = good.map(|(uid, version)| SecretVersion {
+            uid: uid.to_owned(),
+            version: version.to_owned(),
+        });
+        self.catalogue().record_recognized(id, identity, good);
     }
 
     fn release(&self, id: &ObjectId) {
@@ -303,9 +309,10 @@ impl Store for ClusterStore {
             self.existing(id, &source, entry.uid.as_deref()).await?
         };
         Ok(Observed {
-            existing,
             guessed: is_guess,
+            is_good: is_good(&existing, &entry),
             settled: entry.is_settled(),
+            existing,
             claimed: entry.is_claimed(),
             is_fresh: entry.is_fresh(),
             generation: entry.generation,
@@ -359,6 +366,11 @@ impl Store for ClusterStore {
         let uid = entry.and_then(|entry| entry.uid);
         self.events.write(id, uid, event, Timestamp::now()).await;
     }
+}
+
+/// Returns whether the Secret is known to have the values of the last version that was unsealed.
+fn is_good(existing: &Existing, entry: &Entry) -> bool {
+    matches!(existing, Existing::Owned(Content::Secret(secret)) if entry.is_good(&secret.metadata))
 }
 
 fn id_of(metadata: &kube::core::ObjectMeta) -> Option<ObjectId> {

@@ -5,6 +5,9 @@
 //! values. Webhooks and policies receive the whole Secret and can report anything. Redacting values in the message is
 //! not enough: the message also quotes text of the author, and a redaction in that text shows that the text equals a
 //! value. So the report contains only information that is the same for all values.
+//!
+//! Messages of the API server are recognized by their beginning alone. The author chooses texts that appear further on:
+//! the API server quotes an invalid label, in brackets if there are further problems.
 
 use kube::core::Status;
 use kube::core::response::StatusCause;
@@ -14,11 +17,28 @@ use shared::secret_types::{MAX_SECRET_LEN, values_len};
 use crate::store::directory::names::is_item;
 use crate::store::{StoreError, api_error};
 
-/// The strings at the end of the API server's part of a message. This part names the webhook or policy; the message of
-/// the webhook or policy follows.
-const DENIALS: [&str; 2] = ["denied the request", "denied request"];
-/// The text before the name of a webhook that gave no valid response.
-const FAILED_WEBHOOK: &str = "failed calling webhook \"";
+/// The beginnings of messages about a denial, before the quoted name of the webhook or policy.
+const DENIALS: [&str; 4] = [
+    "admission webhook \"",
+    "ValidatingAdmissionPolicy '",
+    // A MutatingAdmissionPolicy, with and without a binding.
+    "policy '",
+    "policy \"",
+];
+/// The beginnings of denials by the API server itself that do not depend on values: missing permission, a quota, a
+/// namespace that is being deleted, and the check of owner references.
+const PUBLIC_DENIALS: [&str; 6] = [
+    "User \"",
+    "exceeded quota: ",
+    "failed quota: ",
+    "insufficient quota to ",
+    "unable to create new content in namespace ",
+    "cannot set ",
+];
+/// The beginning of the message if a webhook gave no valid response, before its quoted name.
+const FAILED_WEBHOOK: &str = "Internal error occurred: failed calling webhook \"";
+/// The fields of a Secret whose problems do not depend on values.
+const PUBLIC_FIELDS: [&str; 3] = ["metadata", "type", "immutable"];
 /// Maximum size of values and names together, in bytes. etcd accepts requests of up to 1.5 MiB, and its error for
 /// larger requests differs from that of the API server.
 const MAX_LEN_WITH_NAMES: usize = 1_400_000;
@@ -69,37 +89,63 @@ pub(crate) fn secret_error(
 
 fn classify(operation: &'static str, mut status: Status, secret: &Secret) -> StoreError {
     let rejection = |public| StoreError::Rejected { operation, public };
-    if let Some(public) = denial(&status.message) {
+    if let Some(public) = denial(&status.message, secret) {
         return rejection(Some(public));
     }
     match status.code {
-        413 | 422 => rejection(public_causes(&status, secret)),
-        401 | 403 | 404 | 409 | 429 => api_error(operation)(kube::Error::Api(Box::new(status))),
+        413 | 422 => return rejection(public_causes(&status, secret)),
+        403 if is_public_denial(&status.message, secret) => {}
+        401 | 404 | 409 | 429 => {}
         code => {
             let webhook = failed_webhook(&status.message);
             let reason = &status.reason;
             status.message =
                 webhook.unwrap_or_else(|| format!("the API server answered {code} {reason}"));
-            api_error(operation)(kube::Error::Api(Box::new(status)))
         }
     }
+    api_error(operation)(kube::Error::Api(Box::new(status)))
 }
 
 /// Returns which webhook or policy denied the request, without its message; `None` if the message is no denial.
-fn denial(text: &str) -> Option<String> {
-    let end_of = |denial: &&str| text.find(*denial).map(|start| start + denial.len());
-    let end = DENIALS.iter().filter_map(end_of).min()?;
-    Some(format!(
-        "{}; its message is not shown, since it may quote a value: ask the administrator of the webhook or policy",
-        &text[..end]
-    ))
+fn denial(message: &str, secret: &Secret) -> Option<String> {
+    let message = without_subject(message, secret);
+    let beginning = DENIALS.iter().find(|text| message.starts_with(**text))?;
+    let (kind, quote) = beginning.split_at(beginning.len() - 1);
+    let (name, rest) = message[beginning.len()..].split_once(quote)?;
+    let is_denial =
+        is_name(name) && (rest.starts_with(" denied ") || rest.starts_with(" with binding '"));
+    is_denial.then(|| {
+        format!(
+            "{kind}\"{name}\" denied the request; its message is not shown, since it may quote a value: ask the \
+             administrator of the webhook or policy"
+        )
+    })
+}
+
+/// Returns whether the API server itself denied the request, for a reason that does not depend on values.
+fn is_public_denial(message: &str, secret: &Secret) -> bool {
+    let message = without_subject(message, secret);
+    PUBLIC_DENIALS.iter().any(|text| message.starts_with(text))
+}
+
+/// Returns the message without the API server's text about the Secret before it.
+fn without_subject<'a>(message: &'a str, secret: &Secret) -> &'a str {
+    let name = secret.metadata.name.as_deref().unwrap_or_default();
+    let named = message.strip_prefix(&format!("secrets \"{name}\" is forbidden: "));
+    let unnamed = || message.strip_prefix("secrets is forbidden: ");
+    named.or_else(unnamed).unwrap_or(message)
+}
+
+/// Returns whether the text can be the name of a webhook or policy: a DNS name.
+fn is_name(text: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+    !text.is_empty() && text.chars().all(is_allowed)
 }
 
 /// Returns which webhook failed; `None` if no webhook did.
-fn failed_webhook(text: &str) -> Option<String> {
-    let (_, after) = text.split_once(FAILED_WEBHOOK)?;
-    let (name, _) = after.split_once('"')?;
-    Some(format!("{FAILED_WEBHOOK}{name}\""))
+fn failed_webhook(message: &str) -> Option<String> {
+    let (name, _) = message.strip_prefix(FAILED_WEBHOOK)?.split_once('"')?;
+    is_name(name).then(|| format!("failed calling webhook \"{name}\""))
 }
 
 /// Returns the problems that are independent of the values; `None` if there are none. There may be problems with the
@@ -115,7 +161,7 @@ fn public_causes(status: &Status, secret: &Secret) -> Option<String> {
 
 /// Returns whether the problem depends only on metadata, type or item names.
 fn is_public(cause: &StatusCause, secret: &Secret) -> bool {
-    if !cause.field.starts_with("data") {
+    if PUBLIC_FIELDS.contains(&cause.field.split('.').next().unwrap_or_default()) {
         return true;
     }
     let item = cause.field.strip_prefix("data[");
@@ -142,6 +188,7 @@ mod tests {
 
     fn secret() -> Secret {
         let mut secret = Secret::default();
+        secret.metadata.name = Some("n".into());
         for item in [".dockerconfigjson", "ssh-privatekey", "a b"] {
             secret.data.insert(item.into(), Plain::default());
         }
@@ -153,6 +200,13 @@ mod tests {
     }
 
     fn invalid_with(causes: &[(&str, &str, &str)]) -> StoreError {
+        invalid_with_text(
+            "Secret \"n\" is invalid: everything that the causes say",
+            causes,
+        )
+    }
+
+    fn invalid_with_text(text: &str, causes: &[(&str, &str, &str)]) -> StoreError {
         let cause = |(field, reason, message): &(&str, &str, &str)| StatusCause {
             field: (*field).into(),
             reason: (*reason).into(),
@@ -166,7 +220,6 @@ mod tests {
             causes: causes.iter().map(cause).collect(),
             retry_after_seconds: 0,
         };
-        let text = "Secret \"n\" is invalid: everything that the causes say";
         classify_response(
             Status::failure(text, "Invalid")
                 .with_code(422)
@@ -248,7 +301,15 @@ mod tests {
             ),
             (
                 "secrets \"n\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: hunter2",
-                "secrets \"n\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request",
+                "ValidatingAdmissionPolicy \"p\" denied the request",
+            ),
+            (
+                "policy 'p.q' with binding 'b' denied request: hunter2",
+                "policy \"p.q\" denied the request",
+            ),
+            (
+                "policy \"p\" denied request: hunter2",
+                "policy \"p\" denied the request",
             ),
         ] {
             for code in [400, 403, 422, 500] {
@@ -263,12 +324,75 @@ mod tests {
         }
     }
 
+    /// Attack: an author puts the words of a denial into a label that is invalid. The API server quotes the label, in
+    /// brackets if it also rejects a value, and the brackets would be shown as part of the denial.
+    #[test]
+    fn the_words_of_a_denial_in_a_quoted_text_are_no_denial() {
+        let label = "Invalid value: \"denied the request; denied request\": a valid label must …";
+        let label_cause = ("metadata.labels", "FieldValueInvalid", label);
+        let value_cause = ("data[.dockerconfigjson]", "FieldValueInvalid", "'r'");
+        let [alone, with_value] = [
+            (format!("metadata.labels: {label}"), vec![label_cause]),
+            (
+                format!("[metadata.labels: {label}, data[.dockerconfigjson]: 'r']"),
+                vec![label_cause, value_cause],
+            ),
+        ]
+        .map(|(text, causes)| {
+            let text = format!("Secret \"n\" is invalid: {text}");
+            invalid_with_text(&text, &causes).to_string()
+        });
+        assert_eq!(alone, with_value);
+        assert_eq!(
+            alone,
+            format!("cannot create the Secret: the Secret is invalid: metadata.labels: {label}")
+        );
+    }
+
+    /// Attack: an author makes the API server quote the Secret after the beginning of a denial, or has a check outside
+    /// webhooks and policies quote it, to read the Secret in the status.
+    #[test]
+    fn shows_only_names_of_a_denial_and_only_denials_that_no_value_can_change() {
+        let is_hidden = |code, text: &str| {
+            let error = classify_response(Status::failure(text, "R").with_code(code)).to_string();
+            !error.contains("hunter2")
+        };
+        for (code, text) in [
+            (400, "admission webhook \"w hunter2\" denied the request"),
+            (400, "hunter2: admission webhook \"w\" denied the request"),
+            (500, "hunter2: failed calling webhook \"hunter2\""),
+            (422, "policy 'p' with binding 'b' denied request: hunter2"),
+            (422, "policy \"p\" denied request: hunter2"),
+            (
+                403,
+                "secrets \"n\" is forbidden: expression 'e' resulted in error: hunter2",
+            ),
+            (
+                403,
+                "secrets \"n\" is forbidden: hunter2: exceeded quota: q",
+            ),
+            (403, "hunter2"),
+        ] {
+            assert!(is_hidden(code, text), "{text}");
+        }
+    }
+
     /// Attack: an author makes the API server fail with a message that quotes the Secret, to read the Secret in the
     /// status.
     #[test]
     fn responses_that_may_quote_the_request_are_reported_by_their_code() {
         for (code, text, want) in [
-            (403, "exceeded quota: q", "exceeded quota: q"),
+            (
+                403,
+                "secrets \"n\" is forbidden: exceeded quota: q",
+                "secrets \"n\" is forbidden: exceeded quota: q",
+            ),
+            (
+                403,
+                "secrets is forbidden: User \"u\" cannot create resource",
+                "secrets is forbidden: User \"u\" cannot create resource",
+            ),
+            (403, "hunter2", "the API server answered 403 R"),
             (400, "hunter2", "the API server answered 400 R"),
             (500, "hunter2", "the API server answered 500 R"),
             (

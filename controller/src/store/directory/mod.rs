@@ -161,7 +161,7 @@ impl Store for DirectoryStore {
             .await
     }
 
-    fn note_unsealed(&self, id: &ObjectId, observed: &Observed) {
+    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, _good: Option<&Secret>) {
         if let Some(digest) = digest_of(&observed.source) {
             self.inner.state().unsealed.insert(id.clone(), digest);
         }
@@ -320,6 +320,7 @@ impl Inner {
                 || file.as_ref().is_some_and(|file| file.is_settled(&source)),
             claimed: false,
             guessed: false,
+            is_good: true,
             is_fresh: false,
             uid: None,
             generation: generation(&source, file.as_ref()),

@@ -108,3 +108,24 @@ async fn a_fight_over_a_secret_is_suspended_and_reported() {
     case.wait_for_event("db", "DriftFight").await;
     case.wait_for_values("db", &[("a", "last edit")]).await;
 }
+
+/// Attack: a client edits the Secret in a way that the controller cannot correct, so that the status vouches for its
+/// values.
+#[tokio::test]
+async fn an_edit_that_cannot_be_corrected_is_reported_as_such() {
+    let case = Case::new("frozen").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_until_synced("db").await;
+    let edit = json!({ "immutable": true, "stringData": { "a": "edited" } });
+    case.patch_secret("db", edit).await;
+    case.wait_for_failure("db").await;
+    let ready = case.conditions("db").await.remove(1).message.unwrap();
+    assert!(
+        ready.ends_with("\nanother client may have changed the values of the Secret"),
+        "{ready}"
+    );
+    case.delete_secret("db").await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_until_synced("db").await;
+}

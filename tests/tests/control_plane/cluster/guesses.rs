@@ -122,6 +122,25 @@ async fn no_edit_reveals_a_value_byte_by_byte() {
     assert!(!results[0].0.contains("x104"), "{}", results[0].0);
 }
 
+/// Attack: an author puts the words of a webhook's denial into an invalid label, to learn from the report whether the API
+/// server also rejects a value.
+#[tokio::test]
+async fn words_of_a_denial_in_a_label_do_not_reveal_a_rejected_value() {
+    let case = Case::new("denials").await;
+    let mut messages = Vec::new();
+    for (name, value) in [("one", "{}"), ("two", "x")] {
+        let mut sealed = case.sealed_secret(name, &[(".dockerconfigjson", value)]);
+        let template = &mut sealed.spec.template;
+        template.type_ = Some("kubernetes.io/dockerconfigjson".into());
+        template.metadata.labels = Some([("x".into(), "denied request".into())].into());
+        case.create(&sealed).await;
+        messages.push(case.wait_for_failure(name).await);
+    }
+    assert_eq!(messages[0], messages[1]);
+    let want = "the Secret is invalid: metadata.labels: Invalid value: \"denied request\"";
+    assert!(messages[0].contains(want), "{}", messages[0]);
+}
+
 /// Returns the errors in the log that are about an object.
 fn errors_of(name: &str, log: &str) -> Vec<String> {
     let name = format!("name={name} ");
