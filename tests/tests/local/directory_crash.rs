@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -27,6 +27,10 @@ use tests::scratch::Scratch;
 
 const SEED: u64 = 20_261_122;
 const KILL_COUNT: usize = 60;
+/// The limit of kills on a busy machine, where the controller makes few changes between two of them.
+const MAX_KILL_COUNT: usize = 600;
+/// The number of changes that a reader must have observed for a meaningful test.
+const MIN_CHANGES: usize = 20;
 const OBJECT_COUNT: usize = 8;
 const KEY_COUNT: i64 = 3;
 
@@ -38,11 +42,11 @@ const ITEMS: [&str; 4] = ["a", "b", "c", "odd"];
 fn a_crash_exposes_no_partial_mixed_outdated_or_missing_value() {
     let scratch = Scratch::new();
     let folder = TestFolder::new(scratch.path());
-    let done = AtomicBool::new(false);
+    let (done, observed_count) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (observations, last) = std::thread::scope(|scope| {
-        let observer = scope.spawn(|| observe(&folder, &done));
+        let observer = scope.spawn(|| observe(&folder, &done, &observed_count));
         let changer = scope.spawn(|| change(&folder, &done));
-        kill_repeatedly(&folder);
+        kill_repeatedly(&folder, &observed_count);
         done.store(true, Ordering::Release);
         let last = changer.join().unwrap();
         (observer.join().unwrap(), last)
@@ -52,7 +56,7 @@ fn a_crash_exposes_no_partial_mixed_outdated_or_missing_value() {
         observations.values_read, observations.changes
     );
     assert!(
-        observations.values_read > 1000 && observations.changes > 20,
+        observations.values_read > 1000 && observations.changes > MIN_CHANGES,
         "too few changes for a meaningful test"
     );
     assert_converges(&folder, &last);
@@ -175,9 +179,12 @@ fn generation(object: usize, item: &str, text: &str) -> u32 {
     generation
 }
 
-fn kill_repeatedly(folder: &TestFolder) {
+fn kill_repeatedly(folder: &TestFolder, observed_count: &AtomicUsize) {
     let mut rng = StdRng::seed_from_u64(SEED);
-    for _ in 0..KILL_COUNT {
+    for count in 0..MAX_KILL_COUNT {
+        if count >= KILL_COUNT && observed_count.load(Ordering::Relaxed) > MIN_CHANGES {
+            break;
+        }
         let controller = folder.start();
         // Half of the kills come within 150 ms, which is during the initial sync.
         let max_delay = if rng.random() { 150 } else { 700 };
@@ -222,8 +229,8 @@ struct Observations {
     newest: BTreeMap<usize, u32>,
 }
 
-/// Reads random values until `done`.
-fn observe(folder: &TestFolder, done: &AtomicBool) -> Observations {
+/// Reads random values until `done`, and publishes the number of observed changes.
+fn observe(folder: &TestFolder, done: &AtomicBool, observed_count: &AtomicUsize) -> Observations {
     let mut observations = Observations::default();
     let mut rng = StdRng::seed_from_u64(SEED + 2);
     while !done.load(Ordering::Acquire) {
@@ -233,6 +240,7 @@ fn observe(folder: &TestFolder, done: &AtomicBool) -> Observations {
         if rng.random_range(0..4) == 0 {
             observations.read_version(folder, object);
         }
+        observed_count.store(observations.changes, Ordering::Relaxed);
     }
     observations
 }
