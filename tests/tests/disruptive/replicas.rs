@@ -351,7 +351,7 @@ async fn two_processes_of_a_pod_never_lead_at_the_same_time() {
     first.logs(LEADER).await;
     let mut second = start_container(&plane, &namespace, &uid, &SHORT_LEASE).await;
     second.logs(STANDBY).await;
-    second.logs("may use its identity").await;
+    second.logs("which another process may use").await;
     assert!(!second.log().contains(LEADER));
 
     // The pause does not release the identity: the second process leads when the Lease has expired.
