@@ -328,7 +328,7 @@ mod tests {
     /// Attack: an attacker decrypts an archive with an identity that is not a recipient.
     #[test]
     fn only_recipients_can_decrypt() {
-        let [recipient, stranger] = [(); 2].map(|()| age::x25519::Identity::generate());
+        let [recipient, other_identity] = [(); 2].map(|()| age::x25519::Identity::generate());
         let archive = encrypt(b"keys", &Lock::Recipients(vec![recipient.to_public()])).unwrap();
         assert!(is_archive(&archive));
         assert_eq!(
@@ -336,7 +336,7 @@ mod tests {
             *b"keys"
         );
         let error_text = |unlock: &Unlock| decrypt(&archive, unlock).unwrap_err().to_string();
-        assert!(error_text(&identity(&stranger)).contains("none of the identities"));
+        assert!(error_text(&identity(&other_identity)).contains("none of the identities"));
         assert!(error_text(&passphrase("x")).contains("--identity"));
         assert!(encrypt(b"keys", &Lock::Recipients(Vec::new())).is_err());
     }
