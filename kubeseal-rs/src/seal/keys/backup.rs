@@ -194,8 +194,14 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
     let recipient = |text: &String| {
         text.parse().map_err(|_| {
             // Do not print an argument that may be a secret key, given by mistake.
-            let shown = if text.starts_with("age1") { text.as_str() } else { "an argument of --recipient or a line of --recipients-file" };
-            anyhow::anyhow!("{shown} is not an age recipient, which begins with age1\nhint: `age-keygen -y FILE` prints it")
+            let shown = if text.starts_with("age1") {
+                text.as_str()
+            } else {
+                "an argument of --recipient or a line of --recipients-file"
+            };
+            anyhow::anyhow!(
+                "{shown} is not a valid age recipient (age1…)\nhint: `age-keygen -y FILE` prints it"
+            )
         })
     };
     Ok(Lock::Recipients(
