@@ -72,6 +72,27 @@ pub fn check_namespace(name: &str) -> Result<(), NameError> {
     }
 }
 
+/// Returns whether a label or annotation can have this key: a name, after an optional domain and `/`.
+pub fn is_metadata_key(key: &str) -> bool {
+    let (domain, name) = match key.split_once('/') {
+        Some((domain, name)) => (Some(domain), name),
+        None => (None, key),
+    };
+    domain.is_none_or(|domain| check_object(domain).is_ok())
+        && !name.is_empty()
+        && is_label_value(name)
+}
+
+/// Returns whether a label can have this value.
+pub fn is_label_value(value: &str) -> bool {
+    let is_valid_end = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    value.len() <= 63
+        && value.chars().all(is_allowed)
+        && is_valid_end(value.chars().next())
+        && is_valid_end(value.chars().last())
+}
+
 fn is_label(label: &str) -> bool {
     let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     !label.is_empty()

@@ -57,7 +57,7 @@ impl AddedMetadata {
     /// Returns [`AddedMetadataError`] if a pair is invalid, reserved or repeated.
     pub fn with_labels(self, text: &str) -> Result<Self, AddedMetadataError> {
         let labels = parse_pairs(text)?;
-        let invalid = labels.values().find(|value| !is_label_value(value));
+        let invalid = labels.values().find(|value| !names::is_label_value(value));
         match invalid {
             Some(value) => Err(AddedMetadataError::Value(value.clone())),
             None => Ok(Self { labels, ..self }),
@@ -150,15 +150,13 @@ fn parse_pairs(text: &str) -> Result<BTreeMap<String, String>, AddedMetadataErro
 }
 
 fn check_key(key: &str) -> Result<(), AddedMetadataError> {
-    let (domain, name) = match key.split_once('/') {
-        Some((domain, name)) => (Some(domain), name),
-        None => (None, key),
-    };
-    let is_domain = domain.is_none_or(|domain| names::check_object(domain).is_ok());
-    if !is_domain || name.is_empty() || !is_label_value(name) {
+    if !names::is_metadata_key(key) {
         return Err(AddedMetadataError::Key(key.to_owned()));
     }
-    if domain.is_some_and(is_reserved) {
+    if key
+        .split_once('/')
+        .is_some_and(|(domain, _)| is_reserved(domain))
+    {
         return Err(AddedMetadataError::Reserved(key.to_owned()));
     }
     Ok(())
@@ -172,15 +170,6 @@ fn is_reserved(domain: &str) -> bool {
         subdomain.is_some_and(|subdomain| subdomain.is_empty() || subdomain.ends_with('.'))
     };
     domain != "app.kubernetes.io" && RESERVED.into_iter().any(is_below)
-}
-
-fn is_label_value(value: &str) -> bool {
-    let is_valid_end = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    value.len() <= 63
-        && value.chars().all(is_allowed)
-        && is_valid_end(value.chars().next())
-        && is_valid_end(value.chars().last())
 }
 
 #[cfg(test)]

@@ -154,13 +154,8 @@ impl Items {
 ///
 /// # Errors
 ///
-/// Fails if a label or annotation does not have the form `KEY=VALUE`.
+/// Fails if a label or annotation does not have the form `KEY=VALUE`, is repeated, or the API server would not accept it.
 pub fn secret(name: &str, properties: &SecretProperties, items: Items) -> Result<Secret> {
-    let pairs = |args: &[String], flag| -> Result<Option<BTreeMap<String, String>>> {
-        let pairs = args.iter().map(|arg| values::parse_pair(arg, flag));
-        let pairs: BTreeMap<_, _> = pairs.collect::<Result<_, _>>()?;
-        Ok((!pairs.is_empty()).then_some(pairs))
-    };
     let mut secret = Secret {
         type_: properties.type_.clone(),
         immutable: properties.immutable.then_some(true),
@@ -168,7 +163,42 @@ pub fn secret(name: &str, properties: &SecretProperties, items: Items) -> Result
         ..Secret::default()
     };
     secret.metadata.name = Some(name.to_owned());
-    secret.metadata.labels = pairs(&properties.label, "label")?;
+    let labels = pairs(&properties.label, "label")?;
+    let invalid = labels
+        .iter()
+        .flat_map(BTreeMap::values)
+        .find(|value| !names::is_label_value(value));
+    if let Some(value) = invalid {
+        bail!(
+            "--label: invalid value {value:?}: use at most 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both \
+             ends, or an empty value"
+        );
+    }
+    secret.metadata.labels = labels;
     secret.metadata.annotations = pairs(&properties.annotation, "annotation")?;
     Ok(secret)
+}
+
+/// Parses labels or annotations; `None` if there are none.
+fn pairs(args: &[String], flag: &'static str) -> Result<Option<BTreeMap<String, String>>> {
+    let mut pairs = BTreeMap::new();
+    for arg in args {
+        let (key, value) = values::parse_pair(arg, flag)?;
+        // The domain of an annotation may have uppercase letters.
+        let checked = if flag == "label" {
+            key.clone()
+        } else {
+            key.to_ascii_lowercase()
+        };
+        if !names::is_metadata_key(&checked) {
+            bail!(
+                "--{flag}: invalid key {key:?}: use at most 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both \
+                 ends, after an optional domain and `/`"
+            );
+        }
+        if pairs.insert(key.clone(), value).is_some() {
+            bail!("--{flag}: {key:?} is specified twice");
+        }
+    }
+    Ok((!pairs.is_empty()).then_some(pairs))
 }

@@ -397,7 +397,7 @@ fn lint_reports_fields_of_the_wrong_type() {
         for (replacement, is_found) in [
             (to.to_owned(), true),
             (
-                to.replace("5", "'5'")
+                to.replace('5', "'5'")
                     .replace("true", "'true'")
                     .replace("0x10", "'0x10'"),
                 false,

@@ -13,6 +13,9 @@ use super::{GitError, Repository, to_path};
 /// More links than any real path has. Links that lead in a circle end here.
 const MAX_LINKS: usize = 16;
 
+/// The length limit for the target of a link, as on Linux. A blob could hold millions of components.
+const MAX_TARGET: usize = 4096;
+
 /// The symbolic links of the index.
 pub struct StagedLinks<'a> {
     repository: &'a Repository,
@@ -82,6 +85,9 @@ impl<'a> StagedLinks<'a> {
     fn target(&self, link: &Path) -> Option<PathBuf> {
         let path = link.strip_prefix(&self.repository.root).ok()?;
         let bytes = self.repository.blob(*self.blobs.get(path)?).ok()?;
+        if bytes.len() > MAX_TARGET {
+            return None;
+        }
         Some(to_path(bytes.as_slice().as_bstr()))
     }
 }

@@ -350,6 +350,22 @@ fn finds_the_files_that_differ_from_a_commit() {
     assert_eq!(repository.commit("nothing"), None);
 }
 
+/// Attack: a committer adds a link whose target has millions of components, to exhaust the memory of the hook.
+#[test]
+fn follows_no_staged_link_longer_than_a_path() {
+    for (length, is_followed) in [(1, true), (4096, true), (4097, false), (1 << 20, false)] {
+        let fixture = TestRepository::new();
+        fixture.write("target", &"a".repeat(length));
+        let id = fixture.git(&["hash-object", "-w", "target"]);
+        let entry = format!("120000,{},link", id.trim());
+        fixture.git(&["update-index", "--add", "--cacheinfo", &entry]);
+        let repository = fixture.open();
+        let links = repository.staged_links().unwrap();
+        let route = links.route(&repository.root().join("link"));
+        assert_eq!(route.links.len() == 1, is_followed, "{length}");
+    }
+}
+
 /// A clone may lack what its origin contains, also in a way that nobody sees.
 #[test]
 fn recognizes_clones_that_lack_branches_submodules_or_commits() {

@@ -203,10 +203,8 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
             } else {
                 "an argument of --recipient or a line of --recipients-file"
             };
-            Failure::new(format!(
-                "{shown} is not an age recipient, which begins with age1"
-            ))
-            .hint("`age-keygen -y FILE` prints it")
+            Failure::new(format!("{shown} is not a valid age recipient (age1…)"))
+                .hint("`age-keygen -y FILE` prints it")
         })
     };
     Ok(Lock::Recipients(

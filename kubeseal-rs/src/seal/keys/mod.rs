@@ -200,13 +200,14 @@ fn rotate_step(location: &KeyLocation, records: &[KeyRecord]) -> String {
     format!("seal rotate PATH --cert cert.pem{keys}")
 }
 
-/// Returns the command that fetches the certificate. A controller on a folder has its own address.
+/// Returns the command that fetches the certificate: from the URL, if given, or from where the keys are.
 fn fetch_step(location: &KeyLocation, url: Option<&str>) -> String {
-    if location.directory.is_none() {
-        return format!("seal cert fetch -o cert.pem{}", location_flags(location));
+    match url {
+        Some(url) if location.directory.is_some() => {
+            format!("seal cert fetch {} -o cert.pem", quote(url))
+        }
+        _ => format!("seal cert fetch -o cert.pem{}", location_flags(location)),
     }
-    let url = url.unwrap_or("http://127.0.0.1:8080/v1/cert.pem");
-    format!("seal cert fetch {} -o cert.pem", quote(url))
 }
 
 /// Formats a command and its purpose, in columns if the command is short.
@@ -437,7 +438,7 @@ mod tests {
                 None,
                 " --directory 'my state'",
                 "PATH --cert cert.pem",
-                "http://127.0.0.1:8080/v1/cert.pem -o cert.pem",
+                "-o cert.pem --directory 'my state'",
             ),
         ] {
             let location = key_location(folder, context);

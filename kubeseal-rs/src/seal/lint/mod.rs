@@ -192,9 +192,9 @@ fn check_certificate(args: &Sealing) -> Result<()> {
     if path.exists() && !path.is_file() && !path.is_dir() {
         return Ok(());
     }
-    let pem = certificate::read(at)?;
-    let parsed = Certificate::from_pem(&pem);
-    parsed.with_context(|| format!("cannot use the certificate {}", redacted_source(at)))?;
+    let cannot_use = || format!("cannot use the certificate {}", redacted_source(at));
+    let pem = certificate::read(at).with_context(cannot_use)?;
+    Certificate::from_pem(&pem).with_context(cannot_use)?;
     Ok(())
 }
 

@@ -273,6 +273,7 @@ fn key(item: &Item, need: Option<&Need>, against: Against<'_>) -> Verdict {
         return Verdict::Wrong(finding::RETIRED_KEY, message);
     }
     match current {
+        None if matches!(need, Some(Need::Key(_))) => Verdict::Right,
         None => Verdict::Uncompared,
         Some(current) if current == sealed_for => Verdict::Right,
         Some(current) => {
