@@ -30,8 +30,6 @@ pub(crate) struct Environment<'c> {
     pub(crate) gauge: Gauge<'c>,
     pub(crate) now: jiff::Timestamp,
     pub(crate) rng: &'c mut dyn CryptoRng,
-    /// Whether a map of strings was changed, which may be the map of all values.
-    pub(crate) has_changed_values: bool,
     maps: Vec<Map>,
     patterns: HashMap<Text, Rc<Pattern>>,
 }
@@ -42,7 +40,6 @@ impl<'c> Environment<'c> {
             gauge: Gauge::new(context.budget, meter),
             now: context.now,
             rng: &mut *context.rng,
-            has_changed_values: false,
             maps: Vec::new(),
             patterns: HashMap::new(),
         }

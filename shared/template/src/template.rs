@@ -1,6 +1,5 @@
 //! The public API: parse once, render with values.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -104,9 +103,6 @@ impl Template {
             Err(fault) => Err(self.error(fault, evaluator.at, evaluator.function)),
         };
         let mut remaining = environment.gauge.remaining();
-        if environment.has_changed_values {
-            data.forget_dot();
-        }
         drop(environment);
         remaining.output = output.saturating_sub(result.as_ref().map_or(0, Vec::len));
         context.budget = remaining;
@@ -155,9 +151,6 @@ fn position(text: &str, at: usize) -> (usize, usize) {
 #[derive(Clone, Default)]
 pub struct Data {
     values: BTreeMap<Text, Text>,
-    /// The values as templates see them. An object may have thousands of templates, so this is built only once, unless a
-    /// template changes it.
-    dot: RefCell<Option<Value>>,
 }
 
 impl Data {
@@ -170,24 +163,16 @@ impl Data {
     pub fn insert(&mut self, key: &str, value: impl Into<Vec<u8>>) {
         self.values
             .insert(Text::from(key), Text::from(value.into()));
-        self.forget_dot();
     }
 
     fn dot(&self) -> Value {
         use crate::value::{Map, MapKind};
-        let build = || {
-            let entries = self
-                .values
-                .iter()
-                .map(|(key, value)| (key.clone(), Value::Text(value.clone())))
-                .collect();
-            Value::Map(Map::unregistered(MapKind::Text, entries))
-        };
-        self.dot.borrow_mut().get_or_insert_with(build).clone()
-    }
-
-    fn forget_dot(&self) {
-        self.dot.take();
+        let entries = self
+            .values
+            .iter()
+            .map(|(key, value)| (key.clone(), Value::Text(value.clone())))
+            .collect();
+        Value::Map(Map::unregistered(MapKind::Text, entries))
     }
 }
 
@@ -234,23 +219,5 @@ fn term_is_deterministic(term: &Term) -> bool {
         TermKind::Pipe(pipe) => pipe_is_deterministic(pipe),
         TermKind::Chain(term, _) => term_is_deterministic(term),
         _ => true,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Attack: an author adds tens of thousands of templates and values, each template of which would copy all values.
-    #[test]
-    fn all_templates_of_an_object_share_the_values() {
-        let mut data = Data::new([("a", "1")]);
-        let map = |data: &Data| match data.dot() {
-            Value::Map(map) => map,
-            _ => panic!("not a map"),
-        };
-        assert!(map(&data).ptr_eq(&map(&data)));
-        data.insert("b", "2");
-        assert_eq!(map(&data).len(), 2, "an added value is not lost");
     }
 }

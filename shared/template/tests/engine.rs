@@ -34,17 +34,6 @@ fn text(template: &str) -> String {
     String::from_utf8(render(template).expect("the template renders")).expect("UTF-8")
 }
 
-/// All templates of an object share one map of values, so that thousands of templates do not copy it.
-#[test]
-fn a_template_that_changes_the_values_does_not_affect_the_next_one() {
-    let data = Data::new([("user", "app")]);
-    let render = |text| render_within(Budget::default(), text, &data).expect("it renders");
-    let before = render("[{{ ._0 }}]");
-    let change = "{{ $_ := merge (dict \"x\" .) (dict \"x\" (split \",\" \"a,b\")) }}{{ ._0 }}";
-    assert_eq!(render(change), b"a");
-    assert_eq!(render("[{{ ._0 }}]"), before);
-}
-
 /// Attack: an author makes template functions fail on a secret value, and reads the error.
 #[test]
 fn no_error_shows_a_value() {

@@ -149,11 +149,6 @@ fn put(
         ));
     }
     env.gauge.charge_memory(64 + key.len())?;
-    if target.kind == MapKind::Text {
-        // This may be the map of all values, which is copied again for the next template.
-        env.gauge.charge_steps(target.len())?;
-        env.has_changed_values = true;
-    }
     target.set(key, value);
     Ok(())
 }
