@@ -30,6 +30,8 @@ pub(crate) struct Environment<'c> {
     pub(crate) gauge: Gauge<'c>,
     pub(crate) now: jiff::Timestamp,
     pub(crate) rng: &'c mut dyn CryptoRng,
+    /// Whether a function changed a map of strings, such as the dot of the template.
+    pub(crate) changed_text_map: bool,
     maps: Vec<Map>,
     patterns: HashMap<Text, Rc<Pattern>>,
 }
@@ -40,6 +42,7 @@ impl<'c> Environment<'c> {
             gauge: Gauge::new(context.budget, meter),
             now: context.now,
             rng: &mut *context.rng,
+            changed_text_map: false,
             maps: Vec::new(),
             patterns: HashMap::new(),
         }

@@ -1,17 +1,18 @@
 //! The public API: parse once, render with values.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::ast::{Command, List, Node, Pipe, Term, TermKind};
-use crate::budget::{Meter, Unmetered};
+use crate::budget::{Gauge, Meter, Unmetered};
 use crate::environment::{Context, Environment};
 use crate::error::{ErrorKind, Fault, ParseError, RenderError};
 use crate::eval::Evaluator;
 use crate::fields;
 use crate::parse::{self, Trees};
 use crate::text::Text;
-use crate::value::Value;
+use crate::value::{Map, MapKind, Value};
 use crate::work;
 
 /// A parsed template.
@@ -97,11 +98,16 @@ impl Template {
     ) -> Result<Vec<u8>, RenderError> {
         let output = context.budget.output;
         let mut environment = Environment::new(context, meter);
+        let dot = data.dot(&mut environment.gauge);
         let mut evaluator = Evaluator::new(self, &mut environment, output);
-        let result = match evaluator.run(self.name.as_bytes(), &data.dot()) {
+        let run = dot.and_then(|dot| evaluator.run(self.name.as_bytes(), &dot));
+        let result = match run {
             Ok(()) => Ok(evaluator.into_bytes()),
             Err(fault) => Err(self.error(fault, evaluator.at, evaluator.function)),
         };
+        if environment.changed_text_map {
+            data.forget_dot();
+        }
         let mut remaining = environment.gauge.remaining();
         drop(environment);
         remaining.output = output.saturating_sub(result.as_ref().map_or(0, Vec::len));
@@ -148,9 +154,21 @@ fn position(text: &str, at: usize) -> (usize, usize) {
 }
 
 /// The values that a template sees as its dot: decrypted items by key. Wiped on drop, and hidden in `Debug`.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Data {
     values: BTreeMap<Text, Text>,
+    /// The map that templates see. It is created once for all templates that do not change it: an author can write as
+    /// many templates as values, and a copy for each would cost the square of their number.
+    dot: RefCell<Option<Map>>,
+}
+
+impl Clone for Data {
+    fn clone(&self) -> Self {
+        Self {
+            values: self.values.clone(),
+            dot: RefCell::default(),
+        }
+    }
 }
 
 impl Data {
@@ -163,16 +181,25 @@ impl Data {
     pub fn insert(&mut self, key: &str, value: impl Into<Vec<u8>>) {
         self.values
             .insert(Text::from(key), Text::from(value.into()));
+        self.forget_dot();
     }
 
-    fn dot(&self) -> Value {
-        use crate::value::{Map, MapKind};
-        let entries = self
-            .values
-            .iter()
-            .map(|(key, value)| (key.clone(), Value::Text(value.clone())))
-            .collect();
-        Value::Map(Map::unregistered(MapKind::Text, entries))
+    /// Returns the map that a template sees. Charges for its creation.
+    fn dot(&self, gauge: &mut Gauge<'_>) -> Result<Value, Fault> {
+        let mut dot = self.dot.borrow_mut();
+        if let Some(map) = &*dot {
+            return Ok(Value::Map(map.clone()));
+        }
+        gauge.charge_steps(self.values.len())?;
+        let text = |(key, value): (&Text, &Text)| (key.clone(), Value::Text(value.clone()));
+        let entries = self.values.iter().map(text).collect();
+        let map = dot.insert(Map::unregistered(MapKind::Text, entries));
+        Ok(Value::Map(map.clone()))
+    }
+
+    /// Makes the next template see a new map.
+    fn forget_dot(&self) {
+        self.dot.take();
     }
 }
 

@@ -622,6 +622,51 @@ fn bytes_that_are_not_text_pass_through() {
     }
 }
 
+fn render_in_turn(texts: impl IntoIterator<Item = &'static str>, data: &Data) -> Vec<Vec<u8>> {
+    let mut context = Context {
+        budget: Budget::default(),
+        now: jiff::Timestamp::UNIX_EPOCH,
+        rng: &mut rand::rand_core::UnwrapErr(SysRng),
+    };
+    let render = |text| {
+        let template = Template::parse("t", text).expect("the template parses");
+        template.render(data, &mut context).expect("it renders")
+    };
+    texts.into_iter().map(render).collect()
+}
+
+fn many_items(count: usize) -> Data {
+    Data::new((0..count).map(|i| (format!("t{i}"), "v")))
+}
+
+/// Attack: an author writes thousands of trivial templates, each of which sees the texts of all others.
+#[test]
+fn the_cost_of_many_templates_is_linear_in_their_number() {
+    const COUNT: usize = 30_000;
+    // Each copy of the values would cost a step for each of them, and soon exhaust the budget.
+    let results = render_in_turn(std::iter::repeat_n("{{ .t1 }}", COUNT), &many_items(COUNT));
+    assert_eq!(results.len(), COUNT);
+}
+
+/// Attack: an author writes templates that change what other templates see, so that it is copied for each.
+#[test]
+fn a_template_that_changes_its_dot_affects_no_other_and_pays_for_the_copy() {
+    let change = "{{ $_ := merge (dict \"a\" .) (dict \"a\" (split \",\" \"x\")) }}{{ len . }}";
+    let results = render_in_turn([change, change, "{{ len . }}"], &many_items(9));
+    assert_eq!(results, [b"10".to_vec(), b"10".to_vec(), b"9".to_vec()]);
+
+    let data = many_items(10_000);
+    let mut context = Context {
+        budget: Budget::default(),
+        now: jiff::Timestamp::UNIX_EPOCH,
+        rng: &mut rand::rand_core::UnwrapErr(SysRng),
+    };
+    let template = Template::parse("t", change).expect("the template parses");
+    let is_ok = |_: &usize| template.render(&data, &mut context).is_ok();
+    let rendered = (0..1_000).take_while(is_ok).count();
+    assert!(rendered < 200, "{rendered}");
+}
+
 /// A meter that records the cost of each operation, and ends the work after `max_operations`.
 struct Recorder {
     spent: Vec<u64>,

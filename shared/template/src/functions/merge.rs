@@ -149,6 +149,7 @@ fn put(
         ));
     }
     env.gauge.charge_memory(64 + key.len())?;
+    env.changed_text_map |= target.kind == MapKind::Text;
     target.set(key, value);
     Ok(())
 }
