@@ -128,14 +128,14 @@ mod tests {
 
     #[test]
     fn pins_the_report() {
-        let mut labelled = key();
-        let labels = labelled.metadata.labels.get_or_insert_default();
+        let mut labeled = key();
+        let labels = labeled.metadata.labels.get_or_insert_default();
         labels.insert("team".to_owned(), "shop".to_owned());
         let mut broken = Secret::default();
         broken.metadata.name = Some("lost".to_owned());
         let chosen = "SHA256:HyvpkjkOwxlcAOfabLWtmCMxVKMxSgMBHjX/MefNCyo";
         let chosen = chosen.parse().unwrap();
-        let backup = vec![labelled, broken];
+        let backup = vec![labeled, broken];
         let plan = Plan::new(backup, &[], Some(&chosen), Timestamp::UNIX_EPOCH).unwrap();
         let signed = VerifiedSigner {
             principals: "ops@example.com".to_owned(),
