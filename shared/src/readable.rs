@@ -21,7 +21,7 @@ const MANAGED_FIELDS: &str = "managedFields";
 /// The earliest time that a Go program can read.
 const EARLIEST_TIME: &str = "0001-01-01T00:00:00Z";
 
-/// A JSON value of which everything nested deeper than [`MAX_LEVELS`] is `null`.
+/// A JSON value of which everything nested deeper than `MAX_LEVELS` is `null`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Bounded(pub Json);
 

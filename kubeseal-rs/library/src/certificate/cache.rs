@@ -7,7 +7,7 @@
 //!
 //! A pin makes the certificate trusted when the client finds its Service without the user naming
 //! it. Certificates of controllers that only a rule names are kept separately: they serve to report
-//! a change and never become a pin. See [`CacheKind`](super::trust::CacheKind).
+//! a change and never become a pin. See [`CacheKind`].
 //!
 //! Each file is PEM, with a line above that names cluster and controller, and is valid for `--cert`
 //! too. It is rewritten only when the certificate changes, so its modification time is when that

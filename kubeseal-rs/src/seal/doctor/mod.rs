@@ -2,13 +2,13 @@
 //!
 //! | module | checks |
 //! |---|---|
-//! | [`connection`] | kubeconfig, API server, Service; or the folder |
-//! | [`controller`] | the controller behind the Service, and its certificate |
-//! | [`keys`] | key Secrets, if the user may read them |
-//! | [`object`] | whether the SealedSecrets in a file can be unsealed |
-//! | [`item`] | why an item cannot be unsealed |
-//! | [`templates`] | whether the templates of a SealedSecret render |
-//! | [`findings`] | nothing; it prints the findings of the other modules |
+//! | `connection` | kubeconfig, API server, Service; or the folder |
+//! | `controller` | the controller behind the Service, and its certificate |
+//! | `keys` | key Secrets, if the user may read them |
+//! | `object` | whether the SealedSecrets in a file can be unsealed |
+//! | `item` | why an item cannot be unsealed |
+//! | `templates` | whether the templates of a SealedSecret render |
+//! | `findings` | nothing; it prints the findings of the other modules |
 //!
 //! `doctor` sends the controller only the unmodified file: answers about modified copies would show every client
 //! which name and namespace a value was sealed for. It tries other names and namespaces locally, with keys that the

@@ -3,8 +3,8 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`plan`] | decides about every key before the first is written |
-//! | [`report`], [`json`] | format the result as text and as JSON |
+//! | `plan` | decides about every key before the first is written |
+//! | `report`, `json` | format the result as text and as JSON |
 
 mod json;
 mod plan;
