@@ -70,7 +70,7 @@ impl Class {
         class.map_or(SLOWEST, |(_, class)| class)
     }
 
-    /// Returns the slow class, if this class is slow.
+    /// Returns the index of this class in [`SLOW`]; `None` if its results are not held back.
     pub(super) fn slow_class(self) -> Option<SlowClass> {
         SLOW.iter().position(|slow| *slow == self).map(SlowClass)
     }

@@ -46,8 +46,8 @@ impl Kind {
         }
     }
 
-    /// Returns whether the content is text, which is converted from UTF-16. Values are bytes, and
-    /// the manifest parser reads both encodings itself.
+    /// Returns whether content of this kind is converted from UTF-16 to UTF-8 when it is read. Values are bytes and stay
+    /// as they are; the manifest parser reads UTF-8 and UTF-16 itself.
     pub fn is_text(self) -> bool {
         matches!(self, Self::Certificate | Self::Keys | Self::Credential)
     }

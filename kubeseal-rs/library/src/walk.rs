@@ -621,8 +621,8 @@ pub fn may_hide_kind(bytes: &[u8]) -> bool {
     memchr::memchr2(b'\\', b'!', bytes).is_some()
 }
 
-/// Returns the line and the version of the first object of kind `SealedSecret` that is not of the version
-/// `bitnami.com/v1alpha1`, such as an item of a `List` without a version; `None` if there is none.
+/// Returns the line of the first object of kind `SealedSecret` whose `apiVersion` is not `bitnami.com/v1alpha1`, and a
+/// phrase that describes its `apiVersion`, for messages; `None` if there is no such object.
 pub fn first_with_wrong_version(bytes: &[u8]) -> Option<(usize, String)> {
     let mut documents = manifest::read_well_formed(bytes);
     for document in &mut documents {

@@ -74,7 +74,7 @@ impl<'a> Session<'a> {
     }
 
     /// Like [`Self::new`], for a run that re-encrypts values that it has decrypted, with these
-    /// private keys if any. A certificate that only a rule names is refused.
+    /// private keys if any. Refuses a certificate that only a rule names, unless `keys` contains its private key.
     pub fn of_existing_values(
         args: &'a Sealing,
         environment: &'a Environment,

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use super::{ControlPlane, service_proxy};
 use crate::patience;
 
-/// A namespace that no other test uses. It disappears with its control plane. In a cluster from `TEST_KUBECONFIG`, it
-/// is deleted when this value is dropped.
+/// A namespace of a control plane. One that was created for a test is used by no other, and is deleted when this value is
+/// dropped if the cluster is from `TEST_KUBECONFIG`; an existing one, such as `kube-system`, is kept.
 pub struct Namespace<'a> {
     plane: &'a ControlPlane,
     name: String,

@@ -84,7 +84,7 @@ fn directory(
     )
 }
 
-/// Checks the cluster and the controller. Returns `None` after a failure.
+/// Checks the cluster and the controller. Returns `None` if a step before the controller failed.
 fn cluster(
     (access, clusters): (&Access, &Clusters<'_>),
     location_flags: &str,

@@ -161,8 +161,8 @@ fn h10_the_cluster_role_keeps_its_name_unless_another_is_set() {
 #[test]
 fn h11_the_pod_is_restricted() {
     let render = Render::new("");
-    let pod = &render.object("Deployment")["spec"]["template"]["spec"]["securityContext"];
-    assert_eq!(pod["seccompProfile"]["type"], "RuntimeDefault");
+    let pod_security = &render.object("Deployment")["spec"]["template"]["spec"]["securityContext"];
+    assert_eq!(pod_security["seccompProfile"]["type"], "RuntimeDefault");
     let container = &render.container()["securityContext"];
     assert_eq!(container["allowPrivilegeEscalation"], false);
 

@@ -20,7 +20,7 @@ pub(super) enum Action<'a> {
     Put(Box<Secret>),
     /// Nothing: the key exists, or is restored, under this name.
     Exists(String),
-    /// Let these existing Secrets seal: their key was for unsealing only, and the user chose it.
+    /// Remove the opening-only mark from these existing Secrets: the user selected their key with `--seal-with`.
     LetSeal(Vec<&'a KeyRecord>),
     /// Nothing: the Secret contains no usable key, for this reason.
     Broken(String),
