@@ -217,7 +217,7 @@ fn an_error_names_the_document_and_imports_nothing() {
             "one name twice",
             None,
             format!("{first}---\n{first}"),
-            "two Secrets shop/one",
+            "two Secrets with the name shop/one",
         ),
         (
             "two documents of values",

@@ -88,7 +88,7 @@ const FRAGMENTS: &[(&str, Kind)] = &[
     ("malformed JSON", Kind::Input),
     (" must be ", Kind::Input),
     ("no `spec`", Kind::Input),
-    ("its metadata is not", Kind::Input),
+    ("its metadata is invalid", Kind::Input),
     // Files and URLs
     ("Could not read file", Kind::File),
     ("cannot fetch \"file:", Kind::File),
