@@ -75,7 +75,7 @@ fn names_len(secret: &Secret) -> usize {
     items.chain(texts).sum()
 }
 
-/// Returns a function that adds the failed operation to an API server's error, like [`api_error`](crate::store::api_error), and removes everything
+/// Returns a function that adds the failed operation to an API server's error, like [`api_error`], and removes everything
 /// that depends on the values of the Secret.
 pub(crate) fn secret_error(
     operation: &'static str,
