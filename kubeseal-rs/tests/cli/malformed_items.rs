@@ -418,3 +418,26 @@ fn lint_reports_fields_of_the_wrong_type() {
         }
     }
 }
+
+/// A parser uses the last value of a repeated key, so an import would lose the first one.
+#[test]
+fn an_import_refuses_a_repeated_key() {
+    let folder = folder();
+    let object = "apiVersion: v1\nkind: Secret\nmetadata: {name: web, namespace: shop}\n";
+    for fields in [
+        "stringData: {a: one, a: two}\n",
+        "stringData: {a: one}\nstringData: {b: two}\n",
+        "data: {a: b25l}\ndata: {b: dHdv}\n",
+    ] {
+        let text = format!("{object}{fields}");
+        fs::write(folder.path().join("in.yaml"), &text).expect("ours");
+        for args in [
+            &["import", "secret", "in.yaml", "--cert", "old.pem"][..],
+            &["import", "list", "in.yaml", "--cert", "old.pem"],
+        ] {
+            let (code, printed, _) = run(folder.path(), SEAL, args);
+            assert_eq!(code, Some(2), "{args:?}: {printed}\n{text}");
+            assert!(printed.contains("duplicate key"), "{args:?}: {printed}");
+        }
+    }
+}
