@@ -14,7 +14,7 @@ use shared::meter::Meter;
 use super::bodies::{Bodies, ReceivedBody};
 use super::rate::{LimitState, Rate};
 use super::refusal::Refusal;
-use crate::pool::turns::{Job, Turn, Turns};
+use crate::pool::slots::{Job, Slot, Slots};
 use crate::pool::{Budget, Pool};
 
 /// How long a request waits for a slot before it is refused.
@@ -71,7 +71,7 @@ impl Caller {
 pub struct RequestLimiter {
     rate: Mutex<Rate>,
     in_progress: Arc<InProgress>,
-    slots: Turns,
+    slots: Slots,
     pool: Pool,
     bodies: Bodies,
     /// Whether the deprecated `spec.data` is accepted.
@@ -86,7 +86,7 @@ impl RequestLimiter {
         Self {
             rate: Mutex::new(Rate::new(rate, burst)),
             in_progress: Arc::default(),
-            slots: Turns::reserving(SLOTS, RESERVED),
+            slots: Slots::reserving(SLOTS, RESERVED),
             pool: Pool::for_callers(),
             bodies: Bodies::new(body_timeout),
             accept_legacy,
@@ -137,16 +137,16 @@ impl RequestLimiter {
         answer.unwrap_or(Err(Refusal::TooBusy))
     }
 
-    async fn acquire_slot(&self, caller: &Caller) -> Result<Slot, Refusal> {
+    async fn acquire_slot(&self, caller: &Caller) -> Result<RequestSlot, Refusal> {
         let counted =
             InProgress::enter(&self.in_progress, &caller.name).ok_or(Refusal::TooOften(1))?;
-        let turn = self.slots.enqueue(&mut Job::new(&caller.tenant));
-        match tokio::time::timeout(MAX_WAIT, turn).await {
-            Ok(Ok(turn)) => {
+        let slot = self.slots.enqueue(&mut Job::new(&caller.tenant));
+        match tokio::time::timeout(MAX_WAIT, slot).await {
+            Ok(Ok(slot)) => {
                 self.slots.charge(&caller.tenant, 1);
-                Ok(Slot {
+                Ok(RequestSlot {
                     _counted: counted,
-                    _turn: turn,
+                    _slot: slot,
                 })
             }
             _ => Err(Refusal::TooOften(1)),
@@ -155,9 +155,9 @@ impl RequestLimiter {
 }
 
 /// A slot, held while a request is in progress.
-struct Slot {
+struct RequestSlot {
     _counted: CountedRequest,
-    _turn: Turn,
+    _slot: Slot,
 }
 
 /// The number of requests of each caller that are in progress or wait for a slot.

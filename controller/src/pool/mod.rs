@@ -4,7 +4,7 @@
 //! Work for tenants is scheduled fairly, in turns of a few milliseconds. It stops soon after its result is no longer
 //! needed: the process is shutting down, another replica is the leader, or the caller has disconnected.
 
-pub(crate) mod turns;
+pub(crate) mod slots;
 mod worker;
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use shared::meter::Meter;
 use tokio::sync::Semaphore;
 
-use turns::{Job, Turns};
+use slots::{Job, Slots};
 pub use worker::Budget;
 use worker::{Lanes, Worker};
 
@@ -28,8 +28,8 @@ pub struct Pool {
 /// Slots for renderings. Slow renderings have separate slots, so that quick ones do not wait for them.
 #[derive(Debug, Clone)]
 struct Renderings {
-    quick: Turns,
-    slow: Turns,
+    quick: Slots,
+    slow: Slots,
 }
 
 /// Maximum number of concurrent renderings of each kind, over all tenants. Each may use as much memory as the budget of
@@ -70,12 +70,12 @@ impl Pool {
         Self {
             internal_slots: Arc::new(Semaphore::new(short)),
             lanes: Lanes {
-                short: Turns::new(short),
-                long: Turns::new(long),
+                short: Slots::new(short),
+                long: Slots::new(long),
             },
             renderings: Renderings {
-                quick: Turns::reserving(MAX_RENDERINGS, RESERVED_RENDERINGS),
-                slow: Turns::reserving(MAX_RENDERINGS, RESERVED_RENDERINGS),
+                quick: Slots::reserving(MAX_RENDERINGS, RESERVED_RENDERINGS),
+                slow: Slots::reserving(MAX_RENDERINGS, RESERVED_RENDERINGS),
             },
         }
     }

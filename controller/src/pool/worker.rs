@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use shared::meter::{Interrupted, Meter};
 
-use super::turns::{Job, Turn, Turns};
+use super::slots::{Job, Slot, Slots};
 
 /// Microseconds of work after which a job yields to waiting jobs. Long compared to a thread switch, and short compared
 /// to the time in which users expect a Secret.
@@ -57,12 +57,12 @@ impl Budget {
 /// The lanes of a pool. Each operation runs in one of them.
 #[derive(Debug, Clone)]
 pub(super) struct Lanes {
-    pub(super) short: Turns,
-    pub(super) long: Turns,
+    pub(super) short: Slots,
+    pub(super) long: Slots,
 }
 
 impl Lanes {
-    fn lane(&self, is_long: bool) -> &Turns {
+    fn lane(&self, is_long: bool) -> &Slots {
         if is_long { &self.long } else { &self.short }
     }
 }
@@ -73,13 +73,13 @@ fn thread_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// The meter of one job, on the thread on which it was created. It blocks that thread while other jobs have their turn.
+/// The meter of one job, on the thread on which it was created. It blocks that thread while other jobs have its slot.
 pub(super) struct Worker {
     lanes: Lanes,
     job: Job,
-    turn: Option<Turn>,
+    slot: Option<Slot>,
     is_long: bool,
-    /// The cost of the operations of this turn, in microseconds.
+    /// The cost of the operations since the slot was acquired, in microseconds.
     slice: u64,
     remaining: Budget,
     /// The processor time of the thread at the start of the previous operation.
@@ -88,18 +88,18 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Creates a meter with a turn in the short lane. `is_over` ends the work before its next operation.
+    /// Creates a meter with a slot of the short lane. `is_over` ends the work before its next operation.
     pub(super) fn new(
         lanes: Lanes,
         job: Job,
-        turn: Turn,
+        slot: Slot,
         budget: Budget,
         is_over: Arc<AtomicBool>,
     ) -> Self {
         Self {
             lanes,
             job,
-            turn: Some(turn),
+            slot: Some(slot),
             is_long: false,
             slice: 0,
             remaining: budget,
@@ -108,16 +108,16 @@ impl Worker {
         }
     }
 
-    fn lane(&self) -> &Turns {
+    fn lane(&self) -> &Slots {
         self.lanes.lane(self.is_long)
     }
 
     fn switch_lane(&mut self, is_long: bool) -> Result<(), Interrupted> {
-        self.turn = None;
+        self.slot = None;
         self.is_long = is_long;
         self.slice = 0;
         let waiting = self.lanes.lane(is_long).enqueue(&mut self.job);
-        self.turn = Some(waiting.blocking_recv().map_err(|_| Interrupted)?);
+        self.slot = Some(waiting.blocking_recv().map_err(|_| Interrupted)?);
         self.check_is_not_over()
     }
 
@@ -137,8 +137,8 @@ impl Meter for Worker {
         self.remaining = self.remaining.after(took, cost).ok_or(Interrupted)?;
         self.since = now;
         let is_long = cost >= MIN_LONG_COST;
-        let has_had_its_turn = self.slice >= SLICE && self.lane().have_waiting_jobs();
-        if is_long != self.is_long || has_had_its_turn {
+        let has_used_its_slice = self.slice >= SLICE && self.lane().have_waiting_jobs();
+        if is_long != self.is_long || has_used_its_slice {
             self.switch_lane(is_long)?;
         }
         self.slice = self.slice.saturating_add(cost);
@@ -156,15 +156,15 @@ mod tests {
 
     fn lanes() -> Lanes {
         Lanes {
-            short: Turns::new(1),
-            long: Turns::new(1),
+            short: Slots::new(1),
+            long: Slots::new(1),
         }
     }
 
     fn worker(lanes: &Lanes, tenant: &str, budget: Budget) -> Worker {
         let mut job = Job::new(tenant);
-        let turn = lanes.short.enqueue(&mut job).try_recv().unwrap();
-        Worker::new(lanes.clone(), job, turn, budget, Arc::default())
+        let slot = lanes.short.enqueue(&mut job).try_recv().unwrap();
+        Worker::new(lanes.clone(), job, slot, budget, Arc::default())
     }
 
     /// Attack: an author stores an object whose work never ends, to keep the controller busy.

@@ -28,13 +28,13 @@ use shared::unseal::{UnsealError, slow_work};
 use super::Policy;
 use super::attempt_result::{self, AttemptResult, Report};
 use super::first_attempts::FirstAttempts;
-use super::holds::Holds;
 use super::pauses::Pauses;
+use super::permits::Permits;
 use super::progress::Progress;
 use super::schedule::Schedule;
 use super::timing::{Class, SlowClass};
 use crate::metrics::{Metrics, SEALED_TYPE, instance_label};
-use crate::pool::turns::Turns;
+use crate::pool::slots::Slots;
 use crate::pool::{Budget, Pool, Stopped};
 use crate::store::{Applied, Observed, ReadMode, Source, Store, StoreError};
 
@@ -58,9 +58,9 @@ pub(super) struct Tools<S> {
     progress: Mutex<Progress>,
     first_attempts: Mutex<FirstAttempts>,
     pub(super) pauses: Pauses,
-    holds: Holds,
+    permits: Permits,
     /// Slots for writing Secrets, for attempts that gave up their own slot.
-    pub(super) writes: Turns,
+    pub(super) writes: Slots,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -128,8 +128,8 @@ impl<S: Store> Tools<S> {
             progress: Mutex::default(),
             first_attempts: Mutex::default(),
             pauses: Pauses::default(),
-            holds: Holds::default(),
-            writes: Turns::reserving(MAX_WRITES, MAX_WRITES / 4),
+            permits: Permits::default(),
+            writes: Slots::reserving(MAX_WRITES, MAX_WRITES / 4),
             metrics,
         }
     }
@@ -191,19 +191,19 @@ impl<S: Store> Tools<S> {
                 .reconcile_or_refetch(id, observed, inputs, schedule)
                 .await;
         };
-        // An attempt that waits for its hold keeps no large data.
+        // An attempt that waits for its permit keeps no large data.
         drop(observed);
         let _pause = self.pauses.begin_without_values(&id.namespace);
-        schedule.keep_hold(self.holds.wait(&id.namespace, class).await?);
+        schedule.keep_permit(self.permits.acquire(&id.namespace, class).await?);
         let observed = self.gather(id, ReadMode::Guess).await?;
         let result = self
             .reconcile_or_refetch(id, observed, inputs, schedule)
             .await;
-        schedule.release_hold();
+        schedule.release_permit();
         result
     }
 
-    /// Returns the class of an object if it needs a hold: its templates have slow functions, and its Secret is not
+    /// Returns the class of an object if it needs a permit: its templates have slow functions, and its Secret is not
     /// known to be up to date.
     async fn slow_class(
         &self,

@@ -3,8 +3,8 @@
 mod attempt;
 mod attempt_result;
 mod first_attempts;
-mod holds;
 mod pauses;
+mod permits;
 mod progress;
 mod recognition;
 mod schedule;

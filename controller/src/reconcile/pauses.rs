@@ -48,7 +48,7 @@ impl Pauses {
         Some(self.count(&mut paused, namespace, bytes))
     }
 
-    /// Gives up the slot of an attempt until the returned pause is dropped. The number of holds bounds the memory of
+    /// Gives up the slot of an attempt until the returned pause is dropped. The number of permits bounds the memory of
     /// such attempts.
     pub(super) fn begin_without_values<'a>(&'a self, namespace: &'a str) -> Pause<'a> {
         self.count(&mut self.paused(), namespace, 0)

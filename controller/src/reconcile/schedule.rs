@@ -6,9 +6,10 @@ use controller_core::object_id::ObjectId;
 use tokio::time::{Instant, sleep_until};
 
 use super::attempt::Tools;
+use super::permits::Permit;
 use super::timing::{self, Class};
 use crate::pool::Stopped;
-use crate::pool::turns::{Job, Turn};
+use crate::pool::slots::{Job, Slot};
 use crate::store::Store;
 
 /// The times of one attempt. Attempts of objects without templates have none: their times depend on public data.
@@ -21,7 +22,7 @@ pub(super) struct Schedule {
     is_reported: bool,
     /// The size of the values that the attempt keeps, in bytes.
     values: usize,
-    hold: Option<Turn>,
+    permit: Option<Permit>,
 }
 
 impl Schedule {
@@ -30,19 +31,19 @@ impl Schedule {
         *self = Self {
             write: Some(start + class.write_delay(start.elapsed())),
             values,
-            hold: self.hold.take(),
+            permit: self.permit.take(),
             ..Self::default()
         };
     }
 
-    /// Keeps a hold: the attempt occupies no slot until the hold is released.
-    pub(super) fn keep_hold(&mut self, hold: Turn) {
-        self.hold = Some(hold);
+    /// Keeps a permit: the attempt occupies no slot until the permit is released.
+    pub(super) fn keep_permit(&mut self, permit: Permit) {
+        self.permit = Some(permit);
     }
 
-    /// Releases the hold.
-    pub(super) fn release_hold(&mut self) {
-        self.hold = None;
+    /// Releases the permit, if the attempt has one.
+    pub(super) fn release_permit(&mut self) {
+        self.permit = None;
     }
 
     /// Returns whether templates were rendered.
@@ -61,21 +62,22 @@ impl Schedule {
 }
 
 impl<S: Store> Tools<S> {
-    /// Waits until the Secret may be written. The caller drops the returned turn after the write.
+    /// Waits until the Secret may be written. Returns the slot for writing, which the caller drops after the write;
+    /// `None` if no templates were rendered.
     pub(super) async fn wait_to_write(
         &self,
         id: &ObjectId,
         schedule: &mut Schedule,
-    ) -> Result<Option<Turn>, Stopped> {
+    ) -> Result<Option<Slot>, Stopped> {
         let Some(write) = schedule.write else {
             return Ok(None);
         };
         self.pause(id, schedule, write).await;
-        let turn = self.writes.enqueue(&mut Job::new(&id.namespace));
-        let turn = turn.await.map_err(|_| Stopped)?;
+        let slot = self.writes.enqueue(&mut Job::new(&id.namespace));
+        let slot = slot.await.map_err(|_| Stopped)?;
         self.writes.charge(&id.namespace, 1);
         schedule.write_start.get_or_insert_with(Instant::now);
-        Ok(Some(turn))
+        Ok(Some(slot))
     }
 
     /// Waits until the outcome may be published. Returns at once when called again.
@@ -91,7 +93,7 @@ impl<S: Store> Tools<S> {
     }
 
     async fn pause(&self, id: &ObjectId, schedule: &Schedule, until: Instant) {
-        if schedule.hold.is_some() {
+        if schedule.permit.is_some() {
             sleep_until(until).await;
         } else if until > Instant::now() {
             let _pause = self.pauses.begin(&id.namespace, schedule.values);

@@ -24,7 +24,7 @@ const CLASSES: [(u64, Class); 4] = [
 /// The class of templates whose slow functions cost more, up to their own budget.
 const SLOWEST: Class = Class::new(60_000, 50_000);
 
-/// The classes whose outcomes are published so late that their results need a hold.
+/// The classes whose outcomes are published so late that their results need a permit.
 const SLOW: [Class; SlowClass::COUNT] = [CLASSES[2].1, CLASSES[3].1, SLOWEST];
 
 /// An index into [`SLOW`].
@@ -70,7 +70,7 @@ impl Class {
         class.map_or(SLOWEST, |(_, class)| class)
     }
 
-    /// Returns the index of this class in [`SLOW`]; `None` if its results are not held back.
+    /// Returns the index of this class in [`SLOW`]; `None` if its results need no permit.
     pub(super) fn slow_class(self) -> Option<SlowClass> {
         SLOW.iter().position(|slow| *slow == self).map(SlowClass)
     }

@@ -11,7 +11,7 @@ use controller_core::fair::{Shares, max_each};
 /// A fixed number of slots. The next slot goes to the waiting tenant that has used the least, and among the jobs of one
 /// tenant to the job that has used the least.
 #[derive(Debug, Clone)]
-pub(crate) struct Turns(Arc<Mutex<State>>);
+pub(crate) struct Slots(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -31,14 +31,14 @@ struct Tenant {
     /// The use of the job that was served last.
     clock: u64,
     /// Waiting jobs, sorted by their use, then by arrival.
-    waiting: BTreeMap<(u64, u64), oneshot::Sender<Turn>>,
+    waiting: BTreeMap<(u64, u64), oneshot::Sender<Slot>>,
 }
 
-/// One job of a tenant, over all its turns.
+/// One job of a tenant, which may acquire a slot several times.
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) tenant: Arc<str>,
-    /// The use of the job; `None` before the first turn.
+    /// The use of the job; `None` before it is first queued.
     used: Option<u64>,
 }
 
@@ -57,12 +57,12 @@ impl Job {
 
 /// A slot, released when dropped.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct Slot {
     tenant: Arc<str>,
-    turns: Option<Turns>,
+    slots: Option<Slots>,
 }
 
-impl Turns {
+impl Slots {
     /// Creates slots that are held briefly. None is reserved.
     pub(crate) fn new(slots: usize) -> Self {
         Self::with_reserved(slots, None)
@@ -84,8 +84,8 @@ impl Turns {
         })))
     }
 
-    /// Queues a job. The turn is sent through the channel; dropping the receiver gives the turn up.
-    pub(crate) fn enqueue(&self, job: &mut Job) -> oneshot::Receiver<Turn> {
+    /// Queues a job. The slot is sent through the channel; dropping the receiver gives the slot up.
+    pub(crate) fn enqueue(&self, job: &mut Job) -> oneshot::Receiver<Slot> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
         state.arrivals += 1;
@@ -117,17 +117,17 @@ impl Turns {
             let Some(sender) = state.take_first_job(&tenant) else {
                 return;
             };
-            let turn = Turn {
+            let slot = Slot {
                 tenant: tenant.as_str().into(),
-                turns: Some(self.clone()),
+                slots: Some(self.clone()),
             };
-            match sender.send(turn) {
+            match sender.send(slot) {
                 Ok(()) => {
                     state.free -= 1;
                     state.tenants.entry(tenant).or_default().slots += 1;
                 }
-                // The receiver was dropped. Detach the turn, since dropping it would lock the state again.
-                Err(mut turn) => drop(mem::take(&mut turn.turns)),
+                // The receiver was dropped. Detach the slot, since dropping it would lock the state again.
+                Err(mut slot) => drop(mem::take(&mut slot.slots)),
             }
         }
         state.tenants.retain(|_, tenant| tenant.is_active());
@@ -161,7 +161,7 @@ impl State {
         Some(name.clone())
     }
 
-    fn take_first_job(&mut self, tenant: &str) -> Option<oneshot::Sender<Turn>> {
+    fn take_first_job(&mut self, tenant: &str) -> Option<oneshot::Sender<Slot>> {
         let tenant = self.tenants.get_mut(tenant)?;
         let ((used, _), sender) = tenant.waiting.pop_first()?;
         tenant.clock = tenant.clock.max(used);
@@ -175,10 +175,10 @@ impl Tenant {
     }
 }
 
-impl Drop for Turn {
+impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(turns) = self.turns.take() {
-            turns.release(&self.tenant);
+        if let Some(slots) = self.slots.take() {
+            slots.release(&self.tenant);
         }
     }
 }
@@ -187,94 +187,94 @@ impl Drop for Turn {
 mod tests {
     use super::*;
 
-    fn take_turn(receiver: &mut oneshot::Receiver<Turn>) -> Option<Turn> {
+    fn take_slot(receiver: &mut oneshot::Receiver<Slot>) -> Option<Slot> {
         receiver.try_recv().ok()
     }
 
     #[test]
     fn another_tenant_overtakes_a_backlog() {
-        let turns = Turns::new(1);
-        let mut first = turns.enqueue(&mut Job::new("busy"));
-        let turn = take_turn(&mut first).unwrap();
+        let slots = Slots::new(1);
+        let mut first = slots.enqueue(&mut Job::new("busy"));
+        let slot = take_slot(&mut first).unwrap();
         let mut backlog: Vec<_> = (0..100)
-            .map(|_| turns.enqueue(&mut Job::new("busy")))
+            .map(|_| slots.enqueue(&mut Job::new("busy")))
             .collect();
-        let mut quiet = turns.enqueue(&mut Job::new("quiet"));
-        turns.charge("busy", 10);
-        drop(turn);
-        assert!(take_turn(&mut quiet).is_some());
-        assert!(take_turn(&mut backlog[0]).is_some());
+        let mut quiet = slots.enqueue(&mut Job::new("quiet"));
+        slots.charge("busy", 10);
+        drop(slot);
+        assert!(take_slot(&mut quiet).is_some());
+        assert!(take_slot(&mut backlog[0]).is_some());
     }
 
     /// Attack: a caller sends a large request, to delay a small one of the same tenant.
     #[test]
     fn a_small_job_overtakes_a_large_one_of_its_tenant() {
-        let turns = Turns::new(1);
+        let slots = Slots::new(1);
         let mut large = Job::new("a");
-        let mut first = turns.enqueue(&mut large);
-        let turn = take_turn(&mut first).unwrap();
+        let mut first = slots.enqueue(&mut large);
+        let slot = take_slot(&mut first).unwrap();
         large.charge(1000);
-        let mut large = turns.enqueue(&mut large);
-        let mut small = turns.enqueue(&mut Job::new("a"));
-        drop(turn);
-        let turn = take_turn(&mut small).expect("the small job has used nothing yet");
-        assert!(take_turn(&mut large).is_none());
-        drop(turn);
-        assert!(take_turn(&mut large).is_some());
+        let mut large = slots.enqueue(&mut large);
+        let mut small = slots.enqueue(&mut Job::new("a"));
+        drop(slot);
+        let slot = take_slot(&mut small).expect("the small job has used nothing yet");
+        assert!(take_slot(&mut large).is_none());
+        drop(slot);
+        assert!(take_slot(&mut large).is_some());
     }
 
     #[test]
     fn endless_small_jobs_do_not_starve_a_large_one_of_their_tenant() {
-        let turns = Turns::new(1);
+        let slots = Slots::new(1);
         let mut job = Job::new("a");
-        let mut turn = take_turn(&mut turns.enqueue(&mut job)).unwrap();
+        let mut slot = take_slot(&mut slots.enqueue(&mut job)).unwrap();
         job.charge(1000);
-        let mut large = turns.enqueue(&mut job);
+        let mut large = slots.enqueue(&mut job);
         for round in 0..1000 {
             let mut small = Job::new("a");
-            let mut small_turn = turns.enqueue(&mut small);
-            drop(turn);
-            if take_turn(&mut large).is_some() {
+            let mut small_slot = slots.enqueue(&mut small);
+            drop(slot);
+            if take_slot(&mut large).is_some() {
                 assert!(round > 0);
                 return;
             }
-            turn = take_turn(&mut small_turn).unwrap();
+            slot = take_slot(&mut small_slot).unwrap();
             small.charge(10);
-            // The small job waits for a second turn, which advances the tenant's clock.
-            let mut second_turn = turns.enqueue(&mut small);
-            drop(turn);
-            if take_turn(&mut large).is_some() {
+            // The small job waits for a second slot, which advances the tenant's clock.
+            let mut second_slot = slots.enqueue(&mut small);
+            drop(slot);
+            if take_slot(&mut large).is_some() {
                 return;
             }
-            turn = take_turn(&mut second_turn).unwrap();
+            slot = take_slot(&mut second_slot).unwrap();
         }
-        panic!("the large job never got a turn");
+        panic!("the large job never got a slot");
     }
 
     /// Attack: a tenant takes every slot, to lock out other tenants.
     #[test]
     fn one_tenant_never_gets_all_long_term_slots() {
-        let turns = Turns::reserving(8, 2);
+        let slots = Slots::reserving(8, 2);
         let mut greedy: Vec<_> = (0..20)
-            .map(|_| turns.enqueue(&mut Job::new("greedy")))
+            .map(|_| slots.enqueue(&mut Job::new("greedy")))
             .collect();
-        let turns_taken: Vec<Turn> = greedy.iter_mut().filter_map(take_turn).collect();
-        assert_eq!(turns_taken.len(), 6);
-        assert!(take_turn(&mut turns.enqueue(&mut Job::new("quiet"))).is_some());
+        let taken_slots: Vec<Slot> = greedy.iter_mut().filter_map(take_slot).collect();
+        assert_eq!(taken_slots.len(), 6);
+        assert!(take_slot(&mut slots.enqueue(&mut Job::new("quiet"))).is_some());
     }
 
     #[test]
-    fn a_turn_whose_receiver_is_dropped_goes_to_the_next_job() {
-        let turns = Turns::new(1);
-        let turn = take_turn(&mut turns.enqueue(&mut Job::new("a"))).unwrap();
-        drop(turns.enqueue(&mut Job::new("dropped before its turn")));
-        let unread_turn = turns.enqueue(&mut Job::new("b"));
-        let mut last = turns.enqueue(&mut Job::new("c"));
-        drop(turn);
-        assert!(take_turn(&mut last).is_none());
-        drop(unread_turn);
-        assert!(take_turn(&mut last).is_some());
-        assert!(!turns.have_waiting_jobs());
-        assert!(turns.state().tenants.is_empty());
+    fn a_slot_whose_receiver_is_dropped_goes_to_the_next_job() {
+        let slots = Slots::new(1);
+        let slot = take_slot(&mut slots.enqueue(&mut Job::new("a"))).unwrap();
+        drop(slots.enqueue(&mut Job::new("dropped before its slot")));
+        let unread_slot = slots.enqueue(&mut Job::new("b"));
+        let mut last = slots.enqueue(&mut Job::new("c"));
+        drop(slot);
+        assert!(take_slot(&mut last).is_none());
+        drop(unread_slot);
+        assert!(take_slot(&mut last).is_some());
+        assert!(!slots.have_waiting_jobs());
+        assert!(slots.state().tenants.is_empty());
     }
 }
