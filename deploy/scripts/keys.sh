@@ -85,7 +85,7 @@ restore)
             key=$(jq -c '.metadata |= (del(.name) | .generateName = "sealed-secrets-key-restored-")' <<<"$key")
         fi
         kubectl "$@" create -f - >/dev/null <<<"$key"
-        echo "$name restored, for unsealing only" >&2
+        echo "$name restored, as opening-only" >&2
     done
     ;;
 check)

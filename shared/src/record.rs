@@ -661,8 +661,8 @@ mod tests {
         ) {
             // One ring for all cases, since generating keys is slow.
             static RING: LazyLock<KeyRing> = LazyLock::new(|| ring([(1, new_test_key(1))]));
-            let key = RING.newest_key().unwrap().fingerprint().to_string();
-            let record = SecretRecord { secret_uid, secret_version, key, content, proof };
+            let fingerprint = RING.newest_key().unwrap().fingerprint().to_string();
+            let record = SecretRecord { secret_uid, secret_version, key: fingerprint, content, proof };
             proptest::prop_assert!(!is_genuine(&record, origin(&sealed_secret()), &RING));
             let identity = origin(&sealed_secret()).identity;
             proptest::prop_assert!(!is_for_content(&record, identity, &sealed_secret(), &RING, &secret()));

@@ -75,7 +75,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// Returns the values.
+    /// Returns the values: of [`Self::Secret`], its data.
     pub fn values(&self) -> &BTreeMap<String, Plain> {
         match self {
             Self::Values(values) => values,

@@ -47,7 +47,7 @@ pub enum FileError {
         path: PathBuf,
     },
     /// Folders are nested more deeply than supported.
-    #[error("{} is nested more than {max} folders deep, the limit; move it up", path.display())]
+    #[error("{} is nested deeper than the limit of {max} directories; move it up", path.display())]
     TooDeep {
         /// The path.
         path: PathBuf,

@@ -65,7 +65,7 @@ impl IntoResponse for Refusal {
             Self::Broken => StatusCode::BAD_REQUEST.into_response(),
             Self::TooManyItems => (
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "the request contains more than 1000 items, the limit; send fewer items in one request\n",
+                "the request contains more than the limit of 1000 items; send fewer items in one request\n",
             )
                 .into_response(),
             Self::TooMuchWork => {

@@ -177,7 +177,7 @@ impl Metrics {
         self.series.is_leader.set(i64::from(is_leader));
     }
 
-    /// Counts a failure of an object.
+    /// Counts a failure. Failures to read an object count without a namespace, as upstream.
     pub fn count_failure(&self, id: &ObjectId, fault: Fault) {
         // Upstream sets no namespace for failed reads.
         let namespace = if fault == Fault::Fetch || self.omits_names {
@@ -242,7 +242,7 @@ impl Metrics {
         self.series.renew_period.set(seconds);
     }
 
-    /// Returns the health of the watches.
+    /// Returns the health of the watches, which the watches themselves update.
     pub fn watches(&self) -> &Arc<WatchHealth> {
         &self.watches
     }

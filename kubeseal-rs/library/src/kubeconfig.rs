@@ -27,10 +27,10 @@ pub struct Choice {
 #[derive(Debug, thiserror::Error)]
 pub enum KubeconfigError {
     /// A file cannot be read.
-    #[error("cannot read the kubeconfig (not needed with --namespace)")]
+    #[error("cannot read the kubeconfig\nhint: pass --namespace, which makes it unnecessary")]
     File(#[from] FileError),
     /// A file is not valid YAML.
-    #[error("the kubeconfig {} is malformed (not needed with --namespace)", path.shown())]
+    #[error("the kubeconfig {} is malformed\nhint: pass --namespace, which makes it unnecessary", path.shown())]
     Malformed {
         /// The path of the file.
         path: PathBuf,
@@ -38,7 +38,7 @@ pub enum KubeconfigError {
         source: ReadError,
     },
     /// A file is valid YAML but not a kubeconfig.
-    #[error("{} is not a kubeconfig (not needed with --namespace)", .0.shown())]
+    #[error("{} is not a kubeconfig\nhint: pass --namespace, which makes a kubeconfig unnecessary", .0.shown())]
     NoMapping(PathBuf),
     /// No file contains the context.
     #[error(

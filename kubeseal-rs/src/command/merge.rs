@@ -21,10 +21,12 @@ pub enum MergeError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// The first document does not contain exactly one SealedSecret.
-    #[error("its first document contains {0} SealedSecrets, expected exactly one")]
+    #[error(
+        "its first document contains {0} SealedSecrets, expected exactly one\nhint: pass a file whose first document is the SealedSecret to change"
+    )]
     Count(usize),
     /// The SealedSecret has no name, so the controller could never unseal new items.
-    #[error("its SealedSecret has no metadata.name")]
+    #[error("its SealedSecret has no metadata.name\nhint: add the name to the file")]
     NoName,
     /// The new items would have another scope; items of one object share its scope.
     #[error(

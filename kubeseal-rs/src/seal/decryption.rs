@@ -255,8 +255,8 @@ pub fn ring(
     for path in backups {
         let backup = read_backup(path, &mut unlock)?;
         let name = path.shown();
-        let unseal_only = |key| Arc::new(RingKey::opening_only(name.clone(), key));
-        keys.extend(backup.bare.into_iter().map(unseal_only));
+        let opening_only = |key| Arc::new(RingKey::opening_only(name.clone(), key));
+        keys.extend(backup.bare.into_iter().map(opening_only));
         for secret in backup.secrets {
             keys.extend(KeyRecord::new(secret, None).key.ok());
         }

@@ -28,7 +28,7 @@ pub fn check_secret(secret: &Secret) -> Result<()> {
 pub fn warn_of_type(secret: &Secret, file: &str) {
     if let Err(why) = check_secret(secret) {
         report::warn(&format!(
-            "{file}: {why}; the API server will refuse the Secret"
+            "{file}: {why}; the API server will refuse the Secret: correct its items, or change its type"
         ));
     }
 }

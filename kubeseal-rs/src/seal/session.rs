@@ -73,8 +73,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Like [`Self::new`], for a run that re-encrypts values that it has decrypted, with these
-    /// private keys if any. Refuses a certificate that only a rule names, unless `keys` contains its private key.
+    /// Like [`Self::new`], for a run that encrypts values that already exist. Refuses a certificate that only a rule
+    /// names, unless `keys` contains its private key.
     pub fn of_existing_values(
         args: &'a Sealing,
         environment: &'a Environment,

@@ -272,10 +272,10 @@ impl Settings {
             "only {rule} names {description}, {found}; the author of the rule could decrypt existing values that are \
              re-encrypted for it"
         );
-        let cert = file.map(|file| format!("--cert {} or ", file.shown()));
-        let cert = cert.unwrap_or_default();
+        let cert_flag = file.map(|file| format!("--cert {} or ", file.shown()));
+        let cert_flag = cert_flag.unwrap_or_default();
         Err(Failure::new(message).hint(format!(
-            "if the certificate is correct, pass {cert}--cert-fingerprint {found}"
+            "if you trust the certificate, pass {cert_flag}--cert-fingerprint {found}"
         )))
     }
 

@@ -120,7 +120,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Returns the objects in a file.
+/// Returns the SealedSecrets in a file, with their values if there is a revealer.
 fn read_file(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<ObjectView>> {
     let path = &candidate.path;
     let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {

@@ -398,12 +398,12 @@ fn no_key_of_the_configuration_runs_a_program() {
     for key in configuration_keys(&trap) {
         let text = format!("{before}{TRIGGERS}{}", trap.setting(&key));
         fs::write(&file, text).expect("ours");
-        let cert = trap.path("cert.pem").display().to_string();
+        let cert_path = trap.path("cert.pem").display().to_string();
         for args in [
             &["view", "deploy/a.yaml"][..],
             &["lint", "--staged"],
             &["diff"],
-            &["--cert", &cert, "deploy/plain.yaml"],
+            &["--cert", &cert_path, "deploy/plain.yaml"],
         ] {
             let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
             seal.args(args).output().expect("it starts");

@@ -37,10 +37,10 @@ pub enum ReadProblem {
     #[error("the merge key `<<` requires a mapping or a list of mappings")]
     Merge,
     /// Values are nested more deeply than this limit.
-    #[error("values are nested more than {0} levels deep, the limit")]
+    #[error("values are nested deeper than the limit of {0} levels")]
     Depth(usize),
     /// Aliases expand to more values than this limit.
-    #[error("aliases expand to more than {0} values, the limit; use fewer aliases")]
+    #[error("aliases expand to more than the limit of {0} values; use fewer aliases")]
     Aliases(usize),
     /// The text contains Git's conflict markers.
     #[error("unresolved Git conflict markers; resolve the conflict first")]
@@ -50,7 +50,7 @@ pub enum ReadProblem {
     Template(Box<ReadProblem>),
     /// The input contains more values than this limit, directly or through nested anchors.
     #[error(
-        "the input contains more than {0} values, the limit; split the file, or replace anchors with copies"
+        "the input contains more than the limit of {0} values; split the file, or replace anchors with copies"
     )]
     Size(usize),
 }

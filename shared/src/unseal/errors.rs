@@ -27,7 +27,7 @@ pub enum UnsealError {
     Render(#[from] RenderErrors),
     /// The object has items and the deprecated `spec.data`.
     #[error(
-        "cannot use the field 'encryptedData' and the deprecated field 'data' at the same time"
+        "cannot use the field 'encryptedData' and the deprecated field 'data' at the same time; remove 'data'"
     )]
     BothForms,
     /// The object has the deprecated form, which the caller does not accept.
@@ -39,8 +39,10 @@ pub enum UnsealError {
     /// `spec.data` could not be unsealed.
     #[error(transparent)]
     LegacyNoKey(#[from] NoKey),
-    /// `spec.data` was unsealed but does not contain a Secret.
-    #[error("the deprecated field 'data' does not contain a Secret")]
+    /// `spec.data` was decrypted, but the plaintext is not a Secret.
+    #[error(
+        "the deprecated field 'data' was decrypted, but is not a Secret; seal the Secret again, which writes 'encryptedData'"
+    )]
     LegacyContent,
     /// The meter ended the unsealing of items. This does not mean that anything is wrong, and another attempt
     /// can continue from here. Templates never end with this error, since the work that they need depends on

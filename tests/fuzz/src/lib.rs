@@ -110,7 +110,8 @@ pub fn backup_text(bytes: &[u8]) {
         let Some(key) = record.fingerprint() else {
             continue;
         };
-        let restored = RestoredSecret::new(&record, key, KeyUse::UnsealOnly(Timestamp::UNIX_EPOCH));
+        let restored =
+            RestoredSecret::new(&record, key, KeyUse::OpeningOnly(Timestamp::UNIX_EPOCH));
         let metadata = restored.secret.metadata;
         let names = metadata
             .labels

@@ -48,7 +48,7 @@ impl<'a> Namespace<'a> {
         }
     }
 
-    /// Returns the name.
+    /// Returns the name, which the API server generated unless the namespace is an existing one.
     pub fn name(&self) -> &str {
         &self.name
     }

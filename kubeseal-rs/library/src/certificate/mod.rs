@@ -89,7 +89,7 @@ pub enum ObtainError {
 ///
 /// # Errors
 ///
-/// Returns an [`ObtainError`] if no certificate is found, or it is not trusted.
+/// Returns an [`ObtainError`] if the certificate cannot be obtained or parsed, or is not trusted.
 pub fn obtain(
     query: &CertificateQuery,
     clusters: &Clusters<'_>,

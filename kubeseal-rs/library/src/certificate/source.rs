@@ -58,7 +58,7 @@ pub enum SourceError {
     /// A rule names a file outside its tree.
     #[error(
         "the rule names the certificate {}, which is not in {}: a rule may only name files in its own tree\n\
-         hint: if the certificate is right, pass it with --cert",
+         hint: if you trust the certificate, pass it with --cert",
         path.shown(), tree.shown()
     )]
     OutsideTree {
@@ -71,7 +71,7 @@ pub enum SourceError {
     #[error(
         "the rule names the certificate {uri:?}: a rule may name files in its own tree, https:// URLs, and http:// \
          URLs of this machine or with a fingerprint\n\
-         hint: if the certificate is right, pass it with --cert"
+         hint: if you trust the certificate, pass it with --cert"
     )]
     NotByRule {
         /// The URL, without credentials.

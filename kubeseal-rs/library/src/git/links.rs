@@ -61,7 +61,7 @@ impl Repository {
 }
 
 impl<'a> StagedLinks<'a> {
-    /// Returns the repository.
+    /// Returns the repository whose index contains the links.
     pub fn repository(&self) -> &'a Repository {
         self.repository
     }

@@ -71,11 +71,18 @@ pub enum ArchiveError {
          hint: choose another name, or pass --force to replace it", .0.shown()
     )]
     Exists(PathBuf),
-    /// The file on disk differs from what was written.
-    #[error("{} differs from what was written; it was removed, and no key is marked as backed up\nhint: check the disk, or write to another one", .0.shown())]
+    /// The new archive does not decrypt to the keys. It is not written.
+    #[error(
+        "the new archive does not decrypt to the keys, so it was not written, and no key is marked as backed up"
+    )]
+    NotDecryptable,
+    /// The archive could not be read back from the disk as it was written.
+    #[error("{} could not be read back as it was written, so it is no backup, and no key is marked as backed up\nhint: check the disk, or write to another disk", .0.shown())]
     NotAsWritten(PathBuf),
     /// The file is not an age archive, or its first lines were changed.
-    #[error("not an age archive, or its header was changed")]
+    #[error(
+        "not an age archive, or its header was changed\nhint: pass a file that `seal keys backup` wrote, or another copy of it"
+    )]
     Header,
     /// The archive has a newer format version.
     #[error(
@@ -266,13 +273,13 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<WholeHeaderReader<'_>>, ArchiveErr
 }
 
 /// Writes an archive in one step, reads the file back, and returns the bytes written. If `unlock` allows,
-/// the archive is decrypted and compared with `plain` before it is written. A file that differs from
-/// what was written is removed.
+/// the archive is decrypted and compared with `plain` before it is written. A file that cannot be read back as it was
+/// written is removed, if possible.
 ///
 /// # Errors
 ///
-/// Returns an [`ArchiveError`] if the archive cannot be created, written or read back. In that case no new
-/// archive exists.
+/// Returns an [`ArchiveError`] if the archive cannot be created, written or read back, or if a file exists and
+/// `may_replace` is false. The keys do not count as backed up then.
 pub fn write(
     path: &Path,
     plain: &[u8],
@@ -285,7 +292,7 @@ pub fn write(
     }
     let archive = encrypt(plain, lock)?;
     if can_decrypt(lock, unlock) && **decrypt(&archive, unlock)? != *plain {
-        return Err(ArchiveError::NotAsWritten(path.to_owned()));
+        return Err(ArchiveError::NotDecryptable);
     }
     files::replace(path, &archive)?;
     match files::read_as(path, Kind::Keys) {

@@ -25,8 +25,8 @@ const TYPE: &str = "kubernetes.io/tls";
 /// What a restored key may be used for, as the operator chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyUse {
-    /// Unsealing only, since this time.
-    UnsealOnly(Timestamp),
+    /// Unsealing only: the key gets the opening-only mark with this time.
+    OpeningOnly(Timestamp),
     /// Sealing too: the operator chose the key by its fingerprint.
     Sealing,
 }
@@ -119,7 +119,7 @@ fn annotations(
     };
     let other_annotations = before.keys().filter(is_other);
     left_out.extend(other_annotations.map(|name| format!("annotation {name}")));
-    if let KeyUse::UnsealOnly(since) = key_use {
+    if let KeyUse::OpeningOnly(since) = key_use {
         let since = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         annotations.insert(OPENING_ONLY_ANNOTATION.to_owned(), since);
     }
@@ -164,7 +164,7 @@ mod tests {
         RestoredSecret::new(&record, &key, key_use)
     }
 
-    const UNSEAL_ONLY: KeyUse = KeyUse::UnsealOnly(Timestamp::UNIX_EPOCH);
+    const OPENING_ONLY: KeyUse = KeyUse::OpeningOnly(Timestamp::UNIX_EPOCH);
 
     /// Annotations and labels that trigger widely used programs.
     const TRIGGERS: [&str; 14] = [
@@ -197,7 +197,7 @@ mod tests {
                 .labels
                 .get_or_insert_default()
                 .extend([entry]);
-            let restored = restore(secret, UNSEAL_ONLY);
+            let restored = restore(secret, OPENING_ONLY);
             assert_eq!(
                 restored.left_out,
                 [format!("label {name}"), format!("annotation {name}")]
@@ -242,7 +242,7 @@ mod tests {
         secret.type_ = Some("kubernetes.io/service-account-token".into());
         secret.immutable = Some(true);
         secret.data.insert("token".into(), Plain::from(vec![1]));
-        let restored = restore(secret, UNSEAL_ONLY);
+        let restored = restore(secret, OPENING_ONLY);
         assert_no_other_metadata(&restored.secret);
         assert_eq!(
             restored.left_out,
@@ -297,7 +297,7 @@ mod tests {
         ] {
             let mut secret = backup();
             secret.metadata.annotations = Some(BTreeMap::from([(name.into(), value.into())]));
-            let restored = restore(secret, UNSEAL_ONLY);
+            let restored = restore(secret, OPENING_ONLY);
             let annotations = restored.secret.metadata.annotations.unwrap();
             assert_eq!(annotations.get(name).map(String::as_str), want, "{why}");
             assert_eq!(restored.left_out.len(), left_out, "{why}");
@@ -307,12 +307,12 @@ mod tests {
     #[test]
     fn restores_a_supported_label_and_a_mark_that_prevents_sealing() {
         for (name, label, key_use, want) in [
-            ("k", Some("active"), UNSEAL_ONLY, "active"),
-            ("k", Some("compromised"), UNSEAL_ONLY, "compromised"),
-            ("k", Some("retired"), UNSEAL_ONLY, "retired"),
-            ("k", Some("anything"), UNSEAL_ONLY, "retired"),
-            ("k", None, UNSEAL_ONLY, "retired"),
-            (LEGACY_NAME, None, UNSEAL_ONLY, "active"),
+            ("k", Some("active"), OPENING_ONLY, "active"),
+            ("k", Some("compromised"), OPENING_ONLY, "compromised"),
+            ("k", Some("retired"), OPENING_ONLY, "retired"),
+            ("k", Some("anything"), OPENING_ONLY, "retired"),
+            ("k", None, OPENING_ONLY, "retired"),
+            (LEGACY_NAME, None, OPENING_ONLY, "active"),
             ("k", Some("active"), KeyUse::Sealing, "active"),
         ] {
             let mut secret = backup();
@@ -327,7 +327,7 @@ mod tests {
             );
             let parsed = key_secret::parse(&restored.secret, OrderPriority::CertNotBefore);
             let marks = parsed.unwrap().marks();
-            assert_eq!(marks.is_opening_only, key_use == UNSEAL_ONLY, "{label:?}");
+            assert_eq!(marks.is_opening_only, key_use == OPENING_ONLY, "{label:?}");
         }
     }
 
@@ -344,7 +344,7 @@ mod tests {
             for item in items {
                 secret.data.entry(item).or_insert_with(|| Plain::from(vec![0]));
             }
-            assert_no_other_metadata(&restore(secret, UNSEAL_ONLY).secret);
+            assert_no_other_metadata(&restore(secret, OPENING_ONLY).secret);
         }
     }
 }

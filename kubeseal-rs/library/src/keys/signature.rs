@@ -50,7 +50,8 @@ pub enum SignatureError {
     Namespace(String),
     /// The signature does not match the archive.
     #[error(
-        "the signature does not match the archive: one of the two files was changed or replaced"
+        "the signature does not match the archive: one of the two files was changed or replaced\n\
+         hint: do not restore it; use another copy of the archive and its signature"
     )]
     OtherArchive,
     /// The signer is not in the file of allowed signers.

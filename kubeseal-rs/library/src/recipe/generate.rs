@@ -31,7 +31,9 @@ pub enum GenerateError {
     #[error("cannot generate the key or certificate")]
     Key(#[from] rcgen::Error),
     /// The password cannot be hashed.
-    #[error("cannot hash the password: bcrypt accepts 1 to 71 bytes without zero bytes")]
+    #[error(
+        "cannot hash the password: bcrypt accepts 1 to 71 bytes without zero bytes; choose another password"
+    )]
     Hash,
     /// The password is not UTF-8, which Docker's JSON file requires.
     #[error("the password is not UTF-8, which config.json requires")]

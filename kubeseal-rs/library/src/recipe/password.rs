@@ -49,7 +49,7 @@ pub enum PasswordError {
     #[error("a password must have 8 to 4096 characters")]
     Length,
     /// The classes require more characters than the length.
-    #[error("the character classes require more characters than the length")]
+    #[error("the character classes require more characters than the length; increase the length")]
     TooMany,
     /// All classes are excluded.
     #[error("a password needs at least one character class")]

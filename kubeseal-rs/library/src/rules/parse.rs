@@ -100,7 +100,7 @@ pub enum RuleProblem {
     #[error("the reason is empty; state why the rule is ignored")]
     NoReason,
     /// The file has too many rules.
-    #[error("the file has more than {0} rules, the maximum; patterns such as `prod/**` need fewer")]
+    #[error("the file has more than the limit of {0} rules; patterns such as `prod/**` need fewer")]
     TooMany(usize),
     /// The key size is out of range.
     #[error("keySize must be a number of bits from 2048 to 8192")]

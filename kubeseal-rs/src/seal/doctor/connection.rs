@@ -37,7 +37,7 @@ impl Connection {
     }
 }
 
-/// Checks each step, and stops at the first failure.
+/// Checks each step. A failed step skips those that depend on it.
 pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findings) -> Connection {
     let mut connection = Connection::default();
     let location_flags = location_flags(&args.location);
@@ -58,7 +58,7 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
     connection
 }
 
-/// Checks the keys in a folder. Returns `None` after a failure.
+/// Checks the keys in the directory of a controller. Returns `None` if they cannot be read, or the last check failed.
 fn directory(
     folder: &Path,
     location_flags: &str,
@@ -84,7 +84,8 @@ fn directory(
     )
 }
 
-/// Checks the cluster and the controller. Returns `None` if a step before the controller failed.
+/// Checks the cluster and, if its Service is found, the controller, its certificate and the keys. Returns `None` if a
+/// step before the controller failed.
 fn cluster(
     (access, clusters): (&Access, &Clusters<'_>),
     location_flags: &str,

@@ -1,5 +1,5 @@
-//! `seal keys restore`: restores keys from a backup to a cluster or folder, for unsealing only unless
-//! the user chooses one for sealing.
+//! `seal keys restore`: restores keys from a backup to a cluster or folder, as opening-only unless the user
+//! selects one for sealing.
 //!
 //! | module | does |
 //! |---|---|
@@ -38,10 +38,11 @@ use crate::seal_args::{DecryptionArgs, KeyLocation, OutputFormat};
     after_help = "BACKUP may also be the output of `kubectl get secret -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml`.\n\n\
 Restored keys are marked `opening-only`: they can unseal but do not seal, because a backup does not prove who created \
 it, and the creator of a key can read everything that is sealed for it. A controller without another key generates one when it starts. To seal with a key \
-of the backup, compare its fingerprint with a certificate that you trust (seal cert show cert.pem) and pass it with \
---seal-with. Bitnami's controller ignores this annotation and seals with the newest key.\n\n\
-Only the key, its certificate and the annotations of this controller are restored; other labels and annotations are \
-only listed.\n\n\
+of the backup, check that its fingerprint is that of a certificate that you trust (seal cert show cert.pem), and pass \
+the fingerprint with --seal-with. Bitnami's controller ignores the `opening-only` mark and seals with the newest key, \
+even a restored one.\n\n\
+Only the key, its certificate and the annotations of this project's controller are restored; other labels and \
+annotations are only listed.\n\n\
 Exit codes: 0 success, 1 a key in the backup is unusable and was not restored, 2 failure or wrong usage.\n\n\
 Examples:\n  seal keys restore keys.age --identity identity.txt --directory state\n  \
 seal keys restore keys.age --identity identity.txt --directory state --dry-run -o json"
@@ -50,7 +51,7 @@ pub struct KeysRestore {
     /// Backup to restore: an age archive, or manifests
     #[arg(value_name = "BACKUP")]
     pub backup: PathBuf,
-    /// Let the key with this fingerprint seal, not only unseal
+    /// Use the key with this fingerprint for sealing; all other restored keys are opening-only
     #[arg(long, value_name = "SHA256:…")]
     pub seal_with: Option<Fingerprint>,
     /// Restore only a backup signed by one of the allowed signers in this file (format of `ssh-keygen -Y verify`)
@@ -73,8 +74,8 @@ pub struct KeysRestore {
     pub location: KeyLocation,
 }
 
-/// Runs the command. Existing Secrets are never changed, except for a key that the user chose for
-/// sealing. The outcome is [`Outcome::Findings`] if a key in the backup cannot be used.
+/// Runs the command. Existing Secrets are never changed, except that the opening-only mark is
+/// removed from the key of `--seal-with`. The outcome is [`Outcome::Findings`] if a key in the backup cannot be used.
 ///
 /// # Errors
 ///

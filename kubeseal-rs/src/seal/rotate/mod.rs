@@ -117,9 +117,12 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
 }
 
 fn interruption_text(signal: &str, reports: &[FileReport]) -> String {
-    let files = reports.len();
+    let files = match reports.len() {
+        1 => "1 file".to_owned(),
+        count => format!("{count} files"),
+    };
     format!(
-        "interrupted by {signal} after {files} files with SealedSecrets; no file is damaged, and the same command \
+        "interrupted by {signal} after {files} with SealedSecrets; no file is damaged, and the same command \
          continues with the rest"
     )
 }
@@ -143,7 +146,12 @@ fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
     match summary::failures_text(reports) {
         None => Ok(Outcome::Done),
         Some(failures) => {
-            bail!("{failures} could not be re-encrypted (see above); everything else is done")
+            let others = if args.dry_run {
+                "nothing was changed (dry run)"
+            } else {
+                "all other items are re-encrypted or current"
+            };
+            bail!("{failures} could not be re-encrypted (see above); {others}")
         }
     }
 }

@@ -31,7 +31,8 @@ const INCOMPARABLE: Fault = Fault {
     reason: "values of these types cannot be compared",
 };
 
-/// Returns whether the first value equals any of the others.
+/// Returns whether the first value equals any of the others. Fails if a value before the match
+/// cannot be compared with it.
 pub(super) fn equal(first: &Value, others: &[Value]) -> Result<bool, Fault> {
     if others.is_empty() {
         return Err(Fault::failed("a second value to compare with is missing"));

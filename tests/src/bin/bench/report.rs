@@ -45,7 +45,7 @@ pub fn ratio(longer: Duration, shorter: Duration) -> String {
     format!("{:.2} ×", longer.as_secs_f64() / shorter.as_secs_f64())
 }
 
-/// Returns the percentile of the times.
+/// Returns the smallest time that at least `percent` percent of the times do not exceed; zero without times.
 pub fn percentile(times: &[Duration], percent: usize) -> Duration {
     let mut sorted = times.to_vec();
     sorted.sort();

@@ -163,8 +163,8 @@ fn h11_the_pod_is_restricted() {
     let render = Render::new("");
     let pod_security = &render.object("Deployment")["spec"]["template"]["spec"]["securityContext"];
     assert_eq!(pod_security["seccompProfile"]["type"], "RuntimeDefault");
-    let container = &render.container()["securityContext"];
-    assert_eq!(container["allowPrivilegeEscalation"], false);
+    let container_security = &render.container()["securityContext"];
+    assert_eq!(container_security["allowPrivilegeEscalation"], false);
 
     let openshift = Render::with_args("", &["--api-versions", "security.openshift.io/v1"]);
     assert!(openshift.container()["securityContext"]["runAsUser"].is_null());

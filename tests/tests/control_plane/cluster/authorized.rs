@@ -169,8 +169,8 @@ async fn only_callers_with_verify_learn_the_key_of_each_item() {
     roles::create_caller(&case.namespace, "verifier", &["verify"]).await;
     let verifier = case.token("verifier", &[AUDIENCE]).await;
     let response = case.wait_for_code(200, "/v1/verify", &verifier).await;
-    let key = KEYS[0].pair.certificate().fingerprint().to_string();
-    assert_eq!(item_keys(&response), json!({ "a": key }));
+    let fingerprint = KEYS[0].pair.certificate().fingerprint().to_string();
+    assert_eq!(item_keys(&response), json!({ "a": fingerprint }));
 
     let mut mixed = case.sealed_secret();
     for (item, key, name) in [("other-key", 1, "db"), ("moved", 0, "other")] {

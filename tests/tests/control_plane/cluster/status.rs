@@ -207,10 +207,13 @@ async fn kubectl_shows_reason_last_good_version_and_key() {
         header,
         [&["NAME", "STATUS", "SYNCED", "AGE"][..], &added_columns].concat()
     );
-    let key = KEYS[0].pair.fingerprint().to_string();
+    let fingerprint = KEYS[0].pair.fingerprint().to_string();
     let cells = |row: &str| -> Vec<String> { row.split_whitespace().map(str::to_owned).collect() };
     let good = cells(&rows[1]);
-    assert_eq!(good[good.len() - 4..], ["True", "Unsealed", "1", &key]);
+    assert_eq!(
+        good[good.len() - 4..],
+        ["True", "Unsealed", "1", &fingerprint]
+    );
     let bad = json!({ "spec": { "encryptedData": { "a": "AAAA" } } });
     case.patch("db", bad).await;
     case.wait_for_failure("db").await;

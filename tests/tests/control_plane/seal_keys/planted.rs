@@ -141,14 +141,12 @@ fn a_key_restored_into_a_folder_unseals_and_does_not_seal() {
             let fingerprint = KEYS[2].pair.fingerprint();
             assert!(
                 dry_run.contains(&format!(
-                    "planted {fingerprint}: would be restored, for unsealing only"
+                    "planted {fingerprint}: would be restored, as opening-only"
                 )),
                 "{file}: {dry_run}"
             );
             assert!(
-                report.contains(&format!(
-                    "planted {fingerprint}: restored, for unsealing only"
-                )),
+                report.contains(&format!("planted {fingerprint}: restored, as opening-only")),
                 "{file}: {report}"
             );
             assert!(report.contains(REPLICATED), "{file}: {report}");

@@ -38,7 +38,7 @@ struct RestoredKey<'a> {
     name: &'a str,
     /// The fingerprint of the key; null if the key cannot be used.
     fingerprint: Option<String>,
-    /// `restored`, `letSeal`, `isThere` or `broken`.
+    /// `restored`, `sealingAllowed`, `exists` or `broken`.
     outcome: &'static str,
     /// The state of the key after the restore.
     state: &'static str,
@@ -84,8 +84,8 @@ impl<'a> RestoredKey<'a> {
     fn new(step: &'a Step<'_>) -> Self {
         let (outcome, problem) = match &step.action {
             Action::Put(_) => ("restored", None),
-            Action::LetSeal(_) => ("letSeal", None),
-            Action::Exists(_) => ("isThere", None),
+            Action::LetSeal(_) => ("sealingAllowed", None),
+            Action::Exists(_) => ("exists", None),
             Action::Broken(problem) => ("broken", Some(problem.as_str())),
         };
         Self {

@@ -18,7 +18,7 @@ use crate::seal::names;
 pub(super) enum Action<'a> {
     /// Store this Secret.
     Put(Box<Secret>),
-    /// Nothing: the key exists, or is restored, under this name.
+    /// Nothing: the key already exists, or this restore stores it, under this name.
     Exists(String),
     /// Remove the opening-only mark from these existing Secrets: the user selected their key with `--seal-with`.
     LetSeal(Vec<&'a KeyRecord>),
@@ -62,7 +62,7 @@ pub(super) struct Plan<'a> {
     pub(super) steps: Vec<Step<'a>>,
     /// The key that seals; `None` if no key may seal.
     pub(super) sealing: Option<SealingKey>,
-    /// Restored keys for unsealing only that are newer than the sealing key; empty if no key seals.
+    /// Restored opening-only keys that are newer than the sealing key; empty if no key seals.
     pub(super) newer: Vec<String>,
 }
 
@@ -95,7 +95,7 @@ impl<'a> Plan<'a> {
             let key_use = if chosen.is_some() && record.fingerprint() == chosen {
                 KeyUse::Sealing
             } else {
-                KeyUse::UnsealOnly(now)
+                KeyUse::OpeningOnly(now)
             };
             steps.push(step(record, existing, &mut after, key_use)?);
         }
@@ -111,8 +111,8 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Returns whether a key in the backup is restored for unsealing only.
-    pub(super) fn restores_unseal_only(&self) -> bool {
+    /// Returns whether a key in the backup is restored as opening-only.
+    pub(super) fn restores_opening_only(&self) -> bool {
         self.steps
             .iter()
             .any(|step| matches!(step.action, Action::Put(_)) && step.state == KeyState::Opening)
@@ -251,7 +251,7 @@ fn check_marks(record: &KeyRecord) -> Result<()> {
     if record.facts.marks.is_compromised {
         let message =
             format!("{name} is marked as compromised and can never seal; nothing was changed");
-        bail!(Failure::new(message).hint("restore it without --seal-with, for unsealing only"));
+        bail!(Failure::new(message).hint("restore it without --seal-with, as opening-only"));
     }
     if !record.facts.is_active {
         let message =
@@ -306,7 +306,7 @@ fn check_choice(
                  changed",
                 step.name, sealing.name, sealing.fingerprint
             );
-            bail!(Failure::new(message).hint("restore it without --seal-with, for unsealing only"))
+            bail!(Failure::new(message).hint("restore it without --seal-with, as opening-only"))
         }
         (_, state) => {
             let message = format!(

@@ -70,7 +70,7 @@ fn as_name(step: &Step<'_>) -> String {
 fn state_text(state: KeyState) -> &'static str {
     match state {
         KeyState::Sealing => "as the sealing key",
-        KeyState::Opening => "for unsealing only",
+        KeyState::Opening => "as opening-only",
         KeyState::Waiting => "to seal once it is backed up",
         KeyState::Compromised => "marked as compromised: it can unseal, but never seals",
         KeyState::Retired => "retired, as in the backup",
@@ -85,7 +85,7 @@ fn sealing(plan: &Plan<'_>) -> Vec<String> {
         None => "sealing key: none; a controller generates one when it starts".to_owned(),
     };
     let mut lines = vec![current];
-    if plan.restores_unseal_only() && plan.sealing.is_none() {
+    if plan.restores_opening_only() && plan.sealing.is_none() {
         lines.extend([
             "restored keys can unseal but do not seal, because decrypting a backup does not prove who created it"
                 .to_owned(),
@@ -105,8 +105,8 @@ pub(super) fn warnings(plan: &Plan<'_>) -> Vec<String> {
     });
     let newer = plan.newer.iter().map(|key| {
         format!(
-            "{key} is newer than the sealing key; check its origin: this controller does not seal with it, but \
-             Bitnami's controller would"
+            "{key} is newer than the sealing key; check its origin: this project's controller does not seal with it, \
+             but Bitnami's would"
         )
     });
     broken.chain(newer).collect()

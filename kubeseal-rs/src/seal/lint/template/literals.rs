@@ -340,7 +340,6 @@ impl<'o> Literals<'o> {
         }
     }
 
-    /// Returns whether a literal is passed to a template.
     fn passes_literal(&self, template: &Operand<'_>, arguments: &[Operand<'_>]) -> bool {
         let mut values = arguments
             .iter()
