@@ -226,7 +226,7 @@ mod tests {
         }
     }
 
-    /// Bitnami's controller tries its keys with each string that is base64.
+    /// Bitnami's controller tries its keys with every string that is valid base64.
     #[test]
     fn returns_the_error_of_bitnamis_controller() {
         for (text, want) in [

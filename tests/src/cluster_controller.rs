@@ -112,7 +112,7 @@ impl ClusterController {
         body.to_owned()
     }
 
-    /// See [`Logged::memory`].
+    /// Returns the current memory of the process in bytes.
     pub fn memory(&self) -> usize {
         self.process.memory()
     }

@@ -194,12 +194,12 @@ impl Pod {
         self.process.try_wait()
     }
 
-    /// See [`Logged::memory`].
+    /// Returns the current memory of the process in bytes.
     pub fn memory(&self) -> usize {
         self.process.memory()
     }
 
-    /// See [`Logged::peak_memory`].
+    /// Returns the peak memory of the process in bytes.
     pub fn peak_memory(&self) -> usize {
         self.process.peak_memory()
     }

@@ -639,7 +639,7 @@ fn many_items(count: usize) -> Data {
     Data::new((0..count).map(|i| (format!("t{i}"), "v")))
 }
 
-/// Attack: an author writes thousands of trivial templates, each of which sees the texts of all others.
+/// Attack: an author writes thousands of trivial templates, each of which sees the text of every other template.
 #[test]
 fn the_cost_of_many_templates_is_linear_in_their_number() {
     const COUNT: usize = 30_000;

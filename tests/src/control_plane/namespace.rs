@@ -21,7 +21,7 @@ pub struct Namespace<'a> {
     plane: &'a ControlPlane,
     name: String,
     /// Whether the namespace was created for one test, unlike `kube-system`.
-    temporary: bool,
+    is_temporary: bool,
 }
 
 impl<'a> Namespace<'a> {
@@ -36,7 +36,7 @@ impl<'a> Namespace<'a> {
         Self {
             plane,
             name: created.name_any(),
-            temporary: true,
+            is_temporary: true,
         }
     }
 
@@ -44,7 +44,7 @@ impl<'a> Namespace<'a> {
         Self {
             plane,
             name: name.to_owned(),
-            temporary: false,
+            is_temporary: false,
         }
     }
 
@@ -106,7 +106,7 @@ impl<'a> Namespace<'a> {
 impl Drop for Namespace<'_> {
     /// Deletes the namespace on a new thread with its own runtime, because the test's runtime may be busy or unwinding.
     fn drop(&mut self) {
-        if self.plane.own.is_some() || !self.temporary {
+        if self.plane.own.is_some() || !self.is_temporary {
             return;
         }
         let (config, name) = (self.plane.config.clone(), self.name.clone());

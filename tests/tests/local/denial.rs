@@ -178,8 +178,8 @@ fn the_limits_apply_to_the_program() {
 #[test]
 fn every_command_exits_on_excessive_input() {
     let scratch = Scratch::new();
-    let certificate = scratch.path().join("cert.pem");
-    fs::write(&certificate, KEYS[0].pair.certificate().to_pem()).unwrap();
+    let certificate_path = scratch.path().join("cert.pem");
+    fs::write(&certificate_path, KEYS[0].pair.certificate().to_pem()).unwrap();
     for (kind, text) in excessive_texts() {
         let file = scratch.path().join("excessive.yaml");
         fs::write(&file, text).unwrap();
@@ -196,7 +196,7 @@ fn every_command_exits_on_excessive_input() {
         );
         let sealed = limited_command(&binaries::kubeseal())
             .arg("--cert")
-            .arg(&certificate)
+            .arg(&certificate_path)
             .stdin(fs::File::open(&file).unwrap())
             .stdout(Stdio::null())
             .output()

@@ -52,7 +52,7 @@ pub struct ObtainedCertificate {
     pub remarks: Vec<String>,
 }
 
-/// No certificate was found, or it is not trusted.
+/// The certificate cannot be obtained or parsed, or is not trusted.
 #[derive(Debug, thiserror::Error)]
 pub enum ObtainError {
     /// The source of `--cert` provides no certificate.

@@ -55,12 +55,12 @@ impl TrustedAddresses<'_> {
         // Without an address, `sops` uses the one of the environment.
         address.is_empty()
             || allowed.any(|allowed| without_slash(allowed) == without_slash(address))
-            || *field == "vault_url" && is_azure(address)
+            || *field == "vault_url" && is_azure_key_vault(address)
             || *field == "arn" && is_arn(address)
     }
 }
 
-fn is_azure(address: &str) -> bool {
+fn is_azure_key_vault(address: &str) -> bool {
     let host = address.strip_prefix("https://").unwrap_or_default();
     let host = host.strip_suffix('/').unwrap_or(host);
     let name = AZURE.iter().find_map(|suffix| host.strip_suffix(suffix));

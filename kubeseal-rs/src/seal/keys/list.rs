@@ -241,12 +241,12 @@ fn age(created: Timestamp, now: Timestamp) -> String {
 pub(super) fn table(lines: &[Vec<String>]) -> String {
     let shown = |line: &Vec<String>| line.iter().map(|cell| shown(cell).into_owned()).collect();
     let lines: Vec<Vec<String>> = lines.iter().map(shown).collect();
-    let columns = lines.first().map_or(0, Vec::len);
+    let column_count = lines.first().map_or(0, Vec::len);
     let width = |column: usize| {
         let widths = lines.iter().filter_map(|line| line.get(column));
         widths.map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let widths: Vec<usize> = (0..column_count).map(width).collect();
     let mut text = String::new();
     for line in &lines {
         let padded: Vec<String> = line

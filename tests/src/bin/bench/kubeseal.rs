@@ -21,8 +21,8 @@ pub fn run(sizes: &Sizes) {
     let (runs, secrets) = (sizes.size("runs", 5, 40), sizes.size("secrets", 100, 1000));
     let (upstream, ours) = (upstream::upstream_kubeseal(), binaries::kubeseal());
     let folder = Scratch::new();
-    let certificate = folder.path().join("cert.pem");
-    fs::write(&certificate, make_certificate()).unwrap();
+    let certificate_path = folder.path().join("cert.pem");
+    fs::write(&certificate_path, make_certificate()).unwrap();
     report::print_head(&["kubeseal --cert", "upstream", "ours", "ratio"]);
     let compare = |what: &str, input: String, runs: usize| {
         let file = folder.path().join("input");
@@ -30,8 +30,8 @@ pub fn run(sizes: &Sizes) {
         let (mut upstreams, mut own) = (Vec::new(), Vec::new());
         let mut outputs = [Vec::new(), Vec::new()];
         for _ in 0..runs {
-            upstreams.push(time(&upstream, &certificate, &file, &mut outputs[0]));
-            own.push(time(&ours, &certificate, &file, &mut outputs[1]));
+            upstreams.push(time(&upstream, &certificate_path, &file, &mut outputs[0]));
+            own.push(time(&ours, &certificate_path, &file, &mut outputs[1]));
         }
         let [a, b] = outputs.map(|output| many_secrets::structure(&output));
         assert_eq!(a, b, "the outputs differ in more than ciphertexts");

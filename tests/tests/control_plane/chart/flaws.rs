@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 use tests::control_plane::ControlPlane;
 
 use super::helm::{Helm, chart};
-use super::render::Render;
+use super::render::RenderedChart;
 
 #[test]
 fn h1_the_value_false_reaches_the_controller() {
-    let render = Render::new("{updateStatus: false, logInfoStdout: false}");
+    let render = RenderedChart::new("{updateStatus: false, logInfoStdout: false}");
     let arguments = render.arguments();
     assert!(arguments.contains(" --update-status=false "), "{arguments}");
     assert!(
@@ -23,7 +23,7 @@ fn h1_the_value_false_reaches_the_controller() {
 fn h2_the_network_policy_opens_the_ports_of_the_pod() {
     let values = "{networkPolicy: {enabled: true}, containerPorts: {http: 9090, metrics: 9091}, \
                   service: {port: 80}, metrics: {service: {port: 81}}}";
-    let policy = Render::new(values).object("NetworkPolicy")["spec"].clone();
+    let policy = RenderedChart::new(values).object("NetworkPolicy")["spec"].clone();
     let ports: Vec<_> = [0, 1]
         .map(|i| policy["ingress"][i]["ports"][0]["port"].clone())
         .into();
@@ -32,7 +32,7 @@ fn h2_the_network_policy_opens_the_ports_of_the_pod() {
 
 #[test]
 fn h3_egress_without_an_address_is_refused_without_a_cluster() {
-    let refusal = Render::refusal("networkPolicy: {enabled: true, egress: {enabled: true}}");
+    let refusal = RenderedChart::refusal("networkPolicy: {enabled: true, egress: {enabled: true}}");
     assert!(
         refusal.contains("networkPolicy.egress.kubeapiCidr"),
         "{refusal}"
@@ -43,7 +43,7 @@ fn h3_egress_without_an_address_is_refused_without_a_cluster() {
 fn h4_namespaced_roles_also_apply_in_the_controllers_own_namespace() {
     let values =
         "{rbac: {clusterRole: false, namespacedRoles: true}, additionalNamespaces: [more]}";
-    let render = Render::new(values);
+    let render = RenderedChart::new(values);
     let roles = render
         .objects()
         .iter()
@@ -60,7 +60,7 @@ fn h4_namespaced_roles_also_apply_in_the_controllers_own_namespace() {
     assert!(render.find("ClusterRole").is_none());
 
     // Without additional namespaces, the controller watches only its own.
-    let single_namespace = Render::new("rbac: {clusterRole: false, namespacedRoles: true}");
+    let single_namespace = RenderedChart::new("rbac: {clusterRole: false, namespacedRoles: true}");
     assert!(
         single_namespace
             .arguments()
@@ -78,7 +78,7 @@ async fn h4_namespaced_roles_beside_the_cluster_role_grant_nothing_and_the_notes
 
 #[test]
 fn h5_a_binding_to_the_users_own_cluster_role_stays() {
-    let render = Render::new("rbac: {clusterRole: false, clusterRoleName: mine}");
+    let render = RenderedChart::new("rbac: {clusterRole: false, clusterRoleName: mine}");
     assert!(render.find("ClusterRole").is_none());
     assert_eq!(
         render.object("ClusterRoleBinding")["roleRef"]["name"],
@@ -109,7 +109,7 @@ async fn the_notes_name_a_backup_that_can_be_restored() {
 
 #[tokio::test]
 async fn h7_pod_security_policies_are_accepted_and_not_created() {
-    let render = Render::new("rbac: {pspEnabled: true}");
+    let render = RenderedChart::new("rbac: {pspEnabled: true}");
     assert!(render.find("PodSecurityPolicy").is_none());
     let notes = notes("rbac: {pspEnabled: true}").await;
     assert!(notes.contains("rbac.pspEnabled has no effect"), "{notes}");
@@ -117,7 +117,7 @@ async fn h7_pod_security_policies_are_accepted_and_not_created() {
 
 #[test]
 fn h8_monitors_scrape_the_metrics_port() {
-    let render = Render::new("metrics: {serviceMonitor: {enabled: true}}");
+    let render = RenderedChart::new("metrics: {serviceMonitor: {enabled: true}}");
     let port = &render.object("ServiceMonitor")["spec"]["endpoints"][0]["port"];
     assert_eq!(
         render.object("Service/release-sealed-secrets-metrics")["spec"]["ports"][0]["name"],
@@ -136,7 +136,7 @@ fn h9_no_rendered_field_is_null() {
                       metrics: {serviceMonitor: {enabled: true}, prometheusRule: {enabled: true}, dashboards: {create: true}}, \
                       authorizedEndpoints: {enabled: true}, certificateConfigMap: {enabled: true}}";
     for values in ["", everything] {
-        for object in Render::new(values).objects() {
+        for object in RenderedChart::new(values).objects() {
             let nulls = nulls(object);
             assert!(
                 nulls.is_empty(),
@@ -151,22 +151,22 @@ fn h9_no_rendered_field_is_null() {
 #[test]
 fn h10_the_cluster_role_keeps_its_name_unless_another_is_set() {
     assert_eq!(
-        Render::new("").object("ClusterRole")["metadata"]["name"],
+        RenderedChart::new("").object("ClusterRole")["metadata"]["name"],
         "secrets-unsealer"
     );
-    let render = Render::new("rbac: {clusterRoleName: second}");
+    let render = RenderedChart::new("rbac: {clusterRoleName: second}");
     assert_eq!(render.object("ClusterRole")["metadata"]["name"], "second");
 }
 
 #[test]
 fn h11_the_pod_is_restricted() {
-    let render = Render::new("");
+    let render = RenderedChart::new("");
     let pod_security = &render.object("Deployment")["spec"]["template"]["spec"]["securityContext"];
     assert_eq!(pod_security["seccompProfile"]["type"], "RuntimeDefault");
     let container_security = &render.container()["securityContext"];
     assert_eq!(container_security["allowPrivilegeEscalation"], false);
 
-    let openshift = Render::with_args("", &["--api-versions", "security.openshift.io/v1"]);
+    let openshift = RenderedChart::with_args("", &["--api-versions", "security.openshift.io/v1"]);
     assert!(openshift.container()["securityContext"]["runAsUser"].is_null());
     assert!(
         openshift.object("Deployment")["spec"]["template"]["spec"]["securityContext"]["fsGroup"]
@@ -192,7 +192,7 @@ async fn h12_the_notes_warn_of_a_budget_that_blocks_every_drain() {
 
 #[test]
 fn h13_the_crd_has_printer_columns() {
-    let render = Render::new("");
+    let render = RenderedChart::new("");
     let columns = &render.object("CustomResourceDefinition")["spec"]["versions"][0]["additionalPrinterColumns"];
     let names: Vec<_> = columns
         .as_array()
@@ -207,7 +207,7 @@ fn h13_the_crd_has_printer_columns() {
 
 #[test]
 fn h14_the_role_allows_the_name_of_the_port() {
-    let render = Render::new("");
+    let render = RenderedChart::new("");
     let port = render.object("Service/release-sealed-secrets")["spec"]["ports"][0]["name"]
         .as_str()
         .unwrap();

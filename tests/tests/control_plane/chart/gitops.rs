@@ -10,7 +10,7 @@ use tests::control_plane::ControlPlane;
 use tests::operators;
 
 use super::manifests::{deploy, kubectl};
-use super::render::{Render, file};
+use super::render::{RenderedChart, file};
 
 /// Module, version, folder of its CRDs, and end of the names of the CRD files.
 const DEFINITIONS: &[(&str, &str, &str, &str)] = &[
@@ -89,7 +89,7 @@ async fn the_crds_have_every_field_of_the_examples() {
             .arg(overlay),
     );
     assert_accepted(&plane, Path::new(&file(&manifests)));
-    let render = Render::new(
+    let render = RenderedChart::new(
         "{namespace: default, metrics: {serviceMonitor: {enabled: true, interval: 30s, scrapeTimeout: 10s, \
          relabelings: [{action: drop, sourceLabels: [a]}]}, prometheusRule: {enabled: true}}}",
     );
@@ -113,7 +113,8 @@ fn the_examples_install_the_crd_first_and_keep_it() {
         flux[0]["metadata"]["name"]
     );
     let definition =
-        Render::new("").object("CustomResourceDefinition")["metadata"]["annotations"].clone();
+        RenderedChart::new("").object("CustomResourceDefinition")["metadata"]["annotations"]
+            .clone();
     assert_eq!(definition["helm.sh/resource-policy"], "keep");
     assert_eq!(
         definition["argocd.argoproj.io/sync-options"],

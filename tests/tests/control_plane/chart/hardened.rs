@@ -9,7 +9,7 @@ use tests::lifecycle::User;
 
 use super::helm::{Helm, chart};
 use super::manifests::kubectl;
-use super::render::Render;
+use super::render::RenderedChart;
 
 /// Returns the path of `values-hardened.yaml`.
 pub fn values_file() -> String {
@@ -66,7 +66,7 @@ async fn each_proposal_is_a_setting_that_installs() {
     assert!(proposals.len() >= 11, "{proposals:?}");
     let render = |values: &str| {
         let values = super::render::file(values);
-        Render::with_args("namespace: default", &["-f", &values])
+        RenderedChart::with_args("namespace: default", &["-f", &values])
     };
     let unchanged = render(&text);
     let all_lines: Vec<usize> = proposals.iter().flatten().copied().collect();

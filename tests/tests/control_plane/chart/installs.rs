@@ -415,7 +415,7 @@ async fn the_pod_is_admitted_where_pods_are_restricted() {
         )
         .await
         .unwrap();
-    let render = super::render::Render::new(
+    let render = super::render::RenderedChart::new(
         "{serviceAccount: {create: false}, authorizedEndpoints: {enabled: true}, startupProbe: {enabled: true}}",
     );
     let template = &render.object("Deployment")["spec"]["template"];

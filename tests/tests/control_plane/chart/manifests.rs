@@ -14,7 +14,7 @@ use tests::lifecycle::User;
 use tests::operators::{self, objects};
 
 use super::installs::empty_plane;
-use super::render::Render;
+use super::render::RenderedChart;
 
 const NAME: &str = "sealed-secrets-controller";
 
@@ -160,7 +160,7 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
                       metrics: {dashboards: {create: true, namespace: default}}, authorizedEndpoints: {enabled: true}, certificateConfigMap: {enabled: true}, \
                       namespace: default}";
     let rendered = ["namespace: default", everything]
-        .map(|values| manifest_text(&[Render::new(values).objects()]));
+        .map(|values| manifest_text(&[RenderedChart::new(values).objects()]));
     let overlays = ["replicas", "namespaced"].map(|name| {
         let folder = deploy(&format!("kustomize/overlays/{name}"));
         operators::successful(
@@ -208,7 +208,7 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
 
 /// Returns the chart's objects with the names and labels of Bitnami's plain manifests.
 fn plain_objects(values: &str) -> Vec<Value> {
-    Render::new(values)
+    RenderedChart::new(values)
         .objects()
         .iter()
         .cloned()

@@ -19,7 +19,7 @@ use tests::sealing::{KEYS, put_key, sealed_for};
 
 use super::helm::{Helm, chart};
 use super::manifests::deploy;
-use super::render::Render;
+use super::render::RenderedChart;
 
 const NAME: &str = "sealed-secrets";
 
@@ -29,7 +29,7 @@ const ALL_FEATURES: &str = "{oldGCBehavior: true, certificateConfigMap: {enabled
 /// the chart grants it.
 #[test]
 fn the_table_lists_what_the_chart_grants() {
-    let granted: BTreeSet<String> = Render::new(ALL_FEATURES)
+    let granted: BTreeSet<String> = RenderedChart::new(ALL_FEATURES)
         .objects()
         .iter()
         .filter(|object| ["Role", "ClusterRole"].contains(&object["kind"].as_str().unwrap()))
@@ -45,7 +45,7 @@ fn the_table_lists_what_the_chart_grants() {
         "each verb of the controller is revoked once"
     );
 
-    let namespaced = Render::new(
+    let namespaced = RenderedChart::new(
         "{oldGCBehavior: true, certificateConfigMap: {enabled: true}, rbac: {clusterRole: false, namespacedRoles: true}}",
     );
     let granted_in_namespaces: BTreeSet<String> = namespaced
@@ -296,8 +296,9 @@ async fn revoke(namespace: &Namespace<'_>, resource: &str, verb: &str) {
 
 /// Restores the rules of a role. Helm does not, because it does not notice changes that other clients make.
 async fn restore_rules(namespace: &Namespace<'_>, role: &str) {
-    let render =
-        Render::new("{fullnameOverride: sealed-secrets, certificateConfigMap: {enabled: true}}");
+    let render = RenderedChart::new(
+        "{fullnameOverride: sealed-secrets, certificateConfigMap: {enabled: true}}",
+    );
     let name = format!("{NAME}-{role}");
     let patch = json!({ "rules": render.object(&format!("Role/{name}"))["rules"] });
     let roles: Api<Role> = namespace.api();

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
-use super::render::Render;
+use super::render::RenderedChart;
 
 type Labels = BTreeMap<String, String>;
 
@@ -114,7 +114,7 @@ struct Pod {
 }
 
 impl Pod {
-    fn from_render(render: &Render) -> Self {
+    fn from_render(render: &RenderedChart) -> Self {
         let template = &render.object("Deployment")["spec"]["template"]["metadata"]["labels"];
         let pod_labels: Labels = serde_json::from_value(template.clone()).unwrap();
         let policies = render.objects().iter();
@@ -168,7 +168,7 @@ const PROMETHEUS: &str = "[{namespaceSelector: {matchLabels: {kubernetes.io/meta
                           podSelector: {matchLabels: {app.kubernetes.io/name: prometheus}}}]";
 
 /// Returns the names of the sources that reach each of [`PORTS`].
-fn sources_by_port(render: &Render) -> [Vec<&'static str>; 4] {
+fn sources_by_port(render: &RenderedChart) -> [Vec<&'static str>; 4] {
     let pod = Pod::from_render(render);
     PORTS.map(|port| {
         let sources = sources().into_iter();
@@ -183,7 +183,7 @@ fn sources_by_port(render: &Render) -> [Vec<&'static str>; 4] {
 #[test]
 fn an_empty_list_of_sources_admits_no_client() {
     for port in ["httpFrom", "metricsFrom"] {
-        let render = Render::new(&format!("networkPolicy: {{enabled: true, {port}: []}}"));
+        let render = RenderedChart::new(&format!("networkPolicy: {{enabled: true, {port}: []}}"));
         let [http, metrics, ..] = sources_by_port(&render);
         let admitted = if port == "httpFrom" { http } else { metrics };
         assert_eq!(admitted, NONE, "{port}");
@@ -234,7 +234,11 @@ fn each_port_is_reachable_only_from_the_configured_sources() {
             ],
         ),
     ] {
-        assert_eq!(sources_by_port(&Render::new(values)), want, "{values}");
+        assert_eq!(
+            sources_by_port(&RenderedChart::new(values)),
+            want,
+            "{values}"
+        );
     }
 }
 
@@ -242,8 +246,9 @@ fn each_port_is_reachable_only_from_the_configured_sources() {
 #[test]
 fn with_the_hardened_values_only_listed_clients_read_metrics() {
     let hardened = super::hardened::values_file();
-    let render =
-        |more: &str| Render::with_args(more, &["-f", &hardened, "-f", &super::render::file(more)]);
+    let render = |more: &str| {
+        RenderedChart::with_args(more, &["-f", &hardened, "-f", &super::render::file(more)])
+    };
     assert_eq!(sources_by_port(&render("")), [ALL, NONE, NONE, NONE]);
     let values = format!("networkPolicy: {{metricsFrom: {PROMETHEUS}}}");
     let want: [&[&str]; 4] = [ALL, &["prometheus"], NONE, NONE];
@@ -254,7 +259,7 @@ fn with_the_hardened_values_only_listed_clients_read_metrics() {
 fn the_policy_opens_the_configured_ports() {
     let values = "{networkPolicy: {enabled: true, metricsFrom: []}, containerPorts: {http: 9999, metrics: 8443}}";
     assert_eq!(
-        sources_by_port(&Render::new(values)),
+        sources_by_port(&RenderedChart::new(values)),
         [NONE, NONE, NONE, ALL]
     );
 }

@@ -15,9 +15,9 @@ pub fn file(values: &str) -> String {
 }
 
 /// The objects of a release named `release` in namespace `home`.
-pub struct Render(Vec<Value>);
+pub struct RenderedChart(Vec<Value>);
 
-impl Render {
+impl RenderedChart {
     pub fn new(values: &str) -> Self {
         Self::with_args(values, &[])
     }

@@ -12,7 +12,7 @@ use tests::operators::{self, objects};
 use tests::{binaries, upstream};
 
 use super::helm::chart;
-use super::render::Render;
+use super::render::RenderedChart;
 
 /// The content of `tests/operator/values.toml`, which explains the columns.
 #[derive(Deserialize)]
@@ -53,9 +53,10 @@ fn every_added_value_has_its_effect() {
 
 #[test]
 fn an_empty_container_port_means_the_default() {
-    let usual = Render::new("networkPolicy: {enabled: true}");
-    let render =
-        Render::new("{networkPolicy: {enabled: true}, containerPorts: {http: '', metrics: 0}}");
+    let usual = RenderedChart::new("networkPolicy: {enabled: true}");
+    let render = RenderedChart::new(
+        "{networkPolicy: {enabled: true}, containerPorts: {http: '', metrics: 0}}",
+    );
     for location in [
         "CONTAINER ports",
         "CONTAINER args",
@@ -138,7 +139,7 @@ fn the_schema_has_every_value_and_rejects_wrong_types_and_names() {
         ("metrics: {serviceMonitor: {enable: true}}", "enable"),
         ("service: {ports: 80}", "ports"),
     ] {
-        let refusal = Render::refusal(values);
+        let refusal = RenderedChart::refusal(values);
         assert!(refusal.contains(error), "{values}: {refusal}");
     }
     // Values that Helm itself or a parent chart passes, and values that are copied unchanged.
@@ -149,9 +150,9 @@ fn the_schema_has_every_value_and_rejects_wrong_types_and_names() {
         "podSecurityContext: {supplementalGroups: [5]}",
         "resources: {claims: [{name: a}]}",
     ] {
-        Render::new(values);
+        RenderedChart::new(values);
     }
-    let refusal = Render::refusal("privateKeyLabels: {a: 'b,c'}");
+    let refusal = RenderedChart::refusal("privateKeyLabels: {a: 'b,c'}");
     assert!(refusal.contains("privateKeyLabels.a"), "{refusal}");
 }
 
@@ -175,7 +176,7 @@ fn the_controller_has_every_flag_of_the_chart() {
 fn assert_effect(effect: &Effect) {
     let [leaf, base, set, location, want] = effect;
     let line = nest(leaf, set);
-    let render = Render::with_args(base, &["-f", &super::render::file(&line)]);
+    let render = RenderedChart::with_args(base, &["-f", &super::render::file(&line)]);
     let rendered = rendered_at(&render, location);
     let is_expected = match want.strip_prefix('~') {
         _ if location == "args" => rendered.contains(&format!(" {want} ")),
@@ -186,7 +187,7 @@ fn assert_effect(effect: &Effect) {
         is_expected,
         "{line} gives {rendered} at {location}, not {want}"
     );
-    let without = rendered_at(&Render::new(base_without_value(base)), location);
+    let without = rendered_at(&RenderedChart::new(base_without_value(base)), location);
     assert_ne!(
         without, rendered,
         "{leaf}: the output is the same without it"
@@ -202,7 +203,7 @@ fn base_without_value(base: &str) -> &str {
     }
 }
 
-fn rendered_at(render: &Render, location: &str) -> String {
+fn rendered_at(render: &RenderedChart, location: &str) -> String {
     if location == "args" {
         return render.arguments();
     }

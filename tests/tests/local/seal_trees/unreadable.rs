@@ -56,13 +56,13 @@ fn rotate_reports_each_file_and_re_encrypts_the_others() {
         let output = tree.seal(&args);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
         let line = format!("tree/{name}: failed: ");
-        let report = stderr(&output);
-        let line = report.lines().find(|text| text.starts_with(&line));
+        let errors = stderr(&output);
+        let line = errors.lines().find(|text| text.starts_with(&line));
         assert!(
             line.is_some_and(|text| text.contains(expected)),
-            "{name}: {report}"
+            "{name}: {errors}"
         );
-        assert!(report.contains("tree/good.yaml"), "{name}: {report}");
+        assert!(errors.contains("tree/good.yaml"), "{name}: {errors}");
         assert_ne!(tree.read("tree/good.yaml"), before, "{name}");
         assert_eq!(tree.read(&format!("tree/{name}")), text, "{name}");
     }
@@ -85,10 +85,10 @@ fn rotate_reports_a_file_in_a_tree_without_others() {
         ];
         let output = tree.seal(&args);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
-        let report = stdout(&output);
+        let printed = stdout(&output);
         assert!(
-            report.contains("\"failed\": 1") && report.contains(expected),
-            "{name}: {report}"
+            printed.contains("\"failed\": 1") && printed.contains(expected),
+            "{name}: {printed}"
         );
     }
 }
@@ -131,13 +131,13 @@ fn view_shows_the_readable_files_and_reports_each_other_file() {
         let output = tree.seal(&["view", "tree"]);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
         assert!(stdout(&output).contains("shop/db"), "{name}: {output:?}");
-        let report = stderr(&output);
-        let line = report
+        let errors = stderr(&output);
+        let line = errors
             .lines()
             .find(|text| text.starts_with(&format!("tree/{name}: ")));
         assert!(
             line.is_some_and(|text| text.contains(expected)),
-            "{name}: {report}"
+            "{name}: {errors}"
         );
     }
 }
@@ -154,10 +154,10 @@ fn diff_reports_each_file() {
         tree.git(&["add", "tree"]);
         let output = tree.seal(&["diff"]);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
-        let report = stdout(&output);
+        let printed = stdout(&output);
         assert!(
-            report.contains(&format!("tree/{name}")) && report.contains(expected),
-            "{name}: {report}"
+            printed.contains(&format!("tree/{name}")) && printed.contains(expected),
+            "{name}: {printed}"
         );
     }
 }
@@ -171,10 +171,10 @@ fn keys_status_reports_each_file() {
         tree.write(&format!("tree/{name}"), &text);
         let output = tree.seal(&["keys", "status", "tree", "--directory", "state"]);
         assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
-        let report = stdout(&output);
+        let printed = stdout(&output);
         assert!(
-            report.contains(&format!("tree/{name}")) && report.contains(expected),
-            "{name}: {report}"
+            printed.contains(&format!("tree/{name}")) && printed.contains(expected),
+            "{name}: {printed}"
         );
     }
 }
