@@ -241,6 +241,7 @@ impl Cluster {
     }
 
     /// Loads the keys before the first round as leader, since a standby's list of keys may be slightly outdated.
+    /// After a failure, does nothing until the pause before the next attempt is over.
     async fn take_over(&mut self, now: Timestamp) {
         if now < self.not_before {
             return;

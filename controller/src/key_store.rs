@@ -132,7 +132,7 @@ impl KeyStore {
     }
 
     /// Returns whether the newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new key.
-    /// Returns true only once for each key.
+    /// Returns true once, and again only after a request of another key was accepted.
     pub fn accept_renewal_request(&mut self) -> bool {
         let newest = self.ring.newest_key().map(|key| key.name().to_owned());
         let files = self.files.files().values();

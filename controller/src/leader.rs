@@ -124,7 +124,8 @@ impl Candidate {
         self.recoveries.subscribe()
     }
 
-    /// Campaigns until the future is dropped. Without permission to use Leases, this replica becomes the leader, logs
+    /// Campaigns until the future is dropped; without leader election, becomes the leader at once and returns. Without
+    /// permission to use Leases, this replica becomes the leader, logs
     /// this once, and retries, since the permission may be granted later to this and other replicas.
     pub async fn run(&mut self) {
         if !self.election.enabled {
@@ -132,17 +133,17 @@ impl Candidate {
         }
         loop {
             let start = Moment::now();
-            let is_answered = self.step().await;
-            let attempt = (!is_answered).then(|| start.until(Moment::now()));
+            let has_succeeded = self.step().await;
+            let attempt = (!has_succeeded).then(|| start.until(Moment::now()));
             tokio::time::sleep(shortened(self.pause(), attempt)).await;
         }
     }
 
-    /// Reads the Lease, and writes it if necessary. Returns whether the API server answered.
+    /// Reads the Lease, and writes it if necessary. Returns whether this succeeded.
     async fn step(&mut self) -> bool {
         let result = timeout(self.election.renew_deadline, self.check_lease()).await;
         let result = result.unwrap_or(Err(Failure::NoResponse));
-        let is_answered = result.is_ok();
+        let has_succeeded = result.is_ok();
         match result {
             Ok(()) => {
                 self.was_served = true;
@@ -172,7 +173,7 @@ impl Candidate {
             }
         }
         self.update_role();
-        is_answered
+        has_succeeded
     }
 
     fn record_response(&self) {
@@ -443,7 +444,7 @@ impl std::fmt::Debug for Candidate {
     }
 }
 
-/// Returns the pause after a failed attempt: shorter by the duration of the attempt, because an API server without etcd
+/// Returns the pause; after a failed attempt, it is shorter by the duration of the attempt, because an API server without etcd
 /// fails only after seconds. Otherwise a Lease that expired meanwhile would be acquired up to a pause later.
 fn shortened(pause: Duration, failed_attempt: Option<Duration>) -> Duration {
     failed_attempt.map_or(pause, |attempt| {

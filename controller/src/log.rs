@@ -1,5 +1,5 @@
-//! Writes log lines in upstream's format: `time= level= msg= …` (Go's slog text), or one JSON object per line. Levels
-//! up to INFO go to stdout, WARN and ERROR to stderr.
+//! Writes log lines in upstream's format: `time= level= msg= …` (Go's slog text), or one JSON object per line. WARN and
+//! ERROR go to stderr; the other levels go to stdout if [`Config::info_to_stdout`] is set, and otherwise to stderr too.
 //!
 //! Only events of this crate are logged, since libraries log connections and transferred bytes.
 

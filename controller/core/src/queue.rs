@@ -36,8 +36,8 @@ pub enum Urgency {
 #[derive(Debug, Default)]
 pub struct Queue {
     entries: HashMap<ObjectId, (Timestamp, Urgency)>,
-    fresh: Line,
-    backlog: Line,
+    fresh: Lane,
+    backlog: Lane,
     /// The turns that each namespace had.
     shares: Shares,
     turn: u32,
@@ -45,7 +45,7 @@ pub struct Queue {
 
 /// Objects of one urgency.
 #[derive(Debug, Default)]
-struct Line {
+struct Lane {
     /// Objects that are not due yet.
     later: BTreeSet<(Timestamp, ObjectId)>,
     /// Objects that are due, by namespace.
@@ -58,7 +58,7 @@ impl Queue {
         let previous = self.remove(&id);
         let (at, urgency) =
             previous.map_or((at, urgency), |(time, u)| (at.min(time), urgency.max(u)));
-        self.line(urgency).later.insert((at, id.clone()));
+        self.lane(urgency).later.insert((at, id.clone()));
         self.entries.insert(id, (at, urgency));
     }
 
@@ -89,7 +89,7 @@ impl Queue {
         };
         self.shares.serve(&namespace);
         self.shares.charge(&namespace, 1);
-        let id = self.line(urgency).take(&namespace)?;
+        let id = self.lane(urgency).take(&namespace)?;
         self.entries.remove(&id);
         Some((id, urgency))
     }
@@ -97,15 +97,15 @@ impl Queue {
     /// Returns how many namespaces have due objects or are in `running`. Counts at most `limit` namespaces of each
     /// urgency.
     pub fn count_active_namespaces(&self, running: &HashMap<String, usize>, limit: usize) -> usize {
-        let due = [&self.fresh, &self.backlog].map(|line| line.due.keys().take(limit));
+        let due = [&self.fresh, &self.backlog].map(|lane| lane.due.keys().take(limit));
         let namespaces = due.into_iter().flatten().chain(running.keys());
         namespaces.collect::<HashSet<_>>().len()
     }
 
     /// Removes and returns all objects, whether or not they are due.
     pub fn drain(&mut self) -> Vec<ObjectId> {
-        self.fresh = Line::default();
-        self.backlog = Line::default();
+        self.fresh = Lane::default();
+        self.backlog = Lane::default();
         self.entries.drain().map(|(id, _)| id).collect()
     }
 
@@ -122,11 +122,11 @@ impl Queue {
 
     fn remove(&mut self, id: &ObjectId) -> Option<(Timestamp, Urgency)> {
         let (at, urgency) = self.entries.remove(id)?;
-        self.line(urgency).remove(&(at, id.clone()));
+        self.lane(urgency).remove(&(at, id.clone()));
         Some((at, urgency))
     }
 
-    fn line(&mut self, urgency: Urgency) -> &mut Line {
+    fn lane(&mut self, urgency: Urgency) -> &mut Lane {
         match urgency {
             Urgency::Fresh => &mut self.fresh,
             Urgency::Backlog => &mut self.backlog,
@@ -134,7 +134,7 @@ impl Queue {
     }
 }
 
-impl Line {
+impl Lane {
     fn mark_due(&mut self, now: Timestamp) {
         while let Some(first) = self.later.first()
             && first.0 <= now

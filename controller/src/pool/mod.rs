@@ -136,12 +136,12 @@ impl Pool {
         work: impl FnOnce(&mut dyn Meter) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
         let mut job = Job::new(tenant);
-        let turn = self.lanes.short.enqueue(&mut job);
-        let turn = turn.await.map_err(|_| Stopped)?;
+        let slot = self.lanes.short.enqueue(&mut job);
+        let slot = slot.await.map_err(|_| Stopped)?;
         let end_on_drop = EndOnDrop::default();
         let (lanes, is_over) = (self.lanes.clone(), Arc::clone(&end_on_drop.0));
         tokio::task::spawn_blocking(move || {
-            work(&mut Worker::new(lanes, job, turn, budget, is_over))
+            work(&mut Worker::new(lanes, job, slot, budget, is_over))
         })
         .await
         .map_err(|_| Stopped)

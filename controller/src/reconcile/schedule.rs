@@ -51,7 +51,7 @@ impl Schedule {
         self.write.is_some()
     }
 
-    /// Returns the duration of the attempt for metrics.
+    /// Returns the duration of the attempt for metrics: rounded up if templates were rendered.
     pub(super) fn metric_duration(&self, took: Duration) -> Duration {
         if self.write.is_some() {
             timing::round_for_metrics(took)

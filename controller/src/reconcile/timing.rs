@@ -94,7 +94,7 @@ pub(super) fn report_delay(took: Duration) -> Duration {
     publication_delay(WRITE_TIME, took)
 }
 
-/// Returns the duration of an attempt that rendered templates, for metrics.
+/// Returns the duration of an attempt that rendered templates, rounded up to a multiple of [`WRITE_TIME`].
 pub(super) fn round_for_metrics(took: Duration) -> Duration {
     round_up(WRITE_TIME, took)
 }

@@ -55,7 +55,7 @@ impl Catalogue {
     }
 
     /// Processes a scan. Returns the objects to reconcile: objects that are new or changed, and objects that are
-    /// certainly deleted. `is_clean` tells whether every file was complete and readable.
+    /// certainly deleted. `is_clean` is whether every file was complete and readable.
     pub(super) fn process_scan(
         &mut self,
         files: &BTreeMap<PathBuf, PolledFile<ManifestFile>>,
