@@ -114,9 +114,9 @@ pub enum NoSealingKey {
     /// The ring is empty, or no key has a certificate.
     #[error("no key with a certificate exists")]
     NoKey,
-    /// No key is backed up, and the policy requires a backup before a key seals.
+    /// At least one key could seal if it were backed up: the policy requires a backup, and no key that may seal has one.
     #[error(
-        "no key is backed up, and this controller seals only with backed-up keys; back up the keys with `seal keys backup`"
+        "no key that may seal is backed up, and this controller seals only with backed-up keys; back up the keys with `seal keys backup`"
     )]
     NotBackedUp,
     /// All keys were restored from a backup, and none was chosen to seal.
@@ -183,7 +183,7 @@ impl KeyRing {
     }
 
     /// Returns the ring marked as removed: its keys are no longer stored. They unseal, but do not seal, and
-    /// do not count for renewals or records.
+    /// do not count for renewals.
     #[must_use]
     pub fn into_removed(mut self) -> Self {
         self.is_removed = true;
@@ -244,12 +244,13 @@ impl KeyRing {
         result
     }
 
-    /// Returns whether a key may seal.
+    /// Returns whether the marks of a key and the policy allow it to seal. A key without a certificate cannot seal in any
+    /// case.
     pub fn can_seal(&self, key: &RingKey) -> bool {
         self.why_it_cannot_seal(key).is_none()
     }
 
-    /// Returns why a key may not seal, or `None` if it may.
+    /// Returns why a key may not seal, or `None` if its marks and the policy allow it.
     pub fn why_it_cannot_seal(&self, key: &RingKey) -> Option<NoSealingKey> {
         if self.is_removed {
             Some(NoSealingKey::Removed)
@@ -269,7 +270,7 @@ impl KeyRing {
         self.own_keys().next()
     }
 
-    /// Returns the controller's own keys, which count for renewals and records, newest first. Opening-only keys do not
+    /// Returns the controller's own keys, which count for renewals, newest first. Opening-only keys do not
     /// count: the author of the backup chose their date and may know them. Removed keys do not count either.
     pub fn own_keys(&self) -> impl Iterator<Item = &Arc<RingKey>> {
         let stored = self.keys.iter().filter(|_| !self.is_removed);

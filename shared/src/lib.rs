@@ -91,8 +91,8 @@ mod visible;
 pub use go::base64;
 pub use visible::{visible, visible_line};
 
-/// Formats an error with its causes, joined by colons, for the user. Omits a cause whose text the error
-/// already contains. The `hint:` lines of the error and of its causes follow at the end.
+/// Formats an error with its causes, joined by colons, for the user. Omits a cause with
+/// which the text before it already ends. The `hint:` lines of the error and of its causes follow at the end.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
     let (mut text, mut hints) = (String::new(), String::new());
     let mut next = Some(error);

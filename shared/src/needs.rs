@@ -141,7 +141,7 @@ pub enum Reason {
     Unknown,
 }
 
-/// Returns why each item cannot be unsealed, by item key. Tries `places` in order, after the name, namespace
+/// Returns the key that unseals each item, or why no key does, by item key. Tries `places` in order, after the name, namespace
 /// and scope of the object.
 pub fn examine(
     sealed: &SealedSecret,

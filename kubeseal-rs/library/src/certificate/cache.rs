@@ -87,7 +87,7 @@ impl Cache {
         read(&self.file(kind, service)?)
     }
 
-    /// Saves a certificate and replaces the controller's previous one.
+    /// Saves a certificate and replaces the controller's previous one. Does nothing without a cache folder.
     ///
     /// # Errors
     ///

@@ -50,7 +50,7 @@ pub enum RotationError {
 ///
 /// # Errors
 ///
-/// Returns [`RotationError::NoObject`].
+/// Returns [`RotationError::NoObject`] if the response is not a SealedSecret.
 pub fn parse(response: Json) -> Result<SealedSecret, RotationError> {
     serde_json::from_value(response).map_err(|_| RotationError::NoObject)
 }

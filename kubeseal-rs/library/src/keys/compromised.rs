@@ -24,7 +24,7 @@ pub struct Compromised {
     file: PathBuf,
 }
 
-/// Adds a key to the cache.
+/// Adds a key to the cache. Does nothing without a cache folder.
 ///
 /// # Errors
 ///

@@ -26,7 +26,7 @@ pub struct Commit {
     pub path: String,
 }
 
-/// Returns the repositories that contain these paths.
+/// Returns the root of each repository that contains one of these paths.
 ///
 /// # Errors
 ///

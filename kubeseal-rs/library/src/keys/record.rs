@@ -70,7 +70,7 @@ impl KeyRecord {
         self.facts.fingerprint.as_ref()
     }
 
-    /// Returns the end of the certificate's validity.
+    /// Returns the end of the certificate's validity; `None` if the Secret contains no usable key.
     pub fn valid_until(&self) -> Option<Timestamp> {
         let key = self.key.as_ref().ok()?;
         Some(key.certificate()?.not_after())

@@ -56,7 +56,8 @@ pub enum SignatureError {
     OtherArchive,
     /// The signer is not in the file of allowed signers.
     #[error(
-        "the signature was created with {0}, which the file of allowed signers does not permit for backups"
+        "the signature was created with {0}, which the file of allowed signers does not permit for backups\n\
+         hint: if you trust the signer, add its key to that file"
     )]
     UnknownSigner(String),
 }

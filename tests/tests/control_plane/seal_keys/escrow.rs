@@ -49,7 +49,10 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
     // Nothing is backed up: the controller serves the reason instead of a certificate, also after a restart.
     let response = site.served_key().await.unwrap_err();
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
-    assert!(response.contains("no key is backed up"), "{response}");
+    assert!(
+        response.contains("no key that may seal is backed up"),
+        "{response}"
+    );
     let site = site.restart(&ARGS).await;
     assert!(
         site.served_key()
