@@ -58,7 +58,7 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
     connection
 }
 
-/// Checks the keys in the directory of a controller. Returns `None` if they cannot be read, or the last check failed.
+/// Checks the keys in the directory of a controller. Returns `None` if they cannot be read, or none may seal.
 fn directory(
     folder: &Path,
     location_flags: &str,

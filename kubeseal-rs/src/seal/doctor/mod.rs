@@ -1,4 +1,5 @@
-//! `seal doctor`: checks each step from the kubeconfig to the items of a file, up to the first failure.
+//! `seal doctor`: checks each step from the kubeconfig to the items of a file. A failed step skips those that
+//! depend on it.
 //!
 //! | module | checks |
 //! |---|---|

@@ -147,7 +147,7 @@ fn mark_time(record: &KeyRecord, environment: &Environment) -> String {
     earlier.unwrap_or_else(|| environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
-/// Returns the root of the Git repository of each path.
+/// Returns the root of the Git repository of each path that is in one.
 fn repositories(args: &KeysCompromise) -> Result<BTreeSet<PathBuf>> {
     let in_repository = |path: &&PathBuf| {
         std::path::absolute(path).is_ok_and(|path| git::work_tree(&path).is_some())

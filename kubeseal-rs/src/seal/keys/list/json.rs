@@ -35,7 +35,7 @@ struct KeyReport<'a> {
     backed_up: Option<Timestamp>,
     /// Whether the key is marked as compromised.
     compromised: bool,
-    /// Whether the key is marked to unseal and never seal.
+    /// Whether the key is marked as opening-only: it unseals, and does not seal.
     opening_only: bool,
     /// The number of objects that need the key; absent for `seal keys list`.
     #[serde(skip_serializing_if = "Option::is_none")]
