@@ -27,7 +27,7 @@ impl DirectoryController {
     /// Starts the controller on a free port of 127.0.0.1 and waits until it serves its certificate.
     ///
     /// # Panics
-    /// Panics with its log if it exits first.
+    /// Panics with its log if it exits first, and if it is not ready within [`patience::LIMIT`].
     pub fn start() -> Self {
         Self::start_with(&[])
     }

@@ -38,7 +38,7 @@ impl Logged {
     /// Waits until `find` returns a value for the log.
     ///
     /// # Panics
-    /// Panics with the log if the process exits first.
+    /// Panics with the log if the process exits first, and without it if no value comes within [`patience::LIMIT`].
     pub async fn wait_for_log<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         patience::until(what, async || {
             let exit_status = self.process.try_wait();

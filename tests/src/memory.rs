@@ -10,7 +10,7 @@ const CHUNK_LEN: usize = 1 << 20;
 /// Returns the names of the needles that occur in the writable memory of a process.
 ///
 /// # Panics
-/// Panics if this process is not allowed to read the memory; for the controller's memory, only root is.
+/// Panics if the process has ended, or if this process may not read its memory; only root may read the controller's.
 pub fn needles_in_memory<'a>(process: u32, needles: &[(&'a str, Vec<u8>)]) -> Vec<&'a str> {
     let memory = File::open(format!("/proc/{process}/mem")).unwrap_or_else(|error| {
         panic!("cannot read the memory of the controller ({error}): run this test as root")

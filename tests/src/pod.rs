@@ -110,7 +110,7 @@ impl Pod {
     /// Starts the program in this namespace, and waits until it logs that it serves HTTP.
     ///
     /// # Panics
-    /// Panics with its output if it exits first.
+    /// Panics with its output if it exits first, and if it does not serve within [`crate::patience::LIMIT`].
     pub async fn start(
         plane: &ControlPlane,
         namespace: &Namespace<'_>,

@@ -64,7 +64,7 @@ async fn grant_rules(namespace: &Namespace<'_>, rules: &Value) {
     bind(namespace, "secrets-unsealer", rules).await;
 }
 
-/// Grants permission to update `sealedsecrets/status`, which [`grant_all_but_statuses`] omits.
+/// Completes [`grant_all_but_statuses`]: grants all permissions, including the one to update `sealedsecrets/status`.
 pub async fn grant_statuses(namespace: &Namespace<'_>) {
     bind(namespace, "statuses", &unsealer()).await;
 }

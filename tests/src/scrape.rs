@@ -14,7 +14,7 @@ use crate::go_build;
 pub struct Scrape {
     /// Metrics by name.
     pub families: BTreeMap<String, Family>,
-    /// Findings of Prometheus' linter.
+    /// Findings of Prometheus' linter; `None` if there are none.
     pub problems: Option<Vec<Problem>>,
 }
 

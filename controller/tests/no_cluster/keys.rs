@@ -135,7 +135,7 @@ async fn a_key_is_generated_at_start_only_if_there_is_none() {
 /// Attack: an attacker plants a key in an archive that an operator restores, newer than any other and marked as backed
 /// up, so that a controller without other keys seals for it.
 #[tokio::test]
-async fn an_unseal_only_key_unseals_and_a_new_sealing_key_is_generated() {
+async fn an_opening_only_key_unseals_and_a_new_sealing_key_is_generated() {
     let mut case = Case::idle();
     let metadata = format!(
         "metadata:\n  annotations:\n    {}: ''\n    {}: {} 2026-01-01T00:00:00Z\n",

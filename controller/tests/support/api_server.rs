@@ -82,7 +82,7 @@ impl ApiServer {
         }
     }
 
-    /// Adds a check like [`Self::with_check`].
+    /// Sets the check of an existing server, like [`Self::with_check`].
     pub fn and_check(self, check: fn(&Value) -> Option<Value>) -> Self {
         Self {
             check: Some(check),

@@ -1,5 +1,5 @@
-//! Checks the pages of the repository: links have a target, the flaws that tests cite are explained, and no text
-//! uses a banned word.
+//! Checks the pages of the repository: links have a target, the flaws that tests cite are explained and their
+//! tests exist, and no text, name or comment uses a banned word.
 
 #![allow(
     clippy::unwrap_used,
