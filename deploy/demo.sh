@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Seals a Secret without a cluster, in a temporary folder that is removed at the end. Shows a controller on a
+# Seals a Secret without a cluster, in a temporary directory that is removed at the end. Shows a controller on a
 # directory, its certificate over HTTP, a sealed Secret, and the file that the controller writes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -81,4 +81,4 @@ await test -e state/status/shop/database.yaml
 cat state/status/shop/database.yaml
 
 echo
-echo "Done. The temporary folder will be removed."
+echo "Done. The temporary directory will be removed."

@@ -11,8 +11,8 @@ pub(crate) fn folder() -> PathBuf {
         .map_or_else(|| user_cache().join("sealed-secrets-tests"), PathBuf::from);
     fs::create_dir_all(&folder).unwrap_or_else(|error| {
         panic!(
-            "cannot create the folder {} for built test programs: {error}; \
-             set SEALED_SECRETS_TEST_CACHE to a writable folder",
+            "cannot create the directory {} for built test programs: {error}; \
+             set SEALED_SECRETS_TEST_CACHE to a writable directory",
             folder.display()
         )
     });

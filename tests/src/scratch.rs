@@ -42,7 +42,7 @@ impl Scratch {
             .unwrap();
         assert!(
             read_len > 0,
-            "cannot create a temporary folder in {}; set TMPDIR",
+            "cannot create a temporary directory in {}; set TMPDIR",
             parent.display()
         );
         Self {

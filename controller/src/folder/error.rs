@@ -21,8 +21,8 @@ pub enum FileError {
     /// The path is or contains a symbolic link that is not followed.
     #[error(
         "{} is or contains a symbolic link that is not followed: a link may lead only from inside `sealed` or `keys` to \
-         an existing file or folder in the directory, but in none of the controller's other folders; replace the link with \
-         the file or folder itself", path.display()
+         an existing file or directory in the controller's directory, but in none of its other subdirectories; replace the \
+         link with the file or directory itself", path.display()
     )]
     Link {
         /// The path.

@@ -23,7 +23,7 @@ const OTHER_CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// A kubelet waits 1 s for a response; this machine may be busy.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A running controller on a folder with one key, and the addresses of its two ports.
+/// A running controller on a directory with one key, and the addresses of its two ports.
 struct RunningController {
     child: Child,
     main: SocketAddr,

@@ -1,4 +1,4 @@
-//! A controller on a temporary folder, run round by round with a clock that only the test advances.
+//! A controller on a temporary directory, run round by round with a clock that only the test advances.
 
 #![allow(
     dead_code,

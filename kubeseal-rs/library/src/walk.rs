@@ -27,7 +27,7 @@ const MAX_IGNORE_FILE: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
     /// A folder cannot be read.
-    #[error("cannot read the folder {}", path.shown())]
+    #[error("cannot read the directory {}", path.shown())]
     Folder {
         /// The path of the folder.
         path: PathBuf,

@@ -298,7 +298,7 @@ fn read(source: &CertSource, environment: &Environment) -> Result<Certificate> {
     }
 }
 
-/// Returns the certificate of the sealing key in a folder.
+/// Returns the certificate of the sealing key in a directory.
 fn certificate_of_folder(
     folder: &Path,
     location: &KeyLocation,
@@ -312,7 +312,7 @@ fn certificate_of_folder(
     let pem = key.and_then(|key| Some(key.certificate()?.to_pem()));
     let pem = pem.with_context(|| {
         Failure::new(format!("no sealing key in {}", folder.shown()))
-            .hint("start a controller on this folder, which generates one")
+            .hint("start a controller on this directory, which generates one")
     })?;
     Ok(Certificate::from_pem(pem.as_bytes())?)
 }

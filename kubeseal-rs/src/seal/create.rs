@@ -43,7 +43,7 @@ pub struct Create {
     /// Prompt for the value of this item without showing it
     #[arg(long, value_name = "KEY")]
     pub prompt: Vec<String>,
-    /// Add an item from a file (`-` for stdin), or one item for each file in a folder
+    /// Add an item from a file (`-` for stdin), or one item for each file in a directory
     #[arg(long, value_name = "[KEY=]FILE")]
     pub from_file: Vec<OsString>,
     /// Add an item for each line KEY=VALUE, without quoting rules (for those, use `seal import dotenv`)

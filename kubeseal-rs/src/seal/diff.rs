@@ -34,10 +34,10 @@ Examples:
   seal diff HEAD~1 db.sealed.yaml
   seal diff --exit-code HEAD")]
 pub struct Diff {
-    /// A revision, then files and folders; `--` before a path that looks like a revision
+    /// A revision, then files and directories; `--` before a path that looks like a revision
     #[arg(value_name = "[REV] [PATH]...")]
     pub args: Vec<OsString>,
-    /// Files and folders; names are never read as revisions
+    /// Files and directories; names are never read as revisions
     #[arg(last = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Exit with code 1 if anything differs
@@ -74,7 +74,7 @@ pub enum ChangeKind {
     Template,
     /// Labels, annotations, finalizers or owners of the SealedSecret changed.
     Metadata,
-    /// The file, folder or submodule cannot be read, with the reason.
+    /// The file, directory or submodule cannot be read, with the reason.
     Unreadable(String),
 }
 

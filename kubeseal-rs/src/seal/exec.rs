@@ -70,7 +70,7 @@ pub struct Exec {
     /// How to decrypt backups.
     #[command(flatten)]
     pub decryption: DecryptionArgs,
-    /// The cluster or folder with the keys.
+    /// The cluster or directory with the keys.
     #[command(flatten)]
     pub location: KeyLocation,
 }
@@ -191,7 +191,7 @@ fn ring(args: &Exec, environment: &Environment) -> Result<KeyRing> {
             store(&args.location, &Clusters::new(environment)).and_then(|store| store.read());
         let records = records.context(
             Failure::new("cannot read the keys")
-                .hint("pass a backup with --backup, or a folder with --directory"),
+                .hint("pass a backup with --backup, or a directory with --directory"),
         )?;
         return Ok(record::ring(&records));
     }
@@ -250,7 +250,7 @@ fn find_program(program: &OsString) -> Result<PathBuf> {
     }
     let name = program.to_string_lossy();
     programs::find(&name)
-        .with_context(|| format!("program {name} not found in an absolute folder of PATH"))
+        .with_context(|| format!("program {name} not found in an absolute directory of PATH"))
 }
 
 /// Converts the value of an item to the value of a variable. Fails if it contains a zero byte or, on systems where

@@ -30,7 +30,7 @@ use crate::seal_args::Sealing;
     reason = "they are switches of a command line"
 )]
 pub struct Files {
-    /// Files with Secrets, or folders to search; without any, stdin is sealed to stdout
+    /// Files with Secrets, or directories to search; without any, stdin is sealed to stdout
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Replace each plain file with its sealed manifest, instead of writing NAME.sealed.yaml beside it
@@ -103,7 +103,7 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
         Skipped::check(unread)?;
         bail!(
             Failure::new("no Secret found")
-                .hint("pass manifests of kind Secret, or folders that contain them")
+                .hint("pass manifests of kind Secret, or directories that contain them")
         );
     }
     check_outputs_differ(&plans)?;

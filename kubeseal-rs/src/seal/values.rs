@@ -159,7 +159,7 @@ fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
     items.sort_by(|a, b| a.0.cmp(&b.0));
     if items.is_empty() {
         bail!(
-            "the folder {} contains no file that could be an item",
+            "the directory {} contains no file that could be an item",
             folder.shown()
         );
     }

@@ -37,7 +37,7 @@ Examples:
   seal view -o json db.sealed.yaml
   seal view --reveal --key key.pem db.sealed.yaml")]
 pub struct View {
-    /// Files and folders to show; the current folder if none is given
+    /// Files and directories to show; the current directory if none is given
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Print values: decrypted with --key, else read from the Secret in the cluster if you have permission
@@ -98,7 +98,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
         Skipped::check(unread)?;
         bail!(
             Failure::new("no SealedSecret found")
-                .hint("pass sealed files, or a folder that contains them")
+                .hint("pass sealed files, or a directory that contains them")
         );
     }
     set_ages(&mut views, environment.now);

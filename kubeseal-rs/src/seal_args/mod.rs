@@ -74,7 +74,7 @@ pub enum Command {
     Generate(Generate),
     /// Edit values in a sealed file with an editor
     Edit(Edit),
-    /// Re-encrypt files and folders for the newest key
+    /// Re-encrypt files and directories for the newest key
     Rotate(Rotate),
     /// Import existing secrets: .env files, sops files, Secrets from a cluster
     Import(Import),
@@ -82,7 +82,7 @@ pub enum Command {
     View(View),
     /// Show which sealed items changed since a commit
     Diff(Diff),
-    /// Check files and folders, without a cluster
+    /// Check files and directories, without a cluster
     Lint(Lint),
     /// Explain which rule of .seal.yaml applies to a file
     Config(Config),

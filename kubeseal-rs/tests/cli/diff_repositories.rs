@@ -306,7 +306,7 @@ fn compares_a_file_of_another_repository() {
         &path_to("none"),
         &[],
         2,
-        &["the current folder is not in a Git work tree"],
+        &["the current directory is not in a Git work tree"],
     );
     assert_diff(
         &path_to("none"),
@@ -531,7 +531,7 @@ fn names_the_submodule_of_a_path_that_is_not_checked_out() {
         &outer,
         &["sub/db.yaml"],
         2,
-        &["sub\n", "cannot read", "move its folder away", remedy],
+        &["sub\n", "cannot read", "move its directory away", remedy],
     );
 }
 

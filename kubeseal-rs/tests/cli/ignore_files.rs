@@ -181,7 +181,8 @@ fn a_tracked_file_is_checked_despite_ignore_rules() {
     }
 }
 
-/// Attack: an attacker uses ignore files in and above a controller's folder to hide an object that needs the old key.
+/// Attack: an attacker uses ignore files in and above a controller's directory to hide an object that needs the old
+/// key.
 #[test]
 fn an_object_of_a_controller_cannot_be_hidden() {
     for (ignore_file, text) in [

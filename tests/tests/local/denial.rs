@@ -205,7 +205,7 @@ fn every_command_exits_on_excessive_input() {
     }
 }
 
-/// A controller on a folder that runs within the limits and generates no key.
+/// A controller on a directory that runs within the limits and generates no key.
 struct LimitedController {
     process: Logged,
     folder: PathBuf,

@@ -62,7 +62,7 @@ fn a_crash_exposes_no_partial_mixed_outdated_or_missing_value() {
     assert_converges(&folder, &last);
 }
 
-/// The folder of a controller, a folder outside it, and the keys to seal with.
+/// The directory of a controller, a directory outside it, and the keys to seal with.
 struct TestFolder {
     dir: PathBuf,
     outside: PathBuf,

@@ -88,7 +88,7 @@ fn create_files(folder: &Path) {
     expect_success(script, &run_in_shell(folder, script));
 }
 
-/// Creates the folder of a controller with two keys, and a backup of it.
+/// Creates the directory of a controller with two keys, and a backup of it.
 fn prepare_keys(folder: &Path, new_key: &NewKey) {
     fs::create_dir_all(folder.join("state/keys")).unwrap();
     fs::create_dir_all(folder.join("state/sealed")).unwrap();

@@ -53,7 +53,7 @@ impl ManifestFile {
             "" => self.add_problem(
                 number,
                 node,
-                "it has no `kind`; this folder may contain only manifests",
+                "it has no `kind`; this directory may contain only manifests",
             ),
             _ => {
                 // Do not quote the kind, since a file that is not a manifest can have a secret in that field.

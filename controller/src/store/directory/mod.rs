@@ -245,8 +245,8 @@ impl Inner {
         let is_another_file_system = current.is_ok_and(|device| device != self.secrets_device);
         if is_another_file_system && !state.secrets_unmounted {
             error!(
-                folder = %self.root.path().join(SECRETS).display(),
-                "The folder is on a different file system than at start, so edited and deleted values are not restored: \
+                directory = %self.root.path().join(SECRETS).display(),
+                "The directory is on a different file system than at start, so edited and deleted values are not restored: \
                  mount the file system again, or restart the controller if the change is intended"
             );
         }
@@ -264,7 +264,7 @@ impl Inner {
                 let error = error_chain(&error);
                 warn!(
                     error,
-                    "Cannot write the marker file for the folder `sealed`"
+                    "Cannot write the marker file for the directory `sealed`"
                 );
             }
         }
@@ -272,9 +272,9 @@ impl Inner {
             state.catalogue.tracks_any() && state.manifest_folder.is_another_empty_folder(listing);
         is_suspicious.then(|| {
             format!(
-                "{} is empty, and is not the folder that contained manifests before, so no Secret is removed: mount the \
-                 folder if it is not mounted; if all SealedSecrets were removed on purpose, create an empty file none.yaml in \
-                 the folder",
+                "{} is empty, and is not the directory that contained manifests before, so no Secret is removed: mount the \
+                 directory if it is not mounted; if all SealedSecrets were removed on purpose, create an empty file none.yaml in \
+                 the directory",
                 self.root.path().join(SEALED).display()
             )
         })

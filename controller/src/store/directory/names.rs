@@ -10,7 +10,7 @@ pub(super) enum NameError {
     /// The namespace is missing in a cluster-wide object, whose values can be unsealed in any namespace.
     #[error(
         "metadata.namespace is missing; the values can be unsealed in any namespace, so add the namespace that selects \
-         their folder in `secrets`"
+         their directory in `secrets`"
     )]
     AnyNamespace,
     /// The name is missing.

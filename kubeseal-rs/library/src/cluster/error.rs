@@ -67,7 +67,7 @@ pub enum ClusterError {
     NoImpersonatedUser,
     /// The credential plug-in is not installed.
     #[error(
-        "cannot find the credential plug-in {0:?} of the kubeconfig in the absolute folders of PATH\n\
+        "cannot find the credential plug-in {0:?} of the kubeconfig in the absolute directories of PATH\n\
          hint: install it, or name it by its absolute path in the kubeconfig"
     )]
     NoPlugIn(String),
@@ -75,7 +75,7 @@ pub enum ClusterError {
     /// folder may have chosen both.
     #[error(
         "the kubeconfig {} names the credential plug-in {name:?}, and an environment variable names the kubeconfig by \
-         a relative path: the author of the current folder could run any program\n\
+         a relative path: the author of the current directory could run any program\n\
          hint: if the kubeconfig is yours, use its absolute path, or pass it with --kubeconfig",
         file.shown()
     )]

@@ -77,8 +77,8 @@ pub enum GitError {
     },
     /// The tree objects contain more entries than the limit.
     #[error(
-        "the Git repository {} has too many files in the folder {folder:?} of a commit: reading stops after \
-         1,000,000 entries for each commit and 5,000,000 in all, since repeated folders could fill the memory",
+        "the Git repository {} has too many files in the directory {folder:?} of a commit: reading stops after \
+         1,000,000 entries for each commit and 5,000,000 in all, since repeated directories could fill the memory",
         root.shown()
     )]
     TooManyEntries {
@@ -100,7 +100,7 @@ pub enum GitError {
     HooksOutside(PathBuf),
     /// The repository's own configuration sets the hooks folder.
     #[error(
-        "the configuration of this repository sets core.hooksPath to {0:?}; hooks are only written to the default folder or \
+        "the configuration of this repository sets core.hooksPath to {0:?}; hooks are only written to the default directory or \
          to that of your own configuration\nhint: add the output of `seal hook install --print` to that hook yourself, or run \
          `git config --local --unset core.hooksPath`"
     )]

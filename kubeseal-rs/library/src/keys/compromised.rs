@@ -1,4 +1,4 @@
-//! The cache of keys that were marked as compromised on this machine, in the user's cache folder. The mark itself is
+//! The cache of keys that were marked as compromised on this machine, in the user's cache directory. The mark itself is
 //! in the key Secret, which a command that seals for a certificate file does not read.
 //!
 //! ```text
@@ -24,11 +24,11 @@ pub struct Compromised {
     file: PathBuf,
 }
 
-/// Adds a key to the cache. Does nothing without a cache folder.
+/// Adds a key to the cache. Does nothing without a cache directory.
 ///
 /// # Errors
 ///
-/// Fails if the cache folder cannot be used.
+/// Fails if the cache directory cannot be used.
 pub fn remember(cache: Option<&Path>, key: &Fingerprint, since: &str) -> Result<(), FileError> {
     let Some(file) = file(cache, key) else {
         return Ok(());

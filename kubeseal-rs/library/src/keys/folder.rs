@@ -1,4 +1,4 @@
-//! Reads and writes key manifests in files, for example in a controller's folder.
+//! Reads and writes key manifests in files, for example in a controller's directory.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -15,12 +15,12 @@ use crate::files;
 use crate::shown::ShowPath as _;
 use crate::walk;
 
-/// Returns the key Secrets in the files of a folder, sorted by path. Other objects are skipped.
+/// Returns the key Secrets in the files of a directory, sorted by path. Other objects are skipped.
 /// Ignore files have no effect, since the controller reads the files that they exclude.
 ///
 /// # Errors
 ///
-/// Fails if the folder or a file cannot be read, or a file is malformed.
+/// Fails if the directory or a file cannot be read, or a file is malformed.
 pub fn read(folder: &Path) -> Result<Vec<KeyRecord>> {
     let mut records = Vec::new();
     for candidate in walk::all_manifests(folder)? {
@@ -133,8 +133,8 @@ pub fn path_for_new_key(folder: &Path, name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Returns whether a key in a folder can have this name. The name need not be a valid Kubernetes name, but
-/// becomes a file name, so it must not lead to another folder or a hidden file.
+/// Returns whether a key in a directory can have this name. The name need not be a valid Kubernetes name, but
+/// becomes a file name, so it must not lead to another directory or a hidden file.
 fn is_file_name(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     let is_single = matches!(

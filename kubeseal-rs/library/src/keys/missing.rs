@@ -35,7 +35,7 @@ pub fn history(root: &Path) -> Result<Vec<Unread>, GitError> {
     Ok(reasons.into_iter().map(unread).collect())
 }
 
-/// Returns the submodules below a folder that are not checked out. A folder outside a repository has none.
+/// Returns the submodules below a directory that are not checked out. A directory outside a repository has none.
 pub(super) fn submodules(folder: &Path) -> Vec<Unread> {
     let missing = || {
         let folder = folder.canonicalize().ok()?;

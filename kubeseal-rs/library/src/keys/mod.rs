@@ -1,11 +1,11 @@
-//! Key Secrets, in a cluster or a folder: reading, marking, backing up and restoring them, and
+//! Key Secrets, in a cluster or a directory: reading, marking, backing up and restoring them, and
 //! finding what needs them.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`record`] | one key Secret and its state |
-//! | [`store`] | the key Secrets in a cluster or folder |
-//! | [`folder`] | the files of such a folder |
+//! | [`store`] | the key Secrets in a cluster or directory |
+//! | [`folder`] | the files of such a directory |
 //! | [`archive`], [`age_header`] | the age archive of a backup, and limits for its header |
 //! | [`restored`] | the Secret that is stored for a key in a backup |
 //! | [`signature`], [`signers`] | who created a backup |

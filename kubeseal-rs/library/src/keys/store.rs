@@ -1,4 +1,4 @@
-//! The key Secrets in a cluster or folder.
+//! The key Secrets in a cluster or directory.
 
 use std::path::{Path, PathBuf};
 
@@ -29,11 +29,11 @@ pub enum KeyStore {
         /// The controller's namespace.
         namespace: String,
     },
-    /// Manifests in a folder.
+    /// Manifests in a directory.
     Folder {
-        /// The folder of the key manifests.
+        /// The directory of the key manifests.
         keys: PathBuf,
-        /// The folder of the SealedSecrets that these keys unseal; `None` if the folder contains only keys.
+        /// The directory of the SealedSecrets that these keys unseal; `None` if the directory contains only keys.
         sealed: Option<PathBuf>,
     },
 }
@@ -121,16 +121,16 @@ impl KeyStore {
         })
     }
 
-    /// Opens the keys in a folder: a controller's folder with the subfolders `keys` and `sealed`, or
-    /// a folder of key manifests only. An empty folder counts as a controller's, which reads keys
+    /// Opens the keys in a directory: a controller's directory with the subdirectories `keys` and `sealed`, or
+    /// a directory of key manifests only. An empty directory counts as a controller's, which reads keys
     /// from `keys`.
     ///
     /// # Errors
     ///
-    /// Fails if the folder does not exist.
+    /// Fails if the path is not that of a directory.
     pub fn folder(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
-            bail!("{} is not a folder", folder.shown());
+            bail!("{} is not a directory", folder.shown());
         }
         let (keys, sealed) = (folder.join("keys"), folder.join("sealed"));
         Ok(Self::Folder {
@@ -232,7 +232,7 @@ impl KeyStore {
     }
 
     /// Returns whether the store also contains the SealedSecrets of these keys. `false` for a
-    /// folder that contains only key manifests.
+    /// directory that contains only key manifests.
     pub fn has_sealed(&self) -> bool {
         !matches!(self, Self::Folder { sealed: None, .. })
     }
@@ -242,7 +242,7 @@ impl KeyStore {
     ///
     /// # Errors
     ///
-    /// Fails if the cluster or a folder cannot be read.
+    /// Fails if the cluster or a directory cannot be read.
     pub fn sealed(
         &self,
         namespaces: &[String],
@@ -259,8 +259,8 @@ impl KeyStore {
     }
 }
 
-/// Returns whether the folder is empty and not named `keys`. A folder named `keys` is the one
-/// inside a controller's folder.
+/// Returns whether the directory is empty and not named `keys`. A directory named `keys` is the one
+/// inside a controller's directory.
 fn is_new_controller_folder(folder: &Path) -> bool {
     let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
     is_empty && folder.file_name().is_none_or(|name| name != "keys")

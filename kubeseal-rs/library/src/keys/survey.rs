@@ -33,7 +33,7 @@ pub enum Origin {
         /// The name of the object.
         name: String,
     },
-    /// In a controller's folder.
+    /// In a controller's directory.
     Folder {
         /// The path of the file.
         path: PathBuf,
@@ -302,7 +302,7 @@ fn apply_keys(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
     }
 }
 
-/// Returns the SealedSecrets in files and below folders. A SealedSecret without a namespace gets
+/// Returns the SealedSecrets in files and below directories. A SealedSecret without a namespace gets
 /// the namespace of the rule for its file.
 ///
 /// # Errors
@@ -361,7 +361,7 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
     Ok(inventory)
 }
 
-/// Like [`walk::candidates`], but includes every file in a controller's `sealed` folder. The
+/// Like [`walk::candidates`], but includes every file in a controller's `sealed` directory. The
 /// controller reads these objects regardless of ignore files, so their keys are needed.
 fn candidates(
     paths: &[PathBuf],
@@ -375,7 +375,7 @@ fn candidates(
     for folder in sealed_folders {
         candidates.extend(walk::all_manifests(&folder)?);
     }
-    // Without paths, `candidates` would search the current folder.
+    // Without paths, `candidates` would search the current directory.
     if !other_paths.is_empty() {
         candidates.extend(walk::candidates(&other_paths, notices)?);
     }

@@ -39,7 +39,7 @@ pub enum RulesFileError {
     },
     /// The file belongs to another user, who could choose the certificate.
     #[error(
-        "{}, or the file that it links to, belongs neither to you nor to the owner of the sealed file's folder; \
+        "{}, or the file that it links to, belongs neither to you nor to the owner of the sealed file's directory; \
          its author would choose the certificate\nhint: if you trust the file, pass it with \
          --config",
         .0.shown()

@@ -81,7 +81,7 @@ pub(super) fn select(args: &Diff, here: &Path) -> Result<Vec<Selection>> {
     }
     if groups.is_empty() {
         let repository = repository_around(here)?.context(
-            "the current folder is not in a Git work tree; `seal diff` compares with a commit",
+            "the current directory is not in a Git work tree; `seal diff` compares with a commit",
         )?;
         groups.push((repository, Vec::new()));
     }
@@ -124,7 +124,7 @@ fn revision<'a>(args: &'a Diff, here: &Path) -> Result<Option<&'a str>> {
     if is_revision && is_file && args.paths.is_empty() {
         bail!(
             Failure::new(format!("{first:?} is both a revision and a file")).hint(format!(
-                "write ./{first} for the file; for the revision, put `--` and files or folders after it, such as `-- .`"
+                "write ./{first} for the file; for the revision, put `--` and files or directories after it, such as `-- .`"
             ))
         );
     }

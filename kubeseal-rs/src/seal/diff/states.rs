@@ -157,7 +157,7 @@ impl<'a> Comparison<'a> {
         let submodule = outer.submodule(&module.path).map_err(|error| {
             let why = error_chain(&error);
             format!(
-                "{why}; if its repository is lost, move its folder away and {}",
+                "{why}; if its repository is lost, move its directory away and {}",
                 update()
             )
         });
@@ -165,7 +165,7 @@ impl<'a> Comparison<'a> {
             let folder = outer.root().join(&module.path);
             if in_work_tree && has_files(&folder) {
                 return Err(format!(
-                    "the submodule is not checked out, but its folder contains files, which are not compared; move them \
+                    "the submodule is not checked out, but its directory contains files, which are not compared; move them \
                      away and {}",
                     update()
                 ));

@@ -70,10 +70,10 @@ fn directory(
         Ok(_) => Finding::good(folder.shown()),
         Err(error) => Finding::bad(
             error_chain(error.as_ref()),
-            "pass the folder of the controller with --directory",
+            "pass the directory of the controller with --directory",
         ),
     };
-    findings.add("folder", finding)?;
+    findings.add("directory", finding)?;
     connection.records = records.ok()?;
     let remedy = "copy a backup to DIR/keys, or start the controller, which generates a key";
     keys::check_states(

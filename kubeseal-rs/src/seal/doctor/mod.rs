@@ -3,7 +3,7 @@
 //!
 //! | module | checks |
 //! |---|---|
-//! | `connection` | kubeconfig, API server, Service; or the folder |
+//! | `connection` | kubeconfig, API server, Service; or the directory |
 //! | `controller` | the controller behind the Service, and its certificate |
 //! | `keys` | key Secrets, if the user may read them |
 //! | `object` | whether the SealedSecrets in a file can be unsealed |
@@ -82,7 +82,7 @@ pub struct Doctor {
     /// How to reach the controller's TLS port.
     #[command(flatten)]
     pub tls_port: TlsPort,
-    /// The cluster or folder with the keys. Missing options come from the rule of `.seal.yaml` for the file.
+    /// The cluster or directory with the keys. Missing options come from the rule of `.seal.yaml` for the file.
     #[command(flatten)]
     pub location: KeyLocation,
 }

@@ -35,8 +35,9 @@ impl Editor {
         })?;
         let name = args.first().cloned().unwrap_or_default();
         let program = programs::find(&name).ok_or_else(|| {
-            let message =
-                format!("the editor {name:?} ({from}) was not found in an absolute folder of PATH");
+            let message = format!(
+                "the editor {name:?} ({from}) was not found in an absolute directory of PATH"
+            );
             Failure::new(message).hint("set EDITOR to another program")
         })?;
         let mut args: Vec<String> = args.into_iter().skip(1).collect();

@@ -29,7 +29,7 @@ impl HiddenFolder {
     /// Creates the folder and writes a file for this user only.
     pub(super) fn new(environment: &Environment, name: &str, text: &[u8]) -> Result<Self> {
         let base = base_folder(environment).ok_or_else(no_memory)?;
-        let cannot_use = || format!("cannot use the in-memory folder {}", base.shown());
+        let cannot_use = || format!("cannot use the in-memory directory {}", base.shown());
         let folder = tempfile::Builder::new()
             .prefix(&format!("{PREFIX}{}-", std::process::id()))
             .permissions(fs::Permissions::from_mode(0o700))

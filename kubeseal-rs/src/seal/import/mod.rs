@@ -114,8 +114,8 @@ pub struct ImportSecret {
 pub struct ImportList {
     /// File to import; stdin if not given
     pub file: Option<PathBuf>,
-    /// Folder in which to write NAMESPACE/NAME.yaml for each Secret
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["write", "for_path"])]
+    /// Directory in which to write NAMESPACE/NAME.yaml for each Secret
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["write", "for_path"])]
     pub into: Option<PathBuf>,
     /// Include Secrets that another object owns
     #[arg(long)]
@@ -316,7 +316,7 @@ fn write_each(sealed: &[Sealed], paths: &[PathBuf], args: &ImportList) -> Result
         let folder = path.parent().unwrap_or(Path::new("."));
         files::check_inside_tree(path)?;
         std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create the folder {}", folder.shown()))?;
+            .with_context(|| format!("cannot create the directory {}", folder.shown()))?;
         files::replace(
             path,
             &write(&[one.object.to_document()], args.destination.format()),

@@ -55,7 +55,7 @@ pub struct KeysBackup {
     /// How to decrypt the new archive, to check it.
     #[command(flatten)]
     pub decryption: DecryptionArgs,
-    /// The cluster or folder with the keys.
+    /// The cluster or directory with the keys.
     #[command(flatten)]
     pub location: KeyLocation,
 }

@@ -44,7 +44,7 @@ Examples:\n  seal keys compromise key-old . --directory state --output markdown 
 pub struct KeysCompromise {
     /// Name of the key Secret, or fingerprint
     pub key: String,
-    /// Files and folders to search besides the cluster, with the whole history of their repositories
+    /// Files and directories to search besides the cluster, with the whole history of their repositories
     pub paths: Vec<PathBuf>,
     /// Format of the report
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
@@ -55,7 +55,7 @@ pub struct KeysCompromise {
     /// Where to search for values that need a key.
     #[command(flatten)]
     pub search: Search,
-    /// The cluster or folder with the keys.
+    /// The cluster or directory with the keys.
     #[command(flatten)]
     pub location: KeyLocation,
 }

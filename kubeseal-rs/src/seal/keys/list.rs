@@ -28,7 +28,7 @@ pub struct KeysList {
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: OutputFormat,
-    /// The cluster or folder with the keys.
+    /// The cluster or directory with the keys.
     #[command(flatten)]
     pub location: KeyLocation,
 }
@@ -39,7 +39,7 @@ pub struct KeysList {
     after_help = "Examples:\n  seal keys status prod --directory state\n  seal keys status --all-branches . --directory state -o json"
 )]
 pub struct KeysStatus {
-    /// Files and folders to search besides the cluster
+    /// Files and directories to search besides the cluster
     pub paths: Vec<PathBuf>,
     /// Unseal every value instead of trusting the key that an object names; the default for up to 200 objects
     #[arg(long)]
@@ -50,7 +50,7 @@ pub struct KeysStatus {
     /// Where to search for values that need a key.
     #[command(flatten)]
     pub search: Search,
-    /// The cluster or folder with the keys.
+    /// The cluster or directory with the keys.
     #[command(flatten)]
     pub location: KeyLocation,
 }

@@ -62,7 +62,7 @@ pub enum KeysVerb {
     Status(KeysStatus),
     /// Write all keys to an encrypted archive, and mark them as backed up
     Backup(KeysBackup),
-    /// Restore keys from a backup to a cluster or folder
+    /// Restore keys from a backup to a cluster or directory
     Restore(KeysRestore),
     /// Request a new key from the controller, and wait for its certificate
     Rotate(KeysRotate),
@@ -157,7 +157,7 @@ pub fn access(location: &KeyLocation, environment: &Environment) -> Access {
 ///
 /// # Errors
 ///
-/// Fails if the folder does not exist, or the kubeconfig cannot be used.
+/// Fails if the path is not that of a directory, or the kubeconfig cannot be used.
 pub fn store(location: &KeyLocation, clusters: &Clusters<'_>) -> Result<KeyStore> {
     match &location.directory {
         Some(folder) => KeyStore::folder(folder),
@@ -185,7 +185,7 @@ pub(super) fn location_flags(location: &KeyLocation) -> String {
     flags.collect::<Vec<_>>().concat()
 }
 
-/// Returns the command that re-encrypts files. `seal rotate` has no `--directory`, so for a folder
+/// Returns the command that re-encrypts files. `seal rotate` has no `--directory`, so for a directory
 /// it gets the key files and a certificate.
 fn rotate_step(location: &KeyLocation, records: &[KeyRecord]) -> String {
     if location.directory.is_none() {

@@ -1,4 +1,4 @@
-//! `seal keys restore`: restores keys from a backup to a cluster or folder, as opening-only unless the user
+//! `seal keys restore`: restores keys from a backup to a cluster or directory, as opening-only unless the user
 //! selects one for sealing.
 //!
 //! | module | does |
@@ -69,7 +69,7 @@ pub struct KeysRestore {
     /// How to decrypt backups.
     #[command(flatten)]
     pub decryption: DecryptionArgs,
-    /// The cluster or folder to restore keys to.
+    /// The cluster or directory to restore keys to.
     #[command(flatten)]
     pub location: KeyLocation,
 }
@@ -85,9 +85,9 @@ pub struct KeysRestore {
 pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     let path = &args.backup;
     if path.is_dir() {
-        let message = format!("{} is a folder, but a backup is a file", path.shown());
+        let message = format!("{} is a directory, but a backup is a file", path.shown());
         bail!(Failure::new(message).hint(
-            "pass the files in it one at a time, or copy them to the keys folder of the other controller"
+            "pass the files in it one at a time, or copy them to the keys directory of the other controller"
         ));
     }
     let bytes = files::read(path)?;

@@ -34,7 +34,7 @@ Examples:\n  seal keys retire key-old prod --all-branches --directory state"
 pub struct KeysRetire {
     /// Name of the key Secret, or fingerprint
     pub key: String,
-    /// Files and folders to search besides the cluster
+    /// Files and directories to search besides the cluster
     pub paths: Vec<PathBuf>,
     /// Retire the key even if unreadable files, or items that no available key can unseal, may need it
     #[arg(long)]
@@ -45,7 +45,7 @@ pub struct KeysRetire {
     /// Where to search for values that need a key.
     #[command(flatten)]
     pub search: Search,
-    /// The cluster or folder with the keys.
+    /// The cluster or directory with the keys.
     #[command(flatten)]
     pub location: KeyLocation,
 }
@@ -92,7 +92,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     if searched_count == 0 && args.paths.is_empty() && !store.has_sealed() {
         bail!(
             Failure::new("nothing to search for values that need the key")
-                .hint("pass files or folders, or the folder of a controller")
+                .hint("pass files or directories, or the directory of a controller")
         );
     }
     if args.dry_run {

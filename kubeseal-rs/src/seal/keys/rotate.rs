@@ -27,10 +27,10 @@ pub struct KeysRotate {
     /// Seconds to wait for the new certificate
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     pub timeout: Duration,
-    /// URL where a controller on a folder serves its certificate
+    /// URL where a controller on a directory serves its certificate
     #[arg(long, value_name = "URL", requires = "directory")]
     pub cert: Option<String>,
-    /// The cluster or folder with the keys.
+    /// The cluster or directory with the keys.
     #[command(flatten)]
     pub location: KeyLocation,
 }
@@ -167,7 +167,7 @@ fn unserved(name: &str, seconds: Option<u64>, is_backed_up: bool, location_flags
     })
 }
 
-/// Returns whether the controller's certificate can be fetched. For a controller on a folder, that
+/// Returns whether the controller's certificate can be fetched. For a controller on a directory, that
 /// needs its address.
 fn can_fetch_certificate(args: &KeysRotate) -> bool {
     args.location.directory.is_none() || args.cert.is_some()

@@ -63,7 +63,7 @@ Examples:
   seal lint --format sarif prod > findings.sarif
   seal lint --cert cert.pem --ignore other-key db.sealed.yaml")]
 pub struct Lint {
-    /// Files and folders to check; the current folder if none is given
+    /// Files and directories to check; the current directory if none is given
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Output format: text, json, sarif, github
@@ -80,7 +80,7 @@ pub struct Lint {
     /// Private keys to try each item with, as PEM or key Secrets
     #[arg(long, value_name = "FILE")]
     pub keys: Vec<PathBuf>,
-    /// Skip named files that are not YAML, like files below folders: for hooks, which name every committed
+    /// Skip named files that are not YAML, like files below directories: for hooks, which name every committed
     /// file
     #[arg(long, hide = true)]
     pub found: bool,

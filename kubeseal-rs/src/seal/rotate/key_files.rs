@@ -164,7 +164,7 @@ fn remedy(settings: &Settings) -> String {
         }
         Source::At(at) => format!(
             "fetch the new certificate with `seal cert fetch -o {}` (`seal cert fetch URL -o FILE` from a \
-             controller on a folder), or pass it with --cert",
+             controller on a directory), or pass it with --cert",
             certificate_path(settings, at).shown()
         ),
         Source::Controller { .. } => {

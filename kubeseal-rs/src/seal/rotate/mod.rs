@@ -52,7 +52,7 @@ Examples:
   seal rotate --key key.pem --cert cert.pem
   seal rotate --key key.pem --dry-run -o json prod/")]
 pub struct Rotate {
-    /// Files and folders to re-encrypt; the current folder if not given
+    /// Files and directories to re-encrypt; the current directory if not given
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Decrypt with these private keys (PEM or key Secrets) instead of asking the controller
@@ -111,7 +111,7 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     let has_reports = reports.iter().any(is_reportable);
     if !has_reports && !named_paths.is_empty() {
         let message = format!("no SealedSecret found in {}", named_paths.join(", "));
-        bail!(Failure::new(message).hint("pass sealed files, or a folder that contains them"));
+        bail!(Failure::new(message).hint("pass sealed files, or a directory that contains them"));
     }
     finish(args, &reports)
 }

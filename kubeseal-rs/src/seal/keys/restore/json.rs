@@ -9,7 +9,7 @@ use super::plan::{Action, Plan, SealingKey, Step};
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RestoreReport<'a> {
-    /// The cluster and namespace, or the folder, of the keys.
+    /// The cluster and namespace, or the directory, of the keys.
     place: &'a str,
     /// Whether nothing was changed, because of `--dry-run`.
     dry_run: bool,

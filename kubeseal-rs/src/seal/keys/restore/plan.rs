@@ -239,7 +239,7 @@ fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[KeyAfter]) -> Result
         let message = format!("another key has the name {name}; nothing was changed");
         bail!(
             Failure::new(message)
-                .hint("rename one of the two, or restore into another namespace or folder")
+                .hint("rename one of the two, or restore into another namespace or directory")
         );
     }
     Ok(suffixed)
