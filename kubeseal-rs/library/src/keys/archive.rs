@@ -73,7 +73,8 @@ pub enum ArchiveError {
     Exists(PathBuf),
     /// The new archive does not decrypt to the keys. It is not written.
     #[error(
-        "the new archive does not decrypt to the keys, so it was not written, and no key is marked as backed up"
+        "the new archive does not decrypt to the keys, so it was not written, and no key is marked as backed up\n\
+         hint: run the command again, on another machine if it fails again"
     )]
     NotDecryptable,
     /// The archive could not be read back from the disk as it was written.
