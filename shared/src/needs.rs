@@ -79,9 +79,9 @@ pub fn needs_within(
     Ok(needs)
 }
 
-/// Returns the key that each item needs according to the annotation, or to the status of this generation, by item key.
-/// Anyone who may write the object can forge both. Returns `None` unless they name a key of the ring, of the size that
-/// the value announces, for every item.
+/// Returns the key that each item needs according to the status of this generation or else the annotation, by item key.
+/// Neither is evidence: clients that may write the status or the object can forge it. Returns `None` unless they name, for
+/// every item that is a sealed value, a key of the ring of the size that the value announces.
 pub fn from_metadata(sealed: &SealedSecret, ring: &KeyRing) -> Option<BTreeMap<String, Need>> {
     let mut hints = hints::read(sealed.metadata.annotations.as_ref());
     if let Some(status) = &sealed.status

@@ -116,7 +116,7 @@ fn metadata_without_server_fields(metadata: &ObjectMeta) -> ObjectMeta {
     }
 }
 
-/// Replaces name, namespace and scope of the Secret by those of the SealedSecret, which alone count. Copies the only
+/// Replaces name, namespace and scope of the Secret with those of the SealedSecret, which alone count. Copies the only
 /// annotation of the old template that the controller uses.
 fn adopt_metadata(secret: &mut Secret, sealed: &SealedSecret) {
     let metadata = &mut secret.metadata;

@@ -1,7 +1,7 @@
 //! The API server's requirements for the built-in types of Secret.
 //!
-//! Item names are public, so a missing item may be reported to everyone. Whether a value has the form that a type
-//! requires is not public, so names and values are checked separately.
+//! Item names are public, except in the deprecated `spec.data`: otherwise a missing item may be reported to everyone.
+//! Whether a value has the form that a type requires is not public, so names and values are checked separately.
 
 use std::fmt;
 

@@ -52,9 +52,9 @@ pub struct Label {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Problem {
-    /// The metric.
+    /// Name of the metric.
     pub metric: String,
-    /// The problem.
+    /// What the linter reports.
     pub text: String,
 }
 

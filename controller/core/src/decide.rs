@@ -137,8 +137,8 @@ pub enum Refusal {
     /// The type of the Secret requires an item that is missing.
     #[error("cannot write the Secret: {0}; add the missing items, or change the type")]
     Missing(#[from] Missing),
-    /// The values are larger than an API server accepts. If an object has no templates, the size of its
-    /// values is public.
+    /// The values are larger than an API server accepts. Occurs only for objects without templates, since only the size
+    /// of their values is public.
     #[error(
         "cannot write the Secret: its values have {0} bytes, and the limit of Kubernetes is {MAX_SECRET_LEN}; split the object"
     )]

@@ -12,11 +12,11 @@ use crate::decide::Refusal;
 use crate::fault::Fault;
 use crate::reason::{Reason, classify};
 
-/// The condition that Argo CD and the printer columns read.
+/// The condition that Argo CD reads, and the first, which the printer columns show.
 const SYNCED: &str = "Synced";
 /// The condition that Flux and kstatus read.
 const READY: &str = "Ready";
-/// The condition that reports to Argo CD and Flux that retries cannot help. Present only while its status is `True`.
+/// The condition that reports to Flux and kstatus that retries cannot help. Present only while its status is `True`.
 const STALLED: &str = "Stalled";
 
 /// The line at the end of a failure if the Secret has the values of the last good version.
@@ -53,7 +53,7 @@ pub enum Outcome<'a> {
     },
     /// The SealedSecret cannot be read or unsealed, or the controller must not write its Secret.
     Refused {
-        /// The reason.
+        /// Why the SealedSecret was refused.
         why: &'a Refusal,
         /// Which values the Secret keeps.
         kept: KeptValues,

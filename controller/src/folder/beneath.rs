@@ -37,7 +37,7 @@ impl Folder {
         OpenEntry::new(fd, full_path)
     }
 
-    /// Opens the path component by component, so that another program cannot replace a component by a link in the
+    /// Opens the path component by component, so that another program cannot replace a component with a link in the
     /// meantime.
     fn walk(&self, path: &Path) -> Result<OwnedFd, Errno> {
         let mut remaining: VecDeque<OsString> = components(path)?.into();

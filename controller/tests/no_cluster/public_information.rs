@@ -28,7 +28,8 @@ use tracing_subscriber::layer::{Context, Layer};
 use crate::support::api_server::{ApiServer, id};
 use crate::support::{Case, KEYS, record_log, sealed};
 
-/// An object with the outcomes of all its versions, and everything about them that is public.
+/// A controller that reconciles one object on a test API server, and everything public that results: the status, events,
+/// log lines and metrics.
 struct Scenario {
     server: Arc<ApiServer>,
     store: Arc<ClusterStore>,

@@ -81,7 +81,7 @@ pub const NEVER_EXEMPT: [Rule; 3] = [RULES_FILE, CERTIFICATE, EXEMPTION];
 pub struct Finding {
     /// The violated rule.
     pub rule: Rule,
-    /// The file.
+    /// The file that contains the violation.
     pub file: PathBuf,
     /// The line, counted from one.
     pub line: usize,

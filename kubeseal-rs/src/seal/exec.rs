@@ -75,12 +75,13 @@ pub struct Exec {
     pub location: KeyLocation,
 }
 
-/// Replaces this process by the command.
+/// Runs the command in place of this process and does not return on success. On Windows, waits for the command and exits
+/// with its exit code.
 ///
 /// # Errors
 ///
 /// Fails if no items are chosen, a file cannot be decrypted, an item cannot become a variable, or
-/// the command cannot be started. On success, the function does not return.
+/// the command cannot be started.
 pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     if args.files && !memory::IS_SUPPORTED {
         let message = "in-memory files are not supported on this system, and plaintext is never written to disk";

@@ -20,7 +20,7 @@ use crate::seal_args::Sealing;
 /// A setting and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting<T> {
-    /// The value.
+    /// The effective value.
     pub value: T,
     /// The source of the value.
     pub by: Origin,
@@ -306,10 +306,14 @@ impl Settings {
             .filter(|pins| !pins.value.contains(fingerprint))
         {
             let pinned: Vec<String> = pins.value.iter().map(ToString::to_string).collect();
-            bail!(
-                "{} requires the certificate {}, but this one is {fingerprint}",
+            let message = format!(
+                "{} requires the certificate {}, but this certificate has {fingerprint}",
                 pins.by,
                 pinned.join(" or ")
+            );
+            bail!(
+                Failure::new(message)
+                    .hint("pass the certificate with the required fingerprint with --cert")
             );
         }
         match &self.rule {
@@ -441,25 +445,25 @@ mod tests {
                 "allowedScopes: [strict]",
                 args(None, None, Some(Scope::ClusterWide)),
                 vec![],
-                "allows the scope strict, but the object has cluster-wide",
+                "allows only the scope strict, but the object has the scope cluster-wide",
             ),
             (
                 "allowedScopes: [strict]",
                 Sealing::default(),
                 vec![("SEALED_SECRETS_SCOPE", "namespace-wide")],
-                "allows the scope strict, but the object has namespace-wide",
+                "allows only the scope strict, but the object has the scope namespace-wide",
             ),
             (
                 "scope: strict",
                 args(None, None, Some(Scope::ClusterWide)),
                 vec![],
-                "allows the scope strict, but the object has cluster-wide",
+                "allows only the scope strict, but the object has the scope cluster-wide",
             ),
             (
                 "namespace: shop",
                 args(None, Some("other"), None),
                 vec![],
-                "requires the namespace \"shop\", but the object has \"other\"",
+                "requires the namespace \"shop\", but the object is in \"other\"",
             ),
             (
                 "",

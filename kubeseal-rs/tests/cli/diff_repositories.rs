@@ -617,7 +617,7 @@ fn explains_how_to_fix_an_argument_that_is_not_a_path() {
 
 /// A name that is both a revision and a file must not compare the wrong one, which would hide a change.
 #[test]
-fn a_name_that_is_both_a_revision_and_a_file_is_not_guessed() {
+fn refuses_a_name_that_is_both_a_revision_and_a_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     create_repository(root);

@@ -1,6 +1,6 @@
 //! Runs the stories of `seal`: command lines with their complete output, each story in its own
 //! folder. To update them, run `TRYCMD=overwrite cargo test -p kubeseal-rs --test cli seal_stories`,
-//! review the changes, and replace random output by `[..]`.
+//! review the changes, and replace random output with `[..]`.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;

@@ -5,7 +5,7 @@ use std::fmt;
 pub struct ReadError {
     /// Number of the document and line of the input, both counted from one; `None` if the bytes are not text.
     pub place: Option<(usize, usize)>,
-    /// The reason.
+    /// What is wrong with the input.
     pub problem: ReadProblem,
 }
 

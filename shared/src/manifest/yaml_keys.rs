@@ -15,7 +15,7 @@ const MERGE_KEY: &str = "<<";
 pub struct RepeatedKey {
     /// Line of the key, counted from one.
     pub line: usize,
-    /// The key.
+    /// The key, as written.
     pub key: String,
 }
 

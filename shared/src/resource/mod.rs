@@ -90,7 +90,7 @@ pub struct SealedSecretStatus {
     /// The newest generation that was unsealed: the Secret has its values, also while a newer one fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_unsealed_generation: Option<i64>,
-    /// `Synced` comes first, because Argo CD and the printer columns read the first condition.
+    /// Conditions of the object. `Synced` is the first, because the printer columns show the first condition.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// The key that decrypts each item, or what is wrong with it, ordered by item key.

@@ -83,7 +83,7 @@ impl UnsealError {
 pub struct ItemError {
     /// Item key.
     pub key: String,
-    /// The problem.
+    /// Why the item could not be unsealed.
     pub problem: ItemProblem,
 }
 
@@ -123,7 +123,7 @@ pub struct ItemErrors {
     pub hinted: BTreeMap<Fingerprint, HintedItems>,
 }
 
-/// Items that are sealed for one key according to an annotation, which anyone can forge.
+/// Items that are sealed for one key according to an annotation, which any client that may write the object can forge.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HintedItems {
     items: Vec<String>,
@@ -191,7 +191,7 @@ impl fmt::Display for NameMismatch {
 }
 
 impl ItemErrors {
-    /// Replaces the errors of items that are not strings, and were read as empty, by errors that name the type. `types`
+    /// Replaces the errors of items that are not strings, and were read as empty, with errors that name the type. `types`
     /// contains the types by item key.
     pub fn name_types(&mut self, types: &BTreeMap<String, &'static str>) {
         for item in &mut self.items {

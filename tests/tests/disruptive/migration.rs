@@ -319,7 +319,7 @@ impl<'a> Case<'a> {
         self.wait_for_value(name, &value, pod).await;
     }
 
-    /// Replaces a value by one that cannot be unsealed, and waits until the status reports the failure.
+    /// Replaces a value with one that cannot be unsealed, and waits until the status reports the failure.
     async fn break_and_wait(&self, name: &str) {
         let patch = json!({ "spec": { "encryptedData": { "a": "AAAA" } } });
         let api: Api<SealedSecret> = self.namespace.api();

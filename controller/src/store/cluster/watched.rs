@@ -28,16 +28,16 @@ const KEPT_KEYS: [&str; 5] = [
 ];
 
 /// A SealedSecret from a watch. Fields not listed here, such as `managedFields`, are dropped during parsing, so that
-/// they are never in memory for many objects at once. `spec` and `status` can be any JSON: an object that does not
-/// match the type must not stop the watch.
+/// they are never in memory for many objects at once. An object whose `spec` or `status` does
+/// not match the type must not stop the watch.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "ApiObject")]
 pub struct Watched {
     /// The name, namespace, `uid`, `generation` and `resourceVersion`, and the labels and annotations that are kept.
     pub metadata: ObjectMeta,
-    /// The spec.
+    /// The spec; any JSON.
     pub spec: Value,
-    /// The status.
+    /// The status; any JSON.
     pub status: Value,
     /// A digest of all labels and annotations, to detect changes.
     pub(super) metadata_digest: [u8; 32],

@@ -85,7 +85,7 @@ pub enum SourceError {
     Scheme {
         /// The URL, without credentials.
         uri: String,
-        /// The scheme.
+        /// The unsupported scheme.
         scheme: String,
     },
 }

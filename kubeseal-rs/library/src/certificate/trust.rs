@@ -34,7 +34,7 @@ pub enum SettingSource {
 /// An accepted fingerprint and its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptedFingerprint {
-    /// The fingerprint.
+    /// The fingerprint of the public key.
     pub fingerprint: Fingerprint,
     /// The source of the fingerprint.
     pub by: SettingSource,

@@ -62,8 +62,11 @@ pub enum ClusterError {
          hint: correct `proxy-url` in the kubeconfig, --proxy-url of `kubeseal`, or HTTPS_PROXY"
     )]
     Proxy,
-    /// Groups or a UID to impersonate are set without a user.
-    #[error("--as-group and --as-uid require --as, the user to impersonate")]
+    /// Groups, a UID or extra fields to impersonate are set without a user.
+    #[error(
+        "groups, a UID or extra fields to impersonate are set, but no user\n\
+         hint: set `as` in the user entry of the kubeconfig, or pass --as to `kubeseal`"
+    )]
     NoImpersonatedUser,
     /// The credential plug-in is not installed.
     #[error(
@@ -114,7 +117,7 @@ pub enum ClusterError {
     /// The API server continues a list without end.
     #[error(
         "{what}: the list of the API server has more than {most} pages\n\
-         hint: check that --server or the kubeconfig names the right API server"
+         hint: check that the kubeconfig names the right API server"
     )]
     EndlessList {
         /// The action that failed.
@@ -143,7 +146,7 @@ pub enum ClusterError {
         problem: Box<Problem>,
     },
     /// The API server refused to read or write an object.
-    #[error("{what}: the response was {code}{}", if text.is_empty() { String::new() } else { format!(", {text:?}") })]
+    #[error("{what}: {}", refusal_text(*code, text))]
     Object {
         /// The request that failed.
         what: &'static str,
@@ -162,6 +165,24 @@ pub enum ClusterError {
         what: &'static str,
     },
 }
+
+fn refusal_text(code: StatusCode, text: &str) -> String {
+    let quoted = match text {
+        "" => String::new(),
+        text => format!(", {text:?}"),
+    };
+    let hint = match code {
+        StatusCode::UNAUTHORIZED => format!("\n{UNAUTHORIZED_HINT}"),
+        StatusCode::FORBIDDEN => {
+            "\nhint: ask an administrator of the cluster to allow this request".to_owned()
+        }
+        _ => String::new(),
+    };
+    format!("the response was {code}{quoted}{hint}")
+}
+
+const UNAUTHORIZED_HINT: &str = "hint: authentication failed; check that the kubeconfig is up to date and its token has \
+                                 not expired";
 
 fn unreachable_hint(why: &str) -> &'static str {
     if why.contains("certificate") {
@@ -318,10 +339,7 @@ impl std::fmt::Display for Problem {
         let (service, message) = (&self.service, &self.message);
         let Service { namespace, name } = service;
         match &self.cause {
-            Cause::Unauthorized => write!(
-                f,
-                "{message}\nhint: authentication failed; check that the kubeconfig is up to date and its token has not expired"
-            ),
+            Cause::Unauthorized => write!(f, "{message}\n{UNAUTHORIZED_HINT}"),
             Cause::Forbidden => {
                 writeln!(f, "{message}")?;
                 self.write_missing_permission(f)

@@ -1,4 +1,4 @@
-//! Reads and writes objects of the API server as JSON bytes, for the commands that manage keys.
+//! Reads and writes objects of the API server as JSON bytes.
 
 use std::sync::Arc;
 

@@ -154,7 +154,7 @@ impl Overrides {
     }
 }
 
-/// Replaces the kubeconfig's file or data by the file of a flag. A kubeconfig can contain only
+/// Replaces the kubeconfig's file or data with the file of a flag. A kubeconfig can contain only
 /// paths in UTF-8, so for any other path, the content of the file is set.
 fn set_file<D: From<String>>(
     what: &'static str,

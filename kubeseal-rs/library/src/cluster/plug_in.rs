@@ -14,7 +14,7 @@ use crate::programs;
 /// The deprecated field for the program: `user.auth-provider.config.cmd-path`.
 const PROVIDER_PROGRAM: &str = "cmd-path";
 
-/// Replaces program names by absolute paths. `relative` is the file of the user's entry, if an
+/// Replaces program names with absolute paths. `relative` is the file of the user's entry, if an
 /// environment variable names that file by a relative path.
 ///
 /// # Errors

@@ -19,21 +19,27 @@ const MODULI: RangeInclusive<usize> = 256..=2048;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RotationError {
     /// The response is not a SealedSecret.
-    #[error("the controller's response is not a SealedSecret; the response was discarded")]
+    #[error(
+        "the controller's response is not a SealedSecret; the response was discarded\n\
+         hint: check that the Service is the controller's"
+    )]
     NoObject,
     /// The name, namespace or scope differs.
     #[error(
-        "the controller's response contains another object than the request; the response was discarded"
+        "the controller's response contains another object than the request; the response was discarded\n\
+         hint: check that the Service is the controller's"
     )]
     Object,
     /// The keys of the items differ.
     #[error(
-        "the controller's response contains other items than the request; the response was discarded"
+        "the controller's response contains other items than the request; the response was discarded\n\
+         hint: check that the Service is the controller's"
     )]
     Items,
     /// An item is not a ciphertext of the same value.
     #[error(
-        "the controller's response for the item {item:?} {problem}; the response was discarded"
+        "the controller's response for the item {item:?} {problem}; the response was discarded\n\
+         hint: check that the Service is the controller's"
     )]
     Item {
         /// The key of the item, as it was sent.
@@ -42,7 +48,10 @@ pub enum RotationError {
         problem: &'static str,
     },
     /// Something besides the ciphertexts differs.
-    #[error("the controller's response changes {0}; the response was discarded")]
+    #[error(
+        "the controller's response changes {0}; the response was discarded\n\
+         hint: check that the Service is the controller's"
+    )]
     Other(&'static str),
 }
 

@@ -44,7 +44,8 @@ pub enum SignatureError {
     NoSignature,
     /// The signature has another namespace.
     #[error(
-        "the signature has the namespace {0:?}, not {ns:?}\nhint: create one with `ssh-keygen -Y sign -n {ns}`",
+        "the signature has the namespace {0:?}, not {ns:?}\nhint: sign the archive with `ssh-keygen -Y sign -n {ns} -f \
+         KEY ARCHIVE`",
         ns = NAMESPACE
     )]
     Namespace(String),

@@ -22,7 +22,7 @@ pub fn executable_file(path: PathBuf) -> Option<PathBuf> {
     path.metadata().is_ok_and(is_program).then_some(path)
 }
 
-/// Replaces this process by the command, which gets the typed name as its first argument. Returns
+/// Replaces this process with the command, which gets the typed name as its first argument. Returns
 /// only on failure.
 pub fn become_command(mut command: Command, typed: &OsStr) -> io::Error {
     command.arg0(typed).exec()

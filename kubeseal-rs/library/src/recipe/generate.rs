@@ -36,7 +36,7 @@ pub enum GenerateError {
     )]
     Hash,
     /// The password is not UTF-8, which Docker's JSON file requires.
-    #[error("the password is not UTF-8, which config.json requires")]
+    #[error("the password is not UTF-8, which config.json requires; choose another password")]
     Text,
     /// The certificate would end after the year 9999, the last that certificates can express.
     #[error("the certificate would end after the year 9999; choose fewer days")]

@@ -52,10 +52,14 @@ pub enum PasswordError {
     #[error("the character classes require more characters than the length; increase the length")]
     TooMany,
     /// All classes are excluded.
-    #[error("a password needs at least one character class")]
+    #[error(
+        "a password needs at least one character class; set lower, upper, digits or symbols above 0"
+    )]
     NoClass,
     /// All characters of the class with this name are excluded.
-    #[error("all characters of the class `{0}` are excluded")]
+    #[error(
+        "all characters of the class `{0}` are excluded; remove some of them from `without`, or set `{0}=0`"
+    )]
     NoneLeft(&'static str),
 }
 

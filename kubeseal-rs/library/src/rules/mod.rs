@@ -84,7 +84,10 @@ pub enum Source {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// The namespace is not the allowed one.
-    #[error("{rule} requires the namespace {required:?}, but the object has {found:?}")]
+    #[error(
+        "{rule} requires the namespace {required:?}, but the object is in {found:?}\n\
+         hint: pass --namespace {required}, or change the rule"
+    )]
     Namespace {
         /// The rule, for messages.
         rule: String,
@@ -94,7 +97,10 @@ pub enum Violation {
         found: String,
     },
     /// The scope is not allowed.
-    #[error("{rule} allows the scope {allowed}, but the object has {found}")]
+    #[error(
+        "{rule} allows only the scope {allowed}, but the object has the scope {found}\n\
+         hint: seal with an allowed --scope, or add {found} to allowedScopes of the rule"
+    )]
     Scope {
         /// The rule, for messages.
         rule: String,
@@ -104,7 +110,10 @@ pub enum Violation {
         found: Scope,
     },
     /// The rule does not accept the certificate.
-    #[error("{rule} requires the certificate {required}, but the certificate is {found}")]
+    #[error(
+        "{rule} requires the certificate {required}, but this certificate has {found}\n\
+         hint: pass the certificate with the required fingerprint with --cert; change the rule only if you trust this one"
+    )]
     Fingerprint {
         /// The rule, for messages.
         rule: String,
@@ -124,7 +133,10 @@ pub enum Violation {
         found: Fingerprint,
     },
     /// The certificate's key is too small.
-    #[error("{rule} requires a key of at least {required} bits, but this key has {found}")]
+    #[error(
+        "{rule} requires a key of at least {required} bits, but this key has {found}\n\
+         hint: pass the certificate of a larger key with --cert, or lower keySize in the rule"
+    )]
     KeySize {
         /// The rule, for messages.
         rule: String,

@@ -50,7 +50,7 @@ pub enum RuleProblem {
         valid: String,
     },
     /// The field is repeated.
-    #[error("duplicate field {0:?}")]
+    #[error("duplicate field {0:?}; remove one of them")]
     Duplicate(String),
     /// The value has the wrong type.
     #[error("{field} must be {expected}, not {found}")]
@@ -77,7 +77,7 @@ pub enum RuleProblem {
         source: UnknownScope,
     },
     /// `scope` is not among `allowedScopes`.
-    #[error("scope is {0}, which is not in allowedScopes")]
+    #[error("scope is {0}, which is not in allowedScopes; add it there, or change scope")]
     ScopeNotAllowed(Scope),
     /// The fingerprint is malformed.
     #[error("{field}: {source}")]

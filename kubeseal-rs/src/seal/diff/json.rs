@@ -18,7 +18,6 @@ struct ChangedObject<'a> {
     file: &'a str,
     /// Namespace and name; empty for a file that cannot be read.
     object: &'a str,
-    /// The changes.
     changes: Vec<ChangeReport<'a>>,
 }
 

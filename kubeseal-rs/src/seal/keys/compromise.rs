@@ -49,7 +49,7 @@ pub struct KeysCompromise {
     /// Format of the report
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: ReportFormat,
-    /// Report without marking the key
+    /// Show what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Where to search for values that need a key.

@@ -55,7 +55,7 @@ pub struct Rotate {
     /// Files and directories to re-encrypt; the current directory if not given
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// Decrypt with these private keys (PEM or key Secrets) instead of asking the controller
+    /// Decrypt with these private keys (PEM or key Secrets) instead of asking the controller; repeatable
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
     /// Show what would be done, and change nothing

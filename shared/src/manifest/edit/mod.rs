@@ -96,7 +96,7 @@ pub enum EditError {
         line: usize,
         /// Keys from the root, joined by dots.
         path: String,
-        /// The reason.
+        /// Why the value cannot be edited.
         problem: Problem,
     },
     /// The guard refused the edit.

@@ -57,20 +57,64 @@ fn without_zero_fraction(text: &[u8]) -> &[u8] {
 
 /// Parses like strconv.Atoi with its error ignored: invalid text is zero, and a number out of range is the nearest int.
 pub(super) fn clamped_int(text: &[u8]) -> i64 {
-    if let Some(number) = number::parse_int(text, 10) {
-        return number;
-    }
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),
         _ => (false, text),
     };
-    match (
-        digits.is_empty() || !digits.iter().all(u8::is_ascii_digit),
-        negative,
-    ) {
-        (true, _) => 0,
-        (false, true) => i64::MIN,
-        (false, false) => i64::MAX,
+    match clamped_uint(digits) {
+        None => 0,
+        Some(size) if negative => 0_i64.saturating_sub_unsigned(size),
+        Some(size) => i64::try_from(size).unwrap_or(i64::MAX),
+    }
+}
+
+/// Parses like strconv.ParseUint: returns the largest number as soon as the digits exceed 64 bits, whatever follows them,
+/// and `None` for other invalid text.
+fn clamped_uint(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    let mut number = 0_u64;
+    for byte in digits {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        let next = number
+            .checked_mul(10)
+            .and_then(|tens| tens.checked_add(digit));
+        match next {
+            Some(next) => number = next,
+            None => return Some(u64::MAX),
+        }
+    }
+    Some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clamped_int;
+
+    /// As Go's `strconv.Atoi` returns them, with its error ignored.
+    #[test]
+    fn clamps_numbers_that_are_out_of_range_before_the_text_is_invalid() {
+        for (text, want) in [
+            ("", 0),
+            ("-", 0),
+            ("+7", 7),
+            ("-07", -7),
+            ("7a", 0),
+            ("1_000", 0),
+            ("9223372036854775807", i64::MAX),
+            ("9223372036854775808", i64::MAX),
+            ("-9223372036854775808", i64::MIN),
+            ("-9223372036854775809", i64::MIN),
+            // 64 bits suffice for these digits, so the letter is reached.
+            ("9999999999999999999a", 0),
+            ("18446744073709551615a", 0),
+            ("18446744073709551616a", i64::MAX),
+            ("99999999999999999999a", i64::MAX),
+            ("-99999999999999999999a", i64::MIN),
+        ] {
+            assert_eq!(clamped_int(text.as_bytes()), want, "{text}");
+        }
     }
 }

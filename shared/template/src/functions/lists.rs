@@ -147,7 +147,8 @@ fn compact(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     new_list(result)
 }
 
-/// Returns the items between two positions in a list of the same kind. An empty list gives nil.
+/// Returns a list of the same kind with the items from `start` (0 by default) up to `end` (the length by default). Returns
+/// nil for an empty list.
 fn slice(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let list = list(args)?;
     if list.len() == 0 {

@@ -24,7 +24,7 @@ fn odd_entries(api_version: &str) -> [Value; 3] {
     ]
 }
 
-/// Replaces the `managedFields` of an object by one entry. Returns the stored object as JSON.
+/// Replaces the `managedFields` of an object with one entry. Returns the stored object as JSON.
 async fn make_odd(site: &Site<'_>, path: &str, entry: &Value) -> String {
     let change = json!([{ "op": "add", "path": "/metadata/managedFields", "value": [entry] }]);
     let request = http::Request::patch(path)

@@ -57,7 +57,7 @@ const FRAGMENTS: &[(&str, Kind)] = &[
     ("loading config file", Kind::Kubeconfig),
     ("error: stat ", Kind::Kubeconfig),
     ("without impersonating", Kind::Kubeconfig),
-    ("the user to impersonate", Kind::Kubeconfig),
+    ("to impersonate are set, but no user", Kind::Kubeconfig),
     ("no configuration has been provided", Kind::Kubeconfig),
     ("kubeconfig", Kind::Kubeconfig),
     // Certificates

@@ -1,4 +1,4 @@
-//! Makes output comparable: replaces each ciphertext by its plaintext and the label that decrypts it.
+//! Makes output comparable: replaces each ciphertext with its plaintext and the label that decrypts it.
 
 use anyhow::Result;
 use base64::{Engine, engine::general_purpose::STANDARD};

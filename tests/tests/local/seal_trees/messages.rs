@@ -78,7 +78,7 @@ fn every_command_identifies_templates_and_conflicts() {
             &["lint", "a.yaml"],
             &["rotate", "a.yaml", "--key", "key.pem", "--cert", "cert.pem"],
         ] {
-            // Lint replaces the actions of a template by placeholders, so it reads the file.
+            // Lint replaces the actions of a template with placeholders, so it reads the file.
             if args[0] == "lint" && text == template {
                 continue;
             }

@@ -19,7 +19,7 @@ fn commands_refuse_and_lint_reports_a_scope_that_violates_the_rule() {
         let output = create(&["--scope", scope], "tree/wrong.yaml");
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         assert!(
-            stderr(&output).contains("allows the scope namespace-wide, but"),
+            stderr(&output).contains("allows only the scope namespace-wide, but"),
             "{output:?}"
         );
     }
