@@ -221,8 +221,8 @@ mod tests {
 
     type Damage = fn(&mut Secret, &NewKey);
 
-    /// Attack: a client stores a private key with the certificate of another key, so that values are sealed for a key
-    /// that the controller does not have.
+    /// Attack, in the last case: a client stores a private key with the certificate of another key, so that values are
+    /// sealed for a key that the controller does not have.
     #[test]
     fn reports_why_a_key_is_unusable() {
         let other = new_test_key(1_700_000_001);

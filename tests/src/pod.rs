@@ -16,7 +16,8 @@ const SERVICE_ACCOUNT: &str = "serviceaccount";
 const POD_SCRIPT: &str = "mount -t tmpfs tmpfs /var/run && mkdir -p /var/run/secrets/kubernetes.io && \
     cp -r \"$1\" /var/run/secrets/kubernetes.io/serviceaccount && shift && exec \"$@\"";
 
-/// Runs a program like [`POD_SCRIPT`], in a separate read-only root as an unprivileged user.
+/// Runs `/usr/local/bin/controller` of another root like [`POD_SCRIPT`], as an unprivileged user. The root is read-only,
+/// except for `/var/run`, `/tmp` and `/proc`.
 const POD_IN_ROOT_SCRIPT: &str = "root=$2 && mount --bind \"$root\" \"$root\" && \
     mkdir -p \"$root/var/run\" \"$root/proc\" && \
     mount -t tmpfs tmpfs \"$root/var/run\" && mount -t tmpfs tmpfs \"$root/tmp\" && mount -t proc proc \"$root/proc\" && \

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 
 /// The DNS name that the certificate always has, for any Service or port-forward.
 pub const NAME: &str = "sealed-secrets.bitnami.com";
-/// Validity of the certificates: longer than any process runs.
+/// Validity of the certificates. They are not renewed, since processes are restarted much earlier.
 const VALIDITY: SignedDuration = SignedDuration::from_hours(24 * 365 * 5);
 /// How long before the current time the validity begins, since clocks differ.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);

@@ -360,7 +360,7 @@ impl<S: Store> Tools<S> {
         plan_result: PlanResult,
         schedule: &Schedule,
     ) -> PlanResult {
-        if !schedule.is_set() {
+        if !schedule.has_times() {
             return plan_result;
         }
         let mut first_attempts = self.first_attempts();

@@ -46,8 +46,8 @@ impl Schedule {
         self.permit = None;
     }
 
-    /// Returns whether templates were rendered.
-    pub(super) fn is_set(&self) -> bool {
+    /// Returns whether templates were rendered, which sets the times.
+    pub(super) fn has_times(&self) -> bool {
         self.write.is_some()
     }
 

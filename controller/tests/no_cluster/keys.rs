@@ -93,7 +93,7 @@ async fn after_the_last_key_is_removed_the_removed_keys_unseal_until_another_is_
     assert!(ring(&mut case).sealing_key(Timestamp::UNIX_EPOCH).is_ok());
 }
 
-/// Attack: a client has the last key removed, so that a stolen key that was removed days ago unseals again.
+/// Attack: a client removes the last key, so that a stolen key that was removed earlier unseals again.
 #[tokio::test]
 async fn a_key_removed_earlier_does_not_return_with_the_last_one() {
     let mut case = Case::new().await;

@@ -50,23 +50,23 @@ impl fmt::Display for Swap {
 }
 
 /// Disables core dumps of this process, and on Linux also reads of its memory by other processes of the same
-/// user. Child processes that run another program are not affected. Returns whether the system
-/// accepted the setting.
+/// user. Child processes that run another program are not affected on Linux; on other Unix systems they inherit the
+/// limit, and can raise it. Returns whether the system accepted the setting: always `false` on Windows.
 pub fn forbid_dumps() -> bool {
-    forbid().is_ok()
+    try_forbid_dumps().is_ok()
 }
 
 /// Sets the process as not dumpable. This also applies to dumps that are piped to a program, and ends at `exec`;
 /// `RLIMIT_CORE` would be inherited by every child, and does not apply to those dumps (core(5)).
 #[cfg(target_os = "linux")]
-fn forbid() -> std::io::Result<()> {
+fn try_forbid_dumps() -> std::io::Result<()> {
     use rustix::process::{DumpableBehavior, set_dumpable_behavior};
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// Lowers only the soft limit of core dumps, so that a child can raise it again.
 #[cfg(all(unix, not(target_os = "linux")))]
-fn forbid() -> std::io::Result<()> {
+fn try_forbid_dumps() -> std::io::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = Rlimit {
         current: Some(0),
@@ -77,6 +77,6 @@ fn forbid() -> std::io::Result<()> {
 
 /// Returns an error on every other system. Windows writes dumps only if an administrator has configured them.
 #[cfg(not(unix))]
-fn forbid() -> std::io::Result<()> {
+fn try_forbid_dumps() -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
 }

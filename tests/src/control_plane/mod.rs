@@ -219,7 +219,7 @@ impl ControlPlane {
         self.own_mut().stop_api_server();
     }
 
-    /// Restarts the API server at the same address; returns when it answers.
+    /// Starts the API server again at the same address; returns when it answers.
     pub async fn start_api_server(&mut self) {
         self.own_mut().start_api_server().await;
     }
@@ -229,7 +229,7 @@ impl ControlPlane {
         self.own_mut().stop_etcd();
     }
 
-    /// Restarts etcd with all its data; returns when the API server is ready.
+    /// Starts etcd again with all its data; returns when the API server is ready.
     pub async fn start_etcd(&mut self) {
         self.own_mut().start_etcd().await;
     }

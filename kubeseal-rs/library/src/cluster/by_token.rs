@@ -50,7 +50,7 @@ pub enum NoToken {
          --authorized"
     )]
     ByRule,
-    /// The Service does not name the port.
+    /// The Service has no port of that name.
     #[error(
         "the Service {0} has no port named \"authorized\"\nhint: pass the port's address with --authorized"
     )]

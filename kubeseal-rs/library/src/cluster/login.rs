@@ -46,7 +46,7 @@ struct Credential {
 }
 
 impl Login {
-    /// Runs the plug-in, unless the user's entry contains other credentials. Stores a client
+    /// Runs the plug-in, unless the user's entry contains other credentials than a client certificate. Stores a client
     /// certificate in the user's entry.
     ///
     /// # Errors

@@ -231,13 +231,13 @@ impl KeyStore {
         }
     }
 
-    /// Returns whether the store also contains the SealedSecrets of these keys. `false` for a
+    /// Returns whether the store also contains the SealedSecrets that need its keys. `false` for a
     /// directory that contains only key manifests.
     pub fn has_sealed(&self) -> bool {
         !matches!(self, Self::Folder { sealed: None, .. })
     }
 
-    /// Returns the SealedSecrets of these keys' controller. In a cluster, only those in
+    /// Returns the SealedSecrets of the controller that uses the keys of the store. In a cluster, only those in
     /// `namespaces`, unless it is empty.
     ///
     /// # Errors

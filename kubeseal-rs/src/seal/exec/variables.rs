@@ -44,7 +44,7 @@ pub(super) struct Choice<'a> {
     pub(super) only: &'a [ItemChoice],
     /// Variables that an item may replace.
     pub(super) overrides: &'a [String],
-    /// Whether values are passed as files.
+    /// Whether values are passed as files. Then the default name of a variable ends in `_FILE`.
     pub(super) in_files: bool,
 }
 

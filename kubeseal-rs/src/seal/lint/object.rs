@@ -24,9 +24,9 @@ pub(super) type Found = (Rule, usize, String);
 /// The settings, certificate and keys that a SealedSecret is checked against.
 #[derive(Clone, Copy)]
 pub(super) struct Against<'a> {
-    /// The settings for its file.
+    /// The settings for the file of the SealedSecret.
     pub(super) settings: &'a Settings,
-    /// The certificate for its file, if available without a network.
+    /// The certificate for that file, if available without a network.
     pub(super) certificate: Option<&'a Certificate>,
     /// The private keys of `--keys`, if given.
     pub(super) ring: Option<&'a KeyRing>,

@@ -220,7 +220,7 @@ fn report_loose_value(file: &ManifestFile, objects: &[Found]) {
 }
 
 impl Work {
-    /// Reads a candidate. Returns `None` if it contains no SealedSecret and no loose sealed value.
+    /// Reads a candidate. Returns `None` if it contains no SealedSecret and no sealed value outside of one.
     fn read(candidate: &Candidate) -> Result<Option<Self>> {
         let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
             let bytes = files::read(&candidate.path)?;

@@ -186,8 +186,8 @@ fn nil_value(kind: Type) -> Option<Value> {
     }
 }
 
-/// Returns the value if it is an argument of this type. A missing value becomes nil if the type allows nil; nothing
-/// else is converted, as in Go: an int64 is not an int.
+/// Returns the value if it is an argument of this type. A missing value stays missing for [`Type::Raw`] and
+/// becomes nil for other types that allow nil; nothing else is converted, as in Go: an int64 is not an int.
 fn check_type(value: Value, kind: Type) -> Result<Value, Fault> {
     if matches!(value, Value::Missing) {
         return nil_value(kind).ok_or(Fault::argument(

@@ -21,7 +21,7 @@ use tests::upstream;
 
 use crate::causes::{NAME, NAMESPACE, failing_values};
 
-/// Prevents responses with status 429.
+/// Flags that prevent responses with status 429.
 const UNLIMITED: [&str; 2] = ["--rate-limit=1000000", "--rate-limit-burst=1000000"];
 
 pub(crate) fn compare_ours(count: usize) -> Vec<(String, Comparison)> {
