@@ -104,7 +104,7 @@ pub enum Finding {
     Opens,
     /// The value was sealed for this key and label, but the part after the session key was changed.
     Damaged,
-    /// The value was sealed for another key or label, or its beginning was changed.
+    /// The value was sealed for another key or label, its beginning was changed, or it is too short.
     Closed,
 }
 

@@ -44,7 +44,8 @@ impl Marks {
     }
 }
 
-/// Returns the value of [`BACKED_UP_ANNOTATION`]: fingerprint, a space, and the time in seconds.
+/// Returns the value of [`BACKED_UP_ANNOTATION`]: fingerprint, a space, and the time in RFC 3339 without fractions of a
+/// second.
 pub fn backed_up_text(key: &Fingerprint, time: Timestamp) -> String {
     let time = Timestamp::from_second(time.as_second()).unwrap_or(time);
     format!("{key} {time}")
@@ -117,9 +118,8 @@ impl KeyProperties {
     }
 }
 
-/// Returns the state of each key. `served` is the key whose certificate the controller serves; if it is
-/// unknown, the newest key that may seal takes its place. A key newer than the served one is waiting for its
-/// backup.
+/// Returns the state of each key. `served` is the key whose certificate the controller serves; if it is unknown, the
+/// newest key that may seal takes its place. A key that is newer than that one and not backed up waits for its backup.
 pub fn states(keys: &[KeyProperties], served: Option<&Fingerprint>) -> Vec<KeyState> {
     let can_seal = |key: &&KeyProperties| {
         key.is_active && key.fingerprint.is_some() && !key.marks.is_sealing_forbidden()

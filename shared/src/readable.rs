@@ -74,8 +74,8 @@ pub fn adapt_metadata(metadata: &mut Json) {
     }
 }
 
-/// Replaces a time that [`Timestamp`] cannot represent with the nearest one that it can. Leaves everything else as it is,
-/// including text that is not a time.
+/// Replaces a time that [`Timestamp`] or Go cannot represent with the nearest one that both can. Leaves everything else
+/// as it is, including text that is not a time.
 pub fn adapt_time(time: &mut Json) {
     if let Some(text) = time.as_str().and_then(nearest_valid_time) {
         *time = text.into();

@@ -121,7 +121,8 @@ pub fn is_for_secret(
 }
 
 /// Returns whether a genuine record of the object shows that the Secret still has the recorded content, although its
-/// version differs. Labels and annotations that other clients added are ignored.
+/// version differs. Labels and annotations that other clients added are ignored, except annotations that allow the
+/// controller to change the Secret.
 pub fn is_for_content(
     record: &SecretRecord,
     identity: Identity,

@@ -20,8 +20,9 @@ use crate::{base64, envelope, hints, sealed_text};
 /// A SealedSecret that only needs the newest key.
 #[derive(Debug)]
 pub struct Resealed {
-    /// The SealedSecret, without status and without fields that only a server sets. Both blocks of metadata
-    /// and the template are unchanged, except for the key hints of re-encrypted items.
+    /// The SealedSecret, without status and without fields that only a server sets. The metadata is unchanged, except
+    /// for the key hints of re-encrypted items. So is the template, except for the deprecated form, whose Secret
+    /// becomes the template.
     pub sealed: SealedSecret,
     /// How many items were re-encrypted; items that were already for the newest key are unchanged.
     pub changed: usize,
@@ -148,7 +149,8 @@ pub struct NewTexts {
 }
 
 /// Re-encrypts the values that are not yet sealed for the key, and keeps the form: `spec.data` stays `spec.data`. The
-/// ring need not contain the key. Tries the keys that hints name, then `first`, and then the keys in the ring's order.
+/// ring need not contain the key. For each value, tries the key that its hint names, then the key that unsealed the
+/// previous value (for the first value, `first`), and then the keys in the ring's order.
 ///
 /// # Errors
 ///

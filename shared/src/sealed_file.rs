@@ -70,7 +70,7 @@ impl Changes<'_> {
 ///
 /// # Errors
 ///
-/// Returns an error if a SealedSecret has a value of the wrong type.
+/// Returns an error for the first SealedSecret that cannot be read.
 pub fn find(documents: &[Document]) -> Result<Vec<Found>, DocumentError> {
     let mut objects = Vec::new();
     for document in documents {
@@ -113,7 +113,7 @@ fn find_in(
 }
 
 impl Found {
-    /// Returns the edits that make these changes, in the order of item keys, and that update key hints.
+    /// Returns the edits that make these changes and update the key hints.
     pub fn edits(&self, changes: &Changes<'_>) -> Vec<Edit> {
         let item = |key: &String| {
             vec![

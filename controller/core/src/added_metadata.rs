@@ -113,8 +113,8 @@ impl AddedMetadata {
         updated == *metadata
     }
 
-    /// Returns the owned Secret with the missing labels and annotations added. Returns `None` if none is missing, if
-    /// the Secret is not owned, or if only its values are known.
+    /// Returns the owned Secret with these labels and annotations, if any is missing or has another value. Returns
+    /// `None` otherwise, and if the controller owns no such Secret or knows only its values.
     pub fn missing_on(&self, existing: &Existing) -> Option<Box<Secret>> {
         let Existing::Owned(Content::Secret(secret)) = existing else {
             return None;

@@ -5,9 +5,10 @@
 pub enum Fault {
     /// The Secret could not be read.
     Fetch,
-    /// An item, a template or the object itself cannot be used.
+    /// The object, an item or a template cannot be used, is refused by the author limits, or needs more work than one
+    /// attempt may take.
     Unseal,
-    /// The Secret could not be written.
+    /// The Secret was not written: the store failed, or the controller refused the write.
     Update,
     /// The controller does not own the Secret.
     Unmanaged,

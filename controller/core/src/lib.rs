@@ -12,7 +12,7 @@
 //! | [`author_limits`] | a SealedSecret → whether the limits allow its Secret |
 //! | [`drift`] | recent corrections of a Secret → whether the next one has to wait |
 //! | [`added_metadata`] | `--secret-labels`, `--secret-annotations` → metadata of the Secret |
-//! | [`token_secrets`] | a service account token and its Secret → Secret with the additions of Kubernetes |
+//! | [`token_secrets`] | desired and existing Secret of a service account token → desired Secret with the additions of Kubernetes |
 //! | [`no_secret`] | a failure that depends on values → what may be published about it |
 //! | [`queue`], [`fair`] | objects to reconcile → the next object, and its time |
 //! | [`object_id`], [`fault`] | (types) names of objects, kinds of failures |

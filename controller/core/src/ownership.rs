@@ -40,7 +40,7 @@ fn owner_reference(sealed: &SealedSecret) -> Option<OwnerReference> {
 /// The SealedSecret may write the Secret if it controls the Secret already, or if the Secret's own annotations allow
 /// this: any client that can write those annotations can also write the Secret, so this grants nothing new. A Secret
 /// that the controller created without an owner is recognized by the annotation [`SKIP_OWNER_ANNOTATION`], if the
-/// template still has that annotation.
+/// template still has that annotation and no other object controls the Secret.
 pub fn is_owned(existing: &ObjectMeta, sealed: &ObjectMeta, template: &ObjectMeta) -> bool {
     let skips_owner = has_annotation(existing, SKIP_OWNER_ANNOTATION)
         && has_annotation(template, SKIP_OWNER_ANNOTATION);
@@ -81,9 +81,9 @@ fn has_annotation(metadata: &ObjectMeta, annotation: &str) -> bool {
 /// Returns the updated version of an existing Secret. The Secret keeps its identity and the fields that upstream does
 /// not change.
 ///
-/// Values, labels and annotations are replaced; with the annotation for merging they are added to the
-/// existing ones. While the SealedSecret is settled, labels and annotations that other clients added are kept.
-/// The additions of Kubernetes itself (see [`token_secrets`]) are always kept.
+/// Values, labels and annotations are replaced; with the annotation for merging they are added to the existing ones.
+/// While the SealedSecret is settled, labels and annotations that other clients added are kept. The additions of
+/// Kubernetes itself are kept (see [`token_secrets::keep_additions`]).
 ///
 /// Consent to a merge covers only additional items, labels and annotations: a template that is merged into a Secret
 /// of another owner cannot add consent annotations or make the Secret immutable.
@@ -140,8 +140,8 @@ fn put(into: &mut Metadata, desired: Metadata, keeps_existing: bool) {
     }
 }
 
-/// Returns whether both Secrets are equal for an API server. Absent and empty fields are equal, and so are an
-/// unset type and `Opaque`.
+/// Returns whether both Secrets are equal in the fields that the controller writes. As for an API server, absent and
+/// empty fields are equal, and so are an unset type and `Opaque`.
 pub fn is_equivalent(next: &Secret, existing: &Secret) -> bool {
     let owners = |secret: &Secret| secret.metadata.owner_references.clone().unwrap_or_default();
     let texts = |texts: &Metadata| texts.clone().unwrap_or_default();

@@ -68,9 +68,9 @@ impl Queue {
         self.backlog.mark_due(now);
     }
 
-    /// Removes and returns a due object, with its urgency: a fresh object, or an object of the backlog when it is the
-    /// backlog's turn. Among the namespaces for which `may_begin` is true, the namespace with the fewest turns goes
-    /// first.
+    /// Removes and returns a due object, with its urgency: a fresh object, or an object of the backlog if it is the
+    /// backlog's turn or no fresh object may begin. Among the namespaces for which `may_begin` is true, the namespace
+    /// with the fewest turns goes first.
     pub fn take(&mut self, may_begin: impl Fn(&str) -> bool) -> Option<(ObjectId, Urgency)> {
         let fresh = self.fresh.next_namespace(&self.shares, &may_begin);
         let backlog = self.backlog.next_namespace(&self.shares, &may_begin);

@@ -12,7 +12,7 @@ use crate::fault::Fault;
 pub enum Reason {
     /// The Secret matches the SealedSecret. Upstream's reason.
     Unsealed,
-    /// The SealedSecret cannot be unsealed. Upstream's reason.
+    /// The SealedSecret cannot be unsealed, or no valid and allowed Secret results from it. Upstream's reason.
     ErrUnsealFailed,
     /// The Secret cannot be written. Upstream's reason.
     ErrUpdateFailed,
@@ -78,7 +78,7 @@ pub enum Remedy {
 pub struct Class {
     /// The reason in the status and the event.
     pub reason: Reason,
-    /// The label of the metric.
+    /// The kind of failure that metrics count.
     pub fault: Fault,
     /// Whether a user must act.
     pub is_stalled: bool,

@@ -21,13 +21,13 @@ const STALLED: &str = "Stalled";
 
 /// The line at the end of a failure if the Secret has the values of the last good version.
 const KEEPS_GOOD_VALUES: &str = "the values of the last good version stay in place";
-/// The line at the end of a failure if this is not known of the values of the Secret.
+/// The line at the end of a failure if the Secret may have other values.
 const MAY_KEEP_OTHER_VALUES: &str = "another client may have changed the values of the Secret";
 
 /// Maximum number of items in a status. An item has some hundred bytes, and even an object near etcd's size limit (1.5
 /// MiB) must fit together with its status.
 const MAX_ITEMS: usize = 500;
-/// Maximum length of a message in bytes. A message is repeated in up to three conditions.
+/// Length in bytes at which a message is truncated. A message is repeated in up to three conditions.
 const MAX_MESSAGE: usize = 32 << 10;
 
 /// Which values the Secret keeps after a failure.
@@ -88,12 +88,13 @@ impl Outcome<'_> {
         }
     }
 
-    /// Returns the failure message, beginning with upstream's text; `None` for a success.
+    /// Returns the failure message, beginning with upstream's text for failures that upstream has; `None` for a
+    /// success.
     pub fn message(&self) -> Option<String> {
         self.failure_message(|why| error_chain(why))
     }
 
-    /// Returns the failure message, beginning with the likely cause; `None` for a success.
+    /// Returns the failure message, beginning with the likely cause if items cannot be unsealed; `None` for a success.
     pub fn diagnosis(&self) -> Option<String> {
         self.failure_message(|why| match why {
             Refusal::Unseal(why @ UnsealError::Items(_)) => why.diagnosis(),
@@ -211,9 +212,10 @@ fn failed_item(key: &str, error: &dyn std::error::Error) -> ItemStatus {
 /// Returns the status to record, or `None` if it equals the recorded status: every write triggers all watchers.
 ///
 /// The order is `Synced`, `Ready`, then `Stalled` if a user must act, then conditions of other clients unchanged.
-/// `lastTransitionTime` changes only with the condition's `status`; `lastUpdateTime` also changes with each generation,
-/// since users read it as the time of the last sync. The message of `Synced` begins with upstream's text; the other
-/// messages begin with the likely cause, and end with a line about the values that the Secret keeps.
+/// `lastTransitionTime` changes only with the condition's `status`; `lastUpdateTime` also changes with its reason or
+/// message, and with each generation, since users read it as the time of the last sync. The message of `Synced` is
+/// [`Outcome::message`]; the other messages are [`Outcome::diagnosis`], and end with a line about the values that the
+/// Secret keeps.
 pub fn next(
     previous: Option<&SealedSecretStatus>,
     outcome: &Outcome<'_>,

@@ -7,8 +7,8 @@ use jiff::SignedDuration;
 )]
 pub struct DurationError;
 
-/// Parses a duration as Go's `time.ParseDuration` does: signed decimal numbers, each with a unit; `0` needs
-/// no unit.
+/// Parses a duration as Go's `time.ParseDuration` does: an optional sign, then decimal numbers, each with a unit; `0`
+/// needs no unit.
 ///
 /// # Errors
 ///

@@ -42,7 +42,7 @@ pub struct Flag {
     pub hidden: bool,
     /// Whether an environment variable can set the flag.
     pub variable: bool,
-    /// Whether an empty or unreadable value is refused instead of being treated as not set.
+    /// Whether an empty argument or a variable that cannot be parsed is refused: see [`Flag::strict`].
     pub strict: bool,
 }
 
@@ -125,12 +125,12 @@ pub enum Stop {
     Help(String),
     /// The arguments are invalid: print to stderr, exit 2.
     Usage(String),
-    /// The arguments are well-formed, but contradict each other or cannot be fulfilled: print to stderr, exit
-    /// 1.
+    /// The arguments are well-formed, but contradict each other or cannot be fulfilled, or a strict flag has no usable
+    /// value: print to stderr, exit 1.
     Refused(String),
 }
 
-/// The parsed values of all flags.
+/// The parsed values of all flags. The methods panic if the program has no flag of that name and kind.
 #[derive(Debug)]
 pub struct Flags {
     values: BTreeMap<&'static str, Value>,
@@ -143,7 +143,8 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// Returns [`Stop`] if the user requested help, or if an argument is unknown, malformed or positional.
+    /// Returns [`Stop`] if the user requested help, if an argument is unknown, malformed or positional, or if a strict
+    /// flag is empty or its variable cannot be parsed.
     pub fn parse<V: Into<OsString>>(
         &self,
         args: impl IntoIterator<Item = OsString>,

@@ -21,7 +21,7 @@ pub enum Kind {
     /// A list of strings, set only by repetition: commas are part of a string. An environment variable adds one
     /// string.
     Repeated,
-    /// One of these values. The string lists them for the help page.
+    /// One of these values. The string describes them in errors.
     Choice(&'static [&'static str], &'static str),
     /// An integer.
     Int,

@@ -129,9 +129,8 @@ fn piece_roots((lines_before, text): (usize, &str)) -> Option<Vec<Node>> {
     yaml.or_else(|_| roots(text, MAX_VALUES)).ok()
 }
 
-/// Returns the line of the first key that occurs twice in one mapping, which [`read`] accepts silently, as
-/// upstream does. Also returns `None` for input that [`read`] refuses, and for a stream of several JSON
-/// objects.
+/// Returns the line of the first key that occurs twice in one mapping, which [`read`] accepts silently, as upstream
+/// does. Finds no key after a malformed part of the input, and none in a JSON object after the first.
 pub fn repeated_key(bytes: &[u8]) -> Option<usize> {
     yaml_keys::first_repeated(&text::decode(bytes).ok()?)
 }

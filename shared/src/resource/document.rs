@@ -16,7 +16,8 @@ impl SealedSecret {
     ///
     /// # Errors
     ///
-    /// Returns an error if the document has another kind, or a field of the wrong type, with its line.
+    /// Returns an error if an object has another kind, no `spec` or invalid metadata, or a field of the wrong type,
+    /// with its line.
     pub fn all_from_document(
         document: &Document,
     ) -> Result<(Vec<Self>, Vec<Coercion>), DocumentError> {

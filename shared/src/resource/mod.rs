@@ -110,7 +110,7 @@ pub struct Condition {
     pub type_: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
-    /// When this condition was last written.
+    /// When this condition last changed, or was last written for a new generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_update_time: Option<Time>,
     /// When `status` last changed.
@@ -119,7 +119,7 @@ pub struct Condition {
     /// Machine-readable reason, one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Human-readable reason, one sentence.
+    /// Human-readable reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -133,7 +133,7 @@ pub struct ItemStatus {
     /// Fingerprint of the key that unsealed the item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed_by: Option<String>,
-    /// Why the item cannot be unsealed.
+    /// Why the item cannot be unsealed, or its template cannot be rendered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

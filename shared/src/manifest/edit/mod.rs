@@ -94,7 +94,7 @@ pub enum EditError {
     Refused {
         /// Line of the value.
         line: usize,
-        /// Keys from the root, joined by dots.
+        /// Keys from the root, joined by dots; `the file` if its layout is not supported.
         path: String,
         /// Why the value cannot be edited.
         problem: Problem,
@@ -107,7 +107,8 @@ pub enum EditError {
     Guard {
         /// Number of the document, counted from one.
         document: usize,
-        /// The path that differs from the request, as keys joined by dots.
+        /// The path that differs from the request, as keys joined by dots; `the structure` if the documents do not
+        /// match.
         path: String,
     },
 }
@@ -129,7 +130,7 @@ pub enum Problem {
     /// The value to remove, or the mapping to add to, does not exist.
     #[error("it does not exist, or comes from a merge (`<<`)")]
     NotThere,
-    /// The value is the only entry of its mapping, and removing it would leave nothing.
+    /// The value is the only entry of its mapping, and `{}` cannot take the place of the mapping.
     #[error("it is the only entry of its mapping; remove it by hand")]
     Last,
     /// This module cannot edit the layout, although it is valid YAML.
@@ -137,7 +138,7 @@ pub enum Problem {
     Layout,
 }
 
-/// Applies all edits, in the order of the list.
+/// Applies all edits: first those that only replace a scalar, then the others in the order of the list.
 ///
 /// # Errors
 ///
