@@ -139,7 +139,7 @@ pub fn text(bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// Fails like [`read`], and if it is not a regular file of at most `limit` bytes.
+/// Fails like [`read`], and if the path is not that of a regular file of at most `limit` bytes.
 pub fn read_regular(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = platform::open_without_waiting(path)
         .map_err(|cause| FileError::new("open", path, cause))?;
@@ -292,10 +292,9 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     result.map_err(|cause| FileError::new("cannot create", path, cause))
 }
 
-/// Updates a file: `change` maps the old content to the new. A lock excludes other runs of this
-/// program. If another program changes the file meanwhile, its content is kept and passed to
-/// `change` again. Like [`replace`], does not follow a link out of a work tree. Never waits for a
-/// pipe.
+/// Updates a file: `change` maps the old content to the new. Where the system supports it, a lock excludes other runs
+/// of this program. If another program changes the file meanwhile, its content is kept and passed to `change` again.
+/// Like [`replace`], does not follow a link out of a work tree. Never waits for a pipe.
 ///
 /// # Errors
 ///

@@ -122,8 +122,8 @@ impl Cache {
     }
 }
 
-/// Replaces characters of a name from the cluster that could lead to another folder. No valid name
-/// contains `_`.
+/// Replaces characters of a name from the cluster that could lead to another folder, and keeps at most 100 characters.
+/// No valid name contains `_`.
 fn in_file_name(text: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     let name: String = text

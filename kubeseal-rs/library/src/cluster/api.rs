@@ -86,8 +86,8 @@ impl Api {
             .block_on(self.try_once(method, path, Some((body, kind)), content_kind))
     }
 
-    /// Sends a request, and sends it again while the server asks to wait and the time limit allows.
-    /// Use it only for requests that are safe to repeat.
+    /// Sends a request, and sends it again while the server asks to wait or the connection behind a proxy breaks,
+    /// within the limits of [`Attempts`]. Use it only for requests that are safe to repeat.
     fn send_with_retries(
         &self,
         method: &Method,

@@ -9,10 +9,10 @@ use rand::RngExt as _;
 use super::Timeout;
 use crate::notice::StatusLine;
 
-/// The longest wait between two attempts.
+/// The longest wait between two attempts that a server can request. A random extra wait is added.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Random extra wait after the first attempt, so that many callers do not retry at the same time.
-/// It doubles with each attempt, up to [`LONGEST_SPREAD`].
+/// Maximum random extra wait after the first attempt, so that many callers do not retry at the same time. It doubles
+/// with each attempt, up to [`LONGEST_SPREAD`].
 const FIRST_SPREAD: Duration = Duration::from_millis(250);
 /// The longest random extra wait.
 const LONGEST_SPREAD: Duration = Duration::from_secs(4);

@@ -1,9 +1,9 @@
 //! Finds the address of the controller's TLS port, and a token for it.
 //!
-//! The port is used if the user names it, or if the unauthenticated port does not serve verify and
-//! rotate. A token is valid only for the controller (its audience) and is created for each run. For
-//! ten minutes, the token grants whatever the account may do with SealedSecrets. So it is sent only to a
-//! controller that the user named, never to one that only a file in the repository names.
+//! The port is used if the user names it, or if the unauthenticated port does not serve verify and rotate. A token is
+//! valid only for the controller (its audience). Without `--token-file`, one is requested for each run and is valid for
+//! ten minutes. A token grants whatever its account may do with SealedSecrets. So it is sent only to a controller that
+//! the user named, never to one that only a file in the repository names.
 
 use std::path::PathBuf;
 

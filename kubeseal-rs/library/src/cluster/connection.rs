@@ -139,8 +139,8 @@ fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
     Ok(())
 }
 
-/// Reads the file of `--kubeconfig`, or the existing files of `KUBECONFIG`. If several files
-/// contain an entry, the first one applies.
+/// Reads the file of `--kubeconfig`, or the existing ones of [`kubeconfig::default_files`]. If several files contain an
+/// entry, the first one applies.
 fn read(access: &Access, environment: &Environment) -> Result<Files, ClusterError> {
     let mut files = Files::default();
     if let Some(path) = &access.kubeconfig {

@@ -1,4 +1,4 @@
-//! Errors of requests to the controller and the API server. Each message names the failure and a
+//! Errors of requests to the controller and the API server. Each message names the failure and, where one exists, a
 //! next step.
 
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use super::busy::{BROKEN_ATTEMPTS, Retry, is_broken};
 use super::by_token::NoToken;
 use crate::shown::ShowPath as _;
 
-/// The controller cannot be reached, or rejects the request.
+/// The controller or the API server cannot be reached, or rejects the request.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// The kubeconfig files cannot be read or merged.

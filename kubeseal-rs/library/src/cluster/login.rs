@@ -78,7 +78,7 @@ impl Login {
     ///
     /// # Errors
     ///
-    /// Fails if the token has expired and the plug-in outputs no new one.
+    /// Fails if the token expires within a minute and the plug-in outputs no new one.
     pub(super) fn header(&self, now: Timestamp) -> Result<Option<HeaderValue>, String> {
         let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         if token.until.is_some_and(|until| now + MARGIN >= until) {

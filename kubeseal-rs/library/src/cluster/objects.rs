@@ -168,7 +168,8 @@ fn drop_unused_fields(body: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
     }
 }
 
-/// Returns the token of the next page. The token is base64 that needs no escaping in a query.
+/// Returns the token of the next page. An API server encodes the token as base64url, which needs no escaping in a
+/// query.
 fn continuation(page: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct List {

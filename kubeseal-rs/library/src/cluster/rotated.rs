@@ -36,7 +36,7 @@ pub enum RotationError {
          hint: check that the Service is the controller's"
     )]
     Items,
-    /// An item is not a ciphertext of the same value.
+    /// An item cannot be a ciphertext of the same value.
     #[error(
         "the controller's response for the item {item:?} {problem}; the response was discarded\n\
          hint: check that the Service is the controller's"
