@@ -48,8 +48,8 @@ pub enum KubeconfigError {
     NoSuchContext(String),
 }
 
-/// Returns the namespace of the chosen context, or `default` if the context has none. Returns
-/// `None` without a kubeconfig and a service account.
+/// Returns the namespace of the chosen context, or `default` if the context has none. If no context is chosen, returns
+/// the namespace of the Pod in which the program runs; `None` outside a Pod.
 ///
 /// # Errors
 ///

@@ -52,19 +52,19 @@ pub enum WalkError {
 pub struct Candidate {
     /// The path, for display.
     pub path: PathBuf,
-    /// Whether the user named the file, rather than it being found below a folder. An unusable
-    /// named file is an error; an unusable found file is skipped.
+    /// Whether the user named the file, rather than it being found below a folder. An unusable named file is always an
+    /// error; for a found file, see [`read`].
     pub named: bool,
 }
 
-/// Returns the named files and, below folders, every `.yaml`, `.yml` and `.json` that Git sees,
-/// sorted by path: files that Git tracks, or that match no ignore rule of the work tree or the user.
-/// Without paths, searches the current folder. Links below folders are not followed. A folder that
-/// cannot be read is reported as an error notice, and the search continues.
+/// Returns the named files and, below folders, every `.yaml`, `.yml`, `.json` and `Kustomization` that Git sees, sorted
+/// by path: files that Git tracks, or that match no ignore rule of the work tree or the user. Without paths, searches
+/// the current folder. Links below folders are not followed. A folder that cannot be read is reported as an error
+/// notice, and the search continues.
 ///
 /// # Errors
 ///
-/// Fails if a path does not exist.
+/// Fails if a path does not exist or cannot be opened.
 pub fn candidates(
     paths: &[PathBuf],
     notices: &mut dyn FnMut(Notice),
@@ -90,9 +90,8 @@ pub fn sort_candidates(mut found: Vec<Candidate>) -> Vec<Candidate> {
     found
 }
 
-/// Returns every `.yaml`, `.yml` and `.json` below a folder, regardless of ignore files, sorted by
-/// path. For folders that a controller reads, where ignoring a key or an object would lose it. Links
-/// are not followed.
+/// Returns every `.yaml`, `.yml`, `.json` and `Kustomization` below a folder, regardless of ignore files, sorted by
+/// path. For folders that a controller reads, where ignoring a key or an object would lose it. Links are not followed.
 ///
 /// # Errors
 ///

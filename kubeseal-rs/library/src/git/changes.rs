@@ -47,7 +47,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if the repository is malformed.
+    /// Fails if the repository is malformed, a partial clone has not fetched an object, or a limit is exceeded.
     pub fn differences(
         &self,
         from: Option<ObjectId>,
@@ -67,7 +67,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if the repository is malformed.
+    /// Fails if the repository is malformed, a partial clone has not fetched an object, or a limit is exceeded.
     pub fn differences_from_work_tree(
         &self,
         from: Option<ObjectId>,
@@ -137,7 +137,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if the repository is malformed.
+    /// Fails if the repository is malformed, a partial clone has not fetched an object, or a limit is exceeded.
     pub fn has_history(&self, file: &Path) -> Result<bool, GitError> {
         let (Some(path), Some(head)) = (self.git_path(file), self.commit("HEAD")) else {
             return Ok(false);

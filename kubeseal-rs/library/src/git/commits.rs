@@ -71,11 +71,11 @@ impl Repository {
         Ok(commits)
     }
 
-    /// Returns paths and hashes of the files in a commit.
+    /// Returns paths and hashes of the files in a commit, without symbolic links, sorted by path.
     ///
     /// # Errors
     ///
-    /// Fails if the repository is malformed.
+    /// Fails if the repository is malformed, a partial clone has not fetched an object, or a limit is exceeded.
     pub fn files(&self, commit: ObjectId) -> Result<Vec<(String, ObjectId)>, GitError> {
         let files = self.blobs(commit, &|_, _| true)?.into_iter();
         let mut paths: Vec<_> = files.map(|(path, id)| (path.to_string(), id)).collect();
@@ -100,7 +100,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if the repository is malformed.
+    /// Fails if the repository is malformed, a partial clone has not fetched an object, or a limit is exceeded.
     pub fn versions(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<Version>, GitError> {
         let mut tips: BTreeSet<ObjectId> = self
             .git
@@ -174,8 +174,8 @@ impl Repository {
         Ok(changes)
     }
 
-    /// Returns the files that differ between two commits, or all files of the second commit if
-    /// there is no first one. `is_wanted` selects files to return and folders to visit.
+    /// Returns the files, symbolic links and submodules that differ between two commits, or all of the second commit if
+    /// there is no first one. `is_wanted` selects entries to return and folders to visit.
     pub(super) fn changes(
         &self,
         from: Option<ObjectId>,

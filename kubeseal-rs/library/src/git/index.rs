@@ -79,7 +79,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if the repository is malformed.
+    /// Fails if the repository is malformed, a partial clone has not fetched an object, or a limit is exceeded.
     pub fn staged_files(&self) -> Result<Vec<PathBuf>, GitError> {
         let index = self.index()?;
         let committed = self.committed_index()?;
@@ -182,7 +182,8 @@ impl Repository {
         index.map_err(|error| self.read_error(&tree, error))
     }
 
-    /// Returns the index. In a hook, that is the one of `GIT_INDEX_FILE`.
+    /// Returns the index, or the last commit as an index if there is none. In a hook, that is the one of
+    /// `GIT_INDEX_FILE`.
     pub(super) fn index(&self) -> Result<gix::index::File, GitError> {
         let index = self.git.try_index();
         match index.map_err(|error| self.read_error(&"the index", error))? {

@@ -25,7 +25,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if the repository is malformed.
+    /// Fails if the repository is malformed, a partial clone has not fetched an object, or a limit is exceeded.
     pub fn submodules(
         &self,
         from: Option<ObjectId>,
@@ -92,7 +92,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if the repository is malformed.
+    /// Fails if the repository is malformed, a partial clone has not fetched an object, or a limit is exceeded.
     pub fn submodule_around(&self, path: &Path) -> Result<Option<PathBuf>, GitError> {
         let mut folders = self.submodule_folders()?;
         if let Some(head) = self.commit("HEAD") {

@@ -58,8 +58,8 @@ struct Folder {
 }
 
 impl Repository {
-    /// Returns the files that differ between two trees. `None` is an empty tree. `is_wanted`
-    /// selects files to return and folders to visit.
+    /// Returns the files, symbolic links and submodules that differ between two trees. `None` is an empty tree.
+    /// `is_wanted` selects files to return and folders to visit.
     pub(super) fn compare_trees(
         &self,
         before: Option<ObjectId>,

@@ -145,7 +145,7 @@ pub fn identities(file: &[u8]) -> Option<Vec<Box<dyn Identity>>> {
     (!identities.is_empty()).then_some(identities)
 }
 
-/// Returns whether the bytes are an age file.
+/// Returns whether the bytes begin like an age file.
 pub fn is_archive(bytes: &[u8]) -> bool {
     PREFIXES.iter().any(|prefix| bytes.starts_with(prefix))
 }

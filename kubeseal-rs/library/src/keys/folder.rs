@@ -36,7 +36,7 @@ pub fn read(folder: &Path) -> Result<Vec<KeyRecord>> {
     Ok(records)
 }
 
-/// Returns the Secrets among the objects of some manifests.
+/// Returns the Secrets with `data` among the objects of some manifests. An object without a kind counts as a Secret.
 ///
 /// # Errors
 ///

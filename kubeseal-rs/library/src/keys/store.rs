@@ -102,7 +102,7 @@ impl Change {
 pub enum RestoreOutcome {
     /// The key was stored.
     Restored,
-    /// The key existed already.
+    /// A Secret of that name existed already, and is unchanged.
     Existed,
 }
 
@@ -151,8 +151,7 @@ impl KeyStore {
         }
     }
 
-    /// Returns every key Secret, sorted by age and then by name. Secrets without a usable key come
-    /// first.
+    /// Returns every key Secret, oldest first and then by name. Secrets without a usable key come first.
     ///
     /// # Errors
     ///
@@ -170,11 +169,11 @@ impl KeyStore {
         Ok(records)
     }
 
-    /// Changes the metadata of a key Secret, if the Secret is unchanged since it was read.
+    /// Changes the metadata of a key Secret. In a cluster, the Secret must be unchanged since it was read.
     ///
     /// # Errors
     ///
-    /// Fails if the Secret changed or cannot be written.
+    /// Fails if the Secret was removed, changed in a cluster, or cannot be written.
     pub fn change(&self, record: &KeyRecord, change: &Change) -> Result<()> {
         match (self, &record.file) {
             (Self::Cluster { objects, namespace }, _) => {
@@ -204,11 +203,12 @@ impl KeyStore {
         }
     }
 
-    /// Stores a new key without changing it; see [`super::restored`].
+    /// Stores a new key, in a cluster in the controller's namespace and otherwise unchanged; see [`super::restored`].
     ///
     /// # Errors
     ///
-    /// Fails if the key cannot be written.
+    /// Fails if the key cannot be written, or if a file of its name exists. An existing Secret in a cluster is not an
+    /// error.
     pub fn put(&self, secret: &Secret) -> Result<RestoreOutcome> {
         match self {
             Self::Cluster { objects, namespace } => {

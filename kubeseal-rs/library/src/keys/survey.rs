@@ -177,7 +177,8 @@ pub struct Dependent {
     pub origin: Origin,
     /// The name of the item.
     pub item: String,
-    /// Whether the key decrypts the item. If false, no local key decrypts the item, which may need this key.
+    /// Whether the item needs this key: the key decrypts the item or, with [`Depth::Unnamed`], the object names the
+    /// key. If false, no local key decrypts the item, which may need this key.
     pub is_sure: bool,
 }
 
@@ -217,7 +218,7 @@ impl Survey {
     ///
     /// # Errors
     ///
-    /// Fails if the controller cannot be reached.
+    /// Fails if the controller cannot be reached, or responds with an error other than that.
     pub fn ask(
         &mut self,
         holders: &[Holder],
@@ -257,7 +258,7 @@ impl Survey {
         dependents
     }
 
-    /// Returns the numbers of objects and of files that certainly need this key.
+    /// Returns the numbers of objects and of files with items that need this key, without undecided items.
     pub fn counts(&self, key: &Fingerprint) -> (usize, usize) {
         let dependents = self
             .found

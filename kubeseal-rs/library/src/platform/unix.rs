@@ -1,4 +1,4 @@
-//! Functions for Linux and macOS.
+//! Functions for Linux, macOS and other Unix systems.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, Permissions};
