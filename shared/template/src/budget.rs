@@ -21,8 +21,8 @@ pub struct Budget {
     pub keys: u32,
     /// Number of slow password hashes (bcrypt and scrypt).
     pub hashes: u32,
-    /// Total cost of keys and hashes, in microseconds as in [`cost`]. The default allows five RSA-4096 keys
-    /// and as many password hashes, or all keys and hashes of other kinds that the two limits above allow.
+    /// Total cost of keys and hashes, in microseconds as in [`cost`]. The default allows five RSA-4096 keys and five
+    /// password hashes, or all keys and hashes of other kinds that the two limits above allow.
     pub work: u64,
 }
 

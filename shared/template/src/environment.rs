@@ -20,8 +20,8 @@ pub struct Context<'a> {
     pub budget: Budget,
     /// The time that `now` and related functions return; the zone is UTC, as in Bitnami's container.
     pub now: jiff::Timestamp,
-    /// The random source of `rand*`, `shuffle`, `uuidv4`, salts and serial numbers. RSA and ECDSA keys take
-    /// their randomness from aws-lc-rs.
+    /// The random source of `rand*`, `shuffle`, `uuidv4`, `encryptAES`, Ed25519 keys, salts and serial numbers. RSA and
+    /// ECDSA keys take their randomness from aws-lc-rs.
     pub rng: &'a mut dyn CryptoRng,
 }
 

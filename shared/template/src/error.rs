@@ -45,11 +45,12 @@ pub enum ErrorKind {
     Failed,
     /// The value does not have this field or method.
     Field,
-    /// `range` over a value without items, or arguments for a value that takes none.
+    /// A value does not support this use, such as `range` over a value without items, or arguments for a value that
+    /// takes none.
     Misuse,
     /// The template or variable is not defined.
     Undefined,
-    /// The budget is exhausted.
+    /// The budget is exhausted, or the meter ended the rendering.
     Limit(Limit),
 }
 
@@ -58,11 +59,11 @@ pub enum ErrorKind {
 pub enum Limit {
     /// Work done: roughly one step per action, per argument and per 64 bytes touched.
     Steps,
-    /// Bytes of the result.
+    /// Bytes of the results.
     Output,
     /// Bytes of one intermediate value.
     Value,
-    /// Bytes of all values created in one rendering.
+    /// Bytes of all values created by the renderings that share a budget.
     Memory,
     /// Nesting of templates, pipelines and values.
     Depth,

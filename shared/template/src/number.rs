@@ -131,7 +131,8 @@ fn float_to_uint(float: f64) -> u64 {
     }
 }
 
-/// Reproduces strconv.ParseUint; base 0 detects the prefix and allows underscores.
+/// Reproduces strconv.ParseUint, with `None` for every error, such as a number out of range. Base 0 detects the prefix
+/// and allows underscores.
 pub(crate) fn parse_uint(text: &[u8], base: u32) -> Option<u64> {
     let detects_base = base == 0;
     let (digits, base) = match (base, text) {
@@ -156,7 +157,7 @@ pub(crate) fn parse_uint(text: &[u8], base: u32) -> Option<u64> {
     Some(value)
 }
 
-/// Reproduces strconv.ParseInt.
+/// Reproduces strconv.ParseInt, with `None` for every error, such as a number out of range.
 pub(crate) fn parse_int(text: &[u8], base: u32) -> Option<i64> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),

@@ -61,8 +61,9 @@ impl Template {
         self.deterministic
     }
 
-    /// Returns the names of the fields that the template inserts as they are, with the line of each, counted from
-    /// one. A field that the template tests anywhere, or gives a default, is left out: it may be missing.
+    /// Returns the names of the fields that the template inserts as they are, with the line of each, counted from one.
+    /// A field that the template tests anywhere, or gives a default, is left out: it may be missing. Templates that it
+    /// defines with `define` are not searched.
     pub fn inserted_fields(&self) -> Vec<(String, usize)> {
         let main = self.trees.get(self.name.as_bytes());
         let inserted = main.map(fields::inserted_fields).unwrap_or_default();
@@ -85,7 +86,7 @@ impl Template {
         self.render_within(data, context, &mut Unmetered)
     }
 
-    /// Like [`Self::render`], but reports to a meter before each slow operation and every few thousand steps.
+    /// Like [`Self::render`], but reports to a meter before each slow operation and about every 20,000 steps.
     ///
     /// # Errors
     /// Returns the errors of [`Self::render`], and [`Limit::Interrupted`](crate::Limit::Interrupted) if the meter ends
@@ -153,7 +154,7 @@ fn position(text: &str, at: usize) -> (usize, usize) {
     (line + 1, before.len() - start + 1)
 }
 
-/// The values that a template sees as its dot: decrypted items by key. Wiped on drop, and hidden in `Debug`.
+/// The values that a template sees as its dot, by key, such as decrypted items. Wiped on drop, and hidden in `Debug`.
 #[derive(Default)]
 pub struct Data {
     values: BTreeMap<Text, Text>,

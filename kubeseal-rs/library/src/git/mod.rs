@@ -107,7 +107,7 @@ pub enum GitError {
     HooksElsewhere(String),
 }
 
-/// Returns the root of the work tree that contains the folder: the nearest parent with a `.git`.
+/// Returns the root of the work tree that contains the folder: the folder itself or its nearest parent with a `.git`.
 pub fn work_tree(folder: &Path) -> Option<PathBuf> {
     let root = folder.ancestors().find(|above| above.join(".git").exists());
     root.map(Path::to_owned)

@@ -222,7 +222,8 @@ fn trunc(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     })
 }
 
-/// Returns a part of a string. A negative start means the beginning, a negative or too large end means the end.
+/// Returns a part of a string. A negative start means the beginning. Otherwise, a negative or too large end means the
+/// end.
 fn substr(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let (start, end, text) = (args.int(0), args.int(1), args.text(2));
     let len = i64::try_from(text.len()).unwrap_or(i64::MAX);

@@ -141,7 +141,7 @@ fn modify_date(args: &Args<'_>) -> Option<Value> {
     }
 }
 
-/// Returns the duration in its largest whole unit, such as `3mo` or `2h`.
+/// Returns the duration in the largest unit that it exceeds, rounded down, such as `3mo` or `2h`.
 fn duration_round(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let nanos = match args.value(0) {
         Value::Text(text) => parse_duration(&text).unwrap_or(0),
