@@ -20,10 +20,10 @@ use jiff::Timestamp;
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
-use shared::meter::Meter;
+use shared::meter::{Interrupted, Meter};
 use shared::resource::{SealedSecret, SealedSecretStatus};
 use shared::secret::Secret;
-use shared::unseal::{UnsealError, slow_work};
+use shared::unseal::UnsealError;
 
 use super::Policy;
 use super::attempt_result::{self, AttemptResult, Report};
@@ -222,10 +222,10 @@ impl<S: Store> Tools<S> {
             return Ok(None);
         }
         let sealed = Arc::clone(sealed);
-        let class = move |_: &mut dyn Meter| Class::for_slow_work(slow_work(&sealed)).slow_class();
-        self.pool
-            .work_for(&id.namespace, PARSING_BUDGET, class)
-            .await
+        let class = move |meter: &mut dyn Meter| Class::of(&sealed, meter);
+        let class = self.pool.work_for(&id.namespace, PARSING_BUDGET, class);
+        let class = class.await?.map_err(|Interrupted| Stopped)?;
+        Ok(class.slow_class())
     }
 
     async fn reconcile_or_refetch(
@@ -404,7 +404,7 @@ impl<S: Store> Tools<S> {
         };
         // From here on, everything takes the same time for all values.
         self.wait_to_report(id, schedule).await;
-        let class = Class::for_slow_work(slow_work(&sealed));
+        let class = schedule.class();
         let report = move |meter: &mut dyn Meter| NoSecret::new(&sealed, now, meter);
         let rendered = self
             .pool
