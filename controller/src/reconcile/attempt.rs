@@ -36,7 +36,7 @@ use super::timing::{Class, SlowClass};
 use crate::metrics::{Metrics, SEALED_TYPE, instance_label};
 use crate::pool::turns::Turns;
 use crate::pool::{Budget, Pool, Stopped};
-use crate::store::{Applied, Observed, ReadMode, Source, Store, StoreError};
+use crate::store::{Applied, Kept, Observed, ReadMode, Source, Store, StoreError};
 
 /// Maximum number of concurrent writes of Secrets from objects with templates.
 const MAX_WRITES: usize = 32;
@@ -456,7 +456,7 @@ impl<S: Store> Tools<S> {
         let mut observed =
             observed.inspect_err(|_| self.metrics.count_failure(id, Fault::Fetch))?;
         if !observed.settled && self.was_unsealed(&observed) {
-            self.store.note_unsealed(id, &observed, None);
+            self.store.note_unsealed(id, &observed, Kept::Unknown);
             (observed.settled, observed.claimed) = (true, false);
         }
         Ok(observed)
@@ -578,9 +578,12 @@ impl<S: Store> Tools<S> {
         };
         drop(slot);
         if let (None, Ok(stored), Source::Sealed(_)) = (&refusal, &applied, &observed.source) {
-            let current = stored.as_deref().or(observed.existing.secret());
-            let good = current.filter(|_| is_good);
-            self.store.note_unsealed(id, observed, good);
+            let kept = if is_good {
+                Kept::Good(stored.as_deref().or(observed.existing.secret()))
+            } else {
+                Kept::Unknown
+            };
+            self.store.note_unsealed(id, observed, kept);
         }
         Ok(ApplyResult::Done(PlanResult {
             // A correction is reported only if the administrator's added metadata was in place before: otherwise a new

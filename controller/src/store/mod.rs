@@ -247,6 +247,15 @@ pub(crate) fn require_readable<K>(
     object.object().ok_or(StoreError::Unreadable { operation })
 }
 
+/// The Secret after its SealedSecret was unsealed.
+#[derive(Debug, Clone, Copy)]
+pub enum Kept<'a> {
+    /// It has the values of this version of the SealedSecret. Contains the Secret as it is stored, if known.
+    Good(Option<&'a Secret>),
+    /// It may have values of another client.
+    Unknown,
+}
+
 /// Stores SealedSecrets and Secrets. Two calls for the same object never run concurrently.
 pub trait Store: Send + Sync + 'static {
     /// Returns the cached state of a settled object, if it may suffice to detect that nothing needs to be done.
@@ -283,9 +292,9 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
-    /// Records that the observed version of the SealedSecret was unsealed, regardless of its status. `good` is the
-    /// Secret, if it is known to have the values of that version.
-    fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed, _good: Option<&Secret>) {}
+    /// Records that the observed version of the SealedSecret was unsealed, regardless of its status. `kept` tells whether
+    /// the Secret is known to have the values of that version.
+    fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed, _kept: Kept<'_>) {}
 
     /// Records that an object was recognized as up to date by its [`Self::cached_state`]. `good` is the `uid` and
     /// `resourceVersion` of the Secret, if it is known to have the values of the SealedSecret.

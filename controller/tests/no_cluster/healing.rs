@@ -141,6 +141,13 @@ impl Healing {
         value.unwrap().parse().unwrap()
     }
 
+    /// Returns the end of the message of the condition `Ready`.
+    fn last_line(&self) -> String {
+        let ready = self.case.conditions("ns/n").unwrap().remove(1);
+        let message = ready.message.unwrap();
+        message.lines().last().unwrap().to_owned()
+    }
+
     fn folder(&self) -> PathBuf {
         self.case.dir.join("secrets/ns/n")
     }
@@ -245,6 +252,31 @@ async fn opt_out(healing: &mut Healing) {
     annotations.insert(OPT_OUT.into(), "false".into());
     healing.case.write("sealed/x.yaml", &manifest_of(&sealed));
     healing.advance(MAX_RESTORE_TIME).await;
+}
+
+/// Attack: a program edits values while the controller cannot correct them, so that the status vouches for the edited
+/// values.
+#[tokio::test]
+async fn the_status_vouches_only_for_values_that_no_other_program_edited() {
+    const KEPT: &str = "the values of the last good version stay in place";
+    const MAY_DIFFER: &str = "another client may have changed the values of the Secret";
+    let broken = manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "3")]));
+    for args in [&[][..], &["--correct-drift=false"]] {
+        for (why, edit) in EDITS.iter().chain(DELETIONS) {
+            let mut healing = Healing::new(args).await;
+            healing.case.write("sealed/x.yaml", &broken);
+            healing.advance(MAX_RESTORE_TIME).await;
+            assert_eq!(healing.last_line(), KEPT, "{args:?}: before {why}");
+            edit(&healing.folder());
+            healing.advance(MAX_RESTORE_TIME).await;
+            assert_ne!(healing.last_line(), KEPT, "{args:?}: {why}");
+        }
+        let mut healing = Healing::new(args).await;
+        write(&healing.folder().join("a"), "edited");
+        healing.case.write("sealed/x.yaml", "a: [");
+        healing.advance(MAX_RESTORE_TIME).await;
+        assert_eq!(healing.last_line(), MAY_DIFFER, "{args:?}");
+    }
 }
 
 #[tokio::test]

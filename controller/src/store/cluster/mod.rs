@@ -29,8 +29,8 @@ use shared::secret::Secret;
 use crate::args::EventLevel;
 use crate::readable::Readable;
 use crate::store::{
-    Applied, CachedState, EventRecord, Observed, ReadMode, Source, Store, StoreError, api_error,
-    require_readable,
+    Applied, CachedState, EventRecord, Kept, Observed, ReadMode, Source, Store, StoreError,
+    api_error, require_readable,
 };
 pub use catalogue::sealed_secrets;
 use catalogue::{CachedSource, Catalogue, Entry, SecretVersion};
@@ -268,9 +268,12 @@ impl Store for ClusterStore {
         true
     }
 
-    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, good: Option<&Secret>) {
+    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, kept: Kept<'_>) {
         let (uid, generation) = (observed.uid.as_deref(), observed.generation);
-        let good = good.and_then(|secret| SecretVersion::from_metadata(&secret.metadata));
+        let good = match kept {
+            Kept::Good(Some(secret)) => SecretVersion::from_metadata(&secret.metadata),
+            Kept::Good(None) | Kept::Unknown => None,
+        };
         self.catalogue().record_unsealed(id, uid, generation, good);
     }
 

@@ -148,14 +148,15 @@ fn failed_webhook(message: &str) -> Option<String> {
     is_name(name).then(|| format!("failed calling webhook \"{name}\""))
 }
 
-/// Returns the problems that are independent of the values; `None` if there are none. There may be problems with the
-/// values too.
+/// Returns the problems that are independent of the values, sorted, since the API server reports those of items in random
+/// order, and each new order would be a new message; `None` if there are none. There may be problems with the values too.
 fn public_causes(status: &Status, secret: &Secret) -> Option<String> {
     let causes = &status.details.as_ref()?.causes;
     let causes = causes.iter().filter(|cause| is_public(cause, secret));
-    let causes: Vec<String> = causes
+    let mut causes: Vec<String> = causes
         .map(|cause| format!("{}: {}", cause.field, cause.message))
         .collect();
+    causes.sort();
     (!causes.is_empty()).then(|| format!("the Secret is invalid: {}", causes.join("; ")))
 }
 
@@ -404,6 +405,20 @@ mod tests {
             let error = classify_response(Status::failure(text, "R").with_code(code)).to_string();
             assert_eq!(error, format!("cannot create the Secret: {want}"));
         }
+    }
+
+    #[test]
+    fn problems_in_any_order_give_one_message() {
+        let problems = [
+            ("data[a b]", "FieldValueInvalid", INVALID_KEY),
+            ("metadata.labels", "FieldValueInvalid", "invalid"),
+        ];
+        let mut reversed = problems;
+        reversed.reverse();
+        assert_eq!(
+            invalid_with(&problems).to_string(),
+            invalid_with(&reversed).to_string()
+        );
     }
 
     #[test]

@@ -31,7 +31,7 @@ use tracing::{error, warn};
 use crate::folder::{FileError, Folder, OpenEntry};
 use crate::poll::{self, Depth, Listing, Polled};
 use crate::pool::Pool;
-use crate::store::{Applied, Observed, ReadMode, Source, Store, StoreError};
+use crate::store::{Applied, Kept, Observed, ReadMode, Source, Store, StoreError};
 use catalogue::Catalogue;
 use folder_states::{FolderState, FolderStates};
 use manifest_file::ManifestFile;
@@ -161,9 +161,13 @@ impl Store for DirectoryStore {
             .await
     }
 
-    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, _good: Option<&Secret>) {
+    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, kept: Kept<'_>) {
+        let mut state = self.inner.state();
         if let Some(digest) = digest_of(&observed.source) {
-            self.inner.state().unsealed.insert(id.clone(), digest);
+            state.unsealed.insert(id.clone(), digest);
+        }
+        if matches!(kept, Kept::Good(_)) {
+            state.folder_states.mark_good(id);
         }
     }
 }
@@ -224,15 +228,15 @@ impl Inner {
         let State {
             folder_states,
             catalogue,
+            unsealed,
             ..
         } = &mut *state;
-        let keeps_edits = |id: &ObjectId| {
-            self.tolerates_drift
-                || catalogue
-                    .entry(id)
-                    .is_some_and(|entry| opts_out(&entry.source))
-        };
-        folder_states.take_edited(|id| FolderState::from_values(&self.values(id)), keeps_edits)
+        let source = |id: &ObjectId| catalogue.entry(id).map(|entry| &entry.source);
+        let keeps_edits = |id: &ObjectId| self.tolerates_drift || source(id).is_some_and(opts_out);
+        let is_failing =
+            |id: &ObjectId| source(id).and_then(digest_of).as_ref() != unsealed.get(id);
+        let current = |id: &ObjectId| FolderState::from_values(&self.values(id));
+        folder_states.take_edited(current, keeps_edits, is_failing)
     }
 
     /// Returns whether `secrets` is on the same file system as at start, and logs an error once if not. If `secrets` is
@@ -314,13 +318,14 @@ impl Inner {
         let source = self.source(id);
         // An unreadable status must not prevent writing values.
         let file = self.status(id).ok().flatten();
+        let (existing, is_good) = self.existing(id)?;
         Ok(Observed {
-            existing: self.existing(id)?,
+            existing,
             settled: self.was_unsealed(id, &source)
                 || file.as_ref().is_some_and(|file| file.is_settled(&source)),
             claimed: false,
             guessed: false,
-            is_good: true,
+            is_good,
             is_fresh: false,
             uid: None,
             generation: generation(&source, file.as_ref()),
@@ -343,16 +348,19 @@ impl Inner {
         source
     }
 
-    /// Reads the existing values. Records the state of the folder before it reads the values, so that an edit in
-    /// between is detected later.
-    fn existing(&self, id: &ObjectId) -> Result<Existing, FileError> {
+    /// Reads the existing values, and returns whether they are known to be those of the last version that was unsealed.
+    /// Records the state of the folder before it reads the values, so that an edit in between is detected later.
+    fn existing(&self, id: &ObjectId) -> Result<(Existing, bool), FileError> {
         if id.namespace.is_empty() {
-            return Ok(Existing::Absent);
+            return Ok((Existing::Absent, false));
         }
         let values = self.values(id);
-        self.state()
-            .folder_states
-            .record(id, FolderState::from_values(&values));
+        let folder_state = FolderState::from_values(&values);
+        let is_good = self.state().folder_states.record_read(id, folder_state);
+        Ok((Self::content(values)?, is_good))
+    }
+
+    fn content(values: Result<Values, FileError>) -> Result<Existing, FileError> {
         let values = match values {
             Ok(values) => values,
             Err(error) if error.is_missing() => return Ok(Existing::Absent),
@@ -393,12 +401,13 @@ impl Inner {
         let values = Values::list(namespace.child_or_new(&id.name)?)?;
         self.state().leftovers.insert(id.clone(), None);
         let result = values.write(&secret.data, shared::random::number());
-        let folder_state = result
-            .is_ok()
-            .then(|| FolderState::from_values(&self.values(id)));
-        self.state()
-            .folder_states
-            .record(id, folder_state.flatten());
+        let folder_state = FolderState::from_values(&self.values(id));
+        let mut state = self.state();
+        if result.is_ok() {
+            state.folder_states.record_written(id, folder_state);
+        } else {
+            state.folder_states.record_read(id, folder_state);
+        }
         Ok(result?)
     }
 
