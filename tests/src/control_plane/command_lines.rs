@@ -8,6 +8,9 @@ use super::settings::Settings;
 /// The file in which the API server records every write and its author.
 pub(super) const AUDIT_LOG: &str = "audit.log";
 
+/// The file with the configuration of admission plug-ins.
+pub(super) const ADMISSION: &str = "admission.yaml";
+
 /// Returns the command for etcd. It runs without fsync: its data must outlive the process, not the machine.
 pub(super) fn etcd(programs: &Programs, settings: &Settings) -> Command {
     let client = format!("http://127.0.0.1:{}", settings.etcd_port.number());
@@ -64,6 +67,11 @@ pub(super) fn api_server(programs: &Programs, settings: &Settings) -> Command {
         .arg(file("egress-selector-config-file", "egress.yaml"))
         .arg(file("audit-policy-file", "audit.yaml"))
         .arg(file("audit-log-path", AUDIT_LOG));
+    if settings.limits_events {
+        command
+            .arg("--enable-admission-plugins=EventRateLimit")
+            .arg(file("admission-control-config-file", ADMISSION));
+    }
     command
 }
 

@@ -214,6 +214,13 @@ impl ControlPlane {
         self.start_api_server().await;
     }
 
+    /// Restarts the API server with the admission plug-in `EventRateLimit`: it answers 429 to events of a namespace that
+    /// has more than `per_second` of them. Returns when it answers.
+    pub async fn limit_events(&mut self, per_second: u32) {
+        self.own_mut().limit_events(per_second);
+        self.restart_api_server().await;
+    }
+
     /// Kills the API server.
     pub fn stop_api_server(&mut self) {
         self.own_mut().stop_api_server();

@@ -67,6 +67,10 @@ impl OwnProcesses {
         self.wait_until_ready().await;
     }
 
+    pub(super) fn limit_events(&mut self, per_second: u32) {
+        self.settings.limit_events(per_second);
+    }
+
     pub(super) fn stop_api_server(&mut self) {
         self.api_server = None;
     }

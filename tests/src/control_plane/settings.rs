@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
 
+use super::command_lines::ADMISSION;
 use super::kubeconfig;
 use super::port::Port;
 
@@ -15,6 +16,8 @@ pub(super) struct Settings {
     pub(super) api_port: Port,
     pub(super) etcd_port: Port,
     pub(super) etcd_peer_port: Port,
+    /// Whether the API server limits the rate of events, see [`Self::limit_events`].
+    pub(super) limits_events: bool,
 }
 
 impl Settings {
@@ -25,6 +28,7 @@ impl Settings {
             api_port: Port::choose(),
             etcd_port: Port::choose(),
             etcd_peer_port: Port::choose(),
+            limits_events: false,
         };
         settings.write_certificates();
         settings.write_service_account_key();
@@ -101,6 +105,23 @@ impl Settings {
             ],
         });
         self.store("audit.yaml", policy.to_string());
+    }
+
+    /// Makes the next API server reject events of a namespace that has more than `per_second` of them.
+    pub(super) fn limit_events(&mut self, per_second: u32) {
+        let limit = json!({ "type": "Namespace", "qps": per_second, "burst": 2 * per_second });
+        let configuration = json!({
+            "apiVersion": "eventratelimit.admission.k8s.io/v1alpha1",
+            "kind": "Configuration",
+            "limits": [limit],
+        });
+        let admission = json!({
+            "apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": "AdmissionConfiguration",
+            "plugins": [{ "name": "EventRateLimit", "configuration": configuration }],
+        });
+        self.store(ADMISSION, admission.to_string());
+        self.limits_events = true;
     }
 
     /// Writes a configuration that sends the API server's traffic for Pods, Services and nodes through our socket.
