@@ -1,5 +1,6 @@
 //! Decides which objects are reconciled and when, and reports the outcome.
 
+mod applying;
 mod attempt;
 mod attempt_result;
 mod first_attempts;
@@ -7,6 +8,7 @@ mod holds;
 mod pauses;
 mod progress;
 mod recognition;
+mod reporting;
 mod schedule;
 mod timing;
 mod unsealing;
