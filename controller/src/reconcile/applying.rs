@@ -146,7 +146,7 @@ impl<S: Store> Tools<S> {
     ) -> Decision {
         let tolerates_drift = self.tolerates_drift(&observed.source);
         let restored = self.policy.added.missing_on(&observed.existing);
-        let plan = self.allowed_plan(id, observed, desired, restored.as_ref());
+        let plan = self.allowed_plan(id, observed, desired, restored.as_deref());
         let interference = Interference::undone_by(&plan, observed.settled);
         let fight = interference
             .and_then(|interference| self.record_correction(id, interference, now).err());
@@ -180,7 +180,7 @@ impl<S: Store> Tools<S> {
         id: &ObjectId,
         observed: &Observed,
         desired: Desired,
-        restored: Option<&Box<Secret>>,
+        restored: Option<&Secret>,
     ) -> Plan {
         let circumstances = Circumstances {
             settled: observed.settled,
@@ -193,7 +193,7 @@ impl<S: Store> Tools<S> {
             restored,
         ) {
             // Edits are tolerated, except those of the metadata that the administrator adds.
-            (Plan::Leave, Some(secret)) => Plan::Replace(secret.clone()),
+            (Plan::Leave, Some(secret)) => Plan::Replace(Box::new(secret.clone())),
             (plan, _) => plan,
         };
         let plan = enforce_limits(&self.policy.author_limits, plan);
