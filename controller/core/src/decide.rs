@@ -11,7 +11,7 @@ use crate::author_limits::{AuthorLimits, Breach};
 use crate::drift::Fight;
 use crate::no_secret::NoSecret;
 use crate::object_id::ObjectId;
-use crate::ownership::{is_equivalent, secret_type, successor};
+use crate::ownership::{self, is_equivalent, secret_type, successor};
 
 /// The desired state.
 #[derive(Debug)]
@@ -99,6 +99,8 @@ pub struct Circumstances {
     pub claimed: bool,
     /// Whether edits by other clients are left in place.
     pub tolerates_drift: bool,
+    /// Whether all content of the existing Secret is known to come from the SealedSecret. See [`ownership::merges`].
+    pub is_exclusive: bool,
     /// Whether the outcome of a new version must not depend on whether its values equal those of the Secret.
     /// Otherwise, any user who can edit the SealedSecret can confirm a guess of a value.
     pub hides_equality: bool,
@@ -260,7 +262,8 @@ fn plan_update(
         Content::Values(_) => Plan::Replace(Box::new(desired)),
         Content::Secret(existing) => {
             let keeps_added_metadata = circumstances.settled || circumstances.claimed;
-            let next = successor(desired, existing, keeps_added_metadata);
+            let is_exclusive = circumstances.is_exclusive;
+            let next = successor(desired, existing, keeps_added_metadata, is_exclusive);
             let is_new = circumstances.hides_equality && !circumstances.settled;
             if is_tolerated || !is_new && is_equivalent(&next, existing) {
                 return Plan::Leave;
@@ -284,11 +287,12 @@ pub fn public_obstacle(
     shell: Secret,
     existing: &Existing,
     settled: bool,
+    is_exclusive: bool,
 ) -> Option<Refusal> {
     match existing {
         Existing::NotOwned => Some(Refusal::NotManaged(id.clone())),
         Existing::Owned(Content::Secret(existing)) => {
-            let mut next = successor(shell, existing, settled);
+            let mut next = successor(shell, existing, settled, is_exclusive);
             next.data.clone_from(&existing.data);
             update_refusal(id, &next, existing, false)
         }

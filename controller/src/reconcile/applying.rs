@@ -27,6 +27,8 @@ pub(super) struct PlanResult {
     pub(super) changed: bool,
     /// Whether an edit by another client was corrected.
     pub(super) corrected: bool,
+    /// Whether all content of the Secret is known to come from the SealedSecret now.
+    pub(super) is_exclusive: bool,
     /// Whether another rendering could produce different values.
     pub(super) is_random: bool,
     pub(super) applied: Result<Option<Box<Secret>>, StoreError>,
@@ -106,6 +108,7 @@ impl<S: Store> Tools<S> {
     ) -> Result<ApplyResult, Stopped> {
         let is_random = desired.is_random();
         let decision = self.decide(id, observed, desired, now);
+        let is_exclusive = becomes_exclusive(observed, &decision.plan);
         let slot = match &decision.plan {
             Plan::Leave => None,
             _ => self.wait_to_write(id, schedule).await?,
@@ -119,15 +122,16 @@ impl<S: Store> Tools<S> {
         if let (None, Ok(stored), Source::Sealed(_)) =
             (&decision.refusal, &applied, &observed.source)
         {
-            let kept = if decision.is_good {
-                Kept::Good(stored.as_deref().or(observed.existing.secret()))
-            } else {
-                Kept::Unknown
+            let kept = Kept {
+                secret: stored.as_deref().or(observed.existing.secret()),
+                is_good: decision.is_good,
+                is_exclusive,
             };
             self.store.note_unsealed(id, observed, kept);
         }
         Ok(ApplyResult::Done(PlanResult {
             corrected: decision.is_correction && applied.is_ok(),
+            is_exclusive,
             is_random,
             refusal: decision.refusal,
             fight: decision.fight,
@@ -185,6 +189,7 @@ impl<S: Store> Tools<S> {
         let circumstances = Circumstances {
             settled: observed.settled,
             claimed: observed.claimed,
+            is_exclusive: observed.is_exclusive,
             tolerates_drift: self.tolerates_drift(&observed.source),
             hides_equality: self.hides_equality(observed),
         };
@@ -281,15 +286,27 @@ impl<S: Store> Tools<S> {
     }
 }
 
+/// Returns whether all content of the Secret is known to come from the SealedSecret after the plan was applied: the
+/// controller creates it, or no other client has consented to a merge.
+fn becomes_exclusive(observed: &Observed, plan: &Plan) -> bool {
+    match (plan, observed.existing.secret()) {
+        (Plan::Create(_), _) => true,
+        (_, Some(existing)) => {
+            observed.is_exclusive || !ownership::is_merged_into(&existing.metadata)
+        }
+        (_, None) => false,
+    }
+}
+
 /// Returns whether the size of the Secret follows from the size of the sealed values. It does not if templates produce
 /// values, or if some values belong to another client.
 fn has_public_size(observed: &Observed) -> bool {
     let Source::Sealed(sealed) = &observed.source else {
         return false;
     };
-    let is_alone = match &observed.existing {
-        Existing::Owned(Content::Secret(secret)) => !ownership::is_merged_into(&secret.metadata),
-        _ => true,
-    };
+    let template = &sealed.spec.template.metadata;
+    let is_alone = observed.existing.secret().is_none_or(|existing| {
+        !ownership::merges(template, &existing.metadata, observed.is_exclusive)
+    });
     is_alone && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed)
 }

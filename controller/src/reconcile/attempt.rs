@@ -4,10 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use controller_core::author_limits::risky_type;
-use controller_core::decide::Desired;
+use controller_core::decide::{Desired, Existing};
 use controller_core::drift::Drift;
 use controller_core::fault::Fault;
 use controller_core::object_id::ObjectId;
+use controller_core::ownership;
 use controller_core::reason::Reason;
 use jiff::Timestamp;
 use shared::error_chain;
@@ -279,10 +280,17 @@ impl<S: Store> Tools<S> {
         let observed = self.store.gather(id, mode).await;
         let mut observed =
             observed.inspect_err(|_| self.metrics.count_failure(id, Fault::Fetch))?;
+        observed.is_exclusive |= self.was_exclusive(&observed);
         if !observed.settled && self.was_unsealed(&observed) {
-            self.store.note_unsealed(id, &observed, Kept::Unknown);
+            let kept = Kept {
+                secret: observed.existing.secret(),
+                is_good: false,
+                is_exclusive: observed.is_exclusive,
+            };
+            self.store.note_unsealed(id, &observed, kept);
             (observed.settled, observed.claimed) = (true, false);
         }
+        disown(&mut observed);
         Ok(observed)
     }
 
@@ -305,6 +313,22 @@ impl<S: Store> Tools<S> {
             .forget(id);
         self.first_attempts().forget(id);
         Ok(AttemptResult::Gone { removed })
+    }
+}
+
+/// Marks the Secret as not owned if all its content comes from the SealedSecret, and another client has removed the owner
+/// since: the annotation for merging then is no consent of an earlier owner.
+fn disown(observed: &mut Observed) {
+    if let (Source::Sealed(sealed), Some(secret)) = (&observed.source, observed.existing.secret())
+        && observed.is_exclusive
+        && !ownership::is_owned(
+            &secret.metadata,
+            &sealed.metadata,
+            &sealed.spec.template.metadata,
+            true,
+        )
+    {
+        observed.existing = Existing::NotOwned;
     }
 }
 

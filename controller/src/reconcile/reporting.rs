@@ -134,6 +134,7 @@ impl<S: Store> Tools<S> {
             fight: plan_result.fight,
             changed: false,
             corrected: false,
+            is_exclusive: false,
             is_random: false,
             applied: Ok(None),
         };
@@ -157,7 +158,12 @@ impl<S: Store> Tools<S> {
             (Some(why), Ok(_)) => Outcome::Refused { why, kept },
             (None, Ok(stored)) => Outcome::Unsealed {
                 sealed_by,
-                record: self.new_record(observed, stored.as_deref(), ring),
+                record: self.new_record(
+                    observed,
+                    stored.as_deref(),
+                    plan_result.is_exclusive,
+                    ring,
+                ),
             },
         }
     }

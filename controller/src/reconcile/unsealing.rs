@@ -177,5 +177,6 @@ fn public_obstacle(id: &ObjectId, sealed: &SealedSecret, observed: &Observed) ->
         secret,
         &observed.existing,
         observed.settled || observed.claimed,
+        observed.is_exclusive,
     )
 }

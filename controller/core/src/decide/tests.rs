@@ -293,7 +293,7 @@ fn value_independent_refusals_come_before_rendering() {
         ("not owned", shell("Opaque", None), Existing::NotOwned, true),
         ("absent", shell("x/y", None), Existing::Absent, false),
     ] {
-        let refusal = public_obstacle(&id, shell, &existing, false);
+        let refusal = public_obstacle(&id, shell, &existing, false, false);
         assert_eq!(refusal.is_some(), is_refused, "{why}: {refusal:?}");
     }
 }

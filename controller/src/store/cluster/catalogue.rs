@@ -57,8 +57,8 @@ pub(super) struct Entry {
     /// The size of the whole object in bytes.
     size: usize,
     secret: SecretState,
-    /// The version of the Secret that had the values of the last version that was unsealed.
-    good_secret: Option<SecretVersion>,
+    /// What this process knows of the Secret from its own writes and from records that it verified.
+    facts: SecretFacts,
     /// The generation that was unsealed last, by this process or according to a record that this process verified. A
     /// status alone does not count, since other clients can write statuses.
     unsealed: Option<i64>,
@@ -109,7 +109,7 @@ impl Entry {
             metadata_digest: object.metadata_digest,
             size,
             secret: SecretState::default(),
-            good_secret: None,
+            facts: SecretFacts::default(),
             unsealed: None,
         }
     }
@@ -130,7 +130,14 @@ impl Entry {
 
     /// Returns whether this version of the Secret is known to have the values of the last version that was unsealed.
     pub(super) fn is_good(&self, secret: &ObjectMeta) -> bool {
-        self.good_secret.is_some() && self.good_secret == SecretVersion::from_metadata(secret)
+        let good = self.facts.good.as_ref();
+        good.is_some() && good == SecretVersion::from_metadata(secret).as_ref()
+    }
+
+    /// Returns whether all content of this Secret is known to come from the SealedSecret.
+    pub(super) fn is_exclusive(&self, secret: &ObjectMeta) -> bool {
+        let exclusive = self.facts.exclusive.as_ref();
+        exclusive.is_some() && exclusive == secret.uid.as_ref()
     }
 
     /// Copies what this process knows of an earlier version, if that has the same `uid`.
@@ -138,7 +145,7 @@ impl Entry {
         if self.uid == previous.uid {
             self.unsealed = self.unsealed.max(previous.unsealed);
             self.claim = previous.claim;
-            self.good_secret.clone_from(&previous.good_secret);
+            self.facts.clone_from(&previous.facts);
         }
     }
 
@@ -255,6 +262,30 @@ impl SecretVersion {
     }
 }
 
+/// What is known of a Secret, whatever its annotations and the status of its SealedSecret say.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SecretFacts {
+    /// The version that had the values of the last version of the SealedSecret that was unsealed.
+    good: Option<SecretVersion>,
+    /// The `uid` of the Secret, if all its content comes from the SealedSecret.
+    exclusive: Option<String>,
+}
+
+impl SecretFacts {
+    pub(super) fn new(version: SecretVersion, is_good: bool, is_exclusive: bool) -> Self {
+        Self {
+            exclusive: is_exclusive.then(|| version.uid.clone()),
+            good: is_good.then_some(version),
+        }
+    }
+
+    /// Adds newer facts. A fact that is missing in them stays.
+    fn add(&mut self, newer: Self) {
+        self.good = newer.good.or(self.good.take());
+        self.exclusive = newer.exclusive.or(self.exclusive.take());
+    }
+}
+
 /// All SealedSecrets: those that exist, and deleted ones that are not reconciled yet.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
@@ -321,19 +352,18 @@ impl Catalogue {
         }
     }
 
-    /// Records that this generation of the object was unsealed, regardless of its status, and which version of the
-    /// Secret has its values, if that is known.
+    /// Records that this generation of the object was unsealed, regardless of its status, and what is known of its Secret.
     pub(super) fn record_unsealed(
         &mut self,
         id: &ObjectId,
         uid: Option<&str>,
         generation: Option<i64>,
-        good: Option<SecretVersion>,
+        facts: SecretFacts,
     ) {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.uid.as_deref() == uid) {
             entry.unsealed = entry.unsealed.max(generation);
-            entry.good_secret = good.or(entry.good_secret.take());
+            entry.facts.add(facts);
         }
     }
 
@@ -342,12 +372,12 @@ impl Catalogue {
         &mut self,
         id: &ObjectId,
         identity: Identity,
-        good: Option<SecretVersion>,
+        facts: SecretFacts,
     ) {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.identity == Some(identity)) {
             entry.unsealed = entry.generation;
-            entry.good_secret = good.or(entry.good_secret.take());
+            entry.facts.add(facts);
         }
     }
 

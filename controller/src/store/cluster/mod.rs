@@ -29,11 +29,11 @@ use shared::secret::Secret;
 use crate::args::EventLevel;
 use crate::readable::Readable;
 use crate::store::{
-    Applied, CachedState, EventRecord, Kept, Observed, ReadMode, Source, Store, StoreError,
-    api_error, require_readable,
+    Applied, CachedState, EventRecord, Kept, Observed, ReadMode, Recognized, Source, Store,
+    StoreError, api_error, require_readable,
 };
 pub use catalogue::sealed_secrets;
-use catalogue::{CachedSource, Catalogue, Entry, SecretVersion};
+use catalogue::{CachedSource, Catalogue, Entry, SecretFacts, SecretVersion};
 use events::{Events, Subject};
 pub use watched::Watched;
 
@@ -119,6 +119,7 @@ impl ClusterStore {
                 &secret.metadata,
                 &sealed.metadata,
                 &sealed.spec.template.metadata,
+                false,
             ),
             Source::Malformed(_) | Source::Gone => {
                 ownership::is_controlled_by(&secret.metadata, uid)
@@ -157,6 +158,7 @@ impl ClusterStore {
             guessed: false,
             is_good: false,
             is_fresh: false,
+            is_exclusive: false,
         })
     }
 
@@ -270,19 +272,21 @@ impl Store for ClusterStore {
 
     fn note_unsealed(&self, id: &ObjectId, observed: &Observed, kept: Kept<'_>) {
         let (uid, generation) = (observed.uid.as_deref(), observed.generation);
-        let good = match kept {
-            Kept::Good(Some(secret)) => SecretVersion::from_metadata(&secret.metadata),
-            Kept::Good(None) | Kept::Unknown => None,
-        };
-        self.catalogue().record_unsealed(id, uid, generation, good);
+        let version = kept
+            .secret
+            .and_then(|secret| SecretVersion::from_metadata(&secret.metadata));
+        let facts = version.map(|version| SecretFacts::new(version, kept.is_good, kept.is_exclusive));
+        self.catalogue()
+            .record_unsealed(id, uid, generation, facts.unwrap_or_default());
     }
 
-    fn note_recognized(&self, id: &ObjectId, identity: Identity, good: Option<(&str, &str)>) {
-        let good = good.map(|(uid, version)| SecretVersion {
-            uid: uid.to_owned(),
-            version: version.to_owned(),
-        });
-        self.catalogue().record_recognized(id, identity, good);
+    fn note_recognized(&self, id: &ObjectId, identity: Identity, secret: Recognized<'_>) {
+        let version = SecretVersion {
+            uid: secret.uid.to_owned(),
+            version: secret.version.to_owned(),
+        };
+        let facts = SecretFacts::new(version, secret.is_good, secret.is_exclusive);
+        self.catalogue().record_recognized(id, identity, facts);
     }
 
     fn release(&self, id: &ObjectId) {
@@ -314,6 +318,7 @@ impl Store for ClusterStore {
         Ok(Observed {
             guessed: is_guess,
             is_good: is_good(&existing, &entry),
+            is_exclusive: is_exclusive(&existing, &entry),
             settled: entry.is_settled(),
             existing,
             claimed: entry.is_claimed(),
@@ -374,6 +379,11 @@ impl Store for ClusterStore {
 /// Returns whether the Secret is known to have the values of the last version that was unsealed.
 fn is_good(existing: &Existing, entry: &Entry) -> bool {
     matches!(existing, Existing::Owned(Content::Secret(secret)) if entry.is_good(&secret.metadata))
+}
+
+/// Returns whether all content of the Secret is known to come from the SealedSecret.
+fn is_exclusive(existing: &Existing, entry: &Entry) -> bool {
+    matches!(existing, Existing::Owned(Content::Secret(secret)) if entry.is_exclusive(&secret.metadata))
 }
 
 fn id_of(metadata: &kube::core::ObjectMeta) -> Option<ObjectId> {

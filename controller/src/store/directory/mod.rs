@@ -166,7 +166,7 @@ impl Store for DirectoryStore {
         if let Some(digest) = digest_of(&observed.source) {
             state.unsealed.insert(id.clone(), digest);
         }
-        if matches!(kept, Kept::Good(_)) {
+        if kept.is_good {
             state.folder_states.mark_good(id);
         }
     }
@@ -327,6 +327,7 @@ impl Inner {
             guessed: false,
             is_good,
             is_fresh: false,
+            is_exclusive: false,
             uid: None,
             generation: generation(&source, file.as_ref()),
             status: file.map(|file| file.status),
