@@ -48,6 +48,7 @@
 //! | [`resource`] | the SealedSecret API type; every annotation and label name |
 //! | [`hints`] | which certificate sealed each item: advice in an annotation |
 //! | [`record`] | SealedSecret + Secret + key → proof that the Secret was created from the SealedSecret |
+//! | [`random_mark`] | random values + key → mark that shows for which version they were rendered |
 //! | [`secret`] | a Secret with its plaintext values |
 //! | [`secret_types`] | the API server's requirements for the built-in types of Secret |
 //! | [`readable`] | JSON of the API server → objects that typed parsing can read |
@@ -74,6 +75,7 @@ pub mod names;
 pub mod needs;
 pub mod plain;
 pub mod random;
+pub mod random_mark;
 pub mod readable;
 pub mod record;
 pub mod renewal;

@@ -36,6 +36,12 @@ pub struct Identity([u8; 32]);
 impl Identity {
     /// Returns the identity of an object, or `None` if the object has no `uid`.
     pub fn of(sealed: &SealedSecret) -> Option<Self> {
+        sealed.metadata.uid.as_ref()?;
+        Self::of_manifest(sealed)
+    }
+
+    /// Returns the identity of an object that may be a manifest in a file, without `uid`.
+    pub fn of_manifest(sealed: &SealedSecret) -> Option<Self> {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         let spec = serde_json::to_vec(&sealed.spec).ok()?;
         let generation = sealed.metadata.generation.unwrap_or_default();
@@ -43,7 +49,12 @@ impl Identity {
         for part in [
             sealed.namespace_or_empty().as_bytes(),
             sealed.name_or_empty().as_bytes(),
-            sealed.metadata.uid.as_ref()?.as_bytes(),
+            sealed
+                .metadata
+                .uid
+                .as_deref()
+                .unwrap_or_default()
+                .as_bytes(),
             &generation.to_be_bytes(),
             scope.to_string().as_bytes(),
             &spec,
@@ -52,6 +63,10 @@ impl Identity {
             digest.update(part);
         }
         digest.finish().as_ref().try_into().ok().map(Self)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -282,21 +297,26 @@ fn proof(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> hmac::Ta
 }
 
 /// Hashes parts with their lengths, so that no two lists of parts give the same input.
-struct Digest(hmac::Context);
+pub(crate) struct Digest(hmac::Context);
 
 impl Digest {
-    fn new(key: &hmac::Key, purpose: &[u8]) -> Self {
+    pub(crate) fn new(key: &hmac::Key, purpose: &[u8]) -> Self {
         let mut digest = Self(hmac::Context::with_key(key));
         digest.add(purpose);
         digest
     }
 
-    fn add(&mut self, part: &[u8]) {
+    pub(crate) fn add(&mut self, part: &[u8]) {
         self.0.update(&length(part));
         self.0.update(part);
     }
 
-    fn finish(self) -> hmac::Tag {
+    /// Adds a part that differs from every other part.
+    pub(crate) fn add_absent(&mut self) {
+        self.0.update(&u64::MAX.to_be_bytes());
+    }
+
+    pub(crate) fn finish(self) -> hmac::Tag {
         self.0.sign()
     }
 }

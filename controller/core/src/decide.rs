@@ -188,16 +188,7 @@ pub fn decide(
         (Desired::Nothing, Existing::Owned(_)) => Plan::Remove,
         (Desired::Nothing, Existing::Absent | Existing::NotOwned) => Plan::Leave,
         (Desired::Secret { secret, .. }, Existing::Absent) => Plan::Create(secret),
-        (
-            Desired::Secret {
-                mut secret,
-                random_items,
-            },
-            Existing::Owned(content),
-        ) => {
-            if circumstances.settled || circumstances.claimed {
-                keep_random_values(&random_items, content.values(), &mut secret.data);
-            }
+        (Desired::Secret { secret, .. }, Existing::Owned(content)) => {
             plan_update(id, *secret, content, circumstances)
         }
         (Desired::Secret { .. }, Existing::NotOwned) => {
@@ -234,20 +225,6 @@ pub fn enforce_api_rules(plan: Plan, is_size_public: bool) -> Plan {
         return Plan::Refuse(Refusal::TooLarge(size));
     }
     plan
-}
-
-/// Keeps the existing values of random items until the SealedSecret changes, so that a restart of the controller or a
-/// correction of another item does not change them.
-fn keep_random_values(
-    random_items: &BTreeSet<String>,
-    existing: &BTreeMap<String, Plain>,
-    data: &mut BTreeMap<String, Plain>,
-) {
-    for key in random_items {
-        if let Some(value) = existing.get(key) {
-            data.insert(key.clone(), value.clone());
-        }
-    }
 }
 
 fn plan_update(

@@ -25,13 +25,22 @@ pub(super) struct PlanResult {
     pub(super) refusal: Option<Refusal>,
     pub(super) fight: Option<drift::Fight>,
     pub(super) changed: bool,
-    /// Whether an edit by another client was corrected.
-    pub(super) corrected: bool,
+    /// How an edit by another client was corrected.
+    pub(super) correction: Option<Correction>,
     /// Whether all content of the Secret is known to come from the SealedSecret now.
     pub(super) is_exclusive: bool,
     /// Whether another rendering could produce different values.
     pub(super) is_random: bool,
     pub(super) applied: Result<Option<Box<Secret>>, StoreError>,
+}
+
+/// How an edit of a Secret by another client was corrected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Correction {
+    /// The Secret has its earlier values again.
+    Restored,
+    /// Random values were generated again, since nothing but the Secret had them.
+    Regenerated,
 }
 
 enum ApplyResult {
@@ -102,11 +111,18 @@ impl<S: Store> Tools<S> {
         &self,
         id: &ObjectId,
         observed: &Observed,
-        desired: Desired,
+        mut desired: Desired,
         now: Timestamp,
         schedule: &mut Schedule,
     ) -> Result<ApplyResult, Stopped> {
         let is_random = desired.is_random();
+        let is_regenerated = match &mut desired {
+            Desired::Secret {
+                secret,
+                random_items,
+            } => self.keep_random_values(observed, random_items, secret),
+            Desired::Nothing | Desired::Unknown(_) => false,
+        };
         let decision = self.decide(id, observed, desired, now);
         let is_exclusive = becomes_exclusive(observed, &decision.plan);
         let slot = match &decision.plan {
@@ -129,8 +145,13 @@ impl<S: Store> Tools<S> {
             };
             self.store.note_unsealed(id, observed, kept);
         }
+        let correction = Some(if is_regenerated {
+            Correction::Regenerated
+        } else {
+            Correction::Restored
+        });
         Ok(ApplyResult::Done(PlanResult {
-            corrected: decision.is_correction && applied.is_ok(),
+            correction: correction.filter(|_| decision.is_correction && applied.is_ok()),
             is_exclusive,
             is_random,
             refusal: decision.refusal,

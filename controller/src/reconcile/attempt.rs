@@ -251,10 +251,10 @@ impl<S: Store> Tools<S> {
             plan_result.applied?;
             return self.forget(id, plan_result.changed).await.map(Some);
         }
-        if plan_result.corrected {
+        if let Some(correction) = plan_result.correction {
             self.wait_to_report(id, schedule).await;
             self.store
-                .announce(id, attempt_result::drift_corrected_event())
+                .announce(id, attempt_result::drift_corrected_event(correction))
                 .await;
         }
         if let Some(risky_type) = risky_type.filter(|_| plan_result.changed) {

@@ -7,6 +7,7 @@ mod first_attempts;
 mod holds;
 mod pauses;
 mod progress;
+mod random_values;
 mod recognition;
 mod reporting;
 mod schedule;

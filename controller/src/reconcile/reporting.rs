@@ -133,7 +133,7 @@ impl<S: Store> Tools<S> {
             refusal: Some(Refusal::Values(report)),
             fight: plan_result.fight,
             changed: false,
-            corrected: false,
+            correction: None,
             is_exclusive: false,
             is_random: false,
             applied: Ok(None),

@@ -66,6 +66,8 @@ pub struct Observed {
     /// Whether all content of the Secret is known to come from the SealedSecret: the controller created or replaced it,
     /// without a merge to which another client consented.
     pub is_exclusive: bool,
+    /// The mark of the random values of the Secret. See [`shared::random_mark`].
+    pub random_mark: Option<String>,
 }
 
 impl Observed {

@@ -132,39 +132,6 @@ fn decides_from_desired_and_existing_state() {
     }
 }
 
-#[test]
-fn random_values_stay_until_the_sealed_secret_changes() {
-    let id = ObjectId {
-        namespace: "ns".into(),
-        name: "n".into(),
-    };
-    let (new_items, old_items) = (&[("a", "1"), ("r", "new")], &[("a", "1"), ("r", "old")]);
-    let plan = |settled, existing| {
-        let desired = Desired::Secret {
-            secret: secret(new_items),
-            random_items: ["r".to_owned()].into(),
-        };
-        let circumstances = Circumstances {
-            settled,
-            ..Circumstances::default()
-        };
-        decide(
-            &id,
-            desired,
-            &Existing::Owned(Content::Values(values(existing))),
-            circumstances,
-        )
-    };
-    assert_eq!(plan(true, old_items), Plan::Leave);
-    assert_eq!(plan(false, old_items), Plan::Replace(secret(new_items)));
-    assert_eq!(
-        plan(true, &[("a", "2"), ("r", "old")]),
-        Plan::Replace(secret(old_items)),
-        "the correction of one value changed the other"
-    );
-    assert_eq!(plan(true, &[("a", "1")]), Plan::Replace(secret(new_items)));
-}
-
 /// Returns the plan for a merge into a Secret with that type and label.
 fn plan_merge(type_: &str, label: Option<&str>) -> Plan {
     let id = ObjectId {

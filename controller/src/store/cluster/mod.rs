@@ -23,7 +23,7 @@ use k8s_openapi::api::core::v1 as core;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions};
 use kube::{Api, Client};
 use shared::record::Identity;
-use shared::resource::{SealedSecret, SealedSecretStatus};
+use shared::resource::{RANDOM_VALUES_ANNOTATION, SealedSecret, SealedSecretStatus};
 use shared::secret::Secret;
 
 use crate::args::EventLevel;
@@ -159,6 +159,7 @@ impl ClusterStore {
             is_good: false,
             is_fresh: false,
             is_exclusive: false,
+            random_mark: None,
         })
     }
 
@@ -319,6 +320,7 @@ impl Store for ClusterStore {
             guessed: is_guess,
             is_good: is_good(&existing, &entry),
             is_exclusive: is_exclusive(&existing, &entry),
+            random_mark: random_mark(&existing),
             settled: entry.is_settled(),
             existing,
             claimed: entry.is_claimed(),
@@ -384,6 +386,11 @@ fn is_good(existing: &Existing, entry: &Entry) -> bool {
 /// Returns whether all content of the Secret is known to come from the SealedSecret.
 fn is_exclusive(existing: &Existing, entry: &Entry) -> bool {
     matches!(existing, Existing::Owned(Content::Secret(secret)) if entry.is_exclusive(&secret.metadata))
+}
+
+fn random_mark(existing: &Existing) -> Option<String> {
+    let annotations = existing.secret()?.metadata.annotations.as_ref()?;
+    annotations.get(RANDOM_VALUES_ANNOTATION).cloned()
 }
 
 fn id_of(metadata: &kube::core::ObjectMeta) -> Option<ObjectId> {

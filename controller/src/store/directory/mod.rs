@@ -24,7 +24,7 @@ use controller_core::status::is_synced;
 use jiff::{SignedDuration, Timestamp};
 use shared::error_chain;
 use shared::plain::Plain;
-use shared::resource::SealedSecretStatus;
+use shared::resource::{RANDOM_VALUES_ANNOTATION, SealedSecretStatus};
 use shared::secret::Secret;
 use tracing::{error, warn};
 
@@ -82,6 +82,8 @@ struct State {
     /// The digest of the version of each SealedSecret that this process unsealed last. Needed because status files can
     /// be disabled.
     unsealed: BTreeMap<ObjectId, String>,
+    /// The mark of the random values of each object that this process has written. `None` if it has no random values.
+    random_marks: BTreeMap<ObjectId, Option<String>>,
     /// Messages about files that were already logged.
     reported: BTreeSet<String>,
     /// Objects with old files to remove, and the time of the first scan afterwards.
@@ -328,6 +330,7 @@ impl Inner {
             is_good,
             is_fresh: false,
             is_exclusive: false,
+            random_mark: self.random_mark(id, file.as_ref()),
             uid: None,
             generation: generation(&source, file.as_ref()),
             status: file.map(|file| file.status),
@@ -339,6 +342,12 @@ impl Inner {
     fn was_unsealed(&self, id: &ObjectId, source: &Source) -> bool {
         let unsealed = self.state().unsealed.get(id).cloned();
         unsealed.is_some() && unsealed == digest_of(source)
+    }
+
+    /// Returns the mark of the random values of an object: of the values that this process wrote, or from its status file.
+    fn random_mark(&self, id: &ObjectId, file: Option<&StatusFile>) -> Option<String> {
+        let written = self.state().random_marks.get(id).cloned();
+        written.unwrap_or_else(|| file.and_then(StatusFile::random_mark))
     }
 
     fn source(&self, id: &ObjectId) -> Source {
@@ -405,6 +414,7 @@ impl Inner {
         let folder_state = FolderState::from_values(&self.values(id));
         let mut state = self.state();
         if result.is_ok() {
+            state.random_marks.insert(id.clone(), random_mark(secret));
             state.folder_states.record_written(id, folder_state);
         } else {
             state.folder_states.record_read(id, folder_state);
@@ -458,6 +468,7 @@ impl Inner {
             let mut state = self.state();
             state.folder_states.forget(id);
             state.unsealed.remove(id);
+            state.random_marks.remove(id);
             drop(state);
             return Ok(forget_status(&statuses, id, &name)?);
         };
@@ -474,12 +485,14 @@ impl Inner {
             .catalogue
             .entry(id)
             .map(|entry| entry.file.clone());
+        let previous = self.status(id).ok().flatten();
+        let random_mark = self.random_mark(id, previous.as_ref());
         let digest = if is_synced(&status) {
             gathered.as_ref().and_then(digest_of)
         } else {
-            self.status(id).ok().flatten().and_then(StatusFile::digest)
+            previous.and_then(StatusFile::digest)
         };
-        let text = StatusFile::new(id, file.as_deref(), digest, status).to_yaml();
+        let text = StatusFile::new(id, file.as_deref(), digest, random_mark, status).to_yaml();
         let namespace = statuses.child_or_new(names::status_folder(&id.namespace))?;
         Ok(namespace.replace(&name, text.as_bytes())?)
     }
@@ -512,6 +525,12 @@ fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
         Source::Sealed(sealed) => sealed.metadata.generation,
         Source::Malformed(_) | Source::Gone => file?.status.observed_generation,
     }
+}
+
+/// Returns the mark of random values that a Secret has.
+fn random_mark(secret: &Secret) -> Option<String> {
+    let annotations = secret.metadata.annotations.as_ref()?;
+    annotations.get(RANDOM_VALUES_ANNOTATION).cloned()
 }
 
 fn opts_out(source: &Source) -> bool {
