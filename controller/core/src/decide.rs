@@ -9,9 +9,10 @@ use shared::unseal::UnsealError;
 
 use crate::author_limits::{AuthorLimits, Breach};
 use crate::drift::Fight;
+use crate::names_size;
 use crate::no_secret::NoSecret;
 use crate::object_id::ObjectId;
-use crate::ownership::{self, is_equivalent, secret_type, successor};
+use crate::ownership::{is_equivalent, secret_type, successor};
 
 /// The desired state.
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub enum Existing {
     Owned(Content),
     /// The controller does not own the Secret.
     NotOwned,
+    /// The Secret cannot be read, for this reason.
+    Unreadable(String),
 }
 
 impl Existing {
@@ -60,7 +63,10 @@ impl Existing {
     pub fn secret(&self) -> Option<&Secret> {
         match self {
             Self::Owned(Content::Secret(secret)) => Some(secret),
-            Self::Owned(Content::Values(_)) | Self::Absent | Self::NotOwned => None,
+            Self::Owned(Content::Values(_))
+            | Self::Absent
+            | Self::NotOwned
+            | Self::Unreadable(_) => None,
         }
     }
 }
@@ -99,7 +105,7 @@ pub struct Circumstances {
     pub claimed: bool,
     /// Whether edits by other clients are left in place.
     pub tolerates_drift: bool,
-    /// Whether all content of the existing Secret is known to come from the SealedSecret. See [`ownership::merges`].
+    /// Whether all content of the existing Secret is known to come from the SealedSecret. See [`crate::ownership::merges`].
     pub is_exclusive: bool,
     /// Whether the outcome of a new version must not depend on whether its values equal those of the Secret.
     /// Otherwise, any user who can edit the SealedSecret can confirm a guess of a value.
@@ -145,6 +151,9 @@ pub enum Refusal {
         "cannot write the Secret: its values have {0} bytes, and the limit of Kubernetes is {MAX_SECRET_LEN}; split the object"
     )]
     TooLarge(usize),
+    /// The existing Secret cannot be read.
+    #[error("cannot read the existing values: {0}")]
+    Unreadable(String),
     /// A Secret that is not owned has the same name. The text equals upstream's.
     #[error("failed update: Resource {:?} already exists and is not managed by SealedSecret", .0.name)]
     NotManaged(ObjectId),
@@ -187,6 +196,7 @@ pub fn decide(
         (Desired::Unknown(why), _) => Plan::Refuse(why),
         (Desired::Nothing, Existing::Owned(_)) => Plan::Remove,
         (Desired::Nothing, Existing::Absent | Existing::NotOwned) => Plan::Leave,
+        (_, Existing::Unreadable(why)) => Plan::Refuse(Refusal::Unreadable(why.clone())),
         (Desired::Secret { secret, .. }, Existing::Absent) => Plan::Create(secret),
         (Desired::Secret { secret, .. }, Existing::Owned(content)) => {
             plan_update(id, *secret, content, circumstances)
@@ -238,7 +248,8 @@ fn plan_update(
         Content::Values(values) if desired.data == *values || is_tolerated => Plan::Leave,
         Content::Values(_) => Plan::Replace(Box::new(desired)),
         Content::Secret(existing) => {
-            let keeps_added_metadata = circumstances.settled || circumstances.claimed;
+            let is_kept = circumstances.settled || circumstances.claimed;
+            let keeps_added_metadata = is_kept && leaves_room(&desired, existing);
             let is_exclusive = circumstances.is_exclusive;
             let next = successor(desired, existing, keeps_added_metadata, is_exclusive);
             let is_new = circumstances.hides_equality && !circumstances.settled;
@@ -251,6 +262,14 @@ fn plan_update(
             }
         }
     }
+}
+
+/// Returns whether the Secret can be written with the labels and annotations of other clients, whatever its values are.
+fn leaves_room(desired: &Secret, existing: &Secret) -> bool {
+    let size = names_size::item_keys(&desired.data)
+        + names_size::metadata(&desired.metadata)
+        + names_size::metadata(&existing.metadata);
+    size <= names_size::MAX_KEPT
 }
 
 /// Returns the refusal that applies regardless of the values; `None` if there is none. `shell` is the desired Secret
@@ -273,7 +292,7 @@ pub fn public_obstacle(
             next.data.clone_from(&existing.data);
             update_refusal(id, &next, existing, false)
         }
-        Existing::Owned(Content::Values(_)) | Existing::Absent => None,
+        Existing::Owned(Content::Values(_)) | Existing::Absent | Existing::Unreadable(_) => None,
     }
 }
 

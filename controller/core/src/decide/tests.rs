@@ -276,3 +276,35 @@ fn the_refusal_equals_upstreams_text() {
         "failed update: Resource \"n\" already exists and is not managed by SealedSecret"
     );
 }
+
+/// Attack: a client adds so many annotations to the Secret that no API server accepts the correction of its values.
+#[test]
+fn a_correction_drops_the_metadata_of_other_clients_if_it_is_too_large() {
+    let id = ObjectId {
+        namespace: "ns".into(),
+        name: "n".into(),
+    };
+    for (count, is_kept) in [(4_000, true), (6_000, false)] {
+        let mut existing = secret(&[("a", "edited")]);
+        let annotations = (0..count).map(|i| (format!("x{i}"), String::new()));
+        existing.metadata.annotations = Some(annotations.collect());
+        let mut desired = secret(&[("a", "1")]);
+        desired.metadata.annotations = Some([("own".into(), "x".into())].into());
+        let desired = Desired::Secret {
+            secret: desired,
+            random_items: BTreeSet::new(),
+        };
+        let circumstances = Circumstances {
+            settled: true,
+            ..Circumstances::default()
+        };
+        let existing = Existing::Owned(Content::Secret(existing));
+        let Plan::Replace(next) = decide(&id, desired, &existing, circumstances) else {
+            panic!("{count}: not corrected")
+        };
+        assert_eq!(next.data, values(&[("a", "1")]));
+        let annotations = next.metadata.annotations.unwrap();
+        assert!(annotations.contains_key("own"));
+        assert_eq!(annotations.len() > 1, is_kept, "{count}");
+    }
+}
