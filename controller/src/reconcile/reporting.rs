@@ -211,7 +211,8 @@ fn kept_values(observed: &Observed) -> KeptValues {
                 KeptValues::Unknown
             }
         }
-        _ => KeptValues::None,
+        Existing::Unreadable(_) => KeptValues::Unknown,
+        Existing::Owned(_) | Existing::Absent | Existing::NotOwned => KeptValues::None,
     }
 }
 

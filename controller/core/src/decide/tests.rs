@@ -97,6 +97,12 @@ fn decides_from_desired_and_existing_state() {
             Replace(secret(&[("a", "1")])),
         ),
         ("not owned", desired_secret(), NotOwned, Refuse(not_owned)),
+        (
+            "unreadable",
+            desired_secret(),
+            Existing::Unreadable("why".into()),
+            Refuse(Refusal::Unreadable("why".into())),
+        ),
         ("deleted", Nothing, owned(&[("a", "1")]), Remove),
         ("deleted, and the Secret too", Nothing, Absent, Leave),
         (

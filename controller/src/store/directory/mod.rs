@@ -320,7 +320,13 @@ impl Inner {
         let source = self.source(id);
         // An unreadable status must not prevent writing values.
         let file = self.status(id).ok().flatten();
-        let (existing, is_good) = self.existing(id)?;
+        let (existing, is_good) = match self.existing(id) {
+            // The values of a deleted object must not be forgotten.
+            Err(error) if source != Source::Gone => {
+                (Existing::Unreadable(error_chain(&error)), false)
+            }
+            existing => existing?,
+        };
         Ok(Observed {
             existing,
             settled: self.was_unsealed(id, &source)
