@@ -59,6 +59,12 @@ pub fn is_owned(
         || skips_owner && controller(existing).is_none()
 }
 
+/// Returns whether [`is_owned`] can be true of the Secret with any template of the SealedSecret with that `uid`.
+pub fn may_be_owned(existing: &ObjectMeta, uid: Option<&str>) -> bool {
+    let mut annotations = CONSENT_ANNOTATIONS.iter();
+    is_controlled_by(existing, uid) || annotations.any(|name| has_annotation(existing, name))
+}
+
 /// Returns whether the object with that `uid` controls the Secret; false without a `uid`.
 pub fn is_controlled_by(existing: &ObjectMeta, uid: Option<&str>) -> bool {
     uid.is_some() && controller(existing).map(|owner| owner.uid.as_str()) == uid

@@ -209,10 +209,7 @@ fn only_the_template_allows_a_merge_into_a_secret_of_the_sealed_secret_alone() {
         desired.metadata.owner_references
     );
     // Without knowledge of the origin of the Secret, its annotation counts as consent, as in upstream.
-    assert_eq!(
-        successor(plain, &edited, false, false).data,
-        edited.data
-    );
+    assert_eq!(successor(plain, &edited, false, false).data, edited.data);
     let sealed = metadata(&[], None);
     let without_owner = metadata(&[patch], None);
     for (is_exclusive, want) in [(false, true), (true, false)] {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller_core::object_id::ObjectId;
-use controller_core::{drift, status};
+use controller_core::{drift, ownership, status};
 use kube::api::DynamicObject;
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
@@ -236,12 +236,24 @@ enum SecretState {
     #[default]
     Unknown,
     Absent,
-    Present(SecretVersion),
+    Present {
+        version: SecretVersion,
+        /// Whether its owner or its annotations may allow the SealedSecret to change it, so that its values may be read.
+        is_readable: bool,
+    },
 }
 
-impl From<Option<SecretVersion>> for SecretState {
-    fn from(version: Option<SecretVersion>) -> Self {
-        version.map_or(Self::Absent, Self::Present)
+impl SecretState {
+    /// Returns the state of the Secret of the SealedSecret with this `uid`.
+    fn new(secret: Option<&ObjectMeta>, uid: Option<&str>) -> Self {
+        let version = secret.and_then(SecretVersion::from_metadata);
+        match secret.zip(version) {
+            Some((metadata, version)) => Self::Present {
+                version,
+                is_readable: ownership::may_be_owned(metadata, uid),
+            },
+            None => Self::Absent,
+        }
     }
 }
 
@@ -440,7 +452,7 @@ impl Catalogue {
     /// Returns the known version of the existing Secret; `None` if none is known.
     pub(super) fn secret(&self, id: &ObjectId) -> Option<&SecretVersion> {
         match &self.entries.get(id)?.secret {
-            SecretState::Present(version) => Some(version),
+            SecretState::Present { version, .. } => Some(version),
             SecretState::Unknown | SecretState::Absent => None,
         }
     }
@@ -451,9 +463,15 @@ impl Catalogue {
         entry.is_some_and(|entry| entry.secret != SecretState::Unknown)
     }
 
-    pub(super) fn set_secret(&mut self, id: &ObjectId, version: Option<SecretVersion>) {
+    /// Returns whether the values of the Secret may be read according to its last known metadata.
+    pub(super) fn may_read_secret(&self, id: &ObjectId) -> bool {
+        let secret = self.entries.get(id).map(|entry| &entry.secret);
+        matches!(secret, Some(SecretState::Present { is_readable, .. }) if *is_readable)
+    }
+
+    pub(super) fn set_secret(&mut self, id: &ObjectId, secret: Option<&ObjectMeta>) {
         if let Some(entry) = self.entries.get_mut(id) {
-            entry.secret = version.into();
+            entry.secret = SecretState::new(secret, entry.uid.as_deref());
         }
     }
 
@@ -462,12 +480,12 @@ impl Catalogue {
     pub(super) fn observe_secret(
         &mut self,
         id: &ObjectId,
-        version: Option<&SecretVersion>,
+        secret: Option<&ObjectMeta>,
     ) -> bool {
         let Some(entry) = self.entries.get_mut(id) else {
             return false;
         };
-        let state = SecretState::from(version.cloned());
+        let state = SecretState::new(secret, entry.uid.as_deref());
         let previous = std::mem::replace(&mut entry.secret, state);
         previous != SecretState::Unknown && previous != entry.secret
     }
