@@ -702,7 +702,8 @@ mod tests {
     #[test]
     fn reveals_nothing_about_values_without_the_key() {
         let [a, b] = [1, 2].map(|second| ring([(second, new_test_key(second))]));
-        let record_of = |ring: &KeyRing| create(origin(&sealed_secret()), &secret(), true, ring).unwrap();
+        let record_of =
+            |ring: &KeyRing| create(origin(&sealed_secret()), &secret(), true, ring).unwrap();
         assert_ne!(record_of(&a).content, record_of(&b).content);
         let mut other_secret = secret();
         other_secret.metadata.name = Some("n2".into());

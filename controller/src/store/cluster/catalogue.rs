@@ -5,16 +5,15 @@ use std::sync::Arc;
 
 use controller_core::object_id::ObjectId;
 use controller_core::{drift, ownership, status};
-use kube::api::DynamicObject;
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use serde_json::json;
-use shared::readable::adapt_metadata;
 use shared::record::Identity;
 use shared::resource::{SealedSecret, SealedSecretStatus};
 
 use super::id_of;
-use super::watched::Watched;
+use super::known_fields::Pruned;
+use super::watched::{MAX_SPEC_ENTRIES, Watched};
 use crate::metrics::instance_label;
 use crate::store::Source;
 
@@ -89,7 +88,7 @@ impl Entry {
     pub(super) fn new(object: Watched) -> Self {
         let metadata = object.metadata;
         let status = serde_json::from_value(object.status);
-        let size = size(&metadata, &object.spec);
+        let size = size(&metadata, &object.spec.json);
         let source = parse_source(&metadata, object.spec);
         let identity = match &source {
             Source::Sealed(sealed) => Identity::of(sealed),
@@ -212,15 +211,17 @@ fn size(metadata: &ObjectMeta, spec: &serde_json::Value) -> usize {
 }
 
 /// Parses the object without its status, since other clients can write the status.
-fn parse_source(metadata: &ObjectMeta, spec: serde_json::Value) -> Source {
-    if !spec.is_object() {
+fn parse_source(metadata: &ObjectMeta, spec: Pruned) -> Source {
+    if spec.is_cut {
+        return Source::Malformed(format!(
+            "it has more than {MAX_SPEC_ENTRIES} items, templates, labels and annotations; split the object"
+        ));
+    }
+    if !spec.json.is_object() {
         return Source::Malformed("it has no `spec`, so it is not a SealedSecret".into());
     }
     let mut json = json!({ "metadata": metadata });
-    json["spec"] = spec;
-    if let Some(template_metadata) = json.pointer_mut("/spec/template/metadata") {
-        adapt_metadata(template_metadata);
-    }
+    json["spec"] = spec.json;
     match serde_json::from_value::<SealedSecret>(json) {
         Ok(sealed) => Source::Sealed(Arc::new(sealed)),
         Err(_) => Source::Malformed(
@@ -349,7 +350,7 @@ impl Catalogue {
 
     /// Stores the response to a status update. The response is as reliable as the watch, and arrives earlier. If the
     /// watch then delivers an older version, the next status update causes a conflict.
-    pub(super) fn store_status(&mut self, response: &DynamicObject) {
+    pub(super) fn store_status(&mut self, response: &Watched) {
         let Some(entry) = id_of(&response.metadata).and_then(|id| self.entries.get_mut(&id)) else {
             return;
         };
@@ -357,7 +358,7 @@ impl Catalogue {
             entry
                 .resource_version
                 .clone_from(&response.metadata.resource_version);
-            let status = serde_json::from_value(response.data["status"].clone());
+            let status = serde_json::from_value(response.status.clone());
             entry.status = status.ok().flatten();
             entry.claim.was_reported = true;
             entry.drop_items();

@@ -6,6 +6,7 @@
 
 mod catalogue;
 pub(crate) mod events;
+mod known_fields;
 pub(crate) mod rejection;
 pub(crate) mod secret;
 mod statuses;
@@ -20,11 +21,11 @@ use controller_core::object_id::ObjectId;
 use controller_core::ownership;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions};
+use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::{Api, Client};
 use shared::record::Identity;
-use shared::resource::{RANDOM_VALUES_ANNOTATION, SealedSecret, SealedSecretStatus};
+use shared::resource::{RANDOM_VALUES_ANNOTATION, SealedSecretStatus};
 use shared::secret::Secret;
 
 use crate::args::EventLevel;
@@ -89,9 +90,8 @@ impl ClusterStore {
         Api::namespaced(self.client.clone(), &id.namespace)
     }
 
-    fn sealed_secrets(&self, id: &ObjectId) -> Api<Readable<DynamicObject>> {
-        let kind = ApiResource::erase::<SealedSecret>(&());
-        Api::namespaced_with(self.client.clone(), &id.namespace, &kind)
+    fn sealed_secrets(&self, id: &ObjectId) -> Api<Watched> {
+        sealed_secrets(self.client.clone(), Some(&id.namespace))
     }
 
     /// Reads the Secret, with its values.
@@ -183,8 +183,7 @@ impl ClusterStore {
     /// Reads the current object, which can be newer than the object from the watch. Returns `None` if it does not
     /// exist.
     async fn fetch(&self, id: &ObjectId) -> Result<Option<(Entry, Source)>, StoreError> {
-        let sealed_secrets = sealed_secrets(self.client.clone(), Some(&id.namespace));
-        let response = sealed_secrets.get_opt(&id.name).await;
+        let response = self.sealed_secrets(id).get_opt(&id.name).await;
         let entry = response
             .map_err(api_error("cannot read the SealedSecret"))?
             .map(Entry::new);
