@@ -265,6 +265,18 @@ pub fn sealed_by(status: Option<&SealedSecretStatus>) -> BTreeMap<String, Finger
     items.iter().filter_map(key).collect()
 }
 
+/// Returns a condition for which [`is_synced`] returns true.
+pub fn synced() -> Condition {
+    Condition {
+        type_: SYNCED.into(),
+        status: "True".into(),
+        last_update_time: None,
+        last_transition_time: None,
+        reason: None,
+        message: None,
+    }
+}
+
 /// Returns whether the condition `Synced` is true.
 pub fn is_synced(status: &SealedSecretStatus) -> bool {
     let synced = status

@@ -24,8 +24,9 @@ use k8s_openapi::api::core::v1 as core;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::{Api, Client};
+use shared::random_mark;
 use shared::record::Identity;
-use shared::resource::{RANDOM_VALUES_ANNOTATION, SealedSecretStatus};
+use shared::resource::SealedSecretStatus;
 use shared::secret::Secret;
 
 use crate::args::EventLevel;
@@ -295,7 +296,8 @@ impl Store for ClusterStore {
         let version = kept
             .secret
             .and_then(|secret| SecretVersion::from_metadata(&secret.metadata));
-        let facts = version.map(|version| SecretFacts::new(version, kept.is_good, kept.is_exclusive));
+        let facts =
+            version.map(|version| SecretFacts::new(version, kept.is_good, kept.is_exclusive));
         self.catalogue()
             .record_unsealed(id, uid, generation, facts.unwrap_or_default());
     }
@@ -339,7 +341,7 @@ impl Store for ClusterStore {
             guessed: is_guess,
             is_good: is_good(&existing, &entry),
             is_exclusive: is_exclusive(&existing, &entry),
-            random_mark: random_mark(&existing),
+            random_mark: existing.secret().and_then(random_mark::of).cloned(),
             settled: entry.is_settled(),
             existing,
             claimed: entry.is_claimed(),
@@ -416,11 +418,6 @@ fn is_good(existing: &Existing, entry: &Entry) -> bool {
 /// Returns whether all content of the Secret is known to come from the SealedSecret.
 fn is_exclusive(existing: &Existing, entry: &Entry) -> bool {
     matches!(existing, Existing::Owned(Content::Secret(secret)) if entry.is_exclusive(&secret.metadata))
-}
-
-fn random_mark(existing: &Existing) -> Option<String> {
-    let annotations = existing.secret()?.metadata.annotations.as_ref()?;
-    annotations.get(RANDOM_VALUES_ANNOTATION).cloned()
 }
 
 fn id_of(metadata: &ObjectMeta) -> Option<ObjectId> {

@@ -24,7 +24,8 @@ use controller_core::status::is_synced;
 use jiff::{SignedDuration, Timestamp};
 use shared::error_chain;
 use shared::plain::Plain;
-use shared::resource::{RANDOM_VALUES_ANNOTATION, SealedSecretStatus};
+use shared::random_mark;
+use shared::resource::SealedSecretStatus;
 use shared::secret::Secret;
 use tracing::{error, warn};
 
@@ -420,7 +421,9 @@ impl Inner {
         let folder_state = FolderState::from_values(&self.values(id));
         let mut state = self.state();
         if result.is_ok() {
-            state.random_marks.insert(id.clone(), random_mark(secret));
+            state
+                .random_marks
+                .insert(id.clone(), random_mark::of(secret).cloned());
             state.folder_states.record_written(id, folder_state);
         } else {
             state.folder_states.record_read(id, folder_state);
@@ -531,12 +534,6 @@ fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
         Source::Sealed(sealed) => sealed.metadata.generation,
         Source::Malformed(_) | Source::Gone => file?.status.observed_generation,
     }
-}
-
-/// Returns the mark of random values that a Secret has.
-fn random_mark(secret: &Secret) -> Option<String> {
-    let annotations = secret.metadata.annotations.as_ref()?;
-    annotations.get(RANDOM_VALUES_ANNOTATION).cloned()
 }
 
 fn opts_out(source: &Source) -> bool {
