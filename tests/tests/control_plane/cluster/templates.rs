@@ -64,6 +64,17 @@ async fn c18_random_results_survive_restarts_and_corrections() {
         .await;
     case.wait_for_event("db", "DriftCorrected").await;
     assert_eq!(case.secret("db").await.unwrap().data, before.data);
+    // An edited random value is generated again; the other one stays.
+    case.patch_secret("db", json!({ "stringData": { "id": "edited" } }))
+        .await;
+    tests::patience::until("the value is generated again", async || {
+        let mut values = case.secret("db").await?.data?;
+        let id = values.remove("id")?;
+        let mut others = before.data.clone()?;
+        others.remove("id")?;
+        (id.0.len() == 36 && values == others).then_some(())
+    })
+    .await;
     // A deleted Secret is lost: its random values cannot be recovered.
     case.delete_secret("db").await;
     let recreated =
