@@ -26,6 +26,7 @@ mod lint_templates;
 mod malformed_items;
 mod not_dumpable;
 mod odd_environments;
+mod other_branches;
 mod pages;
 mod path_bytes;
 mod pins;

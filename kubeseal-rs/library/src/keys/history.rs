@@ -11,7 +11,7 @@ use super::missing;
 use super::survey::{Contents, Inventory, Origin, rule_namespace};
 use crate::git::{self, Repository};
 use crate::shown::ShowPath as _;
-use crate::walk::{Kind, may_hide_kind, mentions};
+use crate::walk::is_manifest_name;
 
 /// A commit that introduced a version of a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,10 +109,7 @@ pub fn in_commits(root: &Path) -> Result<Vec<(Commit, Contents)>> {
 }
 
 fn is_manifest(path: &str) -> bool {
-    let path = path.to_ascii_lowercase();
-    [".yaml", ".yml", ".json"]
-        .iter()
-        .any(|end| path.ends_with(end))
+    is_manifest_name(Path::new(path))
 }
 
 /// A cache of the parsed blobs of a repository, so that each is read once.
@@ -140,10 +137,7 @@ impl<'a> Blobs<'a> {
 
 fn read_blob(repository: &Repository, blob: ObjectId, path: &str) -> Result<Contents> {
     let bytes = repository.blob(blob)?;
-    if !mentions(&bytes, Kind::SealedSecret) && !may_hide_kind(&bytes) {
-        return Ok(Contents::default());
-    }
-    Ok(Contents::parse_found(Path::new(path), bytes))
+    Ok(Contents::of_file(Path::new(path), &bytes, false))
 }
 
 #[cfg(all(test, target_os = "linux"))]
