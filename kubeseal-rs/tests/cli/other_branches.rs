@@ -10,10 +10,7 @@ use crate::support::{OLD_CERT, combined_output, command, git, stderr, write_file
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
-const STATE: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/seal/key-fixtures/state"
-);
+const STATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures/state");
 
 /// A folder with a repository, `main`, whose branch `main` has nothing that is sealed.
 struct Scene {
@@ -63,7 +60,10 @@ impl Scene {
 
     fn commit(&self, name: &str) {
         git(&self.path(name), &["add", "-A"]);
-        git(&self.path(name), &["commit", "-q", "--allow-empty", "-m", "x"]);
+        git(
+            &self.path(name),
+            &["commit", "-q", "--allow-empty", "-m", "x"],
+        );
     }
 
     /// Commits a file on a new branch, `prod`, and checks out `main` again.
@@ -77,8 +77,11 @@ impl Scene {
 
     fn seal(&self, name: &str, args: &[&str]) -> Output {
         let mut seal = command(SEAL, self.folder.path(), "/nowhere");
-        seal.args(args).args([".", "--directory", STATE, "--dry-run"]);
-        seal.current_dir(self.path(name)).output().expect("it starts")
+        seal.args(args)
+            .args([".", "--directory", STATE, "--dry-run"]);
+        seal.current_dir(self.path(name))
+            .output()
+            .expect("it starts")
     }
 
     /// Runs the commands that must report a location, and checks that they retire no key.
@@ -96,7 +99,11 @@ fn forms(scene: &Scene) -> Vec<(&'static str, &'static str, String)> {
         manifest, value, ..
     } = scene;
     vec![
-        ("a value of a chart", "values.yaml", format!("sealed: {value}\n")),
+        (
+            "a value of a chart",
+            "values.yaml",
+            format!("sealed: {value}\n"),
+        ),
         (
             "a HelmRelease",
             "release.yml",
@@ -117,8 +124,16 @@ fn forms(scene: &Scene) -> Vec<(&'static str, &'static str, String)> {
             "db.yaml",
             format!("{}---\nother: {value}\n", manifest.replace(value, "AgBB")),
         ),
-        ("a file without an ending", "Kustomization", format!("sealed: {value}\n")),
-        ("JSON", "values.JSON", format!("{{\"sealed\": \"{value}\"}}\n")),
+        (
+            "a file without an ending",
+            "Kustomization",
+            format!("sealed: {value}\n"),
+        ),
+        (
+            "JSON",
+            "values.JSON",
+            format!("{{\"sealed\": \"{value}\"}}\n"),
+        ),
     ]
 }
 
@@ -140,7 +155,10 @@ fn finds_a_value_outside_the_sealed_secrets_of_another_branch_or_commit() {
 #[test]
 fn a_branch_that_cannot_be_read_is_an_error() {
     for (why, damage) in [
-        ("missing", (|object: &Path| fs::remove_file(object)) as fn(&Path) -> _),
+        (
+            "missing",
+            (|object: &Path| fs::remove_file(object)) as fn(&Path) -> _,
+        ),
         ("damaged", |object| {
             fs::remove_file(object)?;
             fs::write(object, "x")
@@ -176,14 +194,21 @@ fn searches_the_submodules_of_other_branches_and_the_branches_of_submodules() {
     let main = scene.path("main");
     git(&main, &["submodule", "--quiet", "add", "../sub", "sub"]);
     scene.commit("main");
-    scene.assert_reported("a branch of a submodule", "main", "origin/prod:db.yaml (db)");
+    scene.assert_reported(
+        "a branch of a submodule",
+        "main",
+        "origin/prod:db.yaml (db)",
+    );
 
     git(&main, &["checkout", "-q", "-b", "prod"]);
     git(&main.join("sub"), &["checkout", "-q", "origin/prod"]);
     scene.commit("main");
     git(&main, &["checkout", "-q", "main"]);
     git(&main, &["submodule", "--quiet", "update"]);
-    git(&main.join("sub"), &["update-ref", "-d", "refs/remotes/origin/prod"]);
+    git(
+        &main.join("sub"),
+        &["update-ref", "-d", "refs/remotes/origin/prod"],
+    );
     scene.assert_reported("a recorded commit", "main", "prod:sub/db.yaml (db)");
 
     git(&main, &["submodule", "--quiet", "deinit", "-f", "--all"]);

@@ -33,7 +33,7 @@ use zeroize::Zeroizing;
 use crate::shown::ShowPath as _;
 pub use ages::{SealedValue, commit_times};
 pub use changes::Differences;
-pub use commits::{Branch, Version};
+pub use commits::{Branch, CommitTree, Version};
 pub use index::Contents;
 pub use links::{Route, StagedLinks};
 pub use submodules::Submodule;

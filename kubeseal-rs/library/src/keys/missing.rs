@@ -35,6 +35,15 @@ pub fn history(root: &Path) -> Result<Vec<Unread>, GitError> {
     Ok(reasons.into_iter().map(unread).collect())
 }
 
+/// Returns a submodule of a branch whose recorded commit is not in this clone.
+pub(super) fn submodule_commit(branch: &str, path: &Path) -> Unread {
+    Unread {
+        place: format!("{branch}:{}", path.shown()),
+        why: "the commit of this submodule is not fetched; check the branch out, and run `git submodule update --init`"
+            .to_owned(),
+    }
+}
+
 /// Returns the submodules below a folder that are not checked out. A folder outside a repository has none.
 pub(super) fn submodules(folder: &Path) -> Vec<Unread> {
     let missing = || {
