@@ -12,6 +12,7 @@ mod dry_run;
 mod encodings;
 mod endless;
 mod exec_choice;
+mod false_answers;
 mod hidden_kinds;
 mod hostile_folder;
 mod hostile_repository;
