@@ -57,22 +57,23 @@ pub(crate) fn serve(folder: &Path, responses: Vec<(String, Body)>) -> PathBuf {
         let response = responses.iter().find(|(path, _)| *path == request.path);
         match response {
             Some((_, body)) => {
-                write_head(client, 200)?;
+                write_head(client, "", 200)?;
                 body(client)
             }
-            None => respond(client, &not_found()),
+            None => respond(client, "", &not_found()),
         }
     })
 }
 
-/// Serves the code and body that `answer` returns for each request until the process ends. Returns a kubeconfig for the
-/// server.
+/// Serves the code and body that `answer` returns for each request until the process ends, with this text in the header
+/// `Date`. Returns a kubeconfig for the server.
 pub(crate) fn serve_with(
     folder: &Path,
+    date: String,
     answer: impl Fn(&Request) -> (u16, String) + Send + 'static,
 ) -> PathBuf {
     listen(folder, move |request, client| {
-        respond(client, &answer(request))
+        respond(client, &date, &answer(request))
     })
 }
 
@@ -129,11 +130,14 @@ fn read_request(client: &TcpStream) -> io::Result<Request> {
     })
 }
 
-fn write_head(client: &mut TcpStream, code: u16) -> io::Result<()> {
-    write!(client, "HTTP/1.1 {code} x\r\nConnection: close\r\n\r\n")
+fn write_head(client: &mut TcpStream, date: &str, code: u16) -> io::Result<()> {
+    write!(
+        client,
+        "HTTP/1.1 {code} x\r\nDate: {date}\r\nConnection: close\r\n\r\n"
+    )
 }
 
-fn respond(client: &mut TcpStream, (code, body): &(u16, String)) -> io::Result<()> {
-    write_head(client, *code)?;
+fn respond(client: &mut TcpStream, date: &str, (code, body): &(u16, String)) -> io::Result<()> {
+    write_head(client, date, *code)?;
     client.write_all(body.as_bytes())
 }

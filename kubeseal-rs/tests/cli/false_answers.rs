@@ -45,6 +45,8 @@ struct Cluster {
     certificate: &'static str,
     /// Responses that replace those of an honest cluster: the method, the path with the query, and code and body.
     replaced: Vec<(&'static str, String, (u16, String))>,
+    /// The clock of the API server.
+    date: String,
     folder: tempfile::TempDir,
 }
 
@@ -53,6 +55,7 @@ impl Cluster {
         Self {
             certificate: NEW_CERT,
             replaced: Vec::new(),
+            date: String::new(),
             folder: tempfile::tempdir().expect("a folder"),
         }
     }
@@ -68,26 +71,27 @@ impl Cluster {
         let changes: Arc<Mutex<Vec<String>>> = Arc::default();
         let (replaced, certificate) = (self.replaced.clone(), self.certificate);
         let recorded = Arc::clone(&changes);
-        let kubeconfig = api_server::serve_with(self.folder.path(), move |request| {
-            let Request {
-                method,
-                path,
-                query,
-            } = request;
-            if method != "GET" {
-                let mut changes = recorded.lock().expect("no panic");
-                changes.push(format!("{method} {path}"));
-            }
-            let is_asked = |(other, uri, _): &&(&str, String, _)| {
-                let (other_path, end) = uri.split_once('?').unwrap_or((uri, ""));
-                other == method && other_path == path && query.ends_with(end)
-            };
-            let replaced = replaced.iter().find(is_asked);
-            replaced.map_or_else(
-                || honest_answer(request, certificate),
-                |(_, _, response)| response.clone(),
-            )
-        });
+        let kubeconfig =
+            api_server::serve_with(self.folder.path(), self.date.clone(), move |request| {
+                let Request {
+                    method,
+                    path,
+                    query,
+                } = request;
+                if method != "GET" {
+                    let mut changes = recorded.lock().expect("no panic");
+                    changes.push(format!("{method} {path}"));
+                }
+                let is_asked = |(other, uri, _): &&(&str, String, _)| {
+                    let (other_path, end) = uri.split_once('?').unwrap_or((uri, ""));
+                    other == method && other_path == path && query.ends_with(end)
+                };
+                let replaced = replaced.iter().find(is_asked);
+                replaced.map_or_else(
+                    || honest_answer(request, certificate),
+                    |(_, _, response)| response.clone(),
+                )
+            });
         let output = run(self.folder.path(), &kubeconfig, args);
         let changes = changes.lock().expect("no panic").clone();
         (output, changes)
@@ -227,4 +231,66 @@ fn reports_a_change_that_the_response_does_not_show() {
         assert_eq!(output.status.code(), Some(2), "{body}: {text}");
         assert!(text.contains("the response is not"), "{body}: {text}");
     }
+}
+
+/// Fault: the Lease of a running controller cannot be read, is malformed, or has expired only by the clock of this
+/// machine, so that the statuses are changed beside the controller.
+#[test]
+fn uninstall_changes_nothing_unless_no_controller_holds_the_lease() {
+    let lease = |renewed: &str, seconds: Json| {
+        let spec = json!({ "holderIdentity": "pod", "renewTime": renewed, "leaseDurationSeconds": seconds });
+        json!({ "kind": "Lease", "spec": spec }).to_string()
+    };
+    let renewed = "2026-01-01T10:00:00.000000Z";
+    let date = |time: &str| format!("Thu, 01 Jan 2026 {time} GMT");
+    let status = r#"{"kind":"Status","message":"no"}"#;
+    for (why, code, body, date) in [
+        ("unavailable", 503, String::new(), String::new()),
+        ("too many requests", 429, status.to_owned(), String::new()),
+        ("unauthorized", 401, status.to_owned(), String::new()),
+        ("forbidden", 403, status.to_owned(), String::new()),
+        (
+            "not found, from a proxy",
+            404,
+            "<html>".to_owned(),
+            String::new(),
+        ),
+        ("a login page", 200, "<html>".to_owned(), String::new()),
+        (
+            "a list",
+            200,
+            r#"{"kind":"LeaseList","items":[]}"#.to_owned(),
+            String::new(),
+        ),
+        (
+            "an unreadable time",
+            200,
+            lease("soon", json!(15)),
+            String::new(),
+        ),
+        (
+            "no duration",
+            200,
+            lease(renewed, json!(null)),
+            String::new(),
+        ),
+        ("valid", 200, lease(renewed, json!(15)), date("10:00:14")),
+    ] {
+        let mut cluster = Cluster::new().replace("GET", LEASE, code, &body);
+        cluster.date = date;
+        let text = cluster.assert_unchanged(&["uninstall", "--yes"], why);
+        assert!(text.contains("--force"), "{why}: {text}");
+        let (output, changes) = cluster.seal(&["uninstall", "--yes", "--force"]);
+        assert!(
+            output.status.success(),
+            "{why}: {}",
+            combined_output(&output)
+        );
+        assert_eq!(changes.len(), 1, "{why}");
+    }
+    let mut expired = Cluster::new().replace("GET", LEASE, 200, &lease(renewed, json!(15)));
+    expired.date = date("10:00:15");
+    let (output, changes) = expired.seal(&["uninstall", "--yes"]);
+    assert!(output.status.success(), "{}", combined_output(&output));
+    assert_eq!(changes.len(), 1);
 }

@@ -1,6 +1,6 @@
 //! Sends requests to the API server, one at a time.
 
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
 use kube::Client;
@@ -37,6 +37,8 @@ pub(super) struct Response {
     pub(super) retry: Option<Retry>,
     /// The number of times the request was sent.
     pub(super) attempts: u32,
+    /// The time of the server.
+    pub(super) date: Option<Timestamp>,
     pub(super) body: Vec<u8>,
 }
 
@@ -175,9 +177,15 @@ impl Api {
             code: head.status,
             retry: Retry::from_response(head.status, &head.headers, &body),
             attempts: 1,
+            date: date(&head.headers),
             body,
         })
     }
+}
+
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = headers.get(header::DATE)?.to_str().ok()?;
+    Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
 }
 
 impl Response {

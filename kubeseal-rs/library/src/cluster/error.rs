@@ -440,6 +440,7 @@ mod tests {
             code: StatusCode::from_u16(code).unwrap(),
             retry: None,
             attempts: 1,
+            date: None,
             body: body.into(),
         };
         let service = Service {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
+use jiff::Timestamp;
 use serde_json::Value as Json;
 use shared::readable::Object;
 use zeroize::Zeroizing;
@@ -134,15 +135,24 @@ impl Objects {
     ///
     /// Returns a [`ClusterError`] if there is no response.
     pub fn get_raw(&self, path: &str) -> Result<(u16, Vec<u8>), ClusterError> {
-        let empty_body = (Vec::new(), "application/json");
-        let response = self.api.send_once(
-            &Method::GET,
-            path,
-            empty_body.0,
-            empty_body.1,
-            Kind::Response,
-        )?;
-        Ok((response.code.as_u16(), response.body))
+        let (code, body, _) = self.get_with_date(path)?;
+        Ok((code, body))
+    }
+
+    /// Like [`Self::get_raw`], and also returns the time of the server, if the response contains it.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ClusterError`] if there is no response.
+    pub fn get_with_date(
+        &self,
+        path: &str,
+    ) -> Result<(u16, Vec<u8>, Option<Timestamp>), ClusterError> {
+        let (body, kind) = (Vec::new(), "application/json");
+        let response = self
+            .api
+            .send_once(&Method::GET, path, body, kind, Kind::Response)?;
+        Ok((response.code.as_u16(), response.body, response.date))
     }
 
     fn send(
