@@ -294,3 +294,19 @@ fn uninstall_changes_nothing_unless_no_controller_holds_the_lease() {
     assert!(output.status.success(), "{}", combined_output(&output));
     assert_eq!(changes.len(), 1);
 }
+
+/// Attack: a man in the middle, or an outdated replica, serves the certificate of an older key, so that the newest key is
+/// retired and the controller seals for the older one again.
+#[test]
+fn retires_no_key_that_is_the_newest_by_its_secret() {
+    let mut cluster = Cluster::new();
+    for (certificate, key) in [
+        (OLD_CERT, "key-2025"),
+        (OLD_CERT, "key-2024"),
+        (NEW_CERT, "key-2025"),
+    ] {
+        cluster.certificate = certificate;
+        let text = cluster.assert_unchanged(&["keys", "retire", key], key);
+        assert!(text.contains("generate a new one first"), "{text}");
+    }
+}

@@ -12,6 +12,7 @@ use kubeseal_library::keys::record::LEGACY_NAME;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
 use kubeseal_library::keys::{KeyRecord, Unread, record};
+use shared::key::Fingerprint;
 use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
@@ -61,16 +62,24 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let store = store(&args.location, &clusters)?;
     let records = check_all_readable(store.read()?)?;
     let (record, fingerprint) = find(&records, &args.key, &args.location)?;
-    let states = record::states(
-        &records,
-        served_fingerprint(&args.location, &clusters).as_ref(),
-    );
-    let state = records
-        .iter()
-        .zip(&states)
-        .find(|(other, _)| other.fingerprint() == Some(&fingerprint))
-        .map(|(_, state)| *state);
-    check(record, state, &location_flags(&args.location))?;
+    let state = |served: Option<&Fingerprint>| {
+        let states = record::states(&records, served);
+        let mut keys = records.iter().zip(states);
+        let key = keys.find(|(other, _)| other.fingerprint() == Some(&fingerprint));
+        key.map(|(_, state)| state)
+    };
+    let served = served_fingerprint(&args.location, &clusters);
+    let flags = location_flags(&args.location);
+    check(record, state(served.as_ref()), &flags)?;
+    if state(None) == Some(KeyState::Sealing) {
+        let message = format!(
+            "{} is the newest key, which will seal or seals already, although the controller served the certificate of an \
+             older key",
+            record.name()
+        );
+        let hint = format!("generate a new one first: `seal keys rotate{flags}`");
+        bail!(Failure::new(message).hint(hint));
+    }
 
     let search_args = (&args.search, &args.location);
     let (_, mut sources, survey) =
