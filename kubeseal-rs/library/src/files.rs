@@ -280,6 +280,20 @@ pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     write().map_err(|cause| FileError::new("cannot write", path, cause))
 }
 
+/// Replaces a file like [`replace_anywhere`], and refuses pipes and devices: opening a pipe waits for its reader.
+///
+/// # Errors
+///
+/// Fails if the path is a pipe or device, and like [`replace_anywhere`].
+pub fn replace_regular(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let existing = fs::metadata(path);
+    if existing.is_ok_and(|existing| !existing.is_file() && !existing.is_dir()) {
+        let cause = io::Error::other("not a regular file");
+        return Err(FileError::new("cannot write", path, cause));
+    }
+    replace_anywhere(path, bytes)
+}
+
 /// Creates a file for this user only. The file appears in its folder only when its content is complete.
 ///
 /// # Errors

@@ -21,6 +21,7 @@ use shared::key::{Certificate, CertificateError};
 use crate::cluster::{Access, ClusterError, Clusters, Service};
 use crate::redacted::redacted_source;
 
+pub use from_cluster::{NewPin, fetch};
 pub use source::{RuleContext, SourceError, is_url, read, read_named_by_rule};
 pub use trust::{AcceptedFingerprint, Discovery, SettingSource, TrustError, judge};
 pub use usable::{Origin, UseError, parse, parse_from};
@@ -103,7 +104,12 @@ pub fn obtain(
     } = query;
     match (source.is_empty(), offline) {
         (false, _) => from_source(source, fingerprints),
-        (true, false) => from_cluster::fetch(query, clusters),
+        (true, false) => {
+            let (mut obtained, new_pin) = from_cluster::fetch(query, clusters)?;
+            let failure = new_pin.and_then(|pin| pin.save(clusters.environment));
+            obtained.remarks.extend(failure);
+            Ok(obtained)
+        }
         (true, true) => {
             let cached = from_cluster::cached_certificate(access, clusters.environment)?;
             check(&cached.pem, "the cache", fingerprints)?;
