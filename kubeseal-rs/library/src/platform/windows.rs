@@ -111,12 +111,15 @@ impl QuietTerminal {
     /// # Errors
     ///
     /// Returns the error of the operating system.
-    pub fn open() -> io::Result<Self> {
+    pub fn open(_: bool) -> io::Result<Self> {
         let console = OpenOptions::new().read(true).write(true).open("CONIN$");
         console.map(|_| Self)
     }
 
-    /// Does nothing: `rpassword` has restored the terminal.
+    /// Does nothing: `rpassword` has restored the terminal. Returns `false`, since it is unknown whether there is more
+    /// input.
     #[expect(clippy::unused_self, reason = "required on other systems")]
-    pub fn restore(&self) {}
+    pub fn restore(&self) -> bool {
+        false
+    }
 }
