@@ -18,6 +18,7 @@ use shared::error_chain;
 
 use crate::command::CommandError;
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::seal::Outcome;
 
 /// The exit code for a command line that cannot be parsed.
@@ -70,6 +71,7 @@ pub fn environment() -> Environment {
     let is_shown = environment.stderr_is_terminal;
     Environment {
         status_line: is_shown.then_some(status_line),
+        is_interrupted: interrupt::was_received,
         ..environment
     }
 }

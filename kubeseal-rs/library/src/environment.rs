@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use crate::notice::StatusLine;
+use crate::notice::{StatusLine, Waiting};
 
 /// The environment of a run.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Environment {
     pub stderr_is_terminal: bool,
     /// The line that shows a long wait; `None` if waits are not shown.
     pub status_line: Option<StatusLine>,
+    /// Returns whether the user has interrupted the run.
+    pub is_interrupted: fn() -> bool,
 }
 
 #[expect(
@@ -36,6 +38,15 @@ impl Environment {
             stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),
             status_line: None,
+            is_interrupted: || false,
+        }
+    }
+
+    /// Returns how this run waits for a busy server.
+    pub fn waiting(&self) -> Waiting {
+        Waiting {
+            status_line: self.status_line,
+            is_interrupted: self.is_interrupted,
         }
     }
 

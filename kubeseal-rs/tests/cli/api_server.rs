@@ -65,15 +65,15 @@ pub(crate) fn serve(folder: &Path, responses: Vec<(String, Body)>) -> PathBuf {
     })
 }
 
-/// Serves the code and body that `answer` returns for each request until the process ends, with this text in the header
-/// `Date`. Returns a kubeconfig for the server.
+/// Serves the code and body that `answer` returns for each request until the process ends, with these lines in the head.
+/// Returns a kubeconfig for the server.
 pub(crate) fn serve_with(
     folder: &Path,
-    date: String,
+    head: String,
     answer: impl Fn(&Request) -> (u16, String) + Send + 'static,
 ) -> PathBuf {
     listen(folder, move |request, client| {
-        respond(client, &date, &answer(request))
+        respond(client, &head, &answer(request))
     })
 }
 
@@ -130,14 +130,14 @@ fn read_request(client: &TcpStream) -> io::Result<Request> {
     })
 }
 
-fn write_head(client: &mut TcpStream, date: &str, code: u16) -> io::Result<()> {
+fn write_head(client: &mut TcpStream, head: &str, code: u16) -> io::Result<()> {
     write!(
         client,
-        "HTTP/1.1 {code} x\r\nDate: {date}\r\nConnection: close\r\n\r\n"
+        "HTTP/1.1 {code} x\r\n{head}Connection: close\r\n\r\n"
     )
 }
 
-fn respond(client: &mut TcpStream, date: &str, (code, body): &(u16, String)) -> io::Result<()> {
-    write_head(client, date, *code)?;
+fn respond(client: &mut TcpStream, head: &str, (code, body): &(u16, String)) -> io::Result<()> {
+    write_head(client, head, *code)?;
     client.write_all(body.as_bytes())
 }

@@ -45,8 +45,8 @@ struct Cluster {
     certificate: &'static str,
     /// Responses that replace those of an honest cluster: the method, the path with the query, and code and body.
     replaced: Vec<(&'static str, String, (u16, String))>,
-    /// The clock of the API server.
-    date: String,
+    /// More lines in the heads of responses.
+    head: String,
     folder: tempfile::TempDir,
 }
 
@@ -55,7 +55,7 @@ impl Cluster {
         Self {
             certificate: NEW_CERT,
             replaced: Vec::new(),
-            date: String::new(),
+            head: String::new(),
             folder: tempfile::tempdir().expect("a folder"),
         }
     }
@@ -72,7 +72,7 @@ impl Cluster {
         let (replaced, certificate) = (self.replaced.clone(), self.certificate);
         let recorded = Arc::clone(&changes);
         let kubeconfig =
-            api_server::serve_with(self.folder.path(), self.date.clone(), move |request| {
+            api_server::serve_with(self.folder.path(), self.head.clone(), move |request| {
                 let Request {
                     method,
                     path,
@@ -242,9 +242,9 @@ fn uninstall_changes_nothing_unless_no_controller_holds_the_lease() {
         json!({ "kind": "Lease", "spec": spec }).to_string()
     };
     let renewed = "2026-01-01T10:00:00.000000Z";
-    let date = |time: &str| format!("Thu, 01 Jan 2026 {time} GMT");
+    let date = |time: &str| format!("Date: Thu, 01 Jan 2026 {time} GMT\r\n");
     let status = r#"{"kind":"Status","message":"no"}"#;
-    for (why, code, body, date) in [
+    for (why, code, body, head) in [
         ("unavailable", 503, String::new(), String::new()),
         ("too many requests", 429, status.to_owned(), String::new()),
         ("unauthorized", 401, status.to_owned(), String::new()),
@@ -277,7 +277,7 @@ fn uninstall_changes_nothing_unless_no_controller_holds_the_lease() {
         ("valid", 200, lease(renewed, json!(15)), date("10:00:14")),
     ] {
         let mut cluster = Cluster::new().replace("GET", LEASE, code, &body);
-        cluster.date = date;
+        cluster.head = head;
         let text = cluster.assert_unchanged(&["uninstall", "--yes"], why);
         assert!(text.contains("--force"), "{why}: {text}");
         let (output, changes) = cluster.seal(&["uninstall", "--yes", "--force"]);
@@ -289,7 +289,7 @@ fn uninstall_changes_nothing_unless_no_controller_holds_the_lease() {
         assert_eq!(changes.len(), 1, "{why}");
     }
     let mut expired = Cluster::new().replace("GET", LEASE, 200, &lease(renewed, json!(15)));
-    expired.date = date("10:00:15");
+    expired.head = date("10:00:15");
     let (output, changes) = expired.seal(&["uninstall", "--yes"]);
     assert!(output.status.success(), "{}", combined_output(&output));
     assert_eq!(changes.len(), 1);

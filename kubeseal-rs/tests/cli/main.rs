@@ -18,6 +18,7 @@ mod hostile_folder;
 mod hostile_repository;
 mod ignore_files;
 mod input_forms;
+mod interrupted;
 mod key_services;
 mod killed;
 mod links;

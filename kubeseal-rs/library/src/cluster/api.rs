@@ -16,7 +16,7 @@ use super::login::Login;
 use super::{Access, ClusterError, Timeout, connection};
 use crate::bounded::{Kind, TooLarge};
 use crate::environment::Environment;
-use crate::notice::StatusLine;
+use crate::notice::Waiting;
 
 /// A client of the API server.
 pub(super) struct Api {
@@ -24,8 +24,7 @@ pub(super) struct Api {
     client: Client,
     login: Option<Login>,
     timeout: Timeout,
-    /// The terminal's status line that shows waits; `None` without a terminal.
-    pub(super) status_line: Option<StatusLine>,
+    pub(super) waiting: Waiting,
     /// The address of the API server.
     pub(super) address: Address,
 }
@@ -58,7 +57,7 @@ impl Api {
                 .map_err(|error| ClusterError::Client(error_text(&error)))?,
             login,
             timeout: access.timeout,
-            status_line: environment.status_line,
+            waiting: environment.waiting(),
             runtime: {
                 drop(guard);
                 runtime
@@ -88,7 +87,8 @@ impl Api {
             .block_on(self.try_once(method, path, Some((body, kind)), content_kind))
     }
 
-    /// Sends a request, and sends it again while the server asks to wait and the time limit allows.
+    /// Sends a request, and sends it again while the server asks to wait, the time limit allows and the user does not
+    /// interrupt the run.
     /// Use it only for requests that are safe to repeat.
     fn send_with_retries(
         &self,
@@ -96,19 +96,24 @@ impl Api {
         path: &str,
         body: Option<&[u8]>,
     ) -> Result<Response, ClusterError> {
-        let mut attempts = Attempts::new(self.timeout, self.status_line);
+        let mut attempts = Attempts::new(self.timeout, self.waiting);
         self.runtime.block_on(async {
             loop {
                 let body = body.map(|bytes| (bytes.to_vec(), "application/json"));
                 let response = self.try_once(method, path, body, Kind::Response).await?;
-                let Some(wait) = attempts.next_pause(response.retry) else {
-                    let attempts = attempts.done;
-                    return Ok(Response {
-                        attempts,
-                        ..response
-                    });
-                };
-                tokio::time::sleep(wait).await;
+                if let Some(wait) = attempts.next_pause(response.retry) {
+                    for part in attempts.parts(wait) {
+                        tokio::time::sleep(part).await;
+                    }
+                    if !attempts.is_interrupted() {
+                        continue;
+                    }
+                }
+                let attempts = attempts.done;
+                return Ok(Response {
+                    attempts,
+                    ..response
+                });
             }
         })
     }

@@ -17,7 +17,7 @@ use super::Timeout;
 use super::busy::{Attempts, Retry};
 use super::error::one_line;
 use crate::bounded::Kind;
-use crate::notice::StatusLine;
+use crate::notice::Waiting;
 use crate::redacted::redacted;
 use crate::web;
 
@@ -82,7 +82,7 @@ pub struct Authorized {
     agent: Agent,
     url: String,
     bearer: Zeroizing<String>,
-    status_line: Option<StatusLine>,
+    waiting: Waiting,
 }
 
 impl Authorized {
@@ -104,17 +104,17 @@ impl Authorized {
             agent: web::agent(url, RootCerts::new_with_certs(&[root])),
             url: format!("{}/v1/", url.trim_end_matches('/')),
             bearer: Zeroizing::new(format!("Bearer {token}")),
-            status_line: None,
+            waiting: Waiting {
+                status_line: None,
+                is_interrupted: || false,
+            },
         })
     }
 
-    /// Shows waits for a busy controller on this line.
+    /// Waits for a busy controller like this.
     #[must_use]
-    pub fn with_status_line(self, status_line: Option<StatusLine>) -> Self {
-        Self {
-            status_line,
-            ..self
-        }
+    pub fn with_waiting(self, waiting: Waiting) -> Self {
+        Self { waiting, ..self }
     }
 
     /// Returns which key unseals each item of this object, without changing it.
@@ -160,12 +160,14 @@ impl Authorized {
     /// final response.
     fn post(&self, endpoint: &str, body: &Json) -> Result<(StatusCode, String), AuthorizedError> {
         let (url, body) = (format!("{}{endpoint}", self.url), body.to_string());
-        let mut attempts = Attempts::new(Timeout::default(), self.status_line);
+        let mut attempts = Attempts::new(Timeout::default(), self.waiting);
         loop {
             let (code, headers, text) = self.send(&url, &body)?;
-            match attempts.next_pause(Retry::from_response(code, &headers, text.as_bytes())) {
-                Some(wait) => sleep(wait),
-                None => return Ok((code, text)),
+            let retry = Retry::from_response(code, &headers, text.as_bytes());
+            let wait = attempts.next_pause(retry);
+            attempts.parts(wait.unwrap_or_default()).for_each(sleep);
+            if wait.is_none() || attempts.is_interrupted() {
+                return Ok((code, text));
             }
         }
     }

@@ -136,7 +136,7 @@ impl Controller {
             None => self.new_token()?,
         };
         let port = Authorized::new(&url, &token, &authority).map_err(NoToken::from)?;
-        Ok(port.with_status_line(self.cluster.api.status_line))
+        Ok(port.with_waiting(self.cluster.api.waiting))
     }
 
     /// Returns the port's address with the DNS name of its certificate, which resolves only inside

@@ -333,7 +333,7 @@ pub fn authorized(
             )?,
     };
     Authorized::new(url, &token, &authority)
-        .map(|port| Some(port.with_status_line(clusters.environment.status_line)))
+        .map(|port| Some(port.with_waiting(clusters.environment.waiting())))
         .with_context(|| format!("--authorized {url} with --token-file {file}"))
 }
 
