@@ -8,14 +8,17 @@ use kubeseal_library::progress::Progress;
 use kubeseal_library::rules::Source;
 use kubeseal_library::walk::Candidate;
 use serde_json::{Value as Json, json};
-use shared::key::Certificate;
+use shared::hints;
+use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
+use shared::resource::SealedSecret;
 use shared::sealed_file::Found;
 
 use super::forecast::{Keys, forecast};
 use super::summary::{FileReport, unreadable_report};
 use super::{NewCiphertexts, Work};
 use crate::interrupt::Interrupt;
+use crate::report::{self, ShowPath as _, shown};
 use crate::seal::rotate::Rotate;
 use crate::seal::session::Session;
 use crate::seal::settings::Settings;
@@ -292,6 +295,29 @@ impl Cluster {
     }
 }
 
+/// Returns a warning for each item that the controller left unchanged although its hint names another key. A hint is no
+/// evidence, and neither is the answer: another server on the unauthenticated port could return what it was sent.
+fn contradicted_hints(
+    sealed: &SealedSecret,
+    changed: &BTreeMap<String, String>,
+    newest: &Fingerprint,
+) -> Vec<String> {
+    let hints = hints::read(sealed.metadata.annotations.as_ref()).into_iter();
+    let contradicted = hints.filter(|(item, key)| {
+        let is_unchanged =
+            sealed.spec.encrypted_data.contains_key(item) && !changed.contains_key(item);
+        is_unchanged && key != newest
+    });
+    let name = sealed.qualified_name();
+    let line = |(item, key)| {
+        format!(
+            "{name}, item {item}: the controller returned the value unchanged, as for its newest key, but the key hint \
+             names {key}; either the hint is outdated, or the controller did not answer: `seal doctor` shows the key"
+        )
+    };
+    contradicted.map(line).collect()
+}
+
 impl Work {
     /// Takes the new ciphertexts from an answer, after checking that nothing else of the object changed.
     fn apply_answer(&mut self, index: usize, answer: Answer, certificate: &Certificate) {
@@ -309,6 +335,9 @@ impl Work {
         match new {
             Ok(mut texts) => {
                 texts.retain(|item, text| old.get(item) != Some(text));
+                for line in contradicted_hints(&found.sealed, &texts, certificate.fingerprint()) {
+                    report::warn(&shown(&format!("{}: {line}", self.file.path.shown())));
+                }
                 self.change(NewCiphertexts {
                     index,
                     items: texts,
