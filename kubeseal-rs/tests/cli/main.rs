@@ -40,5 +40,6 @@ mod seal_stories;
 mod shown_names;
 mod shown_urls;
 mod stories;
+mod tls_port;
 mod writers;
 mod wrong_certificate;

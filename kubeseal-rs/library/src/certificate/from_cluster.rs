@@ -16,13 +16,8 @@ use super::{CertificateQuery, ObtainError, ObtainedCertificate, Origin};
 use crate::cluster::{Access, Address, Cluster, ClusterError, Clusters, NoService, Service};
 use crate::environment::Environment;
 
-/// The item of the `ConfigMap` with the published certificate; see [`config_map_name`].
+/// The item of the `ConfigMap` with the published certificate; see [`Service::config_map_name`].
 const CONFIG_MAP_ITEM: &str = "cert.pem";
-
-/// Returns the default name of the `ConfigMap` in which a controller publishes its certificate.
-fn config_map_name(service: &Service) -> String {
-    format!("{}-certificate", service.name)
-}
 
 /// A certificate found in the cluster.
 struct Offer {
@@ -175,7 +170,7 @@ fn published_offer(cluster: &Cluster, service: &Service, error: &ClusterError) -
         ClusterError::NoService(_) => {}
         _ => return None,
     }
-    let name = config_map_name(service);
+    let name = service.config_map_name();
     let pem = cluster.config_map_item(&service.namespace, &name, CONFIG_MAP_ITEM)?;
     Some(Offer {
         pem: pem.into_bytes(),

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use shared::key::Fingerprint;
 use shared::resource::SealedSecret;
 use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts};
+use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
 use zeroize::Zeroizing;
 
 use super::Timeout;
@@ -45,7 +45,8 @@ pub enum AuthorizedError {
     #[error(
         "cannot reach the controller's TLS port at {url}\n\
          hint: outside the cluster, use `kubectl port-forward` and --authorized https://localhost:PORT\n\
-         hint: if the controller restarted since its CA certificate was fetched, run the command again"
+         hint: each start of the controller creates another CA certificate: with --authority, fetch it again; without, run \
+         the command again"
     )]
     Unreachable {
         /// The address of the port, without credentials.
@@ -86,7 +87,7 @@ pub struct Authorized {
 }
 
 impl Authorized {
-    /// Creates a client for the port at `url`, which trusts only `authority` (PEM). Sends no
+    /// Creates a client for the port at `url`, which trusts only the certificates in `authority` (PEM). Sends no
     /// request yet.
     ///
     /// # Errors
@@ -99,9 +100,9 @@ impl Authorized {
         let token = std::str::from_utf8(token).map_err(|_| AuthorizedError::NoToken)?;
         let token = Some(token.trim()).filter(|token| is_token(token));
         let token = token.ok_or(AuthorizedError::NoToken)?;
-        let root = Certificate::from_pem(authority).map_err(|_| AuthorizedError::NoAuthority)?;
+        let roots = certificates(authority).ok_or(AuthorizedError::NoAuthority)?;
         Ok(Self {
-            agent: web::agent(url, RootCerts::new_with_certs(&[root])),
+            agent: web::agent(url, RootCerts::new_with_certs(&roots)),
             url: format!("{}/v1/", url.trim_end_matches('/')),
             bearer: Zeroizing::new(format!("Bearer {token}")),
             waiting: Waiting {
@@ -194,6 +195,18 @@ impl Authorized {
         let text = text.read_to_string().map_err(to_error)?;
         Ok((response.status(), response.headers().clone(), text))
     }
+}
+
+/// Returns the certificates in a PEM text; `None` if there is none or one is malformed. Each replica of a controller has
+/// its own CA certificate.
+fn certificates(pem: &[u8]) -> Option<Vec<Certificate<'static>>> {
+    let items = parse_pem(pem).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(Some(certificate)),
+        Ok(_) => None,
+        Err(_) => Some(None),
+    });
+    let certificates: Option<Vec<_>> = items.collect();
+    certificates.filter(|certificates| !certificates.is_empty())
 }
 
 /// Returns whether the string is a token that fits in a header: visible ASCII, so it cannot end the

@@ -295,12 +295,12 @@ fn find<'a>(
     }
 }
 
-/// Connects to the controller's TLS port, if the arguments name it. Its CA certificate comes from a
-/// file or, through the trusted API server, from the controller.
+/// Connects to the controller's TLS port, if the arguments name it. Its CA certificate comes from a file, or from a
+/// `ConfigMap` in the cluster.
 ///
 /// # Errors
 ///
-/// Fails if a file cannot be read, or the CA certificate cannot be fetched.
+/// Fails if a file cannot be read, or the CA certificate is not published.
 pub fn authorized(
     args: &TlsPort,
     location: &KeyLocation,
@@ -327,10 +327,7 @@ pub fn authorized(
         Some(path) => files::read_as(path, Kind::Certificate)?.to_vec(),
         None => Controller::find(&access, clusters)
             .and_then(|controller| controller.authority())
-            .context(
-                Failure::new("cannot fetch the CA certificate of the controller's TLS port")
-                    .hint("pass it with --authority FILE"),
-            )?,
+            .context("cannot get the CA certificate of the controller's TLS port")?,
     };
     Authorized::new(url, &token, &authority)
         .map(|port| Some(port.with_waiting(clusters.environment.waiting())))
