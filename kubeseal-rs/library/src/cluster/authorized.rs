@@ -27,11 +27,13 @@ pub type KeysOfItems = BTreeMap<String, Option<Fingerprint>>;
 /// The port cannot be reached, or refuses the request.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorizedError {
-    /// The address is not HTTPS, so the token would be sent unencrypted.
+    /// The address is not HTTPS, so the token would be sent unencrypted. The message does not quote it: without a scheme,
+    /// it may be a token that was passed by mistake.
     #[error(
-        "{0:?} does not begin with https://, so the token would be sent unencrypted\nhint: pass the https:// URL of the TLS port"
+        "the URL of the TLS port does not begin with https://, so the token would be sent unencrypted\n\
+         hint: pass the https:// URL of the TLS port"
     )]
-    Unencrypted(String),
+    Unencrypted,
     /// The file contains no token.
     #[error(
         "the file contains no token\n\
@@ -95,7 +97,7 @@ impl Authorized {
     /// Returns an [`AuthorizedError`] if the address, token or CA certificate cannot be used.
     pub fn new(url: &str, token: &[u8], authority: &[u8]) -> Result<Self, AuthorizedError> {
         if !url.starts_with("https://") {
-            return Err(AuthorizedError::Unencrypted(redacted(url).into_owned()));
+            return Err(AuthorizedError::Unencrypted);
         }
         let token = std::str::from_utf8(token).map_err(|_| AuthorizedError::NoToken)?;
         let token = Some(token.trim()).filter(|token| is_token(token));

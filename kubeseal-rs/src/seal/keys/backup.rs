@@ -246,7 +246,7 @@ fn set_marks(store: &KeyStore, records: &[KeyRecord], marks: &[Option<Change>]) 
                 "the archive is complete, but {} could not be marked as backed up",
                 record.name()
             ))
-            .hint("run the command again")
+            .hint("run the command again with another ARCHIVE, or with --force to replace this one")
         })?;
         marked_count += 1;
     }

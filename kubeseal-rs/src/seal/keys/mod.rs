@@ -235,9 +235,11 @@ fn served_fingerprint(location: &KeyLocation, clusters: &Clusters<'_>) -> Option
     match controller.and_then(|controller| controller.certificate()) {
         Ok(pem) => fingerprint_of(&pem),
         Err(error) => {
+            let why = error_chain(&error);
+            let why: Vec<&str> = why.lines().collect();
             warn(&format!(
                 "cannot fetch the controller's certificate; assuming the newest key: {}",
-                error_chain(&error)
+                why.join(" ")
             ));
             None
         }
@@ -331,7 +333,7 @@ pub fn authorized(
     };
     Authorized::new(url, &token, &authority)
         .map(|port| Some(port.with_waiting(clusters.environment.waiting())))
-        .with_context(|| format!("--authorized {url} with --token-file {file}"))
+        .with_context(|| format!("--authorized with --token-file {file}"))
 }
 
 /// Determines which key each object needs, by trying keys of the store and of backups, and by

@@ -104,9 +104,10 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
                 .hint("pass files or folders, or the folder of a controller")
         );
     }
+    let unsearched = unsearched_text(&args.search.namespaces);
     if args.dry_run {
         info(&format!(
-            "{} would be retired: none of {searched_count} SealedSecrets needs it",
+            "{} would be retired: none of {searched_count} SealedSecrets needs it{unsearched}",
             record.name()
         ));
         return Ok(Outcome::Done);
@@ -118,11 +119,20 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     };
     store.change(record, &Change::label(KEY_LABEL, label))?;
     info(&format!(
-        "{} is retired: none of {searched_count} SealedSecrets needs it; it cannot unseal until the label \
+        "{} is retired: none of {searched_count} SealedSecrets needs it{unsearched}; it cannot unseal until the label \
          {KEY_LABEL}=active is restored",
         record.name()
     ));
     Ok(Outcome::Done)
+}
+
+/// Returns a remark on the namespaces that `--only-namespace` excludes.
+fn unsearched_text(namespaces: &[String]) -> String {
+    if namespaces.is_empty() {
+        return String::new();
+    }
+    let searched = namespaces.join(", ");
+    format!(" (in the cluster, only these namespaces were searched: {searched})")
 }
 
 fn check(record: &KeyRecord, state: Option<KeyState>, location_flags: &str) -> Result<()> {
