@@ -137,7 +137,7 @@ impl Line {
         if self.has_control {
             return Err(LineError::Control);
         }
-        let text = String::from_utf8(std::mem::take(&mut self.bytes));
+        let text = String::from_utf8(std::mem::take(&mut *self.bytes));
         text.map(Zeroizing::new).map_err(|_| LineError::Encoding)
     }
 }
