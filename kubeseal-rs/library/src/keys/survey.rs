@@ -313,8 +313,7 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
     if paths.is_empty() {
         return Ok(inventory);
     }
-    let missing = paths.iter().flat_map(|path| missing::submodules(path));
-    inventory.unread.extend(missing);
+    inventory.unread.extend(missing::submodules(paths));
     for Candidate { path, named } in candidates(paths, notices)? {
         let place = path.shown();
         let bytes = match files::read(&path) {
