@@ -150,7 +150,16 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
         bail!(encrypted_by_sops(file));
     }
     let mut reading = Reading::default();
-    let secret = Secret::from_node(node, &mut reading).with_context(|| file.to_owned())?;
+    let secret = Secret::from_node(node, &mut reading);
+    let secret = secret.with_context(|| {
+        let name = node
+            .field("metadata")
+            .and_then(|metadata| metadata.text("name"));
+        match name {
+            Some(name) => format!("{file}, the Secret {name:?} on line {}", node.line),
+            None => format!("{file}, the Secret on line {}", node.line),
+        }
+    })?;
     if !secret.data.is_empty() {
         requirements::warn_of_type(&secret, file);
     }
@@ -163,6 +172,12 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
         }
     }
     for Coercion { line, path, kind } in &reading.coerced {
+        if matches!(path.as_str(), "metadata.name" | "metadata.namespace") {
+            let message = format!(
+                "{file}:{line}: {path} must be a string, but YAML reads it as {kind} without quotes"
+            );
+            bail!(Failure::new(message).hint("quote it"));
+        }
         report::warn(&format!(
             "{file}:{line}: {path} is not quoted, so YAML reads it as {kind} and its text changes; \
              quote it if this is not intended"
