@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 
 use super::busy::{Attempts, Retry};
+use super::client::client;
 use super::connection::Address;
 use super::error::one_line;
 use super::error_text::error_text;
@@ -52,8 +53,7 @@ impl Api {
         let guard = runtime.enter();
         let api = Self {
             address: Address::from_config(&config),
-            client: Client::try_from(config)
-                .map_err(|error| ClusterError::Client(error_text(&error)))?,
+            client: client(config).map_err(|error| ClusterError::Client(error_text(&error)))?,
             login,
             timeout: access.timeout,
             status_line: environment.status_line,
