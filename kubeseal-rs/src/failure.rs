@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use kubeseal_library::files::FileError;
 use shared::error_chain;
 
 use crate::report::shown;
@@ -60,16 +61,20 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         let text = error_chain(error.as_ref());
         let mut parts = text.split(HINT).map(str::to_owned);
-        Self {
-            message: parts.next().unwrap_or_default(),
-            hints: parts.collect(),
+        let message = parts.next().unwrap_or_default();
+        let mut hints: Vec<String> = parts.collect();
+        if hints.is_empty() {
+            let mut files = error.chain().filter_map(<dyn Error>::downcast_ref);
+            hints.extend(files.find_map(FileError::next_step));
         }
+        Self { message, hints }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use anyhow::Context as _;
+    use kubeseal_library::files;
 
     use super::*;
 
@@ -87,6 +92,18 @@ mod tests {
             failure.to_string(),
             "cannot read the keys: no cluster\nhint: pass a backup\nhint: pass --context"
         );
+    }
+
+    #[test]
+    fn a_missing_file_has_a_next_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        let read = anyhow::Error::from(files::read(&missing).unwrap_err());
+        let failure = Failure::from(read.context("cannot use the certificate"));
+        assert_eq!(failure.hints, ["check the path"]);
+        let write = files::replace(&missing.join("x"), b"").unwrap_err();
+        let hint = format!("create the folder {}", missing.display());
+        assert_eq!(Failure::from(anyhow::Error::from(write)).hints, [hint]);
     }
 
     /// Attack: uses a name with a line break, so that the rest of the name looks like a message.

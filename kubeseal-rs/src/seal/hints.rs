@@ -21,6 +21,11 @@ const FOREIGN_FLAGS: [(&str, &str, &str); 7] = [
         "--key",
         "`seal rotate`, whose arguments this completes",
     ),
+    (
+        "keys/mod",
+        "--replace",
+        "`seal cert fetch`, whose arguments this completes",
+    ),
     ("edit/editor", "--wait", "an editor"),
     ("import/mod", "--extract", "sops"),
 ];
