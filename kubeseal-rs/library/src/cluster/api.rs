@@ -3,13 +3,12 @@
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
-use kube::Client;
 use kube::client::Body;
+use kube::{Client, Config};
 use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 
 use super::busy::{Attempts, Retry};
-use super::client::client;
 use super::connection::Address;
 use super::error::one_line;
 use super::error_text::error_text;
@@ -178,6 +177,14 @@ impl Api {
             body,
         })
     }
+}
+
+/// Connects through a proxy as kube does.
+fn client(config: Config) -> kube::Result<Client> {
+    if config.proxy_url.is_some() {
+        return Client::try_from(config);
+    }
+    Ok(connect::without_proxy(config)?.build())
 }
 
 impl Response {

@@ -6,7 +6,6 @@ mod authorized;
 mod busy;
 mod by_token;
 mod candidates;
-mod client;
 mod clusters;
 mod connection;
 mod error;

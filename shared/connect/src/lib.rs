@@ -1,21 +1,32 @@
-//! Creates the HTTP client for the API server.
+//! Creates HTTP clients for the API server.
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use kube::client::{ClientBuilder, ConfigExt as _};
-use kube::{Client, Config};
+use kube::Config;
+use kube::client::{Body, ClientBuilder, ConfigExt as _};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use tower::{BoxError, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder};
 
 /// Creates the same client as kube, but with Nagle's algorithm disabled: otherwise, the first request on each connection
-/// waits until the API server confirms the TLS handshake, which Linux delays by 40 ms. A connection through a proxy is
-/// created by kube.
-pub(super) fn client(config: Config) -> kube::Result<Client> {
-    if config.proxy_url.is_some() {
-        return Client::try_from(config);
-    }
+/// waits until the API server confirms the TLS handshake, which Linux delays by 40 ms. Connects directly: the proxy of
+/// the configuration has no effect.
+///
+/// # Errors
+///
+/// Fails if the credentials or the TLS settings cannot be used.
+pub fn without_proxy(
+    config: Config,
+) -> kube::Result<
+    ClientBuilder<
+        impl Service<Request<Body>, Response = Response<Incoming>, Error = BoxError, Future: Send>
+        + Send
+        + 'static,
+    >,
+> {
     if CryptoProvider::get_default().is_none() {
         // Fails only if another thread has set the provider in the meantime.
         let _ = aws_lc_rs::default_provider().install_default();
@@ -35,5 +46,5 @@ pub(super) fn client(config: Config) -> kube::Result<Client> {
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(client);
-    Ok(ClientBuilder::new(service, config.default_namespace).build())
+    Ok(ClientBuilder::new(service, config.default_namespace))
 }
