@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::fmt;
 
-use kubeseal_library::files::FileError;
 use shared::error_chain;
 
 use crate::report::shown;
@@ -17,6 +16,9 @@ pub struct Failure {
     message: String,
     hints: Vec<String>,
 }
+
+/// Ends the error about a path that does not exist, which is formatted as in Go.
+const MISSING: &str = ": no such file or directory";
 
 /// Begins a hint in the text of an error.
 const HINT: &str = "\nhint: ";
@@ -63,9 +65,18 @@ impl From<anyhow::Error> for Failure {
         let mut parts = text.split(HINT).map(str::to_owned);
         let message = parts.next().unwrap_or_default();
         let mut hints: Vec<String> = parts.collect();
-        if hints.is_empty() {
-            let mut files = error.chain().filter_map(<dyn Error>::downcast_ref);
-            hints.extend(files.find_map(FileError::next_step));
+        if hints.is_empty() && message.ends_with(MISSING) {
+            let is_output = ["cannot write ", "cannot create "]
+                .iter()
+                .any(|verb| message.contains(verb));
+            hints.push(
+                if is_output {
+                    "create the folder first"
+                } else {
+                    "check the path and the current folder"
+                }
+                .to_owned(),
+            );
         }
         Self { message, hints }
     }
@@ -100,10 +111,10 @@ mod tests {
         let missing = folder.path().join("missing");
         let read = anyhow::Error::from(files::read(&missing).unwrap_err());
         let failure = Failure::from(read.context("cannot use the certificate"));
-        assert_eq!(failure.hints, ["check the path"]);
+        assert_eq!(failure.hints, ["check the path and the current folder"]);
         let write = files::replace(&missing.join("x"), b"").unwrap_err();
-        let hint = format!("create the folder {}", missing.display());
-        assert_eq!(Failure::from(anyhow::Error::from(write)).hints, [hint]);
+        let failure = Failure::from(anyhow::Error::from(write));
+        assert_eq!(failure.hints, ["create the folder first"]);
     }
 
     /// Attack: uses a name with a line break, so that the rest of the name looks like a message.

@@ -67,21 +67,6 @@ impl FileError {
         self.cause.kind() == io::ErrorKind::NotFound
     }
 
-    /// Returns what the user can do about a path that does not exist.
-    pub fn next_step(&self) -> Option<String> {
-        let is_read = matches!(self.verb, "open" | "read");
-        let folder = self
-            .path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        match folder {
-            _ if !self.is_missing() => None,
-            Some(folder) if !is_read => Some(format!("create the folder {}", folder.shown())),
-            _ if self.path.is_absolute() => Some("check the path".to_owned()),
-            _ => Some("check the path, which is relative to the current folder".to_owned()),
-        }
-    }
-
     /// Returns whether another program changed the file, so that nothing was written.
     pub fn is_changed(&self) -> bool {
         self.verb == CHANGED

@@ -235,6 +235,34 @@ fn a_file_without_secrets_is_not_called_plain() {
     assert_contains(&output, "would remain in plaintext", "");
 }
 
+/// A file of a controller's folder is found again below the current folder, under another name.
+#[test]
+fn a_broken_file_counts_once() {
+    let folder = folder();
+    let broken = "kind: SealedSecret\na: [\n";
+    write_files(
+        folder.path(),
+        &[
+            ("state/keys/key.yaml", KEY),
+            ("state/sealed/a.yaml", broken),
+        ],
+    );
+    let absolute = folder.path().join("state");
+    for state in ["state", "./state", absolute.to_str().expect("UTF-8")] {
+        let output = run(
+            folder.path(),
+            SEAL,
+            &["keys", "status", ".", "--directory", state],
+        );
+        assert_code(&output, 2, state);
+        assert_contains(
+            &output,
+            "error: 1 of the files and objects cannot be read",
+            state,
+        );
+    }
+}
+
 /// A message about a file says what it is instead of a certificate or key, and what to do.
 #[test]
 fn messages_about_other_files_name_the_next_step() {
@@ -293,7 +321,7 @@ fn messages_about_other_files_name_the_next_step() {
         ),
         (
             &["view", "nosuch.yaml"],
-            "hint: check the path, which is relative to the current folder",
+            "hint: check the path and the current folder",
         ),
         (
             &["keys", "list", "--directory", "nosuch"],
