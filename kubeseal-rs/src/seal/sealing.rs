@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use shared::hints::{self, Hints};
 use shared::key::Certificate;
 use shared::manifest::{self, Coercion, Node, Reading, Value};
-use shared::resource::SealedSecret;
+use shared::resource::{DocumentError, SealedSecret};
 use shared::scope::Scope;
 use shared::seal::{self, Target};
 use shared::secret::Secret;
@@ -151,14 +151,13 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
     }
     let mut reading = Reading::default();
     let secret = Secret::from_node(node, &mut reading);
-    let secret = secret.with_context(|| {
-        let name = node
-            .field("metadata")
-            .and_then(|metadata| metadata.text("name"));
-        match name {
-            Some(name) => format!("{file}, the Secret {name:?} on line {}", node.line),
-            None => format!("{file}, the Secret on line {}", node.line),
-        }
+    let secret = secret.map_err(|error| {
+        let place = match error {
+            // The other errors name a line.
+            DocumentError::Metadata => place(node, file),
+            _ => file.to_owned(),
+        };
+        anyhow::Error::from(error).context(place)
     })?;
     if !secret.data.is_empty() {
         requirements::warn_of_type(&secret, file);
@@ -184,6 +183,17 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
         ));
     }
     Ok(secret)
+}
+
+/// Returns the location of a Secret, for messages.
+fn place(node: &Node, file: &str) -> String {
+    let metadata = node.field("metadata");
+    let name = metadata.and_then(|metadata| metadata.text("name"));
+    format!(
+        "{file}:{}: the Secret {:?}",
+        node.line,
+        name.unwrap_or_default()
+    )
 }
 
 /// Checks that parsers do not drop a value of a manifest: of a repeated key, they use the last value.
