@@ -428,10 +428,9 @@ fn is_yaml(path: &Path) -> bool {
 /// Refuses to overwrite a key or certificate that the command reads. The input file may be overwritten, as by upstream.
 fn refuse_to_overwrite(request: &Request, inputs: &[PathBuf]) -> Result<(), CommandError> {
     let inputs = inputs.iter().map(PathBuf::as_path);
-    let outputs = request.output.iter();
-    outputs
-        .map(|output| files::refuse_input_as_output(output, inputs.clone()))
-        .collect::<Result<(), FileError>>()?;
+    if let Some(output) = &request.output {
+        files::refuse_input_as_output(output, inputs)?;
+    }
     Ok(())
 }
 

@@ -69,7 +69,9 @@ pub(super) fn is_kustomization(path: &Path) -> bool {
 fn sources(path: &Path, bytes: &[u8]) -> Vec<PathBuf> {
     let text = walk::without_nulls(bytes).to_ascii_lowercase();
     let contains = |word: &[u8]| memchr::memmem::find(&text, word).is_some();
-    if !contains(b"secretgenerator") && !(contains(b"patches") && contains(b"secret")) {
+    let has_generator = contains(b"secretgenerator");
+    let has_patch = contains(b"patches") && contains(b"secret");
+    if !has_generator && !has_patch {
         return Vec::new();
     }
     let documents = manifest::read(bytes).unwrap_or_else(|_| {
