@@ -5,6 +5,7 @@
 //! here. Human-readable results are escaped with [`shown`] where they are formatted.
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,6 +15,7 @@ use kubeseal_library::notice::Notice;
 pub use kubeseal_library::shown::{
     ShowPath, json_shown, lines_shown, path_text, shown, yaml_shown,
 };
+use kubeseal_library::{files, git};
 use shared::error_chain;
 
 use crate::command::CommandError;
@@ -57,6 +59,29 @@ pub fn notice(notice: Notice) {
     match notice {
         Notice::Warning(message) => warn(&message),
         Notice::Error(message) => fail_at_end(&message),
+    }
+}
+
+/// The maximum number of submodules in a warning.
+const MAX_SUBMODULES: usize = 5;
+
+/// Warns about submodules below files and folders that are not checked out: a command that reads the work tree does not
+/// see their files. Without paths, warns about those below the current folder.
+pub fn warn_about_missing_submodules(paths: &[PathBuf]) {
+    let here = [PathBuf::from(".")];
+    let paths = if paths.is_empty() { &here } else { paths };
+    let missing = git::missing_submodules(paths);
+    let names = missing.iter().take(MAX_SUBMODULES);
+    let mut names: Vec<String> = names.map(|path| files::from_here(path).shown()).collect();
+    if missing.len() > MAX_SUBMODULES {
+        names.push(format!("{} more", missing.len() - MAX_SUBMODULES));
+    }
+    if !names.is_empty() {
+        warn(&shown(&format!(
+            "not searched, because these submodules are not checked out: {}; check them out with \
+             `git submodule update --init --recursive`",
+            names.join(", ")
+        )));
     }
 }
 

@@ -7,17 +7,12 @@ use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
-use hyper_timeout::TimeoutConnector;
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use kube::client::{Body, ClientBuilder, ConfigExt as _};
+use kube::client::{Body, ClientBuilder};
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use tower::{BoxError, Service, ServiceBuilder};
+use tower::{BoxError, Service};
 
 use super::requests::{Bounded, Bounds};
 use super::watches;
@@ -103,8 +98,7 @@ impl Connection {
     }
 }
 
-/// Builds the same client as kube, but with Nagle's algorithm disabled: otherwise, the first request on each connection
-/// waits until the API server confirms the TLS handshake, which Linux delays by 40 ms.
+/// Creates a client that connects directly.
 fn builder(
     config: Config,
 ) -> kube::Result<
@@ -118,26 +112,7 @@ fn builder(
         // Returns an error: proxies are not compiled in.
         ClientBuilder::try_from(config.clone())?;
     }
-    if CryptoProvider::get_default().is_none() {
-        // Fails only if another thread has set the provider in the meantime.
-        let _ = aws_lc_rs::default_provider().install_default();
-    }
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    let https = config.rustls_https_connector_with_connector(http)?;
-    let mut connector = TimeoutConnector::new(https);
-    connector.set_connect_timeout(config.connect_timeout);
-    connector.set_read_timeout(config.read_timeout);
-    connector.set_write_timeout(config.write_timeout);
-    let client = legacy::Client::builder(TokioExecutor::new()).build(connector);
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
-        .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
-        .service(client);
-    Ok(ClientBuilder::new(service, config.default_namespace))
+    connect::without_proxy(config)
 }
 
 async fn config(cluster_config: &ClusterConfig) -> Result<Config, ConnectError> {

@@ -73,13 +73,23 @@ impl Environment {
     /// Returns the user's cache folder: `$XDG_CACHE_HOME` if that is an absolute path, else
     /// `~/.cache`; on Windows `%LOCALAPPDATA%`.
     pub fn cache_folder(&self) -> Option<PathBuf> {
+        self.user_folder("XDG_CACHE_HOME", ".cache")
+    }
+
+    /// Returns the user's folder for state, which must not be lost: `$XDG_STATE_HOME` if that is an absolute path, else
+    /// `~/.local/state`; on Windows `%LOCALAPPDATA%`.
+    pub fn state_folder(&self) -> Option<PathBuf> {
+        self.user_folder("XDG_STATE_HOME", ".local/state")
+    }
+
+    fn user_folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
         let folder_in = |name: &str| self.nonempty_variable(name).map(PathBuf::from);
         if cfg!(windows) {
             return folder_in("LOCALAPPDATA");
         }
-        folder_in("XDG_CACHE_HOME")
+        folder_in(variable)
             .filter(|path| path.is_absolute())
-            .or_else(|| Some(self.home()?.join(".cache")))
+            .or_else(|| Some(self.home()?.join(below_home)))
     }
 
     /// Returns the folder with the service account of a Pod.

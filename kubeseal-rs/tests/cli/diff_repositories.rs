@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use crate::support::{combined_output, command, git};
+use crate::support::{assert_contains, combined_output, command, git};
 
 /// Returns a SealedSecret with these items. Their values look like ciphertexts, but cannot be
 /// decrypted.
@@ -613,6 +613,25 @@ fn explains_how_to_fix_an_argument_that_is_not_a_path() {
     }
     let printed = combined_output(&seal(&shallow_clone, &["diff", "nowhere.yaml"]));
     assert!(!printed.contains("shallow"), "{printed}");
+}
+
+/// A tag with the name of a short hash hides the commit. Git compares the tag too, and warns.
+#[test]
+fn warns_about_a_tag_that_is_named_like_a_commit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    create_repository(path);
+    let hash = fs::read_to_string(path.join(".git/refs/heads/main")).expect("a commit");
+    let short = &hash[..7];
+    assert_diff(path, &[short], 0, &[]);
+    fs::write(path.join("db.yaml"), sealed_manifest(&["b"])).expect("ours");
+    commit(path);
+    git(path, &["tag", short]);
+    let output = seal(path, &["diff", short]);
+    assert_contains(&output, "beginning of the hash of another commit", "");
+    assert_contains(&output, "no sealed item changed", "");
+    let output = seal(path, &["diff", &hash[..40]]);
+    assert!(!combined_output(&output).contains("hash"), "{output:?}");
 }
 
 /// A name that is both a revision and a file must not compare the wrong one, which would hide a change.

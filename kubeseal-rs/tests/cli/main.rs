@@ -2,7 +2,7 @@
 //! each file takes minutes.
 
 mod api_server;
-#[cfg(unix)]
+#[cfg_attr(windows, allow(dead_code, reason = "many tests run on Unix only"))]
 mod support;
 
 mod closed_stderr;
@@ -23,12 +23,14 @@ mod key_services;
 mod killed;
 mod links;
 mod lint_evasion;
+mod lint_files;
 mod lint_literals;
 mod lint_templates;
 mod malformed_items;
 mod not_dumpable;
 mod odd_environments;
 mod other_branches;
+mod outputs;
 mod pages;
 mod path_bytes;
 mod pins;

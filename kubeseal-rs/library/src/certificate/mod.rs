@@ -15,6 +15,7 @@ mod trust;
 mod usable;
 
 use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 use shared::key::{Certificate, CertificateError};
 
@@ -40,6 +41,17 @@ pub struct CertificateQuery {
     pub fingerprints: Vec<AcceptedFingerprint>,
     /// Whether to use the cached certificate of the controller, without network access.
     pub offline: bool,
+}
+
+impl CertificateQuery {
+    /// Returns the file of the certificate, if it is one.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let path = Path::new(&self.source);
+        path.is_file()
+            .then(|| path.to_owned())
+            .into_iter()
+            .collect()
+    }
 }
 
 /// A certificate as received, not parsed yet.

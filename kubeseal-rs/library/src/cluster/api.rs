@@ -3,8 +3,8 @@
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
-use kube::Client;
 use kube::client::Body;
+use kube::{Client, Config};
 use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 
@@ -53,8 +53,7 @@ impl Api {
         let guard = runtime.enter();
         let api = Self {
             address: Address::from_config(&config),
-            client: Client::try_from(config)
-                .map_err(|error| ClusterError::Client(error_text(&error)))?,
+            client: client(config).map_err(|error| ClusterError::Client(error_text(&error)))?,
             login,
             timeout: access.timeout,
             waiting: environment.waiting(),
@@ -191,6 +190,14 @@ impl Api {
 fn date(headers: &HeaderMap) -> Option<Timestamp> {
     let text = headers.get(header::DATE)?.to_str().ok()?;
     Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
+}
+
+/// Connects through a proxy as kube does.
+fn client(config: Config) -> kube::Result<Client> {
+    if config.proxy_url.is_some() {
+        return Client::try_from(config);
+    }
+    Ok(connect::without_proxy(config)?.build())
 }
 
 impl Response {

@@ -9,6 +9,7 @@
 //! does not count.
 
 mod ages;
+mod attributes;
 mod changes;
 mod clones;
 mod commits;
@@ -32,7 +33,9 @@ use zeroize::Zeroizing;
 
 use crate::shown::ShowPath as _;
 pub use ages::{SealedValue, commit_times};
+pub use attributes::ConvertedFiles;
 pub use changes::Differences;
+pub use clones::missing_submodules;
 pub use commits::{Branch, CommitTree, Version};
 pub use index::Contents;
 pub use links::{Route, StagedLinks};
@@ -226,6 +229,19 @@ impl Repository {
     pub fn commit(&self, revision: &str) -> Option<ObjectId> {
         let object = self.git.rev_parse_single(revision).ok()?.object().ok()?;
         Some(object.peel_to_commit().ok()?.id)
+    }
+
+    /// Returns whether a revision such as `717db92` names both a reference, which takes precedence, and another commit by
+    /// the beginning of its hash.
+    pub fn is_ambiguous(&self, revision: &str) -> bool {
+        let name = revision.split(['~', '^', '@', ':']).next();
+        let name = name.unwrap_or_default();
+        let by_hash = || {
+            let prefix = gix::hash::Prefix::from_hex(name).ok()?;
+            self.git.objects.lookup_prefix(prefix, None).ok()??.ok()
+        };
+        let by_hash = by_hash().filter(|id| self.has_commit(*id));
+        by_hash.is_some_and(|id| self.commit(name) != Some(id))
     }
 
     /// Returns the content of a file in a commit, which may be a plain value; `None` if the commit has no

@@ -130,7 +130,15 @@ impl KeyStore {
     /// Fails if the folder does not exist.
     pub fn folder(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
-            bail!("{} is not a folder", folder.shown());
+            let what = if folder.exists() {
+                "is not a folder"
+            } else {
+                "does not exist"
+            };
+            bail!(
+                "the folder {} {what}\nhint: pass the folder of a controller's state, or of key manifests",
+                folder.shown()
+            );
         }
         let (keys, sealed) = (folder.join("keys"), folder.join("sealed"));
         Ok(Self::Folder {

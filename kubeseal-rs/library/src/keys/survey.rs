@@ -313,10 +313,9 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
     if paths.is_empty() {
         return Ok(inventory);
     }
-    let missing = paths.iter().flat_map(|path| missing::submodules(path));
-    inventory.unread.extend(missing);
+    inventory.unread.extend(missing::submodules(paths));
     for Candidate { path, named } in candidates(paths, notices)? {
-        let place = path.shown();
+        let place = place(&path);
         let bytes = match files::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if named => return Err(error.into()),
@@ -341,6 +340,17 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
         });
     }
     Ok(inventory)
+}
+
+/// Returns the name of a file for messages. A file below the current folder has one name, however it was found, so that
+/// it is counted once.
+fn place(path: &Path) -> String {
+    let below = || {
+        let here = std::env::current_dir().ok()?;
+        let path = std::path::absolute(path).ok()?;
+        Some(path.strip_prefix(here).ok()?.shown())
+    };
+    below().unwrap_or_else(|| path.shown())
 }
 
 /// Like [`walk::candidates`], but includes every file in a controller's `sealed` folder. The

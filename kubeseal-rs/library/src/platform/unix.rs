@@ -183,6 +183,11 @@ fn is_trusted_owner(owner: u32, user: u32, folder: Option<u32>) -> bool {
     owner == 0 || owner == user || Some(owner) == folder
 }
 
+/// Returns the permissions without those of the group and of other users.
+pub fn without_other_users(permissions: &Permissions) -> Permissions {
+    Permissions::from_mode(permissions.mode() & 0o700)
+}
+
 /// Makes a file executable for everyone.
 ///
 /// # Errors

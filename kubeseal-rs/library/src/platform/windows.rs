@@ -1,7 +1,7 @@
 //! Functions for Windows.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -91,6 +91,11 @@ pub fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
 
 /// Does nothing: new folders inherit permissions, below the user's profile for that user only.
 pub fn restrict_to_user(_: &mut DirBuilder) {}
+
+/// Returns the permissions: which users have access depends on the folder.
+pub fn without_other_users(permissions: &Permissions) -> Permissions {
+    permissions.clone()
+}
 
 /// Does nothing: Git for Windows runs hooks without an executable bit.
 ///

@@ -204,9 +204,12 @@ fn rotate_step(location: &KeyLocation, records: &[KeyRecord]) -> String {
 fn fetch_step(location: &KeyLocation, url: Option<&str>) -> String {
     match url {
         Some(url) if location.directory.is_some() => {
-            format!("seal cert fetch {} -o cert.pem", quote(url))
+            format!("seal cert fetch {} -o cert.pem --replace", quote(url))
         }
-        _ => format!("seal cert fetch -o cert.pem{}", location_flags(location)),
+        _ => format!(
+            "seal cert fetch -o cert.pem --replace{}",
+            location_flags(location)
+        ),
     }
 }
 
@@ -424,20 +427,20 @@ mod tests {
     #[test]
     fn the_next_command_selects_the_same_keys() {
         for (folder, context, want_flags, rotate, fetch) in [
-            (None, None, "", "PATH", "-o cert.pem"),
+            (None, None, "", "PATH", "-o cert.pem --replace"),
             (
                 None,
                 Some("prod"),
                 " --context prod",
                 "PATH --context prod",
-                "-o cert.pem --context prod",
+                "-o cert.pem --replace --context prod",
             ),
             (
                 Some("my state"),
                 None,
                 " --directory 'my state'",
                 "PATH --cert cert.pem",
-                "-o cert.pem --directory 'my state'",
+                "-o cert.pem --replace --directory 'my state'",
             ),
         ] {
             let location = key_location(folder, context);
