@@ -687,3 +687,30 @@ fn a_page_that_mentions_a_sealed_secret_is_not_a_manifest() {
     .expect("ours");
     assert_diff(folder.path(), &[], 2, &["hidden.txt\n", "broken.yml\n"]);
 }
+
+/// Fault: the repository has the format of its branches that Git 2.45 introduced: `.git/refs` has no branches.
+#[test]
+fn a_repository_with_a_reftable_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    create_repository(folder.path());
+    let git_folder = folder.path().join(".git");
+    for (key, value) in [
+        ("core.repositoryFormatVersion", "1"),
+        ("extensions.refStorage", "reftable"),
+    ] {
+        let config = git_folder.join("config").display().to_string();
+        git(folder.path(), &["config", "-f", &config, key, value]);
+    }
+    fs::remove_dir_all(git_folder.join("refs")).expect("ours");
+    fs::create_dir(git_folder.join("refs")).expect("ours");
+    fs::write(
+        git_folder.join("refs/heads"),
+        "this repository uses the reftable format\n",
+    )
+    .expect("ours");
+    fs::write(git_folder.join("HEAD"), "ref: refs/heads/.invalid\n").expect("ours");
+    let output = seal(folder.path(), &["diff"]);
+    let text = combined_output(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("git refs migrate"), "{text}");
+}

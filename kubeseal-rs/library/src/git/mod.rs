@@ -280,6 +280,12 @@ impl Repository {
         }
     }
 
+    /// Returns whether the references are in the format `reftable`, which cannot be read.
+    pub fn has_reftable(&self) -> bool {
+        let format = self.git.config_snapshot().string("extensions.refStorage");
+        format.is_some_and(|format| format.starts_with(b"reftable"))
+    }
+
     /// Returns whether this is a shallow clone, which lacks older commits.
     pub fn is_shallow(&self) -> bool {
         let shallow = self.git.shallow_commits().ok().flatten();

@@ -261,6 +261,11 @@ fn states(repository: &Repository, revision: Option<&str>) -> Result<(ObjectId, 
         }
     }
     commits.with_context(|| match revision {
+        _ if repository.has_reftable() => format!(
+            "the repository {} stores its branches in the format reftable, which `seal` cannot read\n\
+             hint: convert them with `git refs migrate --ref-format=files`",
+            repository.root().shown()
+        ),
         None => "the repository has no commit to compare with".to_owned(),
         Some(revision) => format!(
             "{revision:?} is not a revision of the repository {}",
