@@ -42,7 +42,7 @@ struct TlsServer {
 impl TlsServer {
     fn start() -> Self {
         let authority_key = KeyPair::generate().expect("a key");
-        let mut authority = CertificateParams::new(Vec::new()).expect("no names");
+        let mut authority = CertificateParams::new(Vec::<String>::new()).expect("no names");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority_pem = authority.self_signed(&authority_key).expect("signed").pem();
         let issuer = Issuer::new(authority, authority_key);
