@@ -82,7 +82,7 @@ impl Signers {
         let may_sign = |signer: &&Signer| {
             signer.key == *key
                 && !signer.is_authority
-                && signer.names_somebody()
+                && signer.allows_a_principal()
                 && signer
                     .namespaces
                     .as_ref()
@@ -124,7 +124,7 @@ impl Signer {
 
     /// Returns whether a principal is allowed that no pattern with `!` excludes: otherwise, `ssh-keygen` accepts the key for
     /// nobody.
-    fn names_somebody(&self) -> bool {
+    fn allows_a_principal(&self) -> bool {
         let mut principals = self.principals.split(',');
         principals.any(|principal| !principal.is_empty() && matches(&self.principals, principal))
     }
