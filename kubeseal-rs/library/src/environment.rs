@@ -87,12 +87,9 @@ impl Environment {
         if cfg!(windows) {
             return folder_in("LOCALAPPDATA");
         }
-        // A relative `HOME` would be a folder of the current one, whose author could write it.
-        let is_absolute = |path: &PathBuf| path.is_absolute();
         folder_in(variable)
-            .filter(is_absolute)
+            .filter(|path| path.is_absolute())
             .or_else(|| Some(self.home()?.join(below_home)))
-            .filter(is_absolute)
     }
 
     /// Returns the folder with the service account of a Pod.
