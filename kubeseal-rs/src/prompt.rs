@@ -89,7 +89,7 @@ impl Prompt {
                 None => continue,
                 Some(line::End::Line) => break,
                 Some(line::End::Interrupt) => ErrorKind::Interrupted,
-                Some(line::End::EndOfInput) => ErrorKind::UnexpectedEof,
+                Some(line::End::Eof) => ErrorKind::UnexpectedEof,
             };
             self.0.write("\n")?;
             return Err(kind.into());

@@ -26,8 +26,8 @@ pub(super) struct Line {
     is_pasting: bool,
     /// Whether a pasted line has ended.
     is_complete: bool,
-    has_control: bool,
-    has_more_lines: bool,
+    /// Why the line cannot be used.
+    problem: Option<LineError>,
 }
 
 /// The position in an escape sequence.
@@ -45,7 +45,7 @@ enum Sequence {
 pub(super) enum End {
     Line,
     Interrupt,
-    EndOfInput,
+    Eof,
 }
 
 /// Why a line cannot be used. The message never quotes the line.
@@ -77,14 +77,14 @@ impl Line {
             b'\r' | b'\n' if self.is_pasting => self.is_complete = true,
             b'\r' | b'\n' => return Some(End::Line),
             ESCAPE => self.sequence = Sequence::Escape,
-            _ if self.is_complete => self.has_more_lines = true,
+            _ if self.is_complete => self.problem = Some(LineError::SeveralLines),
             TAB => self.bytes.push(byte),
             INTERRUPT if !self.is_pasting => return Some(End::Interrupt),
-            END_OF_INPUT if self.bytes.is_empty() => return Some(End::EndOfInput),
+            END_OF_INPUT if self.bytes.is_empty() => return Some(End::Eof),
             BACKSPACE | DELETE => self.erase_character(),
             ERASE_LINE => *self = Self::default(),
             ERASE_WORD => self.erase_word(),
-            0..=0x1f => self.has_control = true,
+            0..=0x1f => self.refuse_control(),
             _ => self.bytes.push(byte),
         }
         None
@@ -94,7 +94,7 @@ impl Line {
         if matches!(byte, b'[' | b'O') {
             self.sequence = Sequence::Parameters(Vec::new());
         } else {
-            self.has_control = true;
+            self.refuse_control();
         }
     }
 
@@ -105,14 +105,18 @@ impl Line {
                 self.is_pasting = false;
                 return self.is_complete.then_some(End::Line);
             }
-            (_, 0x40..=0x7e) => self.has_control = true,
-            _ if parameters.len() == MAX_PARAMETERS => self.has_control = true,
+            (_, 0x40..=0x7e) => self.refuse_control(),
+            _ if parameters.len() == MAX_PARAMETERS => self.refuse_control(),
             _ => {
                 parameters.push(byte);
                 self.sequence = Sequence::Parameters(parameters);
             }
         }
         None
+    }
+
+    fn refuse_control(&mut self) {
+        self.problem.get_or_insert(LineError::Control);
     }
 
     fn erase_character(&mut self) {
@@ -131,11 +135,8 @@ impl Line {
 
     /// Returns the line.
     pub(super) fn finish(mut self) -> Result<Zeroizing<String>, LineError> {
-        if self.has_more_lines {
-            return Err(LineError::SeveralLines);
-        }
-        if self.has_control {
-            return Err(LineError::Control);
+        if let Some(problem) = self.problem {
+            return Err(problem);
         }
         let text = String::from_utf8(std::mem::take(&mut *self.bytes));
         text.map(Zeroizing::new).map_err(|_| LineError::Encoding)
@@ -178,7 +179,7 @@ mod tests {
     fn ends_at_an_interrupt_or_the_end_of_input() {
         for (bytes, want) in [
             ("abc\u{3}", Some(End::Interrupt)),
-            ("\u{4}", Some(End::EndOfInput)),
+            ("\u{4}", Some(End::Eof)),
             ("abc\u{4}", None),
             ("abc", None),
         ] {
