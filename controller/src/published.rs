@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt as _};
+use shared::key::Certificate;
 use shared::key_ring::KeyRing;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -118,7 +119,7 @@ impl Publisher {
         let ring = Arc::clone(&self.ring.borrow_and_update());
         let sealing = ring.sealing_key(Timestamp::now()).ok();
         let certificate = sealing.and_then(|key| key.certificate());
-        let pem = certificate.map(|certificate| certificate.to_pem());
+        let pem = certificate.map(Certificate::to_pem);
         if pem.is_none() && self.authority.is_none() {
             return Ok(());
         }
