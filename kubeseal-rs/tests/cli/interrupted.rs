@@ -1,6 +1,5 @@
 //! Tests that a signal ends a command that waits for a busy controller.
 #![cfg(unix)]
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
