@@ -56,6 +56,7 @@
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |
 //! | [`reseal`] | SealedSecret → SealedSecret, re-encrypted for the newest key |
 //! | [`unseal`] | SealedSecret + key ring → Secret, with an error per item |
+//! | [`v2`] | the second format: post-quantum, one private-key operation for an object, items bound to their names |
 //! | [`sealed_text`] | text → the envelope in it, or what it is instead |
 //! | [`needs`] | SealedSecret + keys → which key each item needs, and why an item cannot be unsealed |
 //! | [`meter`] | the cost of sealing and unsealing, reported to a meter before the work begins |
@@ -86,6 +87,7 @@ pub mod sealed_text;
 pub mod secret;
 pub mod secret_types;
 pub mod unseal;
+pub mod v2;
 mod visible;
 
 pub use go::base64;

@@ -8,6 +8,8 @@ pub const PATCH_ANNOTATION: &str = "sealedsecrets.bitnami.com/patch";
 pub const SKIP_OWNER_ANNOTATION: &str = "sealedsecrets.bitnami.com/skip-set-owner-references";
 /// On a key Secret: [`KEY_ACTIVE`] for a key that is loaded.
 pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
+/// On a Secret with a v2 key: [`KEY_ACTIVE`] for a key that is loaded. Bitnami's controller does not select this label.
+pub const V2_KEY_LABEL: &str = "sealedsecrets.bitnami.com/v2-key";
 /// Value of [`KEY_LABEL`] of a key in use.
 pub const KEY_ACTIVE: &str = "active";
 /// Value of [`KEY_LABEL`] of a retired key, which no sealed value needs.
