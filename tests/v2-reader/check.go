@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// policy is what a reader requires beyond the format.
+type policy struct {
+	RequireV2          bool    `json:"requireV2"`
+	RequirePostQuantum bool    `json:"requirePostQuantum"`
+	MaxLocks           *int    `json:"maxLocks"`
+	HighestRevision    *uint64 `json:"highestRevision"`
+}
+
+// request is everything that a check may depend on. None of it is secret.
+type request struct {
+	place    place
+	template json.RawMessage
+	hasData  bool
+	policy   policy
+	keys     []key
+}
+
+// check is one step of section 5.6.
+type check func(object, request) error
+
+// checks are the steps 2 to 9, each of them public.
+var checks = []check{suites, postQuantum, format, places, templates, revisions, keys}
+
+// suites: every lock has a stanza of a known suite.
+func suites(o object, _ request) error {
+	for _, l := range o.locks {
+		if !hasStanza(l, stanza.known) {
+			return unsupportedSuite
+		}
+	}
+	return nil
+}
+
+func hasStanza(l *lock, matches func(stanza) bool) bool {
+	for _, s := range l.stanzas {
+		if matches(s) {
+			return true
+		}
+	}
+	return false
+}
+
+// postQuantum: no classical stanza where the lock or the policy excludes it.
+func postQuantum(o object, r request) error {
+	if r.policy.RequirePostQuantum && len(o.v1) > 0 {
+		return suiteRefused
+	}
+	for _, l := range o.locks {
+		required := r.policy.RequirePostQuantum || l.header.flags&flagPostQuantum != 0
+		if required && hasStanza(l, func(s stanza) bool { return classical(s.suite) }) {
+			return suiteRefused
+		}
+	}
+	return nil
+}
+
+// format: what may stand beside v2 items, and the number of locks.
+func format(o object, r request) error {
+	bound := boundLocks(o)
+	limit := 256
+	if r.policy.MaxLocks != nil {
+		limit = *r.policy.MaxLocks
+	}
+	switch {
+	case len(o.locks) > limit,
+		bound > 0 && len(o.v1) > 0,
+		r.policy.RequireV2 && (len(o.v1) > 0 || r.hasData || len(o.items) == 0),
+		r.policy.RequireV2 && bound > 0 && bound < len(o.locks):
+		return formatRefused
+	}
+	return nil
+}
+
+// boundLocks counts the locks that are bound to a template.
+func boundLocks(o object) int {
+	n := 0
+	for _, l := range o.locks {
+		if l.header.template != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// places: scope and place of every lock are those of the object.
+func places(o object, r request) error {
+	scope, ctx, err := r.place.context()
+	if err != nil {
+		return err
+	}
+	for _, l := range o.locks {
+		if l.header.scope != scope || !bytes.Equal(l.header.place, placeOf(ctx)) {
+			return scopeMismatch
+		}
+	}
+	return nil
+}
+
+// templates: the digest of every bound lock is that of the object.
+func templates(o object, r request) error {
+	if boundLocks(o) == 0 {
+		return nil
+	}
+	want, err := templateDigest(r.template)
+	if err != nil {
+		return err
+	}
+	for _, l := range o.locks {
+		if l.header.template != nil && !bytes.Equal(l.header.template, want) {
+			return templateChanged
+		}
+	}
+	return nil
+}
+
+// revisions: no revision is above the highest that the policy accepts.
+func revisions(o object, r request) error {
+	if r.policy.HighestRevision == nil {
+		return nil
+	}
+	for _, l := range o.locks {
+		if l.header.revision > *r.policy.HighestRevision {
+			return revisionInFuture
+		}
+	}
+	return nil
+}
+
+// keys: every lock has a stanza for a key of the reader.
+func keys(o object, r request) error {
+	for _, l := range o.locks {
+		if len(candidates(l, r.keys)) == 0 {
+			return unknownKey
+		}
+	}
+	return nil
+}
