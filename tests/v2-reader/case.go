@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // file is a file of vectors: the input of this program.
@@ -29,7 +30,7 @@ type vector struct {
 	Place         place             `json:"place"`
 	EncryptedData map[string]string `json:"encryptedData"`
 	Template      json.RawMessage   `json:"template"`
-	Data          json.RawMessage   `json:"data"`
+	Data          *string           `json:"data"`
 	Policy        policy            `json:"policy"`
 	Keys          []string          `json:"keys"`
 	Values        map[string]string `json:"values"`
@@ -99,6 +100,27 @@ func (f file) seal(v vector) (map[string]string, error) {
 	if v.Seal == nil {
 		return nil, errors.New("the case has no field seal")
 	}
+	s, err := f.sealing(v)
+	if err != nil {
+		return nil, err
+	}
+	given, err := hex.DecodeString(v.Seal.Random)
+	if err != nil {
+		return nil, err
+	}
+	if len(given) == 0 {
+		return seal(s, rand.Reader)
+	}
+	random := bytes.NewReader(given)
+	entries, err := seal(s, random)
+	if err == nil && random.Len() > 0 {
+		err = fmt.Errorf("%d of the random bytes were not used", random.Len())
+	}
+	return entries, err
+}
+
+// sealing is the input of the writer.
+func (f file) sealing(v vector) (sealing, error) {
 	s := sealing{place: v.Place, allowClassical: v.Seal.AllowClassical, neverSecret: v.Seal.NeverSecret,
 		inline: v.Seal.Inline, revision: v.Seal.Revision}
 	if v.Seal.BindTemplate {
@@ -106,19 +128,13 @@ func (f file) seal(v vector) (map[string]string, error) {
 	}
 	var err error
 	if s.recipients, err = f.recipients(v.Seal.Recipients); err != nil {
-		return nil, err
+		return sealing{}, err
 	}
-	if s.items, err = v.items(); err != nil {
-		return nil, err
-	}
-	random, err := v.Seal.random()
-	if err != nil {
-		return nil, err
-	}
-	return seal(s, random)
+	s.items, err = v.items()
+	return s, err
 }
 
-// orNull keeps an absent template apart from none.
+// orNull returns a template to bind to, also if the case has none.
 func orNull(template json.RawMessage) json.RawMessage {
 	if template == nil {
 		return json.RawMessage("null")
@@ -126,6 +142,7 @@ func orNull(template json.RawMessage) json.RawMessage {
 	return template
 }
 
+// recipients returns the public keys with these names, each once.
 func (f file) recipients(names []string) ([]recipient, error) {
 	var all []recipient
 	for _, name := range names {
@@ -133,7 +150,10 @@ func (f file) recipients(names []string) ([]recipient, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, r)
+		same := func(other recipient) bool { return bytes.Equal(other.id(), r.id()) }
+		if !slices.ContainsFunc(all, same) {
+			all = append(all, r)
+		}
 	}
 	return all, nil
 }
@@ -155,18 +175,10 @@ func (v vector) items() (map[string]opened, error) {
 	return items, nil
 }
 
+// vid is that of the case, or a new one.
 func (v vector) vid(name string) ([]byte, error) {
 	if text, found := v.Vids[name]; found {
 		return hex.DecodeString(text)
 	}
 	return draw(rand.Reader, vidLength)
-}
-
-// random is the source of the random bytes of a writer.
-func (s sealText) random() (io.Reader, error) {
-	if s.Random == "" {
-		return rand.Reader, nil
-	}
-	b, err := hex.DecodeString(s.Random)
-	return bytes.NewReader(b), err
 }

@@ -19,20 +19,8 @@ type key struct {
 	rsa    *rsa.PrivateKey
 }
 
-// recipient is a public key of a writer.
-type recipient struct {
-	suite  uint16
-	public []byte
-}
-
+// recipient is the public half.
 func (k key) recipient() recipient { return recipient{k.suite, k.public} }
-
-// id is the identifier of a public key.
-func (r recipient) id() []byte {
-	return digest(domain("kid"), u16(r.suite), lp(r.public))
-}
-
-func (r recipient) kid() []byte { return r.id()[:16] }
 
 // parseKey reads the private form of a key: "seal2-key …", or PKCS#8 in hexadecimal for rsa.
 func parseKey(text string) (key, error) {
@@ -96,45 +84,4 @@ func parseRSA(text string) (key, error) {
 	}
 	public, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
 	return key{suite: suiteRSA, public: public, rsa: private}, err
-}
-
-// parseRecipient reads the text form of a public key, and checks its kid.
-func parseRecipient(text string) (recipient, error) {
-	fields := strings.SplitN(text, " ", 5)
-	if len(fields) < 4 || fields[0] != "seal2-recipient" {
-		return recipient{}, errors.New("a recipient is seal2-recipient SUITE KID KEY")
-	}
-	suite, err := suiteOf(fields[1])
-	if err != nil {
-		return recipient{}, err
-	}
-	public, err := decode(fields[3])
-	if err != nil {
-		return recipient{}, errors.New("the public key of a recipient is base64url")
-	}
-	r := recipient{suite, public}
-	if encode(r.kid()) != fields[2] {
-		return recipient{}, errors.New("the kid of the recipient is not that of its key")
-	}
-	return r, r.check()
-}
-
-// check refuses a public key that Go's library refuses, and an X25519 key of low order.
-func (r recipient) check() error {
-	if _, err := kemOf(r.suite).NewPublicKey(r.public); err != nil {
-		return err
-	}
-	if r.suite != suiteXW {
-		return nil
-	}
-	share, err := ecdh.X25519().NewPublicKey(r.public[1184:])
-	if err != nil {
-		return err
-	}
-	any, err := ecdh.X25519().NewPrivateKey(make([]byte, 32))
-	if err != nil {
-		return err
-	}
-	_, err = any.ECDH(share) // fails for a result of zeros only
-	return err
 }

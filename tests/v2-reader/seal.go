@@ -8,10 +8,20 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
+	"strings"
 )
+
+var itemCharacters = regexp.MustCompile(`^[-._a-zA-Z0-9]{1,253}$`)
+
+// isItemName reports whether the API server accepts the name as a key of a Secret.
+func isItemName(name string) bool {
+	return itemCharacters.MatchString(name) && name != "." && !strings.HasPrefix(name, "..")
+}
 
 // sealing is what a writer puts under one lock.
 type sealing struct {
@@ -44,6 +54,11 @@ func seal(s sealing, random io.Reader) (map[string]string, error) {
 // check refuses recipients and items that cannot be sealed under one lock.
 func (s sealing) check() error {
 	classical, n := s.classical(), len(s.recipients)
+	for name := range s.items {
+		if !isItemName(name) {
+			return fmt.Errorf("the API server accepts no item with the name %q", name)
+		}
+	}
 	switch {
 	case n == 0 || n > 32:
 		return errors.New("a lock has 1 to 32 recipients")

@@ -19,22 +19,25 @@ func templateDigest(template json.RawMessage) ([]byte, error) {
 	if err := read(top["metadata"], &metadata); err != nil {
 		return nil, err
 	}
-	var parts [][]byte
-	for _, part := range []func() ([]byte, error){
-		func() ([]byte, error) { return typeBytes(top["type"]) },
-		func() ([]byte, error) { return immutableByte(top["immutable"]) },
-		func() ([]byte, error) { return mapBytes(metadata["labels"]) },
-		func() ([]byte, error) { return mapBytes(metadata["annotations"]) },
-		func() ([]byte, error) { return listBytes(metadata["finalizers"]) },
-		func() ([]byte, error) { return dataBytes(top["data"]) },
+	parts := domain("template")
+	for _, part := range []struct {
+		write func(json.RawMessage) ([]byte, error)
+		field json.RawMessage
+	}{
+		{typeBytes, top["type"]},
+		{immutableByte, top["immutable"]},
+		{mapBytes, metadata["labels"]},
+		{mapBytes, metadata["annotations"]},
+		{listBytes, metadata["finalizers"]},
+		{dataBytes, top["data"]},
 	} {
-		b, err := part()
+		written, err := part.write(part.field)
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, b)
+		parts = append(parts, written...)
 	}
-	return digest(domain("template"), join(parts...)), nil
+	return digest(parts), nil
 }
 
 // read decodes a field; an absent one leaves the target empty, like null.
