@@ -36,8 +36,8 @@ import (
 // result is the outcome of a case.
 type result struct {
 	Name          string            `json:"name"`
-	Values        map[string]string `json:"values,omitempty"`
-	Vids          map[string]string `json:"vids,omitempty"`
+	Values        map[string]string `json:"values,omitzero"`
+	Vids          map[string]string `json:"vids,omitzero"`
 	EncryptedData map[string]string `json:"encryptedData,omitempty"`
 	Reason        reason            `json:"reason,omitempty"`
 	Error         string            `json:"error,omitempty"`
@@ -85,8 +85,9 @@ func (f file) work(command string, v vector) result {
 	switch command {
 	case "open":
 		var items map[string]opened
-		items, err = f.open(v)
-		out.Values, out.Vids = texts(items)
+		if items, err = f.open(v); err == nil {
+			out.Values, out.Vids = texts(items)
+		}
 	case "seal":
 		out.EncryptedData, err = f.seal(v)
 	default:
