@@ -17,7 +17,7 @@ use shared::resource::{SealedSecret, SealedSecretSpec};
 use shared::scope::Scope;
 use shared::v2::{
     self, Checked, LockSpec, OpenError, OpenedLocks, Opener, Place, Policy, PublicRecipient,
-    Reason, Recipient, Refusal, SecretKey, TemplateDigest, Value,
+    Reason, Recipient, SecretKey, TemplateDigest, Value,
 };
 use tests::go_build;
 
@@ -119,9 +119,8 @@ fn object(case: &Json, entries: Entries) -> SealedSecret {
 
 /// Opens a case with `shared`, without a policy. Returns the values in hexadecimal, by item.
 fn open(case: &Json, keys: &Json) -> Result<Json, Reason> {
-    let reason = |refusal: Refusal| refusal.reason();
     let sealed = object(case, entries(case));
-    let checked = Checked::new(&sealed, &Policy::default()).map_err(reason)?;
+    let checked = Checked::new(&sealed, &Policy::default()).map_err(|why| why.reason())?;
     let keys = strings(keys).map(opener).collect();
     let opened = v2::open(&checked, &keys, &mut OpenedLocks::default(), &mut Unmetered);
     let opened = opened.map_err(|error| match error {
@@ -290,7 +289,7 @@ fn both_give_the_same_result_for_changed_objects() {
     let mut rng = StdRng::seed_from_u64(2);
     let sealed: Vec<_> = changeable_cases().collect();
     let cases: Vec<Json> = (0..CHANGES)
-        .map(|_| changed(&sealed[rng.random_range(..sealed.len())], &mut rng))
+        .map(|_| changed(sealed[rng.random_range(..sealed.len())], &mut rng))
         .collect();
     let mut reasons = BTreeMap::new();
     for (case, go) in cases.iter().zip(run_go("open", &cases)) {
@@ -326,8 +325,8 @@ fn change(entries: &mut Entries, rng: &mut StdRng) {
     let mut pick = || names[rng.random_range(..names.len())].clone();
     let (name, other) = (pick(), pick());
     let mut value = entries.remove(&name).unwrap_or_default();
-    match rng.random_range(..8) {
-        0 => return,
+    match rng.random_range(..8_u8) {
+        0 => {}
         1 => drop(entries.insert(other, value)),
         2 => drop(entries.insert(change_character(&name, rng), value)),
         3 => {
