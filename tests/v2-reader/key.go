@@ -22,9 +22,12 @@ type key struct {
 // recipient is the public half.
 func (k key) recipient() recipient { return recipient{k.suite, k.public} }
 
-// parseKey reads the private form of a key: "seal2-key …", or PKCS#8 in hexadecimal for rsa.
+// parseKey reads the private form of a key: "seal2-key …", an identity of age, or PKCS#8 in hexadecimal for rsa.
 func parseKey(text string) (key, error) {
-	if !strings.HasPrefix(text, "seal2-key ") {
+	switch {
+	case strings.HasPrefix(text, "AGE-SECRET-KEY-PQ-1"):
+		return parseAgeIdentity(text)
+	case !strings.HasPrefix(text, "seal2-key "):
 		return parseRSA(text)
 	}
 	fields := strings.Split(text, " ")

@@ -13,7 +13,7 @@
 //	4 Bytes                    bytes.go
 //	4.1 Place                  place.go
 //	4.2 Header                 header.go
-//	4.3 Keys                   key.go, recipient.go
+//	4.3 Keys                   key.go, recipient.go, age.go
 //	4.4 Stanza                 stanza.go; wrapped in hpke.go and seal.go, unwrapped in unwrap.go
 //	4.5 Box                    box.go
 //	5.1, 5.2 Seal              seal.go

@@ -19,8 +19,11 @@ func (r recipient) id() []byte {
 
 func (r recipient) kid() []byte { return r.id()[:16] }
 
-// parseRecipient reads the text form of a public key, and checks the key and its kid.
+// parseRecipient reads the text form of a public key, or a recipient of age, and checks the key and its kid.
 func parseRecipient(text string) (recipient, error) {
+	if strings.HasPrefix(text, ageRecipient+"1") {
+		return parseAgeRecipient(text)
+	}
 	fields := strings.SplitN(text, " ", 5) // the fifth is a comment
 	if len(fields) < 4 || fields[0] != "seal2-recipient" {
 		return recipient{}, errors.New("a recipient has the form: seal2-recipient SUITE KID KEY [COMMENT]")

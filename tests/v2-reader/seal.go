@@ -117,7 +117,7 @@ func (s sealing) flags() (flags byte, template []byte, err error) {
 	return flags | flagTemplate, template, err
 }
 
-// wrap makes the body of a stanza.
+// wrap makes the body of a stanza. OAEP draws its own seed, which the vectors leave open.
 func (r recipient) wrap(h header, ctx, dk []byte, random io.Reader) ([]byte, error) {
 	if r.suite != suiteRSA {
 		return sealHPKE(r, wrapInfo(h, r.suite), wrapAAD(ctx, r), dk, random)
