@@ -265,6 +265,33 @@ fn shared_opens_what_go_seals() {
     }
 }
 
+#[test]
+fn go_opens_for_a_recipient_that_shared_added() {
+    let mut rng = StdRng::seed_from_u64(3);
+    let recipients: [&[&str]; 2] = [&["xw"], &["rsa"]];
+    let cases = recipients.map(|r| (8..16).map(move |bits| combination(r, Scope::Strict, bits)));
+    let mut cases: Vec<_> = cases.into_iter().flatten().collect();
+    for case in &mut cases {
+        case["encryptedData"] = json!(seal(case, &mut rng));
+        case["encryptedData"] = json!(with_p256(case, &mut rng));
+        case["keys"] = json!(["p256"]);
+    }
+    for (case, result) in cases.iter().zip(run_go("open", &cases)) {
+        assert_eq!(result["values"], case["values"], "{result}");
+    }
+}
+
+/// Returns the entries of a case with the recipient `p256` added to every lock.
+fn with_p256(case: &Json, rng: &mut StdRng) -> Entries {
+    let mut entries = entries(case);
+    let checked = Checked::new(&object(case, entries.clone()), &Policy::default()).unwrap();
+    let keys = strings(&case["keys"]).map(opener).collect();
+    let (opened, meter) = (&mut OpenedLocks::default(), &mut Unmetered);
+    let edit = v2::add_recipient(&checked, &keys, recipient("p256"), opened, meter, rng);
+    edit.unwrap().apply(&mut entries);
+    entries
+}
+
 /// Checks that what anyone can see of each item is as planned.
 fn check_view(case: &Json) {
     let checked = Checked::new(&object(case, entries(case)), &Policy::default()).unwrap();
