@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
@@ -70,10 +70,14 @@ fn opener(name: &str) -> &'static dyn Opener {
     }
 }
 
+/// Returns the folder of the Go program.
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("v2-reader")
+}
+
 /// Runs a command of the Go program; returns its results in the order of the cases.
 fn run_go(command: &str, cases: &[Json]) -> Vec<Json> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("v2-reader");
-    let program = go_build::build(&source, ".", "v2-reader");
+    let program = go_build::build(&source(), ".", "v2-reader");
     let mut child = Command::new(program)
         .arg(command)
         .stdin(Stdio::piped())
@@ -215,6 +219,17 @@ fn with_each_key(case: &Json) -> Vec<Json> {
         case
     };
     strings(&case["keys"]).map(with).collect()
+}
+
+#[test]
+fn the_tests_of_the_go_program_pass() {
+    let program = go_build::build_tests(&source(), ".", "", "v2-reader-tests");
+    let output = Command::new(program)
+        .current_dir(source())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
 }
 
 #[test]
