@@ -9,7 +9,7 @@
 // cannot be worked on, because a key is missing or a template is not readable, has the field "error".
 //
 //	section                    file
-//	3 Text                     text.go, object.go
+//	3 Text                     text.go, entry.go, object.go
 //	4 Bytes                    bytes.go
 //	4.1 Place                  place.go
 //	4.2 Header                 header.go
