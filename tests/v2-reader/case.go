@@ -32,6 +32,7 @@ type vector struct {
 	Template      json.RawMessage   `json:"template"`
 	Data          *string           `json:"data"`
 	Policy        policy            `json:"policy"`
+	MakesSecret   bool              `json:"makesSecret"`
 	Keys          []string          `json:"keys"`
 	Values        map[string]string `json:"values"`
 	Vids          map[string]string `json:"vids"`
@@ -45,6 +46,7 @@ type sealText struct {
 	AllowClassical bool     `json:"allowClassical"`
 	BindTemplate   bool     `json:"bindTemplate"`
 	NeverSecret    bool     `json:"neverSecret"`
+	Alone          bool     `json:"alone"`
 	Inline         bool     `json:"inline"`
 	Revision       uint64   `json:"revision"`
 	Random         string   `json:"random"`
@@ -84,7 +86,8 @@ func (f file) recipient(name string) (recipient, error) {
 
 // open opens a case.
 func (f file) open(v vector) (map[string]opened, error) {
-	r := request{place: v.Place, template: v.Template, hasData: v.Data != nil, policy: v.Policy}
+	r := request{place: v.Place, template: v.Template, hasData: v.Data != nil, policy: v.Policy,
+		makesSecret: v.MakesSecret}
 	for _, name := range v.Keys {
 		k, err := f.key(name)
 		if err != nil {
@@ -122,7 +125,7 @@ func (f file) seal(v vector) (map[string]string, error) {
 // sealing is the input of the writer.
 func (f file) sealing(v vector) (sealing, error) {
 	s := sealing{place: v.Place, allowClassical: v.Seal.AllowClassical, neverSecret: v.Seal.NeverSecret,
-		inline: v.Seal.Inline, revision: v.Seal.Revision}
+		alone: v.Seal.Alone, inline: v.Seal.Inline, revision: v.Seal.Revision}
 	if v.Seal.BindTemplate {
 		s.template = orNull(v.Template)
 	}

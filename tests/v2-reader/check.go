@@ -8,6 +8,7 @@ import (
 // policy is what a reader requires beyond the format.
 type policy struct {
 	RequireV2          bool    `json:"requireV2"`
+	RequireBound       bool    `json:"requireBound"`
 	RequirePostQuantum bool    `json:"requirePostQuantum"`
 	MaxLocks           *int    `json:"maxLocks"`
 	HighestRevision    *uint64 `json:"highestRevision"`
@@ -15,18 +16,19 @@ type policy struct {
 
 // request is everything that a check may depend on. None of it is secret.
 type request struct {
-	place    place
-	template json.RawMessage
-	hasData  bool
-	policy   policy
-	keys     []key
+	place       place
+	template    json.RawMessage
+	hasData     bool
+	policy      policy
+	makesSecret bool
+	keys        []key
 }
 
 // check is one step of section 5.6.
 type check func(object, request) error
 
-// checks are the steps 2 to 9, each of them public.
-var checks = []check{suites, postQuantum, format, places, templates, revisions, keys}
+// checks are the steps 2 to 10, each of them public.
+var checks = []check{suites, postQuantum, format, places, templates, revisions, target, keys}
 
 // suites: every lock has a stanza of a known suite.
 func suites(o object, _ request) error {
@@ -49,7 +51,7 @@ func hasStanza(l *lock, matches func(stanza) bool) bool {
 
 // postQuantum: no classical stanza where the lock or the policy excludes it.
 func postQuantum(o object, r request) error {
-	if r.policy.RequirePostQuantum && len(o.v1) > 0 {
+	if r.policy.RequirePostQuantum && (len(o.v1) > 0 || r.hasData) {
 		return suiteRefused
 	}
 	for _, l := range o.locks {
@@ -63,26 +65,29 @@ func postQuantum(o object, r request) error {
 
 // format: what may stand beside v2 items, and the number of locks.
 func format(o object, r request) error {
-	bound := boundLocks(o)
+	bound, v1 := countLocks(o, flagTemplate), len(o.v1) > 0
 	limit := 256
 	if r.policy.MaxLocks != nil {
 		limit = *r.policy.MaxLocks
 	}
 	switch {
 	case len(o.locks) > limit,
-		bound > 0 && len(o.v1) > 0,
-		r.policy.RequireV2 && (len(o.v1) > 0 || r.hasData || len(o.items) == 0),
+		o.v2 && r.hasData,
+		bound > 0 && v1,
+		countLocks(o, flagAlone) > 0 && (v1 || len(o.locks) > 1),
+		r.policy.RequireBound && (v1 || r.hasData || bound < len(o.locks)),
+		r.policy.RequireV2 && (v1 || r.hasData || len(o.items) == 0),
 		r.policy.RequireV2 && bound > 0 && bound < len(o.locks):
 		return formatRefused
 	}
 	return nil
 }
 
-// boundLocks counts the locks that are bound to a template.
-func boundLocks(o object) int {
+// countLocks counts the locks with a flag.
+func countLocks(o object, flag byte) int {
 	n := 0
 	for _, l := range o.locks {
-		if l.header.template != nil {
+		if l.header.flags&flag != 0 {
 			n++
 		}
 	}
@@ -108,7 +113,7 @@ func places(o object, r request) error {
 
 // templates: the digest of every bound lock is that of the object.
 func templates(o object, r request) error {
-	if boundLocks(o) == 0 {
+	if countLocks(o, flagTemplate) == 0 {
 		return nil
 	}
 	want, err := templateDigest(r.template)
@@ -132,6 +137,14 @@ func revisions(o object, r request) error {
 		if l.header.revision > *r.policy.HighestRevision {
 			return revisionInFuture
 		}
+	}
+	return nil
+}
+
+// target: no Secret object is made from values that must not become one.
+func target(o object, r request) error {
+	if r.makesSecret && countLocks(o, flagNeverSecret) > 0 {
+		return notMade
 	}
 	return nil
 }

@@ -6,7 +6,8 @@ const (
 	flagTemplate    = 1
 	flagPostQuantum = 2
 	flagNeverSecret = 4
-	knownFlags      = flagTemplate | flagPostQuantum | flagNeverSecret
+	flagAlone       = 8
+	knownFlags      = flagTemplate | flagPostQuantum | flagNeverSecret | flagAlone
 )
 
 // fixedHeader is the length of the fields before the template digest.

@@ -17,7 +17,7 @@
 //	4.4 Stanza                 stanza.go; wrapped in hpke.go and seal.go, unwrapped in unwrap.go
 //	4.5 Box                    box.go
 //	5.1, 5.2 Seal              seal.go
-//	5.6 Open                   check.go (steps 2 to 9), open.go (step 10)
+//	5.6 Open                   check.go (steps 2 to 10), open.go (step 11)
 //	5.7 What a report may say  reason.go
 //	6 Template digest          template.go
 //	8 Policy                   check.go

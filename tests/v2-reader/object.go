@@ -23,6 +23,7 @@ type object struct {
 	locks []*lock // those that an item refers to
 	items []item
 	v1    []string
+	v2    bool // whether it has v2 content
 }
 
 // parser collects the entries, in the order of their names.
@@ -47,7 +48,7 @@ func parse(entries map[string]string) (object, error) {
 	if !isV2(entries) {
 		return object{v1: names}, nil
 	}
-	p := parser{headers: map[string]header{}, stanzas: map[string][]stanza{}, shared: map[string]*lock{}}
+	p := parser{object: object{v2: true}, headers: map[string]header{}, stanzas: map[string][]stanza{}, shared: map[string]*lock{}}
 	for _, name := range names {
 		if err := p.entry(name, entries[name]); err != nil {
 			return object{}, err

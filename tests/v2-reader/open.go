@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/subtle"
 	"slices"
 )
@@ -31,7 +32,7 @@ func openObject(entries map[string]string, r request) (map[string]opened, error)
 	return openLocks(o, r)
 }
 
-// openLocks does step 10. A failure of one lock does not keep the others from being opened.
+// openLocks does step 11. A failure of one lock does not keep the others from being opened.
 func openLocks(o object, r request) (map[string]opened, error) {
 	items := map[string]opened{}
 	if len(o.locks) == 0 {
@@ -59,6 +60,7 @@ func openLock(l *lock, o object, ctx []byte, keys []key, items map[string]opened
 	dk, failure := chosen.key.unwrap(l.header, ctx, chosen.stanza.body)
 	if failure != nil {
 		dk = make([]byte, 32)
+		rand.Read(dk) // never fails
 	}
 	if subtle.ConstantTimeCompare(commitment(dk, l.header.uncommitted(), ctx), l.header.commitment) == 0 {
 		failure = tampered

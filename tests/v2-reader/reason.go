@@ -11,6 +11,7 @@ const (
 	scopeMismatch    reason = "ScopeMismatch"
 	templateChanged  reason = "TemplateChanged"
 	revisionInFuture reason = "RevisionInFuture"
+	notMade          reason = "NotMade"
 	unknownKey       reason = "UnknownKey"
 	tampered         reason = "Tampered"
 )

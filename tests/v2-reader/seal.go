@@ -30,6 +30,7 @@ type sealing struct {
 	recipients     []recipient
 	allowClassical bool
 	neverSecret    bool
+	alone          bool
 	inline         bool
 	revision       uint64
 	items          map[string]opened
@@ -109,6 +110,9 @@ func (s sealing) flags() (flags byte, template []byte, err error) {
 	}
 	if s.neverSecret {
 		flags |= flagNeverSecret
+	}
+	if s.alone {
+		flags |= flagAlone
 	}
 	if s.template == nil {
 		return flags, nil, nil

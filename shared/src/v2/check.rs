@@ -2,7 +2,7 @@
 
 use super::error::{FormatProblem, Refusal, RequiredBy};
 use super::lock::Lock;
-use super::object::Object;
+use super::object::{Object, is_v2};
 use super::place::Place;
 use super::template::TemplateDigest;
 use crate::resource::SealedSecret;
@@ -13,12 +13,24 @@ use crate::scope::Scope;
 pub struct Policy {
     /// Requires at least one sealed item, no v1 item, no `spec.data`, and all locks or none bound to the template.
     pub require_v2: bool,
+    /// Requires that every value is bound to the template. Values that exist unbound, for example in the history of a
+    /// repository, are refused; they are not protected otherwise.
+    pub require_bound: bool,
     /// Requires that every recipient of every item is of a post-quantum suite.
     pub require_post_quantum: bool,
     /// The highest revision that is accepted, in milliseconds since 1970; `None` to accept every one.
     pub highest_revision: Option<u64>,
     /// Maximum number of locks of an object, each of which costs a private-key operation.
     pub max_locks: usize,
+}
+
+/// What the values of an object are opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// A Secret object. Values that must never become one are refused.
+    Secret,
+    /// Anything else: files, a change of the sealed object, recovery.
+    Other,
 }
 
 /// Maximum number of locks of an object unless an administrator chooses another.
@@ -28,6 +40,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             require_v2: false,
+            require_bound: false,
             require_post_quantum: false,
             highest_revision: None,
             max_locks: DEFAULT_MAX_LOCKS,
@@ -40,6 +53,8 @@ impl Default for Policy {
 pub struct Checked {
     pub(super) object: Object,
     pub(super) place: Place,
+    /// The digest of the object's template, bound or not.
+    pub(super) template: TemplateDigest,
 }
 
 impl Checked {
@@ -47,16 +62,22 @@ impl Checked {
     ///
     /// # Errors
     ///
-    /// Returns the first check that fails, in this order: form, suites, format, place, template, revision.
-    pub fn new(sealed: &SealedSecret, policy: &Policy) -> Result<Self, Refusal> {
+    /// Returns the first check that fails, in this order: form, suites, format, place, template, revision, target.
+    pub fn new(sealed: &SealedSecret, policy: &Policy, target: Target) -> Result<Self, Refusal> {
         let object = Object::parse(&sealed.spec.encrypted_data)?;
         check_suites(&object)?;
-        check_classical(&object, policy)?;
+        check_classical(&object, sealed, policy)?;
         check_format(&object, sealed, policy)?;
         let place = check_place(&object, sealed)?;
-        check_template(&object, &TemplateDigest::of(&sealed.spec.template))?;
+        let template = TemplateDigest::of(&sealed.spec.template);
+        check_template(&object, &template)?;
         check_revisions(&object, policy)?;
-        Ok(Self { object, place })
+        check_target(&object, target)?;
+        Ok(Self {
+            object,
+            place,
+            template,
+        })
     }
 
     /// Returns the parsed object.
@@ -80,23 +101,28 @@ fn check_suites(object: &Object) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_classical(object: &Object, policy: &Policy) -> Result<(), Refusal> {
+fn check_classical(object: &Object, sealed: &SealedSecret, policy: &Policy) -> Result<(), Refusal> {
     for (item, lock) in object.locks_by_item() {
         let item = item.to_owned();
         if let Some(required_by) = violated_requirement(lock, policy) {
             return Err(Refusal::SuiteRefused { item, required_by });
         }
     }
-    match object
-        .v1_items
-        .first()
-        .filter(|_| policy.require_post_quantum)
-    {
+    if policy.require_post_quantum {
+        check_no_v1(object, sealed)?;
+    }
+    Ok(())
+}
+
+/// Refuses what v1 encrypts, which is for RSA keys only.
+fn check_no_v1(object: &Object, sealed: &SealedSecret) -> Result<(), Refusal> {
+    if let Some(item) = object.v1_items.first() {
+        let (item, required_by) = (item.clone(), RequiredBy::Policy);
+        return Err(Refusal::SuiteRefused { item, required_by });
+    }
+    match sealed.spec.data {
         None => Ok(()),
-        Some(item) => Err(Refusal::SuiteRefused {
-            item: item.clone(),
-            required_by: RequiredBy::Policy,
-        }),
+        Some(_) => Err(Refusal::LegacyDataRefused),
     }
 }
 
@@ -123,11 +149,10 @@ fn check_format(
     if policy.require_v2 {
         check_v2_only(object, sealed)?;
     }
-    if object.locks.iter().any(is_bound) && !object.v1_items.is_empty() {
-        Err(FormatProblem::V1BesideBound)
-    } else {
-        Ok(())
+    if policy.require_bound {
+        check_bound(object, sealed)?;
     }
+    check_neighbors(object, sealed)
 }
 
 fn check_v2_only(object: &Object, sealed: &SealedSecret) -> Result<(), FormatProblem> {
@@ -140,6 +165,29 @@ fn check_v2_only(object: &Object, sealed: &SealedSecret) -> Result<(), FormatPro
         Err(FormatProblem::Empty)
     } else if bound > 0 && bound < object.locks.len() {
         Err(FormatProblem::PartlyBound)
+    } else {
+        Ok(())
+    }
+}
+
+fn check_bound(object: &Object, sealed: &SealedSecret) -> Result<(), FormatProblem> {
+    let has_v1 = !object.v1_items.is_empty() || sealed.spec.data.is_some();
+    if has_v1 || !object.locks.iter().all(is_bound) {
+        Err(FormatProblem::Unbound)
+    } else {
+        Ok(())
+    }
+}
+
+/// Checks what is beside the locks of an object, whatever the policy.
+fn check_neighbors(object: &Object, sealed: &SealedSecret) -> Result<(), FormatProblem> {
+    let has_v1_items = !object.v1_items.is_empty();
+    if sealed.spec.data.is_some() && is_v2(&sealed.spec.encrypted_data) {
+        Err(FormatProblem::DataBesideV2)
+    } else if has_v1_items && object.locks.iter().any(is_bound) {
+        Err(FormatProblem::V1BesideBound)
+    } else if object.is_alone() && (has_v1_items || object.locks.len() > 1) {
+        Err(FormatProblem::NotAlone)
     } else {
         Ok(())
     }
@@ -186,5 +234,16 @@ fn check_revisions(object: &Object, policy: &Policy) -> Result<(), Refusal> {
         Err(Refusal::RevisionInFuture { item, revision })
     } else {
         Ok(())
+    }
+}
+
+fn check_target(object: &Object, target: Target) -> Result<(), Refusal> {
+    let mut locks = object.locks_by_item();
+    let never_secret = locks.find(|(_, lock)| lock.header.fields.is_never_secret);
+    match never_secret.filter(|_| target == Target::Secret) {
+        None => Ok(()),
+        Some((item, _)) => Err(Refusal::NeverSecret {
+            item: item.to_owned(),
+        }),
     }
 }

@@ -10,26 +10,21 @@ use super::encoder::{Encoder, Purpose};
 use super::header::{Fields, Header};
 use super::place::Place;
 
-/// The random key of a lock, which is wrapped for each recipient. Wiped on drop.
+/// The random key of a lock, which is wrapped for each recipient. Wiped on drop, and on the heap, because a move would
+/// leave a copy on the stack.
 #[derive(Clone)]
-pub struct DataKey(Zeroizing<[u8; 32]>);
+pub struct DataKey(Box<Zeroizing<[u8; 32]>>);
 
 impl DataKey {
     pub(super) fn random(rng: &mut dyn CryptoRng) -> Self {
-        let mut bytes = Zeroizing::new([0; 32]);
-        rng.fill_bytes(bytes.as_mut());
+        let mut bytes = Box::new(Zeroizing::new([0; 32]));
+        rng.fill_bytes(bytes.as_mut().as_mut());
         Self(bytes)
-    }
-
-    /// Returns the key that stands in for one that could not be unwrapped, so that the same work follows. It is public:
-    /// nothing that it opens may be used.
-    pub(super) fn substitute() -> Self {
-        Self(Zeroizing::new([0; 32]))
     }
 
     /// Reads the 32 bytes that a recipient unwrapped.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        let mut copy = Zeroizing::new([0; 32]);
+        let mut copy = Box::new(Zeroizing::new([0; 32]));
         (bytes.len() == copy.len()).then(|| copy.copy_from_slice(bytes))?;
         Some(Self(copy))
     }
@@ -56,7 +51,7 @@ impl DataKey {
 
     /// Expands the key with the purpose, commitment and name of an item.
     pub(super) fn expand(&self, info: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
-        let key = Prk::new_less_safe(HKDF_SHA256, self.0.as_ref());
+        let key = Prk::new_less_safe(HKDF_SHA256, self.expose());
         let mut output = Zeroizing::new([0; 32]);
         let info = [info];
         let expanded = key.expand(&info, HKDF_SHA256).ok()?;

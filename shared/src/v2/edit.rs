@@ -9,13 +9,12 @@ use super::data_key::DataKey;
 use super::id::ShortKeyId;
 use super::lock::{Lock, MAX_RECIPIENTS};
 use super::object::Item;
-use super::open::{OpenError, open, unlock_all};
+use super::open::{OpenError, open_with_data_keys};
 use super::opening_keys::{OpenedLocks, OpeningKeys};
-use super::seal::{LockSpec, SealError, inline_entry, seal, stanza_entry};
+use super::seal::{SealError, inline_entry, stanza_entry};
 use super::stanza::Stanza;
 use super::suite::Recipient;
 use super::text;
-use super::value::Value;
 use crate::meter::Meter;
 
 /// The entries of `spec.encryptedData` to set and to remove. Empty if nothing changes.
@@ -42,6 +41,15 @@ pub enum EditError {
     )]
     PostQuantumOnly {
         /// The item.
+        item: String,
+    },
+    /// The new lock would be refused beside a v1 item.
+    #[error(
+        "the item {item:?} is sealed as v1, but the others are to be bound to the template or to stand alone; \
+         seal it again as v2 first"
+    )]
+    V1Item {
+        /// The v1 item.
         item: String,
     },
     /// The last recipient of an item cannot be removed.
@@ -90,7 +98,8 @@ fn inline_item(checked: &Checked, lock: usize) -> Option<(&String, &Item)> {
     items.find(|(_, item)| item.lock == lock && item.is_inline)
 }
 
-/// Adds a recipient to every lock that lacks it. Changes stanzas only: headers and boxes stay.
+/// Adds a recipient to every lock. Changes stanzas only: headers and boxes stay. A stanza that a lock already has for the
+/// key is replaced: only its owner could check whether it opens.
 ///
 /// # Errors
 ///
@@ -103,15 +112,12 @@ pub fn add_recipient(
     meter: &mut dyn Meter,
     rng: &mut dyn CryptoRng,
 ) -> Result<Edit, EditError> {
-    let id = recipient.key_id().short();
     check_addition(checked, recipient)?;
-    let data_keys = unlock_all(checked, keys, opened, meter)?;
+    let (_, data_keys) = open_with_data_keys(checked, keys, opened, meter, rng)?;
     let mut edit = Edit::default();
     for (index, (lock, key)) in checked.object.locks.iter().zip(&data_keys).enumerate() {
-        if !lock.stanzas.contains_key(&id) {
-            let stanza = wrap(checked, lock, key, recipient, rng)?;
-            edit.set_stanza(checked, index, &stanza);
-        }
+        let stanza = wrap(checked, lock, key, recipient, rng)?;
+        edit.set_stanza(checked, index, &stanza);
     }
     Ok(edit)
 }
@@ -129,13 +135,12 @@ fn wrap(
 
 fn check_addition(checked: &Checked, recipient: &dyn Recipient) -> Result<(), EditError> {
     let id = recipient.key_id().short();
-    let locks = checked.object.locks_by_item();
-    for (item, lock) in locks.filter(|(_, lock)| !lock.stanzas.contains_key(&id)) {
-        let item = item.to_owned();
+    for (item, lock) in checked.object.locks_by_item() {
         if lock.header.fields.is_post_quantum_only && !recipient.suite().is_post_quantum() {
+            let item = item.to_owned();
             return Err(EditError::PostQuantumOnly { item });
         }
-        if lock.stanzas.len() == MAX_RECIPIENTS {
+        if lock.stanzas.len() == MAX_RECIPIENTS && !lock.stanzas.contains_key(&id) {
             return Err(SealError::Recipients(MAX_RECIPIENTS + 1).into());
         }
     }
@@ -161,49 +166,4 @@ pub fn remove_recipient(checked: &Checked, key: ShortKeyId) -> Result<Edit, Edit
         edit.remove_stanza(checked, index, key);
     }
     Ok(edit)
-}
-
-/// Seals all v2 items again under one new lock, with the identifiers of their values. Removes all other locks, also those
-/// that no item refers to. Returns no change if the object already has one shared lock with these properties, whatever
-/// its revision.
-///
-/// # Errors
-///
-/// Returns [`EditError`] if the object cannot be opened, or cannot be sealed for the recipients.
-pub fn fold(
-    checked: &Checked,
-    keys: &OpeningKeys<'_>,
-    spec: &LockSpec<'_>,
-    opened: &mut OpenedLocks,
-    meter: &mut dyn Meter,
-    rng: &mut dyn CryptoRng,
-) -> Result<Edit, EditError> {
-    let values = open(checked, keys, opened, meter)?;
-    if values.is_empty() || is_folded(checked, spec) {
-        return Ok(Edit::default());
-    }
-    let values: BTreeMap<String, Value> = values
-        .into_iter()
-        .map(|(name, opened)| (name, opened.value))
-        .collect();
-    let set = seal(spec, &values, rng)?;
-    let remove = checked.object.lock_entries.clone();
-    Ok(Edit { set, remove })
-}
-
-/// Returns whether the object has one shared lock with the properties of `spec`, and nothing else.
-fn is_folded(checked: &Checked, spec: &LockSpec<'_>) -> bool {
-    let object = &checked.object;
-    let [lock] = &object.locks[..] else {
-        return false;
-    };
-    let wanted: BTreeSet<_> = spec.recipients.iter().map(|r| r.key_id().short()).collect();
-    let is_post_quantum = spec.recipients.iter().all(|r| r.suite().is_post_quantum());
-    let fields = &lock.header.fields;
-    object.items.values().all(|item| !item.is_inline)
-        && object.lock_entries.len() == lock.stanzas.len() + 1
-        && lock.stanzas.keys().eq(wanted.iter())
-        && fields.template == spec.template
-        && fields.is_never_secret == spec.is_never_secret
-        && fields.is_post_quantum_only == (is_post_quantum && !spec.allow_classical)
 }

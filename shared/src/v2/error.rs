@@ -21,6 +21,8 @@ pub enum Reason {
     TemplateChanged,
     /// The revision is too far in the future.
     RevisionInFuture,
+    /// The values must not become a Secret object.
+    NotMade,
     /// No available key can open a lock.
     UnknownKey,
     /// A value, its lock or its name was changed.
@@ -38,6 +40,7 @@ impl Reason {
             Self::ScopeMismatch => "ScopeMismatch",
             Self::TemplateChanged => "TemplateChanged",
             Self::RevisionInFuture => "RevisionInFuture",
+            Self::NotMade => "NotMade",
             Self::UnknownKey => "UnknownKey",
             Self::Tampered => "Tampered",
         }
@@ -111,6 +114,21 @@ pub enum FormatProblem {
     /// A lock is bound to the template, and an item is v1.
     #[error("some values are bound to the template, but an item is sealed as v1")]
     V1BesideBound,
+    /// The policy requires that all values are bound to the template, and some are not.
+    #[error(
+        "the policy of this namespace requires that all values are bound to the template; \
+         seal them again with `--bind-template`"
+    )]
+    Unbound,
+    /// `spec.data` beside v2 entries.
+    #[error("`spec.data` is set beside values that are sealed as v2; remove `spec.data`")]
+    DataBesideV2,
+    /// A lock must be the only one, and the object has something else.
+    #[error(
+        "some values were sealed to stand alone, but the object has others beside them; \
+         remove those, or seal all values again together"
+    )]
+    NotAlone,
     /// More locks than an object may have.
     #[error("the object has more than {limit} locks; re-encrypt it with `seal rotate`")]
     Locks {
@@ -152,6 +170,12 @@ pub enum Refusal {
         /// What requires post-quantum suites.
         required_by: RequiredBy,
     },
+    /// The policy requires post-quantum suites, but `spec.data` is set, which v1 encrypts for RSA.
+    #[error(
+        "`spec.data` is encrypted for an RSA key, but the policy of this namespace requires \
+         post-quantum keys; seal the values as v2, and remove `spec.data`"
+    )]
+    LegacyDataRefused,
     /// Sealed for another place or scope. Does not say which.
     #[error(
         "the item {item:?} was sealed for another name, namespace or scope; \
@@ -181,6 +205,15 @@ pub enum Refusal {
         /// Its revision, in milliseconds since 1970.
         revision: u64,
     },
+    /// The values must not become a Secret object, but one is to be made.
+    #[error(
+        "the item {item:?} is sealed for use without a Secret object; \
+         deliver it as a file, or seal it again for a Secret"
+    )]
+    NeverSecret {
+        /// An item that must not become part of a Secret.
+        item: String,
+    },
     /// No available key can open a lock.
     #[error(
         "no key for the item {item:?}; one of these keys is required: {}",
@@ -195,7 +228,7 @@ pub enum Refusal {
     /// A value, its lock or its name was changed, or it was sealed wrongly. The causes are indistinguishable.
     #[error(
         "these items were changed after they were sealed: {}; seal them again",
-        .items.join(", ")
+        quoted(.items)
     )]
     Tampered {
         /// The items.
@@ -231,14 +264,21 @@ impl Refusal {
             Self::Malformed { .. } => Reason::Malformed,
             Self::UnsupportedSuite { .. } => Reason::UnsupportedSuite,
             Self::FormatRefused(_) => Reason::FormatRefused,
-            Self::SuiteRefused { .. } => Reason::SuiteRefused,
+            Self::SuiteRefused { .. } | Self::LegacyDataRefused => Reason::SuiteRefused,
             Self::ScopeMismatch { .. } => Reason::ScopeMismatch,
             Self::TemplateChanged { .. } => Reason::TemplateChanged,
             Self::RevisionInFuture { .. } => Reason::RevisionInFuture,
+            Self::NeverSecret { .. } => Reason::NotMade,
             Self::UnknownKey { .. } => Reason::UnknownKey,
             Self::Tampered { .. } => Reason::Tampered,
         }
     }
+}
+
+/// Returns the names of entries for a message. An editor chooses them, so they are quoted and escaped.
+fn quoted(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    names.join(", ")
 }
 
 fn list(keys: &[ShortKeyId]) -> String {

@@ -10,6 +10,7 @@ const VERSION: u8 = 2;
 const TEMPLATE_BOUND: u8 = 1;
 const POST_QUANTUM_ONLY: u8 = 2;
 const NEVER_SECRET: u8 = 4;
+const ALONE: u8 = 8;
 /// Bytes of a header without a template digest.
 const SHORT_LEN: usize = 59;
 /// Bytes of a header with a template digest.
@@ -24,6 +25,8 @@ pub(super) struct Fields {
     pub(super) is_post_quantum_only: bool,
     /// Whether the values must never become a Secret object.
     pub(super) is_never_secret: bool,
+    /// Whether nothing may be sealed beside what this lock seals.
+    pub(super) is_alone: bool,
     /// The scope.
     pub(super) scope: Scope,
     /// The revision, in milliseconds since 1970 or higher.
@@ -46,6 +49,7 @@ impl Fields {
         flag(self.template.is_some(), TEMPLATE_BOUND)
             | flag(self.is_post_quantum_only, POST_QUANTUM_ONLY)
             | flag(self.is_never_secret, NEVER_SECRET)
+            | flag(self.is_alone, ALONE)
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -97,6 +101,7 @@ impl Header {
             template: is_bound.then(|| TemplateDigest::from_bytes(array(header, 27))),
             is_post_quantum_only: flags & POST_QUANTUM_ONLY != 0,
             is_never_secret: flags & NEVER_SECRET != 0,
+            is_alone: flags & ALONE != 0,
             scope,
             revision: u64::from_be_bytes(array(header, 3)),
             place: array(header, 11),
@@ -110,7 +115,7 @@ fn check_first(version: u8, flags: u8) -> Result<(), Problem> {
     if version != VERSION {
         return Err(Problem::Version);
     }
-    match flags & !(TEMPLATE_BOUND | POST_QUANTUM_ONLY | NEVER_SECRET) {
+    match flags & !(TEMPLATE_BOUND | POST_QUANTUM_ONLY | NEVER_SECRET | ALONE) {
         0 => Ok(()),
         _ => Err(Problem::Flags),
     }
@@ -137,6 +142,7 @@ mod tests {
             template,
             is_post_quantum_only: true,
             is_never_secret: false,
+            is_alone: false,
             scope: Scope::NamespaceWide,
             revision: 0x0102_0304_0506_0708,
             place: [9; 16],
@@ -179,7 +185,7 @@ mod tests {
         for (index, byte, want) in [
             (0, 1, Problem::Version),
             (0, 3, Problem::Version),
-            (1, 8, Problem::Flags),
+            (1, 16, Problem::Flags),
             (1, 0x82, Problem::Flags),
             (2, 3, Problem::Scope),
         ] {

@@ -19,7 +19,7 @@ pub struct ShortKeyId(pub(super) [u8; 16]);
 
 /// The identifier of a public key: SHA-256 over its suite and its bytes. Rules that pin a key compare all 32 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct KeyId([u8; 32]);
+pub struct KeyId(pub(super) [u8; 32]);
 
 impl KeyId {
     pub(crate) fn of(suite: SuiteCode, public_key: &[u8]) -> Self {

@@ -227,7 +227,8 @@ impl SecretKey {
     /// Returns the text form, as it is stored.
     pub fn to_text(&self) -> Plain {
         let key = Zeroizing::new(text::base64url(self.stored.expose()));
-        Plain::from(format!("{KEY_WORD} {} {}", self.opener().suite(), *key))
+        let prefix = format!("{KEY_WORD} {} ", self.opener().suite());
+        Plain::from([prefix.as_bytes(), key.as_bytes()].concat())
     }
 
     /// Returns the public key.

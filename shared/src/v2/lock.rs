@@ -12,7 +12,7 @@ use super::id::{LockId, ShortKeyId, sha256};
 use super::opening_keys::OpeningKeys;
 use super::place::Place;
 use super::stanza::Stanza;
-use super::suite::{Binding, Opener, Recipient};
+use super::suite::{Binding, Opener, Recipient, Unavailable};
 
 /// Maximum number of recipients of a lock.
 pub const MAX_RECIPIENTS: usize = 32;
@@ -98,28 +98,32 @@ impl Lock {
         own.min_by_key(|(stanza, key)| (key.suite(), stanza.key))
     }
 
-    /// Returns the name under which the data key is remembered.
-    pub(super) fn memory_key(&self, stanza: &Stanza) -> [u8; 32] {
-        sha256(&[self.header.to_bytes(), stanza.to_bytes()].concat())
+    /// Returns the name under which the outcome for a stanza is remembered.
+    pub(super) fn memory_key(&self, stanza: &Stanza, place: &Place) -> [u8; 32] {
+        let parts = [&self.header.to_bytes(), &stanza.to_bytes(), place.context()];
+        sha256(&parts.concat())
     }
 
-    /// Unwraps the data key. Where that fails, returns a substitute and `false`, after the same steps.
+    /// Unwraps the data key. Where that fails, returns a random substitute and `false`, after the same steps. A constant
+    /// substitute would let an editor make boxes that it opens, and observe by the time whether a key unwraps a stanza.
     pub(super) fn unwrap(
         &self,
         stanza: &Stanza,
         key: &dyn Opener,
         place: &Place,
-    ) -> (DataKey, bool) {
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(DataKey, bool), Unavailable> {
         let header = self.header.to_bytes();
         let binding = Binding {
             header: &header,
             context: place.context(),
         };
-        let unwrapped = key.unwrap_key(&stanza.wrapped, &binding);
+        let substitute = DataKey::random(rng);
+        let unwrapped = key.unwrap_key(&stanza.wrapped, &binding)?;
         let is_unwrapped = unwrapped.is_some();
-        let key = unwrapped.unwrap_or_else(DataKey::substitute);
+        let key = unwrapped.unwrap_or(substitute);
         let is_committed = self.is_committed_to(&key, place);
-        (key, is_unwrapped && is_committed)
+        Ok((key, is_unwrapped && is_committed))
     }
 
     /// Returns whether the header is committed to this data key and place.

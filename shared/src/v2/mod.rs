@@ -13,7 +13,7 @@
 //! use shared::random;
 //! use shared::resource::SealedSecret;
 //! use shared::scope::Scope;
-//! use shared::v2::{self, LockSpec, OpenedLocks, Place, Policy, SecretKey, Suite, Value};
+//! use shared::v2::{self, LockSpec, OpenedLocks, Place, Policy, SecretKey, Suite, Target, Value};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let rng = &mut random::system();
@@ -26,6 +26,7 @@
 //!     allow_classical: false,
 //!     template: None,
 //!     is_never_secret: false,
+//!     is_alone: false,
 //!     revision: v2::next_revision(jiff::Timestamp::now(), []),
 //! };
 //! let value = Value::new(Plain::from(b"hunter2".to_vec()), rng);
@@ -33,9 +34,9 @@
 //! sealed.metadata.namespace = Some("shop".into());
 //! sealed.spec.encrypted_data = v2::seal(&spec, &BTreeMap::from([("password".into(), value)]), rng)?;
 //!
-//! let checked = v2::Checked::new(&sealed, &Policy::default())?;
+//! let checked = v2::Checked::new(&sealed, &Policy::default(), Target::Secret)?;
 //! let keys = [key.opener()].into_iter().collect();
-//! let values = v2::open(&checked, &keys, &mut OpenedLocks::default(), &mut Unmetered)?;
+//! let values = v2::open(&checked, &keys, &mut OpenedLocks::default(), &mut Unmetered, rng)?;
 //! assert_eq!(values["password"].value.plain.expose(), b"hunter2");
 //! # Ok(())
 //! # }
@@ -44,7 +45,7 @@
 //! | step | function |
 //! |---|---|
 //! | parse without a key | [`Object::parse`] |
-//! | check what is public: form, suites, format, place, template, revision | [`Checked::new`] |
+//! | check what is public: form, suites, format, place, template, revision, target | [`Checked::new`] |
 //! | open | [`open`] |
 //! | seal several items under one lock, or one item with its own | [`seal`], [`seal_inline`] |
 //! | change the recipients; seal all items again under one lock | [`add_recipient`], [`remove_recipient`], [`fold`] |
@@ -56,6 +57,7 @@ mod data_key;
 mod edit;
 mod encoder;
 mod error;
+mod fold;
 mod header;
 mod id;
 pub mod key_secret;
@@ -74,11 +76,12 @@ mod template;
 mod text;
 mod value;
 
-pub use check::{Checked, DEFAULT_MAX_LOCKS, Policy};
-pub use content_version::{ContentVersion, VersionInput, VersionKey};
+pub use check::{Checked, DEFAULT_MAX_LOCKS, Policy, Target};
+pub use content_version::{ContentVersion, VersionInputs, VersionKey};
 pub use data_key::DataKey;
-pub use edit::{Edit, EditError, add_recipient, fold, remove_recipient};
+pub use edit::{Edit, EditError, add_recipient, remove_recipient};
 pub use error::{FormatProblem, MAX_NAMED_KEYS, Problem, Reason, Refusal, RequiredBy};
+pub use fold::{Flag, FoldSpec, fold};
 pub use id::{KeyId, LockId, MalformedKeyId, ShortKeyId};
 pub use key_text::{KeyTextError, PublicRecipient, SecretKey};
 pub use lock::MAX_RECIPIENTS;
@@ -89,7 +92,7 @@ pub use place::Place;
 pub use seal::{LockSpec, MAX_REVISION_AHEAD, SealError, next_revision, seal, seal_inline};
 pub use suite::p256::{P256PrivateKey, P256PublicKey};
 pub use suite::xwing::{XWingPrivateKey, XWingPublicKey};
-pub use suite::{Binding, Opener, Recipient, Suite, UnknownSuite};
+pub use suite::{Binding, Opener, Recipient, Suite, Unavailable, UnknownSuite};
 pub use template::TemplateDigest;
 pub use value::{OpenedValue, Value, ValueId};
 

@@ -45,6 +45,8 @@ pub struct ItemView {
     pub is_template_bound: bool,
     /// Whether the value must never become a Secret object.
     pub is_never_secret: bool,
+    /// Whether nothing may be sealed beside the values of the lock.
+    pub is_alone: bool,
     /// Each recipient: the key and its suite, or `None` for an unknown suite.
     pub recipients: Vec<(ShortKeyId, Option<Suite>)>,
 }
@@ -84,6 +86,11 @@ impl Object {
             .any(|lock| lock.header.fields.is_never_secret)
     }
 
+    /// Returns whether nothing may be sealed beside the values of the object's lock, so that no item can be set alone.
+    pub fn is_alone(&self) -> bool {
+        self.locks.iter().any(|lock| lock.header.fields.is_alone)
+    }
+
     /// Returns what anyone can see of each v2 item.
     pub fn view(&self) -> BTreeMap<&str, ItemView> {
         let items = self.items.iter();
@@ -102,6 +109,7 @@ impl Object {
             revision: fields.revision,
             is_template_bound: fields.template.is_some(),
             is_never_secret: fields.is_never_secret,
+            is_alone: fields.is_alone,
             recipients: recipients.collect(),
         }
     }

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use rand::CryptoRng;
+
 use super::check::Checked;
 use super::data_key::DataKey;
 use super::error::{MAX_NAMED_KEYS, Refusal};
 use super::id::{KeyId, ShortKeyId};
 use super::lock::Lock;
 use super::object::Item;
-use super::opening_keys::{OpenedLocks, OpeningKeys};
+use super::opening_keys::{OpenedLocks, OpeningKeys, Outcome};
 use super::sealed_box::ItemKey;
 use super::stanza::Stanza;
-use super::suite::Opener;
+use super::suite::{Opener, Unavailable};
 use super::value::{OpenedValue, Value};
 use crate::meter::{self, Interrupted, Meter};
 
@@ -26,52 +28,66 @@ pub enum OpenError {
         "this object needs more work than one attempt may take; the next attempt continues where this one stopped"
     )]
     Interrupted(#[from] Interrupted),
+    /// A key outside this process could not be asked, which says nothing about the object.
+    #[error("cannot use the key {key}: {source}; the object itself was not refused, so try again")]
+    Unavailable {
+        /// The key.
+        key: ShortKeyId,
+        /// What prevented its use.
+        source: Unavailable,
+    },
+}
+
+impl OpenError {
+    /// Returns whether another attempt may have another result.
+    fn is_temporary(&self) -> bool {
+        matches!(self, Self::Interrupted(_) | Self::Unavailable { .. })
+    }
 }
 
 /// Opens every v2 item, with one private-key operation for each lock that is not in `opened`. The meter is called before
-/// each operation. If it interrupts the work, `opened` has the locks that were opened, for the next attempt.
+/// each operation. If the work ends early, `opened` has the locks that were tried, for the next attempt.
 ///
 /// Once a private key was used, every failure is reported as [`Refusal::Tampered`], after the same steps as a success.
 ///
 /// # Errors
 ///
-/// Returns [`OpenError`] if a key is missing, an item was tampered with, or the meter ended the work.
+/// Returns [`OpenError`] if a key is missing or unavailable, an item was tampered with, or the meter ended the work.
 pub fn open(
     checked: &Checked,
     keys: &OpeningKeys<'_>,
     opened: &mut OpenedLocks,
     meter: &mut dyn Meter,
+    rng: &mut dyn CryptoRng,
 ) -> Result<BTreeMap<String, OpenedValue>, OpenError> {
-    let unlocked = unlock_each(checked, keys, opened, meter)?;
-    open_items(checked, &unlocked, meter)
+    open_with_data_keys(checked, keys, opened, meter, rng).map(|(values, _)| values)
 }
 
-/// Returns the data key of every lock.
-pub(super) fn unlock_all(
+/// Every v2 item, and the data key of every lock.
+type Everything = (BTreeMap<String, OpenedValue>, Vec<DataKey>);
+
+/// Opens every item as [`open`] does; returns the data keys too.
+pub(super) fn open_with_data_keys(
     checked: &Checked,
     keys: &OpeningKeys<'_>,
     opened: &mut OpenedLocks,
     meter: &mut dyn Meter,
-) -> Result<Vec<DataKey>, OpenError> {
-    let unlocked = unlock_each(checked, keys, opened, meter)?;
-    let locks = checked.object.locks_by_item().zip(&unlocked);
-    let wrong = locks.filter(|(_, unlocked)| !unlocked.is_right);
-    let items: Vec<String> = wrong.map(|((item, _), _)| item.to_owned()).collect();
-    if items.is_empty() {
-        Ok(unlocked
-            .into_iter()
-            .map(|unlocked| unlocked.data_key)
-            .collect())
-    } else {
-        Err(Refusal::Tampered { items }.into())
+    rng: &mut dyn CryptoRng,
+) -> Result<Everything, OpenError> {
+    let result = unlock_each(checked, keys, opened, meter, rng).and_then(|unlocked| {
+        let values = open_items(checked, &unlocked, meter)?;
+        let data_keys = unlocked.into_iter().map(|lock| lock.outcome.data_key);
+        Ok((values, data_keys.collect()))
+    });
+    if !result.as_ref().is_err_and(OpenError::is_temporary) {
+        opened.clear();
     }
+    result
 }
 
 /// The result of opening a lock.
 struct Unlocked {
-    data_key: DataKey,
-    /// Whether the data key is the one that the header is committed to. Otherwise nothing that it opens may be used.
-    is_right: bool,
+    outcome: Outcome,
     opener: KeyId,
 }
 
@@ -80,13 +96,51 @@ fn unlock_each(
     keys: &OpeningKeys<'_>,
     opened: &mut OpenedLocks,
     meter: &mut dyn Meter,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Vec<Unlocked>, OpenError> {
     let openers = find_openers(checked, keys)?;
+    let locks = checked.object.locks.iter().zip(&openers);
+    let names = locks.map(|(lock, (stanza, _))| lock.memory_key(stanza, &checked.place));
+    let names: Vec<_> = names.collect();
+    opened.retain(&names);
     let mut unlocked = Vec::with_capacity(openers.len());
-    for (lock, (stanza, key)) in checked.object.locks.iter().zip(openers) {
-        unlocked.push(unlock(checked, lock, stanza, key, opened, meter)?);
+    for ((lock, (stanza, key)), name) in checked.object.locks.iter().zip(openers).zip(names) {
+        if opened.get(&name).is_none() {
+            meter.spend(key.cost())?;
+            let outcome = unwrap(checked, lock, stanza, key, rng)?;
+            opened.insert(name, outcome);
+        }
+        unlocked.extend(remembered(checked, lock, key, opened.get(&name)));
     }
     Ok(unlocked)
+}
+
+fn unwrap(
+    checked: &Checked,
+    lock: &Lock,
+    stanza: &Stanza,
+    key: &dyn Opener,
+    rng: &mut dyn CryptoRng,
+) -> Result<Outcome, OpenError> {
+    let unwrapped = lock.unwrap(stanza, key, &checked.place, rng);
+    let (data_key, is_right) = unwrapped.map_err(|source| OpenError::Unavailable {
+        key: key.key_id().short(),
+        source,
+    })?;
+    Ok(Outcome { data_key, is_right })
+}
+
+/// Returns what was found for a lock. The commitment is compared again whenever a data key is used.
+fn remembered(
+    checked: &Checked,
+    lock: &Lock,
+    key: &dyn Opener,
+    outcome: Option<&Outcome>,
+) -> Option<Unlocked> {
+    let mut outcome = outcome.cloned()?;
+    outcome.is_right &= lock.is_committed_to(&outcome.data_key, &checked.place);
+    let opener = key.key_id();
+    Some(Unlocked { outcome, opener })
 }
 
 fn find_openers<'a, 'k>(
@@ -112,32 +166,6 @@ fn usable_keys(lock: &Lock) -> Vec<ShortKeyId> {
         .map(|stanza| stanza.key)
         .take(MAX_NAMED_KEYS)
         .collect()
-}
-
-fn unlock(
-    checked: &Checked,
-    lock: &Lock,
-    stanza: &Stanza,
-    key: &dyn Opener,
-    opened: &mut OpenedLocks,
-    meter: &mut dyn Meter,
-) -> Result<Unlocked, Interrupted> {
-    let memory_key = lock.memory_key(stanza);
-    let (data_key, is_right) = if let Some(data_key) = opened.0.get(&memory_key) {
-        let is_right = lock.is_committed_to(data_key, &checked.place);
-        (data_key.clone(), is_right)
-    } else {
-        meter.spend(key.cost())?;
-        lock.unwrap(stanza, key, &checked.place)
-    };
-    if is_right {
-        opened.0.insert(memory_key, data_key.clone());
-    }
-    Ok(Unlocked {
-        data_key,
-        is_right,
-        opener: key.key_id(),
-    })
 }
 
 /// Opens every item, also after one has failed, so that the work does not depend on which fails.
@@ -167,7 +195,7 @@ fn open_items(
 }
 
 fn open_item(name: &str, item: &Item, lock: &Lock, unlocked: &Unlocked) -> Option<Value> {
-    let key = ItemKey::derive(&unlocked.data_key, &lock.header.commitment, name)?;
+    let key = ItemKey::derive(&unlocked.outcome.data_key, &lock.header.commitment, name)?;
     let value = item.sealed.open(&key);
-    value.filter(|_| unlocked.is_right)
+    value.filter(|_| unlocked.outcome.is_right)
 }

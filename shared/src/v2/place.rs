@@ -32,7 +32,7 @@ impl Place {
         Self::with_context(Scope::ClusterWide, "", "")
     }
 
-    fn with_context(scope: Scope, namespace: &str, name: &str) -> Self {
+    pub(super) fn with_context(scope: Scope, namespace: &str, name: &str) -> Self {
         let context = Encoder::new(Purpose::Context)
             .fixed(&[scope_byte(scope)])
             .prefixed(namespace.as_bytes())
@@ -51,7 +51,7 @@ impl Place {
             names::check_namespace(namespace)?;
         }
         if scope == Scope::Strict {
-            names::check_sealed_object(name)?;
+            names::check_object(name)?;
         }
         let missing = || NameError::Namespace(namespace.to_owned());
         Self::of(scope, namespace, name).ok_or_else(missing)
@@ -122,5 +122,6 @@ mod tests {
             assert_eq!(can_seal, want, "{scope} {namespace:?} {name:?}");
         }
         assert!(Place::for_sealing(Scope::Strict, "a/b", "n").is_err());
+        assert!(Place::for_sealing(Scope::Strict, "ns", "N").is_err());
     }
 }

@@ -17,8 +17,9 @@ use super::text::{self, Kind};
 use super::value::Value;
 use crate::names::{self, NameError};
 
-/// How far in the future a revision may lie, in milliseconds: a day.
-pub const MAX_REVISION_AHEAD: u64 = 24 * 60 * 60 * 1000;
+/// How far in the future a writer lets a revision lie, in milliseconds: an hour. Readers accept a day, so that clocks may
+/// differ.
+pub const MAX_REVISION_AHEAD: u64 = 60 * 60 * 1000;
 
 /// What a new lock is made for.
 #[derive(Clone, Copy)]
@@ -33,6 +34,8 @@ pub struct LockSpec<'a> {
     pub template: Option<TemplateDigest>,
     /// Whether the values must never become a Secret object.
     pub is_never_secret: bool,
+    /// Whether the object may have nothing but what this lock seals. Such an object cannot be changed item by item.
+    pub is_alone: bool,
     /// The revision, from [`next_revision`].
     pub revision: u64,
 }
@@ -51,6 +54,9 @@ pub enum SealError {
     /// A recipient's key cannot encrypt.
     #[error("the key {0} cannot encrypt")]
     Key(ShortKeyId),
+    /// Two keys have one short identifier, so a lock can have only one of them.
+    #[error("two of the keys have the identifier {0}; remove one of them")]
+    SameIdentifier(ShortKeyId),
     /// The item cannot be in a Secret.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -60,7 +66,7 @@ pub enum SealError {
 }
 
 /// Returns the revision of a new lock: the time, or one more than the highest revision in the file. A revision that lies
-/// a day or more ahead is ignored: otherwise one such item would force all later ones into the future.
+/// an hour or more ahead is ignored: otherwise one such item would force all later ones into the future.
 pub fn next_revision(now: Timestamp, present: impl IntoIterator<Item = u64>) -> u64 {
     let now = u64::try_from(now.as_millisecond()).unwrap_or_default();
     let limit = now.saturating_add(MAX_REVISION_AHEAD);
@@ -91,7 +97,8 @@ pub fn seal(
     Ok(entries)
 }
 
-/// Seals one value with its own lock, so that one line of a file changes. Needs no private key. Returns the entry.
+/// Seals one value with its own lock, so that one line of a file changes. Needs no private key. Returns the entry. Readers
+/// refuse it beside a lock that stands alone, and a bound one beside v1 items.
 ///
 /// # Errors
 ///
@@ -125,7 +132,7 @@ fn seal_box(
     sealed.ok_or(SealError::Library)
 }
 
-fn lock_entries(lock: &Lock) -> BTreeMap<String, String> {
+pub(super) fn lock_entries(lock: &Lock) -> BTreeMap<String, String> {
     let header = text::encode(Kind::Header, &lock.header.to_bytes());
     let stanzas = lock.stanzas.values();
     let stanzas = stanzas.map(|stanza| stanza_entry(lock.id(), stanza));
@@ -145,6 +152,7 @@ fn new_lock(spec: &LockSpec<'_>, rng: &mut dyn CryptoRng) -> Result<(Lock, DataK
         template: spec.template,
         is_post_quantum_only,
         is_never_secret: spec.is_never_secret,
+        is_alone: spec.is_alone,
         scope: spec.place.scope(),
         revision: spec.revision,
         place: spec.place.digest(),
@@ -162,13 +170,28 @@ fn wrap_for_all(
     rng: &mut dyn CryptoRng,
 ) -> Result<Lock, SealError> {
     let mut stanzas = BTreeMap::new();
-    for recipient in spec.recipients {
-        let id = recipient.key_id().short();
-        let stanza = Lock::stanza(&header, key, spec.place, *recipient, rng);
+    for (id, recipient) in distinct(spec.recipients)? {
+        let stanza = Lock::stanza(&header, key, spec.place, recipient, rng);
         stanzas.insert(id, stanza.ok_or(SealError::Key(id))?);
     }
     let count = stanzas.len();
     Lock::new(header, stanzas).map_err(|_| SealError::Recipients(count))
+}
+
+/// Returns each recipient once, in the order in which they were given.
+fn distinct<'a>(
+    recipients: &[&'a dyn Recipient],
+) -> Result<Vec<(ShortKeyId, &'a dyn Recipient)>, SealError> {
+    let mut distinct: Vec<(ShortKeyId, &dyn Recipient)> = Vec::new();
+    for recipient in recipients {
+        let id = recipient.key_id().short();
+        match distinct.iter().find(|(known, _)| *known == id) {
+            None => distinct.push((id, *recipient)),
+            Some((_, known)) if known.key_id() == recipient.key_id() => {}
+            Some(_) => return Err(SealError::SameIdentifier(id)),
+        }
+    }
+    Ok(distinct)
 }
 
 /// Checks the recipients; returns whether the lock shall forbid classical ones.

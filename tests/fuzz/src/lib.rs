@@ -30,7 +30,7 @@ use shared::meter::Unmetered;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::unseal::{self, Randomness, Rules};
-use shared::v2::{self, Checked, OpenedLocks, Policy, PublicRecipient, SecretKey, Suite};
+use shared::v2::{self, Checked, OpenedLocks, Policy, PublicRecipient, SecretKey, Suite, Target};
 use shared::{base64, envelope, hints};
 
 /// The name and function of a target.
@@ -392,11 +392,12 @@ fn open_v2(entries: BTreeMap<String, String>) {
     let mut sealed = SealedSecret::new("db", shared::resource::SealedSecretSpec::default());
     sealed.metadata.namespace = Some("shop".into());
     sealed.spec.encrypted_data = entries;
-    let Ok(checked) = Checked::new(&sealed, &Policy::default()) else {
+    let Ok(checked) = Checked::new(&sealed, &Policy::default(), Target::Other) else {
         return;
     };
     let keys = V2_KEYS.iter().map(SecretKey::opener).collect();
-    let opened = v2::open(&checked, &keys, &mut OpenedLocks::default(), &mut Unmetered);
+    let (opened, rng) = (&mut OpenedLocks::default(), &mut StdRng::seed_from_u64(1));
+    let opened = v2::open(&checked, &keys, opened, &mut Unmetered, rng);
     for (name, _) in opened.unwrap_or_default() {
         assert!(sealed.spec.encrypted_data.contains_key(&name));
     }

@@ -146,17 +146,33 @@ pub trait Opener: Send + Sync {
     /// Returns the cost of one operation, in microseconds of one core as in [`crate::meter`].
     fn cost(&self) -> u64;
 
-    /// Unwraps a data key. Returns `None` for every failure, after the same work as far as the key allows. The caller
-    /// must not report why, and must not report a failure before the items of the lock are decrypted too.
-    fn unwrap_key(&self, wrapped: &[u8], binding: &Binding<'_>) -> Option<DataKey>;
+    /// Unwraps a data key. Returns `None` for every failure that depends on the wrapped key, after the same work as far
+    /// as the key allows. The caller must not report why, and must not report a failure before the items of the lock are
+    /// decrypted too.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unavailable`] if the key cannot be asked, which must not depend on what it would answer.
+    fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        binding: &Binding<'_>,
+    ) -> Result<Option<DataKey>, Unavailable>;
 }
+
+/// A key outside this process could not be asked, which says nothing about the sealed value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unavailable(pub String);
 
 /// Agrees on a secret of 32 bytes. Returns `None` for a peer that is not a valid public key, or an all-zero secret.
 fn agree(key: &PrivateKey, peer: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     let peer = UnparsedPublicKey::new(key.algorithm(), peer);
     agreement::agree(key, peer, (), |secret| {
-        let secret: [u8; 32] = secret.try_into().map_err(|_| ())?;
-        Ok(Zeroizing::new(secret))
+        let mut copy = Zeroizing::new([0; 32]);
+        let is_secret = secret.len() == copy.len();
+        is_secret.then(|| copy.copy_from_slice(secret)).ok_or(())?;
+        Ok(copy)
     })
     .ok()
 }

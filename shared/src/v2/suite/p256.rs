@@ -6,7 +6,7 @@ use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::{Binding, Opener, Recipient, Suite, agree, hpke};
+use super::{Binding, Opener, Recipient, Suite, Unavailable, agree, hpke};
 use crate::key::count_private_key_operation;
 use crate::v2::data_key::DataKey;
 use crate::v2::id::KeyId;
@@ -61,6 +61,20 @@ impl P256PrivateKey {
         let public = key.compute_public_key().ok()?;
         let public = P256PublicKey::from_bytes(public.as_ref())?;
         Some(Self { key, public })
+    }
+
+    fn unwrap(&self, wrapped: &[u8], binding: &Binding<'_>) -> Option<DataKey> {
+        count_private_key_operation();
+        let (share, encrypted) = wrapped.split_at_checked(POINT_LEN)?;
+        // Whether the share is a point is public; a share that is none is followed by the same steps.
+        let dh = agree_with_point(&self.key, share);
+        let substitute = Zeroizing::new([0; 32]);
+        let dh_or_zeros = dh.as_ref().unwrap_or(&substitute);
+        let secret = shared_secret(dh_or_zeros, share, &self.public.point)?;
+        let id = &self.public.id;
+        let (info, aad) = (binding.info(Suite::P256), binding.associated_data(id));
+        let key = hpke::open(KEM, &secret, &info, &aad, encrypted);
+        dh.and(key)
     }
 
     /// Returns the public key.
@@ -130,18 +144,12 @@ impl Opener for P256PrivateKey {
         COST
     }
 
-    fn unwrap_key(&self, wrapped: &[u8], binding: &Binding<'_>) -> Option<DataKey> {
-        count_private_key_operation();
-        let (share, encrypted) = wrapped.split_at_checked(POINT_LEN)?;
-        // Whether the share is a point is public; a share that is none is followed by the same steps.
-        let dh = agree_with_point(&self.key, share);
-        let substitute = Zeroizing::new([0; 32]);
-        let dh_or_zeros = dh.as_ref().unwrap_or(&substitute);
-        let secret = shared_secret(dh_or_zeros, share, &self.public.point)?;
-        let id = &self.public.id;
-        let (info, aad) = (binding.info(Suite::P256), binding.associated_data(id));
-        let key = hpke::open(KEM, &secret, &info, &aad, encrypted);
-        dh.and(key)
+    fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        binding: &Binding<'_>,
+    ) -> Result<Option<DataKey>, Unavailable> {
+        Ok(self.unwrap(wrapped, binding))
     }
 }
 

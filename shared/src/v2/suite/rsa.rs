@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::{Binding, Opener, Recipient, Suite};
+use super::{Binding, Opener, Recipient, Suite, Unavailable};
 use crate::key::{PrivateKey, PublicKey};
 use crate::meter;
 use crate::scope::{Label, Scope};
@@ -52,8 +52,11 @@ impl Opener for PrivateKey {
         meter::opening_cost(self.modulus_len(), 0)
     }
 
-    fn unwrap_key(&self, wrapped: &[u8], _: &Binding<'_>) -> Option<DataKey> {
-        let message = self.decrypt(&empty_label(), wrapped)?;
-        DataKey::from_slice(message.expose().strip_prefix(MAGIC)?)
+    fn unwrap_key(&self, wrapped: &[u8], _: &Binding<'_>) -> Result<Option<DataKey>, Unavailable> {
+        let message = self.decrypt(&empty_label(), wrapped);
+        let key = message
+            .as_ref()
+            .and_then(|message| message.expose().strip_prefix(MAGIC));
+        Ok(key.and_then(DataKey::from_slice))
     }
 }

@@ -13,9 +13,9 @@ use ml_kem::kem::{Encapsulate as _, KeyExport as _};
 use ml_kem::ml_kem_768;
 use rand::CryptoRng;
 use shake::{ExtendableOutput as _, Shake256, Update as _, XofReader as _};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{Binding, Opener, Recipient, Suite, agree, hpke};
+use super::{Binding, Opener, Recipient, Suite, Unavailable, agree, hpke};
 use crate::key::count_private_key_operation;
 use crate::v2::data_key::DataKey;
 use crate::v2::id::KeyId;
@@ -53,12 +53,14 @@ pub struct XWingPrivateKey {
 
 impl XWingPublicKey {
     /// Reads a public key of 1216 bytes. Returns `None` for another length, an ML-KEM key with a number out of range
-    /// (FIPS 203 §7.2), or an X25519 key of low order, which every agreement would answer with zeros.
+    /// (FIPS 203 §7.2), an X25519 key of low order, which every agreement would answer with zeros, or an X25519 key in
+    /// another encoding than the one that its owner has, who could open nothing.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (ml_kem, x25519) = bytes.split_at_checked(ML_KEM_PUBLIC_LEN)?;
         let x25519: [u8; 32] = x25519.try_into().ok()?;
         let probe = PrivateKey::from_private_key(&X25519, &[1; 32]).ok()?;
         agree(&probe, &x25519)?;
+        is_canonical(&x25519).then_some(())?;
         let ml_kem = ml_kem_768::EncapsulationKey::new(ml_kem.try_into().ok()?).ok()?;
         let id = KeyId::of(Suite::XWing.code(), bytes);
         Some(Self { ml_kem, x25519, id })
@@ -72,8 +74,9 @@ impl XWingPublicKey {
     /// Returns the encapsulation of a new shared secret, and the secret. ML-KEM takes the first 32 random bytes, X25519
     /// the next 32.
     fn encapsulate(&self, rng: &mut dyn CryptoRng) -> Option<(Vec<u8>, SharedSecret)> {
-        let (ciphertext, ml_kem_secret) = self.ml_kem.encapsulate_with_rng(&mut *rng);
-        let ml_kem_secret = Zeroizing::new(ml_kem_secret.0);
+        let (ciphertext, mut shared) = self.ml_kem.encapsulate_with_rng(&mut *rng);
+        let ml_kem_secret = Zeroizing::new(shared.0);
+        shared.0.zeroize();
         let mut scalar = Zeroizing::new([0; 32]);
         rng.fill_bytes(scalar.as_mut());
         let ephemeral = PrivateKey::from_private_key(&X25519, scalar.as_ref()).ok()?;
@@ -109,6 +112,25 @@ impl XWingPrivateKey {
         &self.public
     }
 
+    fn unwrap(&self, wrapped: &[u8], binding: &Binding<'_>) -> Option<DataKey> {
+        let (encapsulated, encrypted) = wrapped.split_at_checked(ENCAPSULATED_LEN)?;
+        let secret = self.decapsulate(encapsulated);
+        let (info, aad) = (
+            binding.info(Suite::XWing),
+            binding.associated_data(&self.public.id),
+        );
+        // A failed decapsulation is followed by the same steps, with a secret that decrypts nothing.
+        let substitute = Zeroizing::new([0; 32]);
+        let key = hpke::open(
+            KEM,
+            secret.as_ref().unwrap_or(&substitute),
+            &info,
+            &aad,
+            encrypted,
+        );
+        secret.and(key)
+    }
+
     fn decapsulate(&self, encapsulated: &[u8]) -> Option<SharedSecret> {
         count_private_key_operation();
         let (ciphertext, share) = encapsulated.split_at_checked(ML_KEM_CIPHERTEXT_LEN)?;
@@ -122,6 +144,13 @@ impl XWingPrivateKey {
         let public = &self.public.x25519;
         Some(combine(&copy, &x25519_secret, &share, public))
     }
+}
+
+/// Returns whether a coordinate is below the prime 2^255 − 19, and so has one encoding (little-endian).
+fn is_canonical(x25519: &[u8; 32]) -> bool {
+    let [first, middle @ .., last] = x25519;
+    let is_high = *last == 0x7f && middle.iter().all(|byte| *byte == 0xff);
+    *last <= 0x7f && !(is_high && *first >= 0xed)
 }
 
 /// Moves an expanded ML-KEM key into aws-lc, which takes no other form.
@@ -187,23 +216,12 @@ impl Opener for XWingPrivateKey {
         COST
     }
 
-    fn unwrap_key(&self, wrapped: &[u8], binding: &Binding<'_>) -> Option<DataKey> {
-        let (encapsulated, encrypted) = wrapped.split_at_checked(ENCAPSULATED_LEN)?;
-        let secret = self.decapsulate(encapsulated);
-        let (info, aad) = (
-            binding.info(Suite::XWing),
-            binding.associated_data(&self.public.id),
-        );
-        // A failed decapsulation is followed by the same steps, with a secret that decrypts nothing.
-        let substitute = Zeroizing::new([0; 32]);
-        let key = hpke::open(
-            KEM,
-            secret.as_ref().unwrap_or(&substitute),
-            &info,
-            &aad,
-            encrypted,
-        );
-        secret.and(key)
+    fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        binding: &Binding<'_>,
+    ) -> Result<Option<DataKey>, Unavailable> {
+        Ok(self.unwrap(wrapped, binding))
     }
 }
 
@@ -290,6 +308,27 @@ mod tests {
         ]
     }
 
+    /// A second encoding of a key is another identifier, and its owner could open nothing that is sealed for it.
+    #[test]
+    fn refuses_encodings_of_x25519_keys_that_are_not_canonical() {
+        let bytes = key().public_key().to_bytes();
+        let with = |x25519: [u8; 32]| {
+            let bytes = [&bytes[..ML_KEM_PUBLIC_LEN], &x25519].concat();
+            XWingPublicKey::from_bytes(&bytes).is_some()
+        };
+        let near_prime = |first: u8| {
+            let mut bytes = [0xff; 32];
+            (bytes[0], bytes[31]) = (first, 0x7f);
+            bytes
+        };
+        let mut high_bit = key().public_key().x25519;
+        assert!(with(high_bit));
+        high_bit[31] |= 0x80;
+        assert!(!with(high_bit));
+        assert!(with(near_prime(0xeb)), "p − 2");
+        assert!(!with(near_prime(0xf0)), "p + 3");
+    }
+
     /// Attack: a share of low order, whose agreement with every key is all zeros, so that only ML-KEM protects the value.
     #[test]
     fn refuses_shares_and_public_keys_of_low_order() {
@@ -316,7 +355,7 @@ mod tests {
         let data_key = DataKey::from_slice(&[3; 32]).unwrap();
         let rng = &mut crate::random::system();
         let wrapped = key().public.wrap_with_zero_share(&data_key, &binding, rng);
-        assert!(key().unwrap_key(&wrapped, &binding).is_none());
+        assert!(key().unwrap(&wrapped, &binding).is_none());
 
         let ciphertext = Ciphertext::from(&wrapped[..ML_KEM_CIPHERTEXT_LEN]);
         let ml_kem_secret = key().ml_kem.decapsulate(ciphertext).unwrap();

@@ -53,12 +53,12 @@ fn the_rsa_block_of_a_v1_value_opens_no_lock() {
     }
 }
 
-/// Attack: the substitute for a data key that cannot be unwrapped is public. An author commits a header to it, seals a
-/// value with it, and adds a stanza that no key can unwrap: the lock would open for every key.
+/// Attack: some reader goes on with a constant for a data key that cannot be unwrapped. An author commits a header to it,
+/// seals a value with it, and adds a stanza that no key can unwrap: the lock would open for every key.
 #[test]
 fn a_lock_of_the_substitute_key_opens_for_no_key() {
     for suite in Suite::ALL {
-        let entries = lock_with(&DataKey::substitute(), suite);
+        let entries = lock_with(&DataKey::from_slice(&[0; 32]).unwrap(), suite);
         let refusal = open_object(&object(entries), &keys_of(&[suite])).unwrap_err();
         assert_eq!(refusal.reason(), Reason::Tampered, "{suite}");
     }
@@ -91,6 +91,7 @@ fn fields(suite: Suite) -> Fields {
         template: None,
         is_post_quantum_only: suite.is_post_quantum(),
         is_never_secret: false,
+        is_alone: false,
         scope: Scope::Strict,
         revision: 7,
         place: place().digest(),
@@ -117,6 +118,7 @@ fn the_commitment_depends_on_key_fields_and_place() {
         commitment(&one, |_| (), &elsewhere),
         commitment(&one, |fields| fields.revision += 1, &place()),
         commitment(&one, |fields| fields.is_never_secret = true, &place()),
+        commitment(&one, |fields| fields.is_alone = true, &place()),
         commitment(&one, |fields| fields.is_post_quantum_only = false, &place()),
         commitment(&one, |fields| fields.scope = Scope::ClusterWide, &place()),
     ] {

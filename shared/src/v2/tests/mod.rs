@@ -192,6 +192,7 @@ fn with_spec<T>(
         allow_classical: suites.len() > 1,
         template: None,
         is_never_secret: false,
+        is_alone: false,
         revision: 7,
     };
     change(&mut spec);
@@ -233,11 +234,21 @@ fn open_with_policy(
     keys: &OpeningKeys<'_>,
     policy: &Policy,
 ) -> Result<BTreeMap<String, OpenedValue>, Refusal> {
-    let checked = Checked::new(sealed, policy)?;
-    let opened = open(&checked, keys, &mut OpenedLocks::default(), &mut Unmetered);
+    open_for(sealed, keys, policy, Target::Other)
+}
+
+fn open_for(
+    sealed: &SealedSecret,
+    keys: &OpeningKeys<'_>,
+    policy: &Policy,
+    target: Target,
+) -> Result<BTreeMap<String, OpenedValue>, Refusal> {
+    let checked = Checked::new(sealed, policy, target)?;
+    let opened = &mut OpenedLocks::default();
+    let opened = open(&checked, keys, opened, &mut Unmetered, &mut rng());
     opened.map_err(|error| match error {
         OpenError::Refused(refusal) => refusal,
-        OpenError::Interrupted(_) => panic!("nothing interrupts"),
+        other => panic!("{other}"),
     })
 }
 

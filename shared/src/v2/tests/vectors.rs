@@ -31,6 +31,7 @@ fn policy(case: &Json) -> Policy {
     let max_locks = policy["maxLocks"].as_u64();
     Policy {
         require_v2: is_set("requireV2"),
+        require_bound: is_set("requireBound"),
         require_post_quantum: is_set("requirePostQuantum"),
         highest_revision: policy["highestRevision"].as_u64(),
         max_locks: max_locks.map_or(DEFAULT_MAX_LOCKS, |limit| limit.try_into().unwrap()),
@@ -48,7 +49,11 @@ fn hexadecimal(bytes: &[u8]) -> String {
 fn outcome(case: &Json) -> Outcome {
     let names = case["keys"].as_array().unwrap().iter();
     let keys = names.map(|name| opener(name.as_str().unwrap())).collect();
-    match open_with_policy(&sealed(case), &keys, &policy(case)) {
+    let target = match case["makesSecret"].as_bool() {
+        Some(true) => Target::Secret,
+        _ => Target::Other,
+    };
+    match open_for(&sealed(case), &keys, &policy(case), target) {
         Ok(opened) => Outcome::Values(
             opened
                 .into_iter()
@@ -123,6 +128,7 @@ fn write_again(case: &Json) {
                 template,
                 allow_classical: is_set("allowClassical"),
                 is_never_secret: is_set("neverSecret"),
+                is_alone: is_set("alone"),
                 revision: plan["revision"].as_u64().unwrap(),
                 ..*spec
             };

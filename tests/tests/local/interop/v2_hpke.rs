@@ -14,7 +14,7 @@ use shared::resource::{SealedSecret, SealedSecretSpec};
 use shared::scope::Scope;
 use shared::v2::{
     self, Binding, Checked, DataKey, KeyId, LockSpec, OpenedLocks, Opener, Place, Policy,
-    Recipient, SecretKey, Suite, Value,
+    Recipient, SecretKey, Suite, Target, Unavailable, Value,
 };
 use tests::go_build;
 
@@ -125,9 +125,13 @@ impl Opener for GoKey {
         0
     }
 
-    fn unwrap_key(&self, wrapped: &[u8], binding: &Binding<'_>) -> Option<DataKey> {
-        let opened = ORACLE.ask(&self.request("open", &self.private, binding, wrapped))?;
-        DataKey::from_slice(&opened)
+    fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        binding: &Binding<'_>,
+    ) -> Result<Option<DataKey>, Unavailable> {
+        let opened = ORACLE.ask(&self.request("open", &self.private, binding, wrapped));
+        Ok(opened.and_then(|opened| DataKey::from_slice(&opened)))
     }
 }
 
@@ -139,6 +143,7 @@ fn seal_for(recipient: &dyn Recipient, rng: &mut StdRng) -> SealedSecret {
         allow_classical: false,
         template: None,
         is_never_secret: false,
+        is_alone: false,
         revision: 1,
     };
     let value = Value::new(Plain::from(b"hunter2".to_vec()), rng);
@@ -150,9 +155,10 @@ fn seal_for(recipient: &dyn Recipient, rng: &mut StdRng) -> SealedSecret {
 }
 
 fn open_with(sealed: &SealedSecret, key: &dyn Opener) -> Vec<u8> {
-    let checked = Checked::new(sealed, &Policy::default()).unwrap();
+    let checked = Checked::new(sealed, &Policy::default(), Target::Secret).unwrap();
     let keys = [key].into_iter().collect();
-    let opened = v2::open(&checked, &keys, &mut OpenedLocks::default(), &mut Unmetered).unwrap();
+    let (opened, rng) = (&mut OpenedLocks::default(), &mut StdRng::seed_from_u64(4));
+    let opened = v2::open(&checked, &keys, opened, &mut Unmetered, rng).unwrap();
     opened["password"].value.plain.expose().to_vec()
 }
 

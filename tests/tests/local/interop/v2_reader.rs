@@ -17,7 +17,7 @@ use shared::resource::{SealedSecret, SealedSecretSpec};
 use shared::scope::Scope;
 use shared::v2::{
     self, Checked, LockSpec, OpenError, OpenedLocks, Opener, Place, Policy, PublicRecipient,
-    Reason, Recipient, SecretKey, TemplateDigest, Value,
+    Reason, Recipient, Refusal, SecretKey, Target, TemplateDigest, Value,
 };
 use tests::go_build;
 
@@ -121,15 +121,20 @@ fn object(case: &Json, entries: Entries) -> SealedSecret {
     sealed
 }
 
+fn check(sealed: &SealedSecret) -> Result<Checked, Refusal> {
+    Checked::new(sealed, &Policy::default(), Target::Other)
+}
+
 /// Opens a case with `shared`, without a policy. Returns the values in hexadecimal, by item.
 fn open(case: &Json, keys: &Json) -> Result<Json, Reason> {
     let sealed = object(case, entries(case));
-    let checked = Checked::new(&sealed, &Policy::default()).map_err(|why| why.reason())?;
+    let checked = check(&sealed).map_err(|why| why.reason())?;
     let keys = strings(keys).map(opener).collect();
-    let opened = v2::open(&checked, &keys, &mut OpenedLocks::default(), &mut Unmetered);
+    let (opened, rng) = (&mut OpenedLocks::default(), &mut StdRng::seed_from_u64(4));
+    let opened = v2::open(&checked, &keys, opened, &mut Unmetered, rng);
     let opened = opened.map_err(|error| match error {
         OpenError::Refused(refusal) => refusal.reason(),
-        OpenError::Interrupted(_) => panic!("nothing interrupts"),
+        other => panic!("{other}"),
     })?;
     let values = opened.into_iter();
     Ok(values
@@ -150,6 +155,7 @@ fn seal(case: &Json, rng: &mut StdRng) -> Entries {
         allow_classical: is_set("allowClassical"),
         template: is_set("bindTemplate").then_some(template),
         is_never_secret: is_set("neverSecret"),
+        is_alone: is_set("alone"),
         revision: plan["revision"].as_u64().unwrap(),
     };
     let values = values(case, rng);
@@ -176,7 +182,7 @@ fn all_combinations() -> Vec<Json> {
     let mut cases = Vec::new();
     for recipients in recipients {
         for scope in Scope::ALL {
-            cases.extend((0..16).map(|bits| combination(recipients, scope, bits)));
+            cases.extend((0..32).map(|bits| combination(recipients, scope, bits)));
         }
     }
     cases
@@ -191,7 +197,7 @@ fn combination(recipients: &[&str], scope: Scope, bits: u8) -> Json {
         json!({"empty": "", "password": "68756e74657232"})
     };
     json!({
-        "name": format!("{recipients:?}, {scope}, {bits:04b}"),
+        "name": format!("{recipients:?}, {scope}, {bits:05b}"),
         "place": {"scope": scope.to_string(), "namespace": "shop", "name": "db"},
         "template": {
             "type": "Opaque",
@@ -206,6 +212,7 @@ fn combination(recipients: &[&str], scope: Scope, bits: u8) -> Json {
             "neverSecret": is_set(2),
             "inline": is_set(4),
             "allowClassical": recipients.len() > 1 || is_set(8),
+            "alone": is_set(16),
             "revision": 7,
         },
     })
@@ -299,7 +306,7 @@ fn go_opens_for_a_recipient_that_shared_added() {
 /// Returns the entries of a case with the recipient `p256` added to every lock.
 fn with_p256(case: &Json, rng: &mut StdRng) -> Entries {
     let mut entries = entries(case);
-    let checked = Checked::new(&object(case, entries.clone()), &Policy::default()).unwrap();
+    let checked = check(&object(case, entries.clone())).unwrap();
     let keys = strings(&case["keys"]).map(opener).collect();
     let (opened, meter) = (&mut OpenedLocks::default(), &mut Unmetered);
     let edit = v2::add_recipient(&checked, &keys, recipient("p256"), opened, meter, rng);
@@ -309,11 +316,12 @@ fn with_p256(case: &Json, rng: &mut StdRng) -> Entries {
 
 /// Checks that what anyone can see of each item is as planned.
 fn check_view(case: &Json) {
-    let checked = Checked::new(&object(case, entries(case)), &Policy::default()).unwrap();
+    let checked = check(&object(case, entries(case))).unwrap();
     for (item, view) in checked.object().view() {
         let seen = json!({
             "bindTemplate": view.is_template_bound,
             "neverSecret": view.is_never_secret,
+            "alone": view.is_alone,
             "inline": view.is_inline,
             "revision": view.revision,
         });
@@ -345,10 +353,13 @@ fn both_give_the_same_result_for_changed_objects() {
     assert!(reasons.len() >= 5, "{reasons:?}");
 }
 
-/// The published cases without a policy.
+/// The published cases without a policy, `spec.data` and a Secret object to make.
 fn changeable_cases() -> impl Iterator<Item = &'static Json> {
     let cases = FILE["cases"].as_array().unwrap().iter();
-    cases.filter(|case| case["policy"].is_null() && entries(case).len() > 1)
+    cases.filter(|case| {
+        let fields = ["policy", "data", "makesSecret"];
+        fields.iter().all(|field| case[field].is_null()) && entries(case).len() > 1
+    })
 }
 
 fn changed(case: &Json, rng: &mut StdRng) -> Json {

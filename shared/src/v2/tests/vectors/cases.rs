@@ -1,5 +1,8 @@
 //! The cases of the vectors, made by this implementation and by hand.
 
+mod two_faults;
+mod two_locks;
+
 use serde_json::json;
 
 use super::*;
@@ -11,7 +14,7 @@ use crate::v2::stanza::Stanza;
 use crate::v2::suite::SuiteCode;
 
 /// Every reason that these functions give.
-pub(super) const REASONS: [Reason; 9] = [
+pub(super) const REASONS: [Reason; 10] = [
     Reason::Malformed,
     Reason::UnsupportedSuite,
     Reason::FormatRefused,
@@ -19,6 +22,7 @@ pub(super) const REASONS: [Reason; 9] = [
     Reason::ScopeMismatch,
     Reason::TemplateChanged,
     Reason::RevisionInFuture,
+    Reason::NotMade,
     Reason::UnknownKey,
     Reason::Tampered,
 ];
@@ -41,6 +45,7 @@ pub(super) struct Case {
     template: Json,
     data: Option<String>,
     policy: Json,
+    makes_secret: bool,
     keys: Vec<Suite>,
     outcome: Outcome,
     seal: Json,
@@ -58,6 +63,7 @@ impl Case {
             ("template", self.template.clone()),
             ("data", json!(self.data)),
             ("policy", self.policy.clone()),
+            ("makesSecret", json!(self.makes_secret.then_some(true))),
             ("seal", self.seal.clone()),
         ];
         for (name, value) in optional.into_iter().filter(|(_, value)| !value.is_null()) {
@@ -166,6 +172,7 @@ struct Plan<'a> {
     allow_classical: bool,
     is_template_bound: bool,
     is_never_secret: bool,
+    is_alone: bool,
     is_inline: bool,
     revision: u64,
 }
@@ -178,6 +185,7 @@ impl<'a> Plan<'a> {
             allow_classical: false,
             is_template_bound: false,
             is_never_secret: false,
+            is_alone: false,
             is_inline: false,
             revision: 1_764_409_000_000,
         }
@@ -192,6 +200,7 @@ impl<'a> Plan<'a> {
             "allowClassical": self.allow_classical,
             "bindTemplate": self.is_template_bound,
             "neverSecret": self.is_never_secret,
+            "alone": self.is_alone,
             "inline": self.is_inline,
             "revision": self.revision,
             "random": hexadecimal(random),
@@ -202,8 +211,8 @@ impl<'a> Plan<'a> {
 fn template() -> Json {
     json!({
         "type": "Opaque", "immutable": false,
-        "metadata": {"labels": {"app": "shop"}, "annotations": {"b": "2", "a": "1"}, "finalizers": ["x/y"]},
-        "data": {"url": "https://{{ .user }}@db", "user": null},
+        "metadata": {"labels": {"app": "shop"}, "annotations": {"b": "2", "a": "1"}, "finalizers": ["x/y", "a/b"]},
+        "data": {"url": "https://{{ .user }}@db", "user": null, "\u{ff61}": "\u{e9}", "\u{10000}": ""},
     })
 }
 
@@ -228,6 +237,7 @@ fn case(name: &str, plan: Plan<'_>, pairs: &[(&str, &str)]) -> Case {
                 allow_classical: plan.allow_classical,
                 template: digest,
                 is_never_secret: plan.is_never_secret,
+                is_alone: plan.is_alone,
                 revision: plan.revision,
                 ..*spec
             };
@@ -243,6 +253,7 @@ fn case(name: &str, plan: Plan<'_>, pairs: &[(&str, &str)]) -> Case {
         template,
         data: None,
         policy: Json::Null,
+        makes_secret: false,
         keys: plan.recipients[..1].to_vec(),
         outcome: Outcome::Values(values),
         seal: plan.to_json(&rng.1),
@@ -264,7 +275,13 @@ pub(super) fn all() -> Vec<Case> {
     cases.extend(malformed());
     cases.extend(refused_suites());
     cases.extend(refused_formats());
+    cases.extend(refused_data());
     cases.extend(refused_places());
+    cases.extend(places_that_are_none());
+    cases.extend(alone());
+    cases.extend(never_secret());
+    cases.extend(two_locks::all());
+    cases.extend(two_faults::all());
     cases.extend(tampered());
     cases.extend(forged());
     cases
@@ -359,6 +376,22 @@ fn inline(suite: Suite) -> Case {
     case("inline", plan, &[("token", "t")])
 }
 
+/// Changes the only lock of a case, shared or inline, without regard to its limits.
+fn change_lock(case: &mut Case, change: impl FnOnce(&mut Lock)) {
+    let object = Object::parse(&case.entries).unwrap();
+    let mut lock = object.locks[0].clone();
+    change(&mut lock);
+    case.entries.retain(|name, _| !name.starts_with("/lock/"));
+    let mut items = object.items.iter().filter(|(_, item)| item.is_inline);
+    match items.next() {
+        Some((name, item)) => {
+            let entry = seal::inline_entry(&lock, &item.sealed);
+            case.entries.insert(name.clone(), entry);
+        }
+        None => case.entries.extend(seal::lock_entries(&lock)),
+    }
+}
+
 /// A stanza of a suite that does not exist yet.
 fn unknown_stanza(suite: u16) -> Stanza {
     Stanza {
@@ -430,6 +463,8 @@ fn malformed() -> Vec<Case> {
     cases.extend(malformed_stanzas_and_boxes());
     cases.extend(malformed_inline());
     cases.push(too_many_recipients());
+    cases.push(too_many_inline_recipients());
+    cases.extend(rsa_lengths());
     cases
 }
 
@@ -444,7 +479,6 @@ fn malformed_names() -> Vec<Case> {
             case.entries.insert(to.to_owned(), value);
         })
     };
-    let unused_bits = format!("/lock/{}B", &zeros[1..]);
     vec![
         bad("no header", &|case| drop(case.entries.remove(&header))),
         bad("no stanza", &|case| drop(case.entries.remove(&stanza))),
@@ -456,9 +490,29 @@ fn malformed_names() -> Vec<Case> {
             &format!("{stanza}/x"),
         ),
         copied(
-            "a lock name with non-zero unused bits",
+            "a header's name with non-zero unused bits",
             &header,
-            &unused_bits,
+            &with_unused_bits(&header),
+        ),
+        copied(
+            "a header's name with a line break inside",
+            &header,
+            &with_line_break(&header),
+        ),
+        copied(
+            "a stanza's name with non-zero unused bits in the first part",
+            &stanza,
+            &stanza.replacen(&header, &with_unused_bits(&header), 1),
+        ),
+        copied(
+            "a stanza's name with non-zero unused bits in the second part",
+            &stanza,
+            &with_unused_bits(&stanza),
+        ),
+        copied(
+            "a stanza's name with a line break inside",
+            &stanza,
+            &with_line_break(&stanza),
         ),
         copied(
             "the header under another identifier",
@@ -477,6 +531,25 @@ fn malformed_names() -> Vec<Case> {
             case.entries.insert(header.clone(), "AgB=".into());
         }),
     ]
+}
+
+/// Returns a name whose last identifier is the same for a decoder that ignores unused bits.
+fn with_unused_bits(name: &str) -> String {
+    let (rest, last) = name.split_at(name.len() - 1);
+    let last = match last {
+        "A" => "B",
+        "Q" => "R",
+        "g" => "h",
+        "w" => "x",
+        other => panic!("the unused bits of {other} are not zero"),
+    };
+    format!("{rest}{last}")
+}
+
+/// Returns a name whose last identifier is the same for a decoder that skips line breaks.
+fn with_line_break(name: &str) -> String {
+    let (rest, last) = name.split_at(name.len() - 4);
+    format!("{rest}\n{last}")
 }
 
 fn malformed_texts() -> Vec<Case> {
@@ -515,7 +588,7 @@ fn malformed_headers() -> Vec<Case> {
     vec![
         changed("version 1", |bytes| bytes[0] = 1),
         changed("version 3", |bytes| bytes[0] = 3),
-        changed("flag 8", |bytes| bytes[1] |= 8),
+        changed("flag 16", |bytes| bytes[1] |= 16),
         changed("flag 128", |bytes| bytes[1] |= 128),
         changed("flag 1 without a digest", |bytes| bytes[1] |= 1),
         changed("a digest without flag 1", |bytes| {
@@ -625,6 +698,33 @@ fn too_many_recipients() -> Case {
     )
 }
 
+fn too_many_inline_recipients() -> Case {
+    let name = "33 recipients of an inline lock";
+    inline(Suite::P256).refused(name, Reason::Malformed, |case| {
+        change_lock(case, |lock| {
+            for number in 0..32 {
+                let key = ShortKeyId([number; 16]);
+                let stanza = unknown_stanza(0x8004);
+                lock.stanzas.insert(key, Stanza { key, ..stanza });
+            }
+        });
+    })
+}
+
+fn rsa_lengths() -> Vec<Case> {
+    let with = |len: usize| {
+        let name = format!("an RSA block of {len} bytes");
+        p256().refused(&name, Reason::Malformed, |case| {
+            let stanza = Stanza {
+                wrapped: vec![9; len],
+                ..unknown_stanza(0x8003)
+            };
+            add_stanza_unchecked(case, &stanza);
+        })
+    };
+    vec![with(255), with(1025)]
+}
+
 /// Adds a stanza beside the existing one, however many there are.
 fn add_stanza_unchecked(case: &mut Case, stanza: &Stanza) {
     let Ok(text::Name::Header(lock)) = text::parse_name(&case.header()).map_err(|_| ()) else {
@@ -680,10 +780,194 @@ fn refused_suites() -> Vec<Case> {
             }),
             "policy: post-quantum only, a v1 item",
         ),
+        require(
+            xw().opened("", |case| {
+                case.entries.clear();
+                case.data = Some("AgB=".into());
+            }),
+            "policy: post-quantum only, spec.data",
+        ),
+        own_key_of_another_suite(
+            "own key under another known suite",
+            Suite::XWing.code(),
+            1168,
+        ),
+        own_key_of_another_suite("own key under an unknown suite", SuiteCode(0x7fff), 3),
         xw().refused("not our key", Reason::UnknownKey, |case| {
             case.keys = vec![Suite::P256];
         }),
         xw().refused("no key", Reason::UnknownKey, |case| case.keys.clear()),
+    ]
+}
+
+/// A stanza for the key of the reader, but of another suite than the key, beside one of another key.
+fn own_key_of_another_suite(name: &str, suite: SuiteCode, len: usize) -> Case {
+    let recipients = [Suite::P256, Suite::Rsa];
+    let plan = Plan {
+        allow_classical: true,
+        ..Plan::new(&recipients)
+    };
+    let base = case("two classical recipients", plan, &PAIRS);
+    base.refused(name, Reason::UnknownKey, |case| {
+        let key = KEYS.p256.opener().key_id().short();
+        change_lock(case, |lock| {
+            let stanza = lock.stanzas.get_mut(&key).unwrap();
+            (stanza.suite, stanza.wrapped) = (suite, vec![9; len]);
+        });
+    })
+}
+
+fn refused_data() -> Vec<Case> {
+    let refused = |base: &Case, name: &str, policy: Json, change: &dyn Fn(&mut Case)| {
+        base.refused(name, Reason::FormatRefused, |case| {
+            case.policy = policy;
+            change(case);
+        })
+    };
+    let data = |case: &mut Case| case.data = Some("AgB=".into());
+    let only_data = |case: &mut Case| {
+        data(case);
+        case.entries.clear();
+    };
+    let only_v1 = |case: &mut Case| case.entries = BTreeMap::from([("old".into(), "AgB=".into())]);
+    let recipients = [Suite::XWing];
+    let bound = Plan {
+        is_template_bound: true,
+        ..Plan::new(&recipients)
+    };
+    let bound = case("bound", bound, &PAIRS);
+    let require = || json!({"requireBound": true});
+    vec![
+        refused(&xw(), "spec.data beside v2", Json::Null, &data),
+        refused(&bound, "spec.data beside a bound lock", Json::Null, &data),
+        refused(
+            &xw(),
+            "spec.data beside a lock that no item refers to",
+            Json::Null,
+            &|case| {
+                data(case);
+                case.entries.retain(|name, _| name.starts_with("/lock/"));
+            },
+        ),
+        refused(
+            &xw(),
+            "policy: v2, only spec.data",
+            json!({"requireV2": true}),
+            &only_data,
+        ),
+        refused(&xw(), "policy: bound, an unbound lock", require(), &|_| ()),
+        refused(
+            &xw(),
+            "policy: bound, only spec.data",
+            require(),
+            &only_data,
+        ),
+        refused(&xw(), "policy: bound, a v1 item", require(), &only_v1),
+        bound.opened("policy: bound, satisfied", |case| case.policy = require()),
+    ]
+}
+
+fn places_that_are_none() -> Vec<Case> {
+    let case = |name: &str, scope: Scope, namespace: &str, object: &str| {
+        let place = Place::with_context(scope, namespace, object);
+        let entries = with_spec(
+            &[Suite::XWing],
+            |_| (),
+            |spec| {
+                let spec = LockSpec {
+                    place: &place,
+                    ..*spec
+                };
+                seal(&spec, &values(&PAIRS), &mut rng()).unwrap()
+            },
+        );
+        xw().refused(name, Reason::ScopeMismatch, |case| {
+            case.entries = entries;
+            case.scope = scope;
+            (case.namespace, case.object) = (namespace.into(), object.into());
+        })
+    };
+    vec![
+        case("sealed for no namespace, strict", Scope::Strict, "", "db"),
+        case("sealed for no name, strict", Scope::Strict, "shop", ""),
+        case(
+            "sealed for no namespace, namespace-wide",
+            Scope::NamespaceWide,
+            "",
+            "",
+        ),
+    ]
+}
+
+fn alone() -> Vec<Case> {
+    let recipients = [Suite::XWing];
+    let plan = Plan {
+        is_alone: true,
+        ..Plan::new(&recipients)
+    };
+    let shared = case("alone, shared", plan, &PAIRS);
+    let inline_plan = Plan {
+        is_inline: true,
+        ..plan
+    };
+    let single = case("alone, inline", inline_plan, &[("token", "t")]);
+    let other = case("other", Plan::new(&[Suite::P256]), &[("zz", "z")]);
+    let beside = |base: &Case, name: &str, change: &dyn Fn(&mut Case)| {
+        base.refused(name, Reason::FormatRefused, change)
+    };
+    vec![
+        beside(&shared, "alone, a v1 item beside", &|case| {
+            drop(case.entries.insert("old".into(), "AgB=".into()));
+        }),
+        beside(&shared, "alone, an inline item beside", &|case| {
+            case.entries.extend(inline(Suite::XWing).entries);
+        }),
+        beside(&shared, "alone, another shared lock beside", &|case| {
+            case.entries.extend(other.entries.clone());
+        }),
+        beside(&single, "alone and inline, a shared lock beside", &|case| {
+            case.entries.extend(other.entries.clone());
+        }),
+        beside(&single, "alone and inline, a v1 item beside", &|case| {
+            drop(case.entries.insert("old".into(), "AgB=".into()));
+        }),
+        shared.opened("alone, a lock that no item refers to beside", |case| {
+            case.entries.extend(other.entries.clone());
+            case.entries.remove("zz");
+        }),
+        shared.opened("alone, an item deleted", |case| {
+            case.entries.remove("block");
+            let Outcome::Values(values) = &mut case.outcome else {
+                panic!("opened");
+            };
+            values.remove("block");
+        }),
+        xw().refused("flag 8 added", Reason::Tampered, |case| {
+            change_lock(case, |lock| lock.header.fields.is_alone = true);
+        }),
+        shared.refused("flag 8 removed", Reason::Tampered, |case| {
+            change_lock(case, |lock| lock.header.fields.is_alone = false);
+        }),
+        shared,
+        single,
+    ]
+}
+
+fn never_secret() -> Vec<Case> {
+    let recipients = [Suite::XWing];
+    let plan = Plan {
+        is_never_secret: true,
+        ..Plan::new(&recipients)
+    };
+    let base = case("never", plan, &PAIRS);
+    let to_secret = |case: &mut Case| case.makes_secret = true;
+    vec![
+        base.refused(
+            "never a Secret object, but one is made",
+            Reason::NotMade,
+            to_secret,
+        ),
+        xw().opened("a Secret object is made", to_secret),
     ]
 }
 
@@ -741,17 +1025,27 @@ fn refused_formats() -> Vec<Case> {
             },
         ),
         bound.refused(
-            "a template added to a finalizer's order",
+            "the order of the finalizers of the bound template changed",
             Reason::TemplateChanged,
             |case| {
-                case.template["metadata"]["finalizers"] = json!(["x/y", "a/b"]);
+                case.template["metadata"]["finalizers"] = json!(["a/b", "x/y"]);
             },
         ),
         bound.refused(
             "a null of the bound template removed",
             Reason::TemplateChanged,
             |case| {
-                case.template["data"] = json!({"url": "https://{{ .user }}@db"});
+                case.template["data"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("user");
+            },
+        ),
+        bound.refused(
+            "a text of the bound template in another normal form",
+            Reason::TemplateChanged,
+            |case| {
+                case.template["data"]["\u{ff61}"] = json!("e\u{301}");
             },
         ),
         bound.opened("an unbound field of a bound template changed", |case| {
@@ -978,7 +1272,18 @@ fn forged() -> Vec<Case> {
     cases.extend(forged_stanzas());
     cases.extend(substituted());
     cases.extend(forged_rsa_blocks());
+    cases.extend(forged_commitments());
     cases
+}
+
+/// Headers with a wrong commitment, whose stanza and box are made for it.
+fn forged_commitments() -> Vec<Case> {
+    let case = |at: usize| {
+        let mut forge = Forge::new();
+        forge.header.commitment[at] ^= 1;
+        forge.padded(&format!("a commitment with a wrong byte {at}"), &padded(32))
+    };
+    vec![case(0), case(15), case(16), case(31)]
 }
 
 fn forged_boxes() -> Vec<Case> {
@@ -1021,9 +1326,9 @@ fn forged_stanzas() -> Vec<Case> {
     ]
 }
 
-/// Locks of the public key that stands in for a data key that cannot be unwrapped.
+/// Locks of a key that some reader may take for a data key that cannot be unwrapped.
 fn substituted() -> Vec<Case> {
-    let key = DataKey::substitute();
+    let key = DataKey::from_slice(&[0; 32]).unwrap();
     let fields = Forge::new().header.fields;
     let header = key.commit(fields, &place()).unwrap();
     let forge = Forge { key, header };
