@@ -8,7 +8,7 @@ use super::check::Checked;
 use super::data_key::DataKey;
 use super::id::ShortKeyId;
 use super::lock::{Lock, MAX_RECIPIENTS};
-use super::object::Item;
+use super::object::{Item, Object};
 use super::open::{OpenError, open_with_data_keys};
 use super::opening_keys::{OpenedLocks, OpeningKeys};
 use super::seal::{SealError, inline_entry, stanza_entry};
@@ -147,14 +147,18 @@ fn check_addition(checked: &Checked, recipient: &dyn Recipient) -> Result<(), Ed
     Ok(())
 }
 
-/// Removes a recipient from every lock. Needs no key. The recipient keeps what it has already read; to protect new
-/// values from it, seal them again.
+/// Removes a recipient from every lock, and all locks that no item refers to: a merge could bring their items back, and
+/// the recipient with them. Needs no key. The recipient keeps what it has already read; to protect new values from it,
+/// seal them again.
 ///
 /// # Errors
 ///
 /// Returns [`EditError::LastRecipient`] if an item would have none left.
 pub fn remove_recipient(checked: &Checked, key: ShortKeyId) -> Result<Edit, EditError> {
-    let mut edit = Edit::default();
+    let mut edit = Edit {
+        remove: unused_entries(&checked.object),
+        ..Edit::default()
+    };
     for (index, (item, lock)) in checked.object.locks_by_item().enumerate() {
         if !lock.stanzas.contains_key(&key) {
             continue;
@@ -166,4 +170,20 @@ pub fn remove_recipient(checked: &Checked, key: ShortKeyId) -> Result<Edit, Edit
         edit.remove_stanza(checked, index, key);
     }
     Ok(edit)
+}
+
+/// Returns the names of the entries of locks that no item refers to.
+fn unused_entries(object: &Object) -> BTreeSet<String> {
+    let used: Vec<String> = object
+        .locks
+        .iter()
+        .map(|lock| text::header_name(lock.id()))
+        .collect();
+    let is_unused = |name: &&String| !used.iter().any(|header| name.starts_with(header));
+    object
+        .lock_entries
+        .iter()
+        .filter(is_unused)
+        .cloned()
+        .collect()
 }

@@ -127,6 +127,21 @@ fn a_removed_recipient_no_longer_opens_anything() {
     assert!(matches!(error, EditError::LastRecipient { .. }), "{error}");
 }
 
+#[test]
+fn removing_a_recipient_removes_locks_that_no_item_refers_to() {
+    let mut entries = sealed_for(&[Suite::P256, Suite::Rsa]);
+    entries.extend(seal_with(
+        &[Suite::Rsa],
+        |spec| spec.revision = 3,
+        &values(&[]),
+    ));
+    remove_recipient(&checked(&entries), KEYS.rsa.key_id().short())
+        .unwrap()
+        .apply(&mut entries);
+    assert_eq!(entries.len(), 4, "a header, a stanza and two items");
+    assert_eq!(reason(&object(entries), &keys_of(&[Suite::P256])), None);
+}
+
 fn fold_for(entries: &BTreeMap<String, String>, suites: &[Suite]) -> Edit {
     try_fold(&checked(entries), suites, |_| ()).unwrap()
 }
