@@ -33,6 +33,10 @@ pub(super) struct Item {
 }
 
 /// What anyone can see of an item.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a property of the format"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemView {
     /// The lock.

@@ -2,8 +2,11 @@
 
 use super::*;
 
+/// A reason, and a change that gives it.
+type Fault = (Reason, fn(&mut Case));
+
 /// Faults in the order of the checks.
-fn faults() -> Vec<(Reason, fn(&mut Case))> {
+fn faults() -> Vec<Fault> {
     vec![
         (Reason::Malformed, |case| {
             case.entries.insert("/other".into(), String::new());
@@ -49,8 +52,6 @@ pub(super) fn all() -> Vec<Case> {
     let pairs = pairs.windows(2);
     pairs.map(|pair| both(&base, pair[0], pair[1])).collect()
 }
-
-type Fault = (Reason, fn(&mut Case));
 
 /// The second fault first, because the first may make the object unreadable.
 fn both(base: &Case, first: Fault, second: Fault) -> Case {
