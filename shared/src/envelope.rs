@@ -116,7 +116,8 @@ pub fn open_with_id(
     Ok((Plain::from(std::mem::take(&mut *value)), id))
 }
 
-fn value_id(session: &[u8]) -> ValueId {
+/// Returns the identifier of a value with this session key.
+pub(crate) fn value_id(session: &[u8]) -> ValueId {
     let key = hmac::Key::new(hmac::HMAC_SHA256, session);
     let mut id = [0; 16];
     id.copy_from_slice(&hmac::sign(&key, VALUE_ID_INFO).as_ref()[..16]);

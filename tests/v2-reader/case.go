@@ -15,6 +15,7 @@ import (
 type file struct {
 	Keys  map[string]keyText `json:"keys"`
 	Cases []vector           `json:"cases"`
+	digests
 }
 
 // keyText is a key. A recipient of a writer needs no private form.

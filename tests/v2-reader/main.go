@@ -20,6 +20,7 @@
 //	5.6 Open                   check.go (steps 2 to 10), open.go (step 11)
 //	5.7 What a report may say  reason.go
 //	6 Template digest          template.go
+//	7.3 Content version        version.go
 //	8 Policy                   check.go
 //	11 Vectors                 case.go
 package main

@@ -1,6 +1,7 @@
 //! The vectors in `tests/vectors/v2.json`, which other implementations can use.
 
 mod cases;
+mod digests;
 
 use serde_json::json;
 
@@ -181,6 +182,9 @@ fn write_the_file() {
             "rsa": {"private": rsa, "id": hexadecimal(KEYS.rsa.key_id().as_bytes())},
         },
         "cases": cases,
+        "templates": digests::templates(),
+        "v1Vids": digests::v1_vids(),
+        "versions": digests::versions(),
     });
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/v2.json");
     let text = serde_json::to_string_pretty(&file).unwrap() + "\n";
