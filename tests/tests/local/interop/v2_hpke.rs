@@ -34,7 +34,8 @@ static ORACLE: LazyLock<Oracle> = LazyLock::new(|| {
 });
 
 pub(super) fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let append = |text: String, byte: &u8| text + &format!("{byte:02x}");
+    bytes.iter().fold(String::new(), append)
 }
 
 pub(super) fn from_hex(text: &str) -> Vec<u8> {
