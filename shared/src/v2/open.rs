@@ -105,12 +105,14 @@ fn unlock_each(
     opened.retain(&names);
     let mut unlocked = Vec::with_capacity(openers.len());
     for ((lock, (stanza, key)), name) in checked.object.locks.iter().zip(openers).zip(names) {
-        if opened.get(&name).is_none() {
+        let outcome = if let Some(outcome) = opened.get(&name) {
+            outcome.clone()
+        } else {
             meter.spend(key.cost())?;
-            let outcome = unwrap(checked, lock, stanza, key, rng)?;
-            opened.insert(name, outcome);
-        }
-        unlocked.extend(remembered(checked, lock, key, opened.get(&name)));
+            unwrap(checked, lock, stanza, key, rng)?
+        };
+        opened.insert(name, outcome.clone());
+        unlocked.push(checked_again(checked, lock, key, outcome));
     }
     Ok(unlocked)
 }
@@ -130,17 +132,16 @@ fn unwrap(
     Ok(Outcome { data_key, is_right })
 }
 
-/// Returns what was found for a lock. The commitment is compared again whenever a data key is used.
-fn remembered(
+/// Compares the commitment again, which happens whenever a data key is used.
+fn checked_again(
     checked: &Checked,
     lock: &Lock,
     key: &dyn Opener,
-    outcome: Option<&Outcome>,
-) -> Option<Unlocked> {
-    let mut outcome = outcome.cloned()?;
+    mut outcome: Outcome,
+) -> Unlocked {
     outcome.is_right &= lock.is_committed_to(&outcome.data_key, &checked.place);
     let opener = key.key_id();
-    Some(Unlocked { outcome, opener })
+    Unlocked { outcome, opener }
 }
 
 fn find_openers<'a, 'k>(
