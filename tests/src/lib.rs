@@ -21,6 +21,8 @@ pub mod lifecycle;
 pub mod logged;
 pub mod many_secrets;
 pub mod memory;
+pub mod node;
+pub mod observed;
 pub mod operators;
 pub mod patience;
 pub mod pod;
@@ -36,4 +38,7 @@ pub mod upstream_suite;
 pub mod verdicts;
 
 mod cache;
+mod network_namespace;
 mod progress;
+mod sweeper;
+mod tunnel;

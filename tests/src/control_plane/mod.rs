@@ -43,7 +43,9 @@ pub use programs::build;
 
 use crate::scratch::Scratch;
 use own::OwnProcesses;
+pub(crate) use pod_network::PodNetwork;
 use programs::Programs;
+pub(crate) use settings::KUBERNETES_SERVICE;
 
 /// The verbs of requests that change something.
 const WRITE_VERBS: [&str; 4] = ["create", "update", "patch", "delete"];
@@ -194,6 +196,29 @@ impl ControlPlane {
     /// Returns a namespace that already exists.
     pub fn existing(&self, name: &str) -> Namespace<'_> {
         Namespace::existing(self, name)
+    }
+
+    /// Prepares the plane for nodes: starts the scheduler and more controllers on the first call. Returns the network to
+    /// which a node is added.
+    ///
+    /// # Panics
+    /// Panics in a cluster from `TEST_KUBECONFIG`, to which the tests add no nodes.
+    pub(crate) fn enable_nodes(&self) -> &PodNetwork {
+        let own = self.own.as_ref().unwrap_or_else(|| {
+            panic!(
+                "this test adds a node to its control plane, which it does not do in the cluster of TEST_KUBECONFIG: \
+                 unset TEST_KUBECONFIG, or leave the test out with `-- --skip NAME`"
+            )
+        });
+        own.start_workload_processes();
+        own.pod_network()
+    }
+
+    /// Returns a kubeconfig with admin permissions for a node, which reaches the API server as its Pods do.
+    pub(crate) fn kubeconfig_in_node(&self) -> String {
+        let server = format!("https://{KUBERNETES_SERVICE}");
+        let kubeconfig = kubeconfig::for_server(&self.kubeconfig, &server, &self.authority());
+        kubeconfig::text(&kubeconfig)
     }
 
     /// Returns whether this process started the plane, so that its API server can reach processes of this

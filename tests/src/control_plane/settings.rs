@@ -1,6 +1,7 @@
 //! The files and secrets that a plane's processes share, new for every plane.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -8,6 +9,10 @@ use serde_json::json;
 
 use super::kubeconfig;
 use super::port::Port;
+
+/// The address of the Service `kubernetes`: the first of the API server's `--service-cluster-ip-range`.
+pub(crate) const KUBERNETES_SERVICE: SocketAddrV4 =
+    SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 1), 443);
 
 /// The folder with the files, and the ports. Only this user can read the folder, so it may contain secrets.
 pub(super) struct Settings {
@@ -55,15 +60,26 @@ impl Settings {
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority =
             CertifiedIssuer::self_signed(authority, key()).expect("a valid certificate");
-        let names = ["127.0.0.1", "localhost", "kubernetes.default.svc"].map(str::to_owned);
-        let server = CertificateParams::new(names).expect("valid names");
-        let server_key = key();
-        let server = server
-            .signed_by(&server_key, &authority)
-            .expect("a valid certificate");
         self.store("authority.crt", authority.pem());
-        self.store("server.crt", server.pem());
-        self.store("server.key", server_key.serialize_pem());
+        let service = KUBERNETES_SERVICE.ip().to_string();
+        let names = ["127.0.0.1", "localhost", "kubernetes.default.svc", &service];
+        self.write_certificate("server", &names, &authority);
+        self.write_certificate("kubelet-client", &[], &authority);
+    }
+
+    fn write_certificate(
+        &self,
+        name: &str,
+        names: &[&str],
+        authority: &CertifiedIssuer<'_, KeyPair>,
+    ) {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let params = CertificateParams::new(names).expect("valid names");
+        let key = key();
+        let certificate = params.signed_by(&key, authority);
+        let certificate = certificate.expect("a valid certificate");
+        self.store(&format!("{name}.crt"), certificate.pem());
+        self.store(&format!("{name}.key"), key.serialize_pem());
     }
 
     fn write_service_account_key(&self) {

@@ -1,0 +1,68 @@
+//! The programs of a node, from Debian's packages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use crate::cache;
+use crate::progress::print_progress;
+
+const PACKAGES: [&str; 6] = [
+    "busybox-static",
+    "containerd",
+    "containernetworking-plugins",
+    "libc6",
+    "libseccomp2",
+    "runc",
+];
+
+/// Returns a folder with the unpacked packages; downloads them on the first call on a machine, and again after an upgrade
+/// of its Debian. Nothing is installed. Parallel test processes download them only once.
+///
+/// # Panics
+/// Panics with instructions if the packages cannot be downloaded.
+pub(super) fn unpacked() -> PathBuf {
+    let cache = cache::folder();
+    let folder = cache.join(format!("node-root-{}", debian_version()));
+    let _lock = cache::lock(&cache.join("node-root.lock"), || {
+        print_progress("another process is unpacking the programs of a node: waiting");
+    });
+    if !folder.exists() {
+        unpack(&folder);
+    }
+    folder
+}
+
+fn debian_version() -> String {
+    let version = fs::read_to_string("/etc/debian_version").unwrap_or_default();
+    version.trim().replace('/', "-")
+}
+
+/// Unpacks into a separate folder and renames it, so that an interruption leaves no partial folder.
+fn unpack(folder: &Path) {
+    let unfinished = folder.with_extension("unfinished");
+    let _ = fs::remove_dir_all(&unfinished);
+    print_progress(&format!(
+        "downloading {}; later runs reuse {}",
+        PACKAGES.join(", "),
+        folder.display()
+    ));
+    let start = Instant::now();
+    let output = Command::new("/bin/sh")
+        .arg(super::script("packages.sh"))
+        .arg(&unfinished)
+        .args(PACKAGES)
+        .output()
+        .expect("/bin/sh can be started");
+    assert!(
+        output.status.success(),
+        "cannot unpack the programs of a node:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    fs::rename(&unfinished, folder).expect("a writable folder");
+    print_progress(&format!(
+        "downloaded and unpacked them in {} s",
+        start.elapsed().as_secs()
+    ));
+}
