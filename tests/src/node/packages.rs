@@ -24,7 +24,7 @@ const PACKAGES: [&str; 6] = [
 /// Panics with instructions if the packages cannot be downloaded.
 pub(super) fn unpacked() -> PathBuf {
     let cache = cache::folder();
-    let folder = cache.join(format!("node-root-{}", debian_version()));
+    let folder = cache.join(format!("node-root-{}", key()));
     let _lock = cache::lock(&cache.join("node-root.lock"), || {
         print_progress("another process is unpacking the programs of a node: waiting");
     });
@@ -34,9 +34,18 @@ pub(super) fn unpacked() -> PathBuf {
     folder
 }
 
-fn debian_version() -> String {
-    let version = fs::read_to_string("/etc/debian_version").unwrap_or_default();
-    version.trim().replace('/', "-")
+fn key() -> String {
+    let mut key = cache::Key::default();
+    for file in [
+        Path::new("/etc/debian_version"),
+        &super::script("packages.sh"),
+    ] {
+        key.add(&fs::read(file).unwrap_or_default());
+    }
+    for package in PACKAGES {
+        key.add(package.as_bytes());
+    }
+    key.text()
 }
 
 /// Unpacks into a separate folder and renames it, so that an interruption leaves no partial folder.
