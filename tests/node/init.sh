@@ -57,6 +57,9 @@ done
 hostname "node-$number"
 echo "127.0.0.1 localhost" >/etc/hosts
 : >/etc/resolv.conf
+echo "root:x:0:0:root:/root:/bin/sh" >/etc/passwd
+echo "root:x:0:" >/etc/group
+tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
 mkdir /var/lib /var/log
 ln -s /run /var/run
 

@@ -25,7 +25,7 @@ pub(super) fn write(folder: &Path, packages: &Path, plane: &ControlPlane, number
     image::pack_busybox(packages, &folder.join("busybox.tar"));
 }
 
-/// Containers without systemd, AppArmor and changes of the machine's out-of-memory scores. The disabled plugins need
+/// Containers without systemd, `AppArmor` and changes of the machine's out-of-memory scores. The disabled plugins need
 /// other file systems.
 const CONTAINERD: &str = r#"
 version = 2
@@ -89,5 +89,6 @@ fn kubelet() -> Value {
         "evictionHard": {},
         "imageGCHighThresholdPercent": 100,
         "makeIPTablesUtilChains": false,
+        "volumePluginDir": "/var/lib/kubelet/plugins",
     })
 }
