@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
-use kube::api::{AttachParams, DeleteParams, LogParams};
+use kube::api::{ApiResource, AttachParams, DeleteParams, DynamicObject, LogParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -30,9 +30,18 @@ impl NodePod {
         if spec["terminationGracePeriodSeconds"].is_null() {
             spec["terminationGracePeriodSeconds"] = json!(1);
         }
-        let pod: Pod = namespace
-            .create_object(json!({ "metadata": { "generateName": "pod-" }, "spec": spec }))
-            .await;
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": { "generateName": "pod-" },
+            "spec": spec,
+        });
+        // The type `Pod` may be older than the API server, and would drop fields.
+        let pod: DynamicObject = serde_json::from_value(pod).expect("an object");
+        let resource = ApiResource::erase::<Pod>(&());
+        let pods = Api::namespaced_with(namespace.client(), namespace.name(), &resource);
+        let created = pods.create(&PostParams::default(), &pod).await;
+        let pod = created.unwrap_or_else(|error| panic!("cannot create a Pod: {error}"));
         Self::existing(namespace, &pod.name_any())
     }
 
@@ -106,11 +115,12 @@ impl NodePod {
         let (stdout, stderr) = (process.stdout(), process.stderr());
         let status = process.take_status().expect("taken once");
         let (stdout, stderr, status) = tokio::join!(text(stdout), text(stderr), status);
-        let is_success = status.and_then(|status| status.status).as_deref() == Some("Success");
+        let status = status.unwrap_or_default();
         assert!(
-            is_success,
-            "{command:?} failed in {}:\n{stdout}{stderr}",
-            self.name
+            status.status.as_deref() == Some("Success"),
+            "{command:?} failed in {}: {}\n{stdout}{stderr}",
+            self.name,
+            status.message.unwrap_or_default()
         );
         stdout
     }

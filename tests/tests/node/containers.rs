@@ -114,8 +114,6 @@ async fn a_container_takes_a_variable_from_a_file() {
     });
     let pod = NodePod::create(&namespace, spec).await;
     pod.wait_until_ready().await;
-    assert_eq!(
-        pod.run("main", &["printenv", "PASSWORD"]).await,
-        "hunter2\n"
-    );
+    let password = pod.run("main", &["sh", "-c", "echo $PASSWORD"]).await;
+    assert_eq!(password, "hunter2\n");
 }

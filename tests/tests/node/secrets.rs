@@ -114,5 +114,5 @@ async fn in_volume(pod: &NodePod) -> String {
 }
 
 async fn in_environment(pod: &NodePod) -> String {
-    pod.run("main", &["printenv", "PASSWORD"]).await
+    pod.run("main", &["sh", "-c", "echo $PASSWORD"]).await
 }
