@@ -62,15 +62,13 @@ async fn the_image_works_under_the_restricted_standard_and_survives_a_kill() {
 
 /// Imports the image of the controller into a node.
 pub(crate) fn import(node: &Node) {
-    match env::var_os("SEALED_SECRETS_IMAGE") {
-        Some(archive) => node.import(&PathBuf::from(archive)),
-        None => {
-            let folder = Scratch::new();
-            let archive = folder.path().join("image.tar");
-            image::pack_programs(&archive);
-            node.import(&archive);
-        }
+    if let Some(archive) = env::var_os("SEALED_SECRETS_IMAGE") {
+        return node.import(&PathBuf::from(archive));
     }
+    let folder = Scratch::new();
+    let archive = folder.path().join("image.tar");
+    image::pack_programs(&archive);
+    node.import(&archive);
 }
 
 /// Installs the manifests as they are.

@@ -92,10 +92,10 @@ impl Traces {
         })
         .await;
         patience::until("no process is left in the namespaces", async || {
-            let used: BTreeSet<_> = all_processes()
+            let remaining: BTreeSet<_> = all_processes()
                 .flat_map(|process| namespaces(&process))
                 .collect();
-            self.namespaces.is_disjoint(&used).then_some(())
+            self.namespaces.is_disjoint(&remaining).then_some(())
         })
         .await;
         assert_no_mounts(user);
