@@ -58,12 +58,8 @@ fn unpack(folder: &Path) {
         folder.display()
     ));
     let start = Instant::now();
-    let output = Command::new("/bin/sh")
-        .arg(super::script("packages.sh"))
-        .arg(&unfinished)
-        .args(PACKAGES)
-        .output()
-        .expect("/bin/sh can be started");
+    let output = script(&unfinished, &PACKAGES).output();
+    let output = output.expect("/bin/sh can be started");
     assert!(
         output.status.success(),
         "cannot unpack the programs of a node:\n{}",
@@ -74,4 +70,37 @@ fn unpack(folder: &Path) {
         "downloaded and unpacked them in {} s",
         start.elapsed().as_secs()
     ));
+}
+
+/// Returns the command that downloads packages and unpacks them into a new folder.
+fn script(folder: &Path, packages: &[&str]) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
+        .arg(super::script("packages.sh"))
+        .arg(folder)
+        .args(packages);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operators::failed;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn says_what_to_do_if_a_package_cannot_be_downloaded() {
+        let scratch = Scratch::new();
+        let folder = scratch.path().join("root");
+        let error = failed(&mut script(&folder, &["no-such-package"]));
+        assert!(error.contains("run `apt-get update`"), "{error}");
+    }
+
+    #[test]
+    fn says_which_program_is_missing() {
+        let scratch = Scratch::new();
+        let folder = scratch.path().join("root");
+        let error = failed(script(&folder, &PACKAGES).env("PATH", "/none"));
+        assert!(error.contains("`apt-get` is missing"), "{error}");
+    }
 }

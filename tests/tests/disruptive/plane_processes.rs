@@ -1,10 +1,6 @@
 //! Tests what a control plane leaves behind, which programs it runs, and that the control planes of several test
 //! processes coexist. The program `plane_user` acts as a test process.
-#![expect(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::ErrorKind;
