@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -68,39 +68,36 @@ impl PodNetwork {
         self.nodes.lock().unwrap().remove(&number);
     }
 
-    /// Serves one connection: reads a request of the form `CONNECT address:port`, responds, and forwards bytes in both
+    /// Serves one connection: reads a request of the form `CONNECT host:port`, responds, and forwards bytes in both
     /// directions.
     fn tunnel(&self, mut caller: UnixStream) -> io::Result<()> {
-        let target = requested_address(&caller)?;
-        let Some(target) = target.and_then(|address| self.connect(address).ok()) else {
+        let target = requested_target(&caller)?;
+        let Some(target) = target.and_then(|(host, port)| self.connect(&host, port).ok()) else {
             return caller.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n");
         };
         caller.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
         tunnel::forward(caller, target)
     }
 
-    fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        match node_of(address) {
-            Some(number) => {
-                let nodes = self.nodes.lock().unwrap();
-                let node = nodes.get(&number).ok_or(io::ErrorKind::HostUnreachable)?;
-                node.connect(address)
-            }
-            None => TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())),
-        }
+    fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        let Some((number, address)) = in_node(host) else {
+            return TcpStream::connect((Ipv4Addr::LOCALHOST, port));
+        };
+        let nodes = self.nodes.lock().unwrap();
+        let node = nodes.get(&number).ok_or(io::ErrorKind::HostUnreachable)?;
+        node.connect((address, port).into())
     }
 }
 
-/// Returns the number of the node to which an address belongs.
-fn node_of(address: SocketAddr) -> Option<u8> {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.octets()[..2] == NODE_PREFIX => Some(ip.octets()[2]),
-        _ => None,
-    }
+/// Returns the number of the node to which an address belongs, and the address.
+fn in_node(host: &str) -> Option<(u8, Ipv4Addr)> {
+    let address: Ipv4Addr = host.parse().ok()?;
+    let bytes = address.octets();
+    (bytes[..2] == NODE_PREFIX).then_some((bytes[2], address))
 }
 
 /// Reads the request up to its empty line; the API server sends nothing more before the response.
-fn requested_address(caller: &UnixStream) -> io::Result<Option<SocketAddr>> {
+fn requested_target(caller: &UnixStream) -> io::Result<Option<(String, u16)>> {
     let mut lines = BufReader::new(caller).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
     for line in lines {
@@ -109,5 +106,6 @@ fn requested_address(caller: &UnixStream) -> io::Result<Option<SocketAddr>> {
         }
     }
     let target = request.split(' ').nth(1);
-    Ok(target.and_then(|target| target.parse().ok()))
+    let target = target.and_then(|target| target.rsplit_once(':'));
+    Ok(target.and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?))))
 }
