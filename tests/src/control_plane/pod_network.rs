@@ -29,7 +29,7 @@ const NODE_PREFIX: [u8; 2] = [10, 88];
 /// A proxy that runs until this process ends.
 #[derive(Clone, Default)]
 pub(crate) struct PodNetwork {
-    nodes: Arc<Mutex<HashMap<u8, NetworkNamespace>>>,
+    nodes: Arc<Mutex<HashMap<u8, Arc<NetworkNamespace>>>>,
     last_number: Arc<AtomicU8>,
 }
 
@@ -60,6 +60,7 @@ impl PodNetwork {
 
     /// Routes the addresses of a node and its Pods to the node's namespace.
     pub(crate) fn add_node(&self, number: u8, namespace: NetworkNamespace) {
+        let namespace = Arc::new(namespace);
         self.nodes.lock().unwrap().insert(number, namespace);
     }
 
@@ -83,8 +84,8 @@ impl PodNetwork {
         let Some((number, address)) = in_node(host) else {
             return TcpStream::connect((Ipv4Addr::LOCALHOST, port));
         };
-        let nodes = self.nodes.lock().unwrap();
-        let node = nodes.get(&number).ok_or(io::ErrorKind::HostUnreachable)?;
+        let node = self.nodes.lock().unwrap().get(&number).cloned();
+        let node = node.ok_or(io::ErrorKind::HostUnreachable)?;
         node.connect((address, port).into())
     }
 }

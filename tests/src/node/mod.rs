@@ -59,28 +59,21 @@ impl Node {
     pub async fn start(plane: &ControlPlane) -> Self {
         requirements::check();
         let start = Instant::now();
-        let network = plane.enable_nodes().clone();
+        let network = plane.enable_nodes();
         let number = network.next_number();
         let mut booted = Booted::new(plane, number);
         let gate = booted.open_gate(api_server(plane)).await;
         network.add_node(number, booted.namespace());
         booted.become_ready(plane, number).await;
-        print_progress(&format!(
-            "node {number} was ready after {:.1} s",
-            start.elapsed().as_secs_f32()
-        ));
-        let Booted {
-            process,
-            groups,
-            folder,
-        } = booted;
+        let seconds = start.elapsed().as_secs_f32();
+        print_progress(&format!("node {number} was ready after {seconds:.1} s"));
         Self {
             number,
-            network,
-            process,
+            network: network.clone(),
+            process: booted.process,
             _gate: gate,
-            _groups: groups,
-            _folder: folder,
+            _groups: booted.groups,
+            _folder: booted.folder,
         }
     }
 

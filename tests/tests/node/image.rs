@@ -3,17 +3,17 @@
 //! `SEALED_SECRETS_IMAGE` names an archive that `deploy/scripts/image.sh` wrote. Without it, the tests pack an image of the
 //! same form from the programs that they build, which is faster.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::api::core::v1::{Namespace as ApiNamespace, Pod};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::lifecycle::User;
 use tests::node::{BUSYBOX, Node, NodePod, container_status, image};
@@ -34,7 +34,7 @@ async fn the_image_works_under_the_restricted_standard_and_survives_a_kill() {
     import(&node);
     let home = plane.kube_system();
     restrict(&home).await;
-    install(&plane);
+    install(&plane, |_| {});
     let pod = only_pod(&home).await;
     let ready = pod.wait_until_ready().await;
     let user = User::new(&plane, HOME, NAME).await;
@@ -71,15 +71,21 @@ pub(crate) fn import(node: &Node) {
     node.import(&archive);
 }
 
-/// Installs the manifests as they are.
-pub(crate) fn install(plane: &ControlPlane) {
-    let manifests =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/manifests/controller.yaml");
+/// Installs the manifests after an edit of their Deployment.
+pub(crate) fn install(plane: &ControlPlane, edit: impl Fn(&mut Value)) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/manifests/controller.yaml");
+    let mut objects = operators::objects(&fs::read_to_string(path).unwrap());
+    let is_deployment = |object: &&mut Value| object["kind"] == "Deployment";
+    objects.iter_mut().filter(is_deployment).for_each(edit);
+    let folder = Scratch::new();
+    let file = folder.path().join("objects.json");
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
+    fs::write(&file, list.to_string()).unwrap();
     let mut kubectl = Command::new(operators::kubectl());
     kubectl
         .env("KUBECONFIG", plane.kubeconfig())
         .args(["apply", "--server-side", "--force-conflicts", "-f"])
-        .arg(manifests);
+        .arg(file);
     successful(&mut kubectl);
 }
 

@@ -8,7 +8,8 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
+use shared::resource::SealedSecret;
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::lifecycle::User;
 use tests::node::Node;
@@ -20,75 +21,57 @@ use crate::image::{self, NAME};
 #[tokio::test]
 async fn a_standby_takes_over_when_the_node_of_the_leader_stops() {
     let plane = ControlPlane::start().await;
-    let (first, second) = tokio::join!(Node::start(&plane), Node::start(&plane));
-    let mut nodes = BTreeMap::from([first, second].map(|node| (node.name(), node)));
-    nodes.values().for_each(image::import);
-    image::install(&plane);
+    let mut nodes = start_nodes(&plane).await;
+    image::install(&plane, spread);
     let home = plane.kube_system();
-    spread(&home).await;
-    let replicas = replicas(&home).await;
-    assert_eq!(replicas.len(), 2, "on different nodes: {replicas:?}");
+    wait_for_replicas(&home).await;
     let user = User::new(&plane, home.name(), NAME).await;
-    user.apply("before", "1").await;
-    user.wait_for_value("before", "1", "").await;
-    let changed = user.seal("before", "2").await;
+    user.apply("value", "1").await;
+    user.wait_for_value("value", "1", "").await;
+    // Sealed now, because the Service routes to both replicas for a while.
+    let changed = user.seal("value", "2").await;
 
     let leader = leader(&home).await;
     let node = node_of(&home, &leader).await;
-    drop(nodes.remove(&node));
+    drop(nodes.remove(&node).expect("one of the two"));
     let start = Instant::now();
-    let sealed: Api<shared::resource::SealedSecret> = user.namespace.api();
-    let apply = PatchParams::apply("user").force();
-    sealed
-        .patch("before", &apply, &Patch::Apply(&changed))
-        .await
-        .expect("a valid object");
-    user.wait_for_value("before", "2", "").await;
+    replace(&user, &changed).await;
+    user.wait_for_value("value", "2", "").await;
     eprintln!("the Secret had its new value after {:.1?}", start.elapsed());
     assert_ne!(self::leader(&home).await, leader);
 }
 
-/// Makes the Deployment run two replicas on different nodes.
-async fn spread(home: &Namespace<'_>) {
-    let labels = json!({ "matchLabels": { "name": NAME } });
-    let term = json!({ "labelSelector": labels, "topologyKey": "kubernetes.io/hostname" });
-    let affinity =
-        json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } });
-    let strategy = json!({ "type": "Recreate", "rollingUpdate": null });
-    let spec = json!({ "replicas": 2, "strategy": strategy, "template": { "spec": { "affinity": affinity } } });
-    let deployments: Api<Deployment> = home.api();
-    let patch = Patch::Merge(json!({ "spec": spec }));
-    let result = deployments
-        .patch(NAME, &PatchParams::default(), &patch)
-        .await;
-    result.expect("the Deployment exists");
+/// Starts two nodes with the image of the controller; returns them by name.
+async fn start_nodes(plane: &ControlPlane) -> BTreeMap<String, Node> {
+    let (first, second) = tokio::join!(Node::start(plane), Node::start(plane));
+    let nodes = [first, second];
+    nodes.iter().for_each(image::import);
+    BTreeMap::from(nodes.map(|node| (node.name(), node)))
 }
 
-/// Waits until both replicas are ready; returns their nodes and names.
-async fn replicas(home: &Namespace<'_>) -> BTreeMap<String, String> {
+async fn replace(user: &User<'_>, sealed: &Value) {
+    let api: Api<SealedSecret> = user.namespace.api();
+    let apply = PatchParams::apply("user").force();
+    let result = api.patch("value", &apply, &Patch::Apply(sealed)).await;
+    result.expect("the API server accepts the object");
+}
+
+/// Makes a Deployment run two replicas on different nodes.
+fn spread(deployment: &mut Value) {
+    let labels = json!({ "matchLabels": { "name": NAME } });
+    let term = json!({ "labelSelector": labels, "topologyKey": "kubernetes.io/hostname" });
+    let rule = json!({ "requiredDuringSchedulingIgnoredDuringExecution": [term] });
+    deployment["spec"]["replicas"] = json!(2);
+    deployment["spec"]["template"]["spec"]["affinity"] = json!({ "podAntiAffinity": rule });
+}
+
+async fn wait_for_replicas(home: &Namespace<'_>) {
     let deployments: Api<Deployment> = home.api();
     until("both replicas are ready", async || {
-        let deployment = deployments.get(NAME).await.ok()?;
-        let status = deployment.status?;
-        let is_complete = status.observed_generation == deployment.metadata.generation
-            && status.updated_replicas == Some(2)
-            && status.replicas == Some(2)
-            && status.ready_replicas == Some(2);
-        is_complete.then_some(())
+        let status = deployments.get(NAME).await.ok()?.status?;
+        (status.ready_replicas == Some(2)).then_some(())
     })
     .await;
-    let pods = pods(home).await.into_iter();
-    pods.map(|pod| {
-        (
-            pod.spec
-                .clone()
-                .unwrap_or_default()
-                .node_name
-                .unwrap_or_default(),
-            pod.name_any(),
-        )
-    })
-    .collect()
 }
 
 async fn pods(home: &Namespace<'_>) -> Vec<Pod> {
