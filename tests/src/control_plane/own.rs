@@ -10,7 +10,7 @@ use shared::resource::SealedSecret;
 
 use super::pod_network::PodNetwork;
 use super::process::Process;
-use super::programs::Programs;
+use super::programs::{self, Programs};
 use super::settings::Settings;
 use super::{command_lines, definition, kubeconfig};
 use crate::patience;
@@ -67,12 +67,14 @@ impl OwnProcesses {
         &self.pod_network
     }
 
-    /// Starts the scheduler and the controllers that create and route Pods, on the first call.
+    /// Starts the scheduler and the controllers that create and route Pods, on the first call. As for the kubelet, these are
+    /// always from our program: `KUBEBUILDER_ASSETS` has no scheduler.
     pub(super) fn start_workload_processes(&self) {
         self.workload_processes.get_or_init(|| {
+            let programs = Programs::Built(programs::build());
             let start = |name, command| Process::start(name, command, &self.scratch);
-            let controllers = command_lines::workload_controllers(&self.programs, &self.settings);
-            let scheduler = command_lines::scheduler(&self.programs, &self.settings);
+            let controllers = command_lines::workload_controllers(&programs, &self.settings);
+            let scheduler = command_lines::scheduler(&programs, &self.settings);
             [
                 start("workload-controllers", controllers),
                 start("kube-scheduler", scheduler),
