@@ -30,6 +30,7 @@ pub mod scrape;
 pub mod scratch;
 pub mod sealing;
 pub mod sops;
+pub mod test_process;
 pub mod timing;
 pub mod upstream;
 pub mod upstream_suite;
