@@ -9,6 +9,7 @@
 
 pub mod age;
 pub mod binaries;
+pub mod browser;
 pub mod cluster_controller;
 pub mod control_plane;
 pub mod deployed;
