@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::cache;
@@ -56,6 +57,27 @@ pub fn build_tests(source_dir: &Path, package: &str, tag: &str, output_name: &st
         "test",
         &arguments,
     )
+}
+
+/// Returns the folder with the sources of `module`, in the version that the module `source_dir` requires.
+///
+/// # Panics
+/// Panics if Go is missing, or neither the network nor Go's module cache has the module.
+pub fn module_folder(source_dir: &Path, module: &str) -> PathBuf {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Module {
+        dir: PathBuf,
+    }
+    let output = go(source_dir)
+        .args(["mod", "download", "-json", module])
+        .output()
+        .unwrap_or_else(|error| panic_without_go(&error));
+    let module: Result<Module, _> = serde_json::from_slice(&output.stdout);
+    let failure = || String::from_utf8_lossy(&output.stdout).into_owned();
+    module
+        .unwrap_or_else(|_| panic!("Go cannot download a module: {}", failure()))
+        .dir
 }
 
 fn build_in(

@@ -14,6 +14,7 @@ pub mod cluster_controller;
 pub mod control_plane;
 pub mod deployed;
 pub mod directory_controller;
+pub mod flux;
 pub mod go_build;
 pub mod guarded;
 pub mod http;

@@ -7,17 +7,31 @@ use std::process::ExitCode;
 
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::ControlPlane;
+use tests::flux::{Flux, Sync};
 
-const USAGE: &str = "Usage: playground
+const USAGE: &str = "Usage: playground [--flux]
 
 Starts etcd, kube-apiserver, kube-controller-manager and the controller of this repository, which it builds first,
-and prints `export KUBECONFIG=...`. Press Ctrl-C to stop; nothing is kept.";
+and prints `export KUBECONFIG=...`. Press Ctrl-C to stop; nothing is kept.
+
+  --flux  Also start Flux, which applies a Git repository to the cluster every 10 seconds, and print how to clone it";
+
+/// The first file of the repository, because Flux refuses to apply nothing.
+const FIRST_FILE: &str = "apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: from-git
+  namespace: default
+data:
+  hint: add SealedSecrets to this repository
+";
 
 #[tokio::main]
 async fn main() -> std::io::Result<ExitCode> {
-    let first = std::env::args().nth(1);
-    if let Some(first) = first {
-        let is_help = first == "--help" || first == "-h";
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let with_flux = args == ["--flux"];
+    if !with_flux && !args.is_empty() {
+        let is_help = args[0] == "--help" || args[0] == "-h";
         println!("{USAGE}");
         return Ok(ExitCode::from(if is_help { 0 } else { 2 }));
     }
@@ -29,8 +43,25 @@ async fn main() -> std::io::Result<ExitCode> {
     if let (true, Some(port)) = (plane.is_own(), controller.port()) {
         system.route("sealed-secrets-controller", port).await;
     }
+    let _flux = if with_flux {
+        Some(start_flux(plane).await)
+    } else {
+        None
+    };
     println!("export KUBECONFIG={}", plane.kubeconfig().display());
     eprintln!("press Ctrl-C to stop the cluster; nothing is kept");
     tokio::signal::ctrl_c().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Starts Flux with a repository, and prints how to clone it.
+async fn start_flux(plane: &ControlPlane) -> Flux {
+    let flux = Flux::start(plane).await;
+    let repository = flux.repository("playground");
+    repository.write("from-git.yaml", FIRST_FILE);
+    repository.push("Begin");
+    let namespace = plane.existing("default");
+    Sync::create(&namespace, "playground", &repository, "10s").await;
+    println!("git clone {}", repository.bare().display());
+    flux
 }

@@ -18,7 +18,7 @@ mod namespace;
 mod own;
 mod pod_network;
 mod port;
-mod process;
+pub(crate) mod process;
 mod programs;
 mod service_proxy;
 mod settings;
