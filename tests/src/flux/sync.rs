@@ -36,11 +36,11 @@ impl Sync {
         repository: &Repository,
         interval: &str,
     ) -> Self {
-        let repositories = api(namespace, "source.toolkit.fluxcd.io", "GitRepository");
-        let kustomizations = api(namespace, "kustomize.toolkit.fluxcd.io", "Kustomization");
-        let git =
-            json!({ "url": repository.url(), "ref": { "branch": "main" }, "interval": interval });
-        create(&repositories, name, &git).await;
+        let git = json!({
+            "url": repository.url(),
+            "ref": { "branch": "main" },
+            "interval": interval,
+        });
         let kustomization = json!({
             "sourceRef": { "kind": "GitRepository", "name": name },
             "path": "./",
@@ -49,7 +49,10 @@ impl Sync {
             "interval": interval,
             "timeout": "1m",
         });
-        create(&kustomizations, name, &kustomization).await;
+        let git_kind = kind("source", "GitRepository");
+        let kustomization_kind = kind("kustomize", "Kustomization");
+        let repositories = create(namespace, &git_kind, name, &git).await;
+        let kustomizations = create(namespace, &kustomization_kind, name, &kustomization).await;
         Self {
             repositories,
             kustomizations,
@@ -89,14 +92,21 @@ fn outcome_in(status: &Value, commit: &str) -> Option<Outcome> {
     })
 }
 
-fn api(namespace: &Namespace<'_>, group: &str, kind: &str) -> Api<DynamicObject> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-    Api::namespaced_with(namespace.client(), namespace.name(), &resource)
+fn kind(toolkit: &str, kind: &str) -> ApiResource {
+    let group = format!("{toolkit}.toolkit.fluxcd.io");
+    ApiResource::from_gvk(&GroupVersionKind::gvk(&group, "v1", kind))
 }
 
-async fn create(api: &Api<DynamicObject>, name: &str, spec: &Value) {
-    let object = json!({ "metadata": { "name": name }, "spec": spec });
-    let object: DynamicObject = serde_json::from_value(object).expect("an object");
+/// Creates an object; returns the API for its kind.
+async fn create(
+    namespace: &Namespace<'_>,
+    kind: &ApiResource,
+    name: &str,
+    spec: &Value,
+) -> Api<DynamicObject> {
+    let api = Api::namespaced_with(namespace.client(), namespace.name(), kind);
+    let object = DynamicObject::new(name, kind).data(json!({ "spec": spec }));
     let created = api.create(&PostParams::default(), &object).await;
     created.unwrap_or_else(|error| panic!("cannot create {name}: {error}"));
+    api
 }
