@@ -1,4 +1,4 @@
-//! Tests sealing with WebCrypto in a page that is opened from a file.
+//! Tests sealing with `WebCrypto` in a page that is opened from a file.
 
 use std::collections::BTreeMap;
 use std::fs;
