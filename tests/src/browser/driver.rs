@@ -61,8 +61,9 @@ fn assert_installed(program: &str, package: &str) {
     let version = Command::new(program).arg("--version").output();
     assert!(
         version.is_ok_and(|output| output.status.success()),
-        "the program `{program}` is not installed: install Debian's package `{package}` (apt-get install \
-         --no-install-recommends chromium chromium-driver), or put `chromium` and `chromedriver` on the PATH"
+        "the program `{program}` is not installed: install Debian's package `{package}` \
+         (apt-get install --no-install-recommends chromium chromium-driver), or put `chromium` and `chromedriver` on \
+         the PATH"
     );
 }
 

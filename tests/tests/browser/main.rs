@@ -7,4 +7,5 @@
 )]
 
 mod left_behind;
+mod missing;
 mod seal_page;
