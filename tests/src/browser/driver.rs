@@ -18,12 +18,7 @@ pub(super) struct Driver {
 
 impl Driver {
     /// Starts the server, whose processes write only to this folder. The folder stays until all of them have ended.
-    ///
-    /// # Panics
-    /// Panics with instructions if Chromium or the server is not installed.
     pub(super) fn start(files: &Scratch) -> Self {
-        assert_installed("chromium", "chromium");
-        assert_installed("chromedriver", "chromium-driver");
         let mut command = in_process_namespace();
         command
             .args(["chromedriver", "--port=0"])
@@ -57,7 +52,16 @@ fn in_process_namespace() -> Command {
     command
 }
 
-fn assert_installed(program: &str, package: &str) {
+/// Checks that Chromium and the server are installed.
+///
+/// # Panics
+/// Panics with instructions if they are not.
+pub(super) fn assert_installed() {
+    assert_program("chromium", "chromium");
+    assert_program("chromedriver", "chromium-driver");
+}
+
+fn assert_program(program: &str, package: &str) {
     let version = Command::new(program).arg("--version").output();
     assert!(
         version.is_ok_and(|output| output.status.success()),

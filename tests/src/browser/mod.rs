@@ -43,6 +43,7 @@ impl Browser {
     /// # Panics
     /// Panics with instructions if Chromium or its `WebDriver` server is not installed.
     pub fn start() -> Self {
+        driver::assert_installed();
         let files = Scratch::new();
         let driver = Driver::start(&files);
         let session = Session::start(driver.port(), &capabilities(files.path()));
