@@ -293,12 +293,13 @@ impl Cluster {
         Reviews::new(self.connection.unrestricted.clone())
     }
 
-    /// Returns the publisher of the certificate, if a `ConfigMap` is configured.
-    pub fn publisher(&self) -> Option<Publisher> {
+    /// Returns the publisher of the certificate and of the CA certificate of the TLS port, if a `ConfigMap` is configured.
+    pub fn publisher(&self, authority: Option<String>) -> Option<Publisher> {
         let name = self.config.certificate_config_map.as_ref()?;
         let client = self.connection.requests.clone();
         let ring = self.ring.subscribe();
-        Some(Publisher::new(client, self.own_namespace(), name, ring))
+        let namespace = self.own_namespace();
+        Some(Publisher::new(client, namespace, name, ring, authority))
     }
 
     /// Returns the namespace of this controller.

@@ -165,9 +165,10 @@ async fn run_in_cluster(
 ) -> Result<(), Failure> {
     let mut cluster = Cluster::new(config, cluster_config, server.metrics()).await?;
     let authorized = Authorized::open(config, &cluster, Timestamp::now()).await?;
+    let authority = authorized.as_ref().map(Authorized::authority);
     let server = server.start(cluster.server_state(), authorized);
     let publishing = cluster
-        .publisher()
+        .publisher(authority)
         .map(|publisher| tokio::spawn(publisher.run()));
     run_until_signal(&mut cluster, signals).await;
     if let Some(publishing) = publishing {

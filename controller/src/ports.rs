@@ -87,7 +87,7 @@ impl<'a> Server<'a> {
         let (config, limits) = (self.config, self.limits());
         let unauthenticated = Unauthenticated {
             limiter: (!config.plain_certificate_only).then(|| self.limiter()),
-            authority: authorized.as_ref().map(|a| a.identity.authority.clone()),
+            authority: authorized.as_ref().map(Authorized::authority),
         };
         let main = http::router(state.clone(), unauthenticated, Arc::clone(&self.metrics));
         let metrics = http::metrics_router(state.clone(), Arc::clone(&self.metrics));
@@ -142,6 +142,11 @@ impl<'a> Server<'a> {
 }
 
 impl Authorized {
+    /// Returns the CA certificate of the port, in PEM.
+    pub fn authority(&self) -> String {
+        self.identity.authority.clone()
+    }
+
     /// Opens the TLS port; `None` if it is not configured.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! Publishes the certificate in a `ConfigMap`, for clients that cannot use the service proxy.
+//! Publishes the certificate in a `ConfigMap`, for clients that cannot use the service proxy, and the CA certificate of
+//! the TLS port, for clients that send a token to it.
 //!
 //! Disabled by default: the controller needs `get` and `update` on that `ConfigMap` and `create` on configmaps, which
 //! upstream's roles do not grant. Other clients may be able to write the `ConfigMap`, so `kubeseal` accepts a
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt as _};
+use shared::key::Certificate;
 use shared::key_ring::KeyRing;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -21,32 +23,41 @@ use crate::store::api_response;
 
 /// The item with the certificate of the sealing key, in PEM.
 pub const ITEM: &str = "cert.pem";
+/// The item with the CA certificates of the TLS ports of all replicas, in PEM, newest first.
+pub const AUTHORITY_ITEM: &str = "ca.pem";
+/// The number of CA certificates that are kept. Each start of a replica adds one; the keys of earlier ones are gone.
+const MAX_AUTHORITIES: usize = 10;
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 /// Pause between two checks for changes by other clients.
 const CHECK_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Writes the certificate of the sealing key to the `ConfigMap` whenever either changes.
+/// Writes the certificate of the sealing key, and the CA certificate, to the `ConfigMap` whenever either changes.
 pub struct Publisher {
     config_maps: Api<Readable<ConfigMap>>,
     name: String,
     namespace: String,
     ring: watch::Receiver<Arc<KeyRing>>,
+    /// The CA certificate of this process's TLS port, in PEM, if that port is enabled.
+    authority: Option<String>,
     /// The last logged error; empty after a success.
     reported: String,
 }
 
 impl Publisher {
-    /// Creates a publisher for a `ConfigMap`.
+    /// Creates a publisher for a `ConfigMap`. `authority` is the CA certificate of the TLS port, in PEM.
     pub fn new(
         client: Client,
         namespace: &str,
         name: &str,
         ring: watch::Receiver<Arc<KeyRing>>,
+        authority: Option<String>,
     ) -> Self {
         Self {
             config_maps: Api::namespaced(client, namespace),
             name: name.to_owned(),
             namespace: namespace.to_owned(),
             ring,
+            authority,
             reported: String::new(),
         }
     }
@@ -107,13 +118,15 @@ impl Publisher {
     async fn publish(&mut self) -> Result<(), PublishError> {
         let ring = Arc::clone(&self.ring.borrow_and_update());
         let sealing = ring.sealing_key(Timestamp::now()).ok();
-        let Some(certificate) = sealing.and_then(|key| key.certificate()) else {
+        let certificate = sealing.and_then(|key| key.certificate());
+        let pem = certificate.map(Certificate::to_pem);
+        if pem.is_none() && self.authority.is_none() {
             return Ok(());
-        };
-        let pem = certificate.to_pem();
+        }
         let existing = self.config_maps.get_opt(&self.name).await?;
         let is_new = existing.is_none();
-        let Some(updated) = update(existing, &self.name, &pem)? else {
+        let items = (pem.as_deref(), self.authority.as_deref());
+        let Some(updated) = update(existing, &self.name, items)? else {
             return Ok(());
         };
         let updated = Readable::Object(updated);
@@ -125,8 +138,8 @@ impl Publisher {
             self.config_maps.replace(&name, &params, &updated).await?;
         }
         self.reported.clear();
-        let fingerprint = certificate.fingerprint();
-        info!(configmap = self.name, %fingerprint, "Certificate published");
+        let fingerprint = certificate.map(|certificate| certificate.fingerprint().to_string());
+        info!(configmap = self.name, fingerprint, "Certificate published");
         Ok(())
     }
 }
@@ -142,15 +155,16 @@ enum PublishError {
     Unreadable,
 }
 
-/// Returns the `ConfigMap` with this certificate, or `None` if it is up to date. Keeps other items.
+/// Returns the `ConfigMap` with this certificate and this CA certificate, or `None` if it is up to date. Keeps other
+/// items.
 ///
 /// # Errors
 ///
-/// Fails if the `ConfigMap` cannot be read, or is immutable and has another certificate or none.
+/// Fails if the `ConfigMap` cannot be read, or is immutable and lacks a certificate.
 fn update(
     existing: Option<Readable<ConfigMap>>,
     name: &str,
-    pem: &str,
+    (certificate, authority): (Option<&str>, Option<&str>),
 ) -> Result<Option<ConfigMap>, PublishError> {
     let mut object = match existing {
         Some(existing) => existing.object().ok_or(PublishError::Unreadable)?,
@@ -158,12 +172,30 @@ fn update(
     };
     object.metadata.name = Some(name.to_owned());
     let data = object.data.get_or_insert_default();
-    let previous = data.insert(ITEM.to_owned(), pem.to_owned());
+    let previous = data.clone();
+    if let Some(pem) = certificate {
+        data.insert(ITEM.to_owned(), pem.to_owned());
+    }
+    if let Some(own) = authority {
+        let others = data.get(AUTHORITY_ITEM).map_or("", String::as_str);
+        let all = with_authority(others, own);
+        data.insert(AUTHORITY_ITEM.to_owned(), all);
+    }
     match object.immutable {
-        _ if previous.as_deref() == Some(pem) => Ok(None),
+        _ if *data == previous => Ok(None),
         Some(true) => Err(PublishError::Immutable),
         _ => Ok(Some(object)),
     }
+}
+
+/// Adds a CA certificate to those of other replicas, and drops the oldest above the limit.
+fn with_authority(others: &str, own: &str) -> String {
+    if others.contains(own) {
+        return others.to_owned();
+    }
+    let kept = others.split(BEGIN).skip(1).take(MAX_AUTHORITIES - 1);
+    let kept = kept.map(|rest| format!("{BEGIN}{rest}"));
+    std::iter::once(own.to_owned()).chain(kept).collect()
 }
 
 #[cfg(test)]
@@ -173,7 +205,8 @@ mod tests {
     #[test]
     fn updates_only_an_outdated_certificate_and_keeps_other_items() {
         let update = |existing: Option<&ConfigMap>, pem| {
-            update(existing.cloned().map(Readable::Object), "c", pem).unwrap()
+            let existing = existing.cloned().map(Readable::Object);
+            update(existing, "c", (Some(pem), None)).unwrap()
         };
         let created = update(None, "new").unwrap();
         assert_eq!(created.name_any(), "c");
@@ -201,13 +234,36 @@ mod tests {
                 immutable,
                 ..ConfigMap::default()
             };
-            let result = update(Some(Readable::Object(existing)), "c", "new");
+            let items = (Some("new"), None);
+            let result = update(Some(Readable::Object(existing)), "c", items);
             assert_eq!(result.is_err(), fails, "{previous:?} {immutable:?}");
         }
         let unreadable = Readable::Unreadable(Box::default());
         assert!(matches!(
-            update(Some(unreadable), "c", "new"),
+            update(Some(unreadable), "c", (Some("new"), None)),
             Err(PublishError::Unreadable)
         ));
+    }
+
+    #[test]
+    fn publishes_the_ca_certificates_of_all_replicas_and_drops_the_oldest() {
+        let authority = |number: usize| format!("{BEGIN}\n{number}\n-----END CERTIFICATE-----\n");
+        let mut existing = None;
+        for number in 0..=MAX_AUTHORITIES {
+            let pem = authority(number);
+            let before = existing.map(Readable::Object);
+            existing = update(before, "c", (None, Some(&pem))).unwrap();
+        }
+        let object = existing.unwrap();
+        let data = object.data.as_ref().unwrap();
+        let newest_first: String = (1..=MAX_AUTHORITIES).rev().map(authority).collect();
+        assert_eq!(data[AUTHORITY_ITEM], newest_first);
+        assert!(!data.contains_key(ITEM));
+        for (number, is_known) in [(1, true), (0, false)] {
+            let pem = authority(number);
+            let before = Some(Readable::Object(object.clone()));
+            let updated = update(before, "c", (None, Some(&pem))).unwrap();
+            assert_eq!(updated.is_none(), is_known, "{number}");
+        }
     }
 }

@@ -17,6 +17,9 @@ pub struct Failure {
     hints: Vec<String>,
 }
 
+/// Ends the error about a path that does not exist, which is formatted as in Go.
+const MISSING: &str = ": no such file or directory";
+
 /// Begins a hint in the text of an error.
 const HINT: &str = "\nhint: ";
 
@@ -60,16 +63,29 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         let text = error_chain(error.as_ref());
         let mut parts = text.split(HINT).map(str::to_owned);
-        Self {
-            message: parts.next().unwrap_or_default(),
-            hints: parts.collect(),
+        let message = parts.next().unwrap_or_default();
+        let mut hints: Vec<String> = parts.collect();
+        if hints.is_empty() && message.ends_with(MISSING) {
+            let is_output = ["cannot write ", "cannot create "]
+                .iter()
+                .any(|verb| message.contains(verb));
+            hints.push(
+                if is_output {
+                    "create the folder first"
+                } else {
+                    "check the path and the current folder"
+                }
+                .to_owned(),
+            );
         }
+        Self { message, hints }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use anyhow::Context as _;
+    use kubeseal_library::files;
 
     use super::*;
 
@@ -87,6 +103,18 @@ mod tests {
             failure.to_string(),
             "cannot read the keys: no cluster\nhint: pass a backup\nhint: pass --context"
         );
+    }
+
+    #[test]
+    fn a_missing_file_has_a_next_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        let read = anyhow::Error::from(files::read(&missing).unwrap_err());
+        let failure = Failure::from(read.context("cannot use the certificate"));
+        assert_eq!(failure.hints, ["check the path and the current folder"]);
+        let write = files::replace(&missing.join("x"), b"").unwrap_err();
+        let failure = Failure::from(anyhow::Error::from(write));
+        assert_eq!(failure.hints, ["create the folder first"]);
     }
 
     /// Attack: uses a name with a line break, so that the rest of the name looks like a message.

@@ -1,11 +1,14 @@
 //! Handles signals during a long run, so that it can report its progress before it ends.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use signal_hook::flag;
 use signal_hook::low_level::{emulate_default_handler, signal_name};
+
+#[cfg(unix)]
+use crate::report;
 
 #[cfg(unix)]
 const SIGNALS: &[i32] = &[
@@ -16,8 +19,16 @@ const SIGNALS: &[i32] = &[
 #[cfg(not(unix))]
 const SIGNALS: &[i32] = &[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
 
+/// The number of the received signal. Signals apply to the whole process, and so does this.
+static RECEIVED: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+
+/// Returns whether a signal was received while `Interrupt` watches for them.
+pub fn was_received() -> bool {
+    RECEIVED.load(Ordering::SeqCst) != 0
+}
+
 /// Watches for signals until the process ends. The run checks for the first signal between two
-/// steps; a second signal ends the process.
+/// steps and while it waits; a second signal ends the process.
 pub(crate) struct Interrupt(Arc<AtomicUsize>);
 
 impl Interrupt {
@@ -27,13 +38,14 @@ impl Interrupt {
     ///
     /// Fails if the operating system refuses a signal handler.
     pub(crate) fn watch() -> io::Result<Self> {
-        let (is_second, received) = (Arc::default(), Arc::default());
+        let (is_second, received) = (Arc::default(), Arc::clone(&RECEIVED));
         for signal in SIGNALS {
             let number = usize::try_from(*signal).unwrap_or_default();
             flag::register_conditional_default(*signal, Arc::clone(&is_second))?;
             flag::register_usize(*signal, Arc::clone(&received), number)?;
             flag::register(*signal, Arc::<AtomicBool>::clone(&is_second))?;
         }
+        report_first_signal()?;
         Ok(Self(received))
     }
 
@@ -54,6 +66,24 @@ impl Interrupt {
             let _ = emulate_default_handler(number);
         }
     }
+}
+
+/// Tells the user at the first signal that the run ends, since a request or a large file may take a while.
+#[cfg(unix)]
+fn report_first_signal() -> io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new(SIGNALS)?;
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            report::info("stopping after the current file or request; interrupt again to stop now");
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+fn report_first_signal() -> io::Result<()> {
+    Ok(())
 }
 
 /// Makes a write above the file size limit fail instead of ending the process, so that temporary

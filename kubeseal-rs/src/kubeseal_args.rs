@@ -57,7 +57,7 @@ const FLAGS: &[Flag] = &[
     ),
     path(
         "authority",
-        "CA certificate of the controller's TLS port, as served at /v1/ca.pem; by default fetched from the controller.",
+        "CA certificate of the controller's TLS port; by default read from the ConfigMap that the controller publishes.",
     ),
     Flag::new(
         "controller-name",

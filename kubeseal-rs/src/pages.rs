@@ -12,11 +12,48 @@ pub const SHELLS: &[&str] = &["bash", "zsh", "fish", "powershell"];
 /// Returns a completion script of a program for one of [`SHELLS`]; empty for another shell.
 pub fn completions(shell: &str, mut command: Command) -> Vec<u8> {
     let mut script = Vec::new();
-    if let Ok(shell) = shell.parse::<Shell>() {
-        let name = command.get_name().to_owned();
-        clap_complete::generate(shell, &mut command, name, &mut script);
+    let Ok(shell) = shell.parse::<Shell>() else {
+        return script;
+    };
+    if shell == Shell::Zsh {
+        command = with_escaped_value_names(command);
     }
-    script
+    let name = command.get_name().to_owned();
+    clap_complete::generate(shell, &mut command, &name, &mut script);
+    if shell != Shell::Zsh {
+        return script;
+    }
+    offer_commands_before_files(&String::from_utf8_lossy(&script), &name).into_bytes()
+}
+
+/// Escapes colons in value names, which `clap_complete` does not: in a script for zsh, what follows one is executed.
+fn with_escaped_value_names(command: Command) -> Command {
+    let escape = |arg: clap::Arg| match arg.get_value_names() {
+        Some([name]) if name.as_str() == FINGERPRINT => arg.value_name("SHA256\\:…"),
+        _ => arg,
+    };
+    command
+        .mut_args(escape)
+        .mut_subcommands(with_escaped_value_names)
+}
+
+/// The only value name with a colon.
+const FINGERPRINT: &str = "SHA256:…";
+
+/// Changes a script for zsh so that the first word is a command or a file. `clap_complete` takes it for the optional file
+/// and offers the commands for the second word.
+fn offer_commands_before_files(script: &str, name: &str) -> String {
+    let commands = format!("\":: :_{name}_commands\" \\\n");
+    let Some((before, after)) = script.split_once(&commands) else {
+        return script.to_owned();
+    };
+    let start = before.trim_end_matches('\n').rfind('\n').unwrap_or(0) + 1;
+    let (before, last_line) = before.split_at(start);
+    if !last_line.starts_with("'::") {
+        return script.to_owned();
+    }
+    let after = after.replace("$line[2]", "$line[1]");
+    format!("{before}\":: :{{_{name}_commands; _files}}\" \\\n{after}")
 }
 
 /// Returns the manual page of a program in roff, for `man -l`. Pages of subcommands follow, one

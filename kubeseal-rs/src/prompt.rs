@@ -1,4 +1,11 @@
 //! Asks questions on the terminal without showing the answers.
+//!
+//! What is left of a paste must not reach the shell, which would show, execute and save it. So a terminal that can is asked
+//! to enclose pasted text in sequences, a paste of several lines is read to its end and refused, and when the prompt is
+//! closed, input is discarded until none arrives for a moment.
+
+#[cfg(unix)]
+mod line;
 
 use std::io::{self, ErrorKind};
 
@@ -8,8 +15,37 @@ use zeroize::Zeroizing;
 
 use kubeseal_library::platform::QuietTerminal;
 
+use crate::failure::Failure;
+
 /// A terminal with echo turned off until the value is dropped.
 pub(crate) struct Prompt(QuietTerminal);
+
+/// A question has no answer.
+#[derive(Debug)]
+pub(crate) enum PromptError {
+    /// There is no terminal, or it was closed.
+    NoTerminal,
+    /// The answer cannot be used. The message never quotes it.
+    Unusable(String),
+}
+
+impl PromptError {
+    /// Returns the failure for the user. `hint` is another way to pass the value.
+    pub(crate) fn into_failure(self, no_terminal: Failure, hint: &str) -> Failure {
+        match self {
+            Self::NoTerminal => no_terminal,
+            Self::Unusable(why) => {
+                Failure::new(format!("{why}; nothing was written")).hint(hint.to_owned())
+            }
+        }
+    }
+}
+
+impl From<io::Error> for PromptError {
+    fn from(_: io::Error) -> Self {
+        Self::NoTerminal
+    }
+}
 
 impl Prompt {
     /// Turns the echo off.
@@ -17,24 +53,68 @@ impl Prompt {
     /// # Errors
     ///
     /// Fails if there is no terminal.
-    pub(crate) fn open() -> io::Result<Self> {
-        QuietTerminal::open().map(Self)
+    pub(crate) fn open() -> Result<Self, PromptError> {
+        // A terminal that interprets no sequences would show them.
+        let is_dumb = std::env::var_os("TERM").is_none_or(|name| name == "dumb");
+        Ok(Self(QuietTerminal::open(!is_dumb)?))
     }
 
     /// Asks for one line. Ctrl-C ends the process as usual.
     ///
     /// # Errors
     ///
-    /// Fails if the terminal is closed, or the input ends without a line.
-    pub(crate) fn ask(&self, question: &str) -> io::Result<Zeroizing<String>> {
-        let answer = rpassword::prompt_password(question).map(Zeroizing::new);
-        if answer
-            .as_ref()
-            .is_err_and(|e| e.kind() == ErrorKind::Interrupted)
-        {
+    /// Fails if the terminal is closed, if the input ends without a line, or if the line cannot be used: it contains
+    /// control characters, or is a paste of several lines.
+    pub(crate) fn ask(&self, question: &str) -> Result<Zeroizing<String>, PromptError> {
+        let answer = self.read(question);
+        if matches!(&answer, Err(error) if error.kind() == ErrorKind::Interrupted) {
             self.0.restore();
             emulate_default_handler(SIGINT)?;
         }
-        answer
+        let answer = answer?;
+        #[cfg(unix)]
+        let answer = answer
+            .finish()
+            .map_err(|why| PromptError::Unusable(why.to_string()))?;
+        Ok(answer)
+    }
+
+    #[cfg(unix)]
+    fn read(&self, question: &str) -> io::Result<line::Line> {
+        self.0.write(question)?;
+        let mut line = line::Line::default();
+        loop {
+            let end = line.push(self.0.read_byte()?);
+            let kind = match end {
+                None => continue,
+                Some(line::End::Line) => break,
+                Some(line::End::Interrupt) => ErrorKind::Interrupted,
+                Some(line::End::Eof) => ErrorKind::UnexpectedEof,
+            };
+            self.0.write("\n")?;
+            return Err(kind.into());
+        }
+        self.0.write("\n")?;
+        Ok(line)
+    }
+
+    #[cfg(not(unix))]
+    #[expect(clippy::unused_self, reason = "required on other systems")]
+    fn read(&self, question: &str) -> io::Result<Zeroizing<String>> {
+        rpassword::prompt_password(question).map(Zeroizing::new)
+    }
+
+    /// Restores the terminal.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there was more input than was asked for, as after a paste of several lines. It was discarded.
+    pub(crate) fn close(self) -> Result<(), PromptError> {
+        if self.0.restore() {
+            return Err(PromptError::Unusable(
+                "the input has several lines".to_owned(),
+            ));
+        }
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //! here. Human-readable results are escaped with [`shown`] where they are formatted.
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,10 +15,12 @@ use kubeseal_library::notice::Notice;
 pub use kubeseal_library::shown::{
     ShowPath, json_shown, lines_shown, path_text, shown, yaml_shown,
 };
+use kubeseal_library::{files, git};
 use shared::error_chain;
 
 use crate::command::CommandError;
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::seal::Outcome;
 
 /// The exit code for a command line that cannot be parsed.
@@ -59,6 +62,29 @@ pub fn notice(notice: Notice) {
     }
 }
 
+/// The maximum number of submodules in a warning.
+const MAX_SUBMODULES: usize = 5;
+
+/// Warns about submodules below files and folders that are not checked out: a command that reads the work tree does not
+/// see their files. Without paths, warns about those below the current folder.
+pub fn warn_about_missing_submodules(paths: &[PathBuf]) {
+    let here = [PathBuf::from(".")];
+    let paths = if paths.is_empty() { &here } else { paths };
+    let missing = git::missing_submodules(paths);
+    let names = missing.iter().take(MAX_SUBMODULES);
+    let mut names: Vec<String> = names.map(|path| files::from_here(path).shown()).collect();
+    if missing.len() > MAX_SUBMODULES {
+        names.push(format!("{} more", missing.len() - MAX_SUBMODULES));
+    }
+    if !names.is_empty() {
+        warn(&shown(&format!(
+            "not searched, because these submodules are not checked out: {}; check them out with \
+             `git submodule update --init --recursive`",
+            names.join(", ")
+        )));
+    }
+}
+
 /// Shows a line on the terminal that the next call replaces. An empty string removes it.
 pub fn status_line(text: &str) {
     let _ = write!(io::stderr(), "\r\u{1b}[K{}", shown(text));
@@ -70,6 +96,7 @@ pub fn environment() -> Environment {
     let is_shown = environment.stderr_is_terminal;
     Environment {
         status_line: is_shown.then_some(status_line),
+        is_interrupted: interrupt::was_received,
         ..environment
     }
 }

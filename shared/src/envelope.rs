@@ -9,17 +9,21 @@
 //! used once.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::hmac;
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::key::{PrivateKey, PublicKey};
 use crate::plain::Plain;
 use crate::scope::Label;
+use crate::v2::ValueId;
 
 /// Bytes of a new session key. [`open`] accepts any AES key size, as upstream does.
 const SESSION_KEY_LEN: usize = 32;
 /// Substitute for a session key that could not be decrypted.
 const SUBSTITUTE_KEY: [u8; SESSION_KEY_LEN] = [0; SESSION_KEY_LEN];
+/// What the session key authenticates to identify a value.
+const VALUE_ID_INFO: &[u8] = b"seal/v1/vid\0";
 /// Bytes of the length field at the start.
 const LENGTH_LEN: usize = 2;
 
@@ -77,11 +81,27 @@ pub fn seal(
 ///
 /// Returns [`OpenError`] for every failure.
 pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, OpenError> {
+    open_with_id(key, label, sealed).map(|(plain, _)| plain)
+}
+
+/// Like [`open`], but also returns the identifier of the value, for content versions. It depends on the session key and
+/// not on the value: a value that is sealed again has another identifier, also if it is equal.
+///
+/// # Errors
+///
+/// Returns [`OpenError`] for every failure.
+pub fn open_with_id(
+    key: &PrivateKey,
+    label: &Label,
+    sealed: &[u8],
+) -> Result<(Plain, ValueId), OpenError> {
     let (encrypted_key, encrypted) = split(sealed).ok_or(OpenError)?;
     let session = key.decrypt(label, encrypted_key);
-    let session = session.and_then(|session| session_key(session.expose()));
-    let is_decrypted = session.is_some();
-    let aead = session
+    let session_bytes = session.as_ref().map_or(&SUBSTITUTE_KEY[..], Plain::expose);
+    let id = value_id(session_bytes);
+    let aead = session_key(session_bytes).filter(|_| session.is_some());
+    let is_decrypted = aead.is_some();
+    let aead = aead
         .or_else(|| session_key(&SUBSTITUTE_KEY))
         .ok_or(OpenError)?;
     let mut value = Zeroizing::new(encrypted.to_vec());
@@ -93,7 +113,15 @@ pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, Ope
         return Err(OpenError);
     }
     value.truncate(len);
-    Ok(Plain::from(std::mem::take(&mut *value)))
+    Ok((Plain::from(std::mem::take(&mut *value)), id))
+}
+
+/// Returns the identifier of a value with this session key.
+pub(crate) fn value_id(session: &[u8]) -> ValueId {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, session);
+    let mut id = [0; 16];
+    id.copy_from_slice(&hmac::sign(&key, VALUE_ID_INFO).as_ref()[..16]);
+    ValueId::from_bytes(id)
 }
 
 /// The result of trying one key on a value, for holders of the private key. Never report it to anyone else: the
@@ -184,6 +212,22 @@ mod tests {
         let bytes = seal_value(b"hi", &label);
         assert_eq!(modulus_len(&bytes), Some(256));
         assert_eq!(bytes.len(), 2 + 256 + 2 + 16);
+    }
+
+    /// Attack: an author seals a guess, and compares what is published for equal identifiers.
+    #[test]
+    fn the_identifier_of_a_value_depends_on_its_session_key_only() {
+        let label = Scope::Strict.label("ns", "n");
+        let public = test_key().certificate().public_key();
+        let id = |plain: &[u8], seed| {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let sealed = seal(public, &label, plain, &mut rng).unwrap();
+            open_with_id(test_key().private(), &label, &sealed)
+                .unwrap()
+                .1
+        };
+        assert_eq!(id(b"a", 1), id(b"b", 1));
+        assert_ne!(id(b"a", 1), id(b"a", 2));
     }
 
     #[test]

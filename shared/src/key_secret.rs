@@ -221,7 +221,7 @@ mod tests {
 
     type Damage = fn(&mut Secret, &NewKey);
 
-    /// Attack, in the last case: a client stores a private key with the certificate of another key, so that values are
+    /// Attack: a client stores a private key with the certificate of another key (the last case), so that values are
     /// sealed for a key that the controller does not have.
     #[test]
     fn reports_why_a_key_is_unusable() {

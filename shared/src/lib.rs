@@ -48,6 +48,7 @@
 //! | [`resource`] | the SealedSecret API type; every annotation and label name |
 //! | [`hints`] | which certificate sealed each item: advice in an annotation |
 //! | [`record`] | SealedSecret + Secret + key → proof that the Secret was created from the SealedSecret |
+//! | [`random_mark`] | random values + key → mark that shows for which version they were rendered |
 //! | [`secret`] | a Secret with its plaintext values |
 //! | [`secret_types`] | the API server's requirements for the built-in types of Secret |
 //! | [`readable`] | JSON of the API server → objects that typed parsing can read |
@@ -56,6 +57,7 @@
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |
 //! | [`reseal`] | SealedSecret → SealedSecret, re-encrypted for the newest key |
 //! | [`unseal`] | SealedSecret + key ring → Secret, with an error per item |
+//! | [`v2`] | the second format: post-quantum, one private-key operation for an object, items bound to their names |
 //! | [`sealed_text`] | text → the envelope in it, or what it is instead |
 //! | [`needs`] | SealedSecret + keys → which key each item needs, and why an item cannot be unsealed |
 //! | [`meter`] | the cost of sealing and unsealing, reported to a meter before the work begins |
@@ -74,6 +76,7 @@ pub mod names;
 pub mod needs;
 pub mod plain;
 pub mod random;
+pub mod random_mark;
 pub mod readable;
 pub mod record;
 pub mod renewal;
@@ -86,6 +89,7 @@ pub mod sealed_text;
 pub mod secret;
 pub mod secret_types;
 pub mod unseal;
+pub mod v2;
 mod visible;
 
 pub use go::base64;

@@ -2,7 +2,7 @@
 //!
 //! Clients choose parts of an object that nothing here needs: the times in `managedFields`, of years that Go accepts
 //! and [`Timestamp`] does not have, and JSON that is nested deeper than `serde_json` parses. With typed parsing, one
-//! such object makes a whole list unreadable. So objects are read as JSON first, with [`Bounded`], and adapted with
+//! such object makes a whole list unreadable. So objects are read as JSON first ([`Object`]), and adapted with
 //! [`adapt_metadata`].
 
 use jiff::Timestamp;
@@ -21,24 +21,11 @@ const MANAGED_FIELDS: &str = "managedFields";
 /// The earliest time that a Go program can read.
 const EARLIEST_TIME: &str = "0001-01-01T00:00:00Z";
 
-/// A JSON value of which everything nested deeper than `MAX_LEVELS` is `null`.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Bounded(pub Json);
-
-/// An object, or a list of objects, of the API server: [`Bounded`], with readable metadata and without `managedFields`,
-/// which can be the largest part of an object and are skipped before they are in memory.
+/// An object, or a list of objects, of the API server, with readable metadata and without `managedFields`, which can be
+/// the largest part of an object and are skipped before they are in memory. Everything nested deeper than `MAX_LEVELS`
+/// is `null`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Object(pub Json);
-
-impl<'de> Deserialize<'de> for Bounded {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let seed = BoundedSeed {
-            levels: MAX_LEVELS,
-            part: Part::Other,
-        };
-        seed.deserialize(deserializer).map(Self)
-    }
-}
 
 impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -363,8 +350,6 @@ mod tests {
                 assert_eq!(object["spec"]["managedFields"], 1);
                 assert!(object["spec"]["deep"]["a"].is_object());
             }
-            let Bounded(value) = serde_json::from_str(&deep).unwrap();
-            assert!(value["a"].is_object());
         }
     }
 
@@ -373,6 +358,5 @@ mod tests {
         let text = r#"{"a":[1,-2,3.5,true,null,"é\n",{"metadata":{"managedFields":[]}}],"b":{}}"#;
         let Object(object) = serde_json::from_str(text).unwrap();
         assert_eq!(object, serde_json::from_str::<Json>(text).unwrap());
-        assert_eq!(serde_json::from_str::<Bounded>(text).unwrap().0, object);
     }
 }

@@ -36,6 +36,12 @@ pub struct Identity([u8; 32]);
 impl Identity {
     /// Returns the identity of an object, or `None` if the object has no `uid`.
     pub fn of(sealed: &SealedSecret) -> Option<Self> {
+        sealed.metadata.uid.as_ref()?;
+        Self::of_manifest(sealed)
+    }
+
+    /// Returns the identity of an object that may be a manifest in a file, without `uid`.
+    pub fn of_manifest(sealed: &SealedSecret) -> Option<Self> {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         let spec = serde_json::to_vec(&sealed.spec).ok()?;
         let generation = sealed.metadata.generation.unwrap_or_default();
@@ -43,7 +49,12 @@ impl Identity {
         for part in [
             sealed.namespace_or_empty().as_bytes(),
             sealed.name_or_empty().as_bytes(),
-            sealed.metadata.uid.as_ref()?.as_bytes(),
+            sealed
+                .metadata
+                .uid
+                .as_deref()
+                .unwrap_or_default()
+                .as_bytes(),
             &generation.to_be_bytes(),
             scope.to_string().as_bytes(),
             &spec,
@@ -52,6 +63,10 @@ impl Identity {
             digest.update(part);
         }
         digest.finish().as_ref().try_into().ok().map(Self)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -69,9 +84,15 @@ pub struct Origin<'a> {
     pub tolerates_drift: bool,
 }
 
-/// Creates the record which shows that this stored Secret was created from the SealedSecret. Uses the newest key that
-/// only this controller should know. Returns `None` without such a key, or if the Secret has no `uid` or version.
-pub fn create(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<SecretRecord> {
+/// Creates the record which shows that this stored Secret was created from the SealedSecret. `is_exclusive` is whether
+/// all content of the Secret comes from the SealedSecret. Uses the newest key that only this controller should know.
+/// Returns `None` without such a key, or if the Secret has no `uid` or version.
+pub fn create(
+    origin: Origin<'_>,
+    secret: &Secret,
+    is_exclusive: bool,
+    ring: &KeyRing,
+) -> Option<SecretRecord> {
     let key = ring
         .keys()
         .iter()
@@ -87,14 +108,29 @@ pub fn create(origin: Origin<'_>, secret: &Secret, ring: &KeyRing) -> Option<Sec
         content: base64::encode(content(key.record_key(), identity, secret).as_ref()),
         proof: String::new(),
     };
-    record.proof = base64::encode(&proofs(key.record_key(), origin, &record));
+    record.proof = base64::encode(&proofs(key.record_key(), origin, &record, is_exclusive));
     Some(record)
 }
 
 /// Returns whether a controller with these keys created the record for this object.
 pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> bool {
-    let expected = trusted_key(record, ring).map(|key| proofs(key, origin, record));
-    expected.is_some_and(|proofs| is_equal_tag(&proofs, &decode(&record.proof)))
+    let received = decode(&record.proof);
+    trusted_key(record, ring).is_some_and(|key| {
+        let mut flags = [false, true].into_iter();
+        flags.any(|flag| is_equal_tag(&proofs(key, origin, record, flag), &received))
+    })
+}
+
+/// Returns whether the record shows that all content of the Secret with this `uid` comes from its SealedSecret, in any
+/// version: no other client had consented to a merge when the controller wrote the Secret last.
+pub fn is_exclusive(record: &SecretRecord, uid: &str, ring: &KeyRing) -> bool {
+    let expected = trusted_key(record, ring).map(|key| origin_tag(key, uid, true));
+    let proofs = decode(&record.proof);
+    record.secret_uid == uid
+        && expected.is_some_and(|tag| {
+            let received = proofs.get(2 * tag.as_ref().len()..);
+            is_equal_tag(tag.as_ref(), received.unwrap_or_default())
+        })
 }
 
 /// Returns whether a controller with these keys created the record for this version of the object, under any rules and
@@ -207,14 +243,29 @@ fn content(key: &hmac::Key, identity: Identity, secret: &Secret) -> hmac::Tag {
     digest.finish()
 }
 
-/// Returns both proofs: that this version was unsealed, and that its Secret matches it under these rules. The first
-/// stays valid when the rules change, because it decides whether random values are kept.
-fn proofs(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> Vec<u8> {
-    let (unsealed_proof, match_proof) = (
+/// Returns the three proofs: that this version was unsealed, that its Secret matches it under these rules, and where the
+/// content of the Secret comes from. The first stays valid when the rules change, because it decides whether random
+/// values are kept; the last stays valid for later versions.
+fn proofs(
+    key: &hmac::Key,
+    origin: Origin<'_>,
+    record: &SecretRecord,
+    is_exclusive: bool,
+) -> Vec<u8> {
+    let proofs = [
         unsealed_tag(key, origin.identity),
         proof(key, origin, record),
-    );
-    [unsealed_proof.as_ref(), match_proof.as_ref()].concat()
+        origin_tag(key, &record.secret_uid, is_exclusive),
+    ];
+    proofs.iter().flat_map(hmac::Tag::as_ref).copied().collect()
+}
+
+/// Returns the proof of whether all content of the Secret with this `uid` comes from its SealedSecret.
+fn origin_tag(key: &hmac::Key, secret_uid: &str, is_exclusive: bool) -> hmac::Tag {
+    let mut digest = Digest::new(key, b"origin of the content of a Secret");
+    digest.add(secret_uid.as_bytes());
+    digest.add(&[u8::from(is_exclusive)]);
+    digest.finish()
 }
 
 fn unsealed_tag(key: &hmac::Key, identity: Identity) -> hmac::Tag {
@@ -247,21 +298,26 @@ fn proof(key: &hmac::Key, origin: Origin<'_>, record: &SecretRecord) -> hmac::Ta
 }
 
 /// Hashes parts with their lengths, so that no two lists of parts give the same input.
-struct Digest(hmac::Context);
+pub(crate) struct Digest(hmac::Context);
 
 impl Digest {
-    fn new(key: &hmac::Key, purpose: &[u8]) -> Self {
+    pub(crate) fn new(key: &hmac::Key, purpose: &[u8]) -> Self {
         let mut digest = Self(hmac::Context::with_key(key));
         digest.add(purpose);
         digest
     }
 
-    fn add(&mut self, part: &[u8]) {
+    pub(crate) fn add(&mut self, part: &[u8]) {
         self.0.update(&length(part));
         self.0.update(part);
     }
 
-    fn finish(self) -> hmac::Tag {
+    /// Adds a part that differs from every other part.
+    pub(crate) fn add_absent(&mut self) {
+        self.0.update(&u64::MAX.to_be_bytes());
+    }
+
+    pub(crate) fn finish(self) -> hmac::Tag {
         self.0.sign()
     }
 }
@@ -336,7 +392,7 @@ mod tests {
     fn is_genuine_only_for_its_object() {
         type Change = fn(&mut SealedSecret);
         let ring = ring([(1, new_test_key(1))]);
-        let record = create(origin(&sealed_secret()), &secret(), &ring).unwrap();
+        let record = create(origin(&sealed_secret()), &secret(), true, &ring).unwrap();
         let cases: [(&str, bool, Change); 9] = [
             ("itself", true, |_| {}),
             ("another generation", false, |s| {
@@ -387,7 +443,7 @@ mod tests {
     fn a_modified_record_proves_nothing() {
         type Forge = fn(&mut SecretRecord);
         let ring = ring([(1, new_test_key(1)), (2, new_test_key(2))]);
-        let valid_record = create(origin(&sealed_secret()), &secret(), &ring).unwrap();
+        let valid_record = create(origin(&sealed_secret()), &secret(), true, &ring).unwrap();
         let forgeries: [(&str, Forge); 6] = [
             ("another Secret", |r| r.secret_uid = "x".into()),
             ("another version", |r| r.secret_version = "8".into()),
@@ -412,7 +468,7 @@ mod tests {
         let [old, new] = [1, 2].map(|second| (second, new_test_key(second)));
         let sealed = sealed_secret();
         let only_old = ring([old]);
-        let record = create(origin(&sealed), &secret(), &only_old).unwrap();
+        let record = create(origin(&sealed), &secret(), true, &only_old).unwrap();
         let both = KeyRing::new(
             only_old
                 .keys()
@@ -450,7 +506,7 @@ mod tests {
         type Change = fn(&mut Secret);
         let ring = ring([(1, new_test_key(1))]);
         let sealed = sealed_secret();
-        let record = create(origin(&sealed), &secret(), &ring).unwrap();
+        let record = create(origin(&sealed), &secret(), true, &ring).unwrap();
         let cases: [(&str, bool, Change); 9] = [
             ("itself", true, |_| {}),
             ("another version", true, |s| {
@@ -492,7 +548,7 @@ mod tests {
             ring([(1, new_test_key(1))]),
             origin(&sealed_secret()).identity,
         );
-        let record = create(origin(&sealed_secret()), &secret(), &ring).unwrap();
+        let record = create(origin(&sealed_secret()), &secret(), true, &ring).unwrap();
         for (uid, version, want) in [
             ("su", "7", true),
             ("su", "8", false),
@@ -501,6 +557,27 @@ mod tests {
         ] {
             let is_named = is_for_secret(&record, identity, &ring, uid, version);
             assert_eq!(is_named, want, "{uid} {version}");
+        }
+    }
+
+    /// Attack: a client copies or changes a record, so that another Secret counts as one of the SealedSecret alone, or
+    /// that a merge is forgotten.
+    #[test]
+    fn shows_in_every_version_whether_the_secret_has_other_content() {
+        let ring = ring([(1, new_test_key(1))]);
+        for is_exclusive in [true, false] {
+            let mut record =
+                create(origin(&sealed_secret()), &secret(), is_exclusive, &ring).unwrap();
+            assert!(is_genuine(&record, origin(&sealed_secret()), &ring));
+            let shown = |record: &SecretRecord, uid| super::is_exclusive(record, uid, &ring);
+            assert_eq!(shown(&record, "su"), is_exclusive);
+            assert!(!shown(&record, "another"));
+            record.secret_uid = "another".into();
+            assert!(!shown(&record, "another"));
+            record.secret_uid = "su".into();
+            assert!(!super::is_exclusive(&record, "su", &KeyRing::default()));
+            record.proof.truncate(84);
+            assert!(!shown(&record, "su"));
         }
     }
 
@@ -542,7 +619,7 @@ mod tests {
                 Arc::new(key.with_marks(marks))
             };
             let stolen = KeyRing::new([key(2, Marks::default())]);
-            let forged = create(origin(&sealed_secret()), &secret(), &stolen).unwrap();
+            let forged = create(origin(&sealed_secret()), &secret(), true, &stolen).unwrap();
             let single = KeyRing::new([key(2, marks)]);
             let both = KeyRing::new([key(1, Marks::default()), key(2, marks)]);
             let identity = Identity::of(&sealed_secret()).unwrap();
@@ -555,9 +632,9 @@ mod tests {
                     is_for_content(&forged, identity, &sealed_secret(), ring, &secret());
                 assert_eq!(is_accepted, is_trusted, "{why}");
             }
-            let new_record = create(origin(&sealed_secret()), &secret(), &single);
+            let new_record = create(origin(&sealed_secret()), &secret(), true, &single);
             assert_eq!(new_record.is_some(), is_trusted, "{why}");
-            let new_record = create(origin(&sealed_secret()), &secret(), &both).unwrap();
+            let new_record = create(origin(&sealed_secret()), &secret(), true, &both).unwrap();
             assert_eq!(new_record.key == forged.key, is_trusted, "{why}");
             assert!(
                 is_genuine(&new_record, origin(&sealed_secret()), &both),
@@ -577,7 +654,7 @@ mod tests {
             sealed.metadata.generation = Some(generation);
             let items = &mut sealed.spec.encrypted_data;
             items.insert("a".into(), ciphertext.to_owned());
-            create(origin(&sealed), &secret(), &ring).unwrap()
+            create(origin(&sealed), &secret(), true, &ring).unwrap()
         };
         let first = record_of(1, "AAAA");
         assert_eq!(first, record_of(1, "AAAA"));
@@ -601,7 +678,7 @@ mod tests {
     fn a_record_of_an_earlier_release_is_read_and_proves_nothing() {
         let ring = ring([(1, new_test_key(1))]);
         let key = ring.newest_key().unwrap();
-        let mut old = create(origin(&sealed_secret()), &secret(), &ring).unwrap();
+        let mut old = create(origin(&sealed_secret()), &secret(), true, &ring).unwrap();
         old.secret_version = "7".into();
         let mut digest = Digest::new(key.record_key(), b"proof");
         digest.add(&origin(&sealed_secret()).identity.0);
@@ -626,11 +703,12 @@ mod tests {
     #[test]
     fn reveals_nothing_about_values_without_the_key() {
         let [a, b] = [1, 2].map(|second| ring([(second, new_test_key(second))]));
-        let record_of = |ring: &KeyRing| create(origin(&sealed_secret()), &secret(), ring).unwrap();
+        let record_of =
+            |ring: &KeyRing| create(origin(&sealed_secret()), &secret(), true, ring).unwrap();
         assert_ne!(record_of(&a).content, record_of(&b).content);
         let mut other_secret = secret();
         other_secret.metadata.name = Some("n2".into());
-        let other_record = create(origin(&sealed_secret()), &other_secret, &a).unwrap();
+        let other_record = create(origin(&sealed_secret()), &other_secret, true, &a).unwrap();
         assert_ne!(record_of(&a).content, other_record.content);
     }
 

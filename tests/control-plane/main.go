@@ -4,9 +4,12 @@
 //	control-plane etcd --data-dir=…
 //	control-plane kube-apiserver --etcd-servers=…
 //	control-plane kube-controller-manager --kubeconfig=…
+//	control-plane kube-scheduler --kubeconfig=…
+//	control-plane kubelet --config=…
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -15,6 +18,8 @@ import (
 	"k8s.io/component-base/cli"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
 func main() {
@@ -30,6 +35,10 @@ func main() {
 		run(apiserver.NewAPIServerCommand())
 	case "kube-controller-manager":
 		run(controllers.NewControllerManagerCommand())
+	case "kube-scheduler":
+		run(scheduler.NewSchedulerCommand())
+	case "kubelet":
+		run(kubelet.NewKubeletCommand(context.Background()))
 	default:
 		refuse(fmt.Sprintf("there is no role %q", role))
 	}
@@ -40,6 +49,7 @@ func run(command *cobra.Command) {
 }
 
 func refuse(reason string) {
-	fmt.Fprintf(os.Stderr, "control-plane: %s; use etcd, kube-apiserver or kube-controller-manager\n", reason)
+	roles := "etcd, kube-apiserver, kube-controller-manager, kube-scheduler or kubelet"
+	fmt.Fprintf(os.Stderr, "control-plane: %s; use %s\n", reason, roles)
 	os.Exit(2)
 }

@@ -61,7 +61,7 @@ fn build() -> PathBuf {
 
 /// Returns the folder of the running program's profile, in any target folder: `target/debug` for
 /// `target/debug/playground` and for tests in `target/debug/deps`.
-fn profile_folder() -> PathBuf {
+pub(crate) fn profile_folder() -> PathBuf {
     let program = env::current_exe().unwrap();
     let folder = program.parent().unwrap();
     let is_nested = folder.ends_with("deps") || folder.ends_with("examples");

@@ -4,6 +4,8 @@ use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 /// Returns the folder for everything that is kept between runs: `$SEALED_SECRETS_TEST_CACHE`, or else
 /// `sealed-secrets-tests` in the user's cache folder. It may be deleted at any time between runs.
 pub(crate) fn folder() -> PathBuf {
@@ -37,4 +39,22 @@ pub(crate) fn lock(path: &Path, on_wait: impl FnOnce()) -> File {
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
     file
+}
+
+/// Identifies what is built from some inputs.
+#[derive(Default)]
+pub(crate) struct Key(Sha256);
+
+impl Key {
+    /// Adds an input.
+    pub(crate) fn add(&mut self, input: &[u8]) {
+        self.0.update((input.len() as u64).to_le_bytes());
+        self.0.update(input);
+    }
+
+    /// Returns the key as part of a file name.
+    pub(crate) fn text(self) -> String {
+        let hash = self.0.finalize();
+        format!("{:016x}", u64::from_be_bytes(hash[..8].try_into().unwrap()))
+    }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
+use serde::Deserialize;
 
 use crate::cache;
 use crate::progress::print_progress;
@@ -58,6 +58,27 @@ pub fn build_tests(source_dir: &Path, package: &str, tag: &str, output_name: &st
     )
 }
 
+/// Returns the folder with the sources of `module`, in the version that the module `source_dir` requires.
+///
+/// # Panics
+/// Panics if Go is missing, or neither the network nor Go's module cache has the module.
+pub fn module_folder(source_dir: &Path, module: &str) -> PathBuf {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Module {
+        dir: PathBuf,
+    }
+    let output = go(source_dir)
+        .args(["mod", "download", "-json", module])
+        .output()
+        .unwrap_or_else(|error| panic_without_go(&error));
+    let module: Result<Module, _> = serde_json::from_slice(&output.stdout);
+    let failure = || String::from_utf8_lossy(&output.stdout).into_owned();
+    module
+        .unwrap_or_else(|_| panic!("Go cannot download a module: {}", failure()))
+        .dir
+}
+
 fn build_in(
     cache: &Path,
     source_dir: &Path,
@@ -100,25 +121,17 @@ fn content_hash(source_dir: &Path, arguments: &[String]) -> String {
     let go = go(source_dir)
         .args(["env", "GOVERSION", "GOOS", "GOARCH", "GOFLAGS"])
         .output();
-    let mut hasher = Sha256::new();
-    let mut add = |bytes: &[u8]| {
-        hasher.update((bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
-    add(&go.unwrap_or_else(|error| panic_without_go(&error)).stdout);
+    let mut key = cache::Key::default();
+    key.add(&go.unwrap_or_else(|error| panic_without_go(&error)).stdout);
     for argument in arguments {
-        add(argument.as_bytes());
+        key.add(argument.as_bytes());
     }
     for file in files(source_dir) {
-        add(file
-            .strip_prefix(source_dir)
-            .unwrap()
-            .as_os_str()
-            .as_encoded_bytes());
-        add(&fs::read(&file).unwrap());
+        let name = file.strip_prefix(source_dir).unwrap();
+        key.add(name.as_os_str().as_encoded_bytes());
+        key.add(&fs::read(&file).unwrap());
     }
-    let hash = hasher.finalize();
-    format!("{:016x}", u64::from_be_bytes(hash[..8].try_into().unwrap()))
+    key.text()
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {

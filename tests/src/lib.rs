@@ -9,10 +9,12 @@
 
 pub mod age;
 pub mod binaries;
+pub mod browser;
 pub mod cluster_controller;
 pub mod control_plane;
 pub mod deployed;
 pub mod directory_controller;
+pub mod flux;
 pub mod go_build;
 pub mod guarded;
 pub mod http;
@@ -21,6 +23,8 @@ pub mod lifecycle;
 pub mod logged;
 pub mod many_secrets;
 pub mod memory;
+pub mod node;
+pub mod observed;
 pub mod operators;
 pub mod patience;
 pub mod pod;
@@ -36,4 +40,7 @@ pub mod upstream_suite;
 pub mod verdicts;
 
 mod cache;
+mod network_namespace;
 mod progress;
+mod sweeper;
+mod tunnel;

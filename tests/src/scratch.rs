@@ -1,11 +1,10 @@
 //! Temporary folders that are removed when this process ends for any reason.
 
 use std::env;
-use std::io::{BufRead, BufReader};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+
+use crate::sweeper::Sweeper;
 
 /// Creates the folder, waits until its stdin is closed, and removes the folder. It creates the folder itself,
 /// so that the folder never exists without a process that will remove it.
@@ -18,38 +17,23 @@ until rm -rf -- "$folder"; do sleep 0.1; done
 /// even by SIGKILL, as soon as all holders of a [`Scratch::lease`] have ended too.
 pub struct Scratch {
     path: PathBuf,
-    sweeper: Child,
-    /// The end of a pipe to the sweeper. The folder exists while this end is open.
-    pipe: Option<OwnedFd>,
+    sweeper: Sweeper,
 }
 
 impl Scratch {
     /// Creates a folder in the system's temporary folder (`$TMPDIR`).
     pub fn new() -> Self {
         let parent = env::temp_dir();
-        let mut sweeper = Command::new("/bin/sh")
-            .args(["-c", SWEEP_SCRIPT, "sh"])
-            .arg(&parent)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .expect("/bin/sh can be started");
-        let pipe = sweeper.stdin.take().map(OwnedFd::from);
-        let mut path = String::new();
-        let read_len = BufReader::new(sweeper.stdout.take().unwrap())
-            .read_line(&mut path)
-            .unwrap();
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", SWEEP_SCRIPT, "sh"]).arg(&parent);
+        let (sweeper, path) = Sweeper::start(&mut command);
         assert!(
-            read_len > 0,
+            !path.is_empty(),
             "cannot create a temporary directory in {}; set TMPDIR",
             parent.display()
         );
-        Self {
-            path: path.trim_end_matches('\n').into(),
-            sweeper,
-            pipe,
-        }
+        let path = path.into();
+        Self { path, sweeper }
     }
 
     /// Returns the path of the folder.
@@ -60,24 +44,12 @@ impl Scratch {
     /// Returns the stdout for a process that writes to the folder. The folder stays until the process is
     /// gone; otherwise the process might recreate removed files. Output written there is lost.
     pub fn lease(&self) -> Stdio {
-        self.pipe
-            .as_ref()
-            .expect("held until dropped")
-            .try_clone()
-            .expect("file descriptors are left")
-            .into()
+        self.sweeper.lease()
     }
 }
 
 impl Default for Scratch {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        self.pipe = None;
-        let _ = self.sweeper.wait();
     }
 }

@@ -9,6 +9,7 @@ use shared::unseal::UnsealError;
 
 use crate::author_limits::{AuthorLimits, Breach};
 use crate::drift::Fight;
+use crate::names_size;
 use crate::no_secret::NoSecret;
 use crate::object_id::ObjectId;
 use crate::ownership::{is_equivalent, secret_type, successor};
@@ -53,6 +54,8 @@ pub enum Existing {
     Owned(Content),
     /// The controller does not own the Secret.
     NotOwned,
+    /// The Secret cannot be read, for this reason.
+    Unreadable(String),
 }
 
 impl Existing {
@@ -60,7 +63,10 @@ impl Existing {
     pub fn secret(&self) -> Option<&Secret> {
         match self {
             Self::Owned(Content::Secret(secret)) => Some(secret),
-            Self::Owned(Content::Values(_)) | Self::Absent | Self::NotOwned => None,
+            Self::Owned(Content::Values(_))
+            | Self::Absent
+            | Self::NotOwned
+            | Self::Unreadable(_) => None,
         }
     }
 }
@@ -99,6 +105,8 @@ pub struct Circumstances {
     pub claimed: bool,
     /// Whether edits by other clients are left in place.
     pub tolerates_drift: bool,
+    /// Whether all content of the existing Secret is known to come from the SealedSecret. See [`crate::ownership::merges`].
+    pub is_exclusive: bool,
     /// Whether the outcome of a new version must not depend on whether its values equal those of the Secret.
     /// Otherwise, any user who can edit the SealedSecret can confirm a guess of a value.
     pub hides_equality: bool,
@@ -143,6 +151,9 @@ pub enum Refusal {
         "cannot write the Secret: its values have {0} bytes, and the limit of Kubernetes is {MAX_SECRET_LEN}; split the object"
     )]
     TooLarge(usize),
+    /// The existing Secret cannot be read.
+    #[error("cannot read the existing values: {0}")]
+    Unreadable(String),
     /// A Secret that is not owned has the same name. The text equals upstream's.
     #[error("failed update: Resource {:?} already exists and is not managed by SealedSecret", .0.name)]
     NotManaged(ObjectId),
@@ -185,17 +196,9 @@ pub fn decide(
         (Desired::Unknown(why), _) => Plan::Refuse(why),
         (Desired::Nothing, Existing::Owned(_)) => Plan::Remove,
         (Desired::Nothing, Existing::Absent | Existing::NotOwned) => Plan::Leave,
+        (_, Existing::Unreadable(why)) => Plan::Refuse(Refusal::Unreadable(why.clone())),
         (Desired::Secret { secret, .. }, Existing::Absent) => Plan::Create(secret),
-        (
-            Desired::Secret {
-                mut secret,
-                random_items,
-            },
-            Existing::Owned(content),
-        ) => {
-            if circumstances.settled || circumstances.claimed {
-                keep_random_values(&random_items, content.values(), &mut secret.data);
-            }
+        (Desired::Secret { secret, .. }, Existing::Owned(content)) => {
             plan_update(id, *secret, content, circumstances)
         }
         (Desired::Secret { .. }, Existing::NotOwned) => {
@@ -234,20 +237,6 @@ pub fn enforce_api_rules(plan: Plan, is_size_public: bool) -> Plan {
     plan
 }
 
-/// Keeps the existing values of random items until the SealedSecret changes, so that a restart of the controller or a
-/// correction of another item does not change them.
-fn keep_random_values(
-    random_items: &BTreeSet<String>,
-    existing: &BTreeMap<String, Plain>,
-    data: &mut BTreeMap<String, Plain>,
-) {
-    for key in random_items {
-        if let Some(value) = existing.get(key) {
-            data.insert(key.clone(), value.clone());
-        }
-    }
-}
-
 fn plan_update(
     id: &ObjectId,
     desired: Secret,
@@ -259,8 +248,10 @@ fn plan_update(
         Content::Values(values) if desired.data == *values || is_tolerated => Plan::Leave,
         Content::Values(_) => Plan::Replace(Box::new(desired)),
         Content::Secret(existing) => {
-            let keeps_added_metadata = circumstances.settled || circumstances.claimed;
-            let next = successor(desired, existing, keeps_added_metadata);
+            let is_kept = circumstances.settled || circumstances.claimed;
+            let keeps_added_metadata = is_kept && leaves_room(&desired, existing);
+            let is_exclusive = circumstances.is_exclusive;
+            let next = successor(desired, existing, keeps_added_metadata, is_exclusive);
             let is_new = circumstances.hides_equality && !circumstances.settled;
             if is_tolerated || !is_new && is_equivalent(&next, existing) {
                 return Plan::Leave;
@@ -271,6 +262,14 @@ fn plan_update(
             }
         }
     }
+}
+
+/// Returns whether the Secret can be written with the labels and annotations of other clients, whatever its values are.
+fn leaves_room(desired: &Secret, existing: &Secret) -> bool {
+    let size = names_size::item_keys(&desired.data)
+        + names_size::metadata(&desired.metadata)
+        + names_size::metadata(&existing.metadata);
+    size <= names_size::MAX_KEPT
 }
 
 /// Returns the refusal that applies regardless of the values; `None` if there is none. `shell` is the desired Secret
@@ -284,15 +283,16 @@ pub fn public_obstacle(
     shell: Secret,
     existing: &Existing,
     settled: bool,
+    is_exclusive: bool,
 ) -> Option<Refusal> {
     match existing {
         Existing::NotOwned => Some(Refusal::NotManaged(id.clone())),
         Existing::Owned(Content::Secret(existing)) => {
-            let mut next = successor(shell, existing, settled);
+            let mut next = successor(shell, existing, settled, is_exclusive);
             next.data.clone_from(&existing.data);
             update_refusal(id, &next, existing, false)
         }
-        Existing::Owned(Content::Values(_)) | Existing::Absent => None,
+        Existing::Owned(Content::Values(_)) | Existing::Absent | Existing::Unreadable(_) => None,
     }
 }
 
@@ -330,316 +330,4 @@ fn update_refusal(
 }
 
 #[cfg(test)]
-mod tests {
-    use shared::resource::{KEY_LABEL, PATCH_ANNOTATION};
-
-    use super::*;
-
-    fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Plain> {
-        let to_owned_pair = |(k, v): &(&str, &str)| ((*k).to_owned(), Plain::from((*v).to_owned()));
-        pairs.iter().map(to_owned_pair).collect()
-    }
-
-    fn secret(pairs: &[(&str, &str)]) -> Box<Secret> {
-        Box::new(Secret {
-            data: values(pairs),
-            ..Secret::default()
-        })
-    }
-
-    #[test]
-    fn refuses_missing_items_and_a_public_size_above_the_limit() {
-        let typed = |type_: &str, items: &[(&str, &str)]| {
-            let mut secret = secret(items);
-            secret.type_ = Some(type_.to_owned());
-            secret
-        };
-        let complete = Plan::Create(typed(
-            "kubernetes.io/tls",
-            &[("tls.crt", ""), ("tls.key", "")],
-        ));
-        let Plan::Create(created) = enforce_api_rules(complete, true) else {
-            panic!("refused a complete Secret");
-        };
-        assert_eq!(created.data.len(), 2);
-        for write in [Plan::Create, Plan::Replace] {
-            let plan = write(typed("kubernetes.io/tls", &[("tls.crt", "")]));
-            let Plan::Refuse(why) = enforce_api_rules(plan, true) else {
-                panic!("accepted a Secret without a required item");
-            };
-            assert_eq!(
-                why.to_string(),
-                "cannot write the Secret: a Secret of type kubernetes.io/tls requires the item tls.key; add the missing \
-                 items, or change the type"
-            );
-            let large = "x".repeat(MAX_SECRET_LEN);
-            for (size, is_public, is_refused) in [
-                (MAX_SECRET_LEN, true, false),
-                (MAX_SECRET_LEN + 1, true, true),
-                (MAX_SECRET_LEN + 1, false, false),
-            ] {
-                let remainder = "x".repeat(size - MAX_SECRET_LEN);
-                let items = [("a", large.as_str()), ("b", remainder.as_str())];
-                let plan = enforce_api_rules(write(secret(&items)), is_public);
-                let got = matches!(plan, Plan::Refuse(Refusal::TooLarge(_)));
-                assert_eq!(got, is_refused, "{size} {is_public}");
-            }
-        }
-    }
-
-    #[test]
-    fn decides_from_desired_and_existing_state() {
-        use Desired::{Nothing, Unknown};
-        use Existing::{Absent, NotOwned};
-        use Plan::{Create, Leave, Refuse, Remove, Replace};
-        let id = ObjectId {
-            namespace: "ns".into(),
-            name: "n".into(),
-        };
-        let owned = |pairs| Existing::Owned(Content::Values(values(pairs)));
-        let desired_secret = || Desired::Secret {
-            secret: secret(&[("a", "1")]),
-            random_items: BTreeSet::new(),
-        };
-        let malformed = || Refusal::Malformed("broken".into());
-        let not_owned = Refusal::NotManaged(id.clone());
-        for (why, desired, existing, plan) in [
-            (
-                "new",
-                desired_secret(),
-                Absent,
-                Create(secret(&[("a", "1")])),
-            ),
-            ("up to date", desired_secret(), owned(&[("a", "1")]), Leave),
-            (
-                "different value",
-                desired_secret(),
-                owned(&[("a", "2")]),
-                Replace(secret(&[("a", "1")])),
-            ),
-            (
-                "additional item",
-                desired_secret(),
-                owned(&[("a", "1"), ("b", "")]),
-                Replace(secret(&[("a", "1")])),
-            ),
-            (
-                "missing item",
-                desired_secret(),
-                owned(&[]),
-                Replace(secret(&[("a", "1")])),
-            ),
-            ("not owned", desired_secret(), NotOwned, Refuse(not_owned)),
-            ("deleted", Nothing, owned(&[("a", "1")]), Remove),
-            ("deleted, and the Secret too", Nothing, Absent, Leave),
-            (
-                "deleted, and the Secret is not owned",
-                Nothing,
-                NotOwned,
-                Leave,
-            ),
-            (
-                "malformed, without a Secret",
-                Unknown(malformed()),
-                Absent,
-                Refuse(malformed()),
-            ),
-            (
-                "malformed, with a Secret of an earlier version",
-                Unknown(malformed()),
-                owned(&[]),
-                Refuse(malformed()),
-            ),
-            (
-                "malformed, and the Secret is not owned",
-                Unknown(malformed()),
-                NotOwned,
-                Refuse(malformed()),
-            ),
-        ] {
-            assert_eq!(
-                decide(&id, desired, &existing, Circumstances::default()),
-                plan,
-                "{why}"
-            );
-        }
-    }
-
-    #[test]
-    fn random_values_stay_until_the_sealed_secret_changes() {
-        let id = ObjectId {
-            namespace: "ns".into(),
-            name: "n".into(),
-        };
-        let (new_items, old_items) = (&[("a", "1"), ("r", "new")], &[("a", "1"), ("r", "old")]);
-        let plan = |settled, existing| {
-            let desired = Desired::Secret {
-                secret: secret(new_items),
-                random_items: ["r".to_owned()].into(),
-            };
-            let circumstances = Circumstances {
-                settled,
-                ..Circumstances::default()
-            };
-            decide(
-                &id,
-                desired,
-                &Existing::Owned(Content::Values(values(existing))),
-                circumstances,
-            )
-        };
-        assert_eq!(plan(true, old_items), Plan::Leave);
-        assert_eq!(plan(false, old_items), Plan::Replace(secret(new_items)));
-        assert_eq!(
-            plan(true, &[("a", "2"), ("r", "old")]),
-            Plan::Replace(secret(old_items)),
-            "the correction of one value changed the other"
-        );
-        assert_eq!(plan(true, &[("a", "1")]), Plan::Replace(secret(new_items)));
-    }
-
-    /// Returns the plan for a merge into a Secret with that type and label.
-    fn plan_merge(type_: &str, label: Option<&str>) -> Plan {
-        let id = ObjectId {
-            namespace: "keys".into(),
-            name: "n".into(),
-        };
-        let mut existing = *secret(&[("a", "1")]);
-        existing.type_ = Some(type_.into());
-        let metadata = &mut existing.metadata;
-        metadata.namespace = Some(id.namespace.clone());
-        metadata.name = Some(id.name.clone());
-        metadata.annotations = Some([(PATCH_ANNOTATION.into(), "true".into())].into());
-        metadata.labels = label.map(|label| [(label.into(), "active".into())].into());
-        let desired = Desired::Secret {
-            secret: secret(&[("a", "mine")]),
-            random_items: BTreeSet::new(),
-        };
-        let existing = Existing::Owned(Content::Secret(Box::new(existing)));
-        decide(&id, desired, &existing, Circumstances::default())
-    }
-
-    /// Attack: an author merges their own key into a sealing key that allows merging, or items into a Secret of a type
-    /// that the author limits forbid.
-    #[test]
-    fn refuses_to_merge_into_a_secret_that_the_author_limits_forbid() {
-        let limits = AuthorLimits::default().guarding_keys("keys", "old");
-        for (type_, label, is_allowed) in [
-            ("Opaque", None, true),
-            ("kubernetes.io/tls", Some("app"), true),
-            ("kubernetes.io/tls", Some(KEY_LABEL), false),
-            ("kubernetes.io/service-account-token", None, false),
-            ("bootstrap.kubernetes.io/token", None, false),
-        ] {
-            let plan = plan_merge(type_, label);
-            assert!(matches!(plan, Plan::Replace(_)), "{type_} {label:?}");
-            let plan = enforce_limits(&limits, plan);
-            assert_eq!(
-                matches!(plan, Plan::Replace(_)),
-                is_allowed,
-                "{type_} {label:?}: {plan:?}"
-            );
-        }
-    }
-
-    /// Attack: an author applies a version with a guessed value, to learn from an unchanged Secret that the guess is
-    /// right.
-    #[test]
-    fn a_new_version_is_written_even_if_its_values_are_equal() {
-        let id = ObjectId {
-            namespace: "ns".into(),
-            name: "n".into(),
-        };
-        let plan = |value, immutable, settled, hides_equality| {
-            let mut existing = secret(&[("a", "1")]);
-            existing.immutable = immutable;
-            let mut desired = secret(&[("a", value)]);
-            desired.immutable = immutable.filter(|immutable| *immutable);
-            let desired = Desired::Secret {
-                secret: desired,
-                random_items: BTreeSet::new(),
-            };
-            let circumstances = Circumstances {
-                settled,
-                hides_equality,
-                ..Circumstances::default()
-            };
-            let existing = Existing::Owned(Content::Secret(existing));
-            decide(&id, desired, &existing, circumstances)
-        };
-        for immutable in [None, Some(false)] {
-            for value in ["1", "2"] {
-                let Plan::Replace(next) = plan(value, immutable, false, true) else {
-                    panic!("{value} was not written")
-                };
-                assert_eq!(next.data, values(&[("a", value)]));
-                assert_ne!(next.immutable, Some(true));
-                assert!(
-                    value == "2" || next.immutable != immutable,
-                    "an equal Secret would not be a new revision"
-                );
-            }
-            assert_eq!(plan("1", immutable, true, true), Plan::Leave);
-            assert_eq!(plan("1", immutable, false, false), Plan::Leave);
-        }
-        let refusal = Plan::Refuse(Refusal::Immutable(id.clone()));
-        for value in ["1", "2"] {
-            assert_eq!(plan(value, Some(true), false, true), refusal);
-        }
-        assert_eq!(plan("1", Some(true), true, true), Plan::Leave);
-        assert_eq!(plan("1", Some(true), false, false), Plan::Leave);
-    }
-
-    /// Attack: an author changes the type of a Secret, which is refused repeatedly, and uses a template that begins to
-    /// fail at a time that depends on a value: the time of the new error would reveal the value.
-    #[test]
-    fn value_independent_refusals_come_before_rendering() {
-        let id = ObjectId {
-            namespace: "ns".into(),
-            name: "n".into(),
-        };
-        let shell = |type_: &str, immutable| Secret {
-            type_: Some(type_.into()),
-            immutable,
-            ..Secret::default()
-        };
-        let existing = |immutable| {
-            let mut existing = secret(&[("a", "1")]);
-            existing.immutable = immutable;
-            Existing::Owned(Content::Secret(existing))
-        };
-        for (why, shell, existing, is_refused) in [
-            ("different type", shell("x/y", None), existing(None), true),
-            ("unchanged", shell("Opaque", None), existing(None), false),
-            (
-                "becomes mutable",
-                shell("Opaque", None),
-                existing(Some(true)),
-                true,
-            ),
-            (
-                "stays immutable",
-                shell("Opaque", Some(true)),
-                existing(Some(true)),
-                false,
-            ),
-            ("not owned", shell("Opaque", None), Existing::NotOwned, true),
-            ("absent", shell("x/y", None), Existing::Absent, false),
-        ] {
-            let refusal = public_obstacle(&id, shell, &existing, false);
-            assert_eq!(refusal.is_some(), is_refused, "{why}: {refusal:?}");
-        }
-    }
-
-    #[test]
-    fn the_refusal_equals_upstreams_text() {
-        let id = ObjectId {
-            namespace: "ns".into(),
-            name: "n".into(),
-        };
-        assert_eq!(
-            Refusal::NotManaged(id).to_string(),
-            "failed update: Resource \"n\" already exists and is not managed by SealedSecret"
-        );
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@
 //! | [`drift`] | recent corrections of a Secret → whether the next one has to wait |
 //! | [`added_metadata`] | `--secret-labels`, `--secret-annotations` → metadata of the Secret |
 //! | [`token_secrets`] | desired and existing Secret of a service account token → desired Secret with the additions of Kubernetes |
+//! | [`names_size`] | a Secret → the size of its item keys, labels and annotations |
 //! | [`no_secret`] | a failure that depends on values → what may be published about it |
 //! | [`queue`], [`fair`] | objects to reconcile → the next object, and its time |
 //! | [`object_id`], [`fault`] | (types) names of objects, kinds of failures |
@@ -23,6 +24,7 @@ pub mod decide;
 pub mod drift;
 pub mod fair;
 pub mod fault;
+pub mod names_size;
 pub mod no_secret;
 pub mod object_id;
 pub mod ownership;

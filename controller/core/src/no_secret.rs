@@ -100,6 +100,7 @@ pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
         )
         | Refusal::Breach(Breach::Scope { .. } | Breach::OldKey { .. } | Breach::Templates(_))
         | Refusal::TooLarge(_)
+        | Refusal::Unreadable(_)
         | Refusal::NotManaged(_)
         | Refusal::DriftFight(_) => false,
     }

@@ -41,13 +41,28 @@ fn owner_reference(sealed: &SealedSecret) -> Option<OwnerReference> {
 /// this: any client that can write those annotations can also write the Secret, so this grants nothing new. A Secret
 /// that the controller created without an owner is recognized by the annotation [`SKIP_OWNER_ANNOTATION`], if the
 /// template still has that annotation and no other object controls the Secret.
-pub fn is_owned(existing: &ObjectMeta, sealed: &ObjectMeta, template: &ObjectMeta) -> bool {
+///
+/// `is_exclusive` is whether all content of the Secret is known to come from the SealedSecret. The Secret then has no
+/// other owner who could consent to a merge, so the annotation for merging does not count: another client that removes
+/// the owner must not hide this by adding that annotation.
+pub fn is_owned(
+    existing: &ObjectMeta,
+    sealed: &ObjectMeta,
+    template: &ObjectMeta,
+    is_exclusive: bool,
+) -> bool {
     let skips_owner = has_annotation(existing, SKIP_OWNER_ANNOTATION)
         && has_annotation(template, SKIP_OWNER_ANNOTATION);
     is_controlled_by(existing, sealed.uid.as_deref())
         || has_annotation(existing, MANAGED_ANNOTATION)
-        || has_annotation(existing, PATCH_ANNOTATION)
+        || !is_exclusive && is_merged_into(existing)
         || skips_owner && controller(existing).is_none()
+}
+
+/// Returns whether [`is_owned`] can be true of the Secret with any template of the SealedSecret with that `uid`.
+pub fn may_be_owned(existing: &ObjectMeta, uid: Option<&str>) -> bool {
+    let mut annotations = CONSENT_ANNOTATIONS.iter();
+    is_controlled_by(existing, uid) || annotations.any(|name| has_annotation(existing, name))
 }
 
 /// Returns whether the object with that `uid` controls the Secret; false without a `uid`.
@@ -60,9 +75,17 @@ pub fn is_handed_over(existing: &ObjectMeta) -> bool {
     has_annotation(existing, MANAGED_ANNOTATION) && !has_annotation(existing, SKIP_OWNER_ANNOTATION)
 }
 
-/// Returns whether the Secret's annotations allow a SealedSecret to be merged into the Secret.
+/// Returns whether the Secret has the annotation for merging.
 pub fn is_merged_into(existing: &ObjectMeta) -> bool {
     has_annotation(existing, PATCH_ANNOTATION)
+}
+
+/// Returns whether a SealedSecret is merged into the Secret instead of replacing it: the Secret has the annotation for
+/// merging, from its owner before the SealedSecret, or from the template. Another client cannot add the annotation to a
+/// Secret whose content comes from the SealedSecret alone (`is_exclusive`), since it would end corrections for good.
+pub fn merges(template: &ObjectMeta, existing: &ObjectMeta, is_exclusive: bool) -> bool {
+    let is_allowed = !is_exclusive || has_annotation(template, PATCH_ANNOTATION);
+    is_merged_into(existing) && is_allowed
 }
 
 fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
@@ -81,14 +104,19 @@ fn has_annotation(metadata: &ObjectMeta, annotation: &str) -> bool {
 /// Returns the updated version of an existing Secret. The Secret keeps its identity and the fields that upstream does
 /// not change.
 ///
-/// Values, labels and annotations are replaced; with the annotation for merging they are added to the existing ones.
-/// While the SealedSecret is settled, labels and annotations that other clients added are kept. The additions of
-/// Kubernetes itself are kept (see [`token_secrets::keep_additions`]).
+/// Values, labels and annotations are replaced; if the SealedSecret is merged into the Secret ([`merges`]), they are
+/// added to the existing ones. With `keeps_metadata`, labels and annotations that other clients added are kept. The
+/// additions of Kubernetes itself (see [`token_secrets`]) are always kept.
 ///
 /// Consent to a merge covers only additional items, labels and annotations: a template that is merged into a Secret
 /// of another owner cannot add consent annotations or make the Secret immutable.
-pub fn successor(mut desired: Secret, existing: &Secret, settled: bool) -> Secret {
-    let merges = has_annotation(&existing.metadata, PATCH_ANNOTATION);
+pub fn successor(
+    mut desired: Secret,
+    existing: &Secret,
+    keeps_metadata: bool,
+    is_exclusive: bool,
+) -> Secret {
+    let merges = merges(&desired.metadata, &existing.metadata, is_exclusive);
     if merges && !is_controlled_by(&existing.metadata, owner_uid(&desired)) {
         let annotations = desired.metadata.annotations.as_mut();
         if let Some(annotations) = annotations {
@@ -96,7 +124,7 @@ pub fn successor(mut desired: Secret, existing: &Secret, settled: bool) -> Secre
         }
         desired.immutable = None;
     }
-    let owns = !merges || has_annotation(&existing.metadata, MANAGED_ANNOTATION);
+    let owns = !merges || is_exclusive || has_annotation(&existing.metadata, MANAGED_ANNOTATION);
     let mut next = existing.clone();
     if merges {
         next.data.extend(desired.data);
@@ -108,7 +136,7 @@ pub fn successor(mut desired: Secret, existing: &Secret, settled: bool) -> Secre
         next.immutable = desired.immutable;
     }
     let (metadata, desired) = (&mut next.metadata, desired.metadata);
-    let keeps_existing = merges || settled;
+    let keeps_existing = merges || keeps_metadata;
     put(&mut metadata.labels, desired.labels, keeps_existing);
     put(
         &mut metadata.annotations,

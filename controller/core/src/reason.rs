@@ -116,6 +116,7 @@ pub fn classify(why: &Refusal) -> Class {
         // Resolved when another client deletes or changes the Secret. The controller might not observe this, since
         // watching Secrets is optional.
         Refusal::TypeChange { .. } | Refusal::Immutable(_) => update(Remedy::Retry),
+        Refusal::Unreadable(_) => class(Reason::ErrUpdateFailed, Fault::Fetch, Remedy::Retry),
         Refusal::NotManaged(_) => class(Reason::ErrUpdateFailed, Fault::Unmanaged, Remedy::Retry),
         Refusal::DriftFight(_) => Class {
             is_stalled: false,

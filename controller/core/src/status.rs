@@ -132,18 +132,12 @@ impl Outcome<'_> {
         }
     }
 
-    /// Returns the record for the status. A failure keeps the record of the same generation, which shows that this
-    /// generation was unsealed before.
-    fn record(
-        &self,
-        previous: Option<&SealedSecretStatus>,
-        generation: Option<i64>,
-    ) -> Option<SecretRecord> {
+    /// Returns the record for the status. A failure keeps the last one, which shows whether this generation was unsealed
+    /// before, and where the content of the Secret comes from.
+    fn record(&self, previous: Option<&SealedSecretStatus>) -> Option<SecretRecord> {
         match self {
             Self::Unsealed { record, .. } => record.clone(),
-            Self::Refused { .. } | Self::Failed { .. } => previous
-                .filter(|status| status.observed_generation == generation)
-                .and_then(|status| status.record.clone()),
+            Self::Refused { .. } | Self::Failed { .. } => previous?.record.clone(),
         }
     }
 
@@ -252,7 +246,7 @@ pub fn next(
         last_unsealed_generation: outcome.last_unsealed(previous, generation),
         conditions,
         items,
-        record: outcome.record(previous, generation),
+        record: outcome.record(previous),
     };
     (!previous.is_some_and(|previous| is_equivalent(previous, &status))).then_some(status)
 }
@@ -271,6 +265,18 @@ pub fn sealed_by(status: Option<&SealedSecretStatus>) -> BTreeMap<String, Finger
     let items = status.map_or(&[][..], |status| &status.items);
     let key = |item: &ItemStatus| Some((item.key.clone(), item.sealed_by.as_ref()?.parse().ok()?));
     items.iter().filter_map(key).collect()
+}
+
+/// Returns a condition for which [`is_synced`] returns true.
+pub fn synced() -> Condition {
+    Condition {
+        type_: SYNCED.into(),
+        status: "True".into(),
+        last_update_time: None,
+        last_transition_time: None,
+        reason: None,
+        message: None,
+    }
 }
 
 /// Returns whether the condition `Synced` is true.
@@ -493,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_keeps_only_the_record_of_its_own_version() {
+    fn a_failure_keeps_the_last_record() {
         let no_items = BTreeMap::new();
         let record = SecretRecord {
             secret_uid: "u".into(),
@@ -509,11 +515,11 @@ mod tests {
         let why = Refusal::Malformed("why".into());
         let first = next(None, &success, Some(1), timestamp(1)).unwrap();
         let failed = next(Some(&first), &refused_outcome(&why), Some(1), timestamp(2)).unwrap();
-        assert_eq!(failed.record, Some(record));
+        assert_eq!(failed.record, Some(record.clone()));
         assert!(!is_synced(&failed));
         let next_version =
             next(Some(&failed), &refused_outcome(&why), Some(2), timestamp(3)).unwrap();
-        assert_eq!(next_version.record, None);
+        assert_eq!(next_version.record, Some(record));
     }
 
     #[test]

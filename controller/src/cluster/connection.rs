@@ -5,19 +5,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, header};
-use hyper::body::Incoming;
-use hyper_timeout::TimeoutConnector;
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use kube::client::{Body, ClientBuilder, ConfigExt as _};
+use connect::Connections;
+use http::{HeaderValue, header};
+use kube::client::ClientBuilder;
 use kube::config::{InClusterError, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use tower::{BoxError, Service, ServiceBuilder};
 
 use super::requests::{Bounded, Bounds};
 use super::watches;
@@ -86,58 +80,40 @@ impl Connection {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         let user_agent = HeaderValue::from_static(USER_AGENT);
         config.headers.push((header::USER_AGENT, user_agent));
-        let builder = |read_timeout| {
-            let mut config = config.clone();
-            config.read_timeout = Some(read_timeout);
-            builder(config).map_err(|error| ConnectError::Client(Box::new(error)))
-        };
-        let client = |read_timeout| Ok(builder(read_timeout)?.build());
         let bounds = Bounds::new(cluster_config.rate, write_lease);
+        Self::with_config(&config, bounds, own_namespace(cluster_config))
+            .map_err(|error| ConnectError::Client(Box::new(error)))
+    }
+
+    /// Builds the clients. The first two use the same connections, so that the renewals of the Lease keep one open:
+    /// otherwise the first write after an idle time would wait for a TLS handshake.
+    fn with_config(
+        config: &Config,
+        bounds: Arc<Bounds>,
+        own_namespace: String,
+    ) -> kube::Result<Self> {
         let watch_duration = Duration::from_secs(watches::MAX_SECONDS.into());
+        let connections = pool(config, MAX_SILENCE)?;
+        let watch_connections = pool(config, watch_duration + WATCH_MARGIN)?;
+        let requests = connections.clone().client_builder(config)?;
         Ok(Self {
-            requests: builder(MAX_SILENCE)?.with_layer(&Bounded(bounds)).build(),
-            unrestricted: client(MAX_SILENCE)?,
-            watches: client(watch_duration + WATCH_MARGIN)?,
-            own_namespace: own_namespace(cluster_config),
+            requests: requests.with_layer(&Bounded(bounds)).build(),
+            unrestricted: connections.client_builder(config)?.build(),
+            watches: watch_connections.client_builder(config)?.build(),
+            own_namespace,
         })
     }
 }
 
-/// Builds the same client as kube, but with Nagle's algorithm disabled: otherwise, the first request on each connection
-/// waits until the API server confirms the TLS handshake, which Linux delays by 40 ms.
-fn builder(
-    config: Config,
-) -> kube::Result<
-    ClientBuilder<
-        impl Service<Request<Body>, Response = Response<Incoming>, Error = BoxError, Future: Send>
-        + Send
-        + 'static,
-    >,
-> {
+/// Creates a pool of direct connections.
+fn pool(config: &Config, max_silence: Duration) -> kube::Result<Connections> {
+    let mut config = config.clone();
     if config.proxy_url.is_some() {
         // Returns an error: proxies are not compiled in.
         ClientBuilder::try_from(config.clone())?;
     }
-    if CryptoProvider::get_default().is_none() {
-        // Fails only if another thread has set the provider in the meantime.
-        let _ = aws_lc_rs::default_provider().install_default();
-    }
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_nodelay(true);
-    let https = config.rustls_https_connector_with_connector(http)?;
-    let mut connector = TimeoutConnector::new(https);
-    connector.set_connect_timeout(config.connect_timeout);
-    connector.set_read_timeout(config.read_timeout);
-    connector.set_write_timeout(config.write_timeout);
-    let client = legacy::Client::builder(TokioExecutor::new()).build(connector);
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
-        .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
-        .service(client);
-    Ok(ClientBuilder::new(service, config.default_namespace))
+    config.read_timeout = Some(max_silence);
+    Connections::new(&config)
 }
 
 async fn config(cluster_config: &ClusterConfig) -> Result<Config, ConnectError> {
@@ -213,7 +189,35 @@ impl std::fmt::Debug for Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::Router;
+    use axum::serve::ListenerExt as _;
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_request_about_an_object_uses_the_open_connection_of_the_lease() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&connections);
+        let listener = listener.tap_io(move |_| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        });
+        let server = axum::serve(listener, Router::new().fallback(async || "{}"));
+        tokio::spawn(server.into_future());
+
+        let config = Config::new(url.parse().unwrap());
+        let bounds = Bounds::new(None, Arc::default());
+        let connection = Connection::with_config(&config, bounds, "ns".into()).unwrap();
+        for client in [&connection.unrestricted, &connection.requests] {
+            let request = http::Request::get("/x").body(Vec::new()).unwrap();
+            client.request_text(request).await.unwrap();
+        }
+        assert_eq!(connections.load(Ordering::Relaxed), 1);
+    }
 
     #[test]
     fn the_namespace_comes_from_the_variable_or_the_file_or_is_default() {

@@ -72,6 +72,22 @@ impl FileError {
         }
     }
 
+    /// Returns whether the error shows that another program put something in place of a file with a value: a link, a
+    /// folder, a device, or a file that is too large or that the controller may not read.
+    pub fn is_unlike_a_value(&self) -> bool {
+        match self {
+            Self::Link { .. } | Self::NotRegular { .. } | Self::TooLarge { .. } => true,
+            // `NotFound` is a file that was removed since the folder was listed; a socket cannot be opened.
+            Self::System { source, .. } => {
+                matches!(
+                    source.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+                ) || source.raw_os_error() == Some(Errno::NXIO.raw_os_error())
+            }
+            Self::AlreadyExists { .. } | Self::TooDeep { .. } | Self::Changing { .. } => false,
+        }
+    }
+
     /// Returns whether the error shows that the path does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::System { source, .. } if source.kind() == io::ErrorKind::NotFound)

@@ -4,6 +4,7 @@ use controller_core::reason::{Reason, Remedy, classify};
 use controller_core::status::Outcome;
 use jiff::Timestamp;
 
+use super::applying::Correction;
 use crate::store::{EventRecord, StoreError};
 
 /// The result of an attempt, and what must happen before another attempt can have another result.
@@ -117,12 +118,20 @@ pub(super) fn sealed_risky_type_event() -> EventRecord {
     }
 }
 
-pub(super) fn drift_corrected_event() -> EventRecord {
+pub(super) fn drift_corrected_event(correction: Correction) -> EventRecord {
+    let message = match correction {
+        Correction::Restored => {
+            "another client changed the Secret; the state that the SealedSecret defines was restored"
+        }
+        Correction::Regenerated => {
+            "another client changed the Secret, and also random values, which were generated again: restart the programs \
+             that use them; everything else that the SealedSecret defines was restored"
+        }
+    };
     EventRecord {
         is_warning: true,
         reason: Reason::DriftCorrected,
-        message: "another client changed the Secret; the state that the SealedSecret defines was restored"
-            .into(),
+        message: message.into(),
     }
 }
 

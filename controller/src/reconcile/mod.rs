@@ -1,17 +1,21 @@
 //! Decides which objects are reconciled and when, and reports the outcome.
 
+mod applying;
 mod attempt;
 mod attempt_result;
 mod first_attempts;
 mod pauses;
 mod permits;
 mod progress;
+mod random_values;
 mod recognition;
+mod reporting;
 mod schedule;
 mod timing;
 mod unsealing;
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,7 +80,8 @@ pub struct Reconciler<S> {
 #[derive(Debug, Default)]
 struct FailingObject {
     failures: u32,
-    message: String,
+    /// A digest of the last message, which can have 32 KiB.
+    message_digest: u64,
     waits_for_keys: bool,
 }
 
@@ -281,7 +286,8 @@ impl<S: Store> Reconciler<S> {
         failing.failures = failing.failures.saturating_add(1);
         failing.waits_for_keys = waits_for_keys;
         let Report { reason, message } = report;
-        if failing.message == message {
+        let message_digest = digest(&message);
+        if failing.message_digest == message_digest {
             debug!(
                 namespace = id.namespace,
                 name = id.name,
@@ -298,13 +304,13 @@ impl<S: Store> Reconciler<S> {
                 "Failed to unseal"
             );
         }
-        failing.message = message;
+        failing.message_digest = message_digest;
         if u64::from(failing.failures) == u64::from(self.tools.policy.retries) + 1 {
             error!(
                 namespace = id.namespace,
                 name = id.name,
                 failures = failing.failures,
-                error = failing.message,
+                error = message,
                 "Failing permanently; retries continue with backoff"
             );
         }
@@ -336,6 +342,13 @@ impl<S: Store> Reconciler<S> {
             );
         }
     }
+}
+
+/// Returns a digest that shows whether a message was logged before.
+fn digest(message: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    message.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Returns the result of an attempt that was cancelled or panicked.

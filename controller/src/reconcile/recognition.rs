@@ -13,7 +13,7 @@ use shared::secret::Secret;
 
 use super::attempt::Tools;
 use super::attempt_result::AttemptResult;
-use crate::store::{Observed, Source, Store};
+use crate::store::{Observed, Recognized, Source, Store};
 
 impl<S: Store> Tools<S> {
     /// Returns the instance label of the object, if its Secret is known to be up to date without fetching or decrypting
@@ -29,8 +29,13 @@ impl<S: Store> Tools<S> {
         let is_recognized = record::is_for_secret(record, cached.identity, ring, uid, version)
             && record::is_genuine(record, origin, ring);
         if is_recognized {
-            let good = (!tolerates_drift).then_some((uid.as_str(), version.as_str()));
-            self.store.note_recognized(id, cached.identity, good);
+            let secret = Recognized {
+                uid,
+                version,
+                is_good: !tolerates_drift,
+                is_exclusive: record::is_exclusive(record, uid, ring),
+            };
+            self.store.note_recognized(id, cached.identity, secret);
         }
         is_recognized.then_some(cached.instance)
     }
@@ -74,6 +79,16 @@ impl<S: Store> Tools<S> {
             })
     }
 
+    /// Returns whether the record in the status proves that all content of the observed Secret comes from the SealedSecret.
+    pub(super) fn was_exclusive(&self, observed: &Observed) -> bool {
+        let record = observed.status.as_ref().and_then(|s| s.record.as_ref());
+        let secret = observed.existing.secret();
+        let uid = secret.and_then(|secret| secret.metadata.uid.as_deref());
+        record
+            .zip(uid)
+            .is_some_and(|(record, uid)| record::is_exclusive(record, uid, &self.ring()))
+    }
+
     /// Returns whether records are trusted. A record shows what was allowed when it was created, so it is not trusted
     /// if the author limits depend on time.
     fn trusts_records(&self) -> bool {
@@ -91,6 +106,7 @@ impl<S: Store> Tools<S> {
         &self,
         observed: &Observed,
         stored: Option<&Secret>,
+        is_exclusive: bool,
         ring: &KeyRing,
     ) -> Option<SecretRecord> {
         let Source::Sealed(sealed) = &observed.source else {
@@ -100,7 +116,8 @@ impl<S: Store> Tools<S> {
             Identity::of(sealed)?,
             drift::opts_out(sealed.metadata.annotations.as_ref()),
         );
-        record::create(origin, stored.or(observed.existing.secret())?, ring)
+        let secret = stored.or(observed.existing.secret())?;
+        record::create(origin, secret, is_exclusive, ring)
     }
 
     fn origin(&self, identity: Identity, opts_out: bool) -> Origin<'_> {

@@ -15,6 +15,7 @@ use crate::store::Store;
 /// The times of one attempt. Attempts of objects without templates have none: their times depend on public data.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
+    class: Class,
     /// The earliest time of the write.
     write: Option<Instant>,
     /// When the write began.
@@ -26,10 +27,21 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
+    /// Sets the class of the object's templates.
+    pub(super) fn set_class(&mut self, class: Class) {
+        self.class = class;
+    }
+
+    /// Returns the class of the object's templates.
+    pub(super) fn class(&self) -> Class {
+        self.class
+    }
+
     /// Sets the times after templates were rendered. `start` is when rendering began.
-    pub(super) fn set_times(&mut self, class: Class, start: Instant, values: usize) {
+    pub(super) fn set_times(&mut self, start: Instant, values: usize) {
         *self = Self {
-            write: Some(start + class.write_delay(start.elapsed())),
+            class: self.class,
+            write: Some(start + self.class.write_delay(start.elapsed())),
             values,
             permit: self.permit.take(),
             ..Self::default()

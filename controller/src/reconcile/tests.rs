@@ -46,6 +46,8 @@ impl Store for SlowStore {
             guessed: false,
             is_good: false,
             is_fresh: false,
+            is_exclusive: false,
+            random_mark: None,
         })
     }
 
@@ -265,6 +267,8 @@ impl Store for TemplateStore {
             guessed: false,
             is_good: false,
             is_fresh: true,
+            is_exclusive: false,
+            random_mark: None,
         })
     }
 

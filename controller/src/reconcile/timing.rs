@@ -7,6 +7,10 @@
 
 use std::time::Duration;
 
+use shared::meter::{Interrupted, Meter};
+use shared::resource::SealedSecret;
+use shared::unseal::slow_work;
+
 use crate::pool::{Budget, Rendering};
 
 /// The classes of templates, each with the maximum cost of its slow functions in microseconds.
@@ -62,8 +66,13 @@ impl Class {
         }
     }
 
-    /// Returns the class of templates whose slow functions cost this many microseconds, regardless of the values.
-    pub(super) fn for_slow_work(slow_work: u64) -> Self {
+    /// Returns the class of the templates of an object, regardless of the values.
+    pub(super) fn of(sealed: &SealedSecret, meter: &mut dyn Meter) -> Result<Self, Interrupted> {
+        slow_work(sealed, meter).map(Self::for_slow_work)
+    }
+
+    /// Returns the class of templates whose slow functions cost this many microseconds.
+    fn for_slow_work(slow_work: u64) -> Self {
         let class = CLASSES
             .into_iter()
             .find(|(max_cost, _)| slow_work <= *max_cost);
@@ -97,6 +106,13 @@ pub(super) fn report_delay(took: Duration) -> Duration {
 /// Returns the duration of an attempt that rendered templates, rounded up to a multiple of [`WRITE_TIME`].
 pub(super) fn round_for_metrics(took: Duration) -> Duration {
     round_up(WRITE_TIME, took)
+}
+
+impl Default for Class {
+    /// Returns the class of objects without slow functions.
+    fn default() -> Self {
+        CLASSES[0].1
+    }
 }
 
 fn publication_delay(step: Duration, took: Duration) -> Duration {

@@ -9,13 +9,14 @@ use controller_core::object_id::ObjectId;
 use controller_core::ownership;
 use controller_core::status;
 use jiff::Timestamp;
+use shared::hints::Hints;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
-use shared::meter::{Meter, Unmetered};
+use shared::meter::{Interrupted, Meter, Unmetered};
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
 use shared::secret_types::values_len;
-use shared::unseal::{Randomness, UnsealError, Unsealed, UnsealedItems, slow_work, unseal_items};
+use shared::unseal::{Randomness, UnsealError, Unsealed, UnsealedItems, unseal_items};
 use tokio::time::Instant;
 
 use super::attempt::{Inputs, Tools};
@@ -87,8 +88,9 @@ impl<S: Store> Tools<S> {
         let limits = Arc::clone(&self.policy.author_limits);
         let unseal = move |meter: &mut dyn Meter| {
             limits.allow_templates(&sealed)?;
+            let class = Class::of(&sealed, meter).map_err(|Interrupted| nothing_opened())?;
             let items = unseal_items(&sealed, &ring, rules.accept_legacy, &hints, meter)?;
-            Ok((items, Class::for_slow_work(slow_work(&sealed))))
+            Ok((items, class))
         };
         self.pool
             .work_for(&id.namespace, UNSEAL_BUDGET, unseal)
@@ -127,14 +129,10 @@ impl<S: Store> Tools<S> {
             .pool
             .render_for(&id.namespace, class.rendering(), render)
             .await?;
+        schedule.set_class(class);
         if self.store.is_public() {
-            schedule.set_times(
-                class,
-                start,
-                unsealed
-                    .as_ref()
-                    .map_or(0, |unsealed| values_len(&unsealed.secret)),
-            );
+            let secret = unsealed.as_ref().map(|unsealed| &unsealed.secret);
+            schedule.set_times(start, secret.map_or(0, values_len));
         }
         Ok(unsealed)
     }
@@ -147,6 +145,12 @@ impl<S: Store> Tools<S> {
             _ => self.progress().forget(id),
         }
     }
+}
+
+/// Returns the error of an attempt whose budget was used up before any item was unsealed.
+fn nothing_opened() -> UnsealError {
+    let opened = Hints::new();
+    UnsealError::BudgetUsedUp { opened }
 }
 
 /// Returns a refusal of an object with templates that does not depend on its values. Returns `None` without templates:
@@ -173,5 +177,6 @@ fn public_obstacle(id: &ObjectId, sealed: &SealedSecret, observed: &Observed) ->
         secret,
         &observed.existing,
         observed.settled || observed.claimed,
+        observed.is_exclusive,
     )
 }

@@ -63,6 +63,11 @@ pub struct Observed {
     /// Whether the SealedSecret appears to be new: its status showed no earlier reconciliation when this process first
     /// observed it, and this process has not reported a result for it.
     pub is_fresh: bool,
+    /// Whether all content of the Secret is known to come from the SealedSecret: the controller created or replaced it,
+    /// without a merge to which another client consented.
+    pub is_exclusive: bool,
+    /// The mark of the random values of the Secret. See [`shared::random_mark`].
+    pub random_mark: Option<String>,
 }
 
 impl Observed {
@@ -247,6 +252,30 @@ pub(crate) fn require_readable<K>(
     object.object().ok_or(StoreError::Unreadable { operation })
 }
 
+/// The Secret after its SealedSecret was unsealed.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    /// The Secret as it is stored, if known.
+    pub secret: Option<&'a Secret>,
+    /// Whether it has the values of this version of the SealedSecret; otherwise it may have values of another client.
+    pub is_good: bool,
+    /// See [`Observed::is_exclusive`].
+    pub is_exclusive: bool,
+}
+
+/// A Secret that a record identifies.
+#[derive(Debug, Clone, Copy)]
+pub struct Recognized<'a> {
+    /// Its `uid`.
+    pub uid: &'a str,
+    /// Its `resourceVersion`.
+    pub version: &'a str,
+    /// See [`Kept::is_good`].
+    pub is_good: bool,
+    /// See [`Observed::is_exclusive`].
+    pub is_exclusive: bool,
+}
+
 /// Stores SealedSecrets and Secrets. Two calls for the same object never run concurrently.
 pub trait Store: Send + Sync + 'static {
     /// Returns the cached state of a settled object, if it may suffice to detect that nothing needs to be done.
@@ -283,13 +312,12 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
-    /// Records that the observed version of the SealedSecret was unsealed, regardless of its status. `good` is the
-    /// Secret, if it is known to have the values of that version.
-    fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed, _good: Option<&Secret>) {}
+    /// Records that the observed version of the SealedSecret was unsealed, regardless of its status, and what is known of
+    /// its Secret.
+    fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed, _kept: Kept<'_>) {}
 
-    /// Records that an object was recognized as up to date by its [`Self::cached_state`]. `good` is the `uid` and
-    /// `resourceVersion` of the Secret, if it is known to have the values of the SealedSecret.
-    fn note_recognized(&self, _id: &ObjectId, _identity: Identity, _good: Option<(&str, &str)>) {}
+    /// Records that an object was recognized as up to date by its [`Self::cached_state`].
+    fn note_recognized(&self, _id: &ObjectId, _identity: Identity, _secret: Recognized<'_>) {}
 
     /// Releases the data of an object that was reconciled.
     fn release(&self, _id: &ObjectId) {}

@@ -63,6 +63,38 @@ const EDITS: &[(&str, Edit)] = &[
     }),
 ];
 
+/// Edits that put something else in place of a file with a value.
+const REPLACEMENTS: &[(&str, Edit)] = &[
+    ("replaces a value by a folder", |folder| {
+        remove_file(&folder.join("..data/a"));
+        std::fs::create_dir_all(folder.join("..data/a/b/c")).unwrap();
+        write(&folder.join("..data/a/b/c/d"), "x");
+    }),
+    ("replaces a value by a link", |folder| {
+        remove_file(&folder.join("..data/a"));
+        symlink("/etc/passwd", folder.join("..data/a")).unwrap();
+    }),
+    ("replaces a value by a pipe", |folder| {
+        remove_file(&folder.join("..data/a"));
+        let mode = rustix::fs::Mode::RUSR;
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, folder.join("..data/a"), kind, mode, 0).unwrap();
+    }),
+    ("replaces a value by a socket", |folder| {
+        remove_file(&folder.join("..data/a"));
+        std::os::unix::net::UnixListener::bind(folder.join("..data/a")).unwrap();
+    }),
+    ("makes a value as large as a disk", |folder| {
+        let file = std::fs::File::options()
+            .write(true)
+            .open(folder.join("..data/a"));
+        file.unwrap().set_len(20 << 30).unwrap();
+    }),
+    ("adds a folder to the version", |folder| {
+        std::fs::create_dir(folder.join("..data/c")).unwrap();
+    }),
+];
+
 const DELETIONS: &[(&str, Edit)] = &[
     ("deletes the folder of the object", remove_folder),
     ("empties the folder of the object", |folder| {
@@ -117,6 +149,25 @@ impl Healing {
         healing
     }
 
+    /// Runs `action` while no controller runs.
+    async fn restart_after(self, action: impl FnOnce()) -> Self {
+        let Self {
+            case,
+            metrics,
+            controller,
+        } = self;
+        drop(controller);
+        action();
+        let config = case.config();
+        let controller =
+            DirectoryController::start(&config, &case.dir, Arc::clone(&metrics), case.now).await;
+        Self {
+            controller: controller.unwrap(),
+            case,
+            metrics,
+        }
+    }
+
     async fn advance(&mut self, time: SignedDuration) {
         let end = self.case.now + time;
         while self.case.now < end {
@@ -141,6 +192,13 @@ impl Healing {
         value.unwrap().parse().unwrap()
     }
 
+    /// Returns the end of the message of the condition `Ready`.
+    fn last_line(&self) -> String {
+        let ready = self.case.conditions("ns/n").unwrap().remove(1);
+        let message = ready.message.unwrap();
+        message.lines().last().unwrap().to_owned()
+    }
+
     fn folder(&self) -> PathBuf {
         self.case.dir.join("secrets/ns/n")
     }
@@ -163,6 +221,87 @@ async fn edited_and_deleted_values_are_restored_within_two_seconds() {
         healing.advance(MAX_RESTORE_TIME * 5).await;
         assert_eq!(healing.attempts(), before + 1, "attempts: a program {why}");
     }
+}
+
+/// Attack: a program puts a folder, a link or a device in place of a file with a value, so that neither the value nor a
+/// later version is written, while the status says that everything is in order.
+#[tokio::test]
+async fn values_replaced_by_something_else_are_restored_too() {
+    for (why, edit) in REPLACEMENTS {
+        for restarts in [false, true] {
+            let mut healing = Healing::new(&[]).await;
+            if restarts {
+                let folder = healing.folder();
+                healing = healing.restart_after(|| edit(&folder)).await;
+            } else {
+                edit(&healing.folder());
+            }
+            healing.advance(MAX_RESTORE_TIME).await;
+            let original = Healing::original_values();
+            assert_eq!(healing.values(), original, "a program {why}");
+            assert!(healing.case.is_synced("ns/n"), "a program {why}");
+            healing.advance(MAX_RESTORE_TIME * 5).await;
+            let versions = std::fs::read_dir(healing.folder()).unwrap();
+            let names = versions.map(|entry| entry.unwrap().file_name());
+            let versions = names.filter(|name| name.to_string_lossy().starts_with("..v"));
+            assert_eq!(versions.count(), 1, "a program {why}");
+            healing
+                .case
+                .seal("sealed/x.yaml", "ns/n", &[("a", "3"), ("b", "2")]);
+            healing.advance(MAX_RESTORE_TIME).await;
+            assert_eq!(healing.values()[0].as_deref(), Some("3"), "a program {why}");
+        }
+    }
+}
+
+/// Attack: a program changes a value that a template generated, which no rendering can produce again.
+#[tokio::test]
+async fn an_edited_random_value_is_generated_again_and_the_others_stay() {
+    for restarts in [false, true] {
+        let mut healing = Healing::new(&[]).await;
+        let mut object = sealed(&KEYS[0], "ns/n", &[("a", "1")]);
+        let texts = [("b", "{{ uuidv4 }}"), ("c", "{{ .a }}-{{ uuidv4 }}")];
+        let texts = texts.map(|(key, text)| (key.to_owned(), Some(text.to_owned())));
+        object.spec.template.data = Some(texts.into());
+        healing.case.write("sealed/x.yaml", &manifest_of(&object));
+        healing.advance(MAX_RESTORE_TIME).await;
+        let [_, first, second] = healing.values();
+        let edit = |folder: PathBuf| {
+            write(&folder.join("a"), "edited");
+            write(&folder.join("b"), "edited");
+        };
+        if restarts {
+            let folder = healing.folder();
+            healing = healing.restart_after(|| edit(folder)).await;
+        } else {
+            edit(healing.folder());
+        }
+        healing.advance(MAX_RESTORE_TIME).await;
+        let [a, b, c] = healing.values();
+        assert_eq!((a.as_deref(), c), (Some("1"), second));
+        assert_ne!(b, first);
+        assert_eq!(b.unwrap().len(), 36);
+        assert!(healing.case.is_synced("ns/n"));
+    }
+}
+
+/// Attack: a program makes values unreadable that the controller cannot restore, so that the status does not change.
+#[tokio::test]
+async fn values_that_cannot_be_read_are_reported() {
+    let mut healing = Healing::new(&[]).await;
+    // A link that is not followed in place of the folder of the namespace.
+    let namespace = healing.folder().parent().unwrap().to_owned();
+    let moved = healing.case.outer.path().join("moved");
+    std::fs::rename(&namespace, &moved).unwrap();
+    symlink(&moved, &namespace).unwrap();
+    healing.advance(MAX_RESTORE_TIME).await;
+    let message = healing.case.failure("ns/n");
+    assert!(!message.is_empty());
+    let metrics = healing.metrics.text(healing.case.now);
+    let condition = metrics
+        .lines()
+        .find(|line| line.contains("condition_info{"));
+    assert!(condition.unwrap().ends_with(" -1"), "{condition:?}");
 }
 
 #[tokio::test]
@@ -245,6 +384,31 @@ async fn opt_out(healing: &mut Healing) {
     annotations.insert(OPT_OUT.into(), "false".into());
     healing.case.write("sealed/x.yaml", &manifest_of(&sealed));
     healing.advance(MAX_RESTORE_TIME).await;
+}
+
+/// Attack: a program edits values while the controller cannot correct them, so that the status vouches for the edited
+/// values.
+#[tokio::test]
+async fn the_status_vouches_only_for_values_that_no_other_program_edited() {
+    const KEPT: &str = "the values of the last good version stay in place";
+    const MAY_DIFFER: &str = "another client may have changed the values of the Secret";
+    let broken = manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "3")]));
+    for args in [&[][..], &["--correct-drift=false"]] {
+        for (why, edit) in EDITS.iter().chain(REPLACEMENTS).chain(DELETIONS) {
+            let mut healing = Healing::new(args).await;
+            healing.case.write("sealed/x.yaml", &broken);
+            healing.advance(MAX_RESTORE_TIME).await;
+            assert_eq!(healing.last_line(), KEPT, "{args:?}: before {why}");
+            edit(&healing.folder());
+            healing.advance(MAX_RESTORE_TIME).await;
+            assert_ne!(healing.last_line(), KEPT, "{args:?}: {why}");
+        }
+        let mut healing = Healing::new(args).await;
+        write(&healing.folder().join("a"), "edited");
+        healing.case.write("sealed/x.yaml", "a: [");
+        healing.advance(MAX_RESTORE_TIME).await;
+        assert_eq!(healing.last_line(), MAY_DIFFER, "{args:?}");
+    }
 }
 
 #[tokio::test]

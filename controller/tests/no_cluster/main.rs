@@ -14,6 +14,7 @@ mod interleaved;
 mod invented_tokens;
 mod keys;
 mod lifecycle;
+mod other_clients;
 mod program;
 mod public_information;
 mod publication;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use controller::store::cluster::{ClusterStore, Watched};
 use controller_core::object_id::ObjectId;
+use http::header::ACCEPT;
 use http::{Method, Request, Response};
 use kube::Client;
 use kube::client::Body;
@@ -28,6 +29,8 @@ pub struct ApiServer {
     version: Mutex<u64>,
     /// Changes by other clients that happen before the response to the next write of the Secret.
     actions: Mutex<VecDeque<Action>>,
+    /// The number of reads of the Secret with its values.
+    pub value_reads: Mutex<u32>,
     /// The number of completed writes of the Secret.
     pub writes: Mutex<u32>,
     /// Every written event and revision, in order.
@@ -178,6 +181,17 @@ impl ApiServer {
         let mut secret = self.get(SECRET);
         secret["metadata"]["annotations"] = json!({ "sealedsecrets.bitnami.com/patch": "true" });
         self.put(SECRET, secret);
+    }
+
+    /// Replaces the Secret as another client, and reports the change through the watch.
+    pub fn edit_secret(&self, edit: impl FnOnce(&mut Value)) {
+        let mut secret = self.get(SECRET);
+        edit(&mut secret);
+        let secret = self.put(SECRET, secret);
+        if let Some(store) = self.store.get() {
+            let metadata = secret_metadata(&secret);
+            store.record_secret(&serde_json::from_value(metadata).unwrap());
+        }
     }
 
     /// Makes the Secret immutable.
@@ -394,7 +408,20 @@ pub fn client(server: &Arc<ApiServer>) -> Client {
                 let delay = server.nanoseconds_per_byte * body.len() as u64;
                 tokio::time::sleep(Duration::from_nanos(delay)).await;
             }
-            let (code, response) = server.respond(&head.method, head.uri.path(), &body);
+            let (code, mut response) = server.respond(&head.method, head.uri.path(), &body);
+            if head.method == Method::GET && head.uri.path().contains("/secrets/") {
+                let accept = head
+                    .headers
+                    .get(ACCEPT)
+                    .map(|accept| accept.to_str().unwrap());
+                if accept.is_some_and(|accept| accept.contains("PartialObjectMetadata")) {
+                    for field in ["data", "type", "immutable"] {
+                        response.as_object_mut().unwrap().remove(field);
+                    }
+                } else {
+                    *server.value_reads.lock().unwrap() += 1;
+                }
+            }
             let response = Body::from(response.to_string().into_bytes());
             Ok::<_, kube::Error>(Response::builder().status(code).body(response).unwrap())
         }

@@ -21,6 +21,8 @@ pub struct Variable {
     /// Whether the value contains a dollar sign outside single quotes, which some libraries would
     /// expand.
     pub has_dollar: bool,
+    /// Whether a comment follows the equals sign, without a value.
+    pub is_comment: bool,
 }
 
 /// A line cannot be parsed. The message never quotes the line.
@@ -76,11 +78,13 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
         let (variable, after) =
             parse_line(remaining).map_err(|problem| DotenvError { line, problem })?;
         if let Some((name, value, has_dollar)) = variable {
+            let (_, after_name) = remaining.split_once('=').unwrap_or_default();
             variables.push(Variable {
                 name: name.to_owned(),
                 value,
                 line,
                 has_dollar,
+                is_comment: after_name.trim_start_matches([' ', '\t']).starts_with('#'),
             });
         }
         let consumed = &remaining[..remaining.len() - after.len()];
@@ -117,6 +121,7 @@ pub fn parse_plain(bytes: &[u8]) -> Result<Vec<Variable>, DotenvError> {
             value: Plain::from(value.to_owned()),
             line,
             has_dollar: false,
+            is_comment: false,
         });
     }
     Ok(variables)

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use crate::notice::StatusLine;
+use crate::notice::{StatusLine, Waiting};
 
 /// The environment of a run.
 #[derive(Debug, Clone)]
@@ -21,6 +21,8 @@ pub struct Environment {
     pub stderr_is_terminal: bool,
     /// The line that shows a long wait; `None` if waits are not shown.
     pub status_line: Option<StatusLine>,
+    /// Returns whether the user has interrupted the run.
+    pub is_interrupted: fn() -> bool,
 }
 
 #[expect(
@@ -36,6 +38,15 @@ impl Environment {
             stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),
             status_line: None,
+            is_interrupted: || false,
+        }
+    }
+
+    /// Returns how this run waits for a busy server.
+    pub fn waiting(&self) -> Waiting {
+        Waiting {
+            status_line: self.status_line,
+            is_interrupted: self.is_interrupted,
         }
     }
 
@@ -62,13 +73,23 @@ impl Environment {
     /// Returns the user's cache folder: `$XDG_CACHE_HOME` if that is an absolute path, else
     /// `~/.cache`; on Windows `%LOCALAPPDATA%`.
     pub fn cache_folder(&self) -> Option<PathBuf> {
+        self.user_folder("XDG_CACHE_HOME", ".cache")
+    }
+
+    /// Returns the user's folder for state, which must not be lost: `$XDG_STATE_HOME` if that is an absolute path, else
+    /// `~/.local/state`; on Windows `%LOCALAPPDATA%`.
+    pub fn state_folder(&self) -> Option<PathBuf> {
+        self.user_folder("XDG_STATE_HOME", ".local/state")
+    }
+
+    fn user_folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
         let folder_in = |name: &str| self.nonempty_variable(name).map(PathBuf::from);
         if cfg!(windows) {
             return folder_in("LOCALAPPDATA");
         }
-        folder_in("XDG_CACHE_HOME")
+        folder_in(variable)
             .filter(|path| path.is_absolute())
-            .or_else(|| Some(self.home()?.join(".cache")))
+            .or_else(|| Some(self.home()?.join(below_home)))
     }
 
     /// Returns the folder with the service account of a Pod.

@@ -4,7 +4,7 @@ mod lock;
 mod temporary;
 
 use std::borrow::Cow;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -255,6 +255,55 @@ fn target_outside_tree(path: &Path) -> Option<PathBuf> {
 ///
 /// Fails if the path is a folder or a link to a missing file, or if the file cannot be written.
 pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    replace_with(path, bytes, Permissions::clone)
+}
+
+/// Replaces a file like [`replace`], with a private key or plain values: an existing file loses the permissions of other
+/// users.
+///
+/// # Errors
+///
+/// Fails like [`replace`].
+pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    check_inside_tree(path)?;
+    replace_with(path, bytes, platform::without_other_users)
+}
+
+/// Refuses an output that is one of the files that the command reads: it would be lost.
+///
+/// # Errors
+///
+/// Fails if the output exists and is one of the inputs, possibly under another name.
+pub fn refuse_input_as_output<'a>(
+    output: &Path,
+    inputs: impl IntoIterator<Item = &'a Path>,
+) -> Result<(), FileError> {
+    let is_same = |input: &Path| -> io::Result<bool> {
+        let is_same_path = fs::canonicalize(input)? == fs::canonicalize(output)?;
+        // Hard links have different paths.
+        let is_linked = || -> io::Result<bool> {
+            let (input, output) = (fs::metadata(input)?, fs::metadata(output)?);
+            Ok(cfg!(unix) && platform::is_same_file(&input, &output))
+        };
+        Ok(output.is_file() && (is_same_path || is_linked()?))
+    };
+    let is_output = |input: &Path| is_same(input).unwrap_or(false);
+    if inputs.into_iter().any(is_output) {
+        let why = "this command reads the file, which would be lost\nhint: choose another name for the output";
+        return Err(FileError::new(
+            "cannot write",
+            output,
+            io::Error::other(why),
+        ));
+    }
+    Ok(())
+}
+
+fn replace_with(
+    path: &Path,
+    bytes: &[u8],
+    permissions: impl Fn(&Permissions) -> Permissions,
+) -> Result<(), FileError> {
     let write = || -> io::Result<()> {
         let existing = fs::metadata(path);
         match &existing {
@@ -272,12 +321,29 @@ pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         }
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let temporary = Temporary::write(folder_of(&path), bytes, existing.as_ref().ok())?;
+        if let Ok(existing) = &existing {
+            temporary.set_permissions(permissions(&existing.permissions()))?;
+        }
         match existing {
             Ok(_) => temporary.replace(&path),
             Err(_) => temporary.create(&path),
         }
     };
     write().map_err(|cause| FileError::new("cannot write", path, cause))
+}
+
+/// Replaces a file like [`replace_anywhere`], and refuses pipes and devices: opening a pipe waits for its reader.
+///
+/// # Errors
+///
+/// Fails if the path is a pipe or device, and like [`replace_anywhere`].
+pub fn replace_regular(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let existing = fs::metadata(path);
+    if existing.is_ok_and(|existing| !existing.is_file() && !existing.is_dir()) {
+        let cause = io::Error::other("not a regular file");
+        return Err(FileError::new("cannot write", path, cause));
+    }
+    replace_anywhere(path, bytes)
 }
 
 /// Creates a file for this user only. The file appears in its folder only when its content is complete.
@@ -378,7 +444,6 @@ pub fn create_folder(path: &Path) -> Result<(), FileError> {
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
-    use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
@@ -408,6 +473,45 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_private_file_loses_the_permissions_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plain.json");
+        for (before, after) in [
+            (0o644, 0o600),
+            (0o640, 0o600),
+            (0o400, 0o400),
+            (0o755, 0o700),
+        ] {
+            fs::write(&path, "old").unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(before)).unwrap();
+            replace_private(&path, b"new").unwrap();
+            assert_eq!(mode(&path), after, "{before:o}");
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn refuses_an_output_that_is_an_input() {
+        let folder = tempfile::tempdir().unwrap();
+        let path_of = |name: &str| folder.path().join(name);
+        let (key, link, other) = (path_of("key"), path_of("link"), path_of("other"));
+        fs::write(&key, "key").unwrap();
+        fs::hard_link(&key, &link).unwrap();
+        fs::write(&other, "other").unwrap();
+        let dotted = path_of("./key");
+        for (output, is_refused) in [
+            (&key, true),
+            (&dotted, true),
+            (&link, true),
+            (&other, false),
+        ] {
+            let result = refuse_input_as_output(output, [key.as_path()]);
+            assert_eq!(result.is_err(), is_refused, "{}", output.display());
+        }
+        assert!(refuse_input_as_output(&path_of("new"), [key.as_path()]).is_ok());
     }
 
     #[test]

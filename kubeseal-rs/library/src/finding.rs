@@ -64,6 +64,7 @@ rules! {
     UNKNOWN_FIELD "unknown-field" Error "A field does not exist, and the API server drops it.";
     DUPLICATE_ITEM "duplicate-item" Error "An item is defined twice; only the last one counts.";
     REPEATED_KEY "repeated-key" Error "A key is repeated in a mapping of a document with Secrets; tools disagree on which one counts.";
+    SIZE "size" Warning "The values of a SealedSecret are larger than a Secret may be.";
     DEPRECATED "deprecated" Warning "The deprecated field `spec.data` contains a whole Secret.";
     BROKEN_RULE "broken-rule" Error "An object contradicts its rule in `.seal.yaml`.";
     RULES_FILE "rules-file" Error "`.seal.yaml` cannot be used.";

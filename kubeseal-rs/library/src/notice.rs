@@ -11,3 +11,12 @@ pub enum Notice {
 
 /// Shows a line on the terminal that the next call replaces. An empty string removes it.
 pub type StatusLine = fn(&str);
+
+/// How a run waits for a busy server.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting {
+    /// The line that shows what the run waits for; `None` if that is not shown.
+    pub status_line: Option<StatusLine>,
+    /// Returns whether the user has interrupted the run, so that a wait ends.
+    pub is_interrupted: fn() -> bool,
+}

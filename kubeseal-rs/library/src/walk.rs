@@ -69,11 +69,40 @@ pub fn candidates(
     paths: &[PathBuf],
     notices: &mut dyn FnMut(Notice),
 ) -> Result<Vec<Candidate>, WalkError> {
+    search(paths, Links::Skipped, notices)
+}
+
+/// Like [`candidates`], for a command that only reads. A link with the name of a manifest is a candidate too, if it
+/// leads to a file in the same tree that Git does not ignore and that is no candidate itself. The tree is the work
+/// tree, or without Git the folder. A link that leads out of the tree is reported as a warning.
+///
+/// # Errors
+///
+/// Fails like [`candidates`].
+pub fn candidates_and_links(
+    paths: &[PathBuf],
+    notices: &mut dyn FnMut(Notice),
+) -> Result<Vec<Candidate>, WalkError> {
+    search(paths, Links::Followed, notices)
+}
+
+/// Whether links to files below a folder are candidates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Links {
+    Followed,
+    Skipped,
+}
+
+fn search(
+    paths: &[PathBuf],
+    links: Links,
+    notices: &mut dyn FnMut(Notice),
+) -> Result<Vec<Candidate>, WalkError> {
     let mut found = Vec::new();
     let default = [PathBuf::from(".")];
     for path in if paths.is_empty() { &default } else { paths } {
         if path.is_dir() {
-            collect_below(path, &mut found, notices)?;
+            collect_below(path, links, &mut found, notices)?;
         } else {
             files::check(path)?;
             let (path, named) = (path.clone(), true);
@@ -106,6 +135,7 @@ pub fn all_manifests(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
 
 fn collect_below(
     folder: &Path,
+    links: Links,
     found: &mut Vec<Candidate>,
     notices: &mut dyn FnMut(Notice),
 ) -> Result<(), WalkError> {
@@ -116,6 +146,9 @@ fn collect_below(
     walk.enter(Path::new(""))?;
     if walk.has_ignored && root.is_some() {
         walk.add_tracked();
+    }
+    if links == Links::Followed {
+        walk.add_links(root.as_deref());
     }
     found.extend(walk.candidates());
     Ok(())
@@ -134,6 +167,8 @@ struct Walk<'a> {
     has_ignored: bool,
     /// The manifests, by path below the folder.
     found: BTreeSet<PathBuf>,
+    /// Links with the names of manifests, by path below the folder.
+    links: Vec<PathBuf>,
     /// Receives messages about conditions that do not end the walk.
     notices: &'a mut dyn FnMut(Notice),
 }
@@ -150,6 +185,7 @@ impl<'a> Walk<'a> {
             rules,
             has_ignored: false,
             found: BTreeSet::new(),
+            links: Vec::new(),
             notices,
         })
     }
@@ -191,7 +227,7 @@ impl<'a> Walk<'a> {
             let entry = entry.map_err(folder_error(resolved))?;
             let kind = entry.file_type().map_err(folder_error(resolved))?;
             let path = below.join(entry.file_name());
-            let is_wanted = kind.is_dir() || kind.is_file() && is_manifest_name(&path);
+            let is_wanted = kind.is_dir() || is_manifest_name(&path);
             if !is_wanted || entry.file_name() == ".git" {
                 continue;
             }
@@ -199,7 +235,9 @@ impl<'a> Walk<'a> {
                 self.has_ignored = true;
             } else if kind.is_dir() {
                 folders.push(path);
-            } else {
+            } else if kind.is_symlink() {
+                self.links.push(path);
+            } else if kind.is_file() {
                 self.found.insert(path);
             }
         }
@@ -223,6 +261,32 @@ impl<'a> Walk<'a> {
                 error_chain(&error)
             ))),
         }
+    }
+
+    /// Adds links that lead to other files of the tree. A link to a folder, or to nothing, has no content.
+    fn add_links(&mut self, root: Option<&Path>) {
+        let tree = root.unwrap_or(&self.resolved).to_owned();
+        for link in std::mem::take(&mut self.links) {
+            let target = self.resolved.join(&link).canonicalize();
+            let Some(target) = target.ok().filter(|target| target.is_file()) else {
+                continue;
+            };
+            if !target.starts_with(&tree) {
+                let shown = self.folder.join(&link).shown();
+                let to = target.shown();
+                (self.notices)(Notice::Warning(format!(
+                    "{shown} is a link to {to}, which is outside of the tree, so it was not checked"
+                )));
+            } else if !self.is_found(&target) && !git::is_ignored(&target) {
+                self.found.insert(link);
+            }
+        }
+    }
+
+    /// Returns whether a file is a candidate under this name.
+    fn is_found(&self, file: &Path) -> bool {
+        let below = file.strip_prefix(&self.resolved);
+        below.is_ok_and(|below| self.found.contains(below))
     }
 
     fn candidates(self) -> impl Iterator<Item = Candidate> {
@@ -336,10 +400,11 @@ pub fn is_manifest_name(path: &Path) -> bool {
     if path.file_name().is_some_and(|name| name == "Kustomization") {
         return true;
     }
-    let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
-    ["yaml", "yml", "json"]
+    // The whole name may be `.yaml`, which `Path::extension` does not count.
+    let name = path.file_name().unwrap_or_default().to_ascii_lowercase();
+    [".yaml", ".yml", ".json"]
         .iter()
-        .any(|allowed| ending == *allowed)
+        .any(|ending| name.as_encoded_bytes().ends_with(ending.as_bytes()))
 }
 
 /// The kinds of objects that `seal` works on.

@@ -258,6 +258,7 @@ pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandEr
         Command::Version => print_version(),
         Command::Print(page) => report::print(page).map_err(CommandError::Stdout),
         Command::Seal(options) => {
+            refuse_to_overwrite(request, &options.certificate.files())?;
             let input = PreparedInput::new(request, environment)?;
             let certificate = sealing_certificate(options, environment)?;
             let sealed = secrets::seal(&input.read()?, &certificate, options, environment)?;
@@ -280,6 +281,7 @@ pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandEr
             options,
             from_files,
         } => {
+            refuse_to_overwrite(request, &options.certificate.files())?;
             check_input(request)?;
             let certificate = sealing_certificate(options, environment)?;
             let sealed = raw::seal(&certificate, options, from_files, environment)?;
@@ -290,10 +292,15 @@ pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandEr
             write_result(request, &obtain(wanted, environment)?.pem)
         }
         Command::Recover { key_files } => {
+            refuse_to_overwrite(request, key_files)?;
             let input = PreparedInput::new(request, environment)?;
             let keys = RecoveryKeys::read(key_files)?;
             let secrets = recover::unseal(&input.read()?, &keys, environment.now)?;
-            write_result(request, &secrets::write(&secrets, output_format(request)?))
+            let bytes = secrets::write(&secrets, output_format(request)?);
+            match &request.output {
+                Some(path) => Ok(files::replace_private(path, &bytes)?),
+                None => report::print(&bytes).map_err(CommandError::Stdout),
+            }
         }
         Command::Validate { access, namespace } => {
             let input = PreparedInput::new(request, environment)?;
@@ -416,6 +423,15 @@ fn output_format(request: &Request) -> Result<Format, CommandError> {
 fn is_yaml(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     name.ends_with(b".yaml") || name.ends_with(b".yml")
+}
+
+/// Refuses to overwrite a key or certificate that the command reads. The input file may be overwritten, as by upstream.
+fn refuse_to_overwrite(request: &Request, inputs: &[PathBuf]) -> Result<(), CommandError> {
+    let inputs = inputs.iter().map(PathBuf::as_path);
+    if let Some(output) = &request.output {
+        files::refuse_input_as_output(output, inputs)?;
+    }
+    Ok(())
 }
 
 fn write_result(request: &Request, bytes: &[u8]) -> Result<(), CommandError> {

@@ -41,6 +41,9 @@ pub enum KeyFileError {
     /// The file is neither PEM nor manifests.
     #[error("it contains neither a PEM private key nor the backup of a key Secret")]
     Manifest(#[from] ReadError),
+    /// The file has a part of a PEM key.
+    #[error("its PEM is truncated or damaged\nhint: use another copy of the file")]
+    Damaged,
     /// The PEM file's key cannot be used.
     #[error("it contains no usable private key")]
     Private(#[from] PrivateKeyError),
@@ -142,6 +145,9 @@ fn keys_of(file: &Path, bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
         Ok(keys) => return Ok(keys),
         Err(PrivateKeyError::Missing) if is_certificate(bytes) => {
             return Err(KeyFileError::Certificate);
+        }
+        Err(PrivateKeyError::Missing) if bytes.trim_ascii_start().starts_with(b"-----BEGIN ") => {
+            return Err(KeyFileError::Damaged);
         }
         Err(PrivateKeyError::Missing) => {}
         Err(error) => return Err(error.into()),

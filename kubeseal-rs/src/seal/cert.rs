@@ -7,11 +7,14 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use kubeseal_library::bounded::Kind;
+use kubeseal_library::certificate::{
+    self, AcceptedFingerprint, CertificateQuery, NewPin, ObtainError, SettingSource, TrustError,
+};
 use kubeseal_library::cluster::{Clusters, Controller};
 use kubeseal_library::environment::Environment;
+use kubeseal_library::files;
 use kubeseal_library::keys::record;
 use kubeseal_library::redacted::redacted_source;
-use kubeseal_library::{certificate, files};
 use serde::Serialize;
 use shared::key::{Certificate, Fingerprint, Validity};
 use shared::key_marks::KeyState;
@@ -115,14 +118,64 @@ pub fn run(args: &Cert, environment: &Environment) -> Result<Outcome> {
 }
 
 fn fetch(args: &CertFetch, environment: &Environment) -> Result<Outcome> {
-    let certificate = read(&args.source, environment)?;
+    let (certificate, new_pin) = read_to_fetch(args, environment)?;
     let fingerprint = certificate.fingerprint();
     if let Some(pin) = args.fingerprint.as_ref().filter(|pin| *pin != fingerprint) {
-        bail!(
-            "the certificate has the fingerprint {fingerprint}, not {pin} (--fingerprint); nothing was written"
-        );
+        bail!(wrong_fingerprint(fingerprint, pin));
     }
-    let pem = certificate.to_pem();
+    let outcome = write(args, &certificate, environment)?;
+    // A certificate that the user did not accept must be reported again.
+    if let Some(failure) = new_pin.and_then(|pin| pin.save(environment)) {
+        report::warn(&failure);
+    }
+    Ok(outcome)
+}
+
+fn wrong_fingerprint(found: &Fingerprint, pin: &Fingerprint) -> Failure {
+    Failure::new(format!(
+        "the certificate has the fingerprint {found}, not {pin} (--fingerprint); nothing was written"
+    ))
+}
+
+/// Returns the certificate. That of a controller is compared with the last one, as before sealing.
+fn read_to_fetch(
+    args: &CertFetch,
+    environment: &Environment,
+) -> Result<(Certificate, Option<NewPin>)> {
+    let CertSource { cert, location } = &args.source;
+    if cert.is_some() || location.directory.is_some() {
+        return Ok((read(&args.source, environment)?, None));
+    }
+    let accepted = args.fingerprint.iter().map(|pin| AcceptedFingerprint {
+        fingerprint: pin.clone(),
+        by: SettingSource::Flag,
+    });
+    let query = CertificateQuery {
+        access: access(location, environment),
+        fingerprints: accepted.collect(),
+        ..CertificateQuery::default()
+    };
+    let fetched = certificate::fetch(&query, &Clusters::new(environment));
+    let (obtained, new_pin) = match (fetched, &args.fingerprint) {
+        (Err(ObtainError::Trust(TrustError::NotAccepted { found, .. })), Some(pin)) => {
+            bail!(wrong_fingerprint(&found, pin))
+        }
+        (fetched, _) => fetched?,
+    };
+    for remark in &obtained.remarks {
+        report::warn(remark);
+    }
+    let certificate = Certificate::from_pem(&obtained.pem);
+    let certificate = certificate.context("cannot use the certificate of the controller")?;
+    Ok((certificate, new_pin))
+}
+
+fn write(
+    args: &CertFetch,
+    certificate: &Certificate,
+    environment: &Environment,
+) -> Result<Outcome> {
+    let (fingerprint, pem) = (certificate.fingerprint(), certificate.to_pem());
     let Some(out) = &args.out else {
         return print(pem.as_bytes());
     };

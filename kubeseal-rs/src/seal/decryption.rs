@@ -18,7 +18,7 @@ use shared::secret::Secret;
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, PromptError};
 use crate::report::ShowPath as _;
 use crate::seal_args::DecryptionArgs;
 
@@ -109,16 +109,25 @@ fn read_passphrase(path: &Path, environment: &Environment) -> Result<SecretStrin
 ///
 /// # Errors
 ///
-/// Fails if there is no terminal, if the passphrase is empty, or if the two entries differ.
+/// Fails if there is no terminal, if the passphrase is empty, has several lines or control characters, or if the two
+/// entries differ.
 pub fn ask_passphrase(is_new: bool) -> Result<SecretString> {
-    let no_terminal = |_| no_terminal(is_new);
-    let prompt = Prompt::open().map_err(no_terminal)?;
-    let prompt_for = |text: &str| prompt.ask(text).map_err(no_terminal);
-    let first = prompt_for("Passphrase of the archive: ")?;
+    let ask = || -> Result<_, PromptError> {
+        let prompt = Prompt::open()?;
+        let first = prompt.ask("Passphrase of the archive: ")?;
+        let is_asked_again = is_new && !first.is_empty();
+        let second = is_asked_again
+            .then(|| prompt.ask("Confirm: "))
+            .transpose()?;
+        prompt.close()?;
+        Ok((first, second))
+    };
+    let hint = "pass it with --passphrase-file FILE (- for stdin)";
+    let (first, second) = ask().map_err(|error| error.into_failure(no_terminal(is_new), hint))?;
     if first.is_empty() {
         bail!("the passphrase is empty; nothing was written");
     }
-    if is_new && *first != *prompt_for("Confirm: ")? {
+    if second.is_some_and(|second| *second != *first) {
         bail!("the two passphrases differ; nothing was written");
     }
     Ok(SecretString::from(first.to_string()))

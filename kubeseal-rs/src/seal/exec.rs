@@ -16,6 +16,8 @@ use kubeseal_library::keys::record;
 use kubeseal_library::platform::{self, memory};
 use kubeseal_library::programs;
 use kubeseal_library::walk::sealed_in;
+use shared::key::Fingerprint;
+use shared::key_marks::KeyState;
 use shared::key_ring::KeyRing;
 use shared::plain::Plain;
 use shared::resource::SealedSecret;
@@ -24,7 +26,7 @@ use shared::unseal::{Randomness, Rules, unseal};
 use super::keys::store;
 use super::{Outcome, decryption};
 use crate::failure::Failure;
-use crate::report::{ShowPath as _, path_text};
+use crate::report::{self, ShowPath as _, path_text, shown};
 use crate::seal_args::{DecryptionArgs, KeyLocation};
 use variables::{Assignment, Choice, assign};
 pub use variables::{ItemChoice, MalformedChoice};
@@ -94,7 +96,8 @@ pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     if args.only.is_empty() && !args.all {
         bail!(no_choice(args, &sealed));
     }
-    let values = values(args, &sealed, &ring(args, environment)?, environment)?;
+    let (ring, retired) = keys(args, environment)?;
+    let values = values(args, &sealed, (&ring, &retired), environment)?;
     let [program, arguments @ ..] = args.command.as_slice() else {
         bail!(Failure::new("no command to run").hint("put the command after `--`"));
     };
@@ -186,7 +189,8 @@ fn pass_values(
     Ok(files)
 }
 
-fn ring(args: &Exec, environment: &Environment) -> Result<KeyRing> {
+/// Returns the keys to unseal with, and which of them are retired: a controller does not use these.
+fn keys(args: &Exec, environment: &Environment) -> Result<(KeyRing, BTreeSet<Fingerprint>)> {
     if args.backups.is_empty() {
         let records =
             store(&args.location, &Clusters::new(environment)).and_then(|store| store.read());
@@ -194,9 +198,14 @@ fn ring(args: &Exec, environment: &Environment) -> Result<KeyRing> {
             Failure::new("cannot read the keys")
                 .hint("pass a backup with --backup, or a directory with --directory"),
         )?;
-        return Ok(record::ring(&records));
+        let states = record::states(&records, None);
+        let retired = records.iter().zip(states);
+        let retired = retired.filter(|(_, state)| *state == KeyState::Retired);
+        let retired = retired.filter_map(|(record, _)| record.fingerprint().cloned());
+        return Ok((record::ring(&records), retired.collect()));
     }
-    decryption::ring(&[], &args.backups, &args.decryption, environment)
+    let ring = decryption::ring(&[], &args.backups, &args.decryption, environment)?;
+    Ok((ring, BTreeSet::new()))
 }
 
 /// Returns the values to choose from, with templates rendered. Fails if several files have a chosen
@@ -204,7 +213,7 @@ fn ring(args: &Exec, environment: &Environment) -> Result<KeyRing> {
 fn values(
     args: &Exec,
     sealed: &[(&Path, SealedSecret)],
-    ring: &KeyRing,
+    (ring, retired): (&KeyRing, &BTreeSet<Fingerprint>),
     environment: &Environment,
 ) -> Result<BTreeMap<String, Plain>> {
     let rules = Rules {
@@ -221,6 +230,7 @@ fn values(
         let unsealed = unseal(sealed, ring, rules, &mut randomness)
             .map_err(|error| anyhow!(error.diagnosis()));
         let unsealed = unsealed.with_context(|| cannot_unseal(path, sealed))?;
+        warn_of_retired(path, &unsealed.sealed_by, retired);
         for (key, value) in unsealed.secret.data {
             if is_chosen(&key) && values.contains_key(&key) {
                 bail!(
@@ -232,6 +242,21 @@ fn values(
         }
     }
     Ok(values)
+}
+
+/// Warns about items that a controller can no longer unseal.
+fn warn_of_retired(
+    path: &Path,
+    sealed_by: &BTreeMap<String, Fingerprint>,
+    retired: &BTreeSet<Fingerprint>,
+) {
+    for (item, key) in sealed_by.iter().filter(|(_, key)| retired.contains(key)) {
+        report::warn(&shown(&format!(
+            "{}: the item {item} is sealed for the retired key {key}, which the controller does not use: re-encrypt the \
+             file with `seal rotate`",
+            path.shown()
+        )));
+    }
 }
 
 fn cannot_unseal(path: &Path, sealed: &SealedSecret) -> Failure {

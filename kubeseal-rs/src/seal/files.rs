@@ -124,6 +124,7 @@ fn seal_stdin(session: &Session<'_>, args: &Files) -> Result<Outcome> {
     }
     let path = args.for_path.as_deref().unwrap_or(Path::new("stdin"));
     let file = ManifestFile::parse(Path::new("stdin"), files::read_stdin()?)?;
+    check_sealable(&file)?;
     let settings = session.settings(path)?;
     let (text, _) = seal_file(session, &settings, args, &file)?;
     print(&text)
@@ -143,6 +144,7 @@ fn plan(session: &Session<'_>, args: &Files, file: &ManifestFile) -> Result<Plan
         (_, true) => None,
         _ => Some(sealed_path(&plain, args.output)),
     };
+    check_sealable(file)?;
     if !args.in_place && !args.remove_plain && !args.keep_plain {
         check_not_in_git(&plain)?;
     }
@@ -295,7 +297,6 @@ fn seal_file(
     args: &Files,
     file: &ManifestFile,
 ) -> Result<(Zeroizing<Vec<u8>>, Vec<Sealed>)> {
-    check_sealable(file)?;
     let format = format_of(args, &file.bytes);
     let shown = file.path.shown();
     let empty = if args.allow_empty {

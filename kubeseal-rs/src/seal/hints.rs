@@ -11,7 +11,7 @@ use regex::Regex;
 use crate::seal_args;
 
 /// Flags of another program or command: the file with the message, the flag, and the owner that the message names.
-const FOREIGN_FLAGS: [(&str, &str, &str); 7] = [
+const FOREIGN_FLAGS: [(&str, &str, &str); 8] = [
     ("doctor/object", "--additional-namespaces", "the controller"),
     ("doctor/object", "--label-selector", "the controller"),
     ("doctor/controller", "--cert", "the sealing commands"),
@@ -20,6 +20,11 @@ const FOREIGN_FLAGS: [(&str, &str, &str); 7] = [
         "keys/mod",
         "--key",
         "`seal rotate`, whose arguments this completes",
+    ),
+    (
+        "keys/mod",
+        "--replace",
+        "`seal cert fetch`, whose arguments this completes",
     ),
     ("edit/editor", "--wait", "an editor"),
     ("import/mod", "--extract", "sops"),

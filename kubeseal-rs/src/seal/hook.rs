@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
-use kubeseal_library::git::Repository;
+use kubeseal_library::git::{GitError, Repository};
 use kubeseal_library::{files, platform, programs};
 
 use super::{Outcome, print};
@@ -71,8 +71,11 @@ pub fn run(args: &Hook) -> Result<Outcome> {
     if *is_print {
         return print(hook.as_bytes());
     }
-    let repository = Repository::discover(Path::new("."))
-        .context(Failure::new("not in a Git repository").hint("create one with `git init`"))?;
+    let repository = Repository::discover(Path::new(".")).map_err(|error| match error {
+        GitError::NoRepository(_) => Failure::new("the current folder is not in a Git work tree")
+            .hint("create one with `git init`; in a bare repository, no hook runs before a commit"),
+        error => Failure::from(anyhow::Error::from(error)),
+    })?;
     let tree = repository.root().canonicalize()?;
     if program.canonicalize()?.starts_with(tree) {
         let message = format!(

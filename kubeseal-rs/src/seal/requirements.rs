@@ -113,6 +113,14 @@ fn plain_len(text: &str) -> usize {
     len.unwrap_or_default()
 }
 
+/// Returns a warning about an object whose values are too large, by the lengths of its sealed values. Templates do not
+/// count: their output depends on the values.
+pub fn size_of_sealed(spec: &SealedSecretSpec) -> Option<String> {
+    let items = spec.encrypted_data.iter();
+    let items = items.filter(|(item, _)| template(spec, item).is_none());
+    size_warning(items.map(|(_, text)| plain_len(text)).sum())
+}
+
 fn size_warning(len: usize) -> Option<String> {
     let is_too_large = len > MAX_SECRET_LEN;
     is_too_large.then(|| {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use shared::hints::{self, Hints};
 use shared::key::Certificate;
 use shared::manifest::{self, Coercion, Node, Reading, Value};
-use shared::resource::SealedSecret;
+use shared::resource::{DocumentError, SealedSecret};
 use shared::scope::Scope;
 use shared::seal::{self, Target};
 use shared::secret::Secret;
@@ -150,7 +150,15 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
         bail!(encrypted_by_sops(file));
     }
     let mut reading = Reading::default();
-    let secret = Secret::from_node(node, &mut reading).with_context(|| file.to_owned())?;
+    let secret = Secret::from_node(node, &mut reading);
+    let secret = secret.map_err(|error| {
+        let place = match error {
+            // The other errors name a line.
+            DocumentError::Metadata => place(node, file),
+            _ => file.to_owned(),
+        };
+        anyhow::Error::from(error).context(place)
+    })?;
     if !secret.data.is_empty() {
         requirements::warn_of_type(&secret, file);
     }
@@ -163,12 +171,29 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
         }
     }
     for Coercion { line, path, kind } in &reading.coerced {
+        if matches!(path.as_str(), "metadata.name" | "metadata.namespace") {
+            let message = format!(
+                "{file}:{line}: {path} must be a string, but YAML reads it as {kind} without quotes"
+            );
+            bail!(Failure::new(message).hint("quote it"));
+        }
         report::warn(&format!(
             "{file}:{line}: {path} is not quoted, so YAML reads it as {kind} and its text changes; \
              quote it if this is not intended"
         ));
     }
     Ok(secret)
+}
+
+/// Returns the location of a Secret, for messages.
+fn place(node: &Node, file: &str) -> String {
+    let metadata = node.field("metadata");
+    let name = metadata.and_then(|metadata| metadata.text("name"));
+    format!(
+        "{file}:{}: the Secret {:?}",
+        node.line,
+        name.unwrap_or_default()
+    )
 }
 
 /// Checks that parsers do not drop a value of a manifest: of a repeated key, they use the last value.

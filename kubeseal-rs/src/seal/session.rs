@@ -146,8 +146,7 @@ impl<'a> Session<'a> {
             certificate
         };
         settings.check_certificate(&certificate)?;
-        let cache = self.environment.cache_folder();
-        compromised::check(cache.as_deref(), certificate.fingerprint())?;
+        compromised::check(self.environment, certificate.fingerprint())?;
         self.check_recipient(settings, &certificate)?;
         Ok(certificate)
     }

@@ -114,19 +114,26 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Refuses to run beside a controller of this project, which would restore the removed fields.
+/// Refuses to run beside a controller of this project, which would restore the removed fields. Only the API server's
+/// answer that there is no Lease, or an expired or released Lease, shows that none runs.
 fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -> Result<()> {
     let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}");
-    let (code, body) = objects.get_raw(&path)?;
-    if code == 403 {
-        report::info(
-            "cannot check whether a controller is running: no permission to read its Lease; make sure that none is",
-        );
-    }
-    let lease = parse(&body).ok();
-    let holder = lease
-        .filter(|_| code == 200)
-        .and_then(|lease| holder(&lease, now));
+    let (code, body, date) = objects.get_with_date(&path)?;
+    let response = parse(&body).unwrap_or_default();
+    let holder = match (code, response["kind"].as_str()) {
+        (404, Some("Status")) => None,
+        (200, Some("Lease")) => holder(&response, date.unwrap_or(now)),
+        _ => {
+            let message = format!(
+                "cannot check whether a controller is running: the response to the request for the Lease \
+                 {namespace}/{name} was {}",
+                answer(code, &response)
+            );
+            bail!(Failure::new(message).hint(
+                "ask for `get` on leases.coordination.k8s.io; or make sure that no controller is running, and pass --force"
+            ))
+        }
+    };
     if let Some(holder) = holder {
         let message = format!(
             "a controller of this project is running ({holder} holds the Lease {namespace}/{name}) and would restore \
@@ -141,17 +148,34 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
     Ok(())
 }
 
-/// Returns the current holder of the Lease.
+/// Describes a response that is neither a Lease nor says that there is none.
+fn answer(code: u16, response: &Json) -> String {
+    match (code, response["message"].as_str()) {
+        (200, _) => "not a Lease".to_owned(),
+        (code, Some(message)) => format!("{code}, {message:?}"),
+        (code, None) => code.to_string(),
+    }
+}
+
+/// Returns the current holder of the Lease. A Lease that cannot be read counts as held. `now` is the time of the API
+/// server, which is closer to that of the controller than the time of this machine.
 fn holder(lease: &Json, now: Timestamp) -> Option<String> {
     let spec = &lease["spec"];
-    let holder = spec["holderIdentity"]
-        .as_str()
-        .filter(|name| !name.is_empty())?;
+    let holder = match &spec["holderIdentity"] {
+        Json::Null => return None,
+        Json::String(name) if name.is_empty() => return None,
+        Json::String(name) => name.clone(),
+        _ => "an unknown holder".to_owned(),
+    };
     let mut renew_time = spec["renewTime"].clone();
     adapt_time(&mut renew_time);
-    let renew_time: Timestamp = renew_time.as_str()?.parse().ok()?;
-    let lease_duration = SignedDuration::from_secs(spec["leaseDurationSeconds"].as_i64()?);
-    (now.duration_since(renew_time) < lease_duration).then(|| holder.to_owned())
+    let expiry = || {
+        let renew_time: Timestamp = renew_time.as_str()?.parse().ok()?;
+        let seconds = spec["leaseDurationSeconds"].as_i64()?;
+        Some((renew_time, SignedDuration::from_secs(seconds)))
+    };
+    let is_expired = expiry().is_some_and(|(time, duration)| now.duration_since(time) >= duration);
+    (!is_expired).then_some(holder)
 }
 
 /// Returns the number of SealedSecrets, and those with data of this project.
@@ -325,12 +349,24 @@ mod tests {
             ("9999-12-31T23:59:59.999999Z", Some("pod")),
             ("10000-01-01T13:59:59.000000Z", Some("pod")),
             ("-0001-12-31T10:00:00.000000Z", None),
-            ("soon", None),
+            ("soon", Some("pod")),
         ] {
             let spec =
                 json!({ "holderIdentity": "pod", "leaseDurationSeconds": 15, "renewTime": time });
             let lease = json!({ "spec": spec });
             assert_eq!(holder(&lease, now).as_deref(), want, "{time}");
+        }
+        for (spec, want) in [
+            (json!({ "holderIdentity": "pod" }), Some("pod")),
+            (
+                json!({ "holderIdentity": "pod", "renewTime": "1970-01-01T00:00:00Z" }),
+                Some("pod"),
+            ),
+            (json!({ "holderIdentity": 5 }), Some("an unknown holder")),
+            (json!(null), None),
+        ] {
+            let lease = json!({ "spec": spec });
+            assert_eq!(holder(&lease, now).as_deref(), want, "{lease}");
         }
     }
 }

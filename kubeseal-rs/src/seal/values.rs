@@ -1,7 +1,6 @@
 //! Reads values from files, stdin and hidden prompts.
 
 use std::ffi::OsStr;
-use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -12,23 +11,26 @@ use kubeseal_library::files;
 use shared::plain::Plain;
 
 use crate::failure::Failure;
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, PromptError};
 use crate::report::{self, ShowPath as _, path_text};
 
 /// Prompts for a value twice, without echo.
 ///
 /// # Errors
 ///
-/// Fails if there is no terminal, or if the two entries differ.
+/// Fails if there is no terminal, if the two entries differ, or if an entry has several lines or control characters.
 pub fn prompt(key: &str) -> Result<Plain> {
-    let ask_twice = || -> io::Result<_> {
+    let ask_twice = || -> Result<_, PromptError> {
         let prompt = Prompt::open()?;
         let first = prompt.ask(&format!("Value of {key}: "))?;
-        Ok((first, prompt.ask("Confirm: ")?))
+        let second = prompt.ask("Confirm: ")?;
+        prompt.close()?;
+        Ok((first, second))
     };
-    let (first, second) = ask_twice().map_err(|_| {
-        Failure::new(format!("no terminal to prompt for the value of {key:?}"))
-            .hint("pass it on stdin or from a file")
+    let (first, second) = ask_twice().map_err(|error| {
+        let no_terminal = format!("no terminal to prompt for the value of {key:?}");
+        let hint = "pass it on stdin or from a file";
+        error.into_failure(Failure::new(no_terminal).hint(hint), hint)
     })?;
     let [first, second] =
         [first, second].map(|mut answer| Plain::from(std::mem::take(&mut *answer)));

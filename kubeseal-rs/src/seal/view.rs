@@ -83,6 +83,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
     let revealer = revealer.transpose()?;
     let mut views = Vec::new();
     let mut unread = 0;
+    report::warn_about_missing_submodules(&args.paths);
     for candidate in walk::candidates(&args.paths, &mut report::notice)? {
         match read_file(&candidate, revealer.as_ref()) {
             Ok(found) => views.extend(found),

@@ -19,8 +19,8 @@ pub struct TlsPort {
     /// Service account to request a token for; the one in the kubeconfig if not given
     #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "token_file")]
     pub token_account: Option<String>,
-    /// CA certificate of the controller's TLS port, as served at /v1/ca.pem; fetched from the controller of the
-    /// current context if not given
+    /// CA certificate of the controller's TLS port; if not given, read from the ConfigMap that the controller of the
+    /// current context publishes
     #[arg(long, value_name = "FILE")]
     pub authority: Option<PathBuf>,
 }

@@ -42,15 +42,56 @@ pub(crate) fn service_path(namespace: &str, name: &str) -> String {
     format!("/api/v1/namespaces/{namespace}/services/{name}")
 }
 
+/// A request without its body.
+pub(crate) struct Request {
+    pub(crate) method: String,
+    /// The path without the query.
+    pub(crate) path: String,
+    pub(crate) query: String,
+}
+
 /// Serves these responses by path until the process ends, and 404 for other paths. Returns a
 /// kubeconfig for the server.
 pub(crate) fn serve(folder: &Path, responses: Vec<(String, Body)>) -> PathBuf {
+    listen(folder, move |request, client| {
+        let response = responses.iter().find(|(path, _)| *path == request.path);
+        match response {
+            Some((_, body)) => {
+                write_head(client, "", 200)?;
+                body(client)
+            }
+            None => respond(client, "", &not_found()),
+        }
+    })
+}
+
+/// Serves the code and body that `answer` returns for each request until the process ends, with these lines in the head.
+/// Returns a kubeconfig for the server.
+pub(crate) fn serve_with(
+    folder: &Path,
+    head: String,
+    answer: impl Fn(&Request) -> (u16, String) + Send + 'static,
+) -> PathBuf {
+    listen(folder, move |request, client| {
+        respond(client, &head, &answer(request))
+    })
+}
+
+/// Returns the response for an object that does not exist.
+pub(crate) fn not_found() -> (u16, String) {
+    (404, r#"{"kind":"Status","message":"not found"}"#.to_owned())
+}
+
+fn listen(
+    folder: &Path,
+    respond: impl Fn(&Request, &mut TcpStream) -> io::Result<()> + Send + 'static,
+) -> PathBuf {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
             // A client may close the connection before the end.
-            let _ = respond(&mut client, &responses);
+            let _ = read_request(&client).and_then(|request| respond(&request, &mut client));
         }
     });
     let kubeconfig = folder.join("kubeconfig");
@@ -62,7 +103,7 @@ pub(crate) fn serve(folder: &Path, responses: Vec<(String, Body)>) -> PathBuf {
     kubeconfig
 }
 
-fn respond(client: &mut TcpStream, responses: &[(String, Body)]) -> io::Result<()> {
+fn read_request(client: &TcpStream) -> io::Result<Request> {
     let mut reader = BufReader::new(client.try_clone()?);
     let (mut request, mut length) = (String::new(), 0);
     reader.read_line(&mut request)?;
@@ -79,19 +120,24 @@ fn respond(client: &mut TcpStream, responses: &[(String, Body)]) -> io::Result<(
     }
     // Closing the connection with an unread body could lose the response.
     io::copy(&mut reader.take(length), &mut io::sink())?;
-    let path = request.split(' ').nth(1).unwrap_or_default();
-    let path = path.split('?').next().unwrap_or_default();
-    let response = responses
-        .iter()
-        .find(|(response_path, _)| response_path == path);
-    let code = if response.is_some() {
-        "200 OK"
-    } else {
-        "404 Not Found"
-    };
-    write!(client, "HTTP/1.1 {code}\r\nConnection: close\r\n\r\n")?;
-    match response {
-        Some((_, body)) => body(client),
-        None => client.write_all(br#"{"kind":"Status","message":"not found"}"#),
-    }
+    let mut words = request.split(' ');
+    let (method, uri) = (words.next(), words.next().unwrap_or_default());
+    let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+    Ok(Request {
+        method: method.unwrap_or_default().to_owned(),
+        path: path.to_owned(),
+        query: query.to_owned(),
+    })
+}
+
+fn write_head(client: &mut TcpStream, head: &str, code: u16) -> io::Result<()> {
+    write!(
+        client,
+        "HTTP/1.1 {code} x\r\n{head}Connection: close\r\n\r\n"
+    )
+}
+
+fn respond(client: &mut TcpStream, head: &str, (code, body): &(u16, String)) -> io::Result<()> {
+    write_head(client, head, *code)?;
+    client.write_all(body.as_bytes())
 }

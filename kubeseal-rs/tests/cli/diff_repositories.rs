@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use crate::support::{combined_output, command, git};
+use crate::support::{assert_contains, combined_output, command, git};
 
 /// Returns a SealedSecret with these items. Their values look like ciphertexts, but cannot be
 /// decrypted.
@@ -615,6 +615,25 @@ fn explains_how_to_fix_an_argument_that_is_not_a_path() {
     assert!(!printed.contains("shallow"), "{printed}");
 }
 
+/// A tag with the name of a short hash hides the commit. Git compares the tag too, and warns.
+#[test]
+fn warns_about_a_tag_that_is_named_like_a_commit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path();
+    create_repository(path);
+    let hash = fs::read_to_string(path.join(".git/refs/heads/main")).expect("a commit");
+    let short = &hash[..7];
+    assert_diff(path, &[short], 0, &[]);
+    fs::write(path.join("db.yaml"), sealed_manifest(&["b"])).expect("ours");
+    commit(path);
+    git(path, &["tag", short]);
+    let output = seal(path, &["diff", short]);
+    assert_contains(&output, "beginning of the hash of another commit", "");
+    assert_contains(&output, "no sealed item changed", "");
+    let output = seal(path, &["diff", &hash[..40]]);
+    assert!(!combined_output(&output).contains("hash"), "{output:?}");
+}
+
 /// A name that is both a revision and a file must not compare the wrong one, which would hide a change.
 #[test]
 fn refuses_a_name_that_is_both_a_revision_and_a_file() {
@@ -667,4 +686,31 @@ fn a_page_that_mentions_a_sealed_secret_is_not_a_manifest() {
     )
     .expect("ours");
     assert_diff(folder.path(), &[], 2, &["hidden.txt\n", "broken.yml\n"]);
+}
+
+/// Fault: the repository has the format of its branches that Git 2.45 introduced: `.git/refs` has no branches.
+#[test]
+fn a_repository_with_a_reftable_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    create_repository(folder.path());
+    let git_folder = folder.path().join(".git");
+    for (key, value) in [
+        ("core.repositoryFormatVersion", "1"),
+        ("extensions.refStorage", "reftable"),
+    ] {
+        let config = git_folder.join("config").display().to_string();
+        git(folder.path(), &["config", "-f", &config, key, value]);
+    }
+    fs::remove_dir_all(git_folder.join("refs")).expect("ours");
+    fs::create_dir(git_folder.join("refs")).expect("ours");
+    fs::write(
+        git_folder.join("refs/heads"),
+        "this repository uses the reftable format\n",
+    )
+    .expect("ours");
+    fs::write(git_folder.join("HEAD"), "ref: refs/heads/.invalid\n").expect("ours");
+    let output = seal(folder.path(), &["diff"]);
+    let text = combined_output(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("git refs migrate"), "{text}");
 }

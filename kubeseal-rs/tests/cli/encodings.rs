@@ -6,6 +6,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use crate::support::{assert_code, assert_contains, combined_output};
+
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const SEAL_TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal");
@@ -30,11 +32,6 @@ fn run_with_input(folder: &Path, program: &str, args: &[&str], input: &[u8]) -> 
     let _ = stdin.write_all(input);
     drop(stdin);
     child.wait_with_output().expect("ours")
-}
-
-fn combined_output(output: &Output) -> String {
-    let printed = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    String::from_utf8_lossy(&printed).into_owned()
 }
 
 /// Returns a string in each encoding, with the name of the encoding.
@@ -235,11 +232,7 @@ fn reads_certificates_keys_and_identities_in_windows_encodings() {
                 "{file} in {encoding}: {args:?}: {}",
                 combined_output(&output)
             );
-            assert!(
-                combined_output(&output).contains(want),
-                "{file} in {encoding}: {}",
-                combined_output(&output)
-            );
+            assert_contains(&output, want, format_args!("{file} in {encoding}"));
         }
         fs::write(&path, text).expect("ours");
     }
@@ -270,11 +263,7 @@ fn reads_variables_and_rules_in_windows_encodings() {
             ],
         );
         for value in ["MQ==", "dHdvCmxpbmVz", "eAp5"] {
-            assert!(
-                combined_output(&view).contains(value),
-                "{encoding}: {}",
-                combined_output(&view)
-            );
+            assert_contains(&view, value, encoding);
         }
     }
     for (encoding, bytes) in encodings("rules:\n- path: '**'\n  namespace: other\n")
@@ -293,11 +282,7 @@ fn reads_variables_and_rules_in_windows_encodings() {
             "cert.pem",
         ];
         let output = run(folder.path(), SEAL, &args);
-        assert!(
-            combined_output(&output).contains("requires the namespace"),
-            "{encoding}: {}",
-            combined_output(&output)
-        );
+        assert_contains(&output, "requires the namespace", encoding);
     }
 }
 
@@ -377,26 +362,12 @@ fn refuses_an_empty_value_from_stdin_without_the_flag() {
     for args in [&set[..], &create[..]] {
         let before = fs::read(folder.path().join("db.yaml")).expect("ours");
         let output = run(folder.path(), SEAL, args);
-        assert_eq!(
-            output.status.code(),
-            Some(2),
-            "{args:?}: {}",
-            combined_output(&output)
-        );
-        assert!(
-            combined_output(&output).contains("--allow-empty"),
-            "{args:?}: {}",
-            combined_output(&output)
-        );
+        assert_code(&output, 2, format_args!("{args:?}"));
+        assert_contains(&output, "--allow-empty", format_args!("{args:?}"));
         for redirection in ["<&-", "</dev/null"] {
             let line = format!("{SEAL} {} {redirection}", args.join(" "));
             let output = run(folder.path(), "sh", &["-c", &line]);
-            assert_eq!(
-                output.status.code(),
-                Some(2),
-                "{line}: {}",
-                combined_output(&output)
-            );
+            assert_code(&output, 2, line);
         }
         assert_eq!(
             fs::read(folder.path().join("db.yaml")).expect("ours"),

@@ -7,6 +7,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use crate::support::{assert_contains, combined_output};
+
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures");
 
@@ -58,11 +60,6 @@ impl Tree {
         self.git(&["add", "tree"]);
         self.git(&["commit", "-qm", "x"]);
     }
-}
-
-fn combined_output(output: &Output) -> String {
-    let bytes = [&output.stdout[..], &output.stderr].concat();
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Returns YAML forms of a kind that do not contain its literal name.
@@ -125,11 +122,7 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
             ],
         );
         let location = format!("{branch}:tree/db.yaml");
-        assert!(
-            combined_output(&output).contains(&location),
-            "{text}: {}",
-            combined_output(&output)
-        );
+        assert_contains(&output, &location, text);
         assert_eq!(output.status.code(), Some(1), "{text}");
         tree.git(&["branch", "-qD", &branch]);
     }
@@ -243,9 +236,5 @@ fn a_finding_after_a_template_has_the_correct_line() {
         &format!("a: {{{{ b }}}}\n---\n# x\napiVersion: v1\nkind: Secret\n{SECRET_FIELDS}"),
     );
     let output = tree.run(SEAL, &["lint", "."]);
-    assert!(
-        combined_output(&output).contains("tree/a.yaml:4: "),
-        "{}",
-        combined_output(&output)
-    );
+    assert_contains(&output, "tree/a.yaml:4: ", "");
 }

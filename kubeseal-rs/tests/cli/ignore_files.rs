@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::stderr;
+
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const SEALED_SECRET: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
                       spec: {encryptedData: {a: AgBB}}\n";
@@ -69,10 +71,6 @@ impl Tree {
         let output = self.seal(folder, &["lint"]);
         String::from_utf8_lossy(&output.stdout).contains(file)
     }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 fn make_pipe(path: &Path) {

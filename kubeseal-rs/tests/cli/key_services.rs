@@ -8,6 +8,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use crate::support::{assert_contains, stderr};
+
 const CERTIFICATE: &str = include_str!("../seal/fixtures/cert.pem");
 
 /// A folder with a fake `sops`, which writes the Vault token of its environment to the file `ran`.
@@ -46,10 +48,6 @@ impl Scene {
             .output()
             .expect("it starts")
     }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 const ATTACKER_URL: &str = "http://evil.example:8200";
@@ -117,11 +115,7 @@ fn refuses_key_services_at_an_attackers_address() {
             "{service}: {}",
             stderr(&output)
         );
-        assert!(
-            stderr(&output).contains("evil.example"),
-            "{service}: {}",
-            stderr(&output)
-        );
+        assert_contains(&output, "evil.example", service);
     }
 }
 

@@ -134,6 +134,32 @@ fn finds_secrets_that_actions_hide() {
     }
 }
 
+/// A chart may contain URLs with credentials from its values, and a Kyverno policy a pattern for Secrets.
+#[test]
+fn usual_templates_and_patterns_are_not_plain() {
+    let pattern = "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nspec:\n  rules:\n  - validate:\n      pattern:\n        \
+                   kind: Secret\n        data: {\"*\": \"?*\"}\n";
+    assert_eq!(lint_files(&[("policy.yaml", pattern)]), [""; 0]);
+    for value in [
+        "postgres://{{ .Values.u }}:{{ .Values.p }}@db",
+        "{{ printf \"postgres://%s:%s@%s/app\" .Values.u .Values.p .Values.h | b64enc }}",
+        "{{ .x | default (dateInZone \"2006-01-02T15:04:05Z\" (now) \"UTC\") | quote }}",
+        "{{ derivePassword 1 \"long\" .Values.p .Values.u .Values.h }}",
+        "{{ regexReplaceAll \"[^a-z]\" .Values.p \"\" }}",
+        "{{ .Values.p | trimAll \"\\\"\" }}",
+        "\"{{ .Values.p | trimAll \\\"x\\\" }}\"",
+        "${A:?must set}",
+        "$A",
+        "\"<base64>\"",
+        "\"@@A@@\"",
+        "\"%A%\"",
+        "\"****\"",
+    ] {
+        let text = secret("", &format!("stringData:\n  pw: {value}"));
+        assert_eq!(lint_files(&[("secret.yaml", &text)]), [""; 0], "{value}");
+    }
+}
+
 /// A file of sops may contain a list, whose metadata is at the root.
 #[test]
 fn a_list_that_sops_encrypted_is_not_plain() {

@@ -2,7 +2,7 @@
 //! each file takes minutes.
 
 mod api_server;
-#[cfg(unix)]
+#[cfg_attr(windows, allow(dead_code, reason = "many tests run on Unix only"))]
 mod support;
 
 mod closed_stderr;
@@ -12,20 +12,25 @@ mod dry_run;
 mod encodings;
 mod endless;
 mod exec_choice;
+mod false_answers;
 mod hidden_kinds;
 mod hostile_folder;
 mod hostile_repository;
 mod ignore_files;
 mod input_forms;
+mod interrupted;
 mod key_services;
 mod killed;
 mod links;
 mod lint_evasion;
+mod lint_files;
 mod lint_literals;
 mod lint_templates;
 mod malformed_items;
 mod not_dumpable;
 mod odd_environments;
+mod other_branches;
+mod outputs;
 mod pages;
 mod path_bytes;
 mod pins;
@@ -37,5 +42,6 @@ mod seal_stories;
 mod shown_names;
 mod shown_urls;
 mod stories;
+mod tls_port;
 mod writers;
 mod wrong_certificate;

@@ -107,7 +107,7 @@ fn every_command_locates_items_of_the_wrong_type() {
             (
                 &["rotate", "tree", "--key", "key.yaml", "--cert", "old.pem"],
                 2,
-                "1 already for the newest key",
+                "1 already for the key of the certificate",
             ),
             (
                 &[
@@ -120,7 +120,7 @@ fn every_command_locates_items_of_the_wrong_type() {
                     "--dry-run",
                 ],
                 2,
-                "1 already for the newest key",
+                "1 already for the key of the certificate",
             ),
             (
                 &[

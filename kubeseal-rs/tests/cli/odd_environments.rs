@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::support::copy_program;
+use crate::support::{assert_code, assert_contains, combined_output, copy_program};
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures");
@@ -29,11 +29,6 @@ fn command(folder: &Path, program: &str, args: &[&str]) -> Command {
 
 fn seal(folder: &Path, args: &[&str]) -> Output {
     command(folder, SEAL, args).output().expect("it runs")
-}
-
-fn combined_output(output: &Output) -> String {
-    let printed = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    String::from_utf8_lossy(&printed).into_owned()
 }
 
 fn create_sealed_file(folder: &Path) {
@@ -96,17 +91,8 @@ fn reports_an_unreadable_folder_and_continues() {
         &["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"],
     ] {
         let output = seal_as_nobody(folder.path(), args);
-        assert_eq!(
-            output.status.code(),
-            Some(2),
-            "{args:?}: {}",
-            combined_output(&output)
-        );
-        assert!(
-            combined_output(&output).contains("tree/closed"),
-            "{args:?}: {}",
-            combined_output(&output)
-        );
+        assert_code(&output, 2, format_args!("{args:?}"));
+        assert_contains(&output, "tree/closed", format_args!("{args:?}"));
         let has_continued = combined_output(&output).contains("z/db.yaml")
             || combined_output(&output).contains("in 2 files");
         assert!(has_continued, "{args:?}: {}", combined_output(&output));
@@ -368,16 +354,11 @@ fn reports_a_repository_without_a_commit() {
         &["diff", "--", "db.yaml"],
     ] {
         let output = seal(folder.path(), args);
-        assert_eq!(
-            output.status.code(),
-            Some(2),
-            "{args:?}: {}",
-            combined_output(&output)
-        );
-        assert!(
-            combined_output(&output).contains("no commit to compare with"),
-            "{args:?}: {}",
-            combined_output(&output)
+        assert_code(&output, 2, format_args!("{args:?}"));
+        assert_contains(
+            &output,
+            "no commit to compare with",
+            format_args!("{args:?}"),
         );
     }
 }
@@ -447,11 +428,7 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
             .output()
             .expect("it runs");
         assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
-        assert!(
-            combined_output(&output).contains("cannot"),
-            "{line}: {}",
-            combined_output(&output)
-        );
+        assert_contains(&output, "cannot", &line);
         assert_eq!(
             fs::read(folder.path().join("db.yaml")).expect("ours"),
             before

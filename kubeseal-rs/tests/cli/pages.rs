@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fs;
 use std::process::Command;
 
 fn kubeseal_stdout(args: &[&str]) -> String {
@@ -33,6 +34,54 @@ fn bash_completes_flags_and_values() {
             "{}",
             String::from_utf8_lossy(&output.stderr)
         );
+    }
+}
+
+/// Types the beginning of a command line and two tabs in a shell, and waits for the text that must appear.
+const TYPE_IN_ZSH: &str = r#"
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell 'PS1="> "; LISTMAX=1000; autoload -U compinit; compinit -u -D; source ./_seal; compdef _seal seal; print rea""dy'
+zpty -r shell output '*ready*'
+for typed expected in "$@"; do
+    zpty -n -w shell "$typed"$'\t\t'
+    zpty -r shell output "*$expected*"
+    print -r -- "$expected"
+    zpty -n -w shell $'\x15'
+done
+"#;
+
+/// Fault: the script that `clap_complete` generates takes a command for a file, and executes part of a value name.
+#[test]
+fn zsh_completes_commands_files_and_values() {
+    let seal = Command::new(env!("CARGO_BIN_EXE_seal"))
+        .args(["completions", "zsh"])
+        .output()
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("_seal"), seal.stdout).unwrap();
+    fs::write(folder.path().join("zzz.yaml"), "").unwrap();
+    for (typed, expected) in [
+        ("seal keys ", "Mark a key as compromised"),
+        ("seal cert f", "fetch"),
+        ("seal doc", "doctor"),
+        ("seal view zz", "zzz.yaml"),
+        ("seal zz", "zzz.yaml"),
+        ("seal --cert-fingerprint=zz", "zzz.yaml"),
+    ] {
+        let args = ["20", "zsh", "-f", "-c", TYPE_IN_ZSH, "zsh", typed, expected];
+        let output = Command::new("timeout")
+            .args(args)
+            .current_dir(folder.path())
+            .env("TERM", "dumb")
+            .output()
+            .unwrap();
+        assert_ne!(
+            output.status.code(),
+            Some(127),
+            "the program `zsh` is not installed: install Debian's package `zsh` (apt-get install zsh)"
+        );
+        assert!(output.status.success(), "{typed}: {output:?}");
     }
 }
 

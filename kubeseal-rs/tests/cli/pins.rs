@@ -2,8 +2,12 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 
 use crate::api_server::{self, Body, certificate_path, service_body, service_path, text_body};
 
@@ -154,5 +158,114 @@ fn only_the_user_creates_pins() {
             assert_success(&scene.kubeseal(args, variables));
         }
         assert_eq!(scene.is_discovered_certificate_used(), is_used, "{source}");
+    }
+}
+
+const CERTIFICATES: [&str; 2] = [
+    include_str!("../seal/key-fixtures/key-2024.pem"),
+    include_str!("../seal/key-fixtures/key-2025.pem"),
+];
+const FINGERPRINTS: [&str; 2] = [
+    "SHA256:HyvpkjkOwxlcAOfabLWtmCMxVKMxSgMBHjX/MefNCyo",
+    "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk",
+];
+
+/// A controller with the default name whose certificate can change.
+struct ChangingController {
+    folder: tempfile::TempDir,
+    kubeconfig: PathBuf,
+    /// The index of the served certificate.
+    served: Arc<AtomicUsize>,
+}
+
+impl ChangingController {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let served: Arc<AtomicUsize> = Arc::default();
+        let index = Arc::clone(&served);
+        let certificate: Body =
+            Box::new(move |to| to.write_all(CERTIFICATES[index.load(SeqCst)].as_bytes()));
+        let (namespace, name) = ("kube-system", "sealed-secrets-controller");
+        let responses = vec![
+            (service_path(namespace, name), service_body()),
+            (certificate_path(namespace, name), certificate),
+        ];
+        Self {
+            kubeconfig: api_server::serve(folder.path(), responses),
+            folder,
+            served,
+        }
+    }
+
+    /// Runs `seal cert fetch` while this certificate is served.
+    fn output(&self, served: usize, args: &[&str]) -> Output {
+        self.served.store(served, SeqCst);
+        let mut seal = Command::new(env!("CARGO_BIN_EXE_seal"));
+        seal.args(["cert", "fetch"])
+            .args(args)
+            .current_dir(self.folder.path())
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
+            .stdin(Stdio::null());
+        seal.output().expect("it starts")
+    }
+
+    /// Like [`Self::output`], and returns the exit code, and whether a change was reported.
+    fn fetch(&self, served: usize, args: &[&str]) -> (Option<i32>, bool) {
+        let output = self.output(served, args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        (output.status.code(), stderr.contains("has changed to"))
+    }
+
+    fn pin(&self) -> PathBuf {
+        let pins = self.folder.path().join("cache/sealed-secrets/pins");
+        let cluster = fs::read_dir(pins).expect("pins").next();
+        let cluster = cluster.expect("a cluster").expect("readable").path();
+        cluster.join("kube-system_sealed-secrets-controller.pem")
+    }
+}
+
+/// Attack: a man in the middle serves another certificate to `seal cert fetch`, which writes it to a new file or to stdout.
+#[test]
+fn cert_fetch_reports_a_changed_certificate_until_it_is_accepted() {
+    let controller = ChangingController::new();
+    assert_eq!(controller.fetch(0, &["-o", "cert.pem"]), (Some(0), false));
+    let refused = ["-o", "cert.pem"];
+    let wrong = ["-o", "new.pem", "--fingerprint", FINGERPRINTS[0]];
+    for (why, args, want) in [
+        ("not accepted", &refused[..], (Some(2), true)),
+        ("still not accepted", &refused[..], (Some(2), true)),
+        ("another fingerprint", &wrong[..], (Some(2), false)),
+        ("a new file", &["-o", "new.pem"], (Some(0), true)),
+        ("the second time", &["-o", "new.pem"], (Some(0), false)),
+    ] {
+        assert_eq!(controller.fetch(1, args), want, "{why}");
+    }
+    assert_eq!(controller.fetch(0, &[]), (Some(0), true), "stdout");
+    let accepted = ["-o", "new.pem", "--fingerprint", FINGERPRINTS[1]];
+    assert_eq!(controller.fetch(1, &accepted), (Some(0), true));
+    assert_eq!(controller.fetch(1, &[]), (Some(0), false));
+}
+
+/// Fault: the cached certificate is damaged, or a pipe that no program writes to.
+#[cfg(unix)]
+#[test]
+fn a_cached_certificate_that_cannot_be_read_is_reported_and_not_waited_for() {
+    for is_pipe in [false, true] {
+        let controller = ChangingController::new();
+        assert_eq!(controller.fetch(0, &[]), (Some(0), false));
+        let pin = controller.pin();
+        if is_pipe {
+            fs::remove_file(&pin).expect("ours");
+            let made = Command::new("mkfifo").arg(&pin).status().expect("it runs");
+            assert!(made.success());
+        } else {
+            fs::write(&pin, "half a certificate").expect("ours");
+        }
+        let output = controller.output(0, &[]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        assert!(stderr.contains("cannot be read"), "{is_pipe}: {stderr}");
+        assert_eq!(controller.fetch(0, &[]).0, Some(0));
     }
 }

@@ -10,7 +10,8 @@ use std::process::Output;
 
 use crate::api_server::{self, Body, certificate_path, service_body, service_path, text_body};
 use crate::support::{
-    NEW_CERT, OLD_CERT, OTHER_CERT as ATTACKER_CERT, command, stderr, write_files,
+    NEW_CERT, OLD_CERT, OTHER_CERT as ATTACKER_CERT, assert_code, assert_contains, command, stderr,
+    write_files,
 };
 
 const OLD_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
@@ -136,7 +137,7 @@ fn refuses_to_re_encrypt_a_value_for_a_certificate_that_only_a_rule_names() {
         "--cert x/cert.pem",
         "--cert-fingerprint SHA256:",
     ] {
-        assert!(stderr(&output).contains(part), "{}", stderr(&output));
+        assert_contains(&output, part, "");
     }
 }
 
@@ -193,11 +194,7 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
                 stderr(&output)
             );
             if args != EDIT {
-                assert!(
-                    stderr(&output).contains(NEW_FINGERPRINT),
-                    "{args:?} {why}: {}",
-                    stderr(&output)
-                );
+                assert_contains(&output, NEW_FINGERPRINT, format_args!("{args:?} {why}"));
             }
         }
     }
@@ -231,17 +228,8 @@ fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
         let scene = Scene::new(RULE);
         let before = scene.files();
         let output = scene.run(args, &pin);
-        assert_eq!(
-            output.status.code(),
-            Some(2),
-            "{args:?}: {}",
-            stderr(&output)
-        );
-        assert!(
-            stderr(&output).contains(ATTACKER_FINGERPRINT),
-            "{args:?}: {}",
-            stderr(&output)
-        );
+        assert_code(&output, 2, format_args!("{args:?}"));
+        assert_contains(&output, ATTACKER_FINGERPRINT, format_args!("{args:?}"));
         assert_eq!(scene.files(), before, "{args:?}");
     }
 }
@@ -325,11 +313,7 @@ fn a_rule_alone_never_chooses_the_controller_for_existing_values() {
                 "{rule} {args:?}: {}",
                 stderr(&output)
             );
-            assert!(
-                stderr(&output).contains("--cert-fingerprint"),
-                "{rule}: {}",
-                stderr(&output)
-            );
+            assert_contains(&output, "--cert-fingerprint", rule);
             let pin = ["--cert-fingerprint", ATTACKER_FINGERPRINT];
             assert_success(&scene.run(&[args, &pin].concat(), &[("KUBECONFIG", &kubeconfig)]));
         }
@@ -343,11 +327,7 @@ fn a_rotation_names_the_certificates_that_it_encrypts_for() {
         let scene = Scene::new("rules: []\n");
         let output = scene.run(&[args, &["--cert=../new.pem", "-o=json"]].concat(), &[]);
         assert_success(&output);
-        assert!(
-            stderr(&output).contains(NEW_FINGERPRINT),
-            "{}",
-            stderr(&output)
-        );
+        assert_contains(&output, NEW_FINGERPRINT, "");
         let json = String::from_utf8_lossy(&output.stdout);
         assert!(
             json.contains(&format!("\"to\": \"{NEW_FINGERPRINT}\"")),

@@ -329,3 +329,28 @@ fn parse_document(text: &str) -> Json {
         .json(&documents[0].root, Shape::Any)
         .expect("it is JSON")
 }
+
+/// Attack: a process that answers in the controller's place returns the request itself, so that the user believes that the
+/// old key is no longer needed.
+#[test]
+fn warns_of_an_unchanged_value_whose_hint_names_another_key() {
+    let fingerprint = |text: &str| {
+        let certificate = shared::key::Certificate::from_pem(text.as_bytes());
+        certificate.expect("it is one").fingerprint().to_string()
+    };
+    for (hinted, is_reported) in [(OLD_CERT, true), (NEW_CERT, false)] {
+        let scene = Scene::new();
+        let mut sealed: Json = serde_json::from_str(&scene.sealed_file()).expect("it is JSON");
+        let hints = json!({ "p": fingerprint(hinted) }).to_string();
+        sealed["metadata"]["annotations"] = json!({ HINTS: hints });
+        fs::write(scene.path("db.yaml"), sealed.to_string()).expect("ours");
+        let output = scene.run(SEAL, &["rotate", "db.yaml"], Some(&sealed.to_string()));
+        let stderr = stderr(&output);
+        assert!(output.status.success(), "{stderr}");
+        assert_eq!(
+            stderr.contains("item p: the controller returned"),
+            is_reported,
+            "{stderr}"
+        );
+    }
+}

@@ -67,6 +67,7 @@ fn every_story_runs_as_written() {
         // The path is relative, so that each story has its own cache.
         .env("HOME", "home")
         .env("XDG_CACHE_HOME", "")
+        .env("XDG_STATE_HOME", "")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_NOSYSTEM", "1");
     for role in ["AUTHOR", "COMMITTER"] {

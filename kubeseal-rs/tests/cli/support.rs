@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -47,6 +48,20 @@ pub(crate) fn stderr(output: &Output) -> String {
 /// Returns what a program wrote to stdout and stderr.
 pub(crate) fn combined_output(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(output)
+}
+
+/// Checks that a program printed a text. `case` names the case of a table.
+#[track_caller]
+pub(crate) fn assert_contains(output: &Output, text: &str, case: impl Display) {
+    let printed = combined_output(output);
+    assert!(printed.contains(text), "{case}: no {text:?} in: {printed}");
+}
+
+/// Checks the exit code of a program. `case` names the case of a table.
+#[track_caller]
+pub(crate) fn assert_code(output: &Output, code: i32, case: impl Display) {
+    let printed = combined_output(output);
+    assert_eq!(output.status.code(), Some(code), "{case}: {printed}");
 }
 
 /// Runs `git`. Panics if it fails.

@@ -19,6 +19,7 @@ fn seal(folder: &Path, args: &str) -> (bool, String) {
         .current_dir(folder)
         .env("HOME", folder)
         .env_remove("XDG_CACHE_HOME")
+        .env_remove("XDG_STATE_HOME")
         .env("KUBECONFIG", "nowhere")
         .stdin(Stdio::null())
         .output()
@@ -82,6 +83,27 @@ fn no_command_seals_for_a_compromised_key() {
         "set db.yaml b --from-file value.txt --cert key-2024.pem",
     );
     assert!(has_succeeded, "another certificate: {stderr}");
+}
+
+/// Fault: a user cleans the cache folder. The mark of an earlier version is there, that of this version is not.
+#[test]
+fn marks_of_compromised_keys_survive_a_cleaned_cache() {
+    let folder = folder();
+    let create = "create db --from-file a=value.txt -n shop -w db.yaml --cert key-2025.pem";
+    let (has_succeeded, stderr) = seal(folder.path(), "keys compromise key-2025 --directory state");
+    assert!(has_succeeded, "{stderr}");
+    let state = folder
+        .path()
+        .join(".local/state/sealed-secrets/compromised");
+    assert!(!folder.path().join(".cache").exists());
+    assert!(!seal(folder.path(), create).0);
+    let cache = folder.path().join(".cache/sealed-secrets");
+    fs::create_dir_all(&cache).expect("a folder");
+    fs::rename(&state, cache.join("compromised")).expect("the mark is there");
+    assert!(!seal(folder.path(), create).0);
+    fs::remove_dir_all(&cache).expect("ours");
+    let (has_succeeded, stderr) = seal(folder.path(), create);
+    assert!(has_succeeded, "{stderr}");
 }
 
 /// Attack: a server presents another certificate in the controller's place, so that `seal cert fetch` replaces the

@@ -164,6 +164,20 @@ fn explain_missing(text: &[u8]) -> CertificateError {
 fn explain_damage(text: &[u8]) -> Option<&'static str> {
     const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
     const END: &[u8] = b"-----END CERTIFICATE-----";
+    let has = |marker: &[u8]| text.windows(marker.len()).any(|part| part == marker);
+    if has(b"CERTIFICATE REQUEST-----") {
+        return Some(
+            "it is a certificate signing request; pass the certificate that was issued for it",
+        );
+    }
+    if has(b"-----BEGIN PUBLIC KEY-----") {
+        return Some("it is a public key; pass the certificate, which contains the public key");
+    }
+    if has(BEGIN) && text.contains(&b'\r') && !text.contains(&b'\n') {
+        return Some(
+            "its lines end with carriage returns alone; convert them with `tr '\\r' '\\n' < FILE > cert.pem`",
+        );
+    }
     let lines = || {
         text.split(|byte| *byte == b'\n')
             .map(<[u8]>::trim_ascii_end)
@@ -174,7 +188,6 @@ fn explain_damage(text: &[u8]) -> Option<&'static str> {
         );
     }
     if !lines().any(|line| line == BEGIN) {
-        let has = |marker: &[u8]| text.windows(marker.len()).any(|part| part == marker);
         return (has(BEGIN) || has(b"-----BEGIN CERTIF") || has(END)).then_some(
             "the BEGIN line of the certificate is incomplete, indented or missing; copy or fetch the whole file again",
         );
@@ -275,13 +288,25 @@ mod tests {
                 .1,
             2
         );
-        for text in [
-            "",
-            &public_key,
-            &pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE"),
-        ] {
+        for text in ["", &pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE")] {
             let error = Certificate::from_pem(text.as_bytes()).unwrap_err();
             assert_eq!(error, CertificateError::Missing);
+        }
+        for (text, want) in [
+            (public_key, "a public key"),
+            (
+                pem.replace("CERTIFICATE", "CERTIFICATE REQUEST"),
+                "a certificate signing request",
+            ),
+            (
+                pem.replace('\n', "\r"),
+                "lines end with carriage returns alone",
+            ),
+        ] {
+            let error = Certificate::from_pem(text.as_bytes())
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(want), "{error}");
         }
     }
 

@@ -12,6 +12,7 @@ mod public;
 pub use certificate::{Certificate, CertificateError, Validity, contains_private_key};
 pub use fingerprint::{Fingerprint, MalformedFingerprint};
 pub use generate::{GenerateError, KeySize, KeySpec, NewKey, UnknownKeySize};
+pub(crate) use private::count_private_key_operation;
 pub use private::{PrivateKey, PrivateKeyError, private_key_operations};
 pub use public::{PublicKey, PublicKeyError};
 

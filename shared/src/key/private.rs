@@ -14,11 +14,17 @@ use zeroize::Zeroizing;
 use super::{Fingerprint, PublicKey};
 use crate::plain::Plain;
 use crate::scope::Label;
+use crate::v2::KeyId;
 
 /// The HKDF info of record keys. Separates them from other keys that may be derived from the private key in the future.
 const RECORD_KEY_INFO: &[&[u8]] = &[b"sealed-secrets: key of records in statuses, version 1"];
 
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Counts a private-key operation, also one that fails.
+pub(crate) fn count_private_key_operation() {
+    OPERATIONS.fetch_add(1, Ordering::Relaxed);
+}
 
 /// Returns the number of private-key operations in this process so far: the main cost of unsealing.
 pub fn private_key_operations() -> u64 {
@@ -105,9 +111,19 @@ impl PrivateKey {
         })
     }
 
+    /// Returns the public key.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public
+    }
+
     /// Returns the fingerprint of the key.
     pub fn fingerprint(&self) -> &Fingerprint {
         self.public.fingerprint()
+    }
+
+    /// Returns the identifier of the public key in v2 values.
+    pub(crate) fn v2_id(&self) -> &KeyId {
+        self.public.v2_id()
     }
 
     /// Returns the length of the modulus in bytes.
@@ -123,7 +139,7 @@ impl PrivateKey {
     /// Decrypts with RSAES-OAEP, SHA-256 for label and MGF1 (RFC 8017 §7.1). Returns `None` for every
     /// failure.
     pub(crate) fn decrypt(&self, label: &Label, ciphertext: &[u8]) -> Option<Plain> {
-        OPERATIONS.fetch_add(1, Ordering::Relaxed);
+        count_private_key_operation();
         let mut out = Zeroizing::new(vec![0; self.oaep.min_output_size()]);
         let label = Some(label.as_bytes());
         let len = self

@@ -2,16 +2,19 @@ use std::fmt;
 
 use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey};
 use pkcs1::RsaPublicKeyRef;
+use x509_cert::der::asn1::{AnyRef, BitStringRef};
 use x509_cert::der::{Decode, Encode};
-use x509_cert::spki::SubjectPublicKeyInfoOwned;
+use x509_cert::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoOwned, SubjectPublicKeyInfoRef};
 
 use super::Fingerprint;
 use crate::scope::Label;
+use crate::v2::{KeyId, Suite};
 
 /// An RSA public key that can encrypt.
 pub struct PublicKey {
     oaep: OaepPublicEncryptingKey,
     fingerprint: Fingerprint,
+    v2_id: KeyId,
 }
 
 /// The key cannot seal.
@@ -51,6 +54,7 @@ impl PublicKey {
         let Description {
             bits,
             fingerprint,
+            v2_id,
             has_usable_exponent,
         } = describe(spki).ok_or(PublicKeyError::Malformed)?;
         let der = spki.to_der().map_err(|_| PublicKeyError::Malformed)?;
@@ -62,7 +66,11 @@ impl PublicKey {
                 2048..=8192 => PublicKeyError::Malformed,
                 _ => PublicKeyError::Size { bits },
             })?;
-        Ok(Self { oaep, fingerprint })
+        Ok(Self {
+            oaep,
+            fingerprint,
+            v2_id,
+        })
     }
 
     pub(super) fn from_spki_der(der: &[u8]) -> Result<Self, PublicKeyError> {
@@ -74,6 +82,11 @@ impl PublicKey {
     /// Returns the fingerprint of the key.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+
+    /// Returns the identifier of the key in v2 values.
+    pub(crate) fn v2_id(&self) -> &KeyId {
+        &self.v2_id
     }
 
     /// Returns the length of the modulus in bytes, which is the length of the RSA block of each value sealed
@@ -101,6 +114,7 @@ impl PublicKey {
 struct Description {
     bits: usize,
     fingerprint: Fingerprint,
+    v2_id: KeyId,
     has_usable_exponent: bool,
 }
 
@@ -111,8 +125,23 @@ fn describe(spki: &SubjectPublicKeyInfoOwned) -> Option<Description> {
     Some(Description {
         bits: bit_len(modulus),
         fingerprint: Fingerprint::of_rsa(exponent, modulus),
+        v2_id: v2_id(&key)?,
         has_usable_exponent: is_odd && (2..=33).contains(&bit_len(exponent)),
     })
+}
+
+/// Returns the identifier in v2 values. It covers the only `SubjectPublicKeyInfo` of the numbers, with the algorithm
+/// `rsaEncryption` and `NULL`, however the certificate encodes them.
+fn v2_id(key: &RsaPublicKeyRef<'_>) -> Option<KeyId> {
+    let bytes = key.to_der().ok()?;
+    let spki = SubjectPublicKeyInfoRef {
+        algorithm: AlgorithmIdentifierRef {
+            oid: pkcs1::ALGORITHM_OID,
+            parameters: Some(AnyRef::NULL),
+        },
+        subject_public_key: BitStringRef::from_bytes(&bytes).ok()?,
+    };
+    Some(KeyId::of(Suite::Rsa.code(), &spki.to_der().ok()?))
 }
 
 /// Returns the length in bits of a big-endian number that has no leading zero bytes.

@@ -477,7 +477,7 @@ mod tests {
         assert!(texts(&nested(2)).is_ok());
         let error = texts(&nested(9)).unwrap_err();
         assert!(
-            error.contains("the input contains more than 400"),
+            error.contains("the input contains more than the limit of 400"),
             "{error}"
         );
         let long = format!("a: &a {}\nb: [{}]", "x".repeat(64_000), "*a,".repeat(51));

@@ -270,7 +270,17 @@ pub(crate) const METADATA: Shape = Shape::Fields(&[
     ("deletionGracePeriodSeconds", Shape::Any),
     ("labels", Shape::Map(&Shape::Text)),
     ("annotations", Shape::Map(&Shape::Text)),
-    ("ownerReferences", Shape::Any),
+    (
+        "ownerReferences",
+        Shape::List(&Shape::Fields(&[
+            ("apiVersion", Shape::Text),
+            ("kind", Shape::Text),
+            ("name", Shape::Text),
+            ("uid", Shape::Text),
+            ("controller", Shape::Bool),
+            ("blockOwnerDeletion", Shape::Bool),
+        ])),
+    ),
     ("finalizers", Shape::List(&Shape::Text)),
     ("managedFields", Shape::Any),
 ]);

@@ -6,8 +6,12 @@ pub const MANAGED_ANNOTATION: &str = "sealedsecrets.bitnami.com/managed";
 pub const PATCH_ANNOTATION: &str = "sealedsecrets.bitnami.com/patch";
 /// On the template: the Secret gets no owner reference.
 pub const SKIP_OWNER_ANNOTATION: &str = "sealedsecrets.bitnami.com/skip-set-owner-references";
+/// On a Secret whose templates use time or randomness: the mark of these values. See [`crate::random_mark`].
+pub const RANDOM_VALUES_ANNOTATION: &str = "sealedsecrets.bitnami.com/random-values";
 /// On a key Secret: [`KEY_ACTIVE`] for a key that is loaded.
 pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
+/// On a Secret with a v2 key: [`KEY_ACTIVE`] for a key that is loaded. Bitnami's controller does not select this label.
+pub const V2_KEY_LABEL: &str = "sealedsecrets.bitnami.com/v2-key";
 /// Value of [`KEY_LABEL`] of a key in use.
 pub const KEY_ACTIVE: &str = "active";
 /// Value of [`KEY_LABEL`] of a retired key, which no sealed value needs.

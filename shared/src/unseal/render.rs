@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 use rand::{SeedableRng, rngs::StdRng};
 pub use template::RenderError;
-use template::{Budget, Context, Data, ErrorKind, ParseError, Template};
+use template::{Budget, Context, Data, ErrorKind, Interrupted, ParseBudget, ParseError, Template};
 
 use super::{Randomness, UnsealError};
 use crate::meter::Meter;
@@ -106,7 +106,7 @@ pub fn failures_without_values(
     let (Some(texts), None) = (&sealed.spec.template.data, &sealed.spec.data) else {
         return Vec::new();
     };
-    let Ok(templates) = parse_all(texts, false) else {
+    let Ok(templates) = parse_all(texts, false, meter) else {
         return Vec::new();
     };
     let items = sealed.spec.encrypted_data.keys();
@@ -128,12 +128,20 @@ pub fn failures_without_values(
 
 /// Returns an upper bound of the cost of slow functions in one rendering of the object's templates, in
 /// microseconds. It depends only on public data. Templates that cannot be parsed cost nothing.
-pub fn slow_work(sealed: &SealedSecret) -> u64 {
-    let texts = sealed.spec.template.data.iter().flatten();
-    let templates = texts.filter_map(|(key, text)| Template::parse(key, text.as_ref()?).ok());
-    templates.fold(0, |work, template| {
-        work.saturating_add(template.slow_work())
-    })
+///
+/// # Errors
+///
+/// Returns [`Interrupted`] if the meter ends the parsing.
+pub fn slow_work(sealed: &SealedSecret, meter: &mut dyn Meter) -> Result<u64, Interrupted> {
+    let mut budget = ParseBudget::new(meter);
+    let mut work = 0_u64;
+    for (key, text) in sealed.spec.template.data.iter().flatten() {
+        let Some(text) = text else { continue };
+        if let Ok(template) = Template::parse_within(key, text, &mut budget)? {
+            work = work.saturating_add(template.slow_work());
+        }
+    }
+    Ok(work)
 }
 
 /// The values of a Secret, with the results of templates.
@@ -163,7 +171,7 @@ pub(super) fn render(
     randomness: &mut Randomness<'_>,
     meter: &mut dyn Meter,
 ) -> Result<Rendered, UnsealError> {
-    let templates = parse_all(texts, refuse_random)?;
+    let templates = parse_all(texts, refuse_random, meter)?;
     let values = items
         .iter()
         .map(|(key, value)| (key.as_str(), value.expose()));
@@ -202,23 +210,33 @@ fn template_data<'a>(
     dot
 }
 
+/// Parses all templates within one budget. If a template uses it up, its error is reported and later templates are not
+/// parsed.
 fn parse_all(
     texts: &BTreeMap<String, Option<String>>,
     refuse_random: bool,
-) -> Result<Vec<Template>, TemplateErrors> {
+    meter: &mut dyn Meter,
+) -> Result<Vec<Template>, UnsealError> {
+    let mut budget = ParseBudget::new(meter);
     let mut templates = Vec::new();
     let mut errors = Vec::new();
     for (key, text) in texts {
         let Some(text) = text else { continue };
-        match Template::parse(key, text) {
+        let parsed = Template::parse_within(key, text, &mut budget);
+        match parsed.map_err(|Interrupted| RenderErrors(vec![RenderError::interrupted(key)]))? {
             Ok(template) if refuse_random && !template.is_deterministic() => {
                 errors.push(TemplateError::Randomness(key.clone()));
             }
             Ok(template) => templates.push(template),
-            Err(error) => errors.push(error.into()),
+            Err(error) => {
+                errors.push(error.into());
+                if budget.is_used_up() {
+                    break;
+                }
+            }
         }
     }
-    all_or_errors(templates, errors).map_err(TemplateErrors)
+    Ok(all_or_errors(templates, errors).map_err(TemplateErrors)?)
 }
 
 /// Renders all templates with one shared budget, so that many small templates delay other objects no more

@@ -1,6 +1,7 @@
 //! Limits on what a rendering may cost, so that one object cannot delay the others.
 
 use crate::error::{Fault, Limit};
+use crate::lex::{self, Token};
 
 /// Upper bounds for the renderings that share a [`Context`](crate::Context). The default suits one Secret:
 /// files of one mebibyte in total, the most that Kubernetes accepts.
@@ -56,6 +57,12 @@ pub mod cost {
     pub const SCRYPT: u64 = 150_000;
     /// Number of template steps that take one microsecond.
     pub const STEPS_PER_MICROSECOND: u64 = 10;
+    /// Parsing a template, in addition to its tokens and bytes.
+    pub(crate) const TEMPLATE: u64 = 5;
+    /// Number of tokens that are parsed in one microsecond.
+    pub(crate) const TOKENS_PER_MICROSECOND: u64 = 2;
+    /// Number of bytes that are split into tokens in one microsecond.
+    pub(crate) const BYTES_PER_MICROSECOND: u64 = 128;
 }
 
 /// Receives the cost of each piece of work before it begins. A meter may delay the work, and may end it.
@@ -83,6 +90,45 @@ impl Meter for Unmetered {
     }
 }
 
+/// Maximum number of tokens in the templates of one object, enough for thousands of actions. Parsing them takes up to 15
+/// milliseconds, and the trees take up to 15 mebibytes.
+pub(crate) const MAX_TOKENS: usize = 30_000;
+
+/// The limits on parsing the templates of one object.
+pub struct ParseBudget<'m> {
+    tokens: usize,
+    meter: &'m mut dyn Meter,
+}
+
+impl<'m> ParseBudget<'m> {
+    /// Creates the budget for one object. The meter receives the cost of each template.
+    pub fn new(meter: &'m mut dyn Meter) -> Self {
+        Self {
+            tokens: MAX_TOKENS,
+            meter,
+        }
+    }
+
+    /// Returns whether the templates so far have all the tokens that an object may have.
+    pub fn is_used_up(&self) -> bool {
+        self.tokens == 0
+    }
+
+    /// Returns the tokens of a template, after charging for its bytes and before charging for them.
+    pub(crate) fn tokens<'t>(&mut self, text: &'t str) -> Result<Vec<Token<'t>>, Interrupted> {
+        let bytes = text.len() as u64;
+        self.meter
+            .spend(cost::TEMPLATE + bytes / cost::BYTES_PER_MICROSECOND)?;
+        let tokens = lex::tokens(text, self.tokens);
+        self.tokens = self.tokens.saturating_sub(tokens.len());
+        self.meter
+            .spend(tokens.len() as u64 / cost::TOKENS_PER_MICROSECOND)?;
+        Ok(tokens)
+    }
+}
+
+/// Steps for starting to render a template.
+pub(crate) const STEPS_PER_TEMPLATE: usize = 50;
 /// Number of steps reported to the meter at once; they take two milliseconds.
 const STEPS_AT_ONCE: u64 = 20_000;
 
@@ -123,6 +169,12 @@ impl<'m> Gauge<'m> {
         if self.unreported < STEPS_AT_ONCE {
             return Ok(());
         }
+        self.report_steps()
+    }
+
+    /// Reports the steps that the meter has not received yet. Needed at the end of each rendering: an author can write
+    /// thousands of templates with few steps each.
+    pub(crate) fn report_steps(&mut self) -> Result<(), Fault> {
         let cost = std::mem::take(&mut self.unreported) / cost::STEPS_PER_MICROSECOND;
         self.spend(cost)
     }

@@ -32,6 +32,21 @@ pub struct RenderError {
     pub reason: &'static str,
 }
 
+impl RenderError {
+    /// Returns the error of a template that was not parsed, because the meter ended the work.
+    pub fn interrupted(template: &str) -> Self {
+        let Fault { kind, reason } = Fault::limit(Limit::Interrupted);
+        Self {
+            template: template.to_owned(),
+            line: 1,
+            column: 1,
+            function: None,
+            kind,
+            reason,
+        }
+    }
+}
+
 fn in_function(name: Option<&'static str>) -> String {
     name.map_or_else(String::new, |name| format!(", function {name}"))
 }

@@ -53,7 +53,9 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
     }
 
     pub(crate) fn run(&mut self, name: &[u8], dot: &Value) -> Result<(), Fault> {
-        self.template(name, dot)
+        let result = self.template(name, dot);
+        let reported = self.env.gauge.report_steps();
+        result.and(reported)
     }
 
     fn template(&mut self, name: &[u8], dot: &Value) -> Result<(), Fault> {

@@ -56,12 +56,14 @@ pub(crate) enum Keyword {
     With,
 }
 
-/// Returns all tokens of a template; the last one is [`Kind::End`] or [`Kind::Invalid`].
-pub(crate) fn tokens(text: &str) -> Vec<Token<'_>> {
+/// Returns all tokens of a template; the last one is [`Kind::End`] or [`Kind::Invalid`]. Stops with the latter after
+/// about `max` tokens.
+pub(crate) fn tokens(text: &str, max: usize) -> Vec<Token<'_>> {
     let mut lexer = Lexer {
         text,
         at: 0,
         tokens: Vec::new(),
+        max,
     };
     let last = match lexer.run() {
         Ok(()) => Kind::End,
@@ -79,6 +81,7 @@ struct Lexer<'t> {
     text: &'t str,
     at: usize,
     tokens: Vec<Token<'t>>,
+    max: usize,
 }
 
 type Step = Result<(), &'static str>;
@@ -94,12 +97,23 @@ fn is_word(char: char) -> bool {
 impl<'t> Lexer<'t> {
     fn run(&mut self) -> Step {
         while self.at < self.text.len() {
+            self.check_count()?;
             self.plain();
             if self.rest().starts_with("{{") {
                 self.action()?;
             }
         }
         Ok(())
+    }
+
+    fn check_count(&self) -> Step {
+        if self.tokens.len() < self.max {
+            Ok(())
+        } else {
+            Err(
+                "the templates of this object have more than 30000 tokens in total; split the object",
+            )
+        }
     }
 
     fn rest(&self) -> &'t str {
@@ -163,6 +177,7 @@ impl<'t> Lexer<'t> {
         self.at += if trim { 2 } else { 0 };
         let mut parens = 0_usize;
         while !self.close(&mut parens)? {
+            self.check_count()?;
             self.action_token(&mut parens)?;
         }
         Ok(())

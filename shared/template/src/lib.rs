@@ -40,7 +40,7 @@ mod url;
 mod value;
 mod work;
 
-pub use budget::{Budget, Interrupted, Meter, Unmetered, cost};
+pub use budget::{Budget, Interrupted, Meter, ParseBudget, Unmetered, cost};
 pub use environment::Context;
 pub use error::{ErrorKind, Limit, ParseError, RenderError};
 #[doc(hidden)]

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::ast::{Branch, Command, List, Name, Node, Pipe, Term, TermKind};
 use crate::functions;
-use crate::lex::{self, Keyword, Kind, Token};
+use crate::lex::{Keyword, Kind, Token};
 use crate::number::Number;
 use crate::quote;
 use crate::text::Text;
@@ -19,10 +19,10 @@ type Parsed<T> = Result<T, ErrorAt>;
 /// The named trees of one template text; the main tree has the template's own name.
 pub(crate) type Trees = HashMap<Vec<u8>, List>;
 
-pub(crate) fn parse(name: &str, text: &str) -> Parsed<Trees> {
-    let tokens = lex::tokens(text);
+/// Parses the tokens of `text`.
+pub(crate) fn parse(name: &str, text: &str, tokens: &[Token<'_>]) -> Parsed<Trees> {
     let mut parser = Parser {
-        tokens: &tokens,
+        tokens,
         next: 0,
         variables: Scope::new(),
         loops: 0,

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::ast::{Command, List, Node, Pipe, Term, TermKind};
-use crate::budget::{Gauge, Meter, Unmetered};
+use crate::budget::{
+    Gauge, Interrupted, MAX_TOKENS, Meter, ParseBudget, STEPS_PER_TEMPLATE, Unmetered,
+};
 use crate::environment::{Context, Environment};
 use crate::error::{ErrorKind, Fault, ParseError, RenderError};
 use crate::eval::Evaluator;
 use crate::fields;
+use crate::lex::{self, Token};
 use crate::parse::{self, Trees};
 use crate::text::Text;
 use crate::value::{Map, MapKind, Value};
@@ -29,7 +32,24 @@ impl Template {
     /// # Errors
     /// Returns the position and the reason. Never quotes the text.
     pub fn parse(name: &str, text: &str) -> Result<Self, ParseError> {
-        let trees = parse::parse(name, text).map_err(|(at, reason)| {
+        Self::from_tokens(name, text, &lex::tokens(text, MAX_TOKENS))
+    }
+
+    /// Like [`Self::parse`], within a budget that the templates of an object share.
+    ///
+    /// # Errors
+    /// Returns [`Interrupted`] if the meter ends the work; otherwise the result of [`Self::parse`].
+    pub fn parse_within(
+        name: &str,
+        text: &str,
+        budget: &mut ParseBudget<'_>,
+    ) -> Result<Result<Self, ParseError>, Interrupted> {
+        let tokens = budget.tokens(text)?;
+        Ok(Self::from_tokens(name, text, &tokens))
+    }
+
+    fn from_tokens(name: &str, text: &str, tokens: &[Token<'_>]) -> Result<Self, ParseError> {
+        let trees = parse::parse(name, text, tokens).map_err(|(at, reason)| {
             let (line, column) = position(text, at);
             ParseError {
                 template: name.to_owned(),
@@ -99,7 +119,8 @@ impl Template {
     ) -> Result<Vec<u8>, RenderError> {
         let output = context.budget.output;
         let mut environment = Environment::new(context, meter);
-        let dot = data.dot(&mut environment.gauge);
+        let start = environment.gauge.charge_steps(STEPS_PER_TEMPLATE);
+        let dot = start.and_then(|()| data.dot(&mut environment.gauge));
         let mut evaluator = Evaluator::new(self, &mut environment, output);
         let run = dot.and_then(|dot| evaluator.run(self.name.as_bytes(), &dot));
         let result = match run {

@@ -5,6 +5,7 @@
 
 mod endpoints;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -25,16 +26,18 @@ use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret::{self, OrderPriority};
 use shared::manifest::edit::{self, Change, Edit, Step};
 use shared::manifest::{self, Reading, Shape};
+use shared::meter::Unmetered;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::unseal::{self, Randomness, Rules};
+use shared::v2::{self, Checked, OpenedLocks, Policy, PublicRecipient, SecretKey, Suite};
 use shared::{base64, envelope, hints};
 
 /// The name and function of a target.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets. The names are those of the folders in `corpus/`.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 22] = [
     ("archive", archive_bytes),
     ("backup", backup_text),
     ("base64", base64_text),
@@ -54,6 +57,9 @@ pub const TARGETS: [Target; 19] = [
     ("secret", secret_text),
     ("signature", signature_text),
     ("template", template_text),
+    ("v2_bytes", v2_bytes),
+    ("v2_entries", v2_entries),
+    ("v2_key", v2_key_text),
 ];
 
 /// Returns a file of the published vectors.
@@ -343,4 +349,71 @@ pub fn secret_text(bytes: &[u8]) {
 /// run.
 pub fn template_text(bytes: &[u8]) {
     template::fuzz(bytes, &mut StdRng::seed_from_u64(1));
+}
+
+/// The keys of the vectors in `tests/vectors/v2.json`, so that seeds open.
+static V2_KEYS: LazyLock<Vec<SecretKey>> = LazyLock::new(|| {
+    let keys = [(Suite::XWing, [1; 32]), (Suite::P256, [2; 32])];
+    let keys = keys
+        .iter()
+        .map(|(suite, bytes)| SecretKey::from_bytes(*suite, bytes));
+    keys.flatten().collect()
+});
+
+/// Fuzzes the parsing and opening of v2 values: lines of a name, a space and a value.
+pub fn v2_entries(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    open_v2(
+        lines
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+    );
+}
+
+/// Fuzzes the bytes of v2 values without their text form. The first byte selects the kind.
+pub fn v2_bytes(bytes: &[u8]) {
+    let Some((choice, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let (name, kind) = match choice % 4 {
+        0 => ("/lock/AAAAAAAAAAAAAAAAAAAAAA", 'h'),
+        1 => ("/lock/AAAAAAAAAAAAAAAAAAAAAA/AAAAAAAAAAAAAAAAAAAAAA", 'l'),
+        2 => ("token", 's'),
+        _ => ("token", 'i'),
+    };
+    let text = base64::encode(bytes).replace('+', "-").replace('/', "_");
+    let value = format!("seal2.{kind}.{}", text.trim_end_matches('='));
+    open_v2(BTreeMap::from([(name.to_owned(), value)]));
+}
+
+/// Opens entries in the place of the vectors. Every opened item is an entry.
+fn open_v2(entries: BTreeMap<String, String>) {
+    let _ = v2::is_v2(&entries);
+    let mut sealed = SealedSecret::new("db", shared::resource::SealedSecretSpec::default());
+    sealed.metadata.namespace = Some("shop".into());
+    sealed.spec.encrypted_data = entries;
+    let Ok(checked) = Checked::new(&sealed, &Policy::default(), v2::Target::Other) else {
+        return;
+    };
+    let keys = V2_KEYS.iter().map(SecretKey::opener).collect();
+    let (opened, rng) = (&mut OpenedLocks::default(), &mut StdRng::seed_from_u64(1));
+    let opened = v2::open(&checked, &keys, opened, &mut Unmetered, rng);
+    for (name, _) in opened.unwrap_or_default() {
+        assert!(sealed.spec.encrypted_data.contains_key(&name));
+    }
+}
+
+/// Fuzzes the parsing of v2 keys. A parsed key is unchanged after writing and parsing.
+pub fn v2_key_text(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(recipient) = PublicRecipient::parse(&text) {
+        let line = recipient.to_string();
+        let reparsed = PublicRecipient::parse(&line).map(|recipient| recipient.to_string());
+        assert_eq!(reparsed, Ok(line));
+    }
+    if let Ok(key) = SecretKey::parse(&text) {
+        let written = String::from_utf8_lossy(key.to_text().expose()).into_owned();
+        assert!(SecretKey::parse(&written).is_ok());
+    }
 }

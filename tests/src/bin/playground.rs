@@ -1,26 +1,66 @@
 //! Starts a Kubernetes control plane for manual experiments: prints how to reach it, and runs until Ctrl-C.
 //!
 //! The custom resource is installed, and our controller works in all namespaces, behind the Service where `kubeseal`
-//! expects it.
+//! expects it. A node for Pods, and Flux, are optional.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tests::cluster_controller::ClusterController;
 use tests::control_plane::ControlPlane;
+use tests::flux::{Flux, Sync};
+use tests::node::{BUSYBOX, Node};
 
-const USAGE: &str = "Usage: playground
+const USAGE: &str = "Usage: playground [--flux] [--node [ARCHIVE...]]
 
 Starts etcd, kube-apiserver, kube-controller-manager and the controller of this repository, which it builds first,
-and prints `export KUBECONFIG=...`. Press Ctrl-C to stop; nothing is kept.";
+and prints `export KUBECONFIG=...`. Press Ctrl-C to stop; nothing is kept.
+
+    --flux    also start Flux, which applies a Git repository to the cluster every 10 seconds, and print how to clone it
+    --node    also start a node, on which Pods run. Needs root. Its images are docker.io/library/busybox:tests and
+              those in the archives, in the OCI layout: deploy/scripts/image.sh writes one.";
+
+/// The first file of the repository, because Flux refuses to apply nothing.
+const FIRST_FILE: &str = "apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: from-git
+  namespace: default
+data:
+  hint: add SealedSecrets to this repository
+";
+
+/// What to start besides the control plane.
+#[derive(Default)]
+struct Options {
+    has_flux: bool,
+    /// The images for a node, if there shall be one.
+    node: Option<Vec<PathBuf>>,
+}
+
+impl Options {
+    /// Returns `None` for other arguments than those in [`USAGE`].
+    fn parse(args: impl Iterator<Item = String>) -> Option<Self> {
+        let mut options = Self::default();
+        for arg in args {
+            match (arg.as_str(), &mut options.node) {
+                ("--flux", _) => options.has_flux = true,
+                ("--node", node @ None) => *node = Some(Vec::new()),
+                (path, Some(archives)) if !path.starts_with('-') => archives.push(path.into()),
+                _ => return None,
+            }
+        }
+        Some(options)
+    }
+}
 
 #[tokio::main]
 async fn main() -> std::io::Result<ExitCode> {
-    let first = std::env::args().nth(1);
-    if let Some(first) = first {
-        let is_help = first == "--help" || first == "-h";
+    let Some(options) = Options::parse(std::env::args().skip(1)) else {
         println!("{USAGE}");
+        let is_help = std::env::args().any(|arg| arg == "--help" || arg == "-h");
         return Ok(ExitCode::from(if is_help { 0 } else { 2 }));
-    }
+    };
     let plane = ControlPlane::shared().await;
     let system = plane.kube_system();
     let args = ["--all-namespaces=true"];
@@ -29,8 +69,38 @@ async fn main() -> std::io::Result<ExitCode> {
     if let (true, Some(port)) = (plane.is_own(), controller.port()) {
         system.route("sealed-secrets-controller", port).await;
     }
+    let _node = match options.node {
+        Some(archives) => Some(start_node(plane, &archives).await),
+        None => None,
+    };
+    let _flux = if options.has_flux {
+        Some(start_flux(plane).await)
+    } else {
+        None
+    };
     println!("export KUBECONFIG={}", plane.kubeconfig().display());
     eprintln!("press Ctrl-C to stop the cluster; nothing is kept");
     tokio::signal::ctrl_c().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn start_node(plane: &ControlPlane, archives: &[PathBuf]) -> Node {
+    let node = Node::start(plane).await;
+    for archive in archives {
+        node.import(archive);
+    }
+    eprintln!("Pods run; try `kubectl run try --image={BUSYBOX} -- sleep 600`");
+    node
+}
+
+/// Starts Flux with a repository, and prints how to clone it.
+async fn start_flux(plane: &ControlPlane) -> Flux {
+    let flux = Flux::start(plane).await;
+    let repository = flux.repository("playground");
+    repository.write("from-git.yaml", FIRST_FILE);
+    repository.push("Begin");
+    let namespace = plane.existing("default");
+    Sync::create(&namespace, "playground", &repository, "10s").await;
+    println!("git clone {}", repository.bare().display());
+    flux
 }

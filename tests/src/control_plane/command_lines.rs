@@ -8,6 +8,9 @@ use super::settings::Settings;
 /// The file in which the API server records every write and its author.
 pub(super) const AUDIT_LOG: &str = "audit.log";
 
+/// The file with the configuration of admission plug-ins.
+pub(super) const ADMISSION: &str = "admission.yaml";
+
 /// Returns the command for etcd. It runs without fsync: its data must outlive the process, not the machine.
 pub(super) fn etcd(programs: &Programs, settings: &Settings) -> Command {
     let client = format!("http://127.0.0.1:{}", settings.etcd_port.number());
@@ -61,9 +64,17 @@ pub(super) fn api_server(programs: &Programs, settings: &Settings) -> Command {
             "service-account-signing-key-file",
             "service-account.key",
         ))
+        .arg(file("kubelet-client-certificate", "kubelet-client.crt"))
+        .arg(file("kubelet-client-key", "kubelet-client.key"))
+        .arg("--kubelet-preferred-address-types=InternalIP")
         .arg(file("egress-selector-config-file", "egress.yaml"))
         .arg(file("audit-policy-file", "audit.yaml"))
         .arg(file("audit-log-path", AUDIT_LOG));
+    if settings.limits_events {
+        command
+            .arg("--enable-admission-plugins=EventRateLimit")
+            .arg(file("admission-control-config-file", ADMISSION));
+    }
     command
 }
 
@@ -72,19 +83,59 @@ pub(super) fn api_server(programs: &Programs, settings: &Settings) -> Command {
 /// which no Pod is admitted, and the token controller, which adds tokens to Secrets.
 pub(super) fn controllers(programs: &Programs, settings: &Settings) -> Command {
     let file = |flag: &str, name: &str| format!("--{flag}={}", settings.file(name).display());
+    let mut command = controller_manager(
+        programs,
+        settings,
+        &[
+            "garbage-collector-controller",
+            "namespace-controller",
+            "serviceaccount-controller",
+            "serviceaccount-token-controller",
+        ],
+    );
+    command.arg(file("root-ca-file", "authority.crt")).arg(file(
+        "service-account-private-key-file",
+        "service-account.key",
+    ));
+    command
+}
+
+/// Returns the command for a second controller manager, for planes with nodes: it creates the Pods of Deployments, routes
+/// Services to Pods, gives every namespace the certificate of the API server, and lets Pods be scheduled to ready nodes.
+pub(super) fn workload_controllers(programs: &Programs, settings: &Settings) -> Command {
+    let mut command = controller_manager(
+        programs,
+        settings,
+        &[
+            "deployment-controller",
+            "replicaset-controller",
+            "endpoints-controller",
+            "endpointslice-controller",
+            "root-ca-certificate-publisher-controller",
+            "node-lifecycle-controller",
+        ],
+    );
+    let authority = settings.file("authority.crt");
+    command.arg(format!("--root-ca-file={}", authority.display()));
+    command
+}
+
+fn controller_manager(programs: &Programs, settings: &Settings, controllers: &[&str]) -> Command {
     let mut command = programs.command("kube-controller-manager");
     command
         .arg("--kubeconfig")
         .arg(settings.file("controllers.kubeconfig"))
-        .arg(
-            "--controllers=garbage-collector-controller,namespace-controller,serviceaccount-controller,\
-             serviceaccount-token-controller",
-        )
-        .arg(file("root-ca-file", "authority.crt"))
-        .arg(file(
-            "service-account-private-key-file",
-            "service-account.key",
-        ))
+        .arg(format!("--controllers={}", controllers.join(",")))
+        .args(["--leader-elect=false", "--secure-port=0"]);
+    command
+}
+
+/// Returns the command for the scheduler.
+pub(super) fn scheduler(programs: &Programs, settings: &Settings) -> Command {
+    let mut command = programs.command("kube-scheduler");
+    command
+        .arg("--kubeconfig")
+        .arg(settings.file("controllers.kubeconfig"))
         .args(["--leader-elect=false", "--secure-port=0"]);
     command
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
@@ -37,6 +38,19 @@ pub(super) fn with_token(path: &Path, token: &str) -> Kubeconfig {
     }
     let users = json!([{ "name": "tests", "user": { "token": token } }]);
     kubeconfig.auth_infos = serde_json::from_value(users).expect("the shape of users");
+    kubeconfig
+}
+
+/// Creates a kubeconfig with the users of the file `path`, which does not refer to other files, for clients that reach
+/// the API server as `server`.
+pub(super) fn for_server(path: &Path, server: &str, authority: &[u8]) -> Kubeconfig {
+    let mut kubeconfig = read(path);
+    let clusters = kubeconfig.clusters.iter_mut();
+    for cluster in clusters.filter_map(|entry| entry.cluster.as_mut()) {
+        cluster.server = Some(server.to_owned());
+        cluster.certificate_authority = None;
+        cluster.certificate_authority_data = Some(STANDARD.encode(authority));
+    }
     kubeconfig
 }
 

@@ -18,7 +18,7 @@ mod namespace;
 mod own;
 mod pod_network;
 mod port;
-mod process;
+pub(crate) mod process;
 mod programs;
 mod service_proxy;
 mod settings;
@@ -43,7 +43,9 @@ pub use programs::build;
 
 use crate::scratch::Scratch;
 use own::OwnProcesses;
+pub(crate) use pod_network::PodNetwork;
 use programs::Programs;
+pub(crate) use settings::KUBERNETES_SERVICE;
 
 /// The verbs of requests that change something.
 const WRITE_VERBS: [&str; 4] = ["create", "update", "patch", "delete"];
@@ -196,6 +198,29 @@ impl ControlPlane {
         Namespace::existing(self, name)
     }
 
+    /// Prepares the plane for nodes: starts the scheduler and more controllers on the first call. Returns the network to
+    /// which a node is added.
+    ///
+    /// # Panics
+    /// Panics in a cluster from `TEST_KUBECONFIG`, to which the tests add no nodes.
+    pub(crate) fn enable_nodes(&self) -> &PodNetwork {
+        let own = self.own.as_ref().unwrap_or_else(|| {
+            panic!(
+                "this test adds a node to its control plane, which it does not do in the cluster of TEST_KUBECONFIG: \
+                 unset TEST_KUBECONFIG, or leave the test out with `-- --skip NAME`"
+            )
+        });
+        own.start_workload_processes();
+        own.pod_network()
+    }
+
+    /// Returns a kubeconfig with admin permissions for a node, which reaches the API server as its Pods do.
+    pub(crate) fn kubeconfig_in_node(&self) -> String {
+        let server = format!("https://{KUBERNETES_SERVICE}");
+        let kubeconfig = kubeconfig::for_server(&self.kubeconfig, &server, &self.authority());
+        kubeconfig::text(&kubeconfig)
+    }
+
     /// Returns whether this process started the plane, so that its API server can reach processes of this
     /// machine.
     pub fn is_own(&self) -> bool {
@@ -212,6 +237,13 @@ impl ControlPlane {
     pub async fn restart_api_server(&mut self) {
         self.stop_api_server();
         self.start_api_server().await;
+    }
+
+    /// Restarts the API server with the admission plug-in `EventRateLimit`: it answers 429 to events of a namespace that
+    /// has more than `per_second` of them. Returns when it answers.
+    pub async fn limit_events(&mut self, per_second: u32) {
+        self.own_mut().limit_events(per_second);
+        self.restart_api_server().await;
     }
 
     /// Kills the API server.

@@ -94,7 +94,7 @@ impl<'a> Namespace<'a> {
     }
 
     /// Waits for the service account that every namespace gets, without which no Pod is admitted.
-    async fn wait_for_default_service_account(&self) {
+    pub(crate) async fn wait_for_default_service_account(&self) {
         let exists = |account: Option<&ServiceAccount>| account.is_some();
         let account = await_condition(self.api(), "default", exists);
         patience::within_limit("the namespace has its ServiceAccount", account)

@@ -1,17 +1,18 @@
 //! The processes of a plane that this process started.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use kube::{Client, CustomResourceExt};
 use rustix::process::Signal;
 use shared::resource::SealedSecret;
 
+use super::pod_network::PodNetwork;
 use super::process::Process;
-use super::programs::Programs;
+use super::programs::{self, Programs};
 use super::settings::Settings;
-use super::{command_lines, definition, kubeconfig, pod_network};
+use super::{command_lines, definition, kubeconfig};
 use crate::patience;
 use crate::progress::print_progress;
 use crate::scratch::Scratch;
@@ -23,6 +24,9 @@ pub(super) struct OwnProcesses {
     controllers: Option<Process>,
     api_server: Option<Process>,
     etcd: Option<Process>,
+    /// The processes that only planes with nodes need.
+    workload_processes: OnceLock<[Process; 2]>,
+    pod_network: PodNetwork,
     scratch: Arc<Scratch>,
 }
 
@@ -31,13 +35,15 @@ impl OwnProcesses {
     pub(super) async fn start(programs: Programs, scratch: Arc<Scratch>) -> Self {
         let start = Instant::now();
         let settings = Settings::write(scratch.path());
-        pod_network::serve(&settings.pod_network_socket());
+        let pod_network = PodNetwork::serve(&settings.pod_network_socket());
         let mut own = Self {
             programs,
             settings,
             controllers: None,
             api_server: None,
             etcd: None,
+            workload_processes: OnceLock::new(),
+            pod_network,
             scratch,
         };
         own.spawn_etcd();
@@ -57,6 +63,25 @@ impl OwnProcesses {
         self.settings.admin_kubeconfig()
     }
 
+    pub(super) fn pod_network(&self) -> &PodNetwork {
+        &self.pod_network
+    }
+
+    /// Starts the scheduler and the controllers that create and route Pods, on the first call. As for the kubelet, these are
+    /// always from our program: `KUBEBUILDER_ASSETS` has no scheduler.
+    pub(super) fn start_workload_processes(&self) {
+        self.workload_processes.get_or_init(|| {
+            let programs = Programs::Built(programs::build());
+            let start = |name, command| Process::start(name, command, &self.scratch);
+            let controllers = command_lines::workload_controllers(&programs, &self.settings);
+            let scheduler = command_lines::scheduler(&programs, &self.settings);
+            [
+                start("workload-controllers", controllers),
+                start("kube-scheduler", scheduler),
+            ]
+        });
+    }
+
     pub(super) fn audit_log(&self) -> PathBuf {
         self.settings.file(command_lines::AUDIT_LOG)
     }
@@ -65,6 +90,10 @@ impl OwnProcesses {
         let command = command_lines::api_server(&self.programs, &self.settings);
         self.api_server = Some(Process::start("kube-apiserver", command, &self.scratch));
         self.wait_until_ready().await;
+    }
+
+    pub(super) fn limit_events(&mut self, per_second: u32) {
+        self.settings.limit_events(per_second);
     }
 
     pub(super) fn stop_api_server(&mut self) {

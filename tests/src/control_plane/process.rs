@@ -1,4 +1,4 @@
-//! One process of a plane, and its log.
+//! A process that logs to a folder of the tests.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use rustix::process::Signal;
 use crate::guarded::Guarded;
 use crate::scratch::Scratch;
 
-/// A running process that logs to the plane's folder.
-pub(super) struct Process {
+/// A running process that logs to a file.
+pub(crate) struct Process {
     name: &'static str,
     log: PathBuf,
     running: Guarded,
@@ -18,7 +18,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts a process. A later process with the same name appends to the log of the earlier one.
-    pub(super) fn start(name: &'static str, mut command: Command, scratch: &Scratch) -> Self {
+    pub(crate) fn start(name: &'static str, mut command: Command, scratch: &Scratch) -> Self {
         let log = scratch.path().join(format!("{name}.log"));
         let file = File::options()
             .create(true)
@@ -34,7 +34,7 @@ impl Process {
     ///
     /// # Panics
     /// Panics with the end of its log if it has exited.
-    pub(super) fn assert_runs(&mut self) {
+    pub(crate) fn assert_runs(&mut self) {
         if let Some(status) = self.running.try_wait() {
             panic!(
                 "{} exited early ({status}); the end of its log:\n{}",
@@ -44,14 +44,19 @@ impl Process {
         }
     }
 
+    /// Returns the log so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     fn end_of_log(&self) -> String {
         const MAX_LINES: usize = 20;
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let log = self.log();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(MAX_LINES)..].join("\n")
     }
 
-    pub(super) fn signal(&mut self, signal: Signal) {
+    pub(crate) fn signal(&mut self, signal: Signal) {
         self.running.signal(signal);
     }
 }

@@ -1,13 +1,19 @@
 //! The files and secrets that a plane's processes share, new for every plane.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
 
+use super::command_lines::ADMISSION;
 use super::kubeconfig;
 use super::port::Port;
+
+/// The address of the Service `kubernetes`: the first of the API server's `--service-cluster-ip-range`.
+pub(crate) const KUBERNETES_SERVICE: SocketAddrV4 =
+    SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 1), 443);
 
 /// The folder with the files, and the ports. Only this user can read the folder, so it may contain secrets.
 pub(super) struct Settings {
@@ -15,6 +21,8 @@ pub(super) struct Settings {
     pub(super) api_port: Port,
     pub(super) etcd_port: Port,
     pub(super) etcd_peer_port: Port,
+    /// Whether the API server limits the rate of events, see [`Self::limit_events`].
+    pub(super) limits_events: bool,
 }
 
 impl Settings {
@@ -25,6 +33,7 @@ impl Settings {
             api_port: Port::choose(),
             etcd_port: Port::choose(),
             etcd_peer_port: Port::choose(),
+            limits_events: false,
         };
         settings.write_certificates();
         settings.write_service_account_key();
@@ -55,15 +64,26 @@ impl Settings {
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority =
             CertifiedIssuer::self_signed(authority, key()).expect("a valid certificate");
-        let names = ["127.0.0.1", "localhost", "kubernetes.default.svc"].map(str::to_owned);
-        let server = CertificateParams::new(names).expect("valid names");
-        let server_key = key();
-        let server = server
-            .signed_by(&server_key, &authority)
-            .expect("a valid certificate");
         self.store("authority.crt", authority.pem());
-        self.store("server.crt", server.pem());
-        self.store("server.key", server_key.serialize_pem());
+        let service = KUBERNETES_SERVICE.ip().to_string();
+        let names = ["127.0.0.1", "localhost", "kubernetes.default.svc", &service];
+        self.write_certificate("server", &names, &authority);
+        self.write_certificate("kubelet-client", &[], &authority);
+    }
+
+    fn write_certificate(
+        &self,
+        name: &str,
+        names: &[&str],
+        authority: &CertifiedIssuer<'_, KeyPair>,
+    ) {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let params = CertificateParams::new(names).expect("valid names");
+        let key = key();
+        let certificate = params.signed_by(&key, authority);
+        let certificate = certificate.expect("a valid certificate");
+        self.store(&format!("{name}.crt"), certificate.pem());
+        self.store(&format!("{name}.key"), key.serialize_pem());
     }
 
     fn write_service_account_key(&self) {
@@ -101,6 +121,23 @@ impl Settings {
             ],
         });
         self.store("audit.yaml", policy.to_string());
+    }
+
+    /// Makes the next API server reject events of a namespace that has more than `per_second` of them.
+    pub(super) fn limit_events(&mut self, per_second: u32) {
+        let limit = json!({ "type": "Namespace", "qps": per_second, "burst": 2 * per_second });
+        let configuration = json!({
+            "apiVersion": "eventratelimit.admission.k8s.io/v1alpha1",
+            "kind": "Configuration",
+            "limits": [limit],
+        });
+        let admission = json!({
+            "apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": "AdmissionConfiguration",
+            "plugins": [{ "name": "EventRateLimit", "configuration": configuration }],
+        });
+        self.store(ADMISSION, admission.to_string());
+        self.limits_events = true;
     }
 
     /// Writes a configuration that sends the API server's traffic for Pods, Services and nodes through our socket.

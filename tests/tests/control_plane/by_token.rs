@@ -28,6 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 const ARGS: &[&str] = &[
     "--listen-authorized-addr=127.0.0.1:0",
     "--plain-certificate-only",
+    "--certificate-configmap=seals-certificate",
     "--rate-limit=1000",
     "--rate-limit-burst=1000",
 ];
@@ -49,6 +50,7 @@ impl Scene {
         let namespace = plane.namespace("by-token").await;
         roles::grant(&namespace, Reach::Namespace).await;
         roles::grant_reviews(&namespace).await;
+        roles::grant_publishing(&namespace, "seals-certificate").await;
         put_key(&namespace, "key-0", &KEYS[0]).await;
         put_key(&namespace, "key-1", &KEYS[1]).await;
         let controller = ClusterController::start(plane, &namespace, ARGS).await;
@@ -63,7 +65,7 @@ impl Scene {
         namespace.route("seals", controller.port().unwrap()).await;
         let rules = json!([
             { "apiGroups": ["bitnami.com"], "resources": ["sealedsecrets"], "verbs": ["verify", "rotate"] },
-            { "apiGroups": [""], "resources": ["services"], "verbs": ["get"] },
+            { "apiGroups": [""], "resources": ["services", "configmaps"], "verbs": ["get"] },
             { "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get", "create"] },
             { "apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["ci"], "verbs": ["create"] },
         ]);

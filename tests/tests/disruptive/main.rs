@@ -2,6 +2,7 @@
 //! own control plane.
 
 mod cluster_faults;
+mod event_limits;
 mod migration;
 mod outages;
 mod plane_faults;

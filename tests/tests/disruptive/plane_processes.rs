@@ -1,17 +1,12 @@
 //! Tests what a control plane leaves behind, which programs it runs, and that the control planes of several test
 //! processes coexist. The program `plane_user` acts as a test process.
-#![expect(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::fs;
+use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -20,57 +15,57 @@ use kube::{Api, Client, Config, ResourceExt};
 use rustix::process::Signal;
 use serde_json::json;
 use tests::control_plane;
-use tests::guarded::{self, Guarded};
+use tests::observed::Observed;
 use tests::patience;
 use tests::scratch::Scratch;
 
 #[tokio::test]
 async fn leaves_nothing_after_a_passing_run() {
-    let mut user = User::start("pass", &[]);
-    let plane = user.plane().await;
+    let mut user = start("pass", &[]);
+    let plane = plane_of(&mut user).await;
     assert!(user.wait().success());
-    user.assert_nothing_left(Some(&plane)).await;
+    assert_nothing_left(&mut user, &plane).await;
 }
 
 #[tokio::test]
 async fn leaves_nothing_after_a_failing_run() {
-    let mut user = User::start("fail", &[]);
-    let plane = user.plane().await;
+    let mut user = start("fail", &[]);
+    let plane = plane_of(&mut user).await;
     assert_eq!(user.wait().code(), Some(101), "the exit code of a panic");
-    user.assert_nothing_left(Some(&plane)).await;
+    assert_nothing_left(&mut user, &plane).await;
 }
 
 #[tokio::test]
 async fn leaves_nothing_after_a_kill() {
-    let mut user = User::start("wait", &[]);
-    let plane = user.plane().await;
-    user.process.signal(Signal::KILL);
-    user.assert_nothing_left(Some(&plane)).await;
+    let mut user = start("wait", &[]);
+    let plane = plane_of(&mut user).await;
+    user.signal(Signal::KILL);
+    assert_nothing_left(&mut user, &plane).await;
 }
 
 #[tokio::test]
 async fn leaves_nothing_after_a_kill_during_the_start() {
-    let mut user = User::start("wait", &[]);
+    let mut user = start("wait", &[]);
     patience::until("etcd is started", async || {
         user.command_lines().contains(" etcd ").then_some(())
     })
     .await;
-    user.process.signal(Signal::KILL);
-    user.assert_nothing_left(None).await;
+    user.signal(Signal::KILL);
+    user.assert_nothing_left().await;
 }
 
 #[tokio::test]
 async fn leaves_nothing_after_a_kill_while_the_api_server_is_paused() {
-    let mut user = User::start("pause", &[]);
-    let plane = user.plane().await;
-    user.process.signal(Signal::KILL);
-    user.assert_nothing_left(Some(&plane)).await;
+    let mut user = start("pause", &[]);
+    let plane = plane_of(&mut user).await;
+    user.signal(Signal::KILL);
+    assert_nothing_left(&mut user, &plane).await;
 }
 
 #[tokio::test]
 async fn two_test_processes_do_not_disturb_each_other() {
-    let (mut left, mut right) = (User::start("wait", &[]), User::start("wait", &[]));
-    let (left_plane, right_plane) = (left.plane().await, right.plane().await);
+    let (mut left, mut right) = (start("wait", &[]), start("wait", &[]));
+    let (left_plane, right_plane) = (plane_of(&mut left).await, plane_of(&mut right).await);
     left_plane.create("same-name").await;
     right_plane.create("same-name").await;
 
@@ -79,8 +74,8 @@ async fn two_test_processes_do_not_disturb_each_other() {
         .delete("same-name", &DeleteParams::default())
         .await
         .unwrap();
-    left.process.signal(Signal::KILL);
-    left.assert_nothing_left(Some(&left_plane)).await;
+    left.signal(Signal::KILL);
+    assert_nothing_left(&mut left, &left_plane).await;
 
     let kept = right_plane.namespaces().get("same-name").await.unwrap();
     assert_eq!(kept.metadata.deletion_timestamp, None);
@@ -89,14 +84,14 @@ async fn two_test_processes_do_not_disturb_each_other() {
 
 #[tokio::test]
 async fn uses_the_cluster_of_test_kubeconfig_and_leaves_it_unchanged() {
-    let mut host = User::start("wait", &[]);
-    let cluster = host.plane().await;
+    let mut host = start("wait", &[]);
+    let cluster = plane_of(&mut host).await;
     let before = cluster.namespace_names().await;
 
-    let mut guest = User::start("pass", &[("TEST_KUBECONFIG", &cluster.kubeconfig)]);
-    assert_eq!(guest.plane().await.kubeconfig, cluster.kubeconfig);
+    let mut guest = start("pass", &[("TEST_KUBECONFIG", &cluster.kubeconfig)]);
+    assert_eq!(plane_of(&mut guest).await.kubeconfig, cluster.kubeconfig);
     assert!(guest.wait().success(), "{}", guest.errors());
-    guest.assert_nothing_left(None).await;
+    guest.assert_nothing_left().await;
     let if_unchanged = async || (cluster.namespace_names().await == before).then_some(());
     patience::until(
         "the namespace of the other process is deleted",
@@ -107,7 +102,7 @@ async fn uses_the_cluster_of_test_kubeconfig_and_leaves_it_unchanged() {
 
 #[tokio::test]
 async fn refuses_to_disturb_the_cluster_of_test_kubeconfig() {
-    let mut user = User::start("pause", &[("TEST_KUBECONFIG", Path::new("/none"))]);
+    let mut user = start("pause", &[("TEST_KUBECONFIG", Path::new("/none"))]);
     assert!(!user.wait().success());
     assert!(
         user.errors().contains("needs one of its own"),
@@ -119,8 +114,8 @@ async fn refuses_to_disturb_the_cluster_of_test_kubeconfig() {
 #[tokio::test]
 async fn uses_the_programs_of_kubebuilder_assets() {
     let assets = create_assets(&["etcd", "kube-apiserver", "kube-controller-manager"]);
-    let mut user = User::start("wait", &[("KUBEBUILDER_ASSETS", assets.path())]);
-    let plane = user.plane().await;
+    let mut user = start("wait", &[("KUBEBUILDER_ASSETS", assets.path())]);
+    let plane = plane_of(&mut user).await;
     plane.create("any").await;
     for role in ["etcd", "kube-apiserver", "kube-controller-manager"] {
         assert!(
@@ -133,7 +128,7 @@ async fn uses_the_programs_of_kubebuilder_assets() {
 #[tokio::test]
 async fn reports_which_program_kubebuilder_assets_lacks() {
     let assets = create_assets(&["etcd"]);
-    let mut user = User::start("pass", &[("KUBEBUILDER_ASSETS", assets.path())]);
+    let mut user = start("pass", &[("KUBEBUILDER_ASSETS", assets.path())]);
     assert!(!user.wait().success());
     assert!(
         user.errors()
@@ -145,7 +140,7 @@ async fn reports_which_program_kubebuilder_assets_lacks() {
 
 #[tokio::test]
 async fn reports_what_to_install_if_go_is_missing() {
-    let mut user = User::start("pass", &[("PATH", Path::new("/none"))]);
+    let mut user = start("pass", &[("PATH", Path::new("/none"))]);
     assert!(!user.wait().success());
     assert!(
         user.errors().contains("install Go 1.26"),
@@ -171,102 +166,25 @@ fn create_assets(roles: &[&str]) -> Scratch {
     folder
 }
 
-/// The program `plane_user`, with its own folder for temporary files, so that all its processes have that
-/// folder's path in their arguments.
-struct User {
-    process: Guarded,
-    folder: Scratch,
+fn start(outcome: &str, environment: &[(&str, &Path)]) -> Observed {
+    Observed::start(env!("CARGO_BIN_EXE_plane_user"), &[outcome], environment)
 }
 
-impl User {
-    fn start(outcome: &str, environment: &[(&str, &Path)]) -> Self {
-        let folder = Scratch::new();
-        let temporary = folder.path().join("temporary");
-        fs::create_dir(&temporary).unwrap();
-        let mut command = guarded::command(env!("CARGO_BIN_EXE_plane_user"));
-        command
-            .arg(outcome)
-            .env_remove("TEST_KUBECONFIG")
-            .env_remove("KUBEBUILDER_ASSETS")
-            .env("TMPDIR", temporary)
-            .envs(environment.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(File::create(folder.path().join("stderr")).unwrap());
-        Self {
-            process: Guarded::spawn(&mut command).unwrap(),
-            folder,
-        }
-    }
+/// Waits until the process has started its control plane.
+async fn plane_of(user: &mut Observed) -> Plane {
+    Plane::from_kubeconfig(user.first_line().into()).await
+}
 
-    /// Waits until the process has started its control plane.
-    async fn plane(&mut self) -> Plane {
-        let mut line = String::new();
-        BufReader::new(self.process.stdout().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        assert!(
-            !line.is_empty(),
-            "no control plane was started:\n{}",
-            self.errors()
-        );
-        Plane::from_kubeconfig(line.trim_end().into()).await
-    }
-
-    fn wait(&mut self) -> ExitStatus {
-        self.process.wait()
-    }
-
-    fn errors(&self) -> String {
-        fs::read_to_string(self.folder.path().join("stderr")).unwrap()
-    }
-
-    fn temporary_folder(&self) -> PathBuf {
-        self.folder.path().join("temporary")
-    }
-
-    /// Returns the process IDs and command lines of the user's processes, one per line.
-    fn command_lines(&self) -> String {
-        let ps = Command::new("ps")
-            .args(["-A", "-ww", "-o", "pid=,args="])
-            .output();
-        let ps = ps
-            .expect("the program `ps` is needed: Debian has it in the package procps")
-            .stdout;
-        let processes = String::from_utf8_lossy(&ps);
-        let temporary = self.temporary_folder();
-        let own_lines: Vec<_> = processes
-            .lines()
-            .filter(|line| line.contains(temporary.to_str().unwrap()))
-            .collect();
-        own_lines.join("\n")
-    }
-
-    /// Waits until the process has exited, and asserts that no process, temporary file or open port is left.
-    async fn assert_nothing_left(&mut self, plane: Option<&Plane>) {
-        self.wait();
-        patience::until("the processes have exited", async || {
-            self.command_lines().is_empty().then_some(())
-        })
-        .await;
-        let files = async || {
-            fs::read_dir(self.temporary_folder())
-                .unwrap()
-                .next()
-                .is_none()
-                .then_some(())
-        };
-        patience::until("the temporary files are deleted", files).await;
-        if let Some(plane) = plane {
-            let connection =
-                TcpStream::connect(plane.address.as_str()).map_err(|error| error.kind());
-            assert_eq!(
-                connection.err(),
-                Some(ErrorKind::ConnectionRefused),
-                "{}",
-                plane.address
-            );
-        }
-    }
+/// Waits until the process has exited, and asserts that no process, temporary file or open port is left.
+async fn assert_nothing_left(user: &mut Observed, plane: &Plane) {
+    user.assert_nothing_left().await;
+    let connection = TcpStream::connect(plane.address.as_str()).map_err(|error| error.kind());
+    assert_eq!(
+        connection.err(),
+        Some(ErrorKind::ConnectionRefused),
+        "{}",
+        plane.address
+    );
 }
 
 /// The control plane of another process, accessed through its kubeconfig.

@@ -614,6 +614,44 @@ async fn the_shell_history_contains_the_commands_but_not_the_value() {
     assert_eq!(sandbox.files_with_canary(&["value"]), Vec::<PathBuf>::new());
 }
 
+/// Attack: a bystander reads what is left of a private key that was pasted at a prompt: the shell would show it, execute
+/// it and save it in its history.
+#[tokio::test]
+async fn no_line_of_a_paste_reaches_the_shell() {
+    let key = format!(
+        "-----BEGIN\n{}-----END\n",
+        format!("{CANARY}\n").repeat(500)
+    );
+    for paste in [key.clone(), format!("\u{1b}[200~{key}\u{1b}[201~")] {
+        let sandbox = Sandbox::new();
+        let (terminal, open) = open_terminal();
+        let args = ["-c", "-w", "bash", "--norc", "--noprofile", "-i"];
+        let mut command = sandbox.command(Path::new("setsid"), &args);
+        let history = sandbox.path("home/history");
+        command.env("PS1", "next> ").env("HISTFILE", &history);
+        let mut child = start_in_terminal(command, open);
+        let seal = binaries::seal().display().to_string();
+        let dialog = [
+            (
+                "next> ",
+                format!("{seal} create a --prompt password -w a.yaml"),
+            ),
+            (PROMPTS[0], paste),
+            ("next> ", "exit 0".to_owned()),
+        ];
+        let screen = tokio::task::spawn_blocking(move || type_answers(terminal, &dialog));
+        let screen = screen.await.unwrap();
+        assert!(child.wait().unwrap().success(), "{screen}");
+        assert!(
+            screen.contains("the input has several lines") && !has_canary(screen.as_bytes()),
+            "{screen}"
+        );
+        let history_text = fs::read_to_string(history).unwrap();
+        assert_eq!(history_text.lines().count(), 2, "{history_text}");
+        assert_eq!(sandbox.files_with_canary(&[]), Vec::<PathBuf>::new());
+    }
+}
+
 /// An editor that writes the canary to the file, reports the file's path, and waits to continue or to be killed. It
 /// records its process id, arguments and environment.
 const EDITOR: &str = "#!/bin/sh

@@ -88,7 +88,7 @@ fn a_secret_is_owned_by_owner_reference_or_consent_annotation() {
             false,
         ),
     ] {
-        assert_eq!(is_owned(&existing, &sealed, template), want, "{why}");
+        assert_eq!(is_owned(&existing, &sealed, template, false), want, "{why}");
     }
     assert!(!is_controlled_by(&metadata(&[], Some("")), None));
 }
@@ -101,14 +101,14 @@ fn replacing_drops_metadata_of_other_clients_unless_settled() {
         &[("a", "1"), ("b", "2")],
     );
     let desired = || secret(&[("own", "new")], Some("u"), &[("a", "3")]);
-    let next = successor(desired(), &existing, false);
+    let next = successor(desired(), &existing, false, false);
     assert_eq!(
         next.metadata.annotations,
         metadata_entries(&[("own", "new")])
     );
     assert_eq!(next.data, desired().data);
     assert!(is_controlled_by(&next.metadata, Some("u")));
-    let next = successor(desired(), &existing, true);
+    let next = successor(desired(), &existing, true, false);
     assert_eq!(
         next.metadata.annotations,
         metadata_entries(&[("own", "new"), ("foreign", "1")])
@@ -129,6 +129,7 @@ fn merging_adds_and_takes_ownership_only_with_consent() {
         let next = successor(
             secret(&[("x", "y")], Some("u"), &[("a", "3")]),
             &existing,
+            false,
             false,
         );
         assert_eq!(next.data, secret(&[], None, &[("a", "3"), ("b", "2")]).data);
@@ -169,7 +170,7 @@ fn a_merge_neither_adds_consent_annotations_nor_makes_the_secret_immutable() {
     ];
     let mut desired = secret(&annotations, Some("u"), &[("a", "2")]);
     desired.immutable = Some(true);
-    let next = successor(desired.clone(), &existing, false);
+    let next = successor(desired.clone(), &existing, false, false);
     assert_eq!(
         next.metadata.annotations,
         metadata_entries(&[(PATCH_ANNOTATION, "true"), ("x", "y")])
@@ -180,5 +181,41 @@ fn a_merge_neither_adds_consent_annotations_nor_makes_the_secret_immutable() {
         existing.metadata.owner_references
     );
     // A second update changes nothing.
-    assert_eq!(successor(desired, &next, false), next);
+    assert_eq!(successor(desired, &next, false, false), next);
+}
+
+/// Attack: a client adds the annotation for merging to a Secret that the controller created, with or without removing
+/// the owner, so that its items stay and later versions no longer replace the Secret.
+#[test]
+fn only_the_template_allows_a_merge_into_a_secret_of_the_sealed_secret_alone() {
+    let patch = (PATCH_ANNOTATION, "true");
+    let edited = secret(&[patch], Some("u"), &[("a", "1"), ("evil", "x")]);
+    let plain = secret(&[], Some("u"), &[("a", "1")]);
+    for settled in [false, true] {
+        let next = successor(plain.clone(), &edited, settled, true);
+        assert_eq!(next.data, plain.data, "settled: {settled}");
+        assert_eq!(is_merged_into(&next.metadata), settled);
+    }
+    let mut desired = plain.clone();
+    desired.metadata.annotations = metadata_entries(&[patch]);
+    let mut with_owner = edited.clone();
+    with_owner.metadata = metadata(&[patch], Some("u"));
+    let owners = with_owner.metadata.owner_references.get_or_insert_default();
+    owners.push(OwnerReference::default());
+    let next = successor(desired.clone(), &with_owner, true, true);
+    assert_eq!(next.data, edited.data, "the template allows the merge");
+    assert_eq!(
+        next.metadata.owner_references,
+        desired.metadata.owner_references
+    );
+    // Without knowledge of the origin of the Secret, its annotation counts as consent, as in upstream.
+    assert_eq!(successor(plain, &edited, false, false).data, edited.data);
+    let sealed = metadata(&[], None);
+    let without_owner = metadata(&[patch], None);
+    for (is_exclusive, want) in [(false, true), (true, false)] {
+        assert_eq!(
+            is_owned(&without_owner, &sealed, &desired.metadata, is_exclusive),
+            want
+        );
+    }
 }

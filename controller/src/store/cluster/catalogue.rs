@@ -4,17 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller_core::object_id::ObjectId;
-use controller_core::{drift, status};
-use kube::api::DynamicObject;
+use controller_core::{drift, ownership, status};
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use serde_json::json;
-use shared::readable::adapt_metadata;
 use shared::record::Identity;
 use shared::resource::{SealedSecret, SealedSecretStatus};
 
 use super::id_of;
-use super::watched::Watched;
+use super::known_fields::Pruned;
+use super::watched::{MAX_SPEC_ENTRIES, Watched};
 use crate::metrics::instance_label;
 use crate::store::Source;
 
@@ -35,7 +34,8 @@ const MAX_CACHED_BYTES: usize = 4 << 20;
 pub(super) enum CachedSource {
     /// The whole object.
     Whole(Source),
-    /// Only the data that shows whether the Secret is up to date, without sealed values and item statuses.
+    /// Only the data that shows whether the Secret is up to date, without sealed values, and of the status without items
+    /// and messages.
     Digest,
 }
 
@@ -52,13 +52,17 @@ pub(super) struct Entry {
     pub(super) opts_out: bool,
     /// The label `app.kubernetes.io/instance`.
     pub(super) instance: Box<str>,
+    /// Whether the status had conditions.
+    has_conditions: bool,
     /// A digest of all labels and annotations.
     metadata_digest: [u8; 32],
-    /// The size of the whole object in bytes.
-    size: usize,
+    /// The size of spec and annotations in bytes.
+    spec_size: usize,
+    /// The size of the status in bytes.
+    status_size: usize,
     secret: SecretState,
-    /// The version of the Secret that had the values of the last version that was unsealed.
-    good_secret: Option<SecretVersion>,
+    /// What this process knows of the Secret from its own writes and from records that it verified.
+    facts: SecretFacts,
     /// The generation that was unsealed last, by this process or according to a record that this process verified. A
     /// status alone does not count, since other clients can write statuses.
     unsealed: Option<i64>,
@@ -80,7 +84,7 @@ impl Claim {
         let synced = status.filter(|status| status::is_synced(status));
         Self {
             unsealed: synced.and_then(|status| status.observed_generation),
-            was_reported: status.is_some_and(|status| !status.conditions.is_empty()),
+            was_reported: has_conditions(status),
         }
     }
 }
@@ -88,8 +92,9 @@ impl Claim {
 impl Entry {
     pub(super) fn new(object: Watched) -> Self {
         let metadata = object.metadata;
+        let status_size = object.status.to_string().len();
         let status = serde_json::from_value(object.status);
-        let size = size(&metadata, &object.spec);
+        let spec_size = spec_size(&metadata, &object.spec.json);
         let source = parse_source(&metadata, object.spec);
         let identity = match &source {
             Source::Sealed(sealed) => Identity::of(sealed),
@@ -103,13 +108,15 @@ impl Entry {
             generation: metadata.generation,
             resource_version: metadata.resource_version,
             claim: Claim::from_status(status.as_ref()),
+            has_conditions: has_conditions(status.as_ref()),
             status,
             opts_out: drift::opts_out(metadata.annotations.as_ref()),
             instance: instance_label(metadata.labels.as_ref()).into(),
             metadata_digest: object.metadata_digest,
-            size,
+            spec_size,
+            status_size,
             secret: SecretState::default(),
-            good_secret: None,
+            facts: SecretFacts::default(),
             unsealed: None,
         }
     }
@@ -130,7 +137,14 @@ impl Entry {
 
     /// Returns whether this version of the Secret is known to have the values of the last version that was unsealed.
     pub(super) fn is_good(&self, secret: &ObjectMeta) -> bool {
-        self.good_secret.is_some() && self.good_secret == SecretVersion::from_metadata(secret)
+        let good = self.facts.good.as_ref();
+        good.is_some() && good == SecretVersion::from_metadata(secret).as_ref()
+    }
+
+    /// Returns whether all content of this Secret is known to come from the SealedSecret.
+    pub(super) fn is_exclusive(&self, secret: &ObjectMeta) -> bool {
+        let exclusive = self.facts.exclusive.as_ref();
+        exclusive.is_some() && exclusive == secret.uid.as_ref()
     }
 
     /// Copies what this process knows of an earlier version, if that has the same `uid`.
@@ -138,7 +152,7 @@ impl Entry {
         if self.uid == previous.uid {
             self.unsealed = self.unsealed.max(previous.unsealed);
             self.claim = previous.claim;
-            self.good_secret.clone_from(&previous.good_secret);
+            self.facts.clone_from(&previous.facts);
         }
     }
 
@@ -149,15 +163,15 @@ impl Entry {
     /// Returns the size of the cached part that [`Self::shorten`] drops, in bytes.
     fn cached_bytes(&self) -> usize {
         match &self.cached {
-            CachedSource::Whole(Source::Sealed(_)) => self.size,
-            CachedSource::Whole(Source::Malformed(_) | Source::Gone) | CachedSource::Digest => 0,
+            CachedSource::Whole(Source::Sealed(_)) => self.spec_size + self.status_size,
+            CachedSource::Whole(Source::Malformed(_)) => self.status_size,
+            CachedSource::Whole(Source::Gone) | CachedSource::Digest => 0,
         }
     }
 
     /// Returns whether the status has no conditions, so that the Secret probably never existed.
     pub(super) fn was_never_synced(&self) -> bool {
-        let conditions = self.status.as_ref().map(|status| &status.conditions);
-        conditions.is_none_or(Vec::is_empty)
+        !self.has_conditions
     }
 
     /// Returns whether this process knows that the current version was unsealed, regardless of later failures.
@@ -172,20 +186,21 @@ impl Entry {
         })
     }
 
-    /// Drops the sealed values and item statuses. Keeps a malformed object, which is small, since its message is
-    /// needed.
+    /// Drops the sealed values and most of the status, unless the object was deleted.
     fn shorten(&mut self) {
-        if matches!(self.cached, CachedSource::Whole(Source::Sealed(_))) {
+        if !self.is_gone() {
             self.cached = CachedSource::Digest;
         }
-        self.drop_items();
+        self.shorten_status();
     }
 
-    /// Drops the item statuses if the values were dropped: item statuses are needed only together with the values, when
-    /// the object is read again.
-    fn drop_items(&mut self) {
+    /// Reduces the status to the record and to whether the object is synced, if the values were dropped: everything else
+    /// is needed only together with the values, when the object is read again.
+    fn shorten_status(&mut self) {
         if let (CachedSource::Digest, Some(status)) = (&self.cached, &mut self.status) {
+            let is_synced = status::is_synced(status);
             status.items = Vec::new();
+            status.conditions = is_synced.then(status::synced).into_iter().collect();
         }
     }
 
@@ -198,22 +213,28 @@ impl Entry {
     }
 }
 
+fn has_conditions(status: Option<&SealedSecretStatus>) -> bool {
+    status.is_some_and(|status| !status.conditions.is_empty())
+}
+
 /// Returns the approximate size of the spec and annotations of an object in memory, in bytes.
-fn size(metadata: &ObjectMeta, spec: &serde_json::Value) -> usize {
+fn spec_size(metadata: &ObjectMeta, spec: &serde_json::Value) -> usize {
     let annotations = metadata.annotations.iter().flat_map(BTreeMap::values);
     spec.to_string().len() + annotations.map(String::len).sum::<usize>()
 }
 
 /// Parses the object without its status, since other clients can write the status.
-fn parse_source(metadata: &ObjectMeta, spec: serde_json::Value) -> Source {
-    if !spec.is_object() {
+fn parse_source(metadata: &ObjectMeta, spec: Pruned) -> Source {
+    if spec.is_too_large {
+        return Source::Malformed(format!(
+            "it has more than {MAX_SPEC_ENTRIES} items, templates, labels and annotations; split the object"
+        ));
+    }
+    if !spec.json.is_object() {
         return Source::Malformed("it has no `spec`, so it is not a SealedSecret".into());
     }
     let mut json = json!({ "metadata": metadata });
-    json["spec"] = spec;
-    if let Some(template_metadata) = json.pointer_mut("/spec/template/metadata") {
-        adapt_metadata(template_metadata);
-    }
+    json["spec"] = spec.json;
     match serde_json::from_value::<SealedSecret>(json) {
         Ok(sealed) => Source::Sealed(Arc::new(sealed)),
         Err(_) => Source::Malformed(
@@ -229,12 +250,24 @@ enum SecretState {
     #[default]
     Unknown,
     Absent,
-    Present(SecretVersion),
+    Present {
+        version: SecretVersion,
+        /// Whether its owner or its annotations may allow the SealedSecret to change it, so that its values may be read.
+        is_readable: bool,
+    },
 }
 
-impl From<Option<SecretVersion>> for SecretState {
-    fn from(version: Option<SecretVersion>) -> Self {
-        version.map_or(Self::Absent, Self::Present)
+impl SecretState {
+    /// Returns the state of the Secret of the SealedSecret with this `uid`.
+    fn new(secret: Option<&ObjectMeta>, uid: Option<&str>) -> Self {
+        let version = secret.and_then(SecretVersion::from_metadata);
+        match secret.zip(version) {
+            Some((metadata, version)) => Self::Present {
+                version,
+                is_readable: ownership::may_be_owned(metadata, uid),
+            },
+            None => Self::Absent,
+        }
     }
 }
 
@@ -252,6 +285,30 @@ impl SecretVersion {
             uid: metadata.uid.clone()?,
             version: metadata.resource_version.clone()?,
         })
+    }
+}
+
+/// What is known of a Secret, whatever its annotations and the status of its SealedSecret say.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SecretFacts {
+    /// The version that had the values of the last version of the SealedSecret that was unsealed.
+    good: Option<SecretVersion>,
+    /// The `uid` of the Secret, if all its content comes from the SealedSecret.
+    exclusive: Option<String>,
+}
+
+impl SecretFacts {
+    pub(super) fn new(version: SecretVersion, is_good: bool, is_exclusive: bool) -> Self {
+        Self {
+            exclusive: is_exclusive.then(|| version.uid.clone()),
+            good: is_good.then_some(version),
+        }
+    }
+
+    /// Adds newer facts. A fact that is missing in them stays.
+    fn add(&mut self, newer: Self) {
+        self.good = newer.good.or(self.good.take());
+        self.exclusive = newer.exclusive.or(self.exclusive.take());
     }
 }
 
@@ -306,34 +363,41 @@ impl Catalogue {
 
     /// Stores the response to a status update. The response is as reliable as the watch, and arrives earlier. If the
     /// watch then delivers an older version, the next status update causes a conflict.
-    pub(super) fn store_status(&mut self, response: &DynamicObject) {
+    pub(super) fn store_status(&mut self, response: &Watched) {
         let Some(entry) = id_of(&response.metadata).and_then(|id| self.entries.get_mut(&id)) else {
             return;
         };
-        if entry.uid == response.metadata.uid && entry.generation == response.metadata.generation {
-            entry
-                .resource_version
-                .clone_from(&response.metadata.resource_version);
-            let status = serde_json::from_value(response.data["status"].clone());
-            entry.status = status.ok().flatten();
-            entry.claim.was_reported = true;
-            entry.drop_items();
+        if entry.uid != response.metadata.uid || entry.generation != response.metadata.generation {
+            return;
         }
+        entry
+            .resource_version
+            .clone_from(&response.metadata.resource_version);
+        let status = &response.status;
+        self.cached_bytes -= entry.cached_bytes();
+        entry.status_size = status.to_string().len();
+        entry.status = serde_json::from_value(status.clone()).ok().flatten();
+        entry.has_conditions = has_conditions(entry.status.as_ref());
+        entry.claim.was_reported = true;
+        if self.cached_bytes + entry.cached_bytes() > MAX_CACHED_BYTES {
+            entry.shorten();
+        }
+        entry.shorten_status();
+        self.cached_bytes += entry.cached_bytes();
     }
 
-    /// Records that this generation of the object was unsealed, regardless of its status, and which version of the
-    /// Secret has its values, if that is known.
+    /// Records that this generation of the object was unsealed, regardless of its status, and what is known of its Secret.
     pub(super) fn record_unsealed(
         &mut self,
         id: &ObjectId,
         uid: Option<&str>,
         generation: Option<i64>,
-        good: Option<SecretVersion>,
+        facts: SecretFacts,
     ) {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.uid.as_deref() == uid) {
             entry.unsealed = entry.unsealed.max(generation);
-            entry.good_secret = good.or(entry.good_secret.take());
+            entry.facts.add(facts);
         }
     }
 
@@ -342,12 +406,12 @@ impl Catalogue {
         &mut self,
         id: &ObjectId,
         identity: Identity,
-        good: Option<SecretVersion>,
+        facts: SecretFacts,
     ) {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.identity == Some(identity)) {
             entry.unsealed = entry.generation;
-            entry.good_secret = good.or(entry.good_secret.take());
+            entry.facts.add(facts);
         }
     }
 
@@ -410,7 +474,7 @@ impl Catalogue {
     /// Returns the known version of the existing Secret; `None` if none is known.
     pub(super) fn secret(&self, id: &ObjectId) -> Option<&SecretVersion> {
         match &self.entries.get(id)?.secret {
-            SecretState::Present(version) => Some(version),
+            SecretState::Present { version, .. } => Some(version),
             SecretState::Unknown | SecretState::Absent => None,
         }
     }
@@ -421,24 +485,78 @@ impl Catalogue {
         entry.is_some_and(|entry| entry.secret != SecretState::Unknown)
     }
 
-    pub(super) fn set_secret(&mut self, id: &ObjectId, version: Option<SecretVersion>) {
+    /// Returns whether the values of the Secret may be read according to its last known metadata.
+    pub(super) fn may_read_secret(&self, id: &ObjectId) -> bool {
+        let secret = self.entries.get(id).map(|entry| &entry.secret);
+        matches!(secret, Some(SecretState::Present { is_readable, .. }) if *is_readable)
+    }
+
+    pub(super) fn set_secret(&mut self, id: &ObjectId, secret: Option<&ObjectMeta>) {
         if let Some(entry) = self.entries.get_mut(id) {
-            entry.secret = version.into();
+            entry.secret = SecretState::new(secret, entry.uid.as_deref());
         }
     }
 
     /// Records a watch event about a Secret. Returns whether the Secret belongs to a SealedSecret and has changed.
     /// Returns false for the first state of a Secret: in that case, the object is already in the queue.
-    pub(super) fn observe_secret(
-        &mut self,
-        id: &ObjectId,
-        version: Option<&SecretVersion>,
-    ) -> bool {
+    pub(super) fn observe_secret(&mut self, id: &ObjectId, secret: Option<&ObjectMeta>) -> bool {
         let Some(entry) = self.entries.get_mut(id) else {
             return false;
         };
-        let state = SecretState::from(version.cloned());
+        let state = SecretState::new(secret, entry.uid.as_deref());
         let previous = std::mem::replace(&mut entry.secret, state);
         previous != SecretState::Unknown && previous != entry.secret
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OBJECTS: usize = 200;
+
+    /// Returns the status of an object that failed with long messages, with a condition of another client.
+    fn long_status() -> serde_json::Value {
+        let condition = |type_: &str, status: &str| json!({ "type": type_, "status": status, "message": "x".repeat(32 << 10) });
+        let conditions = [condition("Synced", "False"), condition("Other", "True")];
+        json!({ "observedGeneration": 1, "conditions": conditions })
+    }
+
+    fn object(number: usize, status: &serde_json::Value) -> serde_json::Value {
+        let metadata = json!({
+            "name": format!("n{number}"), "namespace": "ns", "uid": "u", "generation": 1, "resourceVersion": "1",
+        });
+        json!({ "metadata": metadata, "spec": { "encryptedData": {} }, "status": status })
+    }
+
+    fn kept_bytes(catalogue: &Catalogue) -> usize {
+        let statuses = catalogue.entries.values().map(|entry| &entry.status);
+        let texts = statuses.map(|status| serde_json::to_string(status).unwrap());
+        texts.map(|text| text.len()).sum()
+    }
+
+    /// Attack: a tenant creates thousands of objects that fail with long messages, or writes long statuses, so that the
+    /// controller runs out of memory.
+    #[test]
+    fn long_statuses_of_many_objects_are_not_kept_in_memory() {
+        let status = long_status();
+        let (mut listed, mut written) = (Catalogue::default(), Catalogue::default());
+        for i in 0..OBJECTS {
+            let watched = |status| serde_json::from_value(object(i, status)).unwrap();
+            listed.store(watched(&status));
+            written.store(watched(&serde_json::Value::Null));
+            written.store_status(&watched(&status));
+        }
+        for catalogue in [listed, written] {
+            assert_eq!(catalogue.entries.len(), OBJECTS);
+            assert!(
+                catalogue
+                    .entries
+                    .values()
+                    .all(|e| !e.was_never_synced() && !e.is_synced())
+            );
+            let kept = kept_bytes(&catalogue);
+            assert!(kept < MAX_CACHED_BYTES + 100 * OBJECTS, "{kept}");
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod catalogue;
 pub(crate) mod events;
+mod known_fields;
 pub(crate) mod rejection;
 pub(crate) mod secret;
 mod statuses;
@@ -20,22 +21,27 @@ use controller_core::object_id::ObjectId;
 use controller_core::ownership;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, PostParams, Preconditions};
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::{Api, Client};
+use shared::random_mark;
 use shared::record::Identity;
-use shared::resource::{SealedSecret, SealedSecretStatus};
+use shared::resource::SealedSecretStatus;
 use shared::secret::Secret;
 
 use crate::args::EventLevel;
 use crate::readable::Readable;
 use crate::store::{
-    Applied, CachedState, EventRecord, Observed, ReadMode, Source, Store, StoreError, api_error,
-    require_readable,
+    Applied, CachedState, EventRecord, Kept, Observed, ReadMode, Recognized, Source, Store,
+    StoreError, api_error, require_readable,
 };
 pub use catalogue::sealed_secrets;
-use catalogue::{CachedSource, Catalogue, Entry, SecretVersion};
+use catalogue::{CachedSource, Catalogue, Entry, SecretFacts, SecretVersion};
 use events::{Events, Subject};
 pub use watched::Watched;
+
+/// The operation in errors about a Secret that cannot be read.
+const READ_SECRET: &str = "cannot read the Secret";
 
 /// The store in a cluster.
 pub struct ClusterStore {
@@ -85,49 +91,62 @@ impl ClusterStore {
         Api::namespaced(self.client.clone(), &id.namespace)
     }
 
-    fn sealed_secrets(&self, id: &ObjectId) -> Api<Readable<DynamicObject>> {
-        let kind = ApiResource::erase::<SealedSecret>(&());
-        Api::namespaced_with(self.client.clone(), &id.namespace, &kind)
+    fn sealed_secrets(&self, id: &ObjectId) -> Api<Watched> {
+        sealed_secrets(self.client.clone(), Some(&id.namespace))
     }
 
+    /// Reads the Secret, with its values.
     async fn secret(&self, id: &ObjectId) -> Result<Option<Secret>, StoreError> {
-        let operation = "cannot read the Secret";
         let response = self.secrets(id).get_opt(&id.name).await;
-        let secret = response.map_err(api_error(operation))?;
+        let secret = response.map_err(api_error(READ_SECRET))?;
         let secret = secret
-            .map(|secret| require_readable(secret, operation))
+            .map(|secret| require_readable(secret, READ_SECRET))
             .transpose()?;
         let secret = secret.map(secret::from_api);
-        let version = secret
-            .as_ref()
-            .and_then(|s| SecretVersion::from_metadata(&s.metadata));
-        self.catalogue().set_secret(id, version);
+        self.set_secret(id, secret.as_ref().map(|secret| &secret.metadata));
         Ok(secret)
     }
 
+    /// Reads the metadata of the Secret, without its values.
+    async fn secret_metadata(&self, id: &ObjectId) -> Result<Option<ObjectMeta>, StoreError> {
+        let api: Api<Readable<PartialObjectMeta<core::Secret>>> =
+            Api::namespaced(self.client.clone(), &id.namespace);
+        let response = api.get_opt(&id.name).await;
+        let secret = response.map_err(api_error(READ_SECRET))?;
+        let secret = secret
+            .map(|secret| require_readable(secret, READ_SECRET))
+            .transpose()?;
+        let metadata = secret.map(|secret| secret.metadata);
+        self.set_secret(id, metadata.as_ref());
+        Ok(metadata)
+    }
+
+    fn set_secret(&self, id: &ObjectId, metadata: Option<&ObjectMeta>) {
+        self.catalogue().set_secret(id, metadata);
+    }
+
+    /// Reads the Secret if the SealedSecret may change it. The values of other Secrets are not read, except if the Secret
+    /// was replaced by another one since its metadata was read or in a watch event.
     async fn existing(
         &self,
         id: &ObjectId,
         source: &Source,
         uid: Option<&str>,
     ) -> Result<Existing, StoreError> {
-        let Some(secret) = self.secret(id).await? else {
-            return Ok(Existing::Absent);
-        };
-        let is_owned = match source {
-            Source::Sealed(sealed) => ownership::is_owned(
-                &secret.metadata,
-                &sealed.metadata,
-                &sealed.spec.template.metadata,
-            ),
-            Source::Malformed(_) | Source::Gone => {
-                ownership::is_controlled_by(&secret.metadata, uid)
+        let may_read = self.catalogue().may_read_secret(id);
+        if !may_read {
+            match self.secret_metadata(id).await? {
+                None => return Ok(Existing::Absent),
+                Some(metadata) if is_owned(&metadata, source, uid) => {}
+                Some(_) => return Ok(Existing::NotOwned),
             }
-        };
-        Ok(if is_owned {
-            Existing::Owned(Content::Secret(Box::new(secret)))
-        } else {
-            Existing::NotOwned
+        }
+        Ok(match self.secret(id).await? {
+            None => Existing::Absent,
+            Some(secret) if is_owned(&secret.metadata, source, uid) => {
+                Existing::Owned(Content::Secret(Box::new(secret)))
+            }
+            Some(_) => Existing::NotOwned,
         })
     }
 
@@ -157,14 +176,15 @@ impl ClusterStore {
             guessed: false,
             is_good: false,
             is_fresh: false,
+            is_exclusive: false,
+            random_mark: None,
         })
     }
 
     /// Reads the current object, which can be newer than the object from the watch. Returns `None` if it does not
     /// exist.
     async fn fetch(&self, id: &ObjectId) -> Result<Option<(Entry, Source)>, StoreError> {
-        let sealed_secrets = sealed_secrets(self.client.clone(), Some(&id.namespace));
-        let response = sealed_secrets.get_opt(&id.name).await;
+        let response = self.sealed_secrets(id).get_opt(&id.name).await;
         let entry = response
             .map_err(api_error("cannot read the SealedSecret"))?
             .map(Entry::new);
@@ -199,8 +219,7 @@ impl ClusterStore {
         secret: Readable<core::Secret>,
     ) -> Result<Applied, StoreError> {
         let secret = secret::from_api(require_readable(secret, "cannot read the stored Secret")?);
-        self.catalogue()
-            .set_secret(id, SecretVersion::from_metadata(&secret.metadata));
+        self.set_secret(id, Some(&secret.metadata));
         Ok(Applied::Done(Some(Box::new(secret))))
     }
 
@@ -219,23 +238,27 @@ impl ClusterStore {
     /// Deletes the Secret if the SealedSecret controls it, with the precondition that it is still the version that was
     /// checked.
     async fn remove(&self, id: &ObjectId) -> Result<(), StoreError> {
-        let Some(secret) = self.secret(id).await? else {
+        let Some(metadata) = self.secret_metadata(id).await? else {
             return Ok(());
         };
         let uid = self
             .catalogue()
             .entry(id)
             .and_then(|entry| entry.uid.clone());
-        if !ownership::is_controlled_by(&secret.metadata, uid.as_deref()) {
+        if !ownership::is_controlled_by(&metadata, uid.as_deref()) {
             return Ok(());
         }
         let precondition = Preconditions {
-            uid: secret.metadata.uid.clone(),
-            resource_version: secret.metadata.resource_version.clone(),
+            uid: metadata.uid.clone(),
+            resource_version: metadata.resource_version.clone(),
         };
         let params = DeleteParams::default().preconditions(precondition);
         match self.secrets(id).delete(&id.name, &params).await {
             Err(error) if !has_status(&error, 404) => {
+                let secret = Secret {
+                    metadata,
+                    ..Secret::default()
+                };
                 Err(rejection::secret_error("cannot delete the Secret", &secret)(error))
             }
             _ => Ok(()),
@@ -268,18 +291,24 @@ impl Store for ClusterStore {
         true
     }
 
-    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, good: Option<&Secret>) {
+    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, kept: Kept<'_>) {
         let (uid, generation) = (observed.uid.as_deref(), observed.generation);
-        let good = good.and_then(|secret| SecretVersion::from_metadata(&secret.metadata));
-        self.catalogue().record_unsealed(id, uid, generation, good);
+        let version = kept
+            .secret
+            .and_then(|secret| SecretVersion::from_metadata(&secret.metadata));
+        let facts =
+            version.map(|version| SecretFacts::new(version, kept.is_good, kept.is_exclusive));
+        self.catalogue()
+            .record_unsealed(id, uid, generation, facts.unwrap_or_default());
     }
 
-    fn note_recognized(&self, id: &ObjectId, identity: Identity, good: Option<(&str, &str)>) {
-        let good = good.map(|(uid, version)| SecretVersion {
-            uid: uid.to_owned(),
-            version: version.to_owned(),
-        });
-        self.catalogue().record_recognized(id, identity, good);
+    fn note_recognized(&self, id: &ObjectId, identity: Identity, secret: Recognized<'_>) {
+        let version = SecretVersion {
+            uid: secret.uid.to_owned(),
+            version: secret.version.to_owned(),
+        };
+        let facts = SecretFacts::new(version, secret.is_good, secret.is_exclusive);
+        self.catalogue().record_recognized(id, identity, facts);
     }
 
     fn release(&self, id: &ObjectId) {
@@ -311,6 +340,8 @@ impl Store for ClusterStore {
         Ok(Observed {
             guessed: is_guess,
             is_good: is_good(&existing, &entry),
+            is_exclusive: is_exclusive(&existing, &entry),
+            random_mark: existing.secret().and_then(random_mark::of).cloned(),
             settled: entry.is_settled(),
             existing,
             claimed: entry.is_claimed(),
@@ -368,12 +399,28 @@ impl Store for ClusterStore {
     }
 }
 
+/// Returns whether the SealedSecret may write the Secret, or delete it if the SealedSecret is gone or malformed.
+fn is_owned(secret: &ObjectMeta, source: &Source, uid: Option<&str>) -> bool {
+    match source {
+        Source::Sealed(sealed) => {
+            let template = &sealed.spec.template.metadata;
+            ownership::is_owned(secret, &sealed.metadata, template, false)
+        }
+        Source::Malformed(_) | Source::Gone => ownership::is_controlled_by(secret, uid),
+    }
+}
+
 /// Returns whether the Secret is known to have the values of the last version that was unsealed.
 fn is_good(existing: &Existing, entry: &Entry) -> bool {
     matches!(existing, Existing::Owned(Content::Secret(secret)) if entry.is_good(&secret.metadata))
 }
 
-fn id_of(metadata: &kube::core::ObjectMeta) -> Option<ObjectId> {
+/// Returns whether all content of the Secret is known to come from the SealedSecret.
+fn is_exclusive(existing: &Existing, entry: &Entry) -> bool {
+    matches!(existing, Existing::Owned(Content::Secret(secret)) if entry.is_exclusive(&secret.metadata))
+}
+
+fn id_of(metadata: &ObjectMeta) -> Option<ObjectId> {
     Some(ObjectId {
         namespace: metadata.namespace.clone()?,
         name: metadata.name.clone()?,

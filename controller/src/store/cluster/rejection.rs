@@ -9,6 +9,7 @@
 //! Messages of the API server are recognized by their beginning alone. The author chooses texts that appear further on:
 //! the API server quotes an invalid label, in brackets if there are further problems.
 
+use controller_core::names_size;
 use kube::core::Status;
 use kube::core::response::StatusCause;
 use shared::secret::Secret;
@@ -39,40 +40,28 @@ const PUBLIC_DENIALS: [&str; 6] = [
 const FAILED_WEBHOOK: &str = "Internal error occurred: failed calling webhook \"";
 /// The fields of a Secret whose problems do not depend on values.
 const PUBLIC_FIELDS: [&str; 3] = ["metadata", "type", "immutable"];
-/// Maximum size of values and names together, in bytes. etcd accepts requests of up to 1.5 MiB, and its error for
-/// larger requests differs from that of the API server.
-const MAX_LEN_WITH_NAMES: usize = 1_400_000;
+/// The problem of a Secret that is too large with any values.
+const NAMES_TOO_LARGE: &str = "its item keys, labels and annotations are larger than an API server accepts: remove some \
+                               from the template, or from the Secret if another client added them";
 
 /// Rejects a Secret that an API server would reject because of its size. Without this check, the error for a very large
-/// request would differ from the error for a slightly too large request.
+/// request, which etcd rejects, would differ from the error for a slightly too large request. The reason is public if it
+/// is the same for all values.
 ///
 /// # Errors
 ///
 /// Returns [`StoreError::Rejected`] if the Secret is too large.
 pub(crate) fn check_size(operation: &'static str, secret: &Secret) -> Result<(), StoreError> {
+    let rejection = |public| Err(StoreError::Rejected { operation, public });
     let values = values_len(secret);
-    if values > MAX_SECRET_LEN || values + names_len(secret) > MAX_LEN_WITH_NAMES {
-        return Err(StoreError::Rejected {
-            operation,
-            public: None,
-        });
+    let names = names_size::item_keys(&secret.data) + names_size::metadata(&secret.metadata);
+    if names > names_size::MAX_WITH_VALUES {
+        return rejection(Some(NAMES_TOO_LARGE.to_owned()));
+    }
+    if values > MAX_SECRET_LEN || values + names > names_size::MAX_WITH_VALUES {
+        return rejection(None);
     }
     Ok(())
-}
-
-/// Returns an upper bound of the size of item names, labels and annotations in etcd, in bytes. The names are stored
-/// again in `managedFields`.
-fn names_len(secret: &Secret) -> usize {
-    const OVERHEAD_PER_NAME: usize = 32;
-    let items = secret
-        .data
-        .keys()
-        .map(|key| 2 * (key.len() + OVERHEAD_PER_NAME));
-    let metadata = &secret.metadata;
-    let texts = [&metadata.labels, &metadata.annotations];
-    let texts = texts.into_iter().flatten().flatten();
-    let texts = texts.map(|(key, text)| 2 * (key.len() + OVERHEAD_PER_NAME) + text.len());
-    items.chain(texts).sum()
 }
 
 /// Returns a function that adds the failed operation to an API server's error, like [`api_error`], and removes everything
@@ -148,14 +137,15 @@ fn failed_webhook(message: &str) -> Option<String> {
     is_name(name).then(|| format!("failed calling webhook \"{name}\""))
 }
 
-/// Returns the problems that are independent of the values; `None` if there are none. There may be problems with the
-/// values too.
+/// Returns the problems that are independent of the values, sorted, since the API server reports those of items in random
+/// order, and each new order would be a new message; `None` if there are none. There may be problems with the values too.
 fn public_causes(status: &Status, secret: &Secret) -> Option<String> {
     let causes = &status.details.as_ref()?.causes;
     let causes = causes.iter().filter(|cause| is_public(cause, secret));
-    let causes: Vec<String> = causes
+    let mut causes: Vec<String> = causes
         .map(|cause| format!("{}: {}", cause.field, cause.message))
         .collect();
+    causes.sort();
     (!causes.is_empty()).then(|| format!("the Secret is invalid: {}", causes.join("; ")))
 }
 
@@ -407,6 +397,20 @@ mod tests {
     }
 
     #[test]
+    fn problems_in_any_order_give_one_message() {
+        let problems = [
+            ("data[a b]", "FieldValueInvalid", INVALID_KEY),
+            ("metadata.labels", "FieldValueInvalid", "invalid"),
+        ];
+        let mut reversed = problems;
+        reversed.reverse();
+        assert_eq!(
+            invalid_with(&problems).to_string(),
+            invalid_with(&reversed).to_string()
+        );
+    }
+
+    #[test]
     fn a_secret_of_more_than_a_mebibyte_is_not_sent() {
         for (size, is_sent) in [(MAX_SECRET_LEN, true), (MAX_SECRET_LEN + 1, false)] {
             let mut secret = Secret::default();
@@ -415,6 +419,22 @@ mod tests {
                 .insert("a".into(), Plain::from(vec![0; size - 1]));
             secret.data.insert("b".into(), Plain::from(vec![0; 1]));
             assert_eq!(check_size("x", &secret).is_ok(), is_sent, "{size}");
+        }
+    }
+
+    /// Attack: another client adds so many annotations that the Secret cannot be written, so that the status blames the
+    /// values.
+    #[test]
+    fn a_size_that_no_value_causes_is_public() {
+        for (count, is_public) in [(10_000, false), (21_000, true)] {
+            let mut secret = Secret::default();
+            let annotations = (0..count).map(|i| (format!("x{i}"), String::new()));
+            secret.metadata.annotations = Some(annotations.collect());
+            secret
+                .data
+                .insert("a".into(), Plain::from(vec![0; MAX_SECRET_LEN]));
+            let error = check_size("x", &secret).unwrap_err();
+            assert_eq!(!is_about_values(&error), is_public, "{count}: {error}");
         }
     }
 }

@@ -3,15 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use controller_core::object_id::ObjectId;
-use kube::Resource as _;
-use kube::api::{ApiResource, DynamicObject, PostParams};
-use serde_json::json;
-use shared::resource::{SealedSecret, SealedSecretStatus};
+use kube::api::PostParams;
+use shared::resource::SealedSecretStatus;
 use tracing::warn;
 
 use super::catalogue::Entry;
+use super::watched::Watched;
 use super::{ClusterStore, has_status};
-use crate::readable::Readable;
 use crate::store::{StoreError, api_error};
 
 /// Maximum number of attempts to write a status while other clients change the object. After that, the status is left
@@ -30,17 +28,15 @@ impl ClusterStore {
         let sealed_secrets = self.sealed_secrets(id);
         let mut version = entry.resource_version.clone();
         for _ in 0..MAX_ATTEMPTS {
-            let body = Readable::Object(status_body(id, version.as_deref(), &status));
+            let body = Watched::with_status(id, version.as_deref(), &status);
             match sealed_secrets
                 .replace_status(&id.name, &PostParams::default(), &body)
                 .await
             {
                 Ok(response) => {
                     self.lacks_subresource.store(false, Ordering::Relaxed);
-                    if let Some(response) = response.object() {
-                        self.detect_pruning(&status, &response);
-                        self.catalogue().store_status(&response);
-                    }
+                    self.detect_pruning(&status, &response);
+                    self.catalogue().store_status(&response);
                     return Ok(());
                 }
                 Err(error) if has_status(&error, 404) => {
@@ -54,7 +50,7 @@ impl ClusterStore {
                         return Ok(());
                     };
                     // The object was recreated or its spec changed: its own reconciliation reports the outcome.
-                    let current = current.meta();
+                    let current = current.metadata;
                     if current.uid != entry.uid || current.generation != entry.generation {
                         return Ok(());
                     }
@@ -78,7 +74,7 @@ impl ClusterStore {
         }
         let response = self.sealed_secrets(id).get_opt(&id.name).await;
         let object = response.map_err(api_error("cannot read the SealedSecret"))?;
-        let exists = object.is_some_and(|object| object.meta().uid == entry.uid);
+        let exists = object.is_some_and(|object| object.metadata.uid == entry.uid);
         if exists && !self.lacks_subresource.swap(true, Ordering::Relaxed) {
             warn!(
                 "The CustomResourceDefinition sealedsecrets.bitnami.com in this cluster has no `status` subresource, so no \
@@ -89,8 +85,8 @@ impl ClusterStore {
     }
 
     /// Logs a warning for each sent field that the API server dropped, once.
-    fn detect_pruning(&self, sent: &SealedSecretStatus, response: &DynamicObject) {
-        let lacks = |field: &str| response.data["status"][field].is_null();
+    fn detect_pruning(&self, sent: &SealedSecretStatus, response: &Watched) {
+        let lacks = |field: &str| response.status[field].is_null();
         if !sent.items.is_empty()
             && lacks("items")
             && !self.drops_items.swap(true, Ordering::Relaxed)
@@ -110,13 +106,4 @@ impl ClusterStore {
             );
         }
     }
-}
-
-/// Returns the request body for a status. It has no `spec`: the API server keeps the `spec` of the stored object.
-fn status_body(id: &ObjectId, version: Option<&str>, status: &SealedSecretStatus) -> DynamicObject {
-    let mut body = DynamicObject::new(&id.name, &ApiResource::erase::<SealedSecret>(&()))
-        .within(&id.namespace);
-    body.metadata.resource_version = version.map(str::to_owned);
-    body.data = json!({ "status": status });
-    body
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use controller_core::object_id::ObjectId;
 use kube::core::ObjectMeta;
 
-use super::catalogue::SecretVersion;
 use super::watched::Watched;
 use super::{ClusterStore, id_of};
 
@@ -40,9 +39,8 @@ impl ClusterStore {
     /// about Secrets without a SealedSecret.
     pub fn record_secret(&self, secret: &ObjectMeta) -> Option<ObjectId> {
         let id = id_of(secret)?;
-        let version = SecretVersion::from_metadata(secret);
         self.catalogue()
-            .observe_secret(&id, version.as_ref())
+            .observe_secret(&id, Some(secret))
             .then_some(id)
     }
 

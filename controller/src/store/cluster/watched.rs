@@ -6,15 +6,19 @@ use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use controller_core::drift;
+use controller_core::object_id::ObjectId;
 use kube::Resource;
 use kube::core::ObjectMeta;
-use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::Value;
-use shared::readable::Bounded;
-use shared::resource::{KEY_HINTS_ANNOTATION, LAST_APPLIED_ANNOTATIONS, SealedSecret};
+use serde::ser::{SerializeStruct as _, Serializer};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shared::resource::{
+    KEY_HINTS_ANNOTATION, LAST_APPLIED_ANNOTATIONS, SealedSecret, SealedSecretStatus,
+};
 use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION};
 
+use super::known_fields::{self, Known, Pruned};
 use crate::metrics::INSTANCE_LABEL;
 
 /// The labels and annotations that are kept. All others, which can have a mebibyte in each object, are reduced to a
@@ -27,17 +31,70 @@ const KEPT_KEYS: [&str; 5] = [
     INSTANCE_LABEL,
 ];
 
-/// A SealedSecret from a watch. Fields not listed here, such as `managedFields`, are dropped during parsing, so that
-/// they are never in memory for many objects at once. An object whose `spec` or `status` does
+/// The fields of `spec` that the controller reads.
+const SPEC: Known = Known::Object(&[
+    ("template", TEMPLATE),
+    ("data", Known::Scalar),
+    ("encryptedData", Known::Map),
+]);
+const TEMPLATE: Known = Known::Object(&[
+    ("metadata", TEMPLATE_METADATA),
+    ("type", Known::Scalar),
+    ("immutable", Known::Scalar),
+    ("data", Known::Map),
+]);
+const TEMPLATE_METADATA: Known = Known::Object(&[
+    ("name", Known::Scalar),
+    ("namespace", Known::Scalar),
+    ("labels", Known::Map),
+    ("annotations", Known::Map),
+]);
+/// Maximum number of items, templates, labels and annotations in a `spec`. An object as large as etcd accepts has room
+/// for some 4,000 values that are sealed with the smallest keys.
+pub(super) const MAX_SPEC_ENTRIES: usize = 20_000;
+
+/// The fields of `status` that the controller reads.
+const STATUS: Known = Known::Object(&[
+    ("observedGeneration", Known::Scalar),
+    ("lastUnsealedGeneration", Known::Scalar),
+    ("conditions", Known::List(&CONDITION)),
+    ("items", Known::List(&ITEM)),
+    ("record", RECORD),
+]);
+const CONDITION: Known = Known::Object(&[
+    ("type", Known::Scalar),
+    ("status", Known::Scalar),
+    ("lastUpdateTime", Known::Scalar),
+    ("lastTransitionTime", Known::Scalar),
+    ("reason", Known::Scalar),
+    ("message", Known::Scalar),
+]);
+const ITEM: Known = Known::Object(&[
+    ("key", Known::Scalar),
+    ("sealedBy", Known::Scalar),
+    ("error", Known::Scalar),
+]);
+const RECORD: Known = Known::Object(&[
+    ("secretUid", Known::Scalar),
+    ("secretVersion", Known::Scalar),
+    ("key", Known::Scalar),
+    ("content", Known::Scalar),
+    ("proof", Known::Scalar),
+]);
+/// Maximum number of conditions and items of a status; a larger one counts as missing. The controller writes at most 503.
+const MAX_STATUS_ENTRIES: usize = 2_000;
+
+/// A SealedSecret from the API server. Fields not listed here, such as `managedFields`, are dropped during parsing, so
+/// that they are never in memory for many objects at once. `spec` and `status` can be of any type: an object that does
 /// not match the type must not stop the watch.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "ApiObject")]
 pub struct Watched {
     /// The name, namespace, `uid`, `generation` and `resourceVersion`, and the labels and annotations that are kept.
     pub metadata: ObjectMeta,
-    /// The spec; any JSON.
-    pub spec: Value,
-    /// The status; any JSON.
+    /// The known fields of the spec.
+    pub spec: Pruned,
+    /// The known fields of the status.
     pub status: Value,
     /// A digest of all labels and annotations, to detect changes.
     pub(super) metadata_digest: [u8; 32],
@@ -48,9 +105,27 @@ struct ApiObject {
     #[serde(default)]
     metadata: ApiMetadata,
     #[serde(default)]
-    spec: Bounded,
+    spec: Spec,
     #[serde(default)]
-    status: Bounded,
+    status: Status,
+}
+
+#[derive(Default)]
+struct Spec(Pruned);
+
+impl<'de> Deserialize<'de> for Spec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        known_fields::parse(deserializer, &SPEC, MAX_SPEC_ENTRIES).map(Self)
+    }
+}
+
+#[derive(Default)]
+struct Status(Pruned);
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        known_fields::parse(deserializer, &STATUS, MAX_STATUS_ENTRIES).map(Self)
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -88,9 +163,41 @@ impl From<ApiObject> for Watched {
                 ..ObjectMeta::default()
             },
             spec: object.spec.0,
-            status: object.status.0,
+            status: object.status.0.json,
             metadata_digest: finish(digest),
         }
+    }
+}
+
+impl Watched {
+    /// Returns the request body for a status. It has no `spec`: the API server keeps the `spec` of the stored object.
+    pub(super) fn with_status(
+        id: &ObjectId,
+        version: Option<&str>,
+        status: &SealedSecretStatus,
+    ) -> Self {
+        Self {
+            metadata: ObjectMeta {
+                name: Some(id.name.clone()),
+                namespace: Some(id.namespace.clone()),
+                resource_version: version.map(str::to_owned),
+                ..ObjectMeta::default()
+            },
+            spec: Pruned::default(),
+            status: json!(status),
+            metadata_digest: [0; 32],
+        }
+    }
+}
+
+impl Serialize for Watched {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut object = serializer.serialize_struct("SealedSecret", 4)?;
+        object.serialize_field("apiVersion", &SealedSecret::api_version(&()))?;
+        object.serialize_field("kind", &SealedSecret::kind(&()))?;
+        object.serialize_field("metadata", &self.metadata)?;
+        object.serialize_field("status", &self.status)?;
+        object.end()
     }
 }
 
@@ -172,8 +279,6 @@ impl Resource for Watched {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn watched(annotations: &Value, managed_fields: &Value) -> Watched {
@@ -199,7 +304,7 @@ mod tests {
         assert_eq!(original.metadata.labels, Some(labels.into()));
         assert_eq!(original.metadata.annotations, Some(annotations.into()));
         assert_eq!(
-            (&original.spec, &original.status),
+            (&original.spec.json, &original.status),
             (&json!(1), &Value::Null)
         );
         for (is_equal, annotations) in [

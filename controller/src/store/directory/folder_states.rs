@@ -51,10 +51,18 @@ impl FolderState {
     }
 }
 
-/// The state of each object's folder after the controller last wrote or read it.
+/// The state of a folder after the controller last wrote or read it.
+#[derive(Debug)]
+struct Recorded {
+    state: FolderState,
+    /// Whether the values are known to be those of the last version that was unsealed.
+    is_good: bool,
+}
+
+/// The recorded state of each object's folder.
 #[derive(Debug)]
 pub(super) struct FolderStates {
-    recorded: BTreeMap<ObjectId, FolderState>,
+    recorded: BTreeMap<ObjectId, Recorded>,
     checked: Timestamp,
 }
 
@@ -68,11 +76,34 @@ impl Default for FolderStates {
 }
 
 impl FolderStates {
-    /// Records the current state of an object's folder. `None` means that the state is unknown; then the folder is not
-    /// checked.
-    pub(super) fn record(&mut self, id: &ObjectId, state: Option<FolderState>) {
+    /// Records the current state of an object's folder, and returns whether its values are known to be those of the last
+    /// version that was unsealed: no other program has changed the folder since. `None` means that the state is unknown;
+    /// then the folder is not checked.
+    pub(super) fn record_read(&mut self, id: &ObjectId, state: Option<FolderState>) -> bool {
+        let before = self.recorded.get(id).filter(|before| before.is_good);
+        let is_good = before.is_some_and(|before| Some(&before.state) == state.as_ref());
+        self.record(id, state, is_good);
+        is_good
+    }
+
+    /// Records the state of an object's folder after the values of a version were written to it.
+    pub(super) fn record_written(&mut self, id: &ObjectId, state: Option<FolderState>) {
+        self.record(id, state, true);
+    }
+
+    /// Records that the values in the recorded state are those of the last version that was unsealed.
+    pub(super) fn mark_good(&mut self, id: &ObjectId) {
+        if let Some(recorded) = self.recorded.get_mut(id) {
+            recorded.is_good = true;
+        }
+    }
+
+    fn record(&mut self, id: &ObjectId, state: Option<FolderState>, is_good: bool) {
         match state {
-            Some(state) => drop(self.recorded.insert(id.clone(), state)),
+            Some(state) => drop(
+                self.recorded
+                    .insert(id.clone(), Recorded { state, is_good }),
+            ),
             None => self.forget(id),
         }
     }
@@ -95,17 +126,26 @@ impl FolderStates {
 
     /// Returns the objects to reconcile because their folder changed. `current` returns the current state of an
     /// object's folder; `keeps_edits` returns whether edits of its values are kept. If all values of an object are
-    /// deleted, they are always restored, as in a cluster.
+    /// deleted, they are always restored, as in a cluster. `vouches` returns whether the status says which values are in
+    /// place: then the object is reconciled also if edits are kept, so that its status does not describe edited values.
     pub(super) fn take_edited(
         &mut self,
         current: impl Fn(&ObjectId) -> Option<FolderState>,
         keeps_edits: impl Fn(&ObjectId) -> bool,
+        vouches: impl Fn(&ObjectId) -> bool,
     ) -> Vec<ObjectId> {
         let mut edited = Vec::new();
         for (id, recorded) in &mut self.recorded {
             match current(id) {
-                Some(state) if state == *recorded => {}
-                Some(state) if !state.is_empty() && keeps_edits(id) => *recorded = state,
+                Some(state) if state == recorded.state => {}
+                Some(state)
+                    if !state.is_empty()
+                        && keeps_edits(id)
+                        && !(recorded.is_good && vouches(id)) =>
+                {
+                    let is_good = false;
+                    *recorded = Recorded { state, is_good };
+                }
                 _ => edited.push(id.clone()),
             }
         }

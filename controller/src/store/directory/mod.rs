@@ -24,6 +24,7 @@ use controller_core::status::is_synced;
 use jiff::{SignedDuration, Timestamp};
 use shared::error_chain;
 use shared::plain::Plain;
+use shared::random_mark;
 use shared::resource::SealedSecretStatus;
 use shared::secret::Secret;
 use tracing::{error, warn};
@@ -31,7 +32,7 @@ use tracing::{error, warn};
 use crate::folder::{FileError, Folder, OpenEntry};
 use crate::poll::{self, Depth, Listing, Polled};
 use crate::pool::Pool;
-use crate::store::{Applied, Observed, ReadMode, Source, Store, StoreError};
+use crate::store::{Applied, Kept, Observed, ReadMode, Source, Store, StoreError};
 use catalogue::Catalogue;
 use folder_states::{FolderState, FolderStates};
 use manifest_file::ManifestFile;
@@ -82,6 +83,8 @@ struct State {
     /// The digest of the version of each SealedSecret that this process unsealed last. Needed because status files can
     /// be disabled.
     unsealed: BTreeMap<ObjectId, String>,
+    /// The mark of the random values of each object that this process has written. `None` if it has no random values.
+    random_marks: BTreeMap<ObjectId, Option<String>>,
     /// Messages about files that were already logged.
     reported: BTreeSet<String>,
     /// Objects with old files to remove, and the time of the first scan afterwards.
@@ -161,9 +164,13 @@ impl Store for DirectoryStore {
             .await
     }
 
-    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, _good: Option<&Secret>) {
+    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, kept: Kept<'_>) {
+        let mut state = self.inner.state();
         if let Some(digest) = digest_of(&observed.source) {
-            self.inner.state().unsealed.insert(id.clone(), digest);
+            state.unsealed.insert(id.clone(), digest);
+        }
+        if kept.is_good {
+            state.folder_states.mark_good(id);
         }
     }
 }
@@ -224,15 +231,15 @@ impl Inner {
         let State {
             folder_states,
             catalogue,
+            unsealed,
             ..
         } = &mut *state;
-        let keeps_edits = |id: &ObjectId| {
-            self.tolerates_drift
-                || catalogue
-                    .entry(id)
-                    .is_some_and(|entry| opts_out(&entry.source))
-        };
-        folder_states.take_edited(|id| FolderState::from_values(&self.values(id)), keeps_edits)
+        let source = |id: &ObjectId| catalogue.entry(id).map(|entry| &entry.source);
+        let keeps_edits = |id: &ObjectId| self.tolerates_drift || source(id).is_some_and(opts_out);
+        let is_failing =
+            |id: &ObjectId| source(id).and_then(digest_of).as_ref() != unsealed.get(id);
+        let current = |id: &ObjectId| FolderState::from_values(&self.values(id));
+        folder_states.take_edited(current, keeps_edits, is_failing)
     }
 
     /// Returns whether `secrets` is on the same file system as at start, and logs an error once if not. If `secrets` is
@@ -314,14 +321,23 @@ impl Inner {
         let source = self.source(id);
         // An unreadable status must not prevent writing values.
         let file = self.status(id).ok().flatten();
+        let (existing, is_good) = match self.existing(id) {
+            // The values of a deleted object must not be forgotten.
+            Err(error) if source != Source::Gone => {
+                (Existing::Unreadable(error_chain(&error)), false)
+            }
+            existing => existing?,
+        };
         Ok(Observed {
-            existing: self.existing(id)?,
+            existing,
             settled: self.was_unsealed(id, &source)
                 || file.as_ref().is_some_and(|file| file.is_settled(&source)),
             claimed: false,
             guessed: false,
-            is_good: true,
+            is_good,
             is_fresh: false,
+            is_exclusive: false,
+            random_mark: self.random_mark(id, file.as_ref()),
             uid: None,
             generation: generation(&source, file.as_ref()),
             status: file.map(|file| file.status),
@@ -335,6 +351,12 @@ impl Inner {
         unsealed.is_some() && unsealed == digest_of(source)
     }
 
+    /// Returns the mark of the random values of an object: of the values that this process wrote, or from its status file.
+    fn random_mark(&self, id: &ObjectId, file: Option<&StatusFile>) -> Option<String> {
+        let written = self.state().random_marks.get(id).cloned();
+        written.unwrap_or_else(|| file.and_then(StatusFile::random_mark))
+    }
+
     fn source(&self, id: &ObjectId) -> Source {
         let mut state = self.state();
         let entry = state.catalogue.entry(id);
@@ -343,16 +365,19 @@ impl Inner {
         source
     }
 
-    /// Reads the existing values. Records the state of the folder before it reads the values, so that an edit in
-    /// between is detected later.
-    fn existing(&self, id: &ObjectId) -> Result<Existing, FileError> {
+    /// Reads the existing values, and returns whether they are known to be those of the last version that was unsealed.
+    /// Records the state of the folder before it reads the values, so that an edit in between is detected later.
+    fn existing(&self, id: &ObjectId) -> Result<(Existing, bool), FileError> {
         if id.namespace.is_empty() {
-            return Ok(Existing::Absent);
+            return Ok((Existing::Absent, false));
         }
         let values = self.values(id);
-        self.state()
-            .folder_states
-            .record(id, FolderState::from_values(&values));
+        let folder_state = FolderState::from_values(&values);
+        let is_good = self.state().folder_states.record_read(id, folder_state);
+        Ok((Self::content(values)?, is_good))
+    }
+
+    fn content(values: Result<Values, FileError>) -> Result<Existing, FileError> {
         let values = match values {
             Ok(values) => values,
             Err(error) if error.is_missing() => return Ok(Existing::Absent),
@@ -393,12 +418,16 @@ impl Inner {
         let values = Values::list(namespace.child_or_new(&id.name)?)?;
         self.state().leftovers.insert(id.clone(), None);
         let result = values.write(&secret.data, shared::random::number());
-        let folder_state = result
-            .is_ok()
-            .then(|| FolderState::from_values(&self.values(id)));
-        self.state()
-            .folder_states
-            .record(id, folder_state.flatten());
+        let folder_state = FolderState::from_values(&self.values(id));
+        let mut state = self.state();
+        if result.is_ok() {
+            state
+                .random_marks
+                .insert(id.clone(), random_mark::of(secret).cloned());
+            state.folder_states.record_written(id, folder_state);
+        } else {
+            state.folder_states.record_read(id, folder_state);
+        }
         Ok(result?)
     }
 
@@ -448,6 +477,7 @@ impl Inner {
             let mut state = self.state();
             state.folder_states.forget(id);
             state.unsealed.remove(id);
+            state.random_marks.remove(id);
             drop(state);
             return Ok(forget_status(&statuses, id, &name)?);
         };
@@ -464,12 +494,14 @@ impl Inner {
             .catalogue
             .entry(id)
             .map(|entry| entry.file.clone());
+        let previous = self.status(id).ok().flatten();
+        let random_mark = self.random_mark(id, previous.as_ref());
         let digest = if is_synced(&status) {
             gathered.as_ref().and_then(digest_of)
         } else {
-            self.status(id).ok().flatten().and_then(StatusFile::digest)
+            previous.and_then(StatusFile::digest)
         };
-        let text = StatusFile::new(id, file.as_deref(), digest, status).to_yaml();
+        let text = StatusFile::new(id, file.as_deref(), digest, random_mark, status).to_yaml();
         let namespace = statuses.child_or_new(names::status_folder(&id.namespace))?;
         Ok(namespace.replace(&name, text.as_bytes())?)
     }

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use shared::base64;
 use shared::manifest::{self, Reading, Shape};
-use shared::resource::SealedSecretStatus;
+use shared::resource::{RANDOM_VALUES_ANNOTATION, SealedSecretStatus};
 
 use crate::store::Source;
 
@@ -32,20 +32,25 @@ pub(super) struct StatusFile {
 }
 
 impl StatusFile {
-    /// Creates the status file of an object. `file` is the path of its manifest below DIR, and `digest` is the digest
-    /// of the version that was unsealed last.
+    /// Creates the status file of an object. `file` is the path of its manifest below DIR, `digest` is the digest of the
+    /// version that was unsealed last, and `random_mark` the mark of its random values.
     pub(super) fn new(
         id: &ObjectId,
         file: Option<&Path>,
         digest: Option<String>,
+        random_mark: Option<String>,
         status: SealedSecretStatus,
     ) -> Self {
         let file = file.map(|file| file.to_string_lossy().into_owned());
-        let annotations: BTreeMap<String, String> =
-            [(FILE_ANNOTATION, file), (DIGEST_ANNOTATION, digest)]
-                .into_iter()
-                .filter_map(|(key, value)| Some((key.to_owned(), value?)))
-                .collect();
+        let annotations = [
+            (FILE_ANNOTATION, file),
+            (DIGEST_ANNOTATION, digest),
+            (RANDOM_VALUES_ANNOTATION, random_mark),
+        ];
+        let annotations: BTreeMap<String, String> = annotations
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+            .collect();
         Self {
             api_version: "bitnami.com/v1alpha1".into(),
             kind: "SealedSecret".into(),
@@ -87,6 +92,11 @@ impl StatusFile {
     /// Returns the digest of the SealedSecret version that was unsealed last.
     pub(super) fn digest(self) -> Option<String> {
         self.annotation(DIGEST_ANNOTATION).map(str::to_owned)
+    }
+
+    /// Returns the mark of the random values that were written last.
+    pub(super) fn random_mark(&self) -> Option<String> {
+        self.annotation(RANDOM_VALUES_ANNOTATION).map(str::to_owned)
     }
 
     fn annotation(&self, key: &str) -> Option<&str> {
@@ -132,6 +142,7 @@ mod tests {
             &id,
             Some(Path::new("sealed/on: x.yaml")),
             Some("d=".into()),
+            Some("m=".into()),
             status,
         );
         let text = written.to_yaml();

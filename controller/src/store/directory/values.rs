@@ -17,7 +17,7 @@
 //! [`Values::clean_up`] removes the old version, together with leftovers of killed processes.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use rustix::fs::FileType;
 use shared::plain::Plain;
@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 
 use super::folder_states::FolderState;
 use super::names::is_item;
-use crate::folder::{FileError, Folder};
+use crate::folder::{FileError, Folder, OpenEntry};
 
 const DATA: &str = "..data";
 /// The link that is renamed to [`DATA`].
@@ -33,6 +33,8 @@ const NEXT_DATA: &str = "..data_next";
 /// The name prefix of versions, followed by 16 hexadecimal digits. The names of the kubelet's versions begin with `..`
 /// and a year.
 const VERSION_PREFIX: &str = "..v";
+/// Maximum nesting of folders that other programs put into a version. Each level needs an open file.
+const MAX_DEPTH: usize = 64;
 
 /// The creator of the files in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +157,8 @@ impl Values {
         self.other_files.iter().any(|file| file == name)
     }
 
-    /// Returns the values that a program can open by the names of their items.
+    /// Returns the values that a program can open by the names of their items. Leaves out what another program put in
+    /// place of a file of the controller, so that it counts as an edit.
     ///
     /// # Errors
     ///
@@ -168,7 +171,11 @@ impl Values {
         let mut values = BTreeMap::new();
         for (name, _) in version.entries()? {
             let Some(name) = name.to_str() else { continue };
-            let mut bytes: Zeroizing<Vec<u8>> = version.open_file(name)?.read()?;
+            let bytes = version.open_file(name).and_then(OpenEntry::read);
+            let mut bytes: Zeroizing<Vec<u8>> = match bytes {
+                Err(error) if error.is_unlike_a_value() => continue,
+                bytes => bytes?,
+            };
             let plain = Plain::from(std::mem::take(&mut *bytes));
             if self.links.iter().any(|link| link == name) {
                 values.insert(name.to_owned(), plain);
@@ -285,12 +292,24 @@ impl Values {
     }
 
     fn remove_version(&self, name: &str) -> Result<(), FileError> {
-        let version = self.folder.child(name)?;
-        for (item, _) in version.entries()? {
-            version.remove(item)?;
-        }
-        self.folder.remove_folder_if_empty(name)
+        remove_folder(&self.folder, name.as_ref(), 0)
     }
+}
+
+/// Removes a folder with its content, which can include folders of other programs.
+fn remove_folder(parent: &Folder, name: &OsStr, depth: usize) -> Result<(), FileError> {
+    let folder = parent.child(name)?;
+    if depth > MAX_DEPTH {
+        let (path, max) = (folder.path().to_owned(), MAX_DEPTH);
+        return Err(FileError::TooDeep { path, max });
+    }
+    for (entry, kind) in folder.entries()? {
+        match kind {
+            FileType::Directory => remove_folder(&folder, &entry, depth + 1)?,
+            _ => folder.remove(entry)?,
+        }
+    }
+    parent.remove_folder_if_empty(name)
 }
 
 fn link_target(item: &str) -> String {

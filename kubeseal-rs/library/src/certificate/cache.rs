@@ -25,6 +25,7 @@ use super::trust::CacheKind;
 use crate::bounded::Kind;
 use crate::cluster::{Address, Service};
 use crate::files::{self, FileError};
+use crate::shown::ShowPath as _;
 
 /// The certificate cache of one cluster.
 #[derive(Debug)]
@@ -87,7 +88,20 @@ impl Cache {
         read(&self.file(kind, service)?)
     }
 
-    /// Saves a certificate and replaces the controller's previous one. Does nothing without a cache folder.
+    /// Returns a remark if the controller's file exists and cannot be read, so that a change cannot be detected.
+    pub(super) fn damage(&self, kind: CacheKind, service: &Service) -> Option<String> {
+        let path = self.file(kind, service)?;
+        let exists = fs::symlink_metadata(&path).is_ok();
+        (exists && read(&path).is_none()).then(|| {
+            format!(
+                "the cached certificate of {service} cannot be read, so it is unknown whether the certificate has changed \
+                 ({}); it will be replaced",
+                path.shown()
+            )
+        })
+    }
+
+    /// Saves a certificate and replaces the controller's previous one.
     ///
     /// # Errors
     ///
@@ -107,7 +121,7 @@ impl Cache {
         let (server, pem) = (&self.server, certificate.to_pem());
         let fingerprint = certificate.fingerprint();
         let text = format!("# {fingerprint} of {service} at {server}\n{pem}");
-        files::replace_anywhere(&path, text.as_bytes())
+        files::replace_regular(&path, text.as_bytes())
     }
 
     /// Returns the path of the controller's file in the cache.
@@ -135,7 +149,8 @@ fn in_file_name(text: &str) -> String {
 }
 
 fn read(path: &Path) -> Option<SeenCertificate> {
-    let pem = files::read_as(path, Kind::Certificate).ok()?.to_vec();
+    let pem = files::read_regular(path, Kind::Certificate.limit());
+    let pem = pem.ok()?.to_vec();
     let certificate = Certificate::from_pem(&pem).ok()?;
     let since = fs::metadata(path).and_then(|file| file.modified()).ok()?;
     Some(SeenCertificate {

@@ -16,13 +16,8 @@ use super::{CertificateQuery, ObtainError, ObtainedCertificate, Origin};
 use crate::cluster::{Access, Address, Cluster, ClusterError, Clusters, NoService, Service};
 use crate::environment::Environment;
 
-/// The item of the `ConfigMap` with the published certificate; see [`config_map_name`].
+/// The item of the `ConfigMap` with the published certificate; see [`Service::config_map_name`].
 const CONFIG_MAP_ITEM: &str = "cert.pem";
-
-/// Returns the default name of the `ConfigMap` in which a controller publishes its certificate.
-fn config_map_name(service: &Service) -> String {
-    format!("{}-certificate", service.name)
-}
 
 /// A certificate found in the cluster.
 struct Offer {
@@ -34,16 +29,45 @@ struct Offer {
     place: String,
 }
 
-/// Gets the certificate from the cluster, and caches it.
-pub(super) fn fetch(
+/// A certificate that is to be cached, since it differs from the last one.
+pub struct NewPin {
+    cache: Cache,
+    kind: CacheKind,
+    service: Service,
+    certificate: Certificate,
+}
+
+impl NewPin {
+    /// Caches the certificate. Returns a remark if that fails, on a terminal only: scripts in containers without a home
+    /// folder would report it at every run.
+    pub fn save(self, environment: &Environment) -> Option<String> {
+        let saved = self
+            .cache
+            .remember(self.kind, &self.service, &self.certificate);
+        let error = saved.err()?;
+        environment.stderr_is_terminal.then(|| {
+            format!(
+                "cannot cache the certificate, so a change will not be detected: {}",
+                shared::error_chain(&error)
+            )
+        })
+    }
+}
+
+/// Gets the certificate from the cluster, like [`super::obtain`], and leaves it to the caller to cache it.
+///
+/// # Errors
+///
+/// Returns an [`ObtainError`] if no certificate is found, or it is not trusted.
+pub fn fetch(
     query: &CertificateQuery,
     clusters: &Clusters<'_>,
-) -> Result<ObtainedCertificate, ObtainError> {
+) -> Result<(ObtainedCertificate, Option<NewPin>), ObtainError> {
     let environment = clusters.environment;
     let cluster = clusters.connect(&query.access)?;
     let cache = Cache::for_cluster(environment.cache_folder().as_deref(), cluster.address());
     let offer = find_offer(&cluster, &query.access, &query.fingerprints, &cache)?;
-    accept(offer, query, &cache, environment)
+    accept(offer, query, cache, environment)
 }
 
 /// Returns the cached certificate, without network access and without credentials.
@@ -146,7 +170,7 @@ fn published_offer(cluster: &Cluster, service: &Service, error: &ClusterError) -
         ClusterError::NoService(_) => {}
         _ => return None,
     }
-    let name = config_map_name(service);
+    let name = service.config_map_name();
     let pem = cluster.config_map_item(&service.namespace, &name, CONFIG_MAP_ITEM)?;
     Some(Offer {
         pem: pem.into_bytes(),
@@ -163,15 +187,15 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-/// Decides whether to use the certificate, and caches it. If no fingerprint is required, the named
+/// Decides whether to use the certificate, and whether it is to be cached. If no fingerprint is required, the named
 /// controller's response is accepted even if it is not a certificate: `--fetch-cert` prints it, and
 /// sealing reports why it cannot be used.
 fn accept(
     offer: Offer,
     query: &CertificateQuery,
-    cache: &Cache,
+    cache: Cache,
     environment: &Environment,
-) -> Result<ObtainedCertificate, ObtainError> {
+) -> Result<(ObtainedCertificate, Option<NewPin>), ObtainError> {
     let Offer {
         pem,
         discovery,
@@ -179,7 +203,7 @@ fn accept(
         place,
     } = offer;
     let accepted = &query.fingerprints;
-    let mut remarks = Vec::new();
+    let (mut remarks, mut new_pin) = (Vec::new(), None);
     match Certificate::from_pem(&pem) {
         Ok(certificate) => {
             let fingerprint = certificate.fingerprint();
@@ -195,12 +219,18 @@ fn accept(
                 discovery,
                 accepted_by(fingerprint, accepted),
             );
+            remarks.extend(cache.damage(kind, &service));
             let last = cache.last_seen(kind, &service);
             remarks.extend(last.as_ref().and_then(|last| {
                 trust::change_warning(last, &certificate, &service, environment.now)
             }));
             if last.is_none_or(|last| &last.fingerprint != fingerprint) {
-                remarks.extend(remember(cache, kind, &service, &certificate, environment));
+                new_pin = Some(NewPin {
+                    cache,
+                    kind,
+                    service,
+                    certificate,
+                });
             }
         }
         Err(error) if discovery == Discovery::Found || !accepted.is_empty() => {
@@ -211,29 +241,12 @@ fn accept(
         }
         Err(_) => {}
     }
-    Ok(ObtainedCertificate {
+    let obtained = ObtainedCertificate {
         pem,
         origin: Origin::Controller,
         remarks,
-    })
-}
-
-/// Caches a certificate. A failure is reported only on a terminal: scripts in containers without a
-/// home folder would report it at every run.
-fn remember(
-    cache: &Cache,
-    kind: CacheKind,
-    service: &Service,
-    certificate: &Certificate,
-    environment: &Environment,
-) -> Option<String> {
-    let error = cache.remember(kind, service, certificate).err()?;
-    environment.stderr_is_terminal.then(|| {
-        format!(
-            "cannot cache the certificate, so a change will not be detected: {}",
-            shared::error_chain(&error)
-        )
-    })
+    };
+    Ok((obtained, new_pin))
 }
 
 #[cfg(test)]

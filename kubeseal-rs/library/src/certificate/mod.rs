@@ -15,12 +15,14 @@ mod trust;
 mod usable;
 
 use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 use shared::key::{Certificate, CertificateError};
 
 use crate::cluster::{Access, ClusterError, Clusters, Service};
 use crate::redacted::redacted_source;
 
+pub use from_cluster::{NewPin, fetch};
 pub use source::{RuleContext, SourceError, is_url, read, read_named_by_rule};
 pub use trust::{AcceptedFingerprint, Discovery, SettingSource, TrustError, judge};
 pub use usable::{Origin, UseError, parse, parse_from};
@@ -39,6 +41,17 @@ pub struct CertificateQuery {
     pub fingerprints: Vec<AcceptedFingerprint>,
     /// Whether to use the cached certificate of the controller, without network access.
     pub offline: bool,
+}
+
+impl CertificateQuery {
+    /// Returns the file of the certificate, if it is one.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let path = Path::new(&self.source);
+        path.is_file()
+            .then(|| path.to_owned())
+            .into_iter()
+            .collect()
+    }
 }
 
 /// A certificate as received, not parsed yet.
@@ -103,7 +116,12 @@ pub fn obtain(
     } = query;
     match (source.is_empty(), offline) {
         (false, _) => from_source(source, fingerprints),
-        (true, false) => from_cluster::fetch(query, clusters),
+        (true, false) => {
+            let (mut obtained, new_pin) = from_cluster::fetch(query, clusters)?;
+            let failure = new_pin.and_then(|pin| pin.save(clusters.environment));
+            obtained.remarks.extend(failure);
+            Ok(obtained)
+        }
         (true, true) => {
             let cached = from_cluster::cached_certificate(access, clusters.environment)?;
             check(&cached.pem, "the cache", fingerprints)?;

@@ -1,10 +1,11 @@
 //! Sends requests to the API server, one at a time.
 
-use http::{Method, Request, StatusCode, header};
+use connect::Connections;
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
-use kube::Client;
 use kube::client::Body;
+use kube::{Client, Config};
 use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 
@@ -16,7 +17,7 @@ use super::login::Login;
 use super::{Access, ClusterError, Timeout, connection};
 use crate::bounded::{Kind, TooLarge};
 use crate::environment::Environment;
-use crate::notice::StatusLine;
+use crate::notice::Waiting;
 
 /// A client of the API server.
 pub(super) struct Api {
@@ -24,8 +25,7 @@ pub(super) struct Api {
     client: Client,
     login: Option<Login>,
     timeout: Timeout,
-    /// The terminal's status line that shows waits; `None` without a terminal.
-    pub(super) status_line: Option<StatusLine>,
+    pub(super) waiting: Waiting,
     /// The address of the API server.
     pub(super) address: Address,
 }
@@ -37,6 +37,8 @@ pub(super) struct Response {
     pub(super) retry: Option<Retry>,
     /// The number of times the request was sent.
     pub(super) attempts: u32,
+    /// The time of the server.
+    pub(super) date: Option<Timestamp>,
     pub(super) body: Vec<u8>,
 }
 
@@ -52,11 +54,10 @@ impl Api {
         let guard = runtime.enter();
         let api = Self {
             address: Address::from_config(&config),
-            client: Client::try_from(config)
-                .map_err(|error| ClusterError::Client(error_text(&error)))?,
+            client: client(config).map_err(|error| ClusterError::Client(error_text(&error)))?,
             login,
             timeout: access.timeout,
-            status_line: environment.status_line,
+            waiting: environment.waiting(),
             runtime: {
                 drop(guard);
                 runtime
@@ -86,27 +87,32 @@ impl Api {
             .block_on(self.try_once(method, path, Some((body, kind)), content_kind))
     }
 
-    /// Sends a request, and sends it again while the server asks to wait or the connection behind a proxy breaks,
-    /// within the limits of [`Attempts`]. Use it only for requests that are safe to repeat.
+    /// Sends a request, and sends it again while the server asks to wait, the time limit allows and the user does not
+    /// interrupt the run. Use it only for requests that are safe to repeat.
     fn send_with_retries(
         &self,
         method: &Method,
         path: &str,
         body: Option<&[u8]>,
     ) -> Result<Response, ClusterError> {
-        let mut attempts = Attempts::new(self.timeout, self.status_line);
+        let mut attempts = Attempts::new(self.timeout, self.waiting);
         self.runtime.block_on(async {
             loop {
                 let body = body.map(|bytes| (bytes.to_vec(), "application/json"));
                 let response = self.try_once(method, path, body, Kind::Response).await?;
-                let Some(wait) = attempts.next_pause(response.retry) else {
-                    let attempts = attempts.done;
-                    return Ok(Response {
-                        attempts,
-                        ..response
-                    });
-                };
-                tokio::time::sleep(wait).await;
+                if let Some(wait) = attempts.next_pause(response.retry) {
+                    for part in attempts.parts(wait) {
+                        tokio::time::sleep(part).await;
+                    }
+                    if !attempts.is_interrupted() {
+                        continue;
+                    }
+                }
+                let attempts = attempts.done;
+                return Ok(Response {
+                    attempts,
+                    ..response
+                });
             }
         })
     }
@@ -175,9 +181,23 @@ impl Api {
             code: head.status,
             retry: Retry::from_response(head.status, &head.headers, &body),
             attempts: 1,
+            date: date(&head.headers),
             body,
         })
     }
+}
+
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = headers.get(header::DATE)?.to_str().ok()?;
+    Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())
+}
+
+/// Connects through a proxy as kube does.
+fn client(config: Config) -> kube::Result<Client> {
+    if config.proxy_url.is_some() {
+        return Client::try_from(config);
+    }
+    Ok(Connections::new(&config)?.client_builder(&config)?.build())
 }
 
 impl Response {

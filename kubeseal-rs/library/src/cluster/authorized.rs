@@ -10,14 +10,14 @@ use serde_json::Value as Json;
 use shared::key::Fingerprint;
 use shared::resource::SealedSecret;
 use ureq::Agent;
-use ureq::tls::{Certificate, RootCerts};
+use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
 use zeroize::Zeroizing;
 
 use super::Timeout;
 use super::busy::{Attempts, Retry};
 use super::error::one_line;
 use crate::bounded::Kind;
-use crate::notice::StatusLine;
+use crate::notice::Waiting;
 use crate::redacted::redacted;
 use crate::web;
 
@@ -27,11 +27,13 @@ pub type KeysOfItems = BTreeMap<String, Option<Fingerprint>>;
 /// The port cannot be reached, or refuses the request.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorizedError {
-    /// The address is not HTTPS, so the token would be sent unencrypted.
+    /// The address is not HTTPS, so the token would be sent unencrypted. The message does not quote it: without a scheme,
+    /// it may be a token that was passed by mistake.
     #[error(
-        "{0:?} does not begin with https://, so the token would be sent unencrypted\nhint: pass the https:// URL of the TLS port"
+        "the URL of the TLS port does not begin with https://, so the token would be sent unencrypted\n\
+         hint: pass the https:// URL of the TLS port"
     )]
-    Unencrypted(String),
+    Unencrypted,
     /// The file contains no token.
     #[error(
         "the file contains no token\n\
@@ -45,7 +47,8 @@ pub enum AuthorizedError {
     #[error(
         "cannot reach the controller's TLS port at {url}\n\
          hint: outside the cluster, use `kubectl port-forward` and --authorized https://localhost:PORT\n\
-         hint: if the controller restarted since its CA certificate was fetched, run the command again"
+         hint: each start of the controller creates another CA certificate: with --authority, fetch it again; without, run \
+         the command again"
     )]
     Unreachable {
         /// The address of the port, without credentials.
@@ -82,11 +85,11 @@ pub struct Authorized {
     agent: Agent,
     url: String,
     bearer: Zeroizing<String>,
-    status_line: Option<StatusLine>,
+    waiting: Waiting,
 }
 
 impl Authorized {
-    /// Creates a client for the port at `url`, which trusts only `authority` (PEM). Sends no
+    /// Creates a client for the port at `url`, which trusts only the certificates in `authority` (PEM). Sends no
     /// request yet.
     ///
     /// # Errors
@@ -94,27 +97,27 @@ impl Authorized {
     /// Returns an [`AuthorizedError`] if the address, token or CA certificate cannot be used.
     pub fn new(url: &str, token: &[u8], authority: &[u8]) -> Result<Self, AuthorizedError> {
         if !url.starts_with("https://") {
-            return Err(AuthorizedError::Unencrypted(redacted(url).into_owned()));
+            return Err(AuthorizedError::Unencrypted);
         }
         let token = std::str::from_utf8(token).map_err(|_| AuthorizedError::NoToken)?;
         let token = Some(token.trim()).filter(|token| is_token(token));
         let token = token.ok_or(AuthorizedError::NoToken)?;
-        let root = Certificate::from_pem(authority).map_err(|_| AuthorizedError::NoAuthority)?;
+        let roots = certificates(authority).ok_or(AuthorizedError::NoAuthority)?;
         Ok(Self {
-            agent: web::agent(url, RootCerts::new_with_certs(&[root])),
+            agent: web::agent(url, RootCerts::new_with_certs(&roots)),
             url: format!("{}/v1/", url.trim_end_matches('/')),
             bearer: Zeroizing::new(format!("Bearer {token}")),
-            status_line: None,
+            waiting: Waiting {
+                status_line: None,
+                is_interrupted: || false,
+            },
         })
     }
 
-    /// Shows waits for a busy controller on this line.
+    /// Waits for a busy controller like this.
     #[must_use]
-    pub fn with_status_line(self, status_line: Option<StatusLine>) -> Self {
-        Self {
-            status_line,
-            ..self
-        }
+    pub fn with_waiting(self, waiting: Waiting) -> Self {
+        Self { waiting, ..self }
     }
 
     /// Returns which key unseals each item of this object, without changing it.
@@ -160,12 +163,14 @@ impl Authorized {
     /// final response.
     fn post(&self, endpoint: &str, body: &Json) -> Result<(StatusCode, String), AuthorizedError> {
         let (url, body) = (format!("{}{endpoint}", self.url), body.to_string());
-        let mut attempts = Attempts::new(Timeout::default(), self.status_line);
+        let mut attempts = Attempts::new(Timeout::default(), self.waiting);
         loop {
             let (code, headers, text) = self.send(&url, &body)?;
-            match attempts.next_pause(Retry::from_response(code, &headers, text.as_bytes())) {
-                Some(wait) => sleep(wait),
-                None => return Ok((code, text)),
+            let retry = Retry::from_response(code, &headers, text.as_bytes());
+            let wait = attempts.next_pause(retry);
+            attempts.parts(wait.unwrap_or_default()).for_each(sleep);
+            if wait.is_none() || attempts.is_interrupted() {
+                return Ok((code, text));
             }
         }
     }
@@ -192,6 +197,18 @@ impl Authorized {
         let text = text.read_to_string().map_err(to_error)?;
         Ok((response.status(), response.headers().clone(), text))
     }
+}
+
+/// Returns the certificates in a PEM text; `None` if there is none or one is malformed. Each replica of a controller has
+/// its own CA certificate.
+fn certificates(pem: &[u8]) -> Option<Vec<Certificate<'static>>> {
+    let items = parse_pem(pem).filter_map(|item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(Some(certificate)),
+        Ok(_) => None,
+        Err(_) => Some(None),
+    });
+    let certificates: Option<Vec<_>> = items.collect();
+    certificates.filter(|certificates| !certificates.is_empty())
 }
 
 /// Returns whether the string is a token that fits in a header: visible ASCII, so it cannot end the

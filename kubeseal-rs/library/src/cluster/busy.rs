@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use rand::RngExt as _;
 
 use super::Timeout;
-use crate::notice::StatusLine;
+use crate::notice::{StatusLine, Waiting};
 
 /// The longest wait between two attempts that a server can request. A random extra wait is added.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -16,6 +16,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const FIRST_SPREAD: Duration = Duration::from_millis(250);
 /// The longest random extra wait.
 const LONGEST_SPREAD: Duration = Duration::from_secs(4);
+/// The time until a wait notices that the user has interrupted the run.
+const PART: Duration = Duration::from_millis(100);
 /// The number of attempts for a request whose connection ends early.
 pub(super) const BROKEN_ATTEMPTS: u32 = 4;
 
@@ -73,18 +75,20 @@ pub(super) struct Attempts {
     /// The number of responses received.
     pub(super) done: u32,
     broken: u32,
+    is_interrupted: fn() -> bool,
     wait_line: WaitLine,
 }
 
 impl Attempts {
-    pub(super) fn new(timeout: Timeout, line: Option<StatusLine>) -> Self {
+    pub(super) fn new(timeout: Timeout, waiting: Waiting) -> Self {
         Self {
             start: Instant::now(),
             limit: timeout.busy,
             done: 0,
             broken: 0,
+            is_interrupted: waiting.is_interrupted,
             wait_line: WaitLine {
-                line,
+                line: waiting.status_line,
                 is_shown: false,
             },
         }
@@ -110,6 +114,21 @@ impl Attempts {
         }
         self.wait_line.show(wait, self.done);
         Some(wait)
+    }
+
+    /// Divides a wait into parts, of which there are no more once the user has interrupted the run.
+    pub(super) fn parts(&self, wait: Duration) -> impl Iterator<Item = Duration> {
+        let (is_interrupted, mut rest) = (self.is_interrupted, wait);
+        std::iter::from_fn(move || {
+            let part = rest.min(PART);
+            rest -= part;
+            (!part.is_zero() && !is_interrupted()).then_some(part)
+        })
+    }
+
+    /// Returns whether the user has interrupted the run.
+    pub(super) fn is_interrupted(&self) -> bool {
+        (self.is_interrupted)()
     }
 }
 
@@ -153,13 +172,20 @@ impl Drop for WaitLine {
 mod tests {
     use super::*;
 
+    fn waiting(status_line: Option<StatusLine>) -> Waiting {
+        Waiting {
+            status_line,
+            is_interrupted: || false,
+        }
+    }
+
     fn attempts(busy: Option<Duration>) -> Attempts {
         Attempts::new(
             Timeout {
                 response: None,
                 busy,
             },
-            None,
+            waiting(None),
         )
     }
 
@@ -181,6 +207,20 @@ mod tests {
         let mut no_limit = attempts(None);
         let hour = Retry::Busy(Duration::from_hours(1));
         assert!(no_limit.next_pause(Some(hour)).unwrap() <= LONGEST_WAIT + LONGEST_SPREAD);
+    }
+
+    #[test]
+    fn a_wait_ends_at_an_interruption() {
+        thread_local! {
+            static CHECKS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+        }
+        let mut attempts = attempts(None);
+        let wait = Duration::from_millis(250);
+        let parts: Vec<Duration> = attempts.parts(wait).collect();
+        assert_eq!(parts, [PART, PART, Duration::from_millis(50)]);
+        attempts.is_interrupted = || CHECKS.replace(CHECKS.get() + 1) >= 2;
+        assert_eq!(attempts.parts(Duration::from_secs(20)).count(), 2);
+        assert!(attempts.is_interrupted());
     }
 
     #[test]
@@ -209,7 +249,7 @@ mod tests {
                 vec![line(2, 2), String::new()],
             ),
         ] {
-            let mut attempts = Attempts::new(timeout, Some(show));
+            let mut attempts = Attempts::new(timeout, waiting(Some(show)));
             for seconds in waits {
                 let wait = Retry::Busy(Duration::from_secs(*seconds));
                 let _ = attempts.next_pause((*seconds > 0).then_some(wait));

@@ -1,9 +1,11 @@
 //! Finds the address of the controller's TLS port, and a token for it.
 //!
-//! The port is used if the user names it, or if the unauthenticated port does not serve verify and rotate. A token is
-//! valid only for the controller (its audience). Without `--token-file`, one is requested for each run and is valid for
-//! ten minutes. A token grants whatever its account may do with SealedSecrets. So it is sent only to a controller that
-//! the user named, never to one that only a file in the repository names.
+//! The port is used if the user names it, or if the unauthenticated port does not serve verify and
+//! rotate. A token is valid only for the controller (its audience) and is created for each run. For
+//! ten minutes, the token grants whatever the account may do with SealedSecrets. So it is sent only to a
+//! controller that the user named, never to one that only a file in the repository names; and only to a server whose
+//! certificate was issued by a CA that the user or the API server names. The unauthenticated port serves the CA
+//! certificate too, but a man in the middle can answer there.
 
 use std::path::PathBuf;
 
@@ -31,7 +33,7 @@ pub struct TokenAccess {
     pub url: Option<String>,
     /// A file with a token, instead of a newly requested one.
     pub token_file: Option<PathBuf>,
-    /// A file with the port's CA certificate, instead of the one that the controller publishes.
+    /// A file with the port's CA certificates, instead of those that the controller publishes in a `ConfigMap`.
     pub authority: Option<PathBuf>,
     /// The service account to request a token for, as `NAMESPACE/NAME`. Defaults to the one of the
     /// kubeconfig.
@@ -55,6 +57,21 @@ pub enum NoToken {
         "the Service {0} has no port named \"authorized\"\nhint: pass the port's address with --authorized"
     )]
     NoPort(Service),
+    /// The CA certificate of the port is not published, or not readable for the caller.
+    #[error(
+        "the CA certificate of the controller's TLS port is unknown: {}/{config_map} is no ConfigMap with the item ca.pem, or \
+         you may not read it\n\
+         hint: start the controller with --certificate-configmap {config_map} (chart: certificateConfigMap.enabled), which \
+         publishes it; or pass it with --authority FILE: `kubectl -n {} port-forward service/{} 8080:http` makes it available \
+         at http://localhost:8080/v1/ca.pem",
+        service.namespace, service.namespace, service.name
+    )]
+    NoAuthority {
+        /// The controller's Service.
+        service: Service,
+        /// The name of the `ConfigMap` in the namespace of the Service.
+        config_map: String,
+    },
     /// The user of the kubeconfig is not a service account, or is unknown (empty).
     #[error(
         "tokens are issued only for service accounts, and {}\n\
@@ -136,7 +153,7 @@ impl Controller {
             None => self.new_token()?,
         };
         let port = Authorized::new(&url, &token, &authority).map_err(NoToken::from)?;
-        Ok(port.with_status_line(self.cluster.api.status_line))
+        Ok(port.with_waiting(self.cluster.api.waiting))
     }
 
     /// Returns the port's address with the DNS name of its certificate, which resolves only inside

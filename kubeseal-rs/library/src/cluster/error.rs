@@ -155,6 +155,18 @@ pub enum ClusterError {
         /// The message of the API server, in one line and truncated.
         text: String,
     },
+    /// The response of the API server reports success, but has another content than the request asks for.
+    #[error(
+        "{what}: the response is not {expected}\n\
+         hint: check that --server or the kubeconfig names the API server itself, and that no proxy or login page answers in \
+         its place"
+    )]
+    Unexpected {
+        /// The request.
+        what: &'static str,
+        /// What the response should be.
+        expected: &'static str,
+    },
     /// The controller's TLS port failed.
     #[error("the controller requires a token for this request")]
     ByToken(#[source] Box<NoToken>),
@@ -446,6 +458,7 @@ mod tests {
             code: StatusCode::from_u16(code).unwrap(),
             retry: None,
             attempts: 1,
+            date: None,
             body: body.into(),
         };
         let service = Service {

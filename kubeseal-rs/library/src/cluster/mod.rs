@@ -37,7 +37,6 @@ pub use objects::{CreateOutcome, Objects, parse};
 pub use overrides::{Hidden, Overrides};
 
 const FETCH: &str = "cannot fetch certificate";
-const AUTHORITY: &str = "cannot fetch the CA certificate of the controller's TLS port";
 const VERIFY: &str = "cannot validate sealed secret";
 const ROTATE: &str = "cannot re-encrypt secret";
 
@@ -100,6 +99,13 @@ pub struct Service {
     pub name: String,
 }
 
+impl Service {
+    /// Returns the default name of the `ConfigMap` in which a controller publishes its certificates.
+    pub fn config_map_name(&self) -> String {
+        format!("{}-certificate", self.name)
+    }
+}
+
 impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
@@ -130,6 +136,8 @@ struct Ports {
     authorized: Option<u16>,
 }
 
+/// The item of the `ConfigMap` with the CA certificates of the TLS port.
+const AUTHORITY_ITEM: &str = "ca.pem";
 /// The name of the TLS port in the chart.
 const AUTHORIZED_PORT: &str = "authorized";
 
@@ -258,15 +266,27 @@ impl Controller {
         Ok(self.success(FETCH, response)?.body)
     }
 
-    /// Fetches the CA certificate, as PEM, of the TLS port.
+    /// Returns the CA certificates, as PEM, of the TLS port, which the controller publishes in a `ConfigMap`. Those that
+    /// the unauthenticated port serves are not used: another server could answer there, and would get the token.
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if the request fails, for example because the controller has no
-    /// such port.
+    /// Returns a [`ClusterError`] if the controller does not publish them, or RBAC does not allow the caller to read the
+    /// `ConfigMap`.
     pub fn authority(&self) -> Result<Vec<u8>, ClusterError> {
-        let response = self.cluster.api.get(&self.path("ca.pem"))?;
-        Ok(self.success(AUTHORITY, response)?.body)
+        let Service { namespace, .. } = &self.service;
+        let config_map = self.service.config_map_name();
+        let pem = self
+            .cluster
+            .config_map_item(namespace, &config_map, AUTHORITY_ITEM);
+        pem.map(String::into_bytes).ok_or_else(|| {
+            let (service, config_map) = (self.service.clone(), config_map);
+            NoToken::NoAuthority {
+                service,
+                config_map,
+            }
+            .into()
+        })
     }
 
     /// Returns the fingerprints of the certificates that the controller publishes, newest first.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
+use jiff::Timestamp;
 use serde_json::Value as Json;
 use shared::readable::Object;
 use zeroize::Zeroizing;
@@ -52,7 +53,7 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if the request fails.
+    /// Returns a [`ClusterError`] if the request fails, or the response is no object.
     pub fn get(
         &self,
         what: &'static str,
@@ -62,15 +63,15 @@ impl Objects {
         if response.code == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let body = response.success(what).map(Zeroizing::new)?;
-        Ok(Some(drop_unused_fields(body)))
+        let object = object(what, &Zeroizing::new(response.success(what)?))?;
+        Ok(Some(Zeroizing::new(object.to_string().into_bytes())))
     }
 
     /// Reads a list in pages and returns, for each page, the JSON that [`Object`] keeps. `path` may contain a query.
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if a request fails or the list does not end.
+    /// Returns a [`ClusterError`] if a request fails, a response is not a list, or the list does not end.
     pub fn list(
         &self,
         what: &'static str,
@@ -80,9 +81,9 @@ impl Objects {
         let mut pages = Vec::new();
         let mut next = format!("{path}{separator}limit={PAGE}");
         while pages.len() < MAX_PAGES {
-            let page = Zeroizing::new(self.send(&Method::GET, &next, None)?.success(what)?);
-            let token = continuation(&page);
-            pages.push(drop_unused_fields(page));
+            let body = Zeroizing::new(self.send(&Method::GET, &next, None)?.success(what)?);
+            let (page, token) = page(what, &body)?;
+            pages.push(page);
             let Some(token) = token else { return Ok(pages) };
             next = format!("{path}{separator}limit={PAGE}&continue={token}");
         }
@@ -96,19 +97,25 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if the request fails.
+    /// Returns a [`ClusterError`] if the request fails, or the response is not the changed object.
     pub fn merge(&self, what: &'static str, path: &str, change: &Json) -> Result<(), ClusterError> {
         let body = change.to_string().into_bytes();
         let kind = "application/merge-patch+json";
         let response = self.send(&Method::PATCH, path, Some((body, kind)))?;
-        response.success(what).map(drop)
+        let changed = object(what, &Zeroizing::new(response.success(what)?))?;
+        if contains(&changed, change) {
+            return Ok(());
+        }
+        let expected = "the changed object";
+        Err(ClusterError::Unexpected { what, expected })
     }
 
     /// Creates an object.
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if the request fails. An existing object is not an error.
+    /// Returns a [`ClusterError`] if the request fails, or the response is no object. An existing object is not an
+    /// error.
     pub fn create(
         &self,
         what: &'static str,
@@ -119,7 +126,7 @@ impl Objects {
         if response.code == StatusCode::CONFLICT {
             return Ok(CreateOutcome::Exists);
         }
-        response.success(what).map(|_| CreateOutcome::Created)
+        object(what, &Zeroizing::new(response.success(what)?)).map(|_| CreateOutcome::Created)
     }
 
     /// Sends a GET request and returns the status code, of success or failure, and the body.
@@ -128,15 +135,24 @@ impl Objects {
     ///
     /// Returns a [`ClusterError`] if there is no response.
     pub fn get_raw(&self, path: &str) -> Result<(u16, Vec<u8>), ClusterError> {
-        let empty_body = (Vec::new(), "application/json");
-        let response = self.api.send_once(
-            &Method::GET,
-            path,
-            empty_body.0,
-            empty_body.1,
-            Kind::Response,
-        )?;
-        Ok((response.code.as_u16(), response.body))
+        let (code, body, _) = self.get_with_date(path)?;
+        Ok((code, body))
+    }
+
+    /// Like [`Self::get_raw`], and also returns the time of the server, if the response contains it.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ClusterError`] if there is no response.
+    pub fn get_with_date(
+        &self,
+        path: &str,
+    ) -> Result<(u16, Vec<u8>, Option<Timestamp>), ClusterError> {
+        let (body, kind) = (Vec::new(), "application/json");
+        let response = self
+            .api
+            .send_once(&Method::GET, path, body, kind, Kind::Response)?;
+        Ok((response.code.as_u16(), response.body, response.date))
     }
 
     fn send(
@@ -159,27 +175,125 @@ pub fn parse(body: &[u8]) -> serde_json::Result<Json> {
     serde_json::from_slice(body).map(|Object(json)| json)
 }
 
-/// Returns the parts of a response that [`Object`] keeps, so that no object can make a list unreadable. Returns a body
-/// that is not JSON unchanged, since the caller's parser reports it.
-fn drop_unused_fields(body: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
-    match parse(&body) {
-        Ok(json) => Zeroizing::new(json.to_string().into_bytes()),
-        Err(_) => body,
+/// Returns the object in a response. Anything else, such as the page of a proxy, is an error: it must not look like an
+/// object without fields.
+fn object(what: &'static str, body: &[u8]) -> Result<Json, ClusterError> {
+    let object = parse(body).ok();
+    let is_object =
+        |object: &Json| object["kind"].is_string() && object["metadata"]["name"].is_string();
+    let expected = "an object";
+    object
+        .filter(is_object)
+        .ok_or(ClusterError::Unexpected { what, expected })
+}
+
+/// Returns a page of a list with the parts that [`Object`] keeps, so that no object can make a list unreadable, and the
+/// token of the next page. Anything but a list is an error: it must not look like a list without objects.
+fn page(
+    what: &'static str,
+    body: &[u8],
+) -> Result<(Zeroizing<Vec<u8>>, Option<String>), ClusterError> {
+    let expected = "a list of objects";
+    let error = || ClusterError::Unexpected { what, expected };
+    let list = parse(body).map_err(|_| error())?;
+    let is_list = list["kind"]
+        .as_str()
+        .is_some_and(|kind| kind.ends_with("List"));
+    if !is_list || !list["items"].is_array() {
+        return Err(error());
+    }
+    // The token is base64 that needs no escaping in a query.
+    let token = match &list["metadata"]["continue"] {
+        Json::Null => None,
+        Json::String(token) => Some(token.clone()).filter(|token| !token.is_empty()),
+        _ => return Err(error()),
+    };
+    Ok((Zeroizing::new(list.to_string().into_bytes()), token))
+}
+
+/// Returns whether an object has the values of a merge patch, except for the version that the patch requires.
+fn contains(object: &Json, patch: &Json) -> bool {
+    match patch {
+        Json::Object(fields) => fields
+            .iter()
+            .filter(|(name, _)| *name != "resourceVersion")
+            .all(|(name, value)| contains(&object[name], value)),
+        value => object == value,
     }
 }
 
-/// Returns the token of the next page. An API server encodes the token as base64url, which needs no escaping in a
-/// query.
-fn continuation(page: &[u8]) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct List {
-        metadata: Metadata,
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_response_contains_a_change_only_with_all_of_its_values() {
+        let object = json!({
+            "metadata": { "resourceVersion": "8", "labels": { "a": "b", "other": "x" } }, "status": { "conditions": [] },
+        });
+        for (patch, want) in [
+            (
+                json!({ "metadata": { "resourceVersion": "7", "labels": { "a": "b" } } }),
+                true,
+            ),
+            (json!({ "metadata": { "labels": { "a": "c" } } }), false),
+            (
+                json!({ "metadata": { "labels": { "other": null } } }),
+                false,
+            ),
+            (
+                json!({ "metadata": { "annotations": { "a": "b" } } }),
+                false,
+            ),
+            (
+                json!({ "metadata": { "annotations": { "a": null } } }),
+                true,
+            ),
+            (
+                json!({ "status": { "conditions": [], "items": null } }),
+                true,
+            ),
+            (json!({ "status": { "conditions": [{}] } }), false),
+        ] {
+            assert_eq!(contains(&object, &patch), want, "{patch}");
+        }
     }
-    #[derive(serde::Deserialize)]
-    struct Metadata {
-        #[serde(rename = "continue")]
-        token: Option<String>,
+
+    /// Fault: a proxy in front of the API server answers with success and something else than a list.
+    #[test]
+    fn only_a_list_is_a_page() {
+        for (body, want) in [
+            (
+                r#"{"kind":"SecretList","metadata":{},"items":[]}"#,
+                Some(None),
+            ),
+            (r#"{"kind":"SecretList","items":[]}"#, Some(None)),
+            (
+                r#"{"kind":"SecretList","metadata":{"continue":"abc"},"items":[]}"#,
+                Some(Some("abc")),
+            ),
+            ("", None),
+            ("null", None),
+            ("[]", None),
+            ("5", None),
+            ("{}", None),
+            ("# comment", None),
+            ("<html>login</html>", None),
+            (r#"{"kind":"Status","items":[]}"#, None),
+            (r#"{"kind":"SecretList"}"#, None),
+            (r#"{"kind":"SecretList","items":null}"#, None),
+            (r#"{"kind":"SecretList","items":{}}"#, None),
+            (r#"{"items":[]}"#, None),
+            (
+                r#"{"kind":"SecretList","metadata":{"continue":5},"items":[]}"#,
+                None,
+            ),
+        ] {
+            let token = page("x", body.as_bytes()).ok().map(|(_, token)| token);
+            let want = want.map(|token: Option<&str>| token.map(str::to_owned));
+            assert_eq!(token, want, "{body}");
+        }
     }
-    let list: List = serde_json::from_slice(page).ok()?;
-    list.metadata.token.filter(|token| !token.is_empty())
 }

@@ -4,7 +4,7 @@
 //! file requires a name for a moment, and a killed run may leave that file; see
 //! [`remove_leftovers`].
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -38,6 +38,10 @@ impl Temporary {
         file.write_all(bytes)?;
         file.sync_all()?;
         Ok(temporary)
+    }
+
+    pub(super) fn set_permissions(&self, permissions: Permissions) -> io::Result<()> {
+        self.file().set_permissions(permissions)
     }
 
     fn file(&self) -> &File {

@@ -1,10 +1,22 @@
 //! Recognizes clones that lack branches or submodules of the repository that they were cloned from.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use gix::bstr::ByteSlice as _;
 
 use super::{GitError, Repository};
+
+/// Returns the absolute paths of the submodules below files and folders that are not checked out. Folders outside of a
+/// repository, or of a malformed one, have none.
+pub fn missing_submodules(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let missing = |path: &PathBuf| {
+        let path = path.canonicalize().ok()?;
+        let repository = Repository::discover(&path).ok()?;
+        repository.missing_submodules(&path).ok()
+    };
+    paths.iter().filter_map(missing).flatten().collect()
+}
 
 impl Repository {
     /// Returns the remotes from which not all branches are fetched, as after `git clone --single-branch` or `--depth`.

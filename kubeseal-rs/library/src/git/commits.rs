@@ -1,6 +1,7 @@
 //! Reads branches, commits, and the files that commits add or change.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice as _};
@@ -9,7 +10,7 @@ use gix::revision::walk::Sorting;
 use gix::traverse::commit::simple::CommitTimeOrder;
 
 use super::trees::{Change, Entry, EntryPair, MAX_ENTRIES};
-use super::{GitError, Repository};
+use super::{GitError, Repository, to_path};
 
 /// A local or remote branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,15 @@ pub struct Branch {
     pub name: String,
     /// The newest commit.
     pub commit: ObjectId,
+}
+
+/// The files and submodules in a commit, by their path from the root. Symbolic links are left out.
+#[derive(Debug, Default)]
+pub struct CommitTree {
+    /// The regular files, with the hash of their content.
+    pub files: Vec<(String, ObjectId)>,
+    /// The submodules, with their commit.
+    pub submodules: Vec<(PathBuf, ObjectId)>,
 }
 
 /// A version of a file, and the commit that introduced it.
@@ -41,7 +51,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if a reference is malformed.
+    /// Fails if a reference is malformed, or its object cannot be read.
     pub fn branches(&self) -> Result<Vec<Branch>, GitError> {
         let mut branches = Vec::new();
         for prefix in ["refs/heads/", "refs/remotes/"] {
@@ -64,8 +74,12 @@ impl Repository {
             let name = reference.name().as_bstr().to_string();
             let is_symbolic = matches!(reference.target(), TargetRef::Symbolic(_));
             if name.starts_with(prefix) && !is_symbolic {
-                let commit = reference.peel_to_commit().ok();
-                commits.extend(commit.map(|commit| (name, commit.id)));
+                let to_error = |error| self.read_error(&name, error);
+                let id = reference.peel_to_id().map_err(to_error)?.detach();
+                let object = self.git.find_header(id).map_err(to_error)?;
+                if object.kind().is_commit() {
+                    commits.push((name, id));
+                }
             }
         }
         Ok(commits)
@@ -77,10 +91,30 @@ impl Repository {
     ///
     /// Fails if the repository is malformed, a partial clone has not fetched an object, or a limit is exceeded.
     pub fn files(&self, commit: ObjectId) -> Result<Vec<(String, ObjectId)>, GitError> {
-        let files = self.blobs(commit, &|_, _| true)?.into_iter();
-        let mut paths: Vec<_> = files.map(|(path, id)| (path.to_string(), id)).collect();
-        paths.sort();
-        Ok(paths)
+        Ok(self.tree(commit)?.files)
+    }
+
+    /// Returns the files in a commit, sorted by path, and the submodules.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the repository is malformed.
+    pub fn tree(&self, commit: ObjectId) -> Result<CommitTree, GitError> {
+        let mut tree = CommitTree::default();
+        for change in self.changes(None, commit, &|_, _| true)? {
+            let path = change.path;
+            match change.after {
+                Some(Entry { mode, id }) if mode.is_commit() => {
+                    tree.submodules.push((to_path(path.as_ref()), id));
+                }
+                Some(Entry { mode, id }) if mode.is_blob() => {
+                    tree.files.push((path.to_string(), id));
+                }
+                _ => {}
+            }
+        }
+        tree.files.sort();
+        Ok(tree)
     }
 
     /// Returns paths and hashes of the files in a commit that `is_wanted` selects, without symbolic links.
@@ -102,13 +136,12 @@ impl Repository {
     ///
     /// Fails if the repository is malformed, a partial clone has not fetched an object, or a limit is exceeded.
     pub fn versions(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<Version>, GitError> {
-        let mut tips: BTreeSet<ObjectId> = self
-            .git
-            .head_id()
-            .ok()
-            .map(Into::into)
-            .into_iter()
-            .collect();
+        let head = self.git.head().and_then(|mut head| {
+            let commit = head.try_peel_to_id()?;
+            Ok(commit.map(gix::Id::detach))
+        });
+        let head = head.map_err(|error| self.read_error(&"HEAD", error))?;
+        let mut tips: BTreeSet<ObjectId> = head.into_iter().collect();
         tips.extend(self.references("refs/")?.into_iter().map(|(_, id)| id));
         let mut versions = Vec::new();
         for id in self.history(tips)? {

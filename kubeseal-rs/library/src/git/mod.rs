@@ -9,6 +9,7 @@
 //! does not count.
 
 mod ages;
+mod attributes;
 mod changes;
 mod clones;
 mod commits;
@@ -32,8 +33,10 @@ use zeroize::Zeroizing;
 
 use crate::shown::ShowPath as _;
 pub use ages::{SealedValue, commit_times};
+pub use attributes::ConvertedFiles;
 pub use changes::Differences;
-pub use commits::{Branch, Version};
+pub use clones::missing_submodules;
+pub use commits::{Branch, CommitTree, Version};
 pub use index::Contents;
 pub use links::{Route, StagedLinks};
 pub use submodules::Submodule;
@@ -228,6 +231,19 @@ impl Repository {
         Some(object.peel_to_commit().ok()?.id)
     }
 
+    /// Returns whether a revision such as `717db92` names both a reference, which takes precedence, and another commit by
+    /// the beginning of its hash.
+    pub fn is_ambiguous(&self, revision: &str) -> bool {
+        let name = revision.split(['~', '^', '@', ':']).next();
+        let name = name.unwrap_or_default();
+        let by_hash = || {
+            let prefix = gix::hash::Prefix::from_hex(name).ok()?;
+            self.git.objects.lookup_prefix(prefix, None).ok()??.ok()
+        };
+        let by_hash = by_hash().filter(|id| self.has_commit(*id));
+        by_hash.is_some_and(|id| self.commit(name) != Some(id))
+    }
+
     /// Returns the content of a file in a commit, which may be a plain value; `None` if the commit has no
     /// regular file at this path.
     ///
@@ -262,6 +278,12 @@ impl Repository {
             Err(_) if path.ancestors().skip(1).any(is_submodule) => Ok(None),
             Err(error) => Err(self.read_error(&path.shown(), error)),
         }
+    }
+
+    /// Returns whether the references are in the format `reftable`, which cannot be read.
+    pub fn has_reftable(&self) -> bool {
+        let format = self.git.config_snapshot().string("extensions.refStorage");
+        format.is_some_and(|format| format.starts_with(b"reftable"))
     }
 
     /// Returns whether this is a shallow clone, which lacks older commits.

@@ -113,6 +113,23 @@ impl Repository {
             .collect())
     }
 
+    /// Returns the roots of the submodules in the index that are checked out, nested ones too.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a repository is malformed.
+    pub fn checked_out_submodules(&self) -> Result<Vec<PathBuf>, GitError> {
+        let mut roots = Vec::new();
+        for root in self.submodule_folders()? {
+            let path = root.strip_prefix(&self.root).unwrap_or(&root);
+            if let Some(submodule) = self.submodule(path)? {
+                roots.extend(submodule.checked_out_submodules()?);
+                roots.push(root);
+            }
+        }
+        Ok(roots)
+    }
+
     fn absolute_path(&self, path: &BString) -> PathBuf {
         self.root.join(to_path(path.as_bstr()))
     }

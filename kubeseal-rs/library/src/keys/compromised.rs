@@ -1,5 +1,6 @@
-//! The cache of keys that were marked as compromised on this machine, in the user's cache directory. The mark itself is
-//! in the key Secret, which a command that seals for a certificate file does not read.
+//! The keys that were marked as compromised on this machine, in the user's state directory. The mark itself is in the key
+//! Secret, which a command that seals for a certificate file does not read. Earlier versions stored the keys in the cache
+//! directory, which users may clean at any time; these are still read.
 //!
 //! ```text
 //! sealed-secrets/compromised/SHA256_7_xku5xrSv_wWlOQcX8MEnho2sw_ikOtGoRCBaIvsGk
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use shared::key::Fingerprint;
 
+use crate::environment::Environment;
 use crate::files::{self, FileError};
 use crate::shown::ShowPath as _;
 
@@ -24,28 +26,43 @@ pub struct Compromised {
     file: PathBuf,
 }
 
-/// Adds a key to the cache. Does nothing without a cache directory.
+/// Records a key. Without a state directory, records nothing.
 ///
 /// # Errors
 ///
-/// Fails if the cache directory cannot be used.
-pub fn remember(cache: Option<&Path>, key: &Fingerprint, since: &str) -> Result<(), FileError> {
-    let Some(file) = file(cache, key) else {
+/// Fails if the state directory cannot be used.
+pub fn remember(
+    environment: &Environment,
+    key: &Fingerprint,
+    since: &str,
+) -> Result<(), FileError> {
+    let Some(folder) = environment.state_folder() else {
         return Ok(());
     };
+    remember_in(&folder, key, since)
+}
+
+fn remember_in(folder: &Path, key: &Fingerprint, since: &str) -> Result<(), FileError> {
+    let file = file(folder, key);
     if let Some(folder) = file.parent() {
         files::create_folder(folder)?;
     }
     files::replace_anywhere(&file, format!("{key} since {since}\n").as_bytes())
 }
 
-/// Checks that a key is not in the cache, before values are sealed for it.
+/// Checks that a key is not recorded, before values are sealed for it.
 ///
 /// # Errors
 ///
-/// Returns [`Compromised`] if the key is in the cache.
-pub fn check(cache: Option<&Path>, key: &Fingerprint) -> Result<(), Compromised> {
-    match file(cache, key).filter(|file| file.exists()) {
+/// Returns [`Compromised`] if the key is recorded.
+pub fn check(environment: &Environment, key: &Fingerprint) -> Result<(), Compromised> {
+    let folders = [environment.state_folder(), environment.cache_folder()];
+    let mut folders = folders.into_iter().flatten();
+    folders.try_for_each(|folder| check_in(&folder, key))
+}
+
+fn check_in(folder: &Path, key: &Fingerprint) -> Result<(), Compromised> {
+    match Some(file(folder, key)).filter(|file| file.exists()) {
         Some(file) => Err(Compromised {
             fingerprint: key.clone(),
             file,
@@ -55,10 +72,9 @@ pub fn check(cache: Option<&Path>, key: &Fingerprint) -> Result<(), Compromised>
 }
 
 /// Returns the path of a key's file. Slashes in base64 and colons are replaced in its name.
-fn file(cache: Option<&Path>, key: &Fingerprint) -> Option<PathBuf> {
+fn file(folder: &Path, key: &Fingerprint) -> PathBuf {
     let name = key.to_string().replace(['/', ':'], "_");
-    let folder = cache?.join("sealed-secrets").join("compromised");
-    Some(folder.join(name))
+    folder.join("sealed-secrets").join("compromised").join(name)
 }
 
 #[cfg(test)]
@@ -66,20 +82,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refuses_only_keys_in_the_cache() {
-        let cache = tempfile::tempdir().unwrap();
+    fn refuses_only_recorded_keys() {
+        let folder = tempfile::tempdir().unwrap();
         let keys = ["a/b", "a+b"].map(|text| {
             let digest = format!("SHA256:{text}{}", "A".repeat(43 - text.len()));
             digest.parse::<Fingerprint>().unwrap()
         });
-        let cache_folder = Some(cache.path());
-        remember(cache_folder, &keys[0], "2026-11-28").unwrap();
-        let error = check(cache_folder, &keys[0]).unwrap_err().to_string();
+        remember_in(folder.path(), &keys[0], "2026-11-28").unwrap();
+        let error = check_in(folder.path(), &keys[0]).unwrap_err().to_string();
         assert!(
             error.contains("compromised") && error.contains("SHA256_a_b"),
             "{error}"
         );
-        assert!(check(cache_folder, &keys[1]).is_ok() && check(None, &keys[0]).is_ok());
-        remember(None, &keys[1], "2026-11-28").unwrap();
+        assert!(check_in(folder.path(), &keys[1]).is_ok());
     }
 }

@@ -9,9 +9,9 @@ use gix::ObjectId;
 
 use super::missing;
 use super::survey::{Contents, Inventory, Origin, rule_namespace};
-use crate::git::{self, Repository};
+use crate::git::{self, Branch, Repository};
 use crate::shown::ShowPath as _;
-use crate::walk::{Kind, may_hide_kind, mentions};
+use crate::walk::is_manifest_name;
 
 /// A commit that introduced a version of a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,11 +26,11 @@ pub struct Commit {
     pub path: String,
 }
 
-/// Returns the root of each repository that contains one of these paths.
+/// Returns the repositories that contain these paths, and their submodules that are checked out.
 ///
 /// # Errors
 ///
-/// Fails if a path is not in a repository.
+/// Fails if a path is not in a repository, or the repository cannot be read.
 pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
     let mut roots = BTreeSet::new();
     for path in paths {
@@ -40,47 +40,95 @@ pub fn repositories(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
         } else {
             path.parent().unwrap_or(Path::new("/"))
         };
-        match git::work_tree(folder) {
-            Some(root) => roots.insert(root),
-            None => bail!(
+        let Some(root) = git::work_tree(folder) else {
+            bail!(
                 "{} is not in a Git repository, so it has no branches\nhint: omit --all-branches",
                 path.shown()
-            ),
+            );
         };
+        if !roots.contains(&root) {
+            roots.extend(Repository::discover(&root)?.checked_out_submodules()?);
+            roots.insert(root);
+        }
     }
     Ok(roots)
 }
 
-/// Returns the SealedSecrets in every local and remote branch of a repository. Branches that were not fetched count as
-/// unreadable.
+/// Returns the SealedSecrets in every local and remote branch of a repository, and in the submodule commits that the
+/// branches record. Branches and submodules that were not fetched count as unreadable.
 ///
 /// # Errors
 ///
 /// Fails if the repository cannot be read.
 pub fn in_branches(root: &Path) -> Result<Inventory> {
     let repository = Repository::discover(root)?;
-    let mut blobs = Blobs::new(&repository);
-    let mut inventory = Inventory::default();
-    inventory.unread.extend(missing::history(root)?);
+    let mut search = BranchSearch {
+        root,
+        blobs: BTreeMap::new(),
+        inventory: Inventory::default(),
+    };
+    search.inventory.unread.extend(missing::history(root)?);
     for branch in repository.branches()? {
-        for (path, blob) in repository.files(branch.commit)? {
-            if !is_manifest(&path) {
-                continue;
-            }
-            let contents = blobs.read(blob, &path)?.clone();
-            let namespace = rule_namespace(&root.join(&path))?;
-            let location = format!("{}:{path}", branch.name);
-            inventory.add(contents, &location, namespace.as_ref(), |name| {
-                Origin::Branch {
-                    repository: root.to_owned(),
-                    branch: branch.name.clone(),
-                    path: path.clone(),
-                    name,
-                }
-            });
-        }
+        search.read(&repository, &branch, Path::new(""))?;
     }
-    Ok(inventory)
+    Ok(search.inventory)
+}
+
+/// A search of the branches of a repository.
+struct BranchSearch<'a> {
+    root: &'a Path,
+    /// The parsed files by their hash.
+    blobs: BTreeMap<ObjectId, Contents>,
+    inventory: Inventory,
+}
+
+impl BranchSearch<'_> {
+    /// Reads a commit of a repository in a folder of the branch, and of the submodules in it.
+    fn read(&mut self, repository: &Repository, at: &Branch, folder: &Path) -> Result<()> {
+        let tree = repository.tree(at.commit)?;
+        for (path, blob) in tree.files {
+            if is_manifest(&path) {
+                let contents = read_blob(&mut self.blobs, repository, (blob, &path))?.clone();
+                self.add(&at.name, &in_folder(folder, &path), contents)?;
+            }
+        }
+        for (path, commit) in tree.submodules {
+            let below = folder.join(&path);
+            let name = at.name.clone();
+            match repository.submodule(&path)? {
+                Some(submodule) if submodule.has_commit(commit) => {
+                    self.read(&submodule, &Branch { name, commit }, &below)?;
+                }
+                _ => {
+                    let unread = missing::submodule_commit(&name, &below);
+                    self.inventory.unread.insert(unread);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, branch: &str, path: &str, contents: Contents) -> Result<()> {
+        let namespace = rule_namespace(&self.root.join(path))?;
+        let place = format!("{branch}:{path}");
+        let origin = |name| Origin::Branch {
+            repository: self.root.to_owned(),
+            branch: branch.to_owned(),
+            path: path.to_owned(),
+            name,
+        };
+        self.inventory
+            .add(contents, &place, namespace.as_ref(), origin);
+        Ok(())
+    }
+}
+
+/// Returns the path of a file in a submodule from the root of the outer repository.
+fn in_folder(folder: &Path, path: &str) -> String {
+    if folder.as_os_str().is_empty() {
+        return path.to_owned();
+    }
+    format!("{}/{path}", folder.display())
 }
 
 /// Returns every commit in a repository that introduced a version of a file with SealedSecrets,
@@ -91,10 +139,10 @@ pub fn in_branches(root: &Path) -> Result<Inventory> {
 /// Fails if the repository cannot be read.
 pub fn in_commits(root: &Path) -> Result<Vec<(Commit, Contents)>> {
     let repository = Repository::discover(root)?;
-    let mut blobs = Blobs::new(&repository);
+    let mut blobs = BTreeMap::new();
     let mut commits = Vec::new();
     for version in repository.versions(is_manifest)? {
-        let contents = blobs.read(version.blob, &version.path)?;
+        let contents = read_blob(&mut blobs, &repository, (version.blob, &version.path))?;
         if !contents.sealed.is_empty() || !contents.unread.is_empty() {
             let commit = Commit {
                 id: version.commit,
@@ -109,41 +157,22 @@ pub fn in_commits(root: &Path) -> Result<Vec<(Commit, Contents)>> {
 }
 
 fn is_manifest(path: &str) -> bool {
-    let path = path.to_ascii_lowercase();
-    [".yaml", ".yml", ".json"]
-        .iter()
-        .any(|end| path.ends_with(end))
+    is_manifest_name(Path::new(path))
 }
 
-/// A cache of the parsed blobs of a repository, so that each is read once.
-struct Blobs<'a> {
-    repository: &'a Repository,
-    contents: BTreeMap<ObjectId, Contents>,
-}
-
-impl<'a> Blobs<'a> {
-    fn new(repository: &'a Repository) -> Self {
-        let contents = BTreeMap::new();
-        Self {
-            repository,
-            contents,
+/// Returns the contents of a file. Parses each blob once.
+fn read_blob<'a>(
+    blobs: &'a mut BTreeMap<ObjectId, Contents>,
+    repository: &Repository,
+    (blob, path): (ObjectId, &str),
+) -> Result<&'a Contents> {
+    match blobs.entry(blob) {
+        Entry::Occupied(read) => Ok(read.into_mut()),
+        Entry::Vacant(new) => {
+            let bytes = repository.blob(blob)?;
+            Ok(new.insert(Contents::of_file(Path::new(path), &bytes, false)))
         }
     }
-
-    fn read(&mut self, blob: ObjectId, path: &str) -> Result<&Contents> {
-        match self.contents.entry(blob) {
-            Entry::Occupied(read) => Ok(read.into_mut()),
-            Entry::Vacant(new) => Ok(new.insert(read_blob(self.repository, blob, path)?)),
-        }
-    }
-}
-
-fn read_blob(repository: &Repository, blob: ObjectId, path: &str) -> Result<Contents> {
-    let bytes = repository.blob(blob)?;
-    if !mentions(&bytes, Kind::SealedSecret) && !may_hide_kind(&bytes) {
-        return Ok(Contents::default());
-    }
-    Ok(Contents::parse_found(Path::new(path), bytes))
 }
 
 #[cfg(all(test, target_os = "linux"))]

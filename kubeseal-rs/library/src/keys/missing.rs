@@ -1,10 +1,10 @@
 //! Reports parts of repositories that a clone lacks. They may contain values for any key.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::survey::Unread;
 use crate::files;
-use crate::git::{GitError, Repository};
+use crate::git::{self, GitError, Repository};
 use crate::shown::ShowPath as _;
 
 /// Returns the branches and commits that a repository lacks.
@@ -35,21 +35,24 @@ pub fn history(root: &Path) -> Result<Vec<Unread>, GitError> {
     Ok(reasons.into_iter().map(unread).collect())
 }
 
-/// Returns the submodules below a directory that are not checked out. A directory outside a repository has none.
-pub(super) fn submodules(folder: &Path) -> Vec<Unread> {
-    let missing = || {
-        let folder = folder.canonicalize().ok()?;
-        let repository = Repository::discover(&folder).ok()?;
-        repository.missing_submodules(&folder).ok()
-    };
-    let unread = |path: std::path::PathBuf| Unread {
+/// Returns a submodule of a branch whose recorded commit is not in this clone.
+pub(super) fn submodule_commit(branch: &str, path: &Path) -> Unread {
+    Unread {
+        place: format!("{branch}:{}", path.shown()),
+        why: "the commit of this submodule is not fetched; check the branch out, and run `git submodule update --init`"
+            .to_owned(),
+    }
+}
+
+/// Returns the submodules below files and folders that are not checked out.
+pub(super) fn submodules(paths: &[PathBuf]) -> impl Iterator<Item = Unread> {
+    git::missing_submodules(paths)
+        .into_iter()
+        .map(|path| {
+            Unread {
         place: files::from_here(&path).shown(),
         why: "a submodule that is not checked out; check it out with `git submodule update --init`"
             .to_owned(),
-    };
-    missing()
-        .unwrap_or_default()
-        .into_iter()
-        .map(unread)
-        .collect()
+    }
+        })
 }

@@ -82,6 +82,7 @@ impl Signers {
         let may_sign = |signer: &&Signer| {
             signer.key == *key
                 && !signer.is_authority
+                && signer.allows_a_principal()
                 && signer
                     .namespaces
                     .as_ref()
@@ -119,6 +120,13 @@ impl Signer {
             signer.restrict(option)?;
         }
         Ok(signer)
+    }
+
+    /// Returns whether a principal is allowed that no pattern with `!` excludes: otherwise, `ssh-keygen` accepts the key for
+    /// nobody.
+    fn allows_a_principal(&self) -> bool {
+        let mut principals = self.principals.split(',');
+        principals.any(|principal| !principal.is_empty() && matches(&self.principals, principal))
     }
 
     fn restrict(&mut self, option: &str) -> Result<(), &'static str> {
@@ -283,6 +291,21 @@ mod tests {
         assert_eq!(principals(&quoted), Ok(Some("jane doe".to_owned())));
         let other_key = KEY.replace("FSqti", "FSqtj");
         assert_eq!(principals(&format!("jane {other_key}")), Ok(None));
+    }
+
+    #[test]
+    fn a_key_without_an_allowed_principal_may_not_sign() {
+        for (list, want) in [
+            ("!jane@example.com", false),
+            ("jane@example.com,!jane@example.com", false),
+            ("jane@example.com,!*", false),
+            (",", false),
+            ("*,!jane@example.com", true),
+            ("jane@example.com,!joe@example.com", true),
+        ] {
+            let found = principals(&format!("{list} {KEY}")).unwrap();
+            assert_eq!(found.is_some(), want, "{list}");
+        }
     }
 
     /// Attack: a signer relies on a restriction being ignored because of its unsupported spelling.

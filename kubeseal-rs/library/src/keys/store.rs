@@ -130,7 +130,15 @@ impl KeyStore {
     /// Fails if the path is not that of a directory.
     pub fn folder(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
-            bail!("{} is not a directory", folder.shown());
+            let what = if folder.exists() {
+                "is not a directory"
+            } else {
+                "does not exist"
+            };
+            bail!(
+                "the directory {} {what}\nhint: pass the directory of a controller's state, or of key manifests",
+                folder.shown()
+            );
         }
         let (keys, sealed) = (folder.join("keys"), folder.join("sealed"));
         Ok(Self::Folder {

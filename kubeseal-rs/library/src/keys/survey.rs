@@ -314,10 +314,9 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
     if paths.is_empty() {
         return Ok(inventory);
     }
-    let missing = paths.iter().flat_map(|path| missing::submodules(path));
-    inventory.unread.extend(missing);
+    inventory.unread.extend(missing::submodules(paths));
     for Candidate { path, named } in candidates(paths, notices)? {
-        let place = path.shown();
+        let place = place(&path);
         let bytes = match files::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if named => return Err(error.into()),
@@ -327,25 +326,7 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
                 continue;
             }
         };
-        let is_mentioned = named || walk::mentions(&bytes, Kind::SealedSecret);
-        let contents = if named {
-            Contents::parse(&path, bytes.clone())
-        } else if is_mentioned || walk::may_hide_kind(&bytes) {
-            Contents::parse_found(&path, bytes.clone())
-        } else {
-            Contents::default()
-        };
-        let sealed: Vec<&SealedSecret> = contents.sealed.iter().collect();
-        if let Some(line) = loose::first_line_beside(&bytes, &sealed) {
-            let why = if contents.unread.is_empty() {
-                loose::remark(&bytes, line)
-            } else {
-                // The value may belong to the SealedSecret that cannot be read.
-                format!("line {line}: sealed value outside the SealedSecrets that can be read")
-            };
-            let place = place.clone();
-            inventory.unread.insert(Unread { place, why });
-        }
+        let contents = Contents::of_file(&path, &bytes, named);
         // Other unreadable parts of a file are recorded, and do not stop the command.
         if let Some(why) = contents.unread.first()
             && named
@@ -362,7 +343,18 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
     Ok(inventory)
 }
 
-/// Like [`walk::candidates`], but includes every file in a controller's `sealed` directory. The
+/// Returns the name of a file for messages. A file below the current folder has one name, however it was found, so that
+/// it is counted once.
+fn place(path: &Path) -> String {
+    let below = || {
+        let here = std::env::current_dir().ok()?;
+        let path = std::path::absolute(path).ok()?;
+        Some(path.strip_prefix(here).ok()?.shown())
+    };
+    below().unwrap_or_else(|| path.shown())
+}
+
+/// Like [`walk::candidates`], but includes every file in a controller's `sealed` folder. The
 /// controller reads these objects regardless of ignore files, so their keys are needed.
 fn candidates(
     paths: &[PathBuf],
@@ -397,6 +389,27 @@ pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
 }
 
 impl Contents {
+    /// Parses the bytes of a file, which the user named or which was found in a folder, branch or commit. Records a
+    /// sealed value outside the SealedSecrets, in any file.
+    pub(super) fn of_file(path: &Path, bytes: &Zeroizing<Vec<u8>>, is_named: bool) -> Self {
+        let may_contain = walk::mentions(bytes, Kind::SealedSecret) || walk::may_hide_kind(bytes);
+        let mut contents = match (is_named, may_contain) {
+            (true, _) => Self::parse(path, bytes.clone()),
+            (false, true) => Self::parse_found(path, bytes.clone()),
+            (false, false) => Self::default(),
+        };
+        let sealed: Vec<&SealedSecret> = contents.sealed.iter().collect();
+        if let Some(line) = loose::first_line_beside(bytes, &sealed) {
+            contents.unread.push(if contents.unread.is_empty() {
+                loose::remark(bytes, line)
+            } else {
+                // The value may belong to the SealedSecret that cannot be read.
+                format!("line {line}: sealed value outside the SealedSecrets that can be read")
+            });
+        }
+        contents
+    }
+
     /// Parses the bytes of a file.
     pub fn parse(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
         // The content is unknown until the template is rendered.

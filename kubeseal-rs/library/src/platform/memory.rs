@@ -5,9 +5,10 @@ pub use imp::*;
 
 #[cfg(target_os = "linux")]
 mod imp {
-    use std::fs::File;
+    use std::fs::{File, Permissions};
     use std::io::{self, Write as _};
     use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
 
     use rustix::fs::{MemfdFlags, memfd_create, statfs};
@@ -26,6 +27,8 @@ mod imp {
     /// Returns the error of the operating system.
     pub fn create_file(bytes: &[u8]) -> io::Result<File> {
         let mut file = File::from(memfd_create("seal", MemfdFlags::empty())?);
+        // The default is 0777.
+        file.set_permissions(Permissions::from_mode(0o600))?;
         file.write_all(bytes)?;
         Ok(file)
     }
@@ -63,6 +66,14 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn a_file_is_accessible_only_to_its_owner() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let file = create_file(b"x").unwrap();
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
 
     #[test]
     fn distinguishes_memory_from_disks() {

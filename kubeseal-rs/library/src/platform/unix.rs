@@ -1,8 +1,9 @@
 //! Functions for Linux, macOS and other Unix systems.
 
+use std::cell::Cell;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::CommandExt as _;
@@ -10,8 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
 use signal_hook::consts::SIGINT;
+use zeroize::Zeroizing;
 
 use super::signals::HeldSignals;
 
@@ -179,6 +183,11 @@ fn is_trusted_owner(owner: u32, user: u32, folder: Option<u32>) -> bool {
     owner == 0 || owner == user || Some(owner) == folder
 }
 
+/// Returns the permissions without those of the group and of other users.
+pub fn without_other_users(permissions: &Permissions) -> Permissions {
+    Permissions::from_mode(permissions.mode() & 0o700)
+}
+
 /// Makes a file executable for everyone.
 ///
 /// # Errors
@@ -195,38 +204,101 @@ pub fn make_executable(path: &Path) -> io::Result<()> {
 pub struct QuietTerminal {
     terminal: File,
     original: Termios,
-    /// `rpassword` sends SIGINT to this process when it reads Ctrl-C. The process must not end
-    /// before the terminal is restored.
+    /// The settings while questions are asked: bytes arrive one by one, and Ctrl-C is a byte.
+    quiet: Termios,
+    /// Whether the terminal encloses pasted text in sequences.
+    has_paste_mode: bool,
+    is_restored: Cell<bool>,
+    /// A SIGINT from another process must not leave the terminal without echo.
     _interrupt: HeldSignals,
 }
 
+/// Turn on and off that the terminal encloses pasted text in `ESC [ 200 ~` and `ESC [ 201 ~`.
+const PASTE_MODE: (&str, &str) = ("\x1b[?2004h", "\x1b[?2004l");
+/// The number of bytes that are discarded at most.
+const MAX_DISCARDED: usize = 64 << 20;
+
 impl QuietTerminal {
-    /// Opens the terminal and turns its echo off.
+    /// Opens the terminal and turns its echo off. `has_paste_mode` is whether the terminal can enclose pasted text in
+    /// sequences.
     ///
     /// # Errors
     ///
     /// Fails if there is no terminal.
-    pub fn open() -> io::Result<Self> {
-        let terminal = File::open("/dev/tty")?;
+    pub fn open(has_paste_mode: bool) -> io::Result<Self> {
+        let terminal = File::options().read(true).write(true).open("/dev/tty")?;
         let original = tcgetattr(&terminal)?;
         let mut quiet = original.clone();
-        // Ctrl-C becomes a character that `rpassword` reads, instead of a signal.
-        quiet
-            .local_modes
-            .remove(LocalModes::ECHO | LocalModes::ISIG);
+        let removed = LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG;
+        quiet.local_modes.remove(removed);
+        set_wait(&mut quiet, 1, 0);
         let quiet_terminal = Self {
             _interrupt: HeldSignals::new(&[SIGINT])?,
             terminal,
             original,
+            quiet,
+            has_paste_mode,
+            is_restored: Cell::new(false),
         };
-        tcsetattr(&quiet_terminal.terminal, OptionalActions::Flush, &quiet)?;
+        let Self {
+            terminal, quiet, ..
+        } = &quiet_terminal;
+        tcsetattr(terminal, OptionalActions::Flush, quiet)?;
+        if has_paste_mode {
+            quiet_terminal.write(PASTE_MODE.0)?;
+        }
         Ok(quiet_terminal)
     }
 
-    /// Restores the terminal's settings.
-    pub fn restore(&self) {
+    /// Shows text.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the terminal was closed.
+    pub fn write(&self, text: &str) -> io::Result<()> {
+        (&self.terminal).write_all(text.as_bytes())
+    }
+
+    /// Waits for a byte.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the terminal was closed.
+    pub fn read_byte(&self) -> io::Result<u8> {
+        let mut byte = [0];
+        (&self.terminal).read_exact(&mut byte)?;
+        Ok(byte[0])
+    }
+
+    /// Discards input until none arrives for a moment, and restores the terminal's settings. Returns whether there was
+    /// input.
+    pub fn restore(&self) -> bool {
+        if self.is_restored.replace(true) {
+            return false;
+        }
+        let has_input = self.discard_input();
         // A terminal that is closed needs no restoring.
-        let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.original);
+        if self.has_paste_mode {
+            let _ = self.write(PASTE_MODE.1);
+        }
+        let _ = tcsetattr(&self.terminal, OptionalActions::Flush, &self.original);
+        has_input
+    }
+
+    fn discard_input(&self) -> bool {
+        let mut waiting = self.quiet.clone();
+        set_wait(&mut waiting, 0, 1);
+        if tcsetattr(&self.terminal, OptionalActions::Now, &waiting).is_err() {
+            return false;
+        }
+        let mut buffer = Zeroizing::new([0; 4096]);
+        let mut discarded = 0;
+        while discarded < MAX_DISCARDED
+            && let Ok(count @ 1..) = (&self.terminal).read(&mut *buffer)
+        {
+            discarded += count;
+        }
+        discarded > 0
     }
 }
 
@@ -234,6 +306,12 @@ impl Drop for QuietTerminal {
     fn drop(&mut self) {
         self.restore();
     }
+}
+
+/// Sets how many bytes a read waits for, or for how many tenths of a second.
+fn set_wait(settings: &mut Termios, bytes: u8, tenths: u8) {
+    settings.special_codes[SpecialCodeIndex::VMIN] = bytes;
+    settings.special_codes[SpecialCodeIndex::VTIME] = tenths;
 }
 
 #[cfg(test)]

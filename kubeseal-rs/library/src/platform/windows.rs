@@ -1,7 +1,7 @@
 //! Functions for Windows.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -92,6 +92,11 @@ pub fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
 /// Does nothing: new folders inherit permissions, below the user's profile for that user only.
 pub fn restrict_to_user(_: &mut DirBuilder) {}
 
+/// Returns the permissions: which users have access depends on the folder.
+pub fn without_other_users(permissions: &Permissions) -> Permissions {
+    permissions.clone()
+}
+
 /// Does nothing: Git for Windows runs hooks without an executable bit.
 ///
 /// # Errors
@@ -111,12 +116,15 @@ impl QuietTerminal {
     /// # Errors
     ///
     /// Returns the error of the operating system.
-    pub fn open() -> io::Result<Self> {
+    pub fn open(_: bool) -> io::Result<Self> {
         let console = OpenOptions::new().read(true).write(true).open("CONIN$");
         console.map(|_| Self)
     }
 
-    /// Does nothing: `rpassword` has restored the terminal.
+    /// Does nothing: `rpassword` has restored the terminal. Returns `false`, since it is unknown whether there is more
+    /// input.
     #[expect(clippy::unused_self, reason = "required on other systems")]
-    pub fn restore(&self) {}
+    pub fn restore(&self) -> bool {
+        false
+    }
 }

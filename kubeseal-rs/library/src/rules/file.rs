@@ -10,6 +10,9 @@ use crate::{git, platform};
 /// The name of the file.
 pub const FILE_NAME: &str = ".seal.yaml";
 
+/// A likely misspelling of the name, whose rules would have no effect.
+const MISSPELLED: &str = ".seal.yml";
+
 /// The size limit for the file, in bytes. Rules for thousands of paths fit.
 const MAX_LEN: u64 = 1024 * 1024;
 
@@ -45,6 +48,9 @@ pub enum RulesFileError {
         .0.shown()
     )]
     NotOwned(PathBuf),
+    /// The name of the file is misspelled, so its rules would have no effect.
+    #[error("{} is not read, since rules are in `.seal.yaml`\nhint: rename the file", .0.shown())]
+    Misspelled(PathBuf),
 }
 
 impl RulesFileError {
@@ -53,7 +59,7 @@ impl RulesFileError {
         match self {
             Self::File(error) => (error.path().to_owned(), 1),
             Self::Rules { path, source } => (path.clone(), source.line().unwrap_or(1)),
-            Self::NotOwned(path) => (path.clone(), 1),
+            Self::NotOwned(path) | Self::Misspelled(path) => (path.clone(), 1),
         }
     }
 }
@@ -102,10 +108,13 @@ impl RulesFile {
         // Use `symlink_metadata`, so that a broken link is found and reported, not treated as
         // missing.
         let path = upward.find_map(|above| {
-            let path = above.join(FILE_NAME);
-            path.symlink_metadata().is_ok().then_some(path)
+            let paths = [FILE_NAME, MISSPELLED].map(|name| above.join(name));
+            paths
+                .into_iter()
+                .find(|path| path.symlink_metadata().is_ok())
         });
         match path {
+            Some(path) if path.ends_with(MISSPELLED) => Err(RulesFileError::Misspelled(path)),
             Some(path) if path.exists() && !platform::is_trusted(&path, folder) => {
                 Err(RulesFileError::NotOwned(path))
             }

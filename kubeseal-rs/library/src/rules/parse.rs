@@ -3,6 +3,7 @@
 use globset::{GlobBuilder, GlobMatcher};
 use shared::key::{Fingerprint, MalformedFingerprint};
 use shared::manifest::{self, Node, ReadError, Value};
+use shared::names::{self, NameError};
 use shared::scope::{Scope, UnknownScope};
 
 use super::{Rule, Rules, Source};
@@ -65,6 +66,9 @@ pub enum RuleProblem {
     /// The rule has no path.
     #[error("a rule needs a path, such as `path: prod/**`")]
     NoPath,
+    /// The namespace is not valid.
+    #[error(transparent)]
+    Namespace(NameError),
     /// The path is not a valid pattern.
     #[error("the path is not a valid pattern: {0}")]
     Pattern(String),
@@ -165,7 +169,7 @@ fn rule(number: usize, node: &Node) -> ParseResult<Rule> {
         certificate: source(node, &fields)?,
         fingerprints: fields.limit("fingerprint", fingerprint)?,
         retired: fields.each("retired", fingerprint)?,
-        namespace: fields.text("namespace")?.map(str::to_owned),
+        namespace: fields.get("namespace").map(namespace).transpose()?,
         scope: fields
             .get("scope")
             .map(|node| scope(node, "scope"))
@@ -184,6 +188,13 @@ fn rule(number: usize, node: &Node) -> ParseResult<Rule> {
         }
         _ => Ok(rule),
     }
+}
+
+fn namespace(node: &Node) -> ParseResult<String> {
+    let name = text(node, "namespace")?;
+    names::check_namespace(name)
+        .map_err(|error| line_error(node, RuleProblem::Namespace(error)))?;
+    Ok(name.to_owned())
 }
 
 /// Compiles a pattern. A pattern without a slash matches at any depth; one that ends with a slash matches
@@ -386,7 +397,7 @@ mod tests {
         assert!(parse(rules(1000).as_bytes()).is_ok());
         let error = error_text(&rules(1001));
         assert!(
-            error.contains("line 1002") && error.contains("more than 1000 rules"),
+            error.contains("line 1002") && error.contains("more than the limit of 1000 rules"),
             "{error}"
         );
     }
@@ -530,6 +541,11 @@ mod tests {
             (
                 "rules:\n- path: a\n  keySize: 1024\n",
                 "line 3: keySize must be a number of bits",
+            ),
+            (
+                "rules:\n- path: a\n  namespace: Bad_NS\n",
+                "line 3: \"Bad_NS\" is not a valid namespace: use at most 63 lowercase letters, digits and `-`, with a \
+                 letter or digit at both ends",
             ),
             (
                 "rules:\n- path: a\n  namespace: [x]\n",

@@ -8,7 +8,7 @@ use gix::ObjectId;
 use kubeseal_library::git::{self, GitError, Repository};
 
 use crate::failure::Failure;
-use crate::report::{ShowPath as _, path_text};
+use crate::report::{self, ShowPath as _, path_text};
 use crate::seal::diff::Diff;
 
 /// Two states of a repository, and the paths to compare.
@@ -249,7 +249,23 @@ fn repository_around(path: &Path) -> Result<Option<Repository>, GitError> {
 
 fn states(repository: &Repository, revision: Option<&str>) -> Result<(ObjectId, Option<ObjectId>)> {
     let commits = commits_of(repository, revision.unwrap_or("HEAD"));
+    for name in revision
+        .into_iter()
+        .flat_map(|revision| revision.split(".."))
+    {
+        if repository.is_ambiguous(name) {
+            report::warn(&format!(
+                "{name:?} is a branch or tag, and also the beginning of the hash of another commit; the branch or tag is \
+                 compared: write more digits of the hash for the commit"
+            ));
+        }
+    }
     commits.with_context(|| match revision {
+        _ if repository.has_reftable() => format!(
+            "the repository {} stores its branches in the format reftable, which `seal` cannot read\n\
+             hint: convert them with `git refs migrate --ref-format=files`",
+            repository.root().shown()
+        ),
         None => "the repository has no commit to compare with".to_owned(),
         Some(revision) => format!(
             "{revision:?} is not a revision of the repository {}",

@@ -126,7 +126,11 @@ fn kubeconfig(objects: Result<&Objects, &kubeseal_library::cluster::ClusterError
 
 fn api_server(objects: &Objects) -> Finding {
     match objects.get_raw("/api") {
-        Ok((200, _)) => Finding::good("reachable, authenticated"),
+        Ok((200, body)) if has_kind(&body) => Finding::good("reachable, authenticated"),
+        Ok((200, _)) => Finding::bad(
+            "answers the API discovery path with something else than Kubernetes does",
+            "check that no proxy or login page answers in place of the API server: `kubectl get --raw /api`",
+        ),
         // A user who may not list the API versions may still read the Service.
         Ok((403, _)) => Finding::good("reachable"),
         Ok((401, _)) => Finding::bad(
@@ -144,9 +148,13 @@ fn api_server(objects: &Objects) -> Finding {
     }
 }
 
+fn has_kind(body: &[u8]) -> bool {
+    parse(body).is_ok_and(|json| json["kind"].is_string())
+}
+
 fn definition(objects: &Objects) -> Finding {
     match objects.get_raw("/apis/bitnami.com/v1alpha1") {
-        Ok((200, _)) => Finding::good("installed"),
+        Ok((200, body)) if has_kind(&body) => Finding::good("installed"),
         Ok((404, _)) => Finding::bad(
             "not installed in the cluster",
             "apply it: kubectl apply -f deploy/crd.yaml",

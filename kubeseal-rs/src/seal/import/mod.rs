@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
+use kubeseal_library::dotenv::{self, Variable};
 use kubeseal_library::environment::Environment;
+use kubeseal_library::files;
 use kubeseal_library::format::write;
 use kubeseal_library::walk::ManifestFile;
-use kubeseal_library::{dotenv, files};
 use shared::manifest::Document;
 use shared::plain::Plain;
 use shared::resource::KEY_LABEL;
@@ -167,6 +168,7 @@ fn from_dotenv(args: &ImportDotenv, environment: &Environment) -> Result<Outcome
                 variable.line, variable.name
             ));
         }
+        warn_of_empty(&variable, &shown);
         let line = format!("{shown}:{}: ", variable.line);
         values::warn_about_byte_order_mark(&line, &variable.name, &variable.value);
         items
@@ -176,6 +178,21 @@ fn from_dotenv(args: &ImportDotenv, environment: &Environment) -> Result<Outcome
     let secret = create::secret(&args.name, &SecretProperties::default(), items)?;
     let sealed = sealing::seal_secret(&session, &settings, secret, Empty::Refused)?;
     args.destination.put(&[sealed])
+}
+
+/// Warns about an empty value, as `seal create` does. Libraries disagree on `NAME=#text`.
+fn warn_of_empty(variable: &Variable, file: &str) {
+    if variable.value.expose().is_empty() {
+        let why = if variable.is_comment {
+            ", since the text after `#` is a comment; quote the value if the text belongs to it"
+        } else {
+            ""
+        };
+        report::warn(&format!(
+            "{file}:{}: the value of {} is empty{why}",
+            variable.line, variable.name
+        ));
+    }
 }
 
 fn from_secret(args: &ImportSecret, environment: &Environment) -> Result<Outcome> {
@@ -312,16 +329,36 @@ fn write_each(sealed: &[Sealed], paths: &[PathBuf], args: &ImportList) -> Result
     if let Some(path) = paths.iter().find(|path| path.exists()) {
         bail!(destination::exists(path));
     }
+    for (count, (one, path)) in sealed.iter().zip(paths).enumerate() {
+        if let Err(error) = write_new(one, path, args) {
+            paths[..count].iter().for_each(|path| remove(path));
+            return Err(error);
+        }
+    }
     for (one, path) in sealed.iter().zip(paths) {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        files::check_inside_tree(path)?;
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create the directory {}", folder.shown()))?;
-        files::replace(
-            path,
-            &write(&[one.object.to_document()], args.destination.format()),
-        )?;
         report::info(&format!("{}: {}", path.shown(), one.describe()));
     }
     Ok(Outcome::Done)
+}
+
+fn write_new(one: &Sealed, path: &Path, args: &ImportList) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    files::check_inside_tree(path)?;
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot create the folder {}", folder.shown()))?;
+    let text = write(&[one.object.to_document()], args.destination.format());
+    files::create(path, &text)?;
+    Ok(())
+}
+
+/// Removes a file that this run created before it failed, so that the same command can be run again.
+fn remove(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        report::info(&format!(
+            "{} was written and cannot be removed: {error}",
+            path.shown()
+        ));
+    }
+    // Fails if another file is in the folder.
+    let _ = path.parent().map(std::fs::remove_dir);
 }

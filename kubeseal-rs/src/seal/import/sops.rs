@@ -387,9 +387,22 @@ fn flat_items(manifest: &ManifestFile, file: &str) -> Result<Items> {
     };
     let mut items = Items::default();
     for (key, node) in entries {
+        warn_of_rounding(key, node);
         items.add(key, scalar(key, node)?)?;
     }
     Ok(items)
+}
+
+/// Warns about a number that `sops` has rounded when it encrypted the file: from 2^53, a floating-point number has no
+/// exact digits.
+fn warn_of_rounding(key: &str, node: &Node) {
+    const FIRST_ROUNDED: f64 = 9_007_199_254_740_992.0;
+    if matches!(node.value, Value::Float(value) if value.abs() >= FIRST_ROUNDED) {
+        report::warn(&format!(
+            "the value of {key} is a number whose last digits `sops` may have rounded when it encrypted the file; quote it \
+             in the original file if it is text"
+        ));
+    }
 }
 
 /// Formats a scalar as `sops` writes it.

@@ -73,6 +73,7 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
     if records.is_empty() {
         bail!("no key in {} to back up", store.location());
     }
+    check_outputs(args, &records)?;
     let signing = Signing::of(args)?;
     let mut unlock = decryption::read(&args.decryption, environment)?;
     let lock = lock(args, &mut unlock)?;
@@ -93,6 +94,26 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
         store.location(),
     ));
     Ok(Outcome::Done)
+}
+
+/// Refuses to replace a file that this run reads, such as the only copy of a key.
+fn check_outputs(args: &KeysBackup, records: &[KeyRecord]) -> Result<()> {
+    let decryption = &args.decryption;
+    let keys = records.iter().filter_map(|record| record.file.as_ref());
+    let credentials = decryption
+        .identity
+        .iter()
+        .chain(&decryption.passphrase_file);
+    let inputs = keys
+        .chain(credentials)
+        .chain(&args.recipients_file)
+        .chain(&args.sign);
+    let inputs = inputs.map(PathBuf::as_path);
+    files::refuse_input_as_output(&args.archive, inputs.clone())?;
+    if args.sign.is_some() {
+        files::refuse_input_as_output(&signature::default_path(&args.archive), inputs)?;
+    }
+    Ok(())
 }
 
 /// The path of the signature, and the key to sign with, if requested.
@@ -246,7 +267,7 @@ fn set_marks(store: &KeyStore, records: &[KeyRecord], marks: &[Option<Change>]) 
                 "the archive is complete, but {} could not be marked as backed up",
                 record.name()
             ))
-            .hint("run the command again")
+            .hint("run the command again with another ARCHIVE, or with --force to replace this one")
         })?;
         marked_count += 1;
     }

@@ -119,8 +119,7 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
                 .hint("run the command again")
             })?;
         }
-        let cache = environment.cache_folder();
-        let result = compromised::remember(cache.as_deref(), &damage.fingerprint, &damage.since);
+        let result = compromised::remember(environment, &damage.fingerprint, &damage.since);
         if let Err(error) = result {
             report::warn(&format!(
                 "cannot record the mark locally, so `seal` will not refuse certificates of this key: {}",

@@ -204,9 +204,12 @@ fn rotate_step(location: &KeyLocation, records: &[KeyRecord]) -> String {
 fn fetch_step(location: &KeyLocation, url: Option<&str>) -> String {
     match url {
         Some(url) if location.directory.is_some() => {
-            format!("seal cert fetch {} -o cert.pem", quote(url))
+            format!("seal cert fetch {} -o cert.pem --replace", quote(url))
         }
-        _ => format!("seal cert fetch -o cert.pem{}", location_flags(location)),
+        _ => format!(
+            "seal cert fetch -o cert.pem --replace{}",
+            location_flags(location)
+        ),
     }
 }
 
@@ -235,9 +238,11 @@ fn served_fingerprint(location: &KeyLocation, clusters: &Clusters<'_>) -> Option
     match controller.and_then(|controller| controller.certificate()) {
         Ok(pem) => fingerprint_of(&pem),
         Err(error) => {
+            let why = error_chain(&error);
+            let why: Vec<&str> = why.lines().collect();
             warn(&format!(
                 "cannot fetch the controller's certificate; assuming the newest key: {}",
-                error_chain(&error)
+                why.join(" ")
             ));
             None
         }
@@ -295,12 +300,12 @@ fn find<'a>(
     }
 }
 
-/// Connects to the controller's TLS port, if the arguments name it. Its CA certificate comes from a
-/// file or, through the trusted API server, from the controller.
+/// Connects to the controller's TLS port, if the arguments name it. Its CA certificate comes from a file, or from a
+/// `ConfigMap` in the cluster.
 ///
 /// # Errors
 ///
-/// Fails if a file cannot be read, or the CA certificate cannot be fetched.
+/// Fails if a file cannot be read, or the CA certificate is not published.
 pub fn authorized(
     args: &TlsPort,
     location: &KeyLocation,
@@ -327,14 +332,11 @@ pub fn authorized(
         Some(path) => files::read_as(path, Kind::Certificate)?.to_vec(),
         None => Controller::find(&access, clusters)
             .and_then(|controller| controller.authority())
-            .context(
-                Failure::new("cannot fetch the CA certificate of the controller's TLS port")
-                    .hint("pass it with --authority FILE"),
-            )?,
+            .context("cannot get the CA certificate of the controller's TLS port")?,
     };
     Authorized::new(url, &token, &authority)
-        .map(|port| Some(port.with_status_line(clusters.environment.status_line)))
-        .with_context(|| format!("--authorized {url} with --token-file {file}"))
+        .map(|port| Some(port.with_waiting(clusters.environment.waiting())))
+        .with_context(|| format!("--authorized with --token-file {file}"))
 }
 
 /// Determines which key each object needs, by trying keys of the store and of backups, and by
@@ -425,20 +427,20 @@ mod tests {
     #[test]
     fn the_next_command_selects_the_same_keys() {
         for (folder, context, want_flags, rotate, fetch) in [
-            (None, None, "", "PATH", "-o cert.pem"),
+            (None, None, "", "PATH", "-o cert.pem --replace"),
             (
                 None,
                 Some("prod"),
                 " --context prod",
                 "PATH --context prod",
-                "-o cert.pem --context prod",
+                "-o cert.pem --replace --context prod",
             ),
             (
                 Some("my state"),
                 None,
                 " --directory 'my state'",
                 "PATH --cert cert.pem",
-                "-o cert.pem --directory 'my state'",
+                "-o cert.pem --replace --directory 'my state'",
             ),
         ] {
             let location = key_location(folder, context);

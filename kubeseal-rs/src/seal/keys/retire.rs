@@ -12,6 +12,7 @@ use kubeseal_library::keys::record::LEGACY_NAME;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
 use kubeseal_library::keys::{KeyRecord, Unread, record};
+use shared::key::Fingerprint;
 use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
@@ -61,16 +62,24 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let store = store(&args.location, &clusters)?;
     let records = check_all_readable(store.read()?)?;
     let (record, fingerprint) = find(&records, &args.key, &args.location)?;
-    let states = record::states(
-        &records,
-        served_fingerprint(&args.location, &clusters).as_ref(),
-    );
-    let state = records
-        .iter()
-        .zip(&states)
-        .find(|(other, _)| other.fingerprint() == Some(&fingerprint))
-        .map(|(_, state)| *state);
-    check(record, state, &location_flags(&args.location))?;
+    let state = |served: Option<&Fingerprint>| {
+        let states = record::states(&records, served);
+        let mut keys = records.iter().zip(states);
+        let key = keys.find(|(other, _)| other.fingerprint() == Some(&fingerprint));
+        key.map(|(_, state)| state)
+    };
+    let served = served_fingerprint(&args.location, &clusters);
+    let flags = location_flags(&args.location);
+    check(record, state(served.as_ref()), &flags)?;
+    if state(None) == Some(KeyState::Sealing) {
+        let message = format!(
+            "{} is the newest key, which will seal or seals already, although the controller served the certificate of an \
+             older key",
+            record.name()
+        );
+        let hint = format!("generate a new one first: `seal keys rotate{flags}`");
+        bail!(Failure::new(message).hint(hint));
+    }
 
     let search_args = (&args.search, &args.location);
     let (_, mut sources, survey) =
@@ -95,9 +104,10 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
                 .hint("pass files or directories, or the directory of a controller")
         );
     }
+    let unsearched = unsearched_text(&args.search.namespaces);
     if args.dry_run {
         info(&format!(
-            "{} would be retired: none of {searched_count} SealedSecrets needs it",
+            "{} would be retired: none of {searched_count} SealedSecrets needs it{unsearched}",
             record.name()
         ));
         return Ok(Outcome::Done);
@@ -109,11 +119,20 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     };
     store.change(record, &Change::label(KEY_LABEL, label))?;
     info(&format!(
-        "{} is retired: none of {searched_count} SealedSecrets needs it; it cannot unseal until the label \
+        "{} is retired: none of {searched_count} SealedSecrets needs it{unsearched}; it cannot unseal until the label \
          {KEY_LABEL}=active is restored",
         record.name()
     ));
     Ok(Outcome::Done)
+}
+
+/// Returns a remark on the namespaces that `--only-namespace` excludes.
+fn unsearched_text(namespaces: &[String]) -> String {
+    if namespaces.is_empty() {
+        return String::new();
+    }
+    let searched = namespaces.join(", ");
+    format!(" (in the cluster, only these namespaces were searched: {searched})")
 }
 
 fn check(record: &KeyRecord, state: Option<KeyState>, location_flags: &str) -> Result<()> {

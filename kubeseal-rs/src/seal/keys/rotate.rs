@@ -116,18 +116,21 @@ fn wait(
     let location_flags = location_flags(&args.location);
     let start = Instant::now();
     let mut new_key: Option<(Instant, String)> = None;
+    let mut served = None;
     while start.elapsed() < args.timeout {
         let records = store.read()?;
         if let Some((record, fingerprint)) =
             newest_key(&records, existing).and_then(|r| Some((r, r.fingerprint()?.clone())))
         {
             let name = record.name().to_owned();
-            if is_served(args, clusters, &fingerprint) {
+            served = served_key(args, clusters, &fingerprint);
+            if served.as_ref() == Some(&fingerprint) {
                 return Ok((name, fingerprint));
             }
             let (since, _) = new_key.get_or_insert((Instant::now(), name.clone()));
             if since.elapsed() > SERVE_TIMEOUT && record.facts.marks.backed_up.is_none() {
-                bail!(unserved(&name, None, false, &location_flags));
+                let foreign = foreign_key(served, &records);
+                bail!(unserved(&name, None, (false, foreign), &location_flags));
             }
         }
         sleep(POLL_INTERVAL);
@@ -143,21 +146,38 @@ fn wait(
     let records = store.read()?;
     let record = records.iter().find(|record| record.name() == name);
     let is_backed_up = record.is_some_and(|r| r.facts.marks.backed_up.is_some());
-    bail!(unserved(
-        &name,
-        Some(seconds),
-        is_backed_up,
-        &location_flags
-    ))
+    let reasons = (is_backed_up, foreign_key(served, &records));
+    bail!(unserved(&name, Some(seconds), reasons, &location_flags))
 }
 
-/// Explains why a new key might not be served yet, and what to do.
-fn unserved(name: &str, seconds: Option<u64>, is_backed_up: bool, location_flags: &str) -> Failure {
+/// Returns the served key if none of these Secrets contains it.
+fn foreign_key(served: Option<Fingerprint>, records: &[KeyRecord]) -> Option<Fingerprint> {
+    served.filter(|served| {
+        records
+            .iter()
+            .all(|record| record.fingerprint() != Some(served))
+    })
+}
+
+/// Explains why a new key might not be served yet, and what to do: whether it is backed up, and the served key if it
+/// is unknown.
+fn unserved(
+    name: &str,
+    seconds: Option<u64>,
+    (is_backed_up, foreign): (bool, Option<Fingerprint>),
+    location_flags: &str,
+) -> Failure {
     let within = seconds.map_or_else(String::new, |seconds| format!(" within {seconds} s"));
-    Failure::new(format!(
+    let failure = Failure::new(format!(
         "the new key {name} exists, but the controller does not serve its certificate{within}"
-    ))
-    .hint(if is_backed_up {
+    ));
+    if let Some(foreign) = foreign {
+        return failure.hint(format!(
+            "the served certificate is for {foreign}, which is in no key Secret: check which server answers with \
+             `seal doctor{location_flags}`"
+        ));
+    }
+    failure.hint(if is_backed_up {
         format!("`seal doctor{location_flags}` finds the reason")
     } else {
         format!(
@@ -173,11 +193,15 @@ fn can_fetch_certificate(args: &KeysRotate) -> bool {
     args.location.directory.is_none() || args.cert.is_some()
 }
 
-/// Returns whether the controller serves the key's certificate. If it cannot be fetched, the
-/// existence of the key is enough.
-fn is_served(args: &KeysRotate, clusters: &Clusters<'_>, key: &Fingerprint) -> bool {
+/// Returns the key whose certificate the controller serves. If it cannot be fetched, the existence of the new key is
+/// enough.
+fn served_key(
+    args: &KeysRotate,
+    clusters: &Clusters<'_>,
+    new: &Fingerprint,
+) -> Option<Fingerprint> {
     if !can_fetch_certificate(args) {
-        return true;
+        return Some(new.clone());
     }
     let pem = match (&args.location.directory, &args.cert) {
         (Some(_), None) => None,
@@ -186,7 +210,7 @@ fn is_served(args: &KeysRotate, clusters: &Clusters<'_>, key: &Fingerprint) -> b
             .and_then(|controller| controller.certificate())
             .ok(),
     };
-    pem.and_then(|pem| fingerprint_of(&pem)).as_ref() == Some(key)
+    pem.and_then(|pem| fingerprint_of(&pem))
 }
 
 /// Returns the newest key in use that is not in `existing`. Opening-only keys do not count,
@@ -225,7 +249,7 @@ mod tests {
     #[test]
     fn a_key_that_waits_for_its_backup_is_reported_regardless_of_the_wait() {
         for seconds in [None, Some(5), Some(60)] {
-            let message = unserved("key-2", seconds, false, " --context prod").to_string();
+            let message = unserved("key-2", seconds, (false, None), " --context prod").to_string();
             for part in [
                 "key-2",
                 "no backup",
@@ -234,10 +258,20 @@ mod tests {
                 assert!(message.contains(part), "{message}");
             }
             assert!(
-                !unserved("key-2", seconds, true, "")
+                !unserved("key-2", seconds, (true, None), "")
                     .to_string()
                     .contains("no backup")
             );
         }
+    }
+
+    /// Attack: a man in the middle serves its own certificate while the user waits for that of the new key.
+    #[test]
+    fn a_certificate_of_an_unknown_key_is_named() {
+        let foreign: Fingerprint = format!("SHA256:{}", "a".repeat(42) + "A").parse().unwrap();
+        let message = unserved("key-2", None, (false, Some(foreign.clone())), "").to_string();
+        assert!(message.contains(&foreign.to_string()), "{message}");
+        assert!(!message.contains("no backup"), "{message}");
+        assert_eq!(foreign_key(Some(foreign.clone()), &[]), Some(foreign));
     }
 }

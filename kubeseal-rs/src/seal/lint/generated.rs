@@ -11,14 +11,15 @@ use shared::manifest::Node;
 use zeroize::Zeroizing;
 
 use super::object::Found;
-use super::plain;
+use super::patch;
+use super::plain::{self, FileForm};
 use crate::report::ShowPath as _;
 
 /// The files that generators name. A file may be named many times, but is read once.
 #[derive(Default)]
 pub(super) struct GeneratedFiles {
-    /// The keys of plaintext values by path, and by whether the file is one value.
-    plain: BTreeMap<(PathBuf, bool), Vec<String>>,
+    /// The keys of plaintext values by path and form of the file.
+    plain: BTreeMap<(PathBuf, FileForm), Vec<String>>,
     trees: Trees,
 }
 
@@ -41,15 +42,14 @@ impl GeneratedFiles {
         let mut finding = |folder: &Path, file: &plain::GeneratorFile<'_>| {
             let path = folder.join(file.path);
             let shown = files::from_here(&path).shown();
-            let is_whole = file.key.is_some();
             let plain = plain
-                .entry((path, is_whole))
+                .entry((path, file.form))
                 .or_insert_with_key(|(path, _)| {
                     let bytes = match staged {
                         Some(links) => staged_content(links, folder, file.path),
                         None => trees.read(path, manifest),
                     };
-                    plain_keys(&bytes.unwrap_or_default(), is_whole)
+                    plain_keys(&bytes.unwrap_or_default(), file.form)
                 });
             plain::generator_file(file, &shown, plain)
         };
@@ -77,12 +77,15 @@ fn staged_content(
 }
 
 /// Returns the keys of the plaintext values in a file. The key of a file that is one value is not known here.
-fn plain_keys(bytes: &[u8], is_whole: bool) -> Vec<String> {
-    if is_whole {
-        let is_plain = plain::is_plain_file(bytes);
-        return is_plain.then(String::new).into_iter().collect();
+fn plain_keys(bytes: &[u8], form: FileForm) -> Vec<String> {
+    match form {
+        FileForm::Value => {
+            let is_plain = plain::is_plain_file(bytes);
+            is_plain.then(String::new).into_iter().collect()
+        }
+        FileForm::Variables => plain::plain_variables(bytes),
+        FileForm::Patch => patch::plain_keys(bytes),
     }
-    plain::plain_variables(bytes)
 }
 
 impl Trees {

@@ -1,10 +1,12 @@
 //! `seal lint`: finds mistakes in a tree without a cluster and without a key.
 
+mod connection_string;
 mod exempt;
 mod format;
 mod generated;
 mod nested;
 mod object;
+mod patch;
 mod placeholder;
 mod plain;
 mod repeated;
@@ -51,7 +53,7 @@ pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 #[command(after_help = "\
 Rules: plain-secret malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
   stale-hint scope no-name no-namespace name template-name template incomplete-type missing-item unknown-field
-  duplicate-item repeated-key deprecated broken-rule rules-file certificate exemption not-checked
+  duplicate-item repeated-key size deprecated broken-rule rules-file certificate exemption not-checked
 Findings of not-checked are notes, and do not change the exit code.
 Key hints are advice: only the controller or a private key (--keys) can show whether a value can be unsealed.
 Empty values, variables such as ${TOKEN} without a default, and template actions are not plain values.
@@ -151,6 +153,9 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
         generated: GeneratedFiles::default(),
         certificates: BTreeMap::new(),
     };
+    if let Some(staged) = &staged {
+        linter.check_encodings(staged, &candidates)?;
+    }
     let mut unread = 0;
     for candidate in &candidates {
         match bytes_of(candidate, staged.as_ref())? {
@@ -261,7 +266,8 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
 
 /// Returns the files in the work tree to check.
 fn candidates(args: &Lint) -> Result<Vec<Candidate>> {
-    let mut candidates = walk::candidates(&args.paths, &mut report::notice)?;
+    report::warn_about_missing_submodules(&args.paths);
+    let mut candidates = walk::candidates_and_links(&args.paths, &mut report::notice)?;
     for candidate in &mut candidates {
         candidate.named &= !args.found;
     }
@@ -334,6 +340,24 @@ struct Linter<'a> {
 }
 
 impl Linter<'_> {
+    /// Reports staged files that Git converts to another encoding at checkout: their content is then another one than
+    /// the staged bytes, which are checked.
+    fn check_encodings(&mut self, staged: &Repository, candidates: &[Candidate]) -> Result<()> {
+        let converted = staged.converted_files()?;
+        for Candidate { path, .. } in candidates {
+            let inside = staged.inside_work_tree(path);
+            if inside.is_some_and(|inside| converted.contains(&staged.root().join(inside))) {
+                let message = "the attribute working-tree-encoding changes this file at checkout, so only its content \
+                               in Git was checked: remove the attribute in .gitattributes";
+                let before = self.findings.len();
+                self.add(path, (finding::MALFORMED_FILE, 1, message.to_owned()));
+                let (exempt, _) = exempt::comments(&staged.staged_content(path)?);
+                self.exempt(path, before, &exempt);
+            }
+        }
+        Ok(())
+    }
+
     /// Reports rules that cannot be used, although no object may need them now.
     fn check_rules(&mut self, candidates: &[Candidate]) {
         let mut checked_folders = BTreeSet::new();
@@ -591,8 +615,8 @@ fn unread_lines(unread: &[Unread]) -> Vec<object::Found> {
 }
 
 fn not_checked_finding(line: usize) -> object::Found {
-    let message = "the template of a possible Secret can be read only after rendering: render it, and check the \
-                   result";
+    let message = "this text names a Secret and cannot be read here, as in a template or script: render it if it is a \
+                   template, and check the result";
     (finding::NOT_CHECKED, line, message.to_owned())
 }
 

@@ -7,7 +7,7 @@ use shared::manifest::{self, Document, Node, Value};
 use super::object::Found;
 use super::placeholder::is_templated;
 use super::template::{self, Form, Literals, Piece, Pieces};
-use super::{plain, unrendered};
+use super::{patch, plain, unrendered};
 
 /// The maximum nesting depth of strings.
 const MAX_LEVELS: usize = 4;
@@ -29,6 +29,8 @@ struct Level<'a> {
     literals: &'a Literals<'a>,
     /// Whether the document contains the metadata of sops.
     has_sops: bool,
+    /// Whether the document is a patch of a Secret.
+    is_patch_of_secret: bool,
     /// The number of lines of the file before the string, or its only known line.
     lines: Lines,
     depth: usize,
@@ -68,6 +70,7 @@ impl Search {
             text: &text.lines().collect::<Vec<_>>(),
             literals,
             has_sops: false,
+            is_patch_of_secret: false,
             lines: Lines::After(0),
             depth: 0,
         };
@@ -93,6 +96,7 @@ impl Search {
                     text: &[],
                     literals,
                     has_sops: false,
+                    is_patch_of_secret: false,
                     lines: Lines::Only(line),
                     depth: 0,
                 };
@@ -111,23 +115,25 @@ impl Search {
     fn node(&mut self, node: &Node, is_object: bool, level: Level<'_>) {
         match &node.value {
             Value::Map(_) if is_secret(node, is_object) => {
-                let found = plain::secret(node, level.literals, level.has_sops);
-                let found =
-                    found.map(|(rule, line, message)| (rule, level.lines.of(line), message));
-                self.found.extend(found);
+                self.add(plain::secret(node, level.literals, level.has_sops), level);
                 // `kubectl apply` keeps a copy of the object in an annotation.
                 if let Some(metadata) = node.field("metadata") {
                     self.node(metadata, false, level);
                 }
             }
             Value::Map(fields) => {
+                self.patch(node, is_object, level);
+                let is_patch_of_secret = patch::targets_secret(node);
                 let kind = node.text("kind");
                 let is_list = kind.is_some_and(|kind| LISTS.contains(&kind) || is_templated(kind));
                 for (name, field) in fields {
                     self.node(
                         field,
                         is_object && is_list && name.eq_ignore_ascii_case("items"),
-                        level,
+                        Level {
+                            is_patch_of_secret: is_patch_of_secret && name == "patch",
+                            ..level
+                        },
                     );
                 }
             }
@@ -136,9 +142,25 @@ impl Search {
                     self.node(item, is_object, level);
                 }
             }
-            Value::Text(text) if may_hold_secret(text) => self.text(text, node.line, level),
+            Value::Text(text) if level.is_patch_of_secret || may_hold_secret(text) => {
+                self.text(text, node.line, level);
+            }
             _ => {}
         }
+    }
+
+    /// Searches a mapping that may be an operation of a JSON patch, or a patch of a Secret.
+    fn patch(&mut self, node: &Node, is_object: bool, level: Level<'_>) {
+        let is_of_secret = level.is_patch_of_secret;
+        self.add(patch::operation(node, is_of_secret, level.literals), level);
+        if is_of_secret && is_object {
+            self.add(patch::part_of_secret(node, level.literals), level);
+        }
+    }
+
+    fn add(&mut self, found: Option<Found>, level: Level<'_>) {
+        let found = found.map(|(rule, line, message)| (rule, level.lines.of(line), message));
+        self.found.extend(found);
     }
 
     /// Searches a string that may be a manifest.
@@ -167,6 +189,7 @@ impl Search {
             text: &text.lines().collect::<Vec<_>>(),
             literals: &literals,
             has_sops: false,
+            is_patch_of_secret: outer.is_patch_of_secret,
             lines,
             depth: outer.depth + 1,
         };
@@ -195,6 +218,7 @@ fn may_hold_secret(text: &str) -> bool {
     is_object
         && (names_kind(bytes, &["Secret", "SecretList", "SecretGenerator"])
             || text.contains("secretGenerator:")
+            || text.contains("/stringData")
             || may_hide_kind())
 }
 

@@ -15,6 +15,7 @@ use template::Template;
 
 use super::placeholder::{has_more_than_actions, is_templated};
 use crate::seal::object::{Form, Item, Object, items, sealed_nodes};
+use crate::seal::requirements;
 use crate::seal::settings::Settings;
 use shared::names;
 
@@ -66,6 +67,8 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, U
     found.extend(unquoted(node));
     found.extend(templates(node, &object));
     found.extend(type_of(&object));
+    let too_large = requirements::size_of_sealed(&object.sealed.spec);
+    found.extend(too_large.map(|message| (finding::SIZE, object.line, message)));
     found.extend(rules(&object, against.settings));
     found.extend(item_names(&object));
     found.extend(values(node, &object, against, &mut unjudged, is_action));

@@ -5,13 +5,16 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::connection_string;
 use super::template::{Effect, Form, Literals, Piece, Pieces};
 
 /// Matches placeholders that may be a part of a string.
 static PART: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    // Variables of Flux, shells and build tools, without a default: a default would be a value.
+    // Variables of Flux, shells and build tools, without a default: a default would be a value. The text after `?` is an
+    // error message. Without braces, only capitals are a variable: `$ecret` may be a password.
     let parts = [
-        r"\$\{[A-Za-z_][A-Za-z0-9_.]*(:?[=?-])?\}",
+        r"\$\{[A-Za-z_][A-Za-z0-9_.]*(:?[=-]|:?\?[^{}\n]*)?\}",
+        r"\$[A-Z][A-Z_]*",
         r"\$\([A-Za-z_][A-Za-z0-9_.]*\)",
         r"#\{[A-Za-z_][A-Za-z0-9_.]*\}#?",
     ];
@@ -32,9 +35,13 @@ static WHOLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
         r"your[-_ ][a-z_ -]+",
         "x{3,}",
         // `<password>`, and `<path:…#key>` of the Vault plug-in of Argo CD. With a digit it may be a password.
-        r"<[a-z][a-z _.:/#|-]*>",
+        r"<([a-z]|base64|sha256|oauth2|x509|s3)([a-z _.:/#|-]|base64|sha256|oauth2|x509|s3)*>",
         "__[a-z][a-z_]*__",
-        "@[a-z][a-z_]*@",
+        "@{1,2}[a-z][a-z_]*@{1,2}",
+        "%[a-z][a-z_]*%",
+        // Hidden values, and wildcards in patterns of Kyverno.
+        r"\*{3,}",
+        r"\?\*",
         // References of vals, 1Password and Vault.
         r"ref\+[a-z0-9]+://[^\s/]+/\S+",
         r"op://[^\s/]+/[^\s/]+/\S+",
@@ -49,15 +56,23 @@ pub(super) fn is_placeholder(text: &str, literals: &Literals<'_>) -> bool {
     if is_whole_placeholder(text) {
         return true;
     }
-    let Some(rest) = without_actions(text, literals) else {
+    let Some(rest) = with_parts(text, literals) else {
         return false;
     };
-    let rest = PART
-        .as_ref()
-        .map(|part| part.replace_all(&rest, "").into_owned());
+    let Some(parts) = PART.as_ref() else {
+        return false;
+    };
+    let rest = parts.replace_all(&rest, connection_string::PART);
+    if rest == text && !text.is_empty() || rest.contains(LITERAL) {
+        return false;
+    }
     // Only separators may remain between the parts, as in `user:password@host` with three variables.
-    let is_part_missing = |rest: &str| rest.len() == text.len() && !text.is_empty();
-    rest.is_some_and(|rest| !is_part_missing(&rest) && !rest.contains(is_of_value))
+    let is_separator = |rest: &str| {
+        !rest
+            .replace(connection_string::PART, "")
+            .contains(is_of_value)
+    };
+    is_separator(&rest) || connection_string::has_only_parts_as_credentials(&rest)
 }
 
 /// Returns whether a string is a placeholder such as `CHANGEME`, without actions and variables.
@@ -97,8 +112,8 @@ fn is_of_value(c: char) -> bool {
     c.is_alphanumeric() || c.is_control() && !c.is_whitespace()
 }
 
-/// Returns the string without its template actions, or `None` if an action outputs a literal.
-fn without_actions(text: &str, literals: &Literals<'_>) -> Option<String> {
+/// Returns the string with [`connection_string::PART`] for its template actions, or `None` if an action outputs a literal.
+fn with_parts(text: &str, literals: &Literals<'_>) -> Option<String> {
     let own = literals.nested(text);
     let mut state = own.inside();
     let mut rest = String::new();
@@ -113,6 +128,7 @@ fn without_actions(text: &str, literals: &Literals<'_>) -> Option<String> {
                 if matches!(effect, Effect::Output { is_literal: true } | Effect::Secret) {
                     return None;
                 }
+                rest.push_str(connection_string::PART);
             }
         }
     }
@@ -161,6 +177,18 @@ mod tests {
             "xxxx",
             "your-password-here",
             "TODO",
+            "postgres://{{ .Values.user }}:{{ .Values.password }}@db",
+            "postgres://app:${PASSWORD}@{{ .Values.host }}:5432/app?sslmode=disable",
+            "{{ printf \"postgres://%s:%s@%s/app\" .Values.user .Values.password .Values.host }}",
+            "${TOKEN:?must be set}",
+            "$TOKEN",
+            "$USER:$PASSWORD",
+            "<base64>",
+            "<base64-encoded password>",
+            "@@TOKEN@@",
+            "%TOKEN%",
+            "****",
+            "?*",
         ] {
             assert!(is_placeholder(text, &Literals::default()), "{text}");
         }
@@ -210,6 +238,16 @@ mod tests {
             "{% hunter2 %}",
             "<% hunter2 %>",
             "!!@@##",
+            "postgres://{{ .Values.user }}:hunter2@db",
+            "postgres://{{ .Values.user }}:{{ .Values.password | default \"hunter2\" }}@db",
+            "{{ printf \"postgres://app:hunter2@%s\" .Values.host }}",
+            "{{ printf \"postgres://%s:%s@db\" \"app\" \"hunter2\" }}",
+            "${TOKEN:?}hunter2",
+            "$PA55",
+            "<hunter base64 2>",
+            "%hunter2%",
+            "**",
+            "?",
             "\u{0}\u{1}",
         ] {
             assert!(!is_placeholder(text, &Literals::default()), "{text}");

@@ -11,8 +11,8 @@ use shared::resource::{KEY_ACTIVE, KEY_LABEL};
 
 use super::object::Found;
 use super::placeholder::{LITERAL, is_placeholder, is_templated};
-use super::sops;
 use super::template::Literals;
+use super::{patch, sops};
 
 /// The maximum number of keys in a message.
 const MAX_SHOWN: usize = 5;
@@ -20,8 +20,7 @@ const MAX_SHOWN: usize = 5;
 /// Reports a Secret with plaintext values. Ciphertexts of sops and placeholders do not count.
 pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Option<Found> {
     let has_sops = has_sops || node.field("sops").is_some();
-    let values = |field| values(node, field, literals, has_sops);
-    let plain = [values("data"), values("stringData")].concat();
+    let plain = plain_fields(node, literals, has_sops);
     if plain.is_empty() {
         return None;
     }
@@ -42,6 +41,12 @@ pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Op
         ),
     };
     Some((finding::PLAIN_SECRET, node.line, message))
+}
+
+/// Returns the keys of the plaintext values in `data` and `stringData`.
+pub(super) fn plain_fields(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Vec<String> {
+    let values = |field| values(node, field, literals, has_sops);
+    [values("data"), values("stringData")].concat()
 }
 
 /// Returns whether an object of an unknown kind is a Secret: without `kind`, as `kubeseal` accepts it, or with one that
@@ -138,7 +143,8 @@ fn is_of_sops(node: &Node) -> bool {
     matches!(&node.value, Value::Text(text) if sops::is_ciphertext(text))
 }
 
-fn is_value(node: &Node, is_encoded: bool, literals: &Literals<'_>) -> bool {
+/// Returns whether a node is a plaintext value, in base64 if it is encoded.
+pub(super) fn is_value(node: &Node, is_encoded: bool, literals: &Literals<'_>) -> bool {
     match &node.value {
         Value::Null => false,
         Value::Text(text) if is_placeholder(text, literals) => false,
@@ -159,19 +165,32 @@ pub(super) fn generators(root: &Node, literals: &Literals<'_>) -> Vec<Found> {
     nodes.filter_map(|node| generator(node, literals)).collect()
 }
 
-/// A file that a generator of a kustomization reads values from.
+/// A file that a generator of a kustomization reads values from, or a patch of a Secret.
 pub(super) struct GeneratorFile<'a> {
-    /// The name of the generator.
+    /// The name of the generator; empty for a patch.
     pub(super) generator: &'a str,
     /// The line that names the file.
     pub(super) line: usize,
     /// Relative to the folder of the kustomization.
     pub(super) path: &'a str,
-    /// The key for the whole file; `None` for a dotenv file, where each variable is a key.
+    /// The form of the file.
+    pub(super) form: FileForm,
+    /// The key for the whole file, if it is one value.
     pub(super) key: Option<&'a str>,
 }
 
-/// Returns the files that the generators of a document read.
+/// The form of a file with values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum FileForm {
+    /// The file is one value.
+    Value,
+    /// A dotenv file, where each variable is a key.
+    Variables,
+    /// A patch of a Secret.
+    Patch,
+}
+
+/// Returns the files that the generators of a document read, and the patches of Secrets that it applies.
 pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
     let mut files = Vec::new();
     for node in nodes(root) {
@@ -183,10 +202,16 @@ pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
                     _ if is_whole => (text.rsplit('/').next(), text),
                     _ => (None, text),
                 };
+                let form = if is_whole {
+                    FileForm::Value
+                } else {
+                    FileForm::Variables
+                };
                 files.push(GeneratorFile {
                     generator,
                     line,
                     path,
+                    form,
                     key,
                 });
             }
@@ -195,6 +220,14 @@ pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
         add("envs", false);
         add("env", false);
     }
+    let patches = patch::files(root).into_iter();
+    files.extend(patches.map(|(line, path)| GeneratorFile {
+        generator: "",
+        line,
+        path,
+        form: FileForm::Patch,
+        key: None,
+    }));
     files
 }
 
@@ -241,10 +274,13 @@ pub(super) fn generator_file(
     if plain.is_empty() {
         return None;
     }
+    let subject = match file.form {
+        FileForm::Patch => "a patch of a Secret".to_owned(),
+        _ => format!("the secretGenerator {}", file.generator),
+    };
     let message = format!(
-        "the secretGenerator {} has plain values in {shown}: {}; seal them with `seal create`, and \
-         change the values if they were committed",
-        file.generator,
+        "{subject} has plain values in {shown}: {}; seal them with `seal create`, and change the values if they were \
+         committed",
         join_first_keys(&plain)
     );
     Some((finding::PLAIN_SECRET, file.line, message))
@@ -368,7 +404,7 @@ fn key_of_value<'a>(literal: &'a Node, literals: &Literals<'_>) -> Option<&'a st
 }
 
 /// Returns the first keys, separated by commas, and the number of the others.
-fn join_first_keys(keys: &[&str]) -> String {
+pub(super) fn join_first_keys(keys: &[&str]) -> String {
     let shown = keys.iter().take(MAX_SHOWN).copied().collect::<Vec<_>>();
     let rest = match keys.len().saturating_sub(MAX_SHOWN) {
         0 => String::new(),

@@ -68,7 +68,10 @@ pub(super) fn is_kustomization(path: &Path) -> bool {
 /// Returns the files that the generators of a manifest read.
 fn sources(path: &Path, bytes: &[u8]) -> Vec<PathBuf> {
     let text = walk::without_nulls(bytes).to_ascii_lowercase();
-    if memchr::memmem::find(&text, b"secretgenerator").is_none() {
+    let contains = |word: &[u8]| memchr::memmem::find(&text, word).is_some();
+    let has_generator = contains(b"secretgenerator");
+    let has_patch = contains(b"patches") && contains(b"secret");
+    if !has_generator && !has_patch {
         return Vec::new();
     }
     let documents = manifest::read(bytes).unwrap_or_else(|_| {

@@ -86,6 +86,7 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
             "pass --key FILE, or omit --cert: then the controller re-encrypts for its newest key"
         ));
     }
+    report::warn_about_missing_submodules(&args.paths);
     let candidates = walk::candidates(&args.paths, &mut report::notice)?;
     if !args.dry_run {
         remove_leftovers(&candidates);
@@ -128,7 +129,12 @@ fn interruption_text(signal: &str, reports: &[FileReport]) -> String {
 }
 
 fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
-    for line in summary::lines(reports, args.dry_run) {
+    let target = if args.key.is_empty() {
+        "the newest key"
+    } else {
+        "the key of the certificate"
+    };
+    for line in summary::lines(reports, target, args.dry_run) {
         report::info(&line);
     }
     if args.dry_run && args.key.is_empty() {

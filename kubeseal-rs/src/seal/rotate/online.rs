@@ -8,14 +8,17 @@ use kubeseal_library::progress::Progress;
 use kubeseal_library::rules::Source;
 use kubeseal_library::walk::Candidate;
 use serde_json::{Value as Json, json};
-use shared::key::Certificate;
+use shared::hints;
+use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
+use shared::resource::SealedSecret;
 use shared::sealed_file::Found;
 
 use super::forecast::{Keys, forecast};
 use super::summary::{FileReport, unreadable_report};
 use super::{NewCiphertexts, Work};
 use crate::interrupt::Interrupt;
+use crate::report::{self, ShowPath as _, shown};
 use crate::seal::rotate::Rotate;
 use crate::seal::session::Session;
 use crate::seal::settings::Settings;
@@ -44,23 +47,17 @@ pub(super) fn rotate(
         session,
         is_dry: args.dry_run,
         tls_port: &args.tls_port,
+        interrupt,
         clusters: BTreeMap::new(),
         batch: Batch::default(),
         reports: Vec::new(),
     };
-    for candidate in candidates {
-        if interrupt.was_received() {
-            break;
-        }
-        match run.prepare(candidate) {
-            Ok(None) => {}
-            Ok(Some((source, work))) => run.add(source, work)?,
-            Err(error) => run.reports.push(unreadable_report(&candidate.path, &error)),
-        }
-        progress.step();
-    }
-    run.send()?;
+    let result = run.rotate_all(candidates, &progress);
     drop(progress);
+    // An interrupted request fails, too.
+    if !interrupt.was_received() {
+        result?;
+    }
     run.reports.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(run.reports)
 }
@@ -69,6 +66,7 @@ struct Rotation<'a> {
     session: &'a Session<'a>,
     is_dry: bool,
     tls_port: &'a TlsPort,
+    interrupt: &'a Interrupt,
     clusters: BTreeMap<Source, Cluster>,
     batch: Batch,
     reports: Vec<FileReport>,
@@ -89,6 +87,23 @@ struct Batch {
 }
 
 impl Rotation<'_> {
+    fn rotate_all(&mut self, candidates: &[Candidate], progress: &Progress) -> Result<()> {
+        for candidate in candidates {
+            if self.interrupt.was_received() {
+                break;
+            }
+            match self.prepare(candidate) {
+                Ok(None) => {}
+                Ok(Some((source, work))) => self.add(source, work)?,
+                Err(error) => self
+                    .reports
+                    .push(unreadable_report(&candidate.path, &error)),
+            }
+            progress.step();
+        }
+        self.send()
+    }
+
     fn prepare(&self, candidate: &Candidate) -> Result<Option<(Source, Work)>> {
         let Some(mut work) = Work::read(candidate)? else {
             return Ok(None);
@@ -184,7 +199,7 @@ impl Rotation<'_> {
             .iter()
             .map(|(f, o)| &files[*f].objects[*o].0)
             .collect();
-        let answers = cluster.rotate(&objects)?;
+        let answers = cluster.rotate(&objects, self.interrupt)?;
         for ((file, object), answer) in indices.into_iter().zip(answers) {
             files[file].apply_answer(object, answer, &cluster.certificate);
         }
@@ -226,6 +241,8 @@ type Answer = Result<Json, String>;
 const NOT_UNSEALABLE: &str = "the controller cannot unseal it: it was sealed for another cluster, or for another \
         name, namespace or scope";
 
+const INTERRUPTED: &str = "the run was interrupted";
+
 impl Cluster {
     fn find(access: &Access, clusters: &Clusters<'_>) -> Result<Self> {
         let controller = Controller::find(access, clusters)?;
@@ -239,7 +256,7 @@ impl Cluster {
 
     /// Sends all objects in one request, or one by one if an object does not decrypt or the controller does not
     /// support lists.
-    fn rotate(&self, objects: &[&Found]) -> Result<Vec<Answer>> {
+    fn rotate(&self, objects: &[&Found], interrupt: &Interrupt) -> Result<Vec<Answer>> {
         let documents: Vec<Json> = objects.iter().map(|f| f.sealed.to_document()).collect();
         if let [_, _, ..] = documents.as_slice() {
             let list = json!({ "kind": "List", "apiVersion": "v1", "items": documents });
@@ -257,10 +274,13 @@ impl Cluster {
                 _ => {}
             }
         }
-        documents
-            .iter()
-            .map(|document| self.rotate_one(document))
-            .collect()
+        let rotate = |document| {
+            if interrupt.was_received() {
+                return Ok(Err(INTERRUPTED.to_owned()));
+            }
+            self.rotate_one(document)
+        };
+        documents.iter().map(rotate).collect()
     }
 
     fn rotate_one(&self, document: &Json) -> Result<Answer> {
@@ -273,6 +293,29 @@ impl Cluster {
             Err(error) => Ok(Err(shared::error_chain(&error))),
         }
     }
+}
+
+/// Returns a warning for each item that the controller left unchanged although its hint names another key. A hint is no
+/// evidence, and neither is the answer: another server on the unauthenticated port could return what it was sent.
+fn contradicted_hints(
+    sealed: &SealedSecret,
+    changed: &BTreeMap<String, String>,
+    newest: &Fingerprint,
+) -> Vec<String> {
+    let hints = hints::read(sealed.metadata.annotations.as_ref()).into_iter();
+    let contradicted = hints.filter(|(item, key)| {
+        let is_unchanged =
+            sealed.spec.encrypted_data.contains_key(item) && !changed.contains_key(item);
+        is_unchanged && key != newest
+    });
+    let name = sealed.qualified_name();
+    let line = |(item, key)| {
+        format!(
+            "{name}, item {item}: the controller returned the value unchanged, as for its newest key, but the key hint \
+             names {key}; either the hint is outdated, or the controller did not answer: `seal doctor` shows the key"
+        )
+    };
+    contradicted.map(line).collect()
 }
 
 impl Work {
@@ -292,6 +335,9 @@ impl Work {
         match new {
             Ok(mut texts) => {
                 texts.retain(|item, text| old.get(item) != Some(text));
+                for line in contradicted_hints(&found.sealed, &texts, certificate.fingerprint()) {
+                    report::warn(&shown(&format!("{}: {line}", self.file.path.shown())));
+                }
                 self.change(NewCiphertexts {
                     index,
                     items: texts,

@@ -104,7 +104,8 @@ pub(super) fn failures_text(reports: &[FileReport]) -> Option<String> {
 }
 
 /// Returns a line for each object that changed or failed, a line with the totals, and a line for each new key.
-pub(super) fn lines(reports: &[FileReport], dry_run: bool) -> Vec<String> {
+/// `target` is the key that values are re-encrypted for.
+pub(super) fn lines(reports: &[FileReport], target: &str, dry_run: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for file in reports {
         let path = file.path.shown();
@@ -120,7 +121,7 @@ pub(super) fn lines(reports: &[FileReport], dry_run: bool) -> Vec<String> {
             }
         }
     }
-    lines.push(total(reports, dry_run));
+    lines.push(total(reports, target, dry_run));
     lines.extend(recipients(reports, dry_run));
     lines
 }
@@ -145,7 +146,7 @@ fn recipients(reports: &[FileReport], dry_run: bool) -> Vec<String> {
     counts.into_iter().map(line).collect()
 }
 
-fn total(reports: &[FileReport], dry_run: bool) -> String {
+fn total(reports: &[FileReport], target: &str, dry_run: bool) -> String {
     let Total {
         rotated,
         files,
@@ -167,7 +168,7 @@ fn total(reports: &[FileReport], dry_run: bool) -> String {
         0 => String::new(),
         n => format!(" ({n} by their key hints alone)"),
     };
-    format!("{rotated} {items}{in_files} {verb}; {current} already for the newest key{by_hints}")
+    format!("{rotated} {items}{in_files} {verb}; {current} already for {target}{by_hints}")
 }
 
 /// The totals of a run.

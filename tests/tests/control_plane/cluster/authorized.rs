@@ -194,7 +194,7 @@ async fn only_callers_with_verify_learn_the_key_of_each_item() {
     let body = mixed.to_document().to_string();
     let (code, answer) = case.post("/v1/verify", Some(&verifier), &body).await;
     assert_eq!(code, 409);
-    let want = json!({ "a": key, "other-key": null, "moved": null, "no-value": null });
+    let want = json!({ "a": fingerprint, "other-key": null, "moved": null, "no-value": null });
     assert_eq!(item_keys(&answer), want);
 
     let unprivileged = case.token("unprivileged", &[AUDIENCE]).await;

@@ -1,7 +1,10 @@
 //! Tests edits of the controller's Secrets by other clients.
 
+use std::collections::BTreeMap;
+
 use kube::ResourceExt as _;
 use serde_json::json;
+use shared::resource::PATCH_ANNOTATION;
 use tests::patience::until;
 
 use super::case::Case;
@@ -127,5 +130,58 @@ async fn an_edit_that_cannot_be_corrected_is_reported_as_such() {
     );
     case.delete_secret("db").await;
     case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_until_synced("db").await;
+}
+
+/// Attack: a client adds the annotation for merging to a Secret of the controller, so that its items stay and that nobody
+/// learns that it removed the owner.
+#[tokio::test]
+async fn an_added_consent_to_a_merge_hides_no_edit() {
+    let case = Case::new("consent").await;
+    for name in ["kept", "orphan"] {
+        case.seal(name, &[("p", "v1"), ("q", "old")]).await;
+        case.wait_until_synced(name).await;
+    }
+    let case = case.restart(&[]).await;
+    case.wait_until_idle("restarted").await;
+    let edit = |owners: serde_json::Value| {
+        let mut metadata = json!({ "annotations": { PATCH_ANNOTATION: "true" } });
+        if owners.is_null() {
+            metadata["ownerReferences"] = owners;
+        }
+        json!({ "metadata": metadata, "stringData": { "evil": "x" } })
+    };
+    case.patch_secret("kept", edit(json!([]))).await;
+    case.wait_for_values("kept", &[("p", "v1"), ("q", "old")])
+        .await;
+    case.wait_for_event("kept", "DriftCorrected").await;
+    let next = case
+        .sealed_secret("kept", &[("p", "v2")])
+        .spec
+        .encrypted_data;
+    let items = json!({ "p": next["p"], "q": null });
+    case.patch("kept", json!({ "spec": { "encryptedData": items } }))
+        .await;
+    case.wait_for_values("kept", &[("p", "v2")]).await;
+    case.patch_secret("orphan", edit(json!(null))).await;
+    let message = case.wait_for_failure("orphan").await;
+    assert!(message.contains("is not managed"), "{message}");
+}
+
+/// Attack: a client adds so many annotations that no API server accepts the correction of its edit.
+#[tokio::test]
+async fn an_edit_with_very_many_annotations_is_corrected() {
+    let case = Case::new("annotations").await;
+    case.seal("db", &[("a", "1")]).await;
+    case.wait_until_synced("db").await;
+    let annotations: BTreeMap<String, &str> = (0..20_000).map(|i| (format!("{i:x}"), "")).collect();
+    let metadata = json!({ "annotations": annotations });
+    case.patch_secret(
+        "db",
+        json!({ "metadata": metadata, "stringData": { "a": "edited" } }),
+    )
+    .await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    case.wait_for_event("db", "DriftCorrected").await;
     case.wait_until_synced("db").await;
 }

@@ -50,13 +50,18 @@ async fn argo_cd_and_kstatus_judge_every_state_correctly() {
         .unwrap();
     assert_verdicts(&json!(created), "new", "Progressing", "InProgress");
 
-    // Argo CD's rule ignores the generation.
+    // The rule compares the generation since Argo CD 3.4.13 and 3.5.7; earlier rules return `Healthy` here.
     let patch = Patch::Merge(json!({ "spec": { "encryptedData": { "a": "AAAA" } } }));
     let stale = sealed_secrets
         .patch("db", &PatchParams::default(), &patch)
         .await
         .unwrap();
-    assert_verdicts(&json!(stale), "stale generation", "Healthy", "InProgress");
+    assert_verdicts(
+        &json!(stale),
+        "stale generation",
+        "Progressing",
+        "InProgress",
+    );
 }
 
 async fn assert_current_verdicts(case: &Case, state: &str, argo: &str, kstatus: &str) {

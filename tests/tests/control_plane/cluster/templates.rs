@@ -64,6 +64,17 @@ async fn c18_random_results_survive_restarts_and_corrections() {
         .await;
     case.wait_for_event("db", "DriftCorrected").await;
     assert_eq!(case.secret("db").await.unwrap().data, before.data);
+    // An edited random value is generated again; the other one stays.
+    case.patch_secret("db", json!({ "stringData": { "id": "edited" } }))
+        .await;
+    tests::patience::until("the value is generated again", async || {
+        let mut values = case.secret("db").await?.data?;
+        let id = values.remove("id")?;
+        let mut others = before.data.clone()?;
+        others.remove("id")?;
+        (id.0.len() == 36 && values == others).then_some(())
+    })
+    .await;
     // A deleted Secret is lost: its random values cannot be recovered.
     case.delete_secret("db").await;
     let recreated =
@@ -95,4 +106,25 @@ async fn s3_an_object_whose_template_never_ends_does_not_stall_its_neighbors() {
     case.wait_for_values("db", &[("a", "1")]).await;
     let message = case.wait_for_failure("endless-0").await;
     assert!(message.contains("template \"t\", "), "{message}");
+}
+
+/// Attack: an author applies objects with tens of thousands of small templates beside a victim's object, to delay the
+/// object and to fill the memory with syntax trees.
+#[tokio::test]
+async fn objects_with_very_many_templates_are_refused_and_do_not_stall_their_neighbors() {
+    let case = Case::new("many-templates").await;
+    let names: Vec<String> = (0..15_000).map(|i| format!("t{i}")).collect();
+    let templates: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "{{ .a }}")).collect();
+    for i in 0..4 {
+        case.seal_with(&format!("many-{i}"), &[("a", "1")], &templates)
+            .await;
+    }
+    case.seal("db", &[("a", "1")]).await;
+    case.wait_for_values("db", &[("a", "1")]).await;
+    let message = case.wait_for_failure("many-0").await;
+    assert!(message.contains("more than 30000 tokens"), "{message}");
+
+    case.seal_with("fewer", &[("a", "1")], &templates[..4_000])
+        .await;
+    case.wait_until_synced("fewer").await;
 }

@@ -9,9 +9,10 @@ use tests::sealing::KEYS;
 
 use super::site::{Site, output_text};
 
-const ARGS: [&str; 2] = [
+const ARGS: [&str; 3] = [
     "--key-renew-period=0",
     "--listen-authorized-addr=127.0.0.1:0",
+    "--certificate-configmap=sealed-secrets-controller-certificate",
 ];
 
 fn as_strs(args: &[String]) -> Vec<&str> {
@@ -23,6 +24,7 @@ async fn start_site(purpose: &str, keys: &[shared::key::NewKey]) -> Site<'static
     let plane = tests::control_plane::ControlPlane::shared().await;
     let namespace = plane.namespace(purpose).await;
     roles::grant_reviews(&namespace).await;
+    roles::grant_publishing(&namespace, "sealed-secrets-controller-certificate").await;
     let site = Site::start(plane, namespace, keys, &ARGS).await;
     roles::create_caller(&site.namespace, "verifier", &["verify"]).await;
     roles::create_caller(&site.namespace, "powerless", &["get", "list"]).await;
@@ -89,7 +91,7 @@ async fn a_key_retires_once_another_controller_confirms_that_it_unseals_the_rema
 async fn doctor_reports_unsealable_items_only_to_users_who_may_verify() {
     let site = start_site("asking-doctor", &KEYS[..1]).await;
     let rules = json!([
-        { "apiGroups": [""], "resources": ["services"], "verbs": ["get"] },
+        { "apiGroups": [""], "resources": ["services", "configmaps"], "verbs": ["get"] },
         { "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get", "create"] },
     ]);
     roles::create_caller_with(&site.namespace, "developer", &rules).await;

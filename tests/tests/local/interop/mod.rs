@@ -9,6 +9,8 @@
 //! | `gcm_cases` | are values with a wrong tag or ciphertext refused? |
 //! | `vectors` | can values of earlier releases be unsealed? |
 //! | `objects` | do whole Secrets survive sealing by one implementation and unsealing by the other? |
+//! | `v2_hpke` | do the suites of v2 agree with Go's `crypto/hpke`? |
+//! | `v2_reader` | does a program that was made from the specification of v2 alone read and write the same? |
 //! | `texts`, `scalars` | do both implementations read and write the same YAML and JSON? |
 #![allow(
     clippy::unwrap_used,
@@ -25,6 +27,8 @@ mod second_opinion;
 mod strategies;
 mod texts;
 mod unsealing;
+mod v2_hpke;
+mod v2_reader;
 mod values;
 mod vectors;
 mod wycheproof_vectors;

@@ -224,7 +224,8 @@ fn an_interrupted_rotation_continues_where_it_stopped() {
     let output = rotate(&["tree"]);
     assert!(output.status.success(), "{output:?}");
     assert!(
-        stderr(&output).contains("2 items in 2 files re-encrypted; 1 already for the newest key"),
+        stderr(&output)
+            .contains("2 items in 2 files re-encrypted; 1 already for the key of the certificate"),
         "{output:?}"
     );
     let rotated = ["a", "b", "c"].map(|name| tree.read(&format!("tree/{name}.yaml")));

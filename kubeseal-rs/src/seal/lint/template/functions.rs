@@ -1,6 +1,11 @@
 //! Which arguments of the functions of templates do not become part of the output: names, conditions, lengths and
 //! separators. Literals in all other places may be values.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
 /// Functions with no argument that becomes part of the output.
 const NAMING: [&str; 38] = [
     "$.Files.Get",
@@ -43,6 +48,16 @@ const NAMING: [&str; 38] = [
     "untilStep",
 ];
 
+/// Matches a layout of Go, which is a certain date and time. Other letters become part of the output.
+static LAYOUT: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let words = "Jan(uary)?|Mon(day)?|MST|2006|15|0?[1-6]|2|002|-?0700|Z?07:?00|[.,]0+|[.,]9+|[Pp][Mm]|T|Z|at";
+    Regex::new(&format!("^({words}|[^[:alnum:]])*$")).ok()
+});
+
+/// Matches a time zone.
+static ZONE: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new("^(UTC|GMT|Local|[A-Z][A-Za-z]+/[A-Z][A-Za-z_/]+)$").ok());
+
 /// The maximum number of letters and digits in a separator, which becomes part of the output.
 const MAX_SEPARATOR: usize = 3;
 
@@ -54,28 +69,71 @@ pub(super) fn outputs_no_argument(function: &str) -> bool {
 /// Returns whether a function does not output the argument at this position. `count` is the number of the arguments
 /// that follow the function; in a pipeline, one more follows these.
 pub(super) fn is_naming(function: &str, position: usize, count: usize, is_piped: bool) -> bool {
-    match function {
-        "include" | "template" | "required" | "trimPrefix" | "trimSuffix" | "trimAll" | "trunc"
-        | "split" | "splitList" | "splitn" | "indent" | "nindent" | "repeat" | "regexFind"
-        | "regexFindAll" | "pluck" | "date" | "dateInZone" | "htpasswd" => position == 0,
+    match &*without_must(function) {
+        "include"
+        | "template"
+        | "required"
+        | "trimPrefix"
+        | "trimSuffix"
+        | "trimAll"
+        | "trunc"
+        | "split"
+        | "splitList"
+        | "splitn"
+        | "indent"
+        | "nindent"
+        | "repeat"
+        | "regexFind"
+        | "regexFindAll"
+        | "regexReplaceAll"
+        | "regexReplaceAllLiteral"
+        | "pluck"
+        | "htpasswd" => position == 0,
         "index" | "get" | "omit" | "pick" | "slice" => position > 0,
         "set" => position == 1,
         "substr" => position < 2,
+        // Only the third argument, the main password, is a secret; the result contains none of them.
+        "derivePassword" => position != 2,
         "dict" => position.is_multiple_of(2),
         // The last two arguments are the default and the dictionary.
         "dig" => position + if is_piped { 1 } else { 2 } < count,
-        _ => outputs_no_argument(function),
+        function => outputs_no_argument(function),
+    }
+}
+
+/// Returns the name of the function that behaves the same but for errors: `regexFind` for `mustRegexFind`.
+fn without_must(function: &str) -> Cow<'_, str> {
+    let rest = function.strip_prefix("must").map(str::chars);
+    match rest.and_then(|mut rest| Some((rest.next()?, rest))) {
+        Some((first, rest)) => format!("{}{}", first.to_ascii_lowercase(), rest.as_str()).into(),
+        None => function.into(),
     }
 }
 
 /// Returns whether an argument is a separator or a pattern if it is short.
 pub(super) fn is_separator(function: &str, position: usize, text: &str) -> bool {
+    let function = &*without_must(function);
     let is_place = match function {
         "join" => position == 0,
         "replace" => position < 2,
+        "regexReplaceAll" | "regexReplaceAllLiteral" => position == 2,
         _ => false,
     };
     is_place && (function == "replace" && position == 0 || letters(text) <= MAX_SEPARATOR)
+}
+
+/// Returns whether an argument is the layout or the time zone of a date.
+pub(super) fn is_of_date(function: &str, position: usize, text: &str) -> bool {
+    match (function, position) {
+        ("date" | "dateInZone" | "date_in_zone", 0) => is_match(&LAYOUT, text),
+        ("dateInZone" | "date_in_zone", 2) => is_match(&ZONE, text),
+        _ => false,
+    }
+}
+
+fn is_match(pattern: &LazyLock<Option<Regex>>, text: &str) -> bool {
+    let pattern = pattern.as_ref();
+    pattern.is_some_and(|pattern| pattern.is_match(text))
 }
 
 fn letters(text: &str) -> usize {
@@ -101,5 +159,6 @@ pub(super) fn is_option_of_common(template: &str, key: &str) -> bool {
         "strong",
         "subchart",
     ];
-    template.starts_with("common.") && options.contains(&key)
+    let names_secret = template.starts_with("common.secrets.") && key == "secret";
+    names_secret || template.starts_with("common.") && options.contains(&key)
 }

@@ -7,9 +7,12 @@ use std::sync::LazyLock;
 use kubeseal_library::walk::names_kind;
 use regex::Regex;
 
+use super::super::connection_string::{PART, has_only_parts_as_credentials};
 use super::super::placeholder::is_whole_placeholder;
 use super::expression::{self, Call, Expression, Operand, Pipeline};
-use super::functions::{is_naming, is_option_of_common, is_separator, outputs_no_argument};
+use super::functions::{
+    is_naming, is_of_date, is_option_of_common, is_separator, outputs_no_argument,
+};
 use super::pieces::{Action, Form, Piece, Pieces};
 
 /// The maximum number of fields in a path that are looked up one by one.
@@ -428,10 +431,14 @@ fn is_exempt_text(function: &str, position: usize, argument: &Operand<'_>) -> bo
         return false;
     };
     let is_format = || {
-        let verb = VERB.as_ref();
-        verb.is_some_and(|verb| !verb.replace_all(text, "").contains(char::is_alphanumeric))
+        let format = VERB.as_ref().map(|verb| verb.replace_all(text, PART));
+        format.is_some_and(|format| {
+            !format.contains(char::is_alphanumeric) || has_only_parts_as_credentials(&format)
+        })
     };
-    is_separator(function, position, text) || function == "printf" && position == 0 && is_format()
+    is_separator(function, position, text)
+        || is_of_date(function, position, text)
+        || function == "printf" && position == 0 && is_format()
 }
 
 fn is_value(text: &str) -> bool {
@@ -478,6 +485,16 @@ mod tests {
             "{{ define \"p\" }}{{ .a }}{{ end }}{{ include \"p\" . }}",
             "{{ include \"common.secrets.passwords.manage\" (dict \"secret\" (include \"common.names.fullname\" .) \
              \"key\" \"pw\" \"length\" 10 \"providedValues\" (list \"auth.password\") \"context\" $) }}",
+            "{{ include \"common.secrets.passwords.manage\" (dict \"secret\" \"db\" \"key\" \"pw\" \"context\" $) }}",
+            "{{ .a | default (dateInZone \"2006-01-02T15:04:05Z\" (now) \"UTC\") }}",
+            "{{ now | date \"Jan 2, 2006 at 3:04pm (MST)\" }}",
+            "{{ derivePassword 1 \"long\" .a .b .c }}",
+            "{{ derivePassword 1 \"long\" .a \"app\" \"example.com\" }}",
+            "{{ regexReplaceAll \"[^a-z]\" .a \"-\" }}",
+            "{{ mustRegexReplaceAllLiteral \"[^a-z]\" .a \"\" }}",
+            "{{ .a | trimAll \"\\\"\" }}",
+            "{{ mustRegexFind \"[a-z]+\" .a }}",
+            "{{ printf \"postgres://%s:%s@%s\" .a .b .c | b64enc }}",
             "{{ lookup('env', 'TOKEN') }}",
             "{{ vault['token'].value }}",
             "{{ a if env == 'prod' else b }}",
@@ -560,6 +577,13 @@ mod tests {
             "{{ block \"p\" . }}hunter2{{ end }}{{ template \"p\" . }}",
             "{{ define \"p\" }}hunter2{{ end }}{{ include $t . }}",
             "{{ define \"a.p\" }}hunter2{{ end }}{{ include (printf \"%s.p\" .a) . }}",
+            "{{ date \"hunter2\" now }}",
+            "{{ dateInZone \"2006\" now \"hunter2\" }}",
+            "{{ derivePassword 1 \"long\" \"hunter2\" .b .c }}",
+            "{{ regexReplaceAll \"x\" .a \"hunter2\" }}",
+            "{{ regexReplaceAll \"x\" \"hunter2\" \"\" }}",
+            "{{ printf \"postgres://app:hunter2@%s\" .a }}",
+            "{{ include \"common.tplvalues.render\" (dict \"secret\" \"hunter2\") }}",
             "{{ a | default('hunter2') }}",
             "{{ 'hunter2' if a else b }}",
             "{% set p = {\"a\": \"hunter2\"} %}{{ p.a }}",

@@ -1,0 +1,245 @@
+use super::*;
+
+fn secret(type_: &str) -> Secret {
+    Secret {
+        type_: Some(type_.into()),
+        ..Secret::default()
+    }
+}
+
+fn type_rules(forbidden: &str, allowed: &str) -> TypeRules {
+    TypeRules::read(forbidden, allowed).unwrap()
+}
+
+#[test]
+fn refuses_a_risky_type_unless_it_is_allowed() {
+    for type_ in RISKY_TYPES {
+        let refusal = Err(Breach::RiskyType(type_));
+        assert_eq!(TypeRules::default().allow(&secret(type_)), refusal);
+        assert_eq!(type_rules("Opaque", "").allow(&secret(type_)), refusal);
+        assert_eq!(type_rules("", type_).allow(&secret(type_)), Ok(()));
+    }
+    let [first, second] = RISKY_TYPES;
+    assert!(type_rules("", first).allow(&secret(second)).is_err());
+    assert_eq!(
+        type_rules("", &format!("{first}, {second},")).allow(&secret(second)),
+        Ok(())
+    );
+    assert_eq!(risky_type(&secret("Opaque")), None);
+}
+
+#[test]
+fn refuses_only_forbidden_types() {
+    let rules = type_rules("kubernetes.io/tls", "");
+    let refusal = Err(Breach::Type("kubernetes.io/tls".into()));
+    assert_eq!(rules.allow(&secret("kubernetes.io/tls")), refusal);
+    assert_eq!(rules.allow(&secret("Opaque")), Ok(()));
+    assert_eq!(rules.allow(&Secret::default()), Ok(()));
+    let rules = type_rules(RISKY_TYPES[0], "");
+    let refusal = Err(Breach::Type(RISKY_TYPES[0].into()));
+    assert_eq!(rules.allow(&secret(RISKY_TYPES[0])), refusal);
+}
+
+#[test]
+fn allows_only_types_that_are_refused_by_default_and_not_forbidden() {
+    for (forbidden, allowed, message) in [
+        ("", "Opaque", "\"Opaque\" is not one of the types"),
+        ("", "*", "\"*\" is not one of the types"),
+        (
+            RISKY_TYPES[1],
+            RISKY_TYPES[1],
+            "is also in --forbid-secret-types",
+        ),
+    ] {
+        let error = TypeRules::read(forbidden, allowed).unwrap_err();
+        assert!(error.to_string().contains(message), "{error}");
+    }
+}
+
+#[test]
+fn different_limits_have_different_texts() {
+    let with_types = |types| AuthorLimits::new(types, ScopeRules::default(), None);
+    let with_age = |hours| {
+        let age = SignedDuration::from_hours(hours);
+        AuthorLimits::new(TypeRules::default(), ScopeRules::default(), Some(age))
+    };
+    let with_scopes = |rules: &str| {
+        let rules = rules.parse().unwrap();
+        AuthorLimits::new(TypeRules::default(), rules, None)
+    };
+    let limits = [
+        AuthorLimits::default(),
+        with_types(type_rules("", RISKY_TYPES[0])),
+        with_types(type_rules(RISKY_TYPES[0], "")),
+        with_scopes("prod=strict"),
+        with_scopes("prod=namespace-wide"),
+        with_age(1),
+        with_age(2),
+        AuthorLimits::default().forbidding_templates("a"),
+        AuthorLimits::default().forbidding_templates("b"),
+        AuthorLimits::default().forbidding_metadata("a"),
+        AuthorLimits::default().forbidding_metadata("a=b"),
+        AuthorLimits::default().guarding_keys("a", "b"),
+        AuthorLimits::default().guarding_keys("b", "a"),
+    ];
+    let texts: BTreeSet<String> = limits.iter().map(AuthorLimits::as_text).collect();
+    assert_eq!(texts.len(), limits.len());
+}
+
+/// Attack: an author labels the Secret so that another operator copies it elsewhere or acts on it.
+#[test]
+fn refuses_only_forbidden_labels_and_annotations() {
+    let limits = AuthorLimits::default().forbidding_metadata(
+        " reflector.v1.k8s.emberstack.com/, argocd.argoproj.io/secret-type,owner=helm ,",
+    );
+    for (key, value, is_forbidden) in [
+        (
+            "reflector.v1.k8s.emberstack.com/reflection-allowed",
+            "true",
+            true,
+        ),
+        ("argocd.argoproj.io/secret-type", "cluster", true),
+        ("argocd.argoproj.io/secret-type", "", true),
+        ("argocd.argoproj.io/sync-wave", "1", false),
+        ("owner", "helm", true),
+        ("owner", "me", false),
+        ("owner-of", "helm", false),
+        ("x/reflector.v1.k8s.emberstack.com/", "true", false),
+    ] {
+        let texts = Some(BTreeMap::from([(key.to_owned(), value.to_owned())]));
+        for is_label in [false, true] {
+            let mut secret = Secret::default();
+            let metadata = &mut secret.metadata;
+            let field = if is_label {
+                &mut metadata.labels
+            } else {
+                &mut metadata.annotations
+            };
+            field.clone_from(&texts);
+            let want = if is_forbidden {
+                Err(Breach::Metadata(key.into()))
+            } else {
+                Ok(())
+            };
+            assert_eq!(limits.allow_metadata(&secret), want, "{key}={value}");
+            assert_eq!(AuthorLimits::default().allow_metadata(&secret), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn refuses_templates_with_actions_in_matching_namespaces() {
+    let limits = AuthorLimits::default().forbidding_templates("prod, team-*");
+    for (namespace, text, is_refused) in [
+        ("prod", Some("{{ .a }}"), true),
+        ("team-a", Some("{{ .a }}"), true),
+        ("team-a", Some("text: {}"), false),
+        ("team-a", None, false),
+        ("shop", Some("{{ .a }}"), false),
+    ] {
+        let mut sealed = SealedSecret::new("n", shared::resource::SealedSecretSpec::default());
+        sealed.metadata.namespace = Some(namespace.into());
+        let text = text.map(str::to_owned);
+        sealed.spec.template.data = Some([("t".to_owned(), text)].into());
+        let got = limits.allow_templates(&sealed);
+        assert_eq!(got.is_err(), is_refused, "{namespace}");
+        assert_eq!(AuthorLimits::default().allow_templates(&sealed), Ok(()));
+    }
+}
+
+/// The controller must not accept a record of an earlier check under other limits.
+#[test]
+fn each_limit_changes_the_text_of_the_limits() {
+    let no_limits = AuthorLimits::default;
+    let limits = [
+        no_limits(),
+        no_limits().forbidding_templates("x"),
+        no_limits().forbidding_metadata("x"),
+        no_limits().guarding_keys("x", ""),
+        AuthorLimits::new(type_rules("x", ""), ScopeRules::default(), None),
+    ];
+    let texts: BTreeSet<String> = limits.iter().map(AuthorLimits::as_text).collect();
+    assert_eq!(texts.len(), limits.len(), "{texts:?}");
+}
+
+/// Attack: an author seals a Secret with the label of a sealing key in the controller's namespace, so that the
+/// controller loads the author's key.
+#[test]
+fn refuses_a_secret_that_would_be_loaded_as_a_key() {
+    let limits = AuthorLimits::default().guarding_keys("keys", "old");
+    let secret_with = |namespace: &str, name: &str, label: Option<&str>| {
+        let mut secret = Secret::default();
+        secret.metadata.namespace = Some(namespace.into());
+        secret.metadata.name = Some(name.into());
+        let labels = label.map(|value| BTreeMap::from([(KEY_LABEL.into(), value.into())]));
+        secret.metadata.labels = labels;
+        secret
+    };
+    for (namespace, name, label, is_key) in [
+        ("keys", "x", Some("active"), true),
+        ("keys", "x", Some("compromised"), true),
+        ("keys", "x", Some(""), true),
+        ("keys", "old", None, true),
+        ("keys", "x", None, false),
+        ("keys", "older", None, false),
+        ("shop", "x", Some("active"), false),
+        ("shop", "old", None, false),
+    ] {
+        let secret = secret_with(namespace, name, label);
+        let got = limits.allow_unless_key(&secret);
+        assert_eq!(got.is_err(), is_key, "{namespace}/{name} {label:?}");
+        assert_eq!(AuthorLimits::default().allow_unless_key(&secret), Ok(()));
+    }
+    let breach = limits
+        .allow_unless_key(&secret_with("keys", "old", None))
+        .unwrap_err();
+    assert!(
+        breach
+            .to_string()
+            .ends_with("restore keys with `seal keys restore`")
+    );
+}
+
+#[test]
+fn the_first_matching_pattern_decides_the_allowed_scopes() {
+    let rules = "prod=strict, team-*-x=strict+namespace-wide,*=cluster-wide";
+    let rules: ScopeRules = rules.parse().unwrap();
+    for (namespace, allowed) in [
+        ("prod", &[Scope::Strict][..]),
+        ("team-a-x", &[Scope::Strict, Scope::NamespaceWide]),
+        ("team--x", &[Scope::Strict, Scope::NamespaceWide]),
+        ("team-a", &[Scope::ClusterWide]),
+        ("product", &[Scope::ClusterWide]),
+    ] {
+        for scope in Scope::ALL {
+            let got = rules.allow(namespace, scope).is_ok();
+            assert_eq!(got, allowed.contains(&scope), "{scope} in {namespace}");
+        }
+    }
+}
+
+#[test]
+fn the_error_lists_the_allowed_scopes() {
+    let rules: ScopeRules = "*=strict+namespace-wide".parse().unwrap();
+    let breach = rules.allow("shop", Scope::ClusterWide).unwrap_err();
+    assert_eq!(
+        breach.to_string(),
+        "scope cluster-wide is not allowed in namespace shop (--allowed-scopes: strict, namespace-wide); \
+         seal the values again with an allowed scope"
+    );
+}
+
+#[test]
+fn refuses_invalid_scope_rules() {
+    for text in [
+        "x",
+        "=strict",
+        "x=",
+        "x=wide",
+        "x=strict+",
+        "x=strict;y=strict",
+    ] {
+        assert!(text.parse::<ScopeRules>().is_err(), "{text}");
+    }
+    assert_eq!("".parse(), Ok(ScopeRules::default()));
+}

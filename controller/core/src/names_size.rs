@@ -1,0 +1,30 @@
+//! The size of what a Secret contains besides its values.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use shared::plain::Plain;
+
+/// Maximum size of item keys, labels and annotations with which labels and annotations of other clients are kept, in
+/// bytes. Together with the largest values it is below [`MAX_WITH_VALUES`], so that no other client can make a
+/// correction too large. An API server accepts annotations of 256 KiB.
+pub const MAX_KEPT: usize = 350_000;
+/// Maximum size of values, item keys, labels and annotations together, in bytes. etcd accepts requests of up to 1.5 MiB.
+pub const MAX_WITH_VALUES: usize = 1_400_000;
+
+/// The size of a name in etcd besides its text. Names are stored again in `managedFields`.
+const OVERHEAD: usize = 32;
+
+/// Returns an upper bound of the size of the item keys in etcd, in bytes.
+pub fn item_keys(values: &BTreeMap<String, Plain>) -> usize {
+    values.keys().map(|key| 2 * (key.len() + OVERHEAD)).sum()
+}
+
+/// Returns an upper bound of the size of the labels and annotations in etcd, in bytes.
+pub fn metadata(metadata: &ObjectMeta) -> usize {
+    let texts = [&metadata.labels, &metadata.annotations];
+    let texts = texts.into_iter().flatten().flatten();
+    texts
+        .map(|(key, text)| 2 * (key.len() + OVERHEAD) + text.len())
+        .sum()
+}

@@ -1,0 +1,333 @@
+//! Decides what is done with the Secret of an object, and does it.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+use controller_core::decide::{
+    Circumstances, Content, Desired, Existing, Plan, Refusal, decide, enforce_api_rules,
+    enforce_limits,
+};
+use controller_core::drift::{self, Interference};
+use controller_core::no_secret;
+use controller_core::object_id::ObjectId;
+use controller_core::ownership;
+use jiff::Timestamp;
+use shared::resource::SealedSecret;
+use shared::secret::Secret;
+
+use super::attempt::Tools;
+use super::schedule::Schedule;
+use crate::pool::Stopped;
+use crate::store::{Applied, Kept, Observed, Source, Store, StoreError};
+
+/// The result of applying a plan.
+pub(super) struct PlanResult {
+    pub(super) refusal: Option<Refusal>,
+    pub(super) fight: Option<drift::Fight>,
+    pub(super) changed: bool,
+    /// How an edit by another client was corrected.
+    pub(super) correction: Option<Correction>,
+    /// Whether all content of the Secret is known to come from the SealedSecret now.
+    pub(super) is_exclusive: bool,
+    /// Whether another rendering could produce different values.
+    pub(super) is_random: bool,
+    pub(super) applied: Result<Option<Box<Secret>>, StoreError>,
+}
+
+/// How an edit of a Secret by another client was corrected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Correction {
+    /// The Secret has its earlier values again.
+    Restored,
+    /// Random values were generated again, since nothing but the Secret had them.
+    Regenerated,
+}
+
+enum ApplyResult {
+    Done(PlanResult),
+    /// A Secret already exists unexpectedly; this is the Secret to write.
+    Exists(Box<Secret>),
+}
+
+/// A plan, and what is reported about it.
+struct Decision {
+    plan: Plan,
+    refusal: Option<Refusal>,
+    fight: Option<drift::Fight>,
+    /// Whether the desired Secret is written or removed.
+    changed: bool,
+    /// Whether the plan corrects an edit by another client.
+    is_correction: bool,
+    /// Whether the Secret then has the values of this version.
+    is_good: bool,
+}
+
+impl PlanResult {
+    pub(super) fn depends_on_values(&self, sealed: &SealedSecret) -> bool {
+        match (&self.applied, &self.refusal) {
+            (Err(error), _) => error.depends_on_values(sealed),
+            (Ok(_), Some(why)) => no_secret::refusal_depends_on_values(why, sealed),
+            (Ok(_), None) => false,
+        }
+    }
+}
+
+impl<S: Store> Tools<S> {
+    /// Decides and applies the plan. If a Secret exists unexpectedly, does so again with the existing Secret. Returns
+    /// `None` like [`Self::refetch`].
+    pub(super) async fn apply_desired(
+        &self,
+        id: &ObjectId,
+        observed: Observed,
+        desired: Desired,
+        now: Timestamp,
+        schedule: &mut Schedule,
+    ) -> Result<Option<(Observed, PlanResult)>, StoreError> {
+        let random_items = match &desired {
+            Desired::Secret { random_items, .. } => random_items.clone(),
+            Desired::Nothing | Desired::Unknown(_) => BTreeSet::new(),
+        };
+        let was_guessed = observed.guessed;
+        match self.apply(id, &observed, desired, now, schedule).await? {
+            ApplyResult::Done(plan_result) => Ok(Some((observed, plan_result))),
+            ApplyResult::Exists(_) if !was_guessed => Err(StoreError::Exists),
+            ApplyResult::Exists(secret) => {
+                let Some(observed) = self.refetch(id, &observed).await? else {
+                    return Ok(None);
+                };
+                let desired = Desired::Secret {
+                    secret,
+                    random_items,
+                };
+                match self.apply(id, &observed, desired, now, schedule).await? {
+                    ApplyResult::Done(plan_result) => Ok(Some((observed, plan_result))),
+                    ApplyResult::Exists(_) => Err(StoreError::Exists),
+                }
+            }
+        }
+    }
+
+    async fn apply(
+        &self,
+        id: &ObjectId,
+        observed: &Observed,
+        mut desired: Desired,
+        now: Timestamp,
+        schedule: &mut Schedule,
+    ) -> Result<ApplyResult, Stopped> {
+        let is_random = desired.is_random();
+        let is_regenerated = match &mut desired {
+            Desired::Secret {
+                secret,
+                random_items,
+            } => self.keep_random_values(observed, random_items, secret),
+            Desired::Nothing | Desired::Unknown(_) => false,
+        };
+        let decision = self.decide(id, observed, desired, now);
+        let is_exclusive = becomes_exclusive(observed, &decision.plan);
+        let slot = match &decision.plan {
+            Plan::Leave => None,
+            _ => self.wait_to_write(id, schedule).await?,
+        };
+        let applied = match self.store.apply(id, decision.plan).await {
+            Ok(Applied::Exists(secret)) => return Ok(ApplyResult::Exists(secret)),
+            Ok(Applied::Done(stored)) => Ok(stored),
+            Err(error) => Err(error),
+        };
+        drop(slot);
+        if let (None, Ok(stored), Source::Sealed(_)) =
+            (&decision.refusal, &applied, &observed.source)
+        {
+            let kept = Kept {
+                secret: stored.as_deref().or(observed.existing.secret()),
+                is_good: decision.is_good,
+                is_exclusive,
+            };
+            self.store.note_unsealed(id, observed, kept);
+        }
+        let correction = Some(if is_regenerated {
+            Correction::Regenerated
+        } else {
+            Correction::Restored
+        });
+        Ok(ApplyResult::Done(PlanResult {
+            correction: correction.filter(|_| decision.is_correction && applied.is_ok()),
+            is_exclusive,
+            is_random,
+            refusal: decision.refusal,
+            fight: decision.fight,
+            changed: decision.changed,
+            applied,
+        }))
+    }
+
+    /// Decides about the Secret, within the limits on authors and on corrections.
+    fn decide(
+        &self,
+        id: &ObjectId,
+        observed: &Observed,
+        desired: Desired,
+        now: Timestamp,
+    ) -> Decision {
+        let tolerates_drift = self.tolerates_drift(&observed.source);
+        let restored = self.policy.added.missing_on(&observed.existing);
+        let plan = self.allowed_plan(id, observed, desired, restored.as_deref());
+        let interference = Interference::undone_by(&plan, observed.settled);
+        let fight = interference
+            .and_then(|interference| self.record_correction(id, interference, now).err());
+        let plan = fight
+            .as_ref()
+            .map_or(plan, |fight| Plan::Refuse(fight.into()));
+        let changed = matches!(plan, Plan::Create(_) | Plan::Replace(_) | Plan::Remove);
+        let decision = Decision {
+            changed,
+            // A correction is reported only if the administrator's added metadata was in place before: otherwise a new
+            // setting may have caused the change.
+            is_correction: interference == Some(Interference::Edit)
+                && self.has_added_metadata(observed)
+                && changed,
+            // Where edits are tolerated, the Secret keeps edited values unless its values are written.
+            is_good: !tolerates_drift || changed && restored.is_none(),
+            refusal: match &plan {
+                Plan::Refuse(why) => Some(why.clone()),
+                _ => None,
+            },
+            plan,
+            fight,
+        };
+        self.restore_added_metadata(id, decision, restored, now)
+    }
+
+    /// Returns the plan without the limit on corrections. `restored` is the existing Secret with the administrator's
+    /// added metadata, if it lacks any.
+    fn allowed_plan(
+        &self,
+        id: &ObjectId,
+        observed: &Observed,
+        desired: Desired,
+        restored: Option<&Secret>,
+    ) -> Plan {
+        let circumstances = Circumstances {
+            settled: observed.settled,
+            claimed: observed.claimed,
+            is_exclusive: observed.is_exclusive,
+            tolerates_drift: self.tolerates_drift(&observed.source),
+            hides_equality: self.hides_equality(observed),
+        };
+        let plan = match (
+            decide(id, desired, &observed.existing, circumstances),
+            restored,
+        ) {
+            // Edits are tolerated, except those of the metadata that the administrator adds.
+            (Plan::Leave, Some(secret)) => Plan::Replace(Box::new(secret.clone())),
+            (plan, _) => plan,
+        };
+        let plan = enforce_limits(&self.policy.author_limits, plan);
+        if self.store.is_public() {
+            enforce_api_rules(plan, has_public_size(observed))
+        } else {
+            plan
+        }
+    }
+
+    /// Restores the metadata of the administrator even if the object is refused, and nothing else.
+    fn restore_added_metadata(
+        &self,
+        id: &ObjectId,
+        mut decision: Decision,
+        restored: Option<Box<Secret>>,
+        now: Timestamp,
+    ) -> Decision {
+        let is_refused = decision.refusal.is_some() && decision.fight.is_none();
+        if let Some(secret) = restored.filter(|_| is_refused) {
+            match self.record_correction(id, Interference::Edit, now) {
+                Ok(()) => decision.plan = Plan::Replace(secret),
+                Err(fight) => decision.fight = Some(fight),
+            }
+        }
+        decision
+    }
+
+    /// Returns whether the existing Secret has the metadata that the administrator adds, or there is no such Secret.
+    fn has_added_metadata(&self, observed: &Observed) -> bool {
+        match &observed.existing {
+            Existing::Owned(Content::Secret(secret)) => self.policy.added.are_on(&secret.metadata),
+            _ => true,
+        }
+    }
+
+    /// Returns whether the outcome must not depend on whether the new values equal the existing ones.
+    ///
+    /// The values of a Secret that this object controls may be compared in three cases: if nothing was reported about
+    /// the object before this process started, as after a crash between writing the Secret and the status; if the
+    /// status of that time claims that the version was unsealed, as that of upstream's controller does, which has no
+    /// record; and if the Secret is immutable, since otherwise no re-encryption of its SealedSecret could succeed. The
+    /// first two can be forged before a start, and all three reveal whether the values are equal, which is the one bit
+    /// that an edit reveals anyway. Where templates are forbidden an edit reveals nothing, so none of the three counts
+    /// there, and an immutable Secret must be deleted first.
+    ///
+    /// A Secret that is handed over may be compared too: otherwise an immutable one could not be handed over. A Secret
+    /// that only consents to a merge may not be compared: each edit would test a guess of values that do not belong to
+    /// the author.
+    fn hides_equality(&self, observed: &Observed) -> bool {
+        let may_compare = match &observed.existing {
+            Existing::Owned(Content::Secret(secret)) => {
+                let metadata = &secret.metadata;
+                let is_frozen = secret.immutable == Some(true);
+                if ownership::is_controlled_by(metadata, observed.uid.as_deref()) {
+                    let may_reveal = is_frozen || observed.claimed || observed.is_fresh;
+                    may_reveal && !self.forbids_templates(&observed.source)
+                } else {
+                    ownership::is_handed_over(metadata)
+                }
+            }
+            _ => false,
+        };
+        self.policy.update_status && self.store.is_public() && !may_compare
+    }
+
+    fn forbids_templates(&self, source: &Source) -> bool {
+        let limits = &self.policy.author_limits;
+        matches!(source, Source::Sealed(sealed) if limits.forbids_templates(sealed.namespace_or_empty()))
+    }
+
+    fn tolerates_drift(&self, source: &Source) -> bool {
+        let opts_out = matches!(source, Source::Sealed(sealed) if drift::opts_out(sealed.metadata.annotations.as_ref()));
+        self.policy.tolerates_drift || opts_out
+    }
+
+    fn record_correction(
+        &self,
+        id: &ObjectId,
+        interference: Interference,
+        now: Timestamp,
+    ) -> Result<(), drift::Fight> {
+        let mut drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
+        drift.record_correction(id, interference, now)
+    }
+}
+
+/// Returns whether all content of the Secret is known to come from the SealedSecret after the plan was applied: the
+/// controller creates it, or no other client has consented to a merge.
+fn becomes_exclusive(observed: &Observed, plan: &Plan) -> bool {
+    match (plan, observed.existing.secret()) {
+        (Plan::Create(_), _) => true,
+        (_, Some(existing)) => {
+            observed.is_exclusive || !ownership::is_merged_into(&existing.metadata)
+        }
+        (_, None) => false,
+    }
+}
+
+/// Returns whether the size of the Secret follows from the size of the sealed values. It does not if templates produce
+/// values, or if some values belong to another client.
+fn has_public_size(observed: &Observed) -> bool {
+    let Source::Sealed(sealed) = &observed.source else {
+        return false;
+    };
+    let template = &sealed.spec.template.metadata;
+    let is_alone = observed.existing.secret().is_none_or(|existing| {
+        !ownership::merges(template, &existing.metadata, observed.is_exclusive)
+    });
+    is_alone && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed)
+}

@@ -1,0 +1,103 @@
+//! Keeps the values of templates that use time or randomness, which the existing Secret alone has.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use controller_core::decide::Existing;
+use shared::plain::Plain;
+use shared::random_mark;
+use shared::record::{self, Identity};
+use shared::resource::{RANDOM_VALUES_ANNOTATION, SealedSecret};
+use shared::secret::Secret;
+
+use super::attempt::Tools;
+use crate::store::{Observed, Source, Store};
+
+impl<S: Store> Tools<S> {
+    /// Copies the random values of the existing Secret that are known to be those of this version into the desired Secret,
+    /// and marks the random values of the result. Returns whether the values of an unsealed version are replaced, because
+    /// another client has changed them.
+    ///
+    /// The mark of the values decides, which is written at the same time as they: it shows for which version they were
+    /// rendered, also if nothing else was recorded before the process ended. Without a mark, values stay only if no other
+    /// client has written the Secret since they were rendered, or if nothing is known about that: after an update from a
+    /// controller that sets no mark. They then get a mark.
+    pub(super) fn keep_random_values(
+        &self,
+        observed: &Observed,
+        items: &BTreeSet<String>,
+        secret: &mut Secret,
+    ) -> bool {
+        let Source::Sealed(sealed) = &observed.source else {
+            return false;
+        };
+        let Some(version) = Identity::of_manifest(sealed).filter(|_| !items.is_empty()) else {
+            return false;
+        };
+        let ring = self.ring();
+        let (existing, mark) = (values(&observed.existing), observed.random_mark.as_ref());
+        let unchanged = mark
+            .and_then(|mark| random_mark::unchanged_items(mark, version, items, existing, &ring));
+        let is_up_to_date = unchanged.as_ref() == Some(items);
+        let kept = unchanged.unwrap_or_else(|| {
+            if self.may_lack_mark(observed, sealed) {
+                items.clone()
+            } else {
+                BTreeSet::new()
+            }
+        });
+        copy(&kept, existing, &mut secret.data);
+        let mark = if is_up_to_date {
+            mark.cloned()
+        } else {
+            random_mark::create(version, items, &secret.data, &ring)
+        };
+        let annotations = secret.metadata.annotations.get_or_insert_default();
+        annotations.extend(mark.map(|mark| (RANDOM_VALUES_ANNOTATION.to_owned(), mark)));
+        observed.settled && kept.len() < items.len()
+    }
+
+    /// Returns whether the Secret can have values of this version although no mark shows it.
+    fn may_lack_mark(&self, observed: &Observed, sealed: &SealedSecret) -> bool {
+        // In a directory, no other client can remove the mark.
+        let is_unmarked = !self.store.is_public() && observed.random_mark.is_none();
+        observed.claimed
+            || observed.settled && (observed.is_good || is_unmarked)
+            || self.is_recorded_version(observed, sealed)
+    }
+
+    /// Returns whether the record of this version of the SealedSecret names the existing version of the Secret.
+    fn is_recorded_version(&self, observed: &Observed, sealed: &SealedSecret) -> bool {
+        let record = observed.status.as_ref().and_then(|s| s.record.as_ref());
+        let metadata = observed.existing.secret().map(|secret| &secret.metadata);
+        let uid = metadata.and_then(|metadata| metadata.uid.as_deref());
+        let version = metadata.and_then(|metadata| metadata.resource_version.as_deref());
+        let (Some(record), Some(uid), Some(version), Some(identity)) =
+            (record, uid, version, Identity::of(sealed))
+        else {
+            return false;
+        };
+        let ring = self.ring();
+        record::is_proof_of_unsealing(record, identity, &ring)
+            && record::is_for_secret(record, identity, &ring, uid, version)
+    }
+}
+
+fn values(existing: &Existing) -> &BTreeMap<String, Plain> {
+    static NONE: BTreeMap<String, Plain> = BTreeMap::new();
+    match existing {
+        Existing::Owned(content) => content.values(),
+        Existing::Absent | Existing::NotOwned | Existing::Unreadable(_) => &NONE,
+    }
+}
+
+fn copy(
+    items: &BTreeSet<String>,
+    existing: &BTreeMap<String, Plain>,
+    values: &mut BTreeMap<String, Plain>,
+) {
+    for item in items {
+        if let Some(value) = existing.get(item) {
+            values.insert(item.clone(), value.clone());
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Reports the outcome of an attempt: in the status, in events and in metrics.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use controller_core::decide::{Existing, Refusal};
+use controller_core::fault::Fault;
+use controller_core::no_secret::{self, NoSecret};
+use controller_core::object_id::ObjectId;
+use controller_core::status::{self, KeptValues, Outcome};
+use jiff::Timestamp;
+use shared::error_chain;
+use shared::key::Fingerprint;
+use shared::key_ring::KeyRing;
+use shared::meter::Meter;
+use shared::resource::SealedSecretStatus;
+use shared::unseal::UnsealError;
+
+use super::applying::PlanResult;
+use super::attempt::{Inputs, Tools, sealed_instance};
+use super::attempt_result::{self, AttemptResult};
+use super::schedule::Schedule;
+use crate::metrics::SEALED_TYPE;
+use crate::store::{Observed, Source, Store, StoreError};
+
+impl<S: Store> Tools<S> {
+    /// Reports the outcome in metrics and status.
+    pub(super) async fn report(
+        &self,
+        id: &ObjectId,
+        observed: &Observed,
+        plan_result: &PlanResult,
+        sealed_by: &BTreeMap<String, Fingerprint>,
+        inputs: &Inputs,
+        schedule: &mut Schedule,
+    ) -> Result<AttemptResult, StoreError> {
+        let outcome = self.outcome(observed, plan_result, sealed_by, &inputs.ring);
+        let status = self.next_status(observed, &outcome, inputs.now);
+        let is_synced = outcome.message().is_none();
+        if status.is_some() || plan_result.changed || !is_synced {
+            self.wait_to_report(id, schedule).await;
+        }
+        if let Some(fault) = outcome.fault() {
+            self.metrics.count_failure(id, fault);
+        }
+        self.metrics
+            .set_condition(id, source_instance(&observed.source), is_synced);
+        if let Some(status) = status {
+            let uid = observed.uid.as_deref();
+            let recorded = self.store.record(id, uid, Some(status)).await;
+            recorded.inspect_err(|_| self.metrics.count_failure(id, Fault::Status))?;
+        }
+        if let Some(fight) = &plan_result.fight {
+            return Ok(AttemptResult::retry_not_before(fight.until, &outcome));
+        }
+        let is_new = !observed.settled && !observed.claimed;
+        let is_event = plan_result.changed || self.policy.update_status && is_new;
+        Ok(AttemptResult::from_outcome(
+            &outcome,
+            plan_result.applied.as_ref().err(),
+            is_event,
+        ))
+    }
+
+    /// Repeats the report of the first attempt. An attempt that failed at the store has shown that the templates
+    /// render. A later attempt must not reveal that they fail at other times, so it reports the earlier store error
+    /// again.
+    pub(super) fn repeat_first_report(
+        &self,
+        id: &ObjectId,
+        plan_result: PlanResult,
+        schedule: &Schedule,
+    ) -> PlanResult {
+        if !schedule.has_times() {
+            return plan_result;
+        }
+        let mut first_attempts = self.first_attempts();
+        let is_rejected = matches!(
+            plan_result.applied,
+            Err(StoreError::Rejected { public: None, .. })
+        );
+        let is_unrendered = matches!(
+            plan_result.refusal,
+            Some(Refusal::Unseal(UnsealError::Render(_)))
+        );
+        if is_unrendered || is_rejected && plan_result.is_random {
+            return match first_attempts.error(id) {
+                Some((text, is_stalled)) => PlanResult {
+                    refusal: None,
+                    applied: Err(StoreError::AsBefore { text, is_stalled }),
+                    ..plan_result
+                },
+                None => plan_result,
+            };
+        }
+        if let (Err(error), false) = (&plan_result.applied, is_rejected) {
+            first_attempts.record_error(id, error_chain(error), error.is_stalled());
+        }
+        plan_result
+    }
+
+    /// Replaces a failure that depends on the values with [`Refusal::Values`], so that all such failures are reported,
+    /// retried and counted in the same way. Returns `None` like [`Self::refetch`].
+    pub(super) async fn hide_values(
+        &self,
+        id: &ObjectId,
+        observed: Observed,
+        plan_result: PlanResult,
+        now: Timestamp,
+        schedule: &mut Schedule,
+    ) -> Result<Option<(Observed, PlanResult)>, StoreError> {
+        let sealed = match &observed.source {
+            Source::Sealed(sealed) if plan_result.depends_on_values(sealed) => Arc::clone(sealed),
+            _ => return Ok(Some((observed, plan_result))),
+        };
+        // From here on, everything takes the same time for all values.
+        self.wait_to_report(id, schedule).await;
+        let class = schedule.class();
+        let report = move |meter: &mut dyn Meter| NoSecret::new(&sealed, now, meter);
+        let rendered = self
+            .pool
+            .render_for(&id.namespace, class.rendering(), report);
+        let report = rendered.await?;
+        let observed = if observed.guessed {
+            match self.refetch(id, &observed).await? {
+                Some(fetched) => fetched,
+                None => return Ok(None),
+            }
+        } else {
+            observed
+        };
+        let plan_result = PlanResult {
+            refusal: Some(Refusal::Values(report)),
+            fight: plan_result.fight,
+            changed: false,
+            correction: None,
+            is_exclusive: false,
+            is_random: false,
+            applied: Ok(None),
+        };
+        Ok(Some((observed, plan_result)))
+    }
+
+    fn outcome<'a>(
+        &self,
+        observed: &Observed,
+        plan_result: &'a PlanResult,
+        sealed_by: &'a BTreeMap<String, Fingerprint>,
+        ring: &KeyRing,
+    ) -> Outcome<'a> {
+        let kept = kept_values(observed);
+        match (&plan_result.refusal, &plan_result.applied) {
+            (_, Err(error)) => Outcome::Failed {
+                message: error_chain(error),
+                is_stalled: error.is_stalled(),
+                kept,
+            },
+            (Some(why), Ok(_)) => Outcome::Refused { why, kept },
+            (None, Ok(stored)) => Outcome::Unsealed {
+                sealed_by,
+                record: self.new_record(
+                    observed,
+                    stored.as_deref(),
+                    plan_result.is_exclusive,
+                    ring,
+                ),
+            },
+        }
+    }
+
+    pub(super) async fn warn_about_risky_type(
+        &self,
+        id: &ObjectId,
+        source: &Source,
+        risky_type: &'static str,
+    ) {
+        let is_legacy = matches!(source, Source::Sealed(sealed) if no_secret::is_legacy(sealed));
+        let (label, event) = if is_legacy {
+            (SEALED_TYPE, attempt_result::sealed_risky_type_event())
+        } else {
+            (risky_type, attempt_result::risky_type_event(risky_type))
+        };
+        self.metrics.count_risky_secret(label);
+        self.store.announce(id, event).await;
+    }
+
+    /// Returns the status to record, or `None` if it is unchanged.
+    fn next_status(
+        &self,
+        observed: &Observed,
+        outcome: &Outcome<'_>,
+        now: Timestamp,
+    ) -> Option<SealedSecretStatus> {
+        let next = status::next(observed.status.as_ref(), outcome, observed.generation, now);
+        // A store that records which version was unsealed needs the status of a new version even if its text is
+        // unchanged.
+        let was_unsealed = observed.settled || observed.claimed;
+        let is_new = matches!(outcome, Outcome::Unsealed { .. }) && !was_unsealed;
+        let next = next.or_else(|| observed.status.clone().filter(|_| is_new));
+        next.filter(|_| self.policy.update_status)
+    }
+}
+
+/// Returns which values the Secret keeps if it is not written.
+fn kept_values(observed: &Observed) -> KeptValues {
+    match &observed.existing {
+        Existing::Owned(content) if !content.values().is_empty() => {
+            if observed.is_good {
+                KeptValues::Good
+            } else {
+                KeptValues::Unknown
+            }
+        }
+        Existing::Unreadable(_) => KeptValues::Unknown,
+        Existing::Owned(_) | Existing::Absent | Existing::NotOwned => KeptValues::None,
+    }
+}
+
+/// Returns the instance label of a SealedSecret; empty if it cannot be used.
+fn source_instance(source: &Source) -> &str {
+    let Source::Sealed(sealed) = source else {
+        return "";
+    };
+    sealed_instance(sealed)
+}

@@ -1,0 +1,409 @@
+//! Tests edits of a Secret by other clients that hide themselves from the controller.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use controller::metrics::Metrics;
+use controller::pool::Pool;
+use controller::reconcile::{Policy, Reconciler, Urgency};
+use controller::store::cluster::ClusterStore;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use shared::base64;
+use shared::key_ring::KeyRing;
+use shared::key_secret;
+use shared::resource::{PATCH_ANNOTATION, RANDOM_VALUES_ANNOTATION, SealedSecret};
+
+use crate::support::api_server::{ApiServer, id};
+use crate::support::{Case, KEYS, sealed};
+
+const NOT_MANAGED: &str = "already exists and is not managed by SealedSecret";
+const KEEPS_GOOD: &str = "the values of the last good version stay in place";
+
+/// A controller with one object, which is restarted at will.
+struct Run {
+    server: Arc<ApiServer>,
+    store: Arc<ClusterStore>,
+    reconciler: Reconciler<ClusterStore>,
+    policy: Policy,
+    generation: i64,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self::on(ApiServer::default(), |_| ())
+    }
+
+    fn on(server: ApiServer, adjust: impl FnOnce(&mut Policy)) -> Self {
+        let (server, store) = server.start();
+        let mut policy = Case::idle().config().policy;
+        adjust(&mut policy);
+        Self {
+            server,
+            reconciler: reconciler(&store, &policy),
+            store,
+            policy,
+            generation: 0,
+        }
+    }
+
+    /// Replaces the controller with a new process that has listed the object and its Secret.
+    fn restart(&mut self) {
+        self.store = self.server.restart_with_secret();
+        self.reconciler = reconciler(&self.store, &self.policy);
+    }
+
+    async fn apply(&mut self, sealed: &SealedSecret) {
+        self.put(sealed);
+        self.reconcile().await;
+    }
+
+    fn put(&mut self, sealed: &SealedSecret) {
+        self.generation += 1;
+        self.server.put_sealed(sealed, "u", self.generation);
+        self.server.report_to(&self.store);
+    }
+
+    async fn edit(&mut self, edit: impl FnOnce(&mut Value)) {
+        self.server.edit_secret(edit);
+        self.server.report_to(&self.store);
+        self.reconcile().await;
+    }
+
+    async fn reconcile(&mut self) {
+        let now = self.now();
+        self.reconciler.enqueue([id()], Urgency::Fresh, now);
+        while self.reconciler.run_once(now).await == Some(now) {}
+    }
+
+    /// Reconciles until the Secret is written, and not until this is reported.
+    async fn reconcile_until_written(&mut self) {
+        let (now, writes) = (self.now(), *self.server.writes.lock().unwrap());
+        self.reconciler.enqueue([id()], Urgency::Fresh, now);
+        while *self.server.writes.lock().unwrap() == writes {
+            let step = std::time::Duration::from_millis(1);
+            let _ = tokio::time::timeout(step, self.reconciler.run_once(now)).await;
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.generation).unwrap()
+    }
+
+    fn corrections(&self) -> usize {
+        let reasons = self.server.event_reasons();
+        let corrections = reasons.iter().filter(|reason| *reason == "DriftCorrected");
+        corrections.count()
+    }
+
+    /// Returns the keys of the Secret's items, sorted.
+    fn items(&self) -> Vec<String> {
+        let secret = self.server.secret();
+        let items: BTreeSet<&String> = secret["data"].as_object().unwrap().keys().collect();
+        items.into_iter().cloned().collect()
+    }
+
+    fn annotation(&self, name: &str) -> Value {
+        self.server.secret()["metadata"]["annotations"][name].clone()
+    }
+
+    /// Returns the message of a condition.
+    fn message(&self, condition: usize) -> String {
+        let message = self.server.status()["conditions"][condition]["message"].clone();
+        message.as_str().unwrap_or_default().to_owned()
+    }
+}
+
+fn reconciler(store: &Arc<ClusterStore>, policy: &Policy) -> Reconciler<ClusterStore> {
+    let metrics = Arc::new(Metrics::new(false).unwrap());
+    let mut reconciler = Reconciler::new(Arc::clone(store), Pool::new(), policy.clone(), metrics);
+    let secret = key_secret::build("k", "ns", &KEYS[0], BTreeMap::new(), BTreeMap::new());
+    let key = key_secret::parse(&secret, key_secret::OrderPriority::CertNotBefore).unwrap();
+    let ring = Arc::new(KeyRing::new([Arc::new(key)]));
+    reconciler.use_ring(ring, Timestamp::UNIX_EPOCH);
+    reconciler
+}
+
+fn object(items: &[(&str, &str)]) -> SealedSecret {
+    sealed(&KEYS[0], "ns/n", items)
+}
+
+/// Returns an object with the item `p` and two random items.
+fn random_object() -> SealedSecret {
+    let mut object = object(&[("p", "v")]);
+    let texts = [
+        ("pw", "{{ randAlphaNum 8 }}"),
+        ("mix", "{{ .p }}-{{ randAlphaNum 4 }}"),
+    ];
+    let texts = texts.map(|(key, text)| (key.to_owned(), Some(text.to_owned())));
+    object.spec.template.data = Some(texts.into());
+    object
+}
+
+fn broken_object() -> SealedSecret {
+    sealed(&KEYS[1], "ns/n", &[("p", "v")])
+}
+
+fn text(value: &str) -> Value {
+    json!(base64::encode(value.as_bytes()))
+}
+
+fn add_consent(secret: &mut Value) {
+    secret["metadata"]["annotations"][PATCH_ANNOTATION] = json!("true");
+}
+
+/// Attack: a client adds the annotation for merging to a Secret that the controller created, so that its items stay,
+/// that later versions keep removed items, and that the status vouches for them.
+#[tokio::test(start_paused = true)]
+async fn an_added_consent_to_a_merge_has_no_effect_on_a_created_secret() {
+    for restarts in [false, true] {
+        for adds_item in [true, false] {
+            let mut run = Run::new();
+            run.apply(&object(&[("p", "v1"), ("q", "old")])).await;
+            if restarts {
+                run.restart();
+            }
+            run.edit(|secret| {
+                add_consent(secret);
+                if adds_item {
+                    secret["data"]["evil"] = text("evil");
+                }
+            })
+            .await;
+            assert_eq!(run.items(), ["p", "q"]);
+            assert_eq!(run.corrections(), usize::from(adds_item));
+            run.apply(&broken_object()).await;
+            if restarts {
+                run.restart();
+            }
+            run.edit(|secret| secret["data"]["evil"] = text("evil"))
+                .await;
+            assert!(!run.message(1).ends_with(KEEPS_GOOD));
+            run.apply(&object(&[("p", "v2")])).await;
+            assert_eq!(run.items(), ["p"]);
+            assert_eq!(run.annotation(PATCH_ANNOTATION), Value::Null);
+            assert!(run.server.is_synced());
+        }
+    }
+}
+
+/// Attack: a client removes the owner of a Secret and adds the annotation for merging, so that the Secret is neither
+/// corrected nor deleted with its SealedSecret, without a report.
+#[tokio::test(start_paused = true)]
+async fn a_removed_owner_is_reported_despite_an_added_consent_to_a_merge() {
+    for restarts in [false, true] {
+        let mut run = Run::new();
+        run.apply(&object(&[("p", "v1")])).await;
+        if restarts {
+            run.restart();
+        }
+        run.edit(|secret| {
+            add_consent(secret);
+            secret["metadata"]["ownerReferences"] = Value::Null;
+            secret["data"]["evil"] = text("evil");
+        })
+        .await;
+        assert!(!run.server.is_synced());
+        assert!(run.message(0).contains(NOT_MANAGED), "{}", run.message(0));
+    }
+}
+
+/// Upstream's feature: a Secret of another owner that consents to a merge is merged into, with or without consent to
+/// take it over, also after a restart and without a record.
+#[tokio::test(start_paused = true)]
+async fn consent_of_an_existing_secret_permits_a_merge_for_good() {
+    for drops_record in [false, true] {
+        for is_managed in [false, true] {
+            let mut run = Run::on(ApiServer::with_crd(drops_record), |_| ());
+            run.server.edit("theirs", "1");
+            run.server.edit_secret(|secret| {
+                add_consent(secret);
+                let managed = json!(is_managed.to_string());
+                secret["metadata"]["annotations"]["sealedsecrets.bitnami.com/managed"] = managed;
+            });
+            run.apply(&object(&[("p", "v1")])).await;
+            for version in ["v2", "v3"] {
+                assert_eq!(run.items(), ["p", "theirs"]);
+                run.restart();
+                run.edit(|secret| secret["data"]["added"] = text("x")).await;
+                assert_eq!(run.items(), ["added", "p", "theirs"]);
+                run.apply(&broken_object()).await;
+                run.restart();
+                run.apply(&object(&[("p", version)])).await;
+                assert_eq!(run.items(), ["added", "p", "theirs"]);
+                run.edit(|secret| drop(secret["data"].as_object_mut().unwrap().remove("added")))
+                    .await;
+            }
+            let has_owner = !run.server.secret()["metadata"]["ownerReferences"].is_null();
+            assert_eq!(has_owner, is_managed);
+            assert_eq!(run.corrections(), 0);
+        }
+    }
+}
+
+/// The template permits other clients to add items, until it no longer does.
+#[tokio::test(start_paused = true)]
+async fn the_template_permits_and_ends_a_merge() {
+    let mut mergeable = object(&[("p", "v1")]);
+    let consent = (PATCH_ANNOTATION.to_owned(), "true".to_owned());
+    mergeable.spec.template.metadata.annotations = Some([consent].into());
+    let mut run = Run::new();
+    run.apply(&mergeable).await;
+    run.edit(|secret| secret["data"]["theirs"] = text("1"))
+        .await;
+    run.restart();
+    run.edit(|secret| secret["data"]["p"] = text("edited"))
+        .await;
+    assert_eq!(run.items(), ["p", "theirs"]);
+    assert_eq!(run.server.value("p"), "v1");
+    assert_eq!(run.corrections(), 1);
+    run.apply(&object(&[("p", "v2")])).await;
+    assert_eq!(run.items(), ["p"]);
+}
+
+/// Attack: a client changes a value that a template generated, which no rendering can produce again, so that the edit is
+/// neither corrected nor reported and the status vouches for it.
+#[tokio::test(start_paused = true)]
+async fn an_edit_of_a_random_value_is_replaced_and_reported() {
+    for restarts in [false, true] {
+        for drops_record in [false, true] {
+            let mut run = Run::on(ApiServer::with_crd(drops_record), |_| ());
+            run.apply(&random_object()).await;
+            let mix = run.server.value("mix");
+            if restarts {
+                run.restart();
+            }
+            run.edit(|secret| secret["data"]["pw"] = text("evil")).await;
+            let password = run.server.value("pw");
+            assert_ne!(password, "evil");
+            assert_eq!(password.len(), 8);
+            assert_eq!(run.server.value("mix"), mix, "was not edited");
+            assert!(run.server.is_synced());
+            // Without a record nothing shows after a restart that another client caused the difference.
+            let is_reported = !(restarts && drops_record);
+            assert_eq!(run.corrections(), usize::from(is_reported));
+            run.edit(|secret| secret["data"]["p"] = text("evil")).await;
+            assert_eq!(
+                ["p", "pw", "mix"].map(|item| run.server.value(item)),
+                ["v".to_owned(), password.clone(), mix.clone()],
+                "the correction of one value changed another"
+            );
+            run.edit(|secret| secret["metadata"]["labels"] = json!({ "theirs": "1" }))
+                .await;
+            assert_eq!(run.server.value("pw"), password);
+            run.edit(|secret| {
+                secret["data"]["pw"] = text("evil");
+                let annotations = &mut secret["metadata"]["annotations"];
+                annotations[RANDOM_VALUES_ANNOTATION] = json!("AAAA");
+            })
+            .await;
+            assert_ne!(run.server.value("pw"), "evil");
+            assert!(run.server.is_synced());
+        }
+    }
+}
+
+/// Fault: the process is killed after it wrote a Secret and before it reported that, or no status is written at all.
+#[tokio::test(start_paused = true)]
+async fn random_values_stay_if_a_process_ends_before_its_report() {
+    for update_status in [true, false] {
+        for drops_record in [false, true] {
+            let mut run = Run::on(ApiServer::with_crd(drops_record), |policy| {
+                policy.update_status = update_status;
+            });
+            for _ in 0..2 {
+                run.put(&random_object());
+                run.reconcile_until_written().await;
+                let written = ["pw", "mix"].map(|item| run.server.value(item));
+                for _ in 0..2 {
+                    run.restart();
+                    run.reconcile().await;
+                    assert_eq!(["pw", "mix"].map(|item| run.server.value(item)), written);
+                }
+                assert_eq!(run.server.is_synced(), update_status);
+                assert_eq!(run.corrections(), 0);
+            }
+        }
+    }
+}
+
+/// A Secret of a controller that sets no mark keeps its random values, and gets a mark.
+#[tokio::test(start_paused = true)]
+async fn random_values_without_a_mark_stay_and_are_marked() {
+    let mut run = Run::new();
+    run.apply(&random_object()).await;
+    let before = ["pw", "mix"].map(|item| run.server.value(item));
+    run.server.edit_status(|status| {
+        let status = status.as_object_mut().unwrap();
+        status.retain(|field, _| field != "record" && field != "items");
+    });
+    run.server
+        .edit_metadata(|metadata| metadata["annotations"] = Value::Null);
+    run.restart();
+    run.reconcile().await;
+    assert_eq!(["pw", "mix"].map(|item| run.server.value(item)), before);
+    assert_eq!(run.corrections(), 0);
+    assert!(run.annotation(RANDOM_VALUES_ANNOTATION).is_string());
+    run.edit(|secret| secret["data"]["pw"] = text("evil")).await;
+    assert_ne!(run.server.value("pw"), "evil");
+    assert_eq!(run.server.value("mix"), before[1]);
+    assert_eq!(run.corrections(), 1);
+}
+
+/// Attack: a client adds so many annotations to the Secret that the API server accepts no correction, and the status
+/// blames the values of the author.
+#[tokio::test(start_paused = true)]
+async fn an_edit_with_very_many_annotations_is_corrected() {
+    let mut with_template = object(&[("p", "v")]);
+    with_template.spec.template.data = Some([("t".to_owned(), Some("{{ .p }}".into()))].into());
+    for object in [object(&[("p", "v")]), with_template] {
+        let mut run = Run::new();
+        run.apply(&object).await;
+        run.edit(|secret| {
+            let annotations = secret["metadata"]["annotations"].take();
+            let mut annotations = annotations.as_object().cloned().unwrap_or_default();
+            annotations.extend((0..21_000).map(|i| (format!("{i:x}"), json!(""))));
+            secret["metadata"]["annotations"] = annotations.into();
+            secret["data"]["p"] = text("evil");
+        })
+        .await;
+        assert_eq!(run.server.value("p"), "v");
+        assert!(run.server.is_synced());
+        assert_eq!(run.corrections(), 1);
+    }
+}
+
+/// Attack: an author without access to a Secret creates a SealedSecret of its name, so that the values are read into
+/// the memory of the controller.
+#[tokio::test(start_paused = true)]
+async fn values_of_a_secret_of_another_owner_are_not_read() {
+    let mut run = Run::new();
+    run.server.edit("theirs", "1");
+    run.server
+        .edit_secret(|secret| secret["metadata"]["annotations"] = Value::Null);
+    let value_reads = |run: &Run| *run.server.value_reads.lock().unwrap();
+    for restarts in [false, true] {
+        if restarts {
+            run.restart();
+        }
+        run.apply(&object(&[("p", "v")])).await;
+        run.reconcile().await;
+        assert!(run.message(0).contains(NOT_MANAGED));
+        assert_eq!(value_reads(&run), 0);
+    }
+    run.server.edit_metadata(|metadata| {
+        metadata["annotations"] = json!({ "sealedsecrets.bitnami.com/managed": "true" });
+    });
+    run.reconcile().await;
+    assert_eq!((run.items(), value_reads(&run)), (vec!["p".to_owned()], 1));
+    run.edit(|secret| secret["data"]["p"] = text("edited"))
+        .await;
+    assert_eq!(
+        (run.server.value("p").as_str(), value_reads(&run)),
+        ("v", 2)
+    );
+}

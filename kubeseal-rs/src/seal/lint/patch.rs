@@ -1,0 +1,154 @@
+//! Finds values in patches of Secrets: in JSON patches (RFC 6902) anywhere, and in patches of a kustomization whose
+//! target is a Secret.
+
+use std::borrow::Cow;
+
+use kubeseal_library::finding;
+use kubeseal_library::walk;
+use shared::manifest::{self, Node, Value};
+
+use super::object::Found;
+use super::plain::{is_value, join_first_keys, plain_fields};
+use super::template::Literals;
+
+/// The fields of a kustomization that contain patches.
+const FIELDS: [&str; 2] = ["patches", "patchesJson6902"];
+
+/// Returns whether the target of a patch may be a Secret. kustomize matches the kind as a regular expression.
+pub(super) fn targets_secret(patch: &Node) -> bool {
+    let kind = patch.field("target").and_then(|target| target.text("kind"));
+    kind.is_some_and(|kind| {
+        let mut words = kind.split(|c: char| !c.is_alphanumeric());
+        kind.contains('.') || words.any(|word| word == "Secret")
+    })
+}
+
+/// Returns the finding for an operation of a JSON patch that sets a value. Only Secrets have `stringData`; `data` counts
+/// if the target is a Secret.
+pub(super) fn operation(node: &Node, is_of_secret: bool, literals: &Literals<'_>) -> Option<Found> {
+    let key = value_of_operation(node, is_of_secret, literals)?;
+    let message = format!(
+        "a JSON patch of a Secret has a plain value: {key}; seal it with `seal create`, and change it if it was \
+         committed"
+    );
+    Some((finding::PLAIN_SECRET, node.line, message))
+}
+
+/// Returns the finding for a patch that is a part of a Secret, possibly without its kind.
+pub(super) fn part_of_secret(node: &Node, literals: &Literals<'_>) -> Option<Found> {
+    let plain = plain_fields(node, literals, false);
+    let keys: Vec<&str> = plain.iter().map(String::as_str).collect();
+    let message = format!(
+        "a patch of a Secret has plain values: {}; seal them with `seal create`, and change them if they were committed",
+        join_first_keys(&keys)
+    );
+    (!keys.is_empty()).then_some((finding::PLAIN_SECRET, node.line, message))
+}
+
+/// Returns the files of patches whose target is a Secret, with the line that names each.
+pub(super) fn files(kustomization: &Node) -> Vec<(usize, &str)> {
+    let patches = FIELDS
+        .iter()
+        .filter_map(|field| match &kustomization.field(field)?.value {
+            Value::List(patches) => Some(patches),
+            _ => None,
+        });
+    let of_secrets = patches.flatten().filter(|patch| targets_secret(patch));
+    of_secrets
+        .filter_map(|patch| Some((patch.line, patch.text("path")?)))
+        .collect()
+}
+
+/// Returns the keys of the plain values in the file of a patch whose target is a Secret.
+pub(super) fn plain_keys(bytes: &[u8]) -> Vec<String> {
+    let literals = Literals::default();
+    let mut keys = Vec::new();
+    for document in manifest::read_well_formed(bytes) {
+        match &document.root.value {
+            Value::List(operations) => {
+                let key = |node: &Node| value_of_operation(node, true, &literals);
+                keys.extend(operations.iter().filter_map(key));
+            }
+            // A manifest with a kind is found without its kustomization.
+            _ if walk::Kind::of(&document.root).is_none() => {
+                keys.extend(plain_fields(&document.root, &literals, false));
+            }
+            _ => {}
+        }
+    }
+    keys
+}
+
+/// Returns the key of the value that an operation sets.
+fn value_of_operation(node: &Node, is_of_secret: bool, literals: &Literals<'_>) -> Option<String> {
+    node.text("op")?;
+    let value = node.field("value")?;
+    let mut path = node.text("path")?.strip_prefix('/')?.split('/');
+    let field = path.next()?;
+    let is_encoded = field == "data";
+    if field != "stringData" && !(is_encoded && is_of_secret) {
+        return None;
+    }
+    let is_plain = |node: &Node| is_value(node, is_encoded, literals);
+    match (path.next(), &value.value) {
+        (Some(key), _) => is_plain(value).then(|| unescape(key).into_owned()),
+        (None, Value::Map(entries)) => {
+            let mut plain = entries.iter().filter(|(_, node)| is_plain(node));
+            plain.next().map(|(key, _)| key.clone())
+        }
+        (None, _) => is_plain(value).then(|| field.to_owned()),
+    }
+}
+
+/// Returns a component of a JSON pointer (RFC 6901) without its escapes.
+fn unescape(component: &str) -> Cow<'_, str> {
+    if component.contains('~') {
+        component.replace("~1", "/").replace("~0", "~").into()
+    } else {
+        component.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_that_set_values_are_found() {
+        for (text, is_of_secret, want) in [
+            (
+                "{op: replace, path: /stringData/p, value: hunter2}",
+                false,
+                Some("p"),
+            ),
+            (
+                "{op: add, path: /stringData/a~1b, value: hunter2}",
+                false,
+                Some("a/b"),
+            ),
+            (
+                "{op: add, path: /stringData, value: {p: hunter2}}",
+                false,
+                Some("p"),
+            ),
+            (
+                "{op: add, path: /data/p, value: aHVudGVyMg==}",
+                true,
+                Some("p"),
+            ),
+            ("{op: add, path: /data/p, value: aHVudGVyMg==}", false, None),
+            ("{op: add, path: /stringData/p, value: '${P}'}", false, None),
+            ("{op: remove, path: /stringData/p}", true, None),
+            (
+                "{op: add, path: /metadata/labels/p, value: hunter2}",
+                true,
+                None,
+            ),
+            ("{path: /stringData/p, value: hunter2}", false, None),
+        ] {
+            let documents = manifest::read(text.as_bytes()).unwrap();
+            let key = value_of_operation(&documents[0].root, is_of_secret, &Literals::default());
+            assert_eq!(key.as_deref(), want, "{text}");
+        }
+    }
+}

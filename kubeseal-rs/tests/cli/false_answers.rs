@@ -1,0 +1,312 @@
+//! Tests commands that manage keys against an API server, or a proxy in front of it, whose responses report success and
+//! are not what the command asked for.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::Output;
+use std::sync::{Arc, Mutex};
+
+use crate::api_server::{self, Request, certificate_path, not_found, service_path};
+use crate::support::{NEW_CERT, OLD_CERT, combined_output, command};
+use serde_json::{Value as Json, json};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const KEYS: [&str; 2] = [
+    include_str!("../seal/key-fixtures/state/keys/key-2024.yaml"),
+    include_str!("../seal/key-fixtures/state/keys/key-2025.yaml"),
+];
+const NAMESPACE: &str = "kube-system";
+const NAME: &str = "sealed-secrets-controller";
+const SECRETS: &str = "/api/v1/namespaces/kube-system/secrets";
+const OBJECTS: &str = "/apis/bitnami.com/v1alpha1/sealedsecrets";
+const LEASE: &str =
+    "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/sealed-secrets-controller";
+const LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
+
+/// Responses that report success and are no list, as of a login page or a broken proxy.
+const NO_LISTS: [&str; 12] = [
+    "",
+    "null",
+    "[]",
+    "[[]]",
+    "5",
+    "\"x\"",
+    "# comment",
+    "{}",
+    "<html>login</html>",
+    r#"{"kind":"Status","status":"Success"}"#,
+    r#"{"kind":"SealedSecretList","metadata":{},"items":null}"#,
+    r#"{"kind":"SealedSecretList","metadata":{}}"#,
+];
+
+/// A cluster with two keys and one SealedSecret of this project's controller.
+struct Cluster {
+    certificate: &'static str,
+    /// Responses that replace those of an honest cluster: the method, the path with the query, and code and body.
+    replaced: Vec<(&'static str, String, (u16, String))>,
+    /// More lines in the heads of responses.
+    head: String,
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        Self {
+            certificate: NEW_CERT,
+            replaced: Vec::new(),
+            head: String::new(),
+            folder: tempfile::tempdir().expect("a folder"),
+        }
+    }
+
+    fn replace(mut self, method: &'static str, path: &str, code: u16, body: &str) -> Self {
+        let response = (code, body.to_owned());
+        self.replaced.push((method, path.to_owned(), response));
+        self
+    }
+
+    /// Runs `seal`. Also returns the methods and paths of the requests that change something.
+    fn seal(&self, args: &[&str]) -> (Output, Vec<String>) {
+        let changes: Arc<Mutex<Vec<String>>> = Arc::default();
+        let (replaced, certificate) = (self.replaced.clone(), self.certificate);
+        let recorded = Arc::clone(&changes);
+        let kubeconfig =
+            api_server::serve_with(self.folder.path(), self.head.clone(), move |request| {
+                let Request {
+                    method,
+                    path,
+                    query,
+                } = request;
+                if method != "GET" {
+                    let mut changes = recorded.lock().expect("no panic");
+                    changes.push(format!("{method} {path}"));
+                }
+                let is_asked = |(other, uri, _): &&(&str, String, _)| {
+                    let (other_path, end) = uri.split_once('?').unwrap_or((uri, ""));
+                    other == method && other_path == path && query.ends_with(end)
+                };
+                let replaced = replaced.iter().find(is_asked);
+                replaced.map_or_else(
+                    || honest_answer(request, certificate),
+                    |(_, _, response)| response.clone(),
+                )
+            });
+        let output = run(self.folder.path(), &kubeconfig, args);
+        let changes = changes.lock().expect("no panic").clone();
+        (output, changes)
+    }
+
+    /// Runs a command that must fail without a request that changes something, and returns its output.
+    fn assert_unchanged(&self, args: &[&str], why: &str) -> String {
+        let (output, changes) = self.seal(args);
+        let text = combined_output(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?} {why}: {text}");
+        assert_eq!(changes, [""; 0], "{args:?} {why}: {text}");
+        text
+    }
+}
+
+fn run(folder: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
+    let mut seal = command(SEAL, folder, kubeconfig);
+    let seal = seal.env("XDG_CACHE_HOME", folder.join("cache"));
+    seal.args(args).output().expect("it starts")
+}
+
+fn honest_answer(request: &Request, certificate: &str) -> (u16, String) {
+    let Request { method, path, .. } = request;
+    let found = |body: String| (200, body);
+    match (method.as_str(), path.as_str()) {
+        ("GET", SECRETS) => found(list("SecretList", &KEYS.map(key_secret))),
+        ("GET", OBJECTS) => found(list("SealedSecretList", &[sealed_secret()])),
+        ("PATCH", path) if path.starts_with(SECRETS) => found(retired(path).to_string()),
+        ("PATCH", _) => {
+            let mut object = sealed_secret();
+            object["status"] = json!({ "conditions": [] });
+            found(object.to_string())
+        }
+        ("GET", path) if path == service_path(NAMESPACE, NAME) => {
+            found(r#"{"spec":{"ports":[{"name":"http","port":8080}]}}"#.to_owned())
+        }
+        ("GET", path) if path == certificate_path(NAMESPACE, NAME) => found(certificate.to_owned()),
+        _ => not_found(),
+    }
+}
+
+fn list(kind: &str, items: &[Json]) -> String {
+    json!({ "kind": kind, "apiVersion": "v1", "metadata": {}, "items": items }).to_string()
+}
+
+fn key_secret(manifest: &str) -> Json {
+    let documents = shared::manifest::read(manifest.as_bytes()).expect("it is YAML");
+    let mut reading = shared::manifest::Reading::default();
+    let secret = shared::secret::Secret::from_node(&documents[0].root, &mut reading);
+    secret.expect("it is a Secret").to_document()
+}
+
+/// Returns the key Secret at this path with the label of a retired key.
+fn retired(path: &str) -> Json {
+    let secrets = KEYS.map(key_secret).into_iter();
+    let mut secrets = secrets.filter(|secret| {
+        let name = secret["metadata"]["name"].as_str();
+        name.is_some_and(|name| path.ends_with(name))
+    });
+    let mut secret = secrets.next().expect("the key exists");
+    secret["metadata"]["labels"][LABEL] = json!("retired");
+    secret
+}
+
+fn sealed_secret() -> Json {
+    json!({
+        "kind": "SealedSecret", "apiVersion": "bitnami.com/v1alpha1",
+        "metadata": { "namespace": "shop", "name": "db", "resourceVersion": "7" },
+        "spec": { "encryptedData": {} },
+        "status": { "conditions": [{ "type": "Ready", "status": "True" }] },
+    })
+}
+
+#[test]
+fn an_honest_cluster_is_changed() {
+    for (args, change) in [
+        (
+            &["keys", "retire", "key-2024"][..],
+            format!("PATCH {SECRETS}/key-2024"),
+        ),
+        (
+            &["uninstall", "--yes"],
+            "PATCH /apis/bitnami.com/v1alpha1/namespaces/shop/sealedsecrets/db/status".to_owned(),
+        ),
+    ] {
+        let (output, changes) = Cluster::new().seal(args);
+        assert!(output.status.success(), "{}", combined_output(&output));
+        assert_eq!(changes, [change]);
+    }
+}
+
+/// Fault: a proxy in front of the API server answers a list with success and something else, so that a key looks
+/// unneeded.
+#[test]
+fn retires_no_key_after_a_response_that_is_no_list() {
+    for body in NO_LISTS {
+        for args in [
+            &["keys", "retire", "key-2024"][..],
+            &["keys", "compromise", "key-2024"],
+            &["keys", "status"],
+            &["uninstall", "--yes"],
+        ] {
+            let cluster = Cluster::new().replace("GET", OBJECTS, 200, body);
+            let text = cluster.assert_unchanged(args, body);
+            assert!(
+                text.contains("not a list of objects"),
+                "{args:?} {body}: {text}"
+            );
+        }
+        let cluster = Cluster::new().replace("GET", SECRETS, 200, body);
+        cluster.assert_unchanged(&["keys", "retire", "key-2024"], body);
+    }
+}
+
+/// Fault: the same for the second page of a list, after which the rest would be missing.
+#[test]
+fn retires_no_key_after_a_second_page_that_is_no_list() {
+    let first = r#"{"kind":"SealedSecretList","metadata":{"continue":"abc"},"items":[]}"#;
+    for body in NO_LISTS {
+        let second = format!("{OBJECTS}?continue=abc");
+        let cluster = Cluster::new().replace("GET", &second, 200, body);
+        let cluster = cluster.replace("GET", OBJECTS, 200, first);
+        let text = cluster.assert_unchanged(&["keys", "retire", "key-2024"], body);
+        assert!(text.contains("not a list of objects"), "{body}: {text}");
+    }
+}
+
+/// Fault: a proxy answers a change with success, and changes nothing.
+#[test]
+fn reports_a_change_that_the_response_does_not_show() {
+    let unchanged = key_secret(KEYS[0]).to_string();
+    for body in ["", "{}", "<html>login</html>", &unchanged] {
+        let path = format!("{SECRETS}/key-2024");
+        let cluster = Cluster::new().replace("PATCH", &path, 200, body);
+        let (output, _) = cluster.seal(&["keys", "retire", "key-2024"]);
+        let text = combined_output(&output);
+        assert_eq!(output.status.code(), Some(2), "{body}: {text}");
+        assert!(text.contains("the response is not"), "{body}: {text}");
+    }
+}
+
+/// Fault: the Lease of a running controller cannot be read, is malformed, or has expired only by the clock of this
+/// machine, so that the statuses are changed beside the controller.
+#[test]
+fn uninstall_changes_nothing_unless_no_controller_holds_the_lease() {
+    let lease = |renewed: &str, seconds: Json| {
+        let spec = json!({ "holderIdentity": "pod", "renewTime": renewed, "leaseDurationSeconds": seconds });
+        json!({ "kind": "Lease", "spec": spec }).to_string()
+    };
+    let renewed = "2026-01-01T10:00:00.000000Z";
+    let date = |time: &str| format!("Date: Thu, 01 Jan 2026 {time} GMT\r\n");
+    let status = r#"{"kind":"Status","message":"no"}"#;
+    for (why, code, body, head) in [
+        ("unavailable", 503, String::new(), String::new()),
+        ("too many requests", 429, status.to_owned(), String::new()),
+        ("unauthorized", 401, status.to_owned(), String::new()),
+        ("forbidden", 403, status.to_owned(), String::new()),
+        (
+            "not found, from a proxy",
+            404,
+            "<html>".to_owned(),
+            String::new(),
+        ),
+        ("a login page", 200, "<html>".to_owned(), String::new()),
+        (
+            "a list",
+            200,
+            r#"{"kind":"LeaseList","items":[]}"#.to_owned(),
+            String::new(),
+        ),
+        (
+            "an unreadable time",
+            200,
+            lease("soon", json!(15)),
+            String::new(),
+        ),
+        (
+            "no duration",
+            200,
+            lease(renewed, json!(null)),
+            String::new(),
+        ),
+        ("valid", 200, lease(renewed, json!(15)), date("10:00:14")),
+    ] {
+        let mut cluster = Cluster::new().replace("GET", LEASE, code, &body);
+        cluster.head = head;
+        let text = cluster.assert_unchanged(&["uninstall", "--yes"], why);
+        assert!(text.contains("--force"), "{why}: {text}");
+        let (output, changes) = cluster.seal(&["uninstall", "--yes", "--force"]);
+        assert!(
+            output.status.success(),
+            "{why}: {}",
+            combined_output(&output)
+        );
+        assert_eq!(changes.len(), 1, "{why}");
+    }
+    let mut expired = Cluster::new().replace("GET", LEASE, 200, &lease(renewed, json!(15)));
+    expired.head = date("10:00:15");
+    let (output, changes) = expired.seal(&["uninstall", "--yes"]);
+    assert!(output.status.success(), "{}", combined_output(&output));
+    assert_eq!(changes.len(), 1);
+}
+
+/// Attack: a man in the middle, or an outdated replica, serves the certificate of an older key, so that the newest key is
+/// retired and the controller seals for the older one again.
+#[test]
+fn retires_no_key_that_is_the_newest_by_its_secret() {
+    let mut cluster = Cluster::new();
+    for (certificate, key) in [
+        (OLD_CERT, "key-2025"),
+        (OLD_CERT, "key-2024"),
+        (NEW_CERT, "key-2025"),
+    ] {
+        cluster.certificate = certificate;
+        let text = cluster.assert_unchanged(&["keys", "retire", key], key);
+        assert!(text.contains("generate a new one first"), "{text}");
+    }
+}

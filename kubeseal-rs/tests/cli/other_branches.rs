@@ -1,0 +1,216 @@
+//! Tests that no command retires a key which a file in another branch or an earlier commit may need.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use crate::support::{OLD_CERT, combined_output, command, git, stderr, write_files};
+
+const SEAL: &str = env!("CARGO_BIN_EXE_seal");
+const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
+const STATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures/state");
+
+/// A folder with a repository, `main`, whose branch `main` has nothing that is sealed.
+struct Scene {
+    folder: tempfile::TempDir,
+    manifest: String,
+    value: String,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {p: value}\n";
+        let files = [
+            ("secret.yaml", secret),
+            ("old.pem", OLD_CERT),
+            ("main/README", "x"),
+        ];
+        write_files(folder.path(), &files);
+        let seal = |args: &[&str]| {
+            let mut kubeseal = command(KUBESEAL, folder.path(), "/nowhere");
+            let output = kubeseal.args(args).current_dir(folder.path()).output();
+            let output = output.expect("it starts");
+            assert!(output.status.success(), "{}", stderr(&output));
+            String::from_utf8(output.stdout).expect("it is text")
+        };
+        let manifest = seal(&["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"]);
+        let value = manifest.lines().find_map(|line| line.split_once(" p: "));
+        let value = value.expect("an item").1.to_owned();
+        let scene = Self {
+            folder,
+            manifest,
+            value,
+        };
+        scene.init("main");
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Makes a folder a repository with one commit.
+    fn init(&self, name: &str) {
+        git(&self.path(name), &["init", "-q", "-b", "main", "."]);
+        self.commit(name);
+    }
+
+    fn commit(&self, name: &str) {
+        git(&self.path(name), &["add", "-A"]);
+        git(
+            &self.path(name),
+            &["commit", "-q", "--allow-empty", "-m", "x"],
+        );
+    }
+
+    /// Commits a file on a new branch, `prod`, and checks out `main` again.
+    fn commit_on_branch(&self, name: &str, file: &str, text: &str) {
+        let repository = self.path(name);
+        git(&repository, &["checkout", "-q", "-b", "prod"]);
+        write_files(&repository, &[(file, text)]);
+        self.commit(name);
+        git(&repository, &["checkout", "-q", "main"]);
+    }
+
+    fn seal(&self, name: &str, args: &[&str]) -> Output {
+        let mut seal = command(SEAL, self.folder.path(), "/nowhere");
+        seal.args(args)
+            .args([".", "--directory", STATE, "--dry-run"]);
+        seal.current_dir(self.path(name))
+            .output()
+            .expect("it starts")
+    }
+
+    /// Runs the commands that must report a location, and checks that they retire no key.
+    fn assert_reported(&self, why: &str, name: &str, place: &str) {
+        let output = self.seal(name, &["keys", "retire", "key-2024", "--all-branches"]);
+        let text = combined_output(&output);
+        assert_eq!(output.status.code(), Some(1), "{why}: {text}");
+        assert!(text.contains(place), "{why}: {text}");
+    }
+}
+
+/// Returns the forms of a sealed value outside of a SealedSecret, by file name.
+fn forms(scene: &Scene) -> Vec<(&'static str, &'static str, String)> {
+    let Scene {
+        manifest, value, ..
+    } = scene;
+    vec![
+        (
+            "a value of a chart",
+            "values.yaml",
+            format!("sealed: {value}\n"),
+        ),
+        (
+            "a HelmRelease",
+            "release.yml",
+            format!("kind: HelmRelease\nspec:\n  values:\n    sealed: {value}\n"),
+        ),
+        (
+            "a template with an unknown kind",
+            "template.yaml",
+            format!("kind: {{{{ $k }}}}\nspec:\n  encryptedData:\n    p: {value}\n"),
+        ),
+        (
+            "a comment that mentions a SealedSecret",
+            "values.yaml",
+            format!("# for a SealedSecret\nsealed: {value}\n"),
+        ),
+        (
+            "a value beside a SealedSecret",
+            "db.yaml",
+            format!("{}---\nother: {value}\n", manifest.replace(value, "AgBB")),
+        ),
+        (
+            "a file without an ending",
+            "Kustomization",
+            format!("sealed: {value}\n"),
+        ),
+        (
+            "JSON",
+            "values.JSON",
+            format!("{{\"sealed\": \"{value}\"}}\n"),
+        ),
+    ]
+}
+
+/// Attack: a committer keeps a sealed value outside of the SealedSecrets, only on another branch or only in an earlier
+/// commit, so that its key is retired or the value is not listed as exposed.
+#[test]
+fn finds_a_value_outside_the_sealed_secrets_of_another_branch_or_commit() {
+    for (why, file, text) in forms(&Scene::new()) {
+        let scene = Scene::new();
+        scene.commit_on_branch("main", file, &text);
+        scene.assert_reported(why, "main", &format!("prod:{file}: may need it"));
+        let compromise = scene.seal("main", &["keys", "compromise", "key-2024"]);
+        let text = combined_output(&compromise);
+        assert!(text.contains(file), "{why}: {text}");
+    }
+}
+
+/// Fault: the commit of a branch is missing or damaged, as in a clone whose source was deleted.
+#[test]
+fn a_branch_that_cannot_be_read_is_an_error() {
+    for (why, damage) in [
+        (
+            "missing",
+            (|object: &Path| fs::remove_file(object)) as fn(&Path) -> _,
+        ),
+        ("damaged", |object| {
+            fs::remove_file(object)?;
+            fs::write(object, "x")
+        }),
+    ] {
+        let scene = Scene::new();
+        scene.commit_on_branch("main", "db.yaml", &scene.manifest);
+        let reference = scene.path("main/.git/refs/heads/prod");
+        let id = fs::read_to_string(reference).expect("a reference");
+        let (folder, file) = id.trim().split_at(2);
+        let object = scene.path(&format!("main/.git/objects/{folder}/{file}"));
+        damage(&object).expect("ours");
+        for args in [
+            &["keys", "retire", "key-2024", "--all-branches"][..],
+            &["keys", "compromise", "key-2024"],
+        ] {
+            let output = scene.seal("main", args);
+            let text = combined_output(&output);
+            assert_eq!(output.status.code(), Some(2), "{why} {args:?}: {text}");
+            assert!(text.contains("cannot read"), "{why} {args:?}: {text}");
+        }
+    }
+}
+
+/// Attack: a committer keeps a SealedSecret in a submodule, on another branch of either repository, so that its key is
+/// retired.
+#[test]
+fn searches_the_submodules_of_other_branches_and_the_branches_of_submodules() {
+    let scene = Scene::new();
+    write_files(&scene.path("sub"), &[("README", "x")]);
+    scene.init("sub");
+    scene.commit_on_branch("sub", "db.yaml", &scene.manifest);
+    let main = scene.path("main");
+    git(&main, &["submodule", "--quiet", "add", "../sub", "sub"]);
+    scene.commit("main");
+    scene.assert_reported(
+        "a branch of a submodule",
+        "main",
+        "origin/prod:db.yaml (db)",
+    );
+
+    git(&main, &["checkout", "-q", "-b", "prod"]);
+    git(&main.join("sub"), &["checkout", "-q", "origin/prod"]);
+    scene.commit("main");
+    git(&main, &["checkout", "-q", "main"]);
+    git(&main, &["submodule", "--quiet", "update"]);
+    git(
+        &main.join("sub"),
+        &["update-ref", "-d", "refs/remotes/origin/prod"],
+    );
+    scene.assert_reported("a recorded commit", "main", "prod:sub/db.yaml (db)");
+
+    git(&main, &["submodule", "--quiet", "deinit", "-f", "--all"]);
+    scene.assert_reported("a missing submodule", "main", "prod:sub: may need it");
+}

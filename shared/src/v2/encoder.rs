@@ -1,0 +1,98 @@
+//! Bytes that are hashed or authenticated: a purpose, then fields that cannot run into each other.
+
+/// What a string of bytes is for. No purpose is a prefix of another, because a zero byte ends each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The place of a value: scope, namespace and name.
+    Context,
+    /// The commitment of a header to its data key.
+    Commit,
+    /// The key and the associated data of one item.
+    Item,
+    /// The HPKE info of a wrapped data key.
+    Wrap,
+    /// The identifier of a public key.
+    KeyId,
+    /// The digest of a template.
+    Template,
+    /// The version of a file's content.
+    Version,
+}
+
+impl Purpose {
+    fn tag(self) -> &'static [u8] {
+        match self {
+            Self::Context => b"seal/v2/ctx\0",
+            Self::Commit => b"seal/v2/commit\0",
+            Self::Item => b"seal/v2/item\0",
+            Self::Wrap => b"seal/v2/wrap\0",
+            Self::KeyId => b"seal/v2/kid\0",
+            Self::Template => b"seal/v2/template\0",
+            Self::Version => b"seal/v2/version\0",
+        }
+    }
+}
+
+/// Collects the bytes for one purpose. Numbers are big-endian.
+pub(super) struct Encoder(Vec<u8>);
+
+impl Encoder {
+    pub(super) fn new(purpose: Purpose) -> Self {
+        Self(purpose.tag().to_vec())
+    }
+
+    /// Appends bytes whose length follows from what precedes them.
+    pub(super) fn fixed(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// Appends a number of 32 bits. A larger number cannot occur: it would count more than 4 GiB.
+    pub(super) fn count(self, count: usize) -> Self {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.fixed(&count.to_be_bytes())
+    }
+
+    /// Appends bytes after their length.
+    pub(super) fn prefixed(self, bytes: &[u8]) -> Self {
+        self.count(bytes.len()).fixed(bytes)
+    }
+
+    /// Appends a text, or that there is none.
+    pub(super) fn optional(self, text: Option<&str>) -> Self {
+        match text {
+            None => self.fixed(&[0]),
+            Some(text) => self.fixed(&[1]).prefixed(text.as_bytes()),
+        }
+    }
+
+    pub(super) fn finish(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_purpose_is_a_prefix_of_another() {
+        use Purpose::{Commit, Context, Item, KeyId, Template, Version, Wrap};
+        let all = [Context, Commit, Item, Wrap, KeyId, Template, Version];
+        for one in all {
+            for other in all.into_iter().filter(|other| *other != one) {
+                assert!(!other.tag().starts_with(one.tag()), "{one:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_precede_bytes_and_absence_differs_from_emptiness() {
+        let encode = |text| Encoder::new(Purpose::Item).optional(text).finish();
+        assert_eq!(
+            Encoder::new(Purpose::Item).prefixed(b"ab").finish(),
+            b"seal/v2/item\0\0\0\0\x02ab"
+        );
+        assert_ne!(encode(None), encode(Some("")));
+    }
+}

@@ -1,0 +1,287 @@
+//! Why an object is refused. Everything but [`Refusal::Tampered`] depends only on public data.
+
+use std::fmt;
+
+use super::id::ShortKeyId;
+
+/// The reason of a refusal in statuses and reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// An entry does not have the form of v2.
+    Malformed,
+    /// Every recipient uses an unknown suite.
+    UnsupportedSuite,
+    /// The policy refuses the format of the object.
+    FormatRefused,
+    /// The policy, or the lock itself, refuses the suite of a recipient.
+    SuiteRefused,
+    /// Sealed for another place or scope.
+    ScopeMismatch,
+    /// The template is not the one that the values are bound to.
+    TemplateChanged,
+    /// The revision is too far in the future.
+    RevisionInFuture,
+    /// The values must not become a Secret object.
+    NotMade,
+    /// No available key can open a lock.
+    UnknownKey,
+    /// A value, its lock or its name was changed.
+    Tampered,
+}
+
+impl Reason {
+    /// Returns the reason as it appears in statuses.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "Malformed",
+            Self::UnsupportedSuite => "UnsupportedSuite",
+            Self::FormatRefused => "FormatRefused",
+            Self::SuiteRefused => "SuiteRefused",
+            Self::ScopeMismatch => "ScopeMismatch",
+            Self::TemplateChanged => "TemplateChanged",
+            Self::RevisionInFuture => "RevisionInFuture",
+            Self::NotMade => "NotMade",
+            Self::UnknownKey => "UnknownKey",
+            Self::Tampered => "Tampered",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is wrong with the form of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// The name begins with `/` and is not that of a lock.
+    #[error("its name begins with `/` but is not `/lock/ID` or `/lock/ID/KEY`")]
+    Name,
+    /// The value has an unknown kind, or one that does not fit the name.
+    #[error("its value does not have the form that its name requires")]
+    Kind,
+    /// The value is not canonical base64url.
+    #[error("its value is not base64url without padding, line breaks and unused bits")]
+    Base64,
+    /// The value is too short or too long.
+    #[error("its value is truncated or has extra bytes")]
+    Length,
+    /// An unknown version of the header.
+    #[error("its header has an unknown version")]
+    Version,
+    /// Unknown flags in the header.
+    #[error("its header has unknown flags")]
+    Flags,
+    /// An unknown scope in the header.
+    #[error("its header has an unknown scope")]
+    Scope,
+    /// The identifiers in the name and in the value differ.
+    #[error("its name does not match its value")]
+    Mismatch,
+    /// The recipients of an inline item are not in strictly ascending order.
+    #[error("its recipients are not in strictly ascending order")]
+    Order,
+    /// Too few or too many recipients.
+    #[error("its lock must have 1 to 32 recipients")]
+    Recipients,
+    /// The wrapped data key does not have the length of its suite.
+    #[error("a wrapped data key does not have the length that its suite requires")]
+    WrappedKey,
+    /// The lock that an item names has no header.
+    #[error("its lock has no header in this object")]
+    NoHeader,
+}
+
+/// What is wrong with the format of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FormatProblem {
+    /// The policy requires v2, and an item is v1.
+    #[error("the policy of this namespace requires v2, but an item is sealed as v1")]
+    V1Item,
+    /// The policy requires v2, and the object has `spec.data`.
+    #[error("the policy of this namespace requires v2, but `spec.data` is set")]
+    LegacyData,
+    /// The policy requires v2, and the object has no sealed item.
+    #[error("the policy of this namespace requires v2, but the object has no sealed item")]
+    Empty,
+    /// Some locks are bound to the template and some are not.
+    #[error(
+        "the policy of this namespace requires v2, but only some values are bound to the template"
+    )]
+    PartlyBound,
+    /// A lock is bound to the template, and an item is v1.
+    #[error("some values are bound to the template, but an item is sealed as v1")]
+    V1BesideBound,
+    /// The policy requires that all values are bound to the template, and some are not.
+    #[error(
+        "the policy of this namespace requires that all values are bound to the template; \
+         seal them again with `--bind-template`"
+    )]
+    Unbound,
+    /// `spec.data` beside v2 entries.
+    #[error("`spec.data` is set beside values that are sealed as v2; remove `spec.data`")]
+    DataBesideV2,
+    /// A lock must be the only one, and the object has something else.
+    #[error(
+        "some values were sealed to stand alone, but the object has others beside them; \
+         remove those, or seal all values again together"
+    )]
+    NotAlone,
+    /// More locks than an object may have.
+    #[error("the object has more than {limit} locks; re-encrypt it with `seal rotate`")]
+    Locks {
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// Why an object is refused as a whole. None of its values is used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// An entry does not have the form of v2.
+    #[error("the entry {entry:?} of spec.encryptedData is malformed: {problem}")]
+    Malformed {
+        /// Name of the entry.
+        entry: String,
+        /// The problem.
+        problem: Problem,
+    },
+    /// Every recipient uses a suite that this version does not know.
+    #[error(
+        "the item {item:?} is sealed only with suites that this version does not support; \
+         update this program, or seal the item for another suite"
+    )]
+    UnsupportedSuite {
+        /// An item that cannot be opened.
+        item: String,
+    },
+    /// The policy refuses the format of the object.
+    #[error(transparent)]
+    FormatRefused(#[from] FormatProblem),
+    /// A recipient's suite is not post-quantum, but the policy or the lock requires it.
+    #[error(
+        "the item {item:?} is sealed for a key that is not post-quantum, but {required_by} requires that all are"
+    )]
+    SuiteRefused {
+        /// An item with such a recipient.
+        item: String,
+        /// What requires post-quantum suites.
+        required_by: RequiredBy,
+    },
+    /// The policy requires post-quantum suites, but `spec.data` is set, which v1 encrypts for RSA.
+    #[error(
+        "`spec.data` is encrypted for an RSA key, but the policy of this namespace requires \
+         post-quantum keys; seal the values as v2, and remove `spec.data`"
+    )]
+    LegacyDataRefused,
+    /// Sealed for another place or scope. Does not say which.
+    #[error(
+        "the item {item:?} was sealed for another name, namespace or scope; \
+         move it back, or seal it for this object"
+    )]
+    ScopeMismatch {
+        /// An item that was sealed for another place.
+        item: String,
+    },
+    /// The template differs from the one that the values are bound to.
+    #[error(
+        "the template was changed after the item {item:?} was sealed and bound to it; \
+         revert the change, or seal the values again"
+    )]
+    TemplateChanged {
+        /// An item that is bound to another template.
+        item: String,
+    },
+    /// The revision is too far in the future.
+    #[error(
+        "the revision of the item {item:?} lies in the future; \
+         check the clock of the computer that sealed it, or seal the item again"
+    )]
+    RevisionInFuture {
+        /// The item with the highest revision.
+        item: String,
+        /// Its revision, in milliseconds since 1970.
+        revision: u64,
+    },
+    /// The values must not become a Secret object, but one is to be made.
+    #[error(
+        "the item {item:?} is sealed for use without a Secret object; \
+         deliver it as a file, or seal it again for a Secret"
+    )]
+    NeverSecret {
+        /// An item that must not become part of a Secret.
+        item: String,
+    },
+    /// No available key can open a lock.
+    #[error(
+        "no key for the item {item:?}; one of these keys is required: {}",
+        list(.keys)
+    )]
+    UnknownKey {
+        /// An item that no key opens.
+        item: String,
+        /// At most [`MAX_NAMED_KEYS`] keys that would open it.
+        keys: Vec<ShortKeyId>,
+    },
+    /// A value, its lock or its name was changed, or it was sealed wrongly. The causes are indistinguishable.
+    #[error(
+        "these items were changed after they were sealed: {}; seal them again",
+        quoted(.items)
+    )]
+    Tampered {
+        /// The items.
+        items: Vec<String>,
+    },
+}
+
+/// Maximum number of keys that [`Refusal::UnknownKey`] names.
+pub const MAX_NAMED_KEYS: usize = 8;
+
+/// What requires post-quantum suites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequiredBy {
+    /// The lock of the item.
+    Lock,
+    /// The policy of the namespace.
+    Policy,
+}
+
+impl fmt::Display for RequiredBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lock => "the item itself",
+            Self::Policy => "the policy of this namespace",
+        })
+    }
+}
+
+impl Refusal {
+    /// Returns the reason.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Malformed { .. } => Reason::Malformed,
+            Self::UnsupportedSuite { .. } => Reason::UnsupportedSuite,
+            Self::FormatRefused(_) => Reason::FormatRefused,
+            Self::SuiteRefused { .. } | Self::LegacyDataRefused => Reason::SuiteRefused,
+            Self::ScopeMismatch { .. } => Reason::ScopeMismatch,
+            Self::TemplateChanged { .. } => Reason::TemplateChanged,
+            Self::RevisionInFuture { .. } => Reason::RevisionInFuture,
+            Self::NeverSecret { .. } => Reason::NotMade,
+            Self::UnknownKey { .. } => Reason::UnknownKey,
+            Self::Tampered { .. } => Reason::Tampered,
+        }
+    }
+}
+
+/// Returns the names of entries for a message. An editor chooses them, so they are quoted and escaped.
+fn quoted(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+    names.join(", ")
+}
+
+fn list(keys: &[ShortKeyId]) -> String {
+    let names: Vec<String> = keys.iter().map(ShortKeyId::to_string).collect();
+    names.join(", ")
+}

@@ -1,0 +1,150 @@
+//! Re-encryption: seals all items of an object again under one lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use rand::CryptoRng;
+
+use super::check::Checked;
+use super::edit::{Edit, EditError};
+use super::header::Fields;
+use super::lock::Lock;
+use super::open::open;
+use super::opening_keys::{OpenedLocks, OpeningKeys};
+use super::seal::{LockSpec, next_revision, seal};
+use super::suite::Recipient;
+use super::value::Value;
+use crate::meter::Meter;
+
+/// What becomes of a property when values are sealed again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Flag {
+    /// The new lock has the property if an old one has it.
+    #[default]
+    Inherit,
+    /// The new lock has the property.
+    Set,
+    /// The new lock does not have the property. This gives up protection of existing values: only someone who is
+    /// entitled to them may choose it, and no service for someone else.
+    Clear,
+}
+
+/// How to seal the values of an object again. Place and scope stay.
+#[derive(Clone, Copy)]
+pub struct FoldSpec<'a> {
+    /// The public keys that can open the new lock, from rules or pins, never from the object.
+    pub recipients: &'a [&'a dyn Recipient],
+    /// Whether keys of classical suites are allowed where a lock forbids them, or beside post-quantum ones.
+    pub allow_classical: bool,
+    /// Whether the values are bound to the template of the object.
+    pub template: Flag,
+    /// Whether the values must never become a Secret object.
+    pub never_secret: Flag,
+    /// Whether nothing may be sealed beside the values.
+    pub alone: Flag,
+    /// Whether to seal again even if nothing seems to change. A stanza that does not open looks like one that does.
+    pub is_forced: bool,
+    /// The time, from which the revision follows.
+    pub now: Timestamp,
+}
+
+impl Flag {
+    fn is_set(self, checked: &Checked, has: impl Fn(&Fields) -> bool) -> bool {
+        let mut locks = checked.object.locks.iter();
+        match self {
+            Self::Inherit => locks.any(|lock| has(&lock.header.fields)),
+            Self::Set => true,
+            Self::Clear => false,
+        }
+    }
+}
+
+/// Seals all v2 items again under one new lock, with the identifiers of their values. Removes all other locks, also those
+/// that no item refers to. Returns no change if the object already has one shared lock with these properties, whatever
+/// its revision.
+///
+/// # Errors
+///
+/// Returns [`EditError`] if the object cannot be opened, or cannot be sealed for the recipients, or if a reader would
+/// refuse the result.
+pub fn fold(
+    checked: &Checked,
+    keys: &OpeningKeys<'_>,
+    spec: &FoldSpec<'_>,
+    opened: &mut OpenedLocks,
+    meter: &mut dyn Meter,
+    rng: &mut dyn CryptoRng,
+) -> Result<Edit, EditError> {
+    let lock = lock_spec(checked, spec);
+    check_result(checked, &lock)?;
+    let values = open(checked, keys, opened, meter, rng)?;
+    if values.is_empty() || !spec.is_forced && is_folded(checked, &lock) {
+        return Ok(Edit::default());
+    }
+    let values: BTreeMap<String, Value> = values
+        .into_iter()
+        .map(|(name, opened)| (name, opened.value))
+        .collect();
+    let set = seal(&lock, &values, rng)?;
+    let remove = checked.object.lock_entries.clone();
+    Ok(Edit { set, remove })
+}
+
+fn lock_spec<'a>(checked: &'a Checked, spec: &FoldSpec<'a>) -> LockSpec<'a> {
+    let is_bound = spec.template.is_set(checked, |f| f.template.is_some());
+    let locks = checked.object.locks.iter();
+    let revisions = locks.map(|lock| lock.header.fields.revision);
+    LockSpec {
+        place: &checked.place,
+        recipients: spec.recipients,
+        allow_classical: spec.allow_classical,
+        template: is_bound.then_some(checked.template),
+        is_never_secret: spec.never_secret.is_set(checked, |f| f.is_never_secret),
+        is_alone: spec.alone.is_set(checked, |f| f.is_alone),
+        revision: next_revision(spec.now, revisions),
+    }
+}
+
+/// Refuses to give up the protection of a lock, and to make an object that readers refuse.
+fn check_result(checked: &Checked, spec: &LockSpec<'_>) -> Result<(), EditError> {
+    let is_classical = spec.recipients.iter().any(|r| !r.suite().is_post_quantum());
+    let mut locks = checked.object.locks_by_item();
+    let forbids = locks.find(|(_, lock)| lock.header.fields.is_post_quantum_only);
+    if let Some((item, _)) = forbids.filter(|_| is_classical && !spec.allow_classical) {
+        let item = item.to_owned();
+        return Err(EditError::PostQuantumOnly { item });
+    }
+    let needs_v2 = spec.template.is_some() || spec.is_alone;
+    match checked.object.v1_items.first().filter(|_| needs_v2) {
+        None => Ok(()),
+        Some(item) => Err(EditError::V1Item { item: item.clone() }),
+    }
+}
+
+/// Returns whether the object has one shared lock with the properties of `spec`, and nothing else.
+fn is_folded(checked: &Checked, spec: &LockSpec<'_>) -> bool {
+    let object = &checked.object;
+    let [lock] = &object.locks[..] else {
+        return false;
+    };
+    object.items.values().all(|item| !item.is_inline)
+        && object.lock_entries.len() == lock.stanzas.len() + 1
+        && has_recipients(lock, spec)
+        && has_flags(&lock.header.fields, spec)
+}
+
+fn has_recipients(lock: &Lock, spec: &LockSpec<'_>) -> bool {
+    let stanzas = lock.stanzas.values();
+    let present: BTreeSet<_> = stanzas.map(|stanza| (stanza.key, stanza.suite)).collect();
+    let recipients = spec.recipients.iter();
+    let wanted = recipients.map(|r| (r.key_id().short(), r.suite().code()));
+    present == wanted.collect()
+}
+
+fn has_flags(fields: &Fields, spec: &LockSpec<'_>) -> bool {
+    let is_post_quantum = spec.recipients.iter().all(|r| r.suite().is_post_quantum());
+    fields.template == spec.template
+        && fields.is_never_secret == spec.is_never_secret
+        && fields.is_alone == spec.is_alone
+        && fields.is_post_quantum_only == (is_post_quantum && !spec.allow_classical)
+}

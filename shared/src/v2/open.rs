@@ -1,0 +1,202 @@
+//! Opens the items of an object.
+
+use std::collections::BTreeMap;
+
+use rand::CryptoRng;
+
+use super::check::Checked;
+use super::data_key::DataKey;
+use super::error::{MAX_NAMED_KEYS, Refusal};
+use super::id::{KeyId, ShortKeyId};
+use super::lock::Lock;
+use super::object::Item;
+use super::opening_keys::{OpenedLocks, OpeningKeys, Outcome};
+use super::sealed_box::ItemKey;
+use super::stanza::Stanza;
+use super::suite::{Opener, Unavailable};
+use super::value::{OpenedValue, Value};
+use crate::meter::{self, Interrupted, Meter};
+
+/// Why the items of an object were not opened. None of them was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The object is refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The meter ended the work, which says nothing about the object.
+    #[error(
+        "this object needs more work than one attempt may take; the next attempt continues where this one stopped"
+    )]
+    Interrupted(#[from] Interrupted),
+    /// A key outside this process could not be asked, which says nothing about the object.
+    #[error("cannot use the key {key}: {source}; the object itself was not refused, so try again")]
+    Unavailable {
+        /// The key.
+        key: ShortKeyId,
+        /// What prevented its use.
+        source: Unavailable,
+    },
+}
+
+impl OpenError {
+    /// Returns whether another attempt may have another result.
+    fn is_temporary(&self) -> bool {
+        matches!(self, Self::Interrupted(_) | Self::Unavailable { .. })
+    }
+}
+
+/// Opens every v2 item, with one private-key operation for each lock that is not in `opened`. The meter is called before
+/// each operation. If the work ends early, `opened` has the locks that were tried, for the next attempt.
+///
+/// Once a private key was used, every failure is reported as [`Refusal::Tampered`], after the same steps as a success.
+///
+/// # Errors
+///
+/// Returns [`OpenError`] if a key is missing or unavailable, an item was tampered with, or the meter ended the work.
+pub fn open(
+    checked: &Checked,
+    keys: &OpeningKeys<'_>,
+    opened: &mut OpenedLocks,
+    meter: &mut dyn Meter,
+    rng: &mut dyn CryptoRng,
+) -> Result<BTreeMap<String, OpenedValue>, OpenError> {
+    open_with_data_keys(checked, keys, opened, meter, rng).map(|(values, _)| values)
+}
+
+/// Every v2 item, and the data key of every lock.
+type Everything = (BTreeMap<String, OpenedValue>, Vec<DataKey>);
+
+/// Opens every item as [`open`] does; returns the data keys too.
+pub(super) fn open_with_data_keys(
+    checked: &Checked,
+    keys: &OpeningKeys<'_>,
+    opened: &mut OpenedLocks,
+    meter: &mut dyn Meter,
+    rng: &mut dyn CryptoRng,
+) -> Result<Everything, OpenError> {
+    let result = unlock_each(checked, keys, opened, meter, rng).and_then(|unlocked| {
+        let values = open_items(checked, &unlocked, meter)?;
+        let data_keys = unlocked.into_iter().map(|lock| lock.outcome.data_key);
+        Ok((values, data_keys.collect()))
+    });
+    if !result.as_ref().is_err_and(OpenError::is_temporary) {
+        opened.clear();
+    }
+    result
+}
+
+/// The result of opening a lock.
+struct Unlocked {
+    outcome: Outcome,
+    opener: KeyId,
+}
+
+fn unlock_each(
+    checked: &Checked,
+    keys: &OpeningKeys<'_>,
+    opened: &mut OpenedLocks,
+    meter: &mut dyn Meter,
+    rng: &mut dyn CryptoRng,
+) -> Result<Vec<Unlocked>, OpenError> {
+    let openers = find_openers(checked, keys)?;
+    let locks = checked.object.locks.iter().zip(&openers);
+    let names = locks.map(|(lock, (stanza, _))| lock.memory_key(stanza, &checked.place));
+    let names: Vec<_> = names.collect();
+    opened.retain(&names);
+    let mut unlocked = Vec::with_capacity(openers.len());
+    for ((lock, (stanza, key)), name) in checked.object.locks.iter().zip(openers).zip(names) {
+        let outcome = if let Some(outcome) = opened.get(&name) {
+            outcome.clone()
+        } else {
+            meter.spend(key.cost())?;
+            unwrap(checked, lock, stanza, key, rng)?
+        };
+        opened.insert(name, outcome.clone());
+        unlocked.push(checked_again(checked, lock, key, outcome));
+    }
+    Ok(unlocked)
+}
+
+fn unwrap(
+    checked: &Checked,
+    lock: &Lock,
+    stanza: &Stanza,
+    key: &dyn Opener,
+    rng: &mut dyn CryptoRng,
+) -> Result<Outcome, OpenError> {
+    let unwrapped = lock.unwrap(stanza, key, &checked.place, rng);
+    let (data_key, is_right) = unwrapped.map_err(|source| OpenError::Unavailable {
+        key: key.key_id().short(),
+        source,
+    })?;
+    Ok(Outcome { data_key, is_right })
+}
+
+/// Compares the commitment again, which happens whenever a data key is used.
+fn checked_again(
+    checked: &Checked,
+    lock: &Lock,
+    key: &dyn Opener,
+    mut outcome: Outcome,
+) -> Unlocked {
+    outcome.is_right &= lock.is_committed_to(&outcome.data_key, &checked.place);
+    let opener = key.key_id();
+    Unlocked { outcome, opener }
+}
+
+fn find_openers<'a, 'k>(
+    checked: &'a Checked,
+    keys: &OpeningKeys<'k>,
+) -> Result<Vec<(&'a Stanza, &'k dyn Opener)>, Refusal> {
+    let locks = checked.object.locks_by_item();
+    let opener = |(item, lock): (&str, &'a Lock)| {
+        let unknown = || Refusal::UnknownKey {
+            item: item.to_owned(),
+            keys: usable_keys(lock),
+        };
+        lock.opener(keys).ok_or_else(unknown)
+    };
+    locks.map(opener).collect()
+}
+
+/// Returns keys that would open the lock.
+fn usable_keys(lock: &Lock) -> Vec<ShortKeyId> {
+    let stanzas = lock.stanzas.values();
+    let usable = stanzas.filter(|stanza| stanza.suite().is_some());
+    usable
+        .map(|stanza| stanza.key)
+        .take(MAX_NAMED_KEYS)
+        .collect()
+}
+
+/// Opens every item, also after one has failed, so that the work does not depend on which fails.
+fn open_items(
+    checked: &Checked,
+    locks: &[Unlocked],
+    meter: &mut dyn Meter,
+) -> Result<BTreeMap<String, OpenedValue>, OpenError> {
+    let mut values = BTreeMap::new();
+    let mut tampered = Vec::new();
+    for (name, item) in &checked.object.items {
+        let unlocked = &locks[item.lock];
+        meter.spend(meter::copying_cost(item.sealed.as_bytes().len()))?;
+        match open_item(name, item, &checked.object.locks[item.lock], unlocked) {
+            Some(value) => {
+                let key = unlocked.opener;
+                values.insert(name.clone(), OpenedValue { value, key });
+            }
+            None => tampered.push(name.clone()),
+        }
+    }
+    if tampered.is_empty() {
+        Ok(values)
+    } else {
+        Err(Refusal::Tampered { items: tampered }.into())
+    }
+}
+
+fn open_item(name: &str, item: &Item, lock: &Lock, unlocked: &Unlocked) -> Option<Value> {
+    let key = ItemKey::derive(&unlocked.outcome.data_key, &lock.header.commitment, name)?;
+    let value = item.sealed.open(&key);
+    value.filter(|_| unlocked.outcome.is_right)
+}

@@ -1,0 +1,81 @@
+//! The private keys that may open locks, and what an interrupted attempt has found.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::data_key::DataKey;
+use super::id::ShortKeyId;
+use super::suite::Opener;
+
+/// Private keys by their short identifier.
+#[derive(Clone, Default)]
+pub struct OpeningKeys<'k>(BTreeMap<ShortKeyId, &'k dyn Opener>);
+
+impl<'k> OpeningKeys<'k> {
+    pub(super) fn get(&self, key: &ShortKeyId) -> Option<&'k dyn Opener> {
+        self.0.get(key).copied()
+    }
+}
+
+impl<'k> FromIterator<&'k dyn Opener> for OpeningKeys<'k> {
+    fn from_iter<I: IntoIterator<Item = &'k dyn Opener>>(keys: I) -> Self {
+        let by_id = keys.into_iter().map(|key| (key.key_id().short(), key));
+        Self(by_id.collect())
+    }
+}
+
+impl fmt::Debug for OpeningKeys<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// The outcomes for the locks of one object until the meter interrupted the work, so that the next attempt continues
+/// there. Failures are remembered too: otherwise an attempt would repeat them, and perhaps never end, and the number of
+/// private-key operations would depend on the outcome. Remembered by the whole header, stanza and place, never by the
+/// identifier of the lock, and wiped once the object was opened or refused.
+#[derive(Clone, Default)]
+pub struct OpenedLocks(BTreeMap<[u8; 32], Outcome>);
+
+/// What a private key made of a stanza.
+#[derive(Clone)]
+pub(super) struct Outcome {
+    pub(super) data_key: DataKey,
+    /// Whether the data key is the one that the header is committed to. Otherwise nothing that it opens may be used.
+    pub(super) is_right: bool,
+}
+
+impl OpenedLocks {
+    /// Returns the number of locks that were tried.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns whether no lock was tried.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn get(&self, name: &[u8; 32]) -> Option<&Outcome> {
+        self.0.get(name)
+    }
+
+    pub(super) fn insert(&mut self, name: [u8; 32], outcome: Outcome) {
+        self.0.insert(name, outcome);
+    }
+
+    /// Forgets everything but these, which are those of the object at hand.
+    pub(super) fn retain(&mut self, names: &[[u8; 32]]) {
+        self.0.retain(|name, _| names.contains(name));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl fmt::Debug for OpenedLocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OpenedLocks({})", self.len())
+    }
+}

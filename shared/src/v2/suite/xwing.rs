@@ -1,0 +1,384 @@
+//! Suite `xw`: HPKE with X-Wing, the hybrid of ML-KEM-768 and X25519
+//! (draft-connolly-cfrg-xwing-kem, HPKE KEM 0x647a).
+//!
+//! aws-lc does every private-key operation. It makes no key from a seed, so `ml-kem` expands the seed once, when a key
+//! is read, and encapsulates with randomness that is passed in.
+
+use std::fmt;
+
+use aws_lc_rs::agreement::{PrivateKey, X25519};
+use aws_lc_rs::digest::{Context, SHA3_256};
+use aws_lc_rs::kem::{Ciphertext, DecapsulationKey, ML_KEM_768};
+use ml_kem::kem::{Encapsulate as _, KeyExport as _};
+use ml_kem::ml_kem_768;
+use rand::CryptoRng;
+use shake::{ExtendableOutput as _, Shake256, Update as _, XofReader as _};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::{Binding, Opener, Recipient, Suite, Unavailable, agree, hpke};
+use crate::key::count_private_key_operation;
+use crate::v2::data_key::DataKey;
+use crate::v2::id::KeyId;
+
+/// Bytes of a private key, which is a seed.
+pub(crate) const SEED_LEN: usize = 32;
+/// Bytes of the ML-KEM part of a public key.
+const ML_KEM_PUBLIC_LEN: usize = 1184;
+/// Bytes of the ML-KEM part of an encapsulation.
+const ML_KEM_CIPHERTEXT_LEN: usize = 1088;
+/// Bytes of an encapsulation.
+pub(super) const ENCAPSULATED_LEN: usize = ML_KEM_CIPHERTEXT_LEN + 32;
+const KEM: u16 = 0x647a;
+/// What the draft appends to the input of the combiner.
+const LABEL: &[u8] = br"\.//^\";
+/// Microseconds of one core for a decapsulation.
+const COST: u64 = 100;
+
+type SharedSecret = Zeroizing<[u8; 32]>;
+
+/// A public key of the suite `xw`.
+#[derive(Clone)]
+pub struct XWingPublicKey {
+    ml_kem: ml_kem_768::EncapsulationKey,
+    x25519: [u8; 32],
+    id: KeyId,
+}
+
+/// A private key of the suite `xw`. Both its parts are in the memory of aws-lc, which wipes them.
+pub struct XWingPrivateKey {
+    ml_kem: DecapsulationKey,
+    x25519: PrivateKey,
+    public: XWingPublicKey,
+}
+
+impl XWingPublicKey {
+    /// Reads a public key of 1216 bytes. Returns `None` for another length, an ML-KEM key with a number out of range
+    /// (FIPS 203 §7.2), an X25519 key of low order, which every agreement would answer with zeros, or an X25519 key in
+    /// another encoding than the one that its owner has, who could open nothing.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (ml_kem, x25519) = bytes.split_at_checked(ML_KEM_PUBLIC_LEN)?;
+        let x25519: [u8; 32] = x25519.try_into().ok()?;
+        let probe = PrivateKey::from_private_key(&X25519, &[1; 32]).ok()?;
+        agree(&probe, &x25519)?;
+        is_canonical(&x25519).then_some(())?;
+        let ml_kem = ml_kem_768::EncapsulationKey::new(ml_kem.try_into().ok()?).ok()?;
+        let id = KeyId::of(Suite::XWing.code(), bytes);
+        Some(Self { ml_kem, x25519, id })
+    }
+
+    /// Returns the 1216 bytes of the key.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [&self.ml_kem.to_bytes()[..], &self.x25519].concat()
+    }
+
+    /// Returns the encapsulation of a new shared secret, and the secret. ML-KEM takes the first 32 random bytes, X25519
+    /// the next 32.
+    fn encapsulate(&self, rng: &mut dyn CryptoRng) -> Option<(Vec<u8>, SharedSecret)> {
+        let (ciphertext, mut shared) = self.ml_kem.encapsulate_with_rng(&mut *rng);
+        let ml_kem_secret = Zeroizing::new(shared.0);
+        shared.0.zeroize();
+        let mut scalar = Zeroizing::new([0; 32]);
+        rng.fill_bytes(scalar.as_mut());
+        let ephemeral = PrivateKey::from_private_key(&X25519, scalar.as_ref()).ok()?;
+        let share = ephemeral.compute_public_key().ok()?;
+        let x25519_secret = agree(&ephemeral, &self.x25519)?;
+        let share: [u8; 32] = share.as_ref().try_into().ok()?;
+        let secret = combine(&ml_kem_secret, &x25519_secret, &share, &self.x25519);
+        Some(([&ciphertext[..], &share].concat(), secret))
+    }
+}
+
+impl XWingPrivateKey {
+    /// Expands a seed. Returns `None` if aws-lc fails.
+    pub(crate) fn from_seed(seed: &[u8; SEED_LEN]) -> Option<Self> {
+        let mut expanded = Zeroizing::new([0; 96]);
+        let mut hash = Shake256::default();
+        hash.update(seed);
+        hash.finalize_xof().read(expanded.as_mut());
+        let (ml_kem_seed, scalar) = expanded.split_at(64);
+        let ml_kem = ml_kem_768::DecapsulationKey::from_seed(ml_kem_seed.try_into().ok()?);
+        let x25519 = PrivateKey::from_private_key(&X25519, scalar).ok()?;
+        let share = x25519.compute_public_key().ok()?;
+        let public = [&ml_kem.encapsulation_key().to_bytes()[..], share.as_ref()].concat();
+        Some(Self {
+            ml_kem: import(&ml_kem)?,
+            x25519,
+            public: XWingPublicKey::from_bytes(&public)?,
+        })
+    }
+
+    /// Returns the public key.
+    pub fn public_key(&self) -> &XWingPublicKey {
+        &self.public
+    }
+
+    fn unwrap(&self, wrapped: &[u8], binding: &Binding<'_>) -> Option<DataKey> {
+        let (encapsulated, encrypted) = wrapped.split_at_checked(ENCAPSULATED_LEN)?;
+        let secret = self.decapsulate(encapsulated);
+        let (info, aad) = (
+            binding.info(Suite::XWing),
+            binding.associated_data(&self.public.id),
+        );
+        // A failed decapsulation is followed by the same steps, with a secret that decrypts nothing.
+        let substitute = Zeroizing::new([0; 32]);
+        let key = hpke::open(
+            KEM,
+            secret.as_ref().unwrap_or(&substitute),
+            &info,
+            &aad,
+            encrypted,
+        );
+        secret.and(key)
+    }
+
+    fn decapsulate(&self, encapsulated: &[u8]) -> Option<SharedSecret> {
+        count_private_key_operation();
+        let (ciphertext, share) = encapsulated.split_at_checked(ML_KEM_CIPHERTEXT_LEN)?;
+        let share: [u8; 32] = share.try_into().ok()?;
+        // Both parts are computed before either failure is noticed.
+        let ml_kem_secret = self.ml_kem.decapsulate(Ciphertext::from(ciphertext));
+        let x25519_secret = agree(&self.x25519, &share);
+        let mut copy = Zeroizing::new([0; 32]);
+        copy.copy_from_slice(ml_kem_secret.ok()?.as_ref());
+        let x25519_secret = x25519_secret?;
+        let public = &self.public.x25519;
+        Some(combine(&copy, &x25519_secret, &share, public))
+    }
+}
+
+/// Returns whether a coordinate is below the prime 2^255 − 19, and so has one encoding (little-endian).
+fn is_canonical(x25519: &[u8; 32]) -> bool {
+    let [first, middle @ .., last] = x25519;
+    let is_high = *last == 0x7f && middle.iter().all(|byte| *byte == 0xff);
+    *last <= 0x7f && !(is_high && *first >= 0xed)
+}
+
+/// Moves an expanded ML-KEM key into aws-lc, which takes no other form.
+#[expect(deprecated, reason = "aws-lc-rs reads only the expanded form")]
+fn import(key: &ml_kem_768::DecapsulationKey) -> Option<DecapsulationKey> {
+    use ml_kem::ExpandedKeyEncoding as _;
+    let expanded = Zeroizing::new(key.to_expanded_bytes().0);
+    DecapsulationKey::new(&ML_KEM_768, expanded.as_ref()).ok()
+}
+
+/// The combiner of X-Wing.
+fn combine(
+    ml_kem_secret: &[u8; 32],
+    x25519_secret: &[u8; 32],
+    share: &[u8; 32],
+    public: &[u8; 32],
+) -> SharedSecret {
+    let mut hash = Context::new(&SHA3_256);
+    for part in [ml_kem_secret, x25519_secret, share, public] {
+        hash.update(part);
+    }
+    hash.update(LABEL);
+    let mut secret = Zeroizing::new([0; 32]);
+    secret.copy_from_slice(hash.finish().as_ref());
+    secret
+}
+
+impl Recipient for XWingPublicKey {
+    fn suite(&self) -> Suite {
+        Suite::XWing
+    }
+
+    fn key_id(&self) -> KeyId {
+        self.id
+    }
+
+    fn wrap_key(
+        &self,
+        key: &DataKey,
+        binding: &Binding<'_>,
+        rng: &mut dyn CryptoRng,
+    ) -> Option<Vec<u8>> {
+        let (encapsulated, secret) = self.encapsulate(rng)?;
+        let (info, aad) = (
+            binding.info(Suite::XWing),
+            binding.associated_data(&self.id),
+        );
+        let encrypted = hpke::seal(KEM, &secret, &info, &aad, key)?;
+        Some([encapsulated, encrypted].concat())
+    }
+}
+
+impl Opener for XWingPrivateKey {
+    fn suite(&self) -> Suite {
+        Suite::XWing
+    }
+
+    fn key_id(&self) -> KeyId {
+        self.public.id
+    }
+
+    fn cost(&self) -> u64 {
+        COST
+    }
+
+    fn unwrap_key(
+        &self,
+        wrapped: &[u8],
+        binding: &Binding<'_>,
+    ) -> Result<Option<DataKey>, Unavailable> {
+        Ok(self.unwrap(wrapped, binding))
+    }
+}
+
+impl fmt::Debug for XWingPublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "XWingPublicKey({})", self.id)
+    }
+}
+
+impl fmt::Debug for XWingPrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "XWingPrivateKey({})", self.public.id)
+    }
+}
+
+#[cfg(test)]
+impl XWingPublicKey {
+    /// Wraps a data key as a writer would that accepts an all-zero X25519 secret.
+    pub(in crate::v2) fn wrap_with_zero_share(
+        &self,
+        key: &DataKey,
+        binding: &Binding<'_>,
+        rng: &mut dyn CryptoRng,
+    ) -> Vec<u8> {
+        let (ciphertext, ml_kem_secret) = self.ml_kem.encapsulate_with_rng(rng);
+        let secret = combine(&ml_kem_secret.0, &[0; 32], &[0; 32], &self.x25519);
+        let (info, aad) = (
+            binding.info(Suite::XWing),
+            binding.associated_data(&self.id),
+        );
+        let encrypted = hpke::seal(KEM, &secret, &info, &aad, key).unwrap();
+        [&ciphertext[..], &[0; 32], &encrypted].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::v2::tests::{FixedBytes, bytes, published};
+
+    fn key() -> XWingPrivateKey {
+        XWingPrivateKey::from_seed(&[7; SEED_LEN]).unwrap()
+    }
+
+    #[test]
+    fn equals_the_vectors_of_the_draft() {
+        let vectors = published("x-wing.json");
+        for vector in vectors["vectors"].as_array().unwrap() {
+            let seed = bytes(&vector["sk"]).try_into().unwrap();
+            let key = XWingPrivateKey::from_seed(&seed).unwrap();
+            assert_eq!(key.public.to_bytes(), bytes(&vector["pk"]));
+            let mut random = FixedBytes::new(bytes(&vector["eseed"]));
+            let (encapsulated, secret) = key.public.encapsulate(&mut random).unwrap();
+            assert_eq!(encapsulated, bytes(&vector["ct"]));
+            assert_eq!(secret.to_vec(), bytes(&vector["ss"]));
+            let secret = key.decapsulate(&encapsulated).unwrap();
+            assert_eq!(secret.to_vec(), bytes(&vector["ss"]));
+        }
+        assert_eq!(vectors["vectors"].as_array().unwrap().len(), 3);
+    }
+
+    /// A vector of the HPKE draft, which was made by another implementation.
+    #[test]
+    fn decapsulates_the_vector_of_the_hpke_draft() {
+        let vector = &published("hpke.json")["vectors"][1];
+        let seed = bytes(&vector["skRm"]).try_into().unwrap();
+        let key = XWingPrivateKey::from_seed(&seed).unwrap();
+        assert_eq!(key.public.to_bytes(), bytes(&vector["pkRm"]));
+        let secret = key.decapsulate(&bytes(&vector["enc"])).unwrap();
+        assert_eq!(secret.to_vec(), bytes(&vector["shared_secret"]));
+    }
+
+    /// The encodings of points whose order divides 8, from RFC 7748 and Curve25519's page of contributory behavior.
+    fn low_order_points() -> Vec<Vec<u8>> {
+        let point = |text: &str| bytes(&text.into());
+        vec![
+            vec![0; 32],
+            [vec![1], vec![0; 31]].concat(),
+            point("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"),
+            point("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"),
+            point("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+            point("edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+            point("eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
+        ]
+    }
+
+    /// A second encoding of a key is another identifier, and its owner could open nothing that is sealed for it.
+    #[test]
+    fn refuses_encodings_of_x25519_keys_that_are_not_canonical() {
+        let bytes = key().public_key().to_bytes();
+        let with = |x25519: [u8; 32]| {
+            let bytes = [&bytes[..ML_KEM_PUBLIC_LEN], &x25519].concat();
+            XWingPublicKey::from_bytes(&bytes).is_some()
+        };
+        let near_prime = |first: u8| {
+            let mut bytes = [0xff; 32];
+            (bytes[0], bytes[31]) = (first, 0x7f);
+            bytes
+        };
+        let mut high_bit = key().public_key().x25519;
+        assert!(with(high_bit));
+        high_bit[31] |= 0x80;
+        assert!(!with(high_bit));
+        assert!(with(near_prime(0xeb)), "p − 2");
+        assert!(!with(near_prime(0xf0)), "p + 3");
+    }
+
+    /// Attack: a share of low order, whose agreement with every key is all zeros, so that only ML-KEM protects the value.
+    #[test]
+    fn refuses_shares_and_public_keys_of_low_order() {
+        let (good, _) = key()
+            .public
+            .encapsulate(&mut crate::random::system())
+            .unwrap();
+        let public = key().public.to_bytes();
+        for point in low_order_points() {
+            let share = [&good[..ML_KEM_CIPHERTEXT_LEN], &point].concat();
+            assert!(key().decapsulate(&share).is_none(), "{point:?}");
+            let public = [&public[..ML_KEM_PUBLIC_LEN], &point].concat();
+            assert!(XWingPublicKey::from_bytes(&public).is_none(), "{point:?}");
+        }
+    }
+
+    /// The negative vector with an all-zero share opens for a reader that accepts the share, and only for such a reader.
+    #[test]
+    fn a_zero_share_opens_only_if_all_zero_secrets_are_accepted() {
+        let binding = Binding {
+            header: b"header",
+            context: b"context",
+        };
+        let data_key = DataKey::from_slice(&[3; 32]).unwrap();
+        let rng = &mut crate::random::system();
+        let wrapped = key().public.wrap_with_zero_share(&data_key, &binding, rng);
+        assert!(key().unwrap(&wrapped, &binding).is_none());
+
+        let ciphertext = Ciphertext::from(&wrapped[..ML_KEM_CIPHERTEXT_LEN]);
+        let ml_kem_secret = key().ml_kem.decapsulate(ciphertext).unwrap();
+        let ml_kem_secret = ml_kem_secret.as_ref().try_into().unwrap();
+        let secret = combine(ml_kem_secret, &[0; 32], &[0; 32], &key().public.x25519);
+        let (info, aad) = (
+            binding.info(Suite::XWing),
+            binding.associated_data(&key().public.id),
+        );
+        let encrypted = &wrapped[ENCAPSULATED_LEN..];
+        let opened = hpke::open(KEM, &secret, &info, &aad, encrypted).unwrap();
+        assert_eq!(opened.expose(), data_key.expose());
+    }
+
+    #[test]
+    fn refuses_public_keys_with_numbers_out_of_range() {
+        let public = key().public.to_bytes();
+        assert!(XWingPublicKey::from_bytes(&public).is_some());
+        let numbers = [
+            &[0xff; ML_KEM_PUBLIC_LEN - 32][..],
+            &public[ML_KEM_PUBLIC_LEN - 32..],
+        ];
+        assert!(XWingPublicKey::from_bytes(&numbers.concat()).is_none());
+        assert!(XWingPublicKey::from_bytes(&public[1..]).is_none());
+    }
+}

@@ -1,0 +1,63 @@
+//! Values to seal and opened values.
+
+use std::fmt;
+
+use rand::CryptoRng;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use super::id::KeyId;
+use crate::plain::Plain;
+
+/// The identifier of a value: random, drawn when a value is set, and kept when it is sealed again unchanged. It is sealed
+/// with the value and must not be published: equal identifiers mean equal values.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct ValueId([u8; 16]);
+
+impl ValueId {
+    /// Draws the identifier of a value that is set.
+    pub fn random(rng: &mut dyn CryptoRng) -> Self {
+        let mut bytes = [0; 16];
+        rng.fill_bytes(&mut bytes);
+        Self(bytes)
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn expose(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ValueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ValueId(…)")
+    }
+}
+
+/// A value with its identifier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    /// The identifier.
+    pub id: ValueId,
+    /// The value.
+    pub plain: Plain,
+}
+
+impl Value {
+    /// Returns a value that is set, with a new identifier.
+    pub fn new(plain: Plain, rng: &mut dyn CryptoRng) -> Self {
+        let id = ValueId::random(rng);
+        Self { id, plain }
+    }
+}
+
+/// An opened value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedValue {
+    /// The value.
+    pub value: Value,
+    /// The key that opened its lock.
+    pub key: KeyId,
+}

@@ -1,0 +1,4 @@
+//! libFuzzer entry point for [`fuzz::v2_key_text`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::v2_key_text(bytes));

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Unpacks Debian packages into a folder that can be the root of a node, without installing them:
+#
+#     packages.sh FOLDER PACKAGE...
+#
+# One of the packages must be `busybox-static`, whose commands become links in /bin.
+set -eu
+
+fail() {
+    echo "$1" >&2
+    exit 1
+}
+
+for program in apt-get dpkg chroot; do
+    command -v "$program" >/dev/null || fail "the program \`$program\` is missing: the node of the tests is made from \
+Debian's packages, so these tests run on Debian and on systems derived from it"
+done
+
+folder=$1
+shift
+mkdir "$folder" "$folder/packages"
+(cd "$folder/packages" && apt-get -q -o APT::Sandbox::User=root download "$@") >&2 ||
+    fail "apt-get cannot download $*; run \`apt-get update\` and start the tests again"
+for package in "$folder"/packages/*.deb; do
+    dpkg -x "$package" "$folder"
+done
+rm -rf "$folder/packages" "$folder/usr/share"
+chroot "$folder" /bin/busybox --install /bin
+# The other folders that a node needs. Its first process mounts something at each.
+cd "$folder"
+mkdir -p dev etc node proc run sys tmp var

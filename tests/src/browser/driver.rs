@@ -1,0 +1,87 @@
+//! The process of the `WebDriver` server, which starts Chromium.
+
+use std::io::{self, BufRead as _, BufReader};
+use std::process::{ChildStdout, Command, Stdio};
+use std::thread;
+
+use crate::guarded::{self, Guarded};
+use crate::scratch::Scratch;
+
+/// What the server writes before its port.
+const STARTED: &str = "ChromeDriver was started successfully on port ";
+
+/// A running server. Dropping this value kills the first process of the namespace, with which the kernel kills Chromium.
+pub(super) struct Driver {
+    _process: Guarded,
+    port: u16,
+}
+
+impl Driver {
+    /// Starts the server, whose processes write only to this folder. The folder stays until all of them have ended.
+    pub(super) fn start(files: &Scratch) -> Self {
+        let mut command = in_process_namespace();
+        command
+            .args(["chromedriver", "--port=0"])
+            .env("HOME", files.path())
+            .env("TMPDIR", files.path())
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_CACHE_HOME")
+            .stdout(Stdio::piped())
+            .stderr(files.lease());
+        let mut process = Guarded::spawn(&mut command).expect("/bin/sh can be started");
+        let port = port(process.stdout().expect("stdout is piped"));
+        Self {
+            _process: process,
+            port,
+        }
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+/// Returns a command that runs a program as the first process of a new process namespace. Needs permission to create
+/// one: root, or user namespaces.
+fn in_process_namespace() -> Command {
+    let mut command = guarded::command("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    command
+}
+
+/// Checks that Chromium and the server are installed.
+///
+/// # Panics
+/// Panics with instructions if they are not.
+pub(super) fn assert_installed() {
+    assert_program("chromium", "chromium");
+    assert_program("chromedriver", "chromium-driver");
+}
+
+fn assert_program(program: &str, package: &str) {
+    let version = Command::new(program).arg("--version").output();
+    assert!(
+        version.is_ok_and(|output| output.status.success()),
+        "the program `{program}` is not installed: install Debian's package `{package}` \
+         (apt-get install --no-install-recommends chromium chromium-driver), or put `chromium` and `chromedriver` on \
+         the PATH"
+    );
+}
+
+/// Reads the port from the output of the server; a thread reads the rest, so that the server never blocks.
+fn port(stdout: ChildStdout) -> u16 {
+    let mut stdout = BufReader::new(stdout);
+    let mut output = String::new();
+    loop {
+        let length = stdout.read_line(&mut output).expect("text");
+        assert!(length > 0, "chromedriver exited early:\n{output}");
+        if let Some((_, port)) = output.split_once(STARTED) {
+            let port = port.trim_end().trim_end_matches('.').parse();
+            thread::spawn(move || io::copy(&mut stdout, &mut io::sink()));
+            return port.expect("a port");
+        }
+    }
+}

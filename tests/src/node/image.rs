@@ -1,0 +1,179 @@
+//! Container images in the OCI layout, as archives.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::binaries;
+use crate::operators::successful;
+use crate::scratch::Scratch;
+
+/// The image with busybox: a shell and the usual commands, as root, without anything else.
+pub const BUSYBOX: &str = "docker.io/library/busybox:tests";
+
+/// Packs [`BUSYBOX`] from the unpacked Debian packages.
+pub(super) fn pack_busybox(packages: &Path, archive: &Path) {
+    let root = Scratch::new();
+    for folder in ["bin", "tmp"] {
+        fs::create_dir(root.path().join(folder)).expect("a writable folder");
+    }
+    let busybox = root.path().join("bin/busybox");
+    fs::copy(packages.join("bin/busybox"), &busybox).expect("the package contains it");
+    successful(Command::new("chroot").arg(root.path()).args([
+        "/bin/busybox",
+        "--install",
+        "-s",
+        "/bin",
+    ]));
+    let settings = json!({ "Cmd": ["sleep", "infinity"], "Env": ["PATH=/bin"] });
+    pack(BUSYBOX, root.path(), &settings, archive);
+}
+
+/// Packs an image with the controller, `kubeseal` and `seal` as the tests build them, under the name and with the settings
+/// of the image that `deploy/scripts/image.sh` builds. The programs are not static, so the image also has this machine's C library.
+pub fn pack_programs(archive: &Path) {
+    let root = Scratch::new();
+    for program in [
+        binaries::controller(),
+        binaries::kubeseal(),
+        binaries::seal(),
+    ] {
+        let name = program.file_name().expect("a program").to_owned();
+        copy_into(
+            root.path(),
+            &program,
+            &Path::new("/usr/local/bin").join(name),
+        );
+        for library in libraries(&program) {
+            copy_into(root.path(), &library, &library);
+        }
+    }
+    fs::create_dir(root.path().join("tmp")).expect("a writable folder");
+    let settings =
+        json!({ "User": "1001", "Entrypoint": ["controller"], "Env": ["PATH=/usr/local/bin"] });
+    pack(&controller_name(), root.path(), &settings, archive);
+}
+
+/// Returns the name of the image of the controller in this repository's manifests.
+pub fn controller_name() -> String {
+    format!(
+        "docker.io/library/sealed-secrets-controller:{}",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+/// Returns the paths of the shared libraries of a program, and of their loader.
+fn libraries(program: &Path) -> BTreeSet<PathBuf> {
+    let printed = successful(Command::new("ldd").arg(program));
+    let words = printed.split_whitespace();
+    words
+        .filter(|word| word.starts_with('/'))
+        .map(PathBuf::from)
+        .collect()
+}
+
+fn copy_into(root: &Path, file: &Path, path: &Path) {
+    let target = root.join(path.strip_prefix("/").expect("an absolute path"));
+    fs::create_dir_all(target.parent().expect("a file")).expect("a writable folder");
+    fs::copy(file, target).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+}
+
+/// Packs an image whose only layer has the files of `root`, owned by root. `settings` is the object `config` of the
+/// image's configuration.
+fn pack(name: &str, root: &Path, settings: &Value, archive: &Path) {
+    let layout = Layout::new();
+    let layer = layout.file("layer.tar");
+    tar(root, &layer);
+    let layer = layout.add("layer.v1.tar", &fs::read(layer).expect("tar created it"));
+    let configuration = layout.add_json(
+        "config.v1+json",
+        &json!({
+            "architecture": architecture(),
+            "os": "linux",
+            "config": settings,
+            "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
+        }),
+    );
+    let mut manifest = layout.add_json(
+        "manifest.v1+json",
+        &json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": configuration,
+            "layers": [layer],
+        }),
+    );
+    manifest["annotations"] = json!({ "io.containerd.image.name": name });
+    layout.finish(&manifest, archive);
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn tar(folder: &Path, archive: &Path) {
+    successful(
+        Command::new("tar")
+            .args(["--owner=0", "--group=0", "--numeric-owner", "-cf"])
+            .arg(archive)
+            .arg("-C")
+            .arg(folder)
+            .arg("."),
+    );
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// A folder that becomes an OCI layout.
+struct Layout(Scratch);
+
+impl Layout {
+    fn new() -> Self {
+        let layout = Self(Scratch::new());
+        fs::create_dir_all(layout.file("blobs/sha256")).expect("a writable folder");
+        layout
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Adds a blob; returns its descriptor.
+    fn add(&self, kind: &str, content: &[u8]) -> Value {
+        let digest = hex(&Sha256::digest(content));
+        fs::write(self.file("blobs/sha256").join(&digest), content).expect("a writable folder");
+        json!({
+            "mediaType": format!("application/vnd.oci.image.{kind}"),
+            "digest": format!("sha256:{digest}"),
+            "size": content.len(),
+        })
+    }
+
+    fn add_json(&self, kind: &str, content: &Value) -> Value {
+        self.add(kind, content.to_string().as_bytes())
+    }
+
+    fn finish(&self, manifest: &Value, archive: &Path) {
+        let _ = fs::remove_file(self.file("layer.tar"));
+        let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
+        fs::write(self.file("index.json"), index.to_string()).expect("a writable folder");
+        fs::write(self.file("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
+            .expect("a writable folder");
+        tar(self.0.path(), archive);
+    }
+}

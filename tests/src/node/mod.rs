@@ -1,0 +1,257 @@
+//! A real node for tests: the kubelet, containerd and runc, in namespaces and control groups of their own, so that the
+//! Pods of a control plane run.
+//!
+//! Start it with [`Node::start`] only in tests that need containers; it needs root. Pods have logs, commands, volumes and
+//! environment variables as everywhere, and one network for each node. They reach the API server at its Service, and
+//! nothing else outside the node. [`BUSYBOX`] is the only image until [`Node::import`] adds another.
+
+mod control_groups;
+pub mod image;
+mod node_pod;
+mod packages;
+mod requirements;
+mod settings;
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1 as core;
+use kube::Api;
+
+pub use image::BUSYBOX;
+pub use node_pod::{NodePod, container_status};
+
+use crate::control_plane::{self, ControlPlane, KUBERNETES_SERVICE, PodNetwork};
+use crate::guarded::{self, Guarded};
+use crate::network_namespace::NetworkNamespace;
+use crate::operators::successful;
+use crate::progress::print_progress;
+use crate::scratch::Scratch;
+use crate::{patience, tunnel};
+use control_groups::ControlGroups;
+
+/// A running node. When this value is dropped or this process ends, the node ends as by a loss of power: its processes
+/// are killed, Pods included, and its mounts, control groups, network and files are gone. The cluster keeps its objects.
+pub struct Node {
+    number: u8,
+    network: PodNetwork,
+    process: Guarded,
+    _gate: Gate,
+    _groups: ControlGroups,
+    _folder: Scratch,
+}
+
+impl Node {
+    /// Starts a node of this plane, and waits until it is ready for Pods.
+    ///
+    /// The first call on a machine downloads Debian's packages for it. The first node of a plane also starts a scheduler
+    /// and more controllers, so that Deployments and Services work too. These run as the plane's own processes do, and end
+    /// with the plane.
+    ///
+    /// # Panics
+    /// Panics with instructions if the machine lacks something, and with the node's logs if the node does not become
+    /// ready.
+    pub async fn start(plane: &ControlPlane) -> Self {
+        requirements::check();
+        let start = Instant::now();
+        let network = plane.enable_nodes();
+        let number = network.next_number();
+        let mut booted = Booted::new(plane, number);
+        let gate = booted.open_gate(api_server(plane)).await;
+        network.add_node(number, booted.namespace());
+        booted.become_ready(plane, number).await;
+        let seconds = start.elapsed().as_secs_f32();
+        print_progress(&format!("node {number} was ready after {seconds:.1} s"));
+        Self {
+            number,
+            network: network.clone(),
+            process: booted.process,
+            _gate: gate,
+            _groups: booted.groups,
+            _folder: booted.folder,
+        }
+    }
+
+    /// Returns the name of the node's object.
+    pub fn name(&self) -> String {
+        name(self.number)
+    }
+
+    /// Adds the images of an OCI archive.
+    ///
+    /// # Panics
+    /// Panics if containerd cannot read the archive.
+    pub fn import(&self, archive: &Path) {
+        let archive =
+            File::open(archive).unwrap_or_else(|error| panic!("{}: {error}", archive.display()));
+        successful(
+            self.command("ctr")
+                .args(["--namespace=k8s.io", "images", "import", "-"])
+                .stdin(archive),
+        );
+    }
+
+    /// Kills the first process of a container, as the kernel does when memory runs out. `id` is from the Pod's status.
+    ///
+    /// # Panics
+    /// Panics if the container does not run.
+    pub fn kill(&self, id: &str) {
+        let id = id.trim_start_matches("containerd://");
+        successful(self.command("ctr").args([
+            "--namespace=k8s.io",
+            "tasks",
+            "kill",
+            "--signal=KILL",
+            id,
+        ]));
+    }
+
+    /// Returns a command for a program in the node's files.
+    fn command(&self, program: &str) -> Command {
+        let process = self.process.id();
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--mount=/proc/{process}/ns/mnt"))
+            .arg(format!("/usr/bin/{program}"));
+        command
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.network.remove_node(self.number);
+    }
+}
+
+/// Processes that may still be starting.
+struct Booted {
+    process: Guarded,
+    groups: ControlGroups,
+    folder: Scratch,
+}
+
+impl Booted {
+    fn new(plane: &ControlPlane, number: u8) -> Self {
+        let (packages, program) = (packages::unpacked(), control_plane::build());
+        let folder = Scratch::new();
+        let name = folder.path().file_name().and_then(|name| name.to_str());
+        let groups = ControlGroups::create(name.expect("mktemp names the folder"));
+        settings::write(&folder.path().join("settings"), &packages, plane, number);
+        fs::create_dir(folder.path().join("log")).expect("a writable folder");
+        let output = File::create(folder.path().join("log/start.log")).expect("a writable folder");
+        let mut command = guarded::command("/bin/sh");
+        command
+            .arg(script("boot.sh"))
+            .args([folder.path(), &packages, &program])
+            .arg(number.to_string())
+            .args(groups.hierarchies())
+            .stdout(groups.lease())
+            .stderr(output);
+        let process = Guarded::spawn(&mut command).expect("/bin/sh can be started");
+        Self {
+            process,
+            groups,
+            folder,
+        }
+    }
+
+    fn namespace(&self) -> NetworkNamespace {
+        NetworkNamespace::of(self.process.id()).expect("the process runs")
+    }
+
+    /// Waits until the node has its network, and lets it reach the API server.
+    async fn open_gate(&mut self, api_server: SocketAddr) -> Gate {
+        let listener = patience::until("the node has a network", async || {
+            self.assert_runs();
+            self.namespace().listen(KUBERNETES_SERVICE.into()).ok()
+        })
+        .await;
+        Gate::open(listener, api_server)
+    }
+
+    async fn become_ready(&mut self, plane: &ControlPlane, number: u8) {
+        let nodes: Api<core::Node> = Api::all(plane.admin());
+        patience::until("the node is ready", async || {
+            self.assert_runs();
+            let node = nodes.get_opt(&name(number)).await.ok()??;
+            is_ready(&node).then_some(())
+        })
+        .await;
+    }
+
+    fn assert_runs(&mut self) {
+        if let Some(status) = self.process.try_wait() {
+            let logs =
+                ["start.log", "containerd.log", "kubelet.log"].map(|name| self.end_of_log(name));
+            panic!("the node exited early ({status}):\n{}", logs.concat());
+        }
+    }
+
+    fn end_of_log(&self, name: &str) -> String {
+        const MAX_LINES: usize = 20;
+        let path = self.folder.path().join("log").join(name);
+        let log = fs::read_to_string(path).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let end = lines[lines.len().saturating_sub(MAX_LINES)..].join("\n");
+        format!("{name}:\n{end}\n")
+    }
+}
+
+/// Serves the Service `kubernetes` in a node: forwards connections to the API server on 127.0.0.1 of this machine.
+struct Gate(TcpListener);
+
+impl Gate {
+    fn open(listener: TcpListener, api_server: SocketAddr) -> Self {
+        let server = listener.try_clone().expect("file descriptors are left");
+        thread::spawn(move || {
+            while let Ok((caller, _)) = server.accept() {
+                thread::spawn(move || forward(caller, api_server));
+            }
+        });
+        Self(listener)
+    }
+}
+
+impl Drop for Gate {
+    /// Ends the thread, whose socket would keep the node's network.
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
+    }
+}
+
+fn forward(caller: TcpStream, api_server: SocketAddr) -> io::Result<()> {
+    tunnel::forward(caller, TcpStream::connect(api_server)?)
+}
+
+fn api_server(plane: &ControlPlane) -> SocketAddr {
+    let (host, port) = plane.address();
+    format!("{host}:{port}")
+        .parse()
+        .expect("an own plane listens at an IP address")
+}
+
+fn name(number: u8) -> String {
+    format!("node-{number}")
+}
+
+fn is_ready(node: &core::Node) -> bool {
+    let conditions = node
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    conditions
+        .into_iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Returns the path of a script in `tests/node`.
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("node")
+        .join(name)
+}

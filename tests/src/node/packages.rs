@@ -1,0 +1,106 @@
+//! The programs of a node, from Debian's packages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use crate::cache;
+use crate::progress::print_progress;
+
+const PACKAGES: [&str; 6] = [
+    "busybox-static",
+    "containerd",
+    "containernetworking-plugins",
+    "libc6",
+    "libseccomp2",
+    "runc",
+];
+
+/// Returns a folder with the unpacked packages; downloads them on the first call on a machine, and again after an upgrade
+/// of its Debian. Nothing is installed. Parallel test processes download them only once.
+///
+/// # Panics
+/// Panics with instructions if the packages cannot be downloaded.
+pub(super) fn unpacked() -> PathBuf {
+    let cache = cache::folder();
+    let folder = cache.join(format!("node-root-{}", key()));
+    let _lock = cache::lock(&cache.join("node-root.lock"), || {
+        print_progress("another process is unpacking the programs of a node: waiting");
+    });
+    if !folder.exists() {
+        unpack(&folder);
+    }
+    folder
+}
+
+fn key() -> String {
+    let mut key = cache::Key::default();
+    for file in [
+        Path::new("/etc/debian_version"),
+        &super::script("packages.sh"),
+    ] {
+        key.add(&fs::read(file).unwrap_or_default());
+    }
+    for package in PACKAGES {
+        key.add(package.as_bytes());
+    }
+    key.text()
+}
+
+/// Unpacks into a separate folder and renames it, so that an interruption leaves no partial folder.
+fn unpack(folder: &Path) {
+    let unfinished = folder.with_extension("unfinished");
+    let _ = fs::remove_dir_all(&unfinished);
+    print_progress(&format!(
+        "downloading {}; later runs reuse {}",
+        PACKAGES.join(", "),
+        folder.display()
+    ));
+    let start = Instant::now();
+    let output = script(&unfinished, &PACKAGES).output();
+    let output = output.expect("/bin/sh can be started");
+    assert!(
+        output.status.success(),
+        "cannot unpack the programs of a node:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    fs::rename(&unfinished, folder).expect("a writable folder");
+    print_progress(&format!(
+        "downloaded and unpacked them in {} s",
+        start.elapsed().as_secs()
+    ));
+}
+
+/// Returns the command that downloads packages and unpacks them into a new folder.
+fn script(folder: &Path, packages: &[&str]) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
+        .arg(super::script("packages.sh"))
+        .arg(folder)
+        .args(packages);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operators::failed;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn says_what_to_do_if_a_package_cannot_be_downloaded() {
+        let scratch = Scratch::new();
+        let folder = scratch.path().join("root");
+        let error = failed(&mut script(&folder, &["no-such-package"]));
+        assert!(error.contains("run `apt-get update`"), "{error}");
+    }
+
+    #[test]
+    fn says_which_program_is_missing() {
+        let scratch = Scratch::new();
+        let folder = scratch.path().join("root");
+        let error = failed(script(&folder, &PACKAGES).env("PATH", "/none"));
+        assert!(error.contains("`apt-get` is missing"), "{error}");
+    }
+}

@@ -1,0 +1,103 @@
+//! Tests that Argo CD finds no difference between objects in Git and what our controller makes of them.
+
+use serde_json::{Value, json};
+use tests::patience::until;
+use tests::verdicts::{self, Difference};
+
+use crate::site::Site;
+
+/// The name that the API server records for fields that our controller writes.
+const OUR_MANAGER: &str = "sealed-secrets-controller";
+/// The annotation by which Argo CD recognizes the objects of an Application.
+const TRACKING: &str = "argocd.argoproj.io/tracking-id";
+
+#[tokio::test]
+async fn a_sealed_secret_stays_in_sync_after_every_status() {
+    let site = Site::new("argo").await;
+    let mut object = json!(site.sealed("db", &[("password", "value")]));
+    object["metadata"]["annotations"] = json!({ TRACKING: "app:bitnami.com/SealedSecret:ns/db" });
+    sync(&site, &object);
+    site.wait_until_observed("db").await;
+    assert_in_sync(&site, &object, "unsealed");
+    assert_eq!(health(&site, "db").await, "Healthy");
+    let secret = site.secret("db").await;
+    let annotations = secret.metadata.annotations.unwrap_or_default();
+    assert!(
+        !annotations.contains_key(TRACKING),
+        "Argo CD would prune it"
+    );
+
+    // A second sync changes nothing, so nothing is written in turn.
+    let before = site.sealed_secrets().get("db").await.unwrap();
+    sync(&site, &object);
+    let after = site.sealed_secrets().get("db").await.unwrap();
+    assert_eq!(
+        after.metadata.resource_version,
+        before.metadata.resource_version
+    );
+
+    object["spec"]["encryptedData"]["password"] = json!("AAAA");
+    assert_eq!(
+        methods(&differences(&site, &object, &[])),
+        ["server-side", "structured merge", "three-way"],
+        "a change in Git is found"
+    );
+    sync(&site, &object);
+    site.wait_until_observed("db").await;
+    assert_in_sync(&site, &object, "failed");
+    assert_eq!(health(&site, "db").await, "Degraded");
+}
+
+#[tokio::test]
+async fn a_secret_in_git_that_we_fill_is_in_sync_if_our_fields_are_ignored() {
+    let site = Site::new("argo-patch").await;
+    let annotations = json!({ "sealedsecrets.bitnami.com/patch": "true" });
+    let metadata =
+        json!({ "name": "db", "namespace": site.namespace.name(), "annotations": annotations });
+    let in_git = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "data": { "password": "", "user": "cm9vdA==" },
+    });
+    sync(&site, &in_git);
+    let sealed = json!(site.sealed("db", &[("password", "value")]));
+    sync(&site, &sealed);
+    until("the Secret has the value", async || {
+        (site.value("db", "password").await == "value").then_some(())
+    })
+    .await;
+
+    let found = differences(&site, &in_git, &[]);
+    assert!(!found.is_empty(), "without an exception it is out of sync");
+    assert_eq!(
+        methods(&differences(&site, &in_git, &[OUR_MANAGER])),
+        [""; 0]
+    );
+}
+
+/// Applies an object as Argo CD does.
+fn sync(site: &Site, object: &Value) {
+    verdicts::sync(site.plane.kubeconfig(), object);
+}
+
+fn differences(site: &Site, object: &Value, managers: &[&str]) -> Vec<Difference> {
+    verdicts::differences(site.plane.kubeconfig(), object, managers)
+}
+
+/// Returns Argo CD's verdict on a SealedSecret.
+async fn health(site: &Site, name: &str) -> String {
+    let object = site.sealed_secrets().get(name).await.unwrap();
+    verdicts::judge(&json!(object)).argo
+}
+
+fn assert_in_sync(site: &Site, object: &Value, state: &str) {
+    let found = differences(site, object, &[]);
+    assert!(found.is_empty(), "{state}: {found:#?}");
+}
+
+fn methods(found: &[Difference]) -> Vec<&str> {
+    let mut methods: Vec<_> = found.iter().map(|found| found.method.as_str()).collect();
+    methods.sort_unstable();
+    methods
+}

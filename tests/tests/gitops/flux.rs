@@ -1,0 +1,140 @@
+//! Tests what Flux makes of commits with SealedSecrets.
+
+use std::process::Command;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
+use shared::manifest;
+use shared::resource::SealedSecret;
+use tests::binaries;
+use tests::control_plane::ControlPlane;
+use tests::flux::{Flux, Outcome, Repository, Sync};
+use tests::operators::successful;
+use tests::sealing::KEYS;
+use tokio::sync::OnceCell;
+
+use crate::site::Site;
+
+/// How often Flux reads a repository without a request: longer than any test.
+const INTERVAL: &str = "1h";
+
+#[tokio::test]
+async fn a_commit_becomes_a_secret_a_broken_one_fails_early_and_a_repaired_one_heals() {
+    let app = App::new("flux").await;
+    app.write(&app.site.sealed("db", &[("password", "first")]));
+    let sync = app.sync().await;
+    assert_eq!(app.site.value("db", "password").await, "first");
+    let before = app.site.secret("db").await;
+
+    let mut broken = app.site.sealed("db", &[]);
+    let items = &mut broken.spec.encrypted_data;
+    items.insert("password".into(), "AAAA".into());
+    app.write(&broken);
+    let outcome = app.push(&sync, "Break the password").await;
+    assert_eq!(
+        (outcome.is_ready, outcome.reason.as_str()),
+        (false, "HealthCheckFailed"),
+        "{outcome:?}"
+    );
+    let namespace = app.site.namespace.name();
+    let blamed = format!("stalled resources: [SealedSecret/{namespace}/db status: 'Failed']");
+    assert!(outcome.message.contains(&blamed), "{outcome:?}");
+    let object = app.site.sealed_secrets().get("db").await.unwrap();
+    let conditions = object.status.unwrap().conditions;
+    let message = conditions[0].message.as_deref().unwrap_or_default();
+    assert!(message.contains("password"), "it names the item: {message}");
+    let after = app.site.secret("db").await;
+    assert_eq!(after, before, "the old Secret stays");
+
+    app.write(&app.site.sealed("db", &[("password", "second")]));
+    let outcome = app.push(&sync, "Repair the password").await;
+    assert!(outcome.is_ready, "{outcome:?}");
+    assert_eq!(app.site.value("db", "password").await, "second");
+}
+
+#[tokio::test]
+async fn key_renewal_and_a_rotated_tree_change_nothing_that_a_pod_sees() {
+    let app = App::new("rotated").await;
+    for name in ["one", "two"] {
+        app.write(&app.site.sealed(name, &[("a", name), ("b", "value")]));
+    }
+    let sync = app.sync().await;
+    let before = [app.site.secret("one").await, app.site.secret("two").await];
+
+    let renewed = app.seal(&["keys", "rotate"]);
+    let (_, fingerprint) = renewed.trim().split_once(' ').unwrap();
+    assert_ne!(fingerprint, KEYS[0].pair.fingerprint().to_string());
+    app.seal(&["rotate", "."]);
+    let outcome = app.push(&sync, "Rotate the tree").await;
+    assert!(outcome.is_ready, "{outcome:?}");
+
+    for (name, before) in ["one", "two"].into_iter().zip(before) {
+        app.site.wait_until_observed(name).await;
+        let object = app.site.sealed_secrets().get(name).await.unwrap();
+        assert_eq!(object.metadata.generation, Some(2), "the rotation arrived");
+        assert_eq!(visible(app.site.secret(name).await), visible(before));
+    }
+}
+
+/// Returns a Secret without what each version of its SealedSecret changes on purpose, so that no reader learns whether the
+/// values are equal: the revision, and whether `immutable` is `false` or absent.
+fn visible(mut secret: Secret) -> Secret {
+    secret.metadata.resource_version = None;
+    secret.metadata.managed_fields = None;
+    secret.immutable = secret.immutable.filter(|immutable| *immutable);
+    secret
+}
+
+/// A site, and a repository that Flux applies to it.
+struct App {
+    site: Site,
+    repository: Repository,
+}
+
+impl App {
+    async fn new(purpose: &str) -> Self {
+        let site = Site::new(purpose).await;
+        let flux = flux(site.plane).await;
+        let repository = flux.repository(site.namespace.name());
+        Self { site, repository }
+    }
+
+    /// Writes a SealedSecret to the work tree.
+    fn write(&self, sealed: &SealedSecret) {
+        let path = format!("{}.yaml", sealed.name_any());
+        let text = manifest::to_yaml(&sealed.to_document());
+        self.repository.write(&path, &text);
+    }
+
+    /// Lets Flux apply the work tree, and waits until everything is current.
+    async fn sync(&self) -> Sync {
+        let commit = self.repository.push("Begin");
+        let sync = Sync::create(&self.site.namespace, "app", &self.repository, INTERVAL).await;
+        let outcome = sync.outcome(&commit).await;
+        assert!(outcome.is_ready, "{outcome:?}");
+        sync
+    }
+
+    /// Commits and pushes the work tree; returns what Flux reports about the commit.
+    async fn push(&self, sync: &Sync, subject: &str) -> Outcome {
+        sync.outcome(&self.repository.push(subject)).await
+    }
+
+    /// Runs `seal` in the work tree; returns its stdout.
+    fn seal(&self, args: &[&str]) -> String {
+        let namespace = self.site.namespace.name();
+        let mut command = Command::new(binaries::seal());
+        command
+            .env("KUBECONFIG", self.site.plane.kubeconfig())
+            .env("SEALED_SECRETS_CONTROLLER_NAMESPACE", namespace)
+            .current_dir(self.repository.tree())
+            .args(args);
+        successful(&mut command)
+    }
+}
+
+/// Returns the Flux of this test process; the first call starts it.
+async fn flux(plane: &ControlPlane) -> &'static Flux {
+    static FLUX: OnceCell<Flux> = OnceCell::const_new();
+    FLUX.get_or_init(|| Flux::start(plane)).await
+}

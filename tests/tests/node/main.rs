@@ -1,0 +1,27 @@
+//! Tests with real Pods, on nodes of their own. They need root; `tests/README.md` says what else, and
+//! how long they take.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod containers;
+mod image;
+mod leftovers;
+mod replicas;
+mod secrets;
+
+use tests::control_plane::ControlPlane;
+use tests::node::Node;
+use tokio::sync::OnceCell;
+
+/// The plane of this test process, and its node.
+async fn shared() -> (&'static ControlPlane, &'static Node) {
+    static NODE: OnceCell<Node> = OnceCell::const_new();
+    let plane = ControlPlane::shared().await;
+    let node = NODE.get_or_init(async || Node::start(plane).await).await;
+    (plane, node)
+}

@@ -1,0 +1,3 @@
+module v2-oracle
+
+go 1.26

@@ -1,0 +1,3 @@
+module v2reader
+
+go 1.26
