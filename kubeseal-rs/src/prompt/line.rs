@@ -187,7 +187,7 @@ mod tests {
         }
     }
 
-    /// Fault: a user presses a key, or pastes a character, that a hidden prompt drops without a word.
+    /// Fault: a user presses a key, or pastes a character, that a hidden prompt drops silently.
     #[test]
     fn refuses_what_it_would_drop() {
         for bytes in [
