@@ -9,7 +9,8 @@ use crate::sweeper::Sweeper;
 /// Creates the folder, waits until its stdin is closed, and removes the folder. It creates the folder itself,
 /// so that the folder never exists without a process that will remove it.
 const SWEEP_SCRIPT: &str = r#"
-folder=$(mktemp -d "$1/sealed-secrets-XXXXXX") && echo "$folder" && exec >/dev/null && cat
+folder=$(mktemp -d "$1/sealed-secrets-XXXXXX") || exit
+echo "$folder" && exec >/dev/null && cat
 until rm -rf -- "$folder"; do sleep 0.1; done
 "#;
 
