@@ -11,6 +11,11 @@ use crate::key_marks::Marks;
 use crate::meter::{Interrupted, Meter, Unmetered, opening_cost};
 use crate::plain::Plain;
 use crate::scope::Label;
+use crate::v2::{KeyId, Opener, OpeningKeys};
+
+mod v2_key;
+
+pub use v2_key::RingV2Key;
 
 /// One key of a ring.
 #[derive(Debug)]
@@ -103,6 +108,7 @@ impl RingKey {
 #[derive(Debug, Clone, Default)]
 pub struct KeyRing {
     keys: Vec<Arc<RingKey>>,
+    v2_keys: Vec<Arc<RingV2Key>>,
     requires_backup: bool,
     /// Whether the keys are no longer stored.
     is_removed: bool,
@@ -177,9 +183,24 @@ impl KeyRing {
         keys.sort_by_key(|key| std::cmp::Reverse(key.order_time));
         Self {
             keys,
+            v2_keys: Vec::new(),
             requires_backup: false,
             is_removed: false,
         }
+    }
+
+    /// Adds the keys that are only for v2, in the order of their registration. They are ordered like the others, and a
+    /// duplicate key counts once, at its first position.
+    #[must_use]
+    pub fn with_v2_keys(mut self, registered: impl IntoIterator<Item = Arc<RingV2Key>>) -> Self {
+        for key in registered {
+            if self.v2_key(&key.key_id()).is_none() {
+                self.v2_keys.push(key);
+            }
+        }
+        self.v2_keys
+            .sort_by_key(|key| std::cmp::Reverse(key.order_time()));
+        self
     }
 
     /// Returns the ring marked as removed: its keys are no longer stored. They unseal, but do not seal, and
@@ -205,6 +226,23 @@ impl KeyRing {
     /// Returns the keys, newest first.
     pub fn keys(&self) -> &[Arc<RingKey>] {
         &self.keys
+    }
+
+    /// Returns the keys that are only for v2, newest first.
+    pub fn v2_keys(&self) -> &[Arc<RingV2Key>] {
+        &self.v2_keys
+    }
+
+    /// Returns the v2 key with this identifier. RSA keys open v2 too, and are not among these.
+    pub fn v2_key(&self, id: &KeyId) -> Option<&Arc<RingV2Key>> {
+        self.v2_keys.iter().find(|key| key.key_id() == *id)
+    }
+
+    /// Returns every key that opens v2 locks: the v2 keys and the RSA keys.
+    pub fn openers(&self) -> OpeningKeys<'_> {
+        let rsa = self.keys.iter().map(|key| key.private() as &dyn Opener);
+        let v2 = self.v2_keys.iter().map(|key| key.opener());
+        rsa.chain(v2).collect()
     }
 
     /// Returns the sealing key: among the keys that may seal, the newest whose certificate is valid now, or the newest
@@ -285,6 +323,19 @@ impl KeyRing {
     /// Returns whether both rings contain the same keys in the same order, with the same names and marks, and
     /// are both stored or both removed.
     pub fn has_same_keys(&self, other: &Self) -> bool {
+        self.has_same_v2_keys(other) && self.has_same_rsa_keys(other)
+    }
+
+    fn has_same_v2_keys(&self, other: &Self) -> bool {
+        let contents = |ring: &Self| -> Vec<(String, Timestamp, KeyId, Marks)> {
+            let content =
+                |k: &Arc<RingV2Key>| (k.name().to_owned(), k.order_time(), k.key_id(), k.marks());
+            ring.v2_keys.iter().map(content).collect()
+        };
+        contents(self) == contents(other)
+    }
+
+    fn has_same_rsa_keys(&self, other: &Self) -> bool {
         let contents = |ring: &Self| -> Vec<(String, Timestamp, Fingerprint, Marks)> {
             let content = |k: &Arc<RingKey>| {
                 (

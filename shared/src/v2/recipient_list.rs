@@ -1,0 +1,32 @@
+//! The response of `/v2/recipients`: the public keys that a controller seals with.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The public keys of a controller that may seal now. The first is the one that the controller prefers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RecipientList {
+    /// The keys, in order of preference.
+    pub recipients: Vec<ListedRecipient>,
+}
+
+/// One public key. Exactly one of `recipient` and `certificate` is present. Nothing in it is verified: a client parses
+/// the key, and compares its identifier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedRecipient {
+    /// The name of the suite. A client skips suites that it does not know.
+    pub suite: String,
+    /// The identifier of the key: 32 bytes in base64url without padding.
+    pub key_id: String,
+    /// The public key as a line `seal2-recipient SUITE ID KEY`, unless the suite is `rsa`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
+    /// The certificate of the public key in PEM, if the suite is `rsa`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// The time from which the key seals.
+    pub not_before: Timestamp,
+    /// The time until which the key seals.
+    pub not_after: Timestamp,
+}
