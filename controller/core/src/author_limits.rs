@@ -66,7 +66,7 @@ impl ForbiddenMetadata {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct KeyPlace {
     namespace: String,
-    /// The name of the oldest key, which counts as a key even without the label.
+    /// The name of the key Secret of upstream's first releases, which counts as a key even without the label.
     unlabeled: String,
 }
 
@@ -238,7 +238,8 @@ impl AuthorLimits {
         self.allow_key_ages(&unsealed.sealed_by, ring, now)
     }
 
-    /// Checks the type, name and labels of a Secret.
+    /// Checks the type of a Secret, and that the controller would not load the Secret as a sealing key. Forbidden labels
+    /// and annotations are checked only by [`Self::allow`].
     ///
     /// # Errors
     ///

@@ -207,9 +207,10 @@ pub fn decide(
     }
 }
 
-/// Returns the plan, or a refusal if the plan would write a Secret that the author limits forbid. The SealedSecret
-/// itself is checked earlier. This check covers merges, since the existing Secret can have a type or a label that is
-/// not in the SealedSecret.
+/// Returns the plan, or a refusal if the plan would write a Secret of a forbidden type, or one that the controller
+/// would load as a key. The SealedSecret itself is checked earlier. This check covers merges, since the existing Secret
+/// can have a type or a label that is not in the SealedSecret. Forbidden labels and annotations are not checked here:
+/// those of the existing Secret are not the author's.
 pub fn enforce_limits(limits: &AuthorLimits, plan: Plan) -> Plan {
     match &plan {
         Plan::Create(secret) | Plan::Replace(secret) => match limits.allow_secret(secret) {

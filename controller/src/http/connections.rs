@@ -179,7 +179,7 @@ impl Slot {
         }
     }
 
-    /// Returns whether more than half of the port, or of the limit of this address, is in use.
+    /// Returns whether more than half of the connections that the port, or this address, may have are open.
     pub(super) fn is_crowded(&self) -> bool {
         let state = self.connections.state();
         let client = state

@@ -88,7 +88,7 @@ impl AttemptResult {
     }
 }
 
-/// Returns the message with upstream's prefix.
+/// Returns the message. If unsealing failed, it begins with upstream's prefix.
 fn warning_text(report: &Report) -> String {
     match report.reason {
         Reason::ErrUnsealFailed => format!("Failed to unseal: {}", report.message),

@@ -127,7 +127,7 @@ impl<'m> ParseBudget<'m> {
     }
 }
 
-/// Steps for starting to render a template.
+/// Steps charged for each template before it is rendered.
 pub(crate) const STEPS_PER_TEMPLATE: usize = 50;
 /// Number of steps reported to the meter at once; they take two milliseconds.
 const STEPS_AT_ONCE: u64 = 20_000;

@@ -275,7 +275,8 @@ impl ParsedFields {
                 365
             };
             (1..=max).contains(&year_day).then_some(())?;
-            let (_, month, day) = calendar::civil(calendar::days(self.year, 1, 1) + year_day - 1);
+            let (_, month, day) =
+                calendar::civil(calendar::days_since_epoch(self.year, 1, 1) + year_day - 1);
             let is_consistent = self.month.is_none_or(|read| read == month)
                 && self.day.is_none_or(|read| read == day);
             is_consistent.then_some(())?;
@@ -285,7 +286,7 @@ impl ParsedFields {
         (1..=calendar::days_in(self.year, month))
             .contains(&day)
             .then_some(())?;
-        let days = calendar::days(self.year, month, day);
+        let days = calendar::days_since_epoch(self.year, month, day);
         let seconds = days * 86_400 + self.hour * 3600 + self.minute * 60 + self.second;
         Some(self.in_zone(seconds))
     }
