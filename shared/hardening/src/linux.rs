@@ -8,7 +8,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use crate::Swap;
 use crate::swap::has_swap;
 
-/// Locks every current and future page of this process, if no limit prevents it. A page is locked when it is
+/// Locks every current and future page of this process, if the system allows it. A page is locked when it is
 /// first touched, so that unused memory stays unlocked.
 pub fn lock_memory() -> Swap {
     let outcome = match lock_limit() {

@@ -109,12 +109,12 @@ impl<'m> ParseBudget<'m> {
         }
     }
 
-    /// Returns whether the templates so far have all the tokens that an object may have.
+    /// Returns whether no tokens are left for further templates of the object.
     pub fn is_used_up(&self) -> bool {
         self.tokens == 0
     }
 
-    /// Returns the tokens of a template, after charging for its bytes and before charging for them.
+    /// Splits a template into tokens. Charges for its bytes before, and for parsing the tokens after.
     pub(crate) fn tokens<'t>(&mut self, text: &'t str) -> Result<Vec<Token<'t>>, Interrupted> {
         let bytes = text.len() as u64;
         self.meter

@@ -75,7 +75,7 @@ impl Encoder<'_, '_, '_> {
             Value::Time(time) => {
                 let text = time
                     .json()
-                    .ok_or(Fault::failed("JSON has no years beyond 9999"))?;
+                    .ok_or(Fault::failed("JSON has only the years 0 to 9999"))?;
                 self.text(text.as_bytes())
             }
             Value::Version(version, _) => self.text(version.to_string().as_bytes()),

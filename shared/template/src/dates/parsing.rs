@@ -3,7 +3,7 @@
 use super::layout::{self, Element, Offset};
 use super::{MONTHS, Time, WEEKDAYS, Zone, calendar};
 
-/// The fields read so far; `None` for those that were not read.
+/// The fields read so far; `None`, zero or empty for those that were not read.
 #[derive(Default)]
 struct ParsedFields {
     year: i64,
@@ -21,7 +21,7 @@ struct ParsedFields {
 }
 
 /// Parses a time, in the local zone if the string names none. Returns `None` if the string does not match the
-/// layout.
+/// layout, or the date does not exist.
 pub(crate) fn parse(layout: &[u8], text: &[u8]) -> Option<Time> {
     let mut parsed = ParsedFields::default();
     let (mut layout, mut rest) = (layout, text);

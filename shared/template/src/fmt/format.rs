@@ -5,7 +5,7 @@ use crate::error::Fault;
 use crate::runes;
 use crate::value::Value;
 
-/// Maximum width and precision; Go ignores larger ones.
+/// Go's limit of widths, precisions and argument numbers.
 const MAX_NUMBER: i64 = 1_000_000;
 
 struct Format<'f> {
