@@ -150,7 +150,7 @@ impl Publisher {
 enum PublishError {
     #[error("{}", api_response(.0))]
     Api(#[from] kube::Error),
-    #[error("has another certificate and is immutable")]
+    #[error("lacks the current certificate and is immutable")]
     Immutable,
     #[error("has a field that this controller cannot read")]
     Unreadable,

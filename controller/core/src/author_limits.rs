@@ -218,8 +218,10 @@ impl AuthorLimits {
         Ok(())
     }
 
-    /// Checks the result of unsealing a SealedSecret. The type is read from the Secret, since the deprecated
-    /// field `spec.data` contains the type in encrypted form. The age of a key is counted from its order time.
+    /// Checks that the limits allow the type, labels and annotations of an unsealed Secret, its scope, and the ages of
+    /// the keys for which its items were sealed. Templates are checked by [`Self::allow_templates`]. The type is read
+    /// from the Secret, since the deprecated field `spec.data` contains the type in encrypted form. The age of a key is
+    /// counted from its order time.
     ///
     /// # Errors
     ///

@@ -170,8 +170,8 @@ pub enum Refusal {
         /// The type in the template; `Opaque` if the template has none.
         to: String,
     },
-    /// The values of an immutable Secret would change, or it would become mutable, neither of which an API
-    /// server allows.
+    /// An immutable Secret would become mutable or get other values, neither of which an API server allows.
+    /// Values that must not be compared count as other values.
     #[error(
         "Error updating {0}: the target Secret is immutable. Its values stay as they are; \
          delete the Secret, and the controller recreates it"
@@ -184,8 +184,8 @@ pub enum Refusal {
 
 /// Decides what to do for one object.
 ///
-/// Secrets that are not owned are never modified or deleted. While the desired state is unknown, the last
-/// good values stay.
+/// Secrets that are not owned are never modified or deleted. While the desired state is unknown, the Secret
+/// stays as it is.
 pub fn decide(
     id: &ObjectId,
     desired: Desired,

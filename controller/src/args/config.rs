@@ -62,7 +62,7 @@ pub struct ClusterConfig {
     pub kubeconfig: Option<PathBuf>,
     /// The Pod of this process.
     pub pod: Pod,
-    /// Whether all namespaces are watched.
+    /// Whether all namespaces are watched, unless `additional_namespaces` names some.
     pub all_namespaces: bool,
     /// Namespaces to watch besides the controller's own.
     pub additional_namespaces: Vec<String>,
