@@ -51,7 +51,7 @@ pub enum Role {
     /// This replica is the leader.
     Leader,
     /// This replica cannot become the leader: the Lease cannot be used until another client or an administrator changes
-    /// something. An unreadable Lease is replaced after at most [`LONGEST_LEASE`].
+    /// something. A Lease that cannot be read is acquired after at most an hour.
     Stuck,
 }
 
