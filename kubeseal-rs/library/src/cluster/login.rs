@@ -23,7 +23,7 @@ use crate::bounded::{self, Kind};
 
 /// How long before its expiry a token is replaced.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
-/// The number of bytes read from a failing plug-in's stderr; only one line is shown.
+/// The maximum number of bytes read from a failing plug-in's stderr, of which one line is shown.
 const MAX_STDERR: u64 = 64 * 1024;
 
 /// A credential plug-in and the newest token from it.

@@ -105,8 +105,8 @@ impl Temporary {
         match self {
             Self::Named(file) => Ok(file.into_temp_path()),
             Self::Unnamed(file) => {
-                let give_name = |path: &Path| platform::give_name(&file, path);
-                Ok(create_named(give_name, folder_of(path))?.into_temp_path())
+                let link_at = |path: &Path| platform::give_name(&file, path);
+                Ok(create_named(link_at, folder_of(path))?.into_temp_path())
             }
         }
     }

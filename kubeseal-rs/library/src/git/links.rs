@@ -45,7 +45,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if the index is malformed.
+    /// Fails if the index, or a tree that a sparse index names, cannot be read.
     pub fn staged_links(&self) -> Result<StagedLinks<'_>, GitError> {
         let mut blobs = BTreeMap::new();
         self.visit_index(&mut |path, entry, _| {

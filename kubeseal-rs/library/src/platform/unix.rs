@@ -215,7 +215,7 @@ pub struct QuietTerminal {
 
 /// Turn on and off that the terminal encloses pasted text in `ESC [ 200 ~` and `ESC [ 201 ~`.
 const PASTE_MODE: (&str, &str) = ("\x1b[?2004h", "\x1b[?2004l");
-/// The number of bytes that are discarded at most.
+/// The maximum number of bytes that are discarded.
 const MAX_DISCARDED: usize = 64 << 20;
 
 impl QuietTerminal {

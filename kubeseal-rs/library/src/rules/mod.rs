@@ -182,7 +182,7 @@ impl Rule {
         }
     }
 
-    /// Checks the scope of an object.
+    /// Checks that the rule allows the scope.
     ///
     /// # Errors
     ///

@@ -35,7 +35,7 @@ use crate::seal_args::{DecryptionArgs, KeyLocation, OutputFormat};
 /// Arguments of `seal keys restore`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "BACKUP may also be the output of `kubectl get secret -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml`.\n\n\
+    after_help = "BACKUP may also be the output of `kubectl get secret -n NAMESPACE -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml`.\n\n\
 Restored keys are marked `opening-only`: they can unseal but do not seal, because a backup does not prove who created \
 it, and the creator of a key can read everything that is sealed for it. A controller without another key generates one when it starts. To seal with a key \
 of the backup, check that its fingerprint is that of a certificate that you trust (seal cert show cert.pem), and pass \

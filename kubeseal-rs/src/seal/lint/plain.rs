@@ -77,8 +77,8 @@ pub(super) fn is_secret_of_unknown_kind(node: &Node) -> bool {
         && (has_string_data() || is_data())
 }
 
-/// Returns whether an object is a Secret in one of the branches of a template: each of several equal fields counts, and
-/// one that the template outputs.
+/// Returns whether an object may be a Secret. In a template, `kind` and `apiVersion` can occur in several branches, so
+/// one match is enough; a templated `apiVersion` matches too.
 pub(super) fn may_be_secret(node: &Node) -> bool {
     let texts = |name: &str| {
         let fields = match &node.value {

@@ -51,7 +51,7 @@ struct RestoredKey<'a> {
     problem: Option<&'a str>,
 }
 
-/// The key that seals.
+/// The key that seals after the restore.
 #[derive(Debug, Serialize)]
 struct SealingReport<'a> {
     /// The name of the key Secret.
