@@ -108,8 +108,8 @@ pub struct CertVerify {
 ///
 /// # Errors
 ///
-/// Fails if the certificate cannot be read or fetched, is invalid, or does not have the fingerprint of the arguments; and
-/// if the output file cannot be written, or the user does not want to replace it.
+/// Fails if the certificate cannot be read or fetched, is invalid, or does not have the fingerprint of the arguments;
+/// and if the output file cannot be written, or the user does not want to replace it.
 pub fn run(args: &Cert, environment: &Environment) -> Result<Outcome> {
     match &args.verb {
         CertVerb::Fetch(args) => fetch(args, environment),

@@ -648,8 +648,8 @@ fn mentions_secrets(text: &[u8]) -> bool {
 /// A malformed file is reported only if it names one of these kinds.
 const SECRETS: [&str; 4] = ["Secret", "SealedSecret", "SecretList", "SealedSecretList"];
 
-/// Returns whether a file is a template, which is not a manifest until it is rendered. A stream of JSON is not one: other
-/// programs may apply the documents before the error.
+/// Returns whether a file is a template, which is not a manifest until it is rendered. A stream of JSON is not one:
+/// other programs may apply the documents before the error.
 fn is_template(error: &ReadError, bytes: &[u8]) -> bool {
     let is_action = |rest: &[u8]| matches!(rest, [b'{', b'{' | b'%' | b'#', ..]);
     let is_json = manifest::begins_like_json(bytes) && !is_action(bytes.trim_ascii_start());

@@ -255,9 +255,9 @@ enum Verdict {
     Uncompared,
 }
 
-/// Compares the key that an item is sealed for with the certificate and the retired keys. A key that can unseal the item
-/// is proof. A hint is only advice: the message
-/// then says "according to its hint", and does not claim that the item can be unsealed.
+/// Compares the key that an item is sealed for with the certificate and the retired keys. A key that can unseal the
+/// item is proof. A hint is only advice: the message then contains "according to its hint", and does not claim that the
+/// item can be unsealed.
 fn key(item: &Item, need: Option<&Need>, against: Against<'_>) -> Verdict {
     let (key, current) = (&item.key, against.certificate.map(Certificate::fingerprint));
     let (sealed_for, is) = match (need, &item.hint) {
