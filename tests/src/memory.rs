@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 
-/// Number of bytes to read at a time.
+/// Number of bytes to read at a time, without the overlap.
 const CHUNK_LEN: usize = 1 << 20;
 
 /// Returns the names of the needles that occur in the writable memory of a process.
@@ -37,8 +37,8 @@ fn writable_regions(process: u32) -> Vec<(u64, u64)> {
     maps.lines().filter_map(region).collect()
 }
 
-/// Searches a region. Chunks overlap, so that no needle is split. A region that has disappeared counts as
-/// empty.
+/// Searches a region. Chunks overlap, so that no needle is split. The rest of a region from the first error on counts
+/// as empty: the region may have disappeared.
 fn contains(memory: &File, start: u64, end: u64, needle: &[u8]) -> bool {
     let mut chunk = vec![0; CHUNK_LEN + needle.len()];
     let mut offset = start;

@@ -1,6 +1,7 @@
 //! Measures the time from the end of an outage to the next Secret, for our controller and for Bitnami's, and writes
 //! `deploy/docs/outages.md`. Each run has a control plane of its own, and the table contains the medians of all runs.
-//! `--runs=N` sets the number of runs. If the arguments name outages, only these are measured, and nothing is written.
+//! `--runs=N` sets the number of runs. If the arguments name outages, only these are measured, and the other rows
+//! of the page stay.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -596,7 +597,7 @@ fn time_text(outage: Outage, time: SecretTime) -> String {
     }
 }
 
-/// Says whether the measured controller is a release build; a development build is slower.
+/// Returns a sentence about the builds of the measured controllers; a development build is slower.
 fn build_note() -> &'static str {
     let is_release = binaries::controller()
         .components()

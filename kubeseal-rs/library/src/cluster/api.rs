@@ -134,7 +134,7 @@ impl Api {
             Some(timeout) => match tokio::time::timeout(timeout, response).await {
                 Ok(response) => response.map_err(unreachable),
                 Err(_) => Err(unreachable(format!(
-                    "no response within {timeout:?} (set by --request-timeout of kubeseal)"
+                    "no response within {timeout:?} (kubeseal can change this limit with --request-timeout)"
                 ))),
             },
         }

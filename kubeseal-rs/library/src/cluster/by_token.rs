@@ -1,11 +1,11 @@
 //! Finds the address of the controller's TLS port, and a token for it.
 //!
 //! The port is used if the user names it, or if the unauthenticated port does not serve verify and
-//! rotate. A token is valid only for the controller (its audience) and is created for each run. For
-//! ten minutes, the token grants whatever the account may do with SealedSecrets. So it is sent only to a
-//! controller that the user named, never to one that only a file in the repository names; and only to a server whose
-//! certificate was issued by a CA that the user or the API server names. The unauthenticated port serves the CA
-//! certificate too, but a man in the middle can answer there.
+//! rotate. Unless the user passes a token file, each run creates a token that is valid for the controller only (its
+//! audience) and for ten minutes, in which it grants whatever the account may do with SealedSecrets. So a token is
+//! never sent to a controller that only a file in the repository names, and only to a server whose certificate was
+//! issued by a CA that the user or the API server names. The unauthenticated port serves the CA certificate too, but a
+//! man in the middle can answer there.
 
 use std::path::PathBuf;
 
@@ -52,7 +52,7 @@ pub enum NoToken {
          --authorized"
     )]
     ByRule,
-    /// The Service has no port of that name.
+    /// The Service has no port named `authorized`.
     #[error(
         "the Service {0} has no port named \"authorized\"\nhint: pass the port's address with --authorized"
     )]

@@ -117,7 +117,7 @@ impl Files {
     }
 }
 
-/// Checks type and size of credential files, since `kube` reads them without limit.
+/// Checks that existing credential files are regular files of at most 1 MiB, since `kube` reads them without limit.
 fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
     for (what, path) in [
         ("client-certificate", &user.client_certificate),

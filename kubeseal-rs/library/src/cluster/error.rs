@@ -167,8 +167,8 @@ pub enum ClusterError {
         /// What the response should be.
         expected: &'static str,
     },
-    /// The controller's TLS port failed.
-    #[error("the controller requires a token for this request")]
+    /// The controller's TLS port cannot be used, or refuses the request.
+    #[error("this request needs the controller's TLS port and a token")]
     ByToken(#[source] Box<NoToken>),
     /// The response cannot be parsed.
     #[error("{what}: cannot parse the response\nhint: check that the Service is the controller's")]

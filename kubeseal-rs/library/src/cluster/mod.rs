@@ -291,7 +291,7 @@ impl Controller {
 
     /// Returns the fingerprints of the certificates that the controller publishes, newest first.
     /// Bitnami's controller publishes only that of its newest key. Empty if the controller
-    /// publishes none.
+    /// publishes none or cannot be reached.
     pub fn fingerprints(&self) -> Vec<Fingerprint> {
         let published = ["certs.pem", "cert.pem"].into_iter().find_map(|endpoint| {
             let response = self.cluster.api.get(&self.path(endpoint)).ok()?;
@@ -364,8 +364,8 @@ impl Controller {
         Ok(self.authorized.get())
     }
 
-    /// Returns whether the error comes from a controller with `--plain-certificate-only` whose
-    /// Service has a TLS port.
+    /// Returns whether the error can come from a controller with `--plain-certificate-only`: the endpoint
+    /// does not exist, and the Service has a TLS port.
     fn requires_token(&self, error: &ClusterError) -> bool {
         let is_missing = matches!(error, ClusterError::Refused { problem, .. } if problem.cause == Cause::NoEndpoint);
         is_missing && self.authorized_port.is_some()

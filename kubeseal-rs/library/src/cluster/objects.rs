@@ -12,7 +12,7 @@ use super::api::{Api, Response};
 use super::{Access, ClusterError, Clusters};
 use crate::bounded::Kind;
 
-/// The number of objects in one page of a list.
+/// The maximum number of objects in one page of a list.
 const PAGE: usize = 200;
 
 /// The maximum number of pages, for a million objects, so that a hostile server cannot continue a list without end.

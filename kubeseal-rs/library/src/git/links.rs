@@ -10,7 +10,7 @@ use gix::index::entry::Mode;
 
 use super::{GitError, Repository, to_path};
 
-/// More links than any real path has. Links that lead in a circle end here.
+/// The maximum number of links that are followed in a path. Links that lead in a circle end here.
 const MAX_LINKS: usize = 16;
 
 /// The length limit for the target of a link, as on Linux. A blob could hold millions of components.

@@ -122,8 +122,8 @@ impl Signer {
         Ok(signer)
     }
 
-    /// Returns whether a principal is allowed that no pattern with `!` excludes: otherwise, `ssh-keygen` accepts the key for
-    /// nobody.
+    /// Returns whether a principal is allowed that no pattern with `!` excludes: otherwise, `ssh-keygen` accepts the
+    /// key for no principal.
     fn allows_a_principal(&self) -> bool {
         let mut principals = self.principals.split(',');
         principals.any(|principal| !principal.is_empty() && matches(&self.principals, principal))

@@ -26,8 +26,8 @@ pub fn executable_file(path: PathBuf) -> Option<PathBuf> {
     path.metadata().is_ok_and(is_program).then_some(path)
 }
 
-/// Replaces this process with the command, which gets the typed name as its first argument. Returns
-/// only on failure.
+/// Replaces this process with the command, which gets `typed` as its `argv[0]`: the name of the program as the user
+/// passed it. Returns only on failure.
 pub fn become_command(mut command: Command, typed: &OsStr) -> io::Error {
     command.arg0(typed).exec()
 }
@@ -54,8 +54,8 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     Ok(File::from(file))
 }
 
-/// Creates a file without a name on the folder's file system, for this user only; `None` where the
-/// operating system does not support it.
+/// Creates a file without a name on the folder's file system, for this user only; `None` if that file
+/// system does not support it, or without `/proc`.
 #[cfg(target_os = "linux")]
 pub fn unnamed_file(folder: &Path) -> Option<File> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;

@@ -8,7 +8,8 @@ use shared::key::{Certificate, Validity};
 use super::connection::STOPPED_ANSWERING;
 use super::findings::Finding;
 
-/// Checks that the controller is running and has finished its initial sync. Returns no controller if it is not running.
+/// Checks that the controller is running and has finished its initial sync. Returns `None` instead of the controller if
+/// it does not answer.
 pub(super) fn check(
     objects: &Objects,
     access: &Access,

@@ -45,7 +45,7 @@ use findings::{Finding, Findings};
 /// Arguments of `seal doctor`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Other names and namespaces are tried only with keys that you have: those of --backup, or the key \
+    after_help = "Other names and namespaces are tried only with keys that you have: those of --backup, and the key \
 Secrets if you may read them. The controller receives only the unmodified file; with --authorized it reports the \
 result for each item to callers whose token has the verb `verify` on the object.\n\n\
 Examples:\n  seal doctor db.sealed.yaml --offline --backup key.pem"
@@ -91,7 +91,8 @@ pub struct Doctor {
 ///
 /// # Errors
 ///
-/// Fails if a file in the arguments cannot be read.
+/// Fails if a file in the arguments cannot be read or contains no SealedSecret or key, or if the arguments name the TLS
+/// port and it cannot be used.
 pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     let mut findings = Findings::default();
     let version = format!("version {}", env!("CARGO_PKG_VERSION"));

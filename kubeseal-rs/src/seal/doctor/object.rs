@@ -222,7 +222,8 @@ fn add_controller_findings(title: &str, answer: &Answer, findings: &mut Findings
     }
 }
 
-/// Checks the status of the object in the cluster, if the user may read it.
+/// Compares the object with the one in the cluster and returns what its status reports; `None` if the cluster was not
+/// reached, or the object has no namespace.
 fn in_cluster(sealed: &SealedSecret, connection: &Connection) -> Option<Finding> {
     let objects = connection.objects.as_ref()?;
     let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
@@ -248,10 +249,12 @@ fn compare_with_applied(sealed: &SealedSecret, body: &[u8]) -> Finding {
     let synced = conditions.and_then(|c| c.iter().find(|c| c["type"] == "Synced"));
     match synced {
         None => Finding::bad(
-            "no controller has reconciled it",
+            "its status reports no reconciliation",
             "check whether the controller watches it: see its flags --additional-namespaces and --label-selector",
         ),
-        Some(synced) if synced["status"] == "True" => Finding::good("its Secret is up to date"),
+        Some(synced) if synced["status"] == "True" => {
+            Finding::good("its status reports that it is synced")
+        }
         Some(synced) => {
             let message = synced["message"].as_str().unwrap_or("no message");
             Finding::bad(

@@ -79,9 +79,9 @@ pub struct KeysRestore {
 ///
 /// # Errors
 ///
-/// Fails before any change if the backup cannot be decrypted or contains no key, if no allowed signer
-/// signed it, or if another object has the name or the file of a key. If storing fails halfway, the
-/// error says so; the command can be run again.
+/// Fails before any change if the backup cannot be decrypted or contains no key, if `--verify` is set and no
+/// allowed signer signed it, or if another object has the name or the file of a key. If storing fails halfway,
+/// the error names the key; the command can be run again.
 pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     let path = &args.backup;
     if path.is_dir() {
