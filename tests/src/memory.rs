@@ -42,16 +42,15 @@ fn writable_regions(process: u32) -> Vec<(u64, u64)> {
 fn contains(memory: &File, start: u64, end: u64, needle: &[u8]) -> bool {
     let mut chunk = vec![0; CHUNK_LEN + needle.len()];
     let mut offset = start;
-    while offset < end {
-        let len = usize::try_from(end - offset)
-            .unwrap_or(CHUNK_LEN)
-            .min(chunk.len());
+    loop {
+        let len = usize::try_from(end - offset).map_or(chunk.len(), |rest| rest.min(chunk.len()));
         match memory.read_at(&mut chunk[..len], offset) {
             Ok(read) if memchr::memmem::find(&chunk[..read], needle).is_some() => return true,
-            Ok(_) => offset += CHUNK_LEN as u64,
+            Ok(read) if read < needle.len() || offset + read as u64 >= end => return false,
+            // Fewer bytes than requested may have been read.
+            Ok(read) => offset += (read - needle.len() + 1) as u64,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return false,
         }
     }
-    false
 }
