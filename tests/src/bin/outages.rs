@@ -290,7 +290,7 @@ impl Case {
     /// Ends an outage; returns the time from then to the next Secret.
     async fn end(&mut self, outage: Outage) -> SecretTime {
         match outage {
-            Outage::None | Outage::Keys => {}
+            Outage::None | Outage::Keys | Outage::Elsewhere => {}
             Outage::ApiServer => self.plane.start_api_server().await,
             Outage::Etcd => self.plane.start_etcd().await,
             Outage::Kill => self.restart().await,
@@ -298,7 +298,6 @@ impl Case {
             Outage::Definition => self.plane.install(&SealedSecret::crd()).await,
             Outage::Clock => return self.start_with_a_key_of_the_future().await,
             Outage::Permissions => self.restore_binding().await,
-            Outage::Elsewhere => {}
         }
         self.secret_after(outage, "after").await
     }
