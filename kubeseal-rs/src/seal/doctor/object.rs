@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
-use kubeseal_library::cluster::{Authorized, Controller, KeysOfItems, parse};
+use kubeseal_library::cluster::{ApiPath, Authorized, Controller, KeysOfItems, parse};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::KeyRecord;
 use kubeseal_library::walk::sealed_in;
@@ -230,8 +230,11 @@ fn in_cluster(sealed: &SealedSecret, connection: &Connection) -> Option<Finding>
     if namespace.is_empty() {
         return None;
     }
-    let path = format!("/apis/bitnami.com/v1alpha1/namespaces/{namespace}/sealedsecrets/{name}");
-    Some(match objects.get_raw(&path) {
+    let all = ApiPath::namespaced("/apis/bitnami.com/v1alpha1", namespace, "sealedsecrets");
+    let response = all
+        .and_then(|all| all.object(name))
+        .and_then(|path| objects.get_raw(&path));
+    Some(match response {
         Ok((200, body)) => compare_with_applied(sealed, &body),
         Ok((404, _)) => Finding::remark("not found in the cluster", "apply the file"),
         _ => Finding::skipped("cannot be read"),
