@@ -63,7 +63,8 @@ pub(crate) struct StoredKey {
     pub(crate) created: Option<Timestamp>,
 }
 
-/// Builds the key ring, with keys ordered by creation time, as in upstream, and then by name.
+/// Builds the key ring. Registers keys by creation time, as upstream does, and then by name. This order decides only
+/// between keys of the same order time, and between duplicates.
 pub(crate) fn build_ring<'a>(
     stored: impl Iterator<Item = &'a StoredKey>,
     config: &KeyConfig,

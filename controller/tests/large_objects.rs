@@ -36,7 +36,7 @@ const PAGES: [Page; 12] = {
 };
 const ANNOTATIONS: usize = 10_000;
 
-/// What the objects of a page have as much of as an API server accepts.
+/// The part in which the objects of a page are large.
 #[derive(Clone, Copy)]
 enum Page {
     /// Annotations and `managedFields`, in 50 objects.
@@ -156,8 +156,8 @@ fn memory(line: &str) -> usize {
     kibibytes.parse::<usize>().unwrap() / 1024
 }
 
-/// Attack: a tenant creates hundreds of objects with as many annotations, unknown fields, items, templates or conditions
-/// as the API server accepts, so that the controller runs out of memory at each start.
+/// Attack: a tenant creates hundreds of objects with large annotations or many unknown fields, items, templates or
+/// conditions, so that the controller runs out of memory at each start.
 #[tokio::test]
 async fn large_annotations_and_fields_of_many_objects_are_not_kept_in_memory() {
     let store = ClusterStore::new(client(), false);

@@ -303,7 +303,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: a client chooses any time that Go reads, with any offset, to hide an object from the controller.
+        /// Attack: a client chooses any time that Go can write, with any offset, to hide an object from the controller.
         #[test]
         fn every_time_that_go_writes_becomes_readable(
             year in -1i32..=10_000, month in 1u8..=12, day in 1u8..=28, hour in 0u8..24, minute in 0u8..60,

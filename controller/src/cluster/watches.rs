@@ -434,8 +434,8 @@ impl Starter {
                     }
                     Err(error) => {
                         log_failure(&target.text, &error, &mut reported);
-                        let was_never_allowed = target.is_optional && listed.is_some();
-                        if !was_never_allowed && !is_expired(&error) {
+                        let was_never_listed = target.is_optional && listed.is_some();
+                        if !was_never_listed && !is_expired(&error) {
                             health.record_failure(&name, cause(&error), Timestamp::now());
                         }
                         pause = retry.pause(&error, Instant::now(), shared::random::number());

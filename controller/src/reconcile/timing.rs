@@ -47,7 +47,7 @@ impl SlowClass {
 const WORK_BUDGET: Budget = Budget::seconds(30);
 
 /// The time from the start of the write to the publication of the outcome.
-const WRITE_TIME: Duration = Duration::from_millis(500);
+const PUBLICATION_TIME: Duration = Duration::from_millis(500);
 /// Outcomes that are late, on an overloaded machine, are published at a multiple of this.
 const LATE_STEP: Duration = Duration::from_secs(10);
 
@@ -100,12 +100,12 @@ impl Class {
 
 /// Returns how long after the start of the write its outcome may be published, if the write took `took`.
 pub(super) fn report_delay(took: Duration) -> Duration {
-    publication_delay(WRITE_TIME, took)
+    publication_delay(PUBLICATION_TIME, took)
 }
 
-/// Returns the duration of an attempt that rendered templates, rounded up to a multiple of [`WRITE_TIME`].
+/// Returns the duration of an attempt that rendered templates, rounded up to a multiple of [`PUBLICATION_TIME`].
 pub(super) fn round_for_metrics(took: Duration) -> Duration {
-    round_up(WRITE_TIME, took)
+    round_up(PUBLICATION_TIME, took)
 }
 
 impl Default for Class {

@@ -212,8 +212,8 @@ async fn a_removed_owner_is_reported_despite_an_added_consent_to_a_merge() {
     }
 }
 
-/// Upstream's feature: a Secret of another owner that consents to a merge is merged into, with or without consent to
-/// take it over, also after a restart and without a record.
+/// Upstream's feature: values are merged into a Secret that is not owned and has the annotation for merging (`patch`),
+/// with or without the annotation for taking it over (`managed`), also after a restart and without a record.
 #[tokio::test(start_paused = true)]
 async fn consent_of_an_existing_secret_permits_a_merge_for_good() {
     for drops_record in [false, true] {

@@ -1,10 +1,11 @@
-//! The command-line flags and environment variables of Bitnami's programs.
+//! Parses flags and environment variables with the syntax of upstream's programs.
 //!
 //! Implements Go's grammar with clap: `--flag value` and `--flag=value`; switches take a value only after `=` (`1`, `t`,
-//! `true`, …); short flags combine; if a flag is repeated the last one counts, except for lists, which accept
-//! commas and repetition. Every flag may have an environment variable `SEALED_SECRETS_<NAME>`. The command
-//! line overrides it; for lists, the variable's items are appended. A variable whose value cannot be parsed
-//! is ignored with a warning, as in upstream, unless the flag is [strict](Flag::strict).
+//! `true`, …); short flags combine; if a flag is repeated the last one counts, except for lists, which collect all values
+//! ([`Kind::List`] and [`Kind::Paths`] also accept commas). A flag may have an environment variable
+//! `SEALED_SECRETS_<NAME>`. The command line overrides it; for lists, the items of the command line follow those of the
+//! variable. A variable whose value cannot be parsed is ignored, as in upstream, but with a warning; if the flag is
+//! [strict](Flag::strict), it is refused.
 //!
 //! The environment is an argument, so that parsing is a pure function.
 

@@ -162,7 +162,8 @@ pub enum Refusal {
     FormatRefused(#[from] FormatProblem),
     /// A recipient's suite is not post-quantum, but the policy or the lock requires it.
     #[error(
-        "the item {item:?} is sealed for a key that is not post-quantum, but {required_by} requires that all are"
+        "the item {item:?} has a recipient that is not post-quantum, but {required_by} allows only post-quantum keys; \
+         seal the item again without this recipient"
     )]
     SuiteRefused {
         /// An item with such a recipient.

@@ -130,7 +130,7 @@ impl<'m> ParseBudget<'m> {
 /// Steps charged for each template before it is rendered.
 pub(crate) const STEPS_PER_TEMPLATE: usize = 50;
 /// Number of steps reported to the meter at once; they take two milliseconds.
-const STEPS_AT_ONCE: u64 = 20_000;
+const STEPS_PER_REPORT: u64 = 20_000;
 
 /// The unused part of a budget.
 pub(crate) struct Gauge<'m> {
@@ -166,7 +166,7 @@ impl<'m> Gauge<'m> {
     pub(crate) fn charge_steps(&mut self, count: usize) -> Result<(), Fault> {
         deduct(&mut self.remaining.steps, count as u64, Limit::Steps)?;
         self.unreported += count as u64;
-        if self.unreported < STEPS_AT_ONCE {
+        if self.unreported < STEPS_PER_REPORT {
             return Ok(());
         }
         self.report_steps()

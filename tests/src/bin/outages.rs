@@ -107,7 +107,8 @@ impl Outage {
 }
 
 impl Outage {
-    /// Returns whether one of the controllers cannot work during the outage.
+    /// Returns whether one of the two controllers is stopped or cut off during the outage. If not, the median of
+    /// [`SAMPLES`] objects is measured instead of the first.
     fn is_interruption(self) -> bool {
         !matches!(
             self,

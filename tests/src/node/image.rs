@@ -84,7 +84,7 @@ fn copy_into(root: &Path, file: &Path, path: &Path) {
     fs::copy(file, target).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
 }
 
-/// Packs an image whose only layer has the files of `root`, owned by root. `settings` is the object `config` of the
+/// Packs an image with one layer: the files below `root`, with user and group 0. `settings` is the object `config` of the
 /// image's configuration.
 fn pack(name: &str, root: &Path, settings: &Value, archive: &Path) {
     let layout = Layout::new();

@@ -174,9 +174,9 @@ fn the_limits_apply_to_the_program() {
     assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), limits);
 }
 
-/// Attack: an author exhausts each program with files that expand to gigabytes or take quadratic time.
+/// Attack: an author exhausts `seal lint` or `kubeseal` with files that expand to gigabytes or take quadratic time.
 #[test]
-fn every_command_exits_on_excessive_input() {
+fn lint_and_kubeseal_exit_on_excessive_input() {
     let scratch = Scratch::new();
     let certificate_path = scratch.path().join("cert.pem");
     fs::write(&certificate_path, KEYS[0].pair.certificate().to_pem()).unwrap();

@@ -35,7 +35,7 @@ pub enum TypeRulesError {
     )]
     NotRisky(String),
     /// The type is both allowed and forbidden.
-    #[error("{0:?} is also in --forbid-secret-types")]
+    #[error("{0:?} is also in --forbid-secret-types; remove it from one of the two lists")]
     Forbidden(String),
 }
 

@@ -49,8 +49,8 @@ fn an_added_recipient_opens_everything_and_headers_and_boxes_stay() {
     );
 }
 
-/// Attack: an editor adds a stanza of garbage under the identifier of a key for recovery. It looks like a recipient, and
-/// nobody else can see that it opens nothing.
+/// Attack: an editor adds a stanza of garbage under the identifier of a recovery key. The key then looks like a
+/// recipient, and only its holder could notice that the stanza does not open.
 #[test]
 fn a_stanza_that_is_already_there_is_replaced() {
     for is_inline in [false, true] {

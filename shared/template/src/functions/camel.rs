@@ -218,7 +218,7 @@ fn lower_capital(char: char) -> char {
     }
 }
 
-/// Returns whether the character is a letter, except the common ideographs.
+/// Returns whether the character is a letter outside the three ranges of CJK ideographs that xstrings excludes.
 fn is_alphabet(char: char) -> bool {
     let ideograph = matches!(char, '\u{3400}'..='\u{4D85}' | '\u{4E00}'..='\u{9FCC}' | '\u{20000}'..='\u{2B81D}');
     runes::is_letter(char) && !ideograph

@@ -4,7 +4,7 @@ use crate::budget::Gauge;
 use crate::error::{Fault, Limit};
 use crate::value::{Int, Pointer, Value};
 
-/// Kinds of values; `eq` and `lt` compare only values of the same kind.
+/// Kinds of values; `eq` and `lt` compare only values of the same kind, except that nothing equals a nil.
 #[derive(PartialEq, Eq)]
 enum BasicKind {
     Bool,

@@ -43,9 +43,10 @@ async fn creates_a_risky_type_with_a_warning_and_counts_it() {
     assert_eq!(risky_secrets(&case).await, Some(1.0));
 }
 
-/// Attack: an author seals a forbidden type in either form of the object, to gain what the type grants.
+/// Attack: an author seals a Secret of a forbidden type, or changes the type of an existing one, to gain what the type
+/// grants.
 #[tokio::test]
-async fn a_forbidden_type_is_refused_in_either_form_and_the_old_secret_stays() {
+async fn a_forbidden_type_is_refused_for_new_and_existing_secrets() {
     let forbid = format!("--forbid-secret-types=kubernetes.io/service-account-token,{TOKEN}");
     let case = Case::with_args("forbidden", &[&forbid]).await;
     case.create(&with_type(case.sealed_secret("join", &VALUES), TOKEN))

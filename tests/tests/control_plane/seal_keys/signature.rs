@@ -107,7 +107,6 @@ fn is_accepted_by_ssh_keygen(folder: &Path, archive: &str, signer: &str) -> bool
     command.output().unwrap().status.success()
 }
 
-/// Attack: an attacker changes a signed archive, or signs it with another key, so that their keys are restored.
 #[test]
 fn seal_and_ssh_keygen_verify_each_others_signatures() {
     let key_types = [("jane", "ed25519"), ("joe", "ecdsa -b 256")];

@@ -172,7 +172,7 @@ fn sealed_secret(
 }
 
 fn yaml_item(rng: &mut StdRng, key: &str, value: &str, indent: &str, step: &str) -> String {
-    let deeper = format!("{indent}{step}");
+    let inner_indent = format!("{indent}{step}");
     let key = match rng.random_range(0..4) {
         0 => format!("\"{key}\""),
         1 => format!("'{key}'"),
@@ -182,13 +182,17 @@ fn yaml_item(rng: &mut StdRng, key: &str, value: &str, indent: &str, step: &str)
     let value = match rng.random_range(0..11) {
         0 => format!("'{value}'"),
         1 => format!("\"{value}\"  # quoted"),
-        2 => format!(">-\n{deeper}{value}"),
-        3 => format!("|- # literal\n{deeper}{value}\n"),
-        4 => format!("\n{deeper}{value}"),
-        5 => format!("\n{deeper}# below its key\n{deeper}{value} # here"),
+        2 => format!(">-\n{inner_indent}{value}"),
+        3 => format!("|- # literal\n{inner_indent}{value}\n"),
+        4 => format!("\n{inner_indent}{value}"),
+        5 => format!("\n{inner_indent}# below its key\n{inner_indent}{value} # here"),
         6 => format!("&anchor {value}"),
         7 => format!("!!str {value}"),
-        8 => format!("\"{}\\\n{deeper}{}\"", &value[..middle], &value[middle..]),
+        8 => format!(
+            "\"{}\\\n{inner_indent}{}\"",
+            &value[..middle],
+            &value[middle..]
+        ),
         _ => value.to_owned(),
     };
     let end = pick(rng, &["", "", " ", " # comment with: a colon"]);

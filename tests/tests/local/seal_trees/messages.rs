@@ -33,7 +33,7 @@ fn plain_text_under_data_is_reported_with_a_hint_to_string_data() {
 }
 
 #[test]
-fn every_command_identifies_templates_and_conflicts() {
+fn commands_identify_templates_and_conflicts() {
     let template = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ include \"app\" . }}\n";
     let quoted = "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: b}\ndata: {a: '{{ .Values.a | b64enc }}'}\n";
     let conflict = "apiVersion: v1\nkind: Secret\n<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> x\n";
@@ -134,7 +134,7 @@ fn identifies_files_that_are_not_identities() {
 
 /// Tests the file as `age` wrote it, with Windows line endings, and without armor.
 #[test]
-fn every_command_identifies_an_identity_with_a_passphrase() {
+fn restore_exec_and_doctor_identify_an_identity_with_a_passphrase() {
     let armored = include_str!("passphrase.age");
     let body: String = armored
         .lines()
