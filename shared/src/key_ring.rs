@@ -452,7 +452,8 @@ mod tests {
         assert!(KeyRing::default().newest_key().is_none());
     }
 
-    /// Attack: a client causes the controller to choose a compromised, expired or unknown key for sealing.
+    /// Attack: a client causes the controller to choose a key for sealing that is compromised, opening-only, or not
+    /// backed up although a backup is required.
     #[test]
     fn seals_only_with_permitted_keys() {
         use NoSealingKey::{

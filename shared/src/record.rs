@@ -701,7 +701,7 @@ mod tests {
 
     /// Attack: a reader compares records of Secrets with known values, to learn an unknown one.
     #[test]
-    fn reveals_nothing_about_values_without_the_key() {
+    fn records_of_equal_values_differ_between_keys_and_secrets() {
         let [a, b] = [1, 2].map(|second| ring([(second, new_test_key(second))]));
         let record_of =
             |ring: &KeyRing| create(origin(&sealed_secret()), &secret(), true, ring).unwrap();

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn rebuilds_after_every_change_and_only_then() {
+    fn rebuilds_if_arguments_or_sources_changed_and_only_then() {
         let (_scratch, cache, sources) = test_program(SOURCE);
         let build = |word| {
             build_in(

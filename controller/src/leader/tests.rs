@@ -196,8 +196,8 @@ async fn a_sole_leader_keeps_its_identity() {
     assert_eq!(candidate.identity.as_str(), identity);
 }
 
-/// Attack: a client that may write Leases creates a Lease that the controller cannot read, so that the leader stops or
-/// two replicas lead.
+/// Attack: a client that may write Leases creates a Lease that the controller cannot read, so that two replicas lead,
+/// or that the leader stops without a report.
 #[tokio::test]
 async fn an_unreadable_lease_stops_the_leader_and_is_reported_until_it_can_be_read() {
     for spec in [

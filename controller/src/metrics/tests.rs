@@ -9,7 +9,7 @@ fn find_value<'a>(text: &'a str, start: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn c20_every_series_exists_from_the_start() {
+fn c20_series_exist_from_the_start() {
     let text = Metrics::new(false).unwrap().text(Timestamp::UNIX_EPOCH);
     for (series, value) in [
         ("unseal_requests_total ", "0"),
@@ -165,8 +165,11 @@ fn s5_names_of_objects_and_namespaces_can_be_omitted() {
 #[test]
 fn unknown_paths_create_no_series() {
     let metrics = Metrics::new(false).unwrap();
-    metrics.observe_request("/x", &Method::GET, StatusCode::NOT_FOUND, Duration::ZERO);
-    assert!(!metrics.text(Timestamp::UNIX_EPOCH).contains("\"/x\""));
+    for i in 0..5000 {
+        let path = format!("/x{i}");
+        metrics.observe_request(&path, &Method::GET, StatusCode::NOT_FOUND, Duration::ZERO);
+    }
+    assert!(!metrics.text(Timestamp::UNIX_EPOCH).contains("\"/x"));
 }
 
 /// Attack: a client reads from the process metrics how long a template worked with a value, to infer the value.

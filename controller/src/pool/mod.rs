@@ -250,7 +250,7 @@ mod tests {
     /// Attack: many namespaces have slow templates rendered, so that they occupy every slot for renderings for a long
     /// time.
     #[tokio::test]
-    async fn quick_renderings_do_not_wait_for_slow_ones_of_any_number_of_tenants() {
+    async fn quick_renderings_do_not_wait_for_slow_ones_of_many_tenants() {
         let pool = Pool::with_slots(1, 1);
         let started = Arc::new(AtomicUsize::new(0));
         let mut hostile = tokio::task::JoinSet::new();

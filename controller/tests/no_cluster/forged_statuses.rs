@@ -194,7 +194,7 @@ async fn a_version_marked_as_unsealed_in_advance_is_written_where_edits_are_tole
 /// Attack: a client forges the status, so that a correct guess of a value causes no write, and a wrong one a
 /// correction.
 #[tokio::test(start_paused = true)]
-async fn guesses_are_indistinguishable_for_any_status() {
+async fn guesses_are_indistinguishable_despite_a_forged_status() {
     for (why, forge) in FORGERIES {
         let mut outcomes = Vec::new();
         for (guess, forge) in [("4711", forge), ("4712", forge), ("4712", FORGERIES[0].1)] {
@@ -232,7 +232,7 @@ async fn a_forged_status_does_not_turn_versions_of_the_author_into_drift() {
 
 /// Attack: a client forges the status, so that a random value that leaked is not replaced.
 #[tokio::test(start_paused = true)]
-async fn a_new_version_gets_new_random_values_for_any_status() {
+async fn a_new_version_gets_new_random_values_despite_a_forged_status() {
     for (why, forge) in FORGERIES {
         let mut run = Run::new(|_| ());
         run.apply(&object_with_random_value("1")).await;
@@ -249,7 +249,7 @@ async fn a_new_version_gets_new_random_values_for_any_status() {
 /// Attack: a client forges the status of an object whose Secret is edited by another client, so that the edit is not
 /// corrected and reported.
 #[tokio::test(start_paused = true)]
-async fn an_edit_by_another_client_is_corrected_and_reported_for_any_status() {
+async fn an_edit_by_another_client_is_corrected_and_reported_despite_a_forged_status() {
     for restarts in [false, true] {
         let mut outcomes = Vec::new();
         for (why, forge) in FORGERIES {
@@ -294,7 +294,7 @@ async fn a_status_at_the_start_does_not_affect_later_versions() {
 /// Attack: a client forges the status while no controller runs, and the object is edited at the same time, so that the
 /// version is not written, counts as drift, or reveals where templates are forbidden whether a guess is correct.
 #[tokio::test(start_paused = true)]
-async fn a_version_created_while_no_controller_runs_is_written_for_any_status() {
+async fn a_version_created_while_no_controller_runs_is_written_despite_a_forged_status() {
     for (why, forge) in FORGERIES {
         let forbid = |policy: &mut Policy| {
             policy.author_limits = Arc::new(AuthorLimits::default().forbidding_templates("*"));
@@ -354,9 +354,9 @@ async fn random_values_are_kept_after_a_change_of_rules_and_a_failure() {
     assert_ne!(run.server.value("r"), before);
 }
 
-/// Attack: a program that may write status files of a directory changes everything except the digest of the
-/// SealedSecret that was unsealed last, the only part that the controller trusts, so that a version counts as unsealed.
-/// (`status` belongs to the controller, with mode 0700.)
+/// Attack: a program that may write status files of a directory changes conditions, generation, record or digest, or
+/// removes the status, so that a version counts as unsealed. The controller trusts only the digest of the SealedSecret
+/// that was unsealed last. (`status` belongs to the controller, with mode 0700.)
 #[tokio::test]
 async fn only_the_digest_in_a_status_file_shows_which_version_was_unsealed() {
     type ForgeFile = fn(&str) -> String;

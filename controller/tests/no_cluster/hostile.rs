@@ -9,8 +9,8 @@ use crate::support::{Case, KEYS, key_manifest, manifest_of, sealed};
 
 const SECOND: SignedDuration = SignedDuration::from_secs(1);
 
-/// Attack: an author names objects and items like paths that lead out of the directory, so that the controller writes
-/// files there.
+/// Attack: an author names objects and namespaces like paths that lead out of the directory, so that the controller
+/// writes files there.
 #[tokio::test]
 async fn hostile_names_create_no_files() {
     let mut case = Case::new().await;
@@ -158,8 +158,8 @@ async fn links_in_sealed_and_keys_are_followed_only_inside_the_directory() {
     assert_eq!(case.value("ns/in/a").as_deref(), Some("3"));
 }
 
-/// Attack: an author creates links to statuses, values and keys, so that each object exists twice, and a value that
-/// looks like a kind is logged.
+/// Attack: an author creates links to statuses, values and keys, so that the controller reads them as manifests and
+/// each object exists twice.
 #[tokio::test]
 async fn links_between_the_controllers_folders_are_not_followed() {
     let mut case = Case::new().await;

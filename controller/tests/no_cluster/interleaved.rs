@@ -294,7 +294,8 @@ async fn the_status_vouches_only_for_values_that_no_other_client_edited() {
     }
 }
 
-/// Attack: a client makes the Secret immutable with its own values while no controller runs.
+/// Attack: a client makes the Secret immutable while no controller runs, so that the status vouches for values that the
+/// client may have changed.
 #[tokio::test(start_paused = true)]
 async fn after_a_restart_only_the_record_vouches_for_values() {
     let server = ApiServer::default();

@@ -175,7 +175,7 @@ async fn the_newest_key_in_the_configured_order_seals() {
 }
 
 #[tokio::test]
-async fn all_forms_of_manifests_are_read_and_invalid_ones_skipped() {
+async fn lists_and_documents_are_read_and_invalid_manifests_skipped() {
     let mut case = Case::idle();
     let manifest = key_manifest("one", &KEYS[0]);
     let item = |text: &str| format!("- {}", text.trim().replace('\n', "\n  "));

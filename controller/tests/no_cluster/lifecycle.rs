@@ -365,7 +365,7 @@ async fn a_manifest_without_a_namespace_has_a_status_until_the_namespace_is_adde
 }
 
 #[tokio::test]
-async fn nothing_is_removed_while_any_file_is_unparsable() {
+async fn nothing_is_removed_while_a_file_is_unparsable() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;

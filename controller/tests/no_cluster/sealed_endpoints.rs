@@ -312,7 +312,7 @@ async fn s1_s2_r2_templates_do_not_affect_any_response() {
     }
 }
 
-/// Attack: a caller exhausts the controller with bodies, item counts and request rates beyond every limit.
+/// Attack: a caller exhausts the controller with bodies, item counts and request rates beyond their limits.
 #[tokio::test]
 async fn s4_bodies_items_and_rates_are_limited() {
     let server = server_with_ring(1).await;

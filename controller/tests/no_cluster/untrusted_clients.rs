@@ -208,8 +208,8 @@ async fn trickle(mut stream: TcpStream, sends: bool) {
     }
 }
 
-/// Attack: a client opens eight thousand connections and sends nothing on them, so that health checks time out and the
-/// kubelet kills the controller.
+/// Attack: a client opens four thousand connections to a port and sends nothing on them, so that health checks time out
+/// and the kubelet kills the controller.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_connections_do_not_delay_health_checks_or_other_callers() {
     let controller = RunningController::start(&[]).await;

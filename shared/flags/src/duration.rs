@@ -3,7 +3,8 @@ use jiff::SignedDuration;
 /// The string is not a duration in Go's range and syntax.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "invalid duration: expected a form like 720h, 1h30m or 1.5s, with the units ns, us, ms, s, m and h (no days), at most 292 years"
+    "invalid duration: expected a form like 720h, 1h30m or 1.5s, with the units ns, us, ms, s, m and h (no days), at \
+     most 292 years"
 )]
 pub struct DurationError;
 

@@ -1,8 +1,8 @@
 //! Parses flags and environment variables with the syntax of upstream's programs.
 //!
 //! Implements Go's grammar with clap: `--flag value` and `--flag=value`; switches take a value only after `=` (`1`, `t`,
-//! `true`, …); short flags combine; if a flag is repeated the last one counts, except for lists, which collect all values
-//! ([`Kind::List`] and [`Kind::Paths`] also accept commas). A flag may have an environment variable
+//! `true`, …); short flags combine; if a flag is repeated the last one counts, except for lists, which collect all
+//! values ([`Kind::List`] and [`Kind::Paths`] also accept commas). A flag may have an environment variable
 //! `SEALED_SECRETS_<NAME>`. The command line overrides it; for lists, the items of the command line follow those of the
 //! variable. A variable whose value cannot be parsed is ignored, as in upstream, but with a warning; if the flag is
 //! [strict](Flag::strict), it is refused.

@@ -77,7 +77,7 @@ fn parses_flags_as_go_does() {
 }
 
 #[test]
-fn parses_every_kind_of_value() {
+fn parses_lists_numbers_durations_and_switches() {
     let args = [
         "--from-file",
         "a,b",

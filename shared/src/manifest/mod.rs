@@ -428,7 +428,7 @@ mod tests {
 
     /// Attack: an author submits a malformed file, so that the error quotes secret characters from it.
     #[test]
-    fn no_character_of_the_input_reaches_an_error() {
+    fn the_error_of_malformed_yaml_quotes_nothing() {
         let error = texts("a: 1\nb: @hunter2\n").unwrap_err();
         assert_eq!(
             error,

@@ -312,7 +312,7 @@ mod tests {
         )
     }
 
-    /// Attack: an author writes a template that accesses anything beyond the items of its own object.
+    /// Attack: an author writes a template that reads an item that its object does not have.
     #[test]
     fn renders_items_and_templates_to_values() {
         type Bytes<'a> = &'a [(&'a str, &'a [u8])];

@@ -65,9 +65,9 @@ pub enum SealError {
     Library,
 }
 
-/// Returns the revision of a new lock: the time in milliseconds since 1970, or one more than the highest revision in the
-/// file if that is higher. A revision that lies an hour or more ahead is ignored: otherwise one such item would force all
-/// later ones into the future.
+/// Returns the revision of a new lock: the time in milliseconds since 1970, or one more than the highest revision in
+/// the file if that is higher. A revision that lies an hour or more ahead is ignored: otherwise one such item would
+/// force all later ones into the future.
 pub fn next_revision(now: Timestamp, present: impl IntoIterator<Item = u64>) -> u64 {
     let now = u64::try_from(now.as_millisecond()).unwrap_or_default();
     let limit = now.saturating_add(MAX_REVISION_AHEAD);

@@ -7,7 +7,7 @@ use super::encoder::{Encoder, Purpose};
 use super::id::sha256;
 use crate::resource::SecretTemplate;
 
-/// The digest of everything in a template that becomes part of the Secret: type, `immutable`, labels, annotations,
+/// The digest of the fields of a template to which values can be bound: type, `immutable`, labels, annotations,
 /// finalizers and templates of items.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TemplateDigest([u8; 32]);

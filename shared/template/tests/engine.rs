@@ -785,7 +785,7 @@ fn the_meter_ends_parsing() {
 
 /// Attack: an author exhausts the controller with the slowest template functions.
 #[test]
-fn each_slow_function_is_metered_at_its_cost() {
+fn each_slow_function_is_metered() {
     for (call, want) in [
         ("genPrivateKey \"rsa\"", cost::RSA_4096),
         ("genPrivateKey \"ecdsa\"", cost::CURVE_KEY),

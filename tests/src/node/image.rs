@@ -84,8 +84,8 @@ fn copy_into(root: &Path, file: &Path, path: &Path) {
     fs::copy(file, target).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
 }
 
-/// Packs an image with one layer: the files below `root`, with user and group 0. `settings` is the object `config` of the
-/// image's configuration.
+/// Packs an image with one layer: the files below `root`, with user and group 0. `settings` is the object `config` of
+/// the image's configuration.
 fn pack(name: &str, root: &Path, settings: &Value, archive: &Path) {
     let layout = Layout::new();
     let layer = layout.file("layer.tar");

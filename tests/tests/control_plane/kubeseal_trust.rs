@@ -219,9 +219,10 @@ async fn an_unusable_cache_is_replaced() {
     expect_success(&without_home.output().unwrap());
 }
 
-/// Attack: an attacker serves their own certificate from each possible source, to read what is sealed for it.
+/// Attack: an attacker puts their own certificate behind the Service, into the cache or into a file, to read what is
+/// sealed for it.
 #[tokio::test]
-async fn cert_fingerprint_applies_to_every_source_of_the_certificate() {
+async fn cert_fingerprint_applies_to_the_service_the_cache_and_files() {
     let scene = Scene::new().await;
     let (own_fingerprint, other_fingerprint) = (fingerprint(&KEYS[0]), fingerprint(&KEYS[1]));
     expect_success(&scene.run_with_service(&[

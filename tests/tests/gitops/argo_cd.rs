@@ -12,7 +12,7 @@ const OUR_MANAGER: &str = "sealed-secrets-controller";
 const TRACKING: &str = "argocd.argoproj.io/tracking-id";
 
 #[tokio::test]
-async fn a_sealed_secret_stays_in_sync_after_every_status() {
+async fn a_sealed_secret_stays_in_sync_when_unsealed_and_when_failed() {
     let site = Site::new("argo").await;
     let mut object = json!(site.sealed("db", &[("password", "value")]));
     object["metadata"]["annotations"] = json!({ TRACKING: "app:bitnami.com/SealedSecret:ns/db" });

@@ -392,7 +392,7 @@ async fn refuses_excessive_requests_and_still_unseals_objects() {
     controller.wait_for_value("db", "1").await;
 }
 
-/// Attack: a client plants thousands of copies of key Secrets, to slow down unsealing.
+/// Attack: a client plants a thousand copies of key Secrets, and as many invalid ones, to slow down unsealing.
 #[tokio::test]
 async fn duplicate_keys_cost_no_extra_operations() {
     let scratch = Scratch::new();

@@ -37,7 +37,7 @@ const KEY_COUNT: i64 = 3;
 /// `odd` exists only in odd generations, so that its symbolic link is also added and removed.
 const ITEMS: [&str; 4] = ["a", "b", "c", "odd"];
 
-/// Fault: the controller is killed at any step of a write.
+/// Fault: the controller is killed at random instants while objects and keys change.
 #[test]
 fn a_crash_exposes_no_partial_mixed_outdated_or_missing_value() {
     let scratch = Scratch::new();

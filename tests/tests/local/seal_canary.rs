@@ -240,7 +240,8 @@ fn write_inputs(sandbox: &Sandbox) {
     );
 }
 
-/// Attack: another user searches arguments, environments, temporary files and output of every command for a value.
+/// Attack: another user searches arguments, environments, temporary files and output of commands for a value. `edit`
+/// has its own test, and `exec` passes values in the environment on purpose.
 #[test]
 fn no_command_leaks_the_value() {
     let sandbox = Sandbox::new();

@@ -152,7 +152,7 @@ fn needs_cluster(example: &str) -> bool {
 }
 
 #[test]
-fn every_example_of_every_help_page_runs() {
+fn every_help_example_that_needs_no_cluster_runs() {
     let original = Scratch::new();
     create_files(original.path());
     let mut count = 0;

@@ -157,6 +157,13 @@ fn each_limit_changes_the_text_of_the_limits() {
         no_limits().forbidding_metadata("x"),
         no_limits().guarding_keys("x", ""),
         AuthorLimits::new(type_rules("x", ""), ScopeRules::default(), None),
+        AuthorLimits::new(type_rules("", RISKY_TYPES[0]), ScopeRules::default(), None),
+        AuthorLimits::new(TypeRules::default(), "x=strict".parse().unwrap(), None),
+        AuthorLimits::new(
+            TypeRules::default(),
+            ScopeRules::default(),
+            Some(SignedDuration::from_hours(1)),
+        ),
     ];
     let texts: BTreeSet<String> = limits.iter().map(AuthorLimits::as_text).collect();
     assert_eq!(texts.len(), limits.len(), "{texts:?}");

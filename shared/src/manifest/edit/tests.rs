@@ -602,6 +602,8 @@ fn keeps_values_of_any_type_next_to_an_edit() {
         "1.5",
         ".nan",
         "-.inf",
+        "text",
+        "\"text\"",
         "[null, 0.1]",
         "[]",
         "{}",

@@ -119,6 +119,11 @@ fn the_commitment_depends_on_key_fields_and_place() {
         commitment(&one, |fields| fields.revision += 1, &place()),
         commitment(&one, |fields| fields.is_never_secret = true, &place()),
         commitment(&one, |fields| fields.is_alone = true, &place()),
+        commitment(
+            &one,
+            |fields| fields.template = Some(TemplateDigest::from_bytes([7; 32])),
+            &place(),
+        ),
         commitment(&one, |fields| fields.is_post_quantum_only = false, &place()),
         commitment(&one, |fields| fields.scope = Scope::ClusterWide, &place()),
     ] {

@@ -18,7 +18,7 @@ fn h1_the_value_false_reaches_the_controller() {
     );
 }
 
-/// Attack: a client reaches ports of the Pod that the policy does not name.
+/// The policy names the ports of the container, not those of the Services.
 #[test]
 fn h2_the_network_policy_opens_the_ports_of_the_pod() {
     let values = "{networkPolicy: {enabled: true}, containerPorts: {http: 9090, metrics: 9091}, \

@@ -47,7 +47,7 @@ fn alerts_fire_when_they_must_and_not_before() {
 }
 
 #[tokio::test]
-async fn every_query_returns_data_of_the_controllers_metrics() {
+async fn every_query_of_the_dashboard_returns_data() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("monitored").await;
     roles::grant(&namespace, Reach::Namespace).await;

@@ -14,7 +14,8 @@ use shared::scope::Scope;
 
 const CANARY: &str = "canary-5f1c9e";
 
-/// Attack: a reader searches every log, event and status at the most verbose level for a known value.
+/// Attack: a reader searches the log at the most verbose level, the metrics, and every event and status for a known
+/// value.
 #[tokio::test]
 async fn a_value_reaches_no_log_event_or_status() {
     let case = Case::new("canary").await;
@@ -67,6 +68,7 @@ async fn a_value_reaches_no_log_event_or_status() {
         json!([statuses.collect::<Vec<_>>(), case.events().await]).to_string();
     for (location, text) in [
         ("log", case.controller.log()),
+        ("metrics", case.controller.scrape().await),
         ("events or statuses", statuses_and_events),
     ] {
         assert!(

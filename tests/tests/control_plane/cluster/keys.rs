@@ -346,7 +346,7 @@ async fn c24_the_log_shows_the_fingerprint_of_a_new_certificate_and_the_certific
 }
 
 #[tokio::test]
-async fn a_renewal_killed_at_any_point_creates_no_key_twice() {
+async fn a_renewal_killed_repeatedly_creates_no_key_twice() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("killed").await;
     roles::grant(&namespace, Reach::Namespace).await;

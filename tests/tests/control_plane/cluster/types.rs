@@ -319,7 +319,7 @@ async fn refuses_a_risky_type_in_every_form() {
     }
 }
 
-/// Attack: an author seals a new version of a Secret whose type grants credentials.
+/// Attack: an author has the controller maintain a Secret whose type grants credentials and is no longer allowed.
 ///
 /// The Secret was created while its type was allowed, as Bitnami's controller would have done.
 #[tokio::test]

@@ -142,7 +142,7 @@ fn with_plug_in(kubeconfig: &str, folder: &Path, runs: &Path, port: u16) -> Json
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_command_opens_one_connection_and_runs_the_plug_in_once() {
+async fn commands_open_one_connection_and_run_the_plug_in_once() {
     // `seal keys status` reads the SealedSecrets of the whole cluster.
     let plane = ControlPlane::start().await;
     let cluster = CountedCluster::new(&plane).await;
