@@ -127,7 +127,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// Serves requests only after keys are loaded, so that the first response contains a certificate.
+/// Serves requests only after keys are loaded, so that the first response contains a certificate if a key may seal.
 async fn run_on_directory(
     config: &Config,
     server: Server<'_>,

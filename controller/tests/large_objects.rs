@@ -1,5 +1,5 @@
-//! Tests that large labels, annotations, `managedFields` and unknown fields of SealedSecrets are not kept in memory. This is the only
-//! test of its process, whose memory it measures.
+//! Tests that large annotations, `managedFields`, conditions and unknown fields of SealedSecrets are not kept in memory.
+//! This is the only test of its process, whose memory it measures.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"

@@ -124,7 +124,8 @@ pub enum Breach {
     /// An item was sealed for a key that is too old.
     #[error(
         "sealed for a key that is older than {limit:#} (--max-sealing-key-age): {items}; re-encrypt them for the \
-         newest key, for example with `kubeseal --re-encrypt`"
+         newest key, for example with `kubeseal --re-encrypt`, or ask the administrator for a new key if the newest is \
+         too old itself"
     )]
     OldKey {
         /// The maximum age.

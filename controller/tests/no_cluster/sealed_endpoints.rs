@@ -287,7 +287,7 @@ async fn s4_the_limit_on_items_includes_those_of_the_deprecated_form() {
 /// Attack: a caller sends a victim's ciphertext with templates that succeed or fail depending on the value, to learn
 /// the value.
 #[tokio::test]
-async fn s1_s2_r2_templates_do_not_affect_any_response() {
+async fn s1_s2_r2_templates_do_not_affect_verify_and_rotate() {
     let server = server_with_ring(2).await;
     let without_templates = sealed(Scope::Strict);
     let endless = "{{ range until 1000000 }}{{ range until 1000000 }}{{ end }}{{ end }}";

@@ -27,7 +27,7 @@ use tests::scratch::Scratch;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
 #[tokio::test]
-async fn every_fault_is_reported_with_a_next_step() {
+async fn documented_faults_are_reported_with_a_next_step() {
     // Messages list the controllers in the whole cluster.
     let plane = ControlPlane::start().await;
     let scene = Scene::new(&plane).await;

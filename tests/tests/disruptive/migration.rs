@@ -64,7 +64,7 @@ async fn the_controllers_can_be_swapped_with_bitnamis_crd_and_the_missing_field_
 }
 
 #[tokio::test]
-async fn after_seal_uninstall_every_tool_reports_the_correct_health() {
+async fn after_seal_uninstall_argo_cd_and_kubectl_report_the_correct_health() {
     let plane = ControlPlane::start().await;
     let case = Case::new(&plane).await;
     roles::grant_leases(&case.namespace).await;

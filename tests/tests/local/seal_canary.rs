@@ -347,7 +347,7 @@ fn no_command_leaks_the_value() {
 }
 
 #[test]
-fn no_error_contains_the_value() {
+fn errors_of_malformed_input_do_not_contain_the_value() {
     let sandbox = Sandbox::new();
     let broken = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: db}}\nstringData:\n  a: \"{CANARY}\n b: {CANARY}: ["
