@@ -280,8 +280,8 @@ fn an_added_key_takes_effect_without_a_restart() {
     wait_for_value(&dir.path().join("secrets/ns/web/a"), "1");
 }
 
-/// Seals the same value in objects that fail in every possible way, at the most verbose log level: the value appears
-/// only in its own file.
+/// Puts one value into an object that is unsealed, objects that are refused, and files that are not manifests, at the
+/// most verbose log level. No log line and no status contains the value.
 #[test]
 fn plain_values_reach_no_log_and_no_status() {
     const CANARY: &str = "canary-7f3a9";

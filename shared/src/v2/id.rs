@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn parses_what_it_displays_and_nothing_else() {
+    fn parses_what_it_displays_and_refuses_malformed_texts() {
         let id = KeyId::of(SuiteCode(1), b"a").short();
         assert_eq!(id.to_string().parse(), Ok(id));
         for text in [
