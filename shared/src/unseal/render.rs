@@ -97,7 +97,7 @@ impl fmt::Display for Exact<'_> {
 /// depends only on public data, for users who may not read the values, and can differ from the failures with
 /// the values. It is empty for an object of the deprecated form, or if the templates cannot be parsed.
 ///
-/// The random generator has a fixed seed, so that the result is always the same for an object.
+/// The random generator has a fixed seed, so that its values do not change the result.
 pub fn failures_without_values(
     sealed: &SealedSecret,
     now: Timestamp,

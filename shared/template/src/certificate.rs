@@ -71,8 +71,8 @@ impl Signer {
     }
 }
 
-/// `genPrivateKey`: returns an RSA 4096, ECDSA P-256 or Ed25519 key in PEM; for an unknown type the result is
-/// an error message.
+/// `genPrivateKey`: returns an RSA 4096, ECDSA P-256 or Ed25519 key in PEM. Fails for `dsa`; for an unknown type the
+/// result is an error message.
 pub(crate) fn generate_key(env: &mut Environment<'_>, kind: &[u8]) -> Outcome {
     let key = match kind {
         b"" | b"rsa" => rsa_key(env, rsa::KeySize::Rsa4096, cost::RSA_4096)?,
