@@ -421,6 +421,24 @@ mod tests {
         );
     }
 
+    /// Attack: a committer gives the controller a name or namespace that leads the user's requests to another path of the
+    /// API server.
+    #[test]
+    fn refuses_names_of_a_controller_that_no_service_can_have() {
+        for (field, name) in [
+            ("namespace", "kube-system/secrets/x?"),
+            ("namespace", "a/../b"),
+            ("name", "x?a=b"),
+            ("name", ".."),
+            ("name", ""),
+        ] {
+            let rules = format!("rules:\n- path: a\n  controller: {{{field}: \"{name}\"}}\n");
+            let error = error_text(&rules);
+            let want = format!("line 3: {field} of the controller:");
+            assert!(error.contains(&want), "{name}: {error}");
+        }
+    }
+
     #[test]
     fn reads_the_fields_of_a_rule() {
         let text = format!(
