@@ -473,8 +473,8 @@ fn the_rules_of_the_target_apply_not_those_of_the_link() {
     assert_eq!(text, *SEALED_SECRET);
 }
 
-/// Follows links within the work tree and links outside any work tree, to write a new file or to
-/// edit a sealed file.
+/// Commands follow links that stay in the work tree, and links outside any work tree, to write a new file or to edit a
+/// sealed file.
 #[test]
 fn writes_through_links_of_the_user() {
     let seal = |out| ["-f", "secret.yaml", "--cert", "cert.pem", "-w", out];
