@@ -1,4 +1,5 @@
-//! Tests that no command retires a key which a file in another branch or an earlier commit may need.
+//! Tests that `seal keys retire` and `seal keys compromise` find values in other branches, in submodules and in earlier
+//! commits.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
