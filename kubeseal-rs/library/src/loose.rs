@@ -9,7 +9,7 @@ use shared::{base64, envelope};
 
 use crate::walk;
 
-/// The length of the shortest sealed value, for a key of 2048 bits, in characters.
+/// The length of the shortest sealed value, for a key of 2048 bits, in characters without padding.
 const MIN_LEN: usize = 366;
 /// The length of an AES-GCM tag, in bytes.
 const TAG_LEN: usize = 16;

@@ -1,5 +1,5 @@
-//! Tests input in every form. `seal lint` and the hook find everything that the sealing commands accept as a Secret, or
-//! that reaches a cluster through a template, a kustomization or a string in another object. Unusable input is
+//! Tests input in unusual forms. `seal lint` and the hook must find what the sealing commands accept as a Secret, and
+//! what reaches a cluster through a template, a kustomization or a string in another object. Unusable input is
 //! reported.
 #![expect(clippy::expect_used, reason = "a test")]
 

@@ -1,4 +1,4 @@
-//! Tests the completion scripts and the manual page of `kubeseal`.
+//! Tests the completion scripts of `seal` and `kubeseal`, and the manual page of `kubeseal`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
