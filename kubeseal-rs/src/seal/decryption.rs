@@ -248,11 +248,12 @@ pub fn parse_backup(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock)
     })
 }
 
-/// Returns every available key for trial decryption: those of the store, then those of backups.
+/// Returns a key ring for trial decryption, with every usable key of `records` and of the backups. A key in both counts
+/// once, as in `records`.
 ///
 /// # Errors
 ///
-/// Fails if a backup cannot be read.
+/// Fails if a backup, or a file with an identity or a passphrase, cannot be read.
 pub fn ring(
     records: &[KeyRecord],
     backups: &[PathBuf],

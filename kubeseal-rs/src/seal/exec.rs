@@ -59,7 +59,7 @@ pub struct Exec {
     /// Let an item replace this variable even if it is set or --all refuses it
     #[arg(long = "override", value_name = "VARIABLE", value_delimiter = ',')]
     pub overrides: Vec<String>,
-    /// Pass values as files in memory (Linux): a variable `ITEM_FILE` contains the path
+    /// Pass values as files in memory (Linux): for an item ITEM, the variable `ITEM_FILE` contains the path
     #[arg(long)]
     pub files: bool,
     /// Decrypt with the keys in this backup: an age archive, manifests or PEM; the keys of --directory or the

@@ -354,7 +354,7 @@ fn place(path: &Path) -> String {
     below().unwrap_or_else(|| path.shown())
 }
 
-/// Like [`walk::candidates`], but includes every file in a controller's `sealed` folder. The
+/// Like [`walk::candidates`], but includes every manifest in a controller's `sealed` folder. The
 /// controller reads these objects regardless of ignore files, so their keys are needed.
 fn candidates(
     paths: &[PathBuf],

@@ -1,5 +1,5 @@
-//! `seal keys backup`: writes every key Secret to an age archive, and marks the keys after reading
-//! the archive back.
+//! `seal keys backup`: writes every key Secret that can be read to an age archive, and marks the keys after reading the
+//! archive back.
 
 use std::path::PathBuf;
 

@@ -254,8 +254,8 @@ impl Cluster {
         })
     }
 
-    /// Sends all objects in one request, or one by one if an object does not decrypt or the controller does not
-    /// support lists.
+    /// Sends all objects in one request. If that fails although the controller can be reached, sends them one by one:
+    /// an object may not decrypt, or the controller may not support lists.
     fn rotate(&self, objects: &[&Found], interrupt: &Interrupt) -> Result<Vec<Answer>> {
         let documents: Vec<Json> = objects.iter().map(|f| f.sealed.to_document()).collect();
         if let [_, _, ..] = documents.as_slice() {
