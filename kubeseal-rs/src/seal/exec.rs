@@ -22,6 +22,7 @@ use shared::key_ring::KeyRing;
 use shared::plain::Plain;
 use shared::resource::SealedSecret;
 use shared::unseal::{Randomness, Rules, unseal};
+use shared::v2;
 
 use super::keys::store;
 use super::{Outcome, decryption};
@@ -137,7 +138,7 @@ fn no_choice(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> Failure {
 }
 
 fn item_names(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
-    let encrypted = sealed.spec.encrypted_data.keys();
+    let encrypted = v2::items(&sealed.spec.encrypted_data).map(|(name, _)| name);
     let rendered = sealed
         .spec
         .template

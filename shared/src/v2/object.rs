@@ -11,6 +11,7 @@ use super::sealed_box::SealedBox;
 use super::stanza::Stanza;
 use super::suite::Suite;
 use super::text::{self, Kind, Name};
+use crate::scope::Scope;
 
 /// The entries of an object, parsed without a key. Contains the locks that items refer to; others are only checked for
 /// their form.
@@ -51,6 +52,12 @@ pub struct ItemView {
     pub is_never_secret: bool,
     /// Whether nothing may be sealed beside the values of the lock.
     pub is_alone: bool,
+    /// Whether classical recipients are forbidden.
+    pub is_post_quantum_only: bool,
+    /// The scope that the item was sealed for.
+    pub scope: Scope,
+    /// The maximum length of the value: lengths are visible in steps of 32 bytes.
+    pub max_len: usize,
     /// Each recipient: the key and its suite, or `None` for an unknown suite.
     pub recipients: Vec<(ShortKeyId, Option<Suite>)>,
 }
@@ -60,6 +67,22 @@ pub fn is_v2(encrypted_data: &BTreeMap<String, String>) -> bool {
     let is_entry =
         |(name, value): (&String, &String)| text::is_lock_name(name) || text::is_v2(value);
     encrypted_data.iter().any(is_entry)
+}
+
+/// Returns the entries that are items, not parts of locks, well-formed or not.
+pub fn items(encrypted_data: &BTreeMap<String, String>) -> impl Iterator<Item = (&String, &String)> {
+    let entries = encrypted_data.iter();
+    entries.filter(|(name, _)| !text::is_lock_name(name))
+}
+
+/// Returns whether an entry of this name is part of a lock, well-formed or not.
+pub fn is_lock_entry(name: &str) -> bool {
+    text::is_lock_name(name)
+}
+
+/// Returns whether a value is v2, well-formed or not.
+pub fn is_v2_value(value: &str) -> bool {
+    text::is_v2(value)
 }
 
 impl Object {
@@ -114,8 +137,21 @@ impl Object {
             is_template_bound: fields.template.is_some(),
             is_never_secret: fields.is_never_secret,
             is_alone: fields.is_alone,
+            is_post_quantum_only: fields.is_post_quantum_only,
+            scope: fields.scope,
+            max_len: item.sealed.max_plain_len(),
             recipients: recipients.collect(),
         }
+    }
+
+    /// Returns the names of the entries of shared locks that no item refers to.
+    pub fn unused_lock_entries(&self) -> BTreeSet<&str> {
+        let used = self.locks.iter().map(|lock| text::header_name(lock.id()));
+        let used: Vec<String> = used.collect();
+        let entries = self.lock_entries.iter().map(String::as_str);
+        entries
+            .filter(|name| !used.iter().any(|header| name.starts_with(header)))
+            .collect()
     }
 
     fn push(&mut self, lock: Lock) -> usize {

@@ -25,6 +25,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::Value as Json;
 use shared::key::{Certificate, Fingerprint};
+use shared::v2::RecipientList;
 
 use crate::environment::Environment;
 use api::{Api, Response};
@@ -37,6 +38,7 @@ pub use objects::{CreateOutcome, Objects, parse};
 pub use overrides::{Hidden, Overrides};
 
 const FETCH: &str = "cannot fetch certificate";
+const RECIPIENTS: &str = "cannot fetch the recipients of v2 values";
 const VERIFY: &str = "cannot validate sealed secret";
 const ROTATE: &str = "cannot re-encrypt secret";
 
@@ -227,7 +229,7 @@ impl Cluster {
     /// Services that the user did not name.
     pub fn certificate_of(&self, service: &Service) -> Option<Vec<u8>> {
         let port = self.ports(service).ok()?.first;
-        let response = self.api.get(&proxy_path(service, &port, "cert.pem")).ok()?;
+        let response = self.api.get(&proxy_path(service, &port, "v1/cert.pem")).ok()?;
         response.code.is_success().then_some(response.body)
     }
 
@@ -264,6 +266,18 @@ impl Controller {
     pub fn certificate(&self) -> Result<Vec<u8>, ClusterError> {
         let response = self.cluster.api.get(&self.path("cert.pem"))?;
         Ok(self.success(FETCH, response)?.body)
+    }
+
+    /// Fetches the list of the keys that v2 values can be sealed for, without checking the keys.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ClusterError`] if the request fails, or the controller does not serve such a list.
+    pub fn recipients(&self) -> Result<RecipientList, ClusterError> {
+        let path = proxy_path(&self.service, &self.port, "v2/recipients");
+        let response = self.success(RECIPIENTS, self.cluster.api.get(&path)?)?;
+        let list = serde_json::from_slice(&response.body);
+        list.map_err(|_| ClusterError::MalformedResponse { what: RECIPIENTS })
     }
 
     /// Returns the CA certificates, as PEM, of the TLS port, which the controller publishes in a `ConfigMap`. Those that
@@ -372,7 +386,7 @@ impl Controller {
     }
 
     fn path(&self, endpoint: &str) -> String {
-        proxy_path(&self.service, &self.port, endpoint)
+        proxy_path(&self.service, &self.port, &format!("v1/{endpoint}"))
     }
 
     fn success(&self, what: &'static str, response: Response) -> Result<Response, ClusterError> {
@@ -384,7 +398,7 @@ impl Controller {
 }
 
 fn proxy_path(Service { namespace, name }: &Service, port: &str, endpoint: &str) -> String {
-    format!("/api/v1/namespaces/{namespace}/services/http:{name}:{port}/proxy/v1/{endpoint}")
+    format!("/api/v1/namespaces/{namespace}/services/http:{name}:{port}/proxy/{endpoint}")
 }
 
 fn refusal(what: &'static str, response: &Response, service: &Service, port: &str) -> ClusterError {
