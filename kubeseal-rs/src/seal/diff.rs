@@ -247,9 +247,9 @@ impl ChangeKind {
 
     fn endpoints(&self) -> Option<(&str, &str)> {
         match self {
-            Self::Rekeyed(from, to)
-            | Self::Rescoped(from, to)
-            | Self::Recipients(from, to) => Some((from, to)),
+            Self::Rekeyed(from, to) | Self::Rescoped(from, to) | Self::Recipients(from, to) => {
+                Some((from, to))
+            }
             _ => None,
         }
     }

@@ -10,9 +10,9 @@ use shared::plain::Plain;
 use shared::secret::Secret;
 
 use super::create::{self, Items};
+use super::sealing::Templates;
 use super::session::Session;
 use super::values::{self, Stdin};
-use super::sealing::Templates;
 use super::{Outcome, names, sealing};
 use crate::failure::Failure;
 use crate::report;

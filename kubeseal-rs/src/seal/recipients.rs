@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
 use kubeseal_library::certificate::{self, RuleContext};
 use kubeseal_library::cluster::Controller;
 use kubeseal_library::keys::compromised;
 use kubeseal_library::recipients::{self, RecipientKey, RecipientSource};
-use jiff::Timestamp;
 use kubeseal_library::rules::{RulesFile, Source};
 use shared::v2::{KeyId, Recipient, ShortKeyId};
 
@@ -91,12 +91,15 @@ impl Session<'_> {
         for named in &settings.named_recipients {
             match named {
                 NamedRecipient::Source(source) => {
-                    let found = self.read_recipients(source, settings, Origin::Flag("recipient"))?;
+                    let found =
+                        self.read_recipients(source, settings, Origin::Flag("recipient"))?;
                     keys.extend(found);
                 }
                 NamedRecipient::Id(id) if is_alone => bail!(
-                    Failure::new(format!("--recipient {id} is an identifier, and no rule lists its key"))
-                        .hint("pass the whole line `seal2-recipient …`, or a file that contains it")
+                    Failure::new(format!(
+                        "--recipient {id} is an identifier, and no rule lists its key"
+                    ))
+                    .hint("pass the whole line `seal2-recipient …`, or a file that contains it")
                 ),
                 NamedRecipient::Id(_) => {}
             }
@@ -117,7 +120,14 @@ impl Session<'_> {
         };
         let keys = self.read_recipients(&source, settings, settings.certificate.by)?;
         for key in &keys {
-            self.check_key(settings, &Named { key: key.clone(), is_line: false }, &[])?;
+            self.check_key(
+                settings,
+                &Named {
+                    key: key.clone(),
+                    is_line: false,
+                },
+                &[],
+            )?;
         }
         Ok(keys)
     }
@@ -140,8 +150,10 @@ impl Session<'_> {
             let rule = settings.rule.as_ref().map(|rule| rule.describe());
             let rule = rule.unwrap_or_default();
             bail!(
-                Failure::new(format!("{rule} does not list the recipient {id} of --recipient"))
-                    .hint("omit --recipient, or add the recipient to the rule")
+                Failure::new(format!(
+                    "{rule} does not list the recipient {id} of --recipient"
+                ))
+                .hint("omit --recipient, or add the recipient to the rule")
             );
         }
         for named in &keys {
@@ -162,7 +174,9 @@ impl Session<'_> {
                 "{} accepts certificates only, and the recipient {id} is not one of them",
                 pins.by
             );
-            bail!(Failure::new(message).hint(format!("if you trust the key, pass --recipient {id}")));
+            bail!(
+                Failure::new(message).hint(format!("if you trust the key, pass --recipient {id}"))
+            );
         }
         if !is_confirmed && self.needs_consent(settings, &id) {
             let message = format!(
@@ -170,7 +184,9 @@ impl Session<'_> {
                  re-encrypted for it",
                 named.key.suite()
             );
-            bail!(Failure::new(message).hint(format!("if you trust the key, pass --recipient {id}")));
+            bail!(
+                Failure::new(message).hint(format!("if you trust the key, pass --recipient {id}"))
+            );
         }
         Ok(())
     }

@@ -55,7 +55,9 @@ pub fn check_change(
     let spec = &sealed.spec;
     let type_ = spec.template.type_.as_deref();
     check_values(&values_in_secret(spec, set))?;
-    let items: Vec<&String> = v2::items(&spec.encrypted_data).map(|(name, _)| name).collect();
+    let items: Vec<&String> = v2::items(&spec.encrypted_data)
+        .map(|(name, _)| name)
+        .collect();
     let before: BTreeSet<&String> = items.iter().copied().collect();
     let after = items
         .into_iter()
@@ -113,7 +115,10 @@ fn plain_lens(spec: &SealedSecretSpec, is_counted: impl Fn(&String) -> bool) -> 
     let items = items.filter(|(item, _)| is_counted(item) && template(spec, item).is_none());
     let len = |(item, text): (&String, &String)| {
         let view = views.get(item.as_str());
-        view.map_or_else(|| plain_len(text), |view| view.max_len.saturating_sub(MAX_PADDING))
+        view.map_or_else(
+            || plain_len(text),
+            |view| view.max_len.saturating_sub(MAX_PADDING),
+        )
     };
     items.map(len).sum()
 }

@@ -16,9 +16,9 @@ use shared::secret::Secret;
 use shared::v2;
 
 use super::recipients::Recipients;
-use super::{requirements, size};
 use super::session::Session;
 use super::settings::{Origin, Settings};
+use super::{requirements, size};
 use crate::failure::Failure;
 use crate::report;
 
@@ -130,8 +130,8 @@ fn seal_v1(
 ) -> Result<Sealed> {
     let certificate = session.certificate(settings)?;
     let rng = &mut shared::random::system();
-    let mut object = seal::seal(secret, certificate.public_key(), rng)
-        .with_context(|| describe(secret))?;
+    let mut object =
+        seal::seal(secret, certificate.public_key(), rng).with_context(|| describe(secret))?;
     object.spec.template.data = templates.cloned();
     if !session.args.no_hints {
         add_hints(&mut object, &certificate);

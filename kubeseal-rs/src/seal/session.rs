@@ -178,7 +178,10 @@ impl<'a> Session<'a> {
         };
         let of_rsa = || keys.keys().iter().any(|own| own.v2_id() == *key);
         let has_key = keys.v2_key(key).is_some() || of_rsa();
-        let is_from_rule = settings.rule.as_ref().is_some_and(|rule| !rule.recipients.is_empty())
+        let is_from_rule = settings
+            .rule
+            .as_ref()
+            .is_some_and(|rule| !rule.recipients.is_empty())
             || settings.certificate.by == settings::Origin::Rule;
         is_from_rule && !has_key
     }

@@ -17,7 +17,7 @@ const MAX: usize = 1_000_000;
 /// # Errors
 ///
 /// Fails if the API server would most likely refuse the object.
-pub fn check(sealed: &SealedSecret) -> Result<()> {
+pub(super) fn check(sealed: &SealedSecret) -> Result<()> {
     let len = sealed.to_document().to_string().len();
     let name = sealed.qualified_name();
     if len > MAX {

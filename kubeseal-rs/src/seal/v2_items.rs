@@ -125,7 +125,9 @@ fn check_result(before: &SealedSecret, after: &SealedSecret) -> Result<()> {
     let Some(refusal) = refusal(after) else {
         return Ok(());
     };
-    if refusal_reason(before) == Some(refusal.reason()) && refusal.reason() != Reason::TemplateChanged {
+    if refusal_reason(before) == Some(refusal.reason())
+        && refusal.reason() != Reason::TemplateChanged
+    {
         return Ok(());
     }
     let failure = Failure::new(format!("a controller would refuse the result: {refusal}"));

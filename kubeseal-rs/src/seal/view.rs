@@ -19,8 +19,8 @@ use shared::{base64, unseal};
 use zeroize::Zeroizing;
 
 use super::in_cluster::{self, Values};
-use super::recipients::KeyComments;
 use super::object::{Form, Item, Object};
+use super::recipients::KeyComments;
 use super::session::Session;
 use super::{Outcome, output, print};
 use crate::command::read_keys;

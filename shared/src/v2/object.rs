@@ -70,7 +70,9 @@ pub fn is_v2(encrypted_data: &BTreeMap<String, String>) -> bool {
 }
 
 /// Returns the entries that are items, not parts of locks, well-formed or not.
-pub fn items(encrypted_data: &BTreeMap<String, String>) -> impl Iterator<Item = (&String, &String)> {
+pub fn items(
+    encrypted_data: &BTreeMap<String, String>,
+) -> impl Iterator<Item = (&String, &String)> {
     let entries = encrypted_data.iter();
     entries.filter(|(name, _)| !text::is_lock_name(name))
 }

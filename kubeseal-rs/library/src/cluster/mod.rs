@@ -229,7 +229,10 @@ impl Cluster {
     /// Services that the user did not name.
     pub fn certificate_of(&self, service: &Service) -> Option<Vec<u8>> {
         let port = self.ports(service).ok()?.first;
-        let response = self.api.get(&proxy_path(service, &port, "v1/cert.pem")).ok()?;
+        let response = self
+            .api
+            .get(&proxy_path(service, &port, "v1/cert.pem"))
+            .ok()?;
         response.code.is_success().then_some(response.body)
     }
 

@@ -57,7 +57,9 @@ pub fn remember_v2(environment: &Environment, key: &KeyId, since: &str) -> Resul
 ///
 /// Returns [`CompromisedV2`] if the key is recorded.
 pub fn check_v2(environment: &Environment, key: &KeyId) -> Result<(), CompromisedV2> {
-    let recorded = environment.state_folder().map(|folder| file(&folder, &key.to_string()));
+    let recorded = environment
+        .state_folder()
+        .map(|folder| file(&folder, &key.to_string()));
     match recorded.filter(|file| file.exists()) {
         Some(file) => Err(CompromisedV2 { id: *key, file }),
         None => Ok(()),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use shared::key::{Certificate, contains_private_key};
-use shared::v2::{KeyTextError, ListedRecipient, PublicRecipient, Recipient as _, RecipientList, Suite};
+use shared::v2::{
+    KeyTextError, ListedRecipient, PublicRecipient, Recipient as _, RecipientList, Suite,
+};
 
 use super::RecipientKey;
 use crate::certificate::{self, Origin, UseError};
@@ -24,7 +26,9 @@ pub enum RecipientsError {
         source: KeyTextError,
     },
     /// The text contains private keys.
-    #[error("line {0} is a private key, which must be kept secret; pass a file that contains only public keys")]
+    #[error(
+        "line {0} is a private key, which must be kept secret; pass a file that contains only public keys"
+    )]
     PrivateKey(usize),
     /// There is no key.
     #[error("it contains neither a certificate nor a line `seal2-recipient …` or `age1pq1…`")]
@@ -60,7 +64,9 @@ pub fn in_text(
     let text = std::str::from_utf8(bytes).map_err(|_| RecipientsError::NotText)?;
     let lines = text.lines().map(str::trim_ascii).enumerate();
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
-    let keys: Vec<_> = lines.map(|(at, line)| recipient(at + 1, line)).collect::<Result<_, _>>()?;
+    let keys: Vec<_> = lines
+        .map(|(at, line)| recipient(at + 1, line))
+        .collect::<Result<_, _>>()?;
     match keys.as_slice() {
         [] => Err(RecipientsError::None),
         _ => Ok((keys, Vec::new())),
@@ -95,7 +101,9 @@ pub fn from_list(list: &RecipientList, now: Timestamp) -> Result<RecipientKey, R
         return Err(RecipientsError::Inconsistent("a key has another suite"));
     }
     if key.key_id().to_string() != listed.key_id {
-        return Err(RecipientsError::Inconsistent("a key has another identifier"));
+        return Err(RecipientsError::Inconsistent(
+            "a key has another identifier",
+        ));
     }
     Ok(key)
 }
@@ -127,7 +135,9 @@ mod tests {
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     fn key(suite: Suite, byte: u8) -> PublicRecipient {
-        SecretKey::from_bytes(suite, &[byte; 32]).unwrap().recipient()
+        SecretKey::from_bytes(suite, &[byte; 32])
+            .unwrap()
+            .recipient()
     }
 
     fn listed(key: &PublicRecipient) -> ListedRecipient {
@@ -146,7 +156,10 @@ mod tests {
         let (a, b) = (key(Suite::XWing, 1), key(Suite::P256, 2));
         let text = format!("# ours\n\n{a} main\n  {b}\n");
         let (keys, remarks) = in_text(text.as_bytes(), NOW).unwrap();
-        let found: Vec<_> = keys.iter().map(|key| (key.key_id(), key.comment())).collect();
+        let found: Vec<_> = keys
+            .iter()
+            .map(|key| (key.key_id(), key.comment()))
+            .collect();
         assert_eq!(found, [(a.key_id(), "main"), (b.key_id(), "")]);
         assert_eq!(remarks, [""; 0]);
     }
@@ -163,9 +176,15 @@ mod tests {
         ] {
             let error = in_text(text.as_bytes(), NOW).unwrap_err().to_string();
             assert!(error.starts_with(want), "{error}");
-            assert!(!error.contains(secret.rsplit(' ').next().unwrap()), "{error}");
+            assert!(
+                !error.contains(secret.rsplit(' ').next().unwrap()),
+                "{error}"
+            );
         }
-        assert!(matches!(in_text(b"\xff", NOW), Err(RecipientsError::NotText)));
+        assert!(matches!(
+            in_text(b"\xff", NOW),
+            Err(RecipientsError::NotText)
+        ));
     }
 
     /// Attack: a server between the client and the controller sends a list with a key of its own under a known name, or
@@ -185,17 +204,40 @@ mod tests {
         let pick = |recipients: &[&ListedRecipient]| {
             let recipients = recipients.iter().map(|listed| (*listed).clone()).collect();
             let picked = from_list(&RecipientList { recipients }, NOW);
-            picked.map(|key| key.key_id()).map_err(|error| error.to_string())
+            picked
+                .map(|key| key.key_id())
+                .map_err(|error| error.to_string())
         };
         assert_eq!(pick(&[&listed(&a), &listed(&b)]), Ok(a.key_id()));
         assert_eq!(pick(&[&unknown, &expired, &listed(&b)]), Ok(b.key_id()));
         for (why, wrong) in [
-            ("identifier", ListedRecipient { key_id: b.key_id().to_string(), ..listed(&a) }),
-            ("suite", ListedRecipient { suite: "p256".to_owned(), ..listed(&a) }),
-            ("neither", ListedRecipient { recipient: None, ..listed(&a) }),
+            (
+                "identifier",
+                ListedRecipient {
+                    key_id: b.key_id().to_string(),
+                    ..listed(&a)
+                },
+            ),
+            (
+                "suite",
+                ListedRecipient {
+                    suite: "p256".to_owned(),
+                    ..listed(&a)
+                },
+            ),
+            (
+                "neither",
+                ListedRecipient {
+                    recipient: None,
+                    ..listed(&a)
+                },
+            ),
         ] {
             let error = pick(&[&wrong, &listed(&b)]).unwrap_err();
-            assert!(error.contains("inconsistent") && error.contains(why), "{error}");
+            assert!(
+                error.contains("inconsistent") && error.contains(why),
+                "{error}"
+            );
         }
         assert!(pick(&[]).unwrap_err().contains("lists no key"));
     }

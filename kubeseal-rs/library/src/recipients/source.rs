@@ -29,7 +29,9 @@ pub enum RecipientSourceError {
     #[error(transparent)]
     Line(#[from] KeyTextError),
     /// A private key instead of a public one. The message does not quote it.
-    #[error("this is a private key; remove it, and name the public key (`seal2-recipient …` or `age1pq1…`)")]
+    #[error(
+        "this is a private key; remove it, and name the public key (`seal2-recipient …` or `age1pq1…`)"
+    )]
     PrivateKey,
     /// A recipient of age that is not post-quantum.
     #[error("only post-quantum recipients of age can be used; they begin with `age1pq1`")]
@@ -90,7 +92,10 @@ mod tests {
             ("certs/prod.pem", "certs/prod.pem"),
             ("./cluster", "./cluster"),
             ("age1/keys.txt", "age1/keys.txt"),
-            ("https://user:pw@host/cert.pem", "https://xxxxx:xxxxx@host/cert.pem"),
+            (
+                "https://user:pw@host/cert.pem",
+                "https://xxxxx:xxxxx@host/cert.pem",
+            ),
         ] {
             let source: RecipientSource = text.parse().unwrap();
             assert_eq!(source.to_string(), want);

@@ -130,7 +130,9 @@ pub enum RuleProblem {
     #[error("recipients: a value can be sealed for at most {MAX_RECIPIENTS} keys; remove some")]
     TooManyRecipients,
     /// A field has no effect in v1.
-    #[error("{0} has no effect on values sealed as v1; add `format: v2` to the rule, or remove the field")]
+    #[error(
+        "{0} has no effect on values sealed as v1; add `format: v2` to the rule, or remove the field"
+    )]
     NeedsV2(&'static str),
     /// The key size is out of range.
     #[error("keySize must be a number of bits from 2048 to 8192")]

@@ -60,7 +60,9 @@ fn keys(view: &ItemView) -> String {
 
 fn lock_entries(object: &Object) -> BTreeMap<&String, &String> {
     let entries = object.texts().iter();
-    entries.filter(|(name, _)| v2::is_lock_entry(name)).collect()
+    entries
+        .filter(|(name, _)| v2::is_lock_entry(name))
+        .collect()
 }
 
 /// Returns whether an entry of a lock has another value under the same name. Its name commits to the header, so this is

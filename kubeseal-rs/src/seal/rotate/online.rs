@@ -16,7 +16,7 @@ use shared::sealed_file::Found;
 
 use super::forecast::{Keys, forecast};
 use super::summary::{FileReport, unreadable_report};
-use super::{NewCiphertexts, Work};
+use super::{NewCiphertexts, NewKeys, Work};
 use crate::interrupt::Interrupt;
 use crate::report::{self, ShowPath as _, shown};
 use crate::seal::rotate::Rotate;
@@ -341,9 +341,12 @@ impl Work {
                 self.change(NewCiphertexts {
                     index,
                     items: texts,
+                    removed: Vec::new(),
                     data: None,
-                    key: certificate.fingerprint().clone(),
-                    adds_hints: false,
+                    keys: NewKeys::Certificate {
+                        fingerprint: certificate.fingerprint().clone(),
+                        adds_hints: false,
+                    },
                 });
             }
             Err(problem) => report.problem = Some(problem),

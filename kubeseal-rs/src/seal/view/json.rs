@@ -109,8 +109,8 @@ mod tests {
 
     use super::*;
     use crate::seal::object::Object;
-    use crate::seal::recipients::KeyComments;
     use crate::seal::output::tests::{check_documents, document_text};
+    use crate::seal::recipients::KeyComments;
 
     fn view(yaml: &str) -> ObjectView {
         let documents = manifest::read(yaml.as_bytes()).unwrap();

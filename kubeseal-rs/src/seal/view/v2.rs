@@ -19,7 +19,9 @@ type Key = (ShortKeyId, Option<Suite>);
 /// Returns names of the keys of an object, if it has any v2 value and the rules can be read.
 pub(super) fn comments(object: &Object, session: &Session<'_>, path: &Path) -> KeyComments {
     let settings = object.v2.as_ref().and_then(|_| session.settings(path).ok());
-    settings.map(|settings| key_comments(&settings)).unwrap_or_default()
+    settings
+        .map(|settings| key_comments(&settings))
+        .unwrap_or_default()
 }
 
 /// Describes an item.
@@ -35,7 +37,11 @@ pub(super) fn text(view: &ItemView) -> String {
     let flags = flags.map(|(_, name)| (*name).to_owned());
     let revision = format!("revision {}", revision(view.revision));
     let scope = format!("{} v2", view.scope);
-    [scope, revision].into_iter().chain(flags).collect::<Vec<_>>().join(", ")
+    [scope, revision]
+        .into_iter()
+        .chain(flags)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Returns a revision as a time, or as a number if it is none.
@@ -70,7 +76,9 @@ pub(super) fn lines(view: &ObjectView) -> Vec<String> {
 
 fn name((id, suite): Key, comments: &KeyComments) -> String {
     let suite = suite.map_or_else(|| "unknown suite".to_owned(), |suite| suite.to_string());
-    let comment = comments.get(&id).map(|comment| format!(" {}", shown(comment)));
+    let comment = comments
+        .get(&id)
+        .map(|comment| format!(" {}", shown(comment)));
     format!("{suite} {id}{}", comment.unwrap_or_default())
 }
 
