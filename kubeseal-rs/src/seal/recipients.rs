@@ -245,7 +245,7 @@ impl Session<'_> {
         };
         let controller = Controller::find(&self.access(&source), &self.clusters)?;
         let list = controller.recipients().map_err(|error| {
-            let hint = "a controller that serves no recipients opens only v1: use `--format v1`, or name the keys with \
+            let hint = "a controller that serves no recipients opens only v1: use `--sealed-format v1`, or name the keys with \
                         `recipients:` in .seal.yaml or --recipient";
             anyhow::Error::from(error).context(
                 Failure::new("the controller names no key for v2 values").hint(hint),

@@ -127,7 +127,7 @@ pub fn decide(
     );
     let certificate = source(of_rule, args, &variable);
     let format = first_set(
-        args.format.map(|format| ("format", format)),
+        args.sealed_format.map(|format| ("sealed-format", format)),
         of_rule.and_then(|rule| rule.format),
         None,
     );

@@ -70,7 +70,7 @@ pub enum TargetError {
     /// The file has v2 values, and a flag asks for v1.
     #[error(
         "{0} has values that are sealed as v2, and one object has one format\n\
-         hint: omit --format, or convert the file with `seal rotate --to v1`"
+         hint: omit --sealed-format, or convert the file with `seal rotate --to v1`"
     )]
     Format(String),
     /// The namespace of a flag contradicts the file.

@@ -23,7 +23,7 @@ pub struct Sealing {
     pub cert_fingerprint: Option<Fingerprint>,
     /// Format of new values: v1 or v2; a file that has v2 values stays v2
     #[arg(long, value_name = "FORMAT")]
-    pub format: Option<SealedFormat>,
+    pub sealed_format: Option<SealedFormat>,
     /// Seal v2 values for this key: a line `seal2-recipient …` or `age1pq1…`, a file or URL, or `cluster`; repeatable.
     /// If .seal.yaml lists recipients, this confirms one of them, also by its 43-character identifier
     #[arg(long, value_name = "KEY|FILE|URL")]
