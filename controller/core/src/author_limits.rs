@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use shared::key_ring::KeyRing;
-use shared::resource::{KEY_LABEL, SealedSecret};
+use shared::resource::{KEY_LABEL, SealedSecret, V2_KEY_LABEL};
 use shared::scope::Scope;
 use shared::secret::Secret;
 use shared::unseal::{Unsealed, UsedKey};
@@ -78,8 +78,8 @@ struct KeyPlace {
 pub enum Breach {
     /// The Secret would become a sealing key chosen by its author.
     #[error(
-        "a SealedSecret may not create a Secret with the label {KEY_LABEL}, or with the name {name:?}, in namespace \
-         {namespace}: the controller would load it as a sealing key; restore keys with `seal keys restore`"
+        "a SealedSecret may not create a Secret with the label {KEY_LABEL} or {V2_KEY_LABEL}, or with the name {name:?}, in \
+         namespace {namespace}: the controller would load it as a sealing key; restore keys with `seal keys restore`"
     )]
     Key {
         /// The namespace of the key Secrets.
@@ -291,7 +291,9 @@ impl AuthorLimits {
         let keys = self.key_secrets.as_ref();
         let keys = keys.filter(|keys| metadata.namespace.as_ref() == Some(&keys.namespace));
         let labels = metadata.labels.as_ref();
-        let is_labeled = labels.is_some_and(|labels| labels.contains_key(KEY_LABEL));
+        let is_labeled = labels.is_some_and(|labels| {
+            labels.contains_key(KEY_LABEL) || labels.contains_key(V2_KEY_LABEL)
+        });
         match keys {
             Some(keys) if is_labeled || metadata.name.as_ref() == Some(&keys.unlabeled) => {
                 Err(Breach::Key {
