@@ -73,9 +73,9 @@ impl RingKey {
         self.private.fingerprint()
     }
 
-    /// Returns the identifier of the key in v2.
-    pub fn v2_id(&self) -> KeyId {
-        Opener::key_id(&self.private)
+    /// Returns the identifier of the key in v2 values.
+    pub fn key_id(&self) -> KeyId {
+        self.private.key_id()
     }
 
     /// Returns the HMAC key of records: only a holder of the private key can compute and verify a record.

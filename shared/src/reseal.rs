@@ -14,7 +14,7 @@ use crate::resource::{SKIP_OWNER_ANNOTATION, SealedSecret};
 use crate::scope::{Label, Scope};
 use crate::seal::{SealError, seal};
 use crate::secret::Secret;
-use crate::unseal::{self, Contents, ItemError, ItemErrors, ItemProblem, UnsealError};
+use crate::unseal::{self, Contents, ItemError, ItemErrors, ItemProblem, UnsealError, UsedKey};
 use crate::{base64, envelope, hints, sealed_text};
 
 /// A SealedSecret that only needs the newest key.
@@ -80,7 +80,8 @@ pub fn reseal(
     };
     match unseal::open_all_or_stop(sealed, ring, accept_legacy, meter)? {
         Contents::Items((items, sealed_by)) => {
-            let is_outdated = |key: &String| sealed_by.get(key) != Some(newest.fingerprint());
+            let used_key = |key: &String| sealed_by.get(key).and_then(UsedKey::fingerprint);
+            let is_outdated = |key: &String| used_key(key) != Some(newest.fingerprint());
             let items: Vec<_> = items.iter().filter(|(key, _)| is_outdated(key)).collect();
             meter.spend(SEALING_COST * items.len() as u64)?;
             resealed.changed = seal_items(
@@ -302,7 +303,7 @@ mod tests {
         )
     }
 
-    fn assert_values(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Fingerprint> {
+    fn assert_values(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, UsedKey> {
         let rules = Rules {
             accept_legacy: true,
             refuse_random: true,

@@ -21,3 +21,5 @@ mod publication;
 mod sealed_endpoints;
 mod start;
 mod untrusted_clients;
+mod v2_directory;
+mod v2_objects;

@@ -176,7 +176,7 @@ impl<'a> Session<'a> {
         let AllowedKeys::OfUser(keys) = self.allowed_keys else {
             return false;
         };
-        let of_rsa = || keys.keys().iter().any(|own| own.v2_id() == *key);
+        let of_rsa = || keys.keys().iter().any(|own| own.key_id() == *key);
         let has_key = keys.v2_key(key).is_some() || of_rsa();
         let is_from_rule = settings
             .rule
