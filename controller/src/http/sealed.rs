@@ -9,16 +9,17 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use shared::hints::Hints;
 use shared::key_ring::KeyRing;
 use shared::manifest;
 use shared::meter::{Interrupted, Meter};
 use shared::needs::{Need, needs_within};
-use shared::reseal::{ResealError, reseal};
+use shared::reseal::{ResealError, ResealRules, reseal};
 use shared::resource::SealedSecret;
 use shared::unseal::{Randomness, Rules, UnsealError, check_within, unseal_within};
+use shared::v2;
 use shared::visible;
 
 use super::limiter::Caller;
@@ -170,9 +171,12 @@ impl Request {
         let rotate_one = |sealed| match reseal(
             sealed,
             ring,
-            now,
-            legacy,
-            remaining,
+            ResealRules {
+                now,
+                accept_legacy: legacy,
+                max_items: remaining,
+                policy: policy(now),
+            },
             &mut shared::random::system(),
             meter,
         ) {
@@ -182,6 +186,7 @@ impl Request {
             }
             Err(ResealError::TooManyItems(_)) => Err(Refusal::TooManyItems),
             Err(ResealError::Unseal(why)) => Err(cannot_unseal(&why)),
+            Err(ResealError::V2(_)) => Err(Refusal::CannotUnseal),
             Err(ResealError::Interrupted(why)) => Err(why.into()),
             Err(ResealError::NoCertificate(why)) => Err(Refusal::no_sealing_key(why)),
             Err(ResealError::Seal(_)) => Err(Refusal::NoCertificate),
@@ -250,4 +255,17 @@ fn document(mut objects: Vec<Value>, is_list: bool) -> Value {
 fn as_json(document: &Value) -> Response {
     let content_type = [(header::CONTENT_TYPE, "application/json")];
     (content_type, document.to_string()).into_response()
+}
+
+/// Returns the policy for objects to re-encrypt: a revision that a reader would refuse is refused here too, and does not
+/// get a new one.
+fn policy(now: Timestamp) -> v2::Policy {
+    let limit = now.saturating_add(SignedDuration::from_hours(24));
+    let limit = limit.map_or(u64::MAX, |limit| {
+        u64::try_from(limit.as_millisecond()).unwrap_or_default()
+    });
+    v2::Policy {
+        highest_revision: Some(limit),
+        ..v2::Policy::default()
+    }
 }

@@ -32,9 +32,10 @@ const MAX_NAMED_OBJECTS: usize = 1000;
 pub const SEALED_TYPE: &str = "(sealed)";
 
 /// The paths that are counted, each with its method.
-const PATHS: [(&str, &str); 4] = [
+const PATHS: [(&str, &str); 5] = [
     ("/v1/cert.pem", "get"),
     ("/v1/certs.pem", "get"),
+    ("/v2/recipients", "get"),
     ("/v1/verify", "post"),
     ("/v1/rotate", "post"),
 ];
@@ -306,21 +307,17 @@ impl Metrics {
     /// Updates the metrics that are computed for each scrape.
     fn update(&self, state: &State, now: Timestamp) {
         self.update_conditions(state);
-        let newest = newest_key_time(&state.ring, now);
-        let age = newest.map(|created| now.duration_since(created).as_secs().max(0));
-        self.series.newest_key_age.set(age.unwrap_or(-1));
+        self.series
+            .newest_key_age
+            .set(newest_key_age(&state.ring, now));
         for (validity_label, validity) in [
             ("valid", Validity::Valid),
             ("expired", Validity::Expired),
             ("not_yet_valid", Validity::NotYet),
         ] {
-            let stored = state
-                .ring
-                .keys()
-                .iter()
-                .filter(|_| !state.ring.is_removed());
-            let certificates = stored.filter_map(|key| key.certificate());
-            let count = certificates.filter(|c| c.validity(now) == validity).count();
+            let keys = state.ring.stored_keys();
+            let validities = keys.filter_map(|key| Some(key.sealing_half()?.validity(now)));
+            let count = validities.filter(|v| *v == validity).count();
             self.series
                 .keys
                 .with_label_values(&[validity_label])
@@ -336,7 +333,7 @@ impl Metrics {
             ("opening_only", NoSealingKey::OpeningOnly),
             ("removed", NoSealingKey::Removed),
         ] {
-            let keys = state.ring.keys().iter();
+            let keys = state.ring.all_keys();
             let count = keys.filter(|key| state.ring.why_it_cannot_seal(key) == Some(hindrance));
             self.series
                 .held_back
@@ -372,6 +369,17 @@ impl Metrics {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the seconds since the newest key was created: of several suites, those of the suite that has waited longest for
+/// a new key. Returns -1 if a suite has no key.
+fn newest_key_age(ring: &KeyRing, now: Timestamp) -> i64 {
+    let ages = ring.renewed_suites().map(|suite| {
+        let created = newest_key_time(ring, suite, now)?;
+        Some(now.duration_since(created).as_secs().max(0))
+    });
+    let ages: Option<Vec<i64>> = ages.collect();
+    ages.and_then(|ages| ages.into_iter().max()).unwrap_or(-1)
 }
 
 fn labels<'a>(id: &'a ObjectId, object: &'a ObjectState) -> [&'a str; 4] {

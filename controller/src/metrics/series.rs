@@ -104,7 +104,8 @@ impl Series {
             )?,
             newest_key_age: registration.gauge(
                 "newest_key_age_seconds",
-                "Seconds since the newest key was created, ignoring keys from the future; -1 if there is no key.",
+                "Seconds since the newest key was created, ignoring keys from the future; -1 if there is no key. With \
+                 --sealing-suite=xw or p256, of the newest RSA key and the newest key of the suite, the older one counts.",
             )?,
             renew_period: registration.gauge(
                 "key_renew_period_seconds",

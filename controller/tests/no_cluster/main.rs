@@ -21,3 +21,5 @@ mod publication;
 mod sealed_endpoints;
 mod start;
 mod untrusted_clients;
+mod v2_keys;
+mod v2_recipients;
