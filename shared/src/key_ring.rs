@@ -76,6 +76,11 @@ impl RingKey {
         self.private.fingerprint()
     }
 
+    /// Returns the identifier of the key in v2 values.
+    pub fn key_id(&self) -> KeyId {
+        self.private.key_id()
+    }
+
     /// Returns the HMAC key of records: only a holder of the private key can compute and verify a record.
     pub(crate) fn record_key(&self) -> &hmac::Key {
         self.private.record_key()

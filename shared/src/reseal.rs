@@ -14,7 +14,7 @@ use crate::resource::{SKIP_OWNER_ANNOTATION, SealedSecret};
 use crate::scope::{Label, Scope};
 use crate::seal::{SealError, seal};
 use crate::secret::Secret;
-use crate::unseal::{self, Contents, ItemError, ItemErrors, ItemProblem, UnsealError};
+use crate::unseal::{self, Contents, ItemError, ItemErrors, ItemProblem, UnsealError, UsedKey};
 use crate::v2::{self, Checked, EditError, Flag, FoldSpec, OpenError, OpenedLocks, Target};
 use crate::{base64, envelope, hints, sealed_text};
 
@@ -44,7 +44,7 @@ pub enum ResealError {
     /// The SealedSecret was unsealed, but its values cannot be sealed again.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// The v2 items cannot be opened, or not be sealed again.
+    /// The v2 items cannot be sealed again.
     #[error(transparent)]
     V2(EditError),
     /// The meter ended the work.
@@ -56,6 +56,7 @@ impl From<EditError> for ResealError {
     fn from(error: EditError) -> Self {
         match error {
             EditError::Open(OpenError::Interrupted(why)) => Self::Interrupted(why),
+            EditError::Open(OpenError::Refused(why)) => Self::Unseal(why.into()),
             error => Self::V2(error),
         }
     }
@@ -93,8 +94,7 @@ pub fn reseal(
     meter: &mut dyn Meter,
 ) -> Result<Resealed, ResealError> {
     let entries = &sealed.spec.encrypted_data;
-    let checked = Checked::new(sealed, &rules.policy, Target::Other);
-    let checked = checked.map_err(|why| EditError::from(OpenError::from(why)))?;
+    let checked = Checked::new(sealed, &rules.policy, Target::Other).map_err(UnsealError::from)?;
     if !v2::is_v2(entries) {
         return reseal_v1(sealed, ring, rules, random, meter);
     }
@@ -183,7 +183,8 @@ fn reseal_v1(
     let mut resealed = Resealed::unchanged(sealed);
     match unseal::open_all_or_stop(sealed, ring, rules.accept_legacy, meter)? {
         Contents::Items((items, sealed_by)) => {
-            let is_outdated = |key: &String| sealed_by.get(key) != Some(newest.fingerprint());
+            let used_key = |key: &String| sealed_by.get(key).and_then(UsedKey::fingerprint);
+            let is_outdated = |key: &String| used_key(key) != Some(newest.fingerprint());
             let items: Vec<_> = items.iter().filter(|(key, _)| is_outdated(key)).collect();
             meter.spend(SEALING_COST * items.len() as u64)?;
             resealed.changed = seal_items(
@@ -415,7 +416,7 @@ mod tests {
         }
     }
 
-    fn assert_values(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Fingerprint> {
+    fn assert_values(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, UsedKey> {
         let rules = Rules {
             accept_legacy: true,
             refuse_random: true,

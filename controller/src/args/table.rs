@@ -312,6 +312,31 @@ const FLAGS: &[Flag] = &[
          Without a matching rule, all scopes are allowed.",
     ),
     Flag::new(
+        "require-v2",
+        Kind::Text,
+        "",
+        "Namespaces in which every value must be sealed as v2, separated by commas, such as 'team-*'. spec.data is refused too.",
+    ),
+    Flag::new(
+        "require-bound",
+        Kind::Text,
+        "",
+        "Namespaces in which every value must be sealed as v2 and bound to the template, separated by commas, such as 'team-*'.",
+    ),
+    Flag::new(
+        "minimum-suite",
+        Kind::Text,
+        "",
+        "Weakest suites of v2 recipients by namespace, 'any' or 'post-quantum', such as 'prod=post-quantum'; the first \
+         matching rule applies. post-quantum also refuses v1 values, which are for RSA keys.",
+    ),
+    Flag::new(
+        "max-locks",
+        Kind::Int,
+        "256",
+        "Maximum number of v2 locks of a SealedSecret, each of which costs one private-key operation.",
+    ),
+    Flag::new(
         "max-sealing-key-age",
         Kind::Duration,
         "0s",

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use shared::hints::Hints;
 use shared::key_ring::KeyRing;
@@ -19,10 +19,9 @@ use shared::needs::{Need, needs_within};
 use shared::reseal::{ResealError, ResealRules, reseal};
 use shared::resource::SealedSecret;
 use shared::unseal::{Randomness, Rules, UnsealError, check_within, unseal_within};
-use shared::v2;
 use shared::visible;
 
-use super::limiter::Caller;
+use super::limiter::{Accepted, Caller};
 use super::refusal::Refusal;
 use super::{Context, Peer};
 
@@ -34,8 +33,9 @@ const MAX_VALUES: usize = 250_000;
 /// Number of bytes of a body that are parsed in a microsecond.
 const BYTES_PER_MICROSECOND: u64 = 10;
 
-/// The work for a request. Its arguments include the key ring and whether `spec.data` is accepted.
-pub(super) type Work = fn(Request, &KeyRing, bool, &mut dyn Meter) -> Result<Response, Refusal>;
+/// The work for a request. Its arguments include the key ring and what is accepted.
+pub(super) type Work =
+    fn(Request, &KeyRing, &Accepted, &mut dyn Meter) -> Result<Response, Refusal>;
 
 /// Responds with 200 if the object can be unsealed, and 409 if not.
 pub(super) async fn verify(
@@ -72,10 +72,10 @@ async fn respond(
     let respond = async {
         admission?;
         let bytes = limiter.read(peer.0, body).await?;
-        let (ring, legacy) = (state.ring(), limiter.accept_legacy);
+        let (ring, accepted) = (state.ring(), limiter.accepted());
         let work = move |meter: &mut dyn Meter| {
             let request = Request::read(&bytes, meter)?;
-            work(request, &ring, legacy, meter)
+            work(request, &ring, &accepted, meter)
         };
         limiter.work(&caller, work).await
     };
@@ -125,10 +125,11 @@ impl Request {
     pub(super) fn verify(
         self,
         ring: &KeyRing,
-        legacy: bool,
+        accepted: &Accepted,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
-        check_within(self.single()?, ring, legacy, meter).map_err(|why| cannot_unseal(&why))?;
+        check_within(self.single()?, ring, accepted.legacy, meter)
+            .map_err(|why| cannot_unseal(&why))?;
         Ok(StatusCode::OK.into_response())
     }
 
@@ -137,20 +138,22 @@ impl Request {
     pub(super) fn verify_items(
         self,
         ring: &KeyRing,
-        legacy: bool,
+        accepted: &Accepted,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
         let sealed = self.single()?;
         let needs = needs_within(sealed, ring, meter)?;
         let key = |need: &Need| match need {
             Need::Key(key) => json!(key.to_string()),
-            Need::Undecided(_) | Need::Nothing => Value::Null,
+            Need::V2Key(key) => json!(key.to_string()),
+            Need::OneOf(_) | Need::Undecided(_) | Need::Nothing => Value::Null,
         };
         let items: Map<String, Value> = needs.iter().map(|(k, n)| (k.clone(), key(n))).collect();
         let has_failed_items = items.values().any(Value::is_null);
         // For the deprecated form, only a full check shows whether the content is a Secret and accepted.
         let is_failure = has_failed_items
-            || sealed.spec.data.is_some() && check_within(sealed, ring, legacy, meter).is_err();
+            || sealed.spec.data.is_some()
+                && check_within(sealed, ring, accepted.legacy, meter).is_err();
         let code = if is_failure {
             StatusCode::CONFLICT
         } else {
@@ -162,20 +165,20 @@ impl Request {
     pub(super) fn rotate(
         self,
         ring: &KeyRing,
-        legacy: bool,
+        accepted: &Accepted,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
         // For the deprecated form, the number of items is known only after it is unsealed.
         let mut remaining = MAX_ITEMS;
         let now = Timestamp::now();
-        let rotate_one = |sealed| match reseal(
+        let rotate_one = |sealed: &SealedSecret| match reseal(
             sealed,
             ring,
             ResealRules {
                 now,
-                accept_legacy: legacy,
+                accept_legacy: accepted.legacy,
                 max_items: remaining,
-                policy: policy(now),
+                policy: accepted.limits.v2_policy(sealed.namespace_or_empty(), now),
             },
             &mut shared::random::system(),
             meter,
@@ -204,11 +207,11 @@ impl Request {
     pub(super) fn unseal(
         self,
         ring: &KeyRing,
-        legacy: bool,
+        accepted: &Accepted,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
         let rules = Rules {
-            accept_legacy: legacy,
+            accept_legacy: accepted.legacy,
             refuse_random: false,
         };
         let mut randomness = Randomness {
@@ -255,17 +258,4 @@ fn document(mut objects: Vec<Value>, is_list: bool) -> Value {
 fn as_json(document: &Value) -> Response {
     let content_type = [(header::CONTENT_TYPE, "application/json")];
     (content_type, document.to_string()).into_response()
-}
-
-/// Returns the policy for objects to re-encrypt: a revision that a reader would refuse is refused here too, and does not
-/// get a new one.
-fn policy(now: Timestamp) -> v2::Policy {
-    let limit = now.saturating_add(SignedDuration::from_hours(24));
-    let limit = limit.map_or(u64::MAX, |limit| {
-        u64::try_from(limit.as_millisecond()).unwrap_or_default()
-    });
-    v2::Policy {
-        highest_revision: Some(limit),
-        ..v2::Policy::default()
-    }
 }

@@ -21,7 +21,7 @@ use shared::key_marks::KeyState;
 use shared::key_ring::KeyRing;
 use shared::plain::Plain;
 use shared::resource::SealedSecret;
-use shared::unseal::{Randomness, Rules, unseal};
+use shared::unseal::{Randomness, Rules, UsedKey, unseal};
 
 use super::keys::store;
 use super::{Outcome, decryption};
@@ -247,10 +247,11 @@ fn values(
 /// Warns about items that a controller can no longer unseal.
 fn warn_of_retired(
     path: &Path,
-    sealed_by: &BTreeMap<String, Fingerprint>,
+    sealed_by: &BTreeMap<String, UsedKey>,
     retired: &BTreeSet<Fingerprint>,
 ) {
-    for (item, key) in sealed_by.iter().filter(|(_, key)| retired.contains(key)) {
+    let is_retired = |key: &UsedKey| key.fingerprint().is_some_and(|key| retired.contains(key));
+    for (item, key) in sealed_by.iter().filter(|(_, key)| is_retired(key)) {
         report::warn(&shown(&format!(
             "{}: the item {item} is sealed for the retired key {key}, which the controller does not use: re-encrypt the \
              file with `seal rotate`",

@@ -12,10 +12,11 @@ use crate::meter::{Interrupted, Meter, Unmetered};
 use crate::plain::Plain;
 use crate::resource::SealedSecret;
 use crate::scope::Scope;
+use crate::unseal::UnsealError;
 use crate::v2::key_secret::StoredKey;
 use crate::v2::{
-    self, Checked, EditError, LockSpec, OpenError, OpenedLocks, OpenedValue, Place, Recipient,
-    SecretKey, Suite, Target, TemplateDigest, Value,
+    self, Checked, EditError, LockSpec, OpenedLocks, OpenedValue, Place, Recipient, SecretKey,
+    Suite, Target, TemplateDigest, Value,
 };
 use crate::{base64, envelope};
 
@@ -251,7 +252,7 @@ fn refuses_before_any_private_key_what_a_reader_refuses() {
         (&sealed, future, v2::Reason::RevisionInFuture),
     ] {
         let result = reseal(sealed, &ring, rules, &mut rng(), &mut Forbidden);
-        let Err(ResealError::V2(EditError::Open(OpenError::Refused(refusal)))) = result else {
+        let Err(ResealError::Unseal(UnsealError::Refused(refusal))) = result else {
             panic!("{reason:?} was not refused: {result:?}");
         };
         assert_eq!(refusal.reason(), reason);

@@ -86,7 +86,7 @@ pub use fold::{Flag, FoldSpec, fold};
 pub use id::{KeyId, LockId, MalformedKeyId, ShortKeyId};
 pub use key_text::{KeyTextError, PublicRecipient, SecretKey};
 pub use lock::MAX_RECIPIENTS;
-pub use object::{ItemView, Object, is_v2};
+pub use object::{ItemView, Object, is_v1_item, is_v2, item_names};
 pub use open::{OpenError, open};
 pub use opening_keys::{OpenedLocks, OpeningKeys};
 pub use place::Place;

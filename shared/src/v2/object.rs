@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{Problem, Refusal};
 use super::header::Header;
-use super::id::{LockId, ShortKeyId};
+use super::id::{KeyId, LockId, ShortKeyId};
 use super::lock::Lock;
+use super::opening_keys::OpeningKeys;
+use super::place::Place;
 use super::sealed_box::SealedBox;
 use super::stanza::Stanza;
 use super::suite::Suite;
@@ -62,8 +64,20 @@ pub fn is_v2(encrypted_data: &BTreeMap<String, String>) -> bool {
     encrypted_data.iter().any(is_entry)
 }
 
+/// Returns the names of all items, v1 and v2, of an object whose entries may be malformed.
+pub fn item_names(encrypted_data: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    let has_locks = is_v2(encrypted_data);
+    let names = encrypted_data.keys().map(String::as_str);
+    names.filter(move |name| !has_locks || !text::is_lock_name(name))
+}
+
+/// Returns whether an entry of an object with v2 entries is a v1 item.
+pub fn is_v1_item(name: &str, value: &str) -> bool {
+    !text::is_lock_name(name) && !text::is_v2(value)
+}
+
 impl Object {
-    /// Parses the entries of an object.
+    /// Parses the entries of an object. Without v2 entries, every entry is a v1 item, whatever its name.
     ///
     /// # Errors
     ///
@@ -71,11 +85,20 @@ impl Object {
     /// is meant to; or for the first item without a complete lock.
     pub fn parse(encrypted_data: &BTreeMap<String, String>) -> Result<Self, Refusal> {
         let mut entries = Entries::default();
+        if !is_v2(encrypted_data) {
+            entries.v1_items = encrypted_data.keys().cloned().collect();
+            return entries.into_object();
+        }
         for (name, value) in encrypted_data {
             let malformed = |problem| malformed(name, problem);
             entries.read(name, value).map_err(malformed)?;
         }
         entries.into_object()
+    }
+
+    /// Returns whether any item is v2.
+    pub fn has_items(&self) -> bool {
+        !self.items.is_empty()
     }
 
     /// Returns the items that are v1, and that the v1 functions open.
@@ -101,6 +124,24 @@ impl Object {
         items
             .map(|(name, item)| (name.as_str(), self.view_of(item)))
             .collect()
+    }
+
+    /// Returns the key that would open each item, by item; `None` where no key would. A stanza does not prove that the key
+    /// opens it.
+    pub fn openers(&self, keys: &OpeningKeys<'_>) -> BTreeMap<&str, Option<KeyId>> {
+        let openers = self.locks.iter().map(|lock| lock.opener(keys));
+        let openers: Vec<_> = openers.map(|o| o.map(|(_, key)| key.key_id())).collect();
+        let items = self.items.iter();
+        items
+            .map(|(name, item)| (name.as_str(), openers[item.lock]))
+            .collect()
+    }
+
+    /// Returns whether every v2 item was sealed for this place.
+    pub fn is_for(&self, place: &Place) -> bool {
+        self.locks
+            .iter()
+            .all(|lock| lock.header.fields.is_for(place))
     }
 
     fn view_of(&self, item: &Item) -> ItemView {
