@@ -19,6 +19,7 @@ use prometheus::proto::{Counter, MetricFamily};
 use shared::key::Validity;
 use shared::key_ring::{KeyRing, NoSealingKey};
 use shared::renewal::newest_key_time;
+use shared::v2::Suite;
 use shared::visible_line;
 
 use self::series::Series;
@@ -309,18 +310,13 @@ impl Metrics {
         self.update_conditions(state);
         self.series
             .newest_key_age
-            .set(newest_key_age(&state.ring, now));
-        for (validity_label, validity) in [
-            ("valid", Validity::Valid),
-            ("expired", Validity::Expired),
-            ("not_yet_valid", Validity::NotYet),
-        ] {
-            let keys = state.ring.stored_keys();
-            let validities = keys.filter_map(|key| Some(key.sealing_half()?.validity(now)));
-            let count = validities.filter(|v| *v == validity).count();
+            .set(newest_key_age(&state.ring, Suite::Rsa, now));
+        self.update_suites(&state.ring, now);
+        for (label, validity) in VALIDITIES {
+            let count = count_keys(&state.ring, Suite::Rsa, validity, now);
             self.series
                 .keys
-                .with_label_values(&[validity_label])
+                .with_label_values(&[label])
                 .set(to_i64(count));
         }
         self.series
@@ -366,20 +362,45 @@ impl Metrics {
             .inc_by(operations.saturating_sub(self.series.key_operations.get()));
     }
 
+    /// Updates the metrics of the suites of which keys are generated.
+    fn update_suites(&self, ring: &KeyRing, now: Timestamp) {
+        self.series.suite_keys.reset();
+        self.series.suite_newest_key_age.reset();
+        for suite in ring.renewed_suites() {
+            let name = suite.to_string();
+            for (label, validity) in VALIDITIES {
+                let count = count_keys(ring, suite, validity, now);
+                let series = self.series.suite_keys.with_label_values(&[&*name, label]);
+                series.set(to_i64(count));
+            }
+            let age = self.series.suite_newest_key_age.with_label_values(&[&name]);
+            age.set(newest_key_age(ring, suite, now));
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Returns the seconds since the newest key was created: of several suites, those of the suite that has waited longest for
-/// a new key. Returns -1 if a suite has no key.
-fn newest_key_age(ring: &KeyRing, now: Timestamp) -> i64 {
-    let ages = ring.renewed_suites().map(|suite| {
-        let created = newest_key_time(ring, suite, now)?;
-        Some(now.duration_since(created).as_secs().max(0))
-    });
-    let ages: Option<Vec<i64>> = ages.collect();
-    ages.and_then(|ages| ages.into_iter().max()).unwrap_or(-1)
+/// The states of keys that can seal, by label.
+const VALIDITIES: [(&str, Validity); 3] = [
+    ("valid", Validity::Valid),
+    ("expired", Validity::Expired),
+    ("not_yet_valid", Validity::NotYet),
+];
+
+/// Returns the number of stored keys of a suite that are valid, expired or not yet valid.
+fn count_keys(ring: &KeyRing, suite: Suite, validity: Validity, now: Timestamp) -> usize {
+    let keys = ring.stored_keys().filter(|key| key.suite() == suite);
+    let validities = keys.filter_map(|key| Some(key.sealing_half()?.validity(now)));
+    validities.filter(|v| *v == validity).count()
+}
+
+/// Returns the seconds since the newest key of a suite was created; -1 if there is none.
+fn newest_key_age(ring: &KeyRing, suite: Suite, now: Timestamp) -> i64 {
+    let newest = newest_key_time(ring, suite, now);
+    newest.map_or(-1, |created| now.duration_since(created).as_secs().max(0))
 }
 
 fn labels<'a>(id: &'a ObjectId, object: &'a ObjectState) -> [&'a str; 4] {

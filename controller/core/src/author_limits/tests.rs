@@ -175,8 +175,7 @@ fn refuses_a_secret_that_would_be_loaded_as_a_key() {
         secret.metadata.labels = labels;
         secret
     };
-    let secret_with =
-        |namespace, name, value| secret_labeled(namespace, name, KEY_LABEL, value);
+    let secret_with = |namespace, name, value| secret_labeled(namespace, name, KEY_LABEL, value);
     let v2 = secret_labeled("keys", "x", V2_KEY_LABEL, Some("active"));
     assert!(limits.allow_unless_key(&v2).is_err(), "a v2 key");
     for (namespace, name, label, is_key) in [
