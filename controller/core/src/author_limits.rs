@@ -291,9 +291,8 @@ impl AuthorLimits {
         let keys = self.key_secrets.as_ref();
         let keys = keys.filter(|keys| metadata.namespace.as_ref() == Some(&keys.namespace));
         let labels = metadata.labels.as_ref();
-        let is_labeled = labels.is_some_and(|labels| {
-            labels.contains_key(KEY_LABEL) || labels.contains_key(V2_KEY_LABEL)
-        });
+        let has_label = |label| labels.is_some_and(|labels| labels.contains_key(label));
+        let is_labeled = has_label(KEY_LABEL) || has_label(V2_KEY_LABEL);
         match keys {
             Some(keys) if is_labeled || metadata.name.as_ref() == Some(&keys.unlabeled) => {
                 Err(Breach::Key {

@@ -80,6 +80,13 @@ const FLAGS: &[Flag] = &[
         "Seal with a new key only after it is marked as backed up (see `seal keys backup`); the previous key is used until then.",
     ),
     Flag::new(
+        "sealing-suite",
+        Kind::Text,
+        "rsa",
+        "Suite for sealing in the v2 format: rsa, xw (experimental; post-quantum) or p256. The controller generates keys of \
+         this suite beside the RSA keys, which v1 needs; existing keys of every suite unseal.",
+    ),
+    Flag::new(
         "accept-deprecated-v1-data",
         Kind::Switch,
         "true",

@@ -23,3 +23,5 @@ mod start;
 mod untrusted_clients;
 mod v2_directory;
 mod v2_objects;
+mod v2_keys;
+mod v2_recipients;

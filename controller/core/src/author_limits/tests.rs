@@ -179,17 +179,17 @@ fn each_limit_changes_the_text_of_the_limits() {
 #[test]
 fn refuses_a_secret_that_would_be_loaded_as_a_key() {
     let limits = AuthorLimits::default().guarding_keys("keys", "old");
-    let secret_with = |namespace: &str, name: &str, label: Option<&str>| {
+    let secret_labeled = |namespace: &str, name: &str, label: &str, value: Option<&str>| {
         let mut secret = Secret::default();
         secret.metadata.namespace = Some(namespace.into());
         secret.metadata.name = Some(name.into());
-        let labels = label.map(|value| BTreeMap::from([(KEY_LABEL.into(), value.into())]));
+        let labels = value.map(|value| BTreeMap::from([(label.into(), value.into())]));
         secret.metadata.labels = labels;
         secret
     };
-    let mut v2_key = secret_with("keys", "x", None);
-    v2_key.metadata.labels = Some([(V2_KEY_LABEL.into(), "active".into())].into());
-    assert!(limits.allow_unless_key(&v2_key).is_err());
+    let secret_with = |namespace, name, value| secret_labeled(namespace, name, KEY_LABEL, value);
+    let v2 = secret_labeled("keys", "x", V2_KEY_LABEL, Some("active"));
+    assert!(limits.allow_unless_key(&v2).is_err(), "a v2 key");
     for (namespace, name, label, is_key) in [
         ("keys", "x", Some("active"), true),
         ("keys", "x", Some("compromised"), true),
