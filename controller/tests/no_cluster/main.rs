@@ -22,6 +22,6 @@ mod sealed_endpoints;
 mod start;
 mod untrusted_clients;
 mod v2_directory;
-mod v2_objects;
 mod v2_keys;
+mod v2_objects;
 mod v2_recipients;

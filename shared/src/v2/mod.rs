@@ -86,7 +86,9 @@ pub use fold::{Flag, FoldSpec, fold};
 pub use id::{KeyId, LockId, MalformedFullKeyId, MalformedKeyId, ShortKeyId};
 pub use key_text::{KeyTextError, PublicRecipient, SecretKey};
 pub use lock::MAX_RECIPIENTS;
-pub use object::{ItemView, Object, is_lock_entry, is_v1_item, is_v2, is_v2_value, item_names, items};
+pub use object::{
+    ItemView, Object, is_lock_entry, is_v1_item, is_v2, is_v2_value, item_names, items,
+};
 pub use open::{OpenError, open};
 pub use opening_keys::{OpenedLocks, OpeningKeys};
 pub use place::Place;

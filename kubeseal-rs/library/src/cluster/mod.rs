@@ -372,6 +372,16 @@ impl Controller {
             .map_err(|_| ClusterError::MalformedResponse { what: ROTATE })
     }
 
+    /// Returns the SealedSecret with every item re-encrypted as v2, or `None` if the controller cannot decrypt it. Only the
+    /// TLS port converts values.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ClusterError`] if the request fails.
+    pub fn rotate_to_v2(&self, sealed: &Json) -> Result<Option<Json>, ClusterError> {
+        Ok(self.authorized()?.rotate_to_v2(sealed)?)
+    }
+
     /// Returns the connection to the TLS port, if the user named that port or an earlier
     /// request needed it.
     fn authorized_in_use(&self) -> Result<Option<&Authorized>, ClusterError> {

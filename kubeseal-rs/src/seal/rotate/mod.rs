@@ -100,6 +100,10 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
             "pass --key FILE, or omit --cert: then the controller re-encrypts for its newest key"
         ));
     }
+    if args.key.is_empty() && (args.to == Some(SealedFormat::V1) || args.bind_template) {
+        let message = "no controller converts values to v1 or binds them to their template: this needs the private keys";
+        bail!(Failure::new(message).hint("pass --key FILE"));
+    }
     report::warn_about_missing_submodules(&args.paths);
     let candidates = walk::candidates(&args.paths, &mut report::notice)?;
     if !args.dry_run {
