@@ -15,9 +15,7 @@ use controller_core::author_limits::AuthorLimits;
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::watcher::Event;
 use shared::error_chain;
-use shared::key::NewKey;
 use shared::key_ring::KeyRing;
-use shared::renewal::newest_key_time;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, error};
@@ -26,7 +24,7 @@ use crate::args::{ClusterConfig, Config, KeyConfig};
 use crate::cluster_keys::ClusterKeys;
 use crate::http::ServerState;
 use crate::http::reviews::Reviews;
-use crate::key_renewal::{KeyRenewal, NoNewKey};
+use crate::key_renewal::{GeneratedKey, NoNewKey, Renewals};
 use crate::leader::{Candidate, Role, WriteLease};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
@@ -54,7 +52,7 @@ const MAX_CONCURRENT: usize = 32;
 #[derive(Debug)]
 pub struct Cluster {
     keys: ClusterKeys,
-    renewal: KeyRenewal,
+    renewals: Renewals,
     store: Arc<ClusterStore>,
     reconciler: Reconciler<ClusterStore>,
     watches: Watches,
@@ -139,7 +137,7 @@ impl Cluster {
         );
         Ok(Self {
             keys: ClusterKeys::new(client.clone(), key_config),
-            renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),
+            renewals: Renewals::new(&config.keys, &pool),
             ring: watch::Sender::default(),
             reconciler: Reconciler::new(Arc::clone(&store), pool, policy, Arc::clone(&metrics)),
             watches: Watches::new(
@@ -221,20 +219,17 @@ impl Cluster {
         // Returns an error only if the election task has ended.
         let _ = self.role.wait_for(|role| *role != Role::Unknown).await;
         if self.is_leader() {
-            self.create_first_key(now).await?;
+            self.create_first_keys(now).await?;
         }
         Ok(())
     }
 
-    /// Generates the first key if there is no key or the newest key is due for renewal.
-    async fn create_first_key(&mut self, now: Timestamp) -> Result<(), NotReady> {
-        // If the keys were removed, the administrator is probably about to restore them. A key that is generated before
-        // that would be newer and would stay the sealing key.
-        let are_removed = self.keys.ring().is_removed();
-        if !are_removed
-            && let Some(key) = self.renewal.start(self.newest_key_time(now), now).await?
-        {
-            self.keys.add(&key, now).await?;
+    /// Generates the keys that are due: of suites without a key, and those that are due for renewal.
+    async fn create_first_keys(&mut self, now: Timestamp) -> Result<(), NotReady> {
+        for suite in self.renewals.suites() {
+            if let Some(key) = self.renewals.start(suite, self.keys.ring(), now).await? {
+                self.keys.add(&key, now).await?;
+            }
         }
         self.has_started = true;
         Ok(())
@@ -309,7 +304,7 @@ impl Cluster {
 
     /// Requests a new key as soon as possible.
     pub fn request_key(&mut self) {
-        self.renewal.request();
+        self.renewals.request(&self.renewals.suites());
     }
 
     /// Processes pending watch events and reconciles some of the objects that are due. Returns the time of
@@ -334,10 +329,8 @@ impl Cluster {
             self.take_over(now).await;
         }
         self.keys.announce(now).await;
-        if self.keys.accept_renewal_request() {
-            self.renewal.request();
-        }
-        if let Some(key) = self.renewal.poll(self.newest_key_time(now), now).await {
+        self.renewals.request(&self.keys.accept_renewal_requests());
+        for key in self.renewals.poll(self.keys.ring(), now).await {
             self.store_key(&key, now).await;
         }
         match self.reconciler.begin_attempts(MAX_CONCURRENT, now) {
@@ -368,8 +361,8 @@ impl Cluster {
 
     fn apply(&mut self, change: Change, now: Timestamp) {
         match change {
-            Change::Key(event) => {
-                if self.keys.apply_event(event, now) {
+            Change::Key(format, event) => {
+                if self.keys.apply_event(format, event, now) {
                     self.use_ring(now);
                 }
                 self.count_keys();
@@ -406,18 +399,14 @@ impl Cluster {
             .store(self.is_complete && !is_stuck, Ordering::Release);
     }
 
-    async fn store_key(&mut self, key: &NewKey, now: Timestamp) {
+    async fn store_key(&mut self, key: &GeneratedKey, now: Timestamp) {
         match self.keys.add(key, now).await {
             Ok(()) => self.use_ring(now),
             Err(error) => {
                 error!(error = error_chain(&error), "Failed to store the new key");
-                self.renewal.record_failure(now);
+                self.renewals.record_failure(key.suite(), now);
             }
         }
-    }
-
-    fn newest_key_time(&self, now: Timestamp) -> Option<Timestamp> {
-        newest_key_time(self.keys.ring(), now)
     }
 
     fn use_ring(&mut self, now: Timestamp) {

@@ -1,7 +1,8 @@
 //! Maintains the key ring from the key Secrets in a cluster.
 //!
-//! A Secret counts as a key if it has the label of an active key, or if its name equals the key prefix, as
-//! in upstream's first releases. Secrets that cannot be used as keys are reported by name and skipped.
+//! A Secret counts as a key if it has the label of an active key of v1 or of v2, or if its name equals the key prefix, as
+//! in upstream's first releases. No selector selects two labels, so each format has its own list and watch. Secrets that
+//! cannot be used as keys are reported by name and skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,16 +14,19 @@ use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::api::{ListParams, PostParams};
 use kube::runtime::watcher::Event;
 use kube::{Api, Client, ResourceExt as _};
-use shared::error_chain;
-use shared::key::NewKey;
-use shared::key_ring::{KeyRing, RingKey};
-use shared::key_secret;
-use shared::resource::{KEY_ACTIVE, KEY_LABEL, RENEW_ANNOTATION};
+use shared::key_ring::KeyRing;
+use shared::key_secret::OrderPriority;
+use shared::resource::RENEW_ANNOTATION;
+use shared::v2::Suite;
 use tracing::{error, info};
 
 use crate::args::KeyConfig;
 use crate::key_changes::{self, RemovedKeys};
-use crate::key_store::{NOT_BACKED_UP, StoredKey, build_ring, key_without_backup, log_certificate};
+use crate::key_renewal::{AcceptedRequests, GeneratedKey};
+use crate::key_store::{
+    KeyFormat, NOT_BACKED_UP, StoredKey, build_ring, key_secret, log_new_key, name_start,
+    new_keys_without_backup,
+};
 use crate::readable::Readable;
 use crate::store::cluster::events::{Events, Subject};
 use crate::store::cluster::{rejection, secret};
@@ -32,27 +36,60 @@ use crate::store::{EventRecord, StoreError, api_error, require_readable};
 pub struct ClusterKeys {
     api: Api<Readable<ApiSecret>>,
     config: KeyConfig,
-    keys: BTreeMap<String, StoredKey>,
-    /// The names in an incomplete list.
-    listed: BTreeSet<String>,
+    secrets: BTreeMap<KeyFormat, KeySecrets>,
     ring: Arc<KeyRing>,
     removed: RemovedKeys,
-    /// The reported problem of each unusable key Secret.
-    reported: BTreeMap<String, String>,
     /// Events about key Secrets that are not yet sent, each with the `uid` of the Secret.
     events_to_send: Vec<(ObjectId, Option<String>, EventRecord)>,
     events: Events,
-    /// Names of key Secrets whose annotation requests a newer key.
-    renewal_requests: BTreeSet<String>,
-    /// The name of the last key Secret whose renewal request was accepted.
-    last_accepted: Option<String>,
+    accepted: AcceptedRequests,
     /// The `uid` of each key Secret.
     uids: BTreeMap<String, String>,
 }
 
-/// Returns the label selector of active keys.
-pub fn selector() -> String {
-    format!("{KEY_LABEL}={KEY_ACTIVE}")
+/// The key Secrets of one format, by name.
+#[derive(Default)]
+struct KeySecrets {
+    keys: BTreeMap<String, StoredKey>,
+    /// The names in an incomplete list.
+    listed: BTreeSet<String>,
+    /// The reported problem of each unusable key Secret.
+    reported: BTreeMap<String, String>,
+    /// Names of key Secrets whose annotation requests a newer key.
+    renewal_requests: BTreeSet<String>,
+}
+
+impl KeySecrets {
+    /// Records whether a Secret requests a newer key.
+    fn record_request(&mut self, name: &str, secret: &Readable<ApiSecret>) {
+        let renew = secret.annotations().get(RENEW_ANNOTATION);
+        if renew.is_some_and(|value| value == "true") {
+            self.renewal_requests.insert(name.to_owned());
+        } else {
+            self.renewal_requests.remove(name);
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.keys.remove(name);
+        self.reported.remove(name);
+        self.renewal_requests.remove(name);
+    }
+
+    /// Forgets the Secrets that a complete list does not contain. `unlabeled` is never listed.
+    fn retain_listed(&mut self, unlabeled: &str) {
+        let mut listed = std::mem::take(&mut self.listed);
+        listed.insert(unlabeled.to_owned());
+        self.keys.retain(|name, _| listed.contains(name));
+        self.reported.retain(|name, _| listed.contains(name));
+        self.renewal_requests.retain(|name| listed.contains(name));
+    }
+
+    /// Records the problem of an unusable key. Returns whether it is new.
+    fn record_problem(&mut self, name: &str, problem: &str) -> bool {
+        let before = self.reported.insert(name.to_owned(), problem.to_owned());
+        before.as_deref() != Some(problem)
+    }
 }
 
 impl ClusterKeys {
@@ -62,14 +99,11 @@ impl ClusterKeys {
             api: Api::namespaced(client.clone(), &config.namespace),
             events: Events::new(client, Subject::Secrets),
             config,
-            keys: BTreeMap::new(),
-            listed: BTreeSet::new(),
+            secrets: BTreeMap::new(),
             ring: Arc::default(),
             removed: RemovedKeys::default(),
-            reported: BTreeMap::new(),
             events_to_send: Vec::new(),
-            renewal_requests: BTreeSet::new(),
-            last_accepted: None,
+            accepted: AcceptedRequests::default(),
             uids: BTreeMap::new(),
         }
     }
@@ -81,14 +115,16 @@ impl ClusterKeys {
     /// Returns the error of the API server. An unusable key is not an error.
     pub async fn load(&mut self, now: Timestamp) -> Result<(), StoreError> {
         info!("Searching for existing private keys");
-        let labeled = ListParams::default().labels(&selector());
-        let secrets = self.api.list(&labeled).await;
-        for secret in secrets.map_err(api_error("cannot list the key Secrets"))? {
-            self.put(secret);
+        for format in KeyFormat::ALL {
+            let labeled = ListParams::default().labels(&format.selector());
+            let secrets = self.api.list(&labeled).await;
+            for secret in secrets.map_err(api_error("cannot list the key Secrets"))? {
+                self.put(format, secret);
+            }
         }
         let legacy = self.api.get_opt(&self.config.prefix).await;
         if let Some(secret) = legacy.map_err(api_error("cannot read the unlabeled key Secret"))? {
-            self.put(secret);
+            self.put(KeyFormat::Rsa, secret);
         }
         self.update_ring(now);
         Ok(())
@@ -101,58 +137,56 @@ impl ClusterKeys {
 
     /// Returns the number of key Secrets that cannot be used.
     pub fn unusable_count(&self) -> usize {
-        self.reported.len()
+        let secrets = self.secrets.values();
+        secrets.map(|secrets| secrets.reported.len()).sum()
     }
 
-    /// Applies a watch event. Returns whether the key ring changed.
-    pub fn apply_event(&mut self, event: Event<Readable<ApiSecret>>, now: Timestamp) -> bool {
+    /// Applies an event of the watch of a format. Returns whether the key ring changed.
+    pub(crate) fn apply_event(
+        &mut self,
+        format: KeyFormat,
+        event: Event<Readable<ApiSecret>>,
+        now: Timestamp,
+    ) -> bool {
+        let secrets = self.secrets.entry(format).or_default();
         match event {
-            Event::Init => self.listed.clear(),
+            Event::Init => {
+                secrets.listed.clear();
+                return false;
+            }
             Event::InitApply(secret) => {
-                self.listed.insert(secret.name_any());
-                self.put(secret);
+                secrets.listed.insert(secret.name_any());
+                self.put(format, secret);
+                return false;
             }
-            Event::InitDone => {
-                let mut listed = std::mem::take(&mut self.listed);
-                listed.insert(self.config.prefix.clone());
-                let is_listed = |name: &String| listed.contains(name);
-                self.keys.retain(|name, _| is_listed(name));
-                self.reported.retain(|name, _| is_listed(name));
-                self.renewal_requests.retain(&is_listed);
-                let changed = self.update_ring(now);
-                self.uids.retain(|name, _| is_listed(name));
-                return changed;
-            }
-            Event::Apply(secret) => {
-                self.put(secret);
-                return self.update_ring(now);
-            }
+            Event::InitDone => secrets.retain_listed(&self.config.prefix),
+            Event::Apply(secret) => self.put(format, secret),
             // The Secret was deleted, or its label was removed.
-            Event::Delete(secret) => {
-                self.keys.remove(&secret.name_any());
-                self.reported.remove(&secret.name_any());
-                self.renewal_requests.remove(&secret.name_any());
-                let changed = self.update_ring(now);
-                self.uids.remove(&secret.name_any());
-                return changed;
-            }
+            Event::Delete(secret) => secrets.remove(&secret.name_any()),
         }
-        false
+        let is_changed = self.update_ring(now);
+        self.forget_uids();
+        is_changed
     }
 
-    /// Returns whether the newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new key.
-    /// Returns true once, and again only after a request of another key was accepted.
-    pub fn accept_renewal_request(&mut self) -> bool {
-        let newest = self.ring.newest_key().map(|key| key.name().to_owned());
-        let is_requested = newest
-            .as_ref()
-            .is_some_and(|name| self.renewal_requests.contains(name));
-        let is_new = is_requested && self.last_accepted != newest;
-        if is_new {
-            info!(secretname = newest, "New key requested by annotation");
-            self.last_accepted = newest;
-        }
-        is_new
+    /// Forgets the `uid` of Secrets that are no longer keys, once the events about their removal are recorded.
+    fn forget_uids(&mut self) {
+        let secrets = &self.secrets;
+        self.uids.retain(|name, _| {
+            let mut secrets = secrets.values();
+            secrets.any(|s| s.keys.contains_key(name) || s.reported.contains_key(name))
+        });
+    }
+
+    /// Returns the suites whose newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new key.
+    /// Returns a suite once, and again only after a request of another key was accepted.
+    pub fn accept_renewal_requests(&mut self) -> Vec<Suite> {
+        let secrets = &self.secrets;
+        let is_requested = |name: &str| {
+            let mut secrets = secrets.values();
+            secrets.any(|secrets| secrets.renewal_requests.contains(name))
+        };
+        self.accepted.accept(&self.ring, is_requested)
     }
 
     /// Sends the pending events about key Secrets.
@@ -172,11 +206,10 @@ impl ClusterKeys {
     /// # Errors
     ///
     /// Returns the error of the API server.
-    pub async fn add(&mut self, new: &NewKey, now: Timestamp) -> Result<(), StoreError> {
-        let (labels, annotations) = (self.config.labels.clone(), self.config.annotations.clone());
-        let mut secret = key_secret::build("", &self.config.namespace, new, labels, annotations);
+    pub async fn add(&mut self, new: &GeneratedKey, now: Timestamp) -> Result<(), StoreError> {
+        let mut secret = key_secret(new, "", &self.config);
         secret.metadata.name = None;
-        secret.metadata.generate_name = Some(self.config.prefix.clone());
+        secret.metadata.generate_name = Some(name_start(new.suite(), &self.config));
         secret.metadata.creation_timestamp = None;
         let result = self
             .api
@@ -189,34 +222,33 @@ impl ClusterKeys {
             result.map_err(rejection::secret_error("cannot store the new key", &secret))?;
         let (namespace, name) = (&self.config.namespace, created.name_any());
         info!(namespace, name, "New key written");
-        log_certificate(new.pair.certificate());
-        self.put(created);
+        log_new_key(new);
+        let format = match new {
+            GeneratedKey::Rsa(_) => KeyFormat::Rsa,
+            GeneratedKey::V2(_) => KeyFormat::V2,
+        };
+        self.put(format, created);
         self.update_ring(now);
         Ok(())
     }
 
-    fn put(&mut self, secret: Readable<ApiSecret>) {
+    fn put(&mut self, format: KeyFormat, secret: Readable<ApiSecret>) {
         let (name, uid) = (secret.name_any(), secret.uid());
         if let Some(uid) = &uid {
             self.uids.insert(name.clone(), uid.clone());
         }
-        let renew = secret.annotations().get(RENEW_ANNOTATION);
-        if renew.is_some_and(|value| value == "true") {
-            self.renewal_requests.insert(name.clone());
-        } else {
-            self.renewal_requests.remove(&name);
-        }
-        match self.parse(secret) {
+        let secrets = self.secrets.entry(format).or_default();
+        secrets.record_request(&name, &secret);
+        match read(format, secret, self.config.priority) {
             Ok(stored) => {
-                self.reported.remove(&name);
-                self.keys.insert(name, stored);
+                secrets.reported.remove(&name);
+                secrets.keys.insert(name, stored);
             }
+            // A key that became unreadable stays in use until its Secret is deleted.
             Err(problem) => {
-                // A key that became unreadable stays in use until its Secret is deleted.
-                if self.reported.get(&name) != Some(&problem) {
+                if secrets.record_problem(&name, &problem) {
                     error!(secretname = name, error = problem, "Error reading key");
                     self.record_unusable_key(&name, uid, &problem);
-                    self.reported.insert(name, problem);
                 }
             }
         }
@@ -239,49 +271,44 @@ impl ClusterKeys {
         self.events_to_send.push((id, uid, event));
     }
 
-    fn parse(&self, secret: Readable<ApiSecret>) -> Result<StoredKey, String> {
-        let secret = require_readable(secret, "cannot read the Secret");
-        let secret = secret::from_api(secret.map_err(|error| error.to_string())?);
-        let created = secret
-            .metadata
-            .creation_timestamp
-            .as_ref()
-            .map(|time| time.0);
-        let key: RingKey = key_secret::parse(&secret, self.config.priority)
-            .map_err(|error| error_chain(&error))?;
-        Ok(StoredKey {
-            key: Arc::new(key),
-            created,
-        })
-    }
-
     /// Updates the key ring from the stored keys. Returns whether it changed.
     fn update_ring(&mut self, now: Timestamp) -> bool {
-        let stored = build_ring(self.keys.values(), &self.config);
+        let keys = self.secrets.values().flat_map(|s| s.keys.values());
+        let stored = build_ring(keys, &self.config);
         let ring = self.removed.next_ring(&self.ring, stored, now);
         key_changes::log_changes(&self.ring, &ring);
         for (name, event) in key_changes::events(&self.ring, &ring) {
             self.record_event(&name, self.uids.get(&name).cloned(), event);
         }
         let is_changed = !ring.has_same_keys(&self.ring);
-        self.report_key_without_backup(&ring);
+        self.report_keys_without_backup(&ring);
         self.ring = Arc::new(ring);
         is_changed
     }
 
     /// Records an event about a new key that is not backed up: once for each key, and once after each restart.
-    fn report_key_without_backup(&mut self, ring: &KeyRing) {
-        let name = |ring| key_without_backup(ring).map(|key| key.name().to_owned());
-        let Some(name) = name(ring).filter(|after| name(&self.ring).as_ref() != Some(after)) else {
-            return;
-        };
-        let event = EventRecord {
-            is_warning: true,
-            reason: Reason::WaitsForBackup,
-            message: NOT_BACKED_UP.to_owned(),
-        };
-        self.record_event(&name, self.uids.get(&name).cloned(), event);
+    fn report_keys_without_backup(&mut self, ring: &KeyRing) {
+        for key in new_keys_without_backup(&self.ring, ring) {
+            let event = EventRecord {
+                is_warning: true,
+                reason: Reason::WaitsForBackup,
+                message: NOT_BACKED_UP.to_owned(),
+            };
+            let uid = self.uids.get(key.name()).cloned();
+            self.record_event(key.name(), uid, event);
+        }
     }
+}
+
+/// Reads a key Secret. Consumes it, so that its private key is wiped.
+fn read(
+    format: KeyFormat,
+    secret: Readable<ApiSecret>,
+    priority: OrderPriority,
+) -> Result<StoredKey, String> {
+    let secret = require_readable(secret, "cannot read the Secret");
+    let secret = secret::from_api(secret.map_err(|error| error.to_string())?);
+    format.read(&secret, priority)
 }
 
 impl std::fmt::Debug for ClusterKeys {

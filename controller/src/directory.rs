@@ -7,16 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use shared::error_chain;
-use shared::key::NewKey;
 use shared::key_ring::KeyRing;
-use shared::renewal::newest_key_time;
+use shared::v2::Suite;
 use tokio::sync::watch;
 use tracing::error;
 
 use crate::args::Config;
 use crate::folder::{FileError, Folder};
 use crate::http::ServerState;
-use crate::key_renewal::{KeyRenewal, NoNewKey};
+use crate::key_renewal::{GeneratedKey, NoNewKey, Renewals};
 use crate::key_store::KeyStore;
 use crate::metrics::Metrics;
 use crate::pool::{Pool, Stopped};
@@ -32,7 +31,7 @@ const LOCK: &str = ".controller.lock";
 #[derive(Debug)]
 pub struct DirectoryController {
     keys: Arc<Mutex<KeyStore>>,
-    renewal: KeyRenewal,
+    renewals: Renewals,
     store: Arc<DirectoryStore>,
     reconciler: Reconciler<DirectoryStore>,
     ring: watch::Sender<Arc<KeyRing>>,
@@ -98,7 +97,7 @@ impl DirectoryController {
                 config.policy.clone(),
                 Arc::clone(&metrics),
             ),
-            renewal: KeyRenewal::new(config.keys.spec.clone(), config.keys.policy, pool.clone()),
+            renewals: Renewals::new(&config.keys, &pool),
             ring: watch::Sender::new(Arc::clone(keys.ring())),
             keys: Arc::new(Mutex::new(keys)),
             ready: Arc::default(),
@@ -108,12 +107,11 @@ impl DirectoryController {
             pool,
             _lock: lock,
         };
-        if let Some(key) = controller
-            .renewal
-            .start(controller.newest_key_time(now), now)
-            .await?
-        {
-            controller.add_key(key, now).await??;
+        for suite in controller.renewals.suites() {
+            let ring = controller.key_ring();
+            if let Some(key) = controller.renewals.start(suite, &ring, now).await? {
+                controller.add_key(key, now).await??;
+            }
         }
         controller.use_ring(now);
         Ok(controller)
@@ -129,7 +127,7 @@ impl DirectoryController {
 
     /// Requests a new key as soon as possible.
     pub fn request_key(&mut self) {
-        self.renewal.request();
+        self.renewals.request(&self.renewals.suites());
     }
 
     /// Scans keys and files if the interval has passed, and reconciles some of the objects that are due. Returns the
@@ -159,10 +157,10 @@ impl DirectoryController {
         if changed == Ok(true) {
             self.use_ring(now);
         }
-        if lock(&self.keys).accept_renewal_request() {
-            self.renewal.request();
-        }
-        if let Some(key) = self.renewal.poll(self.newest_key_time(now), now).await {
+        let requested = lock(&self.keys).accept_renewal_requests();
+        self.renewals.request(&requested);
+        let ring = self.key_ring();
+        for key in self.renewals.poll(&ring, now).await {
             self.store_key(key, now).await;
         }
         match self.store.scan(now).await {
@@ -174,26 +172,36 @@ impl DirectoryController {
         }
     }
 
-    async fn store_key(&mut self, key: NewKey, now: Timestamp) {
+    async fn store_key(&mut self, key: GeneratedKey, now: Timestamp) {
+        let suite = key.suite();
         match self.add_key(key, now).await {
             Ok(Ok(())) => self.use_ring(now),
-            Ok(Err(error)) => self.record_store_failure(&error, now),
-            Err(error) => self.record_store_failure(&error, now),
+            Ok(Err(error)) => self.record_store_failure(suite, &error, now),
+            Err(error) => self.record_store_failure(suite, &error, now),
         }
     }
 
-    fn record_store_failure(&mut self, error: &dyn std::error::Error, now: Timestamp) {
+    fn record_store_failure(
+        &mut self,
+        suite: Suite,
+        error: &dyn std::error::Error,
+        now: Timestamp,
+    ) {
         error!(error = error_chain(error), "Failed to store the new key");
-        self.renewal.record_failure(now);
+        self.renewals.record_failure(suite, now);
     }
 
-    async fn add_key(&self, key: NewKey, now: Timestamp) -> Result<Result<(), FileError>, Stopped> {
+    async fn add_key(
+        &self,
+        key: GeneratedKey,
+        now: Timestamp,
+    ) -> Result<Result<(), FileError>, Stopped> {
         let keys = Arc::clone(&self.keys);
         self.pool.run(move || lock(&keys).add(&key, now)).await
     }
 
-    fn newest_key_time(&self, now: Timestamp) -> Option<Timestamp> {
-        newest_key_time(lock(&self.keys).ring(), now)
+    fn key_ring(&self) -> Arc<KeyRing> {
+        Arc::clone(lock(&self.keys).ring())
     }
 
     fn use_ring(&mut self, now: Timestamp) {

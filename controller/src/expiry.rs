@@ -1,11 +1,11 @@
-//! Logs a warning while the served certificate is expired: clients that check the certificate refuse to seal with it.
+//! Logs a warning while a served key is expired: clients that check its validity refuse to seal with it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use shared::key::Validity;
-use shared::key_ring::KeyRing;
+use shared::key_ring::{AnyKey, KeyRing};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -19,7 +19,7 @@ pub(crate) async fn watch(ring: watch::Receiver<Arc<KeyRing>>) {
         warn!(
             %fingerprint,
             %end,
-            "The served certificate has expired, and no newer key may seal: generate a key with `seal keys rotate`, or enable \
+            "The served certificate or v2 key has expired, and no newer key may seal: generate a key with `seal keys rotate`, or enable \
              automatic renewal with --key-renew-period"
         );
     })
@@ -34,9 +34,7 @@ async fn watch_with(
 ) {
     loop {
         let expired = find_expired(&ring.borrow_and_update(), now());
-        if let Some(expired) = expired {
-            warn(expired);
-        }
+        expired.into_iter().for_each(&mut *warn);
         tokio::select! {
             changed = ring.changed() => if changed.is_err() {
                 return;
@@ -46,18 +44,26 @@ async fn watch_with(
     }
 }
 
-/// A served certificate that has expired.
+/// A served key that has expired.
 #[derive(Debug, PartialEq, Eq)]
 struct Expired {
     fingerprint: String,
     end: Timestamp,
 }
 
-fn find_expired(ring: &KeyRing, now: Timestamp) -> Option<Expired> {
-    let certificate = ring.sealing_key(now).ok()?.certificate()?;
-    (certificate.validity(now) == Validity::Expired).then(|| Expired {
-        fingerprint: certificate.fingerprint().to_string(),
-        end: certificate.not_after(),
+/// Returns the expired ones of the sealing keys of all suites of which the controller generates keys.
+fn find_expired(ring: &KeyRing, now: Timestamp) -> Vec<Expired> {
+    let keys = ring
+        .renewed_suites()
+        .filter_map(|suite| ring.sealing_key_of(suite, now).ok());
+    keys.filter_map(|key| expired(&key, now)).collect()
+}
+
+fn expired(key: &AnyKey, now: Timestamp) -> Option<Expired> {
+    let half = key.sealing_half()?;
+    (half.validity(now) == Validity::Expired).then(|| Expired {
+        fingerprint: key.id_text(),
+        end: half.not_after,
     })
 }
 
@@ -66,7 +72,9 @@ mod tests {
     use jiff::SignedDuration;
     use shared::key::{KeySize, KeySpec};
     use shared::key_marks::Marks;
-    use shared::key_ring::RingKey;
+    use shared::key_ring::{RingKey, RingV2Key};
+    use shared::v2::key_secret::StoredKey;
+    use shared::v2::{SecretKey, Suite};
 
     use super::*;
 
@@ -116,9 +124,30 @@ mod tests {
         ] {
             let ring = KeyRing::new(keys.into_iter().cloned());
             let want = want.map(|key| key.fingerprint().to_string());
-            let got = find_expired(&ring, now).map(|expired| expired.fingerprint);
-            assert_eq!(got, want, "{why}");
+            let got = find_expired(&ring, now).pop();
+            assert_eq!(got.map(|expired| expired.fingerprint), want, "{why}");
         }
+    }
+
+    #[test]
+    fn reports_the_v2_key_of_the_preferred_suite_too() {
+        let stored = StoredKey {
+            key: SecretKey::from_bytes(Suite::XWing, &[1; 32]).unwrap(),
+            not_before: START,
+            not_after: START + HOUR,
+        };
+        let v2 = Arc::new(RingV2Key::new("v2".into(), START, stored));
+        let ring = KeyRing::new([key(START, false)]).with_v2_keys([Arc::clone(&v2)]);
+        let count = |ring: &KeyRing, now| find_expired(ring, now).len();
+        assert_eq!(
+            count(&ring, START + HOUR * 2),
+            1,
+            "only the certificate is served"
+        );
+        let ring = ring.with_preferred_suite(Suite::XWing);
+        assert_eq!(count(&ring, START + HOUR), 0);
+        let expired = find_expired(&ring, START + HOUR * 2).pop().unwrap();
+        assert_eq!(expired.fingerprint, v2.key_id().to_string());
     }
 
     #[tokio::test(start_paused = true)]

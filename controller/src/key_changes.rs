@@ -1,52 +1,50 @@
-//! Reports keys that are added and removed while the controller runs, and keeps the keys in memory if the last one is
-//! removed.
+//! Reports keys that are added and removed while the controller runs, and keeps the keys of a suite in memory if the last
+//! one is removed.
 //!
 //! If the last key is removed, which is probably a mistake, the removed keys stay in memory and unseal until another
-//! key is stored. A command that deletes several Secrets deletes them one after the other, so keys that were removed
+//! key of the suite is stored. A command that deletes several Secrets deletes them one after the other, so keys that were removed
 //! shortly before the last one are kept too.
-
-use std::sync::Arc;
 
 use controller_core::reason::Reason;
 use jiff::{SignedDuration, Timestamp};
-use shared::key_ring::{KeyRing, RingKey};
+use shared::key_ring::{AnyKey, KeyRing};
+use shared::v2::Suite;
 use tracing::{error, info, warn};
 
-use crate::key_store::{NOT_BACKED_UP, key_without_backup};
+use crate::key_store::{NOT_BACKED_UP, new_keys_without_backup};
 use crate::store::EventRecord;
 
-/// How long a removed key is kept, in case the last key is removed too.
+/// How long a removed key is kept, in case the last key of its suite is removed too.
 const RETENTION: SignedDuration = SignedDuration::from_mins(1);
 
 /// Keys that were removed recently.
 #[derive(Debug, Default)]
 pub(crate) struct RemovedKeys {
-    recent: Vec<(Timestamp, Arc<RingKey>)>,
+    recent: Vec<(Timestamp, AnyKey)>,
 }
 
 impl RemovedKeys {
-    /// Returns the key ring that follows `before`: the stored keys, or, if none are stored, the recently removed keys.
+    /// Returns the key ring that follows `before`: the stored keys and, of each suite without a stored key, the recently
+    /// removed keys.
     pub(crate) fn next_ring(
         &mut self,
         before: &KeyRing,
         stored: KeyRing,
         now: Timestamp,
     ) -> KeyRing {
-        if before.is_removed() {
-            return if stored.is_empty() {
-                before.clone()
-            } else {
-                stored
-            };
-        }
-        let removed = missing_keys(before, &stored).map(|key| (now, Arc::clone(key)));
-        self.recent.extend(removed);
+        let removed = before.stored_keys().filter(|key| !stored.contains(key));
+        self.recent.extend(removed.map(|key| (now, key)));
         self.expire(now);
-        if stored.is_empty() && !self.recent.is_empty() {
-            let keys = std::mem::take(&mut self.recent);
-            return KeyRing::new(keys.into_iter().map(|(_, key)| key)).into_removed();
-        }
-        stored
+        let is_missing = |suite| stored.all_keys().all(|key| key.suite() != suite);
+        let kept = before
+            .all_keys()
+            .filter(|key| before.is_removed(key.suite()) && is_missing(key.suite()));
+        let mut kept: Vec<AnyKey> = kept.collect();
+        let newly_kept = self
+            .recent
+            .extract_if(.., |(_, key)| is_missing(key.suite()));
+        kept.extend(newly_kept.map(|(_, key)| key));
+        stored.with_removed(kept)
     }
 
     /// Forgets keys that were removed longer ago than [`RETENTION`].
@@ -59,28 +57,34 @@ impl RemovedKeys {
 }
 
 /// A change to the key ring.
-#[derive(Debug, Clone, Copy)]
-enum Change<'a> {
-    Added(&'a RingKey),
-    Removed(&'a RingKey),
+#[derive(Debug, Clone)]
+enum Change {
+    Added(AnyKey),
+    Removed(AnyKey),
     /// The first key was replaced by the second key under the same name.
-    Replaced(&'a RingKey, &'a RingKey),
-    LastRemoved(&'a RingKey),
+    Replaced(AnyKey, AnyKey),
+    /// The last key of its suite was removed.
+    LastRemoved(AnyKey),
 }
 
 /// Returns the differences between two versions of a key ring.
-fn differences<'a>(before: &'a KeyRing, after: &'a KeyRing) -> Vec<Change<'a>> {
-    let stored_keys = |ring: &'a KeyRing| ring.keys().iter().filter(move |_| !ring.is_removed());
-    let added = missing_keys(after, before).filter(|_| !after.is_removed());
-    let replacement = |key: &RingKey| stored_keys(after).find(|other| other.name() == key.name());
-    let removed = stored_keys(before)
-        .filter(|key| after.is_removed() || after.key(key.fingerprint()).is_none())
-        .map(|key| match replacement(key) {
-            Some(new) => Change::Replaced(key, new),
-            None if stored_keys(after).next().is_none() => Change::LastRemoved(key),
-            None => Change::Removed(key),
-        });
-    added.map(|key| Change::Added(key)).chain(removed).collect()
+fn differences(before: &KeyRing, after: &KeyRing) -> Vec<Change> {
+    let after_stored: Vec<AnyKey> = after.stored_keys().collect();
+    let is_stored = |key: &AnyKey| after_stored.iter().any(|k| k.key_id() == key.key_id());
+    let added = after_stored.iter().filter(|key| !before.contains(key));
+    let replacement = |key: &AnyKey| {
+        let is_rsa = |key: &AnyKey| key.suite() == Suite::Rsa;
+        let mut same_name = after_stored.iter().filter(|new| new.name() == key.name());
+        same_name.find(|new| is_rsa(new) == is_rsa(key)).cloned()
+    };
+    let is_last = |key: &AnyKey| after_stored.iter().all(|k| k.suite() != key.suite());
+    let removed = before.stored_keys().filter(|key| !is_stored(key));
+    let removed = removed.map(|key| match replacement(&key) {
+        Some(new) => Change::Replaced(key, new),
+        None if is_last(&key) => Change::LastRemoved(key),
+        None => Change::Removed(key),
+    });
+    added.cloned().map(Change::Added).chain(removed).collect()
 }
 
 /// Logs which keys were added and removed, and a new key that is not backed up.
@@ -91,20 +95,28 @@ pub(crate) fn log_changes(before: &KeyRing, after: &KeyRing) {
             Change::Removed(key) => warn!(secretname = key.name(), "private key removed"),
             Change::Replaced(old, new) => warn!(
                 secretname = old.name(),
-                before = %old.fingerprint(),
-                after = %new.fingerprint(),
+                before = old.id_text(),
+                after = new.id_text(),
                 "private key replaced by another one under the same name"
             ),
             Change::LastRemoved(key) => error!(
                 secretname = key.name(),
-                "the last private key was removed: nothing can be sealed, and the removed keys can unseal only until another key is \
-                 stored or the controller restarts; restore the key Secrets from the backup"
+                "the last private key{} was removed: nothing can be sealed, and the removed keys can unseal only until another key is \
+                 stored or the controller restarts; restore the key Secrets from the backup",
+                of_suite(key.suite())
             ),
         }
     }
-    let name = |ring| key_without_backup(ring).map(|key| key.name().to_owned());
-    if let Some(secretname) = name(after).filter(|after| name(before).as_ref() != Some(after)) {
-        warn!(secretname, "{NOT_BACKED_UP}");
+    for key in new_keys_without_backup(before, after) {
+        warn!(secretname = key.name(), "{NOT_BACKED_UP}");
+    }
+}
+
+/// Returns words that tell the suite of a key that is only for v2.
+fn of_suite(suite: Suite) -> String {
+    match suite {
+        Suite::Rsa => String::new(),
+        suite => format!(" of the suite {suite}"),
     }
 }
 
@@ -114,19 +126,19 @@ pub(crate) fn events(before: &KeyRing, after: &KeyRing) -> Vec<(String, EventRec
     changes.into_iter().filter_map(event).collect()
 }
 
-fn event(change: Change<'_>) -> Option<(String, EventRecord)> {
+fn event(change: Change) -> Option<(String, EventRecord)> {
     let (key, reason, message) = match change {
         Change::Added(_) => return None,
         Change::Removed(key) => {
             let message = format!(
                 "the key {} was removed: values sealed for it cannot be unsealed; if they are still needed, restore the key Secret \
                  from the backup",
-                key.fingerprint()
+                key.id_text()
             );
             (key, Reason::KeyRemoved, message)
         }
         Change::Replaced(old, new) => {
-            let (before, after) = (old.fingerprint(), new.fingerprint());
+            let (before, after) = (old.id_text(), new.id_text());
             let message = format!(
                 "the key {before} in this Secret was replaced by {after}: values sealed for the old key cannot be unsealed; \
                  restore the old key under another name"
@@ -135,9 +147,10 @@ fn event(change: Change<'_>) -> Option<(String, EventRecord)> {
         }
         Change::LastRemoved(key) => {
             let message = format!(
-                "the last key was removed: nothing can be sealed, and the removed keys (including {}) can unseal only until \
+                "the last key{} was removed: nothing can be sealed, and the removed keys (including {}) can unseal only until \
                  another key is stored or the controller restarts; restore them from the backup",
-                key.fingerprint()
+                of_suite(key.suite()),
+                key.id_text()
             );
             (key, Reason::LastKeyRemoved, message)
         }
@@ -148,13 +161,4 @@ fn event(change: Change<'_>) -> Option<(String, EventRecord)> {
         message,
     };
     Some((key.name().to_owned(), event))
-}
-
-/// Returns the keys of `before` that are not in `after`.
-fn missing_keys<'a>(
-    before: &'a KeyRing,
-    after: &'a KeyRing,
-) -> impl Iterator<Item = &'a Arc<RingKey>> {
-    let is_missing = |key: &&Arc<RingKey>| after.key(key.fingerprint()).is_none();
-    before.keys().iter().filter(is_missing)
 }

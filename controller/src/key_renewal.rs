@@ -1,26 +1,85 @@
 //! Generates keys when they are due: at start if there is no key, when the newest key is due for renewal, and on
-//! request.
+//! request. The keys of each suite are renewed separately, by the same policy.
 
-use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
 use shared::error_chain;
 use shared::key::{GenerateError, KeySpec, NewKey};
-use shared::renewal::{Policy, Reason, Renewal, renewal};
+use shared::key_ring::KeyRing;
+use shared::renewal::{Policy, Reason, Renewal, newest_key_time, renewal};
+use shared::v2::key_secret::StoredKey;
+use shared::v2::{KeyTextError, SecretKey, Suite};
 use tokio::task::JoinHandle;
 use tracing::{error, info};
 
+use crate::args::KeyConfig;
 use crate::pool::{Pool, Stopped};
 use crate::reconcile::backoff;
 
-/// Generates keys in the background, since an RSA-8192 key takes many seconds.
+/// Generates keys of one suite in the background, since an RSA-8192 key takes many seconds.
 #[derive(Debug)]
-pub struct KeyRenewal {
-    spec: KeySpec,
+struct KeyRenewal {
+    generator: Generator,
     policy: Policy,
     pool: Pool,
     requested: bool,
-    in_progress: Option<JoinHandle<Result<NewKey, NoNewKey>>>,
+    in_progress: Option<JoinHandle<Result<GeneratedKey, NoNewKey>>>,
     failures: u32,
     not_before: Timestamp,
+}
+
+/// How keys of a suite are generated.
+#[derive(Debug, Clone)]
+enum Generator {
+    Rsa(KeySpec),
+    V2 { suite: Suite, ttl: SignedDuration },
+}
+
+/// A generated key, which is not stored yet.
+#[derive(Debug)]
+pub enum GeneratedKey {
+    /// An RSA key.
+    Rsa(NewKey),
+    /// A key that is only for v2.
+    V2(StoredKey),
+}
+
+impl GeneratedKey {
+    /// Returns the suite of the key.
+    pub fn suite(&self) -> Suite {
+        match self {
+            Self::Rsa(_) => Suite::Rsa,
+            Self::V2(stored) => stored.key.opener().suite(),
+        }
+    }
+}
+
+impl Generator {
+    fn suite(&self) -> Suite {
+        match self {
+            Self::Rsa(_) => Suite::Rsa,
+            Self::V2 { suite, .. } => *suite,
+        }
+    }
+
+    fn generate(&self, now: Timestamp) -> Result<GeneratedKey, NoNewKey> {
+        let rng = &mut shared::random::system();
+        match self {
+            Self::Rsa(spec) => Ok(GeneratedKey::Rsa(spec.generate(now, rng)?)),
+            Self::V2 { suite, ttl } => {
+                let not_before = Timestamp::from_second(now.as_second()).unwrap_or(now);
+                let not_after = not_before.checked_add(*ttl);
+                let not_after = not_after.map_err(|_| GenerateError::Validity)?;
+                let key = SecretKey::generate(*suite, rng)?;
+                Ok(GeneratedKey::V2(StoredKey {
+                    key,
+                    not_before,
+                    not_after,
+                }))
+            }
+        }
+    }
 }
 
 /// A key cannot be generated.
@@ -29,53 +88,140 @@ pub enum NoNewKey {
     /// Generating the key failed.
     #[error(transparent)]
     Generate(#[from] GenerateError),
+    /// Generating a v2 key failed.
+    #[error(transparent)]
+    V2(#[from] KeyTextError),
     /// The work was interrupted; see [`Stopped`].
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
 
-impl KeyRenewal {
-    /// Creates an idle renewal.
-    pub fn new(spec: KeySpec, policy: Policy, pool: Pool) -> Self {
-        Self {
-            spec,
-            policy,
-            pool,
+/// The renewals of all suites of which the controller generates keys.
+#[derive(Debug)]
+pub struct Renewals(Vec<KeyRenewal>);
+
+impl Renewals {
+    /// Creates idle renewals: of RSA keys, which v1 needs, and of the keys of the preferred suite.
+    pub fn new(config: &KeyConfig, pool: &Pool) -> Self {
+        let suite = config.sealing_suite;
+        let ttl = config.spec.ttl;
+        let v2 = (suite != Suite::Rsa).then_some(Generator::V2 { suite, ttl });
+        let generators = [Generator::Rsa(config.spec.clone())].into_iter().chain(v2);
+        let idle = |generator| KeyRenewal {
+            generator,
+            policy: config.policy,
+            pool: pool.clone(),
             requested: false,
             in_progress: None,
             failures: 0,
             not_before: Timestamp::MIN,
-        }
+        };
+        Self(generators.map(idle).collect())
     }
 
-    /// Generates the key that is due at start, and waits for it. Returns `None` if no key is due.
+    /// Returns the suites of which keys are generated.
+    pub fn suites(&self) -> Vec<Suite> {
+        self.0.iter().map(KeyRenewal::suite).collect()
+    }
+
+    /// Generates the key of a suite that is due at start, and waits for it. Returns `None` if none is due, or if the keys
+    /// of the suite were removed: the administrator is probably about to restore them. A key that is generated before
+    /// that would be newer and would stay the sealing key.
     ///
     /// # Errors
     ///
     /// Returns [`NoNewKey`] if the key cannot be generated.
     pub async fn start(
         &self,
+        suite: Suite,
+        ring: &KeyRing,
+        now: Timestamp,
+    ) -> Result<Option<GeneratedKey>, NoNewKey> {
+        let renewal = self.0.iter().find(|renewal| renewal.suite() == suite);
+        match renewal.filter(|_| !ring.is_removed(suite)) {
+            Some(renewal) => renewal.start(newest_key_time(ring, suite, now), now).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Requests one key of each of these suites as soon as possible, regardless of the policy. Ignores suites of which no
+    /// keys are generated.
+    pub fn request(&mut self, suites: &[Suite]) {
+        for renewal in &mut self.0 {
+            renewal.requested |= suites.contains(&renewal.suite());
+        }
+    }
+
+    /// Starts generating the keys that are due. Returns the keys whose generation has finished. Does not wait.
+    pub async fn poll(&mut self, ring: &KeyRing, now: Timestamp) -> Vec<GeneratedKey> {
+        let mut generated = Vec::new();
+        for renewal in &mut self.0 {
+            let newest = newest_key_time(ring, renewal.suite(), now);
+            generated.extend(renewal.poll(newest, now).await);
+        }
+        generated
+    }
+
+    /// Records that a key of a suite could not be stored, and schedules a retry.
+    pub fn record_failure(&mut self, suite: Suite, now: Timestamp) {
+        let renewal = self.0.iter_mut().find(|renewal| renewal.suite() == suite);
+        if let Some(renewal) = renewal {
+            renewal.record_failure(now);
+        }
+    }
+}
+
+/// The requests for new keys that were accepted: by suite, the name of the key Secret with the request.
+#[derive(Debug, Default)]
+pub(crate) struct AcceptedRequests(BTreeMap<Suite, String>);
+
+impl AcceptedRequests {
+    /// Returns the suites whose newest key Secret requests a new key. Returns a suite once, and again only after a request
+    /// of another key was accepted.
+    pub(crate) fn accept(
+        &mut self,
+        ring: &KeyRing,
+        is_requested: impl Fn(&str) -> bool,
+    ) -> Vec<Suite> {
+        let mut suites: Vec<Suite> = ring.renewed_suites().collect();
+        suites.retain(|suite| {
+            let newest = ring.own_keys(*suite).next();
+            newest.is_some_and(|key| is_requested(key.name()) && self.is_new(*suite, key.name()))
+        });
+        suites
+    }
+
+    fn is_new(&mut self, suite: Suite, name: &str) -> bool {
+        let before = self.0.insert(suite, name.to_owned());
+        let is_new = before.as_deref() != Some(name);
+        if is_new {
+            info!(secretname = name, "New key requested by annotation");
+        }
+        is_new
+    }
+}
+
+impl KeyRenewal {
+    fn suite(&self) -> Suite {
+        self.generator.suite()
+    }
+
+    async fn start(
+        &self,
         newest: Option<Timestamp>,
         now: Timestamp,
-    ) -> Result<Option<NewKey>, NoNewKey> {
+    ) -> Result<Option<GeneratedKey>, NoNewKey> {
         match renewal(newest, self.policy, now) {
             Renewal::Due(reason) => {
-                log_reason(reason);
-                generate(self.pool.clone(), self.spec.clone(), now)
-                    .await
-                    .map(Some)
+                log_reason(self.suite(), reason);
+                let key = generate(self.pool.clone(), self.generator.clone(), now).await?;
+                Ok(Some(key))
             }
             Renewal::At(_) | Renewal::Never => Ok(None),
         }
     }
 
-    /// Requests one key as soon as possible, regardless of the policy.
-    pub fn request(&mut self) {
-        self.requested = true;
-    }
-
-    /// Starts generating a key if one is due. Returns a key whose generation has finished. Does not wait.
-    pub async fn poll(&mut self, newest: Option<Timestamp>, now: Timestamp) -> Option<NewKey> {
+    async fn poll(&mut self, newest: Option<Timestamp>, now: Timestamp) -> Option<GeneratedKey> {
         match self.in_progress.take() {
             Some(in_progress) if in_progress.is_finished() => {
                 let result = in_progress.await.unwrap_or(Err(Stopped.into()));
@@ -88,11 +234,17 @@ impl KeyRenewal {
     }
 
     fn begin_if_due(&mut self, newest: Option<Timestamp>, now: Timestamp) {
-        if now < self.not_before || !is_due(self.requested, newest, self.policy, now) {
+        let is_due = is_due(self.requested, newest, self.policy, now);
+        if now < self.not_before || !is_due {
             return;
         }
+        if let Renewal::Due(reason) = renewal(newest, self.policy, now)
+            && !self.requested
+        {
+            log_reason(self.suite(), reason);
+        }
         self.requested = false;
-        let generate = generate(self.pool.clone(), self.spec.clone(), now);
+        let generate = generate(self.pool.clone(), self.generator.clone(), now);
         self.in_progress = Some(tokio::spawn(generate));
     }
 
@@ -100,9 +252,9 @@ impl KeyRenewal {
     /// renewal, and returns `None`.
     fn process_result(
         &mut self,
-        result: Result<NewKey, NoNewKey>,
+        result: Result<GeneratedKey, NoNewKey>,
         now: Timestamp,
-    ) -> Option<NewKey> {
+    ) -> Option<GeneratedKey> {
         match result {
             Ok(key) => {
                 self.failures = 0;
@@ -116,8 +268,7 @@ impl KeyRenewal {
         }
     }
 
-    /// Records that a key could not be generated or stored, and schedules a retry.
-    pub fn record_failure(&mut self, now: Timestamp) {
+    fn record_failure(&mut self, now: Timestamp) {
         self.requested = true;
         self.failures = self.failures.saturating_add(1);
         let pause = backoff(self.failures, shared::random::number());
@@ -132,30 +283,28 @@ fn is_due(is_requested: bool, newest: Option<Timestamp>, policy: Policy, now: Ti
     match renewal(newest, policy, now) {
         _ if is_requested => true,
         Renewal::Due(Reason::NoKey) | Renewal::At(_) | Renewal::Never => false,
-        Renewal::Due(reason) => {
-            log_reason(reason);
-            true
-        }
+        Renewal::Due(_) => true,
     }
 }
 
-fn log_reason(reason: Reason) {
+fn log_reason(suite: Suite, reason: Reason) {
     let why = match reason {
         Reason::NoKey => "there is no key",
         Reason::Cutoff => "the newest key is older than the cutoff time",
         Reason::Age => "the newest key has reached its renewal age",
         Reason::Future => {
-            "every certificate becomes valid in the future, so the clock is wrong now or was wrong earlier"
+            "every key becomes valid in the future, so the clock is wrong now or was wrong earlier"
         }
     };
-    info!(why, "Generating a new key");
+    info!(why, %suite, "Generating a new key");
 }
 
-async fn generate(pool: Pool, spec: KeySpec, now: Timestamp) -> Result<NewKey, NoNewKey> {
-    let result = pool
-        .run(move || spec.generate(now, &mut shared::random::system()))
-        .await?;
-    Ok(result?)
+async fn generate(
+    pool: Pool,
+    generator: Generator,
+    now: Timestamp,
+) -> Result<GeneratedKey, NoNewKey> {
+    pool.run(move || generator.generate(now)).await?
 }
 
 #[cfg(test)]

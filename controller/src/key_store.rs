@@ -1,9 +1,9 @@
 //! Maintains the key ring from the key Secrets in `DIR/keys`.
 //!
 //! The files have the format of a cluster backup: one Secret, a `List` (also without `kind`, as client-go marshals it),
-//! or several documents. A Secret counts as a key if it has the label of an active key, or if its name equals the key
-//! prefix, as in upstream's first releases. Secrets that cannot be used as keys are reported and skipped. If a file
-//! becomes unreadable, its keys stay in use until the file is removed.
+//! or several documents. A Secret counts as a key if it has the label of an active key of v1 or of v2, or if its name
+//! equals the key prefix, as in upstream's first releases. Secrets that cannot be used as keys are reported and skipped.
+//! If a file becomes unreadable, its keys stay in use until the file is removed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,19 +11,21 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use rand::RngExt as _;
-use shared::error_chain;
-use shared::key::{Certificate, NewKey};
-use shared::key_ring::{KeyRing, NoSealingKey, RingKey};
-use shared::key_secret;
+use shared::key::Certificate;
+use shared::key_ring::{AnyKey, KeyRing, NoSealingKey, RingV2Key};
+use shared::key_secret::OrderPriority;
 use shared::manifest::{self, Document, Reading};
-use shared::resource::RENEW_ANNOTATION;
+use shared::resource::{KEY_ACTIVE, KEY_LABEL, RENEW_ANNOTATION, V2_KEY_LABEL};
 use shared::secret::Secret;
+use shared::v2::Suite;
+use shared::{error_chain, key_secret, v2};
 use tracing::{debug, error, info, warn};
 use zeroize::Zeroizing;
 
 use crate::args::KeyConfig;
 use crate::folder::{FileError, Folder};
 use crate::key_changes::{self, RemovedKeys};
+use crate::key_renewal::{AcceptedRequests, GeneratedKey};
 use crate::poll::{self, Depth, Polled, QUIET_PERIOD};
 
 const KEYS_FOLDER: &str = "keys";
@@ -31,6 +33,8 @@ const KEYS_FOLDER: &str = "keys";
 /// suffix contains no words.
 const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const NAME_SUFFIX_LENGTH: usize = 5;
+/// Maximum length of a name without its suffix. With the suffix and `.yaml`, the file name has less than 255 bytes.
+const MAX_NAME_START: usize = 244;
 
 /// The keys in a folder.
 #[derive(Debug)]
@@ -41,8 +45,7 @@ pub struct KeyStore {
     ring: Arc<KeyRing>,
     removed: RemovedKeys,
     reported: BTreeSet<String>,
-    /// The name of the last key whose renewal request was accepted.
-    last_accepted: Option<String>,
+    accepted: AcceptedRequests,
 }
 
 /// The parsed content of a file.
@@ -59,8 +62,80 @@ struct KeyFile {
 /// A key and the creation time of its Secret.
 #[derive(Debug)]
 pub(crate) struct StoredKey {
-    pub(crate) key: Arc<RingKey>,
+    pub(crate) key: AnyKey,
     pub(crate) created: Option<Timestamp>,
+}
+
+/// The formats of key Secrets. Each has a label of its own: Bitnami's controller selects only that of RSA keys, and crashes
+/// on other keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum KeyFormat {
+    Rsa,
+    V2,
+}
+
+impl KeyFormat {
+    pub(crate) const ALL: [Self; 2] = [Self::Rsa, Self::V2];
+
+    /// Returns the label selector of the active keys.
+    pub(crate) fn selector(self) -> String {
+        let label = match self {
+            Self::Rsa => KEY_LABEL,
+            Self::V2 => V2_KEY_LABEL,
+        };
+        format!("{label}={KEY_ACTIVE}")
+    }
+
+    /// Reads a key Secret. Returns the problem if it contains no usable key.
+    pub(crate) fn read(
+        self,
+        secret: &Secret,
+        priority: OrderPriority,
+    ) -> Result<StoredKey, String> {
+        let key = match self {
+            Self::Rsa => key_secret::parse(secret, priority)
+                .map(|key| AnyKey::Rsa(Arc::new(key)))
+                .map_err(|error| error_chain(&error)),
+            Self::V2 => RingV2Key::read(secret, priority)
+                .map(|key| AnyKey::V2(Arc::new(key)))
+                .map_err(|error| error_chain(&error)),
+        }?;
+        let created = secret.metadata.creation_timestamp.as_ref();
+        let created = created.map(|time| time.0);
+        Ok(StoredKey { key, created })
+    }
+}
+
+/// Returns the Secret that stores a generated key. Its name is `name`, or empty for a name that the API server generates.
+/// Configured labels cannot make it a key of another format: Bitnami's controller would crash on it.
+pub(crate) fn key_secret(key: &GeneratedKey, name: &str, config: &KeyConfig) -> Secret {
+    let (mut labels, annotations) = (config.labels.clone(), config.annotations.clone());
+    labels.retain(|label, _| label != KEY_LABEL && label != V2_KEY_LABEL);
+    let namespace = &config.namespace;
+    match key {
+        GeneratedKey::Rsa(key) => key_secret::build(name, namespace, key, labels, annotations),
+        GeneratedKey::V2(key) => v2::key_secret::build(name, namespace, key, labels, annotations),
+    }
+}
+
+/// Returns the beginning of the names of new key Secrets: the prefix, and for v2 keys the suite, as in
+/// `sealed-secrets-key-v2-xw-`.
+pub(crate) fn name_start(suite: Suite, config: &KeyConfig) -> String {
+    match suite {
+        Suite::Rsa => config.prefix.clone(),
+        suite => format!("{}-v2-{suite}-", config.prefix),
+    }
+}
+
+/// Logs the identifier and end of validity of a new key.
+pub(crate) fn log_new_key(key: &GeneratedKey) {
+    match key {
+        GeneratedKey::Rsa(key) => log_certificate(key.pair.certificate()),
+        GeneratedKey::V2(stored) => {
+            let (key_id, suite) = (stored.key.opener().key_id(), key.suite());
+            info!(%key_id, %suite, until = %stored.not_after, "Key generated");
+        }
+    }
 }
 
 /// Builds the key ring. Registers keys by creation time, as upstream does, and then by name. This order decides only
@@ -71,14 +146,28 @@ pub(crate) fn build_ring<'a>(
 ) -> KeyRing {
     let mut stored: Vec<&StoredKey> = stored.collect();
     stored.sort_by_key(|stored| (stored.created, stored.key.name()));
-    KeyRing::new(stored.into_iter().map(|stored| Arc::clone(&stored.key)))
+    KeyRing::from_keys(stored.into_iter().map(|stored| stored.key.clone()))
         .with_required_backup(config.requires_backup)
+        .with_preferred_suite(config.sealing_suite)
 }
 
-/// Returns the newest key if only a missing backup prevents it from sealing; `None` otherwise.
-pub(crate) fn key_without_backup(ring: &KeyRing) -> Option<&Arc<RingKey>> {
-    let newest = ring.newest_key()?;
-    (ring.why_it_cannot_seal(newest) == Some(NoSealingKey::NotBackedUp)).then_some(newest)
+/// Returns the newest keys, of the suites that the controller generates, that only a missing backup prevents from sealing,
+/// unless that was so before.
+pub(crate) fn new_keys_without_backup(before: &KeyRing, after: &KeyRing) -> Vec<AnyKey> {
+    let before: Vec<_> = keys_without_backup(before)
+        .map(|key| key.key_id())
+        .collect();
+    let after = keys_without_backup(after);
+    after
+        .filter(|key| !before.contains(&key.key_id()))
+        .collect()
+}
+
+fn keys_without_backup(ring: &KeyRing) -> impl Iterator<Item = AnyKey> {
+    let newest = ring
+        .renewed_suites()
+        .filter_map(|suite| ring.own_keys(suite).next());
+    newest.filter(|key| ring.why_it_cannot_seal(key) == Some(NoSealingKey::NotBackedUp))
 }
 
 /// The message about a key that seals only once it is backed up (see [`key_without_backup`]).
@@ -104,7 +193,7 @@ impl KeyStore {
             ring: Arc::default(),
             removed: RemovedKeys::default(),
             reported: BTreeSet::new(),
-            last_accepted: None,
+            accepted: AcceptedRequests::default(),
         };
         // Files that exist at start are assumed to be complete, so this scan skips the quiet time.
         store.scan(now.saturating_add(QUIET_PERIOD).unwrap_or(now))?;
@@ -132,22 +221,16 @@ impl KeyStore {
         !self.ring.has_same_keys(&before)
     }
 
-    /// Returns whether the newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new key.
-    /// Returns true once, and again only after a request of another key was accepted.
-    pub fn accept_renewal_request(&mut self) -> bool {
-        let newest = self.ring.newest_key().map(|key| key.name().to_owned());
+    /// Returns the suites whose newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new key.
+    /// Returns a suite once, and again only after a request of another key was accepted.
+    pub fn accept_renewal_requests(&mut self) -> Vec<Suite> {
         let files = self.files.files().values();
-        let mut renewal_requests = files
+        let requests: BTreeSet<&String> = files
             .filter_map(|file| file.value.as_ref())
-            .flat_map(|f| &f.renewal_requests);
-        let is_requested =
-            newest.is_some() && renewal_requests.any(|name| Some(name) == newest.as_ref());
-        let is_new = is_requested && self.last_accepted != newest;
-        if is_new {
-            info!(secretname = newest, "New key requested by annotation");
-            self.last_accepted = newest;
-        }
-        is_new
+            .flat_map(|f| &f.renewal_requests)
+            .collect();
+        let is_requested = |name: &str| requests.iter().any(|request| *request == name);
+        self.accepted.accept(&self.ring, is_requested)
     }
 
     /// Stores a new key durably and atomically, and adds it to the key ring.
@@ -155,38 +238,20 @@ impl KeyStore {
     /// # Errors
     ///
     /// Returns [`FileError`] if the file cannot be written.
-    pub fn add(&mut self, new: &NewKey, now: Timestamp) -> Result<(), FileError> {
+    pub fn add(&mut self, new: &GeneratedKey, now: Timestamp) -> Result<(), FileError> {
         let folder = Folder::try_from(self.root.open_beneath(Path::new(KEYS_FOLDER))?)?;
-        let name = self.free_name(&folder);
-        let secret = key_secret::build(
-            &name,
-            &self.config.namespace,
-            new,
-            self.config.labels.clone(),
-            self.config.annotations.clone(),
-        );
+        let name = free_name(&folder, &name_start(new.suite(), &self.config));
+        let secret = key_secret(new, &name, &self.config);
         let text = Zeroizing::new(manifest::to_yaml(&secret.to_document()));
         folder.replace(&file_name(&name), text.as_bytes())?;
         info!(namespace = self.config.namespace, name, "New key written");
-        log_certificate(new.pair.certificate());
+        log_new_key(new);
         // The new file is complete, so this poll skips the quiet time.
         let (stamp, _) = folder.stat(file_name(&name))?;
         let written = Timestamp::from_nanosecond(stamp.last_change_nanoseconds()).unwrap_or(now);
         let now = now.max(written);
         self.poll(now.saturating_add(QUIET_PERIOD).unwrap_or(now));
         Ok(())
-    }
-
-    fn free_name(&self, folder: &Folder) -> String {
-        let mut rng = shared::random::system();
-        loop {
-            let letter = |_| char::from(NAME_ALPHABET[rng.random_range(..NAME_ALPHABET.len())]);
-            let suffix: String = (0..NAME_SUFFIX_LENGTH).map(letter).collect();
-            let name = format!("{}{suffix}", self.config.prefix);
-            if folder.stat(file_name(&name)).is_err() {
-                return name;
-            }
-        }
     }
 
     fn scan(&mut self, now: Timestamp) -> Result<(), FileError> {
@@ -245,9 +310,23 @@ impl KeyStore {
     }
 }
 
+/// Returns a name with a random suffix that no file has.
+fn free_name(folder: &Folder, start: &str) -> String {
+    let start: String = start.chars().take(MAX_NAME_START).collect();
+    let mut rng = shared::random::system();
+    loop {
+        let letter = |_| char::from(NAME_ALPHABET[rng.random_range(..NAME_ALPHABET.len())]);
+        let suffix: String = (0..NAME_SUFFIX_LENGTH).map(letter).collect();
+        let name = format!("{start}{suffix}");
+        if folder.stat(file_name(&name)).is_err() {
+            return name;
+        }
+    }
+}
+
 /// Logs the fingerprint and expiry of a new certificate at INFO, and the certificate itself only at DEBUG, since
 /// clients can fetch it.
-pub(crate) fn log_certificate(certificate: &Certificate) {
+fn log_certificate(certificate: &Certificate) {
     let (fingerprint, until) = (certificate.fingerprint(), certificate.not_after());
     info!(%fingerprint, %until, "Certificate generated");
     let certificate = certificate.to_pem();
@@ -266,7 +345,7 @@ impl KeyFile {
             parsed.add_document(path, document, config);
         }
         for name in &parsed.inactive {
-            warn!(secretname = name, file = %path.display(), "private key not used: its label sealedsecrets.bitnami.com/sealed-secrets-key is not active");
+            warn!(secretname = name, file = %path.display(), "private key not used: its label sealedsecrets.bitnami.com/sealed-secrets-key, or sealedsecrets.bitnami.com/v2-key, is not active");
         }
         Ok(parsed)
     }
@@ -292,7 +371,8 @@ impl KeyFile {
     ) -> Result<(), String> {
         let name = secret.metadata.name.get_or_insert_with(|| stem(path));
         let name = name.clone();
-        if !key_secret::is_active(&secret.metadata) && name != config.prefix {
+        let formats = formats(&secret, &name, config);
+        if formats.is_empty() {
             self.inactive.push(name);
             return Ok(());
         }
@@ -303,14 +383,23 @@ impl KeyFile {
         {
             self.renewal_requests.push(name.clone());
         }
-        let created = secret.metadata.creation_timestamp.as_ref();
-        let created = created.map(|time| time.0);
-        let key = key_secret::parse(&secret, config.priority)
-            .map_err(|error| format!("Secret {name}: {}", error_chain(&error)))?;
-        let key = Arc::new(key);
-        self.keys.push(StoredKey { key, created });
+        for format in formats {
+            let key = format.read(&secret, config.priority);
+            let key = key.map_err(|problem| format!("Secret {name}: {problem}"))?;
+            self.keys.push(key);
+        }
         Ok(())
     }
+}
+
+/// Returns the formats in which a Secret is an active key.
+fn formats(secret: &Secret, name: &str, config: &KeyConfig) -> Vec<KeyFormat> {
+    let mut formats = KeyFormat::ALL.to_vec();
+    formats.retain(|format| match format {
+        KeyFormat::Rsa => key_secret::is_active(&secret.metadata) || name == config.prefix,
+        KeyFormat::V2 => v2::key_secret::is_active(&secret.metadata),
+    });
+    formats
 }
 
 fn stem(path: &Path) -> String {

@@ -136,8 +136,10 @@ impl<'a> Server<'a> {
     }
 
     fn limiter(&self) -> RequestLimiter {
-        let accept_legacy = self.config.policy.rules.accept_legacy;
-        RequestLimiter::new(self.config.rate, self.config.read_timeout, accept_legacy)
+        let policy = &self.config.policy;
+        let (rate, timeout) = (self.config.rate, self.config.read_timeout);
+        RequestLimiter::new(rate, timeout, policy.rules.accept_legacy)
+            .with_author_limits(Arc::clone(&policy.author_limits))
     }
 }
 

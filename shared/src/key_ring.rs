@@ -1,5 +1,6 @@
-//! Ordered keys: the newest key that may seal is the sealing key, and every key can unseal.
+//! Ordered keys: the newest key of each suite that may seal is its sealing key, and every key can unseal.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
@@ -11,10 +12,12 @@ use crate::key_marks::Marks;
 use crate::meter::{Interrupted, Meter, Unmetered, opening_cost};
 use crate::plain::Plain;
 use crate::scope::Label;
-use crate::v2::{KeyId, Opener, OpeningKeys};
+use crate::v2::{KeyId, Opener, OpeningKeys, Suite};
 
+mod any_key;
 mod v2_key;
 
+pub use any_key::{AnyKey, SealingHalf};
 pub use v2_key::RingV2Key;
 
 /// One key of a ring.
@@ -73,6 +76,11 @@ impl RingKey {
         self.private.fingerprint()
     }
 
+    /// Returns the identifier of the key in v2 values.
+    pub fn key_id(&self) -> KeyId {
+        self.private.key_id()
+    }
+
     /// Returns the HMAC key of records: only a holder of the private key can compute and verify a record.
     pub(crate) fn record_key(&self) -> &hmac::Key {
         self.private.record_key()
@@ -110,8 +118,10 @@ pub struct KeyRing {
     keys: Vec<Arc<RingKey>>,
     v2_keys: Vec<Arc<RingV2Key>>,
     requires_backup: bool,
-    /// Whether the keys are no longer stored.
-    is_removed: bool,
+    /// The suites whose keys are no longer stored.
+    removed: BTreeSet<Suite>,
+    /// The suite that new v2 values are sealed with; `None` for RSA.
+    preferred: Option<Suite>,
 }
 
 /// Why no key may seal.
@@ -120,6 +130,11 @@ pub enum NoSealingKey {
     /// The ring is empty, or no key has a certificate.
     #[error("no key with a certificate exists")]
     NoKey,
+    /// The ring has no key of a suite that is only for v2.
+    #[error(
+        "no key of the suite {0} exists; a controller with --sealing-suite={0} generates one when it starts"
+    )]
+    NoKeyOfSuite(Suite),
     /// At least one key could seal if it were backed up: the policy requires a backup, and no key that may seal has one.
     #[error(
         "no key that may seal is backed up, and this controller seals only with backed-up keys; back up the keys with `seal keys backup`"
@@ -167,53 +182,73 @@ pub enum UnsealFailure {
 }
 
 impl KeyRing {
-    /// Creates a ring from keys in the order of their registration. The key with the greatest order time is
+    /// Creates a ring from RSA keys in the order of their registration. The key with the greatest order time is
     /// the newest; of equal times, the one registered first. A duplicate key counts once, at its first
     /// position.
     pub fn new(registered: impl IntoIterator<Item = Arc<RingKey>>) -> Self {
-        let mut keys: Vec<Arc<RingKey>> = Vec::new();
-        for key in registered {
-            if keys
-                .iter()
-                .all(|earlier| earlier.fingerprint() != key.fingerprint())
-            {
-                keys.push(key);
-            }
-        }
-        keys.sort_by_key(|key| std::cmp::Reverse(key.order_time));
-        Self {
-            keys,
-            v2_keys: Vec::new(),
-            requires_backup: false,
-            is_removed: false,
-        }
+        Self::from_keys(registered.into_iter().map(AnyKey::Rsa))
+    }
+
+    /// Creates a ring from keys of all suites, ordered like those of [`Self::new`].
+    pub fn from_keys(registered: impl IntoIterator<Item = AnyKey>) -> Self {
+        let mut ring = Self::default();
+        ring.register(registered);
+        ring
     }
 
     /// Adds the keys that are only for v2, in the order of their registration. They are ordered like the others, and a
     /// duplicate key counts once, at its first position.
     #[must_use]
     pub fn with_v2_keys(mut self, registered: impl IntoIterator<Item = Arc<RingV2Key>>) -> Self {
-        for key in registered {
-            if self.v2_key(&key.key_id()).is_none() {
-                self.v2_keys.push(key);
+        self.register(registered.into_iter().map(AnyKey::V2));
+        self
+    }
+
+    fn register(&mut self, keys: impl IntoIterator<Item = AnyKey>) {
+        for key in keys {
+            match key {
+                AnyKey::Rsa(key) if self.key(key.fingerprint()).is_none() => self.keys.push(key),
+                AnyKey::V2(key) if self.v2_key(&key.key_id()).is_none() => self.v2_keys.push(key),
+                AnyKey::Rsa(_) | AnyKey::V2(_) => {}
             }
         }
+        self.keys
+            .sort_by_key(|key| std::cmp::Reverse(key.order_time));
         self.v2_keys
             .sort_by_key(|key| std::cmp::Reverse(key.order_time()));
-        self
     }
 
-    /// Returns the ring marked as removed: its keys are no longer stored. They unseal, but do not seal, and
-    /// do not count for renewals.
+    /// Adds keys that are no longer stored, and marks their suites as removed: the keys unseal, but do not seal, and do
+    /// not count for renewals.
     #[must_use]
-    pub fn into_removed(mut self) -> Self {
-        self.is_removed = true;
+    pub fn with_removed(mut self, keys: impl IntoIterator<Item = AnyKey>) -> Self {
+        let keys: Vec<AnyKey> = keys.into_iter().collect();
+        self.removed.extend(keys.iter().map(AnyKey::suite));
+        self.register(keys);
         self
     }
 
-    /// Returns whether the keys exist only in memory, because all of them were removed.
-    pub fn is_removed(&self) -> bool {
-        self.is_removed
+    /// Returns whether the keys of a suite exist only in memory, because all of them were removed.
+    pub fn is_removed(&self, suite: Suite) -> bool {
+        self.removed.contains(&suite)
+    }
+
+    /// Sets the suite that new v2 values are sealed with. Without it, they are sealed for the RSA sealing key.
+    #[must_use]
+    pub fn with_preferred_suite(mut self, suite: Suite) -> Self {
+        self.preferred = Some(suite);
+        self
+    }
+
+    /// Returns the suite that new v2 values are sealed with.
+    pub fn preferred_suite(&self) -> Suite {
+        self.preferred.unwrap_or(Suite::Rsa)
+    }
+
+    /// Returns the suites of which the controller generates keys: RSA, which v1 needs, and the preferred one.
+    pub fn renewed_suites(&self) -> impl Iterator<Item = Suite> {
+        let preferred = self.preferred.filter(|suite| *suite != Suite::Rsa);
+        [Suite::Rsa].into_iter().chain(preferred)
     }
 
     /// Sets whether a key seals only after it is marked as backed up.
@@ -245,109 +280,115 @@ impl KeyRing {
         rsa.chain(v2).collect()
     }
 
-    /// Returns the sealing key: among the keys that may seal, the newest whose certificate is valid now, or the newest
-    /// of all if none is valid. So a key that was generated while the clock was ahead does not seal before its validity
-    /// begins. Keys that are compromised or opening-only never seal.
+    /// Returns every key: the RSA keys, then the v2 keys, each newest first.
+    pub fn all_keys(&self) -> impl Iterator<Item = AnyKey> {
+        let rsa = self.keys.iter().map(|key| AnyKey::Rsa(Arc::clone(key)));
+        let v2 = self.v2_keys.iter().map(|key| AnyKey::V2(Arc::clone(key)));
+        rsa.chain(v2)
+    }
+
+    /// Returns every key that is not removed, in the order of [`Self::all_keys`].
+    pub fn stored_keys(&self) -> impl Iterator<Item = AnyKey> {
+        self.all_keys().filter(|key| !self.is_removed(key.suite()))
+    }
+
+    /// Returns whether the ring has this key, stored or removed.
+    pub fn contains(&self, key: &AnyKey) -> bool {
+        match key {
+            AnyKey::Rsa(key) => self.key(key.fingerprint()).is_some(),
+            AnyKey::V2(key) => self.v2_key(&key.key_id()).is_some(),
+        }
+    }
+
+    /// Returns the sealing key of v1: among the RSA keys that may seal, the newest whose certificate is valid now, or the
+    /// newest of all if none is valid. So a key that was generated while the clock was ahead does not seal before its
+    /// validity begins. Keys that are compromised or opening-only never seal.
     ///
     /// # Errors
     ///
     /// Returns why no key may seal.
     pub fn sealing_key(&self, now: Timestamp) -> Result<&Arc<RingKey>, NoSealingKey> {
-        let certified = self.keys.iter().filter(|key| key.certificate.is_some());
-        let mut can_seal = certified.filter(|key| self.can_seal(key));
-        let valid = can_seal.clone().find(|key| key.is_valid(now));
-        valid
-            .or_else(|| can_seal.next())
-            .ok_or_else(|| self.why_none_seals())
+        choose(
+            self.keys.iter().filter(|key| key.certificate.is_some()),
+            |key| self.hindrance(Suite::Rsa, key.marks),
+            |key| key.is_valid(now),
+            NoSealingKey::NoKey,
+        )
     }
 
-    fn why_none_seals(&self) -> NoSealingKey {
-        let certified = self.keys.iter().filter(|key| key.certificate.is_some());
-        let mut result = NoSealingKey::NoKey;
-        for reason in certified.filter_map(|key| self.why_it_cannot_seal(key)) {
-            result = match (result, reason) {
-                // Prefer the reason that the administrator can fix.
-                (NoSealingKey::NotBackedUp, _) => result,
-                (
-                    NoSealingKey::Compromised | NoSealingKey::CompromisedOrOpeningOnly,
-                    NoSealingKey::OpeningOnly,
-                )
-                | (
-                    NoSealingKey::OpeningOnly | NoSealingKey::CompromisedOrOpeningOnly,
-                    NoSealingKey::Compromised,
-                ) => NoSealingKey::CompromisedOrOpeningOnly,
-                _ => reason,
-            };
+    /// Returns the sealing key of a suite, chosen like [`Self::sealing_key`]. It never falls back to another suite: that
+    /// could give up the protection against quantum computers.
+    ///
+    /// # Errors
+    ///
+    /// Returns why no key of the suite may seal.
+    pub fn sealing_key_of(&self, suite: Suite, now: Timestamp) -> Result<AnyKey, NoSealingKey> {
+        if suite == Suite::Rsa {
+            return self
+                .sealing_key(now)
+                .map(|key| AnyKey::Rsa(Arc::clone(key)));
         }
-        result
+        let key = choose(
+            self.v2_keys.iter().filter(|key| key.suite() == suite),
+            |key| self.hindrance(suite, key.marks()),
+            |key| key.is_valid(now),
+            NoSealingKey::NoKeyOfSuite(suite),
+        )?;
+        Ok(AnyKey::V2(Arc::clone(key)))
     }
 
     /// Returns whether the marks of a key and the policy allow it to seal. A key without a certificate cannot seal in any
     /// case.
     pub fn can_seal(&self, key: &RingKey) -> bool {
-        self.why_it_cannot_seal(key).is_none()
+        self.hindrance(Suite::Rsa, key.marks).is_none()
     }
 
     /// Returns why a key may not seal, or `None` if its marks and the policy allow it.
-    pub fn why_it_cannot_seal(&self, key: &RingKey) -> Option<NoSealingKey> {
-        if self.is_removed {
+    pub fn why_it_cannot_seal(&self, key: &AnyKey) -> Option<NoSealingKey> {
+        self.hindrance(key.suite(), key.marks())
+    }
+
+    fn hindrance(&self, suite: Suite, marks: Marks) -> Option<NoSealingKey> {
+        if self.is_removed(suite) {
             Some(NoSealingKey::Removed)
-        } else if key.marks.is_compromised {
+        } else if marks.is_compromised {
             Some(NoSealingKey::Compromised)
-        } else if key.marks.is_opening_only {
+        } else if marks.is_opening_only {
             Some(NoSealingKey::OpeningOnly)
-        } else if self.requires_backup && key.marks.backed_up.is_none() {
+        } else if self.requires_backup && marks.backed_up.is_none() {
             Some(NoSealingKey::NotBackedUp)
         } else {
             None
         }
     }
 
-    /// Returns the newest of [`Self::own_keys`], whether or not it may seal.
+    /// Returns the newest RSA key of [`Self::own_keys`], whether or not it may seal.
     pub fn newest_key(&self) -> Option<&Arc<RingKey>> {
-        self.own_keys().next()
+        let stored = self.keys.iter().filter(|_| !self.is_removed(Suite::Rsa));
+        let mut own = stored.filter(|key| !key.marks.is_opening_only);
+        own.next()
     }
 
-    /// Returns the controller's own keys, which count for renewals, newest first. Opening-only keys do not
+    /// Returns the controller's own keys of a suite, which count for renewals, newest first. Opening-only keys do not
     /// count: the author of the backup chose their date and may know them. Removed keys do not count either.
-    pub fn own_keys(&self) -> impl Iterator<Item = &Arc<RingKey>> {
-        let stored = self.keys.iter().filter(|_| !self.is_removed);
-        stored.filter(|key| !key.marks.is_opening_only)
+    pub fn own_keys(&self, suite: Suite) -> impl Iterator<Item = AnyKey> {
+        let stored = self.stored_keys().filter(move |key| key.suite() == suite);
+        stored.filter(|key| !key.marks().is_opening_only)
     }
 
-    /// Returns whether there are no keys.
+    /// Returns whether there are no RSA keys.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
     /// Returns whether both rings contain the same keys in the same order, with the same names and marks, and
-    /// are both stored or both removed.
+    /// the same ones are stored.
     pub fn has_same_keys(&self, other: &Self) -> bool {
-        self.has_same_v2_keys(other) && self.has_same_rsa_keys(other)
-    }
-
-    fn has_same_v2_keys(&self, other: &Self) -> bool {
         let contents = |ring: &Self| -> Vec<(String, Timestamp, KeyId, Marks)> {
-            let content =
-                |k: &Arc<RingV2Key>| (k.name().to_owned(), k.order_time(), k.key_id(), k.marks());
-            ring.v2_keys.iter().map(content).collect()
+            let content = |k: AnyKey| (k.name().to_owned(), k.order_time(), k.key_id(), k.marks());
+            ring.all_keys().map(content).collect()
         };
-        contents(self) == contents(other)
-    }
-
-    fn has_same_rsa_keys(&self, other: &Self) -> bool {
-        let contents = |ring: &Self| -> Vec<(String, Timestamp, Fingerprint, Marks)> {
-            let content = |k: &Arc<RingKey>| {
-                (
-                    k.name.clone(),
-                    k.order_time,
-                    k.fingerprint().clone(),
-                    k.marks,
-                )
-            };
-            ring.keys.iter().map(content).collect()
-        };
-        self.is_removed == other.is_removed && contents(self) == contents(other)
+        self.removed == other.removed && contents(self) == contents(other)
     }
 
     /// Returns the key with this fingerprint.
@@ -402,6 +443,39 @@ impl KeyRing {
         }
         Err(NoKey.into())
     }
+}
+
+/// Returns the key that seals: of those that nothing hinders, the first that is valid, or else the first.
+fn choose<K: Copy>(
+    keys: impl Iterator<Item = K> + Clone,
+    hindrance: impl Fn(K) -> Option<NoSealingKey>,
+    is_valid: impl Fn(K) -> bool,
+    none: NoSealingKey,
+) -> Result<K, NoSealingKey> {
+    let mut can_seal = keys.clone().filter(|key| hindrance(*key).is_none());
+    let valid = can_seal.clone().find(|key| is_valid(*key));
+    let chosen = valid.or_else(|| can_seal.next());
+    chosen.ok_or_else(|| why_none_seals(keys.filter_map(hindrance), none))
+}
+
+fn why_none_seals(reasons: impl Iterator<Item = NoSealingKey>, none: NoSealingKey) -> NoSealingKey {
+    let mut result = none;
+    for reason in reasons {
+        result = match (result, reason) {
+            // Prefer the reason that the administrator can fix.
+            (NoSealingKey::NotBackedUp, _) => result,
+            (
+                NoSealingKey::Compromised | NoSealingKey::CompromisedOrOpeningOnly,
+                NoSealingKey::OpeningOnly,
+            )
+            | (
+                NoSealingKey::OpeningOnly | NoSealingKey::CompromisedOrOpeningOnly,
+                NoSealingKey::Compromised,
+            ) => NoSealingKey::CompromisedOrOpeningOnly,
+            _ => reason,
+        };
+    }
+    result
 }
 
 #[cfg(test)]
@@ -623,7 +697,7 @@ mod tests {
     #[test]
     fn removed_keys_unseal_and_are_neither_the_sealing_nor_the_newest_key() {
         let (label, key) = (Scope::Strict.label("ns", "n"), key("a", 1));
-        let ring = KeyRing::new([Arc::clone(&key)]).into_removed();
+        let ring = KeyRing::default().with_removed([AnyKey::Rsa(Arc::clone(&key))]);
         assert!(ring.open(&label, &sealed_for(&key), &[]).is_ok());
         assert_eq!(
             ring.sealing_key(Timestamp::UNIX_EPOCH).unwrap_err(),
@@ -660,7 +734,11 @@ mod tests {
             ("another name", ring(&[&copy("c", 1, unmarked)]), false),
             ("another time", ring(&[&copy("a", 2, unmarked)]), false),
             ("another mark", ring(&[&copy("a", 1, marked)]), false),
-            ("removed", ring(&[&a]).into_removed(), false),
+            (
+                "removed",
+                KeyRing::default().with_removed([AnyKey::Rsa(Arc::clone(&a))]),
+                false,
+            ),
         ] {
             assert_eq!(original.has_same_keys(&other), want, "{why}");
         }

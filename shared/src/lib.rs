@@ -56,6 +56,7 @@
 //! | [`sealed_file`] | the SealedSecrets in a file; edits of their items |
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |
 //! | [`reseal`] | SealedSecret → SealedSecret, re-encrypted for the sealing key |
+//! | [`convert`] | SealedSecret → SealedSecret, in the other format |
 //! | [`unseal`] | SealedSecret + key ring → Secret, with an error per item |
 //! | [`v2`] | the second format: post-quantum, one private-key operation for an object, items bound to their names |
 //! | [`sealed_text`] | text → the envelope in it, or what it is instead |
@@ -64,6 +65,7 @@
 //! | [`random`] | the operating system's random generator, which programs pass in |
 //! | [`plain`], [`base64`] | bytes that wipe themselves; Go's base64 |
 
+pub mod convert;
 pub mod envelope;
 pub mod hints;
 pub mod key;

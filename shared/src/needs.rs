@@ -1,7 +1,7 @@
 //! Determines which key each item of a SealedSecret needs, and why an item cannot be unsealed, by trying the keys of a
 //! key ring. Do not report the results to callers who are not allowed to verify the object.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::envelope::{self, Finding};
 use crate::hints;
@@ -11,7 +11,10 @@ use crate::meter::{Interrupted, Meter, Unmetered};
 use crate::resource::SealedSecret;
 use crate::scope::Scope;
 use crate::sealed_text::{self, NotSealed};
-use crate::unseal;
+use crate::unseal::{self, UsedKey};
+use crate::v2::{self, ShortKeyId};
+
+mod v2_items;
 
 /// Stands for the deprecated `spec.data` in maps by item key. No item can have this name.
 pub const LEGACY_ITEM: &str = "(data)";
@@ -21,7 +24,12 @@ pub const LEGACY_ITEM: &str = "(data)";
 pub enum Need {
     /// This key unseals the item.
     Key(Fingerprint),
-    /// No key of the ring unseals the item. It may need any key whose modulus has this many bytes, or no key if it is
+    /// This key, which is only for v2, unseals the item.
+    V2Key(ShortKeyId),
+    /// The item is v2, and no key of the ring unseals the object. The item may need any of these keys, or none if it was
+    /// changed.
+    OneOf(BTreeSet<UsedKey>),
+    /// No key of the ring unseals the item, which is v1. It may need any key whose modulus has this many bytes, or no key if it is
     /// damaged.
     Undecided(usize),
     /// The item is not a sealed value, so no key unseals it.
@@ -29,12 +37,13 @@ pub enum Need {
 }
 
 impl Need {
-    /// Returns whether the item may need this key. An undecided item counts as needing it.
+    /// Returns whether the item may need this RSA key. An undecided item counts as needing it.
     pub fn can_be(&self, key: &Fingerprint, modulus_len: usize) -> bool {
         match self {
             Self::Key(found) => found == key,
+            Self::OneOf(keys) => keys.contains(&UsedKey::Rsa(key.clone())),
             Self::Undecided(len) => *len == modulus_len,
-            Self::Nothing => false,
+            Self::V2Key(_) | Self::Nothing => false,
         }
     }
 }
@@ -57,8 +66,8 @@ pub fn needs_within(
     let label = unseal::label(sealed);
     let hints = hints::read(sealed.metadata.annotations.as_ref());
     let mut last: Option<Fingerprint> = None;
-    let mut needs = BTreeMap::new();
-    for (item, text) in items(sealed) {
+    let mut needs = v2_items::needs_within(sealed, ring, meter)?;
+    for (item, text) in v1_items(sealed) {
         let Ok(value) = sealed_text::decode(text) else {
             needs.insert(item.to_owned(), Need::Nothing);
             continue;
@@ -79,8 +88,8 @@ pub fn needs_within(
     Ok(needs)
 }
 
-/// Returns the key that each item needs according to the status of this generation or else the annotation, by item key.
-/// Neither is evidence: clients that may write the status or the object can forge it. Returns `None` unless they name, for
+/// Returns the key that each item needs according to the status of this generation or else the annotation, by item key; for
+/// v2 items, according to the items. None of these is evidence: clients that may write the status or the object can forge it. Returns `None` unless they name, for
 /// every item that is a sealed value, a key of the ring of the size that the value announces.
 pub fn from_metadata(sealed: &SealedSecret, ring: &KeyRing) -> Option<BTreeMap<String, Need>> {
     let mut hints = hints::read(sealed.metadata.annotations.as_ref());
@@ -101,15 +110,20 @@ pub fn from_metadata(sealed: &SealedSecret, ring: &KeyRing) -> Option<BTreeMap<S
         let is_matching_size = envelope::modulus_len(&value) == Some(key.private().modulus_len());
         is_matching_size.then(|| (item.to_owned(), Need::Key(key.fingerprint().clone())))
     };
-    items(sealed).map(need).collect()
+    let v2_needs = v2_items::needs_by_name(sealed, ring)?;
+    let v1_needs = v1_items(sealed).map(need);
+    v2_needs.into_iter().map(Some).chain(v1_needs).collect()
 }
 
-/// Returns the sealed values with their item keys, including the deprecated `spec.data`.
-fn items(sealed: &SealedSecret) -> impl Iterator<Item = (&str, &str)> {
+/// Returns the sealed v1 values with their item keys, including the deprecated `spec.data`.
+fn v1_items(sealed: &SealedSecret) -> impl Iterator<Item = (&str, &str)> {
     let legacy = sealed.spec.data.as_deref().map(|data| (LEGACY_ITEM, data));
-    let items = sealed.spec.encrypted_data.iter();
+    let encrypted_data = &sealed.spec.encrypted_data;
+    let is_mixed = v2::is_v2(encrypted_data);
+    let items = encrypted_data.iter();
     items
         .map(|(key, text)| (key.as_str(), text.as_str()))
+        .filter(move |(key, text)| !is_mixed || v2::is_v1_item(key, text))
         .chain(legacy)
 }
 
@@ -139,6 +153,12 @@ pub enum Reason {
     NoKeyOfSize(usize),
     /// No key of the ring unseals the item for any of the places.
     Unknown,
+    /// This key, which is only for v2, unseals the item.
+    OpensV2(ShortKeyId),
+    /// The item is v2, and the object's v2 items were sealed for another name, namespace or scope.
+    MovedV2(Place),
+    /// The item is v2, and the object is refused. The refusal may name another item.
+    Refused(Box<v2::Refusal>),
 }
 
 /// Returns the key that unseals each item, or why no key does, by item key. Tries `places` in order, after the name, namespace
@@ -149,9 +169,11 @@ pub fn examine(
     places: &[Place],
 ) -> BTreeMap<String, Reason> {
     let own = own_place(sealed);
-    items(sealed)
-        .map(|(item, text)| (item.to_owned(), reason(text, ring, &own, places)))
-        .collect()
+    let mut reasons = v2_items::examine(sealed, ring, places);
+    reasons.extend(
+        v1_items(sealed).map(|(item, text)| (item.to_owned(), reason(text, ring, &own, places))),
+    );
+    reasons
 }
 
 /// Returns the place that the object itself declares.

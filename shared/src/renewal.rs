@@ -2,10 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::key::Certificate;
-use crate::key_ring::{KeyRing, RingKey};
+use crate::key_ring::{AnyKey, KeyRing};
+use crate::v2::Suite;
 
-/// Tolerated difference between the clocks of two machines: a key is from the future if its certificate begins more
+/// Tolerated difference between the clocks of two machines: a key is from the future if its validity begins more
 /// than this after the current time.
 const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
@@ -42,20 +42,20 @@ pub enum Reason {
     Future,
 }
 
-/// Returns the creation time of the key that decides the next renewal: the newest that is not from the
+/// Returns the creation time of the key that decides the next renewal of a suite: the newest that is not from the
 /// future, so that a clock that was once ahead does not delay renewals. If all keys are from the future, returns the
 /// time of the newest; `None` if there are no own keys.
-pub fn newest_key_time(ring: &KeyRing, now: Timestamp) -> Option<Timestamp> {
-    let times = || ring.own_keys().map(|key| creation_time(key, now));
+pub fn newest_key_time(ring: &KeyRing, suite: Suite, now: Timestamp) -> Option<Timestamp> {
+    let times = || ring.own_keys(suite).map(|key| creation_time(&key, now));
     let newest = times().filter(|time| !is_future(*time, now)).max();
     newest.or_else(|| times().max())
 }
 
-/// Returns the creation time of a key. Only the time in a certificate shows that a key is from the future:
+/// Returns the creation time of a key. Only the start of its validity shows that a key is from the future:
 /// this controller set it by the clock that it uses now, while order times can come from the API server's
 /// clock.
-fn creation_time(key: &RingKey, now: Timestamp) -> Timestamp {
-    let not_before = key.certificate().map(Certificate::not_before);
+fn creation_time(key: &AnyKey, now: Timestamp) -> Timestamp {
+    let not_before = key.sealing_half().map(|half| half.not_before);
     match not_before {
         Some(not_before) if is_future(not_before, now) || is_future(key.order_time(), now) => {
             not_before
@@ -99,6 +99,9 @@ mod tests {
 
     use super::*;
     use crate::key::new_test_key;
+    use crate::key_ring::{RingKey, RingV2Key};
+    use crate::v2::SecretKey;
+    use crate::v2::key_secret::StoredKey;
 
     #[test]
     fn counts_from_the_newest_key_that_is_not_from_the_future() {
@@ -127,13 +130,34 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                newest_key_time(&ring(keys), day(10)),
+                newest_key_time(&ring(keys), Suite::Rsa, day(10)),
                 want.map(day),
                 "{why}"
             );
         }
-        let removed = ring(&[(1, 1)]).into_removed();
-        assert_eq!(newest_key_time(&removed, day(10)), None);
+        let removed = KeyRing::default().with_removed(ring(&[(1, 1)]).all_keys());
+        assert_eq!(newest_key_time(&removed, Suite::Rsa, day(10)), None);
+    }
+
+    #[test]
+    fn counts_the_keys_of_each_suite_separately() {
+        let day = |days: i64| Timestamp::from_second(days * 86_400).unwrap();
+        let key = |suite, created: i64| {
+            let key = SecretKey::from_bytes(suite, &[7; 32]).unwrap();
+            let (not_before, not_after) = (day(created), day(created + 100));
+            let stored = StoredKey {
+                key,
+                not_before,
+                not_after,
+            };
+            Arc::new(RingV2Key::new(String::new(), day(created), stored))
+        };
+        let keys = [key(Suite::XWing, 3), key(Suite::P256, 5)];
+        let ring = KeyRing::default().with_v2_keys(keys);
+        let newest = |suite| newest_key_time(&ring, suite, day(10));
+        assert_eq!(newest(Suite::XWing), Some(day(3)));
+        assert_eq!(newest(Suite::P256), Some(day(5)));
+        assert_eq!(newest(Suite::Rsa), None);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::resource::{SKIP_OWNER_ANNOTATION, SealedSecret};
 use crate::scope::{Label, Scope};
 use crate::seal::{SealError, seal};
 use crate::secret::Secret;
-use crate::unseal::{self, Contents, ItemError, ItemErrors, ItemProblem, UnsealError};
+use crate::unseal::{self, Contents, ItemError, ItemErrors, ItemProblem, UnsealError, UsedKey};
+use crate::v2::{self, Checked, EditError, Flag, FoldSpec, OpenError, OpenedLocks, Target};
 use crate::{base64, envelope, hints, sealed_text};
 
 /// A re-encrypted SealedSecret: only the sealing key is needed to unseal it.
@@ -43,17 +44,43 @@ pub enum ResealError {
     /// The SealedSecret was unsealed, but its values cannot be sealed again.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The v2 items cannot be sealed again.
+    #[error(transparent)]
+    V2(EditError),
     /// The meter ended the work.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
 }
 
-/// Seals every item that is not yet sealed for the sealing key. No template is rendered, and values are used
-/// only in their own item.
+impl From<EditError> for ResealError {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::Open(OpenError::Interrupted(why)) => Self::Interrupted(why),
+            EditError::Open(OpenError::Refused(why)) => Self::Unseal(why.into()),
+            error => Self::V2(error),
+        }
+    }
+}
+
+/// What an object must satisfy to be re-encrypted, and how it is.
+#[derive(Debug, Clone, Copy)]
+pub struct ResealRules {
+    /// The time, from which sealing keys and revisions follow.
+    pub now: Timestamp,
+    /// Whether the deprecated `spec.data` is accepted.
+    pub accept_legacy: bool,
+    /// Maximum number of items of the deprecated form.
+    pub max_items: usize,
+    /// What administrators require of the format.
+    pub policy: v2::Policy,
+}
+
+/// Re-encrypts a SealedSecret and keeps the format of each item: v1 items that are not yet sealed for the RSA sealing key
+/// are sealed for it, and v2 items are sealed under one lock for the sealing key of the preferred suite alone, unless they
+/// are already. The recipients in the object are not kept: they are not trustworthy.
 ///
-/// The deprecated form becomes items, and the Secret in it becomes the template, under the scope of the
-/// object. The number of its items is known only after it is unsealed; more than `max_items` are refused. The
-/// meter is called before each operation, and nothing is tried after the first item that cannot be unsealed.
+/// The properties of v2 items stay: place, template binding, the identifiers of their values, and what must never become
+/// of them. The checks of v2 come before everything else.
 ///
 /// # Errors
 ///
@@ -62,25 +89,102 @@ pub enum ResealError {
 pub fn reseal(
     sealed: &SealedSecret,
     ring: &KeyRing,
-    now: Timestamp,
-    accept_legacy: bool,
-    max_items: usize,
+    rules: ResealRules,
     random: &mut impl CryptoRng,
     meter: &mut dyn Meter,
 ) -> Result<Resealed, ResealError> {
-    let newest = ring.sealing_key(now)?;
-    let certificate = newest.certificate().ok_or(NoSealingKey::NoKey)?;
-    let mut resealed = Resealed {
-        sealed: SealedSecret {
-            metadata: metadata_without_server_fields(&sealed.metadata),
-            spec: sealed.spec.clone(),
-            status: None,
-        },
-        changed: 0,
+    let entries = &sealed.spec.encrypted_data;
+    let checked = Checked::new(sealed, &rules.policy, Target::Other).map_err(UnsealError::from)?;
+    if !v2::is_v2(entries) {
+        return reseal_v1(sealed, ring, rules, random, meter);
+    }
+    let v1_names = checked.object().v1_items();
+    let mut v2_entries = entries.clone();
+    let mut v1_object = sealed.clone();
+    v1_object.spec.encrypted_data = v2_entries
+        .extract_if(.., |name, _| v1_names.contains(name))
+        .collect();
+    let edit = fold(&checked, ring, rules.now, random, meter)?;
+    let changed = edit.set.keys().filter(|name| !name.starts_with('/'));
+    let changed = changed.count();
+    edit.apply(&mut v2_entries);
+    let mut resealed = if v1_names.is_empty() {
+        Resealed::unchanged(sealed)
+    } else {
+        reseal_v1(&v1_object, ring, rules, random, meter)?
     };
-    match unseal::open_all_or_stop(sealed, ring, accept_legacy, meter)? {
+    resealed.changed += changed;
+    let v1_entries = &mut resealed.sealed.spec.encrypted_data;
+    v1_entries.retain(|name, _| v1_names.contains(name));
+    v1_entries.extend(v2_entries);
+    Ok(resealed)
+}
+
+/// Seals the v2 items again under one lock, for the sealing key of the preferred suite. Gives up no protection of the old
+/// locks, since the caller need not be entitled to the values.
+fn fold(
+    checked: &Checked,
+    ring: &KeyRing,
+    now: Timestamp,
+    random: &mut impl CryptoRng,
+    meter: &mut dyn Meter,
+) -> Result<v2::Edit, ResealError> {
+    let key = ring.sealing_key_of(ring.preferred_suite(), now)?;
+    let half = key.sealing_half().ok_or(NoSealingKey::NoKey)?;
+    meter.spend(SEALING_COST)?;
+    let spec = FoldSpec {
+        recipients: &[half.recipient],
+        allow_classical: false,
+        template: Flag::Inherit,
+        never_secret: Flag::Inherit,
+        alone: Flag::Inherit,
+        is_forced: false,
+        now,
+    };
+    let mut opened = OpenedLocks::default();
+    Ok(v2::fold(
+        checked,
+        &ring.openers(),
+        &spec,
+        &mut opened,
+        meter,
+        random,
+    )?)
+}
+
+impl Resealed {
+    fn unchanged(sealed: &SealedSecret) -> Self {
+        Self {
+            sealed: SealedSecret {
+                metadata: metadata_without_server_fields(&sealed.metadata),
+                spec: sealed.spec.clone(),
+                status: None,
+            },
+            changed: 0,
+        }
+    }
+}
+
+/// Seals every v1 item that is not yet sealed for the sealing key. No template is rendered, and values are used
+/// only in their own item.
+///
+/// The deprecated form becomes items, and the Secret in it becomes the template, under the scope of the
+/// object. The number of its items is known only after it is unsealed; more than `max_items` are refused. The
+/// meter is called before each operation, and nothing is tried after the first item that cannot be unsealed.
+fn reseal_v1(
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+    rules: ResealRules,
+    random: &mut impl CryptoRng,
+    meter: &mut dyn Meter,
+) -> Result<Resealed, ResealError> {
+    let newest = ring.sealing_key(rules.now)?;
+    let certificate = newest.certificate().ok_or(NoSealingKey::NoKey)?;
+    let mut resealed = Resealed::unchanged(sealed);
+    match unseal::open_all_or_stop(sealed, ring, rules.accept_legacy, meter)? {
         Contents::Items((items, sealed_by)) => {
-            let is_outdated = |key: &String| sealed_by.get(key) != Some(newest.fingerprint());
+            let used_key = |key: &String| sealed_by.get(key).and_then(UsedKey::fingerprint);
+            let is_outdated = |key: &String| used_key(key) != Some(newest.fingerprint());
             let items: Vec<_> = items.iter().filter(|(key, _)| is_outdated(key)).collect();
             meter.spend(SEALING_COST * items.len() as u64)?;
             resealed.changed = seal_items(
@@ -92,7 +196,7 @@ pub fn reseal(
         }
         Contents::Legacy(unsealed) => {
             let mut secret = unsealed.secret;
-            if secret.data.len() > max_items {
+            if secret.data.len() > rules.max_items {
                 return Err(ResealError::TooManyItems(secret.data.len()));
             }
             meter.spend(SEALING_COST * secret.data.len() as u64)?;
@@ -250,6 +354,9 @@ fn seal_items<'a>(
 }
 
 #[cfg(test)]
+mod v2_tests;
+
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
@@ -294,15 +401,22 @@ mod tests {
         reseal(
             sealed,
             ring,
-            Timestamp::UNIX_EPOCH,
-            true,
-            2,
+            rules(),
             &mut StdRng::seed_from_u64(2),
             &mut Unmetered,
         )
     }
 
-    fn assert_values(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Fingerprint> {
+    fn rules() -> ResealRules {
+        ResealRules {
+            now: Timestamp::UNIX_EPOCH,
+            accept_legacy: true,
+            max_items: 2,
+            policy: v2::Policy::default(),
+        }
+    }
+
+    fn assert_values(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, UsedKey> {
         let rules = Rules {
             accept_legacy: true,
             refuse_random: true,
@@ -525,9 +639,10 @@ mod tests {
         let result = reseal(
             &sealed,
             &both,
-            Timestamp::UNIX_EPOCH,
-            true,
-            1,
+            ResealRules {
+                max_items: 1,
+                ..rules()
+            },
             &mut StdRng::seed_from_u64(2),
             &mut Unmetered,
         );

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rand::CryptoRng;
 
@@ -10,6 +11,7 @@ use crate::names::{self, NameError};
 use crate::resource::{LAST_APPLIED_ANNOTATIONS, SealedSecret, SealedSecretSpec, SecretTemplate};
 use crate::scope::Scope;
 use crate::secret::Secret;
+use crate::v2::{self, LockSpec, Place, Recipient, TemplateDigest, Value};
 use crate::{base64, envelope};
 
 /// The caller's choices of name, namespace and scope for a Secret.
@@ -48,6 +50,9 @@ pub enum SealError {
     /// The certificate cannot encrypt.
     #[error(transparent)]
     Key(#[from] envelope::SealError),
+    /// The values cannot be sealed as v2.
+    #[error(transparent)]
+    V2(#[from] v2::SealError),
 }
 
 /// Sets the name, scope and namespace that the caller requests. The namespace of a cluster-wide Secret is
@@ -113,6 +118,68 @@ pub fn seal(
     key: &PublicKey,
     rng: &mut impl CryptoRng,
 ) -> Result<SealedSecret, SealError> {
+    let mut sealed = object_without_values(secret)?;
+    let scope = scope_of(&secret.metadata);
+    let label = scope.label_for_sealing(sealed.namespace_or_empty(), sealed.name_or_empty())?;
+    for (item, value) in &secret.data {
+        let text = base64::encode(&envelope::seal(key, &label, value.expose(), rng)?);
+        sealed.spec.encrypted_data.insert(item.clone(), text);
+    }
+    Ok(sealed)
+}
+
+/// How to seal a Secret in the format v2.
+#[derive(Clone, Copy)]
+pub struct V2Options<'a> {
+    /// The public keys that can open the values.
+    pub recipients: &'a [&'a dyn Recipient],
+    /// Whether keys that are not post-quantum may stand beside post-quantum ones.
+    pub allow_classical: bool,
+    /// Whether the values are bound to the template.
+    pub bind_template: bool,
+    /// Templates for items of the Secret: `spec.template.data`.
+    pub template_data: Option<&'a BTreeMap<String, Option<String>>>,
+    /// The time, from which the revision follows.
+    pub now: Timestamp,
+}
+
+/// Like [`seal`], in the format v2: all values under one lock.
+///
+/// # Errors
+///
+/// Returns [`SealError`] if the namespace is missing, the API server would reject a name, or the recipients are not
+/// acceptable.
+pub fn seal_v2(
+    secret: &Secret,
+    options: &V2Options<'_>,
+    rng: &mut dyn CryptoRng,
+) -> Result<SealedSecret, SealError> {
+    let mut sealed = object_without_values(secret)?;
+    sealed.spec.template.data = options.template_data.cloned();
+    if secret.data.is_empty() {
+        return Ok(sealed);
+    }
+    let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
+    let place = Place::for_sealing(scope_of(&secret.metadata), namespace, name)?;
+    let template = TemplateDigest::of(&sealed.spec.template);
+    let spec = LockSpec {
+        place: &place,
+        recipients: options.recipients,
+        allow_classical: options.allow_classical,
+        template: options.bind_template.then_some(template),
+        is_never_secret: false,
+        is_alone: false,
+        revision: v2::next_revision(options.now, []),
+    };
+    let values = secret.data.iter();
+    let values = values.map(|(item, value)| (item.clone(), Value::new(value.clone(), rng)));
+    let values = values.collect();
+    sealed.spec.encrypted_data = v2::seal(&spec, &values, rng)?;
+    Ok(sealed)
+}
+
+/// Returns the SealedSecret of a Secret, without its values.
+fn object_without_values(secret: &Secret) -> Result<SealedSecret, SealError> {
     if is_namespace_missing(secret) {
         return Err(SealError::MissingNamespace);
     }
@@ -123,12 +190,6 @@ pub fn seal(
     if !namespace.is_empty() {
         names::check_namespace(&namespace)?;
     }
-    let label = scope.label_for_sealing(&namespace, &name)?;
-    let mut encrypted_data = BTreeMap::new();
-    for (item, value) in &secret.data {
-        let sealed = envelope::seal(key, &label, value.expose(), rng)?;
-        encrypted_data.insert(item.clone(), base64::encode(&sealed));
-    }
     let template = SecretTemplate {
         metadata: template_metadata(&secret.metadata),
         type_: secret.type_.clone(),
@@ -138,7 +199,7 @@ pub fn seal(
     let spec = SealedSecretSpec {
         template,
         data: None,
-        encrypted_data,
+        encrypted_data: BTreeMap::new(),
     };
     let metadata = ObjectMeta {
         name: Some(name),

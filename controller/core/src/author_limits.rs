@@ -5,20 +5,22 @@
 //! `ServiceAccount` of the namespace, and accepts a `bootstrap.kubernetes.io/token` as permission to join the
 //! cluster. Both types are refused unless the administrator allows them.
 
+mod format_rules;
+mod key_ages;
 mod scope_rules;
 mod type_rules;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use shared::key::Fingerprint;
-use shared::key_ring::{KeyRing, RingKey};
-use shared::resource::{KEY_LABEL, SealedSecret};
+use shared::key_ring::KeyRing;
+use shared::resource::{KEY_LABEL, SealedSecret, V2_KEY_LABEL};
 use shared::scope::Scope;
 use shared::secret::Secret;
-use shared::unseal::Unsealed;
+use shared::unseal::{Unsealed, UsedKey};
+use shared::v2;
 
+pub use format_rules::{FormatRules, SuiteRules, SuiteRulesError};
 pub use scope_rules::{ScopeRules, ScopeRulesError};
 pub use type_rules::{RISKY_TYPES, TypeRules, TypeRulesError, risky_type};
 
@@ -28,6 +30,7 @@ pub struct AuthorLimits {
     key_secrets: Option<KeyPlace>,
     types: TypeRules,
     scopes: ScopeRules,
+    formats: FormatRules,
     /// The maximum age of the key that an item was sealed for.
     max_key_age: Option<SignedDuration>,
     /// Patterns of namespaces in which no templates are rendered.
@@ -75,8 +78,8 @@ struct KeyPlace {
 pub enum Breach {
     /// The Secret would become a sealing key chosen by its author.
     #[error(
-        "a SealedSecret may not create a Secret with the label {KEY_LABEL}, or with the name {name:?}, in namespace \
-         {namespace}: the controller would load it as a sealing key; restore keys with `seal keys restore`"
+        "a SealedSecret may not create a Secret with the label {KEY_LABEL} or {V2_KEY_LABEL}, or with the name {name:?}, in \
+         namespace {namespace}: the controller would load it as a sealing key; restore keys with `seal keys restore`"
     )]
     Key {
         /// The namespace of the key Secrets.
@@ -142,6 +145,7 @@ impl AuthorLimits {
             key_secrets: None,
             types,
             scopes,
+            formats: FormatRules::default(),
             forbidden_templates: Vec::new(),
             forbidden_metadata: Vec::new(),
             max_key_age,
@@ -153,6 +157,13 @@ impl AuthorLimits {
     #[must_use]
     pub fn forbidding_templates(mut self, namespaces: &str) -> Self {
         self.forbidden_templates = split_list(namespaces).map(str::to_owned).collect();
+        self
+    }
+
+    /// Requires these formats.
+    #[must_use]
+    pub fn requiring_formats(mut self, formats: FormatRules) -> Self {
+        self.formats = formats;
         self
     }
 
@@ -183,12 +194,19 @@ impl AuthorLimits {
             key_secrets,
             types,
             scopes,
+            formats,
             max_key_age,
             forbidden_templates,
             forbidden_metadata,
         } = self;
+        // Earlier releases had no formats: without a rule about them, their records stay valid.
+        let formats = if *formats == FormatRules::default() {
+            String::new()
+        } else {
+            format!(";{formats:?}")
+        };
         format!(
-            "{key_secrets:?};{types:?};{scopes:?};{max_key_age:?};{forbidden_templates:?};{forbidden_metadata:?}"
+            "{key_secrets:?};{types:?};{scopes:?};{max_key_age:?};{forbidden_templates:?};{forbidden_metadata:?}{formats}"
         )
     }
 
@@ -201,6 +219,11 @@ impl AuthorLimits {
     pub fn forbids_templates(&self, namespace: &str) -> bool {
         let mut patterns = self.forbidden_templates.iter();
         patterns.any(|pattern| matches_pattern(pattern, namespace))
+    }
+
+    /// Returns the policy for the formats of the objects in a namespace.
+    pub fn v2_policy(&self, namespace: &str, now: Timestamp) -> v2::Policy {
+        self.formats.policy(namespace, now)
     }
 
     /// Checks a SealedSecret before any of its templates is rendered. A template without actions is plain
@@ -238,7 +261,7 @@ impl AuthorLimits {
         self.allow_metadata(&unsealed.secret)?;
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         self.scopes.allow(sealed.namespace_or_empty(), scope)?;
-        self.allow_key_ages(&unsealed.sealed_by, ring, now)
+        self.allow_key_ages(sealed, &unsealed.sealed_by, ring, now)
     }
 
     /// Checks the type of a Secret, and that the controller would not load the Secret as a sealing key. Forbidden labels
@@ -272,7 +295,8 @@ impl AuthorLimits {
         let keys = self.key_secrets.as_ref();
         let keys = keys.filter(|keys| metadata.namespace.as_ref() == Some(&keys.namespace));
         let labels = metadata.labels.as_ref();
-        let is_labeled = labels.is_some_and(|labels| labels.contains_key(KEY_LABEL));
+        let has_label = |label| labels.is_some_and(|labels| labels.contains_key(label));
+        let is_labeled = has_label(KEY_LABEL) || has_label(V2_KEY_LABEL);
         match keys {
             Some(keys) if is_labeled || metadata.name.as_ref() == Some(&keys.unlabeled) => {
                 Err(Breach::Key {
@@ -286,22 +310,19 @@ impl AuthorLimits {
 
     fn allow_key_ages(
         &self,
-        sealed_by: &BTreeMap<String, Fingerprint>,
+        sealed: &SealedSecret,
+        sealed_by: &BTreeMap<String, UsedKey>,
         ring: &KeyRing,
         now: Timestamp,
     ) -> Result<(), Breach> {
         let Some(limit) = self.max_key_age else {
             return Ok(());
         };
-        let is_too_old = |key: &&Arc<RingKey>| now.duration_since(key.order_time()) > limit;
-        let old_keys = ring.keys().iter().filter(is_too_old);
-        let old_keys: BTreeSet<&Fingerprint> = old_keys.map(|key| key.fingerprint()).collect();
-        let affected_item =
-            |(item, key): (&String, &Fingerprint)| old_keys.contains(key).then(|| item.clone());
-        let items: Vec<String> = sealed_by.iter().filter_map(affected_item).collect();
+        let items = key_ages::items_with_old_keys(sealed, sealed_by, ring, now, limit);
         if items.is_empty() {
             return Ok(());
         }
+        let items: Vec<&str> = items.into_iter().collect();
         let items = items.join(", ");
         Err(Breach::OldKey { limit, items })
     }

@@ -91,6 +91,8 @@ pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
         | Refusal::Values(_)
         | Refusal::Unseal(
             UnsealError::Items(_)
+            | UnsealError::Refused(_)
+            | UnsealError::KeyUnavailable { .. }
             | UnsealError::Template(_)
             | UnsealError::BothForms
             | UnsealError::LegacyRefused

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use jiff::{SignedDuration, Timestamp};
 use shared::unseal::UnsealError;
+use shared::v2;
 
 use crate::decide::Refusal;
 use crate::fault::Fault;
@@ -16,6 +18,8 @@ pub enum Reason {
     ErrUnsealFailed,
     /// The Secret cannot be written. Upstream's reason.
     ErrUpdateFailed,
+    /// The object is refused as a whole, with one of the reasons of v2.
+    Refused(v2::Reason),
     /// The object needs more work than one attempt may take.
     BudgetUsedUp,
     /// Another client keeps reverting the controller's corrections.
@@ -43,6 +47,7 @@ impl Reason {
             Self::Unsealed => "Unsealed",
             Self::ErrUnsealFailed => "ErrUnsealFailed",
             Self::ErrUpdateFailed => "ErrUpdateFailed",
+            Self::Refused(reason) => reason.as_str(),
             Self::BudgetUsedUp => "BudgetUsedUp",
             Self::DriftFight => "DriftFight",
             Self::DriftCorrected => "DriftCorrected",
@@ -71,6 +76,8 @@ pub enum Remedy {
     Change,
     /// Another attempt.
     Retry,
+    /// An attempt at this time or later.
+    Time(Timestamp),
 }
 
 /// How a refusal is reported and what can resolve it.
@@ -86,6 +93,9 @@ pub struct Class {
     pub remedy: Remedy,
 }
 
+/// How far ahead of the time a revision may lie, since clocks differ.
+pub const MAX_REVISION_AHEAD: SignedDuration = SignedDuration::from_hours(24);
+
 /// Returns the class of a refusal. The match is exhaustive, so that a new refusal does not compile without a class.
 pub fn classify(why: &Refusal) -> Class {
     let class = |reason, fault, remedy| Class {
@@ -99,6 +109,11 @@ pub fn classify(why: &Refusal) -> Class {
     match why {
         Refusal::Malformed(_) | Refusal::Values(_) | Refusal::Breach(_) => unseal(Remedy::Change),
         Refusal::Unseal(why) => match why {
+            UnsealError::Refused(why) => classify_v2(why),
+            UnsealError::KeyUnavailable { .. } => Class {
+                is_stalled: false,
+                ..unseal(Remedy::Retry)
+            },
             UnsealError::Items(_) | UnsealError::LegacyNoKey(_) => unseal(Remedy::Key),
             UnsealError::Template(_)
             | UnsealError::Render(_)
@@ -122,5 +137,68 @@ pub fn classify(why: &Refusal) -> Class {
             is_stalled: false,
             ..class(Reason::DriftFight, Fault::Update, Remedy::Retry)
         },
+    }
+}
+
+fn classify_v2(why: &v2::Refusal) -> Class {
+    let remedy = match why {
+        v2::Refusal::UnknownKey { .. } => Remedy::Key,
+        v2::Refusal::RevisionInFuture { revision, .. } => {
+            time_of_acceptance(*revision).map_or(Remedy::Change, Remedy::Time)
+        }
+        _ => Remedy::Change,
+    };
+    Class {
+        reason: Reason::Refused(why.reason()),
+        fault: Fault::Unseal,
+        is_stalled: !matches!(remedy, Remedy::Time(_)),
+        remedy,
+    }
+}
+
+/// Returns when a revision is no longer too far ahead; `None` if never.
+fn time_of_acceptance(revision: u64) -> Option<Timestamp> {
+    let time = Timestamp::from_millisecond(revision.try_into().ok()?).ok()?;
+    time.checked_sub(MAX_REVISION_AHEAD).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class_of(why: v2::Refusal) -> Class {
+        classify(&Refusal::Unseal(why.into()))
+    }
+
+    #[test]
+    fn a_revision_in_the_future_is_tried_again_when_it_is_accepted() {
+        let class = |revision| {
+            let item = "a".to_owned();
+            class_of(v2::Refusal::RevisionInFuture { item, revision })
+        };
+        let hours_25 = class(25 * 3600 * 1000);
+        let hour = Timestamp::from_second(3600).unwrap();
+        assert_eq!(hours_25.remedy, Remedy::Time(hour));
+        assert!(!hours_25.is_stalled, "waiting helps");
+        assert_eq!(hours_25.reason.as_str(), "RevisionInFuture");
+        let never = class(u64::MAX);
+        assert_eq!((never.remedy, never.is_stalled), (Remedy::Change, true));
+    }
+
+    #[test]
+    fn only_another_key_helps_an_object_without_a_key() {
+        let item = || "a".to_owned();
+        let unknown = v2::Refusal::UnknownKey {
+            item: item(),
+            keys: Vec::new(),
+        };
+        assert_eq!(class_of(unknown).remedy, Remedy::Key);
+        let tampered = v2::Refusal::Tampered {
+            items: vec![item()],
+        };
+        for why in [tampered, v2::Refusal::NeverSecret { item: item() }] {
+            let class = class_of(why);
+            assert_eq!((class.remedy, class.is_stalled), (Remedy::Change, true));
+        }
     }
 }

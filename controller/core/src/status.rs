@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use shared::key::Fingerprint;
 use shared::resource::{Condition, ItemStatus, SealedSecretStatus, SecretRecord, time};
-use shared::unseal::{ItemErrors, TemplateErrors, UnsealError};
+use shared::unseal::{ItemErrors, TemplateErrors, UnsealError, UsedKey};
+use shared::v2;
 use shared::{error_chain, visible};
 
 use crate::decide::Refusal;
@@ -47,7 +48,7 @@ pub enum Outcome<'a> {
     /// The Secret matches the SealedSecret.
     Unsealed {
         /// The key that unsealed each item.
-        sealed_by: &'a BTreeMap<String, Fingerprint>,
+        sealed_by: &'a BTreeMap<String, UsedKey>,
         /// The record that identifies the Secret after a restart; `None` if it could not be created.
         record: Option<SecretRecord>,
     },
@@ -162,9 +163,9 @@ impl Outcome<'_> {
         match self {
             Self::Unsealed { sealed_by, .. } => sealed_by
                 .iter()
-                .map(|(key, fingerprint)| ItemStatus {
-                    key: key.clone(),
-                    sealed_by: Some(fingerprint.to_string()),
+                .map(|(item, key)| ItemStatus {
+                    key: item.clone(),
+                    sealed_by: Some(key.to_string()),
                     error: None,
                 })
                 .collect(),
@@ -174,6 +175,13 @@ impl Outcome<'_> {
             } => errors
                 .iter()
                 .map(|error| failed_item(&error.key, &error.problem))
+                .collect(),
+            Self::Refused {
+                why: Refusal::Unseal(UnsealError::Refused(v2::Refusal::Tampered { items })),
+                ..
+            } => items
+                .iter()
+                .map(|item| failed_item(item, &TamperedItem))
                 .collect(),
             Self::Refused {
                 why: Refusal::Unseal(UnsealError::Template(TemplateErrors(errors))),
@@ -194,6 +202,11 @@ impl Outcome<'_> {
         }
     }
 }
+
+/// One item of [`v2::Refusal::Tampered`].
+#[derive(Debug, thiserror::Error)]
+#[error("changed after it was sealed")]
+struct TamperedItem;
 
 fn failed_item(key: &str, error: &dyn std::error::Error) -> ItemStatus {
     ItemStatus {
@@ -260,7 +273,7 @@ fn is_equivalent(previous: &SealedSecretStatus, status: &SealedSecretStatus) -> 
     previous == *status
 }
 
-/// Returns the key that unsealed each item, for items whose status names a key.
+/// Returns the RSA key that unsealed each item, for items whose status names one.
 pub fn sealed_by(status: Option<&SealedSecretStatus>) -> BTreeMap<String, Fingerprint> {
     let items = status.map_or(&[][..], |status| &status.items);
     let key = |item: &ItemStatus| Some((item.key.clone(), item.sealed_by.as_ref()?.parse().ok()?));
@@ -345,7 +358,20 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn unsealed_outcome(sealed_by: &BTreeMap<String, Fingerprint>) -> Outcome<'_> {
+    #[test]
+    fn names_every_item_that_was_changed_after_it_was_sealed() {
+        let items = vec!["a".to_owned(), "b".to_owned()];
+        let why = Refusal::Unseal(v2::Refusal::Tampered { items }.into());
+        let status = next(None, &refused_outcome(&why), None, timestamp(1)).unwrap();
+        let reasons = status.conditions.iter().map(|c| c.reason.as_deref());
+        assert_eq!(reasons.collect::<Vec<_>>(), [Some("Tampered"); 3]);
+        let error = || Some("changed after it was sealed".to_owned());
+        let errors = status.items.into_iter().map(|item| (item.key, item.error));
+        let want = [("a".to_owned(), error()), ("b".to_owned(), error())];
+        assert_eq!(errors.collect::<Vec<_>>(), want);
+    }
+
+    fn unsealed_outcome(sealed_by: &BTreeMap<String, UsedKey>) -> Outcome<'_> {
         Outcome::Unsealed {
             sealed_by,
             record: None,
@@ -527,7 +553,8 @@ mod tests {
         let fingerprint: Fingerprint = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"
             .parse()
             .unwrap();
-        let sealed_by = BTreeMap::from([("a".to_owned(), fingerprint.clone())]);
+        let key = UsedKey::Rsa(fingerprint.clone());
+        let sealed_by = BTreeMap::from([("a".to_owned(), key)]);
         let status = next(None, &unsealed_outcome(&sealed_by), None, timestamp(1)).unwrap();
         assert_eq!(status.items[0].sealed_by, Some(fingerprint.to_string()));
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use shared::key::KeySpec;
 use shared::key_secret::OrderPriority;
 use shared::renewal;
+use shared::v2::Suite;
 
 use super::Address;
 use crate::log;
@@ -159,8 +160,10 @@ pub struct KeyConfig {
     pub labels: BTreeMap<String, String>,
     /// The annotations of new keys.
     pub annotations: BTreeMap<String, String>,
-    /// The size, validity and common name of new keys.
+    /// The size, validity and common name of new RSA keys. The validity is that of v2 keys too.
     pub spec: KeySpec,
+    /// The suite that new v2 values are sealed with. Keys of this suite are generated beside RSA keys, which v1 needs.
+    pub sealing_suite: Suite,
     /// When keys are renewed.
     pub policy: renewal::Policy,
     /// The timestamp by which keys are ordered.

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use shared::key::{KeySize, KeySpec};
 use shared::key_secret::OrderPriority;
 use shared::renewal;
+use shared::v2::{Suite, UnknownSuite};
 
 use super::{Checks, KeyConfig};
 
@@ -16,6 +17,7 @@ const KEY_NAMESPACE: &str = "kube-system";
 impl Checks<'_> {
     pub(super) fn keys(&mut self, pod_namespace: Option<String>) -> KeyConfig {
         let size = KeySize::try_from(self.flags.int("key-size"));
+        let suite = self.flags.text("sealing-suite").parse();
         let ttl = self.flags.duration("key-ttl");
         if ttl <= SignedDuration::ZERO {
             self.add_error("key-ttl", "must be longer than 0");
@@ -32,6 +34,10 @@ impl Checks<'_> {
                 ttl,
                 common_name: self.flags.text("my-cn").to_owned(),
             },
+            sealing_suite: suite.unwrap_or_else(|error: UnknownSuite| {
+                self.add_error("sealing-suite", &error.to_string());
+                Suite::Rsa
+            }),
             policy: renewal::Policy {
                 period: self.period(),
                 cutoff: self.cutoff(),

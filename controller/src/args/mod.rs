@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use controller_core::added_metadata::AddedMetadata;
-use controller_core::author_limits::{AuthorLimits, TypeRules};
+use controller_core::author_limits::{AuthorLimits, FormatRules, SuiteRules, TypeRules};
 use flags::Flags;
 use shared::unseal::Rules;
 
@@ -143,8 +143,24 @@ impl<'a> Checks<'a> {
         let scopes = self.flags.text("allowed-scopes").parse();
         let scopes = self.or_default("allowed-scopes", scopes);
         AuthorLimits::new(types, scopes, Some(age).filter(|age| !age.is_zero()))
+            .requiring_formats(self.formats())
             .forbidding_templates(self.flags.text("forbid-templates"))
             .forbidding_metadata(self.flags.text("forbid-secret-metadata"))
+    }
+
+    fn formats(&mut self) -> FormatRules {
+        let suites = self.flags.text("minimum-suite").parse();
+        let suites: SuiteRules = self.or_default("minimum-suite", suites);
+        let max_locks = self.count("max-locks") as usize;
+        if max_locks == 0 {
+            self.add_error("max-locks", "must be at least 1");
+        }
+        FormatRules::new(
+            self.flags.text("require-v2"),
+            self.flags.text("require-bound"),
+            suites,
+            max_locks,
+        )
     }
 
     fn log(&mut self) -> log::Config {

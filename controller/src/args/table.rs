@@ -80,6 +80,13 @@ const FLAGS: &[Flag] = &[
         "Seal with a new key only after it is marked as backed up (see `seal keys backup`); the previous key is used until then.",
     ),
     Flag::new(
+        "sealing-suite",
+        Kind::Text,
+        "rsa",
+        "Suite for sealing in the v2 format: rsa, xw (experimental; post-quantum) or p256. The controller generates keys of \
+         this suite beside the RSA keys, which v1 needs; existing keys of every suite unseal.",
+    ),
+    Flag::new(
         "accept-deprecated-v1-data",
         Kind::Switch,
         "true",
@@ -303,6 +310,31 @@ const FLAGS: &[Flag] = &[
         "",
         "Allowed scopes by namespace, such as 'team-*=strict,prod=strict+namespace-wide'; the first matching rule applies. \
          Without a matching rule, all scopes are allowed.",
+    ),
+    Flag::new(
+        "require-v2",
+        Kind::Text,
+        "",
+        "Namespaces in which every value must be sealed as v2, separated by commas, such as 'team-*'. spec.data is refused too.",
+    ),
+    Flag::new(
+        "require-bound",
+        Kind::Text,
+        "",
+        "Namespaces in which every value must be sealed as v2 and bound to the template, separated by commas, such as 'team-*'.",
+    ),
+    Flag::new(
+        "minimum-suite",
+        Kind::Text,
+        "",
+        "Weakest suites of v2 recipients by namespace, 'any' or 'post-quantum', such as 'prod=post-quantum'; the first \
+         matching rule applies. post-quantum also refuses v1 values, which are for RSA keys.",
+    ),
+    Flag::new(
+        "max-locks",
+        Kind::Int,
+        "256",
+        "Maximum number of v2 locks of a SealedSecret, each of which costs one private-key operation.",
     ),
     Flag::new(
         "max-sealing-key-age",

@@ -57,10 +57,12 @@ fn reports_all_invalid_values_together() {
         "--listen-addr=8080",
         "--listen-metrics-addr=x",
         "--read-timeout=0",
+        "--max-locks=0",
+        "--minimum-suite=prod=xw",
         "--allow-secret-types=Opaque",
     ];
     let Err(Stop::Invalid(errors)) = read(&args, &[]) else {
-        unreachable!("accepted ten invalid values")
+        unreachable!("accepted twelve invalid values")
     };
     for want in [
         "--key-size: unsupported key size 1024: must be 2048, 3072, 4096 or 8192 bits",
@@ -72,6 +74,8 @@ fn reports_all_invalid_values_together() {
         "--listen-addr: invalid address",
         "--listen-metrics-addr: invalid address",
         "--read-timeout: must be longer than 0",
+        "--max-locks: must be at least 1",
+        "--minimum-suite: invalid rule \"prod=xw\"",
         "--allow-secret-types: \"Opaque\" is not one of the types",
     ] {
         assert!(

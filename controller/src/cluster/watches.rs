@@ -25,7 +25,7 @@ use super::connection::Connection;
 use super::lasting_watch::{self, Periods};
 use super::watch_retry::{WatchRetry, is_expired};
 use crate::args::ClusterConfig;
-use crate::cluster_keys;
+use crate::key_store::KeyFormat;
 use crate::readable::Readable;
 use crate::store::api_response;
 use crate::store::cluster::{ClusterStore, Watched, sealed_secrets};
@@ -34,7 +34,7 @@ use crate::watch_health::{Cause, WatchHealth};
 /// An event of a watch. The number is the index of the namespace in the list of watched namespaces.
 #[derive(Debug)]
 pub(super) enum Change {
-    Key(Event<Readable<Secret>>),
+    Key(KeyFormat, Event<Readable<Secret>>),
     Sealed(usize, Event<Watched>),
     Secret(usize, Event<Readable<PartialObjectMeta<Secret>>>),
     /// Secrets in the namespace are not watched, temporarily or permanently.
@@ -310,15 +310,21 @@ impl Denial {
 }
 
 impl Starter {
-    /// Starts the watch of the key Secrets.
+    /// Starts the watches of the key Secrets, one for each format.
     pub(super) fn watch_keys(&self, connection: &Connection) {
         let namespace = connection.own_namespace.as_str();
-        let target = Target::required(format!("the key Secrets in {namespace}"));
-        let (client, denial) = self.lasting_client(&connection.watches, &target);
-        let api = Api::<Readable<Secret>>::namespaced(client, namespace);
-        let config = Self::config().labels(&cluster_keys::selector());
-        let events = watcher(api, config);
-        self.run(target, denial, events, Change::Key, || None, || ());
+        for format in KeyFormat::ALL {
+            let kind = match format {
+                KeyFormat::Rsa => "key Secrets",
+                KeyFormat::V2 => "v2 key Secrets",
+            };
+            let target = Target::required(format!("the {kind} in {namespace}"));
+            let (client, denial) = self.lasting_client(&connection.watches, &target);
+            let api = Api::<Readable<Secret>>::namespaced(client, namespace);
+            let config = Self::config().labels(&format.selector());
+            let change = move |event| Change::Key(format, event);
+            self.run(target, denial, watcher(api, config), change, || None, || ());
+        }
     }
 
     /// Returns a client for a watch that continues while the next watch is forbidden, and the flag that shows whether

@@ -103,8 +103,8 @@ impl Context {
     ) -> Result<Response, Refusal> {
         let authorized = self.authorize(user, verb, &request);
         self.limiter.wait(caller, authorized).await?;
-        let (ring, legacy) = (self.state.ring(), self.limiter.accept_legacy);
-        let work = move |meter: &mut dyn Meter| work(request, &ring, legacy, meter);
+        let (ring, accepted) = (self.state.ring(), self.limiter.accepted());
+        let work = move |meter: &mut dyn Meter| work(request, &ring, &accepted, meter);
         self.limiter.work(caller, work).await
     }
 

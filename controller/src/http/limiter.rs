@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
+use controller_core::author_limits::AuthorLimits;
 use jiff::Timestamp;
 use shared::meter::Meter;
 
@@ -74,8 +75,16 @@ pub struct RequestLimiter {
     slots: Slots,
     pool: Pool,
     bodies: Bodies,
+    accepted: Accepted,
+}
+
+/// What the endpoints accept in an object.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Accepted {
     /// Whether the deprecated `spec.data` is accepted.
-    pub(super) accept_legacy: bool,
+    pub(super) legacy: bool,
+    /// What administrators require of the formats in each namespace, for objects to re-encrypt.
+    pub(super) limits: Arc<AuthorLimits>,
 }
 
 impl RequestLimiter {
@@ -89,8 +98,23 @@ impl RequestLimiter {
             slots: Slots::reserving(SLOTS, RESERVED),
             pool: Pool::for_callers(),
             bodies: Bodies::new(body_timeout),
-            accept_legacy,
+            accepted: Accepted {
+                legacy: accept_legacy,
+                ..Accepted::default()
+            },
         }
+    }
+
+    /// Sets the limits whose requirements of the format apply to objects to re-encrypt.
+    #[must_use]
+    pub fn with_author_limits(mut self, limits: Arc<AuthorLimits>) -> Self {
+        self.accepted.limits = limits;
+        self
+    }
+
+    /// Returns what the endpoints accept in an object.
+    pub(super) fn accepted(&self) -> Accepted {
+        self.accepted.clone()
     }
 
     /// Counts a request, whose body is not read yet, against the caller's rate limit for this path.

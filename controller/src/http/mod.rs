@@ -1,5 +1,6 @@
 //! The HTTP endpoints: those of upstream, with its bodies and content types (`/healthz`, `/readyz`, `/v1/cert.pem`,
-//! `/v1/certs.pem`, `/v1/verify`, `/v1/rotate`); those of the TLS port; and the metrics, on a separate port.
+//! `/v1/certs.pem`, `/v1/verify`, `/v1/rotate`); `/v2/recipients`; those of the TLS port; and the metrics, on a separate
+//! port.
 
 mod audiences;
 mod authorized;
@@ -8,6 +9,7 @@ mod connections;
 mod drainable_body;
 mod limiter;
 mod rate;
+mod recipients;
 mod refusal;
 pub mod reviews;
 mod sealed;
@@ -120,6 +122,7 @@ fn certificate_router(state: ServerState) -> Router {
     health_router()
         .route("/v1/cert.pem", get(certificate))
         .route("/v1/certs.pem", get(certificates))
+        .route("/v2/recipients", get(recipients))
         .with_state(state)
 }
 
@@ -210,6 +213,19 @@ async fn certificates(State(state): State<ServerState>) -> Response {
         }
     }
     (content_type, text).into_response()
+}
+
+/// Responds with the public keys for sealing in the v2 format, as a [`shared::v2::RecipientList`]. Reveals nothing that the
+/// certificates do not, and uses no private key.
+async fn recipients(State(state): State<ServerState>) -> Response {
+    match recipients::list(&state.ring(), Timestamp::now()) {
+        Ok(list) => {
+            let content_type = [(header::CONTENT_TYPE, "application/json")];
+            let list = serde_json::to_string(&list).unwrap_or_default();
+            (content_type, list).into_response()
+        }
+        Err(why) => Refusal::MayNotSeal(why).into_response(),
+    }
 }
 
 /// Opens the port. Without a host, listens on all interfaces, IPv4 and IPv6, as in Go.

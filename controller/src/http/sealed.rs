@@ -16,12 +16,12 @@ use shared::key_ring::KeyRing;
 use shared::manifest;
 use shared::meter::{Interrupted, Meter};
 use shared::needs::{Need, needs_within};
-use shared::reseal::{ResealError, reseal};
+use shared::reseal::{ResealError, ResealRules, reseal};
 use shared::resource::SealedSecret;
 use shared::unseal::{Randomness, Rules, UnsealError, check_within, unseal_within};
 use shared::visible;
 
-use super::limiter::Caller;
+use super::limiter::{Accepted, Caller};
 use super::refusal::Refusal;
 use super::{Context, Peer};
 
@@ -33,8 +33,9 @@ const MAX_VALUES: usize = 250_000;
 /// Number of bytes of a body that are parsed in a microsecond.
 const BYTES_PER_MICROSECOND: u64 = 10;
 
-/// The work for a request. Its arguments include the key ring and whether `spec.data` is accepted.
-pub(super) type Work = fn(Request, &KeyRing, bool, &mut dyn Meter) -> Result<Response, Refusal>;
+/// The work for a request. Its arguments include the key ring and what is accepted.
+pub(super) type Work =
+    fn(Request, &KeyRing, &Accepted, &mut dyn Meter) -> Result<Response, Refusal>;
 
 /// Responds with 200 if the object can be unsealed, and 409 if not.
 pub(super) async fn verify(
@@ -71,10 +72,10 @@ async fn respond(
     let respond = async {
         admission?;
         let bytes = limiter.read(peer.0, body).await?;
-        let (ring, legacy) = (state.ring(), limiter.accept_legacy);
+        let (ring, accepted) = (state.ring(), limiter.accepted());
         let work = move |meter: &mut dyn Meter| {
             let request = Request::read(&bytes, meter)?;
-            work(request, &ring, legacy, meter)
+            work(request, &ring, &accepted, meter)
         };
         limiter.work(&caller, work).await
     };
@@ -124,10 +125,11 @@ impl Request {
     pub(super) fn verify(
         self,
         ring: &KeyRing,
-        legacy: bool,
+        accepted: &Accepted,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
-        check_within(self.single()?, ring, legacy, meter).map_err(|why| cannot_unseal(&why))?;
+        check_within(self.single()?, ring, accepted.legacy, meter)
+            .map_err(|why| cannot_unseal(&why))?;
         Ok(StatusCode::OK.into_response())
     }
 
@@ -136,20 +138,22 @@ impl Request {
     pub(super) fn verify_items(
         self,
         ring: &KeyRing,
-        legacy: bool,
+        accepted: &Accepted,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
         let sealed = self.single()?;
         let needs = needs_within(sealed, ring, meter)?;
         let key = |need: &Need| match need {
             Need::Key(key) => json!(key.to_string()),
-            Need::Undecided(_) | Need::Nothing => Value::Null,
+            Need::V2Key(key) => json!(key.to_string()),
+            Need::OneOf(_) | Need::Undecided(_) | Need::Nothing => Value::Null,
         };
         let items: Map<String, Value> = needs.iter().map(|(k, n)| (k.clone(), key(n))).collect();
         let has_failed_items = items.values().any(Value::is_null);
         // For the deprecated form, only a full check shows whether the content is a Secret and accepted.
         let is_failure = has_failed_items
-            || sealed.spec.data.is_some() && check_within(sealed, ring, legacy, meter).is_err();
+            || sealed.spec.data.is_some()
+                && check_within(sealed, ring, accepted.legacy, meter).is_err();
         let code = if is_failure {
             StatusCode::CONFLICT
         } else {
@@ -161,18 +165,21 @@ impl Request {
     pub(super) fn rotate(
         self,
         ring: &KeyRing,
-        legacy: bool,
+        accepted: &Accepted,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
         // For the deprecated form, the number of items is known only after it is unsealed.
         let mut remaining = MAX_ITEMS;
         let now = Timestamp::now();
-        let rotate_one = |sealed| match reseal(
+        let rotate_one = |sealed: &SealedSecret| match reseal(
             sealed,
             ring,
-            now,
-            legacy,
-            remaining,
+            ResealRules {
+                now,
+                accept_legacy: accepted.legacy,
+                max_items: remaining,
+                policy: accepted.limits.v2_policy(sealed.namespace_or_empty(), now),
+            },
             &mut shared::random::system(),
             meter,
         ) {
@@ -182,6 +189,7 @@ impl Request {
             }
             Err(ResealError::TooManyItems(_)) => Err(Refusal::TooManyItems),
             Err(ResealError::Unseal(why)) => Err(cannot_unseal(&why)),
+            Err(ResealError::V2(_)) => Err(Refusal::CannotUnseal),
             Err(ResealError::Interrupted(why)) => Err(why.into()),
             Err(ResealError::NoCertificate(why)) => Err(Refusal::no_sealing_key(why)),
             Err(ResealError::Seal(_)) => Err(Refusal::NoCertificate),
@@ -199,11 +207,11 @@ impl Request {
     pub(super) fn unseal(
         self,
         ring: &KeyRing,
-        legacy: bool,
+        accepted: &Accepted,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
         let rules = Rules {
-            accept_legacy: legacy,
+            accept_legacy: accepted.legacy,
             refuse_random: false,
         };
         let mut randomness = Randomness {

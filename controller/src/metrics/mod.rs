@@ -19,6 +19,7 @@ use prometheus::proto::{Counter, MetricFamily};
 use shared::key::Validity;
 use shared::key_ring::{KeyRing, NoSealingKey};
 use shared::renewal::newest_key_time;
+use shared::v2::Suite;
 use shared::visible_line;
 
 use self::series::Series;
@@ -32,9 +33,10 @@ const MAX_NAMED_OBJECTS: usize = 1000;
 pub const SEALED_TYPE: &str = "(sealed)";
 
 /// The paths that are counted, each with its method.
-const PATHS: [(&str, &str); 4] = [
+const PATHS: [(&str, &str); 5] = [
     ("/v1/cert.pem", "get"),
     ("/v1/certs.pem", "get"),
+    ("/v2/recipients", "get"),
     ("/v1/verify", "post"),
     ("/v1/rotate", "post"),
 ];
@@ -306,24 +308,15 @@ impl Metrics {
     /// Updates the metrics that are computed for each scrape.
     fn update(&self, state: &State, now: Timestamp) {
         self.update_conditions(state);
-        let newest = newest_key_time(&state.ring, now);
-        let age = newest.map(|created| now.duration_since(created).as_secs().max(0));
-        self.series.newest_key_age.set(age.unwrap_or(-1));
-        for (validity_label, validity) in [
-            ("valid", Validity::Valid),
-            ("expired", Validity::Expired),
-            ("not_yet_valid", Validity::NotYet),
-        ] {
-            let stored = state
-                .ring
-                .keys()
-                .iter()
-                .filter(|_| !state.ring.is_removed());
-            let certificates = stored.filter_map(|key| key.certificate());
-            let count = certificates.filter(|c| c.validity(now) == validity).count();
+        self.series
+            .newest_key_age
+            .set(newest_key_age(&state.ring, Suite::Rsa, now));
+        self.update_suites(&state.ring, now);
+        for (label, validity) in VALIDITIES {
+            let count = count_keys(&state.ring, Suite::Rsa, validity, now);
             self.series
                 .keys
-                .with_label_values(&[validity_label])
+                .with_label_values(&[label])
                 .set(to_i64(count));
         }
         self.series
@@ -336,7 +329,7 @@ impl Metrics {
             ("opening_only", NoSealingKey::OpeningOnly),
             ("removed", NoSealingKey::Removed),
         ] {
-            let keys = state.ring.keys().iter();
+            let keys = state.ring.all_keys();
             let count = keys.filter(|key| state.ring.why_it_cannot_seal(key) == Some(hindrance));
             self.series
                 .held_back
@@ -369,9 +362,45 @@ impl Metrics {
             .inc_by(operations.saturating_sub(self.series.key_operations.get()));
     }
 
+    /// Updates the metrics of the suites of which keys are generated.
+    fn update_suites(&self, ring: &KeyRing, now: Timestamp) {
+        self.series.suite_keys.reset();
+        self.series.suite_newest_key_age.reset();
+        for suite in ring.renewed_suites() {
+            let name = suite.to_string();
+            for (label, validity) in VALIDITIES {
+                let count = count_keys(ring, suite, validity, now);
+                let series = self.series.suite_keys.with_label_values(&[&*name, label]);
+                series.set(to_i64(count));
+            }
+            let age = self.series.suite_newest_key_age.with_label_values(&[&name]);
+            age.set(newest_key_age(ring, suite, now));
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The states of keys that can seal, by label.
+const VALIDITIES: [(&str, Validity); 3] = [
+    ("valid", Validity::Valid),
+    ("expired", Validity::Expired),
+    ("not_yet_valid", Validity::NotYet),
+];
+
+/// Returns the number of stored keys of a suite that are valid, expired or not yet valid.
+fn count_keys(ring: &KeyRing, suite: Suite, validity: Validity, now: Timestamp) -> usize {
+    let keys = ring.stored_keys().filter(|key| key.suite() == suite);
+    let validities = keys.filter_map(|key| Some(key.sealing_half()?.validity(now)));
+    validities.filter(|v| *v == validity).count()
+}
+
+/// Returns the seconds since the newest key of a suite was created; -1 if there is none.
+fn newest_key_age(ring: &KeyRing, suite: Suite, now: Timestamp) -> i64 {
+    let newest = newest_key_time(ring, suite, now);
+    newest.map_or(-1, |created| now.duration_since(created).as_secs().max(0))
 }
 
 fn labels<'a>(id: &'a ObjectId, object: &'a ObjectState) -> [&'a str; 4] {

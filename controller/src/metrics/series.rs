@@ -29,6 +29,8 @@ pub(super) struct Series {
     pub(super) newest_key_age: IntGauge,
     pub(super) renew_period: IntGauge,
     pub(super) keys: IntGaugeVec,
+    pub(super) suite_keys: IntGaugeVec,
+    pub(super) suite_newest_key_age: IntGaugeVec,
     pub(super) held_back: IntGaugeVec,
     pub(super) objects: IntGaugeVec,
     pub(super) watches_failing: IntGaugeVec,
@@ -104,7 +106,7 @@ impl Series {
             )?,
             newest_key_age: registration.gauge(
                 "newest_key_age_seconds",
-                "Seconds since the newest key was created, ignoring keys from the future; -1 if there is no key.",
+                "Seconds since the newest RSA key was created, ignoring keys from the future; -1 if there is no key.",
             )?,
             renew_period: registration.gauge(
                 "key_renew_period_seconds",
@@ -112,8 +114,18 @@ impl Series {
             )?,
             keys: registration.gauges(
                 "keys",
-                "Keys by state: valid, expired, not_yet_valid, unusable.",
+                "RSA keys by state: valid, expired, not_yet_valid; and unusable key Secrets of every suite.",
                 &["state"],
+            )?,
+            suite_keys: registration.gauges(
+                "suite_keys",
+                "Keys of RSA, and of the suite of --sealing-suite, by state: valid, expired, not_yet_valid.",
+                &["suite", "state"],
+            )?,
+            suite_newest_key_age: registration.gauges(
+                "suite_newest_key_age_seconds",
+                "Seconds since the newest key of the suite was created, ignoring keys from the future; -1 if there is no key.",
+                &["suite"],
             )?,
             held_back: registration.gauges(
                 "keys_held_back",

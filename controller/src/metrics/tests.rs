@@ -1,4 +1,7 @@
 use controller_core::fault::Fault;
+use shared::key_ring::RingV2Key;
+use shared::v2::SecretKey;
+use shared::v2::key_secret::StoredKey;
 
 use super::*;
 use crate::metrics::series::PREFIX;
@@ -28,6 +31,8 @@ fn c20_series_exist_from_the_start() {
         ("queue_depth ", "0"),
         ("newest_key_age_seconds ", "-1"),
         ("keys{state=\"unusable\"} ", "0"),
+        ("suite_keys{state=\"valid\",suite=\"rsa\"} ", "0"),
+        ("suite_newest_key_age_seconds{suite=\"rsa\"} ", "-1"),
         ("objects{synced=\"False\"} ", "0"),
     ] {
         let actual = find_value(&text, &format!("{PREFIX}_{series}"));
@@ -211,4 +216,49 @@ fn labels_of_objects_neither_control_a_terminal_nor_add_a_line() {
             assert!(text.contains(&format!("instance=\"{instance}\"")), "{text}");
         }
     }
+}
+
+#[test]
+fn reports_the_keys_of_the_preferred_suite_separately() {
+    let start = Timestamp::UNIX_EPOCH;
+    let hour = SignedDuration::from_hours(1);
+    let key = |byte: u8| {
+        let not_before = start + hour * i32::from(byte);
+        let stored = StoredKey {
+            key: SecretKey::from_bytes(Suite::XWing, &[byte; 32]).unwrap(),
+            not_before,
+            not_after: not_before + hour,
+        };
+        Arc::new(RingV2Key::new(byte.to_string(), not_before, stored))
+    };
+    let ring = KeyRing::default().with_v2_keys([key(0), key(1), key(9)]);
+    let metrics = Metrics::new(false).unwrap();
+    let value = |ring: KeyRing, series: &str| {
+        metrics.set_keys(Arc::new(ring), 0);
+        let text = metrics.text(start + hour + hour / 2);
+        find_value(&text, &format!("{PREFIX}_{series} ")).map(str::to_owned)
+    };
+    let preferred = ring.clone().with_preferred_suite(Suite::XWing);
+    for (series, want) in [
+        ("suite_keys{state=\"valid\",suite=\"xw\"}", "1"),
+        ("suite_keys{state=\"expired\",suite=\"xw\"}", "1"),
+        ("suite_keys{state=\"not_yet_valid\",suite=\"xw\"}", "1"),
+        ("suite_newest_key_age_seconds{suite=\"xw\"}", "1800"),
+        ("keys{state=\"valid\"}", "0"),
+        ("newest_key_age_seconds", "-1"),
+    ] {
+        assert_eq!(
+            value(preferred.clone(), series).as_deref(),
+            Some(want),
+            "{series}"
+        );
+    }
+    let removed = KeyRing::default()
+        .with_preferred_suite(Suite::XWing)
+        .with_removed(ring.all_keys());
+    let held_back = "keys_held_back{reason=\"removed\"}";
+    assert_eq!(value(removed.clone(), held_back).as_deref(), Some("3"));
+    let valid = "suite_keys{state=\"valid\",suite=\"xw\"}";
+    assert_eq!(value(removed, valid).as_deref(), Some("0"));
+    assert_eq!(value(ring, valid), None, "no keys of it are generated");
 }

@@ -53,6 +53,7 @@ impl AttemptResult {
                 Remedy::Key => Self::WaitsForKeys(report),
                 Remedy::Change => Self::WaitsForChange(report),
                 Remedy::Retry => Self::Retry(report),
+                Remedy::Time(time) => Self::NotBefore(time, report),
             },
             (_, None) => Self::UpToDate { changed },
         }

@@ -1,36 +1,63 @@
-//! Stores the progress of attempts that used up their budget.
+//! Stores the progress of attempts that ended early.
 
 use std::collections::HashMap;
 
 use shared::hints::Hints;
+use shared::v2::OpenedLocks;
 
 use controller_core::object_id::ObjectId;
 
-/// Maximum number of stored items, of all objects together: about twenty megabytes. The next attempt on an object that
+/// Maximum number of stored items and locks, of all objects together: about twenty megabytes. The next attempt on an object that
 /// does not fit continues from the status of the object.
 const MAX_ITEMS: usize = 100_000;
 
-/// The key that unsealed each item, by object. Contains no values.
+/// What is known about each object whose attempt ended early. Contains no values.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    objects: HashMap<ObjectId, Hints>,
+    objects: HashMap<ObjectId, Stored>,
     items: usize,
+}
+
+#[derive(Debug)]
+struct Stored {
+    /// The key that unsealed each v1 item.
+    hints: Hints,
+    /// The v2 locks that were tried, with their data keys, which are wiped when they are dropped.
+    locks: OpenedLocks,
+}
+
+impl Stored {
+    fn len(&self) -> usize {
+        self.hints.len() + self.locks.len()
+    }
 }
 
 impl Progress {
     /// Adds the stored hints of an object.
     pub(super) fn add_to(&self, id: &ObjectId, hints: &mut Hints) {
         if let Some(stored) = self.objects.get(id) {
-            hints.extend(stored.iter().map(|(item, key)| (item.clone(), key.clone())));
+            let stored = stored.hints.iter();
+            hints.extend(stored.map(|(item, key)| (item.clone(), key.clone())));
         }
     }
 
-    /// Stores the hints for the next attempt; drops them if they exceed the limit.
-    pub(super) fn keep(&mut self, id: &ObjectId, hints: &Hints) {
+    /// Removes and returns the stored locks of an object.
+    pub(super) fn take_locks(&mut self, id: &ObjectId) -> OpenedLocks {
+        let Some(stored) = self.objects.get_mut(id) else {
+            return OpenedLocks::default();
+        };
+        let locks = std::mem::take(&mut stored.locks);
+        self.items -= locks.len();
+        locks
+    }
+
+    /// Stores hints and locks for the next attempt; drops them if they exceed the limit.
+    pub(super) fn keep(&mut self, id: &ObjectId, hints: Hints, locks: OpenedLocks) {
         self.forget(id);
-        if self.items + hints.len() <= MAX_ITEMS {
-            self.items += hints.len();
-            self.objects.insert(id.clone(), hints.clone());
+        let stored = Stored { hints, locks };
+        if self.items + stored.len() <= MAX_ITEMS {
+            self.items += stored.len();
+            self.objects.insert(id.clone(), stored);
         }
     }
 
@@ -55,9 +82,12 @@ mod tests {
     #[test]
     fn stores_unsealed_items_within_bounds() {
         let mut progress = Progress::default();
-        progress.keep(&id("a"), &hints(MAX_ITEMS - 5));
-        progress.keep(&id("too-many"), &hints(6));
-        progress.keep(&id("b"), &hints(5));
+        let keep = |progress: &mut Progress, name, count| {
+            progress.keep(&id(name), hints(count), OpenedLocks::default());
+        };
+        keep(&mut progress, "a", MAX_ITEMS - 5);
+        keep(&mut progress, "too-many", 6);
+        keep(&mut progress, "b", 5);
         let stored = |progress: &Progress, name| {
             let mut hints = Hints::new();
             progress.add_to(&id(name), &mut hints);
@@ -65,7 +95,7 @@ mod tests {
         };
         let counts = ["a", "too-many", "b"].map(|name| stored(&progress, name));
         assert_eq!(counts, [MAX_ITEMS - 5, 0, 5]);
-        progress.keep(&id("a"), &hints(3));
+        keep(&mut progress, "a", 3);
         progress.forget(&id("b"));
         assert_eq!((stored(&progress, "a"), progress.items), (3, 3));
     }

@@ -10,11 +10,10 @@ use controller_core::object_id::ObjectId;
 use controller_core::status::{self, KeptValues, Outcome};
 use jiff::Timestamp;
 use shared::error_chain;
-use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
 use shared::meter::Meter;
 use shared::resource::SealedSecretStatus;
-use shared::unseal::UnsealError;
+use shared::unseal::{UnsealError, UsedKey};
 
 use super::applying::PlanResult;
 use super::attempt::{Inputs, Tools, sealed_instance};
@@ -30,7 +29,7 @@ impl<S: Store> Tools<S> {
         id: &ObjectId,
         observed: &Observed,
         plan_result: &PlanResult,
-        sealed_by: &BTreeMap<String, Fingerprint>,
+        sealed_by: &BTreeMap<String, UsedKey>,
         inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<AttemptResult, StoreError> {
@@ -145,7 +144,7 @@ impl<S: Store> Tools<S> {
         &self,
         observed: &Observed,
         plan_result: &'a PlanResult,
-        sealed_by: &'a BTreeMap<String, Fingerprint>,
+        sealed_by: &'a BTreeMap<String, UsedKey>,
         ring: &KeyRing,
     ) -> Outcome<'a> {
         let kept = kept_values(observed);

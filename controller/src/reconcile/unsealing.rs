@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use controller_core::author_limits::AuthorLimits;
 use controller_core::decide::{self, Desired, Refusal};
 use controller_core::no_secret;
 use controller_core::object_id::ObjectId;
@@ -10,13 +11,15 @@ use controller_core::ownership;
 use controller_core::status;
 use jiff::Timestamp;
 use shared::hints::Hints;
-use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
 use shared::meter::{Interrupted, Meter, Unmetered};
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
 use shared::secret_types::values_len;
-use shared::unseal::{Randomness, UnsealError, Unsealed, UnsealedItems, unseal_items};
+use shared::unseal::{
+    Admission, Randomness, Remembered, UnsealError, Unsealed, UnsealedItems, UsedKey, unseal_items,
+};
+use shared::v2::{OpenedLocks, Target};
 use tokio::time::Instant;
 
 use super::attempt::{Inputs, Tools};
@@ -37,7 +40,7 @@ impl<S: Store> Tools<S> {
         observed: &Observed,
         inputs: &Inputs,
         schedule: &mut Schedule,
-    ) -> Result<(Desired, BTreeMap<String, Fingerprint>), Stopped> {
+    ) -> Result<(Desired, BTreeMap<String, UsedKey>), Stopped> {
         let unknown = |why| Ok((Desired::Unknown(why), BTreeMap::new()));
         match &observed.source {
             Source::Gone => Ok((Desired::Nothing, BTreeMap::new())),
@@ -48,8 +51,7 @@ impl<S: Store> Tools<S> {
                 }
                 let mut hints = status::sealed_by(observed.status.as_ref());
                 self.progress().add_to(id, &mut hints);
-                let items = self.unseal(id, owner, &inputs.ring, hints).await?;
-                self.record_progress(id, items.as_ref().err());
+                let items = self.unseal(id, owner, inputs, hints).await?;
                 let unsealed = match items {
                     Ok((items, class)) => {
                         let now = self.first_attempts().render_time(id, observed, inputs.now);
@@ -81,20 +83,34 @@ impl<S: Store> Tools<S> {
         &self,
         id: &ObjectId,
         sealed: &Arc<SealedSecret>,
-        ring: &Arc<KeyRing>,
-        hints: BTreeMap<String, Fingerprint>,
+        inputs: &Inputs,
+        hints: Hints,
     ) -> Result<Result<(UnsealedItems, Class), Refusal>, Stopped> {
-        let (sealed, ring, rules) = (Arc::clone(sealed), Arc::clone(ring), self.policy.rules);
+        let (sealed, ring) = (Arc::clone(sealed), Arc::clone(&inputs.ring));
         let limits = Arc::clone(&self.policy.author_limits);
+        let admission = self.admission(id, inputs.now);
+        let mut locks = self.progress().take_locks(id);
         let unseal = move |meter: &mut dyn Meter| {
-            limits.allow_templates(&sealed)?;
-            let class = Class::of(&sealed, meter).map_err(|Interrupted| nothing_opened())?;
-            let items = unseal_items(&sealed, &ring, rules.accept_legacy, &hints, meter)?;
-            Ok((items, class))
+            let remembered = Remembered {
+                hints: &hints,
+                locks: &mut locks,
+            };
+            let items = unseal_allowed(&sealed, &ring, &limits, admission, remembered, meter);
+            (items, locks)
         };
-        self.pool
-            .work_for(&id.namespace, UNSEAL_BUDGET, unseal)
-            .await
+        let unsealed = self.pool.work_for(&id.namespace, UNSEAL_BUDGET, unseal);
+        let (items, locks) = unsealed.await?;
+        self.record_progress(id, items.as_ref().err(), locks);
+        Ok(items)
+    }
+
+    /// Returns what an object must satisfy before any of its items is unsealed.
+    fn admission(&self, id: &ObjectId, now: Timestamp) -> Admission {
+        Admission {
+            accept_legacy: self.policy.rules.accept_legacy,
+            policy: self.policy.author_limits.v2_policy(&id.namespace, now),
+            target: Target::Secret,
+        }
     }
 
     /// Renders the templates. How long this takes depends on the values, and is hidden from clients that observe the
@@ -137,14 +153,29 @@ impl<S: Store> Tools<S> {
         Ok(unsealed)
     }
 
-    fn record_progress(&self, id: &ObjectId, why: Option<&Refusal>) {
-        match why {
-            Some(Refusal::Unseal(UnsealError::BudgetUsedUp { opened })) => {
-                self.progress().keep(id, opened);
-            }
-            _ => self.progress().forget(id),
-        }
+    fn record_progress(&self, id: &ObjectId, why: Option<&Refusal>, locks: OpenedLocks) {
+        let hints = match why {
+            Some(Refusal::Unseal(UnsealError::BudgetUsedUp { opened })) => opened.clone(),
+            Some(Refusal::Unseal(UnsealError::KeyUnavailable { .. })) => Hints::new(),
+            _ => return self.progress().forget(id),
+        };
+        self.progress().keep(id, hints, locks);
     }
+}
+
+/// Unseals the items of an object whose templates are allowed.
+fn unseal_allowed(
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+    limits: &AuthorLimits,
+    admission: Admission,
+    remembered: Remembered<'_>,
+    meter: &mut dyn Meter,
+) -> Result<(UnsealedItems, Class), Refusal> {
+    limits.allow_templates(sealed)?;
+    let class = Class::of(sealed, meter).map_err(|Interrupted| nothing_opened())?;
+    let items = unseal_items(sealed, ring, admission, remembered, meter)?;
+    Ok((items, class))
 }
 
 /// Returns the error of an attempt whose budget was used up before any item was unsealed.

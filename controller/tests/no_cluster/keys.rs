@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use controller::folder::Folder;
+use controller::key_renewal::GeneratedKey;
 use controller::key_store::KeyStore;
 use jiff::{SignedDuration, Timestamp};
 use shared::key_ring::{KeyRing, NoSealingKey};
@@ -31,7 +32,9 @@ async fn a_generated_key_is_in_use_as_soon_as_it_is_stored() {
     let root = Arc::new(Folder::open(folder.path()).unwrap());
     let now = Timestamp::now();
     let mut store = KeyStore::open(root, case.config().keys, now).unwrap();
-    store.add(&KEYS[0], now).unwrap();
+    store
+        .add(&GeneratedKey::Rsa(key(1_700_000_000)), now)
+        .unwrap();
     assert_eq!(store.ring().keys().len(), 1);
 }
 

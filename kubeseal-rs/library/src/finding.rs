@@ -66,6 +66,14 @@ rules! {
     REPEATED_KEY "repeated-key" Error "A key is repeated in a mapping of a document with Secrets; tools disagree on which one counts.";
     SIZE "size" Warning "The values of a SealedSecret are larger than a Secret may be.";
     DEPRECATED "deprecated" Warning "The deprecated field `spec.data` contains a whole Secret.";
+    FOREIGN_RECIPIENT "foreign-recipient" Error "A v2 value is sealed for a key that the rule does not list, or that it lists as retired.";
+    MISSING_RECIPIENT "missing-recipient" Error "A v2 value is not sealed for a key that the rule lists.";
+    MIXED_SUITES "mixed-suites" Error "A v2 value is sealed for post-quantum keys and others, and the rule does not allow it.";
+    WEAK_SUITE "weak-suite" Error "A value is sealed for a key that is not post-quantum, although all keys of the rule are.";
+    TEMPLATE_CHANGED "template-changed" Error "The template was changed after v2 values were sealed and bound to it.";
+    REFUSED_VALUE "refused-value" Error "A controller refuses a v2 value without using a key, for example because it was sealed for another name.";
+    UNUSED_LOCK "unused-lock" Warning "A lock of v2 values belongs to no item.";
+    FORMAT "format" Warning "A value is sealed as v1, but the rule says v2.";
     BROKEN_RULE "broken-rule" Error "An object contradicts its rule in `.seal.yaml`.";
     RULES_FILE "rules-file" Error "`.seal.yaml` cannot be used.";
     CERTIFICATE "certificate" Error "The certificate that applies cannot be used.";

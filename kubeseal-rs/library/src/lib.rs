@@ -23,6 +23,7 @@
 //! | [`recipe`], [`dotenv`] | random values; dotenv files |
 //! | [`rules`] | `.seal.yaml`: how files that match a path are sealed |
 //! | [`certificate`] | the source of the certificate, and whether it is trusted |
+//! | [`recipients`] | the public keys that v2 values are sealed for |
 //! | [`cluster`] | the controller, through the API server |
 //! | [`keys`] | key Secrets: reading, marking, backup and restore; which objects need which key |
 //! | [`kubeconfig`] | the namespace of the current context, without a Kubernetes client |
@@ -56,6 +57,7 @@ pub mod programs;
 pub mod progress;
 pub mod proxies;
 pub mod recipe;
+pub mod recipients;
 pub mod redacted;
 pub mod rules;
 pub mod shown;

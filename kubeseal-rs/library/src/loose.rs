@@ -9,7 +9,7 @@ use shared::{base64, envelope};
 
 use crate::walk;
 
-/// The length of the shortest sealed value, for a key of 2048 bits, in characters.
+/// The length of the shortest sealed value, for a key of 2048 bits, in characters without padding.
 const MIN_LEN: usize = 366;
 /// The length of an AES-GCM tag, in bytes.
 const TAG_LEN: usize = 16;
@@ -159,7 +159,7 @@ impl SealedValues {
     }
 }
 
-/// Returns the message for a sealed value on this line of a file.
+/// Returns the message for a sealed value on this line of a file, outside of any SealedSecret that can be read.
 pub fn remark(bytes: &[u8], line: usize) -> String {
     if let Some((object_line, version)) = walk::first_with_wrong_version(bytes) {
         return format!(

@@ -62,12 +62,12 @@ fn absolute_folders() -> impl Iterator<Item = PathBuf> {
 mod tests {
     use super::*;
 
-    /// Attack: a committer places a program in the current folder or a relative folder of `PATH`, so that it is run
-    /// (GHSA-x5c7-x7m2-rhmf).
+    /// Attack: a committer places a program where a relative path leads, so that it is run (GHSA-x5c7-x7m2-rhmf).
     #[test]
     fn finds_programs_only_in_absolute_folders() {
         assert!(find("sh").is_some_and(|path| path.is_absolute()));
         assert_eq!(find("./sh"), None);
+        assert_eq!(find(&format!("{}bin/sh", "../".repeat(40))), None);
         assert_eq!(find("no-such-program-anywhere"), None);
         assert_eq!(find("/etc/passwd"), None);
     }

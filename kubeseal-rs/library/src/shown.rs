@@ -176,14 +176,14 @@ mod tests {
     }
 
     proptest! {
-            /// Attack: a committer places any characters in a JSON string that is printed in a terminal, to control the
-    /// terminal.
-            #[test]
-            fn escapes_terminal_control_characters_in_json(text in any::<String>()) {
-                let json = json_shown(&serde_json::to_string_pretty(&[&text]).unwrap());
-                prop_assert_eq!(lines_shown(&json), json.as_str());
-                prop_assert_eq!(json.lines().count(), 3);
-                prop_assert_eq!(serde_json::from_str::<[String; 1]>(&json).unwrap(), [text]);
-            }
+        /// Attack: a committer places any characters in a JSON string that is printed in a terminal, to control the
+        /// terminal.
+        #[test]
+        fn escapes_terminal_control_characters_in_json(text in any::<String>()) {
+            let json = json_shown(&serde_json::to_string_pretty(&[&text]).unwrap());
+            prop_assert_eq!(lines_shown(&json), json.as_str());
+            prop_assert_eq!(json.lines().count(), 3);
+            prop_assert_eq!(serde_json::from_str::<[String; 1]>(&json).unwrap(), [text]);
         }
+    }
 }

@@ -758,7 +758,7 @@ mod tests {
         assert_eq!(with_sealed_secret.count(), 2);
     }
 
-    /// Attack: a committer uses an ignore file to hide keys and objects that a controller reads.
+    /// Attack: a committer uses an ignore file to hide manifests that a controller reads.
     #[test]
     fn ignore_files_hide_nothing_that_a_controller_reads() {
         let folder = tempfile::tempdir().unwrap();

@@ -9,10 +9,12 @@ use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::seal::{self, Target};
 use shared::secret::Secret;
+use shared::v2;
 use zeroize::Zeroizing;
 
 use super::secrets::{self, ManifestError, ObjectNumbers};
 use super::{CommandError, Format, SealOptions};
+use crate::report::{self, ShowPath as _};
 
 /// New items cannot be added to the file.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,15 @@ pub enum MergeError {
     /// The SealedSecret has no name, so the controller could never unseal new items.
     #[error("its SealedSecret has no metadata.name\nhint: add the name to the file")]
     NoName,
+    /// New v1 items beside values that do not tolerate them.
+    #[error(
+        "its values are sealed as v2 and {0}; a controller would refuse an item that `kubeseal` adds, which is v1\n\
+         hint: add items with `seal set`, which seals them as v2"
+    )]
+    V2(&'static str),
+    /// The v2 values are malformed.
+    #[error("its v2 values are malformed")]
+    MalformedV2(#[from] v2::Refusal),
     /// The new items would have another scope; items of one object share its scope.
     #[error(
         "its items have scope {existing}, the new ones would have scope {requested}\n\
@@ -56,6 +67,7 @@ pub(super) fn merge(
         source,
     };
     let (mut target, other_documents) = read_target(existing).map_err(merge_error)?;
+    check_v2(&target, file).map_err(merge_error)?;
     let new_secrets = secrets::read(input, options)?;
     let numbers = ObjectNumbers::of(new_secrets.len());
     let mut rng = shared::random::system();
@@ -74,6 +86,27 @@ pub(super) fn merge(
         .collect();
     let format = format.unwrap_or_else(|| format_of(existing));
     Ok(secrets::write(&documents, format))
+}
+
+/// Warns about an object with v2 values, and refuses one that a controller would refuse with a v1 item.
+fn check_v2(target: &SealedSecret, file: &Path) -> Result<(), MergeError> {
+    let entries = &target.spec.encrypted_data;
+    if !v2::is_v2(entries) {
+        return Ok(());
+    }
+    let object = v2::Object::parse(entries)?;
+    if object.view().values().any(|item| item.is_template_bound) {
+        return Err(MergeError::V2("bound to the template"));
+    }
+    if object.is_alone() {
+        return Err(MergeError::V2("stand alone"));
+    }
+    report::warn(&format!(
+        "{}: other values are sealed as v2, but `kubeseal` seals the new ones as v1, without their protection\n\
+         hint: `seal set` seals them as v2",
+        file.shown()
+    ));
+    Ok(())
 }
 
 /// Returns the SealedSecret of the first document, which gets the new items, and the other

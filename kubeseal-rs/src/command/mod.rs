@@ -226,8 +226,8 @@ pub enum CommandError {
         /// Possible reasons.
         why: String,
     },
-    /// The controller cannot decrypt the SealedSecret, so it cannot re-encrypt it. The message
-    /// begins like upstream's.
+    /// The controller cannot re-encrypt the SealedSecret, because it cannot decrypt it. The message begins like
+    /// upstream's.
     #[error("unable to rotate secret: {name}\n{why}")]
     CannotRotate {
         /// The name of the SealedSecret.

@@ -12,12 +12,14 @@ use kubeseal_library::keys::archive;
 use serde_json::Value as Json;
 use shared::error_chain;
 use shared::key::{PrivateKey, PrivateKeyError};
-use shared::key_ring::{KeyRing, RingKey};
+use shared::key_ring::{KeyRing, RingKey, RingV2Key};
 use shared::key_secret::{self, PRIVATE_KEY_ITEM};
 use shared::manifest::{self, Coercion, Document, Node, ReadError, Reading, Value};
 use shared::resource::{DocumentError, SealedSecret, types_of_items};
 use shared::secret::Secret;
 use shared::unseal::{self, Randomness, Rules, UnsealError};
+use shared::v2::key_secret::{KeySecretError, StoredKey};
+use shared::v2::{self, KeyTextError, SecretKey};
 
 use super::CommandError;
 use super::secrets;
@@ -47,8 +49,16 @@ pub enum KeyFileError {
     /// The PEM file's key cannot be used.
     #[error("it contains no usable private key")]
     Private(#[from] PrivateKeyError),
+    /// A line with a v2 key cannot be used.
+    #[error("line {line}: {source}")]
+    Line {
+        /// The line number, counted from one.
+        line: usize,
+        /// Why the key cannot be used.
+        source: KeyTextError,
+    },
     /// The manifests contain no key.
-    #[error("it contains no private key: no Secret in it has a usable item `tls.key`")]
+    #[error("it contains no private key: no Secret in it has a usable item `tls.key` or `v2.key`")]
     NoKey,
 }
 
@@ -56,6 +66,7 @@ pub enum KeyFileError {
 #[derive(Default)]
 pub(super) struct RecoveryKeys {
     keys: Vec<Arc<RingKey>>,
+    v2_keys: Vec<Arc<RingV2Key>>,
     /// The reasons why files without a key cannot be used.
     unusable: Vec<CommandError>,
 }
@@ -87,31 +98,37 @@ impl RecoveryKeys {
                 }),
             }
         }
-        if recovery_keys.keys.is_empty() {
+        if recovery_keys.is_empty() {
             recovery_keys.unusable.append(&mut empty);
         }
         for problem in &empty {
             report::warn(&error_chain(problem));
         }
-        if recovery_keys.keys.is_empty() || recovery_keys.unusable.is_empty() {
+        if recovery_keys.is_empty() || recovery_keys.unusable.is_empty() {
             return Ok(recovery_keys);
         }
         Err(recovery_keys.unusable.remove(0))
     }
 
-    fn add(&mut self, file: &Path, found: Vec<PrivateKey>) {
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.v2_keys.is_empty()
+    }
+
+    fn add(&mut self, file: &Path, found: FoundKeys) {
         let name = file.shown();
         let key = |key| Arc::new(RingKey::opening_only(name.clone(), key));
-        self.keys.extend(found.into_iter().map(key));
+        self.keys.extend(found.rsa.into_iter().map(key));
+        let key = |key| Arc::new(RingV2Key::new(name.clone(), Timestamp::MIN, key));
+        self.v2_keys.extend(found.v2.into_iter().map(key));
     }
 
     pub(super) fn ring(&self) -> KeyRing {
-        KeyRing::new(self.keys.clone())
+        KeyRing::new(self.keys.clone()).with_v2_keys(self.v2_keys.clone())
     }
 
     /// Returns hints for a failed decryption; empty if there are keys.
     fn hints(&self) -> Vec<String> {
-        if !self.keys.is_empty() {
+        if !self.is_empty() {
             return Vec::new();
         }
         if self.unusable.is_empty() {
@@ -137,12 +154,40 @@ pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> 
     }
 }
 
-fn keys_of(file: &Path, bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
+/// The keys of a file.
+#[derive(Default)]
+struct FoundKeys {
+    rsa: Vec<PrivateKey>,
+    v2: Vec<StoredKey>,
+}
+
+impl FoundKeys {
+    fn is_empty(&self) -> bool {
+        self.rsa.is_empty() && self.v2.is_empty()
+    }
+
+    fn extend(&mut self, other: Self) {
+        self.rsa.extend(other.rsa);
+        self.v2.extend(other.v2);
+    }
+}
+
+fn keys_of(file: &Path, bytes: &[u8]) -> Result<FoundKeys, KeyFileError> {
     if archive::is_archive(bytes) {
         return Err(KeyFileError::Archive);
     }
+    if let Some(lines) = v2_lines(bytes) {
+        let v2 = lines.into_iter().map(v2_key).collect::<Result<_, _>>()?;
+        let rsa = Vec::new();
+        return Ok(FoundKeys { rsa, v2 });
+    }
     match PrivateKey::all_from_pem(bytes) {
-        Ok(keys) => return Ok(keys),
+        Ok(rsa) => {
+            return Ok(FoundKeys {
+                rsa,
+                ..FoundKeys::default()
+            });
+        }
         Err(PrivateKeyError::Missing) if is_certificate(bytes) => {
             return Err(KeyFileError::Certificate);
         }
@@ -152,7 +197,7 @@ fn keys_of(file: &Path, bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
         Err(PrivateKeyError::Missing) => {}
         Err(error) => return Err(error.into()),
     }
-    let (mut keys, mut is_empty) = (Vec::new(), true);
+    let (mut keys, mut is_empty) = (FoundKeys::default(), true);
     let documents = manifest::read(bytes)?;
     let has_documents = !documents.is_empty();
     for document in documents {
@@ -178,6 +223,26 @@ fn keys_of(file: &Path, bytes: &[u8]) -> Result<Vec<PrivateKey>, KeyFileError> {
     } else {
         Ok(keys)
     }
+}
+
+/// Returns the lines of a file of v2 keys, such as an identity file of age, with their numbers; `None` for any other file.
+fn v2_lines(bytes: &[u8]) -> Option<Vec<(usize, &str)>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let lines = text.lines().map(str::trim_ascii).enumerate();
+    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let lines: Vec<(usize, &str)> = lines.map(|(index, line)| (index + 1, line)).collect();
+    let (_, first) = lines.first()?;
+    let is_key = first.starts_with("seal2-key ") || first.starts_with("AGE-SECRET-KEY-");
+    is_key.then_some(lines)
+}
+
+fn v2_key((line, text): (usize, &str)) -> Result<StoredKey, KeyFileError> {
+    let key = SecretKey::parse(text).map_err(|source| KeyFileError::Line { line, source })?;
+    Ok(StoredKey {
+        key,
+        not_before: Timestamp::MIN,
+        not_after: Timestamp::MAX,
+    })
 }
 
 /// Removes `kind` and `apiVersion` from an object with an item `tls.key`, so that it is read as a key
@@ -211,8 +276,13 @@ fn is_certificate(bytes: &[u8]) -> bool {
 enum UnusableKey {
     #[error(transparent)]
     Document(#[from] DocumentError),
-    #[error("the Secret {0:?} has no item `tls.key`")]
+    #[error("the Secret {0:?} has no item `tls.key` or `v2.key`")]
     NoItem(String),
+    #[error("the Secret {name:?} has no usable v2 key: {source}")]
+    V2 {
+        name: String,
+        source: KeySecretError,
+    },
     #[error("the item `tls.key` of the Secret {name:?} cannot be used")]
     Private {
         name: String,
@@ -220,11 +290,25 @@ enum UnusableKey {
     },
 }
 
-fn keys_of_secret(secret: &Secret) -> Result<Vec<PrivateKey>, UnusableKey> {
+fn keys_of_secret(secret: &Secret) -> Result<FoundKeys, UnusableKey> {
     let name = secret.metadata.name.clone().unwrap_or_default();
+    if secret.data.contains_key(v2::key_secret::PRIVATE_KEY_ITEM) {
+        let key = v2::key_secret::parse(secret);
+        let key = key.map_err(|source| UnusableKey::V2 { name, source })?;
+        return Ok(FoundKeys {
+            v2: vec![key],
+            ..FoundKeys::default()
+        });
+    }
     match secret.data.get(PRIVATE_KEY_ITEM) {
-        Some(pem) => PrivateKey::all_from_pem(pem.expose())
-            .map_err(|source| UnusableKey::Private { name, source }),
+        Some(pem) => {
+            let rsa = PrivateKey::all_from_pem(pem.expose());
+            let rsa = rsa.map_err(|source| UnusableKey::Private { name, source })?;
+            Ok(FoundKeys {
+                rsa,
+                ..FoundKeys::default()
+            })
+        }
         None => Err(UnusableKey::NoItem(name)),
     }
 }

@@ -8,11 +8,11 @@ use clap::{Args, Subcommand};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::Format;
 use kubeseal_library::redacted::redacted_source;
-use kubeseal_library::rules::Source;
+use kubeseal_library::rules::{Rule, SealedFormat, Source};
 use serde::Serialize;
 
 use super::session::Session;
-use super::settings::{Setting, Settings};
+use super::settings::{Origin, Setting, Settings};
 use super::{Outcome, output, print};
 use crate::report::{ShowPath as _, path_text, shown};
 use crate::seal_args::Sealing;
@@ -88,8 +88,8 @@ fn lines(settings: &Settings) -> Vec<Line> {
         lines.push(line("fingerprint", join(texts(&pins.value)), &pins.by));
     }
     for (name, values) in [
-        ("fingerprint", rule.map(|r| texts(&r.fingerprints))),
-        ("retired", rule.map(|r| texts(&r.retired))),
+        ("fingerprint", rule.map(Rule::pin_texts)),
+        ("retired", rule.map(Rule::retired_texts)),
     ] {
         if let Some(values) = values.filter(|values| !values.is_empty()) {
             lines.push(line(name, join(values), &"the rule"));
@@ -124,8 +124,33 @@ fn lines(settings: &Settings) -> Vec<Line> {
             &"the rule",
         ));
     }
+    lines.extend(v2_lines(settings));
     for (name, reason) in rule.iter().flat_map(|rule| &rule.ignore) {
         lines.push(line("ignore", format!("{name}: {reason}"), &"the rule"));
+    }
+    lines
+}
+
+/// Returns the settings of v2; none for a rule or run without it.
+fn v2_lines(settings: &Settings) -> Vec<Line> {
+    let Setting { value, by } = &settings.format;
+    if *by == Origin::Default {
+        return Vec::new();
+    }
+    let line = |name, value: String, by: &dyn ToString| Line {
+        name,
+        value,
+        by: by.to_string(),
+    };
+    let mut lines = vec![line("format", value.to_string(), by)];
+    let rule = settings.rule.iter();
+    for recipient in rule.clone().flat_map(|rule| &rule.recipients) {
+        lines.push(line("recipient", recipient.to_string(), &"the rule"));
+    }
+    for rule in rule.filter(|_| *value == SealedFormat::V2) {
+        let (classical, bound) = (rule.allow_classical, rule.bind_template);
+        lines.push(line("allowClassical", classical.to_string(), &"the rule"));
+        lines.push(line("bindTemplate", bound.to_string(), &"the rule"));
     }
     lines
 }
@@ -186,7 +211,7 @@ struct Explanation<'a> {
     /// The rule that applies; absent if none matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<RuleReport<'a>>,
-    /// The resulting settings. Only `fingerprint` and `ignore` can occur more than once.
+    /// The resulting settings. Only `fingerprint`, `recipient` and `ignore` can occur more than once.
     settings: Vec<Line>,
 }
 

@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, bail};
 use kubeseal_library::bounded::Kind;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
-use kubeseal_library::keys::KeyRecord;
 use kubeseal_library::keys::archive::{self, Unlock};
-use kubeseal_library::keys::{folder, record};
+use kubeseal_library::keys::{KeyRecord, V2KeyRecord};
+use kubeseal_library::keys::{folder, record, v2};
 use shared::key::PrivateKey;
 use shared::key_ring::{KeyRing, RingKey};
 use shared::manifest;
@@ -223,10 +223,11 @@ pub fn parse_backup(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock)
         secret
             .data
             .contains_key(shared::key_secret::PRIVATE_KEY_ITEM)
+            || v2::is_v2(secret)
     };
     if !secrets.iter().any(is_key) {
         let message = format!(
-            "{} contains no key: no Secret in it has an item `tls.key`",
+            "{} contains no key: no Secret in it has an item `tls.key` or `v2.key`",
             name()
         );
         bail!(Failure::new(message).hint(
@@ -248,11 +249,12 @@ pub fn parse_backup(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock)
     })
 }
 
-/// Returns every available key for trial decryption: those of the store, then those of backups.
+/// Returns a key ring for trial decryption, with every usable key of `records` and of the backups. A key in both counts
+/// once, as in `records`.
 ///
 /// # Errors
 ///
-/// Fails if a backup cannot be read.
+/// Fails if a backup, or a file with an identity or a passphrase, cannot be read.
 pub fn ring(
     records: &[KeyRecord],
     backups: &[PathBuf],
@@ -260,6 +262,7 @@ pub fn ring(
     environment: &Environment,
 ) -> Result<KeyRing> {
     let mut keys: Vec<Arc<RingKey>> = record::ring(records).keys().to_vec();
+    let mut v2_keys: Vec<V2KeyRecord> = Vec::new();
     let mut unlock = read(args, environment)?;
     for path in backups {
         let backup = read_backup(path, &mut unlock)?;
@@ -267,8 +270,12 @@ pub fn ring(
         let opening_only = |key| Arc::new(RingKey::opening_only(name.clone(), key));
         keys.extend(backup.bare.into_iter().map(opening_only));
         for secret in backup.secrets {
-            keys.extend(KeyRecord::new(secret, None).key.ok());
+            if v2::is_v2(&secret) {
+                v2_keys.push(V2KeyRecord::new(secret, None));
+            } else {
+                keys.extend(KeyRecord::new(secret, None).key.ok());
+            }
         }
     }
-    Ok(KeyRing::new(keys))
+    Ok(v2::add_to_ring(KeyRing::new(keys), &v2_keys))
 }

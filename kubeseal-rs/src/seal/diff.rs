@@ -1,6 +1,7 @@
 //! `seal diff`: shows the changes of sealed items between two states of a Git tree.
 
 mod json;
+mod locks;
 mod selection;
 mod states;
 
@@ -15,6 +16,7 @@ use kubeseal_library::format::Format;
 use kubeseal_library::walk::Skipped;
 use shared::resource::{KEY_HINTS_ANNOTATION, LAST_APPLIED_ANNOTATIONS, SecretTemplate};
 use shared::scope::Scope;
+use shared::v2;
 use zeroize::Zeroizing;
 
 use super::object::Object;
@@ -70,6 +72,10 @@ pub enum ChangeKind {
     Rekeyed(String, String),
     /// The scope changed: old and new scope.
     Rescoped(String, String),
+    /// The keys that open a v2 value changed: old and new keys.
+    Recipients(String, String),
+    /// The wrapped data keys of v2 values changed, but neither the values nor the identifiers of the keys.
+    Locks,
     /// The template changed.
     Template,
     /// Labels, annotations, finalizers or owners of the SealedSecret changed.
@@ -140,7 +146,8 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
         let kind = ChangeKind::Rescoped(old.scope.to_string(), new.scope.to_string());
         changes.push(Change { item: None, kind });
     }
-    let keys: BTreeSet<&String> = old.texts().keys().chain(new.texts().keys()).collect();
+    let items = v2::items(old.texts()).chain(v2::items(new.texts()));
+    let keys: BTreeSet<&String> = items.map(|(key, _)| key).collect();
     for key in keys {
         let kind = match (old.texts().get(key), new.texts().get(key)) {
             (None, _) => ChangeKind::Added,
@@ -160,6 +167,7 @@ pub fn compare(old: Option<&Object>, new: Option<&Object>) -> Vec<Change> {
             kind,
         });
     }
+    changes.extend(locks::changes(old, new, changes.is_empty()));
     if old.sealed.spec.data != new.sealed.spec.data {
         let kind = match (&old.sealed.spec.data, &new.sealed.spec.data) {
             (None, _) => ChangeKind::Added,
@@ -225,6 +233,8 @@ impl ChangeKind {
             Self::Changed => "changed",
             Self::Rekeyed(..) => "rekeyed",
             Self::Rescoped(..) => "rescoped",
+            Self::Recipients(..) => "recipients changed",
+            Self::Locks => "locks changed",
             Self::Template => "template changed",
             Self::Metadata => "metadata changed",
             Self::Unreadable(_) => "unreadable",
@@ -237,7 +247,9 @@ impl ChangeKind {
 
     fn endpoints(&self) -> Option<(&str, &str)> {
         match self {
-            Self::Rekeyed(from, to) | Self::Rescoped(from, to) => Some((from, to)),
+            Self::Rekeyed(from, to) | Self::Rescoped(from, to) | Self::Recipients(from, to) => {
+                Some((from, to))
+            }
             _ => None,
         }
     }

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
-use kubeseal_library::keys::record;
+use kubeseal_library::keys::{record, v2 as keys_of_v2};
 use kubeseal_library::platform::{self, memory};
 use kubeseal_library::programs;
 use kubeseal_library::walk::sealed_in;
@@ -21,7 +21,8 @@ use shared::key_marks::KeyState;
 use shared::key_ring::KeyRing;
 use shared::plain::Plain;
 use shared::resource::SealedSecret;
-use shared::unseal::{Randomness, Rules, unseal};
+use shared::unseal::{Randomness, Rules, UsedKey, unseal};
+use shared::v2;
 
 use super::keys::store;
 use super::{Outcome, decryption};
@@ -59,7 +60,7 @@ pub struct Exec {
     /// Let an item replace this variable even if it is set or --all refuses it
     #[arg(long = "override", value_name = "VARIABLE", value_delimiter = ',')]
     pub overrides: Vec<String>,
-    /// Pass values as files in memory (Linux): a variable `ITEM_FILE` contains the path
+    /// Pass values as files in memory (Linux): for an item ITEM, the variable `ITEM_FILE` contains the path
     #[arg(long)]
     pub files: bool,
     /// Decrypt with the keys in this backup: an age archive, manifests or PEM; the keys of --directory or the
@@ -137,7 +138,7 @@ fn no_choice(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> Failure {
 }
 
 fn item_names(sealed: &SealedSecret) -> impl Iterator<Item = &str> {
-    let encrypted = sealed.spec.encrypted_data.keys();
+    let encrypted = v2::items(&sealed.spec.encrypted_data).map(|(name, _)| name);
     let rendered = sealed
         .spec
         .template
@@ -192,9 +193,9 @@ fn pass_values(
 /// Returns the keys to unseal with, and which of them are retired: a controller does not use these.
 fn keys(args: &Exec, environment: &Environment) -> Result<(KeyRing, BTreeSet<Fingerprint>)> {
     if args.backups.is_empty() {
-        let records =
-            store(&args.location, &Clusters::new(environment)).and_then(|store| store.read());
-        let records = records.context(
+        let records = store(&args.location, &Clusters::new(environment))
+            .and_then(|store| Ok((store.read()?, store.read_v2()?)));
+        let (records, v2_records) = records.context(
             Failure::new("cannot read the keys")
                 .hint("pass a backup with --backup, or a directory with --directory"),
         )?;
@@ -202,7 +203,8 @@ fn keys(args: &Exec, environment: &Environment) -> Result<(KeyRing, BTreeSet<Fin
         let retired = records.iter().zip(states);
         let retired = retired.filter(|(_, state)| *state == KeyState::Retired);
         let retired = retired.filter_map(|(record, _)| record.fingerprint().cloned());
-        return Ok((record::ring(&records), retired.collect()));
+        let ring = keys_of_v2::add_to_ring(record::ring(&records), &v2_records);
+        return Ok((ring, retired.collect()));
     }
     let ring = decryption::ring(&[], &args.backups, &args.decryption, environment)?;
     Ok((ring, BTreeSet::new()))
@@ -247,10 +249,11 @@ fn values(
 /// Warns about items that a controller can no longer unseal.
 fn warn_of_retired(
     path: &Path,
-    sealed_by: &BTreeMap<String, Fingerprint>,
+    sealed_by: &BTreeMap<String, UsedKey>,
     retired: &BTreeSet<Fingerprint>,
 ) {
-    for (item, key) in sealed_by.iter().filter(|(_, key)| retired.contains(key)) {
+    let is_retired = |key: &UsedKey| key.fingerprint().is_some_and(|key| retired.contains(key));
+    for (item, key) in sealed_by.iter().filter(|(_, key)| is_retired(key)) {
         report::warn(&shown(&format!(
             "{}: the item {item} is sealed for the retired key {key}, which the controller does not use: re-encrypt the \
              file with `seal rotate`",

@@ -220,7 +220,7 @@ fn check_not_in_git(plain: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Checks that a file may be replaced: only the result of an earlier run may.
+/// Checks that a file may be replaced: it must contain nothing but SealedSecrets, like the result of an earlier run.
 fn check_replaceable(to: &Path) -> Result<()> {
     let is_sealed = ManifestFile::read(to).is_ok_and(|file| {
         let mut objects = file.objects().peekable();

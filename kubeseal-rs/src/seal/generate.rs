@@ -10,6 +10,7 @@ use shared::plain::Plain;
 use shared::secret::Secret;
 
 use super::create::{self, Items};
+use super::sealing::Templates;
 use super::session::Session;
 use super::values::{self, Stdin};
 use super::{Outcome, names, sealing};
@@ -75,16 +76,23 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
     let (items, public) = generate(&recipes, password.as_ref(), environment)?;
     let mut secret = create::secret(&args.name, &args.properties, items)?;
     set_type(&mut secret, &public);
-    let mut sealed = sealing::seal_secret(&session, &settings, secret, sealing::Empty::Refused)?;
     for key in public.keys() {
         report::info(&format!(
             "{key} is public, and is stored in plaintext in spec.template.data"
         ));
     }
-    if !public.is_empty() {
-        let data = public.into_iter().map(|(key, text)| (key, Some(text)));
-        sealed.object.spec.template.data = Some(data.collect());
-    }
+    let templates: Templates = public
+        .into_iter()
+        .map(|(key, text)| (key, Some(text)))
+        .collect();
+    let templates = Some(&templates).filter(|templates| !templates.is_empty());
+    let sealed = sealing::seal_with_templates(
+        &session,
+        &settings,
+        secret,
+        templates,
+        sealing::Empty::Refused,
+    )?;
     args.destination.put(&[sealed])
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use shared::base64;
 use shared::plain::Plain;
 use shared::resource::{SealedSecret, qualified_name};
+use shared::v2;
 
 use super::session::Session;
 use super::target::TargetError;
@@ -51,6 +52,6 @@ pub fn values(
         let text = secret["data"][key].as_str().filter(|_| !is_templated)?;
         base64::decode(text.as_bytes()).ok().map(Plain::from)
     };
-    let keys = sealed.spec.encrypted_data.keys();
-    Ok(keys.map(|key| (key.clone(), value(key))).collect())
+    let items = v2::items(&sealed.spec.encrypted_data);
+    Ok(items.map(|(key, _)| (key.clone(), value(key))).collect())
 }

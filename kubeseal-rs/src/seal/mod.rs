@@ -16,8 +16,10 @@
 //! |---|---|
 //! | [`session`] | rules and certificates of one run, each read once |
 //! | [`settings`] | which certificate, scope and namespace apply to one file |
+//! | [`recipients`] | the keys that v2 values of one file are sealed for |
 //! | [`sealing`] | sealing a Secret under these settings |
 //! | [`target`] | one SealedSecret in a file, and changes of its items |
+//! | [`v2_items`] | sealing new v2 values for an object in a file |
 //! | [`values`], [`names`] | reading values; valid names |
 //! | [`decryption`] | identities, passphrases and keys in backups |
 //! | [`in_cluster`] | values of the Secret in the cluster |
@@ -47,15 +49,18 @@ pub mod lint;
 pub mod man;
 pub mod object;
 mod output;
+pub mod recipients;
 pub mod requirements;
 pub mod rotate;
 pub mod sealing;
 pub mod session;
 pub mod set;
 pub mod settings;
+mod size;
 pub mod target;
 pub mod uninstall;
 pub mod unset;
+pub mod v2_items;
 pub mod values;
 pub mod view;
 

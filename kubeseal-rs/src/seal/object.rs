@@ -9,7 +9,7 @@ use shared::manifest::{Node, Reading, Value};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::sealed_text::NotSealed;
-use shared::{envelope, sealed_text};
+use shared::{envelope, sealed_text, v2};
 
 /// One SealedSecret in a file.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub struct Object {
     pub items: Vec<Item>,
     /// The hints, including those of items that do not exist.
     pub hints: Hints,
+    /// The v2 content, or why it is malformed; `None` if there is none.
+    pub v2: Option<Result<v2::Object, v2::Refusal>>,
 }
 
 /// One sealed item.
@@ -44,6 +46,10 @@ pub struct Item {
 pub enum Form {
     /// A sealed value for a key with this many bits.
     Bits(usize),
+    /// A well-formed v2 value.
+    V2(Box<v2::ItemView>),
+    /// A v2 value in an object whose v2 content is malformed.
+    MalformedV2,
     /// The value is not a string.
     NoText,
     /// A string that is not a sealed value.
@@ -76,11 +82,14 @@ impl Object {
     fn of(node: &Node, sealed: SealedSecret) -> Self {
         let annotations = sealed.metadata.annotations.as_ref();
         let hints = hints::read(annotations);
+        let entries = &sealed.spec.encrypted_data;
+        let v2 = v2::is_v2(entries).then(|| v2::Object::parse(entries));
         Self {
             line: node.line,
             scope: Scope::from_annotations(annotations),
-            items: items(node, &hints),
+            items: items(node, &hints, v2.as_ref().and_then(|v2| v2.as_ref().ok())),
             hints,
+            v2,
             sealed,
         }
     }
@@ -101,7 +110,13 @@ impl Object {
     }
 }
 
-/// Returns the sealed values of an object as they are in the file; none if they are not in a mapping.
+/// Returns the items of an object as they are in the file, without the locks of v2.
+pub fn item_nodes(node: &Node) -> impl Iterator<Item = &(String, Node)> {
+    let entries = sealed_nodes(node).iter();
+    entries.filter(|(name, _)| !v2::is_lock_entry(name))
+}
+
+/// Returns the entries of `spec.encryptedData` as they are in the file; none if they are not in a mapping.
 pub fn sealed_nodes(node: &Node) -> &[(String, Node)] {
     let data = node
         .field("spec")
@@ -112,25 +127,30 @@ pub fn sealed_nodes(node: &Node) -> &[(String, Node)] {
     }
 }
 
-/// Returns the items of an object, in the order of [`sealed_nodes`].
-pub fn items(node: &Node, hints: &Hints) -> Vec<Item> {
+/// Returns the items of an object, in the order of [`item_nodes`].
+pub fn items(node: &Node, hints: &Hints, v2: Option<&v2::Object>) -> Vec<Item> {
+    let views = v2.map(v2::Object::view).unwrap_or_default();
     let item = |(key, node): &(String, Node)| Item {
         key: key.clone(),
         line: node.line,
-        form: form(node),
+        form: match &node.value {
+            Value::Text(text) if v2::is_v2_value(text) => match views.get(key.as_str()) {
+                Some(view) => Form::V2(view.clone().into()),
+                None => Form::MalformedV2,
+            },
+            _ => form(node),
+        },
         hint: hints.get(key).cloned(),
     };
-    sealed_nodes(node).iter().map(item).collect()
+    item_nodes(node).map(item).collect()
 }
 
 fn form(node: &Node) -> Form {
-    let Value::Text(text) = &node.value else {
-        return match node.value {
-            Value::Null => form_of(""),
-            _ => Form::NoText,
-        };
-    };
-    form_of(text)
+    match &node.value {
+        Value::Text(text) => form_of(text),
+        Value::Null => form_of(""),
+        _ => Form::NoText,
+    }
 }
 
 fn form_of(text: &str) -> Form {

@@ -8,7 +8,7 @@ use shared::plain::Plain;
 use shared::resource::{SealedSecret, SealedSecretSpec};
 use shared::secret::Secret;
 use shared::secret_types::{MAX_SECRET_LEN, check_names, check_values, values_len};
-use shared::{envelope, sealed_text};
+use shared::{envelope, sealed_text, v2};
 
 use crate::report;
 
@@ -55,9 +55,12 @@ pub fn check_change(
     let spec = &sealed.spec;
     let type_ = spec.template.type_.as_deref();
     check_values(&values_in_secret(spec, set))?;
-    let items = spec.encrypted_data.keys();
-    let before: BTreeSet<&String> = items.clone().collect();
+    let items: Vec<&String> = v2::items(&spec.encrypted_data)
+        .map(|(name, _)| name)
+        .collect();
+    let before: BTreeSet<&String> = items.iter().copied().collect();
     let after = items
+        .into_iter()
         .chain(set.keys())
         .filter(|item| !removed.contains(item));
     let after: BTreeSet<&String> = after.collect();
@@ -71,9 +74,7 @@ pub fn check_change(
         Ok(()) => {}
     }
     let is_kept = |item: &String| !set.contains_key(item) && !removed.contains(item);
-    let kept_items = spec.encrypted_data.iter().filter(|(item, _)| is_kept(item));
-    let kept_items = kept_items.filter(|(item, _)| template(spec, item).is_none());
-    let kept_len: usize = kept_items.map(|(_, text)| plain_len(text)).sum();
+    let kept_len = plain_lens(spec, is_kept);
     warnings.extend(size_warning(
         kept_len + values_len(&values_in_secret(spec, set)),
     ));
@@ -106,6 +107,25 @@ fn template<'a>(spec: &'a SealedSecretSpec, item: &str) -> Option<&'a Option<Str
     spec.template.data.as_ref()?.get(item)
 }
 
+/// Returns the length of all values that become part of the Secret unchanged, as far as it is visible.
+fn plain_lens(spec: &SealedSecretSpec, is_counted: impl Fn(&String) -> bool) -> usize {
+    let object = v2::Object::parse(&spec.encrypted_data).ok();
+    let views = object.as_ref().map(v2::Object::view).unwrap_or_default();
+    let items = v2::items(&spec.encrypted_data);
+    let items = items.filter(|(item, _)| is_counted(item) && template(spec, item).is_none());
+    let len = |(item, text): (&String, &String)| {
+        let view = views.get(item.as_str());
+        view.map_or_else(
+            || plain_len(text),
+            |view| view.max_len.saturating_sub(MAX_PADDING),
+        )
+    };
+    items.map(len).sum()
+}
+
+/// The visible length of a v2 value may be greater than its real one by this much.
+const MAX_PADDING: usize = 31;
+
 /// Returns the length of the value in a sealed text; 0 if it is malformed.
 fn plain_len(text: &str) -> usize {
     let sealed = sealed_text::decode(text).ok();
@@ -116,9 +136,7 @@ fn plain_len(text: &str) -> usize {
 /// Returns a warning about an object whose values are too large, by the lengths of its sealed values. Templates do not
 /// count: their output depends on the values.
 pub fn size_of_sealed(spec: &SealedSecretSpec) -> Option<String> {
-    let items = spec.encrypted_data.iter();
-    let items = items.filter(|(item, _)| template(spec, item).is_none());
-    size_warning(items.map(|(_, text)| plain_len(text)).sum())
+    size_warning(plain_lens(spec, |_| true))
 }
 
 fn size_warning(len: usize) -> Option<String> {

@@ -1,42 +1,65 @@
 //! Seals a Secret under the settings of the file that will contain it.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use kubeseal_library::rules::SealedFormat;
 use shared::hints::{self, Hints};
 use shared::key::Certificate;
 use shared::manifest::{self, Coercion, Node, Reading, Value};
 use shared::resource::{DocumentError, SealedSecret};
 use shared::scope::Scope;
-use shared::seal::{self, Target};
+use shared::seal::{self, Target, V2Options};
 use shared::secret::Secret;
+use shared::v2;
 
-use super::requirements;
+use super::recipients::Recipients;
 use super::session::Session;
 use super::settings::{Origin, Settings};
+use super::{requirements, size};
 use crate::failure::Failure;
 use crate::report;
 
-/// A sealed Secret, and the certificate that sealed it.
+/// A sealed Secret, and the keys that it was sealed for.
 #[derive(Debug)]
 pub struct Sealed {
     /// The sealed object.
     pub object: SealedSecret,
-    /// The certificate that sealed the object.
-    pub certificate: Arc<Certificate>,
+    /// The keys that it was sealed for.
+    pub keys: SealedFor,
+}
+
+/// The keys that values were sealed for.
+#[derive(Debug, Clone)]
+pub enum SealedFor {
+    /// As v1, for the key of a certificate.
+    Certificate(Arc<Certificate>),
+    /// As v2.
+    Recipients(Arc<Recipients>),
+}
+
+impl fmt::Display for SealedFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate(certificate) => certificate.fingerprint().fmt(f),
+            Self::Recipients(recipients) => f.write_str(&recipients.describe()),
+        }
+    }
 }
 
 impl Sealed {
     /// Describes the object in one line: name, number of items, scope and key.
     pub fn describe(&self) -> String {
         let object = &self.object;
-        let count = object.spec.encrypted_data.len();
+        let count = v2::items(&object.spec.encrypted_data).count();
         format!(
             "{} ({count} {}, {}, for {})",
             object.qualified_name(),
             if count == 1 { "item" } else { "items" },
             Scope::from_annotations(object.metadata.annotations.as_ref()),
-            self.certificate.fingerprint()
+            self.keys
         )
     }
 }
@@ -62,7 +85,25 @@ pub enum Empty {
 pub fn seal_secret(
     session: &Session<'_>,
     settings: &Settings,
+    secret: Secret,
+    empty: Empty,
+) -> Result<Sealed> {
+    seal_with_templates(session, settings, secret, None, empty)
+}
+
+/// Templates for items of a Secret.
+pub type Templates = BTreeMap<String, Option<String>>;
+
+/// Like [`seal_secret`], with templates.
+///
+/// # Errors
+///
+/// Fails like [`seal_secret`].
+pub fn seal_with_templates(
+    session: &Session<'_>,
+    settings: &Settings,
     mut secret: Secret,
+    templates: Option<&Templates>,
     empty: Empty,
 ) -> Result<Sealed> {
     let name = secret.metadata.name.clone().unwrap_or_default();
@@ -75,20 +116,54 @@ pub fn seal_secret(
     }
     requirements::warn_of_size(&secret);
     set_target(session, settings, &mut secret)?;
+    match settings.format.value {
+        SealedFormat::V1 => seal_v1(session, settings, &secret, templates),
+        SealedFormat::V2 => seal_v2(session, settings, &secret, templates),
+    }
+}
+
+fn seal_v1(
+    session: &Session<'_>,
+    settings: &Settings,
+    secret: &Secret,
+    templates: Option<&Templates>,
+) -> Result<Sealed> {
     let certificate = session.certificate(settings)?;
-    let mut object = seal::seal(
-        &secret,
-        certificate.public_key(),
-        &mut shared::random::system(),
-    )
-    .with_context(|| format!("the Secret {name:?}"))?;
+    let rng = &mut shared::random::system();
+    let mut object =
+        seal::seal(secret, certificate.public_key(), rng).with_context(|| describe(secret))?;
+    object.spec.template.data = templates.cloned();
     if !session.args.no_hints {
         add_hints(&mut object, &certificate);
     }
-    Ok(Sealed {
-        object,
-        certificate,
-    })
+    let keys = SealedFor::Certificate(certificate);
+    Ok(Sealed { object, keys })
+}
+
+fn seal_v2(
+    session: &Session<'_>,
+    settings: &Settings,
+    secret: &Secret,
+    templates: Option<&Templates>,
+) -> Result<Sealed> {
+    let recipients = session.recipients(settings)?;
+    let options = V2Options {
+        recipients: &recipients.keys(),
+        allow_classical: recipients.allow_classical,
+        bind_template: recipients.bind_template,
+        template_data: templates,
+        now: session.environment.now,
+    };
+    let object = seal::seal_v2(secret, &options, &mut shared::random::system())
+        .with_context(|| describe(secret))?;
+    size::check(&object)?;
+    let keys = SealedFor::Recipients(recipients);
+    Ok(Sealed { object, keys })
+}
+
+fn describe(secret: &Secret) -> String {
+    let name = secret.metadata.name.as_deref().unwrap_or_default();
+    format!("the Secret {name:?}")
 }
 
 fn set_target(session: &Session<'_>, settings: &Settings, secret: &mut Secret) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
 use kubeseal_library::certificate::{
@@ -17,7 +17,9 @@ use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{RulesFile, Source};
 use shared::key::Certificate;
 use shared::key_ring::KeyRing;
+use shared::v2::KeyId;
 
+use super::recipients::{self, Recipients};
 use super::settings::{self, Settings};
 use crate::failure::Failure;
 use crate::report;
@@ -37,9 +39,9 @@ type CacheKey = (
     Vec<AcceptedFingerprint>,
 );
 
-/// Which certificates a run may encrypt for.
+/// Which keys a run may encrypt for.
 #[derive(Clone, Copy)]
-enum Recipients<'a> {
+enum AllowedKeys<'a> {
     /// Every certificate that the settings name, since the user provides the values.
     OfSettings,
     /// Only a certificate that the user names, or whose private key is in this key ring. Existing values
@@ -55,9 +57,10 @@ pub struct Session<'a> {
     pub clusters: Clusters<'a>,
     /// The options for sealing.
     pub args: &'a Sealing,
-    recipients: Recipients<'a>,
+    allowed_keys: AllowedKeys<'a>,
     rules: Mutex<BTreeMap<PathBuf, Option<Arc<RulesFile>>>>,
     certificates: Mutex<Vec<(CacheKey, Arc<Certificate>)>>,
+    recipient_lists: Mutex<Vec<(recipients::CacheKey, Arc<Recipients>)>>,
 }
 
 impl<'a> Session<'a> {
@@ -67,9 +70,10 @@ impl<'a> Session<'a> {
             environment,
             clusters: Clusters::new(environment),
             args,
-            recipients: Recipients::OfSettings,
+            allowed_keys: AllowedKeys::OfSettings,
             rules: Mutex::default(),
             certificates: Mutex::default(),
+            recipient_lists: Mutex::default(),
         }
     }
 
@@ -81,7 +85,7 @@ impl<'a> Session<'a> {
         keys: &'a KeyRing,
     ) -> Self {
         Self {
-            recipients: Recipients::OfUser(keys),
+            allowed_keys: AllowedKeys::OfUser(keys),
             ..Self::new(args, environment)
         }
     }
@@ -153,10 +157,33 @@ impl<'a> Session<'a> {
 
     /// Returns the fingerprints that make a certificate trusted.
     fn fingerprints(&self, settings: &Settings) -> Vec<AcceptedFingerprint> {
-        match self.recipients {
-            Recipients::OfSettings => settings.fingerprints(),
-            Recipients::OfUser(_) => settings.user_pins(),
+        match self.allowed_keys {
+            AllowedKeys::OfSettings => settings.fingerprints(),
+            AllowedKeys::OfUser(_) => settings.user_pins(),
         }
+    }
+
+    pub(super) fn cached_recipients(
+        &self,
+    ) -> MutexGuard<'_, Vec<(recipients::CacheKey, Arc<Recipients>)>> {
+        let lock = self.recipient_lists.lock();
+        lock.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether the user has to confirm a key that only a rule names, because existing values would be sealed for
+    /// it and no key that the user passed belongs to it.
+    pub(super) fn needs_consent(&self, settings: &Settings, key: &KeyId) -> bool {
+        let AllowedKeys::OfUser(keys) = self.allowed_keys else {
+            return false;
+        };
+        let of_rsa = || keys.keys().iter().any(|own| own.key_id() == *key);
+        let has_key = keys.v2_key(key).is_some() || of_rsa();
+        let is_from_rule = settings
+            .rule
+            .as_ref()
+            .is_some_and(|rule| !rule.recipients.is_empty())
+            || settings.certificate.by == settings::Origin::Rule;
+        is_from_rule && !has_key
     }
 
     fn check_recipient(
@@ -164,7 +191,7 @@ impl<'a> Session<'a> {
         settings: &Settings,
         certificate: &Certificate,
     ) -> Result<(), Failure> {
-        let Recipients::OfUser(keys) = self.recipients else {
+        let AllowedKeys::OfUser(keys) = self.allowed_keys else {
             return Ok(());
         };
         let has_key = keys.key(certificate.fingerprint()).is_some();

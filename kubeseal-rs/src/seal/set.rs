@@ -8,10 +8,9 @@ use clap::Args;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::recipe::{Random, Recipe};
 use shared::plain::Plain;
-use shared::sealed_file::Changes;
 
 use super::session::Session;
-use super::target::{Target, hint_rule};
+use super::target::Target;
 use super::values::{Stdin, warn_about};
 use super::{Outcome, names};
 use crate::failure::Failure;
@@ -69,23 +68,17 @@ pub fn run(args: &Set, environment: &Environment) -> Result<Outcome> {
     let session = Session::new(&args.sealing, environment);
     let values = values(args, environment)?;
     target.check_change(&values, &[])?;
-    let (texts, certificate) = target.seal(&session, &values)?;
-    target.write(&Changes {
-        texts,
-        removed: Vec::new(),
-        data: None,
-        hints: hint_rule(&session, &certificate),
-    })?;
-    let items = &target.found.sealed.spec.encrypted_data;
+    let new = target.seal(&session, &values, &[])?;
+    target.write(&new.changes(&session))?;
     for key in values.keys() {
-        let existed = items.contains_key(key);
+        let existed = target.has_item(key);
         report::info(&format!(
             "{}: {}: {key} {} ({}, for {})",
             args.file.shown(),
             target.found.sealed.qualified_name(),
             if existed { "changed" } else { "added" },
             target.scope(),
-            certificate.fingerprint()
+            new.keys
         ));
     }
     Ok(Outcome::Done)

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use kubeseal_library::certificate::{AcceptedFingerprint, SettingSource, is_url};
 use kubeseal_library::files;
+use kubeseal_library::recipients::RecipientSource;
 use kubeseal_library::redacted::redacted_source;
-use kubeseal_library::rules::{Rule, RulesFile, Source, Violation};
+use kubeseal_library::rules::{Rule, RulesFile, SealedFormat, Source, Violation};
 use shared::key::{Certificate, Fingerprint, MalformedFingerprint};
 use shared::scope::Scope;
+use shared::v2::KeyId;
 
 use crate::failure::Failure;
 use crate::report::ShowPath as _;
@@ -76,6 +78,19 @@ pub struct Settings {
     pub namespace: Option<Setting<String>>,
     /// The scope of new objects. If `None`, the input's annotations set it.
     pub scope: Option<Setting<Scope>>,
+    /// The format of new values in a file without v2 values.
+    pub format: Setting<SealedFormat>,
+    /// The recipients that the user names.
+    pub named_recipients: Vec<NamedRecipient>,
+}
+
+/// A recipient that the user names.
+#[derive(Debug, Clone)]
+pub enum NamedRecipient {
+    /// The identifier of a key, which confirms a recipient of the rule.
+    Id(KeyId),
+    /// A key, or where it is.
+    Source(RecipientSource),
 }
 
 /// The environment variable for `--cert-fingerprint`: one fingerprint, or several separated by
@@ -111,7 +126,17 @@ pub fn decide(
         variable("SEALED_SECRETS_NAMESPACE").map(|name| ("SEALED_SECRETS_NAMESPACE", name)),
     );
     let certificate = source(of_rule, args, &variable);
+    let format = first_set(
+        args.sealed_format.map(|format| ("sealed-format", format)),
+        of_rule.and_then(|rule| rule.format),
+        None,
+    );
     let settings = Settings {
+        format: format.unwrap_or(Setting {
+            value: SealedFormat::V1,
+            by: Origin::Default,
+        }),
+        named_recipients: named_recipients(args)?,
         pins: pins(args, &variable)?,
         certificate,
         namespace,
@@ -137,6 +162,17 @@ fn first_set<T>(
     flag.map(|(name, value)| setting(Origin::Flag(name))(value))
         .or_else(|| rule.map(setting(Origin::Rule)))
         .or_else(|| variable.map(|(name, value)| setting(Origin::Variable(name))(value)))
+}
+
+fn named_recipients(args: &Sealing) -> Result<Vec<NamedRecipient>> {
+    let named = args.recipient.iter().map(|text| {
+        if let Ok(id) = text.parse() {
+            return Ok(NamedRecipient::Id(id));
+        }
+        let source = text.parse().map(NamedRecipient::Source);
+        source.context("--recipient")
+    });
+    named.collect()
 }
 
 /// Returns the user's pins. They apply to a certificate from any source, since an untrusted committer

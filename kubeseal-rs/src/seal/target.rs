@@ -2,23 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use kubeseal_library::files;
+use kubeseal_library::rules::SealedFormat;
 use kubeseal_library::walk::ManifestFile;
-use shared::key::Certificate;
 use shared::manifest::edit;
 use shared::names;
 use shared::plain::Plain;
 use shared::scope::Scope;
 use shared::sealed_file::{self, Changes, Found, HintRule};
-use shared::{base64, envelope};
+use shared::{base64, envelope, v2};
 use zeroize::Zeroizing;
 
-use super::requirements;
+use super::sealing::SealedFor;
 use super::session::Session;
-use super::settings::Settings;
+use super::settings::{Origin, Setting, Settings};
+use super::{requirements, v2_items};
 use crate::report::{self, ShowPath as _, shown};
 
 /// The file, or the requested change, is not valid.
@@ -67,6 +67,12 @@ pub enum TargetError {
         /// The scope of the flag.
         requested: Scope,
     },
+    /// The file has v2 values, and a flag asks for v1.
+    #[error(
+        "{0} has values that are sealed as v2, and one object has one format\n\
+         hint: omit --sealed-format, or convert the file with `seal rotate --to v1`"
+    )]
+    Format(String),
     /// The namespace of a flag contradicts the file.
     #[error("{place} is in the namespace {found:?}, not {requested:?}\nhint: omit --namespace")]
     Namespace {
@@ -157,7 +163,19 @@ impl Target {
         Ok(())
     }
 
-    /// Seals values for this object.
+    /// Returns the names of the items.
+    pub fn items(&self) -> impl Iterator<Item = &String> {
+        v2::items(&self.found.sealed.spec.encrypted_data).map(|(name, _)| name)
+    }
+
+    /// Returns whether the object has an item.
+    pub fn has_item(&self, item: &str) -> bool {
+        let entries = &self.found.sealed.spec.encrypted_data;
+        !v2::is_lock_entry(item) && entries.contains_key(item)
+    }
+
+    /// Seals values for this object, in the format of its other values. `removed` names the items that the same change
+    /// removes.
     ///
     /// # Errors
     ///
@@ -166,10 +184,37 @@ impl Target {
         &mut self,
         session: &Session<'_>,
         values: &BTreeMap<String, Plain>,
-    ) -> Result<(BTreeMap<String, String>, Arc<Certificate>)> {
+        removed: &[String],
+    ) -> Result<NewValues> {
         let settings = session.settings(&self.path)?;
         self.check(session, &settings)?;
-        let certificate = session.certificate(&settings)?;
+        let mut new = match self.format(&settings)? {
+            SealedFormat::V1 => self.seal_v1(session, &settings, values)?,
+            SealedFormat::V2 => self.seal_v2(session, &settings, values, removed)?,
+        };
+        new.removed.extend_from_slice(removed);
+        Ok(new)
+    }
+
+    /// Returns the format of new values: v2 if the file has v2 values or the settings say so, else v1.
+    fn format(&self, settings: &Settings) -> Result<SealedFormat, TargetError> {
+        let Setting { value, by } = settings.format;
+        if !v2::is_v2(&self.found.sealed.spec.encrypted_data) {
+            return Ok(value);
+        }
+        if value == SealedFormat::V1 && matches!(by, Origin::Flag(_)) {
+            return Err(TargetError::Format(qualified_name(&self.found)));
+        }
+        Ok(SealedFormat::V2)
+    }
+
+    fn seal_v1(
+        &self,
+        session: &Session<'_>,
+        settings: &Settings,
+        values: &BTreeMap<String, Plain>,
+    ) -> Result<NewValues> {
+        let certificate = session.certificate(settings)?;
         let sealed = &self.found.sealed;
         let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
         let label = self.scope().label_for_sealing(namespace, name)?;
@@ -184,8 +229,32 @@ impl Target {
             )?;
             Ok((key.clone(), base64::encode(&sealed)))
         };
-        let texts = values.iter().map(seal).collect::<Result<_>>()?;
-        Ok((texts, certificate))
+        Ok(NewValues {
+            texts: values.iter().map(seal).collect::<Result<_>>()?,
+            removed: Vec::new(),
+            keys: SealedFor::Certificate(certificate),
+        })
+    }
+
+    fn seal_v2(
+        &self,
+        session: &Session<'_>,
+        settings: &Settings,
+        values: &BTreeMap<String, Plain>,
+        removed: &[String],
+    ) -> Result<NewValues> {
+        let recipients = session.recipients(settings)?;
+        let change = v2_items::Change {
+            set: values,
+            removed,
+        };
+        let now = session.environment.now;
+        let entries = v2_items::seal(&self.found.sealed, change, &recipients, now)?;
+        Ok(NewValues {
+            texts: entries.set,
+            removed: entries.unused,
+            keys: SealedFor::Recipients(recipients),
+        })
     }
 
     fn check(&mut self, session: &Session<'_>, settings: &Settings) -> Result<()> {
@@ -296,12 +365,31 @@ pub fn qualified_name(found: &Found) -> String {
     shown(&found.sealed.qualified_name()).into_owned()
 }
 
-/// Returns how this run updates hints.
-pub fn hint_rule<'a>(session: &Session<'_>, certificate: &'a Certificate) -> HintRule<'a> {
-    if session.args.no_hints {
-        HintRule::Drop
-    } else {
-        HintRule::Write(certificate.fingerprint())
+/// New values of an object, sealed.
+pub struct NewValues {
+    /// New entries of `spec.encryptedData`.
+    pub texts: BTreeMap<String, String>,
+    /// Entries to remove: items, and locks that no item refers to.
+    pub removed: Vec<String>,
+    /// The keys that the values were sealed for.
+    pub keys: SealedFor,
+}
+
+impl NewValues {
+    /// Returns the changes of the object. A v2 value names its keys itself and needs no hint.
+    pub fn changes(&self, session: &Session<'_>) -> Changes<'_> {
+        let hints = match &self.keys {
+            SealedFor::Certificate(certificate) if !session.args.no_hints => {
+                HintRule::Write(certificate.fingerprint())
+            }
+            _ => HintRule::Drop,
+        };
+        Changes {
+            texts: self.texts.clone(),
+            removed: self.removed.clone(),
+            data: None,
+            hints,
+        }
     }
 }
 

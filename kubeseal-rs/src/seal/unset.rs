@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 use clap::Args;
 use shared::sealed_file::{Changes, HintRule};
 
-use super::Outcome;
 use super::target::{Target, qualified_name};
+use super::{Outcome, v2_items};
 use crate::report;
 use crate::report::ShowPath as _;
 
@@ -38,13 +38,12 @@ pub struct Unset {
 /// Fails if the file cannot be read or edited safely, or an item does not exist or is required by the type of the Secret.
 pub fn run(args: &Unset) -> Result<Outcome> {
     let target = Target::read(&args.file, args.name.as_deref())?;
-    let items = &target.found.sealed.spec.encrypted_data;
     let mut keys = args.keys.clone();
     keys.sort();
     keys.dedup();
-    if let Some(key) = keys.iter().find(|key| !items.contains_key(*key)) {
+    if let Some(key) = keys.iter().find(|key| !target.has_item(key)) {
         let place = qualified_name(&target.found);
-        let existing: Vec<_> = items.keys().map(|key| report::shown(key)).collect();
+        let existing: Vec<_> = target.items().map(|key| report::shown(key)).collect();
         let existing = match existing.as_slice() {
             [] => "none".to_owned(),
             keys => keys.join(", "),
@@ -52,9 +51,10 @@ pub fn run(args: &Unset) -> Result<Outcome> {
         bail!("{place} has no item {key:?}; existing items: {existing}");
     }
     target.check_change(&BTreeMap::new(), &keys)?;
+    let unused = v2_items::unused_after_removal(&target.found.sealed, &keys);
     target.write(&Changes {
         texts: BTreeMap::new(),
-        removed: keys.clone(),
+        removed: [keys.clone(), unused].concat(),
         data: None,
         hints: HintRule::Drop,
     })?;

@@ -160,10 +160,12 @@ fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
     }
     items.sort_by(|a, b| a.0.cmp(&b.0));
     if items.is_empty() {
-        bail!(
-            "the directory {} contains no file that could be an item",
+        let message = format!(
+            "the directory {} contains no file whose name can be an item key",
             folder.shown()
         );
+        let hint = "subdirectories are not read; pass a file with --from-file KEY=FILE";
+        bail!(Failure::new(message).hint(hint));
     }
     Ok(items)
 }

@@ -2,6 +2,7 @@
 //! permission to read the Secret.
 
 mod json;
+mod v2;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,7 @@ use zeroize::Zeroizing;
 
 use super::in_cluster::{self, Values};
 use super::object::{Form, Item, Object};
+use super::recipients::KeyComments;
 use super::session::Session;
 use super::{Outcome, output, print};
 use crate::command::read_keys;
@@ -66,6 +68,8 @@ struct ObjectView {
     ages: Vec<Option<i64>>,
     /// Values by item name, if requested.
     values: Option<Values>,
+    /// Names of keys, as far as rules or files of the tree have them.
+    comments: KeyComments,
 }
 
 /// Runs the command.
@@ -85,7 +89,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
     let mut unread = 0;
     report::warn_about_missing_submodules(&args.paths);
     for candidate in walk::candidates(&args.paths, &mut report::notice)? {
-        match read_file(&candidate, revealer.as_ref()) {
+        match read_file(&candidate, &session, revealer.as_ref()) {
             Ok(found) => views.extend(found),
             Err(error) if candidate.named => return Err(error),
             Err(error) => {
@@ -122,7 +126,11 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
 }
 
 /// Returns the SealedSecrets in a file, with their values if there is a revealer.
-fn read_file(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<Vec<ObjectView>> {
+fn read_file(
+    candidate: &Candidate,
+    session: &Session<'_>,
+    revealer: Option<&Revealer<'_>>,
+) -> Result<Vec<ObjectView>> {
     let path = &candidate.path;
     let Some(file) = walk::read(candidate, Kind::SealedSecret)? else {
         return Ok(Vec::new());
@@ -135,6 +143,7 @@ fn read_file(candidate: &Candidate, revealer: Option<&Revealer<'_>>) -> Result<V
             file: path_text(path.as_os_str()).into_owned(),
             ages: Vec::new(),
             values: values.transpose().with_context(|| path.shown())?,
+            comments: v2::comments(&object, session, path),
             object,
         })
     };
@@ -240,6 +249,7 @@ fn text(view: &ObjectView) -> Zeroizing<String> {
     for key in object.templates() {
         text.extend([format!("  {:<width$}  template\n", shown(key))]);
     }
+    text.extend(v2::lines(view));
     text
 }
 
@@ -255,6 +265,8 @@ fn reveal(text: &mut Zeroizing<String>, value: Option<&Plain>) {
 fn form(form: &Form) -> String {
     match form {
         Form::Bits(bits) => format!("{bits} bits"),
+        Form::V2(view) => v2::text(view),
+        Form::MalformedV2 => "malformed: v2".into(),
         Form::NoText => "malformed: not a string".into(),
         Form::NotSealed(why) => why.to_string(),
     }

@@ -2,6 +2,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+use kubeseal_library::rules::SealedFormat;
 use shared::key::Fingerprint;
 use shared::scope::Scope;
 
@@ -20,6 +21,13 @@ pub struct Sealing {
     /// Fail unless the certificate has this fingerprint
     #[arg(long, value_name = "SHA256:…")]
     pub cert_fingerprint: Option<Fingerprint>,
+    /// Format of new values: v1 or v2; a file that has v2 values stays v2
+    #[arg(long, value_name = "FORMAT")]
+    pub sealed_format: Option<SealedFormat>,
+    /// Seal v2 values for this key: a line `seal2-recipient …` or `age1pq1…`, a file or URL, or `cluster`; repeatable.
+    /// If .seal.yaml lists recipients, this confirms one of them, also by its 43-character identifier
+    #[arg(long, value_name = "KEY|FILE|URL")]
+    pub recipient: Vec<String>,
     /// Where the value can be unsealed: strict, namespace-wide, cluster-wide
     #[arg(long, value_name = "SCOPE")]
     pub scope: Option<Scope>,

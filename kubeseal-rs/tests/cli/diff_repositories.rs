@@ -76,7 +76,7 @@ fn repository_with_submodules() -> tempfile::TempDir {
 }
 
 #[test]
-fn compares_files_of_submodules_from_any_folder() {
+fn compares_files_of_submodules_from_the_root_and_from_their_folder() {
     let folder = repository_with_submodules();
     let outer = folder.path().join("outer");
     assert_diff(&outer, &[], 0, &[]);

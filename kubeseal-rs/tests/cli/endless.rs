@@ -52,7 +52,7 @@ fn folder() -> tempfile::TempDir {
 /// Attack: a committer adds a link to `/dev/zero`, or a program pipes endless input into a command, to exhaust the
 /// memory.
 #[test]
-fn refuses_endless_input_from_every_source() {
+fn refuses_endless_files_and_endless_stdin() {
     let (seal, kubeseal) = (env!("CARGO_BIN_EXE_seal"), env!("CARGO_BIN_EXE_kubeseal"));
     let folder = folder();
     for (program, args) in [

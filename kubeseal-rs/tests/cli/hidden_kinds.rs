@@ -77,8 +77,8 @@ fn hidden_forms(kind: &str) -> [String; 5] {
     ]
 }
 
-/// Attack: a committer writes the kind of a SealedSecret on another branch with an escape, so that a search does not
-/// find the object and its key is retired.
+/// Attack: a committer hides the kind of a SealedSecret on another branch, with an escape, as binary, or in a list whose
+/// items omit it, so that its key is retired.
 #[test]
 fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
     let tree = Tree::new();
@@ -188,7 +188,7 @@ fn leaks() -> Vec<String> {
 /// Attack: a committer adds a plain Secret in a form that a search for its kind does not find, or beside a template
 /// document, so that the whole file is not a valid manifest.
 #[test]
-fn lint_and_the_hook_find_every_hidden_secret() {
+fn lint_and_the_hook_find_hidden_secrets() {
     let tree = Tree::new();
     let hook = tree.run(SEAL, &["hook", "install"]);
     assert!(hook.status.success(), "{}", combined_output(&hook));

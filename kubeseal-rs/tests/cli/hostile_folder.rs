@@ -83,7 +83,7 @@ fn kubeconfig(command: &Path) -> String {
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
          contexts: [{{name: a, context: {{cluster: a, user: a}}}}]\n\
-         clusters: [{{name: a, cluster: {{server: 'http://127.0.0.1:9'}}}}]\n\
+         clusters: [{{name: a, cluster: {{server: 'https://127.0.0.1:9'}}}}]\n\
          users: [{{name: a, user: {{exec: {{apiVersion: client.authentication.k8s.io/v1, command: '{}', \
          interactiveMode: Never}}}}}}]\n",
         command.display()
@@ -227,7 +227,7 @@ fn a_rule_seals_for_no_certificate_outside_its_tree() {
 
 /// Attack: a committer writes the kind of a plain Secret so that a text search does not find it.
 #[test]
-fn lint_finds_a_plain_secret_with_any_spelling_of_its_kind() {
+fn lint_finds_a_plain_secret_with_an_escaped_or_encoded_kind() {
     for kind in [
         r#""\x53ecret""#,
         r#""S\u0065cret""#,

@@ -599,7 +599,7 @@ fn a_submodule_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: an attacker puts hooks into the repository, or into a folder that its configuration names.
+/// Attack: an attacker puts programs into `.git/hooks`, and names one of them in `core.fsmonitor`.
 #[test]
 fn hooks_in_the_repository_are_not_run() {
     let trap = Trap::new();

@@ -159,13 +159,15 @@ fn a_tracked_file_is_checked_despite_ignore_rules() {
         "a/staged.yaml",
         "a/ignored.yaml",
         "b/linked.yaml",
+        "single.yaml",
     ] {
         tree.write(name, PLAIN_SECRET);
     }
-    tree.git(".", &["add", "a/committed.yaml", "b/linked.yaml"]);
+    let committed = ["a/committed.yaml", "b/linked.yaml", "single.yaml"];
+    tree.git(".", &[&["add"][..], &committed].concat());
     tree.git(".", &["commit", "-q", "-m", "x"]);
     tree.git(".", &["add", "a/staged.yaml"]);
-    tree.write(".gitignore", "a/\nb\n");
+    tree.write(".gitignore", "a/\nb\nsingle.yaml\n");
     tree.write("elsewhere/linked.yaml", "a: b\n");
     fs::remove_dir_all(tree.path("b")).expect("it is there");
     symlink("elsewhere", tree.path("b")).expect("a link");
@@ -174,6 +176,7 @@ fn a_tracked_file_is_checked_despite_ignore_rules() {
         ("staged.yaml", true),
         ("ignored.yaml", false),
         ("linked.yaml", false),
+        ("single.yaml", true),
     ] {
         assert_eq!(tree.is_reported_by_lint(".", name), is_reported, "{name}");
     }

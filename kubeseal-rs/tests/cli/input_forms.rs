@@ -1,5 +1,5 @@
-//! Tests input in every form. `seal lint` and the hook find everything that the sealing commands accept as a Secret, or
-//! that reaches a cluster through a template, a kustomization or a string in another object. Unusable input is
+//! Tests input in unusual forms. `seal lint` and the hook must find what the sealing commands accept as a Secret, and
+//! what reaches a cluster through a template, a kustomization or a string in another object. Unusable input is
 //! reported.
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -96,10 +96,9 @@ fn manifest(
     }
 }
 
-/// Attack: a committer writes a Secret in a form that the sealing commands and the cluster accept, and lint does not
-/// recognize.
+/// Attack: a committer writes a Secret in a form that `kubeseal` or `seal` accepts, and lint does not recognize.
 #[test]
-fn reports_everything_that_is_accepted_as_a_secret() {
+fn reports_forms_that_kubeseal_or_seal_accepts_as_a_secret() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut count, mut names) = (0, Vec::new());
     for version in [

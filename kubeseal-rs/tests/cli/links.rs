@@ -220,7 +220,7 @@ struct Writer {
     before: Before,
 }
 
-/// Every command that writes a file. Arguments are split at spaces.
+/// Commands that write a file which an argument names. Arguments are split at spaces.
 const WRITERS: &[Writer] = &[
     kubeseal(
         |out| format!("-f secret.yaml --cert cert.pem -w {out}"),
@@ -338,8 +338,8 @@ impl Writer {
 }
 
 /// Attack: a committer replaces a file that a command writes, or its folder, with a link to a file of the user outside
-/// the work tree. The test runs every command that writes a file, and first on an ordinary file, to show that the
-/// command would write.
+/// the work tree. The test runs each command of [`WRITERS`], and first on an ordinary file, to show that the command
+/// would write.
 #[test]
 fn writes_no_file_through_a_link_out_of_the_work_tree() {
     let links = ["file", "chain", "way/file", "detour/file", "folder/../file"];
@@ -473,8 +473,8 @@ fn the_rules_of_the_target_apply_not_those_of_the_link() {
     assert_eq!(text, *SEALED_SECRET);
 }
 
-/// Follows links within the work tree and links outside any work tree, to write a new file or to
-/// edit a sealed file.
+/// Commands follow links that stay in the work tree, and links outside any work tree, to write a new file or to edit a
+/// sealed file.
 #[test]
 fn writes_through_links_of_the_user() {
     let seal = |out| ["-f", "secret.yaml", "--cert", "cert.pem", "-w", out];

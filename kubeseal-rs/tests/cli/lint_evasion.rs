@@ -145,7 +145,7 @@ fn a_line_of_a_value_exempts_nothing() {
 }
 
 #[test]
-fn a_comment_on_any_line_exempts_a_well_formed_file() {
+fn a_comment_before_inside_or_after_a_secret_exempts_the_file() {
     let plain = format!("{SECRET_HEAD}stringData: {{a: hunter2}}\n");
     for text in [
         format!("{EXEMPTION}\n{plain}"),

@@ -71,7 +71,7 @@ const NON_STRINGS: [(&str, &str); 4] = [
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table of commands")]
-fn every_command_locates_items_of_the_wrong_type() {
+fn commands_locate_items_of_the_wrong_type() {
     let folder = folder();
     let mappings = NON_MAPPINGS.map(|(items, type_name)| {
         (items, format!("line 5: spec.encryptedData must be a mapping of item keys to sealed values, not {type_name}"))

@@ -1,4 +1,5 @@
-//! Tests that no command retires a key which a file in another branch or an earlier commit may need.
+//! Tests that `seal keys retire` and `seal keys compromise` find values in other branches, in submodules and in earlier
+//! commits.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -137,17 +138,24 @@ fn forms(scene: &Scene) -> Vec<(&'static str, &'static str, String)> {
     ]
 }
 
-/// Attack: a committer keeps a sealed value outside of the SealedSecrets, only on another branch or only in an earlier
-/// commit, so that its key is retired or the value is not listed as exposed.
+/// Attack: a committer keeps a sealed value outside of the SealedSecrets, only on another branch, so that its key is
+/// retired, or only on another branch or in an earlier commit, so that the value is not listed as exposed.
 #[test]
 fn finds_a_value_outside_the_sealed_secrets_of_another_branch_or_commit() {
     for (why, file, text) in forms(&Scene::new()) {
         let scene = Scene::new();
         scene.commit_on_branch("main", file, &text);
         scene.assert_reported(why, "main", &format!("prod:{file}: may need it"));
-        let compromise = scene.seal("main", &["keys", "compromise", "key-2024"]);
-        let text = combined_output(&compromise);
-        assert!(text.contains(file), "{why}: {text}");
+        let deleted = Scene::new();
+        write_files(&deleted.path("main"), &[(file, text.as_str())]);
+        deleted.commit("main");
+        fs::remove_file(deleted.path("main").join(file)).expect("ours");
+        deleted.commit("main");
+        for scene in [&scene, &deleted] {
+            let compromise = scene.seal("main", &["keys", "compromise", "key-2024"]);
+            let printed = combined_output(&compromise);
+            assert!(printed.contains(file), "{why}: {printed}");
+        }
     }
 }
 

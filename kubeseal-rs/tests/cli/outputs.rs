@@ -103,7 +103,7 @@ fn plain_values_are_readable_only_by_their_owner() {
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
 }
 
-/// Fault: an import fails between two files, such as on a full disk.
+/// Fault: an import cannot write the second of several files.
 #[test]
 fn a_failed_import_leaves_no_files() {
     let folder = folder();

@@ -1,4 +1,4 @@
-//! Tests the completion scripts and the manual page of `kubeseal`.
+//! Tests the completion scripts of `seal` and `kubeseal`, and the manual page of `kubeseal`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -86,7 +86,7 @@ fn zsh_completes_commands_files_and_values() {
 }
 
 #[test]
-fn completions_and_manual_contain_every_flag() {
+fn completions_and_manual_contain_the_flags() {
     for args in [
         &["--completions", "zsh"][..],
         &["--completions", "fish"],

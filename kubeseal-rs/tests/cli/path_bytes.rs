@@ -1,4 +1,4 @@
-//! Tests paths that are not UTF-8 in every argument that names a file or a folder.
+//! Tests paths that are not UTF-8 in arguments that name a file or a folder.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -83,9 +83,9 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// Passes a file whose name is not UTF-8 to every argument that accepts a path.
+/// Passes files whose names are not UTF-8 in arguments that accept a path.
 #[test]
-fn every_argument_accepts_a_path_that_is_not_utf_8() {
+fn arguments_accept_paths_that_are_not_utf_8() {
     let commands = [
         (KUBESEAL, "--cert %.crt --secret-file %.yaml"),
         (KUBESEAL, "--cert=%.crt -f%.yaml --sealed-secret-file %.new"),

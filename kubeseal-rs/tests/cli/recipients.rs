@@ -141,9 +141,8 @@ fn refuses_to_re_encrypt_a_value_for_a_certificate_that_only_a_rule_names() {
     }
 }
 
-/// Attack: a committer writes a rule that names their own certificate. The test uses every command that decrypts and
-/// encrypts again, every way in which a rule can vouch for a certificate, and variables that name the user's own
-/// certificate.
+/// Attack: a committer writes a rule that names their own certificate. The test uses commands that encrypt existing
+/// values again, a rule with and without a fingerprint, and variables that name the user's own certificate.
 #[test]
 fn a_rule_alone_never_chooses_the_recipient_of_an_existing_value() {
     let pinned_rule = format!(

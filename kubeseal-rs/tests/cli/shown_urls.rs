@@ -8,7 +8,7 @@ const CANARY: &str = "hunter2";
 
 /// Attack: a reader of a pipeline's log finds the password of a URL.
 #[test]
-fn no_message_shows_the_credentials_of_a_url() {
+fn messages_do_not_show_the_credentials_of_a_url() {
     let folder = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| {
         fs::write(folder.path().join(name), text).expect("the folder is ours");

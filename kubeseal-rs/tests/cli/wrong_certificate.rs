@@ -50,7 +50,7 @@ fn folder() -> tempfile::TempDir {
 
 /// Attack: an attacker has the private key of a certificate whose file a rule or a script still names.
 #[test]
-fn no_command_seals_for_a_compromised_key() {
+fn set_create_and_generate_refuse_a_compromised_key() {
     let folder = folder();
     let create = "create db --from-file a=value.txt -n shop -w db.yaml";
     let (has_succeeded, stderr) = seal(folder.path(), &format!("{create} --cert key-2025.pem"));

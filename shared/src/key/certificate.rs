@@ -57,6 +57,19 @@ pub enum Validity {
     Expired,
 }
 
+impl Validity {
+    /// Returns whether an instant is before, within or after a validity.
+    pub fn at(now: Timestamp, not_before: Timestamp, not_after: Timestamp) -> Self {
+        if now < not_before {
+            Self::NotYet
+        } else if now > not_after {
+            Self::Expired
+        } else {
+            Self::Valid
+        }
+    }
+}
+
 impl Certificate {
     /// Reads the first certificate of a PEM text, as upstream reads `--cert` and `tls.crt`. Skips other
     /// blocks, blocks with headers, and text between blocks.
@@ -126,13 +139,7 @@ impl Certificate {
 
     /// Compares an instant with the validity; both ends count as valid.
     pub fn validity(&self, now: Timestamp) -> Validity {
-        if now < self.not_before {
-            Validity::NotYet
-        } else if now > self.not_after {
-            Validity::Expired
-        } else {
-            Validity::Valid
-        }
+        Validity::at(now, self.not_before, self.not_after)
     }
 
     /// Returns one `CERTIFICATE` block with lines of 64 characters and a final line break.

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 
 use crate::key_marks::Marks;
-use crate::v2::key_secret::StoredKey;
+use crate::key_secret::OrderPriority;
+use crate::secret::Secret;
+use crate::v2::key_secret::{self, KeySecretError, StoredKey};
 use crate::v2::{KeyId, Opener, PublicRecipient, Recipient as _, Suite};
 
 /// A v2 key of a ring.
@@ -27,6 +29,24 @@ impl RingV2Key {
             recipient,
             marks: Marks::default(),
         }
+    }
+
+    /// Reads a Secret that stores a v2 key, with its marks.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason why the key is unusable.
+    pub fn read(secret: &Secret, priority: OrderPriority) -> Result<Self, KeySecretError> {
+        let stored = key_secret::parse(secret)?;
+        let created = secret.metadata.creation_timestamp.as_ref();
+        let order_time = match (priority, created) {
+            (OrderPriority::SecretCreationTimestamp, Some(created)) => created.0,
+            _ => stored.not_before,
+        };
+        let name = secret.metadata.name.clone().unwrap_or_default();
+        let key = Self::new(name, order_time, stored);
+        let marks = Marks::read_v2(&secret.metadata, &key.key_id());
+        Ok(key.with_marks(marks))
     }
 
     /// Sets the marks of the key's Secret.

@@ -11,6 +11,7 @@ use crate::key_ring::{KeyRing, NoKey};
 use crate::resource::SealedSecret;
 use crate::scope::Scope;
 use crate::sealed_text::NotSealed;
+use crate::v2::{self, ShortKeyId, Unavailable};
 use crate::{error_chain, visible_line};
 
 /// Why a SealedSecret was not unsealed. No part of it was.
@@ -25,6 +26,17 @@ pub enum UnsealError {
     /// Some templates cannot be rendered with the values of this object.
     #[error(transparent)]
     Render(#[from] RenderErrors),
+    /// The object has v2 items and is refused as a whole, or the policy refuses its format.
+    #[error(transparent)]
+    Refused(#[from] v2::Refusal),
+    /// A key outside this process could not be asked, which says nothing about the object.
+    #[error("cannot use the key {key}: {source}; the object itself was not refused, so try again")]
+    KeyUnavailable {
+        /// The key.
+        key: ShortKeyId,
+        /// What prevented its use.
+        source: Unavailable,
+    },
     /// The object has items and the deprecated `spec.data`.
     #[error(
         "cannot use the field 'encryptedData' and the deprecated field 'data' at the same time; remove 'data'"
@@ -52,8 +64,8 @@ pub enum UnsealError {
          stopped; to speed it up, split the object, or re-encrypt its items for one key"
     )]
     BudgetUsedUp {
-        /// The key of each item that was unsealed: with these hints, the next attempt needs one operation for
-        /// each.
+        /// The keys of v1 items that are known now: with these hints, the next attempt needs one operation for each
+        /// of them.
         opened: Hints,
     },
 }

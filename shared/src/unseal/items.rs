@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::Effort;
 use super::errors::{ItemError, ItemErrors, ItemProblem, UnsealError};
-use super::{Effort, OpenedItems};
 use crate::hints::Hints;
 use crate::key::Fingerprint;
 use crate::key_ring::{KeyRing, UnsealFailure};
@@ -16,13 +16,16 @@ use crate::sealed_text;
 /// alternating keys then cost only a few operations each.
 const MAX_RECENT: usize = 4;
 
+/// The values of the items, and the key of each, by item key.
+pub(super) type OpenedItems = (BTreeMap<String, Plain>, Hints);
+
 /// Unseals every item. For each item, tries the keys that `advice` names first, then the keys that unsealed
 /// earlier items, the most recent first, since the items of one object were mostly sealed together.
 ///
 /// Once an item has failed, the object cannot be unsealed. A limited number of further operations is used to
 /// name other failing items too; items beyond that are only counted.
-pub(super) fn open_items(
-    items: &BTreeMap<String, String>,
+pub(super) fn open_items<'a>(
+    items: impl Iterator<Item = (&'a String, &'a String)>,
     ring: &KeyRing,
     label: &Label,
     advice: [&Hints; 2],
@@ -185,7 +188,8 @@ mod tests {
             after_failure: MAX_AFTER_FAILURE,
         };
         let no_hints = Hints::new();
-        let result = open_items(items, ring, &label(), [&no_hints, remembered], &mut effort);
+        let advice = [&no_hints, remembered];
+        let result = open_items(items.iter(), ring, &label(), advice, &mut effort);
         (result, counter.operations)
     }
 

@@ -1,8 +1,13 @@
 //! Unseals a SealedSecret into a Secret, with an error per item or template.
+//!
+//! Objects can have v1 items, v2 items ([`crate::v2`]), or both; either all of an object is unsealed or nothing. No result
+//! depends on the random numbers that opening v2 items needs, so they come from the operating system.
 
 mod errors;
 mod items;
 mod render;
+mod used_key;
+mod v2_items;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,10 +26,12 @@ use crate::resource::{SealedSecret, SecretTemplate};
 use crate::scope::{Label, Scope};
 use crate::sealed_text;
 use crate::secret::Secret;
+use crate::v2::{self, Checked, OpenedLocks, Target};
 pub use errors::{HintedItems, ItemError, ItemErrors, ItemProblem, NameMismatch, UnsealError};
 pub use render::{
     RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values, slow_work,
 };
+pub use used_key::UsedKey;
 
 /// The rules for unsealing.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +40,36 @@ pub struct Rules {
     pub accept_legacy: bool,
     /// Whether templates are refused whose result differs between renderings.
     pub refuse_random: bool,
+}
+
+/// What an object must satisfy before any of its items is unsealed.
+#[derive(Clone, Copy, Debug)]
+pub struct Admission {
+    /// Whether the deprecated `spec.data` is accepted.
+    pub accept_legacy: bool,
+    /// What administrators require of the format.
+    pub policy: v2::Policy,
+    /// What the values are for.
+    pub target: Target,
+}
+
+impl Admission {
+    /// Returns the admission for uses that make no Secret object and have no policy, such as recovery.
+    pub fn for_values(accept_legacy: bool) -> Self {
+        Self {
+            accept_legacy,
+            policy: v2::Policy::default(),
+            target: Target::Other,
+        }
+    }
+}
+
+/// What earlier attempts have found out about an object.
+pub struct Remembered<'a> {
+    /// The keys to try first on v1 items.
+    pub hints: &'a Hints,
+    /// The v2 locks that an interrupted attempt has tried. Empty again once the object is unsealed or refused.
+    pub locks: &'a mut OpenedLocks,
 }
 
 /// The time and the randomness that templates may use.
@@ -49,7 +86,7 @@ pub struct Unsealed {
     /// The Secret, without owner.
     pub secret: Secret,
     /// The key that unsealed each item; for the deprecated form, under [`LEGACY_ITEM`].
-    pub sealed_by: BTreeMap<String, Fingerprint>,
+    pub sealed_by: BTreeMap<String, UsedKey>,
     /// Items whose value would differ in another rendering, since their template uses time, randomness or new
     /// keys.
     pub random_items: BTreeSet<String>,
@@ -88,9 +125,10 @@ pub fn unseal(
     )
 }
 
-/// Unseals a SealedSecret. For each item, tries the key that its hint names, then the key in `remembered`, then the
+/// Unseals a SealedSecret. For each v1 item, tries the key that its hint names, then the key in `remembered`, then the
 /// keys that unsealed earlier items, and then all from newest to oldest. Scope, name and namespace are those of the
-/// object itself; the template does not affect them. The meter is called before each slow operation, also in templates.
+/// object itself; the template does not affect them. v2 items name their keys, and are opened even if they must not become
+/// a Secret object. The meter is called before each slow operation, also in templates.
 ///
 /// # Errors
 ///
@@ -104,12 +142,17 @@ pub fn unseal_within(
     remembered: &Hints,
     meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
-    let unsealed_items = unseal_items(sealed, ring, rules.accept_legacy, remembered, meter)?;
+    let admission = Admission::for_values(rules.accept_legacy);
+    let remembered = Remembered {
+        hints: remembered,
+        locks: &mut OpenedLocks::default(),
+    };
+    let unsealed_items = unseal_items(sealed, ring, admission, remembered, meter)?;
     unsealed_items.render(sealed, rules.refuse_random, randomness, meter)
 }
 
 /// Performs the first half of [`unseal_within`]: unseals the items and renders nothing. Its cost, and its progress
-/// before the meter ends it, do not depend on the values.
+/// before the meter ends it, do not depend on the values. Checks the admission before any key is used.
 ///
 /// # Errors
 ///
@@ -117,15 +160,15 @@ pub fn unseal_within(
 pub fn unseal_items(
     sealed: &SealedSecret,
     ring: &KeyRing,
-    accept_legacy: bool,
-    remembered: &Hints,
+    admission: Admission,
+    remembered: Remembered<'_>,
     meter: &mut dyn Meter,
 ) -> Result<UnsealedItems, UnsealError> {
     let effort = Effort {
         meter,
         after_failure: MAX_AFTER_FAILURE,
     };
-    open(sealed, ring, accept_legacy, remembered, effort).map(UnsealedItems)
+    open(sealed, ring, admission, remembered, effort).map(UnsealedItems)
 }
 
 /// An object whose items are unsealed and whose templates are not rendered yet.
@@ -186,7 +229,11 @@ pub fn check_within(
     accept_legacy: bool,
     meter: &mut dyn Meter,
 ) -> Result<(), UnsealError> {
-    open_all_or_stop(sealed, ring, accept_legacy, meter).map(drop)
+    let effort = Effort {
+        meter,
+        after_failure: 0,
+    };
+    open_once(sealed, ring, accept_legacy, effort).map(drop)
 }
 
 /// Returns the value of every item, also of the deprecated form. Ignores templates.
@@ -202,7 +249,7 @@ pub fn unseal_values(
         meter: &mut Unmetered,
         after_failure: u64::MAX,
     };
-    match open(sealed, ring, true, &Hints::new(), effort)? {
+    match open_once(sealed, ring, true, effort)? {
         Contents::Items((items, _)) => Ok(items),
         Contents::Legacy(unsealed) => Ok(unsealed.secret.data),
     }
@@ -216,45 +263,95 @@ pub(crate) enum Contents {
     Legacy(Box<Unsealed>),
 }
 
-/// Unseals the content of an object, and stops at the first item that fails.
+/// Unseals the content of an object without v2 items, and stops at the first item that fails.
 pub(crate) fn open_all_or_stop(
     sealed: &SealedSecret,
     ring: &KeyRing,
     accept_legacy: bool,
     meter: &mut dyn Meter,
 ) -> Result<Contents, UnsealError> {
-    let effort = Effort {
+    let mut effort = Effort {
         meter,
         after_failure: 0,
     };
-    open(sealed, ring, accept_legacy, &Hints::new(), effort)
+    if let Some(data) = &sealed.spec.data {
+        return open_legacy(sealed, data, ring, accept_legacy, effort.meter);
+    }
+    let items = sealed.spec.encrypted_data.iter();
+    let opened = open_v1_items(sealed, items, ring, &Hints::new(), &mut effort)?;
+    Ok(Contents::Items(opened))
 }
 
-/// Unseals the content of an object.
-fn open(
+/// Unseals the content of an object for its values, in one attempt.
+fn open_once(
     sealed: &SealedSecret,
     ring: &KeyRing,
     accept_legacy: bool,
-    remembered: &Hints,
+    effort: Effort<'_>,
+) -> Result<Contents, UnsealError> {
+    let remembered = Remembered {
+        hints: &Hints::new(),
+        locks: &mut OpenedLocks::default(),
+    };
+    let admission = Admission::for_values(accept_legacy);
+    open(sealed, ring, admission, remembered, effort)
+}
+
+/// Unseals the content of an object. Opens v2 items first, because a missing key for one of them is known without using
+/// any key.
+fn open(
+    sealed: &SealedSecret,
+    ring: &KeyRing,
+    admission: Admission,
+    remembered: Remembered<'_>,
     mut effort: Effort<'_>,
 ) -> Result<Contents, UnsealError> {
-    let label = label(sealed);
-    let items = &sealed.spec.encrypted_data;
-    match &sealed.spec.data {
-        None => {
-            let hints = hints::read(sealed.metadata.annotations.as_ref());
-            let advice = [&hints, remembered];
-            let result = items::open_items(items, ring, &label, advice, &mut effort);
-            Ok(Contents::Items(
-                result.map_err(|why| explain(why, sealed, ring))?,
-            ))
-        }
-        Some(_) if !accept_legacy => Err(UnsealError::LegacyRefused),
-        Some(_) if !items.is_empty() => Err(UnsealError::BothForms),
-        Some(data) => {
-            let unsealed = unseal_legacy(data, ring, &label, effort.meter)?;
-            Ok(Contents::Legacy(Box::new(unsealed)))
-        }
+    let checked = Checked::new(sealed, &admission.policy, admission.target)?;
+    if let Some(data) = &sealed.spec.data {
+        return open_legacy(sealed, data, ring, admission.accept_legacy, effort.meter);
+    }
+    let hints = remembered.hints;
+    let (mut values, mut keys) = v2_items::open_items(&checked, ring, remembered, &mut effort)?;
+    let is_v1 = |(name, _): &(&String, &String)| checked.object().v1_items().contains(*name);
+    let v1_items = sealed.spec.encrypted_data.iter().filter(is_v1);
+    let (v1_values, v1_keys) = open_v1_items(sealed, v1_items, ring, hints, &mut effort)?;
+    values.extend(v1_values);
+    keys.extend(v1_keys);
+    Ok(Contents::Items((values, keys)))
+}
+
+/// Unseals these v1 items of an object.
+fn open_v1_items<'a>(
+    sealed: &SealedSecret,
+    items: impl Iterator<Item = (&'a String, &'a String)>,
+    ring: &KeyRing,
+    remembered: &Hints,
+    effort: &mut Effort<'_>,
+) -> Result<OpenedItems, UnsealError> {
+    let hints = hints::read(sealed.metadata.annotations.as_ref());
+    let advice = [&hints, remembered];
+    let result = items::open_items(items, ring, &label(sealed), advice, effort);
+    let (values, keys) = result.map_err(|why| explain(why, sealed, ring))?;
+    let keys = keys.into_iter();
+    let keys = keys.map(|(item, key)| (item, UsedKey::Rsa(key)));
+    Ok((values, keys.collect()))
+}
+
+/// Unseals the deprecated form of an object.
+fn open_legacy(
+    sealed: &SealedSecret,
+    data: &str,
+    ring: &KeyRing,
+    accept_legacy: bool,
+    meter: &mut dyn Meter,
+) -> Result<Contents, UnsealError> {
+    if !accept_legacy {
+        Err(UnsealError::LegacyRefused)
+    } else if !sealed.spec.encrypted_data.is_empty() {
+        Err(UnsealError::BothForms)
+    } else {
+        let unsealed = unseal_legacy(data, ring, &label(sealed), meter)?;
+        Ok(Contents::Legacy(Box::new(unsealed)))
     }
 }
 
@@ -298,7 +395,7 @@ fn build_secret(
 }
 
 /// The values of the items, and the key of each, by item key.
-pub(crate) type OpenedItems = (BTreeMap<String, Plain>, BTreeMap<String, Fingerprint>);
+pub(crate) type OpenedItems = (BTreeMap<String, Plain>, BTreeMap<String, UsedKey>);
 
 pub(crate) fn open_item(
     text: &str,
@@ -339,7 +436,8 @@ fn unseal_legacy(
         Secret::all_from_document(document).map_err(|_| UnsealError::LegacyContent)?;
     let [secret] = <[Secret; 1]>::try_from(secrets).map_err(|_| UnsealError::LegacyContent)?;
     // The item names are sealed too, and this map is published, so it uses a fixed name.
-    let sealed_by = [(LEGACY_ITEM.to_owned(), key.fingerprint().clone())].into();
+    let key = UsedKey::Rsa(key.fingerprint().clone());
+    let sealed_by = [(LEGACY_ITEM.to_owned(), key)].into();
     let secret = Secret {
         metadata: secret_metadata(&secret.metadata),
         ..secret

@@ -12,6 +12,7 @@ use super::{Randomness, UnsealError};
 use crate::meter::Meter;
 use crate::plain::Plain;
 use crate::resource::SealedSecret;
+use crate::v2;
 
 /// Replaces each value when the result must not depend on the values. It is a number, since most functions
 /// that parse a string accept one.
@@ -109,8 +110,8 @@ pub fn failures_without_values(
     let Ok(templates) = parse_all(texts, false, meter) else {
         return Vec::new();
     };
-    let items = sealed.spec.encrypted_data.keys();
-    let items = items.map(|key| (key.as_str(), PLACEHOLDER));
+    let items = v2::item_names(&sealed.spec.encrypted_data);
+    let items = items.map(|name| (name, PLACEHOLDER));
     let mut randomness = Randomness {
         now,
         rng: &mut StdRng::seed_from_u64(0),

@@ -371,3 +371,5 @@ fn the_deprecated_form_is_unsealed_only_if_accepted() {
         assert_eq!(open(&sealed, &ring).unwrap_err(), want);
     }
 }
+
+mod formats;

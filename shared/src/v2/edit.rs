@@ -8,7 +8,7 @@ use super::check::Checked;
 use super::data_key::DataKey;
 use super::id::ShortKeyId;
 use super::lock::{Lock, MAX_RECIPIENTS};
-use super::object::{Item, Object};
+use super::object::Item;
 use super::open::{OpenError, open_with_data_keys};
 use super::opening_keys::{OpenedLocks, OpeningKeys};
 use super::seal::{SealError, inline_entry, stanza_entry};
@@ -156,7 +156,7 @@ fn check_addition(checked: &Checked, recipient: &dyn Recipient) -> Result<(), Ed
 /// Returns [`EditError::LastRecipient`] if an item would have none left.
 pub fn remove_recipient(checked: &Checked, key: ShortKeyId) -> Result<Edit, EditError> {
     let mut edit = Edit {
-        remove: unused_entries(&checked.object),
+        remove: owned(checked.object.unused_lock_entries()),
         ..Edit::default()
     };
     for (index, (item, lock)) in checked.object.locks_by_item().enumerate() {
@@ -172,18 +172,6 @@ pub fn remove_recipient(checked: &Checked, key: ShortKeyId) -> Result<Edit, Edit
     Ok(edit)
 }
 
-/// Returns the names of the entries of locks that no item refers to.
-fn unused_entries(object: &Object) -> BTreeSet<String> {
-    let used: Vec<String> = object
-        .locks
-        .iter()
-        .map(|lock| text::header_name(lock.id()))
-        .collect();
-    let is_unused = |name: &&String| !used.iter().any(|header| name.starts_with(header));
-    object
-        .lock_entries
-        .iter()
-        .filter(is_unused)
-        .cloned()
-        .collect()
+fn owned(names: BTreeSet<&str>) -> BTreeSet<String> {
+    names.into_iter().map(str::to_owned).collect()
 }

@@ -89,6 +89,20 @@ impl fmt::Debug for KeyId {
     }
 }
 
+/// The string is not a full key identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid key identifier: expected 43 characters of base64url without padding")]
+pub struct MalformedFullKeyId;
+
+impl FromStr for KeyId {
+    type Err = MalformedFullKeyId;
+
+    fn from_str(text: &str) -> Result<Self, MalformedFullKeyId> {
+        let bytes = text::from_base64url(text).ok_or(MalformedFullKeyId)?;
+        bytes.try_into().map(Self).map_err(|_| MalformedFullKeyId)
+    }
+}
+
 /// The string is not a short key identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid key identifier: expected 22 characters of base64url without padding")]

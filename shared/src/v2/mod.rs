@@ -83,10 +83,12 @@ pub use data_key::DataKey;
 pub use edit::{Edit, EditError, add_recipient, remove_recipient};
 pub use error::{FormatProblem, MAX_NAMED_KEYS, Problem, Reason, Refusal, RequiredBy};
 pub use fold::{Flag, FoldSpec, fold};
-pub use id::{KeyId, LockId, MalformedKeyId, ShortKeyId};
+pub use id::{KeyId, LockId, MalformedFullKeyId, MalformedKeyId, ShortKeyId};
 pub use key_text::{KeyTextError, PublicRecipient, SecretKey};
 pub use lock::MAX_RECIPIENTS;
-pub use object::{ItemView, Object, is_v2};
+pub use object::{
+    ItemView, Object, is_lock_entry, is_v1_item, is_v2, is_v2_value, item_names, items,
+};
 pub use open::{OpenError, open};
 pub use opening_keys::{OpenedLocks, OpeningKeys};
 pub use place::Place;

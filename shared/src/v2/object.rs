@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{Problem, Refusal};
 use super::header::Header;
-use super::id::{LockId, ShortKeyId};
+use super::id::{KeyId, LockId, ShortKeyId};
 use super::lock::Lock;
+use super::opening_keys::OpeningKeys;
+use super::place::Place;
 use super::sealed_box::SealedBox;
 use super::stanza::Stanza;
 use super::suite::Suite;
 use super::text::{self, Kind, Name};
+use crate::scope::Scope;
 
 /// The entries of an object, parsed without a key. Contains the locks that items refer to; others are only checked for
 /// their form.
@@ -51,6 +54,12 @@ pub struct ItemView {
     pub is_never_secret: bool,
     /// Whether nothing may be sealed beside the values of the lock.
     pub is_alone: bool,
+    /// Whether classical recipients are forbidden.
+    pub is_post_quantum_only: bool,
+    /// The scope that the item was sealed for.
+    pub scope: Scope,
+    /// The maximum length of the value: lengths are visible in steps of 32 bytes.
+    pub max_len: usize,
     /// Each recipient: the key and its suite, or `None` for an unknown suite.
     pub recipients: Vec<(ShortKeyId, Option<Suite>)>,
 }
@@ -62,8 +71,36 @@ pub fn is_v2(encrypted_data: &BTreeMap<String, String>) -> bool {
     encrypted_data.iter().any(is_entry)
 }
 
+/// Returns the entries that are items, not parts of locks, well-formed or not.
+pub fn items(
+    encrypted_data: &BTreeMap<String, String>,
+) -> impl Iterator<Item = (&String, &String)> {
+    let entries = encrypted_data.iter();
+    entries.filter(|(name, _)| !text::is_lock_name(name))
+}
+
+/// Returns whether an entry of this name is part of a lock, well-formed or not.
+pub fn is_lock_entry(name: &str) -> bool {
+    text::is_lock_name(name)
+}
+
+/// Returns whether a value is v2, well-formed or not.
+pub fn is_v2_value(value: &str) -> bool {
+    text::is_v2(value)
+}
+
+/// Returns the names of all items, v1 and v2, of an object whose entries may be malformed.
+pub fn item_names(encrypted_data: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    items(encrypted_data).map(|(name, _)| name.as_str())
+}
+
+/// Returns whether an entry of an object with v2 entries is a v1 item.
+pub fn is_v1_item(name: &str, value: &str) -> bool {
+    !text::is_lock_name(name) && !text::is_v2(value)
+}
+
 impl Object {
-    /// Parses the entries of an object.
+    /// Parses the entries of an object. Without v2 entries, every entry is a v1 item, whatever its name.
     ///
     /// # Errors
     ///
@@ -71,11 +108,20 @@ impl Object {
     /// is meant to; or for the first item without a complete lock.
     pub fn parse(encrypted_data: &BTreeMap<String, String>) -> Result<Self, Refusal> {
         let mut entries = Entries::default();
+        if !is_v2(encrypted_data) {
+            entries.v1_items = encrypted_data.keys().cloned().collect();
+            return entries.into_object();
+        }
         for (name, value) in encrypted_data {
             let malformed = |problem| malformed(name, problem);
             entries.read(name, value).map_err(malformed)?;
         }
         entries.into_object()
+    }
+
+    /// Returns whether any item is v2.
+    pub fn has_items(&self) -> bool {
+        !self.items.is_empty()
     }
 
     /// Returns the items that are v1, and that the v1 functions open.
@@ -103,6 +149,24 @@ impl Object {
             .collect()
     }
 
+    /// Returns the key that would open each item, by item; `None` where no key would. A stanza does not prove that the key
+    /// opens it.
+    pub fn openers(&self, keys: &OpeningKeys<'_>) -> BTreeMap<&str, Option<KeyId>> {
+        let openers = self.locks.iter().map(|lock| lock.opener(keys));
+        let openers: Vec<_> = openers.map(|o| o.map(|(_, key)| key.key_id())).collect();
+        let items = self.items.iter();
+        items
+            .map(|(name, item)| (name.as_str(), openers[item.lock]))
+            .collect()
+    }
+
+    /// Returns whether every v2 item was sealed for this place.
+    pub fn is_for(&self, place: &Place) -> bool {
+        self.locks
+            .iter()
+            .all(|lock| lock.header.fields.is_for(place))
+    }
+
     fn view_of(&self, item: &Item) -> ItemView {
         let lock = &self.locks[item.lock];
         let fields = &lock.header.fields;
@@ -114,8 +178,21 @@ impl Object {
             is_template_bound: fields.template.is_some(),
             is_never_secret: fields.is_never_secret,
             is_alone: fields.is_alone,
+            is_post_quantum_only: fields.is_post_quantum_only,
+            scope: fields.scope,
+            max_len: item.sealed.max_plain_len(),
             recipients: recipients.collect(),
         }
+    }
+
+    /// Returns the names of the entries of shared locks that no item refers to.
+    pub fn unused_lock_entries(&self) -> BTreeSet<&str> {
+        let used = self.locks.iter().map(|lock| text::header_name(lock.id()));
+        let used: Vec<String> = used.collect();
+        let entries = self.lock_entries.iter().map(String::as_str);
+        entries
+            .filter(|name| !used.iter().any(|header| name.starts_with(header)))
+            .collect()
     }
 
     fn push(&mut self, lock: Lock) -> usize {

@@ -10,6 +10,8 @@ pub(super) const BLOCK_LEN: usize = 32;
 /// Bytes of the identifier of a value.
 const ID_LEN: usize = 16;
 const MARKER: u8 = 0x80;
+/// Bytes besides the value and the zeros.
+pub(super) const MIN_OVERHEAD: usize = ID_LEN + 1;
 
 pub(super) fn pad(id: &ValueId, value: &[u8]) -> Zeroizing<Vec<u8>> {
     let len = (ID_LEN + value.len() + 1).next_multiple_of(BLOCK_LEN);

@@ -50,11 +50,20 @@ working. */}}
   (list "--secret-annotations" (include "sealed-secrets.pairs" (list "secretAnnotations" $v.secretAnnotations)))
   (list "--forbid-templates" (join "," $v.forbidTemplates))
   (list "--allowed-scopes" (join "," $v.allowedScopes))
+  (list "--require-v2" (join "," $v.requireV2))
+  (list "--require-bound" (join "," $v.requireBound))
+  (list "--minimum-suite" (join "," $v.minimumSuite))
   (list "--max-sealing-key-age" $v.maxSealingKeyAge)
   (list "--leader-elect-lease-name" ($v.leaderElection).leaseName)
 }}
 {{- if ne (toString $v.metrics.maxObjects) "1000" }}
 {{- $texts = append $texts (list "--metrics-max-objects" $v.metrics.maxObjects) }}
+{{- end }}
+{{- if ne (toString $v.sealingSuite) "rsa" }}
+{{- $texts = append $texts (list "--sealing-suite" $v.sealingSuite) }}
+{{- end }}
+{{- if ne (toString $v.maxLocks) "256" }}
+{{- $texts = append $texts (list "--max-locks" $v.maxLocks) }}
 {{- end }}
 {{- if ($v.certificateConfigMap).enabled }}
 {{- $texts = append $texts (list "--certificate-configmap" (include "sealed-secrets.certificateConfigMap" .)) }}

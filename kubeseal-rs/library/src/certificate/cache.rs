@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_stays_in_the_folder() {
+    fn hostile_names_stay_in_the_folder() {
         let cache = Cache::new(Some(Path::new("/c")), "https://x/../..", &[]);
         for (kind, subfolder) in KINDS.into_iter().zip(["pins", "seen-by-rules"]) {
             let folder = Path::new("/c/sealed-secrets")

@@ -358,8 +358,8 @@ mod tests {
         }
     }
 
-    /// Attack: a committer writes a rule that names a certificate elsewhere on the machine, by any kind of path to it,
-    /// or a URL whose content an attacker in the network could replace.
+    /// Attack: a committer writes a rule that names a certificate elsewhere on the machine, by a path, a link or a
+    /// `file:` URL, or a URL whose content an attacker in the network could replace.
     #[test]
     fn a_rule_cannot_name_a_certificate_outside_its_tree() {
         let outside = tempfile::tempdir().unwrap();

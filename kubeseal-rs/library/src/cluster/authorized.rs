@@ -108,7 +108,7 @@ impl Authorized {
         let roots = certificates(authority).ok_or(AuthorizedError::NoAuthority)?;
         Ok(Self {
             agent: web::agent(url, RootCerts::new_with_certs(&roots)),
-            url: format!("{}/v1/", url.trim_end_matches('/')),
+            url: format!("{}/", url.trim_end_matches('/')),
             bearer: Zeroizing::new(format!("Bearer {token}")),
             waiting: Waiting {
                 status_line: None,
@@ -129,7 +129,7 @@ impl Authorized {
     ///
     /// Returns an [`AuthorizedError`] if the request fails.
     pub fn keys(&self, sealed: &SealedSecret) -> Result<KeysOfItems, AuthorizedError> {
-        let (code, text) = self.post("verify", &sealed.to_document())?;
+        let (code, text) = self.post("v1/verify", &sealed.to_document())?;
         parse_keys(code, &text)
     }
 
@@ -139,7 +139,7 @@ impl Authorized {
     ///
     /// Returns an [`AuthorizedError`] if the request fails.
     pub fn verify(&self, sealed: &Json) -> Result<bool, AuthorizedError> {
-        match self.post("verify", sealed)? {
+        match self.post("v1/verify", sealed)? {
             (StatusCode::OK, _) => Ok(true),
             (StatusCode::CONFLICT, _) => Ok(false),
             (code, text) => Err(error_of_status(code, "verify", &text)),
@@ -153,7 +153,25 @@ impl Authorized {
     ///
     /// Returns an [`AuthorizedError`] if the request fails.
     pub fn rotate(&self, sealed: &Json) -> Result<Option<Json>, AuthorizedError> {
-        match self.post("rotate", sealed)? {
+        self.rotate_at("v1/rotate", sealed)
+    }
+
+    /// Returns the SealedSecret, or list of SealedSecrets, with every item re-encrypted as v2. Returns `None` if the
+    /// controller cannot decrypt an item.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AuthorizedError`] if the request fails.
+    pub fn rotate_to_v2(&self, sealed: &Json) -> Result<Option<Json>, AuthorizedError> {
+        self.rotate_at("v2/rotate", sealed)
+    }
+
+    fn rotate_at(
+        &self,
+        endpoint: &'static str,
+        sealed: &Json,
+    ) -> Result<Option<Json>, AuthorizedError> {
+        match self.post(endpoint, sealed)? {
             (StatusCode::OK, text) => serde_json::from_str(&text)
                 .map(Some)
                 .map_err(|_| AuthorizedError::MalformedResponse),

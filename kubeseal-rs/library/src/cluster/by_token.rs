@@ -22,14 +22,14 @@ use crate::files;
 /// The audience of a token for the controller.
 const AUDIENCE: &str = "sealed-secrets.bitnami.com";
 /// The shortest lifetime of a token that an API server accepts, in seconds.
-const TOKEN_SECONDS: u32 = 600;
+const TOKEN_LIFETIME_SECONDS: u32 = 600;
 /// The prefix of a service account's user name.
 const ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 
 /// How to reach the controller's TLS port, according to the flags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenAccess {
-    /// The port's address, instead of the one derived from the Service.
+    /// The port's URL, instead of the one derived from the Service.
     pub url: Option<String>,
     /// A file with a token, instead of a newly requested one.
     pub token_file: Option<PathBuf>,
@@ -189,7 +189,7 @@ impl Controller {
             .subresource("token");
         let request = json!({
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-            "spec": { "audiences": [AUDIENCE], "expirationSeconds": TOKEN_SECONDS },
+            "spec": { "audiences": [AUDIENCE], "expirationSeconds": TOKEN_LIFETIME_SECONDS },
         });
         let (code, response) = self.post_once(&path, &request)?;
         let token = response["status"]["token"].as_str();

@@ -66,7 +66,7 @@ mod tests {
     /// Attack: a reader of logs finds secrets in the error about a failing credential plug-in or a malformed
     /// kubeconfig.
     #[test]
-    fn shows_neither_a_plug_ins_output_nor_a_line_of_the_kubeconfig() {
+    fn shows_neither_the_stdout_of_a_plug_in_nor_a_line_of_the_kubeconfig() {
         let script = "echo canary-token; echo log in first >&2; exit 3";
         let output = Command::new("sh").args(["-c", script]).output().unwrap();
         let error = AuthError::AuthExecRun {

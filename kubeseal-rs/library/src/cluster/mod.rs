@@ -26,6 +26,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::Value as Json;
 use shared::key::{Certificate, Fingerprint};
+use shared::v2::RecipientList;
 
 use crate::environment::Environment;
 use api::{Api, Response};
@@ -39,6 +40,7 @@ pub use overrides::{Hidden, Overrides};
 pub use path::ApiPath;
 
 const FETCH: &str = "cannot fetch certificate";
+const RECIPIENTS: &str = "cannot fetch the recipients of v2 values";
 const VERIFY: &str = "cannot validate sealed secret";
 const ROTATE: &str = "cannot re-encrypt secret";
 
@@ -229,7 +231,7 @@ impl Cluster {
     /// Services that the user did not name.
     pub fn certificate_of(&self, service: &Service) -> Option<Vec<u8>> {
         let port = self.ports(service).ok()?.first;
-        let path = proxy_path(service, &port, "cert.pem").ok()?;
+        let path = proxy_path(service, &port, "v1/cert.pem").ok()?;
         let response = self.api.get(&path).ok()?;
         response.code.is_success().then_some(response.body)
     }
@@ -268,6 +270,18 @@ impl Controller {
     pub fn certificate(&self) -> Result<Vec<u8>, ClusterError> {
         let response = self.cluster.api.get(&self.path("cert.pem")?)?;
         Ok(self.success(FETCH, response)?.body)
+    }
+
+    /// Fetches the list of the keys that v2 values can be sealed for, without checking the keys.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ClusterError`] if the request fails, or the controller does not serve such a list.
+    pub fn recipients(&self) -> Result<RecipientList, ClusterError> {
+        let path = proxy_path(&self.service, &self.port, "v2/recipients");
+        let response = self.success(RECIPIENTS, self.cluster.api.get(&path)?)?;
+        let list = serde_json::from_slice(&response.body);
+        list.map_err(|_| ClusterError::MalformedResponse { what: RECIPIENTS })
     }
 
     /// Returns the CA certificates, as PEM, of the TLS port, which the controller publishes in a `ConfigMap`. Those that
@@ -359,6 +373,16 @@ impl Controller {
             .map_err(|_| ClusterError::MalformedResponse { what: ROTATE })
     }
 
+    /// Returns the SealedSecret with every item re-encrypted as v2, or `None` if the controller cannot decrypt it. Only the
+    /// TLS port converts values.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ClusterError`] if the request fails.
+    pub fn rotate_to_v2(&self, sealed: &Json) -> Result<Option<Json>, ClusterError> {
+        Ok(self.authorized()?.rotate_to_v2(sealed)?)
+    }
+
     /// Returns the connection to the TLS port, if the user named that port or an earlier
     /// request needed it.
     fn authorized_in_use(&self) -> Result<Option<&Authorized>, ClusterError> {
@@ -376,7 +400,7 @@ impl Controller {
     }
 
     fn path(&self, endpoint: &str) -> Result<ApiPath, ClusterError> {
-        proxy_path(&self.service, &self.port, endpoint)
+        proxy_path(&self.service, &self.port, &format!("v1/{endpoint}"))
     }
 
     fn success(&self, what: &'static str, response: Response) -> Result<Response, ClusterError> {
@@ -392,8 +416,7 @@ fn services_path(namespace: &str) -> Result<ApiPath, ClusterError> {
 }
 
 fn proxy_path(service: &Service, port: &str, endpoint: &str) -> Result<ApiPath, ClusterError> {
-    let endpoint = format!("v1/{endpoint}");
-    services_path(&service.namespace)?.proxied(&service.name, port, &endpoint)
+    services_path(&service.namespace)?.proxied(&service.name, port, endpoint)
 }
 
 fn refusal(what: &'static str, response: &Response, service: &Service, port: &str) -> ClusterError {

@@ -62,14 +62,14 @@ mod tests {
         json!({"auth-provider": {"name": "gcp", "config": {"cmd-path": command}}})
     }
 
-    /// Attack: an attacker puts a program with the name of a credential plug-in into the current folder of a user with
-    /// a relative folder in `PATH`, so that it is run.
+    /// Attack: an attacker puts a program where the relative path of a credential plug-in leads, so that it is run.
     #[test]
     fn finds_a_plug_in_only_in_absolute_folders() {
+        let existing = format!("{}bin/sh", "../".repeat(40));
         for entry in [exec, provider] {
             let resolved = resolve_user(entry("sh"), None).unwrap().to_string();
             assert!(resolved.contains("/sh\""), "{resolved}");
-            for name in ["./sh", "bin/sh", "no-such-program-anywhere", ""] {
+            for name in ["./sh", "bin/sh", &existing, "no-such-program-anywhere", ""] {
                 let error = resolve_user(entry(name), None).unwrap_err();
                 assert!(error.contains("absolute"), "{name}: {error}");
             }

@@ -9,7 +9,10 @@ use serde_json::Value as Json;
 use shared::key::PublicKey;
 use shared::resource::{KEY_HINTS_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
+use shared::v2 as format;
 use shared::{base64, envelope, hints};
+
+mod v2;
 
 /// The lengths of RSA moduli in bytes if the certificate is unknown: 2048 to 16384 bits.
 const MODULI: RangeInclusive<usize> = 256..=2048;
@@ -75,15 +78,33 @@ pub fn check(
     response: &SealedSecret,
     key: &PublicKey,
 ) -> Result<(), RotationError> {
+    check_same_items(sent, response)?;
+    let modulus = key.modulus_len();
+    check_items(sent, response, &(modulus..=modulus), |_| true)?;
+    v2::check(sent, response)?;
+    check_object(sent, response)
+}
+
+/// Checks a response in which every item is v2.
+///
+/// # Errors
+///
+/// Returns what is wrong with the response.
+pub fn check_converted(sent: &SealedSecret, response: &SealedSecret) -> Result<(), RotationError> {
+    check_same_items(sent, response)?;
+    v2::check_converted(sent, response)?;
+    check_object(sent, response)
+}
+
+fn check_same_items(sent: &SealedSecret, response: &SealedSecret) -> Result<(), RotationError> {
     let items = |sealed: &SealedSecret| -> Vec<String> {
-        sealed.spec.encrypted_data.keys().cloned().collect()
+        let items = format::item_names(&sealed.spec.encrypted_data);
+        items.map(str::to_owned).collect()
     };
     if items(sent) != items(response) || response.spec.data.is_some() {
         return Err(RotationError::Items);
     }
-    let modulus = key.modulus_len();
-    check_items(sent, response, &(modulus..=modulus), |_| true)?;
-    check_object(sent, response)
+    Ok(())
 }
 
 /// Like [`check`], for any controller that upstream's `kubeseal` works with. Bitnami's
@@ -101,17 +122,15 @@ pub fn check_like_upstream(
     let is_template = |item: &String| templates.is_some_and(|data| data.contains_key(item));
     let is_deprecated = sent.spec.data.is_some();
     let (old, new) = (&sent.spec.encrypted_data, &response.spec.encrypted_data);
-    let has_all = old
-        .keys()
-        .all(|item| new.contains_key(item) || is_template(item));
-    let has_no_more = new
-        .keys()
-        .all(|item| old.contains_key(item) || is_template(item));
+    let has_all = format::items(old).all(|(item, _)| new.contains_key(item) || is_template(item));
+    let has_no_more =
+        format::items(new).all(|(item, _)| old.contains_key(item) || is_template(item));
     let is_same = has_all && has_no_more && response.spec.data.is_none();
     if !is_deprecated && !is_same {
         return Err(RotationError::Items);
     }
     check_items(sent, response, &MODULI, |item| !is_template(item))?;
+    v2::check(sent, response)?;
     if let Some(data) = &response.spec.data {
         let is_same = sent.spec.data.as_ref() == Some(data);
         let is_valid = is_same || ciphertext_problem(data, None, &MODULI).is_none();
@@ -128,7 +147,8 @@ fn check_items(
     moduli: &RangeInclusive<usize>,
     keeps_length: impl Fn(&String) -> bool,
 ) -> Result<(), RotationError> {
-    for (item, text) in &response.spec.encrypted_data {
+    let items = response.spec.encrypted_data.iter();
+    for (item, text) in items.filter(|(item, text)| format::is_v1_item(item, text)) {
         let old = sent.spec.encrypted_data.get(item);
         if old == Some(text) {
             continue;

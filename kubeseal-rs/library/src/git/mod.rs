@@ -296,7 +296,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if the blob is missing, malformed or above the size limit.
+    /// Fails if the blob is missing or was not fetched, is malformed, or is above the size limit.
     pub fn blob(&self, id: ObjectId) -> Result<Zeroizing<Vec<u8>>, GitError> {
         if !self.git.has_object(id) && self.is_partial() {
             return Err(self.not_fetched(id));

@@ -449,9 +449,9 @@ fn names_a_missing_object_and_does_not_fetch_it() {
     assert_eq!(commit_times(&values), [None]);
 }
 
-/// Attack: a committer adds a small compressed object that unpacks to more than the memory.
+/// Attack: a committer adds a small compressed object that unpacks to hundreds of mebibytes, to exhaust the memory.
 #[test]
-fn refuses_an_object_that_unpacks_to_gigabytes() {
+fn refuses_an_object_that_unpacks_to_hundreds_of_mebibytes() {
     let fixture = TestRepository::new();
     fixture.write("a.yaml", "x");
     fixture.commit("one");
@@ -467,7 +467,7 @@ fn refuses_an_object_that_unpacks_to_gigabytes() {
 /// Attack: a repository's own configuration sets the hooks folder, so that an executable file is written to a path of
 /// the attacker's choice.
 #[test]
-fn ignores_the_hooks_folder_of_the_repositorys_own_configuration() {
+fn refuses_the_hooks_folder_of_the_repositorys_own_configuration() {
     let fixture = TestRepository::new();
     let root = fixture.root().canonicalize().unwrap();
     assert_eq!(

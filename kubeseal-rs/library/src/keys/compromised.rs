@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use shared::key::Fingerprint;
+use shared::v2::KeyId;
 
 use crate::environment::Environment;
 use crate::files::{self, FileError};
@@ -26,6 +27,45 @@ pub struct Compromised {
     file: PathBuf,
 }
 
+/// A v2 key was marked as compromised.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the key {id} is marked as compromised: an attacker could unseal values sealed for it\n\
+     hint: name the current key, for example from `seal keys export`; if the mark is a mistake, remove {}",
+    .file.shown()
+)]
+pub struct CompromisedV2 {
+    id: KeyId,
+    file: PathBuf,
+}
+
+/// Records a v2 key. Without a state directory, records nothing.
+///
+/// # Errors
+///
+/// Fails if the state directory cannot be used.
+pub fn remember_v2(environment: &Environment, key: &KeyId, since: &str) -> Result<(), FileError> {
+    let Some(folder) = environment.state_folder() else {
+        return Ok(());
+    };
+    remember_as(&folder, &key.to_string(), since)
+}
+
+/// Checks that a v2 key is not recorded, before values are sealed for it.
+///
+/// # Errors
+///
+/// Returns [`CompromisedV2`] if the key is recorded.
+pub fn check_v2(environment: &Environment, key: &KeyId) -> Result<(), CompromisedV2> {
+    let recorded = environment
+        .state_folder()
+        .map(|folder| file(&folder, &key.to_string()));
+    match recorded.filter(|file| file.exists()) {
+        Some(file) => Err(CompromisedV2 { id: *key, file }),
+        None => Ok(()),
+    }
+}
+
 /// Records a key. Without a state directory, records nothing.
 ///
 /// # Errors
@@ -39,10 +79,10 @@ pub fn remember(
     let Some(folder) = environment.state_folder() else {
         return Ok(());
     };
-    remember_in(&folder, key, since)
+    remember_as(&folder, &key.to_string(), since)
 }
 
-fn remember_in(folder: &Path, key: &Fingerprint, since: &str) -> Result<(), FileError> {
+fn remember_as(folder: &Path, key: &str, since: &str) -> Result<(), FileError> {
     let file = file(folder, key);
     if let Some(folder) = file.parent() {
         files::create_folder(folder)?;
@@ -62,7 +102,7 @@ pub fn check(environment: &Environment, key: &Fingerprint) -> Result<(), Comprom
 }
 
 fn check_in(folder: &Path, key: &Fingerprint) -> Result<(), Compromised> {
-    match Some(file(folder, key)).filter(|file| file.exists()) {
+    match Some(file(folder, &key.to_string())).filter(|file| file.exists()) {
         Some(file) => Err(Compromised {
             fingerprint: key.clone(),
             file,
@@ -72,8 +112,8 @@ fn check_in(folder: &Path, key: &Fingerprint) -> Result<(), Compromised> {
 }
 
 /// Returns the path of a key's file. Slashes in base64 and colons are replaced in its name.
-fn file(folder: &Path, key: &Fingerprint) -> PathBuf {
-    let name = key.to_string().replace(['/', ':'], "_");
+fn file(folder: &Path, key: &str) -> PathBuf {
+    let name = key.replace(['/', ':'], "_");
     folder.join("sealed-secrets").join("compromised").join(name)
 }
 
@@ -88,7 +128,7 @@ mod tests {
             let digest = format!("SHA256:{text}{}", "A".repeat(43 - text.len()));
             digest.parse::<Fingerprint>().unwrap()
         });
-        remember_in(folder.path(), &keys[0], "2026-11-28").unwrap();
+        remember_as(folder.path(), &keys[0].to_string(), "2026-11-28").unwrap();
         let error = check_in(folder.path(), &keys[0]).unwrap_err().to_string();
         assert!(
             error.contains("compromised") && error.contains("SHA256_a_b"),

@@ -10,6 +10,7 @@
 //! | [`restored`] | the Secret that is stored for a key in a backup |
 //! | [`signature`], [`signers`] | who created a backup |
 //! | [`compromised`] | keys that this machine marked as compromised |
+//! | [`v2`] | keys that are only for v2 |
 //! | [`survey`] | which objects and files need which key |
 //! | [`history`] | files of other branches and earlier commits |
 //! | [`missing`] | branches, commits and submodules that a clone lacks |
@@ -26,7 +27,9 @@ pub mod signature;
 pub mod signers;
 pub mod store;
 pub mod survey;
+pub mod v2;
 
 pub use record::KeyRecord;
 pub use store::KeyStore;
 pub use survey::{Holder, Inventory, Origin, Survey, Unread};
+pub use v2::V2KeyRecord;

@@ -7,12 +7,13 @@ use serde_json::{Map, Value as Json, json};
 use shared::error_chain;
 use shared::key_secret;
 use shared::manifest::{self, Node, Reading};
-use shared::resource::{KEY_LABEL, SealedSecret};
+use shared::resource::{KEY_LABEL, SealedSecret, V2_KEY_LABEL};
 use shared::secret::Secret;
 
 use super::folder;
 use super::record::{KeyRecord, LEGACY_NAME};
 use super::survey::{Holder, Inventory, Origin, Unread};
+use super::v2::{self, V2KeyRecord};
 use crate::cluster::{Access, ApiPath, ClusterError, Clusters, CreateOutcome, Objects};
 use crate::files;
 use crate::notice::Notice;
@@ -86,15 +87,15 @@ impl Change {
 
     /// Returns the change as a merge patch. The API server rejects the patch if the object was
     /// modified or recreated since it was read.
-    fn patch(&self, record: &KeyRecord) -> Json {
+    fn patch(&self, secret: &Secret) -> Json {
         let map = |entries: &[(&'static str, Option<String>)]| -> Map<String, Json> {
             let entry =
                 |(name, value): &(&'static str, Option<String>)| ((*name).into(), json!(value));
             entries.iter().map(entry).collect()
         };
         json!({ "metadata": {
-            "resourceVersion": record.secret.metadata.resource_version,
-            "uid": record.secret.metadata.uid,
+            "resourceVersion": secret.metadata.resource_version,
+            "uid": secret.metadata.uid,
             "annotations": map(&self.annotations),
             "labels": map(&self.labels),
         }})
@@ -163,7 +164,28 @@ impl KeyStore {
         }
     }
 
-    /// Returns every key Secret, oldest first and then by name. Secrets without a usable key come first.
+    /// Returns every key Secret of v2, oldest first and then by name.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the Secrets cannot be read.
+    pub fn read_v2(&self) -> Result<Vec<V2KeyRecord>> {
+        let records = match self {
+            Self::Cluster { objects, namespace } => {
+                list_in_cluster(objects, namespace, V2_KEY_LABEL)?
+            }
+            Self::Folder { keys, .. } if !keys.is_dir() => Vec::new(),
+            Self::Folder { keys, .. } => folder::read(keys)?,
+        };
+        let records = records.into_iter();
+        let records = records.filter(|record| v2::is_v2(&record.secret));
+        let records = records.map(|record| V2KeyRecord::new(record.secret, record.file));
+        let mut records: Vec<V2KeyRecord> = records.collect();
+        records.sort_by_key(|record| (record.not_before(), record.name().to_owned()));
+        Ok(records)
+    }
+
+    /// Returns every key Secret of an RSA key, oldest first and then by name. Secrets without a usable key come first.
     ///
     /// # Errors
     ///
@@ -174,6 +196,7 @@ impl KeyStore {
             Self::Folder { keys, .. } if !keys.is_dir() => Vec::new(),
             Self::Folder { keys, .. } => folder::read(keys)?,
         };
+        records.retain(|record| !v2::is_v2(&record.secret));
         records.sort_by(|a, b| {
             let order = |r: &KeyRecord| (r.facts.order_time, r.name().to_owned());
             order(a).cmp(&order(b))
@@ -187,16 +210,30 @@ impl KeyStore {
     ///
     /// Fails if the Secret was removed, changed in a cluster, or cannot be written.
     pub fn change(&self, record: &KeyRecord, change: &Change) -> Result<()> {
-        match (self, &record.file) {
+        self.change_secret(&record.secret, record.file.as_deref(), change)
+    }
+
+    /// Like [`Self::change`], for a Secret in a file, or in the cluster.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Self::change`].
+    pub fn change_secret(
+        &self,
+        secret: &Secret,
+        file: Option<&Path>,
+        change: &Change,
+    ) -> Result<()> {
+        let name = secret.metadata.name.as_deref().unwrap_or_default();
+        match (self, file) {
             (Self::Cluster { objects, namespace }, _) => {
-                let path = secrets_path(namespace)?.object(record.name())?;
-                objects.merge("cannot mark the key Secret", &path, &change.patch(record))?;
+                let path = secrets_path(namespace)?.object(name)?;
+                objects.merge("cannot mark the key Secret", &path, &change.patch(secret))?;
             }
-            (Self::Folder { .. }, Some(file)) => folder::change(file, record.name(), change)?,
-            (Self::Folder { .. }, None) => bail!(
-                "the key {} is not stored in a file, so its marks cannot be changed",
-                record.name()
-            ),
+            (Self::Folder { .. }, Some(file)) => folder::change(file, name, change)?,
+            (Self::Folder { .. }, None) => {
+                bail!("the key {name} is not stored in a file, so its marks cannot be changed")
+            }
         }
         Ok(())
     }
@@ -282,14 +319,23 @@ fn secrets_path(namespace: &str) -> Result<ApiPath, ClusterError> {
     ApiPath::namespaced("/api/v1", namespace, "secrets")
 }
 
-fn read_cluster(objects: &Objects, namespace: &str) -> Result<Vec<KeyRecord>> {
-    let secrets = secrets_path(namespace)?;
-    let path = secrets.parameter("labelSelector", KEY_LABEL);
+fn list_in_cluster(
+    objects: &Objects,
+    namespace: &str,
+    label: &'static str,
+) -> Result<Vec<KeyRecord>> {
+    let path = secrets_path(namespace)?.parameter("labelSelector", label);
     let mut records = Vec::new();
     for page in objects.list(READ_KEYS, &path)? {
         records.extend(parse_records(&page)?);
     }
-    if let Some(bytes) = objects.get(READ_KEYS, &secrets.object(LEGACY_NAME)?)? {
+    Ok(records)
+}
+
+fn read_cluster(objects: &Objects, namespace: &str) -> Result<Vec<KeyRecord>> {
+    let mut records = list_in_cluster(objects, namespace, KEY_LABEL)?;
+    let legacy = secrets_path(namespace)?.object(LEGACY_NAME)?;
+    if let Some(bytes) = objects.get(READ_KEYS, &legacy)? {
         let legacy = parse_records(&bytes)?;
         let is_new = |record: &KeyRecord| records.iter().all(|r| r.name() != record.name());
         let new: Vec<KeyRecord> = legacy.into_iter().filter(is_new).collect();

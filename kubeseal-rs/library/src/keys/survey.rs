@@ -264,19 +264,7 @@ impl Survey {
             .found
             .iter()
             .filter(|(_, items)| items.values().any(|need| *need == Need::Key(key.clone())));
-        let (mut objects, mut files) = (0, BTreeSet::new());
-        for (origin, _) in dependents {
-            match origin {
-                Origin::Cluster { .. } | Origin::Folder { .. } => objects += 1,
-                Origin::File { path, .. } => {
-                    files.insert(path_text(path.as_os_str()).into_owned());
-                }
-                Origin::Branch { branch, path, .. } => {
-                    files.insert(format!("{branch}:{path}"));
-                }
-            }
-        }
-        (objects, files.len())
+        count(dependents.map(|(origin, _)| origin))
     }
 
     /// Returns the items whose key is unknown.
@@ -287,6 +275,23 @@ impl Survey {
         });
         items.collect()
     }
+}
+
+/// Returns the numbers of objects and of files.
+pub fn count<'a>(origins: impl Iterator<Item = &'a Origin>) -> (usize, usize) {
+    let (mut objects, mut files) = (0, BTreeSet::new());
+    for origin in origins {
+        match origin {
+            Origin::Cluster { .. } | Origin::Folder { .. } => objects += 1,
+            Origin::File { path, .. } => {
+                files.insert(path_text(path.as_os_str()).into_owned());
+            }
+            Origin::Branch { branch, path, .. } => {
+                files.insert(format!("{branch}:{path}"));
+            }
+        }
+    }
+    (objects, files.len())
 }
 
 fn is_undecided(need: &Need) -> bool {
@@ -354,7 +359,7 @@ fn place(path: &Path) -> String {
     below().unwrap_or_else(|| path.shown())
 }
 
-/// Like [`walk::candidates`], but includes every file in a controller's `sealed` folder. The
+/// Like [`walk::candidates`], but includes every manifest in a controller's `sealed` folder. The
 /// controller reads these objects regardless of ignore files, so their keys are needed.
 fn candidates(
     paths: &[PathBuf],

@@ -11,6 +11,8 @@
 //!   scope: strict               # the only scope; the default for new objects if allowedScopes lists several
 //!   allowedScopes: [strict]
 //!   keySize: 4096               # minimum number of bits
+//!   format: v2                  # the format of new values; v1 if not given
+//!   recipients: [cluster]       # the keys that v2 values are sealed for
 //!   ignore: {plain-secret: keys of the tests} # rules of `seal lint` to ignore, with the reason
 //! - path: "*.yaml"
 //!   certificate: certs/dev.pem
@@ -21,15 +23,21 @@
 //! matches at any depth; one that ends with a slash matches everything below.
 
 mod file;
+mod format;
 mod parse;
+mod v2;
 
 use std::ffi::OsString;
 
 use globset::GlobMatcher;
 use shared::key::{Certificate, Fingerprint};
 use shared::scope::Scope;
+use shared::v2::{KeyId, Recipient as _};
+
+use crate::recipients::RecipientSource;
 
 pub use file::{FILE_NAME, RulesFile, RulesFileError};
+pub use format::{SealedFormat, UnknownFormat};
 pub use parse::{RuleProblem, RulesError, parse};
 
 /// The rules of one file, in order.
@@ -48,10 +56,14 @@ pub struct Rule {
     matcher: GlobMatcher,
     /// The source of the certificate.
     pub certificate: Option<Source>,
-    /// The accepted certificates; any if empty.
+    /// The accepted certificates; any if empty, unless [`Self::key_ids`] names keys.
     pub fingerprints: Vec<Fingerprint>,
+    /// The accepted keys, by their identifier in v2.
+    pub key_ids: Vec<KeyId>,
     /// Keys that must no longer be used.
     pub retired: Vec<Fingerprint>,
+    /// Keys that must no longer be used, by their identifier in v2.
+    pub retired_ids: Vec<KeyId>,
     /// The only allowed namespace.
     pub namespace: Option<String>,
     /// The scope of new objects, and the only allowed one if `allowed_scopes` is empty.
@@ -60,6 +72,14 @@ pub struct Rule {
     pub allowed_scopes: Vec<Scope>,
     /// The minimum number of bits of the certificate's key.
     pub key_size: Option<usize>,
+    /// The format of new values.
+    pub format: Option<SealedFormat>,
+    /// The keys that v2 values are sealed for; if empty, the key of the certificate.
+    pub recipients: Vec<RecipientSource>,
+    /// Whether v2 values may be sealed for keys that are not post-quantum, beside keys that are.
+    pub allow_classical: bool,
+    /// Whether v2 values are bound to the template of their object.
+    pub bind_template: bool,
     /// Rules of `seal lint` to ignore, each with the reason.
     pub ignore: Vec<(String, String)>,
 }
@@ -131,6 +151,29 @@ pub enum Violation {
         rule: String,
         /// The fingerprint of the certificate.
         found: Fingerprint,
+    },
+    /// The rule does not accept the key of a recipient.
+    #[error(
+        "{rule} requires one of the keys {required}, but this key is {found}\n\
+         hint: add the identifier to fingerprint of the rule only if you trust this key"
+    )]
+    KeyId {
+        /// The rule, for messages.
+        rule: String,
+        /// The keys that the rule accepts.
+        required: String,
+        /// The identifier of the key.
+        found: KeyId,
+    },
+    /// The key of a recipient is retired.
+    #[error(
+        "{rule} lists the key {found} as retired\nhint: replace the recipient, or remove it from retired"
+    )]
+    RetiredKey {
+        /// The rule, for messages.
+        rule: String,
+        /// The identifier of the key.
+        found: KeyId,
     },
     /// The certificate's key is too small.
     #[error(
@@ -209,25 +252,34 @@ impl Rule {
     ///
     /// Fails if the rule does not accept the certificate, or if its key is retired or too small.
     pub fn check_certificate(&self, certificate: &Certificate) -> Result<(), Violation> {
+        self.check_certificate_unpinned(certificate)?;
+        let found = certificate.fingerprint().clone();
+        let id = certificate.public_key().key_id();
+        let is_accepted = self.fingerprints.contains(&found) || self.key_ids.contains(&id);
+        let pins = self.pin_texts();
+        if pins.is_empty() || is_accepted {
+            return Ok(());
+        }
+        Err(Violation::Fingerprint {
+            rule: self.describe(),
+            required: pins.join(" or "),
+            found,
+        })
+    }
+
+    /// Like [`Self::check_certificate`], for a certificate that is accepted by other means than its fingerprint.
+    fn check_certificate_unpinned(&self, certificate: &Certificate) -> Result<(), Violation> {
         let (rule, found) = (self.describe(), certificate.fingerprint().clone());
-        let bits = certificate.public_key().modulus_len() * 8;
-        if self.retired.contains(&found) {
+        let key = certificate.public_key();
+        if self.retired.contains(&found) || self.retired_ids.contains(&key.key_id()) {
             return Err(Violation::Retired { rule, found });
         }
-        if !self.fingerprints.is_empty() && !self.fingerprints.contains(&found) {
-            let required: Vec<String> = self.fingerprints.iter().map(ToString::to_string).collect();
-            let required = required.join(" or ");
-            return Err(Violation::Fingerprint {
+        let found = key.modulus_len() * 8;
+        match self.key_size {
+            Some(required) if found < required => Err(Violation::KeySize {
                 rule,
                 required,
                 found,
-            });
-        }
-        match self.key_size {
-            Some(required) if bits < required => Err(Violation::KeySize {
-                rule,
-                required,
-                found: bits,
             }),
             _ => Ok(()),
         }

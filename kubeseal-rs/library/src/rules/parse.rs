@@ -6,8 +6,11 @@ use shared::manifest::{self, Node, ReadError, Value};
 use shared::names::{self, NameError};
 use shared::scope::{Scope, UnknownScope};
 
-use super::{Rule, Rules, Source};
+use shared::v2::{KeyId, MAX_RECIPIENTS, MalformedFullKeyId};
+
+use super::{Rule, Rules, SealedFormat, Source, UnknownFormat};
 use crate::finding::{NEVER_EXEMPT, RULES};
+use crate::recipients::{RecipientSource, RecipientSourceError};
 
 /// The text does not contain valid rules.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -114,6 +117,31 @@ pub enum RuleProblem {
     /// The file has too many rules.
     #[error("the file has more than the limit of {0} rules; patterns such as `prod/**` need fewer")]
     TooMany(usize),
+    /// The identifier of a key is malformed.
+    #[error("{field}: {source}, or a fingerprint `SHA256:…`")]
+    KeyId {
+        /// The name of the field.
+        field: &'static str,
+        /// Why the identifier is malformed.
+        source: MalformedFullKeyId,
+    },
+    /// The format does not exist.
+    #[error("format: {0}")]
+    Format(UnknownFormat),
+    /// A recipient is malformed.
+    #[error("recipients: {0}")]
+    Recipient(RecipientSourceError),
+    /// A recipient is repeated.
+    #[error("recipients: the same recipient is listed twice; remove one of them")]
+    DuplicateRecipient,
+    /// The rule has too many recipients.
+    #[error("recipients: a value can be sealed for at most {MAX_RECIPIENTS} keys; remove some")]
+    TooManyRecipients,
+    /// A field has no effect in v1.
+    #[error(
+        "{0} has no effect on values sealed as v1; add `format: v2` to the rule, or remove the field"
+    )]
+    NeedsV2(&'static str),
     /// The key size is out of range.
     #[error("keySize must be a number of bits from 2048 to 8192")]
     KeySize,
@@ -150,7 +178,7 @@ pub fn parse(bytes: &[u8]) -> ParseResult<Rules> {
     Ok(Rules(rules?))
 }
 
-const RULE_FIELDS: [&str; 11] = [
+const RULE_FIELDS: [&str; 15] = [
     "path",
     "certificate",
     "context",
@@ -161,22 +189,37 @@ const RULE_FIELDS: [&str; 11] = [
     "scope",
     "allowedScopes",
     "keySize",
+    "format",
+    "recipients",
+    "allowClassical",
+    "bindTemplate",
     "ignore",
 ];
+
+/// The fields that have an effect only with `format: v2`.
+const V2_FIELDS: [&str; 3] = ["recipients", "allowClassical", "bindTemplate"];
 
 fn rule(number: usize, node: &Node) -> ParseResult<Rule> {
     let fields = Fields::parse(node, "a rule", &RULE_FIELDS)?;
     let path = fields.get("path");
     let path = path.ok_or_else(|| line_error(node, RuleProblem::NoPath))?;
     let pattern = text(path, "path")?;
+    let format = fields.get("format").map(format).transpose()?;
+    if format != Some(SealedFormat::V2) {
+        refuse_v2_fields(&fields)?;
+    }
+    let (fingerprints, key_ids) = split(fields.limit("fingerprint", key_name)?);
+    let (retired, retired_ids) = split(fields.each("retired", key_name)?);
     let rule = Rule {
         number,
         line: node.line,
         matcher: matcher(pattern).map_err(|problem| line_error(path, problem))?,
         path: pattern.to_owned(),
         certificate: source(node, &fields)?,
-        fingerprints: fields.limit("fingerprint", fingerprint)?,
-        retired: fields.each("retired", fingerprint)?,
+        fingerprints,
+        key_ids,
+        retired,
+        retired_ids,
         namespace: fields.get("namespace").map(namespace).transpose()?,
         scope: fields
             .get("scope")
@@ -184,6 +227,10 @@ fn rule(number: usize, node: &Node) -> ParseResult<Rule> {
             .transpose()?,
         allowed_scopes: fields.limit("allowedScopes", scope)?,
         key_size: fields.get("keySize").map(key_size).transpose()?,
+        format,
+        recipients: recipients(&fields)?,
+        allow_classical: fields.boolean("allowClassical")?.unwrap_or(false),
+        bind_template: fields.boolean("bindTemplate")?.unwrap_or(true),
         ignore: fields
             .get("ignore")
             .map(ignored_rules)
@@ -267,11 +314,74 @@ fn scope(node: &Node, field: &'static str) -> ParseResult<Scope> {
         .map_err(|source| line_error(node, RuleProblem::Scope { field, source }))
 }
 
-fn fingerprint(node: &Node, field: &'static str) -> ParseResult<Fingerprint> {
+/// A key, by its fingerprint or by its identifier in v2.
+enum KeyName {
+    Fingerprint(Fingerprint),
+    Id(KeyId),
+}
+
+fn key_name(node: &Node, field: &'static str) -> ParseResult<KeyName> {
     let value = text(node, field)?;
+    if value.len() == KEY_ID_LEN && !value.starts_with("SHA256:") {
+        let id = value.parse().map(KeyName::Id);
+        return id.map_err(|source| line_error(node, RuleProblem::KeyId { field, source }));
+    }
+    let fingerprint = value.parse().map(KeyName::Fingerprint);
+    fingerprint.map_err(|source| line_error(node, RuleProblem::Fingerprint { field, source }))
+}
+
+/// The length of a key identifier as text.
+const KEY_ID_LEN: usize = 43;
+
+fn split(names: Vec<KeyName>) -> (Vec<Fingerprint>, Vec<KeyId>) {
+    let (mut fingerprints, mut ids) = (Vec::new(), Vec::new());
+    for name in names {
+        match name {
+            KeyName::Fingerprint(fingerprint) => fingerprints.push(fingerprint),
+            KeyName::Id(id) => ids.push(id),
+        }
+    }
+    (fingerprints, ids)
+}
+
+fn format(node: &Node) -> ParseResult<SealedFormat> {
+    let value = text(node, "format")?;
     value
         .parse()
-        .map_err(|source| line_error(node, RuleProblem::Fingerprint { field, source }))
+        .map_err(|unknown| line_error(node, RuleProblem::Format(unknown)))
+}
+
+fn refuse_v2_fields(fields: &Fields<'_>) -> ParseResult<()> {
+    for name in V2_FIELDS {
+        if let Some(node) = fields.get(name) {
+            return Err(line_error(node, RuleProblem::NeedsV2(name)));
+        }
+    }
+    Ok(())
+}
+
+fn recipients(fields: &Fields<'_>) -> ParseResult<Vec<RecipientSource>> {
+    let located = fields.limit("recipients", |node, _| Ok((recipient(node)?, node.line)))?;
+    let problem = |line, problem| Err(RulesError::Line { line, problem });
+    if let Some((_, line)) = located.get(MAX_RECIPIENTS) {
+        return problem(*line, RuleProblem::TooManyRecipients);
+    }
+    let mut recipients: Vec<RecipientSource> = Vec::new();
+    for (recipient, line) in located {
+        let text = recipient.to_string();
+        if recipients.iter().any(|earlier| earlier.to_string() == text) {
+            return problem(line, RuleProblem::DuplicateRecipient);
+        }
+        recipients.push(recipient);
+    }
+    Ok(recipients)
+}
+
+fn recipient(node: &Node) -> ParseResult<RecipientSource> {
+    let value = text(node, "recipients")?;
+    value
+        .parse()
+        .map_err(|problem| line_error(node, RuleProblem::Recipient(problem)))
 }
 
 fn key_size(node: &Node) -> ParseResult<usize> {
@@ -328,6 +438,14 @@ impl<'a> Fields<'a> {
 
     fn text(&self, name: &'static str) -> ParseResult<Option<&'a str>> {
         self.get(name).map(|node| text(node, name)).transpose()
+    }
+
+    fn boolean(&self, name: &'static str) -> ParseResult<Option<bool>> {
+        let value = self.get(name).map(|node| match &node.value {
+            Value::Bool(value) => Ok(*value),
+            _ => Err(type_error(node, name, "true or false")),
+        });
+        value.transpose()
     }
 
     /// Like [`Self::each`], for a field that limits something: an empty list would set no limit,
@@ -419,6 +537,24 @@ mod tests {
             error.contains("line 1002") && error.contains("more than the limit of 1000 rules"),
             "{error}"
         );
+    }
+
+    /// Attack: a committer gives the controller a name or namespace that leads the user's requests to another path of the
+    /// API server.
+    #[test]
+    fn refuses_names_of_a_controller_that_no_service_can_have() {
+        for (field, name) in [
+            ("namespace", "kube-system/secrets/x?"),
+            ("namespace", "a/../b"),
+            ("name", "x?a=b"),
+            ("name", ".."),
+            ("name", ""),
+        ] {
+            let rules = format!("rules:\n- path: a\n  controller: {{{field}: \"{name}\"}}\n");
+            let error = error_text(&rules);
+            let want = format!("line 3: {field} of the controller:");
+            assert!(error.contains(&want), "{name}: {error}");
+        }
     }
 
     #[test]

@@ -15,7 +15,8 @@ use super::findings::Finding;
 pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Finding {
     match reason {
         Reason::Opens(key) => Finding::good(format!("can be unsealed with {key}")),
-        Reason::Elsewhere(place, _) => {
+        Reason::OpensV2(key) => Finding::good(format!("can be unsealed with {key}")),
+        Reason::Elsewhere(place, _) | Reason::MovedV2(place) => {
             let (finding, remedy) = explain_other_place(place, &own_place(sealed));
             Finding::bad(finding, remedy)
         }
@@ -33,6 +34,10 @@ pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Fin
             format!("it was sealed for a key of {bits} bits, and no available key has this size"),
             "it was sealed for another cluster, or its beginning is missing: seal it with the certificate of this \
              cluster",
+        ),
+        Reason::Refused(why) => Finding::bad(
+            why.to_string(),
+            "restore the object from an earlier commit, or seal the values again",
         ),
         Reason::Unknown => explain_unknown(sealed, item),
     }

@@ -8,6 +8,7 @@
 //! | `keys` | key Secrets, if the user may read them |
 //! | `object` | whether the SealedSecrets in a file can be unsealed |
 //! | `item` | why an item cannot be unsealed |
+//! | `rollback` | what Bitnami's controller could not unseal |
 //! | `templates` | whether the templates of a SealedSecret render |
 //! | `findings` | nothing; it prints the findings of the other modules |
 //!
@@ -21,6 +22,7 @@ mod findings;
 mod item;
 mod keys;
 mod object;
+mod rollback;
 mod templates;
 
 use std::path::PathBuf;
@@ -29,13 +31,13 @@ use anyhow::Result;
 use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
-use kubeseal_library::keys::{KeyRecord, record};
+use kubeseal_library::keys::{KeyRecord, record, v2};
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{Rule, Source};
 use shared::error_chain;
 use shared::key_ring::KeyRing;
 
-use super::keys::authorized;
+use super::keys::{authorized, store};
 use super::session::Session;
 use super::settings::Origin;
 use super::{Outcome, decryption, output, print};
@@ -48,7 +50,8 @@ use findings::{Finding, Findings};
     after_help = "Other names and namespaces are tried only with keys that you have: those of --backup, and the key \
 Secrets if you may read them. The controller receives only the unmodified file; with --authorized it reports the \
 result for each item to callers whose token has the verb `verify` on the object.\n\n\
-Examples:\n  seal doctor db.sealed.yaml --offline --backup key.pem"
+With --rollback, FILE may be a directory; without it, the objects of the cluster or of --directory are counted.\n\n\
+Examples:\n  seal doctor db.sealed.yaml --offline --backup key.pem\n  seal doctor --rollback prod/"
 )]
 pub struct Doctor {
     /// File with SealedSecrets that cannot be unsealed
@@ -73,6 +76,9 @@ pub struct Doctor {
         conflicts_with = "authorized"
     )]
     pub offline: bool,
+    /// Count what would stop working under Bitnami's controller, and check nothing else
+    #[arg(long, conflicts_with_all = ["offline", "backups", "authorized", "try_namespace", "try_name"])]
+    pub rollback: bool,
     /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: OutputFormat,
@@ -98,6 +104,10 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     let version = format!("version {}", env!("CARGO_PKG_VERSION"));
     findings.add("seal", Finding::good(version));
     let clusters = Clusters::new(environment);
+    if args.rollback {
+        rollback::check(args, &clusters, &mut findings)?;
+        return finish(args, &findings);
+    }
     let mut connection = connection::Connection::default();
     if !args.offline {
         // A rule must not choose which server receives a token: `--authorized` below follows the arguments alone, and
@@ -107,12 +117,16 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     }
     if let Some(file) = &args.file {
         connection.authorized = authorized(&args.tls_port, &args.location, &clusters)?;
-        let keys = key_ring(args, environment, &connection.records)?;
+        let keys = key_ring(args, &clusters, &connection.records)?;
         object::check(args, file, &keys, &connection, environment, &mut findings)?;
     }
+    finish(args, &findings)
+}
+
+fn finish(args: &Doctor, findings: &Findings) -> Result<Outcome> {
     match args.output {
         OutputFormat::Text => print(findings.text().as_bytes())?,
-        OutputFormat::Json => print(&output::json(&findings)?)?,
+        OutputFormat::Json => print(&output::json(findings)?)?,
     };
     Ok(if findings.is_bad() {
         Outcome::Findings
@@ -122,7 +136,8 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
 }
 
 /// Returns the arguments with the controller that the rule of `.seal.yaml` for the file names, unless flags name one, and
-/// whether the rule names another controller than the user. Adds a finding about the rule.
+/// whether the rule names another controller than the user. Adds a finding if the rule names the controller or the
+/// certificate, or if `.seal.yaml` is invalid.
 fn with_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) -> (Doctor, bool) {
     let mut args = args.clone();
     let location = &mut args.location;
@@ -190,9 +205,21 @@ fn with_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) 
     (args, is_by_rule)
 }
 
-fn key_ring(args: &Doctor, environment: &Environment, records: &[KeyRecord]) -> Result<KeyRing> {
-    if args.backups.is_empty() {
-        return Ok(record::ring(records));
+fn key_ring(args: &Doctor, clusters: &Clusters<'_>, records: &[KeyRecord]) -> Result<KeyRing> {
+    let ring = if args.backups.is_empty() {
+        record::ring(records)
+    } else {
+        decryption::ring(
+            records,
+            &args.backups,
+            &args.decryption,
+            clusters.environment,
+        )?
+    };
+    if args.offline || records.is_empty() {
+        return Ok(ring);
     }
-    decryption::ring(records, &args.backups, &args.decryption, environment)
+    let store = store(&args.location, clusters);
+    let v2_records = store.and_then(|store| store.read_v2()).unwrap_or_default();
+    Ok(v2::add_to_ring(ring, &v2_records))
 }

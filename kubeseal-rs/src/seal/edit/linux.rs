@@ -8,7 +8,6 @@ use super::guarded::GuardedFolder;
 use anyhow::{Context as _, Result};
 use kubeseal_library::environment::Environment;
 use shared::key_ring::KeyRing;
-use shared::sealed_file::Changes;
 use shared::unseal;
 
 use crate::command::read_keys;
@@ -20,7 +19,7 @@ use crate::seal::edit::Edit;
 use crate::seal::in_cluster::{self, Values};
 use crate::seal::session::Session;
 use crate::seal::settings::Origin;
-use crate::seal::target::{self, Target, TargetError, hint_rule};
+use crate::seal::target::{self, Target, TargetError};
 
 /// The hint for a cluster that does not provide the values.
 const KEY_HINT: &str = "pass --key FILE to unseal them locally, or --blind to edit without them";
@@ -120,17 +119,11 @@ fn apply_edits(
 fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Result<()> {
     let Difference { set, removed } = changes;
     target.check_change(&set, &removed)?;
-    let (texts, certificate) = target.seal(session, &set)?;
-    target.write_unless_changed(&Changes {
-        texts,
-        removed: removed.clone(),
-        data: None,
-        hints: hint_rule(session, &certificate),
-    })?;
+    let new = target.seal(session, &set, &removed)?;
+    target.write_unless_changed(&new.changes(session))?;
     let (path, place) = (target.path.shown(), target.found.sealed.qualified_name());
-    let items = &target.found.sealed.spec.encrypted_data;
     for key in set.keys() {
-        let verb = if items.contains_key(key) {
+        let verb = if target.has_item(key) {
             "changed"
         } else {
             "added"
@@ -155,9 +148,8 @@ fn values(
     target: &Target,
     ring: Option<&KeyRing>,
 ) -> Result<Values> {
-    let items = &target.found.sealed.spec.encrypted_data;
     if args.blind {
-        return Ok(items.keys().map(|key| (key.clone(), None)).collect());
+        return Ok(target.items().map(|key| (key.clone(), None)).collect());
     }
     let Some(ring) = ring else {
         return in_cluster::values(session, &target.path, &target.found.sealed, KEY_HINT);

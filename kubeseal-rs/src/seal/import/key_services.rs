@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_every_address_at_any_position() {
+    fn finds_the_vault_address_in_each_format() {
         for text in [
             "sops: {hc_vault: [{vault_address: http://evil}]}",
             "sops: {key_groups: [{hc_vault: [{vault_address: http://evil}]}]}",

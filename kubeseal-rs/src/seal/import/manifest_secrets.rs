@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_every_secret_at_any_position() {
+    fn counts_the_secrets_in_documents_and_lists() {
         for (why, text, want) in [
             ("alone", SECRET.to_owned(), Some((1, 0))),
             ("without a version", "kind: Secret".into(), Some((1, 0))),

@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_format_of_a_file_with_any_name() {
+    fn finds_the_format_of_a_file_by_its_content_and_name() {
         const WHOLE_FILE: &str =
             r#"{"data": "ENC[AES256_GCM,data:AAAA,iv:,tag:,type:str]", "sops": {}}"#;
         for (name, text, want) in [

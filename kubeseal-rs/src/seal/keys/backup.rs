@@ -1,6 +1,7 @@
-//! `seal keys backup`: writes every key Secret to an age archive, and marks the keys after reading
-//! the archive back.
+//! `seal keys backup`: writes every key Secret that can be read to an age archive, and marks the keys after reading the
+//! archive back.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
@@ -11,7 +12,7 @@ use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::archive::{self, Lock};
 use kubeseal_library::keys::store::Change;
-use kubeseal_library::keys::{KeyRecord, KeyStore, signature};
+use kubeseal_library::keys::{KeyRecord, KeyStore, V2KeyRecord, signature};
 use shared::key_marks::backed_up_text;
 use shared::resource::BACKED_UP_ANNOTATION;
 use shared::secret::Secret;
@@ -70,10 +71,11 @@ pub struct KeysBackup {
 pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
     let store = store(&args.location, &Clusters::new(environment))?;
     let records = skip_unreadable(store.read()?);
-    if records.is_empty() {
+    let v2_records = store.read_v2()?;
+    if records.is_empty() && v2_records.is_empty() {
         bail!("no key in {} to back up", store.location());
     }
-    check_outputs(args, &records)?;
+    check_outputs(args, &records, &v2_records)?;
     let signing = Signing::of(args)?;
     let mut unlock = decryption::read(&args.decryption, environment)?;
     let lock = lock(args, &mut unlock)?;
@@ -81,25 +83,41 @@ pub fn run(args: &KeysBackup, environment: &Environment) -> Result<Outcome> {
         .iter()
         .map(|record| mark(record, environment))
         .collect();
-    let secrets: Vec<Secret> = records.iter().zip(&marks).map(with_mark).collect();
+    let v2_marks: Vec<Option<Change>> = v2_records
+        .iter()
+        .map(|record| Some(mark_text(&record.key_id()?, environment)))
+        .collect();
+    let v1_secrets = records.iter().map(|record| &record.secret).zip(&marks);
+    let v2_secrets = v2_records
+        .iter()
+        .map(|record| &record.secret)
+        .zip(&v2_marks);
+    let secrets: Vec<Secret> = v1_secrets.chain(v2_secrets).map(with_mark).collect();
     let plain = archive::manifests(secrets.iter());
     let archive_bytes = archive::write(&args.archive, &plain, &lock, &unlock, args.force)?;
     signing.sign(&archive_bytes)?;
-    warn_of_names(&records);
-    let marked_count = set_marks(&store, &records, &marks)?;
+    warn_of_names(&secrets);
+    let mut marked_count = set_marks(&store, &records, &marks)?;
+    marked_count += set_v2_marks(&store, &v2_records, &v2_marks)?;
     info(&format!(
         "{} written and read back: {} of {}, {marked_count} marked as backed up",
         args.archive.shown(),
-        key_count(records.len()),
+        key_count(secrets.len()),
         store.location(),
     ));
     Ok(Outcome::Done)
 }
 
 /// Refuses to replace a file that this run reads, such as the only copy of a key.
-fn check_outputs(args: &KeysBackup, records: &[KeyRecord]) -> Result<()> {
+fn check_outputs(
+    args: &KeysBackup,
+    records: &[KeyRecord],
+    v2_records: &[V2KeyRecord],
+) -> Result<()> {
     let decryption = &args.decryption;
     let keys = records.iter().filter_map(|record| record.file.as_ref());
+    let v2_keys = v2_records.iter().filter_map(|record| record.file.as_ref());
+    let keys = keys.chain(v2_keys);
     let credentials = decryption
         .identity
         .iter()
@@ -176,15 +194,14 @@ fn skip_unreadable(records: Vec<KeyRecord>) -> Vec<KeyRecord> {
 }
 
 /// Warns about names that a restore would refuse, while the keys still exist.
-fn warn_of_names(records: &[KeyRecord]) {
-    for record in records
+fn warn_of_names(secrets: &[Secret]) {
+    let names = secrets
         .iter()
-        .filter(|record| names::check_object(record.name()).is_err())
-    {
+        .filter_map(|secret| secret.metadata.name.as_deref());
+    for name in names.filter(|name| names::check_object(name).is_err()) {
         warn(&format!(
-            "the key name {} is not a valid Secret name, so a restore would refuse this key; correct `metadata.name` in \
-             its manifest (or rename the file, if the manifest has no name), then run the backup again",
-            record.name()
+            "the key name {name} is not a valid Secret name, so a restore would refuse this key; correct `metadata.name` in \
+             its manifest (or rename the file, if the manifest has no name), then run the backup again"
         ));
     }
 }
@@ -236,12 +253,16 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
 /// Returns the mark for a key; `None` for a Secret without a usable key, which is archived too but
 /// does not count as backed up.
 fn mark(record: &KeyRecord, environment: &Environment) -> Option<Change> {
-    let text = backed_up_text(record.fingerprint()?, environment.now);
-    Some(Change::annotation(BACKED_UP_ANNOTATION, text))
+    Some(mark_text(record.fingerprint()?, environment))
 }
 
-fn with_mark((record, mark): (&KeyRecord, &Option<Change>)) -> Secret {
-    let mut secret = record.secret.clone();
+fn mark_text(key: &impl Display, environment: &Environment) -> Change {
+    let text = backed_up_text(key, environment.now);
+    Change::annotation(BACKED_UP_ANNOTATION, text)
+}
+
+fn with_mark((secret, mark): (&Secret, &Option<Change>)) -> Secret {
+    let mut secret = secret.clone();
     let annotations = mark.iter().flat_map(|change| &change.annotations);
     for (name, value) in annotations {
         let value = value.clone().unwrap_or_default();
@@ -255,23 +276,46 @@ fn set_marks(store: &KeyStore, records: &[KeyRecord], marks: &[Option<Change>]) 
     let mut marked_count = 0;
     for (record, mark) in records.iter().zip(marks) {
         let Some(change) = mark else {
-            let problem = record.key.as_ref().err().map_or("", String::as_str);
-            warn(&format!(
-                "{} is in the archive unchanged, but was not marked: {problem}",
-                record.name()
-            ));
+            warn_unmarked(record.name(), record.key.as_ref().err());
             continue;
         };
-        store.change(record, change).with_context(|| {
-            Failure::new(format!(
-                "the archive is complete, but {} could not be marked as backed up",
-                record.name()
-            ))
-            .hint("run the command again with another ARCHIVE, or with --force to replace this one")
-        })?;
+        let marked = store.change(record, change);
+        marked.with_context(|| not_marked(record.name()))?;
         marked_count += 1;
     }
     Ok(marked_count)
+}
+
+fn set_v2_marks(
+    store: &KeyStore,
+    records: &[V2KeyRecord],
+    marks: &[Option<Change>],
+) -> Result<usize> {
+    let mut marked_count = 0;
+    for (record, mark) in records.iter().zip(marks) {
+        let Some(change) = mark else {
+            warn_unmarked(record.name(), record.key.as_ref().err());
+            continue;
+        };
+        let marked = store.change_secret(&record.secret, record.file.as_deref(), change);
+        marked.with_context(|| not_marked(record.name()))?;
+        marked_count += 1;
+    }
+    Ok(marked_count)
+}
+
+fn warn_unmarked(name: &str, problem: Option<&String>) {
+    let problem = problem.map_or("", String::as_str);
+    warn(&format!(
+        "{name} is in the archive unchanged, but was not marked: {problem}"
+    ));
+}
+
+fn not_marked(name: &str) -> Failure {
+    Failure::new(format!(
+        "the archive is complete, but {name} could not be marked as backed up"
+    ))
+    .hint("run the command again with another ARCHIVE, or with --force to replace this one")
 }
 
 fn key_count(count: usize) -> String {

@@ -15,7 +15,7 @@ use kubeseal_library::git;
 use kubeseal_library::keys::history::{self, Commit};
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
-use kubeseal_library::keys::{KeyRecord, Unread, compromised, missing, record};
+use kubeseal_library::keys::{self, KeyRecord, KeyStore, Unread, compromised, missing, record};
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_marks::KeyState;
@@ -23,11 +23,12 @@ use shared::key_ring::KeyRing;
 use shared::needs::{Need, needs};
 use shared::resource::{COMPROMISED_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
+use shared::v2 as format;
 
 use super::list::table;
 use super::{
-    Search, check_all_readable, fetch_step, find, location_flags, rotate_step, step, store,
-    survey_all,
+    Search, check_all_readable, fetch_step, find, find_holders, location_flags, rotate_step, step,
+    store, survey_all, v2,
 };
 use crate::failure::Failure;
 use crate::report::{self, shown};
@@ -63,7 +64,8 @@ pub struct KeysCompromise {
 /// The exposed values, which have to be replaced.
 struct Damage {
     name: String,
-    fingerprint: Fingerprint,
+    /// The fingerprint, or the identifier of a key that is only for v2.
+    fingerprint: String,
     since: String,
     /// Items sealed for the key that exist now.
     present: Vec<Dependent>,
@@ -85,15 +87,25 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
     let clusters = Clusters::new(environment);
     let store = store(&args.location, &clusters)?;
     let records = check_all_readable(store.read()?)?;
-    let (record, fingerprint) = find(&records, &args.key, &args.location)?;
-    let situation = Situation::of(&records, &fingerprint);
+    match v2::find(&store, &records, &args.key)? {
+        Some(key) => run_v2(args, environment, &store, &records, &key),
+        None => run_rsa(args, &clusters, &store, &records),
+    }
+}
+
+fn run_rsa(
+    args: &KeysCompromise,
+    clusters: &Clusters<'_>,
+    store: &KeyStore,
+    records: &[KeyRecord],
+) -> Result<Outcome> {
+    let environment = clusters.environment;
+    let (record, fingerprint) = find(records, &args.key, &args.location)?;
+    let situation = Situation::of(records, &fingerprint);
     let search_args = (&args.search, &args.location);
-    let (ring, mut sources, survey) =
-        survey_all(&store, &records, &args.paths, search_args, &clusters)?;
-    let (commits, unread) = commits(args, &ring, &fingerprint)?;
-    let missing = missing_history(args)?;
-    sources.unread.extend(unread);
-    sources.unread.extend(missing.iter().cloned());
+    let (ring, sources, survey) = survey_all(store, records, &args.paths, search_args, clusters)?;
+    let (commits, unread) = commits(args, |sealed| items_needing(sealed, &ring, &fingerprint))?;
+    let (missing, unread) = all_unread(args, sources.unread, unread)?;
     let damage = Damage {
         name: record.name().to_owned(),
         since: mark_time(record, environment),
@@ -103,33 +115,98 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
             .filter(|dependent| dependent.is_sure)
             .collect(),
         commits,
-        unread: sources.unread,
-        fingerprint,
+        unread,
+        fingerprint: fingerprint.to_string(),
     };
     if !args.dry_run {
-        // Mark every Secret with this key: a Secret without the mark would remain usable for sealing.
-        let has_key = |other: &&KeyRecord| other.fingerprint() == Some(&damage.fingerprint);
-        let mark = Change::annotation(COMPROMISED_ANNOTATION, damage.since.clone());
-        for (marked_count, record) in records.iter().filter(has_key).enumerate() {
-            store.change(record, &mark).with_context(|| {
-                let name = record.name();
-                Failure::new(format!(
-                    "{marked_count} Secrets of this key are marked and {name} is not"
-                ))
-                .hint("run the command again")
-            })?;
-        }
-        let result = compromised::remember(environment, &damage.fingerprint, &damage.since);
-        if let Err(error) = result {
-            report::warn(&format!(
-                "cannot record the mark locally, so `seal` will not refuse certificates of this key: {}",
-                error_chain(&error)
-            ));
-        }
+        mark(environment, store, records, &fingerprint, &damage.since)?;
     }
+    report_damage(args, records, &damage, situation, missing)
+}
+
+/// Does the same for a key that is only for v2. What is sealed for it is visible without keys.
+fn run_v2(
+    args: &KeysCompromise,
+    environment: &Environment,
+    store: &KeyStore,
+    records: &[KeyRecord],
+    key: &v2::NamedKey,
+) -> Result<Outcome> {
+    let sources = find_holders(store, &args.paths, &args.search)?;
+    let items = |sealed: &SealedSecret| {
+        let items = keys::v2::items_for(sealed, key.id.short()).into_iter();
+        let name = sealed.name_or_empty();
+        items.map(|(item, _)| format!("{name}/{item}")).collect()
+    };
+    let (commits, unread) = commits(args, items)?;
+    let present = key.exposed(&sources);
+    let (missing, unread) = all_unread(args, sources.unread, unread)?;
+    let now = || environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let damage = Damage {
+        name: key.name().to_owned(),
+        since: key.earlier_mark().unwrap_or_else(now),
+        present,
+        commits,
+        unread,
+        fingerprint: key.id.to_string(),
+    };
+    if !args.dry_run {
+        key.mark(store, environment, &damage.since)?;
+    }
+    report_damage(args, records, &damage, key.situation(), missing)
+}
+
+/// Returns what the history lacks, and everything that cannot be read.
+fn all_unread(
+    args: &KeysCompromise,
+    mut unread: BTreeSet<Unread>,
+    in_commits: BTreeSet<Unread>,
+) -> Result<(bool, BTreeSet<Unread>)> {
+    let missing = missing_history(args)?;
+    let is_missing = !missing.is_empty();
+    unread.extend(in_commits);
+    unread.extend(missing);
+    Ok((is_missing, unread))
+}
+
+/// Marks every Secret with this key: a Secret without the mark would remain usable for sealing.
+fn mark(
+    environment: &Environment,
+    store: &KeyStore,
+    records: &[KeyRecord],
+    key: &Fingerprint,
+    since: &str,
+) -> Result<()> {
+    let has_key = |other: &&KeyRecord| other.fingerprint() == Some(key);
+    let mark = Change::annotation(COMPROMISED_ANNOTATION, since.to_owned());
+    for (marked_count, record) in records.iter().filter(has_key).enumerate() {
+        store.change(record, &mark).with_context(|| {
+            let name = record.name();
+            Failure::new(format!(
+                "{marked_count} Secrets of this key are marked and {name} is not"
+            ))
+            .hint("run the command again")
+        })?;
+    }
+    if let Err(error) = compromised::remember(environment, key, since) {
+        report::warn(&format!(
+            "cannot record the mark locally, so `seal` will not refuse certificates of this key: {}",
+            error_chain(&error)
+        ));
+    }
+    Ok(())
+}
+
+fn report_damage(
+    args: &KeysCompromise,
+    records: &[KeyRecord],
+    damage: &Damage,
+    situation: Situation,
+    is_history_missing: bool,
+) -> Result<Outcome> {
     print(&damage.report(args.output)?)?;
-    report::info_lines(&next_steps(args, &records, &damage, situation));
-    if !missing.is_empty() {
+    report::info_lines(&next_steps(args, records, damage, situation));
+    if is_history_missing {
         bail!(
             "the history is incomplete (see above), and so is this report\nhint: fetch the rest, and run the command again"
         );
@@ -168,8 +245,7 @@ fn missing_history(args: &KeysCompromise) -> Result<BTreeSet<Unread>> {
 /// the files there that cannot be read. A path outside a repository has no commits.
 fn commits(
     args: &KeysCompromise,
-    ring: &KeyRing,
-    key: &Fingerprint,
+    items_needing: impl Fn(&SealedSecret) -> Vec<String>,
 ) -> Result<(Commits, BTreeSet<Unread>)> {
     let mut all_commits = Vec::new();
     let mut unread = BTreeMap::<(String, String), BTreeSet<String>>::new();
@@ -187,8 +263,7 @@ fn commits(
                 .sealed
                 .iter()
                 .map(|sealed| seen.take_new_values(sealed));
-            let items: BTreeSet<String> =
-                new.flat_map(|new| items_needing(&new, ring, key)).collect();
+            let items: BTreeSet<String> = new.flat_map(|new| items_needing(&new)).collect();
             if !items.is_empty() {
                 introduced.push((commit, items));
             }
@@ -222,7 +297,9 @@ impl SeenValues {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         let place = sealed.qualified_name();
         let mut is_new = |text: &String| self.0.insert((scope, place.clone(), text.clone()));
-        new.spec.encrypted_data.retain(|_, text| is_new(text));
+        // Without its lock, the keys of a v2 value are unknown.
+        let entries = &mut new.spec.encrypted_data;
+        entries.retain(|name, text| format::is_lock_entry(name) || is_new(text));
         new.spec.data = new.spec.data.filter(&mut is_new);
         new
     }
@@ -242,11 +319,11 @@ fn short_id(commit: &str) -> String {
 
 /// What decides the next steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Situation {
+pub(super) struct Situation {
     /// Whether every Secret of the key is retired, so that the controller does not load it.
-    is_retired: bool,
+    pub(super) is_retired: bool,
     /// Whether a newer key seals, so that no new key is needed.
-    has_successor: bool,
+    pub(super) has_successor: bool,
 }
 
 impl Situation {

@@ -2,7 +2,7 @@
 
 mod json;
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -10,11 +10,13 @@ use clap::Args;
 use jiff::Timestamp;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
-use kubeseal_library::keys::survey::Depth;
-use kubeseal_library::keys::{Inventory, KeyRecord, Survey, record};
-use shared::key_marks::KeyState;
+use kubeseal_library::keys::survey::{self, Depth};
+use kubeseal_library::keys::{Inventory, KeyRecord, Survey, V2KeyRecord, record, v2};
+use shared::key::Fingerprint;
+use shared::key_marks::{KeyState, Marks};
+use shared::v2::{KeyId, Suite};
 
-use super::{Search, find_holders, served_fingerprint, store, survey};
+use super::{Search, find_holders, served_fingerprint, store, survey as run_survey};
 use crate::report::shown;
 use crate::seal::{Outcome, decryption, output, print};
 use crate::seal_args::{KeyLocation, OutputFormat};
@@ -62,12 +64,12 @@ pub struct KeysStatus {
 /// Fails if the keys cannot be read.
 pub fn list(args: &KeysList, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
-    let records = store(&args.location, &clusters)?.read()?;
-    let states = record::states(
-        &records,
-        served_fingerprint(&args.location, &clusters).as_ref(),
-    );
-    let rows = rows(&records, &states, None);
+    let store = store(&args.location, &clusters)?;
+    let (records, v2_records) = (store.read()?, store.read_v2()?);
+    let served = served_fingerprint(&args.location, &clusters);
+    let states = record::states(&records, served.as_ref());
+    let mut rows = rows(&records, &states, None);
+    rows.extend(v2_rows(&v2_records, None));
     show(&rows, None, args.output, environment.now)
 }
 
@@ -79,13 +81,14 @@ pub fn list(args: &KeysList, environment: &Environment) -> Result<Outcome> {
 pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let store = store(&args.location, &clusters)?;
-    let records = store.read()?;
+    let (records, v2_records) = (store.read()?, store.read_v2()?);
     let states = record::states(
         &records,
         served_fingerprint(&args.location, &clusters).as_ref(),
     );
     let search = &args.search;
     let ring = decryption::ring(&records, &search.backups, &search.decryption, environment)?;
+    let ring = v2::add_to_ring(ring, &v2_records);
     let sources = find_holders(&store, &args.paths, search)?;
     let depth = if args.open_all {
         Depth::All
@@ -93,8 +96,9 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
         Depth::Unnamed
     };
     let search_args = (search, &args.location);
-    let survey = survey(&sources.holders, &ring, search_args, depth, &clusters)?;
-    let rows = rows(&records, &states, Some(&survey));
+    let survey = run_survey(&sources.holders, &ring, search_args, depth, &clusters)?;
+    let mut rows = rows(&records, &states, Some(&survey));
+    rows.extend(v2_rows(&v2_records, Some(&sources)));
     let searched = Some((&sources, &survey));
     show(&rows, searched, args.output, environment.now)?;
     match sources.unread_places() {
@@ -104,28 +108,81 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
 }
 
 /// The displayed data of a key.
-struct Row<'a> {
-    record: &'a KeyRecord,
+struct Row {
+    name: String,
     state: KeyState,
+    created: Option<Timestamp>,
+    valid_until: Option<Timestamp>,
+    marks: Marks,
+    id: Option<Id>,
+    file: Option<PathBuf>,
+    problem: Option<String>,
     /// The numbers of objects and files that need the key.
     counts: Option<(usize, usize)>,
 }
 
-fn rows<'a>(
-    records: &'a [KeyRecord],
-    states: &[KeyState],
-    survey: Option<&Survey>,
-) -> Vec<Row<'a>> {
-    let row = |(record, state): (&'a KeyRecord, &KeyState)| Row {
+/// What identifies a key.
+enum Id {
+    Fingerprint(Fingerprint),
+    V2(Suite, KeyId),
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fingerprint(fingerprint) => fingerprint.fmt(f),
+            Self::V2(suite, id) => write!(f, "{suite} {id}"),
+        }
+    }
+}
+
+fn rows(records: &[KeyRecord], states: &[KeyState], survey: Option<&Survey>) -> Vec<Row> {
+    let row = |(record, state): (&KeyRecord, &KeyState)| Row {
+        name: record.name().to_owned(),
+        state: *state,
+        created: record.fingerprint().map(|_| record.facts.order_time),
+        valid_until: record.valid_until(),
+        marks: record.facts.marks,
+        id: record.fingerprint().cloned().map(Id::Fingerprint),
+        file: record.file.clone(),
+        problem: record.key.as_ref().err().cloned(),
         counts: survey.map(|survey| {
             record
                 .fingerprint()
                 .map_or((0, 0), |key| survey.counts(key))
         }),
-        state: *state,
-        record,
     };
     records.iter().zip(states).map(row).rev().collect()
+}
+
+/// Returns a row for each v2 key. What needs a key is visible without it.
+fn v2_rows(records: &[V2KeyRecord], sources: Option<&Inventory>) -> Vec<Row> {
+    let states = v2::states(records);
+    let row = |(record, state): (&V2KeyRecord, KeyState)| {
+        let key = record.key.as_ref();
+        Row {
+            name: record.name().to_owned(),
+            state,
+            created: record.not_before(),
+            valid_until: key.ok().map(|key| key.validity().1),
+            marks: record.marks,
+            id: key.ok().map(|key| Id::V2(key.suite(), key.key_id())),
+            file: record.file.clone(),
+            problem: key.err().cloned(),
+            counts: sources.map(|sources| v2_counts(sources, record.key_id())),
+        }
+    };
+    records.iter().zip(states).map(row).rev().collect()
+}
+
+/// Returns the numbers of objects and of files with an item for this key, as a survey counts them.
+fn v2_counts(sources: &Inventory, key: Option<KeyId>) -> (usize, usize) {
+    let Some(key) = key else {
+        return (0, 0);
+    };
+    let holders = sources.holders.iter();
+    let needing = holders.filter(|holder| !v2::items_for(&holder.sealed, key.short()).is_empty());
+    survey::count(needing.map(|holder| &holder.origin))
 }
 
 /// The searched objects and files, and the keys that they need.
@@ -150,8 +207,8 @@ fn text(rows: &[Row], searched: Searched<'_>, now: Timestamp) -> String {
         keys_table(rows, searched.is_some(), now)
     };
     for row in rows {
-        if let Err(problem) = &row.record.key {
-            let line = format!("{} is broken: {problem}", row.record.name());
+        if let Some(problem) = &row.problem {
+            let line = format!("{} is broken: {problem}", row.name);
             let _ = writeln!(text, "\n{}", shown(&line));
         }
     }
@@ -193,31 +250,27 @@ fn keys_table(rows: &[Row], has_counts: bool, now: Timestamp) -> String {
 }
 
 fn columns(row: &Row, now: Timestamp) -> Vec<String> {
-    let facts = &row.record.facts;
     let date = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), day);
-    let created = facts.fingerprint.as_ref().map(|_| facts.order_time);
     let mut columns = vec![
-        row.record.name().to_owned(),
+        row.name.clone(),
         state_text(row),
-        created.map_or_else(|| "-".to_owned(), |created| age(created, now)),
-        date(row.record.valid_until()),
-        facts
-            .marks
-            .backed_up
-            .map_or_else(|| "never".to_owned(), day),
+        row.created
+            .map_or_else(|| "-".to_owned(), |created| age(created, now)),
+        date(row.valid_until),
+        row.marks.backed_up.map_or_else(|| "never".to_owned(), day),
     ];
     if let Some((objects, files)) = row.counts {
         columns.extend([objects.to_string(), files.to_string()]);
     }
-    let fingerprint = row.record.fingerprint();
-    columns.push(fingerprint.map_or_else(|| "-".to_owned(), ToString::to_string));
+    let id = row.id.as_ref();
+    columns.push(id.map_or_else(|| "-".to_owned(), ToString::to_string));
     columns
 }
 
 /// Returns the state. A retired key may be compromised too.
 fn state_text(row: &Row) -> String {
     let state = row.state.name();
-    if row.state == KeyState::Retired && row.record.facts.marks.is_compromised {
+    if row.state == KeyState::Retired && row.marks.is_compromised {
         return format!("{state}, {}", KeyState::Compromised.name());
     }
     state.to_owned()

@@ -3,20 +3,25 @@
 //! | module | does |
 //! |---|---|
 //! | [`list`] | `list` and `status` |
+//! | [`export`] | printing public keys for v2 values |
 //! | [`backup`], [`restore`] | writing and reading the archive |
 //! | [`rotate`] | requesting a new key |
 //! | [`retire`], [`compromise`] | retiring a key, marking a key as compromised |
+//! | `v2` | retiring and marking keys that are only for v2 |
 
 pub mod backup;
 pub mod compromise;
+pub mod export;
 mod json;
 pub mod list;
 pub mod restore;
 pub mod retire;
 pub mod rotate;
+mod v2;
 
 use backup::KeysBackup;
 use compromise::KeysCompromise;
+use export::KeysExport;
 use list::{KeysList, KeysStatus};
 use restore::KeysRestore;
 use retire::KeysRetire;
@@ -35,7 +40,7 @@ use kubeseal_library::cluster::{
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::survey::{self, Depth, Holder};
-use kubeseal_library::keys::{Inventory, KeyRecord, KeyStore, Survey, history};
+use kubeseal_library::keys::{self, Inventory, KeyRecord, KeyStore, Survey, history};
 use shared::error_chain;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
@@ -60,6 +65,8 @@ pub enum KeysVerb {
     List(KeysList),
     /// List keys, and how many objects and files need each
     Status(KeysStatus),
+    /// Print the public keys for v2 values, as lines for .seal.yaml
+    Export(KeysExport),
     /// Write all keys to an encrypted archive, and mark them as backed up
     Backup(KeysBackup),
     /// Restore keys from a backup to a cluster or directory
@@ -117,6 +124,7 @@ fn run_subcommand(args: &Keys, environment: &Environment) -> Result<Outcome> {
     match &args.verb {
         KeysVerb::List(args) => list::list(args, environment),
         KeysVerb::Status(args) => list::status(args, environment),
+        KeysVerb::Export(args) => export::run(args, environment),
         KeysVerb::Backup(args) => backup::run(args, environment),
         KeysVerb::Restore(args) => restore::run(args, environment),
         KeysVerb::Rotate(args) => rotate::run(args, environment),
@@ -377,6 +385,7 @@ fn survey_all(
         &search.decryption,
         clusters.environment,
     )?;
+    let ring = keys::v2::add_to_ring(ring, &store.read_v2()?);
     let sources = find_holders(store, paths, search)?;
     let search_args = (search, location);
     let survey = survey(&sources.holders, &ring, search_args, Depth::All, clusters)?;

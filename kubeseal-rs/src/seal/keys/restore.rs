@@ -3,12 +3,13 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | `plan` | decides about every key before the first is written |
+//! | `plan`, `v2` | decide about every key before the first is written |
 //! | `report`, `json` | format the result as text and as JSON |
 
 mod json;
 mod plan;
 mod report;
+mod v2;
 
 use std::path::{Path, PathBuf};
 
@@ -18,10 +19,10 @@ use jiff::Timestamp;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
-use kubeseal_library::keys::KeyStore;
 use kubeseal_library::keys::signature::{self, VerifiedSigner};
 use kubeseal_library::keys::signers::Signers;
 use kubeseal_library::keys::store::{Change, RestoreOutcome};
+use kubeseal_library::keys::{self, KeyStore};
 use shared::key::Fingerprint;
 use shared::resource::OPENING_ONLY_ANNOTATION;
 
@@ -109,21 +110,29 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     }
     let store = store(&args.location, &Clusters::new(environment))?;
     let existing = store.read()?;
-    let plan = Plan::new(
-        backup.secrets,
-        &existing,
-        args.seal_with.as_ref(),
-        environment.now,
-    )?;
+    let (v2_secrets, secrets) = backup.secrets.into_iter().partition(keys::v2::is_v2);
+    let v2_plan = v2::Plan::new(v2_secrets, &existing, &store.read_v2()?, environment.now)?;
+    let plan = Plan::new(secrets, &existing, args.seal_with.as_ref(), environment.now)?;
     for step in &plan.steps {
         if let (Action::Put(_), Some(name)) = (&step.action, step.stored_name()) {
             store.check_place(name)?;
         }
     }
+    v2_plan.check_places(&store)?;
     if !args.dry_run {
         carry_out(&store, &plan)?;
+        v2_plan.carry_out(&store)?;
     }
-    print_result(args, &plan, &store, signed.as_ref())
+    let outcome = print_result(args, &plan, &store, signed.as_ref())?;
+    v2_plan
+        .lines(args.dry_run)
+        .iter()
+        .for_each(|line| info(line));
+    Ok(if v2_plan.has_broken() {
+        Outcome::Findings
+    } else {
+        outcome
+    })
 }
 
 fn verify(

@@ -11,15 +11,15 @@ use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::record::LEGACY_NAME;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
-use kubeseal_library::keys::{KeyRecord, Unread, record};
+use kubeseal_library::keys::{KeyRecord, KeyStore, Unread, record};
 use shared::key::Fingerprint;
 use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
 use super::{
-    Search, check_all_readable, find, info, location_flags, rotate_step, served_fingerprint, store,
-    survey_all,
+    Search, check_all_readable, find, find_holders, info, location_flags, rotate_step,
+    served_fingerprint, store, survey_all, v2,
 };
 use crate::failure::Failure;
 use crate::report::shown;
@@ -61,6 +61,9 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let store = store(&args.location, &clusters)?;
     let records = check_all_readable(store.read()?)?;
+    if let Some(key) = v2::find(&store, &records, &args.key)? {
+        return retire_v2(args, &store, &records, &key);
+    }
     let (record, fingerprint) = find(&records, &args.key, &args.location)?;
     let state = |served: Option<&Fingerprint>| {
         let states = record::states(&records, served);
@@ -123,6 +126,41 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
          {KEY_LABEL}=active is restored",
         record.name()
     ));
+    Ok(Outcome::Done)
+}
+
+/// Retires a key that is only for v2, if another loaded key opens every item that is sealed for it.
+fn retire_v2(
+    args: &KeysRetire,
+    store: &KeyStore,
+    records: &[KeyRecord],
+    key: &v2::NamedKey,
+) -> Result<Outcome> {
+    key.check_retirable(&location_flags(&args.location))?;
+    let mut sources = find_holders(store, &args.paths, &args.search)?;
+    let dependents = key.dependents(&sources, records);
+    if args.allow_undecided {
+        sources.unread.clear();
+    }
+    if !dependents.is_empty() || !sources.unread.is_empty() {
+        print(dependents_text(&dependents, &sources.unread).as_bytes())?;
+        let rotate = "seal rotate --to v2 PATH";
+        for line in advice(key.name(), &dependents, sources.unread_places(), rotate) {
+            info(&line);
+        }
+        return Ok(Outcome::Findings);
+    }
+    let searched_count = sources.holders.len();
+    let unsearched = unsearched_text(&args.search.namespaces);
+    if args.dry_run {
+        info(&format!(
+            "{} would be retired: none of {searched_count} SealedSecrets needs it{unsearched}",
+            key.name()
+        ));
+        return Ok(Outcome::Done);
+    }
+    key.retire(store)?;
+    key.print_retired(searched_count, &unsearched);
     Ok(Outcome::Done)
 }
 

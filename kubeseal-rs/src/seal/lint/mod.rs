@@ -14,6 +14,7 @@ mod sops;
 mod sources;
 mod template;
 mod unrendered;
+mod v2;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ use self::nested::Search;
 use self::object::{Against, Unjudged};
 use self::template::Literals;
 use self::unrendered::Unread;
+use super::recipients::{KnownRecipients, known_recipients};
 use super::session::Session;
 use super::settings::{Origin, Settings};
 use super::{Outcome, print};
@@ -152,6 +154,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
         unjudged: Unjudged::default(),
         generated: GeneratedFiles::default(),
         certificates: BTreeMap::new(),
+        problems: BTreeSet::new(),
     };
     if let Some(staged) = &staged {
         linter.check_encodings(staged, &candidates)?;
@@ -337,6 +340,8 @@ struct Linter<'a> {
     generated: GeneratedFiles,
     /// Certificates by source and rule; `None` for one that cannot be read.
     certificates: BTreeMap<Source, Option<Arc<Certificate>>>,
+    /// Problems with recipients that were reported: the line of the rule, and the message.
+    problems: BTreeSet<(usize, String)>,
 }
 
 impl Linter<'_> {
@@ -505,11 +510,13 @@ impl Linter<'_> {
             return;
         };
         let certificate = self.certificate(&settings);
+        let recipients = self.recipients(&settings);
         for node in file.of_kind(Kind::SealedSecret) {
             let against = Against {
                 settings: &settings,
                 certificate: certificate.as_deref(),
                 ring: self.ring.as_ref(),
+                recipients: &recipients,
             };
             let (found, unjudged) = check(node, against);
             self.unjudged.add(unjudged);
@@ -541,6 +548,23 @@ impl Linter<'_> {
                 None
             }
         }
+    }
+
+    /// Returns the recipients of v2 values that are known without a network.
+    fn recipients(&mut self, settings: &Settings) -> KnownRecipients {
+        let known = known_recipients(settings, self.session.environment.now);
+        let (file, line) = certificate_location(settings);
+        let has_recipients = settings
+            .rule
+            .as_ref()
+            .is_some_and(|rule| !rule.recipients.is_empty());
+        let problems = known.problems.iter().filter(|_| has_recipients);
+        for problem in problems {
+            if self.problems.insert((line, problem.clone())) {
+                self.add(&file, (finding::CERTIFICATE, line, problem.clone()));
+            }
+        }
+        known
     }
 
     /// Returns the certificate if it is a file or comes from `--cert`. `lint` calls neither a cluster nor, unless
@@ -645,7 +669,8 @@ fn mentions_secrets(text: &[u8]) -> bool {
     memchr::memmem::find_iter(&text, b"data").any(is_word)
 }
 
-/// A malformed file is reported only if it names one of these kinds.
+/// The kinds of Secrets and SealedSecrets, and of lists of them. A malformed file that names one is reported even if the
+/// user did not name the file.
 const SECRETS: [&str; 4] = ["Secret", "SealedSecret", "SecretList", "SealedSecretList"];
 
 /// Returns whether a file is a template, which is not a manifest until it is rendered. A stream of JSON is not one:

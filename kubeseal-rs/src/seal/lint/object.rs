@@ -14,7 +14,9 @@ use shared::secret_types::check_names;
 use template::Template;
 
 use super::placeholder::{has_more_than_actions, is_templated};
-use crate::seal::object::{Form, Item, Object, items, sealed_nodes};
+use super::v2;
+use crate::seal::object::{Form, Item, Object, item_nodes, items, sealed_nodes};
+use crate::seal::recipients::KnownRecipients;
 use crate::seal::requirements;
 use crate::seal::settings::Settings;
 use shared::names;
@@ -31,6 +33,8 @@ pub(super) struct Against<'a> {
     pub(super) certificate: Option<&'a Certificate>,
     /// The private keys of `--keys`, if given.
     pub(super) ring: Option<&'a KeyRing>,
+    /// The recipients of v2 values, as far as known without a network.
+    pub(super) recipients: &'a KnownRecipients,
 }
 
 /// The numbers of items that could not be checked.
@@ -70,8 +74,9 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, U
     let too_large = requirements::size_of_sealed(&object.sealed.spec);
     found.extend(too_large.map(|message| (finding::SIZE, object.line, message)));
     found.extend(rules(&object, against.settings));
-    found.extend(item_names(&object));
+    found.extend(item_names(node, &object));
     found.extend(values(node, &object, against, &mut unjudged, is_action));
+    found.extend(v2::findings(node, &object, against));
     for key in object
         .hints
         .keys()
@@ -112,19 +117,18 @@ fn malformed_values(node: &Node) -> Vec<Found> {
         let message = format!("spec.encryptedData must be a mapping, not {}", data.kind());
         return vec![(finding::MALFORMED_OBJECT, data.line, message)];
     }
-    let items = items(node, &Hints::default()).into_iter();
-    let malformed = items
-        .zip(sealed_nodes(node))
-        .filter_map(|(item, (_, node))| {
-            let why = match &item.form {
-                _ if is_unknown(node) => return None,
-                Form::Bits(_) => return None,
-                Form::NoText => "is not a string".to_owned(),
-                Form::NotSealed(why) => format!("is {why}; seal it again"),
-            };
-            let message = format!("the value of {} {why}", item.key);
-            Some((finding::MALFORMED_VALUE, item.line, message))
-        });
+    let items = items(node, &Hints::default(), None).into_iter();
+    let malformed = items.zip(item_nodes(node)).filter_map(|(item, (_, node))| {
+        let why = match &item.form {
+            _ if is_unknown(node) => return None,
+            // Without the whole object, the locks of a v2 value are unknown.
+            Form::Bits(_) | Form::V2(_) | Form::MalformedV2 => return None,
+            Form::NoText => "is not a string".to_owned(),
+            Form::NotSealed(why) => format!("is {why}; seal it again"),
+        };
+        let message = format!("the value of {} {why}", item.key);
+        Some((finding::MALFORMED_VALUE, item.line, message))
+    });
     malformed.collect()
 }
 
@@ -148,13 +152,15 @@ fn unquoted(node: &Node) -> Vec<Found> {
 }
 
 /// Returns a finding for each item that occurs again or has an invalid name.
-fn item_names(object: &Object) -> Vec<Found> {
+fn item_names(node: &Node, object: &Object) -> Vec<Found> {
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
-    for item in &object.items {
-        if !seen.insert(&item.key) {
-            let message = format!("duplicate item {}; only this one is used", item.key);
-            found.push((finding::DUPLICATE_ITEM, item.line, message));
+    for (key, node) in sealed_nodes(node) {
+        if !seen.insert(key) {
+            let message = format!("duplicate item {key}; only this one is used");
+            found.push((finding::DUPLICATE_ITEM, node.line, message));
         }
+    }
+    for item in &object.items {
         if !is_templated(&item.key)
             && let Err(error) = names::check_item(&item.key)
         {
@@ -188,9 +194,13 @@ fn values(
 ) -> Vec<Found> {
     let needs = against.ring.map(|ring| needs(&object.sealed, ring));
     let mut found = Vec::new();
-    for (item, (_, node)) in object.items.iter().zip(sealed_nodes(node)) {
+    for (item, (_, node)) in object.items.iter().zip(item_nodes(node)) {
         if is_output(node) {
             unjudged.unknown += 1;
+            continue;
+        }
+        if let Form::V2(_) | Form::MalformedV2 = item.form {
+            // These have checks of their own.
             continue;
         }
         let form = form(item, against);
@@ -228,6 +238,7 @@ fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
         Form::NoText => return malformed("is not a string"),
         Form::NotSealed(why) => return malformed(&format!("is {why}; seal it again")),
         Form::Bits(bits) => *bits,
+        Form::V2(_) | Form::MalformedV2 => return None,
     };
     let required_bits = against
         .certificate

@@ -51,9 +51,10 @@ struct RotatedObject<'a> {
     /// The number of re-encrypted items by the fingerprint of their old key; absent if none is known.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     from: BTreeMap<String, usize>,
-    /// The fingerprint that the items are encrypted for now; absent if none was re-encrypted.
+    /// The fingerprint that the items are encrypted for now, or the suites and identifiers of the v2 keys; absent if none
+    /// was re-encrypted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<String>,
+    to: Option<&'a str>,
     /// Items that are for the newest key according to their key hint alone; absent if there are none.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     believed: &'a [String],
@@ -102,7 +103,7 @@ impl<'a> RotatedObject<'a> {
             rotated: &object.rotated,
             current: object.current(),
             from: from.map(|(key, count)| (key.to_string(), *count)).collect(),
-            to: object.to.as_ref().map(ToString::to_string),
+            to: object.to.as_deref(),
             believed: &object.believed,
             problem: object.problem.as_deref(),
         })
@@ -142,7 +143,7 @@ mod tests {
         let rotated = ObjectReport {
             rotated: vec!["a".to_owned()],
             from: [(KEY.parse().unwrap(), 1)].into(),
-            to: Some(KEY.parse().unwrap()),
+            to: Some(KEY.to_owned()),
             believed: vec!["b".to_owned()],
             ..object("shop/db")
         };

@@ -4,6 +4,7 @@
 //! step. So a run can be killed at any moment, and the next run continues where it stopped: it skips items
 //! that are for the newest key.
 
+mod conversion;
 mod forecast;
 mod json;
 mod key_files;
@@ -18,12 +19,14 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::format::Format;
+use kubeseal_library::rules::SealedFormat;
 use kubeseal_library::walk::{self, Candidate, Kind, ManifestFile};
 use kubeseal_library::{files, loose};
 use shared::key::Fingerprint;
 use shared::manifest::edit;
 use shared::resource::SealedSecret;
 use shared::sealed_file::{self, Changes, Found, HintRule};
+use shared::v2;
 
 use super::session::Session;
 use super::target::is_same_object;
@@ -45,12 +48,17 @@ With --key no cluster is contacted. Also pass the newest key: without it, only k
 are done, so each file gets them. A file that cannot be read is reported, and the exit code is 2.
 With --key, a certificate that only a rule of .seal.yaml names is refused unless its private key is also
 passed: pass --cert or --cert-fingerprint.
+v2 values are sealed for the recipients of .seal.yaml or of --recipient, all under one lock; a file that is
+already as it should be stays unchanged. With --key, a recipient that only a rule names must be confirmed with
+--recipient, unless its private key is also passed.
 --dry-run uses sizes and key hints. With --key it decrypts only values without a conclusive hint; without
 --key it only fetches the certificate of the controller.
 
 Examples:
   seal rotate --key key.pem --cert cert.pem
-  seal rotate --key key.pem --dry-run -o json prod/")]
+  seal rotate --key key.pem --dry-run -o json prod/
+  seal rotate --to v2 --key keys.yaml --recipient recipients.txt prod/
+  seal rotate --to v1 --key keys.yaml --cert cert.pem prod/")]
 pub struct Rotate {
     /// Files and directories to re-encrypt; the current directory if not given
     #[arg(value_name = "PATH")]
@@ -58,6 +66,12 @@ pub struct Rotate {
     /// Decrypt with these private keys (PEM or key Secrets) instead of asking the controller; repeatable
     #[arg(long, value_name = "FILE")]
     pub key: Vec<PathBuf>,
+    /// Convert every value to this format: v1 or v2; by default each file keeps its own
+    #[arg(long, value_name = "FORMAT")]
+    pub to: Option<SealedFormat>,
+    /// Bind v2 values to the template of their object, as it is now
+    #[arg(long, requires = "to")]
+    pub bind_template: bool,
     /// Show what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -85,6 +99,10 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
         bail!(Failure::new(message).hint(
             "pass --key FILE, or omit --cert: then the controller re-encrypts for its newest key"
         ));
+    }
+    if args.key.is_empty() && (args.to == Some(SealedFormat::V1) || args.bind_template) {
+        let message = "no controller converts values to v1 or binds them to their template: this needs the private keys";
+        bail!(Failure::new(message).hint("pass --key FILE"));
     }
     report::warn_about_missing_submodules(&args.paths);
     let candidates = walk::candidates(&args.paths, &mut report::notice)?;
@@ -129,10 +147,10 @@ fn interruption_text(signal: &str, reports: &[FileReport]) -> String {
 }
 
 fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
-    let target = if args.key.is_empty() {
-        "the newest key"
-    } else {
-        "the key of the certificate"
+    let target = match (args.to, args.key.is_empty()) {
+        (Some(SealedFormat::V2), _) => "these recipients",
+        (_, true) => "the newest key",
+        (_, false) => "the key of the certificate",
     };
     for line in summary::lines(reports, target, args.dry_run) {
         report::info(&line);
@@ -140,7 +158,7 @@ fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
     if args.dry_run && args.key.is_empty() {
         report::info(&summary::dry_run_note(reports));
     }
-    if args.dry_run && !args.key.is_empty() {
+    if args.dry_run && !args.key.is_empty() && args.to.is_none() {
         report::info(
             "(dry run: only values without a conclusive key hint were decrypted; the actual run decrypts every value)",
         );
@@ -183,9 +201,22 @@ struct NewCiphertexts {
     index: usize,
     items: BTreeMap<String, String>,
     data: Option<String>,
-    key: Fingerprint,
-    /// Whether every item gets a key hint, not only items that already have one.
-    adds_hints: bool,
+    /// Entries to remove: locks of v2.
+    removed: Vec<String>,
+    /// The keys that the values are encrypted for.
+    keys: NewKeys,
+}
+
+/// The keys of new ciphertexts.
+enum NewKeys {
+    /// v1.
+    Certificate {
+        fingerprint: Fingerprint,
+        /// Whether every item gets a key hint, not only items that already have one.
+        adds_hints: bool,
+    },
+    /// v2; all entries of the object belong together.
+    Recipients(String),
 }
 
 impl NewCiphertexts {
@@ -193,6 +224,10 @@ impl NewCiphertexts {
     /// most likely another rotation.
     fn edits(&self, before: &Found, now: &Found) -> Vec<edit::Edit> {
         let (old, current) = (&before.sealed.spec, &now.sealed.spec);
+        let is_whole = matches!(self.keys, NewKeys::Recipients(_)) || !self.removed.is_empty();
+        if is_whole && old.encrypted_data != current.encrypted_data {
+            return Vec::new();
+        }
         let is_as_read =
             |key: &String| current.encrypted_data.get(key) == old.encrypted_data.get(key);
         let items = self.items.iter().filter(|(key, _)| is_as_read(key));
@@ -205,12 +240,15 @@ impl NewCiphertexts {
         }
         now.edits(&Changes {
             texts,
-            removed: Vec::new(),
+            removed: self.removed.clone(),
             data,
-            hints: if self.adds_hints {
-                HintRule::Write(&self.key)
-            } else {
-                HintRule::Follow(&self.key)
+            hints: match &self.keys {
+                NewKeys::Certificate {
+                    fingerprint,
+                    adds_hints: true,
+                } => HintRule::Write(fingerprint),
+                NewKeys::Certificate { fingerprint, .. } => HintRule::Follow(fingerprint),
+                NewKeys::Recipients(_) => HintRule::Drop,
             },
         })
     }
@@ -251,12 +289,16 @@ impl Work {
 
     fn change(&mut self, new: NewCiphertexts) {
         let report = &mut self.objects[new.index].1;
-        report.rotated = new.items.keys().cloned().collect();
+        let items = v2::items(&new.items).map(|(item, _)| item.clone());
+        report.rotated.extend(items);
         if new.data.is_some() {
             report.rotated.push("(data)".to_owned());
         }
         if !report.rotated.is_empty() {
-            report.to = Some(new.key.clone());
+            report.to = Some(match &new.keys {
+                NewKeys::Certificate { fingerprint, .. } => fingerprint.to_string(),
+                NewKeys::Recipients(keys) => keys.clone(),
+            });
             self.new.push(new);
         }
     }

@@ -6,20 +6,23 @@ use std::sync::Arc;
 use anyhow::Result;
 use kubeseal_library::parallel;
 use kubeseal_library::progress::Progress;
+use kubeseal_library::rules::SealedFormat;
 use kubeseal_library::walk::Candidate;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::reseal::{self, NewTexts};
-use shared::sealed_file::Found;
+use shared::resource::SealedSecret;
 use shared::unseal::{ItemError, ItemProblem, UnsealError};
+use shared::v2;
 
 use super::forecast::{Keys, forecast};
 use super::key_files::KeyFiles;
 use super::summary::{FileReport, unreadable_report};
-use super::{NewCiphertexts, Work};
+use super::{NewCiphertexts, NewKeys, Work, conversion};
 use crate::interrupt::Interrupt;
 use crate::seal::rotate::Rotate;
 use crate::seal::session::Session;
+use crate::seal::settings::Settings;
 use crate::seal::target;
 
 /// Rotates every candidate. The report of a candidate contains its failure.
@@ -37,7 +40,7 @@ pub(super) fn rotate(
         ring,
         key_files: &key_files,
         last: None,
-        dry_run: args.dry_run,
+        args,
     };
     let reports = parallel::map(candidates, start, |worker, _, candidate| {
         if interrupt.was_received() {
@@ -58,13 +61,13 @@ struct Worker<'a> {
     /// The key that unsealed the last value. It is tried first, because neighboring files were mostly sealed
     /// together.
     last: Option<Fingerprint>,
-    dry_run: bool,
+    args: &'a Rotate,
 }
 
 impl Worker<'_> {
     fn file(&mut self, candidate: &Candidate) -> Option<FileReport> {
         match self.work(candidate) {
-            Ok(work) => work.map(|work| work.finish(self.dry_run)),
+            Ok(work) => work.map(|work| work.finish(self.args.dry_run)),
             Err(error) => Some(unreadable_report(&candidate.path, &error)),
         }
     }
@@ -74,42 +77,68 @@ impl Worker<'_> {
             return Ok(None);
         };
         let settings = self.session.settings(&candidate.path)?;
-        let certificate = self.session.certificate(&settings)?;
-        self.key_files.check(&settings, &certificate)?;
-        let ring = newest_last(self.ring, &certificate);
         for index in 0..work.objects.len() {
-            let (found, report) = &mut work.objects[index];
+            let (found, _) = &mut work.objects[index];
             target::fill_namespace(self.session, &settings, found)?;
-            if self.dry_run {
-                let (ring, certificate) = (self.ring, &*certificate);
-                report.set_forecast(
-                    forecast(&found.sealed, Keys { ring, certificate }),
-                    certificate,
-                );
-                continue;
+            if let Some(format) = conversion::target(self.args, &found.sealed) {
+                self.convert(&mut work, index, &settings, format);
             }
-            match self.texts(found, &ring, &certificate) {
-                Ok(new) => {
-                    work.objects[index].1.from = new.from;
-                    work.objects[index].1.believed = new.believed;
-                    work.change(NewCiphertexts {
-                        index,
-                        items: new.items,
-                        data: new.data,
-                        key: certificate.fingerprint().clone(),
-                        adds_hints: self.adds_hints(&certificate),
-                    });
-                }
-                Err(error) => {
-                    let mut problem = shared::error_chain(&error);
-                    if is_not_unsealable(&error) && !self.has_key_of(&certificate) {
-                        problem += DONE_EARLIER;
-                    }
-                    work.objects[index].1.problem = Some(problem);
-                }
+            if self.args.to.is_none() && may_have_v1(&work.objects[index].0.sealed) {
+                self.reseal(&mut work, index, &settings)?;
             }
         }
         Ok(Some(work))
+    }
+
+    /// Converts one object, and reports why it cannot be converted.
+    fn convert(&self, work: &mut Work, index: usize, settings: &Settings, format: SealedFormat) {
+        let object = (index, &work.objects[index].0);
+        let new = conversion::convert(self.session, self.ring, settings, self.args, object, format);
+        match new {
+            Ok(new) => work.change(new),
+            Err(error) => {
+                let problem = shared::error_chain(error.as_ref());
+                work.objects[index].1.problem = Some(problem);
+            }
+        }
+    }
+
+    /// Re-encrypts the v1 items of one object for the certificate.
+    fn reseal(&mut self, work: &mut Work, index: usize, settings: &Settings) -> Result<()> {
+        let certificate = self.session.certificate(settings)?;
+        self.key_files.check(settings, &certificate)?;
+        let ring = newest_last(self.ring, &certificate);
+        let (found, report) = &mut work.objects[index];
+        let sealed = conversion::without_v2(&found.sealed);
+        if self.args.dry_run {
+            let (ring, certificate) = (self.ring, &*certificate);
+            report.set_forecast(forecast(&sealed, Keys { ring, certificate }), certificate);
+            return Ok(());
+        }
+        match self.texts(&sealed, &ring, &certificate) {
+            Ok(new) => {
+                report.from = new.from;
+                report.believed = new.believed;
+                work.change(NewCiphertexts {
+                    index,
+                    items: new.items,
+                    removed: Vec::new(),
+                    data: new.data,
+                    keys: NewKeys::Certificate {
+                        fingerprint: certificate.fingerprint().clone(),
+                        adds_hints: self.adds_hints(&certificate),
+                    },
+                });
+            }
+            Err(error) => {
+                let mut problem = shared::error_chain(&error);
+                if is_not_unsealable(&error) && !self.has_key_of(&certificate) {
+                    problem += DONE_EARLIER;
+                }
+                report.problem = Some(problem);
+            }
+        }
+        Ok(())
     }
 
     /// Returns whether to add key hints. Without the new private key, only hints show the next run which items an
@@ -125,12 +154,12 @@ impl Worker<'_> {
 
     fn texts(
         &mut self,
-        found: &Found,
+        sealed: &SealedSecret,
         ring: &KeyRing,
         certificate: &Certificate,
     ) -> Result<NewTexts, reseal::ResealError> {
         let new = reseal::new_texts(
-            &found.sealed,
+            sealed,
             ring,
             certificate.public_key(),
             self.last.as_ref(),
@@ -139,6 +168,13 @@ impl Worker<'_> {
         self.last.clone_from(&new.last);
         Ok(new)
     }
+}
+
+/// Returns whether an object has v1 values, in items or in the deprecated form, or none at all.
+fn may_have_v1(sealed: &SealedSecret) -> bool {
+    let entries = &sealed.spec.encrypted_data;
+    let has_v1_items = v2::items(entries).any(|(_, text)| !v2::is_v2_value(text));
+    has_v1_items || entries.is_empty()
 }
 
 /// Another possible reason why no key can unseal an item.
@@ -153,7 +189,8 @@ fn is_not_unsealable(error: &reseal::ResealError) -> bool {
     errors.items.iter().any(is_not_unsealable)
 }
 
-/// Moves the key of the certificate to the end of the ring, because most remaining items are for an older key.
+/// Moves the key of the certificate to the end of the ring, because most remaining items are for an older key. The keys
+/// of `--key` have no order time of their own, so the ring keeps this order.
 fn newest_last(ring: &KeyRing, certificate: &Certificate) -> KeyRing {
     let is_newest = |key: &&Arc<RingKey>| key.fingerprint() == certificate.fingerprint();
     let (newest, old): (Vec<_>, Vec<_>) = ring.keys().iter().partition(is_newest);

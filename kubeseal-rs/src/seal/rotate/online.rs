@@ -1,11 +1,11 @@
 //! Rotates through the controller, with many objects in one request if the controller supports lists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use kubeseal_library::cluster::{Access, ClusterError, Clusters, Controller, TokenAccess, rotated};
 use kubeseal_library::progress::Progress;
-use kubeseal_library::rules::Source;
+use kubeseal_library::rules::{SealedFormat, Source};
 use kubeseal_library::walk::Candidate;
 use serde_json::{Value as Json, json};
 use shared::hints;
@@ -13,10 +13,11 @@ use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
 use shared::resource::SealedSecret;
 use shared::sealed_file::Found;
+use shared::v2;
 
 use super::forecast::{Keys, forecast};
 use super::summary::{FileReport, unreadable_report};
-use super::{NewCiphertexts, Work};
+use super::{NewCiphertexts, NewKeys, Work};
 use crate::interrupt::Interrupt;
 use crate::report::{self, ShowPath as _, shown};
 use crate::seal::rotate::Rotate;
@@ -46,6 +47,7 @@ pub(super) fn rotate(
     let mut run = Rotation {
         session,
         is_dry: args.dry_run,
+        to: args.to,
         tls_port: &args.tls_port,
         interrupt,
         clusters: BTreeMap::new(),
@@ -65,6 +67,8 @@ pub(super) fn rotate(
 struct Rotation<'a> {
     session: &'a Session<'a>,
     is_dry: bool,
+    /// The format that every value is converted to.
+    to: Option<SealedFormat>,
     tls_port: &'a TlsPort,
     interrupt: &'a Interrupt,
     clusters: BTreeMap<Source, Cluster>,
@@ -199,9 +203,9 @@ impl Rotation<'_> {
             .iter()
             .map(|(f, o)| &files[*f].objects[*o].0)
             .collect();
-        let answers = cluster.rotate(&objects, self.interrupt)?;
+        let answers = cluster.rotate(&objects, self.to, self.interrupt)?;
         for ((file, object), answer) in indices.into_iter().zip(answers) {
-            files[file].apply_answer(object, answer, &cluster.certificate);
+            files[file].apply_answer(object, answer, self.to, &cluster.certificate);
         }
         let reports = files.into_iter().map(|work| work.finish(false));
         self.reports.extend(reports);
@@ -254,13 +258,18 @@ impl Cluster {
         })
     }
 
-    /// Sends all objects in one request, or one by one if an object does not decrypt or the controller does not
-    /// support lists.
-    fn rotate(&self, objects: &[&Found], interrupt: &Interrupt) -> Result<Vec<Answer>> {
+    /// Sends all objects in one request. If that fails although the controller can be reached, sends them one by one:
+    /// an object may not decrypt, or the controller may not support lists.
+    fn rotate(
+        &self,
+        objects: &[&Found],
+        to: Option<SealedFormat>,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Answer>> {
         let documents: Vec<Json> = objects.iter().map(|f| f.sealed.to_document()).collect();
         if let [_, _, ..] = documents.as_slice() {
             let list = json!({ "kind": "List", "apiVersion": "v1", "items": documents });
-            match self.controller.rotate(&list) {
+            match self.request(&list, to) {
                 Ok(Some(Json::Object(mut answer))) => {
                     if let Some(Json::Array(items)) = answer.remove("items")
                         && items.len() == documents.len()
@@ -278,13 +287,24 @@ impl Cluster {
             if interrupt.was_received() {
                 return Ok(Err(INTERRUPTED.to_owned()));
             }
-            self.rotate_one(document)
+            self.rotate_one(document, to)
         };
         documents.iter().map(rotate).collect()
     }
 
-    fn rotate_one(&self, document: &Json) -> Result<Answer> {
-        match self.controller.rotate(document) {
+    fn request(
+        &self,
+        document: &Json,
+        to: Option<SealedFormat>,
+    ) -> Result<Option<Json>, ClusterError> {
+        match to {
+            Some(SealedFormat::V2) => self.controller.rotate_to_v2(document),
+            _ => self.controller.rotate(document),
+        }
+    }
+
+    fn rotate_one(&self, document: &Json, to: Option<SealedFormat>) -> Result<Answer> {
+        match self.request(document, to) {
             Ok(Some(answer)) => Ok(Ok(answer)),
             Ok(None) => Ok(Err(NOT_UNSEALABLE.to_owned())),
             Err(error @ (ClusterError::Unreachable { .. } | ClusterError::ByToken(_))) => {
@@ -320,20 +340,32 @@ fn contradicted_hints(
 
 impl Work {
     /// Takes the new ciphertexts from an answer, after checking that nothing else of the object changed.
-    fn apply_answer(&mut self, index: usize, answer: Answer, certificate: &Certificate) {
+    fn apply_answer(
+        &mut self,
+        index: usize,
+        answer: Answer,
+        to: Option<SealedFormat>,
+        certificate: &Certificate,
+    ) {
         let (found, report) = &mut self.objects[index];
         let old = &found.sealed.spec.encrypted_data;
         let new = answer.and_then(|answer| {
-            let key = certificate.public_key();
             let answer = rotated::parse(answer);
             let answer = answer.and_then(|answer| {
-                rotated::check(&found.sealed, &answer, key)?;
+                match to {
+                    Some(SealedFormat::V2) => rotated::check_converted(&found.sealed, &answer)?,
+                    _ => rotated::check(&found.sealed, &answer, certificate.public_key())?,
+                }
                 Ok(answer.spec.encrypted_data)
             });
             answer.map_err(|problem| problem.to_string())
         });
         match new {
-            Ok(mut texts) => {
+            Ok(entries) => {
+                let removed = old.keys().filter(|name| !entries.contains_key(*name));
+                let removed = removed.cloned().collect();
+                let keys = keys_of(&entries, certificate);
+                let mut texts = entries;
                 texts.retain(|item, text| old.get(item) != Some(text));
                 for line in contradicted_hints(&found.sealed, &texts, certificate.fingerprint()) {
                     report::warn(&shown(&format!("{}: {line}", self.file.path.shown())));
@@ -341,12 +373,32 @@ impl Work {
                 self.change(NewCiphertexts {
                     index,
                     items: texts,
+                    removed,
                     data: None,
-                    key: certificate.fingerprint().clone(),
-                    adds_hints: false,
+                    keys,
                 });
             }
             Err(problem) => report.problem = Some(problem),
         }
     }
+}
+
+/// Returns the keys that an answer is encrypted for.
+fn keys_of(entries: &BTreeMap<String, String>, certificate: &Certificate) -> NewKeys {
+    let object = v2::Object::parse(entries).ok();
+    let views = object.as_ref().map(v2::Object::view).unwrap_or_default();
+    let keys = views.values().flat_map(|view| &view.recipients);
+    let keys: BTreeSet<String> = keys
+        .map(|(id, suite)| match suite {
+            Some(suite) => format!("{suite} {id}"),
+            None => id.to_string(),
+        })
+        .collect();
+    if keys.is_empty() {
+        return NewKeys::Certificate {
+            fingerprint: certificate.fingerprint().clone(),
+            adds_hints: false,
+        };
+    }
+    NewKeys::Recipients(Vec::from_iter(keys).join(", "))
 }

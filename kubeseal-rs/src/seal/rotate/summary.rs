@@ -8,6 +8,7 @@ use kubeseal_library::walk;
 use crate::report::ShowPath as _;
 use shared::key::{Certificate, Fingerprint};
 use shared::sealed_file::Found;
+use shared::v2;
 
 use super::forecast::Forecast;
 
@@ -23,7 +24,7 @@ pub(super) struct ObjectReport {
     /// The number of re-encrypted items per old key, as far as known.
     pub(super) from: BTreeMap<Fingerprint, usize>,
     /// The key that the re-encrypted items are for.
-    pub(super) to: Option<Fingerprint>,
+    pub(super) to: Option<String>,
     /// Items that are for the newest key according to their hint alone.
     pub(super) believed: Vec<String>,
     /// Why the object was not re-encrypted.
@@ -45,7 +46,7 @@ impl ObjectReport {
         Self {
             place: found.sealed.qualified_name(),
             line: found.line,
-            items: spec.encrypted_data.len() + usize::from(spec.data.is_some()),
+            items: v2::items(&spec.encrypted_data).count() + usize::from(spec.data.is_some()),
             rotated: Vec::new(),
             from: BTreeMap::new(),
             to: None,
@@ -57,8 +58,10 @@ impl ObjectReport {
     /// Sets the result to a forecast.
     pub(super) fn set_forecast(&mut self, forecast: Forecast, certificate: &Certificate) {
         let is_changed = !forecast.rotated.is_empty();
-        self.to = is_changed.then(|| certificate.fingerprint().clone());
-        self.rotated = forecast.rotated;
+        if is_changed {
+            self.to = Some(certificate.fingerprint().to_string());
+        }
+        self.rotated.extend(forecast.rotated);
         self.from = forecast.from;
         self.believed = forecast.believed;
         self.problem = forecast.problem;
@@ -128,10 +131,10 @@ pub(super) fn lines(reports: &[FileReport], target: &str, dry_run: bool) -> Vec<
 
 /// Returns a line for each key that new values are encrypted for.
 fn recipients(reports: &[FileReport], dry_run: bool) -> Vec<String> {
-    let mut counts: BTreeMap<&Fingerprint, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for object in reports.iter().flat_map(|file| &file.objects) {
         if let Some(key) = &object.to {
-            *counts.entry(key).or_default() += object.rotated.len();
+            *counts.entry(key.as_str()).or_default() += object.rotated.len();
         }
     }
     let verb = if dry_run {
@@ -139,7 +142,7 @@ fn recipients(reports: &[FileReport], dry_run: bool) -> Vec<String> {
     } else {
         "encrypted"
     };
-    let line = |(key, count): (&Fingerprint, usize)| match count {
+    let line = |(key, count): (&str, usize)| match count {
         1 => format!("1 item {verb} for {key}"),
         count => format!("{count} items {verb} for {key}"),
     };

@@ -4,6 +4,7 @@ use serde::Serialize;
 use shared::base64;
 use shared::plain::Plain;
 
+use super::v2::V2Report;
 use super::{ObjectView, form};
 use crate::seal::object::{Form, Item};
 
@@ -40,6 +41,9 @@ struct ItemReport<'a> {
     /// The size of the key that the value is sealed for; absent if it is not a sealed value.
     #[serde(skip_serializing_if = "Option::is_none")]
     bits: Option<usize>,
+    /// What anyone can see of a v2 value; absent for a v1 value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    v2: Option<V2Report<'a>>,
     /// Why the value is not a sealed value; absent if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
@@ -76,9 +80,10 @@ impl<'a> ObjectReport<'a> {
 }
 
 impl<'a> ItemReport<'a> {
-    fn new(view: &ObjectView, index: usize, item: &'a Item) -> Self {
+    fn new(view: &'a ObjectView, index: usize, item: &'a Item) -> Self {
         let (bits, problem) = match &item.form {
             Form::Bits(bits) => (Some(*bits), None),
+            Form::V2(_) => (None, None),
             other => (None, Some(form(other))),
         };
         let values = view.values.as_ref();
@@ -87,6 +92,10 @@ impl<'a> ItemReport<'a> {
             key: &item.key,
             line: item.line,
             bits,
+            v2: match &item.form {
+                Form::V2(item) => Some(V2Report::new(item, &view.comments)),
+                _ => None,
+            },
             problem,
             sealed_for: item.hint.as_ref().map(ToString::to_string),
             days: view.ages.get(index).copied().flatten(),
@@ -102,6 +111,7 @@ mod tests {
     use super::*;
     use crate::seal::object::Object;
     use crate::seal::output::tests::{check_documents, document_text};
+    use crate::seal::recipients::KeyComments;
 
     fn view(yaml: &str) -> ObjectView {
         let documents = manifest::read(yaml.as_bytes()).unwrap();
@@ -111,6 +121,7 @@ mod tests {
             object: Object::read(&documents[0].root).unwrap(),
             ages: Vec::new(),
             values: None,
+            comments: KeyComments::new(),
         }
     }
 

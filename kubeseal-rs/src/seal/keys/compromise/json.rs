@@ -13,7 +13,7 @@ use super::Damage;
 pub(super) struct DamageReport<'a> {
     /// The name of the key Secret.
     key: &'a str,
-    /// The fingerprint of the key.
+    /// The fingerprint of the key, or the identifier of a key that is only for v2.
     fingerprint: String,
     /// When the key was marked as compromised; in a dry run without an earlier mark, the current time.
     since: &'a str,
@@ -45,7 +45,7 @@ impl<'a> DamageReport<'a> {
         let present = damage.present.iter();
         Self {
             key: &damage.name,
-            fingerprint: damage.fingerprint.to_string(),
+            fingerprint: damage.fingerprint.clone(),
             since: &damage.since,
             present: present
                 .map(|one| ItemReport::new(&one.origin, &one.item))
@@ -80,7 +80,7 @@ mod tests {
         let fingerprint = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
         Damage {
             name: "key-2025".to_owned(),
-            fingerprint: fingerprint.parse().unwrap(),
+            fingerprint: fingerprint.to_owned(),
             since: "2026-01-01T00:00:00Z".to_owned(),
             present: Vec::new(),
             commits: Vec::new(),

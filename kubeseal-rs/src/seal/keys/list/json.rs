@@ -5,7 +5,7 @@ use kubeseal_library::keys::{Inventory, Survey};
 use serde::Serialize;
 
 use super::super::json::{ItemReport, UnreadReport};
-use super::{Row, Searched};
+use super::{Id, Row, Searched};
 use crate::report::ShowPath;
 
 /// All keys and, for `seal keys status`, what needs them.
@@ -25,8 +25,14 @@ struct KeyReport<'a> {
     name: &'a str,
     /// `sealing`, `opening`, `waiting`, `compromised`, `retired` or `broken`.
     state: &'static str,
-    /// The fingerprint; null if the key cannot be used.
+    /// The fingerprint; null if the key cannot be used, or is only for v2.
     fingerprint: Option<String>,
+    /// `xw` or `p256`; absent for an RSA key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suite: Option<String>,
+    /// The identifier of a key that is only for v2; absent for an RSA key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<String>,
     /// When the key was created; null if it cannot be used.
     made: Option<Timestamp>,
     /// The end of the certificate's validity; null without a certificate.
@@ -63,7 +69,7 @@ struct SearchReport<'a> {
 }
 
 impl<'a> KeysReport<'a> {
-    pub(super) fn new(rows: &'a [Row<'_>], searched: Searched<'a>) -> Self {
+    pub(super) fn new(rows: &'a [Row], searched: Searched<'a>) -> Self {
         Self {
             keys: rows.iter().map(KeyReport::new).collect(),
             searched: searched.map(SearchReport::new),
@@ -72,24 +78,29 @@ impl<'a> KeysReport<'a> {
 }
 
 impl<'a> KeyReport<'a> {
-    fn new(row: &'a Row<'_>) -> Self {
-        let record = row.record;
-        let marks = &record.facts.marks;
-        let fingerprint = record.fingerprint();
+    fn new(row: &'a Row) -> Self {
         let (objects, files) = row.counts.unzip();
+        let (fingerprint, v2) = match &row.id {
+            None => (None, None),
+            Some(Id::Fingerprint(fingerprint)) => (Some(fingerprint.to_string()), None),
+            Some(Id::V2(suite, id)) => (None, Some((suite.to_string(), id.to_string()))),
+        };
+        let (suite, key_id) = v2.unzip();
         Self {
-            name: record.name(),
+            name: &row.name,
             state: row.state.name(),
-            fingerprint: fingerprint.map(ToString::to_string),
-            made: fingerprint.map(|_| record.facts.order_time),
-            valid_until: record.valid_until(),
-            backed_up: marks.backed_up,
-            compromised: marks.is_compromised,
-            opening_only: marks.is_opening_only,
+            fingerprint,
+            suite,
+            key_id,
+            made: row.created,
+            valid_until: row.valid_until,
+            backed_up: row.marks.backed_up,
+            compromised: row.marks.is_compromised,
+            opening_only: row.marks.is_opening_only,
             objects,
             files,
-            file: record.file.as_ref().map(ShowPath::shown),
-            problem: record.key.as_ref().err().map(String::as_str),
+            file: row.file.as_ref().map(ShowPath::shown),
+            problem: row.problem.as_deref(),
         }
     }
 }

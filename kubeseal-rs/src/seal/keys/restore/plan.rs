@@ -403,8 +403,8 @@ mod tests {
         ))
     }
 
-    /// Attack: an attacker adds a key in any state and with any marks to a backup, before or after the operator's own,
-    /// so that the controller seals with it.
+    /// Attack: an attacker adds a key to a backup, in a state and with marks of their choice, so that the controller
+    /// seals with it.
     #[test]
     fn no_key_in_a_backup_seals_unless_it_is_chosen() {
         let new = |label| key("2025", "planted", label);

@@ -530,7 +530,7 @@ mod tests {
 
     /// Attack: a committer hides a value in an argument, a variable, a dictionary or another template.
     #[test]
-    fn values_in_any_place_are_literals() {
+    fn values_in_arguments_variables_dictionaries_and_other_templates_are_literals() {
         for text in [
             "{{ \"hunter2\" }}",
             "{{ `hunter2` | b64enc }}",

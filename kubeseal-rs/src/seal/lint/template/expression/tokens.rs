@@ -24,7 +24,7 @@ pub(super) enum Token<'a> {
     Separator,
 }
 
-/// Splits a string into tokens.
+/// Splits the content of an action into tokens. Drops white space, indexes, and fields after `)`.
 pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut rest = text;

@@ -1,0 +1,47 @@
+//! The public keys that `/v2/recipients` lists.
+
+use jiff::Timestamp;
+use shared::key::{Certificate, Validity};
+use shared::key_ring::{AnyKey, KeyRing, NoSealingKey};
+use shared::v2::{ListedRecipient, RecipientList};
+
+/// Returns the keys that may seal now. The first is the sealing key of the preferred suite; like a certificate, it is listed
+/// also if it is expired and there is no newer one. Clients check the times. The others are those of the preferred suite,
+/// and then those of other suites, newest first.
+///
+/// # Errors
+///
+/// Returns why no key of the preferred suite may seal. Another suite does not take its place: the first key decides what
+/// clients seal with, and that could give up the protection against quantum computers.
+pub(super) fn list(ring: &KeyRing, now: Timestamp) -> Result<RecipientList, NoSealingKey> {
+    let suite = ring.preferred_suite();
+    let first = ring.sealing_key_of(suite, now)?;
+    let mut others: Vec<AnyKey> = ring.all_keys().collect();
+    others.retain(|key| key.key_id() != first.key_id() && may_seal(ring, key, now));
+    others.sort_by_key(|key| (key.suite() != suite, key.suite()));
+    let keys = [first].into_iter().chain(others);
+    let recipients = keys.filter_map(|key| listed(&key)).collect();
+    Ok(RecipientList { recipients })
+}
+
+fn may_seal(ring: &KeyRing, key: &AnyKey, now: Timestamp) -> bool {
+    let half = key.sealing_half();
+    half.is_some_and(|half| half.validity(now) == Validity::Valid)
+        && ring.why_it_cannot_seal(key).is_none()
+}
+
+fn listed(key: &AnyKey) -> Option<ListedRecipient> {
+    let half = key.sealing_half()?;
+    let recipient = match key {
+        AnyKey::Rsa(_) => None,
+        AnyKey::V2(key) => Some(key.recipient().to_string()),
+    };
+    Some(ListedRecipient {
+        suite: key.suite().to_string(),
+        key_id: key.key_id().to_string(),
+        recipient,
+        certificate: half.certificate.map(Certificate::to_pem),
+        not_before: half.not_before,
+        not_after: half.not_after,
+    })
+}

@@ -1,0 +1,187 @@
+//! Key Secrets of keys that are only for v2. Their label differs from that of RSA keys.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use shared::error_chain;
+use shared::key_marks::{KeyState, Marks};
+use shared::key_ring::{KeyRing, RingV2Key};
+use shared::resource::SealedSecret;
+use shared::secret::Secret;
+use shared::v2::{KeyId, Object, ShortKeyId, key_secret};
+
+/// A key Secret of v2. **It contains the private key.**
+pub struct V2KeyRecord {
+    /// The Secret as it is stored.
+    pub secret: Secret,
+    /// The key, or why the Secret contains no usable key.
+    pub key: Result<Arc<RingV2Key>, String>,
+    /// The marks of the key.
+    pub marks: Marks,
+    /// Whether the controller loads the key.
+    pub is_active: bool,
+    /// The file that contains the Secret; `None` in a cluster.
+    pub file: Option<PathBuf>,
+}
+
+/// Returns whether a Secret is meant to contain a v2 key.
+pub fn is_v2(secret: &Secret) -> bool {
+    secret.data.contains_key(key_secret::PRIVATE_KEY_ITEM)
+}
+
+impl V2KeyRecord {
+    /// Parses the key of a Secret.
+    pub fn new(secret: Secret, file: Option<PathBuf>) -> Self {
+        let name = secret.metadata.name.clone().unwrap_or_default();
+        let key = key_secret::parse(&secret).map(|stored| {
+            let order_time = stored.not_before;
+            let key = RingV2Key::new(name, order_time, stored);
+            let marks = Marks::read_v2(&secret.metadata, &key.key_id());
+            Arc::new(key.with_marks(marks))
+        });
+        let key = key.map_err(|error| error_chain(&error));
+        let marks = key.as_ref().map(|key| key.marks()).unwrap_or_default();
+        Self {
+            is_active: key_secret::is_active(&secret.metadata),
+            marks,
+            key,
+            secret,
+            file,
+        }
+    }
+
+    /// Returns the name of the Secret.
+    pub fn name(&self) -> &str {
+        self.secret.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the identifier of the key, if the key can be parsed.
+    pub fn key_id(&self) -> Option<KeyId> {
+        Some(self.key.as_ref().ok()?.key_id())
+    }
+
+    /// Returns the time from which the key seals, if the key can be parsed.
+    pub fn not_before(&self) -> Option<Timestamp> {
+        Some(self.key.as_ref().ok()?.validity().0)
+    }
+
+    /// Returns whether an argument names this key: by its Secret, or by its full or short identifier.
+    pub fn is_named(&self, arg: &str) -> bool {
+        let id = self.key_id();
+        let is_id = |id: KeyId| id.to_string() == arg || id.short().to_string() == arg;
+        self.name() == arg || id.is_some_and(is_id)
+    }
+
+    fn can_seal(&self) -> bool {
+        self.is_active && self.key.is_ok() && !self.marks.is_sealing_forbidden()
+    }
+}
+
+/// Returns the state of each key. The newest key of a suite that may seal is the sealing key.
+pub fn states(records: &[V2KeyRecord]) -> Vec<KeyState> {
+    records
+        .iter()
+        .map(|record| state(record, records))
+        .collect()
+}
+
+fn state(record: &V2KeyRecord, all: &[V2KeyRecord]) -> KeyState {
+    let Ok(key) = &record.key else {
+        return KeyState::Broken;
+    };
+    let is_of_suite = |other: &&V2KeyRecord| {
+        let other_key = other.key.as_ref().ok();
+        other_key.is_some_and(|other| other.suite() == key.suite()) && other.can_seal()
+    };
+    let newest = all
+        .iter()
+        .filter(is_of_suite)
+        .max_by_key(|r| r.not_before());
+    if !record.is_active {
+        KeyState::Retired
+    } else if record.marks.is_compromised {
+        KeyState::Compromised
+    } else if newest.is_some_and(|newest| newest.key_id() == record.key_id()) {
+        KeyState::Sealing
+    } else {
+        KeyState::Opening
+    }
+}
+
+/// Returns a key ring with these keys too, including retired ones. The ring is only for opening.
+pub fn add_to_ring(ring: KeyRing, records: &[V2KeyRecord]) -> KeyRing {
+    let keys = records.iter().filter_map(|record| record.key.as_ref().ok());
+    ring.with_v2_keys(keys.cloned())
+}
+
+/// Returns the items that are sealed for a key, each with its other recipients. Needs no key. An object whose v2 content
+/// is malformed has none.
+pub fn items_for(sealed: &SealedSecret, key: ShortKeyId) -> Vec<(String, Vec<ShortKeyId>)> {
+    let Ok(object) = Object::parse(&sealed.spec.encrypted_data) else {
+        return Vec::new();
+    };
+    let mut items = Vec::new();
+    for (item, view) in object.view() {
+        let ids: Vec<ShortKeyId> = view.recipients.iter().map(|(id, _)| *id).collect();
+        if ids.contains(&key) {
+            let others = ids.into_iter().filter(|id| *id != key).collect();
+            items.push((item.to_owned(), others));
+        }
+    }
+    items
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::resource::V2_KEY_LABEL;
+    use shared::v2::key_secret::StoredKey;
+    use shared::v2::{SecretKey, Suite};
+
+    use super::*;
+
+    fn record(suite: Suite, byte: u8, label: &str) -> V2KeyRecord {
+        let start = Timestamp::from_second(i64::from(byte)).unwrap();
+        let stored = StoredKey {
+            key: SecretKey::from_bytes(suite, &[byte; 32]).unwrap(),
+            not_before: start,
+            not_after: Timestamp::MAX,
+        };
+        let name = format!("key-{byte}");
+        let mut secret = key_secret::build(&name, "ops", &stored, [].into(), [].into());
+        let labels = secret.metadata.labels.get_or_insert_default();
+        labels.insert(V2_KEY_LABEL.to_owned(), label.to_owned());
+        V2KeyRecord::new(secret, None)
+    }
+
+    #[test]
+    fn the_newest_key_of_each_suite_seals() {
+        let mut broken = record(Suite::XWing, 9, "active").secret;
+        broken.data.remove("not-before");
+        let records = [
+            record(Suite::XWing, 1, "active"),
+            record(Suite::XWing, 2, "active"),
+            record(Suite::P256, 3, "active"),
+            record(Suite::P256, 4, "retired"),
+            record(Suite::XWing, 5, "compromised"),
+            V2KeyRecord::new(broken, None),
+        ];
+        let names: Vec<_> = states(&records).into_iter().map(KeyState::name).collect();
+        let want = [
+            "opening", "sealing", "sealing", "retired", "retired", "broken",
+        ];
+        assert_eq!(names, want);
+        assert_eq!(add_to_ring(KeyRing::default(), &records).v2_keys().len(), 5);
+    }
+
+    #[test]
+    fn an_argument_names_a_key_by_secret_or_identifier() {
+        let record = record(Suite::XWing, 1, "active");
+        let id = record.key_id().unwrap();
+        for arg in ["key-1", &id.to_string(), &id.short().to_string()] {
+            assert!(record.is_named(arg), "{arg}");
+        }
+        assert!(!record.is_named("key"));
+        assert!(is_v2(&record.secret));
+    }
+}

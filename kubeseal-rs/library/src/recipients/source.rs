@@ -1,0 +1,125 @@
+//! The text that names a recipient in a rule or a flag.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::str::FromStr;
+
+use shared::v2::{KeyTextError, PublicRecipient};
+
+use crate::redacted::redacted_source;
+
+/// The word that names the controller's own key.
+const CLUSTER: &str = "cluster";
+
+/// Where the public key of a recipient comes from.
+#[derive(Debug, Clone)]
+pub enum RecipientSource {
+    /// The key itself, as a line.
+    Line(Box<PublicRecipient>),
+    /// A file or a URL with a certificate or with lines of keys.
+    At(OsString),
+    /// The key that the controller prefers.
+    Cluster,
+}
+
+/// The text names no recipient.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecipientSourceError {
+    /// A line with an unusable key.
+    #[error(transparent)]
+    Line(#[from] KeyTextError),
+    /// A private key instead of a public one. The message does not quote it.
+    #[error(
+        "this is a private key; remove it, and name the public key (`seal2-recipient …` or `age1pq1…`)"
+    )]
+    PrivateKey,
+    /// A recipient of age that is not post-quantum.
+    #[error("only post-quantum recipients of age can be used; they begin with `age1pq1`")]
+    ClassicalAge,
+    /// Nothing.
+    #[error("the recipient is empty")]
+    Empty,
+}
+
+impl FromStr for RecipientSource {
+    type Err = RecipientSourceError;
+
+    fn from_str(text: &str) -> Result<Self, RecipientSourceError> {
+        let text = text.trim_ascii();
+        let begins_with = |word: &str| {
+            let start = text.get(..word.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(word))
+        };
+        if text.is_empty() {
+            Err(RecipientSourceError::Empty)
+        } else if begins_with("seal2-key") || begins_with("age-secret-key-") {
+            Err(RecipientSourceError::PrivateKey)
+        } else if begins_with("seal2-recipient") || begins_with("age1pq1") {
+            Ok(Self::Line(PublicRecipient::parse(text)?.into()))
+        } else if begins_with("age1") && !text.contains(['.', '/']) {
+            Err(RecipientSourceError::ClassicalAge)
+        } else if text == CLUSTER {
+            Ok(Self::Cluster)
+        } else {
+            Ok(Self::At(text.into()))
+        }
+    }
+}
+
+impl fmt::Display for RecipientSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => line.fmt(f),
+            Self::At(at) => f.write_str(&redacted_source(at)),
+            Self::Cluster => f.write_str(CLUSTER),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::v2::{SecretKey, Suite};
+
+    use super::*;
+
+    #[test]
+    fn tells_keys_files_and_the_cluster_apart() {
+        let key = SecretKey::from_bytes(Suite::P256, &[1; 32]).unwrap();
+        let line = key.recipient().to_string();
+        for (text, want) in [
+            (line.as_str(), line.as_str()),
+            ("cluster", "cluster"),
+            ("certs/prod.pem", "certs/prod.pem"),
+            ("./cluster", "./cluster"),
+            ("age1/keys.txt", "age1/keys.txt"),
+            (
+                "https://user:pw@host/cert.pem",
+                "https://xxxxx:xxxxx@host/cert.pem",
+            ),
+        ] {
+            let source: RecipientSource = text.parse().unwrap();
+            assert_eq!(source.to_string(), want);
+        }
+    }
+
+    #[test]
+    fn refuses_private_and_classical_keys_without_quoting_them() {
+        let key = SecretKey::from_bytes(Suite::XWing, &[1; 32]).unwrap();
+        let secret = String::from_utf8(key.to_text().expose().to_vec()).unwrap();
+        for (text, want) in [
+            (secret.as_str(), RecipientSourceError::PrivateKey),
+            ("AGE-SECRET-KEY-PQ-1ABC", RecipientSourceError::PrivateKey),
+            ("AGE-SECRET-KEY-1ABC", RecipientSourceError::PrivateKey),
+            ("age1abc", RecipientSourceError::ClassicalAge),
+            ("  ", RecipientSourceError::Empty),
+            (
+                "seal2-recipient xw",
+                RecipientSourceError::Line(KeyTextError::RecipientForm),
+            ),
+        ] {
+            let error = text.parse::<RecipientSource>().unwrap_err();
+            assert_eq!(error, want);
+            assert!(!error.to_string().contains("ABC"));
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Checks the v2 values of an object: everything that is visible without a key.
+
+use std::collections::BTreeSet;
+
+use kubeseal_library::finding;
+use kubeseal_library::rules::SealedFormat;
+use shared::manifest::Node;
+use shared::scope::Scope;
+use shared::v2::{
+    Checked, ItemView, Object as V2Object, Policy, Reason, Recipient as _, Refusal, ShortKeyId,
+    Suite, Target,
+};
+
+use super::object::{Against, Found};
+use crate::seal::object::{Form, Item, Object, sealed_nodes};
+
+/// Returns the findings about v2 values, and about v1 values where the rule says v2.
+pub(super) fn findings(node: &Node, object: &Object, against: Against<'_>) -> Vec<Found> {
+    let mut found = other_format(object, against);
+    match &object.v2 {
+        None => {}
+        Some(Err(refusal)) => found.push(malformed(node, object, refusal)),
+        Some(Ok(v2)) => {
+            found.extend(unused_locks(node, v2));
+            found.extend(refusal(object));
+            let items = object.items.iter().filter_map(|item| match &item.form {
+                Form::V2(view) => Some((item, &**view)),
+                _ => None,
+            });
+            found.extend(items.flat_map(|(item, view)| item_findings(item, view, against)));
+        }
+    }
+    found
+}
+
+fn other_format(object: &Object, against: Against<'_>) -> Vec<Found> {
+    let rule = against.settings.rule.as_ref();
+    let Some(rule) = rule.filter(|rule| rule.format == Some(SealedFormat::V2)) else {
+        return Vec::new();
+    };
+    let v1_items = object
+        .items
+        .iter()
+        .filter(|item| matches!(item.form, Form::Bits(_)));
+    let message = |item: &Item| {
+        let message = format!(
+            "{} is sealed as v1, but {} says v2; `seal rotate --to v2` converts it",
+            item.key,
+            rule.describe()
+        );
+        (finding::FORMAT, item.line, message)
+    };
+    v1_items.map(message).collect()
+}
+
+fn malformed(node: &Node, object: &Object, refusal: &Refusal) -> Found {
+    let line = match refusal {
+        Refusal::Malformed { entry, .. } => line_of(node, entry),
+        _ => None,
+    };
+    let line = line.unwrap_or(object.line);
+    (finding::MALFORMED_VALUE, line, refusal.to_string())
+}
+
+fn line_of(node: &Node, entry: &str) -> Option<usize> {
+    let mut entries = sealed_nodes(node).iter();
+    let found = entries.find(|(name, _)| name == entry);
+    found.map(|(_, node)| node.line)
+}
+
+/// Returns one finding for each unused lock.
+fn unused_locks(node: &Node, v2: &V2Object) -> Vec<Found> {
+    let unused = v2.unused_lock_entries();
+    let headers = unused
+        .into_iter()
+        .filter(|name| name.matches('/').count() == 2);
+    let found = headers.map(|name| {
+        let message = format!("no item belongs to the lock {name}; remove its lines");
+        (
+            finding::UNUSED_LOCK,
+            line_of(node, name).unwrap_or(node.line),
+            message,
+        )
+    });
+    found.collect()
+}
+
+/// Returns why a controller refuses the object. Without a namespace, the place of the object is unknown.
+fn refusal(object: &Object) -> Option<Found> {
+    let refusal = Checked::new(&object.sealed, &Policy::default(), Target::Other).err()?;
+    let has_place =
+        object.scope == Scope::ClusterWide || !object.sealed.namespace_or_empty().is_empty();
+    let rule = match refusal.reason() {
+        Reason::ScopeMismatch if !has_place => return None,
+        Reason::TemplateChanged => finding::TEMPLATE_CHANGED,
+        _ => finding::REFUSED_VALUE,
+    };
+    Some((rule, object.line, refusal.to_string()))
+}
+
+fn item_findings(item: &Item, view: &ItemView, against: Against<'_>) -> Vec<Found> {
+    let checks = [retired, foreign, missing, mixed, weak];
+    let found = checks.iter().filter_map(|check| check(item, view, against));
+    found
+        .map(|(rule, message)| (rule, item.line, message))
+        .collect()
+}
+
+type Problem = Option<(finding::Rule, String)>;
+
+fn retired(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
+    let rule = against.settings.rule.as_ref()?;
+    let retired: BTreeSet<ShortKeyId> = rule.retired_ids.iter().map(|id| id.short()).collect();
+    let (id, _) = view
+        .recipients
+        .iter()
+        .find(|(id, _)| retired.contains(id))?;
+    let message = format!(
+        "{} is sealed for the retired key {id}; `seal rotate --to v2` re-encrypts it",
+        item.key
+    );
+    Some((finding::FOREIGN_RECIPIENT, message))
+}
+
+/// Reports recipients beyond those that the rule lists. A server may know one key for each unknown source.
+fn foreign(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
+    let known = against.recipients;
+    let is_listed = |id: &ShortKeyId| known.keys.iter().any(|key| key.short_id() == *id);
+    let foreign = view.recipients.iter().filter(|(id, _)| !is_listed(id));
+    let foreign: Vec<String> = foreign.map(name).collect();
+    if foreign.len() <= known.unknown {
+        return None;
+    }
+    let one_of = match known.unknown {
+        0 => String::new(),
+        unknown => format!(", except at most {unknown} that only a server knows"),
+    };
+    let message = format!(
+        "{} is sealed for keys that the rule does not list{one_of}: {}",
+        item.key,
+        foreign.join(", ")
+    );
+    Some((finding::FOREIGN_RECIPIENT, message))
+}
+
+fn missing(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
+    let has = |id: ShortKeyId| view.recipients.iter().any(|(own, _)| *own == id);
+    let keys = against.recipients.keys.iter();
+    let missing: Vec<String> = keys
+        .filter(|key| !has(key.short_id()))
+        .map(|key| format!("{} {} {}", key.suite(), key.short_id(), key.comment()))
+        .collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let missing: Vec<&str> = missing.iter().map(|key| key.trim_end()).collect();
+    let message = format!(
+        "{} is not sealed for {}, which the rule lists",
+        item.key,
+        missing.join(", ")
+    );
+    Some((finding::MISSING_RECIPIENT, message))
+}
+
+fn mixed(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
+    let rule = against.settings.rule.as_ref();
+    let is_allowed = rule.is_some_and(|rule| rule.allow_classical);
+    let mut classical = view.recipients.iter().filter(|key| is_classical(key));
+    let is_mixed = view.recipients.iter().any(|key| !is_classical(key));
+    let key = classical.next().filter(|_| is_mixed && !is_allowed)?;
+    let message = format!(
+        "{} is sealed for post-quantum keys and for {}, which is not post-quantum",
+        item.key,
+        name(key)
+    );
+    Some((finding::MIXED_SUITES, message))
+}
+
+/// Reports a key that is not post-quantum where all keys of the rule are.
+fn weak(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
+    let known = against.recipients;
+    let is_strong = !known.keys.is_empty()
+        && known.unknown == 0
+        && known.keys.iter().all(|key| key.suite().is_post_quantum());
+    let key = view.recipients.iter().find(|key| is_classical(key));
+    let key = key.filter(|_| is_strong)?;
+    let message = format!(
+        "{} is sealed for {}, which is not post-quantum, although all keys of the rule are",
+        item.key,
+        name(key)
+    );
+    Some((finding::WEAK_SUITE, message))
+}
+
+/// Returns whether a key is of a known suite that is not post-quantum.
+fn is_classical((_, suite): &(ShortKeyId, Option<Suite>)) -> bool {
+    suite.is_some_and(|suite| !suite.is_post_quantum())
+}
+
+fn name((id, suite): &(ShortKeyId, Option<Suite>)) -> String {
+    match suite {
+        Some(suite) => format!("{suite} {id}"),
+        None => format!("{id} (unknown suite)"),
+    }
+}

@@ -1,0 +1,373 @@
+//! Decides which keys v2 values are sealed for: those of the rule, else those that the user names, else the key of the
+//! certificate. They never come from the file that is sealed into.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
+use kubeseal_library::certificate::{self, RuleContext};
+use kubeseal_library::cluster::Controller;
+use kubeseal_library::keys::compromised;
+use kubeseal_library::recipients::{self, RecipientKey, RecipientSource};
+use kubeseal_library::rules::{RulesFile, Source};
+use shared::v2::{KeyId, Recipient, ShortKeyId};
+
+use super::session::Session;
+use super::settings::{NamedRecipient, Origin, Settings};
+use crate::failure::Failure;
+use crate::report;
+
+/// The keys that v2 values are sealed for.
+#[derive(Debug, Clone)]
+pub struct Recipients {
+    /// The keys, each once.
+    pub keys: Vec<RecipientKey>,
+    /// Whether keys that are not post-quantum may stand beside post-quantum ones.
+    pub allow_classical: bool,
+    /// Whether new objects are bound to their template.
+    pub bind_template: bool,
+}
+
+impl Recipients {
+    /// Returns the keys for sealing.
+    pub fn keys(&self) -> Vec<&dyn Recipient> {
+        self.keys.iter().map(|key| key as &dyn Recipient).collect()
+    }
+
+    /// Returns the suite and the short identifier of each key, for messages.
+    pub fn describe(&self) -> String {
+        let keys = self.keys.iter();
+        let texts = keys.map(|key| format!("{} {}", key.suite(), key.short_id()));
+        texts.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A key, and how it was named.
+struct Named {
+    key: RecipientKey,
+    /// Whether the key itself, not a file or a server, is in the rule.
+    is_line: bool,
+}
+
+impl Session<'_> {
+    /// Returns the keys that v2 values of a file are sealed for, checked against the rule. Obtains them once for all files
+    /// with the same settings.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a key cannot be obtained, is not accepted, or the values exist already and only a rule names the key.
+    pub fn recipients(&self, settings: &Settings) -> Result<Arc<Recipients>> {
+        let cache_key = cache_key(settings);
+        let mut cache = self.cached_recipients();
+        if let Some((_, known)) = cache.iter().find(|(key, _)| *key == cache_key) {
+            return Ok(Arc::clone(known));
+        }
+        let recipients = Arc::new(self.find_recipients(settings)?);
+        cache.push((cache_key, Arc::clone(&recipients)));
+        Ok(recipients)
+    }
+
+    fn find_recipients(&self, settings: &Settings) -> Result<Recipients> {
+        let rule = settings.rule.as_ref();
+        let of_rule = rule.map_or(&[][..], |rule| &rule.recipients);
+        let named = self.named_by_user(settings, of_rule.is_empty())?;
+        let keys = match (of_rule, named.as_slice()) {
+            ([], []) => self.default_recipient(settings)?,
+            ([], _) => named.clone(),
+            (sources, _) => self.of_rule(settings, sources, &named)?,
+        };
+        Ok(Recipients {
+            keys: distinct(keys),
+            allow_classical: rule.is_some_and(|rule| rule.allow_classical),
+            bind_template: rule.is_none_or(|rule| rule.bind_template),
+        })
+    }
+
+    /// Returns the keys of `--recipient`. An identifier names a key only if the rule lists it.
+    fn named_by_user(&self, settings: &Settings, is_alone: bool) -> Result<Vec<RecipientKey>> {
+        let mut keys = Vec::new();
+        for named in &settings.named_recipients {
+            match named {
+                NamedRecipient::Source(source) => {
+                    let found =
+                        self.read_recipients(source, settings, Origin::Flag("recipient"))?;
+                    keys.extend(found);
+                }
+                NamedRecipient::Id(id) if is_alone => bail!(
+                    Failure::new(format!(
+                        "--recipient {id} is an identifier, and no rule lists its key"
+                    ))
+                    .hint("pass the whole line `seal2-recipient …`, or a file that contains it")
+                ),
+                NamedRecipient::Id(_) => {}
+            }
+        }
+        for key in &keys {
+            self.check_not_compromised(key)?;
+        }
+        Ok(keys)
+    }
+
+    /// Returns the key of the certificate, or the key that the controller prefers.
+    fn default_recipient(&self, settings: &Settings) -> Result<Vec<RecipientKey>> {
+        let source = match &settings.certificate.value {
+            Source::At(_) => {
+                return Ok(vec![RecipientKey::Certificate(self.certificate(settings)?)]);
+            }
+            Source::Controller { .. } => RecipientSource::Cluster,
+        };
+        let keys = self.read_recipients(&source, settings, settings.certificate.by)?;
+        for key in &keys {
+            self.check_key(
+                settings,
+                &Named {
+                    key: key.clone(),
+                    is_line: false,
+                },
+                &[],
+            )?;
+        }
+        Ok(keys)
+    }
+
+    fn of_rule(
+        &self,
+        settings: &Settings,
+        sources: &[RecipientSource],
+        named: &[RecipientKey],
+    ) -> Result<Vec<RecipientKey>> {
+        let mut keys = Vec::new();
+        for source in sources {
+            let is_line = matches!(source, RecipientSource::Line(_));
+            let found = self.read_recipients(source, settings, Origin::Rule)?;
+            keys.extend(found.into_iter().map(|key| Named { key, is_line }));
+        }
+        let confirmed = confirmed_ids(settings, named);
+        let is_listed = |id: &&KeyId| keys.iter().any(|named| named.key.key_id() == **id);
+        if let Some(id) = confirmed.iter().find(|id| !is_listed(id)) {
+            let rule = settings.rule.as_ref().map(|rule| rule.describe());
+            let rule = rule.unwrap_or_default();
+            bail!(
+                Failure::new(format!(
+                    "{rule} does not list the recipient {id} of --recipient"
+                ))
+                .hint("omit --recipient, or add the recipient to the rule")
+            );
+        }
+        for named in &keys {
+            self.check_key(settings, named, &confirmed)?;
+        }
+        Ok(keys.into_iter().map(|named| named.key).collect())
+    }
+
+    fn check_key(&self, settings: &Settings, named: &Named, confirmed: &[KeyId]) -> Result<()> {
+        let id = named.key.key_id();
+        if let Some(rule) = &settings.rule {
+            rule.check_recipient(&named.key, named.is_line)?;
+        }
+        self.check_not_compromised(&named.key)?;
+        let is_confirmed = confirmed.contains(&id) || is_pinned(settings, &named.key);
+        if let Some(pins) = settings.pins.as_ref().filter(|_| !is_confirmed) {
+            let message = format!(
+                "{} accepts certificates only, and the recipient {id} is not one of them",
+                pins.by
+            );
+            bail!(
+                Failure::new(message).hint(format!("if you trust the key, pass --recipient {id}"))
+            );
+        }
+        if !is_confirmed && self.needs_consent(settings, &id) {
+            let message = format!(
+                "only a rule names the recipient {} {id}; the author of the rule could decrypt existing values that are \
+                 re-encrypted for it",
+                named.key.suite()
+            );
+            bail!(
+                Failure::new(message).hint(format!("if you trust the key, pass --recipient {id}"))
+            );
+        }
+        Ok(())
+    }
+
+    fn check_not_compromised(&self, key: &RecipientKey) -> Result<()> {
+        match key {
+            RecipientKey::Certificate(certificate) => {
+                compromised::check(self.environment, certificate.fingerprint())?;
+            }
+            RecipientKey::Line(_) => {
+                compromised::check_v2(self.environment, &key.key_id())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_recipients(
+        &self,
+        source: &RecipientSource,
+        settings: &Settings,
+        by: Origin,
+    ) -> Result<Vec<RecipientKey>> {
+        match source {
+            RecipientSource::Line(line) => Ok(vec![RecipientKey::Line(line.clone())]),
+            RecipientSource::At(at) => {
+                let rules = settings.rules.as_deref().filter(|_| by == Origin::Rule);
+                let bytes = match rules {
+                    Some(rules) => certificate::read_named_by_rule(
+                        at,
+                        RuleContext {
+                            folder: rules.folder(),
+                            tree: rules.tree(),
+                            is_pinned: false,
+                        },
+                    )?,
+                    None => certificate::read(at)?,
+                };
+                let read = recipients::in_text(&bytes, self.environment.now);
+                let (keys, remarks) =
+                    read.with_context(|| format!("cannot use the recipient {source}"))?;
+                remarks.iter().for_each(|remark| report::warn(remark));
+                Ok(keys)
+            }
+            RecipientSource::Cluster => Ok(vec![self.recipient_of_cluster(settings)?]),
+        }
+    }
+
+    fn recipient_of_cluster(&self, settings: &Settings) -> Result<RecipientKey> {
+        let source = match &settings.certificate.value {
+            source @ Source::Controller { .. } => source.clone(),
+            Source::At(_) => Source::Controller {
+                context: self.args.cluster.context.clone(),
+                name: self.args.controller.name.clone(),
+                namespace: self.args.controller.namespace.clone(),
+            },
+        };
+        let controller = Controller::find(&self.access(&source), &self.clusters)?;
+        let list = controller.recipients().map_err(|error| {
+            let hint = "a controller that serves no recipients opens only v1: use `--sealed-format v1`, or name the keys with \
+                        `recipients:` in .seal.yaml or --recipient";
+            anyhow::Error::from(error).context(
+                Failure::new("the controller names no key for v2 values").hint(hint),
+            )
+        })?;
+        let key = recipients::from_list(&list, self.environment.now);
+        key.context("cannot use the recipients of the controller")
+    }
+}
+
+/// Returns whether the user's pins include the certificate of a key.
+fn is_pinned(settings: &Settings, key: &RecipientKey) -> bool {
+    match (key, &settings.pins) {
+        (RecipientKey::Certificate(certificate), Some(pins)) => {
+            pins.value.contains(certificate.fingerprint())
+        }
+        _ => false,
+    }
+}
+
+/// Returns the identifiers that the user confirms.
+fn confirmed_ids(settings: &Settings, named: &[RecipientKey]) -> Vec<KeyId> {
+    let ids = settings.named_recipients.iter();
+    let ids = ids.filter_map(|named| match named {
+        NamedRecipient::Id(id) => Some(*id),
+        NamedRecipient::Source(_) => None,
+    });
+    ids.chain(named.iter().map(Recipient::key_id)).collect()
+}
+
+/// Returns each key once, in the order of the rule.
+fn distinct(keys: Vec<RecipientKey>) -> Vec<RecipientKey> {
+    let mut distinct: Vec<RecipientKey> = Vec::new();
+    for key in keys {
+        if distinct.iter().all(|known| known.key_id() != key.key_id()) {
+            distinct.push(key);
+        }
+    }
+    distinct
+}
+
+/// Names of keys, by their short identifier.
+pub type KeyComments = BTreeMap<ShortKeyId, String>;
+
+/// The keys of a rule that can be read without a network.
+#[derive(Debug, Clone, Default)]
+pub struct KnownRecipients {
+    /// The keys that the rule names as lines or in files of its tree.
+    pub keys: Vec<RecipientKey>,
+    /// The number of keys that only a server knows.
+    pub unknown: usize,
+    /// Files that cannot be read, with the reason.
+    pub problems: Vec<String>,
+}
+
+/// Returns the recipients of a rule, without contacting a server. For a rule without recipients, the certificate is the
+/// recipient.
+pub fn known_recipients(settings: &Settings, now: Timestamp) -> KnownRecipients {
+    let mut known = KnownRecipients::default();
+    let Some((rule, rules)) = settings.rule.as_ref().zip(settings.rules.as_deref()) else {
+        known.unknown = usize::MAX;
+        return known;
+    };
+    let certificate = match &settings.certificate.value {
+        Source::At(at) => RecipientSource::At(at.clone()),
+        Source::Controller { .. } => RecipientSource::Cluster,
+    };
+    let sources = match rule.recipients.as_slice() {
+        [] => std::slice::from_ref(&certificate),
+        sources => sources,
+    };
+    for source in sources {
+        known.add(source, rules, now);
+    }
+    known
+}
+
+impl KnownRecipients {
+    fn add(&mut self, source: &RecipientSource, rules: &RulesFile, now: Timestamp) {
+        match source {
+            RecipientSource::Line(line) => self.keys.push(RecipientKey::Line(line.clone())),
+            RecipientSource::At(at) if !certificate::is_url(at) => {
+                let context = RuleContext {
+                    folder: rules.folder(),
+                    tree: rules.tree(),
+                    is_pinned: false,
+                };
+                let bytes = certificate::read_named_by_rule(at, context);
+                let bytes = bytes.map_err(|error| shared::error_chain(&error));
+                let keys = bytes.and_then(|bytes| {
+                    let keys = recipients::in_text(&bytes, now);
+                    keys.map_err(|error| shared::error_chain(&error))
+                });
+                match keys {
+                    Ok((keys, _)) => self.keys.extend(keys),
+                    Err(why) => {
+                        self.unknown += 1;
+                        self.problems.push(format!("the recipient {source}: {why}"));
+                    }
+                }
+            }
+            RecipientSource::At(_) | RecipientSource::Cluster => self.unknown += 1,
+        }
+    }
+}
+
+/// Returns the names that rules give to keys: the comment of a line, or the file of a certificate.
+pub fn key_comments(settings: &Settings) -> KeyComments {
+    let known = known_recipients(settings, Timestamp::UNIX_EPOCH);
+    let keys = known.keys.iter();
+    let named = keys.filter(|key| !key.comment().is_empty());
+    named
+        .map(|key| (key.short_id(), key.comment().to_owned()))
+        .collect()
+}
+
+/// What the recipients of a file depend on: the rule, and the source of the certificate. Flags are the same for a run.
+pub type CacheKey = (Option<(PathBuf, usize)>, Source);
+
+fn cache_key(settings: &Settings) -> CacheKey {
+    let rules = settings.rules.as_ref();
+    let path = rules.map(|rules| rules.path.clone());
+    let rule = path.zip(settings.rule.as_ref().map(|rule| rule.number));
+    (rule, settings.certificate.value.clone())
+}

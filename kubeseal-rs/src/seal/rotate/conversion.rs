@@ -1,0 +1,121 @@
+//! Converts objects between v1 and v2 with private keys, and re-encrypts v2 values for the recipients of their rule.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use kubeseal_library::rules::SealedFormat;
+use shared::convert;
+use shared::key_ring::KeyRing;
+use shared::resource::SealedSecret;
+use shared::sealed_file::Found;
+use shared::v2::{self, Edit, Flag, FoldSpec};
+
+use super::{NewCiphertexts, NewKeys, Rotate};
+use crate::seal::session::Session;
+use crate::seal::settings::Settings;
+use crate::seal::size;
+
+/// Returns the format to convert an object to: that of `--to`, or v2 if the object has v2 values; `None` for an object
+/// that is re-encrypted as v1.
+pub(super) fn target(args: &Rotate, sealed: &SealedSecret) -> Option<SealedFormat> {
+    let is_v2 = v2::is_v2(&sealed.spec.encrypted_data);
+    args.to.or_else(|| is_v2.then_some(SealedFormat::V2))
+}
+
+/// Converts one object. Returns no items if nothing changes.
+pub(super) fn convert(
+    session: &Session<'_>,
+    ring: &KeyRing,
+    settings: &Settings,
+    args: &Rotate,
+    (index, found): (usize, &Found),
+    format: SealedFormat,
+) -> Result<NewCiphertexts> {
+    let (edit, keys) = match format {
+        SealedFormat::V1 => to_v1(session, ring, settings, &found.sealed)?,
+        SealedFormat::V2 => to_v2(session, ring, settings, args, &found.sealed)?,
+    };
+    let mut result = found.sealed.clone();
+    edit.clone().apply(&mut result.spec.encrypted_data);
+    if !edit.set.is_empty() {
+        size::check(&result)?;
+    }
+    Ok(NewCiphertexts {
+        index,
+        items: edit.set,
+        removed: Vec::from_iter(edit.remove),
+        data: None,
+        keys,
+    })
+}
+
+fn to_v1(
+    session: &Session<'_>,
+    ring: &KeyRing,
+    settings: &Settings,
+    sealed: &SealedSecret,
+) -> Result<(Edit, NewKeys)> {
+    let certificate = session.certificate(settings)?;
+    let (now, key) = (session.environment.now, certificate.public_key());
+    let edit = convert::to_v1(sealed, ring, key, now, &mut shared::random::system())?;
+    let keys = NewKeys::Certificate {
+        fingerprint: certificate.fingerprint().clone(),
+        adds_hints: !session.args.no_hints,
+    };
+    Ok((edit, keys))
+}
+
+fn to_v2(
+    session: &Session<'_>,
+    ring: &KeyRing,
+    settings: &Settings,
+    args: &Rotate,
+    sealed: &SealedSecret,
+) -> Result<(Edit, NewKeys)> {
+    let recipients = session.recipients(settings)?;
+    let spec = FoldSpec {
+        recipients: &recipients.keys(),
+        allow_classical: recipients.allow_classical,
+        template: if args.bind_template {
+            Flag::Set
+        } else {
+            Flag::Inherit
+        },
+        never_secret: Flag::Inherit,
+        alone: Flag::Inherit,
+        is_forced: false,
+        now: session.environment.now,
+    };
+    let only_v2;
+    let sealed = if args.to.is_some() {
+        sealed
+    } else {
+        only_v2 = without_v1(sealed);
+        &only_v2
+    };
+    let edit = convert::to_v2(sealed, ring, &spec, &mut shared::random::system())?;
+    Ok((edit, NewKeys::Recipients(recipients.describe())))
+}
+
+/// Returns an object without its v1 items, which stay v1 unless the user converts them.
+fn without_v1(sealed: &SealedSecret) -> SealedSecret {
+    let is_v2 = |name: &String, text: &String| v2::is_lock_entry(name) || v2::is_v2_value(text);
+    with_entries(sealed, |name, text| is_v2(name, text))
+}
+
+/// Returns an object with its v1 items only.
+pub(super) fn without_v2(sealed: &SealedSecret) -> SealedSecret {
+    with_entries(sealed, |name, text| {
+        !v2::is_lock_entry(name) && !v2::is_v2_value(text)
+    })
+}
+
+fn with_entries(sealed: &SealedSecret, is_kept: impl Fn(&String, &String) -> bool) -> SealedSecret {
+    let mut part = sealed.clone();
+    let entries = std::mem::take(&mut part.spec.encrypted_data);
+    let entries = entries
+        .into_iter()
+        .filter(|(name, text)| is_kept(name, text));
+    part.spec.encrypted_data = entries.collect::<BTreeMap<_, _>>();
+    part
+}

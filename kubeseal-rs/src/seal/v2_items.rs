@@ -1,0 +1,183 @@
+//! Seals new v2 values for a SealedSecret in a file, without opening any.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
+use jiff::Timestamp;
+use shared::names;
+use shared::plain::Plain;
+use shared::resource::SealedSecret;
+use shared::scope::Scope;
+use shared::v2::{
+    self, Checked, ItemView, LockSpec, Object, Place, Policy, Reason, TemplateDigest, Value,
+};
+
+use super::recipients::Recipients;
+use super::size;
+use crate::failure::Failure;
+use crate::report::shown;
+
+/// The entries to set and to remove.
+#[derive(Debug, Default)]
+pub struct Entries {
+    /// New entries of `spec.encryptedData`.
+    pub set: BTreeMap<String, String>,
+    /// Entries of locks that no item refers to any more.
+    pub unused: Vec<String>,
+}
+
+/// The new values of an object, and the items that are removed.
+#[derive(Clone, Copy)]
+pub struct Change<'a> {
+    /// New values.
+    pub set: &'a BTreeMap<String, Plain>,
+    /// Items that are removed.
+    pub removed: &'a [String],
+}
+
+impl Change<'_> {
+    fn keeps(&self, item: &str) -> bool {
+        !self.set.contains_key(item) && !self.removed.iter().any(|removed| removed == item)
+    }
+}
+
+/// Seals new values for an object: one value inline, so that one line of the file changes, and several under a new shared
+/// lock. Scope and template binding are those of the file.
+///
+/// # Errors
+///
+/// Fails if the object is malformed or would be refused by a controller because of the change, or the values cannot be
+/// sealed.
+pub fn seal(
+    sealed: &SealedSecret,
+    change: Change<'_>,
+    recipients: &Recipients,
+    now: Timestamp,
+) -> Result<Entries> {
+    for item in change.set.keys() {
+        names::check_item(item)?;
+    }
+    let object = parse(sealed)?;
+    let place = place(sealed)?;
+    let keys = recipients.keys();
+    let spec = LockSpec {
+        place: &place,
+        recipients: &keys,
+        allow_classical: recipients.allow_classical,
+        template: is_bound(&object, change, recipients)
+            .then(|| TemplateDigest::of(&sealed.spec.template)),
+        is_never_secret: object.is_never_secret(),
+        is_alone: false,
+        revision: v2::next_revision(now, object.view().values().map(|item| item.revision)),
+    };
+    let set = new_entries(&spec, change)?;
+    finish(sealed, change, set)
+}
+
+fn new_entries(spec: &LockSpec<'_>, change: Change<'_>) -> Result<BTreeMap<String, String>> {
+    let rng = &mut shared::random::system();
+    let values = change.set.iter();
+    let values = values.map(|(item, plain)| (item.clone(), Value::new(plain.clone(), rng)));
+    let values: BTreeMap<String, Value> = values.collect();
+    Ok(match values.first_key_value() {
+        None => BTreeMap::new(),
+        Some((item, value)) if values.len() == 1 => {
+            let text = v2::seal_inline(spec, item, value, rng)?;
+            BTreeMap::from([(item.clone(), text)])
+        }
+        Some(_) => v2::seal(spec, &values, rng)?,
+    })
+}
+
+/// Returns the entries to remove besides the items themselves, when items are removed. If an entry is malformed, it can
+/// be removed too, and locks stay.
+pub fn unused_after_removal(sealed: &SealedSecret, removed: &[String]) -> Vec<String> {
+    let mut after = sealed.spec.encrypted_data.clone();
+    after.retain(|name, _| !removed.contains(name));
+    unused(&after)
+}
+
+fn unused(entries: &BTreeMap<String, String>) -> Vec<String> {
+    let object = Object::parse(entries);
+    let unused = object.as_ref().map(Object::unused_lock_entries);
+    let unused = unused.unwrap_or_default().into_iter();
+    unused.map(str::to_owned).collect()
+}
+
+fn finish(
+    sealed: &SealedSecret,
+    change: Change<'_>,
+    set: BTreeMap<String, String>,
+) -> Result<Entries> {
+    let mut after = sealed.clone();
+    let entries = &mut after.spec.encrypted_data;
+    entries.retain(|name, _| !change.removed.contains(name));
+    entries.extend(set.clone());
+    let unused = unused(entries);
+    entries.retain(|name, _| !unused.contains(name));
+    check_result(sealed, &after)?;
+    size::check(&after)?;
+    Ok(Entries { set, unused })
+}
+
+/// Refuses a change whose result a controller would refuse, unless it already refuses the object for the same reason.
+fn check_result(before: &SealedSecret, after: &SealedSecret) -> Result<()> {
+    let Some(refusal) = refusal(after) else {
+        return Ok(());
+    };
+    if refusal_reason(before) == Some(refusal.reason())
+        && refusal.reason() != Reason::TemplateChanged
+    {
+        return Ok(());
+    }
+    let failure = Failure::new(format!("a controller would refuse the result: {refusal}"));
+    bail!(match refusal.reason() {
+        Reason::TemplateChanged => failure.hint(
+            "re-encrypt all values for the new template with `seal rotate --to v2 --bind-template`, or set all of them \
+             with `seal edit --blind`"
+        ),
+        _ => failure,
+    })
+}
+
+fn refusal(sealed: &SealedSecret) -> Option<v2::Refusal> {
+    Checked::new(sealed, &Policy::default(), v2::Target::Other).err()
+}
+
+fn refusal_reason(sealed: &SealedSecret) -> Option<Reason> {
+    refusal(sealed).map(|refusal| refusal.reason())
+}
+
+fn parse(sealed: &SealedSecret) -> Result<Object> {
+    let object = Object::parse(&sealed.spec.encrypted_data)
+        .with_context(|| format!("{} cannot be changed", shown(&sealed.qualified_name())))?;
+    if object.is_alone() {
+        let message = format!(
+            "the values of {} were sealed to stand alone, so no item can be set without the others",
+            shown(&sealed.qualified_name())
+        );
+        bail!(Failure::new(message).hint("seal all values again, into a new file"));
+    }
+    Ok(object)
+}
+
+fn place(sealed: &SealedSecret) -> Result<Place> {
+    let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
+    let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
+    Ok(Place::for_sealing(scope, namespace, name)?)
+}
+
+/// Returns whether to bind the new values to the template: as the v2 items of the file are, or as the rule says if it
+/// has none. Readers refuse a bound value beside a v1 item.
+fn is_bound(object: &Object, change: Change<'_>, recipients: &Recipients) -> bool {
+    let is_v1_kept = object.v1_items().iter().any(|item| change.keeps(item));
+    let view = object.view();
+    if is_v1_kept {
+        return false;
+    }
+    let is_bound = |item: &ItemView| item.is_template_bound;
+    match view.values().next() {
+        None => recipients.bind_template,
+        Some(_) => view.values().any(is_bound),
+    }
+}

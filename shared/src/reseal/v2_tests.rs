@@ -1,0 +1,294 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use rand::{SeedableRng, rngs::StdRng};
+
+use super::{ResealError, ResealRules, Resealed, reseal};
+use crate::key::new_test_key;
+use crate::key_marks::Marks;
+use crate::key_ring::{AnyKey, KeyRing, NoSealingKey, RingKey, RingV2Key};
+use crate::meter::{Interrupted, Meter, Unmetered};
+use crate::plain::Plain;
+use crate::resource::SealedSecret;
+use crate::scope::Scope;
+use crate::unseal::UnsealError;
+use crate::v2::key_secret::StoredKey;
+use crate::v2::{
+    self, Checked, EditError, LockSpec, OpenedLocks, OpenedValue, Place, Recipient, SecretKey,
+    Suite, Target, TemplateDigest, Value,
+};
+use crate::{base64, envelope};
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+fn rng() -> StdRng {
+    StdRng::seed_from_u64(4)
+}
+
+fn rsa(second: i64) -> AnyKey {
+    let time = Timestamp::from_second(second).unwrap();
+    let key = RingKey::new(format!("rsa{second}"), time, new_test_key(second).pair);
+    AnyKey::Rsa(Arc::new(key))
+}
+
+fn v2_key(suite: Suite, byte: u8) -> AnyKey {
+    let stored = StoredKey {
+        key: SecretKey::from_bytes(suite, &[byte; 32]).unwrap(),
+        not_before: NOW,
+        not_after: NOW + SignedDuration::from_hours(1),
+    };
+    let time = Timestamp::from_second(byte.into()).unwrap();
+    AnyKey::V2(Arc::new(RingV2Key::new(format!("v2{byte}"), time, stored)))
+}
+
+fn ring(suite: Suite, keys: &[AnyKey]) -> KeyRing {
+    KeyRing::from_keys(keys.iter().cloned()).with_preferred_suite(suite)
+}
+
+fn recipient(key: &AnyKey) -> &dyn Recipient {
+    key.sealing_half().unwrap().recipient
+}
+
+fn object() -> SealedSecret {
+    let mut sealed = SealedSecret::new("n", crate::resource::SealedSecretSpec::default());
+    sealed.metadata.namespace = Some("ns".into());
+    sealed
+}
+
+fn spec<'a>(place: &'a Place, recipients: &'a [&'a dyn Recipient]) -> LockSpec<'a> {
+    LockSpec {
+        place,
+        recipients,
+        allow_classical: false,
+        template: None,
+        is_never_secret: false,
+        is_alone: false,
+        revision: 7,
+    }
+}
+
+fn place() -> Place {
+    Place::for_sealing(Scope::Strict, "ns", "n").unwrap()
+}
+
+fn value(text: &str) -> Value {
+    Value::new(Plain::from(text.to_owned()), &mut StdRng::seed_from_u64(9))
+}
+
+/// Returns an object with a shared lock for `key`, and an inline item for the same key.
+fn sealed_for(key: &AnyKey, bind: bool) -> SealedSecret {
+    let (mut sealed, place) = (object(), place());
+    let recipients = [recipient(key)];
+    let mut spec = spec(&place, &recipients);
+    spec.template = bind.then(|| TemplateDigest::of(&sealed.spec.template));
+    let values = BTreeMap::from([("a".to_owned(), value("1")), ("b".to_owned(), value("2"))]);
+    sealed.spec.encrypted_data = v2::seal(&spec, &values, &mut rng()).unwrap();
+    let inline = v2::seal_inline(&spec, "b", &value("3"), &mut rng()).unwrap();
+    sealed.spec.encrypted_data.insert("b".into(), inline);
+    sealed
+}
+
+fn rules() -> ResealRules {
+    ResealRules {
+        now: NOW,
+        accept_legacy: true,
+        max_items: 10,
+        policy: v2::Policy::default(),
+    }
+}
+
+fn rotate(sealed: &SealedSecret, ring: &KeyRing) -> Result<Resealed, ResealError> {
+    reseal(sealed, ring, rules(), &mut rng(), &mut Unmetered)
+}
+
+fn open(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, OpenedValue> {
+    let checked = Checked::new(sealed, &v2::Policy::default(), Target::Other).unwrap();
+    let locks = &mut OpenedLocks::default();
+    v2::open(&checked, &ring.openers(), locks, &mut Unmetered, &mut rng()).unwrap()
+}
+
+#[test]
+fn seals_v2_items_under_one_lock_for_the_preferred_key_and_keeps_all_else() {
+    let keys = [rsa(1), v2_key(Suite::XWing, 2), v2_key(Suite::XWing, 3)];
+    for (suite, old, new) in [
+        (Suite::Rsa, &keys[0], &keys[0]),
+        (Suite::XWing, &keys[0], &keys[2]),
+        (Suite::XWing, &keys[1], &keys[2]),
+    ] {
+        for bind in [false, true] {
+            let ring = ring(suite, &keys);
+            let sealed = sealed_for(old, bind);
+            let rotated = rotate(&sealed, &ring).unwrap();
+            assert_eq!(rotated.changed, 2, "{suite} {bind}");
+            let entries = &rotated.sealed.spec.encrypted_data;
+            assert_eq!(entries.len(), 4, "an item each, the header and one stanza");
+            let before = open(&sealed, &ring);
+            let after = open(&rotated.sealed, &ring);
+            for (item, opened) in &after {
+                assert_eq!(opened.value, before[item].value, "with its identifier");
+                assert_eq!(opened.key, new.key_id());
+            }
+            let object = v2::Object::parse(entries).unwrap();
+            let views = object.view();
+            assert!(
+                views
+                    .values()
+                    .all(|view| view.is_template_bound == bind && !view.is_inline)
+            );
+            let again = rotate(&rotated.sealed, &ring).unwrap();
+            assert_eq!(
+                (again.changed, &again.sealed.spec),
+                (0, &rotated.sealed.spec)
+            );
+        }
+    }
+}
+
+/// A controller that only has RSA keys must not make values readable for a quantum computer.
+#[test]
+fn refuses_to_give_up_post_quantum_protection() {
+    let keys = [rsa(1), v2_key(Suite::XWing, 2)];
+    let sealed = sealed_for(&keys[1], false);
+    let refused = rotate(&sealed, &ring(Suite::Rsa, &keys)).unwrap_err();
+    assert!(
+        matches!(refused, ResealError::V2(EditError::PostQuantumOnly { .. })),
+        "{refused}"
+    );
+}
+
+/// Attack: an author adds a recipient to an object, and waits for a re-encryption that keeps it.
+#[test]
+fn keeps_no_recipient_of_the_object() {
+    let keys = [rsa(1), v2_key(Suite::XWing, 2)];
+    let foreign = v2_key(Suite::XWing, 9);
+    let (mut sealed, place) = (object(), place());
+    let recipients = [recipient(&keys[1]), recipient(&foreign)];
+    let values = BTreeMap::from([("a".to_owned(), value("1"))]);
+    let spec = spec(&place, &recipients);
+    sealed.spec.encrypted_data = v2::seal(&spec, &values, &mut rng()).unwrap();
+    let rotated = rotate(&sealed, &ring(Suite::XWing, &keys)).unwrap();
+    let object = v2::Object::parse(&rotated.sealed.spec.encrypted_data).unwrap();
+    let recipients = &object.view()["a"].recipients;
+    assert_eq!(
+        recipients[..],
+        [(keys[1].key_id().short(), Some(Suite::XWing))]
+    );
+}
+
+#[test]
+fn keeps_the_format_of_each_item_of_a_mixed_object() {
+    let keys = [rsa(1), rsa(2), v2_key(Suite::XWing, 3)];
+    let mut sealed = sealed_for(&keys[2], false);
+    let AnyKey::Rsa(old) = &keys[0] else {
+        unreachable!("it is an RSA key");
+    };
+    let label = Scope::Strict.label_for_sealing("ns", "n").unwrap();
+    let public = old.certificate().unwrap().public_key();
+    let v1 = envelope::seal(public, &label, b"v1", &mut rng()).unwrap();
+    let v1 = base64::encode(&v1);
+    sealed.spec.encrypted_data.insert("c".into(), v1.clone());
+    let ring = ring(Suite::XWing, &keys);
+    let rotated = rotate(&sealed, &ring).unwrap();
+    assert_eq!(rotated.changed, 3);
+    let entries = &rotated.sealed.spec.encrypted_data;
+    assert_ne!(entries["c"], v1);
+    let bytes = base64::decode(entries["c"].as_bytes()).unwrap();
+    let (plain, key) = ring.open(&label, &bytes, &[]).unwrap();
+    assert_eq!((plain.expose(), key.name()), (&b"v1"[..], "rsa2"));
+    assert_eq!(open(&rotated.sealed, &ring).len(), 2);
+    let again = rotate(&rotated.sealed, &ring).unwrap();
+    assert_eq!(
+        (again.changed, &again.sealed.spec),
+        (0, &rotated.sealed.spec)
+    );
+    // Whole object or nothing.
+    sealed
+        .spec
+        .encrypted_data
+        .insert("c".into(), base64::encode(&[0; 300]));
+    assert!(matches!(
+        rotate(&sealed, &ring),
+        Err(ResealError::Unseal(_))
+    ));
+}
+
+/// Counts private-key operations, and allows none.
+struct Forbidden;
+
+impl Meter for Forbidden {
+    fn spend(&mut self, _: u64) -> Result<(), Interrupted> {
+        unreachable!("a key was used");
+    }
+}
+
+/// Attack: an author sends a value with a revision of the future, a value of another place, or a broken one, and gets it
+/// back with a fresh revision.
+#[test]
+fn refuses_before_any_private_key_what_a_reader_refuses() {
+    let keys = [rsa(1), v2_key(Suite::XWing, 2)];
+    let ring = ring(Suite::XWing, &keys);
+    let sealed = sealed_for(&keys[1], true);
+    let mut moved = sealed.clone();
+    moved.metadata.name = Some("other".into());
+    let mut edited = sealed.clone();
+    edited.spec.template.type_ = Some("x".into());
+    let mut broken = sealed.clone();
+    broken
+        .spec
+        .encrypted_data
+        .insert("b".into(), "seal2.i.AA".into());
+    let future = ResealRules {
+        policy: v2::Policy {
+            highest_revision: Some(6),
+            ..v2::Policy::default()
+        },
+        ..rules()
+    };
+    for (sealed, rules, reason) in [
+        (&moved, rules(), v2::Reason::ScopeMismatch),
+        (&edited, rules(), v2::Reason::TemplateChanged),
+        (&broken, rules(), v2::Reason::Malformed),
+        (&sealed, future, v2::Reason::RevisionInFuture),
+    ] {
+        let result = reseal(sealed, &ring, rules, &mut rng(), &mut Forbidden);
+        let Err(ResealError::Unseal(UnsealError::Refused(refusal))) = result else {
+            panic!("{reason:?} was not refused: {result:?}");
+        };
+        assert_eq!(refusal.reason(), reason);
+    }
+}
+
+#[test]
+fn reports_why_no_key_of_the_preferred_suite_may_seal() {
+    let key = v2_key(Suite::XWing, 2);
+    let sealed = sealed_for(&key, false);
+    let AnyKey::V2(v2) = &key else {
+        unreachable!("it is a v2 key");
+    };
+    let compromised = SecretKey::from_bytes(Suite::XWing, &[2; 32]).unwrap();
+    let (not_before, not_after) = v2.validity();
+    let stored = StoredKey {
+        key: compromised,
+        not_before,
+        not_after,
+    };
+    let compromised = RingV2Key::new("v2".into(), NOW, stored).with_marks(Marks {
+        is_compromised: true,
+        ..Marks::default()
+    });
+    let compromised = AnyKey::V2(Arc::new(compromised));
+    for (keys, want) in [
+        (vec![rsa(1), compromised], NoSealingKey::Compromised),
+        (vec![rsa(1)], NoSealingKey::NoKeyOfSuite(Suite::XWing)),
+    ] {
+        let result = rotate(&sealed, &ring(Suite::XWing, &keys));
+        assert!(matches!(&result, Err(ResealError::NoCertificate(why)) if *why == want));
+    }
+    let removed = KeyRing::from_keys([rsa(1)]).with_preferred_suite(Suite::XWing);
+    let removed = removed.with_removed([key]);
+    assert!(matches!(
+        rotate(&sealed, &removed),
+        Err(ResealError::NoCertificate(NoSealingKey::Removed))
+    ));
+}

@@ -1,0 +1,46 @@
+//! The key that unsealed an item.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::key::Fingerprint;
+use crate::key_ring::{KeyRing, RingKey};
+use crate::v2::ShortKeyId;
+
+/// The key that unsealed an item, by the name under which lists of keys have it: the fingerprint of an RSA key, whether
+/// the item is v1 or v2, and the short identifier of any other key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UsedKey {
+    /// An RSA key.
+    Rsa(Fingerprint),
+    /// A key that is only for v2.
+    V2(ShortKeyId),
+}
+
+impl UsedKey {
+    /// Returns the key with this identifier in sealed values. An RSA key that is not in the ring is not recognized as one.
+    pub(crate) fn of(key: ShortKeyId, ring: &KeyRing) -> Self {
+        let is_key = |rsa_key: &&Arc<RingKey>| rsa_key.key_id().short() == key;
+        match ring.keys().iter().find(is_key) {
+            Some(rsa_key) => Self::Rsa(rsa_key.fingerprint().clone()),
+            None => Self::V2(key),
+        }
+    }
+
+    /// Returns the fingerprint of an RSA key.
+    pub fn fingerprint(&self) -> Option<&Fingerprint> {
+        match self {
+            Self::Rsa(fingerprint) => Some(fingerprint),
+            Self::V2(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for UsedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rsa(fingerprint) => fingerprint.fmt(f),
+            Self::V2(key) => key.fmt(f),
+        }
+    }
+}
