@@ -131,7 +131,7 @@ const ATTACKS: [(&str, &str, Attack); 10] = [
 
 /// Attack: an editor of the file without keys changes what was sealed.
 #[tokio::test]
-async fn every_attack_has_its_reason_and_the_values_stay() {
+async fn attacks_have_their_reasons_and_the_values_stay() {
     let mut case = Case::new().await;
     for (why, reason, attack) in ATTACKS {
         apply(&mut case, &object()).await;
@@ -163,9 +163,9 @@ async fn locks_that_no_item_refers_to_are_ignored() {
     assert_eq!(case.value("ns/n/a").as_deref(), Some("good"));
 }
 
-/// Attack: an editor changes a bit anywhere.
+/// Attack: an editor changes a bit of an entry.
 #[tokio::test]
-async fn a_changed_bit_anywhere_is_refused() {
+async fn a_changed_bit_of_any_entry_is_refused() {
     let mut case = Case::new().await;
     let mut original = object();
     SEALING.set_inline(&mut original, "c", "inline");

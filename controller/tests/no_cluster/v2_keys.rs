@@ -268,7 +268,7 @@ async fn an_unparsable_file_keeps_its_key_until_it_is_removed() {
 /// Attack: a client plants Secrets that look like v2 keys but are malformed, to stop the controller, or to make it seal for
 /// a key that it does not have.
 #[tokio::test]
-async fn unusable_keys_are_reported_and_skipped() {
+async fn unusable_keys_are_skipped() {
     let mut case = Case::new().await;
     put(&case, &secret("good", Suite::XWing, 1, &[]));
     let other = stored(Suite::XWing, 2).key.recipient().to_string();
