@@ -255,6 +255,7 @@ fn everything_that_is_public_is_refused_before_any_key_is_used() {
     );
 }
 
+/// Attack: an author evades a requirement of v2 by sealing as v1.
 #[test]
 fn a_policy_refuses_v1_objects_too() {
     let ring = full_ring();
