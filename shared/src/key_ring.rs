@@ -12,7 +12,7 @@ use crate::key_marks::Marks;
 use crate::meter::{Interrupted, Meter, Unmetered, opening_cost};
 use crate::plain::Plain;
 use crate::scope::Label;
-use crate::v2::{KeyId, Opener, OpeningKeys, Suite};
+use crate::v2::{KeyId, Opener, OpeningKeys, Suite, Value};
 
 mod any_key;
 mod v2_key;
@@ -426,6 +426,22 @@ impl KeyRing {
         first: &[&Fingerprint],
         meter: &mut dyn Meter,
     ) -> Result<(Plain, &Arc<RingKey>), UnsealFailure> {
+        let opened = self.open_value_within(label, sealed, first, meter);
+        opened.map(|(value, key)| (value.plain, key))
+    }
+
+    /// Like [`Self::open_within`], but also returns the identifier of the value.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`UnsealFailure`] if no key can decrypt the value or the meter ends the work.
+    pub fn open_value_within(
+        &self,
+        label: &Label,
+        sealed: &[u8],
+        first: &[&Fingerprint],
+        meter: &mut dyn Meter,
+    ) -> Result<(Value, &Arc<RingKey>), UnsealFailure> {
         let len = envelope::modulus_len(sealed).ok_or(NoKey)?;
         let is_first = |key: &&Arc<RingKey>| first.contains(&key.fingerprint());
         let distinct = first.iter().enumerate();
@@ -437,8 +453,8 @@ impl KeyRing {
             .filter(|key| key.private.modulus_len() == len);
         for key in candidates {
             meter.spend(opening_cost(len, sealed.len()))?;
-            if let Ok(plain) = envelope::open(&key.private, label, sealed) {
-                return Ok((plain, key));
+            if let Ok((plain, id)) = envelope::open_with_id(&key.private, label, sealed) {
+                return Ok((Value { id, plain }, key));
             }
         }
         Err(NoKey.into())

@@ -28,3 +28,4 @@ mod record;
 mod status;
 mod templates;
 mod types;
+mod v2_keys;
