@@ -82,8 +82,8 @@ pub struct ResealRules {
 }
 
 /// Re-encrypts a SealedSecret and keeps the format of each item: v1 items that are not yet sealed for the RSA sealing key
-/// are sealed for it, and v2 items are sealed under one lock for the sealing key of the preferred suite alone, unless they
-/// are already. The recipients in the object are not kept: they are not trustworthy.
+/// are sealed for it, and v2 items are sealed under one lock for [`KeyRing::sealing_recipients`], unless they are already.
+/// Other recipients in the object are not kept: they are not trustworthy.
 ///
 /// The properties of v2 items stay: place, template binding, the identifiers of their values, and what must never become
 /// of them. The checks of v2 come before everything else.
@@ -126,7 +126,7 @@ pub fn reseal(
     Ok(resealed)
 }
 
-/// Seals the v2 items again under one lock, for the sealing key of the preferred suite.
+/// Seals the v2 items again under one lock.
 fn fold(
     checked: &Checked,
     ring: &KeyRing,
@@ -134,11 +134,10 @@ fn fold(
     random: &mut impl CryptoRng,
     meter: &mut dyn Meter,
 ) -> Result<v2::Edit, ResealError> {
-    let key = ring.sealing_key_of(ring.preferred_suite(), now)?;
-    let recipient = key.sealing_half().ok_or(NoSealingKey::NoKey)?.recipient;
-    meter.spend(SEALING_COST)?;
-    let mut opened = OpenedLocks::default();
-    let (keys, recipients) = (ring.openers(), [recipient]);
+    let recipients = ring.sealing_recipients(now)?;
+    let recipients = recipients.all();
+    meter.spend(SEALING_COST * recipients.len() as u64)?;
+    let (mut opened, keys) = (OpenedLocks::default(), ring.openers());
     let spec = fold_spec(&recipients, now);
     Ok(v2::fold(checked, &keys, &spec, &mut opened, meter, random)?)
 }

@@ -7,7 +7,7 @@ use rand::CryptoRng;
 use super::{ResealError, ResealRules, Resealed, fold_spec};
 use crate::hints;
 use crate::key::Fingerprint;
-use crate::key_ring::{KeyRing, NoSealingKey, UnsealFailure};
+use crate::key_ring::{KeyRing, UnsealFailure};
 use crate::meter::{Interrupted, Meter, SEALING_COST};
 use crate::resource::SealedSecret;
 use crate::scope::{Label, Scope};
@@ -18,7 +18,7 @@ use crate::v2::{
     Value,
 };
 
-/// Re-encrypts a SealedSecret as v2: seals all its items under one lock for the sealing key of the ring's preferred suite,
+/// Re-encrypts a SealedSecret as v2: seals all its items under one lock for [`KeyRing::sealing_recipients`],
 /// with the identifiers of their values. Changes nothing if that is so already. Objects in the deprecated form are refused.
 ///
 /// # Errors
@@ -32,9 +32,8 @@ pub fn reseal_as_v2(
     random: &mut impl CryptoRng,
     meter: &mut dyn Meter,
 ) -> Result<Resealed, ResealError> {
-    let key = ring.sealing_key_of(ring.preferred_suite(), rules.now)?;
-    let recipient = key.sealing_half().ok_or(NoSealingKey::NoKey)?.recipient;
-    let recipients = [recipient];
+    let recipients = ring.sealing_recipients(rules.now)?;
+    let recipients = recipients.all();
     let spec = fold_spec(&recipients, rules.now);
     let edit = convert_to_v2(sealed, ring, &spec, &rules.policy, random, meter)?;
     let changed = edit.set.keys().filter(|name| !name.starts_with('/'));
@@ -80,7 +79,7 @@ pub fn convert_to_v2(
     let place = Place::for_sealing(scope, sealed.namespace_or_empty(), sealed.name_or_empty());
     let place = place.map_err(SealError::from).map_err(EditError::from)?;
     let values = open_v1(sealed, checked.object(), ring, meter)?;
-    meter.spend(SEALING_COST)?;
+    meter.spend(SEALING_COST * spec.recipients.len() as u64)?;
     let (mut opened, keys) = (OpenedLocks::default(), ring.openers());
     let v1 = V1Values {
         place: &place,

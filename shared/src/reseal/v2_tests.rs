@@ -162,18 +162,32 @@ fn refuses_to_give_up_post_quantum_protection() {
 fn keeps_no_recipient_of_the_object() {
     let keys = [rsa(1), v2_key(Suite::XWing, 2)];
     let foreign = v2_key(Suite::XWing, 9);
+    let escrow = SecretKey::from_bytes(Suite::XWing, &[8; 32])
+        .unwrap()
+        .recipient();
     let (mut sealed, place) = (object(), place());
     let recipients = [recipient(&keys[1]), recipient(&foreign)];
     let values = BTreeMap::from([("a".to_owned(), value("1"))]);
     let spec = spec(&place, &recipients);
     sealed.spec.encrypted_data = v2::seal(&spec, &values, &mut rng()).unwrap();
-    let rotated = rotate(&sealed, &ring(Suite::XWing, &keys)).unwrap();
-    let object = v2::Object::parse(&rotated.sealed.spec.encrypted_data).unwrap();
-    let recipients = &object.view()["a"].recipients;
-    assert_eq!(
-        recipients[..],
-        [(keys[1].key_id().short(), Some(Suite::XWing))]
-    );
+    let ring = ring(Suite::XWing, &keys);
+    let with_escrow = ring
+        .clone()
+        .with_additional_recipients([escrow.clone()].into());
+    for (ring, mut want) in [
+        (&ring, vec![keys[1].key_id().short()]),
+        (
+            &with_escrow,
+            vec![keys[1].key_id().short(), escrow.key_id().short()],
+        ),
+    ] {
+        let rotated = rotate(&sealed, ring).unwrap();
+        let object = v2::Object::parse(&rotated.sealed.spec.encrypted_data).unwrap();
+        let recipients = &object.view()["a"].recipients;
+        want.sort();
+        assert!(recipients.iter().map(|(key, _)| *key).eq(want));
+        assert_eq!(rotate(&rotated.sealed, ring).unwrap().changed, 0);
+    }
 }
 
 #[test]

@@ -179,8 +179,7 @@ async fn a_compromised_key_is_not_served_and_a_retired_one_not_loaded() {
     put_v2_key(&namespace, "new", 2).await;
     let case = Case::start(plane, namespace, ARGS).await;
     wait_until_first(&case, &key_id(2)).await;
-    let compromised =
-        json!({ "metadata": { "annotations": { COMPROMISED_ANNOTATION: "2026-01-01T00:00:00Z" } } });
+    let compromised = json!({ "metadata": { "annotations": { COMPROMISED_ANNOTATION: "2026-01-01T00:00:00Z" } } });
     case.patch_secret("new", compromised).await;
     wait_until_first(&case, &key_id(1)).await;
     let label = |value: &str| json!({ "metadata": { "labels": { V2_KEY_LABEL: value } } });
@@ -191,7 +190,9 @@ async fn a_compromised_key_is_not_served_and_a_retired_one_not_loaded() {
     case.patch_secret("new", label("active")).await;
     until("the key is loaded again", async || {
         let log = case.controller.log();
-        let count = log.matches("\"registered private key\" secretname=new").count();
+        let count = log
+            .matches("\"registered private key\" secretname=new")
+            .count();
         (count == 2).then_some(())
     })
     .await;
@@ -214,10 +215,7 @@ async fn after_the_last_key_is_removed_none_is_generated_until_it_is_restored() 
     assert!(refusal.contains("every key was removed"), "{refusal}");
     let scrape = Scrape::read(&case.controller.scrape().await);
     let held_back = "sealed_secrets_controller_keys_held_back";
-    assert_eq!(
-        scrape.value(held_back, &[("reason", "removed")]),
-        Some(1.0)
-    );
+    assert_eq!(scrape.value(held_back, &[("reason", "removed")]), Some(1.0));
     // v1 is not affected.
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
@@ -239,7 +237,11 @@ async fn unusable_v2_keys_are_reported_and_skipped() {
         ("suite", "v2.key", text(format!("seal2-key p256 {key}"))),
         ("zero", "v2.key", text(format!("seal2-key p256 {key}"))),
         ("huge", "v2.key", text("A".repeat(700_000))),
-        ("bytes", "v2.key", json!(shared::base64::encode(&[0xff; 64]))),
+        (
+            "bytes",
+            "v2.key",
+            json!(shared::base64::encode(&[0xff; 64])),
+        ),
         ("empty", "v2.key", json!("")),
         ("time", "not-after", text("soon".to_owned())),
     ];
@@ -295,7 +297,12 @@ async fn bitnamis_controller_starts_and_unseals_beside_v2_keys() {
     let (port, metrics) = (http::free_port(), http::free_port());
     let listen = format!("--listen-addr=127.0.0.1:{port}");
     let listen_metrics = format!("--listen-metrics-addr=127.0.0.1:{metrics}");
-    let args = ["--all-namespaces=false", "--key-renew-period=0", &listen, &listen_metrics];
+    let args = [
+        "--all-namespaces=false",
+        "--key-renew-period=0",
+        &listen,
+        &listen_metrics,
+    ];
     let program = upstream::upstream_controller();
     let pod = Pod::start(plane, &namespace, ACCOUNT, &program, &args).await;
     put_v2_key(&namespace, "while-it-runs", 1).await;
@@ -308,7 +315,10 @@ async fn bitnamis_controller_starts_and_unseals_beside_v2_keys() {
     })
     .await;
     let served = http::get(port, "/v1/cert.pem").await.unwrap();
-    assert!(served.ends_with(&KEYS[0].pair.certificate().to_pem()), "{served}");
+    assert!(
+        served.ends_with(&KEYS[0].pair.certificate().to_pem()),
+        "{served}"
+    );
     assert_eq!(v2_key_names(&namespace).await.len(), 2);
 }
 
