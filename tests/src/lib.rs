@@ -37,6 +37,7 @@ pub mod sops;
 pub mod timing;
 pub mod upstream;
 pub mod upstream_suite;
+pub mod v2_objects;
 pub mod verdicts;
 
 mod cache;

@@ -161,3 +161,44 @@ fn time_of_acceptance(revision: u64) -> Option<Timestamp> {
     let time = Timestamp::from_millisecond(revision.try_into().ok()?).ok()?;
     time.checked_sub(MAX_REVISION_AHEAD).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class_of(why: v2::Refusal) -> Class {
+        classify(&Refusal::Unseal(why.into()))
+    }
+
+    #[test]
+    fn a_revision_in_the_future_is_tried_again_when_it_is_accepted() {
+        let class = |revision| {
+            let item = "a".to_owned();
+            class_of(v2::Refusal::RevisionInFuture { item, revision })
+        };
+        let hours_25 = class(25 * 3600 * 1000);
+        let hour = Timestamp::from_second(3600).unwrap();
+        assert_eq!(hours_25.remedy, Remedy::Time(hour));
+        assert!(!hours_25.is_stalled, "waiting helps");
+        assert_eq!(hours_25.reason.as_str(), "RevisionInFuture");
+        let never = class(u64::MAX);
+        assert_eq!((never.remedy, never.is_stalled), (Remedy::Change, true));
+    }
+
+    #[test]
+    fn only_another_key_helps_an_object_without_a_key() {
+        let item = || "a".to_owned();
+        let unknown = v2::Refusal::UnknownKey {
+            item: item(),
+            keys: Vec::new(),
+        };
+        assert_eq!(class_of(unknown).remedy, Remedy::Key);
+        let tampered = v2::Refusal::Tampered {
+            items: vec![item()],
+        };
+        for why in [tampered, v2::Refusal::NeverSecret { item: item() }] {
+            let class = class_of(why);
+            assert_eq!((class.remedy, class.is_stalled), (Remedy::Change, true));
+        }
+    }
+}

@@ -358,6 +358,19 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
+    #[test]
+    fn names_every_item_that_was_changed_after_it_was_sealed() {
+        let items = vec!["a".to_owned(), "b".to_owned()];
+        let why = Refusal::Unseal(v2::Refusal::Tampered { items }.into());
+        let status = next(None, &refused_outcome(&why), None, timestamp(1)).unwrap();
+        let reasons = status.conditions.iter().map(|c| c.reason.as_deref());
+        assert_eq!(reasons.collect::<Vec<_>>(), [Some("Tampered"); 3]);
+        let error = || Some("changed after it was sealed".to_owned());
+        let errors = status.items.into_iter().map(|item| (item.key, item.error));
+        let want = [("a".to_owned(), error()), ("b".to_owned(), error())];
+        assert_eq!(errors.collect::<Vec<_>>(), want);
+    }
+
     fn unsealed_outcome(sealed_by: &BTreeMap<String, UsedKey>) -> Outcome<'_> {
         Outcome::Unsealed {
             sealed_by,

@@ -60,6 +60,8 @@ fn reports_all_invalid_values_together() {
         "--listen-addr=8080",
         "--listen-metrics-addr=x",
         "--read-timeout=0",
+        "--max-locks=0",
+        "--minimum-suite=prod=xw",
         "--allow-secret-types=Opaque",
     ];
     let Err(Stop::Invalid(errors)) = read(&args, &[]) else {
@@ -77,6 +79,8 @@ fn reports_all_invalid_values_together() {
         "--listen-addr: invalid address",
         "--listen-metrics-addr: invalid address",
         "--read-timeout: must be longer than 0",
+        "--max-locks: must be at least 1",
+        "--minimum-suite: invalid rule \"prod=xw\"",
         "--allow-secret-types: \"Opaque\" is not one of the types",
     ] {
         assert!(

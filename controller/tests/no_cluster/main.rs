@@ -21,5 +21,7 @@ mod publication;
 mod sealed_endpoints;
 mod start;
 mod untrusted_clients;
+mod v2_directory;
 mod v2_keys;
+mod v2_objects;
 mod v2_recipients;

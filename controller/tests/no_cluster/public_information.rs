@@ -30,8 +30,8 @@ use crate::support::{Case, KEYS, record_log, sealed};
 
 /// A controller that reconciles one object on a test API server, and everything public that results: the status, events,
 /// log lines and metrics.
-struct Scenario {
-    server: Arc<ApiServer>,
+pub(crate) struct Scenario {
+    pub(crate) server: Arc<ApiServer>,
     store: Arc<ClusterStore>,
     reconciler: Reconciler<ClusterStore>,
     metrics: Arc<Metrics>,
@@ -40,11 +40,11 @@ struct Scenario {
 }
 
 impl Scenario {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_server(ApiServer::default(), |_| ())
     }
 
-    fn with_server(server: ApiServer, adjust: impl FnOnce(&mut Policy)) -> Self {
+    pub(crate) fn with_server(server: ApiServer, adjust: impl FnOnce(&mut Policy)) -> Self {
         let (server, store) = server.start();
         let metrics = Arc::new(Metrics::new(false).unwrap());
         let mut policy = Case::idle().config().policy;
@@ -67,38 +67,55 @@ impl Scenario {
     }
 
     /// Returns a scenario with a new controller process on the same server.
-    fn restart_on(server: &Arc<ApiServer>) -> Self {
+    pub(crate) fn restart_on(server: &Arc<ApiServer>) -> Self {
+        Self::restart_with(server, |_| ())
+    }
+
+    /// Like [`Self::restart_on`], with a changed policy.
+    pub(crate) fn restart_with(server: &Arc<ApiServer>, adjust: impl FnOnce(&mut Policy)) -> Self {
         let mut scenario = Self::new();
         scenario.store = server.restart();
         scenario.server = Arc::clone(server);
-        let policy = Case::idle().config().policy;
+        let mut policy = Case::idle().config().policy;
+        adjust(&mut policy);
         let (store, metrics) = (Arc::clone(&scenario.store), Arc::clone(&scenario.metrics));
         scenario.reconciler = Reconciler::new(store, Pool::new(), policy, metrics);
         scenario.reconciler.use_ring(ring(), Timestamp::UNIX_EPOCH);
         scenario
     }
 
+    /// Uses these keys from now on.
+    pub(crate) fn use_ring(&mut self, ring: Arc<KeyRing>) {
+        self.reconciler.use_ring(ring, Timestamp::UNIX_EPOCH);
+    }
+
     /// Replaces the object and reconciles it.
-    async fn apply(&mut self, sealed: &SealedSecret) {
+    pub(crate) async fn apply(&mut self, sealed: &SealedSecret) {
         self.generation += 1;
         self.server.put_sealed(sealed, "u", self.generation);
         self.reconcile().await;
     }
 
-    async fn reconcile(&mut self) {
+    pub(crate) async fn reconcile(&mut self) {
+        let now = Timestamp::from_second(self.generation).unwrap();
+        self.reconciler.enqueue([id()], Urgency::Fresh, now);
+        self.run_due().await;
+    }
+
+    /// Reconciles what is due.
+    pub(crate) async fn run_due(&mut self) {
         let now = Timestamp::from_second(self.generation).unwrap();
         let _guard = record_log(self.log.clone());
-        self.reconciler.enqueue([id()], Urgency::Fresh, now);
         while self.reconciler.run_once(now).await == Some(now) {}
     }
 
-    fn is_synced(&self) -> bool {
+    pub(crate) fn is_synced(&self) -> bool {
         self.server.is_synced()
     }
 
     /// Returns everything that is public, without times, which vary, and without counts of the process, which include
     /// other tests.
-    fn public_state(&self) -> Value {
+    pub(crate) fn public_state(&self) -> Value {
         let metrics = self.metrics.text(Timestamp::UNIX_EPOCH);
         let varying = ["process_", "_seconds", "private_key_operations", "keys{"];
         let metrics: Vec<&str> = metrics
@@ -173,7 +190,7 @@ fn legacy_object(content: &str) -> SealedSecret {
 }
 
 /// Asserts that both public states are equal; otherwise reports the first difference.
-fn assert_indistinguishable(first: &Value, second: &Value, why: &str) {
+pub(crate) fn assert_indistinguishable(first: &Value, second: &Value, why: &str) {
     fn find_difference(path: &str, first: &Value, second: &Value) -> Option<String> {
         if first == second {
             return None;

@@ -11,6 +11,7 @@
 
 pub mod api_server;
 pub mod server;
+pub mod v2_objects;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -238,6 +239,12 @@ impl Case {
         let condition = self.conditions(id)?.into_iter().next()?;
         assert_eq!(condition.type_, "Synced");
         Some((condition.status, condition.message.unwrap_or_default()))
+    }
+
+    /// Returns the reason of the `Synced` condition.
+    pub fn reason(&self, id: &str) -> String {
+        let condition = self.conditions(id).unwrap().into_iter().next().unwrap();
+        condition.reason.unwrap()
     }
 
     /// Returns the message of the `Synced` condition of a failed object. Panics if the object has not failed.

@@ -1,3 +1,11 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use shared::key::{KeySize, KeySpec};
+use shared::key_ring::{RingKey, RingV2Key};
+use shared::v2::key_secret::StoredKey;
+use shared::v2::{LockSpec, Place, Recipient, SecretKey, Suite, Value};
+
 use super::*;
 
 fn secret(type_: &str) -> Secret {
@@ -81,6 +89,10 @@ fn different_limits_have_different_texts() {
         AuthorLimits::default().forbidding_metadata("a=b"),
         AuthorLimits::default().guarding_keys("a", "b"),
         AuthorLimits::default().guarding_keys("b", "a"),
+        with_formats("a", "", "", 256),
+        with_formats("", "a", "", 256),
+        with_formats("", "", "a=post-quantum", 256),
+        with_formats("", "", "", 255),
     ];
     let texts: BTreeSet<String> = limits.iter().map(AuthorLimits::as_text).collect();
     assert_eq!(texts.len(), limits.len());
@@ -245,4 +257,113 @@ fn refuses_invalid_scope_rules() {
         assert!(text.parse::<ScopeRules>().is_err(), "{text}");
     }
     assert_eq!("".parse(), Ok(ScopeRules::default()));
+}
+
+fn with_formats(require_v2: &str, require_bound: &str, suites: &str, locks: usize) -> AuthorLimits {
+    let suites = suites.parse().unwrap();
+    let formats = FormatRules::new(require_v2, require_bound, suites, locks);
+    AuthorLimits::default().requiring_formats(formats)
+}
+
+#[test]
+fn formats_are_required_in_matching_namespaces() {
+    let now = Timestamp::from_second(1).unwrap();
+    let suites = "legacy-prod=any, *prod=post-quantum";
+    let limits = with_formats("prod, team-*", "*-bound", suites, 3);
+    for (namespace, want) in [
+        ("prod", (true, false, true)),
+        ("team-bound", (true, true, false)),
+        ("legacy-prod", (false, false, false)),
+        ("other", (false, false, false)),
+    ] {
+        let policy = limits.v2_policy(namespace, now);
+        let got = (
+            policy.require_v2,
+            policy.require_bound,
+            policy.require_post_quantum,
+        );
+        assert_eq!((got, policy.max_locks), (want, 3), "{namespace}");
+    }
+    let policy = AuthorLimits::default().v2_policy("prod", now);
+    assert_eq!(policy.highest_revision, Some(86_401_000));
+    assert_eq!(policy.max_locks, v2::DEFAULT_MAX_LOCKS);
+    let last = AuthorLimits::default().v2_policy("prod", Timestamp::MAX);
+    assert!(last.highest_revision > policy.highest_revision);
+}
+
+#[test]
+fn refuses_invalid_rules_about_suites() {
+    for text in ["x", "=any", "x=", "x=xw", "x=any+post-quantum"] {
+        assert!(text.parse::<SuiteRules>().is_err(), "{text}");
+    }
+    assert_eq!(" ,".parse(), Ok(SuiteRules::default()));
+}
+
+/// If this failed, an upgrade would decrypt every object once.
+#[test]
+fn without_rules_about_formats_the_text_is_that_of_earlier_releases() {
+    let text = AuthorLimits::default().as_text();
+    assert!(!text.contains("FormatRules"), "{text}");
+    assert_eq!(with_formats("", "", "", 256).as_text(), text);
+}
+
+/// Attack: an author seals for a key that may have been stolen, and for a newer one beside it.
+#[test]
+fn a_v2_item_is_too_old_if_any_of_its_recipients_is() {
+    let hours = SignedDuration::from_hours;
+    let now = Timestamp::UNIX_EPOCH.saturating_add(hours(100)).unwrap();
+    let spec = KeySpec {
+        size: KeySize::Rsa2048,
+        ttl: hours(1000),
+        common_name: String::new(),
+    };
+    let rsa_key = spec.generate(now, &mut shared::random::system()).unwrap();
+    let rsa_key = Arc::new(RingKey::new("rsa".into(), now, rsa_key.pair));
+    let keys = [1, 2].map(|seed| SecretKey::from_bytes(Suite::P256, &[seed; 32]).unwrap());
+    let recipients = [keys[0].recipient(), keys[1].recipient()];
+    let age_of = [hours(50), hours(0)].into_iter();
+    let ring_keys = keys.into_iter().zip(age_of).map(|(key, age)| {
+        let stored = StoredKey {
+            key,
+            not_before: Timestamp::MIN,
+            not_after: Timestamp::MAX,
+        };
+        Arc::new(RingV2Key::new(
+            "k".into(),
+            now.saturating_sub(age).unwrap(),
+            stored,
+        ))
+    });
+    let ring = KeyRing::new([rsa_key]).with_v2_keys(ring_keys);
+    for (recipients, is_allowed) in [
+        (&recipients[..1], false),
+        (&recipients[1..], true),
+        (&recipients[..], false),
+    ] {
+        let sealed = sealed_for(recipients);
+        let used_key = UsedKey::V2(recipients[recipients.len() - 1].key_id().short());
+        let sealed_by = [("a".to_owned(), used_key)].into();
+        let limits =
+            AuthorLimits::new(TypeRules::default(), ScopeRules::default(), Some(hours(49)));
+        let result = limits.allow_key_ages(&sealed, &sealed_by, &ring, now);
+        assert_eq!(result.is_ok(), is_allowed, "{result:?}");
+    }
+}
+
+fn sealed_for(recipients: &[shared::v2::PublicRecipient]) -> SealedSecret {
+    let rng = &mut shared::random::system();
+    let recipients: Vec<_> = recipients.iter().map(|r| r as &dyn Recipient).collect();
+    let spec = LockSpec {
+        place: &Place::for_sealing(Scope::Strict, "ns", "n").unwrap(),
+        recipients: &recipients,
+        allow_classical: false,
+        template: None,
+        is_never_secret: false,
+        is_alone: false,
+        revision: 1,
+    };
+    let value = Value::new("x".to_owned().into(), rng);
+    let mut sealed = SealedSecret::new("n", shared::resource::SealedSecretSpec::default());
+    sealed.spec.encrypted_data = v2::seal(&spec, &[("a".to_owned(), value)].into(), rng).unwrap();
+    sealed
 }

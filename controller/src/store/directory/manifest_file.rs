@@ -7,6 +7,7 @@ use shared::error_chain;
 use shared::manifest::{self, Document, Node, Reading};
 use shared::resource::SealedSecret;
 use shared::scope::CLUSTER_WIDE_ANNOTATION;
+use shared::v2;
 
 use super::names::{NameError, check_name, check_namespace};
 
@@ -30,6 +31,13 @@ pub(super) struct FileObject {
     pub(super) sealed: Result<Arc<SealedSecret>, String>,
 }
 
+impl FileObject {
+    fn is_v2(&self) -> bool {
+        let sealed = self.sealed.as_ref();
+        sealed.is_ok_and(|sealed| v2::is_v2(&sealed.spec.encrypted_data))
+    }
+}
+
 /// Parses all documents in a file, including the items of lists.
 ///
 /// # Errors
@@ -43,6 +51,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ManifestFile, String> {
             file.add(document.number, node);
         }
     }
+    file.refuse_repeated_keys(bytes);
     Ok(file)
 }
 
@@ -78,6 +87,28 @@ impl ManifestFile {
             self.add_problem(number, node, why);
         }
         self.objects.push(FileObject { id, sealed });
+    }
+
+    /// Refuses the v2 objects of a file that repeats a key anywhere: programs that keep different entries would read
+    /// different values or templates. v1 objects are read as upstream reads them.
+    fn refuse_repeated_keys(&mut self, bytes: &[u8]) {
+        let objects = self.objects.iter_mut();
+        let v2_objects: Vec<_> = objects.filter(|object| object.is_v2()).collect();
+        if v2_objects.is_empty() {
+            return;
+        }
+        let Some(repeated) = manifest::repeated_keys(bytes, |_| true).into_iter().next() else {
+            return;
+        };
+        let why = format!(
+            "line {}: this key occurs twice in its mapping, and the file contains values that are sealed as v2; remove one of \
+             them",
+            repeated.line
+        );
+        for object in v2_objects {
+            object.sealed = Err(why.clone());
+        }
+        self.problems.push(why);
     }
 
     fn add_problem(&mut self, number: usize, node: &Node, why: &str) {
@@ -218,6 +249,34 @@ mod tests {
             ignored,
             ["document 1 has another kind; only SealedSecrets are processed"]
         );
+    }
+
+    /// Attack: an editor repeats a key, so that a reviewer's program shows another value than the one that is used.
+    #[test]
+    fn a_repeated_key_in_a_file_with_v2_values_is_refused() {
+        let v2 = VALID.replace("{a: QQ==}", "{a: seal2.s.AA}");
+        let repeated =
+            |text: &str| text.replace("spec: {", "spec: {template: {type: x}, template: {}, ");
+        for (text, is_refused) in [
+            (repeated(VALID), false),
+            (v2.clone(), false),
+            (repeated(&v2), true),
+            (v2.replace("{a:", "{a: QQ==, a:"), true),
+            (
+                format!(
+                    "{}---\nkind: A\n",
+                    v2.replace("ns}", "ns, labels: {x: y, x: z}}")
+                ),
+                true,
+            ),
+        ] {
+            let (objects, problems) = summary(&text);
+            let is_reported = problems
+                .iter()
+                .any(|problem| problem.contains("occurs twice"));
+            assert_eq!(is_reported, is_refused, "{text}: {problems:?}");
+            assert_eq!(objects[0].contains("occurs twice"), is_refused, "{text}");
+        }
     }
 
     #[test]

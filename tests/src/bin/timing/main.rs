@@ -15,6 +15,7 @@
 mod causes;
 mod over_http;
 mod private_key;
+mod v2_causes;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,10 @@ async fn main() -> ExitCode {
     println!("{count} measurements each; |t| above {CERTAIN} is a difference beyond doubt\n");
     println!("In the function that unseals a value of 64 KiB:");
     for (name, comparison) in causes::compare_in_process(count) {
+        differs |= print_comparison(&name, comparison);
+    }
+    println!("\nIn the function that unseals a v2 item of 64 KiB:");
+    for (name, comparison) in v2_causes::compare_in_process(count) {
         differs |= print_comparison(&name, comparison);
     }
     println!("\nOne private-key operation on chosen ciphertexts:");

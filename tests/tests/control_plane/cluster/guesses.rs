@@ -9,7 +9,7 @@ use super::case::Case;
 
 /// Returns what an editor without permissions on Secrets sees of one object, except what changes with the
 /// ciphertext.
-async fn visible_state(case: &Case, object: &SealedSecret) -> Value {
+pub(super) async fn visible_state(case: &Case, object: &SealedSecret) -> Value {
     let events = case.events().await;
     let events = events
         .iter()

@@ -29,3 +29,4 @@ mod status;
 mod templates;
 mod types;
 mod v2_keys;
+mod v2_objects;

@@ -22,11 +22,11 @@ async fn counter(controller: &ClusterController, name: &str) -> f64 {
     value.unwrap_or_default()
 }
 
-async fn operations(case: &Case) -> f64 {
+pub(super) async fn operations(case: &Case) -> f64 {
     counter(&case.controller, "private_key_operations_total").await
 }
 
-async fn wait_until_recognized(case: &Case, objects: f64) {
+pub(super) async fn wait_until_recognized(case: &Case, objects: f64) {
     let goal = format!(
         "{objects} objects are recognized\n{}",
         case.controller.log()
