@@ -69,8 +69,10 @@ pub(crate) struct StoredKey {
 /// The formats of key Secrets. Each has a label of its own: Bitnami's controller selects only that of RSA keys, and crashes
 /// on other keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum KeyFormat {
+pub enum KeyFormat {
+    /// RSA keys with certificates, for v1 and v2.
     Rsa,
+    /// Keys that are only for v2.
     V2,
 }
 
@@ -149,6 +151,7 @@ pub(crate) fn build_ring<'a>(
     KeyRing::from_keys(stored.into_iter().map(|stored| stored.key.clone()))
         .with_required_backup(config.requires_backup)
         .with_preferred_suite(config.sealing_suite)
+        .with_additional_recipients(Arc::clone(&config.additional_recipients))
 }
 
 /// Returns the newest keys, of the suites that the controller generates, that only a missing backup prevents from sealing,
