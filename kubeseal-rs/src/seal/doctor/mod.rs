@@ -204,7 +204,12 @@ fn key_ring(args: &Doctor, clusters: &Clusters<'_>, records: &[KeyRecord]) -> Re
     let ring = if args.backups.is_empty() {
         record::ring(records)
     } else {
-        decryption::ring(records, &args.backups, &args.decryption, clusters.environment)?
+        decryption::ring(
+            records,
+            &args.backups,
+            &args.decryption,
+            clusters.environment,
+        )?
     };
     if args.offline || records.is_empty() {
         return Ok(ring);

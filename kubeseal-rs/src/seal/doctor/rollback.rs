@@ -20,11 +20,7 @@ const STEP: &str = "rollback";
 /// # Errors
 ///
 /// Fails if the objects cannot be read.
-pub(super) fn check(
-    args: &Doctor,
-    clusters: &Clusters<'_>,
-    findings: &mut Findings,
-) -> Result<()> {
+pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findings) -> Result<()> {
     let inventory = inventory(args, clusters)?;
     let affected: Vec<_> = inventory.holders.iter().filter_map(affected).collect();
     for (place, text) in &affected {
@@ -64,7 +60,10 @@ fn affected(holder: &Holder) -> Option<(String, String)> {
         return None;
     }
     let items: Vec<_> = v2::items(entries).collect();
-    let v2_count = items.iter().filter(|(_, text)| v2::is_v2_value(text)).count();
+    let v2_count = items
+        .iter()
+        .filter(|(_, text)| v2::is_v2_value(text))
+        .count();
     let total = items.len();
     let text = format!("{v2_count} of {total} items are v2, so it refuses the whole object");
     Some((holder.origin.to_string(), text))
