@@ -75,10 +75,10 @@ impl KeySecrets {
         self.renewal_requests.remove(name);
     }
 
-    /// Forgets the Secrets that a complete list does not contain. `unlabeled` is never listed.
-    fn retain_listed(&mut self, unlabeled: &str) {
+    /// Forgets the Secrets that a complete list does not contain, except for the oldest key, which is never listed.
+    fn retain_listed(&mut self, unlabeled: Option<&str>) {
         let mut listed = std::mem::take(&mut self.listed);
-        listed.insert(unlabeled.to_owned());
+        listed.extend(unlabeled.map(str::to_owned));
         self.keys.retain(|name, _| listed.contains(name));
         self.reported.retain(|name, _| listed.contains(name));
         self.renewal_requests.retain(|name| listed.contains(name));
@@ -158,7 +158,10 @@ impl ClusterKeys {
                 self.put(format, secret);
                 return false;
             }
-            Event::InitDone => secrets.retain_listed(&self.config.prefix),
+            Event::InitDone => {
+                let oldest = Some(self.config.prefix.as_str());
+                secrets.retain_listed(oldest.filter(|_| format == KeyFormat::Rsa));
+            }
             Event::Apply(secret) => self.put(format, secret),
             // The Secret was deleted, or its label was removed.
             Event::Delete(secret) => secrets.remove(&secret.name_any()),

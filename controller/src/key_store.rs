@@ -148,6 +148,7 @@ pub(crate) fn build_ring<'a>(
     KeyRing::from_keys(stored.into_iter().map(|stored| stored.key.clone()))
         .with_required_backup(config.requires_backup)
         .with_preferred_suite(config.sealing_suite)
+        .with_additional_recipients(Arc::clone(&config.additional_recipients))
 }
 
 /// Returns the newest keys, of the suites that the controller generates, that only a missing backup prevents from sealing,

@@ -12,7 +12,7 @@ use crate::key_marks::Marks;
 use crate::meter::{Interrupted, Meter, Unmetered, opening_cost};
 use crate::plain::Plain;
 use crate::scope::Label;
-use crate::v2::{KeyId, Opener, OpeningKeys, Suite};
+use crate::v2::{KeyId, Opener, OpeningKeys, PublicRecipient, Recipient, Suite, Value};
 
 mod any_key;
 mod v2_key;
@@ -122,6 +122,23 @@ pub struct KeyRing {
     removed: BTreeSet<Suite>,
     /// The suite that new v2 values are sealed with; `None` for RSA.
     preferred: Option<Suite>,
+    /// Public keys of others that v2 values are sealed for too.
+    additional: Arc<[PublicRecipient]>,
+}
+
+/// The public keys that a controller seals v2 values for.
+pub struct SealingRecipients {
+    key: AnyKey,
+    additional: Arc<[PublicRecipient]>,
+}
+
+impl SealingRecipients {
+    /// Returns the keys, the controller's own first.
+    pub fn all(&self) -> Vec<&dyn Recipient> {
+        let own = self.key.sealing_half().map(|half| half.recipient);
+        let additional = self.additional.iter().map(|key| key as &dyn Recipient);
+        own.into_iter().chain(additional).collect()
+    }
 }
 
 /// Why no key may seal.
@@ -243,6 +260,25 @@ impl KeyRing {
     /// Returns the suite that new v2 values are sealed with.
     pub fn preferred_suite(&self) -> Suite {
         self.preferred.unwrap_or(Suite::Rsa)
+    }
+
+    /// Sets public keys of others that v2 values are sealed for too, such as an escrow key.
+    #[must_use]
+    pub fn with_additional_recipients(mut self, recipients: Arc<[PublicRecipient]>) -> Self {
+        self.additional = recipients;
+        self
+    }
+
+    /// Returns the public keys to seal v2 values for: the sealing key of the preferred suite, and the additional ones.
+    ///
+    /// # Errors
+    ///
+    /// Returns why no key of the preferred suite may seal.
+    pub fn sealing_recipients(&self, now: Timestamp) -> Result<SealingRecipients, NoSealingKey> {
+        Ok(SealingRecipients {
+            key: self.sealing_key_of(self.preferred_suite(), now)?,
+            additional: Arc::clone(&self.additional),
+        })
     }
 
     /// Returns the suites of which the controller generates keys: RSA, which v1 needs, and the preferred one.
@@ -426,6 +462,22 @@ impl KeyRing {
         first: &[&Fingerprint],
         meter: &mut dyn Meter,
     ) -> Result<(Plain, &Arc<RingKey>), UnsealFailure> {
+        let opened = self.open_value_within(label, sealed, first, meter);
+        opened.map(|(value, key)| (value.plain, key))
+    }
+
+    /// Like [`Self::open_within`], but also returns the identifier of the value.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`UnsealFailure`] if no key can decrypt the value or the meter ends the work.
+    pub fn open_value_within(
+        &self,
+        label: &Label,
+        sealed: &[u8],
+        first: &[&Fingerprint],
+        meter: &mut dyn Meter,
+    ) -> Result<(Value, &Arc<RingKey>), UnsealFailure> {
         let len = envelope::modulus_len(sealed).ok_or(NoKey)?;
         let is_first = |key: &&Arc<RingKey>| first.contains(&key.fingerprint());
         let distinct = first.iter().enumerate();
@@ -437,8 +489,8 @@ impl KeyRing {
             .filter(|key| key.private.modulus_len() == len);
         for key in candidates {
             meter.spend(opening_cost(len, sealed.len()))?;
-            if let Ok(plain) = envelope::open(&key.private, label, sealed) {
-                return Ok((plain, key));
+            if let Ok((plain, id)) = envelope::open_with_id(&key.private, label, sealed) {
+                return Ok((Value { id, plain }, key));
             }
         }
         Err(NoKey.into())

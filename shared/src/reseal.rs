@@ -1,5 +1,7 @@
 //! Re-encrypts a SealedSecret for the newest key.
 
+mod to_v2;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -15,8 +17,12 @@ use crate::scope::{Label, Scope};
 use crate::seal::{SealError, seal};
 use crate::secret::Secret;
 use crate::unseal::{self, Contents, ItemError, ItemErrors, ItemProblem, UnsealError, UsedKey};
-use crate::v2::{self, Checked, EditError, Flag, FoldSpec, OpenError, OpenedLocks, Target};
+use crate::v2::{
+    self, Checked, EditError, Flag, FoldSpec, OpenError, OpenedLocks, Recipient, Target,
+};
 use crate::{base64, envelope, hints, sealed_text};
+
+pub use to_v2::{convert_to_v2, reseal_as_v2};
 
 /// A SealedSecret that only needs the newest key.
 #[derive(Debug)]
@@ -76,8 +82,8 @@ pub struct ResealRules {
 }
 
 /// Re-encrypts a SealedSecret and keeps the format of each item: v1 items that are not yet sealed for the RSA sealing key
-/// are sealed for it, and v2 items are sealed under one lock for the sealing key of the preferred suite alone, unless they
-/// are already. The recipients in the object are not kept: they are not trustworthy.
+/// are sealed for it, and v2 items are sealed under one lock for [`KeyRing::sealing_recipients`], unless they are already.
+/// Other recipients in the object are not kept: they are not trustworthy.
 ///
 /// The properties of v2 items stay: place, template binding, the identifiers of their values, and what must never become
 /// of them. The checks of v2 come before everything else.
@@ -120,8 +126,7 @@ pub fn reseal(
     Ok(resealed)
 }
 
-/// Seals the v2 items again under one lock, for the sealing key of the preferred suite. Gives up no protection of the old
-/// locks, since the caller need not be entitled to the values.
+/// Seals the v2 items again under one lock.
 fn fold(
     checked: &Checked,
     ring: &KeyRing,
@@ -129,27 +134,25 @@ fn fold(
     random: &mut impl CryptoRng,
     meter: &mut dyn Meter,
 ) -> Result<v2::Edit, ResealError> {
-    let key = ring.sealing_key_of(ring.preferred_suite(), now)?;
-    let half = key.sealing_half().ok_or(NoSealingKey::NoKey)?;
-    meter.spend(SEALING_COST)?;
-    let spec = FoldSpec {
-        recipients: &[half.recipient],
+    let recipients = ring.sealing_recipients(now)?;
+    let recipients = recipients.all();
+    meter.spend(SEALING_COST * recipients.len() as u64)?;
+    let (mut opened, keys) = (OpenedLocks::default(), ring.openers());
+    let spec = fold_spec(&recipients, now);
+    Ok(v2::fold(checked, &keys, &spec, &mut opened, meter, random)?)
+}
+
+/// Returns what gives up no protection of the old locks, since the caller need not be entitled to the values.
+fn fold_spec<'a>(recipients: &'a [&'a dyn Recipient], now: Timestamp) -> FoldSpec<'a> {
+    FoldSpec {
+        recipients,
         allow_classical: false,
         template: Flag::Inherit,
         never_secret: Flag::Inherit,
         alone: Flag::Inherit,
         is_forced: false,
         now,
-    };
-    let mut opened = OpenedLocks::default();
-    Ok(v2::fold(
-        checked,
-        &ring.openers(),
-        &spec,
-        &mut opened,
-        meter,
-        random,
-    )?)
+    }
 }
 
 impl Resealed {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::key::KeySpec;
 use shared::key_secret::OrderPriority;
 use shared::renewal;
-use shared::v2::Suite;
+use shared::v2::{PublicRecipient, Suite};
 
 use super::Address;
 use crate::log;
@@ -163,6 +164,8 @@ pub struct KeyConfig {
     pub spec: KeySpec,
     /// The suite that new v2 values are sealed with. Keys of this suite are generated beside RSA keys, which v1 needs.
     pub sealing_suite: Suite,
+    /// Public keys of others that rotated v2 values are sealed for too.
+    pub additional_recipients: Arc<[PublicRecipient]>,
     /// When keys are renewed.
     pub policy: renewal::Policy,
     /// The timestamp by which keys are ordered.

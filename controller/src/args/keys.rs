@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use shared::key::{KeySize, KeySpec};
 use shared::key_secret::OrderPriority;
 use shared::renewal;
-use shared::v2::{Suite, UnknownSuite};
+use shared::v2::{PublicRecipient, Recipient as _, Suite, UnknownSuite};
 
 use super::{Checks, KeyConfig};
 
@@ -18,6 +18,10 @@ impl Checks<'_> {
     pub(super) fn keys(&mut self, pod_namespace: Option<String>) -> KeyConfig {
         let size = KeySize::try_from(self.flags.int("key-size"));
         let suite = self.flags.text("sealing-suite").parse();
+        let suite = suite.unwrap_or_else(|error: UnknownSuite| {
+            self.add_error("sealing-suite", &error.to_string());
+            Suite::Rsa
+        });
         let ttl = self.flags.duration("key-ttl");
         if ttl <= SignedDuration::ZERO {
             self.add_error("key-ttl", "must be longer than 0");
@@ -34,10 +38,8 @@ impl Checks<'_> {
                 ttl,
                 common_name: self.flags.text("my-cn").to_owned(),
             },
-            sealing_suite: suite.unwrap_or_else(|error: UnknownSuite| {
-                self.add_error("sealing-suite", &error.to_string());
-                Suite::Rsa
-            }),
+            sealing_suite: suite,
+            additional_recipients: self.recipients(suite).into(),
             policy: renewal::Policy {
                 period: self.period(),
                 cutoff: self.cutoff(),
@@ -45,6 +47,29 @@ impl Checks<'_> {
             priority: self.priority(),
             requires_backup: self.flags.switch("require-backup"),
         }
+    }
+
+    /// Returns the additional recipients, none of which may weaken the suite.
+    fn recipients(&mut self, suite: Suite) -> Vec<PublicRecipient> {
+        const NAME: &str = "additional-recipients";
+        let mut recipients = Vec::new();
+        for line in self.flags.text(NAME).split(',').map(str::trim) {
+            match PublicRecipient::parse(line) {
+                _ if line.is_empty() => {}
+                Ok(key) if key.suite().is_post_quantum() == suite.is_post_quantum() => {
+                    recipients.push(key);
+                }
+                Ok(key) => {
+                    let (other, id) = (key.suite(), key.key_id().short());
+                    let problem = format!(
+                        "the key {id} is of the suite {other}, and --sealing-suite={suite}: either all keys are post-quantum or none"
+                    );
+                    self.add_error(NAME, &problem);
+                }
+                Err(error) => self.add_error(NAME, &error.to_string()),
+            }
+        }
+        recipients
     }
 
     fn prefix(&mut self) -> String {

@@ -87,6 +87,13 @@ const FLAGS: &[Flag] = &[
          this suite beside the RSA keys, which v1 needs; existing keys of every suite unseal.",
     ),
     Flag::new(
+        "additional-recipients",
+        Kind::Text,
+        "",
+        "Public keys that rotate seals v2 values for besides the controller's own, separated by commas, such as an escrow key: \
+         'seal2-recipient …' or 'age1pq1…'.",
+    ),
+    Flag::new(
         "accept-deprecated-v1-data",
         Kind::Switch,
         "true",

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 use shared::key::KeySize;
 use shared::key_secret::OrderPriority;
 use shared::renewal;
+use shared::v2::{SecretKey, Suite};
 
 use super::*;
 
@@ -49,6 +50,8 @@ fn flags_have_upstreams_defaults() {
 fn reports_all_invalid_values_together() {
     let args = [
         "--key-size=1024",
+        "--sealing-suite=rsa4096",
+        "--additional-recipients=age1pq1",
         "--key-prefix=My.Key",
         "--key-ttl=0",
         "--key-renew-period=-1h",
@@ -65,6 +68,8 @@ fn reports_all_invalid_values_together() {
         unreachable!("accepted twelve invalid values")
     };
     for want in [
+        "--sealing-suite: unknown suite: must be one of: xw, p256, rsa",
+        "--additional-recipients: expected `seal2-recipient",
         "--key-size: unsupported key size 1024: must be 2048, 3072, 4096 or 8192 bits",
         "--key-prefix: may contain only lowercase letters",
         "--key-ttl: must be longer than 0",
@@ -256,5 +261,25 @@ fn refuses_names_that_no_object_can_have() {
         assert!(!is_valid, "{errors:?}");
         assert_eq!(errors.len(), 1, "{errors:?}");
         assert!(errors[0].starts_with(&format!("--{flag}: ")), "{errors:?}");
+    }
+}
+
+#[test]
+fn additional_recipients_are_post_quantum_if_the_suite_is() {
+    let line = |suite| {
+        let key = SecretKey::from_bytes(suite, &[1; 32]).unwrap();
+        key.recipient().to_string()
+    };
+    let (xw, p256) = (line(Suite::XWing), line(Suite::P256));
+    for (suite, recipients, is_accepted) in [
+        ("xw", format!("{xw}, {xw},"), true),
+        ("xw", p256.clone(), false),
+        ("rsa", p256, true),
+        ("p256", xw, false),
+    ] {
+        let suite = format!("--sealing-suite={suite}");
+        let recipients = format!("--additional-recipients={recipients}");
+        let result = read(&["--directory=d", &suite, &recipients], &[]);
+        assert_eq!(result.is_ok(), is_accepted, "{suite}");
     }
 }

@@ -34,7 +34,7 @@ struct Context {
 }
 
 /// Returns the routes for verify, rotate and unseal. Unlike on the unauthenticated port, verify also returns which key
-/// unseals each item.
+/// unseals each item, and there is a route that seals v1 items as v2.
 pub(super) fn router(state: ServerState, limiter: RequestLimiter, reviews: Reviews) -> Router {
     let endpoint = |verb: Verb, work: Work| {
         post(
@@ -50,6 +50,7 @@ pub(super) fn router(state: ServerState, limiter: RequestLimiter, reviews: Revie
     Router::new()
         .route("/v1/verify", endpoint(Verb::Verify, Request::verify_items))
         .route("/v1/rotate", endpoint(Verb::Rotate, Request::rotate))
+        .route("/v2/rotate", endpoint(Verb::Rotate, Request::rotate_to_v2))
         .route("/v1/unseal", endpoint(Verb::Unseal, Request::unseal))
         .with_state(Context {
             state,

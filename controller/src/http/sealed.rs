@@ -16,7 +16,7 @@ use shared::key_ring::KeyRing;
 use shared::manifest;
 use shared::meter::{Interrupted, Meter};
 use shared::needs::{Need, needs_within};
-use shared::reseal::{ResealError, ResealRules, reseal};
+use shared::reseal::{ResealError, ResealRules, Resealed, reseal, reseal_as_v2};
 use shared::resource::SealedSecret;
 use shared::unseal::{Randomness, Rules, UnsealError, check_within, unseal_within};
 use shared::visible;
@@ -168,37 +168,45 @@ impl Request {
         accepted: &Accepted,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
+        let rng = &mut shared::random::system();
+        self.rotate_each(accepted, |sealed, rules| {
+            reseal(sealed, ring, rules, rng, meter)
+        })
+    }
+
+    /// Like [`Self::rotate`], but seals v1 items as v2.
+    pub(super) fn rotate_to_v2(
+        self,
+        ring: &KeyRing,
+        accepted: &Accepted,
+        meter: &mut dyn Meter,
+    ) -> Result<Response, Refusal> {
+        let rng = &mut shared::random::system();
+        self.rotate_each(accepted, |sealed, rules| {
+            reseal_as_v2(sealed, ring, rules, rng, meter)
+        })
+    }
+
+    fn rotate_each(
+        self,
+        accepted: &Accepted,
+        mut reseal: impl FnMut(&SealedSecret, ResealRules) -> Result<Resealed, ResealError>,
+    ) -> Result<Response, Refusal> {
         // For the deprecated form, the number of items is known only after it is unsealed.
         let mut remaining = MAX_ITEMS;
         let now = Timestamp::now();
-        let rotate_one = |sealed: &SealedSecret| match reseal(
-            sealed,
-            ring,
-            ResealRules {
+        let mut rotated = Vec::with_capacity(self.objects.len());
+        for sealed in &self.objects {
+            let rules = ResealRules {
                 now,
                 accept_legacy: accepted.legacy,
                 max_items: remaining,
                 policy: accepted.limits.v2_policy(sealed.namespace_or_empty(), now),
-            },
-            &mut shared::random::system(),
-            meter,
-        ) {
-            Ok(resealed) => {
-                remaining = remaining.saturating_sub(resealed.changed);
-                Ok(resealed.sealed.to_document())
-            }
-            Err(ResealError::TooManyItems(_)) => Err(Refusal::TooManyItems),
-            Err(ResealError::Unseal(why)) => Err(cannot_unseal(&why)),
-            Err(ResealError::V2(_)) => Err(Refusal::CannotUnseal),
-            Err(ResealError::Interrupted(why)) => Err(why.into()),
-            Err(ResealError::NoCertificate(why)) => Err(Refusal::no_sealing_key(why)),
-            Err(ResealError::Seal(_)) => Err(Refusal::NoCertificate),
-        };
-        let rotated: Vec<Value> = self
-            .objects
-            .iter()
-            .map(rotate_one)
-            .collect::<Result<_, _>>()?;
+            };
+            let resealed = reseal(sealed, rules)?;
+            remaining = remaining.saturating_sub(resealed.changed);
+            rotated.push(resealed.sealed.to_document());
+        }
         Ok(as_json(&document(rotated, self.is_list)))
     }
 
@@ -236,6 +244,19 @@ fn cannot_unseal(why: &UnsealError) -> Refusal {
     match why {
         UnsealError::BudgetUsedUp { .. } => Refusal::TooMuchWork,
         _ => Refusal::CannotUnseal,
+    }
+}
+
+impl From<ResealError> for Refusal {
+    fn from(error: ResealError) -> Self {
+        match error {
+            ResealError::TooManyItems(_) => Self::TooManyItems,
+            ResealError::Unseal(why) => cannot_unseal(&why),
+            ResealError::V2(_) => Self::CannotUnseal,
+            ResealError::Interrupted(why) => why.into(),
+            ResealError::NoCertificate(why) => Self::no_sealing_key(why),
+            ResealError::Seal(_) => Self::NoCertificate,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use rand::{SeedableRng, rngs::StdRng};
 
-use super::{ResealError, ResealRules, Resealed, reseal};
+use super::{ResealError, ResealRules, Resealed, reseal, reseal_as_v2};
 use crate::key::new_test_key;
 use crate::key_marks::Marks;
 use crate::key_ring::{AnyKey, KeyRing, NoSealingKey, RingKey, RingV2Key};
@@ -18,7 +18,7 @@ use crate::v2::{
     self, Checked, EditError, LockSpec, OpenedLocks, OpenedValue, Place, Recipient, SecretKey,
     Suite, Target, TemplateDigest, Value,
 };
-use crate::{base64, envelope};
+use crate::{base64, envelope, hints};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -162,18 +162,32 @@ fn refuses_to_give_up_post_quantum_protection() {
 fn keeps_no_recipient_of_the_object() {
     let keys = [rsa(1), v2_key(Suite::XWing, 2)];
     let foreign = v2_key(Suite::XWing, 9);
+    let escrow = SecretKey::from_bytes(Suite::XWing, &[8; 32])
+        .unwrap()
+        .recipient();
     let (mut sealed, place) = (object(), place());
     let recipients = [recipient(&keys[1]), recipient(&foreign)];
     let values = BTreeMap::from([("a".to_owned(), value("1"))]);
     let spec = spec(&place, &recipients);
     sealed.spec.encrypted_data = v2::seal(&spec, &values, &mut rng()).unwrap();
-    let rotated = rotate(&sealed, &ring(Suite::XWing, &keys)).unwrap();
-    let object = v2::Object::parse(&rotated.sealed.spec.encrypted_data).unwrap();
-    let recipients = &object.view()["a"].recipients;
-    assert_eq!(
-        recipients[..],
-        [(keys[1].key_id().short(), Some(Suite::XWing))]
-    );
+    let ring = ring(Suite::XWing, &keys);
+    let with_escrow = ring
+        .clone()
+        .with_additional_recipients([escrow.clone()].into());
+    for (ring, mut want) in [
+        (&ring, vec![keys[1].key_id().short()]),
+        (
+            &with_escrow,
+            vec![keys[1].key_id().short(), escrow.key_id().short()],
+        ),
+    ] {
+        let rotated = rotate(&sealed, ring).unwrap();
+        let object = v2::Object::parse(&rotated.sealed.spec.encrypted_data).unwrap();
+        let recipients = &object.view()["a"].recipients;
+        want.sort();
+        assert!(recipients.iter().map(|(key, _)| *key).eq(want));
+        assert_eq!(rotate(&rotated.sealed, ring).unwrap().changed, 0);
+    }
 }
 
 #[test]
@@ -290,5 +304,106 @@ fn reports_why_no_key_of_the_preferred_suite_may_seal() {
     assert!(matches!(
         rotate(&sealed, &removed),
         Err(ResealError::NoCertificate(NoSealingKey::Removed))
+    ));
+}
+
+/// Returns an object with v1 items, which hints name as sealed for `key`, and the identifiers of its values.
+fn v1_object(key: &AnyKey, ring: &KeyRing) -> (SealedSecret, BTreeMap<String, Value>) {
+    let AnyKey::Rsa(key) = key else {
+        unreachable!("it is an RSA key");
+    };
+    let mut sealed = object();
+    let label = Scope::Strict.label_for_sealing("ns", "n").unwrap();
+    let public = key.certificate().unwrap().public_key();
+    let mut values = BTreeMap::new();
+    for (item, value) in [("c", "1"), ("d", "")] {
+        let text = envelope::seal(public, &label, value.as_bytes(), &mut rng()).unwrap();
+        let opened = ring.open_value_within(&label, &text, &[], &mut Unmetered);
+        values.insert(item.to_owned(), opened.unwrap().0);
+        let entries = &mut sealed.spec.encrypted_data;
+        entries.insert(item.into(), base64::encode(&text));
+    }
+    let hints = [("c".to_owned(), key.fingerprint().clone())].into();
+    let annotations = sealed.metadata.annotations.get_or_insert_default();
+    hints::annotate(annotations, &hints);
+    (sealed, values)
+}
+
+#[test]
+fn converts_v1_and_mixed_objects_and_keeps_the_identifiers_of_values() {
+    let keys = [rsa(1), rsa(2), v2_key(Suite::XWing, 3)];
+    let ring = ring(Suite::XWing, &keys);
+    let (v1, mut want) = v1_object(&keys[0], &ring);
+    for is_mixed in [false, true] {
+        let mut sealed = v1.clone();
+        if is_mixed {
+            let v2_part = sealed_for(&keys[2], false);
+            let opened = open(&v2_part, &ring).into_iter();
+            want.extend(opened.map(|(item, opened)| (item, opened.value)));
+            sealed
+                .spec
+                .encrypted_data
+                .extend(v2_part.spec.encrypted_data);
+        }
+        let convert = |sealed: &SealedSecret| {
+            reseal_as_v2(sealed, &ring, rules(), &mut rng(), &mut Unmetered).unwrap()
+        };
+        let converted = convert(&sealed);
+        assert_eq!(converted.changed, want.len());
+        let entries = &converted.sealed.spec.encrypted_data;
+        assert_eq!(entries.len(), want.len() + 2, "the header and one stanza");
+        assert_eq!(converted.sealed.metadata.annotations, Some(BTreeMap::new()));
+        let got = open(&converted.sealed, &ring).into_iter();
+        let got: BTreeMap<_, _> = got.map(|(item, opened)| (item, opened.value)).collect();
+        assert_eq!(got, want);
+        let again = convert(&converted.sealed);
+        assert_eq!((again.changed, &again.sealed), (0, &converted.sealed));
+    }
+}
+
+/// Attack: an author restores a v1 value from before a migration, and has it converted where v1 is refused.
+#[test]
+fn converts_nothing_that_a_reader_refuses_and_widens_no_scope() {
+    let keys = [rsa(1), v2_key(Suite::XWing, 3)];
+    let ring = ring(Suite::XWing, &keys);
+    let (sealed, _) = v1_object(&keys[0], &ring);
+    let convert = |sealed: &SealedSecret, rules, meter: &mut dyn Meter| {
+        reseal_as_v2(sealed, &ring, rules, &mut rng(), meter)
+    };
+    let require_v2 = ResealRules {
+        policy: v2::Policy {
+            require_v2: true,
+            ..v2::Policy::default()
+        },
+        ..rules()
+    };
+    let refused = convert(&sealed, require_v2, &mut Forbidden);
+    assert!(matches!(
+        refused,
+        Err(ResealError::Unseal(UnsealError::Refused(_)))
+    ));
+    let mut unnamed = sealed.clone();
+    unnamed.metadata.name = None;
+    let refused = convert(&unnamed, rules(), &mut Forbidden);
+    assert!(
+        matches!(refused, Err(ResealError::V2(EditError::Seal(_)))),
+        "{refused:?}"
+    );
+    let mut deprecated = object();
+    deprecated.spec.data = Some("AAAA".into());
+    let refused = convert(&deprecated, rules(), &mut Forbidden);
+    assert!(matches!(
+        refused,
+        Err(ResealError::Unseal(UnsealError::LegacyRefused))
+    ));
+    let mut wrong = sealed.clone();
+    wrong
+        .spec
+        .encrypted_data
+        .insert("d".into(), base64::encode(&[0; 300]));
+    let refused = convert(&wrong, rules(), &mut Unmetered);
+    assert!(matches!(
+        refused,
+        Err(ResealError::Unseal(UnsealError::Items(_)))
     ));
 }

@@ -11,6 +11,7 @@ use super::header::Fields;
 use super::lock::Lock;
 use super::open::open;
 use super::opening_keys::{OpenedLocks, OpeningKeys};
+use super::place::Place;
 use super::seal::{LockSpec, next_revision, seal};
 use super::suite::Recipient;
 use super::value::Value;
@@ -75,27 +76,55 @@ pub fn fold(
     meter: &mut dyn Meter,
     rng: &mut dyn CryptoRng,
 ) -> Result<Edit, EditError> {
-    let lock = lock_spec(checked, spec);
-    check_result(checked, &lock)?;
-    let values = open(checked, keys, opened, meter, rng)?;
-    if values.is_empty() || !spec.is_forced && is_folded(checked, &lock) {
+    let none = V1Values {
+        place: &checked.place,
+        values: BTreeMap::new(),
+    };
+    convert(checked, none, keys, spec, opened, meter, rng)
+}
+
+/// The opened values of v1 items, to seal as v2.
+pub struct V1Values<'a> {
+    /// The place of their object, from [`Place::for_sealing`]: the checks of v2 do not require one for v1 items.
+    pub place: &'a Place,
+    /// The values, by item.
+    pub values: BTreeMap<String, Value>,
+}
+
+/// Like [`fold`], but also seals these v1 items under the new lock.
+///
+/// # Errors
+///
+/// Returns [`EditError`] like [`fold`].
+pub fn convert(
+    checked: &Checked,
+    v1: V1Values<'_>,
+    keys: &OpeningKeys<'_>,
+    spec: &FoldSpec<'_>,
+    opened: &mut OpenedLocks,
+    meter: &mut dyn Meter,
+    rng: &mut dyn CryptoRng,
+) -> Result<Edit, EditError> {
+    let lock = lock_spec(checked, v1.place, spec);
+    let V1Values { mut values, .. } = v1;
+    check_result(checked, &values, &lock)?;
+    let is_same = values.is_empty() && !spec.is_forced && is_folded(checked, &lock);
+    let v2_values = open(checked, keys, opened, meter, rng)?.into_iter();
+    values.extend(v2_values.map(|(name, opened)| (name, opened.value)));
+    if is_same || values.is_empty() {
         return Ok(Edit::default());
     }
-    let values: BTreeMap<String, Value> = values
-        .into_iter()
-        .map(|(name, opened)| (name, opened.value))
-        .collect();
     let set = seal(&lock, &values, rng)?;
     let remove = checked.object.lock_entries.clone();
     Ok(Edit { set, remove })
 }
 
-fn lock_spec<'a>(checked: &'a Checked, spec: &FoldSpec<'a>) -> LockSpec<'a> {
+fn lock_spec<'a>(checked: &'a Checked, place: &'a Place, spec: &FoldSpec<'a>) -> LockSpec<'a> {
     let is_bound = spec.template.is_set(checked, |f| f.template.is_some());
     let locks = checked.object.locks.iter();
     let revisions = locks.map(|lock| lock.header.fields.revision);
     LockSpec {
-        place: &checked.place,
+        place,
         recipients: spec.recipients,
         allow_classical: spec.allow_classical,
         template: is_bound.then_some(checked.template),
@@ -106,7 +135,11 @@ fn lock_spec<'a>(checked: &'a Checked, spec: &FoldSpec<'a>) -> LockSpec<'a> {
 }
 
 /// Refuses to give up the protection of a lock, and to make an object that readers refuse.
-fn check_result(checked: &Checked, spec: &LockSpec<'_>) -> Result<(), EditError> {
+fn check_result(
+    checked: &Checked,
+    converted: &BTreeMap<String, Value>,
+    spec: &LockSpec<'_>,
+) -> Result<(), EditError> {
     let is_classical = spec.recipients.iter().any(|r| !r.suite().is_post_quantum());
     let mut locks = checked.object.locks_by_item();
     let forbids = locks.find(|(_, lock)| lock.header.fields.is_post_quantum_only);
@@ -115,7 +148,8 @@ fn check_result(checked: &Checked, spec: &LockSpec<'_>) -> Result<(), EditError>
         return Err(EditError::PostQuantumOnly { item });
     }
     let needs_v2 = spec.template.is_some() || spec.is_alone;
-    match checked.object.v1_items.first().filter(|_| needs_v2) {
+    let mut v1_items = checked.object.v1_items.iter();
+    match v1_items.find(|item| needs_v2 && !converted.contains_key(*item)) {
         None => Ok(()),
         Some(item) => Err(EditError::V1Item { item: item.clone() }),
     }

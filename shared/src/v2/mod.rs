@@ -48,7 +48,7 @@
 //! | check what is public: form, suites, format, place, template, revision, target | [`Checked::new`] |
 //! | open | [`open()`] |
 //! | seal several items under one lock, or one item with its own | [`seal()`], [`seal_inline`] |
-//! | change the recipients; seal all items again under one lock | [`add_recipient`], [`remove_recipient`], [`fold()`] |
+//! | change the recipients; seal all items again under one lock, also v1 items | [`add_recipient`], [`remove_recipient`], [`fold()`], [`convert`] |
 
 mod age;
 mod check;
@@ -82,7 +82,7 @@ pub use content_version::{ContentVersion, VersionInputs, VersionKey};
 pub use data_key::DataKey;
 pub use edit::{Edit, EditError, add_recipient, remove_recipient};
 pub use error::{FormatProblem, MAX_NAMED_KEYS, Problem, Reason, Refusal, RequiredBy};
-pub use fold::{Flag, FoldSpec, fold};
+pub use fold::{Flag, FoldSpec, V1Values, convert, fold};
 pub use id::{KeyId, LockId, MalformedFullKeyId, MalformedKeyId, ShortKeyId};
 pub use key_text::{KeyTextError, PublicRecipient, SecretKey};
 pub use lock::MAX_RECIPIENTS;

@@ -50,6 +50,7 @@ working. */}}
   (list "--secret-annotations" (include "sealed-secrets.pairs" (list "secretAnnotations" $v.secretAnnotations)))
   (list "--forbid-templates" (join "," $v.forbidTemplates))
   (list "--allowed-scopes" (join "," $v.allowedScopes))
+  (list "--additional-recipients" (join "," $v.additionalRecipients))
   (list "--require-v2" (join "," $v.requireV2))
   (list "--require-bound" (join "," $v.requireBound))
   (list "--minimum-suite" (join "," $v.minimumSuite))

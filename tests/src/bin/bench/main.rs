@@ -16,6 +16,7 @@
 mod bench_namespace;
 mod churn;
 mod cold_start;
+mod formats;
 mod kubeseal;
 mod memory;
 mod namespaces;
@@ -60,6 +61,12 @@ const BENCHMARKS: &[Benchmark] = &[
         about: "one private-key operation, the minimum cost of a new value",
         has_upstream: true,
         run: |sizes| Box::pin(async move { operation::run(&sizes) }),
+    },
+    Benchmark {
+        name: "formats",
+        about: "objects with five items in v1 and in each suite of v2, without the API server",
+        has_upstream: false,
+        run: |sizes| Box::pin(async move { formats::run(&sizes) }),
     },
     Benchmark {
         name: "start",

@@ -28,4 +28,5 @@ mod record;
 mod status;
 mod templates;
 mod types;
+mod v2_keys;
 mod v2_objects;
