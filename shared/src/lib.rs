@@ -57,7 +57,7 @@
 //! | [`sealed_file`] | the SealedSecrets in a file; edits of their items |
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |
 //! | [`reseal`] | SealedSecret → SealedSecret, re-encrypted for the sealing key |
-//! | [`convert`] | SealedSecret → SealedSecret, in the other format |
+//! | [`convert`] | SealedSecret with v2 values → SealedSecret with v1 values |
 //! | [`unseal`] | SealedSecret + key ring → Secret, with an error per item |
 //! | [`v2`] | the second format: post-quantum, one private-key operation for an object, items bound to their names |
 //! | [`sealed_text`] | text → the envelope in it, or what it is instead |

@@ -133,8 +133,7 @@ fn check_result(before: &SealedSecret, after: &SealedSecret) -> Result<()> {
     let failure = Failure::new(format!("a controller would refuse the result: {refusal}"));
     bail!(match refusal.reason() {
         Reason::TemplateChanged => failure.hint(
-            "re-encrypt all values for the new template with `seal rotate --to v2 --bind-template`, or set all of them \
-             with `seal edit --blind`"
+            "revert the change of the template, or set all values again with `seal edit --blind`"
         ),
         _ => failure,
     })

@@ -31,7 +31,7 @@ pub use errors::{HintedItems, ItemError, ItemErrors, ItemProblem, NameMismatch, 
 pub use render::{
     RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values, slow_work,
 };
-pub use used_key::UsedKey;
+pub use used_key::{MalformedUsedKey, UsedKey};
 
 /// The rules for unsealing.
 #[derive(Clone, Copy, Debug)]

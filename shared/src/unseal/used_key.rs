@@ -1,6 +1,7 @@
 //! The key that unsealed an item.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::key::Fingerprint;
@@ -33,6 +34,21 @@ impl UsedKey {
             Self::Rsa(fingerprint) => Some(fingerprint),
             Self::V2(_) => None,
         }
+    }
+}
+
+/// The string names no key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected a fingerprint `SHA256:…` or the identifier of a v2 key")]
+pub struct MalformedUsedKey;
+
+impl FromStr for UsedKey {
+    type Err = MalformedUsedKey;
+
+    fn from_str(text: &str) -> Result<Self, MalformedUsedKey> {
+        let rsa = text.parse().map(Self::Rsa).ok();
+        rsa.or_else(|| text.parse().map(Self::V2).ok())
+            .ok_or(MalformedUsedKey)
     }
 }
 

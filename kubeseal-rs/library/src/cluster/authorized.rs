@@ -7,8 +7,8 @@ use std::thread::sleep;
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::Value as Json;
-use shared::key::Fingerprint;
 use shared::resource::SealedSecret;
+use shared::unseal::UsedKey;
 use ureq::Agent;
 use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
 use zeroize::Zeroizing;
@@ -22,7 +22,7 @@ use crate::redacted::redacted;
 use crate::web;
 
 /// The key that unseals each item; `None` if no key of the controller does.
-pub type KeysOfItems = BTreeMap<String, Option<Fingerprint>>;
+pub type KeysOfItems = BTreeMap<String, Option<UsedKey>>;
 
 /// The port cannot be reached, or refuses the request.
 #[derive(Debug, thiserror::Error)]
@@ -289,10 +289,12 @@ mod tests {
     #[test]
     fn rejects_a_response_without_keys() {
         let key = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
-        let text = format!(r#"{{"items":{{"a":"{key}","b":null}}}}"#);
+        let v2 = "1f79tcRB6C15M6q5Y1tFHQ";
+        let text = format!(r#"{{"items":{{"a":"{key}","b":null,"c":"{v2}"}}}}"#);
         let keys = parse_keys(StatusCode::CONFLICT, &text).unwrap();
         assert_eq!(keys["a"], Some(key.parse().unwrap()));
         assert_eq!(keys["b"], None);
+        assert_eq!(keys["c"], Some(v2.parse().unwrap()));
         for text in ["", "{}", r#"{"items":{"a":"nonsense"}}"#] {
             let error = parse_keys(StatusCode::OK, text).unwrap_err();
             assert!(

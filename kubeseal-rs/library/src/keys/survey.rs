@@ -303,7 +303,7 @@ fn apply_keys(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
         if let (Some(need), Some(key)) = (needs.get_mut(&item), key)
             && is_undecided(need)
         {
-            *need = Need::Key(key);
+            *need = Need::from(key);
         }
     }
 }

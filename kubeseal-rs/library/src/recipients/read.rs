@@ -36,12 +36,24 @@ pub enum RecipientsError {
     /// The text is not UTF-8.
     #[error("it is neither a certificate nor text")]
     NotText,
-    /// The controller's list has no key that this version knows and that may seal now.
+    /// The controller's list has no key that this version knows.
     #[error(
-        "the controller lists no key that this version can seal for\nhint: update this program, or check the clock of \
-         this machine"
+        "the controller lists no key that this version can seal for\nhint: update this program"
     )]
     NoneListed,
+    /// No key of the controller's list is valid now.
+    #[error(
+        "the key {key} of the controller seals from {from} until {until}, and no other key is valid now\nhint: generate \
+         a new one with `seal keys rotate`, or check the clock of this machine"
+    )]
+    NotValid {
+        /// The identifier of the preferred key.
+        key: String,
+        /// The beginning of its validity.
+        from: Timestamp,
+        /// The end of its validity.
+        until: Timestamp,
+    },
     /// A listed key is not the one that its identifier names.
     #[error("the controller's list is inconsistent: {0}")]
     Inconsistent(&'static str),
@@ -94,8 +106,15 @@ pub fn from_list(list: &RecipientList, now: Timestamp) -> Result<RecipientKey, R
     let is_known = |listed: &&ListedRecipient| listed.suite.parse::<Suite>().is_ok();
     let is_valid =
         |listed: &&ListedRecipient| (listed.not_before..=listed.not_after).contains(&now);
-    let mut usable = list.recipients.iter().filter(is_known).filter(is_valid);
-    let listed = usable.next().ok_or(RecipientsError::NoneListed)?;
+    let known = || list.recipients.iter().filter(is_known);
+    let preferred = known().next().ok_or(RecipientsError::NoneListed)?;
+    let listed = known()
+        .find(is_valid)
+        .ok_or_else(|| RecipientsError::NotValid {
+            key: preferred.key_id.clone(),
+            from: preferred.not_before,
+            until: preferred.not_after,
+        })?;
     let key = listed_key(listed, now)?;
     if key.suite().to_string() != listed.suite {
         return Err(RecipientsError::Inconsistent("a key has another suite"));
@@ -240,5 +259,7 @@ mod tests {
             );
         }
         assert!(pick(&[]).unwrap_err().contains("lists no key"));
+        let error = pick(&[&unknown, &expired]).unwrap_err();
+        assert!(error.contains("until 1969-12-31T23:00:00Z"), "{error}");
     }
 }

@@ -11,11 +11,11 @@ use kubeseal_library::keys::KeyRecord;
 use kubeseal_library::walk::sealed_in;
 use serde_json::Value as Json;
 use shared::error_chain;
-use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
 use shared::needs::{Reason, examine, likely_places, own_place};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
+use shared::unseal::UsedKey;
 
 use super::connection::Connection;
 use super::findings::{Finding, Findings};
@@ -128,7 +128,7 @@ fn add_item_findings(
         return findings.add(&title, finding);
     }
     for (item, key) in answer.unsealed() {
-        reasons.insert(item.clone(), Reason::Opens(key.clone()));
+        reasons.insert(item.clone(), opens(key));
     }
     for (item, reason) in &reasons {
         let name = format!("{title}, item {item}");
@@ -144,6 +144,13 @@ fn add_item_findings(
     Some(())
 }
 
+fn opens(key: &UsedKey) -> Reason {
+    match key {
+        UsedKey::Rsa(fingerprint) => Reason::Opens(fingerprint.clone()),
+        UsedKey::V2(id) => Reason::OpensV2(*id),
+    }
+}
+
 /// The controller's answer about an object.
 #[derive(PartialEq, Eq)]
 enum Answer {
@@ -156,7 +163,7 @@ enum Answer {
 }
 
 impl Answer {
-    fn items(&self) -> impl Iterator<Item = (&String, Option<&Fingerprint>)> {
+    fn items(&self) -> impl Iterator<Item = (&String, Option<&UsedKey>)> {
         let items = match self {
             Self::NotUnsealable(items) => Some(items),
             Self::Unsealable | Self::Unknown => None,
@@ -167,7 +174,7 @@ impl Answer {
             .map(|(item, key)| (item, key.as_ref()))
     }
 
-    fn unsealed(&self) -> impl Iterator<Item = (&String, &Fingerprint)> {
+    fn unsealed(&self) -> impl Iterator<Item = (&String, &UsedKey)> {
         self.items().filter_map(|(item, key)| Some((item, key?)))
     }
 }

@@ -6,6 +6,8 @@ use anyhow::Result;
 use kubeseal_library::rules::SealedFormat;
 use shared::convert;
 use shared::key_ring::KeyRing;
+use shared::meter::Unmetered;
+use shared::reseal;
 use shared::resource::SealedSecret;
 use shared::sealed_file::Found;
 use shared::v2::{self, Edit, Flag, FoldSpec};
@@ -56,8 +58,9 @@ fn to_v1(
     sealed: &SealedSecret,
 ) -> Result<(Edit, NewKeys)> {
     let certificate = session.certificate(settings)?;
-    let (now, key) = (session.environment.now, certificate.public_key());
-    let edit = convert::to_v1(sealed, ring, key, now, &mut shared::random::system())?;
+    let policy = convert::policy(session.environment.now);
+    let (key, rng) = (certificate.public_key(), &mut shared::random::system());
+    let edit = convert::to_v1(sealed, ring, key, &policy, rng)?;
     let keys = NewKeys::Certificate {
         fingerprint: certificate.fingerprint().clone(),
         adds_hints: !session.args.no_hints,
@@ -93,7 +96,9 @@ fn to_v2(
         only_v2 = without_v1(sealed);
         &only_v2
     };
-    let edit = convert::to_v2(sealed, ring, &spec, &mut shared::random::system())?;
+    let policy = convert::policy(session.environment.now);
+    let rng = &mut shared::random::system();
+    let edit = reseal::convert_to_v2(sealed, ring, &spec, &policy, rng, &mut Unmetered)?;
     Ok((edit, NewKeys::Recipients(recipients.describe())))
 }
 

@@ -138,19 +138,35 @@ mod tests {
         KeyRecord::new(secrets.remove(0), Some("keys/key-2024.yaml".into()))
     }
 
+    fn row(record: KeyRecord, state: KeyState) -> Row {
+        super::super::rows(&[record], &[state], None).remove(0)
+    }
+
+    #[test]
+    fn shows_suite_and_identifier_of_a_v2_key() {
+        let id = "1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04";
+        let row = Row {
+            id: Some(Id::V2(shared::v2::Suite::XWing, id.parse().unwrap())),
+            ..row(record(), KeyState::Sealing)
+        };
+        let json = serde_json::to_value(KeysReport::new(&[row], None)).unwrap();
+        let key = &json["keys"][0];
+        assert_eq!((&key["suite"], &key["keyId"]), (&"xw".into(), &id.into()));
+        assert!(key["fingerprint"].is_null());
+    }
+
     #[test]
     fn pins_the_report() {
         let mut usable = record();
         usable.facts.marks.backed_up = Some("2025-06-01T12:00:00Z".parse().unwrap());
         let broken = KeyRecord::unreadable("lost", "no permission");
         let row = |record, state, counts| Row {
-            record,
-            state,
             counts: Some(counts),
+            ..row(record, state)
         };
         let rows = [
-            row(&usable, KeyState::Sealing, (2, 1)),
-            row(&broken, KeyState::Broken, (0, 0)),
+            row(usable, KeyState::Sealing, (2, 1)),
+            row(broken, KeyState::Broken, (0, 0)),
         ];
         let origin = Origin::Cluster {
             namespace: "shop".to_owned(),
@@ -226,11 +242,7 @@ mod tests {
         check_bytes(&minimal, "{\n  \"keys\": []\n}\n");
         let mut record = record();
         record.file = None;
-        let row = Row {
-            record: &record,
-            state: KeyState::Opening,
-            counts: None,
-        };
+        let row = row(record, KeyState::Opening);
         let want = r#"{
   "keys": [
     {
