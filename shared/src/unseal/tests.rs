@@ -60,6 +60,10 @@ fn object(items: &[(&str, String)]) -> SealedSecret {
     sealed
 }
 
+fn newest_key(ring: &KeyRing) -> &crate::key_ring::RingKey {
+    ring.sealing_key(jiff::Timestamp::UNIX_EPOCH).unwrap()
+}
+
 #[test]
 fn unseals_every_item_and_names_its_key() {
     let ring = ring();
@@ -72,10 +76,8 @@ fn unseals_every_item_and_names_its_key() {
     assert_eq!(unsealed.secret.data["b"].expose(), b"");
     for item in ["a", "b"] {
         assert_eq!(
-            &unsealed.sealed_by[item],
-            ring.sealing_key(jiff::Timestamp::UNIX_EPOCH)
-                .unwrap()
-                .fingerprint()
+            unsealed.sealed_by[item].fingerprint(),
+            Some(newest_key(&ring).fingerprint())
         );
     }
 }
@@ -125,10 +127,8 @@ fn a_false_key_hint_changes_nothing() {
     hints::annotate(annotations, &[("a".to_owned(), other)].into());
     let unsealed = open(&sealed, &ring).unwrap();
     assert_eq!(
-        &unsealed.sealed_by["a"],
-        ring.sealing_key(jiff::Timestamp::UNIX_EPOCH)
-            .unwrap()
-            .fingerprint()
+        unsealed.sealed_by["a"].fingerprint(),
+        Some(newest_key(&ring).fingerprint())
     );
 }
 

@@ -278,7 +278,7 @@ impl Controller {
     ///
     /// Returns a [`ClusterError`] if the request fails, or the controller does not serve such a list.
     pub fn recipients(&self) -> Result<RecipientList, ClusterError> {
-        let path = proxy_path(&self.service, &self.port, "v2/recipients");
+        let path = proxy_path(&self.service, &self.port, "v2/recipients")?;
         let response = self.success(RECIPIENTS, self.cluster.api.get(&path)?)?;
         let list = serde_json::from_slice(&response.body);
         list.map_err(|_| ClusterError::MalformedResponse { what: RECIPIENTS })

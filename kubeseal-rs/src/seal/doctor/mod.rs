@@ -111,7 +111,7 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     let mut connection = connection::Connection::default();
     if !args.offline {
         // A rule must not choose which server receives a token: `--authorized` below follows the arguments alone, and
-        // the connection is told whether a rule chose the controller.
+        // the connection knows whether a rule chose the controller.
         let (args, is_by_rule) = with_rule(args, environment, &mut findings);
         connection = connection::check(&args, is_by_rule, &clusters, &mut findings);
     }

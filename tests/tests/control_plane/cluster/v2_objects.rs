@@ -31,7 +31,8 @@ async fn replace(case: &Case, name: &str, sealed: &SealedSecret) {
     let mut present = case.sealed_secrets().get(name).await.unwrap();
     present.spec = sealed.spec.clone();
     let params = PostParams::default();
-    let replaced = case.sealed_secrets().replace(name, &params, &present);
+    let sealed_secrets = case.sealed_secrets();
+    let replaced = sealed_secrets.replace(name, &params, &present);
     replaced.await.unwrap();
 }
 
