@@ -548,7 +548,6 @@ mod tests {
             ("namespace", "a/../b"),
             ("name", "x?a=b"),
             ("name", ".."),
-            ("name", ""),
         ] {
             let rules = format!("rules:\n- path: a\n  controller: {{{field}: \"{name}\"}}\n");
             let error = error_text(&rules);

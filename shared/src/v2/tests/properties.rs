@@ -50,6 +50,7 @@ fn is_listed(reason: Option<Reason>) -> bool {
         Some(
             Reason::Malformed
                 | Reason::UnsupportedSuite
+                | Reason::FormatRefused
                 | Reason::SuiteRefused
                 | Reason::ScopeMismatch
                 | Reason::UnknownKey
