@@ -90,7 +90,10 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
 /// has changed.
 fn check_keys_of_rule(session: &Session<'_>, settings: &Settings, target: &Target) -> Result<()> {
     let format = target.format(settings)?;
-    let has_recipients = settings.rule.as_ref().is_some_and(|rule| !rule.recipients.is_empty());
+    let has_recipients = settings
+        .rule
+        .as_ref()
+        .is_some_and(|rule| !rule.recipients.is_empty());
     match format {
         SealedFormat::V2 if has_recipients => drop(session.recipients(settings)?),
         SealedFormat::V1 if settings.certificate.by == Origin::Rule => {
