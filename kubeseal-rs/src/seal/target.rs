@@ -197,7 +197,11 @@ impl Target {
     }
 
     /// Returns the format of new values: v2 if the file has v2 values or the settings say so, else v1.
-    fn format(&self, settings: &Settings) -> Result<SealedFormat, TargetError> {
+    ///
+    /// # Errors
+    ///
+    /// Fails if a flag asks for v1 in a file with v2 values.
+    pub fn format(&self, settings: &Settings) -> Result<SealedFormat, TargetError> {
         let Setting { value, by } = settings.format;
         if !v2::is_v2(&self.found.sealed.spec.encrypted_data) {
             return Ok(value);

@@ -43,5 +43,6 @@ mod shown_names;
 mod shown_urls;
 mod stories;
 mod tls_port;
+mod v2;
 mod writers;
 mod wrong_certificate;

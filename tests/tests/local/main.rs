@@ -8,6 +8,7 @@ mod documentation;
 mod interop;
 mod kubeseal_differential;
 mod kubeseal_many;
+mod kubeseal_v2;
 mod linked;
 mod same_user;
 mod scope_matrix;

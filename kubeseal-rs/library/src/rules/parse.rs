@@ -586,6 +586,25 @@ mod tests {
     }
 
     #[test]
+    fn reads_the_fields_of_v2() {
+        let id = "1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04";
+        let text = format!(
+            "rules:\n- path: a\n  format: v2\n  recipients: [cluster, c.pem]\n  fingerprint: [{PIN}, {id}]\n  \
+             retired: {id}\n  allowClassical: true\n- path: b\n"
+        );
+        let Rules(rules) = parse(text.as_bytes()).unwrap();
+        let [v2, other] = rules.as_slice() else {
+            unreachable!("two rules")
+        };
+        let recipients: Vec<String> = v2.recipients.iter().map(ToString::to_string).collect();
+        assert_eq!(recipients, ["cluster", "c.pem"]);
+        assert_eq!(v2.pin_texts(), [PIN, id]);
+        assert_eq!(v2.retired_texts(), [id]);
+        assert!(v2.allow_classical && v2.bind_template);
+        assert_eq!((v2.format, other.format), (Some(SealedFormat::V2), None));
+    }
+
+    #[test]
     fn the_first_matching_rule_applies() {
         let text = "rules: [{path: prod/**}, {path: '*.json'}, {path: a/*/x.yaml}, {path: dev/}, {path: '{p,q}/*'}]";
         let rules = parse(text.as_bytes()).unwrap();
@@ -704,6 +723,38 @@ mod tests {
             (
                 "rules:\n- path: a\n  namespace: [x]\n",
                 "line 3: namespace must be a string, not a list",
+            ),
+            (
+                "rules:\n- path: a\n  format: v3\n",
+                "line 3: format: unknown format: must be v1 or v2",
+            ),
+            (
+                "rules:\n- path: a\n  recipients: [cluster]\n",
+                "line 3: recipients has no effect on values sealed as v1; add `format: v2`",
+            ),
+            (
+                "rules:\n- path: a\n  format: v1\n  bindTemplate: true\n",
+                "line 4: bindTemplate has no effect",
+            ),
+            (
+                "rules:\n- path: a\n  format: v2\n  bindTemplate: 'no'\n",
+                "line 4: bindTemplate must be true or false, not a string",
+            ),
+            (
+                "rules:\n- path: a\n  format: v2\n  recipients: []\n",
+                "line 4: recipients is empty; add",
+            ),
+            (
+                "rules:\n- path: a\n  format: v2\n  recipients:\n  - cluster\n  - cluster\n",
+                "line 6: recipients: the same recipient is listed twice",
+            ),
+            (
+                "rules:\n- path: a\n  format: v2\n  recipients: [age1abc]\n",
+                "line 4: recipients: only post-quantum recipients of age",
+            ),
+            (
+                "rules:\n- path: a\n  format: v2\n  recipients: ['seal2-key xw AAAA']\n",
+                "line 4: recipients: this is a private key; remove it",
             ),
             ("a: b\n---\na: b\n", "the file contains 2 documents"),
             ("a: [", "document 1, line 2: malformed YAML"),

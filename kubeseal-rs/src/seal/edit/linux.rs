@@ -7,6 +7,7 @@ use super::editor::Editor;
 use super::guarded::GuardedFolder;
 use anyhow::{Context as _, Result};
 use kubeseal_library::environment::Environment;
+use kubeseal_library::rules::SealedFormat;
 use shared::key_ring::KeyRing;
 use shared::unseal;
 
@@ -18,7 +19,7 @@ use crate::seal::Outcome;
 use crate::seal::edit::Edit;
 use crate::seal::in_cluster::{self, Values};
 use crate::seal::session::Session;
-use crate::seal::settings::Origin;
+use crate::seal::settings::{Origin, Settings};
 use crate::seal::target::{self, Target, TargetError};
 
 /// The hint for a cluster that does not provide the values.
@@ -46,10 +47,8 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     };
     let settings = session.settings(&args.file)?;
     target::fill_namespace(&session, &settings, &mut target.found)?;
-    if !args.blind && settings.certificate.by == Origin::Rule {
-        // A certificate that a rule names may be refused. Check this before the user starts to edit.
-        // Other certificates are fetched only if a value has changed.
-        session.certificate(&settings)?;
+    if !args.blind {
+        check_keys_of_rule(&session, &settings, &target)?;
     }
     let before = values(args, &session, &target, ring.as_ref())?;
     let text = document::write(&target::qualified_name(&target.found), &before, args.blind);
@@ -85,6 +84,24 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
         };
         is_retry = true;
     }
+}
+
+/// Checks keys that a rule names, which may be refused, before the user starts to edit. Others are fetched only if a value
+/// has changed.
+fn check_keys_of_rule(session: &Session<'_>, settings: &Settings, target: &Target) -> Result<()> {
+    let format = target.format(settings)?;
+    let has_recipients = settings
+        .rule
+        .as_ref()
+        .is_some_and(|rule| !rule.recipients.is_empty());
+    match format {
+        SealedFormat::V2 if has_recipients => drop(session.recipients(settings)?),
+        SealedFormat::V1 if settings.certificate.by == Origin::Rule => {
+            session.certificate(settings)?;
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Returns whether other edits could succeed: not if the file has changed meanwhile.

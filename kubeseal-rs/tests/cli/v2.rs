@@ -1,0 +1,370 @@
+//! Tests `seal` with v2 values: whole trees, recipients of untrusted rules, and keys on a directory.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use shared::manifest;
+use shared::resource::SealedSecret;
+
+use crate::support::{assert_code, assert_contains, combined_output, command, write_files};
+
+const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/v2.fixtures");
+const RULES: &str = "rules:\n- path: '*.yaml'\n  format: v2\n  recipients: [cluster.txt]\n";
+
+/// Runs `seal` in a folder.
+fn seal(folder: &Path, args: &[&str]) -> Output {
+    let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
+    command.args(args).current_dir(folder);
+    command.output().expect("it runs")
+}
+
+#[track_caller]
+fn seal_well(folder: &Path, args: &[&str]) -> String {
+    let output = seal(folder, args);
+    assert_code(&output, 0, format!("{args:?}"));
+    combined_output(&output)
+}
+
+/// Returns a folder with keys, certificate and rules.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in [
+        "cert.pem",
+        "key.pem",
+        "cluster.key",
+        "cluster.txt",
+        "escrow.key",
+        "escrow.txt",
+    ] {
+        fs::copy(Path::new(FIXTURES).join(name), folder.path().join(name)).expect("ours");
+    }
+    write_files(
+        folder.path(),
+        &[(".seal.yaml", RULES), ("value", "correct horse")],
+    );
+    folder
+}
+
+fn read(folder: &Path, file: &str) -> String {
+    fs::read_to_string(folder.join(file)).expect("it exists")
+}
+
+/// Returns a file without the lines of `encryptedData`, each of which is one entry.
+fn outside_entries(text: &str) -> String {
+    let is_entry = |line: &&str| {
+        let line = line.trim_start();
+        ["a: ", "b: ", "\"/lock/", "/lock/"]
+            .iter()
+            .any(|start| line.starts_with(start))
+    };
+    let lines = text.lines().filter(|line| !is_entry(line));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Converts a tree of a thousand files to v2 and back. Only entries of `encryptedData` change, and a second run changes
+/// nothing.
+#[test]
+fn converting_a_thousand_files_keeps_every_other_byte() {
+    let folder = folder();
+    let folder = folder.path();
+    let args = [
+        "create",
+        "wide",
+        "--from-file",
+        "a=value",
+        "--from-file",
+        "b=value",
+        "--sealed-format",
+        "v1",
+        "--cert",
+        "cert.pem",
+        "--scope",
+        "cluster-wide",
+        "--no-hints",
+        "-w",
+        "tree/0.yaml",
+    ];
+    fs::create_dir(folder.join("tree")).expect("ours");
+    seal_well(folder, &args);
+    let first = read(folder, "tree/0.yaml");
+    for number in 1..1000 {
+        let indent = if number % 2 == 0 {
+            ""
+        } else {
+            "\n# a comment   \n"
+        };
+        let text = first.replace("name: wide", &format!("name: wide{number}  # {number}"));
+        fs::write(
+            folder.join(format!("tree/{number}.yaml")),
+            format!("{indent}{text}# end"),
+        )
+        .expect("ours");
+    }
+    let texts = || -> Vec<String> {
+        (0..1000)
+            .map(|number| read(folder, &format!("tree/{number}.yaml")))
+            .collect()
+    };
+    let before = texts();
+    let keys = ["--key", "key.pem", "--key", "cluster.key"];
+    let to_v2 = [&["rotate", "tree", "--to", "v2"][..], &keys].concat();
+    let printed = seal_well(folder, &to_v2);
+    assert!(
+        printed.contains("2000 items in 1000 files re-encrypted"),
+        "{printed}"
+    );
+    let converted = texts();
+    for (before, after) in before.iter().zip(&converted) {
+        assert_eq!(outside_entries(before), outside_entries(after));
+        assert!(
+            !after.contains(" AQ") && after.contains("seal2.s."),
+            "{after}"
+        );
+    }
+    seal_well(folder, &to_v2);
+    assert!(texts() == converted, "a second run changes nothing");
+    let to_v1 = [
+        &[
+            "rotate",
+            "tree",
+            "--to",
+            "v1",
+            "--cert",
+            "cert.pem",
+            "--no-hints",
+        ][..],
+        &keys,
+    ];
+    seal_well(folder, &to_v1.concat());
+    for (before, after) in before.iter().zip(&texts()) {
+        assert_eq!(outside_entries(before), outside_entries(after));
+        assert!(!after.contains("seal2"), "{after}");
+    }
+}
+
+/// Attack: a committer adds a recipient to the rule, or to the file, to read existing values once somebody re-encrypts
+/// them.
+#[test]
+fn existing_values_are_sealed_only_for_confirmed_recipients() {
+    let folder = folder();
+    let folder = folder.path();
+    seal_well(
+        folder,
+        &[
+            "create",
+            "db",
+            "--from-file",
+            "a=value",
+            "-n",
+            "shop",
+            "-w",
+            "db.yaml",
+        ],
+    );
+    let sealed = read(folder, "db.yaml");
+    let with_escrow = RULES.replace("[cluster.txt]", "[cluster.txt, escrow.txt]");
+    write_files(folder, &[(".seal.yaml", &with_escrow)]);
+    let rotate = ["rotate", "db.yaml", "--key", "cluster.key"];
+    let output = seal(folder, &rotate);
+    assert_code(&output, 2, "only a rule names the recipient");
+    assert_contains(&output, "only a rule names the recipient", "rotate");
+    assert_eq!(read(folder, "db.yaml"), sealed);
+    for confirmation in [["--recipient", "escrow.txt"], ["--key", "escrow.key"]] {
+        write_files(folder, &[("db.yaml", &sealed)]);
+        seal_well(folder, &[&rotate[..], &confirmation].concat());
+        seal_well(
+            folder,
+            &["view", "db.yaml", "--reveal", "--key", "escrow.key"],
+        );
+    }
+    // A recipient of the file that no rule lists is reported, and does not get the next values.
+    write_files(folder, &[(".seal.yaml", RULES)]);
+    let output = seal(folder, &["lint", "db.yaml"]);
+    assert_code(&output, 1, "a foreign recipient");
+    assert_contains(&output, "[foreign-recipient]", "lint");
+    seal_well(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
+    assert_code(&seal(folder, &["lint", "db.yaml"]), 0, "after the set");
+    let output = seal(
+        folder,
+        &["view", "db.yaml", "--reveal", "--key", "escrow.key"],
+    );
+    assert_code(&output, 2, "the key of the removed recipient");
+}
+
+/// Attack: a committer puts a v2 key into a rule that pins certificates, or into one that the user pins from outside.
+#[test]
+fn pinned_certificates_refuse_other_keys() {
+    let folder = folder();
+    let folder = folder.path();
+    let create = ["create", "db", "--from-file", "a=value", "-n", "shop"];
+    let output = {
+        let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
+        let pin = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+        command.env("SEALED_SECRETS_CERT_FINGERPRINT", pin);
+        command
+            .args(create)
+            .args(["--for", "db.yaml"])
+            .current_dir(folder)
+            .output()
+            .expect("it runs")
+    };
+    assert_code(&output, 2, "a pin of the user");
+    assert_contains(&output, "pass --recipient", "a pin of the user");
+    let pinned =
+        RULES.to_owned() + "  fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\n";
+    write_files(folder, &[(".seal.yaml", &pinned)]);
+    let output = seal(folder, &[&create[..], &["--for", "db.yaml"]].concat());
+    assert_code(&output, 2, "a pin of the rule");
+    assert_contains(&output, "requires one of the keys", "a pin of the rule");
+    let pinned = RULES.to_owned() + "  fingerprint: 1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04\n";
+    write_files(folder, &[(".seal.yaml", &pinned)]);
+    seal_well(folder, &[&create[..], &["--for", "db.yaml"]].concat());
+}
+
+/// A blind `set` changes one line, in the same place, and a set of several items adds one lock.
+#[test]
+fn a_set_without_keys_changes_one_line() {
+    let folder = folder();
+    let folder = folder.path();
+    let create = [
+        "create",
+        "db",
+        "--from-file",
+        "a=value",
+        "--from-file",
+        "b=value",
+        "-n",
+        "shop",
+    ];
+    seal_well(folder, &[&create[..], &["-w", "db.yaml"]].concat());
+    let before = read(folder, "db.yaml").replace("    b: ", "    # the second\n    b:   ");
+    write_files(folder, &[("db.yaml", &before)]);
+    seal_well(folder, &["set", "db.yaml", "b", "--from-file", "value"]);
+    let after = read(folder, "db.yaml");
+    let changed: Vec<_> = before
+        .lines()
+        .zip(after.lines())
+        .filter(|(a, b)| a != b)
+        .collect();
+    let [(_, line)] = changed[..] else {
+        unreachable!("{changed:?}")
+    };
+    assert!(line.starts_with("    b:   seal2.i."), "{line}");
+    assert_eq!(before.lines().count(), after.lines().count());
+    let parsed = manifest::read(after.as_bytes()).expect("valid");
+    let (sealed, _) = SealedSecret::all_from_document(&parsed[0]).expect("valid");
+    let object = shared::v2::Object::parse(&sealed[0].spec.encrypted_data).expect("valid");
+    assert!(object.view()["b"].is_template_bound, "as the file is");
+    // The last item of the shared lock takes the lock with it.
+    seal_well(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
+    assert!(!read(folder, "db.yaml").contains("/lock/"));
+}
+
+/// Lists, backs up, restores, retires and marks v2 keys on a directory. None of it needs the private key of a value.
+#[test]
+fn v2_keys_have_the_life_cycle_of_keys() {
+    let folder = folder();
+    let folder = folder.path();
+    let keys = [v2_key("key-old", 1, 1), v2_key("key-new", 2, 2)];
+    let [old, new] = &keys;
+    let files = [
+        ("state/keys/old.yaml", old.as_str()),
+        ("state/keys/new.yaml", new),
+    ];
+    write_files(folder, &files);
+    fs::create_dir_all(folder.join("state/sealed")).expect("ours");
+    let directory = ["--directory", "state"];
+    let run = |args: &[&str]| seal(folder, &[args, &directory].concat());
+    let listed = run(&["keys", "list"]);
+    assert_code(&listed, 0, "list");
+    for want in [
+        "key-old  opening",
+        "key-new  sealing",
+        "xw 1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04",
+    ] {
+        assert_contains(&listed, want, "list");
+    }
+    let exported = run(&["keys", "export", "--comment", "main"]);
+    assert_contains(&exported, "seal2-recipient xw ", "export");
+    assert_contains(&exported, " main\n", "export");
+
+    write_files(folder, &[("pass", "a long passphrase")]);
+    let backup = run(&["keys", "backup", "keys.age", "--passphrase-file", "pass"]);
+    assert_contains(
+        &backup,
+        "2 keys of state/keys, 2 marked as backed up",
+        "backup",
+    );
+    let marked = read(folder, "state/keys/old.yaml");
+    let id = "1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04";
+    assert!(
+        marked.contains("/backed-up") && marked.contains(id),
+        "{marked}"
+    );
+    fs::create_dir(folder.join("copy")).expect("ours");
+    let restore = [
+        "keys",
+        "restore",
+        "keys.age",
+        "--passphrase-file",
+        "pass",
+        "--directory",
+        "copy",
+    ];
+    let restored = seal(folder, &restore);
+    assert_code(&restored, 0, "restore");
+    assert_contains(&restored, "key-old is restored, opening-only", "restore");
+    assert!(read(folder, "copy/keys/key-old.yaml").contains("opening-only"));
+
+    seal_well(
+        folder,
+        &[
+            "create",
+            "db",
+            "--from-file",
+            "a=value",
+            "-n",
+            "shop",
+            "-w",
+            "db.yaml",
+        ],
+    );
+    let refused = run(&["keys", "retire", "key-old", "db.yaml"]);
+    assert_code(&refused, 1, "an item needs the key");
+    assert_contains(&refused, "db.yaml (db), item a: needs it", "retire");
+    assert_contains(
+        &run(&["keys", "retire", "key-new"]),
+        "is the sealing key",
+        "retire",
+    );
+    let marked = run(&["keys", "compromise", "1f79tcRB6C15M6q5Y1tFHQ", "db.yaml"]);
+    assert_code(&marked, 0, "compromise");
+    assert_contains(&marked, "db.yaml (db)", "compromise");
+    assert_contains(&run(&["keys", "list"]), "key-old  compromised", "list");
+    let output = seal(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
+    assert_code(&output, 2, "a compromised recipient");
+    assert_contains(&output, "is marked as compromised", "set");
+    fs::remove_file(folder.join("db.yaml")).expect("ours");
+    assert_contains(
+        &run(&["keys", "retire", "key-old"]),
+        "key-old is retired",
+        "retire",
+    );
+}
+
+/// Returns the manifest of a v2 key that seals from this day of 2026.
+fn v2_key(name: &str, byte: u8, day: u8) -> String {
+    use shared::v2::key_secret::{self, StoredKey};
+    let stored = StoredKey {
+        key: shared::v2::SecretKey::from_bytes(shared::v2::Suite::XWing, &[byte; 32])
+            .expect("a key"),
+        not_before: format!("2026-01-{day:02}T00:00:00Z")
+            .parse()
+            .expect("a time"),
+        not_after: "2200-01-01T00:00:00Z".parse().expect("a time"),
+    };
+    let secret = key_secret::build(name, "ops", &stored, [].into(), [].into());
+    manifest::to_yaml(&secret.to_document())
+}

@@ -1,0 +1,128 @@
+//! Tests `kubeseal`, Bitnami's and ours, on files with v2 values.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use shared::manifest;
+use shared::resource::SealedSecret;
+use tests::scratch::Scratch;
+use tests::sealing::KEYS;
+use tests::{binaries, upstream};
+
+const SECRET: &str =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {more: x}\n";
+
+/// Creates a file with two v2 items. `bind` binds them to the template.
+fn create(folder: &Path, bind: bool) {
+    let rules = format!(
+        "rules:\n- path: '*.yaml'\n  format: v2\n  certificate: cert.pem\n  bindTemplate: {bind}\n"
+    );
+    fs::write(folder.join(".seal.yaml"), rules).unwrap();
+    fs::write(folder.join("cert.pem"), KEYS[0].pair.certificate().to_pem()).unwrap();
+    fs::write(folder.join("value"), "correct horse").unwrap();
+    fs::write(folder.join("secret.in"), SECRET).unwrap();
+    let args = [
+        "create",
+        "db",
+        "--from-file",
+        "a=value",
+        "--from-file",
+        "b=value",
+        "-n",
+        "shop",
+        "-w",
+        "db.yaml",
+    ];
+    let output = run(folder, &binaries::seal(), &args);
+    assert!(output.status.success(), "{output:?}");
+}
+
+fn run(folder: &Path, program: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .current_dir(folder)
+        .env("HOME", folder)
+        .env("KUBECONFIG", "/nowhere");
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+fn merge(folder: &Path, program: &Path) -> Output {
+    let mut command = Command::new(program);
+    command.args(["--cert", "cert.pem", "--merge-into", "db.yaml"]);
+    command
+        .current_dir(folder)
+        .env("HOME", folder)
+        .env("KUBECONFIG", "/nowhere");
+    command
+        .stdin(fs::File::open(folder.join("secret.in")).unwrap())
+        .output()
+        .unwrap()
+}
+
+fn entries(folder: &Path) -> BTreeMap<String, String> {
+    let text = fs::read(folder.join("db.yaml")).unwrap();
+    let documents = manifest::read(&text).unwrap();
+    let (mut sealed, _) = SealedSecret::all_from_document(&documents[0]).unwrap();
+    sealed.remove(0).spec.encrypted_data
+}
+
+#[test]
+fn a_merge_by_either_kubeseal_keeps_v2_entries() {
+    for program in [upstream::upstream_kubeseal(), binaries::kubeseal()] {
+        let folder = Scratch::new();
+        create(folder.path(), false);
+        let before = entries(folder.path());
+        let output = merge(folder.path(), &program);
+        assert!(output.status.success(), "{output:?}");
+        let mut after = entries(folder.path());
+        let added = after.remove("more").unwrap();
+        assert!(!added.starts_with("seal2."), "it is v1");
+        assert_eq!(after, before, "{}", program.display());
+    }
+}
+
+#[test]
+fn our_kubeseal_warns_beside_v2_and_refuses_beside_bound_values() {
+    let folder = Scratch::new();
+    create(folder.path(), false);
+    let output = merge(folder.path(), &binaries::kubeseal());
+    let warning = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        warning.contains("other values are sealed as v2"),
+        "{warning}"
+    );
+    let folder = Scratch::new();
+    create(folder.path(), true);
+    let before = fs::read(folder.path().join("db.yaml")).unwrap();
+    let output = merge(folder.path(), &binaries::kubeseal());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && error.contains("bound to the template"),
+        "{error}"
+    );
+    assert_eq!(fs::read(folder.path().join("db.yaml")).unwrap(), before);
+}
+
+#[test]
+fn our_kubeseal_recovers_v2_values_offline() {
+    let folder = Scratch::new();
+    create(folder.path(), true);
+    fs::write(folder.path().join("key.pem"), KEYS[0].private_pem.expose()).unwrap();
+    let mut command = Command::new(binaries::kubeseal());
+    command.args(["--recovery-unseal", "--recovery-private-key", "key.pem"]);
+    command
+        .current_dir(folder.path())
+        .env("HOME", folder.path())
+        .env("KUBECONFIG", "/nowhere");
+    command.stdin(fs::File::open(folder.path().join("db.yaml")).unwrap());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let secret: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(secret["data"]["a"], "Y29ycmVjdCBob3JzZQ==");
+    assert_eq!(secret["data"]["b"], "Y29ycmVjdCBob3JzZQ==");
+}
