@@ -117,7 +117,7 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     )?;
     for step in &plan.steps {
         if let (Action::Put(_), Some(name)) = (&step.action, step.stored_name()) {
-            store.check_place(name)?;
+            store.check_place(name, step.fingerprint.as_ref())?;
         }
     }
     if !args.dry_run {
