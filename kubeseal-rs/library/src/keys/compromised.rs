@@ -6,6 +6,7 @@
 //! sealed-secrets/compromised/SHA256_7_xku5xrSv_wWlOQcX8MEnho2sw_ikOtGoRCBaIvsGk
 //! ```
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use shared::key::Fingerprint;
@@ -26,20 +27,49 @@ pub struct Compromised {
     file: PathBuf,
 }
 
-/// Records a key. Without a state directory, records nothing.
+/// A key cannot be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RememberError {
+    /// There is no directory for the record.
+    #[error("there is no state directory: set HOME, or XDG_STATE_HOME to an absolute path")]
+    NoFolder,
+    /// The record cannot be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// A key must not be sealed for, or it is not known whether it may be.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The key is marked as compromised.
+    #[error(transparent)]
+    Compromised(#[from] Compromised),
+    /// The record of the key cannot be read.
+    #[error(
+        "cannot read {}, so it is not known whether the key of the certificate is marked as compromised\n\
+         hint: make it readable, or set HOME or XDG_STATE_HOME to a directory of this user",
+        .file.shown()
+    )]
+    Unreadable {
+        /// The path of the record.
+        file: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+}
+
+/// Records a key.
 ///
 /// # Errors
 ///
-/// Fails if the state directory cannot be used.
+/// Fails if there is no state directory, or it cannot be used.
 pub fn remember(
     environment: &Environment,
     key: &Fingerprint,
     since: &str,
-) -> Result<(), FileError> {
-    let Some(folder) = environment.state_folder() else {
-        return Ok(());
-    };
-    remember_in(&folder, key, since)
+) -> Result<(), RememberError> {
+    let folder = environment.state_folder().ok_or(RememberError::NoFolder)?;
+    Ok(remember_in(&folder, key, since)?)
 }
 
 fn remember_in(folder: &Path, key: &Fingerprint, since: &str) -> Result<(), FileError> {
@@ -54,20 +84,22 @@ fn remember_in(folder: &Path, key: &Fingerprint, since: &str) -> Result<(), File
 ///
 /// # Errors
 ///
-/// Returns [`Compromised`] if the key is recorded.
-pub fn check(environment: &Environment, key: &Fingerprint) -> Result<(), Compromised> {
+/// Fails if the key is recorded, or if it cannot be read whether it is.
+pub fn check(environment: &Environment, key: &Fingerprint) -> Result<(), CheckError> {
     let folders = [environment.state_folder(), environment.cache_folder()];
     let mut folders = folders.into_iter().flatten();
     folders.try_for_each(|folder| check_in(&folder, key))
 }
 
-fn check_in(folder: &Path, key: &Fingerprint) -> Result<(), Compromised> {
-    match Some(file(folder, key)).filter(|file| file.exists()) {
-        Some(file) => Err(Compromised {
-            fingerprint: key.clone(),
-            file,
-        }),
-        None => Ok(()),
+fn check_in(folder: &Path, key: &Fingerprint) -> Result<(), CheckError> {
+    let file = file(folder, key);
+    match files::is_absent(&file) {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let fingerprint = key.clone();
+            Err(Compromised { fingerprint, file }.into())
+        }
+        Err(source) => Err(CheckError::Unreadable { file, source }),
     }
 }
 
@@ -95,5 +127,23 @@ mod tests {
             "{error}"
         );
         assert!(check_in(folder.path(), &keys[1]).is_ok());
+    }
+
+    /// Fault: the record of a compromised key cannot be read, for example below the directory of another user, so that
+    /// values are sealed for the key.
+    #[cfg(unix)]
+    #[test]
+    fn seals_for_no_key_whose_record_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path_of = |name: &str| folder.path().join(name);
+        // For root, who may enter every folder, a cycle of links cannot be read either.
+        std::os::unix::fs::symlink("cycle", path_of("cycle")).unwrap();
+        std::fs::write(path_of("file"), "").unwrap();
+        let key: Fingerprint = format!("SHA256:{}", "A".repeat(43)).parse().unwrap();
+        let error = check_in(&path_of("cycle"), &key).unwrap_err();
+        assert!(matches!(error, CheckError::Unreadable { .. }), "{error}");
+        for absent in ["missing", "file", "file/missing"] {
+            assert!(check_in(&path_of(absent), &key).is_ok(), "{absent}");
+        }
     }
 }
