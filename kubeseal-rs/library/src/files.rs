@@ -333,6 +333,21 @@ fn replace_with(
     write().map_err(|cause| FileError::new("cannot write", path, cause))
 }
 
+/// Returns whether nothing has this path. A path below a file, such as `/dev/null` as `HOME`, cannot exist.
+///
+/// # Errors
+///
+/// Fails if the path cannot be looked up, for example below a folder that this user may not enter.
+pub fn is_absent(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(false),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(true),
+            _ => Err(error),
+        },
+    }
+}
+
 /// Replaces a file like [`replace_anywhere`], and refuses pipes and devices: opening a pipe waits for its reader.
 ///
 /// # Errors

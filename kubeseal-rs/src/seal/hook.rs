@@ -29,7 +29,10 @@ pub enum HookVerb {
 
 /// Arguments of `seal hook install`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  seal hook install\n  seal hook install --print")]
+#[command(after_help = "\
+Git runs no pre-commit hook for `git cherry-pick`, `git rebase`, `git am` and a merge without conflicts, nor with \
+--no-verify: run `seal lint` in CI, too.\n\n\
+Examples:\n  seal hook install\n  seal hook install --print")]
 pub struct HookInstall {
     /// Print the hook instead of installing it, to add it to an existing hook
     #[arg(long)]
@@ -38,6 +41,10 @@ pub struct HookInstall {
 
 /// The first lines of every installed hook.
 const HEAD: &str = "#!/bin/sh\n\
+# Written by `seal hook install`: runs `seal lint` before `git commit`, but not before cherry-pick, rebase, am and merge.\n";
+
+/// The first lines of hooks that earlier versions installed.
+const EARLIER_HEAD: &str = "#!/bin/sh\n\
 # Written by `seal hook install`: nothing is committed in which `seal lint` finds something.\n";
 
 /// The size limit, in bytes, for comparing an existing hook; hooks of `seal` are small.
@@ -158,7 +165,8 @@ fn this_program() -> Result<PathBuf> {
 /// Returns whether an earlier version of `seal` wrote the hook, and the user has not changed it.
 fn is_earlier(hook: &[u8]) -> bool {
     let text = std::str::from_utf8(hook).unwrap_or_default();
-    let Some(line) = text.strip_prefix(HEAD) else {
+    let heads = [HEAD, EARLIER_HEAD].into_iter();
+    let Some(line) = heads.filter_map(|head| text.strip_prefix(head)).next() else {
         return false;
     };
     let names_another_path = || {
@@ -175,7 +183,9 @@ mod tests {
     #[test]
     fn replaces_only_hooks_of_earlier_versions() {
         for line in EARLIER {
-            assert!(is_earlier(format!("{HEAD}{line}").as_bytes()), "{line}");
+            for head in [HEAD, EARLIER_HEAD] {
+                assert!(is_earlier(format!("{head}{line}").as_bytes()), "{line}");
+            }
         }
         let installed = hook(Path::new("/opt/a folder/seal")).unwrap();
         assert!(

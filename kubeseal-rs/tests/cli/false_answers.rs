@@ -347,3 +347,32 @@ fn reads_no_secret_by_a_name_that_changes_the_request() {
         assert!(is_harmless, "{path}");
     }
 }
+
+/// Fault: an operator restores a backup after the label of a key was removed, as keys are disabled by hand, so that the
+/// controller does not use the key and its Secret cannot be created.
+#[test]
+fn restore_names_the_missing_label_of_a_key() {
+    let command = format!("kubectl label secret -n {NAMESPACE} key-2024 {LABEL}=active");
+    let mut unlabeled = key_secret(KEYS[0]);
+    unlabeled["metadata"]["labels"] = json!({});
+    let mut other = key_secret(KEYS[1]);
+    other["metadata"] = json!({ "name": "key-2024" });
+    let backup = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/seal/key-fixtures/state/keys/key-2024.yaml"
+    );
+    let listed = list("SecretList", &[key_secret(KEYS[1])]);
+    for (secret, want) in [
+        (unlabeled, command.as_str()),
+        (other, "is not this key and has its name"),
+    ] {
+        let path = format!("{SECRETS}/key-2024");
+        let cluster = Cluster::new().replace("GET", SECRETS, 200, &listed);
+        let cluster = cluster.replace("GET", &path, 200, &secret.to_string());
+        for options in [&[][..], &["--dry-run"]] {
+            let args = [&["keys", "restore", backup], options].concat();
+            let text = cluster.assert_unchanged(&args, want);
+            assert!(text.contains(want), "{options:?}: {text}");
+        }
+    }
+}

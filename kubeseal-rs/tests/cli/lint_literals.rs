@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::support::write_files;
+
 /// The limit of processor time in seconds. Quadratic search takes minutes for these files.
 const SECONDS: &str = "60";
 
@@ -36,9 +38,7 @@ fn lint(folder: &Path) -> Vec<String> {
 
 fn lint_files(files: &[(&str, &str)]) -> Vec<String> {
     let folder = tempfile::tempdir().expect("a folder");
-    for (name, content) in files {
-        fs::write(folder.path().join(name), content).expect("the folder is ours");
-    }
+    write_files(folder.path(), files);
     lint(folder.path())
 }
 
@@ -357,4 +357,11 @@ fn the_time_for_a_file_grows_with_its_size_alone() {
     let generator = "secretGenerator:\n- envs:\n".to_owned() + &"  - big.env\n".repeat(2000);
     let found = lint_files(&[("kustomization.yaml", &generator), ("big.env", &variables)]);
     assert_eq!(found, ["plain-secret"]);
+    let generator = "secretGenerator: [{envs: [../big.env]}]\n";
+    let names: Vec<String> = (0..1000)
+        .map(|n| format!("a{n}.d/kustomization.yaml"))
+        .collect();
+    let files = names.iter().map(|name| (name.as_str(), generator));
+    let files: Vec<_> = files.chain([("big.env", variables.as_str())]).collect();
+    assert_eq!(lint_files(&files), ["plain-secret"]);
 }

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::support::{assert_contains, command};
+
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const FIXTURES: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -104,6 +106,23 @@ fn marks_of_compromised_keys_survive_a_cleaned_cache() {
     fs::remove_dir_all(&cache).expect("ours");
     let (has_succeeded, stderr) = seal(folder.path(), create);
     assert!(has_succeeded, "{stderr}");
+}
+
+/// Fault: there is no directory for the mark, so that later commands seal for the compromised key.
+#[test]
+fn a_mark_that_cannot_be_recorded_is_reported() {
+    for (home, state) in [("", None), ("", Some("relative")), ("/proc", None)] {
+        let folder = folder();
+        let mut seal = command(SEAL, folder.path(), "/nowhere");
+        seal.current_dir(folder.path()).env("HOME", home);
+        seal.env_remove("XDG_STATE_HOME");
+        seal.envs(state.map(|state| ("XDG_STATE_HOME", state)));
+        seal.args(["keys", "compromise", "key-2025", "--directory", "state"]);
+        let output = seal.output().expect("it runs");
+        let want =
+            "cannot record the mark locally, so `seal` will not refuse certificates of this key: ";
+        assert_contains(&output, want, format!("{home:?} {state:?}"));
+    }
 }
 
 /// Attack: a server presents another certificate in the controller's place, so that `seal cert fetch` replaces the

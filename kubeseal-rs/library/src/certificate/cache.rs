@@ -88,14 +88,14 @@ impl Cache {
         read(&self.file(kind, service)?)
     }
 
-    /// Returns a remark if the controller's file exists and cannot be read, so that a change cannot be detected.
+    /// Returns a remark if the controller's file may exist and cannot be read, so that a change cannot be detected.
     pub(super) fn damage(&self, kind: CacheKind, service: &Service) -> Option<String> {
         let path = self.file(kind, service)?;
-        let exists = fs::symlink_metadata(&path).is_ok();
-        (exists && read(&path).is_none()).then(|| {
+        let may_exist = !files::is_absent(&path).unwrap_or(false);
+        (may_exist && read(&path).is_none()).then(|| {
             format!(
                 "the cached certificate of {service} cannot be read, so it is unknown whether the certificate has changed \
-                 ({}); it will be replaced",
+                 ({})",
                 path.shown()
             )
         })
@@ -212,6 +212,20 @@ mod tests {
             assert!(cache.last_seen(kind, &service("a")).is_none());
             let disabled = Cache::new(None, "https://x", &[]);
             assert!(disabled.last_seen(kind, &service("a")).is_none());
+        }
+    }
+
+    /// Fault: the file of a cached certificate cannot be read, so that a change of the certificate is not reported.
+    #[cfg(unix)]
+    #[test]
+    fn reports_a_file_that_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let cycle = folder.path().join("cycle");
+        std::os::unix::fs::symlink("cycle", &cycle).unwrap();
+        for (folder, is_reported) in [(cycle, true), (folder.path().join("missing"), false)] {
+            let cache = Cache::new(Some(&folder), "https://x", &[]);
+            let damage = cache.damage(CacheKind::Pin, &service("a"));
+            assert_eq!(damage.is_some(), is_reported, "{damage:?}");
         }
     }
 

@@ -123,14 +123,12 @@ pub enum ClusterError {
     NoPorts(Service),
     /// The API server continues a list without end.
     #[error(
-        "{what}: the list of the API server has more than {most} pages\n\
+        "{what}: the list of the API server is too long: more than 512 MiB or a million objects\n\
          hint: check that the kubeconfig names the right API server"
     )]
     EndlessList {
         /// The action that failed.
         what: &'static str,
-        /// The maximum number of pages.
-        most: usize,
     },
     /// The API server cannot be reached, or does not respond in time.
     #[error(

@@ -18,6 +18,9 @@ const PAGE: usize = 200;
 /// The maximum number of pages, for a million objects, so that a hostile server cannot continue a list without end.
 const MAX_PAGES: usize = 5_000;
 
+/// The maximum size of a list, in bytes of the JSON that is kept. etcd stores 2 GiB of all objects by default.
+const MAX_LIST: usize = 512 << 20;
+
 /// An authenticated client of an API server.
 pub struct Objects {
     api: Arc<Api>,
@@ -71,26 +74,26 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if a request fails, a response is not a list, or the list does not end.
+    /// Returns a [`ClusterError`] if a request fails, a response is not a list, or the list is too long.
     pub fn list(
         &self,
         what: &'static str,
         path: &ApiPath,
     ) -> Result<Vec<Zeroizing<Vec<u8>>>, ClusterError> {
         let first = path.parameter("limit", &PAGE.to_string());
-        let mut pages = Vec::new();
+        let mut pages = Pages::new(MAX_PAGES, MAX_LIST);
         let mut next = first.clone();
-        while pages.len() < MAX_PAGES {
+        loop {
             let body = Zeroizing::new(self.send(&Method::GET, &next, None)?.success(what)?);
             let (page, token) = page(what, &body)?;
-            pages.push(page);
-            let Some(token) = token else { return Ok(pages) };
+            if !pages.add(page) {
+                return Err(ClusterError::EndlessList { what });
+            }
+            let Some(token) = token else {
+                return Ok(pages.read);
+            };
             next = first.parameter("continue", &token);
         }
-        Err(ClusterError::EndlessList {
-            what,
-            most: MAX_PAGES,
-        })
     }
 
     /// Changes an object with a JSON merge patch (RFC 7386).
@@ -168,6 +171,37 @@ impl Objects {
     ) -> Result<Response, ClusterError> {
         let (bytes, kind) = body.unwrap_or((Vec::new(), "application/json"));
         self.api.send_once(method, path, bytes, kind, Kind::List)
+    }
+}
+
+/// The pages of a list, and how much more is accepted.
+struct Pages {
+    read: Vec<Zeroizing<Vec<u8>>>,
+    pages_left: usize,
+    bytes_left: usize,
+}
+
+impl Pages {
+    fn new(pages_left: usize, bytes_left: usize) -> Self {
+        Self {
+            read: Vec::new(),
+            pages_left,
+            bytes_left,
+        }
+    }
+
+    /// Adds a page. Returns `false` if the list is too long.
+    fn add(&mut self, page: Zeroizing<Vec<u8>>) -> bool {
+        let left = (
+            self.pages_left.checked_sub(1),
+            self.bytes_left.checked_sub(page.len()),
+        );
+        let (Some(pages_left), Some(bytes_left)) = left else {
+            return false;
+        };
+        (self.pages_left, self.bytes_left) = (pages_left, bytes_left);
+        self.read.push(page);
+        true
     }
 }
 
@@ -263,6 +297,23 @@ mod tests {
             (json!({ "status": { "conditions": [{}] } }), false),
         ] {
             assert_eq!(contains(&object, &patch), want, "{patch}");
+        }
+    }
+
+    /// Attack: a server in the API server's place continues a list until the memory is full.
+    #[test]
+    fn the_pages_of_a_list_and_their_bytes_are_limited() {
+        let page = |length| Zeroizing::new(vec![0; length]);
+        for (lengths, want) in [
+            (&[1, 1][..], true),
+            (&[5, 5], true),
+            (&[1, 1, 1], false),
+            (&[5, 6], false),
+            (&[11], false),
+        ] {
+            let mut pages = Pages::new(2, 10);
+            let is_read = lengths.iter().all(|length| pages.add(page(*length)));
+            assert_eq!(is_read, want, "{lengths:?}");
         }
     }
 

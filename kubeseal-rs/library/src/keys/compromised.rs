@@ -6,6 +6,7 @@
 //! sealed-secrets/compromised/SHA256_7_xku5xrSv_wWlOQcX8MEnho2sw_ikOtGoRCBaIvsGk
 //! ```
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use shared::key::Fingerprint;
@@ -39,47 +40,82 @@ pub struct CompromisedV2 {
     file: PathBuf,
 }
 
-/// Records a v2 key. Without a state directory, records nothing.
+/// A key cannot be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RememberError {
+    /// There is no directory for the record.
+    #[error("there is no state directory: set HOME, or XDG_STATE_HOME to an absolute path")]
+    NoFolder,
+    /// The record cannot be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// A key must not be sealed for, or it is not known whether it may be.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The key is marked as compromised.
+    #[error(transparent)]
+    Compromised(#[from] Compromised),
+    /// The v2 key is marked as compromised.
+    #[error(transparent)]
+    CompromisedV2(#[from] CompromisedV2),
+    /// The record of the key cannot be read.
+    #[error(
+        "cannot read {}, so it is not known whether the key is marked as compromised\n\
+         hint: make it readable, or set HOME or XDG_STATE_HOME to a directory of this user",
+         .file.shown()
+    )]
+    Unreadable {
+        /// The path of the record.
+        file: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+}
+
+/// Records a v2 key.
 ///
 /// # Errors
 ///
-/// Fails if the state directory cannot be used.
-pub fn remember_v2(environment: &Environment, key: &KeyId, since: &str) -> Result<(), FileError> {
-    let Some(folder) = environment.state_folder() else {
-        return Ok(());
-    };
-    remember_as(&folder, &key.to_string(), since)
+/// Fails if there is no state directory, or it cannot be used.
+pub fn remember_v2(
+    environment: &Environment,
+    key: &KeyId,
+    since: &str,
+) -> Result<(), RememberError> {
+    let folder = environment.state_folder().ok_or(RememberError::NoFolder)?;
+    Ok(remember_as(&folder, &key.to_string(), since)?)
 }
 
 /// Checks that a v2 key is not recorded, before values are sealed for it.
 ///
 /// # Errors
 ///
-/// Returns [`CompromisedV2`] if the key is recorded.
-pub fn check_v2(environment: &Environment, key: &KeyId) -> Result<(), CompromisedV2> {
-    let recorded = environment
-        .state_folder()
-        .map(|folder| file(&folder, &key.to_string()));
-    match recorded.filter(|file| file.exists()) {
-        Some(file) => Err(CompromisedV2 { id: *key, file }),
+/// Returns [`CheckError`] if the key is recorded, or the record cannot be read.
+pub fn check_v2(environment: &Environment, key: &KeyId) -> Result<(), CheckError> {
+    let folder = environment.state_folder();
+    match folder.map(|folder| recorded(&folder, &key.to_string())) {
         None => Ok(()),
+        Some(recorded) => match recorded? {
+            Some(file) => Err(CompromisedV2 { id: *key, file }.into()),
+            None => Ok(()),
+        },
     }
 }
 
-/// Records a key. Without a state directory, records nothing.
+/// Records a key.
 ///
 /// # Errors
 ///
-/// Fails if the state directory cannot be used.
+/// Fails if there is no state directory, or it cannot be used.
 pub fn remember(
     environment: &Environment,
     key: &Fingerprint,
     since: &str,
-) -> Result<(), FileError> {
-    let Some(folder) = environment.state_folder() else {
-        return Ok(());
-    };
-    remember_as(&folder, &key.to_string(), since)
+) -> Result<(), RememberError> {
+    let folder = environment.state_folder().ok_or(RememberError::NoFolder)?;
+    Ok(remember_as(&folder, &key.to_string(), since)?)
 }
 
 fn remember_as(folder: &Path, key: &str, since: &str) -> Result<(), FileError> {
@@ -94,20 +130,30 @@ fn remember_as(folder: &Path, key: &str, since: &str) -> Result<(), FileError> {
 ///
 /// # Errors
 ///
-/// Returns [`Compromised`] if the key is recorded.
-pub fn check(environment: &Environment, key: &Fingerprint) -> Result<(), Compromised> {
+/// Fails if the key is recorded, or if it cannot be read whether it is.
+pub fn check(environment: &Environment, key: &Fingerprint) -> Result<(), CheckError> {
     let folders = [environment.state_folder(), environment.cache_folder()];
     let mut folders = folders.into_iter().flatten();
     folders.try_for_each(|folder| check_in(&folder, key))
 }
 
-fn check_in(folder: &Path, key: &Fingerprint) -> Result<(), Compromised> {
-    match Some(file(folder, &key.to_string())).filter(|file| file.exists()) {
-        Some(file) => Err(Compromised {
-            fingerprint: key.clone(),
-            file,
-        }),
+fn check_in(folder: &Path, key: &Fingerprint) -> Result<(), CheckError> {
+    match recorded(folder, &key.to_string())? {
+        Some(file) => {
+            let fingerprint = key.clone();
+            Err(Compromised { fingerprint, file }.into())
+        }
         None => Ok(()),
+    }
+}
+
+/// Returns the path of a key's record, or `None` if there is none.
+fn recorded(folder: &Path, key: &str) -> Result<Option<PathBuf>, CheckError> {
+    let file = file(folder, key);
+    match files::is_absent(&file) {
+        Ok(true) => Ok(None),
+        Ok(false) => Ok(Some(file)),
+        Err(source) => Err(CheckError::Unreadable { file, source }),
     }
 }
 
@@ -135,5 +181,23 @@ mod tests {
             "{error}"
         );
         assert!(check_in(folder.path(), &keys[1]).is_ok());
+    }
+
+    /// Fault: the record of a compromised key cannot be read, for example below the directory of another user, so that
+    /// values are sealed for the key.
+    #[cfg(unix)]
+    #[test]
+    fn seals_for_no_key_whose_record_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path_of = |name: &str| folder.path().join(name);
+        // For root, who may enter every folder, a cycle of links cannot be read either.
+        std::os::unix::fs::symlink("cycle", path_of("cycle")).unwrap();
+        std::fs::write(path_of("file"), "").unwrap();
+        let key: Fingerprint = format!("SHA256:{}", "A".repeat(43)).parse().unwrap();
+        let error = check_in(&path_of("cycle"), &key).unwrap_err();
+        assert!(matches!(error, CheckError::Unreadable { .. }), "{error}");
+        for absent in ["missing", "file", "file/missing"] {
+            assert!(check_in(&path_of(absent), &key).is_ok(), "{absent}");
+        }
     }
 }

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value as Json, json};
 use shared::error_chain;
+use shared::key::Fingerprint;
 use shared::key_secret;
 use shared::manifest::{self, Node, Reading};
-use shared::resource::{KEY_LABEL, SealedSecret, V2_KEY_LABEL};
+use shared::resource::{KEY_ACTIVE, KEY_LABEL, KEY_RETIRED, SealedSecret, V2_KEY_LABEL};
 use shared::secret::Secret;
 
 use super::folder;
@@ -238,16 +239,25 @@ impl KeyStore {
         Ok(())
     }
 
-    /// Checks, as far as possible in advance, whether a key of this name can be stored.
+    /// Checks, as far as possible in advance, whether a key can be stored under this name. The caller knows the keys in
+    /// the store, and passes a name that none of them has.
     ///
     /// # Errors
     ///
-    /// Fails if a file of this name exists, or the name is not valid.
-    pub fn check_place(&self, name: &str) -> Result<()> {
+    /// Fails if something else has this name, such as a key Secret in a cluster whose label was removed, or if the name
+    /// is not valid.
+    pub fn check_place(&self, name: &str, key: Option<&Fingerprint>) -> Result<()> {
         names::check_object(name)?;
         match self {
-            // The API server refuses to create an object that exists.
-            Self::Cluster { .. } => Ok(()),
+            Self::Cluster { objects, namespace } => {
+                let path = secrets_path(namespace)?.object(name)?;
+                let Some(bytes) = objects.get("cannot read the Secret", &path)? else {
+                    return Ok(());
+                };
+                let records = parse_records(&bytes)?;
+                let is_same = |record: &KeyRecord| key.is_some() && record.fingerprint() == key;
+                bail!(occupied(namespace, name, records.iter().any(is_same)))
+            }
             Self::Folder { keys, .. } => folder::path_for_new_key(keys, name).map(drop),
         }
     }
@@ -305,6 +315,24 @@ impl KeyStore {
             } => sealed_in_folder(sealed, notices),
             Self::Folder { sealed: None, .. } => Ok(Inventory::default()),
         }
+    }
+}
+
+/// Returns the error for a Secret without the label of a key that has the name of a key to store.
+fn occupied(namespace: &str, name: &str, is_same_key: bool) -> String {
+    if is_same_key {
+        let label = format!("kubectl label secret -n {namespace} {name} {KEY_LABEL}");
+        format!(
+            "the Secret {namespace}/{name} contains this key, but has no label {KEY_LABEL}, so controllers do not use it; \
+             nothing was changed\n\
+             hint: let them use it with `{label}={KEY_ACTIVE}` (it seals if it is the newest key), or not with \
+             `{label}={KEY_RETIRED}`; then run the command again"
+        )
+    } else {
+        format!(
+            "the Secret {namespace}/{name} is not this key and has its name; nothing was changed\n\
+             hint: rename one of the two, or restore into another namespace"
+        )
     }
 }
 

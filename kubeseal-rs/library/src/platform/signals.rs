@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use signal_hook::flag::register_conditional_default;
+use signal_hook::SigId;
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2};
+use signal_hook::flag::{register_conditional_default, register_usize};
+use signal_hook::low_level::{emulate_default_handler, unregister};
 
 /// While a value of this type exists, its signals do not end the process. Several values may exist
 /// at once.
@@ -42,6 +45,63 @@ impl HeldSignals {
 impl Drop for HeldSignals {
     fn drop(&mut self) {
         update_holders(&mut handlers(), self.0, |holders| holders.saturating_sub(1));
+    }
+}
+
+/// The signals that other processes send to end this one.
+const ENDING: &[i32] = &[SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+/// [`ENDING`], and the signal that stops the process.
+const ENDING_OR_STOPPING: &[i32] = &[
+    SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2,
+];
+
+/// Delays the signals that end the process until [`Self::end_if_received`] or until the value is dropped. A signal that
+/// stops the process has no effect meanwhile.
+pub struct DelayedSignals {
+    /// The number of the last received signal, or 0.
+    received: Arc<AtomicUsize>,
+    registrations: Vec<SigId>,
+    held: Option<HeldSignals>,
+}
+
+impl DelayedSignals {
+    /// Delays the signals.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the operating system refuses a handler. Then no signal is delayed.
+    pub fn new() -> io::Result<Self> {
+        let mut signals = Self {
+            received: Arc::default(),
+            registrations: Vec::new(),
+            held: Some(HeldSignals::new(ENDING_OR_STOPPING)?),
+        };
+        for signal in ENDING {
+            let number = usize::try_from(*signal).unwrap_or_default();
+            let id = register_usize(*signal, Arc::clone(&signals.received), number)?;
+            signals.registrations.push(id);
+        }
+        Ok(signals)
+    }
+
+    /// Ends the process if a signal was received, as that signal would have done, after `prepare`.
+    pub fn end_if_received(&self, prepare: impl FnOnce()) {
+        let number = i32::try_from(self.received.load(Ordering::SeqCst)).unwrap_or_default();
+        if number != 0 {
+            prepare();
+            let _ = emulate_default_handler(number);
+        }
+    }
+}
+
+impl Drop for DelayedSignals {
+    fn drop(&mut self) {
+        // From here on, a signal ends the process at once.
+        self.held = None;
+        for id in self.registrations.drain(..) {
+            unregister(id);
+        }
+        self.end_if_received(|| ());
     }
 }
 
@@ -81,7 +141,6 @@ mod tests {
     use std::os::unix::process::ExitStatusExt as _;
     use std::process::{Command, ExitStatus};
 
-    use signal_hook::consts::{SIGINT, SIGTERM};
     use signal_hook::low_level::raise;
 
     use super::*;

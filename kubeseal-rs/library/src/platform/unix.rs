@@ -14,10 +14,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
 };
-use signal_hook::consts::SIGINT;
 use zeroize::Zeroizing;
 
-use super::signals::HeldSignals;
+use super::signals::DelayedSignals;
 
 /// Returns the path if it is an executable file.
 pub fn executable_file(path: PathBuf) -> Option<PathBuf> {
@@ -204,19 +203,20 @@ pub fn make_executable(path: &Path) -> io::Result<()> {
 pub struct QuietTerminal {
     terminal: File,
     original: Termios,
-    /// The settings while questions are asked: bytes arrive one by one, and Ctrl-C is a byte.
-    quiet: Termios,
     /// Whether the terminal encloses pasted text in sequences.
     has_paste_mode: bool,
     is_restored: Cell<bool>,
-    /// A SIGINT from another process must not leave the terminal without echo.
-    _interrupt: HeldSignals,
+    /// A signal must not end the process before the terminal is restored.
+    signals: DelayedSignals,
 }
 
 /// Turn on and off that the terminal encloses pasted text in `ESC [ 200 ~` and `ESC [ 201 ~`.
 const PASTE_MODE: (&str, &str) = ("\x1b[?2004h", "\x1b[?2004l");
 /// The maximum number of bytes that are discarded.
 const MAX_DISCARDED: usize = 64 << 20;
+/// How long a read waits for a byte, in tenths of a second. It limits the time until a signal has an effect, and the gaps
+/// in input that is discarded.
+const WAIT: u8 = 1;
 
 impl QuietTerminal {
     /// Opens the terminal and turns its echo off. `has_paste_mode` is whether the terminal can enclose pasted text in
@@ -228,22 +228,15 @@ impl QuietTerminal {
     pub fn open(has_paste_mode: bool) -> io::Result<Self> {
         let terminal = File::options().read(true).write(true).open("/dev/tty")?;
         let original = tcgetattr(&terminal)?;
-        let mut quiet = original.clone();
-        let removed = LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG;
-        quiet.local_modes.remove(removed);
-        set_wait(&mut quiet, 1, 0);
+        let quiet = quiet(&original);
         let quiet_terminal = Self {
-            _interrupt: HeldSignals::new(&[SIGINT])?,
+            signals: DelayedSignals::new()?,
             terminal,
             original,
-            quiet,
             has_paste_mode,
             is_restored: Cell::new(false),
         };
-        let Self {
-            terminal, quiet, ..
-        } = &quiet_terminal;
-        tcsetattr(terminal, OptionalActions::Flush, quiet)?;
+        tcsetattr(&quiet_terminal.terminal, OptionalActions::Flush, &quiet)?;
         if has_paste_mode {
             quiet_terminal.write(PASTE_MODE.0)?;
         }
@@ -259,15 +252,27 @@ impl QuietTerminal {
         (&self.terminal).write_all(text.as_bytes())
     }
 
-    /// Waits for a byte.
+    /// Waits for a byte. If a signal arrives that ends the process, restores the terminal first.
     ///
     /// # Errors
     ///
     /// Fails if the terminal was closed.
     pub fn read_byte(&self) -> io::Result<u8> {
         let mut byte = [0];
-        (&self.terminal).read_exact(&mut byte)?;
-        Ok(byte[0])
+        loop {
+            self.signals.end_if_received(|| {
+                self.restore();
+            });
+            match (&self.terminal).read(&mut byte) {
+                // No byte has arrived yet, or the terminal was closed, which is an error here.
+                Ok(0) => {
+                    tcgetattr(&self.terminal)?;
+                }
+                Ok(_) => return Ok(byte[0]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Discards input until none arrives for a moment, and restores the terminal's settings. Returns whether there was
@@ -286,11 +291,6 @@ impl QuietTerminal {
     }
 
     fn discard_input(&self) -> bool {
-        let mut waiting = self.quiet.clone();
-        set_wait(&mut waiting, 0, 1);
-        if tcsetattr(&self.terminal, OptionalActions::Now, &waiting).is_err() {
-            return false;
-        }
         let mut buffer = Zeroizing::new([0; 4096]);
         let mut discarded = 0;
         while discarded < MAX_DISCARDED
@@ -308,10 +308,14 @@ impl Drop for QuietTerminal {
     }
 }
 
-/// Sets how many bytes a read waits for, or for how many tenths of a second.
-fn set_wait(settings: &mut Termios, bytes: u8, tenths: u8) {
-    settings.special_codes[SpecialCodeIndex::VMIN] = bytes;
-    settings.special_codes[SpecialCodeIndex::VTIME] = tenths;
+/// Returns the settings while questions are asked: bytes arrive one by one and without echo, and Ctrl-C is a byte.
+fn quiet(original: &Termios) -> Termios {
+    let mut quiet = original.clone();
+    let removed = LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::ISIG;
+    quiet.local_modes.remove(removed);
+    quiet.special_codes[SpecialCodeIndex::VMIN] = 0;
+    quiet.special_codes[SpecialCodeIndex::VTIME] = WAIT;
+    quiet
 }
 
 #[cfg(test)]

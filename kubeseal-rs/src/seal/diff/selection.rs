@@ -1,10 +1,10 @@
 //! Determines which states of which repositories the arguments select.
 
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use gix::ObjectId;
+use kubeseal_library::files;
 use kubeseal_library::git::{self, GitError, Repository};
 
 use crate::failure::Failure;
@@ -120,7 +120,7 @@ fn revision<'a>(args: &'a Diff, here: &Path) -> Result<Option<&'a str>> {
         (repository, _) => repository,
     };
     let is_revision = repository.is_some_and(|repository| commits_of(&repository, first).is_some());
-    let is_file = !is_missing(&here.join(first));
+    let is_file = may_exist(&here.join(first));
     if is_revision && is_file && args.paths.is_empty() {
         bail!(
             Failure::new(format!("{first:?} is both a revision and a file")).hint(format!(
@@ -137,7 +137,7 @@ fn revision<'a>(args: &'a Diff, here: &Path) -> Result<Option<&'a str>> {
     reason = "a name that is neither may contain any characters, such as quotes"
 )]
 fn check_exists(path: &Path, here: &Path) -> Result<()> {
-    if !is_missing(&here.join(path)) {
+    if may_exist(&here.join(path)) {
         return Ok(());
     }
     let absolute = resolve(path, here);
@@ -179,11 +179,9 @@ fn hint(repository: &Repository, argument: &Path) -> Option<&'static str> {
     }
 }
 
-/// Returns whether the path does not exist. A file in a folder that cannot be entered may exist.
-fn is_missing(path: &Path) -> bool {
-    use std::io::ErrorKind::{NotADirectory, NotFound};
-    let metadata = fs::symlink_metadata(path);
-    metadata.is_err_and(|error| matches!(error.kind(), NotFound | NotADirectory))
+/// Returns whether the path may exist, as a file in a folder that cannot be entered may.
+fn may_exist(path: &Path) -> bool {
+    !files::is_absent(path).unwrap_or(false)
 }
 
 /// Returns the absolute paths that an argument names: of a symbolic link both the link, which may have replaced a

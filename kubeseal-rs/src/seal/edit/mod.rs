@@ -29,7 +29,8 @@ pub use unsupported::run;
 #[command(after_help = "\
 The editor is $VISUAL or $EDITOR, else vi, found in PATH. It edits an in-memory file that only you can read
 and that is removed afterwards. Only Linux supports such files; on other systems the command fails. Values
-that you do not change keep their ciphertext.
+that you do not change keep their ciphertext. Vim is started without swap, backup and undo files; other editors
+may keep copies elsewhere, such as the local history of VS Code.
 
 Examples:
   seal edit db.sealed.yaml --key key.pem

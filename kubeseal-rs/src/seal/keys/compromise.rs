@@ -475,10 +475,10 @@ impl Damage {
 
     fn markdown(&self) -> String {
         let mut text = format!(
-            "# Compromised key `{}`\n\n- Fingerprint: `{}`\n- Compromised since: {}\n",
-            shown(&self.name),
+            "# Compromised key {}\n\n- Fingerprint: `{}`\n- Compromised since: {}\n",
+            code(&self.name),
             self.fingerprint,
-            shown(&self.since)
+            code(&self.since)
         );
         text += "\n## Sealed for it now\n\n";
         text += &markdown_table(&self.present_lines(["Where", "Item"]), "Nothing found.\n");
@@ -500,30 +500,40 @@ fn indent(text: &str) -> String {
     })
 }
 
-/// Escapes the characters of Markdown and HTML, so that a file name cannot format the ticket or link elsewhere.
-fn escape_markdown(text: &str) -> String {
-    let mut escaped = String::new();
-    for c in shown(text).chars() {
-        if "\\`*[]<>|~&".contains(c) {
-            escaped.push('\\');
-        }
-        escaped.push(c);
+/// Formats text as a code span, so that the author of a name can neither format the ticket nor mention users, refer to
+/// issues or link elsewhere in it.
+fn code(text: &str) -> String {
+    // A table takes `|` as the end of a cell, even in code.
+    let text = shown(text).replace('|', "\\|");
+    let longest = text.split(|c| c != '`').map(str::len).max();
+    let quotes = "`".repeat(longest.unwrap_or_default() + 1);
+    let space = if text.starts_with('`') || text.ends_with('`') {
+        " "
+    } else {
+        ""
+    };
+    match &*text {
+        "" => String::new(),
+        text => format!("{quotes}{space}{text}{space}{quotes}"),
     }
-    escaped
 }
 
-/// Formats a Markdown table.
+/// Formats a Markdown table, with its first line as the head.
 fn markdown_table(lines: &[Vec<String>], if_empty: &str) -> String {
-    if lines.len() < 2 {
+    let [head, lines @ ..] = lines else {
+        return if_empty.to_owned();
+    };
+    if lines.is_empty() {
         return if_empty.to_owned();
     }
-    let mut text = String::new();
-    for (i, line) in lines.iter().enumerate() {
-        let cells: Vec<String> = line.iter().map(|cell| escape_markdown(cell)).collect();
+    let mut text = format!(
+        "| {} |\n|{}\n",
+        head.join(" | "),
+        " --- |".repeat(head.len())
+    );
+    for line in lines {
+        let cells: Vec<String> = line.iter().map(|cell| code(cell)).collect();
         let _ = writeln!(text, "| {} |", cells.join(" | "));
-        if i == 0 {
-            let _ = writeln!(text, "|{}", " --- |".repeat(line.len()));
-        }
     }
     text
 }
@@ -545,6 +555,24 @@ mod tests {
         );
         let documents = manifest::read(text.as_bytes()).unwrap();
         SealedSecret::from_node(&documents[0].root, &mut Reading::default()).unwrap()
+    }
+
+    /// Attack: the author of a file or commit has a name that mentions users, closes an issue or links elsewhere in the
+    /// ticket that the report is pasted into.
+    #[test]
+    fn names_have_no_effect_in_markdown() {
+        for (name, want) in [
+            ("@victim/team", "`@victim/team`"),
+            ("fixes #12", "`fixes #12`"),
+            ("https://a.example", "`https://a.example`"),
+            ("[a](b) <img> *c*", "`[a](b) <img> *c*`"),
+            ("a | b \\| c", "`a \\| b \\\\| c`"),
+            ("`@a`", "`` `@a` ``"),
+            ("a``@b", "```a``@b```"),
+            ("", ""),
+        ] {
+            assert_eq!(code(name), want, "{name}");
+        }
     }
 
     #[test]

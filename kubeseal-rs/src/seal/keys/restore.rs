@@ -115,7 +115,7 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     let plan = Plan::new(secrets, &existing, args.seal_with.as_ref(), environment.now)?;
     for step in &plan.steps {
         if let (Action::Put(_), Some(name)) = (&step.action, step.stored_name()) {
-            store.check_place(name)?;
+            store.check_place(name, step.fingerprint.as_ref())?;
         }
     }
     v2_plan.check_places(&store)?;

@@ -12,14 +12,14 @@ use zeroize::Zeroizing;
 
 use super::object::Found;
 use super::patch;
-use super::plain::{self, FileForm};
+use super::plain::{self, FileForm, GeneratorFile, PlainKeys};
 use crate::report::ShowPath as _;
 
-/// The files that generators name. A file may be named many times, but is read once.
+/// The files that generators name. A file may be named many times, under different names, but is read once.
 #[derive(Default)]
 pub(super) struct GeneratedFiles {
-    /// The keys of plaintext values by path and form of the file.
-    plain: BTreeMap<(PathBuf, FileForm), Vec<String>>,
+    /// The keys of plaintext values by the file that a name leads to, and its form.
+    plain: BTreeMap<(PathBuf, FileForm), PlainKeys>,
     trees: Trees,
 }
 
@@ -39,77 +39,83 @@ impl GeneratedFiles {
         manifest: &Path,
         staged: Option<&StagedLinks<'_>>,
     ) -> Vec<Found> {
-        let Self { plain, trees } = self;
-        let mut finding = |folder: &Path, file: &plain::GeneratorFile<'_>| {
-            let path = folder.join(file.path);
-            let shown = files::from_here(&path).shown();
-            let plain = plain
-                .entry((path, file.form))
-                .or_insert_with_key(|(path, _)| {
-                    let bytes = match staged {
-                        Some(links) => staged_content(links, folder, file.path),
-                        None => trees.read(path, manifest),
-                    };
-                    plain_keys(&bytes.unwrap_or_default(), file.form)
-                });
-            plain::generator_file(file, &shown, plain)
-        };
         let mut findings = Vec::new();
         for folder in plain::base_folders(root, manifest) {
             let files = plain::generator_files(root);
-            findings.extend(files.iter().filter_map(|file| finding(folder, file)));
+            let finding = |file: &GeneratorFile<'_>| {
+                let target = match staged {
+                    Some(links) => staged_target(links, folder, file.path)?,
+                    None => target_in_tree(&folder.join(file.path), manifest)?,
+                };
+                let shown = files::from_here(&folder.join(file.path)).shown();
+                plain::generator_file(file, &shown, self.plain_keys(target, file.form, staged))
+            };
+            findings.extend(files.iter().filter_map(finding));
         }
         findings
     }
+
+    /// Returns the keys of the plaintext values in a file. The key of a file that is one value is not known here.
+    fn plain_keys(
+        &mut self,
+        target: PathBuf,
+        form: FileForm,
+        staged: Option<&StagedLinks<'_>>,
+    ) -> &PlainKeys {
+        let Self { plain, trees } = self;
+        plain
+            .entry((target, form))
+            .or_insert_with_key(|(target, _)| {
+                let bytes = match staged {
+                    Some(links) => links.repository().staged_content(target).ok(),
+                    None => trees.read(target),
+                };
+                let bytes = bytes.unwrap_or_default();
+                match form {
+                    FileForm::Value => {
+                        PlainKeys::of(plain::is_plain_file(&bytes).then_some("").into_iter())
+                    }
+                    FileForm::Variables => plain::plain_variables(&bytes),
+                    FileForm::Patch => patch::plain_keys(&bytes),
+                }
+            })
+    }
 }
 
-/// Returns the staged content of a file, by its name relative to a folder, through links as they are staged.
-fn staged_content(
-    links: &StagedLinks<'_>,
-    folder: &Path,
-    name: &str,
-) -> Option<Zeroizing<Vec<u8>>> {
+/// Returns the file that a name relative to a folder leads to, through links as they are staged.
+fn staged_target(links: &StagedLinks<'_>, folder: &Path, name: &str) -> Option<PathBuf> {
     let repository = links.repository();
     // The name of any file in the folder: the root alone has no path inside the work tree.
     let file = repository.inside_work_tree(&folder.join("file"))?;
     let folder = repository.root().join(file.parent()?);
-    let target = links.route(&folder.join(name)).target?;
-    repository.staged_content(&target).ok()
+    links.route(&folder.join(name)).target
 }
 
-/// Returns the keys of the plaintext values in a file. The key of a file that is one value is not known here.
-fn plain_keys(bytes: &[u8], form: FileForm) -> Vec<String> {
-    match form {
-        FileForm::Value => {
-            let is_plain = plain::is_plain_file(bytes);
-            is_plain.then(String::new).into_iter().collect()
-        }
-        FileForm::Variables => plain::plain_variables(bytes),
-        FileForm::Patch => patch::plain_keys(bytes),
-    }
+/// Returns the file that a path leads to, if it is in the tree of the manifest. Without Git, the tree is the current
+/// folder, if it contains the manifest, or else the folder of the manifest.
+fn target_in_tree(path: &Path, manifest: &Path) -> Option<PathBuf> {
+    let folder = manifest.parent().unwrap_or(Path::new(""));
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    let folder = folder.canonicalize().ok()?;
+    let target = path.canonicalize().ok()?;
+    let tree = git::work_tree(&folder).or_else(|| {
+        let current = std::env::current_dir().ok()?.canonicalize().ok()?;
+        folder.starts_with(&current).then_some(current)
+    });
+    target.starts_with(tree.unwrap_or(folder)).then_some(target)
 }
 
 impl Trees {
-    /// Returns the content of a regular file in the tree of a manifest, unless Git ignores it. Without Git, the tree is
-    /// the current folder, if it contains the manifest, or else the folder of the manifest.
-    fn read(&mut self, path: &Path, manifest: &Path) -> Option<Zeroizing<Vec<u8>>> {
-        let folder = manifest.parent().unwrap_or(Path::new(""));
-        let folder = if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            folder
-        };
-        let folder = folder.canonicalize().ok()?;
-        let path = path.canonicalize().ok()?;
-        let tree = git::work_tree(&folder).or_else(|| {
-            let current = std::env::current_dir().ok()?.canonicalize().ok()?;
-            folder.starts_with(&current).then_some(current)
-        });
-        let tree = tree.unwrap_or(folder);
-        if !path.starts_with(&tree) || self.ignores(&path) {
+    /// Returns the content of a regular file, unless Git ignores it.
+    fn read(&mut self, file: &Path) -> Option<Zeroizing<Vec<u8>>> {
+        if self.ignores(file) {
             return None;
         }
-        files::read_regular(&path, Kind::Value.limit()).ok()
+        files::read_regular(file, Kind::Value.limit()).ok()
     }
 
     /// Returns whether Git ignores a file; `false` if the repository cannot be read.
@@ -120,5 +126,34 @@ impl Trees {
         let (_, repository) = self.last.insert(last.unwrap_or_else(open));
         let is_ignored = |repository: &Repository| repository.is_ignored(file).unwrap_or(false);
         repository.as_ref().is_some_and(is_ignored)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use shared::manifest;
+
+    use super::*;
+
+    /// Attack: a committer adds many small kustomizations that name one file with very many variables, so that lint needs
+    /// time and memory for each of them.
+    #[test]
+    fn a_file_that_many_kustomizations_name_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let variables = (0..1000).map(|n| format!("K{n}=hunter2\n"));
+        fs::write(folder.path().join("a.env"), variables.collect::<String>()).unwrap();
+        let mut generated = GeneratedFiles::default();
+        for n in 0..100 {
+            let manifest = folder.path().join(format!("{n}/kustomization.yaml"));
+            fs::create_dir(manifest.parent().unwrap()).unwrap();
+            let text = format!("secretGenerator: [{{envs: [../a.env, ../{n}/.././a.env]}}]");
+            let documents = manifest::read(text.as_bytes()).unwrap();
+            let findings = generated.findings(&documents[0].root, &manifest, None);
+            assert_eq!(findings.len(), 2);
+            assert!(findings[0].2.contains(": K0, K1, K2, K3, K4 and 995 more;"));
+        }
+        assert_eq!(generated.plain.len(), 1);
     }
 }

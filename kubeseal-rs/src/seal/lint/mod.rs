@@ -4,6 +4,7 @@ mod connection_string;
 mod exempt;
 mod format;
 mod generated;
+mod misplaced;
 mod nested;
 mod object;
 mod patch;
@@ -655,10 +656,10 @@ fn may_define_secrets(bytes: &[u8]) -> bool {
 /// Returns whether a file may be about Secrets: `ecret` is part of both `Secret` and `secretGenerator`, and a Secret
 /// without `kind` has `data` or `stringData`, in any case.
 fn mentions_secrets(text: &[u8]) -> bool {
-    if memchr::memmem::find(text, b"ecret").is_some() {
+    let text = text.to_ascii_lowercase();
+    if memchr::memmem::find(&text, b"ecret").is_some() {
         return true;
     }
-    let text = text.to_ascii_lowercase();
     let is_word = |at: usize| {
         let before = text[..at].last();
         let is_whole = !before.is_some_and(u8::is_ascii_alphanumeric);

@@ -3,14 +3,24 @@
 
 use kubeseal_library::walk::{Kind, LISTS, may_hide_kind, names_kind};
 use shared::manifest::{self, Document, Node, Value};
+use zeroize::Zeroizing;
 
 use super::object::Found;
 use super::placeholder::is_templated;
 use super::template::{self, Form, Literals, Piece, Pieces};
-use super::{patch, plain, unrendered};
+use super::{misplaced, patch, plain, sops, unrendered};
 
 /// The maximum nesting depth of strings.
 const MAX_LEVELS: usize = 4;
+
+/// The kinds that a string is searched for, in lowercase.
+const KINDS: [&str; 5] = [
+    "secret",
+    "secrets",
+    "secretlist",
+    "secretgenerator",
+    "sopssecret",
+];
 
 /// The findings of a file.
 #[derive(Default)]
@@ -115,7 +125,7 @@ impl Search {
     fn node(&mut self, node: &Node, is_object: bool, level: Level<'_>) {
         match &node.value {
             Value::Map(_) if is_secret(node, is_object) => {
-                self.add(plain::secret(node, level.literals, level.has_sops), level);
+                self.secret(node, level);
                 // `kubectl apply` keeps a copy of the object in an annotation.
                 if let Some(metadata) = node.field("metadata") {
                     self.node(metadata, false, level);
@@ -123,6 +133,8 @@ impl Search {
             }
             Value::Map(fields) => {
                 self.patch(node, is_object, level);
+                let unencrypted = sops::secret(node, level.literals, level.has_sops);
+                self.add(unencrypted, level);
                 let is_patch_of_secret = patch::targets_secret(node);
                 let kind = node.text("kind");
                 let is_list = kind.is_some_and(|kind| LISTS.contains(&kind) || is_templated(kind));
@@ -146,6 +158,16 @@ impl Search {
                 self.text(text, node.line, level);
             }
             _ => {}
+        }
+    }
+
+    fn secret(&mut self, node: &Node, level: Level<'_>) {
+        let Level {
+            literals, has_sops, ..
+        } = level;
+        self.add(plain::secret(node, literals, has_sops), level);
+        if plain::may_be_secret(node) {
+            self.add(misplaced::values(node, literals, has_sops), level);
         }
     }
 
@@ -212,14 +234,14 @@ fn is_secret(node: &Node, is_object: bool) -> bool {
 
 /// Returns whether a string may be a manifest that defines or generates a Secret.
 fn may_hold_secret(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let is_object = text.contains('\n') || text.contains('{');
-    let may_hide_kind = || text.contains("kind") && may_hide_kind(bytes);
-    is_object
-        && (names_kind(bytes, &["Secret", "SecretList", "SecretGenerator"])
-            || text.contains("secretGenerator:")
-            || text.contains("/stringData")
-            || may_hide_kind())
+    if !text.contains(['\n', '{']) {
+        return false;
+    }
+    let text = Zeroizing::new(text.to_ascii_lowercase());
+    names_kind(text.as_bytes(), &KINDS)
+        || text.contains("secretgenerator:")
+        || text.contains("/stringdata")
+        || text.contains("kind") && may_hide_kind(text.as_bytes())
 }
 
 /// Returns the line of the `|` above a value, if the value that begins on this line is a literal block, whose lines are

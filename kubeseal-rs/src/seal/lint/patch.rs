@@ -6,9 +6,10 @@ use std::borrow::Cow;
 use kubeseal_library::finding;
 use kubeseal_library::walk;
 use shared::manifest::{self, Node, Value};
+use shared::names;
 
 use super::object::Found;
-use super::plain::{is_value, join_first_keys, plain_fields};
+use super::plain::{PlainKeys, is_value, join_first_keys, plain_fields};
 use super::template::Literals;
 
 /// The fields of a kustomization that contain patches.
@@ -60,7 +61,7 @@ pub(super) fn files(kustomization: &Node) -> Vec<(usize, &str)> {
 }
 
 /// Returns the keys of the plain values in the file of a patch whose target is a Secret.
-pub(super) fn plain_keys(bytes: &[u8]) -> Vec<String> {
+pub(super) fn plain_keys(bytes: &[u8]) -> PlainKeys {
     let literals = Literals::default();
     let mut keys = Vec::new();
     for document in manifest::read_well_formed(bytes) {
@@ -76,7 +77,15 @@ pub(super) fn plain_keys(bytes: &[u8]) -> Vec<String> {
             _ => {}
         }
     }
-    keys
+    let is_key = |key: &str| names::check_item(key).is_ok();
+    let keys = keys.iter().map(String::as_str);
+    PlainKeys::of(keys.map(|key| {
+        if is_key(key) {
+            key
+        } else {
+            "one without a key"
+        }
+    }))
 }
 
 /// Returns the key of the value that an operation sets.

@@ -157,6 +157,7 @@ mod tests {
             "{{ required \"a password is needed\" .Values.password }}",
             "{{ (lookup \"v1\" \"Secret\" .Release.Namespace \"db\").data.password }}",
             "{{ randAlphaNum 32 | b64enc }}",
+            "{{ requiredEnv \"PW\" }}",
             "{{ .Values.a }}-{{ .Values.b }}\n",
             "{{ .Files.Get \"files/password\" | b64enc }}",
             "${{ secrets.TOKEN }}",

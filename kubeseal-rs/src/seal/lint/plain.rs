@@ -24,23 +24,31 @@ pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Op
     if plain.is_empty() {
         return None;
     }
-    let metadata = node.field("metadata");
-    let name = metadata
-        .and_then(|m| m.text("name"))
-        .unwrap_or("without a name");
-    let labels = metadata.and_then(|m| m.field("labels"));
+    let name = name_of(node);
+    let labels = node.field("metadata").and_then(|m| m.field("labels"));
     let message = match labels.and_then(|labels| labels.text(KEY_LABEL)) {
         Some(state) if state == KEY_ACTIVE => format!(
             "the Secret {name} is a private key of the controller: it can unseal every value that is sealed for it; \
              generate a new key and re-encrypt these values"
         ),
         _ => format!(
-            "the Secret {name} has plain values: {}; seal it with `seal -i`, and change the values if they were \
+            "the {} {name} has plain values: {}; seal it with `seal -i`, and change the values if they were \
              committed",
+            kind_of(node),
             join_first_keys(&plain.iter().map(String::as_str).collect::<Vec<_>>())
         ),
     };
     Some((finding::PLAIN_SECRET, node.line, message))
+}
+
+/// Returns the kind of an object, for messages.
+fn kind_of(node: &Node) -> &str {
+    let kind = node.text("kind").unwrap_or_default();
+    if kind.is_empty() || is_templated(kind) {
+        "Secret"
+    } else {
+        kind
+    }
 }
 
 /// Returns the keys of the plaintext values in `data` and `stringData`.
@@ -49,11 +57,42 @@ pub(super) fn plain_fields(node: &Node, literals: &Literals<'_>, has_sops: bool)
     [values("data"), values("stringData")].concat()
 }
 
-/// Returns whether an object of an unknown kind is a Secret: without `kind`, as `kubeseal` accepts it, or with one that
-/// a template outputs. Such an object has `stringData`, or metadata and `data` in base64. `data` alone is a common name
-/// in files that are no manifests.
+/// Returns whether an object is a Secret although its kind does not show it: without `kind`, as `kubeseal` accepts it,
+/// with one that a template outputs, or with a misspelled one of the core API, where only Secrets have `stringData`.
 pub(super) fn is_secret_of_unknown_kind(node: &Node) -> bool {
     let text = |name| node.text(name).unwrap_or_default();
+    let (kind, version) = (text("kind"), text("apiVersion"));
+    let is_unknown = kind.is_empty() || is_templated(kind);
+    is_unknown && (version.is_empty() || is_v1(version)) && has_values_of_secret(node)
+        || version == "v1" && has_string_data(node)
+}
+
+/// Returns whether an object may be a Secret. In a template, `kind` and `apiVersion` can occur in several branches, so
+/// one match is enough; a templated `apiVersion` matches too. A kind such as `secret` or `Secrets`, or another
+/// `apiVersion`, is a mistake if the object has the values of a Secret.
+pub(super) fn may_be_secret(node: &Node) -> bool {
+    let (kinds, versions) = (texts(node, "kind"), texts(node, "apiVersion"));
+    let has_kind = |is_match: fn(&str) -> bool| kinds.iter().any(|kind| is_match(kind));
+    let has_v1 = versions.iter().any(|version| is_v1(version));
+    if has_kind(|kind| kind == "Secret") && (versions.is_empty() || has_v1) {
+        return true;
+    }
+    let is_object = has_v1 && node.field("metadata").is_some();
+    has_kind(names_secret) && (is_object || has_values_of_secret(node))
+}
+
+fn names_secret(kind: &str) -> bool {
+    kind.eq_ignore_ascii_case("Secret") || kind.eq_ignore_ascii_case("Secrets")
+}
+
+/// Returns whether an `apiVersion` may be that of a Secret.
+pub(super) fn is_v1(version: &str) -> bool {
+    version.eq_ignore_ascii_case("v1") || is_templated(version)
+}
+
+/// Returns whether an object has `stringData`, or metadata and `data` in base64. `data` alone is a common name in other
+/// objects, and in files that are no manifests.
+fn has_values_of_secret(node: &Node) -> bool {
     let map = |name| match node.field(name).map(|node| &node.value) {
         Some(Value::Map(entries)) => Some(entries),
         _ => None,
@@ -67,35 +106,26 @@ pub(super) fn is_secret_of_unknown_kind(node: &Node) -> bool {
     };
     let is_data =
         || map("metadata").is_some() && map("data").is_some_and(|data| data.iter().all(is_encoded));
-    let has_string_data = || {
-        let field = node.field("stringData");
-        field.is_some_and(|field| !matches!(field.value, Value::Null))
-    };
-    let (kind, version) = (text("kind"), text("apiVersion"));
-    (kind.is_empty() || is_templated(kind))
-        && (matches!(version, "" | "v1") || is_templated(version))
-        && (has_string_data() || is_data())
+    has_string_data(node) || is_data()
 }
 
-/// Returns whether an object may be a Secret. In a template, `kind` and `apiVersion` can occur in several branches, so
-/// one match is enough; a templated `apiVersion` matches too.
-pub(super) fn may_be_secret(node: &Node) -> bool {
-    let texts = |name: &str| {
-        let fields = match &node.value {
-            Value::Map(fields) => fields.as_slice(),
-            _ => &[],
-        };
-        let matching_fields = fields.iter().filter(|(key, _)| key == name);
-        let texts = matching_fields.filter_map(|(_, node)| match &node.value {
-            Value::Text(text) => Some(text.to_string()),
-            _ => None,
-        });
-        texts.collect::<Vec<String>>()
+fn has_string_data(node: &Node) -> bool {
+    let field = node.field("stringData");
+    field.is_some_and(|field| !matches!(field.value, Value::Null))
+}
+
+/// Returns the strings in each field of that name: the branches of a template may have the same field.
+pub(super) fn texts<'a>(node: &'a Node, name: &str) -> Vec<&'a str> {
+    let fields = match &node.value {
+        Value::Map(fields) => fields.as_slice(),
+        _ => &[],
     };
-    let is_v1 = |version: &String| matches!(version.as_str(), "" | "v1") || is_templated(version);
-    let versions = texts("apiVersion");
-    texts("kind").iter().any(|kind| kind == "Secret")
-        && (versions.is_empty() || versions.iter().any(is_v1))
+    let matching_fields = fields.iter().filter(|(key, _)| key == name);
+    let texts = matching_fields.filter_map(|(_, node)| match &node.value {
+        Value::Text(text) => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect()
 }
 
 /// Returns the keys of a field whose values are plaintext. A field that is not a mapping may be a value itself, and is
@@ -139,7 +169,7 @@ fn shown_key(key: &str) -> &str {
 }
 
 /// Returns whether a value is a ciphertext of sops. A file of sops may also contain plaintext values.
-fn is_of_sops(node: &Node) -> bool {
+pub(super) fn is_of_sops(node: &Node) -> bool {
     matches!(&node.value, Value::Text(text) if sops::is_ciphertext(text))
 }
 
@@ -196,7 +226,7 @@ pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
     for node in nodes(root) {
         let generator = name_of(node);
         let mut add = |field: &str, is_whole: bool| {
-            for (line, text) in texts(node.field(field)) {
+            for (line, text) in lines(node.field(field)) {
                 let (key, path) = match text.split_once('=') {
                     Some((key, path)) if is_whole => (Some(key), path),
                     _ if is_whole => (text.rsplit('/').next(), text),
@@ -251,7 +281,7 @@ fn items(node: &Node) -> &[Node] {
 }
 
 /// Returns the strings of a list, or a single string, with their lines.
-fn texts(node: Option<&Node>) -> Vec<(usize, &str)> {
+fn lines(node: Option<&Node>) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     for item in node.map_or(&[][..], items) {
         if let Value::Text(text) = &item.value {
@@ -265,29 +295,25 @@ fn texts(node: Option<&Node>) -> Vec<(usize, &str)> {
 pub(super) fn generator_file(
     file: &GeneratorFile<'_>,
     shown: &str,
-    plain: &[String],
+    plain: &PlainKeys,
 ) -> Option<Found> {
-    let plain: Vec<&str> = match file.key {
-        Some(key) => plain.iter().take(1).map(|_| key).collect(),
-        None => plain.iter().map(String::as_str).collect(),
-    };
-    if plain.is_empty() {
+    if plain.count == 0 {
         return None;
     }
+    let keys = file.key.map_or_else(|| plain.text(), str::to_owned);
     let subject = match file.form {
         FileForm::Patch => "a patch of a Secret".to_owned(),
         _ => format!("the secretGenerator {}", file.generator),
     };
     let message = format!(
-        "{subject} has plain values in {shown}: {}; seal them with `seal create`, and change the values if they were \
-         committed",
-        join_first_keys(&plain)
+        "{subject} has plain values in {shown}: {keys}; seal them with `seal create`, and change the values if they were \
+         committed"
     );
     Some((finding::PLAIN_SECRET, file.line, message))
 }
 
 /// Returns the keys of the plaintext values in a dotenv file.
-pub(super) fn plain_variables(bytes: &[u8]) -> Vec<String> {
+pub(super) fn plain_variables(bytes: &[u8]) -> PlainKeys {
     let text = String::from_utf8_lossy(bytes);
     let has_sops = sops::has_metadata(&text);
     let is_plain = |key: &str, value: &str| {
@@ -295,7 +321,7 @@ pub(super) fn plain_variables(bytes: &[u8]) -> Vec<String> {
             && !is_placeholder(value, &Literals::default())
     };
     let plain = variables(&text).filter(|(key, value)| is_plain(key, value));
-    plain.map(|(key, _)| key.to_owned()).collect()
+    PlainKeys::of(plain.map(|(key, _)| key))
 }
 
 /// Returns whether a file that is a value contains plaintext. sops encrypts whole files, too.
@@ -320,11 +346,11 @@ fn variables(text: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-fn name_of(generator: &Node) -> &str {
-    let metadata = generator.field("metadata").and_then(|m| m.text("name"));
-    generator
-        .text("name")
-        .or(metadata)
+/// Returns the name of an object or a generator, for messages.
+pub(super) fn name_of(node: &Node) -> &str {
+    let metadata = node.field("metadata").and_then(|m| m.text("name"));
+    metadata
+        .or_else(|| node.text("name"))
         .unwrap_or("without a name")
 }
 
@@ -405,12 +431,31 @@ fn key_of_value<'a>(literal: &'a Node, literals: &Literals<'_>) -> Option<&'a st
 
 /// Returns the first keys, separated by commas, and the number of the others.
 pub(super) fn join_first_keys(keys: &[&str]) -> String {
-    let shown = keys.iter().take(MAX_SHOWN).copied().collect::<Vec<_>>();
-    let rest = match keys.len().saturating_sub(MAX_SHOWN) {
-        0 => String::new(),
-        n => format!(" and {n} more"),
-    };
-    format!("{}{rest}", shown.join(", "))
+    PlainKeys::of(keys.iter().copied()).text()
+}
+
+/// The keys of plaintext values, as messages show them: a file may have very many, and be named very often.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct PlainKeys {
+    first: Vec<String>,
+    count: usize,
+}
+
+impl PlainKeys {
+    /// Counts the keys, and keeps the first ones.
+    pub(super) fn of<'a>(mut keys: impl Iterator<Item = &'a str>) -> Self {
+        let first: Vec<String> = keys.by_ref().take(MAX_SHOWN).map(str::to_owned).collect();
+        let count = first.len() + keys.count();
+        Self { first, count }
+    }
+
+    fn text(&self) -> String {
+        let rest = match self.count - self.first.len() {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        format!("{}{rest}", self.first.join(", "))
+    }
 }
 
 #[cfg(test)]

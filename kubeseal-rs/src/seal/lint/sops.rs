@@ -1,10 +1,15 @@
 //! Recognizes values and files that sops encrypted. The metadata alone proves nothing: sops can leave values in
-//! plaintext, so each value counts.
+//! plaintext, so each value counts. Finds the values of a `SopsSecret` that is not encrypted.
 
 use std::sync::LazyLock;
 
+use kubeseal_library::finding;
 use regex::Regex;
 use shared::manifest::{self, Node, Value};
+
+use super::object::Found;
+use super::plain::{join_first_keys, name_of, plain_fields};
+use super::template::Literals;
 
 /// Matches a ciphertext of sops.
 static CIPHERTEXT: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -53,6 +58,29 @@ pub(super) fn is_encrypted(text: &str) -> bool {
         }
         _ => are_encrypted_lines(text),
     }
+}
+
+/// Returns the finding for a `SopsSecret` of the sops operator with plaintext values: its templates of Secrets have no
+/// `kind`.
+pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Option<Found> {
+    let has_sops = has_sops || node.field("sops").is_some();
+    if node.text("kind") != Some("SopsSecret") {
+        return None;
+    }
+    let Value::List(templates) = &node.field("spec")?.field("secretTemplates")?.value else {
+        return None;
+    };
+    let keys = templates
+        .iter()
+        .flat_map(|template| plain_fields(template, literals, has_sops));
+    let keys: Vec<String> = keys.collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let message = format!(
+        "the SopsSecret {} has plain values: {}; encrypt it with `sops`, and change the values if they were committed",
+        name_of(node),
+        join_first_keys(&keys)
+    );
+    (!keys.is_empty()).then_some((finding::PLAIN_SECRET, node.line, message))
 }
 
 fn is_encrypted_mapping(root: &Node) -> bool {

@@ -75,7 +75,7 @@ impl Plan {
     pub(super) fn check_places(&self, store: &KeyStore) -> Result<()> {
         for step in &self.0 {
             if let Step::Put(secret, _) = step {
-                store.check_place(secret.metadata.name.as_deref().unwrap_or_default())?;
+                store.check_place(secret.metadata.name.as_deref().unwrap_or_default(), None)?;
             }
         }
         Ok(())

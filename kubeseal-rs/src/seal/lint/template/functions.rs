@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// Functions with no argument that becomes part of the output.
-const NAMING: [&str; 38] = [
+const NAMING: [&str; 39] = [
     "$.Files.Get",
     "$.Files.Glob",
     ".Files.Get",
@@ -42,6 +42,7 @@ const NAMING: [&str; 38] = [
     "randBytes",
     "randNumeric",
     "regexMatch",
+    "requiredEnv",
     "semverCompare",
     "typeIs",
     "until",

@@ -1,0 +1,163 @@
+//! Finds values of a Secret outside of `data` and `stringData`: with a wrong indentation, or in a field with a misspelled
+//! name. The API server refuses or drops such a field, but its values are in the file.
+
+use kubeseal_library::finding;
+use shared::manifest::{Node, Value};
+use shared::names;
+
+use super::object::Found;
+use super::placeholder::is_templated;
+use super::plain::{is_of_sops, is_v1, is_value, join_first_keys, name_of, texts};
+use super::template::Literals;
+
+/// The fields of a Secret, and that of sops.
+const FIELDS: [&str; 8] = [
+    "apiVersion",
+    "data",
+    "immutable",
+    "kind",
+    "metadata",
+    "sops",
+    "stringData",
+    "type",
+];
+
+/// The fields of `metadata`. They contain no values, even if they are beside it by mistake.
+const METADATA: [&str; 15] = [
+    "annotations",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "labels",
+    "managedFields",
+    "name",
+    "namespace",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+/// Returns the finding for a Secret of the core API with plain values outside of `data` and `stringData`. Without
+/// `metadata` it is a reference to a Secret, such as a `sourceRef`, whose fields are others.
+pub(super) fn values(secret: &Node, literals: &Literals<'_>, has_sops: bool) -> Option<Found> {
+    let metadata = secret.field("metadata")?;
+    if !texts(secret, "apiVersion").iter().all(|text| is_v1(text)) {
+        return None;
+    }
+    let mut search = Search {
+        literals,
+        has_sops: has_sops || secret.field("sops").is_some(),
+        line: secret.line,
+        keys: Vec::new(),
+    };
+    let is_known = |name: &str| is_among(name, &FIELDS) || is_among(name, &METADATA);
+    for (name, node) in fields(secret).iter().filter(|(name, _)| !is_known(name)) {
+        search.field("", name, node);
+    }
+    search.metadata(metadata);
+    search.finding(name_of(secret))
+}
+
+struct Search<'a> {
+    literals: &'a Literals<'a>,
+    has_sops: bool,
+    /// The line of the first value.
+    line: usize,
+    /// The paths of the values.
+    keys: Vec<String>,
+}
+
+impl Search<'_> {
+    /// Searches `metadata`. A text in an unknown field is most likely a label or an annotation with a wrong indentation,
+    /// unless the beginning of the values is above it.
+    fn metadata(&mut self, metadata: &Node) {
+        let starts_values =
+            |(name, node): &(String, Node)| is_values(name) && matches!(node.value, Value::Null);
+        let has_start = fields(metadata).iter().any(starts_values);
+        for (name, node) in fields(metadata) {
+            if !is_among(name, &METADATA) && (has_start || is_mapping(node)) {
+                self.field("metadata.", name, node);
+            }
+        }
+        for field in ["annotations", "labels"] {
+            let entries = metadata.field(field).map_or(&[][..], fields);
+            for (name, node) in entries.iter().filter(|(_, node)| is_mapping(node)) {
+                self.field(&format!("metadata.{field}."), name, node);
+            }
+        }
+    }
+
+    /// Adds the values of an unknown field. A name that no item of a Secret can have belongs to a tool, such as `$patch`
+    /// of kustomize or `=(data)` of Kyverno.
+    fn field(&mut self, above: &str, name: &str, node: &Node) {
+        if !is_templated(name) && names::check_item(name).is_ok() {
+            self.node(&format!("{above}{name}"), node);
+        }
+    }
+
+    fn node(&mut self, path: &str, node: &Node) {
+        match &node.value {
+            Value::Map(entries) => {
+                for (name, node) in entries {
+                    if is_templated(name) || names::check_item(name).is_err() {
+                        self.node(path, node);
+                    } else {
+                        self.node(&format!("{path}.{name}"), node);
+                    }
+                }
+            }
+            Value::List(items) => {
+                for item in items {
+                    self.node(path, item);
+                }
+            }
+            Value::Bool(_) => {}
+            _ if self.has_sops && is_of_sops(node) => {}
+            _ if is_value(node, true, self.literals) => self.add(path, node.line),
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, path: &str, line: usize) {
+        if self.keys.is_empty() {
+            self.line = line;
+        }
+        if !self.keys.iter().any(|known| known == path) {
+            self.keys.push(path.to_owned());
+        }
+    }
+
+    fn finding(self, name: &str) -> Option<Found> {
+        let keys: Vec<&str> = self.keys.iter().map(String::as_str).collect();
+        let message = format!(
+            "the Secret {name} has values outside of data and stringData: {}; move them to stringData, seal it with \
+             `seal -i`, and change the values if they were committed",
+            join_first_keys(&keys)
+        );
+        (!keys.is_empty()).then_some((finding::PLAIN_SECRET, self.line, message))
+    }
+}
+
+fn fields(node: &Node) -> &[(String, Node)] {
+    match &node.value {
+        Value::Map(fields) => fields,
+        _ => &[],
+    }
+}
+
+fn is_mapping(node: &Node) -> bool {
+    matches!(node.value, Value::Map(_))
+}
+
+/// Returns whether a field has one of these names. Kubernetes ignores letter case.
+fn is_among(name: &str, known: &[&str]) -> bool {
+    known.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+fn is_values(name: &str) -> bool {
+    is_among(name, &["data", "stringData"])
+}
