@@ -28,11 +28,11 @@ fn sealed(case: &Case, name: &str, items: &[(&str, &str)]) -> SealedSecret {
 
 /// Replaces the entries of an object.
 async fn replace(case: &Case, name: &str, sealed: &SealedSecret) {
-    let mut present = case.sealed_secrets().get(name).await.unwrap();
+    let objects = case.sealed_secrets();
+    let mut present = objects.get(name).await.unwrap();
     present.spec = sealed.spec.clone();
     let params = PostParams::default();
-    let replaced = case.sealed_secrets().replace(name, &params, &present);
-    replaced.await.unwrap();
+    objects.replace(name, &params, &present).await.unwrap();
 }
 
 async fn assert_operations(case: &Case, want: f64) {
