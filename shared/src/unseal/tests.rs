@@ -71,10 +71,12 @@ fn unseals_every_item_and_names_its_key() {
     assert_eq!(unsealed.secret.data["a"].expose(), b"x");
     assert_eq!(unsealed.secret.data["b"].expose(), b"");
     assert_eq!(
-        &unsealed.sealed_by["b"],
-        ring.sealing_key(jiff::Timestamp::UNIX_EPOCH)
-            .unwrap()
-            .fingerprint()
+        unsealed.sealed_by["b"].fingerprint(),
+        Some(
+            ring.sealing_key(jiff::Timestamp::UNIX_EPOCH)
+                .unwrap()
+                .fingerprint()
+        )
     );
 }
 
@@ -123,10 +125,12 @@ fn a_false_key_hint_changes_nothing() {
     hints::annotate(annotations, &[("a".to_owned(), other)].into());
     let unsealed = open(&sealed, &ring).unwrap();
     assert_eq!(
-        &unsealed.sealed_by["a"],
-        ring.sealing_key(jiff::Timestamp::UNIX_EPOCH)
-            .unwrap()
-            .fingerprint()
+        unsealed.sealed_by["a"].fingerprint(),
+        Some(
+            ring.sealing_key(jiff::Timestamp::UNIX_EPOCH)
+                .unwrap()
+                .fingerprint()
+        )
     );
 }
 
