@@ -60,7 +60,7 @@ pub fn to_v1(
     ring: &KeyRing,
     key: &PublicKey,
     policy: &Policy,
-    rng: &mut impl CryptoRng,
+    random: &mut impl CryptoRng,
 ) -> Result<Edit, ConvertError> {
     if !v2::is_v2(&sealed.spec.encrypted_data) {
         return Ok(Edit::default());
@@ -72,10 +72,10 @@ pub fn to_v1(
     let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
     let label = scope.label_for_sealing(sealed.namespace_or_empty(), sealed.name_or_empty())?;
     let (keys, mut opened) = (ring.openers(), OpenedLocks::default());
-    let values = v2::open(&checked, &keys, &mut opened, &mut Unmetered, rng)?;
+    let values = v2::open(&checked, &keys, &mut opened, &mut Unmetered, random)?;
     let mut set = BTreeMap::new();
     for (item, opened) in values {
-        let text = envelope::seal(key, &label, opened.value.plain.expose(), rng)?;
+        let text = envelope::seal(key, &label, opened.value.plain.expose(), random)?;
         set.insert(item, base64::encode(&text));
     }
     let names = sealed.spec.encrypted_data.keys();
