@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shared::plain::Plain;
 use shared::secret::Secret;
-use shared::secret_types::{MAX_SECRET_LEN, Missing, check_names, values_len};
+use shared::secret_types::{MAX_SECRET_LEN, Missing, check_names};
 use shared::unseal::UnsealError;
 
 use crate::author_limits::{AuthorLimits, Breach};
@@ -145,8 +145,8 @@ pub enum Refusal {
     /// The type of the Secret requires an item that is missing.
     #[error("cannot write the Secret: {0}; add the missing items, or change the type")]
     Missing(#[from] Missing),
-    /// The values are larger than an API server accepts. Occurs only for objects without templates, since only the size
-    /// of their values is public.
+    /// The values are larger than an API server accepts, by their public size. Occurs only for objects without templates,
+    /// since only the size of their values is public.
     #[error(
         "cannot write the Secret: its values have {0} bytes, and the limit of Kubernetes is {MAX_SECRET_LEN}; split the object"
     )]
@@ -221,8 +221,8 @@ pub fn enforce_limits(limits: &AuthorLimits, plan: Plan) -> Plan {
 }
 
 /// Returns the plan, or a refusal if an API server would never accept the Secret. Of the values only their
-/// size is checked, and only if the size is public.
-pub fn enforce_api_rules(plan: Plan, is_size_public: bool) -> Plan {
+/// size is checked, and only if `public_size` returns it.
+pub fn enforce_api_rules(plan: Plan, public_size: impl FnOnce(&Secret) -> Option<usize>) -> Plan {
     let (Plan::Create(secret) | Plan::Replace(secret)) = &plan else {
         return plan;
     };
@@ -230,11 +230,10 @@ pub fn enforce_api_rules(plan: Plan, is_size_public: bool) -> Plan {
     if let Err(missing) = check_names(secret.type_.as_deref(), has) {
         return Plan::Refuse(missing.into());
     }
-    let size = values_len(secret);
-    if is_size_public && size > MAX_SECRET_LEN {
-        return Plan::Refuse(Refusal::TooLarge(size));
+    match public_size(secret) {
+        Some(size) if size > MAX_SECRET_LEN => Plan::Refuse(Refusal::TooLarge(size)),
+        _ => plan,
     }
-    plan
 }
 
 fn plan_update(

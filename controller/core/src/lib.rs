@@ -14,6 +14,7 @@
 //! | [`added_metadata`] | `--secret-labels`, `--secret-annotations` → metadata of the Secret |
 //! | [`token_secrets`] | desired and existing Secret of a service account token → desired Secret with the additions of Kubernetes |
 //! | [`names_size`] | a Secret → the size of its item keys, labels and annotations |
+//! | [`public_size`] | a SealedSecret and its values → their size as everyone can see it |
 //! | [`no_secret`] | a failure that depends on values → what may be published about it |
 //! | [`queue`], [`fair`] | objects to reconcile → the next object, and its time |
 //! | [`object_id`], [`fault`] | (types) names of objects, kinds of failures |
@@ -28,6 +29,7 @@ pub mod names_size;
 pub mod no_secret;
 pub mod object_id;
 pub mod ownership;
+pub mod public_size;
 pub mod queue;
 pub mod reason;
 pub mod status;

@@ -11,6 +11,7 @@ use controller_core::drift::{self, Interference};
 use controller_core::no_secret;
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
+use controller_core::public_size;
 use jiff::Timestamp;
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
@@ -224,7 +225,7 @@ impl<S: Store> Tools<S> {
         };
         let plan = enforce_limits(&self.policy.author_limits, plan);
         if self.store.is_public() {
-            enforce_api_rules(plan, has_public_size(observed))
+            enforce_api_rules(plan, |secret| public_size(observed, secret))
         } else {
             plan
         }
@@ -319,15 +320,17 @@ fn becomes_exclusive(observed: &Observed, plan: &Plan) -> bool {
     }
 }
 
-/// Returns whether the size of the Secret follows from the size of the sealed values. It does not if templates produce
-/// values, or if some values belong to another client.
-fn has_public_size(observed: &Observed) -> bool {
+/// Returns the size of the Secret's values, if it follows from the size of the sealed values. It does not if templates
+/// produce values, or if some values belong to another client.
+fn public_size(observed: &Observed, secret: &Secret) -> Option<usize> {
     let Source::Sealed(sealed) = &observed.source else {
-        return false;
+        return None;
     };
     let template = &sealed.spec.template.metadata;
     let is_alone = observed.existing.secret().is_none_or(|existing| {
         !ownership::merges(template, &existing.metadata, observed.is_exclusive)
     });
-    is_alone && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed)
+    let is_public =
+        is_alone && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed);
+    is_public.then(|| public_size::values_len(sealed, secret))
 }

@@ -86,6 +86,25 @@ async fn a_right_guess_of_a_v2_value_is_indistinguishable_from_a_wrong_one() {
     }
 }
 
+/// Attack: an editor adds an item of a chosen size, so that the Secret is too large for one length of another value and
+/// not for the next.
+#[tokio::test(start_paused = true)]
+async fn the_exact_length_of_a_v2_value_is_not_revealed_by_the_limit_of_kubernetes() {
+    // With it, 16 more bytes fit into a Secret and 17 do not; the sealed value shows 16 to 47.
+    let filling = "x".repeat((1 << 20) - 16);
+    let mut outcomes = Vec::new();
+    for len in [16, 47] {
+        let mut scenario = scenario();
+        let value = "v".repeat(len);
+        let items = [("a", value.as_str()), ("filling", filling.as_str())];
+        let sealed = Sealing::new(Suite::XWing).object("ns/n", &items);
+        scenario.apply(&sealed).await;
+        assert_eq!(reasons(&scenario), ["ErrUpdateFailed"; 3]);
+        outcomes.push(scenario.public_state());
+    }
+    assert_indistinguishable(&outcomes[0], &outcomes[1], "");
+}
+
 /// Attack: an editor damages what was sealed in different ways, to learn from the report how far a key came.
 #[tokio::test(start_paused = true)]
 async fn everything_after_the_private_key_is_reported_alike() {

@@ -68,7 +68,7 @@ impl Admission {
 pub struct Remembered<'a> {
     /// The keys to try first on v1 items.
     pub hints: &'a Hints,
-    /// The v2 locks that an interrupted attempt has tried. Empty again once the object is unsealed or refused.
+    /// The v2 locks that interrupted attempts have tried, for the next attempt if this one is interrupted too.
     pub locks: &'a mut OpenedLocks,
 }
 

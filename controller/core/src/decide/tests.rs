@@ -25,13 +25,13 @@ fn refuses_missing_items_and_a_public_size_above_the_limit() {
         "kubernetes.io/tls",
         &[("tls.crt", ""), ("tls.key", "")],
     ));
-    let Plan::Create(created) = enforce_api_rules(complete, true) else {
+    let Plan::Create(created) = enforce_api_rules(complete, |_| None) else {
         panic!("refused a complete Secret");
     };
     assert_eq!(created.data.len(), 2);
     for write in [Plan::Create, Plan::Replace] {
         let plan = write(typed("kubernetes.io/tls", &[("tls.crt", "")]));
-        let Plan::Refuse(why) = enforce_api_rules(plan, true) else {
+        let Plan::Refuse(why) = enforce_api_rules(plan, |_| None) else {
             panic!("accepted a Secret without a required item");
         };
         assert_eq!(
@@ -47,7 +47,7 @@ fn refuses_missing_items_and_a_public_size_above_the_limit() {
         ] {
             let remainder = "x".repeat(size - MAX_SECRET_LEN);
             let items = [("a", large.as_str()), ("b", remainder.as_str())];
-            let plan = enforce_api_rules(write(secret(&items)), is_public);
+            let plan = enforce_api_rules(write(secret(&items)), |_| is_public.then_some(size));
             let got = matches!(plan, Plan::Refuse(Refusal::TooLarge(_)));
             assert_eq!(got, is_refused, "{size} {is_public}");
         }

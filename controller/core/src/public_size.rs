@@ -1,0 +1,56 @@
+//! The size of the values of a Secret, as everyone can see it.
+
+use shared::resource::SealedSecret;
+use shared::secret::Secret;
+use shared::v2;
+
+/// v2 values are padded to a multiple of this many bytes (`shared/docs/v2.md`, section 4.5).
+const V2_STEP: usize = 32;
+/// Bytes of a padded v2 value besides the value and the zeros: its identifier and the marker.
+const V2_OVERHEAD: usize = 17;
+
+/// Returns the size of the values of a Secret that has exactly the items of the SealedSecret. A v1 value shows its length. A
+/// v2 value shows it in steps, so it counts with the greatest length of its step: an editor who adds values until the
+/// Secret is too large must not learn more.
+pub fn values_len(sealed: &SealedSecret, secret: &Secret) -> usize {
+    let encrypted_data = &sealed.spec.encrypted_data;
+    let is_v1 = |item: &str| {
+        let text = encrypted_data.get(item);
+        text.is_none_or(|text| v2::is_v1_item(item, text))
+    };
+    let len = |(item, value): (&String, &shared::plain::Plain)| {
+        let len = value.expose().len();
+        if is_v1(item) {
+            len
+        } else {
+            (len + V2_OVERHEAD).next_multiple_of(V2_STEP) - V2_OVERHEAD
+        }
+    };
+    secret.data.iter().map(len).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::resource::SealedSecretSpec;
+
+    use super::*;
+
+    #[test]
+    fn v2_values_count_in_steps_and_v1_values_exactly() {
+        for (text, sizes) in [
+            ("AgB=", [(0, 0), (15, 15), (16, 16), (47, 47), (48, 48)]),
+            (
+                "seal2.s.AA",
+                [(0, 15), (15, 15), (16, 47), (47, 47), (48, 79)],
+            ),
+        ] {
+            let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
+            sealed.spec.encrypted_data.insert("a".into(), text.into());
+            for (len, want) in sizes {
+                let mut secret = Secret::default();
+                secret.data.insert("a".into(), "x".repeat(len).into());
+                assert_eq!(values_len(&sealed, &secret), want, "{text} {len}");
+            }
+        }
+    }
+}
