@@ -141,7 +141,7 @@ impl ClusterKeys {
     }
 
     /// Applies an event of the watch of a format. Returns whether the key ring changed.
-    pub(crate) fn apply_event(
+    pub fn apply_event(
         &mut self,
         format: KeyFormat,
         event: Event<Readable<ApiSecret>>,

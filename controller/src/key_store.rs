@@ -69,8 +69,10 @@ pub(crate) struct StoredKey {
 /// The formats of key Secrets. Each has a label of its own: Bitnami's controller selects only that of RSA keys, and crashes
 /// on other keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum KeyFormat {
+pub enum KeyFormat {
+    /// RSA keys with certificates, for v1 and v2.
     Rsa,
+    /// Keys that are only for v2.
     V2,
 }
 

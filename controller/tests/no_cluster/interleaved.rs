@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use controller::cluster_keys::ClusterKeys;
+use controller::key_store::KeyFormat;
 use controller::metrics::Metrics;
 use controller::pool::Pool;
 use controller::reconcile::{Policy, Reconciler, Urgency};
@@ -235,11 +236,11 @@ async fn an_unusable_key_that_is_missing_in_the_next_list_is_no_longer_counted()
     let unusable = json!({ "metadata": { "name": "bad", "namespace": "kube-system", "uid": "u" } });
     let unusable = serde_json::from_value(unusable).unwrap();
     for event in [Event::Init, Event::InitApply(unusable), Event::InitDone] {
-        keys.apply_event(event, Timestamp::UNIX_EPOCH);
+        keys.apply_event(KeyFormat::Rsa, event, Timestamp::UNIX_EPOCH);
     }
     assert_eq!(keys.unusable_count(), 1);
     for event in [Event::Init, Event::InitDone] {
-        keys.apply_event(event, Timestamp::UNIX_EPOCH);
+        keys.apply_event(KeyFormat::Rsa, event, Timestamp::UNIX_EPOCH);
     }
     assert_eq!(keys.unusable_count(), 0);
 }

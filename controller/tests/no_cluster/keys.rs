@@ -7,6 +7,7 @@ use controller::key_renewal::GeneratedKey;
 use controller::key_store::KeyStore;
 use jiff::{SignedDuration, Timestamp};
 use shared::key_ring::{KeyRing, NoSealingKey};
+use shared::v2::Suite;
 
 use crate::support::{Case, KEYS, key, key_manifest, manifest_of, sealed};
 
@@ -233,7 +234,7 @@ async fn an_unparsable_key_file_keeps_its_key_until_it_is_removed() {
     std::fs::rename(case.outer.path().join("away"), &keys).unwrap();
     case.remove("keys/one.yaml");
     case.tick().await;
-    assert!(ring(&mut case).is_removed());
+    assert!(ring(&mut case).is_removed(Suite::Rsa));
 }
 
 #[tokio::test]

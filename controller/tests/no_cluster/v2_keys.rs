@@ -1,5 +1,11 @@
 //! Tests v2 keys that are added, removed and generated, on a directory.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -273,7 +279,7 @@ async fn unusable_keys_are_reported_and_skipped() {
     put(&case, &secret("good", Suite::XWing, 1, &[]));
     let other = stored(Suite::XWing, 2).key.recipient().to_string();
     let zero = |suite: &str, len| {
-        let key = vec!['A'; len].into_iter().collect::<String>();
+        let key = "A".repeat(len);
         format!(
             "seal2-recipient {suite} {} {key}",
             id(Suite::XWing, 1).short()

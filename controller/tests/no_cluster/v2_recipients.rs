@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a test fails by panicking, in its helpers too"
 )]
 
@@ -22,7 +23,7 @@ use shared::v2::key_secret::StoredKey;
 use shared::v2::{
     self, LockSpec, Place, PublicRecipient, Recipient, RecipientList, SecretKey, Suite, Value,
 };
-use shared::{key_secret, manifest};
+use shared::{key_secret, manifest, random};
 
 use crate::support::KEYS;
 use crate::support::server::{Server, start_server};
@@ -194,7 +195,7 @@ async fn lists_an_expired_key_only_if_there_is_no_newer_one() {
 fn sealed(key: &AnyKey, name: &str) -> SealedSecret {
     let recipient: &dyn Recipient = key.sealing_half().unwrap().recipient;
     let place = Place::for_sealing(Scope::Strict, "shop", "db").unwrap();
-    let rng = &mut shared::random::system();
+    let rng = &mut random::system();
     let spec = LockSpec {
         place: &place,
         recipients: &[recipient],
@@ -204,12 +205,12 @@ fn sealed(key: &AnyKey, name: &str) -> SealedSecret {
         is_alone: false,
         revision: v2::next_revision(Timestamp::now(), []),
     };
-    let value = |text: &str, rng: &mut _| Value::new(Plain::from(text.to_owned()), rng);
-    let values = BTreeMap::from([("a".into(), value("1", rng)), ("b".into(), value("2", rng))]);
+    let value = |text: &str| Value::new(Plain::from(text.to_owned()), &mut random::system());
+    let values = BTreeMap::from([("a".into(), value("1")), ("b".into(), value("2"))]);
     let mut sealed = SealedSecret::new(name, SealedSecretSpec::default());
     sealed.metadata.namespace = Some("shop".into());
     sealed.spec.encrypted_data = v2::seal(&spec, &values, rng).unwrap();
-    let inline = v2::seal_inline(&spec, "b", &value("3", rng), rng).unwrap();
+    let inline = v2::seal_inline(&spec, "b", &value("3"), rng).unwrap();
     sealed.spec.encrypted_data.insert("b".into(), inline);
     sealed
 }
