@@ -11,7 +11,7 @@ use kubeseal_library::certificate::{self, RuleContext};
 use kubeseal_library::cluster::Controller;
 use kubeseal_library::keys::compromised;
 use kubeseal_library::recipients::{self, RecipientKey, RecipientSource};
-use kubeseal_library::rules::{RulesFile, Source};
+use kubeseal_library::rules::{Rule, RulesFile, Source};
 use shared::v2::{KeyId, Recipient, ShortKeyId};
 
 use super::session::Session;
@@ -147,7 +147,7 @@ impl Session<'_> {
         let confirmed = confirmed_ids(settings, named);
         let is_listed = |id: &&KeyId| keys.iter().any(|named| named.key.key_id() == **id);
         if let Some(id) = confirmed.iter().find(|id| !is_listed(id)) {
-            let rule = settings.rule.as_ref().map(|rule| rule.describe());
+            let rule = settings.rule.as_ref().map(Rule::describe);
             let rule = rule.unwrap_or_default();
             bail!(
                 Failure::new(format!(
@@ -227,7 +227,9 @@ impl Session<'_> {
                 let read = recipients::in_text(&bytes, self.environment.now);
                 let (keys, remarks) =
                     read.with_context(|| format!("cannot use the recipient {source}"))?;
-                remarks.iter().for_each(|remark| report::warn(remark));
+                for remark in &remarks {
+                    report::warn(remark);
+                }
                 Ok(keys)
             }
             RecipientSource::Cluster => Ok(vec![self.recipient_of_cluster(settings)?]),

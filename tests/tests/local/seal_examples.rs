@@ -14,6 +14,7 @@ use std::process::{Command, Output};
 
 use shared::key::{KeySize, KeySpec, NewKey};
 use shared::key_secret;
+use shared::v2;
 use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{binaries, http, sops};
@@ -100,6 +101,15 @@ fn prepare_keys(folder: &Path, new_key: &NewKey) {
         fs::write(folder.join(format!("state/keys/{name}.yaml")), &text).unwrap();
         text
     });
+    let v2_key = v2::key_secret::StoredKey {
+        key: v2::SecretKey::from_bytes(v2::Suite::XWing, &[1; 32]).unwrap(),
+        not_before: jiff::Timestamp::UNIX_EPOCH,
+        not_after: jiff::Timestamp::MAX,
+    };
+    let v2_key = v2::key_secret::build("v2-key", "ops", &v2_key, BTreeMap::new(), BTreeMap::new());
+    fs::create_dir_all(folder.join("v2-state/keys")).unwrap();
+    let text = shared::manifest::to_yaml(&v2_key.to_document());
+    fs::write(folder.join("v2-state/keys/v2-key.yaml"), text).unwrap();
     fs::write(folder.join("keys.age"), texts.join("---\n")).unwrap();
     fs::write(folder.join("identity.txt"), sops::IDENTITY).unwrap();
     fs::write(folder.join("recipients.txt"), sops::RECIPIENT).unwrap();

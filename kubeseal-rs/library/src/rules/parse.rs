@@ -368,8 +368,7 @@ fn recipients(fields: &Fields<'_>) -> ParseResult<Vec<RecipientSource>> {
     }
     let mut recipients: Vec<RecipientSource> = Vec::new();
     for (recipient, line) in located {
-        let text = recipient.to_string();
-        if recipients.iter().any(|earlier| earlier.to_string() == text) {
+        if recipients.contains(&recipient) {
             return problem(line, RuleProblem::DuplicateRecipient);
         }
         recipients.push(recipient);

@@ -7,8 +7,8 @@ use kubeseal_library::rules::SealedFormat;
 use shared::manifest::Node;
 use shared::scope::Scope;
 use shared::v2::{
-    Checked, ItemView, Object as V2Object, Policy, Reason, Recipient as _, Refusal, ShortKeyId,
-    Suite, Target,
+    Checked, ItemView, KeyId, Object as V2Object, Policy, Reason, Recipient as _, Refusal,
+    ShortKeyId, Suite, Target,
 };
 
 use super::object::{Against, Found};
@@ -110,7 +110,7 @@ type Problem = Option<(finding::Rule, String)>;
 
 fn retired(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     let rule = against.settings.rule.as_ref()?;
-    let retired: BTreeSet<ShortKeyId> = rule.retired_ids.iter().map(|id| id.short()).collect();
+    let retired: BTreeSet<ShortKeyId> = rule.retired_ids.iter().map(KeyId::short).collect();
     let (id, _) = view
         .recipients
         .iter()

@@ -59,8 +59,8 @@ fn to_v1(
 ) -> Result<(Edit, NewKeys)> {
     let certificate = session.certificate(settings)?;
     let policy = convert::policy(session.environment.now);
-    let (key, rng) = (certificate.public_key(), &mut shared::random::system());
-    let edit = convert::to_v1(sealed, ring, key, &policy, rng)?;
+    let (key, random) = (certificate.public_key(), &mut shared::random::system());
+    let edit = convert::to_v1(sealed, ring, key, &policy, random)?;
     let keys = NewKeys::Certificate {
         fingerprint: certificate.fingerprint().clone(),
         adds_hints: !session.args.no_hints,
@@ -97,8 +97,8 @@ fn to_v2(
         &only_v2
     };
     let policy = convert::policy(session.environment.now);
-    let rng = &mut shared::random::system();
-    let edit = reseal::convert_to_v2(sealed, ring, &spec, &policy, rng, &mut Unmetered)?;
+    let random = &mut shared::random::system();
+    let edit = reseal::convert_to_v2(sealed, ring, &spec, &policy, random, &mut Unmetered)?;
     Ok((edit, NewKeys::Recipients(recipients.describe())))
 }
 

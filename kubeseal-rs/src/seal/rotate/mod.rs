@@ -57,8 +57,8 @@ already as it should be stays unchanged. With --key, a recipient that only a rul
 Examples:
   seal rotate --key key.pem --cert cert.pem
   seal rotate --key key.pem --dry-run -o json prod/
-  seal rotate --to v2 --key keys.yaml --recipient recipients.txt prod/
-  seal rotate --to v1 --key keys.yaml --cert cert.pem prod/")]
+  seal rotate --to v2 --key key.pem --recipient cluster.txt prod/
+  seal rotate --to v1 --key key.pem --cert cert.pem prod/")]
 pub struct Rotate {
     /// Files and directories to re-encrypt; the current directory if not given
     #[arg(value_name = "PATH")]

@@ -107,6 +107,8 @@ impl<'a> ItemReport<'a> {
 #[cfg(test)]
 mod tests {
     use shared::manifest;
+    use shared::scope::Scope;
+    use shared::v2::{self, LockSpec, Place, Recipient as _, SecretKey, Suite, Value};
 
     use super::*;
     use crate::seal::object::Object;
@@ -125,6 +127,37 @@ mod tests {
         }
     }
 
+    /// Adds a v2 item, and returns its lock.
+    fn add_v2_item(view: &mut ObjectView) -> String {
+        let rng = &mut shared::random::system();
+        let key = SecretKey::from_bytes(Suite::XWing, &[1; 32]).unwrap();
+        let recipient = key.recipient();
+        let place = Place::for_sealing(Scope::Strict, "shop", "db").unwrap();
+        let spec = LockSpec {
+            place: &place,
+            recipients: &[&recipient],
+            allow_classical: false,
+            template: None,
+            is_never_secret: false,
+            is_alone: false,
+            revision: 7,
+        };
+        let value = Value::new(Plain::from(b"x".to_vec()), rng);
+        let text = v2::seal_inline(&spec, "c", &value, rng).unwrap();
+        let entries = [("c".to_owned(), text)].into();
+        let item = v2::Object::parse(&entries).unwrap().view()["c"].clone();
+        let lock = item.lock.to_string();
+        let comment = "main".to_owned();
+        view.comments.insert(recipient.key_id().short(), comment);
+        view.object.items.push(Item {
+            key: "c".to_owned(),
+            line: 8,
+            form: Form::V2(item.into()),
+            hint: None,
+        });
+        lock
+    }
+
     #[test]
     fn pins_the_report() {
         let yaml = r#"metadata:
@@ -140,6 +173,7 @@ spec:
         // Stands for a sealed value, which this test does not have.
         view.object.items[0].form = Form::Bits(2048);
         view.ages = vec![Some(3), None];
+        let lock = add_v2_item(&mut view);
         let value = Some(Plain::from(b"hunter2".to_vec()));
         view.values = Some([("a".to_owned(), value)].into());
         let want = r#"{
@@ -162,6 +196,27 @@ spec:
       "key": "b",
       "line": 7,
       "problem": "not a sealed value: it is not base64 (invalid byte 0), 1 byte"
+    },
+    {
+      "key": "c",
+      "line": 8,
+      "v2": {
+        "lock": "LOCK",
+        "inline": true,
+        "revision": 7,
+        "scope": "strict",
+        "templateBound": false,
+        "postQuantumOnly": true,
+        "neverSecret": false,
+        "alone": false,
+        "recipients": [
+          {
+            "suite": "xw",
+            "keyId": "1f79tcRB6C15M6q5Y1tFHQ",
+            "comment": "main"
+          }
+        ]
+      }
     }
   ],
   "templates": [
@@ -169,7 +224,8 @@ spec:
   ]
 }
 "#;
-        check_documents("seal view", &[ObjectReport::new(&view)], want);
+        let want = want.replace("LOCK", &lock);
+        check_documents("seal view", &[ObjectReport::new(&view)], &want);
     }
 
     #[test]

@@ -142,17 +142,15 @@ mod tests {
         super::super::rows(&[record], &[state], None).remove(0)
     }
 
-    #[test]
-    fn shows_suite_and_identifier_of_a_v2_key() {
+    fn v2_row() -> Row {
         let id = "1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04";
-        let row = Row {
+        Row {
+            name: "v2".to_owned(),
             id: Some(Id::V2(shared::v2::Suite::XWing, id.parse().unwrap())),
-            ..row(record(), KeyState::Sealing)
-        };
-        let json = serde_json::to_value(KeysReport::new(&[row], None)).unwrap();
-        let key = &json["keys"][0];
-        assert_eq!((&key["suite"], &key["keyId"]), (&"xw".into(), &id.into()));
-        assert!(key["fingerprint"].is_null());
+            counts: Some((1, 0)),
+            file: None,
+            ..row(record(), KeyState::Opening)
+        }
     }
 
     #[test]
@@ -167,6 +165,7 @@ mod tests {
         let rows = [
             row(usable, KeyState::Sealing, (2, 1)),
             row(broken, KeyState::Broken, (0, 0)),
+            v2_row(),
         ];
         let origin = Origin::Cluster {
             namespace: "shop".to_owned(),
@@ -212,6 +211,20 @@ mod tests {
       "objects": 0,
       "files": 0,
       "problem": "it cannot be read: no permission"
+    },
+    {
+      "name": "v2",
+      "state": "opening",
+      "fingerprint": null,
+      "suite": "xw",
+      "keyId": "1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04",
+      "made": "2024-01-01T00:00:00Z",
+      "validUntil": "2200-01-01T00:00:00Z",
+      "backedUp": null,
+      "compromised": false,
+      "openingOnly": false,
+      "objects": 1,
+      "files": 0
     }
   ],
   "undecided": [
