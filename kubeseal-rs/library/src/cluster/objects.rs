@@ -177,15 +177,15 @@ impl Objects {
 /// The pages of a list, and how much more is accepted.
 struct Pages {
     read: Vec<Zeroizing<Vec<u8>>>,
-    pages_left: usize,
+    count_left: usize,
     bytes_left: usize,
 }
 
 impl Pages {
-    fn new(pages_left: usize, bytes_left: usize) -> Self {
+    fn new(count_left: usize, bytes_left: usize) -> Self {
         Self {
             read: Vec::new(),
-            pages_left,
+            count_left,
             bytes_left,
         }
     }
@@ -193,13 +193,13 @@ impl Pages {
     /// Adds a page. Returns `false` if the list is too long.
     fn add(&mut self, page: Zeroizing<Vec<u8>>) -> bool {
         let left = (
-            self.pages_left.checked_sub(1),
+            self.count_left.checked_sub(1),
             self.bytes_left.checked_sub(page.len()),
         );
-        let (Some(pages_left), Some(bytes_left)) = left else {
+        let (Some(count_left), Some(bytes_left)) = left else {
             return false;
         };
-        (self.pages_left, self.bytes_left) = (pages_left, bytes_left);
+        (self.count_left, self.bytes_left) = (count_left, bytes_left);
         self.read.push(page);
         true
     }
