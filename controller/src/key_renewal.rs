@@ -40,7 +40,7 @@ enum Generator {
 #[derive(Debug)]
 pub enum GeneratedKey {
     /// An RSA key.
-    Rsa(NewKey),
+    Rsa(Box<NewKey>),
     /// A key that is only for v2.
     V2(StoredKey),
 }
@@ -66,7 +66,7 @@ impl Generator {
     fn generate(&self, now: Timestamp) -> Result<GeneratedKey, NoNewKey> {
         let rng = &mut shared::random::system();
         match self {
-            Self::Rsa(spec) => Ok(GeneratedKey::Rsa(spec.generate(now, rng)?)),
+            Self::Rsa(spec) => Ok(GeneratedKey::Rsa(spec.generate(now, rng)?.into())),
             Self::V2 { suite, ttl } => {
                 let not_before = Timestamp::from_second(now.as_second()).unwrap_or(now);
                 let not_after = not_before.checked_add(*ttl);

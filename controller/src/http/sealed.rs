@@ -168,9 +168,9 @@ impl Request {
         accepted: &Accepted,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
-        let rng = &mut shared::random::system();
+        let random = &mut shared::random::system();
         self.rotate_each(accepted, |sealed, rules| {
-            reseal(sealed, ring, rules, rng, meter)
+            reseal(sealed, ring, rules, random, meter)
         })
     }
 
@@ -181,9 +181,9 @@ impl Request {
         accepted: &Accepted,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
-        let rng = &mut shared::random::system();
+        let random = &mut shared::random::system();
         self.rotate_each(accepted, |sealed, rules| {
-            reseal_as_v2(sealed, ring, rules, rng, meter)
+            reseal_as_v2(sealed, ring, rules, random, meter)
         })
     }
 

@@ -43,6 +43,7 @@ impl Series {
     /// # Errors
     ///
     /// Returns an error if two series have the same name.
+    #[expect(clippy::too_many_lines, reason = "one list of series")]
     pub(super) fn new() -> Result<Self, prometheus::Error> {
         let registration = Registration(Registry::new());
         registration

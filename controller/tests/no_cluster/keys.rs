@@ -34,7 +34,7 @@ async fn a_generated_key_is_in_use_as_soon_as_it_is_stored() {
     let now = Timestamp::now();
     let mut store = KeyStore::open(root, case.config().keys, now).unwrap();
     store
-        .add(&GeneratedKey::Rsa(key(1_700_000_000)), now)
+        .add(&GeneratedKey::Rsa(key(1_700_000_000).into()), now)
         .unwrap();
     assert_eq!(store.ring().keys().len(), 1);
 }

@@ -635,6 +635,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn errors_name_the_line_and_the_problem() {
         for (text, want) in [
             ("", "0 rules"),

@@ -129,7 +129,7 @@ async fn a_bound_template_cannot_be_changed() {
     object.spec.template.metadata.labels = Some([("l".into(), "bound".into())].into());
     let digest = TemplateDigest::of(&object.spec.template);
     add_shared(&mut object, recipient(), &ITEMS, |spec| {
-        spec.template = Some(digest)
+        spec.template = Some(digest);
     });
     case.create(&object).await;
     case.wait_until_synced("x").await;
