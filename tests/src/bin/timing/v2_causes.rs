@@ -75,10 +75,10 @@ fn failing_objects(suite: Suite) -> Vec<(&'static str, SealedSecret)> {
     let mut other_key = object(suite);
     let mut stanza = Vec::new();
     change_bytes(&mut object(suite), "a", |bytes| {
-        stanza = bytes[body.clone()].to_vec()
+        stanza = bytes[body.clone()].to_vec();
     });
     change_bytes(&mut other_key, "a", |bytes| {
-        bytes[body.clone()].copy_from_slice(&stanza)
+        bytes[body.clone()].copy_from_slice(&stanza);
     });
     let mut changed_stanza = object(suite);
     change_bytes(&mut changed_stanza, "a", |bytes| bytes[body.end - 1] ^= 1);
