@@ -11,7 +11,10 @@ use regex::Regex;
 use crate::seal_args;
 
 /// Flags of another program or command: the file with the message, the flag, and the owner that the message names.
-const FOREIGN_FLAGS: [(&str, &str, &str); 8] = [
+const FOREIGN_FLAGS: [(&str, &str, &str); 11] = [
+    ("size", "--server-side", "`kubectl apply`"),
+    ("keys/retire", "--to", "`seal rotate`"),
+    ("keys/export", "--sealing-suite", "the controller"),
     ("doctor/object", "--additional-namespaces", "the controller"),
     ("doctor/object", "--label-selector", "the controller"),
     ("doctor/controller", "--cert", "the sealing commands"),

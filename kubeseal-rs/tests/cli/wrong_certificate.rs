@@ -111,7 +111,7 @@ fn marks_of_compromised_keys_survive_a_cleaned_cache() {
 /// Fault: there is no directory for the mark, so that later commands seal for the compromised key.
 #[test]
 fn a_mark_that_cannot_be_recorded_is_reported() {
-    for (home, state) in [("", None), ("", Some("relative")), ("/proc", None)] {
+    for (home, state) in [("/proc", None), ("/proc", Some("relative"))] {
         let folder = folder();
         let mut seal = command(SEAL, folder.path(), "/nowhere");
         seal.current_dir(folder.path()).env("HOME", home);

@@ -144,11 +144,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let variables = (0..1000).map(|n| format!("K{n}=hunter2\n"));
         fs::write(folder.path().join("a.env"), variables.collect::<String>()).unwrap();
+        fs::create_dir(folder.path().join("b")).unwrap();
         let mut generated = GeneratedFiles::default();
         for n in 0..100 {
-            let manifest = folder.path().join(format!("{n}/kustomization.yaml"));
-            fs::create_dir(manifest.parent().unwrap()).unwrap();
-            let text = format!("secretGenerator: [{{envs: [../a.env, ../{n}/.././a.env]}}]");
+            // Without Git, the tree is the folder of the manifest.
+            let manifest = folder.path().join(format!("{n}.yaml"));
+            let text = "secretGenerator: [{envs: [a.env, b/.././a.env]}]";
             let documents = manifest::read(text.as_bytes()).unwrap();
             let findings = generated.findings(&documents[0].root, &manifest, None);
             assert_eq!(findings.len(), 2);

@@ -331,7 +331,7 @@ async fn the_list_is_served_through_the_api_server() {
     let port = case.controller.port().unwrap();
     case.namespace.route("sealed-secrets", port).await;
     let uri = format!(
-        "/api/v1/namespaces/{}/services/http:sealed-secrets:/proxy/v2/recipients",
+        "/api/v1/namespaces/{}/services/http:sealed-secrets:http/proxy/v2/recipients",
         case.namespace.name()
     );
     let client = case.secrets().into_client();
