@@ -165,8 +165,8 @@ fn this_program() -> Result<PathBuf> {
 /// Returns whether an earlier version of `seal` wrote the hook, and the user has not changed it.
 fn is_earlier(hook: &[u8]) -> bool {
     let text = std::str::from_utf8(hook).unwrap_or_default();
-    let heads = [HEAD, EARLIER_HEAD].into_iter();
-    let Some(line) = heads.filter_map(|head| text.strip_prefix(head)).next() else {
+    let mut heads = [HEAD, EARLIER_HEAD].into_iter();
+    let Some(line) = heads.find_map(|head| text.strip_prefix(head)) else {
         return false;
     };
     let names_another_path = || {
