@@ -1,7 +1,7 @@
 //! Maintains the key ring from the key Secrets in a cluster.
 //!
 //! A Secret counts as a key if it has the label of an active key, or if its name equals the key prefix, as
-//! with the oldest keys. Secrets that cannot be used as keys are reported by name and skipped.
+//! in upstream's first releases. Secrets that cannot be used as keys are reported by name and skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl ClusterKeys {
             self.put(secret);
         }
         let legacy = self.api.get_opt(&self.config.prefix).await;
-        if let Some(secret) = legacy.map_err(api_error("cannot read the oldest key Secret"))? {
+        if let Some(secret) = legacy.map_err(api_error("cannot read the unlabeled key Secret"))? {
             self.put(secret);
         }
         self.update_ring(now);

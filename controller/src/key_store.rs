@@ -2,8 +2,8 @@
 //!
 //! The files have the format of a cluster backup: one Secret, a `List` (also without `kind`, as client-go marshals it),
 //! or several documents. A Secret counts as a key if it has the label of an active key, or if its name equals the key
-//! prefix, as with the oldest keys. Secrets that cannot be used as keys are reported and skipped. If a file becomes
-//! unreadable, its keys stay in use until the file is removed.
+//! prefix, as in upstream's first releases. Secrets that cannot be used as keys are reported and skipped. If a file
+//! becomes unreadable, its keys stay in use until the file is removed.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -50,8 +50,8 @@ pub enum Role {
     Follower,
     /// This replica is the leader.
     Leader,
-    /// No replica can become the leader: the Lease cannot be used until another client or an administrator changes
-    /// something.
+    /// This replica cannot become the leader: the Lease cannot be used until another client or an administrator changes
+    /// something. A Lease that cannot be read is acquired after at most an hour.
     Stuck,
 }
 
@@ -168,7 +168,7 @@ impl Candidate {
                 self.is_stuck = failure.is_persistent();
                 self.log_problem(
                     failure.text(),
-                    "Cannot use the Lease; no replica can take over until this is fixed",
+                    "Cannot use the Lease; until this is fixed, this replica cannot become or stay the leader",
                 );
             }
         }
@@ -407,7 +407,8 @@ impl Failure {
         matches!(self, Self::Api(kube::Error::Api(status)) if status.code == 403)
     }
 
-    /// Returns whether the failure persists until another client or an administrator changes something.
+    /// Returns whether the failure persists until another client or an administrator changes something, or until a
+    /// Lease that cannot be read expires.
     fn is_persistent(&self) -> bool {
         match self {
             Self::Api(kube::Error::Api(status)) => matches!(status.code, 400 | 403 | 404 | 422),

@@ -25,7 +25,8 @@ use crate::store::api_response;
 pub const ITEM: &str = "cert.pem";
 /// The item with the CA certificates of the TLS ports of all replicas, in PEM, newest first.
 pub const AUTHORITY_ITEM: &str = "ca.pem";
-/// The number of CA certificates that are kept. Each start of a replica adds one; the keys of earlier ones are gone.
+/// The maximum number of CA certificates that are kept. Each start of a replica adds one; the keys of earlier ones are
+/// gone.
 const MAX_AUTHORITIES: usize = 10;
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 /// Pause between two checks for changes by other clients.
@@ -149,7 +150,7 @@ impl Publisher {
 enum PublishError {
     #[error("{}", api_response(.0))]
     Api(#[from] kube::Error),
-    #[error("has another certificate and is immutable")]
+    #[error("lacks the current certificate and is immutable")]
     Immutable,
     #[error("has a field that this controller cannot read")]
     Unreadable,

@@ -16,7 +16,8 @@ usage() { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 verb=$1 file=$2
 shift 2
 
-# Includes retired keys: what was sealed for them can only be unsealed with them. The oldest key has no label.
+# Includes retired keys: what was sealed for them can only be unsealed with them. The key of upstream's first releases
+# has no label.
 keys() {
     kubectl "$@" get secrets -o json |
         jq --arg mark "$mark" '

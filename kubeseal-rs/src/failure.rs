@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(failure.hints, ["create the folder first"]);
     }
 
-    /// Attack: uses a name with a line break, so that the rest of the name looks like a message.
+    /// Attack: an author uses a name with a line break, so that the rest of the name looks like a message.
     #[test]
     fn one_line_has_no_line_break() {
         let failure = Failure::new("no key \"a\nerror: b\"").hint("list\nthem");

@@ -68,7 +68,7 @@ impl Interrupt {
     }
 }
 
-/// Tells the user at the first signal that the run ends, since a request or a large file may take a while.
+/// Reports at the first signal that the run ends, since a request or a large file may take a while.
 #[cfg(unix)]
 fn report_first_signal() -> io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new(SIGNALS)?;

@@ -166,7 +166,7 @@ const FLAGS: &[Flag] = &[
         "request-timeout",
         Kind::Text,
         "0",
-        "Time limit for a request; 0 for none.",
+        "Time limit for a request; 0 for none. If the flag is not set: 1 minute, and 5 minutes while the controller is busy.",
     ),
     log_switch("add_dir_header"),
     log_switch("alsologtostderr"),

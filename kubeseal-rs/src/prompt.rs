@@ -2,7 +2,8 @@
 //!
 //! What is left of a paste must not reach the shell, which would show, execute and save it. So a terminal that can is asked
 //! to enclose pasted text in sequences, a paste of several lines is read to its end and refused, and when the prompt is
-//! closed, input is discarded until none arrives for a moment.
+//! closed, input is discarded until none arrives for a moment. On Windows, `rpassword` reads each line, and none of
+//! this is done.
 
 #[cfg(unix)]
 mod line;

@@ -48,7 +48,7 @@ pub fn warn(message: &str) {
 /// Whether an error occurred while the run continued.
 static IS_INCOMPLETE: AtomicBool = AtomicBool::new(false);
 
-/// Prints an error and continues. The exit code at the end is a failure.
+/// Prints an error and continues. [`finish_seal`] then returns the exit code of a failure.
 pub fn fail_at_end(message: &str) {
     IS_INCOMPLETE.store(true, Ordering::Relaxed);
     write_stderr(&format!("error: {message}\n"));
@@ -65,8 +65,8 @@ pub fn notice(notice: Notice) {
 /// The maximum number of submodules in a warning.
 const MAX_SUBMODULES: usize = 5;
 
-/// Warns about submodules below files and folders that are not checked out: a command that reads the work tree does not
-/// see their files. Without paths, warns about those below the current folder.
+/// Warns about submodules that are not checked out and lie below these files and folders, or contain them: a command
+/// that reads the work tree does not see their files. Without paths, uses the current folder.
 pub fn warn_about_missing_submodules(paths: &[PathBuf]) {
     let here = [PathBuf::from(".")];
     let paths = if paths.is_empty() { &here } else { paths };
@@ -122,7 +122,8 @@ pub fn finish(result: Result<(), CommandError>) -> ExitCode {
     }
 }
 
-/// Ends a run of `seal`: exit code 0, 1 if a check has findings, or 2 with the failure.
+/// Ends a run of `seal`: exit code 0, 1 if a check has findings, or 2 if the run failed, also in a part of its work.
+/// Prints the failure.
 pub fn finish_seal(result: Result<Outcome, Failure>) -> ExitCode {
     match result {
         Ok(_) if IS_INCOMPLETE.load(Ordering::Relaxed) => ExitCode::from(FAILED),

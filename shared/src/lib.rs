@@ -55,7 +55,7 @@
 //! | [`manifest`] | YAML/JSON bytes ↔ documents |
 //! | [`sealed_file`] | the SealedSecrets in a file; edits of their items |
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |
-//! | [`reseal`] | SealedSecret → SealedSecret, re-encrypted for the newest key |
+//! | [`reseal`] | SealedSecret → SealedSecret, re-encrypted for the sealing key |
 //! | [`unseal`] | SealedSecret + key ring → Secret, with an error per item |
 //! | [`v2`] | the second format: post-quantum, one private-key operation for an object, items bound to their names |
 //! | [`sealed_text`] | text → the envelope in it, or what it is instead |

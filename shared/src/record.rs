@@ -122,7 +122,7 @@ pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> 
 }
 
 /// Returns whether the record shows that all content of the Secret with this `uid` comes from its SealedSecret, in any
-/// version: no other client had consented to a merge when the controller wrote the Secret last.
+/// version: no other client had allowed merging, by an annotation of the Secret, when the controller last wrote it.
 pub fn is_exclusive(record: &SecretRecord, uid: &str, ring: &KeyRing) -> bool {
     let expected = trusted_key(record, ring).map(|key| origin_tag(key, uid, true));
     let proofs = decode(&record.proof);

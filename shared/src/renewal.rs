@@ -44,7 +44,7 @@ pub enum Reason {
 
 /// Returns the creation time of the key that decides the next renewal: the newest that is not from the
 /// future, so that a clock that was once ahead does not delay renewals. If all keys are from the future, returns the
-/// time of the newest; `None` if there are no keys.
+/// time of the newest; `None` if there are no own keys.
 pub fn newest_key_time(ring: &KeyRing, now: Timestamp) -> Option<Timestamp> {
     let times = || ring.own_keys().map(|key| creation_time(key, now));
     let newest = times().filter(|time| !is_future(*time, now)).max();
@@ -146,13 +146,13 @@ mod tests {
             cutoff: cutoff.map(instant),
         };
         for (why, newest, policy, want) in [
-            ("no key", None, policy(None, None), Due(NoKey)),
             (
                 "no key, with renewal off",
                 None,
-                policy(Some(30), Some(5)),
+                policy(None, None),
                 Due(NoKey),
             ),
+            ("no key", None, policy(Some(30), Some(5)), Due(NoKey)),
             ("renewal off", Some(instant(0)), policy(None, None), Never),
             (
                 "young",

@@ -1,4 +1,4 @@
-//! Re-encrypts a SealedSecret for the newest key.
+//! Re-encrypts a SealedSecret for the sealing key.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +17,14 @@ use crate::secret::Secret;
 use crate::unseal::{self, Contents, ItemError, ItemErrors, ItemProblem, UnsealError, UsedKey};
 use crate::{base64, envelope, hints, sealed_text};
 
-/// A SealedSecret that only needs the newest key.
+/// A re-encrypted SealedSecret: only the sealing key is needed to unseal it.
 #[derive(Debug)]
 pub struct Resealed {
     /// The SealedSecret, without status and without fields that only a server sets. The metadata is unchanged, except
     /// for the key hints of re-encrypted items. So is the template, except for the deprecated form, whose Secret
     /// becomes the template.
     pub sealed: SealedSecret,
-    /// How many items were re-encrypted; items that were already for the newest key are unchanged.
+    /// How many items were re-encrypted; items that were already for the sealing key are unchanged.
     pub changed: usize,
 }
 

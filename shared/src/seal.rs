@@ -171,8 +171,8 @@ fn template_metadata(metadata: &ObjectMeta) -> ObjectMeta {
     }
 }
 
-/// Merges the items, labels and annotations of a new SealedSecret into an existing one. Leaves everything else
-/// unchanged. Both must have the same name, namespace and scope.
+/// Merges the items, and the labels and annotations of the template, of a new SealedSecret into an existing one. Leaves
+/// everything else unchanged. Both must have the same name, namespace and scope.
 pub fn merge_into(existing: &mut SealedSecret, fresh: SealedSecret) {
     existing
         .spec

@@ -74,7 +74,7 @@ impl fmt::Display for Missing {
     }
 }
 
-/// A value does not have the form that the type requires. Reveals nothing about the value.
+/// A value does not have the form that the type requires. Does not quote the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a Secret of type {type_} requires that the item {item} {}", self.requirement())]
 pub struct InvalidValue {
@@ -115,7 +115,8 @@ pub fn check_names(type_: Option<&str>, has: impl Fn(&str) -> bool) -> Result<()
     })
 }
 
-/// Checks the values of a Secret, for users who may read them.
+/// Checks that every value has the form that the type requires. The result depends on the values, so it is only for
+/// users who may read them.
 ///
 /// # Errors
 ///

@@ -30,7 +30,7 @@ fn program_path(name: &str) -> PathBuf {
         .join(format!("{name}{}", env::consts::EXE_SUFFIX));
     assert!(
         program.exists(),
-        "cargo did not build {}",
+        "{} does not exist: cargo did not build it, or SEALED_SECRETS_PROGRAMS names a folder without it",
         program.display()
     );
     program

@@ -151,8 +151,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Returns a command for Go in `source_dir`, without cgo, so that the build needs no C compiler and the program runs on
-/// any system.
+/// Returns a command for Go in `source_dir`, without cgo, so that the build needs no C compiler and the program no C
+/// library.
 fn go(source_dir: &Path) -> Command {
     let mut command = Command::new("go");
     command
@@ -170,7 +170,7 @@ fn panic_without_go(error: &io::Error) -> ! {
 }
 
 /// Builds in a separate folder and renames the result, so that an interrupted build leaves no partial program. Such a
-/// build leaves files only in that folder, which the next build clears.
+/// build leaves files only in that folder, which the next build of the same sources clears.
 fn compile(source_dir: &Path, verb: &str, arguments: &[String], program: &Path) {
     let name = program.file_name().unwrap().display();
     let scratch = program.with_file_name("unfinished");
@@ -205,7 +205,7 @@ fn compile(source_dir: &Path, verb: &str, arguments: &[String], program: &Path) 
     print_progress(&format!("built {name} in {} s", start.elapsed().as_secs()));
 }
 
-/// Prints the progress every few seconds; returns the last lines, for a failure message.
+/// Prints the progress at most every 15 seconds; returns the last lines, for a failure message.
 fn follow(output: impl BufRead, name: &str, start: Instant) -> Vec<String> {
     const INTERVAL: Duration = Duration::from_secs(15);
     const MAX_LINES: usize = 40;

@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Returns a port that is currently free, for programs that do not report the port that they got. It is below the range
-/// from which the operating system takes ports for connections and for port 0, so only another caller of this function
-/// could take it first, which is unlikely.
+/// from which Linux takes ports for connections and for port 0, so only a program that chooses its port could take it
+/// first, for example another caller of this function, which is unlikely.
 ///
 /// # Panics
 /// Panics if no port is free.

@@ -119,7 +119,7 @@ impl<'a> User<'a> {
         .await
     }
 
-    /// Waits until the object's status is synced.
+    /// Waits until the object's status reports that it is synced.
     pub async fn wait_until_synced(&self, name: &str) {
         until(&format!("{name} is synced"), async || {
             let api: Api<SealedSecret> = self.namespace.api();

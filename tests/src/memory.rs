@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 
-/// Number of bytes to read at a time.
+/// Number of bytes to read at a time, without the overlap.
 const CHUNK_LEN: usize = 1 << 20;
 
 /// Returns the names of the needles that occur in the writable memory of a process.
@@ -37,21 +37,20 @@ fn writable_regions(process: u32) -> Vec<(u64, u64)> {
     maps.lines().filter_map(region).collect()
 }
 
-/// Searches a region. Chunks overlap, so that no needle is split. A region that has disappeared counts as
-/// empty.
+/// Searches a region. Chunks overlap, so that no needle is split. The rest of a region from the first error on counts
+/// as empty: the region may have disappeared.
 fn contains(memory: &File, start: u64, end: u64, needle: &[u8]) -> bool {
     let mut chunk = vec![0; CHUNK_LEN + needle.len()];
     let mut offset = start;
-    while offset < end {
-        let len = usize::try_from(end - offset)
-            .unwrap_or(CHUNK_LEN)
-            .min(chunk.len());
+    loop {
+        let len = usize::try_from(end - offset).map_or(chunk.len(), |rest| rest.min(chunk.len()));
         match memory.read_at(&mut chunk[..len], offset) {
             Ok(read) if memchr::memmem::find(&chunk[..read], needle).is_some() => return true,
-            Ok(_) => offset += CHUNK_LEN as u64,
+            Ok(read) if read < needle.len() || offset + read as u64 >= end => return false,
+            // Fewer bytes than requested may have been read.
+            Ok(read) => offset += (read - needle.len() + 1) as u64,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return false,
         }
     }
-    false
 }

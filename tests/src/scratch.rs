@@ -30,7 +30,7 @@ impl Scratch {
         let (sweeper, path) = Sweeper::start(&mut command);
         assert!(
             !path.is_empty(),
-            "cannot create a temporary directory in {}; set TMPDIR",
+            "cannot create a temporary folder in {}; set TMPDIR to a writable folder",
             parent.display()
         );
         let path = path.into();

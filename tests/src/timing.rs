@@ -72,8 +72,8 @@ fn compare_samples(a: &[f64], b: &[f64]) -> Comparison {
     }
 }
 
-/// Returns Welch's t for two samples of different variance; infinite if one of them is empty, because then
-/// the cut alone distinguishes them.
+/// Returns Welch's t for two samples of different variance; infinite if one of them has fewer than two measurements,
+/// because then the cut alone distinguishes them.
 fn welch(a: &[f64], b: &[f64]) -> f64 {
     if a.len() < 2 || b.len() < 2 {
         return f64::INFINITY;

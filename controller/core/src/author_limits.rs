@@ -69,7 +69,7 @@ impl ForbiddenMetadata {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct KeyPlace {
     namespace: String,
-    /// The name of the oldest key, which counts as a key even without the label.
+    /// The name of the key Secret of upstream's first releases, which counts as a key even without the label.
     unlabeled: String,
 }
 
@@ -241,8 +241,10 @@ impl AuthorLimits {
         Ok(())
     }
 
-    /// Checks the result of unsealing a SealedSecret. The type is read from the Secret, since the deprecated
-    /// field `spec.data` contains the type in encrypted form. The age of a key is counted from its order time.
+    /// Checks that the limits allow the type, labels and annotations of an unsealed Secret, its scope, and the ages of
+    /// the keys for which its items were sealed. Templates are checked by [`Self::allow_templates`]. The type is read
+    /// from the Secret, since the deprecated field `spec.data` contains the type in encrypted form. The age of a key is
+    /// counted from its order time.
     ///
     /// # Errors
     ///
@@ -261,7 +263,8 @@ impl AuthorLimits {
         self.allow_key_ages(sealed, &unsealed.sealed_by, ring, now)
     }
 
-    /// Checks the type, name and labels of a Secret.
+    /// Checks the type of a Secret, and that the controller would not load the Secret as a sealing key. Forbidden labels
+    /// and annotations are checked only by [`Self::allow`].
     ///
     /// # Errors
     ///

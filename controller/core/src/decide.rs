@@ -170,8 +170,8 @@ pub enum Refusal {
         /// The type in the template; `Opaque` if the template has none.
         to: String,
     },
-    /// The values of an immutable Secret would change, or it would become mutable, neither of which an API
-    /// server allows.
+    /// An immutable Secret would become mutable or get other values, neither of which an API server allows.
+    /// Values that must not be compared count as other values.
     #[error(
         "Error updating {0}: the target Secret is immutable. Its values stay as they are; \
          delete the Secret, and the controller recreates it"
@@ -184,8 +184,8 @@ pub enum Refusal {
 
 /// Decides what to do for one object.
 ///
-/// Secrets that are not owned are never modified or deleted. While the desired state is unknown, the last
-/// good values stay.
+/// Secrets that are not owned are never modified or deleted. While the desired state is unknown, the Secret
+/// stays as it is.
 pub fn decide(
     id: &ObjectId,
     desired: Desired,
@@ -207,9 +207,10 @@ pub fn decide(
     }
 }
 
-/// Returns the plan, or a refusal if the plan would write a Secret that the author limits forbid. The SealedSecret
-/// itself is checked earlier. This check covers merges, since the existing Secret can have a type or a label that is
-/// not in the SealedSecret.
+/// Returns the plan, or a refusal if the plan would write a Secret of a forbidden type, or one that the controller
+/// would load as a key. The SealedSecret itself is checked earlier. This check covers merges, since the existing Secret
+/// can have a type or a label that is not in the SealedSecret. Forbidden labels and annotations are not checked here:
+/// those of the existing Secret are not the author's.
 pub fn enforce_limits(limits: &AuthorLimits, plan: Plan) -> Plan {
     match &plan {
         Plan::Create(secret) | Plan::Replace(secret) => match limits.allow_secret(secret) {

@@ -3,7 +3,7 @@
 /// A kind of failure. The names equal upstream's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The Secret could not be read.
+    /// The SealedSecret or its Secret could not be read.
     Fetch,
     /// The object, an item or a template cannot be used, is refused by the author limits, or needs more work than one
     /// attempt may take.

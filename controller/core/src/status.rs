@@ -17,7 +17,7 @@ use crate::reason::{Reason, classify};
 const SYNCED: &str = "Synced";
 /// The condition that Flux and kstatus read.
 const READY: &str = "Ready";
-/// The condition that reports to Flux and kstatus that retries cannot help. Present only while its status is `True`.
+/// The condition that reports to Flux and kstatus that a user must act. Present only while its status is `True`.
 const STALLED: &str = "Stalled";
 
 /// The line at the end of a failure if the Secret has the values of the last good version.

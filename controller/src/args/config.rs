@@ -62,7 +62,7 @@ pub struct ClusterConfig {
     pub kubeconfig: Option<PathBuf>,
     /// The Pod of this process.
     pub pod: Pod,
-    /// Whether all namespaces are watched.
+    /// Whether all namespaces are watched, unless `additional_namespaces` names some.
     pub all_namespaces: bool,
     /// Namespaces to watch besides the controller's own.
     pub additional_namespaces: Vec<String>,
@@ -150,7 +150,8 @@ impl ClusterConfig {
 /// The configuration of keys.
 #[derive(Debug, Clone)]
 pub struct KeyConfig {
-    /// The name prefix of new keys. It is also the name of the oldest key, which needs no label.
+    /// The name prefix of new keys. A key Secret with exactly this name, as upstream's first releases created, needs no
+    /// label.
     pub prefix: String,
     /// The namespace of new keys.
     pub namespace: String,

@@ -6,8 +6,8 @@ use flags::{Flag, Kind, Program};
 pub const PROGRAM: Program = Program {
     name: "controller",
     about: "Turns SealedSecrets into Secrets.",
-    after_help: "Every flag has an environment variable: --key-ttl is SEALED_SECRETS_KEY_TTL. The command line takes \
-                 precedence. Durations look like 720h or 1h30m; there is no unit for days.",
+    after_help: "Every flag except --version has an environment variable: --key-ttl is SEALED_SECRETS_KEY_TTL. The \
+                 command line takes precedence. Durations look like 720h or 1h30m; there is no unit for days.",
     flags: FLAGS,
 };
 
@@ -89,13 +89,13 @@ const FLAGS: &[Flag] = &[
         "all-namespaces",
         Kind::Switch,
         "true",
-        "Watch all namespaces instead of only the controller's own.",
+        "Watch all namespaces instead of only the controller's own, unless --additional-namespaces names some.",
     ),
     Flag::new(
         "additional-namespaces",
         Kind::Text,
         "",
-        "Additional namespaces to watch, separated by commas.",
+        "Namespaces to watch besides the controller's own, separated by commas; all others are then not watched.",
     ),
     Flag::new(
         "label-selector",
@@ -143,7 +143,7 @@ const FLAGS: &[Flag] = &[
         "watch-for-secrets",
         Kind::Switch,
         "false",
-        "Watch for key Secrets that other clients add.",
+        "Accepted for compatibility, without effect: key Secrets that other clients add are always loaded.",
     ),
     Flag::new(
         "skip-recreate",
@@ -180,8 +180,8 @@ const FLAGS: &[Flag] = &[
         "max-unseal-retries",
         Kind::Int,
         "5",
-        "Consecutive failures, after the first, before an object is reported as failing permanently. Retries continue \
-         with backoff.",
+        "Consecutive failures, after the first, before an object is reported as failing permanently. Retries that \
+         can help continue with backoff.",
     ),
     Flag::new(
         "kubeclient-qps",

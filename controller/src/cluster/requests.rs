@@ -63,7 +63,7 @@ impl Bounds {
         })
     }
 
-    /// Sends a request when it may be sent. Its response does not include the wait for a retry, so that a request that
+    /// Sends a request once, when it may be sent. The caller waits before a retry, so that a request that
     /// waits is not in flight.
     async fn send<F, B>(
         &self,

@@ -381,9 +381,9 @@ impl Starter {
     }
 
     /// Runs a watch until the controller stops. A watch that failed continues where it stopped, or from a new list,
-    /// after a pause from [`WatchRetry`], or as soon as the API server answers another watch or the leader election.
-    /// `denied` returns the change to send when a list is forbidden; `listed` is called once after the first complete
-    /// list.
+    /// after a pause from [`WatchRetry`], or at a random time within `spread` after the API server answers another
+    /// watch or the leader election. `denied` returns the change to send when a list is forbidden; `listed` is called
+    /// once after the first complete list.
     fn run<K: Debug + Send + 'static>(
         &self,
         target: Target,

@@ -72,7 +72,7 @@ impl FileError {
         }
     }
 
-    /// Returns whether the error shows that another program put something in place of a file with a value: a link, a
+    /// Returns whether the error shows that another program removed a file with a value, or replaced it: with a link, a
     /// folder, a device, or a file that is too large or that the controller may not read.
     pub fn is_unlike_a_value(&self) -> bool {
         match self {

@@ -19,9 +19,9 @@ const MAX_PER_ADDRESS: usize = MAX_CONNECTIONS / 4;
 /// regardless of the number of their addresses.
 ///
 /// The share of an address is the number of slots without a finished connection, and at most a quarter of all slots. So
-/// one address leaves three quarters to others, and ten addresses leave a tenth. Beyond the share of its address, a new
-/// connection displaces the oldest unfinished one of that address, so that a health check from the address of an
-/// attacker is served too.
+/// one address leaves three quarters to others, and ten addresses together leave an eleventh. Beyond the share of its
+/// address, a new connection displaces the oldest unfinished one of that address, so that a health check from the
+/// address of an attacker is served too.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connections(Arc<Mutex<State>>);
 
@@ -179,7 +179,7 @@ impl Slot {
         }
     }
 
-    /// Returns whether more than half of the port, or of the limit of this address, is in use.
+    /// Returns whether more than half of the connections that the port, or this address, may have are open.
     pub(super) fn is_crowded(&self) -> bool {
         let state = self.connections.state();
         let client = state

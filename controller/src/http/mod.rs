@@ -46,7 +46,7 @@ pub use serving::{Limits, serve};
 pub struct ServerState {
     /// The current key ring.
     pub ring: watch::Receiver<Arc<KeyRing>>,
-    /// Whether keys and objects have been loaded once.
+    /// Whether keys and objects have been loaded once; false while the leader election is stuck.
     pub ready: Arc<AtomicBool>,
 }
 

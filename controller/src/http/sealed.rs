@@ -47,8 +47,8 @@ pub(super) async fn verify(
     respond(context, "/v1/verify", peer, caller, body, Request::verify).await
 }
 
-/// Responds with the SealedSecret, or `List` of SealedSecrets, re-encrypted for the newest key; with 409 if any of them
-/// cannot be unsealed.
+/// Responds with the SealedSecret, or `List` of SealedSecrets, re-encrypted for the sealing key; with 409 if any of
+/// them cannot be unsealed.
 pub(super) async fn rotate(
     State(context): State<Context>,
     Extension(peer): Extension<Peer>,

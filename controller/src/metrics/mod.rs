@@ -177,7 +177,7 @@ impl Metrics {
         self.series.is_leader.set(i64::from(is_leader));
     }
 
-    /// Counts a failure. Failures to read an object count without a namespace, as upstream.
+    /// Counts a failure. Failures to read an object count without a namespace, as in upstream.
     pub fn count_failure(&self, id: &ObjectId, fault: Fault) {
         // Upstream sets no namespace for failed reads.
         let namespace = if fault == Fault::Fetch || self.omits_names {

@@ -139,7 +139,7 @@ impl Series {
     }
 }
 
-/// Creates series with the common prefix and registers them.
+/// A registry, whose methods create series with the common prefix.
 struct Registration(Registry);
 
 impl Registration {

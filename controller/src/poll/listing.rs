@@ -41,9 +41,9 @@ impl Listing {
 
 /// Lists `*.yaml`, `*.yml` and `*.json` in the folder `top` of the root.
 ///
-/// Omits names that begin with a dot: `.git`, an editor's swap file, a kubelet's `..data`. A link to a manifest or a
-/// folder is followed if its target is inside the root. Any other link, and a manifest that is not a regular file, is a
-/// problem. A file with several names or links is listed once.
+/// Omits names that begin with a dot: `.git`, an editor's swap file, a kubelet's `..data`. Follows links to manifests
+/// and folders as [`Folder::open_beneath`] does. A link that it does not follow, and a manifest that is not a regular
+/// file, is a problem. A file with several names or links is listed once.
 ///
 /// # Errors
 ///

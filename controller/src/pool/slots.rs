@@ -28,7 +28,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Tenant {
     slots: usize,
-    /// The use of the job that was served last.
+    /// The highest use of a job when it was served. New jobs begin with this use.
     clock: u64,
     /// Waiting jobs, sorted by their use, then by arrival.
     waiting: BTreeMap<(u64, u64), oneshot::Sender<Slot>>,

@@ -13,8 +13,8 @@ pub(super) enum AttemptResult {
     /// The Secret is up to date. `changed` is whether something was written, or the Secret already matched a new
     /// version of the SealedSecret.
     UpToDate { changed: bool },
-    /// The SealedSecret is deleted, and everything that was created from it. `removed` is whether this attempt removed
-    /// a Secret.
+    /// The SealedSecret is deleted, and nothing is left for the controller to delete. `removed` is whether this attempt
+    /// deleted a Secret.
     Gone { removed: bool },
     /// Failed; only another key can help.
     WaitsForKeys(Report),
@@ -89,7 +89,7 @@ impl AttemptResult {
     }
 }
 
-/// Returns the message with upstream's prefix.
+/// Returns the message. If unsealing failed, it begins with upstream's prefix.
 fn warning_text(report: &Report) -> String {
     match report.reason {
         Reason::ErrUnsealFailed => format!("Failed to unseal: {}", report.message),

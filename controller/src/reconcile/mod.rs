@@ -311,7 +311,7 @@ impl<S: Store> Reconciler<S> {
                 name = id.name,
                 failures = failing.failures,
                 error = message,
-                "Failing permanently; retries continue with backoff"
+                "Failing permanently; if the object is retried, this continues with backoff"
             );
         }
         if retry {

@@ -12,7 +12,8 @@ use crate::pool::Stopped;
 use crate::pool::slots::{Job, Slot};
 use crate::store::Store;
 
-/// The times of one attempt. Attempts of objects without templates have none: their times depend on public data.
+/// The times of one attempt. Attempts of objects without templates have none, since their times depend on public data,
+/// and neither have attempts in a store that is not public.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     class: Class,
@@ -58,12 +59,12 @@ impl Schedule {
         self.permit = None;
     }
 
-    /// Returns whether templates were rendered, which sets the times.
+    /// Returns whether the times are set: templates were rendered, and the store is public.
     pub(super) fn has_times(&self) -> bool {
         self.write.is_some()
     }
 
-    /// Returns the duration of the attempt for metrics: rounded up if templates were rendered.
+    /// Returns the duration of the attempt for metrics: rounded up if the times are set.
     pub(super) fn metric_duration(&self, took: Duration) -> Duration {
         if self.write.is_some() {
             timing::round_for_metrics(took)
@@ -75,7 +76,7 @@ impl Schedule {
 
 impl<S: Store> Tools<S> {
     /// Waits until the Secret may be written. Returns the slot for writing, which the caller drops after the write;
-    /// `None` if no templates were rendered.
+    /// `None` if the schedule has no times.
     pub(super) async fn wait_to_write(
         &self,
         id: &ObjectId,

@@ -84,7 +84,7 @@ impl Class {
         SLOW.iter().position(|slow| *slow == self).map(SlowClass)
     }
 
-    /// Returns the budget and the pool for rendering.
+    /// Returns the budget and the kind of the rendering.
     pub(super) fn rendering(self) -> Rendering {
         Rendering {
             budget: WORK_BUDGET.with_time_limit(self.max_rendering),

@@ -148,10 +148,10 @@ pub enum StoreError {
         /// The API server's response. It is shown with [`api_response`], and not as an error source.
         response: Box<kube::Error>,
     },
-    /// The object that the API server returned is not valid for its type.
+    /// The Secret that the API server returned is not valid for its type.
     #[error(
-        "{operation}: the object from the API server has a field that this controller cannot read; inspect it with \
-         `kubectl get -o yaml`, and correct the field"
+        "{operation}: the Secret from the API server has a field that this controller cannot read; inspect it with \
+         `kubectl get secret NAME -n NAMESPACE -o yaml`, and correct the field"
     )]
     Unreadable {
         /// The operation that failed.
@@ -180,7 +180,7 @@ pub enum StoreError {
     Exists,
     /// Other clients keep modifying the same object.
     #[error(
-        "cannot update the status: other clients keep modifying the object; find them with `kubectl get sealedsecrets --show-managed-fields -o yaml`"
+        "cannot update the status: other clients keep modifying the object; find them with `kubectl get sealedsecrets -A --show-managed-fields -o yaml`"
     )]
     Contended,
     /// The work was interrupted; see [`Stopped`].

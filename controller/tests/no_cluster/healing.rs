@@ -192,7 +192,7 @@ impl Healing {
         value.unwrap().parse().unwrap()
     }
 
-    /// Returns the end of the message of the condition `Ready`.
+    /// Returns the last line of the message of the condition `Ready`.
     fn last_line(&self) -> String {
         let ready = self.case.conditions("ns/n").unwrap().remove(1);
         let message = ready.message.unwrap();

@@ -244,7 +244,7 @@ async fn an_unusable_key_that_is_missing_in_the_next_list_is_no_longer_counted()
     assert_eq!(keys.unusable_count(), 0);
 }
 
-/// Returns the end of the message of the condition `Ready`.
+/// Returns the last line of the message of the condition `Ready`.
 fn last_line(server: &ApiServer) -> String {
     let message = server.status()["conditions"][1]["message"].clone();
     let message = message.as_str().unwrap_or_default();

@@ -2,8 +2,8 @@
 //! form that `kubectl` reads.
 //!
 //! dotenv: `NAME=value` with an optional `export`, comments after `#`, single quotes (taken
-//! literally) and double quotes (with `\n`, `\t`, `\r`, `\"`, `\\`, `\$`). Quoted values may span
-//! several lines. Nothing is expanded: `$OTHER` is kept, and [`Variable::has_dollar`] reports it.
+//! literally) and double quotes (with `\n`, `\t`, `\r`, `\"`, `\\`, `\$` and an escaped backtick). Quoted values may
+//! span several lines. Nothing is expanded: `$OTHER` is kept, and [`Variable::has_dollar`] reports it.
 
 use shared::manifest::{self, ReadProblem};
 use shared::plain::Plain;

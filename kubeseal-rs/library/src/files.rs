@@ -273,7 +273,8 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// # Errors
 ///
-/// Fails if the output exists and is one of the inputs, possibly under another name.
+/// Fails if the output exists and is one of the inputs, possibly under another name. Hard links are not recognized on
+/// Windows.
 pub fn refuse_input_as_output<'a>(
     output: &Path,
     inputs: impl IntoIterator<Item = &'a Path>,

@@ -707,8 +707,8 @@ pub fn first_with_wrong_version(bytes: &[u8]) -> Option<(usize, String)> {
     })
 }
 
-/// Returns whether a well-formed document of a malformed file contains an object of this kind. A cluster
-/// applies the documents one by one.
+/// Returns whether a well-formed document of a malformed file contains an object of this kind. Other programs may apply
+/// such documents although the file is malformed.
 pub fn has_well_formed_object(bytes: &[u8], kind: Kind) -> bool {
     let is_of_kind = |node: &&Node| Kind::of(node) == Some(kind);
     manifest::read_well_formed(bytes)

@@ -26,8 +26,8 @@ pub(super) fn explain_failure(sealed: &SealedSecret, published: &[Fingerprint]) 
     let unpublished: Vec<&Fingerprint> = hints.iter().filter(|f| !published.contains(f)).collect();
     let advice = match (hints.is_empty(), unpublished.is_empty()) {
         (false, true) => {
-            "The controller has the key that the object names, so its name, namespace or scope was changed after \
-             sealing: seal it again for its current name, namespace and scope."
+            "The controller publishes the key that the object names, so most likely its name, namespace or scope was \
+             changed after sealing: seal it again for its current name, namespace and scope."
                 .to_owned()
         }
         (false, false) if !published.is_empty() => format!(
@@ -95,7 +95,7 @@ mod tests {
                 "moved",
                 &hinted,
                 vec![b.clone(), a.clone()],
-                "was changed after sealing",
+                "most likely its name, namespace or scope was changed after sealing",
             ),
             ("foreign", &hinted, vec![b.clone()], "for another cluster"),
             (

@@ -249,7 +249,7 @@ pub enum CommandError {
 ///
 /// # Errors
 ///
-/// Returns the first error. In that case no output has been written.
+/// Returns the first error. No output has been written then, unless writing it failed.
 pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandError> {
     for warning in &request.warnings {
         report::warn(warning);

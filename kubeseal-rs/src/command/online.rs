@@ -80,8 +80,8 @@ pub(super) fn validate(
     Ok(())
 }
 
-/// Re-encrypts all objects, or none if one fails. Unlike upstream, refuses an answer that changes anything but the
-/// ciphertexts.
+/// Re-encrypts all objects, or none if one fails. Unlike upstream, refuses an answer that fails
+/// [`rotated::check_like_upstream`].
 pub(super) fn rotate(
     objects: &[SealedSecret],
     controller: &Controller,

@@ -14,7 +14,7 @@ const DELETE: u8 = 0x7f;
 /// The parameters of the sequences with which a terminal encloses pasted text.
 const PASTE_START: &[u8] = b"200";
 const PASTE_END: &[u8] = b"201";
-/// Keys send shorter parameters.
+/// The maximum length of the parameters of an escape sequence. Those of keys are shorter.
 const MAX_PARAMETERS: usize = 16;
 
 /// A line that is being entered. It may contain a plain value.

@@ -108,7 +108,8 @@ pub struct CertVerify {
 ///
 /// # Errors
 ///
-/// Fails if the certificate cannot be read or fetched, or is invalid.
+/// Fails if the certificate cannot be read or fetched, is invalid, or does not have the fingerprint of the arguments;
+/// and if the output file cannot be written, or the user does not want to replace it.
 pub fn run(args: &Cert, environment: &Environment) -> Result<Outcome> {
     match &args.verb {
         CertVerb::Fetch(args) => fetch(args, environment),
@@ -135,6 +136,7 @@ fn wrong_fingerprint(found: &Fingerprint, pin: &Fingerprint) -> Failure {
     Failure::new(format!(
         "the certificate has the fingerprint {found}, not {pin} (--fingerprint); nothing was written"
     ))
+    .hint("if the key was renewed, confirm the new fingerprint with the administrator of the controller")
 }
 
 /// Returns the certificate. That of a controller is compared with the last one, as before sealing.
@@ -228,7 +230,7 @@ fn confirm_replacement(
     let problem = match existing {
         Existing::Certificate(old) => format!(
             "{} contains another certificate, {old}; with {new}, values are sealed for another key, which is correct \
-             if the key was renewed, and an attack otherwise",
+             if the key was renewed, and may be an attack otherwise",
             out.shown()
         ),
         _ => format!("{} already exists and is not a certificate", out.shown()),

@@ -24,7 +24,7 @@ use crate::seal_args::{Destination, Sealing, SecretProperties};
 /// Arguments of `seal create`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Every process on this machine can read a value in the argument list, and the shell keeps it in its
+Other processes on this machine can read a value in the argument list, and the shell keeps it in its
 history: prefer --stdin, --prompt or --from-file over --from-literal.
 
 Examples:

@@ -34,7 +34,7 @@ pub use variables::{ItemChoice, MalformedChoice};
 /// Arguments of `seal exec`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The command replaces the process of `seal`, so it receives all signals and determines the exit code. Nothing is written to disk.\n\n\
+    after_help = "The command replaces the process of `seal`, so it receives all signals and determines the exit code. (On Windows, `seal` waits for the command and exits with its exit code.) Nothing is written to disk.\n\n\
 Anyone with the certificate can add items to a file, so you choose which of them become variables. A variable that \
 is already set is replaced only if --override names it.\n\n\
 Examples:\n  seal exec --only password db.sealed.yaml --backup key.pem -- sh -c 'echo ${#password}'\n  \
@@ -82,8 +82,8 @@ pub struct Exec {
 ///
 /// # Errors
 ///
-/// Fails if no items are chosen, a file cannot be decrypted, an item cannot become a variable, or
-/// the command cannot be started.
+/// Fails if no items are chosen, the keys cannot be read, a file cannot be decrypted, an item cannot become a
+/// variable, `--files` is not supported, or the command cannot be started.
 pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     if args.files && !memory::IS_SUPPORTED {
         let message = "in-memory files are not supported on this system, and plaintext is never written to disk";

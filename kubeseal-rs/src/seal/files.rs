@@ -289,8 +289,8 @@ fn check_sealable(file: &ManifestFile) -> Result<()> {
     sealing::refuse_repeated_keys(&file.bytes, &path)
 }
 
-/// Returns the text with every Secret sealed. Other documents are kept byte for byte. Comments of
-/// the Secrets are removed, since they may reveal values.
+/// Returns the text with every Secret sealed. Other documents are kept byte for byte if input and output are YAML, and
+/// formatted again otherwise. Comments of the Secrets are removed, since they may reveal values.
 fn seal_file(
     session: &Session<'_>,
     settings: &Settings,

@@ -165,8 +165,8 @@ fn read_password(
     Ok(Some(password))
 }
 
-/// Removes one line break at the end, as `docker login --password-stdin` does: `echo` and editors add it, and nobody can
-/// enter it in a login form.
+/// Removes one line break at the end, as `docker login --password-stdin` does: `echo` and editors add it, and it cannot
+/// be entered in a login form.
 fn without_line_break(password: Plain) -> Plain {
     let text = password.expose();
     let line = text.strip_suffix(b"\n").unwrap_or(text);

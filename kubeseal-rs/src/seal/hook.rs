@@ -63,7 +63,8 @@ const EARLIER: [&str; 4] = [
 ///
 /// # Errors
 ///
-/// Fails outside a repository, or if another hook exists.
+/// Fails outside a work tree, if another hook exists, or if the hook or `seal` itself is where the author of the
+/// repository could control it.
 pub fn run(args: &Hook) -> Result<Outcome> {
     let HookVerb::Install(HookInstall { print: is_print }) = &args.verb;
     let program = this_program()?;

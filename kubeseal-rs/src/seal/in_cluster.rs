@@ -16,8 +16,8 @@ use crate::failure::Failure;
 /// Values by item name; `None` for an unknown value.
 pub type Values = BTreeMap<String, Option<Plain>>;
 
-/// Returns the values of an object in this file. If a template produces a key of the Secret, the
-/// item's value is unknown.
+/// Returns the values that the Secret in the cluster has for the items of an object in this file. The Secret may come
+/// from another version of the file. If a template produces a key of the Secret, the item's value is unknown.
 ///
 /// # Errors
 ///

@@ -12,7 +12,7 @@ use shared::{envelope, sealed_text};
 
 use crate::report;
 
-/// Checks items and values of a Secret against its type.
+/// Checks that a Secret has the items and values that its type requires.
 ///
 /// # Errors
 ///
@@ -40,8 +40,8 @@ pub fn warn_of_size(secret: &Secret) {
     }
 }
 
-/// Checks new values and removed items of an object against its type. Returns warnings: an item that was missing before
-/// may be added by a later run.
+/// Checks that new values and removed items violate the type of an object no further. Returns warnings: about an item
+/// that was missing before, which a later run may add, and about values that are too large.
 ///
 /// # Errors
 ///

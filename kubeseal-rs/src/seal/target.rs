@@ -143,11 +143,12 @@ impl Target {
         Scope::from_annotations(self.found.sealed.metadata.annotations.as_ref())
     }
 
-    /// Checks a change of items against the type and the size limit of the Secret, and prints warnings.
+    /// Checks that the Secret keeps the items and values that its type requires. Warns if it was incomplete before, or
+    /// is too large.
     ///
     /// # Errors
     ///
-    /// Fails if the API server would refuse the Secret because of the change.
+    /// Fails if the API server would refuse the Secret because of its type.
     pub fn check_change(&self, set: &BTreeMap<String, Plain>, removed: &[String]) -> Result<()> {
         let warnings = requirements::check_change(&self.found.sealed, set, removed);
         for warning in warnings.with_context(|| qualified_name(&self.found))? {

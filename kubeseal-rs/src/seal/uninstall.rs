@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use anyhow::{Result, bail};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
-use kubeseal_library::cluster::{ClusterError, Clusters, Objects, parse};
+use kubeseal_library::cluster::{ApiPath, ClusterError, Clusters, Objects, parse};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::notice::StatusLine;
 use kubeseal_library::parallel;
@@ -117,7 +117,8 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
 /// Refuses to run beside a controller of this project, which would restore the removed fields. Only the API server's
 /// answer that there is no Lease, or an expired or released Lease, shows that none runs.
 fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -> Result<()> {
-    let path = format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}");
+    let leases = ApiPath::namespaced("/apis/coordination.k8s.io/v1", namespace, "leases")?;
+    let path = leases.object(name)?;
     let (code, body, date) = objects.get_with_date(&path)?;
     let response = parse(&body).unwrap_or_default();
     let holder = match (code, response["kind"].as_str()) {
@@ -181,8 +182,8 @@ fn holder(lease: &Json, now: Timestamp) -> Option<String> {
 /// Returns the number of SealedSecrets, and those with data of this project.
 fn find(objects: &Objects, namespace: Option<&str>) -> Result<(usize, Vec<Leftover>)> {
     let path = match namespace {
-        Some(namespace) => format!("{API}/namespaces/{namespace}/sealedsecrets"),
-        None => format!("{API}/sealedsecrets"),
+        Some(namespace) => ApiPath::namespaced(API, namespace, "sealedsecrets")?,
+        None => ApiPath::fixed("/apis/bitnami.com/v1alpha1/sealedsecrets"),
     };
     let (mut total, mut leftovers) = (0, Vec::new());
     for page in objects.list(LIST, &path)? {
@@ -251,8 +252,8 @@ fn change(objects: &Objects, leftover: &Leftover) -> Result<(), ClusterError> {
         patch,
         ..
     } = leftover;
-    let path = format!("{API}/namespaces/{namespace}/sealedsecrets/{name}/status");
-    objects.merge(CHANGE, &path, patch)
+    let all = ApiPath::namespaced(API, namespace, "sealedsecrets")?;
+    objects.merge(CHANGE, &all.object(name)?.subresource("status"), patch)
 }
 
 fn list(leftovers: &[Leftover]) -> String {

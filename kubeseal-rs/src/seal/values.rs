@@ -87,7 +87,7 @@ impl<'a> Stdin<'a> {
     pub fn read_value(&mut self, key: &str, allow_empty: bool) -> Result<Plain> {
         let value = self.read(key)?;
         if value.expose().is_empty() && !allow_empty {
-            let message = format!("the value of {key:?} is empty: stdin contains no data");
+            let message = format!("the value of {key:?} is empty");
             bail!(Failure::new(message).hint("pass --allow-empty to set an empty value"));
         }
         Ok(value)

@@ -121,7 +121,7 @@ struct Args {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 success, 1 a check has findings (lint, diff --exit-code), 2 failure or wrong usage.
+Exit codes: 0 success, 1 a check has findings (such as lint), 2 failure or wrong usage.
 A command that fails changes no files, except those that its error names.
 
 Examples:

@@ -4,10 +4,10 @@ use clap::Args;
 
 use kubeseal_library::cluster::TokenAccess;
 
-/// The controller's TLS port, which reports to callers with a token which key can unseal each item.
+/// How to reach the controller's TLS port, which verifies and re-encrypts for callers with a token.
 #[derive(Debug, Clone, Default, Args)]
 #[command(
-    next_help_heading = "The controller's TLS port, for callers with a token (verbs `verify` and `rotate` on SealedSecrets)"
+    next_help_heading = "How to reach the controller's TLS port, which verifies and re-encrypts for callers with a token"
 )]
 pub struct TlsPort {
     /// URL of the controller's TLS port (https://…), or of a port-forward to it

@@ -310,3 +310,40 @@ fn retires_no_key_that_is_the_newest_by_its_secret() {
         assert!(text.contains("generate a new one first"), "{text}");
     }
 }
+
+/// Attack: the author of a file gives its object a namespace or name that leads a GET request of the reader to another
+/// path, for example through the API server's proxy to a program that acts on it.
+#[test]
+fn reads_no_secret_by_a_name_that_changes_the_request() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let paths: Arc<Mutex<Vec<String>>> = Arc::default();
+    let recorded = Arc::clone(&paths);
+    let kubeconfig = api_server::serve_with(folder.path(), String::new(), move |request| {
+        let mut paths = recorded.lock().expect("no panic");
+        paths.push(format!("{}?{}", request.path, request.query));
+        honest_answer(request, NEW_CERT)
+    });
+    for (namespace, name) in [
+        ("prod/services/jenkins:8080/proxy/build?delay=0", "db"),
+        ("..", "db"),
+        ("prod", "../services/jenkins:8080/proxy/build"),
+        ("prod", "db?delay=0"),
+    ] {
+        let mut object = sealed_secret();
+        object["metadata"] = json!({ "namespace": namespace, "name": name });
+        let file = folder.path().join("db.json");
+        std::fs::write(&file, object.to_string()).expect("it is written");
+        let commands: [&[&str]; 2] = [&["view", "--reveal", "db.json"], &["doctor", "db.json"]];
+        for args in commands {
+            let output = run(folder.path(), &kubeconfig, args);
+            assert!(!output.status.success(), "{args:?} {namespace} {name}");
+        }
+    }
+    let paths = paths.lock().expect("no panic").clone();
+    assert!(!paths.is_empty());
+    for path in paths {
+        let is_harmless =
+            !path.contains("jenkins") && !path.contains("..") && !path.contains("delay");
+        assert!(is_harmless, "{path}");
+    }
+}

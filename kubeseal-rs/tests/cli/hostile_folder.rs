@@ -83,7 +83,7 @@ fn kubeconfig(command: &Path) -> String {
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: a\n\
          contexts: [{{name: a, context: {{cluster: a, user: a}}}}]\n\
-         clusters: [{{name: a, cluster: {{server: 'http://127.0.0.1:9'}}}}]\n\
+         clusters: [{{name: a, cluster: {{server: 'https://127.0.0.1:9'}}}}]\n\
          users: [{{name: a, user: {{exec: {{apiVersion: client.authentication.k8s.io/v1, command: '{}', \
          interactiveMode: Never}}}}}}]\n",
         command.display()

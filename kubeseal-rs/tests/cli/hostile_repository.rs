@@ -242,7 +242,7 @@ impl Trap {
         fs::write(file, before + &self.configuration()).expect("ours");
     }
 
-    /// Runs every read-only command, once with the programs of `PATH` and once with traps only.
+    /// Runs commands that must run no program, once with the programs of `PATH` and once with traps only.
     fn run_read_only_commands(&self, folder: &Path) {
         let (cert, state) = (self.path("cert.pem"), self.path("state"));
         let (cert, state) = (cert.display(), state.display());

@@ -84,7 +84,7 @@ impl Scene {
             .expect("it starts")
     }
 
-    /// Runs the commands that must report a location, and checks that they retire no key.
+    /// Runs `seal keys retire`, and checks that it reports a location instead of retiring the key.
     fn assert_reported(&self, why: &str, name: &str, place: &str) {
         let output = self.seal(name, &["keys", "retire", "key-2024", "--all-branches"]);
         let text = combined_output(&output);

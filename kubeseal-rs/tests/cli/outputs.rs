@@ -263,7 +263,7 @@ fn a_broken_file_counts_once() {
     }
 }
 
-/// A message about a file says what it is instead of a certificate or key, and what to do.
+/// A message about a file names what it is instead of a certificate or key, and the next step.
 #[test]
 fn messages_about_other_files_name_the_next_step() {
     let folder = folder();

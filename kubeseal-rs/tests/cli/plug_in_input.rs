@@ -20,7 +20,7 @@ fn a_plug_in_reads_no_value_from_stdin() {
         let version = if mode.is_empty() { "v1beta1" } else { "v1" };
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
-             clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:1'}}}}]\n\
+             clusters: [{{name: c, cluster: {{server: 'https://127.0.0.1:1'}}}}]\n\
              contexts: [{{name: c, context: {{cluster: c, user: u, namespace: n}}}}]\n\
              users:\n- name: u\n  user:\n    exec:\n      apiVersion: client.authentication.k8s.io/{version}\n      \
              command: /bin/sh\n      args: [-c, 'cat > {}; exit 1']\n      {mode}\n",

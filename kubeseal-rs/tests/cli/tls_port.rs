@@ -116,7 +116,8 @@ fn answer(request: &Request, authority: &str, published: Option<&str>) -> (u16, 
     }
 }
 
-/// Runs a program while the API server publishes this CA certificate. Also returns whether a token was requested.
+/// Runs a program while the API server publishes these CA certificates, or none. Also returns whether a token was
+/// requested.
 fn run(
     program: &str,
     args: &[&str],

@@ -38,7 +38,7 @@ impl fmt::Display for Swap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Locked => f.write_str("locked"),
-            Self::None => f.write_str("not locked, and there is no swap"),
+            Self::None => f.write_str("not locked, but this process cannot be swapped out"),
             Self::Limited(bytes) => write!(
                 f,
                 "not locked: RLIMIT_MEMLOCK is {bytes} bytes; remove the limit, add the capability IPC_LOCK, or turn \

@@ -8,7 +8,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use crate::Swap;
 use crate::swap::has_swap;
 
-/// Locks every current and future page of this process, if no limit prevents it. A page is locked when it is
+/// Locks every current and future page of this process, if the system allows it. A page is locked when it is
 /// first touched, so that unused memory stays unlocked.
 pub fn lock_memory() -> Swap {
     let outcome = match lock_limit() {
@@ -36,7 +36,7 @@ fn can_ignore_limits() -> bool {
     capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK))
 }
 
-/// Raises the soft limit to the hard limit: many systems set a soft limit of 8 MiB below a higher hard limit.
+/// Raises the soft limit to the hard limit: the soft limit may be lower, often 8 MiB.
 fn raise_to_hard_limit() {
     let maximum = getrlimit(Resource::Memlock).maximum;
     let new_limit = Rlimit {

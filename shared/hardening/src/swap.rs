@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// Returns whether the process can be swapped out. Returns false only if that is certain: a file that
-/// cannot be read counts as swap.
+/// cannot be read proves nothing.
 pub(crate) fn has_swap() -> bool {
     #[expect(
         clippy::disallowed_methods,

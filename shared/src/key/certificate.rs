@@ -18,7 +18,8 @@ pub struct Certificate {
 /// The input contains no certificate that can seal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
-    /// The text contains no `CERTIFICATE` block. Also returned for a bare public key and for a `TRUSTED CERTIFICATE`.
+    /// The text contains no `CERTIFICATE` block, and nothing that explains why. Also returned for a `TRUSTED
+    /// CERTIFICATE`.
     #[error("data does not contain any valid RSA or ECDSA certificates")]
     Missing,
     /// The text contains a private key and no certificate. The message begins like upstream's.
@@ -30,7 +31,8 @@ pub enum CertificateError {
     /// The text is in an encoding that is not supported. The message begins like upstream's.
     #[error("data does not contain any valid RSA or ECDSA certificates: {0}")]
     Encoding(ReadProblem),
-    /// The text contains an incomplete certificate, or one in an unsupported format. The message begins like upstream's.
+    /// The text contains an incomplete certificate, one in an unsupported format, or a certificate signing request or
+    /// public key instead. The message begins like upstream's.
     #[error("data does not contain any valid RSA or ECDSA certificates: {0}")]
     Damaged(&'static str),
     /// A `CERTIFICATE` block contains no X.509 certificate.

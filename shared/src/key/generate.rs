@@ -75,7 +75,7 @@ pub enum GenerateError {
     #[error("the certificate would expire after the year 9999; choose a shorter validity")]
     Validity,
     /// The certificate could not be issued.
-    #[error("the certificate could not be issued")]
+    #[error("cannot issue the certificate")]
     Certificate(#[from] rcgen::Error),
 }
 

@@ -14,7 +14,7 @@ pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 pub const V2_KEY_LABEL: &str = "sealedsecrets.bitnami.com/v2-key";
 /// Value of [`KEY_LABEL`] of a key in use.
 pub const KEY_ACTIVE: &str = "active";
-/// Value of [`KEY_LABEL`] of a retired key, which no sealed value needs.
+/// Value of [`KEY_LABEL`] of a retired key, which the controller does not load.
 pub const KEY_RETIRED: &str = "retired";
 /// Value of [`KEY_LABEL`] with which upstream marks a compromised key, which it then does not load.
 pub const KEY_COMPROMISED: &str = "compromised";

@@ -12,7 +12,7 @@ use crate::plain::Plain;
 use crate::scope::Label;
 use crate::sealed_text;
 
-/// Number of keys that are tried first because they recently unsealed items of the same object: items for a few
+/// Maximum number of keys that are tried first because they recently unsealed items of the same object: items for a few
 /// alternating keys then cost only a few operations each.
 const MAX_RECENT: usize = 4;
 

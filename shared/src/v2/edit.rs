@@ -1,4 +1,4 @@
-//! Changes of sealed objects by someone entitled to open them.
+//! Changes of sealed objects by a holder of a key that opens them.
 
 use std::collections::{BTreeMap, BTreeSet};
 

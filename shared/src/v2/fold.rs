@@ -24,8 +24,8 @@ pub enum Flag {
     Inherit,
     /// The new lock has the property.
     Set,
-    /// The new lock does not have the property. This gives up protection of existing values: only someone who is
-    /// entitled to them may choose it, and no service for someone else.
+    /// The new lock does not have the property. This gives up protection of existing values: only a user who may
+    /// read the values may choose it; a service must not choose it on behalf of a user.
     Clear,
 }
 

@@ -159,7 +159,7 @@ fn find_openers<'a, 'k>(
     locks.map(opener).collect()
 }
 
-/// Returns keys that would open the lock.
+/// Returns the identifiers of keys that would open the lock, at most [`MAX_NAMED_KEYS`].
 fn usable_keys(lock: &Lock) -> Vec<ShortKeyId> {
     let stanzas = lock.stanzas.values();
     let usable = stanzas.filter(|stanza| stanza.suite().is_some());

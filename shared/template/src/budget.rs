@@ -109,12 +109,12 @@ impl<'m> ParseBudget<'m> {
         }
     }
 
-    /// Returns whether the templates so far have all the tokens that an object may have.
+    /// Returns whether no tokens are left for further templates of the object.
     pub fn is_used_up(&self) -> bool {
         self.tokens == 0
     }
 
-    /// Returns the tokens of a template, after charging for its bytes and before charging for them.
+    /// Splits a template into tokens. Charges for its bytes before, and for parsing the tokens after.
     pub(crate) fn tokens<'t>(&mut self, text: &'t str) -> Result<Vec<Token<'t>>, Interrupted> {
         let bytes = text.len() as u64;
         self.meter
@@ -127,7 +127,7 @@ impl<'m> ParseBudget<'m> {
     }
 }
 
-/// Steps for starting to render a template.
+/// Steps charged for each template before it is rendered.
 pub(crate) const STEPS_PER_TEMPLATE: usize = 50;
 /// Number of steps reported to the meter at once; they take two milliseconds.
 const STEPS_AT_ONCE: u64 = 20_000;

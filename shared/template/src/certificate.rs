@@ -190,7 +190,7 @@ pub(crate) fn leaf(
 }
 
 fn texts(env: &mut Environment<'_>, list: &List) -> Result<Vec<String>, Fault> {
-    let not_text = Fault::failed("IP addresses and DNS names must be strings");
+    let not_text = Fault::failed("IP addresses and DNS names must be UTF-8 strings");
     let text = |value: &Value| match value {
         Value::Text(text) => {
             env.gauge.charge_memory(text.len())?;
@@ -210,7 +210,7 @@ fn params(env: &mut Environment<'_>, name: &[u8], days: i64) -> Result<Certifica
     if !name.is_empty() {
         params.distinguished_name.push(DnType::CommonName, name);
     }
-    let out_of_range = Fault::failed("the certificate would expire after the last supported year");
+    let out_of_range = Fault::failed("the certificate would expire outside of the supported years");
     let now = env.now.as_second();
     let end = days
         .checked_mul(86_400)

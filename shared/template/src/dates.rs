@@ -132,7 +132,7 @@ impl Time {
             minute: rest / 60 % 60,
             second: rest % 60,
             weekday: (days + 4).rem_euclid(7),
-            year_day: days - calendar::days(year, 1, 1) + 1,
+            year_day: days - calendar::days_since_epoch(year, 1, 1) + 1,
         }
     }
 
@@ -173,7 +173,7 @@ impl Time {
         let parts = self.parts();
         let month = parts.month.wrapping_add(months);
         let day = parts.day.wrapping_add(days);
-        let date = calendar::days(parts.year.wrapping_add(years), month, 1)
+        let date = calendar::days_since_epoch(parts.year.wrapping_add(years), month, 1)
             .wrapping_add(day)
             .wrapping_sub(1);
         let clock = parts.hour * 3600 + parts.minute * 60 + parts.second;

@@ -14,7 +14,7 @@ pub struct ParseError {
     pub reason: &'static str,
 }
 
-/// The template was parsed, but cannot be rendered with these values.
+/// The template cannot be rendered with these values, or the meter ended the work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("template {template:?}, line {line}, column {column}{}: {reason}", in_function(*.function))]
 pub struct RenderError {

@@ -1,4 +1,4 @@
-//! Finds the fields of the data that a template inserts unchanged.
+//! Finds the fields of the data that a template inserts without testing them.
 
 use std::collections::BTreeSet;
 

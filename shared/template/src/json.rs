@@ -7,7 +7,7 @@ use crate::runes;
 use crate::text::{Text, Writer};
 use crate::value::{Entries, List, ListKind, Map, Value};
 
-/// Maximum nesting when reading or writing; Go stops at 10,000.
+/// Maximum nesting when reading or writing. Go's limit for reading is 10,000; it has none for writing.
 const MAX_NESTING: usize = 100;
 
 /// Writes JSON on one line. `html` escapes `<`, `>` and `&`.
@@ -75,7 +75,7 @@ impl Encoder<'_, '_, '_> {
             Value::Time(time) => {
                 let text = time
                     .json()
-                    .ok_or(Fault::failed("JSON has no years beyond 9999"))?;
+                    .ok_or(Fault::failed("JSON has only the years 0 to 9999"))?;
                 self.text(text.as_bytes())
             }
             Value::Version(version, _) => self.text(version.to_string().as_bytes()),

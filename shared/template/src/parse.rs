@@ -9,8 +9,14 @@ use crate::number::Number;
 use crate::quote;
 use crate::text::Text;
 
-/// Maximum nesting of blocks and parentheses; Go allows 10,000 parentheses and any number of blocks.
+/// Maximum nesting of blocks, else branches and parentheses together; Go allows 10,000 parentheses and any number of
+/// blocks.
 const MAX_NESTING: usize = 100;
+const INVALID_CHARACTER: &str =
+    "a character literal must contain exactly one character or valid escape sequence";
+const INVALID_ESCAPE: &str = "invalid escape sequence in a quoted string";
+const TOO_DEEP: &str =
+    "blocks, else branches and parentheses together are nested more than 100 levels deep";
 
 /// Offset and reason of a parse error.
 pub(crate) type ErrorAt = (usize, &'static str);
@@ -207,10 +213,7 @@ impl<'t> Parser<'t> {
     fn list(&mut self) -> Parsed<(List, Stop, usize)> {
         self.nested += 1;
         if self.nested > MAX_NESTING {
-            return Err((
-                self.peek().at,
-                "blocks are nested more than 100 levels deep",
-            ));
+            return Err((self.peek().at, TOO_DEEP));
         }
         let mut list = List::new();
         loop {
@@ -315,7 +318,7 @@ impl<'t> Parser<'t> {
             self.take();
             self.nested += 1;
             if self.nested > MAX_NESTING {
-                return Err((self.peek().at, "too many else branches; at most 100"));
+                return Err((self.peek().at, TOO_DEEP));
             }
             let branch = self.branch(keyword)?;
             self.nested -= 1;
@@ -533,7 +536,7 @@ impl<'t> Parser<'t> {
             Kind::Field => TermKind::Field(vec![Name::from(&token.text[1..])]),
             Kind::Bool => TermKind::Bool(token.text == "true"),
             Kind::Rune => TermKind::Number(Number::rune(
-                quote::unquote_rune(token.text).ok_or(error("a character literal must contain exactly one character"))?,
+                quote::unquote_rune(token.text).ok_or(error(INVALID_CHARACTER))?,
             )),
             Kind::Complex => {
                 TermKind::Number(Number::parse_complex(token.text).ok_or(error("invalid number"))?)
@@ -543,7 +546,7 @@ impl<'t> Parser<'t> {
             ),
             Kind::Quoted | Kind::Raw => TermKind::Text(
                 quote::unquote(token.text)
-                    .ok_or(error("unknown escape sequence in a quoted string"))?
+                    .ok_or(error(INVALID_ESCAPE))?
                     .into(),
             ),
             Kind::LeftParen => self.parentheses(at)?,
@@ -558,7 +561,7 @@ impl<'t> Parser<'t> {
     fn parentheses(&mut self, at: usize) -> Parsed<TermKind> {
         self.nested += 1;
         if self.nested > MAX_NESTING {
-            return Err((at, "parentheses are nested more than 100 levels deep"));
+            return Err((at, TOO_DEEP));
         }
         let pipe = self.pipe(Position::Paren)?;
         self.nested -= 1;
@@ -585,7 +588,7 @@ fn template_name(token: Token<'_>) -> Parsed<Vec<u8>> {
             "expected the name of a template, in quotes",
         ));
     }
-    quote::unquote(token.text).ok_or((token.at, "unknown escape sequence in a quoted string"))
+    quote::unquote(token.text).ok_or((token.at, INVALID_ESCAPE))
 }
 
 /// Checks that a pipeline has a command, and that each later command can accept the value of the one before.

@@ -81,9 +81,9 @@ impl Template {
         self.deterministic
     }
 
-    /// Returns the names of the fields that the template inserts as they are, with the line of each, counted from one.
-    /// A field that the template tests anywhere, or gives a default, is left out: it may be missing. Templates that it
-    /// defines with `define` are not searched.
+    /// Returns the names of the fields that the template inserts, directly or through functions, with the line of each,
+    /// counted from one. A field that the template tests anywhere, or gives a default, is left out: it may be missing.
+    /// Templates that it defines with `define` or `block` are not searched.
     pub fn inserted_fields(&self) -> Vec<(String, usize)> {
         let main = self.trees.get(self.name.as_bytes());
         let inserted = main.map(fields::inserted_fields).unwrap_or_default();
@@ -106,7 +106,8 @@ impl Template {
         self.render_within(data, context, &mut Unmetered)
     }
 
-    /// Like [`Self::render`], but reports to a meter before each slow operation and about every 20,000 steps.
+    /// Like [`Self::render`], but reports to a meter before each slow operation, about every 20,000 steps, and at the
+    /// end.
     ///
     /// # Errors
     /// Returns the errors of [`Self::render`], and [`Limit::Interrupted`](crate::Limit::Interrupted) if the meter ends

@@ -52,6 +52,11 @@ pub(crate) fn query_escape(text: &[u8]) -> Vec<u8> {
     escape(text, Part::Query)
 }
 
+const BAD_USER: Fault = Fault {
+    kind: crate::error::ErrorKind::Failed,
+    reason: "the part `userinfo` is not a user name and password as a URL contains them",
+};
+
 const BAD_URL: Fault = Fault {
     kind: crate::error::ErrorKind::Failed,
     reason: "the string is not a URL",
@@ -306,7 +311,8 @@ pub(crate) fn join_map(env: &mut Environment<'_>, map: &Map) -> Outcome {
     };
     let userinfo = part("userinfo")?;
     if !userinfo.is_empty() {
-        url.user = parse(&[b"proto://", userinfo.as_slice(), b"@host"].concat())?.user;
+        let parsed = parse(&[b"proto://", userinfo.as_slice(), b"@host"].concat());
+        url.user = parsed.map_err(|_| BAD_USER)?.user;
     }
     Ok(url.join().into())
 }

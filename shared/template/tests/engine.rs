@@ -91,8 +91,8 @@ fn errors_name_key_line_column_and_function() {
     assert_eq!((&*error.template, error.line, error.column), ("k", 2, 7));
 }
 
-/// Attack: an author exhausts the controller with templates that exceed each limit: steps, output, memory, depth, keys,
-/// hashes.
+/// Attack: an author exhausts the controller with templates that exceed each limit: steps, output, values, memory,
+/// depth, keys, hashes.
 #[test]
 fn each_limit_is_enforced() {
     let cases = [

@@ -84,7 +84,8 @@ static RING: LazyLock<KeyRing> = LazyLock::new(|| {
 /// A throw-away age identity, for which the seeds of `archive` are encrypted.
 const IDENTITY: &str = "AGE-SECRET-KEY-1DT77P2S5GEXTMMWPUUDLS5QA6RK96KQRRNVP7YP7KUNZQJ7AEX5QLZLDVC";
 
-/// Fuzzes the decryption of key backups, and the parsing of their content.
+/// Fuzzes the decryption of key backups, and the parsing of their content. A backup that needs a passphrase is not
+/// decrypted without one.
 pub fn archive_bytes(bytes: &[u8]) {
     let identity: Option<age::x25519::Identity> = IDENTITY.parse().ok();
     let identities = identity
@@ -102,7 +103,7 @@ pub fn archive_bytes(bytes: &[u8]) {
 }
 
 /// Fuzzes the parsing of unencrypted key backups: manifests, or keys in PEM. A restored key has only labels
-/// and annotations of this project.
+/// and annotations of Sealed Secrets.
 pub fn backup_text(bytes: &[u8]) {
     if archive::is_archive(bytes) {
         return;
@@ -229,7 +230,7 @@ pub fn rules_text(bytes: &[u8]) {
     }
 }
 
-/// Fuzzes the reading of templates that are not YAML: the lines stay those of the file.
+/// Fuzzes the reading of templates that are not YAML. No document begins more than one line after the end of the file.
 pub fn linted_template(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().count();
@@ -404,7 +405,8 @@ fn open_v2(entries: BTreeMap<String, String>) {
     }
 }
 
-/// Fuzzes the parsing of v2 keys. A parsed key is unchanged after writing and parsing.
+/// Fuzzes the parsing of v2 keys. A parsed public key is unchanged after writing and parsing, and a parsed secret key
+/// can be parsed after writing.
 pub fn v2_key_text(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(recipient) = PublicRecipient::parse(&text) {

@@ -20,7 +20,7 @@ use tests::control_plane::{ControlPlane, Namespace};
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::sealing::{KEYS, put_key, sealed_for};
 
-/// Number of objects that exist at a time, or fewer.
+/// The maximum number of objects that exist at a time.
 const OBJECTS: u32 = 200;
 const PARALLEL: usize = 8;
 const MEASUREMENT_INTERVAL: Duration = Duration::from_secs(5);

@@ -34,7 +34,7 @@ data:
 #[derive(Default)]
 struct Options {
     has_flux: bool,
-    /// The images for a node, if there shall be one.
+    /// The images for a node, if one is to start.
     node: Option<Vec<PathBuf>>,
 }
 

@@ -7,7 +7,7 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::patience;
 
-/// Creates or replaces a custom resource definition, and waits until the API server serves every version of
+/// Creates or replaces a custom resource definition, and waits until the API server serves every served version of
 /// it, which happens shortly after it is reported as established.
 pub(super) async fn install(client: Client, definition: &CustomResourceDefinition) {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());

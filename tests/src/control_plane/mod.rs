@@ -266,7 +266,7 @@ impl ControlPlane {
         self.own_mut().start_etcd().await;
     }
 
-    /// Stops the API server's process but keeps its connections, as if its machine hung.
+    /// Suspends the API server's process (SIGSTOP); its connections stay open, as if its machine hung.
     pub fn pause(&mut self) {
         self.own_mut().signal_api_server(Signal::STOP);
     }

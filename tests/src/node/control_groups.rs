@@ -4,8 +4,8 @@ use std::process::{Command, Stdio};
 
 use crate::sweeper::Sweeper;
 
-/// A control group with the same name in every hierarchy. The groups are removed, with all groups in them, when this value
-/// is dropped or this process ends, as soon as all holders of a lease have ended too.
+/// A control group with the same name in every hierarchy. The groups are removed, with all groups in them, once this value
+/// is dropped or this process has ended, and all holders of a lease have ended.
 pub(super) struct ControlGroups {
     hierarchies: Vec<String>,
     sweeper: Sweeper,

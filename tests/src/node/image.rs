@@ -34,8 +34,9 @@ pub(super) fn pack_busybox(packages: &Path, archive: &Path) {
     pack(BUSYBOX, root.path(), &settings, archive);
 }
 
-/// Packs an image with the controller, `kubeseal` and `seal` as the tests build them, under the name and with the settings
-/// of the image that `deploy/scripts/image.sh` builds. The programs are not static, so the image also has this machine's C library.
+/// Packs an image with the controller, `kubeseal` and `seal` as the tests build them, under the name and with the
+/// settings of the image that `deploy/scripts/image.sh` builds. The programs are not static, so the image also has this
+/// machine's C library.
 pub fn pack_programs(archive: &Path) {
     let root = Scratch::new();
     for program in [

@@ -70,7 +70,7 @@ impl NodePod {
     /// Waits until `find` returns a value for the Pod.
     ///
     /// # Panics
-    /// Panics with the Pod's status if there is no value within [`LIMIT`], and if the Pod does not exist.
+    /// Panics with the Pod's status if there is no value within [`LIMIT`], and without it if the Pod does not exist.
     pub async fn wait_until<T>(&self, what: &str, find: impl Fn(&Pod) -> Option<T>) -> T {
         let deadline = Instant::now() + LIMIT;
         loop {

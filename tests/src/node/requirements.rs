@@ -16,7 +16,7 @@ pub(super) fn check() {
     for program in ["awk", "nsenter", "tar", "unshare"] {
         assert!(
             Command::new(program).arg("--version").output().is_ok(),
-            "the program `{program}`, which starts a node with real Pods, is missing: install Debian's packages mawk, \
+            "the program `{program}`, which a node with real Pods needs, is missing: install Debian's packages mawk, \
              tar and util-linux"
         );
     }

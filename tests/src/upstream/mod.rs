@@ -101,7 +101,7 @@ impl Kind {
 /// Upstream as a library: one running process, shared between threads.
 ///
 /// Keys and certificates are PEM strings. A method returns [`UpstreamError::Refused`] with upstream's own message
-/// if upstream refuses, and another variant only if the process is gone.
+/// if upstream refuses, and another variant only if the process is gone or its answer is malformed.
 #[derive(Debug)]
 pub struct Upstream(Process);
 

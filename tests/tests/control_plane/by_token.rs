@@ -301,7 +301,7 @@ async fn a_user_specifies_the_port_and_an_account_or_a_token() {
 }
 
 /// Attack: a rule in a repository names a controller of the rule's author, to get the token of a user who
-/// re-encrypts files there.
+/// re-encrypts or checks files there.
 #[tokio::test(flavor = "multi_thread")]
 async fn sends_no_token_to_a_controller_that_a_rule_names() {
     let scene = Scene::new().await;
@@ -324,10 +324,20 @@ async fn sends_no_token_to_a_controller_that_a_rule_names() {
         message.contains("a rule names this controller"),
         "{message}"
     );
+    let report = scene.run_in_cluster(&seal, &account, &["doctor", "db.json"]);
+    let report = String::from_utf8_lossy(&report.stdout).into_owned();
+    assert!(report.contains("a rule names this controller"), "{report}");
     assert_eq!(scene.network.names(), [""; 0]);
-    expect_success(scene.run_in_cluster(
-        &seal,
-        &account,
-        &scene.with_controller_flags(&["rotate", "db.json"]),
-    ));
+    // Without --authority, the CA certificate would come from a namespace that the rule names.
+    let url = ["rotate", "db.json", "--authorized", "https://localhost:1"];
+    let message = expect_failure(scene.run_in_cluster(&seal, &account, &url));
+    assert!(
+        message.contains("a rule names this controller"),
+        "{message}"
+    );
+    assert_eq!(scene.network.names(), [""; 0]);
+    for arguments in [["rotate", "db.json"], ["doctor", "db.json"]] {
+        let arguments = scene.with_controller_flags(&arguments);
+        expect_success(scene.run_in_cluster(&seal, &account, &arguments));
+    }
 }

@@ -289,7 +289,7 @@ async fn uses_a_service_found_by_its_labels_only_with_a_pinned_certificate() {
     // The search includes the whole cluster.
     let plane = ControlPlane::start().await;
     let scene = Scene::with_labels(&plane, labels.clone()).await;
-    // Anyone can create a Service with these labels, and serve anything there.
+    // A tenant who may create Services can choose these labels, and serve anything there.
     let impostor = scene.plane.namespace("impostor").await;
     let spec = json!({ "ports": [{ "name": "http", "port": 8080 }] });
     let object = json!({ "metadata": { "name": "a", "labels": labels }, "spec": spec });

@@ -416,7 +416,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// Removes the objects that this test changes.
+/// Returns the versions without the objects that this test changes.
 fn without_changed_objects(secrets_before: &Versions) -> Versions {
     let mut remaining = secrets_before.clone();
     remaining.retain(|name, _| !["s-001", "s-002"].contains(&name.as_str()));

@@ -34,7 +34,7 @@ fn collect_files(folder: &Path, end: &str, paths: &mut Vec<PathBuf>) {
     }
 }
 
-/// Returns the targets of Markdown links outside code blocks, except URLs.
+/// Returns the targets of Markdown links outside indented code blocks, except URLs.
 fn links(text: &str) -> Vec<&str> {
     let prose = text
         .lines()

@@ -136,7 +136,8 @@ impl Sandbox {
         modified(path) >= modified(&self.path("run"))
     }
 
-    /// Returns every file that contains the canary, except those that the test itself wrote.
+    /// Returns the files in the sandbox, and the new ones directly in the folders for temporary files, that contain the
+    /// canary, except those that the test itself wrote.
     fn files_with_canary(&self, expected: &[&str]) -> Vec<PathBuf> {
         let expected: Vec<PathBuf> = expected
             .iter()

@@ -1,4 +1,4 @@
-//! Runs every example in the help of `seal` and in the README.
+//! Runs every example in the help of `seal` that needs no cluster, and the tour of the README.
 
 #![allow(
     clippy::unwrap_used,
@@ -139,8 +139,8 @@ fn expect_success(script: &str, output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-/// Returns whether the example may exit with a code other than 0: `diff --exit-code` and `lint` report
-/// findings in this way.
+/// Returns whether the example may exit with a code other than 0: `diff --exit-code` reports changes in this
+/// way.
 fn may_report_findings(example: &str) -> bool {
     example.contains("--exit-code")
 }

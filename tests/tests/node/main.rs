@@ -1,5 +1,5 @@
-//! Tests with real Pods, on nodes of their own. They need root; `tests/README.md` says what else, and
-//! how long they take.
+//! Tests with real Pods, on nodes of their own. They need root; `tests/README.md` lists the other
+//! requirements and the duration.
 
 #![allow(
     clippy::expect_used,

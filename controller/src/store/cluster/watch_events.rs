@@ -56,7 +56,8 @@ impl ClusterStore {
         }
     }
 
-    /// Returns whether the object is synced and has a record, so that its Secret can show that no reconciliation is needed.
+    /// Returns whether the status reports that the object is synced, and has a record: then its Secret can show that no
+    /// reconciliation is needed.
     pub fn may_be_recognized(&self, id: &ObjectId) -> bool {
         let catalogue = self.catalogue();
         catalogue.entry(id).is_some_and(|entry| {

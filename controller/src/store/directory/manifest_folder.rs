@@ -31,7 +31,7 @@ impl ManifestFolder {
         is_changed
     }
 
-    /// Writes the marker file for later processes.
+    /// Writes the marker file, from which later processes read the identity of the folder.
     ///
     /// # Errors
     ///

@@ -210,8 +210,8 @@ impl Values {
     ///
     /// # Errors
     ///
-    /// Fails if a file cannot be written. The old values stay in place, or the new values are in place if only a link
-    /// to a removed item could not be removed.
+    /// Fails if a file cannot be written, or a link cannot be removed. Either all old or all new values are in place
+    /// then.
     pub(super) fn write(
         self,
         values: &BTreeMap<String, Plain>,

@@ -101,11 +101,11 @@ impl Cache {
         })
     }
 
-    /// Saves a certificate and replaces the controller's previous one.
+    /// Saves a certificate and replaces the controller's previous one. Without a cache folder, saves nothing.
     ///
     /// # Errors
     ///
-    /// Fails if the folder cannot be used.
+    /// Fails if the folder cannot be created or the file cannot be written.
     pub(super) fn remember(
         &self,
         kind: CacheKind,

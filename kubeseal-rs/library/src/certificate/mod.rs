@@ -44,7 +44,7 @@ pub struct CertificateQuery {
 }
 
 impl CertificateQuery {
-    /// Returns the file of the certificate, if it is one.
+    /// Returns the file that `--cert` names; empty if it names a URL or a missing file, or is not set.
     pub fn files(&self) -> Vec<PathBuf> {
         let path = Path::new(&self.source);
         path.is_file()

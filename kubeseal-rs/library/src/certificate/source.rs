@@ -37,7 +37,7 @@ pub enum SourceError {
         /// The first line of the response, truncated.
         line: String,
     },
-    /// The server did not respond.
+    /// The server did not respond, or its response cannot be read to its end.
     #[error("cannot fetch {uri:?}")]
     Fetch {
         /// The URL, without credentials.

@@ -136,7 +136,7 @@ pub fn judge(
     Ok(())
 }
 
-/// Returns the warning for a controller whose certificate differs from the last one seen.
+/// Returns a warning if the key of the controller's certificate differs from the last one seen.
 pub(super) fn change_warning(
     last: &SeenCertificate,
     new: &Certificate,

@@ -14,7 +14,7 @@ use super::connection::Address;
 use super::error::one_line;
 use super::error_text::error_text;
 use super::login::Login;
-use super::{Access, ClusterError, Timeout, connection};
+use super::{Access, ApiPath, ClusterError, Timeout, connection};
 use crate::bounded::{Kind, TooLarge};
 use crate::environment::Environment;
 use crate::notice::Waiting;
@@ -66,11 +66,11 @@ impl Api {
         Ok(api)
     }
 
-    pub(super) fn get(&self, path: &str) -> Result<Response, ClusterError> {
+    pub(super) fn get(&self, path: &ApiPath) -> Result<Response, ClusterError> {
         self.send_with_retries(&Method::GET, path, None)
     }
 
-    pub(super) fn post(&self, path: &str, body: &Json) -> Result<Response, ClusterError> {
+    pub(super) fn post(&self, path: &ApiPath, body: &Json) -> Result<Response, ClusterError> {
         self.send_with_retries(&Method::POST, path, Some(body.to_string().as_bytes()))
     }
 
@@ -78,7 +78,7 @@ impl Api {
     pub(super) fn send_once(
         &self,
         method: &Method,
-        path: &str,
+        path: &ApiPath,
         body: Vec<u8>,
         kind: &'static str,
         content_kind: Kind,
@@ -92,7 +92,7 @@ impl Api {
     fn send_with_retries(
         &self,
         method: &Method,
-        path: &str,
+        path: &ApiPath,
         body: Option<&[u8]>,
     ) -> Result<Response, ClusterError> {
         let mut attempts = Attempts::new(self.timeout, self.waiting);
@@ -120,7 +120,7 @@ impl Api {
     async fn try_once(
         &self,
         method: &Method,
-        path: &str,
+        path: &ApiPath,
         body: Option<(Vec<u8>, &'static str)>,
         content_kind: Kind,
     ) -> Result<Response, ClusterError> {
@@ -134,7 +134,7 @@ impl Api {
             Some(timeout) => match tokio::time::timeout(timeout, response).await {
                 Ok(response) => response.map_err(unreachable),
                 Err(_) => Err(unreachable(format!(
-                    "no response within {timeout:?} (set by --request-timeout of kubeseal)"
+                    "no response within {timeout:?} (kubeseal can change this limit with --request-timeout)"
                 ))),
             },
         }
@@ -147,7 +147,7 @@ impl Api {
     async fn send(
         &self,
         method: &Method,
-        path: &str,
+        path: &ApiPath,
         body: Option<(Vec<u8>, &'static str)>,
         content_kind: Kind,
     ) -> Result<Response, String> {
@@ -160,7 +160,7 @@ impl Api {
         }
         let request = request
             .method(method)
-            .uri(path)
+            .uri(path.as_str())
             .header(header::ACCEPT, "application/x-pem-file, */*")
             .header(header::CONTENT_TYPE, kind)
             .body(Body::from(body))

@@ -41,7 +41,10 @@ pub enum AuthorizedError {
     )]
     NoToken,
     /// The CA certificate is not PEM.
-    #[error("the CA certificate of the controller's TLS port is not PEM")]
+    #[error(
+        "the CA certificate of the controller's TLS port is not PEM\n\
+         hint: with --authority, pass the certificates that the controller serves at /v1/ca.pem"
+    )]
     NoAuthority,
     /// The port does not respond.
     #[error(
@@ -114,7 +117,7 @@ impl Authorized {
         })
     }
 
-    /// Waits for a busy controller like this.
+    /// Sets how to show a wait for a busy controller, and how to notice that the user interrupts it.
     #[must_use]
     pub fn with_waiting(self, waiting: Waiting) -> Self {
         Self { waiting, ..self }

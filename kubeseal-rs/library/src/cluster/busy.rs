@@ -18,7 +18,7 @@ const FIRST_SPREAD: Duration = Duration::from_millis(250);
 const LONGEST_SPREAD: Duration = Duration::from_secs(4);
 /// The time until a wait notices that the user has interrupted the run.
 const PART: Duration = Duration::from_millis(100);
-/// The number of attempts for a request whose connection ends early.
+/// The maximum number of attempts for a request whose connection ends early.
 pub(super) const BROKEN_ATTEMPTS: u32 = 4;
 
 /// Why a request has to be sent again.
@@ -95,7 +95,7 @@ impl Attempts {
     }
 
     /// Returns how long to wait before the request is sent again, or `None` if this response is
-    /// final.
+    /// final or a limit does not allow another attempt.
     pub(super) fn next_pause(&mut self, retry: Option<Retry>) -> Option<Duration> {
         self.done += 1;
         let wait = match retry? {

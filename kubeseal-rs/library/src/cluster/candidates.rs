@@ -2,8 +2,8 @@
 
 use serde_json::Value as Json;
 
-use super::Service;
 use super::api::Api;
+use super::{ApiPath, Service};
 
 /// Labels that the chart, under any release name, and the plain manifests put on their Services.
 const SELECTORS: [&str; 3] = [
@@ -19,10 +19,8 @@ pub(super) fn find(api: &Api) -> Vec<Service> {
     let mut services: Vec<Service> = SELECTORS
         .iter()
         .filter_map(|selector| {
-            api.get(&format!(
-                "/api/v1/services?labelSelector={selector}&limit=50"
-            ))
-            .ok()
+            let path = ApiPath::fixed("/api/v1/services").parameter("labelSelector", selector);
+            api.get(&path.parameter("limit", "50")).ok()
         })
         .flat_map(|response| services(&response.json()))
         .collect();

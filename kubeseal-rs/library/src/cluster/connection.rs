@@ -88,7 +88,22 @@ fn without_programs(
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     check_files(&config.auth_info)?;
+    if config.cluster_url.scheme_str() != Some("https") {
+        remove_credentials(&mut config.auth_info);
+    }
     Ok((config, by_relative_path))
+}
+
+/// Removes what proves the user's identity, and keeps whom to impersonate. As in client-go, credentials are not sent
+/// without TLS: everyone on the path could read and use them.
+fn remove_credentials(user: &mut AuthInfo) {
+    *user = AuthInfo {
+        impersonate: user.impersonate.take(),
+        impersonate_uid: user.impersonate_uid.take(),
+        impersonate_groups: user.impersonate_groups.take(),
+        impersonate_user_extra: user.impersonate_user_extra.take(),
+        ..AuthInfo::default()
+    };
 }
 
 /// The merged content of the kubeconfig files.
@@ -117,7 +132,7 @@ impl Files {
     }
 }
 
-/// Checks type and size of credential files, since `kube` reads them without limit.
+/// Checks that existing credential files are regular files of at most 1 MiB, since `kube` reads them without limit.
 fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
     for (what, path) in [
         ("client-certificate", &user.client_certificate),
@@ -226,6 +241,9 @@ fn from_kubeconfig(
     let mut config = Config::new(server(&cluster)?);
     config.root_cert = authorities(&cluster)?;
     config.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
+    if config.accept_invalid_certs && config.root_cert.is_some() {
+        return Err(ClusterError::InsecureWithAuthority);
+    }
     config.disable_compression = cluster.disable_compression.unwrap_or(false);
     config.tls_server_name = nonempty(cluster.tls_server_name.as_ref()).cloned();
     config.proxy_url = nonempty(cluster.proxy_url.as_ref())
@@ -369,6 +387,64 @@ mod tests {
         assert!(impersonation(&AuthInfo::default()).unwrap().is_empty());
         let broken = auth(serde_json::json!({ "as": "two\nlines" }));
         assert!(impersonation(&broken).is_err());
+    }
+
+    fn config_of(kubeconfig: &str) -> Result<Config, ClusterError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        std::fs::write(&path, kubeconfig).unwrap();
+        let access = Access {
+            kubeconfig: Some(path),
+            ..Access::default()
+        };
+        config(&access, &Environment::of_this_process())
+    }
+
+    /// Attack: an attacker on the network, or another user of this machine who listens at the address, reads the token of
+    /// a user whose kubeconfig or flag names an address without TLS.
+    #[test]
+    fn sends_no_credentials_without_tls() {
+        let user = |server: &str| {
+            let kubeconfig = format!(
+                "{{current-context: a, clusters: [{{name: a, cluster: {{server: '{server}'}}}}], contexts: [{{name: a, \
+                 context: {{cluster: a, user: a}}}}], users: [{{name: a, user: {{token: t, username: u, password: p, \
+                 tokenFile: /t, exec: {{apiVersion: v1, command: /bin/true}}, as: jane}}}}]}}"
+            );
+            config_of(&kubeconfig).unwrap().auth_info
+        };
+        for (server, is_sent) in [
+            ("https://k.example", true),
+            ("http://k.example", false),
+            ("k.example:8080", false),
+        ] {
+            let user = user(server);
+            let credentials = [
+                user.token.is_some(),
+                user.username.is_some(),
+                user.password.is_some(),
+                user.token_file.is_some(),
+                user.exec.is_some(),
+            ];
+            assert_eq!(credentials, [is_sent; 5], "{server}");
+            assert_eq!(user.impersonate.as_deref(), Some("jane"), "{server}");
+        }
+    }
+
+    /// Fault: a setting from a test stays in a kubeconfig, so that its CA certificate is never compared with the server's.
+    #[test]
+    fn refuses_an_authority_that_is_not_verified() {
+        let pem = include_str!("../../../tests/seal/fixtures/other.pem");
+        let authority = STANDARD.encode(pem);
+        for (is_insecure, is_refused) in [(true, true), (false, false)] {
+            let kubeconfig = format!(
+                "{{current-context: a, contexts: [{{name: a, context: {{cluster: a}}}}], clusters: [{{name: a, cluster: \
+                 {{server: 'https://k.example', insecure-skip-tls-verify: {is_insecure}, \
+                 certificate-authority-data: {authority}}}}}]}}"
+            );
+            let config = config_of(&kubeconfig);
+            let refusal = matches!(config, Err(ClusterError::InsecureWithAuthority));
+            assert_eq!(refusal, is_refused, "{:?}", config.err());
+        }
     }
 
     #[test]

@@ -52,6 +52,13 @@ pub enum ClusterError {
         /// The error of the operating system.
         source: std::io::Error,
     },
+    /// The kubeconfig has a CA certificate, and says that no certificate is to be verified.
+    #[error(
+        "the cluster of the kubeconfig has both a certificate authority and insecure-skip-tls-verify: true, so the \
+         authority would have no effect\n\
+         hint: remove insecure-skip-tls-verify; `kubeseal --insecure-skip-tls-verify` connects without the authority"
+    )]
+    InsecureWithAuthority,
     /// A CA file or its base64 data contains no certificate.
     #[error("{0} contains no certificate: expected PEM (base64-encoded in -data fields)")]
     NoAuthority(&'static str),
@@ -167,8 +174,8 @@ pub enum ClusterError {
         /// What the response should be.
         expected: &'static str,
     },
-    /// The controller's TLS port failed.
-    #[error("the controller requires a token for this request")]
+    /// The controller's TLS port cannot be used, or refuses the request.
+    #[error("this request needs the controller's TLS port and a token")]
     ByToken(#[source] Box<NoToken>),
     /// The response cannot be parsed.
     #[error("{what}: cannot parse the response\nhint: check that the Service is the controller's")]

@@ -1,9 +1,12 @@
-//! Authenticates with the credential plug-in of a kubeconfig.
+//! Authenticates with the credential plug-in or the token file of a kubeconfig.
 //!
 //! This module replaces `kube`'s own implementation, which reads the plug-in's output without
-//! limit, panics on a token that does not fit in a header, and runs the plug-in twice.
+//! limit, panics on a token that does not fit in a header, runs the plug-in twice, and sends the line break at the end of
+//! a token file.
 
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -20,16 +23,34 @@ use zeroize::Zeroizing;
 use super::ClusterError;
 use super::error_text::plug_in_failure;
 use crate::bounded::{self, Kind};
+use crate::shown::ShowPath as _;
 
 /// How long before its expiry a token is replaced.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
-/// The number of bytes read from a failing plug-in's stderr; only one line is shown.
+/// The maximum number of bytes read from a failing plug-in's stderr, of which one line is shown.
 const MAX_STDERR: u64 = 64 * 1024;
 
-/// A credential plug-in and the newest token from it.
+/// How long a token from a file is used before the file is read again, as in client-go.
+const FILE_PERIOD: SignedDuration = SignedDuration::from_secs(60);
+
+/// Where tokens come from, and the newest one.
 pub(super) struct Login {
-    plug_in: ExecConfig,
+    source: Source,
     token: Mutex<Token>,
+}
+
+enum Source {
+    PlugIn(Box<ExecConfig>),
+    File(PathBuf),
+}
+
+impl Source {
+    fn next_token(&self, now: Timestamp) -> Result<Token, String> {
+        match self {
+            Self::PlugIn(plug_in) => run(plug_in, now).map(|credential| credential.token),
+            Self::File(path) => read_token(path, now),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -46,31 +67,49 @@ struct Credential {
 }
 
 impl Login {
-    /// Runs the plug-in, unless the user's entry contains other credentials than a client certificate. Stores a client
-    /// certificate in the user's entry.
+    /// Reads the token file, or runs the plug-in, unless the user's entry contains other credentials than a client
+    /// certificate. Stores a client certificate of the plug-in in the user's entry.
     ///
     /// # Errors
     ///
-    /// Fails if the plug-in fails or outputs no credential, or if the token of the kubeconfig is
-    /// malformed.
+    /// Fails if the file cannot be read or contains no token, if the plug-in fails or outputs no credential, or if a
+    /// token is malformed.
     pub(super) fn new(user: &mut AuthInfo, now: Timestamp) -> Result<Option<Self>, ClusterError> {
         check_token(user)?;
         let has_other_credentials = user.auth_provider.is_some()
             || user.username.is_some() && user.password.is_some()
-            || user.token.is_some()
-            || user.token_file.is_some();
-        let Some(plug_in) = user.exec.take().filter(|_| !has_other_credentials) else {
-            return Ok(None);
-        };
+            || user.token.is_some();
+        let plug_in = user.exec.take().filter(|_| !has_other_credentials);
+        let file = user.token_file.take().filter(|_| !has_other_credentials);
+        match (file, plug_in) {
+            (Some(path), _) if !path.is_empty() => Self::by_file(path.into(), now).map(Some),
+            (_, Some(plug_in)) => Self::by_plug_in(plug_in, user, now).map(Some),
+            (_, None) => Ok(None),
+        }
+    }
+
+    fn by_file(path: PathBuf, now: Timestamp) -> Result<Self, ClusterError> {
+        let token = read_token(&path, now).map_err(ClusterError::Client)?;
+        Ok(Self {
+            source: Source::File(path),
+            token: Mutex::new(token),
+        })
+    }
+
+    fn by_plug_in(
+        plug_in: ExecConfig,
+        user: &mut AuthInfo,
+        now: Timestamp,
+    ) -> Result<Self, ClusterError> {
         let credential = run(&plug_in, now).map_err(ClusterError::Client)?;
         if let Some((certificate, key)) = credential.identity {
             user.client_certificate_data = Some(STANDARD.encode(certificate));
             user.client_key_data = Some(STANDARD.encode(key).into());
         }
-        Ok(Some(Self {
-            plug_in,
+        Ok(Self {
+            source: Source::PlugIn(Box::new(plug_in)),
             token: Mutex::new(credential.token),
-        }))
+        })
     }
 
     /// Returns the `Authorization` header, or `None` if a client certificate authenticates the
@@ -78,14 +117,35 @@ impl Login {
     ///
     /// # Errors
     ///
-    /// Fails if the token expires within a minute and the plug-in outputs no new one.
+    /// Fails if the token expires within a minute and the plug-in outputs no new one. A token file that cannot be read
+    /// again is not an error: some programs remove theirs.
     pub(super) fn header(&self, now: Timestamp) -> Result<Option<HeaderValue>, String> {
         let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         if token.until.is_some_and(|until| now + MARGIN >= until) {
-            *token = run(&self.plug_in, now)?.token;
+            match (&self.source, self.source.next_token(now)) {
+                (_, Ok(next)) => *token = next,
+                (Source::File(_), Err(_)) => {}
+                (Source::PlugIn(_), Err(why)) => return Err(why),
+            }
         }
         Ok(token.header.clone())
     }
+}
+
+/// Reads the token in a file, without spaces and line breaks around it.
+fn read_token(path: &Path, now: Timestamp) -> Result<Token, String> {
+    let name = path.shown();
+    let text = File::open(path).and_then(|file| bounded::read(file, 0, Kind::Credential));
+    let text = text.map_err(|why| format!("cannot read the token file {name}: {why}"))?;
+    let text = std::str::from_utf8(&text).unwrap_or_default().trim();
+    if text.is_empty() {
+        return Err(format!("the token file {name} contains no token"));
+    }
+    let header = header(text).map_err(|why| format!("the token in {name} {why}"))?;
+    Ok(Token {
+        header: Some(header),
+        until: Some(now + FILE_PERIOD + MARGIN),
+    })
 }
 
 /// Rejects a malformed token of the kubeconfig, on which `kube` panics.
@@ -315,6 +375,48 @@ mod tests {
         let mut user: AuthInfo = serde_json::from_value(json!({"token": "a\nb"})).unwrap();
         let error = Login::new(&mut user, NOW).err().unwrap().to_string();
         assert!(error.contains("control character"), "{error}");
+    }
+
+    fn user_of_file(path: &Path) -> AuthInfo {
+        serde_json::from_value(json!({ "tokenFile": path })).unwrap()
+    }
+
+    #[test]
+    fn reads_a_token_file_as_client_go_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        for (text, want) in [
+            ("abc", Some("Bearer abc")),
+            ("abc\n", Some("Bearer abc")),
+            (" abc\r\n\n", Some("Bearer abc")),
+            ("", None),
+            ("\n", None),
+            ("a\nb", None),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let login = Login::new(&mut user_of_file(&path), NOW);
+            let header = login.ok().flatten();
+            let header = header.and_then(|login| login.header(NOW).unwrap());
+            let header = header.as_ref().map(|header| header.to_str().unwrap());
+            assert_eq!(header, want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn reads_a_token_file_again_after_a_minute_and_keeps_the_last_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "first\n").unwrap();
+        let login = Login::new(&mut user_of_file(&path), NOW).unwrap().unwrap();
+        let header = |seconds| {
+            let header = login.header(NOW + SignedDuration::from_secs(seconds));
+            header.unwrap().unwrap().to_str().unwrap().to_owned()
+        };
+        std::fs::write(&path, "second\n").unwrap();
+        assert_eq!(header(59), "Bearer first");
+        assert_eq!(header(61), "Bearer second");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(header(200), "Bearer second");
     }
 
     #[test]

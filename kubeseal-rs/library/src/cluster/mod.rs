@@ -13,6 +13,7 @@ mod error_text;
 mod login;
 mod objects;
 mod overrides;
+mod path;
 mod plug_in;
 pub mod rotated;
 mod secret;
@@ -35,6 +36,7 @@ pub use connection::{Address, server_of_text};
 pub use error::{Cause, ClusterError, NoService, Problem};
 pub use objects::{CreateOutcome, Objects, parse};
 pub use overrides::{Hidden, Overrides};
+pub use path::ApiPath;
 
 const FETCH: &str = "cannot fetch certificate";
 const VERIFY: &str = "cannot validate sealed secret";
@@ -189,7 +191,7 @@ impl Cluster {
 
     fn ports(&self, service: &Service) -> Result<Ports, ClusterError> {
         let Service { namespace, name } = service;
-        let path = format!("/api/v1/namespaces/{namespace}/services/{name}");
+        let path = services_path(namespace)?.object(name)?;
         let response = self.api.get(&path)?;
         let body = response.json();
         if response.code == StatusCode::NOT_FOUND || response.code == StatusCode::FORBIDDEN {
@@ -227,15 +229,17 @@ impl Cluster {
     /// Services that the user did not name.
     pub fn certificate_of(&self, service: &Service) -> Option<Vec<u8>> {
         let port = self.ports(service).ok()?.first;
-        let response = self.api.get(&proxy_path(service, &port, "cert.pem")).ok()?;
+        let path = proxy_path(service, &port, "cert.pem").ok()?;
+        let response = self.api.get(&path).ok()?;
         response.code.is_success().then_some(response.body)
     }
 
     /// Returns an item of a `ConfigMap`, or `None` if it does not exist or RBAC does not allow
     /// the caller to read it.
     pub fn config_map_item(&self, namespace: &str, name: &str, item: &str) -> Option<String> {
-        let path = format!("/api/v1/namespaces/{namespace}/configmaps/{name}");
-        let response = self.api.get(&path).ok()?;
+        let path = ApiPath::namespaced("/api/v1", namespace, "configmaps")
+            .and_then(|all| all.object(name));
+        let response = self.api.get(&path.ok()?).ok()?;
         let object = response.code.is_success().then(|| response.json())?;
         object["data"][item].as_str().map(str::to_owned)
     }
@@ -262,7 +266,7 @@ impl Controller {
     ///
     /// Returns a [`ClusterError`] if the request fails.
     pub fn certificate(&self) -> Result<Vec<u8>, ClusterError> {
-        let response = self.cluster.api.get(&self.path("cert.pem"))?;
+        let response = self.cluster.api.get(&self.path("cert.pem")?)?;
         Ok(self.success(FETCH, response)?.body)
     }
 
@@ -291,10 +295,10 @@ impl Controller {
 
     /// Returns the fingerprints of the certificates that the controller publishes, newest first.
     /// Bitnami's controller publishes only that of its newest key. Empty if the controller
-    /// publishes none.
+    /// publishes none or cannot be reached.
     pub fn fingerprints(&self) -> Vec<Fingerprint> {
         let published = ["certs.pem", "cert.pem"].into_iter().find_map(|endpoint| {
-            let response = self.cluster.api.get(&self.path(endpoint)).ok()?;
+            let response = self.cluster.api.get(&self.path(endpoint).ok()?).ok()?;
             let fingerprints = fingerprints(&String::from_utf8_lossy(&response.body));
             Some(fingerprints)
                 .filter(|fingerprints| response.code.is_success() && !fingerprints.is_empty())
@@ -311,7 +315,7 @@ impl Controller {
         if let Some(port) = self.authorized_in_use()? {
             return Ok(port.verify(sealed)?);
         }
-        let response = self.cluster.api.post(&self.path("verify"), sealed)?;
+        let response = self.cluster.api.post(&self.path("verify")?, sealed)?;
         if response.code == StatusCode::CONFLICT {
             return Ok(false);
         }
@@ -332,7 +336,7 @@ impl Controller {
         if let Some(port) = self.authorized_in_use()? {
             return Ok(port.rotate(sealed)?);
         }
-        let response = self.cluster.api.post(&self.path("rotate"), sealed)?;
+        let response = self.cluster.api.post(&self.path("rotate")?, sealed)?;
         // Bitnami's controller responds with 500 to every failure. `verify` shows whether it cannot
         // decrypt the object.
         let cannot_decrypt = match response.code {
@@ -364,14 +368,14 @@ impl Controller {
         Ok(self.authorized.get())
     }
 
-    /// Returns whether the error comes from a controller with `--plain-certificate-only` whose
-    /// Service has a TLS port.
+    /// Returns whether the error can come from a controller with `--plain-certificate-only`: the endpoint
+    /// does not exist, and the Service has a TLS port.
     fn requires_token(&self, error: &ClusterError) -> bool {
         let is_missing = matches!(error, ClusterError::Refused { problem, .. } if problem.cause == Cause::NoEndpoint);
         is_missing && self.authorized_port.is_some()
     }
 
-    fn path(&self, endpoint: &str) -> String {
+    fn path(&self, endpoint: &str) -> Result<ApiPath, ClusterError> {
         proxy_path(&self.service, &self.port, endpoint)
     }
 
@@ -383,8 +387,13 @@ impl Controller {
     }
 }
 
-fn proxy_path(Service { namespace, name }: &Service, port: &str, endpoint: &str) -> String {
-    format!("/api/v1/namespaces/{namespace}/services/http:{name}:{port}/proxy/v1/{endpoint}")
+fn services_path(namespace: &str) -> Result<ApiPath, ClusterError> {
+    ApiPath::namespaced("/api/v1", namespace, "services")
+}
+
+fn proxy_path(service: &Service, port: &str, endpoint: &str) -> Result<ApiPath, ClusterError> {
+    let endpoint = format!("v1/{endpoint}");
+    services_path(&service.namespace)?.proxied(&service.name, port, &endpoint)
 }
 
 fn refusal(what: &'static str, response: &Response, service: &Service, port: &str) -> ClusterError {

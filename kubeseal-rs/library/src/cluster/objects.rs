@@ -9,10 +9,10 @@ use shared::readable::Object;
 use zeroize::Zeroizing;
 
 use super::api::{Api, Response};
-use super::{Access, ClusterError, Clusters};
+use super::{Access, ApiPath, ClusterError, Clusters};
 use crate::bounded::Kind;
 
-/// The number of objects in one page of a list.
+/// The maximum number of objects in one page of a list.
 const PAGE: usize = 200;
 
 /// The maximum number of pages, for a million objects, so that a hostile server cannot continue a list without end.
@@ -57,7 +57,7 @@ impl Objects {
     pub fn get(
         &self,
         what: &'static str,
-        path: &str,
+        path: &ApiPath,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, ClusterError> {
         let response = self.send(&Method::GET, path, None)?;
         if response.code == StatusCode::NOT_FOUND {
@@ -75,17 +75,17 @@ impl Objects {
     pub fn list(
         &self,
         what: &'static str,
-        path: &str,
+        path: &ApiPath,
     ) -> Result<Vec<Zeroizing<Vec<u8>>>, ClusterError> {
-        let separator = if path.contains('?') { '&' } else { '?' };
+        let first = path.parameter("limit", &PAGE.to_string());
         let mut pages = Vec::new();
-        let mut next = format!("{path}{separator}limit={PAGE}");
+        let mut next = first.clone();
         while pages.len() < MAX_PAGES {
             let body = Zeroizing::new(self.send(&Method::GET, &next, None)?.success(what)?);
             let (page, token) = page(what, &body)?;
             pages.push(page);
             let Some(token) = token else { return Ok(pages) };
-            next = format!("{path}{separator}limit={PAGE}&continue={token}");
+            next = first.parameter("continue", &token);
         }
         Err(ClusterError::EndlessList {
             what,
@@ -98,7 +98,12 @@ impl Objects {
     /// # Errors
     ///
     /// Returns a [`ClusterError`] if the request fails, or the response is not the changed object.
-    pub fn merge(&self, what: &'static str, path: &str, change: &Json) -> Result<(), ClusterError> {
+    pub fn merge(
+        &self,
+        what: &'static str,
+        path: &ApiPath,
+        change: &Json,
+    ) -> Result<(), ClusterError> {
         let body = change.to_string().into_bytes();
         let kind = "application/merge-patch+json";
         let response = self.send(&Method::PATCH, path, Some((body, kind)))?;
@@ -119,7 +124,7 @@ impl Objects {
     pub fn create(
         &self,
         what: &'static str,
-        path: &str,
+        path: &ApiPath,
         body: Vec<u8>,
     ) -> Result<CreateOutcome, ClusterError> {
         let response = self.send(&Method::POST, path, Some((body, "application/json")))?;
@@ -134,7 +139,7 @@ impl Objects {
     /// # Errors
     ///
     /// Returns a [`ClusterError`] if there is no response.
-    pub fn get_raw(&self, path: &str) -> Result<(u16, Vec<u8>), ClusterError> {
+    pub fn get_raw(&self, path: &ApiPath) -> Result<(u16, Vec<u8>), ClusterError> {
         let (code, body, _) = self.get_with_date(path)?;
         Ok((code, body))
     }
@@ -146,7 +151,7 @@ impl Objects {
     /// Returns a [`ClusterError`] if there is no response.
     pub fn get_with_date(
         &self,
-        path: &str,
+        path: &ApiPath,
     ) -> Result<(u16, Vec<u8>, Option<Timestamp>), ClusterError> {
         let (body, kind) = (Vec::new(), "application/json");
         let response = self
@@ -158,7 +163,7 @@ impl Objects {
     fn send(
         &self,
         method: &Method,
-        path: &str,
+        path: &ApiPath,
         body: Option<(Vec<u8>, &'static str)>,
     ) -> Result<Response, ClusterError> {
         let (bytes, kind) = body.unwrap_or((Vec::new(), "application/json"));

@@ -64,8 +64,8 @@ pub fn parse(response: Json) -> Result<SealedSecret, RotationError> {
     serde_json::from_value(response).map_err(|_| RotationError::NoObject)
 }
 
-/// Checks a response that is encrypted for this key: it has the same items, and only ciphertexts
-/// are new. Whether these can be unsealed, only the controller knows.
+/// Checks that a response has the same items, that each is unchanged or encrypted for a key as long as this one, and
+/// that nothing else is new except key hints. Whether the items can be unsealed, only the controller knows.
 ///
 /// # Errors
 ///
@@ -159,7 +159,7 @@ fn ciphertext_problem(
         return Some("is not an encrypted value");
     };
     if !moduli.contains(&modulus) {
-        return Some("is not encrypted for a key of the certificate's length");
+        return Some("is encrypted for a key of an unexpected length");
     }
     let old = old.and_then(|old| base64::decode(old.as_bytes()).ok());
     let old_len = old.and_then(|old| envelope::plain_len(&old));
@@ -168,8 +168,8 @@ fn ciphertext_problem(
         .then_some("does not have the length of the value that was sent")
 }
 
-/// Checks everything but the ciphertexts. Missing content is not an error: Bitnami's controller
-/// drops labels and annotations.
+/// Checks that everything but the ciphertexts and key hints is in the request too. Missing content is not an error:
+/// Bitnami's controller drops labels and annotations.
 fn check_object(sent: &SealedSecret, response: &SealedSecret) -> Result<(), RotationError> {
     let identity = |sealed: &SealedSecret| {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use zeroize::Zeroizing;
 
-use super::{Cluster, ClusterError};
+use super::{ApiPath, Cluster, ClusterError};
 
 impl Cluster {
     /// Returns a Secret as the API server stores it. **The result contains plain values**, in
@@ -15,7 +15,7 @@ impl Cluster {
     /// exist or RBAC does not allow the caller to read it.
     pub fn secret(&self, namespace: &str, name: &str) -> Result<Json, ClusterError> {
         let what = "cannot read the Secret";
-        let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
+        let path = ApiPath::namespaced("/api/v1", namespace, "secrets")?.object(name)?;
         let body = Zeroizing::new(self.api.get(&path)?.success(what)?);
         super::parse(&body).map_err(|_| ClusterError::MalformedResponse { what })
     }

@@ -1,4 +1,4 @@
-//! Ensures that only one run of this program changes a file at a time.
+//! Makes runs of this program change a file one after the other, where the system supports it.
 //!
 //! The lock is on the file itself, so no lock file appears in the user's repository. The lock only
 //! avoids repeated work: [`super::replace_if_unchanged`] protects the file against changes by other programs.
@@ -15,8 +15,8 @@ use crate::platform;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Waits until no other run holds the lock on the file. Returns `None` where a file cannot be
-/// locked or, as on Windows, a locked file cannot be replaced.
+/// Waits until no other run holds the lock on the file. Returns `None` after [`TIMEOUT`], if the file cannot be
+/// locked, and on Windows, where a locked file cannot be replaced.
 pub(super) fn acquire(path: &Path) -> Option<File> {
     if cfg!(windows) {
         return None;

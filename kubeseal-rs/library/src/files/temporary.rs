@@ -1,7 +1,7 @@
 //! A temporary file, which becomes a new file or replaces an existing one.
 //!
-//! On Linux the file has no name until that moment, so a killed run leaves nothing behind. Replacing a
-//! file requires a name for a moment, and a killed run may leave that file; see
+//! On most file systems of Linux, the file has no name until that moment, so a killed run leaves nothing behind.
+//! Replacing a file requires a name for a moment, and a killed run may leave that file; see
 //! [`remove_leftovers`].
 
 use std::fs::{self, File, Metadata, Permissions};
@@ -105,8 +105,8 @@ impl Temporary {
         match self {
             Self::Named(file) => Ok(file.into_temp_path()),
             Self::Unnamed(file) => {
-                let give_name = |path: &Path| platform::give_name(&file, path);
-                Ok(create_named(give_name, folder_of(path))?.into_temp_path())
+                let link_at = |path: &Path| platform::give_name(&file, path);
+                Ok(create_named(link_at, folder_of(path))?.into_temp_path())
             }
         }
     }

@@ -7,8 +7,8 @@ use gix::bstr::ByteSlice as _;
 
 use super::{GitError, Repository};
 
-/// Returns the absolute paths of the submodules below files and folders that are not checked out. Folders outside of a
-/// repository, or of a malformed one, have none.
+/// Returns the absolute paths of submodules that are not checked out and lie below these files and folders, or contain
+/// them. Paths outside of a repository, and paths in a malformed one, have none.
 pub fn missing_submodules(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
     let missing = |path: &PathBuf| {
         let path = path.canonicalize().ok()?;
@@ -40,7 +40,8 @@ impl Repository {
         remotes
     }
 
-    /// Returns the absolute paths of the submodules below a folder that are not checked out, nested ones too.
+    /// Returns the absolute paths of submodules that are not checked out and lie below a folder, or contain it; nested
+    /// ones too.
     ///
     /// # Errors
     ///

@@ -98,7 +98,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if the repository is malformed.
+    /// Fails if the repository is malformed, a partial clone has not fetched an object, or a limit is exceeded.
     pub fn tree(&self, commit: ObjectId) -> Result<CommitTree, GitError> {
         let mut tree = CommitTree::default();
         for change in self.changes(None, commit, &|_, _| true)? {

@@ -34,8 +34,8 @@ enum FolderKind {
     Objects,
 }
 
-/// Checks the folder of a repository, the folder that it shares with other work trees, and object
-/// folders that it borrows from.
+/// Checks that the folder of a repository, the folder that it shares with other work trees, and the object folders that
+/// it borrows from contain no pipe, no device and no file above its size limit.
 pub(super) fn check(git_dir: &Path) -> Result<(), GitError> {
     let mut check = FolderCheck {
         remaining: MAX_FILES,
@@ -128,7 +128,7 @@ impl FolderCheck {
     }
 }
 
-/// Checks an entry in a folder. For a subfolder whose entries have to be checked too, returns its kind.
+/// Checks an entry in a folder like [`check`]. For a subfolder whose entries have to be checked too, returns its kind.
 fn check_entry(entry: &DirEntry, kind: FolderKind) -> Result<Option<FolderKind>, GitError> {
     let name = entry.file_name();
     let limit = limit(&name, kind);

@@ -10,7 +10,7 @@ use gix::index::entry::Mode;
 
 use super::{GitError, Repository, to_path};
 
-/// More links than any real path has. Links that lead in a circle end here.
+/// The maximum number of links that are followed in a path. Links that lead in a circle end here.
 const MAX_LINKS: usize = 16;
 
 /// The length limit for the target of a link, as on Linux. A blob could hold millions of components.
@@ -45,7 +45,7 @@ impl Repository {
     ///
     /// # Errors
     ///
-    /// Fails if the index is malformed.
+    /// Fails if the index, or a tree that a sparse index names, cannot be read.
     pub fn staged_links(&self) -> Result<StagedLinks<'_>, GitError> {
         let mut blobs = BTreeMap::new();
         self.visit_index(&mut |path, entry, _| {

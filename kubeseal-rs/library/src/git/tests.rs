@@ -366,7 +366,7 @@ fn follows_no_staged_link_longer_than_a_path() {
     }
 }
 
-/// A clone may lack what its origin contains, also in a way that nobody sees.
+/// Fault: a clone lacks branches, submodules or commits of its origin, and `git status` does not report it.
 #[test]
 fn recognizes_clones_that_lack_branches_submodules_or_commits() {
     let inner = TestRepository::new();

@@ -55,8 +55,8 @@ pub fn secrets(bytes: &[u8]) -> Result<Vec<Secret>> {
     Ok(secrets)
 }
 
-/// Changes the metadata of one Secret in its file. Other content is kept, but the layout may
-/// change.
+/// Changes the metadata of one Secret in its file. All other fields keep their values; comments are lost, and the
+/// layout may change.
 ///
 /// # Errors
 ///

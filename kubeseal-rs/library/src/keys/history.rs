@@ -83,7 +83,8 @@ struct BranchSearch<'a> {
 }
 
 impl BranchSearch<'_> {
-    /// Reads a commit of a repository in a folder of the branch, and of the submodules in it.
+    /// Reads the manifests in a commit of `repository`, and those in the commits that it records for its submodules.
+    /// `folder` is the path of `repository` in the repository of the branch; empty for that repository itself.
     fn read(&mut self, repository: &Repository, at: &Branch, folder: &Path) -> Result<()> {
         let tree = repository.tree(at.commit)?;
         for (path, blob) in tree.files {

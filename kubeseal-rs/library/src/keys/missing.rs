@@ -44,7 +44,7 @@ pub(super) fn submodule_commit(branch: &str, path: &Path) -> Unread {
     }
 }
 
-/// Returns the submodules below files and folders that are not checked out.
+/// Returns the submodules that are not checked out and lie below these files and folders, or contain them.
 pub(super) fn submodules(paths: &[PathBuf]) -> impl Iterator<Item = Unread> {
     git::missing_submodules(paths)
         .into_iter()

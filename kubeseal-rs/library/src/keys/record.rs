@@ -11,7 +11,7 @@ use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret::{self, OrderPriority};
 use shared::secret::Secret;
 
-/// The name of the key Secret of the oldest releases, which is active without a label.
+/// The name of the key Secret of upstream's first releases, which is active without a label.
 pub const LEGACY_NAME: &str = "sealed-secrets-key";
 
 /// A key Secret. **It contains the private key.**

@@ -33,7 +33,7 @@ pub struct Signers(Vec<Signer>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignersError {
     /// The file is not UTF-8, or above the size limit.
-    #[error("not UTF-8 text of at most 1 MiB; pass a file in the format of `ssh-keygen -Y verify`")]
+    #[error("not UTF-8 text of at most 1 MiB; pass an allowed signers file (see ssh-keygen(1))")]
     NoText,
     /// A line cannot be parsed.
     #[error("line {line}: {problem}")]
@@ -122,8 +122,8 @@ impl Signer {
         Ok(signer)
     }
 
-    /// Returns whether a principal is allowed that no pattern with `!` excludes: otherwise, `ssh-keygen` accepts the key for
-    /// nobody.
+    /// Returns whether a principal is allowed that no pattern with `!` excludes: otherwise, `ssh-keygen` accepts the
+    /// key for no principal.
     fn allows_a_principal(&self) -> bool {
         let mut principals = self.principals.split(',');
         principals.any(|principal| !principal.is_empty() && matches(&self.principals, principal))

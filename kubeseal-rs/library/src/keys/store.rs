@@ -13,11 +13,15 @@ use shared::secret::Secret;
 use super::folder;
 use super::record::{KeyRecord, LEGACY_NAME};
 use super::survey::{Holder, Inventory, Origin, Unread};
-use crate::cluster::{Access, Clusters, CreateOutcome, Objects};
+use crate::cluster::{Access, ApiPath, ClusterError, Clusters, CreateOutcome, Objects};
 use crate::files;
 use crate::notice::Notice;
 use crate::shown::ShowPath as _;
 use shared::names;
+
+/// The API group of SealedSecrets, with its version.
+const GROUP: &str = "/apis/bitnami.com/v1alpha1";
+const ALL_SEALED_SECRETS: &str = "/apis/bitnami.com/v1alpha1/sealedsecrets";
 
 /// Where the keys are stored.
 #[allow(clippy::large_enum_variant, reason = "a run has only one store")]
@@ -185,7 +189,7 @@ impl KeyStore {
     pub fn change(&self, record: &KeyRecord, change: &Change) -> Result<()> {
         match (self, &record.file) {
             (Self::Cluster { objects, namespace }, _) => {
-                let path = format!("{}/{}", secrets_path(namespace), record.name());
+                let path = secrets_path(namespace)?.object(record.name())?;
                 objects.merge("cannot mark the key Secret", &path, &change.patch(record))?;
             }
             (Self::Folder { .. }, Some(file)) => folder::change(file, record.name(), change)?,
@@ -223,7 +227,7 @@ impl KeyStore {
                 let mut secret = secret.clone();
                 secret.metadata.namespace = Some(namespace.clone());
                 let body = secret.to_document().to_string().into_bytes();
-                let path = secrets_path(namespace);
+                let path = secrets_path(namespace)?;
                 match objects.create("cannot store the key", &path, body)? {
                     CreateOutcome::Created => Ok(RestoreOutcome::Restored),
                     CreateOutcome::Exists => Ok(RestoreOutcome::Existed),
@@ -274,18 +278,18 @@ fn is_new_controller_folder(folder: &Path) -> bool {
     is_empty && folder.file_name().is_none_or(|name| name != "keys")
 }
 
-fn secrets_path(namespace: &str) -> String {
-    format!("/api/v1/namespaces/{namespace}/secrets")
+fn secrets_path(namespace: &str) -> Result<ApiPath, ClusterError> {
+    ApiPath::namespaced("/api/v1", namespace, "secrets")
 }
 
 fn read_cluster(objects: &Objects, namespace: &str) -> Result<Vec<KeyRecord>> {
-    let path = format!("{}?labelSelector={KEY_LABEL}", secrets_path(namespace));
+    let secrets = secrets_path(namespace)?;
+    let path = secrets.parameter("labelSelector", KEY_LABEL);
     let mut records = Vec::new();
     for page in objects.list(READ_KEYS, &path)? {
         records.extend(parse_records(&page)?);
     }
-    let legacy = format!("{}/{LEGACY_NAME}", secrets_path(namespace));
-    if let Some(bytes) = objects.get(READ_KEYS, &legacy)? {
+    if let Some(bytes) = objects.get(READ_KEYS, &secrets.object(LEGACY_NAME)?)? {
         let legacy = parse_records(&bytes)?;
         let is_new = |record: &KeyRecord| records.iter().all(|r| r.name() != record.name());
         let new: Vec<KeyRecord> = legacy.into_iter().filter(is_new).collect();
@@ -330,12 +334,11 @@ fn sealed_in_folder(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Result<In
 
 /// Returns the SealedSecrets in the cluster. A malformed object is recorded, so that it does not stop the survey.
 fn sealed_in_cluster(objects: &Objects, namespaces: &[String]) -> Result<Inventory> {
-    let api = "/apis/bitnami.com/v1alpha1";
     let paths = if namespaces.is_empty() {
-        vec![format!("{api}/sealedsecrets")]
+        vec![ApiPath::fixed(ALL_SEALED_SECRETS)]
     } else {
-        let path = |namespace| format!("{api}/namespaces/{namespace}/sealedsecrets");
-        namespaces.iter().map(path).collect()
+        let path = |namespace: &String| ApiPath::namespaced(GROUP, namespace, "sealedsecrets");
+        namespaces.iter().map(path).collect::<Result<_, _>>()?
     };
     let mut inventory = Inventory::default();
     for path in paths {

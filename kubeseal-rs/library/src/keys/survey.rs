@@ -1,4 +1,5 @@
-//! Determines which objects and files need which key, by trial decryption.
+//! Determines which objects and files need which key, by trial decryption or, on request and for many objects, from the
+//! keys that the objects name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -166,8 +167,7 @@ pub enum Depth {
     Unnamed,
 }
 
-/// Up to this number of objects, all values are decrypted: that takes less than a second, even for
-/// large keys.
+/// Up to this number of objects, all values are decrypted even with [`Depth::Unnamed`], since that takes little time.
 const MAX_TO_DECRYPT: usize = 200;
 
 /// An item that needs a key, or may need it.

@@ -26,8 +26,8 @@ pub fn executable_file(path: PathBuf) -> Option<PathBuf> {
     path.metadata().is_ok_and(is_program).then_some(path)
 }
 
-/// Replaces this process with the command, which gets the typed name as its first argument. Returns
-/// only on failure.
+/// Replaces this process with the command, which gets `typed` as its `argv[0]`: the name of the program as the user
+/// passed it. Returns only on failure.
 pub fn become_command(mut command: Command, typed: &OsStr) -> io::Error {
     command.arg0(typed).exec()
 }
@@ -54,8 +54,8 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     Ok(File::from(file))
 }
 
-/// Creates a file without a name on the folder's file system, for this user only; `None` where the
-/// operating system does not support it.
+/// Creates a file without a name on the folder's file system, for this user only; `None` if that file
+/// system does not support it, or without `/proc`.
 #[cfg(target_os = "linux")]
 pub fn unnamed_file(folder: &Path) -> Option<File> {
     let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
@@ -215,7 +215,7 @@ pub struct QuietTerminal {
 
 /// Turn on and off that the terminal encloses pasted text in `ESC [ 200 ~` and `ESC [ 201 ~`.
 const PASTE_MODE: (&str, &str) = ("\x1b[?2004h", "\x1b[?2004l");
-/// The number of bytes that are discarded at most.
+/// The maximum number of bytes that are discarded.
 const MAX_DISCARDED: usize = 64 << 20;
 
 impl QuietTerminal {

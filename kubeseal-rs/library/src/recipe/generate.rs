@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{Curve, GeneratedItems, Password, Recipe};
 
-/// The cost of bcrypt: checking a password takes about 50 ms, for a server and for an attacker.
+/// The cost of bcrypt: checking a password takes a server tens of milliseconds.
 const BCRYPT_COST: u32 = 10;
 
 /// The source of randomness and time.
@@ -27,7 +27,7 @@ pub struct Random<'a, R> {
 /// A value cannot be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
-    /// Generating a key or certificate failed.
+    /// Generating a key or certificate failed, for example because of an invalid host name.
     #[error("cannot generate the key or certificate")]
     Key(#[from] rcgen::Error),
     /// The password cannot be hashed.

@@ -96,7 +96,8 @@ impl RulesFile {
     /// # Errors
     ///
     /// Returns [`RulesFileError::NotOwned`] if the file belongs to another user, who may also have
-    /// created a work tree around the folder.
+    /// created a work tree around the folder, and [`RulesFileError::Misspelled`] if the nearest file is named
+    /// `.seal.yml`.
     pub fn find(folder: &Path) -> Result<Option<PathBuf>, RulesFileError> {
         let current = std::env::current_dir().and_then(|current| current.canonicalize());
         let current = || current.ok().filter(|current| folder.starts_with(current));
@@ -133,7 +134,8 @@ impl RulesFile {
         &self.tree
     }
 
-    /// Returns the rule for a file, by its absolute path; `None` for a file outside the folder.
+    /// Returns the first rule that matches a file, by its absolute path; `None` if no rule does, or the file is outside
+    /// the folder.
     pub fn rule_for(&self, path: &Path) -> Option<&Rule> {
         let path = path.strip_prefix(&self.folder).ok()?;
         let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();

@@ -164,7 +164,7 @@ impl Rule {
         )
     }
 
-    /// Checks the namespace of an object. An empty namespace passes.
+    /// Checks that the rule allows the namespace of an object. An empty namespace passes.
     ///
     /// # Errors
     ///
@@ -182,7 +182,7 @@ impl Rule {
         }
     }
 
-    /// Checks the scope of an object.
+    /// Checks that the rule allows the scope.
     ///
     /// # Errors
     ///

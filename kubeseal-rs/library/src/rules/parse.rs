@@ -100,6 +100,14 @@ pub enum RuleProblem {
     /// The rule names both a certificate and a controller, so the controller would not be used.
     #[error("the rule has both a certificate and a controller; remove one of them")]
     ControllerUnused,
+    /// The name or the namespace of the controller is not one that a Service can have.
+    #[error("{field} of the controller: {source}")]
+    Controller {
+        /// The name of the field.
+        field: &'static str,
+        /// Why the name is invalid.
+        source: NameError,
+    },
     /// The reason for ignoring a rule contains no letters.
     #[error("the reason is empty; state why the rule is ignored")]
     NoReason,
@@ -226,19 +234,30 @@ fn source(rule: &Node, fields: &Fields<'_>) -> ParseResult<Option<Source>> {
         (Some(at), None) => Ok(Some(Source::At(at.into()))),
         (None, None) if controller.is_none() => Ok(None),
         (None, context) => {
-            let part = |name| -> ParseResult<Option<String>> {
-                match &controller {
-                    Some(fields) => Ok(fields.text(name)?.map(str::to_owned)),
-                    None => Ok(None),
-                }
+            let part = |field, check: fn(&str) -> Result<(), NameError>| {
+                let fields = controller.as_ref();
+                fields.map_or(Ok(None), |fields| name_of_part(fields, field, check))
             };
             Ok(Some(Source::Controller {
                 context: context.map(str::to_owned),
-                name: part("name")?,
-                namespace: part("namespace")?,
+                name: part("name", names::check_object)?,
+                namespace: part("namespace", names::check_namespace)?,
             }))
         }
     }
+}
+
+/// Returns a name of the controller. It becomes part of request paths, so it must be valid.
+fn name_of_part(
+    fields: &Fields<'_>,
+    field: &'static str,
+    check: fn(&str) -> Result<(), NameError>,
+) -> ParseResult<Option<String>> {
+    let (Some(node), Some(name)) = (fields.get(field), fields.text(field)?) else {
+        return Ok(None);
+    };
+    check(name).map_err(|source| line_error(node, RuleProblem::Controller { field, source }))?;
+    Ok(Some(name.to_owned()))
 }
 
 fn scope(node: &Node, field: &'static str) -> ParseResult<Scope> {
@@ -400,6 +419,24 @@ mod tests {
             error.contains("line 1002") && error.contains("more than the limit of 1000 rules"),
             "{error}"
         );
+    }
+
+    /// Attack: a committer gives the controller a name or namespace that leads the user's requests to another path of the
+    /// API server.
+    #[test]
+    fn refuses_names_of_a_controller_that_no_service_can_have() {
+        for (field, name) in [
+            ("namespace", "kube-system/secrets/x?"),
+            ("namespace", "a/../b"),
+            ("name", "x?a=b"),
+            ("name", ".."),
+            ("name", ""),
+        ] {
+            let rules = format!("rules:\n- path: a\n  controller: {{{field}: \"{name}\"}}\n");
+            let error = error_text(&rules);
+            let want = format!("line 3: {field} of the controller:");
+            assert!(error.contains(&want), "{name}: {error}");
+        }
     }
 
     #[test]

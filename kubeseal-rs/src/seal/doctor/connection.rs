@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use kubeseal_library::cluster::{Access, Authorized, Clusters, Controller, Objects, parse};
+use kubeseal_library::cluster::{
+    Access, ApiPath, Authorized, Clusters, Controller, Objects, TokenAccess, parse,
+};
 use kubeseal_library::keys::{KeyRecord, KeyStore};
 use serde_json::Value as Json;
 use shared::error_chain;
@@ -37,15 +39,23 @@ impl Connection {
     }
 }
 
-/// Checks each step. A failed step skips those that depend on it.
-pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findings) -> Connection {
+/// Checks each step. A failed step skips those that depend on it. `is_by_rule` is whether a rule chose the controller.
+pub(super) fn check(
+    args: &Doctor,
+    is_by_rule: bool,
+    clusters: &Clusters<'_>,
+    findings: &mut Findings,
+) -> Connection {
     let mut connection = Connection::default();
     let location_flags = location_flags(&args.location);
     let _ = if let Some(folder) = &args.location.directory {
         directory(folder, &location_flags, &mut connection, findings)
     } else {
         let access = Access {
-            by_token: args.tls_port.by_token(),
+            by_token: TokenAccess {
+                is_by_rule,
+                ..args.tls_port.by_token()
+            },
             ..access(&args.location, clusters.environment)
         };
         cluster(
@@ -125,7 +135,7 @@ fn kubeconfig(objects: Result<&Objects, &kubeseal_library::cluster::ClusterError
 }
 
 fn api_server(objects: &Objects) -> Finding {
-    match objects.get_raw("/api") {
+    match objects.get_raw(&ApiPath::fixed("/api")) {
         Ok((200, body)) if has_kind(&body) => Finding::good("reachable, authenticated"),
         Ok((200, _)) => Finding::bad(
             "answers the API discovery path with something else than Kubernetes does",
@@ -153,7 +163,7 @@ fn has_kind(body: &[u8]) -> bool {
 }
 
 fn definition(objects: &Objects) -> Finding {
-    match objects.get_raw("/apis/bitnami.com/v1alpha1") {
+    match objects.get_raw(&ApiPath::fixed("/apis/bitnami.com/v1alpha1")) {
         Ok((200, body)) if has_kind(&body) => Finding::good("installed"),
         Ok((404, _)) => Finding::bad(
             "not installed in the cluster",
@@ -172,9 +182,11 @@ fn service(objects: &Objects, access: &Access) -> Finding {
     let title = format!("{namespace}/{service}");
     let remedy = "select the Service of the controller with --controller-namespace and --controller-name; \
                      `kubectl get services -A` lists them";
-    match objects.get_raw(&format!(
-        "/api/v1/namespaces/{namespace}/services/{service}"
-    )) {
+    let services = ApiPath::namespaced("/api/v1", namespace, "services");
+    let response = services
+        .and_then(|services| services.object(service))
+        .and_then(|path| objects.get_raw(&path));
+    match response {
         Ok((200, body)) if has_ports(&body) => Finding::good(title),
         Ok((200, _)) => Finding::bad(format!("{title} has no ports"), remedy),
         Ok((404, _)) => Finding::bad(format!("{title} not found"), remedy),
@@ -193,7 +205,8 @@ fn has_ports(service: &[u8]) -> bool {
 }
 
 fn namespaces(objects: &Objects) -> Vec<String> {
-    let Ok((200, body)) = objects.get_raw("/api/v1/namespaces?limit=500") else {
+    let path = ApiPath::fixed("/api/v1/namespaces").parameter("limit", "500");
+    let Ok((200, body)) = objects.get_raw(&path) else {
         return Vec::new();
     };
     let list: Json = parse(&body).unwrap_or_default();

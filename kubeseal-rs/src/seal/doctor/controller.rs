@@ -1,6 +1,8 @@
 //! Checks the controller behind the Service, and the certificate that it serves.
 
-use kubeseal_library::cluster::{Access, ClusterError, Clusters, Controller, Objects, parse};
+use kubeseal_library::cluster::{
+    Access, ApiPath, ClusterError, Clusters, Controller, Objects, parse,
+};
 use serde_json::Value as Json;
 use shared::error_chain;
 use shared::key::{Certificate, Validity};
@@ -8,7 +10,8 @@ use shared::key::{Certificate, Validity};
 use super::connection::STOPPED_ANSWERING;
 use super::findings::Finding;
 
-/// Checks that the controller is running and has finished its initial sync. Returns no controller if it is not running.
+/// Checks that the controller is running and has finished its initial sync. Returns `None` instead of the controller if
+/// it does not answer.
 pub(super) fn check(
     objects: &Objects,
     access: &Access,
@@ -127,11 +130,11 @@ fn get_through_proxy(
     let Access {
         namespace, name, ..
     } = access;
-    let services = format!("/api/v1/namespaces/{namespace}/services");
-    let (_, body) = objects.get_raw(&format!("{services}/{name}"))?;
+    let services = ApiPath::namespaced("/api/v1", namespace, "services")?;
+    let (_, body) = objects.get_raw(&services.object(name)?)?;
     let body: Json = parse(&body).unwrap_or_default();
     let port = body["spec"]["ports"][0]["name"]
         .as_str()
         .unwrap_or_default();
-    objects.get_raw(&format!("{services}/http:{name}:{port}/proxy/{endpoint}"))
+    objects.get_raw(&services.proxied(name, port, endpoint)?)
 }

@@ -45,7 +45,7 @@ use findings::{Finding, Findings};
 /// Arguments of `seal doctor`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Other names and namespaces are tried only with keys that you have: those of --backup, or the key \
+    after_help = "Other names and namespaces are tried only with keys that you have: those of --backup, and the key \
 Secrets if you may read them. The controller receives only the unmodified file; with --authorized it reports the \
 result for each item to callers whose token has the verb `verify` on the object.\n\n\
 Examples:\n  seal doctor db.sealed.yaml --offline --backup key.pem"
@@ -91,7 +91,8 @@ pub struct Doctor {
 ///
 /// # Errors
 ///
-/// Fails if a file in the arguments cannot be read.
+/// Fails if a file in the arguments cannot be read or contains no SealedSecret or key, or if the arguments name the TLS
+/// port and it cannot be used.
 pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     let mut findings = Findings::default();
     let version = format!("version {}", env!("CARGO_PKG_VERSION"));
@@ -99,9 +100,10 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let mut connection = connection::Connection::default();
     if !args.offline {
-        // A rule must not choose which server receives a token: `--authorized` follows the arguments alone.
-        let args = &with_rule(args, environment, &mut findings);
-        connection = connection::check(args, &clusters, &mut findings);
+        // A rule must not choose which server receives a token: `--authorized` below follows the arguments alone, and
+        // the connection is told whether a rule chose the controller.
+        let (args, is_by_rule) = with_rule(args, environment, &mut findings);
+        connection = connection::check(&args, is_by_rule, &clusters, &mut findings);
     }
     if let Some(file) = &args.file {
         connection.authorized = authorized(&args.tls_port, &args.location, &clusters)?;
@@ -119,13 +121,13 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     })
 }
 
-/// Returns the arguments with the controller that the rule of `.seal.yaml` for the file names, unless flags name one.
-/// Adds a finding about the rule.
-fn with_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) -> Doctor {
+/// Returns the arguments with the controller that the rule of `.seal.yaml` for the file names, unless flags name one, and
+/// whether the rule names another controller than the user. Adds a finding about the rule.
+fn with_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) -> (Doctor, bool) {
     let mut args = args.clone();
     let location = &mut args.location;
     let (Some(file), None) = (&args.file, &location.directory) else {
-        return args;
+        return (args, false);
     };
     let sealing = Sealing {
         cluster: location.cluster.clone(),
@@ -144,7 +146,7 @@ fn with_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) 
                     "correct .seal.yaml; `seal config explain FILE` shows the rule",
                 ),
             );
-            return args;
+            return (args, false);
         }
     };
     let rule = settings
@@ -152,14 +154,16 @@ fn with_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) 
         .as_ref()
         .filter(|_| settings.certificate.by == Origin::Rule);
     let Some(rule) = rule.map(Rule::describe) else {
-        return args;
+        return (args, false);
     };
+    let mut is_by_rule = false;
     let finding = match &settings.certificate.value {
         Source::Controller {
             context,
             name,
             namespace,
         } => {
+            is_by_rule = !session.is_named_by_user(&settings.certificate.value);
             for (flag, by_rule) in [
                 (&mut location.cluster.context, context),
                 (&mut location.controller.name, name),
@@ -183,7 +187,7 @@ fn with_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) 
         },
     };
     findings.add("rules", finding);
-    args
+    (args, is_by_rule)
 }
 
 fn key_ring(args: &Doctor, environment: &Environment, records: &[KeyRecord]) -> Result<KeyRing> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
-use kubeseal_library::cluster::{Authorized, Controller, KeysOfItems, parse};
+use kubeseal_library::cluster::{ApiPath, Authorized, Controller, KeysOfItems, parse};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::KeyRecord;
 use kubeseal_library::walk::sealed_in;
@@ -222,15 +222,19 @@ fn add_controller_findings(title: &str, answer: &Answer, findings: &mut Findings
     }
 }
 
-/// Checks the status of the object in the cluster, if the user may read it.
+/// Compares the object with the one in the cluster and returns what its status reports; `None` if the cluster was not
+/// reached, or the object has no namespace.
 fn in_cluster(sealed: &SealedSecret, connection: &Connection) -> Option<Finding> {
     let objects = connection.objects.as_ref()?;
     let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
     if namespace.is_empty() {
         return None;
     }
-    let path = format!("/apis/bitnami.com/v1alpha1/namespaces/{namespace}/sealedsecrets/{name}");
-    Some(match objects.get_raw(&path) {
+    let all = ApiPath::namespaced("/apis/bitnami.com/v1alpha1", namespace, "sealedsecrets");
+    let response = all
+        .and_then(|all| all.object(name))
+        .and_then(|path| objects.get_raw(&path));
+    Some(match response {
         Ok((200, body)) => compare_with_applied(sealed, &body),
         Ok((404, _)) => Finding::remark("not found in the cluster", "apply the file"),
         _ => Finding::skipped("cannot be read"),
@@ -248,10 +252,12 @@ fn compare_with_applied(sealed: &SealedSecret, body: &[u8]) -> Finding {
     let synced = conditions.and_then(|c| c.iter().find(|c| c["type"] == "Synced"));
     match synced {
         None => Finding::bad(
-            "no controller has reconciled it",
+            "its status reports no reconciliation",
             "check whether the controller watches it: see its flags --additional-namespaces and --label-selector",
         ),
-        Some(synced) if synced["status"] == "True" => Finding::good("its Secret is up to date"),
+        Some(synced) if synced["status"] == "True" => {
+            Finding::good("its status reports that it is synced")
+        }
         Some(synced) => {
             let message = synced["message"].as_str().unwrap_or("no message");
             Finding::bad(

@@ -81,7 +81,7 @@ impl Editor {
         let name = self.program.file_name().unwrap_or_default().display();
         let flag = flag.unwrap_or("--wait");
         Some(format!(
-            "the editor {name} exited immediately, and its file was removed\n\
+            "the editor {name} exited without a change, and its file was removed\n\
              hint: if it opened a window, it must wait until the window is closed: set EDITOR={:?}",
             format!("{name} {flag}")
         ))

@@ -19,8 +19,9 @@ use super::hidden::HiddenFolder;
 
 const SIGNALS: &[i32] = &[SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
-/// A hidden folder that is removed however the process ends. While this value exists, a signal ends
-/// the process only after the folder is removed; afterwards, signals have their usual effect.
+/// A hidden folder that is removed however the process ends, unless SIGKILL ends it and there is no shell. While this
+/// value exists, any other signal ends the process only after the folder is removed; afterwards, signals have their
+/// usual effect.
 pub(super) struct GuardedFolder {
     // Fields are dropped in this order.
     hidden: HiddenFolder,

@@ -1,5 +1,5 @@
 //! An in-memory folder for one file with plain values. Only this user can access it, and it is removed
-//! however the run ends. The next run removes what a killed run left.
+//! when the run ends. What a killed run leaves, the shell of [`super::guarded`] removes, or else the next run.
 
 use std::fs;
 use std::io::{self, Write as _};

@@ -357,8 +357,8 @@ fn ciphertext_len(text: &str) -> Option<usize> {
     Some(base64::decode(data.as_bytes()).ok()?.len())
 }
 
-/// Checks text of formats that cannot be compared: a replacement character most likely replaces a
-/// lost byte.
+/// Checks, for formats that cannot be compared, that no value contains a replacement character, which most likely
+/// replaces a lost byte.
 fn check_text(documents: &[Document], file: &str) -> Result<(), Failure> {
     for document in documents {
         let Value::Map(fields) = &document.root.value else {

@@ -37,8 +37,8 @@ use crate::seal_args::{KeyLocation, ReportFormat};
 /// Arguments of `seal keys compromise`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The marked key never seals again, but can still unseal until it is retired. Treat every listed value \
-as exposed.\n\n\
+    after_help = "This project's controller never seals with the marked key again, but unseals with it until it is \
+retired. Bitnami's controller ignores the mark. Treat every listed value as exposed.\n\n\
 Examples:\n  seal keys compromise key-old . --directory state --output markdown > ticket.md"
 )]
 pub struct KeysCompromise {

@@ -305,7 +305,7 @@ fn find<'a>(
 ///
 /// # Errors
 ///
-/// Fails if a file cannot be read, or the CA certificate is not published.
+/// Fails if a file cannot be read, if the CA certificate is not published, or if no token can be requested.
 pub fn authorized(
     args: &TlsPort,
     location: &KeyLocation,

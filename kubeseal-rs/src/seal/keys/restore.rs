@@ -35,7 +35,7 @@ use crate::seal_args::{DecryptionArgs, KeyLocation, OutputFormat};
 /// Arguments of `seal keys restore`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "BACKUP may also be the output of `kubectl get secret -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml`.\n\n\
+    after_help = "BACKUP may also be the output of `kubectl get secret -n NAMESPACE -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml`.\n\n\
 Restored keys are marked `opening-only`: they can unseal but do not seal, because a backup does not prove who created \
 it, and the creator of a key can read everything that is sealed for it. A controller without another key generates one when it starts. To seal with a key \
 of the backup, check that its fingerprint is that of a certificate that you trust (seal cert show cert.pem), and pass \
@@ -79,9 +79,9 @@ pub struct KeysRestore {
 ///
 /// # Errors
 ///
-/// Fails before any change if the backup cannot be decrypted or contains no key, if no allowed signer
-/// signed it, or if another object has the name or the file of a key. If storing fails halfway, the
-/// error says so; the command can be run again.
+/// Fails before any change if the backup cannot be decrypted or contains no key, if `--verify` is set and no
+/// allowed signer signed it, or if another object has the name or the file of a key. If storing fails halfway,
+/// the error names the key; the command can be run again.
 pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     let path = &args.backup;
     if path.is_dir() {

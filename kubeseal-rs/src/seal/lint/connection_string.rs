@@ -1,4 +1,5 @@
-//! URLs with credentials, such as `postgres://{{ .Values.user }}:{{ .Values.password }}@db/app`.
+//! Recognizes URLs whose credentials are all variables, such as
+//! `postgres://{{ .Values.user }}:{{ .Values.password }}@db/app`.
 
 use std::sync::LazyLock;
 

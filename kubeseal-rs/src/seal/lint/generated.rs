@@ -30,8 +30,9 @@ struct Trees {
 }
 
 impl GeneratedFiles {
-    /// Checks the files that the generators of a document name. The author of the document chooses the names, so only
-    /// regular files of the same tree are read. Files that Git ignores are skipped, because they are not committed.
+    /// Returns a finding for each file with plain values that a generator of a document names. The author of the
+    /// document chooses the names, so only regular files of the same tree are read. Files that Git ignores are skipped,
+    /// because they are not committed.
     pub(super) fn findings(
         &mut self,
         root: &Node,

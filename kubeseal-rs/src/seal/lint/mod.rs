@@ -123,8 +123,8 @@ pub enum LintError {
 ///
 /// # Errors
 ///
-/// A path cannot be read; for a file below a folder, the findings of the others are shown first. Mistakes in a file
-/// are findings.
+/// Fails if an argument is not valid, a path cannot be read, or a file of rules is not valid. For a file below a folder
+/// and for rules, the other findings are shown first. Mistakes in a file are findings.
 pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     let is_known = |name: &String| RULES.iter().any(|rule| rule.name == name);
     if let Some(name) = args.ignore.iter().find(|name| !is_known(name)) {
@@ -187,8 +187,8 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     })
 }
 
-/// Checks the file of `--cert`, like other commands, even if it is not needed. A file that can be read only once,
-/// such as a pipe, is read when it is needed.
+/// Checks that the file of `--cert` contains a certificate, as other commands do, even if it is not needed. A file that
+/// can be read only once, such as a pipe, is read when it is needed.
 fn check_certificate(args: &Sealing) -> Result<()> {
     let Some(at) = args.cert.as_ref().filter(|at| !is_url(at)) else {
         return Ok(());
@@ -372,7 +372,7 @@ impl Linter<'_> {
         }
     }
 
-    /// Checks a file of rules as it was read: it may be staged, and differ from that of the work tree.
+    /// Reports an error in a file of rules as it was read: it may be staged, and differ from that of the work tree.
     fn rules_file(&mut self, path: &Path, bytes: &[u8]) {
         if let Err(source) = rules::parse(bytes) {
             let path = path.to_owned();
@@ -446,7 +446,7 @@ impl Linter<'_> {
         let replaced = replaced.and_then(|text| manifest::read(text.as_bytes()).ok());
         let replaced = replaced.unwrap_or_default();
         let documents = read.unwrap_or_else(|error| {
-            // The cluster applies documents one by one, so the well-formed ones are checked.
+            // Other programs may apply the well-formed documents, so these are checked.
             let documents = manifest::read_well_formed(&bytes);
             let is_relevant = sources::is_kustomization(path) || may_define_secrets(&bytes);
             if is_template(&error, &bytes) {
@@ -496,7 +496,7 @@ impl Linter<'_> {
         }
     }
 
-    /// Checks the SealedSecrets in a file.
+    /// Adds the findings about the SealedSecrets in a file.
     fn sealed(&mut self, path: &Path, file: &ManifestFile, check: Check) {
         if file.of_kind(Kind::SealedSecret).next().is_none() {
             return;
@@ -598,7 +598,7 @@ fn longest(found: Vec<object::Found>) -> impl Iterator<Item = object::Found> {
     found.map(|((line, rule, _), message)| (rule, line, message))
 }
 
-/// Checks a SealedSecret.
+/// Returns the findings about a SealedSecret, and counts the items that cannot be judged.
 type Check = fn(&Node, Against<'_>) -> (Vec<object::Found>, Unjudged);
 
 /// Returns findings about the lines of a template that cannot be read even with placeholders.
@@ -648,8 +648,8 @@ fn mentions_secrets(text: &[u8]) -> bool {
 /// A malformed file is reported only if it names one of these kinds.
 const SECRETS: [&str; 4] = ["Secret", "SealedSecret", "SecretList", "SealedSecretList"];
 
-/// Returns whether a file is a template, which is not a manifest until it is rendered. A stream of JSON is not one: the
-/// cluster applies the documents before the error.
+/// Returns whether a file is a template, which is not a manifest until it is rendered. A stream of JSON is not one:
+/// other programs may apply the documents before the error.
 fn is_template(error: &ReadError, bytes: &[u8]) -> bool {
     let is_action = |rest: &[u8]| matches!(rest, [b'{', b'{' | b'%' | b'#', ..]);
     let is_json = manifest::begins_like_json(bytes) && !is_action(bytes.trim_ascii_start());

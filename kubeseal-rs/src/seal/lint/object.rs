@@ -147,7 +147,7 @@ fn unquoted(node: &Node) -> Vec<Found> {
     found.collect()
 }
 
-/// Checks that no item occurs twice, and the name of each.
+/// Returns a finding for each item that occurs again or has an invalid name.
 fn item_names(object: &Object) -> Vec<Found> {
     let (mut seen, mut found) = (HashSet::new(), Vec::new());
     for item in &object.items {
@@ -178,7 +178,7 @@ fn is_unknown(node: &Node) -> bool {
     }
 }
 
-/// Checks the sealed values, but not those that a template outputs.
+/// Returns the findings about the form and the key of each sealed value, except those that a template outputs.
 fn values(
     node: &Node,
     object: &Object,
@@ -255,8 +255,9 @@ enum Verdict {
     Uncompared,
 }
 
-/// Checks which key an item is sealed for. A key that can unseal the item is proof. A hint is only advice: the message
-/// then says "according to its hint", and does not claim that the item can be unsealed.
+/// Compares the key that an item is sealed for with the certificate and the retired keys. A key that can unseal the
+/// item is proof. A hint is only advice: the message then contains "according to its hint", and does not claim that the
+/// item can be unsealed.
 fn key(item: &Item, need: Option<&Need>, against: Against<'_>) -> Verdict {
     let (key, current) = (&item.key, against.certificate.map(Certificate::fingerprint));
     let (sealed_for, is) = match (need, &item.hint) {

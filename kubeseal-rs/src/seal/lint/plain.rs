@@ -31,8 +31,8 @@ pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Op
     let labels = metadata.and_then(|m| m.field("labels"));
     let message = match labels.and_then(|labels| labels.text(KEY_LABEL)) {
         Some(state) if state == KEY_ACTIVE => format!(
-            "the Secret {name} is a private key of the controller: it can unseal every value; generate a new \
-             key and re-encrypt all values"
+            "the Secret {name} is a private key of the controller: it can unseal every value that is sealed for it; \
+             generate a new key and re-encrypt these values"
         ),
         _ => format!(
             "the Secret {name} has plain values: {}; seal it with `seal -i`, and change the values if they were \
@@ -77,8 +77,8 @@ pub(super) fn is_secret_of_unknown_kind(node: &Node) -> bool {
         && (has_string_data() || is_data())
 }
 
-/// Returns whether an object is a Secret in one of the branches of a template: each of several equal fields counts, and
-/// one that the template outputs.
+/// Returns whether an object may be a Secret. In a template, `kind` and `apiVersion` can occur in several branches, so
+/// one match is enough; a templated `apiVersion` matches too.
 pub(super) fn may_be_secret(node: &Node) -> bool {
     let texts = |name: &str| {
         let fields = match &node.value {
@@ -159,7 +159,7 @@ fn encodes_placeholder(encoded: &str, literals: &Literals<'_>) -> bool {
     text.is_some_and(|text| is_placeholder(&text, literals))
 }
 
-/// Checks the literals of the generators in a kustomization, or of a generator in a separate file.
+/// Returns a finding for each generator with plain literals, in a kustomization or in a separate file.
 pub(super) fn generators(root: &Node, literals: &Literals<'_>) -> Vec<Found> {
     let nodes = nodes(root).into_iter();
     nodes.filter_map(|node| generator(node, literals)).collect()

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::summary::{FileReport, ObjectReport, Total, failure_counts};
 use crate::report::path_text;
 
-/// The result of a run.
+/// The result of a run; in a dry run, the expected result.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RotateReport<'a> {
@@ -16,7 +16,8 @@ pub(super) struct RotateReport<'a> {
     dry_run: bool,
     /// The number of items that were re-encrypted.
     rotated: usize,
-    /// The number of items that were already encrypted for the newest key.
+    /// The number of items that are already for the newest key, or with `--key` for the certificate. Includes those
+    /// judged by hints alone.
     current: usize,
     /// The number of objects that were not re-encrypted, and of files that cannot be read.
     failed: usize,

@@ -238,7 +238,7 @@ fn controller_of(args: &Sealing, settings: &Settings) -> Source {
 /// The new object, or the reason why the controller returned none.
 type Answer = Result<Json, String>;
 
-const NOT_UNSEALABLE: &str = "the controller cannot unseal it: it was sealed for another cluster, or for another \
+const NOT_UNSEALABLE: &str = "the controller cannot unseal it: most likely, it was sealed for another cluster, or for another \
         name, namespace or scope";
 
 const INTERRUPTED: &str = "the run was interrupted";

@@ -46,7 +46,8 @@ struct ItemReport<'a> {
     /// The fingerprint that the key hint names; absent without a hint.
     #[serde(skip_serializing_if = "Option::is_none")]
     sealed_for: Option<String>,
-    /// The age of the ciphertext in Git, in days; absent if it is not committed.
+    /// The age of the ciphertext in Git, in days; absent if it is not committed, or its commit is missing in a shallow
+    /// clone.
     #[serde(skip_serializing_if = "Option::is_none")]
     days: Option<i64>,
     /// The value in base64; absent without `--reveal`, or if the Secret does not have it.

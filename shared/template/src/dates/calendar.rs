@@ -1,7 +1,7 @@
 //! Day counts and dates of the Gregorian calendar, extended to all years.
 
 /// Returns the number of days since 1970-01-01. Months outside 1 to 12 roll over into other years.
-pub(super) fn days(year: i64, month: i64, day: i64) -> i64 {
+pub(super) fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     let month = month.wrapping_sub(1);
     let year = year.wrapping_add(month.div_euclid(12));
     let month = month.rem_euclid(12) + 1;

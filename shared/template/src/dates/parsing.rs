@@ -3,7 +3,7 @@
 use super::layout::{self, Element, Offset};
 use super::{MONTHS, Time, WEEKDAYS, Zone, calendar};
 
-/// The fields read so far; `None` for those that were not read.
+/// The fields read so far; `None`, zero or empty for those that were not read.
 #[derive(Default)]
 struct ParsedFields {
     year: i64,
@@ -21,7 +21,7 @@ struct ParsedFields {
 }
 
 /// Parses a time, in the local zone if the string names none. Returns `None` if the string does not match the
-/// layout.
+/// layout, or the date does not exist.
 pub(crate) fn parse(layout: &[u8], text: &[u8]) -> Option<Time> {
     let mut parsed = ParsedFields::default();
     let (mut layout, mut rest) = (layout, text);
@@ -275,7 +275,8 @@ impl ParsedFields {
                 365
             };
             (1..=max).contains(&year_day).then_some(())?;
-            let (_, month, day) = calendar::civil(calendar::days(self.year, 1, 1) + year_day - 1);
+            let (_, month, day) =
+                calendar::civil(calendar::days_since_epoch(self.year, 1, 1) + year_day - 1);
             let is_consistent = self.month.is_none_or(|read| read == month)
                 && self.day.is_none_or(|read| read == day);
             is_consistent.then_some(())?;
@@ -285,7 +286,7 @@ impl ParsedFields {
         (1..=calendar::days_in(self.year, month))
             .contains(&day)
             .then_some(())?;
-        let days = calendar::days(self.year, month, day);
+        let days = calendar::days_since_epoch(self.year, month, day);
         let seconds = days * 86_400 + self.hour * 3600 + self.minute * 60 + self.second;
         Some(self.in_zone(seconds))
     }

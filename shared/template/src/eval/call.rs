@@ -225,7 +225,8 @@ fn type_mismatch_text(kind: Type) -> &'static str {
             "wrong type of argument; a dict is needed, and the template's own values are not a dict"
         }
         Type::Items => "wrong type of argument; a list is needed, see the function list",
-        Type::Time | Type::Duration => "wrong type of argument; a time is needed",
+        Type::Time => "wrong type of argument; a time is needed",
+        Type::Duration => "wrong type of argument; a duration is needed",
         Type::Version => "wrong type of argument; a version is needed, see the function semver",
         Type::Certificate => {
             "wrong type of argument; a certificate is needed, see the function genCA"

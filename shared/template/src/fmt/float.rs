@@ -186,7 +186,7 @@ fn hexadecimal(magnitude: f64, precision: Option<usize>, verb: char) -> String {
     }
 }
 
-/// Applies the flag `#`: adds a point, and for `%g` trailing zeros. `text` begins with a sign.
+/// Applies the flag `#`: adds a point, and for `%v`, `%g`, `%G` and `%x` trailing zeros. `text` begins with a sign.
 pub(super) fn apply_sharp_flag(text: &str, verb: char, precision: Option<usize>) -> String {
     let hex = matches!(verb, 'x' | 'X');
     let tail_at = text

@@ -5,7 +5,7 @@ use crate::error::Fault;
 use crate::runes;
 use crate::value::Value;
 
-/// Maximum width and precision; Go ignores larger ones.
+/// Go's limit of widths, precisions and argument numbers.
 const MAX_NUMBER: i64 = 1_000_000;
 
 struct Format<'f> {
@@ -222,7 +222,7 @@ impl<'f> Format<'f> {
             .then_some(number)
     }
 
-    /// Reports arguments that no verb used.
+    /// Writes the arguments that no verb used, as Go does; nothing if an index reordered them.
     fn report_extra(&self, printer: &mut Printer<'_, '_>) -> Result<(), Fault> {
         if self.reordered || self.next >= self.values.len() {
             return Ok(());

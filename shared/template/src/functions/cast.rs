@@ -1,4 +1,4 @@
-//! Conversions as in spf13/cast: a value that cannot be converted becomes zero.
+//! Conversions to numbers, as in sprig and spf13/cast: a value that cannot be converted becomes zero.
 
 use super::{Function, Type};
 use crate::fmt;

@@ -167,7 +167,7 @@ fn decrypt(_: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
         decode64(&text).map_err(|_| Fault::failed("the encrypted text is not base64"))?;
     if encrypted.len() < 2 * BLOCK_LEN || encrypted.len() % BLOCK_LEN != 0 {
         return Err(Fault::failed(
-            "the length of the encrypted text is not a multiple of the block size",
+            "the encrypted text is too short, or its length is not a multiple of the block size",
         ));
     }
     let key = DecryptingKey::ecb(aes_key(&args.text(0))?).map_err(|_| AES_FAILED)?;

@@ -1,5 +1,5 @@
-//! Exact decimal arithmetic behind `addf` and related functions (shopspring/decimal), rounded to a float at
-//! the end.
+//! Decimal arithmetic behind `addf` and related functions (shopspring/decimal): exact except for division,
+//! and rounded to a float at the end.
 
 use num_bigint::{BigInt, Sign};
 

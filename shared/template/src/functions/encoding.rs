@@ -50,7 +50,9 @@ pub(super) static FUNCTIONS: &[Function] = &[
         if parsed.is_complete {
             Ok(parsed.value)
         } else {
-            Err(Fault::failed("the string is not valid JSON"))
+            Err(Fault::failed(
+                "the string is not valid JSON, or a number in it is too large",
+            ))
         }
     }),
     Function::new("urlParse", &[Type::Text], |env, args| {
@@ -89,7 +91,7 @@ fn charge_constraint(env: &mut Environment<'_>, text: &[u8]) -> Result<(), Fault
         .charge_steps(len.saturating_add(len.saturating_mul(len) / 1024))
 }
 
-/// Turns an encoding failure into an empty string; an exhausted budget stays an error.
+/// Turns an encoding failure into an empty string; an exceeded limit stays an error.
 fn empty_on_failure(
     env: &mut Environment<'_>,
     args: &Args<'_>,

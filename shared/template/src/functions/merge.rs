@@ -28,7 +28,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
 /// The only failure that mergo returns as an error. `merge` and `mergeOverwrite` return an empty string instead.
 const DIFFERENT_TYPES: Fault = Fault {
     kind: ErrorKind::Failed,
-    reason: "a dict or time cannot be merged into a version",
+    reason: "a dict, time or certificate cannot be merged into a version",
 };
 
 fn merge_leniently(env: &mut Environment<'_>, args: &Args<'_>, overwrite: bool) -> Outcome {

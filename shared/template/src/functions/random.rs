@@ -42,7 +42,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
         let span = end.wrapping_sub(min);
         if span <= 0 {
             return Err(Fault::failed(
-                "the second number must be larger than the first",
+                "the second number must be larger than the first, and the difference must fit into an int",
             ));
         }
         Ok(Value::int(env.rng.random_range(0..span).wrapping_add(min)))

@@ -44,7 +44,7 @@ fn bcrypt(env: &mut Environment<'_>, password: &[u8]) -> Result<String, Fault> {
     Ok(hash.format_for_version(bcrypt::Version::TwoA))
 }
 
-/// Returns one line of a password file.
+/// Returns one line of a password file. For a user name with a colon, the result is sprig's error message.
 fn htpasswd(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let (user, password) = (args.text(0), args.text(1));
     if user.contains(&b':') {
@@ -105,7 +105,7 @@ fn characters(class: char) -> &'static str {
 const SEED: &[u8] = b"com.lyndir.masterpassword";
 
 /// `derivePassword`: derives a password with the Master Password algorithm: scrypt over the user, HMAC over the site,
-/// then characters of a pattern.
+/// then characters of a pattern. For an unknown password type, the result is sprig's error message.
 fn derive_password(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let (kind, password, user, site) = (args.text(1), args.text(2), args.text(3), args.text(4));
     let Some(patterns) = patterns(&kind) else {

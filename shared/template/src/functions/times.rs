@@ -11,6 +11,8 @@ use crate::value::{IntKind, Value};
 
 const SECOND: i64 = 1_000_000_000;
 
+const NOT_A_DURATION: &str = "the first argument must be a duration, such as -1.5h or 10m30s";
+
 pub(super) static FUNCTIONS: &[Function] = &[
     Function::new("now", &[], |env, _| {
         Ok(Value::Time(Time::from_timestamp(env.now)))
@@ -58,10 +60,10 @@ pub(super) static FUNCTIONS: &[Function] = &[
         Ok(modify_date(args).unwrap_or(args.value(1)))
     }),
     Function::new("mustDateModify", &[Type::Text, Type::Time], |_, args| {
-        modify_date(args).ok_or(Fault::failed("not a duration, such as -1.5h or 10m30s"))
+        modify_date(args).ok_or(Fault::failed(NOT_A_DURATION))
     }),
     Function::new("must_date_modify", &[Type::Text, Type::Time], |_, args| {
-        modify_date(args).ok_or(Fault::failed("not a duration, such as -1.5h or 10m30s"))
+        modify_date(args).ok_or(Fault::failed(NOT_A_DURATION))
     }),
     Function::new("toDate", &[Type::Text, Type::Text], |env, args| {
         charge_layout(env, &args.text(0))?;
@@ -73,7 +75,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
         charge_layout(env, &args.text(0))?;
         let time = dates::parse(&args.text(0), &args.text(1));
         Ok(Value::Time(time.ok_or(Fault::failed(
-            "the string does not match the date layout",
+            "the string does not match the date layout, or the date does not exist",
         ))?))
     }),
     Function::new("unixEpoch", &[Type::Time], |_, args| match args.value(0) {
@@ -141,7 +143,7 @@ fn modify_date(args: &Args<'_>) -> Option<Value> {
     }
 }
 
-/// Returns the duration in the largest unit that it exceeds, rounded down, such as `3mo` or `2h`.
+/// Returns the duration without its sign, in the largest unit that it exceeds, rounded down, such as `3mo` or `2h`.
 fn duration_round(env: &mut Environment<'_>, args: &Args<'_>) -> Outcome {
     let nanos = match args.value(0) {
         Value::Text(text) => parse_duration(&text).unwrap_or(0),

@@ -127,7 +127,8 @@ fn filter_bytes(
     Ok(out.finish().into())
 }
 
-/// Wraps lines at spaces to at most `width` bytes; `break_words` also breaks longer words.
+/// Wraps at spaces to lines of at most `width` bytes. A longer word is broken if `break_words` is set, and otherwise
+/// makes a longer line.
 fn wrap(
     env: &mut Environment<'_>,
     text: &[u8],

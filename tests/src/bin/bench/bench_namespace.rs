@@ -24,7 +24,7 @@ use tests::roles::{self, ACCOUNT, Reach};
 use tests::sealing::{put_key, sealed_for};
 use tests::upstream;
 
-/// Concurrent requests of the benchmark.
+/// The maximum number of concurrent requests of the benchmark.
 pub const PARALLEL: usize = 32;
 /// Time between two polls for completion.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

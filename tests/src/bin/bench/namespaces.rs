@@ -18,8 +18,8 @@ use crate::operation::new_key;
 use crate::report::{print_head, print_row, ratio, time};
 use crate::sizes::Sizes;
 
-/// Number of starts to try. Bitnami's controller may crash at a start with many namespaces, because it writes a map
-/// from many threads.
+/// The maximum number of starts. Bitnami's controller may crash at a start with many namespaces, because it writes a
+/// map from many threads.
 const ATTEMPTS: usize = 5;
 
 pub async fn run(sizes: Sizes) {

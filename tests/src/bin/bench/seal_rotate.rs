@@ -30,14 +30,14 @@ pub async fn run(sizes: Sizes) {
     let controller = DirectoryController::start();
     let folder = Scratch::new();
     // The controller's own key is the newest.
-    let old = [KeySize::Rsa4096; 2].map(new_key);
-    write_keys(&controller, &old);
+    let old_keys = [KeySize::Rsa4096; 2].map(new_key);
+    write_keys(&controller, &old_keys);
     let tree = folder.path().join("tree");
     let fill_tree = || {
         let _ = fs::remove_dir_all(&tree);
         fs::create_dir(&tree).unwrap();
         for file in 0..files {
-            let sealed = sealed(&old[file % 2], file, items);
+            let sealed = sealed(&old_keys[file % 2], file, items);
             let text = format!("# {file}\n{}", manifest::to_yaml(&sealed.to_document()));
             fs::write(tree.join(format!("{file}.yaml")), text).unwrap();
         }
@@ -100,7 +100,7 @@ pub async fn run(sizes: Sizes) {
         .arg(&tree);
     let online = time_command(&mut command);
 
-    let floor = estimate_floor(&old[0], files * items);
+    let floor = estimate_floor(&old_keys[0], files * items);
     print_head(&["", "time", "upstream's loop / ours", "ours / floor"]);
     let row = |name: &str, duration: Duration| {
         print_row(&[

@@ -61,13 +61,13 @@ async fn the_defaults_work_and_uninstalling_removes_only_the_controller() {
     helm.run(&install);
     assert_eq!(columns().await, installed);
 
-    let keys = keys(&plane, "kube-system").await;
+    let keys = key_ids(&plane, "kube-system").await;
     let secret = user.wait_for_value("kept", "1", "").await;
     helm.run(&["uninstall", "sealed-secrets", "--namespace", "kube-system"]);
     assert!(definitions.get_opt(DEFINITION).await.unwrap().is_some());
     let sealed: Api<SealedSecret> = user.namespace.api();
     assert!(sealed.get_opt("kept").await.unwrap().is_some());
-    assert_eq!(self::keys(&plane, "kube-system").await, keys);
+    assert_eq!(key_ids(&plane, "kube-system").await, keys);
     assert_eq!(
         user.wait_for_value("kept", "1", "")
             .await
@@ -80,7 +80,7 @@ async fn the_defaults_work_and_uninstalling_removes_only_the_controller() {
     let controller = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
     user.apply("again", "3").await;
     user.wait_for_value("again", "3", &controller.log()).await;
-    assert_eq!(self::keys(&plane, "kube-system").await, keys);
+    assert_eq!(key_ids(&plane, "kube-system").await, keys);
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn takes_over_a_release_of_bitnamis_chart_and_can_be_rolled_back() {
     let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
     user.run_lifecycle(&controller).await;
     controller.stop();
-    let keys = keys(&plane, "kube-system").await;
+    let keys = key_ids(&plane, "kube-system").await;
 
     // Now the chart changes too. The CRD does not belong to the release, and the notes describe how to adopt it.
     let notes = helm.run(&[&["upgrade", "sealed", &chart][..], &home, &name_args].concat());
@@ -160,7 +160,7 @@ async fn takes_over_a_release_of_bitnamis_chart_and_can_be_rolled_back() {
     )
     .await;
 
-    assert_eq!(self::keys(&plane, "kube-system").await, keys);
+    assert_eq!(key_ids(&plane, "kube-system").await, keys);
     assert_eq!(
         user.wait_for_value("old", "1", "").await.uid(),
         secret.uid()
@@ -172,7 +172,7 @@ async fn takes_over_a_release_of_bitnamis_chart_and_can_be_rolled_back() {
         user.wait_for_value("old", "1", "").await.resource_version(),
         secret.resource_version()
     );
-    assert_eq!(self::keys(&plane, "kube-system").await, keys);
+    assert_eq!(key_ids(&plane, "kube-system").await, keys);
 }
 
 /// Groups of values that depend on each other.
@@ -390,7 +390,7 @@ async fn several_replicas_pass_the_lifecycle_when_one_stops() {
     let user = User::new(&plane, "kube-system", "sealed-secrets").await;
     user.run_lifecycle(&second).await;
     assert_eq!(
-        keys(&plane, "kube-system").await.len(),
+        key_ids(&plane, "kube-system").await.len(),
         1,
         "both replicas use the same key"
     );
@@ -420,7 +420,7 @@ async fn the_pod_is_admitted_where_pods_are_restricted() {
     );
     let template = &render.object("Deployment")["spec"]["template"];
     let mut pod = json!({ "metadata": { "name": "controller" }, "spec": template["spec"] });
-    let dry = PostParams {
+    let dry_run = PostParams {
         dry_run: true,
         ..PostParams::default()
     };
@@ -429,7 +429,7 @@ async fn the_pod_is_admitted_where_pods_are_restricted() {
         "the namespace has its default service account",
         async || {
             let object: Pod = serde_json::from_value(pod.clone()).unwrap();
-            let response = pods.create(&dry, &object).await;
+            let response = pods.create(&dry_run, &object).await;
             match response {
                 Err(error) if error.to_string().contains("serviceaccount") => None,
                 response => Some(response.map(|_| ()).map_err(|error| error.to_string())),
@@ -441,7 +441,11 @@ async fn the_pod_is_admitted_where_pods_are_restricted() {
     // The same Pod with a forbidden setting is rejected, so this admission check is active.
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = json!(true);
     let object: Pod = serde_json::from_value(pod).unwrap();
-    let error = pods.create(&dry, &object).await.unwrap_err().to_string();
+    let error = pods
+        .create(&dry_run, &object)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("violates PodSecurity"), "{error}");
 }
 
@@ -466,7 +470,7 @@ pub async fn empty_plane() -> ControlPlane {
 }
 
 /// Returns the names and uids of the keys.
-pub async fn keys(plane: &ControlPlane, home: &str) -> Vec<(String, Option<String>)> {
+pub async fn key_ids(plane: &ControlPlane, home: &str) -> Vec<(String, Option<String>)> {
     let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), home);
     let key_secrets = secrets
         .list(&ListParams::default().labels(KEYS))

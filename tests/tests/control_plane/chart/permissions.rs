@@ -70,7 +70,7 @@ fn controller_permissions(granted: &BTreeSet<String>) -> BTreeSet<String> {
     granted.iter().filter_map(permission).collect()
 }
 
-/// Verbs that the controller needs in normal operation.
+/// Verbs that the controller needs with [`ALL_FEATURES`].
 const NEEDED: &[(&str, &str)] = &[
     ("sealedsecrets", "list"),
     ("sealedsecrets", "watch"),
@@ -239,7 +239,7 @@ async fn create_invalid_certificate(namespace: &Namespace<'_>) {
     let _: ConfigMap = namespace.create_object(object).await;
 }
 
-/// Triggers every kind of work that a controller does.
+/// Creates, changes and deletes objects, to trigger every kind of work on them over calls with increasing counts.
 async fn trigger_all_work(namespace: &Namespace<'_>, count: u32) {
     let api: Api<SealedSecret> = namespace.api();
     let apply = PatchParams::apply("test").force();

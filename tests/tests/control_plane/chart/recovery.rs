@@ -17,7 +17,7 @@ use tests::patience::until;
 use tests::{binaries, scratch::Scratch};
 
 use super::helm::{Helm, chart};
-use super::installs::{empty_plane, keys};
+use super::installs::{empty_plane, key_ids};
 use super::manifests::deploy;
 
 const NAMESPACE: &str = "kube-system";
@@ -40,7 +40,7 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
             renew(&lost, &controller).await;
         }
     }
-    assert_eq!(keys(&lost, NAMESPACE).await.len(), 2);
+    assert_eq!(key_ids(&lost, NAMESPACE).await.len(), 2);
     run_script(&lost, "keys.sh", &["backup", backup, "-n", NAMESPACE]);
     run_script(&lost, "keys.sh", &["check", backup, "-n", NAMESPACE]);
     renew(&lost, &controller).await;
@@ -58,7 +58,7 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
 
     let new = empty_plane().await;
     let controller = install(&new).await;
-    let own_keys = keys(&new, NAMESPACE).await;
+    let own_keys = key_ids(&new, NAMESPACE).await;
     assert_eq!(own_keys.len(), 1, "the new controller generated a key");
     let kubectl = |args: &[&str]| super::manifests::kubectl(&new, args);
     kubectl(&["create", "namespace", &lost_namespace]);
@@ -99,7 +99,7 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
             controller.log()
         );
     }
-    let after = keys(&new, NAMESPACE).await;
+    let after = key_ids(&new, NAMESPACE).await;
     assert_eq!(after.len(), 3);
     let secrets: Api<ApiSecret> = Api::namespaced(new.admin(), NAMESPACE);
     for (name, _) in after {
@@ -225,7 +225,7 @@ async fn install(plane: &ControlPlane) -> Deployed {
 /// Requests a new key, and waits for it.
 async fn renew(plane: &ControlPlane, controller: &Deployed) {
     let secrets: Api<ApiSecret> = Api::namespaced(plane.admin(), NAMESPACE);
-    let before = keys(plane, NAMESPACE).await;
+    let before = key_ids(plane, NAMESPACE).await;
     let request =
         json!({ "metadata": { "annotations": { "sealedsecrets.bitnami.com/renew": "true" } } });
     for (name, _) in &before {
@@ -236,7 +236,7 @@ async fn renew(plane: &ControlPlane, controller: &Deployed) {
     }
     until(
         &format!("a new key exists\n{}", controller.log()),
-        async || (keys(plane, NAMESPACE).await.len() > before.len()).then_some(()),
+        async || (key_ids(plane, NAMESPACE).await.len() > before.len()).then_some(()),
     )
     .await;
 }

@@ -57,7 +57,7 @@ impl RenderedChart {
         &self.object("Deployment")["spec"]["template"]["spec"]["containers"][0]
     }
 
-    /// Returns the controller's arguments, separated by spaces.
+    /// Returns the controller's arguments, separated and surrounded by spaces.
     pub fn arguments(&self) -> String {
         let arguments = self.container()["args"].as_array().unwrap().iter();
         let args: Vec<_> = arguments.map(|arg| arg.as_str().unwrap()).collect();

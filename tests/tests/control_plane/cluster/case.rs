@@ -64,7 +64,7 @@ impl Case {
         self
     }
 
-    /// Like [`Self::restart`], but runs `action` while no controller runs.
+    /// Like [`Self::restart`] without arguments, but runs `action` while no controller runs.
     pub async fn restart_after(self, action: impl AsyncFnOnce(&Namespace<'static>)) -> Self {
         let Self {
             plane,
@@ -198,7 +198,7 @@ impl Case {
             .await;
     }
 
-    /// Waits until the object has failed; returns the message.
+    /// Waits until the object's status reports a failure; returns the message.
     pub async fn wait_for_failure(&self, name: &str) -> String {
         let condition = self
             .wait_for_condition(name, |synced| synced.status == "False")

@@ -133,8 +133,8 @@ async fn an_edit_that_cannot_be_corrected_is_reported_as_such() {
     case.wait_until_synced("db").await;
 }
 
-/// Attack: a client adds the annotation for merging to a Secret of the controller, so that its items stay and that nobody
-/// learns that it removed the owner.
+/// Attack: a client adds the annotation for merging to a Secret of the controller, so that the client's items stay and
+/// its removal of the owner is not reported.
 #[tokio::test]
 async fn an_added_consent_to_a_merge_hides_no_edit() {
     let case = Case::new("consent").await;

@@ -386,7 +386,7 @@ fn count_creations(case: &Case, name: &str) -> usize {
     audit.iter().filter(is_creation).count()
 }
 
-/// The limit on recreations does not affect a Secret of an ordinary type that a client deletes.
+/// The limit on recreations does not affect a Secret of an ordinary type that a client deletes a few times.
 #[tokio::test]
 async fn recreates_a_secret_that_a_client_deletes_a_few_times() {
     let case = Case::new("back").await;

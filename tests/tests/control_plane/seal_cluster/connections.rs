@@ -105,7 +105,7 @@ impl<'a> CountedCluster<'a> {
         (output, runs.lines().count(), connections)
     }
 
-    /// Writes a file with ten SealedSecrets. Only one of them has a Secret in the cluster.
+    /// Writes a file with ten SealedSecrets for the same Secret in the cluster.
     fn write_ten_objects(&self) -> &'static str {
         let text = (0..10).map(|_| {
             let namespace = self.applied.namespace.name();

@@ -174,7 +174,7 @@ async fn verifies_a_file_unchanged_and_tries_other_names_only_with_local_keys() 
     site.create(&sealed).await;
     until("the Secret is up to date", async || {
         site.run_successfully(&["doctor", "db.json"])
-            .contains("its Secret is up to date")
+            .contains("its status reports that it is synced")
             .then_some(())
     })
     .await;

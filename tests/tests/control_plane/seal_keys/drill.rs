@@ -33,7 +33,7 @@ async fn wait_until_all_unsealed(site: &Site<'_>) {
     .await;
 }
 
-/// Returns the output of `kubectl get secret -l LABEL -o yaml`, which Bitnami's documentation calls a backup.
+/// Returns the keys as `kubectl get secret -l LABEL -o yaml` prints them, which Bitnami's documentation calls a backup.
 async fn kubectl_backup(site: &Site<'_>) -> String {
     let labeled = ListParams::default().labels(KEY_LABEL);
     let secrets = site.secrets().list(&labeled).await.unwrap();

@@ -23,7 +23,7 @@ async fn annotate(site: &Site<'_>, key: &str, annotations: Value) {
         .unwrap();
 }
 
-/// Collects the fingerprints of all certificates that the controllers serve from now on.
+/// Requests certificates from the controllers from now on, without a pause, and collects the fingerprints.
 fn watch_certificates(ports: &[u16]) -> Arc<Mutex<BTreeSet<String>>> {
     let fingerprints: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     for port in ports.iter().copied() {

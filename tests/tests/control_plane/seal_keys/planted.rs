@@ -21,7 +21,7 @@ use tests::{age, binaries};
 
 use super::site::{SERVICE, Site, output_text, seal_in};
 
-/// An annotation that makes a replicator copy the Secret into every namespace.
+/// An annotation that asks a replicator to copy the Secret into every namespace.
 const REPLICATED: &str = "reflector.v1.k8s.emberstack.com/reflection-auto-enabled";
 
 /// Returns the attacker's key: newer than all others, marked as backed up, and with metadata for other

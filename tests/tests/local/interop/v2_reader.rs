@@ -333,7 +333,7 @@ fn check_view(case: &Json) {
 
 const CHANGES: usize = 2_000;
 
-/// Both give the same values or reason for objects that were changed randomly, by one or two changes.
+/// `shared` and Go give the same values or reason for objects that were changed randomly, by one or two changes.
 #[test]
 fn both_give_the_same_result_for_changed_objects() {
     let mut rng = StdRng::seed_from_u64(2);

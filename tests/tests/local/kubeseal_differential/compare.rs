@@ -39,7 +39,7 @@ pub(crate) fn disagreements(upstream: &Outcome, ours: &Outcome) -> Vec<String> {
     differences
 }
 
-/// Returns whether this project's error begins with upstream's. It may continue with a hint.
+/// Returns whether this project's error begins with upstream's. It may continue with any text, such as a hint.
 fn begins_with(ours: Option<&String>, upstream: Option<&String>) -> bool {
     match (ours, upstream) {
         (Some(ours), Some(upstream)) => ours.starts_with(upstream.as_str()),

@@ -40,7 +40,7 @@ pub(crate) enum Kind {
     Unknown,
 }
 
-/// Fragments of both programs' messages; the first one in an error message determines its kind.
+/// Fragments of both programs' messages; the first one in this list that an error message contains determines its kind.
 const FRAGMENTS: &[(&str, Kind)] = &[
     ("--from-file requires --raw", Kind::Flags),
     ("must provide ", Kind::Flags),

@@ -62,7 +62,7 @@ impl Outcome {
         }
     }
 
-    /// Rewrites all strings of the outcome.
+    /// Rewrites standard output and the content of changed files.
     pub(crate) fn map_texts(&mut self, rewrite: impl Fn(&str) -> String) {
         self.stdout = rewrite(&self.stdout);
         for change in self.changed.values_mut() {

@@ -21,7 +21,7 @@ use super::{
     fixtures::{Fixtures, Placeholders},
 };
 
-/// The time limit for a run, far above the duration of any run.
+/// The time limit for a run, far above the duration of any run that ends.
 const RUN_LIMIT: Duration = Duration::from_mins(1);
 
 /// The time after which a program is considered to hang.

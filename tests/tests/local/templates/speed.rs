@@ -33,7 +33,7 @@ fn config() -> String {
     text + &"# padding\n".repeat((4096 - text_len(10)) / 10)
 }
 
-/// Returns the length of the sections, to which padding is added up to 4 KB.
+/// Returns the approximate length of the sections, to which padding is added up to 4 KB.
 fn text_len(sections: usize) -> usize {
     sections * 385
 }

@@ -8,14 +8,14 @@ use serde::Serialize;
 use super::super::json::{ItemReport, UnreadReport};
 use super::Damage;
 
-/// The key, and the values that are known to others.
+/// The key, and the values that an attacker with the key can read.
 #[derive(Debug, Serialize)]
 pub(super) struct DamageReport<'a> {
     /// The name of the key Secret.
     key: &'a str,
     /// The fingerprint of the key.
     fingerprint: String,
-    /// When the key was marked as compromised.
+    /// When the key was marked as compromised; in a dry run without an earlier mark, the current time.
     since: &'a str,
     /// Items sealed for the key that exist now.
     present: Vec<ItemReport<'a>>,

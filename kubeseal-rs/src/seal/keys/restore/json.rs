@@ -9,7 +9,7 @@ use super::plan::{Action, Plan, SealingKey, Step};
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RestoreReport<'a> {
-    /// The cluster and namespace, or the directory, of the keys.
+    /// The namespace (`the namespace NAME`) or the directory of the keys.
     place: &'a str,
     /// Whether nothing was changed, because of `--dry-run`.
     dry_run: bool,
@@ -38,7 +38,7 @@ struct RestoredKey<'a> {
     name: &'a str,
     /// The fingerprint of the key; null if the key cannot be used.
     fingerprint: Option<String>,
-    /// `restored`, `sealingAllowed`, `exists` or `broken`.
+    /// `restored`, `sealingAllowed`, `exists` or `broken`; in a dry run, the expected outcome.
     outcome: &'static str,
     /// The state of the key after the restore.
     state: &'static str,
@@ -51,7 +51,7 @@ struct RestoredKey<'a> {
     problem: Option<&'a str>,
 }
 
-/// The key that seals.
+/// The key that seals after the restore.
 #[derive(Debug, Serialize)]
 struct SealingReport<'a> {
     /// The name of the key Secret.

@@ -92,7 +92,7 @@ fn is_action_start(text: &[u8]) -> bool {
 pub(in super::super) struct Pieces<'a> {
     text: &'a str,
     at: usize,
-    /// An action after the text that was just returned, and where it ends.
+    /// The action after the text that was just returned, to return next, and the position after it.
     pending: Option<(Action<'a>, usize)>,
     closes: [Search; 4],
     comment_ends: Search,

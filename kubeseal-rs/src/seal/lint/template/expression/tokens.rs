@@ -90,7 +90,7 @@ fn string(text: &str, quote: char) -> (&str, usize) {
     (&text[1..], text.len())
 }
 
-/// Returns the length of an index and the fields after it; of one character if the index does not end.
+/// Returns the length of an index and the fields after it; 1 if the index does not end within [`MAX_INDEX`] bytes.
 fn index_length(text: &str) -> usize {
     let bytes = &text.as_bytes()[..text.len().min(MAX_INDEX)];
     memchr::memchr(b']', bytes).map_or(1, |end| {
