@@ -2,7 +2,8 @@
 //!
 //! Three rules apply to this crate. It contains only pure functions; callers do the I/O. It
 //! reads no clock, file, network or environment: time and randomness are arguments, except that key
-//! generation and OAEP draw their randomness inside aws-lc-rs ([`key`], [`envelope`]). A plaintext value
+//! generation and OAEP draw their randomness inside aws-lc-rs ([`key`], [`envelope`]), and that [`unseal`] and [`needs`] draw
+//! from the operating system what opening v2 items needs, on which no result depends. A plaintext value
 //! stays in a [`plain::Plain`], which wipes itself, shows nothing in `Debug`, and never appears in an error
 //! text.
 //!

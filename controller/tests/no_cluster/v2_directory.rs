@@ -1,4 +1,8 @@
 //! Tests the lifecycle of v2 objects in a directory, and that every attack on one has its reason and keeps the values.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 use jiff::SignedDuration;
 use rand::rngs::StdRng;

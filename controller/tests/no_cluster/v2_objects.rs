@@ -1,4 +1,8 @@
 //! Tests v2 objects of every suite on a simulated API server: what is reported, and what a reader can learn from it.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 use std::sync::Arc;
 

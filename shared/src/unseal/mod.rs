@@ -68,7 +68,7 @@ impl Admission {
 pub struct Remembered<'a> {
     /// The keys to try first on v1 items.
     pub hints: &'a Hints,
-    /// The v2 locks that an interrupted attempt has tried. Empty again once the object is unsealed or refused.
+    /// The v2 locks that interrupted attempts have tried, for the next attempt if this one is interrupted too.
     pub locks: &'a mut OpenedLocks,
 }
 
@@ -310,8 +310,9 @@ fn open(
     if let Some(data) = &sealed.spec.data {
         return open_legacy(sealed, data, ring, admission.accept_legacy, effort.meter);
     }
-    let hints = remembered.hints;
-    let (mut values, mut keys) = v2_items::open_items(&checked, ring, remembered, &mut effort)?;
+    let Remembered { hints, locks } = remembered;
+    let v2_items = v2_items::open_items(&checked, ring, locks, effort.meter);
+    let (mut values, mut keys) = v2_items.map_err(|why| v2_items::error(why, hints))?;
     let is_v1 = |(name, _): &(&String, &String)| checked.object().v1_items().contains(*name);
     let v1_items = sealed.spec.encrypted_data.iter().filter(is_v1);
     let (v1_values, v1_keys) = open_v1_items(sealed, v1_items, ring, hints, &mut effort)?;

@@ -2,33 +2,28 @@
 
 use std::collections::BTreeMap;
 
+use super::OpenedItems;
 use super::errors::UnsealError;
 use super::used_key::UsedKey;
-use super::{Effort, OpenedItems, Remembered};
+use crate::hints::Hints;
 use crate::key_ring::KeyRing;
+use crate::meter::Meter;
 use crate::random;
-use crate::v2::{self, Checked, KeyId, OpenError};
+use crate::v2::{self, Checked, KeyId, OpenError, OpenedLocks};
 
 /// Opens every v2 item of an object that passed the public checks.
 pub(super) fn open_items(
     checked: &Checked,
     ring: &KeyRing,
-    remembered: Remembered<'_>,
-    effort: &mut Effort<'_>,
-) -> Result<OpenedItems, UnsealError> {
+    locks: &mut OpenedLocks,
+    meter: &mut dyn Meter,
+) -> Result<OpenedItems, OpenError> {
     let mut opened = OpenedItems::default();
     if !checked.object().has_items() {
         return Ok(opened);
     }
-    let (keys, rng) = (ring.openers(), &mut random::system());
-    let items = v2::open(checked, &keys, remembered.locks, effort.meter, rng);
-    let items = items.map_err(|why| match why {
-        OpenError::Refused(why) => UnsealError::Refused(why),
-        OpenError::Interrupted(_) => UnsealError::BudgetUsedUp {
-            opened: remembered.hints.clone(),
-        },
-        OpenError::Unavailable { key, source } => UnsealError::KeyUnavailable { key, source },
-    })?;
+    let keys = ring.openers();
+    let items = v2::open(checked, &keys, locks, meter, &mut random::system())?;
     let mut names: BTreeMap<KeyId, UsedKey> = BTreeMap::new();
     for (item, value) in items {
         let name = names.entry(value.key);
@@ -37,4 +32,15 @@ pub(super) fn open_items(
         opened.0.insert(item, value.value.plain);
     }
     Ok(opened)
+}
+
+/// Returns the error of unsealing. Interrupted work keeps the hints about v1 items, which were not tried.
+pub(super) fn error(why: OpenError, hints: &Hints) -> UnsealError {
+    match why {
+        OpenError::Refused(why) => UnsealError::Refused(why),
+        OpenError::Interrupted(_) => UnsealError::BudgetUsedUp {
+            opened: hints.clone(),
+        },
+        OpenError::Unavailable { key, source } => UnsealError::KeyUnavailable { key, source },
+    }
 }

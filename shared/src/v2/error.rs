@@ -98,21 +98,29 @@ pub enum Problem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FormatProblem {
     /// The policy requires v2, and an item is v1.
-    #[error("the policy of this namespace requires v2, but an item is sealed as v1")]
+    #[error(
+        "the policy of this namespace requires v2, but an item is sealed as v1; seal it again as v2"
+    )]
     V1Item,
     /// The policy requires v2, and the object has `spec.data`.
-    #[error("the policy of this namespace requires v2, but `spec.data` is set")]
+    #[error(
+        "the policy of this namespace requires v2, but `spec.data` is set; seal its values as v2, and remove it"
+    )]
     LegacyData,
     /// The policy requires v2, and the object has no sealed item.
-    #[error("the policy of this namespace requires v2, but the object has no sealed item")]
+    #[error(
+        "the policy of this namespace requires v2, but the object has no sealed item; seal a value as v2"
+    )]
     Empty,
     /// Some locks are bound to the template and some are not.
     #[error(
-        "the policy of this namespace requires v2, but only some values are bound to the template"
+        "the policy of this namespace requires v2, but only some values are bound to the template; seal all values again together"
     )]
     PartlyBound,
     /// A lock is bound to the template, and an item is v1.
-    #[error("some values are bound to the template, but an item is sealed as v1")]
+    #[error(
+        "some values are bound to the template, but an item is sealed as v1; seal it again as v2"
+    )]
     V1BesideBound,
     /// The policy requires that all values are bound to the template, and some are not.
     #[error(
@@ -141,7 +149,9 @@ pub enum FormatProblem {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// An entry does not have the form of v2.
-    #[error("the entry {entry:?} of spec.encryptedData is malformed: {problem}")]
+    #[error(
+        "the entry {entry:?} of spec.encryptedData is malformed: {problem}; restore it from an earlier commit, or seal the value again"
+    )]
     Malformed {
         /// Name of the entry.
         entry: String,
@@ -162,7 +172,8 @@ pub enum Refusal {
     FormatRefused(#[from] FormatProblem),
     /// A recipient's suite is not post-quantum, but the policy or the lock requires it.
     #[error(
-        "the item {item:?} is sealed for a key that is not post-quantum, but {required_by} requires that all are"
+        "the item {item:?} is sealed for a key that is not post-quantum, but {required_by} requires that all are; \
+         seal it for post-quantum keys only"
     )]
     SuiteRefused {
         /// An item with such a recipient.
@@ -216,7 +227,8 @@ pub enum Refusal {
     },
     /// No available key can open a lock.
     #[error(
-        "no key for the item {item:?}; one of these keys is required: {}",
+        "no key for the item {item:?}; one of these keys is required: {}; restore one of them, or seal the item for a key \
+         of this cluster",
         list(.keys)
     )]
     UnknownKey {

@@ -5,12 +5,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::key_ring::RingV2Key;
 use crate::meter::Interrupted;
+use crate::needs::{self, Need};
 use crate::random;
 use crate::resource::SecretTemplate;
 use crate::v2::key_secret::StoredKey;
 use crate::v2::{
-    FormatProblem, LockSpec, Policy, Reason, Recipient, Refusal, SecretKey, Suite, TemplateDigest,
-    Value,
+    FormatProblem, LockSpec, Policy, Reason, Recipient, Refusal, SecretKey, ShortKeyId, Suite,
+    TemplateDigest, Value,
 };
 
 const ADMISSION: Admission = Admission {
@@ -330,6 +331,82 @@ fn values_that_must_not_become_a_secret_are_still_available_to_others() {
     let mut tampered = sealed.clone();
     damage(&mut tampered, "a");
     assert!(check(&tampered, &ring, true).is_err());
+}
+
+fn id_of(suite: Suite) -> ShortKeyId {
+    key_of(suite).recipient().key_id().short()
+}
+
+#[test]
+fn each_item_of_a_mixed_object_needs_its_own_key() {
+    let ring = full_ring();
+    let mut entries = shared(&ring, Suite::XWing, &[("a", "1")], |_| ());
+    entries.extend([inline(&ring, Suite::Rsa, "b", "2")]);
+    entries.insert("old".into(), sealed_value(&ring, b"5"));
+    let sealed = object_of(entries);
+    let rsa = ring.keys()[0].fingerprint().clone();
+    let want = BTreeMap::from([
+        ("a".to_owned(), Need::V2Key(id_of(Suite::XWing))),
+        ("b".to_owned(), Need::Key(rsa.clone())),
+        ("old".to_owned(), Need::Key(rsa.clone())),
+    ]);
+    assert_eq!(needs::needs(&sealed, &ring), want);
+
+    let mut tampered = sealed.clone();
+    damage(&mut tampered, "b");
+    let undecided = needs::needs(&tampered, &ring);
+    let one_of = |key: UsedKey| Need::OneOf([key].into());
+    assert_eq!(undecided["a"], one_of(UsedKey::V2(id_of(Suite::XWing))));
+    assert_eq!(undecided["b"], one_of(UsedKey::Rsa(rsa.clone())));
+    assert!(undecided["b"].can_be(&rsa, 256) && !undecided["a"].can_be(&rsa, 256));
+    assert_eq!(undecided["old"], Need::Key(rsa));
+
+    let mut malformed = sealed.clone();
+    malformed
+        .spec
+        .encrypted_data
+        .get_mut("a")
+        .unwrap()
+        .push('!');
+    let needs_of_malformed = needs::needs(&malformed, &ring);
+    assert_eq!(needs_of_malformed["a"], Need::Nothing);
+    assert_eq!(needs_of_malformed.len(), 3, "locks are no items");
+}
+
+/// Attack: an editor names a key that is not in the ring, so that the removal of the needed key looks harmless.
+#[test]
+fn without_decrypting_a_v2_item_needs_the_key_that_it_names_if_that_is_in_the_ring() {
+    let ring = full_ring();
+    let sealed = object_of(shared(&ring, Suite::P256, &[("a", "1")], |_| ()));
+    let named = needs::from_metadata(&sealed, &ring).unwrap();
+    assert_eq!(named["a"], Need::V2Key(id_of(Suite::P256)));
+    let without_v2_keys = KeyRing::new(ring.keys().iter().cloned());
+    assert_eq!(needs::from_metadata(&sealed, &without_v2_keys), None);
+}
+
+#[test]
+fn reports_why_a_v2_item_cannot_be_unsealed() {
+    let ring = full_ring();
+    let sealed = object_of(shared(&ring, Suite::XWing, &[("a", "1")], |_| ()));
+    let reason = |sealed: &SealedSecret| {
+        let places = needs::likely_places(sealed, &[], &["n".into()]);
+        needs::examine(sealed, &ring, &places).remove("a").unwrap()
+    };
+    assert_eq!(reason(&sealed), needs::Reason::OpensV2(id_of(Suite::XWing)));
+    let mut renamed = sealed.clone();
+    renamed.metadata.name = Some("other".into());
+    let place = needs::own_place(&sealed);
+    assert_eq!(reason(&renamed), needs::Reason::MovedV2(place));
+    renamed.metadata.namespace = Some("elsewhere".into());
+    let needs::Reason::Refused(why) = reason(&renamed) else {
+        panic!("expected a refusal");
+    };
+    assert_eq!(why.reason(), Reason::ScopeMismatch);
+    let mut tampered = sealed;
+    damage(&mut tampered, "a");
+    let items = vec!["a".to_owned()];
+    let want = Refusal::Tampered { items };
+    assert_eq!(reason(&tampered), needs::Reason::Refused(Box::new(want)));
 }
 
 proptest! {

@@ -1,10 +1,12 @@
 //! Tests v2 objects, sealed for the RSA key of the controller.
 
 use kube::ResourceExt as _;
+use kube::api::{ListParams, PostParams};
 use serde_json::json;
 use shared::key::PublicKey;
 use shared::resource::SealedSecret;
-use shared::v2::TemplateDigest;
+use shared::v2::{LockSpec, TemplateDigest};
+use tests::patience::until;
 use tests::sealing::KEYS;
 use tests::v2_objects::{add_shared, change_bytes, empty, set_inline};
 
@@ -28,7 +30,7 @@ fn sealed(case: &Case, name: &str, items: &[(&str, &str)]) -> SealedSecret {
 async fn replace(case: &Case, name: &str, sealed: &SealedSecret) {
     let mut present = case.sealed_secrets().get(name).await.unwrap();
     present.spec = sealed.spec.clone();
-    let params = kube::api::PostParams::default();
+    let params = PostParams::default();
     let replaced = case.sealed_secrets().replace(name, &params, &present);
     replaced.await.unwrap();
 }
@@ -91,7 +93,7 @@ const ATTACKS: [(&str, Attack); 4] = [
     }),
     ("NotMade", |sealed| {
         sealed.spec.encrypted_data.clear();
-        let never_secret = |spec: &mut shared::v2::LockSpec<'_>| spec.is_never_secret = true;
+        let never_secret = |spec: &mut LockSpec<'_>| spec.is_never_secret = true;
         add_shared(sealed, recipient(), &ITEMS, never_secret);
     }),
 ];
@@ -158,7 +160,7 @@ async fn a_right_guess_of_a_v2_value_is_indistinguishable_from_a_wrong_one() {
         case.wait_until_idle(name).await;
         let updated_secret = case.secret(name).await.unwrap();
         assert_ne!(updated_secret.resource_version(), secret.resource_version());
-        tests::patience::until("the event of the second version exists", async || {
+        until("the event of the second version exists", async || {
             let events = case.events().await;
             let own_events = events
                 .iter()
@@ -209,7 +211,7 @@ async fn a_v2_value_reaches_no_log_event_status_or_metric() {
     case.wait_for_failure("failing").await;
     let objects = case
         .sealed_secrets()
-        .list(&Default::default())
+        .list(&ListParams::default())
         .await
         .unwrap();
     let statuses: Vec<_> = objects.iter().map(|sealed| json!(sealed.status)).collect();
