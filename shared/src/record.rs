@@ -166,10 +166,21 @@ pub fn is_for_content(
     ring: &KeyRing,
     secret: &Secret,
 ) -> bool {
+    has_recorded_values(record, identity, ring, secret)
+        && has_template_metadata(sealed, &secret.metadata)
+}
+
+/// Like [`is_for_content`], for any labels and annotations, except annotations that allow the controller to change the
+/// Secret.
+pub fn has_recorded_values(
+    record: &SecretRecord,
+    identity: Identity,
+    ring: &KeyRing,
+    secret: &Secret,
+) -> bool {
     let expected = trusted_key(record, ring).map(|key| content(key, identity, secret));
     secret.metadata.uid.as_deref() == Some(&record.secret_uid)
         && expected.is_some_and(|tag| is_tag(&tag, &record.content))
-        && has_template_metadata(sealed, &secret.metadata)
 }
 
 fn trusted_key<'a>(record: &SecretRecord, ring: &'a KeyRing) -> Option<&'a hmac::Key> {

@@ -7,9 +7,6 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use shared::names;
 use shared::resource::SealedSecret;
-use shared::secret::Secret;
-
-use crate::decide::{Content, Existing};
 
 /// Domains whose labels and annotations control this controller or Kubernetes itself.
 const RESERVED: [&str; 2] = ["bitnami.com", "kubernetes.io"];
@@ -111,17 +108,6 @@ impl AddedMetadata {
         let mut updated = metadata.clone();
         self.put_on(&mut updated);
         updated == *metadata
-    }
-
-    /// Returns the owned Secret with these labels and annotations, if any is missing or has another value. Returns
-    /// `None` otherwise, and if the controller owns no such Secret or knows only its values.
-    pub fn missing_on(&self, existing: &Existing) -> Option<Box<Secret>> {
-        let Existing::Owned(Content::Secret(secret)) = existing else {
-            return None;
-        };
-        let mut restored = secret.clone();
-        self.put_on(&mut restored.metadata);
-        (restored != *secret).then_some(restored)
     }
 
     /// Returns the SealedSecret with these labels and annotations in its template.

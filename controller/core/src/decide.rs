@@ -249,7 +249,8 @@ fn plan_update(
         Content::Values(_) => Plan::Replace(Box::new(desired)),
         Content::Secret(existing) => {
             let is_kept = circumstances.settled || circumstances.claimed;
-            let keeps_added_metadata = is_kept && leaves_room(&desired, existing);
+            let metadata = [&desired.metadata, &existing.metadata];
+            let keeps_added_metadata = is_kept && names_size::leave_room(&desired.data, &metadata);
             let is_exclusive = circumstances.is_exclusive;
             let next = successor(desired, existing, keeps_added_metadata, is_exclusive);
             let is_new = circumstances.hides_equality && !circumstances.settled;
@@ -262,14 +263,6 @@ fn plan_update(
             }
         }
     }
-}
-
-/// Returns whether the Secret can be written with the labels and annotations of other clients, whatever its values are.
-fn leaves_room(desired: &Secret, existing: &Secret) -> bool {
-    let size = names_size::item_keys(&desired.data)
-        + names_size::metadata(&desired.metadata)
-        + names_size::metadata(&existing.metadata);
-    size <= names_size::MAX_KEPT
 }
 
 /// Returns the refusal that applies regardless of the values; `None` if there is none. `shell` is the desired Secret

@@ -1,6 +1,6 @@
 //! Limits how often the controller corrects edits and deletions of its Secrets by other clients.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
@@ -49,7 +49,7 @@ impl Interference {
 /// The recent corrections of each Secret.
 #[derive(Debug, Default)]
 pub struct Drift {
-    corrections: BTreeMap<(ObjectId, Interference), VecDeque<Timestamp>>,
+    corrections: BTreeMap<(ObjectId, Interference), Vec<Timestamp>>,
 }
 
 /// A correction that has to wait.
@@ -86,32 +86,36 @@ impl From<&Fight> for Refusal {
 }
 
 impl Drift {
-    /// Records a correction before it is applied.
+    /// Returns whether a correction may be applied now.
     ///
     /// # Errors
     ///
-    /// Returns [`Fight`] if there were too many corrections recently; the caller then must not apply this one.
-    pub fn record_correction(
-        &mut self,
+    /// Returns [`Fight`] if there were too many corrections recently.
+    pub fn allow_correction(
+        &self,
         id: &ObjectId,
         interference: Interference,
         now: Timestamp,
     ) -> Result<(), Fight> {
-        let corrections = self
-            .corrections
-            .entry((id.clone(), interference))
-            .or_default();
-        corrections.retain(|time| now.duration_since(*time) < WINDOW);
-        match next_time(interference, corrections) {
+        let corrections = self.corrections.get(&(id.clone(), interference));
+        let corrections = corrections.into_iter().flatten().copied();
+        let recent: Vec<Timestamp> = corrections.filter(|time| is_recent(*time, now)).collect();
+        match next_time(interference, &recent) {
             Some(until) if now < until => Err(Fight {
                 interference,
                 until,
             }),
-            _ => {
-                corrections.push_back(now);
-                Ok(())
-            }
+            _ => Ok(()),
         }
+    }
+
+    /// Records a correction that was applied. A correction that failed does not count: it undid nothing, and no other
+    /// client caused its failure.
+    pub fn record_correction(&mut self, id: &ObjectId, interference: Interference, now: Timestamp) {
+        let key = (id.clone(), interference);
+        let corrections = self.corrections.entry(key).or_default();
+        corrections.retain(|time| is_recent(*time, now));
+        corrections.push(now);
     }
 
     /// Forgets a deleted object.
@@ -120,11 +124,15 @@ impl Drift {
     }
 }
 
+fn is_recent(time: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(time) < WINDOW
+}
+
 /// Returns when the next correction may be applied, or `None` if it need not wait.
-fn next_time(interference: Interference, corrections: &VecDeque<Timestamp>) -> Option<Timestamp> {
+fn next_time(interference: Interference, corrections: &[Timestamp]) -> Option<Timestamp> {
     let (since, wait) = match interference {
-        Interference::Edit => (corrections.front(), WINDOW),
-        Interference::Deletion => (corrections.back(), PAUSE),
+        Interference::Edit => (corrections.first(), WINDOW),
+        Interference::Deletion => (corrections.last(), PAUSE),
     };
     let since = since.filter(|_| corrections.len() >= MAX_CORRECTIONS)?;
     Some(since.saturating_add(wait).unwrap_or(Timestamp::MAX))
@@ -147,58 +155,48 @@ mod tests {
         })
     }
 
+    /// Applies a correction of one object, if that is allowed.
+    fn correct(drift: &mut Drift, interference: Interference, now: Timestamp) -> Result<(), Fight> {
+        let id = id("n");
+        drift.allow_correction(&id, interference, now)?;
+        drift.record_correction(&id, interference, now);
+        Ok(())
+    }
+
     #[test]
     fn the_sixth_correction_in_ten_minutes_waits_until_the_first_is_ten_minutes_old() {
-        let (id, edit) = (id("n"), Interference::Edit);
+        let edit = Interference::Edit;
         let mut drift = Drift::default();
         for second in [0, 10, 20, 30, 40] {
-            assert_eq!(
-                drift.record_correction(&id, edit, timestamp(second)),
-                Ok(())
-            );
+            assert_eq!(correct(&mut drift, edit, timestamp(second)), Ok(()));
         }
-        assert_eq!(
-            drift.record_correction(&id, edit, timestamp(50)),
-            fight(edit, 600)
-        );
-        assert_eq!(
-            drift.record_correction(&id, edit, timestamp(599)),
-            fight(edit, 600)
-        );
-        assert_eq!(drift.record_correction(&id, edit, timestamp(600)), Ok(()));
-        assert_eq!(
-            drift.record_correction(&id, edit, timestamp(601)),
-            fight(edit, 610)
-        );
-        drift.forget(&id);
-        assert_eq!(drift.record_correction(&id, edit, timestamp(602)), Ok(()));
+        assert_eq!(correct(&mut drift, edit, timestamp(50)), fight(edit, 600));
+        assert_eq!(correct(&mut drift, edit, timestamp(599)), fight(edit, 600));
+        assert_eq!(correct(&mut drift, edit, timestamp(600)), Ok(()));
+        assert_eq!(correct(&mut drift, edit, timestamp(601)), fight(edit, 610));
+        drift.forget(&id("n"));
+        assert_eq!(correct(&mut drift, edit, timestamp(602)), Ok(()));
     }
 
     /// Attack: an author makes Kubernetes delete a Secret immediately after each creation, so that the controller
     /// writes without end.
     #[test]
     fn after_five_deletions_a_secret_is_recreated_once_a_minute() {
-        let (id, deletion) = (id("n"), Interference::Deletion);
+        let deletion = Interference::Deletion;
         let mut drift = Drift::default();
         for second in [0, 1, 2, 3, 4] {
-            assert_eq!(
-                drift.record_correction(&id, deletion, timestamp(second)),
-                Ok(())
-            );
+            assert_eq!(correct(&mut drift, deletion, timestamp(second)), Ok(()));
         }
         for minute in 1..30 {
             let (just_before, due) = (minute * 60 + 3, minute * 60 + 4);
             assert_eq!(
-                drift.record_correction(&id, deletion, timestamp(just_before)),
+                correct(&mut drift, deletion, timestamp(just_before)),
                 fight(deletion, due)
             );
-            assert_eq!(
-                drift.record_correction(&id, deletion, timestamp(due)),
-                Ok(())
-            );
+            assert_eq!(correct(&mut drift, deletion, timestamp(due)), Ok(()));
         }
         assert_eq!(
-            drift.record_correction(&id, Interference::Edit, timestamp(1)),
+            correct(&mut drift, Interference::Edit, timestamp(1)),
             Ok(()),
             "edits are counted separately"
         );

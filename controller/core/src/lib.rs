@@ -12,6 +12,7 @@
 //! | [`author_limits`] | a SealedSecret → whether the limits allow its Secret |
 //! | [`drift`] | recent corrections of a Secret → whether the next one has to wait |
 //! | [`added_metadata`] | `--secret-labels`, `--secret-annotations` → metadata of the Secret |
+//! | [`protected`] | a Secret → its metadata, with what other clients must not change |
 //! | [`token_secrets`] | desired and existing Secret of a service account token → desired Secret with the additions of Kubernetes |
 //! | [`names_size`] | a Secret → the size of its item keys, labels and annotations |
 //! | [`public_size`] | a SealedSecret and its values → their size as everyone can see it |
@@ -29,6 +30,7 @@ pub mod names_size;
 pub mod no_secret;
 pub mod object_id;
 pub mod ownership;
+pub mod protected;
 pub mod public_size;
 pub mod queue;
 pub mod reason;

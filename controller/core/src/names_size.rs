@@ -15,6 +15,12 @@ pub const MAX_WITH_VALUES: usize = 1_400_000;
 /// The size of a name in etcd besides its text. Names are stored again in `managedFields`.
 const OVERHEAD: usize = 32;
 
+/// Returns whether a Secret with these items, labels and annotations can be written whatever its values are.
+pub fn leave_room(values: &BTreeMap<String, Plain>, parts: &[&ObjectMeta]) -> bool {
+    let texts: usize = parts.iter().map(|part| metadata(part)).sum();
+    item_keys(values) + texts <= MAX_KEPT
+}
+
 /// Returns an upper bound of the size of the item keys in etcd, in bytes.
 pub fn item_keys(values: &BTreeMap<String, Plain>) -> usize {
     values.keys().map(|key| 2 * (key.len() + OVERHEAD)).sum()

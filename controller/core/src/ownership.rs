@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use shared::resource::{MANAGED_ANNOTATION, PATCH_ANNOTATION, SKIP_OWNER_ANNOTATION, SealedSecret};
+use shared::resource::{
+    MANAGED_ANNOTATION, PATCH_ANNOTATION, RANDOM_VALUES_ANNOTATION, SKIP_OWNER_ANNOTATION,
+    SealedSecret,
+};
 use shared::secret::Secret;
 
 use crate::token_secrets;
@@ -82,10 +85,47 @@ pub fn is_merged_into(existing: &ObjectMeta) -> bool {
 
 /// Returns whether a SealedSecret is merged into the Secret instead of replacing it: the Secret has the annotation for
 /// merging, from its owner before the SealedSecret, or from the template. Another client cannot add the annotation to a
-/// Secret whose content comes from the SealedSecret alone (`is_exclusive`), since it would end corrections for good.
+/// Secret whose content comes from the SealedSecret alone (`is_exclusive`), since it would end corrections for good: there
+/// the annotation is an edit like any other, which [`successor`] reverts.
 pub fn merges(template: &ObjectMeta, existing: &ObjectMeta, is_exclusive: bool) -> bool {
     let is_allowed = !is_exclusive || has_annotation(template, PATCH_ANNOTATION);
     is_merged_into(existing) && is_allowed
+}
+
+/// Removes the annotation for merging.
+pub fn drop_consent(metadata: &mut ObjectMeta) {
+    if is_merged_into(metadata)
+        && let Some(annotations) = metadata.annotations.as_mut()
+    {
+        annotations.remove(PATCH_ANNOTATION);
+    }
+}
+
+/// Removes the labels and annotations of other clients: those that neither the template has, nor the controller, nor
+/// Kubernetes. Without a known template, those of the template are removed too; the next version sets them again.
+pub fn drop_metadata_of_others(metadata: &mut ObjectMeta, template: Option<&ObjectMeta>) {
+    let unknown = ObjectMeta::default();
+    let template = template.unwrap_or(&unknown);
+    retain(&mut metadata.labels, |key| has_key(&template.labels, key));
+    retain(&mut metadata.annotations, |key| {
+        has_key(&template.annotations, key) || is_own_annotation(key)
+    });
+}
+
+fn retain(texts: &mut Metadata, is_kept: impl Fn(&str) -> bool) {
+    if let Some(texts) = texts {
+        texts.retain(|key, _| is_kept(key));
+    }
+}
+
+fn has_key(texts: &Metadata, key: &str) -> bool {
+    texts.as_ref().is_some_and(|texts| texts.contains_key(key))
+}
+
+fn is_own_annotation(key: &str) -> bool {
+    CONSENT_ANNOTATIONS.contains(&key)
+        || key == RANDOM_VALUES_ANNOTATION
+        || token_secrets::ANNOTATIONS.contains(&key)
 }
 
 fn controller(metadata: &ObjectMeta) -> Option<&OwnerReference> {
@@ -105,8 +145,9 @@ fn has_annotation(metadata: &ObjectMeta, annotation: &str) -> bool {
 /// not change.
 ///
 /// Values, labels and annotations are replaced; if the SealedSecret is merged into the Secret ([`merges`]), they are
-/// added to the existing ones. With `keeps_metadata`, labels and annotations that other clients added are kept. The
-/// additions of Kubernetes itself (see [`token_secrets`]) are always kept.
+/// added to the existing ones. With `keeps_metadata`, labels and annotations that other clients added are kept, except
+/// the consent to a merge of a Secret that has no other owner. The additions of Kubernetes itself (see [`token_secrets`])
+/// are always kept.
 ///
 /// Consent to a merge covers only additional items, labels and annotations: a template that is merged into a Secret
 /// of another owner cannot add consent annotations or make the Secret immutable.
@@ -124,6 +165,7 @@ pub fn successor(
         }
         desired.immutable = None;
     }
+    let is_consent_added = is_exclusive && !is_merged_into(&desired.metadata);
     let owns = !merges || is_exclusive || has_annotation(&existing.metadata, MANAGED_ANNOTATION);
     let mut next = existing.clone();
     if merges {
@@ -143,6 +185,9 @@ pub fn successor(
         desired.annotations,
         keeps_existing,
     );
+    if is_consent_added {
+        drop_consent(metadata);
+    }
     if owns {
         metadata.owner_references = desired.owner_references;
     }

@@ -16,6 +16,8 @@ pub const TYPE: &str = "kubernetes.io/service-account-token";
 /// Annotation with the name of the `ServiceAccount`. The author of the Secret must set it.
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
+/// The annotations that determine to which `ServiceAccount` the token belongs.
+pub const ANNOTATIONS: [&str; 2] = [ACCOUNT, ACCOUNT_UID];
 
 const AUTHORITY: &str = "ca.crt";
 const ADDED_ITEMS: [&str; 3] = ["token", AUTHORITY, "namespace"];

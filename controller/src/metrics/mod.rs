@@ -15,7 +15,7 @@ use controller_core::fault::Fault;
 use controller_core::object_id::ObjectId;
 use jiff::{SignedDuration, Timestamp};
 use prometheus::TextEncoder;
-use prometheus::proto::{Counter, MetricFamily};
+use prometheus::proto::{Counter, Gauge, Metric, MetricFamily};
 use shared::key::Validity;
 use shared::key_ring::{KeyRing, NoSealingKey};
 use shared::renewal::newest_key_time;
@@ -28,6 +28,8 @@ use crate::watch_health::{Cause, WatchHealth};
 /// Default maximum number of objects with their own series. A series takes about 200 bytes of each scrape, and some
 /// kilobytes of Prometheus' memory.
 const MAX_NAMED_OBJECTS: usize = 1000;
+/// The number of bytes to a multiple of which metrics of memory are rounded up: far more than one rendering uses.
+const MEMORY_STEP: f64 = 67_108_864.0;
 
 /// Label value for a risky type that is sealed in the deprecated form.
 pub const SEALED_TYPE: &str = "(sealed)";
@@ -281,7 +283,7 @@ impl Metrics {
             self.update(&state, now);
             self.series.registry.gather()
         };
-        families.extend(without_timing(prometheus::default_registry().gather()));
+        families.extend(coarsen(prometheus::default_registry().gather()));
         TextEncoder::new()
             .encode_to_string(&families)
             .unwrap_or_default()
@@ -411,20 +413,34 @@ fn to_i64(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Removes data from the process metrics that shows how long a template works with a value: the number of threads is
-/// omitted, since threads outlive their work, and processor time is rounded down to minutes.
-fn without_timing(mut families: Vec<MetricFamily>) -> Vec<MetricFamily> {
+/// Coarsens the process metrics, which show how a template works with a value: the number of threads is omitted, since
+/// threads outlive their work, processor time is rounded down to minutes, and memory is rounded up.
+fn coarsen(mut families: Vec<MetricFamily>) -> Vec<MetricFamily> {
     families.retain(|family| family.name() != "process_threads");
-    let processor_times = families
-        .iter_mut()
-        .filter(|family| family.name() == "process_cpu_seconds_total");
-    for metric in processor_times.flat_map(MetricFamily::mut_metric) {
-        let seconds = metric.get_counter().get_value();
-        let mut rounded = Counter::default();
-        rounded.set_value((seconds / 60.0).floor() * 60.0);
-        metric.set_counter(rounded);
+    for family in &mut families {
+        match family.name() {
+            "process_cpu_seconds_total" => {
+                family.mut_metric().iter_mut().for_each(round_to_minutes);
+            }
+            "process_resident_memory_bytes" | "process_virtual_memory_bytes" => {
+                family.mut_metric().iter_mut().for_each(round_memory);
+            }
+            _ => {}
+        }
     }
     families
+}
+
+fn round_to_minutes(metric: &mut Metric) {
+    let mut rounded = Counter::default();
+    rounded.set_value((metric.get_counter().get_value() / 60.0).floor() * 60.0);
+    metric.set_counter(rounded);
+}
+
+fn round_memory(metric: &mut Metric) {
+    let mut rounded = Gauge::default();
+    rounded.set_value((metric.get_gauge().get_value() / MEMORY_STEP).ceil() * MEMORY_STEP);
+    metric.set_gauge(rounded);
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Decides what is done with the Secret of an object, and does it.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
 
 use controller_core::decide::{
     Circumstances, Content, Desired, Existing, Plan, Refusal, decide, enforce_api_rules,
@@ -11,8 +10,10 @@ use controller_core::drift::{self, Interference};
 use controller_core::no_secret;
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
+use controller_core::protected::Protected;
 use controller_core::public_size;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
 
@@ -22,6 +23,10 @@ use crate::pool::Stopped;
 use crate::store::{Applied, Kept, Observed, Source, Store, StoreError};
 
 /// The result of applying a plan.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent flags, each with a name wherever it is set or read"
+)]
 pub(super) struct PlanResult {
     pub(super) refusal: Option<Refusal>,
     pub(super) fight: Option<drift::Fight>,
@@ -32,6 +37,8 @@ pub(super) struct PlanResult {
     pub(super) is_exclusive: bool,
     /// Whether another rendering could produce different values.
     pub(super) is_random: bool,
+    /// Whether random values of a version that was unsealed before were generated again.
+    pub(super) is_regenerated: bool,
     pub(super) applied: Result<Option<Box<Secret>>, StoreError>,
 }
 
@@ -55,6 +62,8 @@ struct Decision {
     plan: Plan,
     refusal: Option<Refusal>,
     fight: Option<drift::Fight>,
+    /// What the plan undoes.
+    interference: Option<Interference>,
     /// Whether the desired Secret is written or removed.
     changed: bool,
     /// Whether the plan corrects an edit by another client.
@@ -136,6 +145,9 @@ impl<S: Store> Tools<S> {
             Err(error) => Err(error),
         };
         drop(slot);
+        if let (Some(interference), Ok(_)) = (decision.interference, &applied) {
+            self.drift().record_correction(id, interference, now);
+        }
         if let (None, Ok(stored), Source::Sealed(_)) =
             (&decision.refusal, &applied, &observed.source)
         {
@@ -146,6 +158,7 @@ impl<S: Store> Tools<S> {
             };
             self.store.note_unsealed(id, observed, kept);
         }
+        let is_regenerated = is_regenerated && decision.changed && applied.is_ok();
         let correction = Some(if is_regenerated {
             Correction::Regenerated
         } else {
@@ -155,6 +168,7 @@ impl<S: Store> Tools<S> {
             correction: correction.filter(|_| decision.is_correction && applied.is_ok()),
             is_exclusive,
             is_random,
+            is_regenerated,
             refusal: decision.refusal,
             fight: decision.fight,
             changed: decision.changed,
@@ -171,21 +185,23 @@ impl<S: Store> Tools<S> {
         now: Timestamp,
     ) -> Decision {
         let tolerates_drift = self.tolerates_drift(&observed.source);
-        let restored = self.policy.added.missing_on(&observed.existing);
+        let restored = self.restored(observed);
         let plan = self.allowed_plan(id, observed, desired, restored.as_deref());
         let interference = Interference::undone_by(&plan, observed.settled);
         let fight = interference
-            .and_then(|interference| self.record_correction(id, interference, now).err());
+            .and_then(|interference| self.drift().allow_correction(id, interference, now).err());
         let plan = fight
             .as_ref()
             .map_or(plan, |fight| Plan::Refuse(fight.into()));
         let changed = matches!(plan, Plan::Create(_) | Plan::Replace(_) | Plan::Remove);
         let decision = Decision {
+            interference: interference.filter(|_| fight.is_none()),
             changed,
             // A correction is reported only if the administrator's added metadata was in place before: otherwise a new
-            // setting may have caused the change.
+            // setting may have caused the change. Where edits are tolerated, only metadata is restored.
             is_correction: interference == Some(Interference::Edit)
                 && self.has_added_metadata(observed)
+                && !tolerates_drift
                 && changed,
             // Where edits are tolerated, the Secret keeps edited values unless its values are written.
             is_good: !tolerates_drift || changed && restored.is_none(),
@@ -196,11 +212,10 @@ impl<S: Store> Tools<S> {
             plan,
             fight,
         };
-        self.restore_added_metadata(id, decision, restored, now)
+        self.restore_protected_metadata(id, decision, restored, now)
     }
 
-    /// Returns the plan without the limit on corrections. `restored` is the existing Secret with the administrator's
-    /// added metadata, if it lacks any.
+    /// Returns the plan without the limit on corrections. `restored` is the result of [`Self::restored`].
     fn allowed_plan(
         &self,
         id: &ObjectId,
@@ -219,7 +234,7 @@ impl<S: Store> Tools<S> {
             decide(id, desired, &observed.existing, circumstances),
             restored,
         ) {
-            // Edits are tolerated, except those of the metadata that the administrator adds.
+            // Edits are tolerated, except those of protected metadata.
             (Plan::Leave, Some(secret)) => Plan::Replace(Box::new(secret.clone())),
             (plan, _) => plan,
         };
@@ -231,8 +246,8 @@ impl<S: Store> Tools<S> {
         }
     }
 
-    /// Restores the metadata of the administrator even if the object is refused, and nothing else.
-    fn restore_added_metadata(
+    /// Restores the protected metadata even if the object is refused, and nothing else.
+    fn restore_protected_metadata(
         &self,
         id: &ObjectId,
         mut decision: Decision,
@@ -241,12 +256,41 @@ impl<S: Store> Tools<S> {
     ) -> Decision {
         let is_refused = decision.refusal.is_some() && decision.fight.is_none();
         if let Some(secret) = restored.filter(|_| is_refused) {
-            match self.record_correction(id, Interference::Edit, now) {
-                Ok(()) => decision.plan = Plan::Replace(secret),
+            let edit = Interference::Edit;
+            match self.drift().allow_correction(id, edit, now) {
+                Ok(()) => {
+                    (decision.plan, decision.interference) = (Plan::Replace(secret), Some(edit));
+                }
                 Err(fight) => decision.fight = Some(fight),
             }
         }
         decision
+    }
+
+    /// Returns the owned Secret with its protected metadata, and otherwise unchanged; `None` if it has this metadata.
+    fn restored(&self, observed: &Observed) -> Option<Box<Secret>> {
+        let secret = observed.existing.secret()?;
+        let metadata = self.restored_metadata(observed)?;
+        let mut restored = secret.clone();
+        restored.metadata = metadata;
+        Some(Box::new(restored))
+    }
+
+    /// Returns the protected metadata of the owned Secret; `None` if it has this metadata.
+    pub(super) fn restored_metadata(&self, observed: &Observed) -> Option<ObjectMeta> {
+        let template = match &observed.source {
+            Source::Sealed(sealed) if !no_secret::is_legacy(sealed) => {
+                Some(&sealed.spec.template.metadata)
+            }
+            Source::Sealed(_) | Source::Malformed(_) | Source::Gone => None,
+        };
+        let protected = Protected {
+            added: &self.policy.added,
+            template,
+            settled: observed.settled,
+            is_exclusive: observed.is_exclusive,
+        };
+        protected.restored(observed.existing.secret()?)
     }
 
     /// Returns whether the existing Secret has the metadata that the administrator adds, or there is no such Secret.
@@ -295,16 +339,6 @@ impl<S: Store> Tools<S> {
     fn tolerates_drift(&self, source: &Source) -> bool {
         let opts_out = matches!(source, Source::Sealed(sealed) if drift::opts_out(sealed.metadata.annotations.as_ref()));
         self.policy.tolerates_drift || opts_out
-    }
-
-    fn record_correction(
-        &self,
-        id: &ObjectId,
-        interference: Interference,
-        now: Timestamp,
-    ) -> Result<(), drift::Fight> {
-        let mut drift = self.drift.lock().unwrap_or_else(PoisonError::into_inner);
-        drift.record_correction(id, interference, now)
     }
 }
 

@@ -15,6 +15,7 @@ use shared::error_chain;
 use shared::key_ring::KeyRing;
 use shared::meter::{Interrupted, Meter};
 use shared::resource::SealedSecret;
+use tracing::warn;
 
 use super::Policy;
 use super::attempt_result::{self, AttemptResult, Report};
@@ -45,10 +46,10 @@ pub(super) struct Tools<S> {
     pub(super) limits_text: String,
     /// The keys that verify records.
     ring: Mutex<Arc<KeyRing>>,
-    pub(super) drift: Mutex<Drift>,
+    drift: Mutex<Drift>,
     progress: Mutex<Progress>,
     first_attempts: Mutex<FirstAttempts>,
-    pub(super) pauses: Pauses,
+    pub(super) pauses: Arc<Pauses>,
     permits: Permits,
     /// Slots for writing Secrets, for attempts that gave up their own slot.
     pub(super) writes: Slots,
@@ -90,7 +91,7 @@ impl<S: Store> Tools<S> {
             drift: Mutex::default(),
             progress: Mutex::default(),
             first_attempts: Mutex::default(),
-            pauses: Pauses::default(),
+            pauses: Arc::default(),
             permits: Permits::default(),
             writes: Slots::reserving(MAX_WRITES, MAX_WRITES / 4),
             metrics,
@@ -107,7 +108,7 @@ impl<S: Store> Tools<S> {
 
     /// Drops state that is valid only while this replica is the leader.
     pub(super) fn hand_over(&self) {
-        *self.drift.lock().unwrap_or_else(PoisonError::into_inner) = Drift::default();
+        *self.drift() = Drift::default();
         *self.progress() = Progress::default();
         *self.first_attempts() = FirstAttempts::default();
         self.metrics.hand_over();
@@ -156,7 +157,7 @@ impl<S: Store> Tools<S> {
         };
         // An attempt that waits for its permit keeps no large data.
         drop(observed);
-        let _pause = self.pauses.begin_without_values(&id.namespace);
+        schedule.keep_pause(self.pauses.begin_without_values(&id.namespace));
         schedule.keep_permit(self.permits.acquire(&id.namespace, class).await?);
         let observed = self.gather(id, ReadMode::Guess).await?;
         let result = self
@@ -257,6 +258,10 @@ impl<S: Store> Tools<S> {
                 .announce(id, attempt_result::drift_corrected_event(correction))
                 .await;
         }
+        if plan_result.is_regenerated {
+            self.wait_to_report(id, schedule).await;
+            warn_about_new_random_values(id);
+        }
         if let Some(risky_type) = risky_type.filter(|_| plan_result.changed) {
             self.wait_to_report(id, schedule).await;
             self.warn_about_risky_type(id, &observed.source, risky_type)
@@ -304,16 +309,26 @@ impl<S: Store> Tools<S> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn drift(&self) -> MutexGuard<'_, Drift> {
+        self.drift.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn forget(&self, id: &ObjectId, removed: bool) -> Result<AttemptResult, StoreError> {
         self.store.record(id, None, None).await?;
         self.metrics.forget(id);
-        self.drift
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .forget(id);
+        self.drift().forget(id);
         self.first_attempts().forget(id);
         Ok(AttemptResult::Gone { removed })
     }
+}
+
+fn warn_about_new_random_values(id: &ObjectId) {
+    warn!(
+        namespace = id.namespace,
+        name = id.name,
+        "Random values were generated again, because the earlier ones were changed or deleted, or because no key verifies them; \
+         restart the programs that use them"
+    );
 }
 
 /// Marks the Secret as not owned if all its content comes from the SealedSecret, and another client has removed the owner

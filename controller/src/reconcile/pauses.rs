@@ -1,8 +1,9 @@
 //! Attempts that pause, so that the time of their reports and writes reveals nothing. They occupy no slot, as long as
-//! there is memory for the values that they keep.
+//! there is memory for the values that they keep. They get none afterwards either: otherwise all paused attempts of a
+//! namespace could return at once, and occupy every slot until the API server has answered them.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -28,16 +29,16 @@ struct PausedAttempts {
 
 /// An attempt without a slot, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Pause<'a> {
-    pauses: &'a Pauses,
-    namespace: &'a str,
+pub(super) struct Pause {
+    pauses: Arc<Pauses>,
+    namespace: String,
     bytes: usize,
 }
 
 impl Pauses {
     /// Gives up the slot of an attempt that keeps values of this size. Returns `None` if the memory limits require the
     /// attempt to keep its slot.
-    pub(super) fn begin<'a>(&'a self, namespace: &'a str, values: usize) -> Option<Pause<'a>> {
+    pub(super) fn begin(self: &Arc<Self>, namespace: &str, values: usize) -> Option<Pause> {
         let bytes = values + OVERHEAD;
         let mut paused = self.paused();
         let total: usize = paused.values().map(|paused| paused.bytes).sum();
@@ -50,23 +51,23 @@ impl Pauses {
 
     /// Gives up the slot of an attempt until the returned pause is dropped. The number of permits bounds the memory of
     /// such attempts.
-    pub(super) fn begin_without_values<'a>(&'a self, namespace: &'a str) -> Pause<'a> {
+    pub(super) fn begin_without_values(self: &Arc<Self>, namespace: &str) -> Pause {
         self.count(&mut self.paused(), namespace, 0)
     }
 
-    fn count<'a>(
-        &'a self,
+    fn count(
+        self: &Arc<Self>,
         paused: &mut HashMap<String, PausedAttempts>,
-        namespace: &'a str,
+        namespace: &str,
         bytes: usize,
-    ) -> Pause<'a> {
+    ) -> Pause {
         let own = paused.entry(namespace.to_owned()).or_default();
         own.attempts += 1;
         own.bytes += bytes;
         self.started.notify_one();
         Pause {
-            pauses: self,
-            namespace,
+            pauses: Arc::clone(self),
+            namespace: namespace.to_owned(),
             bytes,
         }
     }
@@ -100,9 +101,9 @@ impl Pauses {
     }
 }
 
-impl Drop for Pause<'_> {
+impl Drop for Pause {
     fn drop(&mut self) {
-        self.pauses.remove(self.namespace, self.bytes);
+        self.pauses.remove(&self.namespace, self.bytes);
     }
 }
 
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn paused_attempts_keep_a_bounded_amount_of_memory_in_total_and_per_namespace() {
         const LARGE: usize = 1 << 20;
-        let pauses = Pauses::default();
+        let pauses = Arc::<Pauses>::default();
         let fill = |namespace: &'static str| {
             std::iter::from_fn(|| pauses.begin(namespace, LARGE)).collect::<Vec<_>>()
         };

@@ -14,13 +14,12 @@ use crate::store::{Observed, Source, Store};
 
 impl<S: Store> Tools<S> {
     /// Copies the random values of the existing Secret that are known to be those of this version into the desired Secret,
-    /// and marks the random values of the result. Returns whether the values of an unsealed version are replaced, because
-    /// another client has changed them.
+    /// and marks the random values of the result. Returns whether values of a version that was unsealed before are replaced.
     ///
     /// The mark of the values decides, which is written at the same time as they: it shows for which version they were
-    /// rendered, also if nothing else was recorded before the process ended. Without a mark, values stay only if no other
-    /// client has written the Secret since they were rendered, or if nothing is known about that: after an update from a
-    /// controller that sets no mark. They then get a mark.
+    /// rendered, also if nothing else was recorded before the process ended. Without a mark that a key verifies, values stay
+    /// only if no other client has written the Secret since they were rendered, or if nothing is known about that: after an
+    /// update from a controller that sets no mark, or without the key of the mark. They get a mark with the next write.
     pub(super) fn keep_random_values(
         &self,
         observed: &Observed,
@@ -39,11 +38,9 @@ impl<S: Store> Tools<S> {
             .and_then(|mark| random_mark::unchanged_items(mark, version, items, existing, &ring));
         let is_up_to_date = unchanged.as_ref() == Some(items);
         let kept = unchanged.unwrap_or_else(|| {
-            if self.may_lack_mark(observed, sealed) {
-                items.clone()
-            } else {
-                BTreeSet::new()
-            }
+            let may_stay = self.may_lack_mark(observed, sealed);
+            let is_kept = |item: &&String| may_stay && existing.contains_key(*item);
+            items.iter().filter(is_kept).cloned().collect()
         });
         copy(&kept, existing, &mut secret.data);
         let mark = if is_up_to_date {
@@ -56,29 +53,26 @@ impl<S: Store> Tools<S> {
         observed.settled && kept.len() < items.len()
     }
 
-    /// Returns whether the Secret can have values of this version although no mark shows it.
+    /// Returns whether the Secret has values of this version although no key verifies a mark of them.
     fn may_lack_mark(&self, observed: &Observed, sealed: &SealedSecret) -> bool {
-        // In a directory, no other client can remove the mark.
-        let is_unmarked = !self.store.is_public() && observed.random_mark.is_none();
         observed.claimed
-            || observed.settled && (observed.is_good || is_unmarked)
-            || self.is_recorded_version(observed, sealed)
+            || observed.vouches_for_mark
+            || observed.settled && observed.is_good
+            || self.has_recorded_values(observed, sealed)
     }
 
-    /// Returns whether the record of this version of the SealedSecret names the existing version of the Secret.
-    fn is_recorded_version(&self, observed: &Observed, sealed: &SealedSecret) -> bool {
+    /// Returns whether the record of this version of the SealedSecret shows that the Secret still has its values, although
+    /// another client may have changed its labels and annotations.
+    fn has_recorded_values(&self, observed: &Observed, sealed: &SealedSecret) -> bool {
         let record = observed.status.as_ref().and_then(|s| s.record.as_ref());
-        let metadata = observed.existing.secret().map(|secret| &secret.metadata);
-        let uid = metadata.and_then(|metadata| metadata.uid.as_deref());
-        let version = metadata.and_then(|metadata| metadata.resource_version.as_deref());
-        let (Some(record), Some(uid), Some(version), Some(identity)) =
-            (record, uid, version, Identity::of(sealed))
+        let (Some(record), Some(secret), Some(identity)) =
+            (record, observed.existing.secret(), Identity::of(sealed))
         else {
             return false;
         };
         let ring = self.ring();
         record::is_proof_of_unsealing(record, identity, &ring)
-            && record::is_for_secret(record, identity, &ring, uid, version)
+            && record::has_recorded_values(record, identity, &ring, secret)
     }
 }
 

@@ -60,7 +60,7 @@ impl<S: Store> Tools<S> {
             && observed.settled
             && observed.status.as_ref().is_some_and(is_synced)
             && record::is_genuine(record, origin, ring)
-            && self.policy.added.are_on(&secret.metadata)
+            && self.restored_metadata(observed).is_none()
             && record::is_for_content(record, identity, &desired, ring, secret);
         is_up_to_date.then(|| Arc::clone(sealed))
     }

@@ -34,7 +34,7 @@ impl<S: Store> Tools<S> {
         schedule: &mut Schedule,
     ) -> Result<AttemptResult, StoreError> {
         let outcome = self.outcome(observed, plan_result, sealed_by, &inputs.ring);
-        let status = self.next_status(observed, &outcome, inputs.now);
+        let status = self.next_status(observed, &outcome, plan_result, inputs.now);
         let is_synced = outcome.message().is_none();
         if status.is_some() || plan_result.changed || !is_synced {
             self.wait_to_report(id, schedule).await;
@@ -135,6 +135,7 @@ impl<S: Store> Tools<S> {
             correction: None,
             is_exclusive: false,
             is_random: false,
+            is_regenerated: false,
             applied: Ok(None),
         };
         Ok(Some((observed, plan_result)))
@@ -188,14 +189,16 @@ impl<S: Store> Tools<S> {
         &self,
         observed: &Observed,
         outcome: &Outcome<'_>,
+        plan_result: &PlanResult,
         now: Timestamp,
     ) -> Option<SealedSecretStatus> {
         let next = status::next(observed.status.as_ref(), outcome, observed.generation, now);
-        // A store that records which version was unsealed needs the status of a new version even if its text is
-        // unchanged.
-        let was_unsealed = observed.settled || observed.claimed;
-        let is_new = matches!(outcome, Outcome::Unsealed { .. }) && !was_unsealed;
-        let next = next.or_else(|| observed.status.clone().filter(|_| is_new));
+        // A store that records which version was unsealed, and a copy of the mark of its random values, needs the status
+        // of a new version or mark even if its text is unchanged.
+        let is_new = !(observed.settled || observed.claimed);
+        let is_marked = plan_result.changed && plan_result.is_random;
+        let is_needed = matches!(outcome, Outcome::Unsealed { .. }) && (is_new || is_marked);
+        let next = next.or_else(|| observed.status.clone().filter(|_| is_needed));
         next.filter(|_| self.policy.update_status)
     }
 }

@@ -6,6 +6,7 @@ use controller_core::object_id::ObjectId;
 use tokio::time::{Instant, sleep_until};
 
 use super::attempt::Tools;
+use super::pauses::Pause;
 use super::permits::Permit;
 use super::timing::{self, Class};
 use crate::pool::Stopped;
@@ -25,6 +26,8 @@ pub(super) struct Schedule {
     /// The size of the values that the attempt keeps, in bytes.
     values: usize,
     permit: Option<Permit>,
+    /// Kept until the end of the attempt.
+    pause: Option<Pause>,
 }
 
 impl Schedule {
@@ -40,16 +43,24 @@ impl Schedule {
 
     /// Sets the times after templates were rendered. `start` is when rendering began.
     pub(super) fn set_times(&mut self, start: Instant, values: usize) {
+        let permit = self.permit.take();
         *self = Self {
             class: self.class,
             write: Some(start + self.class.write_delay(start.elapsed())),
             values,
-            permit: self.permit.take(),
+            // Without a permit, the size of the values determines whether the attempt may pause.
+            pause: self.pause.take().filter(|_| permit.is_some()),
+            permit,
             ..Self::default()
         };
     }
 
-    /// Keeps a permit: the attempt occupies no slot until the permit is released.
+    /// Keeps a pause: the attempt occupies no slot from now on.
+    pub(super) fn keep_pause(&mut self, pause: Pause) {
+        self.pause = Some(pause);
+    }
+
+    /// Keeps a permit for the values that the attempt will have.
     pub(super) fn keep_permit(&mut self, permit: Permit) {
         self.permit = Some(permit);
     }
@@ -85,7 +96,8 @@ impl<S: Store> Tools<S> {
         let Some(write) = schedule.write else {
             return Ok(None);
         };
-        self.pause(id, schedule, write).await;
+        self.give_up_slot(id, schedule);
+        sleep_until(write).await;
         let slot = self.writes.enqueue(&mut Job::new(&id.namespace));
         let slot = slot.await.map_err(|_| Stopped)?;
         self.writes.charge(&id.namespace, 1);
@@ -105,12 +117,17 @@ impl<S: Store> Tools<S> {
         schedule.is_reported = true;
     }
 
-    async fn pause(&self, id: &ObjectId, schedule: &Schedule, until: Instant) {
-        if schedule.permit.is_some() {
+    async fn pause(&self, id: &ObjectId, schedule: &mut Schedule, until: Instant) {
+        if until > Instant::now() {
+            self.give_up_slot(id, schedule);
             sleep_until(until).await;
-        } else if until > Instant::now() {
-            let _pause = self.pauses.begin(&id.namespace, schedule.values);
-            sleep_until(until).await;
+        }
+    }
+
+    /// Gives up the slot of the attempt, if there is memory for its values.
+    fn give_up_slot(&self, id: &ObjectId, schedule: &mut Schedule) {
+        if schedule.pause.is_none() {
+            schedule.pause = self.pauses.begin(&id.namespace, schedule.values);
         }
     }
 }

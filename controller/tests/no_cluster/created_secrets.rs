@@ -5,8 +5,8 @@
 )]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
 use controller::metrics::Metrics;
 use controller::pool::Pool;
@@ -18,11 +18,9 @@ use serde_json::{Value, json};
 use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret;
 use shared::resource::SealedSecret;
-use tracing::field::Field;
-use tracing_subscriber::layer::{Context, Layer};
 
 use crate::support::api_server::{ApiServer, id};
-use crate::support::{Case, KEYS, record_log, sealed};
+use crate::support::{Case, KEYS, Warnings, record_log, sealed};
 
 struct Controller {
     reconciler: Reconciler<ClusterStore>,
@@ -54,22 +52,6 @@ impl Controller {
     }
 }
 
-/// Records the messages of warnings.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl<S: tracing::Subscriber> Layer<S> for Warnings {
-    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        if *event.metadata().level() == tracing::Level::WARN {
-            event.record(&mut |field: &Field, value: &dyn std::fmt::Debug| {
-                if field.name() == "message" {
-                    self.0.lock().unwrap().push(format!("{value:?}"));
-                }
-            });
-        }
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn warns_once_about_a_crd_without_status_subresource() {
     fn valid(value: &str) -> SealedSecret {
@@ -96,7 +78,7 @@ async fn warns_once_about_a_crd_without_status_subresource() {
             controller.reconcile().await;
             assert_eq!(server.status(), Value::Null);
         }
-        let messages = warnings.0.lock().unwrap().clone();
+        let messages = warnings.messages();
         assert_eq!(messages.len(), 1, "{messages:?}");
         assert!(
             messages[0].contains("has no `status` subresource"),
@@ -106,7 +88,7 @@ async fn warns_once_about_a_crd_without_status_subresource() {
         server.put_sealed(&valid("4"), "u", 4);
         controller.reconcile().await;
         assert!(server.is_synced());
-        assert_eq!(warnings.0.lock().unwrap().len(), 1);
+        assert_eq!(warnings.messages().len(), 1);
     }
 }
 

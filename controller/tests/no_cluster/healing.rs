@@ -13,7 +13,7 @@ use controller::directory::DirectoryController;
 use controller::metrics::Metrics;
 use jiff::SignedDuration;
 
-use crate::support::{Case, KEYS, key_manifest, manifest_of, sealed};
+use crate::support::{Case, KEYS, Warnings, key_manifest, manifest_of, record_log, sealed};
 
 /// Maximum time until values are restored, as documented.
 const MAX_RESTORE_TIME: SignedDuration = SignedDuration::from_secs(2);
@@ -146,6 +146,20 @@ impl Healing {
         };
         healing.advance(MAX_RESTORE_TIME).await;
         assert_eq!(healing.values(), Self::original_values());
+        healing
+    }
+
+    /// Returns a controller that has written three random values.
+    async fn with_random_values(args: &[&str]) -> Self {
+        let mut healing = Self::new(args).await;
+        healing.case.write("sealed/x.yaml", &random_manifest());
+        healing.advance(MAX_RESTORE_TIME).await;
+        healing
+    }
+
+    async fn restart(self) -> Self {
+        let mut healing = self.restart_after(|| ()).await;
+        healing.advance(MAX_RESTORE_TIME).await;
         healing
     }
 
@@ -283,6 +297,139 @@ async fn an_edited_random_value_is_generated_again_and_the_others_stay() {
         assert_eq!(b.unwrap().len(), 36);
         assert!(healing.case.is_synced("ns/n"));
     }
+}
+
+/// Fault: random values are generated again, or the process ends at any time, or their key is removed, and then the
+/// controller restarts.
+#[tokio::test]
+async fn random_values_stay_after_restarts() {
+    type Action = fn(&Path);
+    let actions: [(&str, Action, bool); 6] = [
+        ("nothing", |_| (), true),
+        (
+            "an edit",
+            |dir| write(&dir.join("secrets/ns/n/a"), "evil"),
+            false,
+        ),
+        (
+            "a deletion",
+            |dir| remove_folder(&dir.join("secrets/ns/n")),
+            false,
+        ),
+        (
+            "a deletion of all",
+            |dir| remove_folder(&dir.join("secrets")),
+            false,
+        ),
+        ("another key", replace_key, true),
+        ("no status", |dir| remove_folder(&dir.join("status")), true),
+    ];
+    for (why, action, stays) in actions {
+        for restarts in [false, true] {
+            let warnings = Warnings::default();
+            let _guard = record_log(warnings.clone());
+            let mut healing = Healing::with_random_values(&[]).await;
+            let before = healing.values();
+            let status = healing.case.status_text("ns/n").unwrap();
+            let dir = healing.case.dir.clone();
+            if restarts {
+                healing = healing.restart_after(|| action(&dir)).await;
+            } else {
+                action(&dir);
+            }
+            healing.advance(MAX_RESTORE_TIME).await;
+            let values = healing.values();
+            assert_eq!(values == before, stays, "{why} {restarts}");
+            let logged = warnings.messages();
+            let is_logged = logged.iter().any(|text| text.contains("generated again"));
+            assert_eq!(is_logged, !stays, "{why} {restarts}: {logged:?}");
+            assert_eq!(values[0].as_ref().unwrap().len(), 36, "{why}");
+            healing = healing.restart().await;
+            assert_eq!(healing.values(), values, "{why} {restarts}: restart");
+            // As if the process had ended between the values and their status.
+            let restore_status = || write(&dir.join("status/ns/n.yaml"), &status);
+            healing = healing.restart_after(restore_status).await;
+            healing.advance(MAX_RESTORE_TIME).await;
+            assert_eq!(healing.values(), values, "{why} {restarts}: kill");
+        }
+    }
+}
+
+#[tokio::test]
+async fn random_values_stay_without_statuses_as_long_as_their_key() {
+    let mut healing = Healing::with_random_values(&["--update-status=false"]).await;
+    let values = healing.values();
+    healing = healing.restart().await;
+    assert_eq!(healing.values(), values);
+    let dir = healing.case.dir.clone();
+    remove_folder(&dir.join("secrets/ns/n"));
+    healing.advance(MAX_RESTORE_TIME).await;
+    let values = healing.values();
+    healing = healing.restart().await;
+    assert_eq!(healing.values(), values);
+    // Nothing else shows for which version the values were rendered.
+    replace_key(&dir);
+    healing = healing.restart().await;
+    let others = healing.values();
+    assert_ne!(others, values);
+    healing = healing.restart().await;
+    assert_eq!(healing.values(), others);
+}
+
+fn replace_key(dir: &Path) {
+    write(&dir.join("keys/two.yaml"), &key_manifest("two", &KEYS[1]));
+    remove_file(&dir.join("keys/one.yaml"));
+}
+
+/// Returns a manifest without sealed items, which needs no key.
+fn random_manifest() -> String {
+    let mut object = sealed(&KEYS[0], "ns/n", &[]);
+    let texts = ["a", "b", "c"].map(|item| (item.to_owned(), Some("{{ uuidv4 }}".to_owned())));
+    object.spec.template.data = Some(texts.into());
+    manifest_of(&object)
+}
+
+/// Attack: while no controller runs, a program changes a random value together with its mark.
+#[tokio::test]
+async fn a_random_value_with_a_changed_mark_is_generated_again() {
+    let changes: [fn(&Path); 2] = [remove_file, |mark| write(mark, "AAAA")];
+    for change in changes {
+        for restarts in [false, true] {
+            let mut healing = Healing::with_random_values(&[]).await;
+            let folder = healing.folder();
+            let edit = || {
+                write(&folder.join("a"), "evil");
+                change(&folder.join("..data/..mark"));
+            };
+            if restarts {
+                healing = healing.restart_after(edit).await;
+            } else {
+                edit();
+            }
+            healing.advance(MAX_RESTORE_TIME).await;
+            let values = healing.values();
+            assert_eq!(values[0].as_ref().unwrap().len(), 36);
+            healing = healing.restart().await;
+            assert_eq!(healing.values(), values);
+        }
+    }
+}
+
+/// An earlier release wrote the mark only to the status file.
+#[tokio::test]
+async fn random_values_of_an_earlier_release_stay() {
+    let mut healing = Healing::with_random_values(&[]).await;
+    let before = healing.values();
+    let mark = healing.folder().join("..data/..mark");
+    healing = healing.restart_after(|| remove_file(&mark)).await;
+    healing.advance(MAX_RESTORE_TIME).await;
+    assert_eq!(healing.values(), before);
+    write(&healing.folder().join("a"), "evil");
+    healing.advance(MAX_RESTORE_TIME).await;
+    let after = healing.values();
+    assert_ne!(after[0], before[0]);
+    assert_eq!(after[1..], before[1..], "were not edited");
+    assert!(mark.exists());
 }
 
 /// Attack: a program makes values unreadable that the controller cannot restore, so that the status does not change.

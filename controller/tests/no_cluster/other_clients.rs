@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use controller::metrics::Metrics;
 use controller::pool::Pool;
 use controller::reconcile::{Policy, Reconciler, Urgency};
 use controller::store::cluster::ClusterStore;
+use controller_core::added_metadata::AddedMetadata;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use shared::base64;
@@ -175,7 +177,8 @@ async fn an_added_consent_to_a_merge_has_no_effect_on_a_created_secret() {
             })
             .await;
             assert_eq!(run.items(), ["p", "q"]);
-            assert_eq!(run.corrections(), usize::from(adds_item));
+            assert_eq!(run.annotation(PATCH_ANNOTATION), Value::Null);
+            assert_eq!(run.corrections(), 1, "the annotation alone is an edit");
             run.apply(&broken_object()).await;
             if restarts {
                 run.restart();
@@ -188,6 +191,99 @@ async fn an_added_consent_to_a_merge_has_no_effect_on_a_created_secret() {
             assert_eq!(run.annotation(PATCH_ANNOTATION), Value::Null);
             assert!(run.server.is_synced());
         }
+    }
+}
+
+/// Attack: a client adds the annotation for merging while a controller runs that keeps no record, and waits for the next
+/// start, which cannot know who added it.
+#[tokio::test(start_paused = true)]
+async fn an_added_consent_to_a_merge_has_no_effect_after_a_restart_without_a_record() {
+    for tolerates_drift in [false, true] {
+        for update_status in [false, true] {
+            let mut run = Run::on(ApiServer::with_crd(true), |policy| {
+                policy.update_status = update_status;
+                policy.tolerates_drift = tolerates_drift;
+            });
+            run.apply(&object(&[("p", "v1"), ("q", "old")])).await;
+            run.edit(add_consent).await;
+            assert_eq!(run.annotation(PATCH_ANNOTATION), Value::Null);
+            run.restart();
+            run.edit(|secret| secret["data"]["evil"] = text("evil"))
+                .await;
+            run.apply(&object(&[("p", "v2")])).await;
+            assert_eq!(run.items(), ["p"]);
+            assert_eq!(run.annotation(PATCH_ANNOTATION), Value::Null);
+        }
+    }
+}
+
+/// Attack: a client removes a label that the administrator adds, together with so many annotations that the API server
+/// accepts no write that restores it, where other edits are tolerated, or while the SealedSecret is refused.
+#[tokio::test(start_paused = true)]
+async fn a_removed_label_of_the_administrator_is_restored_despite_very_many_annotations() {
+    for tolerates_drift in [false, true] {
+        for is_refused in [false, true] {
+            let labels = AddedMetadata::default().with_labels("team=ops").unwrap();
+            let mut run = Run::on(ApiServer::default(), |policy| {
+                policy.tolerates_drift = tolerates_drift;
+                policy.added = Arc::new(labels);
+            });
+            run.apply(&random_object()).await;
+            let password = run.server.value("pw");
+            if is_refused {
+                run.apply(&broken_object()).await;
+            }
+            run.edit(|secret| {
+                secret["metadata"]["labels"] = Value::Null;
+                let annotations = secret["metadata"]["annotations"].as_object_mut().unwrap();
+                annotations.extend((0..21_000).map(|i| (format!("{i:x}"), json!(""))));
+            })
+            .await;
+            let label = run.server.secret()["metadata"]["labels"]["team"].clone();
+            assert_eq!(label, json!("ops"), "{tolerates_drift} {is_refused}");
+            assert_eq!(run.server.is_synced(), !is_refused);
+            run.restart();
+            run.reconcile().await;
+            assert_eq!(run.server.value("pw"), password);
+        }
+    }
+}
+
+/// Fault: the API server accepts no write for a while, so that one edit and one deletion look like many.
+#[tokio::test(start_paused = true)]
+async fn failed_corrections_do_not_count() {
+    for is_deleted in [false, true] {
+        let mut run = Run::new();
+        run.apply(&object(&[("p", "v")])).await;
+        let is_failing = &run.server.has_exhausted_quota;
+        is_failing.store(true, Ordering::Relaxed);
+        if is_deleted {
+            run.server.delete_secret(&run.store);
+        } else {
+            run.server.edit("p", "edited");
+        }
+        for _ in 0..10 {
+            run.reconcile().await;
+            assert_eq!(
+                run.server.status()["conditions"][0]["reason"],
+                "ErrUpdateFailed"
+            );
+        }
+        run.server
+            .has_exhausted_quota
+            .store(false, Ordering::Relaxed);
+        for _ in 0..5 {
+            run.reconcile().await;
+            assert_eq!(run.server.value("p"), "v");
+            assert!(run.server.is_synced());
+            if is_deleted {
+                run.server.delete_secret(&run.store);
+            } else {
+                run.server.edit("p", "edited");
+            }
+        }
+        run.reconcile().await;
+        assert_eq!(run.server.status()["conditions"][0]["reason"], "DriftFight");
     }
 }
 
@@ -352,6 +448,36 @@ async fn random_values_without_a_mark_stay_and_are_marked() {
     assert_ne!(run.server.value("pw"), "evil");
     assert_eq!(run.server.value("mix"), before[1]);
     assert_eq!(run.corrections(), 1);
+}
+
+/// Fault: a client removes annotations that it does not know, alone or together with a label of the template.
+#[tokio::test(start_paused = true)]
+async fn random_values_stay_if_their_mark_is_removed() {
+    for restarts in [false, true] {
+        for with_label in [false, true] {
+            let mut object = random_object();
+            let label = ("tier".to_owned(), "x".to_owned());
+            object.spec.template.metadata.labels = Some([label].into());
+            let mut run = Run::new();
+            run.apply(&object).await;
+            let before = ["pw", "mix"].map(|item| run.server.value(item));
+            if restarts {
+                run.restart();
+            }
+            run.edit(|secret| {
+                secret["metadata"]["annotations"] = Value::Null;
+                if with_label {
+                    secret["metadata"]["labels"]["tier"] = json!("y");
+                }
+            })
+            .await;
+            run.edit(|secret| secret["metadata"]["labels"]["tier"] = json!("z"))
+                .await;
+            assert_eq!(["pw", "mix"].map(|item| run.server.value(item)), before);
+            assert_eq!(run.server.secret()["metadata"]["labels"]["tier"], "x");
+            assert!(run.annotation(RANDOM_VALUES_ANNOTATION).is_string());
+        }
+    }
 }
 
 /// Attack: a client adds so many annotations to the Secret that the API server accepts no correction, and the status

@@ -194,6 +194,14 @@ impl ApiServer {
         }
     }
 
+    /// Deletes the Secret, as another client, and reports the change through the watch.
+    pub fn delete_secret(&self, store: &ClusterStore) {
+        let secret = self.get(SECRET);
+        self.objects.lock().unwrap()[0] = Value::Null;
+        let metadata = secret_metadata(&secret);
+        store.record_secret_deletion(&serde_json::from_value(metadata).unwrap());
+    }
+
     /// Makes the Secret immutable.
     pub fn make_immutable(&self) {
         let mut secret = self.get(SECRET);

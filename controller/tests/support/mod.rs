@@ -16,7 +16,7 @@ pub mod v2_objects;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use controller::args::Config;
 use controller::directory::{DirectoryController, INTERVAL, StartError};
@@ -31,9 +31,10 @@ use shared::seal::seal;
 use shared::secret::Secret;
 use shared::{key_secret, manifest};
 use tracing::Dispatch;
+use tracing::field::Field;
 use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::Registry;
-use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 /// Two keys for all tests of a program, since generating a key is slow.
 pub static KEYS: LazyLock<[NewKey; 2]> = LazyLock::new(|| [key(1_700_000_000), key(1_700_000_001)]);
@@ -89,6 +90,28 @@ pub fn record_log(layer: impl Layer<Registry> + Send + Sync) -> DefaultGuard {
         LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
     LazyLock::force(&SECOND_SUBSCRIBER);
     tracing::subscriber::set_default(tracing_subscriber::registry().with(layer))
+}
+
+/// Records the messages of warnings.
+#[derive(Clone, Default)]
+pub struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() == tracing::Level::WARN {
+            event.record(&mut |field: &Field, value: &dyn std::fmt::Debug| {
+                if field.name() == "message" {
+                    self.0.lock().unwrap().push(format!("{value:?}"));
+                }
+            });
+        }
+    }
+}
+
+impl Warnings {
+    pub fn messages(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
 }
 
 /// Raises the limit on open files of this process and its children to the maximum.

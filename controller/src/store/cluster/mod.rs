@@ -178,6 +178,7 @@ impl ClusterStore {
             is_fresh: false,
             is_exclusive: false,
             random_mark: None,
+            vouches_for_mark: false,
         })
     }
 
@@ -342,6 +343,7 @@ impl Store for ClusterStore {
             is_good: is_good(&existing, &entry),
             is_exclusive: is_exclusive(&existing, &entry),
             random_mark: existing.secret().and_then(random_mark::of).cloned(),
+            vouches_for_mark: false,
             settled: entry.is_settled(),
             existing,
             claimed: entry.is_claimed(),

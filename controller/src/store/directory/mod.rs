@@ -83,8 +83,6 @@ struct State {
     /// The digest of the version of each SealedSecret that this process unsealed last. Needed because status files can
     /// be disabled.
     unsealed: BTreeMap<ObjectId, String>,
-    /// The mark of the random values of each object that this process has written. `None` if it has no random values.
-    random_marks: BTreeMap<ObjectId, Option<String>>,
     /// Messages about files that were already logged.
     reported: BTreeSet<String>,
     /// Objects with old files to remove, and the time of the first scan afterwards.
@@ -328,16 +326,19 @@ impl Inner {
             }
             existing => existing?,
         };
+        let was_unsealed = self.was_unsealed(id, &source);
+        let is_settled = file.as_ref().is_some_and(|file| file.is_settled(&source));
+        let mark = self.mark(id);
         Ok(Observed {
             existing,
-            settled: self.was_unsealed(id, &source)
-                || file.as_ref().is_some_and(|file| file.is_settled(&source)),
+            settled: was_unsealed || is_settled,
             claimed: false,
             guessed: false,
             is_good,
             is_fresh: false,
             is_exclusive: false,
-            random_mark: self.random_mark(id, file.as_ref()),
+            vouches_for_mark: !was_unsealed && is_settled && has_mark(file.as_ref(), mark.as_ref()),
+            random_mark: mark.or_else(|| file.as_ref()?.random_mark()),
             uid: None,
             generation: generation(&source, file.as_ref()),
             status: file.map(|file| file.status),
@@ -351,10 +352,9 @@ impl Inner {
         unsealed.is_some() && unsealed == digest_of(source)
     }
 
-    /// Returns the mark of the random values of an object: of the values that this process wrote, or from its status file.
-    fn random_mark(&self, id: &ObjectId, file: Option<&StatusFile>) -> Option<String> {
-        let written = self.state().random_marks.get(id).cloned();
-        written.unwrap_or_else(|| file.and_then(StatusFile::random_mark))
+    /// Returns the mark that was written together with the values of an object.
+    fn mark(&self, id: &ObjectId) -> Option<String> {
+        self.values(id).ok()?.mark()
     }
 
     fn source(&self, id: &ObjectId) -> Source {
@@ -417,13 +417,11 @@ impl Inner {
             .child_or_new(&id.namespace)?;
         let values = Values::list(namespace.child_or_new(&id.name)?)?;
         self.state().leftovers.insert(id.clone(), None);
-        let result = values.write(&secret.data, shared::random::number());
+        let mark = random_mark::of(secret).map(String::as_str);
+        let result = values.write(&secret.data, mark, shared::random::number());
         let folder_state = FolderState::from_values(&self.values(id));
         let mut state = self.state();
         if result.is_ok() {
-            state
-                .random_marks
-                .insert(id.clone(), random_mark::of(secret).cloned());
             state.folder_states.record_written(id, folder_state);
         } else {
             state.folder_states.record_read(id, folder_state);
@@ -477,7 +475,6 @@ impl Inner {
             let mut state = self.state();
             state.folder_states.forget(id);
             state.unsealed.remove(id);
-            state.random_marks.remove(id);
             drop(state);
             return Ok(forget_status(&statuses, id, &name)?);
         };
@@ -495,7 +492,7 @@ impl Inner {
             .entry(id)
             .map(|entry| entry.file.clone());
         let previous = self.status(id).ok().flatten();
-        let random_mark = self.random_mark(id, previous.as_ref());
+        let random_mark = self.mark(id).or_else(|| previous.as_ref()?.random_mark());
         let digest = if is_synced(&status) {
             gathered.as_ref().and_then(digest_of)
         } else {
@@ -534,6 +531,12 @@ fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
         Source::Sealed(sealed) => sealed.metadata.generation,
         Source::Malformed(_) | Source::Gone => file?.status.observed_generation,
     }
+}
+
+/// Returns whether the status file has the mark that was written together with the values. If no mark was written with
+/// them, they are of an earlier release, which wrote it only to the status file.
+fn has_mark(file: Option<&StatusFile>, mark: Option<&String>) -> bool {
+    mark.is_none() || mark == file.and_then(StatusFile::random_mark).as_ref()
 }
 
 fn opts_out(source: &Source) -> bool {

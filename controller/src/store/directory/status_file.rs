@@ -33,7 +33,7 @@ pub(super) struct StatusFile {
 
 impl StatusFile {
     /// Creates the status file of an object. `file` is the path of its manifest below DIR, `digest` is the digest of the
-    /// version that was unsealed last, and `random_mark` the mark of its random values.
+    /// version that was unsealed last, and `random_mark` a copy of the mark of its random values.
     pub(super) fn new(
         id: &ObjectId,
         file: Option<&Path>,
@@ -94,7 +94,7 @@ impl StatusFile {
         self.annotation(DIGEST_ANNOTATION).map(str::to_owned)
     }
 
-    /// Returns the mark of the random values that were written last.
+    /// Returns the mark of the random values, as of the last write of the status file.
     pub(super) fn random_mark(&self) -> Option<String> {
         self.annotation(RANDOM_VALUES_ANNOTATION).map(str::to_owned)
     }

@@ -4,6 +4,7 @@
 //! secrets/<namespace>/<name>/          0700
 //!     ..v4f1d…/                        0700, one version
 //!         username  password           0600
+//!         ..mark                       0600, the mark of random values, if there are any
 //!     ..data   -> ..v4f1d…             swapped by one rename
 //!     username -> ..data/username
 //!     password -> ..data/password
@@ -33,6 +34,8 @@ const NEXT_DATA: &str = "..data_next";
 /// The name prefix of versions, followed by 16 hexadecimal digits. The names of the kubelet's versions begin with `..`
 /// and a year.
 const VERSION_PREFIX: &str = "..v";
+/// The file in a version with the mark of its random values. It is not an item, and has no link.
+const MARK: &str = "..mark";
 /// Maximum nesting of folders that other programs put into a version. Each level needs an open file.
 const MAX_DEPTH: usize = 64;
 
@@ -170,18 +173,23 @@ impl Values {
         let version = self.folder.child(version)?;
         let mut values = BTreeMap::new();
         for (name, _) in version.entries()? {
-            let Some(name) = name.to_str() else { continue };
+            let linked = self.links.iter().find(|link| name == link.as_str());
+            let Some(name) = linked else { continue };
             let bytes = version.open_file(name).and_then(OpenEntry::read);
             let mut bytes: Zeroizing<Vec<u8>> = match bytes {
                 Err(error) if error.is_unlike_a_value() => continue,
                 bytes => bytes?,
             };
-            let plain = Plain::from(std::mem::take(&mut *bytes));
-            if self.links.iter().any(|link| link == name) {
-                values.insert(name.to_owned(), plain);
-            }
+            values.insert(name.clone(), Plain::from(std::mem::take(&mut *bytes)));
         }
         Ok(values)
+    }
+
+    /// Returns the mark of the random values of the current version; `None` if there is none that can be read.
+    pub(super) fn mark(&self) -> Option<String> {
+        let version = self.folder.child(self.current()?).ok()?;
+        let bytes = version.open_file(MARK).and_then(OpenEntry::read).ok()?;
+        std::str::from_utf8(&bytes).ok().map(str::to_owned)
     }
 
     /// Returns the file metadata that shows an edit of the values.
@@ -206,7 +214,8 @@ impl Values {
         })
     }
 
-    /// Replaces the values. `unique` is a number that becomes part of the name of the new version.
+    /// Replaces the values together with the mark of those that are random. `unique` is a number that becomes part of the
+    /// name of the new version.
     ///
     /// # Errors
     ///
@@ -215,6 +224,7 @@ impl Values {
     pub(super) fn write(
         self,
         values: &BTreeMap<String, Plain>,
+        mark: Option<&str>,
         unique: u64,
     ) -> Result<(), FileError> {
         if let Some(item) = values.keys().find(|item| self.is_other_file(item)) {
@@ -222,7 +232,7 @@ impl Values {
             return Err(FileError::AlreadyExists { path });
         }
         let name = format!("{VERSION_PREFIX}{unique:016x}");
-        self.write_version(&name, values)?;
+        self.write_version(&name, values, mark)?;
         for item in values.keys().filter(|item| !self.links.contains(item)) {
             self.folder.link(&link_target(item), item)?;
         }
@@ -238,8 +248,16 @@ impl Values {
             .try_for_each(|link| self.folder.remove(link))
     }
 
-    fn write_version(&self, name: &str, values: &BTreeMap<String, Plain>) -> Result<(), FileError> {
+    fn write_version(
+        &self,
+        name: &str,
+        values: &BTreeMap<String, Plain>,
+        mark: Option<&str>,
+    ) -> Result<(), FileError> {
         let version = self.folder.child_or_new(name)?;
+        if let Some(mark) = mark {
+            version.write_new(MARK, mark.as_bytes())?;
+        }
         for (item, value) in values {
             version.write_new(item, value.expose())?;
         }

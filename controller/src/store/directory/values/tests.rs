@@ -27,7 +27,7 @@ fn writes_replaces_and_removes() {
     let path = dir.path();
     assert_eq!(list(path).owner(), Owner::None);
     list(path)
-        .write(&values(&[("a", "1"), ("b", "2")]), 1)
+        .write(&values(&[("a", "1"), ("b", "2")]), None, 1)
         .unwrap();
     assert_eq!(std::fs::read(path.join("a")).unwrap(), b"1");
     assert_eq!(list(path).owner(), Owner::Controller);
@@ -37,7 +37,7 @@ fn writes_replaces_and_removes() {
     );
 
     list(path)
-        .write(&values(&[("b", "3"), ("c", "")]), 2)
+        .write(&values(&[("b", "3"), ("c", "")]), None, 2)
         .unwrap();
     let names_of_both_versions = [
         "..data",
@@ -68,7 +68,7 @@ fn writes_replaces_and_removes() {
 fn leftovers_of_a_killed_process_are_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
-    list(path).write(&values(&[("a", "1")]), 1).unwrap();
+    list(path).write(&values(&[("a", "1")]), None, 1).unwrap();
     let version = path.join("..v00000000000000ff");
     std::fs::create_dir(&version).unwrap();
     std::fs::write(version.join("a"), "half").unwrap();
@@ -85,12 +85,12 @@ fn a_value_that_cannot_be_opened_by_its_name_is_absent() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     list(path)
-        .write(&values(&[("a", "1"), ("b", "2")]), 1)
+        .write(&values(&[("a", "1"), ("b", "2")]), None, 1)
         .unwrap();
     std::fs::remove_file(path.join("a")).unwrap();
     assert_eq!(list(path).read().unwrap(), values(&[("b", "2")]));
     list(path)
-        .write(&values(&[("a", "1"), ("b", "2")]), 2)
+        .write(&values(&[("a", "1"), ("b", "2")]), None, 2)
         .unwrap();
     assert_eq!(list(path).read().unwrap().len(), 2);
     std::fs::remove_dir_all(path.join("..v0000000000000002")).unwrap();
@@ -123,18 +123,18 @@ fn a_folder_with_files_of_other_programs_is_not_owned() {
 fn files_of_other_programs_are_neither_overwritten_nor_removed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
-    list(path).write(&values(&[("a", "1")]), 1).unwrap();
+    list(path).write(&values(&[("a", "1")]), None, 1).unwrap();
     std::fs::write(path.join("foreign"), "foreign").unwrap();
     assert_eq!(list(path).owner(), Owner::Controller);
     let error = list(path)
-        .write(&values(&[("a", "2"), ("foreign", "x")]), 2)
+        .write(&values(&[("a", "2"), ("foreign", "x")]), None, 2)
         .unwrap_err();
     assert!(
         error.to_string().contains("foreign already exists"),
         "{error}"
     );
     assert_eq!(list(path).read().unwrap(), values(&[("a", "1")]));
-    list(path).write(&values(&[("a", "2")]), 3).unwrap();
+    list(path).write(&values(&[("a", "2")]), None, 3).unwrap();
     list(path).remove().unwrap();
     assert_eq!(names(path), ["foreign"]);
 }
