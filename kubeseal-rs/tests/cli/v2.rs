@@ -144,7 +144,7 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
     }
 }
 
-/// Attack: a committer adds a recipient to the rule, or to the file, to read existing values once somebody re-encrypts
+/// Attack: a committer adds a recipient to the rule, or to the file, to read existing values once a user re-encrypts
 /// them.
 #[test]
 fn existing_values_are_sealed_only_for_confirmed_recipients() {
