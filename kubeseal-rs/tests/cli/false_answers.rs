@@ -370,7 +370,7 @@ fn restore_names_the_missing_label_of_a_key() {
         let cluster = Cluster::new().replace("GET", SECRETS, 200, &listed);
         let cluster = cluster.replace("GET", &path, 200, &secret.to_string());
         for options in [&[][..], &["--dry-run"]] {
-            let args = [&["keys", "restore", backup], options].concat();
+            let args = [&["keys", "restore", backup][..], options].concat();
             let text = cluster.assert_unchanged(&args, want);
             assert!(text.contains(want), "{options:?}: {text}");
         }
