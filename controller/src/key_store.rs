@@ -173,7 +173,7 @@ fn keys_without_backup(ring: &KeyRing) -> impl Iterator<Item = AnyKey> {
     newest.filter(|key| ring.why_it_cannot_seal(key) == Some(NoSealingKey::NotBackedUp))
 }
 
-/// The message about a key that seals only once it is backed up (see [`key_without_backup`]).
+/// The message about a key that seals only once it is backed up (see [`new_keys_without_backup`]).
 pub(crate) const NOT_BACKED_UP: &str =
     "this key is not backed up and does not seal until it is: run `seal keys backup`";
 
