@@ -44,7 +44,7 @@ pub enum KeySecretError {
     /// A key is unusable.
     #[error("its item `{item}` cannot be used: {why}")]
     Key {
-        /// The item.
+        /// The name of the item in the Secret.
         item: &'static str,
         /// The problem.
         why: KeyTextError,

@@ -43,7 +43,7 @@ retired. Bitnami's controller ignores the mark. Treat every listed value as expo
 Examples:\n  seal keys compromise key-old . --directory state --output markdown > ticket.md"
 )]
 pub struct KeysCompromise {
-    /// Name of the key Secret, or fingerprint
+    /// Name of the key Secret, fingerprint, or identifier of a v2 key
     pub key: String,
     /// Files and directories to search besides the cluster, with the whole history of their repositories
     pub paths: Vec<PathBuf>,
@@ -190,7 +190,8 @@ fn mark(
     }
     if let Err(error) = compromised::remember(environment, key, since) {
         report::warn(&format!(
-            "cannot record the mark locally, so `seal` will not refuse certificates of this key: {}",
+            "cannot record the mark locally, so `seal` will not refuse certificates of this key: {}\n\
+             hint: add its fingerprint to `retired` in .seal.yaml",
             error_chain(&error)
         ));
     }

@@ -176,7 +176,8 @@ impl NamedKey {
         }
         if let Err(error) = compromised::remember_v2(environment, &self.id, since) {
             report::warn(&format!(
-                "cannot record the mark locally, so `seal` will not refuse this key as a recipient: {}",
+                "cannot record the mark locally, so `seal` will not refuse this key as a recipient: {}\n\
+             hint: add its identifier to `retired` in .seal.yaml",
                 error_chain(&error)
             ));
         }

@@ -346,8 +346,8 @@ struct Linter<'a> {
 }
 
 impl Linter<'_> {
-    /// Reports staged files that Git converts to another encoding at checkout: their content is then another one than
-    /// the staged bytes, which are checked.
+    /// Reports staged files that Git converts to another encoding at checkout: the checked-out content then differs
+    /// from the staged bytes, which are checked.
     fn check_encodings(&mut self, staged: &Repository, candidates: &[Candidate]) -> Result<()> {
         let converted = staged.converted_files()?;
         for Candidate { path, .. } in candidates {
