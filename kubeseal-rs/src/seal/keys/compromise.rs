@@ -47,7 +47,7 @@ pub struct KeysCompromise {
     pub key: String,
     /// Files and directories to search besides the cluster, with the whole history of their repositories
     pub paths: Vec<PathBuf>,
-    /// Format of the report
+    /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: ReportFormat,
     /// Show what would be done, and change nothing
@@ -190,8 +190,8 @@ fn mark(
     }
     if let Err(error) = compromised::remember(environment, key, since) {
         report::warn(&format!(
-            "cannot record the mark locally, so `seal` will not refuse certificates of this key: {}\n\
-             hint: add its fingerprint to `retired` in .seal.yaml",
+            "cannot record the mark locally, so `seal` refuses certificates of this key only where `retired` in \
+             .seal.yaml lists its fingerprint: {}",
             error_chain(&error)
         ));
     }

@@ -67,6 +67,7 @@ Examples:
   seal lint
   seal lint --format sarif prod > findings.sarif
   seal lint --cert cert.pem --ignore other-key db.sealed.yaml")]
+#[command(mut_arg("no_hints", |arg| arg.hide(true)))]
 pub struct Lint {
     /// Files and directories to check; the current directory if none is given
     #[arg(value_name = "PATH")]

@@ -208,7 +208,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Converts a comment of Jinja, since Helm outputs it as text, to a comment of YAML where that changes no value.
+    /// Converts a comment of Jinja, which Helm outputs as text, to a comment of YAML where that changes no value.
     fn jinja_comment(&mut self, action: &Action<'_>) {
         if action.ends_line {
             self.line.text.push_str(" # ");

@@ -43,8 +43,7 @@ fn template_changes() -> [fn(&mut SecretTemplate, &str); 6] {
     ]
 }
 
-/// Returns whether a reason is public. Each says exactly what is wrong, except the one after the use of the private
-/// key.
+/// Returns whether a reason is public: one that says exactly what is wrong, or the one after the private key was used.
 fn is_listed(reason: Option<Reason>) -> bool {
     matches!(
         reason,
