@@ -180,8 +180,8 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Fails if a flag contradicts the file, a rule is violated, the object lacks a name or namespace, or no certificate
-    /// or recipient is available.
+    /// Fails if a flag contradicts the file, a rule is violated, the object lacks a name or namespace, or no
+    /// certificate or recipient is available.
     pub fn seal(
         &mut self,
         session: &Session<'_>,
@@ -356,7 +356,8 @@ impl Target {
 }
 
 /// Returns whether `now`, in another version of the file, is the same object as `before`: same name, namespace and
-/// scope. A missing namespace in `now` matches any. Templates are not compared, although v2 values may be bound to them.
+/// scope. A missing namespace in `now` matches any. Templates are not compared, although v2 values may be bound to
+/// them.
 pub fn is_same_object(now: &Found, before: &Found) -> bool {
     let scope = |found: &Found| Scope::from_annotations(found.sealed.metadata.annotations.as_ref());
     let namespace = now.sealed.metadata.namespace.as_ref();

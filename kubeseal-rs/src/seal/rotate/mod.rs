@@ -221,9 +221,9 @@ enum NewKeys {
 }
 
 impl NewCiphertexts {
-    /// Returns the edits of the current object. Leaves out items that another program, most likely another `seal rotate`,
-    /// changed since the file was read. Returns none if any entry changed and the entries belong together (v2, and
-    /// conversions between formats).
+    /// Returns the edits of the current object. Leaves out items that another program, most likely another
+    /// `seal rotate`, changed since the file was read. Returns none if any entry changed and the entries belong
+    /// together (v2, and conversions between formats).
     fn edits(&self, before: &Found, now: &Found) -> Vec<edit::Edit> {
         let (old, current) = (&before.sealed.spec, &now.sealed.spec);
         let is_whole = matches!(self.keys, NewKeys::Recipients(_)) || !self.removed.is_empty();

@@ -353,7 +353,8 @@ fn both_give_the_same_result_for_changed_objects() {
     assert!(reasons.len() >= 5, "{reasons:?}");
 }
 
-/// Returns the published cases of several entries without a policy, `spec.data` and a reader that makes a Secret object.
+/// Returns the published cases of several entries without a policy, `spec.data` and a reader that makes a Secret
+/// object.
 fn changeable_cases() -> impl Iterator<Item = &'static Json> {
     let cases = FILE["cases"].as_array().unwrap().iter();
     cases.filter(|case| {
