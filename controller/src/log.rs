@@ -48,8 +48,8 @@ impl Default for Threshold {
 
 /// The string is not a log level.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown level; use DEBUG, INFO, WARN or ERROR; using INFO")]
-pub struct UnknownLevel;
+#[error("unknown level {0:?}; use DEBUG, INFO, WARN or ERROR")]
+pub struct UnknownLevel(String);
 
 impl FromStr for Threshold {
     type Err = UnknownLevel;
@@ -60,7 +60,7 @@ impl FromStr for Threshold {
             "INFO" => Ok(Self(Level::INFO)),
             "WARN" => Ok(Self(Level::WARN)),
             "ERROR" => Ok(Self(Level::ERROR)),
-            _ => Err(UnknownLevel),
+            _ => Err(UnknownLevel(text.to_owned())),
         }
     }
 }
@@ -77,8 +77,8 @@ pub enum Format {
 
 /// The string is not a log format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown format; use text or json; using text")]
-pub struct UnknownFormat;
+#[error("unknown format {0:?}; use text or json")]
+pub struct UnknownFormat(String);
 
 impl FromStr for Format {
     type Err = UnknownFormat;
@@ -87,7 +87,7 @@ impl FromStr for Format {
         match text {
             "text" => Ok(Self::Text),
             "json" => Ok(Self::Json),
-            _ => Err(UnknownFormat),
+            _ => Err(UnknownFormat(text.to_owned())),
         }
     }
 }
@@ -235,8 +235,14 @@ mod tests {
     #[test]
     fn parses_levels_and_formats() {
         assert_eq!("debug".parse(), Ok(Threshold(Level::DEBUG)));
-        assert_eq!("LOUD".parse::<Threshold>(), Err(UnknownLevel));
+        assert_eq!(
+            "LOUD".parse::<Threshold>(),
+            Err(UnknownLevel("LOUD".to_owned()))
+        );
         assert_eq!("json".parse(), Ok(Format::Json));
-        assert_eq!("xml".parse::<Format>(), Err(UnknownFormat));
+        assert_eq!(
+            "xml".parse::<Format>(),
+            Err(UnknownFormat("xml".to_owned()))
+        );
     }
 }

@@ -32,7 +32,8 @@ const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 /// Pause between two checks for changes by other clients.
 const CHECK_INTERVAL: Duration = Duration::from_mins(5);
 
-/// Writes the certificate of the sealing key, and the CA certificate, to the `ConfigMap` whenever either changes.
+/// Writes the certificate of the sealing key, and the CA certificate, to the `ConfigMap` whenever either changes, and
+/// every five minutes checks for changes by other clients.
 pub struct Publisher {
     config_maps: Api<Readable<ConfigMap>>,
     name: String,
@@ -63,7 +64,7 @@ impl Publisher {
         }
     }
 
-    /// Runs until the sender of the key ring is dropped. Cancel safe.
+    /// Publishes until the sender of the key ring is dropped. Cancel safe.
     pub async fn run(mut self) {
         let mut failures = 0;
         loop {

@@ -16,7 +16,7 @@ const TIMES: [&str; 2] = ["/spec/renewTime", "/spec/acquireTime"];
 /// unchanged. Deserialization succeeds for every object (see [`Object`]).
 #[derive(Debug, Clone)]
 pub enum Readable<K> {
-    /// The object.
+    /// An object that is a valid `K`.
     Object(K),
     /// The name, namespace, `uid` and `resourceVersion` of an object that is not a valid `K`.
     Unreadable(Box<ObjectMeta>),

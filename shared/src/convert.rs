@@ -17,7 +17,7 @@ use crate::{base64, envelope};
 /// How far in the future a revision may lie.
 const MAX_AHEAD: SignedDuration = SignedDuration::from_hours(24);
 
-/// Why an object cannot be converted. Nothing of it was.
+/// Why an object cannot be converted. On an error, no value is converted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertError {
     /// The object is refused.

@@ -106,7 +106,7 @@ pub async fn create_caller_with(namespace: &Namespace<'_>, name: &str, rules: &V
     let _: RoleBinding = namespace.create_object(binding).await;
 }
 
-/// Grants the account of `home` the permissions in an additional namespace.
+/// Grants the account of `home` the permissions of the unsealer in an additional namespace.
 pub async fn grant_also(home: &Namespace<'_>, namespace: &Namespace<'_>) {
     let _: Role = namespace
         .create_object(role("secrets-unsealer", &unsealer()))

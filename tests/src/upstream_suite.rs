@@ -76,7 +76,7 @@ impl Definitions {
 }
 
 impl Expected {
-    /// Parses the list.
+    /// Parses the list of specs that are expected to fail.
     ///
     /// # Errors
     ///

@@ -244,7 +244,8 @@ impl<'a> Checks<'a> {
 
     fn or_warn<T: Default, E: std::fmt::Display>(&mut self, name: &str, value: Result<T, E>) -> T {
         value.unwrap_or_else(|error| {
-            self.warnings.push(format!("--{name}: {error}"));
+            self.warnings
+                .push(format!("--{name}: {error}; the default is used"));
             T::default()
         })
     }

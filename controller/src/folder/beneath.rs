@@ -37,8 +37,8 @@ impl Folder {
         OpenEntry::new(fd, full_path)
     }
 
-    /// Opens the path component by component, so that another program cannot replace a component with a link in the
-    /// meantime.
+    /// Opens the path component by component and resolves links itself, so that a link created meanwhile cannot lead
+    /// outside.
     fn walk(&self, path: &Path) -> Result<OwnedFd, Errno> {
         let mut remaining: VecDeque<OsString> = components(path)?.into();
         let mut open_components = vec![self.fd.try_clone().map_err(|_| Errno::MFILE)?];

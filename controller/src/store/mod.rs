@@ -37,7 +37,7 @@ pub enum Source {
     reason = "independent flags, each with a name wherever it is set or read"
 )]
 pub struct Observed {
-    /// The SealedSecret.
+    /// The SealedSecret, or why there is none that can be used.
     pub source: Source,
     /// The `uid` of the SealedSecret, if the store assigns one. It distinguishes the SealedSecret from a later one with
     /// the same name.
@@ -244,11 +244,7 @@ pub(crate) fn api_error(operation: &'static str) -> impl Fn(kube::Error) -> Stor
     }
 }
 
-/// Returns the object.
-///
-/// # Errors
-///
-/// Returns [`StoreError::Unreadable`] with the operation if the object is unreadable.
+/// Returns the object, or an error with the operation if it is unreadable.
 pub(crate) fn require_readable<K>(
     object: Readable<K>,
     operation: &'static str,

@@ -39,14 +39,15 @@ pub struct DotenvError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DotenvProblem {
     /// The text is neither UTF-8 nor UTF-16.
-    #[error("the text is neither UTF-8 nor UTF-16; save it as UTF-8")]
+    #[error("the text is neither UTF-8 nor UTF-16\nhint: save it as UTF-8")]
     Encoding,
     /// The text has an unsupported encoding.
     #[error(transparent)]
     WrongEncoding(ReadProblem),
     /// The line contains a carriage return: a line end of another system, or a part of the value.
     #[error(
-        "the line contains a carriage return, which `kubectl` does not treat as a line end; use line feeds"
+        "the line contains a carriage return, which `kubectl` does not treat as a line end\n\
+         hint: save the file with line feeds as line ends"
     )]
     CarriageReturn,
     /// The line has no equals sign.

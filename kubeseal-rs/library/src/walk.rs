@@ -498,11 +498,11 @@ pub struct ManifestFile {
 }
 
 impl ManifestFile {
-    /// Reads a file.
+    /// Reads and parses a manifest file.
     ///
     /// # Errors
     ///
-    /// Fails if the file cannot be read, or is malformed.
+    /// Fails if the file cannot be read, or is not valid YAML or JSON.
     pub fn read(path: &Path) -> Result<Self, WalkError> {
         Self::parse(path, files::read(path)?)
     }

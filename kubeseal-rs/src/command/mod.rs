@@ -158,7 +158,9 @@ pub enum CommandError {
     #[error("no secrets found. Ensure the input is valid and UTF-8 encoded")]
     NoSecrets,
     /// The input contains no SealedSecret.
-    #[error("no SealedSecret found. Ensure the input is valid and UTF-8 encoded")]
+    #[error(
+        "the input contains no SealedSecret\nhint: pass a SealedSecret on stdin or with -f FILE"
+    )]
     NoSealedSecrets,
     /// The Secret has no values.
     #[error(

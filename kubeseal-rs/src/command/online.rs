@@ -81,7 +81,7 @@ pub(super) fn validate(
 }
 
 /// Re-encrypts all objects, or none if one fails. Unlike upstream, refuses an answer that fails
-/// [`rotated::check_like_upstream`].
+/// [`rotated::check_leniently`].
 pub(super) fn rotate(
     objects: &[SealedSecret],
     controller: &Controller,
@@ -93,7 +93,7 @@ pub(super) fn rotate(
             why: explain_failure(sealed, &controller.fingerprints()),
         })?;
         let rotated = parse_rotated(rotated)?;
-        rotated::check_like_upstream(sealed, &rotated).map_err(|problem| {
+        rotated::check_leniently(sealed, &rotated).map_err(|problem| {
             let name = sealed.name_or_empty().to_owned();
             CommandError::NotRotated { name, problem }
         })?;

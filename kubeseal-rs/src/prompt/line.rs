@@ -60,7 +60,7 @@ pub(crate) enum LineError {
 }
 
 impl Line {
-    /// Adds a byte from the terminal. Returns the end of the input, if the byte is one.
+    /// Adds a byte from the terminal. Returns how the input ends, if the byte ends it.
     pub(super) fn push(&mut self, byte: u8) -> Option<End> {
         match std::mem::take(&mut self.sequence) {
             Sequence::None => self.push_outside_sequence(byte),
@@ -133,7 +133,7 @@ impl Line {
         }
     }
 
-    /// Returns the line.
+    /// Returns the text of the line, or why it cannot be used.
     pub(super) fn finish(mut self) -> Result<Zeroizing<String>, LineError> {
         if let Some(problem) = self.problem {
             return Err(problem);

@@ -35,6 +35,7 @@ pub enum ConfigVerb {
 /// Arguments of `seal config explain`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  seal config explain prod/db.yaml")]
+#[command(mut_arg("no_hints", |arg| arg.hide(true)))]
 pub struct Explain {
     /// Path of the file, which need not exist
     pub path: PathBuf,

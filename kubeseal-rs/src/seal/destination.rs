@@ -51,7 +51,7 @@ impl Destination {
         }
     }
 
-    /// Writes the objects.
+    /// Writes the objects to the new file of `-w`, or prints them.
     ///
     /// # Errors
     ///

@@ -57,7 +57,7 @@ pub enum Form {
 }
 
 impl Object {
-    /// Parses an object.
+    /// Parses a SealedSecret. Refuses sealed values that are not strings; see [`Self::read_leniently`].
     ///
     /// # Errors
     ///

@@ -149,12 +149,13 @@ impl Target {
         Scope::from_annotations(self.found.sealed.metadata.annotations.as_ref())
     }
 
-    /// Checks that the Secret keeps the items and values that its type requires. Warns if it was incomplete before, or
-    /// is too large.
+    /// Checks that the change does not violate the type of the Secret further. Warns if an item that was missing before
+    /// is still missing, or if the Secret is too large.
     ///
     /// # Errors
     ///
-    /// Fails if the API server would refuse the Secret because of its type.
+    /// Fails if the change removes an item that the type requires, or sets a value that does not have the form that the
+    /// type requires.
     pub fn check_change(&self, set: &BTreeMap<String, Plain>, removed: &[String]) -> Result<()> {
         let warnings = requirements::check_change(&self.found.sealed, set, removed);
         for warning in warnings.with_context(|| qualified_name(&self.found))? {
@@ -179,7 +180,8 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// Fails if a flag contradicts the file, a rule is violated, or there is no certificate.
+    /// Fails if a flag contradicts the file, a rule is violated, the object lacks a name or namespace, or no
+    /// certificate or recipient is available.
     pub fn seal(
         &mut self,
         session: &Session<'_>,
@@ -337,8 +339,7 @@ impl Target {
         self.write(changes)
     }
 
-    /// Finds the object in another version of the file. Values sealed for the object must be valid
-    /// there.
+    /// Finds the same object in another version of the file (see [`is_same_object`]).
     fn find_again(&self, bytes: &[u8]) -> Result<Found> {
         let file = ManifestFile::parse(&self.path, Zeroizing::new(bytes.to_vec()))?;
         let found = sealed_file::find(&file.documents);
@@ -354,8 +355,9 @@ impl Target {
     }
 }
 
-/// Returns whether values sealed for `before` are valid for `now`, an object in another version of the
-/// file.
+/// Returns whether `now`, in another version of the file, is the same object as `before`: same name, namespace and
+/// scope. A missing namespace in `now` matches any. Templates are not compared, although v2 values may be bound to
+/// them.
 pub fn is_same_object(now: &Found, before: &Found) -> bool {
     let scope = |found: &Found| Scope::from_annotations(found.sealed.metadata.annotations.as_ref());
     let namespace = now.sealed.metadata.namespace.as_ref();

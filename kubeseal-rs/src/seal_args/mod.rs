@@ -108,7 +108,7 @@ pub enum Command {
 #[command(
     name = "seal",
     version,
-    about = "Seal secrets for Git, and work on sealed files. Encryption needs only a public certificate.",
+    about = "Seal secrets for Git, and work on sealed files. Encryption needs only public keys.",
     after_help = AFTER_HELP,
     args_conflicts_with_subcommands = true,
     override_usage = "seal [OPTIONS] [FILE]...\n       seal COMMAND ..."

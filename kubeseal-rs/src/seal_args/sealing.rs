@@ -37,7 +37,7 @@ pub struct Sealing {
     /// Use this rules file instead of .seal.yaml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Omit the annotation that names the certificate of each item
+    /// Add no key hints (the annotation that names the certificate of each item)
     #[arg(long)]
     pub no_hints: bool,
     /// The cluster to use.

@@ -441,10 +441,10 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
     }
 }
 
-/// When a signal ends a rotation, every file is complete, no temporary files remain, and the output
+/// When a signal ends `seal rotate`, every file is complete, no temporary files remain, and the output
 /// reports the progress.
 #[test]
-fn an_interrupted_rotation_reports_its_progress() {
+fn an_interrupted_rotate_reports_its_progress() {
     for (name, number) in [("HUP", 1), ("INT", 2), ("TERM", 15)] {
         let folder = tempfile::tempdir().expect("a folder");
         create_sealed_file(folder.path());

@@ -21,7 +21,7 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
     command.output().expect("it starts")
 }
 
-/// A folder with a Secret, the same sealed, the certificate and the key.
+/// Creates a folder with a Secret, the same Secret sealed, the certificate and the key.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let files = [

@@ -210,7 +210,7 @@ impl ChangingController {
         seal.output().expect("it starts")
     }
 
-    /// Like [`Self::output`], and returns the exit code, and whether a change was reported.
+    /// Like [`Self::output`], but returns the exit code and whether a change was reported.
     fn fetch(&self, served: usize, args: &[&str]) -> (Option<i32>, bool) {
         let output = self.output(served, args);
         let stderr = String::from_utf8_lossy(&output.stderr);

@@ -321,7 +321,7 @@ fn a_rule_alone_never_chooses_the_controller_for_existing_values() {
 
 /// The output names each certificate that a run encrypts for, as text and as JSON.
 #[test]
-fn a_rotation_names_the_certificates_that_it_encrypts_for() {
+fn rotate_names_the_certificates_that_it_encrypts_for() {
     for args in [&ROTATE[..], &DRY_RUN] {
         let scene = Scene::new("rules: []\n");
         let output = scene.run(&[args, &["--cert=../new.pem", "-o=json"]].concat(), &[]);

@@ -90,8 +90,8 @@ fn record(tls: &Arc<ServerConfig>, client: TcpStream, log: &Log) -> io::Result<(
     client.flush()
 }
 
-/// An API server. A man in the middle answers behind its service proxy: with its own CA, and with 404 for verify and
-/// rotate.
+/// Answers as an API server. The man in the middle behind its service proxy has its own CA, and answers verify and
+/// rotate with 404.
 fn answer(request: &Request, authority: &str, published: Option<&str>) -> (u16, String) {
     let endpoint = |name: &str| endpoint_path(NAMESPACE, NAME, name);
     match request.path.as_str() {

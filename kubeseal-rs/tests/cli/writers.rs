@@ -166,9 +166,9 @@ fn keeps_concurrent_changes_of_other_programs() {
     assert!(line_count > 0);
 }
 
-/// Concurrent rotations of a tree succeed, and leave a tree that another rotation accepts.
+/// Concurrent runs of `seal rotate` on one tree succeed, and leave a tree that another run accepts.
 #[test]
-fn concurrent_rotations_of_a_tree_succeed() {
+fn concurrent_runs_of_rotate_succeed() {
     let folder = tempfile::tempdir().expect("a folder");
     for i in 0..6 {
         let sub = folder.path().join(format!("{i}"));

@@ -14,7 +14,7 @@ use super::yaml_in;
 /// Reads a stream of JSON objects. Input that only begins like JSON may be a YAML flow mapping, or one JSON object
 /// before YAML documents. So, like upstream, the rest is read as YAML if the first or second object is not JSON.
 pub(super) fn read(text: &str, max_values: usize) -> Result<Vec<Node>, ReadError> {
-    let max_inner_values = values_bound(text);
+    let max_inner_values = inner_values_bound(text);
     let mut documents = Vec::new();
     let (mut offset, mut line, mut counted_to) = (0, 1, 0);
     loop {
@@ -59,9 +59,9 @@ fn read_rest_as_yaml(
     Ok(documents)
 }
 
-/// Returns an upper bound for the number of values in a JSON text: each value except the outermost follows one of the
-/// characters `{`, `[`, `,` and `:`.
-fn values_bound(text: &str) -> usize {
+/// Returns an upper bound for the number of values in a JSON text, without the outermost of each document: every other
+/// value follows one of the characters `{`, `[`, `,` and `:`.
+fn inner_values_bound(text: &str) -> usize {
     let (mut count, mut is_quoted, mut is_escaped) = (0, false, false);
     for byte in text.bytes() {
         match byte {
@@ -98,7 +98,7 @@ fn json_error(document: usize, line: usize, error: &serde_json::Error) -> ReadEr
 pub(super) fn read_with_duplicates(text: &str, max_values: usize) -> (Vec<Node>, &str, usize) {
     let mut documents = Vec::new();
     let (mut offset, mut lines_before, mut counted_to) = (0, 0, 0);
-    if values_bound(text) >= max_values {
+    if inner_values_bound(text) >= max_values {
         return (documents, "", 0);
     }
     loop {

@@ -262,7 +262,8 @@ fn binary(text: &str) -> Result<Value, ReadProblem> {
     Ok(Value::Text(Zeroizing::new(text)))
 }
 
-/// Returns the key that a node stands for. Keys are typed like values: upstream reads an unquoted `n:` as the key `false`.
+/// Returns the key that a node represents. Keys are typed like values: upstream reads an unquoted `n:` as the key
+/// `false`.
 fn key_of(node: &Node) -> Result<Key, ReadProblem> {
     match &node.value {
         Value::Text(text) if **text == MERGE_KEY && node.source.is_some() => Ok(Key::Merge),

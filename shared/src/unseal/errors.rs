@@ -14,7 +14,7 @@ use crate::sealed_text::NotSealed;
 use crate::v2::{self, ShortKeyId, Unavailable};
 use crate::{error_chain, visible_line};
 
-/// Why a SealedSecret was not unsealed. No part of it was.
+/// Why a SealedSecret cannot be unsealed. On an error, no value is returned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnsealError {
     /// Some items cannot be unsealed.
@@ -32,7 +32,7 @@ pub enum UnsealError {
     /// A key outside this process could not be asked, which says nothing about the object.
     #[error("cannot use the key {key}: {source}; the object itself was not refused, so try again")]
     KeyUnavailable {
-        /// The key.
+        /// The identifier of the key that could not be used.
         key: ShortKeyId,
         /// What prevented its use.
         source: Unavailable,

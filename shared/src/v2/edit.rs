@@ -40,7 +40,7 @@ pub enum EditError {
         "the item {item:?} forbids keys that are not post-quantum; seal it again to allow them"
     )]
     PostQuantumOnly {
-        /// The item.
+        /// The key of the item that forbids classical recipients.
         item: String,
     },
     /// The new lock would be refused beside a v1 item.
@@ -55,7 +55,7 @@ pub enum EditError {
     /// The last recipient of an item cannot be removed.
     #[error("the key is the only recipient of the item {item:?}; remove the item instead")]
     LastRecipient {
-        /// The item.
+        /// The key of the item with only this recipient.
         item: String,
     },
 }

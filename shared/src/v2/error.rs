@@ -243,7 +243,7 @@ pub enum Refusal {
         quoted(.items)
     )]
     Tampered {
-        /// The items.
+        /// The keys of the items that may have been changed.
         items: Vec<String>,
     },
 }

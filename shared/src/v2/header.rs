@@ -27,7 +27,7 @@ pub(super) struct Fields {
     pub(super) is_never_secret: bool,
     /// Whether nothing may be sealed beside what this lock seals.
     pub(super) is_alone: bool,
-    /// The scope.
+    /// The scope that the values are sealed for.
     pub(super) scope: Scope,
     /// The revision, in milliseconds since 1970 or higher.
     pub(super) revision: u64,

@@ -24,7 +24,7 @@ pub const NOT_AFTER_ITEM: &str = "not-after";
 /// A v2 key with its validity for sealing.
 #[derive(Debug)]
 pub struct StoredKey {
-    /// The key.
+    /// The private key.
     pub key: SecretKey,
     /// The time from which the key seals.
     pub not_before: Timestamp,
@@ -44,7 +44,7 @@ pub enum KeySecretError {
     /// A key is unusable.
     #[error("its item `{item}` cannot be used: {why}")]
     Key {
-        /// The item.
+        /// The name of the item in the Secret.
         item: &'static str,
         /// The problem.
         why: KeyTextError,

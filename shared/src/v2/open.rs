@@ -17,7 +17,7 @@ use super::suite::{Opener, Unavailable};
 use super::value::{OpenedValue, Value};
 use crate::meter::{self, Interrupted, Meter};
 
-/// Why the items of an object were not opened. None of them was.
+/// Why the items of an object cannot be opened. On an error, no value is returned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The object is refused.
@@ -31,7 +31,7 @@ pub enum OpenError {
     /// A key outside this process could not be asked, which says nothing about the object.
     #[error("cannot use the key {key}: {source}; the object itself was not refused, so try again")]
     Unavailable {
-        /// The key.
+        /// The identifier of the key that could not be used.
         key: ShortKeyId,
         /// What prevented its use.
         source: Unavailable,

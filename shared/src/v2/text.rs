@@ -44,7 +44,7 @@ pub(super) enum Name<'a> {
     Header(LockId),
     /// A stanza of a lock.
     Stanza(LockId, ShortKeyId),
-    /// An item.
+    /// An item, by its key.
     Item(&'a str),
 }
 

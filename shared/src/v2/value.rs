@@ -41,7 +41,7 @@ impl fmt::Debug for ValueId {
 pub struct Value {
     /// The identifier.
     pub id: ValueId,
-    /// The value.
+    /// The value in plaintext.
     pub plain: Plain,
 }
 
@@ -56,7 +56,7 @@ impl Value {
 /// An opened value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenedValue {
-    /// The value.
+    /// The value with its identifier.
     pub value: Value,
     /// The key that opened its lock.
     pub key: KeyId,

@@ -252,7 +252,7 @@ impl Case {
     }
 
     /// Creates an object in the controller's namespace; returns the time until its Secret exists.
-    async fn next_secret(&self, name: &str) -> SecretTime {
+    async fn next_secret_time(&self, name: &str) -> SecretTime {
         self.time_secret(&KEYS[0], &self.namespace, name, Instant::now())
             .await
     }
@@ -300,11 +300,11 @@ impl Case {
             Outage::Clock => return self.start_with_a_key_of_the_future().await,
             Outage::Permissions => self.restore_binding().await,
         }
-        self.secret_after(outage, "after").await
+        self.secret_time_after(outage, "after").await
     }
 
-    /// Like [`Self::next_secret`], in the namespace that the figures of this outage are about.
-    async fn secret_after(&self, outage: Outage, name: &str) -> SecretTime {
+    /// Like [`Self::next_secret_time`], in the namespace that the figures of this outage are about.
+    async fn secret_time_after(&self, outage: Outage, name: &str) -> SecretTime {
         let namespace = match outage {
             Outage::Elsewhere => &self.other_namespace,
             _ => &self.namespace,
@@ -314,14 +314,14 @@ impl Case {
     }
 
     /// Times further objects; returns the median.
-    async fn typical_secret(&self, outage: Outage) -> SecretTime {
+    async fn median_secret_time(&self, outage: Outage) -> SecretTime {
         let mut times = Vec::new();
         for sample in 0..SAMPLES {
             if outage == Outage::Lease {
                 self.delete_lease().await;
             }
             let name = format!("sample-{sample}");
-            times.push(self.secret_after(outage, &name).await);
+            times.push(self.secret_time_after(outage, &name).await);
             tokio::time::sleep(SAMPLE_PAUSE).await;
         }
         middle_time(times.into_iter())
@@ -485,7 +485,7 @@ async fn measure(implementation: Implementation, outage: Outage) -> Row {
         .join("../deploy/helm/sealed-secrets/files/alerts.yaml");
     let prometheus = Prometheus::start_scraping(metrics_port, Some(&rules));
     assert!(
-        case.next_secret("before").await.is_some(),
+        case.next_secret_time("before").await.is_some(),
         "{implementation:?}"
     );
     prometheus.wait_for("up == 1").await;
@@ -500,7 +500,7 @@ async fn measure(implementation: Implementation, outage: Outage) -> Row {
     let mut not_counted = Counts::default();
     if !outage.is_interruption() {
         let before = case.counts();
-        secret_time = case.typical_secret(outage).await;
+        secret_time = case.median_secret_time(outage).await;
         not_counted = case.counts() - before;
     }
     drop(timing);

@@ -56,7 +56,7 @@ impl Flux {
     }
 }
 
-/// Starts the controller that fetches repositories, and serves their content to the other one.
+/// Starts `source-controller`, which fetches repositories and serves their content to `kustomize-controller`.
 fn start_source(kubeconfig: &Path, scratch: &Scratch) -> Process {
     let storage = scratch.path().join("artifacts");
     fs::create_dir(&storage).expect("a writable folder");
@@ -69,7 +69,7 @@ fn start_source(kubeconfig: &Path, scratch: &Scratch) -> Process {
     Process::start("source-controller", command, scratch)
 }
 
-/// Starts the controller that applies what the other one fetched.
+/// Starts `kustomize-controller`, which applies what `source-controller` fetched.
 fn start_kustomize(kubeconfig: &Path, scratch: &Scratch) -> Process {
     let command = command("kustomize-controller", kubeconfig, scratch);
     Process::start("kustomize-controller", command, scratch)

@@ -21,9 +21,9 @@ pub struct Sync {
 pub struct Outcome {
     /// Whether the objects are applied and current.
     pub is_ready: bool,
-    /// The reason.
+    /// The reason of the condition.
     pub reason: String,
-    /// The message.
+    /// The message of the condition.
     pub message: String,
 }
 

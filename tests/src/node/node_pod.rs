@@ -53,7 +53,7 @@ impl NodePod {
         }
     }
 
-    /// Returns the name.
+    /// Returns the name of the Pod.
     pub fn name(&self) -> &str {
         &self.name
     }

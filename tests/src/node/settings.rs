@@ -67,8 +67,8 @@ fn network(number: u8) -> Value {
     json!({ "cniVersion": "1.0.0", "name": "pods", "plugins": [bridge] })
 }
 
-/// A kubelet that creates no control groups besides those of containers, evicts nothing, and accepts requests only from
-/// the API server.
+/// Returns the configuration of a kubelet that creates no control groups besides those of containers, evicts nothing,
+/// and accepts requests only from the API server.
 fn kubelet() -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",

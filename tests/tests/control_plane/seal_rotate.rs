@@ -26,7 +26,7 @@ use tests::patience::until;
 use tests::scratch::Scratch;
 use tests::{binaries, sealing};
 
-/// Enough files for a kill during the run. The benchmark uses a thousand.
+/// Number of files: enough that the process can be killed during the run. The benchmark uses a thousand.
 const FILES: usize = 100;
 const ITEMS: [(&str, &str); 5] = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")];
 

@@ -130,7 +130,10 @@ async fn re_encryption_replaces_a_file_and_keeps_a_malformed_one() {
     // K7: Bitnami's program reports no error for an empty file.
     fs::write(scene.file("empty.yaml"), "").unwrap();
     let message = expect_failure(run(&["--validate"], "empty.yaml"));
-    assert!(message.contains("no SealedSecret found"), "{message}");
+    assert!(
+        message.contains("the input contains no SealedSecret"),
+        "{message}"
+    );
 }
 
 /// Tests the retries after connections that the service proxy reports as closed, and with a busy controller.

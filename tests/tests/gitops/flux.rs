@@ -71,7 +71,11 @@ async fn key_renewal_and_a_rotated_tree_change_nothing_that_a_pod_sees() {
     for (name, before) in ["one", "two"].into_iter().zip(before) {
         app.site.wait_until_observed(name).await;
         let object = app.site.sealed_secrets().get(name).await.unwrap();
-        assert_eq!(object.metadata.generation, Some(2), "the rotation arrived");
+        assert_eq!(
+            object.metadata.generation,
+            Some(2),
+            "the re-encrypted object arrived"
+        );
         assert_eq!(visible(app.site.secret(name).await), visible(before));
     }
 }

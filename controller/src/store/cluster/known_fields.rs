@@ -18,7 +18,7 @@ pub(super) enum Known {
     Object(&'static [(&'static str, Known)]),
     /// An object with any names, and scalars.
     Map,
-    /// A list.
+    /// A list whose entries have this known part.
     List(&'static Known),
     /// A value that is skipped.
     Skipped,

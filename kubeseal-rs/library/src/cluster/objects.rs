@@ -118,7 +118,7 @@ impl Objects {
         Err(ClusterError::Unexpected { what, expected })
     }
 
-    /// Creates an object.
+    /// Creates an object, unless one of that name exists.
     ///
     /// # Errors
     ///

@@ -114,10 +114,7 @@ fn check_same_items(sent: &SealedSecret, response: &SealedSecret) -> Result<(), 
 /// # Errors
 ///
 /// Returns what is wrong with the response.
-pub fn check_like_upstream(
-    sent: &SealedSecret,
-    response: &SealedSecret,
-) -> Result<(), RotationError> {
+pub fn check_leniently(sent: &SealedSecret, response: &SealedSecret) -> Result<(), RotationError> {
     let templates = sent.spec.template.data.as_ref();
     let is_template = |item: &String| templates.is_some_and(|data| data.contains_key(item));
     let is_deprecated = sent.spec.data.is_some();

@@ -56,10 +56,10 @@ pub struct Unlock {
     pub passphrase: Option<SecretString>,
 }
 
-/// The file is not an archive, or cannot be decrypted.
+/// Why an archive cannot be created, written, read or decrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// Encrypting failed.
+    /// age refuses the recipients or the passphrase, or its writer failed.
     #[error("cannot encrypt the archive: {0}")]
     Encrypt(String),
     /// The file cannot be read or written.
@@ -197,8 +197,8 @@ pub fn encrypt(plain: &[u8], lock: &Lock) -> Result<Vec<u8>, ArchiveError> {
     write().map_err(|error| ArchiveError::Encrypt(error.to_string()))
 }
 
-/// Decrypts an archive completely or not at all. Success shows who the archive is for, not who
-/// created it, since recipients are public.
+/// Decrypts an archive completely or not at all. With identities, success does not show who created the archive, since
+/// recipients are public.
 ///
 /// # Errors
 ///

@@ -33,7 +33,9 @@ pub struct Signers(Vec<Signer>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignersError {
     /// The file is not UTF-8, or above the size limit.
-    #[error("not UTF-8 text of at most 1 MiB; pass an allowed signers file (see ssh-keygen(1))")]
+    #[error(
+        "not UTF-8 text of at most 1 MiB\nhint: pass an allowed signers file (see ssh-keygen(1))"
+    )]
     NoText,
     /// A line cannot be parsed.
     #[error("line {line}: {problem}")]
@@ -49,7 +51,7 @@ pub enum SignersError {
 }
 
 impl Signers {
-    /// Parses the file.
+    /// Parses a file of allowed signers, as `ssh-keygen -Y verify` reads it.
     ///
     /// # Errors
     ///

@@ -32,14 +32,14 @@ pub enum GenerateError {
     Key(#[from] rcgen::Error),
     /// The password cannot be hashed.
     #[error(
-        "cannot hash the password: bcrypt accepts 1 to 71 bytes without zero bytes; choose another password"
+        "cannot hash the password: bcrypt accepts 1 to 71 bytes without zero bytes\nhint: choose another password"
     )]
     Hash,
     /// The password is not UTF-8, which Docker's JSON file requires.
-    #[error("the password is not UTF-8, which config.json requires; choose another password")]
+    #[error("the password is not UTF-8, which config.json requires\nhint: choose another password")]
     Text,
     /// The certificate would end after the year 9999, the last that certificates can express.
-    #[error("the certificate would end after the year 9999; choose fewer days")]
+    #[error("the certificate would end after the year 9999\nhint: choose fewer days")]
     Validity,
 }
 

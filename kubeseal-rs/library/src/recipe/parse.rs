@@ -15,10 +15,10 @@ rsa[:BITS], ed25519, ecdsa[:p256|p384], tls:HOST[,HOST…][,days=N], htpasswd:US
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipeError {
     /// The kind does not exist.
-    #[error("unknown recipe; the valid recipes are {SYNTAX}")]
+    #[error("unknown recipe\nhint: the valid recipes are {SYNTAX}")]
     Kind,
     /// The kind does not have this option.
-    #[error("{0} has no such option; the valid recipes are {SYNTAX}")]
+    #[error("{0} has no such option\nhint: the valid recipes are {SYNTAX}")]
     Option(&'static str),
     /// A number is malformed or out of range.
     #[error("{what} must be a number from {from} to {to}")]

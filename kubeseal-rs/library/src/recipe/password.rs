@@ -49,16 +49,18 @@ pub enum PasswordError {
     #[error("a password must have 8 to 4096 characters")]
     Length,
     /// The classes require more characters than the length.
-    #[error("the character classes require more characters than the length; increase the length")]
+    #[error(
+        "the character classes require more characters than the length\nhint: increase the length"
+    )]
     TooMany,
     /// All classes are excluded.
     #[error(
-        "a password needs at least one character class; set lower, upper, digits or symbols above 0"
+        "all character classes are excluded\nhint: set lower, upper, digits or symbols above 0"
     )]
     NoClass,
     /// All characters of the class with this name are excluded.
     #[error(
-        "all characters of the class `{0}` are excluded; remove some of them from `without`, or set `{0}=0`"
+        "all characters of the class `{0}` are excluded\nhint: remove some of them from `without`, or set `{0}=0`"
     )]
     NoneLeft(&'static str),
 }

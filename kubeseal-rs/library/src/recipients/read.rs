@@ -27,7 +27,7 @@ pub enum RecipientsError {
     },
     /// The text contains private keys.
     #[error(
-        "line {0} is a private key, which must be kept secret; pass a file that contains only public keys"
+        "line {0} is a private key, which must be kept secret\nhint: pass a file that contains only public keys"
     )]
     PrivateKey(usize),
     /// There is no key.

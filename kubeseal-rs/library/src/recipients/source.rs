@@ -30,7 +30,7 @@ pub enum RecipientSourceError {
     Line(#[from] KeyTextError),
     /// A private key instead of a public one. The message does not quote it.
     #[error(
-        "this is a private key; remove it, and name the public key (`seal2-recipient …` or `age1pq1…`)"
+        "this is a private key\nhint: remove it, and name the public key (`seal2-recipient …` or `age1pq1…`)"
     )]
     PrivateKey,
     /// A recipient of age that is not post-quantum.

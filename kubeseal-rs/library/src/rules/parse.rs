@@ -754,7 +754,7 @@ mod tests {
             ),
             (
                 "rules:\n- path: a\n  format: v2\n  recipients: ['seal2-key xw AAAA']\n",
-                "line 4: recipients: this is a private key; remove it",
+                "line 4: recipients: this is a private key\nhint: remove it",
             ),
             ("a: b\n---\na: b\n", "the file contains 2 documents"),
             ("a: [", "document 1, line 2: malformed YAML"),

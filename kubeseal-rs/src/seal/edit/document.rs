@@ -10,6 +10,7 @@ use shared::manifest::{self, Node, Value};
 use shared::plain::Plain;
 use zeroize::Zeroizing;
 
+use crate::failure::Failure;
 use crate::seal::in_cluster::Values;
 
 /// Formats the text for the editor. **It contains plain values.**
@@ -130,7 +131,8 @@ fn value(key: &str, node: &Node, is_text: bool) -> Result<Option<Plain>> {
     }
     // The error would quote the value.
     let bytes = base64::decode(text.as_bytes()).ok().with_context(|| {
-        format!("line {line}: the value of {key} is not base64; write text under stringData")
+        Failure::new(format!("line {line}: the value of {key} is not base64"))
+            .hint("write text under stringData")
     })?;
     Ok(Some(Plain::from(bytes)))
 }

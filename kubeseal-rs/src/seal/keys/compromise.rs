@@ -43,11 +43,11 @@ retired. Bitnami's controller ignores the mark. Treat every listed value as expo
 Examples:\n  seal keys compromise key-old . --directory state --output markdown > ticket.md"
 )]
 pub struct KeysCompromise {
-    /// Name of the key Secret, or fingerprint
+    /// Name of the key Secret, fingerprint, or identifier of a v2 key
     pub key: String,
     /// Files and directories to search besides the cluster, with the whole history of their repositories
     pub paths: Vec<PathBuf>,
-    /// Format of the report
+    /// Output format
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     pub output: ReportFormat,
     /// Show what would be done, and change nothing
@@ -190,7 +190,8 @@ fn mark(
     }
     if let Err(error) = compromised::remember(environment, key, since) {
         report::warn(&format!(
-            "cannot record the mark locally, so `seal` will not refuse certificates of this key: {}",
+            "cannot record the mark locally, so `seal` refuses certificates of this key only where `retired` in \
+             .seal.yaml lists its fingerprint: {}",
             error_chain(&error)
         ));
     }

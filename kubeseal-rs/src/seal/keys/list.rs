@@ -243,7 +243,7 @@ fn keys_table(rows: &[Row], has_counts: bool, now: Timestamp) -> String {
     if has_counts {
         head.extend(["OBJECTS", "FILES"]);
     }
-    head.push("FINGERPRINT");
+    head.push("FINGERPRINT OR ID");
     let mut lines: Vec<Vec<String>> = vec![head.into_iter().map(str::to_owned).collect()];
     lines.extend(rows.iter().map(|row| columns(row, now)));
     table(&lines)

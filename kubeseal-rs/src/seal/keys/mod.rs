@@ -61,7 +61,7 @@ pub struct Keys {
 /// Subcommands of `seal keys`.
 #[derive(Debug, Subcommand)]
 pub enum KeysVerb {
-    /// List keys with state, age, fingerprint and last backup
+    /// List keys with state, age, fingerprint or identifier, and last backup
     List(KeysList),
     /// List keys, and how many objects and files need each
     Status(KeysStatus),
@@ -276,7 +276,7 @@ fn check_all_readable(records: Vec<KeyRecord>) -> Result<Vec<KeyRecord>> {
     Ok(records)
 }
 
-/// Finds the key with that name or fingerprint.
+/// Finds the RSA key with that name or fingerprint.
 fn find<'a>(
     records: &'a [KeyRecord],
     arg: &str,

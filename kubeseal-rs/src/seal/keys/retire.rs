@@ -33,7 +33,7 @@ use crate::seal_args::KeyLocation;
 Examples:\n  seal keys retire key-old prod --all-branches --directory state"
 )]
 pub struct KeysRetire {
-    /// Name of the key Secret, or fingerprint
+    /// Name of the key Secret, fingerprint, or identifier of a v2 key
     pub key: String,
     /// Files and directories to search besides the cluster
     pub paths: Vec<PathBuf>,

@@ -176,7 +176,8 @@ impl NamedKey {
         }
         if let Err(error) = compromised::remember_v2(environment, &self.id, since) {
             report::warn(&format!(
-                "cannot record the mark locally, so `seal` will not refuse this key as a recipient: {}",
+                "cannot record the mark locally, so `seal` refuses this key as a recipient only where `retired` in \
+                 .seal.yaml lists its identifier: {}",
                 error_chain(&error)
             ));
         }

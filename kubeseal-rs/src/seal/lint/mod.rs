@@ -67,6 +67,7 @@ Examples:
   seal lint
   seal lint --format sarif prod > findings.sarif
   seal lint --cert cert.pem --ignore other-key db.sealed.yaml")]
+#[command(mut_arg("no_hints", |arg| arg.hide(true)))]
 pub struct Lint {
     /// Files and directories to check; the current directory if none is given
     #[arg(value_name = "PATH")]
@@ -346,8 +347,8 @@ struct Linter<'a> {
 }
 
 impl Linter<'_> {
-    /// Reports staged files that Git converts to another encoding at checkout: their content is then another one than
-    /// the staged bytes, which are checked.
+    /// Reports staged files that Git converts to another encoding at checkout: the checked-out content then differs
+    /// from the staged bytes, which are checked.
     fn check_encodings(&mut self, staged: &Repository, candidates: &[Candidate]) -> Result<()> {
         let converted = staged.converted_files()?;
         for Candidate { path, .. } in candidates {

@@ -208,7 +208,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Helm outputs a comment of Jinja as text, so it becomes a comment of YAML only where that changes no value.
+    /// Converts a comment of Jinja, which Helm outputs as text, to a comment of YAML where that changes no value.
     fn jinja_comment(&mut self, action: &Action<'_>) {
         if action.ends_line {
             self.line.text.push_str(" # ");

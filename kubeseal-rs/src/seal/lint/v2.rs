@@ -99,7 +99,7 @@ fn refusal(object: &Object) -> Option<Found> {
 }
 
 fn item_findings(item: &Item, view: &ItemView, against: Against<'_>) -> Vec<Found> {
-    let checks = [retired, foreign, missing, mixed, weak];
+    let checks = [retired, unlisted, missing, mixed, weak];
     let found = checks.iter().filter_map(|check| check(item, view, against));
     found
         .map(|(rule, message)| (rule, item.line, message))
@@ -123,12 +123,12 @@ fn retired(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
 }
 
 /// Reports recipients beyond those that the rule lists. A server may know one key for each unknown source.
-fn foreign(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
+fn unlisted(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     let known = against.recipients;
     let is_listed = |id: &ShortKeyId| known.keys.iter().any(|key| key.short_id() == *id);
-    let foreign = view.recipients.iter().filter(|(id, _)| !is_listed(id));
-    let foreign: Vec<String> = foreign.map(name).collect();
-    if foreign.len() <= known.unknown {
+    let unlisted = view.recipients.iter().filter(|(id, _)| !is_listed(id));
+    let unlisted: Vec<String> = unlisted.map(name).collect();
+    if unlisted.len() <= known.unknown {
         return None;
     }
     let one_of = match known.unknown {
@@ -138,7 +138,7 @@ fn foreign(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     let message = format!(
         "{} is sealed for keys that the rule does not list{one_of}: {}",
         item.key,
-        foreign.join(", ")
+        unlisted.join(", ")
     );
     Some((finding::FOREIGN_RECIPIENT, message))
 }

@@ -1,5 +1,6 @@
-//! Forecasts a rotation with as few private-key operations as possible: a value of another size is not sealed for the
-//! new key, a hint names the key of its item, and only the new private key is tried on each remaining item.
+//! Forecasts which values `seal rotate` would re-encrypt, with as few private-key operations as possible: a value of
+//! another size is not sealed for the new key, a hint names the key of its item, and only the new private key is tried
+//! on each remaining item.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -169,7 +170,7 @@ mod tests {
     const OTHER: &str = "fixtures/other.pem";
 
     #[test]
-    fn forecasts_the_result_of_a_rotation() {
+    fn forecasts_the_result_of_rotate() {
         let (both, old) = (ring(&[OLD.1, NEW.1]), ring(&[OLD.1]));
         for (why, ring, sealed_for, has_hint, want) in [
             ("old, hinted", &both, OLD.0, true, "rotated"),

@@ -45,7 +45,8 @@ use summary::{FileReport, ObjectReport};
 Only values change; comments, order and layout are kept. Each file is replaced atomically, and values that are
 already encrypted for the newest key are skipped, so that the next run completes an interrupted one.
 With --key no cluster is contacted. Also pass the newest key: without it, only key hints show which values
-are done, so each file gets them. A file that cannot be read is reported, and the exit code is 2.
+are done, so each file gets them. --no-hints adds none; existing hints are updated.
+A file that cannot be read is reported, and the exit code is 2.
 With --key, a certificate that only a rule of .seal.yaml names is refused unless its private key is also
 passed: pass --cert or --cert-fingerprint.
 v2 values are sealed for the recipients of .seal.yaml or of --recipient, all under one lock; a file that is
@@ -75,7 +76,7 @@ pub struct Rotate {
     /// Show what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Format of the summary: yaml or json; text if not given
+    /// Output format: yaml or json; text if not given
     #[arg(long, short, value_name = "FORMAT", value_parser = crate::seal_args::output_format())]
     pub output: Option<Format>,
     /// Options for sealing.
@@ -220,8 +221,9 @@ enum NewKeys {
 }
 
 impl NewCiphertexts {
-    /// Returns the edits of the current object, without items that another program changed since the file was read,
-    /// most likely another rotation.
+    /// Returns the edits of the current object. Leaves out items that another program, most likely another
+    /// `seal rotate`, changed since the file was read. Returns none if any entry changed and the entries belong
+    /// together (v2, and conversions between formats).
     fn edits(&self, before: &Found, now: &Found) -> Vec<edit::Edit> {
         let (old, current) = (&before.sealed.spec, &now.sealed.spec);
         let is_whole = matches!(self.keys, NewKeys::Recipients(_)) || !self.removed.is_empty();

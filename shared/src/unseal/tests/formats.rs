@@ -47,7 +47,7 @@ fn key_of(suite: Suite) -> SecretKey {
     SecretKey::from_bytes(suite, &[7; 32]).unwrap()
 }
 
-/// A ring with one key of each suite.
+/// Returns a key ring with one key of each suite.
 fn full_ring() -> KeyRing {
     let v2_key = |suite: Suite| {
         let stored = StoredKey {

@@ -161,7 +161,7 @@ fn import(key: &ml_kem_768::DecapsulationKey) -> Option<DecapsulationKey> {
     DecapsulationKey::new(&ML_KEM_768, expanded.as_ref()).ok()
 }
 
-/// The combiner of X-Wing.
+/// Combines both shared secrets as X-Wing specifies.
 fn combine(
     ml_kem_secret: &[u8; 32],
     x25519_secret: &[u8; 32],
@@ -294,7 +294,8 @@ mod tests {
         assert_eq!(secret.to_vec(), bytes(&vector["shared_secret"]));
     }
 
-    /// The encodings of points whose order divides 8, from RFC 7748 and Curve25519's page of contributory behavior.
+    /// Returns the encodings of points whose order divides 8, from RFC 7748 and Curve25519's page of contributory
+    /// behavior.
     fn low_order_points() -> Vec<Vec<u8>> {
         let point = |text: &str| bytes(&text.into());
         vec![

@@ -210,7 +210,7 @@ fn inline_for(suites: &[Suite], item: &str, plain: &str) -> String {
     )
 }
 
-/// The object `db` in the namespace `shop`.
+/// Returns the object `db` in the namespace `shop`.
 fn object(entries: BTreeMap<String, String>) -> SealedSecret {
     let mut sealed = SealedSecret::new("db", SealedSecretSpec::default());
     sealed.metadata.namespace = Some("shop".into());

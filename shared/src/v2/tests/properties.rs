@@ -11,7 +11,7 @@ fn suite() -> impl Strategy<Value = Suite> {
     prop::sample::select(&Suite::ALL[..])
 }
 
-/// An object with a shared lock of two items, and an inline item.
+/// Returns an object with a shared lock of two items, and an inline item.
 fn mixed(suite: Suite) -> BTreeMap<String, String> {
     let mut entries = sealed_for(&[suite]);
     entries.insert("token".into(), inline_for(&[suite], "token", "t"));
@@ -31,7 +31,7 @@ fn single_entry(text: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(text.to_owned(), text.to_owned())])
 }
 
-/// Changes of every field that a lock can be bound to.
+/// Returns a change of each field that a lock can be bound to.
 fn template_changes() -> [fn(&mut SecretTemplate, &str); 6] {
     [
         |template, text| template.type_ = Some(text.into()),
@@ -43,7 +43,7 @@ fn template_changes() -> [fn(&mut SecretTemplate, &str); 6] {
     ]
 }
 
-/// Public reasons, which say exactly what is wrong, and the one after the private key.
+/// Returns whether a reason is public: one that says exactly what is wrong, or the one after the private key was used.
 fn is_listed(reason: Option<Reason>) -> bool {
     matches!(
         reason,

@@ -102,7 +102,8 @@ pub(super) fn less(a: &Value, b: &Value) -> Result<bool, Fault> {
     }
 }
 
-/// Returns whether type and content are the same at all levels.
+/// Returns whether type and content are the same at all levels. Missing and nil are equal. Fails for values nested
+/// deeper than 100.
 pub(crate) fn deep_equal(a: &Value, b: &Value, gauge: &mut Gauge) -> Result<bool, Fault> {
     deep_equal_at(a, b, gauge, 0)
 }

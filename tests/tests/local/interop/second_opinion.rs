@@ -50,7 +50,7 @@ fn seal(key: &RsaPublicKey, label: &[u8], plain: &[u8]) -> Vec<u8> {
     [&length[..], &wrapped, &value].concat()
 }
 
-/// Returns the RSA block of a value.
+/// Encrypts the session key; returns the RSA block of a sealed value.
 pub(crate) fn wrap_session_key(key: &RsaPublicKey, label: &[u8], session: &[u8]) -> Vec<u8> {
     let wrapped = key.encrypt(&mut shared::random::system(), oaep(label), session);
     wrapped.unwrap()

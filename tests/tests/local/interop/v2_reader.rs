@@ -107,7 +107,7 @@ fn scope(case: &Json) -> Scope {
     case["place"]["scope"].as_str().unwrap().parse().unwrap()
 }
 
-/// The object of a case, with other entries.
+/// Returns the object of a case, with other entries.
 fn object(case: &Json, entries: Entries) -> SealedSecret {
     let text = |name: &str| case["place"][name].as_str().map(str::to_owned);
     let mut sealed = SealedSecret::new("", SealedSecretSpec::default());
@@ -176,7 +176,7 @@ fn values(case: &Json, rng: &mut StdRng) -> BTreeMap<String, Value> {
         .collect()
 }
 
-/// Every combination of recipients, scope and flags, to be sealed.
+/// Returns every combination of recipients, scope and flags, to be sealed.
 fn all_combinations() -> Vec<Json> {
     let recipients: [&[&str]; 4] = [&["xw"], &["p256"], &["rsa"], &["xw", "p256", "rsa"]];
     let mut cases = Vec::new();
@@ -188,7 +188,7 @@ fn all_combinations() -> Vec<Json> {
     cases
 }
 
-/// The case with these recipients and scope. Each bit chooses one of the other properties.
+/// Returns a case with these recipients and scope. Each bit chooses one of the other properties.
 fn combination(recipients: &[&str], scope: Scope, bits: u8) -> Json {
     let is_set = |bit: u8| bits & bit != 0;
     let values = if is_set(4) {
@@ -218,7 +218,7 @@ fn combination(recipients: &[&str], scope: Scope, bits: u8) -> Json {
     })
 }
 
-/// The case once for each of its keys, as the only one.
+/// Returns the case once for each of its keys, as the only one.
 fn with_each_key(case: &Json) -> Vec<Json> {
     let with = |key: &str| {
         let mut case = case.clone();
@@ -353,7 +353,8 @@ fn both_give_the_same_result_for_changed_objects() {
     assert!(reasons.len() >= 5, "{reasons:?}");
 }
 
-/// The published cases without a policy, `spec.data` and a Secret object to make.
+/// Returns the published cases of several entries without a policy, `spec.data` and a reader that makes a Secret
+/// object.
 fn changeable_cases() -> impl Iterator<Item = &'static Json> {
     let cases = FILE["cases"].as_array().unwrap().iter();
     cases.filter(|case| {

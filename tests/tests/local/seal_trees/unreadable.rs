@@ -208,7 +208,7 @@ fn seal_reports_a_plain_secret_in_a_malformed_file() {
 }
 
 #[test]
-fn an_interrupted_rotation_continues_where_it_stopped() {
+fn an_interrupted_rotate_continues_where_it_stopped() {
     let tree = Tree::new();
     for name in ["a", "b", "c"] {
         tree.seal_without_hints(name, &format!("tree/{name}.yaml"));

@@ -219,10 +219,14 @@ fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[KeyAfter]) -> Result
         let message = format!(
             "a key in the backup has the name {name:?}, which is not a valid Secret name; nothing was changed"
         );
-        bail!(Failure::new(message).hint(
-            "use at most 253 lowercase letters, digits, `-` and `.`, with a letter or digit at both ends of each part \
-             between dots; rename the key in its manifest (`age -d` decrypts an archive to manifests)"
-        ));
+        bail!(
+            Failure::new(message)
+                .hint(
+                    "use at most 253 lowercase letters, digits, `-` and `.`, with a letter or digit at both ends of \
+                     each part between dots"
+                )
+                .hint("rename the key in its manifest (`age -d` decrypts an archive to manifests)")
+        );
     }
     let is_taken = |name: &str| after.iter().any(|other| other.name == name);
     if !is_taken(name) {
@@ -323,7 +327,7 @@ fn newer(steps: &[Step<'_>], after: &[KeyAfter], sealing: Option<&SealingKey>) -
     let Some(sealing) = sealing else {
         return Vec::new();
     };
-    let is_put = |after: &&KeyAfter| {
+    let is_restored_opening_only = |after: &&KeyAfter| {
         let is_own = |step: &&Step<'_>| step.fingerprint == after.facts.fingerprint;
         let step = steps.iter().find(is_own);
         step.is_some_and(|step| {
@@ -331,7 +335,10 @@ fn newer(steps: &[Step<'_>], after: &[KeyAfter], sealing: Option<&SealingKey>) -
         })
     };
     let is_newer = |after: &&KeyAfter| after.facts.order_time > sealing.created;
-    let newer = after.iter().filter(is_put).filter(is_newer);
+    let newer = after
+        .iter()
+        .filter(is_restored_opening_only)
+        .filter(is_newer);
     let fingerprint = |after: &KeyAfter| after.facts.fingerprint.as_ref().map(ToString::to_string);
     newer
         .map(|after| format!("{} {}", after.name, fingerprint(after).unwrap_or_default()))

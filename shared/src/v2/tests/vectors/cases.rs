@@ -392,7 +392,7 @@ fn change_lock(case: &mut Case, change: impl FnOnce(&mut Lock)) {
     }
 }
 
-/// A stanza of a suite that does not exist yet.
+/// Returns a stanza of a suite that does not exist yet.
 fn unknown_stanza(suite: u16) -> Stanza {
     Stanza {
         suite: SuiteCode(suite),
@@ -800,7 +800,7 @@ fn refused_suites() -> Vec<Case> {
     ]
 }
 
-/// A stanza for the key of the reader, but of another suite than the key, beside one of another key.
+/// Returns a case with a stanza for the reader's key but of another suite, beside a stanza of another key.
 fn own_key_of_another_suite(name: &str, suite: SuiteCode, len: usize) -> Case {
     let recipients = [Suite::P256, Suite::Rsa];
     let plan = Plan {
@@ -1254,13 +1254,13 @@ impl Forge {
         })
     }
 
-    /// A case of the suite `p256` with this plaintext of the box.
+    /// Returns a case of the suite `p256` with this plaintext of the box.
     fn padded(&self, name: &str, padded: &[u8]) -> Case {
         self.case(name, &self.stanza(&self.key, Suite::P256), padded)
     }
 }
 
-/// The padded value `b` with an identifier of zeros.
+/// Returns the value `b`, padded to `len` bytes, with an identifier of zeros.
 fn padded(len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     bytes[16..18].copy_from_slice(&[b'b', 0x80]);

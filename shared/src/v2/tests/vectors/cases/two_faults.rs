@@ -53,7 +53,7 @@ pub(super) fn all() -> Vec<Case> {
     pairs.map(|pair| both(&base, pair[0], pair[1])).collect()
 }
 
-/// The second fault first, because the first may make the object unreadable.
+/// Returns a case with both faults. Applies the second first, because the first may make the object unreadable.
 fn both(base: &Case, first: Fault, second: Fault) -> Case {
     let name = format!("two faults: {} before {}", first.0, second.0);
     base.refused(&name, first.0, |case| {

@@ -87,7 +87,7 @@ pub(super) fn all() -> Vec<Case> {
 }
 
 impl Fault {
-    /// A good shared lock, and the wrong one for this item.
+    /// Returns a case with a valid shared lock and a wrong lock for this item.
     fn case(&self, kind: &str, item: &str, is_inline: bool) -> Case {
         let name = format!("two locks, the wrong one {kind}: {}", self.name);
         xw().refused(&name, self.reason, |case| {
