@@ -1,6 +1,7 @@
 //! Attacks on `seal` with v2 values by a committer without keys, who changes the files that a user sets values in.
 #![expect(clippy::expect_used, reason = "a test")]
 
+use std::fs;
 use std::path::Path;
 use std::process::Output;
 
@@ -9,7 +10,7 @@ use shared::resource::SealedSecret;
 use shared::v2::Object;
 
 use crate::support::{assert_code, assert_contains, git, write_files};
-use crate::v2::{RULES, folder, read, seal, seal_well};
+use crate::v2::{RULES, folder, read, seal, seal_well, v2_key};
 
 const CREATE: [&str; 6] = ["create", "db", "-n", "shop", "--from-file", "a=value"];
 
@@ -148,4 +149,80 @@ fn new_values_are_not_bound_to_a_changed_template() {
     seal_well(folder, &["unset", "db.yaml", "a"]);
     seal_well(folder, &set("a"));
     assert!(is_bound(folder, "a"), "the template is that of the commit");
+}
+
+/// Attack: a committer without keys hides from the report of a compromised key that values are sealed for it: by a further
+/// recipient, by a change for which controllers refuse the object, or by a malformed entry.
+#[test]
+fn a_compromised_key_exposes_values_with_other_recipients_and_in_refused_objects() {
+    let folder = folder();
+    let folder = folder.path();
+    let rules =
+        RULES.replace("[cluster.txt]", "[cluster.txt, cert.pem]") + "  allowClassical: true\n";
+    write_files(
+        folder,
+        &[
+            (".seal.yaml", &rules),
+            ("state/keys/rsa.yaml", &rsa_key(folder)),
+            ("state/keys/xw.yaml", &v2_key("key-xw", 1, 1)),
+            ("state/sealed/README", ""),
+        ],
+    );
+    git(folder, &["init", "-q"]);
+    for (name, change) in [
+        ("both", None),
+        (
+            "refused",
+            Some(("  template:\n", "  template:\n    type: Changed\n")),
+        ),
+        (
+            "malformed",
+            Some(("  encryptedData:\n", "  encryptedData:\n    /x: abc\n")),
+        ),
+    ] {
+        let file = format!("tree/{name}.yaml");
+        let create = ["create", name, "-n", "shop", "--from-file", "a=value"];
+        let create = [&create[..], &["--from-file", "b=value", "-w", &file]].concat();
+        fs::create_dir_all(folder.join("tree")).expect("ours");
+        seal_well(folder, &create);
+        if let Some((from, to)) = change {
+            let text = read(folder, &file);
+            let changed = text.replacen(from, to, 1);
+            assert_ne!(changed, text, "{name}");
+            write_files(folder, &[(&file, &changed)]);
+        }
+    }
+    git(folder, &["add", "tree"]);
+    git(folder, &["commit", "-qm", "values"]);
+    for key in ["key-rsa", "key-xw"] {
+        let args = [
+            "keys",
+            "compromise",
+            key,
+            "tree",
+            "--directory",
+            "state",
+            "--dry-run",
+        ];
+        let output = seal(folder, &args);
+        assert_code(&output, 0, key);
+        for name in ["both", "refused", "malformed"] {
+            assert_contains(&output, &format!("tree/{name}.yaml ({name})"), key);
+            assert_contains(&output, &format!("{name}/a"), key);
+        }
+        let args = ["keys", "status", "tree", "--directory", "state"];
+        assert_contains(&seal(folder, &args), "0        3", "status");
+    }
+}
+
+/// Returns the Secret of the RSA key of the folder.
+fn rsa_key(folder: &Path) -> String {
+    let encoded = |file: &str| shared::base64::encode(read(folder, file).as_bytes());
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: key-rsa\n  namespace: ops\n  labels:\n    \
+         sealedsecrets.bitnami.com/sealed-secrets-key: active\ntype: kubernetes.io/tls\ndata:\n  tls.crt: {}\n  \
+         tls.key: {}\n",
+        encoded("cert.pem"),
+        encoded("key.pem")
+    )
 }
