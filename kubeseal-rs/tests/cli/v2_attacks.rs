@@ -226,3 +226,35 @@ fn rsa_key(folder: &Path) -> String {
         encoded("key.pem")
     )
 }
+
+/// Attack: a committer allows a classical key in the rule, so that existing values become readable for a quantum computer
+/// when a user re-encrypts them.
+#[test]
+fn a_rule_alone_does_not_allow_classical_keys_for_existing_values() {
+    let folder = folder();
+    let folder = folder.path();
+    seal_well(folder, &[&CREATE[..], &["-w", "db.yaml"]].concat());
+    let before = read(folder, "db.yaml");
+    let classical = RULES.replace("[cluster.txt]", "[cluster.txt, cert.pem]");
+    let classical = classical + "  allowClassical: true\n";
+    write_files(folder, &[(".seal.yaml", &classical)]);
+    let keys = [
+        "rotate",
+        "db.yaml",
+        "--key",
+        "cluster.key",
+        "--key",
+        "key.pem",
+    ];
+    let output = seal(folder, &keys);
+    assert_code(&output, 2, "only a rule allows the key");
+    assert_contains(&output, "forbids keys that are not post-quantum", "rotate");
+    assert_contains(&output, "pass --allow-classical", "rotate");
+    assert_eq!(read(folder, "db.yaml"), before);
+    let printed = seal_well(folder, &[&keys[..], &["--allow-classical"]].concat());
+    assert!(
+        printed.contains("no longer for post-quantum keys only"),
+        "{printed}"
+    );
+    seal_well(folder, &["view", "db.yaml", "--reveal", "--key", "key.pem"]);
+}
