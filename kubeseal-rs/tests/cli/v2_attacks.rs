@@ -258,3 +258,78 @@ fn a_rule_alone_does_not_allow_classical_keys_for_existing_values() {
     );
     seal_well(folder, &["view", "db.yaml", "--reveal", "--key", "key.pem"]);
 }
+
+/// Attack: a committer adds a stanza that does not open anything for another key, so that the key that the values need is
+/// retired.
+#[test]
+fn a_stanza_that_does_not_open_is_no_other_recipient() {
+    let folder = folder();
+    let folder = folder.path();
+    write_files(
+        folder,
+        &[
+            ("state/keys/old.yaml", &v2_key("key-old", 1, 1)),
+            ("state/keys/new.yaml", &v2_key("key-new", 2, 2)),
+            ("state/sealed/README", ""),
+        ],
+    );
+    let both = RULES.replace("[cluster.txt]", "[cluster.txt, new.txt]");
+    let exported = seal_well(folder, &["keys", "export", "--directory", "state"]);
+    let id_new = exported
+        .split(' ')
+        .nth(2)
+        .expect("an identifier")
+        .to_owned();
+    write_files(folder, &[("new.txt", &exported)]);
+    let more = ["--from-file", "b=value", "-w"];
+    seal_well(folder, &[&CREATE[..], &more, &["db.yaml"]].concat());
+    write_files(folder, &[(".seal.yaml", &both)]);
+    seal_well(folder, &[&CREATE[..], &more, &["other.yaml"]].concat());
+    let retire = |file| {
+        let retire = [
+            "keys",
+            "retire",
+            "key-old",
+            file,
+            "--directory",
+            "state",
+            "--dry-run",
+        ];
+        seal(folder, &retire)
+    };
+    let output = retire("db.yaml");
+    assert_code(&output, 1, "the only recipient");
+    assert_contains(&output, "2 items need it", "the only recipient");
+    // A stanza from another lock, for the other key of the store.
+    let (db, other) = (read(folder, "db.yaml"), read(folder, "other.yaml"));
+    let own_lock = entry(&db, ID_OF_CLUSTER).0;
+    let (stranger, value) = entry(&other, &id_new);
+    let stanza = format!(
+        "    {}: {value}",
+        stranger.replace(&lock_of(&stranger), &lock_of(&own_lock))
+    );
+    write_files(folder, &[("db.yaml", &with_line(&db, &stanza))]);
+    let output = retire("db.yaml");
+    assert_code(&output, 1, "a stanza that does not open");
+    assert_contains(
+        &output,
+        "db.yaml (db), item a",
+        "a stanza that does not open",
+    );
+    assert_code(&retire("other.yaml"), 0, "another recipient that opens");
+}
+
+const ID_OF_CLUSTER: &str = "1f79tcRB6C15M6q5Y1tFHQ";
+
+/// Returns name and value of the stanza for a key.
+fn entry(text: &str, key: &str) -> (String, String) {
+    let is_stanza = |line: &&str| line.contains("/lock/") && line.contains(&format!("/{key}"));
+    let line = text.lines().find(is_stanza).expect("a stanza");
+    let (name, value) = line.trim().split_once(": ").expect("an entry");
+    (name.to_owned(), value.to_owned())
+}
+
+/// Returns the identifier of the lock in the name of an entry.
+fn lock_of(name: &str) -> String {
+    name.split('/').nth(2).expect("a lock").to_owned()
+}

@@ -138,8 +138,9 @@ fn retire_v2(
 ) -> Result<Outcome> {
     key.check_retirable(&location_flags(&args.location))?;
     let mut sources = find_holders(store, &args.paths, &args.search)?;
-    let dependents = key.dependents(&sources, records);
+    let mut dependents = key.dependents(&sources, records);
     if args.allow_undecided {
+        dependents.retain(|dependent| dependent.is_sure);
         sources.unread.clear();
     }
     if !dependents.is_empty() || !sources.unread.is_empty() {
