@@ -2,14 +2,20 @@
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 
+use shared::key::Certificate;
 use shared::manifest;
 use shared::resource::SealedSecret;
-use shared::v2::Object;
+use shared::v2::{Object, Recipient as _, SecretKey, Suite};
 
-use crate::support::{assert_code, assert_contains, git, write_files};
+use crate::api_server::{self, Body, certificate_path, service_body, service_path};
+use crate::support::{assert_code, assert_contains, command, git, stderr, write_files};
 use crate::v2::{RULES, folder, read, seal, seal_well, v2_key};
 
 const CREATE: [&str; 6] = ["create", "db", "-n", "shop", "--from-file", "a=value"];
@@ -332,4 +338,77 @@ fn entry(text: &str, key: &str) -> (String, String) {
 /// Returns the identifier of the lock in the name of an entry.
 fn lock_of(name: &str) -> String {
     name.split('/').nth(2).expect("a lock").to_owned()
+}
+
+/// Attack: a server between the user and the controller replaces the key that the controller prefers for v2 values, and then
+/// offers one that is not post-quantum.
+#[test]
+fn a_changed_preferred_key_is_reported() {
+    let folder = folder();
+    let folder = folder.path();
+    fs::remove_file(folder.join(".seal.yaml")).expect("ours");
+    let lists = preferred_keys(folder);
+    let served: Arc<AtomicUsize> = Arc::default();
+    let index = Arc::clone(&served);
+    let list: Body = Box::new(move |to| to.write_all(lists[index.load(SeqCst)].as_bytes()));
+    let (namespace, name) = ("kube-system", "sealed-secrets-controller");
+    let path = certificate_path(namespace, name).replace("/v1/cert.pem", "/v2/recipients");
+    let responses = vec![
+        (service_path(namespace, name), service_body()),
+        (path, list),
+    ];
+    let kubeconfig = api_server::serve(folder, responses);
+    let create = || {
+        let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, &kubeconfig);
+        command.args(CREATE).args(["--sealed-format", "v2"]);
+        command.env("XDG_CACHE_HOME", folder.join("cache"));
+        let output = command.current_dir(folder).output().expect("it runs");
+        assert_code(&output, 0, "create");
+        stderr(&output)
+    };
+    for (index, want) in [
+        (0, None),
+        (0, None),
+        (1, Some("has changed to xw ")),
+        (1, None),
+        (
+            2,
+            Some(", which is not post-quantum, unlike the previous one; the previous one was xw "),
+        ),
+    ] {
+        served.store(index, SeqCst);
+        let printed = create();
+        let is_reported =
+            printed.contains("the key of kube-system/sealed-secrets-controller for v2");
+        assert_eq!(is_reported, want.is_some(), "{index}: {printed}");
+        assert!(
+            printed.contains(want.unwrap_or_default()),
+            "{index}: {printed}"
+        );
+    }
+}
+
+/// Returns responses of `/v2/recipients`: two post-quantum keys, and an RSA key.
+fn preferred_keys(folder: &Path) -> [String; 3] {
+    let list = |suite: &str, id: String, field: &str, key: &str| {
+        let listed = serde_json::json!({
+            "suite": suite, "keyId": id, field: key,
+            "notBefore": "2020-01-01T00:00:00Z", "notAfter": "2200-01-01T00:00:00Z",
+        });
+        serde_json::json!({"recipients": [listed]}).to_string()
+    };
+    let line = |byte: u8| {
+        let key = SecretKey::from_bytes(Suite::XWing, &[byte; 32]).expect("a key");
+        let recipient = key.recipient();
+        list(
+            "xw",
+            recipient.key_id().to_string(),
+            "recipient",
+            &recipient.to_string(),
+        )
+    };
+    let pem = read(folder, "cert.pem");
+    let certificate = Certificate::from_pem(pem.as_bytes()).expect("a certificate");
+    let id = certificate.public_key().key_id().to_string();
+    [line(1), line(2), list("rsa", id, "certificate", &pem)]
 }
