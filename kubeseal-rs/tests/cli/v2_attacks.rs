@@ -303,6 +303,8 @@ fn a_stanza_that_does_not_open_is_no_other_recipient() {
         ];
         seal(folder, &retire)
     };
+    let new_only = RULES.replace("cluster.txt", "new.txt");
+    write_files(folder, &[(".seal.yaml", &new_only)]);
     let output = retire("db.yaml");
     assert_code(&output, 1, "the only recipient");
     assert_contains(&output, "2 items need it", "the only recipient");
@@ -411,4 +413,72 @@ fn preferred_keys(folder: &Path) -> [String; 3] {
     let certificate = Certificate::from_pem(pem.as_bytes()).expect("a certificate");
     let id = certificate.public_key().key_id().to_string();
     [line(1), line(2), list("rsa", id, "certificate", &pem)]
+}
+
+/// Fault: rules still name a key that is retired or compromised, in the working tree or on another branch, so that colleagues
+/// seal values that no controller opens, or that an attacker opens.
+#[test]
+fn rules_that_name_a_key_keep_it_and_are_reported() {
+    let folder = folder();
+    let folder = folder.path();
+    write_files(
+        folder,
+        &[
+            ("state/keys/old.yaml", &v2_key("key-old", 1, 1)),
+            ("state/keys/new.yaml", &v2_key("key-new", 2, 2)),
+            ("state/sealed/README", ""),
+            ("tree/README", ""),
+        ],
+    );
+    let line = read(folder, "cluster.txt");
+    let by_line = RULES.replace("[cluster.txt]", &format!("['{}']", line.trim()));
+    let retire = |more: &[&str]| {
+        let retire = [
+            "keys",
+            "retire",
+            "key-old",
+            "tree",
+            "--directory",
+            "state",
+            "--dry-run",
+        ];
+        seal(folder, &[&retire, more].concat())
+    };
+    for rules in [RULES, &by_line] {
+        write_files(folder, &[(".seal.yaml", rules)]);
+        git(folder, &["init", "-q"]);
+        let output = retire(&[]);
+        assert_code(&output, 1, rules);
+        assert_contains(
+            &output,
+            ".seal.yaml, rule 1 (line 2): names it as a recipient",
+            rules,
+        );
+        let compromise = [
+            "keys",
+            "compromise",
+            "key-old",
+            "tree",
+            "--directory",
+            "state",
+        ];
+        let output = seal(folder, &[&compromise[..], &["--dry-run"]].concat());
+        assert_code(&output, 0, rules);
+        assert_contains(&output, "replace it in the `recipients` of", rules);
+    }
+    git(folder, &["add", ".seal.yaml", "cluster.txt"]);
+    git(folder, &["commit", "-qm", "named"]);
+    git(folder, &["branch", "other"]);
+    write_files(folder, &[(".seal.yaml", RULES)]);
+    git(folder, &["commit", "-qam", "named by a file"]);
+    git(folder, &["branch", "file"]);
+    git(folder, &["rm", "-q", "-f", ".seal.yaml"]);
+    git(folder, &["commit", "-qm", "removed"]);
+    assert_code(&retire(&[]), 0, "no rule");
+    let output = retire(&["--all-branches"]);
+    assert_code(&output, 1, "a rule on a branch");
+    for branch in ["other", "file"] {
+        let want = format!("{branch}:.seal.yaml, rule 1 (line 2): names it as a recipient");
+        assert_contains(&output, &want, branch);
+    }
 }

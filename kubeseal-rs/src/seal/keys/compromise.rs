@@ -29,8 +29,8 @@ use shared::v2::{self as format, ShortKeyId};
 
 use super::list::table;
 use super::{
-    Search, check_all_readable, fetch_step, find, find_holders, location_flags, rotate_step, step,
-    store, survey_all, v2,
+    Search, check_all_readable, fetch_step, find, find_holders, find_named, location_flags,
+    rotate_step, step, store, survey_all, v2,
 };
 use crate::failure::Failure;
 use crate::report::{self, shown};
@@ -75,6 +75,8 @@ struct Damage {
     commits: Commits,
     /// Files and objects that cannot be read, and may contain items sealed for the key.
     unread: BTreeSet<Unread>,
+    /// Rules that name the key as a recipient.
+    named: BTreeSet<String>,
 }
 
 type Commits = Vec<(Commit, BTreeSet<String>)>;
@@ -106,13 +108,18 @@ fn run_rsa(
     let situation = Situation::of(records, &fingerprint);
     let search_args = (&args.search, &args.location);
     let (ring, sources, survey) = survey_all(store, records, &args.paths, search_args, clusters)?;
-    let key = Named {
-        id: record.key.as_ref().ok().map(|key| key.key_id().short()),
+    let key_id = record.key.as_ref().ok().map(|key| key.key_id());
+    let named = key_id.map(|id| find_named(id, &args.paths, &args.search, environment));
+    let named = named.transpose()?.unwrap_or_default();
+    let key = RsaKey {
+        id: key_id.map(|id| id.short()),
         fingerprint: &fingerprint,
     };
     let (commits, unread) = commits(args, |sealed| key.items(sealed, &ring))?;
-    let (missing, unread) = all_unread(args, sources.unread, unread)?;
+    let (missing, mut unread) = all_unread(args, sources.unread, unread)?;
+    unread.extend(named.unread);
     let damage = Damage {
+        named: named.places,
         name: record.name().to_owned(),
         since: mark_time(record, environment),
         present: key.present(&survey, &sources.holders),
@@ -142,9 +149,12 @@ fn run_v2(
     };
     let (commits, unread) = commits(args, items)?;
     let present = keys::v2::exposed(&sources.holders, key.id.short());
-    let (missing, unread) = all_unread(args, sources.unread, unread)?;
+    let (missing, mut unread) = all_unread(args, sources.unread, unread)?;
+    let named = find_named(key.id, &args.paths, &args.search, environment)?;
+    unread.extend(named.unread);
     let now = || environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let damage = Damage {
+        named: named.places,
         name: key.name().to_owned(),
         since: key.earlier_mark().unwrap_or_else(now),
         present,
@@ -281,12 +291,12 @@ fn commits(
 
 /// An RSA key. Trial decryption shows which v1 items are for it; v2 items name their keys, and only one of them opens an
 /// item here.
-struct Named<'a> {
+struct RsaKey<'a> {
     id: Option<ShortKeyId>,
     fingerprint: &'a Fingerprint,
 }
 
-impl Named<'_> {
+impl RsaKey<'_> {
     /// Returns the items that this key decrypts, as NAME/ITEM.
     fn items(&self, sealed: &SealedSecret, ring: &KeyRing) -> Vec<String> {
         let is_for_key = |need: &Need| *need == Need::Key(self.fingerprint.clone());
@@ -404,6 +414,11 @@ fn next_steps(
         "  change every listed value where it is used: an attacker with the key can read them in every commit"
             .to_owned(),
     ]);
+    steps.extend(damage.named.iter().map(|rule| {
+        format!(
+            "  replace it in the `recipients` of {rule}, so that new values are not sealed for it"
+        )
+    }));
     if !situation.is_retired {
         steps.extend(retirement(args, records, &name));
     }
