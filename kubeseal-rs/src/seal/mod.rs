@@ -20,6 +20,7 @@
 //! | [`sealing`] | sealing a Secret under these settings |
 //! | [`target`] | one SealedSecret in a file, and changes of its items |
 //! | [`v2_items`] | sealing new v2 values for an object in a file |
+//! | `binding` | whether new v2 values are bound to the template |
 //! | [`values`], [`names`] | reading values; valid names |
 //! | [`decryption`] | identities, passphrases and keys in backups |
 //! | [`in_cluster`] | values of the Secret in the cluster |
@@ -27,6 +28,7 @@
 //! | [`object`] | a SealedSecret for display: structure, lines, hints |
 //! | `output` | reports for programs: JSON and YAML |
 
+mod binding;
 pub mod cert;
 pub mod completions;
 pub mod config;

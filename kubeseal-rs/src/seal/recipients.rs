@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
-use kubeseal_library::certificate::{self, RuleContext};
+use kubeseal_library::certificate::{self, RuleContext, SettingSource};
 use kubeseal_library::cluster::Controller;
 use kubeseal_library::keys::compromised;
 use kubeseal_library::recipients::{self, RecipientKey, RecipientSource};
@@ -237,13 +237,16 @@ impl Session<'_> {
     }
 
     fn recipient_of_cluster(&self, settings: &Settings) -> Result<RecipientKey> {
-        let source = match &settings.certificate.value {
-            source @ Source::Controller { .. } => source.clone(),
-            Source::At(_) => Source::Controller {
-                context: self.args.cluster.context.clone(),
-                name: self.args.controller.name.clone(),
-                namespace: self.args.controller.namespace.clone(),
-            },
+        let (source, named_by) = match &settings.certificate.value {
+            source @ Source::Controller { .. } => (source.clone(), settings.certificate.by.into()),
+            Source::At(_) => {
+                let source = Source::Controller {
+                    context: self.args.cluster.context.clone(),
+                    name: self.args.controller.name.clone(),
+                    namespace: self.args.controller.namespace.clone(),
+                };
+                (source, SettingSource::default())
+            }
         };
         let controller = Controller::find(&self.access(&source), &self.clusters)?;
         let list = controller.recipients().map_err(|error| {
@@ -254,7 +257,12 @@ impl Session<'_> {
             )
         })?;
         let key = recipients::from_list(&list, self.environment.now);
-        key.context("cannot use the recipients of the controller")
+        let key = key.context("cannot use the recipients of the controller")?;
+        for remark in certificate::remember_preferred(&controller, &key, named_by, self.environment)
+        {
+            report::warn(&remark);
+        }
+        Ok(key)
     }
 }
 

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::sealing::SealedFor;
 use super::session::Session;
 use super::settings::{Origin, Setting, Settings};
-use super::{requirements, v2_items};
+use super::{binding, requirements, v2_items};
 use crate::report::{self, ShowPath as _, shown};
 
 /// The file, or the requested change, is not valid.
@@ -255,7 +255,9 @@ impl Target {
             removed,
         };
         let now = session.environment.now;
-        let entries = v2_items::seal(&self.found.sealed, change, &recipients, now)?;
+        let sealed = &self.found.sealed;
+        let committed = binding::committed(&self.path, &self.found);
+        let entries = v2_items::seal(sealed, committed.as_ref(), change, &recipients, now)?;
         Ok(NewValues {
             texts: entries.set,
             removed: entries.unused,

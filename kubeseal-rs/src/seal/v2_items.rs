@@ -8,10 +8,9 @@ use shared::names;
 use shared::plain::Plain;
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
-use shared::v2::{
-    self, Checked, ItemView, LockSpec, Object, Place, Policy, Reason, TemplateDigest, Value,
-};
+use shared::v2::{self, Checked, LockSpec, Object, Place, Policy, Reason, TemplateDigest, Value};
 
+use super::binding;
 use super::recipients::Recipients;
 use super::size;
 use crate::failure::Failure;
@@ -36,20 +35,22 @@ pub struct Change<'a> {
 }
 
 impl Change<'_> {
-    fn keeps(&self, item: &str) -> bool {
+    pub(super) fn keeps(&self, item: &str) -> bool {
         !self.set.contains_key(item) && !self.removed.iter().any(|removed| removed == item)
     }
 }
 
 /// Seals new values for an object: one value inline, so that one line of the file changes, and several under a new shared
-/// lock. Scope and template binding are those of the file.
+/// lock. The scope is that of the file. The values are bound to the template if a value in the file or in `committed`, the
+/// object in the last commit, is bound, or if the rule says so.
 ///
 /// # Errors
 ///
-/// Fails if the object is malformed or would be refused by a controller because of the change, or the values cannot be
-/// sealed.
+/// Fails if the object is malformed or would be refused by a controller because of the change, if it has lost its binding
+/// to the template, or if the values cannot be sealed.
 pub fn seal(
     sealed: &SealedSecret,
+    committed: Option<&SealedSecret>,
     change: Change<'_>,
     recipients: &Recipients,
     now: Timestamp,
@@ -59,13 +60,13 @@ pub fn seal(
     }
     let object = parse(sealed)?;
     let place = place(sealed)?;
+    let is_bound = binding::decide(sealed, &object, committed, change, recipients.bind_template)?;
     let keys = recipients.keys();
     let spec = LockSpec {
         place: &place,
         recipients: &keys,
         allow_classical: recipients.allow_classical,
-        template: is_bound(&object, change, recipients)
-            .then(|| TemplateDigest::of(&sealed.spec.template)),
+        template: is_bound.then(|| TemplateDigest::of(&sealed.spec.template)),
         is_never_secret: object.is_never_secret(),
         is_alone: false,
         revision: v2::next_revision(now, object.view().values().map(|item| item.revision)),
@@ -125,18 +126,10 @@ fn check_result(before: &SealedSecret, after: &SealedSecret) -> Result<()> {
     let Some(refusal) = refusal(after) else {
         return Ok(());
     };
-    if refusal_reason(before) == Some(refusal.reason())
-        && refusal.reason() != Reason::TemplateChanged
-    {
+    if refusal_reason(before) == Some(refusal.reason()) {
         return Ok(());
     }
-    let failure = Failure::new(format!("a controller would refuse the result: {refusal}"));
-    bail!(match refusal.reason() {
-        Reason::TemplateChanged => failure.hint(
-            "revert the change of the template, or set all values again with `seal edit --blind`"
-        ),
-        _ => failure,
-    })
+    bail!("a controller would refuse the result: {refusal}");
 }
 
 fn refusal(sealed: &SealedSecret) -> Option<v2::Refusal> {
@@ -164,19 +157,4 @@ fn place(sealed: &SealedSecret) -> Result<Place> {
     let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
     let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
     Ok(Place::for_sealing(scope, namespace, name)?)
-}
-
-/// Returns whether to bind the new values to the template: as the v2 items of the file are, or as the rule says if it
-/// has none. Readers refuse a bound value beside a v1 item.
-fn is_bound(object: &Object, change: Change<'_>, recipients: &Recipients) -> bool {
-    let is_v1_kept = object.v1_items().iter().any(|item| change.keeps(item));
-    let view = object.view();
-    if is_v1_kept {
-        return false;
-    }
-    let is_bound = |item: &ItemView| item.is_template_bound;
-    match view.values().next() {
-        None => recipients.bind_template,
-        Some(_) => view.values().any(is_bound),
-    }
 }

@@ -46,5 +46,6 @@ mod shown_urls;
 mod stories;
 mod tls_port;
 mod v2;
+mod v2_attacks;
 mod writers;
 mod wrong_certificate;

@@ -11,24 +11,25 @@ use shared::resource::SealedSecret;
 use crate::support::{assert_code, assert_contains, combined_output, command, write_files};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/v2.fixtures");
-const RULES: &str = "rules:\n- path: '*.yaml'\n  format: v2\n  recipients: [cluster.txt]\n";
+pub(crate) const RULES: &str =
+    "rules:\n- path: '*.yaml'\n  format: v2\n  recipients: [cluster.txt]\n";
 
 /// Runs `seal` in a folder.
-fn seal(folder: &Path, args: &[&str]) -> Output {
+pub(crate) fn seal(folder: &Path, args: &[&str]) -> Output {
     let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
     command.args(args).current_dir(folder);
     command.output().expect("it runs")
 }
 
 #[track_caller]
-fn seal_well(folder: &Path, args: &[&str]) -> String {
+pub(crate) fn seal_well(folder: &Path, args: &[&str]) -> String {
     let output = seal(folder, args);
     assert_code(&output, 0, format!("{args:?}"));
     combined_output(&output)
 }
 
 /// Returns a folder with keys, certificate and rules.
-fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for name in [
         "cert.pem",
@@ -47,7 +48,7 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-fn read(folder: &Path, file: &str) -> String {
+pub(crate) fn read(folder: &Path, file: &str) -> String {
     fs::read_to_string(folder.join(file)).expect("it exists")
 }
 
@@ -355,7 +356,7 @@ fn v2_keys_have_the_life_cycle_of_keys() {
 }
 
 /// Returns the manifest of a v2 key that seals from this day of 2026.
-fn v2_key(name: &str, byte: u8, day: u8) -> String {
+pub(crate) fn v2_key(name: &str, byte: u8, day: u8) -> String {
     use shared::v2::key_secret::{self, StoredKey};
     let stored = StoredKey {
         key: shared::v2::SecretKey::from_bytes(shared::v2::Suite::XWing, &[byte; 32])

@@ -12,6 +12,7 @@ use super::place::Place;
 use super::sealed_box::SealedBox;
 use super::stanza::Stanza;
 use super::suite::Suite;
+use super::template::TemplateDigest;
 use super::text::{self, Kind, Name};
 use crate::scope::Scope;
 
@@ -165,6 +166,12 @@ impl Object {
         self.locks
             .iter()
             .all(|lock| lock.header.fields.is_for(place))
+    }
+
+    /// Returns whether every v2 item that is bound to a template is bound to this one.
+    pub fn fits_template(&self, template: &TemplateDigest) -> bool {
+        let bound = self.locks.iter().map(|lock| &lock.header.fields.template);
+        bound.flatten().all(|bound| bound == template)
     }
 
     fn view_of(&self, item: &Item) -> ItemView {

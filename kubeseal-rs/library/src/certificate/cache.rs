@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! sealed-secrets/pins/k.example_6443-1f2e3d4c5b6a7988/kube-system_sealed-secrets-controller.pem
+//! sealed-secrets/pins/k.example_6443-1f2e3d4c5b6a7988/kube-system_sealed-secrets-controller.v2
 //! sealed-secrets/seen-by-rules/k.example_6443-1f2e3d4c5b6a7988/team_sealed-secrets.pem
 //! ```
 //!
@@ -9,9 +10,12 @@
 //! it. Certificates of controllers that only a rule names are kept separately: they serve to report
 //! a change and never become a pin. See [`CacheKind`].
 //!
-//! Each file is PEM, with a line above that names cluster and controller, and is valid for `--cert`
-//! too. It is rewritten only when the certificate changes, so its modification time is when that
-//! certificate was first seen. The files contain no secrets, and a failure never stops a command:
+//! Files with the end `.v2` contain suite and identifier of the key that a controller preferred for v2 values. They serve to
+//! report a change, and are no pins.
+//!
+//! Every other file is PEM, with a line above that names cluster and controller, and is valid for `--cert`
+//! too. A file is rewritten only when the certificate or key changes, so its modification time is when that
+//! one was first seen. The files contain no secrets, and a failure never stops a command:
 //! an unreadable file counts as missing, and a failed write is only reported.
 
 use std::fs;
@@ -20,6 +24,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use shared::key::{Certificate, Fingerprint};
+use shared::v2::{KeyId, Suite};
 
 use super::trust::CacheKind;
 use crate::bounded::Kind;
@@ -43,6 +48,15 @@ pub(super) struct SeenCertificate {
     /// The fingerprint of the certificate's key.
     pub(super) fingerprint: Fingerprint,
     /// When the certificate was first seen.
+    pub(super) since: Timestamp,
+}
+
+/// The preferred key for v2 values that was seen before.
+#[derive(Debug)]
+pub(super) struct SeenRecipient {
+    /// The suite and the identifier.
+    pub(super) key: String,
+    /// When the key was first seen.
     pub(super) since: Timestamp,
 }
 
@@ -91,14 +105,55 @@ impl Cache {
     /// Returns a remark if the controller's file may exist and cannot be read, so that a change cannot be detected.
     pub(super) fn damage(&self, kind: CacheKind, service: &Service) -> Option<String> {
         let path = self.file(kind, service)?;
-        let may_exist = !files::is_absent(&path).unwrap_or(false);
-        (may_exist && read(&path).is_none()).then(|| {
+        (may_exist(&path) && read(&path).is_none()).then(|| {
             format!(
                 "the cached certificate of {service} cannot be read, so it is unknown whether the certificate has changed \
                  ({})",
                 path.shown()
             )
         })
+    }
+
+    /// Returns the key that this controller preferred for v2 values when it was last seen, or a remark if the file may
+    /// exist and cannot be read.
+    pub(super) fn last_recipient(
+        &self,
+        kind: CacheKind,
+        service: &Service,
+    ) -> Result<Option<SeenRecipient>, String> {
+        let Some(path) = self.recipient_file(kind, service) else {
+            return Ok(None);
+        };
+        let seen = read_recipient(&path);
+        if seen.is_none() && may_exist(&path) {
+            return Err(format!(
+                "the cached key of {service} for v2 values cannot be read, so it is unknown whether the key has changed ({})",
+                path.shown()
+            ));
+        }
+        Ok(seen)
+    }
+
+    /// Saves suite and identifier of the key that this controller prefers. Without a cache folder, saves nothing.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the folder cannot be created or the file cannot be written.
+    pub(super) fn remember_recipient(
+        &self,
+        kind: CacheKind,
+        service: &Service,
+        key: &str,
+    ) -> Result<(), FileError> {
+        let Some(path) = self.recipient_file(kind, service) else {
+            return Ok(());
+        };
+        let text = format!("# of {service} at {}\n{key}\n", self.server);
+        write(&path, &text)
+    }
+
+    fn recipient_file(&self, kind: CacheKind, service: &Service) -> Option<PathBuf> {
+        Some(self.file(kind, service)?.with_extension("v2"))
     }
 
     /// Saves a certificate and replaces the controller's previous one. Without a cache folder, saves nothing.
@@ -115,13 +170,10 @@ impl Cache {
         let Some(path) = self.file(kind, service) else {
             return Ok(());
         };
-        if let Some(folder) = path.parent() {
-            files::create_folder(folder)?;
-        }
         let (server, pem) = (&self.server, certificate.to_pem());
         let fingerprint = certificate.fingerprint();
         let text = format!("# {fingerprint} of {service} at {server}\n{pem}");
-        files::replace_regular(&path, text.as_bytes())
+        write(&path, &text)
     }
 
     /// Returns the path of the controller's file in the cache.
@@ -148,15 +200,42 @@ fn in_file_name(text: &str) -> String {
     name.replace("..", "__")
 }
 
+fn may_exist(path: &Path) -> bool {
+    !files::is_absent(path).unwrap_or(false)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), FileError> {
+    if let Some(folder) = path.parent() {
+        files::create_folder(folder)?;
+    }
+    files::replace_regular(path, text.as_bytes())
+}
+
+fn since(path: &Path) -> Option<Timestamp> {
+    let since = fs::metadata(path).and_then(|file| file.modified()).ok()?;
+    since.try_into().ok()
+}
+
+fn read_recipient(path: &Path) -> Option<SeenRecipient> {
+    let bytes = files::read_regular(path, Kind::Certificate.limit()).ok()?;
+    let text = std::str::from_utf8(&bytes).ok()?;
+    let key = text.lines().find(|line| !line.starts_with('#'))?;
+    let (suite, id) = key.split_once(' ')?;
+    (suite.parse::<Suite>().is_ok() && id.parse::<KeyId>().is_ok()).then_some(())?;
+    Some(SeenRecipient {
+        key: key.to_owned(),
+        since: since(path)?,
+    })
+}
+
 fn read(path: &Path) -> Option<SeenCertificate> {
     let pem = files::read_regular(path, Kind::Certificate.limit());
     let pem = pem.ok()?.to_vec();
     let certificate = Certificate::from_pem(&pem).ok()?;
-    let since = fs::metadata(path).and_then(|file| file.modified()).ok()?;
     Some(SeenCertificate {
         pem,
         fingerprint: certificate.fingerprint().clone(),
-        since: since.try_into().ok()?,
+        since: since(path)?,
     })
 }
 

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `source` | `--cert`: a file or a URL |
 //! | `from_cluster` | the certificate of a cluster's controller, and fallbacks |
-//! | `cache` | certificates seen before, in the cache folder |
+//! | `preferred` | whether the key that a controller prefers for v2 values has changed |
+//! | `cache` | certificates and preferred keys seen before, in the cache folder |
 //! | `trust` | whether a certificate may be used |
 //! | `usable` | parsing PEM; expired and not yet valid certificates |
 
 mod cache;
 mod from_cluster;
+mod preferred;
 mod source;
 mod trust;
 mod usable;
@@ -23,6 +25,7 @@ use crate::cluster::{Access, ClusterError, Clusters, Service};
 use crate::redacted::redacted_source;
 
 pub use from_cluster::{NewPin, fetch};
+pub use preferred::remember_preferred;
 pub use source::{RuleContext, SourceError, is_url, read, read_named_by_rule};
 pub use trust::{AcceptedFingerprint, Discovery, SettingSource, TrustError, judge};
 pub use usable::{Origin, UseError, parse, parse_from};

@@ -257,6 +257,11 @@ impl Controller {
         clusters.connect(access)?.controller(access)
     }
 
+    /// Returns the address of the API server.
+    pub fn address(&self) -> &Address {
+        self.cluster.address()
+    }
+
     /// Returns the controller's Service.
     pub fn service(&self) -> &Service {
         &self.service

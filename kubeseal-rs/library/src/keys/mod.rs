@@ -12,6 +12,7 @@
 //! | [`compromised`] | keys that this machine marked as compromised |
 //! | [`v2`] | keys that are only for v2 |
 //! | [`survey`] | which objects and files need which key |
+//! | [`named`] | rules that name a key as a recipient |
 //! | [`history`] | files of other branches and earlier commits |
 //! | [`missing`] | branches, commits and submodules that a clone lacks |
 
@@ -21,6 +22,7 @@ pub mod compromised;
 pub mod folder;
 pub mod history;
 pub mod missing;
+pub mod named;
 pub mod record;
 pub mod restored;
 pub mod signature;

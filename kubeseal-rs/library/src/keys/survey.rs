@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use shared::error_chain;
 use shared::key::Fingerprint;
-use shared::key_ring::KeyRing;
+use shared::key_ring::{KeyRing, RingKey};
 use shared::needs::{self, Need, needs};
 use shared::resource::SealedSecret;
 use zeroize::Zeroizing;
 
-use super::missing;
+use super::{missing, v2};
 use crate::cluster::{Authorized, AuthorizedError, KeysOfItems};
 use crate::files;
 use crate::loose;
@@ -258,13 +258,16 @@ impl Survey {
         dependents
     }
 
-    /// Returns the numbers of objects and of files with items that need this key, without undecided items.
-    pub fn counts(&self, key: &Fingerprint) -> (usize, usize) {
-        let dependents = self
-            .found
-            .iter()
-            .filter(|(_, items)| items.values().any(|need| *need == Need::Key(key.clone())));
-        count(dependents.map(|(origin, _)| origin))
+    /// Returns the numbers of objects and of files with items for this key, without undecided items. `holders` must be
+    /// those of the survey.
+    pub fn counts(&self, holders: &[Holder], key: &RingKey) -> (usize, usize) {
+        let (need, id) = (Need::Key(key.fingerprint().clone()), key.key_id().short());
+        let found = self.found.iter().zip(holders);
+        let needing = found.filter(|((_, needs), holder)| {
+            needs.values().any(|found| *found == need)
+                || !v2::items_for(&holder.sealed, id).is_empty()
+        });
+        count(needing.map(|((origin, _), _)| origin))
     }
 
     /// Returns the items whose key is unknown.

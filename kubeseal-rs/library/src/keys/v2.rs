@@ -1,5 +1,6 @@
 //! Key Secrets of keys that are only for v2. Their label differs from that of RSA keys.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +10,9 @@ use shared::key_marks::{KeyState, Marks};
 use shared::key_ring::{KeyRing, RingV2Key};
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
-use shared::v2::{KeyId, Object, ShortKeyId, key_secret};
+use shared::v2::{self, ItemView, KeyId, Object, Refusal, ShortKeyId, key_secret};
+
+use super::survey::{Dependent, Holder};
 
 /// A key Secret of v2. **It contains the private key.**
 pub struct V2KeyRecord {
@@ -110,26 +113,68 @@ fn state(record: &V2KeyRecord, all: &[V2KeyRecord]) -> KeyState {
 }
 
 /// Returns a key ring with these keys too, including retired ones. The ring is only for opening.
-pub fn add_to_ring(ring: KeyRing, records: &[V2KeyRecord]) -> KeyRing {
-    let keys = records.iter().filter_map(|record| record.key.as_ref().ok());
+pub fn add_to_ring<'a>(
+    ring: KeyRing,
+    records: impl IntoIterator<Item = &'a V2KeyRecord>,
+) -> KeyRing {
+    let keys = records
+        .into_iter()
+        .filter_map(|record| record.key.as_ref().ok());
     ring.with_v2_keys(keys.cloned())
 }
 
-/// Returns the items that are sealed for a key, each with its other recipients. Needs no key. An object whose v2 content
-/// is malformed has none.
-pub fn items_for(sealed: &SealedSecret, key: ShortKeyId) -> Vec<(String, Vec<ShortKeyId>)> {
-    let Ok(object) = Object::parse(&sealed.spec.encrypted_data) else {
-        return Vec::new();
-    };
-    let mut items = Vec::new();
-    for (item, view) in object.view() {
-        let ids: Vec<ShortKeyId> = view.recipients.iter().map(|(id, _)| *id).collect();
-        if ids.contains(&key) {
-            let others = ids.into_iter().filter(|id| *id != key).collect();
-            items.push((item.to_owned(), others));
+/// Returns the items that are sealed for a key, whatever other recipients they have, and whether or not a controller
+/// accepts the object. Needs no key. Of malformed entries, only the names count: each short item of an object with a
+/// malformed entry may belong to a lock entry that names the key.
+pub fn items_for(sealed: &SealedSecret, key: ShortKeyId) -> BTreeSet<String> {
+    let mut entries = sealed.spec.encrypted_data.clone();
+    let object = loop {
+        match Object::parse(&entries) {
+            Ok(object) => break object,
+            Err(Refusal::Malformed { entry, .. }) if entries.remove(&entry).is_some() => {}
+            Err(_) => return BTreeSet::new(),
         }
+    };
+    let view = object.view().into_iter();
+    let is_for = |item: &ItemView| item.recipients.iter().any(|(id, _)| *id == key);
+    let items = view.filter(|(_, item)| is_for(item));
+    let items: BTreeSet<String> = items.map(|(name, _)| name.to_owned()).collect();
+    if entries.len() == sealed.spec.encrypted_data.len() {
+        return items;
     }
     items
+        .into_iter()
+        .chain(items_by_name(sealed, key))
+        .collect()
+}
+
+/// Returns the short items of an object if the name of a lock entry contains the key.
+fn items_by_name(sealed: &SealedSecret, key: ShortKeyId) -> Vec<String> {
+    let entries = &sealed.spec.encrypted_data;
+    let end = format!("/{key}");
+    let is_for_key = |name: &String| v2::is_lock_entry(name) && name.ends_with(&end);
+    if !entries.keys().any(is_for_key) {
+        return Vec::new();
+    }
+    let items = v2::items(entries).filter(|(_, text)| v2::is_v2_value(text));
+    let items = items.filter(|(_, text)| !text.starts_with(INLINE));
+    items.map(|(name, _)| name.clone()).collect()
+}
+
+/// The beginning of an item that carries its own lock.
+const INLINE: &str = "seal2.i.";
+
+/// Returns every item that is sealed for a key, where it was found.
+pub fn exposed(holders: &[Holder], key: ShortKeyId) -> Vec<Dependent> {
+    let items = holders.iter().flat_map(|holder| {
+        let items = items_for(&holder.sealed, key).into_iter();
+        items.map(|item| Dependent {
+            origin: holder.origin.clone(),
+            item,
+            is_sure: true,
+        })
+    });
+    items.collect()
 }
 
 #[cfg(test)]

@@ -134,6 +134,11 @@ impl RulesFile {
         &self.tree
     }
 
+    /// Returns all rules, in order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules.0
+    }
+
     /// Returns the first rule that matches a file, by its absolute path; `None` if no rule does, or the file is outside
     /// the folder.
     pub fn rule_for(&self, path: &Path) -> Option<&Rule> {

@@ -15,7 +15,9 @@ use kubeseal_library::git;
 use kubeseal_library::keys::history::{self, Commit};
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
-use kubeseal_library::keys::{self, KeyRecord, KeyStore, Unread, compromised, missing, record};
+use kubeseal_library::keys::{
+    self, Holder, KeyRecord, KeyStore, Survey, Unread, compromised, missing, record,
+};
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_marks::KeyState;
@@ -23,12 +25,12 @@ use shared::key_ring::KeyRing;
 use shared::needs::{Need, needs};
 use shared::resource::{COMPROMISED_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
-use shared::v2 as format;
+use shared::v2::{self as format, ShortKeyId};
 
 use super::list::table;
 use super::{
-    Search, check_all_readable, fetch_step, find, find_holders, location_flags, rotate_step, step,
-    store, survey_all, v2,
+    Search, check_all_readable, fetch_step, find, find_holders, find_named, location_flags,
+    rotate_step, step, store, survey_all, v2,
 };
 use crate::failure::Failure;
 use crate::report::{self, shown};
@@ -73,6 +75,8 @@ struct Damage {
     commits: Commits,
     /// Files and objects that cannot be read, and may contain items sealed for the key.
     unread: BTreeSet<Unread>,
+    /// Rules that name the key as a recipient.
+    named: BTreeSet<String>,
 }
 
 type Commits = Vec<(Commit, BTreeSet<String>)>;
@@ -104,16 +108,21 @@ fn run_rsa(
     let situation = Situation::of(records, &fingerprint);
     let search_args = (&args.search, &args.location);
     let (ring, sources, survey) = survey_all(store, records, &args.paths, search_args, clusters)?;
-    let (commits, unread) = commits(args, |sealed| items_needing(sealed, &ring, &fingerprint))?;
-    let (missing, unread) = all_unread(args, sources.unread, unread)?;
+    let key_id = record.key.as_ref().ok().map(|key| key.key_id());
+    let named = key_id.map(|id| find_named(id, &args.paths, &args.search, environment));
+    let named = named.transpose()?.unwrap_or_default();
+    let key = RsaKey {
+        id: key_id.map(|id| id.short()),
+        fingerprint: &fingerprint,
+    };
+    let (commits, unread) = commits(args, |sealed| key.items(sealed, &ring))?;
+    let (missing, mut unread) = all_unread(args, sources.unread, unread)?;
+    unread.extend(named.unread);
     let damage = Damage {
+        named: named.places,
         name: record.name().to_owned(),
         since: mark_time(record, environment),
-        present: survey
-            .dependents(&fingerprint, 0)
-            .into_iter()
-            .filter(|dependent| dependent.is_sure)
-            .collect(),
+        present: key.present(&survey, &sources.holders),
         commits,
         unread,
         fingerprint: fingerprint.to_string(),
@@ -136,13 +145,16 @@ fn run_v2(
     let items = |sealed: &SealedSecret| {
         let items = keys::v2::items_for(sealed, key.id.short()).into_iter();
         let name = sealed.name_or_empty();
-        items.map(|(item, _)| format!("{name}/{item}")).collect()
+        items.map(|item| format!("{name}/{item}")).collect()
     };
     let (commits, unread) = commits(args, items)?;
-    let present = key.exposed(&sources);
-    let (missing, unread) = all_unread(args, sources.unread, unread)?;
+    let present = keys::v2::exposed(&sources.holders, key.id.short());
+    let (missing, mut unread) = all_unread(args, sources.unread, unread)?;
+    let named = find_named(key.id, &args.paths, &args.search, environment)?;
+    unread.extend(named.unread);
     let now = || environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let damage = Damage {
+        named: named.places,
         name: key.name().to_owned(),
         since: key.earlier_mark().unwrap_or_else(now),
         present,
@@ -278,12 +290,42 @@ fn commits(
     Ok((all_commits, unread.collect()))
 }
 
-/// Returns the items that this key decrypts, as NAME/ITEM.
-fn items_needing(sealed: &SealedSecret, ring: &KeyRing, key: &Fingerprint) -> Vec<String> {
-    let items = needs(sealed, ring).into_iter();
-    let items = items.filter(|(_, need)| *need == Need::Key(key.clone()));
-    let name = sealed.name_or_empty();
-    items.map(|(item, _)| format!("{name}/{item}")).collect()
+/// An RSA key. Trial decryption shows which v1 items are for it; v2 items name their keys, and only one of them opens an
+/// item here.
+struct RsaKey<'a> {
+    id: Option<ShortKeyId>,
+    fingerprint: &'a Fingerprint,
+}
+
+impl RsaKey<'_> {
+    /// Returns the items that this key decrypts, as NAME/ITEM.
+    fn items(&self, sealed: &SealedSecret, ring: &KeyRing) -> Vec<String> {
+        let is_for_key = |need: &Need| *need == Need::Key(self.fingerprint.clone());
+        let items = needs(sealed, ring).into_iter();
+        let mut items: BTreeSet<String> = items
+            .filter(|(_, need)| is_for_key(need))
+            .map(|(item, _)| item)
+            .collect();
+        items.extend(
+            self.id
+                .into_iter()
+                .flat_map(|id| keys::v2::items_for(sealed, id)),
+        );
+        let name = sealed.name_or_empty();
+        items.iter().map(|item| format!("{name}/{item}")).collect()
+    }
+
+    /// Returns the items that this key decrypts now.
+    fn present(&self, survey: &Survey, holders: &[Holder]) -> Vec<Dependent> {
+        let items = survey.dependents(self.fingerprint, 0).into_iter();
+        let mut items: BTreeSet<Dependent> = items.filter(|item| item.is_sure).collect();
+        items.extend(
+            self.id
+                .into_iter()
+                .flat_map(|id| keys::v2::exposed(holders, id)),
+        );
+        items.into_iter().collect()
+    }
 }
 
 /// Sealed values of earlier commits, with the scope, namespace and name that each was sealed for. Encryption
@@ -373,6 +415,11 @@ fn next_steps(
         "  change every listed value where it is used: an attacker with the key can read them in every commit"
             .to_owned(),
     ]);
+    steps.extend(damage.named.iter().map(|rule| {
+        format!(
+            "  replace it in the `recipients` of {rule}, so that new values are not sealed for it"
+        )
+    }));
     if !situation.is_retired {
         steps.extend(retirement(args, records, &name));
     }

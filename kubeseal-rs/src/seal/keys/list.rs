@@ -97,9 +97,9 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     };
     let search_args = (search, &args.location);
     let survey = run_survey(&sources.holders, &ring, search_args, depth, &clusters)?;
-    let mut rows = rows(&records, &states, Some(&survey));
-    rows.extend(v2_rows(&v2_records, Some(&sources)));
     let searched = Some((&sources, &survey));
+    let mut rows = rows(&records, &states, searched);
+    rows.extend(v2_rows(&v2_records, Some(&sources)));
     show(&rows, searched, args.output, environment.now)?;
     match sources.unread_places() {
         0 => Ok(Outcome::Done),
@@ -136,7 +136,7 @@ impl fmt::Display for Id {
     }
 }
 
-fn rows(records: &[KeyRecord], states: &[KeyState], survey: Option<&Survey>) -> Vec<Row> {
+fn rows(records: &[KeyRecord], states: &[KeyState], searched: Searched<'_>) -> Vec<Row> {
     let row = |(record, state): (&KeyRecord, &KeyState)| Row {
         name: record.name().to_owned(),
         state: *state,
@@ -146,10 +146,9 @@ fn rows(records: &[KeyRecord], states: &[KeyState], survey: Option<&Survey>) -> 
         id: record.fingerprint().cloned().map(Id::Fingerprint),
         file: record.file.clone(),
         problem: record.key.as_ref().err().cloned(),
-        counts: survey.map(|survey| {
-            record
-                .fingerprint()
-                .map_or((0, 0), |key| survey.counts(key))
+        counts: searched.map(|(sources, survey)| {
+            let key = record.key.as_ref();
+            key.map_or((0, 0), |key| survey.counts(&sources.holders, key))
         }),
     };
     records.iter().zip(states).map(row).rev().collect()

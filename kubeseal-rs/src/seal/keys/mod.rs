@@ -39,11 +39,13 @@ use kubeseal_library::cluster::{
 };
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
+use kubeseal_library::keys::named::{NamedIn, RuleSearch};
 use kubeseal_library::keys::survey::{self, Depth, Holder};
 use kubeseal_library::keys::{self, Inventory, KeyRecord, KeyStore, Survey, history};
 use shared::error_chain;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
+use shared::v2::KeyId;
 
 use super::{Outcome, decryption};
 use crate::failure::Failure;
@@ -415,6 +417,29 @@ fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<
         }
     }
     Ok(sources)
+}
+
+/// Returns the rules that name a key as a recipient: those that apply to the paths and, if requested, of branches.
+fn find_named(
+    key: KeyId,
+    paths: &[PathBuf],
+    search: &Search,
+    environment: &Environment,
+) -> Result<NamedIn> {
+    let mut rules = RuleSearch {
+        key,
+        now: environment.now,
+        found: NamedIn::default(),
+    };
+    rules.in_files(paths)?;
+    if search.all_branches {
+        let here = [PathBuf::from(".")];
+        let paths = if paths.is_empty() { &here } else { paths };
+        for repository in history::repositories(paths)? {
+            rules.in_branches(&repository)?;
+        }
+    }
+    Ok(rules.found)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
 use super::{
-    Search, check_all_readable, find, find_holders, info, location_flags, rotate_step,
+    Search, check_all_readable, find, find_holders, find_named, info, location_flags, rotate_step,
     served_fingerprint, store, survey_all, v2,
 };
 use crate::failure::Failure;
@@ -62,7 +62,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let store = store(&args.location, &clusters)?;
     let records = check_all_readable(store.read()?)?;
     if let Some(key) = v2::find(&store, &records, &args.key)? {
-        return retire_v2(args, &store, &records, &key);
+        return retire_v2(args, environment, &store, &records, &key);
     }
     let (record, fingerprint) = find(&records, &args.key, &args.location)?;
     let state = |served: Option<&Fingerprint>| {
@@ -88,14 +88,24 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let (_, mut sources, survey) =
         survey_all(&store, &records, &args.paths, search_args, &clusters)?;
     let mut dependents = survey.dependents(&fingerprint, modulus_len(record));
+    let key_id = record.key.as_ref().ok().map(|key| key.key_id());
+    let named = key_id.map(|id| find_named(id, &args.paths, &args.search, environment));
+    let named = named.transpose()?.unwrap_or_default();
+    sources.unread.extend(named.unread);
     if args.allow_undecided {
         dependents.retain(|dependent| dependent.is_sure);
         sources.unread.clear();
     }
-    if !dependents.is_empty() || !sources.unread.is_empty() {
-        print(dependents_text(&dependents, &sources.unread).as_bytes())?;
+    if !dependents.is_empty() || !sources.unread.is_empty() || !named.places.is_empty() {
+        print(dependents_text(&dependents, &sources.unread, &named.places).as_bytes())?;
         let rotate = rotate_step(&args.location, &records);
-        for line in advice(record.name(), &dependents, sources.unread_places(), &rotate) {
+        for line in advice(
+            record.name(),
+            &dependents,
+            sources.unread_places(),
+            named.places.len(),
+            &rotate,
+        ) {
             info(&line);
         }
         return Ok(Outcome::Findings);
@@ -132,20 +142,30 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
 /// Retires a key that is only for v2, if another loaded key opens every item that is sealed for it.
 fn retire_v2(
     args: &KeysRetire,
+    environment: &Environment,
     store: &KeyStore,
     records: &[KeyRecord],
     key: &v2::NamedKey,
 ) -> Result<Outcome> {
     key.check_retirable(&location_flags(&args.location))?;
     let mut sources = find_holders(store, &args.paths, &args.search)?;
-    let dependents = key.dependents(&sources, records);
+    let mut dependents = key.dependents(&sources, records);
+    let named = find_named(key.id, &args.paths, &args.search, environment)?;
+    sources.unread.extend(named.unread);
     if args.allow_undecided {
+        dependents.retain(|dependent| dependent.is_sure);
         sources.unread.clear();
     }
-    if !dependents.is_empty() || !sources.unread.is_empty() {
-        print(dependents_text(&dependents, &sources.unread).as_bytes())?;
+    if !dependents.is_empty() || !sources.unread.is_empty() || !named.places.is_empty() {
+        print(dependents_text(&dependents, &sources.unread, &named.places).as_bytes())?;
         let rotate = "seal rotate --to v2 PATH";
-        for line in advice(key.name(), &dependents, sources.unread_places(), rotate) {
+        for line in advice(
+            key.name(),
+            &dependents,
+            sources.unread_places(),
+            named.places.len(),
+            rotate,
+        ) {
             info(&line);
         }
         return Ok(Outcome::Findings);
@@ -201,7 +221,11 @@ fn modulus_len(record: &KeyRecord) -> usize {
     key.map_or(0, |key| key.modulus_len())
 }
 
-fn dependents_text(dependents: &[Dependent], unread: &BTreeSet<Unread>) -> String {
+fn dependents_text(
+    dependents: &[Dependent],
+    unread: &BTreeSet<Unread>,
+    named: &BTreeSet<String>,
+) -> String {
     let line = |dependent: &Dependent| {
         let why = if dependent.is_sure {
             "needs it"
@@ -211,9 +235,13 @@ fn dependents_text(dependents: &[Dependent], unread: &BTreeSet<Unread>) -> Strin
         format!("{}, item {}: {why}", dependent.origin, dependent.item)
     };
     let unread_line = |unread: &Unread| format!("{}: may need it: {}", unread.place, unread.why);
+    let named_lines = named
+        .iter()
+        .map(|rule| format!("{rule}: names it as a recipient"));
     let lines = dependents
         .iter()
         .map(line)
+        .chain(named_lines)
         .chain(unread.iter().map(unread_line));
     lines.fold(String::new(), |mut text, line| {
         let _ = writeln!(text, "{}", shown(&line));
@@ -221,7 +249,13 @@ fn dependents_text(dependents: &[Dependent], unread: &BTreeSet<Unread>) -> Strin
     })
 }
 
-fn advice(name: &str, dependents: &[Dependent], unread: usize, rotate: &str) -> Vec<String> {
+fn advice(
+    name: &str,
+    dependents: &[Dependent],
+    unread: usize,
+    named: usize,
+    rotate: &str,
+) -> Vec<String> {
     let sure_count = dependents
         .iter()
         .filter(|dependent| dependent.is_sure)
@@ -236,6 +270,14 @@ fn advice(name: &str, dependents: &[Dependent], unread: usize, rotate: &str) -> 
     if unsure_count > 0 {
         let _ = write!(text, ", {unsure_count} more may need it");
     }
+    if named > 0 {
+        let rules = if named == 1 {
+            "rule names"
+        } else {
+            "rules name"
+        };
+        let _ = write!(text, ", {named} {rules} it");
+    }
     if unread > 0 {
         let files = if unread == 1 { "file" } else { "files" };
         let _ = write!(text, ", {unread} {files} cannot be read");
@@ -245,6 +287,12 @@ fn advice(name: &str, dependents: &[Dependent], unread: usize, rotate: &str) -> 
         lines.push(format!(
             "hint: re-encrypt what needs it (`{rotate}`), and apply it"
         ));
+    }
+    if named > 0 {
+        lines.push(
+            "hint: replace it in the `recipients` of these rules, so that new values are not sealed for it"
+                .to_owned(),
+        );
     }
     if unsure_count > 0 {
         lines.push(

@@ -1,16 +1,20 @@
 //! Retires and marks keys that are only for v2. Which values are sealed for them is visible without any key.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
-use kubeseal_library::keys::{Inventory, KeyRecord, KeyStore, V2KeyRecord, compromised, v2};
+use kubeseal_library::keys::{
+    Holder, Inventory, KeyRecord, KeyStore, V2KeyRecord, compromised, v2,
+};
 use shared::error_chain;
 use shared::key_marks::KeyState;
+use shared::key_ring::KeyRing;
+use shared::needs::{Need, needs};
 use shared::resource::{COMPROMISED_ANNOTATION, KEY_COMPROMISED, KEY_RETIRED, V2_KEY_LABEL};
-use shared::v2::{KeyId, ShortKeyId};
+use shared::v2::KeyId;
 
 use super::compromise::Situation;
 use super::info;
@@ -83,45 +87,37 @@ impl NamedKey {
         }
     }
 
-    /// Returns the items that no other loaded key of the store opens.
+    /// Returns the items that no other loaded key of the store opens. Whoever can write a file can name any key as a
+    /// recipient, so the other keys have to open the items. An item that this key does not open either is not sure.
     pub(super) fn dependents(&self, sources: &Inventory, rsa: &[KeyRecord]) -> Vec<Dependent> {
-        let others = self.other_keys(rsa);
+        let (others, own) = (self.other_keys(rsa), self.own_key());
         let mut dependents = Vec::new();
-        for holder in &sources.holders {
-            for (item, recipients) in v2::items_for(&holder.sealed, self.id.short()) {
-                if recipients.iter().all(|key| !others.contains(key)) {
-                    let (origin, is_sure) = (holder.origin.clone(), true);
-                    dependents.push(Dependent {
-                        origin,
-                        item,
-                        is_sure,
-                    });
-                }
+        for Holder { sealed, origin } in &sources.holders {
+            let items = v2::items_for(sealed, self.id.short());
+            if items.is_empty() {
+                continue;
             }
+            let (others, own) = (needs(sealed, &others), needs(sealed, &own));
+            let items = items.into_iter().filter(|item| !is_opened(&others, item));
+            dependents.extend(items.map(|item| Dependent {
+                origin: origin.clone(),
+                is_sure: is_opened(&own, &item),
+                item,
+            }));
         }
         dependents
     }
 
-    /// Returns every item that is sealed for the key.
-    pub(super) fn exposed(&self, sources: &Inventory) -> Vec<Dependent> {
-        let items = sources.holders.iter().flat_map(|holder| {
-            let items = v2::items_for(&holder.sealed, self.id.short()).into_iter();
-            items.map(|(item, _)| Dependent {
-                origin: holder.origin.clone(),
-                item,
-                is_sure: true,
-            })
-        });
-        items.collect()
+    fn other_keys(&self, rsa: &[KeyRecord]) -> KeyRing {
+        let others = self.records.iter().filter(|record| record.is_active);
+        let others = others.filter(|record| record.key_id() != Some(self.id));
+        let rsa = rsa.iter().filter(|record| record.facts.is_active);
+        let rsa = rsa.filter_map(|record| record.key.as_ref().ok().cloned());
+        v2::add_to_ring(KeyRing::new(rsa), others)
     }
 
-    fn other_keys(&self, rsa: &[KeyRecord]) -> BTreeSet<ShortKeyId> {
-        let others = self.records.iter().filter(|record| record.is_active);
-        let others = others.filter_map(V2KeyRecord::key_id);
-        let others = others.filter(|id| *id != self.id).map(|id| id.short());
-        let rsa = rsa.iter().filter(|record| record.facts.is_active);
-        let rsa = rsa.filter_map(|record| Some(record.key.as_ref().ok()?.key_id().short()));
-        others.chain(rsa).collect()
+    fn own_key(&self) -> KeyRing {
+        v2::add_to_ring(KeyRing::default(), [self.record()])
     }
 
     /// Labels the Secret as retired.
@@ -213,4 +209,8 @@ impl NamedKey {
             self.name()
         ));
     }
+}
+
+fn is_opened(needs: &BTreeMap<String, Need>, item: &str) -> bool {
+    matches!(needs.get(item), Some(Need::Key(_) | Need::V2Key(_)))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use kubeseal_library::rules::SealedFormat;
 use shared::convert;
 use shared::key_ring::KeyRing;
@@ -10,9 +10,12 @@ use shared::meter::Unmetered;
 use shared::reseal;
 use shared::resource::SealedSecret;
 use shared::sealed_file::Found;
-use shared::v2::{self, Edit, Flag, FoldSpec};
+use shared::v2::{self, Edit, Flag, FoldSpec, Recipient as _};
 
 use super::{NewCiphertexts, NewKeys, Rotate};
+use crate::failure::Failure;
+use crate::report::shown;
+use crate::seal::recipients::Recipients;
 use crate::seal::session::Session;
 use crate::seal::settings::Settings;
 use crate::seal::size;
@@ -76,9 +79,10 @@ fn to_v2(
     sealed: &SealedSecret,
 ) -> Result<(Edit, NewKeys)> {
     let recipients = session.recipients(settings)?;
+    let consent = Consent::find(args, sealed, &recipients)?;
     let spec = FoldSpec {
         recipients: &recipients.keys(),
-        allow_classical: recipients.allow_classical,
+        allow_classical: consent.allow_classical,
         template: if args.bind_template {
             Flag::Set
         } else {
@@ -99,7 +103,55 @@ fn to_v2(
     let policy = convert::policy(session.environment.now);
     let random = &mut shared::random::system();
     let edit = reseal::convert_to_v2(sealed, ring, &spec, &policy, random, &mut Unmetered)?;
-    Ok((edit, NewKeys::Recipients(recipients.describe())))
+    let keys = recipients.describe() + consent.remark;
+    Ok((edit, NewKeys::Recipients(keys)))
+}
+
+/// Whether keys that are not post-quantum may open values, some of which may forbid it.
+struct Consent {
+    allow_classical: bool,
+    /// What the values lose, for the summary.
+    remark: &'static str,
+}
+
+impl Consent {
+    /// Decides it. The author of a rule alone cannot allow such keys for existing values.
+    fn find(args: &Rotate, sealed: &SealedSecret, recipients: &Recipients) -> Result<Self> {
+        let object = v2::Object::parse(&sealed.spec.encrypted_data)?;
+        let view = object.view();
+        let mut items = view.iter();
+        let Some((item, _)) = items.find(|(_, view)| view.is_post_quantum_only) else {
+            return Ok(Self::without_loss(recipients.allow_classical));
+        };
+        let allowed_by_rule = recipients.allow_classical;
+        if allowed_by_rule && args.allow_classical {
+            return Ok(Self {
+                allow_classical: true,
+                remark: " (no longer for post-quantum keys only)",
+            });
+        }
+        let mut keys = recipients.keys.iter();
+        match keys.find(|key| !key.suite().is_post_quantum()) {
+            Some(key) if allowed_by_rule => bail!(only_rule_allows(item, key.suite())),
+            _ => Ok(Self::without_loss(false)),
+        }
+    }
+
+    fn without_loss(allow_classical: bool) -> Self {
+        Self {
+            allow_classical,
+            remark: "",
+        }
+    }
+}
+
+fn only_rule_allows(item: &str, suite: v2::Suite) -> Failure {
+    let message = format!(
+        "the item {:?} forbids keys that are not post-quantum, and only a rule allows the recipient {suite}",
+        shown(item)
+    );
+    let hint = "if the values need no protection from quantum computers, pass --allow-classical";
+    Failure::new(message).hint(hint)
 }
 
 /// Returns an object without its v1 items, which stay v1 unless the user converts them.

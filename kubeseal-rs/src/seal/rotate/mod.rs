@@ -73,6 +73,9 @@ pub struct Rotate {
     /// Bind v2 values to the template of their object, as it is now
     #[arg(long, requires = "to")]
     pub bind_template: bool,
+    /// Let keys that are not post-quantum open values that forbid them, where a rule has `allowClassical`
+    #[arg(long, requires = "key")]
+    pub allow_classical: bool,
     /// Show what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -1,0 +1,140 @@
+//! Decides whether new v2 values are bound to the template of their object. Whoever can change the file must not be able to
+//! free the next value from its binding, or to choose the template that it is bound to.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use kubeseal_library::git::{GitError, Repository};
+use kubeseal_library::walk::ManifestFile;
+use shared::error_chain;
+use shared::resource::SealedSecret;
+use shared::sealed_file::{self, Found};
+use shared::v2::{Object, TemplateDigest};
+
+use super::target::is_same_object;
+use super::v2_items::Change;
+use crate::failure::Failure;
+use crate::report::{self, ShowPath as _, shown};
+
+/// Returns whether to bind the new values of an object to its template: if a value in the file or in the last commit is
+/// bound, or if the rule says so.
+///
+/// # Errors
+///
+/// Fails if the template was changed after a value was bound to it, if the file has lost the binding that the last commit
+/// has, or if a v1 item would stay beside a bound value.
+pub(super) fn decide(
+    sealed: &SealedSecret,
+    object: &Object,
+    committed: Option<&SealedSecret>,
+    change: Change<'_>,
+    rule_binds: bool,
+) -> Result<bool> {
+    let place = sealed.qualified_name();
+    let place = shown(&place);
+    let template = TemplateDigest::of(&sealed.spec.template);
+    if !object.fits_template(&template) {
+        bail!(template_changed(&place));
+    }
+    let is_bound = has_bound(object);
+    if !is_bound && committed.is_some_and(|before| has_lost_binding(before, sealed, object)) {
+        bail!(binding_lost(&place));
+    }
+    if !is_bound && !rule_binds {
+        return Ok(false);
+    }
+    let mut v1_items = object.v1_items().iter();
+    if let Some(item) = v1_items.find(|item| change.keeps(item)) {
+        bail!(v1_beside_bound(&place, item));
+    }
+    warn_about_unbound(&place, object, change);
+    Ok(true)
+}
+
+fn has_bound(object: &Object) -> bool {
+    object.view().values().any(|item| item.is_template_bound)
+}
+
+/// Returns whether the committed values are bound, and those of the file, none of which is bound, replace them. An object
+/// without items has lost nothing while its template stays.
+fn has_lost_binding(committed: &SealedSecret, sealed: &SealedSecret, object: &Object) -> bool {
+    let before = Object::parse(&committed.spec.encrypted_data);
+    let is_empty = !object.has_items() && object.v1_items().is_empty();
+    let digest = |sealed: &SealedSecret| TemplateDigest::of(&sealed.spec.template);
+    before.is_ok_and(|before| has_bound(&before))
+        && !(is_empty && digest(committed) == digest(sealed))
+}
+
+fn template_changed(place: &str) -> Failure {
+    Failure::new(format!(
+        "the template of {place} was changed after its values were bound to it; a new value would be used in the changed \
+         template"
+    ))
+    .hint(
+        "revert the change of the template, which `seal diff` shows; if it is wanted, seal all values again into a new file",
+    )
+}
+
+fn binding_lost(place: &str) -> Failure {
+    Failure::new(format!(
+        "the values of {place} are bound to the template in the last commit, and no longer in the file"
+    ))
+    .hint("review the file with `seal diff`; restore it from the last commit, or commit it if the change is wanted")
+}
+
+fn v1_beside_bound(place: &str, item: &str) -> Failure {
+    let item = shown(item);
+    Failure::new(format!(
+        "a new value of {place} is bound to the template, and controllers refuse it beside the item {item:?}, which is \
+         sealed as v1"
+    ))
+    .hint(
+        "remove the item with `seal unset`, or convert it with `seal rotate --to v2 --bind-template --key FILE`",
+    )
+}
+
+fn warn_about_unbound(place: &str, object: &Object, change: Change<'_>) {
+    let items = object.view();
+    let mut kept = items.iter().filter(|(item, _)| change.keeps(item));
+    if let Some((item, _)) = kept.find(|(_, view)| !view.is_template_bound) {
+        let item = shown(item);
+        report::warn(&format!(
+            "{place}: the item {item:?} is not bound to the template as the new value is, so controllers with --require-v2 \
+             refuse the object; `seal rotate --to v2 --bind-template --key FILE` binds all values"
+        ));
+    }
+}
+
+/// Returns the object in the version of its file in HEAD; `None` if there is none. Warns if it cannot be read.
+pub(super) fn committed(path: &Path, now: &Found) -> Option<SealedSecret> {
+    let found = read_committed(path, now).unwrap_or_else(|error| {
+        report::warn(&format!(
+            "{}: the last commit cannot be read, so it is unknown whether it binds the values to the template: {}",
+            path.shown(),
+            error_chain(error.as_ref())
+        ));
+        None
+    });
+    found.map(|found| found.sealed)
+}
+
+fn read_committed(path: &Path, now: &Found) -> Result<Option<Found>> {
+    let path = path.canonicalize()?;
+    let repository = match Repository::discover(path.parent().unwrap_or(&path)) {
+        Err(GitError::NoRepository(_)) => return Ok(None),
+        repository => repository?,
+    };
+    let (Some(head), Some(inside)) = (
+        repository.commit("HEAD"),
+        repository.inside_work_tree(&path),
+    ) else {
+        return Ok(None);
+    };
+    let Some(bytes) = repository.file_at(head, &inside)? else {
+        return Ok(None);
+    };
+    let file = ManifestFile::parse(&path, bytes)?;
+    let objects = sealed_file::find(&file.documents)?;
+    let is_same = |before: &Found| is_same_object(before, now);
+    Ok(objects.into_iter().find(is_same))
+}

