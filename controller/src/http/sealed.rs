@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use controller_core::author_limits::AuthorLimits;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use shared::hints::Hints;
@@ -19,6 +20,7 @@ use shared::needs::{Need, needs_within};
 use shared::reseal::{ResealError, ResealRules, Resealed, reseal, reseal_as_v2};
 use shared::resource::SealedSecret;
 use shared::unseal::{Randomness, Rules, UnsealError, check_within, unseal_within};
+use shared::v2::Policy;
 use shared::visible;
 
 use super::limiter::{Accepted, Caller};
@@ -169,7 +171,7 @@ impl Request {
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
         let random = &mut shared::random::system();
-        self.rotate_each(accepted, |sealed, rules| {
+        self.rotate_each(accepted, AuthorLimits::policy_of, |sealed, rules| {
             reseal(sealed, ring, rules, random, meter)
         })
     }
@@ -182,14 +184,17 @@ impl Request {
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
         let random = &mut shared::random::system();
-        self.rotate_each(accepted, |sealed, rules| {
-            reseal_as_v2(sealed, ring, rules, random, meter)
-        })
+        self.rotate_each(
+            accepted,
+            AuthorLimits::conversion_policy,
+            |sealed, rules| reseal_as_v2(sealed, ring, rules, random, meter),
+        )
     }
 
     fn rotate_each(
         self,
         accepted: &Accepted,
+        policy: impl Fn(&AuthorLimits, &SealedSecret, Timestamp) -> Policy,
         mut reseal: impl FnMut(&SealedSecret, ResealRules) -> Result<Resealed, ResealError>,
     ) -> Result<Response, Refusal> {
         // For the deprecated form, the number of items is known only after it is unsealed.
@@ -201,7 +206,7 @@ impl Request {
                 now,
                 accept_legacy: accepted.legacy,
                 max_items: remaining,
-                policy: accepted.limits.v2_policy(sealed.namespace_or_empty(), now),
+                policy: policy(&accepted.limits, sealed, now),
             };
             let resealed = reseal(sealed, rules)?;
             remaining = remaining.saturating_sub(resealed.changed);
