@@ -165,7 +165,7 @@ pub enum NoSealingKey {
     OpeningOnly,
     /// All keys are marked as compromised.
     #[error(
-        "every key is marked as compromised and cannot seal; request a new key with `seal keys rotate`"
+        "every key of this kind is marked as compromised and cannot seal; request new keys with `seal keys rotate`"
     )]
     Compromised,
     /// Some keys are marked as compromised, and the others were restored from a backup.

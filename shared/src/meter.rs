@@ -2,6 +2,8 @@
 
 pub use template::{Interrupted, Meter, Unmetered};
 
+use crate::v2::{Recipient, Suite};
+
 /// Microseconds of one core for an RSA-2048 private-key operation.
 const RSA_2048: u64 = 200;
 /// Length of an RSA-2048 modulus in bytes.
@@ -10,6 +12,17 @@ const MODULUS_2048: u64 = 256;
 const BYTES_PER_MICROSECOND: u64 = 1024;
 /// Microseconds for sealing one value, which needs no private key.
 pub(crate) const SEALING_COST: u64 = 100;
+/// Microseconds for wrapping a data key for a P-256 key.
+const P256_WRAPPING_COST: u64 = 1200;
+
+/// Returns the cost of sealing a v2 lock for these recipients.
+pub(crate) fn lock_sealing_cost(recipients: &[&dyn Recipient]) -> u64 {
+    let cost = |recipient: &&dyn Recipient| match recipient.suite() {
+        Suite::XWing | Suite::Rsa => SEALING_COST,
+        Suite::P256 => P256_WRAPPING_COST,
+    };
+    recipients.iter().map(cost).sum()
+}
 
 /// Returns the cost of trying one key on a value: a private-key operation, whose time grows with the cube of
 /// the modulus, and the decryption of the value, which happens whether or not the key fits.
@@ -26,7 +39,19 @@ pub(crate) fn copying_cost(len: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::opening_cost;
+    use super::{lock_sealing_cost, opening_cost};
+    use crate::v2::{Recipient, SecretKey, Suite};
+
+    /// Attack: a caller has a thousand objects re-encrypted for a suite that is slower than it is counted.
+    #[test]
+    fn a_lock_costs_what_its_suites_cost() {
+        let key = |suite| SecretKey::from_bytes(suite, &[1; 32]).unwrap().recipient();
+        let (xw, p256) = (key(Suite::XWing), key(Suite::P256));
+        let recipients: [&dyn Recipient; 2] = [&xw, &p256];
+        assert_eq!(lock_sealing_cost(&recipients[..1]), 100);
+        assert_eq!(lock_sealing_cost(&recipients[1..]), 1_200);
+        assert_eq!(lock_sealing_cost(&recipients), 1_300);
+    }
 
     #[test]
     fn larger_keys_and_values_cost_more() {

@@ -10,7 +10,7 @@ use rand::CryptoRng;
 
 use crate::key::{Fingerprint, PublicKey};
 use crate::key_ring::{KeyRing, NoSealingKey};
-use crate::meter::{Interrupted, Meter, SEALING_COST};
+use crate::meter::{Interrupted, Meter, SEALING_COST, lock_sealing_cost};
 use crate::plain::Plain;
 use crate::resource::{SKIP_OWNER_ANNOTATION, SealedSecret};
 use crate::scope::{Label, Scope};
@@ -136,7 +136,7 @@ fn fold(
 ) -> Result<v2::Edit, ResealError> {
     let recipients = ring.sealing_recipients(now)?;
     let recipients = recipients.all();
-    meter.spend(SEALING_COST * recipients.len() as u64)?;
+    meter.spend(lock_sealing_cost(&recipients))?;
     let (mut opened, keys) = (OpenedLocks::default(), ring.openers());
     let spec = fold_spec(&recipients, now);
     Ok(v2::fold(checked, &keys, &spec, &mut opened, meter, random)?)

@@ -226,6 +226,23 @@ impl AuthorLimits {
         self.formats.policy(namespace, now)
     }
 
+    /// Returns the policy for the formats of an object.
+    pub fn policy_of(&self, sealed: &SealedSecret, now: Timestamp) -> v2::Policy {
+        self.v2_policy(sealed.namespace_or_empty(), now)
+    }
+
+    /// Returns the policy for the formats of an object that is to be converted: of its namespace, or, if the result could be
+    /// used in any namespace, one that satisfies the rules of all of them.
+    pub fn conversion_policy(&self, sealed: &SealedSecret, now: Timestamp) -> v2::Policy {
+        let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
+        let namespace = sealed.namespace_or_empty();
+        if scope == Scope::ClusterWide || namespace.is_empty() {
+            self.formats.strictest_policy(now)
+        } else {
+            self.v2_policy(namespace, now)
+        }
+    }
+
     /// Checks a SealedSecret before any of its templates is rendered. A template without actions is plain
     /// text and always allowed.
     ///

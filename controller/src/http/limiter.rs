@@ -83,7 +83,7 @@ pub struct RequestLimiter {
 pub(super) struct Accepted {
     /// Whether the deprecated `spec.data` is accepted.
     pub(super) legacy: bool,
-    /// What administrators require of the formats in each namespace, for objects to re-encrypt.
+    /// What administrators require of the formats in each namespace.
     pub(super) limits: Arc<AuthorLimits>,
 }
 
@@ -105,7 +105,7 @@ impl RequestLimiter {
         }
     }
 
-    /// Sets the limits whose requirements of the format apply to objects to re-encrypt.
+    /// Sets the limits whose requirements of the format apply to the objects of requests.
     #[must_use]
     pub fn with_author_limits(mut self, limits: Arc<AuthorLimits>) -> Self {
         self.accepted.limits = limits;

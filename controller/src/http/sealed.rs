@@ -9,16 +9,17 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use controller_core::author_limits::AuthorLimits;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use shared::hints::Hints;
 use shared::key_ring::KeyRing;
 use shared::manifest;
 use shared::meter::{Interrupted, Meter};
 use shared::needs::{Need, needs_within};
 use shared::reseal::{ResealError, ResealRules, Resealed, reseal, reseal_as_v2};
 use shared::resource::SealedSecret;
-use shared::unseal::{Randomness, Rules, UnsealError, check_within, unseal_within};
+use shared::unseal::{Admission, Randomness, UnsealError, check_within, unseal_within};
+use shared::v2::{Checked, Policy};
 use shared::visible;
 
 use super::limiter::{Accepted, Caller};
@@ -128,7 +129,8 @@ impl Request {
         accepted: &Accepted,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
-        check_within(self.single()?, ring, accepted.legacy, meter)
+        let sealed = self.single()?;
+        check_within(sealed, ring, admission(sealed, accepted), meter)
             .map_err(|why| cannot_unseal(&why))?;
         Ok(StatusCode::OK.into_response())
     }
@@ -142,6 +144,8 @@ impl Request {
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
         let sealed = self.single()?;
+        let admission = admission(sealed, accepted);
+        let is_refused = Checked::new(sealed, &admission.policy, admission.target).is_err();
         let needs = needs_within(sealed, ring, meter)?;
         let key = |need: &Need| match need {
             Need::Key(key) => json!(key.to_string()),
@@ -151,9 +155,9 @@ impl Request {
         let items: Map<String, Value> = needs.iter().map(|(k, n)| (k.clone(), key(n))).collect();
         let has_failed_items = items.values().any(Value::is_null);
         // For the deprecated form, only a full check shows whether the content is a Secret and accepted.
-        let is_failure = has_failed_items
-            || sealed.spec.data.is_some()
-                && check_within(sealed, ring, accepted.legacy, meter).is_err();
+        let is_failure = is_refused
+            || has_failed_items
+            || sealed.spec.data.is_some() && check_within(sealed, ring, admission, meter).is_err();
         let code = if is_failure {
             StatusCode::CONFLICT
         } else {
@@ -169,7 +173,7 @@ impl Request {
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
         let random = &mut shared::random::system();
-        self.rotate_each(accepted, |sealed, rules| {
+        self.rotate_each(accepted, AuthorLimits::policy_of, |sealed, rules| {
             reseal(sealed, ring, rules, random, meter)
         })
     }
@@ -182,14 +186,17 @@ impl Request {
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
         let random = &mut shared::random::system();
-        self.rotate_each(accepted, |sealed, rules| {
-            reseal_as_v2(sealed, ring, rules, random, meter)
-        })
+        self.rotate_each(
+            accepted,
+            AuthorLimits::conversion_policy,
+            |sealed, rules| reseal_as_v2(sealed, ring, rules, random, meter),
+        )
     }
 
     fn rotate_each(
         self,
         accepted: &Accepted,
+        policy: impl Fn(&AuthorLimits, &SealedSecret, Timestamp) -> Policy,
         mut reseal: impl FnMut(&SealedSecret, ResealRules) -> Result<Resealed, ResealError>,
     ) -> Result<Response, Refusal> {
         // For the deprecated form, the number of items is known only after it is unsealed.
@@ -201,7 +208,7 @@ impl Request {
                 now,
                 accept_legacy: accepted.legacy,
                 max_items: remaining,
-                policy: accepted.limits.v2_policy(sealed.namespace_or_empty(), now),
+                policy: policy(&accepted.limits, sealed, now),
             };
             let resealed = reseal(sealed, rules)?;
             remaining = remaining.saturating_sub(resealed.changed);
@@ -218,16 +225,13 @@ impl Request {
         accepted: &Accepted,
         meter: &mut dyn Meter,
     ) -> Result<Response, Refusal> {
-        let rules = Rules {
-            accept_legacy: accepted.legacy,
-            refuse_random: false,
-        };
         let mut randomness = Randomness {
             now: Timestamp::now(),
             rng: &mut shared::random::system(),
         };
         let sealed = self.single()?;
-        match unseal_within(sealed, ring, rules, &mut randomness, &Hints::new(), meter) {
+        let rules = (admission(sealed, accepted), false);
+        match unseal_within(sealed, ring, rules, &mut randomness, meter) {
             Ok(unsealed) => Ok(as_json(&unsealed.secret.to_document())),
             Err(UnsealError::BudgetUsedUp { .. }) => Err(Refusal::TooMuchWork),
             Err(error) => {
@@ -235,6 +239,15 @@ impl Request {
                 Ok((StatusCode::CONFLICT, format!("{}\n", visible(&exact))).into_response())
             }
         }
+    }
+}
+
+/// Returns what an object must satisfy: what the controller requires of it in its namespace. The values may be used for
+/// something else than a Secret object.
+fn admission(sealed: &SealedSecret, accepted: &Accepted) -> Admission {
+    Admission {
+        policy: accepted.limits.policy_of(sealed, Timestamp::now()),
+        ..Admission::for_values(accepted.legacy)
     }
 }
 
@@ -279,4 +292,78 @@ fn document(mut objects: Vec<Value>, is_list: bool) -> Value {
 fn as_json(document: &Value) -> Response {
     let content_type = [(header::CONTENT_TYPE, "application/json")];
     (content_type, document.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use controller_core::author_limits::FormatRules;
+    use shared::key_ring::RingV2Key;
+    use shared::meter::Unmetered;
+    use shared::plain::Plain;
+    use shared::random;
+    use shared::resource::SealedSecretSpec;
+    use shared::scope::Scope;
+    use shared::v2::key_secret::StoredKey;
+    use shared::v2::{self, LockSpec, Place, Recipient, SecretKey, Suite, TemplateDigest, Value};
+
+    use super::*;
+
+    fn object(key: &dyn Recipient, is_bound: bool) -> SealedSecret {
+        let mut sealed = SealedSecret::new("db", SealedSecretSpec::default());
+        sealed.metadata.namespace = Some("prod".into());
+        let place = Place::for_sealing(Scope::Strict, "prod", "db").unwrap();
+        let spec = LockSpec {
+            place: &place,
+            recipients: &[key],
+            allow_classical: false,
+            template: is_bound.then(|| TemplateDigest::of(&sealed.spec.template)),
+            is_never_secret: false,
+            is_alone: false,
+            revision: 1,
+        };
+        let rng = &mut random::system();
+        let value = Value::new(Plain::from("1".to_owned()), rng);
+        let values = BTreeMap::from([("a".to_owned(), value)]);
+        sealed.spec.encrypted_data = v2::seal(&spec, &values, rng).unwrap();
+        sealed
+    }
+
+    /// Attack: a caller has the controller verify or unseal an old value that was sealed unbound, with a template of the
+    /// caller, where the administrator requires bound ones.
+    #[test]
+    fn every_endpoint_refuses_what_the_administrator_refuses_in_the_namespace() {
+        let key = SecretKey::from_bytes(Suite::XWing, &[1; 32]).unwrap();
+        let recipient = key.recipient();
+        let stored = StoredKey {
+            key,
+            not_before: Timestamp::MIN,
+            not_after: Timestamp::MAX,
+        };
+        let key = RingV2Key::new("k".into(), Timestamp::MIN, stored);
+        let ring = KeyRing::default().with_v2_keys([Arc::new(key)]);
+        let rules = FormatRules::new("", "prod", "".parse().unwrap(), v2::DEFAULT_MAX_LOCKS);
+        let required = Arc::new(AuthorLimits::default().requiring_formats(rules));
+        let works: [Work; 3] = [Request::verify, Request::verify_items, Request::unseal];
+        for (limits, is_bound, want) in [
+            (Arc::default(), false, StatusCode::OK),
+            (Arc::clone(&required), true, StatusCode::OK),
+            (required, false, StatusCode::CONFLICT),
+        ] {
+            let accepted = Accepted {
+                legacy: true,
+                limits,
+            };
+            for work in works {
+                let request = Request {
+                    objects: vec![object(&recipient, is_bound)],
+                    is_list: false,
+                };
+                let response = work(request, &ring, &accepted, &mut Unmetered);
+                assert_eq!(response.into_response().status(), want);
+            }
+        }
+    }
 }

@@ -317,6 +317,7 @@ impl<S: Store> Tools<S> {
         self.store.record(id, None, None).await?;
         self.metrics.forget(id);
         self.drift().forget(id);
+        self.progress().forget(id);
         self.first_attempts().forget(id);
         Ok(AttemptResult::Gone { removed })
     }

@@ -1,10 +1,12 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use controller_core::decide::{Existing, Plan};
+use shared::hints::Hints;
 use shared::resource::{SealedSecret, SealedSecretSpec, SealedSecretStatus};
+use shared::v2::OpenedLocks;
 
 use super::*;
 use crate::store::{Applied, EventRecord, Observed, ReadMode, Source, StoreError};
@@ -18,6 +20,8 @@ struct SlowStore {
     max_in_progress: AtomicUsize,
     /// Additional delay in milliseconds.
     delay: AtomicU64,
+    /// Whether all objects are deleted.
+    is_empty: AtomicBool,
 }
 
 impl Store for SlowStore {
@@ -35,8 +39,13 @@ impl Store for SlowStore {
         tokio::time::sleep(Duration::from_millis(delay)).await;
         self.in_progress.lock().unwrap().remove(id);
         self.attempts.lock().unwrap().push(id.name.clone());
+        let source = if self.is_empty.load(Ordering::Relaxed) {
+            Source::Gone
+        } else {
+            Source::Malformed("on purpose".into())
+        };
         Ok(Observed {
-            source: Source::Malformed("on purpose".into()),
+            source,
             uid: None,
             existing: Existing::Absent,
             generation: None,
@@ -156,6 +165,30 @@ async fn cancelled_attempts_are_queued_again() {
     let mut attempts = store.attempts.lock().unwrap().clone();
     attempts.sort();
     assert_eq!(attempts, ["a", "b"]);
+}
+
+/// Attack: a tenant creates objects whose attempts end early and deletes them, to fill the memory that all tenants share; the
+/// data keys of these objects would stay in it.
+#[tokio::test(start_paused = true)]
+async fn the_progress_of_a_deleted_object_is_forgotten() {
+    let (store, mut reconciler) = reconciler();
+    let id = id("n");
+    let key = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+    let hints = Hints::from([("a".to_owned(), key.parse().unwrap())]);
+    let known = |reconciler: &Reconciler<SlowStore>| {
+        let mut hints = Hints::new();
+        reconciler.tools.progress().add_to(&id, &mut hints);
+        hints.len()
+    };
+    let tools = &reconciler.tools;
+    tools.progress().keep(&id, hints, OpenedLocks::default());
+    assert_eq!(known(&reconciler), 1);
+    store.is_empty.store(true, Ordering::Relaxed);
+    let now = Timestamp::UNIX_EPOCH;
+    reconciler.enqueue([id.clone()], Urgency::Fresh, now);
+    reconciler.begin_attempts(1, now);
+    while reconciler.finish_next(|| now).await.is_some() {}
+    assert_eq!(known(&reconciler), 0);
 }
 
 fn objects_in(namespace: &str, count: usize) -> Vec<ObjectId> {

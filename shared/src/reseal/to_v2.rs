@@ -8,7 +8,7 @@ use super::{ResealError, ResealRules, Resealed, fold_spec};
 use crate::hints;
 use crate::key::Fingerprint;
 use crate::key_ring::{KeyRing, UnsealFailure};
-use crate::meter::{Interrupted, Meter, SEALING_COST};
+use crate::meter::{Interrupted, Meter, lock_sealing_cost};
 use crate::resource::SealedSecret;
 use crate::scope::{Label, Scope};
 use crate::sealed_text;
@@ -79,7 +79,7 @@ pub fn convert_to_v2(
     let place = Place::for_sealing(scope, sealed.namespace_or_empty(), sealed.name_or_empty());
     let place = place.map_err(SealError::from).map_err(EditError::from)?;
     let values = open_v1(sealed, checked.object(), ring, meter)?;
-    meter.spend(SEALING_COST * spec.recipients.len() as u64)?;
+    meter.spend(lock_sealing_cost(spec.recipients))?;
     let (mut opened, keys) = (OpenedLocks::default(), ring.openers());
     let v1 = V1Values {
         place: &place,

@@ -157,6 +157,26 @@ fn refuses_to_give_up_post_quantum_protection() {
     );
 }
 
+/// Attack: a caller sends old unbound values beside a bound item of its own, with a template of its own, to get all of them
+/// bound to this template and fresh.
+#[test]
+fn binds_no_value_that_was_sealed_unbound() {
+    let keys = [rsa(1), v2_key(Suite::XWing, 2)];
+    let (mut sealed, place) = (sealed_for(&keys[1], false), place());
+    sealed.spec.template.type_ = Some("attacker".into());
+    let recipients = [recipient(&keys[1])];
+    let mut spec = spec(&place, &recipients);
+    spec.template = Some(TemplateDigest::of(&sealed.spec.template));
+    let own = v2::seal_inline(&spec, "own", &value("x"), &mut rng()).unwrap();
+    sealed.spec.encrypted_data.insert("own".into(), own);
+    let ring = ring(Suite::XWing, &keys);
+    let converted = reseal_as_v2(&sealed, &ring, rules(), &mut rng(), &mut Unmetered);
+    for refused in [rotate(&sealed, &ring), converted] {
+        let is_refused = matches!(refused, Err(ResealError::V2(EditError::PartlyBound)));
+        assert!(is_refused, "{refused:?}");
+    }
+}
+
 /// Attack: an author adds a recipient to an object, and waits for a re-encryption that keeps it.
 #[test]
 fn keeps_no_recipient_of_the_object() {

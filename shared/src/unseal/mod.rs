@@ -104,7 +104,7 @@ pub(crate) struct Effort<'a> {
     pub(crate) after_failure: u64,
 }
 
-/// Unseals a SealedSecret: [`unseal_within`] without a meter and without remembered keys.
+/// Unseals a SealedSecret: [`unseal_within`] without a policy and without a meter.
 ///
 /// # Errors
 ///
@@ -115,18 +115,19 @@ pub fn unseal(
     rules: Rules,
     randomness: &mut Randomness<'_>,
 ) -> Result<Unsealed, UnsealError> {
+    let admission = Admission::for_values(rules.accept_legacy);
+    let no_random = rules.refuse_random;
     unseal_within(
         sealed,
         ring,
-        rules,
+        (admission, no_random),
         randomness,
-        &Hints::new(),
         &mut Unmetered,
     )
 }
 
-/// Unseals a SealedSecret. For each v1 item, tries the key that its hint names, then the key in `remembered`, then the
-/// keys that unsealed earlier items, and then all from newest to oldest. Scope, name and namespace are those of the
+/// Unseals a SealedSecret that has an admission; `refuse_random` as in [`Rules`]. For each v1 item, tries the key that its hint
+/// names, then the keys that unsealed earlier items, and then all from newest to oldest. Scope, name and namespace are those of the
 /// object itself; the template does not affect them. v2 items name their keys, and are opened even if they must not become
 /// a Secret object. The meter is called before each slow operation, also in templates.
 ///
@@ -137,18 +138,16 @@ pub fn unseal(
 pub fn unseal_within(
     sealed: &SealedSecret,
     ring: &KeyRing,
-    rules: Rules,
+    (admission, refuse_random): (Admission, bool),
     randomness: &mut Randomness<'_>,
-    remembered: &Hints,
     meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
-    let admission = Admission::for_values(rules.accept_legacy);
     let remembered = Remembered {
-        hints: remembered,
+        hints: &Hints::new(),
         locks: &mut OpenedLocks::default(),
     };
     let unsealed_items = unseal_items(sealed, ring, admission, remembered, meter)?;
-    unsealed_items.render(sealed, rules.refuse_random, randomness, meter)
+    unsealed_items.render(sealed, refuse_random, randomness, meter)
 }
 
 /// Performs the first half of [`unseal_within`]: unseals the items and renders nothing. Its cost, and its progress
@@ -214,11 +213,12 @@ pub fn check(
     ring: &KeyRing,
     accept_legacy: bool,
 ) -> Result<(), UnsealError> {
-    check_within(sealed, ring, accept_legacy, &mut Unmetered)
+    let admission = Admission::for_values(accept_legacy);
+    check_within(sealed, ring, admission, &mut Unmetered)
 }
 
-/// Like [`check`], but calls a meter before each operation, and stops at the first item that cannot be
-/// unsealed, since the result is known then.
+/// Like [`check`], but with the requirements of a policy, which are checked before any key is used. Calls a meter before
+/// each operation, and stops at the first item that cannot be unsealed, since the result is known then.
 ///
 /// # Errors
 ///
@@ -226,14 +226,14 @@ pub fn check(
 pub fn check_within(
     sealed: &SealedSecret,
     ring: &KeyRing,
-    accept_legacy: bool,
+    admission: Admission,
     meter: &mut dyn Meter,
 ) -> Result<(), UnsealError> {
     let effort = Effort {
         meter,
         after_failure: 0,
     };
-    open_once(sealed, ring, accept_legacy, effort).map(drop)
+    open_once(sealed, ring, admission, effort).map(drop)
 }
 
 /// Returns the value of every item, also of the deprecated form. Ignores templates.
@@ -249,7 +249,7 @@ pub fn unseal_values(
         meter: &mut Unmetered,
         after_failure: u64::MAX,
     };
-    match open_once(sealed, ring, true, effort)? {
+    match open_once(sealed, ring, Admission::for_values(true), effort)? {
         Contents::Items((items, _)) => Ok(items),
         Contents::Legacy(unsealed) => Ok(unsealed.secret.data),
     }
@@ -286,14 +286,13 @@ pub(crate) fn open_all_or_stop(
 fn open_once(
     sealed: &SealedSecret,
     ring: &KeyRing,
-    accept_legacy: bool,
+    admission: Admission,
     effort: Effort<'_>,
 ) -> Result<Contents, UnsealError> {
     let remembered = Remembered {
         hints: &Hints::new(),
         locks: &mut OpenedLocks::default(),
     };
-    let admission = Admission::for_values(accept_legacy);
     open(sealed, ring, admission, remembered, effort)
 }
 

@@ -52,6 +52,12 @@ pub enum EditError {
         /// The v1 item.
         item: String,
     },
+    /// Only some items are bound, and the caller did not decide whether to bind the others.
+    #[error(
+        "some items are bound to the template and others are not; check the template, and bind all of them with \
+         `seal rotate --to v2 --bind-template`"
+    )]
+    PartlyBound,
     /// The last recipient of an item cannot be removed.
     #[error("the key is the only recipient of the item {item:?}; remove the item instead")]
     LastRecipient {

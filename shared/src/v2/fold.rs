@@ -20,7 +20,8 @@ use crate::meter::Meter;
 /// What becomes of a property when values are sealed again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Flag {
-    /// The new lock has the property if an old one has it.
+    /// The new lock has the property if an old one has it. For the template binding, all or none must have it: otherwise
+    /// values that were sealed unbound would be bound to a template that an editor chose.
     #[default]
     Inherit,
     /// The new lock has the property.
@@ -67,7 +68,7 @@ impl Flag {
 /// # Errors
 ///
 /// Returns [`EditError`] if the object cannot be opened, or cannot be sealed for the recipients, or if a reader would
-/// refuse the result.
+/// refuse the result, or if only some values are bound to the template and the binding is inherited.
 pub fn fold(
     checked: &Checked,
     keys: &OpeningKeys<'_>,
@@ -105,6 +106,9 @@ pub fn convert(
     meter: &mut dyn Meter,
     rng: &mut dyn CryptoRng,
 ) -> Result<Edit, EditError> {
+    if spec.template == Flag::Inherit && is_partly_bound(checked) {
+        return Err(EditError::PartlyBound);
+    }
     let lock = lock_spec(checked, v1.place, spec);
     let V1Values { mut values, .. } = v1;
     check_result(checked, &values, &lock)?;
@@ -117,6 +121,13 @@ pub fn convert(
     let set = seal(&lock, &values, rng)?;
     let remove = checked.object.lock_entries.clone();
     Ok(Edit { set, remove })
+}
+
+fn is_partly_bound(checked: &Checked) -> bool {
+    let mut locks = checked.object.locks.iter();
+    let is_bound = |lock: &Lock| lock.header.fields.template.is_some();
+    let first = locks.next().map(is_bound);
+    locks.any(|lock| Some(is_bound(lock)) != first)
 }
 
 fn lock_spec<'a>(checked: &'a Checked, place: &'a Place, spec: &FoldSpec<'a>) -> LockSpec<'a> {

@@ -61,6 +61,18 @@ impl FormatRules {
             max_locks: self.max_locks,
         }
     }
+
+    /// Returns a policy that satisfies the rules of every namespace.
+    pub(super) fn strictest_policy(&self, now: Timestamp) -> Policy {
+        let mut suites = self.suites.0.iter();
+        Policy {
+            require_v2: !self.require_v2.is_empty(),
+            require_bound: !self.require_bound.is_empty(),
+            require_post_quantum: suites.any(|(_, minimum)| *minimum == MinimumSuite::PostQuantum),
+            highest_revision: Some(highest_revision(now)),
+            max_locks: self.max_locks,
+        }
+    }
 }
 
 fn highest_revision(now: Timestamp) -> u64 {

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use shared::key::{KeySize, KeySpec};
 use shared::key_ring::{RingKey, RingV2Key};
+use shared::resource::SealedSecretSpec;
 use shared::v2::key_secret::StoredKey;
 use shared::v2::{LockSpec, Place, Recipient, SecretKey, Suite, Value};
 
@@ -275,6 +276,26 @@ fn formats_are_required_in_matching_namespaces() {
     assert_eq!(policy.max_locks, v2::DEFAULT_MAX_LOCKS);
     let last = AuthorLimits::default().v2_policy("prod", Timestamp::MAX);
     assert!(last.highest_revision > policy.highest_revision);
+}
+
+/// Attack: a caller has a cluster-wide value converted in a namespace without requirements, and uses the result in another.
+#[test]
+fn what_can_be_used_in_any_namespace_is_converted_by_the_rules_of_all() {
+    let now = Timestamp::from_second(1).unwrap();
+    let limits = with_formats("prod*", "prod", "prod=post-quantum", 3);
+    let limits_of = |scope: Scope, namespace: &str| {
+        let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
+        sealed.metadata.namespace = Some(namespace.into());
+        scope.annotate(sealed.metadata.annotations.get_or_insert_default());
+        let policy = limits.conversion_policy(&sealed, now);
+        let requirements = (policy.require_v2, policy.require_bound);
+        (requirements, policy.require_post_quantum)
+    };
+    let (none, all) = (((false, false), false), ((true, true), true));
+    assert_eq!(limits_of(Scope::Strict, "sandbox"), none);
+    assert_eq!(limits_of(Scope::NamespaceWide, "sandbox"), none);
+    assert_eq!(limits_of(Scope::ClusterWide, "sandbox"), all);
+    assert_eq!(limits_of(Scope::Strict, ""), all);
 }
 
 #[test]

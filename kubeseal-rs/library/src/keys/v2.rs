@@ -81,7 +81,8 @@ impl V2KeyRecord {
     }
 }
 
-/// Returns the state of each key. The newest key of a suite that may seal is the sealing key.
+/// Returns the state of each key. The newest key of a suite that may seal counts as its sealing key, and so does the newest
+/// with a backup: whether the controller seals only with backed-up keys is not known here.
 pub fn states(records: &[V2KeyRecord]) -> Vec<KeyState> {
     records
         .iter()
@@ -97,15 +98,17 @@ fn state(record: &V2KeyRecord, all: &[V2KeyRecord]) -> KeyState {
         let other_key = other.key.as_ref().ok();
         other_key.is_some_and(|other| other.suite() == key.suite()) && other.can_seal()
     };
-    let newest = all
-        .iter()
-        .filter(is_of_suite)
-        .max_by_key(|r| r.not_before());
+    let is_newest = |is_candidate: fn(&V2KeyRecord) -> bool| {
+        let keys = all.iter().filter(is_of_suite);
+        let keys = keys.filter(|key| is_candidate(key));
+        let newest = keys.max_by_key(|key| key.not_before());
+        newest.is_some_and(|newest| newest.key_id() == record.key_id())
+    };
     if !record.is_active {
         KeyState::Retired
     } else if record.marks.is_compromised {
         KeyState::Compromised
-    } else if newest.is_some_and(|newest| newest.key_id() == record.key_id()) {
+    } else if is_newest(|_| true) || is_newest(|key| key.marks.backed_up.is_some()) {
         KeyState::Sealing
     } else {
         KeyState::Opening
@@ -179,7 +182,8 @@ pub fn exposed(holders: &[Holder], key: ShortKeyId) -> Vec<Dependent> {
 
 #[cfg(test)]
 mod tests {
-    use shared::resource::V2_KEY_LABEL;
+    use shared::key_marks;
+    use shared::resource::{BACKED_UP_ANNOTATION, V2_KEY_LABEL};
     use shared::v2::key_secret::StoredKey;
     use shared::v2::{SecretKey, Suite};
 
@@ -217,6 +221,24 @@ mod tests {
         ];
         assert_eq!(names, want);
         assert_eq!(add_to_ring(KeyRing::default(), &records).v2_keys().len(), 5);
+    }
+
+    /// Attack: with --require-backup the controller seals for an older key while the newest has no backup; that key is retired,
+    /// and the values that are sealed for it at this moment are lost.
+    #[test]
+    fn the_newest_key_with_a_backup_may_be_the_sealing_key() {
+        let mut backed_up = record(Suite::XWing, 2, "active").secret;
+        let id = record(Suite::XWing, 2, "active").key_id().unwrap();
+        let mark = key_marks::backed_up_text(&id, Timestamp::UNIX_EPOCH);
+        let annotations = backed_up.metadata.annotations.get_or_insert_default();
+        annotations.insert(BACKED_UP_ANNOTATION.to_owned(), mark);
+        let records = [
+            record(Suite::XWing, 1, "active"),
+            V2KeyRecord::new(backed_up, None),
+            record(Suite::XWing, 3, "active"),
+        ];
+        let names: Vec<_> = states(&records).into_iter().map(KeyState::name).collect();
+        assert_eq!(names, ["opening", "sealing", "sealing"]);
     }
 
     #[test]

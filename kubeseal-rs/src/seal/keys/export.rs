@@ -1,12 +1,16 @@
 //! `seal keys export`: prints the public keys for v2 values.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail};
 use clap::Args;
+use jiff::Timestamp;
 use kubeseal_library::cluster::{Clusters, Controller};
 use kubeseal_library::environment::Environment;
-use kubeseal_library::keys::v2;
+use kubeseal_library::keys::V2KeyRecord;
 use kubeseal_library::recipients::{self, RecipientKey};
-use shared::key_marks::KeyState;
+use shared::key_ring::RingV2Key;
+use shared::v2::Suite;
 
 use super::{access, info, store};
 use crate::failure::Failure;
@@ -18,7 +22,7 @@ use crate::seal_args::KeyLocation;
 #[command(after_help = "\
 Prints the key that the controller prefers for v2 values as a line `seal2-recipient …`, or its certificate if the key is
 RSA. Put the output in a file, check it with the administrator of the cluster, and list the file under `recipients` in
-.seal.yaml. With --directory, prints the sealing key of each suite.
+.seal.yaml. With --directory, prints the sealing key of each suite: the newest one that is backed up, if any is.
 
 Examples:
   seal keys export --directory v2-state
@@ -60,24 +64,32 @@ fn in_cluster(args: &KeysExport, clusters: &Clusters<'_>) -> Result<RecipientKey
 fn in_directory(args: &KeysExport, clusters: &Clusters<'_>) -> Result<Vec<RecipientKey>> {
     let store = store(&args.location, clusters)?;
     let records = store.read_v2()?;
-    let mut keys = Vec::new();
-    for (record, state) in records.iter().zip(v2::states(&records)) {
-        match &record.key {
-            Ok(key) if state == KeyState::Sealing => {
-                keys.push(RecipientKey::Line(key.recipient().clone().into()));
-            }
-            Ok(_) => {}
-            Err(problem) => info(&format!("{} is broken: {problem}", record.name())),
+    for record in &records {
+        if let Err(problem) = &record.key {
+            info(&format!("{} is broken: {problem}", record.name()));
         }
     }
+    let keys = sealing_keys(&records, clusters.environment.now);
     if keys.is_empty() {
         bail!(
-            Failure::new(format!("no v2 key in {}", store.location())).hint(
+            Failure::new(format!("no v2 key that may seal now in {}", store.location())).hint(
                 "the controller generates one with --sealing-suite=xw; RSA keys need no line: list their certificate"
             )
         );
     }
-    Ok(keys)
+    let line = |key: &RingV2Key| RecipientKey::Line(key.recipient().clone().into());
+    Ok(keys.values().map(|key| line(key)).collect())
+}
+
+/// Returns the key of each suite to seal for: the newest one with a backup that may seal now, or else the newest one. With
+/// --require-backup, which is not known here, a newer key without a backup does not seal.
+fn sealing_keys(records: &[V2KeyRecord], now: Timestamp) -> BTreeMap<Suite, &RingV2Key> {
+    let loaded = records.iter().filter(|record| record.is_active);
+    let keys = loaded.filter_map(|record| record.key.as_deref().ok());
+    let can_seal = |key: &&RingV2Key| key.is_valid(now) && !key.marks().is_sealing_forbidden();
+    let mut keys: Vec<&RingV2Key> = keys.filter(can_seal).collect();
+    keys.sort_by_key(|key| (key.marks().backed_up.is_some(), key.validity().0));
+    keys.into_iter().map(|key| (key.suite(), key)).collect()
 }
 
 fn line(key: RecipientKey, comment: &str) -> String {
@@ -86,6 +98,74 @@ fn line(key: RecipientKey, comment: &str) -> String {
         RecipientKey::Line(mut line) => {
             comment.clone_into(&mut line.comment);
             format!("{line}\n")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::key_marks::backed_up_text;
+    use shared::resource::{BACKED_UP_ANNOTATION, COMPROMISED_ANNOTATION};
+    use shared::v2::key_secret::{self, StoredKey};
+    use shared::v2::{Recipient as _, SecretKey};
+
+    use super::*;
+
+    /// Returns the key of a byte, which is also the second from which it is valid.
+    fn record(byte: u8, until: i64, is_backed_up: bool, mark: Option<&str>) -> V2KeyRecord {
+        let stored = StoredKey {
+            key: SecretKey::from_bytes(Suite::XWing, &[byte; 32]).unwrap(),
+            not_before: Timestamp::from_second(byte.into()).unwrap(),
+            not_after: Timestamp::from_second(until).unwrap(),
+        };
+        let backup = backed_up_text(&stored.key.recipient().key_id(), Timestamp::UNIX_EPOCH);
+        let backup = is_backed_up.then(|| (BACKED_UP_ANNOTATION.to_owned(), backup));
+        let mark = mark.map(|mark| (mark.to_owned(), "true".to_owned()));
+        let annotations = backup.into_iter().chain(mark).collect();
+        let name = format!("key-{byte}");
+        let secret = key_secret::build(&name, "ops", &stored, [].into(), annotations);
+        V2KeyRecord::new(secret, None)
+    }
+
+    /// Attack: values are sealed for a key that is lost with its disk, since nobody has a backup, or that was stolen.
+    #[test]
+    fn no_key_is_printed_that_may_not_seal() {
+        let now = Timestamp::from_second(50).unwrap();
+        let stolen = Some(COMPROMISED_ANNOTATION);
+        for (why, records, want) in [
+            (
+                "no backup",
+                vec![(1, 99, true, None), (2, 99, false, None)],
+                Some("key-1"),
+            ),
+            (
+                "no backup of any",
+                vec![(1, 99, false, None), (2, 99, false, None)],
+                Some("key-2"),
+            ),
+            (
+                "expired",
+                vec![(1, 99, true, None), (2, 49, true, None)],
+                Some("key-1"),
+            ),
+            (
+                "not valid yet",
+                vec![(1, 99, true, None), (51, 99, true, None)],
+                Some("key-1"),
+            ),
+            (
+                "compromised",
+                vec![(1, 99, false, None), (2, 99, true, stolen)],
+                Some("key-1"),
+            ),
+            ("none", vec![(2, 99, true, stolen)], None),
+        ] {
+            let records = records.into_iter();
+            let records =
+                records.map(|(byte, until, backup, mark)| record(byte, until, backup, mark));
+            let records: Vec<V2KeyRecord> = records.collect();
+            let keys = sealing_keys(&records, now);
+            assert_eq!(keys.get(&Suite::XWing).map(|key| key.name()), want, "{why}");
         }
     }
 }

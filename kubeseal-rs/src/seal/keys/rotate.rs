@@ -1,18 +1,22 @@
-//! `seal keys rotate`: requests a new key from the controller with an annotation, and waits for it.
+//! `seal keys rotate`: requests new keys from the controller with annotations, and waits for them.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use jiff::Timestamp;
 use kubeseal_library::certificate;
 use kubeseal_library::cluster::{Clusters, Controller};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::store::Change;
-use kubeseal_library::keys::{KeyRecord, KeyStore};
+use kubeseal_library::keys::{KeyRecord, KeyStore, V2KeyRecord};
 use shared::key::Fingerprint;
 use shared::resource::RENEW_ANNOTATION;
+use shared::secret::Secret;
+use shared::v2::Suite;
 
 use super::{access, fetch_step, fingerprint_of, info, location_flags, rotate_step, step, store};
 use crate::failure::Failure;
@@ -22,9 +26,19 @@ use crate::seal_args::KeyLocation;
 
 /// Arguments of `seal keys rotate`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  seal keys rotate\n  seal keys rotate --timeout 300")]
+#[command(after_help = "\
+Requests a new key of each suite that the controller keeps: RSA, and the one of --sealing-suite. With --directory, or if
+the controller lists no key, of each suite that has a key.
+
+Examples:
+  seal keys rotate
+  seal keys rotate --suite xw
+  seal keys rotate --timeout 300")]
 pub struct KeysRotate {
-    /// Seconds to wait for the new certificate
+    /// Request a new key of this suite only: rsa, xw or p256
+    #[arg(long, value_name = "SUITE")]
+    pub suite: Option<Suite>,
+    /// Seconds to wait for the new keys
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
     pub timeout: Duration,
     /// URL where a controller on a directory serves its certificate
@@ -37,37 +51,154 @@ pub struct KeysRotate {
 
 /// The time between two checks.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// If the certificate of a new key is not served after this time, the key is assumed to wait for its backup.
+/// If a new key is not served after this time, the key is assumed to wait for its backup.
 const SERVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The keys of a store.
+struct Keys {
+    rsa: Vec<KeyRecord>,
+    v2: Vec<V2KeyRecord>,
+}
+
+/// A key in use. Opening-only keys are none, since the controller ignores requests on them.
+struct OwnKey<'a> {
+    suite: Suite,
+    name: &'a str,
+    /// The fingerprint of an RSA key, or the identifier of another.
+    id: String,
+    order_time: Option<Timestamp>,
+    is_backed_up: bool,
+    secret: &'a Secret,
+    file: Option<&'a Path>,
+}
+
+impl Keys {
+    fn read(store: &KeyStore) -> Result<Self> {
+        let (rsa, v2) = (store.read()?, store.read_v2()?);
+        Ok(Self { rsa, v2 })
+    }
+
+    fn own(&self) -> impl Iterator<Item = OwnKey<'_>> {
+        let rsa = self.rsa.iter().filter_map(OwnKey::of_rsa);
+        rsa.chain(self.v2.iter().filter_map(OwnKey::of_v2))
+    }
+
+    /// Returns the newest key of a suite, which is where the controller looks for a request.
+    fn newest(&self, suite: Suite, except: &BTreeSet<String>) -> Option<OwnKey<'_>> {
+        let keys = self.own().filter(|key| key.suite == suite);
+        let keys = keys.filter(|key| !except.contains(&key.id));
+        keys.max_by_key(|key| key.order_time)
+    }
+
+    fn contain(&self, id: &str) -> bool {
+        let rsa = self.rsa.iter().filter_map(KeyRecord::fingerprint);
+        let v2 = self.v2.iter().filter_map(V2KeyRecord::key_id);
+        let mut ids = rsa
+            .map(ToString::to_string)
+            .chain(v2.map(|id| id.to_string()));
+        ids.any(|known| known == id)
+    }
+}
+
+impl<'a> OwnKey<'a> {
+    fn of_rsa(record: &'a KeyRecord) -> Option<Self> {
+        let is_own = record.facts.is_active && !record.facts.marks.is_opening_only;
+        let id = record.fingerprint().filter(|_| is_own)?.to_string();
+        Some(Self {
+            suite: Suite::Rsa,
+            name: record.name(),
+            id,
+            order_time: Some(record.facts.order_time),
+            is_backed_up: record.facts.marks.backed_up.is_some(),
+            secret: &record.secret,
+            file: record.file.as_deref(),
+        })
+    }
+
+    fn of_v2(record: &'a V2KeyRecord) -> Option<Self> {
+        let is_own = record.is_active && !record.marks.is_opening_only;
+        let key = record.key.as_ref().ok().filter(|_| is_own)?;
+        Some(Self {
+            suite: key.suite(),
+            name: record.name(),
+            id: key.key_id().to_string(),
+            order_time: record.not_before(),
+            is_backed_up: record.marks.backed_up.is_some(),
+            secret: &record.secret,
+            file: record.file.as_deref(),
+        })
+    }
+}
 
 /// Runs the command.
 ///
 /// # Errors
 ///
-/// Fails if there is no key to annotate, or no new certificate is served within the time limit.
+/// Fails if there is no key to annotate, or a new key is not served within the time limit.
 pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let store = store(&args.location, &clusters)?;
-    let records = store.read()?;
-    let Some(newest) = newest_key(&records, &BTreeSet::new()) else {
-        bail!(
-            Failure::new(format!("no key found in {}", store.location()))
-                .hint("start the controller, which generates its first key")
-        );
-    };
-    request_key(&store, newest)?;
-    let existing = fingerprints(&records);
-    let (name, fingerprint) = wait(args, &clusters, &store, &existing)?;
+    let keys = Keys::read(&store)?;
+    let preferred = preferred_suite(args, &clusters);
+    let suites = requested_suites(&keys, args.suite, preferred, &store.location())?;
+    for suite in &suites {
+        request_key(&store, &keys, *suite)?;
+    }
+    let existing: BTreeSet<String> = keys.own().map(|key| key.id).collect();
+    let start = Instant::now();
+    let mut failure = Ok(Outcome::Done);
+    for suite in suites.into_iter().rev() {
+        match wait(args, &clusters, &store, (suite, start), &existing) {
+            Ok(line) => drop(print(line.as_bytes())?),
+            Err(error) => failure = failure.and(Err(error)),
+        }
+    }
+    failure?;
     report::info(if can_fetch_certificate(args) {
-        "the new key seals from now on; older keys can still unseal. Next:"
+        "the new keys seal from now on; older keys can still unseal. Next:"
     } else {
-        "the new key exists and seals from now on (with --require-backup, once it is backed up); older keys can still \
+        "the new keys exist and seal from now on (with --require-backup, once they are backed up); older keys can still \
          unseal. Next:"
     });
     for line in next_steps(args, &store.read()?) {
         info(&line);
     }
-    print(format!("{} {fingerprint}\n", report::shown(&name)).as_bytes())
+    Ok(Outcome::Done)
+}
+
+/// Returns the suite of the first key that the controller lists; `None` if it lists none or cannot be asked.
+fn preferred_suite(args: &KeysRotate, clusters: &Clusters<'_>) -> Option<Suite> {
+    let ids = listed_recipients(args, clusters)?;
+    ids.first()?.0
+}
+
+/// Returns the suites to request a key of. A controller ignores requests for suites that it does not keep.
+fn requested_suites(
+    keys: &Keys,
+    only: Option<Suite>,
+    preferred: Option<Suite>,
+    location: &str,
+) -> Result<BTreeSet<Suite>> {
+    let is_wanted = |suite: &Suite| match (only, preferred) {
+        (Some(only), _) => *suite == only,
+        (None, Some(preferred)) => [Suite::Rsa, preferred].contains(suite),
+        (None, None) => true,
+    };
+    let suites = keys.own().map(|key| key.suite).filter(is_wanted);
+    let suites: BTreeSet<Suite> = suites.collect();
+    if suites.is_empty() {
+        let of_suite = only.map_or_else(String::new, |suite| format!(" of the suite {suite}"));
+        let flag = match only {
+            Some(suite) if suite != Suite::Rsa => format!(" with --sealing-suite={suite}"),
+            _ => String::new(),
+        };
+        bail!(
+            Failure::new(format!("no key{of_suite} found in {location}")).hint(format!(
+                "start the controller{flag}, which generates its first key"
+            ))
+        );
+    }
+    Ok(suites)
 }
 
 fn next_steps(args: &KeysRotate, records: &[KeyRecord]) -> [String; 4] {
@@ -89,74 +220,88 @@ fn next_steps(args: &KeysRotate, records: &[KeyRecord]) -> [String; 4] {
     ]
 }
 
-/// Requests a new key. An earlier request is not repeated, since the controller handles each only
+/// Requests a new key of a suite. An earlier request is not repeated, since the controller handles each only
 /// once.
-fn request_key(store: &KeyStore, newest: &KeyRecord) -> Result<()> {
+fn request_key(store: &KeyStore, keys: &Keys, suite: Suite) -> Result<()> {
+    let Some(newest) = keys.newest(suite, &BTreeSet::new()) else {
+        return Ok(());
+    };
     let annotations = newest.secret.metadata.annotations.as_ref();
     let request = annotations.and_then(|a| a.get(RENEW_ANNOTATION));
     if request.is_some_and(|value| value == "true") {
+        let name = newest.name;
         info(&format!(
-            "a new key was already requested (annotation on {})",
-            newest.name()
+            "a new key was already requested (annotation on {name})"
         ));
         return Ok(());
     }
-    store.change(
-        newest,
-        &Change::annotation(RENEW_ANNOTATION, "true".to_owned()),
-    )
+    let change = Change::annotation(RENEW_ANNOTATION, "true".to_owned());
+    store.change_secret(newest.secret, newest.file, &change)
 }
 
+/// Waits until a new key of a suite is served. Returns its name and identifier.
 fn wait(
     args: &KeysRotate,
     clusters: &Clusters<'_>,
     store: &KeyStore,
-    existing: &BTreeSet<Fingerprint>,
-) -> Result<(String, Fingerprint)> {
+    (suite, start): (Suite, Instant),
+    existing: &BTreeSet<String>,
+) -> Result<String> {
     let location_flags = location_flags(&args.location);
-    let start = Instant::now();
-    let mut new_key: Option<(Instant, String)> = None;
-    let mut served = None;
-    while start.elapsed() < args.timeout {
-        let records = store.read()?;
-        if let Some((record, fingerprint)) =
-            newest_key(&records, existing).and_then(|r| Some((r, r.fingerprint()?.clone())))
-        {
-            let name = record.name().to_owned();
-            served = served_key(args, clusters, &fingerprint);
-            if served.as_ref() == Some(&fingerprint) {
-                return Ok((name, fingerprint));
+    let mut first_seen: Option<Instant> = None;
+    let mut last = None;
+    loop {
+        let keys = Keys::read(store)?;
+        if let Some(key) = keys.newest(suite, existing) {
+            let served = served_keys(args, clusters, &key);
+            if served.contains(&key.id) {
+                return Ok(format!("{} {}\n", report::shown(key.name), key.id));
             }
-            let (since, _) = new_key.get_or_insert((Instant::now(), name.clone()));
-            if since.elapsed() > SERVE_TIMEOUT && record.facts.marks.backed_up.is_none() {
-                let foreign = foreign_key(served, &records);
-                bail!(unserved(&name, None, (false, foreign), &location_flags));
+            let reasons = (key.is_backed_up, foreign_key(served, &keys));
+            let since = first_seen.get_or_insert_with(Instant::now);
+            if since.elapsed() > SERVE_TIMEOUT && !key.is_backed_up {
+                bail!(unserved(key.name, None, reasons, &location_flags));
             }
+            last = Some((key.name.to_owned(), reasons));
+        }
+        if start.elapsed() >= args.timeout {
+            break;
         }
         sleep(POLL_INTERVAL);
     }
     let seconds = args.timeout.as_secs();
-    let Some((_, name)) = new_key else {
-        let message = format!("no new key appeared within {seconds} s; the request stays pending");
-        bail!(Failure::new(message).hint(format!(
-            "check that a controller runs in {} and may create Secrets: `seal doctor{location_flags}` finds the reason",
-            store.location()
-        )))
-    };
-    let records = store.read()?;
-    let record = records.iter().find(|record| record.name() == name);
-    let is_backed_up = record.is_some_and(|r| r.facts.marks.backed_up.is_some());
-    let reasons = (is_backed_up, foreign_key(served, &records));
-    bail!(unserved(&name, Some(seconds), reasons, &location_flags))
+    match last {
+        Some((name, reasons)) => bail!(unserved(&name, Some(seconds), reasons, &location_flags)),
+        None => bail!(not_generated(
+            suite,
+            seconds,
+            &store.location(),
+            &location_flags
+        )),
+    }
 }
 
-/// Returns the served key if none of these Secrets contains it.
-fn foreign_key(served: Option<Fingerprint>, records: &[KeyRecord]) -> Option<Fingerprint> {
-    served.filter(|served| {
-        records
-            .iter()
-            .all(|record| record.fingerprint() != Some(served))
-    })
+fn not_generated(suite: Suite, seconds: u64, location: &str, location_flags: &str) -> Failure {
+    let check = format!(
+        "check that a controller runs in {location} and may create Secrets: `seal doctor{location_flags}` finds the reason"
+    );
+    if suite == Suite::Rsa {
+        let message = format!("no new key appeared within {seconds} s; the request stays pending");
+        return Failure::new(message).hint(check);
+    }
+    let message = format!(
+        "no new key of the suite {suite} appeared within {seconds} s; the request stays pending"
+    );
+    Failure::new(message).hint(format!(
+        "only a controller with --sealing-suite={suite} generates one; for keys of another suite only, pass --suite. Or \
+         {check}"
+    ))
+}
+
+/// Returns the first served key if none of these Secrets contains it.
+fn foreign_key(served: Vec<String>, keys: &Keys) -> Option<String> {
+    let first = served.into_iter().next();
+    first.filter(|served| !keys.contain(served))
 }
 
 /// Explains why a new key might not be served yet, and what to do: whether it is backed up, and the served key if it
@@ -164,16 +309,16 @@ fn foreign_key(served: Option<Fingerprint>, records: &[KeyRecord]) -> Option<Fin
 fn unserved(
     name: &str,
     seconds: Option<u64>,
-    (is_backed_up, foreign): (bool, Option<Fingerprint>),
+    (is_backed_up, foreign): (bool, Option<String>),
     location_flags: &str,
 ) -> Failure {
     let within = seconds.map_or_else(String::new, |seconds| format!(" within {seconds} s"));
     let failure = Failure::new(format!(
-        "the new key {name} exists, but the controller does not serve its certificate{within}"
+        "the new key {name} exists, but the controller does not serve it{within}"
     ));
     if let Some(foreign) = foreign {
         return failure.hint(format!(
-            "the served certificate is for {foreign}, which is in no key Secret: check which server answers with \
+            "the served key is {foreign}, which is in no key Secret: check which server answers with \
              `seal doctor{location_flags}`"
         ));
     }
@@ -193,46 +338,51 @@ fn can_fetch_certificate(args: &KeysRotate) -> bool {
     args.location.directory.is_none() || args.cert.is_some()
 }
 
-/// Returns the key whose certificate the controller serves. If it cannot be fetched, the existence of the new key is
-/// enough.
-fn served_key(
-    args: &KeysRotate,
-    clusters: &Clusters<'_>,
-    new: &Fingerprint,
-) -> Option<Fingerprint> {
-    if !can_fetch_certificate(args) {
-        return Some(new.clone());
+/// Returns the keys of a suite that the controller serves. If they cannot be fetched, the existence of the new key is enough.
+fn served_keys(args: &KeysRotate, clusters: &Clusters<'_>, new: &OwnKey<'_>) -> Vec<String> {
+    let is_rsa = new.suite == Suite::Rsa;
+    match &args.location.directory {
+        None if is_rsa => served_certificate(args, clusters),
+        None => {
+            let listed = listed_recipients(args, clusters).unwrap_or_default();
+            let listed = listed.into_iter();
+            let of_suite = listed.filter(|(suite, _)| *suite == Some(new.suite));
+            of_suite.map(|(_, id)| id).collect()
+        }
+        Some(_) if is_rsa && can_fetch_certificate(args) => served_certificate(args, clusters),
+        Some(_) => vec![new.id.clone()],
     }
-    let pem = match (&args.location.directory, &args.cert) {
-        (Some(_), None) => None,
-        (Some(_), Some(url)) => certificate::read(url.as_ref()).ok(),
-        (None, _) => Controller::find(&access(&args.location, clusters.environment), clusters)
+}
+
+fn served_certificate(args: &KeysRotate, clusters: &Clusters<'_>) -> Vec<String> {
+    let pem = match &args.cert {
+        Some(url) => certificate::read(url.as_ref()).ok(),
+        None => Controller::find(&access(&args.location, clusters.environment), clusters)
             .and_then(|controller| controller.certificate())
             .ok(),
     };
-    pem.and_then(|pem| fingerprint_of(&pem))
+    let served: Option<Fingerprint> = pem.and_then(|pem| fingerprint_of(&pem));
+    served.iter().map(ToString::to_string).collect()
 }
 
-/// Returns the newest key in use that is not in `existing`. Opening-only keys do not count,
-/// since the controller ignores requests on them.
-fn newest_key<'a>(
-    records: &'a [KeyRecord],
-    existing: &BTreeSet<Fingerprint>,
-) -> Option<&'a KeyRecord> {
-    let is_new = |record: &&KeyRecord| {
-        let is_counted = record.facts.is_active && !record.facts.marks.is_opening_only;
-        is_counted
-            && record
-                .fingerprint()
-                .is_some_and(|key| !existing.contains(key))
-    };
-    let candidates = records.iter().filter(is_new);
-    candidates.max_by_key(|record| record.facts.order_time)
-}
-
-fn fingerprints(records: &[KeyRecord]) -> BTreeSet<Fingerprint> {
-    let fingerprints = records.iter().filter_map(|record| record.fingerprint());
-    fingerprints.cloned().collect()
+/// Returns the suites and identifiers of the keys for v2 that the controller lists, its preferred one first; `None` if it
+/// cannot be asked.
+fn listed_recipients(
+    args: &KeysRotate,
+    clusters: &Clusters<'_>,
+) -> Option<Vec<(Option<Suite>, String)>> {
+    if args.location.directory.is_some() {
+        return None;
+    }
+    let access = access(&args.location, clusters.environment);
+    let list = Controller::find(&access, clusters)
+        .and_then(|controller| controller.recipients())
+        .ok()?;
+    let keys = list.recipients.into_iter();
+    Some(
+        keys.map(|key| (key.suite.parse().ok(), key.key_id))
+            .collect(),
+    )
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -244,7 +394,59 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use shared::resource::COMPROMISED_ANNOTATION;
+    use shared::v2::SecretKey;
+    use shared::v2::key_secret::{self, StoredKey};
+
     use super::*;
+
+    fn write_key(folder: &Path, suite: Suite, byte: u8, marks: &[&str]) {
+        let stored = StoredKey {
+            key: SecretKey::from_bytes(suite, &[byte; 32]).unwrap(),
+            not_before: Timestamp::from_second(byte.into()).unwrap(),
+            not_after: Timestamp::MAX,
+        };
+        let name = format!("key-{byte}");
+        let marks = marks.iter().map(|mark| ((*mark).to_owned(), "true".into()));
+        let secret = key_secret::build(&name, "ops", &stored, [].into(), marks.collect());
+        let file = folder.join(format!("{name}.json"));
+        std::fs::write(file, secret.to_document().to_string()).unwrap();
+    }
+
+    /// Attack: the only key of a suite is stolen. A request on the RSA key would leave the suite without a key that seals.
+    #[test]
+    fn requests_a_key_of_every_kept_suite_although_all_are_compromised() {
+        let folder = tempfile::tempdir().unwrap();
+        write_key(folder.path(), Suite::XWing, 1, &[COMPROMISED_ANNOTATION]);
+        write_key(folder.path(), Suite::XWing, 2, &[COMPROMISED_ANNOTATION]);
+        write_key(folder.path(), Suite::P256, 3, &[]);
+        let store = KeyStore::folder(folder.path()).unwrap();
+        let keys = Keys::read(&store).unwrap();
+        let suites =
+            |only, preferred| requested_suites(&keys, only, preferred, "here").map(Vec::from_iter);
+        let xw = Some(Suite::XWing);
+        assert_eq!(suites(None, None).unwrap(), [Suite::XWing, Suite::P256]);
+        assert_eq!(suites(None, xw).unwrap(), [Suite::XWing]);
+        assert_eq!(suites(Some(Suite::P256), xw).unwrap(), [Suite::P256]);
+        let error = suites(Some(Suite::Rsa), None).unwrap_err().to_string();
+        assert!(error.contains("of the suite rsa found in here"), "{error}");
+
+        request_key(&store, &keys, Suite::XWing).unwrap();
+        let requested = store.read_v2().unwrap().into_iter().filter(|record| {
+            let annotations = record.secret.metadata.annotations.as_ref();
+            annotations.is_some_and(|all| all.contains_key(RENEW_ANNOTATION))
+        });
+        let requested: Vec<String> = requested.map(|key| key.name().to_owned()).collect();
+        assert_eq!(requested, ["key-2"]);
+    }
+
+    #[test]
+    fn a_suite_that_no_controller_keeps_is_named() {
+        let message = not_generated(Suite::P256, 9, "here", "").to_string();
+        for part in ["suite p256", "--sealing-suite=p256", "--suite"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
 
     #[test]
     fn a_key_that_waits_for_its_backup_is_reported_regardless_of_the_wait() {
@@ -268,10 +470,14 @@ mod tests {
     /// Attack: a man in the middle serves its own certificate while the user waits for that of the new key.
     #[test]
     fn a_certificate_of_an_unknown_key_is_named() {
-        let foreign: Fingerprint = format!("SHA256:{}", "a".repeat(42) + "A").parse().unwrap();
+        let foreign = format!("SHA256:{}", "a".repeat(42) + "A");
         let message = unserved("key-2", None, (false, Some(foreign.clone())), "").to_string();
-        assert!(message.contains(&foreign.to_string()), "{message}");
+        assert!(message.contains(&foreign), "{message}");
         assert!(!message.contains("no backup"), "{message}");
-        assert_eq!(foreign_key(Some(foreign.clone()), &[]), Some(foreign));
+        let (rsa, v2) = (Vec::new(), Vec::new());
+        assert_eq!(
+            foreign_key(vec![foreign.clone()], &Keys { rsa, v2 }),
+            Some(foreign)
+        );
     }
 }

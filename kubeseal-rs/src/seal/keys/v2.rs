@@ -79,7 +79,8 @@ impl NamedKey {
         match self.state() {
             KeyState::Sealing => bail!(
                 Failure::new(format!("{name} is the sealing key of its suite")).hint(format!(
-                    "generate a new one first: `seal keys rotate{location_flags}`"
+                    "generate a new one first: `seal keys rotate{location_flags}`; if there is one, back it up: \
+                     `seal keys backup ARCHIVE{location_flags}`"
                 ))
             ),
             KeyState::Retired => bail!("{name} is already retired; nothing was changed"),

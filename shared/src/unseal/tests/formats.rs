@@ -432,7 +432,7 @@ proptest! {
             Err(why) => Err::<OpenedItems, UnsealError>(why),
         };
         let effort = Effort { meter: &mut Unmetered, after_failure: 0 };
-        let present = result(open_once(&sealed, &ring, accept_legacy, effort));
+        let present = result(open_once(&sealed, &ring, Admission::for_values(accept_legacy), effort));
         let v1_only = open_all_or_stop(&sealed, &ring, accept_legacy, &mut Unmetered);
         prop_assert_eq!(present, result(v1_only));
     }

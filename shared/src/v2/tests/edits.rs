@@ -201,19 +201,32 @@ fn folding_keeps_flags_unless_it_is_asked_to_clear_them() {
 #[test]
 fn folding_gives_all_items_the_flags_of_each() {
     let mut entries = sealed_for(&[Suite::XWing]);
-    let digest = TemplateDigest::of(&crate::resource::SecretTemplate::default());
     let protect = |spec: &mut LockSpec<'_>| {
-        spec.template = Some(digest);
         spec.is_never_secret = true;
         spec.revision = 20;
     };
     entries.extend(seal_with(&[Suite::XWing], protect, &values(&[("x", "y")])));
     let fields = fields_after(&checked(&entries), |_| ());
-    assert_eq!(fields.template, Some(digest));
+    assert_eq!(fields.template, None);
     assert!(fields.is_never_secret && !fields.is_alone);
     assert_eq!(fields.revision, 21);
     let fields = fields_after(&checked(&entries), |spec| spec.alone = Flag::Set);
     assert!(fields.is_alone);
+}
+
+/// Attack: an editor puts a bound item beside values that were sealed unbound, so that a re-encryption binds these values
+/// to the editor's template.
+#[test]
+fn folding_binds_no_unbound_value_unless_it_is_asked_to() {
+    let mut entries = sealed_for(&[Suite::XWing]);
+    let digest = TemplateDigest::of(&crate::resource::SecretTemplate::default());
+    let bind = |spec: &mut LockSpec<'_>| spec.template = Some(digest);
+    entries.extend(seal_with(&[Suite::XWing], bind, &values(&[("x", "y")])));
+    let checked = checked(&entries);
+    let refused = try_fold(&checked, &[Suite::XWing], |_| ());
+    assert_eq!(refused, Err(EditError::PartlyBound));
+    let bound = fields_after(&checked, |spec| spec.template = Flag::Set);
+    assert_eq!(bound.template, Some(digest));
 }
 
 #[test]
