@@ -355,6 +355,7 @@ async fn random_values_stay_after_restarts() {
     }
 }
 
+/// Fault: a controller that writes no statuses restarts, so that values which programs use are generated again.
 #[tokio::test]
 async fn random_values_stay_without_statuses_as_long_as_their_key() {
     let mut healing = Healing::with_random_values(&["--update-status=false"]).await;

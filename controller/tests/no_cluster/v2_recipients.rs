@@ -156,7 +156,7 @@ async fn has_the_forms_of_its_neighbors_and_uses_no_private_key() {
     }
 }
 
-/// An outage of the preferred suite must not make clients seal for a weaker one.
+/// Attack: a client that may mark or delete keys makes the preferred suite unavailable, so that others seal for a weaker one.
 #[tokio::test]
 async fn never_falls_back_to_another_suite() {
     let key = valid(Suite::XWing, 1);

@@ -1,4 +1,4 @@
-//! Decides whether new v2 values are bound to the template of their object. Whoever can change the file must not be able to
+//! Decides whether new v2 values are bound to the template of their object. A user who can change the file must not be able to
 //! free the next value from its binding, or to choose the template that it is bound to.
 
 use std::path::Path;

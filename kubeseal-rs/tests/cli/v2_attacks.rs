@@ -311,10 +311,10 @@ fn a_stanza_that_does_not_open_is_no_other_recipient() {
     // A stanza from another lock, for the other key of the store.
     let (db, other) = (read(folder, "db.yaml"), read(folder, "other.yaml"));
     let own_lock = entry(&db, ID_OF_CLUSTER).0;
-    let (stranger, value) = entry(&other, &id_new);
+    let (other_lock, value) = entry(&other, &id_new);
     let stanza = format!(
         "    {}: {value}",
-        stranger.replace(&lock_of(&stranger), &lock_of(&own_lock))
+        other_lock.replace(&lock_of(&other_lock), &lock_of(&own_lock))
     );
     write_files(folder, &[("db.yaml", &with_line(&db, &stanza))]);
     let output = retire("db.yaml");

@@ -145,7 +145,7 @@ fn seals_v2_items_under_one_lock_for_the_preferred_key_and_keeps_all_else() {
     }
 }
 
-/// A controller that only has RSA keys must not make values readable for a quantum computer.
+/// Attack: a caller has a controller that only has RSA keys re-encrypt a value, so that a quantum computer can read it.
 #[test]
 fn refuses_to_give_up_post_quantum_protection() {
     let keys = [rsa(1), v2_key(Suite::XWing, 2)];

@@ -88,7 +88,7 @@ impl NamedKey {
         }
     }
 
-    /// Returns the items that no other loaded key of the store opens. Whoever can write a file can name any key as a
+    /// Returns the items that no other loaded key of the store opens. A user who can write a file can name any key as a
     /// recipient, so the other keys have to open the items. An item that this key does not open either is not sure.
     pub(super) fn dependents(&self, sources: &Inventory, rsa: &[KeyRecord]) -> Vec<Dependent> {
         let (others, own) = (self.other_keys(rsa), self.own_key());
