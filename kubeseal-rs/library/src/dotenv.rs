@@ -369,7 +369,8 @@ mod tests {
         }
 
         #[test]
-        fn quoted_values_round_trip(value in "[^']{0,30}") {
+        // With zero bytes, a short text looks like UTF-16.
+        fn quoted_values_round_trip(value in "[^'\\x00]{0,30}") {
             let variables = parse(format!("A='{value}'\n").as_bytes()).unwrap();
             let want = value.replace("\r\n", "\n").replace('\r', "\n");
             proptest::prop_assert_eq!(variables[0].value.expose(), want.as_bytes());

@@ -11,7 +11,10 @@ use regex::Regex;
 use crate::seal_args;
 
 /// Flags of another program or command: the file with the message, the flag, and the owner that the message names.
-const FOREIGN_FLAGS: [(&str, &str, &str); 11] = [
+const FOREIGN_FLAGS: [(&str, &str, &str); 13] = [
+    // A part of `--require-v2`.
+    ("binding", "--require-v", "the controller"),
+    ("keys/rotate", "--sealing-suite", "the controller"),
     ("size", "--server-side", "`kubectl apply`"),
     ("keys/retire", "--to", "`seal rotate`"),
     ("keys/export", "--sealing-suite", "the controller"),

@@ -71,7 +71,7 @@ fn create_files(folder: &Path) {
     write(".env", b"API_KEY='hunter2'\n");
     write(
         ".gitignore",
-        b".env\nkey.pem\n*.txt\nsecret.yaml\nfrom-cluster.yaml\nplain.yaml\nstate\n",
+        b".env\nkey.pem\n*.txt\nsecret.yaml\nfrom-cluster.yaml\nplain.yaml\nstate\nv2-state\n",
     );
     write(
         ".seal.yaml",
