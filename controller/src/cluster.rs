@@ -18,7 +18,7 @@ use shared::error_chain;
 use shared::key_ring::KeyRing;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use crate::args::{ClusterConfig, Config, KeyConfig};
 use crate::cluster_keys::ClusterKeys;
@@ -32,6 +32,7 @@ use crate::published::Publisher;
 use crate::reconcile::{Policy, Reconciler, Urgency, backoff};
 use crate::store::StoreError;
 use crate::store::cluster::ClusterStore;
+use crate::version_key;
 pub use connection::ConnectError;
 use connection::Connection;
 use watches::{Change, Watches};
@@ -220,8 +221,23 @@ impl Cluster {
         let _ = self.role.wait_for(|role| *role != Role::Unknown).await;
         if self.is_leader() {
             self.create_first_keys(now).await?;
+            self.load_version_key().await;
         }
         Ok(())
+    }
+
+    /// Loads the key of content versions. Without it, Secrets are made all the same, and no versions are recorded.
+    async fn load_version_key(&mut self) {
+        let (client, namespace) = (&self.connection.requests, &self.connection.own_namespace);
+        let random = &mut shared::random::system();
+        match version_key::load(client, namespace, self.keys.prefix(), random).await {
+            Ok(key) => self.reconciler.record_versions(key, Timestamp::now),
+            Err(error) => warn!(
+                error = error_chain(&error),
+                "Cannot load the key of content versions; statuses do not show which version of a Secret is current, so \
+                 `seal pods` and `seal restart` cannot work"
+            ),
+        }
     }
 
     /// Generates the keys that are due: of suites without a key, and those that are due for renewal.

@@ -130,6 +130,11 @@ impl ClusterKeys {
         Ok(())
     }
 
+    /// Returns the name prefix of key Secrets.
+    pub fn prefix(&self) -> &str {
+        &self.config.prefix
+    }
+
     /// Returns the current key ring.
     pub fn ring(&self) -> &Arc<KeyRing> {
         &self.ring

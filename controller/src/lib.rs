@@ -48,4 +48,5 @@ pub mod reconcile;
 pub mod store;
 #[cfg(test)]
 mod testing;
+mod version_key;
 pub mod watch_health;

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::key::{PrivateKey, PublicKey};
 use crate::plain::Plain;
 use crate::scope::Label;
-use crate::v2::ValueId;
+use crate::v2::{Value, ValueId};
 
 /// Bytes of a new session key. [`open`] accepts any AES key size, as upstream does.
 const SESSION_KEY_LEN: usize = 32;
@@ -53,11 +53,21 @@ pub fn seal(
 ) -> Result<Vec<u8>, SealError> {
     let mut session = Zeroizing::new([0; SESSION_KEY_LEN]);
     rng.fill_bytes(session.as_mut());
-    let encrypted_key = key.encrypt(label, session.as_ref()).ok_or(SealError)?;
+    seal_with(key, label, plain, session.as_ref())
+}
+
+/// Seals a value with a session key, which must never be used for another value: the nonce is always the same.
+fn seal_with(
+    key: &PublicKey,
+    label: &Label,
+    plain: &[u8],
+    session: &[u8],
+) -> Result<Vec<u8>, SealError> {
+    let encrypted_key = key.encrypt(label, session).ok_or(SealError)?;
     let encrypted_key_len = u16::try_from(encrypted_key.len()).map_err(|_| SealError)?;
 
     let mut value = Zeroizing::new(plain.to_vec());
-    let tag = session_key(session.as_ref())
+    let tag = session_key(session)
         .ok_or(SealError)?
         .seal_in_place_separate_tag(zero_nonce(), Aad::empty(), &mut value)
         .map_err(|_| SealError)?;
@@ -81,24 +91,22 @@ pub fn seal(
 ///
 /// Returns [`OpenError`] for every failure.
 pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, OpenError> {
-    open_with_id(key, label, sealed).map(|(plain, _)| plain)
+    open_value(key, label, sealed).map(|opened| opened.plain)
 }
 
-/// Like [`open`], but also returns the identifier of the value, for content versions. It depends on the session key and
-/// not on the value: a value that is sealed again has another identifier, also if it is equal.
+/// Like [`open`], but also keeps the session key, to identify the value and to re-encrypt it.
 ///
 /// # Errors
 ///
 /// Returns [`OpenError`] for every failure.
-pub fn open_with_id(
+pub fn open_value(
     key: &PrivateKey,
     label: &Label,
     sealed: &[u8],
-) -> Result<(Plain, ValueId), OpenError> {
+) -> Result<OpenedValue, OpenError> {
     let (encrypted_key, encrypted) = split(sealed).ok_or(OpenError)?;
     let session = key.decrypt(label, encrypted_key);
     let session_bytes = session.as_ref().map_or(&SUBSTITUTE_KEY[..], Plain::expose);
-    let id = value_id(session_bytes);
     let aead = session_key(session_bytes).filter(|_| session.is_some());
     let is_decrypted = aead.is_some();
     let aead = aead
@@ -109,11 +117,45 @@ pub fn open_with_id(
         .open_in_place(zero_nonce(), Aad::empty(), &mut value)
         .map_err(|_| OpenError)?
         .len();
-    if !is_decrypted {
-        return Err(OpenError);
-    }
+    let session = session.filter(|_| is_decrypted).ok_or(OpenError)?;
     value.truncate(len);
-    Ok((Plain::from(std::mem::take(&mut *value)), id))
+    let plain = Plain::from(std::mem::take(&mut *value));
+    Ok(OpenedValue { plain, session })
+}
+
+/// A decrypted value with its session key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedValue {
+    /// The value in plaintext.
+    pub plain: Plain,
+    session: Plain,
+}
+
+impl OpenedValue {
+    /// Returns the identifier of the value, for content versions. It depends on the session key and not on the value: a
+    /// value that is set again has another identifier, also if it is equal.
+    pub fn id(&self) -> ValueId {
+        value_id(self.session.expose())
+    }
+
+    /// Seals the value for another key or label, with its session key and therefore its identifier. The encrypted value
+    /// stays as it is, which shows that the value is unchanged.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SealError`] as [`seal`] does.
+    pub fn seal_again(&self, key: &PublicKey, label: &Label) -> Result<Vec<u8>, SealError> {
+        seal_with(key, label, self.plain.expose(), self.session.expose())
+    }
+}
+
+impl From<OpenedValue> for Value {
+    fn from(opened: OpenedValue) -> Self {
+        Self {
+            id: opened.id(),
+            plain: opened.plain,
+        }
+    }
 }
 
 /// Returns the identifier of a value with this session key.
@@ -222,12 +264,27 @@ mod tests {
         let id = |plain: &[u8], seed| {
             let mut rng = StdRng::seed_from_u64(seed);
             let sealed = seal(public, &label, plain, &mut rng).unwrap();
-            open_with_id(test_key().private(), &label, &sealed)
-                .unwrap()
-                .1
+            let opened = open_value(test_key().private(), &label, &sealed);
+            opened.unwrap().id()
         };
         assert_eq!(id(b"a", 1), id(b"b", 1));
         assert_ne!(id(b"a", 1), id(b"a", 2));
+    }
+
+    #[test]
+    fn a_value_that_is_sealed_again_keeps_its_identifier_and_has_another_block() {
+        let (label, other) = (
+            Scope::Strict.label("ns", "n"),
+            Scope::ClusterWide.label("", ""),
+        );
+        let sealed = seal_value(b"value", &label);
+        let opened = open_value(test_key().private(), &label, &sealed).unwrap();
+        let public = test_key().certificate().public_key();
+        let again = opened.seal_again(public, &other).unwrap();
+        assert_eq!(open_value(test_key().private(), &other, &again), Ok(opened));
+        assert!(open(test_key().private(), &label, &again).is_err());
+        let block = 2..2 + 256;
+        assert_ne!(again[block.clone()], sealed[block]);
     }
 
     #[test]

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
 
-use crate::envelope;
+use crate::envelope::{self, OpenedValue};
 use crate::key::{Certificate, Fingerprint, KeyPair, PrivateKey, Validity};
 use crate::key_marks::Marks;
 use crate::meter::{Interrupted, Meter, Unmetered, opening_cost};
 use crate::plain::Plain;
 use crate::scope::Label;
-use crate::v2::{KeyId, Opener, OpeningKeys, PublicRecipient, Recipient, Suite, Value};
+use crate::v2::{KeyId, Opener, OpeningKeys, PublicRecipient, Recipient, Suite};
 
 mod any_key;
 mod v2_key;
@@ -446,7 +446,22 @@ impl KeyRing {
         sealed: &[u8],
         first: &[&Fingerprint],
     ) -> Result<(Plain, &Arc<RingKey>), NoKey> {
-        let result = self.open_within(label, sealed, first, &mut Unmetered);
+        let opened = self.open_value(label, sealed, first);
+        opened.map(|(value, key)| (value.plain, key))
+    }
+
+    /// Like [`Self::open`], but also keeps the session key of the value.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`NoKey`] for every kind of failure.
+    pub fn open_value(
+        &self,
+        label: &Label,
+        sealed: &[u8],
+        first: &[&Fingerprint],
+    ) -> Result<(OpenedValue, &Arc<RingKey>), NoKey> {
+        let result = self.open_value_within(label, sealed, first, &mut Unmetered);
         result.map_err(|_| NoKey)
     }
 
@@ -463,10 +478,10 @@ impl KeyRing {
         meter: &mut dyn Meter,
     ) -> Result<(Plain, &Arc<RingKey>), UnsealFailure> {
         let opened = self.open_value_within(label, sealed, first, meter);
-        opened.map(|(value, key)| (value.plain, key))
+        opened.map(|(opened, key)| (opened.plain, key))
     }
 
-    /// Like [`Self::open_within`], but also returns the identifier of the value.
+    /// Like [`Self::open_within`], but also keeps the session key of the value.
     ///
     /// # Errors
     ///
@@ -477,7 +492,7 @@ impl KeyRing {
         sealed: &[u8],
         first: &[&Fingerprint],
         meter: &mut dyn Meter,
-    ) -> Result<(Value, &Arc<RingKey>), UnsealFailure> {
+    ) -> Result<(OpenedValue, &Arc<RingKey>), UnsealFailure> {
         let len = envelope::modulus_len(sealed).ok_or(NoKey)?;
         let is_first = |key: &&Arc<RingKey>| first.contains(&key.fingerprint());
         let distinct = first.iter().enumerate();
@@ -489,8 +504,8 @@ impl KeyRing {
             .filter(|key| key.private.modulus_len() == len);
         for key in candidates {
             meter.spend(opening_cost(len, sealed.len()))?;
-            if let Ok((plain, id)) = envelope::open_with_id(&key.private, label, sealed) {
-                return Ok((Value { id, plain }, key));
+            if let Ok(opened) = envelope::open_value(&key.private, label, sealed) {
+                return Ok((opened, key));
             }
         }
         Err(NoKey.into())

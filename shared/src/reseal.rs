@@ -8,19 +8,21 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rand::CryptoRng;
 
+use crate::envelope::OpenedValue;
 use crate::key::{Fingerprint, PublicKey};
 use crate::key_ring::{KeyRing, NoSealingKey};
 use crate::meter::{Interrupted, Meter, SEALING_COST, lock_sealing_cost};
-use crate::plain::Plain;
 use crate::resource::{SKIP_OWNER_ANNOTATION, SealedSecret};
 use crate::scope::{Label, Scope};
 use crate::seal::{SealError, seal};
 use crate::secret::Secret;
-use crate::unseal::{self, Contents, ItemError, ItemErrors, ItemProblem, UnsealError, UsedKey};
+use crate::unseal::{
+    self, Contents, ItemError, ItemErrors, ItemProblem, ItemValue, UnsealError, UsedKey,
+};
 use crate::v2::{
     self, Checked, EditError, Flag, FoldSpec, OpenError, OpenedLocks, Recipient, Target,
 };
-use crate::{base64, envelope, hints, sealed_text};
+use crate::{base64, hints, sealed_text};
 
 pub use to_v2::{convert_to_v2, reseal_as_v2};
 
@@ -185,16 +187,16 @@ fn reseal_v1(
     let certificate = newest.certificate().ok_or(NoSealingKey::NoKey)?;
     let mut resealed = Resealed::unchanged(sealed);
     match unseal::open_all_or_stop(sealed, ring, rules.accept_legacy, meter)? {
-        Contents::Items((items, sealed_by)) => {
-            let used_key = |key: &String| sealed_by.get(key).and_then(UsedKey::fingerprint);
+        Contents::Items(items) => {
+            let used_key = |key: &String| items.keys.get(key).and_then(UsedKey::fingerprint);
             let is_outdated = |key: &String| used_key(key) != Some(newest.fingerprint());
-            let items: Vec<_> = items.iter().filter(|(key, _)| is_outdated(key)).collect();
+            let items = items.values.iter();
+            let items: Vec<_> = items.filter(|(key, _)| is_outdated(key)).collect();
             meter.spend(SEALING_COST * items.len() as u64)?;
             resealed.changed = seal_items(
                 &mut resealed.sealed,
                 items.into_iter(),
                 certificate.public_key(),
-                random,
             )?;
         }
         Contents::Legacy(unsealed) => {
@@ -267,7 +269,6 @@ pub fn new_texts(
     ring: &KeyRing,
     key: &PublicKey,
     first: Option<&Fingerprint>,
-    random: &mut impl CryptoRng,
 ) -> Result<NewTexts, ResealError> {
     let label = unseal::label(sealed);
     let hints = hints::read(sealed.metadata.annotations.as_ref());
@@ -280,8 +281,8 @@ pub fn new_texts(
         let hint = hints.get(item);
         let first: Vec<&Fingerprint> = hint.into_iter().chain(new.last.as_ref()).collect();
         match unseal::open_item(text, ring, &label, &first) {
-            Ok((plain, unsealed_by)) => {
-                if let Some(text) = new.reseal(&plain, unsealed_by, key, &label, random)? {
+            Ok((value, unsealed_by)) => {
+                if let Some(text) = new.reseal(&value, unsealed_by, key, &label)? {
                     new.items.insert(item.clone(), text);
                 }
             }
@@ -304,10 +305,10 @@ pub fn new_texts(
     }
     if let Some(data) = &sealed.spec.data {
         let bytes = sealed_text::decode(data).map_err(UnsealError::from)?;
-        let result = ring.open(&label, &bytes, new.last.as_ref().as_slice());
-        let (plain, ring_key) = result.map_err(UnsealError::from)?;
+        let result = ring.open_value(&label, &bytes, new.last.as_ref().as_slice());
+        let (value, ring_key) = result.map_err(UnsealError::from)?;
         let unsealed_by = ring_key.fingerprint().clone();
-        new.data = new.reseal(&plain, unsealed_by, key, &label, random)?;
+        new.data = new.reseal(&value, unsealed_by, key, &label)?;
     }
     Ok(new)
 }
@@ -315,32 +316,33 @@ pub fn new_texts(
 impl NewTexts {
     fn reseal(
         &mut self,
-        plain: &Plain,
+        value: &OpenedValue,
         unsealed_by: Fingerprint,
         key: &PublicKey,
         label: &Label,
-        random: &mut impl CryptoRng,
     ) -> Result<Option<String>, SealError> {
         self.last = Some(unsealed_by.clone());
         if unsealed_by == *key.fingerprint() {
             return Ok(None);
         }
         *self.from.entry(unsealed_by).or_default() += 1;
-        let sealed = envelope::seal(key, label, plain.expose(), random)?;
+        let sealed = value.seal_again(key, label)?;
         Ok(Some(base64::encode(&sealed)))
     }
 }
 
 fn seal_items<'a>(
     sealed: &mut SealedSecret,
-    items: impl Iterator<Item = (&'a String, &'a Plain)>,
+    items: impl Iterator<Item = (&'a String, &'a ItemValue)>,
     key: &PublicKey,
-    rng: &mut impl CryptoRng,
 ) -> Result<usize, SealError> {
     let (label, mut changed) = (unseal::label(sealed), 0);
     let mut hints = hints::read(sealed.metadata.annotations.as_ref());
     for (item, value) in items {
-        let text = base64::encode(&envelope::seal(key, &label, value.expose(), rng)?);
+        let ItemValue::V1(value) = value else {
+            continue;
+        };
+        let text = base64::encode(&value.seal_again(key, &label)?);
         sealed.spec.encrypted_data.insert(item.clone(), text);
         if let Some(hint) = hints.get_mut(item) {
             *hint = key.fingerprint().clone();
@@ -526,9 +528,8 @@ mod tests {
         let (old, both) = rings();
         let newest = both.newest_key().unwrap();
         let key = newest.certificate().unwrap().public_key();
-        let mut rng = StdRng::seed_from_u64(5);
         let mut sealed = sealed_for(&old, Scope::NamespaceWide);
-        let new = new_texts(&sealed, &old, key, None, &mut rng).unwrap();
+        let new = new_texts(&sealed, &old, key, None).unwrap();
         assert_eq!(new.from, [(old.keys()[0].fingerprint().clone(), 2)].into());
         sealed.spec.encrypted_data.extend(new.items);
         let is_newest = |by: &UsedKey| by.fingerprint() == Some(newest.fingerprint());
@@ -536,24 +537,24 @@ mod tests {
 
         let empty = SealedSecret::new("n", crate::resource::SealedSecretSpec::default());
         let first = Some(newest.fingerprint());
-        let new = new_texts(&empty, &both, key, first, &mut rng).unwrap();
+        let new = new_texts(&empty, &both, key, first).unwrap();
         assert_eq!(
             new.last.as_ref(),
             first,
             "the next object also tries it first"
         );
 
-        let again = new_texts(&sealed, &both, key, None, &mut rng).unwrap();
+        let again = new_texts(&sealed, &both, key, None).unwrap();
         assert_eq!((again.items.len(), again.from.len()), (0, 0));
 
         // Without the newest private key, only hints show what is already re-encrypted.
-        assert!(new_texts(&sealed, &old, key, None, &mut rng).is_err());
+        assert!(new_texts(&sealed, &old, key, None).is_err());
         let hints = ["a", "b"].map(|item| (item.to_owned(), newest.fingerprint().clone()));
         hints::annotate(
             sealed.metadata.annotations.get_or_insert_default(),
             &hints.into(),
         );
-        let new_from_hints = new_texts(&sealed, &old, key, None, &mut rng).unwrap();
+        let new_from_hints = new_texts(&sealed, &old, key, None).unwrap();
         assert_eq!(
             (new_from_hints.items.len(), new_from_hints.believed.len()),
             (0, 2)

@@ -9,6 +9,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::ResourceExt as _;
 use shared::key::{Certificate, KeyPair, KeySize, KeySpec, NewKey, PrivateKey};
+use shared::key_ring::{KeyRing, RingKey};
 use shared::key_secret;
 use shared::plain::Plain;
 use shared::resource::SealedSecret;
@@ -36,6 +37,15 @@ pub fn copy_of(key: &NewKey) -> KeyPair {
     let private = PrivateKey::from_pem(key.private_pem.expose()).unwrap();
     let certificate = Certificate::from_pem(key.pair.certificate().to_pem().as_bytes());
     KeyPair::new(private, certificate.unwrap()).unwrap()
+}
+
+/// Returns a key ring with copies of these keys, the newest last.
+pub fn key_ring(keys: &[&NewKey]) -> KeyRing {
+    let ring_key = |(second, key): (i64, &&NewKey)| {
+        let time = Timestamp::from_second(second).unwrap();
+        RingKey::new(format!("key-{second}"), time, copy_of(key)).into()
+    };
+    KeyRing::new((0..).zip(keys).map(ring_key))
 }
 
 /// Returns the items as the `data` of a Secret.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use shared::key_ring::KeyRing;
-use shared::resource::{KEY_LABEL, SealedSecret, V2_KEY_LABEL};
+use shared::resource::{KEY_LABEL, SealedSecret, V2_KEY_LABEL, version_key_name};
 use shared::scope::Scope;
 use shared::secret::Secret;
 use shared::unseal::{Unsealed, UsedKey};
@@ -73,13 +73,21 @@ struct KeyPlace {
     unlabeled: String,
 }
 
+impl KeyPlace {
+    /// Returns whether a Secret with this name would be loaded as a key: as a sealing key, or as the key of content
+    /// versions, which must be known to nobody.
+    fn reserves(&self, name: &str) -> bool {
+        name == self.unlabeled || name == version_key_name(&self.unlabeled)
+    }
+}
+
 /// A SealedSecret requires something that the author limits forbid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Breach {
     /// The Secret would become a sealing key chosen by its author.
     #[error(
-        "a SealedSecret may not create a Secret with the label {KEY_LABEL} or {V2_KEY_LABEL}, or with the name {name:?}, in \
-         namespace {namespace}: the controller would load it as a sealing key; restore keys with `seal keys restore`"
+        "a SealedSecret may not create a Secret with the label {KEY_LABEL} or {V2_KEY_LABEL}, or with the name {name:?} or \
+         {name}-content-versions, in namespace {namespace}: the controller would load it as a key; restore keys with `seal keys restore`"
     )]
     Key {
         /// The namespace of the key Secrets.
@@ -315,7 +323,9 @@ impl AuthorLimits {
         let has_label = |label| labels.is_some_and(|labels| labels.contains_key(label));
         let is_labeled = has_label(KEY_LABEL) || has_label(V2_KEY_LABEL);
         match keys {
-            Some(keys) if is_labeled || metadata.name.as_ref() == Some(&keys.unlabeled) => {
+            Some(keys)
+                if is_labeled || metadata.name.as_ref().is_some_and(|n| keys.reserves(n)) =>
+            {
                 Err(Breach::Key {
                     namespace: keys.namespace.clone(),
                     name: keys.unlabeled.clone(),

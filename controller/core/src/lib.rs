@@ -12,6 +12,7 @@
 //! | [`author_limits`] | a SealedSecret → whether the limits allow its Secret |
 //! | [`drift`] | recent corrections of a Secret → whether the next one has to wait |
 //! | [`added_metadata`] | `--secret-labels`, `--secret-annotations` → metadata of the Secret |
+//! | [`versions`] | the recorded and the current content version → the versions to record |
 //! | [`protected`] | a Secret → its metadata, with what other clients must not change |
 //! | [`token_secrets`] | desired and existing Secret of a service account token → desired Secret with the additions of Kubernetes |
 //! | [`names_size`] | a Secret → the size of its item keys, labels and annotations |
@@ -36,3 +37,4 @@ pub mod queue;
 pub mod reason;
 pub mod status;
 pub mod token_secrets;
+pub mod versions;

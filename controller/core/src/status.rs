@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use shared::key::Fingerprint;
-use shared::resource::{Condition, ItemStatus, SealedSecretStatus, SecretRecord, time};
+use shared::resource::{
+    Condition, ItemStatus, SealedSecretStatus, SecretRecord, SecretVersion, time,
+};
 use shared::unseal::{ItemErrors, TemplateErrors, UnsealError, UsedKey};
 use shared::v2;
 use shared::{error_chain, visible};
@@ -12,6 +15,7 @@ use shared::{error_chain, visible};
 use crate::decide::Refusal;
 use crate::fault::Fault;
 use crate::reason::{Reason, classify};
+use crate::versions::{self, CurrentVersion};
 
 /// The condition that Argo CD reads, and the first, which the printer columns show.
 const SYNCED: &str = "Synced";
@@ -51,6 +55,8 @@ pub enum Outcome<'a> {
         sealed_by: &'a BTreeMap<String, UsedKey>,
         /// The record that identifies the Secret after a restart; `None` if it could not be created.
         record: Option<SecretRecord>,
+        /// The version of the content of the Secret; `None` if versions are not recorded.
+        version: Option<CurrentVersion>,
     },
     /// The SealedSecret cannot be read or unsealed, or the controller must not write its Secret.
     Refused {
@@ -139,6 +145,23 @@ impl Outcome<'_> {
         match self {
             Self::Unsealed { record, .. } => record.clone(),
             Self::Refused { .. } | Self::Failed { .. } => previous?.record.clone(),
+        }
+    }
+
+    /// Returns the versions of the content for the status. A failure keeps them.
+    fn versions(
+        &self,
+        previous: Option<&SealedSecretStatus>,
+        generation: Option<i64>,
+    ) -> Vec<SecretVersion> {
+        match self {
+            Self::Unsealed {
+                version: Some(version),
+                ..
+            } => versions::next(previous, version, generation),
+            Self::Unsealed { version: None, .. } | Self::Refused { .. } | Self::Failed { .. } => {
+                previous.map_or_else(Vec::new, |status| status.versions.clone())
+            }
         }
     }
 
@@ -260,6 +283,7 @@ pub fn next(
         conditions,
         items,
         record: outcome.record(previous),
+        versions: outcome.versions(previous, generation),
     };
     (!previous.is_some_and(|previous| is_equivalent(previous, &status))).then_some(status)
 }
@@ -294,11 +318,17 @@ pub fn synced() -> Condition {
 
 /// Returns whether the condition `Synced` is true.
 pub fn is_synced(status: &SealedSecretStatus) -> bool {
-    let synced = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == SYNCED);
-    synced.is_some_and(|condition| condition.status == "True")
+    synced_condition(status).is_some_and(|condition| condition.status == "True")
+}
+
+/// Returns the time of the last sync, or of the last failure.
+pub(crate) fn sync_time(status: &SealedSecretStatus) -> Option<Time> {
+    synced_condition(status)?.last_update_time.clone()
+}
+
+fn synced_condition(status: &SealedSecretStatus) -> Option<&Condition> {
+    let mut conditions = status.conditions.iter();
+    conditions.find(|condition| condition.type_ == SYNCED)
 }
 
 fn truncate(mut message: String) -> String {
@@ -375,6 +405,7 @@ mod tests {
         Outcome::Unsealed {
             sealed_by,
             record: None,
+            version: None,
         }
     }
 

@@ -25,6 +25,7 @@ use super::permits::Permits;
 use super::progress::Progress;
 use super::schedule::Schedule;
 use super::timing::{Class, SlowClass};
+use super::versioning::Versioning;
 use crate::metrics::{Metrics, instance_label};
 use crate::pool::slots::Slots;
 use crate::pool::{Budget, Pool, Stopped};
@@ -46,6 +47,7 @@ pub(super) struct Tools<S> {
     pub(super) limits_text: String,
     /// The keys that verify records.
     ring: Mutex<Arc<KeyRing>>,
+    versioning: Mutex<Option<Versioning>>,
     drift: Mutex<Drift>,
     progress: Mutex<Progress>,
     first_attempts: Mutex<FirstAttempts>,
@@ -88,6 +90,7 @@ impl<S: Store> Tools<S> {
             pool,
             policy,
             ring: Mutex::default(),
+            versioning: Mutex::default(),
             drift: Mutex::default(),
             progress: Mutex::default(),
             first_attempts: Mutex::default(),
@@ -100,6 +103,21 @@ impl<S: Store> Tools<S> {
 
     pub(super) fn use_ring(&self, ring: Arc<KeyRing>) {
         *self.ring.lock().unwrap_or_else(PoisonError::into_inner) = ring;
+    }
+
+    pub(super) fn record_versions(&self, versioning: Versioning) {
+        *self.versioning_lock() = Some(versioning);
+    }
+
+    /// Returns how versions of contents are calculated; `None` if they are not recorded.
+    pub(super) fn versioning(&self) -> Option<Versioning> {
+        self.versioning_lock().clone()
+    }
+
+    fn versioning_lock(&self) -> MutexGuard<'_, Option<Versioning>> {
+        self.versioning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn ring(&self) -> Arc<KeyRing> {
@@ -229,7 +247,7 @@ impl<S: Store> Tools<S> {
             return Ok(Some(self.record_up_to_date(id, sealed_instance(&sealed))));
         }
         let desired = self.desired(id, &observed, inputs, schedule).await?;
-        let (desired, sealed_by) = desired;
+        let (desired, provenance) = desired;
         if observed.guessed && !matches!(desired, Desired::Secret { .. }) {
             let Some(fetched) = self.refetch(id, &observed).await? else {
                 return Ok(None);
@@ -267,7 +285,7 @@ impl<S: Store> Tools<S> {
             self.warn_about_risky_type(id, &observed.source, risky_type)
                 .await;
         }
-        let result = self.report(id, &observed, &plan_result, &sealed_by, inputs, schedule);
+        let result = self.report(id, &observed, &plan_result, &provenance, inputs, schedule);
         result.await.map(Some)
     }
 

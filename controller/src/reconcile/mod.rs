@@ -13,6 +13,7 @@ mod reporting;
 mod schedule;
 mod timing;
 mod unsealing;
+mod versioning;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -28,6 +29,7 @@ use controller_core::reason::Reason;
 use jiff::Timestamp;
 use shared::key_ring::KeyRing;
 use shared::unseal::Rules;
+use shared::v2::VersionKey;
 use tokio::task::{self, JoinSet};
 use tracing::{debug, error, info};
 
@@ -37,6 +39,7 @@ use crate::store::Store;
 use attempt::{Inputs, Tools};
 use attempt_result::{AttemptResult, Report};
 pub use controller_core::queue::{Urgency, backoff};
+use versioning::Versioning;
 
 /// Maximum number of objects in progress in a controller on a directory.
 const MAX_IN_PROGRESS: usize = 16;
@@ -97,6 +100,11 @@ impl<S: Store> Reconciler<S> {
             in_progress: HashMap::new(),
             requeued: HashMap::new(),
         }
+    }
+
+    /// Records the version of the content of each Secret from now on. `clock` returns the current time.
+    pub fn record_versions(&mut self, key: Arc<VersionKey>, clock: fn() -> Timestamp) {
+        self.tools.record_versions(Versioning { key, clock });
     }
 
     /// Queues objects, usually because they changed.

@@ -26,7 +26,8 @@ impl<S: Store> Tools<S> {
         let (record, (uid, version)) = (&cached.record, &cached.secret);
         let origin = self.origin(cached.identity, cached.opts_out);
         let tolerates_drift = origin.tolerates_drift;
-        let is_recognized = record::is_for_secret(record, cached.identity, ring, uid, version)
+        let is_recognized = self.has_current_version(&cached.version_key)
+            && record::is_for_secret(record, cached.identity, ring, uid, version)
             && record::is_genuine(record, origin, ring);
         if is_recognized {
             let secret = Recognized {
@@ -56,7 +57,10 @@ impl<S: Store> Tools<S> {
         let opts_out = drift::opts_out(sealed.metadata.annotations.as_ref());
         let origin = self.origin(identity, opts_out);
         let desired = self.policy.added.with_added(sealed);
+        let versions = observed.status.iter().flat_map(|status| &status.versions);
+        let version_key = versions.map(|version| version.key_id.clone()).next();
         let is_up_to_date = self.trusts_records()
+            && self.has_current_version(&version_key)
             && observed.settled
             && observed.status.as_ref().is_some_and(is_synced)
             && record::is_genuine(record, origin, ring)
@@ -93,6 +97,12 @@ impl<S: Store> Tools<S> {
     /// if the author limits depend on time.
     fn trusts_records(&self) -> bool {
         !self.policy.author_limits.depend_on_time()
+    }
+
+    /// Returns whether a status whose newest version has the key with this identifier needs no other version.
+    fn has_current_version(&self, key_id: &Option<String>) -> bool {
+        self.versioning()
+            .is_none_or(|versioning| key_id.as_deref() == Some(versioning.key.id()))
     }
 
     pub(super) fn record_up_to_date(&self, id: &ObjectId, instance: &str) -> AttemptResult {

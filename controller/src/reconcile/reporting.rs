@@ -1,6 +1,5 @@
 //! Reports the outcome of an attempt: in the status, in events and in metrics.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use controller_core::decide::{Existing, Refusal};
@@ -8,17 +7,20 @@ use controller_core::fault::Fault;
 use controller_core::no_secret::{self, NoSecret};
 use controller_core::object_id::ObjectId;
 use controller_core::status::{self, KeptValues, Outcome};
+use controller_core::versions::CurrentVersion;
 use jiff::Timestamp;
 use shared::error_chain;
 use shared::key_ring::KeyRing;
 use shared::meter::Meter;
 use shared::resource::SealedSecretStatus;
-use shared::unseal::{UnsealError, UsedKey};
+use shared::secret::Secret;
+use shared::unseal::UnsealError;
 
 use super::applying::PlanResult;
 use super::attempt::{Inputs, Tools, sealed_instance};
 use super::attempt_result::{self, AttemptResult};
 use super::schedule::Schedule;
+use super::versioning::Provenance;
 use crate::metrics::SEALED_TYPE;
 use crate::store::{Observed, Source, Store, StoreError};
 
@@ -29,11 +31,11 @@ impl<S: Store> Tools<S> {
         id: &ObjectId,
         observed: &Observed,
         plan_result: &PlanResult,
-        sealed_by: &BTreeMap<String, UsedKey>,
+        provenance: &Provenance,
         inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<AttemptResult, StoreError> {
-        let outcome = self.outcome(observed, plan_result, sealed_by, &inputs.ring);
+        let outcome = self.outcome(observed, plan_result, provenance, &inputs.ring);
         let status = self.next_status(observed, &outcome, plan_result, inputs.now);
         let is_synced = outcome.message().is_none();
         if status.is_some() || plan_result.changed || !is_synced {
@@ -145,7 +147,7 @@ impl<S: Store> Tools<S> {
         &self,
         observed: &Observed,
         plan_result: &'a PlanResult,
-        sealed_by: &'a BTreeMap<String, UsedKey>,
+        provenance: &'a Provenance,
         ring: &KeyRing,
     ) -> Outcome<'a> {
         let kept = kept_values(observed);
@@ -157,7 +159,8 @@ impl<S: Store> Tools<S> {
             },
             (Some(why), Ok(_)) => Outcome::Refused { why, kept },
             (None, Ok(stored)) => Outcome::Unsealed {
-                sealed_by,
+                sealed_by: &provenance.sealed_by,
+                version: self.current_version(observed, stored.as_deref(), provenance),
                 record: self.new_record(
                     observed,
                     stored.as_deref(),
@@ -166,6 +169,21 @@ impl<S: Store> Tools<S> {
                 ),
             },
         }
+    }
+
+    /// Returns the version of the content of the Secret as stored now; `None` if versions are not recorded.
+    fn current_version(
+        &self,
+        observed: &Observed,
+        stored: Option<&Secret>,
+        provenance: &Provenance,
+    ) -> Option<CurrentVersion> {
+        let Source::Sealed(sealed) = &observed.source else {
+            return None;
+        };
+        let versioning = self.versioning()?;
+        let secret = stored.or(observed.existing.secret());
+        Some(versioning.current(sealed, provenance, secret))
     }
 
     pub(super) async fn warn_about_risky_type(

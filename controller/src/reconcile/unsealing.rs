@@ -1,6 +1,5 @@
 //! Unseals the items of a SealedSecret and renders its templates.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use controller_core::author_limits::AuthorLimits;
@@ -17,7 +16,7 @@ use shared::resource::SealedSecret;
 use shared::secret::Secret;
 use shared::secret_types::values_len;
 use shared::unseal::{
-    Admission, Randomness, Remembered, UnsealError, Unsealed, UnsealedItems, UsedKey, unseal_items,
+    Admission, Randomness, Remembered, UnsealError, Unsealed, UnsealedItems, unseal_items,
 };
 use shared::v2::{OpenedLocks, Target};
 use tokio::time::Instant;
@@ -25,6 +24,7 @@ use tokio::time::Instant;
 use super::attempt::{Inputs, Tools};
 use super::schedule::Schedule;
 use super::timing::Class;
+use super::versioning::Provenance;
 use crate::pool::{Budget, Stopped};
 use crate::store::{Observed, Source, Store};
 
@@ -33,17 +33,17 @@ use crate::store::{Observed, Source, Store};
 const UNSEAL_BUDGET: Budget = Budget::seconds(30);
 
 impl<S: Store> Tools<S> {
-    /// Returns the desired Secret, and the key that unsealed each item.
+    /// Returns the desired Secret, and where its values come from.
     pub(super) async fn desired(
         &self,
         id: &ObjectId,
         observed: &Observed,
         inputs: &Inputs,
         schedule: &mut Schedule,
-    ) -> Result<(Desired, BTreeMap<String, UsedKey>), Stopped> {
-        let unknown = |why| Ok((Desired::Unknown(why), BTreeMap::new()));
+    ) -> Result<(Desired, Provenance), Stopped> {
+        let unknown = |why| Ok((Desired::Unknown(why), Provenance::default()));
         match &observed.source {
-            Source::Gone => Ok((Desired::Nothing, BTreeMap::new())),
+            Source::Gone => Ok((Desired::Nothing, Provenance::default())),
             Source::Malformed(why) => unknown(Refusal::Malformed(why.clone())),
             Source::Sealed(owner) => {
                 if let Some(why) = public_obstacle(id, owner, observed) {
@@ -69,9 +69,14 @@ impl<S: Store> Tools<S> {
                         }
                         let desired = Desired::Secret {
                             secret: Box::new(unsealed.secret),
+                            random_items: unsealed.random_items.clone(),
+                        };
+                        let provenance = Provenance {
+                            sealed_by: unsealed.sealed_by,
+                            digests: unsealed.digests,
                             random_items: unsealed.random_items,
                         };
-                        Ok((desired, unsealed.sealed_by))
+                        Ok((desired, provenance))
                     }
                     Err(why) => unknown(why),
                 }

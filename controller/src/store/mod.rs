@@ -108,6 +108,8 @@ pub struct CachedState {
     pub instance: String,
     /// The record of the Secret in the last status.
     pub record: SecretRecord,
+    /// The identifier of the key of the newest content version in the last status.
+    pub version_key: Option<String>,
     /// The last observed `uid` and `resourceVersion` of the Secret.
     pub secret: (String, String),
 }

@@ -145,7 +145,7 @@ fn open_v1_item(
 ) -> Result<(Value, Fingerprint), OpenV1Error> {
     let bytes = sealed_text::decode(text).map_err(|why| OpenV1Error::Item(why.into()))?;
     match ring.open_value_within(label, &bytes, first, meter) {
-        Ok((value, key)) => Ok((value, key.fingerprint().clone())),
+        Ok((opened, key)) => Ok((opened.into(), key.fingerprint().clone())),
         Err(UnsealFailure::NoKey(why)) => Err(OpenV1Error::Item(why.into())),
         Err(UnsealFailure::Interrupted(why)) => Err(OpenV1Error::Interrupted(why)),
     }

@@ -339,7 +339,7 @@ fn v1_object(key: &AnyKey, ring: &KeyRing) -> (SealedSecret, BTreeMap<String, Va
     for (item, value) in [("c", "1"), ("d", "")] {
         let text = envelope::seal(public, &label, value.as_bytes(), &mut rng()).unwrap();
         let opened = ring.open_value_within(&label, &text, &[], &mut Unmetered);
-        values.insert(item.to_owned(), opened.unwrap().0);
+        values.insert(item.to_owned(), opened.unwrap().0.into());
         let entries = &mut sealed.spec.encrypted_data;
         entries.insert(item.into(), base64::encode(&text));
     }

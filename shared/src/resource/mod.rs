@@ -99,6 +99,9 @@ pub struct SealedSecretStatus {
     /// Lets the controller recognize the Secret without decrypting anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<SecretRecord>,
+    /// The last contents of the Secret, newest first, at most five.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<SecretVersion>,
 }
 
 /// One condition.
@@ -153,6 +156,23 @@ pub struct SecretRecord {
     pub content: String,
     /// Keyed digest of the SealedSecret and everything above.
     pub proof: String,
+}
+
+/// A content of the Secret. See [`crate::v2::ContentVersion`].
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretVersion {
+    /// Changes when a value is set or a template changes, also if the new content equals the earlier one, and not when
+    /// values are re-encrypted. Reveals nothing about values.
+    pub version: String,
+    /// Identifies the key of the version. Versions under different keys cannot be compared.
+    pub key_id: String,
+    /// The first generation of the SealedSecret with this content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// From this time on, the Secret had this content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
 }
 
 /// Formats `namespace/name`, or the name alone, for messages.

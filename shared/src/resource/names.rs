@@ -12,6 +12,11 @@ pub const RANDOM_VALUES_ANNOTATION: &str = "sealedsecrets.bitnami.com/random-val
 pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 /// On a Secret with a v2 key: [`KEY_ACTIVE`] for a key that is loaded. Bitnami's controller does not select this label.
 pub const V2_KEY_LABEL: &str = "sealedsecrets.bitnami.com/v2-key";
+/// Returns the name of the Secret with the key of content versions, which begins with the name prefix of key Secrets.
+pub fn version_key_name(prefix: &str) -> String {
+    format!("{prefix}-content-versions")
+}
+
 /// Value of [`KEY_LABEL`] of a key in use.
 pub const KEY_ACTIVE: &str = "active";
 /// Value of [`KEY_LABEL`] of a retired key, which the controller does not load.

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::Effort;
 use super::errors::{ItemError, ItemErrors, ItemProblem, UnsealError};
+use crate::envelope::OpenedValue;
 use crate::hints::Hints;
 use crate::key::Fingerprint;
 use crate::key_ring::{KeyRing, UnsealFailure};
 use crate::meter::{Interrupted, Meter};
-use crate::plain::Plain;
 use crate::scope::Label;
 use crate::sealed_text;
 
@@ -17,7 +17,7 @@ use crate::sealed_text;
 const MAX_RECENT: usize = 4;
 
 /// The values of the items, and the key of each, by item key.
-pub(super) type OpenedItems = (BTreeMap<String, Plain>, Hints);
+pub(super) type OpenedItems = (BTreeMap<String, OpenedValue>, Hints);
 
 /// Unseals every item. For each item, tries the keys that `advice` names first, then the keys that unsealed
 /// earlier items, the most recent first, since the items of one object were mostly sealed together.
@@ -42,9 +42,9 @@ pub(super) fn open_items<'a>(
         let advice = advice.iter().filter_map(|hints| hints.get(key));
         let first: Vec<&Fingerprint> = advice.chain(&recent).collect();
         match open_item(text, ring, label, &first, &mut limited) {
-            Ok((plain, fingerprint)) => {
+            Ok((value, fingerprint)) => {
                 move_to_front(&mut recent, &fingerprint);
-                opened.0.insert(key.clone(), plain);
+                opened.0.insert(key.clone(), value);
                 opened.1.insert(key.clone(), fingerprint);
             }
             Err(Failure::Interrupted) if failures.items.is_empty() => {
@@ -83,10 +83,10 @@ fn open_item(
     label: &Label,
     first: &[&Fingerprint],
     meter: &mut dyn Meter,
-) -> Result<(Plain, Fingerprint), Failure> {
+) -> Result<(OpenedValue, Fingerprint), Failure> {
     let sealed = sealed_text::decode(text).map_err(|why| Failure::Item(why.into()))?;
-    match ring.open_within(label, &sealed, first, meter) {
-        Ok((plain, key)) => Ok((plain, key.fingerprint().clone())),
+    match ring.open_value_within(label, &sealed, first, meter) {
+        Ok((value, key)) => Ok((value, key.fingerprint().clone())),
         Err(UnsealFailure::NoKey(why)) => Err(Failure::Item(why.into())),
         Err(UnsealFailure::Interrupted(_)) => Err(Failure::Interrupted),
     }

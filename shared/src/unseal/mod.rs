@@ -5,6 +5,7 @@
 
 mod errors;
 mod items;
+mod opened_items;
 mod render;
 mod used_key;
 mod v2_items;
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rand::CryptoRng;
 
+use crate::envelope::OpenedValue;
 use crate::hints::{self, Hints};
 use crate::key::Fingerprint;
 use crate::key_ring::{KeyRing, UnsealFailure};
@@ -26,7 +28,9 @@ use crate::resource::{SealedSecret, SecretTemplate};
 use crate::scope::{Label, Scope};
 use crate::sealed_text;
 use crate::secret::Secret;
-use crate::v2::{self, Checked, OpenedLocks, Target};
+use crate::v2::{self, Checked, OpenedLocks, Target, ValueDigest};
+pub(crate) use opened_items::{ItemValue, OpenedItems};
+
 pub use errors::{HintedItems, ItemError, ItemErrors, ItemProblem, NameMismatch, UnsealError};
 pub use render::{
     RenderError, RenderErrors, TemplateError, TemplateErrors, failures_without_values, slow_work,
@@ -90,6 +94,8 @@ pub struct Unsealed {
     /// Items whose value would differ in another rendering, since their template uses time, randomness or new
     /// keys.
     pub random_items: BTreeSet<String>,
+    /// The digest of the value of each item under its identifier; for the deprecated form, under [`LEGACY_ITEM`].
+    pub digests: BTreeMap<String, ValueDigest>,
 }
 
 /// Maximum number of private-key operations after the first failing item, to name other failing items. With a few keys,
@@ -250,7 +256,7 @@ pub fn unseal_values(
         after_failure: u64::MAX,
     };
     match open_once(sealed, ring, Admission::for_values(true), effort)? {
-        Contents::Items((items, _)) => Ok(items),
+        Contents::Items(items) => Ok(items.into_plain()),
         Contents::Legacy(unsealed) => Ok(unsealed.secret.data),
     }
 }
@@ -311,13 +317,11 @@ fn open(
     }
     let Remembered { hints, locks } = remembered;
     let v2_items = v2_items::open_items(&checked, ring, locks, effort.meter);
-    let (mut values, mut keys) = v2_items.map_err(|why| v2_items::error(why, hints))?;
+    let mut items = v2_items.map_err(|why| v2_items::error(why, hints))?;
     let is_v1 = |(name, _): &(&String, &String)| checked.object().v1_items().contains(*name);
     let v1_items = sealed.spec.encrypted_data.iter().filter(is_v1);
-    let (v1_values, v1_keys) = open_v1_items(sealed, v1_items, ring, hints, &mut effort)?;
-    values.extend(v1_values);
-    keys.extend(v1_keys);
-    Ok(Contents::Items((values, keys)))
+    items.extend(open_v1_items(sealed, v1_items, ring, hints, &mut effort)?);
+    Ok(Contents::Items(items))
 }
 
 /// Unseals these v1 items of an object.
@@ -332,9 +336,14 @@ fn open_v1_items<'a>(
     let advice = [&hints, remembered];
     let result = items::open_items(items, ring, &label(sealed), advice, effort);
     let (values, keys) = result.map_err(|why| explain(why, sealed, ring))?;
+    let values = values.into_iter();
     let keys = keys.into_iter();
-    let keys = keys.map(|(item, key)| (item, UsedKey::Rsa(key)));
-    Ok((values, keys.collect()))
+    Ok(OpenedItems {
+        values: values
+            .map(|(item, value)| (item, ItemValue::V1(value)))
+            .collect(),
+        keys: keys.map(|(item, key)| (item, UsedKey::Rsa(key))).collect(),
+    })
 }
 
 /// Unseals the deprecated form of an object.
@@ -372,11 +381,13 @@ pub(crate) fn label(sealed: &SealedSecret) -> Label {
 
 fn build_secret(
     template: &SecretTemplate,
-    (items, sealed_by): OpenedItems,
+    items: OpenedItems,
     refuse_random: bool,
     randomness: &mut Randomness<'_>,
     meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
+    let (digests, sealed_by) = (items.digests(), items.keys.clone());
+    let items = items.into_plain();
     let rendered = match &template.data {
         Some(texts) => render::render(items, texts, refuse_random, randomness, meter)?,
         None => items.into(),
@@ -391,21 +402,19 @@ fn build_secret(
         secret,
         sealed_by,
         random_items: rendered.random_items,
+        digests,
     })
 }
-
-/// The values of the items, and the key of each, by item key.
-pub(crate) type OpenedItems = (BTreeMap<String, Plain>, BTreeMap<String, UsedKey>);
 
 pub(crate) fn open_item(
     text: &str,
     ring: &KeyRing,
     label: &Label,
     first: &[&Fingerprint],
-) -> Result<(Plain, Fingerprint), ItemProblem> {
+) -> Result<(OpenedValue, Fingerprint), ItemProblem> {
     let sealed = sealed_text::decode(text)?;
-    let (plain, key) = ring.open(label, &sealed, first)?;
-    Ok((plain, key.fingerprint().clone()))
+    let (value, key) = ring.open_value(label, &sealed, first)?;
+    Ok((value, key.fingerprint().clone()))
 }
 
 /// Maximum number of values in a deprecated `spec.data`. An API server does not store a Secret with even a
@@ -420,14 +429,14 @@ fn unseal_legacy(
     meter: &mut dyn Meter,
 ) -> Result<Unsealed, UnsealError> {
     let sealed = sealed_text::decode(data)?;
-    let result = ring.open_within(label, &sealed, &[], meter);
-    let (plain, key) = result.map_err(|why| match why {
+    let result = ring.open_value_within(label, &sealed, &[], meter);
+    let (value, key) = result.map_err(|why| match why {
         UnsealFailure::NoKey(why) => UnsealError::from(why),
         UnsealFailure::Interrupted(_) => UnsealError::BudgetUsedUp {
             opened: Hints::new(),
         },
     })?;
-    let documents = manifest::read_within(plain.expose(), MAX_LEGACY_VALUES)
+    let documents = manifest::read_within(value.plain.expose(), MAX_LEGACY_VALUES)
         .map_err(|_| UnsealError::LegacyContent)?;
     let [document] = documents.as_slice() else {
         return Err(UnsealError::LegacyContent);
@@ -438,6 +447,7 @@ fn unseal_legacy(
     // The item names are sealed too, and this map is published, so it uses a fixed name.
     let key = UsedKey::Rsa(key.fingerprint().clone());
     let sealed_by = [(LEGACY_ITEM.to_owned(), key)].into();
+    let digest = ValueDigest::new(&value.id(), &value.plain);
     let secret = Secret {
         metadata: secret_metadata(&secret.metadata),
         ..secret
@@ -446,6 +456,7 @@ fn unseal_legacy(
         secret,
         sealed_by,
         random_items: BTreeSet::new(),
+        digests: [(LEGACY_ITEM.to_owned(), digest)].into(),
     })
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::OpenedItems;
 use super::errors::UnsealError;
 use super::used_key::UsedKey;
+use super::{ItemValue, OpenedItems};
 use crate::hints::Hints;
 use crate::key_ring::KeyRing;
 use crate::meter::Meter;
@@ -28,8 +28,8 @@ pub(super) fn open_items(
     for (item, value) in items {
         let name = names.entry(value.key);
         let name = name.or_insert_with_key(|key| UsedKey::of(key.short(), ring));
-        opened.1.insert(item.clone(), name.clone());
-        opened.0.insert(item, value.value.plain);
+        opened.keys.insert(item.clone(), name.clone());
+        opened.values.insert(item, ItemValue::V2(value.value));
     }
     Ok(opened)
 }

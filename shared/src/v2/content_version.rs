@@ -7,15 +7,32 @@ use aws_lc_rs::hmac;
 
 use super::encoder::{Encoder, Purpose};
 use super::text;
-use super::value::Value;
+use super::value::ValueId;
+use crate::plain::Plain;
+
+/// What a key authenticates to identify itself. Shorter than every input of a version.
+const KEY_ID_INFO: &[u8] = b"id";
 
 /// The key of content versions. The controller generates it; it is never sealed, because anyone can seal.
-pub struct VersionKey(hmac::Key);
+pub struct VersionKey {
+    key: hmac::Key,
+    id: String,
+}
 
 impl VersionKey {
     /// Reads the 32 bytes of the key.
     pub fn new(bytes: &[u8; 32]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+        let key = hmac::Key::new(hmac::HMAC_SHA256, bytes);
+        let id = hmac::sign(&key, KEY_ID_INFO);
+        let id = id.as_ref()[..4].iter().map(|byte| format!("{byte:02x}"));
+        let id = id.collect();
+        Self { key, id }
+    }
+
+    /// Returns the public identifier of the key, eight hexadecimal digits. Versions under different keys cannot be
+    /// compared.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 }
 
@@ -25,8 +42,40 @@ impl fmt::Debug for VersionKey {
     }
 }
 
+/// What a version contains of a value: its digest under its identifier. Must not be published, because equal digests mean
+/// equal values.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ValueDigest([u8; 32]);
+
+impl ValueDigest {
+    /// Calculates the digest of a value with an identifier. The identifier alone would not do: an author can set another
+    /// value with the identifier of the present one.
+    pub fn new(id: &ValueId, plain: &Plain) -> Self {
+        Self::keyed(id.expose(), plain)
+    }
+
+    /// Calculates the digest of a value that a template generated from randomness or the time. `origin` identifies the
+    /// version of the object that it was generated for.
+    pub fn of_generated(origin: &str, plain: &Plain) -> Self {
+        Self::keyed(origin.as_bytes(), plain)
+    }
+
+    fn keyed(key: &[u8], plain: &Plain) -> Self {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        let mut digest = [0; 32];
+        digest.copy_from_slice(hmac::sign(&key, plain.expose()).as_ref());
+        Self(digest)
+    }
+}
+
+impl fmt::Debug for ValueDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ValueDigest(…)")
+    }
+}
+
 /// The values that a file was made from, by the name of their SealedSecret and of their item.
-pub type VersionInputs<'a> = BTreeMap<(&'a str, &'a str), &'a Value>;
+pub type VersionInputs<'a> = BTreeMap<(&'a str, &'a str), ValueDigest>;
 
 /// The version of the content of a file. A value that is set again has another version, also if it is equal. The version
 /// reveals nothing about a value, because it depends on it only through the identifier that is sealed with it, which is
@@ -50,23 +99,16 @@ impl ContentVersion {
             .count(inputs.len());
         let bytes = inputs.iter().fold(bytes, push_input).finish();
         let mut version = [0; 16];
-        version.copy_from_slice(&hmac::sign(&key.0, &bytes).as_ref()[..16]);
+        version.copy_from_slice(&hmac::sign(&key.key, &bytes).as_ref()[..16]);
         Self(version)
     }
 }
 
-fn push_input(bytes: Encoder, ((object, item), value): (&(&str, &str), &&Value)) -> Encoder {
+fn push_input(bytes: Encoder, ((object, item), value): (&(&str, &str), &ValueDigest)) -> Encoder {
     bytes
         .prefixed(object.as_bytes())
         .prefixed(item.as_bytes())
-        .fixed(keyed_digest(value).as_ref())
-}
-
-/// Returns the digest of a value under its identifier. The identifier alone would not do: an author can set another value
-/// with the identifier of the present one.
-fn keyed_digest(value: &Value) -> hmac::Tag {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, value.id.expose());
-    hmac::sign(&key, value.plain.expose())
+        .fixed(&value.0)
 }
 
 impl fmt::Display for ContentVersion {
@@ -78,21 +120,15 @@ impl fmt::Display for ContentVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plain::Plain;
-    use crate::v2::value::ValueId;
 
-    fn value(id: u8, plain: &str) -> Value {
-        Value {
-            id: ValueId::from_bytes([id; 16]),
-            plain: Plain::from(plain.as_bytes().to_vec()),
-        }
+    fn digest(id: u8, plain: &str) -> ValueDigest {
+        let plain = Plain::from(plain.as_bytes().to_vec());
+        ValueDigest::new(&ValueId::from_bytes([id; 16]), &plain)
     }
 
     fn version(template: Option<&str>, inputs: &[(&str, &str, u8, &str)]) -> ContentVersion {
-        let values = inputs.iter().map(|input| value(input.2, input.3));
-        let values: Vec<_> = values.collect();
-        let named = inputs.iter().zip(&values);
-        let inputs = named.map(|(input, value)| ((input.0, input.1), value));
+        let inputs = inputs.iter();
+        let inputs = inputs.map(|input| ((input.0, input.1), digest(input.2, input.3)));
         let key = VersionKey::new(&[1; 32]);
         ContentVersion::new(&key, "ns", "path", template, &inputs.collect())
     }

@@ -78,7 +78,7 @@ mod text;
 mod value;
 
 pub use check::{Checked, DEFAULT_MAX_LOCKS, Policy, Target};
-pub use content_version::{ContentVersion, VersionInputs, VersionKey};
+pub use content_version::{ContentVersion, ValueDigest, VersionInputs, VersionKey};
 pub use data_key::DataKey;
 pub use edit::{Edit, EditError, add_recipient, remove_recipient};
 pub use error::{FormatProblem, MAX_NAMED_KEYS, Problem, Reason, Refusal, RequiredBy};

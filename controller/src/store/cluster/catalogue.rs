@@ -187,6 +187,12 @@ impl Entry {
         })
     }
 
+    /// Returns the identifier of the key of the newest content version in the status.
+    pub(super) fn version_key(&self) -> Option<String> {
+        let newest = self.status.as_ref()?.versions.first()?;
+        Some(newest.key_id.clone())
+    }
+
     /// Drops the sealed values and most of the status, unless the object was deleted.
     fn shorten(&mut self) {
         if !self.is_gone() {
@@ -195,12 +201,13 @@ impl Entry {
         self.shorten_status();
     }
 
-    /// Reduces the status to the record and to whether the object is synced, if the values were dropped: everything else
+    /// Reduces the status to the record, the newest content version and to whether the object is synced, if the values were dropped: everything else
     /// is needed only together with the values, when the object is read again.
     fn shorten_status(&mut self) {
         if let (CachedSource::Digest, Some(status)) = (&self.cached, &mut self.status) {
             let is_synced = status::is_synced(status);
             status.items = Vec::new();
+            status.versions.truncate(1);
             status.conditions = is_synced.then(status::synced).into_iter().collect();
         }
     }

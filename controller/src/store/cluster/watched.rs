@@ -60,6 +60,7 @@ const STATUS: Known = Known::Object(&[
     ("conditions", Known::List(&CONDITION)),
     ("items", Known::List(&ITEM)),
     ("record", RECORD),
+    ("versions", Known::List(&VERSION)),
 ]);
 const CONDITION: Known = Known::Object(&[
     ("type", Known::Scalar),
@@ -81,7 +82,14 @@ const RECORD: Known = Known::Object(&[
     ("content", Known::Scalar),
     ("proof", Known::Scalar),
 ]);
-/// Maximum number of conditions and items of a status; a larger one counts as missing. The controller writes at most 503.
+const VERSION: Known = Known::Object(&[
+    ("version", Known::Scalar),
+    ("keyId", Known::Scalar),
+    ("generation", Known::Scalar),
+    ("time", Known::Scalar),
+]);
+/// Maximum number of conditions, items and versions of a status; a larger one counts as missing. The controller writes at most
+/// 508.
 const MAX_STATUS_ENTRIES: usize = 2_000;
 
 /// A SealedSecret from the API server. Fields not listed here, such as `managedFields`, are dropped during parsing, so

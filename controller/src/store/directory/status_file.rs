@@ -136,6 +136,7 @@ mod tests {
         let outcome = Outcome::Unsealed {
             sealed_by: &no_items,
             record: None,
+            version: None,
         };
         let status = status::next(None, &outcome, Some(7), Timestamp::UNIX_EPOCH).unwrap();
         let written = StatusFile::new(

@@ -158,13 +158,7 @@ impl Worker<'_> {
         ring: &KeyRing,
         certificate: &Certificate,
     ) -> Result<NewTexts, reseal::ResealError> {
-        let new = reseal::new_texts(
-            sealed,
-            ring,
-            certificate.public_key(),
-            self.last.as_ref(),
-            &mut shared::random::system(),
-        )?;
+        let new = reseal::new_texts(sealed, ring, certificate.public_key(), self.last.as_ref())?;
         self.last.clone_from(&new.last);
         Ok(new)
     }

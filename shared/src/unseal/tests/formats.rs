@@ -427,9 +427,9 @@ proptest! {
         sealed.spec.data = has_data.then(|| text(true));
         prop_assume!(!v2::is_v2(&sealed.spec.encrypted_data));
         let result = |contents| match contents {
-            Ok(Contents::Items(items)) => Ok(items),
+            Ok(Contents::Items(items)) => Ok((items.clone().into_plain(), items.keys)),
             Ok(Contents::Legacy(unsealed)) => Ok((unsealed.secret.data, unsealed.sealed_by)),
-            Err(why) => Err::<OpenedItems, UnsealError>(why),
+            Err(why) => Err(why),
         };
         let effort = Effort { meter: &mut Unmetered, after_failure: 0 };
         let present = result(open_once(&sealed, &ring, Admission::for_values(accept_legacy), effort));

@@ -30,3 +30,4 @@ mod templates;
 mod types;
 mod v2_keys;
 mod v2_objects;
+mod versions;

@@ -39,7 +39,9 @@ fn version(template: Option<&str>, inputs: &[(&str, &str, u8, &str)]) -> Json {
     });
     let values: Vec<_> = values.collect();
     let named = inputs.iter().zip(&values);
-    let by_name: VersionInputs<'_> = named.map(|(i, value)| ((i.0, i.1), value)).collect();
+    let digest = |value: &Value| ValueDigest::new(&value.id, &value.plain);
+    let by_name = named.map(|(i, value)| ((i.0, i.1), digest(value)));
+    let by_name: VersionInputs<'_> = by_name.collect();
     let key = VersionKey::new(&[5; 32]);
     let version = ContentVersion::new(&key, "shop", "config/app.ini", template, &by_name);
     let input = |(i, value): (&(&str, &str, u8, &str), &Value)| {

@@ -1,0 +1,74 @@
+//! Calculates the version of the content of a Secret.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use controller_core::versions::CurrentVersion;
+use jiff::Timestamp;
+use shared::resource::SealedSecret;
+use shared::secret::Secret;
+use shared::unseal::UsedKey;
+use shared::v2::{ContentVersion, ValueDigest, VersionInputs, VersionKey};
+
+/// Where the values of a Secret come from.
+#[derive(Debug, Default)]
+pub(super) struct Provenance {
+    /// The key that unsealed each item.
+    pub(super) sealed_by: BTreeMap<String, UsedKey>,
+    /// The digest of the value of each item under its identifier.
+    pub(super) digests: BTreeMap<String, ValueDigest>,
+    /// Items of the Secret whose values differ in each rendering.
+    pub(super) random_items: BTreeSet<String>,
+}
+
+/// How versions are calculated.
+#[derive(Debug, Clone)]
+pub(super) struct Versioning {
+    pub(super) key: Arc<VersionKey>,
+    pub(super) clock: fn() -> Timestamp,
+}
+
+impl Versioning {
+    /// Returns the version of the content of a Secret as it is stored now.
+    ///
+    /// A value that a template generates from randomness or the time has no identifier, so the generation of the
+    /// SealedSecret takes its place. Whether a template generates values follows from its text, so this reveals nothing
+    /// about values.
+    pub(super) fn current(
+        &self,
+        sealed: &SealedSecret,
+        provenance: &Provenance,
+        stored: Option<&Secret>,
+    ) -> CurrentVersion {
+        let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
+        let template = &sealed.spec.template.data;
+        let template = template.as_ref().map(template_text);
+        let digests = provenance.digests.iter();
+        let mut inputs: VersionInputs<'_> = digests
+            .map(|(item, digest)| ((name, item.as_str()), *digest))
+            .collect();
+        let origin = origin(sealed);
+        for item in &provenance.random_items {
+            if let Some(value) = stored.and_then(|secret| secret.data.get(item)) {
+                inputs.insert(("", item), ValueDigest::of_generated(&origin, value));
+            }
+        }
+        let version = ContentVersion::new(&self.key, namespace, name, template.as_deref(), &inputs);
+        CurrentVersion {
+            version: version.to_string(),
+            key_id: self.key.id().to_owned(),
+            written_at: (self.clock)(),
+        }
+    }
+}
+
+/// Returns the text of all templates: JSON with sorted keys.
+fn template_text(template: &BTreeMap<String, Option<String>>) -> String {
+    serde_json::json!(template).to_string()
+}
+
+/// Identifies the version of the SealedSecret.
+fn origin(sealed: &SealedSecret) -> String {
+    let uid = sealed.metadata.uid.as_deref().unwrap_or_default();
+    format!("{uid} {}", sealed.metadata.generation.unwrap_or_default())
+}
