@@ -372,7 +372,7 @@ const FLAGS: &[Flag] = &[
         "unsealed-events",
         Kind::Switch,
         "true",
-        "Write an event for each unsealed SealedSecret; false writes only warnings.",
+        "Emit an event when a SealedSecret is unsealed successfully; false emits only Warning events.",
     ),
     Flag::new(
         "metrics-max-objects",

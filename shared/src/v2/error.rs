@@ -131,10 +131,10 @@ pub enum FormatProblem {
     /// `spec.data` beside v2 entries.
     #[error("`spec.data` is set beside values that are sealed as v2; remove `spec.data`")]
     DataBesideV2,
-    /// A lock must be the only one, and the object has something else.
+    /// A lock must be the only one in its object, but the object has other values.
     #[error(
-        "some values were sealed to stand alone, but the object has others beside them; \
-         remove those, or seal all values again together"
+        "some values were sealed as the only values of their object, but the object has other values too; \
+         remove the other values, or seal all values again together"
     )]
     NotAlone,
     /// More locks than an object may have.

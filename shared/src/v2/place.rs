@@ -5,7 +5,7 @@ use super::id::{first_half, sha256};
 use crate::names::{self, NameError};
 use crate::scope::Scope;
 
-/// Scope, namespace and name that a value is sealed for, in the bytes that every lock is bound to.
+/// The scope, namespace and name that a value is sealed for, encoded as the bytes that every lock is bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     scope: Scope,

@@ -736,7 +736,7 @@ async fn the_edited_file_is_in_memory_private_and_removed() {
 }
 
 #[tokio::test]
-async fn a_signal_and_a_kill_remove_the_edited_file() {
+async fn the_temporary_plaintext_file_is_removed_after_a_signal_and_after_sigkill() {
     use rustix::process::{Pid, Signal, kill_process};
     let sandbox = Sandbox::new();
     for signal in [Signal::TERM, Signal::HUP, Signal::QUIT] {

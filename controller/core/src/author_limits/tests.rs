@@ -278,9 +278,9 @@ fn formats_are_required_in_matching_namespaces() {
     assert!(last.highest_revision > policy.highest_revision);
 }
 
-/// Attack: a caller has a cluster-wide value converted in a namespace without requirements, and uses the result in another.
+/// Attack: a caller converts a cluster-wide value in a namespace without requirements, and uses the result in another.
 #[test]
-fn what_can_be_used_in_any_namespace_is_converted_by_the_rules_of_all() {
+fn converts_values_usable_in_any_namespace_by_the_requirements_of_all_namespaces() {
     let now = Timestamp::from_second(1).unwrap();
     let limits = with_formats("prod*", "prod", "prod=post-quantum", 3);
     let limits_of = |scope: Scope, namespace: &str| {
