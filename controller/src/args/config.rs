@@ -163,7 +163,8 @@ pub struct KeyConfig {
     pub annotations: BTreeMap<String, String>,
     /// The size, validity and common name of new RSA keys. The validity is that of v2 keys too.
     pub spec: KeySpec,
-    /// The suite that new v2 values are sealed with. Keys of this suite are generated beside RSA keys, which v1 needs.
+    /// The suite that new v2 values are sealed with. Keys of this suite are generated in addition to RSA keys, which v1
+    /// needs.
     pub sealing_suite: Suite,
     /// Public keys of others that rotated v2 values are sealed for too.
     pub additional_recipients: Arc<[PublicRecipient]>,

@@ -234,7 +234,7 @@ fn reports_a_change_that_the_response_does_not_show() {
 }
 
 /// Fault: the Lease of a running controller cannot be read, is malformed, or has expired only by the clock of this
-/// machine, so that the statuses are changed beside the controller.
+/// machine, so that the statuses are changed while the controller runs.
 #[test]
 fn uninstall_changes_nothing_unless_no_controller_holds_the_lease() {
     let lease = |renewed: &str, seconds: Json| {

@@ -185,8 +185,8 @@ fn leaks() -> Vec<String> {
     leaks
 }
 
-/// Attack: a committer adds a plain Secret in a form that a search for its kind does not find, or beside a template
-/// document, so that the whole file is not a valid manifest.
+/// Attack: a committer adds a plain Secret in a form that a search for its kind does not find, or in the same file as a
+/// template document, so that the whole file is not a valid manifest.
 #[test]
 fn lint_and_the_hook_find_hidden_secrets() {
     let tree = Tree::new();

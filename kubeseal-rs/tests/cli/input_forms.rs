@@ -329,9 +329,9 @@ fn the_hook_checks_a_value_file_whose_kustomization_is_committed() {
 const HELM_SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ include \"app.name\" . }}\n  labels:\n    \
                     {{- include \"app.labels\" . | nindent 4 }}\nstringData:\n";
 
-/// Attack: a committer writes a real value into a template, beside actions that make the file invalid YAML.
+/// Attack: a committer writes a real value into a template with actions that make the file invalid YAML.
 #[test]
-fn finds_a_real_value_beside_template_actions() {
+fn finds_a_real_value_in_a_file_with_template_actions() {
     for items in [
         "  a: {{ .Values.a }}\n  b: hunter2\n",
         "  a: {{ .Values.a | quote }}\n  b: \"{{ .Values.b | default \"hunter2\" }}\"\n",

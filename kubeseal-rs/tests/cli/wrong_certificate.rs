@@ -235,7 +235,7 @@ fn names_what_a_truncated_certificate_lacks() {
 }
 
 #[test]
-fn warns_about_a_private_key_beside_the_certificate() {
+fn warns_about_a_private_key_in_the_file_of_the_certificate() {
     let folder = folder();
     let pem = fs::read_to_string(folder.path().join("key-2024.pem")).expect("a file");
     let key = |label: &str| format!("-----BEGIN {label}-----\naGk=\n-----END {label}-----\n");

@@ -314,7 +314,7 @@ fn without_rules_about_formats_the_text_is_that_of_earlier_releases() {
     assert_eq!(with_formats("", "", "", 256).as_text(), text);
 }
 
-/// Attack: an author seals for a key that may have been stolen, and for a newer one beside it.
+/// Attack: an author seals for a key that may have been stolen, and also for a newer one.
 #[test]
 fn a_v2_item_is_too_old_if_any_of_its_recipients_is() {
     let hours = SignedDuration::from_hours;

@@ -486,7 +486,7 @@ mod tests {
 
     /// Attack: a client that may write key Secrets makes one of them unreadable, so that the key commands fail for all.
     #[test]
-    fn an_unreadable_key_secret_is_named_beside_the_others() {
+    fn lists_an_unreadable_key_secret_with_the_others() {
         let metadata = [
             "{name: odd, creationTimestamp: soon}",
             "{name: odd, finalizers: 5}",

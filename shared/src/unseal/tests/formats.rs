@@ -1,4 +1,4 @@
-//! Objects with v2 items, alone and beside v1 items.
+//! Objects with v2 items, with and without v1 items.
 
 use proptest::prelude::*;
 
