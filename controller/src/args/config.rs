@@ -73,7 +73,7 @@ pub struct ClusterConfig {
     /// Whether the controller deletes the Secret of a deleted SealedSecret, instead of leaving this to the garbage
     /// collector.
     pub deletes_secrets: bool,
-    /// Which events about SealedSecrets are written.
+    /// Which events about SealedSecrets are emitted.
     pub event_level: EventLevel,
     /// Whether Secrets are watched.
     pub watches_secrets: bool,
@@ -108,7 +108,7 @@ impl Pod {
     }
 }
 
-/// Which events are written.
+/// Which events are emitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventLevel {
     /// All events.

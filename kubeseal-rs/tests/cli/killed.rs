@@ -70,7 +70,7 @@ fn edit_folders(run: &Child) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Fault: `seal edit` is killed by SIGKILL while the editor is open; the edited file must not remain.
+/// Fault: `seal edit` is killed by SIGKILL while the editor is open; the temporary plaintext file must not remain.
 #[test]
 fn a_killed_edit_leaves_no_value_in_memory() {
     let folder = tempfile::tempdir().expect("a folder");

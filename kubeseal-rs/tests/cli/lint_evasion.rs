@@ -389,8 +389,8 @@ fn the_hook_finds_a_generator_beside_a_link() {
     assert_eq!(rules, ["plain-secret"]);
 }
 
-/// Attack: a committer adds links that lead out of the repository or in a circle, so that the hook reveals another file
-/// or hangs.
+/// Attack: a committer adds links that lead out of the repository, or form a symlink loop, so that the hook reveals
+/// another file or hangs.
 #[cfg(unix)]
 #[test]
 fn the_hook_follows_no_link_out_of_the_repository() {

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_context_holds_what_the_scope_fixes() {
+    fn the_context_contains_the_namespace_and_name_that_the_scope_requires() {
         for (scope, want) in [
             (
                 Scope::Strict,

@@ -95,7 +95,7 @@ fn classify(operation: &'static str, mut status: Status, secret: &Secret) -> Sto
     api_error(operation)(kube::Error::Api(Box::new(status)))
 }
 
-/// Returns which webhook or policy denied the request, without its message; `None` if the message is no denial.
+/// Returns which webhook or policy denied the request, without its message; `None` if the message is not a denial.
 fn denial(message: &str, secret: &Secret) -> Option<String> {
     let message = without_subject(message, secret);
     let beginning = DENIALS.iter().find(|text| message.starts_with(**text))?;

@@ -330,7 +330,7 @@ fn occupied(namespace: &str, name: &str, is_same_key: bool) -> String {
         )
     } else {
         format!(
-            "the Secret {namespace}/{name} is not this key and has its name; nothing was changed\n\
+            "another Secret already has the name {namespace}/{name}; nothing was changed\n\
              hint: rename one of the two, or restore into another namespace"
         )
     }

@@ -370,7 +370,7 @@ fn each_item_of_a_mixed_object_needs_its_own_key() {
         .push('!');
     let needs_of_malformed = needs::needs(&malformed, &ring);
     assert_eq!(needs_of_malformed["a"], Need::Nothing);
-    assert_eq!(needs_of_malformed.len(), 3, "locks are no items");
+    assert_eq!(needs_of_malformed.len(), 3, "locks are not items");
 }
 
 /// Attack: an editor names a key that is not in the ring, so that the removal of the needed key looks harmless.

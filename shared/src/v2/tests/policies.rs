@@ -233,7 +233,7 @@ fn equal_locks_cost_one_operation_whether_they_open_or_not() {
 }
 
 #[test]
-fn what_was_remembered_for_another_object_is_forgotten() {
+fn discards_data_keys_cached_for_another_object() {
     let keys = keys_of(&[Suite::P256]);
     let mut opened = OpenedLocks::default();
     let first = check(&tampered(3));
