@@ -107,7 +107,7 @@ async fn the_exact_length_of_a_v2_value_is_not_revealed_by_the_limit_of_kubernet
 
 /// Attack: an editor damages what was sealed in different ways, to learn from the report how far a key came.
 #[tokio::test(start_paused = true)]
-async fn everything_after_the_private_key_is_reported_alike() {
+async fn all_failures_after_the_private_key_operation_are_reported_alike() {
     for suite in Suite::ALL {
         let original = Sealing::new(suite).object("ns/n", &[("a", "1")]);
         let mut attacked = original.clone();

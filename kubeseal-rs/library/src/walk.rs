@@ -828,7 +828,7 @@ mod tests {
     }
 
     #[test]
-    fn sees_objects_in_lists() {
+    fn finds_objects_in_lists() {
         let text = format!("kind: List\nitems:\n- {{apiVersion: v1, kind: Secret}}\n---\n{SEALED}");
         let bytes = Zeroizing::new(text.into_bytes());
         let file = ManifestFile::parse(Path::new("x"), bytes).unwrap();

@@ -220,7 +220,7 @@ fn passes_templates_without_values() {
 
 /// Attack: a committer adds the keywords of sops to a file with plain values, so that it looks encrypted.
 #[test]
-fn the_words_of_sops_hide_no_value_of_a_generator() {
+fn finds_values_of_a_generator_despite_keywords_of_sops() {
     let encrypted = "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]";
     let envs = "secretGenerator: [{name: db, envs: [a]}]\n";
     let files = "secretGenerator: [{name: db, files: [a]}]\n";

@@ -53,7 +53,7 @@ fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
 /// Attack: another process of the same user reads the memory of a program that has a value, or crashes the program to
 /// get a core dump.
 #[test]
-fn other_processes_cannot_read_the_memory_of_the_programs() {
+fn the_memory_of_the_programs_is_unreadable_for_other_processes() {
     let fixture = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/seal/exec.fixtures/key-2025.pem"

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_part_is_no_place_if_the_scope_needs_it() {
+    fn refuses_a_place_without_the_namespace_or_name_that_its_scope_requires() {
         for (scope, namespace, name, want) in [
             (Scope::Strict, "", "n", false),
             (Scope::Strict, "ns", "", false),

@@ -253,7 +253,7 @@ fn folding_keeps_the_place() {
 }
 
 #[test]
-fn folding_drops_no_post_quantum_protection_without_leave() {
+fn folding_keeps_post_quantum_protection_unless_the_caller_allows_classical_keys() {
     let checked = checked(&sealed_for(&[Suite::XWing]));
     let error = try_fold(&checked, &[Suite::P256], |_| ()).unwrap_err();
     assert!(

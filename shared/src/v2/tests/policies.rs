@@ -291,7 +291,7 @@ impl Opener for Outside {
 }
 
 #[test]
-fn a_key_that_cannot_be_asked_does_not_make_an_object_tampered() {
+fn reports_an_unreachable_key_as_unavailable_and_not_as_tampering() {
     let outside = Outside(false.into());
     let keys = [&outside as &dyn Opener].into_iter().collect();
     let checked = check(&object(sealed_for(&[Suite::P256])));
@@ -362,7 +362,7 @@ fn refuses_other_values_in_an_object_whose_lock_must_be_the_only_one() {
 }
 
 #[test]
-fn values_that_must_not_become_a_secret_are_refused_for_one() {
+fn refuses_to_create_a_secret_from_values_that_must_not_become_one() {
     let entries = seal_with(
         &[Suite::XWing],
         |spec| spec.is_never_secret = true,

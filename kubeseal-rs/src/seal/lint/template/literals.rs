@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn names_conditions_and_lengths_are_no_literals() {
+    fn names_conditions_and_lengths_are_not_literals() {
         for text in [
             "{{ .Values.a }}",
             "{{ index .Values \"my-key\" | quote }}",
