@@ -51,9 +51,9 @@ pub struct Config {
 #[allow(clippy::large_enum_variant, reason = "a process has only one")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Backend {
-    /// A directory.
+    /// In the subdirectories of a directory, without a cluster.
     Directory(PathBuf),
-    /// A cluster.
+    /// In a cluster, through its API server.
     Cluster(ClusterConfig),
 }
 

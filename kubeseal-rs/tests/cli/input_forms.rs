@@ -41,8 +41,8 @@ fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) {
     let path = folder.join(name);
-    fs::create_dir_all(path.parent().expect("a folder")).expect("ours");
-    fs::write(path, bytes).expect("ours");
+    fs::create_dir_all(path.parent().expect("a folder")).expect("the test directory is writable");
+    fs::write(path, bytes).expect("the test directory is writable");
 }
 
 /// Runs lint in a folder. Returns each finding as `rule file:line`.
@@ -735,7 +735,7 @@ fn shows_errors_of_sops_escaped_and_shortened() {
         ("a.yaml", "a: ENC[x]\nsops: {mac: x}\n"),
     ]);
     let sops = folder.path().join("bin/sops");
-    fs::set_permissions(&sops, fs::Permissions::from_mode(0o755)).expect("ours");
+    fs::set_permissions(&sops, fs::Permissions::from_mode(0o755)).expect("the test owns the file");
     let output = Command::new(SEAL)
         .args([
             "import", "sops", "db", "a.yaml", "-n", "shop", "--cert", CERT,

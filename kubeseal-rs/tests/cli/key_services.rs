@@ -20,11 +20,11 @@ impl Scene {
         let scene = Self(tempfile::tempdir().expect("a folder"));
         let script =
             "#!/bin/sh\necho \"$VAULT_TOKEN\" > \"$HOME/ran\"\nprintf '{\"a\": \"value\"}'\n";
-        fs::create_dir(scene.path("programs")).expect("ours");
-        fs::write(scene.path("programs/sops"), script).expect("ours");
+        fs::create_dir(scene.path("programs")).expect("the test directory is writable");
+        fs::write(scene.path("programs/sops"), script).expect("the test directory is writable");
         let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(scene.path("programs/sops"), mode).expect("ours");
-        fs::write(scene.path("cert.pem"), CERTIFICATE).expect("ours");
+        fs::set_permissions(scene.path("programs/sops"), mode).expect("the test owns the file");
+        fs::write(scene.path("cert.pem"), CERTIFICATE).expect("the test directory is writable");
         scene
     }
 
@@ -87,7 +87,7 @@ fn gives_no_token_to_an_address_that_only_the_file_names() {
     for variables in [&[][..], &[("VAULT_ADDR", "https://vault.example:8200")]] {
         for (name, text) in sops_files(ATTACKER_URL) {
             let scene = Scene::new();
-            fs::write(scene.path(name), &text).expect("ours");
+            fs::write(scene.path(name), &text).expect("the test directory is writable");
             let output = scene.import(name, &[], variables);
             let why = format!("{name} {variables:?}: {}", stderr(&output));
             assert!(!scene.path("ran").exists(), "{why}");
@@ -108,7 +108,7 @@ fn refuses_key_services_at_an_attackers_address() {
     ] {
         let scene = Scene::new();
         let text = format!(r#"{{"a": "b", "sops": {{"mac": "x", {service}}}}}"#);
-        fs::write(scene.path("x.json"), text).expect("ours");
+        fs::write(scene.path("x.json"), text).expect("the test directory is writable");
         let output = scene.import("x.json", &[], &[]);
         assert!(
             !scene.path("ran").exists(),
@@ -132,7 +132,7 @@ fn uses_a_key_service_that_the_user_names() {
     ] {
         for (name, text) in sops_files(address) {
             let scene = Scene::new();
-            fs::write(scene.path(name), &text).expect("ours");
+            fs::write(scene.path(name), &text).expect("the test directory is writable");
             let output = scene.import(name, flags, variables);
             assert!(
                 scene.path("ran").exists(),
@@ -148,7 +148,8 @@ fn refuses_a_file_that_sops_cannot_read_again() {
     let scene = Scene::new();
     let status = Command::new("mkfifo").arg(scene.path("pipe.yaml")).status();
     assert!(status.expect("mkfifo starts").success());
-    std::os::unix::fs::symlink("pipe.yaml", scene.path("link.yaml")).expect("ours");
+    std::os::unix::fs::symlink("pipe.yaml", scene.path("link.yaml"))
+        .expect("the test directory is writable");
     let absolute_path = scene.path("pipe.yaml").display().to_string();
     for file in ["pipe.yaml", "link.yaml", &absolute_path, "/dev/null"] {
         let output = scene.import(file, &[], &[]);

@@ -73,19 +73,21 @@ impl Scene {
         .chain(extra_files)
         {
             let path = scene.path(path);
-            fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
-            fs::write(path, text).expect("ours");
+            fs::create_dir_all(path.parent().expect("it has one"))
+                .expect("the test directory is writable");
+            fs::write(path, text).expect("the test directory is writable");
         }
         for (name, text) in INPUTS {
-            fs::write(scene.path("tree").join(name), text).expect("ours");
+            fs::write(scene.path("tree").join(name), text).expect("the test directory is writable");
         }
         if is_work_tree {
-            fs::create_dir(scene.path("tree/.git")).expect("ours");
+            fs::create_dir(scene.path("tree/.git")).expect("the test directory is writable");
         }
-        symlink("../outside/file", scene.path("tree/file")).expect("ours");
-        symlink("../outside", scene.path("tree/way")).expect("ours");
-        symlink("way", scene.path("tree/detour")).expect("ours");
-        symlink("file", scene.path("tree/chain")).expect("ours");
+        symlink("../outside/file", scene.path("tree/file"))
+            .expect("the test directory is writable");
+        symlink("../outside", scene.path("tree/way")).expect("the test directory is writable");
+        symlink("way", scene.path("tree/detour")).expect("the test directory is writable");
+        symlink("file", scene.path("tree/chain")).expect("the test directory is writable");
         scene.write_program("sops", "#!/bin/sh\nprintf value\n");
         scene.write_program(
             "editor",
@@ -105,15 +107,17 @@ impl Scene {
                 self.path("tree").join(name),
                 self.path("tree/folder").join(name),
             )
-            .expect("ours");
+            .expect("the test directory is writable");
         }
     }
 
     fn write_program(&self, name: &str, text: &str) {
         let path = self.path("programs").join(name);
-        fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
-        fs::write(&path, text).expect("ours");
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
+        fs::create_dir_all(path.parent().expect("it has one"))
+            .expect("the test directory is writable");
+        fs::write(&path, text).expect("the test directory is writable");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+            .expect("the test owns the file");
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -145,7 +149,11 @@ impl Scene {
     }
 
     fn outside_file_count(&self) -> usize {
-        let entries = |name: &str| fs::read_dir(self.path(name)).expect("ours").count();
+        let entries = |name: &str| {
+            fs::read_dir(self.path(name))
+                .expect("the folder is readable")
+                .count()
+        };
         entries("outside") + entries("outside/new")
     }
 }
@@ -156,8 +164,8 @@ impl Scene {
 fn seals_no_target_of_a_link_in_a_folder() {
     let scene = Scene::new(true);
     let values = scene.path("tree/values");
-    fs::create_dir(&values).expect("ours");
-    fs::write(values.join("own"), "own").expect("ours");
+    fs::create_dir(&values).expect("the test directory is writable");
+    fs::write(values.join("own"), "own").expect("the test directory is writable");
     for (name, to) in [
         ("stolen", "../../outside/file"),
         ("absolute", "/etc/hostname"),
@@ -166,7 +174,7 @@ fn seals_no_target_of_a_link_in_a_folder() {
         ("folder", "../../outside"),
         ("process", "/proc/self/environ"),
     ] {
-        symlink(to, values.join(name)).expect("ours");
+        symlink(to, values.join(name)).expect("the test directory is writable");
     }
     for folder in ["values", "values/", "./values", "detour/../tree/values"] {
         let flag = format!("--from-file={folder}");
@@ -318,7 +326,8 @@ impl Writer {
     /// Creates a scene where the links point to a file that the command could change.
     fn scene(&self) -> Scene {
         let scene = Scene::new(true);
-        fs::write(scene.path("outside/file"), self.target()).expect("ours");
+        fs::write(scene.path("outside/file"), self.target())
+            .expect("the test directory is writable");
         scene
     }
 
@@ -346,7 +355,8 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
     for writer in WRITERS {
         let scene = writer.scene();
         if writer.before != Before::Missing {
-            fs::write(scene.path("tree/own"), writer.target()).expect("ours");
+            fs::write(scene.path("tree/own"), writer.target())
+                .expect("the test directory is writable");
         }
         let output = writer.run_in(&scene, "tree", "own");
         let why = format!("{}: {}", (writer.args)("own"), stderr(&output));
@@ -407,27 +417,30 @@ fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
     ] {
         let scene = Scene::new(true);
         let keys = scene.path("outside/keys");
-        fs::create_dir(&keys).expect("ours");
+        fs::create_dir(&keys).expect("the test directory is writable");
         fs::copy(
             Path::new(STATE).join("keys/key-2024.yaml"),
             keys.join("key-2024.yaml"),
         )
-        .expect("ours");
-        let key = fs::read(keys.join("key-2024.yaml")).expect("ours");
+        .expect("the test directory is writable");
+        let key = fs::read(keys.join("key-2024.yaml")).expect("the file is readable");
         match folder {
             "" => {}
             "state/keys" => {
-                fs::create_dir(scene.path("tree/state")).expect("ours");
-                symlink("../../outside/keys", scene.path("tree/state/keys")).expect("ours");
+                fs::create_dir(scene.path("tree/state")).expect("the test directory is writable");
+                symlink("../../outside/keys", scene.path("tree/state/keys"))
+                    .expect("the test directory is writable");
             }
-            "linked/keys" => symlink("../outside", scene.path("tree/linked")).expect("ours"),
+            "linked/keys" => symlink("../outside", scene.path("tree/linked"))
+                .expect("the test directory is writable"),
             file => {
-                fs::create_dir_all(scene.path("tree/state/keys")).expect("ours");
+                fs::create_dir_all(scene.path("tree/state/keys"))
+                    .expect("the test directory is writable");
                 symlink(
                     "../../../outside/keys/key-2024.yaml",
                     scene.path("tree").join(file),
                 )
-                .expect("ours");
+                .expect("the test directory is writable");
             }
         }
         let before = scene.outside_file_count();
@@ -436,7 +449,7 @@ fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
         let why = format!("{args:?} {folder}: {}", stderr(&output));
         assert_eq!(scene.outside_file_count(), before, "{why}");
         assert_eq!(
-            fs::read(keys.join("key-2024.yaml")).expect("ours"),
+            fs::read(keys.join("key-2024.yaml")).expect("the file is readable"),
             key,
             "{why}"
         );
@@ -449,12 +462,16 @@ fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
 #[test]
 fn the_rules_of_the_target_apply_not_those_of_the_link() {
     let scene = Scene::new(true);
-    fs::create_dir(scene.path("tree/hostile")).expect("ours");
-    fs::copy(OTHER_CERT, scene.path("tree/hostile/evil.pem")).expect("ours");
+    fs::create_dir(scene.path("tree/hostile")).expect("the test directory is writable");
+    fs::copy(OTHER_CERT, scene.path("tree/hostile/evil.pem"))
+        .expect("the test directory is writable");
     let rules = "rules: [{path: '**', certificate: evil.pem}]\n";
-    fs::write(scene.path("tree/hostile/.seal.yaml"), rules).expect("ours");
-    fs::write(scene.path("tree/folder/db.yaml"), &*SEALED_SECRET).expect("ours");
-    symlink("../folder/db.yaml", scene.path("tree/hostile/link.yaml")).expect("ours");
+    fs::write(scene.path("tree/hostile/.seal.yaml"), rules)
+        .expect("the test directory is writable");
+    fs::write(scene.path("tree/folder/db.yaml"), &*SEALED_SECRET)
+        .expect("the test directory is writable");
+    symlink("../folder/db.yaml", scene.path("tree/hostile/link.yaml"))
+        .expect("the test directory is writable");
     for path in ["hostile/link.yaml", "folder/db.yaml"] {
         let output = scene.run(SEAL, &["config", "explain", path]);
         let explanation = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -469,7 +486,7 @@ fn the_rules_of_the_target_apply_not_those_of_the_link() {
         &["set", "hostile/link.yaml", "a", "--from-file=cert.pem"],
     );
     assert!(!output.status.success(), "{}", stderr(&output));
-    let text = fs::read_to_string(scene.path("tree/folder/db.yaml")).expect("ours");
+    let text = fs::read_to_string(scene.path("tree/folder/db.yaml")).expect("the file is readable");
     assert_eq!(text, *SEALED_SECRET);
 }
 
@@ -479,10 +496,10 @@ fn the_rules_of_the_target_apply_not_those_of_the_link() {
 fn writes_through_links_of_the_user() {
     let seal = |out| ["-f", "secret.yaml", "--cert", "cert.pem", "-w", out];
     let scene = Scene::new(true);
-    symlink("folder/x", scene.path("tree/inner")).expect("ours");
+    symlink("folder/x", scene.path("tree/inner")).expect("the test directory is writable");
     let output = scene.run(KUBESEAL, &seal("inner"));
     assert!(output.status.success(), "{}", stderr(&output));
-    let inner_text = fs::read_to_string(scene.path("tree/folder/x")).expect("ours");
+    let inner_text = fs::read_to_string(scene.path("tree/folder/x")).expect("the file is readable");
     assert!(inner_text.contains("SealedSecret"), "{inner_text}");
 
     for out in ["../outside/none", "folder/../../outside/none"] {
@@ -496,7 +513,7 @@ fn writes_through_links_of_the_user() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(scene.path("tree/inner").is_symlink());
     assert_ne!(
-        fs::read_to_string(scene.path("tree/folder/x")).expect("ours"),
+        fs::read_to_string(scene.path("tree/folder/x")).expect("the file is readable"),
         inner_text
     );
 

@@ -340,7 +340,7 @@ fn repository_with_links(source: &str, links: &[(&str, &str)]) -> tempfile::Temp
 const STAGED: [&str; 4] = ["lint", "--staged", "--format", "json"];
 
 /// Attack: a committer lets a generator read a value through a symbolic link, so that the hook overlooks it. The hook
-/// follows links as they are staged, whatever was staged last.
+/// follows links as they are in the index, whichever file was staged last.
 #[cfg(unix)]
 #[test]
 fn the_hook_follows_staged_links_of_a_generator() {

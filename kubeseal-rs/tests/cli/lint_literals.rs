@@ -313,7 +313,7 @@ fn finds_generators_in_the_forms_that_kustomize_accepts() {
         );
     }
     let folder = tempfile::tempdir().expect("a folder");
-    fs::create_dir(folder.path().join("g")).expect("ours");
+    fs::create_dir(folder.path().join("g")).expect("the test directory is writable");
     for (name, text) in [
         ("kustomization.yaml", "generators: [g/g.yaml]\n"),
         (
@@ -322,7 +322,7 @@ fn finds_generators_in_the_forms_that_kustomize_accepts() {
         ),
         ("b.env", "PW=hunter2\n"),
     ] {
-        fs::write(folder.path().join(name), text).expect("ours");
+        fs::write(folder.path().join(name), text).expect("the test directory is writable");
     }
     assert_eq!(lint(folder.path()), ["plain-secret"]);
 }

@@ -21,7 +21,7 @@ fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
     // Copy the program: the user that it runs as may have no access to its original path.
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
-        .expect("the folder is ours");
+        .expect("the test directory is writable");
     let copy = folder.path().join("program");
     copy_program(program, &copy);
     let mut command = Command::new(&copy);
@@ -61,10 +61,11 @@ fn the_memory_of_the_programs_is_unreadable_for_other_processes() {
     let certificate = fs::read(fixture).expect("the fixture");
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
-        .expect("the folder is ours");
+        .expect("the test directory is writable");
     let file = folder.path().join("cert.pem");
-    fs::write(&file, certificate).expect("the folder is ours");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("the folder is ours");
+    fs::write(&file, certificate).expect("the test directory is writable");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
+        .expect("the test directory is writable");
     let cert = file.to_str().expect("UTF-8");
     let (user, owner) = user_and_memory_owner(env!("CARGO_BIN_EXE_kubeseal"), &["--cert", cert]);
     assert_ne!(user, owner, "kubeseal");

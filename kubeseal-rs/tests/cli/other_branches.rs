@@ -53,7 +53,7 @@ impl Scene {
         self.folder.path().join(name)
     }
 
-    /// Makes a folder a repository with one commit.
+    /// Turns a folder into a repository with one commit.
     fn init(&self, name: &str) {
         git(&self.path(name), &["init", "-q", "-b", "main", "."]);
         self.commit(name);
@@ -149,7 +149,7 @@ fn finds_a_value_outside_the_sealed_secrets_of_another_branch_or_commit() {
         let deleted = Scene::new();
         write_files(&deleted.path("main"), &[(file, text.as_str())]);
         deleted.commit("main");
-        fs::remove_file(deleted.path("main").join(file)).expect("ours");
+        fs::remove_file(deleted.path("main").join(file)).expect("the file exists");
         deleted.commit("main");
         for scene in [&scene, &deleted] {
             let compromise = scene.seal("main", &["keys", "compromise", "key-2024"]);
@@ -178,7 +178,7 @@ fn a_branch_that_cannot_be_read_is_an_error() {
         let id = fs::read_to_string(reference).expect("a reference");
         let (folder, file) = id.trim().split_at(2);
         let object = scene.path(&format!("main/.git/objects/{folder}/{file}"));
-        damage(&object).expect("ours");
+        damage(&object).expect("the object can be damaged");
         for args in [
             &["keys", "retire", "key-2024", "--all-branches"][..],
             &["keys", "compromise", "key-2024"],

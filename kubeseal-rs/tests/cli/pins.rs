@@ -34,14 +34,15 @@ impl Scene {
         }
         let kubeconfig = api_server::serve(folder.path(), responses);
         let repository = folder.path().join("repository");
-        fs::create_dir_all(repository.join(".git")).expect("the folder is ours");
-        fs::write(folder.path().join("secret.yaml"), SECRET).expect("the folder is ours");
+        fs::create_dir_all(repository.join(".git")).expect("the test directory is writable");
+        fs::write(folder.path().join("secret.yaml"), SECRET)
+            .expect("the test directory is writable");
         Self { folder, kubeconfig }
     }
 
     fn write_rules(&self, text: &str) {
         let file = self.folder.path().join("repository/.seal.yaml");
-        fs::write(file, text).expect("the folder is ours");
+        fs::write(file, text).expect("the test directory is writable");
     }
 
     fn run(
@@ -256,11 +257,11 @@ fn a_cached_certificate_that_cannot_be_read_is_reported_and_not_waited_for() {
         assert_eq!(controller.fetch(0, &[]), (Some(0), false));
         let pin = controller.pin();
         if is_pipe {
-            fs::remove_file(&pin).expect("ours");
+            fs::remove_file(&pin).expect("the file exists");
             let made = Command::new("mkfifo").arg(&pin).status().expect("it runs");
             assert!(made.success());
         } else {
-            fs::write(&pin, "half a certificate").expect("ours");
+            fs::write(&pin, "half a certificate").expect("the test directory is writable");
         }
         let output = controller.output(0, &[]);
         let stderr = String::from_utf8_lossy(&output.stderr);

@@ -59,7 +59,8 @@ impl Scene {
             "-n=shop",
         ];
         assert_success(&scene.run(&[&create[..], &["-w=db.yaml"]].concat(), &[]));
-        fs::rename(scene.path("db.yaml"), scene.path(STOLEN_FILE)).expect("ours");
+        fs::rename(scene.path("db.yaml"), scene.path(STOLEN_FILE))
+            .expect("the test directory is writable");
         scene
     }
 
@@ -71,7 +72,7 @@ impl Scene {
         let name = format!("programs/{name}");
         write_files(self.0.path(), &[(&name, text)]);
         let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(self.0.path().join(name), mode).expect("ours");
+        fs::set_permissions(self.0.path().join(name), mode).expect("the test owns the file");
     }
 
     fn run(&self, args: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -95,10 +96,15 @@ impl Scene {
         let mut files = Vec::new();
         let mut folders = vec![self.path(".")];
         while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder).expect("ours").flatten() {
+            for entry in fs::read_dir(&folder)
+                .expect("the folder is readable")
+                .flatten()
+            {
                 match entry.path() {
                     path if path.is_dir() => folders.push(path),
-                    path => files.push((path.clone(), fs::read(path).expect("ours"))),
+                    path => {
+                        files.push((path.clone(), fs::read(path).expect("the file is readable")))
+                    }
                 }
             }
         }
@@ -185,7 +191,7 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
                 continue;
             }
             let scene = Scene::new(new_rule);
-            fs::write(scene.path("new.pem"), NEW_CERT).expect("ours");
+            fs::write(scene.path("new.pem"), NEW_CERT).expect("the test directory is writable");
             let output = scene.run(&[args, flags].concat(), variables);
             assert!(
                 output.status.success(),

@@ -40,7 +40,7 @@ impl Scene {
             ("ca.pem", certified_key.cert.pem().as_str()),
             ("x.yaml", SECRET),
         ] {
-            fs::write(folder.path().join(name), text).expect("ours");
+            fs::write(folder.path().join(name), text).expect("the test directory is writable");
         }
         let tls = Arc::new(tls);
         Self { folder, tls }
@@ -85,7 +85,8 @@ impl Scene {
 
     fn seal(&self, rule: &str, args: &[&str]) -> Output {
         let rules = format!("rules: [{{path: '**', {rule}}}]\n");
-        fs::write(self.folder.path().join(".seal.yaml"), rules).expect("ours");
+        fs::write(self.folder.path().join(".seal.yaml"), rules)
+            .expect("the test directory is writable");
         Command::new(env!("CARGO_BIN_EXE_seal"))
             .args(args)
             .current_dir(self.folder.path())

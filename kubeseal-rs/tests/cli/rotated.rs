@@ -47,7 +47,7 @@ impl Scene {
         let mut old = scene.seal_for("old.pem");
         old["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
         scene.answer["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
-        fs::write(scene.path("db.yaml"), old.to_string()).expect("ours");
+        fs::write(scene.path("db.yaml"), old.to_string()).expect("the test directory is writable");
         scene
     }
 
@@ -251,7 +251,8 @@ fn refuses_answers_that_change_more_than_ciphertexts() {
 fn refuses_exchanged_objects_in_a_list() {
     let scene = Scene::new();
     let sealed = scene.sealed_file();
-    fs::write(scene.path("e.yaml"), sealed.replace("\"db\"", "\"eb\"")).expect("ours");
+    fs::write(scene.path("e.yaml"), sealed.replace("\"db\"", "\"eb\""))
+        .expect("the test directory is writable");
     let (db, eb) = (
         scene.answer.clone(),
         scene.answer.to_string().replace("\"db\"", "\"eb\""),
@@ -269,17 +270,17 @@ fn refuses_exchanged_objects_in_a_list() {
         let paths = ["db.yaml", "e.yaml"].map(|name| scene.path(name));
         let before = paths
             .clone()
-            .map(|path| fs::read_to_string(path).expect("ours"));
+            .map(|path| fs::read_to_string(path).expect("the file is readable"));
         let answer = json!({ "kind": "List", "apiVersion": "v1", "items": items }).to_string();
         let output = scene.run(SEAL, &["rotate", "db.yaml", "e.yaml"], Some(&answer));
         let why = format!("{is_changed:?}: {}", stderr(&output));
         assert_eq!(output.status.success(), is_changed == [true, true], "{why}");
         let after = paths
             .clone()
-            .map(|path| fs::read_to_string(path).expect("ours"));
+            .map(|path| fs::read_to_string(path).expect("the file is readable"));
         for i in 0..2 {
             assert_eq!(after[i] != before[i], is_changed[i], "{why}");
-            fs::write(&paths[i], &before[i]).expect("ours");
+            fs::write(&paths[i], &before[i]).expect("the test directory is writable");
         }
         assert!(!stderr(&output).contains(PLAIN_VALUE), "{why}");
     }
@@ -316,7 +317,7 @@ fn accepts_a_genuine_answer() {
                 after["spec"]["encryptedData"],
                 scene.answer["spec"]["encryptedData"]
             );
-            fs::write(scene.path("db.yaml"), &before).expect("ours");
+            fs::write(scene.path("db.yaml"), &before).expect("the test directory is writable");
         }
     }
 }
@@ -343,7 +344,8 @@ fn warns_of_an_unchanged_value_whose_hint_names_another_key() {
         let mut sealed: Json = serde_json::from_str(&scene.sealed_file()).expect("it is JSON");
         let hints = json!({ "p": fingerprint(hinted) }).to_string();
         sealed["metadata"]["annotations"] = json!({ HINTS: hints });
-        fs::write(scene.path("db.yaml"), sealed.to_string()).expect("ours");
+        fs::write(scene.path("db.yaml"), sealed.to_string())
+            .expect("the test directory is writable");
         let output = scene.run(SEAL, &["rotate", "db.yaml"], Some(&sealed.to_string()));
         let stderr = stderr(&output);
         assert!(output.status.success(), "{stderr}");

@@ -39,8 +39,8 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
 }
 
 fn write(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
-    fs::write(path, text).expect("ours");
+    fs::create_dir_all(path.parent().expect("it has one")).expect("the test directory is writable");
+    fs::write(path, text).expect("the test directory is writable");
 }
 
 /// Returns a SealedSecret as JSON, with `name` as its name, its namespace and the key of its item.

@@ -103,7 +103,7 @@ fn marks_of_compromised_keys_survive_a_cleaned_cache() {
     fs::create_dir_all(&cache).expect("a folder");
     fs::rename(&state, cache.join("compromised")).expect("the mark is there");
     assert!(!seal(folder.path(), create).0);
-    fs::remove_dir_all(&cache).expect("ours");
+    fs::remove_dir_all(&cache).expect("the folder exists");
     let (has_succeeded, stderr) = seal(folder.path(), create);
     assert!(has_succeeded, "{stderr}");
 }

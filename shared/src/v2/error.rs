@@ -140,7 +140,7 @@ pub enum FormatProblem {
     /// More locks than an object may have.
     #[error("the object has more than {limit} locks; re-encrypt it with `seal rotate`")]
     Locks {
-        /// The limit.
+        /// The maximum number of locks of an object.
         limit: usize,
     },
 }
@@ -155,7 +155,7 @@ pub enum Refusal {
     Malformed {
         /// Name of the entry.
         entry: String,
-        /// The problem.
+        /// What is wrong with the entry.
         problem: Problem,
     },
     /// Every recipient uses a suite that this version does not know.

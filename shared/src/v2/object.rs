@@ -43,7 +43,7 @@ pub(super) struct Item {
 )]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemView {
-    /// The lock.
+    /// The identifier of the lock that seals the item.
     pub lock: LockId,
     /// Whether the item carries its own lock.
     pub is_inline: bool,

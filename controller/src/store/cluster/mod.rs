@@ -43,7 +43,7 @@ pub use watched::Watched;
 /// The operation in errors about a Secret that cannot be read.
 const READ_SECRET: &str = "cannot read the Secret";
 
-/// The store in a cluster.
+/// The store for a cluster: SealedSecrets come from a watch, Secrets are read one by one.
 pub struct ClusterStore {
     client: Client,
     catalogue: Mutex<Catalogue>,
