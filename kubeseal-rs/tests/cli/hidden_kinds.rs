@@ -1,5 +1,5 @@
-//! Tests objects whose kind is encoded so that its literal name is not in the file, and objects beside
-//! text that cannot be parsed. The cluster accepts these, so `seal` must find them.
+//! Tests objects whose kind is encoded so that its literal name is not in the file, and objects in files
+//! with text that cannot be parsed. The cluster accepts these, so `seal` must find them.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

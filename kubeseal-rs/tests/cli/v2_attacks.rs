@@ -268,7 +268,7 @@ fn a_rule_alone_does_not_allow_classical_keys_for_existing_values() {
 /// Attack: a committer adds a stanza that does not open anything for another key, so that the key that the values need is
 /// retired.
 #[test]
-fn a_stanza_that_does_not_open_does_not_count_as_another_recipient() {
+fn a_stanza_that_does_not_open_is_no_other_recipient() {
     let folder = folder();
     let folder = folder.path();
     write_files(
