@@ -108,7 +108,7 @@ impl Pod {
     }
 }
 
-/// Which events are emitted.
+/// Which events are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventLevel {
     /// All events.
