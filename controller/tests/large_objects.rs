@@ -59,7 +59,7 @@ impl Page {
         }
     }
 
-    /// Returns the metadata beside the name, and the spec and status.
+    /// Returns the metadata except the name, and the spec and status.
     fn content(self) -> (String, String) {
         let no_metadata = String::new();
         match self {

@@ -8,7 +8,7 @@ use shared::error_chain;
 use crate::report::shown;
 
 /// Why a command of `seal` failed, and what the user can do. Each failure has the same exit code; findings of a check
-/// are no failure, but an [`Outcome`](crate::seal::Outcome).
+/// are not a failure, but an [`Outcome`](crate::seal::Outcome).
 ///
 /// In a text, each hint is a line `hint: …` after the message, as in the errors of the library.
 #[derive(Debug, Clone, PartialEq, Eq)]

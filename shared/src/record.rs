@@ -733,7 +733,7 @@ mod tests {
 
     /// A separator between parts instead of lengths could also occur within a part.
     #[test]
-    fn no_part_can_imitate_a_separator() {
+    fn parts_that_look_like_lengths_change_the_digest() {
         for byte in [0, 1] {
             let length_bytes = [byte; 8];
             assert_ne!(

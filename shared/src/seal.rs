@@ -133,7 +133,7 @@ pub fn seal(
 pub struct V2Options<'a> {
     /// The public keys that can open the values.
     pub recipients: &'a [&'a dyn Recipient],
-    /// Whether keys that are not post-quantum may stand beside post-quantum ones.
+    /// Whether classical recipients are allowed in addition to post-quantum ones.
     pub allow_classical: bool,
     /// Whether the values are bound to the template.
     pub bind_template: bool,

@@ -63,7 +63,7 @@ func postQuantum(o object, r request) error {
 	return nil
 }
 
-// format: what may stand beside v2 items, and the number of locks.
+// format: what else an object with v2 items may contain, and the number of locks.
 func format(o object, r request) error {
 	bound, v1 := countLocks(o, flagTemplate), len(o.v1) > 0
 	limit := 256

@@ -64,7 +64,7 @@ func (s sealing) check() error {
 	case n == 0 || n > 32:
 		return errors.New("a lock has 1 to 32 recipients")
 	case classical > 0 && classical < n && !s.allowClassical:
-		return errors.New("classical recipients beside post-quantum ones need allowClassical")
+		return errors.New("classical recipients in addition to post-quantum ones need allowClassical")
 	case s.inline && len(s.items) != 1:
 		return errors.New("an inline lock has one item")
 	}

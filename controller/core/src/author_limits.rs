@@ -83,7 +83,7 @@ impl KeyPlace {
 
 /// A SealedSecret requires something that the author limits forbid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Breach {
+pub enum Violation {
     /// The Secret would become a sealing key chosen by its author.
     #[error(
         "a SealedSecret may not create a Secret with the label {KEY_LABEL} or {V2_KEY_LABEL}, or with the name {name:?} or \
@@ -256,13 +256,13 @@ impl AuthorLimits {
     ///
     /// # Errors
     ///
-    /// Returns [`Breach::Templates`] if a template with actions is forbidden in the namespace.
-    pub fn allow_templates(&self, sealed: &SealedSecret) -> Result<(), Breach> {
+    /// Returns [`Violation::Templates`] if a template with actions is forbidden in the namespace.
+    pub fn allow_templates(&self, sealed: &SealedSecret) -> Result<(), Violation> {
         let namespace = sealed.namespace_or_empty();
         let texts = sealed.spec.template.data.iter().flat_map(BTreeMap::values);
         let has_actions = texts.flatten().any(|text| text.contains("{{"));
         if has_actions && self.forbids_templates(namespace) {
-            return Err(Breach::Templates(namespace.to_owned()));
+            return Err(Violation::Templates(namespace.to_owned()));
         }
         Ok(())
     }
@@ -274,14 +274,14 @@ impl AuthorLimits {
     ///
     /// # Errors
     ///
-    /// Returns the first [`Breach`].
+    /// Returns the first [`Violation`].
     pub fn allow(
         &self,
         sealed: &SealedSecret,
         unsealed: &Unsealed,
         ring: &KeyRing,
         now: Timestamp,
-    ) -> Result<(), Breach> {
+    ) -> Result<(), Violation> {
         self.allow_secret(&unsealed.secret)?;
         self.allow_metadata(&unsealed.secret)?;
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
@@ -294,13 +294,13 @@ impl AuthorLimits {
     ///
     /// # Errors
     ///
-    /// Returns the first [`Breach`].
-    pub fn allow_secret(&self, secret: &Secret) -> Result<(), Breach> {
+    /// Returns the first [`Violation`].
+    pub fn allow_secret(&self, secret: &Secret) -> Result<(), Violation> {
         self.types.allow(secret)?;
         self.allow_unless_key(secret)
     }
 
-    fn allow_metadata(&self, secret: &Secret) -> Result<(), Breach> {
+    fn allow_metadata(&self, secret: &Secret) -> Result<(), Violation> {
         let metadata = &secret.metadata;
         let mut texts = [&metadata.labels, &metadata.annotations]
             .into_iter()
@@ -310,12 +310,12 @@ impl AuthorLimits {
             forbidden.any(|text| text.forbids(key, value))
         };
         match texts.find(is_forbidden) {
-            Some((key, _)) => Err(Breach::Metadata(key.clone())),
+            Some((key, _)) => Err(Violation::Metadata(key.clone())),
             None => Ok(()),
         }
     }
 
-    fn allow_unless_key(&self, secret: &Secret) -> Result<(), Breach> {
+    fn allow_unless_key(&self, secret: &Secret) -> Result<(), Violation> {
         let metadata = &secret.metadata;
         let keys = self.key_secrets.as_ref();
         let keys = keys.filter(|keys| metadata.namespace.as_ref() == Some(&keys.namespace));
@@ -326,7 +326,7 @@ impl AuthorLimits {
             Some(keys)
                 if is_labeled || metadata.name.as_ref().is_some_and(|n| keys.reserves(n)) =>
             {
-                Err(Breach::Key {
+                Err(Violation::Key {
                     namespace: keys.namespace.clone(),
                     name: keys.unlabeled.clone(),
                 })
@@ -341,7 +341,7 @@ impl AuthorLimits {
         sealed_by: &BTreeMap<String, UsedKey>,
         ring: &KeyRing,
         now: Timestamp,
-    ) -> Result<(), Breach> {
+    ) -> Result<(), Violation> {
         let Some(limit) = self.max_key_age else {
             return Ok(());
         };
@@ -351,7 +351,7 @@ impl AuthorLimits {
         }
         let items: Vec<&str> = items.into_iter().collect();
         let items = items.join(", ");
-        Err(Breach::OldKey { limit, items })
+        Err(Violation::OldKey { limit, items })
     }
 }
 

@@ -7,7 +7,7 @@ use shared::secret::Secret;
 use shared::secret_types::{MAX_SECRET_LEN, Missing, check_names};
 use shared::unseal::UnsealError;
 
-use crate::author_limits::{AuthorLimits, Breach};
+use crate::author_limits::{AuthorLimits, Violation};
 use crate::drift::Fight;
 use crate::names_size;
 use crate::no_secret::NoSecret;
@@ -141,7 +141,7 @@ pub enum Refusal {
     Values(NoSecret),
     /// The SealedSecret requires something that the author limits forbid.
     #[error(transparent)]
-    Breach(#[from] Breach),
+    Violation(#[from] Violation),
     /// The type of the Secret requires an item that is missing.
     #[error("cannot write the Secret: {0}; add the missing items, or change the type")]
     Missing(#[from] Missing),
@@ -215,7 +215,7 @@ pub fn enforce_limits(limits: &AuthorLimits, plan: Plan) -> Plan {
     match &plan {
         Plan::Create(secret) | Plan::Replace(secret) => match limits.allow_secret(secret) {
             Ok(()) => plan,
-            Err(breach) => Plan::Refuse(breach.into()),
+            Err(violation) => Plan::Refuse(violation.into()),
         },
         Plan::Remove | Plan::Leave | Plan::Refuse(_) => plan,
     }

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn tenants_that_the_clock_has_passed_are_forgotten() {
+    fn forgets_tenants_without_remaining_charges() {
         let mut shares = Shares::default();
         for i in 0..10 * MAX_REMEMBERED {
             let tenant = i.to_string();

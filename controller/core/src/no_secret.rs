@@ -13,7 +13,7 @@ use shared::meter::Meter;
 use shared::resource::SealedSecret;
 use shared::unseal::{RenderError, UnsealError, failures_without_values};
 
-use crate::author_limits::Breach;
+use crate::author_limits::Violation;
 use crate::decide::Refusal;
 
 const HINT: &str = "hint: with a key, `seal doctor FILE --backup BACKUP` shows where it fails, and `kubeseal \
@@ -79,8 +79,11 @@ pub fn is_legacy(sealed: &SealedSecret) -> bool {
 pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
     match why {
         Refusal::Unseal(UnsealError::Render(_) | UnsealError::LegacyContent) => true,
-        Refusal::Breach(
-            Breach::Key { .. } | Breach::Type(_) | Breach::RiskyType(_) | Breach::Metadata(_),
+        Refusal::Violation(
+            Violation::Key { .. }
+            | Violation::Type(_)
+            | Violation::RiskyType(_)
+            | Violation::Metadata(_),
         )
         | Refusal::TypeChange { .. }
         | Refusal::Missing(_) => is_legacy(sealed),
@@ -100,7 +103,9 @@ pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
             | UnsealError::LegacyNoKey(_)
             | UnsealError::BudgetUsedUp { .. },
         )
-        | Refusal::Breach(Breach::Scope { .. } | Breach::OldKey { .. } | Breach::Templates(_))
+        | Refusal::Violation(
+            Violation::Scope { .. } | Violation::OldKey { .. } | Violation::Templates(_),
+        )
         | Refusal::TooLarge(_)
         | Refusal::Unreadable(_)
         | Refusal::NotManaged(_)

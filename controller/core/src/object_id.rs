@@ -5,9 +5,9 @@ use std::fmt;
 /// Namespace and name of a SealedSecret, and of the Secret that it produces.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectId {
-    /// The namespace.
+    /// `metadata.namespace` of both objects.
     pub namespace: String,
-    /// The name.
+    /// `metadata.name` of both objects.
     pub name: String,
 }
 

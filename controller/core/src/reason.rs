@@ -107,7 +107,9 @@ pub fn classify(why: &Refusal) -> Class {
     let unseal = |remedy| class(Reason::ErrUnsealFailed, Fault::Unseal, remedy);
     let update = |remedy| class(Reason::ErrUpdateFailed, Fault::Update, remedy);
     match why {
-        Refusal::Malformed(_) | Refusal::Values(_) | Refusal::Breach(_) => unseal(Remedy::Change),
+        Refusal::Malformed(_) | Refusal::Values(_) | Refusal::Violation(_) => {
+            unseal(Remedy::Change)
+        }
         Refusal::Unseal(why) => match why {
             UnsealError::Refused(why) => classify_v2(why),
             UnsealError::KeyUnavailable { .. } => Class {

@@ -51,9 +51,9 @@ pub struct Config {
 #[allow(clippy::large_enum_variant, reason = "a process has only one")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Backend {
-    /// A directory.
+    /// In the subdirectories of a directory, without a cluster.
     Directory(PathBuf),
-    /// A cluster.
+    /// In a cluster, through its API server.
     Cluster(ClusterConfig),
 }
 
@@ -73,7 +73,7 @@ pub struct ClusterConfig {
     /// Whether the controller deletes the Secret of a deleted SealedSecret, instead of leaving this to the garbage
     /// collector.
     pub deletes_secrets: bool,
-    /// Which events about SealedSecrets are written.
+    /// Which events about SealedSecrets are emitted.
     pub event_level: EventLevel,
     /// Whether Secrets are watched.
     pub watches_secrets: bool,
@@ -163,7 +163,8 @@ pub struct KeyConfig {
     pub annotations: BTreeMap<String, String>,
     /// The size, validity and common name of new RSA keys. The validity is that of v2 keys too.
     pub spec: KeySpec,
-    /// The suite that new v2 values are sealed with. Keys of this suite are generated beside RSA keys, which v1 needs.
+    /// The suite that new v2 values are sealed with. Keys of this suite are generated in addition to RSA keys, which v1
+    /// needs.
     pub sealing_suite: Suite,
     /// Public keys of others that rotated v2 values are sealed for too.
     pub additional_recipients: Arc<[PublicRecipient]>,

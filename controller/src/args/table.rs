@@ -84,7 +84,7 @@ const FLAGS: &[Flag] = &[
         Kind::Text,
         "rsa",
         "Suite for sealing in the v2 format: rsa, xw (experimental; post-quantum) or p256. The controller generates keys of \
-         this suite beside the RSA keys, which v1 needs; existing keys of every suite unseal.",
+         this suite in addition to RSA keys, which v1 needs; existing keys of every suite unseal.",
     ),
     Flag::new(
         "additional-recipients",
@@ -372,7 +372,7 @@ const FLAGS: &[Flag] = &[
         "unsealed-events",
         Kind::Switch,
         "true",
-        "Write an event for each unsealed SealedSecret; false writes only warnings.",
+        "Emit an event when a SealedSecret is unsealed successfully; false emits only Warning events.",
     ),
     Flag::new(
         "metrics-max-objects",

@@ -186,8 +186,8 @@ where
     Err("the request was not sent".into())
 }
 
-/// Returns whether the request writes an event. An event that the API server rejects is dropped, since the status has
-/// the same content: retries would only add to the events that are too many.
+/// Returns whether the request creates or updates an event. An event that the API server rejects is dropped, since the
+/// status has the same content: retries would only add to the events that are too many.
 fn is_event(request: &Request<Body>) -> bool {
     let path = request.uri().path().split_once("/namespaces/");
     path.is_some_and(|(_, path)| path.split('/').nth(1) == Some("events"))

@@ -13,7 +13,7 @@ pub enum FileError {
     /// The operating system reported an error.
     #[error("{} cannot be used", path.display())]
     System {
-        /// The path.
+        /// The file or folder that cannot be used.
         path: PathBuf,
         /// The underlying error.
         source: io::Error,
@@ -25,31 +25,31 @@ pub enum FileError {
          link with the file or directory itself", path.display()
     )]
     Link {
-        /// The path.
+        /// The path that is or contains the link.
         path: PathBuf,
     },
     /// A file with this name exists that the controller did not create.
     #[error("{} already exists and was not created by the controller; move it away", path.display())]
     AlreadyExists {
-        /// The path.
+        /// The file of another program.
         path: PathBuf,
     },
     /// The path is not a regular file, but for example a FIFO, a device or a folder.
     #[error("{} is not a regular file; replace it with one, or move it away", path.display())]
     NotRegular {
-        /// The path.
+        /// The FIFO, device, folder or other special file.
         path: PathBuf,
     },
     /// The file is larger than [`MAX_FILE`].
     #[error("{} is larger than the limit of {} MiB; split it into several files, or move it away", path.display(), MAX_FILE / 1024 / 1024)]
     TooLarge {
-        /// The path.
+        /// The file above the limit.
         path: PathBuf,
     },
     /// Folders are nested more deeply than supported.
     #[error("{} is nested deeper than the limit of {max} directories; move it up", path.display())]
     TooDeep {
-        /// The path.
+        /// The folder below the deepest supported one.
         path: PathBuf,
         /// The maximum nesting.
         max: usize,
@@ -57,7 +57,7 @@ pub enum FileError {
     /// Another program wrote to the file while it was read.
     #[error("{} changed while it was read; it will be read again", path.display())]
     Changing {
-        /// The path.
+        /// The file that changed.
         path: PathBuf,
     },
 }

@@ -229,7 +229,7 @@ mod tests {
 
     /// Attack: a client opens as many connections as it can, from one address or from many, to lock out other clients.
     #[test]
-    fn greedy_addresses_do_not_exclude_another() {
+    fn addresses_with_many_connections_do_not_exclude_another() {
         for greedy in [1, 2, 4, 10, 100, 1000] {
             let connections = Connections::default();
             let mut admitted = Vec::new();

@@ -243,7 +243,7 @@ impl Request {
 }
 
 /// Returns what an object must satisfy: what the controller requires of it in its namespace. The values may be used for
-/// something else than a Secret object.
+/// something other than a Secret object.
 fn admission(sealed: &SealedSecret, accepted: &Accepted) -> Admission {
     Admission {
         policy: accepted.limits.policy_of(sealed, Timestamp::now()),

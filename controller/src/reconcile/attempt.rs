@@ -351,7 +351,7 @@ fn warn_about_new_random_values(id: &ObjectId) {
 }
 
 /// Marks the Secret as not owned if all its content comes from the SealedSecret, and another client has removed the owner
-/// since: the annotation for merging then is no consent of an earlier owner.
+/// since: the annotation for merging then does not prove the consent of an earlier owner.
 fn disown(observed: &mut Observed) {
     if let (Source::Sealed(sealed), Some(secret)) = (&observed.source, observed.existing.secret())
         && observed.is_exclusive

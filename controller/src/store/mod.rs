@@ -324,7 +324,7 @@ pub trait Store: Send + Sync + 'static {
     /// Releases the data of an object that was reconciled.
     fn release(&self, _id: &ObjectId) {}
 
-    /// Writes an event about the object. Ignores failures, since the status has the same content.
+    /// Emits an event about the object. Ignores failures, since the status has the same content.
     fn announce(&self, _id: &ObjectId, _event: EventRecord) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }

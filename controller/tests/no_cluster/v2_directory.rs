@@ -206,7 +206,7 @@ async fn a_changed_bit_of_any_entry_is_refused() {
 
 /// Attack: an editor changes the template so that a value leaves the Secret by another way.
 #[tokio::test]
-async fn a_bound_template_cannot_be_changed_and_nothing_unbound_is_applied() {
+async fn refuses_a_changed_bound_template_and_applies_nothing_unbound() {
     let mut case = Case::new().await;
     let mut object = BOUND.empty_object("ns/n");
     let texts = [("t".to_owned(), Some("<{{ .a }}>".to_owned()))];

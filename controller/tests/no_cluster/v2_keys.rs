@@ -76,7 +76,7 @@ fn sealing(case: &mut Case) -> Result<String, NoSealingKey> {
 }
 
 #[tokio::test]
-async fn generates_a_key_of_the_preferred_suite_beside_the_rsa_key_once() {
+async fn generates_a_key_of_the_preferred_suite_in_addition_to_the_rsa_key_once() {
     let mut case = Case::idle();
     let labels = format!("--privatekey-labels=team=a,{KEY_LABEL}=active");
     case.start(&[XW, "--privatekey-annotations=note=b", &labels])

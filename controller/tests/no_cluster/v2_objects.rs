@@ -49,7 +49,7 @@ async fn values_of_every_suite_are_written_and_the_status_names_their_keys() {
         let values = ["a", "b", "c"].map(|item| scenario.server.value(item));
         assert_eq!(values, ["1", "2", "3"]);
         let data = &scenario.server.secret()["data"];
-        assert_eq!(data.as_object().unwrap().len(), 3, "locks are no items");
+        assert_eq!(data.as_object().unwrap().len(), 3, "locks are not items");
         let items = &scenario.server.status()["items"];
         assert_eq!(items.as_array().unwrap().len(), 3);
         if suite != Suite::Rsa {
@@ -107,7 +107,7 @@ async fn the_exact_length_of_a_v2_value_is_not_revealed_by_the_limit_of_kubernet
 
 /// Attack: an editor damages what was sealed in different ways, to learn from the report how far a key came.
 #[tokio::test(start_paused = true)]
-async fn everything_after_the_private_key_is_reported_alike() {
+async fn all_failures_after_the_private_key_operation_are_reported_alike() {
     for suite in Suite::ALL {
         let original = Sealing::new(suite).object("ns/n", &[("a", "1")]);
         let mut attacked = original.clone();
@@ -166,7 +166,7 @@ async fn a_refusal_is_reported_by_status_event_and_metric_and_the_secret_stays()
 
 /// Attack: an editor uses annotations of the SealedSecret, which no lock binds, to change the Secret of bound values.
 #[tokio::test(start_paused = true)]
-async fn nothing_of_a_bound_object_but_its_template_reaches_the_secret() {
+async fn only_the_template_of_a_bound_object_affects_the_secret() {
     let sealing = Sealing {
         is_bound: true,
         ..Sealing::new(Suite::XWing)

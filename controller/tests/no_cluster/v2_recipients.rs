@@ -133,7 +133,7 @@ async fn lists_the_keys_that_may_seal_with_the_preferred_one_first() {
 }
 
 #[tokio::test]
-async fn has_the_forms_of_its_neighbors_and_uses_no_private_key() {
+async fn responds_like_the_other_endpoints_and_uses_no_private_key() {
     let server = server(Suite::XWing, &[rsa(), valid(Suite::XWing, 1)]).await;
     let before = private_key_operations();
     // More often than `--rate-limit` allows for verify and rotate.
@@ -246,7 +246,7 @@ async fn rotate_folds_v2_items_and_a_second_run_changes_nothing() {
 
 /// Attack: a caller sends a value under another name, or with changed bytes, to learn something about it.
 #[tokio::test]
-async fn rotate_answers_only_yes_or_no() {
+async fn rotate_reveals_only_whether_it_succeeded() {
     let (ours, foreign) = (valid(Suite::XWing, 1), valid(Suite::XWing, 2));
     let server = server(Suite::XWing, &[rsa(), ours.clone()]).await;
     let mut broken = sealed(&ours, "db");

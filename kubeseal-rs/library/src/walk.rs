@@ -73,7 +73,7 @@ pub fn candidates(
 }
 
 /// Like [`candidates`], for a command that only reads. A link with the name of a manifest is a candidate too, if it
-/// leads to a file in the same tree that Git does not ignore and that is no candidate itself. The tree is the work
+/// leads to a file in the same tree that Git does not ignore and that is not a candidate itself. The tree is the work
 /// tree, or without Git the folder. A link that leads out of the tree is reported as a warning.
 ///
 /// # Errors
@@ -828,7 +828,7 @@ mod tests {
     }
 
     #[test]
-    fn sees_objects_in_lists() {
+    fn finds_objects_in_lists() {
         let text = format!("kind: List\nitems:\n- {{apiVersion: v1, kind: Secret}}\n---\n{SEALED}");
         let bytes = Zeroizing::new(text.into_bytes());
         let file = ManifestFile::parse(Path::new("x"), bytes).unwrap();

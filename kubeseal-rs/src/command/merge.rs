@@ -30,7 +30,7 @@ pub enum MergeError {
     /// The SealedSecret has no name, so the controller could never unseal new items.
     #[error("its SealedSecret has no metadata.name\nhint: add the name to the file")]
     NoName,
-    /// New v1 items beside values that do not tolerate them.
+    /// The v2 values of the object allow no v1 items.
     #[error(
         "its values are sealed as v2 and {0}; a controller would refuse an item that `kubeseal` adds, which is v1\n\
          hint: add items with `seal set`, which seals them as v2"
@@ -99,7 +99,7 @@ fn check_v2(target: &SealedSecret, file: &Path) -> Result<(), MergeError> {
         return Err(MergeError::V2("bound to the template"));
     }
     if object.is_alone() {
-        return Err(MergeError::V2("stand alone"));
+        return Err(MergeError::V2("must be the only values of the object"));
     }
     report::warn(&format!(
         "{}: other values are sealed as v2, but `kubeseal` seals the new ones as v1, without their protection\n\

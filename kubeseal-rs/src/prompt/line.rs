@@ -189,7 +189,7 @@ mod tests {
 
     /// Fault: a user presses a key, or pastes a character, that a hidden prompt drops silently.
     #[test]
-    fn refuses_what_it_would_drop() {
+    fn refuses_characters_that_it_would_drop() {
         for bytes in [
             "a\0b\n",
             "a\u{1b}[Ab\n",

@@ -22,7 +22,7 @@ use crate::report::{self, ShowPath as _, shown};
 /// # Errors
 ///
 /// Fails if the template was changed after a value was bound to it, if the file has lost the binding that the last commit
-/// has, or if a v1 item would stay beside a bound value.
+/// has, or if the object would have both a v1 item and a bound value.
 pub(super) fn decide(
     sealed: &SealedSecret,
     object: &Object,
@@ -45,7 +45,7 @@ pub(super) fn decide(
     }
     let mut v1_items = object.v1_items().iter();
     if let Some(item) = v1_items.find(|item| change.keeps(item)) {
-        bail!(v1_beside_bound(&place, item));
+        bail!(v1_with_bound(&place, item));
     }
     warn_about_unbound(&place, object, change);
     Ok(true)
@@ -82,11 +82,11 @@ fn binding_lost(place: &str) -> Failure {
     .hint("review the file with `seal diff`; restore it from the last commit, or commit it if the change is wanted")
 }
 
-fn v1_beside_bound(place: &str, item: &str) -> Failure {
+fn v1_with_bound(place: &str, item: &str) -> Failure {
     let item = shown(item);
     Failure::new(format!(
-        "a new value of {place} is bound to the template, and controllers refuse it beside the item {item:?}, which is \
-         sealed as v1"
+        "a new value of {place} is bound to the template, but the item {item:?} is sealed as v1, and controllers refuse \
+         an object with both"
     ))
     .hint(
         "remove the item with `seal unset`, or convert it with `seal rotate --to v2 --bind-template --key FILE`",

@@ -304,7 +304,7 @@ mod tests {
     /// Attack: a committer changes what the controller writes, or how it treats the Secret, without changing an item,
     /// so that a reviewer overlooks it.
     #[test]
-    fn reports_changes_beside_the_items() {
+    fn reports_changes_outside_the_items() {
         let object = |metadata: &str, spec: &str| {
             read(&format!(
                 "metadata: {{name: n{metadata}}}\nspec: {{encryptedData: {{a: x}}{spec}}}\n"

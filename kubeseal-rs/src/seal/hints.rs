@@ -11,7 +11,7 @@ use regex::Regex;
 use crate::seal_args;
 
 /// Flags of another program or command: the file with the message, the flag, and the owner that the message names.
-const FOREIGN_FLAGS: [(&str, &str, &str); 13] = [
+const FLAGS_OF_OTHER_PROGRAMS: [(&str, &str, &str); 13] = [
     // A part of `--require-v2`.
     ("binding", "--require-v", "the controller"),
     ("keys/rotate", "--sealing-suite", "the controller"),
@@ -36,9 +36,9 @@ const FOREIGN_FLAGS: [(&str, &str, &str); 13] = [
     ("import/mod", "--extract", "sops"),
 ];
 
-fn is_foreign_flag(file: &str, flag: &str) -> bool {
+fn is_flag_of_another_program(file: &str, flag: &str) -> bool {
     flag == "--help"
-        || FOREIGN_FLAGS
+        || FLAGS_OF_OTHER_PROGRAMS
             .iter()
             .any(|(path, name, _)| (*path, *name) == (file, flag))
 }
@@ -117,8 +117,9 @@ fn a_message_names_only_flags_that_its_command_has() {
                 };
                 let existing = flags(find_command(&program, args));
                 let used_flags = flag.find_iter(args).map(|matched| matched.as_str());
-                let unknown = used_flags
-                    .filter(|flag| !existing.contains(*flag) && !is_foreign_flag(shown, flag));
+                let unknown = used_flags.filter(|flag| {
+                    !existing.contains(*flag) && !is_flag_of_another_program(shown, flag)
+                });
                 wrong.extend(unknown.map(|flag| format!("{shown}: {flag}: {text}")));
             }
             for name in flag
@@ -126,7 +127,7 @@ fn a_message_names_only_flags_that_its_command_has() {
                 .map(|matched| matched.as_str())
             {
                 checked += 1;
-                if !is_argument && !own.contains(name) && !is_foreign_flag(shown, name) {
+                if !is_argument && !own.contains(name) && !is_flag_of_another_program(shown, name) {
                     wrong.push(format!("{shown}: {name}: {text}"));
                 }
             }

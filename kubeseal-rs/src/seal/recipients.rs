@@ -24,7 +24,7 @@ use crate::report;
 pub struct Recipients {
     /// The keys, each once.
     pub keys: Vec<RecipientKey>,
-    /// Whether keys that are not post-quantum may stand beside post-quantum ones.
+    /// Whether classical recipients are allowed in addition to post-quantum ones.
     pub allow_classical: bool,
     /// Whether new objects are bound to their template.
     pub bind_template: bool,

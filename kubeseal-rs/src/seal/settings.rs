@@ -31,13 +31,13 @@ pub struct Setting<T> {
 /// The source of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// A flag.
+    /// A flag, by its name without dashes.
     Flag(&'static str),
     /// The rule in `.seal.yaml`.
     Rule,
-    /// An environment variable.
+    /// An environment variable, by its name.
     Variable(&'static str),
-    /// The default.
+    /// The default, since nothing else sets it.
     Default,
 }
 

@@ -114,8 +114,8 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Refuses to run beside a controller of this project, which would restore the removed fields. Only the API server's
-/// answer that there is no Lease, or an expired or released Lease, shows that none runs.
+/// Refuses to run while a controller of this project is running, which would restore the removed fields. Only the API
+/// server's answer that there is no Lease, or an expired or released Lease, shows that none runs.
 fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -> Result<()> {
     let leases = ApiPath::namespaced("/apis/coordination.k8s.io/v1", namespace, "leases")?;
     let path = leases.object(name)?;

@@ -145,7 +145,7 @@ fn parse(sealed: &SealedSecret) -> Result<Object> {
         .with_context(|| format!("{} cannot be changed", shown(&sealed.qualified_name())))?;
     if object.is_alone() {
         let message = format!(
-            "the values of {} were sealed to stand alone, so no item can be set without the others",
+            "the values of {} were sealed as the only values of their object, so no item can be set separately",
             shown(&sealed.qualified_name())
         );
         bail!(Failure::new(message).hint("seal all values again, into a new file"));

@@ -99,7 +99,7 @@ fn listen(
         "{{current-context: a, contexts: [{{name: a, context: {{cluster: a}}}}], \
          clusters: [{{name: a, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]}}"
     );
-    fs::write(&kubeconfig, text).expect("the folder is ours");
+    fs::write(&kubeconfig, text).expect("the test directory is writable");
     kubeconfig
 }
 

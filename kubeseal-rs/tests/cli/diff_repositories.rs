@@ -44,9 +44,10 @@ fn commit(repository: &Path) {
 }
 
 fn create_repository(folder: &Path) {
-    fs::create_dir_all(folder).expect("ours");
+    fs::create_dir_all(folder).expect("the test directory is writable");
     git(folder, &["init", "-q", "-b", "main"]);
-    fs::write(folder.join("db.yaml"), sealed_manifest(&["a"])).expect("ours");
+    fs::write(folder.join("db.yaml"), sealed_manifest(&["a"]))
+        .expect("the test directory is writable");
     commit(folder);
 }
 
@@ -85,7 +86,8 @@ fn compares_files_of_submodules_from_the_root_and_from_their_folder() {
         ("sub/deep/db.yaml", "c"),
         ("db.yaml", "d"),
     ] {
-        fs::write(outer.join(file), sealed_manifest(&["a", item])).expect("ours");
+        fs::write(outer.join(file), sealed_manifest(&["a", item]))
+            .expect("the test directory is writable");
         let (parent, file_name) = file.rsplit_once('/').unwrap_or((".", file));
         let added = format!("{item} added");
         for (from, args, printed_path) in [
@@ -105,13 +107,16 @@ fn compares_files_of_submodules_from_the_root_and_from_their_folder() {
             );
         }
         assert_diff(&outer, &["--exit-code", file], 1, &[&added]);
-        fs::write(outer.join(file), sealed_manifest(&["a"])).expect("ours");
+        fs::write(outer.join(file), sealed_manifest(&["a"]))
+            .expect("the test directory is writable");
     }
-    fs::write(outer.join("sub/db.yaml"), sealed_manifest(&["a", "b"])).expect("ours");
+    fs::write(outer.join("sub/db.yaml"), sealed_manifest(&["a", "b"]))
+        .expect("the test directory is writable");
     assert_diff(&outer, &["db.yaml"], 0, &[]);
     assert_diff(&outer, &["sub/deep"], 0, &[]);
-    fs::write(outer.join("sub/new.yaml"), sealed_manifest(&["a"])).expect("ours");
-    fs::remove_file(outer.join("sub/deep/db.yaml")).expect("ours");
+    fs::write(outer.join("sub/new.yaml"), sealed_manifest(&["a"]))
+        .expect("the test directory is writable");
+    fs::remove_file(outer.join("sub/deep/db.yaml")).expect("the file exists");
     let parts = [
         "sub/new.yaml",
         "(the object) added",
@@ -126,7 +131,8 @@ fn compares_files_of_submodules_from_the_root_and_from_their_folder() {
 fn compares_a_changed_submodule_with_its_recorded_commit() {
     let folder = repository_with_submodules();
     let outer = folder.path().join("outer");
-    fs::write(outer.join("sub/db.yaml"), sealed_manifest(&["a", "b"])).expect("ours");
+    fs::write(outer.join("sub/db.yaml"), sealed_manifest(&["a", "b"]))
+        .expect("the test directory is writable");
     git(&outer.join("sub"), &["commit", "-qam", "x"]);
     let parts = ["sub/db.yaml: shop/db", "+ b added"];
     for args in [&[][..], &["sub"], &["sub/db.yaml"], &["HEAD"]] {
@@ -159,9 +165,11 @@ fn compares_a_changed_submodule_with_its_recorded_commit() {
 fn explains_how_to_fix_a_submodule_that_cannot_be_compared() {
     let folder = repository_with_submodules();
     let outer = folder.path().join("outer");
-    fs::write(outer.join("sub/db.yaml"), sealed_manifest(&["a", "b"])).expect("ours");
+    fs::write(outer.join("sub/db.yaml"), sealed_manifest(&["a", "b"]))
+        .expect("the test directory is writable");
     git(&outer.join("sub"), &["commit", "-qam", "x"]);
-    fs::write(outer.join("db.yaml"), sealed_manifest(&["a", "d"])).expect("ours");
+    fs::write(outer.join("db.yaml"), sealed_manifest(&["a", "d"]))
+        .expect("the test directory is writable");
     commit(&outer);
     git(folder.path(), &["clone", "-q", "outer", "clone"]);
     let clone = folder.path().join("clone");
@@ -199,10 +207,11 @@ fn explains_how_to_fix_a_submodule_that_cannot_be_compared() {
         2,
         &[other_change, "sub\n", "the submodule was removed"],
     );
-    fs::remove_dir_all(outer.join(".git/modules")).expect("ours");
+    fs::remove_dir_all(outer.join(".git/modules")).expect("the folder exists");
     git(&outer, &["reset", "-q", "--hard"]);
-    fs::create_dir_all(outer.join("sub")).expect("ours");
-    fs::write(outer.join("sub/.git"), "gitdir: ../nowhere\n").expect("ours");
+    fs::create_dir_all(outer.join("sub")).expect("the test directory is writable");
+    fs::write(outer.join("sub/.git"), "gitdir: ../nowhere\n")
+        .expect("the test directory is writable");
     assert_diff(
         &outer,
         &["HEAD~1"],
@@ -215,18 +224,21 @@ fn explains_how_to_fix_a_submodule_that_cannot_be_compared() {
 #[expect(clippy::too_many_lines, reason = "one table of ways to name the file")]
 fn compares_a_file_of_another_repository() {
     let folder = tempfile::tempdir().expect("a folder");
-    let root = folder.path().canonicalize().expect("ours");
+    let root = folder.path().canonicalize().expect("the path exists");
     let path_to = |name: &str| root.join(name);
     for name in ["one", "two"] {
         create_repository(&path_to(name));
-        fs::create_dir(path_to(name).join("sub")).expect("ours");
-        fs::write(path_to(name).join("sub/gone.yaml"), sealed_manifest(&["a"])).expect("ours");
+        fs::create_dir(path_to(name).join("sub")).expect("the test directory is writable");
+        fs::write(path_to(name).join("sub/gone.yaml"), sealed_manifest(&["a"]))
+            .expect("the test directory is writable");
         commit(&path_to(name));
-        fs::write(path_to(name).join("db.yaml"), sealed_manifest(&["a", name])).expect("ours");
-        fs::remove_file(path_to(name).join("sub/gone.yaml")).expect("ours");
+        fs::write(path_to(name).join("db.yaml"), sealed_manifest(&["a", name]))
+            .expect("the test directory is writable");
+        fs::remove_file(path_to(name).join("sub/gone.yaml")).expect("the file exists");
     }
-    fs::create_dir(path_to("none")).expect("ours");
-    std::os::unix::fs::symlink(path_to("two"), path_to("link")).expect("ours");
+    fs::create_dir(path_to("none")).expect("the test directory is writable");
+    std::os::unix::fs::symlink(path_to("two"), path_to("link"))
+        .expect("the test directory is writable");
     let absolute_path = |name: &str| path_to(name).display().to_string();
     let (file, removed_file) = (
         absolute_path("two/db.yaml"),
@@ -347,17 +359,19 @@ fn printed_names(folder: &Path, args: &[&str]) -> Vec<String> {
 #[test]
 fn names_files_relative_to_the_current_folder() {
     let folder = tempfile::tempdir().expect("a folder");
-    let root = folder.path().canonicalize().expect("ours");
+    let root = folder.path().canonicalize().expect("the path exists");
     let path_to = |name: &str| root.join(name);
     for name in ["one", "two"] {
         create_repository(&path_to(name));
         for (path, items) in [("d/db.yaml", ["a"]), ("d/e/db.yaml", ["a"])] {
-            fs::create_dir_all(path_to(name).join("d/e")).expect("ours");
-            fs::write(path_to(name).join(path), sealed_manifest(&items)).expect("ours");
+            fs::create_dir_all(path_to(name).join("d/e")).expect("the test directory is writable");
+            fs::write(path_to(name).join(path), sealed_manifest(&items))
+                .expect("the test directory is writable");
         }
         commit(&path_to(name));
         for path in ["db.yaml", "d/db.yaml", "d/e/db.yaml"] {
-            fs::write(path_to(name).join(path), sealed_manifest(&["a", "b"])).expect("ours");
+            fs::write(path_to(name).join(path), sealed_manifest(&["a", "b"]))
+                .expect("the test directory is writable");
         }
     }
     let other_file = path_to("two/db.yaml").display().to_string();
@@ -380,7 +394,8 @@ fn names_files_relative_to_the_current_folder() {
     let modules = repository_with_submodules();
     let outer = modules.path().join("outer");
     for file in ["db.yaml", "sub/db.yaml", "sub/deep/db.yaml"] {
-        fs::write(outer.join(file), sealed_manifest(&["a", "b"])).expect("ours");
+        fs::write(outer.join(file), sealed_manifest(&["a", "b"]))
+            .expect("the test directory is writable");
     }
     for (from, args, want) in [
         (
@@ -410,12 +425,15 @@ fn names_files_relative_to_the_current_folder() {
 fn create_history(root: &Path) {
     create_repository(root);
     for name in ["in", "out/deep"] {
-        fs::create_dir_all(root.join(name)).expect("ours");
-        fs::write(root.join(name).join("db.yaml"), sealed_manifest(&["a"])).expect("ours");
+        fs::create_dir_all(root.join(name)).expect("the test directory is writable");
+        fs::write(root.join(name).join("db.yaml"), sealed_manifest(&["a"]))
+            .expect("the test directory is writable");
     }
     commit(root);
-    fs::write(root.join("out/new.yaml"), sealed_manifest(&["a"])).expect("ours");
-    fs::write(root.join("out/deep/db.yaml"), sealed_manifest(&["a", "b"])).expect("ours");
+    fs::write(root.join("out/new.yaml"), sealed_manifest(&["a"]))
+        .expect("the test directory is writable");
+    fs::write(root.join("out/deep/db.yaml"), sealed_manifest(&["a", "b"]))
+        .expect("the test directory is writable");
     commit(root);
 }
 
@@ -444,14 +462,15 @@ fn reads_files_outside_a_sparse_checkout_from_the_index() {
         assert_diff(root, &["--exit-code", "HEAD~1"], 1, &changes);
         assert_diff(root, &["HEAD~1", "out/new.yaml"], 0, &changes[1..]);
         assert_diff(root, &["HEAD~2"], 0, &["out/deep/db.yaml", "in/db.yaml"]);
-        fs::write(root.join("in/db.yaml"), sealed_manifest(&["a", "c"])).expect("ours");
+        fs::write(root.join("in/db.yaml"), sealed_manifest(&["a", "c"]))
+            .expect("the test directory is writable");
         assert_diff(
             root,
             &["--exit-code"],
             1,
             &["in/db.yaml: shop/db\n  + c added"],
         );
-        fs::remove_file(root.join("in/db.yaml")).expect("ours");
+        fs::remove_file(root.join("in/db.yaml")).expect("the file exists");
         assert_diff(
             root,
             &["--exit-code"],
@@ -459,8 +478,9 @@ fn reads_files_outside_a_sparse_checkout_from_the_index() {
             &["in/db.yaml: shop/db\n  - (the object) removed"],
         );
         git(root, &["checkout", "-q", "in"]);
-        fs::create_dir_all(root.join("out/deep")).expect("ours");
-        fs::write(root.join("out/deep/db.yaml"), sealed_manifest(&["a", "d"])).expect("ours");
+        fs::create_dir_all(root.join("out/deep")).expect("the test directory is writable");
+        fs::write(root.join("out/deep/db.yaml"), sealed_manifest(&["a", "d"]))
+            .expect("the test directory is writable");
         assert_diff(
             root,
             &[],
@@ -479,7 +499,7 @@ fn names_the_submodule_of_a_path_that_is_not_checked_out() {
     let clone = folder.path().join("clone");
     assert_diff(&clone, &[], 0, &[]);
     assert_diff(&clone, &["."], 0, &[]);
-    fs::create_dir(clone.join("in")).expect("ours");
+    fs::create_dir(clone.join("in")).expect("the test directory is writable");
     let absolute_path = clone.join("sub/db.yaml").display().to_string();
     for (from, args) in [
         ("", &["sub/db.yaml"][..]),
@@ -497,7 +517,8 @@ fn names_the_submodule_of_a_path_that_is_not_checked_out() {
         2,
         &["sub\n", "the submodule is not checked out", remedy],
     );
-    fs::write(clone.join("sub/db.yaml"), sealed_manifest(&["x"])).expect("ours");
+    fs::write(clone.join("sub/db.yaml"), sealed_manifest(&["x"]))
+        .expect("the test directory is writable");
     let expected = ["sub\n", "contains files", "move them away", remedy];
     for args in [
         &["sub/db.yaml"][..],
@@ -510,7 +531,7 @@ fn names_the_submodule_of_a_path_that_is_not_checked_out() {
     }
     assert_diff(&clone, &["db.yaml"], 0, &[]);
     assert_diff(&clone.join("sub"), &["db.yaml"], 2, &expected[1..]);
-    fs::remove_dir_all(clone.join("sub")).expect("ours");
+    fs::remove_dir_all(clone.join("sub")).expect("the folder exists");
     assert_diff(
         &clone,
         &["sub/db.yaml"],
@@ -523,10 +544,11 @@ fn names_the_submodule_of_a_path_that_is_not_checked_out() {
         2,
         &["the submodule is not checked out", remedy],
     );
-    fs::remove_file(outer.join("sub/.git")).expect("ours");
+    fs::remove_file(outer.join("sub/.git")).expect("the file exists");
     assert_diff(&outer, &["sub/db.yaml"], 2, &expected);
     assert_diff(&outer, &["sub/deep/db.yaml"], 0, &[]);
-    fs::write(outer.join("sub/.git"), "gitdir: ../nowhere\n").expect("ours");
+    fs::write(outer.join("sub/.git"), "gitdir: ../nowhere\n")
+        .expect("the test directory is writable");
     assert_diff(
         &outer,
         &["sub/db.yaml"],
@@ -546,9 +568,9 @@ fn names_another_repository_in_the_work_tree() {
             root.join(name).join("db.yaml"),
             sealed_manifest(&["a", "b"]),
         )
-        .expect("ours");
+        .expect("the test directory is writable");
     }
-    fs::write(root.join(".gitignore"), "ignored\n").expect("ours");
+    fs::write(root.join(".gitignore"), "ignored\n").expect("the test directory is writable");
     let named_repositories = |from: &Path, args: &[&str]| {
         let printed = combined_output(&seal(from, &[&["diff"], args].concat()));
         printed
@@ -624,7 +646,8 @@ fn warns_about_a_tag_that_is_named_like_a_commit() {
     let hash = fs::read_to_string(path.join(".git/refs/heads/main")).expect("a commit");
     let short = &hash[..7];
     assert_diff(path, &[short], 0, &[]);
-    fs::write(path.join("db.yaml"), sealed_manifest(&["b"])).expect("ours");
+    fs::write(path.join("db.yaml"), sealed_manifest(&["b"]))
+        .expect("the test directory is writable");
     commit(path);
     git(path, &["tag", short]);
     let output = seal(path, &["diff", short]);
@@ -641,9 +664,11 @@ fn refuses_a_name_that_is_both_a_revision_and_a_file() {
     let root = folder.path();
     create_repository(root);
     git(root, &["branch", "prod"]);
-    fs::create_dir(root.join("prod")).expect("ours");
-    fs::write(root.join("prod/db.yaml"), sealed_manifest(&["x"])).expect("ours");
-    fs::write(root.join("db.yaml"), sealed_manifest(&["a", "b"])).expect("ours");
+    fs::create_dir(root.join("prod")).expect("the test directory is writable");
+    fs::write(root.join("prod/db.yaml"), sealed_manifest(&["x"]))
+        .expect("the test directory is writable");
+    fs::write(root.join("db.yaml"), sealed_manifest(&["a", "b"]))
+        .expect("the test directory is writable");
     commit(root);
     let ambiguous = ["both a revision and a file", "hint: write ./prod"];
     for (args, code, parts) in [
@@ -666,7 +691,7 @@ fn refuses_a_name_that_is_both_a_revision_and_a_file() {
     ] {
         assert_diff(root, &[&["--exit-code"], args].concat(), code, parts);
     }
-    fs::write(root.join("HEAD"), sealed_manifest(&["a"])).expect("ours");
+    fs::write(root.join("HEAD"), sealed_manifest(&["a"])).expect("the test directory is writable");
     assert_diff(root, &["HEAD"], 2, &["both a revision and a file"]);
 }
 
@@ -675,16 +700,18 @@ fn a_page_that_mentions_a_sealed_secret_is_not_a_manifest() {
     let folder = tempfile::tempdir().expect("a folder");
     create_repository(folder.path());
     for name in ["page.md", "program", "values.tpl"] {
-        fs::write(folder.path().join(name), "# SealedSecret: {{ a\n\0").expect("ours");
+        fs::write(folder.path().join(name), "# SealedSecret: {{ a\n\0")
+            .expect("the test directory is writable");
     }
     assert_diff(folder.path(), &[], 0, &[]);
     let unparsable = sealed_manifest(&["a"]) + "---\na: {{ b\n";
-    fs::write(folder.path().join("hidden.txt"), unparsable).expect("ours");
+    fs::write(folder.path().join("hidden.txt"), unparsable)
+        .expect("the test directory is writable");
     fs::write(
         folder.path().join("broken.yml"),
         "kind: SealedSecret\na: {{ b\n",
     )
-    .expect("ours");
+    .expect("the test directory is writable");
     assert_diff(folder.path(), &[], 2, &["hidden.txt\n", "broken.yml\n"]);
 }
 
@@ -701,14 +728,15 @@ fn a_repository_with_a_reftable_is_named() {
         let config = git_folder.join("config").display().to_string();
         git(folder.path(), &["config", "-f", &config, key, value]);
     }
-    fs::remove_dir_all(git_folder.join("refs")).expect("ours");
-    fs::create_dir(git_folder.join("refs")).expect("ours");
+    fs::remove_dir_all(git_folder.join("refs")).expect("the folder exists");
+    fs::create_dir(git_folder.join("refs")).expect("the test directory is writable");
     fs::write(
         git_folder.join("refs/heads"),
         "this repository uses the reftable format\n",
     )
-    .expect("ours");
-    fs::write(git_folder.join("HEAD"), "ref: refs/heads/.invalid\n").expect("ours");
+    .expect("the test directory is writable");
+    fs::write(git_folder.join("HEAD"), "ref: refs/heads/.invalid\n")
+        .expect("the test directory is writable");
     let output = seal(folder.path(), &["diff"]);
     let text = combined_output(&output);
     assert_eq!(output.status.code(), Some(2), "{text}");

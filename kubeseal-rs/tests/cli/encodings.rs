@@ -31,7 +31,7 @@ fn run_with_input(folder: &Path, program: &str, args: &[&str], input: &[u8]) -> 
     // A program that does not read its input may have exited.
     let _ = stdin.write_all(input);
     drop(stdin);
-    child.wait_with_output().expect("ours")
+    child.wait_with_output().expect("the program was started")
 }
 
 /// Returns a string in each encoding, with the name of the encoding.
@@ -66,15 +66,15 @@ fn folder() -> tempfile::TempDir {
         ("key-fixtures/recipients.txt", "recipients.txt"),
         ("key-fixtures/passphrase.txt", "passphrase.txt"),
     ] {
-        fs::write(path_to(to), fixture(from)).expect("ours");
+        fs::write(path_to(to), fixture(from)).expect("the test directory is writable");
     }
-    fs::create_dir_all(path_to("state/keys")).expect("ours");
-    fs::create_dir_all(path_to("empty/keys")).expect("ours");
+    fs::create_dir_all(path_to("state/keys")).expect("the test directory is writable");
+    fs::create_dir_all(path_to("empty/keys")).expect("the test directory is writable");
     fs::write(
         path_to("state/keys/a.yaml"),
         fixture("key-fixtures/state/keys/key-2024.yaml"),
     )
-    .expect("ours");
+    .expect("the test directory is writable");
     let create = [
         "create",
         "db",
@@ -223,9 +223,9 @@ fn reads_certificates_keys_and_identities_in_windows_encodings() {
     let folder = folder();
     for (file, program, args, want) in READERS {
         let path = folder.path().join(file);
-        let text = fs::read_to_string(&path).expect("ours");
+        let text = fs::read_to_string(&path).expect("the file is readable");
         for (encoding, bytes) in encodings(&text) {
-            fs::write(&path, bytes).expect("ours");
+            fs::write(&path, bytes).expect("the test directory is writable");
             let output = run(folder.path(), program, args);
             assert!(
                 output.status.success(),
@@ -234,7 +234,7 @@ fn reads_certificates_keys_and_identities_in_windows_encodings() {
             );
             assert_contains(&output, want, format_args!("{file} in {encoding}"));
         }
-        fs::write(&path, text).expect("ours");
+        fs::write(&path, text).expect("the test directory is writable");
     }
 }
 
@@ -244,7 +244,7 @@ fn reads_variables_and_rules_in_windows_encodings() {
     let path_to = |name: &str| folder.path().join(name);
     let variables = "# c\nA=1\nB=\"two\nlines\"\nC='x\ny'\n";
     for (encoding, bytes) in encodings(variables) {
-        fs::write(path_to(".env"), bytes).expect("ours");
+        fs::write(path_to(".env"), bytes).expect("the test directory is writable");
         let args = [
             "import", "dotenv", "web", ".env", "--cert", "cert.pem", "-n", "shop",
         ];
@@ -254,7 +254,7 @@ fn reads_variables_and_rules_in_windows_encodings() {
             "{encoding}: {}",
             combined_output(&output)
         );
-        fs::write(path_to("web.yaml"), &output.stdout).expect("ours");
+        fs::write(path_to("web.yaml"), &output.stdout).expect("the test directory is writable");
         let view = run(
             folder.path(),
             SEAL,
@@ -270,7 +270,7 @@ fn reads_variables_and_rules_in_windows_encodings() {
         .into_iter()
         .take(4)
     {
-        fs::write(path_to(".seal.yaml"), bytes).expect("ours");
+        fs::write(path_to(".seal.yaml"), bytes).expect("the test directory is writable");
         let args = [
             "create",
             "x",
@@ -300,7 +300,7 @@ fn keeps_a_byte_order_mark_in_a_value_with_a_warning() {
         (b"", false),
     ] {
         let value = [mark, b"hunter2"].concat();
-        fs::write(path_to("value"), &value).expect("ours");
+        fs::write(path_to("value"), &value).expect("the test directory is writable");
         for (args, input) in [
             (
                 &[
@@ -360,7 +360,7 @@ fn refuses_an_empty_value_from_stdin_without_the_flag() {
         "create", "x", "-n", "shop", "--stdin", "a", "--cert", "cert.pem",
     ];
     for args in [&set[..], &create[..]] {
-        let before = fs::read(folder.path().join("db.yaml")).expect("ours");
+        let before = fs::read(folder.path().join("db.yaml")).expect("the file is readable");
         let output = run(folder.path(), SEAL, args);
         assert_code(&output, 2, format_args!("{args:?}"));
         assert_contains(&output, "--allow-empty", format_args!("{args:?}"));
@@ -370,7 +370,7 @@ fn refuses_an_empty_value_from_stdin_without_the_flag() {
             assert_code(&output, 2, line);
         }
         assert_eq!(
-            fs::read(folder.path().join("db.yaml")).expect("ours"),
+            fs::read(folder.path().join("db.yaml")).expect("the file is readable"),
             before
         );
         let output = run(folder.path(), SEAL, &[args, &["--allow-empty"]].concat());

@@ -24,7 +24,7 @@ const LEASE: &str =
     "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/sealed-secrets-controller";
 const LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 
-/// Responses that report success and are no list, as of a login page or a broken proxy.
+/// Responses that report success but are not a list, as of a login page or a broken proxy.
 const NO_LISTS: [&str; 12] = [
     "",
     "null",
@@ -186,7 +186,7 @@ fn an_honest_cluster_is_changed() {
 /// Fault: a proxy in front of the API server answers a list with success and something else, so that a key looks
 /// unneeded.
 #[test]
-fn retires_no_key_after_a_response_that_is_no_list() {
+fn retires_no_key_after_a_response_that_is_not_a_list() {
     for body in NO_LISTS {
         for args in [
             &["keys", "retire", "key-2024"][..],
@@ -208,7 +208,7 @@ fn retires_no_key_after_a_response_that_is_no_list() {
 
 /// Fault: the same for the second page of a list, after which the rest would be missing.
 #[test]
-fn retires_no_key_after_a_second_page_that_is_no_list() {
+fn retires_no_key_after_a_second_page_that_is_not_a_list() {
     let first = r#"{"kind":"SealedSecretList","metadata":{"continue":"abc"},"items":[]}"#;
     for body in NO_LISTS {
         let second = format!("{OBJECTS}?continue=abc");
@@ -234,7 +234,7 @@ fn reports_a_change_that_the_response_does_not_show() {
 }
 
 /// Fault: the Lease of a running controller cannot be read, is malformed, or has expired only by the clock of this
-/// machine, so that the statuses are changed beside the controller.
+/// machine, so that the statuses are changed while the controller runs.
 #[test]
 fn uninstall_changes_nothing_unless_no_controller_holds_the_lease() {
     let lease = |renewed: &str, seconds: Json| {
@@ -364,7 +364,7 @@ fn restore_names_the_missing_label_of_a_key() {
     let listed = list("SecretList", &[key_secret(KEYS[1])]);
     for (secret, want) in [
         (unlabeled, command.as_str()),
-        (other, "is not this key and has its name"),
+        (other, "another Secret already has the name"),
     ] {
         let path = format!("{SECRETS}/key-2024");
         let cluster = Cluster::new().replace("GET", SECRETS, 200, &listed);

@@ -1,5 +1,5 @@
-//! Tests objects whose kind is encoded so that its literal name is not in the file, and objects beside
-//! text that cannot be parsed. The cluster accepts these, so `seal` must find them.
+//! Tests objects whose kind is encoded so that its literal name is not in the file, and objects in files
+//! with text that cannot be parsed. The cluster accepts these, so `seal` must find them.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -18,7 +18,7 @@ struct Tree(tempfile::TempDir);
 impl Tree {
     fn new() -> Self {
         let tree = Self(tempfile::tempdir().expect("a folder"));
-        fs::create_dir(tree.path("tree")).expect("ours");
+        fs::create_dir(tree.path("tree")).expect("the test directory is writable");
         tree.git(&["init", "-q", "-b", "main", "."]);
         tree.write("tree/a.yaml", "a: b\n");
         tree.commit();
@@ -30,7 +30,7 @@ impl Tree {
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).expect("ours");
+        fs::write(self.path(name), text).expect("the test directory is writable");
     }
 
     fn run(&self, program: &str, args: &[&str]) -> Output {
@@ -96,7 +96,7 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
     let output = tree.run(SEAL, &[&args[..], &["tree/db.yaml"]].concat());
     assert!(output.status.success(), "{}", combined_output(&output));
     let manifest = fs::read_to_string(&file).expect("it is there");
-    fs::remove_file(&file).expect("ours");
+    fs::remove_file(&file).expect("the file exists");
     let with_kind =
         |kind: &String| manifest.replace("kind: SealedSecret", &format!("kind: {kind}"));
     let mut forms: Vec<String> = hidden_forms("SealedSecret").iter().map(with_kind).collect();
@@ -185,8 +185,8 @@ fn leaks() -> Vec<String> {
     leaks
 }
 
-/// Attack: a committer adds a plain Secret in a form that a search for its kind does not find, or beside a template
-/// document, so that the whole file is not a valid manifest.
+/// Attack: a committer adds a plain Secret in a form that a search for its kind does not find, or in the same file as a
+/// template document, so that the whole file is not a valid manifest.
 #[test]
 fn lint_and_the_hook_find_hidden_secrets() {
     let tree = Tree::new();

@@ -22,8 +22,8 @@ struct Folder(tempfile::TempDir);
 impl Folder {
     fn new() -> Self {
         let folder = Self(tempfile::tempdir().expect("a folder"));
-        fs::write(folder.path("a.yaml"), SEALED_SECRET).expect("ours");
-        fs::write(folder.path("plain.yaml"), PLAIN_SECRET).expect("ours");
+        fs::write(folder.path("a.yaml"), SEALED_SECRET).expect("the test directory is writable");
+        fs::write(folder.path("plain.yaml"), PLAIN_SECRET).expect("the test directory is writable");
         folder
     }
 
@@ -39,9 +39,11 @@ impl Folder {
             record.display()
         );
         let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
-        fs::write(&path, text).expect("ours");
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
+        fs::create_dir_all(path.parent().expect("it has one"))
+            .expect("the test directory is writable");
+        fs::write(&path, text).expect("the test directory is writable");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+            .expect("the test owns the file");
     }
 
     fn recorded_run(&self) -> Option<String> {
@@ -66,14 +68,14 @@ impl Folder {
 /// Waits for a command, and fails the test if it hangs.
 fn wait(mut child: Child) -> Output {
     let end = Instant::now() + Duration::from_secs(30);
-    while child.try_wait().expect("ours").is_none() {
+    while child.try_wait().expect("the program was started").is_none() {
         if Instant::now() > end {
-            child.kill().expect("ours");
+            child.kill().expect("the process is running");
             unreachable!("it hangs");
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    child.wait_with_output().expect("ours")
+    child.wait_with_output().expect("the program was started")
 }
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
@@ -100,7 +102,7 @@ fn a_kubeconfig_in_the_folder_runs_no_program() {
         folder.path("kubeconfig"),
         kubeconfig(&folder.path("plug-in")),
     )
-    .expect("ours");
+    .expect("the test directory is writable");
     for (program, args, variable) in [
         (KUBESEAL, &["--fetch-cert"][..], "KUBECONFIG"),
         (SEAL, &["view", "--reveal", "a.yaml"], "KUBECONFIG"),
@@ -137,7 +139,7 @@ fn a_credential_plug_in_from_the_folder_is_not_run() {
         folder.path("user"),
         kubeconfig(Path::new("plug-in-of-the-cloud")),
     )
-    .expect("ours");
+    .expect("the test directory is writable");
     let (user, path) = (
         folder.path("user"),
         std::env::var("PATH").expect("PATH is set"),
@@ -163,7 +165,7 @@ fn a_credential_plug_in_from_the_folder_is_not_run() {
 fn sops_runs_outside_the_folder() {
     let folder = Folder::new();
     folder.write_program("programs/sops");
-    fs::write(folder.path(".sops.yaml"), "stores: {}\n").expect("ours");
+    fs::write(folder.path(".sops.yaml"), "stores: {}\n").expect("the test directory is writable");
     let programs = folder.path("programs");
     let path = format!(".:{}:bin:/usr/bin:/bin", programs.display());
     folder.run(
@@ -194,9 +196,10 @@ fn a_rule_seals_for_no_certificate_outside_its_tree() {
     let outside = tempfile::tempdir().expect("a folder");
     let cert = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/cert.pem");
     let outside_cert = outside.path().join("cert.pem");
-    fs::copy(cert, &outside_cert).expect("ours");
-    std::os::unix::fs::symlink(&outside_cert, folder.path("link.pem")).expect("ours");
-    fs::copy(cert, folder.path("own.pem")).expect("ours");
+    fs::copy(cert, &outside_cert).expect("the test directory is writable");
+    std::os::unix::fs::symlink(&outside_cert, folder.path("link.pem"))
+        .expect("the test directory is writable");
+    fs::copy(cert, folder.path("own.pem")).expect("the test directory is writable");
     let outside_cert = outside_cert.display().to_string();
     for (certificate, is_accepted) in [
         ("own.pem", true),
@@ -206,7 +209,7 @@ fn a_rule_seals_for_no_certificate_outside_its_tree() {
         ("http://sealer.invalid/cert.pem", false),
     ] {
         let rules = format!("rules: [{{path: '**', certificate: '{certificate}'}}]\n");
-        fs::write(folder.path(".seal.yaml"), rules).expect("ours");
+        fs::write(folder.path(".seal.yaml"), rules).expect("the test directory is writable");
         let output = folder.run(SEAL, &["--stdout", "plain.yaml"], &[]);
         assert_eq!(
             output.status.success(),
@@ -236,11 +239,11 @@ fn lint_finds_a_plain_secret_with_an_escaped_or_encoded_kind() {
   et""#,
     ] {
         let folder = Folder::new();
-        fs::remove_file(folder.path("plain.yaml")).expect("ours");
+        fs::remove_file(folder.path("plain.yaml")).expect("the file exists");
         let plain = format!(
             "apiVersion: v1\nkind: {kind}\nmetadata: {{name: db}}\nstringData: {{a: hunter2}}\n"
         );
-        fs::write(folder.path("hidden.yaml"), plain).expect("ours");
+        fs::write(folder.path("hidden.yaml"), plain).expect("the test directory is writable");
         let output = folder.run(SEAL, &["lint", "."], &[]);
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
@@ -270,7 +273,7 @@ fn refuses_rules_and_certificates_that_are_not_regular_files() {
             &rules,
             format!("rules: [{{path: '**', certificate: '{certificate}'}}]\n"),
         )
-        .expect("ours");
+        .expect("the test directory is writable");
         // Lint does not fetch URLs.
         let commands = [&["--stdout", "plain.yaml"][..], &["lint"]];
         let count = if certificate.contains(':') { 1 } else { 2 };
@@ -281,8 +284,8 @@ fn refuses_rules_and_certificates_that_are_not_regular_files() {
         }
     }
     for to in ["pipe", "/dev/zero", "missing"] {
-        fs::remove_file(&rules).expect("ours");
-        std::os::unix::fs::symlink(to, &rules).expect("ours");
+        fs::remove_file(&rules).expect("the file exists");
+        std::os::unix::fs::symlink(to, &rules).expect("the test directory is writable");
         let output = folder.run(SEAL, &["--stdout", "plain.yaml"], &[]);
         assert_eq!(output.status.code(), Some(2), "{to}: {output:?}");
         assert!(stderr(&output).contains(".seal.yaml"), "{to}: {output:?}");

@@ -122,11 +122,12 @@ impl Trap {
             folder: tempfile::tempdir().expect("a folder"),
         };
         for name in ["traps", "programs", "home", "tree"] {
-            fs::create_dir(trap.path(name)).expect("ours");
+            fs::create_dir(trap.path(name)).expect("the test directory is writable");
         }
-        fs::write(trap.path("cert.pem"), CERTIFICATE).expect("ours");
-        fs::create_dir_all(trap.path("state/keys")).expect("ours");
-        fs::write(trap.path("state/keys/key-2025.yaml"), KEY).expect("ours");
+        fs::write(trap.path("cert.pem"), CERTIFICATE).expect("the test directory is writable");
+        fs::create_dir_all(trap.path("state/keys")).expect("the test directory is writable");
+        fs::write(trap.path("state/keys/key-2025.yaml"), KEY)
+            .expect("the test directory is writable");
         for name in PROGRAMS {
             trap.write_program(&trap.path("programs").join(name), name);
         }
@@ -147,8 +148,9 @@ impl Trap {
             "#!/bin/sh\necho '{name}' >> '{}'\nexit 1\n",
             record.display()
         );
-        fs::write(path, text).expect("ours");
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
+        fs::write(path, text).expect("the test directory is writable");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+            .expect("the test owns the file");
     }
 
     /// Returns a line of configuration in which `key` runs its own trap.
@@ -169,7 +171,7 @@ impl Trap {
             _ if key.starts_with("alias.") => format!("!{program}"),
             "core.hooksPath" => {
                 let folder = self.path("hooks");
-                fs::create_dir_all(&folder).expect("ours");
+                fs::create_dir_all(&folder).expect("the test directory is writable");
                 for hook in [
                     "pre-commit",
                     "post-index-change",
@@ -220,26 +222,27 @@ impl Trap {
 
     /// Creates a repository with two commits, a staged change and an unstaged one.
     fn repository(&self, root: &Path) {
-        fs::create_dir_all(root).expect("ours");
+        fs::create_dir_all(root).expect("the test directory is writable");
         self.git(root, &["init", "-q", "-b", "main"]);
-        fs::write(root.join("first"), "").expect("ours");
+        fs::write(root.join("first"), "").expect("the test directory is writable");
         self.git(root, &["add", "."]);
         self.git(root, &["commit", "-qm", "one"]);
         write_files(root);
         self.git(root, &["add", "."]);
         self.git(root, &["commit", "-qm", "two"]);
-        fs::write(root.join("deploy/staged.yaml"), SEALED_SECRET).expect("ours");
+        fs::write(root.join("deploy/staged.yaml"), SEALED_SECRET)
+            .expect("the test directory is writable");
         self.git(root, &["add", "."]);
         fs::write(
             root.join("deploy/a.yaml"),
             SEALED_SECRET.replace("AgBB", "AgCC"),
         )
-        .expect("ours");
+        .expect("the test directory is writable");
     }
 
     fn configure(&self, file: &Path) {
         let before = fs::read_to_string(file).unwrap_or_default();
-        fs::write(file, before + &self.configuration()).expect("ours");
+        fs::write(file, before + &self.configuration()).expect("the test directory is writable");
     }
 
     /// Runs commands that must run no program, once with the programs of `PATH` and once with traps only.
@@ -303,14 +306,15 @@ impl Trap {
 
 /// Writes manifests, and attributes that assign the trap's drivers to every file.
 fn write_files(folder: &Path) {
-    fs::create_dir_all(folder.join("deploy")).expect("ours");
-    fs::write(folder.join("deploy/a.yaml"), SEALED_SECRET).expect("ours");
-    fs::write(folder.join("deploy/plain.yaml"), PLAIN_SECRET).expect("ours");
+    fs::create_dir_all(folder.join("deploy")).expect("the test directory is writable");
+    fs::write(folder.join("deploy/a.yaml"), SEALED_SECRET).expect("the test directory is writable");
+    fs::write(folder.join("deploy/plain.yaml"), PLAIN_SECRET)
+        .expect("the test directory is writable");
     fs::write(
         folder.join(".gitattributes"),
         "* filter=trap diff=trap merge=trap\n",
     )
-    .expect("ours");
+    .expect("the test directory is writable");
 }
 
 /// Formats the key `a.b.c` and its value as a section of a Git configuration.
@@ -326,12 +330,14 @@ fn setting(key: &str, value: &str) -> String {
 /// Makes a folder look like a bare repository, with ordinary files that can be committed.
 fn write_bare_repository(folder: &Path, configuration: &str) {
     for name in ["objects", "refs"] {
-        fs::create_dir_all(folder.join(name)).expect("ours");
-        fs::write(folder.join(name).join("keep"), "").expect("ours");
+        fs::create_dir_all(folder.join(name)).expect("the test directory is writable");
+        fs::write(folder.join(name).join("keep"), "").expect("the test directory is writable");
     }
-    fs::write(folder.join("HEAD"), "ref: refs/heads/main\n").expect("ours");
+    fs::write(folder.join("HEAD"), "ref: refs/heads/main\n")
+        .expect("the test directory is writable");
     let core = "[core]\n\trepositoryFormatVersion = 0\n\tbare = false\n\tworktree = .\n";
-    fs::write(folder.join("config"), format!("{core}{configuration}")).expect("ours");
+    fs::write(folder.join("config"), format!("{core}{configuration}"))
+        .expect("the test directory is writable");
 }
 
 /// Attack: a committer adds a folder that looks like a bare repository, with a file that is read, so that its
@@ -397,7 +403,7 @@ fn no_key_of_the_configuration_runs_a_program() {
     let before = fs::read_to_string(&file).expect("there");
     for key in configuration_keys(&trap) {
         let text = format!("{before}{TRIGGERS}{}", trap.setting(&key));
-        fs::write(&file, text).expect("ours");
+        fs::write(&file, text).expect("the test directory is writable");
         let cert_path = trap.path("cert.pem").display().to_string();
         for args in [
             &["view", "deploy/a.yaml"][..],
@@ -450,9 +456,11 @@ fn configuration_keys(trap: &Trap) -> BTreeSet<String> {
 fn a_git_file_that_leads_elsewhere_runs_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
-    fs::rename(trap.tree().join(".git"), trap.tree().join("elsewhere")).expect("ours");
+    fs::rename(trap.tree().join(".git"), trap.tree().join("elsewhere"))
+        .expect("the test directory is writable");
     trap.configure(&trap.tree().join("elsewhere/config"));
-    fs::write(trap.tree().join(".git"), "gitdir: elsewhere\n").expect("ours");
+    fs::write(trap.tree().join(".git"), "gitdir: elsewhere\n")
+        .expect("the test directory is writable");
     trap.assert_that_reading_runs_nothing(&trap.tree());
     trap.assert_that_reading_runs_nothing(&trap.tree().join("deploy").join(".."));
 }
@@ -475,7 +483,7 @@ fn an_included_configuration_runs_nothing() {
             &file,
             format!("{before}[{section}]\n\tpath = ../deploy/included\n"),
         )
-        .expect("ours");
+        .expect("the test directory is writable");
         trap.assert_that_reading_runs_nothing(&trap.tree());
     }
 }
@@ -503,19 +511,20 @@ fn a_common_folder_elsewhere_runs_nothing() {
         &trap.path("main"),
         &["worktree", "add", "-q", &work_tree.display().to_string()],
     );
-    fs::rename(trap.path("main/.git"), trap.tree().join("common")).expect("ours");
+    fs::rename(trap.path("main/.git"), trap.tree().join("common"))
+        .expect("the test directory is writable");
     let private_folder = trap.tree().join("common/worktrees/linked");
     fs::write(
         work_tree.join(".git"),
         format!("gitdir: {}\n", private_folder.display()),
     )
-    .expect("ours");
+    .expect("the test directory is writable");
     trap.configure(&trap.tree().join("common/config"));
     fs::write(
         work_tree.join("deploy/a.yaml"),
         SEALED_SECRET.replace("AgBB", "AgCC"),
     )
-    .expect("ours");
+    .expect("the test directory is writable");
     trap.assert_that_reading_runs_nothing(&work_tree);
 }
 
@@ -533,11 +542,11 @@ fn borrowed_objects_run_nothing() {
             let to = lender
                 .join("objects")
                 .join(from.file_name().expect("it has a name"));
-            fs::rename(&from, to).expect("ours");
+            fs::rename(&from, to).expect("the test directory is writable");
         }
     }
     let alternates = format!("{}\n", lender.join("objects").display());
-    fs::write(objects.join("info/alternates"), alternates).expect("ours");
+    fs::write(objects.join("info/alternates"), alternates).expect("the test directory is writable");
     trap.configure(&trap.tree().join(".git/config"));
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
@@ -570,7 +579,7 @@ fn missing_objects_start_no_program() {
         text += &trap.setting(key);
     }
     text += "[remote \"origin\"]\n\turl = ssh://example.com/x\n";
-    fs::write(trap.tree().join(".git/config"), text).expect("ours");
+    fs::write(trap.tree().join(".git/config"), text).expect("the test directory is writable");
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
@@ -592,7 +601,7 @@ fn a_submodule_runs_nothing() {
         submodule.join("deploy/a.yaml"),
         SEALED_SECRET.replace("AgBB", "AgCC"),
     )
-    .expect("ours");
+    .expect("the test directory is writable");
     trap.configure(&trap.tree().join(".git/modules/sub/config"));
     trap.configure(&trap.tree().join(".gitmodules"));
     trap.assert_that_reading_runs_nothing(&submodule);
@@ -605,7 +614,7 @@ fn hooks_in_the_repository_are_not_run() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
     let hooks = trap.tree().join(".git/hooks");
-    fs::create_dir_all(&hooks).expect("ours");
+    fs::create_dir_all(&hooks).expect("the test directory is writable");
     for hook in [
         "pre-commit",
         "post-index-change",
@@ -621,7 +630,7 @@ fn hooks_in_the_repository_are_not_run() {
         &file,
         format!("{text}[core]\n\tfsmonitor = .git/hooks/fsmonitor-watchman\n"),
     )
-    .expect("ours");
+    .expect("the test directory is writable");
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
@@ -667,7 +676,8 @@ fn a_hook_is_not_written_through_a_link() {
         trap.repository(&trap.tree());
         let link = trap.tree().join(link);
         let _ = fs::remove_dir_all(&link);
-        std::os::unix::fs::symlink(trap.path("home/target"), &link).expect("ours");
+        std::os::unix::fs::symlink(trap.path("home/target"), &link)
+            .expect("the test directory is writable");
         let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
         let output = seal.args(["hook", "install"]).output().expect("it starts");
         assert_eq!(output.status.code(), Some(2), "{output:?}");
@@ -695,9 +705,9 @@ fn a_hook_is_not_written_into_another_repository() {
     trap.repository(&trap.tree());
     trap.repository(&trap.path("victim"));
     let victim = trap.path("victim/.git");
-    fs::remove_dir_all(victim.join("hooks")).expect("ours");
+    fs::remove_dir_all(victim.join("hooks")).expect("the folder exists");
     let common_file = trap.tree().join(".git/commondir");
-    fs::write(common_file, victim.display().to_string()).expect("ours");
+    fs::write(common_file, victim.display().to_string()).expect("the test directory is writable");
     let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
     let output = seal.args(["hook", "install"]).output().expect("it starts");
     assert_eq!(output.status.code(), Some(2), "{output:?}");

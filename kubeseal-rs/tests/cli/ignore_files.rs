@@ -185,7 +185,7 @@ fn a_tracked_file_is_checked_despite_ignore_rules() {
 /// Attack: an attacker uses ignore files in and above a controller's directory to hide an object that needs the old
 /// key.
 #[test]
-fn an_object_of_a_controller_cannot_be_hidden() {
+fn finds_an_object_of_a_controller_despite_ignore_files() {
     for (ignore_file, text) in [
         ("state/sealed/.gitignore", "*"),
         ("state/sealed/.ignore", "*"),
@@ -203,7 +203,7 @@ fn an_object_of_a_controller_cannot_be_hidden() {
 
 /// Attack: an attacker uses ignore files in and above a folder of keys to hide a key from a backup.
 #[test]
-fn a_key_in_a_folder_cannot_be_hidden() {
+fn finds_a_key_in_a_folder_despite_ignore_files() {
     const KEY: &str =
         "apiVersion: v1\nkind: Secret\nmetadata: {name: key}\ndata: {tls.key: '', tls.crt: ''}\n";
     for (ignore_file, text) in [

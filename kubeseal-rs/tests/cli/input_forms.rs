@@ -41,8 +41,8 @@ fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) {
     let path = folder.join(name);
-    fs::create_dir_all(path.parent().expect("a folder")).expect("ours");
-    fs::write(path, bytes).expect("ours");
+    fs::create_dir_all(path.parent().expect("a folder")).expect("the test directory is writable");
+    fs::write(path, bytes).expect("the test directory is writable");
 }
 
 /// Runs lint in a folder. Returns each finding as `rule file:line`.
@@ -329,9 +329,9 @@ fn the_hook_checks_a_value_file_whose_kustomization_is_committed() {
 const HELM_SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ include \"app.name\" . }}\n  labels:\n    \
                     {{- include \"app.labels\" . | nindent 4 }}\nstringData:\n";
 
-/// Attack: a committer writes a real value into a template, beside actions that make the file invalid YAML.
+/// Attack: a committer writes a real value into a template with actions that make the file invalid YAML.
 #[test]
-fn finds_a_real_value_beside_template_actions() {
+fn finds_a_real_value_in_a_file_with_template_actions() {
     for items in [
         "  a: {{ .Values.a }}\n  b: hunter2\n",
         "  a: {{ .Values.a | quote }}\n  b: \"{{ .Values.b | default \"hunter2\" }}\"\n",
@@ -735,7 +735,7 @@ fn shows_errors_of_sops_escaped_and_shortened() {
         ("a.yaml", "a: ENC[x]\nsops: {mac: x}\n"),
     ]);
     let sops = folder.path().join("bin/sops");
-    fs::set_permissions(&sops, fs::Permissions::from_mode(0o755)).expect("ours");
+    fs::set_permissions(&sops, fs::Permissions::from_mode(0o755)).expect("the test owns the file");
     let output = Command::new(SEAL)
         .args([
             "import", "sops", "db", "a.yaml", "-n", "shop", "--cert", CERT,

@@ -64,7 +64,7 @@ fn a_signal_ends_a_wait_for_a_busy_controller() {
     let pid = child.id().to_string();
     let kill = Command::new("kill").args(["-INT", &pid]).status();
     assert!(kill.expect("it runs").success());
-    let output = child.wait_with_output().expect("ours");
+    let output = child.wait_with_output().expect("the program was started");
     let text = combined_output(&output);
     assert_eq!(output.status.signal(), Some(2), "{text}");
     assert!(start.elapsed() < Duration::from_secs(15), "{text}");

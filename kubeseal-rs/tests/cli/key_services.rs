@@ -13,19 +13,19 @@ use crate::support::{assert_contains, stderr};
 const CERTIFICATE: &str = include_str!("../seal/fixtures/cert.pem");
 
 /// A folder with a fake `sops`, which writes the Vault token of its environment to the file `ran`.
-struct Scene(tempfile::TempDir);
+struct Fixture(tempfile::TempDir);
 
-impl Scene {
+impl Fixture {
     fn new() -> Self {
-        let scene = Self(tempfile::tempdir().expect("a folder"));
+        let fixture = Self(tempfile::tempdir().expect("a folder"));
         let script =
             "#!/bin/sh\necho \"$VAULT_TOKEN\" > \"$HOME/ran\"\nprintf '{\"a\": \"value\"}'\n";
-        fs::create_dir(scene.path("programs")).expect("ours");
-        fs::write(scene.path("programs/sops"), script).expect("ours");
+        fs::create_dir(fixture.path("programs")).expect("the test directory is writable");
+        fs::write(fixture.path("programs/sops"), script).expect("the test directory is writable");
         let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(scene.path("programs/sops"), mode).expect("ours");
-        fs::write(scene.path("cert.pem"), CERTIFICATE).expect("ours");
-        scene
+        fs::set_permissions(fixture.path("programs/sops"), mode).expect("the test owns the file");
+        fs::write(fixture.path("cert.pem"), CERTIFICATE).expect("the test directory is writable");
+        fixture
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -86,11 +86,11 @@ fn sops_files(address: &str) -> [(&'static str, String); 6] {
 fn gives_no_token_to_an_address_that_only_the_file_names() {
     for variables in [&[][..], &[("VAULT_ADDR", "https://vault.example:8200")]] {
         for (name, text) in sops_files(ATTACKER_URL) {
-            let scene = Scene::new();
-            fs::write(scene.path(name), &text).expect("ours");
-            let output = scene.import(name, &[], variables);
+            let fixture = Fixture::new();
+            fs::write(fixture.path(name), &text).expect("the test directory is writable");
+            let output = fixture.import(name, &[], variables);
             let why = format!("{name} {variables:?}: {}", stderr(&output));
-            assert!(!scene.path("ran").exists(), "{why}");
+            assert!(!fixture.path("ran").exists(), "{why}");
             assert_eq!(output.status.code(), Some(2), "{why}");
             assert!(stderr(&output).contains(ATTACKER_URL), "{why}");
         }
@@ -106,12 +106,12 @@ fn refuses_key_services_at_an_attackers_address() {
         r#""key_groups": [{"azure_kv": [{"vault_url": "https://evil.example"}]}]"#,
         r#""kms": [{"arn": "arn:aws:kms:evil.example/:123456789012:key/a"}]"#,
     ] {
-        let scene = Scene::new();
+        let fixture = Fixture::new();
         let text = format!(r#"{{"a": "b", "sops": {{"mac": "x", {service}}}}}"#);
-        fs::write(scene.path("x.json"), text).expect("ours");
-        let output = scene.import("x.json", &[], &[]);
+        fs::write(fixture.path("x.json"), text).expect("the test directory is writable");
+        let output = fixture.import("x.json", &[], &[]);
         assert!(
-            !scene.path("ran").exists(),
+            !fixture.path("ran").exists(),
             "{service}: {}",
             stderr(&output)
         );
@@ -131,11 +131,11 @@ fn uses_a_key_service_that_the_user_names() {
         (&["--key-service=https://vault.example:8200"], &[]),
     ] {
         for (name, text) in sops_files(address) {
-            let scene = Scene::new();
-            fs::write(scene.path(name), &text).expect("ours");
-            let output = scene.import(name, flags, variables);
+            let fixture = Fixture::new();
+            fs::write(fixture.path(name), &text).expect("the test directory is writable");
+            let output = fixture.import(name, flags, variables);
             assert!(
-                scene.path("ran").exists(),
+                fixture.path("ran").exists(),
                 "{name} {flags:?}: {}",
                 stderr(&output)
             );
@@ -145,13 +145,16 @@ fn uses_a_key_service_that_the_user_names() {
 
 #[test]
 fn refuses_a_file_that_sops_cannot_read_again() {
-    let scene = Scene::new();
-    let status = Command::new("mkfifo").arg(scene.path("pipe.yaml")).status();
+    let fixture = Fixture::new();
+    let status = Command::new("mkfifo")
+        .arg(fixture.path("pipe.yaml"))
+        .status();
     assert!(status.expect("mkfifo starts").success());
-    std::os::unix::fs::symlink("pipe.yaml", scene.path("link.yaml")).expect("ours");
-    let absolute_path = scene.path("pipe.yaml").display().to_string();
+    std::os::unix::fs::symlink("pipe.yaml", fixture.path("link.yaml"))
+        .expect("the test directory is writable");
+    let absolute_path = fixture.path("pipe.yaml").display().to_string();
     for file in ["pipe.yaml", "link.yaml", &absolute_path, "/dev/null"] {
-        let output = scene.import(file, &[], &[]);
+        let output = fixture.import(file, &[], &[]);
         let stderr = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{file}: {stderr}");
         assert!(stderr.contains("is not a regular file"), "{file}: {stderr}");
@@ -159,6 +162,6 @@ fn refuses_a_file_that_sops_cannot_read_again() {
             stderr.contains("hint: write its content to a file"),
             "{file}: {stderr}"
         );
-        assert!(!scene.path("ran").exists(), "{file}");
+        assert!(!fixture.path("ran").exists(), "{file}");
     }
 }

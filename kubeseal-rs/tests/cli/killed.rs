@@ -70,7 +70,7 @@ fn edit_folders(run: &Child) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Fault: `seal edit` is killed by SIGKILL while the editor is open; the edited file must not remain.
+/// Fault: `seal edit` is killed by SIGKILL while the editor is open; the temporary plaintext file must not remain.
 #[test]
 fn a_killed_edit_leaves_no_value_in_memory() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -78,8 +78,9 @@ fn a_killed_edit_leaves_no_value_in_memory() {
     let editor = folder.path().join("editor");
     let marker = folder.path().join("opened");
     let text = format!("#!/bin/sh\ntouch '{}'\nexec sleep 5\n", marker.display());
-    fs::write(&editor, text).expect("ours");
-    fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("ours");
+    fs::write(&editor, text).expect("the test directory is writable");
+    fs::set_permissions(&editor, fs::Permissions::from_mode(0o755))
+        .expect("the test owns the file");
     let key = format!("{FIXTURES}/key.pem");
     let cert = format!("{FIXTURES}/cert.pem");
     let mut run = seal(
@@ -95,13 +96,13 @@ fn a_killed_edit_leaves_no_value_in_memory() {
         1,
         "the test looks in the wrong place"
     );
-    run.kill().expect("ours");
+    run.kill().expect("the process is running");
     let is_removed = wait_for(|| edit_folders(&run).is_empty());
     let leftovers = edit_folders(&run);
     for path in &leftovers {
         let _ = fs::remove_dir_all(path);
     }
-    run.wait().expect("ours");
+    run.wait().expect("the program was started");
     assert!(is_removed, "{leftovers:?}");
 }
 
@@ -116,13 +117,13 @@ fn temporary_files(folder: &Path) -> Vec<PathBuf> {
 
 /// Kills the run as soon as a temporary file appears, and returns the temporary files that are left.
 fn kill_at_a_temporary_file(mut run: Child, folder: &Path) -> Vec<PathBuf> {
-    while run.try_wait().expect("ours").is_none() {
+    while run.try_wait().expect("the program was started").is_none() {
         if !temporary_files(folder).is_empty() {
-            run.kill().expect("ours");
+            run.kill().expect("the process is running");
             break;
         }
     }
-    run.wait().expect("ours");
+    run.wait().expect("the program was started");
     temporary_files(folder)
 }
 
@@ -133,7 +134,7 @@ fn a_killed_restore_leaves_no_temporary_file_with_a_key() {
     for _ in 0..30 {
         let folder = tempfile::tempdir().expect("a folder");
         let state = folder.path().join("state");
-        fs::create_dir_all(state.join("keys")).expect("ours");
+        fs::create_dir_all(state.join("keys")).expect("the test directory is writable");
         let key = format!("{FIXTURES}/../key-fixtures/state/keys/key-2024.yaml");
         let args = ["keys", "restore", &key, "--directory", "state"];
         let run = seal(folder.path(), &args).spawn().expect("it runs");

@@ -28,8 +28,8 @@ const OTHER_CERT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtur
 
 /// A file with the Secret, sealed for the key of the fixtures.
 static SEALED_SECRET: LazyLock<String> = LazyLock::new(|| {
-    let scene = Scene::with_files(false, &[]);
-    let output = scene.run(
+    let fixture = Fixture::with_files(false, &[]);
+    let output = fixture.run(
         KUBESEAL,
         &["-f", "secret.yaml", "--cert", "cert.pem", "-o", "yaml"],
     );
@@ -53,15 +53,15 @@ const INPUTS: [(&str, &str); 5] = [
 ];
 
 /// A user's folder `outside`, and a folder `tree`, which can be a work tree.
-struct Scene(tempfile::TempDir);
+struct Fixture(tempfile::TempDir);
 
-impl Scene {
+impl Fixture {
     fn new(is_work_tree: bool) -> Self {
         Self::with_files(is_work_tree, &[("tree/sealed.yaml", &SEALED_SECRET)])
     }
 
     fn with_files(is_work_tree: bool, extra_files: &[(&str, &str)]) -> Self {
-        let scene = Self(tempfile::tempdir().expect("a folder"));
+        let fixture = Self(tempfile::tempdir().expect("a folder"));
         for (path, text) in [
             ("outside/file", USER_TEXT),
             ("outside/new/x", ""),
@@ -72,26 +72,29 @@ impl Scene {
         .iter()
         .chain(extra_files)
         {
-            let path = scene.path(path);
-            fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
-            fs::write(path, text).expect("ours");
+            let path = fixture.path(path);
+            fs::create_dir_all(path.parent().expect("it has one"))
+                .expect("the test directory is writable");
+            fs::write(path, text).expect("the test directory is writable");
         }
         for (name, text) in INPUTS {
-            fs::write(scene.path("tree").join(name), text).expect("ours");
+            fs::write(fixture.path("tree").join(name), text)
+                .expect("the test directory is writable");
         }
         if is_work_tree {
-            fs::create_dir(scene.path("tree/.git")).expect("ours");
+            fs::create_dir(fixture.path("tree/.git")).expect("the test directory is writable");
         }
-        symlink("../outside/file", scene.path("tree/file")).expect("ours");
-        symlink("../outside", scene.path("tree/way")).expect("ours");
-        symlink("way", scene.path("tree/detour")).expect("ours");
-        symlink("file", scene.path("tree/chain")).expect("ours");
-        scene.write_program("sops", "#!/bin/sh\nprintf value\n");
-        scene.write_program(
+        symlink("../outside/file", fixture.path("tree/file"))
+            .expect("the test directory is writable");
+        symlink("../outside", fixture.path("tree/way")).expect("the test directory is writable");
+        symlink("way", fixture.path("tree/detour")).expect("the test directory is writable");
+        symlink("file", fixture.path("tree/chain")).expect("the test directory is writable");
+        fixture.write_program("sops", "#!/bin/sh\nprintf value\n");
+        fixture.write_program(
             "editor",
             "#!/bin/sh\nexec sed -i '/^  /s/:.*/: changed/' \"$1\"\n",
         );
-        scene
+        fixture
     }
 
     /// Copies the files that commands read to `tree/folder`.
@@ -105,15 +108,17 @@ impl Scene {
                 self.path("tree").join(name),
                 self.path("tree/folder").join(name),
             )
-            .expect("ours");
+            .expect("the test directory is writable");
         }
     }
 
     fn write_program(&self, name: &str, text: &str) {
         let path = self.path("programs").join(name);
-        fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
-        fs::write(&path, text).expect("ours");
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("ours");
+        fs::create_dir_all(path.parent().expect("it has one"))
+            .expect("the test directory is writable");
+        fs::write(&path, text).expect("the test directory is writable");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+            .expect("the test owns the file");
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -145,7 +150,11 @@ impl Scene {
     }
 
     fn outside_file_count(&self) -> usize {
-        let entries = |name: &str| fs::read_dir(self.path(name)).expect("ours").count();
+        let entries = |name: &str| {
+            fs::read_dir(self.path(name))
+                .expect("the folder is readable")
+                .count()
+        };
         entries("outside") + entries("outside/new")
     }
 }
@@ -154,10 +163,10 @@ impl Scene {
 /// a user who can read the Secret.
 #[test]
 fn seals_no_target_of_a_link_in_a_folder() {
-    let scene = Scene::new(true);
-    let values = scene.path("tree/values");
-    fs::create_dir(&values).expect("ours");
-    fs::write(values.join("own"), "own").expect("ours");
+    let fixture = Fixture::new(true);
+    let values = fixture.path("tree/values");
+    fs::create_dir(&values).expect("the test directory is writable");
+    fs::write(values.join("own"), "own").expect("the test directory is writable");
     for (name, to) in [
         ("stolen", "../../outside/file"),
         ("absolute", "/etc/hostname"),
@@ -166,11 +175,11 @@ fn seals_no_target_of_a_link_in_a_folder() {
         ("folder", "../../outside"),
         ("process", "/proc/self/environ"),
     ] {
-        symlink(to, values.join(name)).expect("ours");
+        symlink(to, values.join(name)).expect("the test directory is writable");
     }
     for folder in ["values", "values/", "./values", "detour/../tree/values"] {
         let flag = format!("--from-file={folder}");
-        let output = scene.run(
+        let output = fixture.run(
             SEAL,
             &[
                 "create",
@@ -190,7 +199,7 @@ fn seals_no_target_of_a_link_in_a_folder() {
         }
     }
     // A file that the user names is read, even through a link.
-    let output = scene.run(
+    let output = fixture.run(
         SEAL,
         &[
             "create",
@@ -315,11 +324,12 @@ const fn seal(args: fn(&str) -> String, before: Before) -> Writer {
 }
 
 impl Writer {
-    /// Creates a scene where the links point to a file that the command could change.
-    fn scene(&self) -> Scene {
-        let scene = Scene::new(true);
-        fs::write(scene.path("outside/file"), self.target()).expect("ours");
-        scene
+    /// Creates a fixture where the links point to a file that the command could change.
+    fn fixture(&self) -> Fixture {
+        let fixture = Fixture::new(true);
+        fs::write(fixture.path("outside/file"), self.target())
+            .expect("the test directory is writable");
+        fixture
     }
 
     fn target(&self) -> &'static str {
@@ -330,10 +340,10 @@ impl Writer {
         }
     }
 
-    fn run_in(&self, scene: &Scene, folder: &str, out: &str) -> Output {
+    fn run_in(&self, fixture: &Fixture, folder: &str, out: &str) -> Output {
         let args = (self.args)(out);
         let args: Vec<&str> = args.split(' ').collect();
-        scene.run_in(folder, self.program, &args)
+        fixture.run_in(folder, self.program, &args)
     }
 }
 
@@ -344,14 +354,15 @@ impl Writer {
 fn writes_no_file_through_a_link_out_of_the_work_tree() {
     let links = ["file", "chain", "way/file", "detour/file", "folder/../file"];
     for writer in WRITERS {
-        let scene = writer.scene();
+        let fixture = writer.fixture();
         if writer.before != Before::Missing {
-            fs::write(scene.path("tree/own"), writer.target()).expect("ours");
+            fs::write(fixture.path("tree/own"), writer.target())
+                .expect("the test directory is writable");
         }
-        let output = writer.run_in(&scene, "tree", "own");
+        let output = writer.run_in(&fixture, "tree", "own");
         let why = format!("{}: {}", (writer.args)("own"), stderr(&output));
         assert!(output.status.success(), "{why}");
-        let own_text = fs::read(scene.path("tree/own")).expect(&why);
+        let own_text = fs::read(fixture.path("tree/own")).expect(&why);
         assert_ne!(own_text, writer.target().as_bytes(), "{why}");
 
         let missing_paths = ["way/none", "detour/new/none"];
@@ -359,8 +370,8 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
             .iter()
             .filter(|_| writer.before == Before::Missing);
         for out in links.iter().chain(missing_paths) {
-            let scene = writer.scene();
-            let before = scene.outside_file_count();
+            let fixture = writer.fixture();
+            let before = fixture.outside_file_count();
             // The result must not depend on the current folder.
             for (folder, out) in [
                 ("tree", (*out).to_owned()),
@@ -371,12 +382,12 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
                     if !["file", "way/none"].contains(&out.trim_start_matches("../")) {
                         continue;
                     }
-                    scene.copy_inputs();
+                    fixture.copy_inputs();
                 }
-                let output = writer.run_in(&scene, folder, &out);
+                let output = writer.run_in(&fixture, folder, &out);
                 let why = format!("{}: {}", (writer.args)(&out), stderr(&output));
-                assert_eq!(scene.outside_file(), writer.target(), "{why}");
-                assert_eq!(scene.outside_file_count(), before, "{why}");
+                assert_eq!(fixture.outside_file(), writer.target(), "{why}");
+                assert_eq!(fixture.outside_file_count(), before, "{why}");
                 assert!(!output.status.success(), "{why}");
                 // A command that creates a file may find that the name is taken.
                 if writer.before != Before::Missing {
@@ -405,38 +416,41 @@ fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
             "state/keys/key-2024.yaml",
         ),
     ] {
-        let scene = Scene::new(true);
-        let keys = scene.path("outside/keys");
-        fs::create_dir(&keys).expect("ours");
+        let fixture = Fixture::new(true);
+        let keys = fixture.path("outside/keys");
+        fs::create_dir(&keys).expect("the test directory is writable");
         fs::copy(
             Path::new(STATE).join("keys/key-2024.yaml"),
             keys.join("key-2024.yaml"),
         )
-        .expect("ours");
-        let key = fs::read(keys.join("key-2024.yaml")).expect("ours");
+        .expect("the test directory is writable");
+        let key = fs::read(keys.join("key-2024.yaml")).expect("the file is readable");
         match folder {
             "" => {}
             "state/keys" => {
-                fs::create_dir(scene.path("tree/state")).expect("ours");
-                symlink("../../outside/keys", scene.path("tree/state/keys")).expect("ours");
+                fs::create_dir(fixture.path("tree/state")).expect("the test directory is writable");
+                symlink("../../outside/keys", fixture.path("tree/state/keys"))
+                    .expect("the test directory is writable");
             }
-            "linked/keys" => symlink("../outside", scene.path("tree/linked")).expect("ours"),
+            "linked/keys" => symlink("../outside", fixture.path("tree/linked"))
+                .expect("the test directory is writable"),
             file => {
-                fs::create_dir_all(scene.path("tree/state/keys")).expect("ours");
+                fs::create_dir_all(fixture.path("tree/state/keys"))
+                    .expect("the test directory is writable");
                 symlink(
                     "../../../outside/keys/key-2024.yaml",
-                    scene.path("tree").join(file),
+                    fixture.path("tree").join(file),
                 )
-                .expect("ours");
+                .expect("the test directory is writable");
             }
         }
-        let before = scene.outside_file_count();
+        let before = fixture.outside_file_count();
         let args: Vec<&str> = args.split(' ').collect();
-        let output = scene.run(SEAL, &args);
+        let output = fixture.run(SEAL, &args);
         let why = format!("{args:?} {folder}: {}", stderr(&output));
-        assert_eq!(scene.outside_file_count(), before, "{why}");
+        assert_eq!(fixture.outside_file_count(), before, "{why}");
         assert_eq!(
-            fs::read(keys.join("key-2024.yaml")).expect("ours"),
+            fs::read(keys.join("key-2024.yaml")).expect("the file is readable"),
             key,
             "{why}"
         );
@@ -448,15 +462,19 @@ fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
 /// to the file that is written, not to the link.
 #[test]
 fn the_rules_of_the_target_apply_not_those_of_the_link() {
-    let scene = Scene::new(true);
-    fs::create_dir(scene.path("tree/hostile")).expect("ours");
-    fs::copy(OTHER_CERT, scene.path("tree/hostile/evil.pem")).expect("ours");
+    let fixture = Fixture::new(true);
+    fs::create_dir(fixture.path("tree/hostile")).expect("the test directory is writable");
+    fs::copy(OTHER_CERT, fixture.path("tree/hostile/evil.pem"))
+        .expect("the test directory is writable");
     let rules = "rules: [{path: '**', certificate: evil.pem}]\n";
-    fs::write(scene.path("tree/hostile/.seal.yaml"), rules).expect("ours");
-    fs::write(scene.path("tree/folder/db.yaml"), &*SEALED_SECRET).expect("ours");
-    symlink("../folder/db.yaml", scene.path("tree/hostile/link.yaml")).expect("ours");
+    fs::write(fixture.path("tree/hostile/.seal.yaml"), rules)
+        .expect("the test directory is writable");
+    fs::write(fixture.path("tree/folder/db.yaml"), &*SEALED_SECRET)
+        .expect("the test directory is writable");
+    symlink("../folder/db.yaml", fixture.path("tree/hostile/link.yaml"))
+        .expect("the test directory is writable");
     for path in ["hostile/link.yaml", "folder/db.yaml"] {
-        let output = scene.run(SEAL, &["config", "explain", path]);
+        let output = fixture.run(SEAL, &["config", "explain", path]);
         let explanation = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
             output.status.success() && !explanation.contains("evil.pem"),
@@ -464,12 +482,13 @@ fn the_rules_of_the_target_apply_not_those_of_the_link() {
             stderr(&output)
         );
     }
-    let output = scene.run(
+    let output = fixture.run(
         SEAL,
         &["set", "hostile/link.yaml", "a", "--from-file=cert.pem"],
     );
     assert!(!output.status.success(), "{}", stderr(&output));
-    let text = fs::read_to_string(scene.path("tree/folder/db.yaml")).expect("ours");
+    let text =
+        fs::read_to_string(fixture.path("tree/folder/db.yaml")).expect("the file is readable");
     assert_eq!(text, *SEALED_SECRET);
 }
 
@@ -478,35 +497,36 @@ fn the_rules_of_the_target_apply_not_those_of_the_link() {
 #[test]
 fn writes_through_links_of_the_user() {
     let seal = |out| ["-f", "secret.yaml", "--cert", "cert.pem", "-w", out];
-    let scene = Scene::new(true);
-    symlink("folder/x", scene.path("tree/inner")).expect("ours");
-    let output = scene.run(KUBESEAL, &seal("inner"));
+    let fixture = Fixture::new(true);
+    symlink("folder/x", fixture.path("tree/inner")).expect("the test directory is writable");
+    let output = fixture.run(KUBESEAL, &seal("inner"));
     assert!(output.status.success(), "{}", stderr(&output));
-    let inner_text = fs::read_to_string(scene.path("tree/folder/x")).expect("ours");
+    let inner_text =
+        fs::read_to_string(fixture.path("tree/folder/x")).expect("the file is readable");
     assert!(inner_text.contains("SealedSecret"), "{inner_text}");
 
     for out in ["../outside/none", "folder/../../outside/none"] {
-        let output = scene.run(KUBESEAL, &seal(out));
+        let output = fixture.run(KUBESEAL, &seal(out));
         assert!(output.status.success(), "{out}: {}", stderr(&output));
-        fs::remove_file(scene.path("outside/none")).expect("it is there");
+        fs::remove_file(fixture.path("outside/none")).expect("it is there");
     }
 
     let set = |out| ["set", out, "a", "--from-file=cert.pem", "--cert=cert.pem"];
-    let output = scene.run(SEAL, &set("inner"));
+    let output = fixture.run(SEAL, &set("inner"));
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(scene.path("tree/inner").is_symlink());
+    assert!(fixture.path("tree/inner").is_symlink());
     assert_ne!(
-        fs::read_to_string(scene.path("tree/folder/x")).expect("ours"),
+        fs::read_to_string(fixture.path("tree/folder/x")).expect("the file is readable"),
         inner_text
     );
 
-    let scene = Scene::new(false);
-    let output = scene.run(KUBESEAL, &seal("file"));
+    let fixture = Fixture::new(false);
+    let output = fixture.run(KUBESEAL, &seal("file"));
     assert!(output.status.success(), "{}", stderr(&output));
-    let sealed = scene.outside_file();
+    let sealed = fixture.outside_file();
     assert!(sealed.contains("SealedSecret"));
-    let output = scene.run(SEAL, &set("file"));
+    let output = fixture.run(SEAL, &set("file"));
     assert!(output.status.success(), "{}", stderr(&output));
-    assert_ne!(scene.outside_file(), sealed);
-    assert!(scene.path("tree/file").is_symlink());
+    assert_ne!(fixture.outside_file(), sealed);
+    assert!(fixture.path("tree/file").is_symlink());
 }

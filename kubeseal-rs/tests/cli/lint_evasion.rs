@@ -340,7 +340,7 @@ fn repository_with_links(source: &str, links: &[(&str, &str)]) -> tempfile::Temp
 const STAGED: [&str; 4] = ["lint", "--staged", "--format", "json"];
 
 /// Attack: a committer lets a generator read a value through a symbolic link, so that the hook overlooks it. The hook
-/// follows links as they are staged, whatever was staged last.
+/// follows links as they are in the index, whichever file was staged last.
 #[cfg(unix)]
 #[test]
 fn the_hook_follows_staged_links_of_a_generator() {
@@ -389,8 +389,8 @@ fn the_hook_finds_a_generator_beside_a_link() {
     assert_eq!(rules, ["plain-secret"]);
 }
 
-/// Attack: a committer adds links that lead out of the repository or in a circle, so that the hook reveals another file
-/// or hangs.
+/// Attack: a committer adds links that lead out of the repository, or form a symlink loop, so that the hook reveals
+/// another file or hangs.
 #[cfg(unix)]
 #[test]
 fn the_hook_follows_no_link_out_of_the_repository() {

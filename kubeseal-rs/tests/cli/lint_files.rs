@@ -37,7 +37,9 @@ fn reads_links_inside_the_tree_and_names_others() {
         ("ignored/secret.txt", SECRET),
         (".gitignore", "ignored/\n"),
     ]);
-    let link = |to: &Path, name: &str| symlink(to, folder.path().join(name)).expect("ours");
+    let link = |to: &Path, name: &str| {
+        symlink(to, folder.path().join(name)).expect("the test directory is writable")
+    };
     link(Path::new("secret.txt"), "link.yaml");
     link(Path::new("other.yaml"), "same.yaml");
     link(Path::new("ignored/secret.txt"), "hidden.yaml");
@@ -181,7 +183,7 @@ fn commands_name_submodules_that_are_not_checked_out() {
             assert_eq!(count, usize::from(is_missing), "{args:?}: {printed}");
         }
     }
-    fs::create_dir(outer.path().join("keys")).expect("ours");
+    fs::create_dir(outer.path().join("keys")).expect("the test directory is writable");
     let status = seal(
         outer.path(),
         &["keys", "status", ".", "--directory", "keys"],
@@ -197,7 +199,8 @@ fn commands_name_submodules_that_are_not_checked_out() {
 fn warns_about_values_that_are_too_large_for_a_secret() {
     let folder = repository(&[("cert.pem", NEW_CERT)]);
     for (name, len) in [("small", 1000), ("large", 600_000)] {
-        fs::write(folder.path().join("value"), "x".repeat(len)).expect("ours");
+        fs::write(folder.path().join("value"), "x".repeat(len))
+            .expect("the test directory is writable");
         let file = format!("{name}.yaml");
         let create = [
             "create", name, "-n", "shop", "--cert", "cert.pem", "-w", &file,

@@ -220,7 +220,7 @@ fn passes_templates_without_values() {
 
 /// Attack: a committer adds the keywords of sops to a file with plain values, so that it looks encrypted.
 #[test]
-fn the_words_of_sops_hide_no_value_of_a_generator() {
+fn finds_values_of_a_generator_despite_keywords_of_sops() {
     let encrypted = "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]";
     let envs = "secretGenerator: [{name: db, envs: [a]}]\n";
     let files = "secretGenerator: [{name: db, files: [a]}]\n";
@@ -313,7 +313,7 @@ fn finds_generators_in_the_forms_that_kustomize_accepts() {
         );
     }
     let folder = tempfile::tempdir().expect("a folder");
-    fs::create_dir(folder.path().join("g")).expect("ours");
+    fs::create_dir(folder.path().join("g")).expect("the test directory is writable");
     for (name, text) in [
         ("kustomization.yaml", "generators: [g/g.yaml]\n"),
         (
@@ -322,7 +322,7 @@ fn finds_generators_in_the_forms_that_kustomize_accepts() {
         ),
         ("b.env", "PW=hunter2\n"),
     ] {
-        fs::write(folder.path().join(name), text).expect("ours");
+        fs::write(folder.path().join(name), text).expect("the test directory is writable");
     }
     assert_eq!(lint(folder.path()), ["plain-secret"]);
 }

@@ -147,7 +147,7 @@ fn finds_values_of_a_sops_secret_that_is_not_encrypted() {
     assert_nothing_found(&object("stringData: {pw: '${PW}'}", &sops));
 }
 
-/// References to Secrets, objects of other APIs and placeholders are no plain Secrets.
+/// References to Secrets, objects of other APIs and placeholders are not plain Secrets.
 #[test]
 fn references_and_other_objects_are_not_plain() {
     for text in [

@@ -37,7 +37,8 @@ fn folder() -> tempfile::TempDir {
         KUBESEAL,
         &["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"],
     );
-    fs::write(folder.path().join("tree/good.yaml"), sealed).expect("ours");
+    fs::write(folder.path().join("tree/good.yaml"), sealed)
+        .expect("the test directory is writable");
     git(&folder.path().join("tree"), &["init", "-q"]);
     git(&folder.path().join("tree"), &["add", "."]);
     git(&folder.path().join("tree"), &["commit", "-qm", "x"]);
@@ -86,7 +87,7 @@ fn commands_locate_items_of_the_wrong_type() {
     });
     for (items, want) in mappings.into_iter().chain(texts) {
         let file = folder.path().join("tree/db.yaml");
-        fs::write(&file, object(items)).expect("ours");
+        fs::write(&file, object(items)).expect("the test directory is writable");
         for (args, code, other_output) in [
             (&["view", "tree/db.yaml"][..], 2, ""),
             (&["view", "tree"], 2, "shop/web"),
@@ -185,7 +186,7 @@ fn commands_locate_items_of_the_wrong_type() {
                     "{items} {args:?}: {part:?} in {printed}"
                 );
             }
-            let text = fs::read_to_string(&file).expect("ours");
+            let text = fs::read_to_string(&file).expect("the file is readable");
             assert_eq!(text, object(items), "{args:?}");
         }
     }
@@ -195,7 +196,8 @@ fn commands_locate_items_of_the_wrong_type() {
 fn lint_finds_items_of_the_wrong_type() {
     let folder = folder();
     for (items, type_name) in NON_MAPPINGS.into_iter().chain(NON_STRINGS) {
-        fs::write(folder.path().join("tree/db.yaml"), object(items)).expect("ours");
+        fs::write(folder.path().join("tree/db.yaml"), object(items))
+            .expect("the test directory is writable");
         let (code, printed, _) = run(folder.path(), SEAL, &["lint", "tree"]);
         assert_eq!(code, Some(1), "{items}: {printed}");
         let is_named = printed.contains("encryptedData must be a mapping")
@@ -227,7 +229,7 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
     ];
     for (items, type_name) in NON_MAPPINGS {
         let file = folder.path().join("tree/db.yaml");
-        fs::write(&file, object(items)).expect("ours");
+        fs::write(&file, object(items)).expect("the test directory is writable");
         for args in [
             &recover[..],
             &merge,
@@ -248,14 +250,15 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
                 );
             }
             assert_eq!(
-                fs::read_to_string(&file).expect("ours"),
+                fs::read_to_string(&file).expect("the file is readable"),
                 object(items),
                 "{args:?}"
             );
         }
     }
     for (items, type_name) in NON_STRINGS {
-        fs::write(folder.path().join("tree/db.yaml"), object(items)).expect("ours");
+        fs::write(folder.path().join("tree/db.yaml"), object(items))
+            .expect("the test directory is writable");
         let (code, printed, stdout) = run(folder.path(), KUBESEAL, &recover);
         assert_eq!(code, Some(1), "{items}: {printed}");
         // Upstream reads such a value as an empty string, which no key decrypts.
@@ -296,7 +299,8 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
             &["item c is not a sealed value: it is a mapping"],
         ),
     ] {
-        fs::write(folder.path().join("tree/db.yaml"), &items).expect("ours");
+        fs::write(folder.path().join("tree/db.yaml"), &items)
+            .expect("the test directory is writable");
         let (code, printed, _) = run(folder.path(), KUBESEAL, &recover);
         assert_eq!(code, Some(1), "{items}: {printed}");
         for part in want {
@@ -308,7 +312,8 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
 #[test]
 fn names_a_sealed_secret_of_another_version() {
     let folder = folder();
-    let sealed = fs::read_to_string(folder.path().join("tree/good.yaml")).expect("ours");
+    let sealed =
+        fs::read_to_string(folder.path().join("tree/good.yaml")).expect("the file is readable");
     let version = "apiVersion: bitnami.com/v1alpha1\n";
     assert!(sealed.contains(version), "{sealed}");
     // Seal the value again, for a different ciphertext.
@@ -331,7 +336,8 @@ fn names_a_sealed_secret_of_another_version() {
             "sealed value outside a SealedSecret",
         ),
     ] {
-        fs::write(folder.path().join("tree/db.yaml"), text).expect("ours");
+        fs::write(folder.path().join("tree/db.yaml"), text)
+            .expect("the test directory is writable");
         for args in [
             &[
                 "rotate",
@@ -430,7 +436,7 @@ fn an_import_refuses_a_repeated_key() {
         "data: {a: b25l}\ndata: {b: dHdv}\n",
     ] {
         let text = format!("{object}{fields}");
-        fs::write(folder.path().join("in.yaml"), &text).expect("ours");
+        fs::write(folder.path().join("in.yaml"), &text).expect("the test directory is writable");
         for args in [
             &["import", "secret", "in.yaml", "--cert", "old.pem"][..],
             &["import", "list", "in.yaml", "--cert", "old.pem"],

@@ -21,7 +21,7 @@ fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
     // Copy the program: the user that it runs as may have no access to its original path.
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
-        .expect("the folder is ours");
+        .expect("the test directory is writable");
     let copy = folder.path().join("program");
     copy_program(program, &copy);
     let mut command = Command::new(&copy);
@@ -53,7 +53,7 @@ fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
 /// Attack: another process of the same user reads the memory of a program that has a value, or crashes the program to
 /// get a core dump.
 #[test]
-fn other_processes_cannot_read_the_memory_of_the_programs() {
+fn the_memory_of_the_programs_is_unreadable_for_other_processes() {
     let fixture = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/seal/exec.fixtures/key-2025.pem"
@@ -61,10 +61,11 @@ fn other_processes_cannot_read_the_memory_of_the_programs() {
     let certificate = fs::read(fixture).expect("the fixture");
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
-        .expect("the folder is ours");
+        .expect("the test directory is writable");
     let file = folder.path().join("cert.pem");
-    fs::write(&file, certificate).expect("the folder is ours");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("the folder is ours");
+    fs::write(&file, certificate).expect("the test directory is writable");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
+        .expect("the test directory is writable");
     let cert = file.to_str().expect("UTF-8");
     let (user, owner) = user_and_memory_owner(env!("CARGO_BIN_EXE_kubeseal"), &["--cert", cert]);
     assert_ne!(user, owner, "kubeseal");

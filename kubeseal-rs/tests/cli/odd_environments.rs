@@ -33,7 +33,8 @@ fn seal(folder: &Path, args: &[&str]) -> Output {
 
 fn create_sealed_file(folder: &Path) {
     for name in ["cert.pem", "key.pem", "other.pem"] {
-        fs::copy(format!("{FIXTURES}/{name}"), folder.join(name)).expect("ours");
+        fs::copy(format!("{FIXTURES}/{name}"), folder.join(name))
+            .expect("the test directory is writable");
     }
     let args = [
         "create",
@@ -73,18 +74,20 @@ fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
 fn reports_an_unreadable_folder_and_continues() {
     let folder = tempfile::tempdir().expect("a folder");
     let open_mode = fs::Permissions::from_mode(0o777);
-    fs::set_permissions(folder.path(), open_mode.clone()).expect("ours");
+    fs::set_permissions(folder.path(), open_mode.clone()).expect("the test owns the file");
     create_sealed_file(folder.path());
     for name in ["a", "closed", "z"] {
         let sub = folder.path().join("tree").join(name);
-        fs::create_dir_all(&sub).expect("ours");
-        fs::copy(folder.path().join("db.yaml"), sub.join("db.yaml")).expect("ours");
+        fs::create_dir_all(&sub).expect("the test directory is writable");
+        fs::copy(folder.path().join("db.yaml"), sub.join("db.yaml"))
+            .expect("the test directory is writable");
         for path in [&sub, &sub.join("db.yaml"), &folder.path().join("key.pem")] {
-            fs::set_permissions(path, open_mode.clone()).expect("ours");
+            fs::set_permissions(path, open_mode.clone()).expect("the test owns the file");
         }
     }
     let closed_folder = folder.path().join("tree/closed");
-    fs::set_permissions(&closed_folder, fs::Permissions::from_mode(0o000)).expect("ours");
+    fs::set_permissions(&closed_folder, fs::Permissions::from_mode(0o000))
+        .expect("the test owns the file");
     for args in [
         &["view", "tree"][..],
         &["lint", "tree"],
@@ -97,7 +100,7 @@ fn reports_an_unreadable_folder_and_continues() {
             || combined_output(&output).contains("in 2 files");
         assert!(has_continued, "{args:?}: {}", combined_output(&output));
     }
-    fs::set_permissions(&closed_folder, open_mode).expect("ours");
+    fs::set_permissions(&closed_folder, open_mode).expect("the test owns the file");
 }
 
 const PLAIN_SECRET: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: z, namespace: shop}\nstringData: {a: hunter2}\n";
@@ -116,12 +119,12 @@ fn reports_an_unreadable_file_and_continues() {
         let open_mode = fs::Permissions::from_mode(0o777);
         create_sealed_file(folder.path());
         let path_to = |name: &str| folder.path().join(name);
-        fs::create_dir_all(path_to("tree")).expect("ours");
-        fs::create_dir_all(path_to("state/keys")).expect("ours");
+        fs::create_dir_all(path_to("tree")).expect("the test directory is writable");
+        fs::create_dir_all(path_to("state/keys")).expect("the test directory is writable");
         for name in ["tree/a.yaml", "tree/m.yaml", "tree/n.yaml"] {
-            fs::copy(path_to("db.yaml"), path_to(name)).expect("ours");
+            fs::copy(path_to("db.yaml"), path_to(name)).expect("the test directory is writable");
         }
-        fs::write(path_to("tree/z.yaml"), PLAIN_SECRET).expect("ours");
+        fs::write(path_to("tree/z.yaml"), PLAIN_SECRET).expect("the test directory is writable");
         for name in [
             "",
             "tree",
@@ -131,10 +134,11 @@ fn reports_an_unreadable_file_and_continues() {
             "tree/n.yaml",
             "tree/z.yaml",
         ] {
-            fs::set_permissions(path_to(name), open_mode.clone()).expect("ours");
+            fs::set_permissions(path_to(name), open_mode.clone()).expect("the test owns the file");
         }
         for name in ["tree/a.yaml", "tree/m.yaml"] {
-            fs::set_permissions(path_to(name), fs::Permissions::from_mode(0o000)).expect("ours");
+            fs::set_permissions(path_to(name), fs::Permissions::from_mode(0o000))
+                .expect("the test owns the file");
         }
         let output = seal_as_nobody(folder.path(), args);
         let printed = combined_output(&output);
@@ -175,22 +179,24 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
         "pipe.yaml",
         "changed.yaml",
     ] {
-        fs::create_dir_all(path_to(name).parent().expect("it has one")).expect("ours");
-        fs::copy(path_to("db.yaml"), path_to(name)).expect("ours");
+        fs::create_dir_all(path_to(name).parent().expect("it has one"))
+            .expect("the test directory is writable");
+        fs::copy(path_to("db.yaml"), path_to(name)).expect("the test directory is writable");
     }
     git(folder.path(), &["init", "-q"]);
     git(folder.path(), &["add", "."]);
     git(folder.path(), &["commit", "-qm", "x"]);
-    fs::write(path_to("changed.yaml"), "").expect("ours");
-    fs::copy(path_to("db.yaml"), path_to("untracked.yaml")).expect("ours");
-    fs::write(path_to("untracked.pem"), "").expect("ours");
-    fs::create_dir(path_to("unlisted")).expect("ours");
-    fs::remove_file(path_to("pipe.yaml")).expect("ours");
+    fs::write(path_to("changed.yaml"), "").expect("the test directory is writable");
+    fs::copy(path_to("db.yaml"), path_to("untracked.yaml"))
+        .expect("the test directory is writable");
+    fs::write(path_to("untracked.pem"), "").expect("the test directory is writable");
+    fs::create_dir(path_to("unlisted")).expect("the test directory is writable");
+    fs::remove_file(path_to("pipe.yaml")).expect("the file exists");
     let status = command(folder.path(), "mkfifo", &["pipe.yaml"]).status();
     assert!(status.expect("it runs").success());
-    fs::set_permissions(folder.path(), open_mode.clone()).expect("ours");
+    fs::set_permissions(folder.path(), open_mode.clone()).expect("the test owns the file");
     for name in ["key.pem", "db.yaml", "changed.yaml", "pipe.yaml"] {
-        fs::set_permissions(path_to(name), open_mode.clone()).expect("ours");
+        fs::set_permissions(path_to(name), open_mode.clone()).expect("the test owns the file");
     }
     let closed_paths = [
         "closed",
@@ -200,7 +206,8 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
         "unlisted",
     ];
     for name in closed_paths {
-        fs::set_permissions(path_to(name), fs::Permissions::from_mode(0o000)).expect("ours");
+        fs::set_permissions(path_to(name), fs::Permissions::from_mode(0o000))
+            .expect("the test owns the file");
     }
     for (args, names) in [
         (
@@ -254,7 +261,7 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
         );
     }
     for name in closed_paths {
-        fs::set_permissions(path_to(name), open_mode.clone()).expect("ours");
+        fs::set_permissions(path_to(name), open_mode.clone()).expect("the test owns the file");
     }
 }
 
@@ -280,8 +287,9 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
             let script =
                 format!("#!/bin/sh\nSEALED={sealed}\n{before}rm \"{file}\"\n{replacement}\n");
             let editor = folder.path().join("editor");
-            fs::write(&editor, script).expect("ours");
-            fs::set_permissions(&editor, fs::Permissions::from_mode(0o755)).expect("ours");
+            fs::write(&editor, script).expect("the test directory is writable");
+            fs::set_permissions(&editor, fs::Permissions::from_mode(0o755))
+                .expect("the test owns the file");
             let args = ["edit", "db.yaml", "--key", "key.pem", "--cert", "cert.pem"];
             let mut edit = command(
                 folder.path(),
@@ -318,7 +326,7 @@ fn changes_do_not_wait_for_a_pipe_in_place_of_a_file() {
         ] {
             let folder = tempfile::tempdir().expect("a folder");
             create_sealed_file(folder.path());
-            fs::remove_file(folder.path().join("db.yaml")).expect("ours");
+            fs::remove_file(folder.path().join("db.yaml")).expect("the file exists");
             let status = command(folder.path(), "sh", &["-c", replacement]).status();
             assert!(status.expect("it runs").success());
             let mut run = command(
@@ -374,15 +382,15 @@ fn a_file_keeps_its_owner_group_and_mode() {
         if is_root() {
             NOBODY
         } else {
-            fs::metadata(&file).expect("ours").uid()
+            fs::metadata(&file).expect("the file exists").uid()
         },
         0o640,
     );
     if is_root() {
         std::os::unix::fs::chown(&file, Some(NOBODY), Some(NOBODY)).expect("root may");
     }
-    fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("ours");
-    let group = fs::metadata(&file).expect("ours").gid();
+    fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("the test owns the file");
+    let group = fs::metadata(&file).expect("the file exists").gid();
     for args in [
         &["set", "db.yaml", "b", "--generate", "--cert", "cert.pem"][..],
         &["unset", "db.yaml", "b"],
@@ -401,7 +409,7 @@ fn a_file_keeps_its_owner_group_and_mode() {
             "{args:?}: {}",
             combined_output(&output)
         );
-        let metadata = fs::metadata(&file).expect("ours");
+        let metadata = fs::metadata(&file).expect("the file exists");
         let attributes = (
             metadata.uid(),
             metadata.gid(),
@@ -416,7 +424,7 @@ fn a_file_keeps_its_owner_group_and_mode() {
 fn a_write_above_the_file_size_limit_leaves_no_file() {
     let folder = tempfile::tempdir().expect("a folder");
     create_sealed_file(folder.path());
-    let before = fs::read(folder.path().join("db.yaml")).expect("ours");
+    let before = fs::read(folder.path().join("db.yaml")).expect("the file is readable");
     let set = format!("ulimit -f 0; exec {SEAL} set db.yaml b --generate --cert cert.pem");
     let create = format!(
         "ulimit -f 0; exec {SEAL} create x -n shop --from-file key.pem --cert cert.pem -w x.yaml"
@@ -430,11 +438,13 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
         assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
         assert_contains(&output, "cannot", &line);
         assert_eq!(
-            fs::read(folder.path().join("db.yaml")).expect("ours"),
+            fs::read(folder.path().join("db.yaml")).expect("the file is readable"),
             before
         );
         assert_eq!(
-            fs::read_dir(folder.path()).expect("ours").count(),
+            fs::read_dir(folder.path())
+                .expect("the folder is readable")
+                .count(),
             4,
             "{line}"
         );
@@ -448,10 +458,12 @@ fn an_interrupted_rotate_reports_its_progress() {
     for (name, number) in [("HUP", 1), ("INT", 2), ("TERM", 15)] {
         let folder = tempfile::tempdir().expect("a folder");
         create_sealed_file(folder.path());
-        let sealed = fs::read_to_string(folder.path().join("db.yaml")).expect("ours");
-        fs::create_dir(folder.path().join("tree")).expect("ours");
+        let sealed =
+            fs::read_to_string(folder.path().join("db.yaml")).expect("the file is readable");
+        fs::create_dir(folder.path().join("tree")).expect("the test directory is writable");
         for i in 0..1500 {
-            fs::write(folder.path().join(format!("tree/{i}.yaml")), &sealed).expect("ours");
+            fs::write(folder.path().join(format!("tree/{i}.yaml")), &sealed)
+                .expect("the test directory is writable");
         }
         let args = ["rotate", "tree", "--key", "key.pem", "--cert", "other.pem"];
         let run = command(folder.path(), SEAL, &args)
@@ -468,7 +480,7 @@ fn an_interrupted_rotate_reports_its_progress() {
             .args([format!("-{name}"), run.id().to_string()])
             .status();
         assert!(status.expect("it runs").success());
-        let output = run.wait_with_output().expect("ours");
+        let output = run.wait_with_output().expect("the program was started");
         assert_eq!(output.status.signal(), Some(number), "{output:?}");
         let printed = combined_output(&output);
         assert!(
@@ -478,7 +490,7 @@ fn an_interrupted_rotate_reports_its_progress() {
         assert!(printed.contains("tree/0.yaml"), "{printed}");
         assert_eq!(
             fs::read_dir(folder.path().join("tree"))
-                .expect("ours")
+                .expect("the folder is readable")
                 .count(),
             1500
         );

@@ -14,13 +14,13 @@ const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const STATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures/state");
 
 /// A folder with a repository, `main`, whose branch `main` has nothing that is sealed.
-struct Scene {
+struct Fixture {
     folder: tempfile::TempDir,
     manifest: String,
     value: String,
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {p: value}\n";
@@ -40,20 +40,20 @@ impl Scene {
         let manifest = seal(&["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"]);
         let value = manifest.lines().find_map(|line| line.split_once(" p: "));
         let value = value.expect("an item").1.to_owned();
-        let scene = Self {
+        let fixture = Self {
             folder,
             manifest,
             value,
         };
-        scene.init("main");
-        scene
+        fixture.init("main");
+        fixture
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Makes a folder a repository with one commit.
+    /// Turns a folder into a repository with one commit.
     fn init(&self, name: &str) {
         git(&self.path(name), &["init", "-q", "-b", "main", "."]);
         self.commit(name);
@@ -95,10 +95,10 @@ impl Scene {
 }
 
 /// Returns the forms of a sealed value outside of a SealedSecret, by file name.
-fn forms(scene: &Scene) -> Vec<(&'static str, &'static str, String)> {
-    let Scene {
+fn forms(fixture: &Fixture) -> Vec<(&'static str, &'static str, String)> {
+    let Fixture {
         manifest, value, ..
-    } = scene;
+    } = fixture;
     vec![
         (
             "a value of a chart",
@@ -142,17 +142,17 @@ fn forms(scene: &Scene) -> Vec<(&'static str, &'static str, String)> {
 /// retired, or only on another branch or in an earlier commit, so that the value is not listed as exposed.
 #[test]
 fn finds_a_value_outside_the_sealed_secrets_of_another_branch_or_commit() {
-    for (why, file, text) in forms(&Scene::new()) {
-        let scene = Scene::new();
-        scene.commit_on_branch("main", file, &text);
-        scene.assert_reported(why, "main", &format!("prod:{file}: may need it"));
-        let deleted = Scene::new();
+    for (why, file, text) in forms(&Fixture::new()) {
+        let fixture = Fixture::new();
+        fixture.commit_on_branch("main", file, &text);
+        fixture.assert_reported(why, "main", &format!("prod:{file}: may need it"));
+        let deleted = Fixture::new();
         write_files(&deleted.path("main"), &[(file, text.as_str())]);
         deleted.commit("main");
-        fs::remove_file(deleted.path("main").join(file)).expect("ours");
+        fs::remove_file(deleted.path("main").join(file)).expect("the file exists");
         deleted.commit("main");
-        for scene in [&scene, &deleted] {
-            let compromise = scene.seal("main", &["keys", "compromise", "key-2024"]);
+        for fixture in [&fixture, &deleted] {
+            let compromise = fixture.seal("main", &["keys", "compromise", "key-2024"]);
             let printed = combined_output(&compromise);
             assert!(printed.contains(file), "{why}: {printed}");
         }
@@ -172,18 +172,18 @@ fn a_branch_that_cannot_be_read_is_an_error() {
             fs::write(object, "x")
         }),
     ] {
-        let scene = Scene::new();
-        scene.commit_on_branch("main", "db.yaml", &scene.manifest);
-        let reference = scene.path("main/.git/refs/heads/prod");
+        let fixture = Fixture::new();
+        fixture.commit_on_branch("main", "db.yaml", &fixture.manifest);
+        let reference = fixture.path("main/.git/refs/heads/prod");
         let id = fs::read_to_string(reference).expect("a reference");
         let (folder, file) = id.trim().split_at(2);
-        let object = scene.path(&format!("main/.git/objects/{folder}/{file}"));
-        damage(&object).expect("ours");
+        let object = fixture.path(&format!("main/.git/objects/{folder}/{file}"));
+        damage(&object).expect("the object can be damaged");
         for args in [
             &["keys", "retire", "key-2024", "--all-branches"][..],
             &["keys", "compromise", "key-2024"],
         ] {
-            let output = scene.seal("main", args);
+            let output = fixture.seal("main", args);
             let text = combined_output(&output);
             assert_eq!(output.status.code(), Some(2), "{why} {args:?}: {text}");
             assert!(text.contains("cannot read"), "{why} {args:?}: {text}");
@@ -195,14 +195,14 @@ fn a_branch_that_cannot_be_read_is_an_error() {
 /// retired.
 #[test]
 fn searches_the_submodules_of_other_branches_and_the_branches_of_submodules() {
-    let scene = Scene::new();
-    write_files(&scene.path("sub"), &[("README", "x")]);
-    scene.init("sub");
-    scene.commit_on_branch("sub", "db.yaml", &scene.manifest);
-    let main = scene.path("main");
+    let fixture = Fixture::new();
+    write_files(&fixture.path("sub"), &[("README", "x")]);
+    fixture.init("sub");
+    fixture.commit_on_branch("sub", "db.yaml", &fixture.manifest);
+    let main = fixture.path("main");
     git(&main, &["submodule", "--quiet", "add", "../sub", "sub"]);
-    scene.commit("main");
-    scene.assert_reported(
+    fixture.commit("main");
+    fixture.assert_reported(
         "a branch of a submodule",
         "main",
         "origin/prod:db.yaml (db)",
@@ -210,15 +210,15 @@ fn searches_the_submodules_of_other_branches_and_the_branches_of_submodules() {
 
     git(&main, &["checkout", "-q", "-b", "prod"]);
     git(&main.join("sub"), &["checkout", "-q", "origin/prod"]);
-    scene.commit("main");
+    fixture.commit("main");
     git(&main, &["checkout", "-q", "main"]);
     git(&main, &["submodule", "--quiet", "update"]);
     git(
         &main.join("sub"),
         &["update-ref", "-d", "refs/remotes/origin/prod"],
     );
-    scene.assert_reported("a recorded commit", "main", "prod:sub/db.yaml (db)");
+    fixture.assert_reported("a recorded commit", "main", "prod:sub/db.yaml (db)");
 
     git(&main, &["submodule", "--quiet", "deinit", "-f", "--all"]);
-    scene.assert_reported("a missing submodule", "main", "prod:sub: may need it");
+    fixture.assert_reported("a missing submodule", "main", "prod:sub: may need it");
 }

@@ -48,7 +48,8 @@ fn folder() -> tempfile::TempDir {
 fn refuses_an_output_that_the_command_reads() {
     let folder = folder();
     let path_to = |name: &str| folder.path().join(name);
-    std::os::unix::fs::symlink("keys/key.yaml", path_to("link.yaml")).expect("ours");
+    std::os::unix::fs::symlink("keys/key.yaml", path_to("link.yaml"))
+        .expect("the test directory is writable");
     let recover = [
         "--recovery-unseal",
         "--recovery-private-key",
@@ -89,8 +90,8 @@ fn refuses_an_output_that_the_command_reads() {
 fn plain_values_are_readable_only_by_their_owner() {
     let folder = folder();
     let plain = folder.path().join("plain.json");
-    fs::write(&plain, "").expect("ours");
-    fs::set_permissions(&plain, Permissions::from_mode(0o644)).expect("ours");
+    fs::write(&plain, "").expect("the test directory is writable");
+    fs::set_permissions(&plain, Permissions::from_mode(0o644)).expect("the test owns the file");
     let args = [
         "--recovery-unseal",
         "--recovery-private-key",
@@ -125,7 +126,7 @@ fn a_failed_import_leaves_no_files() {
     let output = run(folder.path(), SEAL, &import);
     assert_code(&output, 2, "");
     assert!(!folder.path().join("sealed/a").exists());
-    fs::remove_file(folder.path().join("sealed/b")).expect("ours");
+    fs::remove_file(folder.path().join("sealed/b")).expect("the file exists");
     assert_code(&run(folder.path(), SEAL, &import), 0, "again");
     assert!(folder.path().join("sealed/c/db.yaml").exists());
 }
@@ -235,7 +236,7 @@ fn a_file_without_secrets_is_not_called_plain() {
     assert_contains(&output, "would remain in plaintext", "");
 }
 
-/// A file of a controller's folder is found again below the current folder, under another name.
+/// The run finds the same file twice: in the controller's folder, and below the current folder.
 #[test]
 fn a_broken_file_counts_once() {
     let folder = folder();

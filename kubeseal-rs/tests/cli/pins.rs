@@ -15,12 +15,12 @@ const SECRET: &str = "kind: Secret\nmetadata: {name: db, namespace: shop}\nstrin
 
 /// A user with a repository, and a cluster in which no controller has the default name. Its Services
 /// `tenant/evil`, which has a controller's labels, and `ops/other` serve the same certificate.
-struct Scene {
+struct Fixture {
     folder: tempfile::TempDir,
     kubeconfig: PathBuf,
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/exec.fixtures");
@@ -34,14 +34,15 @@ impl Scene {
         }
         let kubeconfig = api_server::serve(folder.path(), responses);
         let repository = folder.path().join("repository");
-        fs::create_dir_all(repository.join(".git")).expect("the folder is ours");
-        fs::write(folder.path().join("secret.yaml"), SECRET).expect("the folder is ours");
+        fs::create_dir_all(repository.join(".git")).expect("the test directory is writable");
+        fs::write(folder.path().join("secret.yaml"), SECRET)
+            .expect("the test directory is writable");
         Self { folder, kubeconfig }
     }
 
     fn write_rules(&self, text: &str) {
         let file = self.folder.path().join("repository/.seal.yaml");
-        fs::write(file, text).expect("the folder is ours");
+        fs::write(file, text).expect("the test directory is writable");
     }
 
     fn run(
@@ -108,23 +109,23 @@ fn assert_success(output: &Output) {
 /// repository. Later the user seals elsewhere without naming a controller.
 #[test]
 fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
-    let scene = Scene::new();
-    scene.write_rules("rules: [{path: '**', controller: {namespace: tenant, name: evil}}]");
-    assert_success(&scene.seal_in_repository(&[]));
-    assert!(!scene.is_discovered_certificate_used());
+    let fixture = Fixture::new();
+    fixture.write_rules("rules: [{path: '**', controller: {namespace: tenant, name: evil}}]");
+    assert_success(&fixture.seal_in_repository(&[]));
+    assert!(!fixture.is_discovered_certificate_used());
 }
 
 /// Attack: a committer puts the fingerprint of the attacker's certificate into the rules, and names no controller. Later
 /// the user seals elsewhere without naming a controller.
 #[test]
 fn a_fingerprint_that_a_rule_named_is_not_trusted_elsewhere() {
-    let scene = Scene::new();
+    let fixture = Fixture::new();
     let fingerprint = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
-    scene.write_rules(&format!(
+    fixture.write_rules(&format!(
         "rules: [{{path: '**', fingerprint: '{fingerprint}'}}]"
     ));
-    assert_success(&scene.seal_in_repository(&[]));
-    assert!(!scene.is_discovered_certificate_used());
+    assert_success(&fixture.seal_in_repository(&[]));
+    assert!(!fixture.is_discovered_certificate_used());
 }
 
 /// Attack: a tenant serves a certificate that the user trusts for `ops/other` from `tenant/evil`, which the user never
@@ -153,11 +154,15 @@ fn only_the_user_creates_pins() {
         ("the environment", Some(&[]), &variables, true),
         ("a fingerprint by flag", Some(&[fingerprint]), &[], true),
     ] {
-        let scene = Scene::new();
+        let fixture = Fixture::new();
         if let Some(args) = args {
-            assert_success(&scene.kubeseal(args, variables));
+            assert_success(&fixture.kubeseal(args, variables));
         }
-        assert_eq!(scene.is_discovered_certificate_used(), is_used, "{source}");
+        assert_eq!(
+            fixture.is_discovered_certificate_used(),
+            is_used,
+            "{source}"
+        );
     }
 }
 
@@ -256,11 +261,11 @@ fn a_cached_certificate_that_cannot_be_read_is_reported_and_not_waited_for() {
         assert_eq!(controller.fetch(0, &[]), (Some(0), false));
         let pin = controller.pin();
         if is_pipe {
-            fs::remove_file(&pin).expect("ours");
+            fs::remove_file(&pin).expect("the file exists");
             let made = Command::new("mkfifo").arg(&pin).status().expect("it runs");
             assert!(made.success());
         } else {
-            fs::write(&pin, "half a certificate").expect("ours");
+            fs::write(&pin, "half a certificate").expect("the test directory is writable");
         }
         let output = controller.output(0, &[]);
         let stderr = String::from_utf8_lossy(&output.stderr);

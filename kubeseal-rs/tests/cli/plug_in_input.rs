@@ -26,7 +26,7 @@ fn a_plug_in_reads_no_value_from_stdin() {
              command: /bin/sh\n      args: [-c, 'cat > {}; exit 1']\n      {mode}\n",
             stolen_file.display()
         );
-        fs::write(&kubeconfig, text).expect("ours");
+        fs::write(&kubeconfig, text).expect("the test directory is writable");
         for args in [
             &["--kubeconfig", "config", "-n", "n"][..],
             &[

@@ -28,8 +28,8 @@ struct Shell {
 impl Shell {
     fn start(home: &Path) -> Self {
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-        grantpt(&terminal).expect("ours");
-        unlockpt(&terminal).expect("ours");
+        grantpt(&terminal).expect("the terminal was opened");
+        unlockpt(&terminal).expect("the terminal was opened");
         let name = ptsname(&terminal, Vec::new()).expect("a name");
         let name = name.into_string().expect("ASCII");
         let open = || {

@@ -26,11 +26,11 @@ const STOLEN_FILE: &str = "x/stolen.yaml";
 
 /// A repository with a production value, `prod/db.yaml`, and a copy where the attacker's rule
 /// applies.
-struct Scene(tempfile::TempDir);
+struct Fixture(tempfile::TempDir);
 
-impl Scene {
+impl Fixture {
     fn new(rules: &str) -> Self {
-        let scene = Self(tempfile::tempdir().expect("a folder"));
+        let fixture = Self(tempfile::tempdir().expect("a folder"));
         let files = [
             ("old.pem", OLD_CERT),
             ("old.yaml", OLD_KEY),
@@ -45,12 +45,12 @@ impl Scene {
                 "{\"data\": \"ENC[AES256_GCM,data:dmFsdWU=,iv:eA==,tag:eA==,type:str]\", \"sops\": {\"mac\": \"x\"}}",
             ),
         ];
-        write_files(scene.0.path(), &files);
-        scene.write_program(
+        write_files(fixture.0.path(), &files);
+        fixture.write_program(
             "editor",
             "#!/bin/sh\nexec sed -i '/^  /s/:.*/: changed/' \"$1\"\n",
         );
-        scene.write_program("sops", "#!/bin/sh\nprintf value\n");
+        fixture.write_program("sops", "#!/bin/sh\nprintf value\n");
         let create = [
             "create",
             "db",
@@ -58,9 +58,10 @@ impl Scene {
             "--from-literal=a=b",
             "-n=shop",
         ];
-        assert_success(&scene.run(&[&create[..], &["-w=db.yaml"]].concat(), &[]));
-        fs::rename(scene.path("db.yaml"), scene.path(STOLEN_FILE)).expect("ours");
-        scene
+        assert_success(&fixture.run(&[&create[..], &["-w=db.yaml"]].concat(), &[]));
+        fs::rename(fixture.path("db.yaml"), fixture.path(STOLEN_FILE))
+            .expect("the test directory is writable");
+        fixture
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -71,7 +72,7 @@ impl Scene {
         let name = format!("programs/{name}");
         write_files(self.0.path(), &[(&name, text)]);
         let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(self.0.path().join(name), mode).expect("ours");
+        fs::set_permissions(self.0.path().join(name), mode).expect("the test owns the file");
     }
 
     fn run(&self, args: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -95,10 +96,15 @@ impl Scene {
         let mut files = Vec::new();
         let mut folders = vec![self.path(".")];
         while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder).expect("ours").flatten() {
+            for entry in fs::read_dir(&folder)
+                .expect("the folder is readable")
+                .flatten()
+            {
                 match entry.path() {
                     path if path.is_dir() => folders.push(path),
-                    path => files.push((path.clone(), fs::read(path).expect("ours"))),
+                    path => {
+                        files.push((path.clone(), fs::read(path).expect("the file is readable")))
+                    }
                 }
             }
         }
@@ -127,10 +133,10 @@ const IMPORT: [&str; 6] = [
 /// certificate for the copy. Then a user with the private key re-encrypts the tree.
 #[test]
 fn refuses_to_re_encrypt_a_value_for_a_certificate_that_only_a_rule_names() {
-    let scene = Scene::new(RULE);
-    let before = scene.stolen_file();
-    let output = scene.run(&ROTATE, &[]);
-    assert_eq!(scene.stolen_file(), before, "{}", stderr(&output));
+    let fixture = Fixture::new(RULE);
+    let before = fixture.stolen_file();
+    let output = fixture.run(&ROTATE, &[]);
+    assert_eq!(fixture.stolen_file(), before, "{}", stderr(&output));
     assert_eq!(output.status.code(), Some(2));
     for part in [
         ATTACKER_FINGERPRINT,
@@ -154,13 +160,13 @@ fn a_rule_alone_never_chooses_the_recipient_of_an_existing_value() {
         for args in [&ROTATE[..], &DRY_RUN, &EDIT, &IMPORT] {
             for variables in [&[][..], &own_certificate, &pin] {
                 for flags in [&[][..], &["--config=.seal.yaml"]] {
-                    let scene = Scene::new(rule);
-                    let before = scene.files();
-                    let output = scene.run(&[args, flags].concat(), variables);
+                    let fixture = Fixture::new(rule);
+                    let before = fixture.files();
+                    let output = fixture.run(&[args, flags].concat(), variables);
                     let why = format!("{args:?} {flags:?} {variables:?}: {}", stderr(&output));
                     assert_eq!(output.status.code(), Some(2), "{why}");
                     assert!(stderr(&output).contains(ATTACKER_FINGERPRINT), "{why}");
-                    assert_eq!(scene.files(), before, "{why}");
+                    assert_eq!(fixture.files(), before, "{why}");
                 }
             }
         }
@@ -184,9 +190,9 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
             if args == IMPORT && why == "its key is passed" {
                 continue;
             }
-            let scene = Scene::new(new_rule);
-            fs::write(scene.path("new.pem"), NEW_CERT).expect("ours");
-            let output = scene.run(&[args, flags].concat(), variables);
+            let fixture = Fixture::new(new_rule);
+            fs::write(fixture.path("new.pem"), NEW_CERT).expect("the test directory is writable");
+            let output = fixture.run(&[args, flags].concat(), variables);
             assert!(
                 output.status.success(),
                 "{args:?} {why}: {}",
@@ -224,12 +230,12 @@ fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
         ],
         &["edit", STOLEN_FILE, "--blind"],
     ] {
-        let scene = Scene::new(RULE);
-        let before = scene.files();
-        let output = scene.run(args, &pin);
+        let fixture = Fixture::new(RULE);
+        let before = fixture.files();
+        let output = fixture.run(args, &pin);
         assert_code(&output, 2, format_args!("{args:?}"));
         assert_contains(&output, ATTACKER_FINGERPRINT, format_args!("{args:?}"));
-        assert_eq!(scene.files(), before, "{args:?}");
+        assert_eq!(fixture.files(), before, "{args:?}");
     }
 }
 
@@ -262,15 +268,15 @@ fn refuses_to_encrypt_a_value_from_the_cluster_for_a_certificate_that_only_a_rul
     for rule in [RULE, &pinned_rule, controller_rule] {
         for variables in [&[][..], &own_certificate, &pin] {
             for flags in [&[][..], &["--config=.seal.yaml"]] {
-                let scene = Scene::new(rule);
-                let kubeconfig = serve_cluster(scene.0.path()).display().to_string();
-                let before = scene.files();
+                let fixture = Fixture::new(rule);
+                let kubeconfig = serve_cluster(fixture.0.path()).display().to_string();
+                let before = fixture.files();
                 let variables = [&[("KUBECONFIG", kubeconfig.as_str())], variables].concat();
-                let output = scene.run(&[&["edit", STOLEN_FILE], flags].concat(), &variables);
+                let output = fixture.run(&[&["edit", STOLEN_FILE], flags].concat(), &variables);
                 let why = format!("{rule} {flags:?} {variables:?}: {}", stderr(&output));
                 assert_eq!(output.status.code(), Some(2), "{why}");
                 assert!(stderr(&output).contains(ATTACKER_FINGERPRINT), "{why}");
-                assert_eq!(scene.files(), before, "{why}");
+                assert_eq!(fixture.files(), before, "{why}");
             }
         }
     }
@@ -281,13 +287,18 @@ fn refuses_to_encrypt_a_value_from_the_cluster_for_a_certificate_that_only_a_rul
 fn edits_a_value_from_the_cluster_for_a_certificate_that_the_user_vouches_for() {
     let flag = format!("--cert-fingerprint={ATTACKER_FINGERPRINT}");
     for flags in ["--cert=x/cert.pem", &flag, "--blind"] {
-        let scene = Scene::new(RULE);
-        let kubeconfig = serve_cluster(scene.0.path()).display().to_string();
-        let before = scene.stolen_file();
+        let fixture = Fixture::new(RULE);
+        let kubeconfig = serve_cluster(fixture.0.path()).display().to_string();
+        let before = fixture.stolen_file();
         let variables = [("KUBECONFIG", kubeconfig.as_str())];
-        let output = scene.run(&["edit", STOLEN_FILE, flags], &variables);
+        let output = fixture.run(&["edit", STOLEN_FILE, flags], &variables);
         assert!(output.status.success(), "{flags}: {}", stderr(&output));
-        assert_ne!(scene.stolen_file(), before, "{flags}: {}", stderr(&output));
+        assert_ne!(
+            fixture.stolen_file(),
+            before,
+            "{flags}: {}",
+            stderr(&output)
+        );
     }
 }
 
@@ -302,19 +313,19 @@ fn a_rule_alone_never_chooses_the_controller_for_existing_values() {
         &fingerprint_rule,
     ] {
         for args in [&ROTATE[..], &EDIT, &EDIT[..2]] {
-            let scene = Scene::new(rule);
-            let kubeconfig = serve_cluster(scene.0.path()).display().to_string();
-            let before = scene.stolen_file();
-            let output = scene.run(args, &[("KUBECONFIG", &kubeconfig)]);
+            let fixture = Fixture::new(rule);
+            let kubeconfig = serve_cluster(fixture.0.path()).display().to_string();
+            let before = fixture.stolen_file();
+            let output = fixture.run(args, &[("KUBECONFIG", &kubeconfig)]);
             assert_eq!(
-                scene.stolen_file(),
+                fixture.stolen_file(),
                 before,
                 "{rule} {args:?}: {}",
                 stderr(&output)
             );
             assert_contains(&output, "--cert-fingerprint", rule);
             let pin = ["--cert-fingerprint", ATTACKER_FINGERPRINT];
-            assert_success(&scene.run(&[args, &pin].concat(), &[("KUBECONFIG", &kubeconfig)]));
+            assert_success(&fixture.run(&[args, &pin].concat(), &[("KUBECONFIG", &kubeconfig)]));
         }
     }
 }
@@ -323,8 +334,8 @@ fn a_rule_alone_never_chooses_the_controller_for_existing_values() {
 #[test]
 fn rotate_names_the_certificates_that_it_encrypts_for() {
     for args in [&ROTATE[..], &DRY_RUN] {
-        let scene = Scene::new("rules: []\n");
-        let output = scene.run(&[args, &["--cert=../new.pem", "-o=json"]].concat(), &[]);
+        let fixture = Fixture::new("rules: []\n");
+        let output = fixture.run(&[args, &["--cert=../new.pem", "-o=json"]].concat(), &[]);
         assert_success(&output);
         assert_contains(&output, NEW_FINGERPRINT, "");
         let json = String::from_utf8_lossy(&output.stdout);

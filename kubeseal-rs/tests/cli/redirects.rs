@@ -18,12 +18,12 @@ const SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
 /// A user's folder, and a TLS server `localhost` that the user trusts.
-struct Scene {
+struct Fixture {
     folder: tempfile::TempDir,
     tls: Arc<ServerConfig>,
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Self {
         let certified_key =
             rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
@@ -40,7 +40,7 @@ impl Scene {
             ("ca.pem", certified_key.cert.pem().as_str()),
             ("x.yaml", SECRET),
         ] {
-            fs::write(folder.path().join(name), text).expect("ours");
+            fs::write(folder.path().join(name), text).expect("the test directory is writable");
         }
         let tls = Arc::new(tls);
         Self { folder, tls }
@@ -85,7 +85,8 @@ impl Scene {
 
     fn seal(&self, rule: &str, args: &[&str]) -> Output {
         let rules = format!("rules: [{{path: '**', {rule}}}]\n");
-        fs::write(self.folder.path().join(".seal.yaml"), rules).expect("ours");
+        fs::write(self.folder.path().join(".seal.yaml"), rules)
+            .expect("the test directory is writable");
         Command::new(env!("CARGO_BIN_EXE_seal"))
             .args(args)
             .current_dir(self.folder.path())
@@ -126,17 +127,17 @@ const SEAL: [&str; 2] = ["--stdout", "x.yaml"];
 /// replace the certificate.
 #[test]
 fn does_not_follow_a_redirect_from_https_to_http() {
-    let scene = Scene::new();
-    let (http_url, count) = scene.serve("127.0.0.2", false, certificate_response());
-    let (first, _) = scene.serve("127.0.0.1", true, redirect_response(&http_url));
-    let (second, _) = scene.serve("127.0.0.1", true, redirect_response(&first));
+    let fixture = Fixture::new();
+    let (http_url, count) = fixture.serve("127.0.0.2", false, certificate_response());
+    let (first, _) = fixture.serve("127.0.0.1", true, redirect_response(&http_url));
+    let (second, _) = fixture.serve("127.0.0.1", true, redirect_response(&first));
     for server in [first, second] {
         let flag = format!("--cert={server}");
         for (rule, args) in [
             (format!("certificate: '{server}'"), SEAL.to_vec()),
             ("scope: strict".to_owned(), [&SEAL[..], &[&flag]].concat()),
         ] {
-            let output = scene.seal(&rule, &args);
+            let output = fixture.seal(&rule, &args);
             let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(count.load(Ordering::SeqCst), 0, "{args:?}: {stderr}");
             assert!(!output.status.success(), "{args:?}: {stderr}");
@@ -148,11 +149,11 @@ fn does_not_follow_a_redirect_from_https_to_http() {
 /// Attack: a server that a rule may name redirects to another host, which a rule may not name.
 #[test]
 fn does_not_follow_a_redirect_to_another_host_for_a_rules_url() {
-    let scene = Scene::new();
-    let (other, count) = scene.serve("127.0.0.2", false, certificate_response());
-    let (target, _) = scene.serve("127.0.0.1", false, certificate_response());
-    let (first, _) = scene.serve("127.0.0.1", false, redirect_response(&other));
-    let output = scene.seal(&format!("certificate: '{first}'"), &SEAL);
+    let fixture = Fixture::new();
+    let (other, count) = fixture.serve("127.0.0.2", false, certificate_response());
+    let (target, _) = fixture.serve("127.0.0.1", false, certificate_response());
+    let (first, _) = fixture.serve("127.0.0.1", false, redirect_response(&other));
+    let output = fixture.seal(&format!("certificate: '{first}'"), &SEAL);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(count.load(Ordering::SeqCst), 0, "{stderr}");
     assert!(
@@ -162,14 +163,14 @@ fn does_not_follow_a_redirect_to_another_host_for_a_rules_url() {
 
     // Redirects to the same host are followed, and redirects of a server that the user names to any
     // host.
-    let (http_server, _) = scene.serve("127.0.0.1", false, redirect_response(&target));
-    let (tls_target, _) = scene.serve("127.0.0.1", true, certificate_response());
-    let (tls_server, _) = scene.serve("127.0.0.1", true, redirect_response(&tls_target));
+    let (http_server, _) = fixture.serve("127.0.0.1", false, redirect_response(&target));
+    let (tls_target, _) = fixture.serve("127.0.0.1", true, certificate_response());
+    let (tls_server, _) = fixture.serve("127.0.0.1", true, redirect_response(&tls_target));
     for server in [http_server, tls_server] {
-        let output = scene.seal(&format!("certificate: '{server}'"), &SEAL);
+        let output = fixture.seal(&format!("certificate: '{server}'"), &SEAL);
         assert!(output.status.success(), "{server}: {output:?}");
     }
     let flag = format!("--cert={first}");
-    let output = scene.seal("scope: strict", &[&SEAL[..], &[&flag]].concat());
+    let output = fixture.seal("scope: strict", &[&SEAL[..], &[&flag]].concat());
     assert!(output.status.success(), "{output:?}");
 }

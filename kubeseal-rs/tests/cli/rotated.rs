@@ -23,14 +23,14 @@ const PLAIN_VALUE: &str = "hunter2-in-clear";
 const PLAIN_IN_BASE64: &str = "aHVudGVyMi1pbi1jbGVhcg==";
 
 /// A user's folder with a sealed file, `db.yaml`, and the genuine answer to its re-encryption.
-struct Scene {
+struct Fixture {
     folder: tempfile::TempDir,
     answer: Json,
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Self {
-        let mut scene = Self {
+        let mut fixture = Self {
             folder: tempfile::tempdir().expect("a folder"),
             answer: Json::Null,
         };
@@ -42,13 +42,14 @@ impl Scene {
             ("new.pem", NEW_CERT),
             ("larger.pem", OTHER_CERT),
         ];
-        write_files(scene.folder.path(), &files);
-        scene.answer = scene.seal_for("new.pem");
-        let mut old = scene.seal_for("old.pem");
+        write_files(fixture.folder.path(), &files);
+        fixture.answer = fixture.seal_for("new.pem");
+        let mut old = fixture.seal_for("old.pem");
         old["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
-        scene.answer["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
-        fs::write(scene.path("db.yaml"), old.to_string()).expect("ours");
-        scene
+        fixture.answer["spec"]["template"]["data"] = json!({ "t": "{{ .p }}" });
+        fs::write(fixture.path("db.yaml"), old.to_string())
+            .expect("the test directory is writable");
+        fixture
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -140,10 +141,10 @@ const PAYLOAD_LEN: usize = "value".len() + 16;
 /// the file and commits it.
 #[test]
 fn refuses_an_answer_with_a_plain_value_in_place_of_a_ciphertext() {
-    let scene = Scene::new();
-    let mut answer = scene.answer.clone();
+    let fixture = Fixture::new();
+    let mut answer = fixture.answer.clone();
     answer["spec"]["encryptedData"]["p"] = json!(PLAIN_VALUE);
-    scene.assert_refused("a plain value", &answer.to_string());
+    fixture.assert_refused("a plain value", &answer.to_string());
 }
 
 /// Attack: a server answers a re-encryption with other types, strings and envelopes in place of a ciphertext, to
@@ -151,8 +152,8 @@ fn refuses_an_answer_with_a_plain_value_in_place_of_a_ciphertext() {
 #[test]
 fn refuses_answers_with_anything_but_matching_ciphertexts() {
     const ITEM: &str = "spec|encryptedData|p";
-    let scene = Scene::new();
-    let genuine_value = scene.answer["spec"]["encryptedData"]["p"].as_str();
+    let fixture = Fixture::new();
+    let genuine_value = fixture.answer["spec"]["encryptedData"]["p"].as_str();
     let genuine_value = genuine_value.expect("it is a string").to_owned();
     let (first, second) = genuine_value.split_at(64);
     for value in [
@@ -178,10 +179,10 @@ fn refuses_answers_with_anything_but_matching_ciphertexts() {
         envelope(256, 256, PAYLOAD_LEN - 1),
         envelope(256, 256, PAYLOAD_LEN + 1_000_000),
     ] {
-        let mut answer = scene.answer.clone();
+        let mut answer = fixture.answer.clone();
         set_value(ITEM, value.clone())(&mut answer);
         let why: String = value.to_string().chars().take(80).collect();
-        scene.assert_refused(&why, &answer.to_string());
+        fixture.assert_refused(&why, &answer.to_string());
     }
 }
 
@@ -189,8 +190,8 @@ fn refuses_answers_with_anything_but_matching_ciphertexts() {
 /// to change more in the user's file.
 #[test]
 fn refuses_answers_that_change_more_than_ciphertexts() {
-    let scene = Scene::new();
-    let genuine_value = scene.answer["spec"]["encryptedData"]["p"].clone();
+    let fixture = Fixture::new();
+    let genuine_value = fixture.answer["spec"]["encryptedData"]["p"].clone();
     let hints = json!({ "p": PLAIN_VALUE }).to_string();
     for (path, value) in [
         ("spec|encryptedData", json!({})),
@@ -228,9 +229,9 @@ fn refuses_answers_that_change_more_than_ciphertexts() {
         ("spec|template|data|t", json!(PLAIN_VALUE)),
         ("spec|template|data|more", json!(PLAIN_VALUE)),
     ] {
-        let mut answer = scene.answer.clone();
+        let mut answer = fixture.answer.clone();
         set_value(path, value.clone())(&mut answer);
-        scene.assert_refused(&format!("{path}: {value}"), &answer.to_string());
+        fixture.assert_refused(&format!("{path}: {value}"), &answer.to_string());
     }
     for answer in [
         "",
@@ -241,7 +242,7 @@ fn refuses_answers_that_change_more_than_ciphertexts() {
         "\"\u{1b}\"",
         &json!({ "items": [PLAIN_VALUE] }).to_string(),
     ] {
-        scene.assert_refused(answer, answer);
+        fixture.assert_refused(answer, answer);
     }
 }
 
@@ -249,12 +250,13 @@ fn refuses_answers_that_change_more_than_ciphertexts() {
 /// that values move to another object or are lost.
 #[test]
 fn refuses_exchanged_objects_in_a_list() {
-    let scene = Scene::new();
-    let sealed = scene.sealed_file();
-    fs::write(scene.path("e.yaml"), sealed.replace("\"db\"", "\"eb\"")).expect("ours");
+    let fixture = Fixture::new();
+    let sealed = fixture.sealed_file();
+    fs::write(fixture.path("e.yaml"), sealed.replace("\"db\"", "\"eb\""))
+        .expect("the test directory is writable");
     let (db, eb) = (
-        scene.answer.clone(),
-        scene.answer.to_string().replace("\"db\"", "\"eb\""),
+        fixture.answer.clone(),
+        fixture.answer.to_string().replace("\"db\"", "\"eb\""),
     );
     let eb: Json = serde_json::from_str(&eb).expect("it is JSON");
     let mut plain = eb.clone();
@@ -266,20 +268,20 @@ fn refuses_exchanged_objects_in_a_list() {
         (json!([db, plain]), [true, false]),
         (json!([db]), [false, false]),
     ] {
-        let paths = ["db.yaml", "e.yaml"].map(|name| scene.path(name));
+        let paths = ["db.yaml", "e.yaml"].map(|name| fixture.path(name));
         let before = paths
             .clone()
-            .map(|path| fs::read_to_string(path).expect("ours"));
+            .map(|path| fs::read_to_string(path).expect("the file is readable"));
         let answer = json!({ "kind": "List", "apiVersion": "v1", "items": items }).to_string();
-        let output = scene.run(SEAL, &["rotate", "db.yaml", "e.yaml"], Some(&answer));
+        let output = fixture.run(SEAL, &["rotate", "db.yaml", "e.yaml"], Some(&answer));
         let why = format!("{is_changed:?}: {}", stderr(&output));
         assert_eq!(output.status.success(), is_changed == [true, true], "{why}");
         let after = paths
             .clone()
-            .map(|path| fs::read_to_string(path).expect("ours"));
+            .map(|path| fs::read_to_string(path).expect("the file is readable"));
         for i in 0..2 {
             assert_eq!(after[i] != before[i], is_changed[i], "{why}");
-            fs::write(&paths[i], &before[i]).expect("ours");
+            fs::write(&paths[i], &before[i]).expect("the test directory is writable");
         }
         assert!(!stderr(&output).contains(PLAIN_VALUE), "{why}");
     }
@@ -289,9 +291,9 @@ fn refuses_exchanged_objects_in_a_list() {
 /// templates and the kind, and copies the template's metadata from the object.
 #[test]
 fn accepts_a_genuine_answer() {
-    let scene = Scene::new();
-    let before = scene.sealed_file();
-    let mut bitnami_answer = scene.answer.clone();
+    let fixture = Fixture::new();
+    let before = fixture.sealed_file();
+    let mut bitnami_answer = fixture.answer.clone();
     for path in ["kind", "apiVersion", "spec|template|data"] {
         set_value(path, Json::Null)(&mut bitnami_answer);
     }
@@ -303,20 +305,20 @@ fn accepts_a_genuine_answer() {
     let object = bitnami_answer.as_object_mut().expect("an object");
     object.remove("kind");
     object.remove("apiVersion");
-    for answer in [&scene.answer, &bitnami_answer] {
+    for answer in [&fixture.answer, &bitnami_answer] {
         let answer = answer.to_string();
         for (program, args) in [
             (SEAL, &["rotate", "db.yaml"][..]),
             (KUBESEAL, &["--re-encrypt", "-f", "db.yaml"]),
         ] {
-            let output = scene.run(program, args, Some(&answer));
+            let output = fixture.run(program, args, Some(&answer));
             assert!(output.status.success(), "{args:?}: {}", stderr(&output));
-            let after: Json = parse_document(&scene.sealed_file());
+            let after: Json = parse_document(&fixture.sealed_file());
             assert_eq!(
                 after["spec"]["encryptedData"],
-                scene.answer["spec"]["encryptedData"]
+                fixture.answer["spec"]["encryptedData"]
             );
-            fs::write(scene.path("db.yaml"), &before).expect("ours");
+            fs::write(fixture.path("db.yaml"), &before).expect("the test directory is writable");
         }
     }
 }
@@ -339,12 +341,13 @@ fn warns_of_an_unchanged_value_whose_hint_names_another_key() {
         certificate.expect("it is one").fingerprint().to_string()
     };
     for (hinted, is_reported) in [(OLD_CERT, true), (NEW_CERT, false)] {
-        let scene = Scene::new();
-        let mut sealed: Json = serde_json::from_str(&scene.sealed_file()).expect("it is JSON");
+        let fixture = Fixture::new();
+        let mut sealed: Json = serde_json::from_str(&fixture.sealed_file()).expect("it is JSON");
         let hints = json!({ "p": fingerprint(hinted) }).to_string();
         sealed["metadata"]["annotations"] = json!({ HINTS: hints });
-        fs::write(scene.path("db.yaml"), sealed.to_string()).expect("ours");
-        let output = scene.run(SEAL, &["rotate", "db.yaml"], Some(&sealed.to_string()));
+        fs::write(fixture.path("db.yaml"), sealed.to_string())
+            .expect("the test directory is writable");
+        let output = fixture.run(SEAL, &["rotate", "db.yaml"], Some(&sealed.to_string()));
         let stderr = stderr(&output);
         assert!(output.status.success(), "{stderr}");
         assert_eq!(

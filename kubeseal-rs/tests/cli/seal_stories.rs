@@ -32,7 +32,7 @@ fn copy_stories(folder: &Path) -> Vec<PathBuf> {
         .collect();
     for story in &stories {
         let copy = folder.join(story.file_name().expect("it has a name"));
-        fs::copy(story, &copy).expect("the folder is ours");
+        fs::copy(story, &copy).expect("the test directory is writable");
         let own_fixtures = story.with_extension("fixtures");
         let fixtures = Some(own_fixtures).filter(|path| path.is_dir());
         copy_folder(
@@ -44,14 +44,14 @@ fn copy_stories(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir(to).expect("the folder is ours");
+    fs::create_dir(to).expect("the test directory is writable");
     for entry in fs::read_dir(from).expect("readable") {
         let path = entry.expect("readable").path();
         let copy = to.join(path.file_name().expect("it has a name"));
         if path.is_dir() {
             copy_folder(&path, &copy);
         } else {
-            fs::copy(&path, &copy).expect("the folder is ours");
+            fs::copy(&path, &copy).expect("the test directory is writable");
         }
     }
 }
@@ -87,7 +87,7 @@ fn every_story_runs_as_written() {
                 folder.path().join(story.file_name().expect("a name")),
                 story,
             )
-            .expect("ours");
+            .expect("the test directory is writable");
         }
     }
 }

@@ -39,8 +39,8 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
 }
 
 fn write(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
-    fs::write(path, text).expect("ours");
+    fs::create_dir_all(path.parent().expect("it has one")).expect("the test directory is writable");
+    fs::write(path, text).expect("the test directory is writable");
 }
 
 /// Returns a SealedSecret as JSON, with `name` as its name, its namespace and the key of its item.
@@ -109,7 +109,7 @@ fn forged_output(folder: &Path, program: &str, args: &[&str], sequence: &str) ->
 /// Attack: a committer uses names of files, items and objects that begin new lines or control the terminal, so that a
 /// reader sees forged output, as text and as JSON.
 #[test]
-fn names_cannot_start_a_line_or_control_the_terminal() {
+fn escapes_names_that_start_a_line_or_control_the_terminal() {
     let mut failures = Vec::new();
     for sequence in CONTROL_SEQUENCES {
         let name = format!("a{sequence}{FORGED_WORD}");
@@ -187,7 +187,7 @@ fn names_cannot_start_a_line_or_control_the_terminal() {
 
 /// Attack: a committer uses names with control sequences in YAML and JSON output, which users also read in a terminal.
 #[test]
-fn names_cannot_control_the_terminal_in_yaml_or_json() {
+fn escapes_names_that_control_the_terminal_in_yaml_and_json() {
     let mut failures = Vec::new();
     for sequence in CONTROL_SEQUENCES {
         let name = format!("a{sequence}{FORGED_WORD}");
@@ -212,7 +212,7 @@ fn names_cannot_control_the_terminal_in_yaml_or_json() {
 /// Attack: a committer uses names of folders, files, objects and items that are commands to the GitHub Actions runner,
 /// which executes every line that begins with two colons, and `##[` anywhere.
 #[test]
-fn names_cannot_be_workflow_commands() {
+fn escapes_names_that_are_workflow_commands() {
     let mut failures = Vec::new();
     for command in [
         "::stop-commands::x",

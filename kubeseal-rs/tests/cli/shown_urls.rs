@@ -11,7 +11,7 @@ const CANARY: &str = "hunter2";
 fn messages_do_not_show_the_credentials_of_a_url() {
     let folder = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &str| {
-        fs::write(folder.path().join(name), text).expect("the folder is ours");
+        fs::write(folder.path().join(name), text).expect("the test directory is writable");
     };
     write(
         "secret.yaml",

@@ -18,8 +18,9 @@ pub(crate) const OTHER_CERT: &str = include_str!("../seal/fixtures/other.pem");
 pub(crate) fn write_files(folder: &Path, files: &[(&str, &str)]) {
     for (path, text) in files {
         let path = folder.join(path);
-        fs::create_dir_all(path.parent().expect("it has one")).expect("ours");
-        fs::write(path, text).expect("ours");
+        fs::create_dir_all(path.parent().expect("it has one"))
+            .expect("the test directory is writable");
+        fs::write(path, text).expect("the test directory is writable");
     }
 }
 

@@ -37,12 +37,14 @@ fn create_sealed_file(folder: &Path, items: &[&str]) {
     for literal in &literals {
         args.extend(["--from-literal", literal]);
     }
-    let output = spawn(folder, SEAL, &args).wait_with_output().expect("ours");
+    let output = spawn(folder, SEAL, &args)
+        .wait_with_output()
+        .expect("the program was started");
     assert!(output.status.success(), "{output:?}");
 }
 
 fn wait_for_success(run: Child) -> Output {
-    let output = run.wait_with_output().expect("ours");
+    let output = run.wait_with_output().expect("the program was started");
     assert!(
         output.status.success(),
         "{}",
@@ -61,9 +63,10 @@ fn twenty_concurrent_writers_lose_no_change() {
         &old_items.iter().map(String::as_str).collect::<Vec<_>>(),
     );
     let (cert, value) = (cert_path(), folder.path().join("value"));
-    fs::write(&value, "x").expect("ours");
+    fs::write(&value, "x").expect("the test directory is writable");
     let new_secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {merged: x}\n";
-    fs::write(folder.path().join("fresh.yaml"), new_secret).expect("ours");
+    fs::write(folder.path().join("fresh.yaml"), new_secret)
+        .expect("the test directory is writable");
     let mut runs = Vec::new();
     for i in 0..13 {
         let key = format!("new{i}");
@@ -93,7 +96,7 @@ fn twenty_concurrent_writers_lose_no_change() {
     for run in runs {
         wait_for_success(run);
     }
-    let text = fs::read_to_string(folder.path().join("db.yaml")).expect("ours");
+    let text = fs::read_to_string(folder.path().join("db.yaml")).expect("the file is readable");
     let has_item = |item: &str| text.contains(&format!("    {item}: "));
     let lost_items: Vec<String> = (0..13)
         .map(|i| format!("new{i}"))
@@ -106,7 +109,9 @@ fn twenty_concurrent_writers_lose_no_change() {
     );
     assert!(has_item("merged"), "{text}");
     assert_eq!(
-        fs::read_dir(folder.path()).expect("ours").count(),
+        fs::read_dir(folder.path())
+            .expect("the folder is readable")
+            .count(),
         3,
         "temporary files remain"
     );
@@ -118,7 +123,7 @@ fn keeps_concurrent_changes_of_other_programs() {
     let folder = tempfile::tempdir().expect("a folder");
     create_sealed_file(folder.path(), &["a"]);
     let (file, cert) = (folder.path().join("db.yaml"), cert_path());
-    fs::write(folder.path().join("value"), "x").expect("ours");
+    fs::write(folder.path().join("value"), "x").expect("the test directory is writable");
     let is_finished = AtomicBool::new(false);
     let (line_count, lost_lines) = std::thread::scope(|scope| {
         let other_program = scope.spawn(|| {
@@ -132,11 +137,12 @@ fn keeps_concurrent_changes_of_other_programs() {
                     break;
                 }
                 let new_file = folder.path().join("beside");
-                fs::write(&new_file, format!("{text}# line {line_count}.\n")).expect("ours");
+                fs::write(&new_file, format!("{text}# line {line_count}.\n"))
+                    .expect("the test directory is writable");
                 // The program replaces only content that it has read, so that it does not lose
                 // changes of `seal`.
-                if fs::read_to_string(&file).expect("ours") == text {
-                    fs::rename(&new_file, &file).expect("ours");
+                if fs::read_to_string(&file).expect("the file is readable") == text {
+                    fs::rename(&new_file, &file).expect("the test directory is writable");
                     line_count += 1;
                 }
                 std::thread::sleep(std::time::Duration::from_millis(4));
@@ -157,7 +163,7 @@ fn keeps_concurrent_changes_of_other_programs() {
             wait_for_success(spawn(folder.path(), SEAL, &args));
         }
         is_finished.store(true, Ordering::SeqCst);
-        other_program.join().expect("ours")
+        other_program.join().expect("the thread does not panic")
     });
     assert!(
         lost_lines.is_empty(),
@@ -172,7 +178,7 @@ fn concurrent_runs_of_rotate_succeed() {
     let folder = tempfile::tempdir().expect("a folder");
     for i in 0..6 {
         let sub = folder.path().join(format!("{i}"));
-        fs::create_dir(&sub).expect("ours");
+        fs::create_dir(&sub).expect("the test directory is writable");
         create_sealed_file(&sub, &["a", "b"]);
     }
     let (old, new) = (

@@ -103,7 +103,7 @@ fn marks_of_compromised_keys_survive_a_cleaned_cache() {
     fs::create_dir_all(&cache).expect("a folder");
     fs::rename(&state, cache.join("compromised")).expect("the mark is there");
     assert!(!seal(folder.path(), create).0);
-    fs::remove_dir_all(&cache).expect("ours");
+    fs::remove_dir_all(&cache).expect("the folder exists");
     let (has_succeeded, stderr) = seal(folder.path(), create);
     assert!(has_succeeded, "{stderr}");
 }
@@ -235,7 +235,7 @@ fn names_what_a_truncated_certificate_lacks() {
 }
 
 #[test]
-fn warns_about_a_private_key_beside_the_certificate() {
+fn warns_about_a_private_key_in_the_file_of_the_certificate() {
     let folder = folder();
     let pem = fs::read_to_string(folder.path().join("key-2024.pem")).expect("a file");
     let key = |label: &str| format!("-----BEGIN {label}-----\naGk=\n-----END {label}-----\n");

@@ -178,7 +178,7 @@ mod tests {
         /// Attack: an author writes a value with lines that look like comments, to exempt a file from lint.
         #[test]
         fn no_line_of_a_value_is_a_comment(value in "[ab#!'\":|>\\-\n ]{0,40}", style in 0..3_usize) {
-            // In quotes, a line `---` still begins a document (YAML 1.2.2, section 9.1.2), so the text is no value.
+            // In quotes, a line `---` still begins a document (YAML 1.2.2, section 9.1.2), so the text is not a value.
             let is_cut = style > 0 && value.lines().skip(1).any(|line| line.starts_with("---"));
             proptest::prop_assume!(!is_cut);
             let value = format!("{value}\n#!a\nb");

@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn untrusted_input_cannot_exceed_its_limit() {
+    fn refuses_untrusted_input_above_its_limit() {
         for (text, sufficient, insufficient) in [
             ("a: [1, 2]", 5, 4),
             ("a: &a [1]\nb: *a", 9, 8),

@@ -100,7 +100,7 @@ impl ZeroBytes {
         let sample = &bytes[..bytes.len().min(4096)];
         let count = sample.split(|byte| *byte == 0).count() - 1;
         Self {
-            // Zeros alone, as after a crash, are no text in any encoding.
+            // Zeros alone, as after a crash, are not text in any encoding.
             count: if count == sample.len() { 0 } else { count },
             sample_len: sample.len(),
         }

@@ -337,7 +337,7 @@ mod tests {
                 &[("a", b"\xff\x00"), ("t", b"\xff\x00")],
             ),
             (
-                "a missing key is no error",
+                "a missing key is not an error",
                 &[],
                 &[("t", Some("{{ .nope }}{{ index . \"nope\" }}"))],
                 &[("t", b"<no value>")],

@@ -179,13 +179,13 @@ fn check_bound(object: &Object, sealed: &SealedSecret) -> Result<(), FormatProbl
     }
 }
 
-/// Checks what is beside the locks of an object, whatever the policy.
+/// Checks which other content the locks of an object allow, whatever the policy.
 fn check_neighbors(object: &Object, sealed: &SealedSecret) -> Result<(), FormatProblem> {
     let has_v1_items = !object.v1_items.is_empty();
     if sealed.spec.data.is_some() && is_v2(&sealed.spec.encrypted_data) {
-        Err(FormatProblem::DataBesideV2)
+        Err(FormatProblem::DataWithV2)
     } else if has_v1_items && object.locks.iter().any(is_bound) {
-        Err(FormatProblem::V1BesideBound)
+        Err(FormatProblem::V1WithBound)
     } else if object.is_alone() && (has_v1_items || object.locks.len() > 1) {
         Err(FormatProblem::NotAlone)
     } else {

@@ -43,10 +43,10 @@ pub enum EditError {
         /// The key of the item that forbids classical recipients.
         item: String,
     },
-    /// The new lock would be refused beside a v1 item.
+    /// The new lock would be refused in an object with a v1 item.
     #[error(
-        "the item {item:?} is sealed as v1, but the others are to be bound to the template or to stand alone; \
-         seal it again as v2 first"
+        "the item {item:?} is sealed as v1, but v2 values that are bound to the template, or must be the only values \
+         of the object, allow no v1 item; seal it again as v2 first"
     )]
     V1Item {
         /// The v1 item.

@@ -121,26 +121,26 @@ pub enum FormatProblem {
     #[error(
         "some values are bound to the template, but an item is sealed as v1; seal it again as v2"
     )]
-    V1BesideBound,
+    V1WithBound,
     /// The policy requires that all values are bound to the template, and some are not.
     #[error(
         "the policy of this namespace requires that all values are bound to the template; \
          seal them again with `--bind-template`"
     )]
     Unbound,
-    /// `spec.data` beside v2 entries.
-    #[error("`spec.data` is set beside values that are sealed as v2; remove `spec.data`")]
-    DataBesideV2,
-    /// A lock must be the only one, and the object has something else.
+    /// The object has both `spec.data` and v2 entries.
+    #[error("`spec.data` is set in an object with v2 values; remove `spec.data`")]
+    DataWithV2,
+    /// A lock must be the only one in its object, but the object has other values.
     #[error(
-        "some values were sealed to stand alone, but the object has others beside them; \
-         remove those, or seal all values again together"
+        "some values were sealed as the only values of their object, but the object has other values too; \
+         remove the other values, or seal all values again together"
     )]
     NotAlone,
     /// More locks than an object may have.
     #[error("the object has more than {limit} locks; re-encrypt it with `seal rotate`")]
     Locks {
-        /// The limit.
+        /// The maximum number of locks of an object.
         limit: usize,
     },
 }
@@ -155,7 +155,7 @@ pub enum Refusal {
     Malformed {
         /// Name of the entry.
         entry: String,
-        /// The problem.
+        /// What is wrong with the entry.
         problem: Problem,
     },
     /// Every recipient uses a suite that this version does not know.

@@ -36,13 +36,13 @@ pub enum Flag {
 pub struct FoldSpec<'a> {
     /// The public keys that can open the new lock, from rules or pins, never from the object.
     pub recipients: &'a [&'a dyn Recipient],
-    /// Whether keys of classical suites are allowed where a lock forbids them, or beside post-quantum ones.
+    /// Whether classical recipients are allowed where a lock forbids them, or in addition to post-quantum ones.
     pub allow_classical: bool,
     /// Whether the values are bound to the template of the object.
     pub template: Flag,
     /// Whether the values must never become a Secret object.
     pub never_secret: Flag,
-    /// Whether nothing may be sealed beside the values.
+    /// Whether the values must be the only ones of their object.
     pub alone: Flag,
     /// Whether to seal again even if nothing seems to change. A stanza that does not open looks like one that does.
     pub is_forced: bool,

@@ -25,7 +25,7 @@ pub(super) struct Fields {
     pub(super) is_post_quantum_only: bool,
     /// Whether the values must never become a Secret object.
     pub(super) is_never_secret: bool,
-    /// Whether nothing may be sealed beside what this lock seals.
+    /// Whether the object must contain only the values of this lock.
     pub(super) is_alone: bool,
     /// The scope that the values are sealed for.
     pub(super) scope: Scope,

@@ -46,7 +46,7 @@ pub enum KeySecretError {
     Key {
         /// The name of the item in the Secret.
         item: &'static str,
-        /// The problem.
+        /// Why the key of the item is unusable.
         why: KeyTextError,
     },
     /// The public key does not belong to the private key.

@@ -27,7 +27,9 @@ pub enum KeyTextError {
     #[error("expected `seal2-key SUITE KEY` or `AGE-SECRET-KEY-PQ-1…`")]
     KeyForm,
     /// An unknown suite, or one whose keys have another form.
-    #[error("the suite must be xw or p256; RSA keys are certificates and PEM files")]
+    #[error(
+        "the suite must be xw or p256; an RSA key is passed as a certificate (public) or a PEM file (private)"
+    )]
     Suite,
     /// The bytes are not a key of the suite.
     #[error("the key is malformed or unsafe")]
@@ -84,7 +86,7 @@ impl PublicRecipient {
     ///
     /// # Errors
     ///
-    /// Returns [`KeyTextError`] if the bytes are no safe key of the suite, or the suite is RSA.
+    /// Returns [`KeyTextError`] if the bytes are not a safe key of the suite, or the suite is RSA.
     pub fn from_bytes(suite: Suite, bytes: &[u8]) -> Result<Self, KeyTextError> {
         let comment = String::new();
         AnyPublic::read(suite, bytes).map(|key| Self { key, comment })
@@ -191,7 +193,7 @@ impl SecretKey {
     ///
     /// # Errors
     ///
-    /// Returns [`KeyTextError`] if they are no key of the suite.
+    /// Returns [`KeyTextError`] if they are not a key of the suite.
     pub fn from_bytes(suite: Suite, bytes: &[u8; SEED_LEN]) -> Result<Self, KeyTextError> {
         let key = match suite {
             Suite::XWing => XWingPrivateKey::from_seed(bytes).map(|k| AnySecret::XWing(k.into())),

@@ -43,7 +43,7 @@ pub(super) struct Item {
 )]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemView {
-    /// The lock.
+    /// The identifier of the lock that seals the item.
     pub lock: LockId,
     /// Whether the item carries its own lock.
     pub is_inline: bool,
@@ -53,7 +53,7 @@ pub struct ItemView {
     pub is_template_bound: bool,
     /// Whether the value must never become a Secret object.
     pub is_never_secret: bool,
-    /// Whether nothing may be sealed beside the values of the lock.
+    /// Whether the object must contain only the values of the lock.
     pub is_alone: bool,
     /// Whether classical recipients are forbidden.
     pub is_post_quantum_only: bool,
@@ -137,7 +137,7 @@ impl Object {
             .any(|lock| lock.header.fields.is_never_secret)
     }
 
-    /// Returns whether nothing may be sealed beside the values of the object's lock, so that no item can be set alone.
+    /// Returns whether the object must contain only the values of one lock, so that no item can be set separately.
     pub fn is_alone(&self) -> bool {
         self.locks.iter().any(|lock| lock.header.fields.is_alone)
     }

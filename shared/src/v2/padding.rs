@@ -23,8 +23,8 @@ pub(super) fn pad(id: &ValueId, value: &[u8]) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-/// Reverses [`pad`]. Returns `None` for anything that it does not produce: a length that is no multiple of a block, a
-/// last block without marker, or a marker inside the identifier.
+/// Reverses [`pad`]. Returns `None` for anything that it does not produce: a length that is not a multiple of a block,
+/// a last block without marker, or a marker inside the identifier.
 pub(super) fn unpad(bytes: &[u8]) -> Option<(ValueId, Plain)> {
     let is_whole = bytes.len().is_multiple_of(BLOCK_LEN);
     let marker = bytes.iter().rposition(|byte| *byte != 0)?;

@@ -5,7 +5,7 @@ use super::id::{first_half, sha256};
 use crate::names::{self, NameError};
 use crate::scope::Scope;
 
-/// Scope, namespace and name that a value is sealed for, in the bytes that every lock is bound to.
+/// The scope, namespace and name that a value is sealed for, encoded as the bytes that every lock is bound to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     scope: Scope,
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_context_holds_what_the_scope_fixes() {
+    fn the_context_contains_the_namespace_and_name_that_the_scope_requires() {
         for (scope, want) in [
             (
                 Scope::Strict,
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_part_is_no_place_if_the_scope_needs_it() {
+    fn refuses_a_place_without_the_namespace_or_name_that_its_scope_requires() {
         for (scope, namespace, name, want) in [
             (Scope::Strict, "", "n", false),
             (Scope::Strict, "ns", "", false),

@@ -28,13 +28,13 @@ pub struct LockSpec<'a> {
     pub place: &'a Place,
     /// The public keys that can open the lock, from rules or pins, never from the file that is sealed into.
     pub recipients: &'a [&'a dyn Recipient],
-    /// Whether keys of classical suites may stand beside post-quantum ones.
+    /// Whether classical recipients are allowed in addition to post-quantum ones.
     pub allow_classical: bool,
     /// The template to bind the lock to.
     pub template: Option<TemplateDigest>,
     /// Whether the values must never become a Secret object.
     pub is_never_secret: bool,
-    /// Whether the object may have nothing but what this lock seals. Such an object cannot be changed item by item.
+    /// Whether the values must be the only ones of their object. Such an object cannot be changed item by item.
     pub is_alone: bool,
     /// The revision, from [`next_revision`].
     pub revision: u64,
@@ -46,7 +46,7 @@ pub enum SealError {
     /// There is no recipient, or there are too many.
     #[error("a value can be sealed for 1 to {MAX_RECIPIENTS} keys, but {0} are configured")]
     Recipients(usize),
-    /// Classical keys beside post-quantum ones.
+    /// Some recipients are post-quantum and one is not.
     #[error(
         "the key {0} is not post-quantum, but another recipient is; remove one of them, or allow classical keys"
     )]
@@ -99,7 +99,7 @@ pub fn seal(
 }
 
 /// Seals one value with its own lock, so that one line of a file changes. Needs no private key. Returns the entry. Readers
-/// refuse it beside a lock that stands alone, and a bound one beside v1 items.
+/// refuse it in an object whose lock must be the only one, and a bound one in an object with v1 items.
 ///
 /// # Errors
 ///

@@ -89,7 +89,7 @@ mod tests {
     use crate::scratch::Scratch;
 
     #[test]
-    fn says_what_to_do_if_a_package_cannot_be_downloaded() {
+    fn reports_what_to_do_if_a_package_cannot_be_downloaded() {
         let scratch = Scratch::new();
         let folder = scratch.path().join("root");
         let error = failed(&mut script(&folder, &["no-such-package"]));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn says_which_program_is_missing() {
+    fn reports_which_program_is_missing() {
         let scratch = Scratch::new();
         let folder = scratch.path().join("root");
         let error = failed(script(&folder, &PACKAGES).env("PATH", "/none"));

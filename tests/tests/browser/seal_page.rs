@@ -37,7 +37,7 @@ fn the_controller_unseals_what_a_page_sealed_for_the_same_scope_only() {
 
 /// Attack: a page that seals values also sends them to another machine.
 #[test]
-fn a_page_that_seals_requests_nothing_and_may_not() {
+fn the_seal_page_sends_no_request_and_its_policy_forbids_requests() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = format!("http://{}/value", server.local_addr().unwrap());
     let browser = Browser::start();

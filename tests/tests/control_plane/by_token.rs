@@ -35,7 +35,7 @@ const ARGS: &[&str] = &[
 
 /// A controller with two keys that serves verify and rotate only on its TLS port, a Service with both ports, and
 /// the service account `ci`.
-struct Scene {
+struct Fixture {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
     _controller: ClusterController,
@@ -44,7 +44,7 @@ struct Scene {
     folder: Scratch,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace("by-token").await;
@@ -71,7 +71,7 @@ impl Scene {
         ]);
         roles::create_caller_with(&namespace, "ci", &rules).await;
         let network = Network::new(port).await;
-        let scene = Self {
+        let fixture = Self {
             plane,
             namespace,
             _controller: controller,
@@ -79,9 +79,9 @@ impl Scene {
             network,
             folder: Scratch::new(),
         };
-        let sealed = scene.sealed_secret().to_document().to_string();
-        fs::write(scene.file("db.json"), sealed).unwrap();
-        scene
+        let sealed = fixture.sealed_secret().to_document().to_string();
+        fs::write(fixture.file("db.json"), sealed).unwrap();
+        fixture
     }
 
     /// Returns an object sealed for the older key.
@@ -189,57 +189,57 @@ fn parse(json: &[u8]) -> SealedSecret {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_account_uses_the_port_that_the_service_names() {
-    let scene = Scene::new().await;
-    let account = scene
+    let fixture = Fixture::new().await;
+    let account = fixture
         .plane
-        .kubeconfig_of(scene.namespace.name(), "ci")
+        .kubeconfig_of(fixture.namespace.name(), "ci")
         .await;
     let (kubeseal, seal) = (binaries::kubeseal(), binaries::seal());
-    let validate = scene.with_controller_flags(&["--validate", "-f", "db.json"]);
+    let validate = fixture.with_controller_flags(&["--validate", "-f", "db.json"]);
     until("the account's permissions take effect", async || {
-        let output = scene.run_in_cluster(&kubeseal, &account, &validate);
+        let output = fixture.run_in_cluster(&kubeseal, &account, &validate);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!message.contains("is not a controller"), "{message}");
         output.status.success().then_some(())
     })
     .await;
-    let name = format!("seals.{}.svc:8443", scene.namespace.name());
+    let name = format!("seals.{}.svc:8443", fixture.namespace.name());
     assert!(
-        scene.network.names().contains(&name),
+        fixture.network.names().contains(&name),
         "{:?}",
-        scene.network.names()
+        fixture.network.names()
     );
 
     let re_encrypt =
-        scene.with_controller_flags(&["--re-encrypt", "-f", "db.json", "-w", "new.json"]);
-    expect_success(scene.run_in_cluster(&kubeseal, &account, &re_encrypt));
-    let re_encrypted = parse(&fs::read(scene.file("new.json")).unwrap());
+        fixture.with_controller_flags(&["--re-encrypt", "-f", "db.json", "-w", "new.json"]);
+    expect_success(fixture.run_in_cluster(&kubeseal, &account, &re_encrypt));
+    let re_encrypted = parse(&fs::read(fixture.file("new.json")).unwrap());
     assert_ne!(
         re_encrypted.spec.encrypted_data,
-        scene.sealed_secret().spec.encrypted_data
+        fixture.sealed_secret().spec.encrypted_data
     );
 
-    let doctor = scene.with_controller_flags(&["doctor", "db.json"]);
-    let message = scene.run_in_cluster(&seal, &account, &doctor);
+    let doctor = fixture.with_controller_flags(&["doctor", "db.json"]);
+    let message = fixture.run_in_cluster(&seal, &account, &doctor);
     let message = String::from_utf8(message.stdout).unwrap();
     assert!(
         message.contains("the controller can unseal it"),
         "{message}"
     );
 
-    let rotate = scene.with_controller_flags(&["rotate", "db.json"]);
-    expect_success(scene.run_in_cluster(&seal, &account, &rotate));
-    let rotated = parse(&fs::read(scene.file("db.json")).unwrap());
+    let rotate = fixture.with_controller_flags(&["rotate", "db.json"]);
+    expect_success(fixture.run_in_cluster(&seal, &account, &rotate));
+    let rotated = parse(&fs::read(fixture.file("db.json")).unwrap());
     assert_ne!(
         rotated.spec.encrypted_data,
-        scene.sealed_secret().spec.encrypted_data
+        fixture.sealed_secret().spec.encrypted_data
     );
 
-    let mut moved = scene.sealed_secret();
+    let mut moved = fixture.sealed_secret();
     moved.metadata.name = Some("other".into());
-    fs::write(scene.file("moved.json"), moved.to_document().to_string()).unwrap();
-    let validate = scene.with_controller_flags(&["--validate", "-f", "moved.json"]);
-    let message = expect_failure(scene.run_in_cluster(&kubeseal, &account, &validate));
+    fs::write(fixture.file("moved.json"), moved.to_document().to_string()).unwrap();
+    let validate = fixture.with_controller_flags(&["--validate", "-f", "moved.json"]);
+    let message = expect_failure(fixture.run_in_cluster(&kubeseal, &account, &validate));
     assert!(
         message.contains("unable to decrypt sealed secret: other"),
         "{message}"
@@ -248,26 +248,26 @@ async fn a_service_account_uses_the_port_that_the_service_names() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_specifies_the_port_and_an_account_or_a_token() {
-    let scene = Scene::new().await;
-    let admin = scene.plane.kubeconfig();
+    let fixture = Fixture::new().await;
+    let admin = fixture.plane.kubeconfig();
     let kubeseal = binaries::kubeseal();
-    let url = format!("https://localhost:{}", scene.port);
-    let account = format!("{}/ci", scene.namespace.name());
+    let url = format!("https://localhost:{}", fixture.port);
+    let account = format!("{}/ci", fixture.namespace.name());
     let validate = |more: &[&str]| {
         let args = [&["--validate", "-f", "db.json"], more].concat();
-        scene.run_outside_cluster(&kubeseal, admin, &scene.with_controller_flags(&args))
+        fixture.run_outside_cluster(&kubeseal, admin, &fixture.with_controller_flags(&args))
     };
     let flags = ["--authorized", &url, "--token-account", &account];
     until("the account's permissions take effect", async || {
         validate(&flags).status.success().then_some(())
     })
     .await;
-    let token = scene.plane.token_for(
-        scene.namespace.name(),
+    let token = fixture.plane.token_for(
+        fixture.namespace.name(),
         "ci",
         &["sealed-secrets.bitnami.com"],
     );
-    fs::write(scene.file("token"), token.await).unwrap();
+    fs::write(fixture.file("token"), token.await).unwrap();
     expect_success(validate(&["--authorized", &url, "--token-file", "token"]));
 
     let message = expect_failure(validate(&[]));
@@ -277,7 +277,7 @@ async fn a_user_specifies_the_port_and_an_account_or_a_token() {
     );
     let message = expect_failure(validate(&["--token-account", "../x"]));
     assert!(message.contains("expected NAMESPACE/NAME"), "{message}");
-    let missing_account = format!("{}/nobody", scene.namespace.name());
+    let missing_account = format!("{}/nobody", fixture.namespace.name());
     let message = expect_failure(validate(&["--token-account", &missing_account]));
     assert!(message.contains("\"nobody\" not found"), "{message}");
     let message = expect_failure(validate(&[
@@ -287,7 +287,7 @@ async fn a_user_specifies_the_port_and_an_account_or_a_token() {
         &account,
     ]));
     assert!(message.contains("sent unencrypted"), "{message}");
-    let unprivileged = format!("{}/default", scene.namespace.name());
+    let unprivileged = format!("{}/default", fixture.namespace.name());
     let message = expect_failure(validate(&[
         "--authorized",
         &url,
@@ -304,19 +304,20 @@ async fn a_user_specifies_the_port_and_an_account_or_a_token() {
 /// re-encrypts or checks files there.
 #[tokio::test(flavor = "multi_thread")]
 async fn sends_no_token_to_a_controller_that_a_rule_names() {
-    let scene = Scene::new().await;
-    let account = scene
+    let fixture = Fixture::new().await;
+    let account = fixture
         .plane
-        .kubeconfig_of(scene.namespace.name(), "ci")
+        .kubeconfig_of(fixture.namespace.name(), "ci")
         .await;
     let rules = format!(
         "rules:\n- path: '**'\n  controller: {{name: seals, namespace: {}}}\n",
-        scene.namespace.name()
+        fixture.namespace.name()
     );
-    fs::write(scene.file(".seal.yaml"), rules).unwrap();
+    fs::write(fixture.file(".seal.yaml"), rules).unwrap();
     let seal = binaries::seal();
     let message = until("the account's permissions take effect", async || {
-        let message = expect_failure(scene.run_in_cluster(&seal, &account, &["rotate", "db.json"]));
+        let message =
+            expect_failure(fixture.run_in_cluster(&seal, &account, &["rotate", "db.json"]));
         (!message.contains("forbidden")).then_some(message)
     })
     .await;
@@ -324,20 +325,20 @@ async fn sends_no_token_to_a_controller_that_a_rule_names() {
         message.contains("a rule names this controller"),
         "{message}"
     );
-    let report = scene.run_in_cluster(&seal, &account, &["doctor", "db.json"]);
+    let report = fixture.run_in_cluster(&seal, &account, &["doctor", "db.json"]);
     let report = String::from_utf8_lossy(&report.stdout).into_owned();
     assert!(report.contains("a rule names this controller"), "{report}");
-    assert_eq!(scene.network.names(), [""; 0]);
+    assert_eq!(fixture.network.names(), [""; 0]);
     // Without --authority, the CA certificate would come from a namespace that the rule names.
     let url = ["rotate", "db.json", "--authorized", "https://localhost:1"];
-    let message = expect_failure(scene.run_in_cluster(&seal, &account, &url));
+    let message = expect_failure(fixture.run_in_cluster(&seal, &account, &url));
     assert!(
         message.contains("a rule names this controller"),
         "{message}"
     );
-    assert_eq!(scene.network.names(), [""; 0]);
+    assert_eq!(fixture.network.names(), [""; 0]);
     for arguments in [["rotate", "db.json"], ["doctor", "db.json"]] {
-        let arguments = scene.with_controller_flags(&arguments);
-        expect_success(scene.run_in_cluster(&seal, &account, &arguments));
+        let arguments = fixture.with_controller_flags(&arguments);
+        expect_success(fixture.run_in_cluster(&seal, &account, &arguments));
     }
 }

@@ -30,10 +30,10 @@ use tests::sealing::{KEYS, put_key, sealed_for};
 async fn documented_faults_are_reported_with_a_next_step() {
     // Messages list the controllers in the whole cluster.
     let plane = ControlPlane::start().await;
-    let scene = Scene::new(&plane).await;
+    let fixture = Fixture::new(&plane).await;
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("stories/kubeseal-faults.md");
     let documented = fs::read_to_string(&path).unwrap();
-    let current = scene.with_current_output(&documented);
+    let current = fixture.with_current_output(&documented);
     if env::var("STORIES").is_ok_and(|mode| mode == "overwrite") {
         fs::write(&path, &current).unwrap();
     }
@@ -165,7 +165,7 @@ async fn gives_up_on_a_busy_controller_and_names_the_time_of_the_next_attempt() 
     assert!((2..=5).contains(&attempts), "{attempts}");
 }
 
-struct Scene<'a> {
+struct Fixture<'a> {
     plane: &'a ControlPlane,
     namespace: Namespace<'a>,
     expired: Namespace<'a>,
@@ -173,7 +173,7 @@ struct Scene<'a> {
     _controllers: [ClusterController; 2],
 }
 
-impl<'a> Scene<'a> {
+impl<'a> Fixture<'a> {
     async fn new(plane: &'a ControlPlane) -> Self {
         let (namespace, expired) = (plane.namespace("ops").await, plane.namespace("old").await);
         put_key(&namespace, "sealed-secrets-key0", &KEYS[0]).await;

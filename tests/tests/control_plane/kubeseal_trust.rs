@@ -32,16 +32,16 @@ fn fingerprint(key: &NewKey) -> String {
 }
 
 /// A controller with the first key, behind the Service `seals`, and a user with a separate cache.
-struct Scene<'a> {
+struct Fixture<'a> {
     plane: &'a ControlPlane,
     namespace: Namespace<'a>,
     controller: ClusterController,
     folder: Scratch,
 }
 
-impl<'a> Scene<'a> {
-    async fn new() -> Scene<'static> {
-        Scene::with_labels(ControlPlane::shared().await, json!({})).await
+impl<'a> Fixture<'a> {
+    async fn new() -> Fixture<'static> {
+        Fixture::with_labels(ControlPlane::shared().await, json!({})).await
     }
 
     /// Creates the Service with these labels.
@@ -126,17 +126,17 @@ fn expect_failure(output: &Output) -> String {
 /// Attack: an attacker replaces the controller's certificate with their own, to read what is sealed for it.
 #[tokio::test]
 async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline() {
-    let mut scene = Scene::new().await;
+    let mut fixture = Fixture::new().await;
     let offline = ["--offline", "-f", "secret.yaml"];
-    assert!(expect_failure(&scene.run_with_service(&offline)).contains("no cached certificate"));
+    assert!(expect_failure(&fixture.run_with_service(&offline)).contains("no cached certificate"));
     assert_eq!(
-        expect_success(&scene.run_with_service(&["--fetch-cert"])),
+        expect_success(&fixture.run_with_service(&["--fetch-cert"])),
         ""
     );
-    let cached = scene.cached_certificate().unwrap();
+    let cached = fixture.cached_certificate().unwrap();
     let first = fs::metadata(&cached).unwrap().modified().unwrap();
     assert_eq!(
-        expect_success(&scene.run_with_service(&["-f", "secret.yaml"])),
+        expect_success(&fixture.run_with_service(&["-f", "secret.yaml"])),
         ""
     );
     assert_eq!(
@@ -145,12 +145,12 @@ async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline
         "the cached file is not written again"
     );
 
-    put_key(&scene.namespace, "sealed-secrets-key1", &KEYS[1]).await;
-    scene
+    put_key(&fixture.namespace, "sealed-secrets-key1", &KEYS[1]).await;
+    fixture
         .controller
         .logs("secretname=sealed-secrets-key1")
         .await;
-    let message = expect_success(&scene.run_with_service(&["-f", "secret.yaml"]));
+    let message = expect_success(&fixture.run_with_service(&["-f", "secret.yaml"]));
     let (old, new) = (fingerprint(&KEYS[0]), fingerprint(&KEYS[1]));
     let change = format!("has changed to {new}, created ");
     assert!(
@@ -159,11 +159,11 @@ async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline
         "{message}"
     );
     assert_eq!(
-        expect_success(&scene.run_with_service(&["-f", "secret.yaml"])),
+        expect_success(&fixture.run_with_service(&["-f", "secret.yaml"])),
         ""
     );
 
-    let message = expect_success(&scene.run_with_service(&offline));
+    let message = expect_success(&fixture.run_with_service(&offline));
     assert!(
         message.contains("offline: ") && message.contains(&new),
         "{message}"
@@ -172,30 +172,30 @@ async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline
     without_network
         .args(["--net", "--map-root-user"])
         .arg(binaries::kubeseal());
-    scene.set_environment(&mut without_network);
+    fixture.set_environment(&mut without_network);
     without_network.args([
         "--controller-name=seals",
         "--controller-namespace",
-        scene.namespace.name(),
+        fixture.namespace.name(),
     ]);
     expect_success(&without_network.args(offline).output().unwrap());
     let cached = cached.to_str().unwrap();
     assert_eq!(
-        expect_success(&scene.run(&["--cert", cached, "-f", "secret.yaml"])),
+        expect_success(&fixture.run(&["--cert", cached, "-f", "secret.yaml"])),
         ""
     );
 }
 
 #[tokio::test]
 async fn an_unusable_cache_is_replaced() {
-    let scene = Scene::new().await;
-    fs::write(scene.cache(), "a file where the folder should be").unwrap();
-    expect_success(&scene.run_with_service(&["-f", "secret.yaml"]));
-    fs::remove_file(scene.cache()).unwrap();
-    expect_success(&scene.run_with_service(&["-f", "secret.yaml"]));
-    let cached = scene.cached_certificate().unwrap();
+    let fixture = Fixture::new().await;
+    fs::write(fixture.cache(), "a file where the folder should be").unwrap();
+    expect_success(&fixture.run_with_service(&["-f", "secret.yaml"]));
+    fs::remove_file(fixture.cache()).unwrap();
+    expect_success(&fixture.run_with_service(&["-f", "secret.yaml"]));
+    let cached = fixture.cached_certificate().unwrap();
     fs::write(&cached, "half a certifi").unwrap();
-    let warning = expect_success(&scene.run_with_service(&["-f", "secret.yaml"]));
+    let warning = expect_success(&fixture.run_with_service(&["-f", "secret.yaml"]));
     assert!(
         warning.contains("it is unknown whether the certificate has changed"),
         "{warning}"
@@ -206,14 +206,14 @@ async fn an_unusable_cache_is_replaced() {
             .contains(&fingerprint(&KEYS[0])),
         "the cached file is replaced"
     );
-    let mut without_home = scene.command(&[
+    let mut without_home = fixture.command(&[
         "-f",
         "secret.yaml",
         "--controller-name=seals",
         "--controller-namespace",
     ]);
     without_home
-        .arg(scene.namespace.name())
+        .arg(fixture.namespace.name())
         .env_remove("XDG_CACHE_HOME")
         .env("HOME", "");
     expect_success(&without_home.output().unwrap());
@@ -223,15 +223,15 @@ async fn an_unusable_cache_is_replaced() {
 /// sealed for it.
 #[tokio::test]
 async fn cert_fingerprint_applies_to_the_service_the_cache_and_files() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     let (own_fingerprint, other_fingerprint) = (fingerprint(&KEYS[0]), fingerprint(&KEYS[1]));
-    expect_success(&scene.run_with_service(&[
+    expect_success(&fixture.run_with_service(&[
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
         &own_fingerprint,
     ]));
-    expect_success(&scene.run_with_service(&[
+    expect_success(&fixture.run_with_service(&[
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
@@ -239,7 +239,7 @@ async fn cert_fingerprint_applies_to_the_service_the_cache_and_files() {
         "--cert-fingerprint",
         &own_fingerprint,
     ]));
-    let message = expect_failure(&scene.run_with_service(&[
+    let message = expect_failure(&fixture.run_with_service(&[
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
@@ -250,36 +250,39 @@ async fn cert_fingerprint_applies_to_the_service_the_cache_and_files() {
             && message.contains("neither --cert-fingerprint nor a rule accepts"),
         "{message}"
     );
-    expect_failure(&scene.run_with_service(&[
+    expect_failure(&fixture.run_with_service(&[
         "--fetch-cert",
         "--cert-fingerprint",
         &other_fingerprint,
     ]));
-    expect_failure(&scene.run_with_service(&[
+    expect_failure(&fixture.run_with_service(&[
         "--offline",
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
         &other_fingerprint,
     ]));
-    let file = scene.folder.path().join("cert.pem");
+    let file = fixture.folder.path().join("cert.pem");
     fs::write(&file, KEYS[0].pair.certificate().to_pem()).unwrap();
-    expect_success(&scene.run(&[
+    expect_success(&fixture.run(&[
         "--cert=cert.pem",
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
         &own_fingerprint,
     ]));
-    expect_failure(&scene.run(&[
+    expect_failure(&fixture.run(&[
         "--cert=cert.pem",
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
         &other_fingerprint,
     ]));
-    let message =
-        expect_failure(&scene.run_with_service(&["--fetch-cert", "--cert-fingerprint", "SHA1:x"]));
+    let message = expect_failure(&fixture.run_with_service(&[
+        "--fetch-cert",
+        "--cert-fingerprint",
+        "SHA1:x",
+    ]));
     assert!(message.contains("invalid fingerprint"), "{message}");
 }
 
@@ -289,55 +292,59 @@ async fn uses_a_service_found_by_its_labels_only_with_a_pinned_certificate() {
     let labels = json!({ "app.kubernetes.io/name": "sealed-secrets" });
     // The search includes the whole cluster.
     let plane = ControlPlane::start().await;
-    let scene = Scene::with_labels(&plane, labels.clone()).await;
+    let fixture = Fixture::with_labels(&plane, labels.clone()).await;
     // A tenant who may create Services can choose these labels, and serve anything there.
-    let impostor = scene.plane.namespace("impostor").await;
+    let impostor = fixture.plane.namespace("impostor").await;
     let spec = json!({ "ports": [{ "name": "http", "port": 8080 }] });
     let object = json!({ "metadata": { "name": "a", "labels": labels }, "spec": spec });
     let _: Service = impostor.create_object(object).await;
     impostor.route("a", serve_certificate(&KEYS[2])).await;
     let seal = ["-f", "secret.yaml"];
-    let message = expect_failure(&scene.run(&seal));
-    for namespace in [impostor.name(), scene.namespace.name()] {
+    let message = expect_failure(&fixture.run(&seal));
+    for namespace in [impostor.name(), fixture.namespace.name()] {
         assert!(
             message.contains(&format!("--controller-namespace {namespace}")),
             "{message}"
         );
     }
     let own_fingerprint = fingerprint(&KEYS[0]);
-    let message =
-        expect_success(&scene.run(&["-f", "secret.yaml", "--cert-fingerprint", &own_fingerprint]));
+    let message = expect_success(&fixture.run(&[
+        "-f",
+        "secret.yaml",
+        "--cert-fingerprint",
+        &own_fingerprint,
+    ]));
     assert!(
-        message.contains("found by its labels") && message.contains(scene.namespace.name()),
+        message.contains("found by its labels") && message.contains(fixture.namespace.name()),
         "{message}"
     );
-    let message = expect_success(&scene.run(&seal));
+    let message = expect_success(&fixture.run(&seal));
     assert!(
         message.contains(&own_fingerprint),
         "the fingerprint is now pinned: {message}"
     );
-    expect_failure(&scene.run(&[
+    expect_failure(&fixture.run(&[
         "-f",
         "secret.yaml",
         "--cert-fingerprint",
         &fingerprint(&KEYS[1]),
     ]));
     // An impostor can serve the correct certificate and any other response, so only sealing uses discovery.
-    let sealed = scene.run(&seal).stdout;
-    fs::write(scene.folder.path().join("sealed.json"), sealed).unwrap();
+    let sealed = fixture.run(&seal).stdout;
+    fs::write(fixture.folder.path().join("sealed.json"), sealed).unwrap();
     for verb in ["--validate", "--re-encrypt"] {
-        let message = expect_failure(&scene.run(&[verb, "-f", "sealed.json"]));
+        let message = expect_failure(&fixture.run(&[verb, "-f", "sealed.json"]));
         assert!(
             message.contains("cannot get sealed secret service"),
             "{message}"
         );
     }
     // An explicit flag takes precedence, even if it is wrong.
-    let message = expect_failure(&scene.run(&["-f", "secret.yaml", "--controller-name=absent"]));
+    let message = expect_failure(&fixture.run(&["-f", "secret.yaml", "--controller-name=absent"]));
     assert!(
         message.contains(&format!(
             "--controller-namespace {}",
-            scene.namespace.name()
+            fixture.namespace.name()
         )),
         "{message}"
     );
@@ -346,20 +353,20 @@ async fn uses_a_service_found_by_its_labels_only_with_a_pinned_certificate() {
 /// Attack: a user writes their own certificate to the ConfigMap that clients read, to read what is sealed for it.
 #[tokio::test]
 async fn uses_a_published_certificate_only_with_its_fingerprint() {
-    let scene = Scene::new().await;
-    create_caller(&scene.namespace, "developer").await;
-    let kubeconfig = scene
+    let fixture = Fixture::new().await;
+    create_caller(&fixture.namespace, "developer").await;
+    let kubeconfig = fixture
         .plane
-        .kubeconfig_of(scene.namespace.name(), "developer")
+        .kubeconfig_of(fixture.namespace.name(), "developer")
         .await;
-    let config_maps: Api<ConfigMap> = scene.namespace.api();
+    let config_maps: Api<ConfigMap> = fixture.namespace.api();
     until("the certificate is published", async || {
         config_maps.get("seals-certificate").await.ok()
     })
     .await;
     let kubeconfig = kubeconfig.to_str().unwrap();
     let seal = ["-f", "secret.yaml", "--kubeconfig", kubeconfig];
-    let message = expect_failure(&scene.run_with_service(&seal));
+    let message = expect_failure(&fixture.run_with_service(&seal));
     let own_fingerprint = fingerprint(&KEYS[0]);
     for part in [
         "in the ConfigMap seals-certificate",
@@ -370,24 +377,28 @@ async fn uses_a_published_certificate_only_with_its_fingerprint() {
         assert!(message.contains(part), "{part}: {message}");
     }
     assert!(
-        scene.cached_certificate().is_none(),
+        fixture.cached_certificate().is_none(),
         "an untrusted certificate is not cached"
     );
     let with_fingerprint = [&seal[..], &["--cert-fingerprint", &own_fingerprint]].concat();
-    let message = expect_success(&scene.run_with_service(&with_fingerprint));
+    let message = expect_success(&fixture.run_with_service(&with_fingerprint));
     assert!(
         message.contains("the controller cannot be reached"),
         "{message}"
     );
-    expect_success(&scene.run_with_service(&seal));
+    expect_success(&fixture.run_with_service(&seal));
     // A user who may change the ConfigMap cannot replace the certificate.
     let patch = json!({ "data": { "cert.pem": KEYS[2].pair.certificate().to_pem() } });
     let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
     let result = config_maps.patch("seals-certificate", &params, &patch);
     result.await.unwrap();
-    assert!(expect_failure(&scene.run_with_service(&seal)).contains("is not trusted"));
+    assert!(expect_failure(&fixture.run_with_service(&seal)).contains("is not trusted"));
     // The ConfigMap does not replace the controller for other requests.
-    fs::write(scene.folder.path().join("sealed.json"), seal_output(&scene)).unwrap();
+    fs::write(
+        fixture.folder.path().join("sealed.json"),
+        seal_output(&fixture),
+    )
+    .unwrap();
     let validate = [
         "--validate",
         "-f",
@@ -395,23 +406,25 @@ async fn uses_a_published_certificate_only_with_its_fingerprint() {
         "--kubeconfig",
         kubeconfig,
     ];
-    assert!(expect_failure(&scene.run_with_service(&validate)).contains("RBAC does not allow you"));
+    assert!(
+        expect_failure(&fixture.run_with_service(&validate)).contains("RBAC does not allow you")
+    );
 }
 
-fn seal_output(scene: &Scene<'_>) -> Vec<u8> {
-    scene.run_with_service(&["-f", "secret.yaml"]).stdout
+fn seal_output(fixture: &Fixture<'_>) -> Vec<u8> {
+    fixture.run_with_service(&["-f", "secret.yaml"]).stdout
 }
 
 #[tokio::test]
 async fn a_pod_reaches_its_own_cluster_and_namespace() {
-    let scene = Scene::new().await;
-    create_caller(&scene.namespace, "job").await;
+    let fixture = Fixture::new().await;
+    create_caller(&fixture.namespace, "job").await;
     let rules = json!([{ "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] }]);
-    bind(&scene.namespace, "proxy", "job", &rules).await;
+    bind(&fixture.namespace, "proxy", "job", &rules).await;
     let args = [
         "--controller-name=seals",
         "--controller-namespace",
-        scene.namespace.name(),
+        fixture.namespace.name(),
         "-o",
         "yaml",
     ];
@@ -419,8 +432,8 @@ async fn a_pod_reaches_its_own_cluster_and_namespace() {
     let run = async |variables: &[(&str, &str)]| {
         let program = binaries::kubeseal();
         let output = pod::run(
-            scene.plane,
-            &scene.namespace,
+            fixture.plane,
+            &fixture.namespace,
             "job",
             &program,
             &args,
@@ -433,7 +446,7 @@ async fn a_pod_reaches_its_own_cluster_and_namespace() {
     };
     let output = run(&[]).await;
     assert!(
-        output.contains(&format!("namespace: {}", scene.namespace.name())),
+        output.contains(&format!("namespace: {}", fixture.namespace.name())),
         "{output}"
     );
     let output = run(&[("POD_NAMESPACE", "elsewhere")]).await;
@@ -442,14 +455,14 @@ async fn a_pod_reaches_its_own_cluster_and_namespace() {
 
 #[tokio::test]
 async fn honors_the_proxy_and_no_proxy_variables() {
-    let scene = Scene::new().await;
-    let (_, port) = scene.plane.address();
+    let fixture = Fixture::new().await;
+    let (_, port) = fixture.plane.address();
     let proxy = serve_proxy(port.parse().unwrap());
     // This name is in the API server's certificate, but cannot be resolved on this machine.
     let server = format!("--server=https://kubernetes.default.svc:{port}");
     let fetch = |variables: &[(&str, &str)]| {
-        let mut command = scene.command(&["--fetch-cert", &server, "--controller-name=seals"]);
-        command.args(["--controller-namespace", scene.namespace.name()]);
+        let mut command = fixture.command(&["--fetch-cert", &server, "--controller-name=seals"]);
+        command.args(["--controller-namespace", fixture.namespace.name()]);
         command.envs(variables.iter().copied()).output().unwrap()
     };
     let address = format!("http://127.0.0.1:{proxy}");
@@ -473,20 +486,23 @@ async fn honors_the_proxy_and_no_proxy_variables() {
 
 #[tokio::test]
 async fn an_identity_provider_authenticates_the_caller() {
-    let scene = Scene::new().await;
-    create_caller(&scene.namespace, "person").await;
+    let fixture = Fixture::new().await;
+    create_caller(&fixture.namespace, "person").await;
     let rules = json!([{ "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] }]);
-    bind(&scene.namespace, "proxy", "person", &rules).await;
+    bind(&fixture.namespace, "proxy", "person", &rules).await;
     // The client does not check the issuer, so a service account's token can serve as the ID token.
-    let token = scene.plane.token_of(scene.namespace.name(), "person").await;
+    let token = fixture
+        .plane
+        .token_of(fixture.namespace.name(), "person")
+        .await;
     let mut config: Value =
-        serde_json::from_slice(&fs::read(scene.plane.kubeconfig()).unwrap()).unwrap();
-    let file = scene.folder.path().join("oidc");
+        serde_json::from_slice(&fs::read(fixture.plane.kubeconfig()).unwrap()).unwrap();
+    let file = fixture.folder.path().join("oidc");
     let mut fetch_with = |token: &str| {
         config["users"][0]["user"] =
             json!({ "auth-provider": { "name": "oidc", "config": { "id-token": token } } });
         fs::write(&file, config.to_string()).unwrap();
-        scene.run_with_service(&["--fetch-cert", "--kubeconfig", file.to_str().unwrap()])
+        fixture.run_with_service(&["--fetch-cert", "--kubeconfig", file.to_str().unwrap()])
     };
     expect_success(&fetch_with(&token));
     let expired = "eyJhbGciOiJub25lIn0.eyJleHAiOjF9.canary";

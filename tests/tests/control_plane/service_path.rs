@@ -25,13 +25,13 @@ use tests::upstream;
 const SECRET: &str = "{\"kind\": \"Secret\", \"metadata\": {\"name\": \"db\", \"namespace\": \"shop\"}, \
                       \"stringData\": {\"password\": \"hunter2\"}}";
 
-struct Scene {
+struct Fixture {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
     controller: DirectoryController,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace("service-path").await;
@@ -67,20 +67,20 @@ impl Scene {
 
 #[tokio::test]
 async fn both_programs_seal_validate_and_re_encrypt_through_the_api_server() {
-    let scene = Scene::new().await;
-    let url = format!("http://127.0.0.1:{}/v1/cert.pem", scene.controller.port());
+    let fixture = Fixture::new().await;
+    let url = format!("http://127.0.0.1:{}/v1/cert.pem", fixture.controller.port());
     let certificate = Command::new(binaries::kubeseal())
         .args(["--fetch-cert", "--cert", &url])
         .output();
     let certificate = expect_success(certificate.unwrap());
     for kubeseal in [upstream::upstream_kubeseal(), binaries::kubeseal()] {
-        let run = |args: &[&str], input: &str| scene.run(&kubeseal, args, input);
+        let run = |args: &[&str], input: &str| fixture.run(&kubeseal, args, input);
         assert_eq!(
             expect_success(run(&["--fetch-cert"], "secret.json")),
             certificate
         );
         let sealed = expect_success(run(&[], "secret.json"));
-        fs::write(scene.file("db.json"), &sealed).unwrap();
+        fs::write(fixture.file("db.json"), &sealed).unwrap();
         expect_success(run(&["--validate"], "db.json"));
         let re_encrypted = expect_success(run(&["--re-encrypt"], "db.json"));
         let re_encrypted: SealedSecret = serde_json::from_slice(&re_encrypted).unwrap();
@@ -92,7 +92,7 @@ async fn both_programs_seal_validate_and_re_encrypt_through_the_api_server() {
 
         let mut moved = original;
         moved.metadata.name = Some("other".into());
-        fs::write(scene.file("moved.json"), moved.to_document().to_string()).unwrap();
+        fs::write(fixture.file("moved.json"), moved.to_document().to_string()).unwrap();
         let message = expect_failure(run(&["--validate"], "moved.json"));
         assert!(
             message.contains("unable to decrypt sealed secret: other"),
@@ -101,8 +101,8 @@ async fn both_programs_seal_validate_and_re_encrypt_through_the_api_server() {
         let message = expect_failure(run(&["--re-encrypt"], "moved.json"));
         assert!(message.contains("unable to rotate secret"), "{message}");
 
-        fs::write(scene.file("sealed/db.json"), sealed).unwrap();
-        let value = scene.file("secrets/shop/db/password");
+        fs::write(fixture.file("sealed/db.json"), sealed).unwrap();
+        let value = fixture.file("secrets/shop/db/password");
         let content = until("the value exists", async || fs::read(&value).ok()).await;
         assert_eq!(content, b"hunter2");
     }
@@ -110,10 +110,10 @@ async fn both_programs_seal_validate_and_re_encrypt_through_the_api_server() {
 
 #[tokio::test]
 async fn re_encryption_replaces_a_file_and_keeps_a_malformed_one() {
-    let scene = Scene::new().await;
-    let run = |args: &[&str], input: &str| scene.run(&binaries::kubeseal(), args, input);
+    let fixture = Fixture::new().await;
+    let run = |args: &[&str], input: &str| fixture.run(&binaries::kubeseal(), args, input);
     let sealed = expect_success(run(&["-o", "yaml"], "secret.json"));
-    let file = scene.file("db.yaml");
+    let file = fixture.file("db.yaml");
     fs::write(&file, &sealed).unwrap();
     let name = file.to_str().unwrap();
     assert!(expect_success(run(&["--re-encrypt", "-f", name], "secret.json")).is_empty());
@@ -128,7 +128,7 @@ async fn re_encryption_replaces_a_file_and_keeps_a_malformed_one() {
     expect_failure(run(&["--re-encrypt", "-f", name], "secret.json"));
     assert_eq!(fs::read(&file).unwrap(), bad);
     // K7: Bitnami's program reports no error for an empty file.
-    fs::write(scene.file("empty.yaml"), "").unwrap();
+    fs::write(fixture.file("empty.yaml"), "").unwrap();
     let message = expect_failure(run(&["--validate"], "empty.yaml"));
     assert!(
         message.contains("the input contains no SealedSecret"),
@@ -139,7 +139,7 @@ async fn re_encryption_replaces_a_file_and_keeps_a_malformed_one() {
 /// Tests the retries after connections that the service proxy reports as closed, and with a busy controller.
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_re_encryptions_succeed() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     let kubeseal = binaries::kubeseal();
     // The value has more bytes than arrive with the head of a request.
     let value = "x".repeat(20_000);
@@ -147,10 +147,10 @@ async fn concurrent_re_encryptions_succeed() {
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "db", "namespace": "shop" },
         "stringData": { "password": value },
     });
-    fs::write(scene.file("large.json"), secret.to_string()).unwrap();
-    let sealed = expect_success(scene.run(&kubeseal, &[], "large.json"));
-    fs::write(scene.file("db.json"), &sealed).unwrap();
-    let job = || (0..30).map(|_| scene.run(&kubeseal, &["--re-encrypt"], "db.json"));
+    fs::write(fixture.file("large.json"), secret.to_string()).unwrap();
+    let sealed = expect_success(fixture.run(&kubeseal, &[], "large.json"));
+    fs::write(fixture.file("db.json"), &sealed).unwrap();
+    let job = || (0..30).map(|_| fixture.run(&kubeseal, &["--re-encrypt"], "db.json"));
     let failures: Vec<String> = thread::scope(|scope| {
         let jobs = [(); 6].map(|()| scope.spawn(|| job().collect::<Vec<Output>>()));
         let outputs = jobs.into_iter().flat_map(|job| job.join().unwrap());
@@ -163,11 +163,11 @@ async fn concurrent_re_encryptions_succeed() {
 
 #[tokio::test]
 async fn errors_name_the_fault_and_a_next_step() {
-    let scene = Scene::new().await;
+    let fixture = Fixture::new().await;
     let kubeseal = binaries::kubeseal();
     let fetch = |args: &[&str]| {
         let args: Vec<&str> = args.iter().copied().chain(["--fetch-cert"]).collect();
-        expect_failure(scene.run(&kubeseal, &args, "secret.json"))
+        expect_failure(fixture.run(&kubeseal, &args, "secret.json"))
     };
     let message = fetch(&["--controller-name=absent"]);
     assert!(
@@ -192,31 +192,31 @@ async fn errors_name_the_fault_and_a_next_step() {
     );
 
     let bare = json!({ "metadata": { "name": "bare" }, "spec": { "clusterIP": "None" } });
-    let _: k8s_openapi::api::core::v1::Service = scene.namespace.create_object(bare).await;
+    let _: k8s_openapi::api::core::v1::Service = fixture.namespace.create_object(bare).await;
     let message = fetch(&["--controller-name=bare"]);
     assert!(message.contains("has no ports"), "{message}");
 }
 
 #[tokio::test]
 async fn the_flags_select_the_user_whose_permissions_apply() {
-    let scene = Scene::new().await;
-    let namespace = scene.namespace.name();
+    let fixture = Fixture::new().await;
+    let namespace = fixture.namespace.name();
     let account = json!({ "metadata": { "name": "reader" } });
-    let _: ServiceAccount = scene.namespace.create_object(account).await;
+    let _: ServiceAccount = fixture.namespace.create_object(account).await;
     let rules = json!([{ "apiGroups": [""], "resources": ["services"], "verbs": ["get"] }]);
     let role = json!({ "metadata": { "name": "reader" }, "rules": rules });
-    let _: Role = scene.namespace.create_object(role).await;
+    let _: Role = fixture.namespace.create_object(role).await;
     let binding = json!({
         "metadata": { "name": "reader" },
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader" },
         "subjects": [{ "kind": "ServiceAccount", "name": "reader", "namespace": namespace }],
     });
-    let _: RoleBinding = scene.namespace.create_object(binding).await;
+    let _: RoleBinding = fixture.namespace.create_object(binding).await;
     let reader = format!("system:serviceaccount:{namespace}:reader");
     let kubeseal = binaries::kubeseal();
     let as_reader = until("the role takes effect", async || {
         let args = ["--fetch-cert", "--as", &reader];
-        let message = expect_failure(scene.run(&kubeseal, &args, "secret.json"));
+        let message = expect_failure(fixture.run(&kubeseal, &args, "secret.json"));
         (!message.contains("cannot get sealed secret service")).then_some(message)
     })
     .await;
@@ -228,11 +228,11 @@ async fn the_flags_select_the_user_whose_permissions_apply() {
         "--as-group",
         "system:masters",
     ];
-    expect_success(scene.run(&kubeseal, &args, "secret.json"));
+    expect_success(fixture.run(&kubeseal, &args, "secret.json"));
 
-    let kubeconfig = scene.plane.kubeconfig_of(namespace, "reader").await;
+    let kubeconfig = fixture.plane.kubeconfig_of(namespace, "reader").await;
     let message =
-        expect_failure(scene.run_as(&kubeseal, &kubeconfig, &["--fetch-cert"], "secret.json"));
+        expect_failure(fixture.run_as(&kubeseal, &kubeconfig, &["--fetch-cert"], "secret.json"));
     assert!(message.contains("RBAC does not allow you"), "{message}");
 }
 

@@ -18,7 +18,7 @@ use tests::control_plane::{ControlPlane, Namespace};
 use tests::patience::until;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
-/// Maximum number of events of a namespace in a second, as the CIS benchmark suggests some limit.
+/// Maximum number of events of a namespace in a second. The CIS benchmark recommends a limit, without a number.
 const EVENTS_PER_SECOND: u32 = 5;
 const HOSTILE_OBJECTS: usize = 20;
 const VICTIMS: usize = 9;

@@ -53,7 +53,7 @@ async fn a_commit_becomes_a_secret_a_broken_one_fails_early_and_a_repaired_one_h
 }
 
 #[tokio::test]
-async fn key_renewal_and_a_rotated_tree_change_nothing_that_a_pod_sees() {
+async fn key_renewal_and_re_encryption_change_nothing_that_a_pod_sees() {
     let app = App::new("rotated").await;
     for name in ["one", "two"] {
         app.write(&app.site.sealed(name, &[("a", name), ("b", "value")]));

@@ -87,7 +87,7 @@ fn a_merge_by_either_kubeseal_keeps_v2_entries() {
 }
 
 #[test]
-fn our_kubeseal_warns_beside_v2_and_refuses_beside_bound_values() {
+fn our_kubeseal_warns_about_v2_values_and_refuses_bound_ones() {
     let folder = Scratch::new();
     create(folder.path(), false);
     let output = merge(folder.path(), &binaries::kubeseal());

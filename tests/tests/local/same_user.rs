@@ -50,7 +50,7 @@ fn create_controller_folder(folder: &Path) {
 /// Attack: another process of the controller's user, in its container or on its node, reads keys from the controller's
 /// memory.
 #[tokio::test]
-async fn another_process_of_the_same_user_cannot_read_memory_or_environment() {
+async fn memory_and_environment_are_unreadable_for_other_processes_of_the_user() {
     let folder = tempfile::tempdir().unwrap();
     create_controller_folder(folder.path());
     let mut command = guarded::command(folder.path().join("controller"));

@@ -664,7 +664,7 @@ echo $$ > \"$HOME/editor.tmp\" && mv \"$HOME/editor.tmp\" \"$HOME/editor\"
 while [ ! -e \"$HOME/go\" ]; do sleep 0.05; done
 ";
 
-/// Starts `seal edit`, and waits until its editor has written the canary. Returns the process and the edited file.
+/// Starts `seal edit`, and waits until its editor has written the canary. Returns the process and the temporary file.
 async fn start_edit(sandbox: &Sandbox) -> (Child, PathBuf) {
     start_edit_with(sandbox, &[]).await
 }
@@ -707,7 +707,7 @@ fn kill_editor(sandbox: &Sandbox) {
 
 /// Attack: an attacker searches for the plaintext file of `seal edit` on disk, as another user, and after the command.
 #[tokio::test]
-async fn the_edited_file_is_in_memory_private_and_removed() {
+async fn the_temporary_plaintext_file_is_in_memory_private_and_removed() {
     let sandbox = Sandbox::new();
     let (child, file) = start_edit(&sandbox).await;
     assert!(
@@ -736,7 +736,7 @@ async fn the_edited_file_is_in_memory_private_and_removed() {
 }
 
 #[tokio::test]
-async fn a_signal_and_a_kill_remove_the_edited_file() {
+async fn the_temporary_plaintext_file_is_removed_after_a_signal_and_after_sigkill() {
     use rustix::process::{Pid, Signal, kill_process};
     let sandbox = Sandbox::new();
     for signal in [Signal::TERM, Signal::HUP, Signal::QUIT] {

@@ -63,7 +63,7 @@ async fn a_pod_reads_secret_projected_and_memory_volumes() {
 }
 
 #[tokio::test]
-async fn init_containers_end_first_and_sidecars_run_beside() {
+async fn init_containers_end_first_and_sidecars_keep_running() {
     let (plane, _node) = shared().await;
     let namespace = plane.namespace("init").await;
     let mounts = json!([{ "name": "shared", "mountPath": "/shared" }]);

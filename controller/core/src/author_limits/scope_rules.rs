@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use shared::scope::Scope;
 
-use super::{Breach, matches_pattern};
+use super::{Violation, matches_pattern};
 
 /// Which scopes a namespace may use. The first matching pattern decides; without a match every scope is
 /// allowed. Syntax: `team-*=strict,prod=strict+namespace-wide`, where `*` matches any string.
@@ -17,13 +17,13 @@ pub struct ScopeRules(Vec<(String, Vec<Scope>)>);
 pub struct ScopeRulesError(String);
 
 impl ScopeRules {
-    pub(super) fn allow(&self, namespace: &str, scope: Scope) -> Result<(), Breach> {
+    pub(super) fn allow(&self, namespace: &str, scope: Scope) -> Result<(), Violation> {
         let rule = self
             .0
             .iter()
             .find(|(pattern, _)| matches_pattern(pattern, namespace));
         match rule {
-            Some((_, scopes)) if !scopes.contains(&scope) => Err(Breach::Scope {
+            Some((_, scopes)) if !scopes.contains(&scope) => Err(Violation::Scope {
                 scope,
                 namespace: namespace.to_owned(),
                 allowed: join_names(scopes, ", "),

@@ -23,7 +23,7 @@ fn type_rules(forbidden: &str, allowed: &str) -> TypeRules {
 #[test]
 fn refuses_a_risky_type_unless_it_is_allowed() {
     for type_ in RISKY_TYPES {
-        let refusal = Err(Breach::RiskyType(type_));
+        let refusal = Err(Violation::RiskyType(type_));
         assert_eq!(TypeRules::default().allow(&secret(type_)), refusal);
         assert_eq!(type_rules("Opaque", "").allow(&secret(type_)), refusal);
         assert_eq!(type_rules("", type_).allow(&secret(type_)), Ok(()));
@@ -40,12 +40,12 @@ fn refuses_a_risky_type_unless_it_is_allowed() {
 #[test]
 fn refuses_only_forbidden_types() {
     let rules = type_rules("kubernetes.io/tls", "");
-    let refusal = Err(Breach::Type("kubernetes.io/tls".into()));
+    let refusal = Err(Violation::Type("kubernetes.io/tls".into()));
     assert_eq!(rules.allow(&secret("kubernetes.io/tls")), refusal);
     assert_eq!(rules.allow(&secret("Opaque")), Ok(()));
     assert_eq!(rules.allow(&Secret::default()), Ok(()));
     let rules = type_rules(RISKY_TYPES[0], "");
-    let refusal = Err(Breach::Type(RISKY_TYPES[0].into()));
+    let refusal = Err(Violation::Type(RISKY_TYPES[0].into()));
     assert_eq!(rules.allow(&secret(RISKY_TYPES[0])), refusal);
 }
 
@@ -131,7 +131,7 @@ fn refuses_only_forbidden_labels_and_annotations() {
             };
             field.clone_from(&texts);
             let want = if is_forbidden {
-                Err(Breach::Metadata(key.into()))
+                Err(Violation::Metadata(key.into()))
             } else {
                 Ok(())
             };
@@ -192,11 +192,11 @@ fn refuses_a_secret_that_would_be_loaded_as_a_key() {
         assert_eq!(got.is_err(), is_key, "{namespace}/{name} {label:?}");
         assert_eq!(AuthorLimits::default().allow_unless_key(&secret), Ok(()));
     }
-    let breach = limits
+    let violation = limits
         .allow_unless_key(&secret_with("keys", "old", None))
         .unwrap_err();
     assert!(
-        breach
+        violation
             .to_string()
             .ends_with("restore keys with `seal keys restore`")
     );
@@ -223,9 +223,9 @@ fn the_first_matching_pattern_decides_the_allowed_scopes() {
 #[test]
 fn the_error_lists_the_allowed_scopes() {
     let rules: ScopeRules = "*=strict+namespace-wide".parse().unwrap();
-    let breach = rules.allow("shop", Scope::ClusterWide).unwrap_err();
+    let violation = rules.allow("shop", Scope::ClusterWide).unwrap_err();
     assert_eq!(
-        breach.to_string(),
+        violation.to_string(),
         "scope cluster-wide is not allowed in namespace shop (--allowed-scopes: strict, namespace-wide); \
          seal the values again with an allowed scope"
     );
@@ -278,9 +278,9 @@ fn formats_are_required_in_matching_namespaces() {
     assert!(last.highest_revision > policy.highest_revision);
 }
 
-/// Attack: a caller has a cluster-wide value converted in a namespace without requirements, and uses the result in another.
+/// Attack: a caller converts a cluster-wide value in a namespace without requirements, and uses the result in another.
 #[test]
-fn what_can_be_used_in_any_namespace_is_converted_by_the_rules_of_all() {
+fn converts_values_usable_in_any_namespace_by_the_requirements_of_all_namespaces() {
     let now = Timestamp::from_second(1).unwrap();
     let limits = with_formats("prod*", "prod", "prod=post-quantum", 3);
     let limits_of = |scope: Scope, namespace: &str| {
@@ -314,7 +314,7 @@ fn without_rules_about_formats_the_text_is_that_of_earlier_releases() {
     assert_eq!(with_formats("", "", "", 256).as_text(), text);
 }
 
-/// Attack: an author seals for a key that may have been stolen, and for a newer one beside it.
+/// Attack: an author seals for a key that may have been stolen, and also for a newer one.
 #[test]
 fn a_v2_item_is_too_old_if_any_of_its_recipients_is() {
     let hours = SignedDuration::from_hours;

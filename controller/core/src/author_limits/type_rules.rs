@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use shared::secret::Secret;
 
-use super::Breach;
+use super::Violation;
 use crate::token_secrets;
 
 /// Secret types that can give the author of a SealedSecret more than the values the author sealed.
@@ -67,16 +67,16 @@ impl TypeRules {
         }
     }
 
-    pub(super) fn allow(&self, secret: &Secret) -> Result<(), Breach> {
+    pub(super) fn allow(&self, secret: &Secret) -> Result<(), Violation> {
         if let Some(type_) = secret
             .type_
             .as_ref()
             .filter(|name| self.forbidden.contains(*name))
         {
-            return Err(Breach::Type(type_.clone()));
+            return Err(Violation::Type(type_.clone()));
         }
         match risky_type(secret) {
-            Some(type_) if !self.allowed.contains(type_) => Err(Breach::RiskyType(type_)),
+            Some(type_) if !self.allowed.contains(type_) => Err(Violation::RiskyType(type_)),
             _ => Ok(()),
         }
     }

@@ -61,8 +61,8 @@ pub(super) struct Entry {
     /// The size of the status in bytes.
     status_size: usize,
     secret: SecretState,
-    /// What this process knows of the Secret from its own writes and from records that it verified.
-    facts: SecretFacts,
+    /// What this process knows about the Secret from its own writes and from records that it verified.
+    verified: VerifiedSecret,
     /// The generation that was unsealed last, by this process or according to a record that this process verified. A
     /// status alone does not count, since other clients can write statuses.
     unsealed: Option<i64>,
@@ -116,7 +116,7 @@ impl Entry {
             spec_size,
             status_size,
             secret: SecretState::default(),
-            facts: SecretFacts::default(),
+            verified: VerifiedSecret::default(),
             unsealed: None,
         }
     }
@@ -137,13 +137,13 @@ impl Entry {
 
     /// Returns whether this version of the Secret is known to have the values of the last version that was unsealed.
     pub(super) fn is_good(&self, secret: &ObjectMeta) -> bool {
-        let good = self.facts.good.as_ref();
+        let good = self.verified.good.as_ref();
         good.is_some() && good == SecretVersion::from_metadata(secret).as_ref()
     }
 
     /// Returns whether all content of this Secret is known to come from the SealedSecret.
     pub(super) fn is_exclusive(&self, secret: &ObjectMeta) -> bool {
-        let exclusive = self.facts.exclusive.as_ref();
+        let exclusive = self.verified.exclusive.as_ref();
         exclusive.is_some() && exclusive == secret.uid.as_ref()
     }
 
@@ -152,7 +152,7 @@ impl Entry {
         if self.uid == previous.uid {
             self.unsealed = self.unsealed.max(previous.unsealed);
             self.claim = previous.claim;
-            self.facts.clone_from(&previous.facts);
+            self.verified.clone_from(&previous.verified);
         }
     }
 
@@ -296,16 +296,16 @@ impl SecretVersion {
     }
 }
 
-/// What is known of a Secret, whatever its annotations and the status of its SealedSecret say.
+/// What this process has verified about a Secret, whatever its annotations and the status of its SealedSecret say.
 #[derive(Debug, Clone, Default)]
-pub(super) struct SecretFacts {
+pub(super) struct VerifiedSecret {
     /// The version that had the values of the last version of the SealedSecret that was unsealed.
     good: Option<SecretVersion>,
     /// The `uid` of the Secret, if all its content comes from the SealedSecret.
     exclusive: Option<String>,
 }
 
-impl SecretFacts {
+impl VerifiedSecret {
     pub(super) fn new(version: SecretVersion, is_good: bool, is_exclusive: bool) -> Self {
         Self {
             exclusive: is_exclusive.then(|| version.uid.clone()),
@@ -313,7 +313,7 @@ impl SecretFacts {
         }
     }
 
-    /// Adds newer facts. A fact that is missing in them stays.
+    /// Adds newer results. A field that is missing in `newer` is kept.
     fn add(&mut self, newer: Self) {
         self.good = newer.good.or(self.good.take());
         self.exclusive = newer.exclusive.or(self.exclusive.take());
@@ -400,12 +400,12 @@ impl Catalogue {
         id: &ObjectId,
         uid: Option<&str>,
         generation: Option<i64>,
-        facts: SecretFacts,
+        verified: VerifiedSecret,
     ) {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.uid.as_deref() == uid) {
             entry.unsealed = entry.unsealed.max(generation);
-            entry.facts.add(facts);
+            entry.verified.add(verified);
         }
     }
 
@@ -414,12 +414,12 @@ impl Catalogue {
         &mut self,
         id: &ObjectId,
         identity: Identity,
-        facts: SecretFacts,
+        verified: VerifiedSecret,
     ) {
         let entry = self.entries.get_mut(id);
         if let Some(entry) = entry.filter(|entry| entry.identity == Some(identity)) {
             entry.unsealed = entry.generation;
-            entry.facts.add(facts);
+            entry.verified.add(verified);
         }
     }
 

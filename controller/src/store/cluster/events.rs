@@ -1,4 +1,4 @@
-//! Writes events of core/v1, since upstream's roles do not grant access to events.k8s.io/v1. Writing the same event
+//! Emits events of core/v1, since upstream's roles do not grant access to events.k8s.io/v1. Emitting the same event
 //! again increments its count instead of creating another event.
 
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ pub(crate) enum Subject {
     Secrets,
 }
 
-/// Writes events about objects of one kind.
+/// Emits events about objects of one kind.
 pub(crate) struct Events {
     client: Client,
     subject: Subject,
@@ -61,7 +61,7 @@ impl Events {
         self.last().remove(id);
     }
 
-    /// Writes an event. Logs a failure only at DEBUG, since the status has the same content.
+    /// Emits an event. Logs a failure only at DEBUG, since the status has the same content.
     pub(crate) async fn write(
         &self,
         id: &ObjectId,
@@ -92,7 +92,7 @@ impl Events {
             }
             Err(error) => {
                 self.forget(id);
-                debug!(error = api_response(&error), "Cannot write an event");
+                debug!(error = api_response(&error), "Cannot emit an event");
             }
         }
     }
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
     use crate::testing::{client, id, refusal};
 
-    /// Writes the same event that many times to an API server that deletes every event. Returns the methods of the
+    /// Emits the same event that many times to an API server that deletes every event. Returns the methods of the
     /// requests.
     async fn methods_of_writes(count: usize) -> Vec<String> {
         let methods = Arc::<Mutex<Vec<String>>>::default();

@@ -36,14 +36,14 @@ use crate::store::{
     StoreError, api_error, require_readable,
 };
 pub use catalogue::sealed_secrets;
-use catalogue::{CachedSource, Catalogue, Entry, SecretFacts, SecretVersion};
+use catalogue::{CachedSource, Catalogue, Entry, SecretVersion, VerifiedSecret};
 use events::{Events, Subject};
 pub use watched::Watched;
 
 /// The operation in errors about a Secret that cannot be read.
 const READ_SECRET: &str = "cannot read the Secret";
 
-/// The store in a cluster.
+/// The store for a cluster: SealedSecrets come from a watch, Secrets are read one by one.
 pub struct ClusterStore {
     client: Client,
     catalogue: Mutex<Catalogue>,
@@ -74,7 +74,7 @@ impl ClusterStore {
         }
     }
 
-    /// Sets which events are written. All events are written by default.
+    /// Sets which events are emitted. All events are emitted by default.
     #[must_use]
     pub fn with_event_level(mut self, event_level: EventLevel) -> Self {
         self.event_level = event_level;
@@ -298,10 +298,10 @@ impl Store for ClusterStore {
         let version = kept
             .secret
             .and_then(|secret| SecretVersion::from_metadata(&secret.metadata));
-        let facts =
-            version.map(|version| SecretFacts::new(version, kept.is_good, kept.is_exclusive));
+        let verified =
+            version.map(|version| VerifiedSecret::new(version, kept.is_good, kept.is_exclusive));
         self.catalogue()
-            .record_unsealed(id, uid, generation, facts.unwrap_or_default());
+            .record_unsealed(id, uid, generation, verified.unwrap_or_default());
     }
 
     fn note_recognized(&self, id: &ObjectId, identity: Identity, secret: Recognized<'_>) {
@@ -309,8 +309,8 @@ impl Store for ClusterStore {
             uid: secret.uid.to_owned(),
             version: secret.version.to_owned(),
         };
-        let facts = SecretFacts::new(version, secret.is_good, secret.is_exclusive);
-        self.catalogue().record_recognized(id, identity, facts);
+        let verified = VerifiedSecret::new(version, secret.is_good, secret.is_exclusive);
+        self.catalogue().record_recognized(id, identity, verified);
     }
 
     fn release(&self, id: &ObjectId) {

@@ -95,7 +95,7 @@ fn classify(operation: &'static str, mut status: Status, secret: &Secret) -> Sto
     api_error(operation)(kube::Error::Api(Box::new(status)))
 }
 
-/// Returns which webhook or policy denied the request, without its message; `None` if the message is no denial.
+/// Returns which webhook or policy denied the request, without its message; `None` if the message is not a denial.
 fn denial(message: &str, secret: &Secret) -> Option<String> {
     let message = without_subject(message, secret);
     let beginning = DENIALS.iter().find(|text| message.starts_with(**text))?;
@@ -224,7 +224,7 @@ mod tests {
     /// Attack: an author gives the Secret a type whose check quotes the first invalid character of a value, to read the
     /// character in the status.
     #[test]
-    fn value_checks_reveal_no_detail() {
+    fn reports_no_detail_of_value_checks() {
         let text = "Invalid value: \"<secret contents redacted>\": invalid character 'r' looking for \
                     beginning of object key string";
         for (field, reason, message) in [
@@ -317,7 +317,7 @@ mod tests {
     /// Attack: an author puts the words of a denial into a label that is invalid. The API server quotes the label, in
     /// brackets if it also rejects a value, and the brackets would be shown as part of the denial.
     #[test]
-    fn the_words_of_a_denial_in_a_quoted_text_are_no_denial() {
+    fn a_denial_in_a_quoted_label_is_not_reported_as_one() {
         let label = "Invalid value: \"denied the request; denied request\": a valid label must …";
         let label_cause = ("metadata.labels", "FieldValueInvalid", label);
         let value_cause = ("data[.dockerconfigjson]", "FieldValueInvalid", "'r'");
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn problems_in_any_order_give_one_message() {
+    fn reports_the_same_message_for_problems_in_any_order() {
         let problems = [
             ("data[a b]", "FieldValueInvalid", INVALID_KEY),
             ("metadata.labels", "FieldValueInvalid", "invalid"),

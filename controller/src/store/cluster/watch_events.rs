@@ -49,7 +49,7 @@ impl ClusterStore {
         self.catalogue().ids(None).cloned().collect()
     }
 
-    /// Leaves an object to another replica, and forgets it if it was deleted.
+    /// Forgets an object if it was deleted. Called for objects that another replica reconciles from now on.
     pub fn leave_to_others(&self, id: &ObjectId) {
         if self.catalogue().forget(id) {
             self.events.forget(id);

@@ -44,9 +44,9 @@ const MAX_DEPTH: usize = 64;
 pub(super) enum Owner {
     /// The folder is empty.
     None,
-    /// The controller.
+    /// The controller created at least one entry, and no other program created `..data` or `..data_next`.
     Controller,
-    /// Another program.
+    /// Another program created all entries, or `..data` or `..data_next`.
     Other,
 }
 

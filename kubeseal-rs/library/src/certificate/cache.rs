@@ -11,7 +11,7 @@
 //! a change and never become a pin. See [`CacheKind`].
 //!
 //! Files with the end `.v2` contain suite and identifier of the key that a controller preferred for v2 values. They serve to
-//! report a change, and are no pins.
+//! report a change, and are not pins.
 //!
 //! Every other file is PEM, with a line above that names cluster and controller, and is valid for `--cert`
 //! too. A file is rewritten only when the certificate or key changes, so its modification time is when that

@@ -361,7 +361,7 @@ mod tests {
     /// Attack: a committer writes a rule that names a certificate elsewhere on the machine, by a path, a link or a
     /// `file:` URL, or a URL whose content an attacker in the network could replace.
     #[test]
-    fn a_rule_cannot_name_a_certificate_outside_its_tree() {
+    fn refuses_a_certificate_outside_the_tree_of_its_rule() {
         let outside = tempfile::tempdir().unwrap();
         let tree = tempfile::tempdir().unwrap();
         let folder = tree.path().join("apps");

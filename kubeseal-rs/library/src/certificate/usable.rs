@@ -8,7 +8,7 @@ use shared::key::{Certificate, CertificateError, Validity, contains_private_key}
 pub enum Origin {
     /// A file, a URL or the cache.
     Local,
-    /// The controller.
+    /// A request to the controller.
     Controller,
 }
 

@@ -67,8 +67,8 @@ pub enum NoToken {
     NoPort(Service),
     /// The CA certificate of the port is not published, or not readable for the caller.
     #[error(
-        "the CA certificate of the controller's TLS port is unknown: {}/{config_map} is no ConfigMap with the item ca.pem, or \
-         you may not read it\n\
+        "the CA certificate of the controller's TLS port is unknown: the ConfigMap {}/{config_map} does not exist or has no \
+         item ca.pem, or you are not allowed to read it\n\
          hint: start the controller with --certificate-configmap {config_map} (chart: certificateConfigMap.enabled), which \
          publishes it; or pass it with --authority FILE: `kubectl -n {} port-forward service/{} 8080:http` makes it available \
          at http://localhost:8080/v1/ca.pem",

@@ -147,7 +147,7 @@ fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
         if metadata.is_some_and(|metadata| {
             !metadata.is_file() || metadata.len() > Kind::Credential.limit()
         }) {
-            let source = io::Error::other("not a regular file of at most 1 MiB");
+            let source = io::Error::other("not a regular file, or larger than 1 MiB");
             return Err(ClusterError::Unreadable { what, path, source });
         }
     }

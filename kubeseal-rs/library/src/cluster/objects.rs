@@ -56,7 +56,7 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if the request fails, or the response is no object.
+    /// Returns a [`ClusterError`] if the request fails, or the response is not an object.
     pub fn get(
         &self,
         what: &'static str,
@@ -122,7 +122,7 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if the request fails, or the response is no object. An existing object is not an
+    /// Returns a [`ClusterError`] if the request fails, or the response is not an object. An existing object is not an
     /// error.
     pub fn create(
         &self,
@@ -317,7 +317,7 @@ mod tests {
         }
     }
 
-    /// Fault: a proxy in front of the API server answers with success and something else than a list.
+    /// Fault: a proxy in front of the API server answers with success and something other than a list.
     #[test]
     fn only_a_list_is_a_page() {
         for (body, want) in [

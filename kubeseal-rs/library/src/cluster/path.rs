@@ -95,7 +95,7 @@ mod tests {
     /// Attack: the author of a file or a rule chooses a name that leads a user's request to another path of the API
     /// server, with the permissions of the user.
     #[test]
-    fn names_cannot_change_the_request_path() {
+    fn refuses_names_that_change_the_request_path() {
         let services = |namespace| ApiPath::namespaced("/api/v1", namespace, "services");
         for (name, want) in [
             ("default", true),

@@ -159,8 +159,8 @@ fn check_items(
     Ok(())
 }
 
-/// Returns why a string is not a ciphertext for a key with one of the lengths `moduli`, or not of a
-/// value of the same length as in `old`; `None` if it is both.
+/// Returns why `text` is not an acceptable new ciphertext: not canonical base64, not an encrypted value, a key length
+/// outside `moduli`, or another value length than `old`. Returns `None` if it is acceptable.
 fn ciphertext_problem(
     text: &str,
     old: Option<&String>,

@@ -30,12 +30,11 @@ impl Repository {
         Ok(index.entry_by_path(path.as_bstr()).is_some())
     }
 
-    /// Returns whether the file is untracked and matches a `.gitignore` or another ignore list of
-    /// the user.
+    /// Returns whether the file is untracked and matches the ignore rules of the repository or of the user.
     ///
     /// # Errors
     ///
-    /// Fails if the index or an ignore list is malformed.
+    /// Fails if the index or a file of ignore rules is malformed.
     pub fn is_ignored(&self, file: &Path) -> Result<bool, GitError> {
         let Some(path) = self.git_path(file) else {
             return Ok(false);
@@ -54,7 +53,12 @@ impl Repository {
             let platform = lists.at_entry(path.as_bstr(), Some(Mode::FILE))?;
             Ok(platform.is_excluded())
         });
-        ignored.map_err(|error| self.read_error(&"lists of ignored files", error))
+        ignored.map_err(|error| {
+            self.read_error(
+                &"ignore rules (.gitignore, info/exclude or core.excludesFile)",
+                error,
+            )
+        })
     }
 
     /// Returns the staged content of a file, not the one in the work tree. The content may be a plain

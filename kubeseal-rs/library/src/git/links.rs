@@ -10,7 +10,7 @@ use gix::index::entry::Mode;
 
 use super::{GitError, Repository, to_path};
 
-/// The maximum number of links that are followed in a path. Links that lead in a circle end here.
+/// The maximum number of links that are followed in a path. Symlink loops end here.
 const MAX_LINKS: usize = 16;
 
 /// The length limit for the target of a link, as on Linux. A blob could hold millions of components.
@@ -176,9 +176,9 @@ mod tests {
         }
     }
 
-    /// Attack: a committer adds links that lead in a circle, so that the hook never ends.
+    /// Attack: a committer adds symbolic links that form a loop, so that the hook never ends.
     #[test]
-    fn stops_at_links_that_lead_in_a_circle() {
+    fn stops_at_symlink_loops() {
         for path in ["/r/circle", "/r/a/mutual", "/r/circle/x"] {
             assert_eq!(routed(path), (MAX_LINKS, None), "{path}");
         }

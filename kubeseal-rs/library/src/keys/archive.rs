@@ -78,7 +78,7 @@ pub enum ArchiveError {
     )]
     NotDecryptable,
     /// The archive could not be read back from the disk as it was written.
-    #[error("{} could not be read back as it was written, so it is no backup, and no key is marked as backed up\nhint: check the disk, or write to another disk", .0.shown())]
+    #[error("{} could not be read back as it was written, so it cannot serve as a backup, and no key is marked as backed up\nhint: check the disk, or write to another disk", .0.shown())]
     NotAsWritten(PathBuf),
     /// The file is not an age archive, or its first lines were changed.
     #[error(

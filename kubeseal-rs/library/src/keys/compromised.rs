@@ -51,7 +51,7 @@ pub enum RememberError {
     File(#[from] FileError),
 }
 
-/// A key must not be sealed for, or it is not known whether it may be.
+/// The reason why a key must not be used for sealing: it is marked as compromised, or its record cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// The key is marked as compromised.

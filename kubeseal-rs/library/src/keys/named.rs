@@ -28,7 +28,7 @@ pub struct NamedIn {
 
 /// A search for rules that name a key.
 pub struct RuleSearch {
-    /// The key.
+    /// The key that rules may name.
     pub key: KeyId,
     /// The current time, for certificates.
     pub now: Timestamp,

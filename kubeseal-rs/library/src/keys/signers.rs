@@ -34,7 +34,7 @@ pub struct Signers(Vec<Signer>);
 pub enum SignersError {
     /// The file is not UTF-8, or above the size limit.
     #[error(
-        "not UTF-8 text of at most 1 MiB\nhint: pass an allowed signers file (see ssh-keygen(1))"
+        "not UTF-8 text, or larger than 1 MiB\nhint: pass an allowed signers file (see ssh-keygen(1))"
     )]
     NoText,
     /// A line cannot be parsed.

@@ -330,7 +330,7 @@ fn occupied(namespace: &str, name: &str, is_same_key: bool) -> String {
         )
     } else {
         format!(
-            "the Secret {namespace}/{name} is not this key and has its name; nothing was changed\n\
+            "another Secret already has the name {namespace}/{name}; nothing was changed\n\
              hint: rename one of the two, or restore into another namespace"
         )
     }
@@ -486,7 +486,7 @@ mod tests {
 
     /// Attack: a client that may write key Secrets makes one of them unreadable, so that the key commands fail for all.
     #[test]
-    fn an_unreadable_key_secret_is_named_beside_the_others() {
+    fn lists_an_unreadable_key_secret_with_the_others() {
         let metadata = [
             "{name: odd, creationTimestamp: soon}",
             "{name: odd, finalizers: 5}",

@@ -17,7 +17,7 @@ pub use password::Password;
 /// What to generate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recipe {
-    /// A password.
+    /// A password of random characters, by rules.
     Password(Password),
     /// This many random bytes, in hexadecimal.
     Hex(usize),

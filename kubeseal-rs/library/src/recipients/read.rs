@@ -22,7 +22,7 @@ pub enum RecipientsError {
     Line {
         /// The line number, counted from one.
         line: usize,
-        /// Why the line is no recipient.
+        /// Why the line is not a recipient.
         source: KeyTextError,
     },
     /// The text contains private keys.

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_keys_files_and_the_cluster_apart() {
+    fn distinguishes_keys_files_and_the_cluster() {
         let key = SecretKey::from_bytes(Suite::P256, &[1; 32]).unwrap();
         let line = key.recipient().to_string();
         for (text, want) in [

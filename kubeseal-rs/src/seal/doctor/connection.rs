@@ -138,7 +138,7 @@ fn api_server(objects: &Objects) -> Finding {
     match objects.get_raw(&ApiPath::fixed("/api")) {
         Ok((200, body)) if has_kind(&body) => Finding::good("reachable, authenticated"),
         Ok((200, _)) => Finding::bad(
-            "answers the API discovery path with something else than Kubernetes does",
+            "does not respond like a Kubernetes API server",
             "check that no proxy or login page answers in place of the API server: `kubectl get --raw /api`",
         ),
         // A user who may not list the API versions may still read the Service.

@@ -76,13 +76,13 @@ fn header(place: &str, values: &Values, is_blind: bool) -> String {
 
 /// Parses the edited text. Returns `None` if it is empty.
 pub(super) fn read(text: &[u8]) -> Result<Option<Values>> {
-    let documents = manifest::read(text).context("cannot parse the edited file")?;
+    let documents = manifest::read(text).context("cannot parse the edited text")?;
     let root = match documents.as_slice() {
         [] => return Ok(None),
         [one] => &one.root,
         more => {
             let count = more.len();
-            bail!("the edited file contains {count} documents, expected one")
+            bail!("the edited text contains {count} documents, expected one")
         }
     };
     let mut values = Values::new();
@@ -271,9 +271,9 @@ mod tests {
             ),
             (
                 "stringData: {}\n---\nstringData: {}",
-                "the edited file contains 2",
+                "the edited text contains 2",
             ),
-            ("stringData: [hunter2", "cannot parse the edited file"),
+            ("stringData: [hunter2", "cannot parse the edited text"),
         ] {
             let error = read(text.as_bytes()).unwrap_err().to_string();
             assert!(

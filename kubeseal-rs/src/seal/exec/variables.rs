@@ -359,7 +359,7 @@ mod tests {
     /// Attack: an author seals an item under the name of a variable that decides what a program
     /// runs or trusts, and waits for a user to run `seal exec --all`.
     #[test]
-    fn all_refuses_names_that_change_the_command() {
+    fn the_flag_all_refuses_names_that_change_the_command() {
         for name in [
             "LD_PRELOAD",
             "DYLD_INSERT_LIBRARIES",
@@ -477,7 +477,7 @@ mod tests {
     proptest! {
         /// Attack: an author adds any items to the one that the user named, to set more variables.
         #[test]
-        fn only_the_user_names_variables(
+        fn only_the_arguments_of_the_user_set_variables(
             items in prop::collection::btree_set("[A-Z_a-z.]{1,8}", 0..8),
             in_files: bool,
         ) {
@@ -492,7 +492,7 @@ mod tests {
         /// Attack: an author gives items the names of variables that are set where the command runs, to replace the
         /// variables.
         #[test]
-        fn all_changes_no_inherited_variable(
+        fn the_flag_all_changes_no_inherited_variable(
             items in prop::collection::btree_set("[A-C]{1,2}", 1..6),
             set in prop::collection::btree_set("[A-C]{1,2}", 0..6),
         ) {

@@ -48,7 +48,7 @@ pub enum ImportFrom {
     /// Import a file that sops encrypted; runs your `sops`
     #[command(
         after_help = "Examples:\n  seal import sops web secrets.enc.yaml -n shop --cert cert.pem -w web.yaml\n\n\
-A file that contains a Secret manifest keeps its name: seal import sops FILE."
+If the file is a Secret manifest, the Secret keeps its name: seal import sops FILE."
     )]
     Sops(ImportSops),
     /// Import a Secret as `kubectl get -o yaml` prints it, without fields that the server added

@@ -504,18 +504,19 @@ impl Damage {
             shown(&self.since)
         );
         if self.present.is_empty() {
-            text += "\nNothing found that is sealed for it now.\n";
+            text += "\nNo value found that is sealed for this key now.\n";
         } else {
-            text += "\nSealed for it now:\n";
+            text += "\nValues that are sealed for this key now:\n";
             text += &indent(&table(&self.present_lines(["WHERE", "ITEM"])));
         }
         if !self.commits.is_empty() {
-            text += "\nCommits that introduced values sealed for it:\n";
+            text += "\nCommits that introduced values sealed for this key:\n";
             let head = ["COMMIT", "AT", "AUTHOR", "FILE", "ITEMS"];
             text += &indent(&table(&self.commit_lines(head)));
         }
         if !self.unread.is_empty() {
-            text += "\nUnreadable, may be sealed for it:\n";
+            text +=
+                "\nUnreadable or missing content that may include values sealed for this key:\n";
             text += &indent(&table(&self.unread_lines(["WHERE", "WHY"])));
         }
         text
@@ -528,13 +529,13 @@ impl Damage {
             self.fingerprint,
             code(&self.since)
         );
-        text += "\n## Sealed for it now\n\n";
+        text += "\n## Values that are sealed for this key now\n\n";
         text += &markdown_table(&self.present_lines(["Where", "Item"]), "Nothing found.\n");
-        text += "\n## Commits that introduced values sealed for it\n\n";
+        text += "\n## Commits that introduced values sealed for this key\n\n";
         let head = ["Commit", "At", "Author", "File", "Items"];
         text += &markdown_table(&self.commit_lines(head), "None found.\n");
         if !self.unread.is_empty() {
-            text += "\n## Unreadable, may be sealed for it\n\n";
+            text += "\n## Unreadable or missing content that may include values sealed for this key\n\n";
             text += &markdown_table(&self.unread_lines(["Where", "Why"]), "");
         }
         text

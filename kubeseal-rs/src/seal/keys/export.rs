@@ -129,7 +129,7 @@ mod tests {
 
     /// Attack: values are sealed for a key that is lost with its disk, since nobody has a backup, or that was stolen.
     #[test]
-    fn no_key_is_printed_that_may_not_seal() {
+    fn prints_only_keys_that_may_seal() {
         let now = Timestamp::from_second(50).unwrap();
         let stolen = Some(COMPROMISED_ANNOTATION);
         for (why, records, want) in [

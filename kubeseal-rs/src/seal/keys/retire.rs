@@ -285,7 +285,7 @@ fn advice(
     let mut lines = vec![text];
     if sure_count > 0 {
         lines.push(format!(
-            "hint: re-encrypt what needs it (`{rotate}`), and apply it"
+            "hint: re-encrypt the objects that need this key (`{rotate}`), and apply them"
         ));
     }
     if named > 0 {

@@ -21,7 +21,7 @@ static CREDENTIAL: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new("(?i)pass|pwd|secret|token|key|sig").ok());
 
 /// Returns whether a text is a URL in which every credential is a [`PART`], and at least one is. User names, hosts, paths
-/// and other parameters are no credentials.
+/// and other parameters are not credentials.
 pub(super) fn has_only_parts_as_credentials(text: &str) -> bool {
     let Some(captures) = URL.as_ref().and_then(|url| url.captures(text)) else {
         return false;

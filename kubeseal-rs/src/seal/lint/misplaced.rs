@@ -22,7 +22,7 @@ const FIELDS: [&str; 8] = [
     "type",
 ];
 
-/// The fields of `metadata`. They contain no values, even if they are beside it by mistake.
+/// The fields of `metadata`. They contain no values, even if they are outside `metadata` by mistake.
 const METADATA: [&str; 15] = [
     "annotations",
     "creationTimestamp",

@@ -91,7 +91,7 @@ pub(super) fn is_v1(version: &str) -> bool {
 }
 
 /// Returns whether an object has `stringData`, or metadata and `data` in base64. `data` alone is a common name in other
-/// objects, and in files that are no manifests.
+/// objects, and in files that are not manifests.
 fn has_values_of_secret(node: &Node) -> bool {
     let map = |name| match node.field(name).map(|node| &node.value) {
         Some(Value::Map(entries)) => Some(entries),

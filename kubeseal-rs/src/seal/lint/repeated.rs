@@ -13,7 +13,7 @@ pub(super) fn keys(bytes: &[u8]) -> Vec<Found> {
     let found = manifest::repeated_keys(bytes, may_contain_secrets);
     let finding = |repeated: manifest::RepeatedKey| {
         let message = format!(
-            "duplicate key {}: tools disagree which value applies; remove one",
+            "duplicate key {}: tools disagree on which value applies; remove one",
             repeated.key
         );
         (finding::REPEATED_KEY, repeated.line, message)

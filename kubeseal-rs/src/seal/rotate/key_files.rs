@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_warned_about_once() {
+    fn warns_about_a_certificate_once() {
         let (key_files, old) = (KeyFiles::of(&[]), certificate(OLD));
         assert!(key_files.is_first(old.fingerprint()));
         assert!(!key_files.is_first(old.fingerprint()));

@@ -332,7 +332,8 @@ fn contradicted_hints(
     let line = |(item, key)| {
         format!(
             "{name}, item {item}: the controller returned the value unchanged, as for its newest key, but the key hint \
-             names {key}; either the hint is outdated, or the controller did not answer: `seal doctor` shows the key"
+             names {key}; either the hint is outdated, or another server responded in place of the controller: `seal doctor` \
+             shows the key"
         )
     };
     contradicted.map(line).collect()

@@ -30,7 +30,7 @@ pub(super) fn text(view: &ItemView) -> String {
         (view.is_inline, "inline"),
         (view.is_template_bound, "bound to the template"),
         (view.is_never_secret, "never a Secret"),
-        (view.is_alone, "stands alone"),
+        (view.is_alone, "allows no other values"),
         (view.is_post_quantum_only, "post-quantum only"),
     ];
     let flags = flags.iter().filter(|(is_set, _)| *is_set);
@@ -123,7 +123,7 @@ pub(super) struct V2Report<'a> {
     post_quantum_only: bool,
     /// Whether the value must never become a Secret object.
     never_secret: bool,
-    /// Whether the object may have no value beside those of this lock.
+    /// Whether the object must contain only the values of this lock.
     alone: bool,
     /// The keys that open the item.
     recipients: Vec<RecipientReport<'a>>,

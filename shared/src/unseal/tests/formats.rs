@@ -1,4 +1,4 @@
-//! Objects with v2 items, alone and beside v1 items.
+//! Objects with v2 items, with and without v1 items.
 
 use proptest::prelude::*;
 
@@ -211,7 +211,7 @@ fn an_object_of_all_formats_is_unsealed_with_one_operation_for_each_lock_and_v1_
 
 /// Attack: an author of an object that must be refused has the controller use its keys anyway.
 #[test]
-fn everything_that_is_public_is_refused_before_any_key_is_used() {
+fn publicly_visible_problems_are_refused_before_any_key_is_used() {
     type Change<'a> = &'a dyn Fn(&mut SealedSecret);
     let ring = full_ring();
     let sealed_with = |change: &dyn Fn(&mut LockSpec<'_>)| {
@@ -276,7 +276,7 @@ fn a_policy_refuses_v1_objects_too() {
 
 /// Attack: an editor damages one item, to have the others used without it.
 #[test]
-fn of_an_object_with_one_damaged_item_nothing_is_unsealed() {
+fn unseals_nothing_of_an_object_with_one_damaged_item() {
     let ring = full_ring();
     let mut entries = shared(&ring, Suite::XWing, &[("a", "1"), ("b", "2")], |_| ());
     entries.insert("old".into(), sealed_value(&ring, b"5"));
@@ -370,7 +370,7 @@ fn each_item_of_a_mixed_object_needs_its_own_key() {
         .push('!');
     let needs_of_malformed = needs::needs(&malformed, &ring);
     assert_eq!(needs_of_malformed["a"], Need::Nothing);
-    assert_eq!(needs_of_malformed.len(), 3, "locks are no items");
+    assert_eq!(needs_of_malformed.len(), 3, "locks are not items");
 }
 
 /// Attack: an editor names a key that is not in the ring, so that the removal of the needed key looks harmless.

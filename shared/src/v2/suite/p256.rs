@@ -219,7 +219,7 @@ mod tests {
         }
     }
 
-    /// Attack: a share that is no uncompressed point of the curve, which could reveal parts of the private key.
+    /// Attack: a share that is not an uncompressed point of the curve, which could reveal parts of the private key.
     #[test]
     fn refuses_points_that_are_invalid_or_not_uncompressed() {
         let good = key().public.to_bytes();

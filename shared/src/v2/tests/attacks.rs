@@ -133,7 +133,7 @@ fn the_commitment_depends_on_key_fields_and_place() {
 
 /// Attack: a lock whose header commits to one data key, with a stanza that carries another for a second recipient.
 #[test]
-fn two_recipients_of_one_header_cannot_have_two_data_keys() {
+fn refuses_a_second_data_key_under_one_header() {
     let suites = [Suite::XWing, Suite::P256];
     let mut entries = sealed_for(&suites);
     let parsed = Object::parse(&entries).unwrap();

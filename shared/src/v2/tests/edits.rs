@@ -197,7 +197,7 @@ fn folding_keeps_flags_unless_it_is_asked_to_clear_them() {
     assert!(!cleared.is_never_secret && !cleared.is_alone);
 }
 
-/// One lock with a flag is enough, also beside others.
+/// One lock with a flag is enough, also if other locks lack it.
 #[test]
 fn folding_gives_all_items_the_flags_of_each() {
     let mut entries = sealed_for(&[Suite::XWing]);
@@ -214,8 +214,8 @@ fn folding_gives_all_items_the_flags_of_each() {
     assert!(fields.is_alone);
 }
 
-/// Attack: an editor puts a bound item beside values that were sealed unbound, so that a re-encryption binds these values
-/// to the editor's template.
+/// Attack: an editor adds a bound item to an object whose values were sealed unbound, so that a re-encryption binds
+/// these values to the editor's template.
 #[test]
 fn folding_binds_no_unbound_value_unless_it_is_asked_to() {
     let mut entries = sealed_for(&[Suite::XWing]);
@@ -253,7 +253,7 @@ fn folding_keeps_the_place() {
 }
 
 #[test]
-fn folding_drops_no_post_quantum_protection_without_leave() {
+fn folding_keeps_post_quantum_protection_unless_the_caller_allows_classical_keys() {
     let checked = checked(&sealed_for(&[Suite::XWing]));
     let error = try_fold(&checked, &[Suite::P256], |_| ()).unwrap_err();
     assert!(

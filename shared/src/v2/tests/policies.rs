@@ -54,15 +54,15 @@ fn requiring_v2_refuses_everything_else() {
     assert_eq!(refusal(&good, &REQUIRE_V2), None);
 }
 
-/// Attack: an editor puts an old v1 value back beside values that are bound to the template.
+/// Attack: an editor restores an old v1 value in an object whose other values are bound to the template.
 #[test]
-fn a_v1_item_beside_a_bound_lock_is_refused() {
+fn refuses_a_v1_item_in_an_object_with_a_bound_lock() {
     let sealed = object(with_v1_item(seal_with(
         &[Suite::XWing],
         bind,
         &two_values(),
     )));
-    let want = FormatProblem::V1BesideBound;
+    let want = FormatProblem::V1WithBound;
     assert_eq!(refusal(&sealed, &POLICY), Some(want.into()));
 }
 
@@ -233,7 +233,7 @@ fn equal_locks_cost_one_operation_whether_they_open_or_not() {
 }
 
 #[test]
-fn what_was_remembered_for_another_object_is_forgotten() {
+fn discards_data_keys_cached_for_another_object() {
     let keys = keys_of(&[Suite::P256]);
     let mut opened = OpenedLocks::default();
     let first = check(&tampered(3));
@@ -291,7 +291,7 @@ impl Opener for Outside {
 }
 
 #[test]
-fn a_key_that_cannot_be_asked_does_not_make_an_object_tampered() {
+fn reports_an_unreachable_key_as_unavailable_and_not_as_tampering() {
     let outside = Outside(false.into());
     let keys = [&outside as &dyn Opener].into_iter().collect();
     let checked = check(&object(sealed_for(&[Suite::P256])));
@@ -317,10 +317,10 @@ fn requiring_post_quantum_refuses_the_data_of_v1() {
 }
 
 #[test]
-fn the_data_of_v1_beside_v2_is_refused() {
+fn refuses_spec_data_in_an_object_with_v2_values() {
     let mut sealed = object(sealed_for(&[Suite::XWing]));
     sealed.spec.data = Some(String::new());
-    let want = FormatProblem::DataBesideV2;
+    let want = FormatProblem::DataWithV2;
     assert_eq!(refusal(&sealed, &POLICY), Some(want.into()));
 }
 
@@ -344,9 +344,9 @@ fn requiring_bound_values_refuses_all_others() {
     assert_eq!(refusal(&object(bound), &policy), None);
 }
 
-/// Attack: an editor replaces the address beside a password, so that a program sends the password elsewhere.
+/// Attack: an editor replaces the address in the object of a password, so that a program sends the password elsewhere.
 #[test]
-fn nothing_stands_beside_a_lock_that_stands_alone() {
+fn refuses_other_values_in_an_object_whose_lock_must_be_the_only_one() {
     let alone = seal_with(&[Suite::XWing], |spec| spec.is_alone = true, &two_values());
     assert!(Object::parse(&alone).unwrap().is_alone());
     assert_eq!(refusal(&object(alone.clone()), &POLICY), None);
@@ -362,7 +362,7 @@ fn nothing_stands_beside_a_lock_that_stands_alone() {
 }
 
 #[test]
-fn values_that_must_not_become_a_secret_are_refused_for_one() {
+fn refuses_to_create_a_secret_from_values_that_must_not_become_one() {
     let entries = seal_with(
         &[Suite::XWing],
         |spec| spec.is_never_secret = true,

@@ -217,7 +217,7 @@ proptest! {
 
     /// Attack: an editor takes the box of one lock and the data key of another.
     #[test]
-    fn boxes_do_not_move_between_locks(suite in suite()) {
+    fn refuses_a_box_moved_to_another_lock(suite in suite()) {
         let mut entries = sealed_for(&[suite]);
         let other = seal_with(&[suite], |spec| spec.revision = 8, &two_values());
         let (_, box_of_other) = text::decode(&other["user"]).unwrap();
@@ -227,7 +227,7 @@ proptest! {
     }
 
     #[test]
-    fn a_key_that_is_no_recipient_is_unknown(suite in suite(), other in suite()) {
+    fn a_key_that_is_not_a_recipient_is_unknown(suite in suite(), other in suite()) {
         prop_assume!(suite != other);
         let refusal = open_object(&object(sealed_for(&[suite])), &keys_of(&[other])).unwrap_err();
         let keys = vec![KEYS.opener(suite).key_id().short()];

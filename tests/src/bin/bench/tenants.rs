@@ -156,7 +156,7 @@ fn with_wrong_items(object: &SealedSecret) -> SealedSecret {
     object
 }
 
-/// Counts the objects without a result. Under our CRD every object has a status, without conditions.
+/// Counts the objects without conditions, not those without a status: our CRD defaults `status` in every new object.
 async fn count_unfinished(plane: &ControlPlane, namespaces: &[String]) -> usize {
     let mut unfinished = 0;
     for namespace in namespaces {

@@ -69,7 +69,7 @@ fn h4_namespaced_roles_also_apply_in_the_controllers_own_namespace() {
 }
 
 #[tokio::test]
-async fn h4_namespaced_roles_beside_the_cluster_role_grant_nothing_and_the_notes_say_so() {
+async fn h4_namespaced_roles_in_addition_to_the_cluster_role_grant_nothing_and_the_notes_say_so() {
     let note = "no permissions on SealedSecrets";
     assert!(notes("rbac: {namespacedRoles: true}").await.contains(note));
     let namespaced = "rbac: {clusterRole: false, namespacedRoles: true}";

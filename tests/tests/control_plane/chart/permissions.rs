@@ -239,7 +239,7 @@ async fn create_invalid_certificate(namespace: &Namespace<'_>) {
     let _: ConfigMap = namespace.create_object(object).await;
 }
 
-/// Creates, changes and deletes objects, to trigger every kind of work on them over calls with increasing counts.
+/// Creates, changes and deletes objects. Calls with increasing counts trigger every kind of work of the controller.
 async fn trigger_all_work(namespace: &Namespace<'_>, count: u32) {
     let api: Api<SealedSecret> = namespace.api();
     let apply = PatchParams::apply("test").force();

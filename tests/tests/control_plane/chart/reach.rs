@@ -19,7 +19,7 @@ type Labels = BTreeMap<String, String>;
 /// The address of a client, and the labels of its Pod.
 struct Source {
     address: IpAddr,
-    /// Labels of the Pod's namespace and of the Pod; `None` for a source that is no Pod.
+    /// Labels of the Pod's namespace and of the Pod; `None` for a source that is not a Pod.
     pod: Option<(Labels, Labels)>,
 }
 

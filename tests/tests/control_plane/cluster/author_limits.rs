@@ -166,7 +166,7 @@ fn planted_key(case: &Case, name: &str, key: &NewKey) -> SealedSecret {
 
 /// Attack: an author plants a sealing key through a SealedSecret.
 #[tokio::test]
-async fn no_sealed_secret_can_plant_a_sealing_key() {
+async fn refuses_a_sealed_secret_that_would_become_a_sealing_key() {
     let case = Case::new("planted").await;
     let mut labeled = planted_key(&case, "mine", &KEYS[2]);
     labeled.spec.template.metadata.labels = Some([(KEY_LABEL.into(), "active".into())].into());

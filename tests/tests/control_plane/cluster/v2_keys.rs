@@ -1,4 +1,5 @@
-//! Tests v2 keys in a cluster: generated, renewed, backed up, marked, removed, malformed, and beside Bitnami's controller.
+//! Tests v2 keys in a cluster: generated, renewed, backed up, marked, removed, malformed, and with Bitnami's controller
+//! in the namespace.
 
 use std::collections::BTreeMap;
 
@@ -286,7 +287,7 @@ async fn only_the_leader_of_two_new_controllers_generates_keys() {
 
 /// Bitnami's controller exits when it loads a key that is not RSA, so v2 keys must not have its label.
 #[tokio::test]
-async fn bitnamis_controller_starts_and_unseals_beside_v2_keys() {
+async fn bitnamis_controller_starts_and_unseals_with_v2_keys_present() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("v2-bitnami").await;
     roles::grant(&namespace, Reach::Namespace).await;

@@ -121,9 +121,9 @@ async fn attacks_have_their_reasons_in_status_and_event_and_the_secret_stays() {
     }
 }
 
-/// Attack: an editor has a value written elsewhere by a change of the template.
+/// Attack: an editor changes the template so that a value is written elsewhere.
 #[tokio::test]
-async fn a_bound_template_cannot_be_changed() {
+async fn refuses_an_object_whose_bound_template_was_changed() {
     let case = Case::new("v2-bound").await;
     let mut object = empty(case.namespace.name(), "x");
     object.spec.template.metadata.labels = Some([("l".into(), "bound".into())].into());

@@ -28,14 +28,14 @@ use tests::roles::{self, Reach};
 use tests::scratch::Scratch;
 use tests::sealing::{KEYS, put_key, sealed_for, values};
 
-struct Scene {
+struct Fixture {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
     controller: DirectoryController,
     tree: Scratch,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let plane = ControlPlane::shared().await;
         let namespace = plane.namespace("seal").await;
@@ -84,28 +84,28 @@ fn output_text(output: &Output) -> String {
 
 #[tokio::test]
 async fn the_rules_controller_unseals_the_created_object() {
-    let scene = Scene::new().await;
-    scene.write_rules("");
+    let fixture = Fixture::new().await;
+    fixture.write_rules("");
     let args = [
         "create", "db", "--stdin", "password", "-n", "shop", "-w", "db.yaml",
     ];
-    let output = scene.seal(&args, "hunter2");
+    let output = fixture.seal(&args, "hunter2");
     assert!(output.status.success(), "{}", output_text(&output));
     fs::copy(
-        scene.tree.path().join("db.yaml"),
-        scene.state_path("sealed/db.yaml"),
+        fixture.tree.path().join("db.yaml"),
+        fixture.state_path("sealed/db.yaml"),
     )
     .unwrap();
-    let value = scene.state_path("secrets/shop/db/password");
+    let value = fixture.state_path("secrets/shop/db/password");
     let content = until("the value exists", async || fs::read(&value).ok()).await;
     assert_eq!(content, b"hunter2");
 }
 
 #[tokio::test]
 async fn a_rules_fingerprint_of_another_certificate_prevents_sealing() {
-    let scene = Scene::new().await;
-    scene.write_rules("  fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\n");
-    let output = scene.seal(
+    let fixture = Fixture::new().await;
+    fixture.write_rules("  fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\n");
+    let output = fixture.seal(
         &[
             "create", "db", "--stdin", "password", "-n", "shop", "-w", "db.yaml",
         ],
@@ -117,13 +117,13 @@ async fn a_rules_fingerprint_of_another_certificate_prevents_sealing() {
         "{}",
         output_text(&output)
     );
-    assert!(!scene.tree.path().join("db.yaml").exists());
+    assert!(!fixture.tree.path().join("db.yaml").exists());
 }
 
 #[tokio::test]
 async fn without_a_rule_requests_the_default_controller_and_reports_its_absence() {
-    let scene = Scene::new().await;
-    let output = scene.seal(
+    let fixture = Fixture::new().await;
+    let output = fixture.seal(
         &["create", "db", "--stdin", "password", "-n", "shop"],
         "hunter2",
     );
@@ -134,10 +134,10 @@ async fn without_a_rule_requests_the_default_controller_and_reports_its_absence(
         "{message}"
     );
     // `seal lint` contacts no cluster.
-    scene.write_rules("");
+    fixture.write_rules("");
     let lint = Command::new(binaries::seal())
         .env("KUBECONFIG", "nowhere")
-        .current_dir(scene.tree.path())
+        .current_dir(fixture.tree.path())
         .arg("lint")
         .output()
         .unwrap();

@@ -66,7 +66,10 @@ fn lost_protection(old: &ItemView, new: &ItemView) -> Option<&'static str> {
             old.is_never_secret && !new.is_never_secret,
             "may become a Secret object",
         ),
-        (old.is_alone && !new.is_alone, "no longer stands alone"),
+        (
+            old.is_alone && !new.is_alone,
+            "no longer excludes other values",
+        ),
         (
             old.is_post_quantum_only && !new.is_post_quantum_only,
             "may be sealed for keys that are not post-quantum",

@@ -205,7 +205,7 @@ fn step<'a>(
 }
 
 /// Returns the name for the key: its own or, if another key has that name, its own with a suffix
-/// from the fingerprint. So a backup can be restored beside the keys of a controller that has
+/// from the fingerprint. So a backup can be restored in addition to the keys of a controller that has
 /// already started: its first key can have the same name as the first key in the backup.
 fn name_for(record: &KeyRecord, key: &Fingerprint, after: &[KeyAfter]) -> Result<String> {
     let name = record.name();

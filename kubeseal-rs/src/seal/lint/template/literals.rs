@@ -47,9 +47,9 @@ pub(in super::super) struct Literals<'o> {
     outer: Option<&'o Literals<'o>>,
     /// Variables such as `$p`, and paths such as `.Values.p`.
     names: BTreeSet<String>,
-    /// The number of each template in `facts`.
+    /// The index of each template in `definitions`.
     templates: BTreeMap<String, usize>,
-    facts: Vec<Template>,
+    definitions: Vec<Template>,
     /// The open `if`, `with`, `range`, `define` and `block`, the innermost last.
     blocks: Vec<Block>,
 }
@@ -238,14 +238,14 @@ impl<'o> Literals<'o> {
     /// Returns the template around the current position.
     fn template(&mut self) -> Option<&mut Template> {
         let number = self.blocks.last()?.template?;
-        self.facts.get_mut(number)
+        self.definitions.get_mut(number)
     }
 
     fn number_of(&mut self, name: &str) -> usize {
-        let next = self.facts.len();
+        let next = self.definitions.len();
         let number = *self.templates.entry(name.to_owned()).or_insert(next);
         if number == next {
-            self.facts.push(Template::default());
+            self.definitions.push(Template::default());
         }
         number
     }
@@ -378,9 +378,9 @@ impl<'o> Literals<'o> {
         let is_found = match name {
             Operand::Text(name) => {
                 let number = self.templates.get(*name);
-                number.is_some_and(|number| property(&self.facts[*number]))
+                number.is_some_and(|number| property(&self.definitions[*number]))
             }
-            _ => self.facts.iter().any(property),
+            _ => self.definitions.iter().any(property),
         };
         is_found
             || self
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn names_conditions_and_lengths_are_no_literals() {
+    fn names_conditions_and_lengths_are_not_literals() {
         for text in [
             "{{ .Values.a }}",
             "{{ index .Values \"my-key\" | quote }}",

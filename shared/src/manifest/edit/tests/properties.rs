@@ -88,7 +88,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_can_be_a_value(value in "\\PC*|[ \\t\\n\\r'\":#{}&*!|>%@`,\\[\\]-]{0,12}", flow in any::<bool>()) {
+    fn sets_any_text_as_a_value(value in "\\PC*|[ \\t\\n\\r'\":#{}&*!|>%@`,\\[\\]-]{0,12}", flow in any::<bool>()) {
         let text = if flow { "m: {a: b}\n" } else { "m:\n  a: b # c\n" };
         let edit = Edit { document: 1, path: parse_path("m/a"), change: Change::Set(value.clone()) };
         let after = apply(text.as_bytes(), &[edit]).unwrap();
