@@ -58,15 +58,12 @@ fn time_of_same_content(
     current: &CurrentVersion,
     generation: Option<i64>,
 ) -> Option<Time> {
-    match previous.versions.first() {
-        Some(newest) => {
-            let has_new_key = newest.key_id != current.key_id && newest.generation == generation;
-            newest.time.clone().filter(|_| has_new_key)
-        }
-        None => {
-            let is_unsealed = is_synced(previous) && previous.observed_generation == generation;
-            sync_time(previous).filter(|_| is_unsealed)
-        }
+    if let Some(newest) = previous.versions.first() {
+        let has_new_key = newest.key_id != current.key_id && newest.generation == generation;
+        newest.time.clone().filter(|_| has_new_key)
+    } else {
+        let is_unsealed = is_synced(previous) && previous.observed_generation == generation;
+        sync_time(previous).filter(|_| is_unsealed)
     }
 }
 

@@ -53,7 +53,7 @@ pub struct Uninstall {
 /// The conditions that Bitnami's controller does not write.
 const CONDITIONS: [&str; 2] = ["Ready", "Stalled"];
 /// The status fields that Bitnami's controller does not write.
-const FIELDS: [&str; 3] = ["items", "record", "lastUnsealedGeneration"];
+const FIELDS: [&str; 4] = ["items", "record", "lastUnsealedGeneration", "versions"];
 const API: &str = "/apis/bitnami.com/v1alpha1";
 const LIST: &str = "cannot list SealedSecrets";
 const CHANGE: &str = "cannot change the status";
@@ -289,6 +289,7 @@ mod tests {
         let condition = |type_: &str| json!({ "type": type_, "status": "True" });
         let status = json!({
             "observedGeneration": 3, "lastUnsealedGeneration": 3, "items": [{ "key": "a" }], "record": { "content": "x" },
+            "versions": [{ "version": "v", "keyId": "k" }],
             "conditions": [synced, condition("Ready"), condition("Stalled"), condition("Audited")],
         });
         let result = leftover(&object(&status)).unwrap();
@@ -299,7 +300,8 @@ mod tests {
                 "Stalled",
                 "items",
                 "record",
-                "lastUnsealedGeneration"
+                "lastUnsealedGeneration",
+                "versions"
             ]
         );
         let want = json!({
@@ -307,6 +309,7 @@ mod tests {
             "status": {
                 "conditions": [synced, condition("Audited")],
                 "items": null, "record": null, "lastUnsealedGeneration": null,
+                "versions": null,
             },
         });
         assert_eq!(result.patch, want);
