@@ -26,7 +26,7 @@ impl<S: Store> Tools<S> {
         let (record, (uid, version)) = (&cached.record, &cached.secret);
         let origin = self.origin(cached.identity, cached.opts_out);
         let tolerates_drift = origin.tolerates_drift;
-        let is_recognized = self.has_current_version(&cached.version_key)
+        let is_recognized = self.has_current_version(cached.version_key.as_deref())
             && record::is_for_secret(record, cached.identity, ring, uid, version)
             && record::is_genuine(record, origin, ring);
         if is_recognized {
@@ -57,10 +57,10 @@ impl<S: Store> Tools<S> {
         let opts_out = drift::opts_out(sealed.metadata.annotations.as_ref());
         let origin = self.origin(identity, opts_out);
         let desired = self.policy.added.with_added(sealed);
-        let versions = observed.status.iter().flat_map(|status| &status.versions);
-        let version_key = versions.map(|version| version.key_id.clone()).next();
+        let mut versions = observed.status.iter().flat_map(|status| &status.versions);
+        let version_key = versions.next().map(|version| version.key_id.as_str());
         let is_up_to_date = self.trusts_records()
-            && self.has_current_version(&version_key)
+            && self.has_current_version(version_key)
             && observed.settled
             && observed.status.as_ref().is_some_and(is_synced)
             && record::is_genuine(record, origin, ring)
@@ -100,9 +100,9 @@ impl<S: Store> Tools<S> {
     }
 
     /// Returns whether a status whose newest version has the key with this identifier needs no other version.
-    fn has_current_version(&self, key_id: &Option<String>) -> bool {
+    fn has_current_version(&self, key_id: Option<&str>) -> bool {
         self.versioning()
-            .is_none_or(|versioning| key_id.as_deref() == Some(versioning.key.id()))
+            .is_none_or(|versioning| key_id == Some(versioning.key.id()))
     }
 
     pub(super) fn record_up_to_date(&self, id: &ObjectId, instance: &str) -> AttemptResult {

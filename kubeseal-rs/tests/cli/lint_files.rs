@@ -38,7 +38,7 @@ fn reads_links_inside_the_tree_and_names_others() {
         (".gitignore", "ignored/\n"),
     ]);
     let link = |to: &Path, name: &str| {
-        symlink(to, folder.path().join(name)).expect("the test directory is writable")
+        symlink(to, folder.path().join(name)).expect("the test directory is writable");
     };
     link(Path::new("secret.txt"), "link.yaml");
     link(Path::new("other.yaml"), "same.yaml");

@@ -103,7 +103,7 @@ impl Fixture {
                 match entry.path() {
                     path if path.is_dir() => folders.push(path),
                     path => {
-                        files.push((path.clone(), fs::read(path).expect("the file is readable")))
+                        files.push((path.clone(), fs::read(path).expect("the file is readable")));
                     }
                 }
             }
