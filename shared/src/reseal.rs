@@ -370,9 +370,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::envelope;
     use crate::key::new_test_key;
     use crate::key_ring::RingKey;
     use crate::meter::Unmetered;
+    use crate::plain::Plain;
     use crate::scope::Scope;
     use crate::secret::Secret;
     use crate::unseal::{Randomness, Rules};

@@ -18,6 +18,7 @@
 //! | [`names_size`] | a Secret → the size of its item keys, labels and annotations |
 //! | [`public_size`] | a SealedSecret and its values → their size as everyone can see it |
 //! | [`no_secret`] | a failure that depends on values → what may be published about it |
+//! | [`previous`] | the existing and the desired Secret → the desired Secret with former values |
 //! | [`queue`], [`fair`] | objects to reconcile → the next object, and its time |
 //! | [`object_id`], [`fault`] | (types) names of objects, kinds of failures |
 
@@ -31,6 +32,7 @@ pub mod names_size;
 pub mod no_secret;
 pub mod object_id;
 pub mod ownership;
+pub mod previous;
 pub mod protected;
 pub mod public_size;
 pub mod queue;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use shared::resource::{
-    MANAGED_ANNOTATION, PATCH_ANNOTATION, RANDOM_VALUES_ANNOTATION, SKIP_OWNER_ANNOTATION,
-    SealedSecret,
+    MANAGED_ANNOTATION, PATCH_ANNOTATION, PREVIOUS_VALUES_ANNOTATION, RANDOM_VALUES_ANNOTATION,
+    SKIP_OWNER_ANNOTATION, SealedSecret,
 };
 use shared::secret::Secret;
 
@@ -124,7 +124,7 @@ fn has_key(texts: &Metadata, key: &str) -> bool {
 
 fn is_own_annotation(key: &str) -> bool {
     CONSENT_ANNOTATIONS.contains(&key)
-        || key == RANDOM_VALUES_ANNOTATION
+        || [RANDOM_VALUES_ANNOTATION, PREVIOUS_VALUES_ANNOTATION].contains(&key)
         || token_secrets::ANNOTATIONS.contains(&key)
 }
 

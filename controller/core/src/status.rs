@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use shared::key::Fingerprint;
 use shared::resource::{
-    Condition, ItemStatus, SealedSecretStatus, SecretRecord, SecretVersion, time,
+    Condition, ItemStatus, PreviousValues, SealedSecretStatus, SecretRecord, SecretVersion, time,
 };
 use shared::unseal::{ItemErrors, TemplateErrors, UnsealError, UsedKey};
 use shared::v2;
@@ -57,6 +57,8 @@ pub enum Outcome<'a> {
         record: Option<SecretRecord>,
         /// The version of the content of the Secret; `None` if versions are not recorded.
         version: Option<CurrentVersion>,
+        /// The former values that the Secret keeps.
+        previous: Option<&'a PreviousValues>,
     },
     /// The SealedSecret cannot be read or unsealed, or the controller must not write its Secret.
     Refused {
@@ -118,6 +120,14 @@ impl Outcome<'_> {
         Some(truncate(visible(&message).into_owned()))
     }
 
+    /// Returns the former values that the Secret keeps.
+    pub fn former_values(&self) -> Option<&PreviousValues> {
+        match self {
+            Self::Unsealed { previous, .. } => *previous,
+            Self::Refused { .. } | Self::Failed { .. } => None,
+        }
+    }
+
     /// Returns whether a user must act.
     fn is_stalled(&self) -> bool {
         match self {
@@ -162,6 +172,14 @@ impl Outcome<'_> {
             Self::Unsealed { version: None, .. } | Self::Refused { .. } | Self::Failed { .. } => {
                 previous.map_or_else(Vec::new, |status| status.versions.clone())
             }
+        }
+    }
+
+    /// Returns the former values for the status. A failure keeps them.
+    fn previous(&self, before: Option<&SealedSecretStatus>) -> Option<PreviousValues> {
+        match self {
+            Self::Unsealed { previous, .. } => previous.cloned(),
+            Self::Refused { .. } | Self::Failed { .. } => before?.previous.clone(),
         }
     }
 
@@ -284,6 +302,7 @@ pub fn next(
         items,
         record: outcome.record(previous),
         versions: outcome.versions(previous, generation),
+        previous: outcome.previous(previous),
     };
     (!previous.is_some_and(|previous| is_equivalent(previous, &status))).then_some(status)
 }
@@ -406,6 +425,7 @@ mod tests {
             sealed_by,
             record: None,
             version: None,
+            previous: None,
         }
     }
 
@@ -568,6 +588,8 @@ mod tests {
         let success = Outcome::Unsealed {
             sealed_by: &no_items,
             record: Some(record.clone()),
+            version: None,
+            previous: None,
         };
         let why = Refusal::Malformed("why".into());
         let first = next(None, &success, Some(1), timestamp(1)).unwrap();

@@ -10,15 +10,17 @@ use controller_core::drift::{self, Interference};
 use controller_core::no_secret;
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
+use controller_core::previous;
 use controller_core::protected::Protected;
 use controller_core::public_size;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use shared::resource::SealedSecret;
+use shared::resource::{PreviousValues, SealedSecret};
 use shared::secret::Secret;
 
-use super::attempt::Tools;
+use super::attempt::{Inputs, Tools};
 use super::schedule::Schedule;
+use super::versioning::Provenance;
 use crate::pool::Stopped;
 use crate::store::{Applied, Kept, Observed, Source, Store, StoreError};
 
@@ -39,6 +41,8 @@ pub(super) struct PlanResult {
     pub(super) is_random: bool,
     /// Whether random values of a version that was unsealed before were generated again.
     pub(super) is_regenerated: bool,
+    /// The former values that the Secret keeps.
+    pub(super) previous: Option<PreviousValues>,
     pub(super) applied: Result<Option<Box<Secret>>, StoreError>,
 }
 
@@ -52,7 +56,7 @@ pub(super) enum Correction {
 }
 
 enum ApplyResult {
-    Done(PlanResult),
+    Done(Box<PlanResult>),
     /// A Secret already exists unexpectedly; this is the Secret to write.
     Exists(Box<Secret>),
 }
@@ -89,8 +93,8 @@ impl<S: Store> Tools<S> {
         &self,
         id: &ObjectId,
         observed: Observed,
-        desired: Desired,
-        now: Timestamp,
+        (desired, provenance): (Desired, &Provenance),
+        inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<Option<(Observed, PlanResult)>, StoreError> {
         let random_items = match &desired {
@@ -98,8 +102,9 @@ impl<S: Store> Tools<S> {
             Desired::Nothing | Desired::Unknown(_) => BTreeSet::new(),
         };
         let was_guessed = observed.guessed;
-        match self.apply(id, &observed, desired, now, schedule).await? {
-            ApplyResult::Done(plan_result) => Ok(Some((observed, plan_result))),
+        let desired = (desired, provenance);
+        match self.apply(id, &observed, desired, inputs, schedule).await? {
+            ApplyResult::Done(plan_result) => Ok(Some((observed, *plan_result))),
             ApplyResult::Exists(_) if !was_guessed => Err(StoreError::Exists),
             ApplyResult::Exists(secret) => {
                 let Some(observed) = self.refetch(id, &observed).await? else {
@@ -109,8 +114,9 @@ impl<S: Store> Tools<S> {
                     secret,
                     random_items,
                 };
-                match self.apply(id, &observed, desired, now, schedule).await? {
-                    ApplyResult::Done(plan_result) => Ok(Some((observed, plan_result))),
+                let desired = (desired, provenance);
+                match self.apply(id, &observed, desired, inputs, schedule).await? {
+                    ApplyResult::Done(plan_result) => Ok(Some((observed, *plan_result))),
                     ApplyResult::Exists(_) => Err(StoreError::Exists),
                 }
             }
@@ -121,8 +127,8 @@ impl<S: Store> Tools<S> {
         &self,
         id: &ObjectId,
         observed: &Observed,
-        mut desired: Desired,
-        now: Timestamp,
+        (mut desired, provenance): (Desired, &Provenance),
+        inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<ApplyResult, Stopped> {
         let is_random = desired.is_random();
@@ -133,7 +139,14 @@ impl<S: Store> Tools<S> {
             } => self.keep_random_values(observed, random_items, secret),
             Desired::Nothing | Desired::Unknown(_) => false,
         };
-        let decision = self.decide(id, observed, desired, now);
+        let kept = match &mut desired {
+            Desired::Secret { secret, .. } => {
+                self.keep_former_values(observed, provenance, secret, inputs)
+            }
+            Desired::Nothing | Desired::Unknown(_) => previous::Kept::default(),
+        };
+        let now = inputs.now;
+        let decision = self.decide(id, observed, desired, kept.has_new_marks, now);
         let is_exclusive = becomes_exclusive(observed, &decision.plan);
         let slot = match &decision.plan {
             Plan::Leave => None,
@@ -164,30 +177,33 @@ impl<S: Store> Tools<S> {
         } else {
             Correction::Restored
         });
-        Ok(ApplyResult::Done(PlanResult {
+        Ok(ApplyResult::Done(Box::new(PlanResult {
             correction: correction.filter(|_| decision.is_correction && applied.is_ok()),
             is_exclusive,
             is_random,
             is_regenerated,
+            previous: kept.previous,
             refusal: decision.refusal,
             fight: decision.fight,
             changed: decision.changed,
             applied,
-        }))
+        })))
     }
 
-    /// Decides about the Secret, within the limits on authors and on corrections.
+    /// Decides about the Secret, within the limits on authors and on corrections. `is_due` is whether the Secret changes
+    /// without an edit by another client.
     fn decide(
         &self,
         id: &ObjectId,
         observed: &Observed,
         desired: Desired,
+        is_due: bool,
         now: Timestamp,
     ) -> Decision {
         let tolerates_drift = self.tolerates_drift(&observed.source);
         let restored = self.restored(observed);
         let plan = self.allowed_plan(id, observed, desired, restored.as_deref());
-        let interference = Interference::undone_by(&plan, observed.settled);
+        let interference = Interference::undone_by(&plan, observed.settled && !is_due);
         let fight = interference
             .and_then(|interference| self.drift().allow_correction(id, interference, now).err());
         let plan = fight

@@ -20,6 +20,7 @@ use tracing::warn;
 use super::Policy;
 use super::attempt_result::{self, AttemptResult, Report};
 use super::first_attempts::FirstAttempts;
+use super::former_values::up_to_date;
 use super::pauses::Pauses;
 use super::permits::Permits;
 use super::progress::Progress;
@@ -59,11 +60,13 @@ pub(super) struct Tools<S> {
 }
 
 /// The inputs of one attempt.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Inputs {
     pub(super) ring: Arc<KeyRing>,
     pub(super) now: Timestamp,
     pub(super) was_failing: bool,
+    /// Whether no Pod uses the former values any more that the Secret keeps.
+    pub(super) drops_former: bool,
 }
 
 /// Returns a string for the settings of the policy that a record does not cover otherwise. Destructures the policy
@@ -164,9 +167,23 @@ impl<S: Store> Tools<S> {
         inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<AttemptResult, StoreError> {
-        if let Some(instance) = self.recognize(id, &inputs.ring) {
-            return Ok(self.record_up_to_date(id, &instance));
+        let mut inputs = inputs.clone();
+        if let Some(recognized) = self.recognize(id, &inputs.ring) {
+            let (previous, versions) = (&recognized.previous, &recognized.versions);
+            let is_over = match previous {
+                Some(previous) => {
+                    self.may_drop_former(id, previous, versions, inputs.now)
+                        .await
+                }
+                None => false,
+            };
+            if !is_over {
+                self.record_up_to_date(id, &recognized.instance);
+                return Ok(up_to_date(false, previous.as_ref(), inputs.now));
+            }
+            inputs.drops_former = true;
         }
+        let inputs = &inputs;
         let observed = self.gather(id, ReadMode::Guess).await?;
         let Some(class) = self.slow_class(id, &observed, &inputs.ring).await? else {
             return self
@@ -243,8 +260,14 @@ impl<S: Store> Tools<S> {
         if observed.source != Source::Gone {
             self.metrics.count_reconcile(id);
         }
-        if let Some(sealed) = self.recognize_observed(&observed, &inputs.ring) {
-            return Ok(Some(self.record_up_to_date(id, sealed_instance(&sealed))));
+        let recognized = self.recognize_observed(&observed, &inputs.ring);
+        if let Some(sealed) = recognized.filter(|_| !inputs.drops_former) {
+            self.record_up_to_date(id, sealed_instance(&sealed));
+            let previous = observed
+                .status
+                .as_ref()
+                .and_then(|status| status.previous.as_ref());
+            return Ok(Some(up_to_date(false, previous, inputs.now)));
         }
         let desired = self.desired(id, &observed, inputs, schedule).await?;
         let (desired, provenance) = desired;
@@ -256,7 +279,7 @@ impl<S: Store> Tools<S> {
         }
         let risky_type = desired.secret().and_then(risky_type);
         let applied = self
-            .apply_desired(id, observed, desired, inputs.now, schedule)
+            .apply_desired(id, observed, (desired, &provenance), inputs, schedule)
             .await?;
         let Some((observed, plan_result)) = applied else {
             return Ok(None);

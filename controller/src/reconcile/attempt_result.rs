@@ -5,6 +5,7 @@ use controller_core::status::Outcome;
 use jiff::Timestamp;
 
 use super::applying::Correction;
+use super::former_values::up_to_date;
 use crate::store::{EventRecord, StoreError};
 
 /// The result of an attempt, and what must happen before another attempt can have another result.
@@ -12,7 +13,11 @@ use crate::store::{EventRecord, StoreError};
 pub(super) enum AttemptResult {
     /// The Secret is up to date. `changed` is whether something was written, or the Secret already matched a new
     /// version of the SealedSecret.
-    UpToDate { changed: bool },
+    UpToDate {
+        changed: bool,
+        /// When to check again whether the Secret still needs its former values.
+        next_check: Option<Timestamp>,
+    },
     /// The SealedSecret is deleted, and nothing is left for the controller to delete. `removed` is whether this attempt
     /// deleted a Secret.
     Gone { removed: bool },
@@ -38,9 +43,10 @@ impl AttemptResult {
         outcome: &Outcome<'_>,
         error: Option<&StoreError>,
         changed: bool,
+        now: Timestamp,
     ) -> Self {
         let Some(message) = outcome.diagnosis() else {
-            return Self::UpToDate { changed };
+            return up_to_date(changed, outcome.former_values(), now);
         };
         let report = Report {
             reason: outcome.reason(),
@@ -55,7 +61,7 @@ impl AttemptResult {
                 Remedy::Retry => Self::Retry(report),
                 Remedy::Time(time) => Self::NotBefore(time, report),
             },
-            (_, None) => Self::UpToDate { changed },
+            (_, None) => up_to_date(changed, None, now),
         }
     }
 
@@ -71,7 +77,7 @@ impl AttemptResult {
     /// repetitions are counted.
     pub(super) fn event(&self, was_failing: bool) -> Option<EventRecord> {
         match self {
-            Self::UpToDate { changed } if *changed || was_failing => Some(EventRecord {
+            Self::UpToDate { changed, .. } if *changed || was_failing => Some(EventRecord {
                 is_warning: false,
                 reason: Reason::Unsealed,
                 message: "SealedSecret unsealed successfully".into(),
@@ -152,7 +158,7 @@ mod tests {
             why,
             kept: KeptValues::Good,
         };
-        AttemptResult::from_outcome(&outcome, None, false)
+        AttemptResult::from_outcome(&outcome, None, false, Timestamp::UNIX_EPOCH)
     }
 
     #[test]

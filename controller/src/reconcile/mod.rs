@@ -4,6 +4,7 @@ mod applying;
 mod attempt;
 mod attempt_result;
 mod first_attempts;
+mod former_values;
 mod pauses;
 mod permits;
 mod progress;
@@ -269,6 +270,7 @@ impl<S: Store> Reconciler<S> {
         let inputs = Inputs {
             ring: Arc::clone(&ring),
             now,
+            drops_former: false,
             was_failing: self.failing.contains_key(&id),
         };
         self.requeued.insert(id.clone(), None);
@@ -280,7 +282,15 @@ impl<S: Store> Reconciler<S> {
 
     fn finish(&mut self, id: ObjectId, result: AttemptResult, now: Timestamp) {
         let (report, waits_for_keys, retry) = match result {
-            AttemptResult::UpToDate { changed } => return self.finish_up_to_date(&id, changed),
+            AttemptResult::UpToDate {
+                changed,
+                next_check,
+            } => {
+                if let Some(time) = next_check {
+                    self.queue.add(id.clone(), time, Urgency::Backlog);
+                }
+                return self.finish_up_to_date(&id, changed);
+            }
             AttemptResult::Gone { removed } => return self.finish_gone(&id, removed),
             AttemptResult::WaitsForKeys(report) => (report, true, false),
             AttemptResult::WaitsForChange(report) => (report, false, false),

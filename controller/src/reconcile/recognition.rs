@@ -8,17 +8,16 @@ use controller_core::object_id::ObjectId;
 use controller_core::status::is_synced;
 use shared::key_ring::KeyRing;
 use shared::record::{self, Identity, Origin};
-use shared::resource::{SealedSecret, SecretRecord};
+use shared::resource::{SealedSecret, SecretRecord, SecretVersion};
 use shared::secret::Secret;
 
 use super::attempt::Tools;
-use super::attempt_result::AttemptResult;
-use crate::store::{Observed, Recognized, Source, Store};
+use crate::store::{CachedState, Observed, Recognized, Source, Store};
 
 impl<S: Store> Tools<S> {
-    /// Returns the instance label of the object, if its Secret is known to be up to date without fetching or decrypting
+    /// Returns the cached state of the object, if its Secret is known to be up to date without fetching or decrypting
     /// anything.
-    pub(super) fn recognize(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
+    pub(super) fn recognize(&self, id: &ObjectId, ring: &KeyRing) -> Option<CachedState> {
         let cached = self
             .store
             .cached_state(id)
@@ -26,7 +25,7 @@ impl<S: Store> Tools<S> {
         let (record, (uid, version)) = (&cached.record, &cached.secret);
         let origin = self.origin(cached.identity, cached.opts_out);
         let tolerates_drift = origin.tolerates_drift;
-        let is_recognized = self.has_current_version(cached.version_key.as_deref())
+        let is_recognized = self.has_current_version(key_of_newest(&cached.versions))
             && record::is_for_secret(record, cached.identity, ring, uid, version)
             && record::is_genuine(record, origin, ring);
         if is_recognized {
@@ -38,7 +37,7 @@ impl<S: Store> Tools<S> {
             };
             self.store.note_recognized(id, cached.identity, secret);
         }
-        is_recognized.then_some(cached.instance)
+        is_recognized.then_some(cached)
     }
 
     /// Returns the SealedSecret, if the fetched Secret is known to be up to date without decrypting anything.
@@ -57,8 +56,8 @@ impl<S: Store> Tools<S> {
         let opts_out = drift::opts_out(sealed.metadata.annotations.as_ref());
         let origin = self.origin(identity, opts_out);
         let desired = self.policy.added.with_added(sealed);
-        let mut versions = observed.status.iter().flat_map(|status| &status.versions);
-        let version_key = versions.next().map(|version| version.key_id.as_str());
+        let versions = observed.status.as_ref().map(|status| &*status.versions);
+        let version_key = versions.and_then(key_of_newest);
         let is_up_to_date = self.trusts_records()
             && self.has_current_version(version_key)
             && observed.settled
@@ -105,10 +104,9 @@ impl<S: Store> Tools<S> {
             .is_none_or(|versioning| key_id == Some(versioning.key.id()))
     }
 
-    pub(super) fn record_up_to_date(&self, id: &ObjectId, instance: &str) -> AttemptResult {
+    pub(super) fn record_up_to_date(&self, id: &ObjectId, instance: &str) {
         self.metrics.count_recognized();
         self.metrics.set_condition(id, instance, true);
-        AttemptResult::UpToDate { changed: false }
     }
 
     /// Returns a record of the Secret as stored now: as returned by the store, or as fetched.
@@ -138,4 +136,8 @@ impl<S: Store> Tools<S> {
             tolerates_drift: self.policy.tolerates_drift || opts_out,
         }
     }
+}
+
+fn key_of_newest(versions: &[SecretVersion]) -> Option<&str> {
+    versions.first().map(|version| version.key_id.as_str())
 }

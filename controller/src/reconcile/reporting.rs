@@ -60,6 +60,7 @@ impl<S: Store> Tools<S> {
             &outcome,
             plan_result.applied.as_ref().err(),
             is_event,
+            inputs.now,
         ))
     }
 
@@ -138,6 +139,7 @@ impl<S: Store> Tools<S> {
             is_exclusive: false,
             is_random: false,
             is_regenerated: false,
+            previous: None,
             applied: Ok(None),
         };
         Ok(Some((observed, plan_result)))
@@ -160,6 +162,7 @@ impl<S: Store> Tools<S> {
             (Some(why), Ok(_)) => Outcome::Refused { why, kept },
             (None, Ok(stored)) => Outcome::Unsealed {
                 sealed_by: &provenance.sealed_by,
+                previous: plan_result.previous.as_ref(),
                 version: self.current_version(observed, stored.as_deref(), provenance),
                 record: self.new_record(
                     observed,

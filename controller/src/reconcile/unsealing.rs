@@ -7,6 +7,7 @@ use controller_core::decide::{self, Desired, Refusal};
 use controller_core::no_secret;
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
+use controller_core::previous;
 use controller_core::status;
 use jiff::Timestamp;
 use shared::hints::Hints;
@@ -48,6 +49,9 @@ impl<S: Store> Tools<S> {
             Source::Sealed(owner) => {
                 if let Some(why) = public_obstacle(id, owner, observed) {
                     return unknown(why);
+                }
+                if let Err(why) = previous::Request::of(owner) {
+                    return unknown(Refusal::Malformed(why.to_string()));
                 }
                 let mut hints = status::sealed_by(observed.status.as_ref());
                 self.progress().add_to(id, &mut hints);

@@ -40,26 +40,60 @@ impl Versioning {
         provenance: &Provenance,
         stored: Option<&Secret>,
     ) -> CurrentVersion {
-        let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());
-        let template = &sealed.spec.template.data;
-        let template = template.as_ref().map(template_text);
-        let digests = provenance.digests.iter();
-        let mut inputs: VersionInputs<'_> = digests
-            .map(|(item, digest)| ((name, item.as_str()), *digest))
-            .collect();
+        let mut inputs = inputs(sealed, provenance);
         let origin = origin(sealed);
         for item in &provenance.random_items {
             if let Some(value) = stored.and_then(|secret| secret.data.get(item)) {
                 inputs.insert(("", item), ValueDigest::of_generated(&origin, value));
             }
         }
-        let version = ContentVersion::new(&self.key, namespace, name, template.as_deref(), &inputs);
         CurrentVersion {
-            version: version.to_string(),
+            version: self.version(sealed, sealed.name_or_empty(), &inputs),
             key_id: self.key.id().to_owned(),
             written_at: (self.clock)(),
         }
     }
+
+    /// Returns the version that the content has if no template generates values.
+    pub(super) fn version_without_random_values(
+        &self,
+        sealed: &SealedSecret,
+        provenance: &Provenance,
+    ) -> String {
+        let inputs = inputs(sealed, provenance);
+        self.version(sealed, sealed.name_or_empty(), &inputs)
+    }
+
+    /// Returns the version of the value of one item of the Secret: that of the sealed value, or of all sealed values if a
+    /// template makes it.
+    pub(super) fn item_version(
+        &self,
+        sealed: &SealedSecret,
+        provenance: &Provenance,
+        item: &str,
+    ) -> String {
+        let mut inputs = inputs(sealed, provenance);
+        if provenance.digests.contains_key(item) {
+            inputs.retain(|(_, input), _| *input == item);
+        }
+        let path = format!("{}/{item}", sealed.name_or_empty());
+        self.version(sealed, &path, &inputs)
+    }
+
+    fn version(&self, sealed: &SealedSecret, path: &str, inputs: &VersionInputs<'_>) -> String {
+        let template = &sealed.spec.template.data;
+        let template = template.as_ref().map(template_text);
+        let namespace = sealed.namespace_or_empty();
+        let version = ContentVersion::new(&self.key, namespace, path, template.as_deref(), inputs);
+        version.to_string()
+    }
+}
+
+fn inputs<'a>(sealed: &'a SealedSecret, provenance: &'a Provenance) -> VersionInputs<'a> {
+    let (name, digests) = (sealed.name_or_empty(), provenance.digests.iter());
+    digests
+        .map(|(item, digest)| ((name, item.as_str()), *digest))
+        .collect()
 }
 
 /// Returns the text of all templates: JSON with sorted keys.

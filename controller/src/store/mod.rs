@@ -10,8 +10,11 @@ use controller_core::decide::{Existing, Plan};
 use controller_core::no_secret::is_legacy;
 use controller_core::object_id::ObjectId;
 use controller_core::reason::Reason;
+use jiff::Timestamp;
 use shared::record::Identity;
-use shared::resource::{SealedSecret, SealedSecretStatus, SecretRecord};
+use shared::resource::{
+    PreviousValues, SealedSecret, SealedSecretStatus, SecretRecord, SecretVersion,
+};
 use shared::secret::Secret;
 use shared::visible_line;
 
@@ -108,8 +111,10 @@ pub struct CachedState {
     pub instance: String,
     /// The record of the Secret in the last status.
     pub record: SecretRecord,
-    /// The identifier of the key of the newest content version in the last status.
-    pub version_key: Option<String>,
+    /// The newest content versions in the last status: two if the Secret keeps former values, else one.
+    pub versions: Vec<SecretVersion>,
+    /// The former values that the Secret keeps, according to the last status.
+    pub previous: Option<PreviousValues>,
     /// The last observed `uid` and `resourceVersion` of the Secret.
     pub secret: (String, String),
 }
@@ -320,6 +325,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Records that an object was recognized as up to date by its [`Self::cached_state`].
     fn note_recognized(&self, _id: &ObjectId, _identity: Identity, _secret: Recognized<'_>) {}
+
+    /// Returns whether all Pods that use the Secret have the newest of these contents; `None` if this is unknown.
+    fn is_current_everywhere(
+        &self,
+        _id: &ObjectId,
+        _versions: &[SecretVersion],
+        _now: Timestamp,
+    ) -> impl Future<Output = Option<bool>> + Send {
+        std::future::ready(None)
+    }
 
     /// Releases the data of an object that was reconciled.
     fn release(&self, _id: &ObjectId) {}

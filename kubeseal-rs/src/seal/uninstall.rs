@@ -53,7 +53,13 @@ pub struct Uninstall {
 /// The conditions that Bitnami's controller does not write.
 const CONDITIONS: [&str; 2] = ["Ready", "Stalled"];
 /// The status fields that Bitnami's controller does not write.
-const FIELDS: [&str; 4] = ["items", "record", "lastUnsealedGeneration", "versions"];
+const FIELDS: [&str; 5] = [
+    "items",
+    "record",
+    "lastUnsealedGeneration",
+    "versions",
+    "previous",
+];
 const API: &str = "/apis/bitnami.com/v1alpha1";
 const LIST: &str = "cannot list SealedSecrets";
 const CHANGE: &str = "cannot change the status";
@@ -289,7 +295,7 @@ mod tests {
         let condition = |type_: &str| json!({ "type": type_, "status": "True" });
         let status = json!({
             "observedGeneration": 3, "lastUnsealedGeneration": 3, "items": [{ "key": "a" }], "record": { "content": "x" },
-            "versions": [{ "version": "v", "keyId": "k" }],
+            "versions": [{ "version": "v", "keyId": "k" }], "previous": { "items": ["a"] },
             "conditions": [synced, condition("Ready"), condition("Stalled"), condition("Audited")],
         });
         let result = leftover(&object(&status)).unwrap();
@@ -301,7 +307,8 @@ mod tests {
                 "items",
                 "record",
                 "lastUnsealedGeneration",
-                "versions"
+                "versions",
+                "previous"
             ]
         );
         let want = json!({
@@ -309,7 +316,7 @@ mod tests {
             "status": {
                 "conditions": [synced, condition("Audited")],
                 "items": null, "record": null, "lastUnsealedGeneration": null,
-                "versions": null,
+                "versions": null, "previous": null,
             },
         });
         assert_eq!(result.patch, want);

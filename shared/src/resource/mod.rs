@@ -102,6 +102,9 @@ pub struct SealedSecretStatus {
     /// The last contents of the Secret, newest first, at most five.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<SecretVersion>,
+    /// The former values that the Secret still has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<PreviousValues>,
 }
 
 /// One condition.
@@ -173,6 +176,17 @@ pub struct SecretVersion {
     /// From this time on, the Secret had this content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
+}
+
+/// The former values that a Secret keeps until no program needs them, each under the name of its item with `.previous`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviousValues {
+    /// The keys of the items with a former value.
+    pub items: Vec<String>,
+    /// From this time on, the former values are not kept, even if programs still use them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
 }
 
 /// Formats `namespace/name`, or the name alone, for messages.

@@ -8,6 +8,13 @@ pub const PATCH_ANNOTATION: &str = "sealedsecrets.bitnami.com/patch";
 pub const SKIP_OWNER_ANNOTATION: &str = "sealedsecrets.bitnami.com/skip-set-owner-references";
 /// On a Secret whose templates use time or randomness: the mark of these values. See [`crate::random_mark`].
 pub const RANDOM_VALUES_ANNOTATION: &str = "sealedsecrets.bitnami.com/random-values";
+/// On a SealedSecret: the items of the Secret, separated by commas, whose former values stay in the Secret for a while after a
+/// change, each under the name of the item with `.previous`.
+pub const KEEP_PREVIOUS_ANNOTATION: &str = "sealedsecrets.bitnami.com/keep-previous";
+/// On a SealedSecret: for how long former values are kept at most, as a duration like `30m`.
+pub const KEEP_PREVIOUS_FOR_ANNOTATION: &str = "sealedsecrets.bitnami.com/keep-previous-for";
+/// On a Secret that keeps former values: the version of each value, and until when the former values are kept.
+pub const PREVIOUS_VALUES_ANNOTATION: &str = "sealedsecrets.bitnami.com/previous-values";
 /// On a key Secret: [`KEY_ACTIVE`] for a key that is loaded.
 pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 /// On a Secret with a v2 key: [`KEY_ACTIVE`] for a key that is loaded. Bitnami's controller does not select this label.

@@ -9,7 +9,9 @@ use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use serde_json::json;
 use shared::record::Identity;
-use shared::resource::{SealedSecret, SealedSecretStatus};
+use shared::resource::{
+    PreviousValues, SealedSecret, SealedSecretStatus, SecretVersion as ContentVersion,
+};
 
 use super::id_of;
 use super::known_fields::Pruned;
@@ -187,10 +189,15 @@ impl Entry {
         })
     }
 
-    /// Returns the identifier of the key of the newest content version in the status.
-    pub(super) fn version_key(&self) -> Option<String> {
-        let newest = self.status.as_ref()?.versions.first()?;
-        Some(newest.key_id.clone())
+    /// Returns the content versions in the status that are kept.
+    pub(super) fn versions(&self) -> Vec<ContentVersion> {
+        let status = self.status.as_ref();
+        status.map_or_else(Vec::new, |status| status.versions.clone())
+    }
+
+    /// Returns the former values that the Secret keeps according to the status.
+    pub(super) fn previous(&self) -> Option<PreviousValues> {
+        self.status.as_ref()?.previous.clone()
     }
 
     /// Drops the sealed values and most of the status, unless the object was deleted.
@@ -201,13 +208,14 @@ impl Entry {
         self.shorten_status();
     }
 
-    /// Reduces the status to the record, the newest content version and to whether the object is synced, if the values were dropped: everything else
+    /// Reduces the status to the record, the newest content versions, the names of former values and to whether the object is synced, if the values were dropped: everything else
     /// is needed only together with the values, when the object is read again.
     fn shorten_status(&mut self) {
         if let (CachedSource::Digest, Some(status)) = (&self.cached, &mut self.status) {
             let is_synced = status::is_synced(status);
             status.items = Vec::new();
-            status.versions.truncate(1);
+            let count = if status.previous.is_some() { 2 } else { 1 };
+            status.versions.truncate(count);
             status.conditions = is_synced.then(status::synced).into_iter().collect();
         }
     }

@@ -284,7 +284,8 @@ impl Store for ClusterStore {
             opts_out: entry.opts_out,
             instance: entry.instance.to_string(),
             record: entry.status.as_ref()?.record.clone()?,
-            version_key: entry.version_key(),
+            versions: entry.versions(),
+            previous: entry.previous(),
             secret: (uid, version),
         })
     }

@@ -14,7 +14,8 @@ use serde::ser::{SerializeStruct as _, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::resource::{
-    KEY_HINTS_ANNOTATION, LAST_APPLIED_ANNOTATIONS, SealedSecret, SealedSecretStatus,
+    KEEP_PREVIOUS_ANNOTATION, KEEP_PREVIOUS_FOR_ANNOTATION, KEY_HINTS_ANNOTATION,
+    LAST_APPLIED_ANNOTATIONS, SealedSecret, SealedSecretStatus,
 };
 use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION};
 
@@ -23,10 +24,12 @@ use crate::metrics::INSTANCE_LABEL;
 
 /// The labels and annotations that are kept. All others, which can have a mebibyte in each object, are reduced to a
 /// digest.
-const KEPT_KEYS: [&str; 5] = [
+const KEPT_KEYS: [&str; 7] = [
     CLUSTER_WIDE_ANNOTATION,
     NAMESPACE_WIDE_ANNOTATION,
     KEY_HINTS_ANNOTATION,
+    KEEP_PREVIOUS_ANNOTATION,
+    KEEP_PREVIOUS_FOR_ANNOTATION,
     drift::ANNOTATION,
     INSTANCE_LABEL,
 ];
@@ -61,6 +64,11 @@ const STATUS: Known = Known::Object(&[
     ("items", Known::List(&ITEM)),
     ("record", RECORD),
     ("versions", Known::List(&VERSION)),
+    ("previous", PREVIOUS),
+]);
+const PREVIOUS: Known = Known::Object(&[
+    ("items", Known::List(&Known::Scalar)),
+    ("until", Known::Scalar),
 ]);
 const CONDITION: Known = Known::Object(&[
     ("type", Known::Scalar),

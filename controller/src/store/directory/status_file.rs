@@ -137,6 +137,7 @@ mod tests {
             sealed_by: &no_items,
             record: None,
             version: None,
+            previous: None,
         };
         let status = status::next(None, &outcome, Some(7), Timestamp::UNIX_EPOCH).unwrap();
         let written = StatusFile::new(

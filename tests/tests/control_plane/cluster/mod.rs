@@ -13,6 +13,7 @@ mod authorized;
 mod case;
 mod drift;
 mod endpoints;
+mod former_values;
 mod guesses;
 mod health;
 mod hygiene;

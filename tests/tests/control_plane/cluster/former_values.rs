@@ -1,0 +1,132 @@
+//! Tests former values that a Secret keeps for a while.
+
+use kube::ResourceExt as _;
+use serde_json::json;
+use shared::resource::{
+    KEEP_PREVIOUS_ANNOTATION, KEEP_PREVIOUS_FOR_ANNOTATION, PREVIOUS_VALUES_ANNOTATION,
+    PreviousValues,
+};
+use tests::patience::until;
+
+use super::case::Case;
+
+const BEFORE: [(&str, &str); 2] = [("a", "1"), ("b", "2")];
+const AFTER: [(&str, &str); 2] = [("a", "3"), ("b", "2")];
+
+/// Seals an object that keeps the former value of `a` for this time.
+async fn seal(case: &Case, duration: &str) {
+    let mut sealed = case.sealed_secret("db", &BEFORE);
+    sealed.annotations_mut().extend([
+        (KEEP_PREVIOUS_ANNOTATION.to_owned(), "a".to_owned()),
+        (KEEP_PREVIOUS_FOR_ANNOTATION.to_owned(), duration.to_owned()),
+    ]);
+    case.create(&sealed).await;
+    case.wait_until_synced("db").await;
+}
+
+/// Seals another value of `a`.
+async fn set(case: &Case, items: &[(&str, &str)]) {
+    let next = case.sealed_secret("db", items);
+    let patch = json!({ "spec": { "encryptedData": next.spec.encrypted_data } });
+    case.patch("db", patch).await;
+}
+
+async fn previous(case: &Case) -> Option<PreviousValues> {
+    let object = case.sealed_secrets().get("db").await.unwrap();
+    object.status?.previous
+}
+
+#[tokio::test]
+async fn a_changed_value_leaves_its_former_value_for_the_requested_time() {
+    let case = Case::new("former").await;
+    seal(&case, "4s").await;
+    case.wait_for_values("db", &BEFORE).await;
+    set(&case, &AFTER).await;
+    let both = [("a", "3"), ("a.previous", "1"), ("b", "2")];
+    case.wait_for_values("db", &both).await;
+    let status = until("the status names the former value", async || {
+        previous(&case).await
+    })
+    .await;
+    assert_eq!(status.items, ["a"]);
+    case.wait_for_values("db", &AFTER).await;
+    until("the status names no former value", async || {
+        previous(&case).await.is_none().then_some(())
+    })
+    .await;
+    let events = case.events().await;
+    let is_correction = |reason: Option<&str>| reason == Some("DriftCorrected");
+    assert!(
+        !events
+            .iter()
+            .any(|event| is_correction(event.reason.as_deref()))
+    );
+}
+
+#[tokio::test]
+async fn a_restart_keeps_former_values_and_drops_them_in_time() {
+    let case = Case::new("former-restart").await;
+    seal(&case, "8s").await;
+    set(&case, &AFTER).await;
+    let both = [("a", "3"), ("a.previous", "1"), ("b", "2")];
+    case.wait_for_values("db", &both).await;
+    until("the status names the former value", async || {
+        previous(&case).await
+    })
+    .await;
+    let case = case.restart(&[]).await;
+    assert!(
+        case.secret("db")
+            .await
+            .unwrap()
+            .data
+            .unwrap()
+            .contains_key("a.previous")
+    );
+    case.wait_for_values("db", &AFTER).await;
+}
+
+#[tokio::test]
+async fn a_re_encrypted_or_relabeled_object_keeps_no_former_value() {
+    let case = Case::new("former-same").await;
+    seal(&case, "1h").await;
+    let label = json!({ "spec": { "template": { "metadata": { "labels": { "team": "a" } } } } });
+    case.patch("db", label).await;
+    let secret = until("the Secret has the label", async || {
+        let secret = case.secret("db").await?;
+        secret.labels().contains_key("team").then_some(secret)
+    })
+    .await;
+    assert_eq!(secret.data.unwrap().len(), 2);
+    let marks = &secret.metadata.annotations.unwrap()[PREVIOUS_VALUES_ANNOTATION];
+    assert!(!marks.contains("until"), "{marks}");
+}
+
+#[tokio::test]
+async fn an_edit_of_a_former_value_by_another_client_is_kept_until_it_is_dropped() {
+    let case = Case::new("former-edit").await;
+    seal(&case, "5s").await;
+    set(&case, &AFTER).await;
+    let both = [("a", "3"), ("a.previous", "1"), ("b", "2")];
+    case.wait_for_values("db", &both).await;
+    case.patch_secret("db", json!({ "stringData": { "b": "edited" } }))
+        .await;
+    case.wait_for_values("db", &both).await;
+    case.wait_for_event("db", "DriftCorrected").await;
+    case.wait_for_values("db", &AFTER).await;
+}
+
+#[tokio::test]
+async fn an_unreadable_duration_is_refused_and_the_old_secret_stays() {
+    let case = Case::new("former-duration").await;
+    case.seal("db", &BEFORE).await;
+    case.wait_until_synced("db").await;
+    let annotations =
+        json!({ KEEP_PREVIOUS_ANNOTATION: "a", KEEP_PREVIOUS_FOR_ANNOTATION: "soon" });
+    case.patch("db", json!({ "metadata": { "annotations": annotations } }))
+        .await;
+    set(&case, &AFTER).await;
+    let message = case.wait_for_failure("db").await;
+    assert!(message.contains("use a duration"), "{message}");
+    case.wait_for_values("db", &BEFORE).await;
+}
