@@ -743,15 +743,7 @@ fn does_not_wait_for_a_pipe_in_a_repository() {
 fn no_feature_is_compiled_in_that_could_start_a_program() {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-    cargo.args([
-        "tree",
-        "--offline",
-        "--locked",
-        "--edges",
-        "normal",
-        "--target",
-        "all",
-    ]);
+    cargo.args(["tree", "--locked", "--edges", "normal", "--target", "all"]);
     let output = cargo
         .args(["--prefix", "none", "--format", "{p} {f}"])
         .output()

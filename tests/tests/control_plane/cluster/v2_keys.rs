@@ -126,6 +126,13 @@ async fn renews_on_request_and_seals_with_the_new_key_at_once() {
     let first_id = served(&case.controller).await.unwrap().recipients[0]
         .key_id
         .clone();
+    // Keys are ordered by the second in which they were created.
+    let created = case.secret(&first).await.unwrap().creation_timestamp();
+    let created = created.unwrap().0.as_second();
+    until("the next second has begun", async || {
+        (jiff::Timestamp::now().as_second() > created).then_some(())
+    })
+    .await;
     let request = json!({ "metadata": { "annotations": { RENEW_ANNOTATION: "true" } } });
     case.patch_secret(&first, request).await;
     until("a new key is served, and the old one too", async || {
