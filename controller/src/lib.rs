@@ -36,17 +36,17 @@ pub mod http;
 mod key_changes;
 pub mod key_renewal;
 pub mod key_store;
-pub mod leader;
 pub mod log;
 pub mod metrics;
 pub mod poll;
 pub mod pool;
 pub mod ports;
 pub mod published;
-pub mod readable;
 pub mod reconcile;
 pub mod store;
 #[cfg(test)]
 mod testing;
 mod version_key;
-pub mod watch_health;
+
+pub use lease as leader;
+pub use lease::{readable, watch_health};

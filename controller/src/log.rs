@@ -1,7 +1,7 @@
 //! Writes log lines in upstream's format: `time= level= msg= …` (Go's slog text), or one JSON object per line. WARN and
 //! ERROR go to stderr; the other levels go to stdout if [`Config::info_to_stdout`] is set, and otherwise to stderr too.
 //!
-//! Only events of this crate are logged, since libraries log connections and transferred bytes.
+//! Only events of this crate and of the leader election are logged, since libraries log connections and transferred bytes.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -102,7 +102,8 @@ struct LogLayer(Config);
 
 impl<S: Subscriber> Layer<S> for LogLayer {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        let is_own = metadata.target().split("::").next() == Some("controller");
+        let crate_name = metadata.target().split("::").next();
+        let is_own = matches!(crate_name, Some("controller" | "lease"));
         is_own && *metadata.level() <= self.0.level.0
     }
 

@@ -28,25 +28,6 @@ pub(crate) fn client(
     Client::new(service, "default")
 }
 
-/// Like [`client`], but `answer` also receives the request body (null if it is empty).
-pub(crate) fn client_with_bodies(
-    answer: impl Fn(&str, Value) -> (u16, Value) + Send + Sync + 'static,
-) -> Client {
-    let answer = std::sync::Arc::new(answer);
-    let service = service_fn(move |request: Request<Body>| {
-        let answer = std::sync::Arc::clone(&answer);
-        async move {
-            let (head, body) = request.into_parts();
-            let body = body.collect_bytes().await.unwrap_or_default();
-            let body = serde_json::from_slice(&body).unwrap_or_default();
-            let (code, body) = answer(head.method.as_str(), body);
-            let body = Body::from(body.to_string().into_bytes());
-            Response::builder().status(code).body(body)
-        }
-    });
-    Client::new(service, "default")
-}
-
 /// Returns an error response of an API server.
 pub(crate) fn refusal(code: u16, message: &str) -> (u16, Value) {
     // The client recognizes a missing object by the reason, not by the code.

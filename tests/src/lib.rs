@@ -29,6 +29,7 @@ pub mod operators;
 pub mod patience;
 pub mod pod;
 pub mod prometheus;
+pub mod restarter;
 pub mod roles;
 pub mod scrape;
 pub mod scratch;

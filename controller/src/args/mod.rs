@@ -19,7 +19,8 @@ use shared::unseal::Rules;
 use crate::log;
 use crate::reconcile::Policy;
 pub use address::{Address, AddressError};
-pub use config::{Backend, ClusterConfig, Config, Election, EventLevel, KeyConfig, Pod};
+pub use config::{Backend, ClusterConfig, Config, EventLevel, KeyConfig};
+pub use lease::{Election, Pod};
 use table::CLUSTER_ONLY;
 pub use table::PROGRAM;
 

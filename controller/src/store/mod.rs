@@ -11,12 +11,12 @@ use controller_core::no_secret::is_legacy;
 use controller_core::object_id::ObjectId;
 use controller_core::reason::Reason;
 use jiff::Timestamp;
+pub use lease::api_response;
 use shared::record::Identity;
 use shared::resource::{
     PreviousValues, SealedSecret, SealedSecretStatus, SecretRecord, SecretVersion,
 };
 use shared::secret::Secret;
-use shared::visible_line;
 
 use crate::folder::FileError;
 use crate::pool::Stopped;
@@ -226,20 +226,6 @@ impl StoreError {
             | Self::Contended
             | Self::Stopped(_) => false,
         }
-    }
-}
-
-/// Returns an API server's response as one line, with control characters made visible. Errors of the client (no
-/// connection, a response that cannot be parsed) are described and not quoted, since they may contain the request. In
-/// responses about a Secret, `cluster::rejection` has already removed everything that depends on a value.
-pub fn api_response(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if !status.message.is_empty() => {
-            visible_line(&status.message).into_owned()
-        }
-        kube::Error::Api(status) => format!("the API server answered {}", status.code),
-        kube::Error::SerdeError(_) => "cannot parse the API server's response".into(),
-        _ => "the API server cannot be reached".into(),
     }
 }
 

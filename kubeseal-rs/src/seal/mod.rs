@@ -27,6 +27,7 @@
 //! | [`destination`] | writing a new SealedSecret |
 //! | [`object`] | a SealedSecret for display: structure, lines, hints |
 //! | `output` | reports for programs: JSON and YAML |
+//! | `table` | tables for people |
 
 mod binding;
 pub mod cert;
@@ -51,14 +52,17 @@ pub mod lint;
 pub mod man;
 pub mod object;
 mod output;
+pub mod pods;
 pub mod recipients;
 pub mod requirements;
+pub mod restart;
 pub mod rotate;
 pub mod sealing;
 pub mod session;
 pub mod set;
 pub mod settings;
 mod size;
+mod table;
 pub mod target;
 pub mod uninstall;
 pub mod unset;
@@ -110,6 +114,8 @@ fn run_command(command: &Command, environment: &Environment) -> Result<Outcome> 
         Command::Cert(args) => cert::run(args, environment),
         Command::Doctor(args) => doctor::run(args, environment),
         Command::Exec(args) => exec::run(args, environment),
+        Command::Pods(args) => pods::run(args, environment),
+        Command::Restart(args) => restart::run(args, environment),
         Command::Uninstall(args) => uninstall::run(args, environment),
         Command::Hook(args) => hook::run(args),
         Command::Completions(args) => completions::run(args),

@@ -5,6 +5,7 @@ use clap::ValueEnum;
 pub enum OutputFormat {
     /// Human-readable text.
     #[default]
+    #[value(alias = "table")]
     Text,
     /// Machine-readable JSON.
     Json,

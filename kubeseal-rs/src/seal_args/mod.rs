@@ -33,6 +33,8 @@ use crate::seal::import::Import;
 use crate::seal::keys::Keys;
 use crate::seal::lint::Lint;
 use crate::seal::man::Man;
+use crate::seal::pods::Pods;
+use crate::seal::restart::Restart;
 use crate::seal::rotate::Rotate;
 use crate::seal::set::Set;
 use crate::seal::uninstall::Uninstall;
@@ -94,6 +96,10 @@ pub enum Command {
     Doctor(Doctor),
     /// Run a command with values in its environment
     Exec(Exec),
+    /// Show which Pods have which version of a Secret
+    Pods(Pods),
+    /// Restart and refresh applications after a change; runs in the cluster
+    Restart(Restart),
     /// Clean up statuses before going back to Bitnami's controller
     Uninstall(Uninstall),
     /// Install a Git pre-commit hook

@@ -42,6 +42,17 @@ pub const OPENING_ONLY_ANNOTATION: &str = "sealedsecrets.bitnami.com/opening-onl
 pub const RENEW_ANNOTATION: &str = "sealedsecrets.bitnami.com/renew";
 /// On a SealedSecret: which certificate sealed each item. See [`crate::hints`].
 pub const KEY_HINTS_ANNOTATION: &str = "sealedsecrets.bitnami.com/key-hints";
+/// On a workload, with the value `auto`: `seal restart` restarts it after a change of a Secret that it consumes.
+pub const RESTART_ANNOTATION: &str = "sealedsecrets.bitnami.com/restart";
+/// On a workload: how long its Secrets must be unchanged before `seal restart` restarts it.
+pub const RESTART_WINDOW_ANNOTATION: &str = "sealedsecrets.bitnami.com/restart-window";
+/// On a Pod template: which content of its Secrets `seal restart` restarted the workload for.
+pub const RESTARTED_FOR_ANNOTATION: &str = "sealedsecrets.bitnami.com/restarted-for";
+/// On a SealedSecret or a Namespace, with the value `true`: `seal restart` makes kubelet refresh mounted values at once.
+/// With `false` on a SealedSecret or a Pod, it does not.
+pub const REFRESH_ANNOTATION: &str = "sealedsecrets.bitnami.com/refresh";
+/// On a Pod: the content version for which `seal restart` last made kubelet refresh its volumes.
+pub const REFRESHED_FOR_ANNOTATION: &str = "sealedsecrets.bitnami.com/refreshed-for";
 /// Annotations with a copy of the whole Secret, which sealing must not copy.
 pub const LAST_APPLIED_ANNOTATIONS: [&str; 2] = [
     "kubectl.kubernetes.io/last-applied-configuration",

@@ -155,10 +155,17 @@ fn may_report_findings(example: &str) -> bool {
     example.contains("--exit-code")
 }
 
-/// Returns whether the example needs a cluster: `seal keys rotate` waits for a controller, and `seal uninstall`
-/// changes a cluster; see the tests `seal_keys` and `migration`.
+/// Returns whether the example needs a cluster: `seal keys rotate` waits for a controller, `seal pods`, `seal restart` and `seal uninstall`
+/// read or change a cluster; see the tests `seal_keys`, `restart` and `migration`.
 fn needs_cluster(example: &str) -> bool {
-    example.starts_with("seal keys rotate") || example.starts_with("seal uninstall")
+    [
+        "seal keys rotate",
+        "seal uninstall",
+        "seal pods",
+        "seal restart",
+    ]
+    .iter()
+    .any(|command| example.starts_with(command))
 }
 
 #[test]

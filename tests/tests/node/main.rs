@@ -12,6 +12,7 @@ mod containers;
 mod image;
 mod leftovers;
 mod replicas;
+mod restart;
 mod secrets;
 
 use tests::control_plane::ControlPlane;

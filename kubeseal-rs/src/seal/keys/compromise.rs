@@ -27,13 +27,13 @@ use shared::resource::{COMPROMISED_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
 use shared::v2::{self as format, ShortKeyId};
 
-use super::list::table;
 use super::{
     Search, check_all_readable, fetch_step, find, find_holders, find_named, location_flags,
     rotate_step, step, store, survey_all, v2,
 };
 use crate::failure::Failure;
 use crate::report::{self, shown};
+use crate::seal::table::table;
 use crate::seal::{Outcome, output, print};
 use crate::seal_args::{KeyLocation, ReportFormat};
 

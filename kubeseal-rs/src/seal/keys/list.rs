@@ -18,6 +18,7 @@ use shared::v2::{KeyId, Suite};
 
 use super::{Search, find_holders, served_fingerprint, store, survey as run_survey};
 use crate::report::shown;
+use crate::seal::table::table;
 use crate::seal::{Outcome, decryption, output, print};
 use crate::seal_args::{KeyLocation, OutputFormat};
 
@@ -287,26 +288,4 @@ fn age(created: Timestamp, now: Timestamp) -> String {
     } else {
         format!("{}d", hours / 24)
     }
-}
-
-/// Formats a table with aligned columns.
-pub(super) fn table(lines: &[Vec<String>]) -> String {
-    let shown = |line: &Vec<String>| line.iter().map(|cell| shown(cell).into_owned()).collect();
-    let lines: Vec<Vec<String>> = lines.iter().map(shown).collect();
-    let column_count = lines.first().map_or(0, Vec::len);
-    let width = |column: usize| {
-        let widths = lines.iter().filter_map(|line| line.get(column));
-        widths.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..column_count).map(width).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let padded: Vec<String> = line
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        let _ = writeln!(text, "{}", padded.join("  ").trim_end());
-    }
-    text
 }

@@ -22,6 +22,7 @@ mod memory;
 mod namespaces;
 mod operation;
 mod report;
+mod restart;
 mod ring;
 mod rotate;
 mod seal_rotate;
@@ -115,6 +116,12 @@ const BENCHMARKS: &[Benchmark] = &[
         about: "a start with many additional namespaces",
         has_upstream: true,
         run: |sizes| Box::pin(namespaces::run(sizes)),
+    },
+    Benchmark {
+        name: "restart",
+        about: "memory and requests of `seal restart` with many workloads",
+        has_upstream: false,
+        run: |sizes| Box::pin(restart::run(sizes)),
     },
 ];
 

@@ -19,4 +19,5 @@ mod permissions;
 mod reach;
 mod recovery;
 mod render;
+mod restart;
 mod values;

@@ -11,9 +11,17 @@
 //! events, which have no effect on Secrets, and the creation of a renewed key, which can result in an additional key.
 //! All of this also applies to the last requests of a container that was killed, if the next container of its Pod
 //! acquires the Lease at once.
+//!
+//! [`readable`] and [`watch_health`] are for every object that a component reads: API objects that cannot make a list
+//! unreadable, and which watches fail.
 
+mod election;
 mod identity;
 mod lease;
+pub mod readable;
+#[cfg(test)]
+mod testing;
+pub mod watch_health;
 mod write_lease;
 
 use std::sync::Arc;
@@ -22,16 +30,16 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+use shared::visible_line;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::args::{Election, Pod};
 use crate::readable::Readable;
-use crate::store::api_response;
 use crate::watch_health::{Cause, WatchHealth};
+pub use election::{Election, Pod};
 use identity::Identity;
-pub(crate) use lease::LONGEST_LEASE;
+pub use lease::LONGEST_LEASE;
 use lease::{Step, Times, View, acquire, decide};
 pub use write_lease::{Moment, WriteLease};
 
@@ -393,6 +401,19 @@ impl Candidate {
             }
             _ => pause,
         }
+    }
+}
+
+/// Returns an API server's response as one line, with control characters made visible. Errors of the client (no
+/// connection, a response that cannot be parsed) are described and not quoted, since they may contain the request.
+pub fn api_response(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => {
+            visible_line(&status.message).into_owned()
+        }
+        kube::Error::Api(status) => format!("the API server answered {}", status.code),
+        kube::Error::SerdeError(_) => "cannot parse the API server's response".into(),
+        _ => "the API server cannot be reached".into(),
     }
 }
 

@@ -12,7 +12,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 
 use tracing::warn;
 
-use crate::args::Pod;
+use super::Pod;
 
 /// The identity of this process, which is unique among all processes.
 #[derive(Debug)]

@@ -25,8 +25,8 @@ pub(super) enum Step {
 }
 
 /// The maximum lease duration. Longer durations in a Lease are reduced to it, since any client that may write Leases
-/// can set them. The flags of this controller allow no longer duration.
-pub(crate) const LONGEST_LEASE: Duration = Duration::from_hours(1);
+/// can set them. No component accepts a longer one in its flags.
+pub const LONGEST_LEASE: Duration = Duration::from_hours(1);
 
 /// Returns the Lease. A Lease that cannot be read counts as held by another replica for [`LONGEST_LEASE`].
 pub(super) fn readable_or_held(lease: Readable<Lease>) -> Lease {

@@ -1,0 +1,501 @@
+//! The annotations by which workloads opt in: those of Stakater's Reloader, and our own.
+//!
+//! As in Reloader, the annotations of the Pod template count only if the workload itself has none of those that opt in,
+//! and an exclusion counts only on the workload. Named Secrets restart a workload even if it does not consume them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use regex::{Regex, RegexBuilder};
+use serde_json::Value as Json;
+use shared::resource::{REFRESH_ANNOTATION, RESTART_ANNOTATION, RESTART_WINDOW_ANNOTATION};
+
+use crate::consumption::Source;
+
+/// Restarts the workload for every Secret or class that it consumes.
+const AUTO: &str = "reloader.stakater.com/auto";
+/// Restarts it for Secrets with [`MATCH`] that it consumes.
+const SEARCH: &str = "reloader.stakater.com/search";
+/// On a Secret: it is found by [`SEARCH`].
+const MATCH: &str = "reloader.stakater.com/match";
+/// On a Secret: it restarts no workload. On a workload: nothing restarts it.
+const IGNORE: &str = "reloader.stakater.com/ignore";
+/// Default of the quiet time after the last change.
+const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
+/// The longest time from the first change to the restart.
+pub const LONGEST_WINDOW: Duration = Duration::from_mins(2);
+/// Maximum size of a compiled pattern, since any client that may write workloads can set patterns.
+const MAX_PATTERN: usize = 16 << 10;
+/// Maximum number of patterns in one annotation.
+const MAX_PATTERNS: usize = 64;
+
+/// The annotations that Reloader reads for one kind of source.
+struct Names {
+    auto: &'static str,
+    reload: &'static str,
+    exclude: &'static str,
+}
+
+const SECRETS: Names = Names {
+    auto: "secret.reloader.stakater.com/auto",
+    reload: "secret.reloader.stakater.com/reload",
+    exclude: "secrets.exclude.reloader.stakater.com/reload",
+};
+const CLASSES: Names = Names {
+    auto: "secretproviderclass.reloader.stakater.com/auto",
+    reload: "secretproviderclass.reloader.stakater.com/reload",
+    exclude: "secretproviderclasses.exclude.reloader.stakater.com/reload",
+};
+
+/// What a workload opts in to.
+#[derive(Debug, Clone, Default)]
+pub struct OptIn {
+    /// Our annotation is set, so Reloader does not restart the workload.
+    is_ours: bool,
+    secrets: Rules,
+    classes: Rules,
+    /// Secrets with [`MATCH`].
+    search: bool,
+    /// The quiet time after the last change.
+    pub window: Duration,
+}
+
+/// Which sources of one kind restart the workload.
+#[derive(Debug, Clone, Default)]
+struct Rules {
+    auto: bool,
+    named: Vec<Regex>,
+    excluded: Vec<String>,
+}
+
+/// The annotations of a Secret that Reloader reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SecretTags {
+    /// The Secret is found by a search.
+    pub is_match: bool,
+    /// The Secret restarts no workload.
+    pub is_ignored: bool,
+}
+
+impl SecretTags {
+    /// Reads the annotations that the Secret of a SealedSecret has: those of its template. Those of the SealedSecret itself
+    /// count too.
+    pub fn of_sealed_secret(object: &Json) -> Self {
+        let (template, own) = (
+            &object["spec"]["template"]["metadata"]["annotations"],
+            &object["metadata"]["annotations"],
+        );
+        let is_set = |name| [template, own].iter().any(|all| all[name] == "true");
+        Self {
+            is_match: is_set(MATCH),
+            is_ignored: is_set(IGNORE),
+        }
+    }
+}
+
+impl OptIn {
+    /// Reads the annotations of a workload and of its Pod template.
+    pub fn read(workload: &Json, template: &Json) -> Self {
+        let opting = [
+            AUTO,
+            SEARCH,
+            SECRETS.auto,
+            SECRETS.reload,
+            CLASSES.auto,
+            CLASSES.reload,
+        ];
+        let has_own = opting.iter().any(|name| !workload[*name].is_null());
+        let chosen = if has_own { workload } else { template };
+        let auto = is_true(&chosen[AUTO]);
+        let is_ours = [workload, template]
+            .iter()
+            .any(|all| all[RESTART_ANNOTATION] == "auto");
+        if workload[IGNORE] == "true" {
+            return Self::default();
+        }
+        let rules = |names: &Names| Rules {
+            auto: auto || is_ours || is_true(&chosen[names.auto]),
+            named: patterns(&chosen[names.reload]),
+            excluded: entries(&workload[names.exclude]),
+        };
+        Self {
+            is_ours,
+            secrets: rules(&SECRETS),
+            classes: rules(&CLASSES),
+            search: chosen[SEARCH] == "true",
+            window: window(&[workload, template]),
+        }
+    }
+
+    /// Returns whether anything can restart the workload.
+    pub fn is_any(&self) -> bool {
+        self.search || self.secrets.is_any() || self.classes.is_any()
+    }
+
+    /// Returns whether only Reloader's annotations opt in, so that Reloader restarts the workload if it runs.
+    pub fn is_by_reloader_alone(&self) -> bool {
+        !self.is_ours
+    }
+
+    /// Returns whether a change of this source restarts the workload. `is_consumed` says whether the workload consumes it.
+    pub fn includes(&self, source: &Source, tags: SecretTags, is_consumed: bool) -> bool {
+        match source {
+            Source::Secret(name) => {
+                let by_search = self.search && tags.is_match;
+                !tags.is_ignored && self.secrets.include(name, is_consumed, by_search)
+            }
+            Source::Class(name) => self.classes.include(name, is_consumed, false),
+        }
+    }
+
+    /// Returns whether a source can restart the workload although it does not consume it.
+    pub fn names_secrets(&self) -> bool {
+        !self.secrets.named.is_empty()
+    }
+}
+
+impl Rules {
+    fn is_any(&self) -> bool {
+        self.auto || !self.named.is_empty()
+    }
+
+    fn include(&self, name: &str, is_consumed: bool, by_search: bool) -> bool {
+        let is_excluded = self.excluded.iter().any(|excluded| excluded == name);
+        let is_named = || self.named.iter().any(|pattern| pattern.is_match(name));
+        !is_excluded && (is_consumed && (self.auto || by_search) || is_named())
+    }
+}
+
+/// Returns whether an annotation turns on the refresh of Pods, if it is set. The annotations are those of a SealedSecret, a
+/// Namespace or a Pod.
+pub fn refresh(annotations: &Json) -> Option<bool> {
+    annotations[REFRESH_ANNOTATION].as_str().map(parse_bool)
+}
+
+/// Parses a boolean as Go's `strconv.ParseBool`; anything else is false.
+fn parse_bool(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "TRUE" | "true" | "True")
+}
+
+fn is_true(value: &Json) -> bool {
+    value.as_str().is_some_and(parse_bool)
+}
+
+/// Returns the patterns of a list, which match whole names. Reloader ignores those that it cannot parse. Its anchors do not
+/// enclose alternatives (`a|b` matches every name with the prefix a); ours do.
+fn patterns(value: &Json) -> Vec<Regex> {
+    let entries = entries(value);
+    let patterns = entries.iter().take(MAX_PATTERNS).filter_map(|entry| {
+        let anchored = format!("^(?:{entry})$");
+        RegexBuilder::new(&anchored)
+            .size_limit(MAX_PATTERN)
+            .build()
+            .ok()
+    });
+    patterns.collect()
+}
+
+fn entries(value: &Json) -> Vec<String> {
+    let entries = value.as_str().unwrap_or_default().split(',').map(str::trim);
+    entries
+        .filter(|entry| !entry.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Returns the quiet time: the first annotation that can be parsed, at most [`LONGEST_WINDOW`], or the default.
+fn window(annotations: &[&Json]) -> Duration {
+    let parse = |all: &&Json| {
+        let text = all[RESTART_WINDOW_ANNOTATION].as_str()?;
+        let duration: jiff::SignedDuration = text.parse().ok()?;
+        Duration::try_from(duration).ok()
+    };
+    let window = annotations.iter().find_map(parse);
+    window.unwrap_or(DEFAULT_WINDOW).min(LONGEST_WINDOW)
+}
+
+/// Returns the annotations of an object as JSON, or null.
+pub fn of_object(object: &Json) -> &Json {
+    &object["metadata"]["annotations"]
+}
+
+/// Returns the labels of an object.
+pub fn labels(object: &Json) -> BTreeMap<String, String> {
+    let labels = object["metadata"]["labels"]
+        .as_object()
+        .into_iter()
+        .flatten();
+    let labels =
+        labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+    labels.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const PLAIN: SecretTags = SecretTags {
+        is_match: false,
+        is_ignored: false,
+    };
+    const MATCHING: SecretTags = SecretTags {
+        is_match: true,
+        is_ignored: false,
+    };
+    const IGNORED: SecretTags = SecretTags {
+        is_match: true,
+        is_ignored: true,
+    };
+
+    /// Returns whether a change of the Secret `db` restarts a workload with these annotations that consumes it.
+    fn restarts(workload: &Json, template: &Json, tags: SecretTags, is_consumed: bool) -> bool {
+        OptIn::read(workload, template).includes(&Source::Secret("db".into()), tags, is_consumed)
+    }
+
+    #[test]
+    fn annotations_opt_in_for_consumed_secrets() {
+        for (annotations, tags, want) in [
+            (json!({}), PLAIN, false),
+            (json!({ "reloader.stakater.com/auto": "true" }), PLAIN, true),
+            (json!({ "reloader.stakater.com/auto": "T" }), PLAIN, true),
+            (
+                json!({ "reloader.stakater.com/auto": "false" }),
+                PLAIN,
+                false,
+            ),
+            (json!({ "reloader.stakater.com/auto": "yes" }), PLAIN, false),
+            (json!({ "reloader.stakater.com/auto": true }), PLAIN, false),
+            (
+                json!({ "secret.reloader.stakater.com/auto": "true" }),
+                PLAIN,
+                true,
+            ),
+            (
+                json!({ "configmap.reloader.stakater.com/auto": "true" }),
+                PLAIN,
+                false,
+            ),
+            (
+                json!({ "secretproviderclass.reloader.stakater.com/auto": "true" }),
+                PLAIN,
+                false,
+            ),
+            (
+                json!({ "sealedsecrets.bitnami.com/restart": "auto" }),
+                PLAIN,
+                true,
+            ),
+            (
+                json!({ "sealedsecrets.bitnami.com/restart": "true" }),
+                PLAIN,
+                false,
+            ),
+            (
+                json!({ "reloader.stakater.com/search": "true" }),
+                PLAIN,
+                false,
+            ),
+            (
+                json!({ "reloader.stakater.com/search": "true" }),
+                MATCHING,
+                true,
+            ),
+            (
+                json!({ "reloader.stakater.com/search": "1" }),
+                MATCHING,
+                false,
+            ),
+            (
+                json!({ "reloader.stakater.com/search": "true" }),
+                IGNORED,
+                false,
+            ),
+            (
+                json!({ "reloader.stakater.com/auto": "true" }),
+                IGNORED,
+                false,
+            ),
+            (
+                json!({ "secret.reloader.stakater.com/reload": "db" }),
+                IGNORED,
+                false,
+            ),
+        ] {
+            assert_eq!(
+                restarts(&annotations, &json!({}), tags, true),
+                want,
+                "on the workload: {annotations}"
+            );
+            assert_eq!(
+                restarts(&json!({}), &annotations, tags, true),
+                want,
+                "on the template: {annotations}"
+            );
+        }
+    }
+
+    #[test]
+    fn lists_are_anchored_patterns() {
+        for (list, want) in [
+            ("db", true),
+            ("web, db", true),
+            ("d.", true),
+            ("d", false),
+            ("b", false),
+            ("d|db", true),
+            ("d|x", false),
+            ("(", false),
+            ("(,db", true),
+            ("", false),
+        ] {
+            let annotations = json!({ "secret.reloader.stakater.com/reload": list });
+            for is_consumed in [true, false] {
+                assert_eq!(
+                    restarts(&annotations, &json!({}), PLAIN, is_consumed),
+                    want,
+                    "{list:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_ignored_workload_is_never_restarted() {
+        let annotations =
+            json!({ "reloader.stakater.com/auto": "true", "reloader.stakater.com/ignore": "true" });
+        assert!(!restarts(&annotations, &json!({}), PLAIN, true));
+    }
+
+    #[test]
+    fn only_named_secrets_need_no_consumption() {
+        for annotations in [
+            json!({ "reloader.stakater.com/auto": "true" }),
+            json!({ "reloader.stakater.com/search": "true" }),
+            json!({ "sealedsecrets.bitnami.com/restart": "auto" }),
+        ] {
+            assert!(
+                !restarts(&annotations, &json!({}), MATCHING, false),
+                "{annotations}"
+            );
+        }
+    }
+
+    #[test]
+    fn exclusions_are_names_on_the_workload() {
+        let exclude = |list: &str| json!({ "reloader.stakater.com/auto": "true", "secrets.exclude.reloader.stakater.com/reload": list });
+        for (list, want) in [("db", false), ("web, db", false), ("d.", true), ("", true)] {
+            assert_eq!(
+                restarts(&exclude(list), &json!({}), PLAIN, true),
+                want,
+                "{list:?}"
+            );
+        }
+        assert!(
+            restarts(&json!({}), &exclude("db"), PLAIN, true),
+            "on the template"
+        );
+    }
+
+    #[test]
+    fn the_workload_overrides_its_template() {
+        let auto = |value: &str| json!({ "reloader.stakater.com/auto": value });
+        assert!(!restarts(&auto("false"), &auto("true"), PLAIN, true));
+        assert!(restarts(&auto("true"), &auto("false"), PLAIN, true));
+        let named = json!({ "secret.reloader.stakater.com/reload": "web" });
+        assert!(!restarts(&named, &auto("true"), PLAIN, true));
+    }
+
+    #[test]
+    fn classes_have_their_own_annotations() {
+        let class = Source::Class("web".into());
+        for (annotations, want) in [
+            (json!({ "reloader.stakater.com/auto": "true" }), true),
+            (
+                json!({ "secretproviderclass.reloader.stakater.com/auto": "true" }),
+                true,
+            ),
+            (
+                json!({ "secretproviderclass.reloader.stakater.com/reload": "web" }),
+                true,
+            ),
+            (
+                json!({ "secret.reloader.stakater.com/auto": "true" }),
+                false,
+            ),
+            (
+                json!({ "secret.reloader.stakater.com/reload": "web" }),
+                false,
+            ),
+            (
+                json!({ "reloader.stakater.com/auto": "true", "secretproviderclasses.exclude.reloader.stakater.com/reload": "web" }),
+                false,
+            ),
+        ] {
+            let opt_in = OptIn::read(&annotations, &json!({}));
+            assert_eq!(opt_in.includes(&class, PLAIN, true), want, "{annotations}");
+        }
+    }
+
+    #[test]
+    fn reloader_restarts_what_only_its_annotations_opt_in() {
+        let reloader = json!({ "reloader.stakater.com/auto": "true" });
+        let both = json!({ "reloader.stakater.com/auto": "true", "sealedsecrets.bitnami.com/restart": "auto" });
+        assert!(OptIn::read(&reloader, &json!({})).is_by_reloader_alone());
+        assert!(!OptIn::read(&both, &json!({})).is_by_reloader_alone());
+    }
+
+    #[test]
+    fn the_window_is_bounded() {
+        let window = |text: &str| {
+            OptIn::read(
+                &json!({ "sealedsecrets.bitnami.com/restart-window": text }),
+                &json!({}),
+            )
+            .window
+        };
+        for (text, seconds) in [
+            ("30s", 30),
+            ("1m", 60),
+            ("0s", 0),
+            ("5m", 120),
+            ("-5s", 10),
+            ("soon", 10),
+            ("", 10),
+        ] {
+            assert_eq!(window(text).as_secs(), seconds, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn tags_come_from_the_template_and_the_sealed_secret() {
+        let tags = |own: Json, template: Json| {
+            SecretTags::of_sealed_secret(&json!({
+                "metadata": { "annotations": own }, "spec": { "template": { "metadata": { "annotations": template } } },
+            }))
+        };
+        let matching = json!({ "reloader.stakater.com/match": "true" });
+        let ignored = json!({ "reloader.stakater.com/ignore": "true" });
+        assert_eq!(tags(json!(null), json!(null)), PLAIN);
+        assert_eq!(tags(matching.clone(), json!({})), MATCHING);
+        assert_eq!(tags(json!({}), matching.clone()), MATCHING);
+        assert_eq!(tags(ignored, matching), IGNORED);
+        assert_eq!(
+            tags(json!({ "reloader.stakater.com/match": "1" }), json!({})),
+            PLAIN
+        );
+    }
+
+    /// Attack: a client that may write workloads sets patterns that take the memory of the component.
+    #[test]
+    fn patterns_are_bounded() {
+        let large = json!({ "secret.reloader.stakater.com/reload": "(?:a{1000}){1000}" });
+        assert!(!OptIn::read(&large, &json!({})).names_secrets());
+        let many = json!({ "secret.reloader.stakater.com/reload": "a,".repeat(1000) });
+        assert_eq!(
+            OptIn::read(&many, &json!({})).secrets.named.len(),
+            MAX_PATTERNS
+        );
+    }
+}

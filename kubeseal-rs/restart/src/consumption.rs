@@ -1,0 +1,281 @@
+//! How the containers of a Pod consume Secrets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value as Json;
+
+/// The CSI driver that mounts values of a `SecretProviderClass`.
+const CSI_DRIVER: &str = "secrets-store.csi.k8s.io";
+
+/// How a container receives a value, which decides what refreshes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Way {
+    /// A variable of the environment; only a restart of the container refreshes it.
+    Env,
+    /// A file that is mounted by `subPath`; only a restart of the container refreshes it.
+    SubPath,
+    /// A file in a volume; kubelet refreshes it.
+    Volume,
+    /// A file in a volume of the Secrets Store CSI driver; its rotation refreshes it.
+    Csi,
+}
+
+impl Way {
+    /// Returns the name in tables and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Env => "env",
+            Self::SubPath => "subPath",
+            Self::Volume => "volume",
+            Self::Csi => "csi",
+        }
+    }
+
+    /// Returns whether a running container can receive a new value.
+    pub fn is_live(self) -> bool {
+        match self {
+            Self::Env | Self::SubPath => false,
+            Self::Volume | Self::Csi => true,
+        }
+    }
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// The Secret of this name.
+    Secret(String),
+    /// The `SecretProviderClass` of this name.
+    Class(String),
+}
+
+/// One way in which one container consumes one source.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Use {
+    /// The Secret or class.
+    pub source: Source,
+    /// The way.
+    pub way: Way,
+    /// The name of the container.
+    pub container: String,
+}
+
+impl Use {
+    /// Returns whether the source is the Secret of this name.
+    pub fn is_of_secret(&self, secret: &str) -> bool {
+        matches!(&self.source, Source::Secret(name) if name == secret)
+    }
+}
+
+/// The fields of a Pod's spec that list containers.
+const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+
+/// Returns how the containers of a Pod's spec consume Secrets, ordered and without duplicates. `imagePullSecrets` are no
+/// consumption: no container sees them.
+pub fn uses(spec: &Json) -> BTreeSet<Use> {
+    let volumes = volumes(spec);
+    let containers = CONTAINERS.iter().flat_map(|field| list(&spec[*field]));
+    containers
+        .flat_map(|container| {
+            let mut uses = env_uses(container);
+            uses.extend(mount_uses(container, &volumes));
+            uses
+        })
+        .collect()
+}
+
+/// A volume with values: the way of a mount without `subPath`, and the sources.
+type Volume = (Way, Vec<Source>);
+
+fn volumes(spec: &Json) -> BTreeMap<&str, Volume> {
+    let volumes = list(&spec["volumes"]).filter_map(|volume| {
+        let name = volume["name"].as_str()?;
+        Some((name, content(volume)?))
+    });
+    volumes.collect()
+}
+
+/// Returns the sources of a volume, or `None` if it contains no values.
+fn content(volume: &Json) -> Option<Volume> {
+    if let Some(name) = text(&volume["secret"]["secretName"]) {
+        return Some((Way::Volume, vec![Source::Secret(name)]));
+    }
+    if volume["csi"]["driver"] == CSI_DRIVER {
+        let class = text(&volume["csi"]["volumeAttributes"]["secretProviderClass"])?;
+        return Some((Way::Csi, vec![Source::Class(class)]));
+    }
+    let projected = list(&volume["projected"]["sources"]);
+    let secrets = projected.filter_map(|source| text(&source["secret"]["name"]));
+    let secrets: Vec<Source> = secrets.map(Source::Secret).collect();
+    (!secrets.is_empty()).then_some((Way::Volume, secrets))
+}
+
+fn env_uses(container: &Json) -> Vec<Use> {
+    let variables = list(&container["env"]).map(|env| &env["valueFrom"]["secretKeyRef"]["name"]);
+    let all = list(&container["envFrom"]).map(|env| &env["secretRef"]["name"]);
+    let secrets = variables.chain(all).filter_map(text);
+    secrets
+        .map(|name| new_use(container, Way::Env, Source::Secret(name)))
+        .collect()
+}
+
+fn mount_uses(container: &Json, volumes: &BTreeMap<&str, Volume>) -> Vec<Use> {
+    let mut uses = Vec::new();
+    for mount in list(&container["volumeMounts"]) {
+        let name = mount["name"].as_str().unwrap_or_default();
+        let Some((way, sources)) = volumes.get(name) else {
+            continue;
+        };
+        let is_by_path = [&mount["subPath"], &mount["subPathExpr"]]
+            .into_iter()
+            .any(|path| text(path).is_some());
+        let way = if is_by_path { Way::SubPath } else { *way };
+        uses.extend(
+            sources
+                .iter()
+                .map(|source| new_use(container, way, source.clone())),
+        );
+    }
+    uses
+}
+
+fn new_use(container: &Json, way: Way, source: Source) -> Use {
+    Use {
+        source,
+        way,
+        container: text(&container["name"]).unwrap_or_default(),
+    }
+}
+
+fn list(value: &Json) -> impl Iterator<Item = &Json> {
+    value.as_array().into_iter().flatten()
+}
+
+/// Returns a string that is not empty.
+fn text(value: &Json) -> Option<String> {
+    let text = value.as_str().filter(|text| !text.is_empty());
+    text.map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Checks that a Pod with these volumes and one container with these fields uses `want`.
+    fn check(volumes: &Json, container: &Json, want: &[(&str, Way)]) {
+        let mut container = container.clone();
+        container["name"] = json!("app");
+        let spec = json!({ "volumes": volumes, "containers": [container] });
+        let uses = uses(&spec);
+        let got: Vec<(&str, Way)> = uses
+            .iter()
+            .map(|found| {
+                let (Source::Secret(name) | Source::Class(name)) = &found.source;
+                (name.as_str(), found.way)
+            })
+            .collect();
+        assert_eq!(got, want, "{spec}");
+    }
+
+    #[test]
+    fn finds_variables() {
+        let variable = json!({ "env": [{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "db", "key": "a" } } }] });
+        check(&json!([]), &variable, &[("db", Way::Env)]);
+        let all = json!({ "envFrom": [{ "prefix": "X_", "secretRef": { "name": "db", "optional": true } }] });
+        check(&json!([]), &all, &[("db", Way::Env)]);
+        for other in [
+            json!({ "env": [{ "name": "A", "value": "db" }] }),
+            json!({ "env": [{ "name": "A", "valueFrom": { "configMapKeyRef": { "name": "db", "key": "a" } } }] }),
+            json!({ "envFrom": [{ "configMapRef": { "name": "db" } }] }),
+            json!({ "env": "db" }),
+        ] {
+            check(&json!([]), &other, &[]);
+        }
+    }
+
+    #[test]
+    fn finds_volumes_that_are_mounted() {
+        let mounted = json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v" }] });
+        for (volume, want) in [
+            (
+                json!({ "secret": { "secretName": "db" } }),
+                vec![("db", Way::Volume)],
+            ),
+            (
+                json!({ "secret": { "secretName": "db", "items": [{ "key": "a", "path": "b" }] } }),
+                vec![("db", Way::Volume)],
+            ),
+            (
+                json!({ "projected": { "sources": [
+                    { "secret": { "name": "a" } }, { "configMap": { "name": "b" } }, { "secret": { "name": "c" } },
+                ] } }),
+                vec![("a", Way::Volume), ("c", Way::Volume)],
+            ),
+            (
+                json!({ "csi": { "driver": CSI_DRIVER, "volumeAttributes": { "secretProviderClass": "web" } } }),
+                vec![("web", Way::Csi)],
+            ),
+            (
+                json!({ "csi": { "driver": "other", "volumeAttributes": { "secretProviderClass": "web" } } }),
+                vec![],
+            ),
+            (json!({ "configMap": { "name": "db" } }), vec![]),
+            (json!({ "emptyDir": {} }), vec![]),
+        ] {
+            let mut volume = volume;
+            volume["name"] = json!("v");
+            check(&json!([volume]), &mounted, &want);
+            check(&json!([volume]), &json!({}), &[]);
+        }
+    }
+
+    #[test]
+    fn a_mount_by_path_is_never_refreshed() {
+        let volumes = json!([
+            { "name": "v", "secret": { "secretName": "db" } },
+            { "name": "c", "csi": { "driver": CSI_DRIVER, "volumeAttributes": { "secretProviderClass": "web" } } },
+        ]);
+        for (mount, want) in [
+            (json!({ "name": "v", "subPath": "a" }), ("db", Way::SubPath)),
+            (
+                json!({ "name": "v", "subPathExpr": "$(A)" }),
+                ("db", Way::SubPath),
+            ),
+            (json!({ "name": "v", "subPath": "" }), ("db", Way::Volume)),
+            (
+                json!({ "name": "c", "subPath": "a" }),
+                ("web", Way::SubPath),
+            ),
+            (json!({ "name": "c" }), ("web", Way::Csi)),
+        ] {
+            check(&volumes, &json!({ "volumeMounts": [mount] }), &[want]);
+        }
+    }
+
+    #[test]
+    fn finds_every_kind_of_container_and_no_pull_secrets() {
+        let env = json!([{ "secretRef": { "name": "db" } }]);
+        let spec = json!({
+            "imagePullSecrets": [{ "name": "registry" }],
+            "containers": [{ "name": "a", "envFrom": env }, { "name": "b" }],
+            "initContainers": [{ "name": "c", "envFrom": env }],
+            "ephemeralContainers": [{ "name": "d", "envFrom": env }],
+        });
+        let uses = uses(&spec);
+        let containers: Vec<&str> = uses.iter().map(|found| found.container.as_str()).collect();
+        assert_eq!(containers, ["a", "c", "d"]);
+    }
+
+    #[test]
+    fn reads_a_spec_of_any_form() {
+        for spec in [
+            json!(null),
+            json!(5),
+            json!({ "containers": 5, "volumes": [5, {}] }),
+        ] {
+            assert!(uses(&spec).is_empty(), "{spec}");
+        }
+    }
+}

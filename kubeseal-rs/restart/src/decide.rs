@@ -1,0 +1,580 @@
+//! Decides whether a workload is restarted, as a pure function.
+//!
+//! The content of a workload's Secrets has a digest, which the restart writes into the workload: a second leader that
+//! decides the same writes the same and causes no second rollout. The digest does not change when values are re-encrypted
+//! or keys are renewed.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest as _, Sha256};
+
+use crate::annotations::{LONGEST_WINDOW, SecretTags};
+use crate::consumption::Source;
+use crate::history::History;
+use crate::pod::Pod;
+use crate::workload::{Kind, Progress, Trigger, Workload};
+
+/// How often a workload is restarted for the same content if another client removes the annotation.
+const MAX_ATTEMPTS: u8 = 2;
+/// The pause before a waiting workload is considered again, if no event comes earlier.
+const POLL: SignedDuration = SignedDuration::from_secs(15);
+
+/// A Secret whose changes restart a workload.
+#[derive(Debug, Clone)]
+pub struct Relevant<'a> {
+    /// The name of the Secret.
+    pub name: &'a str,
+    /// Its versions.
+    pub history: &'a History,
+    /// Whether the workload consumes it; otherwise an annotation names it.
+    pub is_consumed: bool,
+}
+
+/// What a restart writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The value of the annotation of the Pod template.
+    Annotation(String),
+    /// The field `spec.restartAt`: Argo replaces Pods that were created before it.
+    RestartAt(Timestamp),
+}
+
+/// What this process remembers of a workload. Without it, after a change of the leader, the decisions are the same, except
+/// that a removed annotation is written once more.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// When the first change was seen that is not handled yet.
+    pub first_change: Option<Timestamp>,
+    /// What was last written, and how often.
+    pub written: Option<(Target, u8)>,
+}
+
+/// Everything that a decision depends on.
+#[derive(Debug)]
+pub struct Situation<'a> {
+    /// The workload.
+    pub workload: &'a Workload,
+    /// The Secrets whose changes restart it.
+    pub secrets: &'a [Relevant<'a>],
+    /// What this process remembers.
+    pub memory: &'a Memory,
+    /// Whether another rollout may begin.
+    pub has_slot: bool,
+    /// Whether Reloader runs in the cluster.
+    pub reloader_runs: bool,
+    /// The current time.
+    pub now: Timestamp,
+}
+
+/// What happens with a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing: every Pod started with the newest content, or was restarted for it.
+    UpToDate,
+    /// It is considered again at this time or after an event.
+    Wait(Timestamp, Waiting),
+    /// It is restarted.
+    Restart(Target),
+    /// It cannot be restarted.
+    Blocked(Obstacle),
+    /// Another client removed the annotation twice.
+    Reverted,
+}
+
+/// Why a restart waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// The last change is too recent.
+    QuietTime,
+    /// A rollout is under way.
+    Rollout,
+    /// Too many other workloads are rolled out.
+    Slot,
+}
+
+/// Why a workload is not restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// It is paused.
+    Paused,
+    /// Its update strategy is `OnDelete`.
+    Manual,
+    /// Reloader restarts it.
+    Reloader,
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Paused => "the workload is paused",
+            Self::Manual => "the update strategy is OnDelete",
+            Self::Reloader => "Reloader runs in this cluster and restarts it",
+        })
+    }
+}
+
+/// Returns whether a change of this Secret restarts the workload, and whether the workload consumes it; `None` if not.
+pub fn relevance(workload: &Workload, secret: &str, tags: SecretTags) -> Option<bool> {
+    let is_consumed = workload.uses.iter().any(|found| found.is_of_secret(secret));
+    if !is_consumed && !workload.opt_in.names_secrets() {
+        return None;
+    }
+    let source = Source::Secret(secret.to_owned());
+    let is_included = workload.opt_in.includes(&source, tags, is_consumed);
+    is_included.then_some(is_consumed)
+}
+
+impl Target {
+    /// Returns what a restart for the newest content of these Secrets writes; `None` if no version is known.
+    pub fn of(kind: Kind, secrets: &[Relevant<'_>]) -> Option<Self> {
+        let newest = || {
+            secrets
+                .iter()
+                .filter_map(|secret| Some((secret.name, secret.history.newest()?)))
+        };
+        match kind {
+            Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet => {
+                let mut text = String::new();
+                for (name, entry) in newest() {
+                    // Content that came back has the same version, and another generation.
+                    let _ = writeln!(text, "{name} {} {}", entry.version, entry.generation);
+                }
+                (!text.is_empty()).then(|| Self::Annotation(digest(&text)))
+            }
+            Kind::Rollout => newest()
+                .map(|(_, entry)| entry.time)
+                .max()
+                .map(Self::RestartAt),
+        }
+    }
+
+    /// Returns whether the workload was restarted for it.
+    pub fn is_written_to(&self, workload: &Workload) -> bool {
+        match (self, &workload.trigger) {
+            (Self::Annotation(digest), Trigger::Annotation(Some(written))) => digest == written,
+            (Self::RestartAt(time), Trigger::RestartAt(Some(written))) => time <= written,
+            _ => false,
+        }
+    }
+}
+
+/// Returns 128 bits of SHA-256 in hexadecimal digits. The text is public.
+fn digest(text: &str) -> String {
+    let mut digits = String::new();
+    for byte in &Sha256::digest(text)[..16] {
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
+}
+
+/// Returns when a restart is due: after a quiet time, but not much later than the first change; `None` if no change is
+/// known. Never before the time of the last change, which is rounded up: a container that starts earlier would count as
+/// stale.
+pub fn due(secrets: &[Relevant<'_>], memory: &Memory, window: Duration) -> Option<Timestamp> {
+    let last = secrets
+        .iter()
+        .filter_map(|secret| secret.history.changed_at())
+        .max()?;
+    let after = |time: Timestamp, wait: Duration| time.checked_add(wait).unwrap_or(Timestamp::MAX);
+    let quiet = after(last, window);
+    let longest = memory
+        .first_change
+        .map_or(quiet, |first| after(first, LONGEST_WINDOW));
+    Some(quiet.min(longest).max(last))
+}
+
+impl Situation<'_> {
+    /// Decides as far as possible without Pods.
+    pub fn decide_without_pods(&self, target: &Target) -> Option<Decision> {
+        if target.is_written_to(self.workload) {
+            return Some(match self.workload.progress {
+                Progress::UnderWay => self.wait(Waiting::Rollout),
+                _ => Decision::UpToDate,
+            });
+        }
+        let Some(due) = due(self.secrets, self.memory, self.workload.opt_in.window) else {
+            return Some(Decision::UpToDate);
+        };
+        if self.now < due {
+            return Some(Decision::Wait(due, Waiting::QuietTime));
+        }
+        (self.workload.progress == Progress::UnderWay).then(|| self.wait(Waiting::Rollout))
+    }
+
+    /// Decides. `pods` are those that the workload selects.
+    pub fn decide(&self, target: Target, pods: &[&Pod]) -> Decision {
+        if let Some(decision) = self.decide_without_pods(&target) {
+            return decision;
+        }
+        if !self.is_stale(pods) {
+            return Decision::UpToDate;
+        }
+        if let Some(obstacle) = self.obstacle() {
+            return Decision::Blocked(obstacle);
+        }
+        if self.attempts(&target) >= MAX_ATTEMPTS {
+            return Decision::Reverted;
+        }
+        if !self.has_slot {
+            return self.wait(Waiting::Slot);
+        }
+        Decision::Restart(target)
+    }
+
+    /// Returns how often the workload was restarted for this content.
+    pub fn attempts(&self, target: &Target) -> u8 {
+        let written = self.memory.written.as_ref();
+        written
+            .filter(|(written, _)| written == target)
+            .map_or(0, |(_, count)| *count)
+    }
+
+    fn is_stale(&self, pods: &[&Pod]) -> bool {
+        self.secrets.iter().any(|secret| {
+            let is_old =
+                |pod: &&Pod| pod.has_old_start(secret.name, secret.history, secret.is_consumed);
+            pods.iter().any(is_old)
+        })
+    }
+
+    fn obstacle(&self) -> Option<Obstacle> {
+        match self.workload.progress {
+            Progress::Paused => Some(Obstacle::Paused),
+            Progress::Manual => Some(Obstacle::Manual),
+            Progress::Done | Progress::UnderWay | Progress::Unavailable => {
+                let is_by_reloader =
+                    self.reloader_runs && self.workload.opt_in.is_by_reloader_alone();
+                is_by_reloader.then_some(Obstacle::Reloader)
+            }
+        }
+    }
+
+    fn wait(&self, why: Waiting) -> Decision {
+        Decision::Wait(self.now.checked_add(POLL).unwrap_or(Timestamp::MAX), why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::consumption::Way;
+    use crate::history::tests::{history, second};
+    use crate::pod::tests::pod;
+
+    /// The content `b` since second 20, before it `a`.
+    const CHANGED: &[(&str, &str, i64, i64)] = &[("b", "1", 2, 20), ("a", "1", 1, 10)];
+
+    /// A Deployment with one container that has a variable from `db`, and these fields.
+    fn deployment(changes: &[(&str, Json)]) -> Workload {
+        let mut object = json!({
+            "metadata": {
+                "uid": "u", "resourceVersion": "1", "generation": 1,
+                "annotations": { "reloader.stakater.com/auto": "true" },
+            },
+            "spec": { "replicas": 1, "selector": { "matchLabels": { "app": "web" } }, "template": {
+                "metadata": { "annotations": {} }, "spec": { "containers": [
+                    { "name": "app", "envFrom": [{ "secretRef": { "name": "db" } }] },
+                ] },
+            } },
+            "status": { "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1 },
+        });
+        for (pointer, value) in changes {
+            let (parent, name) = pointer.rsplit_once('/').unwrap();
+            object.pointer_mut(parent).unwrap()[name] = value.clone();
+        }
+        Workload::read(Kind::Deployment, &object)
+    }
+
+    struct Case {
+        workload: Workload,
+        history: History,
+        memory: Memory,
+        start: i64,
+        now: i64,
+        has_slot: bool,
+        reloader_runs: bool,
+    }
+
+    impl Default for Case {
+        fn default() -> Self {
+            Self {
+                workload: deployment(&[]),
+                history: history(CHANGED),
+                memory: Memory::default(),
+                start: 15,
+                now: 30,
+                has_slot: true,
+                reloader_runs: false,
+            }
+        }
+    }
+
+    impl Case {
+        fn target(&self) -> Target {
+            Target::of(Kind::Deployment, &self.secrets()).unwrap()
+        }
+
+        fn secrets(&self) -> [Relevant<'_>; 1] {
+            let (name, history, is_consumed) = ("db", &self.history, true);
+            [Relevant {
+                name,
+                history,
+                is_consumed,
+            }]
+        }
+
+        fn decide(&self) -> Decision {
+            let situation = Situation {
+                workload: &self.workload,
+                secrets: &self.secrets(),
+                memory: &self.memory,
+                has_slot: self.has_slot,
+                reloader_runs: self.reloader_runs,
+                now: second(self.now),
+            };
+            let pod = Pod::read(&pod("p", Way::Env, self.start)).unwrap();
+            situation.decide(self.target(), &[&pod])
+        }
+    }
+
+    fn written(count: u8) -> Memory {
+        Memory {
+            written: Some((Case::default().target(), count)),
+            ..Memory::default()
+        }
+    }
+
+    fn wait(until: i64, why: Waiting) -> Decision {
+        Decision::Wait(second(until), why)
+    }
+
+    #[test]
+    fn decides_each_outcome() {
+        let restart = || Decision::Restart(Case::default().target());
+        let restarted = |changes: &[(&str, Json)]| {
+            let Target::Annotation(digest) = Case::default().target() else {
+                unreachable!("an annotation")
+            };
+            let mut workload = deployment(changes);
+            workload.trigger = Trigger::Annotation(Some(digest));
+            workload
+        };
+        let rolling = ("/status/updatedReplicas", json!(0));
+        let paused = ("/spec/paused", json!(true));
+        let ours = (
+            "/metadata/annotations",
+            json!({ "sealedsecrets.bitnami.com/restart": "auto" }),
+        );
+        let unavailable = ("/status/availableReplicas", json!(0));
+        let default = Case::default;
+        for (why, case, want) in [
+            ("a Pod is stale", default(), restart()),
+            (
+                "all Pods started later",
+                Case {
+                    start: 20,
+                    ..default()
+                },
+                Decision::UpToDate,
+            ),
+            (
+                "the last change is recent",
+                Case {
+                    now: 25,
+                    ..default()
+                },
+                wait(30, Waiting::QuietTime),
+            ),
+            (
+                "no change is known",
+                Case {
+                    history: history(&CHANGED[1..]),
+                    ..default()
+                },
+                Decision::UpToDate,
+            ),
+            (
+                "a rollout is under way",
+                Case {
+                    workload: deployment(&[rolling.clone()]),
+                    ..default()
+                },
+                wait(45, Waiting::Rollout),
+            ),
+            (
+                "Pods are unavailable",
+                Case {
+                    workload: deployment(&[unavailable]),
+                    ..default()
+                },
+                restart(),
+            ),
+            (
+                "no slot",
+                Case {
+                    has_slot: false,
+                    ..default()
+                },
+                wait(45, Waiting::Slot),
+            ),
+            (
+                "it is paused",
+                Case {
+                    workload: deployment(&[paused]),
+                    ..default()
+                },
+                Decision::Blocked(Obstacle::Paused),
+            ),
+            (
+                "Reloader runs",
+                Case {
+                    reloader_runs: true,
+                    ..default()
+                },
+                Decision::Blocked(Obstacle::Reloader),
+            ),
+            (
+                "Reloader runs, and our annotation opts in",
+                Case {
+                    workload: deployment(&[ours]),
+                    reloader_runs: true,
+                    ..default()
+                },
+                restart(),
+            ),
+            (
+                "restarted before",
+                Case {
+                    workload: restarted(&[]),
+                    ..default()
+                },
+                Decision::UpToDate,
+            ),
+            (
+                "the restart is under way",
+                Case {
+                    workload: restarted(&[rolling]),
+                    ..default()
+                },
+                wait(45, Waiting::Rollout),
+            ),
+            (
+                "the annotation was removed",
+                Case {
+                    memory: written(1),
+                    ..default()
+                },
+                restart(),
+            ),
+            (
+                "it was removed twice",
+                Case {
+                    memory: written(2),
+                    ..default()
+                },
+                Decision::Reverted,
+            ),
+            (
+                "it was removed and the Pods are new",
+                Case {
+                    memory: written(2),
+                    start: 20,
+                    ..default()
+                },
+                Decision::UpToDate,
+            ),
+        ] {
+            assert_eq!(case.decide(), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn the_quiet_time_has_an_end() {
+        let case = Case {
+            history: history(&[("b", "1", 2, 200), ("a", "1", 1, 10)]),
+            ..Case::default()
+        };
+        for (first, window, want) in [
+            (None, 10, 210),
+            (Some(195), 10, 210),
+            (Some(85), 10, 205),
+            (Some(70), 10, 200),
+            (None, 0, 200),
+        ] {
+            let memory = Memory {
+                first_change: first.map(second),
+                written: None,
+            };
+            let due = due(&case.secrets(), &memory, Duration::from_secs(window));
+            assert_eq!(due, Some(second(want)), "{first:?} {window}");
+        }
+    }
+
+    #[test]
+    fn the_target_changes_only_with_the_content() {
+        let target = |kind, entries: &[(&str, &str, i64, i64)]| {
+            let history = history(entries);
+            let relevant = Relevant {
+                name: "db",
+                history: &history,
+                is_consumed: true,
+            };
+            Target::of(kind, &[relevant])
+        };
+        let kind = Kind::Deployment;
+        let rekeyed = [("x", "2", 2, 40), ("b", "1", 2, 20), ("a", "1", 1, 10)];
+        assert_eq!(target(kind, &rekeyed), target(kind, CHANGED));
+        assert_ne!(target(kind, &CHANGED[1..]), target(kind, CHANGED));
+        let back = [("b", "1", 4, 40), ("c", "1", 3, 30), ("b", "1", 2, 20)];
+        assert_ne!(
+            target(kind, &back),
+            target(kind, &back[2..]),
+            "content that came back"
+        );
+        assert_eq!(target(kind, &[]), None);
+        assert_eq!(
+            target(Kind::Rollout, CHANGED),
+            Some(Target::RestartAt(second(20)))
+        );
+    }
+
+    #[test]
+    fn a_rollout_is_restarted_once() {
+        let target = Target::RestartAt(second(20));
+        for (time, want) in [
+            (None, false),
+            (Some(19), false),
+            (Some(20), true),
+            (Some(25), true),
+        ] {
+            let mut workload = deployment(&[]);
+            workload.trigger = Trigger::RestartAt(time.map(second));
+            assert_eq!(target.is_written_to(&workload), want, "{time:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_relevant_if_it_is_consumed_or_named() {
+        let named = json!({ "secret.reloader.stakater.com/reload": "other" });
+        let named = deployment(&[("/metadata/annotations", named)]);
+        let auto = deployment(&[]);
+        let none = deployment(&[("/metadata/annotations", json!({}))]);
+        for (workload, secret, want) in [
+            (&auto, "db", Some(true)),
+            (&auto, "other", None),
+            (&named, "other", Some(false)),
+            (&named, "db", None),
+            (&none, "db", None),
+        ] {
+            assert_eq!(
+                relevance(workload, secret, SecretTags::default()),
+                want,
+                "{secret}"
+            );
+        }
+    }
+}

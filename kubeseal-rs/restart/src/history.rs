@@ -1,0 +1,290 @@
+//! The content versions of a Secret, from the status of its SealedSecret.
+//!
+//! The controller writes the last versions, newest first. A version is keyed, and a new key gives the same content
+//! another version, so two entries with the same generation and different keys have the same content. The oldest entry
+//! proves no change: a controller that begins to write versions finds content that may be old.
+
+use std::ops::Range;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value as Json;
+
+/// The maximum number of entries that are read; the controller writes five.
+const MAX_ENTRIES: usize = 16;
+
+/// One entry of the status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The content version of the whole Secret.
+    pub version: Box<str>,
+    /// Identifies the key of the version.
+    pub key_id: Box<str>,
+    /// The generation of the SealedSecret that first had this content.
+    pub generation: i64,
+    /// When the Secret had this content, rounded up to a second.
+    pub time: Timestamp,
+}
+
+impl Entry {
+    fn from_json(entry: &Json) -> Option<Self> {
+        Some(Self {
+            version: entry["version"].as_str()?.into(),
+            key_id: entry["keyId"].as_str()?.into(),
+            generation: entry["generation"].as_i64()?,
+            time: entry["time"].as_str()?.parse().ok()?,
+        })
+    }
+
+    /// Returns whether the next older entry has the same content.
+    fn has_content_of(&self, older: &Self) -> bool {
+        let is_rekeyed = self.generation == older.generation && self.key_id != older.key_id;
+        let is_equal = self.version == older.version && self.key_id == older.key_id;
+        is_rekeyed || is_equal
+    }
+}
+
+/// The versions of one Secret, newest first. Empty if they are unknown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History(Vec<Entry>);
+
+/// Which content a container consumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The newest content.
+    Current,
+    /// An earlier content; it changed at this time.
+    Stale(Timestamp),
+    /// Unknown, since the versions of that time are.
+    Unknown,
+}
+
+impl History {
+    /// Reads the versions from a SealedSecret. They end at the first entry that cannot be read.
+    pub fn of_sealed_secret(object: &Json) -> Self {
+        let entries = object["status"]["versions"].as_array();
+        let entries = entries.map(Vec::as_slice).unwrap_or_default();
+        let readable = entries.iter().take(MAX_ENTRIES).map_while(Entry::from_json);
+        Self(readable.collect())
+    }
+
+    /// Returns the entry that stands for the newest content: the oldest of those with the same content, which another
+    /// key does not change.
+    pub fn newest(&self) -> Option<&Entry> {
+        self.0.get(self.newest_run().end.checked_sub(1)?)
+    }
+
+    /// Returns the time of the last known change of the content.
+    pub fn changed_at(&self) -> Option<Timestamp> {
+        let is_change = self.newest_run().end < self.0.len();
+        is_change.then(|| self.newest().map(|entry| entry.time))?
+    }
+
+    /// Returns the time of the first known change of the content after that time.
+    pub fn first_change_after(&self, time: Timestamp) -> Option<Timestamp> {
+        let changes = self
+            .0
+            .windows(2)
+            .filter(|pair| !pair[0].has_content_of(&pair[1]));
+        changes
+            .map(|pair| pair[0].time)
+            .filter(|change| *change > time)
+            .last()
+    }
+
+    /// Returns which content a container has that reads the Secret when it starts. `start` is rounded down to a second.
+    pub fn state_at(&self, start: Timestamp) -> State {
+        let Some(newest) = self.newest() else {
+            return State::Unknown;
+        };
+        if start >= newest.time {
+            return State::Current;
+        }
+        let Some(changed_at) = self.changed_at() else {
+            return State::Unknown;
+        };
+        let held = self.held(start);
+        if held.is_empty() {
+            // The container is older than every version, but the content has changed since.
+            return State::Stale(self.first_change_after(start).unwrap_or(changed_at));
+        }
+        if self.0[held.clone()]
+            .iter()
+            .all(|entry| self.has_newest_content(entry))
+        {
+            return State::Current;
+        }
+        State::Stale(self.first_change_after(start).unwrap_or(changed_at))
+    }
+
+    /// Returns the entry whose content a container has that started then, if it is known.
+    pub fn entry_at(&self, start: Timestamp) -> Option<&Entry> {
+        self.0.iter().find(|entry| entry.time <= start)
+    }
+
+    /// Returns the indexes of the entries whose content a container may have that started then. The times are rounded in
+    /// opposite directions, so in one second there can be several.
+    fn held(&self, start: Timestamp) -> Range<usize> {
+        let second = SignedDuration::from_secs(1);
+        let latest = start.checked_add(second).unwrap_or(start);
+        let first = self.0.iter().position(|entry| entry.time <= latest);
+        let last = self.0.iter().position(|entry| entry.time <= start);
+        match (first, last) {
+            (Some(first), Some(last)) => first..last + 1,
+            _ => 0..0,
+        }
+    }
+
+    /// Returns whether an entry has the newest content: it belongs to the newest run, or a run of equal versions.
+    fn has_newest_content(&self, entry: &Entry) -> bool {
+        self.0[self.newest_run()]
+            .iter()
+            .any(|newest| newest.version == entry.version && newest.key_id == entry.key_id)
+    }
+
+    /// Returns the indexes of the newest entries that have the same content.
+    fn newest_run(&self) -> Range<usize> {
+        let changes = self
+            .0
+            .windows(2)
+            .take_while(|pair| pair[0].has_content_of(&pair[1]));
+        let end = if self.0.is_empty() {
+            0
+        } else {
+            changes.count() + 1
+        };
+        0..end
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    pub(crate) fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// Returns a history of entries: version, key, generation, second; newest first.
+    pub(crate) fn history(entries: &[(&str, &str, i64, i64)]) -> History {
+        let versions: Vec<Json> = entries
+            .iter()
+            .map(|(version, key, generation, time)| {
+                json!({ "version": version, "keyId": key, "generation": generation, "time": second(*time).to_string() })
+            })
+            .collect();
+        History::of_sealed_secret(&json!({ "status": { "versions": versions } }))
+    }
+
+    const CURRENT: State = State::Current;
+    const UNKNOWN: State = State::Unknown;
+
+    fn stale(time: i64) -> State {
+        State::Stale(second(time))
+    }
+
+    #[test]
+    fn a_container_has_the_content_of_its_start() {
+        let changed = [("b", "1", 2, 20), ("a", "1", 1, 10)];
+        let rekeyed = [("x", "2", 1, 20), ("a", "1", 1, 10)];
+        let rekeyed_after_change = [("y", "2", 2, 30), ("b", "1", 2, 20), ("a", "1", 1, 10)];
+        let both_at_once = [("y", "2", 2, 20), ("a", "1", 1, 10)];
+        let twice = [("c", "1", 3, 30), ("b", "1", 2, 20), ("a", "1", 1, 10)];
+        for (why, history, start, want) in [
+            ("no versions", &[][..], 10, UNKNOWN),
+            ("first version, later", &changed[1..], 10, CURRENT),
+            ("first version, earlier", &changed[1..], 9, UNKNOWN),
+            ("after the change", &changed, 20, CURRENT),
+            ("before the change", &changed, 18, stale(20)),
+            ("in the second of the change", &changed, 19, stale(20)),
+            ("before every version", &changed, 5, stale(20)),
+            ("another key", &rekeyed, 12, CURRENT),
+            ("another key, before every version", &rekeyed, 5, UNKNOWN),
+            (
+                "another key after a change",
+                &rekeyed_after_change,
+                20,
+                CURRENT,
+            ),
+            ("before that change", &rekeyed_after_change, 15, stale(20)),
+            (
+                "another key together with a change",
+                &both_at_once,
+                15,
+                stale(20),
+            ),
+            ("two changes", &twice, 12, stale(20)),
+            ("one of two changes", &twice, 22, stale(30)),
+        ] {
+            assert_eq!(
+                self::history(history).state_at(second(start)),
+                want,
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn content_that_came_back_is_current() {
+        let back = history(&[("a", "1", 3, 30), ("b", "1", 2, 20), ("a", "1", 1, 10)]);
+        for (start, want) in [
+            (12, CURRENT),
+            (18, CURRENT),
+            (19, stale(20)),
+            (22, stale(30)),
+            (29, stale(30)),
+            (30, CURRENT),
+        ] {
+            assert_eq!(back.state_at(second(start)), want, "{start}");
+        }
+    }
+
+    #[test]
+    fn the_newest_entry_does_not_depend_on_the_key() {
+        let entries = [("x", "2", 2, 30), ("b", "1", 2, 20), ("a", "1", 1, 10)];
+        let rekeyed = history(&entries);
+        let before = history(&entries[1..]);
+        assert_eq!(rekeyed.newest(), before.newest());
+        assert_eq!(rekeyed.changed_at(), Some(second(20)));
+        assert_eq!(history(&entries[2..]).changed_at(), None);
+        assert_eq!(history(&[]).newest(), None);
+    }
+
+    #[test]
+    fn finds_the_first_change_after_a_time() {
+        let entries = [
+            ("c", "1", 3, 30),
+            ("x", "2", 2, 25),
+            ("b", "1", 2, 20),
+            ("a", "1", 1, 10),
+        ];
+        let history = history(&entries);
+        for (time, want) in [(5, Some(20)), (19, Some(20)), (20, Some(30)), (30, None)] {
+            assert_eq!(
+                history.first_change_after(second(time)),
+                want.map(second),
+                "{time}"
+            );
+        }
+    }
+
+    #[test]
+    fn unreadable_entries_end_the_history() {
+        let entry = |version: &str| json!({ "version": version, "keyId": "1", "generation": 1, "time": "1970-01-01T00:00:09Z" });
+        for (versions, want) in [
+            (json!(null), 0),
+            (json!("x"), 0),
+            (json!([entry("a"), entry("b")]), 2),
+            (json!([entry("a"), { "version": "b" }, entry("c")]), 1),
+            (json!([{ "time": "soon" }]), 0),
+        ] {
+            let object = json!({ "status": { "versions": versions } });
+            assert_eq!(History::of_sealed_secret(&object).0.len(), want, "{object}");
+        }
+        assert_eq!(
+            History::of_sealed_secret(&json!({ "status": 5 })),
+            History::default()
+        );
+    }
+}

@@ -1,0 +1,31 @@
+//! Brings new values of Secrets to the applications that use them: refreshes mounted files at once, and restarts
+//! workloads that opt in. Also finds which Pods have which value.
+//!
+//! Nothing here reads a Secret, a key or a plaintext value. Which content a Pod has follows from public data: the versions
+//! in the status of a SealedSecret, and the time at which a container started.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`consumption`] | how the containers of a Pod consume Secrets |
+//! | [`annotations`] | by which annotations workloads, Secrets and Namespaces opt in |
+//! | [`history`] | the versions of a Secret; which one a container has |
+//! | [`workload`], [`selector`], [`pod`], [`sealed`] | compact forms of the objects |
+//! | [`decide`] | (workload, Secrets, Pods, time, memory) → restart it, wait, or leave it |
+//! | [`refresh`] | which Pods are refreshed |
+//! | [`state`] | everything that is known, and the next step |
+//! | [`survey`] | which Pod has which version, for `seal pods` |
+//! | `run` | watches, requests, leader election, metrics; on Linux |
+
+pub mod annotations;
+pub mod consumption;
+pub mod decide;
+pub mod history;
+pub mod pod;
+pub mod refresh;
+#[cfg(target_os = "linux")]
+pub mod run;
+pub mod sealed;
+pub mod selector;
+pub mod state;
+pub mod survey;
+pub mod workload;

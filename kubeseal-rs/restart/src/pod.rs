@@ -1,0 +1,273 @@
+//! Compact forms of Pods: when their containers started, and what these consume.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value as Json;
+use shared::resource::REFRESHED_FOR_ANNOTATION;
+
+use crate::annotations;
+use crate::consumption::{self, Source, Use, Way};
+use crate::history::{History, State};
+use crate::workload::Labels;
+
+/// The time within which kubelet refreshes a mounted Secret: its period of a minute, with its random addition.
+pub const KUBELET_SYNC: SignedDuration = SignedDuration::from_mins(2);
+
+/// A Pod that runs or will run.
+#[derive(Debug, Clone)]
+pub struct Pod {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+    /// The uid.
+    pub uid: String,
+    /// The labels, by which workloads select it.
+    pub labels: Labels,
+    /// How its containers consume Secrets.
+    pub uses: BTreeSet<Use>,
+    /// Whether an annotation turns the refresh on or off.
+    pub refresh: Option<bool>,
+    /// The version for which it was last refreshed.
+    pub refreshed_for: Option<String>,
+    /// When each container started that runs or has done its work. A container that will start is missing.
+    starts: BTreeMap<String, Timestamp>,
+}
+
+impl Pod {
+    /// Reads a Pod as the API server returns it. Returns `None` for one that has ended or is being deleted: nothing in it
+    /// will consume a new value, and nothing has to.
+    pub fn read(object: &Json) -> Option<Self> {
+        let (metadata, status) = (&object["metadata"], &object["status"]);
+        let has_ended = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
+        if has_ended || !metadata["deletionTimestamp"].is_null() {
+            return None;
+        }
+        let text = |value: &Json| value.as_str().map(str::to_owned);
+        let all = annotations::of_object(object);
+        Some(Self {
+            namespace: text(&metadata["namespace"])?,
+            name: text(&metadata["name"])?,
+            uid: text(&metadata["uid"]).unwrap_or_default(),
+            labels: annotations::labels(object),
+            uses: consumption::uses(&object["spec"]),
+            refresh: annotations::refresh(all),
+            refreshed_for: text(&all[REFRESHED_FOR_ANNOTATION]),
+            starts: starts(status),
+        })
+    }
+
+    /// Returns when the container of this use started, if it did.
+    pub fn start_of(&self, container: &str) -> Option<Timestamp> {
+        self.starts.get(container).copied()
+    }
+
+    /// Returns whether a container has started with an earlier content of the Secret than the newest, however it consumes
+    /// the Secret. With `consumes`, a Pod counts that uses the Secret; without, every container counts.
+    pub fn has_old_start(&self, secret: &str, history: &History, is_consumed: bool) -> bool {
+        let is_old = |container: &str| {
+            let start = self.start_of(container);
+            start.is_some_and(|start| matches!(history.state_at(start), State::Stale(_)))
+        };
+        if is_consumed {
+            let mut uses = self.uses.iter().filter(|found| found.is_of_secret(secret));
+            return uses.any(|found| is_old(&found.container));
+        }
+        self.starts.keys().any(|container| is_old(container))
+    }
+
+    /// Returns which content a container has that consumes a Secret in one way, and the generation of that content, as far
+    /// as they can be known; `None` for a container that has not started.
+    pub fn observe(
+        &self,
+        found: &Use,
+        history: &History,
+        now: Timestamp,
+    ) -> Option<(State, Option<i64>)> {
+        let start = self.start_of(&found.container)?;
+        let read_at = match (&found.source, found.way) {
+            (Source::Class(_), _) | (_, Way::Csi) => return Some((State::Unknown, None)),
+            (_, Way::Env | Way::SubPath) => start,
+            (_, Way::Volume) if self.is_refreshed(history) => now,
+            // Kubelet wrote the content of two minutes ago at the latest; the margin is that of rounded times.
+            (_, Way::Volume) => {
+                let synced = now.checked_sub(KUBELET_SYNC + SignedDuration::from_secs(1));
+                synced.map_or(start, |synced| start.max(synced))
+            }
+        };
+        let state = history.state_at(read_at);
+        let entry = match state {
+            State::Current => history.newest(),
+            State::Stale(_) | State::Unknown => history.entry_at(read_at),
+        };
+        Some((state, entry.map(|entry| entry.generation)))
+    }
+
+    /// Returns whether the Pod was refreshed for the newest content.
+    pub fn is_refreshed(&self, history: &History) -> bool {
+        let newest = history.newest();
+        newest.is_some_and(|newest| self.refreshed_for.as_deref() == Some(&*newest.version))
+    }
+
+    /// Returns whether a container mounts the Secret as a volume that kubelet refreshes.
+    pub fn mounts(&self, secret: &str) -> bool {
+        let mut uses = self.uses.iter();
+        uses.any(|found| found.way == Way::Volume && found.is_of_secret(secret))
+    }
+}
+
+/// Returns the start of each container. A regular container that has ended will start again, unless the Pod has ended; an
+/// init container will not, and what it made of the values remains.
+fn starts(status: &Json) -> BTreeMap<String, Timestamp> {
+    let started = |field: &str, states: &[&str]| {
+        let containers = status[field].as_array().into_iter().flatten();
+        let starts = containers.filter_map(|container| {
+            let name = container["name"].as_str()?.to_owned();
+            let start = states
+                .iter()
+                .find_map(|state| container["state"][*state]["startedAt"].as_str());
+            Some((name, start?.parse().ok()?))
+        });
+        starts.collect::<Vec<_>>()
+    };
+    let running = started("containerStatuses", &["running"]);
+    let init = started("initContainerStatuses", &["running", "terminated"]);
+    let ephemeral = started("ephemeralContainerStatuses", &["running"]);
+    running.into_iter().chain(init).chain(ephemeral).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::history::tests::{history, second};
+
+    /// Returns a Pod with one container that consumes `db` in one way and started at that second.
+    pub(crate) fn pod(name: &str, way: Way, start: i64) -> Json {
+        let mut container = json!({ "name": "app" });
+        match way {
+            Way::Env => container["envFrom"] = json!([{ "secretRef": { "name": "db" } }]),
+            Way::Volume | Way::Csi => container["volumeMounts"] = json!([{ "name": "v" }]),
+            Way::SubPath => container["volumeMounts"] = json!([{ "name": "v", "subPath": "a" }]),
+        }
+        let volume = if way == Way::Csi {
+            json!({ "name": "v", "csi": {
+                "driver": "secrets-store.csi.k8s.io", "volumeAttributes": { "secretProviderClass": "db" },
+            } })
+        } else {
+            json!({ "name": "v", "secret": { "secretName": "db" } })
+        };
+        json!({
+            "metadata": { "name": name, "namespace": "ns", "uid": name, "labels": { "app": "web" } },
+            "spec": { "containers": [container], "volumes": [volume] },
+            "status": { "phase": "Running", "containerStatuses": [
+                { "name": "app", "state": { "running": { "startedAt": second(start).to_string() } } },
+            ] },
+        })
+    }
+
+    fn state(pod: &Json, now: i64) -> Option<State> {
+        let pod = Pod::read(pod).unwrap();
+        let found = pod.uses.first().unwrap().clone();
+        let history = history(&[("b", "1", 2, 20), ("a", "1", 1, 10)]);
+        pod.observe(&found, &history, second(now))
+            .map(|(state, _)| state)
+    }
+
+    #[test]
+    fn the_state_depends_on_the_way() {
+        let stale = State::Stale(second(20));
+        for (way, start, now, want) in [
+            (Way::Env, 15, 1000, stale),
+            (Way::Env, 20, 1000, State::Current),
+            (Way::SubPath, 15, 1000, stale),
+            (Way::SubPath, 20, 21, State::Current),
+            (Way::Volume, 15, 30, stale),
+            (Way::Volume, 15, 140, stale),
+            (Way::Volume, 15, 141, State::Current),
+            (Way::Volume, 20, 21, State::Current),
+            (Way::Csi, 15, 1000, State::Unknown),
+        ] {
+            assert_eq!(
+                state(&pod("p", way, start), now),
+                Some(want),
+                "{way:?} {start} {now}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refreshed_volume_is_current_and_a_variable_is_not() {
+        for (way, version, want) in [
+            (Way::Volume, "b", State::Current),
+            (Way::Volume, "a", State::Stale(second(20))),
+            (Way::Env, "b", State::Stale(second(20))),
+        ] {
+            let mut pod = pod("p", way, 15);
+            pod["metadata"]["annotations"] = json!({ REFRESHED_FOR_ANNOTATION: version });
+            assert_eq!(state(&pod, 30), Some(want), "{way:?} {version}");
+        }
+    }
+
+    #[test]
+    fn a_container_that_will_start_has_no_state() {
+        for status in [
+            json!({ "waiting": {} }),
+            json!({ "terminated": { "startedAt": "1970-01-01T00:00:09Z" } }),
+        ] {
+            let mut pod = pod("p", Way::Env, 15);
+            pod["status"]["containerStatuses"][0]["state"] = status.clone();
+            assert_eq!(state(&pod, 30), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_init_container_that_ended_keeps_its_values() {
+        let mut pod = pod("p", Way::Env, 15);
+        let container = pod["spec"]["containers"][0].take();
+        pod["spec"] = json!({ "initContainers": [container] });
+        pod["status"] = json!({ "initContainerStatuses": [
+            { "name": "app", "state": { "terminated": { "startedAt": "1970-01-01T00:00:15Z" } } },
+        ] });
+        assert_eq!(state(&pod, 30), Some(State::Stale(second(20))));
+    }
+
+    #[test]
+    fn pods_that_ended_do_not_count() {
+        for (pointer, value) in [
+            ("/status/phase", json!("Succeeded")),
+            ("/status/phase", json!("Failed")),
+            ("/metadata/labels", json!(null)),
+        ] {
+            let mut pod = pod("p", Way::Env, 15);
+            *pod.pointer_mut(pointer).unwrap() = value.clone();
+            assert_eq!(
+                Pod::read(&pod).is_some(),
+                pointer == "/metadata/labels",
+                "{value}"
+            );
+        }
+        let mut deleted = pod("p", Way::Env, 15);
+        deleted["metadata"]["deletionTimestamp"] = json!("1970-01-01T00:00:15Z");
+        assert!(Pod::read(&deleted).is_none());
+    }
+
+    #[test]
+    fn an_old_start_counts_for_every_way() {
+        let history = history(&[("b", "1", 2, 20), ("a", "1", 1, 10)]);
+        for way in [Way::Env, Way::SubPath, Way::Volume] {
+            for (start, want) in [(15, true), (20, false), (5, true)] {
+                let pod = Pod::read(&pod("p", way, start)).unwrap();
+                assert_eq!(
+                    pod.has_old_start("db", &history, true),
+                    want,
+                    "{way:?} {start}"
+                );
+                assert!(!pod.has_old_start("other", &history, true));
+                assert_eq!(pod.has_old_start("other", &history, false), want);
+            }
+        }
+    }
+}

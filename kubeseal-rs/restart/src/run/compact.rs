@@ -1,0 +1,150 @@
+//! Objects of the API server, of which only what is needed stays in memory.
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+
+use kube::Resource;
+use kube::core::{ApiResource, DynamicResourceScope, ObjectMeta};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value as Json;
+use shared::readable::Object;
+
+use crate::pod::Pod;
+use crate::sealed::{Namespace, Sealed};
+use crate::workload::{Kind, Workload};
+
+/// What is kept of an object.
+pub(super) trait Form: Clone + Debug + Send + 'static {
+    /// Reads the object. Every object can be read, so that none makes a list or watch unreadable.
+    fn read(object: &Json) -> Self;
+}
+
+/// An object with its identity.
+#[derive(Debug, Clone)]
+pub(super) struct Compact<F> {
+    metadata: ObjectMeta,
+    pub(super) form: F,
+}
+
+impl<F> Compact<F> {
+    pub(super) fn name(&self) -> String {
+        self.metadata.name.clone().unwrap_or_default()
+    }
+
+    pub(super) fn map<G>(self, map: impl FnOnce(F) -> G) -> Compact<G> {
+        Compact {
+            metadata: self.metadata,
+            form: map(self.form),
+        }
+    }
+
+    pub(super) fn namespace(&self) -> String {
+        self.metadata.namespace.clone().unwrap_or_default()
+    }
+}
+
+impl<'de, F: Form> Deserialize<'de> for Compact<F> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Object(json) = Object::deserialize(deserializer)?;
+        let text = |name: &str| json["metadata"][name].as_str().map(str::to_owned);
+        let metadata = ObjectMeta {
+            name: text("name"),
+            namespace: text("namespace"),
+            uid: text("uid"),
+            resource_version: text("resourceVersion"),
+            ..ObjectMeta::default()
+        };
+        let form = F::read(&json);
+        Ok(Self { metadata, form })
+    }
+}
+
+impl<F> Resource for Compact<F> {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn kind(resource: &ApiResource) -> Cow<'_, str> {
+        resource.kind.as_str().into()
+    }
+
+    fn group(resource: &ApiResource) -> Cow<'_, str> {
+        resource.group.as_str().into()
+    }
+
+    fn version(resource: &ApiResource) -> Cow<'_, str> {
+        resource.version.as_str().into()
+    }
+
+    fn plural(resource: &ApiResource) -> Cow<'_, str> {
+        resource.plural.as_str().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl Form for Sealed {
+    fn read(object: &Json) -> Self {
+        Self::read(object)
+    }
+}
+
+impl Form for Namespace {
+    fn read(object: &Json) -> Self {
+        Self::read(object)
+    }
+}
+
+impl Form for Option<Pod> {
+    fn read(object: &Json) -> Self {
+        Pod::read(object)
+    }
+}
+
+/// A workload of the kind `Kind::ALL[KIND]`.
+#[derive(Debug, Clone)]
+pub(super) struct OfKind<const KIND: usize>(pub(super) Workload);
+
+impl<const KIND: usize> Form for OfKind<KIND> {
+    fn read(object: &Json) -> Self {
+        Self(Workload::read(Kind::ALL[KIND], object))
+    }
+}
+
+/// Nothing.
+impl Form for () {
+    fn read(_: &Json) -> Self {}
+}
+
+/// A whole object.
+#[derive(Debug, Clone)]
+pub(super) struct Whole(pub(super) Json);
+
+impl Form for Whole {
+    fn read(object: &Json) -> Self {
+        Self(object.clone())
+    }
+}
+
+/// Returns the type of a kind of workload.
+pub(super) fn workloads(kind: Kind) -> ApiResource {
+    let (group, version) = kind.group_version();
+    resource(group, version, kind.name(), kind.plural())
+}
+
+/// Returns the type of an API.
+pub(super) fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
+    let separator = if group.is_empty() { "" } else { "/" };
+    ApiResource {
+        group: group.into(),
+        version: version.into(),
+        api_version: format!("{group}{separator}{version}"),
+        kind: kind.into(),
+        plural: plural.into(),
+    }
+}

@@ -1,0 +1,172 @@
+//! Watches the cluster, and restarts and refreshes what needs it while this replica is the leader.
+//!
+//! | module | content |
+//! |---|---|
+//! | `connection` | the client of the API server |
+//! | `watches`, `compact` | events about objects, of which little is kept |
+//! | `worker` | applies the events, and does what is due |
+//! | `requests` | Pods, restarts, refreshes, events |
+//! | `http`, `metrics` | probes and metrics |
+
+mod compact;
+mod connection;
+mod http;
+mod metrics;
+mod requests;
+mod watches;
+mod worker;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lease::{Candidate, Election, Pod, WriteLease};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::state::State;
+use metrics::Metrics;
+use watches::Watches;
+use worker::{Lists, Worker};
+
+/// Maximum number of events that wait.
+const MAX_MESSAGES: usize = 256;
+
+/// The settings of the component.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The kubeconfig file; `None` for the cluster of this Pod.
+    pub kubeconfig: Option<PathBuf>,
+    /// The context in the kubeconfig.
+    pub context: Option<String>,
+    /// The namespaces to watch; all if empty.
+    pub namespaces: Vec<String>,
+    /// The maximum number of rollouts at once.
+    pub max_rollouts: usize,
+    /// The maximum number of Pods to refresh per second.
+    pub refresh_rate: u32,
+    /// The address of metrics and probes.
+    pub listen: SocketAddr,
+    /// The namespace of the Lease; `None` for that of this Pod.
+    pub lease_namespace: Option<String>,
+    /// The leader election.
+    pub election: Election,
+    /// The Pod of this process.
+    pub pod: Pod,
+}
+
+/// The component cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The process does not run in a cluster.
+    #[error(
+        "no cluster found: this command runs in a Pod with a mounted service account\n\
+         hint: elsewhere, pass --kubeconfig"
+    )]
+    NoCluster(#[source] kube::config::InClusterError),
+    /// The kubeconfig file cannot be used.
+    #[error("cannot use the kubeconfig {path}")]
+    Kubeconfig {
+        /// The path of the file.
+        path: String,
+        /// The underlying error.
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// The client cannot be built.
+    #[error("cannot create a client for the API server with these settings")]
+    Client(#[source] Box<kube::Error>),
+    /// The address is in use, or the process may not listen on it.
+    #[error("cannot listen on {address}\nhint: choose another address with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The error of the operating system.
+        source: std::io::Error,
+    },
+    /// The runtime or the signal handlers cannot be created.
+    #[error("cannot create the runtime or the signal handlers")]
+    System(#[from] std::io::Error),
+}
+
+/// Runs until a signal asks the process to stop.
+///
+/// # Errors
+///
+/// Returns [`RunError`] if the settings cannot be used. Later failures are logged and retried.
+pub fn run(settings: Settings) -> Result<(), RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> Result<(), RunError> {
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let address = settings.listen;
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.map_err(|source| RunError::Listen { address, source })?;
+    let client =
+        connection::client(settings.kubeconfig.as_deref(), settings.context.as_deref()).await?;
+    let metrics = Arc::new(Metrics::default());
+    if let Ok(address) = listener.local_addr() {
+        info!(%address, "Serving metrics and probes");
+    }
+    tokio::spawn(http::serve(listener, Arc::clone(&metrics)));
+    let write_lease = Arc::<WriteLease>::default();
+    let mut candidate = candidate(&settings, client.clone(), &write_lease);
+    let (sender, messages) = mpsc::channel(MAX_MESSAGES);
+    let mut watches = Watches::start(&client, &settings.namespaces, &sender);
+    let mut worker = Worker {
+        state: State::new(settings.max_rollouts),
+        lists: Lists::new(watches.are_required.clone()),
+        role: candidate.role(),
+        refresh_interval: Duration::from_secs(1) / settings.refresh_rate.max(1),
+        touches: VecDeque::new(),
+        next_touch: Instant::now(),
+        client,
+        messages,
+        write_lease,
+        metrics,
+    };
+    let election = async {
+        candidate.run().await;
+        // Without leader election, the campaign ends at once.
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+        () = election => {}
+        () = worker.run() => {}
+        () = watches.wait() => {}
+    }
+    info!("Shutting down");
+    candidate.release().await;
+    Ok(())
+}
+
+fn candidate(
+    settings: &Settings,
+    client: kube::Client,
+    write_lease: &Arc<WriteLease>,
+) -> Candidate {
+    let own = || connection::own_namespace(settings.pod.namespace.as_deref());
+    let namespace = settings.lease_namespace.clone().unwrap_or_else(own);
+    let (election, pod) = (settings.election.clone(), settings.pod.clone());
+    Candidate::new(
+        client,
+        &namespace,
+        election,
+        pod,
+        Arc::clone(write_lease),
+        Arc::default(),
+    )
+}

@@ -1,0 +1,204 @@
+//! Watches of SealedSecrets, workloads and Namespaces, each in a task that sends events.
+
+use std::pin::pin;
+
+use futures::StreamExt as _;
+use kube::core::ApiResource;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client};
+use lease::api_response;
+use tokio::sync::mpsc::Sender;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+use super::compact::{Compact, Form, OfKind, resource, workloads};
+use super::connection::WATCH_SECONDS;
+use crate::sealed::{Namespace, Sealed};
+use crate::workload::{Kind, Workload};
+
+/// The number of objects on a page of a list. The whole response with a page is in memory at once: a workload usually has
+/// less than 20 KB, a SealedSecret can have 1.5 MB.
+const WORKLOADS_PER_PAGE: u32 = 100;
+const SEALED_SECRETS_PER_PAGE: u32 = 20;
+
+/// An event of a watch.
+#[derive(Debug)]
+pub(super) enum Change {
+    Sealed(Event<Compact<Sealed>>),
+    Namespace(Event<Compact<Namespace>>),
+    Workload(Kind, Event<Compact<Workload>>),
+    /// A watch fails.
+    Failed,
+}
+
+/// An event, and which watch it comes from.
+#[derive(Debug)]
+pub(super) struct Message {
+    /// The number of the watch.
+    pub(super) watch: usize,
+    /// The namespace of the watch; `None` for all.
+    pub(super) namespace: Option<String>,
+    pub(super) change: Change,
+}
+
+/// The watches that run.
+pub(super) struct Watches {
+    tasks: JoinSet<()>,
+    /// Whether actions wait for the first list of each watch.
+    pub(super) are_required: Vec<bool>,
+}
+
+impl Watches {
+    /// Starts the watches in these namespaces, or in all if there are none.
+    pub(super) fn start(
+        client: &Client,
+        namespaces: &[String],
+        messages: &Sender<Message>,
+    ) -> Self {
+        let mut starter = Starter {
+            client: client.clone(),
+            messages: messages.clone(),
+            watches: Self {
+                tasks: JoinSet::new(),
+                are_required: Vec::new(),
+            },
+        };
+        let all: Vec<Option<String>> = namespaces.iter().cloned().map(Some).collect();
+        let scopes = if all.is_empty() { vec![None] } else { all };
+        for namespace in &scopes {
+            starter.watch_sealed_secrets(namespace.as_ref());
+            starter.watch_workloads::<0>(namespace.as_ref());
+            starter.watch_workloads::<1>(namespace.as_ref());
+            starter.watch_workloads::<2>(namespace.as_ref());
+            starter.watch_workloads::<3>(namespace.as_ref());
+        }
+        starter.watch_namespaces();
+        starter.watches
+    }
+
+    /// Returns when a watch has ended, which none does by itself.
+    pub(super) async fn wait(&mut self) {
+        self.tasks.join_next().await;
+    }
+}
+
+struct Starter {
+    client: Client,
+    messages: Sender<Message>,
+    watches: Watches,
+}
+
+impl Starter {
+    fn watch_sealed_secrets(&mut self, namespace: Option<&String>) {
+        let resource = resource("bitnami.com", "v1alpha1", "SealedSecret", "sealedsecrets");
+        self.watch(
+            &resource,
+            namespace,
+            SEALED_SECRETS_PER_PAGE,
+            true,
+            Change::Sealed,
+        );
+    }
+
+    fn watch_namespaces(&mut self) {
+        let resource = resource("", "v1", "Namespace", "namespaces");
+        self.watch(
+            &resource,
+            None,
+            WORKLOADS_PER_PAGE,
+            false,
+            Change::Namespace,
+        );
+    }
+
+    /// Watches workloads. Rollouts are served only where Argo Rollouts is installed.
+    fn watch_workloads<const KIND: usize>(&mut self, namespace: Option<&String>) {
+        let kind = Kind::ALL[KIND];
+        let is_required = kind != Kind::Rollout;
+        let to_change =
+            move |event: Event<Compact<OfKind<KIND>>>| Change::Workload(kind, mapped(event));
+        self.watch(
+            &workloads(kind),
+            namespace,
+            WORKLOADS_PER_PAGE,
+            is_required,
+            to_change,
+        );
+    }
+
+    fn watch<F: Form>(
+        &mut self,
+        resource: &ApiResource,
+        namespace: Option<&String>,
+        page: u32,
+        is_required: bool,
+        to_change: impl Fn(Event<Compact<F>>) -> Change + Send + 'static,
+    ) {
+        let api: Api<Compact<F>> = match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
+            None => Api::all_with(self.client.clone(), resource),
+        };
+        let config = watcher::Config::default()
+            .page_size(page)
+            .timeout(WATCH_SECONDS);
+        let (messages, namespace) = (self.messages.clone(), namespace.cloned());
+        let (watch, what) = (self.watches.are_required.len(), resource.plural.clone());
+        self.watches.are_required.push(is_required);
+        let mut is_failing = false;
+        let events = watcher(api, config)
+            .default_backoff()
+            .map(move |event| match event {
+                Ok(event) => {
+                    is_failing = false;
+                    to_change(event)
+                }
+                Err(error) => {
+                    log(&what, &error, is_required && !is_failing);
+                    is_failing = true;
+                    Change::Failed
+                }
+            });
+        let sending = async move {
+            let mut events = pin!(events);
+            while let Some(change) = events.next().await {
+                let namespace = namespace.clone();
+                let message = Message {
+                    watch,
+                    namespace,
+                    change,
+                };
+                if messages.send(message).await.is_err() {
+                    return;
+                }
+            }
+        };
+        self.watches.tasks.spawn(sending);
+    }
+}
+
+fn mapped<const KIND: usize>(event: Event<Compact<OfKind<KIND>>>) -> Event<Compact<Workload>> {
+    let map = |object: Compact<OfKind<KIND>>| object.map(|OfKind(workload)| workload);
+    match event {
+        Event::Apply(object) => Event::Apply(map(object)),
+        Event::Delete(object) => Event::Delete(map(object)),
+        Event::Init => Event::Init,
+        Event::InitApply(object) => Event::InitApply(map(object)),
+        Event::InitDone => Event::InitDone,
+    }
+}
+
+fn log(what: &str, error: &watcher::Error, is_new: bool) {
+    let text = match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => api_response(error),
+        watcher::Error::WatchError(status) => shared::visible_line(&status.message).into_owned(),
+        watcher::Error::NoResourceVersion => "the list has no version".into(),
+    };
+    if is_new {
+        warn!(error = text, "Cannot watch {what}; retrying");
+    } else {
+        debug!(error = text, "Cannot watch {what}; retrying");
+    }
+}

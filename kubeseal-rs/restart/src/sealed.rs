@@ -1,0 +1,45 @@
+//! Compact forms of SealedSecrets and Namespaces.
+
+use serde_json::Value as Json;
+
+use crate::annotations::{self, SecretTags};
+use crate::history::History;
+
+/// What is kept of a SealedSecret. Nothing of it is secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sealed {
+    /// The content versions of its Secret.
+    pub history: History,
+    /// Reloader's annotations on its Secret.
+    pub tags: SecretTags,
+    /// Whether an annotation turns the refresh of Pods on or off.
+    pub refresh: Option<bool>,
+}
+
+impl Sealed {
+    /// Reads a SealedSecret as the API server returns it.
+    pub fn read(object: &Json) -> Self {
+        Self {
+            history: History::of_sealed_secret(object),
+            tags: SecretTags::of_sealed_secret(object),
+            refresh: annotations::refresh(annotations::of_object(object)),
+        }
+    }
+}
+
+/// Whether a Namespace turns on the refresh of Pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Namespace {
+    /// The annotation is set to true.
+    pub refresh: bool,
+}
+
+impl Namespace {
+    /// Reads a Namespace as the API server returns it.
+    pub fn read(object: &Json) -> Self {
+        let refresh = annotations::refresh(annotations::of_object(object));
+        Self {
+            refresh: refresh.unwrap_or(false),
+        }
+    }
+}

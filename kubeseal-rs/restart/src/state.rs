@@ -1,0 +1,778 @@
+//! Everything that a process knows of the cluster, and what is to be done next. Time is an argument, and nothing here
+//! sends a request.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::annotations::LONGEST_WINDOW;
+use crate::decide::{self, Decision, Memory, Relevant, Situation, Target, Waiting, due};
+use crate::history::History;
+use crate::pod::Pod;
+use crate::refresh;
+use crate::sealed::{Namespace, Sealed};
+use crate::workload::{Id, Kind, Progress, Workload};
+
+/// How long a rollout that this process began counts as one of those at once. Longer ones are usually stuck, and must not
+/// delay the others without limit. The default progress deadline of a Deployment.
+const LONGEST_ROLLOUT: SignedDuration = SignedDuration::from_mins(10);
+
+/// A Secret, identified by its namespace and name.
+pub type SecretId = (String, String);
+
+/// The state of the cluster, as far as it is known.
+#[derive(Debug, Default)]
+pub struct State {
+    /// The maximum number of rollouts at once.
+    max_rollouts: usize,
+    secrets: BTreeMap<SecretId, Sealed>,
+    workloads: BTreeMap<Id, Tracked>,
+    /// Namespaces that turn on the refresh.
+    refreshing: BTreeSet<String>,
+    /// Secrets whose Pods are to be refreshed.
+    refreshes: BTreeSet<SecretId>,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    workload: Workload,
+    memory: Memory,
+    /// When the workload is considered next.
+    check_at: Option<Timestamp>,
+    /// Why it waits.
+    waiting: Option<Waiting>,
+    /// The target for which nothing is left to do.
+    settled: Option<Target>,
+    /// When this process last restarted it.
+    restarted_at: Option<Timestamp>,
+}
+
+/// The next step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing before this time, or before an event.
+    Idle(Option<Timestamp>),
+    /// Find the Pods that mount this Secret, and refresh them.
+    Refresh(SecretId),
+    /// Consider the workloads of this namespace that are due.
+    Consider(String),
+}
+
+/// A decision that needs a request or a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The workload.
+    pub id: Id,
+    /// The decision.
+    pub decision: Decision,
+}
+
+impl State {
+    /// Creates an empty state.
+    pub fn new(max_rollouts: usize) -> Self {
+        Self {
+            max_rollouts,
+            ..Self::default()
+        }
+    }
+
+    /// Stores a SealedSecret. A change of its content schedules the workloads and Pods that consume it.
+    pub fn apply_secret(&mut self, id: SecretId, sealed: Sealed, now: Timestamp) {
+        let previous = self.secrets.insert(id.clone(), sealed.clone());
+        let has_same_content = previous.as_ref().is_some_and(|previous| {
+            previous.history.newest() == sealed.history.newest() && previous.tags == sealed.tags
+        });
+        if has_same_content {
+            return;
+        }
+        let is_first = previous.is_none();
+        if self.is_refreshing(&id, &sealed) && refresh::is_needed(&sealed.history, now) {
+            self.refreshes.insert(id.clone());
+        }
+        let affected: Vec<Id> = self
+            .workloads_in(&id.0)
+            .filter(|(_, tracked)| {
+                decide::relevance(&tracked.workload, &id.1, sealed.tags).is_some()
+            })
+            .map(|(id, _)| id.clone())
+            .collect();
+        for workload in affected {
+            if !is_first && let Some(tracked) = self.workloads.get_mut(&workload) {
+                tracked.record_change(now);
+            }
+            self.schedule(&workload, now);
+        }
+    }
+
+    /// Forgets a SealedSecret.
+    pub fn delete_secret(&mut self, id: &SecretId) {
+        self.secrets.remove(id);
+        self.refreshes.remove(id);
+    }
+
+    /// Stores a Namespace. One that turns the refresh on requests it for what changed just before.
+    pub fn apply_namespace(&mut self, name: &str, namespace: Namespace, now: Timestamp) {
+        if !namespace.refresh {
+            self.refreshing.remove(name);
+        } else if self.refreshing.insert(name.to_owned()) {
+            let secrets = self
+                .secrets
+                .iter()
+                .filter(|((namespace, _), _)| namespace == name);
+            let changed = secrets.filter(|(id, sealed)| {
+                self.is_refreshing(id, sealed) && refresh::is_needed(&sealed.history, now)
+            });
+            let changed: Vec<SecretId> = changed.map(|(id, _)| id.clone()).collect();
+            self.refreshes.extend(changed);
+        }
+    }
+
+    /// Forgets a Namespace.
+    pub fn delete_namespace(&mut self, name: &str) {
+        self.refreshing.remove(name);
+    }
+
+    /// Stores a workload, unless a newer version is stored. Returns whether the workload is kept: only those that opt in
+    /// are, and Reloader.
+    pub fn apply_workload(&mut self, id: Id, workload: Workload, now: Timestamp) -> bool {
+        let is_relevant = workload.opt_in.is_any() || workload.is_reloader;
+        if !is_relevant {
+            self.workloads.remove(&id);
+            return false;
+        }
+        match self.workloads.get_mut(&id) {
+            Some(tracked) if is_older(&workload, &tracked.workload) => return true,
+            Some(tracked) if tracked.workload.uid == workload.uid => tracked.replace(workload),
+            _ => {
+                self.workloads.insert(id.clone(), Tracked::new(workload));
+            }
+        }
+        self.schedule(&id, now);
+        true
+    }
+
+    /// Forgets a workload.
+    pub fn delete_workload(&mut self, id: &Id) {
+        self.workloads.remove(id);
+    }
+
+    /// Removes everything of one kind that a complete list does not contain.
+    pub fn retain_workloads(&mut self, kind: Kind, namespace: Option<&str>, listed: &BTreeSet<Id>) {
+        self.workloads.retain(|id, _| {
+            let is_in_list =
+                id.kind == kind && namespace.is_none_or(|namespace| namespace == id.namespace);
+            !is_in_list || listed.contains(id)
+        });
+    }
+
+    /// Like [`Self::retain_workloads`], for SealedSecrets.
+    pub fn retain_secrets(&mut self, namespace: Option<&str>, listed: &BTreeSet<SecretId>) {
+        self.secrets.retain(|id, _| {
+            let is_in_list = namespace.is_none_or(|namespace| namespace == id.0);
+            !is_in_list || listed.contains(id)
+        });
+    }
+
+    /// Returns what to do next.
+    pub fn next(&self, now: Timestamp) -> Step {
+        if let Some(id) = self.refreshes.first() {
+            return Step::Refresh(id.clone());
+        }
+        let checks = self
+            .workloads
+            .iter()
+            .filter_map(|(id, tracked)| Some((tracked.check_at?, id)));
+        match checks.min() {
+            Some((time, id)) if time <= now => Step::Consider(id.namespace.clone()),
+            Some((time, _)) => Step::Idle(Some(time)),
+            None => Step::Idle(None),
+        }
+    }
+
+    /// Returns the history of a Secret whose Pods are to be refreshed, which then counts as done. `None` if kubelet has
+    /// written the value in the meantime.
+    pub fn take_refresh(&mut self, id: &SecretId, now: Timestamp) -> Option<History> {
+        self.refreshes.remove(id);
+        let history = self.secrets.get(id).map(|sealed| sealed.history.clone());
+        history.filter(|history| refresh::is_needed(history, now))
+    }
+
+    /// Requests the refresh of a Secret's Pods again, after a failure.
+    pub fn retry_refresh(&mut self, id: SecretId) {
+        self.refreshes.insert(id);
+    }
+
+    /// Returns whether a due workload of the namespace needs the list of Pods.
+    pub fn needs_pods(&self, namespace: &str, now: Timestamp) -> bool {
+        let mut due = self
+            .workloads_in(namespace)
+            .filter(|(_, tracked)| tracked.is_due(now));
+        due.any(|(id, tracked)| {
+            let secrets = self.relevant(id, &tracked.workload);
+            let target = Target::of(id.kind, &secrets);
+            target.is_some_and(|target| {
+                self.situation(tracked, &secrets, 0, now)
+                    .decide_without_pods(&target)
+                    .is_none()
+            })
+        })
+    }
+
+    /// Decides about the due workloads of a namespace. Returns the decisions that need a request or a message; after
+    /// [`Decision::Restart`], the caller reports the result with [`Self::record_restart`] or [`Self::record_failure`].
+    pub fn consider(&mut self, namespace: &str, pods: &[Pod], now: Timestamp) -> Vec<Outcome> {
+        let due = self
+            .workloads_in(namespace)
+            .filter(|(_, tracked)| tracked.is_due(now));
+        let due: Vec<Id> = due.map(|(id, _)| id.clone()).collect();
+        let (mut outcomes, mut restarts) = (Vec::new(), 0);
+        for id in due {
+            let Some(outcome) = self.consider_one(&id, pods, restarts, now) else {
+                continue;
+            };
+            restarts += usize::from(matches!(outcome.decision, Decision::Restart(_)));
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+
+    /// Decides about one workload, while that many restarts of others are decided and not written yet.
+    fn consider_one(
+        &mut self,
+        id: &Id,
+        pods: &[Pod],
+        restarts: usize,
+        now: Timestamp,
+    ) -> Option<Outcome> {
+        let tracked = self.workloads.get(id)?;
+        let secrets = self.relevant(id, &tracked.workload);
+        let target = Target::of(id.kind, &secrets);
+        let decision = match &target {
+            Some(target) => {
+                let selector = &tracked.workload.selector;
+                let own: Vec<&Pod> = pods
+                    .iter()
+                    .filter(|pod| selector.selects(&pod.labels))
+                    .collect();
+                self.situation(tracked, &secrets, restarts, now)
+                    .decide(target.clone(), &own)
+            }
+            None => Decision::UpToDate,
+        };
+        let tracked = self.workloads.get_mut(id)?;
+        tracked.record(&decision, target).then(|| Outcome {
+            id: id.clone(),
+            decision,
+        })
+    }
+
+    /// Records that a workload was restarted. `workload` is the response of the API server.
+    pub fn record_restart(&mut self, id: &Id, target: Target, workload: Workload, now: Timestamp) {
+        if let Some(tracked) = self.workloads.get_mut(id) {
+            let attempts = match &tracked.memory.written {
+                Some((written, count)) if *written == target => count.saturating_add(1),
+                _ => 1,
+            };
+            tracked.memory = Memory {
+                first_change: None,
+                written: Some((target, attempts)),
+            };
+            tracked.restarted_at = Some(now);
+            tracked.replace(workload);
+        }
+        self.schedule(id, now);
+    }
+
+    /// Records that a workload could not be restarted, and retries later.
+    pub fn record_failure(&mut self, id: &Id, retry_at: Timestamp) {
+        if let Some(tracked) = self.workloads.get_mut(id) {
+            tracked.check_at = Some(retry_at);
+        }
+    }
+
+    /// Considers the due workloads of a namespace later, after their Pods could not be listed.
+    pub fn postpone(&mut self, namespace: &str, now: Timestamp, retry_at: Timestamp) {
+        let due = self
+            .workloads_in(namespace)
+            .filter(|(_, tracked)| tracked.is_due(now));
+        let due: Vec<Id> = due.map(|(id, _)| id.clone()).collect();
+        for id in due {
+            self.record_failure(&id, retry_at);
+        }
+    }
+
+    /// Returns a workload.
+    pub fn workload(&self, id: &Id) -> Option<&Workload> {
+        self.workloads.get(id).map(|tracked| &tracked.workload)
+    }
+
+    /// Returns how many workloads are watched, and how many of them wait for a restart.
+    pub fn counts(&self) -> (usize, usize) {
+        let waiting = self
+            .workloads
+            .values()
+            .filter(|tracked| tracked.waiting.is_some());
+        (self.workloads.len(), waiting.count())
+    }
+
+    fn workloads_in(&self, namespace: &str) -> impl Iterator<Item = (&Id, &Tracked)> {
+        let first = Id {
+            namespace: namespace.to_owned(),
+            kind: Kind::ALL[0],
+            name: String::new(),
+        };
+        let namespace = namespace.to_owned();
+        self.workloads
+            .range(first..)
+            .take_while(move |(id, _)| id.namespace == namespace)
+    }
+
+    /// Returns the Secrets whose changes restart the workload.
+    fn relevant(&self, id: &Id, workload: &Workload) -> Vec<Relevant<'_>> {
+        let first = (id.namespace.clone(), String::new());
+        let secrets = self
+            .secrets
+            .range(first..)
+            .take_while(|((namespace, _), _)| *namespace == id.namespace);
+        let relevant = secrets.filter_map(|((_, name), sealed)| {
+            let is_consumed = decide::relevance(workload, name, sealed.tags)?;
+            let history = &sealed.history;
+            Some(Relevant {
+                name,
+                history,
+                is_consumed,
+            })
+        });
+        relevant.collect()
+    }
+
+    fn situation<'a>(
+        &self,
+        tracked: &'a Tracked,
+        secrets: &'a [Relevant<'a>],
+        restarts: usize,
+        now: Timestamp,
+    ) -> Situation<'a> {
+        Situation {
+            workload: &tracked.workload,
+            secrets,
+            memory: &tracked.memory,
+            has_slot: self.rollouts(now) + restarts < self.max_rollouts,
+            reloader_runs: self
+                .workloads
+                .values()
+                .any(|tracked| tracked.workload.is_reloader),
+            now,
+        }
+    }
+
+    /// Returns the number of rollouts that this process began and that are not complete.
+    fn rollouts(&self, now: Timestamp) -> usize {
+        let open = self.workloads.values().filter(|tracked| {
+            let is_recent = |time: Timestamp| now.duration_since(time) < LONGEST_ROLLOUT;
+            let is_open = matches!(
+                tracked.workload.progress,
+                Progress::UnderWay | Progress::Unavailable
+            );
+            is_open && tracked.restarted_at.is_some_and(is_recent)
+        });
+        open.count()
+    }
+
+    /// Sets when a workload is considered next.
+    fn schedule(&mut self, id: &Id, now: Timestamp) {
+        let Some(tracked) = self.workloads.get(id) else {
+            return;
+        };
+        let secrets = self.relevant(id, &tracked.workload);
+        let due = due(&secrets, &tracked.memory, tracked.workload.opt_in.window);
+        let target = Target::of(id.kind, &secrets);
+        let is_settled = target.is_some() && tracked.settled == target;
+        if let Some(tracked) = self.workloads.get_mut(id) {
+            tracked.check_at = due.filter(|_| !is_settled).map(|due| due.max(now));
+            tracked.waiting = tracked.waiting.filter(|_| tracked.check_at.is_some());
+        }
+    }
+
+    fn is_refreshing(&self, id: &SecretId, sealed: &Sealed) -> bool {
+        sealed
+            .refresh
+            .unwrap_or_else(|| self.refreshing.contains(&id.0))
+    }
+}
+
+impl Tracked {
+    fn new(workload: Workload) -> Self {
+        Self {
+            workload,
+            memory: Memory::default(),
+            check_at: None,
+            waiting: None,
+            settled: None,
+            restarted_at: None,
+        }
+    }
+
+    /// Replaces the workload by a newer version. If another client changed what restarts write, what the workload
+    /// consumes, or whether it can be restarted, it is considered again.
+    fn replace(&mut self, workload: Workload) {
+        let is_paused =
+            |workload: &Workload| matches!(workload.progress, Progress::Paused | Progress::Manual);
+        if self.workload.trigger != workload.trigger
+            || self.workload.uses != workload.uses
+            || is_paused(&self.workload) != is_paused(&workload)
+        {
+            self.settled = None;
+        }
+        self.workload = workload;
+    }
+
+    /// Records that a Secret changed. A first change that a leader would have handled is forgotten.
+    fn record_change(&mut self, now: Timestamp) {
+        let first = self.memory.first_change;
+        let is_open = first.is_some_and(|first| now.duration_since(first) <= longest_window());
+        if !is_open {
+            self.memory.first_change = Some(now);
+        }
+    }
+
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.check_at.is_some_and(|time| time <= now)
+    }
+
+    /// Records a decision. Returns whether it needs a request or a message.
+    fn record(&mut self, decision: &Decision, target: Option<Target>) -> bool {
+        self.waiting = None;
+        match decision {
+            Decision::Wait(until, why) => {
+                self.check_at = Some(*until);
+                self.waiting = Some(*why);
+                false
+            }
+            Decision::Restart(_) => true,
+            Decision::UpToDate => {
+                self.settle(target);
+                false
+            }
+            Decision::Blocked(_) | Decision::Reverted => {
+                self.settle(target);
+                true
+            }
+        }
+    }
+
+    fn settle(&mut self, target: Option<Target>) {
+        self.check_at = None;
+        self.memory.first_change = None;
+        self.settled = target;
+    }
+}
+
+fn longest_window() -> SignedDuration {
+    SignedDuration::try_from(LONGEST_WINDOW).unwrap_or(SignedDuration::MAX)
+}
+
+/// Returns whether an event is about an earlier version than the stored one, which can be the response to a request.
+fn is_older(event: &Workload, stored: &Workload) -> bool {
+    let number = |workload: &Workload| workload.version.parse::<u64>().ok();
+    event.uid == stored.uid
+        && number(event)
+            .zip(number(stored))
+            .is_some_and(|(event, stored)| event < stored)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::consumption::Way;
+    use crate::history::tests::{history, second};
+    use crate::pod::tests::pod;
+
+    /// A cluster of Deployments that have a variable from the Secret `db`, each with one Pod, and the content of `db`.
+    struct Cluster {
+        versions: Vec<(&'static str, &'static str, i64, i64)>,
+        state: State,
+    }
+
+    fn deployment(name: &str, version: u64, restarted_for: Option<&str>, updated: u64) -> Workload {
+        Workload::read(
+            Kind::Deployment,
+            &json!({
+                "metadata": {
+                    "uid": name, "resourceVersion": version.to_string(), "generation": 1,
+                    "annotations": { "reloader.stakater.com/auto": "true" },
+                },
+                "spec": { "replicas": 1, "selector": { "matchLabels": { "app": "web" } }, "template": {
+                    "metadata": { "annotations": { "sealedsecrets.bitnami.com/restarted-for": restarted_for } },
+                    "spec": { "containers": [{ "name": "app", "envFrom": [{ "secretRef": { "name": "db" } }] }] },
+                } },
+                "status": { "observedGeneration": 1, "replicas": 1, "updatedReplicas": updated, "availableReplicas": 1 },
+            }),
+        )
+    }
+
+    fn id(name: &str) -> Id {
+        Id {
+            namespace: "ns".into(),
+            kind: Kind::Deployment,
+            name: name.into(),
+        }
+    }
+
+    const A: (&str, &str, i64, i64) = ("a", "1", 1, 10);
+
+    impl Cluster {
+        fn new(names: &[&str], max_rollouts: usize) -> Self {
+            let mut cluster = Self {
+                versions: vec![A],
+                state: State::new(max_rollouts),
+            };
+            for name in names {
+                cluster
+                    .state
+                    .apply_workload(id(name), deployment(name, 1, None, 1), second(11));
+            }
+            cluster.store(11);
+            cluster
+        }
+
+        /// Changes the content of the Secret.
+        fn change(&mut self, version: &'static str, generation: i64, time: i64) {
+            self.versions.insert(0, (version, "1", generation, time));
+            self.versions.truncate(5);
+            self.store(time);
+        }
+
+        fn store(&mut self, now: i64) {
+            let sealed = Sealed {
+                history: history(&self.versions),
+                ..Sealed::default()
+            };
+            self.state
+                .apply_secret(("ns".into(), "db".into()), sealed, second(now));
+        }
+
+        /// Runs what is due, with one Pod that started then. Returns the restarts and other outcomes.
+        fn run(&mut self, now: i64, pod_start: i64) -> Vec<Outcome> {
+            let pods = [Pod::read(&pod("p", Way::Env, pod_start)).unwrap()];
+            match self.state.next(second(now)) {
+                Step::Consider(namespace) => self.state.consider(&namespace, &pods, second(now)),
+                _ => Vec::new(),
+            }
+        }
+
+        /// Records that the API server accepted a restart.
+        fn accept(&mut self, outcome: &Outcome, version: u64, now: i64) -> String {
+            let Decision::Restart(target) = &outcome.decision else {
+                unreachable!("a restart: {outcome:?}")
+            };
+            let Target::Annotation(digest) = target else {
+                unreachable!("an annotation")
+            };
+            let workload = deployment(&outcome.id.name, version, Some(digest), 0);
+            self.state
+                .record_restart(&outcome.id, target.clone(), workload, second(now));
+            digest.clone()
+        }
+    }
+
+    fn is_restart(outcome: &Outcome) -> bool {
+        matches!(outcome.decision, Decision::Restart(_))
+    }
+
+    #[test]
+    fn twenty_changes_cause_one_restart() {
+        let names: Vec<String> = (0..20).map(|number| format!("v{number}")).collect();
+        let mut cluster = Cluster::new(&["web"], 5);
+        let mut restarts = 0;
+        for (number, name) in names.iter().enumerate() {
+            let number = i64::try_from(number).unwrap();
+            cluster.change(
+                Box::leak(name.clone().into_boxed_str()),
+                number + 2,
+                100 + number / 4,
+            );
+            restarts += cluster.run(100 + number / 4, 50).len();
+        }
+        assert_eq!(restarts, 0);
+        assert_eq!(
+            cluster.state.next(second(105)),
+            Step::Idle(Some(second(114)))
+        );
+        let outcomes = cluster.run(114, 50);
+        assert!(
+            outcomes.iter().all(is_restart) && outcomes.len() == 1,
+            "{outcomes:?}"
+        );
+        let digest = cluster.accept(&outcomes[0], 7, 114);
+        cluster.state.apply_workload(
+            id("web"),
+            deployment("web", 9, Some(&digest), 1),
+            second(116),
+        );
+        assert_eq!(cluster.run(200, 115), [], "the restart is complete");
+        assert_eq!(cluster.state.next(second(1000)), Step::Idle(None));
+    }
+
+    #[test]
+    fn neither_another_key_nor_the_first_version_restarts() {
+        let mut cluster = Cluster::new(&["web"], 5);
+        assert_eq!(cluster.run(1000, 5), []);
+        cluster.versions.insert(0, ("x", "2", 1, 100));
+        cluster.store(100);
+        assert_eq!(cluster.state.next(second(1000)), Step::Idle(None));
+    }
+
+    #[test]
+    fn pods_with_the_new_value_cause_no_write() {
+        let mut cluster = Cluster::new(&["web"], 5);
+        cluster.change("b", 2, 100);
+        assert_eq!(cluster.run(110, 101), []);
+        assert_eq!(cluster.state.next(second(1000)), Step::Idle(None));
+    }
+
+    #[test]
+    fn another_leader_writes_the_same() {
+        let restart = || {
+            let mut cluster = Cluster::new(&["web"], 5);
+            cluster.change("b", 2, 100);
+            cluster.run(110, 50)
+        };
+        assert_eq!(restart(), restart());
+        // The other leader finds the annotation and writes nothing.
+        let mut first = Cluster::new(&["web"], 5);
+        first.change("b", 2, 100);
+        let outcomes = first.run(110, 50);
+        let digest = first.accept(&outcomes[0], 7, 110);
+        let mut second_leader = Cluster::new(&[], 5);
+        second_leader.change("b", 2, 100);
+        second_leader.state.apply_workload(
+            id("web"),
+            deployment("web", 9, Some(&digest), 1),
+            second(112),
+        );
+        assert_eq!(second_leader.run(130, 50), []);
+    }
+
+    #[test]
+    fn a_removed_annotation_is_written_once_more() {
+        let mut cluster = Cluster::new(&["web"], 5);
+        cluster.change("b", 2, 100);
+        let outcomes = cluster.run(110, 50);
+        let digest = cluster.accept(&outcomes[0], 7, 110);
+        cluster
+            .state
+            .apply_workload(id("web"), deployment("web", 6, None, 1), second(111));
+        assert_eq!(cluster.run(112, 50), [], "an event from before the write");
+        cluster
+            .state
+            .apply_workload(id("web"), deployment("web", 8, None, 1), second(113));
+        let outcomes = cluster.run(113, 50);
+        assert!(
+            outcomes.iter().all(is_restart) && outcomes.len() == 1,
+            "{outcomes:?}"
+        );
+        assert_eq!(cluster.accept(&outcomes[0], 9, 113), digest);
+        cluster
+            .state
+            .apply_workload(id("web"), deployment("web", 10, None, 1), second(114));
+        let outcomes = cluster.run(114, 50);
+        assert_eq!(
+            outcomes,
+            [Outcome {
+                id: id("web"),
+                decision: Decision::Reverted
+            }]
+        );
+        assert_eq!(cluster.run(1000, 50), [], "reported once");
+        cluster.change("c", 3, 2000);
+        assert_eq!(cluster.run(2010, 50).len(), 1, "another content");
+    }
+
+    #[test]
+    fn limits_the_rollouts_at_once() {
+        let mut cluster = Cluster::new(&["a", "b", "c"], 2);
+        cluster.change("b", 2, 100);
+        let outcomes = cluster.run(110, 50);
+        assert_eq!(outcomes.len(), 2);
+        let digests: Vec<String> = outcomes
+            .iter()
+            .map(|outcome| cluster.accept(outcome, 7, 110))
+            .collect();
+        assert_eq!(cluster.state.counts(), (3, 1), "one waits for a slot");
+        assert_eq!(cluster.run(126, 50), []);
+        cluster.state.apply_workload(
+            id("a"),
+            deployment("a", 9, Some(&digests[0]), 1),
+            second(127),
+        );
+        assert_eq!(cluster.run(200, 50).len(), 1);
+    }
+
+    #[test]
+    fn a_stuck_rollout_frees_its_slot() {
+        let mut cluster = Cluster::new(&["a", "b"], 1);
+        cluster.change("b", 2, 100);
+        let outcomes = cluster.run(110, 50);
+        cluster.accept(&outcomes[0], 7, 110);
+        assert_eq!(cluster.run(600, 50), []);
+        assert_eq!(cluster.run(711, 50).len(), 1);
+    }
+
+    #[test]
+    fn refreshes_only_where_an_annotation_turns_it_on() {
+        for (secret, namespace, want) in [
+            (None, false, false),
+            (None, true, true),
+            (Some(true), false, true),
+            (Some(false), true, false),
+        ] {
+            for is_namespace_first in [true, false] {
+                let mut state = State::new(5);
+                let changed = [("b", "1", 2, 20), A];
+                let sealed = Sealed {
+                    history: history(&changed),
+                    refresh: secret,
+                    ..Sealed::default()
+                };
+                let id = ("ns".to_owned(), "db".to_owned());
+                if is_namespace_first {
+                    state.apply_namespace("ns", Namespace { refresh: namespace }, second(20));
+                }
+                state.apply_secret(id.clone(), sealed, second(20));
+                if !is_namespace_first {
+                    state.apply_namespace("ns", Namespace { refresh: namespace }, second(20));
+                }
+                let step = state.next(second(20));
+                assert_eq!(
+                    step == Step::Refresh(id.clone()),
+                    want,
+                    "{secret:?} {namespace}"
+                );
+                assert!(state.take_refresh(&id, second(20)).is_some());
+                assert!(state.take_refresh(&id, second(500)).is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn workloads_that_do_not_opt_in_are_not_kept() {
+        let mut state = State::new(5);
+        let object: Json = json!({ "metadata": { "uid": "u" } });
+        state.apply_workload(
+            id("web"),
+            Workload::read(Kind::Deployment, &object),
+            second(1),
+        );
+        assert_eq!(state.counts(), (0, 0));
+        state.apply_workload(id("web"), deployment("web", 1, None, 1), second(1));
+        assert_eq!(state.counts(), (1, 0));
+        state.retain_workloads(Kind::StatefulSet, None, &BTreeSet::new());
+        state.retain_workloads(Kind::Deployment, Some("other"), &BTreeSet::new());
+        assert_eq!(state.counts(), (1, 0));
+        state.retain_workloads(Kind::Deployment, None, &BTreeSet::new());
+        assert_eq!(state.counts(), (0, 0));
+    }
+}

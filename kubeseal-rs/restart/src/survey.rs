@@ -1,0 +1,317 @@
+//! Finds which Pod has which version of a Secret.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use crate::consumption::{Source, Way};
+use crate::decide;
+use crate::history::State;
+use crate::pod::Pod;
+use crate::sealed::Sealed;
+use crate::state::SecretId;
+use crate::workload::{Id, Workload};
+
+/// One way in which one container of one Pod consumes one source.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row {
+    /// The namespace.
+    pub namespace: String,
+    /// The Secret or class.
+    pub source: Source,
+    /// The workload of the Pod, if one is known.
+    pub workload: Option<Id>,
+    /// The Pod.
+    pub pod: String,
+    /// The container.
+    pub container: String,
+    /// How it consumes the source.
+    pub way: Way,
+    /// The generation of the SealedSecret whose content it has, if it is known.
+    pub generation: Option<i64>,
+    /// Whether it has the newest content.
+    pub verdict: Verdict,
+    /// What brings the newest content, if it is not current.
+    pub remedy: Option<Remedy>,
+}
+
+/// Whether a container has the newest content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// It has the newest content.
+    Current,
+    /// It has an earlier content; this is the time of the change.
+    Stale(Timestamp),
+    /// The versions are not known.
+    Unknown,
+    /// It does not run, and reads the newest content when it starts.
+    NotStarted,
+}
+
+impl Verdict {
+    /// Returns the name in tables and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Stale(_) => "stale",
+            Self::Unknown => "unknown",
+            Self::NotStarted => "not started",
+        }
+    }
+}
+
+/// What brings the newest content to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Remedy {
+    /// `seal restart`, if it runs: the workload opts in.
+    AutomaticRestart,
+    /// A restart by a user.
+    Restart,
+    /// Kubelet.
+    Kubelet,
+    /// The rotation of the CSI driver.
+    Driver,
+}
+
+impl Remedy {
+    /// Returns the text in tables and reports.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::AutomaticRestart => "seal restart",
+            Self::Restart => "restart",
+            Self::Kubelet => "kubelet, within 2m",
+            Self::Driver => "CSI driver",
+        }
+    }
+}
+
+/// The objects of a survey.
+#[derive(Debug, Default)]
+pub struct Objects {
+    /// The SealedSecrets.
+    pub secrets: BTreeMap<SecretId, Sealed>,
+    /// The workloads.
+    pub workloads: Vec<(Id, Workload)>,
+    /// The Pods.
+    pub pods: Vec<Pod>,
+}
+
+/// Returns how the Pods consume the SealedSecrets, ordered. `is_all` adds uses of a `SecretProviderClass`, of which only the
+/// way is known.
+pub fn rows(objects: &Objects, is_all: bool, now: Timestamp) -> BTreeSet<Row> {
+    let rows = objects.pods.iter().flat_map(|pod| {
+        let workload = workload_of(pod, &objects.workloads);
+        pod.uses.iter().filter_map(move |found| {
+            let sealed = match &found.source {
+                Source::Secret(name) => Some(
+                    objects
+                        .secrets
+                        .get(&(pod.namespace.clone(), name.clone()))?,
+                ),
+                Source::Class(_) => is_all.then_some(None)?,
+            };
+            let observed = sealed.map(|sealed| pod.observe(found, &sealed.history, now));
+            let (verdict, generation) = match observed {
+                Some(Some((State::Current, generation))) => (Verdict::Current, generation),
+                Some(Some((State::Stale(time), generation))) => (Verdict::Stale(time), generation),
+                Some(Some((State::Unknown, _))) | None => (Verdict::Unknown, None),
+                Some(None) => (Verdict::NotStarted, None),
+            };
+            let is_automatic = || {
+                let tags = sealed.map(|sealed| sealed.tags).unwrap_or_default();
+                let (Source::Secret(name) | Source::Class(name)) = &found.source;
+                workload
+                    .is_some_and(|(_, workload)| decide::relevance(workload, name, tags).is_some())
+            };
+            Some(Row {
+                namespace: pod.namespace.clone(),
+                source: found.source.clone(),
+                workload: workload.map(|(id, _)| id.clone()),
+                pod: pod.name.clone(),
+                container: found.container.clone(),
+                way: found.way,
+                generation,
+                verdict,
+                remedy: remedy(verdict, found.way, is_automatic),
+            })
+        })
+    });
+    rows.collect()
+}
+
+fn workload_of<'a>(pod: &Pod, workloads: &'a [(Id, Workload)]) -> Option<&'a (Id, Workload)> {
+    workloads.iter().find(|(id, workload)| {
+        id.namespace == pod.namespace && workload.selector.selects(&pod.labels)
+    })
+}
+
+fn remedy(verdict: Verdict, way: Way, is_automatic: impl Fn() -> bool) -> Option<Remedy> {
+    if matches!(verdict, Verdict::Current | Verdict::NotStarted) {
+        return None;
+    }
+    Some(match way {
+        Way::Env | Way::SubPath if is_automatic() => Remedy::AutomaticRestart,
+        Way::Env | Way::SubPath => Remedy::Restart,
+        Way::Volume => Remedy::Kubelet,
+        Way::Csi => Remedy::Driver,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::history::tests::{history, second};
+    use crate::pod::tests::pod;
+    use crate::workload::Kind;
+
+    fn deployment(annotations: Json) -> (Id, Workload) {
+        let id = Id {
+            namespace: "ns".into(),
+            kind: Kind::Deployment,
+            name: "web".into(),
+        };
+        let object = json!({
+            "metadata": { "annotations": annotations },
+            "spec": { "selector": { "matchLabels": { "app": "web" } }, "template": { "spec": { "containers": [
+                { "name": "app", "envFrom": [{ "secretRef": { "name": "db" } }] },
+            ] } } },
+        });
+        (id, Workload::read(Kind::Deployment, &object))
+    }
+
+    fn survey(
+        pod: &Json,
+        annotations: Json,
+        entries: &[(&str, &str, i64, i64)],
+        now: i64,
+    ) -> Vec<Row> {
+        let sealed = Sealed {
+            history: history(entries),
+            ..Sealed::default()
+        };
+        let objects = Objects {
+            secrets: BTreeMap::from([(("ns".into(), "db".into()), sealed)]),
+            workloads: vec![deployment(annotations)],
+            pods: vec![Pod::read(pod).unwrap()],
+        };
+        rows(&objects, true, second(now)).into_iter().collect()
+    }
+
+    const CHANGED: [(&str, &str, i64, i64); 2] = [("b", "1", 2, 20), ("a", "1", 1, 10)];
+
+    #[test]
+    fn reports_version_verdict_and_remedy() {
+        let auto = json!({ "reloader.stakater.com/auto": "true" });
+        let stale = Verdict::Stale(second(20));
+        for (way, start, annotations, now, generation, verdict, remedy) in [
+            (
+                Way::Env,
+                15,
+                json!({}),
+                30,
+                Some(1),
+                stale,
+                Some(Remedy::Restart),
+            ),
+            (
+                Way::Env,
+                15,
+                auto.clone(),
+                30,
+                Some(1),
+                stale,
+                Some(Remedy::AutomaticRestart),
+            ),
+            (
+                Way::SubPath,
+                15,
+                json!({}),
+                30,
+                Some(1),
+                stale,
+                Some(Remedy::Restart),
+            ),
+            (Way::Env, 20, json!({}), 30, Some(2), Verdict::Current, None),
+            (
+                Way::Env,
+                5,
+                json!({}),
+                30,
+                None,
+                stale,
+                Some(Remedy::Restart),
+            ),
+            (
+                Way::Volume,
+                15,
+                json!({}),
+                30,
+                Some(1),
+                stale,
+                Some(Remedy::Kubelet),
+            ),
+            (
+                Way::Volume,
+                15,
+                json!({}),
+                150,
+                Some(2),
+                Verdict::Current,
+                None,
+            ),
+            (
+                Way::Csi,
+                15,
+                auto,
+                30,
+                None,
+                Verdict::Unknown,
+                Some(Remedy::Driver),
+            ),
+        ] {
+            let rows = survey(&pod("p", way, start), annotations, &CHANGED, now);
+            let found: Vec<_> = rows
+                .iter()
+                .map(|row| (row.generation, row.verdict, row.remedy))
+                .collect();
+            assert_eq!(
+                found,
+                [(generation, verdict, remedy)],
+                "{way:?} {start} {now}"
+            );
+            assert_eq!(
+                rows[0].workload.as_ref().map(|id| id.name.as_str()),
+                Some("web")
+            );
+        }
+    }
+
+    #[test]
+    fn without_versions_nothing_is_stale() {
+        let rows = survey(&pod("p", Way::Env, 15), json!({}), &[], 30);
+        assert_eq!(rows[0].verdict, Verdict::Unknown);
+        let rows = survey(&pod("p", Way::Env, 5), json!({}), &CHANGED[1..], 30);
+        assert_eq!(rows[0].verdict, Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_container_that_waits_is_not_stale() {
+        let mut waiting = pod("p", Way::Env, 15);
+        waiting["status"]["containerStatuses"] = json!([]);
+        let rows = survey(&waiting, json!({}), &CHANGED, 30);
+        assert_eq!(
+            (rows[0].verdict, rows[0].remedy),
+            (Verdict::NotStarted, None)
+        );
+    }
+
+    #[test]
+    fn pods_of_no_workload_are_listed() {
+        let mut bare = pod("p", Way::Env, 15);
+        bare["metadata"]["labels"] = json!({});
+        let rows = survey(&bare, json!({}), &CHANGED, 30);
+        assert_eq!((rows.len(), &rows[0].workload), (1, &None));
+    }
+}

@@ -1,0 +1,443 @@
+//! Compact forms of workloads: what decides whether and when they are restarted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use jiff::Timestamp;
+use serde_json::Value as Json;
+use shared::resource::RESTARTED_FOR_ANNOTATION;
+
+use crate::annotations::OptIn;
+use crate::consumption::{self, Use};
+use crate::selector::Selector;
+
+/// The kind of a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// `apps/v1`.
+    Deployment,
+    /// `apps/v1`.
+    StatefulSet,
+    /// `apps/v1`.
+    DaemonSet,
+    /// `argoproj.io/v1alpha1`.
+    Rollout,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [
+        Self::Deployment,
+        Self::StatefulSet,
+        Self::DaemonSet,
+        Self::Rollout,
+    ];
+
+    /// Returns the name of the kind.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
+            Self::Rollout => "Rollout",
+        }
+    }
+
+    /// Returns the API group and version.
+    pub fn group_version(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Deployment | Self::StatefulSet | Self::DaemonSet => ("apps", "v1"),
+            Self::Rollout => ("argoproj.io", "v1alpha1"),
+        }
+    }
+
+    /// Returns the name of the resource in paths.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Deployment => "deployments",
+            Self::StatefulSet => "statefulsets",
+            Self::DaemonSet => "daemonsets",
+            Self::Rollout => "rollouts",
+        }
+    }
+}
+
+/// Identifies a workload.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Id {
+    /// The namespace.
+    pub namespace: String,
+    /// The kind.
+    pub kind: Kind,
+    /// The name.
+    pub name: String,
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind.name(), self.namespace, self.name)
+    }
+}
+
+/// The progress of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Every Pod has the current template, but not all are available.
+    Unavailable,
+    /// Pods of an earlier template are being replaced.
+    UnderWay,
+    /// Every Pod has the current template and is available, or the rollout gave up.
+    Done,
+    /// The workload is paused, so a change of its template has no effect until it is resumed.
+    Paused,
+    /// A change of the template replaces no Pod: the update strategy is `OnDelete`.
+    Manual,
+}
+
+/// What restarts a workload, and for which content this was last done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trigger {
+    /// The annotation of the Pod template, which has this value.
+    Annotation(Option<String>),
+    /// The field `spec.restartAt`, which has this value.
+    RestartAt(Option<Timestamp>),
+}
+
+/// A workload without the parts that no decision needs.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// Its uid.
+    pub uid: String,
+    /// Its `resourceVersion`.
+    pub version: String,
+    /// What it opts in to.
+    pub opt_in: OptIn,
+    /// How its containers consume Secrets.
+    pub uses: BTreeSet<Use>,
+    /// The labels of its Pods.
+    pub selector: Selector,
+    /// The progress of its rollout.
+    pub progress: Progress,
+    /// What restarts it.
+    pub trigger: Trigger,
+    /// Whether it is an available Reloader.
+    pub is_reloader: bool,
+}
+
+impl Workload {
+    /// Reads a workload as the API server returns it. Fields that cannot be read count as missing.
+    pub fn read(kind: Kind, object: &Json) -> Self {
+        let template = &object["spec"]["template"];
+        let own = &object["metadata"]["annotations"];
+        Self {
+            uid: text(&object["metadata"]["uid"]),
+            version: text(&object["metadata"]["resourceVersion"]),
+            opt_in: OptIn::read(own, &template["metadata"]["annotations"]),
+            uses: consumption::uses(&template["spec"]),
+            selector: Selector::read(&object["spec"]["selector"]),
+            progress: progress(kind, object),
+            trigger: trigger(kind, object),
+            is_reloader: kind == Kind::Deployment && is_reloader(object),
+        }
+    }
+}
+
+fn text(value: &Json) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn trigger(kind: Kind, object: &Json) -> Trigger {
+    match kind {
+        Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet => {
+            let annotations = &object["spec"]["template"]["metadata"]["annotations"];
+            let value = annotations[RESTARTED_FOR_ANNOTATION].as_str();
+            Trigger::Annotation(value.map(str::to_owned))
+        }
+        Kind::Rollout => {
+            let time = object["spec"]["restartAt"].as_str();
+            Trigger::RestartAt(time.and_then(|time| time.parse().ok()))
+        }
+    }
+}
+
+/// Counts and generations in a workload's status.
+struct Status<'a>(&'a Json);
+
+impl Status<'_> {
+    fn count(&self, name: &str) -> i64 {
+        self.0["status"][name].as_i64().unwrap_or(0)
+    }
+
+    fn has_observed_the_spec(&self) -> bool {
+        let generation = self.0["metadata"]["generation"].as_i64().unwrap_or(0);
+        // Argo writes the generation as a string.
+        let observed = match &self.0["status"]["observedGeneration"] {
+            Json::String(text) => text.parse().unwrap_or(0),
+            value => value.as_i64().unwrap_or(0),
+        };
+        observed >= generation
+    }
+
+    fn wanted(&self) -> i64 {
+        self.0["spec"]["replicas"].as_i64().unwrap_or(1)
+    }
+}
+
+/// Returns the progress of the rollout. A Pod that is unavailable does not count as a rollout under way: it may be
+/// unavailable because it has an old value.
+fn progress(kind: Kind, object: &Json) -> Progress {
+    let spec = &object["spec"];
+    let strategy = spec["updateStrategy"]["type"].as_str();
+    if spec["paused"] == true {
+        return Progress::Paused;
+    }
+    if matches!(kind, Kind::StatefulSet | Kind::DaemonSet) && strategy == Some("OnDelete") {
+        return Progress::Manual;
+    }
+    let status = Status(object);
+    if !status.has_observed_the_spec() {
+        return Progress::UnderWay;
+    }
+    let wanted = status.wanted();
+    let (is_updated, is_available) = match kind {
+        Kind::Deployment if has_given_up(object) => return Progress::Done,
+        Kind::Deployment => {
+            let updated = status.count("updatedReplicas");
+            let is_updated = updated >= wanted && status.count("replicas") <= updated;
+            (is_updated, status.count("availableReplicas") >= wanted)
+        }
+        Kind::StatefulSet => {
+            let partition = spec["updateStrategy"]["rollingUpdate"]["partition"].as_i64();
+            let updated = wanted - partition.unwrap_or(0);
+            let is_updated = is_equal(object, "currentRevision", "updateRevision")
+                || status.count("updatedReplicas") >= updated;
+            (is_updated, status.count("availableReplicas") >= wanted)
+        }
+        Kind::DaemonSet => {
+            let wanted = status.count("desiredNumberScheduled");
+            let is_updated = status.count("updatedNumberScheduled") >= wanted;
+            (is_updated, status.count("numberAvailable") >= wanted)
+        }
+        Kind::Rollout => {
+            let is_restarted =
+                spec["restartAt"].is_null() || spec["restartAt"] == object["status"]["restartedAt"];
+            let updated = status.count("updatedReplicas");
+            (
+                is_restarted && updated >= wanted,
+                status.count("availableReplicas") >= wanted,
+            )
+        }
+    };
+    match (is_updated, is_available) {
+        (false, _) => Progress::UnderWay,
+        (true, false) => Progress::Unavailable,
+        (true, true) => Progress::Done,
+    }
+}
+
+fn is_equal(object: &Json, one: &str, other: &str) -> bool {
+    let status = &object["status"];
+    !status[one].is_null() && status[one] == status[other]
+}
+
+fn has_given_up(object: &Json) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().any(|condition| {
+        condition["type"] == "Progressing" && condition["reason"] == "ProgressDeadlineExceeded"
+    })
+}
+
+/// Returns whether a Deployment is Stakater's Reloader, from any registry or mirror, and available.
+fn is_reloader(deployment: &Json) -> bool {
+    let containers = deployment["spec"]["template"]["spec"]["containers"].as_array();
+    let mut images = containers
+        .into_iter()
+        .flatten()
+        .filter_map(|container| container["image"].as_str());
+    Status(deployment).count("availableReplicas") > 0 && images.any(is_reloader_image)
+}
+
+fn is_reloader_image(image: &str) -> bool {
+    let image = image.split('@').next().unwrap_or_default();
+    let mut parts = image.rsplit('/');
+    let name = parts.next().unwrap_or_default();
+    let name = name.split(':').next().unwrap_or_default();
+    name == "reloader" && parts.next() == Some("stakater")
+}
+
+/// The labels of an object by which selectors find it.
+pub type Labels = BTreeMap<String, String>;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn progress_of(kind: Kind, spec: Json, status: Json) -> Progress {
+        let mut object = json!({ "metadata": { "generation": 2 }, "spec": spec, "status": status });
+        let status = object["status"].as_object_mut().unwrap();
+        status.entry("observedGeneration").or_insert(json!(2));
+        progress(kind, &object)
+    }
+
+    #[test]
+    fn follows_the_rollout_of_a_deployment() {
+        let spec = json!({ "replicas": 3 });
+        for (status, want) in [
+            (
+                json!({ "observedGeneration": 1, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3 }),
+                Progress::UnderWay,
+            ),
+            (
+                json!({ "replicas": 3, "updatedReplicas": 1, "availableReplicas": 3 }),
+                Progress::UnderWay,
+            ),
+            (
+                json!({ "replicas": 4, "updatedReplicas": 3, "availableReplicas": 3 }),
+                Progress::UnderWay,
+            ),
+            (
+                json!({ "replicas": 3, "updatedReplicas": 3, "availableReplicas": 2 }),
+                Progress::Unavailable,
+            ),
+            (
+                json!({ "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3 }),
+                Progress::Done,
+            ),
+            (
+                json!({ "replicas": 4, "updatedReplicas": 1, "conditions": [
+                    { "type": "Progressing", "reason": "ProgressDeadlineExceeded" },
+                ] }),
+                Progress::Done,
+            ),
+        ] {
+            assert_eq!(
+                progress_of(Kind::Deployment, spec.clone(), status.clone()),
+                want,
+                "{status}"
+            );
+        }
+        let paused = json!({ "replicas": 3, "paused": true });
+        assert_eq!(
+            progress_of(Kind::Deployment, paused, json!({})),
+            Progress::Paused
+        );
+    }
+
+    #[test]
+    fn follows_the_rollout_of_other_kinds() {
+        let on_delete = json!({ "replicas": 1, "updateStrategy": { "type": "OnDelete" } });
+        let partition =
+            json!({ "replicas": 3, "updateStrategy": { "rollingUpdate": { "partition": 2 } } });
+        for (kind, spec, status, want) in [
+            (
+                Kind::StatefulSet,
+                on_delete.clone(),
+                json!({}),
+                Progress::Manual,
+            ),
+            (Kind::DaemonSet, on_delete, json!({}), Progress::Manual),
+            (
+                Kind::StatefulSet,
+                json!({ "replicas": 2 }),
+                json!({ "updatedReplicas": 1, "availableReplicas": 2 }),
+                Progress::UnderWay,
+            ),
+            (
+                Kind::StatefulSet,
+                json!({ "replicas": 2 }),
+                json!({ "currentRevision": "a", "updateRevision": "a", "availableReplicas": 2 }),
+                Progress::Done,
+            ),
+            (
+                Kind::StatefulSet,
+                partition,
+                json!({ "updatedReplicas": 1, "availableReplicas": 3 }),
+                Progress::Done,
+            ),
+            (
+                Kind::DaemonSet,
+                json!({}),
+                json!({ "desiredNumberScheduled": 2, "updatedNumberScheduled": 1, "numberAvailable": 2 }),
+                Progress::UnderWay,
+            ),
+            (
+                Kind::DaemonSet,
+                json!({}),
+                json!({ "desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAvailable": 2 }),
+                Progress::Done,
+            ),
+            (
+                Kind::Rollout,
+                json!({ "replicas": 1, "restartAt": "2026-01-01T00:00:00Z" }),
+                json!({ "observedGeneration": "2", "updatedReplicas": 1, "availableReplicas": 1 }),
+                Progress::UnderWay,
+            ),
+            (
+                Kind::Rollout,
+                json!({ "replicas": 1, "restartAt": "2026-01-01T00:00:00Z" }),
+                json!({ "observedGeneration": "2", "restartedAt": "2026-01-01T00:00:00Z", "updatedReplicas": 1, "availableReplicas": 1 }),
+                Progress::Done,
+            ),
+        ] {
+            assert_eq!(
+                progress_of(kind, spec.clone(), status.clone()),
+                want,
+                "{kind:?} {spec} {status}"
+            );
+        }
+    }
+
+    #[test]
+    fn recognizes_the_image_of_reloader() {
+        for (image, want) in [
+            ("ghcr.io/stakater/reloader:v1.4.0", true),
+            ("stakater/reloader", true),
+            (
+                "registry.example:5000/mirror/stakater/reloader@sha256:0",
+                true,
+            ),
+            ("ghcr.io/other/reloader:v1", false),
+            ("ghcr.io/stakater/forecastle:v1", false),
+            ("reloader", false),
+        ] {
+            assert_eq!(is_reloader_image(image), want, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_reloader_that_is_not_available_does_not_count() {
+        for (available, want) in [(0, false), (1, true)] {
+            let deployment = json!({
+                "spec": { "template": { "spec": { "containers": [{ "image": "stakater/reloader:v1" }] } } },
+                "status": { "availableReplicas": available },
+            });
+            assert_eq!(
+                Workload::read(Kind::Deployment, &deployment).is_reloader,
+                want
+            );
+        }
+    }
+
+    #[test]
+    fn reads_what_was_written_before() {
+        let deployment = json!({ "spec": { "template": { "metadata": { "annotations": { RESTARTED_FOR_ANNOTATION: "abc" } } } } });
+        let read = |kind, object: &Json| Workload::read(kind, object).trigger;
+        assert_eq!(
+            read(Kind::DaemonSet, &deployment),
+            Trigger::Annotation(Some("abc".into()))
+        );
+        assert_eq!(read(Kind::DaemonSet, &json!({})), Trigger::Annotation(None));
+        let rollout = json!({ "spec": { "restartAt": "1970-01-01T00:00:09Z" } });
+        let time = Timestamp::from_second(9).unwrap();
+        assert_eq!(
+            read(Kind::Rollout, &rollout),
+            Trigger::RestartAt(Some(time))
+        );
+        assert_eq!(
+            read(Kind::Rollout, &json!({ "spec": { "restartAt": "x" } })),
+            Trigger::RestartAt(None)
+        );
+    }
+}

@@ -1,0 +1,40 @@
+use std::time::Duration;
+
+/// The configuration of the leader election, which decides which of several replicas may write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Election {
+    /// Whether leader election is enabled.
+    pub enabled: bool,
+    /// The name of the Lease, in the component's namespace.
+    pub lease_name: String,
+    /// How long after the leader's last renewal another replica may acquire the Lease.
+    pub lease_duration: Duration,
+    /// How long after its last renewal the leader stops writing.
+    pub renew_deadline: Duration,
+    /// The pause between two attempts to acquire or renew the Lease.
+    pub retry_period: Duration,
+}
+
+/// The Pod of this process, from the environment variables `POD_NAMESPACE`, `POD_NAME` and `POD_UID`, which the
+/// manifests set through the downward API. `None` for unset and empty variables.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// The namespace.
+    pub namespace: Option<String>,
+    /// The name.
+    pub name: Option<String>,
+    /// The UID.
+    pub uid: Option<String>,
+}
+
+impl Pod {
+    /// Reads the variables.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let non_empty = |name: &str| variable(name).filter(|text| !text.is_empty());
+        Self {
+            namespace: non_empty("POD_NAMESPACE"),
+            name: non_empty("POD_NAME"),
+            uid: non_empty("POD_UID"),
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Tests `seal restart` with the account and the policies of the chart. There is no node: the tests write what kubelet and
+//! the controllers of workloads would report.
+
+use std::fmt::Debug;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Event, Pod, ServiceAccount};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tests::control_plane::{ControlPlane, Namespace};
+use tests::http;
+use tests::patience::until;
+use tests::restarter::{Restarter, Versioned, keep_versions};
+
+use super::helm::{Helm, chart};
+
+const RELEASE: &str = "sealed-secrets";
+const ACCOUNT: &str = "sealed-secrets-restart";
+const RESTARTED_FOR: &str = "sealedsecrets.bitnami.com/restarted-for";
+const REFRESHED_FOR: &str = "sealedsecrets.bitnami.com/refreshed-for";
+
+#[tokio::test]
+async fn restarts_and_refreshes_with_the_permissions_of_the_chart() {
+    let plane = ControlPlane::start().await;
+    let home = install(&plane).await;
+    let annotations = json!({ "sealedsecrets.bitnami.com/refresh": "true" });
+    let mut database = Versioned::create(&home, "database", annotations, "first").await;
+    create_workload(&home).await;
+    let kubeconfig = plane.kubeconfig_of(home.name(), ACCOUNT).await;
+    let mut restarter = Restarter::start(&kubeconfig, home.name(), &[]).await;
+    restarter.wait_until_leader().await;
+    until("the lists are complete", async || {
+        http::get(restarter.port(), "/readyz")
+            .await
+            .ok()
+            .filter(|text| text.contains("ok"))
+    })
+    .await;
+    database.set("second").await;
+    until("the Pod was refreshed", async || {
+        let pod = home.api::<Pod>().get("web-1").await.ok()?;
+        (pod.metadata.annotations?.get(REFRESHED_FOR)? == &database.version()).then_some(())
+    })
+    .await;
+    until("the workload was restarted", async || {
+        restarted_for(&home).await
+    })
+    .await;
+    until("the event was written", async || {
+        let events = home
+            .api::<Event>()
+            .list(&ListParams::default())
+            .await
+            .ok()?
+            .items;
+        let mut reasons = events.iter().filter_map(|event| event.reason.as_deref());
+        reasons.any(|reason| reason == "Restarted").then_some(())
+    })
+    .await;
+    let metrics = http::get(restarter.port(), "/metrics").await.unwrap();
+    for line in [
+        "sealed_secrets_restart_restarts_total 1",
+        "sealed_secrets_restart_refreshes_total 1",
+    ] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+    let log = restarter.log();
+    // Argo Rollouts is not installed, and no other resource is missing or forbidden.
+    assert!(!log.contains("forbidden"), "{log}");
+    assert_eq!(restarter.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn a_restart_that_another_client_reverts_is_repeated_once_and_reported() {
+    let plane = ControlPlane::start().await;
+    let home = install(&plane).await;
+    let mut database = Versioned::create(&home, "database", json!({}), "first").await;
+    create_workload(&home).await;
+    let kubeconfig = plane.kubeconfig_of(home.name(), ACCOUNT).await;
+    let restarter = Restarter::start(&kubeconfig, home.name(), &[]).await;
+    database.set("second").await;
+    let mut restarts = Vec::new();
+    for _ in 0..2 {
+        restarts.push(until("it is restarted", async || restarted_for(&home).await).await);
+        let annotations = json!({ RESTARTED_FOR: null });
+        let patch =
+            json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
+        let result =
+            home.api::<Deployment>()
+                .patch("web", &PatchParams::default(), &Patch::Merge(patch));
+        result.await.unwrap();
+        report_rollout(&home).await;
+    }
+    assert_eq!(restarts[0], restarts[1], "the same content");
+    until("the event was written", async || {
+        let events = home
+            .api::<Event>()
+            .list(&ListParams::default())
+            .await
+            .ok()?
+            .items;
+        let mut reasons = events.iter().filter_map(|event| event.reason.as_deref());
+        reasons
+            .any(|reason| reason == "RestartReverted")
+            .then_some(())
+    })
+    .await;
+    assert_eq!(restarted_for(&home).await, None);
+    let metrics = http::get(restarter.port(), "/metrics").await.unwrap();
+    assert!(
+        metrics.contains("sealed_secrets_restart_reverted_total 1"),
+        "{metrics}"
+    );
+}
+
+/// Attack: an attacker takes over the account of `seal restart`, and changes a Pod template to run a program with the
+/// Secrets of the workload.
+#[tokio::test]
+async fn the_policies_refuse_every_other_change_by_the_account() {
+    let plane = ControlPlane::start().await;
+    let home = install(&plane).await;
+    create_workload(&home).await;
+    let attacker = plane.client_of(home.name(), ACCOUNT).await;
+    let image = json!({ "spec": { "template": { "spec": { "containers": [{ "name": "main", "image": "evil" }] } } } });
+    until("the policies take effect", async || {
+        let refusal = change::<Deployment>(&attacker, &home, "web", &image)
+            .await
+            .err()?;
+        refusal.contains("ValidatingAdmissionPolicy").then_some(())
+    })
+    .await;
+    let in_template = |metadata: Value| json!({ "spec": { "template": { "metadata": metadata } } });
+    for patch in [
+        image.clone(),
+        json!({ "spec": { "template": { "spec": { "serviceAccountName": "admin" } } } }),
+        json!({ "spec": { "template": {
+            "metadata": { "annotations": { RESTARTED_FOR: "x" } },
+            "spec": { "containers": [{ "name": "main", "image": "evil" }] },
+        } } }),
+        json!({ "spec": { "replicas": 0 } }),
+        json!({ "spec": { "paused": true } }),
+        json!({ "spec": { "strategy": { "type": "Recreate", "rollingUpdate": null } } }),
+        json!({ "metadata": { "annotations": { RESTARTED_FOR: "x" } } }),
+        json!({ "metadata": { "annotations": { "reloader.stakater.com/auto": null } } }),
+        json!({ "metadata": { "labels": { "a": "b" } } }),
+        json!({ "metadata": { "finalizers": ["a.example/b"] } }),
+        json!({ "metadata": { "ownerReferences": [
+            { "apiVersion": "v1", "kind": "Pod", "name": "web-1", "uid": "0" },
+        ] } }),
+        in_template(json!({ "annotations": { "a": "b" } })),
+        in_template(json!({ "annotations": { "kept": null } })),
+        in_template(json!({ "annotations": { "kept": "changed" } })),
+        in_template(json!({ "labels": { "a": "b" } })),
+    ] {
+        let refusal = change::<Deployment>(&attacker, &home, "web", &patch)
+            .await
+            .unwrap_err();
+        assert!(refusal.contains("seal restart may"), "{patch}: {refusal}");
+    }
+    for patch in [
+        json!({ "spec": { "containers": [{ "name": "main", "image": "evil" }] } }),
+        json!({ "spec": { "activeDeadlineSeconds": 1 } }),
+        json!({ "metadata": { "labels": { "app": null } } }),
+        json!({ "metadata": { "annotations": { "a": "b" } } }),
+    ] {
+        let patched = strategic(&attacker, &home, "web-1", &patch).await;
+        let refusal = patched.unwrap_err();
+        assert!(refusal.contains("seal restart may"), "{patch}: {refusal}");
+    }
+    let annotation = in_template(json!({ "annotations": { RESTARTED_FOR: "x" } }));
+    change::<Deployment>(&attacker, &home, "web", &annotation)
+        .await
+        .unwrap();
+    let annotation = json!({ "metadata": { "annotations": { REFRESHED_FOR: "x" } } });
+    change::<Pod>(&attacker, &home, "web-1", &annotation)
+        .await
+        .unwrap();
+    let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(attacker, home.name());
+    assert!(
+        secrets.list(&ListParams::default()).await.is_err(),
+        "no Secret can be read"
+    );
+}
+
+/// Patches an object. Returns the message of a refusal.
+async fn change<K>(
+    client: &Client,
+    namespace: &Namespace<'_>,
+    name: &str,
+    patch: &Value,
+) -> Result<(), String>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType: Default>
+        + Clone
+        + Debug
+        + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace.name());
+    let result = api
+        .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+        .await;
+    result.map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// Patches a Pod; containers are merged by their names.
+async fn strategic(
+    client: &Client,
+    namespace: &Namespace<'_>,
+    name: &str,
+    patch: &Value,
+) -> Result<(), String> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace.name());
+    let result = api
+        .patch(name, &PatchParams::default(), &Patch::Strategic(patch))
+        .await;
+    result.map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// Installs the chart with `restart`, and returns the namespace of the release.
+async fn install(plane: &ControlPlane) -> Namespace<'_> {
+    keep_versions(plane).await;
+    let home = plane.namespace("restart").await;
+    let helm = Helm::for_cluster(plane.kubeconfig());
+    let values = helm.write_values("{restart: {enabled: true}, crds: {install: false}}");
+    helm.run(&[
+        "install",
+        RELEASE,
+        &chart(),
+        "--namespace",
+        home.name(),
+        "-f",
+        &values,
+    ]);
+    until("the account exists", async || {
+        let accounts: Api<ServiceAccount> = home.api();
+        accounts.get("default").await.ok()
+    })
+    .await;
+    home
+}
+
+/// Creates a Deployment that opts in, and its Pod, which has run for a minute.
+async fn create_workload(namespace: &Namespace<'_>) {
+    let container = json!({
+        "name": "main",
+        "image": "app",
+        "envFrom": [{ "secretRef": { "name": "database" } }],
+        "volumeMounts": [{ "name": "database", "mountPath": "/database" }],
+    });
+    let volume = json!({ "name": "database", "secret": { "secretName": "database" } });
+    let spec = json!({
+        "automountServiceAccountToken": false, "containers": [container], "volumes": [volume],
+    });
+    let annotations = json!({ "reloader.stakater.com/auto": "true", "sealedsecrets.bitnami.com/restart-window": "1s" });
+    let labels = json!({ "app": "web" });
+    let template =
+        json!({ "metadata": { "labels": labels, "annotations": { "kept": "1" } }, "spec": spec });
+    let deployment = json!({
+        "metadata": { "name": "web", "annotations": annotations },
+        "spec": { "replicas": 1, "selector": { "matchLabels": labels }, "template": template },
+    });
+    let _: Deployment = namespace.create_object(deployment).await;
+    let pod = json!({ "metadata": { "name": "web-1", "labels": labels }, "spec": spec });
+    let _: Pod = namespace.create_object(pod).await;
+    let minute = SignedDuration::from_mins(1);
+    let start = Timestamp::now()
+        .checked_sub(minute)
+        .unwrap()
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string();
+    let status = json!({ "status": { "phase": "Running", "containerStatuses": [{
+        "name": "main", "image": "app", "imageID": "", "ready": true, "restartCount": 0,
+        "state": { "running": { "startedAt": start } },
+    }] } });
+    let result = namespace.api::<Pod>().patch_status(
+        "web-1",
+        &PatchParams::default(),
+        &Patch::Merge(status),
+    );
+    result.await.unwrap();
+    report_rollout(namespace).await;
+}
+
+/// Reports that the rollout of the Deployment is complete.
+async fn report_rollout(namespace: &Namespace<'_>) {
+    let deployments: Api<Deployment> = namespace.api();
+    let generation = deployments.get("web").await.unwrap().metadata.generation;
+    let status = json!({ "status": {
+        "observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1,
+    } });
+    let result = deployments.patch_status("web", &PatchParams::default(), &Patch::Merge(status));
+    result.await.unwrap();
+}
+
+async fn restarted_for(namespace: &Namespace<'_>) -> Option<String> {
+    let deployment = namespace.api::<Deployment>().get("web").await.ok()?;
+    let annotations = deployment.spec?.template.metadata?.annotations?;
+    annotations.get(RESTARTED_FOR).cloned()
+}
