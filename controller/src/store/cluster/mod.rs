@@ -5,6 +5,7 @@
 //! `resourceVersion` that it read; statuses by PUT; events by POST and PATCH.
 
 mod catalogue;
+mod consumers;
 pub(crate) mod events;
 mod known_fields;
 pub(crate) mod rejection;
@@ -26,7 +27,7 @@ use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::{Api, Client};
 use shared::random_mark;
 use shared::record::Identity;
-use shared::resource::SealedSecretStatus;
+use shared::resource::{SealedSecretStatus, SecretVersion as ContentVersion};
 use shared::secret::Secret;
 
 use crate::args::EventLevel;
@@ -55,6 +56,8 @@ pub struct ClusterStore {
     drops_items: AtomicBool,
     /// Whether the CRD in the cluster drops `status.record`.
     drops_record: AtomicBool,
+    /// Whether the CRD in the cluster drops `status.versions`.
+    drops_versions: AtomicBool,
     /// Whether the CRD in the cluster has no `status` subresource.
     lacks_subresource: AtomicBool,
 }
@@ -70,6 +73,7 @@ impl ClusterStore {
             deletes,
             drops_items: AtomicBool::new(false),
             drops_record: AtomicBool::new(false),
+            drops_versions: AtomicBool::new(false),
             lacks_subresource: AtomicBool::new(false),
         }
     }
@@ -292,6 +296,15 @@ impl Store for ClusterStore {
 
     fn is_public(&self) -> bool {
         true
+    }
+
+    async fn is_current_everywhere(
+        &self,
+        id: &ObjectId,
+        versions: &[ContentVersion],
+        now: Timestamp,
+    ) -> Option<bool> {
+        consumers::are_current(&self.client, id, versions, now).await
     }
 
     fn note_unsealed(&self, id: &ObjectId, observed: &Observed, kept: Kept<'_>) {

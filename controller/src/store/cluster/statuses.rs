@@ -105,5 +105,15 @@ impl ClusterStore {
                  decrypts every value again: apply the CustomResourceDefinition of this controller"
             );
         }
+        if !sent.versions.is_empty()
+            && lacks("versions")
+            && !self.drops_versions.swap(true, Ordering::Relaxed)
+        {
+            warn!(
+                "The CustomResourceDefinition sealedsecrets.bitnami.com in this cluster drops `status.versions`, so \
+                 `seal pods` and `seal restart` cannot see which content a Secret has: apply the CustomResourceDefinition \
+                 of this controller"
+            );
+        }
     }
 }

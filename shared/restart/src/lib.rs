@@ -14,10 +14,12 @@
 //! | [`refresh`] | which Pods are refreshed |
 //! | [`state`] | everything that is known, and the next step |
 //! | [`survey`] | which Pod has which version, for `seal pods` |
+//! | [`current`] | whether a Pod has the newest content of a Secret |
 //! | `run` | watches, requests, leader election, metrics; on Linux |
 
 pub mod annotations;
 pub mod consumption;
+pub mod current;
 pub mod decide;
 pub mod history;
 pub mod pod;

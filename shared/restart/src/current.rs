@@ -1,0 +1,64 @@
+//! Finds out whether every Pod that uses a Secret has its newest content.
+
+use jiff::Timestamp;
+use serde_json::Value as Json;
+
+use crate::history::{History, State};
+use crate::pod::Pod;
+
+/// Returns whether a Pod, as the API server returns it, has the newest content of the Secret, or does not use it.
+///
+/// A container that has not started yet will read the newest content. A Pod that is being deleted counts like any other: it
+/// may use an earlier value until it ends.
+pub fn has_newest(pod: &Json, secret: &str, history: &History, now: Timestamp) -> bool {
+    let mut pod = pod.clone();
+    pod["metadata"]["deletionTimestamp"] = Json::Null;
+    let Some(pod) = Pod::read(&pod) else {
+        return true;
+    };
+    let mut uses = pod.uses.iter().filter(|found| found.is_of_secret(secret));
+    uses.all(|found| {
+        let observed = pod.observe(found, history, now);
+        observed.is_none_or(|(state, _)| state == State::Current)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::consumption::Way;
+    use crate::history::tests::{history, second};
+    use crate::pod::tests::pod;
+
+    #[test]
+    fn a_pod_is_current_if_it_started_since_the_newest_content_or_does_not_use_the_secret() {
+        let history = history(&[("b", "k", 2, 100), ("a", "k", 1, 10)]);
+        for (way, start, is_current) in [
+            (Way::Env, 50, false),
+            (Way::Env, 100, true),
+            (Way::SubPath, 50, false),
+            (Way::Volume, 50, false),
+            (Way::Volume, 100, true),
+        ] {
+            let pod = pod("p", way, start);
+            let state = has_newest(&pod, "db", &history, second(110));
+            assert_eq!(state, is_current, "{way:?} {start}");
+            assert!(has_newest(&pod, "other", &history, second(110)));
+        }
+        let mounted = pod("p", Way::Volume, 50);
+        assert!(
+            has_newest(&mounted, "db", &history, second(300)),
+            "kubelet has refreshed the volume"
+        );
+    }
+
+    #[test]
+    fn a_pod_that_is_being_deleted_still_uses_its_value() {
+        let history = history(&[("b", "k", 2, 100), ("a", "k", 1, 10)]);
+        let mut pod = pod("p", Way::Env, 50);
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert!(!has_newest(&pod, "db", &history, second(110)));
+    }
+}
