@@ -1,5 +1,6 @@
 //! A namespace in which both controllers do the same work, one after the other.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -9,20 +10,22 @@ use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Event, Secret as ApiSecret};
 use kube::api::{ListParams, PostParams};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use shared::key::NewKey;
-use shared::resource::{Condition, SealedSecret, SealedSecretStatus, time};
+use shared::resource::{Condition, SealedSecret, SealedSecretStatus, time, version_key_name};
 use shared::scope::Scope;
+use shared::v2::key_secret::{self, StoredKey};
+use shared::v2::{Recipient, SecretKey};
 use tests::binaries;
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::http::{self, free_port};
 use tests::pod::Pod;
 use tests::roles::{self, ACCOUNT, Reach};
 use tests::sealing::{put_key, sealed_for};
-use tests::upstream;
+use tests::{upstream, v2_objects};
 
 /// The maximum number of concurrent requests of the benchmark.
 pub const PARALLEL: usize = 32;
@@ -100,6 +103,21 @@ impl Load {
             objects: (0..objects).map(object).collect(),
         }
     }
+
+    /// Creates objects in the v2 format.
+    pub fn new_v2(recipient: &dyn Recipient, objects: usize, items: usize) -> Self {
+        let names: Vec<String> = (0..items).map(|i| format!("item-{i}")).collect();
+        let values: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "value")).collect();
+        let object = |i: usize| {
+            let mut sealed = v2_objects::empty("any", &format!("s-{i:05}"));
+            Scope::ClusterWide.annotate(sealed.annotations_mut());
+            v2_objects::add_shared(&mut sealed, recipient, &values, |_| ());
+            sealed
+        };
+        Self {
+            objects: (0..objects).map(object).collect(),
+        }
+    }
 }
 
 impl<'a> BenchNamespace<'a> {
@@ -124,6 +142,20 @@ impl<'a> BenchNamespace<'a> {
             client: plane.admin(),
             keys: keys.len(),
         }
+    }
+
+    /// Stores a key for the v2 format.
+    pub async fn put_v2_key(&mut self, key: SecretKey) {
+        let stored = StoredKey {
+            key,
+            not_before: Timestamp::UNIX_EPOCH,
+            not_after: Timestamp::MAX,
+        };
+        let (labels, annotations) = (BTreeMap::new(), BTreeMap::new());
+        let name = self.namespace.name();
+        let secret = key_secret::build("v2-key", name, &stored, labels, annotations);
+        self.create_object::<ApiSecret>(secret.to_document()).await;
+        self.keys += 1;
     }
 
     /// Returns the API for objects of one kind in the namespace.
@@ -193,11 +225,14 @@ impl<'a> BenchNamespace<'a> {
     pub async fn wait_for_secrets(&self, count: usize, since: Instant) -> Duration {
         let api: Api<ApiSecret> = self.api();
         let first_page = ListParams::default().limit(1);
+        let version_key = version_key_name("sealed-secrets-key");
+        let version_key = api.get_metadata_opt(&version_key).await.unwrap();
+        let keys = self.keys + usize::from(version_key.is_some());
         loop {
             let page = api.list_metadata(&first_page).await.unwrap();
             let remaining = page.metadata.remaining_item_count.unwrap_or(0);
             let found_count = page.items.len() + usize::try_from(remaining).unwrap();
-            if found_count >= count + self.keys {
+            if found_count >= count + keys {
                 return since.elapsed();
             }
             assert!(

@@ -2,13 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use shared::key::KeySize;
+use shared::key::{KeySize, NewKey};
+use shared::meter::Unmetered;
+use shared::resource::SealedSecret;
 use shared::scope::Scope;
+use shared::v2::{self, Checked, OpenedLocks, Policy, SecretKey, Suite, Target};
 use tests::control_plane::ControlPlane;
 
 use crate::bench_namespace::{BenchNamespace, Implementation, Load, metric, time_bare_writes};
 use crate::operation::{new_key, time_unsealing};
-use crate::report::{print_head, print_row, ratio, time};
+use crate::report::{percentile, print_head, print_row, ratio, time};
 use crate::sizes::Sizes;
 
 pub async fn run(sizes: Sizes) {
@@ -85,6 +88,68 @@ pub async fn run(sizes: Sizes) {
     }
 }
 
+/// Measures a cold start with v2 objects for a post-quantum key beside v1 objects, and Bitnami's controller with the latter.
+pub async fn run_v2(sizes: Sizes) {
+    let objects = sizes.size("objects", 60, 10_000);
+    let items = sizes.size("items", 5, 5);
+    let rsa = [new_key(KeySize::Rsa4096)];
+    let plane = ControlPlane::start().await;
+    let v2 = measure_v2(&plane, &rsa, objects, items).await;
+    let load = Load::new(&rsa, objects, items);
+    let ours = measure(&plane, Implementation::Ours, &rsa, &load).await;
+    let upstream = measure(&plane, Implementation::Upstream, &rsa, &load).await;
+    print_head(&[
+        "cold start",
+        "until every Secret exists",
+        "and every status",
+        "to v2",
+        "restart",
+    ]);
+    for (name, times) in [
+        ("ours, v2 xw", &v2),
+        ("ours, v1 (RSA-4096)", &ours),
+        ("upstream, no limits, v1", &upstream),
+    ] {
+        print_row(&[
+            name.into(),
+            time(times.secrets),
+            time(times.statuses),
+            ratio(times.statuses, v2.statuses),
+            time(times.restart),
+        ]);
+    }
+}
+
+async fn measure_v2(plane: &ControlPlane, rsa: &[NewKey], objects: usize, items: usize) -> Times {
+    let key = SecretKey::generate(Suite::XWing, &mut shared::random::system()).unwrap();
+    let load = Load::new_v2(&key.recipient(), objects, items);
+    let operation = time_opening(&key, &load.objects[0]);
+    let count = u32::try_from(objects).unwrap();
+    println!(
+        "\n{objects} locks × {} = {} of one processor for the cryptography",
+        time(operation),
+        time(operation * count)
+    );
+    let mut bench = BenchNamespace::new(plane, rsa).await;
+    bench.put_v2_key(key).await;
+    measure_in(&bench, Implementation::Ours, &load).await
+}
+
+/// Returns the median time to open an object.
+fn time_opening(key: &SecretKey, sealed: &SealedSecret) -> Duration {
+    let keys = [key.opener()].into_iter().collect();
+    let mut durations: Vec<Duration> = Vec::new();
+    for _ in 0..200 {
+        let start = Instant::now();
+        let checked = Checked::new(sealed, &Policy::default(), Target::Secret).unwrap();
+        let mut locks = OpenedLocks::default();
+        let rng = &mut shared::random::system();
+        v2::open(&checked, &keys, &mut locks, &mut Unmetered, rng).unwrap();
+        durations.push(start.elapsed());
+    }
+    percentile(&durations, 50)
+}
+
 /// Returns the least possible time: one private-key operation for each item, on all processors, and the writes.
 async fn measure_floor(plane: &ControlPlane, load: &Load, operation: Duration) -> Duration {
     let items: usize = load
@@ -118,10 +183,18 @@ struct Times {
 async fn measure(
     plane: &ControlPlane,
     implementation: Implementation,
-    keys: &[shared::key::NewKey],
+    keys: &[NewKey],
     load: &Load,
 ) -> Times {
     let bench = BenchNamespace::new(plane, keys).await;
+    measure_in(&bench, implementation, load).await
+}
+
+async fn measure_in(
+    bench: &BenchNamespace<'_>,
+    implementation: Implementation,
+    load: &Load,
+) -> Times {
     bench.create_all(load).await;
     let start = Instant::now();
     let pod = bench.run(implementation, &[]).await;

@@ -76,6 +76,12 @@ const BENCHMARKS: &[Benchmark] = &[
         run: |sizes| Box::pin(cold_start::run(sizes)),
     },
     Benchmark {
+        name: "start-v2",
+        about: "a cold start with many v2 objects for a post-quantum key, beside v1 objects",
+        has_upstream: true,
+        run: |sizes| Box::pin(cold_start::run_v2(sizes)),
+    },
+    Benchmark {
         name: "churn",
         about: "how soon a new object has its Secret while others change",
         has_upstream: true,
