@@ -211,7 +211,7 @@ impl State {
             let secrets = self.relevant(id, &tracked.workload);
             let target = Target::of(id.kind, &secrets);
             target.is_some_and(|target| {
-                self.situation(tracked, &secrets, 0, now)
+                self.situation((id, tracked), &secrets, 0, now)
                     .decide_without_pods(&target)
                     .is_none()
             })
@@ -254,7 +254,7 @@ impl State {
                     .iter()
                     .filter(|pod| selector.selects(&pod.labels))
                     .collect();
-                self.situation(tracked, &secrets, restarts, now)
+                self.situation((id, tracked), &secrets, restarts, now)
                     .decide(target.clone(), &own)
             }
             None => Decision::UpToDate,
@@ -348,7 +348,7 @@ impl State {
 
     fn situation<'a>(
         &self,
-        tracked: &'a Tracked,
+        (id, tracked): (&Id, &'a Tracked),
         secrets: &'a [Relevant<'a>],
         restarts: usize,
         now: Timestamp,
@@ -357,7 +357,7 @@ impl State {
             workload: &tracked.workload,
             secrets,
             memory: &tracked.memory,
-            has_slot: self.rollouts(now) + restarts < self.max_rollouts,
+            has_slot: self.has_slot(&id.namespace, restarts, now),
             reloader_runs: self
                 .workloads
                 .values()
@@ -366,17 +366,16 @@ impl State {
         }
     }
 
-    /// Returns the number of rollouts that this process began and that are not complete.
-    fn rollouts(&self, now: Timestamp) -> usize {
-        let open = self.workloads.values().filter(|tracked| {
-            let is_recent = |time: Timestamp| now.duration_since(time) < LONGEST_ROLLOUT;
-            let is_open = matches!(
-                tracked.workload.progress,
-                Progress::UnderWay | Progress::Unavailable
-            );
-            is_open && tracked.restarted_at.is_some_and(is_recent)
-        });
-        open.count()
+    /// Returns whether another rollout may begin in a namespace, in which `restarts` others are about to begin. Rollouts
+    /// that never become available hold their slots for minutes, so another namespace always finds one: up to the same
+    /// number of rollouts again, one in each namespace.
+    fn has_slot(&self, namespace: &str, restarts: usize, now: Timestamp) -> bool {
+        let (mut all, mut own) = (restarts, restarts);
+        for (id, _) in self.workloads.iter().filter(|(_, t)| t.is_rolled_out(now)) {
+            all += 1;
+            own += usize::from(id.namespace == namespace);
+        }
+        all < self.max_rollouts || own == 0 && all < 2 * self.max_rollouts
     }
 
     /// Sets when a workload is considered next.
@@ -434,6 +433,14 @@ impl Tracked {
         if !is_open {
             self.memory.first_change = Some(now);
         }
+    }
+
+    /// Returns whether a rollout that this process began is not complete.
+    fn is_rolled_out(&self, now: Timestamp) -> bool {
+        let is_recent = |time: Timestamp| now.duration_since(time) < LONGEST_ROLLOUT;
+        let progress = self.workload.progress;
+        let is_open = matches!(progress, Progress::UnderWay | Progress::Unavailable);
+        is_open && self.restarted_at.is_some_and(is_recent)
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
@@ -614,6 +621,36 @@ mod tests {
         );
         assert_eq!(cluster.run(200, 115), [], "the restart is complete");
         assert_eq!(cluster.state.next(second(1000)), Step::Idle(None));
+    }
+
+    /// Attack: a tenant restarts workloads that never become available, so that those of other tenants wait for a slot.
+    #[test]
+    fn rollouts_of_one_namespace_leave_slots_to_others() {
+        let mut state = State::new(2);
+        let id = |namespace: &str, name: &str| Id {
+            namespace: namespace.into(),
+            ..id(name)
+        };
+        let roll_out = |state: &mut State, namespace: &str, name: &str| {
+            let id = id(namespace, name);
+            state.apply_workload(id.clone(), deployment(name, 1, None, 0), second(1));
+            state.workloads.get_mut(&id).unwrap().restarted_at = Some(second(1));
+        };
+        roll_out(&mut state, "hostile", "a");
+        assert!(state.has_slot("hostile", 0, second(2)));
+        roll_out(&mut state, "hostile", "b");
+        assert!(!state.has_slot("hostile", 0, second(2)));
+        for namespace in ["quiet", "other"] {
+            assert!(state.has_slot(namespace, 0, second(2)), "{namespace}");
+            assert!(!state.has_slot(namespace, 1, second(2)), "{namespace}");
+            roll_out(&mut state, namespace, "c");
+        }
+        assert!(
+            !state.has_slot("third", 0, second(2)),
+            "twice the number at most"
+        );
+        let later = second(1) + LONGEST_ROLLOUT;
+        assert!(state.has_slot("hostile", 0, later));
     }
 
     #[test]

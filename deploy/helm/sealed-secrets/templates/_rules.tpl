@@ -15,13 +15,18 @@ turn. */}}
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
+{{- if (.Values.previousValues).watchPods }}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+{{- end }}
 {{- end }}
 
 {{/* The rules for keys, in the controller's own namespace. */}}
 {{- define "sealed-secrets.keyAdmin" -}}
 - apiGroups: [""]
   resources: [secrets]
-  resourceNames: [{{ .Values.secretName }}]
+  resourceNames: [{{ .Values.secretName }}, {{ .Values.secretName }}-content-versions]
   verbs: [get]
 - apiGroups: [""]
   resources: [secrets]

@@ -8,7 +8,7 @@ use k8s_openapi::api::rbac::v1::Role;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
-use shared::resource::SealedSecret;
+use shared::resource::{KEEP_PREVIOUS_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::deployed::{Deployed, Program::Ours};
@@ -23,8 +23,7 @@ use super::render::RenderedChart;
 
 const NAME: &str = "sealed-secrets";
 
-const ALL_FEATURES: &str =
-    "{oldGCBehavior: true, certificateConfigMap: {enabled: true}, restart: {enabled: true}}";
+const ALL_FEATURES: &str = "{oldGCBehavior: true, certificateConfigMap: {enabled: true}, previousValues: {watchPods: true}, restart: {enabled: true}}";
 
 /// Attack: an attacker takes over the account of the controller, or of a user who seals, and uses every permission that
 /// the chart grants it.
@@ -47,8 +46,8 @@ fn the_table_lists_what_the_chart_grants() {
     );
 
     let namespaced = RenderedChart::new(
-        "{oldGCBehavior: true, certificateConfigMap: {enabled: true}, restart: {enabled: true}, \
-         rbac: {clusterRole: false, namespacedRoles: true}}",
+        "{oldGCBehavior: true, certificateConfigMap: {enabled: true}, previousValues: {watchPods: true}, \
+         restart: {enabled: true}, rbac: {clusterRole: false, namespacedRoles: true}}",
     );
     let granted_in_namespaces: BTreeSet<String> = namespaced
         .objects()
@@ -96,6 +95,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("secrets", "delete"),
     ("events", "create"),
     ("events", "patch"),
+    ("pods", "list"),
     ("leases", "get"),
     ("leases", "create"),
     ("leases", "update"),
@@ -110,7 +110,7 @@ async fn the_controller_needs_each_of_its_permissions() {
     let plane = ControlPlane::start().await;
     let helm = Helm::for_cluster(plane.kubeconfig());
     let values = "{rbac: {clusterRole: false, namespacedRoles: true}, oldGCBehavior: true, \
-                  certificateConfigMap: {enabled: true}, logLevel: DEBUG}";
+                  certificateConfigMap: {enabled: true}, previousValues: {watchPods: true}, logLevel: DEBUG}";
     let (values, chart) = (helm.write_values(values), chart());
     for (resource, verb) in NEEDED {
         eprintln!("without {verb} on {resource}");
@@ -260,6 +260,8 @@ async fn trigger_all_work(namespace: &Namespace<'_>, count: u32) {
         let mut sealed = sealed_for(key, namespace.name(), name, &[("a", &value)], Scope::Strict);
         let labels = [("count".to_owned(), count.to_string())].into();
         sealed.metadata.labels = Some(labels);
+        let keep = (KEEP_PREVIOUS_ANNOTATION.to_owned(), "a".to_owned());
+        sealed.annotations_mut().extend([keep]);
         api.patch(name, &apply, &Patch::Apply(sealed.to_document()))
             .await
             .unwrap();
