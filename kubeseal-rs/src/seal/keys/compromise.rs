@@ -34,7 +34,7 @@ use super::{
     rotate_step, rotate_to_v2_step, step, store, survey_all, v2,
 };
 use crate::failure::Failure;
-use crate::report::{self, ShowPath as _, shown};
+use crate::report::{self, ShowPath, shown};
 use crate::seal::{Outcome, output, print};
 use crate::seal_args::{KeyLocation, ReportFormat};
 
@@ -414,7 +414,7 @@ impl Successor {
 
     /// Returns the newest key by the times in the Secrets.
     pub(super) fn dated(name: &str, file: Option<&PathBuf>) -> Self {
-        let place = file.map_or_else(|| "its Secret".to_owned(), |file| file.shown());
+        let place = file.map_or_else(|| "its Secret".to_owned(), ShowPath::shown);
         Self {
             name: name.to_owned(),
             dated_by: Some(place),

@@ -64,6 +64,10 @@ Examples:
   seal rotate --to v2 --key key.pem --recipient cluster.txt prod/
   seal rotate --to v2 --bind-template --dry-run --key key.pem --recipient cluster.txt prod/
   seal rotate --to v1 --key key.pem --cert cert.pem prod/")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Rotate {
     /// Files and directories to re-encrypt; the current directory if not given
     #[arg(value_name = "PATH")]
