@@ -704,14 +704,12 @@ fn certificate_location(settings: &Settings) -> (PathBuf, usize) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
     use crate::seal_args;
 
     #[test]
     fn the_help_lists_each_rule() {
-        let mut command = seal_args::SealArgs::command();
+        let mut command = seal_args::program();
         let lint = command.find_subcommand_mut("lint").unwrap();
         let help = lint.render_help().to_string();
         let listed = help.split("Rules: ").nth(1).unwrap();
