@@ -1,4 +1,4 @@
-//! Asks questions on the terminal without showing the answers.
+//! Asks questions on the terminal: for values without showing the answers, and for confirmations.
 //!
 //! What is left of a paste must not reach the shell, which would show, execute and save it. So a terminal that can is asked
 //! to enclose pasted text in sequences, a paste of several lines is read to its end and refused, and when the prompt is
@@ -14,9 +14,27 @@ use signal_hook::consts::SIGINT;
 use signal_hook::low_level::emulate_default_handler;
 use zeroize::Zeroizing;
 
+use kubeseal_library::environment::Environment;
 use kubeseal_library::platform::QuietTerminal;
 
 use crate::failure::Failure;
+use crate::report;
+
+/// Asks a question that the user answers with `y` or anything else. Returns `None` if there is no terminal to ask on.
+///
+/// # Errors
+///
+/// Fails if the terminal cannot be read.
+pub(crate) fn confirm(question: &str, environment: &Environment) -> io::Result<Option<bool>> {
+    if !environment.stdin_is_terminal || !environment.stderr_is_terminal {
+        return Ok(None);
+    }
+    report::ask(question);
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    let answer = answer.trim().to_ascii_lowercase();
+    Ok(Some(["y", "yes"].contains(&answer.as_str())))
+}
 
 /// A terminal with echo turned off until the value is dropped.
 pub(crate) struct Prompt(QuietTerminal);

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::{self, Read};
 
+use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 const MIB: u64 = 1024 * 1024;
@@ -97,6 +98,23 @@ pub fn read(source: impl Read, expected: u64, kind: Kind) -> io::Result<Zeroizin
     Ok(bytes)
 }
 
+/// The maximum number of values in a response of a controller. Each takes about a hundred bytes when it is parsed, and two
+/// in the response.
+const MAX_JSON_VALUES: usize = 1_000_000;
+
+/// Returns whether a response has too many values to be parsed as JSON.
+pub fn has_too_many_values(bytes: &[u8]) -> bool {
+    memchr::memchr3_iter(b',', b'[', b'{', bytes).count() > MAX_JSON_VALUES
+}
+
+/// Parses a response of a controller. Returns `None` if it is no such JSON, or has too many values.
+pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    if has_too_many_values(bytes) {
+        return None;
+    }
+    serde_json::from_slice(bytes).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +137,17 @@ mod tests {
             // If the expected size is above the limit, nothing is read.
             let error = read(io::repeat(0), kind.limit() + 1, kind).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::FileTooLarge, "{kind}");
+        }
+    }
+
+    /// Attack: a server in place of the controller sends very many small values, which take fifty times their size when they
+    /// are parsed.
+    #[test]
+    fn parses_a_limited_number_of_values() {
+        let list = |count: usize| format!("[{}0]", "0,".repeat(count - 1));
+        for (count, is_read) in [(MAX_JSON_VALUES, true), (MAX_JSON_VALUES + 1, false)] {
+            let read: Option<Vec<u8>> = parse_json(list(count).as_bytes());
+            assert_eq!(read.is_some(), is_read, "{count}");
         }
     }
 

@@ -72,6 +72,8 @@ rules! {
     WEAK_SUITE "weak-suite" Error "A value is sealed for a key that is not post-quantum, although all keys of the rule are.";
     TEMPLATE_CHANGED "template-changed" Error "The template was changed after v2 values were sealed and bound to it.";
     REFUSED_VALUE "refused-value" Error "A controller refuses a v2 value without using a key, for example because it was sealed for another name.";
+    PARTLY_BOUND "partly-bound" Warning "Some v2 values of an object are bound to its template, and others are not.";
+    UNBOUND_VALUE "unbound-value" Warning "A v2 value is not bound to the template of its object, but the rule says so.";
     UNUSED_LOCK "unused-lock" Warning "A lock of v2 values belongs to no item.";
     FORMAT "format" Warning "A value is sealed as v1, but the rule says v2.";
     BROKEN_RULE "broken-rule" Error "An object contradicts its rule in `.seal.yaml`.";

@@ -9,8 +9,12 @@ use shared::{base64, envelope};
 
 use crate::walk;
 
-/// The length of the shortest sealed value, for a key of 2048 bits, in characters without padding.
-const MIN_LEN: usize = 366;
+/// The length of the shortest v1 value, for a key of 2048 bits, in characters without padding.
+const MIN_V1_LEN: usize = 366;
+/// What a v2 value begins with, before the letter of its kind.
+const V2_PREFIX: &[u8] = b"seal2.";
+/// The length of the shortest v2 value, the header of a lock: prefix, letter, `.`, and 59 bytes in base64url.
+const MIN_V2_LEN: usize = V2_PREFIX.len() + 2 + 79;
 /// The length of an AES-GCM tag, in bytes.
 const TAG_LEN: usize = 16;
 
@@ -25,7 +29,7 @@ pub fn first_line_beside(bytes: &[u8], sealed: &[&SealedSecret]) -> Option<usize
 }
 
 fn first_line_except(bytes: &[u8], values: &SealedValues) -> Option<usize> {
-    if bytes.len() < MIN_LEN {
+    if bytes.len() < MIN_V2_LEN {
         return None;
     }
     let found = first_start(bytes, values);
@@ -106,6 +110,11 @@ fn first_in_node(node: &Node, values: &SealedValues) -> Option<usize> {
 
 /// Returns the position of the first sealed value.
 fn first_start(bytes: &[u8], values: &SealedValues) -> Option<usize> {
+    let starts = [first_v1(bytes, values), first_v2(bytes, values)];
+    starts.into_iter().flatten().min()
+}
+
+fn first_v1(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     let mut remaining = bytes;
     // The value begins with the modulus length in two bytes. The first byte is small, so its base64
     // begins with `A`.
@@ -120,6 +129,24 @@ fn first_start(bytes: &[u8], values: &SealedValues) -> Option<usize> {
         remaining = &tail[end..];
     }
     None
+}
+
+/// Returns the position of the first v2 value. Only its beginning counts, as the rest may be on further lines.
+fn first_v2(bytes: &[u8], values: &SealedValues) -> Option<usize> {
+    let mut starts = memchr::memmem::find_iter(bytes, V2_PREFIX);
+    starts.find(|start| {
+        let is_start = *start == 0 || !is_base64url(bytes[start - 1]);
+        let tail = &bytes[*start..];
+        let end = tail
+            .iter()
+            .position(|byte| !is_base64url(*byte) && *byte != b'.');
+        let text = &tail[..end.unwrap_or(tail.len())];
+        is_start && is_sealed_v2(text) && !values.has_prefix(text)
+    })
+}
+
+fn is_base64url(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_".contains(&byte)
 }
 
 /// The values of SealedSecrets, without white space, sorted.
@@ -173,8 +200,13 @@ pub fn remark(bytes: &[u8], line: usize) -> String {
     )
 }
 
+fn is_sealed_v2(text: &[u8]) -> bool {
+    let kind = text.get(V2_PREFIX.len()..V2_PREFIX.len() + 2);
+    text.len() >= MIN_V2_LEN && matches!(kind, Some(b"h." | b"l." | b"s." | b"i."))
+}
+
 fn is_sealed(text: &[u8]) -> bool {
-    if text.len() < MIN_LEN {
+    if text.len() < MIN_V1_LEN {
         return false;
     }
     let Ok(bytes) = base64::decode(text) else {
@@ -290,6 +322,40 @@ mod tests {
             assert_eq!(first_line_except(text.as_bytes(), &values), None, "{why}");
             let per_value = values.comparisons.get() / COUNT;
             assert!((1..=20).contains(&per_value), "{why}: {per_value}");
+        }
+    }
+
+    /// Attack: an author puts v2 values outside of SealedSecrets, into the values of a chart, a patch or the entries of a lock,
+    /// so that commands overlook them and the key that they need is retired.
+    #[test]
+    fn finds_v2_values() {
+        let [own, value] = ["O", "V"].map(|letter| format!("seal2.i.{}", letter.repeat(300)));
+        let mut sealed = SealedSecret::new("db", shared::resource::SealedSecretSpec::default());
+        let entries = &mut sealed.spec.encrypted_data;
+        entries.insert("a".into(), own.clone());
+        let header = format!("seal2.h.{}", "A".repeat(79));
+        let (first, last) = value.split_at(100);
+        for (text, want) in [
+            (format!("kind: SealedSecret\na: {own}\n"), None),
+            (format!("a: {own}\n---\nsecrets:\n  b: {value}\n"), Some(4)),
+            (
+                format!("- op: add\n  path: /spec/encryptedData/b\n  value: '{value}'\n"),
+                Some(3),
+            ),
+            (format!("\"/lock/x\": {header}\n"), Some(1)),
+            (format!("a: 1\nb: \"{first}\\\n  {last}\"\n"), Some(2)),
+            (format!("b: \"sea\\\n  {}\"\n", &value[3..]), Some(1)),
+            (format!("b: \"\\x73{}\"\n", &value[1..]), Some(1)),
+            (format!("a: {}\n", &header[..86]), None),
+            (format!("a: seal2.x.{}\n", "A".repeat(300)), None),
+            (format!("a: x{value}\n"), None),
+            (format!("a: seal2-recipient xw {}\n", "A".repeat(300)), None),
+        ] {
+            assert_eq!(
+                first_line_beside(text.as_bytes(), &[&sealed]),
+                want,
+                "{text}"
+            );
         }
     }
 

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use kubeseal_library::git::{GitError, Repository};
+use kubeseal_library::rules::Rule;
 use kubeseal_library::walk::ManifestFile;
 use shared::error_chain;
 use shared::resource::SealedSecret;
 use shared::sealed_file::{self, Found};
-use shared::v2::{Object, TemplateDigest};
+use shared::v2::{self, Object, TemplateDigest};
 
 use super::target::is_same_object;
 use super::v2_items::Change;
@@ -49,6 +50,39 @@ pub(super) fn decide(
     }
     warn_about_unbound(&place, object, change);
     Ok(true)
+}
+
+/// Allows new v1 values where a rule says v2, since controllers refuse a value that is bound to the template beside `item`,
+/// which is v1 and stays. Warns the user.
+///
+/// # Errors
+///
+/// Fails if the last commit has v2 values: a user who can change the file must not be able to weaken the next value.
+pub(super) fn keep_v1(
+    sealed: &SealedSecret,
+    committed: Option<&SealedSecret>,
+    item: &str,
+    rule: &Rule,
+) -> Result<()> {
+    let place = sealed.qualified_name();
+    let place = shown(&place);
+    if committed.is_some_and(|before| v2::is_v2(&before.spec.encrypted_data)) {
+        bail!(format_lost(&place));
+    }
+    let (item, rule) = (shown(item), rule.describe());
+    report::warn(&format!(
+        "{place}: the new value is sealed as v1 like the item {item:?}, although {} says v2; \
+         `seal rotate --to v2 --bind-template --key FILE` converts all values",
+        shown(&rule)
+    ));
+    Ok(())
+}
+
+fn format_lost(place: &str) -> Failure {
+    Failure::new(format!(
+        "the values of {place} are v2 in the last commit, and v1 in the file"
+    ))
+    .hint("review the file with `seal diff`; restore it from the last commit, or commit it if the change is wanted")
 }
 
 fn has_bound(object: &Object) -> bool {

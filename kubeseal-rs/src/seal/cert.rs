@@ -22,8 +22,9 @@ use shared::key_marks::KeyState;
 use super::keys::{access, store};
 use super::{Outcome, output, print};
 use crate::failure::Failure;
+use crate::prompt;
 use crate::report;
-use crate::report::ShowPath as _;
+use crate::report::{ShowPath as _, shown};
 use crate::seal_args::{KeyLocation, OutputFormat};
 
 /// Arguments of `seal cert`.
@@ -237,17 +238,12 @@ fn confirm_replacement(
     };
     let hint =
         format!("compare {new} with `seal keys list`, and pass --fingerprint {new} or --replace");
-    if !environment.stdin_is_terminal || !environment.stderr_is_terminal {
-        bail!(Failure::new(format!("{problem}; nothing was written")).hint(hint));
+    let question = format!("{}\nReplace it? [y/N] ", shown(&problem));
+    match prompt::confirm(&question, environment)? {
+        Some(true) => Ok(()),
+        Some(false) => bail!(Failure::new("nothing was written").hint(hint)),
+        None => bail!(Failure::new(format!("{problem}; nothing was written")).hint(hint)),
     }
-    report::info(&problem);
-    report::ask("Replace it? [y/N] ");
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    if ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
-        return Ok(());
-    }
-    bail!(Failure::new("nothing was written").hint(hint))
 }
 
 fn show(args: &CertShow, environment: &Environment) -> Result<Outcome> {

@@ -190,9 +190,13 @@ impl Target {
     ) -> Result<NewValues> {
         let settings = session.settings(&self.path)?;
         self.check(session, &settings)?;
-        let mut new = match self.format(&settings)? {
+        let change = v2_items::Change {
+            set: values,
+            removed,
+        };
+        let mut new = match self.format_of_change(&settings, change)? {
             SealedFormat::V1 => self.seal_v1(session, &settings, values)?,
-            SealedFormat::V2 => self.seal_v2(session, &settings, values, removed)?,
+            SealedFormat::V2 => self.seal_v2(session, &settings, change)?,
         };
         new.removed.extend_from_slice(removed);
         Ok(new)
@@ -212,6 +216,29 @@ impl Target {
             return Err(TargetError::Format(qualified_name(&self.found)));
         }
         Ok(SealedFormat::V2)
+    }
+
+    /// Returns the format of these new values. Where only a rule says v2, and the new values would be bound to the template,
+    /// values that stay v1 keep the new ones v1: controllers refuse bound values beside them.
+    fn format_of_change(
+        &self,
+        settings: &Settings,
+        change: v2_items::Change<'_>,
+    ) -> Result<SealedFormat> {
+        let format = self.format(settings)?;
+        let entries = &self.found.sealed.spec.encrypted_data;
+        let is_by_flag = matches!(settings.format.by, Origin::Flag(_));
+        if format == SealedFormat::V1 || is_by_flag || v2::is_v2(entries) {
+            return Ok(format);
+        }
+        let rule = settings.rule.as_ref().filter(|rule| rule.bind_template);
+        let kept = entries.keys().find(|item| change.keeps(item));
+        let (Some(rule), Some(item)) = (rule, kept) else {
+            return Ok(format);
+        };
+        let committed = binding::committed(&self.path, &self.found);
+        binding::keep_v1(&self.found.sealed, committed.as_ref(), item, rule)?;
+        Ok(SealedFormat::V1)
     }
 
     fn seal_v1(
@@ -246,14 +273,9 @@ impl Target {
         &self,
         session: &Session<'_>,
         settings: &Settings,
-        values: &BTreeMap<String, Plain>,
-        removed: &[String],
+        change: v2_items::Change<'_>,
     ) -> Result<NewValues> {
         let recipients = session.recipients(settings)?;
-        let change = v2_items::Change {
-            set: values,
-            removed,
-        };
         let now = session.environment.now;
         let sealed = &self.found.sealed;
         let committed = binding::committed(&self.path, &self.found);

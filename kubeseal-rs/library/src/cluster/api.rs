@@ -15,7 +15,7 @@ use super::error::one_line;
 use super::error_text::error_text;
 use super::login::Login;
 use super::{Access, ApiPath, ClusterError, Timeout, connection};
-use crate::bounded::{Kind, TooLarge};
+use crate::bounded::{self, Kind, TooLarge};
 use crate::environment::Environment;
 use crate::notice::Waiting;
 
@@ -215,8 +215,11 @@ impl Response {
         Err(ClusterError::Object { what, code, text })
     }
 
-    /// Returns the body as JSON, or null if it is not JSON.
+    /// Returns the body as JSON, or null if it is not JSON or has too many values.
     pub(super) fn json(&self) -> Json {
+        if bounded::has_too_many_values(&self.body) {
+            return Json::Null;
+        }
         super::parse(&self.body).unwrap_or_default()
     }
 }

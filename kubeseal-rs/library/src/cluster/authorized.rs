@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::Timeout;
 use super::busy::{Attempts, Retry};
 use super::error::one_line;
-use crate::bounded::Kind;
+use crate::bounded::{self, Kind};
 use crate::notice::Waiting;
 use crate::redacted::redacted;
 use crate::web;
@@ -172,9 +172,9 @@ impl Authorized {
         sealed: &Json,
     ) -> Result<Option<Json>, AuthorizedError> {
         match self.post(endpoint, sealed)? {
-            (StatusCode::OK, text) => serde_json::from_str(&text)
+            (StatusCode::OK, text) => bounded::parse_json(text.as_bytes())
                 .map(Some)
-                .map_err(|_| AuthorizedError::MalformedResponse),
+                .ok_or(AuthorizedError::MalformedResponse),
             (StatusCode::CONFLICT, _) => Ok(None),
             (code, text) => Err(error_of_status(code, "rotate", &text)),
         }
@@ -260,7 +260,7 @@ fn keys_of_items(text: &str) -> Option<KeysOfItems> {
     struct Response {
         items: BTreeMap<String, Option<String>>,
     }
-    let response: Response = serde_json::from_str(text).ok()?;
+    let response: Response = bounded::parse_json(text.as_bytes())?;
     let key = |(item, key): (String, Option<String>)| match key {
         Some(key) => Some((item, Some(key.parse().ok()?))),
         None => Some((item, None)),

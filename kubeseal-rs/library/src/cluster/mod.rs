@@ -28,6 +28,7 @@ use serde_json::Value as Json;
 use shared::key::{Certificate, Fingerprint};
 use shared::v2::RecipientList;
 
+use crate::bounded;
 use crate::environment::Environment;
 use api::{Api, Response};
 pub use authorized::{Authorized, AuthorizedError, KeysOfItems};
@@ -285,8 +286,8 @@ impl Controller {
     pub fn recipients(&self) -> Result<RecipientList, ClusterError> {
         let path = proxy_path(&self.service, &self.port, "v2/recipients")?;
         let response = self.success(RECIPIENTS, self.cluster.api.get(&path)?)?;
-        let list = serde_json::from_slice(&response.body);
-        list.map_err(|_| ClusterError::MalformedResponse { what: RECIPIENTS })
+        bounded::parse_json(&response.body)
+            .ok_or(ClusterError::MalformedResponse { what: RECIPIENTS })
     }
 
     /// Returns the CA certificates, as PEM, of the TLS port, which the controller publishes in a `ConfigMap`. Those that
@@ -373,9 +374,9 @@ impl Controller {
             }
             Err(error) => return Err(error),
         };
-        serde_json::from_slice(&body)
+        bounded::parse_json(&body)
             .map(Some)
-            .map_err(|_| ClusterError::MalformedResponse { what: ROTATE })
+            .ok_or(ClusterError::MalformedResponse { what: ROTATE })
     }
 
     /// Returns the SealedSecret with every item re-encrypted as v2, or `None` if the controller cannot decrypt it. Only the

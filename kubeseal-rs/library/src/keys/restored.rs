@@ -5,7 +5,7 @@
 //! other programs: a replicator, for example, copies a Secret into other namespaces. So only the metadata
 //! listed here is restored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use shared::key::Fingerprint;
@@ -45,42 +45,56 @@ impl RestoredSecret {
     /// its namespace and `uid`, is dropped without being listed.
     pub fn new(record: &KeyRecord, key: &Fingerprint, key_use: KeyUse) -> Self {
         let backup = &record.secret;
-        let mut left_out = Vec::new();
         let mut secret = Secret {
             type_: Some(TYPE.to_owned()),
             ..Secret::default()
         };
         secret.metadata.name.clone_from(&backup.metadata.name);
-        secret.metadata.labels = Some(labels(record, key_use, &mut left_out));
-        let annotations = annotations(record, key, key_use, &mut left_out);
+        secret.metadata.labels = Some(labels(record, key_use));
+        let annotations = annotations(record, key, key_use);
         secret.metadata.annotations = Some(annotations).filter(|all| !all.is_empty());
-        left_out.extend(other_properties(backup));
-        for (item, value) in &backup.data {
-            if [PRIVATE_KEY_ITEM, CERTIFICATE_ITEM].contains(&item.as_str()) {
-                secret.data.insert(item.clone(), value.clone());
-            } else {
-                left_out.push(format!("item {item}"));
-            }
-        }
+        let is_kept =
+            |item: &&String| [PRIVATE_KEY_ITEM, CERTIFICATE_ITEM].contains(&item.as_str());
+        let items = backup.data.iter().filter(|(item, _)| is_kept(item));
+        secret.data = items
+            .map(|(item, value)| (item.clone(), value.clone()))
+            .collect();
+        let left_out = left_out(backup, &secret);
         Self { secret, left_out }
     }
 }
 
-fn labels(
-    record: &KeyRecord,
-    key_use: KeyUse,
-    left_out: &mut Vec<String>,
-) -> BTreeMap<String, String> {
-    let empty = BTreeMap::new();
-    let before = record.secret.metadata.labels.as_ref().unwrap_or(&empty);
-    let is_other = |name: &&String| name.as_str() != KEY_LABEL;
-    left_out.extend(
-        before
-            .keys()
-            .filter(is_other)
-            .map(|name| format!("label {name}")),
-    );
-    let state = before.get(KEY_LABEL).map(String::as_str);
+/// Returns the properties of a Secret in a backup that the restored one does not have, for display. A mark as opening-only
+/// that is removed or replaced is not listed.
+pub fn left_out(backup: &Secret, restored: &Secret) -> Vec<String> {
+    let names = |metadata: &Option<BTreeMap<String, String>>| -> BTreeSet<String> {
+        metadata
+            .iter()
+            .flatten()
+            .map(|(name, _)| name.clone())
+            .collect()
+    };
+    let (before, after) = (&backup.metadata, &restored.metadata);
+    let labels = &names(&before.labels) - &names(&after.labels);
+    let mut annotations = &names(&before.annotations) - &names(&after.annotations);
+    annotations.remove(OPENING_ONLY_ANNOTATION);
+    let items = backup
+        .data
+        .keys()
+        .filter(|item| !restored.data.contains_key(*item));
+    let labels = labels.iter().map(|name| format!("label {name}"));
+    let annotations = annotations.iter().map(|name| format!("annotation {name}"));
+    labels
+        .chain(annotations)
+        .chain(other_properties(backup, restored))
+        .chain(items.map(|item| format!("item {item}")))
+        .collect()
+}
+
+fn labels(record: &KeyRecord, key_use: KeyUse) -> BTreeMap<String, String> {
+    let labels = record.secret.metadata.labels.as_ref();
+    let state = labels.and_then(|labels| labels.get(KEY_LABEL));
+    let state = state.map(String::as_str);
     let state = match state {
         _ if key_use == KeyUse::Sealing => KEY_ACTIVE,
         Some(KEY_COMPROMISED) => KEY_COMPROMISED,
@@ -93,12 +107,7 @@ fn labels(
     BTreeMap::from([(KEY_LABEL.to_owned(), state.to_owned())])
 }
 
-fn annotations(
-    record: &KeyRecord,
-    key: &Fingerprint,
-    key_use: KeyUse,
-    left_out: &mut Vec<String>,
-) -> BTreeMap<String, String> {
+fn annotations(record: &KeyRecord, key: &Fingerprint, key_use: KeyUse) -> BTreeMap<String, String> {
     let empty = BTreeMap::new();
     let before = record
         .secret
@@ -114,11 +123,6 @@ fn annotations(
         let since = since.parse::<Timestamp>().map(|since| since.to_string());
         annotations.insert(COMPROMISED_ANNOTATION.to_owned(), since.unwrap_or_default());
     }
-    let is_other = |name: &&String| {
-        !annotations.contains_key(*name) && name.as_str() != OPENING_ONLY_ANNOTATION
-    };
-    let other_annotations = before.keys().filter(is_other);
-    left_out.extend(other_annotations.map(|name| format!("annotation {name}")));
     if let KeyUse::OpeningOnly(since) = key_use {
         let since = since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         annotations.insert(OPENING_ONLY_ANNOTATION.to_owned(), since);
@@ -127,10 +131,11 @@ fn annotations(
 }
 
 /// Returns further properties of the Secret that would have an effect after the restore.
-fn other_properties(backup: &Secret) -> impl Iterator<Item = String> {
+fn other_properties(backup: &Secret, restored: &Secret) -> impl Iterator<Item = String> {
     let metadata = &backup.metadata;
     let is_nonempty = |list: Option<usize>| list.is_some_and(|len| len > 0);
-    let type_ = backup.type_.as_deref().filter(|type_| *type_ != TYPE);
+    let type_ = backup.type_.as_deref();
+    let type_ = type_.filter(|type_| restored.type_.as_deref() != Some(*type_));
     [
         is_nonempty(metadata.owner_references.as_ref().map(Vec::len))
             .then(|| "ownerReferences".to_owned()),

@@ -10,7 +10,7 @@ use shared::key_marks::{KeyState, Marks};
 use shared::key_ring::{KeyRing, RingV2Key};
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
-use shared::v2::{self, ItemView, KeyId, Object, Refusal, ShortKeyId, key_secret};
+use shared::v2::{self, ItemView, KeyId, Object, Refusal, ShortKeyId, Suite, key_secret};
 
 use super::survey::{Dependent, Holder};
 
@@ -64,6 +64,11 @@ impl V2KeyRecord {
         Some(self.key.as_ref().ok()?.key_id())
     }
 
+    /// Returns the suite of the key, if the key can be parsed.
+    pub fn suite(&self) -> Option<Suite> {
+        Some(self.key.as_ref().ok()?.suite())
+    }
+
     /// Returns the time from which the key seals, if the key can be parsed.
     pub fn not_before(&self) -> Option<Timestamp> {
         Some(self.key.as_ref().ok()?.validity().0)
@@ -76,43 +81,68 @@ impl V2KeyRecord {
         self.name() == arg || id.is_some_and(is_id)
     }
 
-    fn can_seal(&self) -> bool {
+    /// Returns whether the key is loaded, usable, and not marked against sealing.
+    pub fn can_seal(&self) -> bool {
         self.is_active && self.key.is_ok() && !self.marks.is_sealing_forbidden()
     }
 }
 
-/// Returns the state of each key. The newest key of a suite that may seal counts as its sealing key, and so does the newest
-/// with a backup: whether the controller seals only with backed-up keys is not known here.
-pub fn states(records: &[V2KeyRecord]) -> Vec<KeyState> {
+/// Returns the state of each key. `preferred` is the key that the controller prefers, of any suite. If it is unknown, the
+/// newest key of each suite that may seal counts as its sealing key, and so does the newest with a backup: whether the
+/// controller seals only with backed-up keys is not known here.
+pub fn states(records: &[V2KeyRecord], preferred: Option<KeyId>) -> Vec<KeyState> {
     records
         .iter()
-        .map(|record| state(record, records))
+        .map(|record| state(record, records, preferred))
         .collect()
 }
 
-fn state(record: &V2KeyRecord, all: &[V2KeyRecord]) -> KeyState {
-    let Ok(key) = &record.key else {
-        return KeyState::Broken;
-    };
-    let is_of_suite = |other: &&V2KeyRecord| {
-        let other_key = other.key.as_ref().ok();
-        other_key.is_some_and(|other| other.suite() == key.suite()) && other.can_seal()
-    };
-    let is_newest = |is_candidate: fn(&V2KeyRecord) -> bool| {
-        let keys = all.iter().filter(is_of_suite);
-        let keys = keys.filter(|key| is_candidate(key));
-        let newest = keys.max_by_key(|key| key.not_before());
-        newest.is_some_and(|newest| newest.key_id() == record.key_id())
-    };
-    if !record.is_active {
+fn state(record: &V2KeyRecord, all: &[V2KeyRecord], preferred: Option<KeyId>) -> KeyState {
+    if record.key.is_err() {
+        KeyState::Broken
+    } else if !record.is_active {
         KeyState::Retired
     } else if record.marks.is_compromised {
         KeyState::Compromised
-    } else if is_newest(|_| true) || is_newest(|key| key.marks.backed_up.is_some()) {
+    } else if !record.can_seal() {
+        KeyState::Opening
+    } else if let Some(preferred) = preferred {
+        state_beside(record, all, preferred)
+    } else if is_newest(record, all, |_| true)
+        || is_newest(record, all, |key| key.marks.backed_up.is_some())
+    {
         KeyState::Sealing
     } else {
         KeyState::Opening
     }
+}
+
+/// Returns the state of a key that may seal, beside the key that the controller prefers.
+fn state_beside(record: &V2KeyRecord, all: &[V2KeyRecord], preferred: KeyId) -> KeyState {
+    let id = record.key_id();
+    if id == Some(preferred) {
+        return KeyState::Sealing;
+    }
+    let mut same_suite = all.iter().filter(|other| other.suite() == record.suite());
+    let preferred = same_suite.find(|other| other.key_id() == Some(preferred));
+    let is_newer = preferred.is_some_and(|other| record.not_before() > other.not_before());
+    if is_newer && record.marks.backed_up.is_none() {
+        KeyState::Waiting
+    } else {
+        KeyState::Opening
+    }
+}
+
+/// Returns whether a key is the newest one of its suite that may seal, among these candidates.
+fn is_newest(
+    record: &V2KeyRecord,
+    all: &[V2KeyRecord],
+    is_candidate: fn(&V2KeyRecord) -> bool,
+) -> bool {
+    let keys = all.iter().filter(|other| other.suite() == record.suite());
+    let keys = keys.filter(|other| other.can_seal() && is_candidate(other));
+    let newest = keys.max_by_key(|key| key.not_before());
+    newest.is_some_and(|newest| newest.key_id() == record.key_id())
 }
 
 /// Returns a key ring with these keys too, including retired ones. The ring is only for opening.
@@ -184,8 +214,8 @@ pub fn exposed(holders: &[Holder], key: ShortKeyId) -> Vec<Dependent> {
 mod tests {
     use shared::key_marks;
     use shared::resource::{BACKED_UP_ANNOTATION, V2_KEY_LABEL};
+    use shared::v2::SecretKey;
     use shared::v2::key_secret::StoredKey;
-    use shared::v2::{SecretKey, Suite};
 
     use super::*;
 
@@ -215,11 +245,23 @@ mod tests {
             record(Suite::XWing, 5, "compromised"),
             V2KeyRecord::new(broken, None),
         ];
-        let names: Vec<_> = states(&records).into_iter().map(KeyState::name).collect();
+        let names = |preferred| {
+            let states = states(&records, preferred).into_iter();
+            states.map(KeyState::name).collect::<Vec<_>>()
+        };
         let want = [
             "opening", "sealing", "sealing", "retired", "retired", "broken",
         ];
-        assert_eq!(names, want);
+        assert_eq!(names(None), want);
+        let id = |index: usize| records[index].key_id();
+        let want = [
+            "sealing", "waiting", "opening", "retired", "retired", "broken",
+        ];
+        assert_eq!(names(id(0)), want);
+        let want = [
+            "opening", "opening", "sealing", "retired", "retired", "broken",
+        ];
+        assert_eq!(names(id(2)), want);
         assert_eq!(add_to_ring(KeyRing::default(), &records).v2_keys().len(), 5);
     }
 
@@ -237,7 +279,8 @@ mod tests {
             V2KeyRecord::new(backed_up, None),
             record(Suite::XWing, 3, "active"),
         ];
-        let names: Vec<_> = states(&records).into_iter().map(KeyState::name).collect();
+        let states = states(&records, None).into_iter();
+        let names: Vec<_> = states.map(KeyState::name).collect();
         assert_eq!(names, ["opening", "sealing", "sealing"]);
     }
 

@@ -27,12 +27,13 @@ use shared::resource::{COMPROMISED_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
 use shared::v2::{self as format, ShortKeyId};
 
+use super::served::Served;
 use super::{
     Search, check_all_readable, fetch_step, find, find_holders, find_named, location_flags,
-    rotate_step, step, store, survey_all, v2,
+    rotate_step, rotate_to_v2_step, step, store, survey_all, v2,
 };
 use crate::failure::Failure;
-use crate::report::{self, shown};
+use crate::report::{self, ShowPath, shown};
 use crate::seal::table::table;
 use crate::seal::{Outcome, output, print};
 use crate::seal_args::{KeyLocation, ReportFormat};
@@ -92,7 +93,7 @@ pub fn run(args: &KeysCompromise, environment: &Environment) -> Result<Outcome> 
     let store = store(&args.location, &clusters)?;
     let records = check_all_readable(store.read()?)?;
     match v2::find(&store, &records, &args.key)? {
-        Some(key) => run_v2(args, environment, &store, &records, &key),
+        Some(key) => run_v2(args, &clusters, &store, &records, &key),
         None => run_rsa(args, &clusters, &store, &records),
     }
 }
@@ -105,7 +106,8 @@ fn run_rsa(
 ) -> Result<Outcome> {
     let environment = clusters.environment;
     let (record, fingerprint) = find(records, &args.key, &args.location)?;
-    let situation = Situation::of(records, &fingerprint);
+    let served = Served::find(&args.location, clusters, records, &[]);
+    let situation = Situation::of(records, &fingerprint, &served);
     let search_args = (&args.search, &args.location);
     let (ring, sources, survey) = survey_all(store, records, &args.paths, search_args, clusters)?;
     let key_id = record.key.as_ref().ok().map(|key| key.key_id());
@@ -130,23 +132,22 @@ fn run_rsa(
     if !args.dry_run {
         mark(environment, store, records, &fingerprint, &damage.since)?;
     }
-    report_damage(args, records, &damage, situation, missing)
+    report_damage(args, records, &damage, &situation, missing)
 }
 
 /// Does the same for a key that is only for v2. What is sealed for it is visible without keys.
 fn run_v2(
     args: &KeysCompromise,
-    environment: &Environment,
+    clusters: &Clusters<'_>,
     store: &KeyStore,
     records: &[KeyRecord],
     key: &v2::NamedKey,
 ) -> Result<Outcome> {
+    let environment = clusters.environment;
+    let served = Served::find(&args.location, clusters, records, key.records());
+    let situation = key.situation(&served, records);
     let sources = find_holders(store, &args.paths, &args.search)?;
-    let items = |sealed: &SealedSecret| {
-        let items = keys::v2::items_for(sealed, key.id.short()).into_iter();
-        let name = sealed.name_or_empty();
-        items.map(|item| format!("{name}/{item}")).collect()
-    };
+    let items = |sealed: &SealedSecret| keys::v2::items_for(sealed, key.id.short());
     let (commits, unread) = commits(args, items)?;
     let present = keys::v2::exposed(&sources.holders, key.id.short());
     let (missing, mut unread) = all_unread(args, sources.unread, unread)?;
@@ -165,7 +166,7 @@ fn run_v2(
     if !args.dry_run {
         key.mark(store, environment, &damage.since)?;
     }
-    report_damage(args, records, &damage, key.situation(), missing)
+    report_damage(args, records, &damage, &situation, missing)
 }
 
 /// Returns what the history lacks, and everything that cannot be read.
@@ -214,7 +215,7 @@ fn report_damage(
     args: &KeysCompromise,
     records: &[KeyRecord],
     damage: &Damage,
-    situation: Situation,
+    situation: &Situation,
     is_history_missing: bool,
 ) -> Result<Outcome> {
     print(&damage.report(args.output)?)?;
@@ -258,7 +259,7 @@ fn missing_history(args: &KeysCompromise) -> Result<BTreeSet<Unread>> {
 /// the files there that cannot be read. A path outside a repository has no commits.
 fn commits(
     args: &KeysCompromise,
-    items_needing: impl Fn(&SealedSecret) -> Vec<String>,
+    items_needing: impl Fn(&SealedSecret) -> BTreeSet<String>,
 ) -> Result<(Commits, BTreeSet<Unread>)> {
     let mut all_commits = Vec::new();
     let mut unread = BTreeMap::<(String, String), BTreeSet<String>>::new();
@@ -272,11 +273,9 @@ fn commits(
                 let commits = unread.entry((commit.path.clone(), why)).or_default();
                 commits.insert(commit.id.clone());
             }
-            let new = contents
-                .sealed
-                .iter()
-                .map(|sealed| seen.take_new_values(sealed));
-            let items: BTreeSet<String> = new.flat_map(|new| items_needing(&new)).collect();
+            let sealed = contents.sealed.iter();
+            let items = sealed.flat_map(|sealed| seen.introduced(sealed, &items_needing));
+            let items: BTreeSet<String> = items.collect();
             if !items.is_empty() {
                 introduced.push((commit, items));
             }
@@ -298,21 +297,16 @@ struct RsaKey<'a> {
 }
 
 impl RsaKey<'_> {
-    /// Returns the items that this key decrypts, as NAME/ITEM.
-    fn items(&self, sealed: &SealedSecret, ring: &KeyRing) -> Vec<String> {
+    /// Returns the names of the items that this key decrypts.
+    fn items(&self, sealed: &SealedSecret, ring: &KeyRing) -> BTreeSet<String> {
         let is_for_key = |need: &Need| *need == Need::Key(self.fingerprint.clone());
-        let items = needs(sealed, ring).into_iter();
-        let mut items: BTreeSet<String> = items
+        let needs = needs(&sealed.v1_part(), ring).into_iter();
+        let v1_items = needs
             .filter(|(_, need)| is_for_key(need))
-            .map(|(item, _)| item)
-            .collect();
-        items.extend(
-            self.id
-                .into_iter()
-                .flat_map(|id| keys::v2::items_for(sealed, id)),
-        );
-        let name = sealed.name_or_empty();
-        items.iter().map(|item| format!("{name}/{item}")).collect()
+            .map(|(item, _)| item);
+        let v2_items = self.id.into_iter();
+        let v2_items = v2_items.flat_map(|id| keys::v2::items_for(sealed, id));
+        v1_items.chain(v2_items).collect()
     }
 
     /// Returns the items that this key decrypts now.
@@ -331,21 +325,51 @@ impl RsaKey<'_> {
 /// Sealed values of earlier commits, with the scope, namespace and name that each was sealed for. Encryption
 /// never produces the same ciphertext twice.
 #[derive(Default)]
-struct SeenValues(BTreeSet<(Scope, String, String)>);
+struct SeenValues {
+    /// All v1 values: trial decryption is slow, so each is tried once.
+    v1: BTreeSet<Value>,
+    /// The v2 values that were sealed for the key. A later commit may add the key to the lock of a value.
+    v2: BTreeSet<Value>,
+}
+
+type Value = (Scope, String, String);
 
 impl SeenValues {
-    /// Returns the object with only those values that were not seen before.
-    fn take_new_values(&mut self, sealed: &SealedSecret) -> SealedSecret {
+    /// Returns the items, as NAME/ITEM, that are sealed for the key in this version of an object and in no earlier one.
+    fn introduced(
+        &mut self,
+        sealed: &SealedSecret,
+        items_needing: impl Fn(&SealedSecret) -> BTreeSet<String>,
+    ) -> Vec<String> {
+        let mut items = items_needing(&self.without_tried(sealed));
+        items.retain(|item| self.is_new_for_key(sealed, item));
+        let name = sealed.name_or_empty();
+        items.iter().map(|item| format!("{name}/{item}")).collect()
+    }
+
+    /// Returns the object without the v1 values that earlier versions had.
+    fn without_tried(&mut self, sealed: &SealedSecret) -> SealedSecret {
         let mut new = sealed.clone();
-        let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
-        let place = sealed.qualified_name();
-        let mut is_new = |text: &String| self.0.insert((scope, place.clone(), text.clone()));
-        // Without its lock, the keys of a v2 value are unknown.
+        let mut is_new = |text: &String| self.v1.insert(value(sealed, text));
         let entries = &mut new.spec.encrypted_data;
-        entries.retain(|name, text| format::is_lock_entry(name) || is_new(text));
+        entries.retain(|name, text| !format::is_v1_item(name, text) || is_new(text));
         new.spec.data = new.spec.data.filter(&mut is_new);
         new
     }
+
+    /// Returns whether no earlier version had this item, if it is v2, with the key among its recipients.
+    fn is_new_for_key(&mut self, sealed: &SealedSecret, item: &str) -> bool {
+        match sealed.spec.encrypted_data.get(item) {
+            Some(text) if format::is_v2_value(text) => self.v2.insert(value(sealed, text)),
+            _ => true,
+        }
+    }
+}
+
+/// Returns a value with the scope, namespace and name that it was sealed for.
+fn value(sealed: &SealedSecret, text: &str) -> Value {
+    let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
+    (scope, sealed.qualified_name(), text.to_owned())
 }
 
 fn commits_text(ids: &BTreeSet<String>) -> String {
@@ -361,16 +385,55 @@ fn short_id(commit: &str) -> String {
 }
 
 /// What decides the next steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Situation {
     /// Whether every Secret of the key is retired, so that the controller does not load it.
     pub(super) is_retired: bool,
-    /// Whether a newer key seals, so that no new key is needed.
-    pub(super) has_successor: bool,
+    /// The key that seals in its place, so that no new key is needed; `None` if there is none.
+    pub(super) successor: Option<Successor>,
+    /// Whether the key is only for v2.
+    pub(super) is_v2: bool,
+}
+
+/// The key that seals in place of a compromised one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Successor {
+    name: String,
+    /// Where the times are from by which it seals; `None` if the controller says that it seals.
+    dated_by: Option<String>,
+}
+
+impl Successor {
+    /// Returns the key that the controller seals with, as it answers.
+    pub(super) fn served(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            dated_by: None,
+        }
+    }
+
+    /// Returns the newest key by the times in the Secrets.
+    pub(super) fn dated(name: &str, file: Option<&PathBuf>) -> Self {
+        let place = file.map_or_else(|| "its Secret".to_owned(), ShowPath::shown);
+        Self {
+            name: name.to_owned(),
+            dated_by: Some(place),
+        }
+    }
+
+    /// Returns the step for a key that only claims to be newer; `None` if the controller seals with it.
+    fn check(&self, location_flags: &str) -> Option<String> {
+        let Self { name, dated_by } = self;
+        let place = dated_by.as_ref()?;
+        Some(format!(
+            "  check who created {name}: it counts as the sealing key by the times in {place}, which prove nothing; if you do \
+             not know, `seal keys rotate{location_flags}` generates another key"
+        ))
+    }
 }
 
 impl Situation {
-    fn of(records: &[KeyRecord], key: &Fingerprint) -> Self {
+    fn of(records: &[KeyRecord], key: &Fingerprint, served: &Served) -> Self {
         let is_key = |record: &KeyRecord| record.fingerprint() == Some(key);
         let own = || records.iter().filter(|record| is_key(record));
         let is_retired = own().all(|record| !record.facts.is_active);
@@ -381,9 +444,19 @@ impl Situation {
             let time = record.facts.order_time;
             own().all(|own| own.facts.order_time < time)
         };
+        let sealing = sealing.map(|(record, _)| record);
+        let successor = sealing.filter(|record| is_retired || is_newer(record));
+        let successor = successor.map(|record| {
+            if served.certificate.as_ref() == record.fingerprint() {
+                Successor::served(record.name())
+            } else {
+                Successor::dated(record.name(), record.file.as_ref())
+            }
+        });
         Self {
             is_retired,
-            has_successor: sealing.is_some_and(|(record, _)| is_retired || is_newer(record)),
+            successor,
+            is_v2: false,
         }
     }
 }
@@ -392,24 +465,27 @@ fn next_steps(
     args: &KeysCompromise,
     records: &[KeyRecord],
     damage: &Damage,
-    situation: Situation,
+    situation: &Situation,
 ) -> String {
     let name = shown(&damage.name);
-    let (location, location_flags) = (&args.location, location_flags(&args.location));
+    let location_flags = location_flags(&args.location);
     let mut steps = vec![headline(&name, args.dry_run, situation)];
-    let mut fetches =
-        "fetches the certificate of the sealing key, for files and rules that name a certificate";
-    if !situation.has_successor {
-        steps.push(step(
+    match &situation.successor {
+        Some(successor) => steps.extend(successor.check(&location_flags)),
+        None => steps.push(step(
             &format!("seal keys rotate{location_flags}"),
             "generates a key that is not compromised",
-        ));
-        fetches = "fetches its certificate, for files and rules that name a certificate";
+        )),
     }
+    let refused = if situation.is_v2 {
+        "it"
+    } else {
+        "its certificate"
+    };
     steps.extend([
-        step(&fetch_step(location, None), fetches),
+        new_public_key(args, situation),
         format!(
-            "  add {} to `retired` in .seal.yaml, so that its certificate is refused",
+            "  add {} to `retired` in .seal.yaml, so that {refused} is refused",
             damage.fingerprint
         ),
         "  change every listed value where it is used: an attacker with the key can read them in every commit"
@@ -421,13 +497,36 @@ fn next_steps(
         )
     }));
     if !situation.is_retired {
-        steps.extend(retirement(args, records, &name));
+        let rotate = if situation.is_v2 {
+            rotate_to_v2_step(&args.location)
+        } else {
+            rotate_step(&args.location, records)
+        };
+        steps.extend(retirement(args, &rotate, &name));
     }
     let steps = steps.iter().map(|step| shown(step).into_owned());
     steps.collect::<Vec<_>>().join("\n")
 }
 
-fn headline(name: &str, is_dry_run: bool, situation: Situation) -> String {
+/// Returns the step that gets the public key that seals from now on.
+fn new_public_key(args: &KeysCompromise, situation: &Situation) -> String {
+    let location = &args.location;
+    if situation.is_v2 {
+        let command = format!("seal keys export{}", location_flags(location));
+        return step(
+            &command,
+            "prints the key that seals now, for the `recipients` of rules",
+        );
+    }
+    let fetches = if situation.successor.is_some() {
+        "fetches the certificate of the sealing key, for files and rules that name a certificate"
+    } else {
+        "fetches its certificate, for files and rules that name a certificate"
+    };
+    step(&fetch_step(location, None), fetches)
+}
+
+fn headline(name: &str, is_dry_run: bool, situation: &Situation) -> String {
     let mark = if is_dry_run {
         "would be marked"
     } else {
@@ -442,12 +541,9 @@ fn headline(name: &str, is_dry_run: bool, situation: Situation) -> String {
 }
 
 /// Returns the steps after which nothing needs the key.
-fn retirement(args: &KeysCompromise, records: &[KeyRecord], name: &str) -> [String; 2] {
+fn retirement(args: &KeysCompromise, rotate: &str, name: &str) -> [String; 2] {
     [
-        step(
-            &rotate_step(&args.location, records),
-            "re-encrypts files, after the values were changed",
-        ),
+        step(rotate, "re-encrypts files, after the values were changed"),
         step(
             &format!(
                 "seal keys retire {name} PATH{}",
@@ -590,6 +686,7 @@ fn markdown_table(lines: &[Vec<String>], if_empty: &str) -> String {
 #[cfg(test)]
 mod tests {
     use shared::manifest::{self, Reading};
+    use shared::v2::{LockSpec, Place, PublicRecipient, Recipient, SecretKey, Suite};
 
     use super::*;
 
@@ -624,19 +721,29 @@ mod tests {
         }
     }
 
+    /// Returns the items that a version of an object introduces for a key that opens every v1 item, and the v2 items that
+    /// name it.
+    fn introduced(seen: &mut SeenValues, object: &SealedSecret, key: ShortKeyId) -> Vec<String> {
+        seen.introduced(object, |sealed| {
+            let v1 = sealed.v1_part().spec.encrypted_data.into_keys();
+            v1.chain(keys::v2::items_for(sealed, key)).collect()
+        })
+    }
+
     #[test]
     fn a_commit_introduces_only_values_that_no_earlier_commit_had() {
         let mut seen = SeenValues::default();
+        let key = recipient(1).key_id().short();
         for (why, object, want) in [
             (
                 "all new",
                 sealed("db", &[("a", "1"), ("b", "2")]),
-                vec!["a", "b"],
+                vec!["db/a", "db/b"],
             ),
             (
                 "one changed",
                 sealed("db", &[("a", "3"), ("b", "2")]),
-                vec!["a"],
+                vec!["db/a"],
             ),
             (
                 "none changed",
@@ -646,15 +753,65 @@ mod tests {
             (
                 "one added",
                 sealed("db", &[("a", "3"), ("b", "2"), ("c", "4")]),
-                vec!["c"],
+                vec!["db/c"],
             ),
             ("one renamed", sealed("db", &[("d", "2")]), vec![]),
             ("reverted", sealed("db", &[("a", "1")]), vec![]),
             // The ciphertext is not valid for the earlier object, so it counts as new here.
-            ("another object", sealed("other", &[("a", "1")]), vec!["a"]),
+            (
+                "another object",
+                sealed("other", &[("a", "1")]),
+                vec!["other/a"],
+            ),
         ] {
-            let new = seen.take_new_values(&object).spec.encrypted_data;
-            assert_eq!(new.into_keys().collect::<Vec<_>>(), want, "{why}");
+            assert_eq!(introduced(&mut seen, &object, key), want, "{why}");
         }
+    }
+
+    /// Attack: a committer adds the lock line of a key later than the values, so that the report of the compromised key says
+    /// that the values were never sealed for it.
+    #[test]
+    fn a_commit_introduces_a_key_of_an_earlier_value() {
+        let both = sealed_v2(&[1, 2]);
+        let [old, added] = [1, 2].map(|byte| recipient(byte).key_id().short());
+        let mut before = both.clone();
+        let stanza = |name: &str| name.ends_with(&format!("/{added}"));
+        before.spec.encrypted_data.retain(|name, _| !stanza(name));
+        assert_ne!(before.spec.encrypted_data, both.spec.encrypted_data);
+        for (why, key, want) in [
+            ("in both versions", old, [vec!["db/a"], vec![], vec![]]),
+            ("added later", added, [vec![], vec!["db/a"], vec![]]),
+        ] {
+            let mut seen = SeenValues::default();
+            let versions = [&before, &both, &before];
+            let found = versions.map(|object| introduced(&mut seen, object, key));
+            assert_eq!(found, want, "{why}");
+        }
+    }
+
+    fn recipient(byte: u8) -> PublicRecipient {
+        let key = SecretKey::from_bytes(Suite::P256, &[byte; 32]).unwrap();
+        key.recipient()
+    }
+
+    /// Returns an object with one v2 item for these keys.
+    fn sealed_v2(bytes: &[u8]) -> SealedSecret {
+        let rng = &mut shared::random::system();
+        let keys: Vec<_> = bytes.iter().map(|byte| recipient(*byte)).collect();
+        let keys: Vec<&dyn Recipient> = keys.iter().map(|key| key as &dyn Recipient).collect();
+        let spec = LockSpec {
+            place: &Place::for_sealing(Scope::ClusterWide, "", "").unwrap(),
+            recipients: &keys,
+            allow_classical: false,
+            template: None,
+            is_never_secret: false,
+            is_alone: false,
+            revision: 1,
+        };
+        let value = shared::v2::Value::new("value".to_owned().into(), rng);
+        let mut sealed = sealed("db", &[]);
+        let values = [("a".to_owned(), value)].into();
+        sealed.spec.encrypted_data = format::seal(&spec, &values, rng).unwrap();
+        sealed
     }
 }

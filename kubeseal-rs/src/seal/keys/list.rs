@@ -16,7 +16,8 @@ use shared::key::Fingerprint;
 use shared::key_marks::{KeyState, Marks};
 use shared::v2::{KeyId, Suite};
 
-use super::{Search, find_holders, served_fingerprint, store, survey as run_survey};
+use super::served::Served;
+use super::{Search, find_holders, store, survey as run_survey};
 use crate::report::shown;
 use crate::seal::table::table;
 use crate::seal::{Outcome, decryption, output, print};
@@ -67,10 +68,10 @@ pub fn list(args: &KeysList, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let store = store(&args.location, &clusters)?;
     let (records, v2_records) = (store.read()?, store.read_v2()?);
-    let served = served_fingerprint(&args.location, &clusters);
-    let states = record::states(&records, served.as_ref());
+    let served = Served::find(&args.location, &clusters, &records, &v2_records);
+    let states = record::states(&records, served.certificate.as_ref());
     let mut rows = rows(&records, &states, None);
-    rows.extend(v2_rows(&v2_records, None));
+    rows.extend(v2_rows(&v2_records, &served, None));
     show(&rows, None, args.output, environment.now)
 }
 
@@ -83,10 +84,8 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let store = store(&args.location, &clusters)?;
     let (records, v2_records) = (store.read()?, store.read_v2()?);
-    let states = record::states(
-        &records,
-        served_fingerprint(&args.location, &clusters).as_ref(),
-    );
+    let served = Served::find(&args.location, &clusters, &records, &v2_records);
+    let states = record::states(&records, served.certificate.as_ref());
     let search = &args.search;
     let ring = decryption::ring(&records, &search.backups, &search.decryption, environment)?;
     let ring = v2::add_to_ring(ring, &v2_records);
@@ -100,7 +99,7 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     let survey = run_survey(&sources.holders, &ring, search_args, depth, &clusters)?;
     let searched = Some((&sources, &survey));
     let mut rows = rows(&records, &states, searched);
-    rows.extend(v2_rows(&v2_records, Some(&sources)));
+    rows.extend(v2_rows(&v2_records, &served, Some(&sources)));
     show(&rows, searched, args.output, environment.now)?;
     match sources.unread_places() {
         0 => Ok(Outcome::Done),
@@ -156,8 +155,8 @@ fn rows(records: &[KeyRecord], states: &[KeyState], searched: Searched<'_>) -> V
 }
 
 /// Returns a row for each v2 key. What needs a key is visible without it.
-fn v2_rows(records: &[V2KeyRecord], sources: Option<&Inventory>) -> Vec<Row> {
-    let states = v2::states(records);
+fn v2_rows(records: &[V2KeyRecord], served: &Served, sources: Option<&Inventory>) -> Vec<Row> {
+    let states = v2::states(records, served.preferred_id());
     let row = |(record, state): (&V2KeyRecord, KeyState)| {
         let key = record.key.as_ref();
         Row {

@@ -8,6 +8,7 @@
 //! | [`rotate`] | requesting a new key |
 //! | [`retire`], [`compromise`] | retiring a key, marking a key as compromised |
 //! | `v2` | retiring and marking keys that are only for v2 |
+//! | `served` | asking a controller which keys it seals with |
 
 pub mod backup;
 pub mod compromise;
@@ -17,6 +18,7 @@ pub mod list;
 pub mod restore;
 pub mod retire;
 pub mod rotate;
+mod served;
 mod v2;
 
 use backup::KeysBackup;
@@ -43,7 +45,7 @@ use kubeseal_library::keys::named::{NamedIn, RuleSearch};
 use kubeseal_library::keys::survey::{self, Depth, Holder};
 use kubeseal_library::keys::{self, Inventory, KeyRecord, KeyStore, Survey, history};
 use shared::error_chain;
-use shared::key::{Certificate, Fingerprint};
+use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
 use shared::v2::KeyId;
 
@@ -210,6 +212,15 @@ fn rotate_step(location: &KeyLocation, records: &[KeyRecord]) -> String {
     format!("seal rotate PATH --cert cert.pem{keys}")
 }
 
+/// Returns the command that re-encrypts files with v2 values.
+fn rotate_to_v2_step(location: &KeyLocation) -> String {
+    let flags = match location.directory {
+        None => location_flags(location),
+        Some(_) => " --key FILE".to_owned(),
+    };
+    format!("seal rotate --to v2 PATH{flags}")
+}
+
 /// Returns the command that fetches the certificate: from the URL, if given, or from where the keys are.
 fn fetch_step(location: &KeyLocation, url: Option<&str>) -> String {
     match url {
@@ -236,32 +247,6 @@ fn quote(arg: &str) -> Cow<'_, str> {
     } else {
         Cow::Owned(format!("'{}'", arg.replace('\'', r"'\''")))
     }
-}
-
-/// Returns the key whose certificate the controller serves; `None` if it serves none or cannot be
-/// reached.
-fn served_fingerprint(location: &KeyLocation, clusters: &Clusters<'_>) -> Option<Fingerprint> {
-    if location.directory.is_some() {
-        return None;
-    }
-    let controller = Controller::find(&access(location, clusters.environment), clusters);
-    match controller.and_then(|controller| controller.certificate()) {
-        Ok(pem) => fingerprint_of(&pem),
-        Err(error) => {
-            let why = error_chain(&error);
-            let why: Vec<&str> = why.lines().collect();
-            warn(&format!(
-                "cannot fetch the controller's certificate; assuming the newest key: {}",
-                why.join(" ")
-            ));
-            None
-        }
-    }
-}
-
-fn fingerprint_of(pem: &[u8]) -> Option<Fingerprint> {
-    let certificate = Certificate::from_pem(pem).ok()?;
-    Some(certificate.fingerprint().clone())
 }
 
 /// Refuses to act on keys while a key Secret cannot be read: it may contain the same key, which would stay in use.

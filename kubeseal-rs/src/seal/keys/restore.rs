@@ -4,14 +4,17 @@
 //! | module | does |
 //! |---|---|
 //! | `plan`, `v2` | decide about every key before the first is written |
+//! | `outcome` | what happens to a key of either kind |
 //! | `report`, `json` | format the result as text and as JSON |
 
 mod json;
+mod outcome;
 mod plan;
 mod report;
 mod v2;
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -25,8 +28,10 @@ use kubeseal_library::keys::store::{Change, RestoreOutcome};
 use kubeseal_library::keys::{self, KeyStore};
 use shared::key::Fingerprint;
 use shared::resource::OPENING_ONLY_ANNOTATION;
+use shared::v2::KeyId;
 
-use self::plan::{Action, Plan, Step};
+use self::outcome::Row;
+use self::plan::{Action, Plan};
 use super::{info, store, warn};
 use crate::failure::Failure;
 use crate::report::ShowPath as _;
@@ -39,8 +44,8 @@ use crate::seal_args::{DecryptionArgs, KeyLocation, OutputFormat};
     after_help = "BACKUP may also be the output of `kubectl get secret -n NAMESPACE -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml`.\n\n\
 Restored keys are marked `opening-only`: they can unseal but do not seal, because a backup does not prove who created \
 it, and the creator of a key can read everything that is sealed for it. A controller without another key generates one when it starts. To seal with a key \
-of the backup, check that its fingerprint is that of a certificate that you trust (seal cert show cert.pem), and pass \
-the fingerprint with --seal-with. Bitnami's controller ignores the `opening-only` mark and seals with the newest key, \
+of the backup, check that its fingerprint is that of a certificate that you trust (seal cert show cert.pem), or its \
+identifier that of a line of `seal keys export` that you trust, and pass it with --seal-with. Bitnami's controller ignores the `opening-only` mark and seals with the newest key, \
 even a restored one.\n\n\
 Only the key, its certificate and the annotations of this project's controller are restored; other labels and \
 annotations are only listed.\n\n\
@@ -52,9 +57,10 @@ pub struct KeysRestore {
     /// Backup to restore: an age archive, or manifests
     #[arg(value_name = "BACKUP")]
     pub backup: PathBuf,
-    /// Use the key with this fingerprint for sealing; all other restored keys are opening-only
-    #[arg(long, value_name = "SHA256:…")]
-    pub seal_with: Option<Fingerprint>,
+    /// Use the key with this fingerprint, or identifier of a v2 key, for sealing; all other restored keys are
+    /// opening-only; repeatable
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub seal_with: Vec<ChosenKey>,
     /// Restore only a backup signed by one of the allowed signers in this file (format of `ssh-keygen -Y verify`)
     #[arg(long, value_name = "FILE")]
     pub verify: Option<PathBuf>,
@@ -75,8 +81,50 @@ pub struct KeysRestore {
     pub location: KeyLocation,
 }
 
+/// A key that the user lets seal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChosenKey {
+    /// An RSA key.
+    Rsa(Fingerprint),
+    /// A key that is only for v2.
+    V2(KeyId),
+}
+
+/// The text names no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected a fingerprint, which begins with `SHA256:`, or the identifier of a v2 key, 43 characters of base64url"
+)]
+pub struct MalformedChoice;
+
+impl FromStr for ChosenKey {
+    type Err = MalformedChoice;
+
+    fn from_str(text: &str) -> Result<Self, MalformedChoice> {
+        let rsa = text.parse().map(Self::Rsa).ok();
+        let v2 = || text.parse().map(Self::V2).ok();
+        rsa.or_else(v2).ok_or(MalformedChoice)
+    }
+}
+
+/// The verified signer, if a signature was required.
+type SignedBy<'a> = Option<&'a VerifiedSigner>;
+
+/// What happens to all Secrets of a backup.
+struct Plans<'a> {
+    rsa: Plan<'a>,
+    v2: v2::Plan<'a>,
+}
+
+impl Plans<'_> {
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        let rsa = self.rsa.steps.iter().map(Row::of_rsa);
+        rsa.chain(self.v2.rows())
+    }
+}
+
 /// Runs the command. Existing Secrets are never changed, except that the opening-only mark is
-/// removed from the key of `--seal-with`. The outcome is [`Outcome::Findings`] if a key in the backup cannot be used.
+/// removed from the keys of `--seal-with`. The outcome is [`Outcome::Findings`] if a key in the backup cannot be used.
 ///
 /// # Errors
 ///
@@ -109,30 +157,42 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
         );
     }
     let store = store(&args.location, &Clusters::new(environment))?;
-    let existing = store.read()?;
+    let (existing, existing_v2) = (store.read()?, store.read_v2()?);
     let (v2_secrets, secrets) = backup.secrets.into_iter().partition(keys::v2::is_v2);
-    let v2_plan = v2::Plan::new(v2_secrets, &existing, &store.read_v2()?, environment.now)?;
-    let plan = Plan::new(secrets, &existing, args.seal_with.as_ref(), environment.now)?;
-    for step in &plan.steps {
+    let (chosen, chosen_v2) = chosen(&args.seal_with)?;
+    let now = environment.now;
+    let plans = Plans {
+        v2: v2::Plan::new(v2_secrets, &existing, &existing_v2, &chosen_v2, now)?,
+        rsa: Plan::new(secrets, &existing, chosen, now)?,
+    };
+    for step in &plans.rsa.steps {
         if let (Action::Put(_), Some(name)) = (&step.action, step.stored_name()) {
             store.check_place(name, step.fingerprint.as_ref())?;
         }
     }
-    v2_plan.check_places(&store)?;
+    plans.v2.check_places(&store)?;
     if !args.dry_run {
-        carry_out(&store, &plan)?;
-        v2_plan.carry_out(&store)?;
+        carry_out(&store, &plans.rsa)?;
+        plans.v2.carry_out(&store)?;
     }
-    let outcome = print_result(args, &plan, &store, signed.as_ref())?;
-    v2_plan
-        .lines(args.dry_run)
-        .iter()
-        .for_each(|line| info(line));
-    Ok(if v2_plan.has_broken() {
-        Outcome::Findings
-    } else {
-        outcome
-    })
+    print_result(args, &plans, &store, signed.as_ref())
+}
+
+/// Returns the RSA key and the v2 keys that may seal. Only one RSA key seals at a time.
+fn chosen(keys: &[ChosenKey]) -> Result<(Option<&Fingerprint>, Vec<KeyId>)> {
+    let (mut rsa, mut v2) = (None, Vec::new());
+    for key in keys {
+        match key {
+            ChosenKey::V2(id) => v2.push(*id),
+            ChosenKey::Rsa(key) if rsa.is_none_or(|known| known == key) => rsa = Some(key),
+            ChosenKey::Rsa(_) => {
+                bail!(
+                    "--seal-with names two RSA keys, and only the newest would seal; name that one"
+                )
+            }
+        }
+    }
+    Ok((rsa, v2))
 }
 
 fn verify(
@@ -197,27 +257,26 @@ fn carry_out(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
 
 fn print_result(
     args: &KeysRestore,
-    plan: &Plan<'_>,
+    plans: &Plans<'_>,
     store: &KeyStore,
-    signed: Option<&VerifiedSigner>,
+    signed: SignedBy<'_>,
 ) -> Result<Outcome> {
     match args.output {
         OutputFormat::Text => {
-            for line in report::lines(plan, &store.location(), args.dry_run, signed) {
+            for line in report::lines(plans, &store.location(), args.dry_run, signed) {
                 info(&line);
             }
         }
         OutputFormat::Json => {
             let place = store.location();
-            let report = json::RestoreReport::new(plan, &place, args.dry_run, signed);
+            let report = json::RestoreReport::new(plans, &place, args.dry_run, signed);
             print(&output::json(&report)?)?;
         }
     }
-    for line in report::warnings(plan) {
+    for line in report::warnings(plans) {
         warn(&line);
     }
-    let is_broken = |step: &Step| matches!(step.action, Action::Broken(_));
-    Ok(if plan.steps.iter().any(is_broken) {
+    Ok(if plans.rows().any(|row| row.is_broken()) {
         Outcome::Findings
     } else {
         Outcome::Done

@@ -11,15 +11,16 @@ use kubeseal_library::environment::Environment;
 use kubeseal_library::keys::record::LEGACY_NAME;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
-use kubeseal_library::keys::{KeyRecord, KeyStore, Unread, record};
+use kubeseal_library::keys::{Inventory, KeyRecord, KeyStore, Unread, record};
 use shared::key::Fingerprint;
 use shared::key_marks::KeyState;
 use shared::key_secret::PRIVATE_KEY_ITEM;
 use shared::resource::{KEY_COMPROMISED, KEY_LABEL, KEY_RETIRED};
 
+use super::served::Served;
 use super::{
     Search, check_all_readable, find, find_holders, find_named, info, location_flags, rotate_step,
-    served_fingerprint, store, survey_all, v2,
+    rotate_to_v2_step, store, survey_all, v2,
 };
 use crate::failure::Failure;
 use crate::report::shown;
@@ -40,6 +41,9 @@ pub struct KeysRetire {
     /// Retire the key even if unreadable files, or items that no available key can unseal, may need it
     #[arg(long)]
     pub allow_undecided: bool,
+    /// Retire the newest key of a v2 suite that is not the controller's --sealing-suite any more
+    #[arg(long)]
+    pub former_suite: bool,
     /// Show what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -62,7 +66,13 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let store = store(&args.location, &clusters)?;
     let records = check_all_readable(store.read()?)?;
     if let Some(key) = v2::find(&store, &records, &args.key)? {
+        let served = Served::find(&args.location, &clusters, &records, key.records());
+        let flags = location_flags(&args.location);
+        key.check_retirable(&served, args.former_suite, &flags)?;
         return retire_v2(args, environment, &store, &records, &key);
+    }
+    if args.former_suite {
+        bail!("--former-suite is for v2 keys: controllers always keep an RSA key, for v1");
     }
     let (record, fingerprint) = find(&records, &args.key, &args.location)?;
     let state = |served: Option<&Fingerprint>| {
@@ -71,7 +81,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
         let key = keys.find(|(other, _)| other.fingerprint() == Some(&fingerprint));
         key.map(|(_, state)| state)
     };
-    let served = served_fingerprint(&args.location, &clusters);
+    let served = Served::find(&args.location, &clusters, &records, &[]).certificate;
     let flags = location_flags(&args.location);
     check(record, state(served.as_ref()), &flags)?;
     if state(None) == Some(KeyState::Sealing) {
@@ -87,27 +97,16 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let search_args = (&args.search, &args.location);
     let (_, mut sources, survey) =
         survey_all(&store, &records, &args.paths, search_args, &clusters)?;
-    let mut dependents = survey.dependents(&fingerprint, modulus_len(record));
     let key_id = record.key.as_ref().ok().map(|key| key.key_id());
     let named = key_id.map(|id| find_named(id, &args.paths, &args.search, environment));
     let named = named.transpose()?.unwrap_or_default();
     sources.unread.extend(named.unread);
-    if args.allow_undecided {
-        dependents.retain(|dependent| dependent.is_sure);
-        sources.unread.clear();
-    }
-    if !dependents.is_empty() || !sources.unread.is_empty() || !named.places.is_empty() {
-        print(dependents_text(&dependents, &sources.unread, &named.places).as_bytes())?;
-        let rotate = rotate_step(&args.location, &records);
-        for line in advice(
-            record.name(),
-            &dependents,
-            sources.unread_places(),
-            named.places.len(),
-            &rotate,
-        ) {
-            info(&line);
-        }
+    let mut uses = Uses {
+        dependents: survey.dependents(&fingerprint, modulus_len(record)),
+        sources,
+        named: named.places,
+    };
+    if uses.are_reported(args, record.name(), &rotate_step(&args.location, &records))? {
         return Ok(Outcome::Findings);
     }
     let searched_count = survey.found.len();
@@ -147,30 +146,18 @@ fn retire_v2(
     records: &[KeyRecord],
     key: &v2::NamedKey,
 ) -> Result<Outcome> {
-    key.check_retirable(&location_flags(&args.location))?;
     let mut sources = find_holders(store, &args.paths, &args.search)?;
-    let mut dependents = key.dependents(&sources, records);
     let named = find_named(key.id, &args.paths, &args.search, environment)?;
     sources.unread.extend(named.unread);
-    if args.allow_undecided {
-        dependents.retain(|dependent| dependent.is_sure);
-        sources.unread.clear();
-    }
-    if !dependents.is_empty() || !sources.unread.is_empty() || !named.places.is_empty() {
-        print(dependents_text(&dependents, &sources.unread, &named.places).as_bytes())?;
-        let rotate = "seal rotate --to v2 PATH";
-        for line in advice(
-            key.name(),
-            &dependents,
-            sources.unread_places(),
-            named.places.len(),
-            rotate,
-        ) {
-            info(&line);
-        }
+    let mut uses = Uses {
+        dependents: key.dependents(&sources, records),
+        sources,
+        named: named.places,
+    };
+    if uses.are_reported(args, key.name(), &rotate_to_v2_step(&args.location))? {
         return Ok(Outcome::Findings);
     }
-    let searched_count = sources.holders.len();
+    let searched_count = uses.sources.holders.len();
     let unsearched = unsearched_text(&args.search.namespaces);
     if args.dry_run {
         info(&format!(
@@ -182,6 +169,35 @@ fn retire_v2(
     key.retire(store)?;
     key.print_retired(searched_count, &unsearched);
     Ok(Outcome::Done)
+}
+
+/// What needs a key, or may need it.
+struct Uses {
+    dependents: Vec<Dependent>,
+    sources: Inventory,
+    /// Rules that name the key as a recipient.
+    named: BTreeSet<String>,
+}
+
+impl Uses {
+    /// Prints what needs the key, and what to do; with `--allow-undecided` only what certainly needs it. Returns whether
+    /// there is anything. `rotate` is the command that re-encrypts files.
+    fn are_reported(&mut self, args: &KeysRetire, name: &str, rotate: &str) -> Result<bool> {
+        if args.allow_undecided {
+            self.dependents.retain(|dependent| dependent.is_sure);
+            self.sources.unread.clear();
+        }
+        let (unread, named) = (&self.sources.unread, &self.named);
+        if self.dependents.is_empty() && unread.is_empty() && named.is_empty() {
+            return Ok(false);
+        }
+        print(dependents_text(&self.dependents, unread, named).as_bytes())?;
+        let unread = self.sources.unread_places();
+        for line in advice(name, &self.dependents, unread, named.len(), rotate) {
+            info(&line);
+        }
+        Ok(true)
+    }
 }
 
 /// Returns a remark on the namespaces that `--only-namespace` excludes.

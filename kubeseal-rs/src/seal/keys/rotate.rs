@@ -18,7 +18,8 @@ use shared::resource::RENEW_ANNOTATION;
 use shared::secret::Secret;
 use shared::v2::Suite;
 
-use super::{access, fetch_step, fingerprint_of, info, location_flags, rotate_step, step, store};
+use super::served::fingerprint_of;
+use super::{access, fetch_step, info, location_flags, rotate_step, step, store};
 use crate::failure::Failure;
 use crate::report;
 use crate::seal::{Outcome, print};

@@ -16,8 +16,9 @@ use shared::needs::{Need, needs};
 use shared::resource::{COMPROMISED_ANNOTATION, KEY_COMPROMISED, KEY_RETIRED, V2_KEY_LABEL};
 use shared::v2::KeyId;
 
-use super::compromise::Situation;
+use super::compromise::{Situation, Successor};
 use super::info;
+use super::served::Served;
 use crate::failure::Failure;
 use crate::report;
 
@@ -65,27 +66,58 @@ impl NamedKey {
         &self.records[self.index]
     }
 
-    fn state(&self) -> KeyState {
-        v2::states(&self.records)[self.index]
+    /// Returns the v2 keys of the store.
+    pub(super) fn records(&self) -> &[V2KeyRecord] {
+        &self.records
     }
 
-    /// Checks that the key may be retired.
+    fn state(&self, preferred: Option<KeyId>) -> KeyState {
+        v2::states(&self.records, preferred)[self.index]
+    }
+
+    /// Checks that the key may be retired. `is_former_suite` is whether the user says that the controller has another
+    /// `--sealing-suite` now, so that the newest key of this suite does not seal.
     ///
     /// # Errors
     ///
     /// Fails if the key seals or is retired already.
-    pub(super) fn check_retirable(&self, location_flags: &str) -> Result<()> {
+    pub(super) fn check_retirable(
+        &self,
+        served: &Served,
+        is_former_suite: bool,
+        location_flags: &str,
+    ) -> Result<()> {
         let name = self.name();
-        match self.state() {
-            KeyState::Sealing => bail!(
-                Failure::new(format!("{name} is the sealing key of its suite")).hint(format!(
-                    "generate a new one first: `seal keys rotate{location_flags}`; if there is one, back it up: \
-                     `seal keys backup ARCHIVE{location_flags}`"
-                ))
-            ),
-            KeyState::Retired => bail!("{name} is already retired; nothing was changed"),
-            _ => Ok(()),
+        let new_key = format!(
+            "generate a new one first: `seal keys rotate{location_flags}`; if there is one, back it up: \
+             `seal keys backup ARCHIVE{location_flags}`"
+        );
+        if self.state(None) == KeyState::Retired {
+            bail!("{name} is already retired; nothing was changed");
         }
+        let own_suite = self.record().suite();
+        let preferred = served.preferred.map(|(suite, _)| suite);
+        let is_preferred = served.preferred_id() == Some(self.id);
+        let is_of_preferred_suite = preferred.is_some() && preferred == own_suite;
+        if self.state(None) != KeyState::Sealing && !is_preferred {
+            return Ok(());
+        }
+        if is_preferred || (is_of_preferred_suite && is_former_suite) {
+            let message = format!("the controller prefers {name}, or its suite, for v2 values");
+            bail!(Failure::new(message).hint(new_key));
+        }
+        if is_former_suite {
+            return Ok(());
+        }
+        let failure = Failure::new(format!("{name} is the sealing key of its suite")).hint(new_key);
+        bail!(match preferred {
+            Some(suite) if !is_of_preferred_suite => failure.hint(format!(
+                "the controller prefers the suite {suite}; if it stays so, pass --former-suite"
+            )),
+            None => failure
+                .hint("if the controller has another --sealing-suite now, pass --former-suite"),
+            Some(_) => failure,
+        })
     }
 
     /// Returns the items that no other loaded key of the store opens. A user who can write a file can name any key as a
@@ -182,24 +214,49 @@ impl NamedKey {
     }
 
     /// Returns what decides the next steps after a mark as compromised.
-    pub(super) fn situation(&self) -> Situation {
-        let is_own = |record: &V2KeyRecord| record.key_id() == Some(self.id);
-        let own = self.records.iter().filter(|record| is_own(record));
+    pub(super) fn situation(&self, served: &Served, rsa: &[KeyRecord]) -> Situation {
+        let mut own = self.records.iter().filter(|record| self.is_own(record));
+        Situation {
+            is_retired: own.all(|record| !record.is_active),
+            successor: self
+                .served_successor(served, rsa)
+                .or_else(|| self.dated_successor()),
+            is_v2: true,
+        }
+    }
+
+    fn is_own(&self, record: &V2KeyRecord) -> bool {
+        record.key_id() == Some(self.id)
+    }
+
+    /// Returns the key that the controller prefers, if it is another one.
+    fn served_successor(&self, served: &Served, rsa: &[KeyRecord]) -> Option<Successor> {
+        let preferred = served.preferred_id().filter(|id| *id != self.id)?;
+        let v2 = self.records.iter();
+        let v2 = v2.filter(|record| record.key_id() == Some(preferred));
+        let is_preferred = |record: &&KeyRecord| {
+            let key = record.key.as_ref().ok();
+            key.is_some_and(|key| key.key_id() == preferred)
+        };
+        let rsa = rsa.iter().filter(is_preferred).map(KeyRecord::name);
+        let name = v2.map(V2KeyRecord::name).chain(rsa).next()?;
+        Some(Successor::served(name))
+    }
+
+    /// Returns the sealing key of the suite by the times in the Secrets, if it is newer or this one is retired.
+    fn dated_successor(&self) -> Option<Successor> {
+        let own = self.records.iter().filter(|record| self.is_own(record));
         let is_retired = own.clone().all(|record| !record.is_active);
         let newest_own = own.filter_map(V2KeyRecord::not_before).max();
-        let states = v2::states(&self.records).into_iter();
-        let mut others = self
-            .records
-            .iter()
-            .zip(states)
-            .filter(|(record, _)| !is_own(record));
-        let has_successor = others.any(|(record, state)| {
-            state == KeyState::Sealing && (is_retired || record.not_before() > newest_own)
-        });
-        Situation {
-            is_retired,
-            has_successor,
-        }
+        let states = v2::states(&self.records, None).into_iter();
+        let mut others = self.records.iter().zip(states);
+        let (successor, _) = others.find(|(record, state)| {
+            *state == KeyState::Sealing
+                && !self.is_own(record)
+                && record.suite() == self.record().suite()
+                && (is_retired || record.not_before() > newest_own)
+        })?;
+        Some(Successor::dated(successor.name(), successor.file.as_ref()))
     }
 
     /// Prints that the key is retired.

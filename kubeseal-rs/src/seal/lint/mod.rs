@@ -56,7 +56,9 @@ pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 #[command(after_help = "\
 Rules: plain-secret malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
   stale-hint scope no-name no-namespace name template-name template incomplete-type missing-item unknown-field
-  duplicate-item repeated-key size deprecated broken-rule rules-file certificate exemption not-checked
+  duplicate-item repeated-key size deprecated foreign-recipient missing-recipient mixed-suites weak-suite
+  template-changed refused-value partly-bound unbound-value unused-lock format broken-rule rules-file certificate
+  exemption not-checked
 Findings of not-checked are notes, and do not change the exit code.
 Key hints are advice: only the controller or a private key (--keys) can show whether a value can be unsealed.
 Empty values, variables such as ${TOKEN} without a default, and template actions are not plain values.
@@ -697,5 +699,23 @@ fn certificate_location(settings: &Settings) -> (PathBuf, usize) {
         (Some(rules), _) => (rules.path.clone(), line),
         (None, Source::At(at)) => (PathBuf::from(&*redacted_source(at)), 1),
         (None, Source::Controller { .. }) => (PathBuf::from("."), 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal_args;
+
+    #[test]
+    fn the_help_lists_each_rule() {
+        let mut command = seal_args::program();
+        let lint = command.find_subcommand_mut("lint").unwrap();
+        let help = lint.render_help().to_string();
+        let listed = help.split("Rules: ").nth(1).unwrap();
+        let listed = listed.split("Findings of").next().unwrap();
+        let listed: BTreeSet<&str> = listed.split_whitespace().collect();
+        let names: BTreeSet<&str> = RULES.iter().map(|rule| rule.name).collect();
+        assert_eq!(listed, names);
     }
 }

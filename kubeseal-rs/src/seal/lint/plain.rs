@@ -7,7 +7,7 @@ use kubeseal_library::walk::LISTS;
 use shared::base64;
 use shared::manifest::{Node, Value};
 use shared::names;
-use shared::resource::{KEY_ACTIVE, KEY_LABEL};
+use shared::resource::{KEY_ACTIVE, KEY_LABEL, V2_KEY_LABEL};
 
 use super::object::Found;
 use super::placeholder::{LITERAL, is_placeholder, is_templated};
@@ -26,17 +26,22 @@ pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Op
     }
     let name = name_of(node);
     let labels = node.field("metadata").and_then(|m| m.field("labels"));
-    let message = match labels.and_then(|labels| labels.text(KEY_LABEL)) {
-        Some(state) if state == KEY_ACTIVE => format!(
+    let is_key = [KEY_LABEL, V2_KEY_LABEL].iter().any(|name| {
+        let state = labels.and_then(|labels| labels.text(name));
+        state == Some(KEY_ACTIVE)
+    });
+    let message = if is_key {
+        format!(
             "the Secret {name} is a private key of the controller: it can unseal every value that is sealed for it; \
              generate a new key and re-encrypt these values"
-        ),
-        _ => format!(
+        )
+    } else {
+        format!(
             "the {} {name} has plain values: {}; seal it with `seal -i`, and change the values if they were \
              committed",
             kind_of(node),
             join_first_keys(&plain.iter().map(String::as_str).collect::<Vec<_>>())
-        ),
+        )
     };
     Some((finding::PLAIN_SECRET, node.line, message))
 }

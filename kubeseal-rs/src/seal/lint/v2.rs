@@ -12,6 +12,7 @@ use shared::v2::{
 };
 
 use super::object::{Against, Found};
+use super::plain::join_first_keys;
 use crate::seal::object::{Form, Item, Object, sealed_nodes};
 
 /// Returns the findings about v2 values, and about v1 values where the rule says v2.
@@ -27,6 +28,9 @@ pub(super) fn findings(node: &Node, object: &Object, against: Against<'_>) -> Ve
                 Form::V2(view) => Some((item, &**view)),
                 _ => None,
             });
+            let items: Vec<_> = items.collect();
+            found.extend(partly_bound(&items));
+            let items = items.into_iter();
             found.extend(items.flat_map(|(item, view)| item_findings(item, view, against)));
         }
     }
@@ -98,8 +102,22 @@ fn refusal(object: &Object) -> Option<Found> {
     Some((rule, object.line, refusal.to_string()))
 }
 
+/// Reports an object of which only some values are bound: an author of the file can change the template around the others.
+fn partly_bound(items: &[(&Item, &ItemView)]) -> Option<Found> {
+    let (bound, unbound): (Vec<_>, Vec<_>) =
+        items.iter().partition(|(_, view)| view.is_template_bound);
+    let (first, _) = *unbound.first().filter(|_| !bound.is_empty())?;
+    let names: Vec<&str> = unbound.iter().map(|(item, _)| item.key.as_str()).collect();
+    let message = format!(
+        "these values are not bound to the template as the others are, so controllers with --require-v2 refuse the object: \
+         {}; `seal rotate --to v2 --bind-template` binds all",
+        join_first_keys(&names)
+    );
+    Some((finding::PARTLY_BOUND, first.line, message))
+}
+
 fn item_findings(item: &Item, view: &ItemView, against: Against<'_>) -> Vec<Found> {
-    let checks = [retired, unlisted, missing, mixed, weak];
+    let checks = [retired, unlisted, missing, mixed, weak, unbound];
     let found = checks.iter().filter_map(|check| check(item, view, against));
     found
         .map(|(rule, message)| (rule, item.line, message))
@@ -190,6 +208,21 @@ fn weak(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
         name(key)
     );
     Some((finding::WEAK_SUITE, message))
+}
+
+/// Reports a value that is not bound to the template where the rule wants it.
+fn unbound(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
+    let rule = against.settings.rule.as_ref()?;
+    let is_wanted = rule.format == Some(SealedFormat::V2) && rule.bind_template;
+    if view.is_template_bound || !is_wanted {
+        return None;
+    }
+    let message = format!(
+        "{} is not bound to the template, although {} says so; `seal rotate --to v2 --bind-template` binds it",
+        item.key,
+        rule.describe()
+    );
+    Some((finding::UNBOUND_VALUE, message))
 }
 
 /// Returns whether a key is of a known suite that is not post-quantum.

@@ -1,7 +1,5 @@
 //! Converts objects between v1 and v2 with private keys, and re-encrypts v2 values for the recipients of their rule.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Result, bail};
 use kubeseal_library::rules::SealedFormat;
 use shared::convert;
@@ -97,7 +95,8 @@ fn to_v2(
     let sealed = if args.to.is_some() {
         sealed
     } else {
-        only_v2 = without_v1(sealed);
+        // v1 items stay v1 unless the user converts them.
+        only_v2 = sealed.v2_part();
         &only_v2
     };
     let policy = convert::policy(session.environment.now);
@@ -152,27 +151,4 @@ fn only_rule_allows(item: &str, suite: v2::Suite) -> Failure {
     );
     let hint = "if the values need no protection from quantum computers, pass --allow-classical";
     Failure::new(message).hint(hint)
-}
-
-/// Returns an object without its v1 items, which stay v1 unless the user converts them.
-fn without_v1(sealed: &SealedSecret) -> SealedSecret {
-    let is_v2 = |name: &String, text: &String| v2::is_lock_entry(name) || v2::is_v2_value(text);
-    with_entries(sealed, |name, text| is_v2(name, text))
-}
-
-/// Returns an object with its v1 items only.
-pub(super) fn without_v2(sealed: &SealedSecret) -> SealedSecret {
-    with_entries(sealed, |name, text| {
-        !v2::is_lock_entry(name) && !v2::is_v2_value(text)
-    })
-}
-
-fn with_entries(sealed: &SealedSecret, is_kept: impl Fn(&String, &String) -> bool) -> SealedSecret {
-    let mut part = sealed.clone();
-    let entries = std::mem::take(&mut part.spec.encrypted_data);
-    let entries = entries
-        .into_iter()
-        .filter(|(name, text)| is_kept(name, text));
-    part.spec.encrypted_data = entries.collect::<BTreeMap<_, _>>();
-    part
 }

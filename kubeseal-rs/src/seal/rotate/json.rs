@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::summary::{FileReport, ObjectReport, Total, failure_counts};
+use super::vouched::TemplateSummary;
 use crate::report::path_text;
 
 /// The result of a run; in a dry run, the expected result.
@@ -58,6 +59,9 @@ struct RotatedObject<'a> {
     /// Items that are for the newest key according to their key hint alone; absent if there are none.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     believed: &'a [String],
+    /// The template that values are newly bound to; absent without `--bind-template`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    template: Option<&'a TemplateSummary>,
     /// Why the object was not re-encrypted; absent without a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'a str>,
@@ -105,6 +109,7 @@ impl<'a> RotatedObject<'a> {
             from: from.map(|(key, count)| (key.to_string(), *count)).collect(),
             to: object.to.as_deref(),
             believed: &object.believed,
+            template: object.template.as_ref(),
             problem: object.problem.as_deref(),
         })
     }
@@ -112,6 +117,8 @@ impl<'a> RotatedObject<'a> {
 
 #[cfg(test)]
 mod tests {
+    use shared::resource::SecretTemplate;
+
     use super::*;
     use crate::seal::output::tests::{check_documents, document_text};
 
@@ -126,6 +133,7 @@ mod tests {
             from: BTreeMap::new(),
             to: None,
             believed: Vec::new(),
+            template: None,
             problem: None,
         }
     }
@@ -145,6 +153,10 @@ mod tests {
             from: [(KEY.parse().unwrap(), 1)].into(),
             to: Some(KEY.to_owned()),
             believed: vec!["b".to_owned()],
+            template: Some(TemplateSummary::of(&SecretTemplate {
+                data: Some([("url".to_owned(), Some("a\nb".to_owned()))].into()),
+                ..SecretTemplate::default()
+            })),
             ..object("shop/db")
         };
         let failed = ObjectReport {
@@ -182,7 +194,20 @@ mod tests {
           "to": "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk",
           "believed": [
             "b"
-          ]
+          ],
+          "template": {
+            "type": "Opaque",
+            "immutable": false,
+            "labels": [],
+            "annotations": [],
+            "finalizers": [],
+            "data": [
+              {
+                "item": "url",
+                "lines": 2
+              }
+            ]
+          }
         },
         {
           "name": "shop/web",

@@ -11,6 +11,7 @@ mod key_files;
 mod offline;
 mod online;
 mod summary;
+mod vouched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::{Sealing, TlsPort};
 use summary::{FileReport, ObjectReport};
+use vouched::Vouched;
 
 /// Arguments of `seal rotate`.
 #[derive(Debug, Args)]
@@ -50,7 +52,8 @@ A file that cannot be read is reported, and the exit code is 2.
 With --key, a certificate that only a rule of .seal.yaml names is refused unless its private key is also
 passed: pass --cert or --cert-fingerprint.
 v2 values are sealed for the recipients of .seal.yaml or of --recipient, all under one lock; a file that is
-already as it should be stays unchanged. With --key, a recipient that only a rule names must be confirmed with
+already as it should be stays unchanged. --bind-template shows the templates first, and asks: any user who can
+change a file may have changed its template. With --key, a recipient that only a rule names must be confirmed with
 --recipient, unless its private key is also passed.
 --dry-run uses sizes and key hints. With --key it decrypts only values without a conclusive hint; without
 --key it only fetches the certificate of the controller.
@@ -59,7 +62,12 @@ Examples:
   seal rotate --key key.pem --cert cert.pem
   seal rotate --key key.pem --dry-run -o json prod/
   seal rotate --to v2 --key key.pem --recipient cluster.txt prod/
+  seal rotate --to v2 --bind-template --dry-run --key key.pem --recipient cluster.txt prod/
   seal rotate --to v1 --key key.pem --cert cert.pem prod/")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Rotate {
     /// Files and directories to re-encrypt; the current directory if not given
     #[arg(value_name = "PATH")]
@@ -73,6 +81,9 @@ pub struct Rotate {
     /// Bind v2 values to the template of their object, as it is now
     #[arg(long, requires = "to")]
     pub bind_template: bool,
+    /// Bind to the templates without asking; they are shown nevertheless
+    #[arg(long, requires = "bind_template")]
+    pub yes: bool,
     /// Let keys that are not post-quantum open values that forbid them, where a rule has `allowClassical`
     #[arg(long, requires = "key")]
     pub allow_classical: bool,
@@ -110,6 +121,7 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     }
     report::warn_about_missing_submodules(&args.paths);
     let candidates = walk::candidates(&args.paths, &mut report::notice)?;
+    let vouched = Vouched::find(args, &candidates, environment)?;
     if !args.dry_run {
         remove_leftovers(&candidates);
     }
@@ -120,7 +132,13 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     } else {
         let ring = read_keys(&args.key)?;
         let session = Session::of_existing_values(&args.sealing, environment, &ring);
-        offline::rotate(&session, &ring, &candidates, args, &interrupt)?
+        let run = offline::Run {
+            session: &session,
+            ring: &ring,
+            args,
+            vouched: &vouched,
+        };
+        run.rotate(&candidates, &interrupt)?
     };
     if let Some(signal) = interrupt.name() {
         let _ = finish(args, &reports);

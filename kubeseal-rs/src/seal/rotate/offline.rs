@@ -18,6 +18,7 @@ use shared::v2;
 use super::forecast::{Keys, forecast};
 use super::key_files::KeyFiles;
 use super::summary::{FileReport, unreadable_report};
+use super::vouched::{self, TemplateSummary, Vouched};
 use super::{NewCiphertexts, NewKeys, Work, conversion};
 use crate::interrupt::Interrupt;
 use crate::seal::rotate::Rotate;
@@ -25,49 +26,59 @@ use crate::seal::session::Session;
 use crate::seal::settings::Settings;
 use crate::seal::target;
 
-/// Rotates every candidate. The report of a candidate contains its failure.
-pub(super) fn rotate(
-    session: &Session<'_>,
-    ring: &KeyRing,
-    candidates: &[Candidate],
-    args: &Rotate,
-    interrupt: &Interrupt,
-) -> Result<Vec<FileReport>> {
-    let key_files = KeyFiles::read(&args.key)?;
-    let progress = Progress::new("files", candidates.len(), session.environment.status_line);
-    let start = || Worker {
-        session,
-        ring,
-        key_files: &key_files,
-        last: None,
-        args,
-    };
-    let reports = parallel::map(candidates, start, |worker, _, candidate| {
-        if interrupt.was_received() {
-            return None;
-        }
-        let report = worker.file(candidate);
-        progress.step();
-        report
-    });
-    drop(progress);
-    Ok(reports.into_iter().flatten().collect())
+/// What all files of a run have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    /// The settings.
+    pub(super) session: &'a Session<'a>,
+    /// The keys of `--key`.
+    pub(super) ring: &'a KeyRing,
+    /// The arguments.
+    pub(super) args: &'a Rotate,
+    /// The templates that values may be bound to.
+    pub(super) vouched: &'a Vouched,
+}
+
+impl Run<'_> {
+    /// Rotates every candidate. The report of a candidate contains its failure.
+    pub(super) fn rotate(
+        self,
+        candidates: &[Candidate],
+        interrupt: &Interrupt,
+    ) -> Result<Vec<FileReport>> {
+        let key_files = KeyFiles::read(&self.args.key)?;
+        let line = self.session.environment.status_line;
+        let progress = Progress::new("files", candidates.len(), line);
+        let start = || Worker {
+            run: self,
+            key_files: &key_files,
+            last: None,
+        };
+        let reports = parallel::map(candidates, start, |worker, _, candidate| {
+            if interrupt.was_received() {
+                return None;
+            }
+            let report = worker.file(candidate);
+            progress.step();
+            report
+        });
+        drop(progress);
+        Ok(reports.into_iter().flatten().collect())
+    }
 }
 
 struct Worker<'a> {
-    session: &'a Session<'a>,
-    ring: &'a KeyRing,
+    run: Run<'a>,
     key_files: &'a KeyFiles,
     /// The key that unsealed the last value. It is tried first, because neighboring files were mostly sealed
     /// together.
     last: Option<Fingerprint>,
-    args: &'a Rotate,
 }
 
 impl Worker<'_> {
     fn file(&mut self, candidate: &Candidate) -> Option<FileReport> {
         match self.work(candidate) {
-            Ok(work) => work.map(|work| work.finish(self.args.dry_run)),
+            Ok(work) => work.map(|work| work.finish(self.run.args.dry_run)),
             Err(error) => Some(unreadable_report(&candidate.path, &error)),
         }
     }
@@ -76,14 +87,14 @@ impl Worker<'_> {
         let Some(mut work) = Work::read(candidate)? else {
             return Ok(None);
         };
-        let settings = self.session.settings(&candidate.path)?;
+        let settings = self.run.session.settings(&candidate.path)?;
         for index in 0..work.objects.len() {
             let (found, _) = &mut work.objects[index];
-            target::fill_namespace(self.session, &settings, found)?;
-            if let Some(format) = conversion::target(self.args, &found.sealed) {
+            target::fill_namespace(self.run.session, &settings, found)?;
+            if let Some(format) = conversion::target(self.run.args, &found.sealed) {
                 self.convert(&mut work, index, &settings, format);
             }
-            if self.args.to.is_none() && may_have_v1(&work.objects[index].0.sealed) {
+            if self.run.args.to.is_none() && may_have_v1(&work.objects[index].0.sealed) {
                 self.reseal(&mut work, index, &settings)?;
             }
         }
@@ -93,9 +104,23 @@ impl Worker<'_> {
     /// Converts one object, and reports why it cannot be converted.
     fn convert(&self, work: &mut Work, index: usize, settings: &Settings, format: SealedFormat) {
         let object = (index, &work.objects[index].0);
-        let new = conversion::convert(self.session, self.ring, settings, self.args, object, format);
+        let Run {
+            session,
+            ring,
+            args,
+            vouched,
+        } = self.run;
+        let new = vouched
+            .check(args, &work.file.path, object.1)
+            .and_then(|()| conversion::convert(session, ring, settings, args, object, format));
         match new {
-            Ok(new) => work.change(new),
+            Ok(new) => {
+                let (found, report) = &mut work.objects[index];
+                let is_bound = args.bind_template && vouched::has_unbound(&found.sealed);
+                let template = &found.sealed.spec.template;
+                report.template = is_bound.then(|| TemplateSummary::of(template));
+                work.change(new);
+            }
             Err(error) => {
                 let problem = shared::error_chain(error.as_ref());
                 work.objects[index].1.problem = Some(problem);
@@ -105,13 +130,13 @@ impl Worker<'_> {
 
     /// Re-encrypts the v1 items of one object for the certificate.
     fn reseal(&mut self, work: &mut Work, index: usize, settings: &Settings) -> Result<()> {
-        let certificate = self.session.certificate(settings)?;
+        let certificate = self.run.session.certificate(settings)?;
         self.key_files.check(settings, &certificate)?;
-        let ring = newest_last(self.ring, &certificate);
+        let ring = newest_last(self.run.ring, &certificate);
         let (found, report) = &mut work.objects[index];
-        let sealed = conversion::without_v2(&found.sealed);
-        if self.args.dry_run {
-            let (ring, certificate) = (self.ring, &*certificate);
+        let sealed = found.sealed.v1_part();
+        if self.run.args.dry_run {
+            let (ring, certificate) = (self.run.ring, &*certificate);
             report.set_forecast(forecast(&sealed, Keys { ring, certificate }), certificate);
             return Ok(());
         }
@@ -144,11 +169,11 @@ impl Worker<'_> {
     /// Returns whether to add key hints. Without the new private key, only hints show the next run which items an
     /// interrupted run already re-encrypted.
     fn adds_hints(&self, certificate: &Certificate) -> bool {
-        !self.session.args.no_hints && !self.has_key_of(certificate)
+        !self.run.session.args.no_hints && !self.has_key_of(certificate)
     }
 
     fn has_key_of(&self, certificate: &Certificate) -> bool {
-        let mut keys = self.ring.keys().iter();
+        let mut keys = self.run.ring.keys().iter();
         keys.any(|key| key.fingerprint() == certificate.fingerprint())
     }
 

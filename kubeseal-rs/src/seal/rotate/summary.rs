@@ -11,6 +11,7 @@ use shared::sealed_file::Found;
 use shared::v2;
 
 use super::forecast::Forecast;
+use super::vouched::TemplateSummary;
 
 /// The result for one object.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(super) struct ObjectReport {
     pub(super) to: Option<String>,
     /// Items that are for the newest key according to their hint alone.
     pub(super) believed: Vec<String>,
+    /// The template that values are newly bound to.
+    pub(super) template: Option<TemplateSummary>,
     /// Why the object was not re-encrypted.
     pub(super) problem: Option<String>,
 }
@@ -51,6 +54,7 @@ impl ObjectReport {
             from: BTreeMap::new(),
             to: None,
             believed: Vec::new(),
+            template: None,
             problem: None,
         }
     }

@@ -7,7 +7,9 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
+use super::{Binding, Suite};
 use crate::v2::data_key::DataKey;
+use crate::v2::id::KeyId;
 
 /// Bytes of an encrypted data key: the key and the tag.
 pub(super) const WRAPPED_LEN: usize = 32 + 16;
@@ -104,38 +106,57 @@ impl Context {
     }
 }
 
-/// Encrypts a data key with the shared secret of a KEM.
-pub(super) fn seal(
-    kem: u16,
-    shared_secret: &[u8; 32],
-    info: &[u8],
-    associated_data: &[u8],
-    key: &DataKey,
-) -> Option<Vec<u8>> {
-    let suite = SuiteId::of(kem, AEAD_AES_256_GCM);
-    let (aead, nonce) = Context::new(&suite, shared_secret, info)?.aead()?;
-    let mut bytes = Zeroizing::new(key.expose().to_vec());
-    let tag = aead
-        .seal_in_place_separate_tag(nonce, Aad::from(associated_data), &mut bytes)
-        .ok()?;
-    Some([&bytes[..], tag.as_ref()].concat())
+/// The KEM of a suite.
+#[derive(Clone, Copy)]
+pub(super) struct Kem {
+    /// The suite.
+    pub(super) suite: Suite,
+    /// The number of the KEM in HPKE.
+    pub(super) code: u16,
 }
 
-/// Decrypts a data key with the shared secret of a KEM.
-pub(super) fn open(
-    kem: u16,
-    shared_secret: &[u8; 32],
-    info: &[u8],
-    associated_data: &[u8],
-    encrypted: &[u8],
-) -> Option<DataKey> {
-    let suite = SuiteId::of(kem, AEAD_AES_256_GCM);
-    let (aead, nonce) = Context::new(&suite, shared_secret, info)?.aead()?;
-    let mut bytes = Zeroizing::new(encrypted.to_vec());
-    let plain = aead
-        .open_in_place(nonce, Aad::from(associated_data), &mut bytes)
-        .ok()?;
-    DataKey::from_slice(plain)
+impl Kem {
+    /// Returns the `suite_id` inside the KEM.
+    pub(super) fn id(self) -> SuiteId {
+        SuiteId::of_kem(self.code)
+    }
+
+    /// Encrypts a data key with the shared secret of the KEM.
+    pub(super) fn seal(
+        self,
+        shared_secret: &[u8; 32],
+        recipient: &KeyId,
+        binding: &Binding<'_>,
+        key: &DataKey,
+    ) -> Option<Vec<u8>> {
+        let (cipher, nonce) = self.aead(shared_secret, binding)?;
+        let aad = Aad::from(binding.associated_data(recipient));
+        let mut bytes = Zeroizing::new(key.expose().to_vec());
+        let tag = cipher
+            .seal_in_place_separate_tag(nonce, aad, &mut bytes)
+            .ok()?;
+        Some([&bytes[..], tag.as_ref()].concat())
+    }
+
+    /// Decrypts a data key with the shared secret of the KEM.
+    pub(super) fn open(
+        self,
+        shared_secret: &[u8; 32],
+        recipient: &KeyId,
+        binding: &Binding<'_>,
+        encrypted: &[u8],
+    ) -> Option<DataKey> {
+        let (cipher, nonce) = self.aead(shared_secret, binding)?;
+        let aad = Aad::from(binding.associated_data(recipient));
+        let mut bytes = Zeroizing::new(encrypted.to_vec());
+        let plain = cipher.open_in_place(nonce, aad, &mut bytes).ok()?;
+        DataKey::from_slice(plain)
+    }
+
+    fn aead(self, shared_secret: &[u8; 32], binding: &Binding<'_>) -> Option<(LessSafeKey, Nonce)> {
+        let suite = SuiteId::of(self.code, AEAD_AES_256_GCM);
+        Context::new(&suite, shared_secret, &binding.info(self.suite))?.aead()
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::{Binding, Opener, Recipient, Suite, Unavailable, agree, hpke};
+use super::hpke::Kem;
+use super::{Binding, Opener, Recipient, Suite, Unavailable, agree};
 use crate::key::count_private_key_operation;
 use crate::v2::data_key::DataKey;
 use crate::v2::id::KeyId;
@@ -17,7 +18,10 @@ pub(crate) const SCALAR_LEN: usize = 32;
 pub(crate) const POINT_LEN: usize = 65;
 /// The first byte of an uncompressed point. A hybrid point has the same length and is refused.
 const UNCOMPRESSED: u8 = 4;
-const KEM: u16 = 0x0010;
+const KEM: Kem = Kem {
+    suite: Suite::P256,
+    code: 0x0010,
+};
 /// Microseconds of one core for an agreement and what surrounds it.
 const COST: u64 = 100;
 /// Attempts to draw a scalar. One in 2^32 is out of range.
@@ -71,9 +75,7 @@ impl P256PrivateKey {
         let substitute = Zeroizing::new([0; 32]);
         let dh_or_zeros = dh.as_ref().unwrap_or(&substitute);
         let secret = shared_secret(dh_or_zeros, share, &self.public.point)?;
-        let id = &self.public.id;
-        let (info, aad) = (binding.info(Suite::P256), binding.associated_data(id));
-        let key = hpke::open(KEM, &secret, &info, &aad, encrypted);
+        let key = KEM.open(&secret, &self.public.id, binding, encrypted);
         dh.and(key)
     }
 
@@ -100,7 +102,7 @@ fn agree_with_point(key: &PrivateKey, point: &[u8]) -> Option<Zeroizing<[u8; 32]
 
 /// `ExtractAndExpand` of RFC 9180 §4.1.
 fn shared_secret(dh: &[u8; 32], share: &[u8], recipient: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
-    let suite = hpke::SuiteId::of_kem(KEM);
+    let suite = KEM.id();
     let key = suite.extract(&[], b"eae_prk", dh);
     suite.expand(&key, b"shared_secret", &[share, recipient].concat())
 }
@@ -125,8 +127,7 @@ impl Recipient for P256PublicKey {
         let share = ephemeral.compute_public_key().ok()?;
         let dh = agree_with_point(&ephemeral, &self.point)?;
         let secret = shared_secret(&dh, share.as_ref(), &self.point)?;
-        let (info, aad) = (binding.info(Suite::P256), binding.associated_data(&self.id));
-        let encrypted = hpke::seal(KEM, &secret, &info, &aad, key)?;
+        let encrypted = KEM.seal(&secret, &self.id, binding, key)?;
         Some([share.as_ref(), &encrypted].concat())
     }
 }
@@ -178,8 +179,7 @@ impl P256PublicKey {
         let dh = agree_with_point(&ephemeral, &self.point).unwrap();
         share[0] = 6 + (share[POINT_LEN - 1] & 1);
         let secret = shared_secret(&dh, &share, &self.point).unwrap();
-        let (info, aad) = (binding.info(Suite::P256), binding.associated_data(&self.id));
-        let encrypted = hpke::seal(KEM, &secret, &info, &aad, key).unwrap();
+        let encrypted = KEM.seal(&secret, &self.id, binding, key).unwrap();
         [share, encrypted].concat()
     }
 }

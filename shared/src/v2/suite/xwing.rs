@@ -15,7 +15,8 @@ use rand::CryptoRng;
 use shake::{ExtendableOutput as _, Shake256, Update as _, XofReader as _};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{Binding, Opener, Recipient, Suite, Unavailable, agree, hpke};
+use super::hpke::Kem;
+use super::{Binding, Opener, Recipient, Suite, Unavailable, agree};
 use crate::key::count_private_key_operation;
 use crate::v2::data_key::DataKey;
 use crate::v2::id::KeyId;
@@ -28,7 +29,10 @@ const ML_KEM_PUBLIC_LEN: usize = 1184;
 const ML_KEM_CIPHERTEXT_LEN: usize = 1088;
 /// Bytes of an encapsulation.
 pub(super) const ENCAPSULATED_LEN: usize = ML_KEM_CIPHERTEXT_LEN + 32;
-const KEM: u16 = 0x647a;
+const KEM: Kem = Kem {
+    suite: Suite::XWing,
+    code: 0x647a,
+};
 /// What the draft appends to the input of the combiner.
 const LABEL: &[u8] = br"\.//^\";
 /// Microseconds of one core for a decapsulation.
@@ -115,19 +119,10 @@ impl XWingPrivateKey {
     fn unwrap(&self, wrapped: &[u8], binding: &Binding<'_>) -> Option<DataKey> {
         let (encapsulated, encrypted) = wrapped.split_at_checked(ENCAPSULATED_LEN)?;
         let secret = self.decapsulate(encapsulated);
-        let (info, aad) = (
-            binding.info(Suite::XWing),
-            binding.associated_data(&self.public.id),
-        );
         // A failed decapsulation is followed by the same steps, with a secret that decrypts nothing.
         let substitute = Zeroizing::new([0; 32]);
-        let key = hpke::open(
-            KEM,
-            secret.as_ref().unwrap_or(&substitute),
-            &info,
-            &aad,
-            encrypted,
-        );
+        let secret_or_zeros = secret.as_ref().unwrap_or(&substitute);
+        let key = KEM.open(secret_or_zeros, &self.public.id, binding, encrypted);
         secret.and(key)
     }
 
@@ -194,11 +189,7 @@ impl Recipient for XWingPublicKey {
         rng: &mut dyn CryptoRng,
     ) -> Option<Vec<u8>> {
         let (encapsulated, secret) = self.encapsulate(rng)?;
-        let (info, aad) = (
-            binding.info(Suite::XWing),
-            binding.associated_data(&self.id),
-        );
-        let encrypted = hpke::seal(KEM, &secret, &info, &aad, key)?;
+        let encrypted = KEM.seal(&secret, &self.id, binding, key)?;
         Some([encapsulated, encrypted].concat())
     }
 }
@@ -248,11 +239,7 @@ impl XWingPublicKey {
     ) -> Vec<u8> {
         let (ciphertext, ml_kem_secret) = self.ml_kem.encapsulate_with_rng(rng);
         let secret = combine(&ml_kem_secret.0, &[0; 32], &[0; 32], &self.x25519);
-        let (info, aad) = (
-            binding.info(Suite::XWing),
-            binding.associated_data(&self.id),
-        );
-        let encrypted = hpke::seal(KEM, &secret, &info, &aad, key).unwrap();
+        let encrypted = KEM.seal(&secret, &self.id, binding, key).unwrap();
         [&ciphertext[..], &[0; 32], &encrypted].concat()
     }
 }
@@ -362,12 +349,9 @@ mod tests {
         let ml_kem_secret = key().ml_kem.decapsulate(ciphertext).unwrap();
         let ml_kem_secret = ml_kem_secret.as_ref().try_into().unwrap();
         let secret = combine(ml_kem_secret, &[0; 32], &[0; 32], &key().public.x25519);
-        let (info, aad) = (
-            binding.info(Suite::XWing),
-            binding.associated_data(&key().public.id),
-        );
         let encrypted = &wrapped[ENCAPSULATED_LEN..];
-        let opened = hpke::open(KEM, &secret, &info, &aad, encrypted).unwrap();
+        let opened = KEM.open(&secret, &key().public.id, &binding, encrypted);
+        let opened = opened.unwrap();
         assert_eq!(opened.expose(), data_key.expose());
     }
 

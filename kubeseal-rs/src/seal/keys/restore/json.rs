@@ -1,9 +1,10 @@
 //! The JSON output of `seal keys restore`.
 
-use kubeseal_library::keys::signature::VerifiedSigner;
 use serde::Serialize;
 
-use super::plan::{Action, Plan, SealingKey, Step};
+use super::outcome::Row;
+use super::plan::SealingKey;
+use super::{Plans, SignedBy};
 
 /// The result of a restore.
 #[derive(Debug, Serialize)]
@@ -17,7 +18,7 @@ pub(super) struct RestoreReport<'a> {
     signed_by: Option<SignerReport<'a>>,
     /// Each Secret of the backup.
     keys: Vec<RestoredKey<'a>>,
-    /// The key that seals after the restore; null if none may seal.
+    /// The RSA key that seals after the restore; null if none may seal.
     sealing: Option<SealingReport<'a>>,
 }
 
@@ -36,8 +37,14 @@ struct SignerReport<'a> {
 struct RestoredKey<'a> {
     /// The name of the Secret in the backup.
     name: &'a str,
-    /// The fingerprint of the key; null if the key cannot be used.
+    /// The fingerprint of the key; null if the key cannot be used, or is only for v2.
     fingerprint: Option<String>,
+    /// `xw` or `p256`; absent for an RSA key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suite: Option<String>,
+    /// The identifier of a key that is only for v2; absent for an RSA key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<String>,
     /// `restored`, `sealingAllowed`, `exists` or `broken`; in a dry run, the expected outcome.
     outcome: &'static str,
     /// The state of the key after the restore.
@@ -62,10 +69,10 @@ struct SealingReport<'a> {
 
 impl<'a> RestoreReport<'a> {
     pub(super) fn new(
-        plan: &'a Plan<'_>,
+        plans: &'a Plans<'_>,
         place: &'a str,
         dry_run: bool,
-        signed: Option<&'a VerifiedSigner>,
+        signed: SignedBy<'a>,
     ) -> Self {
         Self {
             place,
@@ -74,28 +81,24 @@ impl<'a> RestoreReport<'a> {
                 principals: &signed.principals,
                 key: &signed.key,
             }),
-            keys: plan.steps.iter().map(RestoredKey::new).collect(),
-            sealing: plan.sealing.as_ref().map(SealingReport::new),
+            keys: plans.rows().map(RestoredKey::new).collect(),
+            sealing: plans.rsa.sealing.as_ref().map(SealingReport::new),
         }
     }
 }
 
 impl<'a> RestoredKey<'a> {
-    fn new(step: &'a Step<'_>) -> Self {
-        let (outcome, problem) = match &step.action {
-            Action::Put(_) => ("restored", None),
-            Action::LetSeal(_) => ("sealingAllowed", None),
-            Action::Exists(_) => ("exists", None),
-            Action::Broken(problem) => ("broken", Some(problem.as_str())),
-        };
+    fn new(row: Row<'a>) -> Self {
         Self {
-            name: &step.name,
-            fingerprint: step.fingerprint.as_ref().map(ToString::to_string),
-            outcome,
-            state: step.state.name(),
-            stored_as: step.stored_name(),
-            left_out: &step.left_out,
-            problem,
+            name: row.name,
+            fingerprint: row.fingerprint.map(ToString::to_string),
+            suite: row.v2.map(|(suite, _)| suite.to_string()),
+            key_id: row.v2.map(|(_, id)| id.to_string()),
+            outcome: row.outcome.name(),
+            state: row.state.name(),
+            stored_as: row.stored_as,
+            left_out: row.left_out,
+            problem: row.outcome.problem(),
         }
     }
 }
@@ -115,8 +118,12 @@ mod tests {
 
     use jiff::Timestamp;
     use kubeseal_library::keys::folder;
+    use kubeseal_library::keys::signature::VerifiedSigner;
     use shared::secret::Secret;
+    use shared::v2::key_secret::{self, StoredKey};
+    use shared::v2::{Recipient as _, SecretKey, Suite};
 
+    use super::super::{plan, v2};
     use super::*;
     use crate::seal::output::tests::{check, check_bytes};
 
@@ -124,6 +131,15 @@ mod tests {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/key-fixtures");
         let text = std::fs::read(fixtures.join("state/keys/key-2024.yaml")).unwrap();
         folder::secrets(&text).unwrap().remove(0)
+    }
+
+    fn v2_key() -> Secret {
+        let stored = StoredKey {
+            key: SecretKey::from_bytes(Suite::P256, &[1; 32]).unwrap(),
+            not_before: Timestamp::UNIX_EPOCH,
+            not_after: Timestamp::MAX,
+        };
+        key_secret::build("key-v2", "ops", &stored, [].into(), [].into())
     }
 
     #[test]
@@ -136,7 +152,11 @@ mod tests {
         let chosen = "SHA256:HyvpkjkOwxlcAOfabLWtmCMxVKMxSgMBHjX/MefNCyo";
         let chosen = chosen.parse().unwrap();
         let backup = vec![labeled, broken];
-        let plan = Plan::new(backup, &[], Some(&chosen), Timestamp::UNIX_EPOCH).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let plans = Plans {
+            rsa: plan::Plan::new(backup, &[], Some(&chosen), now).unwrap(),
+            v2: v2::Plan::new(vec![v2_key()], &[], &[], &[], now).unwrap(),
+        };
         let signed = VerifiedSigner {
             principals: "ops@example.com".to_owned(),
             key: "SHA256:x".to_owned(),
@@ -167,6 +187,16 @@ mod tests {
       "storedAs": null,
       "leftOut": [],
       "problem": "it has no item `tls.key`"
+    },
+    {
+      "name": "key-v2",
+      "fingerprint": null,
+      "suite": "p256",
+      "keyId": "KEY_ID",
+      "outcome": "restored",
+      "state": "opening",
+      "storedAs": "key-v2",
+      "leftOut": []
     }
   ],
   "sealing": {
@@ -175,13 +205,19 @@ mod tests {
   }
 }
 "#;
-        let report = RestoreReport::new(&plan, "state/keys", true, Some(&signed));
-        check("seal keys restore", &report, want);
+        let id = SecretKey::from_bytes(Suite::P256, &[1; 32]).unwrap();
+        let want = want.replace("KEY_ID", &id.recipient().key_id().to_string());
+        let report = RestoreReport::new(&plans, "state/keys", true, Some(&signed));
+        check("seal keys restore", &report, &want);
     }
 
     #[test]
     fn pins_the_smallest_report() {
-        let plan = Plan::new(Vec::new(), &[], None, Timestamp::UNIX_EPOCH).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let plans = Plans {
+            rsa: plan::Plan::new(Vec::new(), &[], None, now).unwrap(),
+            v2: v2::Plan::new(Vec::new(), &[], &[], &[], now).unwrap(),
+        };
         let want = r#"{
   "place": "state/keys",
   "dryRun": false,
@@ -190,6 +226,6 @@ mod tests {
   "sealing": null
 }
 "#;
-        check_bytes(&RestoreReport::new(&plan, "state/keys", false, None), want);
+        check_bytes(&RestoreReport::new(&plans, "state/keys", false, None), want);
     }
 }

@@ -117,14 +117,6 @@ impl<'a> Plan<'a> {
             .iter()
             .any(|step| matches!(step.action, Action::Put(_)) && step.state == KeyState::Opening)
     }
-
-    /// Returns the number of Secrets to store.
-    pub(super) fn stored_count(&self) -> usize {
-        self.steps
-            .iter()
-            .filter(|step| matches!(step.action, Action::Put(_)))
-            .count()
-    }
 }
 
 impl KeyAfter {

@@ -1,30 +1,26 @@
 //! Formats the result of a restore as text. Names may come from the backup, so the caller
 //! escapes them.
 
-use kubeseal_library::keys::signature::VerifiedSigner;
 use shared::key_marks::KeyState;
 
-use super::plan::{Action, Plan, Step};
+use super::outcome::{Outcome, Row};
+use super::{Plans, SignedBy};
 
 /// Formats the result as text.
 pub(super) fn lines(
-    plan: &Plan<'_>,
+    plans: &Plans<'_>,
     place: &str,
     dry_run: bool,
-    signed: Option<&VerifiedSigner>,
+    signed: SignedBy<'_>,
 ) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(signed) = signed {
         lines.push(format!("signed by {} ({})", signed.principals, signed.key));
     }
-    for step in plan
-        .steps
-        .iter()
-        .filter(|step| !matches!(step.action, Action::Broken(_)))
-    {
-        lines.push(line(step, dry_run));
-        if !step.left_out.is_empty() {
-            lines.push(format!("  not restored: {}", step.left_out.join(", ")));
+    for row in plans.rows().filter(|row| !row.is_broken()) {
+        lines.push(line(&row, dry_run));
+        if !row.left_out.is_empty() {
+            lines.push(format!("  not restored: {}", row.left_out.join(", ")));
         }
     }
     let restored = if dry_run {
@@ -32,38 +28,34 @@ pub(super) fn lines(
     } else {
         "restored"
     };
-    let (stored, total) = (plan.stored_count(), plan.steps.len());
+    let stored = plans.rows().filter(|row| row.outcome == Outcome::Restored);
+    let (stored, total) = (stored.count(), plans.rows().count());
     lines.push(format!("{stored} of {total} keys {restored} in {place}"));
-    lines.extend(sealing(plan));
+    lines.extend(sealing(plans));
     lines
 }
 
-fn line(step: &Step<'_>, dry_run: bool) -> String {
-    let fingerprint = step
-        .fingerprint
-        .as_ref()
-        .map(ToString::to_string)
-        .unwrap_or_default();
+fn line(row: &Row<'_>, dry_run: bool) -> String {
     let restored = if dry_run {
         "would be restored"
     } else {
         "restored"
     };
-    let outcome = match &step.action {
-        Action::Put(_) => format!("{restored}{}, {}", as_name(step), state_text(step.state)),
-        Action::LetSeal(_) if dry_run => {
+    let outcome = match row.outcome {
+        Outcome::Restored => format!("{restored}{}, {}", as_name(row), state_text(row.state)),
+        Outcome::SealingAllowed if dry_run => {
             "already exists, and would become the sealing key".to_owned()
         }
-        Action::LetSeal(_) => "already exists, and is now the sealing key".to_owned(),
-        Action::Exists(_) => format!("already exists{} ({})", as_name(step), step.state.name()),
-        Action::Broken(problem) => format!("cannot be used: {problem}"),
+        Outcome::SealingAllowed => "already exists, and is now the sealing key".to_owned(),
+        Outcome::Exists => format!("already exists{} ({})", as_name(row), row.state.name()),
+        Outcome::Broken(problem) => format!("cannot be used: {problem}"),
     };
-    format!("{} {fingerprint}: {outcome}", step.name)
+    format!("{} {}: {outcome}", row.name, row.id())
 }
 
 /// Returns ` as NAME` if the key is stored under another name.
-fn as_name(step: &Step<'_>) -> String {
-    let other = step.stored_name().filter(|name| *name != step.name);
+fn as_name(row: &Row<'_>) -> String {
+    let other = row.stored_as.filter(|name| *name != row.name);
     other.map(|name| format!(" as {name}")).unwrap_or_default()
 }
 
@@ -79,13 +71,14 @@ fn state_text(state: KeyState) -> &'static str {
 }
 
 /// Describes which key seals after the restore, and how to choose another.
-fn sealing(plan: &Plan<'_>) -> Vec<String> {
-    let current = match &plan.sealing {
+fn sealing(plans: &Plans<'_>) -> Vec<String> {
+    let current = match &plans.rsa.sealing {
         Some(sealing) => format!("sealing key: {} {}", sealing.name, sealing.fingerprint),
         None => "sealing key: none; a controller generates one when it starts".to_owned(),
     };
     let mut lines = vec![current];
-    if plan.restores_opening_only() && plan.sealing.is_none() {
+    let is_rsa = plans.rsa.restores_opening_only() && plans.rsa.sealing.is_none();
+    if is_rsa || plans.v2.needs_sealing_key() {
         lines.extend([
             "restored keys can unseal but do not seal, because decrypting a backup does not prove who created it"
                 .to_owned(),
@@ -94,16 +87,22 @@ fn sealing(plan: &Plan<'_>) -> Vec<String> {
                 .to_owned(),
         ]);
     }
+    if plans.v2.needs_sealing_key() {
+        lines.push(
+            "hint: for a v2 key, compare its identifier with a line of `seal keys export` that you trust, and pass that"
+                .to_owned(),
+        );
+    }
     lines
 }
 
 /// Returns warnings, which are printed in either format.
-pub(super) fn warnings(plan: &Plan<'_>) -> Vec<String> {
-    let broken = plan.steps.iter().filter_map(|step| match &step.action {
-        Action::Broken(problem) => Some(format!("{} is not restored: {problem}", step.name)),
-        _ => None,
+pub(super) fn warnings(plans: &Plans<'_>) -> Vec<String> {
+    let broken = plans.rows().filter_map(|row| {
+        let problem = row.outcome.problem()?;
+        Some(format!("{} is not restored: {problem}", row.name))
     });
-    let newer = plan.newer.iter().map(|key| {
+    let newer = plans.rsa.newer.iter().map(|key| {
         format!(
             "{key} is newer than the sealing key; check its origin: this project's controller does not seal with it, \
              but Bitnami's would"

@@ -1,0 +1,132 @@
+//! Tests which v2 values `seal keys retire`, `status` and `compromise` find: in the history, and outside of SealedSecrets.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use crate::support::{assert_code, assert_contains, git, write_files};
+use crate::v2::{RULES, create, folder, read, seal, seal_well, write_two_keys};
+use crate::v2_attacks::line_of;
+
+/// Returns a folder with two v2 keys in `state`, and rules that name both.
+fn folder_with_two_keys() -> tempfile::TempDir {
+    let folder = folder();
+    let rules = RULES.replace("[cluster.txt]", "[cluster.txt, new.txt]");
+    write_files(
+        folder.path(),
+        &[("tree/README", ""), (".seal.yaml", &rules)],
+    );
+    write_two_keys(folder.path());
+    let exported = seal_well(folder.path(), &["keys", "export", "--directory", "state"]);
+    write_files(folder.path(), &[("new.txt", &exported)]);
+    git(folder.path(), &["init", "-q", "-b", "main"]);
+    folder
+}
+
+/// The arguments that add a second value, and write the file.
+const TWO_ITEMS: [&str; 4] = ["--from-file", "b=value", "-w", "tree/db.yaml"];
+
+fn commit(folder: &Path, subject: &str) {
+    git(folder, &["add", "tree"]);
+    git(folder, &["commit", "-qm", subject]);
+}
+
+fn keys(folder: &Path, command: &str, more: &[&str]) -> Output {
+    let args = ["keys", command];
+    seal(folder, &[&args, more, &["--directory", "state"]].concat())
+}
+
+/// Attack: a committer adds the lock line of a key later than the values and removes it again, so that the report of the
+/// compromised key names no commit.
+#[test]
+fn a_key_that_was_added_to_a_lock_later_is_reported() {
+    let folder = folder_with_two_keys();
+    let folder = folder.path();
+    create(folder, &TWO_ITEMS);
+    let both = read(folder, "tree/db.yaml");
+    let exported = read(folder, "new.txt");
+    let id = exported.split(' ').nth(2).expect("an identifier");
+    let of_new = |line: &&str| line.contains("/lock/") && line.contains(&format!("/{id}"));
+    let lines = both.lines().filter(|line| !of_new(line));
+    let before = lines.collect::<Vec<_>>().join("\n") + "\n";
+    assert_ne!(before, both);
+    for (subject, text) in [("one", &before), ("two", &both), ("three", &before)] {
+        write_files(folder, &[("tree/db.yaml", text)]);
+        commit(folder, subject);
+    }
+    for (key, subject) in [("key-new", "two"), ("key-old", "one")] {
+        let output = keys(
+            folder,
+            "compromise",
+            &[key, "tree", "--dry-run", "-o", "json"],
+        );
+        assert_code(&output, 0, key);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let commits = report["commits"].as_array().expect("a list");
+        assert_eq!(commits.len(), 1, "{key}: {report}");
+        assert_eq!(commits[0]["items"], serde_json::json!(["db/a", "db/b"]));
+        let id = commits[0]["commit"].as_str().expect("a hash");
+        assert_eq!(subject_of(folder, id), subject, "{key}");
+    }
+}
+
+fn subject_of(folder: &Path, commit: &str) -> String {
+    let mut git = std::process::Command::new("git");
+    git.args(["show", "-s", "--format=%s", commit]);
+    let output = git.current_dir(folder).output().expect("it runs");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Attack: an author puts v2 values into the values of a chart, a patch of kustomize or a JSON patch, in the tree, on another
+/// branch or in an earlier commit, so that a key that they need is retired, and missing in the report of its compromise.
+#[test]
+fn v2_values_outside_of_sealed_secrets_may_need_a_key() {
+    let folder = folder_with_two_keys();
+    let folder = folder.path();
+    create(folder, &TWO_ITEMS);
+    seal_well(
+        folder,
+        &["set", "tree/db.yaml", "a", "--from-file", "value"],
+    );
+    let line = line_of(&read(folder, "tree/db.yaml"), "a");
+    let value = line.trim().strip_prefix("a: ").expect("an item").to_owned();
+    fs::remove_file(folder.join("tree/db.yaml")).expect("ours");
+    fs::remove_file(folder.join(".seal.yaml")).expect("ours");
+    let json = format!(r#"[{{"op": "add", "path": "/spec/encryptedData/a", "value": "{value}"}}]"#);
+    for (file, text) in [
+        ("tree/values.yaml", format!("secrets:\n  a: {value}\n")),
+        (
+            "tree/patch.yaml",
+            format!("spec:\n  encryptedData:\n    a: {value}\n"),
+        ),
+        ("tree/patch.json", json),
+    ] {
+        write_files(folder, &[(file, &text)]);
+        let is_found = |output: &Output, place: &str, case: &str| {
+            assert_contains(output, place, case);
+            assert_contains(output, "sealed value outside a SealedSecret", case);
+        };
+        let retire = || keys(folder, "retire", &["key-old", "tree", "--dry-run"]);
+        let output = retire();
+        assert_code(&output, 1, file);
+        is_found(&output, file, "retire");
+        let output = keys(folder, "status", &["tree"]);
+        assert_code(&output, 2, file);
+        is_found(&output, file, "status");
+
+        commit(folder, file);
+        git(folder, &["branch", "-f", "other"]);
+        git(folder, &["rm", "-q", file]);
+        git(folder, &["commit", "-qm", "removed"]);
+        write_files(folder, &[("tree/README", "")]);
+        assert_code(&retire(), 0, "no value");
+        let all = ["key-old", "tree", "--dry-run", "--all-branches"];
+        let output = keys(folder, "retire", &all);
+        assert_code(&output, 1, file);
+        is_found(&output, &format!("other:{file}"), "retire --all-branches");
+        let output = keys(folder, "compromise", &["key-old", "tree", "--dry-run"]);
+        assert_code(&output, 0, file);
+        is_found(&output, &format!("{file} (commit "), "compromise");
+    }
+}

@@ -1,0 +1,268 @@
+//! Tests `seal keys` with v2 keys of a cluster, which are compared with what the controller lists at `/v2/recipients`, and
+//! the restore of v2 keys.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::{Value as Json, json};
+use shared::manifest;
+use shared::v2::{Recipient as _, SecretKey, Suite};
+
+use crate::api_server::{self, Body, certificate_path, service_body, service_path, text_body};
+use crate::support::{
+    NEW_CERT, assert_code, assert_contains, combined_output, command, write_files,
+};
+use crate::v2::{folder, read, seal, seal_well, v2_secret};
+
+const NAMESPACE: &str = "kube-system";
+const NAME: &str = "sealed-secrets-controller";
+
+/// The keys of a cluster: the newest of a former suite, and two of the current suite.
+const KEYS: [(Suite, &str, u8, u8); 3] = [
+    (Suite::P256, "key-p256", 1, 1),
+    (Suite::XWing, "key-old", 2, 2),
+    (Suite::XWing, "key-new", 3, 3),
+];
+
+/// Serves a cluster with these keys, whose controller lists the key of a suite and a byte first; or no list. Returns its
+/// kubeconfig.
+fn serve(folder: &Path, listed: Option<(Suite, u8)>) -> std::path::PathBuf {
+    let secrets = KEYS.map(|(suite, name, byte, day)| {
+        let secret = v2_secret(suite, name, byte, day);
+        secret.to_document()
+    });
+    let secrets = json!({"kind": "SecretList", "metadata": {}, "items": secrets});
+    let objects = json!({"kind": "SealedSecretList", "metadata": {}, "items": []});
+    let certificate = certificate_path(NAMESPACE, NAME);
+    let recipients = certificate.replace("/v1/cert.pem", "/v2/recipients");
+    let mut responses: Vec<(String, Body)> = vec![
+        (service_path(NAMESPACE, NAME), service_body()),
+        (certificate, text_body(NEW_CERT)),
+        (
+            "/api/v1/namespaces/kube-system/secrets".to_owned(),
+            text_body(secrets.to_string()),
+        ),
+        (
+            "/apis/bitnami.com/v1alpha1/sealedsecrets".to_owned(),
+            text_body(objects.to_string()),
+        ),
+    ];
+    responses.extend(listed.map(|(suite, byte)| {
+        let key = SecretKey::from_bytes(suite, &[byte; 32]).expect("a key");
+        let key = key.recipient();
+        let listed = json!({
+            "suite": suite.to_string(), "keyId": key.key_id().to_string(), "recipient": key.to_string(),
+            "notBefore": "2020-01-01T00:00:00Z", "notAfter": "2200-01-01T00:00:00Z",
+        });
+        (recipients, text_body(json!({"recipients": [listed]}).to_string()))
+    }));
+    api_server::serve(folder, responses)
+}
+
+fn keys(listed: Option<(Suite, u8)>, args: &[&str]) -> Output {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kubeconfig = serve(folder.path(), listed);
+    let mut command = command(env!("CARGO_BIN_EXE_seal"), folder.path(), kubeconfig);
+    command.env("XDG_CACHE_HOME", folder.path().join("cache"));
+    command.arg("keys").args(args).output().expect("it runs")
+}
+
+fn states(output: &Output) -> Vec<String> {
+    let report: Json = serde_json::from_slice(&output.stdout).expect("JSON");
+    let keys = report["keys"].as_array().expect("a list").iter();
+    let text = |field: &Json| field.as_str().expect("text").to_owned();
+    keys.map(|key| format!("{} {}", text(&key["name"]), text(&key["state"])))
+        .collect()
+}
+
+#[test]
+fn the_controller_decides_which_v2_key_seals() {
+    for (listed, remark, want) in [
+        (
+            Some((Suite::XWing, 3)),
+            "",
+            ["key-new sealing", "key-old opening", "key-p256 opening"],
+        ),
+        // With --require-backup, the newest key waits.
+        (
+            Some((Suite::XWing, 2)),
+            "",
+            ["key-new waiting", "key-old sealing", "key-p256 opening"],
+        ),
+        (
+            Some((Suite::P256, 1)),
+            "",
+            ["key-new opening", "key-old opening", "key-p256 sealing"],
+        ),
+        (
+            Some((Suite::XWing, 9)),
+            "which is not among these keys",
+            ["key-new sealing", "key-old opening", "key-p256 sealing"],
+        ),
+        (
+            None,
+            "cannot fetch the controller's keys for v2 values",
+            ["key-new sealing", "key-old opening", "key-p256 sealing"],
+        ),
+    ] {
+        let output = keys(listed, &["list", "-o", "json"]);
+        assert_code(&output, 0, format!("{listed:?}"));
+        assert_eq!(states(&output), want, "{listed:?}");
+        assert_contains(&output, remark, format!("{listed:?}"));
+    }
+}
+
+/// Attack: a server between the user and the controller lists another key, so that the key that seals is retired.
+#[test]
+fn the_newest_key_of_a_suite_is_retired_only_if_the_user_says_that_the_suite_is_former() {
+    let (xw, older, p256) = (
+        Some((Suite::XWing, 3)),
+        Some((Suite::XWing, 2)),
+        Some((Suite::P256, 1)),
+    );
+    let former = "--former-suite";
+    for (listed, args, code, want) in [
+        (
+            xw,
+            &["key-p256"][..],
+            2,
+            "prefers the suite xw; if it stays so, pass --former-suite",
+        ),
+        (
+            None,
+            &["key-p256"],
+            2,
+            "another --sealing-suite now, pass --former-suite",
+        ),
+        (xw, &["key-p256", former], 0, "key-p256 would be retired"),
+        (None, &["key-p256", former], 0, "key-p256 would be retired"),
+        (
+            p256,
+            &["key-p256", former],
+            2,
+            "the controller prefers key-p256",
+        ),
+        (xw, &["key-new"], 2, "the controller prefers key-new"),
+        (
+            xw,
+            &["key-new", former],
+            2,
+            "the controller prefers key-new",
+        ),
+        (
+            older,
+            &["key-new"],
+            2,
+            "key-new is the sealing key of its suite",
+        ),
+        (
+            older,
+            &["key-new", former],
+            2,
+            "the controller prefers key-new, or its suite",
+        ),
+        (older, &["key-old"], 2, "the controller prefers key-old"),
+        (xw, &["key-old"], 0, "key-old would be retired"),
+    ] {
+        let output = keys(listed, &[&["retire", "--dry-run"], args].concat());
+        assert_code(&output, code, format!("{listed:?} {args:?}"));
+        assert_contains(&output, want, format!("{listed:?} {args:?}"));
+    }
+}
+
+/// Attack: an attacker who has a copy of a key stores a further one, with times that make it the newest, so that the report of
+/// the compromised key says that nothing is left to do.
+#[test]
+fn a_successor_by_its_times_alone_is_to_be_checked() {
+    let check = "check who created key-new: it counts as the sealing key by the times in";
+    let rotate = "generates a key that is not compromised";
+    for (listed, is_checked) in [
+        (Some((Suite::XWing, 3)), false),
+        (Some((Suite::P256, 1)), false),
+        (Some((Suite::XWing, 2)), true),
+        (None, true),
+    ] {
+        let output = keys(listed, &["compromise", "key-old", "--dry-run"]);
+        assert_code(&output, 0, format!("{listed:?}"));
+        let printed = combined_output(&output);
+        assert_eq!(printed.contains(check), is_checked, "{listed:?}: {printed}");
+        assert!(!printed.contains(rotate), "{listed:?}: {printed}");
+        for want in ["seal keys export", "seal rotate --to v2 PATH"] {
+            assert!(printed.contains(want), "{listed:?}: {printed}");
+        }
+    }
+    // A key of another suite does not take the place of one.
+    let output = keys(None, &["compromise", "key-new", "--dry-run"]);
+    assert_contains(&output, rotate, "the newest");
+}
+
+/// v2 keys are restored as opening-only, unless the user names them, as RSA keys are.
+#[test]
+fn a_restored_v2_key_seals_if_the_user_names_it() {
+    let folder = folder();
+    let folder = folder.path();
+    let [old, new] = [KEYS[1], KEYS[2]].map(|(suite, name, byte, day)| {
+        manifest::to_yaml(&v2_secret(suite, name, byte, day).to_document())
+    });
+    write_files(folder, &[("backup.yaml", &format!("{old}---\n{new}"))]);
+    fs::create_dir(folder.join("state")).expect("ours");
+    let restore = |more: &[&str]| {
+        let restore = ["keys", "restore", "backup.yaml", "--directory", "state"];
+        seal(folder, &[&restore, more].concat())
+    };
+    let report = |more: &[&str]| {
+        let output = restore(&[&["-o", "json"], more].concat());
+        assert_code(&output, 0, format!("{more:?}"));
+        let want: Json = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(want["keys"][1]["suite"], "xw");
+        (
+            states(&output),
+            want["keys"][1]["keyId"]
+                .as_str()
+                .expect("an identifier")
+                .to_owned(),
+        )
+    };
+    let (states, id) = report(&["--dry-run"]);
+    assert_eq!(states, ["key-old opening", "key-new opening"]);
+    let line = format!("key-new xw {id}: restored, as opening-only");
+    let output = restore(&[]);
+    assert_contains(&output, &line, "without --seal-with");
+    assert_contains(
+        &output,
+        "hint: for a v2 key, compare its identifier",
+        "the hint",
+    );
+    assert!(read(folder, "state/keys/key-new.yaml").contains("opening-only"));
+
+    let line = format!("key-new xw {id}: already exists, and is now the sealing key");
+    assert_contains(&restore(&["--seal-with", &id]), &line, "restored before");
+    assert!(!read(folder, "state/keys/key-new.yaml").contains("opening-only"));
+    let listed = seal_well(folder, &["keys", "list", "--directory", "state"]);
+    assert!(listed.contains("key-new  sealing"), "{listed}");
+
+    fs::remove_dir_all(folder.join("state/keys")).expect("ours");
+    let (states, _) = report(&["--seal-with", &id]);
+    assert_eq!(states, ["key-old opening", "key-new sealing"]);
+    let output = restore(&["--seal-with", "nonsense"]);
+    assert_code(&output, 2, "nonsense");
+    assert_contains(&output, "expected a fingerprint", "nonsense");
+}
+
+/// A private key in a file is reported as one, so that the user does not only seal it.
+#[test]
+fn lint_names_a_v2_key() {
+    let folder = folder();
+    let secret = v2_secret(Suite::XWing, "key", 1, 1);
+    let key = manifest::to_yaml(&secret.to_document());
+    write_files(folder.path(), &[("key.yaml", &key)]);
+    let output = seal(folder.path(), &["lint", "key.yaml"]);
+    assert_code(&output, 1, "a key");
+    assert_contains(
+        &output,
+        "the Secret key is a private key of the controller",
+        "a key",
+    );
+}

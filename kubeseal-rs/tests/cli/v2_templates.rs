@@ -1,0 +1,174 @@
+//! Tests values that are not bound to the template of their object, and binding them.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::path::Path;
+
+use serde_json::Value as Json;
+
+use crate::support::{assert_code, assert_contains, combined_output, git, stderr, write_files};
+use crate::v2::{RULES, create, folder, read, seal, seal_well};
+use crate::v2_attacks::{assert_refused, is_bound, line_of, set};
+
+const V1: [&str; 4] = ["--sealed-format", "v1", "--cert", "cert.pem"];
+const TWO_ITEMS: [&str; 4] = ["--from-file", "b=value", "-w", "db.yaml"];
+
+/// Returns a folder with `db.yaml`, which has two v1 values, under a rule for v2.
+fn folder_with_v1() -> tempfile::TempDir {
+    let folder = folder();
+    create(folder.path(), &[TWO_ITEMS, V1].concat());
+    folder
+}
+
+fn unbound_rules() -> String {
+    RULES.to_owned() + "  bindTemplate: false\n"
+}
+
+/// Objects of which only some values are bound are reported, and so are unbound values where the rule wants bound ones.
+#[test]
+fn lint_reports_unbound_values() {
+    let folder = folder();
+    let folder = folder.path();
+    write_files(folder, &[(".seal.yaml", &unbound_rules())]);
+    create(folder, &TWO_ITEMS);
+    assert_eq!(findings(folder), [""; 0]);
+    write_files(folder, &[(".seal.yaml", RULES)]);
+    assert_eq!(findings(folder), ["unbound-value", "unbound-value"]);
+    seal_well(folder, &set("a"));
+    assert!(is_bound(folder, "a") && !is_bound(folder, "b"));
+    assert_eq!(findings(folder), ["partly-bound", "unbound-value"]);
+    write_files(folder, &[(".seal.yaml", &unbound_rules())]);
+    assert_eq!(findings(folder), ["partly-bound"]);
+    let output = seal(folder, &["lint", "db.yaml"]);
+    assert_contains(
+        &output,
+        "as the others are, so controllers with --require-v2 refuse the object: b;",
+        "lint",
+    );
+    let keys = [
+        "--to",
+        "v2",
+        "--bind-template",
+        "--yes",
+        "--key",
+        "cluster.key",
+    ];
+    seal_well(folder, &[&["rotate", "db.yaml"], &keys[..]].concat());
+    write_files(folder, &[(".seal.yaml", RULES)]);
+    assert_eq!(findings(folder), [""; 0]);
+}
+
+/// Returns the rules of the findings.
+fn findings(folder: &Path) -> Vec<String> {
+    let output = seal(folder, &["lint", "db.yaml", "--format", "json"]);
+    let report: Json = serde_json::from_slice(&output.stdout).expect("JSON");
+    let findings = report.as_array().expect("a list").iter();
+    let rule = |finding: &Json| finding["rule"].as_str().expect("a name").to_owned();
+    let mut rules: Vec<String> = findings.map(rule).collect();
+    rules.sort();
+    rules
+}
+
+/// Attack: a committer changes the template of a file, and a user with the keys binds the values to it unseen.
+#[test]
+fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
+    let folder = folder_with_v1();
+    let folder = folder.path();
+    let text = read(folder, "db.yaml").trim_end().to_owned()
+        + "\n    type: Opaque\n    data:\n      url: |\n        https://attacker/\n        {{ .a }}\n";
+    let annotated = text.replace(
+        "    metadata:\n",
+        "    metadata:\n      annotations:\n        reflector/auto: \"true\"\n",
+    );
+    assert_ne!(annotated, text);
+    write_files(folder, &[("db.yaml", &annotated)]);
+    let keys = ["--key", "key.pem", "--key", "cluster.key"];
+    let rotate = ["rotate", "db.yaml", "--to", "v2", "--bind-template"];
+    let rotate = [&rotate[..], &keys].concat();
+    let shown = "shop/db: values are bound to this template:\n  type Opaque\n  annotation reflector/auto=true\n  item url \
+                 from a template of 2 lines\n";
+    let output = assert_refused(
+        folder,
+        &rotate,
+        "db.yaml",
+        "a user must confirm the templates",
+    );
+    assert!(stderr(&output).contains(shown), "{}", stderr(&output));
+
+    let dry = seal_well(folder, &[&rotate[..], &["--dry-run"]].concat());
+    assert!(
+        dry.contains(shown) && !dry.contains("must confirm"),
+        "{dry}"
+    );
+    assert_eq!(read(folder, "db.yaml"), annotated);
+
+    let output = seal(folder, &[&rotate[..], &["--yes", "-o", "json"]].concat());
+    assert_code(&output, 0, "--yes");
+    assert!(stderr(&output).contains(shown), "{}", stderr(&output));
+    let report: Json = serde_json::from_slice(&output.stdout).expect("JSON");
+    let template = &report["files"][0]["objects"][0]["template"];
+    assert_eq!(template["annotations"][0], "reflector/auto=true");
+    assert_eq!(template["data"][0]["lines"], 2);
+    assert!(is_bound(folder, "a"));
+
+    // Values that are bound already stay so without a question.
+    let again = seal_well(folder, &rotate);
+    assert!(!again.contains("this template"), "{again}");
+    // No other conversion asks.
+    let plain = [&["rotate", "db.yaml", "--to", "v2"][..], &keys].concat();
+    assert!(!seal_well(folder, &plain).contains("this template"));
+}
+
+/// A new value of a v1 file stays v1, although the rule says v2 and the values are bound by default: a controller refuses
+/// bound values beside v1 values.
+#[test]
+fn a_v1_file_keeps_its_format() {
+    let folder = folder_with_v1();
+    let folder = folder.path();
+    let before = read(folder, "db.yaml");
+    let printed = seal_well(folder, &[&set("a")[..], &["--cert", "cert.pem"]].concat());
+    for want in [
+        "warning: shop/db: the new value is sealed as v1 like the item \"b\", although rule 1 of",
+        "`seal rotate --to v2 --bind-template --key FILE` converts all values",
+    ] {
+        assert!(printed.contains(want), "{printed}");
+    }
+    assert!(!read(folder, "db.yaml").contains("seal2"));
+    assert_ne!(read(folder, "db.yaml"), before);
+    // A flag asks for v2 although the values cannot be bound.
+    let flag = [&set("a")[..], &["--sealed-format", "v2"]].concat();
+    assert_refused(folder, &flag, "db.yaml", "is bound to the template");
+    // Unbound values may stand beside v1 values.
+    write_files(folder, &[(".seal.yaml", &unbound_rules())]);
+    seal_well(folder, &set("a"));
+    assert!(line_of(&read(folder, "db.yaml"), "a").contains("seal2.i."));
+    // Without a value that stays v1, the rule decides.
+    write_files(folder, &[(".seal.yaml", RULES), ("db.yaml", &before)]);
+    seal_well(folder, &["unset", "db.yaml", "b"]);
+    seal_well(folder, &set("a"));
+    assert!(is_bound(folder, "a"));
+}
+
+/// Attack: a committer replaces v2 values by v1 values of their own, so that the next value is sealed as v1.
+#[test]
+fn v1_values_in_place_of_v2_values_do_not_weaken_the_next_one() {
+    let folder = folder_with_v1();
+    let folder = folder.path();
+    let v1 = read(folder, "db.yaml");
+    std::fs::remove_file(folder.join("db.yaml")).expect("ours");
+    create(folder, &TWO_ITEMS);
+    git(folder, &["init", "-q"]);
+    git(folder, &["add", "db.yaml"]);
+    git(folder, &["commit", "-qm", "v2"]);
+    write_files(folder, &[("db.yaml", &v1)]);
+    let set = [&set("a")[..], &["--cert", "cert.pem"]].concat();
+    let output = assert_refused(
+        folder,
+        &set,
+        "db.yaml",
+        "are v2 in the last commit, and v1 in the file",
+    );
+    assert_contains(&output, "seal diff", "the next step");
+    git(folder, &["commit", "-qam", "v1"]);
+    let output = seal(folder, &set);
+    assert_code(&output, 0, combined_output(&output));
+}
