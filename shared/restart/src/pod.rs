@@ -89,7 +89,10 @@ impl Pod {
         let read_at = match (&found.source, found.way) {
             (Source::Class(_), _) | (_, Way::Csi) => return Some((State::Unknown, None)),
             (_, Way::Env | Way::SubPath) => start,
-            (_, Way::Volume) if self.is_refreshed(history) => now,
+            // The time of the version is rounded up, and can be later than now.
+            (_, Way::Volume) if self.is_refreshed(history) => {
+                history.newest().map_or(now, |newest| newest.time.max(now))
+            }
             // Kubelet wrote the content of two minutes ago at the latest; the margin is that of rounded times.
             (_, Way::Volume) => {
                 let synced = now.checked_sub(KUBELET_SYNC + SignedDuration::from_secs(1));
@@ -207,7 +210,9 @@ pub(crate) mod tests {
         ] {
             let mut pod = pod("p", way, 15);
             pod["metadata"]["annotations"] = json!({ REFRESHED_FOR_ANNOTATION: version });
-            assert_eq!(state(&pod, 30), Some(want), "{way:?} {version}");
+            for now in [19, 30] {
+                assert_eq!(state(&pod, now), Some(want), "{way:?} {version} {now}");
+            }
         }
     }
 

@@ -89,10 +89,11 @@ async fn a_restart_that_another_client_reverts_is_repeated_once_and_reported() {
         let annotations = json!({ RESTARTED_FOR: null });
         let patch =
             json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
-        let result =
-            home.api::<Deployment>()
-                .patch("web", &PatchParams::default(), &Patch::Merge(patch));
-        result.await.unwrap();
+        let (deployments, params) = (home.api::<Deployment>(), PatchParams::default());
+        let result = deployments
+            .patch("web", &params, &Patch::Merge(patch))
+            .await;
+        result.unwrap();
         report_rollout(&home).await;
     }
     assert_eq!(restarts[0], restarts[1], "the same content");
@@ -276,12 +277,11 @@ async fn create_workload(namespace: &Namespace<'_>) {
         "name": "main", "image": "app", "imageID": "", "ready": true, "restartCount": 0,
         "state": { "running": { "startedAt": start } },
     }] } });
-    let result = namespace.api::<Pod>().patch_status(
-        "web-1",
-        &PatchParams::default(),
-        &Patch::Merge(status),
-    );
-    result.await.unwrap();
+    let (pods, params) = (namespace.api::<Pod>(), PatchParams::default());
+    let result = pods
+        .patch_status("web-1", &params, &Patch::Merge(status))
+        .await;
+    result.unwrap();
     report_rollout(namespace).await;
 }
 
@@ -292,8 +292,11 @@ async fn report_rollout(namespace: &Namespace<'_>) {
     let status = json!({ "status": {
         "observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1, "availableReplicas": 1,
     } });
-    let result = deployments.patch_status("web", &PatchParams::default(), &Patch::Merge(status));
-    result.await.unwrap();
+    let params = PatchParams::default();
+    let result = deployments
+        .patch_status("web", &params, &Patch::Merge(status))
+        .await;
+    result.unwrap();
 }
 
 async fn restarted_for(namespace: &Namespace<'_>) -> Option<String> {
