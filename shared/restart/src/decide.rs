@@ -353,6 +353,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table of all outcomes")]
     fn decides_each_outcome() {
         let restart = || Decision::Restart(Case::default().target());
         let restarted = |changes: &[(&str, Json)]| {
@@ -400,7 +401,7 @@ mod tests {
             (
                 "a rollout is under way",
                 Case {
-                    workload: deployment(&[rolling.clone()]),
+                    workload: deployment(std::slice::from_ref(&rolling)),
                     ..default()
                 },
                 wait(45, Waiting::Rollout),

@@ -87,8 +87,7 @@ impl History {
             .filter(|pair| !pair[0].has_content_of(&pair[1]));
         changes
             .map(|pair| pair[0].time)
-            .filter(|change| *change > time)
-            .last()
+            .rfind(|change| *change > time)
     }
 
     /// Returns which content a container has that reads the Secret when it starts. `start` is rounded down to a second.

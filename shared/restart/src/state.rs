@@ -77,23 +77,24 @@ impl State {
     }
 
     /// Stores a SealedSecret. A change of its content schedules the workloads and Pods that consume it.
-    pub fn apply_secret(&mut self, id: SecretId, sealed: Sealed, now: Timestamp) {
-        let previous = self.secrets.insert(id.clone(), sealed.clone());
+    pub fn apply_secret(&mut self, id: &SecretId, sealed: Sealed, now: Timestamp) {
+        let is_refreshed =
+            self.is_refreshing(id, &sealed) && refresh::is_needed(&sealed.history, now);
+        let (newest, tags) = (sealed.history.newest().cloned(), sealed.tags);
+        let previous = self.secrets.insert(id.clone(), sealed);
         let has_same_content = previous.as_ref().is_some_and(|previous| {
-            previous.history.newest() == sealed.history.newest() && previous.tags == sealed.tags
+            previous.history.newest() == newest.as_ref() && previous.tags == tags
         });
         if has_same_content {
             return;
         }
         let is_first = previous.is_none();
-        if self.is_refreshing(&id, &sealed) && refresh::is_needed(&sealed.history, now) {
+        if is_refreshed {
             self.refreshes.insert(id.clone());
         }
         let affected: Vec<Id> = self
             .workloads_in(&id.0)
-            .filter(|(_, tracked)| {
-                decide::relevance(&tracked.workload, &id.1, sealed.tags).is_some()
-            })
+            .filter(|(_, tracked)| decide::relevance(&tracked.workload, &id.1, tags).is_some())
             .map(|(id, _)| id.clone())
             .collect();
         for workload in affected {
@@ -134,20 +135,20 @@ impl State {
 
     /// Stores a workload, unless a newer version is stored. Returns whether the workload is kept: only those that opt in
     /// are, and Reloader.
-    pub fn apply_workload(&mut self, id: Id, workload: Workload, now: Timestamp) -> bool {
+    pub fn apply_workload(&mut self, id: &Id, workload: Workload, now: Timestamp) -> bool {
         let is_relevant = workload.opt_in.is_any() || workload.is_reloader;
         if !is_relevant {
-            self.workloads.remove(&id);
+            self.workloads.remove(id);
             return false;
         }
-        match self.workloads.get_mut(&id) {
+        match self.workloads.get_mut(id) {
             Some(tracked) if is_older(&workload, &tracked.workload) => return true,
             Some(tracked) if tracked.workload.uid == workload.uid => tracked.replace(workload),
             _ => {
                 self.workloads.insert(id.clone(), Tracked::new(workload));
             }
         }
-        self.schedule(&id, now);
+        self.schedule(id, now);
         true
     }
 
@@ -539,7 +540,7 @@ mod tests {
             for name in names {
                 cluster
                     .state
-                    .apply_workload(id(name), deployment(name, 1, None, 1), second(11));
+                    .apply_workload(&id(name), deployment(name, 1, None, 1), second(11));
             }
             cluster.store(11);
             cluster
@@ -558,7 +559,7 @@ mod tests {
                 ..Sealed::default()
             };
             self.state
-                .apply_secret(("ns".into(), "db".into()), sealed, second(now));
+                .apply_secret(&("ns".into(), "db".into()), sealed, second(now));
         }
 
         /// Runs what is due, with one Pod that started then. Returns the restarts and other outcomes.
@@ -615,7 +616,7 @@ mod tests {
         );
         let digest = cluster.accept(&outcomes[0], 7, 114);
         cluster.state.apply_workload(
-            id("web"),
+            &id("web"),
             deployment("web", 9, Some(&digest), 1),
             second(116),
         );
@@ -686,7 +687,7 @@ mod tests {
         let mut second_leader = Cluster::new(&[], 5);
         second_leader.change("b", 2, 100);
         second_leader.state.apply_workload(
-            id("web"),
+            &id("web"),
             deployment("web", 9, Some(&digest), 1),
             second(112),
         );
@@ -701,11 +702,11 @@ mod tests {
         let digest = cluster.accept(&outcomes[0], 7, 110);
         cluster
             .state
-            .apply_workload(id("web"), deployment("web", 6, None, 1), second(111));
+            .apply_workload(&id("web"), deployment("web", 6, None, 1), second(111));
         assert_eq!(cluster.run(112, 50), [], "an event from before the write");
         cluster
             .state
-            .apply_workload(id("web"), deployment("web", 8, None, 1), second(113));
+            .apply_workload(&id("web"), deployment("web", 8, None, 1), second(113));
         let outcomes = cluster.run(113, 50);
         assert!(
             outcomes.iter().all(is_restart) && outcomes.len() == 1,
@@ -714,7 +715,7 @@ mod tests {
         assert_eq!(cluster.accept(&outcomes[0], 9, 113), digest);
         cluster
             .state
-            .apply_workload(id("web"), deployment("web", 10, None, 1), second(114));
+            .apply_workload(&id("web"), deployment("web", 10, None, 1), second(114));
         let outcomes = cluster.run(114, 50);
         assert_eq!(
             outcomes,
@@ -741,7 +742,7 @@ mod tests {
         assert_eq!(cluster.state.counts(), (3, 1), "one waits for a slot");
         assert_eq!(cluster.run(126, 50), []);
         cluster.state.apply_workload(
-            id("a"),
+            &id("a"),
             deployment("a", 9, Some(&digests[0]), 1),
             second(127),
         );
@@ -778,7 +779,7 @@ mod tests {
                 if is_namespace_first {
                     state.apply_namespace("ns", Namespace { refresh: namespace }, second(20));
                 }
-                state.apply_secret(id.clone(), sealed, second(20));
+                state.apply_secret(&id, sealed, second(20));
                 if !is_namespace_first {
                     state.apply_namespace("ns", Namespace { refresh: namespace }, second(20));
                 }
@@ -799,12 +800,12 @@ mod tests {
         let mut state = State::new(5);
         let object: Json = json!({ "metadata": { "uid": "u" } });
         state.apply_workload(
-            id("web"),
+            &id("web"),
             Workload::read(Kind::Deployment, &object),
             second(1),
         );
         assert_eq!(state.counts(), (0, 0));
-        state.apply_workload(id("web"), deployment("web", 1, None, 1), second(1));
+        state.apply_workload(&id("web"), deployment("web", 1, None, 1), second(1));
         assert_eq!(state.counts(), (1, 0));
         state.retain_workloads(Kind::StatefulSet, None, &BTreeSet::new());
         state.retain_workloads(Kind::Deployment, Some("other"), &BTreeSet::new());

@@ -166,7 +166,7 @@ mod tests {
     use crate::pod::tests::pod;
     use crate::workload::Kind;
 
-    fn deployment(annotations: Json) -> (Id, Workload) {
+    fn deployment(annotations: &Json) -> (Id, Workload) {
         let id = Id {
             namespace: "ns".into(),
             kind: Kind::Deployment,
@@ -183,7 +183,7 @@ mod tests {
 
     fn survey(
         pod: &Json,
-        annotations: Json,
+        annotations: &Json,
         entries: &[(&str, &str, i64, i64)],
         now: i64,
     ) -> Vec<Row> {
@@ -271,7 +271,7 @@ mod tests {
                 Some(Remedy::Driver),
             ),
         ] {
-            let rows = survey(&pod("p", way, start), annotations, &CHANGED, now);
+            let rows = survey(&pod("p", way, start), &annotations, &CHANGED, now);
             let found: Vec<_> = rows
                 .iter()
                 .map(|row| (row.generation, row.verdict, row.remedy))
@@ -290,9 +290,9 @@ mod tests {
 
     #[test]
     fn without_versions_nothing_is_stale() {
-        let rows = survey(&pod("p", Way::Env, 15), json!({}), &[], 30);
+        let rows = survey(&pod("p", Way::Env, 15), &json!({}), &[], 30);
         assert_eq!(rows[0].verdict, Verdict::Unknown);
-        let rows = survey(&pod("p", Way::Env, 5), json!({}), &CHANGED[1..], 30);
+        let rows = survey(&pod("p", Way::Env, 5), &json!({}), &CHANGED[1..], 30);
         assert_eq!(rows[0].verdict, Verdict::Unknown);
     }
 
@@ -300,7 +300,7 @@ mod tests {
     fn a_container_that_waits_is_not_stale() {
         let mut waiting = pod("p", Way::Env, 15);
         waiting["status"]["containerStatuses"] = json!([]);
-        let rows = survey(&waiting, json!({}), &CHANGED, 30);
+        let rows = survey(&waiting, &json!({}), &CHANGED, 30);
         assert_eq!(
             (rows[0].verdict, rows[0].remedy),
             (Verdict::NotStarted, None)
@@ -311,7 +311,7 @@ mod tests {
     fn pods_of_no_workload_are_listed() {
         let mut bare = pod("p", Way::Env, 15);
         bare["metadata"]["labels"] = json!({});
-        let rows = survey(&bare, json!({}), &CHANGED, 30);
+        let rows = survey(&bare, &json!({}), &CHANGED, 30);
         assert_eq!((rows.len(), &rows[0].workload), (1, &None));
     }
 }

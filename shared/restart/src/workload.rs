@@ -274,7 +274,7 @@ mod tests {
 
     use super::*;
 
-    fn progress_of(kind: Kind, spec: Json, status: Json) -> Progress {
+    fn progress_of(kind: Kind, spec: &Json, status: &Json) -> Progress {
         let mut object = json!({ "metadata": { "generation": 2 }, "spec": spec, "status": status });
         let status = object["status"].as_object_mut().unwrap();
         status.entry("observedGeneration").or_insert(json!(2));
@@ -313,14 +313,14 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                progress_of(Kind::Deployment, spec.clone(), status.clone()),
+                progress_of(Kind::Deployment, &spec, &status),
                 want,
                 "{status}"
             );
         }
         let paused = json!({ "replicas": 3, "paused": true });
         assert_eq!(
-            progress_of(Kind::Deployment, paused, json!({})),
+            progress_of(Kind::Deployment, &paused, &json!({})),
             Progress::Paused
         );
     }
@@ -382,7 +382,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                progress_of(kind, spec.clone(), status.clone()),
+                progress_of(kind, &spec, &status),
                 want,
                 "{kind:?} {spec} {status}"
             );

@@ -119,7 +119,6 @@ fn survey(
     environment: &Environment,
 ) -> Result<BTreeSet<Row>> {
     let limit = Duration::try_from(args.timeout).unwrap_or_default();
-    #[expect(clippy::disallowed_methods, reason = "the clock of a wait")]
     let start = Instant::now();
     loop {
         let waited = start.elapsed();

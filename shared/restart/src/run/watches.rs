@@ -24,6 +24,10 @@ const SEALED_SECRETS_PER_PAGE: u32 = 20;
 
 /// An event of a watch.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few events wait at a time, and each is moved once"
+)]
 pub(super) enum Change {
     Sealed(Event<Compact<Sealed>>),
     Namespace(Event<Compact<Namespace>>),

@@ -306,8 +306,8 @@ impl Worker {
             WatchEvent::Init => listed.clear(),
             WatchEvent::InitApply(object) => {
                 let id = (object.namespace(), object.name());
-                listed.insert(id.clone());
-                self.state.apply_secret(id, object.form, now);
+                self.state.apply_secret(&id, object.form, now);
+                listed.insert(id);
             }
             WatchEvent::InitDone => {
                 let listed = self.lists.secrets.remove(&watch).unwrap_or_default();
@@ -316,7 +316,7 @@ impl Worker {
             }
             WatchEvent::Apply(object) => {
                 let id = (object.namespace(), object.name());
-                self.state.apply_secret(id, object.form, now);
+                self.state.apply_secret(&id, object.form, now);
             }
             WatchEvent::Delete(object) => {
                 self.state
@@ -342,7 +342,7 @@ impl Worker {
             WatchEvent::Init => listed.clear(),
             WatchEvent::InitApply(object) => {
                 let id = id(&object);
-                if self.state.apply_workload(id.clone(), object.form, now) {
+                if self.state.apply_workload(&id, object.form, now) {
                     listed.insert(id);
                 }
             }
@@ -352,7 +352,7 @@ impl Worker {
                 self.lists.complete.insert(watch);
             }
             WatchEvent::Apply(object) => {
-                self.state.apply_workload(id(&object), object.form, now);
+                self.state.apply_workload(&id(&object), object.form, now);
             }
             WatchEvent::Delete(object) => self.state.delete_workload(&id(&object)),
         }
