@@ -6,6 +6,7 @@ mod api_server;
 mod support;
 
 mod closed_stderr;
+mod concurrent_rotate;
 mod concurrent_v2;
 mod diff_repositories;
 mod doctor_rules;
