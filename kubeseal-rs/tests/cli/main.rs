@@ -42,6 +42,7 @@ mod prompt_signals;
 mod recipients;
 mod redirects;
 mod rotated;
+mod rule_keys;
 mod seal_stories;
 mod shown_names;
 mod shown_urls;

@@ -10,6 +10,7 @@ mod json;
 mod key_files;
 mod offline;
 mod online;
+mod rule_keys;
 mod summary;
 mod vouched;
 

@@ -17,6 +17,7 @@ use shared::sealed_file::Found;
 use shared::v2;
 
 use super::forecast::{Keys, forecast};
+use super::rule_keys::RuleKeys;
 use super::summary::{FileReport, unreadable_report};
 use super::{Finished, MAX_ATTEMPTS, NewCiphertexts, NewKeys, Work};
 use crate::interrupt::Interrupt;
@@ -196,8 +197,10 @@ impl Rotation<'_> {
     }
 
     fn rotate_files(&mut self, cluster: &Cluster, mut files: Vec<Work>) -> Result<()> {
+        let mut rules = Vec::new();
         for work in &mut files {
             let settings = self.session.settings(&work.file.path)?;
+            rules.push(RuleKeys::of(&settings, self.session.environment.now));
             if let Err(error) = settings.check_certificate(&cluster.certificate) {
                 for (_, report) in &mut work.objects {
                     report.problem.get_or_insert_with(|| error.to_string());
@@ -237,6 +240,7 @@ impl Rotation<'_> {
                 answer,
                 to: self.to,
                 certificate: &cluster.certificate,
+                rule: &rules[file],
             };
             files[file].apply_answer(object, answer);
         }
@@ -382,10 +386,12 @@ struct Received<'a> {
     answer: Answer,
     to: Option<SealedFormat>,
     certificate: &'a Certificate,
+    rule: &'a RuleKeys,
 }
 
 impl Received<'_> {
-    /// Returns the new ciphertexts, after checking that nothing else of the object changed.
+    /// Returns the new ciphertexts, after checking that nothing else of the object changed, and that the rule of the file
+    /// accepts their keys.
     fn entries(self, sent: &SealedSecret) -> Result<BTreeMap<String, String>, String> {
         let answer = rotated::parse(self.answer?).map_err(|problem| problem.to_string())?;
         let checked = match self.to {
@@ -393,7 +399,10 @@ impl Received<'_> {
             _ => rotated::check(sent, &answer, self.certificate.public_key()),
         };
         checked.map_err(|problem| problem.to_string())?;
-        Ok(answer.spec.encrypted_data)
+        let entries = answer.spec.encrypted_data;
+        let checked = self.rule.check(sent, &entries);
+        checked.map_err(|failure| failure.to_string())?;
+        Ok(entries)
     }
 }
 
