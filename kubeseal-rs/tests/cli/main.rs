@@ -41,6 +41,7 @@ mod plug_in_input;
 mod prompt_signals;
 mod recipients;
 mod redirects;
+mod repeated_items;
 mod rotated;
 mod rule_keys;
 mod seal_stories;
