@@ -28,6 +28,7 @@
 //! | [`keys`] | key Secrets: reading, marking, backup and restore; which objects need which key |
 //! | [`kubeconfig`] | the namespace of the current context, without a Kubernetes client |
 //! | [`git`], [`programs`] | the work tree around a file; finding external programs |
+//! | [`repeated`] | repeated keys beside v2 values |
 //! | [`walk`], [`loose`] | finding manifests below folders, as Git sees them; sealed values outside a SealedSecret |
 //! | [`finding`] | the rules of `seal lint` |
 //! | [`proxies`], [`web`] | the proxy for a server; HTTP requests to servers other than the API server |
@@ -59,6 +60,7 @@ pub mod proxies;
 pub mod recipe;
 pub mod recipients;
 pub mod redacted;
+pub mod repeated;
 pub mod rules;
 pub mod shown;
 pub mod walk;

@@ -18,6 +18,7 @@ use crate::files::{self, FileError};
 use crate::git::{self, GitError, Repository};
 use crate::notice::Notice;
 use crate::platform;
+use crate::repeated::{self, RepeatedKeyError};
 use crate::shown::ShowPath as _;
 
 /// The size limit for an ignore file, in bytes. Git itself reads up to 100 MiB.
@@ -44,6 +45,14 @@ pub enum WalkError {
         path: PathBuf,
         /// The parser's error.
         source: ReadError,
+    },
+    /// A key is repeated beside v2 values.
+    #[error("{}", path.shown())]
+    Repeated {
+        /// The path of the file.
+        path: PathBuf,
+        /// The repeated key.
+        source: RepeatedKeyError,
     },
 }
 
@@ -511,8 +520,25 @@ impl ManifestFile {
     ///
     /// # Errors
     ///
-    /// Fails if the content is malformed.
+    /// Fails if the content is malformed, or repeats a key beside v2 values.
     pub fn parse(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Self, WalkError> {
+        let file = Self::parse_repeated(path, bytes)?;
+        match repeated::check(&file.bytes, &file.documents) {
+            Ok(()) => Ok(file),
+            Err(source) => Err(WalkError::Repeated {
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    /// Like [`Self::parse`], for files in which every value counts that may be used: accepts repeated keys, of which the
+    /// last one is in the documents.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the content is malformed.
+    pub fn parse_repeated(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Self, WalkError> {
         let documents = manifest::read(&bytes).map_err(|source| WalkError::Malformed {
             path: path.to_owned(),
             source,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use kubeseal_library::repeated;
 use serde_json::Value as Json;
 use shared::key::Certificate;
 use shared::manifest::{self, Document, Reading, Shape};
@@ -113,6 +114,7 @@ fn check_v2(target: &SealedSecret, file: &Path) -> Result<(), MergeError> {
 /// documents, which stay unchanged.
 fn read_target(existing: &[u8]) -> Result<(SealedSecret, Vec<Json>), MergeError> {
     let documents = manifest::read(existing).map_err(ManifestError::from)?;
+    repeated::check(existing, &documents).map_err(ManifestError::from)?;
     let (first, other_documents) = documents.split_first().ok_or(MergeError::Count(0))?;
     let in_document = |number| move |source| ManifestError::Document { number, source };
     let (mut found, _) =

@@ -2,6 +2,7 @@
 
 use kubeseal_library::environment::Environment;
 use kubeseal_library::parallel;
+use kubeseal_library::repeated::{self, RepeatedKeyError};
 use rand::CryptoRng;
 use serde_json::Value as Json;
 use shared::key::Certificate;
@@ -21,6 +22,9 @@ pub enum ManifestError {
     /// The input cannot be parsed.
     #[error("the input is malformed")]
     Read(#[from] ReadError),
+    /// A key is repeated beside v2 values.
+    #[error(transparent)]
+    Repeated(#[from] RepeatedKeyError),
     /// A document is not of the expected form.
     #[error("document {number}")]
     Document {
@@ -119,7 +123,9 @@ pub(super) fn read_objects<T>(
     read_document: ReadDocument<T>,
 ) -> Result<Vec<T>, ManifestError> {
     let mut objects = Vec::new();
-    for document in manifest::read(input)? {
+    let documents = manifest::read(input)?;
+    repeated::check(input, &documents)?;
+    for document in documents {
         let number = document.number;
         let (found, coerced) = read_document(&document)
             .map_err(|source| ManifestError::Document { number, source })?;

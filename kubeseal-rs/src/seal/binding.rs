@@ -167,7 +167,8 @@ fn read_committed(path: &Path, now: &Found) -> Result<Option<Found>> {
     let Some(bytes) = repository.file_at(head, &inside)? else {
         return Ok(None);
     };
-    let file = ManifestFile::parse(&path, bytes)?;
+    // A repeated key in the commit must not free new values from the template.
+    let file = ManifestFile::parse_repeated(&path, bytes)?;
     let objects = sealed_file::find(&file.documents)?;
     let is_same = |before: &Found| is_same_object(before, now);
     Ok(objects.into_iter().find(is_same))

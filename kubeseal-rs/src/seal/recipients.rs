@@ -75,7 +75,7 @@ impl Session<'_> {
         let named = self.named_by_user(settings, of_rule.is_empty())?;
         let keys = match (of_rule, named.as_slice()) {
             ([], []) => self.default_recipient(settings)?,
-            ([], _) => named.clone(),
+            ([], _) => named_alone(rule, &named)?,
             (sources, _) => self.of_rule(settings, sources, &named)?,
         };
         Ok(Recipients {
@@ -264,6 +264,16 @@ impl Session<'_> {
         }
         Ok(key)
     }
+}
+
+/// Returns the keys that the user names for a rule without recipients, if the rule accepts them.
+fn named_alone(rule: Option<&Rule>, named: &[RecipientKey]) -> Result<Vec<RecipientKey>> {
+    if let Some(rule) = rule {
+        for key in named {
+            rule.check_recipient(key, false)?;
+        }
+    }
+    Ok(named.to_vec())
 }
 
 /// Returns whether the user's pins include the certificate of a key.

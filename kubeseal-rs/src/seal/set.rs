@@ -10,7 +10,8 @@ use kubeseal_library::recipe::{Random, Recipe};
 use shared::plain::Plain;
 
 use super::session::Session;
-use super::target::Target;
+use super::target::{OnConflict, Target};
+use super::v2_items::Change;
 use super::values::{Stdin, warn_about};
 use super::{Outcome, names};
 use crate::failure::Failure;
@@ -67,9 +68,11 @@ pub fn run(args: &Set, environment: &Environment) -> Result<Outcome> {
     let mut target = Target::read(&args.file, args.name.as_deref())?;
     let session = Session::new(&args.sealing, environment);
     let values = values(args, environment)?;
-    target.check_change(&values, &[])?;
-    let new = target.seal(&session, &values, &[])?;
-    target.write(&new.changes(&session))?;
+    let change = Change {
+        set: &values,
+        removed: &[],
+    };
+    let new = target.change(&session, change, OnConflict::Overwrite)?;
     for key in values.keys() {
         let existed = target.has_item(key);
         report::info(&format!(

@@ -94,6 +94,17 @@ pub enum TargetError {
         /// The name of the item.
         item: String,
     },
+    /// Another program changed the object again and again.
+    #[error(
+        "another program keeps changing {place} in {}, so nothing was written\nhint: run the command again",
+        file.shown()
+    )]
+    Busy {
+        /// The path of the file.
+        file: PathBuf,
+        /// The namespace and name of the object.
+        place: String,
+    },
     /// Another program removed or renamed the object during the run.
     #[error(
         "another program changed {}, and removed or renamed {place}\nhint: run the command again",
@@ -113,7 +124,25 @@ pub enum TargetError {
     NoName(usize),
 }
 
+/// The object is not the one that the changes were decided for.
+#[derive(Debug, thiserror::Error)]
+#[error("the object has changed")]
+struct Stale;
+
+/// How often changes are decided again because another program changed the object.
+const MAX_ATTEMPTS: usize = 100;
+
+/// What happens to new values if another program changed the same items since the file was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// The new values replace them.
+    Overwrite,
+    /// The change is refused: it was made to values that are outdated.
+    Refuse,
+}
+
 /// One SealedSecret in a file.
+#[derive(Clone)]
 pub struct Target {
     /// The path of the file.
     pub path: PathBuf,
@@ -325,42 +354,134 @@ impl Target {
         Ok(())
     }
 
-    /// Writes the file with these changes, and keeps every other byte. If the file has changed
-    /// since it was read, the changes are applied to its current content.
+    /// Seals values and writes the file with them. What is sealed, and what is removed, is decided for the object that the
+    /// file contains at that moment: if another program changes it meanwhile, the decision is made again.
     ///
     /// # Errors
     ///
-    /// Fails if the file cannot be edited safely or cannot be written, or if the object has changed.
-    pub fn write(&self, changes: &Changes<'_>) -> Result<()> {
-        files::remove_leftovers_beside(&self.path);
-        files::update(&self.path, |bytes| {
-            let edits = if *bytes == *self.bytes {
-                self.found.edits(changes)
-            } else {
-                self.find_again(bytes)?.edits(changes)
-            };
-            edit::apply(bytes, &edits).with_context(|| self.path.shown())
+    /// Fails like [`Self::check_change`], [`Self::seal`] and [`Self::write`]. Fails with [`TargetError::Conflict`] if v2
+    /// values would be bound to another template than the one that was read, if they would become v1, or if another
+    /// program changed the same items and `on_conflict` says so.
+    pub fn change(
+        &mut self,
+        session: &Session<'_>,
+        change: v2_items::Change<'_>,
+        on_conflict: OnConflict,
+    ) -> Result<NewValues> {
+        let read = self.clone();
+        self.until_current(|target| {
+            if on_conflict == OnConflict::Refuse {
+                target.check_items_since(&read, change)?;
+            }
+            target.check_format_since(&read)?;
+            target.check_change(change.set, change.removed)?;
+            let new = target.seal(session, change.set, change.removed)?;
+            target.check_protection_since(&read, &new)?;
+            let is_written = target.write(&new.changes(session))?;
+            Ok(is_written.then_some(new))
         })
     }
 
-    /// Like [`Self::write`], but refuses if another program changed the same items since they were read.
+    /// Repeats an attempt to change the object, which returns nothing if the object is not the one in the file any more,
+    /// with the current object.
     ///
     /// # Errors
     ///
-    /// Fails like [`Self::write`], or with [`TargetError::Conflict`].
-    pub fn write_unless_changed(&self, changes: &Changes<'_>) -> Result<()> {
-        let items =
-            |found: &Found, key: &String| found.sealed.spec.encrypted_data.get(key).cloned();
-        let file = ManifestFile::parse(&self.path, files::read_to_change(&self.path)?)?;
-        if *file.bytes != *self.bytes {
-            let now = self.find_again(&file.bytes)?;
-            let mut keys = changes.texts.keys().chain(&changes.removed);
-            if let Some(key) = keys.find(|key| items(&now, key) != items(&self.found, key)) {
-                let (file, item) = (self.path.clone(), key.clone());
-                return Err(TargetError::Conflict { file, item }.into());
+    /// Returns the error of an attempt. Fails if the file can no longer be read, if the object is gone, or if another
+    /// program keeps changing it.
+    pub fn until_current<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self) -> Result<Option<T>>,
+    ) -> Result<T> {
+        for _ in 0..MAX_ATTEMPTS {
+            if let Some(result) = attempt(self)? {
+                return Ok(result);
             }
+            self.read_again()?;
         }
-        self.write(changes)
+        let (file, place) = (self.path.clone(), qualified_name(&self.found));
+        Err(TargetError::Busy { file, place }.into())
+    }
+
+    /// Writes the file with these changes, and keeps every other byte. Other changes of the file since it was read are
+    /// kept. Returns whether it was written: not if the object itself has changed, since the changes were decided for
+    /// the object that was read.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the file cannot be edited safely or cannot be written, or if the object was removed.
+    pub fn write(&self, changes: &Changes<'_>) -> Result<bool> {
+        files::remove_leftovers_beside(&self.path);
+        let written = files::update(&self.path, |bytes| {
+            let edits = if *bytes == *self.bytes {
+                self.found.edits(changes)
+            } else {
+                let now = self.find_again(bytes)?;
+                if now.sealed.spec != self.found.sealed.spec {
+                    return Err(Stale.into());
+                }
+                now.edits(changes)
+            };
+            edit::apply(bytes, &edits).with_context(|| self.path.shown())
+        });
+        match written {
+            Err(error) if error.is::<Stale>() => Ok(false),
+            written => written.map(|()| true),
+        }
+    }
+
+    /// Replaces the object by the one that the file contains now.
+    fn read_again(&mut self) -> Result<()> {
+        let bytes = files::read_to_change(&self.path)?;
+        let mut now = self.find_again(&bytes)?;
+        let namespace = &mut now.sealed.metadata.namespace;
+        if namespace.is_none() {
+            namespace.clone_from(&self.found.sealed.metadata.namespace);
+        }
+        (self.bytes, self.found) = (bytes.to_vec(), now);
+        Ok(())
+    }
+
+    /// Refuses to change items that another program has changed since the object was read.
+    fn check_items_since(&self, read: &Self, change: v2_items::Change<'_>) -> Result<()> {
+        let text = |target: &Self, item: &String| {
+            let entries = &target.found.sealed.spec.encrypted_data;
+            entries.get(item).cloned()
+        };
+        let mut items = change.set.keys().chain(change.removed);
+        match items.find(|item| text(self, item) != text(read, item)) {
+            Some(item) => Err(self.conflict(item).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses to change v1 values that were v2 when the object was read.
+    fn check_format_since(&self, read: &Self) -> Result<()> {
+        let is_v2 = |target: &Self| v2::is_v2(&target.found.sealed.spec.encrypted_data);
+        if is_v2(read) && !is_v2(self) && self.items().next().is_some() {
+            return Err(self.conflict("the format of the values").into());
+        }
+        Ok(())
+    }
+
+    /// Refuses new values with another template than the one that was read, or in v1 where the values that were read are
+    /// v2: the user decided to enter the value when it would have been protected otherwise.
+    fn check_protection_since(&self, read: &Self, new: &NewValues) -> Result<()> {
+        let (before, now) = (&read.found.sealed.spec, &self.found.sealed.spec);
+        match &new.keys {
+            SealedFor::Certificate(_) if v2::is_v2(&before.encrypted_data) => {
+                Err(self.conflict("the format of the values").into())
+            }
+            SealedFor::Recipients(_) if before.template != now.template => {
+                Err(self.conflict("the template").into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn conflict(&self, item: &str) -> TargetError {
+        let (file, item) = (self.path.clone(), item.to_owned());
+        TargetError::Conflict { file, item }
     }
 
     /// Finds the same object in another version of the file (see [`is_same_object`]).

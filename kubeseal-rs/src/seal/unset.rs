@@ -37,7 +37,7 @@ pub struct Unset {
 ///
 /// Fails if the file cannot be read or edited safely, or an item does not exist or is required by the type of the Secret.
 pub fn run(args: &Unset) -> Result<Outcome> {
-    let target = Target::read(&args.file, args.name.as_deref())?;
+    let mut target = Target::read(&args.file, args.name.as_deref())?;
     let mut keys = args.keys.clone();
     keys.sort();
     keys.dedup();
@@ -50,13 +50,16 @@ pub fn run(args: &Unset) -> Result<Outcome> {
         };
         bail!("{place} has no item {key:?}; existing items: {existing}");
     }
-    target.check_change(&BTreeMap::new(), &keys)?;
-    let unused = v2_items::unused_after_removal(&target.found.sealed, &keys);
-    target.write(&Changes {
-        texts: BTreeMap::new(),
-        removed: [keys.clone(), unused].concat(),
-        data: None,
-        hints: HintRule::Drop,
+    target.until_current(|target| {
+        target.check_change(&BTreeMap::new(), &keys)?;
+        let unused = v2_items::unused_after_removal(&target.found.sealed, &keys);
+        let is_written = target.write(&Changes {
+            texts: BTreeMap::new(),
+            removed: [keys.clone(), unused].concat(),
+            data: None,
+            hints: HintRule::Drop,
+        })?;
+        Ok(is_written.then_some(()))
     })?;
     for key in &keys {
         let place = qualified_name(&target.found);

@@ -6,6 +6,8 @@ mod api_server;
 mod support;
 
 mod closed_stderr;
+mod concurrent_rotate;
+mod concurrent_v2;
 mod diff_repositories;
 mod doctor_rules;
 mod dry_run;
@@ -39,7 +41,9 @@ mod plug_in_input;
 mod prompt_signals;
 mod recipients;
 mod redirects;
+mod repeated_items;
 mod rotated;
+mod rule_keys;
 mod seal_stories;
 mod shown_names;
 mod shown_urls;

@@ -223,6 +223,51 @@ fn pinned_certificates_refuse_other_keys() {
     create(folder, &["--for", "db.yaml"]);
 }
 
+/// Returns the fingerprint of `cert.pem`.
+pub(crate) fn fingerprint(folder: &Path) -> String {
+    let pem = read(folder, "cert.pem");
+    let (certificate, _) = shared::key::Certificate::first_of_pem(pem.as_bytes()).expect("valid");
+    certificate.fingerprint().to_string()
+}
+
+/// Attack: a rule without recipients retires a key, pins another or demands longer keys, and a user or a script passes the
+/// key with `--recipient`.
+#[test]
+fn a_recipient_of_a_flag_is_checked_against_the_rule() {
+    let folder = folder();
+    let folder = folder.path();
+    let retired = format!("retired: ['{}']", fingerprint(folder));
+    let pinned = "fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+    let retired_id = "retired: 1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04";
+    let v1 = ["--sealed-format", "v1", "--cert", "cert.pem"];
+    create(folder, &[&["-w", "old.yaml"][..], &v1].concat());
+    let rotate = ["rotate", "old.yaml", "--to", "v2", "--key", "key.pem"];
+    for (restriction, recipient, why) in [
+        (retired.as_str(), "cert.pem", "as retired"),
+        (retired_id, "cluster.txt", "as retired"),
+        (pinned, "cert.pem", "requires the certificate"),
+        (pinned, "cluster.txt", "requires one of the keys"),
+        ("keySize: 8192", "cert.pem", "at least 8192 bits"),
+    ] {
+        let rules = format!("rules:\n- path: '*.yaml'\n  format: v2\n  {restriction}\n");
+        write_files(folder, &[(".seal.yaml", &rules)]);
+        let recipient = ["--recipient", recipient];
+        let create = [&CREATE[..], &["--for", "db.yaml"], &recipient].concat();
+        let output = seal(folder, &create);
+        assert_code(&output, 2, restriction);
+        assert_contains(&output, why, restriction);
+        crate::v2_attacks::assert_refused(
+            folder,
+            &[&rotate[..], &recipient].concat(),
+            "old.yaml",
+            why,
+        );
+    }
+    let rules = "rules:\n- path: '*.yaml'\n  format: v2\n";
+    write_files(folder, &[(".seal.yaml", rules)]);
+    create(folder, &["--for", "db.yaml", "--recipient", "cluster.txt"]);
+}
+
 /// A blind `set` changes one line, in the same place, and a set of several items adds one lock.
 #[test]
 fn a_set_without_keys_changes_one_line() {

@@ -20,6 +20,7 @@ use crate::loose;
 use crate::notice::{Notice, StatusLine};
 use crate::parallel;
 use crate::progress::Progress;
+use crate::repeated;
 use crate::rules::RulesFile;
 use crate::shown::{ShowPath as _, path_text};
 use crate::walk::{self, Candidate, Kind, ManifestFile, WalkError};
@@ -431,11 +432,17 @@ impl Contents {
             }
         };
         let mut contents = Self::default();
-        match ManifestFile::parse(path, bytes) {
-            Ok(file) => file.sealed().for_each(|sealed| match sealed {
-                Ok(sealed) => contents.add(sealed),
-                Err(error) => contents.unread.push(why(&error)),
-            }),
+        match ManifestFile::parse_repeated(path, bytes) {
+            Ok(file) => {
+                let repeated = repeated::check(&file.bytes, &file.documents).err();
+                contents
+                    .unread
+                    .extend(repeated.map(|error| error.problem()));
+                file.sealed().for_each(|sealed| match sealed {
+                    Ok(sealed) => contents.add(sealed),
+                    Err(error) => contents.unread.push(why(&error)),
+                });
+            }
             Err(error) => {
                 contents.is_malformed = true;
                 contents.unread.push(match error {

@@ -257,6 +257,7 @@ fn objects(
     let file = match ManifestFile::parse(file, bytes) {
         Ok(file) => file,
         Err(WalkError::Malformed { source, .. }) if may_contain() => return Err(source.to_string()),
+        Err(WalkError::Repeated { source, .. }) => return Err(source.problem()),
         Err(_) => return Ok(BTreeMap::new()),
     };
     let read = |node| Object::read(node).map_err(|error| error_chain(error.as_ref()));

@@ -20,7 +20,8 @@ use crate::seal::edit::Edit;
 use crate::seal::in_cluster::{self, Values};
 use crate::seal::session::Session;
 use crate::seal::settings::{Origin, Settings};
-use crate::seal::target::{self, Target, TargetError};
+use crate::seal::target::{self, OnConflict, Target, TargetError};
+use crate::seal::v2_items::Change;
 
 /// The hint for a cluster that does not provide the values.
 const KEY_HINT: &str = "pass --key FILE to unseal them locally, or --blind to edit without them";
@@ -65,7 +66,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
         let kept = is_interactive.then_some(guarded);
         let applied = edited
             .map_err(anyhow::Error::from)
-            .and_then(|text| apply_edits(&text, &session, &mut target, &before));
+            .and_then(|text| apply_edits(&text, &session, &target, &before));
         let error = match applied {
             Ok(is_changed) => {
                 if let Some(remark) = editor
@@ -108,7 +109,7 @@ fn check_keys_of_rule(session: &Session<'_>, settings: &Settings, target: &Targe
 fn can_be_corrected(error: &anyhow::Error) -> bool {
     !matches!(
         error.downcast_ref(),
-        Some(TargetError::Conflict { .. } | TargetError::Gone { .. })
+        Some(TargetError::Conflict { .. } | TargetError::Busy { .. } | TargetError::Gone { .. })
     )
 }
 
@@ -120,7 +121,7 @@ const DISCARDED: &str =
 fn apply_edits(
     text: &[u8],
     session: &Session<'_>,
-    target: &mut Target,
+    target: &Target,
     before: &Values,
 ) -> Result<bool> {
     let after = document::read(text)?;
@@ -133,11 +134,14 @@ fn apply_edits(
     apply(session, target, changes).map(|()| true)
 }
 
-fn apply(session: &Session<'_>, target: &mut Target, changes: Difference) -> Result<()> {
+fn apply(session: &Session<'_>, target: &Target, changes: Difference) -> Result<()> {
     let Difference { set, removed } = changes;
-    target.check_change(&set, &removed)?;
-    let new = target.seal(session, &set, &removed)?;
-    target.write_unless_changed(&new.changes(session))?;
+    let change = Change {
+        set: &set,
+        removed: &removed,
+    };
+    // The object that the user edited stays, for the next attempt.
+    target.clone().change(session, change, OnConflict::Refuse)?;
     let (path, place) = (target.path.shown(), target.found.sealed.qualified_name());
     for key in set.keys() {
         let verb = if target.has_item(key) {

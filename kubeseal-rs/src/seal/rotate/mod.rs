@@ -10,6 +10,7 @@ mod json;
 mod key_files;
 mod offline;
 mod online;
+mod rule_keys;
 mod summary;
 mod vouched;
 
@@ -40,6 +41,7 @@ use crate::report::ShowPath as _;
 use crate::seal_args::{Sealing, TlsPort};
 use summary::{FileReport, ObjectReport};
 use vouched::Vouched;
+use zeroize::Zeroizing;
 
 /// Arguments of `seal rotate`.
 #[derive(Debug, Args)]
@@ -216,6 +218,36 @@ struct Work {
     file: ManifestFile,
     objects: Vec<(Found, ObjectReport)>,
     new: Vec<NewCiphertexts>,
+    /// The objects whose reports are final, because an earlier attempt processed them.
+    done: BTreeSet<usize>,
+}
+
+/// How often the objects of a file are processed again because another program changed them.
+const MAX_ATTEMPTS: usize = 10;
+
+/// The result of one attempt to re-encrypt a file.
+struct Finished {
+    report: FileReport,
+    /// The objects that another program changed meanwhile, so that nothing of them was written.
+    stale: BTreeSet<usize>,
+}
+
+impl Finished {
+    /// Returns the final reports, of the objects that need no further attempt.
+    fn done(self) -> Vec<ObjectReport> {
+        let objects = self.report.objects.into_iter().enumerate();
+        let done = objects.filter(|(index, _)| !self.stale.contains(index));
+        done.map(|(_, report)| report).collect()
+    }
+
+    /// Returns the report of a file that gets no further attempt.
+    fn give_up(mut self) -> FileReport {
+        for index in self.stale {
+            let problem = "another program changed it meanwhile, so it was not written; run the command again";
+            self.report.objects[index].problem = Some(problem.to_owned());
+        }
+        self.report
+    }
 }
 
 /// The new ciphertexts of one object.
@@ -242,29 +274,20 @@ enum NewKeys {
 }
 
 impl NewCiphertexts {
-    /// Returns the edits of the current object. Leaves out items that another program, most likely another
-    /// `seal rotate`, changed since the file was read. Returns none if any entry changed and the entries belong
-    /// together (v2, and conversions between formats).
-    fn edits(&self, before: &Found, now: &Found) -> Vec<edit::Edit> {
+    /// Returns the edits of the current object; `None` if another program, most likely another `seal rotate`, changed it
+    /// since it was read. Values of v2 may be bound to the template.
+    fn edits(&self, before: &Found, now: &Found) -> Option<Vec<edit::Edit>> {
         let (old, current) = (&before.sealed.spec, &now.sealed.spec);
-        let is_whole = matches!(self.keys, NewKeys::Recipients(_)) || !self.removed.is_empty();
-        if is_whole && old.encrypted_data != current.encrypted_data {
-            return Vec::new();
+        let has_same_values =
+            old.encrypted_data == current.encrypted_data && old.data == current.data;
+        let is_v2 = matches!(self.keys, NewKeys::Recipients(_));
+        if !has_same_values || is_v2 && old.template != current.template {
+            return None;
         }
-        let is_as_read =
-            |key: &String| current.encrypted_data.get(key) == old.encrypted_data.get(key);
-        let items = self.items.iter().filter(|(key, _)| is_as_read(key));
-        let texts: BTreeMap<_, _> = items
-            .map(|(key, text)| (key.clone(), text.clone()))
-            .collect();
-        let data = self.data.clone().filter(|_| current.data == old.data);
-        if texts.is_empty() && data.is_none() {
-            return Vec::new();
-        }
-        now.edits(&Changes {
-            texts,
+        Some(now.edits(&Changes {
+            texts: self.items.clone(),
             removed: self.removed.clone(),
-            data,
+            data: self.data.clone(),
             hints: match &self.keys {
                 NewKeys::Certificate {
                     fingerprint,
@@ -273,14 +296,13 @@ impl NewCiphertexts {
                 NewKeys::Certificate { fingerprint, .. } => HintRule::Follow(fingerprint),
                 NewKeys::Recipients(_) => HintRule::Drop,
             },
-        })
+        }))
     }
 }
 
 /// Reports a sealed value outside of the SealedSecrets in a file. The SealedSecrets are still re-encrypted.
-fn report_loose_value(file: &ManifestFile, objects: &[Found]) {
-    let sealed: Vec<&SealedSecret> = objects.iter().map(|object| &object.sealed).collect();
-    if let Some(line) = loose::first_line_beside(&file.bytes, &sealed) {
+fn report_loose_value(file: &ManifestFile, objects: &[&SealedSecret]) {
+    if let Some(line) = loose::first_line_beside(&file.bytes, objects) {
         let path = file.path.shown();
         report::fail_at_end(&format!("{path}: {}", loose::remark(&file.bytes, line)));
     }
@@ -296,18 +318,41 @@ impl Work {
                 None => Ok(None),
             };
         };
+        let work = Self::of(file)?;
+        let objects: Vec<&SealedSecret> = work.objects.iter().map(|(o, _)| &o.sealed).collect();
+        report_loose_value(&work.file, &objects);
+        Ok(Some(work))
+    }
+
+    /// Reads a file again, with the final reports of objects that need no further attempt.
+    fn read_again(path: &Path, done: Vec<ObjectReport>) -> Result<Self> {
+        let mut work = Self::of(ManifestFile::read(path)?)?;
+        for report in done {
+            let is_same = |index: &usize| {
+                !work.done.contains(index) && work.objects[*index].1.place == report.place
+            };
+            if let Some(index) = (0..work.objects.len()).find(is_same) {
+                let line = work.objects[index].1.line;
+                work.objects[index].1 = ObjectReport { line, ..report };
+                work.done.insert(index);
+            }
+        }
+        Ok(work)
+    }
+
+    fn of(file: ManifestFile) -> Result<Self> {
         let objects = sealed_file::find(&file.documents);
-        let objects = objects.with_context(|| candidate.path.shown())?;
-        report_loose_value(&file, &objects);
+        let objects = objects.with_context(|| file.path.shown())?;
         let report = |found: Found| {
             let report = ObjectReport::of(&found);
             (found, report)
         };
-        Ok(Some(Self {
+        Ok(Self {
             file,
             objects: objects.into_iter().map(report).collect(),
             new: Vec::new(),
-        }))
+            done: BTreeSet::new(),
+        })
     }
 
     fn change(&mut self, new: NewCiphertexts) {
@@ -326,43 +371,64 @@ impl Work {
         }
     }
 
-    /// Writes the file if anything in it changes, and returns the report.
-    fn finish(self, dry_run: bool) -> FileReport {
-        let edited = |bytes: &[u8]| Ok(edit::apply(bytes, &self.edits(bytes)?)?);
-        let written: Result<()> = match (self.new.is_empty(), dry_run) {
+    /// Writes the file if anything in it changes. Writes nothing of an object that another program has changed since it
+    /// was read.
+    fn finish(self, dry_run: bool) -> Finished {
+        let mut stale = BTreeSet::new();
+        let edited = |bytes: &[u8]| -> Result<_> {
+            let edits;
+            (edits, stale) = self.edits(bytes)?;
+            Ok(edit::apply(bytes, &edits)?)
+        };
+        let written = self.write(dry_run, edited);
+        let path = self.file.path;
+        let mut objects: Vec<ObjectReport> = self.objects.into_iter().map(|(_, r)| r).collect();
+        for index in &stale {
+            objects[*index].clear();
+        }
+        if let Err(error) = written {
+            let problem = shared::error_chain(error.as_ref());
+            for new in &self.new {
+                objects[new.index].clear();
+                objects[new.index].problem = Some(problem.clone());
+            }
+            stale.clear();
+        }
+        let problem = None;
+        let report = FileReport {
+            path,
+            objects,
+            problem,
+        };
+        Finished { report, stale }
+    }
+
+    fn write(&self, dry_run: bool, mut edited: impl FnMut(&[u8]) -> Result<Vec<u8>>) -> Result<()> {
+        match (self.new.is_empty(), dry_run) {
             (true, _) => Ok(()),
             (_, true) => edited(&self.file.bytes).map(drop),
             _ => files::update(&self.file.path, edited),
-        };
-        let path = self.file.path;
-        let mut objects: Vec<ObjectReport> = self.objects.into_iter().map(|(_, r)| r).collect();
-        if let Err(error) = written {
-            let problem = shared::error_chain(error.as_ref());
-            for object in objects
-                .iter_mut()
-                .filter(|object| !object.rotated.is_empty())
-            {
-                object.rotated.clear();
-                object.from.clear();
-                object.to = None;
-                object.problem = Some(problem.clone());
-            }
-        }
-        FileReport {
-            path,
-            objects,
-            problem: None,
         }
     }
 
-    /// Returns the edits for the current bytes of the file.
-    fn edits(&self, bytes: &[u8]) -> Result<Vec<edit::Edit>> {
-        let current = sealed_file::find(&shared::manifest::read(bytes)?)?;
-        let edits = self.new.iter().flat_map(|new| {
+    /// Returns the edits for the current bytes of the file, and the objects that they leave out.
+    fn edits(&self, bytes: &[u8]) -> Result<(Vec<edit::Edit>, BTreeSet<usize>)> {
+        let current = Self::of(ManifestFile::parse(
+            &self.file.path,
+            Zeroizing::new(bytes.to_vec()),
+        )?)?;
+        let mut edits = BTreeMap::new();
+        for (number, new) in self.new.iter().enumerate() {
             let before = &self.objects[new.index].0;
-            let same_objects = current.iter().filter(|now| is_same_object(now, before));
-            same_objects.flat_map(|now| new.edits(before, now))
-        });
-        Ok(edits.collect())
+            let now = current.objects.iter().map(|(found, _)| found);
+            let same = now.filter(|now| is_same_object(now, before));
+            let of_object: Vec<_> = same.filter_map(|now| new.edits(before, now)).collect();
+            edits.insert((new.index, number), of_object.concat());
+        }
+        let empty = edits.iter().filter(|(_, edits)| edits.is_empty());
+        let stale: BTreeSet<usize> = empty.map(|((index, _), _)| *index).collect();
+        edits.retain(|(index, _), _| !stale.contains(index));
+        let edits = edits.into_values().flatten().collect();
+        Ok((edits, stale))
     }
 }

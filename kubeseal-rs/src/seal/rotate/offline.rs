@@ -19,7 +19,7 @@ use super::forecast::{Keys, forecast};
 use super::key_files::KeyFiles;
 use super::summary::{FileReport, unreadable_report};
 use super::vouched::{self, TemplateSummary, Vouched};
-use super::{NewCiphertexts, NewKeys, Work, conversion};
+use super::{Finished, MAX_ATTEMPTS, NewCiphertexts, NewKeys, Work, conversion};
 use crate::interrupt::Interrupt;
 use crate::seal::rotate::Rotate;
 use crate::seal::session::Session;
@@ -77,18 +77,32 @@ struct Worker<'a> {
 
 impl Worker<'_> {
     fn file(&mut self, candidate: &Candidate) -> Option<FileReport> {
-        match self.work(candidate) {
-            Ok(work) => work.map(|work| work.finish(self.run.args.dry_run)),
-            Err(error) => Some(unreadable_report(&candidate.path, &error)),
-        }
+        let finished = Work::read(candidate).and_then(|work| match work {
+            Some(work) => self.attempts(work).map(Some),
+            None => Ok(None),
+        });
+        finished.unwrap_or_else(|error| Some(unreadable_report(&candidate.path, &error)))
     }
 
-    fn work(&mut self, candidate: &Candidate) -> Result<Option<Work>> {
-        let Some(mut work) = Work::read(candidate)? else {
-            return Ok(None);
-        };
-        let settings = self.run.session.settings(&candidate.path)?;
+    /// Rotates a file, and again those of its objects that another program changes meanwhile.
+    fn attempts(&mut self, work: Work) -> Result<FileReport> {
+        let path = work.file.path.clone();
+        let mut finished = self.attempt(work)?;
+        for _ in 1..MAX_ATTEMPTS {
+            if finished.stale.is_empty() {
+                break;
+            }
+            finished = self.attempt(Work::read_again(&path, finished.done())?)?;
+        }
+        Ok(finished.give_up())
+    }
+
+    fn attempt(&mut self, mut work: Work) -> Result<Finished> {
+        let settings = self.run.session.settings(&work.file.path)?;
         for index in 0..work.objects.len() {
+            if work.done.contains(&index) {
+                continue;
+            }
             let (found, _) = &mut work.objects[index];
             target::fill_namespace(self.run.session, &settings, found)?;
             if let Some(format) = conversion::target(self.run.args, &found.sealed) {
@@ -98,7 +112,7 @@ impl Worker<'_> {
                 self.reseal(&mut work, index, &settings)?;
             }
         }
-        Ok(Some(work))
+        Ok(work.finish(self.run.args.dry_run))
     }
 
     /// Converts one object, and reports why it cannot be converted.

@@ -1,6 +1,7 @@
 //! Rotates through the controller, with many objects in one request if the controller supports lists.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use anyhow::Result;
 use kubeseal_library::cluster::{Access, ClusterError, Clusters, Controller, TokenAccess, rotated};
@@ -16,8 +17,9 @@ use shared::sealed_file::Found;
 use shared::v2;
 
 use super::forecast::{Keys, forecast};
+use super::rule_keys::RuleKeys;
 use super::summary::{FileReport, unreadable_report};
-use super::{NewCiphertexts, NewKeys, Work};
+use super::{Finished, MAX_ATTEMPTS, NewCiphertexts, NewKeys, Work};
 use crate::interrupt::Interrupt;
 use crate::report::{self, ShowPath as _, shown};
 use crate::seal::rotate::Rotate;
@@ -53,6 +55,7 @@ pub(super) fn rotate(
         clusters: BTreeMap::new(),
         batch: Batch::default(),
         reports: Vec::new(),
+        stale: Vec::new(),
     };
     let result = run.rotate_all(candidates, &progress);
     drop(progress);
@@ -74,6 +77,8 @@ struct Rotation<'a> {
     clusters: BTreeMap<Source, Cluster>,
     batch: Batch,
     reports: Vec<FileReport>,
+    /// The files with objects that another program changed while they were re-encrypted.
+    stale: Vec<Finished>,
 }
 
 struct Cluster {
@@ -96,23 +101,45 @@ impl Rotation<'_> {
             if self.interrupt.was_received() {
                 break;
             }
-            match self.prepare(candidate) {
-                Ok(None) => {}
-                Ok(Some((source, work))) => self.add(source, work)?,
-                Err(error) => self
-                    .reports
-                    .push(unreadable_report(&candidate.path, &error)),
-            }
+            let work = Work::read(candidate);
+            self.rotate_file(&candidate.path, work)?;
             progress.step();
         }
-        self.send()
+        self.send()?;
+        self.rotate_stale()
     }
 
-    fn prepare(&self, candidate: &Candidate) -> Result<Option<(Source, Work)>> {
-        let Some(mut work) = Work::read(candidate)? else {
-            return Ok(None);
-        };
-        let settings = self.session.settings(&candidate.path)?;
+    /// Rotates again the objects that another program has changed meanwhile.
+    fn rotate_stale(&mut self) -> Result<()> {
+        for _ in 1..MAX_ATTEMPTS {
+            if self.interrupt.was_received() {
+                break;
+            }
+            for file in std::mem::take(&mut self.stale) {
+                let path = file.report.path.clone();
+                let work = Work::read_again(&path, file.done()).map(Some);
+                self.rotate_file(&path, work)?;
+            }
+            self.send()?;
+        }
+        let stale = std::mem::take(&mut self.stale).into_iter();
+        self.reports.extend(stale.map(Finished::give_up));
+        Ok(())
+    }
+
+    /// Adds a file to the next request, or reports why it cannot be rotated.
+    fn rotate_file(&mut self, path: &Path, work: Result<Option<Work>>) -> Result<()> {
+        let prepared = work.and_then(|work| work.map(|work| self.prepare(work)).transpose());
+        match prepared {
+            Ok(None) => {}
+            Ok(Some((source, work))) => self.add(source, work)?,
+            Err(error) => self.reports.push(unreadable_report(path, &error)),
+        }
+        Ok(())
+    }
+
+    fn prepare(&self, mut work: Work) -> Result<(Source, Work)> {
+        let settings = self.session.settings(&work.file.path)?;
         for (found, report) in &mut work.objects {
             target::fill_namespace(self.session, &settings, found)?;
             if found.sealed.spec.data.is_some() {
@@ -120,7 +147,7 @@ impl Rotation<'_> {
                     Some(TargetError::Deprecated(found.sealed.qualified_name()).to_string());
             }
         }
-        Ok(Some((controller_of(self.session.args, &settings), work)))
+        Ok((controller_of(self.session.args, &settings), work))
     }
 
     fn add(&mut self, source: Source, work: Work) -> Result<()> {
@@ -170,8 +197,10 @@ impl Rotation<'_> {
     }
 
     fn rotate_files(&mut self, cluster: &Cluster, mut files: Vec<Work>) -> Result<()> {
+        let mut rules = Vec::new();
         for work in &mut files {
             let settings = self.session.settings(&work.file.path)?;
+            rules.push(RuleKeys::of(&settings, self.session.environment.now));
             if let Err(error) = settings.check_certificate(&cluster.certificate) {
                 for (_, report) in &mut work.objects {
                     report.problem.get_or_insert_with(|| error.to_string());
@@ -187,7 +216,9 @@ impl Rotation<'_> {
         }
         let rotatable = |work: &Work| -> Vec<usize> {
             let objects = work.objects.iter().enumerate();
-            let rotatable = objects.filter(|(_, (_, report))| report.problem.is_none());
+            let rotatable = objects.filter(|(index, (_, report))| {
+                report.problem.is_none() && !work.done.contains(index)
+            });
             rotatable.map(|(index, _)| index).collect()
         };
         let indices: Vec<(usize, usize)> = files
@@ -205,10 +236,22 @@ impl Rotation<'_> {
             .collect();
         let answers = cluster.rotate(&objects, self.to, self.interrupt)?;
         for ((file, object), answer) in indices.into_iter().zip(answers) {
-            files[file].apply_answer(object, answer, self.to, &cluster.certificate);
+            let answer = Received {
+                answer,
+                to: self.to,
+                certificate: &cluster.certificate,
+                rule: &rules[file],
+            };
+            files[file].apply_answer(object, answer);
         }
-        let reports = files.into_iter().map(|work| work.finish(false));
-        self.reports.extend(reports);
+        for work in files {
+            let finished = work.finish(false);
+            if finished.stale.is_empty() {
+                self.reports.push(finished.report);
+            } else {
+                self.stale.push(finished);
+            }
+        }
         Ok(())
     }
 }
@@ -224,7 +267,7 @@ fn forecast_file(mut work: Work, certificate: &Certificate) -> FileReport {
             );
         }
     }
-    work.finish(true)
+    work.finish(true).give_up()
 }
 
 /// Returns the controller to call. A certificate from a file or URL does not name a controller; then the flags name it.
@@ -339,29 +382,38 @@ fn contradicted_hints(
     contradicted.map(line).collect()
 }
 
+/// An answer, and what it is checked against.
+struct Received<'a> {
+    answer: Answer,
+    to: Option<SealedFormat>,
+    certificate: &'a Certificate,
+    rule: &'a RuleKeys,
+}
+
+impl Received<'_> {
+    /// Returns the new ciphertexts, after checking that nothing else of the object changed, and that the rule of the file
+    /// accepts their keys.
+    fn entries(self, sent: &SealedSecret) -> Result<BTreeMap<String, String>, String> {
+        let answer = rotated::parse(self.answer?).map_err(|problem| problem.to_string())?;
+        let checked = match self.to {
+            Some(SealedFormat::V2) => rotated::check_converted(sent, &answer),
+            _ => rotated::check(sent, &answer, self.certificate.public_key()),
+        };
+        checked.map_err(|problem| problem.to_string())?;
+        let entries = answer.spec.encrypted_data;
+        let checked = self.rule.check(sent, &entries);
+        checked.map_err(|failure| failure.to_string())?;
+        Ok(entries)
+    }
+}
+
 impl Work {
-    /// Takes the new ciphertexts from an answer, after checking that nothing else of the object changed.
-    fn apply_answer(
-        &mut self,
-        index: usize,
-        answer: Answer,
-        to: Option<SealedFormat>,
-        certificate: &Certificate,
-    ) {
+    /// Takes the new ciphertexts from an answer.
+    fn apply_answer(&mut self, index: usize, answer: Received<'_>) {
+        let certificate = answer.certificate;
         let (found, report) = &mut self.objects[index];
         let old = &found.sealed.spec.encrypted_data;
-        let new = answer.and_then(|answer| {
-            let answer = rotated::parse(answer);
-            let answer = answer.and_then(|answer| {
-                match to {
-                    Some(SealedFormat::V2) => rotated::check_converted(&found.sealed, &answer)?,
-                    _ => rotated::check(&found.sealed, &answer, certificate.public_key())?,
-                }
-                Ok(answer.spec.encrypted_data)
-            });
-            answer.map_err(|problem| problem.to_string())
-        });
-        match new {
+        match answer.entries(&found.sealed) {
             Ok(entries) => {
                 let removed = old.keys().filter(|name| !entries.contains_key(*name));
                 let removed = removed.cloned().collect();

@@ -71,6 +71,14 @@ impl ObjectReport {
         self.problem = forecast.problem;
     }
 
+    /// Removes the result of an attempt of which nothing was written.
+    pub(super) fn clear(&mut self) {
+        self.rotated.clear();
+        self.from.clear();
+        self.believed.clear();
+        (self.to, self.template) = (None, None);
+    }
+
     /// Returns the number of values that are already for the newest key.
     pub(super) fn current(&self) -> usize {
         match self.problem {

@@ -1,0 +1,153 @@
+//! Tests programs that change an object while `seal rotate` re-encrypts it.
+#![cfg(unix)]
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use crate::api_server::{self, certificate_path, endpoint_path, service_path};
+use crate::concurrent_v2::{PIPE, TWO_ITEMS, seal_while};
+use crate::support::{
+    NEW_CERT, OLD_CERT, assert_code, assert_contains, combined_output, command, write_files,
+};
+use crate::v2::{RULES, create, folder, read, seal_well};
+use crate::v2_attacks::set;
+
+const OLD_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
+const NEW_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2025.yaml");
+
+/// Fault: a user sets an item while `seal rotate` re-encrypts its object, which then reports values as re-encrypted that it
+/// did not write.
+#[test]
+fn rotate_processes_an_object_again_that_was_changed_meanwhile() {
+    let folder = folder();
+    let folder = folder.path();
+    let two = |name: &str| {
+        let args = ["create", name, "-n", "shop", "--from-file", "a=value"];
+        let file = format!("{name}.yaml");
+        seal_well(
+            folder,
+            &[&args[..], &["--from-file", "b=value", "-w", &file]].concat(),
+        );
+        read(folder, &file)
+    };
+    let (db, other) = (two("db"), two("other"));
+    write_files(folder, &[("db.yaml", &format!("{db}---\n{other}"))]);
+    let both = RULES.replace("[cluster.txt]", "[cluster.txt, escrow.txt]");
+    write_files(folder, &[(".seal.yaml", &both), ("new", "new value")]);
+    let rotate = [
+        "rotate",
+        "db.yaml",
+        "--key",
+        "cluster.key",
+        "--recipient",
+        PIPE,
+    ];
+    let escrow = read(folder, "escrow.txt");
+    let set = ["set", "db.yaml", "a", "--name", "db", "--from-file", "new"];
+    let output = seal_while(folder, &rotate, &escrow, || drop(seal_well(folder, &set)));
+    assert_code(&output, 0, "rotate");
+    assert_contains(
+        &output,
+        "4 items in 1 file re-encrypted; 0 already",
+        "rotate",
+    );
+    let view = ["view", "--reveal", "db.yaml", "--key", "escrow.key"];
+    let printed = seal_well(folder, &view);
+    assert_eq!(printed.matches("correct horse").count(), 3, "{printed}");
+    assert!(printed.contains("new value"), "{printed}");
+}
+
+/// Fault: the same with v1 values.
+#[test]
+fn rotate_processes_a_v1_object_again_that_was_changed_meanwhile() {
+    let folder = folder();
+    let folder = folder.path();
+    let files = [
+        ("old.pem", OLD_CERT),
+        ("old.yaml", OLD_KEY),
+        ("new.yaml", NEW_KEY),
+    ];
+    write_files(folder, &files);
+    write_files(folder, &[("new", "new value")]);
+    let v1 = ["--sealed-format", "v1", "--cert", "old.pem"];
+    create(folder, &[&TWO_ITEMS[..], &v1].concat());
+    let rotate = ["rotate", "db.yaml", "--key", "old.yaml", "--cert", PIPE];
+    let set = [&["set", "db.yaml", "a", "--from-file", "new"][..], &v1].concat();
+    let output = seal_while(folder, &rotate, NEW_CERT, || drop(seal_well(folder, &set)));
+    assert_code(&output, 0, "rotate");
+    let want = "2 items in 1 file re-encrypted; 0 already";
+    assert_contains(&output, want, "rotate");
+    let view = ["view", "--reveal", "db.yaml", "--key", "new.yaml"];
+    let printed = seal_well(folder, &view);
+    assert!(
+        printed.contains("new value") && printed.contains("correct horse"),
+        "{printed}"
+    );
+}
+
+/// Fault: the same while the controller re-encrypts the values; and a program that changes the object all the time.
+#[test]
+fn rotate_through_the_controller_sends_a_changed_object_again() {
+    for (changes, code, want) in [
+        (1, 0, "2 items in 1 file re-encrypted"),
+        (usize::MAX, 2, "another program changed it meanwhile"),
+    ] {
+        let folder = folder();
+        let folder = folder.path().to_owned();
+        let v1 = ["--sealed-format", "v1", "--cert", "cert.pem"];
+        create(&folder, &[&TWO_ITEMS[..], &v1].concat());
+        let answer = document(&folder);
+        let sent = Arc::new(AtomicUsize::new(0));
+        let kubeconfig = serve(&folder, answer.to_string(), {
+            let (sent, folder) = (Arc::clone(&sent), folder.clone());
+            move || {
+                if sent.fetch_add(1, SeqCst) < changes {
+                    seal_well(&folder, &[&set("a")[..], &v1].concat());
+                }
+            }
+        });
+        fs::remove_file(folder.join("db.yaml")).expect("ours");
+        create(&folder, &[&TWO_ITEMS[..], &v1].concat());
+        let mut command = command(env!("CARGO_BIN_EXE_seal"), &folder, &kubeconfig);
+        command.args(["rotate", "db.yaml"]).current_dir(&folder);
+        let output = command.output().expect("it runs");
+        assert_code(&output, code, changes);
+        assert!(combined_output(&output).contains(want), "{output:?}");
+        assert_eq!(sent.load(SeqCst), if code == 0 { 2 } else { 10 });
+        let answered = answer["spec"]["encryptedData"]["a"].as_str().expect("text");
+        assert_eq!(read(&folder, "db.yaml").contains(answered), code == 0);
+    }
+}
+
+/// Returns the object in `db.yaml` as JSON.
+fn document(folder: &Path) -> serde_json::Value {
+    let parsed = shared::manifest::read(read(folder, "db.yaml").as_bytes()).expect("valid");
+    let found = shared::sealed_file::find(&parsed).expect("valid");
+    found[0].sealed.to_document()
+}
+
+/// Serves a controller that gives this answer to every re-encryption, after calling `meanwhile`.
+fn serve(
+    folder: &Path,
+    answer: String,
+    meanwhile: impl Fn() + Send + Sync + 'static,
+) -> std::path::PathBuf {
+    let (namespace, name) = ("kube-system", "sealed-secrets-controller");
+    let rotated: api_server::Body = Box::new(move |to| {
+        meanwhile();
+        to.write_all(answer.as_bytes())
+    });
+    let responses = vec![
+        (service_path(namespace, name), api_server::service_body()),
+        (
+            certificate_path(namespace, name),
+            api_server::text_body(read(folder, "cert.pem")),
+        ),
+        (endpoint_path(namespace, name, "rotate"), rotated),
+    ];
+    api_server::serve(folder, responses)
+}

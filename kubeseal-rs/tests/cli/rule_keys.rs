@@ -1,0 +1,96 @@
+//! Attacks on the keys that a rule lists, pins and retires, by the controller.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::path::Path;
+
+use serde_json::Value as Json;
+
+use crate::api_server::{self, certificate_path, endpoint_path, service_path};
+use crate::support::{assert_code, assert_contains, command, write_files};
+use crate::v2::{RULES, create, fingerprint, folder, read};
+
+/// The identifier of the key in `cluster.txt`.
+const CLUSTER: &str = "1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04";
+
+/// Attack: `seal rotate` through the controller, which seals for its own key, removes the other recipients of the rule,
+/// or seals for a key that the rule lists as retired or does not accept.
+#[test]
+fn rotate_through_the_controller_keeps_to_the_keys_of_the_rule() {
+    let with_escrow = RULES.replace("[cluster.txt]", "[cluster.txt, escrow.txt]");
+    let escrow = RULES.replace("cluster.txt", "escrow.txt");
+    let with_cluster = RULES.replace("[cluster.txt]", "[cluster, escrow.txt]");
+    let pinned = RULES.replace("[cluster.txt]", "[cluster]");
+    let certificate = fingerprint(folder().path());
+    let other = RULES.replace("  recipients: [cluster.txt]\n", "");
+    for (before, rules, why) in [
+        (with_escrow.as_str(), with_escrow.clone(), "also lists xw "),
+        (&with_escrow, with_cluster, "also lists xw "),
+        (&escrow, escrow.clone(), "also lists xw "),
+        (
+            &escrow,
+            format!("{other}  retired: [{CLUSTER}]\n"),
+            "lists as retired",
+        ),
+        (
+            &escrow,
+            format!("{pinned}  retired: [{CLUSTER}]\n"),
+            "lists as retired",
+        ),
+        (
+            &escrow,
+            format!("{pinned}  fingerprint: ['{certificate}']\n"),
+            "requires SHA256:",
+        ),
+        (
+            &escrow,
+            format!("{pinned}  fingerprint: ['{certificate}', {CLUSTER}]\n"),
+            "",
+        ),
+        (&escrow, RULES.to_owned(), ""),
+        (&escrow, pinned.clone(), ""),
+        (&escrow, other.clone(), ""),
+        (&escrow, "rules: []\n".to_owned(), ""),
+    ] {
+        let folder = folder();
+        let folder = folder.path();
+        let answer = answer(folder);
+        write_files(folder, &[(".seal.yaml", before)]);
+        create(folder, &["-w", "db.yaml"]);
+        write_files(folder, &[(".seal.yaml", &rules)]);
+        let sealed = read(folder, "db.yaml");
+        let kubeconfig = serve(folder, answer.to_string());
+        let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, &kubeconfig);
+        command.args(["rotate", "db.yaml"]).current_dir(folder);
+        let output = command.output().expect("it runs");
+        let is_refused = !why.is_empty();
+        assert_code(&output, if is_refused { 2 } else { 0 }, &rules);
+        assert_contains(&output, why, &rules);
+        if is_refused {
+            assert_contains(&output, "re-encrypt with --key FILE", &rules);
+        }
+        assert_eq!(read(folder, "db.yaml") == sealed, is_refused, "{rules}");
+    }
+}
+
+/// Returns `shop/db` as the controller with the key of `cluster.txt` re-encrypts it.
+fn answer(folder: &Path) -> Json {
+    write_files(folder, &[(".seal.yaml", RULES)]);
+    create(folder, &["-w", "answer.yaml"]);
+    let documents = shared::manifest::read(read(folder, "answer.yaml").as_bytes()).expect("valid");
+    let found = shared::sealed_file::find(&documents).expect("valid");
+    found[0].sealed.to_document()
+}
+
+fn serve(folder: &Path, answer: String) -> std::path::PathBuf {
+    let (namespace, name) = ("kube-system", "sealed-secrets-controller");
+    let body = |text: String| api_server::text_body(text);
+    let responses = vec![
+        (service_path(namespace, name), api_server::service_body()),
+        (
+            certificate_path(namespace, name),
+            body(read(folder, "cert.pem")),
+        ),
+        (endpoint_path(namespace, name, "rotate"), body(answer)),
+    ];
+    api_server::serve(folder, responses)
+}
