@@ -19,6 +19,7 @@ mod hostile_repository;
 mod ignore_files;
 mod input_forms;
 mod interrupted;
+mod key_secrets;
 mod key_services;
 mod killed;
 mod links;

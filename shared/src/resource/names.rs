@@ -12,6 +12,10 @@ pub const RANDOM_VALUES_ANNOTATION: &str = "sealedsecrets.bitnami.com/random-val
 pub const KEY_LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 /// On a Secret with a v2 key: [`KEY_ACTIVE`] for a key that is loaded. Bitnami's controller does not select this label.
 pub const V2_KEY_LABEL: &str = "sealedsecrets.bitnami.com/v2-key";
+/// The labels of Secrets with a private key of a controller.
+pub const KEY_LABELS: [&str; 2] = [KEY_LABEL, V2_KEY_LABEL];
+/// The Secret with this name is an RSA key even without [`KEY_LABEL`].
+pub const UNLABELED_KEY_NAME: &str = "sealed-secrets-key";
 /// Value of [`KEY_LABEL`] of a key in use.
 pub const KEY_ACTIVE: &str = "active";
 /// Value of [`KEY_LABEL`] of a retired key, which the controller does not load.

@@ -54,7 +54,7 @@ pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 /// Arguments of `seal lint`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Rules: plain-secret malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
+Rules: plain-secret sealed-key malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
   stale-hint scope no-name no-namespace name template-name template incomplete-type missing-item unknown-field
   duplicate-item repeated-key size deprecated foreign-recipient missing-recipient mixed-suites weak-suite
   template-changed refused-value partly-bound unbound-value unused-lock format broken-rule rules-file certificate
