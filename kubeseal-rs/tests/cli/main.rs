@@ -50,6 +50,7 @@ mod v2;
 mod v2_attacks;
 mod v2_history;
 mod v2_keys;
+mod v2_reports;
 mod v2_templates;
 mod writers;
 mod wrong_certificate;

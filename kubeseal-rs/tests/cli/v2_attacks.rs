@@ -216,7 +216,7 @@ fn a_compromised_key_exposes_values_with_other_recipients_and_in_refused_objects
 }
 
 /// Returns the Secret of the RSA key of the folder.
-fn rsa_key(folder: &Path) -> String {
+pub(crate) fn rsa_key(folder: &Path) -> String {
     let encoded = |file: &str| shared::base64::encode(read(folder, file).as_bytes());
     format!(
         "apiVersion: v1\nkind: Secret\nmetadata:\n  name: key-rsa\n  namespace: ops\n  labels:\n    \

@@ -110,12 +110,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
         return Ok(Outcome::Findings);
     }
     let searched_count = survey.found.len();
-    if searched_count == 0 && args.paths.is_empty() && !store.has_sealed() {
-        bail!(
-            Failure::new("nothing to search for values that need the key")
-                .hint("pass files or directories, or the directory of a controller")
-        );
-    }
+    check_searched(args, &store, searched_count)?;
     let unsearched = unsearched_text(&args.search.namespaces);
     if args.dry_run {
         info(&format!(
@@ -158,6 +153,7 @@ fn retire_v2(
         return Ok(Outcome::Findings);
     }
     let searched_count = uses.sources.holders.len();
+    check_searched(args, store, searched_count)?;
     let unsearched = unsearched_text(&args.search.namespaces);
     if args.dry_run {
         info(&format!(
@@ -169,6 +165,17 @@ fn retire_v2(
     key.retire(store)?;
     key.print_retired(searched_count, &unsearched);
     Ok(Outcome::Done)
+}
+
+/// Refuses to call a key unneeded if there was nothing to search.
+fn check_searched(args: &KeysRetire, store: &KeyStore, count: usize) -> Result<()> {
+    if count == 0 && args.paths.is_empty() && !store.has_sealed() {
+        bail!(
+            Failure::new("nothing to search for values that need the key")
+                .hint("pass files or directories, or the directory of a controller")
+        );
+    }
+    Ok(())
 }
 
 /// What needs a key, or may need it.

@@ -1,0 +1,277 @@
+//! Tests that reports about v2 values are not more favorable than those about v1 values.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use shared::v2::Suite;
+
+use crate::support::{assert_code, assert_contains, combined_output, write_files};
+use crate::v2::{RULES, create, folder, read, seal, seal_well, v2_key, v2_secret, write_two_keys};
+use crate::v2_attacks::rsa_key;
+
+const DIRECTORY: [&str; 2] = ["--directory", "state"];
+
+fn run(folder: &Path, args: &[&str]) -> Output {
+    seal(folder, &[args, &DIRECTORY].concat())
+}
+
+/// Returns a folder with the directory `state` of a controller: an RSA key, that of `cert.pem`, and two v2 keys, of which
+/// `key-old` is that of `cluster.txt`.
+fn folder_with_keys() -> tempfile::TempDir {
+    let folder = folder();
+    write_two_keys(folder.path());
+    let rsa = rsa_key(folder.path());
+    write_files(folder.path(), &[("state/keys/rsa.yaml", &rsa)]);
+    folder
+}
+
+/// Writes a rule for these recipients, and creates `shop/db` in a file.
+fn create_for(folder: &Path, recipients: &str, file: &str) {
+    let rules = RULES.replace("[cluster.txt]", recipients);
+    write_files(folder, &[(".seal.yaml", &rules)]);
+    create(folder, &["--from-file", "b=value", "-w", file]);
+    fs::remove_file(folder.join(".seal.yaml")).expect("ours");
+}
+
+/// Replaces a text in a file, which must contain it.
+fn change(folder: &Path, file: &str, from: &str, to: &str) {
+    let before = read(folder, file);
+    let after = before.replacen(from, to, 1);
+    assert_ne!(before, after, "{file}: {from}");
+    write_files(folder, &[(file, &after)]);
+}
+
+/// Writes a newer RSA key, so that `key-rsa` may be retired.
+fn write_newer_rsa_key(folder: &Path) {
+    let newer = include_str!("../seal/key-fixtures/state/keys/key-2025.yaml");
+    write_files(folder, &[("state/keys/newer.yaml", newer)]);
+}
+
+/// Attack: a committer adds a malformed entry to a file, so that no v2 value of it counts for the key that it needs, removes
+/// the entry once the key is retired, or damages the value itself until then.
+#[test]
+fn a_malformed_entry_hides_no_value_from_retire() {
+    let folder = folder_with_keys();
+    let folder = folder.path();
+    write_newer_rsa_key(folder);
+    for (recipients, key) in [("[cert.pem]", "key-rsa"), ("[cluster.txt]", "key-old")] {
+        create_for(folder, recipients, "db.yaml");
+        seal_with_rule(
+            folder,
+            recipients,
+            &["set", "db.yaml", "b", "--from-file", "value"],
+        );
+        let retire = || run(folder, &["keys", "retire", key, "db.yaml", "--dry-run"]);
+        assert_contains(&retire(), "2 items need it", key);
+        let text = read(folder, "db.yaml");
+        for (from, to) in [
+            ("  encryptedData:\n", "  encryptedData:\n    /lock/x: x\n"),
+            ("    /lock/", "    /lock/!"),
+            ("    b: seal2.i.", "    b: seal2.i.!"),
+            ("    a: seal2.s.", "    a: seal2.s.!"),
+        ] {
+            write_files(folder, &[("db.yaml", &text)]);
+            change(folder, "db.yaml", from, to);
+            let output = retire();
+            assert_code(&output, 1, format!("{key} {to}"));
+            for item in ["a", "b"] {
+                let want = format!("item {item}: no key can unseal it, so it may need it");
+                assert_contains(&output, &want, format!("{key} {to}"));
+            }
+            let status = run(folder, &["keys", "status", "db.yaml"]);
+            assert_contains(&status, "item b: no key can unseal it", to);
+        }
+        fs::remove_file(folder.join("db.yaml")).expect("ours");
+    }
+}
+
+fn seal_with_rule(folder: &Path, recipients: &str, args: &[&str]) {
+    let rules = RULES.replace("[cluster.txt]", recipients);
+    write_files(folder, &[(".seal.yaml", &rules)]);
+    seal_well(folder, args);
+    fs::remove_file(folder.join(".seal.yaml")).expect("ours");
+}
+
+/// Fault: a key is lost or the template was changed, so that no key opens v2 values; `status` says that nothing needs any key.
+#[test]
+fn status_reports_v2_values_that_no_key_opens() {
+    let folder = folder_with_keys();
+    let folder = folder.path();
+    create_for(folder, "[escrow.txt]", "lost.yaml");
+    create_for(folder, "[cluster.txt]", "changed.yaml");
+    change(
+        folder,
+        "changed.yaml",
+        "  template:\n",
+        "  template:\n    type: example.com/x\n",
+    );
+    let output = run(folder, &["keys", "status", "lost.yaml", "changed.yaml"]);
+    assert_code(&output, 0, "status");
+    for file in ["lost.yaml", "changed.yaml"] {
+        let want = format!("{file} (db), item a: no key can unseal it");
+        assert_contains(&output, &want, file);
+    }
+    let output = run(folder, &["keys", "status", "lost.yaml", "-o", "json"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(
+        report["undecided"].as_array().map(Vec::len),
+        Some(2),
+        "{report}"
+    );
+}
+
+/// Fault: a key is retired, or only the user has it, so that the controller cannot open the values; `doctor` says that all is
+/// well.
+#[test]
+fn doctor_and_exec_know_which_v2_keys_the_controller_uses() {
+    let folder = folder_with_keys();
+    let folder = folder.path();
+    write_newer_rsa_key(folder);
+    let exported = seal_well(folder, &["keys", "export", "--directory", "state"]);
+    write_files(folder, &[("new.txt", &exported)]);
+    create_for(folder, "[cluster.txt]", "xw.yaml");
+    create_for(folder, "[cert.pem]", "rsa.yaml");
+    create_for(folder, "[cluster.txt, new.txt]", "both.yaml");
+    let doctor = |file: &str, more: &[&str]| run(folder, &[&["doctor", file], more].concat());
+    let exec = |file: &str| {
+        let exec = [
+            "exec",
+            "--only",
+            "a",
+            file,
+            "--directory",
+            "state",
+            "--",
+            "true",
+        ];
+        combined_output(&seal(folder, &exec))
+    };
+    for file in ["xw.yaml", "rsa.yaml", "both.yaml"] {
+        assert_code(&doctor(file, &[]), 0, file);
+        assert!(!exec(file).contains("retired"), "{file}");
+    }
+    for (file, label) in [("old", "/v2-key: "), ("rsa", "/sealed-secrets-key: ")] {
+        let path = format!("state/keys/{file}.yaml");
+        change(
+            folder,
+            &path,
+            &format!("{label}active"),
+            &format!("{label}retired"),
+        );
+    }
+    for (file, name) in [("xw.yaml", "key-old"), ("rsa.yaml", "key-rsa")] {
+        let output = doctor(file, &[]);
+        assert_code(&output, 1, file);
+        assert_contains(
+            &output,
+            "is retired, so the controller cannot unseal it",
+            file,
+        );
+        assert_contains(&output, &format!("=active of the Secret {name}"), file);
+        let printed = exec(file);
+        assert!(
+            printed.contains("is sealed for the retired key"),
+            "{file}: {printed}"
+        );
+    }
+    assert_code(&doctor("both.yaml", &[]), 0, "another key opens it");
+    assert!(!exec("both.yaml").contains("retired"));
+    fs::remove_file(folder.join("state/keys/old.yaml")).expect("ours");
+    let output = doctor("xw.yaml", &["--backup", "cluster.key"]);
+    assert_code(&output, 1, "only in a backup");
+    assert_contains(
+        &output,
+        "is not a key of the controller",
+        "only in a backup",
+    );
+}
+
+/// Fault: the only key at hand is a v2 key, which counts as none.
+#[test]
+fn doctor_uses_a_backup_of_a_v2_key_alone() {
+    let folder = folder();
+    let folder = folder.path();
+    create(folder, &["-w", "db.yaml"]);
+    write_files(folder, &[("key.yaml", &v2_key("key-old", 1, 1))]);
+    let output = seal(
+        folder,
+        &["doctor", "db.yaml", "--offline", "--backup", "key.yaml"],
+    );
+    assert_code(&output, 0, "a backup of a v2 key");
+    assert_contains(
+        &output,
+        "can be unsealed with 1f79tcRB6C15M6q5Y1tFHQ",
+        "the item",
+    );
+    let other = shared::manifest::to_yaml(&v2_secret(Suite::XWing, "k", 9, 1).to_document());
+    write_files(folder, &[("key.yaml", &other)]);
+    let output = seal(
+        folder,
+        &["doctor", "db.yaml", "--offline", "--backup", "key.yaml"],
+    );
+    assert_code(&output, 1, "another key");
+}
+
+/// Fault: files with conflict markers, templates, or values in other objects cannot be checked before the change back to
+/// Bitnami's controller.
+#[test]
+fn a_rollback_check_fails_for_what_it_cannot_read() {
+    let folder = folder();
+    let folder = folder.path();
+    create(folder, &["-w", "db.yaml"]);
+    let text = read(folder, "db.yaml");
+    let indented = text.replace('\n', "\n    ");
+    for (case, text) in [
+        (
+            "conflict",
+            format!("<<<<<<< a\n{text}=======\n{text}>>>>>>> b\n"),
+        ),
+        (
+            "template",
+            format!("{{{{ if .x }}}}\n{text}{{{{ end }}}}\n"),
+        ),
+        (
+            "ConfigMap",
+            format!(
+                "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: x}}\ndata:\n  m: |\n    {indented}\n"
+            ),
+        ),
+    ] {
+        write_files(folder, &[("tree/f.yaml", &text)]);
+        let output = seal(folder, &["doctor", "--rollback", "tree"]);
+        assert_code(&output, 1, case);
+        assert_contains(&output, "BROKEN   rollback: ", case);
+        let printed = combined_output(&output);
+        assert!(!printed.contains("can read all"), "{case}: {printed}");
+    }
+    fs::remove_file(folder.join("tree/f.yaml")).expect("ours");
+    assert_code(
+        &seal(folder, &["doctor", "--rollback", "tree"]),
+        0,
+        "no files",
+    );
+}
+
+/// Fault: a user names only the keys, so that no value is searched that needs them.
+#[test]
+fn retire_fails_if_there_is_nothing_to_search() {
+    let folder = folder_with_keys();
+    let folder = folder.path();
+    write_newer_rsa_key(folder);
+    for key in ["key-old", "key-rsa"] {
+        let output = seal(
+            folder,
+            &["keys", "retire", key, "--directory", "state/keys"],
+        );
+        assert_code(&output, 2, key);
+        assert_contains(
+            &output,
+            "nothing to search for values that need the key",
+            key,
+        );
+    }
+    let listed = seal_well(folder, &["keys", "list", "--directory", "state"]);
+    assert!(!listed.contains("retired"), "{listed}");
+}
