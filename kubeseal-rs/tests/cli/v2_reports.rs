@@ -7,7 +7,7 @@ use std::process::Output;
 
 use shared::v2::Suite;
 
-use crate::support::{assert_code, assert_contains, combined_output, write_files};
+use crate::support::{assert_code, assert_contains, combined_output, git, write_files};
 use crate::v2::{RULES, create, folder, read, seal, seal_well, v2_key, v2_secret, write_two_keys};
 use crate::v2_attacks::rsa_key;
 
@@ -274,4 +274,111 @@ fn retire_fails_if_there_is_nothing_to_search() {
     }
     let listed = seal_well(folder, &["keys", "list", "--directory", "state"]);
     assert!(!listed.contains("retired"), "{listed}");
+}
+
+/// Returns a folder like that of [`folder_with_keys`] with a newer RSA key, and a Git repository.
+fn repository_with_keys() -> tempfile::TempDir {
+    let folder = folder_with_keys();
+    write_newer_rsa_key(folder.path());
+    write_files(
+        folder.path(),
+        &[("tree/README", ""), (".gitignore", "state\n")],
+    );
+    git(folder.path(), &["init", "-q", "-b", "main"]);
+    folder
+}
+
+/// Adds everything to a commit on a new branch, and removes the rules from the branch `main`.
+fn commit_on_branch(folder: &Path, branch: &str) {
+    git(folder, &["checkout", "-q", "-b", branch]);
+    git(folder, &["add", "-A"]);
+    git(folder, &["commit", "-qm", branch]);
+    git(
+        folder,
+        &[
+            "checkout",
+            "-q",
+            "--orphan",
+            &format!("main-after-{branch}"),
+        ],
+    );
+    git(folder, &["rm", "-rqf", "--cached", "."]);
+    for file in [".seal.yaml", "prod/.seal.yaml", "rules.yaml"] {
+        let _ = fs::remove_file(folder.join(file));
+    }
+    git(folder, &["add", "tree"]);
+    git(folder, &["commit", "-qm", "no rules"]);
+}
+
+fn retire(folder: &Path, key: &str, more: &[&str]) -> Output {
+    run(
+        folder,
+        &[&["keys", "retire", key, "tree", "--dry-run"], more].concat(),
+    )
+}
+
+/// Fault: a rule names the certificate of the key, for v1 values or as the recipient of v2 values, so that colleagues seal
+/// values that no controller opens.
+#[test]
+fn rules_with_the_certificate_of_a_key_keep_it_and_are_reported() {
+    for format in ["", "  format: v2\n"] {
+        let folder = repository_with_keys();
+        let folder = folder.path();
+        let rules = format!("rules:\n- path: '**'\n  certificate: cert.pem\n{format}");
+        write_files(folder, &[(".seal.yaml", &rules)]);
+        let want = ".seal.yaml, rule 1 (line 2): names its certificate";
+        let output = retire(folder, "key-rsa", &[]);
+        assert_code(&output, 1, format);
+        assert_contains(&output, want, format);
+        let compromise = ["keys", "compromise", "key-rsa", "tree", "--dry-run"];
+        let output = run(folder, &compromise);
+        assert_contains(&output, "replace it in the `certificate` of", format);
+        assert_code(&retire(folder, "key-old", &[]), 0, "another key");
+        commit_on_branch(folder, "other");
+        assert_code(&retire(folder, "key-rsa", &[]), 0, "no rule");
+        let output = retire(folder, "key-rsa", &["--all-branches"]);
+        assert_code(&output, 1, "a rule on a branch");
+        assert_contains(&output, &format!("other:{want}"), "a rule on a branch");
+    }
+}
+
+/// Attack: a committer replaces the rules of a branch, or a file that they name, by a link, so that the key that they name is
+/// retired.
+#[cfg(unix)]
+#[test]
+fn rules_behind_links_on_branches_keep_a_key() {
+    use std::os::unix::fs::symlink;
+    let folder = repository_with_keys();
+    let folder = folder.path();
+    write_files(folder, &[("rules.yaml", RULES)]);
+    symlink("rules.yaml", folder.join(".seal.yaml")).expect("ours");
+    commit_on_branch(folder, "rules");
+    fs::create_dir(folder.join("keys")).expect("ours");
+    symlink("../cluster.txt", folder.join("keys/link.txt")).expect("ours");
+    let named = RULES.replace("cluster.txt", "../keys/../keys/link.txt");
+    write_files(folder, &[("prod/.seal.yaml", &named)]);
+    commit_on_branch(folder, "key");
+    symlink("/etc/rules.yaml", folder.join(".seal.yaml")).expect("ours");
+    commit_on_branch(folder, "outside");
+    let output = retire(folder, "key-old", &["--all-branches"]);
+    assert_code(&output, 1, "links");
+    for want in [
+        "rules:.seal.yaml, rule 1 (line 2): names it as a recipient",
+        "key:prod/.seal.yaml, rule 1 (line 2): names it as a recipient",
+        "outside:.seal.yaml: may need it: the branch has no such file",
+    ] {
+        assert_contains(&output, want, "links");
+    }
+}
+
+/// Fault: a rule of a branch names a file above its folder, which is not found, so that users get used to --allow-undecided.
+#[test]
+fn a_recipient_file_above_the_rules_is_found_on_branches() {
+    let folder = repository_with_keys();
+    let folder = folder.path();
+    let rules = RULES.replace("cluster.txt", "../escrow.txt");
+    write_files(folder, &[("prod/.seal.yaml", &rules)]);
+    commit_on_branch(folder, "other");
+    let output = retire(folder, "key-old", &["--all-branches"]);
+    assert_code(&output, 0, "another key");
 }

@@ -13,6 +13,7 @@ use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::git;
 use kubeseal_library::keys::history::{self, Commit};
+use kubeseal_library::keys::named::NamedPlace;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
 use kubeseal_library::keys::{
@@ -76,8 +77,8 @@ struct Damage {
     commits: Commits,
     /// Files and objects that cannot be read, and may contain items sealed for the key.
     unread: BTreeSet<Unread>,
-    /// Rules that name the key as a recipient.
-    named: BTreeSet<String>,
+    /// Rules that name the key.
+    named: BTreeSet<NamedPlace>,
 }
 
 type Commits = Vec<(Commit, BTreeSet<String>)>;
@@ -111,7 +112,7 @@ fn run_rsa(
     let search_args = (&args.search, &args.location);
     let (ring, sources, survey) = survey_all(store, records, &args.paths, search_args, clusters)?;
     let key_id = record.key.as_ref().ok().map(|key| key.key_id());
-    let named = key_id.map(|id| find_named(id, &args.paths, &args.search, environment));
+    let named = key_id.map(|id| find_named((id, true), &args.paths, &args.search, environment));
     let named = named.transpose()?.unwrap_or_default();
     let key = RsaKey {
         id: key_id.map(|id| id.short()),
@@ -151,7 +152,7 @@ fn run_v2(
     let (commits, unread) = commits(args, items)?;
     let present = keys::v2::exposed(&sources.holders, key.id.short());
     let (missing, mut unread) = all_unread(args, sources.unread, unread)?;
-    let named = find_named(key.id, &args.paths, &args.search, environment)?;
+    let named = find_named((key.id, false), &args.paths, &args.search, environment)?;
     unread.extend(named.unread);
     let now = || environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let damage = Damage {
@@ -491,10 +492,8 @@ fn next_steps(
         "  change every listed value where it is used: an attacker with the key can read them in every commit"
             .to_owned(),
     ]);
-    steps.extend(damage.named.iter().map(|rule| {
-        format!(
-            "  replace it in the `recipients` of {rule}, so that new values are not sealed for it"
-        )
+    steps.extend(damage.named.iter().map(|NamedPlace { rule, field }| {
+        format!("  replace it in the `{field}` of {rule}, so that new values are not sealed for it")
     }));
     if !situation.is_retired {
         let rotate = if situation.is_v2 {

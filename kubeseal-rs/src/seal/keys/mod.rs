@@ -404,15 +404,17 @@ fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<
     Ok(sources)
 }
 
-/// Returns the rules that name a key as a recipient: those that apply to the paths and, if requested, of branches.
+/// Returns the rules that name a key: those that apply to the paths and, if requested, of branches. Of a v2 key, there is no
+/// certificate.
 fn find_named(
-    key: KeyId,
+    (key, is_rsa): (KeyId, bool),
     paths: &[PathBuf],
     search: &Search,
     environment: &Environment,
 ) -> Result<NamedIn> {
     let mut rules = RuleSearch {
         key,
+        is_rsa,
         now: environment.now,
         found: NamedIn::default(),
     };

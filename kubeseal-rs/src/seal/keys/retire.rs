@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
+use kubeseal_library::keys::named::NamedPlace;
 use kubeseal_library::keys::record::LEGACY_NAME;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
@@ -98,7 +99,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let (_, mut sources, survey) =
         survey_all(&store, &records, &args.paths, search_args, &clusters)?;
     let key_id = record.key.as_ref().ok().map(|key| key.key_id());
-    let named = key_id.map(|id| find_named(id, &args.paths, &args.search, environment));
+    let named = key_id.map(|id| find_named((id, true), &args.paths, &args.search, environment));
     let named = named.transpose()?.unwrap_or_default();
     sources.unread.extend(named.unread);
     let mut uses = Uses {
@@ -142,7 +143,7 @@ fn retire_v2(
     key: &v2::NamedKey,
 ) -> Result<Outcome> {
     let mut sources = find_holders(store, &args.paths, &args.search)?;
-    let named = find_named(key.id, &args.paths, &args.search, environment)?;
+    let named = find_named((key.id, false), &args.paths, &args.search, environment)?;
     sources.unread.extend(named.unread);
     let mut uses = Uses {
         dependents: key.dependents(&sources, records),
@@ -182,8 +183,8 @@ fn check_searched(args: &KeysRetire, store: &KeyStore, count: usize) -> Result<(
 struct Uses {
     dependents: Vec<Dependent>,
     sources: Inventory,
-    /// Rules that name the key as a recipient.
-    named: BTreeSet<String>,
+    /// Rules that name the key.
+    named: BTreeSet<NamedPlace>,
 }
 
 impl Uses {
@@ -247,7 +248,7 @@ fn modulus_len(record: &KeyRecord) -> usize {
 fn dependents_text(
     dependents: &[Dependent],
     unread: &BTreeSet<Unread>,
-    named: &BTreeSet<String>,
+    named: &BTreeSet<NamedPlace>,
 ) -> String {
     let line = |dependent: &Dependent| {
         let why = if dependent.is_sure {
@@ -258,9 +259,7 @@ fn dependents_text(
         format!("{}, item {}: {why}", dependent.origin, dependent.item)
     };
     let unread_line = |unread: &Unread| format!("{}: may need it: {}", unread.place, unread.why);
-    let named_lines = named
-        .iter()
-        .map(|rule| format!("{rule}: names it as a recipient"));
+    let named_lines = named.iter().map(ToString::to_string);
     let lines = dependents
         .iter()
         .map(line)
@@ -313,7 +312,7 @@ fn advice(
     }
     if named > 0 {
         lines.push(
-            "hint: replace it in the `recipients` of these rules, so that new values are not sealed for it"
+            "hint: replace the key in these rules, so that new values are not sealed for it"
                 .to_owned(),
         );
     }
