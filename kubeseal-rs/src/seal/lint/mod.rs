@@ -16,6 +16,7 @@ mod sources;
 mod template;
 mod unrendered;
 mod v2;
+mod v2_keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -242,6 +243,7 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
     let Unjudged {
         unknown,
         uncompared,
+        recipients,
     } = linter.unjudged;
     let mut remarks = Vec::new();
     if unknown > 0 {
@@ -262,6 +264,12 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
             "no certificate available; pass it with --cert FILE"
         };
         remarks.push(format!("{} could not be checked: {why}", items(uncompared)));
+    }
+    if recipients > 0 {
+        remarks.push(format!(
+            "the recipients of {} could not be checked: no rule names all keys in a file or by their identifier",
+            items(recipients)
+        ));
     }
     match linter.exempted {
         0 => {}

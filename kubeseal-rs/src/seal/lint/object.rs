@@ -16,7 +16,7 @@ use shared::v2::key_secret;
 use template::Template;
 
 use super::placeholder::{has_more_than_actions, is_templated};
-use super::v2;
+use super::{v2, v2_keys};
 use crate::seal::object::{Form, Item, Object, item_nodes, items, sealed_nodes};
 use crate::seal::recipients::KnownRecipients;
 use crate::seal::requirements;
@@ -46,6 +46,8 @@ pub(super) struct Unjudged {
     pub(super) unknown: usize,
     /// Items for which there is no certificate to compare with.
     pub(super) uncompared: usize,
+    /// v2 items with recipients that cannot be compared with a rule.
+    pub(super) recipients: usize,
 }
 
 impl Unjudged {
@@ -53,6 +55,7 @@ impl Unjudged {
     pub(super) fn add(&mut self, other: Self) {
         self.unknown += other.unknown;
         self.uncompared += other.uncompared;
+        self.recipients += other.recipients;
     }
 }
 
@@ -80,6 +83,7 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, U
     found.extend(item_names(node, &object));
     found.extend(values(node, &object, against, &mut unjudged, is_action));
     found.extend(v2::findings(node, &object, against));
+    unjudged.recipients += v2_keys::uncompared(&object, against);
     for key in object
         .hints
         .keys()
