@@ -51,6 +51,7 @@ pub mod lint;
 pub mod man;
 pub mod object;
 mod output;
+mod post_quantum;
 pub mod recipients;
 pub mod requirements;
 pub mod rotate;
