@@ -33,6 +33,7 @@ fn keys() -> Vec<(&'static str, String)> {
     let label = format!("{KEY_LABEL}: active");
     let retired = RSA_KEY.replace(&label, &format!("{KEY_LABEL}: retired"));
     assert_ne!(retired, RSA_KEY, "the label is in the fixture");
+    let retired = retired.replace("name: key-2024", "name: key-retired");
     let unlabeled = RSA_KEY.replace(&label, "a: b");
     let unlabeled = unlabeled.replace("name: key-2024", "name: sealed-secrets-key");
     vec![

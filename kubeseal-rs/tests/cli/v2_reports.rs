@@ -5,9 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use shared::v2::Suite;
+use shared::v2::{Recipient as _, Suite};
 
-use crate::support::{assert_code, assert_contains, combined_output, git, write_files};
+use crate::support::{assert_code, assert_contains, combined_output, command, git, write_files};
 use crate::v2::{RULES, create, folder, read, seal, seal_well, v2_key, v2_secret, write_two_keys};
 use crate::v2_attacks::rsa_key;
 
@@ -179,7 +179,8 @@ fn doctor_and_exec_know_which_v2_keys_the_controller_uses() {
     assert_code(&doctor("both.yaml", &[]), 0, "another key opens it");
     assert!(!exec("both.yaml").contains("retired"));
     fs::remove_file(folder.join("state/keys/old.yaml")).expect("ours");
-    let output = doctor("xw.yaml", &["--backup", "cluster.key"]);
+    write_files(folder, &[("key.yaml", &v2_key("key-old", 1, 1))]);
+    let output = doctor("xw.yaml", &["--backup", "key.yaml"]);
     assert_code(&output, 1, "only in a backup");
     assert_contains(
         &output,
@@ -280,6 +281,7 @@ fn retire_fails_if_there_is_nothing_to_search() {
 fn repository_with_keys() -> tempfile::TempDir {
     let folder = folder_with_keys();
     write_newer_rsa_key(folder.path());
+    fs::remove_file(folder.path().join(".seal.yaml")).expect("ours");
     write_files(
         folder.path(),
         &[("tree/README", ""), (".gitignore", "state\n")],
@@ -381,4 +383,124 @@ fn a_recipient_file_above_the_rules_is_found_on_branches() {
     commit_on_branch(folder, "other");
     let output = retire(folder, "key-old", &["--all-branches"]);
     assert_code(&output, 0, "another key");
+}
+
+/// Attack: a committer seals v2 values for a key whose fingerprint the rule lists as retired, or that it does not accept in
+/// the place of the controller's.
+#[test]
+fn lint_compares_v2_recipients_with_fingerprints() {
+    let folder = folder();
+    let folder = folder.path();
+    let certificate = shared::key::Certificate::from_pem(read(folder, "cert.pem").as_bytes());
+    let certificate = certificate.expect("a certificate");
+    let fingerprint = certificate.fingerprint();
+    let id = certificate.public_key().key_id();
+    let other_id = "1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04";
+    create_for(folder, "[cert.pem]", "rsa.yaml");
+    create_for(folder, "[escrow.txt]", "xw.yaml");
+    create_for(folder, "[cluster.txt]", "own.yaml");
+    let retired = "is sealed for the retired key";
+    let refused = format!("accepts only {other_id}");
+    let unknown = "the recipients of 2 items could not be checked";
+    for (file, rule, code, want) in [
+        (
+            "rsa.yaml",
+            format!("recipients: [cert.pem], retired: ['{fingerprint}']"),
+            1,
+            retired,
+        ),
+        (
+            "rsa.yaml",
+            format!("certificate: cert.pem, retired: ['{fingerprint}']"),
+            1,
+            retired,
+        ),
+        (
+            "rsa.yaml",
+            format!("recipients: [cluster], retired: [{id}]"),
+            1,
+            retired,
+        ),
+        (
+            "rsa.yaml",
+            format!("retired: ['{fingerprint}']"),
+            0,
+            unknown,
+        ),
+        (
+            "xw.yaml",
+            format!("recipients: [cluster], fingerprint: [{other_id}]"),
+            1,
+            &*refused,
+        ),
+        (
+            "own.yaml",
+            format!("recipients: [cluster], fingerprint: [{other_id}]"),
+            0,
+            "nothing found",
+        ),
+        (
+            "rsa.yaml",
+            format!("recipients: [cluster], fingerprint: [{other_id}]"),
+            1,
+            &*refused,
+        ),
+        (
+            "rsa.yaml",
+            format!("recipients: [cluster], fingerprint: ['{fingerprint}']"),
+            0,
+            unknown,
+        ),
+        (
+            "xw.yaml",
+            format!("recipients: [cluster], fingerprint: ['{fingerprint}']"),
+            1,
+            "accepts only SHA256:",
+        ),
+        ("xw.yaml", "recipients: [cluster]".to_owned(), 0, unknown),
+        (
+            "own.yaml",
+            "recipients: [cluster.txt]".to_owned(),
+            0,
+            "nothing found",
+        ),
+    ] {
+        let rules = format!("rules: [{{path: '**', format: v2, {rule}}}]\n");
+        write_files(folder, &[(".seal.yaml", &rules)]);
+        let output = seal(folder, &["lint", file]);
+        assert_code(&output, code, format!("{file} {rule}"));
+        assert_contains(&output, want, format!("{file} {rule}"));
+        let is_unknown = combined_output(&output).contains(unknown);
+        assert_eq!(is_unknown, want == unknown, "{file} {rule}");
+    }
+}
+
+/// Fault: a user follows the printed steps after a v2 key was compromised, which name no key that opens the values.
+#[cfg(unix)]
+#[test]
+fn the_next_steps_of_a_compromised_v2_key_re_encrypt_its_values() {
+    let folder = folder_with_keys();
+    let folder = folder.path();
+    create_for(folder, "[cluster.txt]", "db.yaml");
+    let args = ["keys", "compromise", "key-old", "db.yaml", "--dry-run"];
+    let printed = combined_output(&run(folder, &args));
+    let step = |start: &str| {
+        let mut lines = printed.lines().map(str::trim);
+        let line = lines.find(|line| line.starts_with(start)).expect(start);
+        line.split("  ").next().expect("a command").to_owned()
+    };
+    let export = step("seal keys export");
+    let rotate = step("seal rotate --to v2").replace(" PATH ", " db.yaml ");
+    let mut sh = command("sh", folder, "/nowhere");
+    let programs = Path::new(env!("CARGO_BIN_EXE_seal"))
+        .parent()
+        .expect("a folder");
+    let path = format!("{}:/usr/bin:/bin", programs.display());
+    sh.args(["-c", &format!("{export} && {rotate}")])
+        .env("PATH", path);
+    let output = sh.current_dir(folder).output().expect("it runs");
+    assert_code(&output, 0, format!("{export} && {rotate}"));
+    assert_contains(&output, "2 items in 1 file re-encrypted", &rotate);
+    let retire = ["keys", "retire", "key-old", "db.yaml", "--dry-run"];
+    assert_code(&run(folder, &retire), 0, "nothing needs it");
 }

@@ -150,7 +150,8 @@ fn retire_v2(
         sources,
         named: named.places,
     };
-    if uses.are_reported(args, key.name(), &rotate_to_v2_step(&args.location))? {
+    let rotate = rotate_to_v2_step(&args.location, records, key.records());
+    if uses.are_reported(args, key.name(), &rotate)? {
         return Ok(Outcome::Findings);
     }
     let searched_count = uses.sources.holders.len();
