@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
-use shared::manifest;
+use shared::manifest::{self, Reading, Shape};
 use shared::resource::{KEY_LABEL, V2_KEY_LABEL};
 use shared::secret::Secret;
 use shared::v2::Suite;
@@ -147,5 +147,113 @@ fn lint_reports_plain_and_sealed_keys() {
         let output = seal(folder, &["lint", "key.yaml"]);
         assert_contains(&output, "sealed-key", case);
         assert_code(&output, 1, case);
+    }
+}
+
+/// Writes a `kubectl` that answers `get secrets` with the keys of the cases and a Secret, and stores what `create` gets.
+#[cfg(unix)]
+fn write_kubectl(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut items = Vec::new();
+    for text in keys().iter().map(|(_, key)| key.as_str()).chain([PLAIN]) {
+        let documents = manifest::read(text.as_bytes()).expect("valid");
+        let json = Reading::default().json(&documents[0].root, Shape::Any);
+        items.push(json.expect("JSON"));
+    }
+    let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": items });
+    let kubectl = "#!/bin/sh\ncase \"$*\" in\n*create*dry-run*) cat >/dev/null; cat list.json ;;\n\
+                   *create*) cat >>created.json ;;\n*) cat list.json ;;\nesac\n";
+    write_files(
+        folder,
+        &[("list.json", &list.to_string()), ("bin/kubectl", kubectl)],
+    );
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder.join("bin/kubectl"), mode).expect("ours");
+}
+
+#[cfg(unix)]
+fn script(folder: &Path, name: &str, args: &[&str]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/scripts");
+    let programs = Path::new(env!("CARGO_BIN_EXE_kubeseal")).parent();
+    let programs = programs.expect("a folder").display();
+    let mut bash = command("bash", folder, "/nowhere");
+    let path = format!("{}/bin:{programs}:/usr/bin:/bin", folder.display());
+    bash.arg(script.join(name)).args(args).env("PATH", path);
+    bash.current_dir(folder).output().expect("it runs")
+}
+
+/// Attack: as above, with the script that seals the Secrets of a namespace.
+#[cfg(unix)]
+#[test]
+fn the_script_for_other_tools_seals_no_key() {
+    let folder = folder();
+    let folder = folder.path();
+    write_kubectl(folder);
+    for from in [&["stdin"][..], &["namespace", "kube-system"]] {
+        let args = [from, &["sealed", "--", "--cert", "cert.pem"]].concat();
+        assert_code(&script(folder, "seal-from.sh", &args), 0, from[0]);
+        let files = files_below(&folder.join("sealed"));
+        assert_eq!(files.len(), 1, "{files:?}");
+        assert!(files[0].ends_with("shop/db.yaml"), "{files:?}");
+        fs::remove_dir_all(folder.join("sealed")).expect("ours");
+    }
+}
+
+/// Fault: the script backs up RSA keys only, and its check says that no key of the cluster is missing.
+#[cfg(unix)]
+#[test]
+fn the_script_for_backups_includes_v2_keys() {
+    let folder = folder();
+    let folder = folder.path();
+    write_kubectl(folder);
+    let output = script(folder, "keys.sh", &["backup", "keys.json"]);
+    assert_code(&output, 0, "backup");
+    // Without the label, a controller does not load the key.
+    let count = keys().len() - 1;
+    assert_contains(&output, &format!("{count} keys in keys.json"), "backup");
+    assert_code(
+        &script(folder, "keys.sh", &["check", "keys.json"]),
+        0,
+        "all",
+    );
+    let all = read(folder, "keys.json");
+    let mut kept: serde_json::Value = serde_json::from_str(&all).expect("JSON");
+    let items = kept["items"].as_array_mut().expect("a list");
+    items.retain(|item| item["metadata"]["name"] != "v2-p256");
+    write_files(folder, &[("keys.json", &kept.to_string())]);
+    let output = script(folder, "keys.sh", &["check", "keys.json"]);
+    assert_code(&output, 1, "a missing v2 key");
+    assert_contains(&output, "not in keys.json: v2-p256", "a missing v2 key");
+
+    write_files(folder, &[("keys.json", &all)]);
+    let none = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": [] });
+    write_files(folder, &[("list.json", &none.to_string())]);
+    assert_code(
+        &script(folder, "keys.sh", &["restore", "keys.json"]),
+        0,
+        "restore",
+    );
+    let created = read(folder, "created.json");
+    let created = serde_json::Deserializer::from_str(&created).into_iter();
+    let created: Vec<serde_json::Value> = created.map(|one| one.expect("JSON")).collect();
+    assert_eq!(created.len(), count);
+    for (name, label) in [
+        ("v2", "active"),
+        ("v2-retired", "retired"),
+        ("v2-compromised", "compromised"),
+    ] {
+        let mut found = created.iter();
+        let secret = found.find(|secret| secret["metadata"]["name"] == name);
+        let secret = secret.expect(name);
+        assert_eq!(secret["type"], "Opaque");
+        assert_eq!(
+            secret["metadata"]["labels"],
+            serde_json::json!({ V2_KEY_LABEL: label })
+        );
+        let annotations = secret["metadata"]["annotations"].as_object().expect(name);
+        assert!(annotations.contains_key("sealedsecrets.bitnami.com/opening-only"));
+        let documents = manifest::read(secret.to_string().as_bytes()).expect("valid");
+        let secret = Secret::from_node(&documents[0].root, &mut Reading::default());
+        shared::v2::key_secret::parse(&secret.expect("valid")).expect("a key");
     }
 }
