@@ -82,6 +82,12 @@ fn a_malformed_entry_hides_no_value_from_retire() {
             }
             let status = run(folder, &["keys", "status", "db.yaml"]);
             assert_contains(&status, "item b: no key can unseal it", to);
+            let args = ["keys", "compromise", key, "db.yaml", "--dry-run"];
+            let compromise = run(folder, &args);
+            assert_contains(&compromise, "db.yaml (db)", to);
+            if to.ends_with(".i.!") {
+                assert_contains(&compromise, "item b: malformed v2 value", to);
+            }
         }
         fs::remove_file(folder.join("db.yaml")).expect("ours");
     }

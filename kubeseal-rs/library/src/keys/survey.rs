@@ -464,6 +464,11 @@ impl Contents {
         if let Some((item, _)) = items.iter().find(|(_, text)| text.contains("{{")) {
             self.unread.push(format!("item {item}: {TEMPLATE}"));
         }
+        if let Some(item) = v2::unreadable_item(&sealed) {
+            let why =
+                format!("item {item}: malformed v2 value, so the keys that it names are unknown");
+            self.unread.push(why);
+        }
         self.sealed.push(sealed);
     }
 }
