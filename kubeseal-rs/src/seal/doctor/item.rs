@@ -51,18 +51,29 @@ pub(super) fn unused_key(key: &UsedKey, stored: &StoredKeys) -> Option<Finding> 
     if stored.is_empty() || own.iter().any(|secret| secret.is_active) {
         return None;
     }
+    let rotate = rotate_command(key);
     Some(match own.first() {
         Some(StoredIn { name, label, .. }) => Finding::bad(
             format!("its key {key} is retired, so the controller cannot unseal it"),
             format!(
-                "re-encrypt the value with `seal rotate`, or restore the label {label}={KEY_ACTIVE} of the Secret {name}"
+                "re-encrypt the value with `{rotate}`, or restore the label {label}={KEY_ACTIVE} of the Secret {name}"
             ),
         ),
         None => Finding::bad(
             format!("{key} can unseal it, but is not a key of the controller"),
-            "re-encrypt the value with `seal rotate`, or restore the key with `seal keys restore BACKUP`",
+            format!(
+                "re-encrypt the value with `{rotate}`, or restore the key with `seal keys restore BACKUP`"
+            ),
         ),
     })
+}
+
+/// Returns the command that re-encrypts values of a key.
+fn rotate_command(key: &UsedKey) -> &'static str {
+    match key {
+        UsedKey::Rsa(_) => "seal rotate",
+        UsedKey::V2(_) => "seal rotate --to v2",
+    }
 }
 
 /// A key Secret, with the label that says whether its key is in use.
