@@ -267,7 +267,7 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
     }
     if recipients > 0 {
         remarks.push(format!(
-            "the recipients of {} could not be checked: no rule names all keys in a file or by their identifier",
+            "the recipients of {} could not be checked: no rule names their keys in a file or by identifier",
             items(recipients)
         ));
     }
