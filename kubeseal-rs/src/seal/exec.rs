@@ -24,7 +24,7 @@ use shared::resource::SealedSecret;
 use shared::unseal::{Randomness, Rules, UsedKey, unseal};
 use shared::v2;
 
-use super::keys::store;
+use super::keys::{rotate_command, store};
 use super::{Outcome, decryption};
 use crate::failure::Failure;
 use crate::report::{self, ShowPath as _, path_text, shown};
@@ -278,8 +278,9 @@ fn warn_of_retired(
     for (item, key) in retired.filter(|(item, _)| !is_open(item)) {
         report::warn(&shown(&format!(
             "{}: the item {item} is sealed for the retired key {key}, which the controller does not use: re-encrypt the \
-             file with `seal rotate`",
-            path.shown()
+             file with `{}`",
+            path.shown(),
+            rotate_command(key)
         )));
     }
 }

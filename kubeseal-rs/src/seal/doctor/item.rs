@@ -11,6 +11,7 @@ use shared::unseal::UsedKey;
 
 use super::findings::Finding;
 use super::keys::StoredKeys;
+use crate::seal::keys::rotate_command;
 
 /// Returns the finding for an item.
 pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Finding {
@@ -66,14 +67,6 @@ pub(super) fn unused_key(key: &UsedKey, stored: &StoredKeys) -> Option<Finding> 
             ),
         ),
     })
-}
-
-/// Returns the command that re-encrypts values of a key.
-fn rotate_command(key: &UsedKey) -> &'static str {
-    match key {
-        UsedKey::Rsa(_) => "seal rotate",
-        UsedKey::V2(_) => "seal rotate --to v2",
-    }
 }
 
 /// A key Secret, with the label that says whether its key is in use.

@@ -47,6 +47,7 @@ use kubeseal_library::keys::{self, Inventory, KeyRecord, KeyStore, Survey, V2Key
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
+use shared::unseal::UsedKey;
 use shared::v2::KeyId;
 
 use super::{Outcome, decryption};
@@ -243,6 +244,14 @@ fn rotate_to_v2_step(location: &KeyLocation, rsa: &[KeyRecord], v2: &[V2KeyRecor
     let files = usable.filter_map(|record| record.file.as_ref());
     let keys = key_flags(files.chain(rsa_files(rsa)));
     format!("seal rotate --to v2 PATH --recipient {RECIPIENT_FILE}{keys}")
+}
+
+/// Returns the command that re-encrypts values of a key, without arguments.
+pub(super) fn rotate_command(key: &UsedKey) -> &'static str {
+    match key {
+        UsedKey::Rsa(_) => "seal rotate",
+        UsedKey::V2(_) => "seal rotate --to v2",
+    }
 }
 
 /// Returns the command that fetches the certificate: from the URL, if given, or from where the keys are.
