@@ -2,6 +2,7 @@
 
 use kubeseal_library::rules::Rule;
 use shared::key::Fingerprint;
+use shared::key_ring::KeyRing;
 use shared::v2::{ItemView, Recipient as _, ShortKeyId, Suite};
 
 use super::object::Against;
@@ -73,7 +74,7 @@ fn fingerprint(id: ShortKeyId, against: Against<'_>) -> Option<Fingerprint> {
     let certificate = against
         .certificate
         .filter(|c| c.public_key().key_id().short() == id);
-    let ring = against.ring.into_iter().flat_map(|ring| ring.keys());
+    let ring = against.ring.into_iter().flat_map(KeyRing::keys);
     let mut of_ring = ring.filter(|key| key.key_id().short() == id);
     of_rule
         .or_else(|| certificate.map(|certificate| certificate.fingerprint().clone()))
