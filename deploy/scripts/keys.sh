@@ -10,6 +10,7 @@
 set -euo pipefail
 umask 077
 mark=sealedsecrets.bitnami.com/sealed-secrets-key
+v2_mark=sealedsecrets.bitnami.com/v2-key
 
 usage() { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 [ $# -ge 2 ] || usage
@@ -20,13 +21,14 @@ shift 2
 # has no label.
 keys() {
     kubectl "$@" get secrets -o json |
-        jq --arg mark "$mark" '
+        jq --arg mark "$mark" --arg v2 "$v2_mark" '
             def bare: {name, generateName, labels, annotations: ((.annotations // {})
                 | del(.["kubectl.kubernetes.io/last-applied-configuration"]))}
                 | with_entries(select(.value != null));
             {apiVersion: "v1", kind: "List", items: [.items[]
-                | select(.type == "kubernetes.io/tls" and
-                    (.metadata.labels[$mark] != null or .metadata.name == "sealed-secrets-key"))
+                | select((.type == "kubernetes.io/tls" and
+                        (.metadata.labels[$mark] != null or .metadata.name == "sealed-secrets-key"))
+                    or (.metadata.labels[$v2] != null and .data["v2.key"] != null))
                 | {apiVersion: "v1", kind: "Secret", metadata: (.metadata | bare), type, data}]}'
 }
 
@@ -43,19 +45,21 @@ kept() {
 # Restored keys unseal and do not seal, because a file does not prove who generated them. Drops metadata that other
 # programs act on, such as replicators of Secrets.
 restored() {
-    jq -c --arg mark "$mark" --arg now "$(date -u +%Y-%m-%dT%H:%M:%SZ)" '
-        .metadata as $was | $was.labels[$mark] as $state
+    jq -c --arg rsa "$mark" --arg v2 "$v2_mark" --arg now "$(date -u +%Y-%m-%dT%H:%M:%SZ)" '
+        (.data["v2.key"] != null) as $is_v2 | (if $is_v2 then $v2 else $rsa end) as $mark
+        | .metadata as $was | $was.labels[$mark] as $state
         | def ours: IN("sealedsecrets.bitnami.com/backed-up", "sealedsecrets.bitnami.com/compromised");
-        {apiVersion: "v1", kind: "Secret", type: "kubernetes.io/tls",
+        {apiVersion: "v1", kind: "Secret", type: (if $is_v2 then "Opaque" else "kubernetes.io/tls" end),
             metadata: {name: $was.name,
                 labels: {($mark): (if $state == "active" or $state == "compromised" then $state
-                    elif $state == null and $was.name == "sealed-secrets-key" then "active" else "retired" end)},
+                    elif $state == null and ($is_v2 | not) and $was.name == "sealed-secrets-key" then "active" else "retired" end)},
                 annotations: (($was.annotations // {} | with_entries(select(.key | ours)))
                     + {"sealedsecrets.bitnami.com/opening-only": $now})},
-            data: {"tls.key": .data["tls.key"], "tls.crt": .data["tls.crt"]}}'
+            data: (.data | if $is_v2
+                then {"v2.key", "v2.pub", "not-before", "not-after"} else {"tls.key", "tls.crt"} end)}'
 }
 
-certificate() { jq -r '.data["tls.crt"] // "none"'; }
+public_key() { jq -r '.data["tls.crt"] // .data["v2.pub"] // "none"'; }
 
 names() { jq -r '.items[].metadata.name' | sort; }
 
@@ -76,7 +80,7 @@ restore)
     here=$(keys "$@")
     printf '%s\n' "$kept" | while read -r key; do
         name=$(jq -r .metadata.name <<<"$key")
-        if certificate <<<"$key" | grep -qxFf - <(jq -c '.items[]' <<<"$here" | certificate); then
+        if public_key <<<"$key" | grep -qxFf - <(jq -c '.items[]' <<<"$here" | public_key); then
             echo "$name already exists" >&2
             continue
         fi
@@ -92,8 +96,9 @@ restore)
 check)
     kept=$(kept)
     lacking=$(keys "$@" | jq -r --slurpfile kept <(printf '%s\n' "$kept") '
-        [$kept[].data["tls.crt"]] as $kept
-        | .items[] | select(.data["tls.crt"] | IN($kept[]) | not) | .metadata.name')
+        def public_key: .data["tls.crt"] // .data["v2.pub"];
+        [$kept[] | public_key] as $kept
+        | .items[] | select(public_key | IN($kept[]) | not) | .metadata.name')
     if [ -n "$lacking" ]; then
         printf 'not in %s: %s\n' "$file" $lacking >&2
         exit 1

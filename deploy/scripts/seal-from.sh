@@ -25,7 +25,9 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do reading+=("$1"); shift; done
 wanted='
     (if .kind == "List" then .items[] else . end) | select(.kind == "Secret")
     | select(.type != "kubernetes.io/service-account-token" and .type != "helm.sh/release.v1"
-        and .metadata.labels["sealedsecrets.bitnami.com/sealed-secrets-key"] == null
+        and (.metadata.labels // {} | has("sealedsecrets.bitnami.com/sealed-secrets-key")
+            or has("sealedsecrets.bitnami.com/v2-key") | not)
+        and .metadata.name != "sealed-secrets-key" and .data["v2.key"] == null and .stringData["v2.key"] == null
         and ([.metadata.ownerReferences[]? | select(.kind == "SealedSecret")] | length) == 0)
     | .metadata |= ({name, namespace, labels, annotations}
         | (.labels, .annotations) |= ((. // {}) | with_entries(select(.key | test("external-secrets.io/|sops|kubectl.kubernetes.io/last-applied") | not))))

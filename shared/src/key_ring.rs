@@ -412,9 +412,9 @@ impl KeyRing {
         stored.filter(|key| !key.marks().is_opening_only)
     }
 
-    /// Returns whether there are no RSA keys.
+    /// Returns whether there are no keys of any suite.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.keys.is_empty() && self.v2_keys.is_empty()
     }
 
     /// Returns whether both rings contain the same keys in the same order, with the same names and marks, and

@@ -13,8 +13,9 @@ use crate::key_marks::Marks;
 use crate::key_ring::RingKey;
 use crate::manifest::{Document, Node, Reading, Value};
 use crate::plain::Plain;
-use crate::resource::{DocumentError, KEY_ACTIVE, KEY_LABEL, time};
+use crate::resource::{DocumentError, KEY_ACTIVE, KEY_LABEL, KEY_LABELS, UNLABELED_KEY_NAME, time};
 use crate::secret::Secret;
+use crate::v2;
 
 /// Item with the private key.
 pub const PRIVATE_KEY_ITEM: &str = "tls.key";
@@ -68,6 +69,28 @@ pub fn secrets(document: &Document, reading: &mut Reading) -> Vec<Result<Secret,
         .into_iter()
         .map(|node| Secret::from_node(node, reading))
         .collect()
+}
+
+/// Returns whether a Secret contains a private key of a controller, in use or not. An RSA key without its label looks like
+/// any other TLS key, unless it has the name that controllers use without a label.
+pub fn has_private_key(secret: &Secret) -> bool {
+    let metadata = &secret.metadata;
+    let labels = metadata.labels.iter().flat_map(BTreeMap::keys);
+    let is_unlabeled = metadata.name.as_deref() == Some(UNLABELED_KEY_NAME)
+        && secret.data.contains_key(PRIVATE_KEY_ITEM);
+    has_key_label(labels) || is_unlabeled || has_v2_key(secret)
+}
+
+/// Returns whether a label marks a private key of a controller. The value only says whether the key is in use.
+pub fn has_key_label<'a>(labels: impl IntoIterator<Item = &'a String>) -> bool {
+    let mut labels = labels.into_iter();
+    labels.any(|label| KEY_LABELS.contains(&label.as_str()))
+}
+
+fn has_v2_key(secret: &Secret) -> bool {
+    let key = secret.data.get(v2::key_secret::PRIVATE_KEY_ITEM);
+    let key = key.and_then(|key| std::str::from_utf8(key.expose()).ok());
+    key.is_some_and(|key| v2::SecretKey::parse(key).is_ok())
 }
 
 /// Returns whether the key is in use, which means that its label has the value `active`.

@@ -29,6 +29,8 @@ pub enum Need {
     /// The item is v2, and no key of the ring unseals the object. The item may need any of these keys, or none if it was
     /// changed.
     OneOf(BTreeSet<UsedKey>),
+    /// The item is v2, and its object has a malformed entry. It may need any key once the entry is corrected or removed.
+    AnyKey,
     /// No key of the ring unseals the item, which is v1. It may need any key whose modulus has this many bytes, or no key if it is
     /// damaged.
     Undecided(usize),
@@ -37,12 +39,18 @@ pub enum Need {
 }
 
 impl Need {
+    /// Returns whether no key of the ring unseals the item, and a key that the ring lacks might.
+    pub fn is_undecided(&self) -> bool {
+        matches!(self, Self::OneOf(_) | Self::Undecided(_) | Self::AnyKey)
+    }
+
     /// Returns whether the item may need this RSA key. An undecided item counts as needing it.
     pub fn can_be(&self, key: &Fingerprint, modulus_len: usize) -> bool {
         match self {
             Self::Key(found) => found == key,
             Self::OneOf(keys) => keys.contains(&UsedKey::Rsa(key.clone())),
             Self::Undecided(len) => *len == modulus_len,
+            Self::AnyKey => true,
             Self::V2Key(_) | Self::Nothing => false,
         }
     }

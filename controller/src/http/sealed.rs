@@ -150,7 +150,7 @@ impl Request {
         let key = |need: &Need| match need {
             Need::Key(key) => json!(key.to_string()),
             Need::V2Key(key) => json!(key.to_string()),
-            Need::OneOf(_) | Need::Undecided(_) | Need::Nothing => Value::Null,
+            Need::OneOf(_) | Need::Undecided(_) | Need::AnyKey | Need::Nothing => Value::Null,
         };
         let items: Map<String, Value> = needs.iter().map(|(k, n)| (k.clone(), key(n))).collect();
         let has_failed_items = items.values().any(Value::is_null);

@@ -45,6 +45,7 @@ macro_rules! rules {
 
 rules! {
     PLAIN_SECRET "plain-secret" Error "A Secret, or a `secretGenerator`, with plain values is in a file that Git sees.";
+    SEALED_KEY "sealed-key" Error "A SealedSecret contains a private key of a controller.";
     MALFORMED_FILE "malformed-file" Error "A file that mentions Secrets, SealedSecrets or generators, or a line of such a template, cannot be read.";
     MALFORMED_OBJECT "malformed-object" Error "A SealedSecret has fields of the wrong type.";
     MALFORMED_VALUE "malformed-value" Error "A sealed value is empty, not base64, truncated, or something else, such as a PGP message or the plain value.";

@@ -6,6 +6,7 @@ use kubeseal_library::repeated::{self, RepeatedKeyError};
 use rand::CryptoRng;
 use serde_json::Value as Json;
 use shared::key::Certificate;
+use shared::key_secret::has_private_key;
 use shared::manifest::{self, Coercion, Document, ReadError};
 use shared::random::{self, SystemRng};
 use shared::resource::{DocumentError, SealedSecret};
@@ -92,7 +93,19 @@ pub(super) fn seal_secret(
     certificate: &Certificate,
     rng: &mut impl CryptoRng,
 ) -> Result<SealedSecret, SealError> {
+    warn_of_key(secret);
     seal::seal(secret, certificate.public_key(), rng)
+}
+
+/// Warns about a private key of a controller, which upstream seals too.
+fn warn_of_key(secret: &Secret) {
+    if has_private_key(secret) {
+        let name = secret.metadata.name.as_deref().unwrap_or_default();
+        report::warn(&format!(
+            "the Secret {name:?} is a private key of the sealed-secrets controller: do not commit it; the key that it is sealed \
+             for opens every value that is sealed for it"
+        ));
+    }
 }
 
 /// Parses every Secret in the input, and warns about values that YAML changes to another text. Fails if there is no

@@ -16,15 +16,15 @@ use kubeseal_library::keys::{record, v2 as keys_of_v2};
 use kubeseal_library::platform::{self, memory};
 use kubeseal_library::programs;
 use kubeseal_library::walk::sealed_in;
-use shared::key::Fingerprint;
 use shared::key_marks::KeyState;
 use shared::key_ring::KeyRing;
+use shared::needs::{Need, needs};
 use shared::plain::Plain;
 use shared::resource::SealedSecret;
 use shared::unseal::{Randomness, Rules, UsedKey, unseal};
 use shared::v2;
 
-use super::keys::store;
+use super::keys::{rotate_command, store};
 use super::{Outcome, decryption};
 use crate::failure::Failure;
 use crate::report::{self, ShowPath as _, path_text, shown};
@@ -97,8 +97,8 @@ pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     if args.only.is_empty() && !args.all {
         bail!(no_choice(args, &sealed));
     }
-    let (ring, retired) = keys(args, environment)?;
-    let values = values(args, &sealed, (&ring, &retired), environment)?;
+    let keys = keys(args, environment)?;
+    let values = values(args, &sealed, &keys, environment)?;
     let [program, arguments @ ..] = args.command.as_slice() else {
         bail!(Failure::new("no command to run").hint("put the command after `--`"));
     };
@@ -190,24 +190,32 @@ fn pass_values(
     Ok(files)
 }
 
-/// Returns the keys to unseal with, and which of them are retired: a controller does not use these.
-fn keys(args: &Exec, environment: &Environment) -> Result<(KeyRing, BTreeSet<Fingerprint>)> {
-    if args.backups.is_empty() {
-        let records = store(&args.location, &Clusters::new(environment))
-            .and_then(|store| Ok((store.read()?, store.read_v2()?)));
-        let (records, v2_records) = records.context(
-            Failure::new("cannot read the keys")
-                .hint("pass a backup with --backup, or a directory with --directory"),
-        )?;
-        let states = record::states(&records, None);
-        let retired = records.iter().zip(states);
-        let retired = retired.filter(|(_, state)| *state == KeyState::Retired);
-        let retired = retired.filter_map(|(record, _)| record.fingerprint().cloned());
-        let ring = keys_of_v2::add_to_ring(record::ring(&records), &v2_records);
-        return Ok((ring, retired.collect()));
+/// The keys to unseal with.
+struct Keys {
+    ring: KeyRing,
+    /// The keys that the controller uses, without retired ones; `None` with backups, whose controller is unknown.
+    in_use: Option<KeyRing>,
+}
+
+fn keys(args: &Exec, environment: &Environment) -> Result<Keys> {
+    if !args.backups.is_empty() {
+        let ring = decryption::ring(&[], &args.backups, &args.decryption, environment)?;
+        return Ok(Keys { ring, in_use: None });
     }
-    let ring = decryption::ring(&[], &args.backups, &args.decryption, environment)?;
-    Ok((ring, BTreeSet::new()))
+    let records = store(&args.location, &Clusters::new(environment))
+        .and_then(|store| Ok((store.read()?, store.read_v2()?)));
+    let (records, v2_records) = records.context(
+        Failure::new("cannot read the keys")
+            .hint("pass a backup with --backup, or a directory with --directory"),
+    )?;
+    let ring = keys_of_v2::add_to_ring(record::ring(&records), &v2_records);
+    let states = record::states(&records, None).into_iter();
+    let rsa = records.iter().zip(states);
+    let rsa = rsa.filter(|(_, state)| *state != KeyState::Retired);
+    let rsa = rsa.filter_map(|(record, _)| record.key.as_ref().ok().cloned());
+    let v2 = v2_records.iter().filter(|record| record.is_active);
+    let in_use = Some(keys_of_v2::add_to_ring(KeyRing::new(rsa), v2));
+    Ok(Keys { ring, in_use })
 }
 
 /// Returns the values to choose from, with templates rendered. Fails if several files have a chosen
@@ -215,7 +223,7 @@ fn keys(args: &Exec, environment: &Environment) -> Result<(KeyRing, BTreeSet<Fin
 fn values(
     args: &Exec,
     sealed: &[(&Path, SealedSecret)],
-    (ring, retired): (&KeyRing, &BTreeSet<Fingerprint>),
+    keys: &Keys,
     environment: &Environment,
 ) -> Result<BTreeMap<String, Plain>> {
     let rules = Rules {
@@ -229,10 +237,10 @@ fn values(
     let is_chosen = |key: &String| args.all || args.only.iter().any(|chosen| chosen.item == *key);
     let mut values = BTreeMap::new();
     for (path, sealed) in sealed {
-        let unsealed = unseal(sealed, ring, rules, &mut randomness)
+        let unsealed = unseal(sealed, &keys.ring, rules, &mut randomness)
             .map_err(|error| anyhow!(error.diagnosis()));
         let unsealed = unsealed.with_context(|| cannot_unseal(path, sealed))?;
-        warn_of_retired(path, &unsealed.sealed_by, retired);
+        warn_of_retired(path, sealed, &unsealed.sealed_by, keys);
         for (key, value) in unsealed.secret.data {
             if is_chosen(&key) && values.contains_key(&key) {
                 bail!(
@@ -246,18 +254,33 @@ fn values(
     Ok(values)
 }
 
-/// Warns about items that a controller can no longer unseal.
+/// Warns about items that a controller can no longer unseal. A v2 item may be sealed for a key in use too.
 fn warn_of_retired(
     path: &Path,
+    sealed: &SealedSecret,
     sealed_by: &BTreeMap<String, UsedKey>,
-    retired: &BTreeSet<Fingerprint>,
+    keys: &Keys,
 ) {
-    let is_retired = |key: &UsedKey| key.fingerprint().is_some_and(|key| retired.contains(key));
-    for (item, key) in sealed_by.iter().filter(|(_, key)| is_retired(key)) {
+    let Some(in_use) = &keys.in_use else { return };
+    let is_retired = |key: &&UsedKey| match key {
+        UsedKey::Rsa(key) => in_use.key(key).is_none(),
+        UsedKey::V2(id) => in_use
+            .v2_keys()
+            .iter()
+            .all(|key| key.key_id().short() != *id),
+    };
+    if sealed_by.values().all(|key| !is_retired(&key)) {
+        return;
+    }
+    let needs = needs(sealed, in_use);
+    let is_open = |item: &String| matches!(needs.get(item), Some(Need::Key(_) | Need::V2Key(_)));
+    let retired = sealed_by.iter().filter(|(_, key)| is_retired(key));
+    for (item, key) in retired.filter(|(item, _)| !is_open(item)) {
         report::warn(&shown(&format!(
             "{}: the item {item} is sealed for the retired key {key}, which the controller does not use: re-encrypt the \
-             file with `seal rotate`",
-            path.shown()
+             file with `{}`",
+            path.shown(),
+            rotate_command(key)
         )));
     }
 }

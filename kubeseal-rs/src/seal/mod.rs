@@ -53,6 +53,7 @@ pub mod man;
 pub mod object;
 mod output;
 pub mod pods;
+mod post_quantum;
 pub mod recipients;
 pub mod requirements;
 pub mod restart;

@@ -2,6 +2,7 @@
 //! certificate. They never come from the file that is sealed into.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use kubeseal_library::cluster::Controller;
 use kubeseal_library::keys::compromised;
 use kubeseal_library::recipients::{self, RecipientKey, RecipientSource};
 use kubeseal_library::rules::{Rule, RulesFile, Source};
+use shared::key::{Certificate, Fingerprint};
 use shared::v2::{KeyId, Recipient, ShortKeyId};
 
 use super::session::Session;
@@ -28,6 +30,8 @@ pub struct Recipients {
     pub allow_classical: bool,
     /// Whether new objects are bound to their template.
     pub bind_template: bool,
+    /// The keys that the user names with `--recipient`.
+    pub confirmed: Vec<KeyId>,
 }
 
 impl Recipients {
@@ -82,6 +86,7 @@ impl Session<'_> {
             keys: distinct(keys),
             allow_classical: rule.is_some_and(|rule| rule.allow_classical),
             bind_template: rule.is_none_or(|rule| rule.bind_template),
+            confirmed: confirmed_ids(settings, &named),
         })
     }
 
@@ -317,6 +322,8 @@ pub struct KnownRecipients {
     pub keys: Vec<RecipientKey>,
     /// The number of keys that only a server knows.
     pub unknown: usize,
+    /// The fingerprints of the certificates in files that the rule names, valid or not.
+    pub fingerprints: BTreeMap<ShortKeyId, Fingerprint>,
     /// Files that cannot be read, with the reason.
     pub problems: Vec<String>,
 }
@@ -340,22 +347,35 @@ pub fn known_recipients(settings: &Settings, now: Timestamp) -> KnownRecipients 
     for source in sources {
         known.add(source, rules, now);
     }
+    known.add_fingerprint(&certificate, rules);
     known
 }
 
 impl KnownRecipients {
+    /// Returns whether the rule lists a key.
+    pub fn has(&self, id: ShortKeyId) -> bool {
+        self.keys.iter().any(|key| key.short_id() == id)
+    }
+
+    /// Adds the fingerprint of a certificate in a file.
+    fn add_fingerprint(&mut self, source: &RecipientSource, rules: &RulesFile) {
+        let bytes = match source {
+            RecipientSource::At(at) if !certificate::is_url(at) => read_file(at, rules).ok(),
+            _ => None,
+        };
+        if let Some(Ok(certificate)) = bytes.map(|bytes| Certificate::from_pem(&bytes)) {
+            let id = certificate.public_key().key_id().short();
+            self.fingerprints
+                .insert(id, certificate.fingerprint().clone());
+        }
+    }
+
     fn add(&mut self, source: &RecipientSource, rules: &RulesFile, now: Timestamp) {
         match source {
             RecipientSource::Line(line) => self.keys.push(RecipientKey::Line(line.clone())),
             RecipientSource::At(at) if !certificate::is_url(at) => {
-                let context = RuleContext {
-                    folder: rules.folder(),
-                    tree: rules.tree(),
-                    is_pinned: false,
-                };
-                let bytes = certificate::read_named_by_rule(at, context);
-                let bytes = bytes.map_err(|error| shared::error_chain(&error));
-                let keys = bytes.and_then(|bytes| {
+                self.add_fingerprint(source, rules);
+                let keys = read_file(at, rules).and_then(|bytes| {
                     let keys = recipients::in_text(&bytes, now);
                     keys.map_err(|error| shared::error_chain(&error))
                 });
@@ -370,6 +390,17 @@ impl KnownRecipients {
             RecipientSource::At(_) | RecipientSource::Cluster => self.unknown += 1,
         }
     }
+}
+
+/// Reads a file that a rule names.
+fn read_file(at: &OsStr, rules: &RulesFile) -> Result<Vec<u8>, String> {
+    let context = RuleContext {
+        folder: rules.folder(),
+        tree: rules.tree(),
+        is_pinned: false,
+    };
+    let bytes = certificate::read_named_by_rule(at, context);
+    bytes.map_err(|error| shared::error_chain(&error))
 }
 
 /// Returns the names that rules give to keys: the comment of a line, or the file of a certificate.

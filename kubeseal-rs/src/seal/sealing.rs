@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use kubeseal_library::rules::SealedFormat;
 use shared::hints::{self, Hints};
 use shared::key::Certificate;
+use shared::key_secret;
 use shared::manifest::{self, Coercion, Node, Reading, Value};
 use shared::resource::{DocumentError, SealedSecret};
 use shared::scope::Scope;
@@ -114,12 +115,27 @@ pub fn seal_with_templates(
             _ => failure,
         });
     }
+    refuse_key(&secret)?;
     requirements::warn_of_size(&secret);
     set_target(session, settings, &mut secret)?;
     match settings.format.value {
         SealedFormat::V1 => seal_v1(session, settings, &secret, templates),
         SealedFormat::V2 => seal_v2(session, settings, &secret, templates),
     }
+}
+
+/// Refuses a private key of a controller: sealed, it would be readable with the key that it is sealed for, and so would all
+/// values that are sealed for it.
+fn refuse_key(secret: &Secret) -> Result<()> {
+    if !key_secret::has_private_key(secret) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is a private key of the sealed-secrets controller; sealed in a repository, the key that it is sealed for would open \
+         every value that is sealed for it",
+        describe(secret)
+    );
+    bail!(Failure::new(message).hint("keep keys in an encrypted archive: `seal keys backup`"))
 }
 
 fn seal_v1(

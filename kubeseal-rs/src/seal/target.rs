@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::sealing::SealedFor;
 use super::session::Session;
 use super::settings::{Origin, Setting, Settings};
-use super::{binding, requirements, v2_items};
+use super::{binding, post_quantum, requirements, v2_items};
 use crate::report::{self, ShowPath as _, shown};
 
 /// The file, or the requested change, is not valid.
@@ -308,6 +308,7 @@ impl Target {
         let now = session.environment.now;
         let sealed = &self.found.sealed;
         let committed = binding::committed(&self.path, &self.found);
+        post_quantum::check(sealed, committed.as_ref(), &recipients)?;
         let entries = v2_items::seal(sealed, committed.as_ref(), change, &recipients, now)?;
         Ok(NewValues {
             texts: entries.set,

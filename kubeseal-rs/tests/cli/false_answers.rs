@@ -3,13 +3,17 @@
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::fs;
 use std::path::Path;
 use std::process::Output;
 use std::sync::{Arc, Mutex};
 
 use crate::api_server::{self, Request, certificate_path, not_found, service_path};
 use crate::support::{NEW_CERT, OLD_CERT, combined_output, command};
+use crate::v2::{v2_key, v2_secret};
 use serde_json::{Value as Json, json};
+use shared::resource::V2_KEY_LABEL;
+use shared::v2::Suite;
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KEYS: [&str; 2] = [
@@ -370,6 +374,33 @@ fn restore_names_the_missing_label_of_a_key() {
         let cluster = Cluster::new().replace("GET", SECRETS, 200, &listed);
         let cluster = cluster.replace("GET", &path, 200, &secret.to_string());
         for options in [&[][..], &["--dry-run"]] {
+            let args = [&["keys", "restore", backup][..], options].concat();
+            let text = cluster.assert_unchanged(&args, want);
+            assert!(text.contains(want), "{options:?}: {text}");
+        }
+    }
+}
+
+/// Fault: the same, with a v2 key, whose label differs. The operator must not be led to rename or delete the only copy.
+#[test]
+fn restore_names_the_missing_label_of_a_v2_key() {
+    let command = format!("kubectl label secret -n {NAMESPACE} key-xw {V2_KEY_LABEL}=active");
+    let folder = tempfile::tempdir().expect("a folder");
+    let backup = folder.path().join("backup.yaml");
+    fs::write(&backup, v2_key("key-xw", 1, 1)).expect("ours");
+    let unlabeled = |byte| {
+        let mut secret = v2_secret(Suite::XWing, "key-xw", byte, 1).to_document();
+        secret["metadata"]["labels"] = json!({});
+        secret
+    };
+    for (secret, want) in [
+        (unlabeled(1), command.as_str()),
+        (unlabeled(2), "is not this key and has its name"),
+    ] {
+        let path = format!("{SECRETS}/key-xw");
+        let cluster = Cluster::new().replace("GET", &path, 200, &secret.to_string());
+        for options in [&[][..], &["--dry-run"]] {
+            let backup = backup.to_str().expect("text");
             let args = [&["keys", "restore", backup][..], options].concat();
             let text = cluster.assert_unchanged(&args, want);
             assert!(text.contains(want), "{options:?}: {text}");

@@ -216,7 +216,7 @@ fn a_compromised_key_exposes_values_with_other_recipients_and_in_refused_objects
 }
 
 /// Returns the Secret of the RSA key of the folder.
-fn rsa_key(folder: &Path) -> String {
+pub(crate) fn rsa_key(folder: &Path) -> String {
     let encoded = |file: &str| shared::base64::encode(read(folder, file).as_bytes());
     format!(
         "apiVersion: v1\nkind: Secret\nmetadata:\n  name: key-rsa\n  namespace: ops\n  labels:\n    \
@@ -460,5 +460,44 @@ fn rules_that_name_a_key_keep_it_and_are_reported() {
     for branch in ["other", "file"] {
         let want = format!("{branch}:.seal.yaml, rule 1 (line 2): names it as a recipient");
         assert_contains(&output, &want, branch);
+    }
+}
+
+/// Attack: a committer changes the rule of a file whose values only post-quantum keys open, so that the next value is sealed for
+/// an RSA key.
+#[test]
+fn a_rule_alone_gives_up_no_post_quantum_protection_of_the_next_value() {
+    for rules in [
+        RULES.replace("cluster.txt", "cert.pem"),
+        "rules:\n- path: '*.yaml'\n  certificate: cert.pem\n".to_owned(),
+        RULES.replace("[cluster.txt]", "[cluster.txt, cert.pem]") + "  allowClassical: true\n",
+    ] {
+        let folder = folder();
+        let folder = folder.path();
+        create(folder, &["--from-file", "b=value", "-w", "db.yaml"]);
+        write_files(folder, &[(".seal.yaml", &rules)]);
+        let output = assert_refused(folder, &set("a"), "db.yaml", "for post-quantum keys only");
+        assert_contains(&output, "pass the key with --recipient FILE", &rules);
+        let confirmed = [&set("a")[..], &["--recipient", "cert.pem"]].concat();
+        seal_well(folder, &confirmed);
+        // The last commit still has the protection after every value was replaced.
+        git(folder, &["init", "-q"]);
+        git(folder, &["add", "db.yaml"]);
+        git(folder, &["commit", "-qm", "values"]);
+        seal_well(
+            folder,
+            &[
+                "set",
+                "db.yaml",
+                "b",
+                "--from-file",
+                "value",
+                "--recipient",
+                "cert.pem",
+            ],
+        );
+        assert_refused(folder, &set("a"), "db.yaml", "for post-quantum keys only");
+        git(folder, &["commit", "-qam", "classical"]);
+        seal_well(folder, &set("a"));
     }
 }

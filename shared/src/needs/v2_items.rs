@@ -38,11 +38,11 @@ pub(super) fn needs_within(
     }
 }
 
-/// Returns the keys that v2 items name, of an object that is not opened.
+/// Returns the keys that v2 items name, of an object that is not opened. A malformed entry can hide keys that the items name.
 fn needs_unopened(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Need> {
     let Ok(object) = Object::parse(&sealed.spec.encrypted_data) else {
         let items = v2_names(sealed);
-        return items.map(|item| (item.to_owned(), Need::Nothing)).collect();
+        return items.map(|item| (item.to_owned(), Need::AnyKey)).collect();
     };
     let view = object.view().into_iter();
     let need = |item: v2::ItemView| {

@@ -24,6 +24,10 @@ pub fn version_key_name(prefix: &str) -> String {
     format!("{prefix}-content-versions")
 }
 
+/// The labels of Secrets with a private key of a controller.
+pub const KEY_LABELS: [&str; 2] = [KEY_LABEL, V2_KEY_LABEL];
+/// The Secret with this name is an RSA key even without [`KEY_LABEL`].
+pub const UNLABELED_KEY_NAME: &str = "sealed-secrets-key";
 /// Value of [`KEY_LABEL`] of a key in use.
 pub const KEY_ACTIVE: &str = "active";
 /// Value of [`KEY_LABEL`] of a retired key, which the controller does not load.

@@ -1,6 +1,6 @@
 //! Reads branches, commits, and the files that commits add or change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use gix::ObjectId;
@@ -21,11 +21,13 @@ pub struct Branch {
     pub commit: ObjectId,
 }
 
-/// The files and submodules in a commit, by their path from the root. Symbolic links are left out.
+/// The files, symbolic links and submodules in a commit, by their path from the root.
 #[derive(Debug, Default)]
 pub struct CommitTree {
     /// The regular files, with the hash of their content.
     pub files: Vec<(String, ObjectId)>,
+    /// The symbolic links, with the hash of their target.
+    pub links: BTreeMap<PathBuf, ObjectId>,
     /// The submodules, with their commit.
     pub submodules: Vec<(PathBuf, ObjectId)>,
 }
@@ -106,6 +108,9 @@ impl Repository {
             match change.after {
                 Some(Entry { mode, id }) if mode.is_commit() => {
                     tree.submodules.push((to_path(path.as_ref()), id));
+                }
+                Some(Entry { mode, id }) if mode.is_link() => {
+                    tree.links.insert(to_path(path.as_ref()), id);
                 }
                 Some(Entry { mode, id }) if mode.is_blob() => {
                     tree.files.push((path.to_string(), id));

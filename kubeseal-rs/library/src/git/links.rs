@@ -1,4 +1,4 @@
-//! Follows symbolic links as the index has them. Those of the work tree can differ, or be missing.
+//! Follows symbolic links as the index or a commit has them. Those of the work tree can differ, or be missing.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -8,6 +8,9 @@ use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 use gix::index::entry::Mode;
 
+use zeroize::Zeroizing;
+
+use super::commits::CommitTree;
 use super::{GitError, Repository, to_path};
 
 /// The maximum number of links that are followed in a path. Symlink loops end here.
@@ -16,7 +19,7 @@ const MAX_LINKS: usize = 16;
 /// The length limit for the target of a link, as on Linux. A blob could hold millions of components.
 const MAX_TARGET: usize = 4096;
 
-/// The symbolic links of the index.
+/// The symbolic links of the index, or of a commit.
 pub struct StagedLinks<'a> {
     repository: &'a Repository,
     /// The blobs with the targets, by path from the root.
@@ -57,6 +60,34 @@ impl Repository {
             repository: self,
             blobs,
         })
+    }
+}
+
+impl Repository {
+    /// Returns the content of a file in a commit, at a path from the root that may contain `..` and symbolic links; `None` if
+    /// there is no such file, or the path leads out of the repository.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the repository is malformed, or the file was never fetched.
+    pub fn file_through_links(
+        &self,
+        tree: &CommitTree,
+        path: &Path,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, GitError> {
+        let links = StagedLinks {
+            repository: self,
+            blobs: tree.links.clone(),
+        };
+        let route = follow(&self.root.join(path), &|path| links.target(path));
+        let target = route.target.and_then(|target| {
+            let inside = target.strip_prefix(&self.root).ok()?;
+            Some(inside.to_owned())
+        });
+        let is_target =
+            |(path, _): &&(String, ObjectId)| Some(Path::new(path)) == target.as_deref();
+        let file = tree.files.iter().find(is_target);
+        file.map(|(_, id)| self.blob(*id)).transpose()
     }
 }
 

@@ -1,35 +1,58 @@
-//! Finds the rules of `.seal.yaml` that name a key as a recipient. New values would be sealed for it.
+//! Finds the rules of `.seal.yaml` that name a key, as a recipient or by its certificate. New values would be sealed for it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use jiff::Timestamp;
 use shared::error_chain;
+use shared::key::Certificate;
 use shared::v2::{KeyId, Recipient as _};
 
 use super::Unread;
 use crate::certificate::{self, RuleContext};
-use crate::git::{Branch, Repository};
+use crate::git::{Branch, CommitTree, Repository};
 use crate::recipients::{self, RecipientSource};
-use crate::rules::{self, FILE_NAME, Rule, RulesFile};
+use crate::rules::{self, FILE_NAME, Rule, RulesFile, Source};
 use crate::shown::ShowPath as _;
 use crate::walk;
 
 /// Where rules name a key, and what cannot be read.
 #[derive(Debug, Default)]
 pub struct NamedIn {
-    /// The rules, with their files.
-    pub places: BTreeSet<String>,
-    /// Rules and recipient files that cannot be read, and may name the key.
+    /// The rules.
+    pub places: BTreeSet<NamedPlace>,
+    /// Rules, recipient files and certificates that cannot be read, and may name the key.
     pub unread: BTreeSet<Unread>,
+}
+
+/// A rule that names a key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NamedPlace {
+    /// The file and the rule, for messages.
+    pub rule: String,
+    /// The field that names the key: `recipients` or `certificate`.
+    pub field: &'static str,
+}
+
+impl fmt::Display for NamedPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, field } = self;
+        match *field {
+            "certificate" => write!(f, "{rule}: names its certificate"),
+            _ => write!(f, "{rule}: names it as a recipient"),
+        }
+    }
 }
 
 /// A search for rules that name a key.
 pub struct RuleSearch {
     /// The key that rules may name.
     pub key: KeyId,
+    /// Whether the key is RSA, so that certificates may be of this key.
+    pub is_rsa: bool,
     /// The current time, for certificates.
     pub now: Timestamp,
     /// What was found.
@@ -67,28 +90,37 @@ impl RuleSearch {
     pub fn in_branches(&mut self, root: &Path) -> Result<()> {
         let repository = Repository::discover(root)?;
         for branch in repository.branches()? {
-            for (path, blob) in repository.files(branch.commit)? {
-                let path = PathBuf::from(path);
-                if path.file_name() == Some(OsStr::new(FILE_NAME)) {
-                    let text = repository.blob(blob)?;
-                    self.add_of_branch(&repository, &branch, &path, &text);
-                }
+            let tree = repository.tree(branch.commit)?;
+            let files = tree.files.iter().map(|(path, _)| PathBuf::from(path));
+            let paths = files.chain(tree.links.keys().cloned());
+            for path in paths.filter(|path| path.file_name() == Some(OsStr::new(FILE_NAME))) {
+                self.add_of_branch(&repository, (&branch, &tree), &path);
             }
         }
         Ok(())
     }
 
-    fn add_of_branch(&mut self, repository: &Repository, at: &Branch, path: &Path, text: &[u8]) {
-        let place = format!("{}:{}", at.name, path.shown());
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let read = |source: &OsStr| match repository.file_at(at.commit, &folder.join(source)) {
+    /// Adds the rules in a file of a branch. As in the work tree, the file and those that it names may be links.
+    fn add_of_branch(
+        &mut self,
+        repository: &Repository,
+        (branch, tree): (&Branch, &CommitTree),
+        path: &Path,
+    ) {
+        let place = format!("{}:{}", branch.name, path.shown());
+        let read = |path: &Path| match repository.file_through_links(tree, path) {
             Ok(Some(bytes)) => Ok(bytes.to_vec()),
             Ok(None) => Err("the branch has no such file".to_owned()),
             Err(error) => Err(error_chain(&error)),
         };
-        match rules::parse(text) {
-            Ok(rules) => self.add(&place, &rules.0, read),
-            Err(error) => self.add_unread(&place, error_chain(&error)),
+        let rules = read(path).and_then(|text| {
+            let rules = rules::parse(&text);
+            rules.map_err(|error| error_chain(&error))
+        });
+        let folder = path.parent().unwrap_or(Path::new(""));
+        match rules {
+            Ok(rules) => self.add(&place, &rules.0, |source| read(&folder.join(source))),
+            Err(why) => self.add_unread(&place, why),
         }
     }
 
@@ -102,11 +134,38 @@ impl RuleSearch {
             let place = format!("{place}, rule {} (line {})", rule.number, rule.line);
             for source in &rule.recipients {
                 match self.names(source, &read) {
-                    Ok(true) => drop(self.found.places.insert(place.clone())),
-                    Ok(false) => {}
+                    Ok(is_named) => self.add_named(&place, "recipients", is_named),
                     Err(why) => self.add_unread(&place, format!("the recipient {source}: {why}")),
                 }
             }
+            match self.has_certificate(rule, &read) {
+                Ok(is_named) => self.add_named(&place, "certificate", is_named),
+                Err(why) => self.add_unread(&place, format!("the certificate: {why}")),
+            }
+        }
+    }
+
+    fn add_named(&mut self, rule: &str, field: &'static str, is_named: bool) {
+        if is_named {
+            let rule = rule.to_owned();
+            self.found.places.insert(NamedPlace { rule, field });
+        }
+    }
+
+    /// Returns whether the certificate of a rule is that of the key, valid or not. Without recipients, v2 values are sealed
+    /// for it too.
+    fn has_certificate(
+        &self,
+        rule: &Rule,
+        read: impl Fn(&OsStr) -> Result<Vec<u8>, String>,
+    ) -> Result<bool, String> {
+        match &rule.certificate {
+            Some(Source::At(at)) if self.is_rsa && !certificate::is_url(at) => {
+                let certificate = Certificate::from_pem(&read(at)?);
+                let certificate = certificate.map_err(|error| error_chain(&error))?;
+                Ok(certificate.public_key().key_id() == self.key)
+            }
+            _ => Ok(false),
         }
     }
 

@@ -12,7 +12,7 @@ use shared::key_secret::{self, OrderPriority};
 use shared::secret::Secret;
 
 /// The name of the key Secret of upstream's first releases, which is active without a label.
-pub const LEGACY_NAME: &str = "sealed-secrets-key";
+pub const LEGACY_NAME: &str = shared::resource::UNLABELED_KEY_NAME;
 
 /// A key Secret. **It contains the private key.**
 pub struct KeyRecord {

@@ -10,6 +10,7 @@ use shared::key_secret;
 use shared::manifest::{self, Node, Reading};
 use shared::resource::{KEY_ACTIVE, KEY_LABEL, KEY_RETIRED, SealedSecret, V2_KEY_LABEL};
 use shared::secret::Secret;
+use shared::v2::KeyId;
 
 use super::folder;
 use super::record::{KeyRecord, LEGACY_NAME};
@@ -246,7 +247,7 @@ impl KeyStore {
     ///
     /// Fails if something else has this name, such as a key Secret in a cluster whose label was removed, or if the name
     /// is not valid.
-    pub fn check_place(&self, name: &str, key: Option<&Fingerprint>) -> Result<()> {
+    pub fn check_place(&self, name: &str, key: NewKey<'_>) -> Result<()> {
         names::check_object(name)?;
         match self {
             Self::Cluster { objects, namespace } => {
@@ -255,8 +256,8 @@ impl KeyStore {
                     return Ok(());
                 };
                 let records = parse_records(&bytes)?;
-                let is_same = |record: &KeyRecord| key.is_some() && record.fingerprint() == key;
-                bail!(occupied(namespace, name, records.iter().any(is_same)))
+                let is_same = records.into_iter().any(|record| key.is_in(record));
+                bail!(occupied(namespace, name, is_same.then(|| key.label())))
             }
             Self::Folder { keys, .. } => folder::path_for_new_key(keys, name).map(drop),
         }
@@ -318,15 +319,43 @@ impl KeyStore {
     }
 }
 
-/// Returns the error for a Secret without the label of a key that has the name of a key to store.
-fn occupied(namespace: &str, name: &str, is_same_key: bool) -> String {
-    if is_same_key {
-        let label = format!("kubectl label secret -n {namespace} {name} {KEY_LABEL}");
+/// The key in a Secret to store.
+#[derive(Debug, Clone, Copy)]
+pub enum NewKey<'a> {
+    /// An RSA key, if the Secret contains a usable one.
+    Rsa(Option<&'a Fingerprint>),
+    /// A key that is only for v2.
+    V2(KeyId),
+}
+
+impl NewKey<'_> {
+    /// Returns whether an existing Secret contains this key.
+    fn is_in(self, record: KeyRecord) -> bool {
+        match self {
+            Self::Rsa(key) => key.is_some() && record.fingerprint() == key,
+            Self::V2(id) => V2KeyRecord::new(record.secret, None).key_id() == Some(id),
+        }
+    }
+
+    /// Returns the label of its Secret.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Rsa(_) => KEY_LABEL,
+            Self::V2(_) => V2_KEY_LABEL,
+        }
+    }
+}
+
+/// Returns the error for a Secret without the label of a key that has the name of a key to store. `label` is the missing
+/// label if the Secret contains that key.
+fn occupied(namespace: &str, name: &str, label: Option<&str>) -> String {
+    if let Some(label) = label {
+        let command = format!("kubectl label secret -n {namespace} {name} {label}");
         format!(
-            "the Secret {namespace}/{name} contains this key, but has no label {KEY_LABEL}, so controllers do not use it; \
+            "the Secret {namespace}/{name} contains this key, but has no label {label}, so controllers do not use it; \
              nothing was changed\n\
-             hint: let them use it with `{label}={KEY_ACTIVE}` (it seals if it is the newest key), or not with \
-             `{label}={KEY_RETIRED}`; then run the command again"
+             hint: let them use it with `{command}={KEY_ACTIVE}` (it seals if it is the newest key), or not with \
+             `{command}={KEY_RETIRED}`; then run the command again"
         )
     } else {
         format!(

@@ -227,7 +227,7 @@ impl Survey {
     ) -> Result<Vec<(Origin, AuthorizedError)>, AuthorizedError> {
         let mut forbidden = Vec::new();
         for (holder, (origin, needs)) in holders.iter().zip(&mut self.found) {
-            if !needs.values().any(is_undecided) {
+            if !needs.values().any(Need::is_undecided) {
                 continue;
             }
             match controller.keys(&holder.sealed) {
@@ -274,7 +274,7 @@ impl Survey {
     /// Returns the items whose key is unknown.
     pub fn undecided(&self) -> Vec<(&Origin, &str)> {
         let items = self.found.iter().flat_map(|(origin, items)| {
-            let open = items.iter().filter(|(_, need)| is_undecided(need));
+            let open = items.iter().filter(|(_, need)| need.is_undecided());
             open.map(move |(item, _)| (origin, item.as_str()))
         });
         items.collect()
@@ -298,14 +298,10 @@ pub fn count<'a>(origins: impl Iterator<Item = &'a Origin>) -> (usize, usize) {
     (objects, files.len())
 }
 
-fn is_undecided(need: &Need) -> bool {
-    matches!(need, Need::Undecided(_))
-}
-
 fn apply_keys(needs: &mut BTreeMap<String, Need>, keys: KeysOfItems) {
     for (item, key) in keys {
         if let (Some(need), Some(key)) = (needs.get_mut(&item), key)
-            && is_undecided(need)
+            && need.is_undecided()
         {
             *need = Need::from(key);
         }
@@ -474,6 +470,11 @@ impl Contents {
         let items = &sealed.spec.encrypted_data;
         if let Some((item, _)) = items.iter().find(|(_, text)| text.contains("{{")) {
             self.unread.push(format!("item {item}: {TEMPLATE}"));
+        }
+        if let Some(item) = v2::unreadable_item(&sealed) {
+            let why =
+                format!("item {item}: malformed v2 value, so the keys that it names are unknown");
+            self.unread.push(why);
         }
         self.sealed.push(sealed);
     }

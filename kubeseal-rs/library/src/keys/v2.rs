@@ -1,6 +1,6 @@
 //! Key Secrets of keys that are only for v2. Their label differs from that of RSA keys.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -192,6 +192,17 @@ fn items_by_name(sealed: &SealedSecret, key: ShortKeyId) -> Vec<String> {
     let items = v2::items(entries).filter(|(_, text)| v2::is_v2_value(text));
     let items = items.filter(|(_, text)| !text.starts_with(INLINE));
     items.map(|(name, _)| name.clone()).collect()
+}
+
+/// Returns the first malformed item that carries its own lock, so that the keys that it names cannot be read.
+pub fn unreadable_item(sealed: &SealedSecret) -> Option<&String> {
+    let items = v2::items(&sealed.spec.encrypted_data);
+    let is_malformed = |(name, text): &(&String, &String)| {
+        let alone = BTreeMap::from([((*name).clone(), (*text).clone())]);
+        text.starts_with(INLINE) && Object::parse(&alone).is_err()
+    };
+    let mut malformed = items.filter(is_malformed);
+    malformed.next().map(|(name, _)| name)
 }
 
 /// The beginning of an item that carries its own lock.

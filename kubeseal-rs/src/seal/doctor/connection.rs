@@ -5,11 +5,12 @@ use std::path::Path;
 use kubeseal_library::cluster::{
     Access, ApiPath, Authorized, Clusters, Controller, Objects, TokenAccess, parse,
 };
-use kubeseal_library::keys::{KeyRecord, KeyStore};
+use kubeseal_library::keys::KeyStore;
 use serde_json::Value as Json;
 use shared::error_chain;
 
 use super::findings::{Finding, Findings};
+use super::keys::StoredKeys;
 use super::{controller, keys};
 use crate::report::ShowPath as _;
 use crate::seal::doctor::Doctor;
@@ -28,7 +29,7 @@ pub(super) struct Connection {
     /// The controller's TLS port; `None` if the arguments do not name it.
     pub(super) authorized: Option<Authorized>,
     /// The key Secrets; empty if the user may not read them.
-    pub(super) records: Vec<KeyRecord>,
+    pub(super) stored: StoredKeys,
 }
 
 impl Connection {
@@ -75,8 +76,8 @@ fn directory(
     connection: &mut Connection,
     findings: &mut Findings,
 ) -> Option<()> {
-    let records = KeyStore::folder(folder).and_then(|store| store.read());
-    let finding = match &records {
+    let stored = KeyStore::folder(folder).and_then(|store| StoredKeys::read(&store));
+    let finding = match &stored {
         Ok(_) => Finding::good(folder.shown()),
         Err(error) => Finding::bad(
             error_chain(error.as_ref()),
@@ -84,10 +85,10 @@ fn directory(
         ),
     };
     findings.add("directory", finding)?;
-    connection.records = records.ok()?;
+    connection.stored = stored.ok()?;
     let remedy = "copy a backup to DIR/keys, or start the controller, which generates a key";
     keys::check_states(
-        &connection.records,
+        &connection.stored.rsa,
         None,
         (remedy, location_flags),
         findings,
@@ -112,7 +113,7 @@ fn cluster(
     if findings.add("controller", finding).is_some() {
         let (served, finding) = controller::certificate(&objects, access);
         findings.add("certificate", finding);
-        connection.records = keys::check(
+        connection.stored = keys::check(
             (access, clusters),
             location_flags,
             served.as_ref(),

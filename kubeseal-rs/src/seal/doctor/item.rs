@@ -2,14 +2,16 @@
 
 use std::fmt::Write as _;
 
-use kubeseal_library::keys::KeyRecord;
+use kubeseal_library::keys::{KeyRecord, V2KeyRecord};
 use shared::hints;
-use shared::key::Fingerprint;
 use shared::needs::{Place, Reason, own_place};
-use shared::resource::{KEY_ACTIVE, KEY_LABEL, SealedSecret};
+use shared::resource::{KEY_ACTIVE, KEY_LABEL, SealedSecret, V2_KEY_LABEL};
 use shared::scope::Scope;
+use shared::unseal::UsedKey;
 
 use super::findings::Finding;
+use super::keys::StoredKeys;
+use crate::seal::keys::rotate_command;
 
 /// Returns the finding for an item.
 pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Finding {
@@ -45,24 +47,56 @@ pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Fin
 
 /// Returns a finding for an item that a key of the user unseals, if the controller with these key Secrets does not use
 /// that key.
-pub(super) fn unused_key(key: &Fingerprint, records: &[KeyRecord]) -> Option<Finding> {
-    let own = || records.iter().filter(|r| r.fingerprint() == Some(key));
-    if records.is_empty() || own().any(|record| record.facts.is_active) {
+pub(super) fn unused_key(key: &UsedKey, stored: &StoredKeys) -> Option<Finding> {
+    let own = secrets_with(key, stored);
+    if stored.is_empty() || own.iter().any(|secret| secret.is_active) {
         return None;
     }
-    Some(match own().next() {
-        Some(record) => Finding::bad(
+    let rotate = rotate_command(key);
+    Some(match own.first() {
+        Some(StoredIn { name, label, .. }) => Finding::bad(
             format!("its key {key} is retired, so the controller cannot unseal it"),
             format!(
-                "re-encrypt the value with `seal rotate`, or restore the label {KEY_LABEL}={KEY_ACTIVE} of the Secret {}",
-                record.name()
+                "re-encrypt the value with `{rotate}`, or restore the label {label}={KEY_ACTIVE} of the Secret {name}"
             ),
         ),
         None => Finding::bad(
             format!("{key} can unseal it, but is not a key of the controller"),
-            "re-encrypt the value with `seal rotate`, or restore the key with `seal keys restore BACKUP`",
+            format!(
+                "re-encrypt the value with `{rotate}`, or restore the key with `seal keys restore BACKUP`"
+            ),
         ),
     })
+}
+
+/// A key Secret, with the label that says whether its key is in use.
+struct StoredIn<'a> {
+    name: &'a str,
+    label: &'static str,
+    is_active: bool,
+}
+
+/// Returns the Secrets that contain a key.
+fn secrets_with<'a>(key: &UsedKey, stored: &'a StoredKeys) -> Vec<StoredIn<'a>> {
+    let has_rsa = |record: &&KeyRecord| record.fingerprint() == key.fingerprint();
+    let rsa = stored.rsa.iter().filter(has_rsa).map(|record| StoredIn {
+        name: record.name(),
+        label: KEY_LABEL,
+        is_active: record.facts.is_active,
+    });
+    let has_v2 = |record: &&V2KeyRecord| {
+        let id = record.key_id();
+        id.is_some_and(|id| *key == UsedKey::V2(id.short()))
+    };
+    let v2 = stored.v2.iter().filter(has_v2).map(|record| StoredIn {
+        name: record.name(),
+        label: V2_KEY_LABEL,
+        is_active: record.is_active,
+    });
+    match key {
+        UsedKey::Rsa(_) => rsa.collect(),
+        UsedKey::V2(_) => v2.collect(),
+    }
 }
 
 fn explain_unknown(sealed: &SealedSecret, item: &str) -> Finding {

@@ -1,13 +1,47 @@
 //! Checks the key Secrets, if the user may read them.
 
+use anyhow::Result;
 use kubeseal_library::cluster::{Access, Clusters};
-use kubeseal_library::keys::{KeyRecord, KeyStore, record};
+use kubeseal_library::keys::{KeyRecord, KeyStore, V2KeyRecord, record, v2};
 use shared::key::Certificate;
 use shared::key_marks::KeyState;
+use shared::key_ring::KeyRing;
 
 use super::findings::{Finding, Findings};
 
 const NAME: &str = "keys";
+
+/// The key Secrets of a cluster or directory.
+#[derive(Default)]
+pub(super) struct StoredKeys {
+    pub(super) rsa: Vec<KeyRecord>,
+    pub(super) v2: Vec<V2KeyRecord>,
+}
+
+impl StoredKeys {
+    /// Reads all key Secrets.
+    ///
+    /// # Errors
+    ///
+    /// Fails if they cannot be read.
+    pub(super) fn read(store: &KeyStore) -> Result<Self> {
+        let (rsa, v2) = (store.read()?, store.read_v2()?);
+        Ok(Self { rsa, v2 })
+    }
+
+    /// Returns whether no key Secret is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rsa.is_empty() && self.v2.is_empty()
+    }
+
+    /// Returns the keys that the controller uses: those that are not retired.
+    pub(super) fn in_use(&self) -> KeyRing {
+        let rsa = self.rsa.iter().filter(|record| record.facts.is_active);
+        let rsa = rsa.filter_map(|record| record.key.as_ref().ok().cloned());
+        let v2 = self.v2.iter().filter(|record| record.is_active);
+        v2::add_to_ring(KeyRing::new(rsa), v2)
+    }
+}
 
 /// Reads and checks the keys in the cluster. Without permission to read them, the step is skipped and the other steps
 /// still run.
@@ -16,18 +50,19 @@ pub(super) fn check(
     location_flags: &str,
     served: Option<&Certificate>,
     findings: &mut Findings,
-) -> Vec<KeyRecord> {
-    let Ok(records) = KeyStore::cluster(access, clusters).and_then(|store| store.read()) else {
+) -> StoredKeys {
+    let stored = KeyStore::cluster(access, clusters).and_then(|store| StoredKeys::read(&store));
+    let Ok(stored) = stored else {
         let why = format!("cannot read the Secrets in {}", access.namespace);
         findings.add(NAME, Finding::skipped(why));
-        return Vec::new();
+        return StoredKeys::default();
     };
     let remedy = format!(
         "restore a backup: seal keys restore BACKUP{location_flags}; a controller without a sealing key generates one when it \
          starts"
     );
-    let _ = check_states(&records, served, (&remedy, location_flags), findings);
-    records
+    let _ = check_states(&stored.rsa, served, (&remedy, location_flags), findings);
+    stored
 }
 
 /// Checks that each key is usable, that there is a sealing key, and that each key is backed up. `remedy` describes how

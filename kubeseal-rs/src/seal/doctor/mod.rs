@@ -31,18 +31,19 @@ use anyhow::Result;
 use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
-use kubeseal_library::keys::{KeyRecord, record, v2};
+use kubeseal_library::keys::{record, v2};
 use kubeseal_library::redacted::redacted_source;
 use kubeseal_library::rules::{Rule, Source};
 use shared::error_chain;
 use shared::key_ring::KeyRing;
 
-use super::keys::{authorized, store};
+use super::keys::authorized;
 use super::session::Session;
 use super::settings::Origin;
 use super::{Outcome, decryption, output, print};
 use crate::seal_args::{DecryptionArgs, KeyLocation, OutputFormat, Sealing, TlsPort};
 use findings::{Finding, Findings};
+use keys::StoredKeys;
 
 /// Arguments of `seal doctor`.
 #[derive(Debug, Clone, Args)]
@@ -117,7 +118,7 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     }
     if let Some(file) = &args.file {
         connection.authorized = authorized(&args.tls_port, &args.location, &clusters)?;
-        let keys = key_ring(args, &clusters, &connection.records)?;
+        let keys = key_ring(args, &clusters, &connection.stored)?;
         object::check(args, file, &keys, &connection, environment, &mut findings)?;
     }
     finish(args, &findings)
@@ -205,21 +206,16 @@ fn with_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) 
     (args, is_by_rule)
 }
 
-fn key_ring(args: &Doctor, clusters: &Clusters<'_>, records: &[KeyRecord]) -> Result<KeyRing> {
+fn key_ring(args: &Doctor, clusters: &Clusters<'_>, stored: &StoredKeys) -> Result<KeyRing> {
     let ring = if args.backups.is_empty() {
-        record::ring(records)
+        record::ring(&stored.rsa)
     } else {
         decryption::ring(
-            records,
+            &stored.rsa,
             &args.backups,
             &args.decryption,
             clusters.environment,
         )?
     };
-    if args.offline || records.is_empty() {
-        return Ok(ring);
-    }
-    let store = store(&args.location, clusters);
-    let v2_records = store.and_then(|store| store.read_v2()).unwrap_or_default();
-    Ok(v2::add_to_ring(ring, &v2_records))
+    Ok(v2::add_to_ring(ring, &stored.v2))
 }

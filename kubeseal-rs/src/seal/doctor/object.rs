@@ -7,7 +7,6 @@ use std::path::Path;
 use anyhow::Result;
 use kubeseal_library::cluster::{ApiPath, Authorized, Controller, KeysOfItems, parse};
 use kubeseal_library::environment::Environment;
-use kubeseal_library::keys::KeyRecord;
 use kubeseal_library::walk::sealed_in;
 use serde_json::Value as Json;
 use shared::error_chain;
@@ -19,6 +18,7 @@ use shared::unseal::UsedKey;
 
 use super::connection::Connection;
 use super::findings::{Finding, Findings};
+use super::keys::StoredKeys;
 use super::{item, templates};
 use crate::seal::doctor::Doctor;
 
@@ -76,9 +76,9 @@ fn check_object(
         answer => {
             let mut places = likely_places(sealed, namespaces, names);
             places.truncate(MAX_PLACES);
-            let reasons = examine(sealed, keys, &places);
-            if add_item_findings(sealed, &answer, reasons, &connection.records, findings).is_none()
-            {
+            let mut reasons = examine(sealed, keys, &places);
+            prefer_keys_in_use(&mut reasons, sealed, &connection.stored);
+            if add_item_findings(sealed, &answer, reasons, &connection.stored, findings).is_none() {
                 return;
             }
         }
@@ -105,12 +105,35 @@ fn missing_metadata(sealed: &SealedSecret) -> Option<Finding> {
     })
 }
 
+/// Replaces the reasons of the items that a key in use unseals. A v2 item may be sealed for a retired key too.
+fn prefer_keys_in_use(
+    reasons: &mut BTreeMap<String, Reason>,
+    sealed: &SealedSecret,
+    stored: &StoredKeys,
+) {
+    let in_use = examine(sealed, &stored.in_use(), &[]);
+    reasons.extend(
+        in_use
+            .into_iter()
+            .filter(|(_, reason)| key_of(reason).is_some()),
+    );
+}
+
+/// Returns the key that unseals an item.
+fn key_of(reason: &Reason) -> Option<UsedKey> {
+    match reason {
+        Reason::Opens(key) => Some(UsedKey::Rsa(key.clone())),
+        Reason::OpensV2(key) => Some(UsedKey::V2(*key)),
+        _ => None,
+    }
+}
+
 /// Adds a finding for each item. Returns `None` if the problem concerns the object as a whole.
 fn add_item_findings(
     sealed: &SealedSecret,
     answer: &Answer,
     mut reasons: BTreeMap<String, Reason>,
-    records: &[KeyRecord],
+    stored: &StoredKeys,
     findings: &mut Findings,
 ) -> Option<()> {
     let title = sealed.qualified_name();
@@ -118,7 +141,7 @@ fn add_item_findings(
         let finding = Finding::bad("it has no values", "seal its Secret again");
         return findings.add(&title, finding);
     }
-    let unsealable = |reason: &Reason| matches!(reason, Reason::Opens(_));
+    let unsealable = |reason: &Reason| key_of(reason).is_some();
     if reasons.values().all(unsealable) && *answer != Answer::Unknown {
         let finding = Finding::bad(
             "an available key can unseal it, but the controller cannot",
@@ -132,10 +155,7 @@ fn add_item_findings(
     }
     for (item, reason) in &reasons {
         let name = format!("{title}, item {item}");
-        let unused = match reason {
-            Reason::Opens(key) => item::unused_key(key, records),
-            _ => None,
-        };
+        let unused = key_of(reason).and_then(|key| item::unused_key(&key, stored));
         findings.add(
             &name,
             unused.unwrap_or_else(|| item::explain(sealed, item, reason)),

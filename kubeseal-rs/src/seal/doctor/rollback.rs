@@ -30,20 +30,29 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
     for unread in &inventory.unread {
         let remedy = "correct it, and run the command again";
         let text = format!("cannot be read: {}", unread.why);
-        findings.add(&unread.place, Finding::remark(text, remedy));
+        findings.add(&unread.place, Finding::bad(text, remedy));
     }
-    let total = inventory.holders.len();
-    let finding = match affected.len() {
-        0 => Finding::good(format!("Bitnami's controller can read all {total} objects")),
-        count => Finding::bad(
-            format!(
-                "{count} of {total} objects would stop being updated under Bitnami's controller; their Secrets would stay"
-            ),
-            "convert them before the change of controllers",
-        ),
-    };
-    findings.add(STEP, finding);
+    findings.add(STEP, summary(&inventory, affected.len()));
     Ok(())
+}
+
+/// Returns the verdict on all objects. What cannot be read may contain v2 values.
+fn summary(inventory: &Inventory, affected: usize) -> Finding {
+    let (total, unread) = (inventory.holders.len(), inventory.unread_places());
+    if affected > 0 {
+        let text = format!(
+            "{affected} of {total} objects would stop being updated under Bitnami's controller; their Secrets would stay"
+        );
+        return Finding::bad(text, "convert them before the change of controllers");
+    }
+    if unread > 0 {
+        let text = format!(
+            "unknown for {unread} of the files and objects, which cannot be read; Bitnami's controller can read the {total} \
+             others"
+        );
+        return Finding::bad(text, "correct them before the change of controllers");
+    }
+    Finding::good(format!("Bitnami's controller can read all {total} objects"))
 }
 
 fn inventory(args: &Doctor, clusters: &Clusters<'_>) -> Result<Inventory> {

@@ -14,9 +14,9 @@ use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::format::write;
 use kubeseal_library::walk::ManifestFile;
+use shared::key_secret::has_private_key;
 use shared::manifest::Document;
 use shared::plain::Plain;
-use shared::resource::KEY_LABEL;
 use shared::secret::Secret;
 use zeroize::Zeroizing;
 
@@ -287,8 +287,7 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
 
 /// Returns why a Secret is skipped: a controller recreates it, or it must not leave the cluster.
 fn skip_reason(secret: &Secret, include_owned: bool) -> Option<String> {
-    let labels = secret.metadata.labels.as_ref();
-    if labels.is_some_and(|labels| labels.contains_key(KEY_LABEL)) {
+    if has_private_key(secret) {
         return Some("it is a private key of the sealed-secrets controller".into());
     }
     match secret.type_.as_deref() {

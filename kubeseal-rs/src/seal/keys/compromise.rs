@@ -13,10 +13,11 @@ use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::git;
 use kubeseal_library::keys::history::{self, Commit};
+use kubeseal_library::keys::named::NamedPlace;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
 use kubeseal_library::keys::{
-    self, Holder, KeyRecord, KeyStore, Survey, Unread, compromised, missing, record,
+    self, Holder, KeyRecord, KeyStore, Survey, Unread, V2KeyRecord, compromised, missing, record,
 };
 use shared::error_chain;
 use shared::key::Fingerprint;
@@ -25,12 +26,12 @@ use shared::key_ring::KeyRing;
 use shared::needs::{Need, needs};
 use shared::resource::{COMPROMISED_ANNOTATION, SealedSecret};
 use shared::scope::Scope;
-use shared::v2::{self as format, ShortKeyId};
+use shared::v2::{self as format, KeyId, ShortKeyId};
 
 use super::served::Served;
 use super::{
-    Search, check_all_readable, fetch_step, find, find_holders, find_named, location_flags,
-    rotate_step, rotate_to_v2_step, step, store, survey_all, v2,
+    Search, check_all_readable, export_step, fetch_step, find, find_holders, find_named,
+    location_flags, rotate_step, rotate_to_v2_step, step, store, survey_all, v2,
 };
 use crate::failure::Failure;
 use crate::report::{self, ShowPath, shown};
@@ -69,6 +70,8 @@ struct Damage {
     name: String,
     /// The fingerprint, or the identifier of a key that is only for v2.
     fingerprint: String,
+    /// The identifier in v2 values of an RSA key.
+    key_id: Option<KeyId>,
     since: String,
     /// Items sealed for the key that exist now.
     present: Vec<Dependent>,
@@ -76,8 +79,8 @@ struct Damage {
     commits: Commits,
     /// Files and objects that cannot be read, and may contain items sealed for the key.
     unread: BTreeSet<Unread>,
-    /// Rules that name the key as a recipient.
-    named: BTreeSet<String>,
+    /// Rules that name the key.
+    named: BTreeSet<NamedPlace>,
 }
 
 type Commits = Vec<(Commit, BTreeSet<String>)>;
@@ -111,7 +114,7 @@ fn run_rsa(
     let search_args = (&args.search, &args.location);
     let (ring, sources, survey) = survey_all(store, records, &args.paths, search_args, clusters)?;
     let key_id = record.key.as_ref().ok().map(|key| key.key_id());
-    let named = key_id.map(|id| find_named(id, &args.paths, &args.search, environment));
+    let named = key_id.map(|id| find_named((id, true), &args.paths, &args.search, environment));
     let named = named.transpose()?.unwrap_or_default();
     let key = RsaKey {
         id: key_id.map(|id| id.short()),
@@ -128,11 +131,12 @@ fn run_rsa(
         commits,
         unread,
         fingerprint: fingerprint.to_string(),
+        key_id,
     };
     if !args.dry_run {
         mark(environment, store, records, &fingerprint, &damage.since)?;
     }
-    report_damage(args, records, &damage, &situation, missing)
+    report_damage(args, (records, &[]), &damage, &situation, missing)
 }
 
 /// Does the same for a key that is only for v2. What is sealed for it is visible without keys.
@@ -151,7 +155,7 @@ fn run_v2(
     let (commits, unread) = commits(args, items)?;
     let present = keys::v2::exposed(&sources.holders, key.id.short());
     let (missing, mut unread) = all_unread(args, sources.unread, unread)?;
-    let named = find_named(key.id, &args.paths, &args.search, environment)?;
+    let named = find_named((key.id, false), &args.paths, &args.search, environment)?;
     unread.extend(named.unread);
     let now = || environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let damage = Damage {
@@ -162,11 +166,12 @@ fn run_v2(
         commits,
         unread,
         fingerprint: key.id.to_string(),
+        key_id: None,
     };
     if !args.dry_run {
         key.mark(store, environment, &damage.since)?;
     }
-    report_damage(args, records, &damage, &situation, missing)
+    report_damage(args, (records, key.records()), &damage, &situation, missing)
 }
 
 /// Returns what the history lacks, and everything that cannot be read.
@@ -213,7 +218,7 @@ fn mark(
 
 fn report_damage(
     args: &KeysCompromise,
-    records: &[KeyRecord],
+    records: (&[KeyRecord], &[V2KeyRecord]),
     damage: &Damage,
     situation: &Situation,
     is_history_missing: bool,
@@ -463,7 +468,7 @@ impl Situation {
 
 fn next_steps(
     args: &KeysCompromise,
-    records: &[KeyRecord],
+    records: (&[KeyRecord], &[V2KeyRecord]),
     damage: &Damage,
     situation: &Situation,
 ) -> String {
@@ -485,22 +490,21 @@ fn next_steps(
     steps.extend([
         new_public_key(args, situation),
         format!(
-            "  add {} to `retired` in .seal.yaml, so that {refused} is refused",
-            damage.fingerprint
+            "  add {}{} to `retired` in .seal.yaml, so that {refused} is refused",
+            damage.fingerprint,
+            damage.id_text()
         ),
         "  change every listed value where it is used: an attacker with the key can read them in every commit"
             .to_owned(),
     ]);
-    steps.extend(damage.named.iter().map(|rule| {
-        format!(
-            "  replace it in the `recipients` of {rule}, so that new values are not sealed for it"
-        )
+    steps.extend(damage.named.iter().map(|NamedPlace { rule, field }| {
+        format!("  replace it in the `{field}` of {rule}, so that new values are not sealed for it")
     }));
     if !situation.is_retired {
         let rotate = if situation.is_v2 {
-            rotate_to_v2_step(&args.location)
+            rotate_to_v2_step(&args.location, records.0, records.1)
         } else {
-            rotate_step(&args.location, records)
+            rotate_step(&args.location, records.0)
         };
         steps.extend(retirement(args, &rotate, &name));
     }
@@ -512,9 +516,8 @@ fn next_steps(
 fn new_public_key(args: &KeysCompromise, situation: &Situation) -> String {
     let location = &args.location;
     if situation.is_v2 {
-        let command = format!("seal keys export{}", location_flags(location));
         return step(
-            &command,
+            &export_step(location),
             "prints the key that seals now, for the `recipients` of rules",
         );
     }
@@ -555,6 +558,12 @@ fn retirement(args: &KeysCompromise, rotate: &str, name: &str) -> [String; 2] {
 }
 
 impl Damage {
+    /// Returns the addition to the fingerprint: v2 values name the identifier of an RSA key.
+    fn id_text(&self) -> String {
+        let text = |id| format!(", and {id} for v2 values,");
+        self.key_id.map(text).unwrap_or_default()
+    }
+
     fn report(&self, form: ReportFormat) -> Result<Vec<u8>> {
         Ok(match form {
             ReportFormat::Text => self.text().into_bytes(),

@@ -43,10 +43,11 @@ use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::named::{NamedIn, RuleSearch};
 use kubeseal_library::keys::survey::{self, Depth, Holder};
-use kubeseal_library::keys::{self, Inventory, KeyRecord, KeyStore, Survey, history};
+use kubeseal_library::keys::{self, Inventory, KeyRecord, KeyStore, Survey, V2KeyRecord, history};
 use shared::error_chain;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
+use shared::unseal::UsedKey;
 use shared::v2::KeyId;
 
 use super::{Outcome, decryption};
@@ -203,22 +204,54 @@ fn rotate_step(location: &KeyLocation, records: &[KeyRecord]) -> String {
     if location.directory.is_none() {
         return format!("seal rotate PATH{}", location_flags(location));
     }
-    let usable = records.iter().filter(|record| record.key.is_ok());
-    let files: BTreeSet<&PathBuf> = usable.filter_map(|record| record.file.as_ref()).collect();
-    let keys = files
-        .into_iter()
-        .map(|file| format!(" --key {}", quote(&file.shown())));
-    let keys = keys.collect::<Vec<_>>().concat();
+    let keys = key_flags(rsa_files(records));
     format!("seal rotate PATH --cert cert.pem{keys}")
 }
 
-/// Returns the command that re-encrypts files with v2 values.
-fn rotate_to_v2_step(location: &KeyLocation) -> String {
-    let flags = match location.directory {
-        None => location_flags(location),
-        Some(_) => " --key FILE".to_owned(),
-    };
-    format!("seal rotate --to v2 PATH{flags}")
+/// Returns the flags that name key files, each once.
+fn key_flags<'a>(files: impl Iterator<Item = &'a PathBuf>) -> String {
+    let files: BTreeSet<&PathBuf> = files.collect();
+    let flags = files
+        .into_iter()
+        .map(|file| format!(" --key {}", quote(&file.shown())));
+    flags.collect::<Vec<_>>().concat()
+}
+
+fn rsa_files(records: &[KeyRecord]) -> impl Iterator<Item = &PathBuf> {
+    let usable = records.iter().filter(|record| record.key.is_ok());
+    usable.filter_map(|record| record.file.as_ref())
+}
+
+/// The file of the next steps for the public key of a controller on a directory.
+const RECIPIENT_FILE: &str = "recipient.txt";
+
+/// Returns the command that prints the public key for v2 values; for a directory, to a file that [`rotate_to_v2_step`] names.
+fn export_step(location: &KeyLocation) -> String {
+    let flags = location_flags(location);
+    match location.directory {
+        None => format!("seal keys export{flags}"),
+        Some(_) => format!("seal keys export{flags} > {RECIPIENT_FILE}"),
+    }
+}
+
+/// Returns the command that re-encrypts files with v2 values. For a directory, it gets the files of all keys, since values of
+/// one object may be sealed for several, and the public key.
+fn rotate_to_v2_step(location: &KeyLocation, rsa: &[KeyRecord], v2: &[V2KeyRecord]) -> String {
+    if location.directory.is_none() {
+        return format!("seal rotate --to v2 PATH{}", location_flags(location));
+    }
+    let usable = v2.iter().filter(|record| record.key.is_ok());
+    let files = usable.filter_map(|record| record.file.as_ref());
+    let keys = key_flags(files.chain(rsa_files(rsa)));
+    format!("seal rotate --to v2 PATH --recipient {RECIPIENT_FILE}{keys}")
+}
+
+/// Returns the command that re-encrypts values of a key, without arguments.
+pub(super) fn rotate_command(key: &UsedKey) -> &'static str {
+    match key {
+        UsedKey::Rsa(_) => "seal rotate",
+        UsedKey::V2(_) => "seal rotate --to v2",
+    }
 }
 
 /// Returns the command that fetches the certificate: from the URL, if given, or from where the keys are.
@@ -404,15 +437,17 @@ fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<
     Ok(sources)
 }
 
-/// Returns the rules that name a key as a recipient: those that apply to the paths and, if requested, of branches.
+/// Returns the rules that name a key: those that apply to the paths and, if requested, of branches. Of a v2 key, there is no
+/// certificate.
 fn find_named(
-    key: KeyId,
+    (key, is_rsa): (KeyId, bool),
     paths: &[PathBuf],
     search: &Search,
     environment: &Environment,
 ) -> Result<NamedIn> {
     let mut rules = RuleSearch {
         key,
+        is_rsa,
         now: environment.now,
         found: NamedIn::default(),
     };

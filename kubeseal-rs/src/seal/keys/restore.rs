@@ -24,7 +24,7 @@ use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::signature::{self, VerifiedSigner};
 use kubeseal_library::keys::signers::Signers;
-use kubeseal_library::keys::store::{Change, RestoreOutcome};
+use kubeseal_library::keys::store::{Change, NewKey, RestoreOutcome};
 use kubeseal_library::keys::{self, KeyStore};
 use shared::key::Fingerprint;
 use shared::resource::OPENING_ONLY_ANNOTATION;
@@ -167,7 +167,7 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     };
     for step in &plans.rsa.steps {
         if let (Action::Put(_), Some(name)) = (&step.action, step.stored_name()) {
-            store.check_place(name, step.fingerprint.as_ref())?;
+            store.check_place(name, NewKey::Rsa(step.fingerprint.as_ref()))?;
         }
     }
     plans.v2.check_places(&store)?;

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
+use kubeseal_library::keys::named::NamedPlace;
 use kubeseal_library::keys::record::LEGACY_NAME;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
@@ -98,7 +99,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let (_, mut sources, survey) =
         survey_all(&store, &records, &args.paths, search_args, &clusters)?;
     let key_id = record.key.as_ref().ok().map(|key| key.key_id());
-    let named = key_id.map(|id| find_named(id, &args.paths, &args.search, environment));
+    let named = key_id.map(|id| find_named((id, true), &args.paths, &args.search, environment));
     let named = named.transpose()?.unwrap_or_default();
     sources.unread.extend(named.unread);
     let mut uses = Uses {
@@ -110,12 +111,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
         return Ok(Outcome::Findings);
     }
     let searched_count = survey.found.len();
-    if searched_count == 0 && args.paths.is_empty() && !store.has_sealed() {
-        bail!(
-            Failure::new("nothing to search for values that need the key")
-                .hint("pass files or directories, or the directory of a controller")
-        );
-    }
+    check_searched(args, &store, searched_count)?;
     let unsearched = unsearched_text(&args.search.namespaces);
     if args.dry_run {
         info(&format!(
@@ -147,17 +143,19 @@ fn retire_v2(
     key: &v2::NamedKey,
 ) -> Result<Outcome> {
     let mut sources = find_holders(store, &args.paths, &args.search)?;
-    let named = find_named(key.id, &args.paths, &args.search, environment)?;
+    let named = find_named((key.id, false), &args.paths, &args.search, environment)?;
     sources.unread.extend(named.unread);
     let mut uses = Uses {
         dependents: key.dependents(&sources, records),
         sources,
         named: named.places,
     };
-    if uses.are_reported(args, key.name(), &rotate_to_v2_step(&args.location))? {
+    let rotate = rotate_to_v2_step(&args.location, records, key.records());
+    if uses.are_reported(args, key.name(), &rotate)? {
         return Ok(Outcome::Findings);
     }
     let searched_count = uses.sources.holders.len();
+    check_searched(args, store, searched_count)?;
     let unsearched = unsearched_text(&args.search.namespaces);
     if args.dry_run {
         info(&format!(
@@ -171,12 +169,23 @@ fn retire_v2(
     Ok(Outcome::Done)
 }
 
+/// Refuses to call a key unneeded if there was nothing to search.
+fn check_searched(args: &KeysRetire, store: &KeyStore, count: usize) -> Result<()> {
+    if count == 0 && args.paths.is_empty() && !store.has_sealed() {
+        bail!(
+            Failure::new("nothing to search for values that need the key")
+                .hint("pass files or directories, or the directory of a controller")
+        );
+    }
+    Ok(())
+}
+
 /// What needs a key, or may need it.
 struct Uses {
     dependents: Vec<Dependent>,
     sources: Inventory,
-    /// Rules that name the key as a recipient.
-    named: BTreeSet<String>,
+    /// Rules that name the key.
+    named: BTreeSet<NamedPlace>,
 }
 
 impl Uses {
@@ -240,7 +249,7 @@ fn modulus_len(record: &KeyRecord) -> usize {
 fn dependents_text(
     dependents: &[Dependent],
     unread: &BTreeSet<Unread>,
-    named: &BTreeSet<String>,
+    named: &BTreeSet<NamedPlace>,
 ) -> String {
     let line = |dependent: &Dependent| {
         let why = if dependent.is_sure {
@@ -251,9 +260,7 @@ fn dependents_text(
         format!("{}, item {}: {why}", dependent.origin, dependent.item)
     };
     let unread_line = |unread: &Unread| format!("{}: may need it: {}", unread.place, unread.why);
-    let named_lines = named
-        .iter()
-        .map(|rule| format!("{rule}: names it as a recipient"));
+    let named_lines = named.iter().map(ToString::to_string);
     let lines = dependents
         .iter()
         .map(line)
@@ -306,7 +313,7 @@ fn advice(
     }
     if named > 0 {
         lines.push(
-            "hint: replace it in the `recipients` of these rules, so that new values are not sealed for it"
+            "hint: replace the key in these rules, so that new values are not sealed for it"
                 .to_owned(),
         );
     }

@@ -19,7 +19,10 @@ use shared::secret::Secret;
 use shared::v2::Suite;
 
 use super::served::fingerprint_of;
-use super::{access, fetch_step, info, location_flags, rotate_step, step, store};
+use super::{
+    access, export_step, fetch_step, info, location_flags, rotate_step, rotate_to_v2_step, step,
+    store,
+};
 use crate::failure::Failure;
 use crate::report;
 use crate::seal::{Outcome, print};
@@ -142,6 +145,7 @@ pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
     let keys = Keys::read(&store)?;
     let preferred = preferred_suite(args, &clusters);
     let suites = requested_suites(&keys, args.suite, preferred, &store.location())?;
+    let requested = suites.clone();
     for suite in &suites {
         request_key(&store, &keys, *suite)?;
     }
@@ -161,7 +165,7 @@ pub fn run(args: &KeysRotate, environment: &Environment) -> Result<Outcome> {
         "the new keys exist and seal from now on (with --require-backup, once they are backed up); older keys can still \
          unseal. Next:"
     });
-    for line in next_steps(args, &store.read()?) {
+    for line in next_steps(args, &requested, &Keys::read(&store)?) {
         info(&line);
     }
     Ok(Outcome::Done)
@@ -202,23 +206,42 @@ fn requested_suites(
     Ok(suites)
 }
 
-fn next_steps(args: &KeysRotate, records: &[KeyRecord]) -> [String; 4] {
+/// Returns the next steps for keys of these suites.
+fn next_steps(args: &KeysRotate, suites: &BTreeSet<Suite>, keys: &Keys) -> Vec<String> {
     let (location, location_flags) = (&args.location, location_flags(&args.location));
-    [
-        step(
-            &format!("seal keys backup ARCHIVE{location_flags}"),
-            "backs it up",
-        ),
-        step(
-            &fetch_step(location, args.cert.as_deref()),
-            "fetches its certificate, for files and rules that name a certificate",
-        ),
-        step(&rotate_step(location, records), "re-encrypts files for it"),
-        step(
-            &format!("seal keys retire KEY PATH{location_flags}"),
-            "retires an older key when nothing needs it",
-        ),
-    ]
+    let mut steps = vec![step(
+        &format!("seal keys backup ARCHIVE{location_flags}"),
+        "backs it up",
+    )];
+    if suites.contains(&Suite::Rsa) {
+        steps.extend([
+            step(
+                &fetch_step(location, args.cert.as_deref()),
+                "fetches its certificate, for files and rules that name a certificate",
+            ),
+            step(
+                &rotate_step(location, &keys.rsa),
+                "re-encrypts files for it",
+            ),
+        ]);
+    }
+    if suites.iter().any(|suite| *suite != Suite::Rsa) {
+        steps.extend([
+            step(
+                &export_step(location),
+                "prints its public key, for the `recipients` of rules",
+            ),
+            step(
+                &rotate_to_v2_step(location, &keys.rsa, &keys.v2),
+                "re-encrypts files with v2 values for it",
+            ),
+        ]);
+    }
+    steps.push(step(
+        &format!("seal keys retire KEY PATH{location_flags}"),
+        "retires an older key when nothing needs it",
+    ));
+    steps
 }
 
 /// Requests a new key of a suite. An earlier request is not repeated, since the controller handles each only
@@ -439,6 +462,43 @@ mod tests {
         });
         let requested: Vec<String> = requested.map(|key| key.name().to_owned()).collect();
         assert_eq!(requested, ["key-2"]);
+    }
+
+    /// Fault: the printed steps name only RSA keys, with which v2 values cannot be re-encrypted.
+    #[test]
+    fn the_next_steps_name_the_keys_of_each_suite() {
+        let folder = tempfile::tempdir().unwrap();
+        write_key(folder.path(), Suite::XWing, 1, &[]);
+        let store = KeyStore::folder(folder.path()).unwrap();
+        let args = KeysRotate {
+            suite: None,
+            timeout: Duration::ZERO,
+            cert: None,
+            location: KeyLocation {
+                directory: Some(folder.path().to_owned()),
+                ..KeyLocation::default()
+            },
+        };
+        let steps = |suites: &[Suite]| {
+            let suites = suites.iter().copied().collect();
+            next_steps(&args, &suites, &Keys::read(&store).unwrap()).join("\n")
+        };
+        let v2 = steps(&[Suite::XWing]);
+        for want in [
+            "seal keys export --directory",
+            "seal rotate --to v2 PATH --recipient",
+            "/key-1.json",
+        ] {
+            assert!(v2.contains(want), "{v2}");
+        }
+        assert!(!v2.contains("--cert"), "{v2}");
+        let rsa = steps(&[Suite::Rsa]);
+        assert!(rsa.contains("--cert") && !rsa.contains("--to v2"), "{rsa}");
+        let both = steps(&[Suite::Rsa, Suite::XWing]);
+        assert!(
+            both.contains("--cert") && both.contains("--to v2"),
+            "{both}"
+        );
     }
 
     #[test]

@@ -121,16 +121,20 @@ impl NamedKey {
     }
 
     /// Returns the items that no other loaded key of the store opens. A user who can write a file can name any key as a
-    /// recipient, so the other keys have to open the items. An item that this key does not open either is not sure.
+    /// recipient, so the other keys have to open the items. An item that this key does not open either is not sure, nor is one
+    /// of an object with a malformed entry, which can hide the key.
     pub(super) fn dependents(&self, sources: &Inventory, rsa: &[KeyRecord]) -> Vec<Dependent> {
         let (others, own) = (self.other_keys(rsa), self.own_key());
         let mut dependents = Vec::new();
         for Holder { sealed, origin } in &sources.holders {
-            let items = v2::items_for(sealed, self.id.short());
+            let own = needs(sealed, &own);
+            let mut items = v2::items_for(sealed, self.id.short());
+            let unread = own.iter().filter(|(_, need)| **need == Need::AnyKey);
+            items.extend(unread.map(|(item, _)| item.clone()));
             if items.is_empty() {
                 continue;
             }
-            let (others, own) = (needs(sealed, &others), needs(sealed, &own));
+            let others = needs(sealed, &others);
             let items = items.into_iter().filter(|item| !is_opened(&others, item));
             dependents.extend(items.map(|item| Dependent {
                 origin: origin.clone(),

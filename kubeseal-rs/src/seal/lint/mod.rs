@@ -16,6 +16,7 @@ mod sources;
 mod template;
 mod unrendered;
 mod v2;
+mod v2_keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -54,7 +55,7 @@ pub use kubeseal_library::finding::{Finding, RULES, Rule, Severity};
 /// Arguments of `seal lint`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Rules: plain-secret malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
+Rules: plain-secret sealed-key malformed-file malformed-object malformed-value key-size retired-key other-key closed-item
   stale-hint scope no-name no-namespace name template-name template incomplete-type missing-item unknown-field
   duplicate-item repeated-key size deprecated foreign-recipient missing-recipient mixed-suites weak-suite
   template-changed refused-value partly-bound unbound-value unused-lock format broken-rule rules-file certificate
@@ -242,6 +243,7 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
     let Unjudged {
         unknown,
         uncompared,
+        recipients,
     } = linter.unjudged;
     let mut remarks = Vec::new();
     if unknown > 0 {
@@ -262,6 +264,12 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
             "no certificate available; pass it with --cert FILE"
         };
         remarks.push(format!("{} could not be checked: {why}", items(uncompared)));
+    }
+    if recipients > 0 {
+        remarks.push(format!(
+            "the recipients of {} could not be checked: no rule names their keys in a file or by identifier",
+            items(recipients)
+        ));
     }
     match linter.exempted {
         0 => {}

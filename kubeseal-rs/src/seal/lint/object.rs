@@ -6,15 +6,17 @@ use kubeseal_library::finding::{self, Rule};
 use shared::hints::Hints;
 use shared::key::{Certificate, Fingerprint};
 use shared::key_ring::KeyRing;
+use shared::key_secret::{PRIVATE_KEY_ITEM as RSA_KEY_ITEM, has_key_label};
 use shared::manifest::{Coercion, Node, Reading, Value};
 use shared::needs::{Need, needs};
-use shared::resource::SealedSecret;
+use shared::resource::{SealedSecret, UNLABELED_KEY_NAME};
 use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION, Scope};
 use shared::secret_types::check_names;
+use shared::v2::key_secret;
 use template::Template;
 
 use super::placeholder::{has_more_than_actions, is_templated};
-use super::v2;
+use super::{v2, v2_keys};
 use crate::seal::object::{Form, Item, Object, item_nodes, items, sealed_nodes};
 use crate::seal::recipients::KnownRecipients;
 use crate::seal::requirements;
@@ -44,6 +46,8 @@ pub(super) struct Unjudged {
     pub(super) unknown: usize,
     /// Items for which there is no certificate to compare with.
     pub(super) uncompared: usize,
+    /// v2 items with recipients that cannot be compared with a rule.
+    pub(super) recipients: usize,
 }
 
 impl Unjudged {
@@ -51,6 +55,7 @@ impl Unjudged {
     pub(super) fn add(&mut self, other: Self) {
         self.unknown += other.unknown;
         self.uncompared += other.uncompared;
+        self.recipients += other.recipients;
     }
 }
 
@@ -71,12 +76,14 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, U
     found.extend(unquoted(node));
     found.extend(templates(node, &object));
     found.extend(type_of(&object));
+    found.extend(key_of_controller(&object));
     let too_large = requirements::size_of_sealed(&object.sealed.spec);
     found.extend(too_large.map(|message| (finding::SIZE, object.line, message)));
     found.extend(rules(&object, against.settings));
     found.extend(item_names(node, &object));
     found.extend(values(node, &object, against, &mut unjudged, is_action));
     found.extend(v2::findings(node, &object, against));
+    unjudged.recipients += v2_keys::uncompared(&object, against);
     for key in object
         .hints
         .keys()
@@ -91,6 +98,29 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, U
         found.push((finding::DEPRECATED, object.line, message.into()));
     }
     (found, unjudged)
+}
+
+/// Returns a finding for an object that contains a private key: the key that it is sealed for opens it.
+fn key_of_controller(object: &Object) -> Option<Found> {
+    let spec = &object.sealed.spec;
+    let labels = spec.template.metadata.labels.iter().flatten();
+    let has = |items: &[&str]| {
+        items
+            .iter()
+            .all(|item| spec.encrypted_data.contains_key(*item))
+    };
+    let is_unlabeled = object.sealed.name_or_empty() == UNLABELED_KEY_NAME && has(&[RSA_KEY_ITEM])
+        || has(&[key_secret::PRIVATE_KEY_ITEM, key_secret::RECIPIENT_ITEM]);
+    if !has_key_label(labels.map(|(name, _)| name)) && !is_unlabeled {
+        return None;
+    }
+    let message = format!(
+        "{} contains a private key of the controller: with the key that it is sealed for, every value that is sealed for it \
+         can be read; remove it, keep the key in an archive of `seal keys backup`, and generate a new key if this was \
+         committed",
+        object.sealed.qualified_name()
+    );
+    Some((finding::SEALED_KEY, object.line, message))
 }
 
 /// Checks a SealedSecret of a template that was read with placeholders. Only its values and the names of its fields are

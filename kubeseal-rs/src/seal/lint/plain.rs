@@ -5,9 +5,10 @@ use std::path::Path;
 use kubeseal_library::finding;
 use kubeseal_library::walk::LISTS;
 use shared::base64;
-use shared::manifest::{Node, Value};
+use shared::key_secret::{has_key_label, has_private_key};
+use shared::manifest::{Node, Reading, Value};
 use shared::names;
-use shared::resource::{KEY_ACTIVE, KEY_LABEL, V2_KEY_LABEL};
+use shared::secret::Secret;
 
 use super::object::Found;
 use super::placeholder::{LITERAL, is_placeholder, is_templated};
@@ -25,12 +26,7 @@ pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Op
         return None;
     }
     let name = name_of(node);
-    let labels = node.field("metadata").and_then(|m| m.field("labels"));
-    let is_key = [KEY_LABEL, V2_KEY_LABEL].iter().any(|name| {
-        let state = labels.and_then(|labels| labels.text(name));
-        state == Some(KEY_ACTIVE)
-    });
-    let message = if is_key {
+    let message = if is_key(node) {
         format!(
             "the Secret {name} is a private key of the controller: it can unseal every value that is sealed for it; \
              generate a new key and re-encrypt these values"
@@ -44,6 +40,15 @@ pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Op
         )
     };
     Some((finding::PLAIN_SECRET, node.line, message))
+}
+
+/// Returns whether an object is a private key of a controller, also a retired one, or one that lost its label.
+fn is_key(node: &Node) -> bool {
+    let labels = node.field("metadata").and_then(|m| m.field("labels"));
+    let is_labeled = matches!(labels.map(|labels| &labels.value), Some(Value::Map(labels))
+        if has_key_label(labels.iter().map(|(name, _)| name)));
+    let secret = Secret::from_node(node, &mut Reading::default());
+    is_labeled || secret.is_ok_and(|secret| has_private_key(&secret))
 }
 
 /// Returns the kind of an object, for messages.

@@ -1,18 +1,17 @@
 //! Checks the v2 values of an object: everything that is visible without a key.
 
-use std::collections::BTreeSet;
-
 use kubeseal_library::finding;
 use kubeseal_library::rules::SealedFormat;
 use shared::manifest::Node;
 use shared::scope::Scope;
 use shared::v2::{
-    Checked, ItemView, KeyId, Object as V2Object, Policy, Reason, Recipient as _, Refusal,
-    ShortKeyId, Suite, Target,
+    Checked, ItemView, Object as V2Object, Policy, Reason, Recipient as _, Refusal, ShortKeyId,
+    Suite, Target,
 };
 
 use super::object::{Against, Found};
 use super::plain::join_first_keys;
+use super::v2_keys::{Standing, judge};
 use crate::seal::object::{Form, Item, Object, sealed_nodes};
 
 /// Returns the findings about v2 values, and about v1 values where the rule says v2.
@@ -117,7 +116,15 @@ fn partly_bound(items: &[(&Item, &ItemView)]) -> Option<Found> {
 }
 
 fn item_findings(item: &Item, view: &ItemView, against: Against<'_>) -> Vec<Found> {
-    let checks = [retired, unlisted, missing, mixed, weak, unbound];
+    let checks = [
+        retired,
+        not_accepted,
+        unlisted,
+        missing,
+        mixed,
+        weak,
+        unbound,
+    ];
     let found = checks.iter().filter_map(|check| check(item, view, against));
     found
         .map(|(rule, message)| (rule, item.line, message))
@@ -127,15 +134,26 @@ fn item_findings(item: &Item, view: &ItemView, against: Against<'_>) -> Vec<Foun
 type Problem = Option<(finding::Rule, String)>;
 
 fn retired(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
-    let rule = against.settings.rule.as_ref()?;
-    let retired: BTreeSet<ShortKeyId> = rule.retired_ids.iter().map(KeyId::short).collect();
-    let (id, _) = view
-        .recipients
-        .iter()
-        .find(|(id, _)| retired.contains(id))?;
+    let mut recipients = view.recipients.iter();
+    let (id, _) = recipients.find(|key| judge(key, against) == Standing::Retired)?;
     let message = format!(
         "{} is sealed for the retired key {id}; `seal rotate --to v2` re-encrypts it",
         item.key
+    );
+    Some((finding::FOREIGN_RECIPIENT, message))
+}
+
+/// Reports a key that `fingerprint` of the rule does not accept, in the place of one that only a server knows.
+fn not_accepted(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
+    let rule = against.settings.rule.as_ref()?;
+    let mut recipients = view.recipients.iter();
+    let key = recipients.find(|key| judge(key, against) == Standing::NotAccepted)?;
+    let message = format!(
+        "{} is sealed for {}, but {} accepts only {}",
+        item.key,
+        name(key),
+        rule.describe(),
+        rule.pin_texts().join(" or ")
     );
     Some((finding::FOREIGN_RECIPIENT, message))
 }

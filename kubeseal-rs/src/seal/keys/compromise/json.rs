@@ -79,6 +79,7 @@ mod tests {
     fn damage() -> Damage {
         let fingerprint = "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk";
         Damage {
+            key_id: None,
             named: BTreeSet::new(),
             name: "key-2025".to_owned(),
             fingerprint: fingerprint.to_owned(),

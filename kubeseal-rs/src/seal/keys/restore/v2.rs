@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, bail};
 use jiff::Timestamp;
 use kubeseal_library::keys::restored;
-use kubeseal_library::keys::store::{Change, RestoreOutcome};
+use kubeseal_library::keys::store::{Change, NewKey, RestoreOutcome};
 use kubeseal_library::keys::{KeyRecord, KeyStore, V2KeyRecord, v2};
 use shared::key_marks::{KeyState, backed_up_text};
 use shared::names;
@@ -193,8 +193,9 @@ impl<'a> Plan<'a> {
     /// Fails if a file of its name exists.
     pub(super) fn check_places(&self, store: &KeyStore) -> Result<()> {
         for step in &self.steps {
-            if let Action::Put(secret) = &step.action {
-                store.check_place(secret.metadata.name.as_deref().unwrap_or_default(), None)?;
+            if let (Action::Put(secret), Some((_, id))) = (&step.action, step.key) {
+                let name = secret.metadata.name.as_deref().unwrap_or_default();
+                store.check_place(name, NewKey::V2(id))?;
             }
         }
         Ok(())

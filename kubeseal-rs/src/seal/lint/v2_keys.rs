@@ -1,0 +1,93 @@
+//! Judges the recipients of v2 values by the keys that a rule retires and pins, as far as they are known without a network.
+
+use kubeseal_library::rules::Rule;
+use shared::key::Fingerprint;
+use shared::key_ring::KeyRing;
+use shared::v2::{ItemView, Recipient as _, ShortKeyId, Suite};
+
+use super::object::Against;
+use crate::seal::object::{Form, Object};
+
+/// A recipient of a value: the key and its suite, or `None` for an unknown suite.
+type Recipient = (ShortKeyId, Option<Suite>);
+
+/// What is known about a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The rule lists the key as retired.
+    Retired,
+    /// The rule accepts other keys only.
+    NotAccepted,
+    /// The key cannot be compared with the rule.
+    Unknown,
+    /// Nothing speaks against the key. Whether the rule lists it is another question.
+    Fine,
+}
+
+/// Judges a recipient. A fingerprint is compared with those of the certificates that can be read: the identifier of an RSA key
+/// does not show its fingerprint.
+pub(super) fn judge((id, suite): &Recipient, against: Against<'_>) -> Standing {
+    let Some(rule) = &against.settings.rule else {
+        return Standing::Unknown;
+    };
+    let known = fingerprint(*id, against);
+    let is_unnamed_rsa = *suite == Some(Suite::Rsa) && known.is_none();
+    let is_retired = |known: &Fingerprint| against.settings.is_retired(known);
+    if rule
+        .retired_ids
+        .iter()
+        .any(|retired| retired.short() == *id)
+        || known.as_ref().is_some_and(is_retired)
+    {
+        Standing::Retired
+    } else if is_unnamed_rsa && !rule.retired.is_empty() {
+        Standing::Unknown
+    } else if against.recipients.has(*id) {
+        Standing::Fine
+    } else {
+        judge_unlisted((*id, known), is_unnamed_rsa, rule, against)
+    }
+}
+
+/// Judges a recipient that the rule does not list, as far as can be read.
+fn judge_unlisted(
+    (id, known): (ShortKeyId, Option<Fingerprint>),
+    is_unnamed_rsa: bool,
+    rule: &Rule,
+    against: Against<'_>,
+) -> Standing {
+    let is_pinned = known.is_some_and(|known| rule.fingerprints.contains(&known))
+        || rule.key_ids.iter().any(|pin| pin.short() == id);
+    let has_pins = !rule.fingerprints.is_empty() || !rule.key_ids.is_empty();
+    if against.recipients.unknown == 0 || is_pinned {
+        Standing::Fine
+    } else if !has_pins || (is_unnamed_rsa && !rule.fingerprints.is_empty()) {
+        Standing::Unknown
+    } else {
+        Standing::NotAccepted
+    }
+}
+
+/// Returns the fingerprint of an RSA key whose certificate or private key can be read.
+fn fingerprint(id: ShortKeyId, against: Against<'_>) -> Option<Fingerprint> {
+    let of_rule = against.recipients.fingerprints.get(&id).cloned();
+    let certificate = against
+        .certificate
+        .filter(|c| c.public_key().key_id().short() == id);
+    let ring = against.ring.into_iter().flat_map(KeyRing::keys);
+    let mut of_ring = ring.filter(|key| key.key_id().short() == id);
+    of_rule
+        .or_else(|| certificate.map(|certificate| certificate.fingerprint().clone()))
+        .or_else(|| of_ring.next().map(|key| key.fingerprint().clone()))
+}
+
+/// Returns the number of v2 items with recipients that cannot be compared with the rule.
+pub(super) fn uncompared(object: &Object, against: Against<'_>) -> usize {
+    let is_unknown = |view: &ItemView| {
+        let mut recipients = view.recipients.iter();
+        recipients.any(|key| judge(key, against) == Standing::Unknown)
+    };
+    let items = object.items.iter();
+    let uncompared = items.filter(|item| matches!(&item.form, Form::V2(view) if is_unknown(view)));
+    uncompared.count()
+}

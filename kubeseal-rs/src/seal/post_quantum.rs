@@ -1,0 +1,51 @@
+//! Keeps new values of an object for post-quantum keys only, where its other values are.
+
+use anyhow::{Result, bail};
+use shared::resource::SealedSecret;
+use shared::v2::{Object, Recipient as _};
+
+use super::recipients::Recipients;
+use crate::failure::Failure;
+use crate::report::shown;
+
+/// Refuses a new value for a key that is not post-quantum, if a value in the file or in `committed`, the object in the last
+/// commit, is for post-quantum keys only and the user does not name the key: whoever can change the rule could weaken the
+/// next value.
+///
+/// # Errors
+///
+/// Fails if the protection would be lost.
+pub(super) fn check(
+    sealed: &SealedSecret,
+    committed: Option<&SealedSecret>,
+    recipients: &Recipients,
+) -> Result<()> {
+    let is_weaker = |key: &&kubeseal_library::recipients::RecipientKey| {
+        !key.suite().is_post_quantum() && !recipients.confirmed.contains(&key.key_id())
+    };
+    let Some(key) = recipients.keys.iter().find(is_weaker) else {
+        return Ok(());
+    };
+    if !std::iter::once(sealed)
+        .chain(committed)
+        .any(is_for_post_quantum_only)
+    {
+        return Ok(());
+    }
+    let place = sealed.qualified_name();
+    let message = format!(
+        "values of {} are sealed for post-quantum keys only, and the new value would be for {} {}, which is not post-quantum",
+        shown(&place),
+        key.suite(),
+        key.short_id()
+    );
+    bail!(
+        Failure::new(message)
+            .hint("check who changed the recipients in .seal.yaml; if you want this, pass the key with --recipient FILE")
+    );
+}
+
+fn is_for_post_quantum_only(sealed: &SealedSecret) -> bool {
+    let object = Object::parse(&sealed.spec.encrypted_data);
+    object.is_ok_and(|object| object.view().values().any(|item| item.is_post_quantum_only))
+}

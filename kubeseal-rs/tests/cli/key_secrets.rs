@@ -1,0 +1,259 @@
+//! Tests that private keys of controllers are not sealed into a repository, whatever they are labeled.
+#![expect(clippy::expect_used, reason = "a test")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use shared::manifest::{self, Reading, Shape};
+use shared::resource::{KEY_LABEL, V2_KEY_LABEL};
+use shared::secret::Secret;
+use shared::v2::Suite;
+
+use crate::support::{assert_code, assert_contains, combined_output, command, write_files};
+use crate::v2::{folder, read, seal, v2_secret};
+
+const RSA_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
+const PLAIN: &str =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: x}\n";
+
+fn v2_key(suite: Suite, name: &str, label: Option<&str>) -> String {
+    let mut secret = v2_secret(suite, name, 1, 1);
+    let labels = label.map(|label| (V2_KEY_LABEL.to_owned(), label.to_owned()));
+    secret.metadata.labels = labels.map(|labels| [labels].into());
+    yaml(&secret)
+}
+
+fn yaml(secret: &Secret) -> String {
+    manifest::to_yaml(&secret.to_document())
+}
+
+/// Returns manifests of keys, with names for the cases.
+fn keys() -> Vec<(&'static str, String)> {
+    let label = format!("{KEY_LABEL}: active");
+    let retired = RSA_KEY.replace(&label, &format!("{KEY_LABEL}: retired"));
+    assert_ne!(retired, RSA_KEY, "the label is in the fixture");
+    let retired = retired.replace("name: key-2024", "name: key-retired");
+    let unlabeled = RSA_KEY.replace(&label, "a: b");
+    let unlabeled = unlabeled.replace("name: key-2024", "name: sealed-secrets-key");
+    vec![
+        ("rsa", RSA_KEY.to_owned()),
+        ("rsa-retired", retired),
+        ("rsa-by-name", unlabeled),
+        ("v2", v2_key(Suite::XWing, "v2", Some("active"))),
+        ("v2-p256", v2_key(Suite::P256, "v2-p256", Some("active"))),
+        (
+            "v2-retired",
+            v2_key(Suite::XWing, "v2-retired", Some("retired")),
+        ),
+        (
+            "v2-compromised",
+            v2_key(Suite::XWing, "v2-compromised", Some("compromised")),
+        ),
+        ("v2-unlabeled", v2_key(Suite::XWing, "v2-unlabeled", None)),
+    ]
+}
+
+fn files_below(folder: &Path) -> Vec<String> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("it exists") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else {
+            files.push(path.display().to_string());
+        }
+    }
+    files
+}
+
+/// Attack: an attacker gets one old key. Sealed copies of all later keys are in the repository, since a user imported all
+/// Secrets of the cluster as documented.
+#[test]
+fn an_import_of_all_secrets_skips_every_key() {
+    let folder = folder();
+    let folder = folder.path();
+    let mut list = PLAIN.to_owned();
+    for (_, key) in keys() {
+        list = list + "---\n" + &key;
+    }
+    write_files(folder, &[("list.yaml", &list)]);
+    let output = seal(folder, &["import", "list", "list.yaml", "--into", "sealed"]);
+    assert_code(&output, 0, "the list");
+    let printed = combined_output(&output);
+    let skipped = printed.matches("it is a private key of the sealed-secrets controller");
+    assert_eq!(skipped.count(), keys().len(), "{printed}");
+    let files = files_below(&folder.join("sealed"));
+    assert_eq!(files.len(), 1, "{files:?}");
+}
+
+/// Attack: as above, with every other command that seals a whole Secret.
+#[test]
+fn no_command_seals_a_key() {
+    let folder = folder();
+    let folder = folder.path();
+    let refused = "is a private key of the sealed-secrets controller";
+    for (case, key) in keys() {
+        write_files(folder, &[("key.yaml", &key)]);
+        for args in [
+            &["key.yaml", "--stdout"][..],
+            &["-i", "key.yaml"],
+            &["import", "secret", "key.yaml", "-w", "out.yaml"],
+        ] {
+            let output = seal(folder, args);
+            assert_code(&output, 2, format!("{case} {args:?}"));
+            assert_contains(&output, refused, format!("{case} {args:?}"));
+            assert_contains(&output, "seal keys backup", format!("{case} {args:?}"));
+        }
+        assert_eq!(read(folder, "key.yaml"), key, "{case}");
+        assert!(!folder.join("out.yaml").exists(), "{case}");
+    }
+    let key = v2_secret(Suite::XWing, "k", 1, 1).data["v2.key"]
+        .expose()
+        .to_vec();
+    fs::write(folder.join("key.txt"), key).expect("ours");
+    let args = ["create", "k", "-n", "shop", "--from-file", "v2.key=key.txt"];
+    assert_contains(&seal(folder, &args), refused, "create");
+}
+
+fn kubeseal(folder: &Path, input: &str) -> Output {
+    write_files(folder, &[("input.yaml", input)]);
+    let mut kubeseal = command(env!("CARGO_BIN_EXE_kubeseal"), folder, "/nowhere");
+    let input = fs::File::open(folder.join("input.yaml")).expect("it exists");
+    kubeseal.args(["--cert", "cert.pem", "-o", "yaml"]);
+    kubeseal.current_dir(folder).stdin(Stdio::from(input));
+    kubeseal.output().expect("it runs")
+}
+
+/// Attack: a key that `kubeseal` or an earlier version sealed is in the repository, or a plain one, with any label.
+#[test]
+fn lint_reports_plain_and_sealed_keys() {
+    let folder = folder();
+    let folder = folder.path();
+    write_files(folder, &[(".seal.yaml", "rules: []\n")]);
+    for (case, key) in keys() {
+        write_files(folder, &[("key.yaml", &key)]);
+        let output = seal(folder, &["lint", "key.yaml"]);
+        assert_contains(&output, "is a private key of the controller", case);
+
+        let output = kubeseal(folder, &key);
+        assert_contains(
+            &output,
+            "is a private key of the sealed-secrets controller",
+            case,
+        );
+        let sealed = String::from_utf8(output.stdout).expect("text");
+        write_files(folder, &[("key.yaml", &sealed)]);
+        let output = seal(folder, &["lint", "key.yaml"]);
+        assert_contains(&output, "sealed-key", case);
+        assert_code(&output, 1, case);
+    }
+}
+
+/// Writes a `kubectl` that answers `get secrets` with the keys of the cases and a Secret, and stores what `create` gets.
+#[cfg(unix)]
+fn write_kubectl(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut items = Vec::new();
+    for text in keys().iter().map(|(_, key)| key.as_str()).chain([PLAIN]) {
+        let documents = manifest::read(text.as_bytes()).expect("valid");
+        let json = Reading::default().json(&documents[0].root, Shape::Any);
+        items.push(json.expect("JSON"));
+    }
+    let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": items });
+    let kubectl = "#!/bin/sh\ncase \"$*\" in\n*create*dry-run*) cat >/dev/null; cat list.json ;;\n\
+                   *create*) cat >>created.json ;;\n*) cat list.json ;;\nesac\n";
+    write_files(
+        folder,
+        &[("list.json", &list.to_string()), ("bin/kubectl", kubectl)],
+    );
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(folder.join("bin/kubectl"), mode).expect("ours");
+}
+
+#[cfg(unix)]
+fn script(folder: &Path, name: &str, args: &[&str]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/scripts");
+    let programs = Path::new(env!("CARGO_BIN_EXE_kubeseal")).parent();
+    let programs = programs.expect("a folder").display();
+    let mut bash = command("bash", folder, "/nowhere");
+    let path = format!("{}/bin:{programs}:/usr/bin:/bin", folder.display());
+    bash.arg(script.join(name)).args(args).env("PATH", path);
+    bash.current_dir(folder).output().expect("it runs")
+}
+
+/// Attack: as above, with the script that seals the Secrets of a namespace.
+#[cfg(unix)]
+#[test]
+fn the_script_for_other_tools_seals_no_key() {
+    let folder = folder();
+    let folder = folder.path();
+    write_kubectl(folder);
+    for from in [&["stdin"][..], &["namespace", "kube-system"]] {
+        let args = [from, &["sealed", "--", "--cert", "cert.pem"]].concat();
+        assert_code(&script(folder, "seal-from.sh", &args), 0, from[0]);
+        let files = files_below(&folder.join("sealed"));
+        assert_eq!(files.len(), 1, "{files:?}");
+        assert!(files[0].ends_with("shop/db.yaml"), "{files:?}");
+        fs::remove_dir_all(folder.join("sealed")).expect("ours");
+    }
+}
+
+/// Fault: the script backs up RSA keys only, and its check says that no key of the cluster is missing.
+#[cfg(unix)]
+#[test]
+fn the_script_for_backups_includes_v2_keys() {
+    let folder = folder();
+    let folder = folder.path();
+    write_kubectl(folder);
+    let output = script(folder, "keys.sh", &["backup", "keys.json"]);
+    assert_code(&output, 0, "backup");
+    // Without the label, a controller does not load the key.
+    let count = keys().len() - 1;
+    assert_contains(&output, &format!("{count} keys in keys.json"), "backup");
+    assert_code(
+        &script(folder, "keys.sh", &["check", "keys.json"]),
+        0,
+        "all",
+    );
+    let all = read(folder, "keys.json");
+    let mut kept: serde_json::Value = serde_json::from_str(&all).expect("JSON");
+    let items = kept["items"].as_array_mut().expect("a list");
+    items.retain(|item| item["metadata"]["name"] != "v2-p256");
+    write_files(folder, &[("keys.json", &kept.to_string())]);
+    let output = script(folder, "keys.sh", &["check", "keys.json"]);
+    assert_code(&output, 1, "a missing v2 key");
+    assert_contains(&output, "not in keys.json: v2-p256", "a missing v2 key");
+
+    write_files(folder, &[("keys.json", &all)]);
+    let none = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": [] });
+    write_files(folder, &[("list.json", &none.to_string())]);
+    assert_code(
+        &script(folder, "keys.sh", &["restore", "keys.json"]),
+        0,
+        "restore",
+    );
+    let created = read(folder, "created.json");
+    let created = serde_json::Deserializer::from_str(&created).into_iter();
+    let created: Vec<serde_json::Value> = created.map(|one| one.expect("JSON")).collect();
+    assert_eq!(created.len(), count);
+    for (name, label) in [
+        ("v2", "active"),
+        ("v2-retired", "retired"),
+        ("v2-compromised", "compromised"),
+    ] {
+        let mut found = created.iter();
+        let secret = found.find(|secret| secret["metadata"]["name"] == name);
+        let secret = secret.expect(name);
+        assert_eq!(secret["type"], "Opaque");
+        assert_eq!(
+            secret["metadata"]["labels"],
+            serde_json::json!({ V2_KEY_LABEL: label })
+        );
+        let annotations = secret["metadata"]["annotations"].as_object().expect(name);
+        assert!(annotations.contains_key("sealedsecrets.bitnami.com/opening-only"));
+        let documents = manifest::read(secret.to_string().as_bytes()).expect("valid");
+        let secret = Secret::from_node(&documents[0].root, &mut Reading::default());
+        shared::v2::key_secret::parse(&secret.expect("valid")).expect("a key");
+    }
+}
