@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
+use zeroize::Zeroizing;
 
 use super::encoder::{Encoder, Purpose};
 use super::text;
@@ -12,6 +14,9 @@ use crate::plain::Plain;
 
 /// What a key authenticates to identify itself. Shorter than every input of a version.
 const KEY_ID_INFO: &[u8] = b"id";
+
+/// Bytes of a block of SHA-256.
+const BLOCK_LEN: usize = 64;
 
 /// The key of content versions. The controller generates it; it is never sealed, because anyone can seal.
 pub struct VersionKey {
@@ -60,11 +65,25 @@ impl ValueDigest {
         Self::keyed(origin.as_bytes(), plain)
     }
 
+    /// Calculates HMAC-SHA256 (RFC 2104) from digests of whole messages. The context of [`hmac`] is moved on the stack, and
+    /// would leave the end of the value there.
     fn keyed(key: &[u8], plain: &Plain) -> Self {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-        let mut digest = [0; 32];
-        digest.copy_from_slice(hmac::sign(&key, plain.expose()).as_ref());
-        Self(digest)
+        let mut block = Zeroizing::new([0; BLOCK_LEN]);
+        if key.len() <= BLOCK_LEN {
+            block[..key.len()].copy_from_slice(key);
+        } else {
+            block[..32].copy_from_slice(digest(&SHA256, key).as_ref());
+        }
+        let padded = |pad: u8, message: &[u8]| {
+            let mut bytes = Zeroizing::new(Vec::with_capacity(BLOCK_LEN + message.len()));
+            bytes.extend(block.iter().map(|byte| byte ^ pad));
+            bytes.extend_from_slice(message);
+            digest(&SHA256, &bytes)
+        };
+        let inner = padded(0x36, plain.expose());
+        let mut outer = [0; 32];
+        outer.copy_from_slice(padded(0x5c, inner.as_ref()).as_ref());
+        Self(outer)
     }
 }
 
@@ -131,6 +150,20 @@ mod tests {
         let inputs = inputs.map(|input| ((input.0, input.1), digest(input.2, input.3)));
         let key = VersionKey::new(&[1; 32]);
         ContentVersion::new(&key, "ns", "path", template, &inputs.collect())
+    }
+
+    #[test]
+    fn the_digest_of_a_value_is_hmac_sha256() {
+        for key_len in [0, 16, 64, 65, 200] {
+            let key = vec![7; key_len];
+            for len in [0, 1, 55, 64, 1000] {
+                let plain = Plain::from(vec![9; len]);
+                let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
+                let want = hmac::sign(&key, plain.expose());
+                let got = ValueDigest::keyed(&vec![7; key_len], &plain);
+                assert_eq!(got.0, want.as_ref(), "{key_len}, {len}");
+            }
+        }
     }
 
     #[test]
