@@ -634,7 +634,7 @@ mod tests {
         };
         let roll_out = |state: &mut State, namespace: &str, name: &str| {
             let id = id(namespace, name);
-            state.apply_workload(id.clone(), deployment(name, 1, None, 0), second(1));
+            state.apply_workload(&id, deployment(name, 1, None, 0), second(1));
             state.workloads.get_mut(&id).unwrap().restarted_at = Some(second(1));
         };
         roll_out(&mut state, "hostile", "a");

@@ -486,18 +486,22 @@ mod tests {
                 Err("the backup contains no key "),
             ),
         ] {
-            match (plan(backup, existing, chosen), want) {
-                (Ok(rows), Ok(want)) => {
-                    let prefix = id(2).to_string().to_ascii_lowercase();
-                    let prefix = prefix.chars().filter(char::is_ascii_alphanumeric);
-                    let want = want.replace("PREFIX", &prefix.take(8).collect::<String>());
-                    assert_eq!(rows.join(","), want, "{why}");
-                }
-                (Err(error), Err(want)) => {
-                    assert!(error.to_string().starts_with(want), "{why}: {error}");
-                }
-                (planned, _) => unreachable!("{why}: {planned:?}"),
+            assert_planned(why, plan(backup, existing, chosen), want);
+        }
+    }
+
+    fn assert_planned(why: &str, planned: Result<Vec<String>>, want: Result<&str, &str>) {
+        match (planned, want) {
+            (Ok(rows), Ok(want)) => {
+                let prefix = id(2).to_string().to_ascii_lowercase();
+                let prefix = prefix.chars().filter(char::is_ascii_alphanumeric);
+                let want = want.replace("PREFIX", &prefix.take(8).collect::<String>());
+                assert_eq!(rows.join(","), want, "{why}");
             }
+            (Err(error), Err(want)) => {
+                assert!(error.to_string().starts_with(want), "{why}: {error}");
+            }
+            (planned, _) => unreachable!("{why}: {planned:?}"),
         }
     }
 
