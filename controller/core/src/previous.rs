@@ -1,7 +1,7 @@
 //! Former values that a Secret keeps for a while under `ITEM.previous`, so that programs with the former value and programs
 //! with the new one can work at the same time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -17,68 +17,143 @@ use shared::secret_types::{MAX_SECRET_LEN, values_len};
 const DEFAULT_DURATION: SignedDuration = SignedDuration::from_hours(1);
 /// The longest time for which former values are kept.
 const MAX_DURATION: SignedDuration = SignedDuration::from_hours(24 * 7);
+/// Maximum number of items whose former values are kept.
+const MAX_ITEMS: usize = 50;
 /// What follows the name of an item in the name of its former value.
 const SUFFIX: &str = ".previous";
 
 /// The items whose former values a SealedSecret keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    items: Vec<String>,
+    items: BTreeSet<String>,
     duration: SignedDuration,
 }
 
-/// The annotation with the duration cannot be read.
+/// The annotations with which a SealedSecret keeps former values cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the annotation {KEEP_PREVIOUS_FOR_ANNOTATION} has the value {0:?}; use a duration of at most a week, for example 30m"
-)]
-pub struct InvalidDuration(String);
+pub enum InvalidRequest {
+    /// The duration cannot be read, or is too long.
+    #[error(
+        "the annotation {KEEP_PREVIOUS_FOR_ANNOTATION} has the value {0:?}; use a duration of at most a week, for example 30m"
+    )]
+    Duration(String),
+    /// There are too many items.
+    #[error("the annotation {KEEP_PREVIOUS_ANNOTATION} names more than {MAX_ITEMS} items")]
+    TooManyItems,
+}
 
 impl Request {
     /// Reads the annotations of a SealedSecret. Returns `None` if it keeps no former values.
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidDuration`] if former values are to be kept for an unknown time, or for more than a week.
-    pub fn of(sealed: &SealedSecret) -> Result<Option<Self>, InvalidDuration> {
+    /// Returns [`InvalidRequest`] if former values of more than 50 items are to be kept, for an unknown time, or for more than
+    /// a week.
+    pub fn of(sealed: &SealedSecret) -> Result<Option<Self>, InvalidRequest> {
         let annotation = |name: &str| sealed.metadata.annotations.as_ref()?.get(name);
         let Some(items) = annotation(KEEP_PREVIOUS_ANNOTATION) else {
             return Ok(None);
         };
         let items = items.split(',').map(str::trim);
         let items = items.filter(|item| !item.is_empty()).map(str::to_owned);
+        let items: BTreeSet<String> = items.take(10 * MAX_ITEMS).collect();
+        if items.len() > MAX_ITEMS {
+            return Err(InvalidRequest::TooManyItems);
+        }
         let duration = annotation(KEEP_PREVIOUS_FOR_ANNOTATION);
         let duration = duration.map_or(Ok(DEFAULT_DURATION), |text| parse_duration(text))?;
-        Ok(Some(Self {
-            items: items.collect(),
-            duration,
-        }))
+        Ok(Some(Self { items, duration }))
     }
 
     /// Returns the items.
-    pub fn items(&self) -> &[String] {
+    pub fn items(&self) -> &BTreeSet<String> {
         &self.items
     }
 }
 
-fn parse_duration(text: &str) -> Result<SignedDuration, InvalidDuration> {
-    let invalid = || InvalidDuration(text.to_owned());
+fn parse_duration(text: &str) -> Result<SignedDuration, InvalidRequest> {
+    let invalid = || InvalidRequest::Duration(text.to_owned());
     let duration: SignedDuration = text.parse().map_err(|_| invalid())?;
     let is_allowed = SignedDuration::ZERO < duration && duration <= MAX_DURATION;
     is_allowed.then_some(duration).ok_or_else(invalid)
 }
 
 /// What a Secret records about its values, in an annotation.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Marks {
     /// The key of the versions.
     key_id: String,
     /// The version of each value.
     versions: BTreeMap<String, String>,
-    /// Until when the former values are kept.
+    /// When the last former value was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    until: Option<Timestamp>,
+    since: Option<Timestamp>,
+}
+
+/// The former values that a Secret has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Former {
+    items: BTreeSet<String>,
+    since: Timestamp,
+}
+
+impl Former {
+    /// Returns the former values of a Secret that the controller keeps, by the marks on it; `None` if there are none.
+    pub fn of(secret: &Secret, now: Timestamp) -> Option<Self> {
+        let marks = marks_of(secret);
+        let since = marks.since?.min(now);
+        let has_former = |item: &String| secret.data.contains_key(&former_name(item));
+        let items: BTreeSet<String> = marks.versions.into_keys().filter(has_former).collect();
+        (!items.is_empty()).then_some(Self { items, since })
+    }
+
+    /// Returns when the last of them was kept, just before the Secret was written.
+    pub fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    /// Returns until when they are kept. Without a request, as when the SealedSecret cannot be read, for the usual time.
+    pub fn until(&self, request: Option<&Request>) -> Timestamp {
+        let duration = request.map_or(DEFAULT_DURATION, |request| request.duration);
+        self.since.saturating_add(duration).unwrap_or(self.since)
+    }
+
+    /// Returns what the status reports.
+    pub fn status(&self, request: Option<&Request>) -> PreviousValues {
+        PreviousValues {
+            items: self.items.iter().cloned().collect(),
+            until: Some(time(self.until(request))),
+        }
+    }
+
+    /// Returns the Secret without the former values that the SealedSecret does not request any more, or without all if
+    /// their time is over; `None` if all stay. Nothing can be removed from an immutable Secret.
+    pub fn removed_from(
+        &self,
+        secret: &Secret,
+        request: Option<&Request>,
+        is_over: bool,
+    ) -> Option<Secret> {
+        let is_kept =
+            |item: &String| !is_over && request.is_some_and(|request| request.items.contains(item));
+        let dropped: Vec<&String> = self.items.iter().filter(|item| !is_kept(item)).collect();
+        if dropped.is_empty() || secret.immutable == Some(true) {
+            return None;
+        }
+        let mut next = secret.clone();
+        for item in &dropped {
+            next.data.remove(&former_name(item));
+        }
+        if dropped.len() == self.items.len() {
+            let marks = Marks {
+                since: None,
+                ..marks_of(secret)
+            };
+            marks.put_on(&mut next);
+        }
+        Some(next)
+    }
 }
 
 /// The new values of a Secret, as far as they decide which former values are kept.
@@ -94,67 +169,59 @@ pub struct NewValues<'a> {
     pub drops_former: bool,
 }
 
-/// What a Secret keeps besides its values.
-#[derive(Debug, Default, PartialEq)]
-pub struct Kept {
-    /// The former values.
-    pub previous: Option<PreviousValues>,
-    /// Whether the Secret gets other marks: it differs from the existing one without an edit by another client.
-    pub has_new_marks: bool,
-}
-
-/// Adds the former values to the desired Secret, and records the versions of its values.
+/// Adds the former values to the desired Secret, and records the versions of its values. Returns whether the Secret then
+/// differs from the existing one without an edit by another client.
 ///
 /// Decides by versions and never compares values, so a value that is set again counts as changed. A second change replaces
-/// the former value of the first. Former values that leave no room are not kept.
+/// the former value of the first. Former values that leave no room are not kept, nor are those of a Secret that becomes
+/// immutable, which could not be removed.
 pub fn keep(
     desired: &mut Secret,
     existing: Option<&Secret>,
     request: &Request,
     new: NewValues<'_>,
     now: Timestamp,
-) -> Kept {
+) -> bool {
     let before = existing.map(marks_of).unwrap_or_default();
-    let kept_until = before
-        .until
-        .filter(|until| now < *until && !new.drops_former);
-    let mut until = kept_until;
+    let former = existing.and_then(|secret| Former::of(secret, now));
+    let kept = former.filter(|former| now < former.until(Some(request)) && !new.drops_former);
+    let mut since = kept.as_ref().map(|former| former.since);
     let mut former_values = BTreeMap::new();
     for item in &request.items {
-        let name = format!("{item}{SUFFIX}");
+        let name = former_name(item);
         if desired.data.contains_key(&name) || !desired.data.contains_key(item) {
             continue;
         }
         let is_changed = before.is_changed(item, &new);
-        let source = if is_changed { item } else { &name };
-        let former = existing.and_then(|secret| secret.data.get(source));
-        if let Some(former) = former.filter(|_| is_changed || kept_until.is_some()) {
-            former_values.insert(name, former.clone());
-            let end = is_changed.then(|| now.saturating_add(request.duration).unwrap_or(now));
-            until = until.max(end);
+        let is_kept = kept.as_ref().is_some_and(|kept| kept.items.contains(item));
+        let source = match (is_changed, is_kept) {
+            (true, _) => item,
+            (false, true) => &name,
+            (false, false) => continue,
+        };
+        if let Some(value) = existing.and_then(|secret| secret.data.get(source)) {
+            former_values.insert(name, value.clone());
+            since = since.max(is_changed.then_some(now));
         }
     }
-    if !fits(desired, &former_values) {
+    if !fits(desired, &former_values) || desired.immutable == Some(true) {
         former_values.clear();
     }
-    let until = until.filter(|_| !former_values.is_empty());
-    let items = former_values
-        .keys()
-        .filter_map(|name| name.strip_suffix(SUFFIX));
-    let items = items.map(str::to_owned).collect();
-    desired.data.extend(former_values);
     let marks = Marks {
         key_id: new.key_id.to_owned(),
         versions: new.versions,
-        until,
+        since: since.filter(|_| !former_values.is_empty()),
     };
-    let until = until.map(|until| Some(time(until)));
-    let kept = Kept {
-        previous: until.map(|until| PreviousValues { items, until }),
-        has_new_marks: marks != before,
-    };
+    desired.data.extend(former_values);
     marks.put_on(desired);
-    kept
+    marks != before
+}
+
+/// Removes the marks that the author of a template has put on the Secret.
+pub fn remove_marks(secret: &mut Secret) {
+    if let Some(annotations) = &mut secret.metadata.annotations {
+        annotations.remove(PREVIOUS_VALUES_ANNOTATION);
+    }
 }
 
 impl Marks {
@@ -172,6 +239,10 @@ impl Marks {
             annotations.insert(PREVIOUS_VALUES_ANNOTATION.to_owned(), text);
         }
     }
+}
+
+fn former_name(item: &str) -> String {
+    format!("{item}{SUFFIX}")
 }
 
 /// Returns the marks of a Secret. An annotation that cannot be read counts as missing.
@@ -227,20 +298,20 @@ mod tests {
         }
     }
 
-    /// Returns the Secret after values with these versions were written at that second.
+    /// Returns the Secret after values with these versions were written at that second, and whether its marks changed.
     fn next(
         existing: Option<&Secret>,
         values: &[(&str, &str)],
         second: i64,
         drops_former: bool,
-    ) -> (Secret, Kept) {
+    ) -> (Secret, bool) {
         let mut desired = secret(values);
         let new = NewValues {
             drops_former,
             ..new_values(values)
         };
-        let kept = keep(&mut desired, existing, &request("a, b"), new, at(second));
-        (desired, kept)
+        let is_due = keep(&mut desired, existing, &request("a, b"), new, at(second));
+        (desired, is_due)
     }
 
     fn values(secret: &Secret) -> Vec<(&str, &str)> {
@@ -250,20 +321,24 @@ mod tests {
         values.map(text).collect()
     }
 
+    fn until(secret: &Secret, now: i64) -> Option<i64> {
+        let former = Former::of(secret, at(now))?;
+        Some(former.until(Some(&request("a, b"))).as_second())
+    }
+
     #[test]
     fn a_changed_value_leaves_its_former_value_until_the_time_is_over() {
-        let (first, kept) = next(None, &[("a", "1"), ("b", "2")], 0, false);
-        assert_eq!(kept.previous, None);
-        let (second, kept) = next(Some(&first), &[("a", "3"), ("b", "2")], 10, false);
-        assert_eq!(
-            values(&second),
-            [("a", "3"), ("a.previous", "1"), ("b", "2")]
-        );
-        let until = Some(time(at(110)));
-        let items = vec!["a".to_owned()];
-        assert_eq!(kept.previous, Some(PreviousValues { items, until }));
+        let (first, _) = next(None, &[("a", "1"), ("b", "2")], 0, false);
+        assert_eq!(until(&first, 0), None);
+        let (second, _) = next(Some(&first), &[("a", "3"), ("b", "2")], 10, false);
+        let want = [("a", "3"), ("a.previous", "1"), ("b", "2")];
+        assert_eq!(values(&second), want);
+        assert_eq!(until(&second, 10), Some(110));
+        let status = Former::of(&second, at(10)).unwrap().status(None);
+        assert_eq!(status.items, ["a"]);
         for (second_of, is_kept) in [(109, true), (110, false)] {
-            let (third, _) = next(Some(&second), &[("a", "3"), ("b", "2")], second_of, false);
+            let again = [("a", "3"), ("b", "2")];
+            let (third, _) = next(Some(&second), &again, second_of, false);
             assert_eq!(
                 third.data.contains_key("a.previous"),
                 is_kept,
@@ -276,21 +351,18 @@ mod tests {
     fn values_that_no_program_needs_any_more_are_dropped() {
         let (first, _) = next(None, &[("a", "1")], 0, false);
         let (second, _) = next(Some(&first), &[("a", "2")], 10, false);
-        let (third, kept) = next(Some(&second), &[("a", "2")], 20, true);
+        let (third, is_due) = next(Some(&second), &[("a", "2")], 20, true);
         assert_eq!(values(&third), [("a", "2")]);
-        assert!(
-            kept.has_new_marks,
-            "the change is no edit of another client"
-        );
-        let (fourth, kept) = next(Some(&third), &[("a", "2")], 30, true);
-        assert_eq!((fourth, kept.has_new_marks), (third, false));
+        assert!(is_due, "the change is not an edit of another client");
+        let (fourth, is_due) = next(Some(&third), &[("a", "2")], 30, true);
+        assert_eq!((fourth, is_due), (third, false));
     }
 
     #[test]
     fn a_change_of_another_item_keeps_the_former_value_of_the_first() {
         let (first, _) = next(None, &[("a", "1"), ("b", "2")], 0, false);
         let (second, _) = next(Some(&first), &[("a", "3"), ("b", "2")], 10, false);
-        let (third, kept) = next(Some(&second), &[("a", "3"), ("b", "4")], 20, false);
+        let (third, _) = next(Some(&second), &[("a", "3"), ("b", "4")], 20, false);
         let want = [
             ("a", "3"),
             ("a.previous", "1"),
@@ -298,7 +370,7 @@ mod tests {
             ("b.previous", "2"),
         ];
         assert_eq!(values(&third), want);
-        assert_eq!(kept.previous.unwrap().until, Some(time(at(120))));
+        assert_eq!(until(&third, 20), Some(120));
     }
 
     #[test]
@@ -318,24 +390,75 @@ mod tests {
     #[test]
     fn an_item_of_the_sealed_secret_is_not_replaced_by_a_former_value() {
         let (first, _) = next(None, &[("a", "1"), ("a.previous", "own")], 0, false);
-        let (second, kept) = next(Some(&first), &[("a", "2"), ("a.previous", "own")], 1, false);
-        assert_eq!(values(&second), [("a", "2"), ("a.previous", "own")]);
-        assert_eq!(kept.previous, None);
+        let again = [("a", "2"), ("a.previous", "own")];
+        let (second, _) = next(Some(&first), &again, 1, false);
+        assert_eq!(values(&second), again);
+        assert_eq!(until(&second, 1), None);
     }
 
     #[test]
-    fn former_values_that_leave_no_room_are_not_kept() {
+    fn former_values_that_leave_no_room_or_could_not_be_removed_are_not_kept() {
         let large = "x".repeat(MAX_SECRET_LEN / 2 + 1);
         let (first, _) = next(None, &[("a", &large)], 0, false);
         let mut desired = secret(&[("a", &large)]);
-        let kept = keep(
-            &mut desired,
-            Some(&first),
-            &request("a"),
-            new_values(&[("a", "2")]),
-            at(1),
+        let new = new_values(&[("a", "2")]);
+        keep(&mut desired, Some(&first), &request("a"), new, at(1));
+        assert_eq!(desired.data.len(), 1);
+
+        let (first, _) = next(None, &[("a", "1")], 0, false);
+        let mut desired = secret(&[("a", "2")]);
+        desired.immutable = Some(true);
+        let new = new_values(&[("a", "2")]);
+        keep(&mut desired, Some(&first), &request("a"), new, at(1));
+        assert_eq!(desired.data.len(), 1);
+    }
+
+    /// Attack: an author keeps a former value for longer than a week, by marks in the future in the template.
+    #[test]
+    fn marks_in_the_future_do_not_extend_the_time() {
+        let (first, _) = next(None, &[("a", "1")], 0, false);
+        let (mut second, _) = next(Some(&first), &[("a", "2")], 10, false);
+        let annotations = second.metadata.annotations.as_mut().unwrap();
+        let marks = annotations.get_mut(PREVIOUS_VALUES_ANNOTATION).unwrap();
+        *marks = marks.replace("1970", "2999");
+        assert_eq!(until(&second, 50), Some(150));
+        remove_marks(&mut second);
+        assert_eq!(until(&second, 50), None);
+    }
+
+    #[test]
+    fn what_is_not_requested_any_more_is_removed_at_once() {
+        let (first, _) = next(None, &[("a", "1"), ("b", "2")], 0, false);
+        let (second, _) = next(Some(&first), &[("a", "3"), ("b", "4")], 10, false);
+        let former = Former::of(&second, at(11)).unwrap();
+        let removed = |request: Option<&Request>, is_over| {
+            let secret = former.removed_from(&second, request, is_over)?;
+            let former = Former::of(&secret, at(11));
+            Some(former.map_or_else(Vec::new, |former| former.items.into_iter().collect()))
+        };
+        assert_eq!(removed(Some(&request("a,b")), false), None);
+        assert_eq!(
+            removed(Some(&request("a")), false),
+            Some(vec!["a".to_owned()])
         );
-        assert_eq!((kept.previous, desired.data.len()), (None, 1));
+        assert_eq!(removed(Some(&request("a,b")), true), Some(vec![]));
+        assert_eq!(removed(None, false), Some(vec![]));
+    }
+
+    /// Attack: an author names so many items that the controller is busy with their versions.
+    #[test]
+    fn refuses_more_items_than_fifty_and_counts_each_once() {
+        let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
+        let numbers: Vec<String> = (0..51).map(|number| number.to_string()).collect();
+        for (items, is_valid) in [
+            (numbers[..50].join(","), true),
+            (numbers.join(","), false),
+            ("a,".repeat(100_000), true),
+        ] {
+            let annotations = [(KEEP_PREVIOUS_ANNOTATION.to_owned(), items)];
+            sealed.metadata.annotations = Some(annotations.into());
+            assert_eq!(Request::of(&sealed).is_ok(), is_valid);
+        }
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub enum Outcome<'a> {
         record: Option<SecretRecord>,
         /// The version of the content of the Secret; `None` if versions are not recorded.
         version: Option<CurrentVersion>,
-        /// The former values that the Secret keeps.
+        /// The former values that the Secret has.
         previous: Option<&'a PreviousValues>,
     },
     /// The SealedSecret cannot be read or unsealed, or the controller must not write its Secret.
@@ -66,6 +66,8 @@ pub enum Outcome<'a> {
         why: &'a Refusal,
         /// Which values the Secret keeps.
         kept: KeptValues,
+        /// The former values that the Secret has.
+        previous: Option<&'a PreviousValues>,
     },
     /// The store failed.
     Failed {
@@ -75,6 +77,8 @@ pub enum Outcome<'a> {
         is_stalled: bool,
         /// Which values the Secret keeps.
         kept: KeptValues,
+        /// The former values that the Secret has.
+        previous: Option<&'a PreviousValues>,
     },
 }
 
@@ -118,14 +122,6 @@ impl Outcome<'_> {
             Self::Failed { message, .. } => message.clone(),
         };
         Some(truncate(visible(&message).into_owned()))
-    }
-
-    /// Returns the former values that the Secret keeps.
-    pub fn former_values(&self) -> Option<&PreviousValues> {
-        match self {
-            Self::Unsealed { previous, .. } => *previous,
-            Self::Refused { .. } | Self::Failed { .. } => None,
-        }
     }
 
     /// Returns whether a user must act.
@@ -175,12 +171,12 @@ impl Outcome<'_> {
         }
     }
 
-    /// Returns the former values for the status. A failure keeps them.
-    fn previous(&self, before: Option<&SealedSecretStatus>) -> Option<PreviousValues> {
-        match self {
-            Self::Unsealed { previous, .. } => previous.cloned(),
-            Self::Refused { .. } | Self::Failed { .. } => before?.previous.clone(),
-        }
+    /// Returns the former values that the Secret has.
+    fn previous(&self) -> Option<PreviousValues> {
+        let (Self::Unsealed { previous, .. }
+        | Self::Refused { previous, .. }
+        | Self::Failed { previous, .. }) = self;
+        previous.cloned()
     }
 
     /// Returns this generation if it was unsealed, otherwise the last unsealed generation in the previous status. If
@@ -302,7 +298,7 @@ pub fn next(
         items,
         record: outcome.record(previous),
         versions: outcome.versions(previous, generation),
-        previous: outcome.previous(previous),
+        previous: outcome.previous(),
     };
     (!previous.is_some_and(|previous| is_equivalent(previous, &status))).then_some(status)
 }
@@ -433,6 +429,7 @@ mod tests {
         Outcome::Refused {
             why,
             kept: KeptValues::Good,
+            previous: None,
         }
     }
 

@@ -10,15 +10,15 @@ use controller_core::drift::{self, Interference};
 use controller_core::no_secret;
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
-use controller_core::previous;
 use controller_core::protected::Protected;
 use controller_core::public_size;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use shared::resource::{PreviousValues, SealedSecret};
+use shared::resource::{PREVIOUS_VALUES_ANNOTATION, SealedSecret};
 use shared::secret::Secret;
 
 use super::attempt::{Inputs, Tools};
+use super::former_values::without_former_values;
 use super::schedule::Schedule;
 use super::versioning::Provenance;
 use crate::pool::Stopped;
@@ -41,8 +41,6 @@ pub(super) struct PlanResult {
     pub(super) is_random: bool,
     /// Whether random values of a version that was unsealed before were generated again.
     pub(super) is_regenerated: bool,
-    /// The former values that the Secret keeps.
-    pub(super) previous: Option<PreviousValues>,
     pub(super) applied: Result<Option<Box<Secret>>, StoreError>,
 }
 
@@ -139,14 +137,14 @@ impl<S: Store> Tools<S> {
             } => self.keep_random_values(observed, random_items, secret),
             Desired::Nothing | Desired::Unknown(_) => false,
         };
-        let kept = match &mut desired {
+        let is_due = match &mut desired {
             Desired::Secret { secret, .. } => {
                 self.keep_former_values(observed, provenance, secret, inputs)
             }
-            Desired::Nothing | Desired::Unknown(_) => previous::Kept::default(),
+            Desired::Nothing | Desired::Unknown(_) => false,
         };
         let now = inputs.now;
-        let decision = self.decide(id, observed, desired, kept.has_new_marks, now);
+        let decision = self.decide(id, observed, desired, is_due, inputs);
         let is_exclusive = becomes_exclusive(observed, &decision.plan);
         let slot = match &decision.plan {
             Plan::Leave => None,
@@ -182,7 +180,6 @@ impl<S: Store> Tools<S> {
             is_exclusive,
             is_random,
             is_regenerated,
-            previous: kept.previous,
             refusal: decision.refusal,
             fight: decision.fight,
             changed: decision.changed,
@@ -198,10 +195,12 @@ impl<S: Store> Tools<S> {
         observed: &Observed,
         desired: Desired,
         is_due: bool,
-        now: Timestamp,
+        inputs: &Inputs,
     ) -> Decision {
+        let now = inputs.now;
         let tolerates_drift = self.tolerates_drift(&observed.source);
-        let restored = self.restored(observed);
+        let restored = self.restored(observed, inputs);
+        let is_due = is_due || without_former_values(observed, inputs).is_some();
         let plan = self.allowed_plan(id, observed, desired, restored.as_deref());
         let interference = Interference::undone_by(&plan, observed.settled && !is_due);
         let fight = interference
@@ -283,12 +282,25 @@ impl<S: Store> Tools<S> {
         decision
     }
 
-    /// Returns the owned Secret with its protected metadata, and otherwise unchanged; `None` if it has this metadata.
-    fn restored(&self, observed: &Observed) -> Option<Box<Secret>> {
+    /// Returns the owned Secret with its protected metadata, without former values that are not needed any more, and otherwise
+    /// unchanged; `None` if it is like that.
+    fn restored(&self, observed: &Observed, inputs: &Inputs) -> Option<Box<Secret>> {
         let secret = observed.existing.secret()?;
-        let metadata = self.restored_metadata(observed)?;
-        let mut restored = secret.clone();
-        restored.metadata = metadata;
+        let purged = without_former_values(observed, inputs);
+        let metadata = self.restored_metadata(observed);
+        if purged.is_none() && metadata.is_none() {
+            return None;
+        }
+        let mut restored = purged.unwrap_or_else(|| secret.clone());
+        if let Some(mut metadata) = metadata {
+            let marks = restored.metadata.annotations.as_ref();
+            let marks = marks
+                .and_then(|texts| texts.get(PREVIOUS_VALUES_ANNOTATION))
+                .cloned();
+            let annotations = metadata.annotations.get_or_insert_default();
+            annotations.extend(marks.map(|marks| (PREVIOUS_VALUES_ANNOTATION.to_owned(), marks)));
+            restored.metadata = metadata;
+        }
         Some(Box::new(restored))
     }
 

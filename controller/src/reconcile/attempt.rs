@@ -20,7 +20,7 @@ use tracing::warn;
 use super::Policy;
 use super::attempt_result::{self, AttemptResult, Report};
 use super::first_attempts::FirstAttempts;
-use super::former_values::up_to_date;
+use super::former_values::{next_check, without_former_values};
 use super::pauses::Pauses;
 use super::permits::Permits;
 use super::progress::Progress;
@@ -57,6 +57,21 @@ pub(super) struct Tools<S> {
     /// Slots for writing Secrets, for attempts that gave up their own slot.
     pub(super) writes: Slots,
     pub(super) metrics: Arc<Metrics>,
+}
+
+/// The result of an attempt, and when the object is checked again in any case.
+#[derive(Debug)]
+pub(super) struct Attempted {
+    pub(super) result: AttemptResult,
+    /// When to check again whether the Secret still needs its former values.
+    pub(super) next_check: Option<Timestamp>,
+}
+
+impl From<AttemptResult> for Attempted {
+    fn from(result: AttemptResult) -> Self {
+        let next_check = None;
+        Self { result, next_check }
+    }
 }
 
 /// The inputs of one attempt.
@@ -135,7 +150,7 @@ impl<S: Store> Tools<S> {
         self.metrics.hand_over();
     }
 
-    pub(super) async fn attempt(&self, id: &ObjectId, inputs: &Inputs) -> AttemptResult {
+    pub(super) async fn attempt(&self, id: &ObjectId, inputs: &Inputs) -> Attempted {
         let start = Instant::now();
         let mut schedule = Schedule::default();
         let result = match self.reconcile(id, inputs, &mut schedule).await {
@@ -158,7 +173,8 @@ impl<S: Store> Tools<S> {
         if let Some(event) = event {
             self.store.announce(id, event).await;
         }
-        result
+        let next_check = schedule.next_check();
+        Attempted { result, next_check }
     }
 
     async fn reconcile(
@@ -167,23 +183,9 @@ impl<S: Store> Tools<S> {
         inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<AttemptResult, StoreError> {
-        let mut inputs = inputs.clone();
-        if let Some(recognized) = self.recognize(id, &inputs.ring) {
-            let (previous, versions) = (&recognized.previous, &recognized.versions);
-            let is_over = match previous {
-                Some(previous) => {
-                    self.may_drop_former(id, previous, versions, inputs.now)
-                        .await
-                }
-                None => false,
-            };
-            if !is_over {
-                self.record_up_to_date(id, &recognized.instance);
-                return Ok(up_to_date(false, previous.as_ref(), inputs.now));
-            }
-            inputs.drops_former = true;
+        if let Some(instance) = self.recognize(id, &inputs.ring) {
+            return Ok(self.record_up_to_date(id, &instance));
         }
-        let inputs = &inputs;
         let observed = self.gather(id, ReadMode::Guess).await?;
         let Some(class) = self.slow_class(id, &observed, &inputs.ring).await? else {
             return self
@@ -260,14 +262,15 @@ impl<S: Store> Tools<S> {
         if observed.source != Source::Gone {
             self.metrics.count_reconcile(id);
         }
+        let mut inputs = inputs.clone();
+        inputs.drops_former = self.may_drop_former_values(id, &observed, inputs.now).await;
+        let inputs = &inputs;
         let recognized = self.recognize_observed(&observed, &inputs.ring);
-        if let Some(sealed) = recognized.filter(|_| !inputs.drops_former) {
-            self.record_up_to_date(id, sealed_instance(&sealed));
-            let previous = observed
-                .status
-                .as_ref()
-                .and_then(|status| status.previous.as_ref());
-            return Ok(Some(up_to_date(false, previous, inputs.now)));
+        let is_due = without_former_values(&observed, inputs).is_some();
+        if let Some(sealed) = recognized.filter(|_| !is_due) {
+            let existing = observed.existing.secret();
+            schedule.set_next_check(next_check(&observed, existing, inputs.now));
+            return Ok(Some(self.record_up_to_date(id, sealed_instance(&sealed))));
         }
         let desired = self.desired(id, &observed, inputs, schedule).await?;
         let (desired, provenance) = desired;

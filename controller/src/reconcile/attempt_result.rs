@@ -5,7 +5,6 @@ use controller_core::status::Outcome;
 use jiff::Timestamp;
 
 use super::applying::Correction;
-use super::former_values::up_to_date;
 use crate::store::{EventRecord, StoreError};
 
 /// The result of an attempt, and what must happen before another attempt can have another result.
@@ -13,11 +12,7 @@ use crate::store::{EventRecord, StoreError};
 pub(super) enum AttemptResult {
     /// The Secret is up to date. `changed` is whether something was written, or the Secret already matched a new
     /// version of the SealedSecret.
-    UpToDate {
-        changed: bool,
-        /// When to check again whether the Secret still needs its former values.
-        next_check: Option<Timestamp>,
-    },
+    UpToDate { changed: bool },
     /// The SealedSecret is deleted, and nothing is left for the controller to delete. `removed` is whether this attempt
     /// deleted a Secret.
     Gone { removed: bool },
@@ -43,10 +38,9 @@ impl AttemptResult {
         outcome: &Outcome<'_>,
         error: Option<&StoreError>,
         changed: bool,
-        now: Timestamp,
     ) -> Self {
         let Some(message) = outcome.diagnosis() else {
-            return up_to_date(changed, outcome.former_values(), now);
+            return Self::UpToDate { changed };
         };
         let report = Report {
             reason: outcome.reason(),
@@ -61,7 +55,7 @@ impl AttemptResult {
                 Remedy::Retry => Self::Retry(report),
                 Remedy::Time(time) => Self::NotBefore(time, report),
             },
-            (_, None) => up_to_date(changed, None, now),
+            (_, None) => Self::UpToDate { changed },
         }
     }
 
@@ -77,7 +71,7 @@ impl AttemptResult {
     /// repetitions are counted.
     pub(super) fn event(&self, was_failing: bool) -> Option<EventRecord> {
         match self {
-            Self::UpToDate { changed, .. } if *changed || was_failing => Some(EventRecord {
+            Self::UpToDate { changed } if *changed || was_failing => Some(EventRecord {
                 is_warning: false,
                 reason: Reason::Unsealed,
                 message: "SealedSecret unsealed successfully".into(),
@@ -157,8 +151,9 @@ mod tests {
         let outcome = Outcome::Refused {
             why,
             kept: KeptValues::Good,
+            previous: None,
         };
-        AttemptResult::from_outcome(&outcome, None, false, Timestamp::UNIX_EPOCH)
+        AttemptResult::from_outcome(&outcome, None, false)
     }
 
     #[test]

@@ -3,108 +3,126 @@
 use std::collections::BTreeMap;
 
 use controller_core::object_id::ObjectId;
-use controller_core::ownership::is_controlled_by;
-use controller_core::previous::{self, Kept, NewValues, Request};
+use controller_core::ownership;
+use controller_core::previous::{self, Former, NewValues, Request};
 use jiff::{SignedDuration, Timestamp};
-use shared::resource::{PreviousValues, SealedSecret, SecretVersion};
 use shared::secret::Secret;
 
 use super::attempt::{Inputs, Tools};
-use super::attempt_result::AttemptResult;
-use super::versioning::{Provenance, Versioning};
+use super::versioning::Provenance;
 use crate::store::{Observed, Source, Store};
 
 /// The pause between two checks whether Pods still use former values.
 const CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
 impl<S: Store> Tools<S> {
-    /// Adds the former values that the SealedSecret requests to its desired Secret.
+    /// Adds the former values that the SealedSecret requests to its desired Secret. Returns whether the Secret then changes
+    /// without an edit by another client.
+    ///
+    /// A Secret with content of another owner, or that the SealedSecret is merged into, keeps none: they could replace an item
+    /// of that owner, and would not be removed.
     pub(super) fn keep_former_values(
         &self,
         observed: &Observed,
         provenance: &Provenance,
         desired: &mut Secret,
         inputs: &Inputs,
-    ) -> Kept {
+    ) -> bool {
+        previous::remove_marks(desired);
         let (Source::Sealed(sealed), Some(versioning)) = (&observed.source, self.versioning())
         else {
-            return Kept::default();
+            return false;
         };
         let existing = observed.existing.secret();
-        let may_have_other_owner = existing.is_some_and(|secret| {
-            !observed.is_exclusive && !is_controlled_by(&secret.metadata, observed.uid.as_deref())
+        let is_alone = existing.is_none_or(|secret| {
+            let merges =
+                ownership::merges(&desired.metadata, &secret.metadata, observed.is_exclusive);
+            observed.is_exclusive && !merges
         });
-        let request = Request::of(sealed).ok().flatten();
-        let Some(request) = request.filter(|_| !may_have_other_owner) else {
-            return Kept::default();
+        let request = requested(observed).filter(|_| is_alone);
+        let Some(request) = request else {
+            return false;
         };
-        let is_changed = !observed.settled && is_changed(observed, &versioning, sealed, provenance);
+        let whole = versioning.version_without_random_values(sealed, provenance);
+        let newest = observed
+            .status
+            .as_ref()
+            .and_then(|status| status.versions.first());
+        let is_changed = newest.is_some_and(|newest| newest.version != whole);
+        let version = |item: &String| {
+            let version = versioning.item_version(sealed, provenance, &whole, item);
+            (item.clone(), version)
+        };
+        let items = request.items().iter();
+        let versions: BTreeMap<String, String> = items
+            .filter(|item| desired.data.contains_key(*item))
+            .map(version)
+            .collect();
         let new = NewValues {
-            versions: item_versions(&request, &versioning, sealed, provenance),
+            versions,
             key_id: versioning.key.id(),
-            is_changed,
+            is_changed: !observed.settled && is_changed,
             drops_former: inputs.drops_former,
         };
         previous::keep(desired, existing, &request, new, inputs.now)
     }
 
-    /// Returns whether the former values of an object are not needed any more: their time is over, or all Pods that use
-    /// the Secret have its present content.
-    pub(super) async fn may_drop_former(
+    /// Returns whether no Pod uses the former values of the observed Secret any more. The status can only delay this, since
+    /// other clients may write it.
+    pub(super) async fn may_drop_former_values(
         &self,
         id: &ObjectId,
-        previous: &PreviousValues,
-        versions: &[SecretVersion],
+        observed: &Observed,
         now: Timestamp,
     ) -> bool {
-        let until = previous.until.as_ref();
-        let is_over = until.is_none_or(|until| until.0 <= now);
-        is_over || self.store.is_current_everywhere(id, versions, now).await == Some(true)
+        let former = observed
+            .existing
+            .secret()
+            .and_then(|secret| Former::of(secret, now));
+        let Some(former) = former else {
+            return false;
+        };
+        let status = observed.status.as_ref();
+        let newest = status.and_then(|status| status.versions.first());
+        let reported = newest
+            .and_then(|newest| newest.time.as_ref())
+            .map(|time| time.0);
+        let changed_at = former.since().max(reported.unwrap_or(former.since()));
+        self.store.is_current_everywhere(id, changed_at, now).await == Some(true)
     }
 }
 
-/// Returns the result of an object that is up to date, with the time of the next check if it keeps former values.
-pub(super) fn up_to_date(
-    changed: bool,
-    previous: Option<&PreviousValues>,
-    now: Timestamp,
-) -> AttemptResult {
-    let next_check = previous.map(|previous| {
-        let next = now.saturating_add(CHECK_INTERVAL).unwrap_or(now);
-        let until = previous.until.as_ref().map_or(next, |until| until.0);
-        next.min(until.max(now))
-    });
-    AttemptResult::UpToDate {
-        changed,
-        next_check,
+/// Returns the existing Secret without the former values that are not needed any more; `None` if all stay.
+pub(super) fn without_former_values(observed: &Observed, inputs: &Inputs) -> Option<Secret> {
+    let secret = observed.existing.secret()?;
+    let former = Former::of(secret, inputs.now)?;
+    let request = requested(observed);
+    let until = former.until(request.as_ref());
+    let is_over = inputs.drops_former || until <= inputs.now;
+    // The request of a SealedSecret that cannot be read is unknown.
+    let is_known = matches!(observed.source, Source::Sealed(_));
+    let request = request.filter(|_| is_known);
+    (is_known || is_over)
+        .then(|| former.removed_from(secret, request.as_ref(), is_over))
+        .flatten()
+}
+
+/// Returns what the SealedSecret requests. Annotations that cannot be used request nothing; the object is refused.
+pub(super) fn requested(observed: &Observed) -> Option<Request> {
+    match &observed.source {
+        Source::Sealed(sealed) => Request::of(sealed).ok().flatten(),
+        Source::Malformed(_) | Source::Gone => None,
     }
 }
 
-fn is_changed(
+/// Returns when to check again whether the former values of a Secret are needed; `None` if it has none.
+pub(super) fn next_check(
     observed: &Observed,
-    versioning: &Versioning,
-    sealed: &SealedSecret,
-    provenance: &Provenance,
-) -> bool {
-    let status = observed.status.as_ref();
-    let newest = status.and_then(|status| status.versions.first());
-    newest.is_some_and(|newest| {
-        newest.version != versioning.version_without_random_values(sealed, provenance)
-    })
-}
-
-/// Returns the version of each requested value. Any of the sealed values can be part of a value that a template makes.
-fn item_versions(
-    request: &Request,
-    versioning: &Versioning,
-    sealed: &SealedSecret,
-    provenance: &Provenance,
-) -> BTreeMap<String, String> {
-    let version = |item: &String| {
-        (
-            item.clone(),
-            versioning.item_version(sealed, provenance, item),
-        )
-    };
-    request.items().iter().map(version).collect()
+    secret: Option<&Secret>,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let former = Former::of(secret?, now)?;
+    let until = former.until(requested(observed).as_ref());
+    let next = now.saturating_add(CHECK_INTERVAL).unwrap_or(now);
+    Some(next.min(until.max(now)))
 }

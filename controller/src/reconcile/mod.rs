@@ -37,7 +37,7 @@ use tracing::{debug, error, info};
 use crate::metrics::Metrics;
 use crate::pool::{Pool, Stopped};
 use crate::store::Store;
-use attempt::{Inputs, Tools};
+use attempt::{Attempted, Inputs, Tools};
 use attempt_result::{AttemptResult, Report};
 pub use controller_core::queue::{Urgency, backoff};
 use versioning::Versioning;
@@ -74,7 +74,7 @@ pub struct Reconciler<S> {
     ring: Arc<KeyRing>,
     queue: Queue,
     failing: BTreeMap<ObjectId, FailingObject>,
-    attempts: JoinSet<(AttemptResult, Arc<KeyRing>)>,
+    attempts: JoinSet<(Attempted, Arc<KeyRing>)>,
     in_progress: HashMap<task::Id, ObjectId>,
     /// Objects in progress, and when they are due again if they were queued in the meantime.
     requeued: HashMap<ObjectId, Option<(Timestamp, Urgency)>>,
@@ -203,8 +203,11 @@ impl<S: Store> Reconciler<S> {
         if let Some((time, urgency)) = self.requeued.remove(&id).flatten() {
             self.queue.add(id.clone(), time, urgency);
         }
-        let (result, ring) =
-            result.unwrap_or_else(|| (interrupted_result(), Arc::clone(&self.ring)));
+        let interrupted = || (interrupted_result().into(), Arc::clone(&self.ring));
+        let (Attempted { result, next_check }, ring) = result.unwrap_or_else(interrupted);
+        if let Some(time) = next_check {
+            self.queue.add(id.clone(), time, Urgency::Backlog);
+        }
         // The keys changed during the attempt, which used the old keys.
         if matches!(result, AttemptResult::WaitsForKeys(_)) && !Arc::ptr_eq(&ring, &self.ring) {
             self.queue.add(id.clone(), now, Urgency::Backlog);
@@ -282,15 +285,7 @@ impl<S: Store> Reconciler<S> {
 
     fn finish(&mut self, id: ObjectId, result: AttemptResult, now: Timestamp) {
         let (report, waits_for_keys, retry) = match result {
-            AttemptResult::UpToDate {
-                changed,
-                next_check,
-            } => {
-                if let Some(time) = next_check {
-                    self.queue.add(id.clone(), time, Urgency::Backlog);
-                }
-                return self.finish_up_to_date(&id, changed);
-            }
+            AttemptResult::UpToDate { changed } => return self.finish_up_to_date(&id, changed),
             AttemptResult::Gone { removed } => return self.finish_gone(&id, removed),
             AttemptResult::WaitsForKeys(report) => (report, true, false),
             AttemptResult::WaitsForChange(report) => (report, false, false),

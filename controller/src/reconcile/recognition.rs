@@ -12,12 +12,13 @@ use shared::resource::{SealedSecret, SecretRecord, SecretVersion};
 use shared::secret::Secret;
 
 use super::attempt::Tools;
-use crate::store::{CachedState, Observed, Recognized, Source, Store};
+use super::attempt_result::AttemptResult;
+use crate::store::{Observed, Recognized, Source, Store};
 
 impl<S: Store> Tools<S> {
-    /// Returns the cached state of the object, if its Secret is known to be up to date without fetching or decrypting
+    /// Returns the instance label of the object, if its Secret is known to be up to date without fetching or decrypting
     /// anything.
-    pub(super) fn recognize(&self, id: &ObjectId, ring: &KeyRing) -> Option<CachedState> {
+    pub(super) fn recognize(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
         let cached = self
             .store
             .cached_state(id)
@@ -25,7 +26,7 @@ impl<S: Store> Tools<S> {
         let (record, (uid, version)) = (&cached.record, &cached.secret);
         let origin = self.origin(cached.identity, cached.opts_out);
         let tolerates_drift = origin.tolerates_drift;
-        let is_recognized = self.has_current_version(key_of_newest(&cached.versions))
+        let is_recognized = self.has_current_version(cached.version_key.as_deref())
             && record::is_for_secret(record, cached.identity, ring, uid, version)
             && record::is_genuine(record, origin, ring);
         if is_recognized {
@@ -37,7 +38,7 @@ impl<S: Store> Tools<S> {
             };
             self.store.note_recognized(id, cached.identity, secret);
         }
-        is_recognized.then_some(cached)
+        is_recognized.then_some(cached.instance)
     }
 
     /// Returns the SealedSecret, if the fetched Secret is known to be up to date without decrypting anything.
@@ -104,9 +105,10 @@ impl<S: Store> Tools<S> {
             .is_none_or(|versioning| key_id == Some(versioning.key.id()))
     }
 
-    pub(super) fn record_up_to_date(&self, id: &ObjectId, instance: &str) {
+    pub(super) fn record_up_to_date(&self, id: &ObjectId, instance: &str) -> AttemptResult {
         self.metrics.count_recognized();
         self.metrics.set_condition(id, instance, true);
+        AttemptResult::UpToDate { changed: false }
     }
 
     /// Returns a record of the Secret as stored now: as returned by the store, or as fetched.

@@ -6,19 +6,21 @@ use controller_core::decide::{Existing, Refusal};
 use controller_core::fault::Fault;
 use controller_core::no_secret::{self, NoSecret};
 use controller_core::object_id::ObjectId;
+use controller_core::previous::Former;
 use controller_core::status::{self, KeptValues, Outcome};
 use controller_core::versions::CurrentVersion;
 use jiff::Timestamp;
 use shared::error_chain;
 use shared::key_ring::KeyRing;
 use shared::meter::Meter;
-use shared::resource::SealedSecretStatus;
+use shared::resource::{PreviousValues, SealedSecretStatus};
 use shared::secret::Secret;
 use shared::unseal::UnsealError;
 
 use super::applying::PlanResult;
 use super::attempt::{Inputs, Tools, sealed_instance};
 use super::attempt_result::{self, AttemptResult};
+use super::former_values;
 use super::schedule::Schedule;
 use super::versioning::Provenance;
 use crate::metrics::SEALED_TYPE;
@@ -35,7 +37,14 @@ impl<S: Store> Tools<S> {
         inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<AttemptResult, StoreError> {
-        let outcome = self.outcome(observed, plan_result, provenance, &inputs.ring);
+        let stored = plan_result.applied.as_ref().ok().and_then(Option::as_deref);
+        let secret = stored.or(observed.existing.secret());
+        schedule.set_next_check(former_values::next_check(observed, secret, inputs.now));
+        let former = secret.and_then(|secret| Former::of(secret, inputs.now));
+        let request = former_values::requested(observed);
+        let previous = former.map(|former| former.status(request.as_ref()));
+        let report = (provenance, previous.as_ref());
+        let outcome = self.outcome(observed, plan_result, report, &inputs.ring);
         let status = self.next_status(observed, &outcome, plan_result, inputs.now);
         let is_synced = outcome.message().is_none();
         if status.is_some() || plan_result.changed || !is_synced {
@@ -60,7 +69,6 @@ impl<S: Store> Tools<S> {
             &outcome,
             plan_result.applied.as_ref().err(),
             is_event,
-            inputs.now,
         ))
     }
 
@@ -139,7 +147,6 @@ impl<S: Store> Tools<S> {
             is_exclusive: false,
             is_random: false,
             is_regenerated: false,
-            previous: None,
             applied: Ok(None),
         };
         Ok(Some((observed, plan_result)))
@@ -149,7 +156,7 @@ impl<S: Store> Tools<S> {
         &self,
         observed: &Observed,
         plan_result: &'a PlanResult,
-        provenance: &'a Provenance,
+        (provenance, previous): (&'a Provenance, Option<&'a PreviousValues>),
         ring: &KeyRing,
     ) -> Outcome<'a> {
         let kept = kept_values(observed);
@@ -158,11 +165,16 @@ impl<S: Store> Tools<S> {
                 message: error_chain(error),
                 is_stalled: error.is_stalled(),
                 kept,
+                previous,
             },
-            (Some(why), Ok(_)) => Outcome::Refused { why, kept },
+            (Some(why), Ok(_)) => Outcome::Refused {
+                why,
+                kept,
+                previous,
+            },
             (None, Ok(stored)) => Outcome::Unsealed {
                 sealed_by: &provenance.sealed_by,
-                previous: plan_result.previous.as_ref(),
+                previous,
                 version: self.current_version(observed, stored.as_deref(), provenance),
                 record: self.new_record(
                     observed,

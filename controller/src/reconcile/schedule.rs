@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use controller_core::object_id::ObjectId;
+use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
 
 use super::attempt::Tools;
@@ -23,6 +24,8 @@ pub(super) struct Schedule {
     /// When the write began.
     write_start: Option<Instant>,
     is_reported: bool,
+    /// When to check again whether the Secret still needs its former values.
+    next_check: Option<Timestamp>,
     /// The size of the values that the attempt keeps, in bytes.
     values: usize,
     permit: Option<Permit>,
@@ -51,8 +54,19 @@ impl Schedule {
             // Without a permit, the size of the values determines whether the attempt may pause.
             pause: self.pause.take().filter(|_| permit.is_some()),
             permit,
+            next_check: self.next_check,
             ..Self::default()
         };
+    }
+
+    /// Sets when the object is checked again in any case.
+    pub(super) fn set_next_check(&mut self, time: Option<Timestamp>) {
+        self.next_check = time;
+    }
+
+    /// Returns when the object is checked again in any case.
+    pub(super) fn next_check(&self) -> Option<Timestamp> {
+        self.next_check
     }
 
     /// Keeps a pause: the attempt occupies no slot from now on.

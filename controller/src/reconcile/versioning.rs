@@ -64,20 +64,23 @@ impl Versioning {
         self.version(sealed, sealed.name_or_empty(), &inputs)
     }
 
-    /// Returns the version of the value of one item of the Secret: that of the sealed value, or of all sealed values if a
-    /// template makes it.
+    /// Returns the version of the value of one item of the Secret: that of the sealed value, or of the content `whole` of
+    /// the object if a template makes it.
     pub(super) fn item_version(
         &self,
         sealed: &SealedSecret,
         provenance: &Provenance,
+        whole: &str,
         item: &str,
     ) -> String {
-        let mut inputs = inputs(sealed, provenance);
-        if provenance.digests.contains_key(item) {
-            inputs.retain(|(_, input), _| *input == item);
-        }
-        let path = format!("{}/{item}", sealed.name_or_empty());
-        self.version(sealed, &path, &inputs)
+        let name = sealed.name_or_empty();
+        let digest = provenance.digests.get(item);
+        let inputs = digest.map(|digest| ((name, item), *digest));
+        let template = Some(whole).filter(|_| digest.is_none());
+        let path = format!("{name}/{item}");
+        let namespace = sealed.namespace_or_empty();
+        let inputs = inputs.into_iter().collect();
+        ContentVersion::new(&self.key, namespace, &path, template, &inputs).to_string()
     }
 
     fn version(&self, sealed: &SealedSecret, path: &str, inputs: &VersionInputs<'_>) -> String {

@@ -13,9 +13,7 @@ use controller_core::reason::Reason;
 use jiff::Timestamp;
 pub use lease::api_response;
 use shared::record::Identity;
-use shared::resource::{
-    PreviousValues, SealedSecret, SealedSecretStatus, SecretRecord, SecretVersion,
-};
+use shared::resource::{SealedSecret, SealedSecretStatus, SecretRecord};
 use shared::secret::Secret;
 
 use crate::folder::FileError;
@@ -111,10 +109,8 @@ pub struct CachedState {
     pub instance: String,
     /// The record of the Secret in the last status.
     pub record: SecretRecord,
-    /// The newest content versions in the last status: two if the Secret keeps former values, else one.
-    pub versions: Vec<SecretVersion>,
-    /// The former values that the Secret keeps, according to the last status.
-    pub previous: Option<PreviousValues>,
+    /// The identifier of the key of the newest content version in the last status.
+    pub version_key: Option<String>,
     /// The last observed `uid` and `resourceVersion` of the Secret.
     pub secret: (String, String),
 }
@@ -312,11 +308,12 @@ pub trait Store: Send + Sync + 'static {
     /// Records that an object was recognized as up to date by its [`Self::cached_state`].
     fn note_recognized(&self, _id: &ObjectId, _identity: Identity, _secret: Recognized<'_>) {}
 
-    /// Returns whether all Pods that use the Secret have the newest of these contents; `None` if this is unknown.
+    /// Returns whether all Pods that use the Secret have the content that it has since `changed_at`; `None` if this is
+    /// unknown.
     fn is_current_everywhere(
         &self,
         _id: &ObjectId,
-        _versions: &[SecretVersion],
+        _changed_at: Timestamp,
         _now: Timestamp,
     ) -> impl Future<Output = Option<bool>> + Send {
         std::future::ready(None)

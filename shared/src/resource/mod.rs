@@ -103,6 +103,7 @@ pub struct SealedSecretStatus {
     pub record: Option<SecretRecord>,
     /// The last contents of the Secret, newest first, at most five.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
     pub versions: Vec<SecretVersion>,
     /// The former values that the Secret still has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,8 +170,10 @@ pub struct SecretRecord {
 pub struct SecretVersion {
     /// Changes when a value is set or a template changes, also if the new content equals the earlier one, and not when
     /// values are re-encrypted. Reveals nothing about values.
+    #[schemars(length(max = 64))]
     pub version: String,
     /// Identifies the key of the version. Versions under different keys cannot be compared.
+    #[schemars(length(max = 64))]
     pub key_id: String,
     /// The first generation of the SealedSecret with this content.
     #[serde(default, skip_serializing_if = "Option::is_none")]

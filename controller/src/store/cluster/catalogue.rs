@@ -9,9 +9,7 @@ use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use serde_json::json;
 use shared::record::Identity;
-use shared::resource::{
-    PreviousValues, SealedSecret, SealedSecretStatus, SecretVersion as ContentVersion,
-};
+use shared::resource::{KEEP_PREVIOUS_ANNOTATION, SealedSecret, SealedSecretStatus};
 
 use super::id_of;
 use super::known_fields::Pruned;
@@ -69,6 +67,9 @@ pub(super) struct Entry {
     /// status alone does not count, since other clients can write statuses.
     unsealed: Option<i64>,
     claim: Claim,
+    /// Whether the Secret may have former values: the annotation or a status has said so since this process observes the
+    /// object. If so, the Secret is read, since only it shows which former values it has.
+    pub(super) may_keep_former: bool,
 }
 
 /// The claims of the status that an object had when this process first observed it. Later statuses do not count, since
@@ -111,6 +112,7 @@ impl Entry {
             resource_version: metadata.resource_version,
             claim: Claim::from_status(status.as_ref()),
             has_conditions: has_conditions(status.as_ref()),
+            may_keep_former: may_keep_former(metadata.annotations.as_ref(), status.as_ref()),
             status,
             opts_out: drift::opts_out(metadata.annotations.as_ref()),
             instance: instance_label(metadata.labels.as_ref()).into(),
@@ -155,6 +157,7 @@ impl Entry {
             self.unsealed = self.unsealed.max(previous.unsealed);
             self.claim = previous.claim;
             self.verified.clone_from(&previous.verified);
+            self.may_keep_former |= previous.may_keep_former;
         }
     }
 
@@ -189,15 +192,10 @@ impl Entry {
         })
     }
 
-    /// Returns the content versions in the status that are kept.
-    pub(super) fn versions(&self) -> Vec<ContentVersion> {
-        let status = self.status.as_ref();
-        status.map_or_else(Vec::new, |status| status.versions.clone())
-    }
-
-    /// Returns the former values that the Secret keeps according to the status.
-    pub(super) fn previous(&self) -> Option<PreviousValues> {
-        self.status.as_ref()?.previous.clone()
+    /// Returns the identifier of the key of the newest content version in the status.
+    pub(super) fn version_key(&self) -> Option<String> {
+        let newest = self.status.as_ref()?.versions.first()?;
+        Some(newest.key_id.clone())
     }
 
     /// Drops the sealed values and most of the status, unless the object was deleted.
@@ -208,14 +206,13 @@ impl Entry {
         self.shorten_status();
     }
 
-    /// Reduces the status to the record, the newest content versions, the names of former values and to whether the object is synced, if the values were dropped: everything else
+    /// Reduces the status to the record, the newest content version and to whether the object is synced, if the values were dropped: everything else
     /// is needed only together with the values, when the object is read again.
     fn shorten_status(&mut self) {
         if let (CachedSource::Digest, Some(status)) = (&self.cached, &mut self.status) {
             let is_synced = status::is_synced(status);
             status.items = Vec::new();
-            let count = if status.previous.is_some() { 2 } else { 1 };
-            status.versions.truncate(count);
+            status.versions.truncate(1);
             status.conditions = is_synced.then(status::synced).into_iter().collect();
         }
     }
@@ -231,6 +228,14 @@ impl Entry {
 
 fn has_conditions(status: Option<&SealedSecretStatus>) -> bool {
     status.is_some_and(|status| !status.conditions.is_empty())
+}
+
+fn may_keep_former(
+    annotations: Option<&BTreeMap<String, String>>,
+    status: Option<&SealedSecretStatus>,
+) -> bool {
+    annotations.is_some_and(|annotations| annotations.contains_key(KEEP_PREVIOUS_ANNOTATION))
+        || status.is_some_and(|status| status.previous.is_some())
 }
 
 /// Returns the approximate size of the spec and annotations of an object in memory, in bytes.

@@ -2,33 +2,107 @@
 
 use controller_core::object_id::ObjectId;
 use jiff::Timestamp;
-use kube::api::{ApiResource, DynamicObject, ListParams};
-use kube::{Api, Client};
+use kube::Client;
 use restart::current;
 use restart::history::History;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
-use shared::resource::SecretVersion;
+use tokio::sync::Semaphore;
 use tracing::debug;
 
+use super::known_fields::{self, Known, Pruned};
 use crate::store::api_response;
 
-/// The number of Pods in a page of a list.
-const PAGE: u32 = 250;
+/// The number of Pods in a page of a list. A Pod can have more than a mebibyte.
+const PAGE: u32 = 20;
+/// Maximum number of entries of the known fields of a Pod; a larger one counts as using an earlier value.
+const MAX_ENTRIES: usize = 5_000;
+/// Only one list is in memory at a time. An object whose turn it is not is checked again later.
+static LISTS: Semaphore = Semaphore::const_new(1);
 
-/// Returns whether every Pod in the namespace of the Secret has the newest of these contents, or does not use the Secret.
-/// Returns `None` if the Pods cannot be listed.
+const POD: Known = Known::Object(&[("metadata", METADATA), ("spec", SPEC), ("status", STATUS)]);
+const METADATA: Known = Known::Object(&[
+    ("name", Known::Scalar),
+    ("namespace", Known::Scalar),
+    ("annotations", Known::Map),
+]);
+const SPEC: Known = Known::Object(&[
+    ("containers", Known::List(&CONTAINER)),
+    ("initContainers", Known::List(&CONTAINER)),
+    ("ephemeralContainers", Known::List(&CONTAINER)),
+    ("volumes", Known::List(&VOLUME)),
+]);
+const CONTAINER: Known = Known::Object(&[
+    ("name", Known::Scalar),
+    ("env", Known::List(&VARIABLE)),
+    ("envFrom", Known::List(&SOURCE_OF_VARIABLES)),
+    ("volumeMounts", Known::List(&MOUNT)),
+]);
+const VARIABLE: Known = Known::Object(&[("valueFrom", VALUE_FROM)]);
+const VALUE_FROM: Known = Known::Object(&[("secretKeyRef", NAMED)]);
+const SOURCE_OF_VARIABLES: Known = Known::Object(&[("secretRef", NAMED)]);
+const NAMED: Known = Known::Object(&[("name", Known::Scalar)]);
+const MOUNT: Known = Known::Object(&[
+    ("name", Known::Scalar),
+    ("subPath", Known::Scalar),
+    ("subPathExpr", Known::Scalar),
+]);
+const VOLUME: Known = Known::Object(&[
+    ("name", Known::Scalar),
+    ("secret", Known::Object(&[("secretName", Known::Scalar)])),
+    (
+        "projected",
+        Known::Object(&[("sources", Known::List(&PROJECTION))]),
+    ),
+]);
+const PROJECTION: Known = Known::Object(&[("secret", NAMED)]);
+const STATUS: Known = Known::Object(&[
+    ("phase", Known::Scalar),
+    ("containerStatuses", Known::List(&CONTAINER_STATUS)),
+    ("initContainerStatuses", Known::List(&CONTAINER_STATUS)),
+    ("ephemeralContainerStatuses", Known::List(&CONTAINER_STATUS)),
+]);
+const CONTAINER_STATUS: Known = Known::Object(&[("name", Known::Scalar), ("state", STATE)]);
+const STATE: Known = Known::Object(&[("running", STARTED), ("terminated", STARTED)]);
+const STARTED: Known = Known::Object(&[("startedAt", Known::Scalar)]);
+
+/// A page of Pods, without the fields that are not needed.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    items: Vec<Pod>,
+    #[serde(default)]
+    metadata: PageMetadata,
+}
+
+#[derive(Default, Deserialize)]
+struct PageMetadata {
+    #[serde(rename = "continue", default)]
+    token: String,
+}
+
+struct Pod(Pruned);
+
+impl<'de> Deserialize<'de> for Pod {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        known_fields::parse(deserializer, &POD, MAX_ENTRIES).map(Self)
+    }
+}
+
+/// Returns whether every Pod in the namespace of the Secret has the content that it has since `changed_at`, or does not use
+/// the Secret. Returns `None` if the Pods cannot be listed, or if another list is in progress.
 pub(super) async fn are_current(
     client: &Client,
     id: &ObjectId,
-    versions: &[SecretVersion],
+    changed_at: Timestamp,
     now: Timestamp,
 ) -> Option<bool> {
-    let history = History::of_sealed_secret(&json!({ "status": { "versions": versions } }));
-    let pods = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
-    let pods: Api<DynamicObject> = Api::namespaced_with(client.clone(), &id.namespace, &pods);
-    let mut page = ListParams::default().limit(PAGE);
+    let _turn = LISTS.try_acquire().ok()?;
+    let history = history(changed_at);
+    let mut token = String::new();
     loop {
-        let list = pods.list(&page).await.inspect_err(|error| {
+        let page = list(client, &id.namespace, &token).await;
+        let page = page.inspect_err(|error| {
             debug!(
                 namespace = id.namespace,
                 name = id.name,
@@ -36,15 +110,45 @@ pub(super) async fn are_current(
                 "Cannot list the Pods that use the Secret; its former values stay until their time is over"
             );
         });
-        let list = list.ok()?;
-        for pod in &list.items {
-            if !current::has_newest(&json!(pod), &id.name, &history, now) {
-                return Some(false);
-            }
+        let Page { items, metadata } = page.ok()?;
+        let has_newest = |Pod(pod): &Pod| {
+            !pod.is_too_large && current::has_newest(&pod.json, &id.name, &history, now)
+        };
+        if !items.iter().all(has_newest) {
+            return Some(false);
         }
-        match list.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => return Some(true),
+        if metadata.token.is_empty() {
+            return Some(true);
         }
+        token = metadata.token;
+    }
+}
+
+/// Returns the history of a Secret whose content changed at this time.
+fn history(changed_at: Timestamp) -> History {
+    let entry = |version: &str, generation, time: Timestamp| json!({ "version": version, "keyId": "", "generation": generation, "time": time.to_string() });
+    let versions = [
+        entry("new", 2, changed_at),
+        entry("old", 1, Timestamp::UNIX_EPOCH),
+    ];
+    History::of_sealed_secret(&json!({ "status": { "versions": versions } }))
+}
+
+async fn list(client: &Client, namespace: &str, token: &str) -> Result<Page, kube::Error> {
+    let query = form_urlencoded(token);
+    let path = format!("/api/v1/namespaces/{namespace}/pods?limit={PAGE}{query}");
+    let request = http::Request::get(path).body(Vec::new());
+    let request = request.map_err(kube::Error::HttpError)?;
+    client.request(request).await
+}
+
+/// Returns the parameter with the token of the next page. The API server makes it of URL-safe base64.
+fn form_urlencoded(token: &str) -> String {
+    let is_safe = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let safe: String = token.chars().filter(is_safe).collect();
+    if safe.is_empty() {
+        safe
+    } else {
+        format!("&continue={safe}")
     }
 }

@@ -27,7 +27,7 @@ use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::{Api, Client};
 use shared::random_mark;
 use shared::record::Identity;
-use shared::resource::{SealedSecretStatus, SecretVersion as ContentVersion};
+use shared::resource::SealedSecretStatus;
 use shared::secret::Secret;
 
 use crate::args::EventLevel;
@@ -282,14 +282,14 @@ impl Store for ClusterStore {
         let catalogue = self.catalogue();
         let entry = catalogue.entry(id).filter(|entry| entry.is_synced())?;
         let SecretVersion { uid, version } = catalogue.secret(id)?.clone();
-        let exists = !entry.is_gone();
+        // Only the Secret shows which former values it has: other clients may write the status.
+        let exists = !entry.is_gone() && !entry.may_keep_former;
         Some(CachedState {
             identity: entry.identity.filter(|_| exists)?,
             opts_out: entry.opts_out,
             instance: entry.instance.to_string(),
             record: entry.status.as_ref()?.record.clone()?,
-            versions: entry.versions(),
-            previous: entry.previous(),
+            version_key: entry.version_key(),
             secret: (uid, version),
         })
     }
@@ -301,10 +301,10 @@ impl Store for ClusterStore {
     async fn is_current_everywhere(
         &self,
         id: &ObjectId,
-        versions: &[ContentVersion],
+        changed_at: Timestamp,
         now: Timestamp,
     ) -> Option<bool> {
-        consumers::are_current(&self.client, id, versions, now).await
+        consumers::are_current(&self.client, id, changed_at, now).await
     }
 
     fn note_unsealed(&self, id: &ObjectId, observed: &Observed, kept: Kept<'_>) {
