@@ -395,7 +395,7 @@ fn restore_names_the_missing_label_of_a_v2_key() {
     };
     for (secret, want) in [
         (unlabeled(1), command.as_str()),
-        (unlabeled(2), "is not this key and has its name"),
+        (unlabeled(2), "another Secret already has the name"),
     ] {
         let path = format!("{SECRETS}/key-xw");
         let cluster = Cluster::new().replace("GET", &path, 200, &secret.to_string());
