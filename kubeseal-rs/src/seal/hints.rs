@@ -11,10 +11,13 @@ use regex::Regex;
 use crate::seal_args;
 
 /// Flags of another program or command: the file with the message, the flag, and the owner that the message names.
-const FOREIGN_FLAGS: [(&str, &str, &str); 13] = [
+const FOREIGN_FLAGS: [(&str, &str, &str); 16] = [
     // A part of `--require-v2`.
     ("binding", "--require-v", "the controller"),
+    ("lint/v2", "--require-v", "the controller"),
     ("keys/rotate", "--sealing-suite", "the controller"),
+    ("keys/v2", "--sealing-suite", "the controller"),
+    ("keys/mod", "--to", "`seal rotate`, which these texts name"),
     ("size", "--server-side", "`kubectl apply`"),
     ("keys/retire", "--to", "`seal rotate`"),
     ("keys/export", "--sealing-suite", "the controller"),
