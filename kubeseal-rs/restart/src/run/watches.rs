@@ -24,7 +24,10 @@ const WORKLOADS_PER_PAGE: u32 = 100;
 const SEALED_SECRETS_PER_PAGE: u32 = 20;
 /// The pauses after failures of a watch.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_mins(1);
+/// Maximum pause of a watch that actions depend on, so that little time is lost after an outage.
+const MAX_PAUSE: Duration = Duration::from_secs(8);
+/// Maximum pause of another watch, whose resource may not be installed.
+const MAX_OPTIONAL_PAUSE: Duration = Duration::from_mins(1);
 
 /// An event of a watch.
 #[derive(Debug)]
@@ -159,7 +162,7 @@ impl Starter {
             let mut pause = Duration::ZERO;
             while let Some(event) = events.next().await {
                 let is_first_failure = pause.is_zero();
-                pause = next_pause(pause, &event);
+                pause = next_pause(pause, &event, is_required);
                 let is_failure = event.is_err();
                 let change = event.map_or_else(
                     |error| {
@@ -189,9 +192,18 @@ impl Starter {
 /// Returns the pause before the next attempt after this event; zero while the watch works. The watcher announces a list
 /// before it requests it, so only an object or the end of a list shows that the watch works: a resource that is not
 /// installed would otherwise be requested every second.
-fn next_pause<F>(pause: Duration, event: &Result<Event<F>, watcher::Error>) -> Duration {
+fn next_pause<F>(
+    pause: Duration,
+    event: &Result<Event<F>, watcher::Error>,
+    is_required: bool,
+) -> Duration {
+    let max = if is_required {
+        MAX_PAUSE
+    } else {
+        MAX_OPTIONAL_PAUSE
+    };
     match event {
-        Err(_) => (pause * 2).clamp(MIN_PAUSE, MAX_PAUSE),
+        Err(_) => (pause * 2).clamp(MIN_PAUSE, max),
         Ok(Event::Init) => pause,
         Ok(Event::InitApply(_) | Event::InitDone | Event::Apply(_) | Event::Delete(_)) => {
             Duration::ZERO
@@ -233,21 +245,25 @@ mod tests {
     fn the_pause_grows_until_the_watch_works() {
         let failure = || Err(watcher::Error::NoResourceVersion);
         let seconds = |pause: Duration| pause.as_secs();
-        let mut pause = Duration::ZERO;
-        let mut pauses = Vec::new();
-        for _ in 0..8 {
-            pause = next_pause::<()>(pause, &Ok(Event::Init));
-            pause = next_pause::<()>(pause, &failure());
-            pauses.push(seconds(pause));
+        for (is_required, want) in [
+            (true, [1, 2, 4, 8, 8, 8, 8, 8]),
+            (false, [1, 2, 4, 8, 16, 32, 60, 60]),
+        ] {
+            let (mut pause, mut pauses) = (Duration::ZERO, Vec::new());
+            for _ in 0..8 {
+                pause = next_pause::<()>(pause, &Ok(Event::Init), is_required);
+                pause = next_pause::<()>(pause, &failure(), is_required);
+                pauses.push(seconds(pause));
+            }
+            assert_eq!(pauses, want, "{is_required}");
         }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
         for event in [
             Event::InitApply(()),
             Event::InitDone,
             Event::Apply(()),
             Event::Delete(()),
         ] {
-            assert_eq!(seconds(next_pause(pause, &Ok(event))), 0);
+            assert_eq!(seconds(next_pause(MIN_PAUSE, &Ok(event), true)), 0);
         }
     }
 }
