@@ -23,7 +23,7 @@ mod programs;
 mod service_proxy;
 mod settings;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{env, fs};
@@ -292,6 +292,24 @@ impl ControlPlane {
         let events = self.audit_events();
         let ids = events.iter().filter_map(|event| event["auditID"].as_str());
         ids.collect::<HashSet<_>>().len()
+    }
+
+    /// Returns how many requests a service account has sent so far, by verb and resource, like `list pods`. `user` is its
+    /// full name.
+    ///
+    /// # Panics
+    /// Panics like [`ControlPlane::audit`].
+    pub fn requests_of(&self, user: &str) -> BTreeMap<String, usize> {
+        let (mut ids, mut requests) = (HashSet::new(), BTreeMap::new());
+        for event in self.audit_events() {
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            if event["user"]["username"] == user && ids.insert(text(&event["auditID"])) {
+                let resource = &event["objectRef"]["resource"];
+                let request = format!("{} {}", text(&event["verb"]), text(resource));
+                *requests.entry(request).or_insert(0) += 1;
+            }
+        }
+        requests
     }
 
     fn audit_events(&self) -> Vec<serde_json::Value> {

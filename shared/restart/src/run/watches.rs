@@ -1,15 +1,16 @@
 //! Watches of SealedSecrets, workloads and Namespaces, each in a task that sends events.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use kube::core::ApiResource;
-use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use lease::api_response;
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::compact::{Compact, Form, OfKind, resource, workloads};
@@ -21,6 +22,12 @@ use crate::workload::{Kind, Workload};
 /// less than 20 KB, a SealedSecret can have 1.5 MB.
 const WORKLOADS_PER_PAGE: u32 = 100;
 const SEALED_SECRETS_PER_PAGE: u32 = 20;
+/// The pauses after failures of a watch.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+/// Maximum pause of a watch that actions depend on, so that little time is lost after an outage.
+const MAX_PAUSE: Duration = Duration::from_secs(8);
+/// Maximum pause of another watch, whose resource may not be installed.
+const MAX_OPTIONAL_PAUSE: Duration = Duration::from_mins(1);
 
 /// An event of a watch.
 #[derive(Debug)]
@@ -149,23 +156,21 @@ impl Starter {
         let (messages, namespace) = (self.messages.clone(), namespace.cloned());
         let (watch, what) = (self.watches.are_required.len(), resource.plural.clone());
         self.watches.are_required.push(is_required);
-        let mut is_failing = false;
-        let events = watcher(api, config)
-            .default_backoff()
-            .map(move |event| match event {
-                Ok(event) => {
-                    is_failing = false;
-                    to_change(event)
-                }
-                Err(error) => {
-                    log(&what, &error, is_required && !is_failing);
-                    is_failing = true;
-                    Change::Failed
-                }
-            });
+        let events = watcher(api, config);
         let sending = async move {
             let mut events = pin!(events);
-            while let Some(change) = events.next().await {
+            let mut pause = Duration::ZERO;
+            while let Some(event) = events.next().await {
+                let is_first_failure = pause.is_zero();
+                pause = next_pause(pause, &event, is_required);
+                let is_failure = event.is_err();
+                let change = event.map_or_else(
+                    |error| {
+                        log(&what, &error, is_required && is_first_failure);
+                        Change::Failed
+                    },
+                    &to_change,
+                );
                 let namespace = namespace.clone();
                 let message = Message {
                     watch,
@@ -175,9 +180,34 @@ impl Starter {
                 if messages.send(message).await.is_err() {
                     return;
                 }
+                if is_failure {
+                    sleep(pause).await;
+                }
             }
         };
         self.watches.tasks.spawn(sending);
+    }
+}
+
+/// Returns the pause before the next attempt after this event; zero while the watch works. The watcher announces a list
+/// before it requests it, so only an object or the end of a list shows that the watch works: a resource that is not
+/// installed would otherwise be requested every second.
+fn next_pause<F>(
+    pause: Duration,
+    event: &Result<Event<F>, watcher::Error>,
+    is_required: bool,
+) -> Duration {
+    let max = if is_required {
+        MAX_PAUSE
+    } else {
+        MAX_OPTIONAL_PAUSE
+    };
+    match event {
+        Err(_) => (pause * 2).clamp(MIN_PAUSE, max),
+        Ok(Event::Init) => pause,
+        Ok(Event::InitApply(_) | Event::InitDone | Event::Apply(_) | Event::Delete(_)) => {
+            Duration::ZERO
+        }
     }
 }
 
@@ -204,5 +234,36 @@ fn log(what: &str, error: &watcher::Error, is_new: bool) {
         warn!(error = text, "Cannot watch {what}; retrying");
     } else {
         debug!(error = text, "Cannot watch {what}; retrying");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_grows_until_the_watch_works() {
+        let failure = || Err(watcher::Error::NoResourceVersion);
+        let seconds = |pause: Duration| pause.as_secs();
+        for (is_required, want) in [
+            (true, [1, 2, 4, 8, 8, 8, 8, 8]),
+            (false, [1, 2, 4, 8, 16, 32, 60, 60]),
+        ] {
+            let (mut pause, mut pauses) = (Duration::ZERO, Vec::new());
+            for _ in 0..8 {
+                pause = next_pause::<()>(pause, &Ok(Event::Init), is_required);
+                pause = next_pause::<()>(pause, &failure(), is_required);
+                pauses.push(seconds(pause));
+            }
+            assert_eq!(pauses, want, "{is_required}");
+        }
+        for event in [
+            Event::InitApply(()),
+            Event::InitDone,
+            Event::Apply(()),
+            Event::Delete(()),
+        ] {
+            assert_eq!(seconds(next_pause(MIN_PAUSE, &Ok(event), true)), 0);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Measures the memory and the requests of `seal restart` with many workloads.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -42,7 +43,7 @@ pub async fn run(sizes: Sizes) {
     })
     .await;
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
-    let before = plane.requests();
+    let user = format!("system:serviceaccount:{}:{ACCOUNT}", namespace.name());
     let mut restarter = Restarter::start(&kubeconfig, namespace.name(), &[]).await;
     restarter.wait_until_leader().await;
     until("the lists are complete", async || {
@@ -52,13 +53,32 @@ pub async fn run(sizes: Sizes) {
             .filter(|text| text.starts_with("HTTP/1.1 200"))
     })
     .await;
-    print_head(&["phase", "requests", "resident MB"]);
-    let mut requests = before;
+    print_head(&["phase", "requests", "of the Lease", "resident MB"]);
+    let mut before = BTreeMap::new();
     let mut row = |phase: &str| {
-        let now = plane.requests();
+        let now = plane.requests_of(&user);
         let memory = format!("{:.1}", restarter.memory() as f64 / 1e6);
-        print_row(&[phase.to_owned(), (now - requests).to_string(), memory]);
-        requests = now;
+        let new = now
+            .iter()
+            .map(|(request, count)| (request, count - before.get(request).unwrap_or(&0)));
+        let new: Vec<(&String, usize)> = new.filter(|(_, count)| *count > 0).collect();
+        let leases = |(request, count): &(&String, usize)| {
+            if request.ends_with("leases") {
+                *count
+            } else {
+                0
+            }
+        };
+        let of_lease: usize = new.iter().map(leases).sum();
+        let total: usize = new.iter().map(|(_, count)| count).sum();
+        print_row(&[
+            phase.to_owned(),
+            (total - of_lease).to_string(),
+            of_lease.to_string(),
+            memory,
+        ]);
+        eprintln!("{new:?}");
+        before = now;
     };
     row("start");
     sleep(Duration::from_secs(u64::try_from(idle).unwrap())).await;

@@ -127,13 +127,7 @@ async fn the_policies_refuse_every_other_change_by_the_account() {
     create_workload(&home).await;
     let attacker = plane.client_of(home.name(), ACCOUNT).await;
     let image = json!({ "spec": { "template": { "spec": { "containers": [{ "name": "main", "image": "evil" }] } } } });
-    until("the policies take effect", async || {
-        let refusal = change::<Deployment>(&attacker, &home, "web", &image)
-            .await
-            .err()?;
-        refusal.contains("ValidatingAdmissionPolicy").then_some(())
-    })
-    .await;
+    wait_for_policies(&attacker, &home, &image).await;
     let in_template = |metadata: Value| json!({ "spec": { "template": { "metadata": metadata } } });
     for patch in [
         image.clone(),
@@ -185,6 +179,31 @@ async fn the_policies_refuse_every_other_change_by_the_account() {
         secrets.list(&ListParams::default()).await.is_err(),
         "no Secret can be read"
     );
+}
+
+/// Waits until both policies take effect, without a change: one that succeeds earlier would make the next attempt change
+/// nothing.
+async fn wait_for_policies(client: &Client, namespace: &Namespace<'_>, image: &Value) {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace.name());
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.name());
+    let params = PatchParams {
+        dry_run: true,
+        ..PatchParams::default()
+    };
+    let annotation = json!({ "metadata": { "annotations": { "a": "b" } } });
+    let is_refused = |error: &kube::Error| error.to_string().contains("ValidatingAdmissionPolicy");
+    until("the policies take effect", async || {
+        let deployment = deployments
+            .patch("web", &params, &Patch::Merge(image))
+            .await;
+        let pod = pods
+            .patch("web-1", &params, &Patch::Merge(&annotation))
+            .await;
+        let are_refused = deployment.err().is_some_and(|error| is_refused(&error))
+            && pod.err().is_some_and(|error| is_refused(&error));
+        are_refused.then_some(())
+    })
+    .await;
 }
 
 /// Patches an object. Returns the message of a refusal.
