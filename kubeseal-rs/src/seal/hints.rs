@@ -11,10 +11,9 @@ use regex::Regex;
 use crate::seal_args;
 
 /// Flags of another program or command: the file with the message, the flag, and the owner that the message names.
-const FLAGS_OF_OTHER_PROGRAMS: [(&str, &str, &str); 17] = [
+const FLAGS_OF_OTHER_PROGRAMS: [(&str, &str, &str); 16] = [
     // A part of `--require-v2`.
     ("binding", "--require-v", "the controller"),
-    ("lint/v2", "--require-v", "the controller"),
     ("keys/rotate", "--sealing-suite", "the controller"),
     ("lint/v2", "--require-v", "the controller"),
     ("keys/v2", "--sealing-suite", "the controller"),
