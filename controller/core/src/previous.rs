@@ -7,8 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use shared::plain::Plain;
 use shared::resource::{
-    KEEP_PREVIOUS_ANNOTATION, KEEP_PREVIOUS_FOR_ANNOTATION, PREVIOUS_VALUES_ANNOTATION,
-    PreviousValues, SealedSecret, time,
+    KEEP_PREVIOUS_ANNOTATION, KEEP_PREVIOUS_FOR_ANNOTATION, KEEP_PREVIOUS_UNTIL_ANNOTATION,
+    PREVIOUS_VALUES_ANNOTATION, PreviousValues, SealedSecret, time,
 };
 use shared::secret::Secret;
 use shared::secret_types::{MAX_SECRET_LEN, values_len};
@@ -19,6 +19,9 @@ const DEFAULT_DURATION: SignedDuration = SignedDuration::from_hours(1);
 const MAX_DURATION: SignedDuration = SignedDuration::from_hours(24 * 7);
 /// Maximum number of items whose former values are kept.
 const MAX_ITEMS: usize = 50;
+/// Values of [`KEEP_PREVIOUS_UNTIL_ANNOTATION`].
+const UNTIL_TIME: &str = "time";
+const UNTIL_PODS: &str = "pods";
 /// What follows the name of an item in the name of its former value.
 const SUFFIX: &str = ".previous";
 
@@ -27,6 +30,8 @@ const SUFFIX: &str = ".previous";
 pub struct Request {
     items: BTreeSet<String>,
     duration: SignedDuration,
+    /// Whether former values are kept for all of the duration, also when every Pod has the present ones.
+    is_by_time: bool,
 }
 
 /// The annotations with which a SealedSecret keeps former values cannot be used.
@@ -37,6 +42,11 @@ pub enum InvalidRequest {
         "the annotation {KEEP_PREVIOUS_FOR_ANNOTATION} has the value {0:?}; use a duration of at most a week, for example 30m"
     )]
     Duration(String),
+    /// The event that ends the time is unknown.
+    #[error(
+        "the annotation {KEEP_PREVIOUS_UNTIL_ANNOTATION} has the value {0:?}; use `pods` or `time`"
+    )]
+    Event(String),
     /// There are too many items.
     #[error("the annotation {KEEP_PREVIOUS_ANNOTATION} names more than {MAX_ITEMS} items")]
     TooManyItems,
@@ -62,7 +72,24 @@ impl Request {
         }
         let duration = annotation(KEEP_PREVIOUS_FOR_ANNOTATION);
         let duration = duration.map_or(Ok(DEFAULT_DURATION), |text| parse_duration(text))?;
-        Ok(Some(Self { items, duration }))
+        let is_by_time = match annotation(KEEP_PREVIOUS_UNTIL_ANNOTATION).map(String::as_str) {
+            None | Some(UNTIL_PODS) => false,
+            Some(UNTIL_TIME) => true,
+            Some(event) => return Err(InvalidRequest::Event(event.to_owned())),
+        };
+        Ok(Some(Self {
+            items,
+            duration,
+            is_by_time,
+        }))
+    }
+
+    /// Returns whether former values are kept for all of their time, also when every Pod has the present ones.
+    ///
+    /// Programs that try both values need the former one until the other system, such as a database, accepts the new one. No
+    /// Pod shows when that is.
+    pub fn is_by_time(&self) -> bool {
+        self.is_by_time
     }
 
     /// Returns the items.
@@ -458,6 +485,30 @@ mod tests {
             let annotations = [(KEEP_PREVIOUS_ANNOTATION.to_owned(), items)];
             sealed.metadata.annotations = Some(annotations.into());
             assert_eq!(Request::of(&sealed).is_ok(), is_valid);
+        }
+    }
+
+    #[test]
+    fn ends_by_time_only_if_the_annotation_says_so_and_refuses_other_events() {
+        for (text, want) in [
+            (None, Some(false)),
+            (Some("pods"), Some(false)),
+            (Some("time"), Some(true)),
+            (Some("Time"), None),
+            (Some(""), None),
+        ] {
+            let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
+            let annotations = sealed.metadata.annotations.get_or_insert_default();
+            annotations.insert(KEEP_PREVIOUS_ANNOTATION.to_owned(), "a".to_owned());
+            if let Some(text) = text {
+                annotations.insert(KEEP_PREVIOUS_UNTIL_ANNOTATION.to_owned(), text.to_owned());
+            }
+            let request = Request::of(&sealed).ok().flatten();
+            assert_eq!(
+                request.map(|request| request.is_by_time()),
+                want,
+                "{text:?}"
+            );
         }
     }
 

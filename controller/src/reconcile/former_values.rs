@@ -79,7 +79,8 @@ impl<S: Store> Tools<S> {
             .existing
             .secret()
             .and_then(|secret| Former::of(secret, now));
-        let Some(former) = former else {
+        let is_by_time = requested(observed).is_some_and(|request| request.is_by_time());
+        let Some(former) = former.filter(|_| !is_by_time) else {
             return false;
         };
         let status = observed.status.as_ref();

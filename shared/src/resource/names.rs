@@ -13,6 +13,9 @@ pub const RANDOM_VALUES_ANNOTATION: &str = "sealedsecrets.bitnami.com/random-val
 pub const KEEP_PREVIOUS_ANNOTATION: &str = "sealedsecrets.bitnami.com/keep-previous";
 /// On a SealedSecret: for how long former values are kept at most, as a duration like `30m`.
 pub const KEEP_PREVIOUS_FOR_ANNOTATION: &str = "sealedsecrets.bitnami.com/keep-previous-for";
+/// On a SealedSecret: `time` if former values are kept for all of that time, also when every Pod has the present ones; `pods`
+/// or no value if not.
+pub const KEEP_PREVIOUS_UNTIL_ANNOTATION: &str = "sealedsecrets.bitnami.com/keep-previous-until";
 /// On a Secret that keeps former values: the version of each value, and until when the former values are kept.
 pub const PREVIOUS_VALUES_ANNOTATION: &str = "sealedsecrets.bitnami.com/previous-values";
 /// On a key Secret: [`KEY_ACTIVE`] for a key that is loaded.

@@ -14,8 +14,8 @@ use serde::ser::{SerializeStruct as _, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::resource::{
-    KEEP_PREVIOUS_ANNOTATION, KEEP_PREVIOUS_FOR_ANNOTATION, KEY_HINTS_ANNOTATION,
-    LAST_APPLIED_ANNOTATIONS, SealedSecret, SealedSecretStatus,
+    KEEP_PREVIOUS_ANNOTATION, KEEP_PREVIOUS_FOR_ANNOTATION, KEEP_PREVIOUS_UNTIL_ANNOTATION,
+    KEY_HINTS_ANNOTATION, LAST_APPLIED_ANNOTATIONS, SealedSecret, SealedSecretStatus,
 };
 use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION};
 
@@ -24,12 +24,13 @@ use crate::metrics::INSTANCE_LABEL;
 
 /// The labels and annotations that are kept. All others, which can have a mebibyte in each object, are reduced to a
 /// digest.
-const KEPT_KEYS: [&str; 7] = [
+const KEPT_KEYS: [&str; 8] = [
     CLUSTER_WIDE_ANNOTATION,
     NAMESPACE_WIDE_ANNOTATION,
     KEY_HINTS_ANNOTATION,
     KEEP_PREVIOUS_ANNOTATION,
     KEEP_PREVIOUS_FOR_ANNOTATION,
+    KEEP_PREVIOUS_UNTIL_ANNOTATION,
     drift::ANNOTATION,
     INSTANCE_LABEL,
 ];
