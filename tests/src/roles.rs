@@ -77,6 +77,12 @@ pub async fn grant_leases(namespace: &Namespace<'_>) {
     bind(namespace, "leader-election", &rules).await;
 }
 
+/// Lets the account list Pods, which Bitnami's roles do not.
+pub async fn grant_pods(namespace: &Namespace<'_>) {
+    let rules = json!([{ "apiGroups": [""], "resources": ["pods"], "verbs": ["list"] }]);
+    bind(namespace, "pod-reader", &rules).await;
+}
+
 /// Lets the account authenticate callers and check their permissions, which Bitnami's roles do not.
 pub async fn grant_reviews(namespace: &Namespace<'_>) {
     let mut binding = binding("system:auth-delegator", "ClusterRole", namespace.name());

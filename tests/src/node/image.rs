@@ -44,20 +44,28 @@ pub fn pack_programs(archive: &Path) {
         binaries::kubeseal(),
         binaries::seal(),
     ] {
-        let name = program.file_name().expect("a program").to_owned();
-        copy_into(
-            root.path(),
-            &program,
-            &Path::new("/usr/local/bin").join(name),
-        );
-        for library in libraries(&program) {
-            copy_into(root.path(), &library, &library);
-        }
+        add_program(root.path(), &program);
     }
     fs::create_dir(root.path().join("tmp")).expect("a writable folder");
     let settings =
         json!({ "User": "1001", "Entrypoint": ["controller"], "Env": ["PATH=/usr/local/bin"] });
     pack(&controller_name(), root.path(), &settings, archive);
+}
+
+/// Packs an image with one program and the libraries that it needs.
+pub fn pack_program(name: &str, program: &Path, archive: &Path) {
+    let root = Scratch::new();
+    add_program(root.path(), program);
+    let settings = json!({ "User": "1001", "Env": ["PATH=/usr/local/bin"] });
+    pack(name, root.path(), &settings, archive);
+}
+
+fn add_program(root: &Path, program: &Path) {
+    let name = program.file_name().expect("a program");
+    copy_into(root, program, &Path::new("/usr/local/bin").join(name));
+    for library in libraries(program) {
+        copy_into(root, &library, &library);
+    }
 }
 
 /// Returns the name of the image of the controller in this repository's manifests.
@@ -86,7 +94,7 @@ fn copy_into(root: &Path, file: &Path, path: &Path) {
 
 /// Packs an image with one layer: the files below `root`, with user and group 0. `settings` is the object `config` of
 /// the image's configuration.
-fn pack(name: &str, root: &Path, settings: &Value, archive: &Path) {
+pub(super) fn pack(name: &str, root: &Path, settings: &Value, archive: &Path) {
     let layout = Layout::new();
     let layer = layout.file("layer.tar");
     tar(root, &layer);

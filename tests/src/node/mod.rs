@@ -9,6 +9,8 @@ mod control_groups;
 pub mod image;
 mod node_pod;
 mod packages;
+mod pod_logs;
+mod postgresql;
 mod requirements;
 mod settings;
 
@@ -25,6 +27,8 @@ use kube::Api;
 
 pub use image::BUSYBOX;
 pub use node_pod::{NodePod, container_status};
+pub use pod_logs::PodLogs;
+pub use postgresql::PostgreSql;
 
 use crate::control_plane::{self, ControlPlane, KUBERNETES_SERVICE, PodNetwork};
 use crate::guarded::{self, Guarded};

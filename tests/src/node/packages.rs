@@ -1,4 +1,4 @@
-//! The programs of a node, from Debian's packages.
+//! The programs of a node, and of a database in a Pod, from Debian's packages.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,46 +23,65 @@ const PACKAGES: [&str; 6] = [
 /// # Panics
 /// Panics with instructions if the packages cannot be downloaded.
 pub(super) fn unpacked() -> PathBuf {
+    let what = PACKAGES.join(", ");
+    cached("node-root", "packages.sh", &what, |folder| {
+        script(folder, &PACKAGES)
+    })
+}
+
+/// Returns a folder with PostgreSQL and all that it needs, like [`unpacked`].
+///
+/// # Panics
+/// Panics with instructions if the packages cannot be downloaded.
+pub(super) fn postgresql() -> PathBuf {
+    let busybox = unpacked().join("bin/busybox");
+    let what = "postgresql and its libraries";
+    cached("postgresql", "postgresql.sh", what, |folder| {
+        let mut command = Command::new("/bin/sh");
+        command
+            .arg(super::script("postgresql.sh"))
+            .arg(folder)
+            .arg(&busybox);
+        command
+    })
+}
+
+/// Returns the folder of the cache that a command makes with a script from these packages, and makes it if it is missing.
+fn cached(name: &str, script: &str, what: &str, command: impl Fn(&Path) -> Command) -> PathBuf {
     let cache = cache::folder();
-    let folder = cache.join(format!("node-root-{}", key()));
-    let _lock = cache::lock(&cache.join("node-root.lock"), || {
-        print_progress("another process is unpacking the programs of a node: waiting");
+    let folder = cache.join(format!("{name}-{}", key(script, what)));
+    let _lock = cache::lock(&cache.join(format!("{name}.lock")), || {
+        print_progress(&format!("another process is unpacking {what}: waiting"));
     });
     if !folder.exists() {
-        unpack(&folder);
+        unpack(&folder, what, &command);
     }
     folder
 }
 
-fn key() -> String {
+fn key(script: &str, what: &str) -> String {
     let mut key = cache::Key::default();
-    for file in [
-        Path::new("/etc/debian_version"),
-        &super::script("packages.sh"),
-    ] {
+    for file in [Path::new("/etc/debian_version"), &super::script(script)] {
         key.add(&fs::read(file).unwrap_or_default());
     }
-    for package in PACKAGES {
-        key.add(package.as_bytes());
-    }
+    key.add(what.as_bytes());
     key.text()
 }
 
 /// Unpacks into a separate folder and renames it, so that an interruption leaves no partial folder.
-fn unpack(folder: &Path) {
+fn unpack(folder: &Path, what: &str, command: &impl Fn(&Path) -> Command) {
     let unfinished = folder.with_extension("unfinished");
     let _ = fs::remove_dir_all(&unfinished);
     print_progress(&format!(
-        "downloading {}; later runs reuse {}",
-        PACKAGES.join(", "),
+        "downloading {what}; later runs reuse {}",
         folder.display()
     ));
     let start = Instant::now();
-    let output = script(&unfinished, &PACKAGES).output();
+    let output = command(&unfinished).output();
     let output = output.expect("/bin/sh can be started");
     assert!(
         output.status.success(),
-        "cannot unpack the programs of a node:\n{}",
+        "cannot unpack {what}:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     fs::rename(&unfinished, folder).expect("a writable folder");

@@ -13,6 +13,7 @@ mod image;
 mod leftovers;
 mod replicas;
 mod restart;
+mod rotation;
 mod secrets;
 
 use tests::control_plane::ControlPlane;
