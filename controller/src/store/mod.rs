@@ -105,8 +105,6 @@ pub struct CachedState {
     pub identity: Identity,
     /// Whether the annotations of the SealedSecret disable drift correction.
     pub opts_out: bool,
-    /// Whether the annotations of the SealedSecret keep former values for all of their time.
-    pub keeps_former_by_time: bool,
     /// The label `app.kubernetes.io/instance` of the SealedSecret.
     pub instance: String,
     /// The record of the Secret in the last status.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller_core::object_id::ObjectId;
-use controller_core::{drift, ownership, previous, status};
+use controller_core::{drift, ownership, status};
 use kube::core::ObjectMeta;
 use kube::{Api, Client};
 use serde_json::json;
@@ -50,8 +50,6 @@ pub(super) struct Entry {
     pub(super) status: Option<SealedSecretStatus>,
     /// Whether the annotations disable drift correction.
     pub(super) opts_out: bool,
-    /// Whether the annotations keep former values for all of their time.
-    pub(super) keeps_former_by_time: bool,
     /// The label `app.kubernetes.io/instance`.
     pub(super) instance: Box<str>,
     /// Whether the status had conditions.
@@ -117,7 +115,6 @@ impl Entry {
             may_keep_former: may_keep_former(metadata.annotations.as_ref(), status.as_ref()),
             status,
             opts_out: drift::opts_out(metadata.annotations.as_ref()),
-            keeps_former_by_time: previous::ends_by_time(metadata.annotations.as_ref()),
             instance: instance_label(metadata.labels.as_ref()).into(),
             metadata_digest: object.metadata_digest,
             spec_size,

@@ -287,7 +287,6 @@ impl Store for ClusterStore {
         Some(CachedState {
             identity: entry.identity.filter(|_| exists)?,
             opts_out: entry.opts_out,
-            keeps_former_by_time: entry.keeps_former_by_time,
             instance: entry.instance.to_string(),
             record: entry.status.as_ref()?.record.clone()?,
             version_key: entry.version_key(),
