@@ -53,6 +53,7 @@
 //! | [`secret`] | a Secret with its plaintext values |
 //! | [`secret_types`] | the API server's requirements for the built-in types of Secret |
 //! | [`readable`] | JSON of the API server → objects that typed parsing can read |
+//! | [`known_fields`] | JSON of clients without the fields that nothing reads |
 //! | [`manifest`] | YAML/JSON bytes ↔ documents |
 //! | [`sealed_file`] | the SealedSecrets in a file; edits of their items |
 //! | [`seal`] | Secret + certificate + scope → SealedSecret |
@@ -73,6 +74,7 @@ pub mod key;
 pub mod key_marks;
 pub mod key_ring;
 pub mod key_secret;
+pub mod known_fields;
 pub mod manifest;
 pub mod meter;
 pub mod names;

@@ -3,7 +3,7 @@
 //! As in Reloader, the annotations of the Pod template count only if the workload itself has none of those that opt in,
 //! and an exclusion counts only on the workload. Named Secrets restart a workload even if it does not consume them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
@@ -26,8 +26,12 @@ const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
 pub const LONGEST_WINDOW: Duration = Duration::from_mins(2);
 /// Maximum size of a compiled pattern, since any client that may write workloads can set patterns.
 const MAX_PATTERN: usize = 16 << 10;
-/// Maximum number of patterns in one annotation.
-const MAX_PATTERNS: usize = 64;
+/// Maximum length of a pattern.
+const MAX_PATTERN_LENGTH: usize = 256;
+/// Maximum number of patterns in one annotation. Further ones have no effect.
+pub const MAX_PATTERNS: usize = 32;
+/// Maximum number of names in one annotation.
+const MAX_NAMES: usize = 256;
 
 /// The annotations that Reloader reads for one kind of source.
 struct Names {
@@ -48,7 +52,7 @@ const CLASSES: Names = Names {
 };
 
 /// What a workload opts in to.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OptIn {
     /// Our annotation is set, so Reloader does not restart the workload.
     is_ours: bool,
@@ -61,11 +65,16 @@ pub struct OptIn {
 }
 
 /// Which sources of one kind restart the workload.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Rules {
     auto: bool,
-    named: Vec<Regex>,
-    excluded: Vec<String>,
+    /// Entries without characters of regular expressions.
+    names: BTreeSet<String>,
+    /// The other entries. They are compiled only to compare them with names, which is the work of the workload's namespace.
+    patterns: Vec<String>,
+    excluded: BTreeSet<String>,
+    /// Whether entries have no effect, since there are too many or they are too long.
+    is_cut: bool,
 }
 
 /// The annotations of a Secret that Reloader reads.
@@ -115,8 +124,10 @@ impl OptIn {
         }
         let rules = |names: &Names| Rules {
             auto: auto || is_ours || is_true(&chosen[names.auto]),
-            named: patterns(&chosen[names.reload]),
-            excluded: entries(&workload[names.exclude]),
+            excluded: entries(&workload[names.exclude])
+                .map(str::to_owned)
+                .collect(),
+            ..Rules::named_by(&chosen[names.reload])
         };
         Self {
             is_ours,
@@ -137,33 +148,92 @@ impl OptIn {
         !self.is_ours
     }
 
-    /// Returns whether a change of this source restarts the workload. `is_consumed` says whether the workload consumes it.
-    pub fn includes(&self, source: &Source, tags: SecretTags, is_consumed: bool) -> bool {
+    /// Returns whether a change of this source restarts the workload. `is_consumed` says whether the workload consumes it,
+    /// `is_matched` whether one of the patterns matches it.
+    pub fn includes(
+        &self,
+        source: &Source,
+        tags: SecretTags,
+        is_consumed: bool,
+        is_matched: impl FnOnce() -> bool,
+    ) -> bool {
         match source {
             Source::Secret(name) => {
                 let by_search = self.search && tags.is_match;
-                !tags.is_ignored && self.secrets.include(name, is_consumed, by_search)
+                let rules = &self.secrets;
+                !tags.is_ignored && rules.include(name, is_consumed, by_search, is_matched)
             }
-            Source::Class(name) => self.classes.include(name, is_consumed, false),
+            Source::Class(name) => self.classes.include(name, is_consumed, false, is_matched),
         }
     }
 
-    /// Returns whether a source can restart the workload although it does not consume it.
-    pub fn names_secrets(&self) -> bool {
-        !self.secrets.named.is_empty()
+    /// Returns the Secrets that an annotation names, without those that only a pattern matches.
+    pub fn named_secrets(&self) -> &BTreeSet<String> {
+        &self.secrets.names
+    }
+
+    /// Returns the patterns of names of Secrets.
+    pub fn secret_patterns(&self) -> &[String] {
+        &self.secrets.patterns
+    }
+
+    /// Returns whether entries of an annotation have no effect, since there are too many or they are too long.
+    pub fn is_cut(&self) -> bool {
+        self.secrets.is_cut
     }
 }
 
+/// Returns the names that a pattern matches as a whole. Reloader ignores patterns that it cannot parse. Its anchors do not
+/// enclose alternatives (`a|b` matches every name with the prefix a); ours do.
+pub fn matches<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let anchored = format!("^(?:{pattern})$");
+    let compiled = RegexBuilder::new(&anchored).size_limit(MAX_PATTERN).build();
+    let compiled: Option<Regex> = compiled.ok();
+    let Some(pattern) = compiled else {
+        return Vec::new();
+    };
+    names.filter(|name| pattern.is_match(name)).collect()
+}
+
 impl Rules {
-    fn is_any(&self) -> bool {
-        self.auto || !self.named.is_empty()
+    /// Reads the names and patterns of a list.
+    fn named_by(list: &Json) -> Self {
+        let mut rules = Self::default();
+        for entry in entries(list) {
+            let is_name = !entry.contains(is_special);
+            if is_name && rules.names.len() < MAX_NAMES {
+                rules.names.insert(entry.to_owned());
+            } else if !is_name
+                && entry.len() <= MAX_PATTERN_LENGTH
+                && rules.patterns.len() < MAX_PATTERNS
+            {
+                rules.patterns.push(entry.to_owned());
+            } else {
+                rules.is_cut = true;
+            }
+        }
+        rules
     }
 
-    fn include(&self, name: &str, is_consumed: bool, by_search: bool) -> bool {
-        let is_excluded = self.excluded.iter().any(|excluded| excluded == name);
-        let is_named = || self.named.iter().any(|pattern| pattern.is_match(name));
-        !is_excluded && (is_consumed && (self.auto || by_search) || is_named())
+    fn is_any(&self) -> bool {
+        self.auto || !self.names.is_empty() || !self.patterns.is_empty()
     }
+
+    fn include(
+        &self,
+        name: &str,
+        is_consumed: bool,
+        by_search: bool,
+        is_matched: impl FnOnce() -> bool,
+    ) -> bool {
+        let is_named = || self.names.contains(name) || !self.patterns.is_empty() && is_matched();
+        !self.excluded.contains(name) && (is_consumed && (self.auto || by_search) || is_named())
+    }
+}
+
+/// Returns whether a character has a meaning in regular expressions.
+fn is_special(character: char) -> bool {
+    r".*+?()[]{}|\^$".contains(character)
 }
 
 /// Returns whether an annotation turns on the refresh of Pods, if it is set. The annotations are those of a SealedSecret, a
@@ -181,26 +251,9 @@ fn is_true(value: &Json) -> bool {
     value.as_str().is_some_and(parse_bool)
 }
 
-/// Returns the patterns of a list, which match whole names. Reloader ignores those that it cannot parse. Its anchors do not
-/// enclose alternatives (`a|b` matches every name with the prefix a); ours do.
-fn patterns(value: &Json) -> Vec<Regex> {
-    let entries = entries(value);
-    let patterns = entries.iter().take(MAX_PATTERNS).filter_map(|entry| {
-        let anchored = format!("^(?:{entry})$");
-        RegexBuilder::new(&anchored)
-            .size_limit(MAX_PATTERN)
-            .build()
-            .ok()
-    });
-    patterns.collect()
-}
-
-fn entries(value: &Json) -> Vec<String> {
+fn entries(value: &Json) -> impl Iterator<Item = &str> {
     let entries = value.as_str().unwrap_or_default().split(',').map(str::trim);
-    entries
-        .filter(|entry| !entry.is_empty())
-        .map(str::to_owned)
-        .collect()
+    entries.filter(|entry| !entry.is_empty())
 }
 
 /// Returns the quiet time: the first annotation that can be parsed, at most [`LONGEST_WINDOW`], or the default.
@@ -251,7 +304,11 @@ mod tests {
 
     /// Returns whether a change of the Secret `db` restarts a workload with these annotations that consumes it.
     fn restarts(workload: &Json, template: &Json, tags: SecretTags, is_consumed: bool) -> bool {
-        OptIn::read(workload, template).includes(&Source::Secret("db".into()), tags, is_consumed)
+        let opt_in = OptIn::read(workload, template);
+        let mut patterns = opt_in.secret_patterns().iter();
+        let is_matched =
+            || patterns.any(|pattern| !matches(pattern, ["db"].into_iter()).is_empty());
+        opt_in.includes(&Source::Secret("db".into()), tags, is_consumed, is_matched)
     }
 
     #[test]
@@ -434,7 +491,11 @@ mod tests {
             ),
         ] {
             let opt_in = OptIn::read(&annotations, &json!({}));
-            assert_eq!(opt_in.includes(&class, PLAIN, true), want, "{annotations}");
+            assert_eq!(
+                opt_in.includes(&class, PLAIN, true, || false),
+                want,
+                "{annotations}"
+            );
         }
     }
 
@@ -487,15 +548,35 @@ mod tests {
         );
     }
 
-    /// Attack: a client that may write workloads sets patterns that take the memory of the component.
+    /// Attack: a client that may write workloads sets patterns that take the memory and time of the component.
     #[test]
     fn patterns_are_bounded() {
-        let large = json!({ "secret.reloader.stakater.com/reload": "(?:a{1000}){1000}" });
-        assert!(!OptIn::read(&large, &json!({})).names_secrets());
-        let many = json!({ "secret.reloader.stakater.com/reload": "a,".repeat(1000) });
-        assert_eq!(
-            OptIn::read(&many, &json!({})).secrets.named.len(),
-            MAX_PATTERNS
-        );
+        let read = |list: &str| {
+            OptIn::read(
+                &json!({ "secret.reloader.stakater.com/reload": list }),
+                &json!({}),
+            )
+        };
+        let names = ["aaaa"];
+        assert_eq!(matches("a{1,9}", names.into_iter()), names);
+        assert!(matches("(?:a{1000}){1000}|aaaa", names.into_iter()).is_empty());
+        for (list, patterns, literals, is_cut) in [
+            ("a.*,".repeat(MAX_PATTERNS), MAX_PATTERNS, 0, false),
+            ("a.*,".repeat(MAX_PATTERNS + 1), MAX_PATTERNS, 0, true),
+            ("a.*,b".to_owned(), 1, 1, false),
+            (".".repeat(MAX_PATTERN_LENGTH), 1, 0, false),
+            (".".repeat(MAX_PATTERN_LENGTH + 1), 0, 0, true),
+            ("a,".repeat(1000), 0, 1, false),
+        ] {
+            let opt_in = read(&list);
+            let found = (opt_in.secret_patterns().len(), opt_in.named_secrets().len());
+            assert_eq!(
+                (found, opt_in.is_cut()),
+                ((patterns, literals), is_cut),
+                "{list}"
+            );
+        }
+        let many: Vec<String> = (0..=MAX_NAMES).map(|number| number.to_string()).collect();
+        assert!(read(&many.join(",")).is_cut());
     }
 }

@@ -61,6 +61,15 @@ pub struct Use {
 }
 
 impl Use {
+    /// Returns the first in order of all possible uses of a source.
+    pub fn first_of(source: Source) -> Self {
+        Self {
+            source,
+            way: Way::Env,
+            container: String::new(),
+        }
+    }
+
     /// Returns whether the source is the Secret of this name.
     pub fn is_of_secret(&self, secret: &str) -> bool {
         matches!(&self.source, Source::Secret(name) if name == secret)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
-use crate::annotations::{LONGEST_WINDOW, SecretTags};
+use crate::annotations::{self, LONGEST_WINDOW, SecretTags};
 use crate::consumption::Source;
 use crate::history::History;
 use crate::pod::Pod;
@@ -62,8 +62,6 @@ pub struct Situation<'a> {
     pub memory: &'a Memory,
     /// Whether another rollout may begin.
     pub has_slot: bool,
-    /// Whether Reloader runs in the cluster.
-    pub reloader_runs: bool,
     /// The current time.
     pub now: Timestamp,
 }
@@ -101,8 +99,6 @@ pub enum Obstacle {
     Paused,
     /// Its update strategy is `OnDelete`.
     Manual,
-    /// Reloader restarts it.
-    Reloader,
 }
 
 impl fmt::Display for Obstacle {
@@ -110,20 +106,29 @@ impl fmt::Display for Obstacle {
         f.write_str(match self {
             Self::Paused => "the workload is paused",
             Self::Manual => "the update strategy is OnDelete",
-            Self::Reloader => "Reloader runs in this cluster and restarts it",
         })
     }
 }
 
 /// Returns whether a change of this Secret restarts the workload, and whether the workload consumes it; `None` if not.
-pub fn relevance(workload: &Workload, secret: &str, tags: SecretTags) -> Option<bool> {
-    let is_consumed = workload.uses.iter().any(|found| found.is_of_secret(secret));
-    if !is_consumed && !workload.opt_in.names_secrets() {
-        return None;
-    }
+/// `is_matched` says whether one of the workload's patterns matches it.
+pub fn relevance(
+    workload: &Workload,
+    secret: &str,
+    tags: SecretTags,
+    is_matched: impl FnOnce() -> bool,
+) -> Option<bool> {
+    let is_consumed = workload.consumes(secret);
     let source = Source::Secret(secret.to_owned());
-    let is_included = workload.opt_in.includes(&source, tags, is_consumed);
+    let opt_in = &workload.opt_in;
+    let is_included = opt_in.includes(&source, tags, is_consumed, is_matched);
     is_included.then_some(is_consumed)
+}
+
+/// Returns whether one of the workload's patterns matches the Secret.
+pub fn is_matched(workload: &Workload, secret: &str) -> bool {
+    let mut patterns = workload.opt_in.secret_patterns().iter();
+    patterns.any(|pattern| !annotations::matches(pattern, [secret].into_iter()).is_empty())
 }
 
 impl Target {
@@ -243,11 +248,7 @@ impl Situation<'_> {
         match self.workload.progress {
             Progress::Paused => Some(Obstacle::Paused),
             Progress::Manual => Some(Obstacle::Manual),
-            Progress::Done | Progress::UnderWay | Progress::Unavailable => {
-                let is_by_reloader =
-                    self.reloader_runs && self.workload.opt_in.is_by_reloader_alone();
-                is_by_reloader.then_some(Obstacle::Reloader)
-            }
+            Progress::Done | Progress::UnderWay | Progress::Unavailable => None,
         }
     }
 
@@ -296,7 +297,6 @@ mod tests {
         start: i64,
         now: i64,
         has_slot: bool,
-        reloader_runs: bool,
     }
 
     impl Default for Case {
@@ -308,7 +308,6 @@ mod tests {
                 start: 15,
                 now: 30,
                 has_slot: true,
-                reloader_runs: false,
             }
         }
     }
@@ -333,7 +332,6 @@ mod tests {
                 secrets: &self.secrets(),
                 memory: &self.memory,
                 has_slot: self.has_slot,
-                reloader_runs: self.reloader_runs,
                 now: second(self.now),
             };
             let pod = Pod::read(&pod("p", Way::Env, self.start)).unwrap();
@@ -366,10 +364,6 @@ mod tests {
         };
         let rolling = ("/status/updatedReplicas", json!(0));
         let paused = ("/spec/paused", json!(true));
-        let ours = (
-            "/metadata/annotations",
-            json!({ "sealedsecrets.bitnami.com/restart": "auto" }),
-        );
         let unavailable = ("/status/availableReplicas", json!(0));
         let default = Case::default;
         for (why, case, want) in [
@@ -429,23 +423,6 @@ mod tests {
                     ..default()
                 },
                 Decision::Blocked(Obstacle::Paused),
-            ),
-            (
-                "Reloader runs",
-                Case {
-                    reloader_runs: true,
-                    ..default()
-                },
-                Decision::Blocked(Obstacle::Reloader),
-            ),
-            (
-                "Reloader runs, and our annotation opts in",
-                Case {
-                    workload: deployment(&[ours]),
-                    reloader_runs: true,
-                    ..default()
-                },
-                restart(),
             ),
             (
                 "restarted before",
@@ -572,7 +549,7 @@ mod tests {
             (&none, "db", None),
         ] {
             assert_eq!(
-                relevance(workload, secret, SecretTags::default()),
+                relevance(workload, secret, SecretTags::default(), || false),
                 want,
                 "{secret}"
             );

@@ -12,6 +12,9 @@ use serde_json::Value as Json;
 /// The maximum number of entries that are read; the controller writes five.
 const MAX_ENTRIES: usize = 16;
 
+/// Maximum length of a version and of the identifier of a key; those of the controller have 22 and 8 characters.
+const MAX_LENGTH: usize = 64;
+
 /// One entry of the status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -27,9 +30,13 @@ pub struct Entry {
 
 impl Entry {
     fn from_json(entry: &Json) -> Option<Self> {
+        let text = |name: &str| {
+            let text = entry[name].as_str();
+            text.filter(|text| text.len() <= MAX_LENGTH)
+        };
         Some(Self {
-            version: entry["version"].as_str()?.into(),
-            key_id: entry["keyId"].as_str()?.into(),
+            version: text("version")?.into(),
+            key_id: text("keyId")?.into(),
             generation: entry["generation"].as_i64()?,
             time: entry["time"].as_str()?.parse().ok()?,
         })

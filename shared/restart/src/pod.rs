@@ -58,6 +58,11 @@ impl Pod {
         })
     }
 
+    /// Returns whether a container has started.
+    pub fn has_started(&self) -> bool {
+        !self.starts.is_empty()
+    }
+
     /// Returns when the container of this use started, if it did.
     pub fn start_of(&self, container: &str) -> Option<Timestamp> {
         self.starts.get(container).copied()

@@ -5,17 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::annotations::LONGEST_WINDOW;
+use crate::annotations::{self, LONGEST_WINDOW};
 use crate::decide::{self, Decision, Memory, Relevant, Situation, Target, Waiting, due};
 use crate::history::History;
 use crate::pod::Pod;
 use crate::refresh;
 use crate::sealed::{Namespace, Sealed};
+use crate::turns::{Turns, Work};
 use crate::workload::{Id, Kind, Progress, Workload};
 
 /// How long a rollout that this process began counts as one of those at once. Longer ones are usually stuck, and must not
 /// delay the others without limit. The default progress deadline of a Deployment.
 const LONGEST_ROLLOUT: SignedDuration = SignedDuration::from_mins(10);
+/// Maximum number of workloads of a namespace that are restarted or reported in one turn.
+const MAX_OUTCOMES: usize = 16;
 
 /// A Secret, identified by its namespace and name.
 pub type SecretId = (String, String);
@@ -25,18 +28,26 @@ pub type SecretId = (String, String);
 pub struct State {
     /// The maximum number of rollouts at once.
     max_rollouts: usize,
+    /// Whether workloads that only Reloader's annotations opt in are left to Reloader. A setting, since every client that
+    /// may write Deployments can write one that looks like Reloader.
+    with_reloader: bool,
     secrets: BTreeMap<SecretId, Sealed>,
     workloads: BTreeMap<Id, Tracked>,
     /// Namespaces that turn on the refresh.
     refreshing: BTreeSet<String>,
-    /// Secrets whose Pods are to be refreshed.
-    refreshes: BTreeSet<SecretId>,
+    /// Secrets whose Pods are to be refreshed, not before this time.
+    refreshes: BTreeMap<SecretId, Timestamp>,
+    turns: Turns,
 }
 
 #[derive(Debug)]
 struct Tracked {
     workload: Workload,
     memory: Memory,
+    /// The Secrets that its patterns match.
+    matched: BTreeSet<String>,
+    /// The comparison of its patterns with names that is under way.
+    matching: Option<Matching>,
     /// When the workload is considered next.
     check_at: Option<Timestamp>,
     /// Why it waits.
@@ -47,15 +58,24 @@ struct Tracked {
     restarted_at: Option<Timestamp>,
 }
 
+/// A comparison of patterns with names of Secrets, one pattern at a time.
+#[derive(Debug, Default)]
+struct Matching {
+    /// The number of the next pattern.
+    next: usize,
+    /// The names; `None` for all, since the patterns are new.
+    names: Option<BTreeSet<String>>,
+    /// The names that matched so far.
+    found: BTreeSet<String>,
+}
+
 /// The next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Nothing before this time, or before an event.
     Idle(Option<Timestamp>),
-    /// Find the Pods that mount this Secret, and refresh them.
-    Refresh(SecretId),
-    /// Consider the workloads of this namespace that are due.
-    Consider(String),
+    /// This work for this namespace.
+    Work(String, Work),
 }
 
 /// A decision that needs a request or a message.
@@ -69,9 +89,10 @@ pub struct Outcome {
 
 impl State {
     /// Creates an empty state.
-    pub fn new(max_rollouts: usize) -> Self {
+    pub fn new(max_rollouts: usize, with_reloader: bool) -> Self {
         Self {
             max_rollouts,
+            with_reloader,
             ..Self::default()
         }
     }
@@ -89,12 +110,15 @@ impl State {
             return;
         }
         let is_first = previous.is_none();
+        if is_first {
+            self.match_name(id);
+        }
         if is_refreshed {
-            self.refreshes.insert(id.clone());
+            self.refreshes.insert(id.clone(), now);
         }
         let affected: Vec<Id> = self
             .workloads_in(&id.0)
-            .filter(|(_, tracked)| decide::relevance(&tracked.workload, &id.1, tags).is_some())
+            .filter(|(_, tracked)| tracked.relevance(&id.1, tags).is_some())
             .map(|(id, _)| id.clone())
             .collect();
         for workload in affected {
@@ -109,6 +133,16 @@ impl State {
     pub fn delete_secret(&mut self, id: &SecretId) {
         self.secrets.remove(id);
         self.refreshes.remove(id);
+        for tracked in self.tracked_in(&id.0) {
+            tracked.matched.remove(&id.1);
+        }
+    }
+
+    /// Has a new name of a Secret compared with the patterns in its namespace.
+    fn match_name(&mut self, id: &SecretId) {
+        for tracked in self.tracked_in(&id.0) {
+            tracked.match_name(&id.1);
+        }
     }
 
     /// Stores a Namespace. One that turns the refresh on requests it for what changed just before.
@@ -124,6 +158,7 @@ impl State {
                 self.is_refreshing(id, sealed) && refresh::is_needed(&sealed.history, now)
             });
             let changed: Vec<SecretId> = changed.map(|(id, _)| id.clone()).collect();
+            let changed = changed.into_iter().map(|id| (id, now));
             self.refreshes.extend(changed);
         }
     }
@@ -134,10 +169,11 @@ impl State {
     }
 
     /// Stores a workload, unless a newer version is stored. Returns whether the workload is kept: only those that opt in
-    /// are, and Reloader.
+    /// are.
     pub fn apply_workload(&mut self, id: &Id, workload: Workload, now: Timestamp) -> bool {
-        let is_relevant = workload.opt_in.is_any() || workload.is_reloader;
-        if !is_relevant {
+        let opt_in = &workload.opt_in;
+        let is_left = self.with_reloader && opt_in.is_by_reloader_alone();
+        if is_left || !opt_in.is_any() {
             self.workloads.remove(id);
             return false;
         }
@@ -172,35 +208,79 @@ impl State {
             let is_in_list = namespace.is_none_or(|namespace| namespace == id.0);
             !is_in_list || listed.contains(id)
         });
+        let secrets = &self.secrets;
+        self.refreshes.retain(|id, _| secrets.contains_key(id));
+        for (id, tracked) in &mut self.workloads {
+            let exists =
+                |name: &String| secrets.contains_key(&(id.namespace.clone(), name.clone()));
+            tracked.matched.retain(exists);
+        }
     }
 
-    /// Returns what to do next.
-    pub fn next(&self, now: Timestamp) -> Step {
-        if let Some(id) = self.refreshes.first() {
-            return Step::Refresh(id.clone());
+    /// Returns what to do next. Namespaces take turns.
+    pub fn next(&mut self, now: Timestamp) -> Step {
+        let matching = self.workloads.iter().filter(|(_, t)| t.matching.is_some());
+        let matching = matching.map(|(id, _)| (id.namespace.as_str(), Work::Match));
+        let checks = self.workloads.iter().filter(|(_, t)| t.is_due(now));
+        let checks = checks.map(|(id, _)| (id.namespace.as_str(), Work::Consider));
+        let refreshes = self.refreshes.iter().filter(|(_, time)| **time <= now);
+        let refreshes = refreshes.map(|((namespace, _), _)| (namespace.as_str(), Work::Refresh));
+        let due = matching.chain(checks).chain(refreshes).collect();
+        match self.turns.next(&due) {
+            Some((namespace, work)) => Step::Work(namespace, work),
+            None => Step::Idle(self.next_time()),
         }
+    }
+
+    /// Returns when something is due, if nothing is now.
+    fn next_time(&self) -> Option<Timestamp> {
         let checks = self
             .workloads
-            .iter()
-            .filter_map(|(id, tracked)| Some((tracked.check_at?, id)));
-        match checks.min() {
-            Some((time, id)) if time <= now => Step::Consider(id.namespace.clone()),
-            Some((time, _)) => Step::Idle(Some(time)),
-            None => Step::Idle(None),
+            .values()
+            .filter_map(|tracked| tracked.check_at);
+        checks.chain(self.refreshes.values().copied()).min()
+    }
+
+    /// Compares one pattern of a workload in this namespace with the names of its Secrets.
+    pub fn match_names(&mut self, namespace: &str, now: Timestamp) {
+        let names: Vec<String> = self
+            .secrets_in(namespace)
+            .map(|(name, _)| name.clone())
+            .collect();
+        let unfinished = self
+            .workloads_in(namespace)
+            .find(|(_, tracked)| tracked.matching.is_some());
+        let Some(id) = unfinished.map(|(id, _)| id.clone()) else {
+            return;
+        };
+        let tracked = self.workloads.get_mut(&id);
+        if tracked.is_some_and(|tracked| tracked.match_one(&names)) {
+            self.schedule(&id, now);
         }
     }
 
-    /// Returns the history of a Secret whose Pods are to be refreshed, which then counts as done. `None` if kubelet has
-    /// written the value in the meantime.
-    pub fn take_refresh(&mut self, id: &SecretId, now: Timestamp) -> Option<History> {
-        self.refreshes.remove(id);
-        let history = self.secrets.get(id).map(|sealed| sealed.history.clone());
-        history.filter(|history| refresh::is_needed(history, now))
+    /// Returns the Secrets of a namespace whose Pods are to be refreshed, with their histories, and forgets them. Omits those
+    /// whose value kubelet has written in the meantime.
+    pub fn take_refreshes(&mut self, namespace: &str, now: Timestamp) -> Vec<(String, History)> {
+        let is_in = |id: &&SecretId| id.0 == namespace;
+        let ids: Vec<SecretId> = self.refreshes.keys().filter(is_in).cloned().collect();
+        let mut taken = Vec::new();
+        for id in ids {
+            self.refreshes.remove(&id);
+            let history = self.secrets.get(&id).map(|sealed| sealed.history.clone());
+            let history = history.filter(|history| refresh::is_needed(history, now));
+            taken.extend(history.map(|history| (id.1, history)));
+        }
+        taken
     }
 
-    /// Requests the refresh of a Secret's Pods again, after a failure.
-    pub fn retry_refresh(&mut self, id: SecretId) {
-        self.refreshes.insert(id);
+    /// Refreshes the Pods of a namespace later, after they could not be listed.
+    pub fn postpone_refreshes(&mut self, namespace: &str, retry_at: Timestamp) {
+        for (id, time) in &mut self.refreshes {
+            if id.0 == namespace {
+                *time = retry_at;
+            }
+        }
     }
 
     /// Returns whether a due workload of the namespace needs the list of Pods.
@@ -209,7 +289,7 @@ impl State {
             .workloads_in(namespace)
             .filter(|(_, tracked)| tracked.is_due(now));
         due.any(|(id, tracked)| {
-            let secrets = self.relevant(id, &tracked.workload);
+            let secrets = self.relevant(id, tracked);
             let target = Target::of(id.kind, &secrets);
             target.is_some_and(|target| {
                 self.situation((id, tracked), &secrets, 0, now)
@@ -219,7 +299,7 @@ impl State {
         })
     }
 
-    /// Decides about the due workloads of a namespace. Returns the decisions that need a request or a message; after
+    /// Decides about the workloads of a namespace that are due, or about the first of them. Returns the decisions that need a request or a message; after
     /// [`Decision::Restart`], the caller reports the result with [`Self::record_restart`] or [`Self::record_failure`].
     pub fn consider(&mut self, namespace: &str, pods: &[Pod], now: Timestamp) -> Vec<Outcome> {
         let due = self
@@ -233,6 +313,9 @@ impl State {
             };
             restarts += usize::from(matches!(outcome.decision, Decision::Restart(_)));
             outcomes.push(outcome);
+            if outcomes.len() >= MAX_OUTCOMES {
+                break;
+            }
         }
         outcomes
     }
@@ -246,7 +329,7 @@ impl State {
         now: Timestamp,
     ) -> Option<Outcome> {
         let tracked = self.workloads.get(id)?;
-        let secrets = self.relevant(id, &tracked.workload);
+        let secrets = self.relevant(id, tracked);
         let target = Target::of(id.kind, &secrets);
         let decision = match &target {
             Some(target) => {
@@ -317,26 +400,45 @@ impl State {
     }
 
     fn workloads_in(&self, namespace: &str) -> impl Iterator<Item = (&Id, &Tracked)> {
-        let first = Id {
-            namespace: namespace.to_owned(),
-            kind: Kind::ALL[0],
-            name: String::new(),
-        };
-        let namespace = namespace.to_owned();
+        let (first, namespace) = (first_in(namespace), namespace.to_owned());
         self.workloads
             .range(first..)
             .take_while(move |(id, _)| id.namespace == namespace)
     }
 
-    /// Returns the Secrets whose changes restart the workload.
-    fn relevant(&self, id: &Id, workload: &Workload) -> Vec<Relevant<'_>> {
-        let first = (id.namespace.clone(), String::new());
-        let secrets = self
-            .secrets
+    fn tracked_in(&mut self, namespace: &str) -> impl Iterator<Item = &mut Tracked> {
+        let (first, namespace) = (first_in(namespace), namespace.to_owned());
+        self.workloads
+            .range_mut(first..)
+            .take_while(move |(id, _)| id.namespace == namespace)
+            .map(|(_, tracked)| tracked)
+    }
+
+    /// Returns the names of the Secrets in a namespace, and what is known of them.
+    fn secrets_in(&self, namespace: &str) -> impl Iterator<Item = (&String, &Sealed)> {
+        let (first, namespace) = ((namespace.to_owned(), String::new()), namespace.to_owned());
+        self.secrets
             .range(first..)
-            .take_while(|((namespace, _), _)| *namespace == id.namespace);
-        let relevant = secrets.filter_map(|((_, name), sealed)| {
-            let is_consumed = decide::relevance(workload, name, sealed.tags)?;
+            .take_while(move |(id, _)| id.0 == namespace)
+            .map(|((_, name), sealed)| (name, sealed))
+    }
+
+    /// Returns the Secrets whose changes restart the workload. The time depends on those that it consumes or names, not on
+    /// their number in the namespace.
+    fn relevant<'a>(&'a self, id: &Id, tracked: &'a Tracked) -> Vec<Relevant<'a>> {
+        let mut names = tracked.workload.consumed();
+        names.extend(
+            tracked
+                .workload
+                .opt_in
+                .named_secrets()
+                .iter()
+                .map(String::as_str),
+        );
+        names.extend(tracked.matched.iter().map(String::as_str));
+        let relevant = names.into_iter().filter_map(|name| {
+            let sealed = self.secrets.get(&(id.namespace.clone(), name.to_owned()))?;
+            let is_consumed = tracked.relevance(name, sealed.tags)?;
             let history = &sealed.history;
             Some(Relevant {
                 name,
@@ -359,10 +461,6 @@ impl State {
             secrets,
             memory: &tracked.memory,
             has_slot: self.has_slot(&id.namespace, restarts, now),
-            reloader_runs: self
-                .workloads
-                .values()
-                .any(|tracked| tracked.workload.is_reloader),
             now,
         }
     }
@@ -384,7 +482,7 @@ impl State {
         let Some(tracked) = self.workloads.get(id) else {
             return;
         };
-        let secrets = self.relevant(id, &tracked.workload);
+        let secrets = self.relevant(id, tracked);
         let due = due(&secrets, &tracked.memory, tracked.workload.opt_in.window);
         let target = Target::of(id.kind, &secrets);
         let is_settled = target.is_some() && tracked.settled == target;
@@ -403,9 +501,12 @@ impl State {
 
 impl Tracked {
     fn new(workload: Workload) -> Self {
+        let has_patterns = !workload.opt_in.secret_patterns().is_empty();
         Self {
             workload,
             memory: Memory::default(),
+            matched: BTreeSet::new(),
+            matching: has_patterns.then(Matching::default),
             check_at: None,
             waiting: None,
             settled: None,
@@ -424,7 +525,55 @@ impl Tracked {
         {
             self.settled = None;
         }
+        if self.workload.opt_in.secret_patterns() != workload.opt_in.secret_patterns() {
+            let has_patterns = !workload.opt_in.secret_patterns().is_empty();
+            self.matching = has_patterns.then(Matching::default);
+            self.matched.clear();
+        }
         self.workload = workload;
+    }
+
+    /// Returns whether a change of this Secret restarts the workload, and whether the workload consumes it.
+    fn relevance(&self, secret: &str, tags: annotations::SecretTags) -> Option<bool> {
+        let is_matched = || self.matched.contains(secret);
+        decide::relevance(&self.workload, secret, tags, is_matched)
+    }
+
+    /// Has a new name compared with the patterns.
+    fn match_name(&mut self, name: &str) {
+        if self.workload.opt_in.secret_patterns().is_empty() {
+            return;
+        }
+        let new = || Matching {
+            names: Some(BTreeSet::new()),
+            ..Matching::default()
+        };
+        let matching = self.matching.get_or_insert_with(new);
+        matching.next = 0;
+        if let Some(names) = &mut matching.names {
+            names.insert(name.to_owned());
+        }
+    }
+
+    /// Compares one pattern. `all` are the names of the Secrets in the namespace. Returns whether the comparison is complete.
+    fn match_one(&mut self, all: &[String]) -> bool {
+        let Some(matching) = &mut self.matching else {
+            return false;
+        };
+        let patterns = self.workload.opt_in.secret_patterns();
+        if let Some(pattern) = patterns.get(matching.next) {
+            let found = match &matching.names {
+                Some(names) => annotations::matches(pattern, names.iter().map(String::as_str)),
+                None => annotations::matches(pattern, all.iter().map(String::as_str)),
+            };
+            matching.found.extend(found.into_iter().map(str::to_owned));
+            matching.next += 1;
+        }
+        let is_complete = matching.next >= patterns.len();
+        if is_complete && let Some(matching) = self.matching.take() {
+            self.matched.extend(matching.found);
+        }
+        is_complete
     }
 
     /// Records that a Secret changed. A first change that a leader would have handled is forgotten.
@@ -444,8 +593,11 @@ impl Tracked {
         is_open && self.restarted_at.is_some_and(is_recent)
     }
 
+    /// Returns whether the workload is to be considered: it is not before its patterns were compared for the first time.
     fn is_due(&self, now: Timestamp) -> bool {
-        self.check_at.is_some_and(|time| time <= now)
+        let is_new = |matching: &Matching| matching.names.is_none();
+        let is_matched = !self.matching.as_ref().is_some_and(is_new);
+        is_matched && self.check_at.is_some_and(|time| time <= now)
     }
 
     /// Records a decision. Returns whether it needs a request or a message.
@@ -473,6 +625,15 @@ impl Tracked {
         self.check_at = None;
         self.memory.first_change = None;
         self.settled = target;
+    }
+}
+
+/// Returns the first possible identifier in a namespace.
+fn first_in(namespace: &str) -> Id {
+    Id {
+        namespace: namespace.to_owned(),
+        kind: Kind::ALL[0],
+        name: String::new(),
     }
 }
 
@@ -535,7 +696,7 @@ mod tests {
         fn new(names: &[&str], max_rollouts: usize) -> Self {
             let mut cluster = Self {
                 versions: vec![A],
-                state: State::new(max_rollouts),
+                state: State::new(max_rollouts, false),
             };
             for name in names {
                 cluster
@@ -566,7 +727,9 @@ mod tests {
         fn run(&mut self, now: i64, pod_start: i64) -> Vec<Outcome> {
             let pods = [Pod::read(&pod("p", Way::Env, pod_start)).unwrap()];
             match self.state.next(second(now)) {
-                Step::Consider(namespace) => self.state.consider(&namespace, &pods, second(now)),
+                Step::Work(namespace, Work::Consider) => {
+                    self.state.consider(&namespace, &pods, second(now))
+                }
                 _ => Vec::new(),
             }
         }
@@ -627,7 +790,7 @@ mod tests {
     /// Attack: a tenant restarts workloads that never become available, so that those of other tenants wait for a slot.
     #[test]
     fn rollouts_of_one_namespace_leave_slots_to_others() {
-        let mut state = State::new(2);
+        let mut state = State::new(2, false);
         let id = |namespace: &str, name: &str| Id {
             namespace: namespace.into(),
             ..id(name)
@@ -768,7 +931,7 @@ mod tests {
             (Some(false), true, false),
         ] {
             for is_namespace_first in [true, false] {
-                let mut state = State::new(5);
+                let mut state = State::new(5, false);
                 let changed = [("b", "1", 2, 20), A];
                 let sealed = Sealed {
                     history: history(&changed),
@@ -785,19 +948,159 @@ mod tests {
                 }
                 let step = state.next(second(20));
                 assert_eq!(
-                    step == Step::Refresh(id.clone()),
+                    step == Step::Work("ns".into(), Work::Refresh),
                     want,
                     "{secret:?} {namespace}"
                 );
-                assert!(state.take_refresh(&id, second(20)).is_some());
-                assert!(state.take_refresh(&id, second(500)).is_none());
+                state.postpone_refreshes("ns", second(30));
+                let next = want.then(|| second(30));
+                assert_eq!(state.next(second(20)), Step::Idle(next));
+                let taken = state.take_refreshes("ns", second(20)).len();
+                assert_eq!(taken, usize::from(want));
+                assert_eq!(state.next(second(500)), Step::Idle(None));
             }
         }
     }
 
     #[test]
+    fn kubelet_has_written_an_old_change() {
+        let mut state = State::new(5, false);
+        let sealed = Sealed {
+            history: history(&[("b", "1", 2, 20), A]),
+            refresh: Some(true),
+            ..Sealed::default()
+        };
+        let id = ("ns".to_owned(), "db".to_owned());
+        state.apply_secret(&id, sealed, second(20));
+        assert!(state.take_refreshes("ns", second(500)).is_empty());
+    }
+
+    /// Returns a Deployment that names Secrets by this list.
+    fn naming(name: &str, version: u64, list: &str) -> Workload {
+        let mut workload = deployment(name, version, None, 1);
+        let annotations = json!({ "secret.reloader.stakater.com/reload": list });
+        workload.opt_in = crate::annotations::OptIn::read(&annotations, &Json::Null);
+        workload
+    }
+
+    /// Attack: a tenant's workloads have many patterns, the namespace has many Secrets, and each event of a workload has all
+    /// compared, so that no other tenant's workload is considered.
+    #[test]
+    fn patterns_are_compared_once_and_in_turns() {
+        let mut cluster = Cluster::new(&["web"], 5);
+        cluster.change("b", 2, 100);
+        let of = |name: &str| Id {
+            namespace: "busy".into(),
+            ..id(name)
+        };
+        for number in 0..50 {
+            let secret = ("busy".to_owned(), format!("s-{number}"));
+            let sealed = Sealed::default();
+            cluster.state.apply_secret(&secret, sealed, second(100));
+        }
+        for number in 0..40 {
+            let name = number.to_string();
+            let workload = naming(&name, 1, &"s-[0-9],".repeat(32));
+            cluster
+                .state
+                .apply_workload(&of(&name), workload, second(100));
+        }
+        let mut restarted_after = None;
+        let mut steps = 0;
+        while let Step::Work(namespace, work) = cluster.state.next(second(110)) {
+            steps += 1;
+            match work {
+                Work::Match => cluster.state.match_names(&namespace, second(110)),
+                Work::Consider => {
+                    let pods = [Pod::read(&pod("p", Way::Env, 50)).unwrap()];
+                    let outcomes = cluster.state.consider(&namespace, &pods, second(110));
+                    if let [outcome] = &outcomes[..] {
+                        restarted_after = Some(steps);
+                        cluster.accept(outcome, 7, 110);
+                    }
+                }
+                Work::Refresh => unreachable!("none is requested"),
+            }
+        }
+        assert!(
+            restarted_after.is_some_and(|after| after <= 2),
+            "{restarted_after:?}"
+        );
+        assert!((40 * 32..40 * 32 + 10).contains(&steps), "{steps}");
+        assert_eq!(cluster.state.workloads[&of("0")].matched.len(), 10);
+        for version in 2..20 {
+            let workload = naming("0", version, &"s-[0-9],".repeat(32));
+            cluster
+                .state
+                .apply_workload(&of("0"), workload, second(111));
+            let step = cluster.state.next(second(111));
+            assert!(matches!(step, Step::Idle(_)), "compared again: {step:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_secret_and_new_patterns_are_compared() {
+        let mut cluster = Cluster::new(&[], 5);
+        let compare = |cluster: &mut Cluster| {
+            while let Step::Work(namespace, Work::Match) = cluster.state.next(second(12)) {
+                cluster.state.match_names(&namespace, second(12));
+            }
+            let matched = &cluster.state.workloads[&id("web")].matched;
+            matched.iter().cloned().collect::<Vec<_>>()
+        };
+        let apply = |cluster: &mut Cluster, version: u64, list: &str| {
+            let workload = naming("web", version, list);
+            cluster
+                .state
+                .apply_workload(&id("web"), workload, second(12));
+        };
+        apply(&mut cluster, 1, "d[ab],x.*");
+        assert_eq!(compare(&mut cluster), ["db"]);
+        let new = ("ns".to_owned(), "xy".to_owned());
+        cluster
+            .state
+            .apply_secret(&new, Sealed::default(), second(12));
+        assert_eq!(compare(&mut cluster), ["db", "xy"]);
+        cluster.state.delete_secret(&new);
+        assert_eq!(compare(&mut cluster), ["db"]);
+        apply(&mut cluster, 2, "y.*");
+        assert!(compare(&mut cluster).is_empty());
+    }
+
+    /// Attack: a tenant runs a Deployment that looks like Reloader, so that workloads of other tenants are not restarted.
+    #[test]
+    fn a_deployment_that_looks_like_reloader_changes_nothing() {
+        let fake = |state: &mut State| {
+            let object = json!({
+                "metadata": { "uid": "u", "annotations": { "reloader.stakater.com/auto": "true" } },
+                "spec": { "template": { "spec": { "containers": [{ "image": "stakater/reloader:v1" }] } } },
+                "status": { "availableReplicas": 1 },
+            });
+            let id = Id {
+                namespace: "hostile".into(),
+                ..id("reloader")
+            };
+            state.apply_workload(&id, Workload::read(Kind::Deployment, &object), second(11));
+        };
+        let mut cluster = Cluster::new(&["web"], 5);
+        fake(&mut cluster.state);
+        cluster.change("b", 2, 100);
+        assert_eq!(cluster.run(110, 50).len(), 1);
+    }
+
+    #[test]
+    fn workloads_are_left_to_reloader_if_a_setting_says_so() {
+        let mut state = State::new(5, true);
+        assert!(!state.apply_workload(&id("web"), deployment("web", 1, None, 1), second(1)));
+        let mut ours = deployment("web", 1, None, 1);
+        let annotations = json!({ "reloader.stakater.com/auto": "true", "sealedsecrets.bitnami.com/restart": "auto" });
+        ours.opt_in = crate::annotations::OptIn::read(&annotations, &Json::Null);
+        assert!(state.apply_workload(&id("web"), ours, second(1)));
+    }
+
+    #[test]
     fn workloads_that_do_not_opt_in_are_not_kept() {
-        let mut state = State::new(5);
+        let mut state = State::new(5, false);
         let object: Json = json!({ "metadata": { "uid": "u" } });
         state.apply_workload(
             &id("web"),

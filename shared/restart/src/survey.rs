@@ -120,8 +120,10 @@ pub fn rows(objects: &Objects, is_all: bool, now: Timestamp) -> BTreeSet<Row> {
             let is_automatic = || {
                 let tags = sealed.map(|sealed| sealed.tags).unwrap_or_default();
                 let (Source::Secret(name) | Source::Class(name)) = &found.source;
-                workload
-                    .is_some_and(|(_, workload)| decide::relevance(workload, name, tags).is_some())
+                workload.is_some_and(|(_, workload)| {
+                    let is_matched = || decide::is_matched(workload, name);
+                    decide::relevance(workload, name, tags, is_matched).is_some()
+                })
             };
             Some(Row {
                 namespace: pod.namespace.clone(),

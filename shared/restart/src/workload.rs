@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use shared::resource::RESTARTED_FOR_ANNOTATION;
 
 use crate::annotations::OptIn;
-use crate::consumption::{self, Use};
+use crate::consumption::{self, Source, Use};
 use crate::selector::Selector;
 
 /// The kind of a workload.
@@ -120,8 +120,6 @@ pub struct Workload {
     pub progress: Progress,
     /// What restarts it.
     pub trigger: Trigger,
-    /// Whether it is an available Reloader.
-    pub is_reloader: bool,
 }
 
 impl Workload {
@@ -137,8 +135,23 @@ impl Workload {
             selector: Selector::read(&object["spec"]["selector"]),
             progress: progress(kind, object),
             trigger: trigger(kind, object),
-            is_reloader: kind == Kind::Deployment && is_reloader(object),
         }
+    }
+
+    /// Returns whether a container consumes the Secret.
+    pub fn consumes(&self, secret: &str) -> bool {
+        let first = Use::first_of(Source::Secret(secret.to_owned()));
+        let next = self.uses.range(first..).next();
+        next.is_some_and(|found| found.is_of_secret(secret))
+    }
+
+    /// Returns the names of the Secrets that the containers consume.
+    pub fn consumed(&self) -> BTreeSet<&str> {
+        let names = self.uses.iter().filter_map(|found| match &found.source {
+            Source::Secret(name) => Some(name.as_str()),
+            Source::Class(_) => None,
+        });
+        names.collect()
     }
 }
 
@@ -245,24 +258,6 @@ fn has_given_up(object: &Json) -> bool {
     conditions.into_iter().flatten().any(|condition| {
         condition["type"] == "Progressing" && condition["reason"] == "ProgressDeadlineExceeded"
     })
-}
-
-/// Returns whether a Deployment is Stakater's Reloader, from any registry or mirror, and available.
-fn is_reloader(deployment: &Json) -> bool {
-    let containers = deployment["spec"]["template"]["spec"]["containers"].as_array();
-    let mut images = containers
-        .into_iter()
-        .flatten()
-        .filter_map(|container| container["image"].as_str());
-    Status(deployment).count("availableReplicas") > 0 && images.any(is_reloader_image)
-}
-
-fn is_reloader_image(image: &str) -> bool {
-    let image = image.split('@').next().unwrap_or_default();
-    let mut parts = image.rsplit('/');
-    let name = parts.next().unwrap_or_default();
-    let name = name.split(':').next().unwrap_or_default();
-    name == "reloader" && parts.next() == Some("stakater")
 }
 
 /// The labels of an object by which selectors find it.
@@ -385,37 +380,6 @@ mod tests {
                 progress_of(kind, &spec, &status),
                 want,
                 "{kind:?} {spec} {status}"
-            );
-        }
-    }
-
-    #[test]
-    fn recognizes_the_image_of_reloader() {
-        for (image, want) in [
-            ("ghcr.io/stakater/reloader:v1.4.0", true),
-            ("stakater/reloader", true),
-            (
-                "registry.example:5000/mirror/stakater/reloader@sha256:0",
-                true,
-            ),
-            ("ghcr.io/other/reloader:v1", false),
-            ("ghcr.io/stakater/forecastle:v1", false),
-            ("reloader", false),
-        ] {
-            assert_eq!(is_reloader_image(image), want, "{image}");
-        }
-    }
-
-    #[test]
-    fn a_reloader_that_is_not_available_does_not_count() {
-        for (available, want) in [(0, false), (1, true)] {
-            let deployment = json!({
-                "spec": { "template": { "spec": { "containers": [{ "image": "stakater/reloader:v1" }] } } },
-                "status": { "availableReplicas": available },
-            });
-            assert_eq!(
-                Workload::read(Kind::Deployment, &deployment).is_reloader,
-                want
             );
         }
     }

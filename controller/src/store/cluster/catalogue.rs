@@ -12,10 +12,10 @@ use shared::record::Identity;
 use shared::resource::{KEEP_PREVIOUS_ANNOTATION, SealedSecret, SealedSecretStatus};
 
 use super::id_of;
-use super::known_fields::Pruned;
 use super::watched::{MAX_SPEC_ENTRIES, Watched};
 use crate::metrics::instance_label;
 use crate::store::Source;
+use shared::known_fields::Pruned;
 
 /// Returns an API for the SealedSecrets in a namespace, or in all namespaces.
 pub fn sealed_secrets(client: Client, namespace: Option<&str>) -> Api<Watched> {

@@ -7,10 +7,10 @@ use restart::current;
 use restart::history::History;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
+use shared::known_fields::{self, Known, Pruned};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
-use super::known_fields::{self, Known, Pruned};
 use crate::store::api_response;
 
 /// The number of Pods in a page of a list. A Pod can have more than a mebibyte.

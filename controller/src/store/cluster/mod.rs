@@ -7,7 +7,6 @@
 mod catalogue;
 mod consumers;
 pub(crate) mod events;
-mod known_fields;
 pub(crate) mod rejection;
 pub(crate) mod secret;
 mod statuses;

@@ -13,13 +13,13 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeStruct as _, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use shared::known_fields::{self, Known, Pruned};
 use shared::resource::{
     KEEP_PREVIOUS_ANNOTATION, KEEP_PREVIOUS_FOR_ANNOTATION, KEEP_PREVIOUS_UNTIL_ANNOTATION,
     KEY_HINTS_ANNOTATION, LAST_APPLIED_ANNOTATIONS, SealedSecret, SealedSecretStatus,
 };
 use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION};
 
-use super::known_fields::{self, Known, Pruned};
 use crate::metrics::INSTANCE_LABEL;
 
 /// The labels and annotations that are kept. All others, which can have a mebibyte in each object, are reduced to a

@@ -92,10 +92,34 @@ spec:
 {{- include "sealed-secrets.restart.same" (list $new $old (list (index . 2))) }}
 {{- end }}
 
+{{/* A CEL expression: an annotation in two metadata is equal, or has a value of a pattern: (list NEW OLD KEY PATTERN). */}}
+{{- define "sealed-secrets.restart.valid" -}}
+{{- $value := printf "[?'annotations'][?'%s'].orValue('')" (index . 2) -}}
+{{ index . 0 }}{{ $value }} == {{ index . 1 }}{{ $value }} || {{ index . 0 }}{{ $value }}.matches('{{ index . 3 }}')
+{{- end }}
+
+{{/* A CEL expression: `managedFields` still has the entries of other clients. Kubernetes itself changes an entry that owns
+the annotation of seal restart, which PATH leads to, and joins the oldest of more than ten entries: PATH. */}}
+{{- define "sealed-secrets.restart.sameManagers" -}}
+oldObject.metadata[?'managedFields'].orValue([]).all(o,
+has(o.manager) && o.manager == 'seal-restart' || o.operation == 'Update' && oldObject.metadata.managedFields.size() >= 10 ||
+has(o.fieldsV1) && o.fieldsV1{{ . }}.hasValue() || object.metadata[?'managedFields'].orValue([]).exists(n, n == o))
+{{- end }}
+
 {{- define "sealed-secrets.restart.workloadValidations" -}}
+{{- $template := "[?'metadata'].orValue({})" }}
 - expression: >-
-    {{ include "sealed-secrets.restart.same" (list "object.metadata" "oldObject.metadata" (list "generation" "managedFields" "resourceVersion")) }}
+    {{ include "sealed-secrets.restart.same" (list "object.metadata" "oldObject.metadata" (list "annotations" "generation" "managedFields" "resourceVersion")) }}
   message: seal restart may not change the metadata of workloads
+# Kubernetes counts the templates of a DaemonSet in an annotation, whatever the client writes into it.
+- expression: >-
+    request.resource.resource == 'daemonsets' ?
+    {{ include "sealed-secrets.restart.sameAnnotations" (list "object.metadata" "oldObject.metadata" "deprecated.daemonset.template.generation") }} :
+    object.metadata[?'annotations'].orValue({}) == oldObject.metadata[?'annotations'].orValue({})
+  message: seal restart may not change the annotations of workloads
+- expression: >-
+    {{ include "sealed-secrets.restart.sameManagers" "[?'f:spec'][?'f:template'][?'f:metadata'][?'f:annotations'][?'f:sealedsecrets.bitnami.com/restarted-for']" | nindent 4 | trim }}
+  message: seal restart may not change the managers of fields
 - expression: >-
     {{ include "sealed-secrets.restart.same" (list "object.spec" "oldObject.spec" (list "template" "restartAt")) }}
   message: seal restart may not change the spec of workloads
@@ -105,12 +129,16 @@ spec:
   message: seal restart may not change Pod templates
 - expression: >-
     !has(object.spec.template) ||
-    {{ include "sealed-secrets.restart.same" (list "object.spec.template[?'metadata'].orValue({})" "oldObject.spec.template[?'metadata'].orValue({})" (list "annotations")) }}
+    {{ include "sealed-secrets.restart.same" (list (print "object.spec.template" $template) (print "oldObject.spec.template" $template) (list "annotations")) }}
   message: seal restart may not change the labels of Pod templates
 - expression: >-
     !has(object.spec.template) ||
-    {{ include "sealed-secrets.restart.same" (list "object.spec.template[?'metadata'][?'annotations'].orValue({})" "oldObject.spec.template[?'metadata'][?'annotations'].orValue({})" (list "sealedsecrets.bitnami.com/restarted-for")) }}
+    {{ include "sealed-secrets.restart.sameAnnotations" (list (print "object.spec.template" $template) (print "oldObject.spec.template" $template) "sealedsecrets.bitnami.com/restarted-for") }}
   message: seal restart may change only its annotation
+- expression: >-
+    !has(object.spec.template) ||
+    {{ include "sealed-secrets.restart.valid" (list (print "object.spec.template" $template) (print "oldObject.spec.template" $template) "sealedsecrets.bitnami.com/restarted-for" "^[0-9a-f]{32}$") }}
+  message: seal restart may write only a digest into its annotation
 {{- end }}
 
 {{- define "sealed-secrets.restart.podValidations" -}}
@@ -120,6 +148,18 @@ spec:
 - expression: >-
     {{ include "sealed-secrets.restart.sameAnnotations" (list "object.metadata" "oldObject.metadata" "sealedsecrets.bitnami.com/refreshed-for") }}
   message: seal restart may change only its annotation
+- expression: >-
+    {{ include "sealed-secrets.restart.valid" (list "object.metadata" "oldObject.metadata" "sealedsecrets.bitnami.com/refreshed-for" "^[A-Za-z0-9_-]{22}$") }}
+  message: seal restart may write only a version into its annotation
+- expression: >-
+    {{ include "sealed-secrets.restart.sameManagers" "[?'f:metadata'][?'f:annotations'][?'f:sealedsecrets.bitnami.com/refreshed-for']" | nindent 4 | trim }}
+  message: seal restart may not change the managers of fields
 - expression: object.spec == oldObject.spec
   message: seal restart may not change the spec of Pods
+{{- end }}
+
+{{/* RBAC cannot limit the name of a created object. */}}
+{{- define "sealed-secrets.restart.leaseValidations" -}}
+- expression: object.metadata.name == 'sealed-secrets-restart'
+  message: seal restart may create no other Lease than its own
 {{- end }}

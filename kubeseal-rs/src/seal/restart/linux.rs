@@ -55,6 +55,7 @@ fn settings(args: &Restart, environment: &Environment) -> Result<Settings> {
         namespaces: args.namespaces.clone(),
         max_rollouts: args.max_rollouts.into(),
         refresh_rate: args.refresh_rate,
+        with_reloader: args.with_reloader,
         listen: args.listen,
         lease_namespace: args.lease_namespace.clone(),
         election: election(args)?,

@@ -36,6 +36,9 @@ pub struct Restart {
     /// Maximum number of Pods to refresh per second
     #[arg(long, value_name = "COUNT", default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
     pub refresh_rate: u32,
+    /// Leave workloads that only Reloader's annotations opt in to Reloader
+    #[arg(long)]
+    pub with_reloader: bool,
     /// Address of metrics and probes
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8082")]
     pub listen: SocketAddr,

@@ -7,14 +7,17 @@ use kube::Resource;
 use kube::core::{ApiResource, DynamicResourceScope, ObjectMeta};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
-use shared::readable::Object;
 
+use crate::known::{self, Fields};
 use crate::pod::Pod;
 use crate::sealed::{Namespace, Sealed};
 use crate::workload::{Kind, Workload};
 
 /// What is kept of an object.
 pub(super) trait Form: Clone + Debug + Send + 'static {
+    /// The fields of the object that are read.
+    const FIELDS: Fields;
+
     /// Reads the object. Every object can be read, so that none makes a list or watch unreadable.
     fn read(object: &Json) -> Self;
 }
@@ -45,7 +48,7 @@ impl<F> Compact<F> {
 
 impl<'de, F: Form> Deserialize<'de> for Compact<F> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Object(json) = Object::deserialize(deserializer)?;
+        let json = known::object(deserializer, F::FIELDS)?;
         let text = |name: &str| json["metadata"][name].as_str().map(str::to_owned);
         let metadata = ObjectMeta {
             name: text("name"),
@@ -89,18 +92,24 @@ impl<F> Resource for Compact<F> {
 }
 
 impl Form for Sealed {
+    const FIELDS: Fields = known::SEALED_SECRET;
+
     fn read(object: &Json) -> Self {
         Self::read(object)
     }
 }
 
 impl Form for Namespace {
+    const FIELDS: Fields = known::METADATA;
+
     fn read(object: &Json) -> Self {
         Self::read(object)
     }
 }
 
 impl Form for Option<Pod> {
+    const FIELDS: Fields = known::POD;
+
     fn read(object: &Json) -> Self {
         Pod::read(object)
     }
@@ -111,6 +120,8 @@ impl Form for Option<Pod> {
 pub(super) struct OfKind<const KIND: usize>(pub(super) Workload);
 
 impl<const KIND: usize> Form for OfKind<KIND> {
+    const FIELDS: Fields = known::WORKLOAD;
+
     fn read(object: &Json) -> Self {
         Self(Workload::read(Kind::ALL[KIND], object))
     }
@@ -118,14 +129,18 @@ impl<const KIND: usize> Form for OfKind<KIND> {
 
 /// Nothing.
 impl Form for () {
+    const FIELDS: Fields = known::METADATA;
+
     fn read(_: &Json) -> Self {}
 }
 
-/// A whole object.
+/// A workload as JSON.
 #[derive(Debug, Clone)]
-pub(super) struct Whole(pub(super) Json);
+pub(super) struct AnyWorkload(pub(super) Json);
 
-impl Form for Whole {
+impl Form for AnyWorkload {
+    const FIELDS: Fields = known::WORKLOAD;
+
     fn read(object: &Json) -> Self {
         Self(object.clone())
     }

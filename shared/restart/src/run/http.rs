@@ -1,6 +1,8 @@
 //! Metrics and probes over HTTP, with limits: every client in the cluster may connect.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,18 +12,18 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::metrics::Metrics;
 
 /// Maximum number of open connections.
-const MAX_CONNECTIONS: usize = 64;
-/// Time limit for the head of a request, and for an idle connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit of a connection.
-const CONNECTION_TIMEOUT: Duration = Duration::from_mins(5);
+const MAX_CONNECTIONS: usize = 512;
+/// Time limit for the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit of a connection, which has one request and a small response.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size of a request's head.
 const MAX_HEAD: usize = 16 << 10;
 /// Pause after a connection could not be accepted.
@@ -29,27 +31,83 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until the future is dropped.
 pub(super) async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    serve_at_most(MAX_CONNECTIONS, listener, metrics).await;
+}
+
+/// Serves with a maximum number of connections. Every new connection is accepted: beyond the maximum, it displaces another.
+async fn serve_at_most(max: usize, listener: TcpListener, metrics: Arc<Metrics>) {
+    let (mut tasks, mut open) = (JoinSet::new(), Open::default());
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let metrics = Arc::clone(&metrics);
-                tokio::spawn(async move {
-                    let _ = timeout(CONNECTION_TIMEOUT, serve_connection(stream, metrics)).await;
-                    drop(slot);
-                });
-            }
-            Err(error) => {
-                debug!(%error, "Cannot accept a connection");
-                sleep(ACCEPT_PAUSE).await;
-            }
+        tokio::select! {
+            Some(ended) = tasks.join_next_with_id() => match ended {
+                Ok((id, ())) => open.remove(id),
+                Err(error) => open.remove(error.id()),
+            },
+            accepted = listener.accept() => match accepted {
+                Ok((stream, address)) => {
+                    if open.0.len() >= max {
+                        open.displace();
+                    }
+                    let task = tasks.spawn(serve_connection(stream, Arc::clone(&metrics)));
+                    open.0.push_back((client_address(address.ip()), task));
+                }
+                Err(error) => {
+                    debug!(%error, "Cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
         }
     }
 }
 
+/// The open connections by order of arrival, with the address of the client.
+#[derive(Debug, Default)]
+struct Open(VecDeque<(IpAddr, AbortHandle)>);
+
+impl Open {
+    /// Ends a connection: the oldest of the address with the most. A request takes milliseconds, so a client that sends one
+    /// is served before.
+    fn displace(&mut self) {
+        let addresses: Vec<IpAddr> = self.0.iter().map(|(address, _)| *address).collect();
+        let displaced = next_to_displace(&addresses).and_then(|index| self.0.remove(index));
+        if let Some((_, task)) = displaced {
+            task.abort();
+        }
+    }
+
+    fn remove(&mut self, id: Id) {
+        self.0.retain(|(_, task)| task.id() != id);
+    }
+}
+
+/// Returns the index of the oldest connection of the address that has the most.
+fn next_to_displace(addresses: &[IpAddr]) -> Option<usize> {
+    let mut sorted = addresses.to_vec();
+    sorted.sort_unstable();
+    let counts = sorted.chunk_by(|one, other| one == other);
+    let largest = counts.map(<[IpAddr]>::len).max()?;
+    let count = |address: &IpAddr| {
+        let first = sorted.partition_point(|other| other < address);
+        sorted.partition_point(|other| other <= address) - first
+    };
+    addresses
+        .iter()
+        .position(|address| count(address) == largest)
+}
+
+/// Returns the address by which a client is identified: an IPv4 address or an IPv6 /64 network, whose addresses its owner
+/// chooses freely.
+fn client_address(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = u128::from(address) & !u128::from(u64::MAX);
+            Ipv6Addr::from(network).into()
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// Serves one request.
 async fn serve_connection(stream: TcpStream, metrics: Arc<Metrics>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let response = respond(request.method(), request.uri().path(), &metrics);
@@ -57,10 +115,11 @@ async fn serve_connection(stream: TcpStream, metrics: Arc<Metrics>) {
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
+        .keep_alive(false)
         .max_buf_size(MAX_HEAD)
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
+    if let Ok(Err(error)) = timeout(CONNECTION_TIMEOUT, connection).await {
         debug!(%error, "A connection ended early");
     }
 }
@@ -88,6 +147,8 @@ fn respond(method: &Method, path: &str, metrics: &Metrics) -> Response<Full<Byte
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
     use super::*;
 
     #[test]
@@ -107,5 +168,60 @@ mod tests {
         ] {
             assert_eq!(code(method, path, &metrics), want, "{path}");
         }
+    }
+
+    fn address(number: u8) -> IpAddr {
+        [10, 0, 0, number].into()
+    }
+
+    #[test]
+    fn the_oldest_connection_of_the_address_with_the_most_is_displaced() {
+        for (addresses, want) in [
+            (vec![], None),
+            (vec![1], Some(0)),
+            (vec![1, 2, 3], Some(0)),
+            (vec![1, 2, 2, 3], Some(1)),
+            (vec![3, 2, 1, 1, 2, 1], Some(2)),
+        ] {
+            let addresses: Vec<IpAddr> = addresses.into_iter().map(address).collect();
+            assert_eq!(next_to_displace(&addresses), want, "{addresses:?}");
+        }
+        let of = |text: &str| client_address(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    }
+
+    /// Sends a request on a connection, and returns the response.
+    fn get(mut stream: std::net::TcpStream) -> String {
+        let mut response = String::new();
+        let timeout = Some(Duration::from_secs(60));
+        stream.set_read_timeout(timeout).unwrap();
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            .unwrap();
+        stream.read_to_string(&mut response).unwrap();
+        response
+    }
+
+    /// Attack: a Pod opens more connections than the port admits and sends nothing, so that the probes of kubelet fail and
+    /// the container is restarted again and again.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn idle_connections_do_not_stop_the_probes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve_at_most(8, listener, Arc::default()));
+        let responses = tokio::task::spawn_blocking(move || {
+            let connect = |_| std::net::TcpStream::connect(address).unwrap();
+            let idle: Vec<_> = (0..64).map(connect).collect();
+            let responses: Vec<String> = (0..16).map(connect).map(get).collect();
+            drop(idle);
+            responses
+        });
+        for response in responses.await.unwrap() {
+            assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+            assert!(response.contains("connection: close"), "{response}");
+        }
+        server.abort();
     }
 }

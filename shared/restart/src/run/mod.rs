@@ -16,7 +16,7 @@ mod requests;
 mod watches;
 mod worker;
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::state::State;
+use crate::touches::Touches;
 use metrics::Metrics;
 use watches::Watches;
 use worker::{Lists, Worker};
@@ -50,6 +51,8 @@ pub struct Settings {
     pub max_rollouts: usize,
     /// The maximum number of Pods to refresh per second.
     pub refresh_rate: u32,
+    /// Whether workloads that only Reloader's annotations opt in are left to Reloader.
+    pub with_reloader: bool,
     /// The address of metrics and probes.
     pub listen: SocketAddr,
     /// The namespace of the Lease; `None` for that of this Pod.
@@ -125,11 +128,12 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
     let (sender, messages) = mpsc::channel(MAX_MESSAGES);
     let mut watches = Watches::start(&client, &settings.namespaces, &sender);
     let mut worker = Worker {
-        state: State::new(settings.max_rollouts),
+        state: State::new(settings.max_rollouts, settings.with_reloader),
         lists: Lists::new(watches.are_required.clone()),
         role: candidate.role(),
         refresh_interval: Duration::from_secs(1) / settings.refresh_rate.max(1),
-        touches: VecDeque::new(),
+        touches: Touches::default(),
+        listings: BTreeMap::new(),
         next_touch: Instant::now(),
         client,
         messages,

@@ -10,9 +10,10 @@ use serde_json::{Value as Json, json};
 use shared::resource::{REFRESHED_FOR_ANNOTATION, RESTARTED_FOR_ANNOTATION, time};
 use tokio::time::timeout;
 
-use super::compact::{Compact, Whole, resource, workloads};
+use super::compact::{AnyWorkload, Compact, resource, workloads};
 use crate::decide::Target;
 use crate::pod::Pod;
+use crate::touches::Touch;
 use crate::workload::{Id, Workload};
 
 /// The manager of the fields that this component writes.
@@ -21,8 +22,8 @@ const FIELD_MANAGER: &str = "seal-restart";
 const COMPONENT: &str = "seal-restart";
 /// Time limit of a request.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// The number of Pods on a page of a list; one usually has less than 20 KB.
-const PODS_PER_PAGE: u32 = 250;
+/// The number of Pods on a page of a list; one usually has less than 20 KB, and can have 1.5 MB.
+const PODS_PER_PAGE: u32 = 20;
 /// Maximum length of the object's name in the name of an event, which also has a unique suffix.
 const MAX_NAME: usize = 253 - 17;
 
@@ -56,21 +57,26 @@ async fn limited<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T,
     response.map_err(|error| Failure::Api(Box::new(error)))
 }
 
-/// Lists the Pods of a namespace that run or will run.
-pub(super) async fn list_pods(client: &Client, namespace: &str) -> Result<Vec<Pod>, Failure> {
+/// Lists Pods of a namespace whose containers have started: one page, after that of the token. Returns the token of the
+/// next page, if there is one.
+pub(super) async fn list_pods(
+    client: &Client,
+    namespace: &str,
+    token: Option<&str>,
+) -> Result<(Vec<Pod>, Option<String>), Failure> {
     let resource = resource("", "v1", "Pod", "pods");
     let api: Api<Compact<Option<Pod>>> = Api::namespaced_with(client.clone(), namespace, &resource);
-    let mut params = ListParams::default().limit(PODS_PER_PAGE);
-    let mut pods = Vec::new();
-    loop {
-        let page = limited(api.list(&params)).await?;
-        pods.extend(page.items.into_iter().filter_map(|pod| pod.form));
-        let token = page.metadata.continue_.filter(|token| !token.is_empty());
-        let Some(token) = token else {
-            return Ok(pods);
-        };
-        params = params.continue_token(&token);
-    }
+    let params = ListParams::default().limit(PODS_PER_PAGE);
+    let params = match token {
+        Some(token) => params.continue_token(token),
+        None => params,
+    };
+    let page = limited(api.list(&params)).await?;
+    let pods = page.items.into_iter().filter_map(|pod| pod.form);
+    // Other Pods have no content of a Secret yet. There can be many, since they need no node.
+    let started = pods.filter(Pod::has_started);
+    let token = page.metadata.continue_.filter(|token| !token.is_empty());
+    Ok((started.collect(), token))
 }
 
 /// Restarts a workload, unless it was changed since the version that the decision is about. Returns the new version.
@@ -81,7 +87,8 @@ pub(super) async fn restart(
     target: &Target,
 ) -> Result<Workload, Failure> {
     let resource = workloads(id.kind);
-    let api: Api<Compact<Whole>> = Api::namespaced_with(client.clone(), &id.namespace, &resource);
+    let api: Api<Compact<AnyWorkload>> =
+        Api::namespaced_with(client.clone(), &id.namespace, &resource);
     let patch = Patch::Merge(restart_patch(workload, target));
     let response = limited(api.patch(&id.name, &params(), &patch)).await?;
     Ok(Workload::read(id.kind, &response.form.0))
@@ -106,15 +113,6 @@ pub(super) async fn refresh(client: &Client, pod: &Touch) -> Result<(), Failure>
     });
     limited(api.patch(&pod.name, &params(), &Patch::Merge(patch))).await?;
     Ok(())
-}
-
-/// A Pod to refresh, and the content version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Touch {
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) uid: String,
-    pub(super) version: String,
 }
 
 fn params() -> PatchParams {

@@ -18,10 +18,9 @@ use super::connection::WATCH_SECONDS;
 use crate::sealed::{Namespace, Sealed};
 use crate::workload::{Kind, Workload};
 
-/// The number of objects on a page of a list. The whole response with a page is in memory at once: a workload usually has
-/// less than 20 KB, a SealedSecret can have 1.5 MB.
-const WORKLOADS_PER_PAGE: u32 = 100;
-const SEALED_SECRETS_PER_PAGE: u32 = 20;
+/// The number of objects on a page of a list. The whole response with a page is in memory at once: an object usually has
+/// less than 20 KB, and can have 1.5 MB.
+const PER_PAGE: u32 = 20;
 /// The pauses after failures of a watch.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 /// Maximum pause of a watch that actions depend on, so that little time is lost after an outage.
@@ -103,24 +102,12 @@ struct Starter {
 impl Starter {
     fn watch_sealed_secrets(&mut self, namespace: Option<&String>) {
         let resource = resource("bitnami.com", "v1alpha1", "SealedSecret", "sealedsecrets");
-        self.watch(
-            &resource,
-            namespace,
-            SEALED_SECRETS_PER_PAGE,
-            true,
-            Change::Sealed,
-        );
+        self.watch(&resource, namespace, true, Change::Sealed);
     }
 
     fn watch_namespaces(&mut self) {
         let resource = resource("", "v1", "Namespace", "namespaces");
-        self.watch(
-            &resource,
-            None,
-            WORKLOADS_PER_PAGE,
-            false,
-            Change::Namespace,
-        );
+        self.watch(&resource, None, false, Change::Namespace);
     }
 
     /// Watches workloads. Rollouts are served only where Argo Rollouts is installed.
@@ -129,20 +116,13 @@ impl Starter {
         let is_required = kind != Kind::Rollout;
         let to_change =
             move |event: Event<Compact<OfKind<KIND>>>| Change::Workload(kind, mapped(event));
-        self.watch(
-            &workloads(kind),
-            namespace,
-            WORKLOADS_PER_PAGE,
-            is_required,
-            to_change,
-        );
+        self.watch(&workloads(kind), namespace, is_required, to_change);
     }
 
     fn watch<F: Form>(
         &mut self,
         resource: &ApiResource,
         namespace: Option<&String>,
-        page: u32,
         is_required: bool,
         to_change: impl Fn(Event<Compact<F>>) -> Change + Send + 'static,
     ) {
@@ -151,7 +131,7 @@ impl Starter {
             None => Api::all_with(self.client.clone(), resource),
         };
         let config = watcher::Config::default()
-            .page_size(page)
+            .page_size(PER_PAGE)
             .timeout(WATCH_SECONDS);
         let (messages, namespace) = (self.messages.clone(), namespace.cloned());
         let (watch, what) = (self.watches.are_required.len(), resource.plural.clone());

@@ -1,6 +1,6 @@
 //! Applies the events of the watches, and does what is due while this replica is the leader.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,18 +15,27 @@ use tracing::{debug, info, warn};
 
 use super::compact::Compact;
 use super::metrics::Metrics;
-use super::requests::{self, Event, Touch};
+use super::requests::{self, Event};
 use super::watches::{Change, Message};
+use crate::annotations::MAX_PATTERNS;
 use crate::decide::{Decision, Target};
+use crate::history::History;
+use crate::pod::{KUBELET_SYNC, Pod};
 use crate::refresh;
 use crate::sealed::Sealed;
 use crate::state::{Outcome, SecretId, State, Step};
+use crate::touches::{Touch, Touches};
+use crate::turns::Work;
 use crate::workload::{Id, Kind, Workload};
 
 /// The longest pause between two steps.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// The pause after a failed request.
 const RETRY_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+/// The pause after the Pods to refresh could not be listed.
+const LIST_PAUSE: SignedDuration = SignedDuration::from_secs(1);
+/// How long a list waits for its next page. Afterwards it begins again, since it shows a former state.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The pause after a conflict: the next event brings the newer version.
 const CONFLICT_PAUSE: SignedDuration = SignedDuration::from_millis(500);
 
@@ -53,11 +62,23 @@ pub(super) struct Worker {
     /// Time between two refreshes of Pods.
     pub(super) refresh_interval: Duration,
     pub(super) lists: Lists,
-    pub(super) touches: VecDeque<Touch>,
+    pub(super) touches: Touches,
     pub(super) next_touch: Instant,
+    /// The lists of Pods that are not complete yet, by the namespace and what they are for.
+    pub(super) listings: BTreeMap<(String, Work), Listing>,
 }
 
-/// The lists that are not complete yet, by the number of the watch.
+/// A list of Pods. Its pages are read in turns with the work of other namespaces.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pods: Vec<Pod>,
+    token: String,
+    /// When the first page was requested.
+    started: Timestamp,
+    read_at: Instant,
+}
+
+/// The lists of objects that are not complete yet, by the number of the watch.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     /// Whether actions wait for the first list.
@@ -129,12 +150,12 @@ impl Worker {
         }
         if !self.touches.is_empty() && self.next_touch <= Instant::now() {
             self.touch().await;
-            return Duration::ZERO;
         }
         let now = Timestamp::now();
         match self.state.next(now) {
-            Step::Refresh(id) => self.find_pods_to_refresh(id, now).await,
-            Step::Consider(namespace) => self.consider(&namespace, now).await,
+            Step::Work(namespace, Work::Match) => self.state.match_names(&namespace, now),
+            Step::Work(namespace, Work::Consider) => self.consider(namespace, now).await,
+            Step::Work(namespace, Work::Refresh) => self.find_pods_to_refresh(namespace, now).await,
             Step::Idle(next) => return self.pause(next, now),
         }
         Duration::ZERO
@@ -150,33 +171,69 @@ impl Worker {
         pause.min(self.next_touch.duration_since(Instant::now()))
     }
 
-    async fn find_pods_to_refresh(&mut self, id: SecretId, now: Timestamp) {
-        let Some(history) = self.state.take_refresh(&id, now) else {
+    /// Reads the next page of a list of Pods. Returns the list with the time of its first page if it is complete.
+    async fn read_page(
+        &mut self,
+        namespace: &str,
+        work: Work,
+        now: Timestamp,
+    ) -> Result<Option<(Vec<Pod>, Timestamp)>, requests::Failure> {
+        let id = (namespace.to_owned(), work);
+        let listing = self.listings.remove(&id);
+        let listing = listing.filter(|listing| listing.read_at.elapsed() < LONGEST_WAIT);
+        let token = listing.as_ref().map(|listing| listing.token.clone());
+        let page = requests::list_pods(&self.client, namespace, token.as_deref()).await;
+        let (more, token) =
+            page.inspect_err(|failure| self.record_failure("Cannot list Pods", failure))?;
+        let (mut pods, started) =
+            listing.map_or((Vec::new(), now), |listing| (listing.pods, listing.started));
+        pods.extend(more);
+        let Some(token) = token else {
+            return Ok(Some((pods, started)));
+        };
+        let listing = Listing {
+            pods,
+            token,
+            started,
+            read_at: Instant::now(),
+        };
+        self.listings.insert(id, listing);
+        Ok(None)
+    }
+
+    async fn find_pods_to_refresh(&mut self, namespace: String, now: Timestamp) {
+        match self.read_page(&namespace, Work::Refresh, now).await {
+            Ok(Some((pods, _))) => {
+                for (secret, history) in self.state.take_refreshes(&namespace, now) {
+                    self.add_touches(&pods, &secret, &history);
+                }
+            }
+            Ok(None) => {}
+            Err(_) => {
+                let retry_at = now.checked_add(LIST_PAUSE).unwrap_or(now);
+                self.state.postpone_refreshes(&namespace, retry_at);
+            }
+        }
+    }
+
+    fn add_touches(&mut self, pods: &[Pod], secret: &str, history: &History) {
+        let (Some(newest), Some(changed_at)) = (history.newest(), history.changed_at()) else {
             return;
         };
-        match requests::list_pods(&self.client, &id.0).await {
-            Ok(pods) => {
-                let version = history.newest().map(|newest| newest.version.to_string());
-                let chosen = refresh::choose(&pods, &id.1, &history);
-                let touches = chosen.into_iter().map(|pod| Touch {
-                    namespace: pod.namespace.clone(),
-                    name: pod.name.clone(),
-                    uid: pod.uid.clone(),
-                    version: version.clone().unwrap_or_default(),
-                });
-                self.touches.extend(touches);
-            }
-            Err(failure) => {
-                self.record_failure("Cannot list Pods", &failure);
-                self.state.retry_refresh(id);
-                sleep(Duration::from_secs(1)).await;
-            }
+        for pod in refresh::choose(pods, secret, history) {
+            self.touches.add(Touch {
+                namespace: pod.namespace.clone(),
+                name: pod.name.clone(),
+                uid: pod.uid.clone(),
+                version: newest.version.to_string(),
+                until: changed_at.checked_add(KUBELET_SYNC).unwrap_or(changed_at),
+            });
         }
     }
 
     async fn touch(&mut self) {
         self.next_touch = Instant::now() + self.refresh_interval;
-        let Some(touch) = self.touches.pop_front() else {
+        let Some(touch) = self.touches.take(Timestamp::now()) else {
             return;
         };
         match requests::refresh(&self.client, &touch).await {
@@ -189,20 +246,22 @@ impl Worker {
         }
     }
 
-    async fn consider(&mut self, namespace: &str, now: Timestamp) {
-        let pods = if self.state.needs_pods(namespace, now) {
-            match requests::list_pods(&self.client, namespace).await {
-                Ok(pods) => pods,
-                Err(failure) => {
-                    self.record_failure("Cannot list Pods", &failure);
-                    let retry_at = now.checked_add(RETRY_PAUSE).unwrap_or(now);
-                    return self.state.postpone(namespace, now, retry_at);
-                }
+    async fn consider(&mut self, namespace: String, now: Timestamp) {
+        if !self.state.needs_pods(&namespace, now) {
+            return self.decide(&namespace, &[], now).await;
+        }
+        match self.read_page(&namespace, Work::Consider, now).await {
+            Ok(Some((pods, started))) => self.decide(&namespace, &pods, started).await,
+            Ok(None) => {}
+            Err(_) => {
+                let retry_at = now.checked_add(RETRY_PAUSE).unwrap_or(now);
+                self.state.postpone(&namespace, now, retry_at);
             }
-        } else {
-            Vec::new()
-        };
-        for Outcome { id, decision } in self.state.consider(namespace, &pods, now) {
+        }
+    }
+
+    async fn decide(&mut self, namespace: &str, pods: &[Pod], now: Timestamp) {
+        for Outcome { id, decision } in self.state.consider(namespace, pods, now) {
             match decision {
                 Decision::Restart(target) => self.restart(&id, target).await,
                 Decision::Reverted => self.report_reverted(&id).await,
@@ -342,6 +401,7 @@ impl Worker {
             WatchEvent::Init => listed.clear(),
             WatchEvent::InitApply(object) => {
                 let id = id(&object);
+                report_cut(&self.state, &id, &object.form);
                 if self.state.apply_workload(&id, object.form, now) {
                     listed.insert(id);
                 }
@@ -352,9 +412,21 @@ impl Worker {
                 self.lists.complete.insert(watch);
             }
             WatchEvent::Apply(object) => {
-                self.state.apply_workload(&id(&object), object.form, now);
+                let id = id(&object);
+                report_cut(&self.state, &id, &object.form);
+                self.state.apply_workload(&id, object.form, now);
             }
             WatchEvent::Delete(object) => self.state.delete_workload(&id(&object)),
         }
+    }
+}
+
+/// Logs that entries of an annotation have no effect, once for each annotation.
+fn report_cut(state: &State, id: &Id, workload: &Workload) {
+    let is_known = state
+        .workload(id)
+        .is_some_and(|known| known.opt_in == workload.opt_in);
+    if workload.opt_in.is_cut() && !is_known {
+        info!(workload = %id, "Only {MAX_PATTERNS} patterns of its annotation have an effect, if they are not too long");
     }
 }

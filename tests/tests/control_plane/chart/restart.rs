@@ -5,9 +5,10 @@ use std::fmt::Debug;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Pod, ServiceAccount};
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -22,6 +23,9 @@ const RELEASE: &str = "sealed-secrets";
 const ACCOUNT: &str = "sealed-secrets-restart";
 const RESTARTED_FOR: &str = "sealedsecrets.bitnami.com/restarted-for";
 const REFRESHED_FOR: &str = "sealedsecrets.bitnami.com/refreshed-for";
+/// Values of the annotations as the component writes them.
+const DIGEST: &str = "00112233445566778899aabbccddeeff";
+const VERSION: &str = "AAAAAAAAAAAAAAAAAAAA-_";
 
 #[tokio::test]
 async fn restarts_and_refreshes_with_the_permissions_of_the_chart() {
@@ -127,19 +131,21 @@ async fn the_policies_refuse_every_other_change_by_the_account() {
     create_workload(&home).await;
     let attacker = plane.client_of(home.name(), ACCOUNT).await;
     let image = json!({ "spec": { "template": { "spec": { "containers": [{ "name": "main", "image": "evil" }] } } } });
-    wait_for_policies(&attacker, &home, &image).await;
+    wait_for_policies(&attacker, &home).await;
     let in_template = |metadata: Value| json!({ "spec": { "template": { "metadata": metadata } } });
     for patch in [
         image.clone(),
         json!({ "spec": { "template": { "spec": { "serviceAccountName": "admin" } } } }),
         json!({ "spec": { "template": {
-            "metadata": { "annotations": { RESTARTED_FOR: "x" } },
+            "metadata": { "annotations": { RESTARTED_FOR: DIGEST } },
             "spec": { "containers": [{ "name": "main", "image": "evil" }] },
         } } }),
         json!({ "spec": { "replicas": 0 } }),
         json!({ "spec": { "paused": true } }),
         json!({ "spec": { "strategy": { "type": "Recreate", "rollingUpdate": null } } }),
-        json!({ "metadata": { "annotations": { RESTARTED_FOR: "x" } } }),
+        json!({ "metadata": { "annotations": { RESTARTED_FOR: DIGEST } } }),
+        json!({ "metadata": { "annotations": { "deprecated.daemonset.template.generation": "7" } } }),
+        json!({ "metadata": { "managedFields": [{}] } }),
         json!({ "metadata": { "annotations": { "reloader.stakater.com/auto": null } } }),
         json!({ "metadata": { "labels": { "a": "b" } } }),
         json!({ "metadata": { "finalizers": ["a.example/b"] } }),
@@ -150,6 +156,8 @@ async fn the_policies_refuse_every_other_change_by_the_account() {
         in_template(json!({ "annotations": { "kept": null } })),
         in_template(json!({ "annotations": { "kept": "changed" } })),
         in_template(json!({ "labels": { "a": "b" } })),
+        in_template(json!({ "annotations": { RESTARTED_FOR: "x".repeat(250_000) } })),
+        in_template(json!({ "annotations": { RESTARTED_FOR: format!("{DIGEST}\n") } })),
     ] {
         let refusal = change::<Deployment>(&attacker, &home, "web", &patch)
             .await
@@ -161,16 +169,18 @@ async fn the_policies_refuse_every_other_change_by_the_account() {
         json!({ "spec": { "activeDeadlineSeconds": 1 } }),
         json!({ "metadata": { "labels": { "app": null } } }),
         json!({ "metadata": { "annotations": { "a": "b" } } }),
+        json!({ "metadata": { "annotations": { REFRESHED_FOR: "x".repeat(250_000) } } }),
+        json!({ "metadata": { "managedFields": [{}] } }),
     ] {
         let patched = strategic(&attacker, &home, "web-1", &patch).await;
         let refusal = patched.unwrap_err();
         assert!(refusal.contains("seal restart may"), "{patch}: {refusal}");
     }
-    let annotation = in_template(json!({ "annotations": { RESTARTED_FOR: "x" } }));
+    let annotation = in_template(json!({ "annotations": { RESTARTED_FOR: DIGEST } }));
     change::<Deployment>(&attacker, &home, "web", &annotation)
         .await
         .unwrap();
-    let annotation = json!({ "metadata": { "annotations": { REFRESHED_FOR: "x" } } });
+    let annotation = json!({ "metadata": { "annotations": { REFRESHED_FOR: VERSION } } });
     change::<Pod>(&attacker, &home, "web-1", &annotation)
         .await
         .unwrap();
@@ -181,27 +191,114 @@ async fn the_policies_refuse_every_other_change_by_the_account() {
     );
 }
 
-/// Waits until both policies take effect, without a change: one that succeeds earlier would make the next attempt change
-/// nothing.
-async fn wait_for_policies(client: &Client, namespace: &Namespace<'_>, image: &Value) {
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace.name());
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.name());
-    let params = PatchParams {
-        dry_run: true,
-        ..PatchParams::default()
+/// Attack: an attacker takes over the account of `seal restart`, and creates the Lease of the controller before it does, so
+/// that no replica becomes the leader.
+#[tokio::test]
+async fn the_account_can_create_no_other_lease_than_its_own() {
+    let plane = ControlPlane::start().await;
+    let home = install(&plane).await;
+    let attacker = plane.client_of(home.name(), ACCOUNT).await;
+    let leases: Api<Lease> = Api::namespaced(attacker, home.name());
+    let create = async |metadata: Value| {
+        let lease = serde_json::from_value(json!({ "metadata": metadata })).unwrap();
+        let result = leases.create(&PostParams::default(), &lease).await;
+        result.map_err(|error| error.to_string())
     };
-    let annotation = json!({ "metadata": { "annotations": { "a": "b" } } });
-    let is_refused = |error: &kube::Error| error.to_string().contains("ValidatingAdmissionPolicy");
+    let mut number = 0;
     until("the policies take effect", async || {
-        let deployment = deployments
-            .patch("web", &params, &Patch::Merge(image))
-            .await;
-        let pod = pods
-            .patch("web-1", &params, &Patch::Merge(&annotation))
-            .await;
-        let are_refused = deployment.err().is_some_and(|error| is_refused(&error))
-            && pod.err().is_some_and(|error| is_refused(&error));
-        are_refused.then_some(())
+        number += 1;
+        let name = format!("other-{number}");
+        let refusal = create(json!({ "name": name })).await.err()?;
+        refusal.contains("ValidatingAdmissionPolicy").then_some(())
+    })
+    .await;
+    for metadata in [
+        json!({ "name": "sealed-secrets-controller" }),
+        json!({ "generateName": "sealed-secrets-restart" }),
+    ] {
+        let refusal = create(metadata.clone()).await.unwrap_err();
+        assert!(
+            refusal.contains("seal restart may"),
+            "{metadata}: {refusal}"
+        );
+    }
+    create(json!({ "name": "sealed-secrets-restart" }))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn the_policies_let_every_kind_be_restarted() {
+    let plane = ControlPlane::start().await;
+    let home = install(&plane).await;
+    create_workload(&home).await;
+    let labels = json!({ "app": "web" });
+    let container = json!({ "name": "main", "image": "app" });
+    let template =
+        json!({ "metadata": { "labels": labels }, "spec": { "containers": [container] } });
+    let object = json!({
+        "metadata": { "name": "web" },
+        "spec": { "selector": { "matchLabels": labels }, "serviceName": "web", "template": template },
+    });
+    let _: StatefulSet = home.create_object(object.clone()).await;
+    let mut object = object;
+    object["spec"]["serviceName"].take();
+    let _: DaemonSet = home.create_object(object).await;
+    let account = plane.client_of(home.name(), ACCOUNT).await;
+    wait_for_policies(&account, &home).await;
+    // The second restart finds the fields that the first one manages.
+    for digit in ["1", "2"] {
+        let annotations = json!({ RESTARTED_FOR: digit.repeat(32) });
+        let restart =
+            json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } });
+        change::<Deployment>(&account, &home, "web", &restart)
+            .await
+            .unwrap();
+        change::<StatefulSet>(&account, &home, "web", &restart)
+            .await
+            .unwrap();
+        change::<DaemonSet>(&account, &home, "web", &restart)
+            .await
+            .unwrap();
+    }
+    let other = json!({ "metadata": { "annotations": { "a": "b" } } });
+    let refusal = change::<DaemonSet>(&account, &home, "web", &other).await;
+    assert!(refusal.unwrap_err().contains("seal restart may"));
+}
+
+/// An annotation that another client manages, too, can be changed.
+#[tokio::test]
+async fn the_policies_let_the_annotation_of_another_manager_change() {
+    let plane = ControlPlane::start().await;
+    let home = install(&plane).await;
+    create_workload(&home).await;
+    let restart = |digit: &str| {
+        let annotations = json!({ RESTARTED_FOR: digit.repeat(32) });
+        json!({ "spec": { "template": { "metadata": { "annotations": annotations } } } })
+    };
+    let (deployments, params) = (home.api::<Deployment>(), PatchParams::default());
+    let patch = Patch::Merge(restart("1"));
+    deployments.patch("web", &params, &patch).await.unwrap();
+    let account = plane.client_of(home.name(), ACCOUNT).await;
+    wait_for_policies(&account, &home).await;
+    change::<Deployment>(&account, &home, "web", &restart("2"))
+        .await
+        .unwrap();
+}
+
+/// Waits until the policies for workloads and Pods refuse changes. Each attempt changes something else: a change that is
+/// admitted before has no effect afterwards.
+async fn wait_for_policies(account: &Client, home: &Namespace<'_>) {
+    let mut number = 0;
+    until("the policies take effect", async || {
+        number += 1;
+        let label = json!({ "metadata": { "labels": { "attempt": number.to_string() } } });
+        let workload = change::<Deployment>(account, home, "web", &label).await;
+        let pod = change::<Pod>(account, home, "web-1", &label).await;
+        let mut refusals = [workload.err()?, pod.err()?].into_iter();
+        refusals
+            .all(|refusal| refusal.contains("ValidatingAdmissionPolicy"))
+            .then_some(())
     })
     .await;
 }
@@ -220,9 +317,7 @@ where
         + DeserializeOwned,
 {
     let api: Api<K> = Api::namespaced(client.clone(), namespace.name());
-    let result = api
-        .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-        .await;
+    let result = api.patch(name, &own_params(), &Patch::Merge(patch)).await;
     result.map(|_| ()).map_err(|error| error.to_string())
 }
 
@@ -235,9 +330,17 @@ async fn strategic(
 ) -> Result<(), String> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace.name());
     let result = api
-        .patch(name, &PatchParams::default(), &Patch::Strategic(patch))
+        .patch(name, &own_params(), &Patch::Strategic(patch))
         .await;
     result.map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// Returns parameters with the field manager of the component.
+fn own_params() -> PatchParams {
+    PatchParams {
+        field_manager: Some("seal-restart".into()),
+        ..PatchParams::default()
+    }
 }
 
 /// Installs the chart with `restart`, and returns the namespace of the release.

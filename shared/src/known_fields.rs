@@ -1,4 +1,4 @@
-//! Parses JSON of clients without the fields that the controller does not know.
+//! Parses JSON of clients without the fields that nothing reads.
 //!
 //! The API server stores any JSON in some fields of a SealedSecret, and a parsed value can take a hundred times as much
 //! memory as its text. So unknown fields are skipped while the text is parsed, and the number of entries is limited.
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 /// The known fields of a value. A value of another kind is kept without its content, so that typed parsing reports it.
 #[derive(Debug)]
-pub(super) enum Known {
+pub enum Known {
     /// A value without content: text, number, boolean or null.
     Scalar,
     /// An object with these fields.
@@ -34,7 +34,11 @@ pub struct Pruned {
 }
 
 /// Parses a value whose maps and lists have at most `max_entries` entries together. A larger value is dropped.
-pub(super) fn parse<'de, D: Deserializer<'de>>(
+///
+/// # Errors
+///
+/// Returns the error of the deserializer.
+pub fn parse<'de, D: Deserializer<'de>>(
     deserializer: D,
     known: &'static Known,
     max_entries: usize,
@@ -51,6 +55,23 @@ pub(super) fn parse<'de, D: Deserializer<'de>>(
         json: if is_too_large { Value::Null } else { json },
         is_too_large,
     })
+}
+
+/// The known part of a value, with a maximum number of entries, for [`parse`] in a larger value.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    /// The known fields.
+    pub known: &'static Known,
+    /// The maximum number of entries of maps and lists together.
+    pub max_entries: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Part {
+    type Value = Pruned;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Pruned, D::Error> {
+        parse(deserializer, self.known, self.max_entries)
+    }
 }
 
 #[derive(Clone, Copy)]

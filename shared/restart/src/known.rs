@@ -1,0 +1,281 @@
+//! The fields of objects that are read. All others are skipped while an object is parsed, such as the arguments of
+//! containers: a parsed value can take a hundred times as much memory as its text.
+
+use std::fmt;
+
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::{Map, Value as Json};
+use shared::known_fields::{Known, Part};
+
+/// The fields of `spec` and `status` of one kind of object. All kinds have the same metadata.
+#[derive(Debug, Clone, Copy)]
+pub struct Fields {
+    spec: &'static Known,
+    status: &'static Known,
+}
+
+/// Maximum number of entries of maps and lists in each part of an object. A larger part counts as missing. An object as large
+/// as etcd accepts has room for ten times as many, but no container needs them.
+const MAX_ENTRIES: usize = 5_000;
+
+/// Fields of Pods.
+pub const POD: Fields = Fields {
+    spec: &POD_SPEC,
+    status: &Known::Object(&[
+        ("phase", Known::Scalar),
+        ("containerStatuses", STATUSES),
+        ("initContainerStatuses", STATUSES),
+        ("ephemeralContainerStatuses", STATUSES),
+    ]),
+};
+/// Fields of Deployments, StatefulSets, DaemonSets and Rollouts.
+pub const WORKLOAD: Fields = Fields {
+    spec: &Known::Object(&[
+        ("replicas", Known::Scalar),
+        ("paused", Known::Scalar),
+        ("restartAt", Known::Scalar),
+        ("selector", SELECTOR),
+        ("updateStrategy", STRATEGY),
+        ("template", TEMPLATE),
+    ]),
+    status: &Known::Object(&[
+        ("observedGeneration", Known::Scalar),
+        ("replicas", Known::Scalar),
+        ("updatedReplicas", Known::Scalar),
+        ("availableReplicas", Known::Scalar),
+        ("currentRevision", Known::Scalar),
+        ("updateRevision", Known::Scalar),
+        ("desiredNumberScheduled", Known::Scalar),
+        ("updatedNumberScheduled", Known::Scalar),
+        ("numberAvailable", Known::Scalar),
+        ("restartedAt", Known::Scalar),
+        ("conditions", Known::List(&CONDITION)),
+    ]),
+};
+/// Fields of SealedSecrets.
+pub const SEALED_SECRET: Fields = Fields {
+    spec: &Known::Object(&[("template", Known::Object(&[("metadata", ANNOTATED)]))]),
+    status: &Known::Object(&[("versions", Known::List(&VERSION))]),
+};
+/// Fields of objects of which only the metadata is read.
+pub const METADATA: Fields = Fields {
+    spec: &Known::Skipped,
+    status: &Known::Skipped,
+};
+
+const POD_SPEC: Known = Known::Object(&[
+    ("containers", CONTAINERS),
+    ("initContainers", CONTAINERS),
+    ("ephemeralContainers", CONTAINERS),
+    ("volumes", Known::List(&VOLUME)),
+]);
+const CONTAINERS: Known = Known::List(&Known::Object(&[
+    ("name", Known::Scalar),
+    ("env", Known::List(&VARIABLE)),
+    (
+        "envFrom",
+        Known::List(&Known::Object(&[("secretRef", NAMED)])),
+    ),
+    ("volumeMounts", Known::List(&MOUNT)),
+]));
+const NAMED: Known = Known::Object(&[("name", Known::Scalar)]);
+const VARIABLE: Known = Known::Object(&[("valueFrom", Known::Object(&[("secretKeyRef", NAMED)]))]);
+const MOUNT: Known = Known::Object(&[
+    ("name", Known::Scalar),
+    ("subPath", Known::Scalar),
+    ("subPathExpr", Known::Scalar),
+]);
+const VOLUME: Known = Known::Object(&[
+    ("name", Known::Scalar),
+    ("secret", Known::Object(&[("secretName", Known::Scalar)])),
+    ("csi", CSI),
+    ("projected", Known::Object(&[("sources", PROJECTED)])),
+]);
+const CSI: Known = Known::Object(&[
+    ("driver", Known::Scalar),
+    (
+        "volumeAttributes",
+        Known::Object(&[("secretProviderClass", Known::Scalar)]),
+    ),
+]);
+const PROJECTED: Known = Known::List(&Known::Object(&[("secret", NAMED)]));
+const STATUSES: Known = Known::List(&Known::Object(&[
+    ("name", Known::Scalar),
+    (
+        "state",
+        Known::Object(&[("running", STARTED), ("terminated", STARTED)]),
+    ),
+]));
+const STARTED: Known = Known::Object(&[("startedAt", Known::Scalar)]);
+const ANNOTATED: Known = Known::Object(&[("annotations", Known::Map)]);
+const TEMPLATE: Known = Known::Object(&[("metadata", ANNOTATED), ("spec", POD_SPEC)]);
+const SELECTOR: Known = Known::Object(&[
+    ("matchLabels", Known::Map),
+    ("matchExpressions", Known::List(&REQUIREMENT)),
+]);
+const REQUIREMENT: Known = Known::Object(&[
+    ("key", Known::Scalar),
+    ("operator", Known::Scalar),
+    ("values", Known::List(&Known::Scalar)),
+]);
+const STRATEGY: Known = Known::Object(&[
+    ("type", Known::Scalar),
+    (
+        "rollingUpdate",
+        Known::Object(&[("partition", Known::Scalar)]),
+    ),
+]);
+const CONDITION: Known = Known::Object(&[("type", Known::Scalar), ("reason", Known::Scalar)]);
+const VERSION: Known = Known::Object(&[
+    ("version", Known::Scalar),
+    ("keyId", Known::Scalar),
+    ("generation", Known::Scalar),
+    ("time", Known::Scalar),
+]);
+
+const IDENTITY: Known = Known::Object(&[
+    ("name", Known::Scalar),
+    ("namespace", Known::Scalar),
+    ("uid", Known::Scalar),
+    ("resourceVersion", Known::Scalar),
+    ("generation", Known::Scalar),
+    ("deletionTimestamp", Known::Scalar),
+    ("labels", Known::Map),
+    ("annotations", Known::Map),
+]);
+
+/// Parses an object. Never fails for JSON, so that no object makes a list or watch unreadable.
+///
+/// # Errors
+///
+/// Returns the error of the deserializer.
+pub fn object<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    fields: Fields,
+) -> Result<Json, D::Error> {
+    deserializer.deserialize_map(ObjectVisitor(fields))
+}
+
+struct ObjectVisitor(Fields);
+
+impl ObjectVisitor {
+    fn part(&self, name: &str) -> Option<Part> {
+        let known = match name {
+            "metadata" => &IDENTITY,
+            "spec" => self.0.spec,
+            "status" => self.0.status,
+            _ => return None,
+        };
+        Some(Part {
+            known,
+            max_entries: MAX_ENTRIES,
+        })
+    }
+}
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
+        let mut fields = Map::new();
+        while let Some(name) = map.next_key::<String>()? {
+            match self.part(&name) {
+                Some(part) => drop(fields.insert(name, map.next_value_seed(part)?.json)),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(fields.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::consumption::Way;
+    use crate::pod::Pod;
+    use crate::pod::tests::pod;
+    use crate::sealed::Sealed;
+    use crate::workload::{Kind, Workload};
+
+    fn parsed(value: &Json, fields: Fields) -> Json {
+        let text = value.to_string();
+        object(&mut serde_json::Deserializer::from_str(&text), fields).unwrap()
+    }
+
+    /// Attack: a tenant creates Pods with megabytes of arguments, to fill the memory of the component.
+    #[test]
+    fn skips_what_nothing_reads() {
+        let mut large = pod("p", Way::Env, 15);
+        let small = parsed(&large, POD);
+        large["spec"]["containers"][0]["args"] = json!(vec![""; 100_000]);
+        large["spec"]["nodeName"] = json!("a");
+        large["metadata"]["managedFields"] = json!([{ "fieldsV1": { "f:spec": {} } }]);
+        assert_eq!(parsed(&large, POD), small);
+        let many = vec![json!({ "secretRef": { "name": "a" } }); MAX_ENTRIES + 1];
+        large["spec"]["containers"][0]["envFrom"] = json!(many);
+        assert_eq!(parsed(&large, POD)["spec"], json!(null));
+    }
+
+    #[test]
+    fn keeps_what_is_read() {
+        for way in [Way::Env, Way::SubPath, Way::Volume, Way::Csi] {
+            let mut pod = pod("p", way, 15);
+            pod["metadata"]["annotations"] = json!({ "sealedsecrets.bitnami.com/refresh": "true" });
+            let read = |object: &Json| format!("{:?}", Pod::read(object).unwrap());
+            assert_eq!(read(&parsed(&pod, POD)), read(&pod));
+        }
+        let workload = json!({
+            "metadata": { "uid": "u", "resourceVersion": "1", "generation": 2, "annotations": {
+                "reloader.stakater.com/auto": "true",
+            } },
+            "spec": {
+                "replicas": 2, "restartAt": "1970-01-01T00:00:09Z",
+                "updateStrategy": { "type": "RollingUpdate", "rollingUpdate": { "partition": 1 } },
+                "selector": {
+                    "matchLabels": { "app": "web" },
+                    "matchExpressions": [{ "key": "a", "operator": "In", "values": ["b"] }],
+                },
+                "template": {
+                    "metadata": { "annotations": { "sealedsecrets.bitnami.com/restarted-for": "x" } },
+                    "spec": {
+                        "initContainers": [{ "name": "a", "env": [
+                            { "name": "A", "valueFrom": { "secretKeyRef": { "name": "db", "key": "a" } } },
+                        ] }],
+                        "volumes": [{ "name": "v", "projected": { "sources": [{ "secret": { "name": "web" } }] } }],
+                        "containers": [{ "name": "b", "volumeMounts": [{ "name": "v", "mountPath": "/v" }] }],
+                    },
+                },
+            },
+            "status": {
+                "observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2,
+                "currentRevision": "a", "updateRevision": "b", "desiredNumberScheduled": 2,
+                "updatedNumberScheduled": 2, "numberAvailable": 2, "restartedAt": "1970-01-01T00:00:09Z",
+                "conditions": [{ "type": "Progressing", "reason": "a" }],
+            },
+        });
+        for kind in Kind::ALL {
+            let read = |object: &Json| format!("{:?}", Workload::read(kind, object));
+            assert_eq!(
+                read(&parsed(&workload, WORKLOAD)),
+                read(&workload),
+                "{kind:?}"
+            );
+        }
+        let sealed = json!({
+            "metadata": { "annotations": { "sealedsecrets.bitnami.com/refresh": "true" } },
+            "spec": { "template": { "metadata": { "annotations": { "reloader.stakater.com/match": "true" } } } },
+            "status": { "versions": [
+                { "version": "a", "keyId": "1", "generation": 1, "time": "1970-01-01T00:00:09Z" },
+            ] },
+        });
+        let read = Sealed::read(&parsed(&sealed, SEALED_SECRET));
+        assert_eq!(read, Sealed::read(&sealed));
+        assert!(read.history.newest().is_some() && read.tags.is_match && read.refresh.is_some());
+    }
+}

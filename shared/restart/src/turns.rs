@@ -1,0 +1,80 @@
+//! Lets namespaces take turns, so that none delays the others by much work.
+
+use std::collections::BTreeSet;
+
+/// The work that a namespace can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Work {
+    /// Compare a pattern with names of Secrets.
+    Match,
+    /// Decide about the workloads that are due.
+    Consider,
+    /// Find the Pods to refresh.
+    Refresh,
+}
+
+/// Remembers who had the last turn.
+#[derive(Debug, Default)]
+pub struct Turns {
+    /// The namespace, and its last work.
+    last: Option<(String, Work)>,
+}
+
+impl Turns {
+    /// Returns the namespace whose turn it is, and its work: the next namespace in order after the last one, with the work
+    /// that is next in order after its last one.
+    pub fn next(&mut self, due: &BTreeSet<(&str, Work)>) -> Option<(String, Work)> {
+        let last = self.last.as_ref();
+        let last = last.map(|(namespace, work)| (namespace.as_str(), *work));
+        let mut later = due.iter().filter(|turn| Some(**turn) > last);
+        let (namespace, work) = later.next().or_else(|| due.first())?;
+        let turn = ((*namespace).to_owned(), *work);
+        self.last = Some(turn.clone());
+        Some(turn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attack: a tenant has work of every kind at all times, so that those of other tenants wait.
+    #[test]
+    fn a_namespace_with_much_work_delays_another_by_one_turn_of_each_kind() {
+        let busy = [Work::Match, Work::Consider, Work::Refresh].map(|work| ("busy", work));
+        for other in ["another", "quiet"] {
+            for work in [Work::Match, Work::Consider, Work::Refresh] {
+                let mut turns = Turns::default();
+                for _ in 0..7 {
+                    turns.next(&BTreeSet::from(busy));
+                }
+                let mut due = BTreeSet::from(busy);
+                due.insert((other, work));
+                let waits = (0..).take_while(|_| turns.next(&due) != Some((other.into(), work)));
+                assert!(waits.count() <= busy.len(), "{other} {work:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_kind_of_work_has_its_turn() {
+        let mut turns = Turns::default();
+        let due = BTreeSet::from([
+            ("a", Work::Refresh),
+            ("a", Work::Consider),
+            ("b", Work::Match),
+        ]);
+        let got: Vec<_> = (0..4).filter_map(|_| turns.next(&due)).collect();
+        let want = [
+            ("a", Work::Consider),
+            ("a", Work::Refresh),
+            ("b", Work::Match),
+            ("a", Work::Consider),
+        ];
+        assert_eq!(
+            got,
+            want.map(|(namespace, work)| (namespace.to_owned(), work))
+        );
+        assert_eq!(turns.next(&BTreeSet::new()), None);
+    }
+}
