@@ -28,7 +28,7 @@ pub const POD: Fields = Fields {
         ("ephemeralContainerStatuses", STATUSES),
     ]),
 };
-/// Fields of Deployments, StatefulSets, DaemonSets and Rollouts.
+/// Fields of Deployments, `StatefulSets`, `DaemonSets` and Rollouts.
 pub const WORKLOAD: Fields = Fields {
     spec: &Known::Object(&[
         ("replicas", Known::Scalar),

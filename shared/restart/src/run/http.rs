@@ -195,7 +195,7 @@ mod tests {
     /// Sends a request on a connection, and returns the response.
     fn get(mut stream: std::net::TcpStream) -> String {
         let mut response = String::new();
-        let timeout = Some(Duration::from_secs(60));
+        let timeout = Some(Duration::from_mins(1));
         stream.set_read_timeout(timeout).unwrap();
         stream
             .write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
