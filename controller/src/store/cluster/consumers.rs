@@ -152,3 +152,62 @@ fn form_urlencoded(token: &str) -> String {
         format!("&continue={safe}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn parse(pod: &Value) -> Pruned {
+        let page: Page = serde_json::from_value(json!({ "items": [pod] })).unwrap();
+        let Pod(pruned) = page.items.into_iter().next().unwrap();
+        pruned
+    }
+
+    fn pod(container: &Value) -> Value {
+        json!({
+            "metadata": { "name": "p", "namespace": "ns", "managedFields": [{ "fieldsV1": { "f:a": {} } }] },
+            "spec": { "containers": [container] },
+            "status": { "containerStatuses": [
+                { "name": "app", "state": { "running": { "startedAt": "2026-01-01T00:00:00Z" } } },
+            ] },
+        })
+    }
+
+    /// Attack: a tenant creates Pods with megabytes of arguments, so that the controller needs gigabytes for a list.
+    #[test]
+    fn keeps_of_a_pod_only_what_shows_how_it_uses_secrets() {
+        let env =
+            json!([{ "name": "P", "valueFrom": { "secretKeyRef": { "name": "db", "key": "p" } } }]);
+        let args = vec![""; 300_000];
+        let pruned = parse(&pod(&json!({ "name": "app", "args": args, "env": env })));
+        assert!(!pruned.is_too_large);
+        assert!(pruned.json.to_string().len() < 1_000, "{}", pruned.json);
+        let before = "2025-01-01T00:00:00Z".parse().unwrap();
+        let after = "2026-06-01T00:00:00Z".parse().unwrap();
+        let now = "2026-07-01T00:00:00Z".parse().unwrap();
+        for (changed_at, is_current) in [(before, true), (after, false)] {
+            let history = history(changed_at);
+            assert_eq!(
+                current::has_newest(&pruned.json, "db", &history, now),
+                is_current
+            );
+            assert!(current::has_newest(&pruned.json, "other", &history, now));
+        }
+    }
+
+    #[test]
+    fn a_pod_with_too_many_variables_is_marked() {
+        let variable = json!({ "name": "P", "valueFrom": { "secretKeyRef": { "name": "db" } } });
+        let env = vec![variable; MAX_ENTRIES];
+        assert!(parse(&pod(&json!({ "name": "app", "env": env }))).is_too_large);
+    }
+
+    #[test]
+    fn a_token_cannot_change_the_request() {
+        assert_eq!(form_urlencoded(""), "");
+        assert_eq!(form_urlencoded("eyJ2Ij-_x"), "&continue=eyJ2Ij-_x");
+        assert_eq!(form_urlencoded("a&b=c/../d"), "&continue=abc..d");
+    }
+}
