@@ -17,6 +17,10 @@ use shared::secret_types::{MAX_SECRET_LEN, values_len};
 const DEFAULT_DURATION: SignedDuration = SignedDuration::from_hours(1);
 /// The longest time for which former values are kept.
 const MAX_DURATION: SignedDuration = SignedDuration::from_hours(24 * 7);
+/// The pause between two checks whether Pods still use former values.
+const CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
+/// How far the clock of the replica that wrote the Secret may be ahead.
+const MAX_CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_mins(1);
 /// Maximum number of items whose former values are kept.
 const MAX_ITEMS: usize = 50;
 /// Values of [`KEEP_PREVIOUS_UNTIL_ANNOTATION`].
@@ -64,12 +68,7 @@ impl Request {
         let Some(items) = annotation(KEEP_PREVIOUS_ANNOTATION) else {
             return Ok(None);
         };
-        let items = items.split(',').map(str::trim);
-        let items = items.filter(|item| !item.is_empty()).map(str::to_owned);
-        let items: BTreeSet<String> = items.take(10 * MAX_ITEMS).collect();
-        if items.len() > MAX_ITEMS {
-            return Err(InvalidRequest::TooManyItems);
-        }
+        let items = parse_items(items)?;
         let duration = annotation(KEEP_PREVIOUS_FOR_ANNOTATION);
         let duration = duration.map_or(Ok(DEFAULT_DURATION), |text| parse_duration(text))?;
         let is_by_time = match annotation(KEEP_PREVIOUS_UNTIL_ANNOTATION).map(String::as_str) {
@@ -96,6 +95,19 @@ impl Request {
     pub fn items(&self) -> &BTreeSet<String> {
         &self.items
     }
+}
+
+/// Returns the items of a list, each once. Ends at the first one too many, since the list can have a mebibyte.
+fn parse_items(text: &str) -> Result<BTreeSet<String>, InvalidRequest> {
+    let mut items = BTreeSet::new();
+    let names = text.split(',').map(str::trim);
+    for name in names.filter(|name| !name.is_empty()) {
+        items.insert(name.to_owned());
+        if items.len() > MAX_ITEMS {
+            return Err(InvalidRequest::TooManyItems);
+        }
+    }
+    Ok(items)
 }
 
 fn parse_duration(text: &str) -> Result<SignedDuration, InvalidRequest> {
@@ -126,10 +138,15 @@ pub struct Former {
 }
 
 impl Former {
-    /// Returns the former values of a Secret that the controller keeps, by the marks on it; `None` if there are none.
+    /// Returns the former values of a Secret that the controller keeps, by the marks on it; `None` if there are none. The time
+    /// of marks in the future counts as over, since it would never end otherwise.
     pub fn of(secret: &Secret, now: Timestamp) -> Option<Self> {
         let marks = marks_of(secret);
-        let since = marks.since?.min(now);
+        let is_possible = |since: &Timestamp| since.duration_since(now) <= MAX_CLOCK_DIFFERENCE;
+        let since = marks.since?;
+        let since = Some(since)
+            .filter(is_possible)
+            .unwrap_or(Timestamp::UNIX_EPOCH);
         let has_former = |item: &String| secret.data.contains_key(&former_name(item));
         let items: BTreeSet<String> = marks.versions.into_keys().filter(has_former).collect();
         (!items.is_empty()).then_some(Self { items, since })
@@ -144,6 +161,27 @@ impl Former {
     pub fn until(&self, request: Option<&Request>) -> Timestamp {
         let duration = request.map_or(DEFAULT_DURATION, |request| request.duration);
         self.since.saturating_add(duration).unwrap_or(self.since)
+    }
+
+    /// Returns when to check again whether they are needed. An object that fails, or keeps them for all of their time, is
+    /// not checked before the end: each check of a failing object costs an attempt. If they are still there after the end,
+    /// the last attempt could not remove them, and another one follows after a pause.
+    pub fn next_check(
+        &self,
+        request: Option<&Request>,
+        is_synced: bool,
+        now: Timestamp,
+    ) -> Timestamp {
+        let until = self.until(request);
+        let next = now.saturating_add(CHECK_INTERVAL).unwrap_or(now);
+        let is_by_time = request.is_some_and(Request::is_by_time);
+        if until <= now {
+            next
+        } else if is_by_time || !is_synced {
+            until
+        } else {
+            next.min(until)
+        }
     }
 
     /// Returns what the status reports.
@@ -448,9 +486,29 @@ mod tests {
         let annotations = second.metadata.annotations.as_mut().unwrap();
         let marks = annotations.get_mut(PREVIOUS_VALUES_ANNOTATION).unwrap();
         *marks = marks.replace("1970", "2999");
-        assert_eq!(until(&second, 50), Some(150));
+        for now in [50, 1_000_000] {
+            assert!(until(&second, now).unwrap() <= 100, "it is over");
+        }
         remove_marks(&mut second);
         assert_eq!(until(&second, 50), None);
+    }
+
+    /// Fault: former values cannot be removed when their time is over, and the controller tries it without a pause.
+    #[test]
+    fn checks_pause_and_a_failing_object_is_checked_at_the_end_alone() {
+        let (first, _) = next(None, &[("a", "1")], 0, false);
+        let (second, _) = next(Some(&first), &[("a", "2")], 10, false);
+        let former = Former::of(&second, at(10)).unwrap();
+        for (now, is_synced, want) in [
+            (20, true, 30),
+            (105, true, 110),
+            (20, false, 110),
+            (110, true, 120),
+            (500, false, 510),
+        ] {
+            let next = former.next_check(Some(&request("a, b")), is_synced, at(now));
+            assert_eq!(next, at(want), "{now}");
+        }
     }
 
     #[test]
@@ -481,6 +539,7 @@ mod tests {
             (numbers[..50].join(","), true),
             (numbers.join(","), false),
             ("a,".repeat(100_000), true),
+            ("a,".repeat(100_000) + &numbers.join(","), false),
         ] {
             let annotations = [(KEEP_PREVIOUS_ANNOTATION.to_owned(), items)];
             sealed.metadata.annotations = Some(annotations.into());

@@ -269,7 +269,7 @@ impl<S: Store> Tools<S> {
         let is_due = without_former_values(&observed, inputs).is_some();
         if let Some(sealed) = recognized.filter(|_| !is_due) {
             let existing = observed.existing.secret();
-            schedule.set_next_check(next_check(&observed, existing, inputs.now));
+            schedule.set_next_check(next_check(&observed, existing, true, inputs.now));
             return Ok(Some(self.record_up_to_date(id, sealed_instance(&sealed))));
         }
         let desired = self.desired(id, &observed, inputs, schedule).await?;

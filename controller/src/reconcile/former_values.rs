@@ -5,15 +5,12 @@ use std::collections::BTreeMap;
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
 use controller_core::previous::{self, Former, NewValues, Request};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use shared::secret::Secret;
 
 use super::attempt::{Inputs, Tools};
 use super::versioning::Provenance;
 use crate::store::{Observed, Source, Store};
-
-/// The pause between two checks whether Pods still use former values.
-const CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
 impl<S: Store> Tools<S> {
     /// Adds the former values that the SealedSecret requests to its desired Secret. Returns whether the Secret then changes
@@ -116,14 +113,15 @@ pub(super) fn requested(observed: &Observed) -> Option<Request> {
     }
 }
 
-/// Returns when to check again whether the former values of a Secret are needed; `None` if it has none.
+/// Returns when to check again whether the former values of a Secret are needed; `None` if it has none, or if it is
+/// immutable, so that nothing can be removed from it.
 pub(super) fn next_check(
     observed: &Observed,
     secret: Option<&Secret>,
+    is_synced: bool,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let former = Former::of(secret?, now)?;
-    let until = former.until(requested(observed).as_ref());
-    let next = now.saturating_add(CHECK_INTERVAL).unwrap_or(now);
-    Some(next.min(until.max(now)))
+    let secret = secret.filter(|secret| secret.immutable != Some(true))?;
+    let former = Former::of(secret, now)?;
+    Some(former.next_check(requested(observed).as_ref(), is_synced, now))
 }

@@ -39,7 +39,6 @@ impl<S: Store> Tools<S> {
     ) -> Result<AttemptResult, StoreError> {
         let stored = plan_result.applied.as_ref().ok().and_then(Option::as_deref);
         let secret = stored.or(observed.existing.secret());
-        schedule.set_next_check(former_values::next_check(observed, secret, inputs.now));
         let former = secret.and_then(|secret| Former::of(secret, inputs.now));
         let request = former_values::requested(observed);
         let previous = former.map(|former| former.status(request.as_ref()));
@@ -47,6 +46,8 @@ impl<S: Store> Tools<S> {
         let outcome = self.outcome(observed, plan_result, report, &inputs.ring);
         let status = self.next_status(observed, &outcome, plan_result, inputs.now);
         let is_synced = outcome.message().is_none();
+        let next_check = former_values::next_check(observed, secret, is_synced, inputs.now);
+        schedule.set_next_check(next_check);
         if status.is_some() || plan_result.changed || !is_synced {
             self.wait_to_report(id, schedule).await;
         }
