@@ -207,7 +207,7 @@ mod tests {
 
     /// Attack: an author stores JSON in fields of an object that nothing reads, to fill the memory.
     #[test]
-    fn keeps_known_fields_and_the_kind_of_every_value() {
+    fn keeps_only_known_fields_and_the_type_of_every_value() {
         for (value, want) in [
             (json!(5), json!(5)),
             (json!([1, [2]]), json!([])),

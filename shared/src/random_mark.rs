@@ -159,7 +159,7 @@ mod tests {
 
     /// Attack: a client changes a random value, or copies the mark of another version.
     #[test]
-    fn shows_which_items_of_which_version_are_unchanged() {
+    fn a_mark_shows_which_items_of_its_version_are_unchanged() {
         let both = items(&["a", "b"]);
         let original = values(&[("a", "1"), ("b", "2"), ("other", "3")]);
         let mark = create(version(1), &both, &original, &ring(&[0])).unwrap();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_of_very_many_items_stays_small() {
+    fn a_mark_of_many_items_stays_small() {
         let names: Vec<String> = (0..5_000).map(|i| format!("item{i:04}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let pairs: Vec<(&str, &str)> = names.iter().map(|name| (*name, "1")).collect();

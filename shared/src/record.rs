@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn is_genuine_only_for_its_object() {
+    fn a_record_is_genuine_only_for_its_object() {
         type Change = fn(&mut SealedSecret);
         let ring = ring([(1, new_test_key(1))]);
         let record = create(origin(&sealed_secret()), &secret(), true, &ring).unwrap();
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn is_valid_only_with_its_key_and_under_its_rules() {
+    fn a_record_is_valid_only_with_its_key_and_under_its_rules() {
         let [old, new] = [1, 2].map(|second| (second, new_test_key(second)));
         let sealed = sealed_secret();
         let only_old = ring([old]);
@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_a_secret_with_the_same_content() {
+    fn a_record_accepts_a_secret_with_the_same_content() {
         type Change = fn(&mut Secret);
         let ring = ring([(1, new_test_key(1))]);
         let sealed = sealed_secret();
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn is_for_one_version_of_one_secret() {
+    fn a_record_names_one_version_of_one_secret() {
         let (ring, identity) = (
             ring([(1, new_test_key(1))]),
             origin(&sealed_secret()).identity,

@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn r1_r2_r3_re_encrypts_old_items_and_leaves_everything_else_as_it_was() {
+    fn r1_r2_r3_re_encrypts_old_items_and_changes_nothing_else() {
         let (old, both) = rings();
         for scope in Scope::ALL {
             let mut sealed = sealed_for(&old, scope);

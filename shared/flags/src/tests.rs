@@ -173,7 +173,7 @@ fn an_unreadable_variable_causes_a_warning_and_the_default_applies() {
 }
 
 #[test]
-fn reports_what_is_wrong_with_the_arguments() {
+fn names_the_argument_that_is_invalid_and_the_expected_value() {
     for (args, want) in [
         (vec!["--nope"], "unexpected argument '--nope'"),
         (vec!["secret.yaml"], "unexpected argument 'secret.yaml'"),

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn generates_an_identity_without_a_valid_uid() {
+    fn generates_an_identity_if_the_pod_has_no_valid_uid() {
         for uid in [None, Some("x".repeat(200))] {
             let identity = || Identity::for_pod(&pod(uid.as_deref())).text;
             assert_ne!(identity(), identity());

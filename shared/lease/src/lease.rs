@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn is_acquired_when_free_or_expired() {
+    fn acquires_a_released_or_expired_lease() {
         let start = Moment::now();
         let later = |second| start.after(Duration::from_secs(second));
         for (why, holder, second, want) in [

@@ -168,7 +168,7 @@ mod tests {
     /// Attack: a client hides an object from the controller with times and `managedFields` that the API server stores
     /// and the types of `k8s-openapi` reject.
     #[test]
-    fn odd_times_and_managed_fields_leave_objects_readable() {
+    fn reads_objects_with_times_out_of_range_and_malformed_managed_fields() {
         let time = "9999-12-31T23:59:59Z";
         let metadata = json!({ "creationTimestamp": time, "managedFields": [{ "time": time }, 5], "generation": -5 });
         let odd = json!({ "metadata": metadata, "spec": { "renewTime": time, "acquireTime": "-0001-12-31T00:00:00.000000Z" } });
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_only_metadata_if_the_type_does() {
+    fn requests_only_metadata_for_partial_metadata_types() {
         assert!(Readable::<PartialObjectMeta<Secret>>::metadata_api());
         assert!(!Readable::<Secret>::metadata_api());
     }

@@ -71,7 +71,7 @@ fn an_attempt_that_waited_for_the_api_server_shortens_the_next_pause() {
 }
 
 #[tokio::test]
-async fn leads_without_a_lease_only_until_it_may_use_the_lease() {
+async fn leads_without_a_lease_until_it_first_gets_access_to_leases() {
     let response = ServerResponse::new(Mutex::new(refusal(403, "leases are forbidden")));
     let mut candidate = candidate_with(&response);
     for _ in 0..2 {

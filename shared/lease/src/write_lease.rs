@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn lasts_exactly_until_its_expiry() {
+    async fn a_write_lease_is_valid_until_it_expires_or_is_revoked() {
         let write_lease = WriteLease::default();
         assert!(
             !write_lease.is_valid(),

@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_anchored_patterns() {
+    fn patterns_in_annotations_match_whole_names_only() {
         for (list, want) in [
             ("db", true),
             ("web, db", true),
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn only_named_secrets_need_no_consumption() {
+    fn automatic_modes_require_that_the_secret_is_consumed() {
         for annotations in [
             json!({ "reloader.stakater.com/auto": "true" }),
             json!({ "reloader.stakater.com/search": "true" }),
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn exclusions_are_names_on_the_workload() {
+    fn exclusions_apply_to_exact_names_on_the_workload_only() {
         let exclude = |list: &str| json!({ "reloader.stakater.com/auto": "true", "secrets.exclude.reloader.stakater.com/reload": list });
         for (list, want) in [("db", false), ("web, db", false), ("d.", true), ("", true)] {
             assert_eq!(
@@ -500,7 +500,7 @@ mod tests {
     }
 
     #[test]
-    fn reloader_restarts_what_only_its_annotations_opt_in() {
+    fn detects_workloads_that_only_reloader_annotations_opt_in() {
         let reloader = json!({ "reloader.stakater.com/auto": "true" });
         let both = json!({ "reloader.stakater.com/auto": "true", "sealedsecrets.bitnami.com/restart": "auto" });
         assert!(OptIn::read(&reloader, &json!({})).is_by_reloader_alone());
@@ -508,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_is_bounded() {
+    fn the_window_has_a_maximum() {
         let window = |text: &str| {
             OptIn::read(
                 &json!({ "sealedsecrets.bitnami.com/restart-window": text }),
@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_come_from_the_template_and_the_sealed_secret() {
+    fn tags_apply_from_the_template_and_the_sealed_secret() {
         let tags = |own: Json, template: Json| {
             SecretTags::of_sealed_secret(&json!({
                 "metadata": { "annotations": own }, "spec": { "template": { "metadata": { "annotations": template } } },
@@ -550,7 +550,7 @@ mod tests {
 
     /// Attack: a client that may write workloads sets patterns that take the memory and time of the component.
     #[test]
-    fn patterns_are_bounded() {
+    fn limits_the_number_and_size_of_patterns() {
         let read = |list: &str| {
             OptIn::read(
                 &json!({ "secret.reloader.stakater.com/reload": list }),

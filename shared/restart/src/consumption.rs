@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_volumes_that_are_mounted() {
+    fn finds_mounted_volumes() {
         let mounted = json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v" }] });
         for (volume, want) in [
             (
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_by_path_is_never_refreshed() {
+    fn a_sub_path_mount_is_never_refreshed() {
         let volumes = json!([
             { "name": "v", "secret": { "secretName": "db" } },
             { "name": "c", "csi": { "driver": CSI_DRIVER, "volumeAttributes": { "secretProviderClass": "web" } } },
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_spec_of_any_form() {
+    fn a_malformed_pod_spec_uses_no_secrets() {
         for spec in [
             json!(null),
             json!(5),

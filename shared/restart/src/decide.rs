@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::too_many_lines, reason = "one table of all outcomes")]
-    fn decides_each_outcome() {
+    fn each_situation_leads_to_its_decision() {
         let restart = || Decision::Restart(Case::default().target());
         let restarted = |changes: &[(&str, Json)]| {
             let Target::Annotation(digest) = Case::default().target() else {
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn the_quiet_time_has_an_end() {
+    fn repeated_changes_delay_a_restart_for_a_limited_time_only() {
         let case = Case {
             history: history(&[("b", "1", 2, 200), ("a", "1", 1, 10)]),
             ..Case::default()
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn the_target_changes_only_with_the_content() {
+    fn the_restart_target_changes_only_if_the_content_changes() {
         let target = |kind, entries: &[(&str, &str, i64, i64)]| {
             let history = history(entries);
             let relevant = Relevant {

@@ -191,7 +191,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_container_has_the_content_of_its_start() {
+    fn a_container_has_the_content_of_the_time_it_started() {
         let changed = [("b", "1", 2, 20), ("a", "1", 1, 10)];
         let rekeyed = [("x", "2", 1, 20), ("a", "1", 1, 10)];
         let rekeyed_after_change = [("y", "2", 2, 30), ("b", "1", 2, 20), ("a", "1", 1, 10)];
@@ -232,7 +232,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn content_that_came_back_is_current() {
+    fn restored_content_is_current() {
         let back = history(&[("a", "1", 3, 30), ("b", "1", 2, 20), ("a", "1", 1, 10)]);
         for (start, want) in [
             (12, CURRENT),

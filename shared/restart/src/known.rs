@@ -210,7 +210,7 @@ mod tests {
 
     /// Attack: a tenant creates Pods with megabytes of arguments, to fill the memory of the component.
     #[test]
-    fn skips_what_nothing_reads() {
+    fn drops_unread_fields_and_lists_with_too_many_entries() {
         let mut large = pod("p", Way::Env, 15);
         let small = parsed(&large, POD);
         large["spec"]["containers"][0]["args"] = json!(vec![""; 100_000]);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_is_read() {
+    fn keeps_every_field_that_the_controller_reads() {
         for way in [Way::Env, Way::SubPath, Way::Volume, Way::Csi] {
             let mut pod = pod("p", way, 15);
             pod["metadata"]["annotations"] = json!({ "sealedsecrets.bitnami.com/refresh": "true" });

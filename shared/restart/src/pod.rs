@@ -185,7 +185,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_state_depends_on_the_way() {
+    fn the_state_depends_on_how_the_pod_consumes_the_secret() {
         let stale = State::Stale(second(20));
         for (way, start, now, want) in [
             (Way::Env, 15, 1000, stale),
@@ -222,7 +222,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_container_that_will_start_has_no_state() {
+    fn a_container_that_has_not_started_has_no_state() {
         for status in [
             json!({ "waiting": {} }),
             json!({ "terminated": { "startedAt": "1970-01-01T00:00:09Z" } }),
@@ -265,7 +265,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_old_start_counts_for_every_way() {
+    fn detects_old_starts_for_variables_sub_paths_and_volumes() {
         let history = history(&[("b", "1", 2, 20), ("a", "1", 1, 10)]);
         for way in [Way::Env, Way::SubPath, Way::Volume] {
             for (start, want) in [(15, true), (20, false), (5, true)] {

@@ -41,7 +41,7 @@ mod tests {
     use crate::pod::tests::pod;
 
     #[test]
-    fn chooses_pods_whose_volumes_are_old() {
+    fn refreshes_pods_with_outdated_volumes() {
         let changed = [("b", "1", 2, 20), ("a", "1", 1, 10)];
         for (why, way, start, annotations, entries, want) in [
             ("a volume", Way::Volume, 15, json!({}), &changed[..], true),

@@ -818,7 +818,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_another_key_nor_the_first_version_restarts() {
+    fn neither_a_new_version_key_nor_the_first_version_causes_a_restart() {
         let mut cluster = Cluster::new(&["web"], 5);
         assert_eq!(cluster.run(1000, 5), []);
         cluster.versions.insert(0, ("x", "2", 1, 100));
@@ -835,7 +835,7 @@ mod tests {
     }
 
     #[test]
-    fn another_leader_writes_the_same() {
+    fn a_new_leader_repeats_no_restart() {
         let restart = || {
             let mut cluster = Cluster::new(&["web"], 5);
             cluster.change("b", 2, 100);
@@ -858,7 +858,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_annotation_is_written_once_more() {
+    fn a_removed_annotation_is_restored_once() {
         let mut cluster = Cluster::new(&["web"], 5);
         cluster.change("b", 2, 100);
         let outcomes = cluster.run(110, 50);
@@ -893,7 +893,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_the_rollouts_at_once() {
+    fn limits_concurrent_rollouts() {
         let mut cluster = Cluster::new(&["a", "b", "c"], 2);
         cluster.change("b", 2, 100);
         let outcomes = cluster.run(110, 50);
@@ -923,7 +923,7 @@ mod tests {
     }
 
     #[test]
-    fn refreshes_only_where_an_annotation_turns_it_on() {
+    fn refreshes_only_if_an_annotation_enables_it() {
         for (secret, namespace, want) in [
             (None, false, false),
             (None, true, true),
@@ -963,7 +963,7 @@ mod tests {
     }
 
     #[test]
-    fn kubelet_has_written_an_old_change() {
+    fn an_old_change_needs_no_refresh() {
         let mut state = State::new(5, false);
         let sealed = Sealed {
             history: history(&[("b", "1", 2, 20), A]),
@@ -1089,7 +1089,7 @@ mod tests {
     }
 
     #[test]
-    fn workloads_are_left_to_reloader_if_a_setting_says_so() {
+    fn with_reloader_only_own_annotations_opt_in() {
         let mut state = State::new(5, true);
         assert!(!state.apply_workload(&id("web"), deployment("web", 1, None, 1), second(1)));
         let mut ours = deployment("web", 1, None, 1);
@@ -1099,7 +1099,7 @@ mod tests {
     }
 
     #[test]
-    fn workloads_that_do_not_opt_in_are_not_kept() {
+    fn stores_only_workloads_that_opt_in() {
         let mut state = State::new(5, false);
         let object: Json = json!({ "metadata": { "uid": "u" } });
         state.apply_workload(

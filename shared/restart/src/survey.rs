@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn without_versions_nothing_is_stale() {
+    fn without_recorded_versions_the_verdict_is_unknown() {
         let rows = survey(&pod("p", Way::Env, 15), &json!({}), &[], 30);
         assert_eq!(rows[0].verdict, Verdict::Unknown);
         let rows = survey(&pod("p", Way::Env, 5), &json!({}), &CHANGED[1..], 30);
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_waits_is_not_stale() {
+    fn a_waiting_container_is_not_stale() {
         let mut waiting = pod("p", Way::Env, 15);
         waiting["status"]["containerStatuses"] = json!([]);
         let rows = survey(&waiting, &json!({}), &CHANGED, 30);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_of_no_workload_are_listed() {
+    fn lists_pods_without_a_workload() {
         let mut bare = pod("p", Way::Env, 15);
         bare["metadata"]["labels"] = json!({});
         let rows = survey(&bare, &json!({}), &CHANGED, 30);

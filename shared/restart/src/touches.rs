@@ -109,7 +109,7 @@ mod tests {
 
     /// Attack: a tenant has more Pods refreshed than can be, to fill the memory of the component.
     #[test]
-    fn pods_that_wait_are_bounded_and_end() {
+    fn waiting_pods_are_limited_and_expire() {
         let mut touches = Touches::default();
         for pod in 0..2 * MAX_IN_NAMESPACE {
             touches.add(touch("busy", pod, "a"));

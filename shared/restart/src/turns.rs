@@ -40,7 +40,7 @@ mod tests {
 
     /// Attack: a tenant has work of every kind at all times, so that those of other tenants wait.
     #[test]
-    fn a_namespace_with_much_work_delays_another_by_one_turn_of_each_kind() {
+    fn a_busy_namespace_delays_another_by_at_most_one_turn_of_each_kind() {
         let busy = [Work::Match, Work::Consider, Work::Refresh].map(|work| ("busy", work));
         for other in ["another", "quiet"] {
             for work in [Work::Match, Work::Consider, Work::Refresh] {
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_work_has_its_turn() {
+    fn namespaces_and_kinds_of_work_alternate() {
         let mut turns = Turns::default();
         let due = BTreeSet::from([
             ("a", Work::Refresh),

@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_was_written_before() {
+    fn reads_the_trigger_of_the_last_restart() {
         let deployment = json!({ "spec": { "template": { "metadata": { "annotations": { RESTARTED_FOR_ANNOTATION: "abc" } } } } });
         let read = |kind, object: &Json| Workload::read(kind, object).trigger;
         assert_eq!(

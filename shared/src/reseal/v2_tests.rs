@@ -109,7 +109,7 @@ fn open(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, OpenedValue> 
 }
 
 #[test]
-fn seals_v2_items_under_one_lock_for_the_preferred_key_and_keeps_all_else() {
+fn re_encrypts_v2_items_under_one_lock_for_the_preferred_key() {
     let keys = [rsa(1), v2_key(Suite::XWing, 2), v2_key(Suite::XWing, 3)];
     for (suite, old, new) in [
         (Suite::Rsa, &keys[0], &keys[0]),
@@ -160,7 +160,7 @@ fn refuses_to_give_up_post_quantum_protection() {
 /// Attack: a caller sends old unbound values beside a bound item of its own, with a template of its own, to get all of them
 /// bound to this template and fresh.
 #[test]
-fn binds_no_value_that_was_sealed_unbound() {
+fn refuses_to_bind_values_that_were_sealed_unbound() {
     let keys = [rsa(1), v2_key(Suite::XWing, 2)];
     let (mut sealed, place) = (sealed_for(&keys[1], false), place());
     sealed.spec.template.type_ = Some("attacker".into());
@@ -179,7 +179,7 @@ fn binds_no_value_that_was_sealed_unbound() {
 
 /// Attack: an author adds a recipient to an object, and waits for a re-encryption that keeps it.
 #[test]
-fn keeps_no_recipient_of_the_object() {
+fn re_encryption_drops_recipients_that_are_not_in_the_ring() {
     let keys = [rsa(1), v2_key(Suite::XWing, 2)];
     let foreign = v2_key(Suite::XWing, 9);
     let escrow = SecretKey::from_bytes(Suite::XWing, &[8; 32])
@@ -259,7 +259,7 @@ impl Meter for Forbidden {
 /// Attack: an author sends a value with a revision of the future, a value of another place, or a broken one, and gets it
 /// back with a fresh revision.
 #[test]
-fn refuses_before_any_private_key_what_a_reader_refuses() {
+fn refuses_objects_that_readers_refuse_before_using_a_private_key() {
     let keys = [rsa(1), v2_key(Suite::XWing, 2)];
     let ring = ring(Suite::XWing, &keys);
     let sealed = sealed_for(&keys[1], true);
@@ -383,7 +383,7 @@ fn converts_v1_and_mixed_objects_and_keeps_the_identifiers_of_values() {
 
 /// Attack: an author restores a v1 value from before a migration, and has it converted where v1 is refused.
 #[test]
-fn converts_nothing_that_a_reader_refuses_and_widens_no_scope() {
+fn refuses_conversions_that_readers_would_refuse_or_that_widen_the_scope() {
     let keys = [rsa(1), v2_key(Suite::XWing, 3)];
     let ring = ring(Suite::XWing, &keys);
     let (sealed, _) = v1_object(&keys[0], &ring);

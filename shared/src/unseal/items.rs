@@ -196,7 +196,7 @@ mod tests {
     /// Attack: an author keeps the controller busy with hundreds of well-formed values that no key can unseal, each of
     /// which costs one operation for every key.
     #[test]
-    fn hundreds_of_wrong_items_cost_a_bounded_number_of_operations_and_many_are_named() {
+    fn limits_the_operations_for_hundreds_of_wrong_items_and_names_several() {
         let ring = ring();
         for wrong in [1, 3, 300, 1000] {
             let valid = (0..20).map(|_| value(&ring, 0));
@@ -224,7 +224,7 @@ mod tests {
     /// Attack: an author keeps the controller busy with items for the oldest keys in turn, so that the key of the
     /// previous item is always wrong.
     #[test]
-    fn items_for_a_few_keys_in_turn_cost_a_few_operations_each() {
+    fn alternating_keys_cost_a_few_operations_for_each_item() {
         let ring = ring();
         for keys in 1..=MAX_RECENT {
             let items = object((0..200).map(|i| value(&ring, KEYS - 1 - i % keys)));

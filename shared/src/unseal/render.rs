@@ -454,7 +454,7 @@ mod tests {
 
     /// Attack: an author adds 256 templates, to learn a byte of the value from the number of the one that fails.
     #[test]
-    fn only_the_exact_report_names_the_failing_template() {
+    fn only_the_exact_message_names_the_failing_template() {
         let text = |byte: u8| {
             format!("{{{{ if eq (index .a 0 | int) {byte} }}}}{{{{ fail \"\" }}}}{{{{ end }}}}")
         };

@@ -83,7 +83,7 @@ fn unseals_every_item_and_names_its_key() {
 }
 
 #[test]
-fn values_ignore_templates() {
+fn reading_values_ignores_templates() {
     let ring = ring();
     let mut sealed = object(&[("a", sealed_value(&ring, b"x"))]);
     sealed.spec.template.data = Some(BTreeMap::from([("b".into(), Some("{{ broken".into()))]));
@@ -304,7 +304,7 @@ fn takes_type_and_immutable_from_the_template() {
 
 /// Attack: a reader of statuses learns the names of the items in a Secret that is sealed as a whole.
 #[test]
-fn the_deprecated_form_reports_none_of_its_item_names() {
+fn the_deprecated_form_reveals_no_item_names() {
     let ring = ring();
     let mut sealed = object(&[]);
     let secret_json = br#"{"kind":"Secret","apiVersion":"v1","data":{"foo":"YmFy"}}"#;

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn bitnamis_controller_does_not_select_it() {
+    fn bitnamis_controller_does_not_select_a_v2_key_secret() {
         assert!(!secret().metadata.labels.unwrap().contains_key(KEY_LABEL));
     }
 

@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn revisions_increase_but_follow_no_revision_of_the_future() {
+    fn revisions_increase_but_ignore_revisions_far_in_the_future() {
         let now = Timestamp::from_millisecond(1_000_000).unwrap();
         let ahead = 1_000_000 + MAX_REVISION_AHEAD;
         for (present, want) in [

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_suite_has_its_length_and_an_unknown_one_any() {
+    fn a_stanza_of_a_known_suite_has_a_fixed_length() {
         for (suite, len, want) in [
             (0x0001, 1168, true),
             (0x0001, 1167, false),

@@ -470,7 +470,7 @@ fn detects_deterministic_templates() {
 }
 
 #[test]
-fn the_text_determines_the_bound_of_slow_work() {
+fn slow_work_is_bounded_by_the_template_text() {
     use template::cost::{BCRYPT, CURVE_KEY, RSA_2048, RSA_4096, SCRYPT};
     for (template, want) in [
         ("{{ .a | upper }}", 0),
@@ -651,7 +651,7 @@ fn the_cost_of_many_templates_is_linear_in_their_number() {
 
 /// Attack: an author writes templates that change what other templates see, so that it is copied for each.
 #[test]
-fn a_template_that_changes_its_dot_affects_no_other_and_pays_for_the_copy() {
+fn a_template_that_changes_its_dot_affects_no_other_and_is_charged_for_the_copy() {
     let change = "{{ $_ := merge (dict \"a\" .) (dict \"a\" (split \",\" \"x\")) }}{{ len . }}";
     let results = render_in_turn([change, change, "{{ len . }}"], &many_items(9));
     assert_eq!(results, [b"10".to_vec(), b"10".to_vec(), b"9".to_vec()]);
@@ -774,7 +774,7 @@ fn the_templates_of_an_object_have_a_limited_number_of_tokens() {
 }
 
 #[test]
-fn the_meter_ends_parsing() {
+fn the_meter_can_interrupt_parsing() {
     for max_operations in [0, 1] {
         let mut meter = Recorder::new(max_operations);
         let mut budget = ParseBudget::new(&mut meter);
@@ -815,7 +815,7 @@ fn each_slow_function_is_metered() {
 /// Attack: an author exceeds the limit with seven RSA keys and 31 password hashes in one object, each kind just below
 /// its own limit.
 #[test]
-fn keys_and_hashes_together_have_one_limit() {
+fn keys_and_hashes_share_one_limit() {
     let greedy = "{{ range 31 }}{{ $_ := bcrypt \"x\" }}{{ end }}{{ range 7 }}{{ genPrivateKey \"rsa\" }}{{ end }}";
     let budget = Budget {
         work: 3 * cost::BCRYPT + cost::RSA_2048,

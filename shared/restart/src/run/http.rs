@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_connection_of_the_address_with_the_most_is_displaced() {
+    fn displaces_the_oldest_connection_of_the_busiest_address() {
         for (addresses, want) in [
             (vec![], None),
             (vec![1], Some(0)),

@@ -181,7 +181,7 @@ mod tests {
     use crate::workload::Kind;
 
     #[test]
-    fn a_restart_changes_one_field_of_one_version() {
+    fn a_restart_changes_one_field_and_requires_the_same_version() {
         let object = json!({ "metadata": { "uid": "u", "resourceVersion": "7" } });
         let workload = Workload::read(Kind::Deployment, &object);
         let patch = |target| restart_patch(&workload, &target);

@@ -614,7 +614,7 @@ fn keeps_values_of_any_type_next_to_an_edit() {
 }
 
 #[test]
-fn a_document_that_is_null_has_no_number_and_an_empty_mapping_has_one() {
+fn null_documents_are_not_numbered_and_empty_mappings_are() {
     for (before, edits_text, after) in [
         ("~\n---\na: A\n", "a=B", "~\n---\na: B\n"),
         ("null\n---\na: A\n", "a=B", "null\n---\na: B\n"),
@@ -626,7 +626,7 @@ fn a_document_that_is_null_has_no_number_and_an_empty_mapping_has_one() {
 }
 
 #[test]
-fn a_lone_value_between_braces_is_not_json() {
+fn unquoted_braces_are_edited_as_yaml() {
     assert_eq!(
         apply_edits("{a: A}\n", "a=B c=D").as_deref(),
         Ok("{a: B, c: D}\n")

@@ -211,7 +211,7 @@ fn an_object_of_all_formats_is_unsealed_with_one_operation_for_each_lock_and_v1_
 
 /// Attack: an author of an object that must be refused has the controller use its keys anyway.
 #[test]
-fn publicly_visible_problems_are_refused_before_any_key_is_used() {
+fn refuses_publicly_visible_problems_before_using_a_key() {
     type Change<'a> = &'a dyn Fn(&mut SealedSecret);
     let ring = full_ring();
     let sealed_with = |change: &dyn Fn(&mut LockSpec<'_>)| {
@@ -379,7 +379,7 @@ fn each_item_of_a_mixed_object_needs_its_own_key() {
 
 /// Attack: an editor names a key that is not in the ring, so that the removal of the needed key looks harmless.
 #[test]
-fn without_decrypting_a_v2_item_needs_the_key_that_it_names_if_that_is_in_the_ring() {
+fn a_v2_item_needs_the_key_that_it_names_only_if_the_ring_has_it() {
     let ring = full_ring();
     let sealed = object_of(shared(&ring, Suite::P256, &[("a", "1")], |_| ()));
     let named = needs::from_metadata(&sealed, &ring).unwrap();
@@ -418,7 +418,7 @@ proptest! {
 
     /// The checks of v2 change nothing for objects without v2 entries, whatever the names of their items.
     #[test]
-    fn v1_objects_are_unsealed_as_before(
+    fn v1_objects_are_unsealed_as_if_v2_did_not_exist(
         names in prop::collection::btree_set("(/|/lock|lock/|seal2)?[a-c]{0,2}", 0..4),
         are_valid: [bool; 4],
         has_data: bool,

@@ -13,7 +13,7 @@ fn label() -> Label {
 /// Attack: an author stores the RSA block of a v2 stanza as a v1 value, and has the controller open it. Both use the same
 /// key; the cluster-wide label of v1 equals the empty label of v2.
 #[test]
-fn the_rsa_block_of_a_stanza_opens_nothing_as_a_v1_value() {
+fn the_rsa_block_of_a_stanza_does_not_open_as_a_v1_value() {
     let entries = sealed_for(&[Suite::Rsa]);
     let stanza = entries
         .keys()
@@ -34,7 +34,7 @@ fn the_rsa_block_of_a_stanza_opens_nothing_as_a_v1_value() {
 
 /// Attack: an author stores the RSA block of a v1 value as a v2 stanza.
 #[test]
-fn the_rsa_block_of_a_v1_value_opens_no_lock() {
+fn the_rsa_block_of_a_v1_value_does_not_open_a_lock() {
     for label in [label(), Scope::ClusterWide.label("", "")] {
         let v1 = envelope::seal(KEYS.rsa.public_key(), &label, b"x", &mut rng()).unwrap();
         let mut entries = sealed_for(&[Suite::Rsa]);
@@ -56,7 +56,7 @@ fn the_rsa_block_of_a_v1_value_opens_no_lock() {
 /// Attack: some reader goes on with a constant for a data key that cannot be unwrapped. An author commits a header to it,
 /// seals a value with it, and adds a stanza that no key can unwrap: the lock would open for every key.
 #[test]
-fn a_lock_of_the_substitute_key_opens_for_no_key() {
+fn a_lock_for_the_substitute_key_does_not_open() {
     for suite in Suite::ALL {
         let entries = lock_with(&DataKey::from_slice(&[0; 32]).unwrap(), suite);
         let refusal = open_object(&object(entries), &keys_of(&[suite])).unwrap_err();

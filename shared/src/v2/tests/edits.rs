@@ -29,7 +29,7 @@ fn add(entries: &BTreeMap<String, String>, owner: Suite, added: Suite) -> Result
 }
 
 #[test]
-fn an_added_recipient_opens_everything_and_headers_and_boxes_stay() {
+fn an_added_recipient_opens_every_item_and_headers_and_boxes_stay_the_same() {
     let before = mixed(&[Suite::P256]);
     let mut after = before.clone();
     add(&before, Suite::P256, Suite::Rsa)
@@ -52,7 +52,7 @@ fn an_added_recipient_opens_everything_and_headers_and_boxes_stay() {
 /// Attack: an editor adds a stanza of garbage under the identifier of a recovery key. The key then looks like a
 /// recipient, and only its holder could notice that the stanza does not open.
 #[test]
-fn a_stanza_that_is_already_there_is_replaced() {
+fn adding_a_recipient_replaces_its_stanza() {
     for is_inline in [false, true] {
         let mut entries = sealed_for(&[Suite::P256]);
         if is_inline {
@@ -178,7 +178,7 @@ fn fields_after(checked: &Checked, change: impl Fn(&mut FoldSpec<'_>)) -> header
 /// Attack: an editor has a service re-encrypt bound values that must not become a Secret, and gets them without these
 /// properties.
 #[test]
-fn folding_keeps_flags_unless_it_is_asked_to_clear_them() {
+fn folding_clears_flags_only_if_requested() {
     let digest = TemplateDigest::of(&crate::resource::SecretTemplate::default());
     let protect = |spec: &mut LockSpec<'_>| {
         spec.template = Some(digest);
@@ -217,7 +217,7 @@ fn folding_gives_all_items_the_flags_of_each() {
 /// Attack: an editor adds a bound item to an object whose values were sealed unbound, so that a re-encryption binds
 /// these values to the editor's template.
 #[test]
-fn folding_binds_no_unbound_value_unless_it_is_asked_to() {
+fn folding_binds_unbound_values_only_if_requested() {
     let mut entries = sealed_for(&[Suite::XWing]);
     let digest = TemplateDigest::of(&crate::resource::SecretTemplate::default());
     let bind = |spec: &mut LockSpec<'_>| spec.template = Some(digest);
@@ -230,7 +230,7 @@ fn folding_binds_no_unbound_value_unless_it_is_asked_to() {
 }
 
 #[test]
-fn folding_keeps_the_place() {
+fn folding_keeps_the_scope_of_the_object() {
     let mut sealed = object(BTreeMap::new());
     Scope::NamespaceWide.annotate(sealed.metadata.annotations.get_or_insert_default());
     let place = Place::of(Scope::NamespaceWide, "shop", "").unwrap();
@@ -265,7 +265,7 @@ fn folding_keeps_post_quantum_protection_unless_the_caller_allows_classical_keys
 }
 
 #[test]
-fn folding_makes_no_object_that_readers_refuse() {
+fn folding_refuses_results_that_readers_would_refuse() {
     let mut entries = sealed_for(&[Suite::XWing]);
     entries.insert("old".into(), "AgB=".into());
     let checked = checked(&entries);
@@ -295,7 +295,7 @@ fn an_object_with_a_stanza_of_another_suite_is_folded_again() {
 }
 
 #[test]
-fn a_forced_fold_changes_what_looks_folded() {
+fn a_forced_fold_re_encrypts_an_object_that_is_already_folded() {
     let checked = checked(&sealed_for(&[Suite::XWing]));
     let force = |spec: &mut FoldSpec<'_>| spec.is_forced = true;
     assert_eq!(
@@ -332,7 +332,7 @@ fn folding_removes_locks_that_no_item_refers_to() {
 }
 
 #[test]
-fn folding_for_other_recipients_changes_everything() {
+fn folding_for_other_recipients_re_encrypts_every_entry() {
     let before = sealed_for(&[Suite::XWing]);
     let mut after = before.clone();
     fold_for(&before, &[Suite::XWing, Suite::P256]).apply(&mut after);

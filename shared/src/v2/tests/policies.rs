@@ -204,7 +204,7 @@ fn reason_of(result: Result<BTreeMap<String, OpenedValue>, OpenError>) -> Option
 
 /// Attack: an author stores more wrong locks than one attempt can try. Attempts that forget them would never end.
 #[test]
-fn attempts_on_wrong_locks_end() {
+fn repeated_attempts_on_wrong_locks_finish() {
     let checked = check(&tampered(3));
     let keys = keys_of(&[Suite::P256]);
     let mut opened = OpenedLocks::default();
@@ -248,7 +248,7 @@ fn discards_data_keys_cached_for_another_object() {
 
 /// A data key that is remembered for one object opens no other place.
 #[test]
-fn a_remembered_data_key_opens_no_other_place() {
+fn a_cached_data_key_does_not_open_another_object() {
     let mut entries = sealed_for(&[Suite::P256]);
     entries.insert("x".into(), inline_for(&[Suite::P256], "x", "y"));
     let mut checked = check(&object(entries));
@@ -376,7 +376,7 @@ fn refuses_to_create_a_secret_from_values_that_must_not_become_one() {
 
 /// Attack: an editor gives an entry a name that reads like a part of the message.
 #[test]
-fn names_of_tampered_items_are_quoted() {
+fn quotes_the_names_of_tampered_items() {
     let mut entries = sealed_for(&[Suite::P256]);
     let value = entries.remove("user").unwrap();
     entries.insert("x; all is well\n".into(), value);

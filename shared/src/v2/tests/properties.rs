@@ -123,7 +123,7 @@ proptest! {
     }
 
     #[test]
-    fn a_lost_entry_of_a_lock_is_malformed(suite in suite(), entry: Index) {
+    fn a_lock_with_a_missing_entry_is_malformed(suite in suite(), entry: Index) {
         let mut entries = mixed(suite);
         let locks: Vec<_> = entries.keys().filter(|name| name.starts_with('/')).cloned().collect();
         entries.remove(entry.get(&locks));

@@ -141,7 +141,7 @@ fn write_again(case: &Json) {
 }
 
 #[test]
-fn the_keys_of_the_file_have_their_identifiers() {
+fn the_keys_of_the_vector_file_have_their_identifiers() {
     let file = published("v2.json");
     for (name, key) in file["keys"].as_object().unwrap() {
         let id = opener(name).key_id();
@@ -163,7 +163,7 @@ fn the_keys_of_the_file_have_their_identifiers() {
 #[test]
 #[ignore = "writes tests/vectors/v2.json"]
 #[expect(clippy::disallowed_methods, reason = "writes the file when asked to")]
-fn write_the_file() {
+fn write_the_vector_file() {
     let cases: Vec<Json> = cases::all().iter().map(Case::to_json).collect();
     let text = |key: &SecretKey| String::from_utf8(key.to_text().expose().to_vec()).unwrap();
     let v2_key = |key: &SecretKey| {

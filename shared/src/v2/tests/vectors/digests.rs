@@ -77,7 +77,7 @@ pub(super) fn versions() -> Vec<Json> {
 }
 
 #[test]
-fn digests_identifiers_and_versions_are_those_of_the_file() {
+fn digests_identifiers_and_versions_equal_those_of_the_vector_file() {
     let file = published("v2.json");
     assert_eq!(file["templates"], Json::from(templates()));
     assert_eq!(file["v1Vids"], Json::from(v1_vids()));
