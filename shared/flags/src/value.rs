@@ -14,14 +14,14 @@ pub enum Kind {
     Text,
     /// A path of any bytes, or a URL.
     Path,
-    /// A list of paths, separated and repeated as a [`List`](Self::List).
+    /// A list of paths, with the syntax of a [`List`](Self::List).
     Paths,
     /// A list of strings, separated by commas (with CSV quotes) or set by repetition.
     List,
     /// A list of strings, set only by repetition: commas are part of a string. An environment variable adds one
     /// string.
     Repeated,
-    /// One of these values. The string describes them in errors.
+    /// One of these values. The second string describes them in error messages.
     Choice(&'static [&'static str], &'static str),
     /// An integer.
     Int,
@@ -61,7 +61,7 @@ impl Kind {
         }
     }
 
-    /// Returns the zero value: that of a flag without a default that is not set.
+    /// Returns the value of a flag that is not set and has no default.
     pub(crate) fn zero(self) -> Value {
         match self {
             Self::Switch => Value::Switch(false),
@@ -120,7 +120,7 @@ impl Kind {
     }
 }
 
-/// Description of a list in errors.
+/// Describes the expected form of a list in error messages.
 const EXPECTED_LIST: &str = "a comma-separated list with closed quotes";
 
 impl Value {

@@ -12,8 +12,8 @@
 //! All of this also applies to the last requests of a container that was killed, if the next container of its Pod
 //! acquires the Lease at once.
 //!
-//! [`readable`] and [`watch_health`] are for every object that a component reads: API objects that cannot make a list
-//! unreadable, and which watches fail.
+//! [`readable`] parses API objects so that none can make a list unreadable, and [`watch_health`] tracks which watches
+//! fail. Components use both for all objects that they read.
 
 mod election;
 mod identity;
@@ -277,8 +277,8 @@ impl Candidate {
                     .extend(request_time.after(self.election.renew_deadline));
                 Ok(())
             }
-            // Another replica was faster. If this replica was leading without the Lease, since it had no permission, it
-            // stops now.
+            // Another replica wrote the Lease first. If this replica was leading without the Lease, since it had no
+            // permission, it stops now.
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 if !self.was_served {
                     self.write_lease.revoke();

@@ -1,7 +1,8 @@
-//! The annotations by which workloads opt in: those of Stakater's Reloader, and our own.
+//! The annotations by which workloads opt in to restarts: those of Stakater's Reloader, and those of Sealed Secrets.
 //!
-//! As in Reloader, the annotations of the Pod template count only if the workload itself has none of those that opt in,
-//! and an exclusion counts only on the workload. Named Secrets restart a workload even if it does not consume them.
+//! As in Reloader, opt-in annotations of the Pod template count only if the workload itself has none, and an exclusion
+//! counts only on the workload. A Secret that an annotation names restarts a workload even if the workload does not
+//! consume it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,13 +15,13 @@ use crate::consumption::Source;
 
 /// Restarts the workload for every Secret or class that it consumes.
 const AUTO: &str = "reloader.stakater.com/auto";
-/// Restarts it for Secrets with [`MATCH`] that it consumes.
+/// Restarts the workload for every consumed Secret that has [`MATCH`].
 const SEARCH: &str = "reloader.stakater.com/search";
-/// On a Secret: it is found by [`SEARCH`].
+/// On a Secret: [`SEARCH`] includes it.
 const MATCH: &str = "reloader.stakater.com/match";
-/// On a Secret: it restarts no workload. On a workload: nothing restarts it.
+/// On a Secret: changes of it restart no workload. On a workload: no change restarts it.
 const IGNORE: &str = "reloader.stakater.com/ignore";
-/// Default of the quiet time after the last change.
+/// The default quiet time after the last change.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(10);
 /// The longest time from the first change to the restart.
 pub const LONGEST_WINDOW: Duration = Duration::from_mins(2);
@@ -51,14 +52,14 @@ const CLASSES: Names = Names {
     exclude: "secretproviderclasses.exclude.reloader.stakater.com/reload",
 };
 
-/// What a workload opts in to.
+/// The Secrets and classes whose changes restart a workload.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OptIn {
-    /// Our annotation is set, so Reloader does not restart the workload.
+    /// An annotation of Sealed Secrets is set, so Reloader does not restart the workload.
     is_ours: bool,
     secrets: Rules,
     classes: Rules,
-    /// Secrets with [`MATCH`].
+    /// Consumed Secrets with [`MATCH`] restart the workload.
     search: bool,
     /// The quiet time after the last change.
     pub window: Duration,
@@ -68,9 +69,10 @@ pub struct OptIn {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Rules {
     auto: bool,
-    /// Entries without characters of regular expressions.
+    /// Entries that are plain names, without special characters of regular expressions.
     names: BTreeSet<String>,
-    /// The other entries. They are compiled only to compare them with names, which is the work of the workload's namespace.
+    /// The other entries. They are compiled for each comparison with names, as part of the work for the workload's
+    /// namespace.
     patterns: Vec<String>,
     excluded: BTreeSet<String>,
     /// Whether entries have no effect, since there are too many or they are too long.
@@ -80,15 +82,15 @@ struct Rules {
 /// The annotations of a Secret that Reloader reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SecretTags {
-    /// The Secret is found by a search.
+    /// [`SEARCH`] includes the Secret.
     pub is_match: bool,
     /// The Secret restarts no workload.
     pub is_ignored: bool,
 }
 
 impl SecretTags {
-    /// Reads the annotations that the Secret of a SealedSecret has: those of its template. Those of the SealedSecret itself
-    /// count too.
+    /// Reads the annotations that the Secret of a SealedSecret gets from the template, and those of the SealedSecret
+    /// itself.
     pub fn of_sealed_secret(object: &Json) -> Self {
         let (template, own) = (
             &object["spec"]["template"]["metadata"]["annotations"],
@@ -103,7 +105,7 @@ impl SecretTags {
 }
 
 impl OptIn {
-    /// Reads the annotations of a workload and of its Pod template.
+    /// Reads the opt-in annotations of a workload and its Pod template.
     pub fn read(workload: &Json, template: &Json) -> Self {
         let opting = [
             AUTO,
@@ -148,8 +150,8 @@ impl OptIn {
         !self.is_ours
     }
 
-    /// Returns whether a change of this source restarts the workload. `is_consumed` says whether the workload consumes it,
-    /// `is_matched` whether one of the patterns matches it.
+    /// Returns whether a change of this source restarts the workload. `is_consumed` is whether the workload consumes
+    /// the source; `is_matched` returns whether one of the patterns matches the name.
     pub fn includes(
         &self,
         source: &Source,
@@ -172,7 +174,7 @@ impl OptIn {
         &self.secrets.names
     }
 
-    /// Returns the patterns of names of Secrets.
+    /// Returns the patterns for names of Secrets.
     pub fn secret_patterns(&self) -> &[String] {
         &self.secrets.patterns
     }
@@ -183,8 +185,8 @@ impl OptIn {
     }
 }
 
-/// Returns the names that a pattern matches as a whole. Reloader ignores patterns that it cannot parse. Its anchors do not
-/// enclose alternatives (`a|b` matches every name with the prefix a); ours do.
+/// Returns the names that the whole pattern matches. As in Reloader, patterns that cannot be parsed match nothing.
+/// Unlike in Reloader, the anchors enclose alternatives: there, `a|b` matches every name that begins with `a`.
 pub fn matches<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let anchored = format!("^(?:{pattern})$");
     let compiled = RegexBuilder::new(&anchored).size_limit(MAX_PATTERN).build();
@@ -196,7 +198,7 @@ pub fn matches<'a>(pattern: &str, names: impl Iterator<Item = &'a str>) -> Vec<&
 }
 
 impl Rules {
-    /// Reads the names and patterns of a list.
+    /// Reads the names and patterns of a comma-separated list.
     fn named_by(list: &Json) -> Self {
         let mut rules = Self::default();
         for entry in entries(list) {
@@ -236,13 +238,13 @@ fn is_special(character: char) -> bool {
     r".*+?()[]{}|\^$".contains(character)
 }
 
-/// Returns whether an annotation turns on the refresh of Pods, if it is set. The annotations are those of a SealedSecret, a
-/// Namespace or a Pod.
+/// Returns whether an annotation of a SealedSecret, a Namespace or a Pod enables or disables the refresh of Pods;
+/// `None` if it is not set.
 pub fn refresh(annotations: &Json) -> Option<bool> {
     annotations[REFRESH_ANNOTATION].as_str().map(parse_bool)
 }
 
-/// Parses a boolean as Go's `strconv.ParseBool`; anything else is false.
+/// Parses a boolean as Go's `strconv.ParseBool` does; any other text is false.
 fn parse_bool(text: &str) -> bool {
     matches!(text, "1" | "t" | "T" | "TRUE" | "true" | "True")
 }
@@ -256,7 +258,7 @@ fn entries(value: &Json) -> impl Iterator<Item = &str> {
     entries.filter(|entry| !entry.is_empty())
 }
 
-/// Returns the quiet time: the first annotation that can be parsed, at most [`LONGEST_WINDOW`], or the default.
+/// Returns the quiet time from the first annotation that can be parsed, limited to [`LONGEST_WINDOW`], or the default.
 fn window(annotations: &[&Json]) -> Duration {
     let parse = |all: &&Json| {
         let text = all[RESTART_WINDOW_ANNOTATION].as_str()?;
@@ -302,7 +304,7 @@ mod tests {
         is_ignored: true,
     };
 
-    /// Returns whether a change of the Secret `db` restarts a workload with these annotations that consumes it.
+    /// Returns whether a change of the Secret `db` restarts a workload with these annotations.
     fn restarts(workload: &Json, template: &Json, tags: SecretTags, is_consumed: bool) -> bool {
         let opt_in = OptIn::read(workload, template);
         let mut patterns = opt_in.secret_patterns().iter();
@@ -548,7 +550,7 @@ mod tests {
         );
     }
 
-    /// Attack: a client that may write workloads sets patterns that take the memory and time of the component.
+    /// Attack: a client that may write workloads sets patterns that exhaust the memory and CPU of the component.
     #[test]
     fn limits_the_number_and_size_of_patterns() {
         let read = |list: &str| {

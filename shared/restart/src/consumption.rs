@@ -7,21 +7,21 @@ use serde_json::Value as Json;
 /// The CSI driver that mounts values of a `SecretProviderClass`.
 const CSI_DRIVER: &str = "secrets-store.csi.k8s.io";
 
-/// How a container receives a value, which decides what refreshes it.
+/// How a container receives a value. This determines how a running container can get a new value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Way {
-    /// A variable of the environment; only a restart of the container refreshes it.
+    /// An environment variable; only a restart of the container updates it.
     Env,
-    /// A file that is mounted by `subPath`; only a restart of the container refreshes it.
+    /// A file mounted by `subPath`; only a restart of the container updates it.
     SubPath,
-    /// A file in a volume; kubelet refreshes it.
+    /// A file in a volume; kubelet updates it.
     Volume,
-    /// A file in a volume of the Secrets Store CSI driver; its rotation refreshes it.
+    /// A file in a volume of the Secrets Store CSI driver; the driver's rotation updates it.
     Csi,
 }
 
 impl Way {
-    /// Returns the name in tables and reports.
+    /// Returns the name that tables and reports show.
     pub fn name(self) -> &'static str {
         match self {
             Self::Env => "env",
@@ -43,9 +43,9 @@ impl Way {
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
-    /// The Secret of this name.
+    /// The Secret with this name.
     Secret(String),
-    /// The `SecretProviderClass` of this name.
+    /// The `SecretProviderClass` with this name.
     Class(String),
 }
 
@@ -54,14 +54,14 @@ pub enum Source {
 pub struct Use {
     /// The Secret or class.
     pub source: Source,
-    /// The way.
+    /// How the container receives the value.
     pub way: Way,
     /// The name of the container.
     pub container: String,
 }
 
 impl Use {
-    /// Returns the first in order of all possible uses of a source.
+    /// Returns the smallest possible use of a source, as the start of a range.
     pub fn first_of(source: Source) -> Self {
         Self {
             source,
@@ -79,8 +79,8 @@ impl Use {
 /// The fields of a Pod's spec that list containers.
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 
-/// Returns how the containers of a Pod's spec consume Secrets, ordered and without duplicates. `imagePullSecrets` are no
-/// consumption: no container sees them.
+/// Returns how the containers of a Pod's spec consume Secrets, ordered and without duplicates. Omits
+/// `imagePullSecrets`, since no container receives them.
 pub fn uses(spec: &Json) -> BTreeSet<Use> {
     let volumes = volumes(spec);
     let containers = CONTAINERS.iter().flat_map(|field| list(&spec[*field]));
@@ -93,7 +93,7 @@ pub fn uses(spec: &Json) -> BTreeSet<Use> {
         .collect()
 }
 
-/// A volume with values: the way of a mount without `subPath`, and the sources.
+/// A volume with values: how a mount without `subPath` receives them, and their sources.
 type Volume = (Way, Vec<Source>);
 
 fn volumes(spec: &Json) -> BTreeMap<&str, Volume> {
@@ -104,7 +104,7 @@ fn volumes(spec: &Json) -> BTreeMap<&str, Volume> {
     volumes.collect()
 }
 
-/// Returns the sources of a volume, or `None` if it contains no values.
+/// Returns the values that a volume contains, or `None` if there are none.
 fn content(volume: &Json) -> Option<Volume> {
     if let Some(name) = text(&volume["secret"]["secretName"]) {
         return Some((Way::Volume, vec![Source::Secret(name)]));
@@ -160,7 +160,7 @@ fn list(value: &Json) -> impl Iterator<Item = &Json> {
     value.as_array().into_iter().flatten()
 }
 
-/// Returns a string that is not empty.
+/// Returns the text of a non-empty string.
 fn text(value: &Json) -> Option<String> {
     let text = value.as_str().filter(|text| !text.is_empty());
     text.map(str::to_owned)
@@ -172,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    /// Checks that a Pod with these volumes and one container with these fields uses `want`.
+    /// Asserts that a Pod with these volumes and a container with these fields has the uses `want`.
     fn check(volumes: &Json, container: &Json, want: &[(&str, Way)]) {
         let mut container = container.clone();
         container["name"] = json!("app");

@@ -1,4 +1,4 @@
-//! Finds out whether every Pod that uses a Secret has its newest content.
+//! Checks whether every Pod that uses a Secret has its newest content.
 
 use jiff::Timestamp;
 use serde_json::Value as Json;

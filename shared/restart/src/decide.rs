@@ -1,8 +1,8 @@
-//! Decides whether a workload is restarted, as a pure function.
+//! Decides whether to restart a workload, as a pure function.
 //!
-//! The content of a workload's Secrets has a digest, which the restart writes into the workload: a second leader that
-//! decides the same writes the same and causes no second rollout. The digest does not change when values are re-encrypted
-//! or keys are renewed.
+//! A restart writes a digest of the content of the workload's Secrets into the workload. So a second leader with the
+//! same decision writes the same digest and causes no second rollout. The digest does not change when values are
+//! re-encrypted or keys are renewed.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::workload::{Kind, Progress, Trigger, Workload};
 
 /// How often a workload is restarted for the same content if another client removes the annotation.
 const MAX_ATTEMPTS: u8 = 2;
-/// The pause before a waiting workload is considered again, if no event comes earlier.
+/// The pause before a waiting workload is checked again, if no event comes earlier.
 const POLL: SignedDuration = SignedDuration::from_secs(15);
 
 /// A Secret whose changes restart a workload.
@@ -26,39 +26,39 @@ const POLL: SignedDuration = SignedDuration::from_secs(15);
 pub struct Relevant<'a> {
     /// The name of the Secret.
     pub name: &'a str,
-    /// Its versions.
+    /// The recorded content versions of the Secret.
     pub history: &'a History,
-    /// Whether the workload consumes it; otherwise an annotation names it.
+    /// Whether the workload consumes the Secret; otherwise an annotation names it.
     pub is_consumed: bool,
 }
 
-/// What a restart writes.
+/// The change by which a restart is triggered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// The value of the annotation of the Pod template.
     Annotation(String),
-    /// The field `spec.restartAt`: Argo replaces Pods that were created before it.
+    /// The time in the field `spec.restartAt`: Argo replaces Pods that were created before this time.
     RestartAt(Timestamp),
 }
 
-/// What this process remembers of a workload. Without it, after a change of the leader, the decisions are the same, except
-/// that a removed annotation is written once more.
+/// What this process remembers about a workload. After a change of leader, the decisions without this memory are the
+/// same, except that a removed annotation is written once more.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
-    /// When the first change was seen that is not handled yet.
+    /// When the first change that is not handled yet was observed.
     pub first_change: Option<Timestamp>,
-    /// What was last written, and how often.
+    /// The last target that was written, and how often.
     pub written: Option<(Target, u8)>,
 }
 
-/// Everything that a decision depends on.
+/// The input of a decision.
 #[derive(Debug)]
 pub struct Situation<'a> {
     /// The workload.
     pub workload: &'a Workload,
-    /// The Secrets whose changes restart it.
+    /// The Secrets whose changes restart the workload.
     pub secrets: &'a [Relevant<'a>],
-    /// What this process remembers.
+    /// What this process remembers about the workload.
     pub memory: &'a Memory,
     /// Whether another rollout may begin.
     pub has_slot: bool,
@@ -66,18 +66,18 @@ pub struct Situation<'a> {
     pub now: Timestamp,
 }
 
-/// What happens with a workload.
+/// The decision about a workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Nothing: every Pod started with the newest content, or was restarted for it.
+    /// No action: every Pod started with the newest content, or was restarted for it.
     UpToDate,
-    /// It is considered again at this time or after an event.
+    /// Check the workload again at this time or after an event.
     Wait(Timestamp, Waiting),
-    /// It is restarted.
+    /// Restart the workload.
     Restart(Target),
-    /// It cannot be restarted.
+    /// The workload cannot be restarted.
     Blocked(Obstacle),
-    /// Another client removed the annotation twice.
+    /// Another client removed the annotation twice, so no further restart is tried.
     Reverted,
 }
 
@@ -86,18 +86,18 @@ pub enum Decision {
 pub enum Waiting {
     /// The last change is too recent.
     QuietTime,
-    /// A rollout is under way.
+    /// A rollout of the workload is in progress.
     Rollout,
-    /// Too many other workloads are rolled out.
+    /// Too many other rollouts are in progress.
     Slot,
 }
 
-/// Why a workload is not restarted.
+/// Why a workload cannot be restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
-    /// It is paused.
+    /// The workload is paused.
     Paused,
-    /// Its update strategy is `OnDelete`.
+    /// The update strategy is `OnDelete`.
     Manual,
 }
 
@@ -110,8 +110,8 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Returns whether a change of this Secret restarts the workload, and whether the workload consumes it; `None` if not.
-/// `is_matched` says whether one of the workload's patterns matches it.
+/// Returns whether the workload consumes the Secret, or `None` if changes of the Secret do not restart the workload.
+/// `is_matched` returns whether one of the workload's patterns matches the name.
 pub fn relevance(
     workload: &Workload,
     secret: &str,
@@ -132,7 +132,7 @@ pub fn is_matched(workload: &Workload, secret: &str) -> bool {
 }
 
 impl Target {
-    /// Returns what a restart for the newest content of these Secrets writes; `None` if no version is known.
+    /// Returns the target of a restart for the newest content of these Secrets; `None` if no version is known.
     pub fn of(kind: Kind, secrets: &[Relevant<'_>]) -> Option<Self> {
         let newest = || {
             secrets
@@ -143,7 +143,7 @@ impl Target {
             Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet => {
                 let mut text = String::new();
                 for (name, entry) in newest() {
-                    // Content that came back has the same version, and another generation.
+                    // Restored content has its former version, but a new generation.
                     let _ = writeln!(text, "{name} {} {}", entry.version, entry.generation);
                 }
                 (!text.is_empty()).then(|| Self::Annotation(digest(&text)))
@@ -155,7 +155,7 @@ impl Target {
         }
     }
 
-    /// Returns whether the workload was restarted for it.
+    /// Returns whether the workload was restarted for this target.
     pub fn is_written_to(&self, workload: &Workload) -> bool {
         match (self, &workload.trigger) {
             (Self::Annotation(digest), Trigger::Annotation(Some(written))) => digest == written,
@@ -165,7 +165,7 @@ impl Target {
     }
 }
 
-/// Returns 128 bits of SHA-256 in hexadecimal digits. The text is public.
+/// Returns the first 128 bits of SHA-256 in hexadecimal. The digested text is public.
 fn digest(text: &str) -> String {
     let mut digits = String::new();
     for byte in &Sha256::digest(text)[..16] {
@@ -174,9 +174,9 @@ fn digest(text: &str) -> String {
     digits
 }
 
-/// Returns when a restart is due: after a quiet time, but not much later than the first change; `None` if no change is
-/// known. Never before the time of the last change, which is rounded up: a container that starts earlier would count as
-/// stale.
+/// Returns when a restart is due: after the quiet time, limited relative to the first change; `None` if no change is
+/// known. The time is never before the last change, which is rounded up: a container that started earlier would count
+/// as stale.
 pub fn due(secrets: &[Relevant<'_>], memory: &Memory, window: Duration) -> Option<Timestamp> {
     let last = secrets
         .iter()
@@ -191,7 +191,7 @@ pub fn due(secrets: &[Relevant<'_>], memory: &Memory, window: Duration) -> Optio
 }
 
 impl Situation<'_> {
-    /// Decides as far as possible without Pods.
+    /// Returns the decision if it does not depend on the Pods.
     pub fn decide_without_pods(&self, target: &Target) -> Option<Decision> {
         if target.is_written_to(self.workload) {
             return Some(match self.workload.progress {
@@ -208,7 +208,7 @@ impl Situation<'_> {
         (self.workload.progress == Progress::UnderWay).then(|| self.wait(Waiting::Rollout))
     }
 
-    /// Decides. `pods` are those that the workload selects.
+    /// Decides about the workload. `pods` are the Pods that it selects.
     pub fn decide(&self, target: Target, pods: &[&Pod]) -> Decision {
         if let Some(decision) = self.decide_without_pods(&target) {
             return decision;
@@ -266,10 +266,10 @@ mod tests {
     use crate::history::tests::{history, second};
     use crate::pod::tests::pod;
 
-    /// The content `b` since second 20, before it `a`.
+    /// The Secret has the content `b` since second 20, and had `a` before.
     const CHANGED: &[(&str, &str, i64, i64)] = &[("b", "1", 2, 20), ("a", "1", 1, 10)];
 
-    /// A Deployment with one container that has a variable from `db`, and these fields.
+    /// Returns a Deployment with these fields and one container that has a variable from `db`.
     fn deployment(changes: &[(&str, Json)]) -> Workload {
         let mut object = json!({
             "metadata": {

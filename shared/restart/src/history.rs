@@ -1,8 +1,9 @@
 //! The content versions of a Secret, from the status of its SealedSecret.
 //!
-//! The controller writes the last versions, newest first. A version is keyed, and a new key gives the same content
-//! another version, so two entries with the same generation and different keys have the same content. The oldest entry
-//! proves no change: a controller that begins to write versions finds content that may be old.
+//! The controller records the latest versions, newest first. A version is a keyed digest, so the same content has
+//! another version under another key; two entries with the same generation and different keys have the same content.
+//! The oldest entry does not prove a change: a controller that begins to record versions finds content that may be
+//! older.
 
 use std::ops::Range;
 
@@ -15,16 +16,16 @@ const MAX_ENTRIES: usize = 16;
 /// Maximum length of a version and of the identifier of a key; those of the controller have 22 and 8 characters.
 const MAX_LENGTH: usize = 64;
 
-/// One entry of the status.
+/// An entry of the status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The content version of the whole Secret.
     pub version: Box<str>,
-    /// Identifies the key of the version.
+    /// Identifies the key of the version's digest.
     pub key_id: Box<str>,
     /// The generation of the SealedSecret that first had this content.
     pub generation: i64,
-    /// When the Secret had this content, rounded up to a second.
+    /// The time since which the Secret has this content, rounded up to a second.
     pub time: Timestamp,
 }
 
@@ -42,7 +43,7 @@ impl Entry {
         })
     }
 
-    /// Returns whether the next older entry has the same content.
+    /// Returns whether this entry has the same content as the next older one.
     fn has_content_of(&self, older: &Self) -> bool {
         let is_rekeyed = self.generation == older.generation && self.key_id != older.key_id;
         let is_equal = self.version == older.version && self.key_id == older.key_id;
@@ -50,23 +51,23 @@ impl Entry {
     }
 }
 
-/// The versions of one Secret, newest first. Empty if they are unknown.
+/// The content versions of one Secret, newest first. Empty if unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History(Vec<Entry>);
 
-/// Which content a container consumes.
+/// Which content of a Secret a container has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// The newest content.
     Current,
-    /// An earlier content; it changed at this time.
+    /// Earlier content, which was replaced at this time.
     Stale(Timestamp),
-    /// Unknown, since the versions of that time are.
+    /// Unknown, since the versions of that time are unknown.
     Unknown,
 }
 
 impl History {
-    /// Reads the versions from a SealedSecret. They end at the first entry that cannot be read.
+    /// Reads the versions from a SealedSecret, up to the first malformed entry.
     pub fn of_sealed_secret(object: &Json) -> Self {
         let entries = object["status"]["versions"].as_array();
         let entries = entries.map(Vec::as_slice).unwrap_or_default();
@@ -74,19 +75,19 @@ impl History {
         Self(readable.collect())
     }
 
-    /// Returns the entry that stands for the newest content: the oldest of those with the same content, which another
-    /// key does not change.
+    /// Returns the entry that represents the newest content: the oldest of the entries with this content, so that a new
+    /// version key does not change the result.
     pub fn newest(&self) -> Option<&Entry> {
         self.0.get(self.newest_run().end.checked_sub(1)?)
     }
 
-    /// Returns the time of the last known change of the content.
+    /// Returns when the content last changed, as far as known.
     pub fn changed_at(&self) -> Option<Timestamp> {
         let is_change = self.newest_run().end < self.0.len();
         is_change.then(|| self.newest().map(|entry| entry.time))?
     }
 
-    /// Returns the time of the first known change of the content after that time.
+    /// Returns when the content first changed after `time`, as far as known.
     pub fn first_change_after(&self, time: Timestamp) -> Option<Timestamp> {
         let changes = self
             .0
@@ -97,7 +98,7 @@ impl History {
             .rfind(|change| *change > time)
     }
 
-    /// Returns which content a container has that reads the Secret when it starts. `start` is rounded down to a second.
+    /// Returns which content a container has that reads the Secret at its start. `start` is rounded down to a second.
     pub fn state_at(&self, start: Timestamp) -> State {
         let Some(newest) = self.newest() else {
             return State::Unknown;
@@ -110,7 +111,7 @@ impl History {
         };
         let held = self.held(start);
         if held.is_empty() {
-            // The container is older than every version, but the content has changed since.
+            // The container started before the oldest version, but the content has changed since.
             return State::Stale(self.first_change_after(start).unwrap_or(changed_at));
         }
         if self.0[held.clone()]
@@ -122,13 +123,13 @@ impl History {
         State::Stale(self.first_change_after(start).unwrap_or(changed_at))
     }
 
-    /// Returns the entry whose content a container has that started then, if it is known.
+    /// Returns the entry with the content of a container that started at `start`, if it is known.
     pub fn entry_at(&self, start: Timestamp) -> Option<&Entry> {
         self.0.iter().find(|entry| entry.time <= start)
     }
 
-    /// Returns the indexes of the entries whose content a container may have that started then. The times are rounded in
-    /// opposite directions, so in one second there can be several.
+    /// Returns the indexes of the entries whose content a container that started at `start` may have. Several are
+    /// possible for one second, since start times are rounded down and version times up.
     fn held(&self, start: Timestamp) -> Range<usize> {
         let second = SignedDuration::from_secs(1);
         let latest = start.checked_add(second).unwrap_or(start);
@@ -140,14 +141,15 @@ impl History {
         }
     }
 
-    /// Returns whether an entry has the newest content: it belongs to the newest run, or a run of equal versions.
+    /// Returns whether an entry has the newest content: it is one of the newest run, or has the same version as one of
+    /// them.
     fn has_newest_content(&self, entry: &Entry) -> bool {
         self.0[self.newest_run()]
             .iter()
             .any(|newest| newest.version == entry.version && newest.key_id == entry.key_id)
     }
 
-    /// Returns the indexes of the newest entries that have the same content.
+    /// Returns the indexes of the newest consecutive entries that have the same content.
     fn newest_run(&self) -> Range<usize> {
         let changes = self
             .0

@@ -1,5 +1,5 @@
-//! The fields of objects that are read. All others are skipped while an object is parsed, such as the arguments of
-//! containers: a parsed value can take a hundred times as much memory as its text.
+//! The fields that are read of each kind of object. Parsing skips all other fields, such as the arguments of
+//! containers, because a parsed value can take a hundred times as much memory as its text.
 
 use std::fmt;
 
@@ -7,15 +7,16 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value as Json};
 use shared::known_fields::{Known, Part};
 
-/// The fields of `spec` and `status` of one kind of object. All kinds have the same metadata.
+/// The fields of `spec` and `status` that are read of one kind of object. The fields of the metadata are the same for
+/// all kinds.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields {
     spec: &'static Known,
     status: &'static Known,
 }
 
-/// Maximum number of entries of maps and lists in each part of an object. A larger part counts as missing. An object as large
-/// as etcd accepts has room for ten times as many, but no container needs them.
+/// Maximum number of entries of maps and lists in each part of an object. A larger part counts as missing. An object of
+/// the maximum size of etcd could have ten times as many, but no real workload needs more.
 const MAX_ENTRIES: usize = 5_000;
 
 /// Fields of Pods.
@@ -57,7 +58,7 @@ pub const SEALED_SECRET: Fields = Fields {
     spec: &Known::Object(&[("template", Known::Object(&[("metadata", ANNOTATED)]))]),
     status: &Known::Object(&[("versions", Known::List(&VERSION))]),
 };
-/// Fields of objects of which only the metadata is read.
+/// No fields: only the metadata of these objects is read.
 pub const METADATA: Fields = Fields {
     spec: &Known::Skipped,
     status: &Known::Skipped,
@@ -144,7 +145,7 @@ const IDENTITY: Known = Known::Object(&[
     ("annotations", Known::Map),
 ]);
 
-/// Parses an object. Never fails for JSON, so that no object makes a list or watch unreadable.
+/// Parses an object. Succeeds for all valid JSON, so that no object can make a list or watch unreadable.
 ///
 /// # Errors
 ///
@@ -208,7 +209,7 @@ mod tests {
         object(&mut serde_json::Deserializer::from_str(&text), fields).unwrap()
     }
 
-    /// Attack: a tenant creates Pods with megabytes of arguments, to fill the memory of the component.
+    /// Attack: a tenant creates Pods with megabytes of arguments, to exhaust the memory of the component.
     #[test]
     fn drops_unread_fields_and_lists_with_too_many_entries() {
         let mut large = pod("p", Way::Env, 15);

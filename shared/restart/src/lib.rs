@@ -1,8 +1,8 @@
 //! Brings new values of Secrets to the applications that use them: refreshes mounted files at once, and restarts
-//! workloads that opt in. Also finds which Pods have which value.
+//! workloads that opt in. Also finds which Pods use which version of a Secret.
 //!
-//! Nothing here reads a Secret, a key or a plaintext value. Which content a Pod has follows from public data: the versions
-//! in the status of a SealedSecret, and the time at which a container started.
+//! Nothing here reads a Secret, a key or a plaintext value. Which content a Pod has follows from public data: the
+//! versions in the status of a SealedSecret, and the time at which a container started.
 //!
 //! | module | content |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Compact forms of Pods: when their containers started, and what these consume.
+//! Compact forms of Pods: when their containers started, and which Secrets the containers consume.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use crate::consumption::{self, Source, Use, Way};
 use crate::history::{History, State};
 use crate::workload::Labels;
 
-/// The time within which kubelet refreshes a mounted Secret: its period of a minute, with its random addition.
+/// The maximum time until kubelet updates a mounted Secret: its sync period of a minute, plus a random part.
 pub const KUBELET_SYNC: SignedDuration = SignedDuration::from_mins(2);
 
-/// A Pod that runs or will run.
+/// A Pod that has not ended.
 #[derive(Debug, Clone)]
 pub struct Pod {
     /// The namespace.
@@ -23,21 +23,21 @@ pub struct Pod {
     pub name: String,
     /// The uid.
     pub uid: String,
-    /// The labels, by which workloads select it.
+    /// The labels, by which workloads select the Pod.
     pub labels: Labels,
-    /// How its containers consume Secrets.
+    /// How the containers consume Secrets.
     pub uses: BTreeSet<Use>,
-    /// Whether an annotation turns the refresh on or off.
+    /// Whether an annotation enables or disables the refresh.
     pub refresh: Option<bool>,
-    /// The version for which it was last refreshed.
+    /// The content version for which the Pod was last refreshed.
     pub refreshed_for: Option<String>,
-    /// When each container started that runs or has done its work. A container that will start is missing.
+    /// The start time of each container that runs or has completed. A container that has not started is missing.
     starts: BTreeMap<String, Timestamp>,
 }
 
 impl Pod {
-    /// Reads a Pod as the API server returns it. Returns `None` for one that has ended or is being deleted: nothing in it
-    /// will consume a new value, and nothing has to.
+    /// Reads a Pod as the API server returns it. Returns `None` for a Pod that has ended or is being deleted, since it
+    /// needs no new value.
     pub fn read(object: &Json) -> Option<Self> {
         let (metadata, status) = (&object["metadata"], &object["status"]);
         let has_ended = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
@@ -63,13 +63,13 @@ impl Pod {
         !self.starts.is_empty()
     }
 
-    /// Returns when the container of this use started, if it did.
+    /// Returns when the container with this name started, if it has.
     pub fn start_of(&self, container: &str) -> Option<Timestamp> {
         self.starts.get(container).copied()
     }
 
-    /// Returns whether a container has started with an earlier content of the Secret than the newest, however it consumes
-    /// the Secret. With `consumes`, a Pod counts that uses the Secret; without, every container counts.
+    /// Returns whether a container started with earlier content of the Secret than the newest, however it consumes the
+    /// Secret. With `is_consumed`, only a Pod that uses the Secret counts; without, every container counts.
     pub fn has_old_start(&self, secret: &str, history: &History, is_consumed: bool) -> bool {
         let is_old = |container: &str| {
             let start = self.start_of(container);
@@ -82,8 +82,8 @@ impl Pod {
         self.starts.keys().any(|container| is_old(container))
     }
 
-    /// Returns which content a container has that consumes a Secret in one way, and the generation of that content, as far
-    /// as they can be known; `None` for a container that has not started.
+    /// Returns which content the container of a use has, and the generation of that content, as far as known; `None`
+    /// for a container that has not started.
     pub fn observe(
         &self,
         found: &Use,
@@ -94,11 +94,12 @@ impl Pod {
         let read_at = match (&found.source, found.way) {
             (Source::Class(_), _) | (_, Way::Csi) => return Some((State::Unknown, None)),
             (_, Way::Env | Way::SubPath) => start,
-            // The time of the version is rounded up, and can be later than now.
+            // The time of the version is rounded up, so it can be later than `now`.
             (_, Way::Volume) if self.is_refreshed(history) => {
                 history.newest().map_or(now, |newest| newest.time.max(now))
             }
-            // Kubelet wrote the content of two minutes ago at the latest; the margin is that of rounded times.
+            // Kubelet has written the content that was current two minutes ago, or newer content. The extra second
+            // allows for rounded times.
             (_, Way::Volume) => {
                 let synced = now.checked_sub(KUBELET_SYNC + SignedDuration::from_secs(1));
                 synced.map_or(start, |synced| start.max(synced))
@@ -125,8 +126,8 @@ impl Pod {
     }
 }
 
-/// Returns the start of each container. A regular container that has ended will start again, unless the Pod has ended; an
-/// init container will not, and what it made of the values remains.
+/// Returns when each container started. A regular container that ended will start again unless the Pod has ended. An
+/// init container will not, and its results, which may contain old values, remain.
 fn starts(status: &Json) -> BTreeMap<String, Timestamp> {
     let started = |field: &str, states: &[&str]| {
         let containers = status[field].as_array().into_iter().flatten();
@@ -152,7 +153,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::history::tests::{history, second};
 
-    /// Returns a Pod with one container that consumes `db` in one way and started at that second.
+    /// Returns a Pod with one container that started at this second and consumes `db` in this way.
     pub(crate) fn pod(name: &str, way: Way, start: i64) -> Json {
         let mut container = json!({ "name": "app" });
         match way {

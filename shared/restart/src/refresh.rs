@@ -1,13 +1,13 @@
-//! Chooses the Pods whose volumes kubelet is to refresh at once. A change of a Pod's annotations makes kubelet
-//! synchronize the Pod, and with it the mounted Secrets.
+//! Chooses the Pods whose volumes kubelet should update at once. A change of a Pod's annotations causes kubelet to
+//! synchronize the Pod and its mounted Secrets.
 
 use jiff::Timestamp;
 
 use crate::history::{History, State};
 use crate::pod::{KUBELET_SYNC, Pod};
 
-/// Returns whether Pods need a refresh for the newest content of a Secret: it changed, and kubelet may not have written
-/// it yet.
+/// Returns whether Pods need a refresh for the newest content of a Secret: the content changed, and kubelet may not
+/// have written it yet.
 pub fn is_needed(history: &History, now: Timestamp) -> bool {
     let changed_at = history.changed_at();
     changed_at.is_some_and(|changed_at| now.duration_since(changed_at) <= KUBELET_SYNC)

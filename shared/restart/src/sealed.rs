@@ -5,14 +5,14 @@ use serde_json::Value as Json;
 use crate::annotations::{self, SecretTags};
 use crate::history::History;
 
-/// What is kept of a SealedSecret. Nothing of it is secret.
+/// The fields of a SealedSecret that are kept. None of them is secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sealed {
     /// The content versions of its Secret.
     pub history: History,
     /// Reloader's annotations on its Secret.
     pub tags: SecretTags,
-    /// Whether an annotation turns the refresh of Pods on or off.
+    /// Whether an annotation enables or disables the refresh of Pods.
     pub refresh: Option<bool>,
 }
 
@@ -27,10 +27,10 @@ impl Sealed {
     }
 }
 
-/// Whether a Namespace turns on the refresh of Pods.
+/// The settings of a Namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Namespace {
-    /// The annotation is set to true.
+    /// Whether its annotation enables the refresh of Pods.
     pub refresh: bool,
 }
 

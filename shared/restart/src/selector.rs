@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-/// A label selector. An empty one selects nothing: no workload may have one.
+/// A label selector. An empty selector selects nothing, since the API does not allow it for workloads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector(Vec<Requirement>);
 
@@ -20,7 +20,7 @@ enum Operator {
     NotIn(Vec<String>),
     Exists,
     DoesNotExist,
-    /// An operator that is not known, so that the selector selects nothing.
+    /// An unknown operator, so that the selector selects nothing.
     Unknown,
 }
 

@@ -1,5 +1,5 @@
-//! Everything that a process knows of the cluster, and what is to be done next. Time is an argument, and nothing here
-//! sends a request.
+//! The state of the cluster as far as a process knows it, and the next step. Time is an argument, and nothing here
+//! sends requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,28 +14,28 @@ use crate::sealed::{Namespace, Sealed};
 use crate::turns::{Turns, Work};
 use crate::workload::{Id, Kind, Progress, Workload};
 
-/// How long a rollout that this process began counts as one of those at once. Longer ones are usually stuck, and must not
-/// delay the others without limit. The default progress deadline of a Deployment.
+/// How long a rollout that this process started occupies a slot. A longer one is usually stuck, and must not delay the
+/// others without limit. Equals the default progress deadline of a Deployment.
 const LONGEST_ROLLOUT: SignedDuration = SignedDuration::from_mins(10);
-/// Maximum number of workloads of a namespace that are restarted or reported in one turn.
+/// Maximum number of workloads in a namespace that are restarted or reported in one turn.
 const MAX_OUTCOMES: usize = 16;
 
 /// A Secret, identified by its namespace and name.
 pub type SecretId = (String, String);
 
-/// The state of the cluster, as far as it is known.
+/// The known state of the cluster.
 #[derive(Debug, Default)]
 pub struct State {
-    /// The maximum number of rollouts at once.
+    /// The maximum number of concurrent rollouts.
     max_rollouts: usize,
-    /// Whether workloads that only Reloader's annotations opt in are left to Reloader. A setting, since every client that
-    /// may write Deployments can write one that looks like Reloader.
+    /// Whether to leave workloads to Reloader that only Reloader's annotations opt in. This is a setting and not
+    /// detected, since every client that may write Deployments could create one that looks like Reloader.
     with_reloader: bool,
     secrets: BTreeMap<SecretId, Sealed>,
     workloads: BTreeMap<Id, Tracked>,
-    /// Namespaces that turn on the refresh.
+    /// Namespaces that enable the refresh.
     refreshing: BTreeSet<String>,
-    /// Secrets whose Pods are to be refreshed, not before this time.
+    /// Secrets whose Pods must be refreshed, with the earliest time.
     refreshes: BTreeMap<SecretId, Timestamp>,
     turns: Turns,
 }
@@ -44,41 +44,41 @@ pub struct State {
 struct Tracked {
     workload: Workload,
     memory: Memory,
-    /// The Secrets that its patterns match.
+    /// The Secrets that match the workload's patterns.
     matched: BTreeSet<String>,
-    /// The comparison of its patterns with names that is under way.
+    /// The comparison of its patterns with names that is in progress.
     matching: Option<Matching>,
-    /// When the workload is considered next.
+    /// When to check the workload next.
     check_at: Option<Timestamp>,
-    /// Why it waits.
+    /// Why a restart of the workload waits.
     waiting: Option<Waiting>,
-    /// The target for which nothing is left to do.
+    /// The target for which the workload needs no further action.
     settled: Option<Target>,
-    /// When this process last restarted it.
+    /// When this process last restarted the workload.
     restarted_at: Option<Timestamp>,
 }
 
 /// A comparison of patterns with names of Secrets, one pattern at a time.
 #[derive(Debug, Default)]
 struct Matching {
-    /// The number of the next pattern.
+    /// The index of the next pattern.
     next: usize,
-    /// The names; `None` for all, since the patterns are new.
+    /// The names to compare; `None` for all names, since the patterns are new.
     names: Option<BTreeSet<String>>,
-    /// The names that matched so far.
+    /// The names that have matched so far.
     found: BTreeSet<String>,
 }
 
 /// The next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing before this time, or before an event.
+    /// No work before this time or the next event.
     Idle(Option<Timestamp>),
-    /// This work for this namespace.
+    /// This kind of work for this namespace.
     Work(String, Work),
 }
 
-/// A decision that needs a request or a message.
+/// A decision that requires a request or an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// The workload.
@@ -97,7 +97,7 @@ impl State {
         }
     }
 
-    /// Stores a SealedSecret. A change of its content schedules the workloads and Pods that consume it.
+    /// Stores a SealedSecret. If its content changed, schedules the workloads and Pods that consume it.
     pub fn apply_secret(&mut self, id: &SecretId, sealed: Sealed, now: Timestamp) {
         let is_refreshed =
             self.is_refreshing(id, &sealed) && refresh::is_needed(&sealed.history, now);
@@ -129,7 +129,7 @@ impl State {
         }
     }
 
-    /// Forgets a SealedSecret.
+    /// Removes a SealedSecret.
     pub fn delete_secret(&mut self, id: &SecretId) {
         self.secrets.remove(id);
         self.refreshes.remove(id);
@@ -138,14 +138,14 @@ impl State {
         }
     }
 
-    /// Has a new name of a Secret compared with the patterns in its namespace.
+    /// Schedules the comparison of a new Secret name with the patterns in its namespace.
     fn match_name(&mut self, id: &SecretId) {
         for tracked in self.tracked_in(&id.0) {
             tracked.match_name(&id.1);
         }
     }
 
-    /// Stores a Namespace. One that turns the refresh on requests it for what changed just before.
+    /// Stores a Namespace. If it did not enable the refresh before, schedules refreshes for recent changes.
     pub fn apply_namespace(&mut self, name: &str, namespace: Namespace, now: Timestamp) {
         if !namespace.refresh {
             self.refreshing.remove(name);
@@ -163,13 +163,12 @@ impl State {
         }
     }
 
-    /// Forgets a Namespace.
+    /// Removes a Namespace.
     pub fn delete_namespace(&mut self, name: &str) {
         self.refreshing.remove(name);
     }
 
-    /// Stores a workload, unless a newer version is stored. Returns whether the workload is kept: only those that opt in
-    /// are.
+    /// Stores a workload, unless a newer version is stored. Returns whether it is kept: only workloads that opt in are.
     pub fn apply_workload(&mut self, id: &Id, workload: Workload, now: Timestamp) -> bool {
         let opt_in = &workload.opt_in;
         let is_left = self.with_reloader && opt_in.is_by_reloader_alone();
@@ -188,12 +187,12 @@ impl State {
         true
     }
 
-    /// Forgets a workload.
+    /// Removes a workload.
     pub fn delete_workload(&mut self, id: &Id) {
         self.workloads.remove(id);
     }
 
-    /// Removes everything of one kind that a complete list does not contain.
+    /// Removes all workloads of one kind that are missing in a complete list.
     pub fn retain_workloads(&mut self, kind: Kind, namespace: Option<&str>, listed: &BTreeSet<Id>) {
         self.workloads.retain(|id, _| {
             let is_in_list =
@@ -217,7 +216,7 @@ impl State {
         }
     }
 
-    /// Returns what to do next. Namespaces take turns.
+    /// Returns the next step. Namespaces take turns.
     pub fn next(&mut self, now: Timestamp) -> Step {
         let matching = self.workloads.iter().filter(|(_, t)| t.matching.is_some());
         let matching = matching.map(|(id, _)| (id.namespace.as_str(), Work::Match));
@@ -232,7 +231,7 @@ impl State {
         }
     }
 
-    /// Returns when something is due, if nothing is now.
+    /// Returns when the next work is due, if none is due now.
     fn next_time(&self) -> Option<Timestamp> {
         let checks = self
             .workloads
@@ -241,7 +240,7 @@ impl State {
         checks.chain(self.refreshes.values().copied()).min()
     }
 
-    /// Compares one pattern of a workload in this namespace with the names of its Secrets.
+    /// Compares one pattern of a workload in this namespace with the names of Secrets.
     pub fn match_names(&mut self, namespace: &str, now: Timestamp) {
         let names: Vec<String> = self
             .secrets_in(namespace)
@@ -259,8 +258,8 @@ impl State {
         }
     }
 
-    /// Returns the Secrets of a namespace whose Pods are to be refreshed, with their histories, and forgets them. Omits those
-    /// whose value kubelet has written in the meantime.
+    /// Removes and returns the Secrets of a namespace whose Pods must be refreshed, with their histories. Omits Secrets
+    /// whose content kubelet has written in the meantime.
     pub fn take_refreshes(&mut self, namespace: &str, now: Timestamp) -> Vec<(String, History)> {
         let is_in = |id: &&SecretId| id.0 == namespace;
         let ids: Vec<SecretId> = self.refreshes.keys().filter(is_in).cloned().collect();
@@ -274,7 +273,7 @@ impl State {
         taken
     }
 
-    /// Refreshes the Pods of a namespace later, after they could not be listed.
+    /// Schedules the refreshes of a namespace again after its Pods could not be listed.
     pub fn postpone_refreshes(&mut self, namespace: &str, retry_at: Timestamp) {
         for (id, time) in &mut self.refreshes {
             if id.0 == namespace {
@@ -299,8 +298,9 @@ impl State {
         })
     }
 
-    /// Decides about the workloads of a namespace that are due, or about the first of them. Returns the decisions that need a request or a message; after
-    /// [`Decision::Restart`], the caller reports the result with [`Self::record_restart`] or [`Self::record_failure`].
+    /// Decides about the due workloads of a namespace, at most [`MAX_OUTCOMES`] of them. Returns the decisions that
+    /// require a request or an event; after [`Decision::Restart`], the caller reports the result with
+    /// [`Self::record_restart`] or [`Self::record_failure`].
     pub fn consider(&mut self, namespace: &str, pods: &[Pod], now: Timestamp) -> Vec<Outcome> {
         let due = self
             .workloads_in(namespace)
@@ -320,7 +320,8 @@ impl State {
         outcomes
     }
 
-    /// Decides about one workload, while that many restarts of others are decided and not written yet.
+    /// Decides about one workload. `restarts` is the number of restarts that were decided in this turn and are not
+    /// written yet.
     fn consider_one(
         &mut self,
         id: &Id,
@@ -367,14 +368,14 @@ impl State {
         self.schedule(id, now);
     }
 
-    /// Records that a workload could not be restarted, and retries later.
+    /// Records that a workload could not be restarted, and schedules a retry.
     pub fn record_failure(&mut self, id: &Id, retry_at: Timestamp) {
         if let Some(tracked) = self.workloads.get_mut(id) {
             tracked.check_at = Some(retry_at);
         }
     }
 
-    /// Considers the due workloads of a namespace later, after their Pods could not be listed.
+    /// Schedules the due workloads of a namespace again after their Pods could not be listed.
     pub fn postpone(&mut self, namespace: &str, now: Timestamp, retry_at: Timestamp) {
         let due = self
             .workloads_in(namespace)
@@ -390,7 +391,7 @@ impl State {
         self.workloads.get(id).map(|tracked| &tracked.workload)
     }
 
-    /// Returns how many workloads are watched, and how many of them wait for a restart.
+    /// Returns the number of watched workloads, and how many of them wait for a restart.
     pub fn counts(&self) -> (usize, usize) {
         let waiting = self
             .workloads
@@ -414,7 +415,7 @@ impl State {
             .map(|(_, tracked)| tracked)
     }
 
-    /// Returns the names of the Secrets in a namespace, and what is known of them.
+    /// Returns the Secrets in a namespace, by name.
     fn secrets_in(&self, namespace: &str) -> impl Iterator<Item = (&String, &Sealed)> {
         let (first, namespace) = ((namespace.to_owned(), String::new()), namespace.to_owned());
         self.secrets
@@ -423,8 +424,8 @@ impl State {
             .map(|((_, name), sealed)| (name, sealed))
     }
 
-    /// Returns the Secrets whose changes restart the workload. The time depends on those that it consumes or names, not on
-    /// their number in the namespace.
+    /// Returns the Secrets whose changes restart the workload. The cost depends on the Secrets that it consumes or
+    /// names, not on the number of Secrets in the namespace.
     fn relevant<'a>(&'a self, id: &Id, tracked: &'a Tracked) -> Vec<Relevant<'a>> {
         let mut names = tracked.workload.consumed();
         names.extend(
@@ -465,9 +466,9 @@ impl State {
         }
     }
 
-    /// Returns whether another rollout may begin in a namespace, in which `restarts` others are about to begin. Rollouts
-    /// that never become available hold their slots for minutes, so another namespace always finds one: up to the same
-    /// number of rollouts again, one in each namespace.
+    /// Returns whether another rollout may start in a namespace in which `restarts` others are about to start. Rollouts
+    /// that never become available occupy their slots for minutes, so each namespace has one reserve slot; all reserve
+    /// slots together are limited to the number of regular slots.
     fn has_slot(&self, namespace: &str, restarts: usize, now: Timestamp) -> bool {
         let (mut all, mut own) = (restarts, restarts);
         for (id, _) in self.workloads.iter().filter(|(_, t)| t.is_rolled_out(now)) {
@@ -477,7 +478,7 @@ impl State {
         all < self.max_rollouts || own == 0 && all < 2 * self.max_rollouts
     }
 
-    /// Sets when a workload is considered next.
+    /// Sets when to check a workload next.
     fn schedule(&mut self, id: &Id, now: Timestamp) {
         let Some(tracked) = self.workloads.get(id) else {
             return;
@@ -514,8 +515,8 @@ impl Tracked {
         }
     }
 
-    /// Replaces the workload by a newer version. If another client changed what restarts write, what the workload
-    /// consumes, or whether it can be restarted, it is considered again.
+    /// Replaces the workload by a newer version. If another client changed its trigger, its Secrets, or whether it can
+    /// be restarted, schedules a check.
     fn replace(&mut self, workload: Workload) {
         let is_paused =
             |workload: &Workload| matches!(workload.progress, Progress::Paused | Progress::Manual);
@@ -533,13 +534,14 @@ impl Tracked {
         self.workload = workload;
     }
 
-    /// Returns whether a change of this Secret restarts the workload, and whether the workload consumes it.
+    /// Returns whether the workload consumes the Secret, or `None` if changes of the Secret do not restart the
+    /// workload.
     fn relevance(&self, secret: &str, tags: annotations::SecretTags) -> Option<bool> {
         let is_matched = || self.matched.contains(secret);
         decide::relevance(&self.workload, secret, tags, is_matched)
     }
 
-    /// Has a new name compared with the patterns.
+    /// Schedules the comparison of a new name with the patterns.
     fn match_name(&mut self, name: &str) {
         if self.workload.opt_in.secret_patterns().is_empty() {
             return;
@@ -555,7 +557,8 @@ impl Tracked {
         }
     }
 
-    /// Compares one pattern. `all` are the names of the Secrets in the namespace. Returns whether the comparison is complete.
+    /// Compares one pattern with names of Secrets; `all` are the names in the namespace. Returns whether the comparison
+    /// is complete.
     fn match_one(&mut self, all: &[String]) -> bool {
         let Some(matching) = &mut self.matching else {
             return false;
@@ -576,7 +579,8 @@ impl Tracked {
         is_complete
     }
 
-    /// Records that a Secret changed. A first change that a leader would have handled is forgotten.
+    /// Records that a Secret changed. If the first change is so old that a leader would have handled it, the new change
+    /// becomes the first.
     fn record_change(&mut self, now: Timestamp) {
         let first = self.memory.first_change;
         let is_open = first.is_some_and(|first| now.duration_since(first) <= longest_window());
@@ -585,7 +589,7 @@ impl Tracked {
         }
     }
 
-    /// Returns whether a rollout that this process began is not complete.
+    /// Returns whether a rollout that this process started is in progress.
     fn is_rolled_out(&self, now: Timestamp) -> bool {
         let is_recent = |time: Timestamp| now.duration_since(time) < LONGEST_ROLLOUT;
         let progress = self.workload.progress;
@@ -593,14 +597,15 @@ impl Tracked {
         is_open && self.restarted_at.is_some_and(is_recent)
     }
 
-    /// Returns whether the workload is to be considered: it is not before its patterns were compared for the first time.
+    /// Returns whether the workload is due for a check. It is not due before its patterns have been compared for the
+    /// first time.
     fn is_due(&self, now: Timestamp) -> bool {
         let is_new = |matching: &Matching| matching.names.is_none();
         let is_matched = !self.matching.as_ref().is_some_and(is_new);
         is_matched && self.check_at.is_some_and(|time| time <= now)
     }
 
-    /// Records a decision. Returns whether it needs a request or a message.
+    /// Records a decision. Returns whether it requires a request or an event.
     fn record(&mut self, decision: &Decision, target: Option<Target>) -> bool {
         self.waiting = None;
         match decision {
@@ -628,7 +633,7 @@ impl Tracked {
     }
 }
 
-/// Returns the first possible identifier in a namespace.
+/// Returns the smallest possible workload identifier in a namespace.
 fn first_in(namespace: &str) -> Id {
     Id {
         namespace: namespace.to_owned(),
@@ -641,7 +646,8 @@ fn longest_window() -> SignedDuration {
     SignedDuration::try_from(LONGEST_WINDOW).unwrap_or(SignedDuration::MAX)
 }
 
-/// Returns whether an event is about an earlier version than the stored one, which can be the response to a request.
+/// Returns whether an event has an earlier version than the stored workload, which can be newer because it comes from
+/// the response to a request.
 fn is_older(event: &Workload, stored: &Workload) -> bool {
     let number = |workload: &Workload| workload.version.parse::<u64>().ok();
     event.uid == stored.uid
@@ -659,7 +665,7 @@ mod tests {
     use crate::history::tests::{history, second};
     use crate::pod::tests::pod;
 
-    /// A cluster of Deployments that have a variable from the Secret `db`, each with one Pod, and the content of `db`.
+    /// A cluster of Deployments that have a variable from the Secret `db`, and one Pod each.
     struct Cluster {
         versions: Vec<(&'static str, &'static str, i64, i64)>,
         state: State,
@@ -723,7 +729,8 @@ mod tests {
                 .apply_secret(&("ns".into(), "db".into()), sealed, second(now));
         }
 
-        /// Runs what is due, with one Pod that started then. Returns the restarts and other outcomes.
+        /// Runs all work that is due. The Pod of each workload started at `pod_start`. Returns the restarts and other
+        /// outcomes.
         fn run(&mut self, now: i64, pod_start: i64) -> Vec<Outcome> {
             let pods = [Pod::read(&pod("p", Way::Env, pod_start)).unwrap()];
             match self.state.next(second(now)) {
@@ -975,7 +982,7 @@ mod tests {
         assert!(state.take_refreshes("ns", second(500)).is_empty());
     }
 
-    /// Returns a Deployment that names Secrets by this list.
+    /// Returns a Deployment whose annotation names Secrets by this list.
     fn naming(name: &str, version: u64, list: &str) -> Workload {
         let mut workload = deployment(name, version, None, 1);
         let annotations = json!({ "secret.reloader.stakater.com/reload": list });
@@ -983,8 +990,8 @@ mod tests {
         workload
     }
 
-    /// Attack: a tenant's workloads have many patterns, the namespace has many Secrets, and each event of a workload has all
-    /// compared, so that no other tenant's workload is considered.
+    /// Attack: a tenant has many workloads with many patterns and many Secrets, and every event of a workload causes
+    /// all comparisons, so that no workload of another tenant is checked.
     #[test]
     fn patterns_are_compared_once_and_in_turns() {
         let mut cluster = Cluster::new(&["web"], 5);

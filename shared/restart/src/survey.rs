@@ -12,44 +12,44 @@ use crate::sealed::Sealed;
 use crate::state::SecretId;
 use crate::workload::{Id, Workload};
 
-/// One way in which one container of one Pod consumes one source.
+/// A use of one source by one container of one Pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
     /// The namespace.
     pub namespace: String,
     /// The Secret or class.
     pub source: Source,
-    /// The workload of the Pod, if one is known.
+    /// The workload of the Pod, if known.
     pub workload: Option<Id>,
     /// The Pod.
     pub pod: String,
     /// The container.
     pub container: String,
-    /// How it consumes the source.
+    /// How the container consumes the source.
     pub way: Way,
-    /// The generation of the SealedSecret whose content it has, if it is known.
+    /// The generation of the SealedSecret whose content the container has, if known.
     pub generation: Option<i64>,
-    /// Whether it has the newest content.
+    /// Whether the container has the newest content.
     pub verdict: Verdict,
-    /// What brings the newest content, if it is not current.
+    /// How the container gets the newest content, if it does not have it.
     pub remedy: Option<Remedy>,
 }
 
 /// Whether a container has the newest content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// It has the newest content.
+    /// The newest content.
     Current,
-    /// It has an earlier content; this is the time of the change.
+    /// Earlier content, which was replaced at this time.
     Stale(Timestamp),
-    /// The versions are not known.
+    /// Unknown, since the versions are unknown.
     Unknown,
-    /// It does not run, and reads the newest content when it starts.
+    /// The container does not run, and reads the newest content when it starts.
     NotStarted,
 }
 
 impl Verdict {
-    /// Returns the name in tables and reports.
+    /// Returns the name that tables and reports show.
     pub fn name(self) -> &'static str {
         match self {
             Self::Current => "current",
@@ -60,21 +60,21 @@ impl Verdict {
     }
 }
 
-/// What brings the newest content to a container.
+/// How a container gets the newest content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Remedy {
-    /// `seal restart`, if it runs: the workload opts in.
+    /// By `seal restart`, if it runs: the workload opts in.
     AutomaticRestart,
-    /// A restart by a user.
+    /// By a restart that a user triggers.
     Restart,
-    /// Kubelet.
+    /// By kubelet's next update of the volume.
     Kubelet,
-    /// The rotation of the CSI driver.
+    /// By the rotation of the CSI driver.
     Driver,
 }
 
 impl Remedy {
-    /// Returns the text in tables and reports.
+    /// Returns the text that tables and reports show.
     pub fn text(self) -> &'static str {
         match self {
             Self::AutomaticRestart => "seal restart",
@@ -85,7 +85,7 @@ impl Remedy {
     }
 }
 
-/// The objects of a survey.
+/// The input of a survey.
 #[derive(Debug, Default)]
 pub struct Objects {
     /// The SealedSecrets.
@@ -96,8 +96,8 @@ pub struct Objects {
     pub pods: Vec<Pod>,
 }
 
-/// Returns how the Pods consume the SealedSecrets, ordered. `is_all` adds uses of a `SecretProviderClass`, of which only the
-/// way is known.
+/// Returns how the Pods consume the SealedSecrets, ordered. With `is_all`, also returns uses of a
+/// `SecretProviderClass`, whose versions are unknown.
 pub fn rows(objects: &Objects, is_all: bool, now: Timestamp) -> BTreeSet<Row> {
     let rows = objects.pods.iter().flat_map(|pod| {
         let workload = workload_of(pod, &objects.workloads);

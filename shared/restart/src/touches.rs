@@ -1,11 +1,11 @@
-//! The Pods that are to be refreshed, in turns of their namespaces.
+//! The queue of Pods to refresh, in which namespaces take turns.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
 
-/// Maximum number of Pods of one namespace that wait. Kubelet refreshes the others without help, within two minutes; in
-/// that time, not many more could be refreshed.
+/// Maximum number of queued Pods per namespace. Kubelet updates all other Pods itself within two minutes, and in that
+/// time not many more could be refreshed.
 const MAX_IN_NAMESPACE: usize = 2000;
 
 /// A Pod to refresh, and the content version.
@@ -19,11 +19,11 @@ pub struct Touch {
     pub uid: String,
     /// The content version.
     pub version: String,
-    /// After this time, kubelet has written the content without help.
+    /// After this time, kubelet has written the content itself.
     pub until: Timestamp,
 }
 
-/// The Pods that wait.
+/// The queued Pods.
 #[derive(Debug, Default)]
 pub struct Touches {
     namespaces: BTreeMap<String, VecDeque<Touch>>,
@@ -32,7 +32,7 @@ pub struct Touches {
 }
 
 impl Touches {
-    /// Adds a Pod. If it waits already, it keeps its place: one refresh writes all volumes.
+    /// Adds a Pod. A Pod that is already queued keeps its position, since one refresh updates all its volumes.
     pub fn add(&mut self, touch: Touch) {
         let waiting = self.namespaces.entry(touch.namespace.clone()).or_default();
         let is_full = waiting.len() >= MAX_IN_NAMESPACE;
@@ -43,12 +43,13 @@ impl Touches {
         }
     }
 
-    /// Returns whether no Pod waits.
+    /// Returns whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.namespaces.is_empty()
     }
 
-    /// Returns a Pod of the next namespace in order, and drops those that kubelet has refreshed in the meantime.
+    /// Removes and returns a Pod of the next namespace in order. Drops the Pods that kubelet has updated in the
+    /// meantime.
     pub fn take(&mut self, now: Timestamp) -> Option<Touch> {
         for waiting in self.namespaces.values_mut() {
             waiting.retain(|touch| now <= touch.until);
@@ -81,8 +82,8 @@ mod tests {
         }
     }
 
-    /// Attack: a tenant changes a Secret again and again that many Pods mount, so that the refresh of another tenant's Pod
-    /// waits.
+    /// Attack: a tenant repeatedly changes a Secret that many Pods mount, so that the refreshes of another tenant's
+    /// Pods wait.
     #[test]
     fn pods_of_one_namespace_delay_those_of_another_by_one_turn() {
         let mut touches = Touches::default();
@@ -107,7 +108,7 @@ mod tests {
         assert!(touches.is_empty());
     }
 
-    /// Attack: a tenant has more Pods refreshed than can be, to fill the memory of the component.
+    /// Attack: a tenant causes more refreshes than are possible, to exhaust the memory of the component.
     #[test]
     fn waiting_pods_are_limited_and_expire() {
         let mut touches = Touches::default();

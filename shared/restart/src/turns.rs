@@ -1,4 +1,4 @@
-//! Lets namespaces take turns, so that none delays the others by much work.
+//! Schedules namespaces in turns, so that none delays the others for long.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ pub enum Work {
     Refresh,
 }
 
-/// Remembers who had the last turn.
+/// The last turn.
 #[derive(Debug, Default)]
 pub struct Turns {
     /// The namespace, and its last work.
@@ -21,8 +21,8 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// Returns the namespace whose turn it is, and its work: the next namespace in order after the last one, with the work
-    /// that is next in order after its last one.
+    /// Returns the turn that follows the last one in the order of namespaces and kinds of work, and begins again after
+    /// the last in order.
     pub fn next(&mut self, due: &BTreeSet<(&str, Work)>) -> Option<(String, Work)> {
         let last = self.last.as_ref();
         let last = last.map(|(namespace, work)| (namespace.as_str(), *work));
@@ -38,7 +38,7 @@ impl Turns {
 mod tests {
     use super::*;
 
-    /// Attack: a tenant has work of every kind at all times, so that those of other tenants wait.
+    /// Attack: a tenant has work of every kind at all times, so that the work of other tenants waits.
     #[test]
     fn a_busy_namespace_delays_another_by_at_most_one_turn_of_each_kind() {
         let busy = [Work::Match, Work::Consider, Work::Refresh].map(|work| ("busy", work));
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn namespaces_and_kinds_of_work_alternate() {
+    fn every_namespace_and_kind_of_work_gets_a_turn() {
         let mut turns = Turns::default();
         let due = BTreeSet::from([
             ("a", Work::Refresh),

@@ -1,4 +1,4 @@
-//! Compact forms of workloads: what decides whether and when they are restarted.
+//! Compact forms of workloads: the fields that decide whether and when to restart them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -51,7 +51,7 @@ impl Kind {
         }
     }
 
-    /// Returns the name of the resource in paths.
+    /// Returns the plural name of the resource, as in API paths.
     pub fn plural(self) -> &'static str {
         match self {
             Self::Deployment => "deployments",
@@ -94,36 +94,36 @@ pub enum Progress {
     Manual,
 }
 
-/// What restarts a workload, and for which content this was last done.
+/// How a restart of the workload is triggered, and the current value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
-    /// The annotation of the Pod template, which has this value.
+    /// By the annotation of the Pod template, which has this value.
     Annotation(Option<String>),
-    /// The field `spec.restartAt`, which has this value.
+    /// By the field `spec.restartAt`, which has this value.
     RestartAt(Option<Timestamp>),
 }
 
-/// A workload without the parts that no decision needs.
+/// The fields of a workload that decisions depend on.
 #[derive(Debug, Clone)]
 pub struct Workload {
     /// Its uid.
     pub uid: String,
     /// Its `resourceVersion`.
     pub version: String,
-    /// What it opts in to.
+    /// The Secrets and classes whose changes restart the workload.
     pub opt_in: OptIn,
     /// How its containers consume Secrets.
     pub uses: BTreeSet<Use>,
-    /// The labels of its Pods.
+    /// The selector of its Pods.
     pub selector: Selector,
     /// The progress of its rollout.
     pub progress: Progress,
-    /// What restarts it.
+    /// How a restart is triggered.
     pub trigger: Trigger,
 }
 
 impl Workload {
-    /// Reads a workload as the API server returns it. Fields that cannot be read count as missing.
+    /// Reads a workload as the API server returns it. Malformed fields count as missing.
     pub fn read(kind: Kind, object: &Json) -> Self {
         let template = &object["spec"]["template"];
         let own = &object["metadata"]["annotations"];
@@ -173,7 +173,7 @@ fn trigger(kind: Kind, object: &Json) -> Trigger {
     }
 }
 
-/// Counts and generations in a workload's status.
+/// Reads counts and generations in a workload's status.
 struct Status<'a>(&'a Json);
 
 impl Status<'_> {
@@ -196,8 +196,8 @@ impl Status<'_> {
     }
 }
 
-/// Returns the progress of the rollout. A Pod that is unavailable does not count as a rollout under way: it may be
-/// unavailable because it has an old value.
+/// Returns the progress of the rollout. An unavailable Pod does not count as a rollout in progress, since an old value
+/// may be the reason why it is unavailable.
 fn progress(kind: Kind, object: &Json) -> Progress {
     let spec = &object["spec"];
     let strategy = spec["updateStrategy"]["type"].as_str();
@@ -260,7 +260,7 @@ fn has_given_up(object: &Json) -> bool {
     })
 }
 
-/// The labels of an object by which selectors find it.
+/// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
 
 #[cfg(test)]

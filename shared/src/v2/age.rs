@@ -1,13 +1,14 @@
-//! The keys of age's post-quantum type, whose public keys are X-Wing keys: `age1pq1…` and `AGE-SECRET-KEY-PQ-1…`.
+//! Keys of age's post-quantum type: public keys `age1pq1…`, which are X-Wing keys, and private keys
+//! `AGE-SECRET-KEY-PQ-1…`.
 
 use bech32::primitives::decode::CheckedHrpstring;
 use zeroize::Zeroizing;
 
 use super::suite::xwing::SEED_LEN;
 
-/// What a public key begins with, before the separator `1`.
+/// The prefix of a public key, before the separator `1`.
 const RECIPIENT: &str = "age1pq";
-/// What a private key begins with, before the separator `1`.
+/// The prefix of a private key, before the separator `1`.
 const IDENTITY: &str = "age-secret-key-pq-";
 
 /// Bech32 without the limit on the length, as age uses it.
@@ -21,12 +22,12 @@ impl bech32::Checksum for LongBech32 {
     const TARGET_RESIDUE: u32 = bech32::Bech32::TARGET_RESIDUE;
 }
 
-/// Returns whether a text is meant to be a public key of this type.
+/// Returns whether a text has the prefix of a public key of this type.
 pub(super) fn is_recipient(text: &str) -> bool {
     text.starts_with("age1pq1")
 }
 
-/// Returns whether a text is meant to be a private key of this type.
+/// Returns whether a text has the prefix of a private key of this type.
 pub(super) fn is_identity(text: &str) -> bool {
     text.starts_with("AGE-SECRET-KEY-PQ-1")
 }

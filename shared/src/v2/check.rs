@@ -1,4 +1,5 @@
-//! The checks before a private key is used. They depend on public data only, so their result may be reported exactly.
+//! The checks before a private key is used. They depend on public data only, so error messages may report their results
+//! exactly.
 
 use super::error::{FormatProblem, Refusal, RequiredBy};
 use super::lock::Lock;
@@ -8,26 +9,27 @@ use super::template::TemplateDigest;
 use crate::resource::SealedSecret;
 use crate::scope::Scope;
 
-/// What administrators require of the objects of a namespace.
+/// The requirements of administrators for the objects of a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// Requires at least one sealed item, no v1 item, no `spec.data`, and all locks or none bound to the template.
+    /// Requires v2: at least one sealed item, no v1 item and no `spec.data`. The locks must be either all bound to the
+    /// template, or all unbound.
     pub require_v2: bool,
-    /// Requires that every value is bound to the template. Values that exist unbound, for example in the history of a
-    /// repository, are refused; they are not protected otherwise.
+    /// Requires that every value is bound to the template. This is the only protection for values that exist unbound,
+    /// for example in the history of a repository.
     pub require_bound: bool,
-    /// Requires that every recipient of every item is of a post-quantum suite.
+    /// Requires a post-quantum suite for every recipient of every item.
     pub require_post_quantum: bool,
-    /// The highest revision that is accepted, in milliseconds since 1970; `None` to accept every one.
+    /// The highest accepted revision, in milliseconds since 1970; `None` to accept all revisions.
     pub highest_revision: Option<u64>,
     /// Maximum number of locks of an object, each of which costs a private-key operation.
     pub max_locks: usize,
 }
 
-/// What the values of an object are opened for.
+/// The purpose for which the values of an object are opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// A Secret object. Values that must never become one are refused.
+    /// A Secret object. Values that must never become a Secret object are refused.
     Secret,
     /// Anything else: files, a change of the sealed object, recovery.
     Other,
@@ -48,17 +50,17 @@ impl Default for Policy {
     }
 }
 
-/// An object that passed all checks before private keys are used.
+/// An object that passed all checks that precede the use of a private key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
     pub(super) object: Object,
     pub(super) place: Place,
-    /// The digest of the object's template, bound or not.
+    /// The digest of the object's template, whether values are bound to it or not.
     pub(super) template: TemplateDigest,
 }
 
 impl Checked {
-    /// Parses and checks an object, with the scope of its own annotations.
+    /// Parses and checks an object. The annotations of the object determine its scope.
     ///
     /// # Errors
     ///
@@ -85,7 +87,7 @@ impl Checked {
         &self.object
     }
 
-    /// Returns the place of the object. It is arbitrary if no item is v2.
+    /// Returns the place of the object. The place is arbitrary if the object has no v2 item.
     pub fn place(&self) -> &Place {
         &self.place
     }
@@ -114,7 +116,7 @@ fn check_classical(object: &Object, sealed: &SealedSecret, policy: &Policy) -> R
     Ok(())
 }
 
-/// Refuses what v1 encrypts, which is for RSA keys only.
+/// Refuses v1 items and `spec.data`, since v1 supports RSA keys only.
 fn check_no_v1(object: &Object, sealed: &SealedSecret) -> Result<(), Refusal> {
     if let Some(item) = object.v1_items.first() {
         let (item, required_by) = (item.clone(), RequiredBy::Policy);
@@ -179,7 +181,7 @@ fn check_bound(object: &Object, sealed: &SealedSecret) -> Result<(), FormatProbl
     }
 }
 
-/// Checks which other content the locks of an object allow, whatever the policy.
+/// Checks whether the locks of an object allow its other content, regardless of the policy.
 fn check_neighbors(object: &Object, sealed: &SealedSecret) -> Result<(), FormatProblem> {
     let has_v1_items = !object.v1_items.is_empty();
     if sealed.spec.data.is_some() && is_v2(&sealed.spec.encrypted_data) {

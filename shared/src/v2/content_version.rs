@@ -12,10 +12,10 @@ use super::text;
 use super::value::ValueId;
 use crate::plain::Plain;
 
-/// What a key authenticates to identify itself. Shorter than every input of a version.
+/// The message that a key authenticates to derive its identifier. It is shorter than every input of a version.
 const KEY_ID_INFO: &[u8] = b"id";
 
-/// Bytes of a block of SHA-256.
+/// The block length of SHA-256 in bytes.
 const BLOCK_LEN: usize = 64;
 
 /// The key of content versions. The controller generates it; it is never sealed, because anyone can seal.
@@ -47,26 +47,26 @@ impl fmt::Debug for VersionKey {
     }
 }
 
-/// What a version contains of a value: its digest under its identifier. Must not be published, because equal digests mean
-/// equal values.
+/// The contribution of a value to a content version: the HMAC of the value under its identifier. It must not be
+/// published, because equal digests mean equal values.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ValueDigest([u8; 32]);
 
 impl ValueDigest {
-    /// Calculates the digest of a value with an identifier. The identifier alone would not do: an author can set another
-    /// value with the identifier of the present one.
+    /// Calculates the digest of a value with an identifier. The version cannot contain only the identifier, because an
+    /// author can set another value with the identifier of the present value.
     pub fn new(id: &ValueId, plain: &Plain) -> Self {
         Self::keyed(id.expose(), plain)
     }
 
     /// Calculates the digest of a value that a template generated from randomness or the time. `origin` identifies the
-    /// version of the object that it was generated for.
+    /// version of the object for which the value was generated.
     pub fn of_generated(origin: &str, plain: &Plain) -> Self {
         Self::keyed(origin.as_bytes(), plain)
     }
 
-    /// Calculates HMAC-SHA256 (RFC 2104) from digests of whole messages. The context of [`hmac`] is moved on the stack, and
-    /// would leave the end of the value there.
+    /// Calculates HMAC-SHA256 (RFC 2104) from digests of whole messages. The context of [`hmac`] is not used: it is
+    /// moved on the stack, and would leave the end of the value there.
     fn keyed(key: &[u8], plain: &Plain) -> Self {
         let mut block = Zeroizing::new([0; BLOCK_LEN]);
         if key.len() <= BLOCK_LEN {
@@ -93,17 +93,17 @@ impl fmt::Debug for ValueDigest {
     }
 }
 
-/// The values that a file was made from, by the name of their SealedSecret and of their item.
+/// The values from which a file was generated, by the names of their SealedSecret and item.
 pub type VersionInputs<'a> = BTreeMap<(&'a str, &'a str), ValueDigest>;
 
-/// The version of the content of a file. A value that is set again has another version, also if it is equal. The version
-/// reveals nothing about a value, because it depends on it only through the identifier that is sealed with it, which is
-/// random and used as a key.
+/// The version of the content of a file. A value that is set again gets another version, even if the value is equal.
+/// The version reveals nothing about a value: its only input that depends on the value is an HMAC under the value's
+/// identifier, which is random and sealed with the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ContentVersion([u8; 16]);
 
 impl ContentVersion {
-    /// Calculates the version of the file at a path, from the text of its template, if it has one, and its values.
+    /// Calculates the version of the file at a path, from its values and the text of its template, if any.
     pub fn new(
         key: &VersionKey,
         namespace: &str,
@@ -179,7 +179,7 @@ mod tests {
         }
     }
 
-    /// Attack: an author sets another value with the identifier of the present one, so that no program restarts.
+    /// Attack: an author sets another value with the identifier of the present value, so that no program restarts.
     #[test]
     fn another_value_with_the_same_identifier_has_another_version() {
         let of = |plain: &str| version(None, &[("a", "url", 1, plain)]);

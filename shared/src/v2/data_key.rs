@@ -10,8 +10,8 @@ use super::encoder::{Encoder, Purpose};
 use super::header::{Fields, Header};
 use super::place::Place;
 
-/// The random key of a lock, which is wrapped for each recipient. Wiped on drop, and on the heap, because a move would
-/// leave a copy on the stack.
+/// The random key of a lock, which is wrapped for each recipient. Wiped on drop. The key is on the heap, because a move
+/// would leave a copy on the stack.
 #[derive(Clone)]
 pub struct DataKey(Box<Zeroizing<[u8; 32]>>);
 
@@ -29,7 +29,7 @@ impl DataKey {
         Some(Self(copy))
     }
 
-    /// Returns the bytes, to wrap them.
+    /// Exposes the bytes, for wrapping.
     pub fn expose(&self) -> &[u8; 32] {
         &self.0
     }
@@ -49,7 +49,7 @@ impl DataKey {
         self.expand(&info)
     }
 
-    /// Expands the key with the purpose, commitment and name of an item.
+    /// Expands the key. `info` contains the purpose, the commitment and the name of an item.
     pub(super) fn expand(&self, info: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
         let key = Prk::new_less_safe(HKDF_SHA256, self.expose());
         let mut output = Zeroizing::new([0; 32]);

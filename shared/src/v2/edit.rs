@@ -1,4 +1,4 @@
-//! Changes of sealed objects by a holder of a key that opens them.
+//! Changes of sealed objects by users who hold a key that opens them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use super::suite::Recipient;
 use super::text;
 use crate::meter::Meter;
 
-/// The entries of `spec.encryptedData` to set and to remove. Empty if nothing changes.
+/// The entries of `spec.encryptedData` to set and to remove. Both are empty if nothing changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Edit {
     /// Entries to add or replace.
@@ -73,7 +73,7 @@ impl Edit {
         entries.extend(self.set);
     }
 
-    /// Replaces the stanza of a lock, or adds it if the lock has none for the key.
+    /// Replaces the stanza of a lock for the same key, or adds the stanza if there is none.
     fn set_stanza(&mut self, checked: &Checked, index: usize, stanza: &Stanza) {
         let mut lock = checked.object.locks[index].clone();
         lock.stanzas.insert(stanza.key, stanza.clone());
@@ -104,8 +104,8 @@ fn inline_item(checked: &Checked, lock: usize) -> Option<(&String, &Item)> {
     items.find(|(_, item)| item.lock == lock && item.is_inline)
 }
 
-/// Adds a recipient to every lock. Changes stanzas only: headers and boxes stay. A stanza that a lock already has for the
-/// key is replaced: only its owner could check whether it opens.
+/// Adds a recipient to every lock. Changes only stanzas, no headers or boxes. Replaces an existing stanza for the key,
+/// since only the owner of the key could check whether that stanza opens.
 ///
 /// # Errors
 ///
@@ -153,13 +153,13 @@ fn check_addition(checked: &Checked, recipient: &dyn Recipient) -> Result<(), Ed
     Ok(())
 }
 
-/// Removes a recipient from every lock, and all locks that no item refers to: a merge could bring their items back, and
-/// the recipient with them. Needs no key. The recipient keeps what it has already read; to protect new values from it,
-/// seal them again.
+/// Removes a recipient from every lock, and all locks that no item refers to: otherwise a merge could restore their
+/// items together with the recipient. Needs no key. The recipient keeps values that it has already read; to protect new
+/// values from it, seal them again.
 ///
 /// # Errors
 ///
-/// Returns [`EditError::LastRecipient`] if an item would have none left.
+/// Returns [`EditError::LastRecipient`] if an item would have no recipient left.
 pub fn remove_recipient(checked: &Checked, key: ShortKeyId) -> Result<Edit, EditError> {
     let mut edit = Edit {
         remove: owned(checked.object.unused_lock_entries()),

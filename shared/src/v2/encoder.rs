@@ -1,6 +1,6 @@
-//! Bytes that are hashed or authenticated: a purpose, then fields that cannot run into each other.
+//! Encodes bytes that are hashed or authenticated: a purpose, then fields with unambiguous boundaries.
 
-/// What a string of bytes is for. No purpose is a prefix of another, because a zero byte ends each.
+/// The purpose of encoded bytes. No purpose is a prefix of another, because a zero byte terminates each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// The place of a value: scope, namespace and name.
@@ -41,24 +41,24 @@ impl Encoder {
         Self(purpose.tag().to_vec())
     }
 
-    /// Appends bytes whose length follows from what precedes them.
+    /// Appends bytes whose length is determined by the preceding fields.
     pub(super) fn fixed(mut self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(bytes);
         self
     }
 
-    /// Appends a number of 32 bits. A larger number cannot occur: it would count more than 4 GiB.
+    /// Appends a 32-bit number. A larger number cannot occur: it would count more than 4 GiB.
     pub(super) fn count(self, count: usize) -> Self {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.fixed(&count.to_be_bytes())
     }
 
-    /// Appends bytes after their length.
+    /// Appends the length of the bytes, then the bytes.
     pub(super) fn prefixed(self, bytes: &[u8]) -> Self {
         self.count(bytes.len()).fixed(bytes)
     }
 
-    /// Appends a text, or that there is none.
+    /// Appends an optional text. An absent text differs from an empty one.
     pub(super) fn optional(self, text: Option<&str>) -> Self {
         match text {
             None => self.fixed(&[0]),

@@ -1,10 +1,10 @@
-//! Why an object is refused. Everything but [`Refusal::Tampered`] depends only on public data.
+//! The reasons for refusing an object. All except [`Refusal::Tampered`] depend only on public data.
 
 use std::fmt;
 
 use super::id::ShortKeyId;
 
-/// The reason of a refusal in statuses and reports.
+/// The reason for a refusal, in statuses and reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// An entry does not have the form of v2.
@@ -13,11 +13,11 @@ pub enum Reason {
     UnsupportedSuite,
     /// The policy refuses the format of the object.
     FormatRefused,
-    /// The policy, or the lock itself, refuses the suite of a recipient.
+    /// The policy or the lock refuses the suite of a recipient.
     SuiteRefused,
-    /// Sealed for another place or scope.
+    /// The value was sealed for another namespace, name or scope.
     ScopeMismatch,
-    /// The template is not the one that the values are bound to.
+    /// The template differs from the template that the values are bound to.
     TemplateChanged,
     /// The revision is too far in the future.
     RevisionInFuture,
@@ -25,7 +25,7 @@ pub enum Reason {
     NotMade,
     /// No available key can open a lock.
     UnknownKey,
-    /// A value, its lock or its name was changed.
+    /// A value, or its lock or name, was changed.
     Tampered,
 }
 
@@ -53,13 +53,13 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What is wrong with the form of an entry.
+/// The defect of a malformed entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// The name begins with `/` and is not that of a lock.
+    /// The name begins with `/`, but is not the name of a lock entry.
     #[error("its name begins with `/` but is not `/lock/ID` or `/lock/ID/KEY`")]
     Name,
-    /// The value has an unknown kind, or one that does not fit the name.
+    /// The kind of the value is unknown, or does not fit the name.
     #[error("its value does not have the form that its name requires")]
     Kind,
     /// The value is not canonical base64url.
@@ -68,13 +68,13 @@ pub enum Problem {
     /// The value is too short or too long.
     #[error("its value is truncated or has extra bytes")]
     Length,
-    /// An unknown version of the header.
+    /// The version of the header is unknown.
     #[error("its header has an unknown version")]
     Version,
-    /// Unknown flags in the header.
+    /// The header has unknown flags.
     #[error("its header has unknown flags")]
     Flags,
-    /// An unknown scope in the header.
+    /// The scope in the header is unknown.
     #[error("its header has an unknown scope")]
     Scope,
     /// The identifiers in the name and in the value differ.
@@ -83,10 +83,10 @@ pub enum Problem {
     /// The recipients of an inline item are not in strictly ascending order.
     #[error("its recipients are not in strictly ascending order")]
     Order,
-    /// Too few or too many recipients.
+    /// There are too few or too many recipients.
     #[error("its lock must have 1 to 32 recipients")]
     Recipients,
-    /// The wrapped data key does not have the length of its suite.
+    /// The length of the wrapped data key is not that of its suite.
     #[error("a wrapped data key does not have the length that its suite requires")]
     WrappedKey,
     /// The lock that an item names has no header.
@@ -94,7 +94,7 @@ pub enum Problem {
     NoHeader,
 }
 
-/// What is wrong with the format of an object.
+/// The reason why the format of an object is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FormatProblem {
     /// The policy requires v2, and an item is v1.
@@ -137,7 +137,7 @@ pub enum FormatProblem {
          remove the other values, or seal all values again together"
     )]
     NotAlone,
-    /// More locks than an object may have.
+    /// The object has more locks than allowed.
     #[error("the object has more than {limit} locks; re-encrypt it with `seal rotate`")]
     Locks {
         /// The maximum number of locks of an object.
@@ -145,7 +145,7 @@ pub enum FormatProblem {
     },
 }
 
-/// Why an object is refused as a whole. None of its values is used.
+/// The reason for refusing an object. If an object is refused, none of its values is used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// An entry does not have the form of v2.
@@ -155,7 +155,7 @@ pub enum Refusal {
     Malformed {
         /// Name of the entry.
         entry: String,
-        /// What is wrong with the entry.
+        /// The defect of the entry.
         problem: Problem,
     },
     /// Every recipient uses a suite that this version does not know.
@@ -164,7 +164,7 @@ pub enum Refusal {
          update this program, or seal the item for another suite"
     )]
     UnsupportedSuite {
-        /// An item that cannot be opened.
+        /// An item without a recipient of a known suite.
         item: String,
     },
     /// The policy refuses the format of the object.
@@ -176,18 +176,18 @@ pub enum Refusal {
          seal the item again without this recipient"
     )]
     SuiteRefused {
-        /// An item with such a recipient.
+        /// An item with a classical recipient.
         item: String,
-        /// What requires post-quantum suites.
+        /// Whether the lock or the policy requires post-quantum suites.
         required_by: RequiredBy,
     },
-    /// The policy requires post-quantum suites, but `spec.data` is set, which v1 encrypts for RSA.
+    /// The policy requires post-quantum suites, but `spec.data` is set, which v1 encrypts for an RSA key.
     #[error(
         "`spec.data` is encrypted for an RSA key, but the policy of this namespace requires \
          post-quantum keys; seal the values as v2, and remove `spec.data`"
     )]
     LegacyDataRefused,
-    /// Sealed for another place or scope. Does not say which.
+    /// An item was sealed for another namespace, name or scope. The message does not say which of them differs.
     #[error(
         "the item {item:?} was sealed for another name, namespace or scope; \
          move it back, or seal it for this object"
@@ -196,7 +196,7 @@ pub enum Refusal {
         /// An item that was sealed for another place.
         item: String,
     },
-    /// The template differs from the one that the values are bound to.
+    /// The template differs from the template that the values are bound to.
     #[error(
         "the template was changed after the item {item:?} was sealed and bound to it; \
          revert the change, or seal the values again"
@@ -213,10 +213,10 @@ pub enum Refusal {
     RevisionInFuture {
         /// The item with the highest revision.
         item: String,
-        /// Its revision, in milliseconds since 1970.
+        /// The revision, in milliseconds since 1970.
         revision: u64,
     },
-    /// The values must not become a Secret object, but one is to be made.
+    /// The values must not become a Secret object, but are opened for one.
     #[error(
         "the item {item:?} is sealed for use without a Secret object; \
          deliver it as a file, or seal it again for a Secret"
@@ -232,12 +232,13 @@ pub enum Refusal {
         list(.keys)
     )]
     UnknownKey {
-        /// An item that no key opens.
+        /// An item without an available key.
         item: String,
-        /// At most [`MAX_NAMED_KEYS`] keys that would open it.
+        /// At most [`MAX_NAMED_KEYS`] keys that could open the item.
         keys: Vec<ShortKeyId>,
     },
-    /// A value, its lock or its name was changed, or it was sealed wrongly. The causes are indistinguishable.
+    /// A value, or its lock or name, was changed, or the value was sealed incorrectly. These causes are
+    /// indistinguishable.
     #[error(
         "these items were changed after they were sealed: {}; seal them again",
         quoted(.items)
@@ -248,10 +249,10 @@ pub enum Refusal {
     },
 }
 
-/// Maximum number of keys that [`Refusal::UnknownKey`] names.
+/// Maximum number of keys in [`Refusal::UnknownKey`].
 pub const MAX_NAMED_KEYS: usize = 8;
 
-/// What requires post-quantum suites.
+/// Whether the lock or the policy requires post-quantum suites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequiredBy {
     /// The lock of the item.
@@ -287,7 +288,7 @@ impl Refusal {
     }
 }
 
-/// Returns the names of entries for a message. An editor chooses them, so they are quoted and escaped.
+/// Returns the names of entries for a message, quoted and escaped, because an editor can choose them.
 fn quoted(names: &[String]) -> String {
     let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
     names.join(", ")

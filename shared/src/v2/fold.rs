@@ -1,4 +1,4 @@
-//! Re-encryption: seals all items of an object again under one lock.
+//! Re-encryption: seals all items of an object again, under one lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,26 +17,27 @@ use super::suite::Recipient;
 use super::value::Value;
 use crate::meter::Meter;
 
-/// What becomes of a property when values are sealed again.
+/// Whether the new lock gets a property.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Flag {
-    /// The new lock has the property if an old one has it. For the template binding, all or none must have it: otherwise
-    /// values that were sealed unbound would be bound to a template that an editor chose.
+    /// The new lock has the property if any old lock has it. The template binding is inherited only if all or none of
+    /// the old locks have it; otherwise, values that were sealed unbound would be bound to a template that an editor
+    /// chose.
     #[default]
     Inherit,
     /// The new lock has the property.
     Set,
-    /// The new lock does not have the property. This gives up protection of existing values: only a user who may
-    /// read the values may choose it; a service must not choose it on behalf of a user.
+    /// The new lock does not have the property. This gives up protection of existing values: only a user who may read
+    /// the values may choose this, never a service on behalf of a user.
     Clear,
 }
 
-/// How to seal the values of an object again. Place and scope stay.
+/// The parameters of a fold. Place and scope of the object stay the same.
 #[derive(Clone, Copy)]
 pub struct FoldSpec<'a> {
-    /// The public keys that can open the new lock, from rules or pins, never from the object.
+    /// The public keys that can open the new lock. They come from rules or pins, never from the object.
     pub recipients: &'a [&'a dyn Recipient],
-    /// Whether classical recipients are allowed where a lock forbids them, or in addition to post-quantum ones.
+    /// Whether classical recipients are allowed although a lock forbids them, or together with post-quantum recipients.
     pub allow_classical: bool,
     /// Whether the values are bound to the template of the object.
     pub template: Flag,
@@ -44,9 +45,10 @@ pub struct FoldSpec<'a> {
     pub never_secret: Flag,
     /// Whether the values must be the only ones of their object.
     pub alone: Flag,
-    /// Whether to seal again even if nothing seems to change. A stanza that does not open looks like one that does.
+    /// Whether to seal again even if the object appears to be folded. Without a private key, a stanza that does not
+    /// open cannot be detected.
     pub is_forced: bool,
-    /// The time, from which the revision follows.
+    /// The current time, which determines the revision.
     pub now: Timestamp,
 }
 
@@ -61,13 +63,13 @@ impl Flag {
     }
 }
 
-/// Seals all v2 items again under one new lock, with the identifiers of their values. Removes all other locks, also those
-/// that no item refers to. Returns no change if the object already has one shared lock with these properties, whatever
-/// its revision.
+/// Seals all v2 items again under one new lock, with the identifiers of their values. Removes all other locks,
+/// including locks that no item refers to. Returns no change if the object already has one shared lock with these
+/// properties, whatever its revision.
 ///
 /// # Errors
 ///
-/// Returns [`EditError`] if the object cannot be opened, or cannot be sealed for the recipients, or if a reader would
+/// Returns [`EditError`] if the object cannot be opened, if it cannot be sealed for the recipients, if a reader would
 /// refuse the result, or if only some values are bound to the template and the binding is inherited.
 pub fn fold(
     checked: &Checked,
@@ -84,9 +86,10 @@ pub fn fold(
     convert(checked, none, keys, spec, opened, meter, rng)
 }
 
-/// The opened values of v1 items, to seal as v2.
+/// The opened values of v1 items, for sealing as v2.
 pub struct V1Values<'a> {
-    /// The place of their object, from [`Place::for_sealing`]: the checks of v2 do not require one for v1 items.
+    /// The place of the object, from [`Place::for_sealing`]: the checks of v2 do not require a valid place if all items
+    /// are v1.
     pub place: &'a Place,
     /// The values, by item.
     pub values: BTreeMap<String, Value>,
@@ -145,7 +148,7 @@ fn lock_spec<'a>(checked: &'a Checked, place: &'a Place, spec: &FoldSpec<'a>) ->
     }
 }
 
-/// Refuses to give up the protection of a lock, and to make an object that readers refuse.
+/// Refuses to give up the protection of a lock, and refuses results that readers would refuse.
 fn check_result(
     checked: &Checked,
     converted: &BTreeMap<String, Value>,
@@ -166,7 +169,8 @@ fn check_result(
     }
 }
 
-/// Returns whether the object has one shared lock with the properties of `spec`, and nothing else.
+/// Returns whether the object has one shared lock with the properties of `spec`, and no other v2 entries than those of
+/// the lock and its items.
 fn is_folded(checked: &Checked, spec: &LockSpec<'_>) -> bool {
     let object = &checked.object;
     let [lock] = &object.locks[..] else {

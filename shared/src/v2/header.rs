@@ -1,4 +1,4 @@
-//! The header of a lock: what all its items have in common.
+//! The header of a lock: the properties that all items of the lock share.
 
 use super::error::Problem;
 use super::id::{LockId, first_half};
@@ -11,9 +11,9 @@ const TEMPLATE_BOUND: u8 = 1;
 const POST_QUANTUM_ONLY: u8 = 2;
 const NEVER_SECRET: u8 = 4;
 const ALONE: u8 = 8;
-/// Bytes of a header without a template digest.
+/// Length in bytes of a header without a template digest.
 const SHORT_LEN: usize = 59;
-/// Bytes of a header with a template digest.
+/// Length in bytes of a header with a template digest.
 const LONG_LEN: usize = SHORT_LEN + 32;
 
 /// A header without its commitment.
@@ -21,7 +21,7 @@ const LONG_LEN: usize = SHORT_LEN + 32;
 pub(super) struct Fields {
     /// The digest of the template, if the lock is bound to it.
     pub(super) template: Option<TemplateDigest>,
-    /// Whether a recipient of a classical suite is forbidden.
+    /// Whether recipients of classical suites are forbidden.
     pub(super) is_post_quantum_only: bool,
     /// Whether the values must never become a Secret object.
     pub(super) is_never_secret: bool,
@@ -29,7 +29,7 @@ pub(super) struct Fields {
     pub(super) is_alone: bool,
     /// The scope that the values are sealed for.
     pub(super) scope: Scope,
-    /// The revision, in milliseconds since 1970 or higher.
+    /// The revision: milliseconds since 1970, or a higher number.
     pub(super) revision: u64,
     /// The digest of the place.
     pub(super) place: [u8; 16],
@@ -62,7 +62,7 @@ impl Fields {
         bytes
     }
 
-    /// Returns whether the lock was made for this place.
+    /// Returns whether the lock was created for this place.
     pub(super) fn is_for(&self, place: &Place) -> bool {
         self.scope == place.scope() && self.place == place.digest()
     }
@@ -87,7 +87,7 @@ impl Header {
         }
     }
 
-    /// Reads the header at the start of `bytes`; returns the rest too.
+    /// Reads the header at the start of `bytes`. Returns the header and the remaining bytes.
     pub(super) fn split(bytes: &[u8]) -> Result<(Self, &[u8]), Problem> {
         let &[version, flags, scope, ..] = bytes else {
             return Err(Problem::Length);
@@ -126,7 +126,7 @@ fn parse_scope(byte: u8) -> Result<Scope, Problem> {
     scope.ok_or(Problem::Scope)
 }
 
-/// Copies a field of a header; `bytes` is long enough.
+/// Copies a field of a header. The caller guarantees that `bytes` is long enough.
 fn array<const N: usize>(bytes: &[u8], start: usize) -> [u8; N] {
     let mut field = [0; N];
     field.copy_from_slice(&bytes[start..start + N]);

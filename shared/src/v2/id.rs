@@ -30,12 +30,12 @@ impl KeyId {
         Self(sha256(&bytes))
     }
 
-    /// Returns the identifier in sealed values.
+    /// Returns the short identifier, as in sealed values.
     pub fn short(&self) -> ShortKeyId {
         ShortKeyId(first_half(&self.0))
     }
 
-    /// Returns all bytes.
+    /// Returns all 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

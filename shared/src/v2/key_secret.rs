@@ -18,7 +18,7 @@ pub const PRIVATE_KEY_ITEM: &str = "v2.key";
 pub const RECIPIENT_ITEM: &str = "v2.pub";
 /// Item with the time from which the key seals.
 pub const NOT_BEFORE_ITEM: &str = "not-before";
-/// Item with the time until which the key seals. It opens without limit.
+/// Item with the time until which the key seals. Afterwards, the key can still open values.
 pub const NOT_AFTER_ITEM: &str = "not-after";
 
 /// A v2 key with its validity for sealing.
@@ -32,7 +32,7 @@ pub struct StoredKey {
     pub not_after: Timestamp,
 }
 
-/// The Secret contains no usable v2 key.
+/// The reason why a Secret contains no usable v2 key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySecretError {
     /// An item is missing.
@@ -57,7 +57,7 @@ pub enum KeySecretError {
     Time(&'static str),
 }
 
-/// Returns the Secret that stores a key. `labels` cannot override the label that marks it active.
+/// Returns the Secret that stores a key. `labels` cannot override the label that marks the key as active.
 pub fn build(
     name: &str,
     namespace: &str,
@@ -123,7 +123,7 @@ fn time(secret: &Secret, item: &'static str) -> Result<Timestamp, KeySecretError
     text.parse().map_err(|_| KeySecretError::Time(item))
 }
 
-/// Returns whether the Secret is a v2 key in use.
+/// Returns whether the Secret stores an active v2 key.
 pub fn is_active(metadata: &ObjectMeta) -> bool {
     let label = metadata.labels.as_ref().and_then(|l| l.get(V2_KEY_LABEL));
     label.is_some_and(|value| value == KEY_ACTIVE)

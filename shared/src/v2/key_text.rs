@@ -17,7 +17,7 @@ use crate::plain::Plain;
 const RECIPIENT_WORD: &str = "seal2-recipient";
 const KEY_WORD: &str = "seal2-key";
 
-/// The text is not a key that this version can use.
+/// The reason why a text is not a usable key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyTextError {
     /// The line does not have the form of a recipient.
@@ -26,12 +26,12 @@ pub enum KeyTextError {
     /// The text does not have the form of a private key.
     #[error("expected `seal2-key SUITE KEY` or `AGE-SECRET-KEY-PQ-1…`")]
     KeyForm,
-    /// An unknown suite, or one whose keys have another form.
+    /// The suite is unknown, or its keys have another form.
     #[error(
         "the suite must be xw or p256; an RSA key is passed as a certificate (public) or a PEM file (private)"
     )]
     Suite,
-    /// The bytes are not a key of the suite.
+    /// The bytes are not a valid key of the suite.
     #[error("the key is malformed or unsafe")]
     Key,
     /// The identifier is that of another key.
@@ -160,7 +160,7 @@ impl Recipient for PublicRecipient {
     }
 }
 
-/// A private key of the suites `xw` and `p256`, with the 32 bytes that it is stored as. Wiped on drop.
+/// A private key of the suites `xw` and `p256`, with the 32 bytes in which it is stored. Wiped on drop.
 #[derive(Debug)]
 pub struct SecretKey {
     key: AnySecret,
@@ -189,11 +189,11 @@ impl SecretKey {
         Self::from_bytes(suite, &bytes)
     }
 
-    /// Reads the 32 bytes of a key: the seed of `xw`, or the number of `p256`.
+    /// Reads the 32 bytes of a key: the seed for `xw`, or the scalar for `p256`.
     ///
     /// # Errors
     ///
-    /// Returns [`KeyTextError`] if they are not a key of the suite.
+    /// Returns [`KeyTextError`] if the bytes are not a key of the suite.
     pub fn from_bytes(suite: Suite, bytes: &[u8; SEED_LEN]) -> Result<Self, KeyTextError> {
         let key = match suite {
             Suite::XWing => XWingPrivateKey::from_seed(bytes).map(|k| AnySecret::XWing(k.into())),
@@ -226,7 +226,7 @@ impl SecretKey {
         Self::from_bytes(suite, bytes.ok_or(KeyTextError::Key)?)
     }
 
-    /// Returns the text form, as it is stored.
+    /// Returns the text in which the key is stored.
     pub fn to_text(&self) -> Plain {
         let key = Zeroizing::new(text::base64url(self.stored.expose()));
         let prefix = format!("{KEY_WORD} {} ", self.opener().suite());

@@ -39,7 +39,7 @@ impl Lock {
         self.header.lock_id()
     }
 
-    /// Returns the bytes before the box of an inline item.
+    /// Returns the bytes that precede the box of an inline item.
     pub(super) fn to_inline_bytes(&self) -> Vec<u8> {
         let mut bytes = self.header.to_bytes();
         bytes.push(u8::try_from(self.stanzas.len()).unwrap_or(u8::MAX));
@@ -49,7 +49,7 @@ impl Lock {
         bytes
     }
 
-    /// Reads the lock of an inline item; returns the bytes of its box too.
+    /// Reads the lock of an inline item. Returns the lock and the bytes of the item's box.
     pub(super) fn split_inline(bytes: &[u8]) -> Result<(Self, &[u8]), Problem> {
         let (header, bytes) = Header::split(bytes)?;
         let (count, mut bytes) = bytes.split_first().ok_or(Problem::Length)?;
@@ -88,8 +88,8 @@ impl Lock {
         })
     }
 
-    /// Returns the stanza and the key for opening the lock. If there are several, returns those of the cheapest suite,
-    /// and of these the lowest identifier: one operation for each lock, whatever stanzas an author adds.
+    /// Returns the stanza and the key for opening the lock. If several match, returns those with the cheapest suite,
+    /// then with the lowest identifier. So each lock takes only one operation, whatever stanzas an author adds.
     pub(super) fn opener<'k>(&self, keys: &OpeningKeys<'k>) -> Option<(&Stanza, &'k dyn Opener)> {
         let own = self.stanzas.values().filter_map(|stanza| {
             let key = keys.get(&stanza.key)?;
@@ -98,14 +98,15 @@ impl Lock {
         own.min_by_key(|(stanza, key)| (key.suite(), stanza.key))
     }
 
-    /// Returns the name under which the outcome for a stanza is remembered.
+    /// Returns the name under which the outcome for a stanza is cached.
     pub(super) fn memory_key(&self, stanza: &Stanza, place: &Place) -> [u8; 32] {
         let parts = [&self.header.to_bytes(), &stanza.to_bytes(), place.context()];
         sha256(&parts.concat())
     }
 
-    /// Unwraps the data key. Where that fails, returns a random substitute and `false`, after the same steps. A constant
-    /// substitute would let an editor make boxes that it opens, and observe by the time whether a key unwraps a stanza.
+    /// Unwraps the data key. On failure, returns a random substitute and `false`, after the same steps. A constant
+    /// substitute would let an editor create boxes that open under it, and observe in the timing whether a key unwraps
+    /// a stanza.
     pub(super) fn unwrap(
         &self,
         stanza: &Stanza,

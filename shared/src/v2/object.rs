@@ -1,4 +1,4 @@
-//! The v2 content of `spec.encryptedData`, parsed.
+//! Parses the v2 content of `spec.encryptedData`.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,15 +16,15 @@ use super::template::TemplateDigest;
 use super::text::{self, Kind, Name};
 use crate::scope::Scope;
 
-/// The entries of an object, parsed without a key. Contains the locks that items refer to; others are only checked for
-/// their form.
+/// The entries of an object, parsed without a key. Contains only the locks that items refer to; other locks are only
+/// checked for their form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
     pub(super) items: BTreeMap<String, Item>,
     pub(super) locks: Vec<Lock>,
-    /// Names of items that are v1.
+    /// Names of the v1 items.
     pub(super) v1_items: BTreeSet<String>,
-    /// Names of the entries of all shared locks, also of those that no item refers to.
+    /// Names of the entries of all shared locks, including locks that no item refers to.
     pub(super) lock_entries: BTreeSet<String>,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Item {
 )]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ItemView {
-    /// The identifier of the lock that seals the item.
+    /// The identifier of the item's lock.
     pub lock: LockId,
     /// Whether the item carries its own lock.
     pub is_inline: bool,
@@ -59,9 +59,9 @@ pub struct ItemView {
     pub is_post_quantum_only: bool,
     /// The scope that the item was sealed for.
     pub scope: Scope,
-    /// The maximum length of the value: lengths are visible in steps of 32 bytes.
+    /// The maximum length of the value. Lengths are visible in steps of 32 bytes.
     pub max_len: usize,
-    /// Each recipient: the key and its suite, or `None` for an unknown suite.
+    /// The keys of all recipients, each with its suite, or `None` for an unknown suite.
     pub recipients: Vec<(ShortKeyId, Option<Suite>)>,
 }
 
@@ -72,7 +72,7 @@ pub fn is_v2(encrypted_data: &BTreeMap<String, String>) -> bool {
     encrypted_data.iter().any(is_entry)
 }
 
-/// Returns the entries that are items, not parts of locks, well-formed or not.
+/// Returns the entries that are items, well-formed or not. Omits entries of locks.
 pub fn items(
     encrypted_data: &BTreeMap<String, String>,
 ) -> impl Iterator<Item = (&String, &String)> {
@@ -80,7 +80,7 @@ pub fn items(
     entries.filter(|(name, _)| !text::is_lock_name(name))
 }
 
-/// Returns whether an entry of this name is part of a lock, well-formed or not.
+/// Returns whether the entry with this name is part of a lock, well-formed or not.
 pub fn is_lock_entry(name: &str) -> bool {
     text::is_lock_name(name)
 }
@@ -90,12 +90,12 @@ pub fn is_v2_value(value: &str) -> bool {
     text::is_v2(value)
 }
 
-/// Returns the names of all items, v1 and v2, of an object whose entries may be malformed.
+/// Returns the names of all v1 and v2 items of an object. The entries may be malformed.
 pub fn item_names(encrypted_data: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
     items(encrypted_data).map(|(name, _)| name.as_str())
 }
 
-/// Returns whether an entry of an object with v2 entries is a v1 item.
+/// Returns whether an entry is a v1 item, in an object that also has v2 entries.
 pub fn is_v1_item(name: &str, value: &str) -> bool {
     !text::is_lock_name(name) && !text::is_v2(value)
 }
@@ -105,8 +105,8 @@ impl Object {
     ///
     /// # Errors
     ///
-    /// Returns [`Refusal::Malformed`] for the first entry that does not have the form of v2 and, by its name or value,
-    /// is meant to; or for the first item without a complete lock.
+    /// Returns [`Refusal::Malformed`] for the first entry whose name or value identifies it as v2 but that does not
+    /// have a valid form, or for the first item without a complete lock.
     pub fn parse(encrypted_data: &BTreeMap<String, String>) -> Result<Self, Refusal> {
         let mut entries = Entries::default();
         if !is_v2(encrypted_data) {
@@ -125,12 +125,12 @@ impl Object {
         !self.items.is_empty()
     }
 
-    /// Returns the items that are v1, and that the v1 functions open.
+    /// Returns the names of the v1 items, which the functions for v1 open.
     pub fn v1_items(&self) -> &BTreeSet<String> {
         &self.v1_items
     }
 
-    /// Returns whether a value must never become a Secret object.
+    /// Returns whether any value must never become a Secret object.
     pub fn is_never_secret(&self) -> bool {
         self.locks
             .iter()
@@ -142,7 +142,7 @@ impl Object {
         self.locks.iter().any(|lock| lock.header.fields.is_alone)
     }
 
-    /// Returns what anyone can see of each v2 item.
+    /// Returns the public properties of each v2 item.
     pub fn view(&self) -> BTreeMap<&str, ItemView> {
         let items = self.items.iter();
         items
@@ -150,8 +150,8 @@ impl Object {
             .collect()
     }
 
-    /// Returns the key that would open each item, by item; `None` where no key would. A stanza does not prove that the key
-    /// opens it.
+    /// Returns the key that is expected to open each item; `None` if there is none. A stanza does not prove that its
+    /// key opens the item.
     pub fn openers(&self, keys: &OpeningKeys<'_>) -> BTreeMap<&str, Option<KeyId>> {
         let openers = self.locks.iter().map(|lock| lock.opener(keys));
         let openers: Vec<_> = openers.map(|o| o.map(|(_, key)| key.key_id())).collect();
@@ -168,7 +168,7 @@ impl Object {
             .all(|lock| lock.header.fields.is_for(place))
     }
 
-    /// Returns whether every v2 item that is bound to a template is bound to this one.
+    /// Returns whether every v2 item that is bound to a template is bound to this template.
     pub fn fits_template(&self, template: &TemplateDigest) -> bool {
         let bound = self.locks.iter().map(|lock| &lock.header.fields.template);
         bound.flatten().all(|bound| bound == template)
@@ -207,7 +207,7 @@ impl Object {
         self.locks.len() - 1
     }
 
-    /// Returns each lock with the name of the first item that it opens, for messages.
+    /// Returns each lock with the name of its first item, for messages.
     pub(super) fn locks_by_item(&self) -> impl Iterator<Item = (&str, &Lock)> {
         let mut names = vec![""; self.locks.len()];
         for (name, item) in self.items.iter().rev() {
@@ -303,7 +303,7 @@ impl Entries {
         Ok(object)
     }
 
-    /// Moves the short items into the object, and the locks that they refer to.
+    /// Adds the items of shared locks to the object, and the locks that they refer to.
     fn move_short_items(&mut self, object: &mut Object) -> Result<(), Refusal> {
         let mut indexes = BTreeMap::new();
         for (name, (id, sealed)) in std::mem::take(&mut self.short) {

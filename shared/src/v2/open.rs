@@ -17,42 +17,43 @@ use super::suite::{Opener, Unavailable};
 use super::value::{OpenedValue, Value};
 use crate::meter::{self, Interrupted, Meter};
 
-/// Why the items of an object cannot be opened. On an error, no value is returned.
+/// The reason why the items of an object cannot be opened. On an error, no value is returned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The object is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The meter ended the work, which says nothing about the object.
+    /// The meter interrupted the work. This is independent of the object's validity.
     #[error(
         "this object needs more work than one attempt may take; the next attempt continues where this one stopped"
     )]
     Interrupted(#[from] Interrupted),
-    /// A key outside this process could not be asked, which says nothing about the object.
+    /// A key outside this process is unavailable. This is independent of the object's validity.
     #[error("cannot use the key {key}: {source}; the object itself was not refused, so try again")]
     Unavailable {
-        /// The identifier of the key that could not be used.
+        /// The identifier of the unavailable key.
         key: ShortKeyId,
-        /// What prevented its use.
+        /// The cause of the failure.
         source: Unavailable,
     },
 }
 
 impl OpenError {
-    /// Returns whether another attempt may have another result.
+    /// Returns whether another attempt can have another result.
     fn is_temporary(&self) -> bool {
         matches!(self, Self::Interrupted(_) | Self::Unavailable { .. })
     }
 }
 
-/// Opens every v2 item, with one private-key operation for each lock that is not in `opened`. The meter is called before
-/// each operation. If the work ends early, `opened` has the locks that were tried, for the next attempt.
+/// Opens every v2 item, with one private-key operation for each lock that is not in `opened`. The meter is called
+/// before each operation. If the meter interrupts the work, `opened` contains the outcomes for the next attempt.
 ///
 /// Once a private key was used, every failure is reported as [`Refusal::Tampered`], after the same steps as a success.
 ///
 /// # Errors
 ///
-/// Returns [`OpenError`] if a key is missing or unavailable, an item was tampered with, or the meter ended the work.
+/// Returns [`OpenError`] if a key is missing or unavailable, an item was tampered with, or the meter interrupted the
+/// work.
 pub fn open(
     checked: &Checked,
     keys: &OpeningKeys<'_>,
@@ -66,7 +67,7 @@ pub fn open(
 /// Every v2 item, and the data key of every lock.
 type Everything = (BTreeMap<String, OpenedValue>, Vec<DataKey>);
 
-/// Opens every item as [`open`] does; returns the data keys too.
+/// Like [`open`], but also returns the data keys.
 pub(super) fn open_with_data_keys(
     checked: &Checked,
     keys: &OpeningKeys<'_>,
@@ -132,7 +133,7 @@ fn unwrap(
     Ok(Outcome { data_key, is_right })
 }
 
-/// Compares the commitment again, which happens whenever a data key is used.
+/// Verifies the commitment again, as is required whenever a data key is used.
 fn checked_again(
     checked: &Checked,
     lock: &Lock,
@@ -159,7 +160,7 @@ fn find_openers<'a, 'k>(
     locks.map(opener).collect()
 }
 
-/// Returns the identifiers of keys that would open the lock, at most [`MAX_NAMED_KEYS`].
+/// Returns the identifiers of keys that could open the lock, at most [`MAX_NAMED_KEYS`].
 fn usable_keys(lock: &Lock) -> Vec<ShortKeyId> {
     let stanzas = lock.stanzas.values();
     let usable = stanzas.filter(|stanza| stanza.suite().is_some());
@@ -169,7 +170,7 @@ fn usable_keys(lock: &Lock) -> Vec<ShortKeyId> {
         .collect()
 }
 
-/// Opens every item, also after one has failed, so that the work does not depend on which fails.
+/// Opens every item, even after a failure, so that the work does not depend on which item fails.
 fn open_items(
     checked: &Checked,
     locks: &[Unlocked],

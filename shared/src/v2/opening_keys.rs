@@ -1,4 +1,4 @@
-//! The private keys that may open locks, and what an interrupted attempt has found.
+//! The private keys that may open locks, and the outcomes of interrupted attempts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,28 +30,28 @@ impl fmt::Debug for OpeningKeys<'_> {
     }
 }
 
-/// The outcomes for the locks of one object until the meter interrupted the work, so that the next attempt continues
-/// there. Failures are remembered too: otherwise an attempt would repeat them, and perhaps never end, and the number of
-/// private-key operations would depend on the outcome. Remembered by the whole header, stanza and place, never by the
-/// identifier of the lock, and wiped once the object was opened or refused.
+/// The outcomes for the locks of one object, with which the next attempt continues after the meter interrupted the
+/// work. Failures are cached too: otherwise, attempts could repeat them forever, and the number of private-key
+/// operations would depend on the outcome. The cache key covers the whole header, stanza and place, not only the
+/// identifier of the lock. The cache is wiped when the object was opened or refused.
 #[derive(Clone, Default)]
 pub struct OpenedLocks(BTreeMap<[u8; 32], Outcome>);
 
-/// What a private key made of a stanza.
+/// The outcome of unwrapping a stanza.
 #[derive(Clone)]
 pub(super) struct Outcome {
     pub(super) data_key: DataKey,
-    /// Whether the data key is the one that the header is committed to. Otherwise nothing that it opens may be used.
+    /// Whether the header is committed to the data key. Otherwise, nothing that the data key opens may be used.
     pub(super) is_right: bool,
 }
 
 impl OpenedLocks {
-    /// Returns the number of locks that were tried.
+    /// Returns the number of cached outcomes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Returns whether no lock was tried.
+    /// Returns whether no outcome is cached.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -64,7 +64,7 @@ impl OpenedLocks {
         self.0.insert(name, outcome);
     }
 
-    /// Forgets everything but these, which are those of the object at hand.
+    /// Removes all outcomes except those with these names, which belong to the current object.
     pub(super) fn retain(&mut self, names: &[[u8; 32]]) {
         self.0.retain(|name, _| names.contains(name));
     }

@@ -10,7 +10,7 @@ pub(super) const BLOCK_LEN: usize = 32;
 /// Bytes of the identifier of a value.
 const ID_LEN: usize = 16;
 const MARKER: u8 = 0x80;
-/// Bytes besides the value and the zeros.
+/// The number of bytes in addition to the value and the padding zeros.
 pub(super) const MIN_OVERHEAD: usize = ID_LEN + 1;
 
 pub(super) fn pad(id: &ValueId, value: &[u8]) -> Zeroizing<Vec<u8>> {
@@ -23,8 +23,8 @@ pub(super) fn pad(id: &ValueId, value: &[u8]) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-/// Reverses [`pad`]. Returns `None` for anything that it does not produce: a length that is not a multiple of a block,
-/// a last block without marker, or a marker inside the identifier.
+/// Reverses [`pad`]. Returns `None` for bytes that [`pad`] cannot produce: a length that is not a multiple of the block
+/// length, a last block without a marker, or a marker inside the identifier.
 pub(super) fn unpad(bytes: &[u8]) -> Option<(ValueId, Plain)> {
     let is_whole = bytes.len().is_multiple_of(BLOCK_LEN);
     let marker = bytes.iter().rposition(|byte| *byte != 0)?;

@@ -13,8 +13,8 @@ pub struct Place {
 }
 
 impl Place {
-    /// Returns the place of an object that is opened, or `None` if it lacks a namespace or name that its scope needs: no
-    /// value is sealed for such a place.
+    /// Returns the place of an object to open, or `None` if the object lacks a namespace or name that the scope
+    /// requires: no value can be sealed for such a place.
     pub fn of(scope: Scope, namespace: &str, name: &str) -> Option<Self> {
         let namespace = match scope {
             Scope::ClusterWide => "",
@@ -27,7 +27,7 @@ impl Place {
         Some(Self::with_context(scope, namespace, name))
     }
 
-    /// Returns the place of cluster-wide values, which are opened under every name.
+    /// Returns the place of cluster-wide values, which open in every object.
     pub(super) fn anywhere() -> Self {
         Self::with_context(Scope::ClusterWide, "", "")
     }
@@ -45,7 +45,7 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// Returns [`NameError`] if the API server accepts no such namespace or name, and the scope needs it.
+    /// Returns [`NameError`] if the scope requires a namespace or name that the API server does not accept.
     pub fn for_sealing(scope: Scope, namespace: &str, name: &str) -> Result<Self, NameError> {
         if scope != Scope::ClusterWide {
             names::check_namespace(namespace)?;
@@ -67,7 +67,7 @@ impl Place {
         &self.context
     }
 
-    /// Returns the digest in headers, which shows without a key that a value was sealed for another place.
+    /// Returns the digest for headers, which shows without a key whether a value was sealed for another place.
     pub(super) fn digest(&self) -> [u8; 16] {
         first_half(&sha256(&self.context))
     }
@@ -77,7 +77,7 @@ fn required(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Returns the byte of a scope in headers and places.
+/// Returns the byte that represents a scope in headers and places.
 pub(super) fn scope_byte(scope: Scope) -> u8 {
     match scope {
         Scope::Strict => 0,

@@ -3,15 +3,15 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The public keys of a controller that may seal now. The first is the one that the controller prefers.
+/// The public keys of a controller that may seal now. The controller prefers the first.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RecipientList {
     /// The keys, in order of preference.
     pub recipients: Vec<ListedRecipient>,
 }
 
-/// One public key. Exactly one of `recipient` and `certificate` is present. Nothing in it is verified: a client parses
-/// the key, and compares its identifier.
+/// A public key. Exactly one of `recipient` and `certificate` is present. The fields are not verified: a client must
+/// parse the key and compare its identifier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ListedRecipient {

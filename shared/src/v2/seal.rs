@@ -17,20 +17,21 @@ use super::text::{self, Kind};
 use super::value::Value;
 use crate::names::{self, NameError};
 
-/// How far in the future a writer lets a revision lie, in milliseconds: an hour. Readers accept a day, so that clocks may
-/// differ.
+/// How far in the future a revision may be that a writer follows, in milliseconds: an hour. Readers accept a day, to
+/// allow for clock differences.
 pub const MAX_REVISION_AHEAD: u64 = 60 * 60 * 1000;
 
-/// What a new lock is made for.
+/// The parameters of a new lock.
 #[derive(Clone, Copy)]
 pub struct LockSpec<'a> {
     /// The place of the object.
     pub place: &'a Place,
-    /// The public keys that can open the lock, from rules or pins, never from the file that is sealed into.
+    /// The public keys that can open the lock. They come from rules or pins, never from the file that contains the
+    /// object.
     pub recipients: &'a [&'a dyn Recipient],
-    /// Whether classical recipients are allowed in addition to post-quantum ones.
+    /// Whether classical recipients are allowed together with post-quantum recipients.
     pub allow_classical: bool,
-    /// The template to bind the lock to.
+    /// The digest of the template that the lock is bound to; `None` for an unbound lock.
     pub template: Option<TemplateDigest>,
     /// Whether the values must never become a Secret object.
     pub is_never_secret: bool,
@@ -46,7 +47,7 @@ pub enum SealError {
     /// There is no recipient, or there are too many.
     #[error("a value can be sealed for 1 to {MAX_RECIPIENTS} keys, but {0} are configured")]
     Recipients(usize),
-    /// Some recipients are post-quantum and one is not.
+    /// Some recipients are post-quantum, but this one is not.
     #[error(
         "the key {0} is not post-quantum, but another recipient is; remove one of them, or allow classical keys"
     )]
@@ -54,20 +55,20 @@ pub enum SealError {
     /// A recipient's key cannot encrypt.
     #[error("the key {0} cannot encrypt")]
     Key(ShortKeyId),
-    /// Two keys have one short identifier, so a lock can have only one of them.
+    /// Two keys have the same short identifier, so a lock can contain only one of them.
     #[error("two of the keys have the identifier {0}; remove one of them")]
     SameIdentifier(ShortKeyId),
     /// The item cannot be in a Secret.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// aws-lc failed, which does not depend on the value.
+    /// aws-lc failed. The failure does not depend on the value.
     #[error("the cryptographic library failed")]
     Library,
 }
 
 /// Returns the revision of a new lock: the time in milliseconds since 1970, or one more than the highest revision in
-/// the file if that is higher. A revision that lies an hour or more ahead is ignored: otherwise one such item would
-/// force all later ones into the future.
+/// the file if that is higher. Ignores revisions that are an hour or more in the future, so that one such item does not
+/// force all later revisions into the future.
 pub fn next_revision(now: Timestamp, present: impl IntoIterator<Item = u64>) -> u64 {
     let now = u64::try_from(now.as_millisecond()).unwrap_or_default();
     let limit = now.saturating_add(MAX_REVISION_AHEAD);
@@ -98,8 +99,9 @@ pub fn seal(
     Ok(entries)
 }
 
-/// Seals one value with its own lock, so that one line of a file changes. Needs no private key. Returns the entry. Readers
-/// refuse it in an object whose lock must be the only one, and a bound one in an object with v1 items.
+/// Seals one value with its own lock, so that only one line of a file changes. Needs no private key. Returns the entry.
+/// Readers refuse the entry in an object with a lock that must be the only one, and refuse a bound entry in an object
+/// with v1 items.
 ///
 /// # Errors
 ///
@@ -179,7 +181,7 @@ fn wrap_for_all(
     Lock::new(header, stanzas).map_err(|_| SealError::Recipients(count))
 }
 
-/// Returns each recipient once, in the order in which they were given.
+/// Removes duplicate recipients. Keeps the order.
 fn distinct<'a>(
     recipients: &[&'a dyn Recipient],
 ) -> Result<Vec<(ShortKeyId, &'a dyn Recipient)>, SealError> {
@@ -195,7 +197,7 @@ fn distinct<'a>(
     Ok(distinct)
 }
 
-/// Checks the recipients; returns whether the lock shall forbid classical ones.
+/// Checks the recipients. Returns whether the lock must forbid classical recipients.
 fn check_recipients(spec: &LockSpec<'_>) -> Result<bool, SealError> {
     let is_post_quantum = |r: &&&dyn Recipient| r.suite().is_post_quantum();
     let has_post_quantum = spec.recipients.iter().any(|r| is_post_quantum(&r));

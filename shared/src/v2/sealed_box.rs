@@ -32,13 +32,13 @@ impl SealedBox {
         &self.0
     }
 
-    /// Returns the greatest length that the value can have.
+    /// Returns the maximum length of the value.
     pub(super) fn max_plain_len(&self) -> usize {
         let padded = self.0.len().saturating_sub(NONCE_LEN + TAG_LEN);
         padded.saturating_sub(padding::MIN_OVERHEAD)
     }
 
-    /// Encrypts a value under the name of its item. One data key encrypts one value under a name, ever.
+    /// Encrypts a value with the key of its item. One item key must never encrypt two values.
     pub(super) fn seal(item: &ItemKey, value: &Value, rng: &mut dyn CryptoRng) -> Option<Self> {
         let padded = padding::pad(&value.id, value.plain.expose());
         Self::encrypt(item, padded, rng)

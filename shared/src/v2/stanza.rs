@@ -4,7 +4,7 @@ use super::error::Problem;
 use super::id::ShortKeyId;
 use super::suite::{Suite, SuiteCode};
 
-/// A stanza, perhaps of a suite that this version does not know.
+/// A stanza. This version need not know its suite.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stanza {
     pub(super) suite: SuiteCode,
@@ -32,7 +32,7 @@ impl Stanza {
         }
     }
 
-    /// Reads the stanza at the start of `bytes`; returns the rest too.
+    /// Reads the stanza at the start of `bytes`. Returns the stanza and the remaining bytes.
     pub(super) fn split(bytes: &[u8]) -> Result<(Self, &[u8]), Problem> {
         let (suite, bytes) = field(bytes)?;
         let (key, bytes) = field(bytes)?;
@@ -48,7 +48,7 @@ impl Stanza {
         Ok((stanza, rest))
     }
 
-    /// Returns the suite, if this version knows it.
+    /// Returns the suite, or `None` if this version does not know it.
     pub(super) fn suite(&self) -> Option<Suite> {
         self.suite.suite()
     }

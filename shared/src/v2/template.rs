@@ -46,7 +46,7 @@ fn immutable_byte(immutable: Option<bool>) -> u8 {
     }
 }
 
-/// Appends a map in the order of its keys' bytes, which is the order of `BTreeMap`.
+/// Appends a map, ordered by the bytes of the keys, as in `BTreeMap`.
 fn push_map(bytes: Encoder, map: Option<&BTreeMap<String, String>>) -> Encoder {
     let bytes = bytes.count(map.map_or(0, BTreeMap::len));
     let entries = map.into_iter().flatten();

@@ -6,12 +6,13 @@ use ::base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::error::Problem;
 use super::id::{LockId, ShortKeyId};
 
-/// What every v2 value begins with. Base64 has no `.`, so no v1 value does.
+/// The prefix of every v2 value. No v1 value begins with it, because base64 does not contain `.`.
 pub(super) const PREFIX: &str = "seal2.";
-/// What the names of locks begin with. The key of a Secret has no `/`, so no item's name does.
+/// The prefix of the names of lock entries. No item's name begins with it, because the keys of a Secret do not contain
+/// `/`.
 const LOCK_PREFIX: &str = "/lock/";
 
-/// What the bytes of a value are.
+/// The content of a v2 value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The header of a shared lock.
@@ -63,12 +64,12 @@ pub(super) fn id(text: &str) -> Option<[u8; 16]> {
     from_base64url(text)?.try_into().ok()
 }
 
-/// Returns whether a value is meant to be v2.
+/// Returns whether a value has the prefix of v2 values.
 pub(super) fn is_v2(value: &str) -> bool {
     value.starts_with(PREFIX)
 }
 
-/// Returns whether a name is meant to be that of a lock.
+/// Returns whether a name has the prefix of lock entries.
 pub(super) fn is_lock_name(name: &str) -> bool {
     name.starts_with(LOCK_PREFIX)
 }

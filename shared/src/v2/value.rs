@@ -1,4 +1,4 @@
-//! Values to seal and opened values.
+//! Values before sealing and after opening.
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use super::id::KeyId;
 use crate::plain::Plain;
 
-/// The identifier of a value: random, drawn when a value is set, and kept when it is sealed again unchanged. It is sealed
-/// with the value and must not be published: equal identifiers mean equal values.
+/// The random identifier of a value. It is generated when a value is set, and kept when the unchanged value is sealed
+/// again. It is sealed with the value and must not be published: equal identifiers mean equal values.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct ValueId([u8; 16]);
 
 impl ValueId {
-    /// Draws the identifier of a value that is set.
+    /// Generates an identifier for a value that is set.
     pub fn random(rng: &mut dyn CryptoRng) -> Self {
         let mut bytes = [0; 16];
         rng.fill_bytes(&mut bytes);
@@ -46,7 +46,7 @@ pub struct Value {
 }
 
 impl Value {
-    /// Returns a value that is set, with a new identifier.
+    /// Returns a value with a new identifier.
     pub fn new(plain: Plain, rng: &mut dyn CryptoRng) -> Self {
         let id = ValueId::random(rng);
         Self { id, plain }

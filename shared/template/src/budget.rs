@@ -7,7 +7,7 @@ use crate::lex::{self, Token};
 /// files of one mebibyte in total, the most that Kubernetes accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Work done: roughly one step per action, per argument and per 64 bytes touched.
+    /// Work done: roughly one step per action, per argument and per 64 processed bytes.
     pub steps: u64,
     /// Bytes of the results. Kubernetes rejects Secrets of more than a mebibyte.
     pub output: usize,

@@ -13,8 +13,8 @@ const TEST_FUNCTIONS: &[&str] = &[
 /// Fields, each as byte offset and name.
 type Fields = BTreeSet<(usize, String)>;
 
-/// Returns the fields of the root that the template inserts, except those that it also tests: they may be missing on
-/// purpose.
+/// Returns the fields of the root that the template inserts, except fields that it also tests, since these may be
+/// missing on purpose.
 pub(crate) fn inserted_fields(list: &List) -> Fields {
     let mut walk = Walk::default();
     walk.list(list, true);

@@ -6,7 +6,7 @@ use crate::functions::{self, Args, Function, Outcome, Type};
 use crate::semver::Version;
 use crate::value::{Int, IntKind, Pointer, Value};
 
-/// Returns the method with this name; the value is its argument 0.
+/// Returns the method of this value with this name. The value is the method's first argument.
 pub(crate) fn find(value: &Value, name: &str) -> Option<&'static Function> {
     let table = match value {
         Value::Time(_) => TIME,

@@ -1,6 +1,6 @@
 //! Numbers as Go parses them (package strconv and the literals of a template).
 
-/// A number literal in every type that can hold it, like Go's untyped constants.
+/// The value of a number literal in every type that can represent it, like Go's untyped constants.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Number {
     pub(crate) int: Option<i64>,

@@ -42,7 +42,7 @@ impl Pattern {
         let weight = Weight::estimate(&hir);
         let groups = hir.properties().explicit_captures_len();
         gauge.charge_steps(weight.states / 4)?;
-        // Two automata; one of the engines also stores a slot for each group in each state.
+        // Two automata are compiled; one of the engines also stores a slot for each group in each state.
         gauge.charge_memory(weight.states.saturating_mul(64 + 16 * groups))?;
         let regex = RegexBuilder::new(&translated.text)
             .size_limit(MAX_COMPILED_BYTES)

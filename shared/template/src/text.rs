@@ -59,7 +59,7 @@ impl Deref for Text {
     }
 }
 
-/// Allows maps to be searched without a copy of the key. Hash, order and equality are those of the bytes.
+/// Allows a search in a map without a copy of the key. Hash, order and equality are those of the bytes.
 impl Borrow<[u8]> for Text {
     fn borrow(&self) -> &[u8] {
         self

@@ -110,7 +110,7 @@ pub(crate) enum ListKind {
 #[derive(Clone)]
 pub(crate) struct List {
     pub(crate) kind: ListKind,
-    /// Go's nil list: empty, and `null` in JSON.
+    /// Whether the list is Go's nil list: empty, and `null` in JSON.
     pub(crate) nil: bool,
     items: Rc<RefCell<Vec<Value>>>,
     start: usize,
@@ -228,7 +228,7 @@ pub(crate) type Entries = BTreeMap<Text, Value>;
 #[derive(Clone)]
 pub(crate) struct Map {
     pub(crate) kind: MapKind,
-    /// Go's nil map: empty and read-only.
+    /// Whether the map is Go's nil map: empty and read-only.
     pub(crate) nil: bool,
     entries: Rc<RefCell<Entries>>,
 }

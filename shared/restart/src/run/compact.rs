@@ -1,4 +1,4 @@
-//! Objects of the API server, of which only what is needed stays in memory.
+//! Reduces objects of the API server to the fields that the component needs.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -13,16 +13,16 @@ use crate::pod::Pod;
 use crate::sealed::{Namespace, Sealed};
 use crate::workload::{Kind, Workload};
 
-/// What is kept of an object.
+/// The part of an object that stays in memory.
 pub(super) trait Form: Clone + Debug + Send + 'static {
     /// The fields of the object that are read.
     const FIELDS: Fields;
 
-    /// Reads the object. Every object can be read, so that none makes a list or watch unreadable.
+    /// Reads the object. Never fails, so that no object can make a list or watch unreadable.
     fn read(object: &Json) -> Self;
 }
 
-/// An object with its identity.
+/// The reduced form of an object, with its identity.
 #[derive(Debug, Clone)]
 pub(super) struct Compact<F> {
     metadata: ObjectMeta,
@@ -115,7 +115,7 @@ impl Form for Option<Pod> {
     }
 }
 
-/// A workload of the kind `Kind::ALL[KIND]`.
+/// A workload whose kind is `Kind::ALL[KIND]`.
 #[derive(Debug, Clone)]
 pub(super) struct OfKind<const KIND: usize>(pub(super) Workload);
 
@@ -127,7 +127,7 @@ impl<const KIND: usize> Form for OfKind<KIND> {
     }
 }
 
-/// Nothing.
+/// Keeps only the identity.
 impl Form for () {
     const FIELDS: Fields = known::METADATA;
 
@@ -146,13 +146,13 @@ impl Form for AnyWorkload {
     }
 }
 
-/// Returns the type of a kind of workload.
+/// Returns the API resource of a kind of workload.
 pub(super) fn workloads(kind: Kind) -> ApiResource {
     let (group, version) = kind.group_version();
     resource(group, version, kind.name(), kind.plural())
 }
 
-/// Returns the type of an API.
+/// Returns an API resource.
 pub(super) fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
     let separator = if group.is_empty() { "" } else { "/" };
     ApiResource {

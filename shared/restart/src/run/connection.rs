@@ -20,7 +20,7 @@ const MAX_SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const USER_AGENT: &str = concat!("seal-restart/", env!("CARGO_PKG_VERSION"));
 
-/// Builds a client for the cluster of a kubeconfig, or of this Pod. Sends no request yet.
+/// Builds a client for the cluster of a kubeconfig, or of this Pod. Sends no request.
 pub(super) async fn client(
     kubeconfig: Option<&Path>,
     context: Option<&str>,

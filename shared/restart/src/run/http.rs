@@ -1,4 +1,4 @@
-//! Metrics and probes over HTTP, with limits: every client in the cluster may connect.
+//! Serves metrics and probes over HTTP. Connections are limited, since every client in the cluster can connect.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -26,7 +26,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size of a request's head.
 const MAX_HEAD: usize = 16 << 10;
-/// Pause after a connection could not be accepted.
+/// Pause after an accept error.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until the future is dropped.
@@ -34,7 +34,8 @@ pub(super) async fn serve(listener: TcpListener, metrics: Arc<Metrics>) {
     serve_at_most(MAX_CONNECTIONS, listener, metrics).await;
 }
 
-/// Serves with a maximum number of connections. Every new connection is accepted: beyond the maximum, it displaces another.
+/// Serves at most `max` connections. Every new connection is accepted; above the maximum, an older connection is
+/// closed.
 async fn serve_at_most(max: usize, listener: TcpListener, metrics: Arc<Metrics>) {
     let (mut tasks, mut open) = (JoinSet::new(), Open::default());
     loop {
@@ -60,13 +61,13 @@ async fn serve_at_most(max: usize, listener: TcpListener, metrics: Arc<Metrics>)
     }
 }
 
-/// The open connections by order of arrival, with the address of the client.
+/// The open connections in order of arrival, with the address of the client.
 #[derive(Debug, Default)]
 struct Open(VecDeque<(IpAddr, AbortHandle)>);
 
 impl Open {
-    /// Ends a connection: the oldest of the address with the most. A request takes milliseconds, so a client that sends one
-    /// is served before.
+    /// Closes the oldest connection of the address with the most connections. A request takes milliseconds, so a client
+    /// that sends its request at once is served before.
     fn displace(&mut self) {
         let addresses: Vec<IpAddr> = self.0.iter().map(|(address, _)| *address).collect();
         let displaced = next_to_displace(&addresses).and_then(|index| self.0.remove(index));
@@ -80,7 +81,7 @@ impl Open {
     }
 }
 
-/// Returns the index of the oldest connection of the address that has the most.
+/// Returns the index of the oldest connection of the address that has the most connections.
 fn next_to_displace(addresses: &[IpAddr]) -> Option<usize> {
     let mut sorted = addresses.to_vec();
     sorted.sort_unstable();
@@ -95,8 +96,8 @@ fn next_to_displace(addresses: &[IpAddr]) -> Option<usize> {
         .position(|address| count(address) == largest)
 }
 
-/// Returns the address by which a client is identified: an IPv4 address or an IPv6 /64 network, whose addresses its owner
-/// chooses freely.
+/// Returns the address that identifies a client: an IPv4 address or an IPv6 /64 network, since its owner can choose any
+/// address within the network.
 fn client_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -107,7 +108,7 @@ fn client_address(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Serves one request.
+/// Serves one request on a connection.
 async fn serve_connection(stream: TcpStream, metrics: Arc<Metrics>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let response = respond(request.method(), request.uri().path(), &metrics);
@@ -204,8 +205,8 @@ mod tests {
         response
     }
 
-    /// Attack: a Pod opens more connections than the port admits and sends nothing, so that the probes of kubelet fail and
-    /// the container is restarted again and again.
+    /// Attack: a Pod opens more connections than the port admits and sends nothing, so that kubelet's probes fail and
+    /// the container is restarted repeatedly.
     #[tokio::test(flavor = "multi_thread")]
     async fn idle_connections_do_not_stop_the_probes() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! Metrics and the state of the probes.
+//! Metrics, and the readiness that the probes report.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +19,7 @@ pub(super) struct Metrics {
     is_ready: AtomicBool,
 }
 
-/// One number.
+/// The value of a counter or gauge.
 #[derive(Debug, Default)]
 pub(super) struct Value(AtomicU64);
 
@@ -38,7 +38,7 @@ impl Value {
 }
 
 impl Metrics {
-    /// Records that every object was listed.
+    /// Records that all initial lists are complete.
     pub(super) fn set_ready(&self) {
         self.is_ready.store(true, Ordering::Relaxed);
     }

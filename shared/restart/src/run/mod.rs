@@ -1,10 +1,10 @@
-//! Watches the cluster, and restarts and refreshes what needs it while this replica is the leader.
+//! Watches the cluster, and, while this replica is the leader, restarts workloads and refreshes Pods.
 //!
 //! | module | content |
 //! |---|---|
 //! | `connection` | the client of the API server |
-//! | `watches`, `compact` | events about objects, of which little is kept |
-//! | `worker` | applies the events, and does what is due |
+//! | `watches`, `compact` | watches, and the compact form of their objects |
+//! | `worker` | applies events, and does the work that is due |
 //! | `requests` | Pods, restarts, refreshes, events |
 //! | `http`, `metrics` | probes and metrics |
 
@@ -35,7 +35,7 @@ use metrics::Metrics;
 use watches::Watches;
 use worker::{Lists, Worker};
 
-/// Maximum number of events that wait.
+/// Maximum number of queued events.
 const MAX_MESSAGES: usize = 256;
 
 /// The settings of the component.
@@ -51,7 +51,7 @@ pub struct Settings {
     pub max_rollouts: usize,
     /// The maximum number of Pods to refresh per second.
     pub refresh_rate: u32,
-    /// Whether workloads that only Reloader's annotations opt in are left to Reloader.
+    /// Whether to leave workloads to Reloader that only Reloader's annotations opt in.
     pub with_reloader: bool,
     /// The address of metrics and probes.
     pub listen: SocketAddr,
@@ -66,7 +66,7 @@ pub struct Settings {
 /// The component cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The process does not run in a cluster.
+    /// The process does not run in a Pod.
     #[error(
         "no cluster found: this command runs in a Pod with a mounted service account\n\
          hint: elsewhere, pass --kubeconfig"
@@ -96,7 +96,7 @@ pub enum RunError {
     System(#[from] std::io::Error),
 }
 
-/// Runs until a signal asks the process to stop.
+/// Runs until the process receives a signal to stop.
 ///
 /// # Errors
 ///
@@ -142,7 +142,7 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
     };
     let election = async {
         candidate.run().await;
-        // Without leader election, the campaign ends at once.
+        // Without leader election, the election returns at once.
         std::future::pending::<()>().await;
     };
     tokio::select! {

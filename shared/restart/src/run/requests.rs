@@ -22,7 +22,7 @@ const FIELD_MANAGER: &str = "seal-restart";
 const COMPONENT: &str = "seal-restart";
 /// Time limit of a request.
 const TIMEOUT: Duration = Duration::from_secs(15);
-/// The number of Pods on a page of a list; one usually has less than 20 KB, and can have 1.5 MB.
+/// The number of Pods in one page of a list. A Pod usually takes less than 20 KB, and at most 1.5 MB.
 const PODS_PER_PAGE: u32 = 20;
 /// Maximum length of the object's name in the name of an event, which also has a unique suffix.
 const MAX_NAME: usize = 253 - 17;
@@ -30,7 +30,7 @@ const MAX_NAME: usize = 253 - 17;
 /// Why a request failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The API server's response, or that there is none.
+    /// The API server responded with an error, or there is no connection.
     Api(Box<kube::Error>),
     /// The API server did not respond in time.
     Timeout,
@@ -57,8 +57,8 @@ async fn limited<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T,
     response.map_err(|error| Failure::Api(Box::new(error)))
 }
 
-/// Lists Pods of a namespace whose containers have started: one page, after that of the token. Returns the token of the
-/// next page, if there is one.
+/// Returns one page of the Pods of a namespace whose containers have started, and the token of the next page, if there
+/// is one. `token` is that of the previous page.
 pub(super) async fn list_pods(
     client: &Client,
     namespace: &str,
@@ -73,13 +73,14 @@ pub(super) async fn list_pods(
     };
     let page = limited(api.list(&params)).await?;
     let pods = page.items.into_iter().filter_map(|pod| pod.form);
-    // Other Pods have no content of a Secret yet. There can be many, since they need no node.
+    // The other Pods do not have any content of a Secret yet. There can be many, since a Pod without a node needs no
+    // resources.
     let started = pods.filter(Pod::has_started);
     let token = page.metadata.continue_.filter(|token| !token.is_empty());
     Ok((started.collect(), token))
 }
 
-/// Restarts a workload, unless it was changed since the version that the decision is about. Returns the new version.
+/// Restarts a workload, unless it has changed since the version that the decision is based on. Returns the new version.
 pub(super) async fn restart(
     client: &Client,
     id: &Id,
@@ -104,7 +105,7 @@ fn restart_patch(workload: &Workload, target: &Target) -> Json {
     json!({ "metadata": { "uid": workload.uid, "resourceVersion": workload.version }, "spec": spec })
 }
 
-/// Changes an annotation of a Pod, so that kubelet synchronizes it.
+/// Changes an annotation of a Pod, so that kubelet synchronizes the Pod.
 pub(super) async fn refresh(client: &Client, pod: &Touch) -> Result<(), Failure> {
     let resource = resource("", "v1", "Pod", "pods");
     let api: Api<Compact<()>> = Api::namespaced_with(client.clone(), &pod.namespace, &resource);
@@ -122,7 +123,7 @@ fn params() -> PatchParams {
     }
 }
 
-/// What an event says.
+/// The content of an event.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Event {
     pub(super) is_warning: bool,

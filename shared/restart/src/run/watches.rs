@@ -18,14 +18,14 @@ use super::connection::WATCH_SECONDS;
 use crate::sealed::{Namespace, Sealed};
 use crate::workload::{Kind, Workload};
 
-/// The number of objects on a page of a list. The whole response with a page is in memory at once: an object usually has
-/// less than 20 KB, and can have 1.5 MB.
+/// The number of objects in one page of a list. A page is in memory as a whole; an object usually takes less than 20
+/// KB, and at most 1.5 MB.
 const PER_PAGE: u32 = 20;
-/// The pauses after failures of a watch.
+/// Minimum pause after a failure of a watch.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
-/// Maximum pause of a watch that actions depend on, so that little time is lost after an outage.
+/// Maximum pause of a watch that restarts and refreshes depend on, so that they resume soon after an outage.
 const MAX_PAUSE: Duration = Duration::from_secs(8);
-/// Maximum pause of another watch, whose resource may not be installed.
+/// Maximum pause of an optional watch, whose resource may not be installed.
 const MAX_OPTIONAL_PAUSE: Duration = Duration::from_mins(1);
 
 /// An event of a watch.
@@ -38,29 +38,29 @@ pub(super) enum Change {
     Sealed(Event<Compact<Sealed>>),
     Namespace(Event<Compact<Namespace>>),
     Workload(Kind, Event<Compact<Workload>>),
-    /// A watch fails.
+    /// The watch failed.
     Failed,
 }
 
-/// An event, and which watch it comes from.
+/// An event, and the watch that sent it.
 #[derive(Debug)]
 pub(super) struct Message {
-    /// The number of the watch.
+    /// The index of the watch.
     pub(super) watch: usize,
     /// The namespace of the watch; `None` for all.
     pub(super) namespace: Option<String>,
     pub(super) change: Change,
 }
 
-/// The watches that run.
+/// The running watches.
 pub(super) struct Watches {
     tasks: JoinSet<()>,
-    /// Whether actions wait for the first list of each watch.
+    /// For each watch, whether restarts and refreshes wait for its first list.
     pub(super) are_required: Vec<bool>,
 }
 
 impl Watches {
-    /// Starts the watches in these namespaces, or in all if there are none.
+    /// Starts the watches in these namespaces, or in all namespaces if the list is empty.
     pub(super) fn start(
         client: &Client,
         namespaces: &[String],
@@ -87,7 +87,7 @@ impl Watches {
         starter.watches
     }
 
-    /// Returns when a watch has ended, which none does by itself.
+    /// Waits until the task of a watch ends. Tasks do not end by themselves.
     pub(super) async fn wait(&mut self) {
         self.tasks.join_next().await;
     }
@@ -169,9 +169,9 @@ impl Starter {
     }
 }
 
-/// Returns the pause before the next attempt after this event; zero while the watch works. The watcher announces a list
-/// before it requests it, so only an object or the end of a list shows that the watch works: a resource that is not
-/// installed would otherwise be requested every second.
+/// Returns the pause before the next attempt after this event; zero while the watch works. Only an object or the end of
+/// a list shows that the watch works, because the watcher announces a list before it requests the list: otherwise, a
+/// resource that is not installed would be requested every second.
 fn next_pause<F>(
     pause: Duration,
     event: &Result<Event<F>, watcher::Error>,

@@ -1,4 +1,4 @@
-//! Applies the events of the watches, and does what is due while this replica is the leader.
+//! Applies the events of the watches and, while this replica is the leader, does the work that is due.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,11 +32,11 @@ use crate::workload::{Id, Kind, Workload};
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// The pause after a failed request.
 const RETRY_PAUSE: SignedDuration = SignedDuration::from_secs(5);
-/// The pause after the Pods to refresh could not be listed.
+/// The pause after a failed list of the Pods to refresh.
 const LIST_PAUSE: SignedDuration = SignedDuration::from_secs(1);
-/// How long a list waits for its next page. Afterwards it begins again, since it shows a former state.
+/// How long a list may wait for its next page. After this time the list restarts, since its first pages are outdated.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// The pause after a conflict: the next event brings the newer version.
+/// The pause after a conflict; the newer version usually arrives earlier, as an event.
 const CONFLICT_PAUSE: SignedDuration = SignedDuration::from_millis(500);
 
 const RESTARTED: Event = Event {
@@ -51,7 +51,7 @@ const REVERTED: Event = Event {
               have an earlier content of a Secret",
 };
 
-/// The part of a replica that acts.
+/// Writes restarts, refreshes and events.
 pub(super) struct Worker {
     pub(super) client: Client,
     pub(super) state: State,
@@ -64,11 +64,11 @@ pub(super) struct Worker {
     pub(super) lists: Lists,
     pub(super) touches: Touches,
     pub(super) next_touch: Instant,
-    /// The lists of Pods that are not complete yet, by the namespace and what they are for.
+    /// The incomplete lists of Pods, by namespace and kind of work.
     pub(super) listings: BTreeMap<(String, Work), Listing>,
 }
 
-/// A list of Pods. Its pages are read in turns with the work of other namespaces.
+/// A partial list of Pods. The worker reads its pages in turns with the work of other namespaces.
 #[derive(Debug)]
 pub(super) struct Listing {
     pods: Vec<Pod>,
@@ -78,10 +78,10 @@ pub(super) struct Listing {
     read_at: Instant,
 }
 
-/// The lists of objects that are not complete yet, by the number of the watch.
+/// The incomplete lists of objects, by index of the watch.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
-    /// Whether actions wait for the first list.
+    /// For each watch, whether restarts and refreshes wait for its first list.
     required: Vec<bool>,
     complete: BTreeSet<usize>,
     secrets: BTreeMap<usize, BTreeSet<SecretId>>,
@@ -100,7 +100,7 @@ impl Lists {
         self.complete.len() == self.required.len()
     }
 
-    /// Records that a watch fails. Only a required one delays the start.
+    /// Records that a watch fails. Only a required watch delays the start.
     fn record_failure(&mut self, watch: usize) {
         if self.required.get(watch) == Some(&false) {
             self.complete.insert(watch);
@@ -109,7 +109,7 @@ impl Lists {
 }
 
 impl Worker {
-    /// Works until the future is dropped, or until the watches have ended.
+    /// Runs until the future is dropped or the watches have ended.
     pub(super) async fn run(&mut self) {
         loop {
             let pause = self.step().await;
@@ -143,7 +143,7 @@ impl Worker {
         *self.role.borrow() == Role::Leader && self.write_lease.is_valid()
     }
 
-    /// Does one step, if this replica may write. Returns the pause before the next one.
+    /// Does one step, if this replica may write. Returns the pause before the next step.
     async fn step(&mut self) -> Duration {
         if !self.lists.are_complete() || !self.may_write() {
             return MAX_PAUSE;
@@ -171,7 +171,7 @@ impl Worker {
         pause.min(self.next_touch.duration_since(Instant::now()))
     }
 
-    /// Reads the next page of a list of Pods. Returns the list with the time of its first page if it is complete.
+    /// Reads the next page of a list of Pods. If the list is complete, returns it with the time of its first page.
     async fn read_page(
         &mut self,
         namespace: &str,
@@ -421,7 +421,7 @@ impl Worker {
     }
 }
 
-/// Logs that entries of an annotation have no effect, once for each annotation.
+/// Logs that entries of an annotation are ignored, once for each annotation.
 fn report_cut(state: &State, id: &Id, workload: &Workload) {
     let is_known = state
         .workload(id)

@@ -1,6 +1,6 @@
 //! HPKE (RFC 9180) in base mode for one message, with HKDF-SHA256 and AES-256-GCM, over the shared secret of a KEM.
 //!
-//! The parts that touch secrets are aws-lc's; RFC 9180 §5.1 only names the order of calls and the labels.
+//! aws-lc performs all operations on secrets; this module only implements their order and labels (RFC 9180 §5.1).
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
@@ -11,14 +11,14 @@ use super::{Binding, Suite};
 use crate::v2::data_key::DataKey;
 use crate::v2::id::KeyId;
 
-/// Bytes of an encrypted data key: the key and the tag.
+/// Length in bytes of an encrypted data key: the key and the tag.
 pub(super) const WRAPPED_LEN: usize = 32 + 16;
 const VERSION_LABEL: &[u8] = b"HPKE-v1";
 const KDF_HKDF_SHA256: u16 = 1;
 const AEAD_AES_256_GCM: u16 = 2;
 const MODE_BASE: u8 = 0;
 
-/// The `suite_id` of RFC 9180, which separates KEMs and their use.
+/// The `suite_id` of RFC 9180, which provides domain separation between KEMs and their uses.
 #[derive(Clone)]
 pub(super) struct SuiteId(Vec<u8>);
 
@@ -77,7 +77,7 @@ impl KeyType for Length {
     }
 }
 
-/// The key and the nonce of the only message.
+/// The key and the nonce of the single message.
 struct Context {
     key: Zeroizing<[u8; 32]>,
     nonce: Zeroizing<[u8; 12]>,
@@ -111,7 +111,7 @@ impl Context {
 pub(super) struct Kem {
     /// The suite.
     pub(super) suite: Suite,
-    /// The number of the KEM in HPKE.
+    /// The number of the KEM in the HPKE registry.
     pub(super) code: u16,
 }
 
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::v2::tests::{bytes, published};
 
-    /// Both vectors, one with the KEM of each suite.
+    /// One published vector for the KEM of each suite.
     #[test]
     fn the_key_schedule_equals_published_vectors() {
         let vectors = published("hpke.json");
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(vectors["vectors"].as_array().unwrap().len(), 2);
     }
 
-    /// The vector of RFC 9180 for the suite `p256`, whose AEAD is the one of this module.
+    /// The vector of RFC 9180 for the suite `p256` with the AEAD of this module.
     #[test]
     fn the_first_message_equals_the_published_one() {
         let vector = &published("hpke.json")["vectors"][0];

@@ -1,4 +1,4 @@
-//! The ways to wrap a data key for a recipient.
+//! The suites: algorithms that wrap a data key for a recipient.
 
 mod hpke;
 pub(crate) mod p256;
@@ -16,25 +16,25 @@ use super::data_key::DataKey;
 use super::encoder::{Encoder, Purpose};
 use super::id::KeyId;
 
-/// The number of a suite in sealed values, also of suites that this version does not know.
+/// The number of a suite in sealed values, including suites that this version does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SuiteCode(pub(crate) u16);
 
 impl SuiteCode {
-    /// Set for suites that a quantum computer breaks.
+    /// The bit that is set for suites that a quantum computer can break.
     const CLASSICAL: u16 = 0x8000;
 
     pub(super) fn is_post_quantum(self) -> bool {
         self.0 & Self::CLASSICAL == 0
     }
 
-    /// Returns the suite, if this version knows it.
+    /// Returns the suite, or `None` if this version does not know it.
     pub(super) fn suite(self) -> Option<Suite> {
         Suite::ALL.into_iter().find(|suite| suite.code() == self)
     }
 }
 
-/// A way to wrap a data key for a recipient. Ordered by the cost of opening, the cheapest first.
+/// An algorithm that wraps a data key for a recipient. Ordered by the cost of opening, the cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Suite {
     /// HPKE with X-Wing: ML-KEM-768 and X25519. Experimental until X-Wing is an RFC.
@@ -96,7 +96,7 @@ impl FromStr for Suite {
     }
 }
 
-/// What a wrapped data key is bound to: the header of its lock, and the place.
+/// The header and place that a wrapped data key is bound to.
 #[derive(Debug, Clone, Copy)]
 pub struct Binding<'a> {
     pub(super) header: &'a [u8],
@@ -118,7 +118,7 @@ impl Binding<'_> {
     }
 }
 
-/// A public key that data keys can be wrapped for.
+/// A public key for which data keys can be wrapped.
 pub trait Recipient: Send + Sync {
     /// Returns the suite of the key.
     fn suite(&self) -> Suite;
@@ -147,12 +147,12 @@ pub trait Opener: Send + Sync {
     fn cost(&self) -> u64;
 
     /// Unwraps a data key. Returns `None` for every failure that depends on the wrapped key, after the same work as far
-    /// as the key allows. The caller must not report why, and must not report a failure before the items of the lock are
-    /// decrypted too.
+    /// as the key allows. The caller must not report the cause, and must decrypt the items of the lock before it
+    /// reports a failure.
     ///
     /// # Errors
     ///
-    /// Returns [`Unavailable`] if the key cannot be asked, which must not depend on what it would answer.
+    /// Returns [`Unavailable`] if the key is unavailable. This must not depend on the wrapped key.
     fn unwrap_key(
         &self,
         wrapped: &[u8],
@@ -160,12 +160,13 @@ pub trait Opener: Send + Sync {
     ) -> Result<Option<DataKey>, Unavailable>;
 }
 
-/// A key outside this process could not be asked, which says nothing about the sealed value.
+/// A key outside this process is unavailable. This is independent of the sealed value's validity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unavailable(pub String);
 
-/// Agrees on a secret of 32 bytes. Returns `None` for a peer that is not a valid public key, or an all-zero secret.
+/// Performs X25519 or ECDH key agreement. Returns `None` if the peer is not a valid public key, or the secret is all
+/// zeros.
 fn agree(key: &PrivateKey, peer: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     let peer = UnparsedPublicKey::new(key.algorithm(), peer);
     agreement::agree(key, peer, (), |secret| {

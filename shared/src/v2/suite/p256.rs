@@ -1,4 +1,5 @@
-//! Suite `p256`: HPKE with DHKEM(P-256, HKDF-SHA256), HPKE KEM 0x0010, for hardware modules that agree on P-256.
+//! Suite `p256`: HPKE with DHKEM(P-256, HKDF-SHA256), KEM number 0x0010, for hardware modules that support key
+//! agreement on P-256.
 
 use std::fmt;
 
@@ -12,9 +13,9 @@ use crate::key::count_private_key_operation;
 use crate::v2::data_key::DataKey;
 use crate::v2::id::KeyId;
 
-/// Bytes of a private key, a big-endian number.
+/// Length in bytes of a private key, a big-endian number.
 pub(crate) const SCALAR_LEN: usize = 32;
-/// Bytes of an uncompressed point.
+/// Length in bytes of an uncompressed point.
 pub(crate) const POINT_LEN: usize = 65;
 /// The first byte of an uncompressed point. A hybrid point has the same length and is refused.
 const UNCOMPRESSED: u8 = 4;
@@ -22,9 +23,9 @@ const KEM: Kem = Kem {
     suite: Suite::P256,
     code: 0x0010,
 };
-/// Microseconds of one core for an agreement and what surrounds it.
+/// Cost of an unwrapping in microseconds on one core.
 const COST: u64 = 100;
-/// Attempts to draw a scalar. One in 2^32 is out of range.
+/// Maximum number of attempts to draw a scalar. One attempt in 2^32 is out of range.
 const ATTEMPTS: usize = 4;
 
 /// A public key of the suite `p256`.
@@ -70,7 +71,7 @@ impl P256PrivateKey {
     fn unwrap(&self, wrapped: &[u8], binding: &Binding<'_>) -> Option<DataKey> {
         count_private_key_operation();
         let (share, encrypted) = wrapped.split_at_checked(POINT_LEN)?;
-        // Whether the share is a point is public; a share that is none is followed by the same steps.
+        // Whether the share is a valid point is public. For an invalid share, the same steps follow nevertheless.
         let dh = agree_with_point(&self.key, share);
         let substitute = Zeroizing::new([0; 32]);
         let dh_or_zeros = dh.as_ref().unwrap_or(&substitute);
@@ -168,7 +169,7 @@ impl fmt::Debug for P256PrivateKey {
 
 #[cfg(test)]
 impl P256PublicKey {
-    /// Wraps a data key as a writer would that encodes points in the hybrid form.
+    /// Wraps a data key like a writer that encodes points in the hybrid form.
     pub(in crate::v2) fn wrap_with_hybrid_share(
         &self,
         key: &DataKey,
@@ -219,7 +220,8 @@ mod tests {
         }
     }
 
-    /// Attack: a share that is not an uncompressed point of the curve, which could reveal parts of the private key.
+    /// Attack: an author sends a share that is not an uncompressed point of the curve, which could reveal parts of the
+    /// private key.
     #[test]
     fn refuses_points_that_are_invalid_or_not_uncompressed() {
         let good = key().public.to_bytes();

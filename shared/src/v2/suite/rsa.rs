@@ -1,7 +1,7 @@
 //! Suite `rsa`: RSA-OAEP with SHA-256 and an empty label, with the keys of v1.
 //!
-//! The data key follows a magic string. v1 has no session key of that length, so no value of one format can be read as
-//! one of the other, although both use the same key.
+//! A magic string precedes the data key. No v1 session key has the resulting length, so no ciphertext of one format can
+//! be used in the other, although both formats use the same RSA key.
 
 use std::ops::RangeInclusive;
 
@@ -32,7 +32,8 @@ impl Recipient for PublicKey {
         *self.v2_id()
     }
 
-    /// OAEP draws its seed inside aws-lc-rs. The commitment of the header binds the data key; OAEP binds nothing.
+    /// OAEP draws its seed inside aws-lc-rs. OAEP is not bound to the header or place; the commitment in the header
+    /// binds the data key.
     fn wrap_key(&self, key: &DataKey, _: &Binding<'_>, _: &mut dyn CryptoRng) -> Option<Vec<u8>> {
         let message = Zeroizing::new([MAGIC, key.expose()].concat());
         self.encrypt(&empty_label(), &message)

@@ -1,8 +1,8 @@
-//! Suite `xw`: HPKE with X-Wing, the hybrid of ML-KEM-768 and X25519
-//! (draft-connolly-cfrg-xwing-kem, HPKE KEM 0x647a).
+//! Suite `xw`: HPKE with X-Wing, the hybrid of ML-KEM-768 and X25519 (draft-connolly-cfrg-xwing-kem, KEM number
+//! 0x647a).
 //!
-//! aws-lc does every private-key operation. It makes no key from a seed, so `ml-kem` expands the seed once, when a key
-//! is read, and encapsulates with randomness that is passed in.
+//! aws-lc performs all private-key operations. It cannot create a key from a seed, so the crate `ml-kem` expands the
+//! seed once, when a key is read. `ml-kem` also encapsulates, with randomness that is passed in.
 
 use std::fmt;
 
@@ -21,21 +21,21 @@ use crate::key::count_private_key_operation;
 use crate::v2::data_key::DataKey;
 use crate::v2::id::KeyId;
 
-/// Bytes of a private key, which is a seed.
+/// Length in bytes of a private key, which is a seed.
 pub(crate) const SEED_LEN: usize = 32;
-/// Bytes of the ML-KEM part of a public key.
+/// Length in bytes of the ML-KEM part of a public key.
 const ML_KEM_PUBLIC_LEN: usize = 1184;
-/// Bytes of the ML-KEM part of an encapsulation.
+/// Length in bytes of the ML-KEM part of an encapsulation.
 const ML_KEM_CIPHERTEXT_LEN: usize = 1088;
-/// Bytes of an encapsulation.
+/// Length in bytes of an encapsulation.
 pub(super) const ENCAPSULATED_LEN: usize = ML_KEM_CIPHERTEXT_LEN + 32;
 const KEM: Kem = Kem {
     suite: Suite::XWing,
     code: 0x647a,
 };
-/// What the draft appends to the input of the combiner.
+/// The label at the end of the combiner's input, as specified in the draft.
 const LABEL: &[u8] = br"\.//^\";
-/// Microseconds of one core for a decapsulation.
+/// Cost of a decapsulation in microseconds on one core.
 const COST: u64 = 100;
 
 type SharedSecret = Zeroizing<[u8; 32]>;
@@ -56,9 +56,9 @@ pub struct XWingPrivateKey {
 }
 
 impl XWingPublicKey {
-    /// Reads a public key of 1216 bytes. Returns `None` for another length, an ML-KEM key with a number out of range
-    /// (FIPS 203 §7.2), an X25519 key of low order, which every agreement would answer with zeros, or an X25519 key in
-    /// another encoding than the one that its owner has, who could open nothing.
+    /// Reads a public key of 1216 bytes. Returns `None` for another length, for an ML-KEM key with a number out of
+    /// range (FIPS 203 §7.2), for an X25519 key of low order, with which every agreement results in zeros, and for an
+    /// X25519 key that is not in its canonical encoding, because its owner could not open the result.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (ml_kem, x25519) = bytes.split_at_checked(ML_KEM_PUBLIC_LEN)?;
         let x25519: [u8; 32] = x25519.try_into().ok()?;
@@ -119,7 +119,7 @@ impl XWingPrivateKey {
     fn unwrap(&self, wrapped: &[u8], binding: &Binding<'_>) -> Option<DataKey> {
         let (encapsulated, encrypted) = wrapped.split_at_checked(ENCAPSULATED_LEN)?;
         let secret = self.decapsulate(encapsulated);
-        // A failed decapsulation is followed by the same steps, with a secret that decrypts nothing.
+        // After a failed decapsulation, the same steps follow with a secret that decrypts nothing.
         let substitute = Zeroizing::new([0; 32]);
         let secret_or_zeros = secret.as_ref().unwrap_or(&substitute);
         let key = KEM.open(secret_or_zeros, &self.public.id, binding, encrypted);
@@ -130,7 +130,7 @@ impl XWingPrivateKey {
         count_private_key_operation();
         let (ciphertext, share) = encapsulated.split_at_checked(ML_KEM_CIPHERTEXT_LEN)?;
         let share: [u8; 32] = share.try_into().ok()?;
-        // Both parts are computed before either failure is noticed.
+        // Compute both parts before checking either result.
         let ml_kem_secret = self.ml_kem.decapsulate(Ciphertext::from(ciphertext));
         let x25519_secret = agree(&self.x25519, &share);
         let mut copy = Zeroizing::new([0; 32]);
@@ -141,14 +141,14 @@ impl XWingPrivateKey {
     }
 }
 
-/// Returns whether a coordinate is below the prime 2^255 − 19, and so has one encoding (little-endian).
+/// Returns whether a little-endian coordinate is below the prime 2^255 − 19, and so is canonically encoded.
 fn is_canonical(x25519: &[u8; 32]) -> bool {
     let [first, middle @ .., last] = x25519;
     let is_high = *last == 0x7f && middle.iter().all(|byte| *byte == 0xff);
     *last <= 0x7f && !(is_high && *first >= 0xed)
 }
 
-/// Moves an expanded ML-KEM key into aws-lc, which takes no other form.
+/// Imports an expanded ML-KEM key into aws-lc, which accepts no other form.
 #[expect(deprecated, reason = "aws-lc-rs reads only the expanded form")]
 fn import(key: &ml_kem_768::DecapsulationKey) -> Option<DecapsulationKey> {
     use ml_kem::ExpandedKeyEncoding as _;
@@ -156,7 +156,7 @@ fn import(key: &ml_kem_768::DecapsulationKey) -> Option<DecapsulationKey> {
     DecapsulationKey::new(&ML_KEM_768, expanded.as_ref()).ok()
 }
 
-/// Combines both shared secrets as X-Wing specifies.
+/// Combines both shared secrets as specified by X-Wing.
 fn combine(
     ml_kem_secret: &[u8; 32],
     x25519_secret: &[u8; 32],
@@ -230,7 +230,7 @@ impl fmt::Debug for XWingPrivateKey {
 
 #[cfg(test)]
 impl XWingPublicKey {
-    /// Wraps a data key as a writer would that accepts an all-zero X25519 secret.
+    /// Wraps a data key like a writer that accepts an all-zero X25519 secret.
     pub(in crate::v2) fn wrap_with_zero_share(
         &self,
         key: &DataKey,
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(vectors["vectors"].as_array().unwrap().len(), 3);
     }
 
-    /// A vector of the HPKE draft, which was made by another implementation.
+    /// A vector of the HPKE draft, which another implementation generated.
     #[test]
     fn decapsulates_the_vector_of_the_hpke_draft() {
         let vector = &published("hpke.json")["vectors"][1];
@@ -296,7 +296,7 @@ mod tests {
         ]
     }
 
-    /// A second encoding of a key is another identifier, and its owner could open nothing that is sealed for it.
+    /// A second encoding of a key has another identifier, and the owner could not open values that are sealed for it.
     #[test]
     fn refuses_encodings_of_x25519_keys_that_are_not_canonical() {
         let bytes = key().public_key().to_bytes();
@@ -317,7 +317,8 @@ mod tests {
         assert!(!with(near_prime(0xf0)), "p + 3");
     }
 
-    /// Attack: a share of low order, whose agreement with every key is all zeros, so that only ML-KEM protects the value.
+    /// Attack: an author sends a share of low order. Every agreement with it results in zeros, so that only ML-KEM
+    /// protects the value.
     #[test]
     fn refuses_shares_and_public_keys_of_low_order() {
         let (good, _) = key()

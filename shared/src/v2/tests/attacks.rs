@@ -1,4 +1,4 @@
-//! Attacks on the format that need more than a change of the entries.
+//! Attacks on the format that require more than changing entries.
 
 use super::data_key::DataKey;
 use super::header::{Fields, Header};
@@ -53,8 +53,8 @@ fn the_rsa_block_of_a_v1_value_does_not_open_a_lock() {
     }
 }
 
-/// Attack: some reader goes on with a constant for a data key that cannot be unwrapped. An author commits a header to it,
-/// seals a value with it, and adds a stanza that no key can unwrap: the lock would open for every key.
+/// Attack: a reader continues with a constant if a data key cannot be unwrapped. An author commits a header to this
+/// constant, seals a value with it, and adds a stanza that no key can unwrap, so that the lock opens for every key.
 #[test]
 fn a_lock_for_the_substitute_key_does_not_open() {
     for suite in Suite::ALL {
@@ -64,7 +64,7 @@ fn a_lock_for_the_substitute_key_does_not_open() {
     }
 }
 
-/// Returns an inline item under this data key, whose stanza is garbage.
+/// Returns an inline item that is sealed with this data key, with an invalid stanza.
 fn lock_with(key: &DataKey, suite: Suite) -> BTreeMap<String, String> {
     let header = key.commit(fields(suite), &place()).unwrap();
     let id = KEYS.opener(suite).key_id().short();
@@ -98,8 +98,8 @@ fn fields(suite: Suite) -> Fields {
     }
 }
 
-/// Attack: the commitment binds the data key and the place; a header with the same identifier and another commitment
-/// would let two recipients read different values.
+/// Attack: an author creates a header with the same identifier and another commitment, so that two recipients read
+/// different values. The commitment covers the data key and the place.
 #[test]
 fn the_commitment_depends_on_key_fields_and_place() {
     let (one, other) = (
@@ -131,7 +131,8 @@ fn the_commitment_depends_on_key_fields_and_place() {
     }
 }
 
-/// Attack: a lock whose header commits to one data key, with a stanza that carries another for a second recipient.
+/// Attack: an author adds a stanza with another data key for a second recipient to a lock, so that both recipients read
+/// different values.
 #[test]
 fn refuses_a_second_data_key_under_one_header() {
     let suites = [Suite::XWing, Suite::P256];
@@ -150,7 +151,7 @@ fn refuses_a_second_data_key_under_one_header() {
     );
 }
 
-/// After the private key only `Tampered` is reported, with the same text, whatever the cause.
+/// After a private key was used, the only reason is `Tampered`, with the same text for every cause.
 #[test]
 fn every_failure_after_the_private_key_has_the_same_text() {
     for suite in Suite::ALL {
@@ -168,7 +169,8 @@ fn every_failure_after_the_private_key_has_the_same_text() {
     }
 }
 
-/// Damages of the commitment, the encapsulation, the wrapped key, the nonce, the box and the tag of an inline item.
+/// Returns changes of the commitment, the encapsulation, the wrapped key, the nonce, the box and the tag of an inline
+/// item.
 fn damages() -> Vec<fn(&mut Vec<u8>)> {
     let header = 59 + 1 + 20;
     assert_eq!(header, 80);
@@ -191,7 +193,7 @@ fn damages() -> Vec<fn(&mut Vec<u8>)> {
     ]
 }
 
-/// What may be shown of an opened object has no plaintext, and no identifier of a value.
+/// `Debug` of an opened object shows no plaintext and no value identifier.
 #[test]
 fn debug_shows_no_value() {
     let opened = open_object(

@@ -1,4 +1,4 @@
-//! Recipients and re-encryption.
+//! Tests of recipients and re-encryption.
 
 use super::*;
 
@@ -49,8 +49,8 @@ fn an_added_recipient_opens_every_item_and_headers_and_boxes_stay_the_same() {
     );
 }
 
-/// Attack: an editor adds a stanza of garbage under the identifier of a recovery key. The key then looks like a
-/// recipient, and only its holder could notice that the stanza does not open.
+/// Attack: an editor adds an invalid stanza with the identifier of a recovery key, so that the key appears to be a
+/// recipient. Only the holder of the key could notice that the stanza does not open.
 #[test]
 fn adding_a_recipient_replaces_its_stanza() {
     for is_inline in [false, true] {
@@ -72,7 +72,7 @@ fn adding_a_recipient_replaces_its_stanza() {
     }
 }
 
-/// Overwrites the stanza for a key with garbage.
+/// Overwrites the wrapped data key in the stanza for a key.
 fn squat(entries: &mut BTreeMap<String, String>, key: ShortKeyId) {
     let object = Object::parse(entries).unwrap();
     let mut lock = object.locks[0].clone();
@@ -87,7 +87,7 @@ fn squat(entries: &mut BTreeMap<String, String>, key: ShortKeyId) {
     }
 }
 
-/// A damaged box is noticed before any stanza is added, and every item is named.
+/// A damaged box is detected before any stanza is added. Every item is named.
 #[test]
 fn no_recipient_is_added_to_an_object_with_a_changed_box() {
     let mut entries = mixed(&[Suite::P256]);
@@ -175,8 +175,8 @@ fn fields_after(checked: &Checked, change: impl Fn(&mut FoldSpec<'_>)) -> header
     object.locks[0].header.fields.clone()
 }
 
-/// Attack: an editor has a service re-encrypt bound values that must not become a Secret, and gets them without these
-/// properties.
+/// Attack: an editor has a service re-encrypt values that are bound and must not become a Secret, so that the service
+/// removes these properties.
 #[test]
 fn folding_clears_flags_only_if_requested() {
     let digest = TemplateDigest::of(&crate::resource::SecretTemplate::default());
@@ -197,7 +197,7 @@ fn folding_clears_flags_only_if_requested() {
     assert!(!cleared.is_never_secret && !cleared.is_alone);
 }
 
-/// One lock with a flag is enough, also if other locks lack it.
+/// The new lock gets a flag that any old lock has.
 #[test]
 fn folding_gives_all_items_the_flags_of_each() {
     let mut entries = sealed_for(&[Suite::XWing]);
@@ -279,7 +279,8 @@ fn folding_refuses_results_that_readers_would_refuse() {
     }
 }
 
-/// Attack: a stanza of another suite under the identifier of a recipient makes the object look as if it was folded.
+/// Attack: an editor adds a stanza of another suite with the identifier of a recipient, so that the object appears to
+/// be folded.
 #[test]
 fn an_object_with_a_stanza_of_another_suite_is_folded_again() {
     let mut entries = sealed_for(&[Suite::XWing, Suite::P256]);

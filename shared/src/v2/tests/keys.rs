@@ -1,4 +1,4 @@
-//! Keys and their text forms.
+//! Tests of keys and their text forms.
 
 use super::*;
 
@@ -82,7 +82,7 @@ fn reports_why_a_private_key_cannot_be_used() {
     }
 }
 
-/// A key pair that age made.
+/// Uses a key pair that age generated.
 #[test]
 fn post_quantum_keys_of_age_are_keys_of_the_suite_xw() {
     let pair = published("age.json");
@@ -112,7 +112,7 @@ fn generated_keys_differ_and_no_key_shows_its_bytes() {
     assert_eq!(rsa.unwrap_err(), KeyTextError::Suite);
 }
 
-/// Certificates encode the algorithm in several ways; the identifier is that of the key.
+/// Certificates encode the algorithm in several ways; the identifier covers only the key.
 #[test]
 fn the_identifier_of_an_rsa_key_covers_its_canonical_encoding() {
     let der = crate::key::test_key()

@@ -1,4 +1,4 @@
-//! Tests of the format as a whole.
+//! Tests of the whole v2 format.
 
 mod attacks;
 mod edits;
@@ -22,7 +22,7 @@ use crate::plain::Plain;
 use crate::resource::{SealedSecret, SealedSecretSpec};
 use crate::scope::Scope;
 
-/// Returns a file of `tests/vectors`.
+/// Reads a file in `tests/vectors`.
 pub(super) fn published(name: &str) -> Json {
     let text = match name {
         "age.json" => include_str!("../../../../tests/vectors/age.json"),
@@ -34,7 +34,7 @@ pub(super) fn published(name: &str) -> Json {
     serde_json::from_str(text).unwrap()
 }
 
-/// Decodes hexadecimal.
+/// Decodes a hexadecimal string.
 pub(super) fn bytes(hexadecimal: &Json) -> Vec<u8> {
     let digits = hexadecimal.as_str().unwrap().as_bytes();
     let pairs = digits
@@ -45,7 +45,7 @@ pub(super) fn bytes(hexadecimal: &Json) -> Vec<u8> {
         .collect()
 }
 
-/// A generator that returns given bytes, and panics when they are used up.
+/// A random generator that returns these bytes, and panics when they are used up.
 pub(super) struct FixedBytes(std::vec::IntoIter<u8>);
 
 impl FixedBytes {
@@ -112,14 +112,14 @@ impl Keys {
     }
 }
 
-/// Reads a key in PKCS#8.
+/// Reads a private key in PKCS #8.
 fn rsa_key(der: &Json) -> PrivateKey {
     let body = crate::base64::encode(&bytes(der));
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
     PrivateKey::from_pem(pem.as_bytes()).unwrap()
 }
 
-/// A public key of v1 by reference.
+/// A borrowed public key of v1.
 struct RsaRecipient<'a>(&'a PublicKey);
 
 impl Recipient for RsaRecipient<'_> {
@@ -149,7 +149,7 @@ fn place() -> Place {
     Place::for_sealing(Scope::Strict, "shop", "db").unwrap()
 }
 
-/// Values with fixed identifiers.
+/// Returns values with fixed identifiers.
 fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Value> {
     let value = |(index, (name, plain)): (u8, &(&str, &str))| {
         let id = ValueId::from_bytes([index; 16]);
@@ -163,7 +163,7 @@ fn two_values() -> BTreeMap<String, Value> {
     values(&[("password", "hunter2"), ("user", "admin")])
 }
 
-/// Entries for these suites, with a shared lock.
+/// Returns the entries of a shared lock for these suites.
 fn sealed_for(suites: &[Suite]) -> BTreeMap<String, String> {
     seal_with(suites, |_| (), &two_values())
 }
@@ -199,7 +199,7 @@ fn with_spec<T>(
     use_spec(&spec)
 }
 
-/// Returns an inline item; each item has another data key.
+/// Returns an inline item. Every call uses a new data key.
 fn inline_for(suites: &[Suite], item: &str, plain: &str) -> String {
     let values = values(&[(item, plain)]);
     let mut rng = StdRng::seed_from_u64(item.bytes().map(u64::from).sum());
@@ -265,7 +265,7 @@ fn plain_of(opened: &BTreeMap<String, OpenedValue>) -> BTreeMap<&str, &[u8]> {
         .collect()
 }
 
-/// Returns the name of the entry of the only shared lock's header.
+/// Returns the name of the header entry of the only shared lock.
 fn header_entry(entries: &BTreeMap<String, String>) -> String {
     let is_header = |name: &&String| name.starts_with("/lock/") && name.matches('/').count() == 2;
     entries.keys().find(is_header).unwrap().clone()

@@ -1,4 +1,4 @@
-//! Policies, budgets and limits.
+//! Tests of policies, budgets and limits.
 
 use super::*;
 use crate::meter::{Interrupted, Meter};
@@ -54,7 +54,7 @@ fn requiring_v2_refuses_everything_else() {
     assert_eq!(refusal(&good, &REQUIRE_V2), None);
 }
 
-/// Attack: an editor restores an old v1 value in an object whose other values are bound to the template.
+/// Attack: an editor restores an old v1 value in an object with values that are bound to the template.
 #[test]
 fn refuses_a_v1_item_in_an_object_with_a_bound_lock() {
     let sealed = object(with_v1_item(seal_with(
@@ -122,7 +122,7 @@ fn more_locks_than_allowed_are_refused_before_any_private_key() {
     assert_eq!(refusal(&sealed, &policy(3)), Some(want.into()));
 }
 
-/// Counts operations, and interrupts after some.
+/// Allows this many operations, then interrupts the work.
 struct Limited(u64);
 
 impl Meter for Limited {
@@ -184,7 +184,7 @@ fn several_own_keys_in_one_lock_cost_one_operation_of_the_cheapest_suite() {
     assert_eq!(opened["user"].key, KEYS.xw.recipient().key_id());
 }
 
-/// Returns an object with this many inline items, all of which were changed.
+/// Returns an object with this many inline items, all of them tampered with.
 fn tampered(count: usize) -> SealedSecret {
     let mut entries = BTreeMap::new();
     for number in 0..count {
@@ -202,7 +202,7 @@ fn reason_of(result: Result<BTreeMap<String, OpenedValue>, OpenError>) -> Option
     }
 }
 
-/// Attack: an author stores more wrong locks than one attempt can try. Attempts that forget them would never end.
+/// Attack: an author stores more wrong locks than one attempt can try. Attempts without a cache would never finish.
 #[test]
 fn repeated_attempts_on_wrong_locks_finish() {
     let checked = check(&tampered(3));
@@ -216,7 +216,7 @@ fn repeated_attempts_on_wrong_locks_finish() {
     assert!(opened.is_empty(), "the object was refused");
 }
 
-/// Attack: an author stores one lock many times, and reads from the number of operations whether it opens.
+/// Attack: an author stores the same lock many times, to learn from the number of operations whether it opens.
 #[test]
 fn equal_locks_cost_one_operation_whether_they_open_or_not() {
     for damage in [0, 1] {
@@ -246,7 +246,7 @@ fn discards_data_keys_cached_for_another_object() {
     assert!(opened.is_empty());
 }
 
-/// A data key that is remembered for one object opens no other place.
+/// A data key that was cached for one object does not open another.
 #[test]
 fn a_cached_data_key_does_not_open_another_object() {
     let mut entries = sealed_for(&[Suite::P256]);
@@ -261,7 +261,7 @@ fn a_cached_data_key_does_not_open_another_object() {
     assert_eq!(reason_of(result), Some(Reason::Tampered));
 }
 
-/// A key outside this process, which answers from the second request on.
+/// A key outside this process that becomes available with the second request.
 struct Outside(std::sync::atomic::AtomicBool);
 
 impl Opener for Outside {
@@ -303,7 +303,7 @@ fn reports_an_unreachable_key_as_unavailable_and_not_as_tampering() {
     assert_eq!(attempt().unwrap().len(), 2);
 }
 
-/// Attack: an editor deletes the v2 values, and puts back `spec.data` of before, which RSA encrypts.
+/// Attack: an editor deletes the v2 values, and restores an earlier `spec.data`, which is encrypted with RSA.
 #[test]
 fn requiring_post_quantum_refuses_the_data_of_v1() {
     let mut sealed = object(BTreeMap::new());
@@ -344,7 +344,8 @@ fn requiring_bound_values_refuses_all_others() {
     assert_eq!(refusal(&object(bound), &policy), None);
 }
 
-/// Attack: an editor replaces the address in the object of a password, so that a program sends the password elsewhere.
+/// Attack: an editor replaces the address in the object that contains a password, so that a program sends the password
+/// elsewhere.
 #[test]
 fn refuses_other_values_in_an_object_whose_lock_must_be_the_only_one() {
     let alone = seal_with(&[Suite::XWing], |spec| spec.is_alone = true, &two_values());

@@ -1,4 +1,4 @@
-//! What an editor without keys cannot do, for every suite.
+//! Changes that an editor without keys could try, for every suite.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -31,7 +31,7 @@ fn single_entry(text: &str) -> BTreeMap<String, String> {
     BTreeMap::from([(text.to_owned(), text.to_owned())])
 }
 
-/// Returns a change of each field that a lock can be bound to.
+/// Returns a change for each field of the template that a lock can be bound to.
 fn template_changes() -> [fn(&mut SecretTemplate, &str); 6] {
     [
         |template, text| template.type_ = Some(text.into()),
@@ -43,7 +43,7 @@ fn template_changes() -> [fn(&mut SecretTemplate, &str); 6] {
     ]
 }
 
-/// Returns whether a reason is public: one that says exactly what is wrong, or the one after the private key was used.
+/// Returns whether a reason is public, or is `Tampered`, the only reason after a private key was used.
 fn is_listed(reason: Option<Reason>) -> bool {
     matches!(
         reason,
@@ -116,7 +116,7 @@ proptest! {
         prop_assume!(after != before);
         entries.insert(name.clone(), after);
         let opened = open_object(&object(entries), &keys_of(&[suite]));
-        // A changed prefix makes an item one of v1, which is not opened here.
+        // Without the v2 prefix, the item counts as v1 and is not opened here.
         let is_v1 = at < "seal2.".len() && !name.starts_with('/');
         prop_assert!(opened.is_err() || is_v1, "{name}");
         prop_assert!(opened.is_err() || !opened.unwrap().contains_key(&name));
@@ -141,7 +141,7 @@ proptest! {
         prop_assert_eq!(refusal, Refusal::Tampered { items });
     }
 
-    /// Attack: an editor gives an item another name, shared or inline.
+    /// Attack: an editor renames an item of a shared lock or an inline item.
     #[test]
     fn renamed_items_are_tampered(suite in suite(), item in prop::sample::select(&["password", "token"][..])) {
         let mut entries = mixed(suite);
@@ -167,7 +167,7 @@ proptest! {
         prop_assert_eq!(reason(&widened, &keys), want);
     }
 
-    /// Attack: an editor changes the header too, so that it names the other place.
+    /// Attack: an editor also changes the header, so that it contains the other place.
     #[test]
     fn a_header_changed_for_another_place_is_tampered(suite in suite()) {
         let other = Place::of(Scope::NamespaceWide, "shop", "db").unwrap();
@@ -182,7 +182,7 @@ proptest! {
         prop_assert_eq!(reason(&sealed, &keys_of(&[suite])), Some(Reason::Tampered));
     }
 
-    /// Attack: an editor changes the template, so that the Secret is of another type or its text shows the value.
+    /// Attack: an editor changes the template, so that the Secret has another type or reveals the value.
     #[test]
     fn an_edited_template_is_refused_where_it_is_bound(suite in suite(), text in "[a-z]{1,8}") {
         let template = json!({"type": "Opaque", "data": {"url": "{{ .password }}"}});
@@ -199,7 +199,7 @@ proptest! {
         prop_assert_eq!(reason(&sealed, &keys), None);
     }
 
-    /// Attack: an editor adds a stanza for a key of their own. It opens nothing for that key.
+    /// Attack: an editor adds a stanza for their own key.
     #[test]
     fn a_stanza_of_another_lock_opens_nothing(suite in suite(), added in suite()) {
         prop_assume!(suite != added && !suite.is_post_quantum());
@@ -215,7 +215,7 @@ proptest! {
         prop_assert_eq!(reason_for(entries, suite), None);
     }
 
-    /// Attack: an editor takes the box of one lock and the data key of another.
+    /// Attack: an editor combines the box of one lock with the data key of another.
     #[test]
     fn refuses_a_box_moved_to_another_lock(suite in suite()) {
         let mut entries = sealed_for(&[suite]);

@@ -1,4 +1,4 @@
-//! The 29 cases of a reader and writer in Go, which was written before this one.
+//! The 29 cases of an earlier reader and writer in Go.
 
 use super::*;
 

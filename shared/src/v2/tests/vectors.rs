@@ -96,7 +96,7 @@ fn every_case_gives_its_values_or_reason() {
     }
 }
 
-/// A case with `random` is written again from these bytes.
+/// A case with the field `random` is sealed again with these random bytes, and must be equal.
 #[test]
 fn writes_the_cases_with_known_randomness() {
     let file = published("v2.json");
@@ -159,7 +159,7 @@ fn the_keys_of_the_vector_file_have_their_identifiers() {
     }
 }
 
-/// Writes the file. RSA-OAEP makes the cases of the suite `rsa` differ each time.
+/// Writes the vector file. The cases of the suite `rsa` differ each time, because RSA-OAEP is randomized.
 #[test]
 #[ignore = "writes tests/vectors/v2.json"]
 #[expect(clippy::disallowed_methods, reason = "writes the file when asked to")]

@@ -33,7 +33,7 @@ fn pascal(env: &mut Environment<'_>, text: &[u8]) -> Outcome {
     let mut out = env.writer();
     let mut chars = runes::chars(text).peekable();
     while let Some(char) = chars.next_if(|&char| is_connector(char)) {
-        // If the string consists only of connectors, the last character is written after the loop.
+        // If the string consists only of connectors, the code after the loop writes the last one.
         if chars.peek().is_none() {
             out.char(char)?;
             out.char(char)?;

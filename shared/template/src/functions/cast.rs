@@ -93,7 +93,7 @@ fn clamped_uint(digits: &[u8]) -> Option<u64> {
 mod tests {
     use super::clamped_int;
 
-    /// As Go's `strconv.Atoi` returns them, with its error ignored.
+    /// The expected values are those of Go's `strconv.Atoi`, with its error ignored.
     #[test]
     fn clamps_numbers_that_are_out_of_range_before_the_text_is_invalid() {
         for (text, want) in [

@@ -113,7 +113,7 @@ fn bytes_or_message(result: Result<Vec<u8>, usize>, name: &str) -> Value {
     }
 }
 
-/// Decodes base64; an error is the offset at which Go's decoder gives up.
+/// Decodes base64; an error is the offset at which Go's decoder fails.
 pub(crate) fn decode64(text: &[u8]) -> Result<Vec<u8>, usize> {
     base64::decode(text).map_err(|error| error.position)
 }
@@ -145,7 +145,7 @@ fn encode32(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Decodes base32. Skips line breaks, and is as lenient as Go about text after the padding. An error is the offset at
-/// which Go's decoder gives up.
+/// which Go's decoder fails.
 fn decode32(text: &[u8]) -> Result<Vec<u8>, usize> {
     let text: Vec<u8> = text
         .iter()

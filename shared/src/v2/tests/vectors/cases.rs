@@ -1,4 +1,4 @@
-//! The cases of the vectors, made by this implementation and by hand.
+//! The cases of the vector file.
 
 mod two_faults;
 mod two_locks;
@@ -13,7 +13,7 @@ use crate::v2::sealed_box::{ItemKey, SealedBox};
 use crate::v2::stanza::Stanza;
 use crate::v2::suite::SuiteCode;
 
-/// Every reason that these functions give.
+/// Every reason that these functions use.
 pub(super) const REASONS: [Reason; 10] = [
     Reason::Malformed,
     Reason::UnsupportedSuite,
@@ -27,14 +27,14 @@ pub(super) const REASONS: [Reason; 10] = [
     Reason::Tampered,
 ];
 
-/// What a reader makes of a case.
+/// The result of a reader for a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     Values(BTreeMap<String, Value>),
     Reason(Reason),
 }
 
-/// A case.
+/// A case of the vector file.
 #[derive(Clone)]
 pub(super) struct Case {
     name: String,
@@ -85,7 +85,7 @@ impl Case {
         case
     }
 
-    /// Derives a case that is refused, for the keys of this one.
+    /// Derives a case that readers refuse for this reason.
     fn refused(&self, name: &str, reason: Reason, change: impl FnOnce(&mut Self)) -> Self {
         let mut case = self.clone();
         case.name = name.to_owned();
@@ -122,7 +122,7 @@ impl Case {
     }
 }
 
-/// Records the bytes that it returns.
+/// A random generator that records its output.
 struct Recorder(StdRng, Vec<u8>);
 
 impl TryRng for Recorder {
@@ -160,7 +160,7 @@ pub(super) fn write(
     BTreeMap::from([(item.clone(), entry)])
 }
 
-/// The properties of a case that is sealed.
+/// The properties of a sealed case.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a flag of the format"
@@ -376,7 +376,7 @@ fn inline(suite: Suite) -> Case {
     case("inline", plan, &[("token", "t")])
 }
 
-/// Changes the only lock of a case, shared or inline, without regard to its limits.
+/// Changes the only lock of a case, which may be shared or inline. Ignores the limits of locks.
 fn change_lock(case: &mut Case, change: impl FnOnce(&mut Lock)) {
     let object = Object::parse(&case.entries).unwrap();
     let mut lock = object.locks[0].clone();
@@ -392,7 +392,7 @@ fn change_lock(case: &mut Case, change: impl FnOnce(&mut Lock)) {
     }
 }
 
-/// Returns a stanza of a suite that does not exist yet.
+/// Returns a stanza of an unknown suite.
 fn unknown_stanza(suite: u16) -> Stanza {
     Stanza {
         suite: SuiteCode(suite),
@@ -533,7 +533,7 @@ fn malformed_names() -> Vec<Case> {
     ]
 }
 
-/// Returns a name whose last identifier is the same for a decoder that ignores unused bits.
+/// Returns a name whose last identifier decodes to the same bytes if a decoder ignores unused bits.
 fn with_unused_bits(name: &str) -> String {
     let (rest, last) = name.split_at(name.len() - 1);
     let last = match last {
@@ -546,7 +546,7 @@ fn with_unused_bits(name: &str) -> String {
     format!("{rest}{last}")
 }
 
-/// Returns a name whose last identifier is the same for a decoder that skips line breaks.
+/// Returns a name whose last identifier decodes to the same bytes if a decoder skips line breaks.
 fn with_line_break(name: &str) -> String {
     let (rest, last) = name.split_at(name.len() - 4);
     format!("{rest}\n{last}")
@@ -627,7 +627,7 @@ fn malformed_stanzas_and_boxes() -> Vec<Case> {
     ]
 }
 
-/// Offsets in an inline item of one recipient.
+/// Offsets in an inline item with one recipient.
 const COUNT: usize = 59;
 
 fn malformed_inline() -> Vec<Case> {
@@ -725,7 +725,7 @@ fn rsa_lengths() -> Vec<Case> {
     vec![with(255), with(1025)]
 }
 
-/// Adds a stanza beside the existing one, however many there are.
+/// Adds a stanza to the existing ones, without checking the limit.
 fn add_stanza_unchecked(case: &mut Case, stanza: &Stanza) {
     let Ok(text::Name::Header(lock)) = text::parse_name(&case.header()).map_err(|_| ()) else {
         panic!("no header");
@@ -800,7 +800,7 @@ fn refused_suites() -> Vec<Case> {
     ]
 }
 
-/// Returns a case with a stanza for the reader's key but of another suite, beside a stanza of another key.
+/// Returns a case with a stanza that has the reader's key but another suite, and a stanza for another key.
 fn own_key_of_another_suite(name: &str, suite: SuiteCode, len: usize) -> Case {
     let recipients = [Suite::P256, Suite::Rsa];
     let plan = Plan {
@@ -1192,7 +1192,7 @@ fn tampered() -> Vec<Case> {
     cases
 }
 
-/// A lock that is made with a chosen data key.
+/// A lock with a chosen data key.
 struct Forge {
     key: DataKey,
     header: Header,
@@ -1254,7 +1254,7 @@ impl Forge {
         })
     }
 
-    /// Returns a case of the suite `p256` with this plaintext of the box.
+    /// Returns a case of the suite `p256` whose box has this padded plaintext.
     fn padded(&self, name: &str, padded: &[u8]) -> Case {
         self.case(name, &self.stanza(&self.key, Suite::P256), padded)
     }
@@ -1276,7 +1276,7 @@ fn forged() -> Vec<Case> {
     cases
 }
 
-/// Headers with a wrong commitment, whose stanza and box are made for it.
+/// Returns cases in which the stanza and the box were created for a header with a wrong commitment.
 fn forged_commitments() -> Vec<Case> {
     let case = |at: usize| {
         let mut forge = Forge::new();
@@ -1326,7 +1326,7 @@ fn forged_stanzas() -> Vec<Case> {
     ]
 }
 
-/// Locks of a key that some reader may take for a data key that cannot be unwrapped.
+/// Returns cases with a lock under a key that a reader might use as substitute for a data key that cannot be unwrapped.
 fn substituted() -> Vec<Case> {
     let key = DataKey::from_slice(&[0; 32]).unwrap();
     let fields = Forge::new().header.fields;

@@ -31,7 +31,8 @@ pub(super) fn v1_vids() -> Vec<Json> {
     [16, 24, 32].map(case).to_vec()
 }
 
-/// Returns a case for the version of the file `config/app.ini`. Each input is object, item, identifier and value.
+/// Returns a case for the version of the file `config/app.ini`. Each input consists of object, item, identifier and
+/// value.
 fn version(template: Option<&str>, inputs: &[(&str, &str, u8, &str)]) -> Json {
     let values = inputs.iter().map(|(_, _, id, plain)| Value {
         id: ValueId::from_bytes([*id; 16]),

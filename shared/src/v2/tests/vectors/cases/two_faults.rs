@@ -1,8 +1,8 @@
-//! Objects with two faults, of two checks that follow each other. The reason is that of the first check.
+//! Cases with two faults, which two consecutive checks detect. The expected reason is that of the first check.
 
 use super::*;
 
-/// A reason, and a change that gives it.
+/// The expected reason, and the change that causes it.
 type Fault = (Reason, fn(&mut Case));
 
 /// Faults in the order of the checks.
@@ -53,7 +53,7 @@ pub(super) fn all() -> Vec<Case> {
     pairs.map(|pair| both(&base, pair[0], pair[1])).collect()
 }
 
-/// Returns a case with both faults. Applies the second first, because the first may make the object unreadable.
+/// Returns a case with both faults. Applies the second fault first, because the first can make the object unreadable.
 fn both(base: &Case, first: Fault, second: Fault) -> Case {
     let name = format!("two faults: {} before {}", first.0, second.0);
     base.refused(&name, first.0, |case| {

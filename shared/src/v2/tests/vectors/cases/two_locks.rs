@@ -1,8 +1,8 @@
-//! Objects with two locks, only the second of which is wrong. A reader that checks only one lock opens some of them.
+//! Cases with two locks, of which the second is wrong. They detect readers that check only one lock.
 
 use super::*;
 
-/// What is wrong with the second lock.
+/// A fault of the second lock.
 struct Fault {
     name: &'static str,
     reason: Reason,
