@@ -1,19 +1,26 @@
 //! The second format of sealed values.
 //!
-//! One sealing run draws a random data key, wraps it once for each recipient, and encrypts each item under a key that
-//! is derived from the data key and the item's name. A *lock* is a data key with its header and its wrapped forms.
-//! Locks are entries of `spec.encryptedData` under names that no key of a Secret can have, so the custom resource does
-//! not change. `docs/v2.md` in this crate specifies the format; the vectors of `tests/vectors/v2.json` belong to it.
+//! One sealing run draws a random data key, wraps it once for each recipient, and encrypts each item under a key that is
+//! derived from the data key and the item's name. A *lock* is the data key with its header and its wrapped forms. Locks
+//! are entries of `spec.encryptedData` under names that no key of a Secret can have, so the custom resource does not
+//! change. `docs/v2.md` in this crate specifies the format; the vectors of `tests/vectors/v2.json` belong to it.
 //!
 //! ```
 //! use std::collections::BTreeMap;
 //!
-//! use shared::meter::Unmetered; use shared::plain::Plain; use shared::random; use shared::resource::SealedSecret; use
-//! shared::scope::Scope; use shared::v2::{self, LockSpec, OpenedLocks, Place, Policy, SecretKey, Suite, Target, Value};
+//! use shared::meter::Unmetered;
+//! use shared::plain::Plain;
+//! use shared::random;
+//! use shared::resource::SealedSecret;
+//! use shared::scope::Scope;
+//! use shared::v2::{self, LockSpec, OpenedLocks, Place, Policy, SecretKey, Suite, Target, Value};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let rng = &mut random::system(); let key = SecretKey::generate(Suite::XWing, rng)?; let place =
-//! Place::for_sealing(Scope::Strict, "shop", "db")?; let recipient = key.recipient(); let spec = LockSpec {
+//! let rng = &mut random::system();
+//! let key = SecretKey::generate(Suite::XWing, rng)?;
+//! let place = Place::for_sealing(Scope::Strict, "shop", "db")?;
+//! let recipient = key.recipient();
+//! let spec = LockSpec {
 //!     place: &place,
 //!     recipients: &[&recipient],
 //!     allow_classical: false,
@@ -21,13 +28,16 @@
 //!     is_never_secret: false,
 //!     is_alone: false,
 //!     revision: v2::next_revision(jiff::Timestamp::now(), []),
-//! }; let value = Value::new(Plain::from(b"hunter2".to_vec()), rng); let mut sealed = SealedSecret::new("db",
-//! Default::default()); sealed.metadata.namespace = Some("shop".into()); sealed.spec.encrypted_data = v2::seal(&spec,
-//! &BTreeMap::from([("password".into(), value)]), rng)?;
+//! };
+//! let value = Value::new(Plain::from(b"hunter2".to_vec()), rng);
+//! let mut sealed = SealedSecret::new("db", Default::default());
+//! sealed.metadata.namespace = Some("shop".into());
+//! sealed.spec.encrypted_data = v2::seal(&spec, &BTreeMap::from([("password".into(), value)]), rng)?;
 //!
-//! let checked = v2::Checked::new(&sealed, &Policy::default(), Target::Secret)?; let keys =
-//! [key.opener()].into_iter().collect(); let values = v2::open(&checked, &keys, &mut OpenedLocks::default(), &mut
-//! Unmetered, rng)?; assert_eq!(values["password"].value.plain.expose(), b"hunter2");
+//! let checked = v2::Checked::new(&sealed, &Policy::default(), Target::Secret)?;
+//! let keys = [key.opener()].into_iter().collect();
+//! let values = v2::open(&checked, &keys, &mut OpenedLocks::default(), &mut Unmetered, rng)?;
+//! assert_eq!(values["password"].value.plain.expose(), b"hunter2");
 //! # Ok(())
 //! # }
 //! ```
