@@ -1,4 +1,4 @@
-//! Converts SealedSecrets from v2 to v1, for someone who holds the private keys. [`crate::reseal`] converts to v2.
+//! Converts SealedSecrets from v2 to v1, for users who hold the private keys. [`crate::reseal`] converts to v2.
 
 use std::collections::BTreeMap;
 
@@ -32,15 +32,15 @@ pub enum ConvertError {
     /// The certificate cannot encrypt.
     #[error(transparent)]
     Seal(#[from] envelope::SealError),
-    /// v1 has no such protection.
+    /// v1 cannot express that values must never become a Secret object.
     #[error(
         "the values are sealed for use without a Secret object, which v1 cannot express; seal them again for a Secret"
     )]
     NeverSecret,
 }
 
-/// Returns the checks of someone who is entitled to the values: no format or suite is required, but revisions of the far
-/// future are refused.
+/// Returns a policy for users who may read the values: it requires no format or suite, but refuses revisions in the far
+/// future.
 pub fn policy(now: Timestamp) -> Policy {
     let highest = now.saturating_add(MAX_AHEAD).unwrap_or(Timestamp::MAX);
     Policy {
@@ -49,8 +49,8 @@ pub fn policy(now: Timestamp) -> Policy {
     }
 }
 
-/// Seals all v2 values again as v1, for one RSA key. v1 values stay as they are. Gives up what only v2 protects: the
-/// binding to the template, and other recipients.
+/// Seals all v2 values again as v1, for one RSA key. v1 values stay as they are. Gives up the protection that v1 lacks:
+/// the binding to the template, and other recipients.
 ///
 /// # Errors
 ///

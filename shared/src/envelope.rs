@@ -22,12 +22,12 @@ use crate::v2::{Value, ValueId};
 const SESSION_KEY_LEN: usize = 32;
 /// Substitute for a session key that could not be decrypted.
 const SUBSTITUTE_KEY: [u8; SESSION_KEY_LEN] = [0; SESSION_KEY_LEN];
-/// What the session key authenticates to identify a value.
+/// The message that the session key authenticates to derive the identifier of a value.
 const VALUE_ID_INFO: &[u8] = b"seal/v1/vid\0";
 /// Bytes of the length field at the start.
 const LENGTH_LEN: usize = 2;
 
-/// OAEP or AES rejected the key. Does not depend on the value.
+/// OAEP or AES rejected the key. This does not depend on the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the certificate's key cannot encrypt")]
 pub struct SealError;
@@ -94,7 +94,7 @@ pub fn open(key: &PrivateKey, label: &Label, sealed: &[u8]) -> Result<Plain, Ope
     open_value(key, label, sealed).map(|opened| opened.plain)
 }
 
-/// Like [`open`], but also keeps the session key, to identify the value and to re-encrypt it.
+/// Like [`open`], but also returns the session key, to identify the value and to re-encrypt it.
 ///
 /// # Errors
 ///
@@ -133,13 +133,13 @@ pub struct OpenedValue {
 
 impl OpenedValue {
     /// Returns the identifier of the value, for content versions. It depends on the session key and not on the value: a
-    /// value that is set again has another identifier, also if it is equal.
+    /// value that is set again gets another identifier, even if the value is equal.
     pub fn id(&self) -> ValueId {
         value_id(self.session.expose())
     }
 
     /// Seals the value for another key or label, with its session key and therefore its identifier. The encrypted value
-    /// stays as it is, which shows that the value is unchanged.
+    /// does not change, which shows that the value is unchanged.
     ///
     /// # Errors
     ///
@@ -196,8 +196,8 @@ pub fn modulus_len(sealed: &[u8]) -> Option<usize> {
     split(sealed).map(|(encrypted_key, _)| encrypted_key.len())
 }
 
-/// Returns the length of the RSA block according to the length field, however long the value is; `None` if the value is
-/// too short for the field.
+/// Returns the length of the RSA block according to the length field, even if the value is shorter than the block;
+/// `None` if the value is too short for the field.
 pub(crate) fn announced_len(sealed: &[u8]) -> Option<usize> {
     let (length, _) = sealed.split_first_chunk::<LENGTH_LEN>()?;
     Some(usize::from(u16::from_be_bytes(*length)))
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(bytes.len(), 2 + 256 + 2 + 16);
     }
 
-    /// Attack: an author seals a guess, and compares what is published for equal identifiers.
+    /// Attack: an author seals a guess, and compares published data for equal identifiers.
     #[test]
     fn the_identifier_of_a_value_depends_on_its_session_key_only() {
         let label = Scope::Strict.label("ns", "n");

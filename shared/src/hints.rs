@@ -1,8 +1,8 @@
-//! Key hints: which certificate sealed each item, in one annotation of the SealedSecret.
+//! Key hints: an annotation of the SealedSecret that names the certificate that sealed each item.
 //!
-//! Hints are advice, never evidence: anyone who can write the object can write any hint. A hint names the key to try
-//! first, and informs readers; nothing may rely on it. `seal` writes hints; `kubeseal` writes none, and keeps a stale one when it
-//! changes the item.
+//! Hints are advice, never evidence: anyone who can write the object can write any hint. A hint determines which key is
+//! tried first, and informs readers; no decision may rely on it. `seal` writes hints. `kubeseal` writes none, and keeps
+//! an outdated hint when it changes the item.
 
 use std::collections::BTreeMap;
 

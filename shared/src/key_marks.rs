@@ -1,7 +1,7 @@
-//! Marks on a key Secret: when the key was backed up, whether it is compromised or opening-only.
+//! Marks on a key Secret: when the key was backed up, and whether it is compromised or opening-only.
 //!
-//! The backup mark contains the fingerprint of the key, or the key id of a v2 key. So a mark that was copied with a manifest, or that
-//! stayed when the key was replaced, has no effect.
+//! The backup mark contains the fingerprint of the key, or the key id of a v2 key. So a mark has no effect if it was
+//! copied with a manifest, or remained when the key was replaced.
 
 use std::fmt::Display;
 
@@ -75,7 +75,7 @@ fn backed_up_at(text: &str, is_same: impl Fn(&str) -> bool) -> Option<Timestamp>
 pub enum KeyState {
     /// New values are sealed for this key.
     Sealing,
-    /// The key unseals existing values.
+    /// The key only unseals existing values.
     Opening,
     /// The key unseals, and will seal once it is backed up.
     Waiting,
@@ -88,7 +88,7 @@ pub enum KeyState {
 }
 
 impl KeyState {
-    /// Returns the name of the state, one word.
+    /// Returns the name of the state.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sealing => "sealing",
@@ -101,7 +101,7 @@ impl KeyState {
     }
 }
 
-/// The properties of a key Secret that decide its state.
+/// The properties of a key Secret that determine its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyProperties {
     /// Fingerprint of the key; `None` if the Secret contains no usable key.
@@ -115,8 +115,8 @@ pub struct KeyProperties {
 }
 
 impl KeyProperties {
-    /// Reads the properties of a key Secret. `key` is the fingerprint and time of its key; `None` if the Secret
-    /// contains no usable key.
+    /// Reads the properties of a key Secret. `key` contains the fingerprint and order time of its key; `None` if the
+    /// Secret contains no usable key.
     pub fn new(metadata: &ObjectMeta, key: Option<(&Fingerprint, Timestamp)>) -> Self {
         let fingerprint = key.map(|(fingerprint, _)| fingerprint.clone());
         Self {
@@ -132,7 +132,7 @@ impl KeyProperties {
 }
 
 /// Returns the state of each key. `served` is the key whose certificate the controller serves; if it is unknown, the
-/// newest key that may seal takes its place. A key that is newer than that one and not backed up waits for its backup.
+/// newest key that may seal is used instead. A key that is newer than this key and not backed up waits for its backup.
 pub fn states(keys: &[KeyProperties], served: Option<&Fingerprint>) -> Vec<KeyState> {
     let can_seal = |key: &&KeyProperties| {
         key.is_active && key.fingerprint.is_some() && !key.marks.is_sealing_forbidden()
@@ -217,7 +217,7 @@ mod tests {
         }
     }
 
-    /// Attack: the same as with [`a_backup_mark_applies_only_to_its_key`], with a v2 key. A key id has one text form.
+    /// Attack: as in [`a_backup_mark_applies_only_to_its_key`], with a v2 key.
     #[test]
     fn a_backup_mark_of_a_v2_key_applies_only_to_its_key() {
         let id = |byte| {
@@ -270,7 +270,7 @@ mod tests {
         assert!(!Marks::read(&metadata(RETIRED, &[]), key).is_compromised);
     }
 
-    /// A mark that forbids sealing applies regardless of its value.
+    /// A mark that forbids sealing applies whatever its value.
     #[test]
     fn an_annotation_makes_a_key_opening_only() {
         let key = test_key().fingerprint();

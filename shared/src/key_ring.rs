@@ -1,4 +1,4 @@
-//! Ordered keys: the newest key of each suite that may seal is its sealing key, and every key can unseal.
+//! Ordered keys: in each suite, the newest key that may seal is the sealing key. Every key can unseal.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -96,8 +96,7 @@ impl RingKey {
         self.marks
     }
 
-    /// Returns whether records computed with this key can be trusted: false if the key is compromised or
-    /// opening-only.
+    /// Returns whether records computed with this key can be trusted: false for a compromised or opening-only key.
     pub(crate) fn is_trusted_for_records(&self) -> bool {
         !self.marks.is_sealing_forbidden()
     }
@@ -112,7 +111,7 @@ impl RingKey {
     }
 }
 
-/// An immutable set of keys, newest first. A change of the keys creates a new ring.
+/// An immutable set of keys, newest first. A change of the keys results in a new ring.
 #[derive(Debug, Clone, Default)]
 pub struct KeyRing {
     keys: Vec<Arc<RingKey>>,
@@ -122,7 +121,7 @@ pub struct KeyRing {
     removed: BTreeSet<Suite>,
     /// The suite that new v2 values are sealed with; `None` for RSA.
     preferred: Option<Suite>,
-    /// Public keys of others that v2 values are sealed for too.
+    /// Additional public keys that v2 values are sealed for.
     additional: Arc<[PublicRecipient]>,
 }
 
@@ -141,13 +140,13 @@ impl SealingRecipients {
     }
 }
 
-/// Why no key may seal.
+/// The reason why no key may seal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoSealingKey {
     /// The ring is empty, or no key has a certificate.
     #[error("no key with a certificate exists")]
     NoKey,
-    /// The ring has no key of a suite that is only for v2.
+    /// The ring has no key of this suite, which is only for v2.
     #[error(
         "no key of the suite {0} exists; a controller with --sealing-suite={0} generates one when it starts"
     )]
@@ -157,7 +156,7 @@ pub enum NoSealingKey {
         "no key that may seal is backed up, and this controller seals only with backed-up keys; back up the keys with `seal keys backup`"
     )]
     NotBackedUp,
-    /// All keys were restored from a backup, and none was chosen to seal.
+    /// All keys were restored from a backup, and no key was chosen to seal.
     #[error(
         "every key was restored as opening-only; restart the controller to generate a sealing key, or choose a restored key \
          with `seal keys restore BACKUP --seal-with FINGERPRINT`"
@@ -168,7 +167,7 @@ pub enum NoSealingKey {
         "every key of this kind is marked as compromised and cannot seal; request new keys with `seal keys rotate`"
     )]
     Compromised,
-    /// Some keys are marked as compromised, and the others were restored from a backup.
+    /// Some keys are marked as compromised, and all others were restored from a backup.
     #[error(
         "no key may seal: some are marked as compromised, the others are opening-only; request a new key with \
          `seal keys rotate`, or choose a restored key with `seal keys restore BACKUP --seal-with FINGERPRINT`"
@@ -199,8 +198,8 @@ pub enum UnsealFailure {
 }
 
 impl KeyRing {
-    /// Creates a ring from RSA keys in the order of their registration. The key with the greatest order time is
-    /// the newest; of equal times, the one registered first. A duplicate key counts once, at its first
+    /// Creates a ring from RSA keys in the order of their registration. The key with the latest order time is the
+    /// newest; of keys with equal times, the one that was registered first. A duplicate key counts once, at its first
     /// position.
     pub fn new(registered: impl IntoIterator<Item = Arc<RingKey>>) -> Self {
         Self::from_keys(registered.into_iter().map(AnyKey::Rsa))
@@ -213,7 +212,7 @@ impl KeyRing {
         ring
     }
 
-    /// Adds the keys that are only for v2, in the order of their registration. They are ordered like the others, and a
+    /// Adds the keys that are only for v2, in the order of their registration. They are ordered like RSA keys, and a
     /// duplicate key counts once, at its first position.
     #[must_use]
     pub fn with_v2_keys(mut self, registered: impl IntoIterator<Item = Arc<RingV2Key>>) -> Self {
@@ -250,7 +249,7 @@ impl KeyRing {
         self.removed.contains(&suite)
     }
 
-    /// Sets the suite that new v2 values are sealed with. Without it, they are sealed for the RSA sealing key.
+    /// Sets the suite that new v2 values are sealed with. By default, they are sealed for the RSA sealing key.
     #[must_use]
     pub fn with_preferred_suite(mut self, suite: Suite) -> Self {
         self.preferred = Some(suite);
@@ -262,18 +261,18 @@ impl KeyRing {
         self.preferred.unwrap_or(Suite::Rsa)
     }
 
-    /// Sets public keys of others that v2 values are sealed for too, such as an escrow key.
+    /// Sets additional public keys that v2 values are sealed for, such as an escrow key.
     #[must_use]
     pub fn with_additional_recipients(mut self, recipients: Arc<[PublicRecipient]>) -> Self {
         self.additional = recipients;
         self
     }
 
-    /// Returns the public keys to seal v2 values for: the sealing key of the preferred suite, and the additional ones.
+    /// Returns the public keys to seal v2 values for: the sealing key of the preferred suite, and the additional keys.
     ///
     /// # Errors
     ///
-    /// Returns why no key of the preferred suite may seal.
+    /// Returns the reason why no key of the preferred suite may seal.
     pub fn sealing_recipients(&self, now: Timestamp) -> Result<SealingRecipients, NoSealingKey> {
         Ok(SealingRecipients {
             key: self.sealing_key_of(self.preferred_suite(), now)?,
@@ -281,7 +280,7 @@ impl KeyRing {
         })
     }
 
-    /// Returns the suites of which the controller generates keys: RSA, which v1 needs, and the preferred one.
+    /// Returns the suites for which the controller generates keys: RSA, which v1 requires, and the preferred suite.
     pub fn renewed_suites(&self) -> impl Iterator<Item = Suite> {
         let preferred = self.preferred.filter(|suite| *suite != Suite::Rsa);
         [Suite::Rsa].into_iter().chain(preferred)
@@ -304,7 +303,7 @@ impl KeyRing {
         &self.v2_keys
     }
 
-    /// Returns the v2 key with this identifier. RSA keys open v2 too, and are not among these.
+    /// Returns the v2 key with this identifier. RSA keys can open v2 values too, but are not returned.
     pub fn v2_key(&self, id: &KeyId) -> Option<&Arc<RingV2Key>> {
         self.v2_keys.iter().find(|key| key.key_id() == *id)
     }
@@ -336,13 +335,13 @@ impl KeyRing {
         }
     }
 
-    /// Returns the sealing key of v1: among the RSA keys that may seal, the newest whose certificate is valid now, or the
-    /// newest of all if none is valid. So a key that was generated while the clock was ahead does not seal before its
-    /// validity begins. Keys that are compromised or opening-only never seal.
+    /// Returns the sealing key of v1: among the RSA keys that may seal, the newest whose certificate is valid now, or
+    /// the newest of all if no certificate is valid. So a key that was generated while the clock was ahead does not
+    /// seal before its validity begins. Compromised and opening-only keys never seal.
     ///
     /// # Errors
     ///
-    /// Returns why no key may seal.
+    /// Returns the reason why no key may seal.
     pub fn sealing_key(&self, now: Timestamp) -> Result<&Arc<RingKey>, NoSealingKey> {
         choose(
             self.keys.iter().filter(|key| key.certificate.is_some()),
@@ -352,12 +351,12 @@ impl KeyRing {
         )
     }
 
-    /// Returns the sealing key of a suite, chosen like [`Self::sealing_key`]. It never falls back to another suite: that
+    /// Returns the sealing key of a suite, chosen like [`Self::sealing_key`]. Never falls back to another suite, which
     /// could give up the protection against quantum computers.
     ///
     /// # Errors
     ///
-    /// Returns why no key of the suite may seal.
+    /// Returns the reason why no key of the suite may seal.
     pub fn sealing_key_of(&self, suite: Suite, now: Timestamp) -> Result<AnyKey, NoSealingKey> {
         if suite == Suite::Rsa {
             return self
@@ -405,8 +404,8 @@ impl KeyRing {
         own.next()
     }
 
-    /// Returns the controller's own keys of a suite, which count for renewals, newest first. Opening-only keys do not
-    /// count: the author of the backup chose their date and may know them. Removed keys do not count either.
+    /// Returns the controller's own keys of a suite, newest first. Only these count for renewals. Omits opening-only
+    /// keys, whose dates the author of the backup chose and whose private keys the author may know, and removed keys.
     pub fn own_keys(&self, suite: Suite) -> impl Iterator<Item = AnyKey> {
         let stored = self.stored_keys().filter(move |key| key.suite() == suite);
         stored.filter(|key| !key.marks().is_opening_only)
@@ -417,8 +416,8 @@ impl KeyRing {
         self.keys.is_empty() && self.v2_keys.is_empty()
     }
 
-    /// Returns whether both rings contain the same keys in the same order, with the same names and marks, and
-    /// the same ones are stored.
+    /// Returns whether both rings contain the same keys in the same order, with the same names and marks, and the same
+    /// keys are stored.
     pub fn has_same_keys(&self, other: &Self) -> bool {
         let contents = |ring: &Self| -> Vec<(String, Timestamp, KeyId, Marks)> {
             let content = |k: AnyKey| (k.name().to_owned(), k.order_time(), k.key_id(), k.marks());
@@ -450,7 +449,7 @@ impl KeyRing {
         opened.map(|(value, key)| (value.plain, key))
     }
 
-    /// Like [`Self::open`], but also keeps the session key of the value.
+    /// Like [`Self::open`], but also returns the session key of the value.
     ///
     /// # Errors
     ///
@@ -481,7 +480,7 @@ impl KeyRing {
         opened.map(|(opened, key)| (opened.plain, key))
     }
 
-    /// Like [`Self::open_within`], but also keeps the session key of the value.
+    /// Like [`Self::open_within`], but also returns the session key of the value.
     ///
     /// # Errors
     ///
@@ -512,7 +511,7 @@ impl KeyRing {
     }
 }
 
-/// Returns the key that seals: of those that nothing hinders, the first that is valid, or else the first.
+/// Returns the key that seals: of the keys that may seal, the first that is valid now, or else the first.
 fn choose<K: Copy>(
     keys: impl Iterator<Item = K> + Clone,
     hindrance: impl Fn(K) -> Option<NoSealingKey>,
@@ -529,7 +528,7 @@ fn why_none_seals(reasons: impl Iterator<Item = NoSealingKey>, none: NoSealingKe
     let mut result = none;
     for reason in reasons {
         result = match (result, reason) {
-            // Prefer the reason that the administrator can fix.
+            // Prefer a reason that the administrator can fix.
             (NoSealingKey::NotBackedUp, _) => result,
             (
                 NoSealingKey::Compromised | NoSealingKey::CompromisedOrOpeningOnly,

@@ -22,17 +22,17 @@ pub const PRIVATE_KEY_ITEM: &str = "tls.key";
 /// Item with the certificate.
 pub const CERTIFICATE_ITEM: &str = "tls.crt";
 
-/// The time by which keys are ordered; the newest one seals.
+/// The time by which keys are ordered. The newest key seals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OrderPriority {
-    /// The certificate's `NotBefore`.
+    /// The start of the certificate's validity.
     #[default]
     CertNotBefore,
-    /// The Secret's creation time, or `NotBefore` if it has none.
+    /// The Secret's creation time, or `NotBefore` if the Secret has none.
     SecretCreationTimestamp,
 }
 
-/// The Secret contains no usable key. The controller skips such a Secret.
+/// The reason why a Secret contains no usable key. The controller skips such a Secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySecretError {
     /// An item is missing.
@@ -49,8 +49,8 @@ pub enum KeySecretError {
     Mismatch(#[from] MismatchedPair),
 }
 
-/// Returns the objects in a document that contains keys: the items of a list, or the object itself. Lists written by
-/// client-go may have no `kind`, for the list or its items, and are recognized by `items`.
+/// Returns the objects in a document that contains keys: the items of a list, or the object itself. Lists that
+/// client-go writes may lack a `kind`, on the list or its items, so they are recognized by `items`.
 pub fn objects(root: &Node) -> Vec<&Node> {
     const LISTS: [&str; 2] = ["List", "SecretList"];
     let has_kind = root.text("kind").is_some_and(|kind| !kind.is_empty());
@@ -63,7 +63,7 @@ pub fn objects(root: &Node) -> Vec<&Node> {
     }
 }
 
-/// Returns the Secrets in a document that contains keys, with a separate result for each.
+/// Returns the Secrets in a document that contains keys. Each has a separate result.
 pub fn secrets(document: &Document, reading: &mut Reading) -> Vec<Result<Secret, DocumentError>> {
     objects(&document.root)
         .into_iter()
@@ -71,8 +71,8 @@ pub fn secrets(document: &Document, reading: &mut Reading) -> Vec<Result<Secret,
         .collect()
 }
 
-/// Returns whether a Secret contains a private key of a controller, in use or not. An RSA key without its label looks like
-/// any other TLS key, unless it has the name that controllers use without a label.
+/// Returns whether a Secret contains a private key of a controller, active or not. An RSA key without its label cannot
+/// be distinguished from other TLS keys, unless it has the name that controllers use without a label.
 pub fn has_private_key(secret: &Secret) -> bool {
     let metadata = &secret.metadata;
     let labels = metadata.labels.iter().flat_map(BTreeMap::keys);
@@ -81,7 +81,8 @@ pub fn has_private_key(secret: &Secret) -> bool {
     has_key_label(labels) || is_unlabeled || has_v2_key(secret)
 }
 
-/// Returns whether a label marks a private key of a controller. The value only says whether the key is in use.
+/// Returns whether a label marks a private key of a controller, with any value. The value only shows whether the key is
+/// active.
 pub fn has_key_label<'a>(labels: impl IntoIterator<Item = &'a String>) -> bool {
     let mut labels = labels.into_iter();
     labels.any(|label| KEY_LABELS.contains(&label.as_str()))
@@ -93,7 +94,7 @@ fn has_v2_key(secret: &Secret) -> bool {
     key.is_some_and(|key| v2::SecretKey::parse(key).is_ok())
 }
 
-/// Returns whether the key is in use, which means that its label has the value `active`.
+/// Returns whether the key is active, which means that its label has the value `active`.
 pub fn is_active(metadata: &ObjectMeta) -> bool {
     let label = metadata
         .labels
@@ -133,8 +134,8 @@ fn order_time(secret: &Secret, pair: &KeyPair, priority: OrderPriority) -> Times
     }
 }
 
-/// Returns the Secret that stores a new key, in upstream's format. `labels` cannot override the label that
-/// marks it active.
+/// Returns the Secret that stores a new key, in upstream's format. `labels` cannot override the label that marks the
+/// key as active.
 pub fn build(
     name: &str,
     namespace: &str,

@@ -1,7 +1,7 @@
-//! Parses JSON of clients without the fields that nothing reads.
+//! Parses JSON from clients, and skips unknown fields.
 //!
 //! The API server stores any JSON in some fields of a SealedSecret, and a parsed value can take a hundred times as much
-//! memory as its text. So unknown fields are skipped while the text is parsed, and the number of entries is limited.
+//! memory as its text. So unknown fields are skipped during parsing, and the number of entries is limited.
 
 use std::cell::Cell;
 use std::fmt;
@@ -9,16 +9,16 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// The known fields of a value. A value of another kind is kept without its content, so that typed parsing reports it.
+/// The known fields of a value. A value of another type is kept without its content, so that typed parsing reports it.
 #[derive(Debug)]
 pub enum Known {
-    /// A value without content: text, number, boolean or null.
+    /// A value without fields or entries: text, number, boolean or null.
     Scalar,
     /// An object with these fields.
     Object(&'static [(&'static str, Known)]),
-    /// An object with any names, and scalars.
+    /// An object with arbitrary field names and scalar values.
     Map,
-    /// A list whose entries have this known part.
+    /// A list whose entries have these known fields.
     List(&'static Known),
     /// A value that is skipped.
     Skipped,
@@ -57,7 +57,7 @@ pub fn parse<'de, D: Deserializer<'de>>(
     })
 }
 
-/// The known part of a value, with a maximum number of entries, for [`parse`] in a larger value.
+/// A deserialization seed for [`parse`] inside a larger value.
 #[derive(Debug, Clone, Copy)]
 pub struct Part {
     /// The known fields.
@@ -77,7 +77,7 @@ impl<'de> DeserializeSeed<'de> for Part {
 #[derive(Clone, Copy)]
 struct Seed<'a> {
     known: &'static Known,
-    /// The number of entries so far.
+    /// The number of entries that were counted so far.
     entries: &'a Cell<usize>,
     max_entries: usize,
 }
@@ -87,7 +87,7 @@ impl Seed<'_> {
         Self { known, ..self }
     }
 
-    /// Counts an entry. Returns whether it is kept.
+    /// Counts an entry. Returns whether the entry is kept.
     fn count(self) -> bool {
         self.entries.set(self.entries.get() + 1);
         self.entries.get() <= self.max_entries
@@ -205,7 +205,7 @@ mod tests {
         parse(&mut deserializer, &KNOWN, 3).unwrap()
     }
 
-    /// Attack: an author stores JSON in fields of an object that nothing reads, to fill the memory.
+    /// Attack: an author stores JSON in unused fields of an object, to exhaust the memory.
     #[test]
     fn keeps_only_known_fields_and_the_type_of_every_value() {
         for (value, want) in [
@@ -233,7 +233,7 @@ mod tests {
         }
     }
 
-    /// Attack: an author stores more items than any object needs, to fill the memory.
+    /// Attack: an author stores more items than any object needs, to exhaust the memory.
     #[test]
     fn drops_a_value_with_too_many_entries() {
         for (value, is_too_large) in [

@@ -4,15 +4,15 @@ pub use template::{Interrupted, Meter, Unmetered};
 
 use crate::v2::{Recipient, Suite};
 
-/// Microseconds of one core for an RSA-2048 private-key operation.
+/// Cost of an RSA-2048 private-key operation, in microseconds on one core.
 const RSA_2048: u64 = 200;
 /// Length of an RSA-2048 modulus in bytes.
 const MODULUS_2048: u64 = 256;
-/// Bytes of a value that are decrypted, copied and wiped in a microsecond.
+/// Number of bytes that are decrypted, copied and wiped per microsecond.
 const BYTES_PER_MICROSECOND: u64 = 1024;
-/// Microseconds for sealing one value, which needs no private key.
+/// Cost of sealing one value, in microseconds. Needs no private key.
 pub(crate) const SEALING_COST: u64 = 100;
-/// Microseconds for wrapping a data key for a P-256 key.
+/// Cost of wrapping a data key for a P-256 key, in microseconds.
 const P256_WRAPPING_COST: u64 = 1200;
 
 /// Returns the cost of sealing a v2 lock for these recipients.
@@ -24,8 +24,8 @@ pub(crate) fn lock_sealing_cost(recipients: &[&dyn Recipient]) -> u64 {
     recipients.iter().map(cost).sum()
 }
 
-/// Returns the cost of trying one key on a value: a private-key operation, whose time grows with the cube of
-/// the modulus, and the decryption of the value, which happens whether or not the key fits.
+/// Returns the cost of trying one key on a value: a private-key operation, whose time grows with the cube of the
+/// modulus, and the decryption of the value, which also happens if the key does not match.
 pub(crate) fn opening_cost(modulus_len: usize, sealed_len: usize) -> u64 {
     let cube = |len: u64| len.saturating_pow(3);
     let key_operation_cost = RSA_2048.saturating_mul(cube(modulus_len as u64)) / cube(MODULUS_2048);
@@ -42,7 +42,7 @@ mod tests {
     use super::{lock_sealing_cost, opening_cost};
     use crate::v2::{Recipient, SecretKey, Suite};
 
-    /// Attack: a caller has a thousand objects re-encrypted for a suite that is slower than it is counted.
+    /// Attack: a caller has a thousand objects re-encrypted for a suite that takes longer than the meter counts.
     #[test]
     fn a_lock_costs_what_its_suites_cost() {
         let key = |suite| SecretKey::from_bytes(suite, &[1; 32]).unwrap().recipient();

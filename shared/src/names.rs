@@ -1,7 +1,7 @@
 //! Checks names by the API server's rules, before a label is built from them and while the user can still see
 //! the input.
 
-/// The API server rejects this name. Item keys and names are not secret.
+/// A name that the API server rejects. Item keys and names are not secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// An invalid item key.
@@ -49,8 +49,8 @@ pub fn check_object(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// Checks a name to seal for, like [`check_object`], but accepts uppercase letters: no API server accepts
-/// them, but Bitnami's tool seals for such names, and no label becomes ambiguous.
+/// Checks a name to seal for, like [`check_object`], but accepts uppercase letters: the API server rejects them, but
+/// Bitnami's tool seals for such names, and they make no label ambiguous.
 ///
 /// # Errors
 ///
@@ -72,7 +72,7 @@ pub fn check_namespace(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// Returns whether a label or annotation can have this key: a name, after an optional domain and `/`.
+/// Returns whether a label or annotation can have this key: a name, optionally preceded by a domain and `/`.
 pub fn is_metadata_key(key: &str) -> bool {
     let (domain, name) = match key.split_once('/') {
         Some((domain, name)) => (Some(domain), name),

@@ -16,7 +16,7 @@ use crate::v2::{self, ShortKeyId};
 
 mod v2_items;
 
-/// Stands for the deprecated `spec.data` in maps by item key. No item can have this name.
+/// Represents the deprecated `spec.data` in maps by item key. No item can have this name.
 pub const LEGACY_ITEM: &str = "(data)";
 
 /// The key that an item needs.
@@ -39,7 +39,7 @@ pub enum Need {
 }
 
 impl Need {
-    /// Returns whether no key of the ring unseals the item, and a key that the ring lacks might.
+    /// Returns whether no key of the ring unseals the item, but a key outside the ring might.
     pub fn is_undecided(&self) -> bool {
         matches!(self, Self::OneOf(_) | Self::Undecided(_) | Self::AnyKey)
     }
@@ -96,9 +96,10 @@ pub fn needs_within(
     Ok(needs)
 }
 
-/// Returns the key that each item needs according to the status of this generation or else the annotation, by item key; for
-/// v2 items, according to the items. None of these is evidence: clients that may write the status or the object can forge it. Returns `None` unless they name, for
-/// every item that is a sealed value, a key of the ring of the size that the value announces.
+/// Returns the key that each item needs, by item key: v2 items name their keys; for v1 items, the status of this
+/// generation is used, or else the annotation. This is not evidence, since clients that may write the status or the
+/// object can forge it. Returns `None` unless, for every item that is a sealed value, the named key is in the ring and
+/// has the announced size.
 pub fn from_metadata(sealed: &SealedSecret, ring: &KeyRing) -> Option<BTreeMap<String, Need>> {
     let mut hints = hints::read(sealed.metadata.annotations.as_ref());
     if let Some(status) = &sealed.status
@@ -135,7 +136,7 @@ fn v1_items(sealed: &SealedSecret) -> impl Iterator<Item = (&str, &str)> {
         .chain(legacy)
 }
 
-/// A scope, namespace and name that a value may have been sealed for.
+/// A scope, namespace and name for which a value may have been sealed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Scope.
@@ -157,20 +158,20 @@ pub enum Reason {
     Damaged(Fingerprint),
     /// The string is not a sealed value.
     NotSealed(NotSealed),
-    /// The item was sealed for a key with this many bits, and the ring has none of that size.
+    /// The item was sealed for a key with this many bits, and the ring has no key of that size.
     NoKeyOfSize(usize),
-    /// No key of the ring unseals the item for any of the places.
+    /// No key of the ring unseals the item in any of the places.
     Unknown,
     /// This key, which is only for v2, unseals the item.
     OpensV2(ShortKeyId),
     /// The item is v2, and the object's v2 items were sealed for another name, namespace or scope.
     MovedV2(Place),
-    /// The item is v2, and the object is refused. The refusal may name another item.
+    /// The item is v2, and the object is refused, possibly because of another item.
     Refused(Box<v2::Refusal>),
 }
 
-/// Returns the key that unseals each item, or why no key does, by item key. Tries `places` in order, after the name, namespace
-/// and scope of the object.
+/// Returns, by item key, the key that unseals each item, or the reason why no key does. Tries the place of the object
+/// first, then `places` in order.
 pub fn examine(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -184,7 +185,7 @@ pub fn examine(
     reasons
 }
 
-/// Returns the place that the object itself declares.
+/// Returns the place that the object declares.
 pub fn own_place(sealed: &SealedSecret) -> Place {
     Place {
         scope: Scope::from_annotations(sealed.metadata.annotations.as_ref()),
@@ -219,8 +220,8 @@ fn reason(text: &str, ring: &KeyRing, own: &Place, places: &[Place]) -> Reason {
     Reason::Unknown
 }
 
-/// Returns the places worth trying for an object besides its own: every scope with each of these namespaces and names,
-/// and with those of the object first.
+/// Returns the places worth trying for an object besides its own place: every scope with each of these namespaces and
+/// names, those of the object first.
 pub fn likely_places(sealed: &SealedSecret, namespaces: &[String], names: &[String]) -> Vec<Place> {
     let own = own_place(sealed);
     let own_and_others = |own: &String, others: &[String]| -> Vec<String> {
@@ -411,8 +412,8 @@ mod tests {
         }
     }
 
-    /// Attack: an author names a key of another size, or one that does not exist, so that the removal of the needed key
-    /// looks harmless.
+    /// Attack: an author names a key of another size, or a key that does not exist, so that the removal of the needed
+    /// key looks harmless.
     #[test]
     fn trusts_a_named_key_only_if_it_is_in_the_ring_and_of_the_right_size() {
         let (own_key, other_key) = (ring_key(1), ring_key(2));

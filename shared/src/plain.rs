@@ -6,8 +6,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// A plaintext value: wiped on drop, hidden in `Debug`, without `Display`.
 ///
-/// Reading it requires an explicit call of [`Plain::expose`], so that a text search finds every place that
-/// reads it.
+/// Reading the value requires an explicit call of [`Plain::expose`], so that a text search finds all code that reads
+/// values.
 #[derive(Clone, Default, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct Plain(Vec<u8>);
 

@@ -1,10 +1,10 @@
 //! The operating system's random numbers, for every program of this project.
 //!
-//! A generator in the memory of a process repeats its numbers when a virtual machine is restored from a
-//! snapshot, or when a process is forked at the wrong moment; two values would then have the same session
-//! key. So every number comes from the kernel. `rand` is built without its feature `thread_rng`, so no other
-//! generator is available: `rand::rng` and `rand::random` do not exist. The functions of this crate take the
-//! generator as an argument, and tests pass in their own.
+//! A generator in the memory of a process repeats its numbers when a virtual machine is restored from a snapshot, or
+//! when a process is forked at the wrong moment; two values would then have the same session key. So all random numbers
+//! come from the kernel. `rand` is built without its feature `thread_rng`, so no other generator is available:
+//! `rand::rng` and `rand::random` do not exist. The functions of this crate take the generator as an argument, and
+//! tests pass in their own.
 
 use rand::RngExt as _;
 use rand::distr::{Distribution, StandardUniform};
@@ -20,7 +20,7 @@ pub fn system() -> SystemRng {
     UnwrapErr(SysRng)
 }
 
-/// Returns one random number from the operating system.
+/// Returns a random number from the operating system.
 pub fn number<T>() -> T
 where
     StandardUniform: Distribution<T>,

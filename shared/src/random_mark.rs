@@ -17,7 +17,7 @@ use crate::record::{Digest, Identity};
 use crate::resource::RANDOM_VALUES_ANNOTATION;
 use crate::secret::Secret;
 
-/// Maximum number of digests in a mark. Of an object with more random items, several share a digest, so that the
+/// Maximum number of digests in a mark. If an object has more random items, several items share a digest, so that the
 /// annotation stays small.
 const MAX_DIGESTS: usize = 256;
 /// The length of a digest in bytes. A forger has one attempt for each write of the Secret.
@@ -72,7 +72,7 @@ pub fn unchanged_items(
     Some(items.cloned().collect())
 }
 
-/// Compares in constant time, so that a forger does not learn how many bytes are right.
+/// Compares in constant time, so that a forger does not learn how many bytes are correct.
 fn is_equal(expected: &[u8], received: &[u8]) -> bool {
     verify_slices_are_equal(expected, received).is_ok()
 }
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(of_others, None);
     }
 
-    /// Attack: a client with a stolen key computes the mark of its own values.
+    /// Attack: a client with a stolen key computes a mark for its own values.
     #[test]
     fn ignores_marks_of_a_compromised_key() {
         let marks = Marks {

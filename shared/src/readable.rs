@@ -1,7 +1,7 @@
 //! Makes objects readable that the API server stores and that the types of `k8s_openapi` refuse.
 //!
-//! Clients choose parts of an object that nothing here needs: the times in `managedFields`, of years that Go accepts
-//! and [`Timestamp`] does not have, and JSON that is nested deeper than `serde_json` parses. With typed parsing, one
+//! Clients choose parts of an object that this project does not need: times in `managedFields` in years that Go accepts
+//! but [`Timestamp`] cannot represent, and JSON that is nested deeper than `serde_json` parses. With typed parsing, one
 //! such object makes a whole list unreadable. So objects are read as JSON first ([`Object`]), and adapted with
 //! [`adapt_metadata`].
 
@@ -21,9 +21,8 @@ const MANAGED_FIELDS: &str = "managedFields";
 /// The earliest time that a Go program can read.
 const EARLIEST_TIME: &str = "0001-01-01T00:00:00Z";
 
-/// An object, or a list of objects, of the API server, with readable metadata and without `managedFields`, which can be
-/// the largest part of an object and are skipped before they are in memory. Everything nested deeper than `MAX_LEVELS`
-/// is `null`.
+/// An object, or a list of objects, of the API server, with readable metadata. Omits `managedFields`, which can be the
+/// largest part of an object, during parsing. Values nested deeper than `MAX_LEVELS` are `null`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Object(pub Json);
 
@@ -61,8 +60,8 @@ pub fn adapt_metadata(metadata: &mut Json) {
     }
 }
 
-/// Replaces a time that [`Timestamp`] or Go cannot represent with the nearest one that both can. Leaves everything else
-/// as it is, including text that is not a time.
+/// Replaces a time that [`Timestamp`] or Go cannot represent with the nearest time that both can represent. Leaves
+/// other values unchanged, including text that is not a time.
 pub fn adapt_time(time: &mut Json) {
     if let Some(text) = time.as_str().and_then(nearest_valid_time) {
         *time = text.into();
@@ -83,7 +82,7 @@ fn nearest_valid_time(text: &str) -> Option<String> {
     let end = digits.find(|c: char| !c.is_ascii_digit())?;
     let (year, suffix) = digits.split_at(end);
     let suffix = with_short_fraction(suffix);
-    // With a year that every parser accepts, parsing shows whether the suffix is well-formed.
+    // Combined with a year that every parser accepts, the suffix shows whether the time is well-formed.
     let is_time = year.len() >= 4 && format!("2000{suffix}").parse::<Timestamp>().is_ok();
     if !is_time {
         return None;
@@ -98,7 +97,7 @@ fn nearest_valid_time(text: &str) -> Option<String> {
     }
 }
 
-/// Cuts a fraction of a second to nanoseconds.
+/// Truncates a fraction of a second to nanoseconds.
 fn with_short_fraction(suffix: &str) -> String {
     let Some((before, fraction)) = suffix.split_once('.') else {
         return suffix.to_owned();
@@ -110,7 +109,7 @@ fn with_short_fraction(suffix: &str) -> String {
     format!("{before}.{}{zone}", &digits[..digits.len().min(9)])
 }
 
-/// Which part of an object is read.
+/// The part of an object that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     /// An object or a list of objects.
@@ -309,7 +308,7 @@ mod tests {
             year in -1i32..=10_000, month in 1u8..=12, day in 1u8..=28, hour in 0u8..24, minute in 0u8..60,
             fraction in "(\\.[0-9]{1,20})?", zone in "Z|[+-](0[0-9]|1[0-9]|2[0-3]):[0-5][0-9]",
         ) {
-            // As Go writes years: padded to four digits after the sign.
+            // Go pads years to four digits after the sign.
             let sign = if year < 0 { "-" } else { "" };
             let year = year.unsigned_abs();
             let text = format!("{sign}{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:59{fraction}{zone}");

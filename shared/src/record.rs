@@ -79,8 +79,8 @@ pub struct Origin<'a> {
     pub rules: Rules,
     /// A string that identifies the other limits that the object was checked against.
     pub limits: &'a str,
-    /// Whether edits by other clients are left in place. A record that was created with this setting is
-    /// not genuine without it.
+    /// Whether the controller tolerates edits by other clients. A record that was created with this setting is not
+    /// genuine without it.
     pub tolerates_drift: bool,
 }
 
@@ -122,7 +122,7 @@ pub fn is_genuine(record: &SecretRecord, origin: Origin<'_>, ring: &KeyRing) -> 
 }
 
 /// Returns whether the record shows that all content of the Secret with this `uid` comes from its SealedSecret, in any
-/// version: no other client had allowed merging, by an annotation of the Secret, when the controller last wrote it.
+/// version of the Secret: when the controller last wrote it, no annotation of the Secret allowed merging.
 pub fn is_exclusive(record: &SecretRecord, uid: &str, ring: &KeyRing) -> bool {
     let expected = trusted_key(record, ring).map(|key| origin_tag(key, uid, true));
     let proofs = decode(&record.proof);
@@ -200,7 +200,7 @@ fn decode(text: &str) -> Vec<u8> {
     base64::decode(text.as_bytes()).unwrap_or_default()
 }
 
-/// Compares in constant time, so that a forger does not learn how many bytes are right.
+/// Compares in constant time, so that a forger does not learn how many bytes are correct.
 fn is_equal_tag(expected: &[u8], received: &[u8]) -> bool {
     verify_slices_are_equal(expected, received).is_ok()
 }
@@ -254,9 +254,9 @@ fn content(key: &hmac::Key, identity: Identity, secret: &Secret) -> hmac::Tag {
     digest.finish()
 }
 
-/// Returns the three proofs: that this version was unsealed, that its Secret matches it under these rules, and where the
-/// content of the Secret comes from. The first stays valid when the rules change, because it decides whether random
-/// values are kept; the last stays valid for later versions.
+/// Returns the three proofs: that this version was unsealed, that its Secret matches it under these rules, and where
+/// the content of the Secret comes from. The first proof stays valid when the rules change, because it decides whether
+/// random values are kept. The last proof stays valid for later versions.
 fn proofs(
     key: &hmac::Key,
     origin: Origin<'_>,
@@ -323,7 +323,7 @@ impl Digest {
         self.0.update(part);
     }
 
-    /// Adds a part that differs from every other part.
+    /// Adds a marker that differs from every other part.
     pub(crate) fn add_absent(&mut self) {
         self.0.update(&u64::MAX.to_be_bytes());
     }
@@ -571,8 +571,8 @@ mod tests {
         }
     }
 
-    /// Attack: a client copies or changes a record, so that another Secret counts as one of the SealedSecret alone, or
-    /// that a merge is forgotten.
+    /// Attack: a client copies or changes a record, so that another Secret appears to come only from the SealedSecret,
+    /// or that the controller no longer detects a merge.
     #[test]
     fn shows_in_every_version_whether_the_secret_has_other_content() {
         let ring = ring([(1, new_test_key(1))]);
@@ -684,7 +684,7 @@ mod tests {
         }
     }
 
-    /// Earlier releases created records with the plain version of the Secret.
+    /// Earlier releases created records with the plain `resourceVersion` of the Secret.
     #[test]
     fn a_record_of_an_earlier_release_is_read_and_proves_nothing() {
         let ring = ring([(1, new_test_key(1))]);
@@ -710,7 +710,7 @@ mod tests {
         ));
     }
 
-    /// Attack: a reader compares records of Secrets with known values, to learn an unknown one.
+    /// Attack: a reader compares records of Secrets with known values, to learn an unknown value.
     #[test]
     fn records_of_equal_values_differ_between_keys_and_secrets() {
         let [a, b] = [1, 2].map(|second| ring([(second, new_test_key(second))]));
@@ -731,7 +731,7 @@ mod tests {
         digest.finish().as_ref().to_vec()
     }
 
-    /// A separator between parts instead of lengths could also occur within a part.
+    /// If separators were used instead of lengths, they could also occur within a part.
     #[test]
     fn parts_that_look_like_lengths_change_the_digest() {
         for byte in [0, 1] {
@@ -749,7 +749,7 @@ mod tests {
             secret_uid in any::<String>(), secret_version in any::<String>(),
             content in any::<String>(), proof in any::<String>(),
         ) {
-            // One ring for all cases, since generating keys is slow.
+            // All cases share one ring, since generating keys is slow.
             static RING: LazyLock<KeyRing> = LazyLock::new(|| ring([(1, new_test_key(1))]));
             let fingerprint = RING.newest_key().unwrap().fingerprint().to_string();
             let record = SecretRecord { secret_uid, secret_version, key: fingerprint, content, proof };

@@ -9,7 +9,7 @@ use crate::v2::Suite;
 /// than this after the current time.
 const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
-/// When new keys are generated.
+/// The policy for generating new keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Policy {
     /// Age of the newest key at which a new key is generated; `None` for never.
@@ -21,11 +21,11 @@ pub struct Policy {
 /// The next action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {
-    /// Generate a key now.
+    /// A new key is due now.
     Due(Reason),
     /// Check again at this time.
     At(Timestamp),
-    /// Generate no key, except on request.
+    /// No new key is due, except on request.
     Never,
 }
 
@@ -42,18 +42,17 @@ pub enum Reason {
     Future,
 }
 
-/// Returns the creation time of the key that decides the next renewal of a suite: the newest that is not from the
+/// Returns the creation time of the key that decides the next renewal of a suite: the newest key that is not from the
 /// future, so that a clock that was once ahead does not delay renewals. If all keys are from the future, returns the
-/// time of the newest; `None` if there are no own keys.
+/// time of the newest key; `None` if there are no own keys.
 pub fn newest_key_time(ring: &KeyRing, suite: Suite, now: Timestamp) -> Option<Timestamp> {
     let times = || ring.own_keys(suite).map(|key| creation_time(&key, now));
     let newest = times().filter(|time| !is_future(*time, now)).max();
     newest.or_else(|| times().max())
 }
 
-/// Returns the creation time of a key. Only the start of its validity shows that a key is from the future:
-/// this controller set it by the clock that it uses now, while order times can come from the API server's
-/// clock.
+/// Returns the creation time of a key. Only the start of its validity shows whether a key is from the future: this
+/// controller set it by its own clock, while order times can come from the API server's clock.
 fn creation_time(key: &AnyKey, now: Timestamp) -> Timestamp {
     let not_before = key.sealing_half().map(|half| half.not_before);
     match not_before {
@@ -106,7 +105,7 @@ mod tests {
     #[test]
     fn counts_from_the_newest_key_that_is_not_from_the_future() {
         let day = |days: i64| Timestamp::from_second(days * 86_400).unwrap();
-        // Order time and start of the certificate, in days.
+        // Order time and start of validity, in days.
         let ring = |keys: &[(i64, i64)]| {
             KeyRing::new(keys.iter().map(|(ordered, begins)| {
                 let pair = new_test_key(begins * 86_400).pair;

@@ -30,14 +30,14 @@ pub use to_v2::{convert_to_v2, reseal_as_v2};
 #[derive(Debug)]
 pub struct Resealed {
     /// The SealedSecret, without status and without fields that only a server sets. The metadata is unchanged, except
-    /// for the key hints of re-encrypted items. So is the template, except for the deprecated form, whose Secret
-    /// becomes the template.
+    /// for the key hints of re-encrypted items. The template is also unchanged, except for the deprecated form, in
+    /// which the sealed Secret becomes the template.
     pub sealed: SealedSecret,
-    /// How many items were re-encrypted; items that were already for the sealing key are unchanged.
+    /// Number of re-encrypted items. Items that were already sealed for the sealing key are unchanged.
     pub changed: usize,
 }
 
-/// The SealedSecret could not be re-encrypted, and no part of it was.
+/// The reason why a SealedSecret could not be re-encrypted. In this case, nothing was re-encrypted.
 #[derive(Debug, thiserror::Error)]
 pub enum ResealError {
     /// The SealedSecret cannot be unsealed.
@@ -70,30 +70,30 @@ impl From<EditError> for ResealError {
     }
 }
 
-/// What an object must satisfy to be re-encrypted, and how it is.
+/// The rules for re-encrypting an object.
 #[derive(Debug, Clone, Copy)]
 pub struct ResealRules {
-    /// The time, from which sealing keys and revisions follow.
+    /// The current time, which determines sealing keys and revisions.
     pub now: Timestamp,
     /// Whether the deprecated `spec.data` is accepted.
     pub accept_legacy: bool,
     /// Maximum number of items of the deprecated form.
     pub max_items: usize,
-    /// What administrators require of the format.
+    /// The format that administrators require.
     pub policy: v2::Policy,
 }
 
-/// Re-encrypts a SealedSecret and keeps the format of each item: v1 items that are not yet sealed for the RSA sealing key
-/// are sealed for it, and v2 items are sealed under one lock for [`KeyRing::sealing_recipients`], unless they are already.
-/// Other recipients in the object are not kept: they are not trustworthy.
+/// Re-encrypts a SealedSecret and keeps the format of each item: v1 items that are not yet sealed for the RSA sealing
+/// key are sealed for it, and v2 items are sealed under one lock for [`KeyRing::sealing_recipients`], unless they are
+/// already. Other recipients in the object are not kept: they are not trustworthy.
 ///
-/// The properties of v2 items stay: place, template binding, the identifiers of their values, and what must never become
-/// of them. The checks of v2 come before everything else.
+/// v2 items keep their properties: place, template binding, the identifiers of their values, and the restrictions on
+/// their use. The checks of v2 precede all other work.
 ///
 /// # Errors
 ///
-/// Returns [`ResealError`] if the SealedSecret cannot be unsealed or sealed, or no key may seal; nothing is re-encrypted
-/// then.
+/// Returns [`ResealError`] if the SealedSecret cannot be unsealed or sealed, or no key may seal; nothing is
+/// re-encrypted then.
 pub fn reseal(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -144,7 +144,8 @@ fn fold(
     Ok(v2::fold(checked, &keys, &spec, &mut opened, meter, random)?)
 }
 
-/// Returns what gives up no protection of the old locks, since the caller need not be entitled to the values.
+/// Returns the parameters of a fold that gives up no protection of the old locks, since the caller may not be entitled
+/// to the values.
 fn fold_spec<'a>(recipients: &'a [&'a dyn Recipient], now: Timestamp) -> FoldSpec<'a> {
     FoldSpec {
         recipients,
@@ -170,12 +171,12 @@ impl Resealed {
     }
 }
 
-/// Seals every v1 item that is not yet sealed for the sealing key. No template is rendered, and values are used
-/// only in their own item.
+/// Seals every v1 item that is not yet sealed for the sealing key. Renders no template, and uses each value only in its
+/// own item.
 ///
-/// The deprecated form becomes items, and the Secret in it becomes the template, under the scope of the
-/// object. The number of its items is known only after it is unsealed; more than `max_items` are refused. The
-/// meter is called before each operation, and nothing is tried after the first item that cannot be unsealed.
+/// The deprecated form becomes items, and the Secret in it becomes the template, under the scope of the object. The
+/// number of its items is known only after it is unsealed; more than `max_items` are refused. The meter is called
+/// before each operation. Stops at the first item that cannot be unsealed.
 fn reseal_v1(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -226,8 +227,8 @@ fn metadata_without_server_fields(metadata: &ObjectMeta) -> ObjectMeta {
     }
 }
 
-/// Replaces name, namespace and scope of the Secret with those of the SealedSecret, which alone count. Copies the only
-/// annotation of the old template that the controller uses.
+/// Replaces the name, namespace and scope of the Secret with those of the SealedSecret. Copies the only annotation of
+/// the old template that the controller uses.
 fn adopt_metadata(secret: &mut Secret, sealed: &SealedSecret) {
     let metadata = &mut secret.metadata;
     metadata.name.clone_from(&sealed.metadata.name);
@@ -247,10 +248,10 @@ pub struct NewTexts {
     pub items: BTreeMap<String, String>,
     /// New sealed value of the deprecated `spec.data`.
     pub data: Option<String>,
-    /// The key that unsealed the last value. Try it first on the next object, which was probably sealed at
-    /// about the same time.
+    /// The key that unsealed the last value. Try this key first on the next object, which was probably sealed at about
+    /// the same time.
     pub last: Option<Fingerprint>,
-    /// The keys that values were sealed for, with the number of values.
+    /// The number of values by the key for which they were sealed.
     pub from: BTreeMap<Fingerprint, usize>,
     /// Items that no key of the ring can unseal, but whose hints say that they are already sealed for the new
     /// key: its private key may be missing from the ring.
@@ -259,7 +260,7 @@ pub struct NewTexts {
 
 /// Re-encrypts the values that are not yet sealed for the key, and keeps the form: `spec.data` stays `spec.data`. The
 /// ring need not contain the key. For each value, tries the key that its hint names, then the key that unsealed the
-/// previous value (for the first value, `first`), and then the keys in the ring's order.
+/// previous value (for the first value, `first`), then the keys in the order of the ring.
 ///
 /// # Errors
 ///
@@ -549,7 +550,7 @@ mod tests {
         let again = new_texts(&sealed, &both, key, None).unwrap();
         assert_eq!((again.items.len(), again.from.len()), (0, 0));
 
-        // Without the newest private key, only hints show what is already re-encrypted.
+        // Without the newest private key, only hints show which items are already re-encrypted.
         assert!(new_texts(&sealed, &old, key, None).is_err());
         let hints = ["a", "b"].map(|item| (item.to_owned(), newest.fingerprint().clone()));
         hints::annotate(

@@ -1,7 +1,7 @@
-//! Where a sealed value may be unsealed.
+//! The scope of a sealed value: where the value may be unsealed.
 //!
-//! The scope decides the OAEP label, and only the label binds a value to a namespace and a name: the format
-//! binds neither the item key nor the template.
+//! The scope determines the OAEP label, and only the label binds a value to a namespace and a name: the format binds
+//! neither the item key nor the template.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -61,7 +61,7 @@ impl Scope {
         }
     }
 
-    /// Returns the annotation that declares this scope; strict has none.
+    /// Returns the annotation that declares this scope; `None` for the strict scope.
     pub fn annotation(self) -> Option<&'static str> {
         match self {
             Self::Strict => None,
@@ -72,8 +72,8 @@ impl Scope {
 
     /// Returns the label for sealing a new value: `namespace/name`, `namespace`, or nothing.
     ///
-    /// Only names that the API server accepts become part of it. Otherwise a namespace with a slash would
-    /// give a namespace-wide value the label of a strict one: `shop/db` is the object `db` in `shop`.
+    /// The label contains only names that the API server accepts. Otherwise, a namespace-wide value for a namespace
+    /// with a slash would have the label of a strict value: `shop/db` is the object `db` in `shop`.
     ///
     /// # Errors
     ///
@@ -88,11 +88,11 @@ impl Scope {
         Ok(self.label(namespace, name))
     }
 
-    /// Returns the label for unsealing a value of this scope: `namespace/name`, `namespace`, or nothing. An
-    /// empty namespace gives `/name`, as for upstream, whose tool seals under any name.
+    /// Returns the label for unsealing a value of this scope: `namespace/name`, `namespace`, or nothing. An empty
+    /// namespace results in `/name`, as in upstream.
     ///
-    /// A namespace with a slash, which the API server never has, gives a label that unseals nothing;
-    /// otherwise it would equal the label of a strict value.
+    /// For a namespace with a slash, which the API server never has, the label unseals nothing; otherwise it would
+    /// equal the label of a strict value.
     pub fn label(self, namespace: &str, name: &str) -> Label {
         Label(match self {
             Self::Strict => format!("{namespace}/{name}"),
@@ -158,8 +158,8 @@ mod tests {
         assert_ne!(Scope::NamespaceWide.label("shop/db", "db"), strict);
     }
 
-    /// Attack: the author of a namespace-wide value names the namespace `shop/db`, which gives the label of
-    /// the strict value `db` in `shop`.
+    /// Attack: the author of a namespace-wide value uses the namespace `shop/db`, which results in the label of the
+    /// strict value `db` in `shop`.
     #[test]
     fn no_two_targets_share_a_label_for_sealing() {
         let parts = [

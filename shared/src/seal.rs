@@ -14,12 +14,12 @@ use crate::secret::Secret;
 use crate::v2::{self, LockSpec, Place, Recipient, TemplateDigest, Value};
 use crate::{base64, envelope};
 
-/// The caller's choices of name, namespace and scope for a Secret.
+/// The name, namespace and scope that the caller requests for a Secret.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Target<'a> {
     /// Replaces the Secret's name.
     pub name: Option<&'a str>,
-    /// Must equal the Secret's namespace, or sets it if the Secret has none.
+    /// The required namespace: it must equal the Secret's namespace, or is set if the Secret has none.
     pub namespace: Option<&'a str>,
     /// Replaces the Secret's scope annotations; `Some(Strict)` removes them.
     pub scope: Option<Scope>,
@@ -41,7 +41,7 @@ pub enum SealError {
     NamespaceMismatch {
         /// The Secret's namespace.
         found: String,
-        /// The caller's namespace.
+        /// The namespace that the caller requests.
         wanted: String,
     },
     /// The API server would reject the name or namespace.
@@ -128,18 +128,18 @@ pub fn seal(
     Ok(sealed)
 }
 
-/// How to seal a Secret in the format v2.
+/// The options for sealing a Secret in the format v2.
 #[derive(Clone, Copy)]
 pub struct V2Options<'a> {
     /// The public keys that can open the values.
     pub recipients: &'a [&'a dyn Recipient],
-    /// Whether classical recipients are allowed in addition to post-quantum ones.
+    /// Whether classical recipients are allowed together with post-quantum recipients.
     pub allow_classical: bool,
     /// Whether the values are bound to the template.
     pub bind_template: bool,
     /// Templates for items of the Secret: `spec.template.data`.
     pub template_data: Option<&'a BTreeMap<String, Option<String>>>,
-    /// The time, from which the revision follows.
+    /// The current time, which determines the revision.
     pub now: Timestamp,
 }
 
@@ -178,7 +178,7 @@ pub fn seal_v2(
     Ok(sealed)
 }
 
-/// Returns the SealedSecret of a Secret, without its values.
+/// Returns the SealedSecret for a Secret, without its values.
 fn object_without_values(secret: &Secret) -> Result<SealedSecret, SealError> {
     if is_namespace_missing(secret) {
         return Err(SealError::MissingNamespace);

@@ -35,7 +35,7 @@ pub struct Changes<'a> {
     pub hints: HintRule<'a>,
 }
 
-/// How to update the key hints of items with a new sealed value. Hints of removed items are always removed.
+/// How to update the key hints of items with new sealed values. Hints of removed items are always removed.
 #[derive(Debug, Clone, Copy)]
 pub enum HintRule<'a> {
     /// Write a hint for every new value.

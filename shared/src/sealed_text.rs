@@ -7,22 +7,23 @@ use crate::base64::{self, Base64Error};
 use crate::envelope;
 use crate::key_ring::NoKey;
 
-/// Lengths of RSA blocks in bytes, for keys of 1,024 to 16,384 bits. Readable
-/// text and most other formats begin with two bytes that stand for a longer block.
+/// Lengths of RSA blocks in bytes, for keys of 1,024 to 16,384 bits. The first two bytes of readable text and of most
+/// other formats represent a longer block.
 const BLOCK_LENGTHS: RangeInclusive<usize> = 128..=2048;
-/// Bytes of an envelope besides the RSA block and the encrypted value: the length field and the GCM tag.
+/// Number of bytes in an envelope in addition to the RSA block and the encrypted value: the length field and the GCM
+/// tag.
 const OVERHEAD: usize = 2 + 16;
 
-/// The string is not a sealed value. Determined from the string alone: no key is tried.
+/// The string is not a sealed value. This is determined from the string alone; no key is tried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a sealed value: {}", self.finding())]
 pub struct NotSealed {
     actual: Actual,
-    /// Bytes of the decoded value, or of the string if it is not base64.
+    /// Length in bytes of the decoded value, or of the string if it is not base64.
     len: usize,
 }
 
-/// What the string is instead.
+/// The actual content of the string.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Actual {
     Empty,
@@ -52,7 +53,7 @@ impl NotSealed {
         }
     }
 
-    /// Returns what the string is instead, and its length.
+    /// Describes the actual content of the string, and its length.
     pub fn finding(&self) -> String {
         match self.actual {
             Actual::Type(_) => self.actual.to_string(),
@@ -89,7 +90,8 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Decodes the text of a sealed value. The result has the form of an envelope; only decryption shows whether it is one.
+/// Decodes the text of a sealed value. The result has the form of an envelope; only decryption can confirm that it is
+/// an envelope.
 ///
 /// # Errors
 ///
@@ -108,7 +110,8 @@ pub fn decode(text: &str) -> Result<Vec<u8>, NotSealed> {
     }
 }
 
-/// Returns the error for a string that is not base64. If all characters are valid, some are missing at the end.
+/// Returns the error for a string that is not base64. If all characters are valid, the error is that some are missing
+/// at the end.
 fn not_base64(text: &str, error: Base64Error) -> Actual {
     let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/\r\n".contains(&byte);
     let is_long = text.len() > *BLOCK_LENGTHS.start();

@@ -1,7 +1,7 @@
 //! The API server's requirements for the built-in types of Secret.
 //!
-//! Item names are public, except in the deprecated `spec.data`: otherwise a missing item may be reported to everyone.
-//! Whether a value has the form that a type requires is not public, so names and values are checked separately.
+//! Item names are public, except in the deprecated `spec.data`, so missing items may be reported to all users. Whether
+//! a value has the required form is not public, so names and values are checked separately.
 
 use std::fmt;
 
@@ -154,7 +154,7 @@ impl Form {
         match self {
             Self::Any => true,
             Self::NotEmpty => !value.is_empty(),
-            // As in Go, `null` is an empty map.
+            // As in Go, `null` counts as an empty map.
             Self::JsonObject => {
                 let text = value.trim_ascii();
                 let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok();

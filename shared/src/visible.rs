@@ -3,18 +3,18 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Escapes every character that a reader cannot see: controls, marks that change the direction of writing,
-/// invisible and combining characters. Keeps line breaks; see [`visible_line`].
+/// Escapes every invisible character: control characters, bidirectional marks, invisible and combining characters.
+/// Keeps line breaks; see [`visible_line`].
 pub fn visible(text: &str) -> Cow<'_, str> {
     escape(text, |c| c != '\n' && is_hidden(c))
 }
 
-/// Like [`visible`], for text that must not begin a new line, such as the name of an item.
+/// Like [`visible`], but also escapes line breaks, for text on a single line such as the name of an item.
 pub fn visible_line(text: &str) -> Cow<'_, str> {
     escape(text, is_hidden)
 }
 
-/// Returns whether a reader cannot see the character. Uses the standard library's table of printable characters, which
+/// Returns whether a character is invisible, according to the standard library's table of printable characters, which
 /// follows Unicode.
 pub(crate) fn is_hidden(c: char) -> bool {
     !matches!(c, '"' | '\'' | '\\') && c.escape_debug().len() > 1
@@ -67,7 +67,7 @@ mod tests {
     }
 
     proptest! {
-        /// Attack: an author writes any characters into names and strings that are published, to deceive their readers.
+        /// Attack: an author uses arbitrary characters in published names and strings, to deceive readers.
         #[test]
         fn escapes_every_hidden_character_of_any_text(text in any::<String>()) {
             proptest::prop_assert!(!visible(&text).chars().any(|c| c != '\n' && is_hidden(c)));

@@ -6,7 +6,7 @@ use x509_cert::der::Decode;
 use super::{Fingerprint, PublicKey, PublicKeyError};
 use crate::manifest::{self, ReadProblem};
 
-/// A certificate with an RSA key: all that sealing needs. Contains no secrets.
+/// A certificate with an RSA key. Sealing needs nothing else. Contains no secrets.
 #[derive(Debug)]
 pub struct Certificate {
     der: Vec<u8>,
@@ -15,11 +15,10 @@ pub struct Certificate {
     not_after: Timestamp,
 }
 
-/// The input contains no certificate that can seal.
+/// The input contains no certificate that can seal values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
-    /// The text contains no `CERTIFICATE` block, and nothing that explains why. Also returned for a `TRUSTED
-    /// CERTIFICATE`.
+    /// The text contains no `CERTIFICATE` block, and no sign of the cause. Also returned for a `TRUSTED CERTIFICATE`.
     #[error("data does not contain any valid RSA or ECDSA certificates")]
     Missing,
     /// The text contains a private key and no certificate. The message begins like upstream's.
@@ -31,8 +30,8 @@ pub enum CertificateError {
     /// The text is in an encoding that is not supported. The message begins like upstream's.
     #[error("data does not contain any valid RSA or ECDSA certificates: {0}")]
     Encoding(ReadProblem),
-    /// The text contains an incomplete certificate, one in an unsupported format, or a certificate signing request or
-    /// public key instead. The message begins like upstream's.
+    /// The text contains an incomplete certificate, a certificate in an unsupported format, or a certificate signing
+    /// request or public key instead. The message begins like upstream's.
     #[error("data does not contain any valid RSA or ECDSA certificates: {0}")]
     Damaged(&'static str),
     /// A `CERTIFICATE` block contains no X.509 certificate.
@@ -117,7 +116,7 @@ impl Certificate {
         })
     }
 
-    /// Returns the public key, which encrypts.
+    /// Returns the public key, which encrypts values.
     pub fn public_key(&self) -> &PublicKey {
         &self.key
     }
@@ -154,7 +153,7 @@ pub fn contains_private_key(text: &[u8]) -> bool {
     text.windows(marker.len()).any(|part| part == marker)
 }
 
-/// Returns the most helpful error for input without a certificate.
+/// Returns the most specific error for input without a certificate.
 fn explain_missing(text: &[u8]) -> CertificateError {
     // The PEM label of every kind of key, the item of a key Secret, and an age identity.
     let markers: [&[u8]; 3] = [b"PRIVATE KEY-----", b"tls.key", b"AGE-SECRET-KEY-"];
@@ -168,8 +167,8 @@ fn explain_missing(text: &[u8]) -> CertificateError {
     }
 }
 
-/// Returns why the input contains no readable certificate, although it is DER or has a part of the PEM markers; `None`
-/// for other input.
+/// Returns why the input contains no readable certificate, although it is DER or contains a part of a PEM marker;
+/// `None` for other input.
 fn explain_damage(text: &[u8]) -> Option<&'static str> {
     const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
     const END: &[u8] = b"-----END CERTIFICATE-----";

@@ -21,7 +21,7 @@ const RECORD_KEY_INFO: &[&[u8]] = &[b"sealed-secrets: key of records in statuses
 
 static OPERATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// Counts a private-key operation, also one that fails.
+/// Counts a private-key operation, including failed operations.
 pub(crate) fn count_private_key_operation() {
     OPERATIONS.fetch_add(1, Ordering::Relaxed);
 }
@@ -163,7 +163,7 @@ fn record_key(key: &PrivateDecryptingKey) -> Option<hmac::Key> {
     Some(hmac::Key::from(derived_key))
 }
 
-/// Reads a block; returns `None` if the block is not a private key at all.
+/// Reads a block. Returns `None` if the block is not a private key of any kind.
 fn read_block(block: &Block) -> Option<Result<PrivateKey, PrivateKeyError>> {
     match block.label.as_str() {
         "RSA PRIVATE KEY" | "PRIVATE KEY" if block.has_headers => {

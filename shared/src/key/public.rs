@@ -17,7 +17,7 @@ pub struct PublicKey {
     v2_id: KeyId,
 }
 
-/// The key cannot seal.
+/// The reason why a key cannot seal values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublicKeyError {
     /// The key is not an RSA key.
@@ -130,8 +130,8 @@ fn describe(spki: &SubjectPublicKeyInfoOwned) -> Option<Description> {
     })
 }
 
-/// Returns the identifier in v2 values. It covers the only `SubjectPublicKeyInfo` of the numbers, with the algorithm
-/// `rsaEncryption` and `NULL`, however the certificate encodes them.
+/// Returns the identifier in v2 values. It covers the canonical `SubjectPublicKeyInfo` of the key, with the algorithm
+/// `rsaEncryption` and `NULL`, however the certificate encodes the key.
 fn v2_id(key: &RsaPublicKeyRef<'_>) -> Option<KeyId> {
     let bytes = key.to_der().ok()?;
     let spki = SubjectPublicKeyInfoRef {

@@ -1,4 +1,4 @@
-//! A key of a ring, whatever its suite.
+//! A key of a ring, of any suite.
 
 use std::sync::Arc;
 
@@ -43,7 +43,8 @@ impl AnyKey {
         }
     }
 
-    /// Returns the identifier for people and for the backup mark: the fingerprint of an RSA key, the key id of others.
+    /// Returns the identifier that is shown to users and used in the backup mark: the fingerprint of an RSA key, the
+    /// key id of a v2 key.
     pub fn id_text(&self) -> String {
         match self {
             Self::Rsa(key) => key.fingerprint().to_string(),
@@ -67,8 +68,8 @@ impl AnyKey {
         }
     }
 
-    /// Returns the public key and the time from which and until which it seals; `None` for an RSA key without a
-    /// certificate, which never seals.
+    /// Returns the public key, and the period in which it seals; `None` for an RSA key without a certificate, which
+    /// never seals.
     pub fn sealing_half(&self) -> Option<SealingHalf<'_>> {
         Some(match self {
             Self::Rsa(key) => {

@@ -1,6 +1,6 @@
 //! Finds comments that begin in the first column. The parser drops comments, and a line that begins with `#` may be
-//! part of a scalar. So a marker is inserted into each such line: the line is part of a scalar if the parser returns
-//! the marker in one.
+//! part of a scalar. So a marker is inserted into each such line: if the parser returns the marker in a scalar, the
+//! line is not a comment.
 
 use saphyr_parser::{Event, Parser};
 
@@ -21,7 +21,7 @@ pub struct Comment {
 /// Prefix of a marker; the line number and a semicolon follow.
 const MARKER: &str = "\u{f8ff}seal-comment-";
 
-/// Returns the comments whose text the filter accepts, without lines of scalars. In a file that is not UTF-8, invalid
+/// Returns the comments whose text the filter accepts. Omits lines of scalars. In a file that is not UTF-8, invalid
 /// bytes are read as U+FFFD.
 pub(super) fn find(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Vec<Comment> {
     let text = text::decode(bytes).map_or_else(
@@ -103,7 +103,7 @@ impl ParsedLines {
         self.read.push((first_line, end_line));
     }
 
-    /// Returns whether the parser has read the line. The last range that begins at or before the line decides.
+    /// Returns whether the parser has read the line, according to the last range that begins at or before it.
     fn is_read(&self, line: usize) -> bool {
         let range = self
             .read

@@ -5,11 +5,11 @@ use std::fmt;
 pub struct ReadError {
     /// Number of the document and line of the input, both counted from one; `None` if the bytes are not text.
     pub place: Option<(usize, usize)>,
-    /// What is wrong with the input.
+    /// The problem with the input.
     pub problem: ReadProblem,
 }
 
-/// What is wrong with an input. Never quotes it, because it may contain plaintext values.
+/// The problem with an input. Never quotes the input, because it may contain plaintext values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadProblem {
     /// The text is neither UTF-8 nor UTF-16 with a byte order mark.
@@ -45,7 +45,7 @@ pub enum ReadProblem {
     /// The text contains Git's conflict markers.
     #[error("unresolved Git conflict markers; resolve the conflict first")]
     Conflict,
-    /// The text is probably a template that is not rendered yet. Contains the reason why it cannot be parsed.
+    /// The text is probably an unrendered template. Contains the problem that the parser reports.
     #[error("this looks like a template; render it first ({0})")]
     Template(Box<ReadProblem>),
     /// The input contains more values than this limit, directly or through nested anchors.
@@ -86,6 +86,6 @@ pub struct ShapeError {
     pub path: String,
     /// The expected type, with its article.
     pub wanted: &'static str,
-    /// The type found, with its article. Never the value.
+    /// The actual type, with its article. Never contains the value.
     pub found: &'static str,
 }

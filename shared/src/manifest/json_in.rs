@@ -59,8 +59,8 @@ fn read_rest_as_yaml(
     Ok(documents)
 }
 
-/// Returns an upper bound for the number of values in a JSON text, without the outermost of each document: every other
-/// value follows one of the characters `{`, `[`, `,` and `:`.
+/// Returns an upper bound for the number of values inside the documents of a JSON text: every value except the
+/// outermost follows one of the characters `{`, `[`, `,` and `:`.
 fn inner_values_bound(text: &str) -> usize {
     let (mut count, mut is_quoted, mut is_escaped) = (0, false, false);
     for byte in text.bytes() {
@@ -92,9 +92,8 @@ fn json_error(document: usize, line: usize, error: &serde_json::Error) -> ReadEr
     )
 }
 
-/// Reads the objects at the beginning of the input, with duplicate fields. Also returns the rest of the input, and the
-/// number of lines before it. Returns no objects for input with more values than
-/// `max_values`.
+/// Reads the objects at the beginning of the input, and keeps duplicate fields. Also returns the rest of the input, and
+/// the number of lines before the rest. Returns no objects for input with more values than `max_values`.
 pub(super) fn read_with_duplicates(text: &str, max_values: usize) -> (Vec<Node>, &str, usize) {
     let mut documents = Vec::new();
     let (mut offset, mut lines_before, mut counted_to) = (0, 0, 0);
@@ -116,7 +115,7 @@ pub(super) fn read_with_duplicates(text: &str, max_values: usize) -> (Vec<Node>,
     }
 }
 
-/// A value. Duplicate fields are kept or, with `MERGES`, merged: Go decodes the second of two equal fields into the
+/// A value with duplicate fields. With `MERGES`, they are merged: Go decodes the second of two equal fields into the
 /// result of the first.
 struct Raw<const MERGES: bool>(Node);
 
@@ -133,8 +132,8 @@ impl<const MERGES: bool> Raw<MERGES> {
         Self(Node::new(value, 0))
     }
 
-    /// Keeps the source text of a number or boolean, like that of an unquoted YAML scalar, because upstream
-    /// falls back to YAML where it expects text.
+    /// Stores the source text of a number or boolean, like that of an unquoted YAML scalar, because upstream falls back
+    /// to YAML where it expects text.
     fn with_source(value: Value, source: String) -> Self {
         Self(Node {
             value,

@@ -1,5 +1,5 @@
-//! The likely cause of malformed text. For conflict markers and templates, the parser's error names a token and does
-//! not explain the cause.
+//! Detects the likely cause of malformed text. For conflict markers and templates, the parser's error names a token and
+//! does not explain the cause.
 
 use super::error::{ReadError, ReadProblem};
 
@@ -80,7 +80,7 @@ mod tests {
                 "{\n<<<<<<< HEAD\n\"a\": 1\n=======\n\"a\": 2\n>>>>>>> x\n}\n",
                 2,
             ),
-            // A template with a conflict has to be merged before it is rendered.
+            // A template with a conflict must be merged before it is rendered.
             (
                 "a: {{ .x }}\n<<<<<<< HEAD\nb: 1\n=======\nb: 2\n>>>>>>> x\n",
                 2,

@@ -131,7 +131,7 @@ fn piece_roots((lines_before, text): (usize, &str)) -> Option<Vec<Node>> {
 }
 
 /// Returns the line of the first key that occurs twice in one mapping, which [`read`] accepts silently, as upstream
-/// does. Finds no key after a malformed part of the input, and none in a JSON object after the first.
+/// does. Does not check the input after a malformed part, or any JSON object after the first.
 pub fn repeated_key(bytes: &[u8]) -> Option<usize> {
     yaml_keys::first_repeated(&text::decode(bytes).ok()?)
 }

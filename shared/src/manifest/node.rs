@@ -45,8 +45,8 @@ impl Node {
         }
     }
 
-    /// Returns a field of a mapping: the exact name first, else one that differs only in case, as in Go's
-    /// JSON decoder.
+    /// Returns the value of a field of a mapping: an exact match of the name if there is one, otherwise a match that
+    /// ignores case, as in Go's JSON decoder.
     pub fn field(&self, name: &str) -> Option<&Self> {
         let Value::Map(entries) = &self.value else {
             return None;
@@ -61,7 +61,7 @@ impl Node {
         last(&|key| key == name).or_else(|| last(&|key| key.eq_ignore_ascii_case(name)))
     }
 
-    /// Returns the string in a field; `None` if the field is absent or not a string.
+    /// Returns the string in a field; `None` if the field is absent or is not a string.
     pub fn text(&self, name: &str) -> Option<&str> {
         match &self.field(name)?.value {
             Value::Text(text) => Some(text),
@@ -69,8 +69,8 @@ impl Node {
         }
     }
 
-    /// Returns the items if this is a list of one of these kinds, including those of nested lists; otherwise this node
-    /// alone.
+    /// Returns the items of a list of one of these kinds, including items of nested lists. For any other node, returns
+    /// the node itself.
     pub fn list_items(&self, kinds: &[&str]) -> Vec<&Self> {
         if !self.text("kind").is_some_and(|kind| kinds.contains(&kind)) {
             return vec![self];

@@ -1,4 +1,4 @@
-//! Finds repeated keys in the documents that a filter accepts, in JSON and YAML.
+//! Finds repeated keys in the JSON and YAML documents that a filter accepts.
 
 use std::collections::HashSet;
 

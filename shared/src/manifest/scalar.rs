@@ -1,5 +1,5 @@
-//! The meaning of an unquoted YAML scalar by the rules of YAML 1.1 as in Go's yaml.v2, and the string that Go
-//! converts it to where text is expected.
+//! Types unquoted YAML scalars by the rules of YAML 1.1, as Go's yaml.v2 does, and converts them to strings where Go
+//! expects text.
 
 use super::node::Value;
 use zeroize::Zeroizing;

@@ -63,8 +63,9 @@ pub fn as_utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     decoded.map_or(Cow::Borrowed(bytes), |text| Cow::Owned(text.into_bytes()))
 }
 
-/// Returns the problem of bytes in an encoding that [`read`](super::read) and [`as_utf8`] do not decode: UTF-16 that is
-/// truncated, malformed or, for a manifest, without a byte order mark; and UTF-32. `None` for anything else, such as UTF-8.
+/// Returns the problem if bytes are in an encoding that [`read`](super::read) and [`as_utf8`] do not decode: UTF-16
+/// that is truncated, malformed or, for a manifest, without a byte order mark; and UTF-32. Returns `None` otherwise,
+/// for example for UTF-8.
 pub fn wrong_encoding(bytes: &[u8]) -> Option<ReadProblem> {
     const TRUNCATED: &str = "that ends in the middle of a character, or contains a malformed one";
     let zeros = ZeroBytes::of(bytes);
@@ -88,8 +89,8 @@ fn is_utf32(bytes: &[u8], zeros: &ZeroBytes) -> bool {
     has_mark || zeros.count * 8 >= zeros.sample_len * 5 && zeros.sample_len >= 4
 }
 
-/// The share of zero bytes at the beginning of an input. No UTF-8 manifest, certificate or key has any. Of ASCII text,
-/// half of the bytes are zero in UTF-16, and three quarters in UTF-32.
+/// The share of zero bytes at the beginning of an input. UTF-8 manifests, certificates and keys contain no zero bytes.
+/// For ASCII text, half of the bytes are zero in UTF-16, and three quarters in UTF-32.
 struct ZeroBytes {
     count: usize,
     sample_len: usize,
@@ -100,7 +101,7 @@ impl ZeroBytes {
         let sample = &bytes[..bytes.len().min(4096)];
         let count = sample.split(|byte| *byte == 0).count() - 1;
         Self {
-            // Zeros alone, as after a crash, are not text in any encoding.
+            // An input of zeros only, as after a crash, is not text in any encoding.
             count: if count == sample.len() { 0 } else { count },
             sample_len: sample.len(),
         }
@@ -129,8 +130,8 @@ pub(super) fn decode_with_marks(bytes: &[u8]) -> Result<(Encoding, String), Read
         .ok_or(ReadError { place, problem })
 }
 
-/// Removes byte order marks after line breaks: a file that was concatenated from several files has one before each. No
-/// value begins in the first column, so none of these marks is part of a value.
+/// Removes byte order marks after line breaks: a concatenation of several files has one before each file. No value
+/// begins in the first column, so none of these marks is part of a value.
 fn without_inner_marks(text: String) -> String {
     if text.contains("\n\u{feff}") {
         text.replace("\n\u{feff}", "\n")

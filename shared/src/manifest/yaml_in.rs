@@ -57,7 +57,7 @@ fn without_input(info: &str) -> String {
     info[..end].to_owned()
 }
 
-/// Builds trees from events. Uses an explicit stack, so that input cannot overflow the call stack.
+/// Builds trees from events. Uses an explicit stack, so that no input can overflow the call stack.
 #[derive(Default)]
 struct Builder {
     lines_before: usize,
@@ -172,7 +172,7 @@ impl Builder {
     /// Adds a finished node as item, key, value, or root.
     fn add_node(&mut self, node: Node, anchor: usize) -> Result<(), ReadError> {
         if anchor != 0 {
-            // Weigh before copying: nested anchors multiply as aliases do.
+            // Add the weight before copying: nested anchors multiply values as aliases do.
             self.add_weight(node.weight())?;
             self.anchors.insert(anchor, node.clone());
         }

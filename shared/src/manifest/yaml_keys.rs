@@ -10,7 +10,7 @@ use super::yaml_in;
 
 const MERGE_KEY: &str = "<<";
 
-/// A key that occurs earlier in the same mapping.
+/// A key that is repeated in its mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepeatedKey {
     /// Line of the key, counted from one.
@@ -19,8 +19,8 @@ pub struct RepeatedKey {
     pub key: String,
 }
 
-/// Returns the line of the first repeated key, counted from one. Ignores keys that `<<` merges in, because
-/// they are meant to be overridden, and several `<<`.
+/// Returns the line of the first repeated key, counted from one. Ignores keys that `<<` merges in, because they are
+/// meant to be overridden, and repeated `<<` keys.
 pub(super) fn first_repeated(text: &str) -> Option<usize> {
     let mut state = Scan::default();
     for result in Parser::new_from_str(text) {
@@ -34,7 +34,7 @@ pub(super) fn first_repeated(text: &str) -> Option<usize> {
     None
 }
 
-/// Returns the repeated keys in each document, several `<<` included, up to the first error.
+/// Returns the repeated keys in each document up to the first error, including repeated `<<` keys.
 pub(super) fn find_in_documents(text: &str, lines_before: usize) -> Vec<Vec<RepeatedKey>> {
     let mut documents = Vec::new();
     let mut scan = Scan::default();
@@ -54,7 +54,7 @@ pub(super) fn find_in_documents(text: &str, lines_before: usize) -> Vec<Vec<Repe
 /// A collection that has not ended yet.
 enum Open {
     List,
-    /// The keys so far.
+    /// A mapping with the keys that were read so far.
     Map(HashSet<String>, Turn),
 }
 
@@ -103,8 +103,8 @@ impl Scan {
         key
     }
 
-    /// Adds a key to the innermost mapping. Returns false if the mapping already contains the key; returns true for a
-    /// value and for an item of a list.
+    /// Adds a key to the innermost mapping. Returns false if the mapping already contains the key; returns true if the
+    /// next node is a value or a list item.
     fn insert(&mut self, key: &str) -> bool {
         match self.open.last_mut() {
             Some(Open::Map(keys, Turn::Key)) => keys.insert(key.to_owned()),
@@ -125,7 +125,7 @@ impl Scan {
 }
 
 /// Returns the name of a key as `read` returns it. For the merge key, and for a scalar that cannot be a key, returns
-/// the text.
+/// the source text.
 fn name_of(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> String {
     yaml_in::key_name(text, style, tag).unwrap_or_else(|| text.to_owned())
 }

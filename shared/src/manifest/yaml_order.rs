@@ -39,7 +39,7 @@ fn is_before(a: &str, b: &str) -> bool {
     (a_number, a_end, a[i]) < (b_number, b_end, b[i])
 }
 
-/// Returns whether `front` ends in a number that has begun with a non-zero digit.
+/// Returns whether `front` ends within a number that begins with a non-zero digit.
 fn is_after_nonzero_digits(front: &[char]) -> bool {
     front
         .iter()
@@ -74,7 +74,8 @@ mod tests {
         assert_eq!(sort_keys(keys.to_vec()), want);
     }
 
-    /// If two keys diverge within a number, the common digits before belong to it, unless they are zeros.
+    /// If two keys diverge within a number, the common digits before the difference belong to the number, unless they
+    /// are zeros.
     #[test]
     fn a_number_includes_its_common_leading_digits() {
         for [first, second] in [["a12", "a100"], ["a000", "a05"], ["1-9", "1-10"]] {

@@ -16,13 +16,14 @@ pub fn to_yaml(value: &Json) -> String {
     format_document(value, yaml_text::is_printable)
 }
 
-/// Like [`to_yaml`], but escapes each character that a reader cannot see, so that untrusted names and values
-/// cannot control a terminal.
+/// Like [`to_yaml`], but escapes every invisible character, so that untrusted names and values cannot control a
+/// terminal.
 pub fn to_visible_yaml(value: &Json) -> String {
     format_document(value, is_visible)
 }
 
-/// Like [`to_visible_yaml`], with escapes for `:` and `#` in strings, so that no line of a string can begin with one.
+/// Like [`to_visible_yaml`], but also escapes `:` and `#` in strings, so that no line of a string can look like a key
+/// or a comment.
 pub fn to_inert_yaml(value: &Json) -> String {
     format_document(value, |c| is_visible(c) && !matches!(c, ':' | '#'))
 }

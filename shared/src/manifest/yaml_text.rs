@@ -12,7 +12,7 @@ const BEST_WIDTH: usize = 80;
 /// A function that returns whether a character may be written unescaped.
 pub(super) type IsPrintable = fn(char) -> bool;
 
-/// Writes a key. It stays on one line, and is never mistaken for the merge key.
+/// Writes a key on one line. Quotes a key that would be read as the merge key.
 pub(super) fn write_key(out: &mut String, key: &str, is_printable: IsPrintable) {
     match Style::of(key, is_printable) {
         Style::Plain if key != "<<" => out.push_str(key),
@@ -21,7 +21,7 @@ pub(super) fn write_key(out: &mut String, key: &str, is_printable: IsPrintable) 
     }
 }
 
-/// Writes a string as a value. `indent` is that of continuation lines of folded or literal scalars.
+/// Writes a string as a value. `indent` is the indentation of continuation lines in folded and literal scalars.
 pub(super) fn write(out: &mut String, text: &str, indent: usize, is_printable: IsPrintable) {
     Style::of(text, is_printable).write(out, text, indent, is_printable);
 }
@@ -36,7 +36,7 @@ enum Style {
 }
 
 impl Style {
-    /// Chooses the style as libyaml's emitter does.
+    /// Returns the style that libyaml's emitter chooses.
     fn of(text: &str, is_printable: IsPrintable) -> Self {
         let is_all_printable = text.chars().all(|c| c == '\n' || is_printable(c));
         let has_trailing_space = text.ends_with(' ');
@@ -96,7 +96,7 @@ fn column(out: &str) -> usize {
     out.rsplit('\n').next().unwrap_or_default().chars().count()
 }
 
-/// Returns whether a reader would interpret a part of this unquoted line as syntax.
+/// Returns whether a parser would interpret a part of this unquoted line as syntax.
 fn has_indicators(text: &str) -> bool {
     if text.starts_with("---") || text.starts_with("...") {
         return true;
@@ -120,7 +120,7 @@ fn has_indicators(text: &str) -> bool {
 }
 
 /// Returns whether libyaml writes the character unescaped: it escapes tabs and characters beyond the Basic Multilingual
-/// Plane. Line separators are escaped in addition, because single quotes would fold them.
+/// Plane. Line separators are also escaped, because single quotes would fold them.
 pub(super) fn is_printable(c: char) -> bool {
     matches!(c,
         ' '..='~' | '\u{a0}'..='\u{2027}' | '\u{202a}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}'
@@ -159,7 +159,7 @@ fn is_calendar_date(text: &str) -> bool {
     }
 }
 
-/// Removes a time zone such as `Z` or `+07:00` from the end; returns `None` without one.
+/// Removes a time zone such as `Z` or `+07:00` from the end; returns `None` if there is none.
 fn strip_zone(time: &str) -> Option<&str> {
     if let Some(time) = time.strip_suffix('Z') {
         return Some(time);
@@ -214,8 +214,8 @@ fn is_base_60(text: &str) -> bool {
         && is_digits_or_underscores(fraction)
 }
 
-/// Writes a double-quoted string. With `fold`, folds like [`write_folded`], with that indentation; a
-/// backslash precedes a space at the start of a line.
+/// Writes a double-quoted string. If `fold` is set, folds it like [`write_folded`], with that indentation; a backslash
+/// precedes a space at the start of a line.
 pub(super) fn write_double_quoted(
     out: &mut String,
     text: &str,

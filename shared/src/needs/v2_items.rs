@@ -1,4 +1,4 @@
-//! Which keys v2 items need.
+//! Determines the keys that v2 items need.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ impl From<UsedKey> for Need {
     }
 }
 
-/// Returns the key that each v2 item needs, and which one opens it.
+/// Returns the key that opens each v2 item, or the keys that the items name if the object cannot be opened.
 pub(super) fn needs_within(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -38,7 +38,8 @@ pub(super) fn needs_within(
     }
 }
 
-/// Returns the keys that v2 items name, of an object that is not opened. A malformed entry can hide keys that the items name.
+/// Returns the keys that v2 items name, for an object that could not be opened. A malformed entry can hide further
+/// keys.
 fn needs_unopened(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Need> {
     let Ok(object) = Object::parse(&sealed.spec.encrypted_data) else {
         let items = v2_names(sealed);
@@ -53,7 +54,7 @@ fn needs_unopened(sealed: &SealedSecret, ring: &KeyRing) -> BTreeMap<String, Nee
         .collect()
 }
 
-/// Returns the key of the ring that each v2 item names; `None` if an item names none, or an entry is malformed.
+/// Returns the key of the ring that each v2 item names; `None` if an item names no key, or an entry is malformed.
 pub(super) fn needs_by_name(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -66,7 +67,7 @@ pub(super) fn needs_by_name(
     openers.map(need).collect()
 }
 
-/// Returns the key that unseals each v2 item, or why the object is refused.
+/// Returns the key that unseals each v2 item, or the reason why the object is refused.
 pub(super) fn examine(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -93,7 +94,7 @@ pub(super) fn examine(
     }
 }
 
-/// Returns the place that all v2 items were sealed for, if it is one of these.
+/// Returns the place that all v2 items were sealed for, if it is among these places.
 fn place_of(sealed: &SealedSecret, places: &[Place]) -> Option<Place> {
     let object = Object::parse(&sealed.spec.encrypted_data).ok()?;
     let is_for = |place: &&Place| {

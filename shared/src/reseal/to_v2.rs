@@ -18,13 +18,14 @@ use crate::v2::{
     Value,
 };
 
-/// Re-encrypts a SealedSecret as v2: seals all its items under one lock for [`KeyRing::sealing_recipients`],
-/// with the identifiers of their values. Changes nothing if that is so already. Objects in the deprecated form are refused.
+/// Re-encrypts a SealedSecret as v2: seals all its items under one lock for [`KeyRing::sealing_recipients`], with the
+/// identifiers of their values. Changes nothing if the items are already sealed in this way. Refuses objects in the
+/// deprecated form.
 ///
 /// # Errors
 ///
-/// Returns [`ResealError`] if the SealedSecret cannot be unsealed or sealed, or no key may seal; nothing is re-encrypted
-/// then.
+/// Returns [`ResealError`] if the SealedSecret cannot be unsealed or sealed, or no key may seal; nothing is
+/// re-encrypted then.
 pub fn reseal_as_v2(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -44,7 +45,7 @@ pub fn reseal_as_v2(
     Ok(resealed)
 }
 
-/// Drops the key hints of items that are v2 now: those name their keys themselves.
+/// Removes the key hints of converted items, since v2 items name their keys.
 fn drop_hints(sealed: &mut SealedSecret, edit: &Edit) {
     let mut hints = hints::read(sealed.metadata.annotations.as_ref());
     let before = hints.len();
@@ -58,7 +59,7 @@ fn drop_hints(sealed: &mut SealedSecret, edit: &Edit) {
 
 /// Seals all items of a SealedSecret under one v2 lock. Returns the changes of its entries.
 ///
-/// The checks of v2, and whether the object is in the deprecated form, come before any private key is used.
+/// Performs the checks of v2, and refuses the deprecated form, before any private key is used.
 ///
 /// # Errors
 ///
@@ -96,7 +97,7 @@ pub fn convert_to_v2(
     )?)
 }
 
-/// Opens the v1 items. Tries nothing after the first item that cannot be unsealed.
+/// Opens the v1 items. Stops at the first item that cannot be unsealed.
 fn open_v1(
     sealed: &SealedSecret,
     object: &v2::Object,

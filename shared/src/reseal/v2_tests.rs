@@ -145,7 +145,8 @@ fn re_encrypts_v2_items_under_one_lock_for_the_preferred_key() {
     }
 }
 
-/// Attack: a caller has a controller that only has RSA keys re-encrypt a value, so that a quantum computer can read it.
+/// Attack: a caller sends a post-quantum value to a controller with only RSA keys for re-encryption, so that a quantum
+/// computer can decrypt the result.
 #[test]
 fn refuses_to_give_up_post_quantum_protection() {
     let keys = [rsa(1), v2_key(Suite::XWing, 2)];
@@ -157,8 +158,8 @@ fn refuses_to_give_up_post_quantum_protection() {
     );
 }
 
-/// Attack: a caller sends old unbound values beside a bound item of its own, with a template of its own, to get all of them
-/// bound to this template and fresh.
+/// Attack: a caller sends old unbound values together with a bound item and a template of its own, so that
+/// re-encryption binds all values to this template with a fresh revision.
 #[test]
 fn refuses_to_bind_values_that_were_sealed_unbound() {
     let keys = [rsa(1), v2_key(Suite::XWing, 2)];
@@ -177,7 +178,7 @@ fn refuses_to_bind_values_that_were_sealed_unbound() {
     }
 }
 
-/// Attack: an author adds a recipient to an object, and waits for a re-encryption that keeps it.
+/// Attack: an author adds a recipient to an object, and waits for a re-encryption that keeps this recipient.
 #[test]
 fn re_encryption_drops_recipients_that_are_not_in_the_ring() {
     let keys = [rsa(1), v2_key(Suite::XWing, 2)];
@@ -236,7 +237,7 @@ fn keeps_the_format_of_each_item_of_a_mixed_object() {
         (again.changed, &again.sealed.spec),
         (0, &rotated.sealed.spec)
     );
-    // Whole object or nothing.
+    // The whole object is re-encrypted, or nothing.
     sealed
         .spec
         .encrypted_data
@@ -256,8 +257,8 @@ impl Meter for Forbidden {
     }
 }
 
-/// Attack: an author sends a value with a revision of the future, a value of another place, or a broken one, and gets it
-/// back with a fresh revision.
+/// Attack: an author sends a value with a revision in the future, a value of another place, or a damaged value, so that
+/// re-encryption returns it with a fresh revision.
 #[test]
 fn refuses_objects_that_readers_refuse_before_using_a_private_key() {
     let keys = [rsa(1), v2_key(Suite::XWing, 2)];
@@ -327,7 +328,7 @@ fn reports_why_no_key_of_the_preferred_suite_may_seal() {
     ));
 }
 
-/// Returns an object with v1 items, which hints name as sealed for `key`, and the identifiers of its values.
+/// Returns an object with v1 items whose hints name `key`, and the identifiers of its values.
 fn v1_object(key: &AnyKey, ring: &KeyRing) -> (SealedSecret, BTreeMap<String, Value>) {
     let AnyKey::Rsa(key) = key else {
         unreachable!("it is an RSA key");
@@ -381,7 +382,7 @@ fn converts_v1_and_mixed_objects_and_keeps_the_identifiers_of_values() {
     }
 }
 
-/// Attack: an author restores a v1 value from before a migration, and has it converted where v1 is refused.
+/// Attack: an author restores a v1 value from before a migration, and has it converted where policy refuses v1.
 #[test]
 fn refuses_conversions_that_readers_would_refuse_or_that_widen_the_scope() {
     let keys = [rsa(1), v2_key(Suite::XWing, 3)];

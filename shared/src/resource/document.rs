@@ -45,7 +45,7 @@ impl SealedSecret {
         Ok(sealed)
     }
 
-    /// Reads one SealedSecret, with an empty value for each sealed value that is not a string.
+    /// Reads one SealedSecret. A sealed value that is not a string becomes an empty value.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ fn read_sealed_secret(node: &Node, reading: &mut Reading) -> Result<SealedSecret
     if let (false, Some(object)) = (has_status, json.as_object_mut()) {
         object.remove("status");
     }
-    // After the check of types, serde rejects only malformed times, owner references and managed fields.
+    // After the types were checked, serde rejects only malformed times, owner references and managed fields.
     serde_json::from_value(json).map_err(|_| DocumentError::Metadata)
 }
 
@@ -146,7 +146,7 @@ fn in_object(sealed: &SealedSecret, source: ShapeError) -> DocumentError {
     DocumentError::Items { place, source }
 }
 
-/// Checks the kind. An absent `kind` or `apiVersion` counts as the expected one, as in upstream.
+/// Checks the kind. A missing `kind` or `apiVersion` counts as the expected value, as in upstream.
 pub(crate) fn expect_kind(
     node: &Node,
     kind: &'static str,
@@ -256,7 +256,7 @@ pub(crate) fn order(object: &mut Json, names: &[&str]) {
     map.extend(fields);
 }
 
-/// The metadata fields of upstream's types. Fields with [`Shape::Any`] are not checked here.
+/// The metadata fields of upstream's types. The type of fields with [`Shape::Any`] is not checked here.
 pub(crate) const METADATA: Shape = Shape::Fields(&[
     ("name", Shape::Text),
     ("generateName", Shape::Text),

@@ -11,10 +11,10 @@ pub const RANDOM_VALUES_ANNOTATION: &str = "sealedsecrets.bitnami.com/random-val
 /// On a SealedSecret: the items of the Secret, separated by commas, whose former values stay in the Secret for a while after a
 /// change, each under the name of the item with `.previous`.
 pub const KEEP_PREVIOUS_ANNOTATION: &str = "sealedsecrets.bitnami.com/keep-previous";
-/// On a SealedSecret: for how long former values are kept at most, as a duration like `30m`.
+/// On a SealedSecret: the maximum time for which former values are kept, as a duration like `30m`.
 pub const KEEP_PREVIOUS_FOR_ANNOTATION: &str = "sealedsecrets.bitnami.com/keep-previous-for";
-/// On a SealedSecret: `time` if former values are kept for all of that time, also when every Pod has the present ones; `pods`
-/// or no value if not.
+/// On a SealedSecret: `time` keeps former values for the whole time, even when every Pod has the current values; `pods`
+/// or no value does not.
 pub const KEEP_PREVIOUS_UNTIL_ANNOTATION: &str = "sealedsecrets.bitnami.com/keep-previous-until";
 /// On a Secret that keeps former values: the version of each value, and until when the former values are kept.
 pub const PREVIOUS_VALUES_ANNOTATION: &str = "sealedsecrets.bitnami.com/previous-values";
@@ -31,16 +31,15 @@ pub fn version_key_name(prefix: &str) -> String {
 pub const KEY_LABELS: [&str; 2] = [KEY_LABEL, V2_KEY_LABEL];
 /// The Secret with this name is an RSA key even without [`KEY_LABEL`].
 pub const UNLABELED_KEY_NAME: &str = "sealed-secrets-key";
-/// Value of [`KEY_LABEL`] of a key in use.
+/// Value of [`KEY_LABEL`] for an active key.
 pub const KEY_ACTIVE: &str = "active";
-/// Value of [`KEY_LABEL`] of a retired key, which the controller does not load.
+/// Value of [`KEY_LABEL`] for a retired key, which the controller does not load.
 pub const KEY_RETIRED: &str = "retired";
-/// Value of [`KEY_LABEL`] with which upstream marks a compromised key, which it then does not load.
+/// Value of [`KEY_LABEL`] with which upstream marks a compromised key, so that it does not load the key.
 pub const KEY_COMPROMISED: &str = "compromised";
 /// On a key Secret: which key was backed up and when. See [`crate::key_marks`].
 pub const BACKED_UP_ANNOTATION: &str = "sealedsecrets.bitnami.com/backed-up";
-/// On a key Secret: the time since which the key is considered compromised. It unseals and never
-/// seals again.
+/// On a key Secret: the time since which the key is considered compromised. The key unseals and never seals again.
 pub const COMPROMISED_ANNOTATION: &str = "sealedsecrets.bitnami.com/compromised";
 /// On a key Secret: the key unseals and does not seal, because it was restored and not chosen as a sealing
 /// key.
@@ -53,10 +52,10 @@ pub const KEY_HINTS_ANNOTATION: &str = "sealedsecrets.bitnami.com/key-hints";
 pub const RESTART_ANNOTATION: &str = "sealedsecrets.bitnami.com/restart";
 /// On a workload: how long its Secrets must be unchanged before `seal restart` restarts it.
 pub const RESTART_WINDOW_ANNOTATION: &str = "sealedsecrets.bitnami.com/restart-window";
-/// On a Pod template: which content of its Secrets `seal restart` restarted the workload for.
+/// On a Pod template: identifies the content of its Secrets for which `seal restart` restarted the workload.
 pub const RESTARTED_FOR_ANNOTATION: &str = "sealedsecrets.bitnami.com/restarted-for";
-/// On a SealedSecret or a Namespace, with the value `true`: `seal restart` makes kubelet refresh mounted values at once.
-/// With `false` on a SealedSecret or a Pod, it does not.
+/// On a SealedSecret or a Namespace: with the value `true`, `seal restart` makes kubelet refresh mounted values at
+/// once. With `false` on a SealedSecret or a Pod, `seal restart` does not.
 pub const REFRESH_ANNOTATION: &str = "sealedsecrets.bitnami.com/refresh";
 /// On a Pod: the content version for which `seal restart` last made kubelet refresh its volumes.
 pub const REFRESHED_FOR_ANNOTATION: &str = "sealedsecrets.bitnami.com/refreshed-for";

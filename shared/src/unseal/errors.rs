@@ -29,12 +29,12 @@ pub enum UnsealError {
     /// The object has v2 items and is refused as a whole, or the policy refuses its format.
     #[error(transparent)]
     Refused(#[from] v2::Refusal),
-    /// A key outside this process could not be asked, which says nothing about the object.
+    /// A key outside this process is unavailable. This is independent of the object's validity.
     #[error("cannot use the key {key}: {source}; the object itself was not refused, so try again")]
     KeyUnavailable {
-        /// The identifier of the key that could not be used.
+        /// The identifier of the unavailable key.
         key: ShortKeyId,
-        /// What prevented its use.
+        /// The cause of the failure.
         source: Unavailable,
     },
     /// The object has items and the deprecated `spec.data`.
@@ -56,23 +56,21 @@ pub enum UnsealError {
         "the deprecated field 'data' was decrypted, but is not a Secret; seal the Secret again, which writes 'encryptedData'"
     )]
     LegacyContent,
-    /// The meter ended the unsealing of items. This does not mean that anything is wrong, and another attempt
-    /// can continue from here. Templates never end with this error, since the work that they need depends on
-    /// the values.
+    /// The meter interrupted the unsealing of items. This does not indicate a problem with the object, and another
+    /// attempt can continue from here. Templates never cause this error, since their work depends on the values.
     #[error(
         "this object needs more work than one attempt may take; the next attempt continues where this one \
          stopped; to speed it up, split the object, or re-encrypt its items for one key"
     )]
     BudgetUsedUp {
-        /// The keys of v1 items that are known now: with these hints, the next attempt needs one operation for each
-        /// of them.
+        /// The known keys of v1 items. With these hints, the next attempt needs one operation for each of these items.
         opened: Hints,
     },
 }
 
 impl UnsealError {
-    /// Returns the complete message, for users who may read the values. Which template fails, where and how
-    /// depends on the values, so `Display` does not reveal it.
+    /// Returns the complete message, for users who may read the values. Which template fails, where and why depends on
+    /// the values, so `Display` does not reveal this.
     pub fn exact_message(&self) -> String {
         match self {
             Self::Render(errors) => errors.exact_message().to_string(),
@@ -111,7 +109,7 @@ pub enum ItemProblem {
 }
 
 impl ItemProblem {
-    /// Returns the text of Bitnami's controller.
+    /// Returns the error text of Bitnami's controller.
     fn upstream_message(&self) -> String {
         match self {
             Self::NotSealed(why) => why.upstream_message(),
@@ -131,7 +129,7 @@ pub struct ItemErrors {
     pub untried: usize,
     /// Set if the object may have been renamed or moved after it was sealed.
     pub renamed: Option<Box<NameMismatch>>,
-    /// The keys that the object's annotation names for items that no key unseals, and whether each is in the ring.
+    /// The keys that the object's annotation names for items that no key unseals, and whether each key is in the ring.
     pub hinted: BTreeMap<Fingerprint, HintedItems>,
 }
 
@@ -142,7 +140,8 @@ pub struct HintedItems {
     is_in_ring: bool,
 }
 
-/// The name or namespace of the template differs from that of the object, and the values may be bound to the template's.
+/// The name or namespace of the template differs from that of the object, and the values may have been sealed for that
+/// of the template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameMismatch {
     /// The field that differs: `name` or `namespace`.
@@ -151,7 +150,7 @@ pub struct NameMismatch {
     template: String,
     /// The object's name or namespace.
     object: String,
-    /// A scope with which the values could be unsealed here as well.
+    /// A scope with which the values could be unsealed in this object too.
     scope: Scope,
 }
 
@@ -203,8 +202,8 @@ impl fmt::Display for NameMismatch {
 }
 
 impl ItemErrors {
-    /// Replaces the errors of items that are not strings, and were read as empty, with errors that name the type. `types`
-    /// contains the types by item key.
+    /// Replaces the errors of items that are not strings, which were read as empty values, with errors that name the
+    /// type. `types` contains the types by item key.
     pub fn name_types(&mut self, types: &BTreeMap<String, &'static str>) {
         for item in &mut self.items {
             if let Some(kind) = types.get(&item.key) {
@@ -213,7 +212,7 @@ impl ItemErrors {
         }
     }
 
-    /// Adds the likely cause, from public data only: names, annotations and fingerprints of keys. No key is tried.
+    /// Adds the likely cause, using only public data: names, annotations and fingerprints of keys. Tries no key.
     pub(crate) fn explain(&mut self, sealed: &SealedSecret, ring: &KeyRing) {
         let hints = hints::read(sealed.metadata.annotations.as_ref());
         let is_for_no_key = |item: &&ItemError| matches!(item.problem, ItemProblem::NoKey(_));
@@ -230,8 +229,8 @@ impl ItemErrors {
             .map(Box::new);
     }
 
-    /// Returns the message with the likely cause first. For text that is not a sealed value, it includes what the text
-    /// is instead.
+    /// Returns the message with the likely cause first. For text that is not a sealed value, the message includes its
+    /// actual content.
     fn diagnosis(&self) -> String {
         let mut lines = Vec::new();
         if let Some(renamed) = &self.renamed {

@@ -1,4 +1,4 @@
-//! Unseals the items of one object, and stops early if that cannot succeed.
+//! Unseals the items of one object, and stops early once unsealing cannot succeed.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,18 @@ use crate::meter::{Interrupted, Meter};
 use crate::scope::Label;
 use crate::sealed_text;
 
-/// Maximum number of keys that are tried first because they recently unsealed items of the same object: items for a few
-/// alternating keys then cost only a few operations each.
+/// Maximum number of keys that are tried first because they recently unsealed items of the same object. So items for a
+/// few alternating keys cost only a few operations each.
 const MAX_RECENT: usize = 4;
 
 /// The values of the items, and the key of each, by item key.
 pub(super) type OpenedItems = (BTreeMap<String, OpenedValue>, Hints);
 
-/// Unseals every item. For each item, tries the keys that `advice` names first, then the keys that unsealed
-/// earlier items, the most recent first, since the items of one object were mostly sealed together.
+/// Unseals every item. For each item, tries the keys that `advice` names first, then the keys that unsealed earlier
+/// items, the most recent first, since the items of one object were mostly sealed together.
 ///
-/// Once an item has failed, the object cannot be unsealed. A limited number of further operations is used to
-/// name other failing items too; items beyond that are only counted.
+/// Once an item has failed, the object cannot be unsealed. A limited number of further operations is used to name other
+/// failing items; the remaining items are only counted.
 pub(super) fn open_items<'a>(
     items: impl Iterator<Item = (&'a String, &'a String)>,
     ring: &KeyRing,
@@ -92,7 +92,7 @@ fn open_item(
     }
 }
 
-/// The meter of the whole work. `remaining`, once set, also limits the number of operations.
+/// A meter that also limits the number of operations, once `remaining` is set.
 struct LimitedMeter<'a> {
     meter: &'a mut dyn Meter,
     remaining: Option<u64>,
@@ -157,7 +157,7 @@ mod tests {
         texts.into_iter().enumerate().map(key).collect()
     }
 
-    /// Counts operations, and ends the work after `limit`.
+    /// Counts operations, and interrupts the work after `limit`.
     struct Counter {
         operations: u64,
         limit: u64,
@@ -193,8 +193,8 @@ mod tests {
         (result, counter.operations)
     }
 
-    /// Attack: an author keeps the controller busy with hundreds of well-formed values that no key can unseal, each of
-    /// which costs one operation for every key.
+    /// Attack: an author keeps the controller busy with hundreds of well-formed values that no key can unseal. Each
+    /// value costs one operation for every key.
     #[test]
     fn limits_the_operations_for_hundreds_of_wrong_items_and_names_several() {
         let ring = ring();
@@ -240,7 +240,7 @@ mod tests {
     fn interrupted_work_resumes_and_finishes() {
         let ring = ring();
         let items = object((0..60).map(|i| value(&ring, i % KEYS)));
-        // Each limit suffices for one operation for each item, and for every key for one of them.
+        // Each limit allows one operation for each item, and one operation for every key for one item.
         for limit in [66, 70, 100, 1000] {
             let (mut remembered, mut attempts) = (Hints::new(), 0);
             loop {
@@ -260,7 +260,7 @@ mod tests {
         }
     }
 
-    /// Attack: a reader infers a value from how far an attempt came, as the status shows it.
+    /// Attack: a reader infers a value from the progress of an attempt in the status.
     #[test]
     fn the_error_of_an_interruption_does_not_depend_on_the_progress() {
         let ring = ring();

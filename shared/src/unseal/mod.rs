@@ -1,7 +1,7 @@
 //! Unseals a SealedSecret into a Secret, with an error per item or template.
 //!
-//! Objects can have v1 items, v2 items ([`crate::v2`]), or both; either all of an object is unsealed or nothing. No result
-//! depends on the random numbers that opening v2 items needs, so they come from the operating system.
+//! Objects can have v1 items, v2 items ([`crate::v2`]), or both; either the whole object is unsealed or nothing. No
+//! result depends on the random numbers that are needed to open v2 items, so they come from the operating system.
 
 mod errors;
 mod items;
@@ -42,23 +42,23 @@ pub use used_key::{MalformedUsedKey, UsedKey};
 pub struct Rules {
     /// Whether the deprecated `spec.data` is accepted.
     pub accept_legacy: bool,
-    /// Whether templates are refused whose result differs between renderings.
+    /// Whether to refuse templates whose result differs between renderings.
     pub refuse_random: bool,
 }
 
-/// What an object must satisfy before any of its items is unsealed.
+/// The requirements that an object must meet before any of its items is unsealed.
 #[derive(Clone, Copy, Debug)]
 pub struct Admission {
     /// Whether the deprecated `spec.data` is accepted.
     pub accept_legacy: bool,
-    /// What administrators require of the format.
+    /// The format that administrators require.
     pub policy: v2::Policy,
-    /// What the values are for.
+    /// The purpose of the values.
     pub target: Target,
 }
 
 impl Admission {
-    /// Returns the admission for uses that make no Secret object and have no policy, such as recovery.
+    /// Returns the admission for uses that create no Secret object and have no policy, such as recovery.
     pub fn for_values(accept_legacy: bool) -> Self {
         Self {
             accept_legacy,
@@ -68,11 +68,12 @@ impl Admission {
     }
 }
 
-/// What earlier attempts have found out about an object.
+/// The results of earlier attempts on an object.
 pub struct Remembered<'a> {
     /// The keys to try first on v1 items.
     pub hints: &'a Hints,
-    /// The v2 locks that interrupted attempts have tried, for the next attempt if this one is interrupted too.
+    /// The v2 locks that interrupted attempts have tried. If this attempt is interrupted too, it adds the locks that it
+    /// has tried.
     pub locks: &'a mut OpenedLocks,
 }
 
@@ -94,12 +95,12 @@ pub struct Unsealed {
     /// Items whose value would differ in another rendering, since their template uses time, randomness or new
     /// keys.
     pub random_items: BTreeSet<String>,
-    /// The digest of the value of each item under its identifier; for the deprecated form, under [`LEGACY_ITEM`].
+    /// The digest of each value under its identifier, by item key; for the deprecated form, under [`LEGACY_ITEM`].
     pub digests: BTreeMap<String, ValueDigest>,
 }
 
 /// Maximum number of private-key operations after the first failing item, to name other failing items. With a few keys,
-/// these suffice for all items; with 24 keys, for about twenty.
+/// this suffices for all items; with 24 keys, for about twenty.
 pub const MAX_AFTER_FAILURE: u64 = 500;
 
 /// The limits on the cost of unsealing.
@@ -180,13 +181,13 @@ pub fn unseal_items(
 pub struct UnsealedItems(Contents);
 
 impl UnsealedItems {
-    /// Performs the second half of [`unseal_within`], whose duration depends on the values. `sealed` is the
-    /// object that was unsealed.
+    /// Performs the second half of [`unseal_within`], whose duration depends on the values. `sealed` is the object that
+    /// was unsealed.
     ///
     /// # Errors
     ///
-    /// Returns every template that fails. A template that the meter interrupts counts as failing, since the
-    /// duration of rendering depends on the values too.
+    /// Returns every template that fails. A template that the meter interrupts counts as failed, since the duration of
+    /// rendering also depends on the values.
     pub fn render(
         self,
         sealed: &SealedSecret,
@@ -223,8 +224,8 @@ pub fn check(
     check_within(sealed, ring, admission, &mut Unmetered)
 }
 
-/// Like [`check`], but with the requirements of a policy, which are checked before any key is used. Calls a meter before
-/// each operation, and stops at the first item that cannot be unsealed, since the result is known then.
+/// Like [`check`], but with the requirements of a policy, which are checked before any key is used. Calls a meter
+/// before each operation, and stops at the first item that cannot be unsealed.
 ///
 /// # Errors
 ///
@@ -242,7 +243,7 @@ pub fn check_within(
     open_once(sealed, ring, admission, effort).map(drop)
 }
 
-/// Returns the value of every item, also of the deprecated form. Ignores templates.
+/// Returns the value of every item, including the deprecated form. Ignores templates.
 ///
 /// # Errors
 ///
@@ -288,7 +289,7 @@ pub(crate) fn open_all_or_stop(
     Ok(Contents::Items(opened))
 }
 
-/// Unseals the content of an object for its values, in one attempt.
+/// Unseals the content of an object in one attempt, without remembered results.
 fn open_once(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -417,8 +418,7 @@ pub(crate) fn open_item(
     Ok((value, key.fingerprint().clone()))
 }
 
-/// Maximum number of values in a deprecated `spec.data`. An API server does not store a Secret with even a
-/// quarter of them.
+/// Maximum number of values in a deprecated `spec.data`. A Secret in the API server has less than a quarter of them.
 const MAX_LEGACY_VALUES: usize = 200_000;
 
 /// Unseals `spec.data`, whose plaintext is the JSON of a whole Secret. The template is not used.
@@ -444,7 +444,7 @@ fn unseal_legacy(
     let (secrets, _) =
         Secret::all_from_document(document).map_err(|_| UnsealError::LegacyContent)?;
     let [secret] = <[Secret; 1]>::try_from(secrets).map_err(|_| UnsealError::LegacyContent)?;
-    // The item names are sealed too, and this map is published, so it uses a fixed name.
+    // The item names are sealed too, but this map is published, so it uses a fixed name.
     let key = UsedKey::Rsa(key.fingerprint().clone());
     let sealed_by = [(LEGACY_ITEM.to_owned(), key)].into();
     let digest = ValueDigest::new(&value.id(), &value.plain);
@@ -460,9 +460,9 @@ fn unseal_legacy(
     })
 }
 
-/// Returns the metadata that a template may set on a Secret: labels and annotations. Name and namespace come
-/// from the object, the owner from the controller, and the rest from the server. A finalizer would make the
-/// Secret impossible to delete.
+/// Returns the metadata that a template may set on a Secret: labels and annotations. The name and namespace come from
+/// the object, the owner from the controller, and all other fields from the server. A finalizer would make the Secret
+/// impossible to delete.
 fn secret_metadata(template: &ObjectMeta) -> ObjectMeta {
     ObjectMeta {
         labels: template.labels.clone(),

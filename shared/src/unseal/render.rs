@@ -14,8 +14,8 @@ use crate::plain::Plain;
 use crate::resource::SealedSecret;
 use crate::v2;
 
-/// Replaces each value when the result must not depend on the values. It is a number, since most functions
-/// that parse a string accept one.
+/// Replaces each value if the result must not depend on the values. The placeholder is a number, since most functions
+/// that parse a string accept numbers.
 const PLACEHOLDER: &[u8] = b"1";
 
 /// A template is refused because of its text, regardless of the values.
@@ -24,8 +24,7 @@ pub enum TemplateError {
     /// The template is malformed.
     #[error(transparent)]
     Parse(#[from] ParseError),
-    /// The template would give another value in each rendering, which [`super::Rules::refuse_random`]
-    /// forbids.
+    /// The result of the template would differ in each rendering, which [`super::Rules::refuse_random`] forbids.
     #[error(
         "template {0:?} uses the time, random values or new keys, which --refuse-random-templates refuses; \
          seal a fixed value instead"
@@ -66,8 +65,8 @@ fn write_lines<T: fmt::Display>(items: &[T], f: &mut fmt::Formatter<'_>) -> fmt:
 /// At least one template cannot be rendered with the values of the object.
 ///
 /// Which templates fail, where and why depends on the values: an author with 256 templates could read a byte from the
-/// name of the one that fails. So neither `Display` nor `Debug` reveals any of that; [`Self::exact_message`] does, for
-/// users who may read the values.
+/// name of the failing template. So neither `Display` nor `Debug` reveals these details; [`Self::exact_message`] does,
+/// for users who may read the values.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a template cannot be rendered with the values of this object")]
 pub struct RenderErrors(Vec<RenderError>);
@@ -94,11 +93,11 @@ impl fmt::Display for Exact<'_> {
     }
 }
 
-/// Renders the templates of an object with a placeholder for each value, and returns the failures. The result
-/// depends only on public data, for users who may not read the values, and can differ from the failures with
-/// the values. It is empty for an object of the deprecated form, or if the templates cannot be parsed.
+/// Renders the templates of an object with a placeholder for each value, and returns the failures. For users who may
+/// not read the values: the result depends only on public data, and can differ from the failures with the real values.
+/// It is empty for an object of the deprecated form, or if the templates cannot be parsed.
 ///
-/// The random generator has a fixed seed, so that its values do not change the result.
+/// The random generator has a fixed seed, so that the result is deterministic.
 pub fn failures_without_values(
     sealed: &SealedSecret,
     now: Timestamp,
@@ -162,9 +161,9 @@ impl From<BTreeMap<String, Plain>> for Rendered {
     }
 }
 
-/// Renders the templates. Each template sees the items, and the raw text of each template that has no item
-/// of the same key. An item also replaces the result of the template with its key,
-/// but errors of that template still count. A `null` template removes the item from the Secret.
+/// Renders the templates. Each template can use the items, and the source text of each template that has no item of the
+/// same key. An item also replaces the result of the template with its key, but errors of that template still count. A
+/// `null` template removes the item from the Secret.
 pub(super) fn render(
     items: BTreeMap<String, Plain>,
     texts: &BTreeMap<String, Option<String>>,
@@ -194,7 +193,8 @@ pub(super) fn render(
     Ok(rendered)
 }
 
-/// Returns what templates see as `.`: the items, and the raw text of each template without an item of the same key.
+/// Returns the value of `.` in templates: the items, and the source text of each template without an item of the same
+/// key.
 fn template_data<'a>(
     items: impl Iterator<Item = (&'a str, &'a [u8])>,
     texts: &BTreeMap<String, Option<String>>,
@@ -211,8 +211,8 @@ fn template_data<'a>(
     dot
 }
 
-/// Parses all templates within one budget. If a template uses it up, its error is reported and later templates are not
-/// parsed.
+/// Parses all templates within one budget. If a template exhausts the budget, its error is reported and later templates
+/// are not parsed.
 fn parse_all(
     texts: &BTreeMap<String, Option<String>>,
     refuse_random: bool,
@@ -240,9 +240,8 @@ fn parse_all(
     Ok(all_or_errors(templates, errors).map_err(TemplateErrors)?)
 }
 
-/// Renders all templates with one shared budget, so that many small templates delay other objects no more
-/// than one large template. If a template uses up the budget, its error is reported and later templates
-/// are not rendered.
+/// Renders all templates with one shared budget, so that many small templates delay other objects no more than one
+/// large template. If a template exhausts the budget, its error is reported and later templates are not rendered.
 fn render_all(
     templates: &[Template],
     dot: &Data,
@@ -313,7 +312,7 @@ mod tests {
         )
     }
 
-    /// Attack: an author writes a template that reads an item that its object does not have.
+    /// Attack: an author writes a template that reads an item missing in its object.
     #[test]
     fn renders_items_and_templates_to_values() {
         type Bytes<'a> = &'a [(&'a str, &'a [u8])];
@@ -452,7 +451,7 @@ mod tests {
         assert!(error.starts_with("template \"k8\", "), "{error}");
     }
 
-    /// Attack: an author adds 256 templates, to learn a byte of the value from the number of the one that fails.
+    /// Attack: an author adds 256 templates, to learn a byte of the value from the number of the failing template.
     #[test]
     fn only_the_exact_message_names_the_failing_template() {
         let text = |byte: u8| {

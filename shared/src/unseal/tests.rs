@@ -204,7 +204,7 @@ fn a_diagnosis_begins_with_the_likely_cause() {
     );
 }
 
-/// Attack: an author names keys in annotations to learn more than that the value cannot be unsealed.
+/// Attack: an author names keys in annotations, to learn more than whether the value can be unsealed.
 #[test]
 fn a_diagnosis_depends_only_on_public_data() {
     let ring = ring();
@@ -302,7 +302,7 @@ fn takes_type_and_immutable_from_the_template() {
     );
 }
 
-/// Attack: a reader of statuses learns the names of the items in a Secret that is sealed as a whole.
+/// Attack: a reader of statuses learns the names of the items in a Secret in the deprecated form.
 #[test]
 fn the_deprecated_form_reveals_no_item_names() {
     let ring = ring();

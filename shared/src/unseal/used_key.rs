@@ -8,8 +8,8 @@ use crate::key::Fingerprint;
 use crate::key_ring::{KeyRing, RingKey};
 use crate::v2::ShortKeyId;
 
-/// The key that unsealed an item, by the name under which lists of keys have it: the fingerprint of an RSA key, whether
-/// the item is v1 or v2, and the short identifier of any other key.
+/// The key that unsealed an item, by the name that lists of keys use: the fingerprint of an RSA key (for v1 and v2
+/// items), or the short identifier of a v2 key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UsedKey {
     /// An RSA key.
@@ -19,7 +19,8 @@ pub enum UsedKey {
 }
 
 impl UsedKey {
-    /// Returns the key with this identifier in sealed values. An RSA key that is not in the ring is not recognized as one.
+    /// Returns the key with this identifier in sealed values. An RSA key that is not in the ring cannot be recognized,
+    /// and is returned as a v2 key.
     pub(crate) fn of(key: ShortKeyId, ring: &KeyRing) -> Self {
         let is_key = |rsa_key: &&Arc<RingKey>| rsa_key.key_id().short() == key;
         match ring.keys().iter().find(is_key) {
@@ -37,7 +38,7 @@ impl UsedKey {
     }
 }
 
-/// The string names no key.
+/// The string is not the name of a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected a fingerprint `SHA256:…` or the identifier of a v2 key")]
 pub struct MalformedUsedKey;

@@ -11,7 +11,7 @@ use crate::meter::Meter;
 use crate::random;
 use crate::v2::{self, Checked, KeyId, OpenError, OpenedLocks};
 
-/// Opens every v2 item of an object that passed the public checks.
+/// Opens every v2 item of an object that has passed the public checks.
 pub(super) fn open_items(
     checked: &Checked,
     ring: &KeyRing,
@@ -34,7 +34,7 @@ pub(super) fn open_items(
     Ok(opened)
 }
 
-/// Returns the error of unsealing. Interrupted work keeps the hints about v1 items, which were not tried.
+/// Converts the error. Interrupted work keeps the hints for v1 items, which were not tried.
 pub(super) fn error(why: OpenError, hints: &Hints) -> UnsealError {
     match why {
         OpenError::Refused(why) => UnsealError::Refused(why),

@@ -71,8 +71,8 @@ fn step_into<'a>(node: &'a mut Node, step: &Step) -> Option<&'a mut Node> {
     Some(&mut entries[entry_index].1)
 }
 
-/// Returns the path of the first difference between two trees. Of equal keys only the last counts; line
-/// numbers are ignored.
+/// Returns the path of the first difference between two trees. Of duplicate keys, only the last counts. Ignores line
+/// numbers.
 pub(super) fn difference(expected: &Node, actual: &Node) -> Option<String> {
     let mut path = Vec::new();
     is_different(expected, actual, &mut path).then(|| path.join("."))

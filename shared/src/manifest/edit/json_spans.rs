@@ -3,7 +3,7 @@
 
 use super::value_span::{Entry, Kind, ValueSpan, quoted_end};
 
-/// Returns the root of every object of a stream; `None` if the text is anything else.
+/// Returns the root of every object of a JSON stream; `None` if the text is not a JSON stream.
 pub(super) fn find(text: &str) -> Option<Vec<ValueSpan>> {
     let mut roots = Vec::new();
     let mut finder = Finder { text, offset: 0 };

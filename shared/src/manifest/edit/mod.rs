@@ -96,7 +96,7 @@ pub enum EditError {
         line: usize,
         /// Keys from the root, joined by dots; `the file` if its layout is not supported.
         path: String,
-        /// Why the value cannot be edited.
+        /// The reason why the value cannot be edited.
         problem: Problem,
     },
     /// The guard refused the edit.
@@ -113,7 +113,7 @@ pub enum EditError {
     },
 }
 
-/// Why a value cannot be edited.
+/// The reason why a value cannot be edited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// The value is an alias, `*name`.
@@ -130,7 +130,7 @@ pub enum Problem {
     /// The value to remove, or the mapping to add to, does not exist.
     #[error("it does not exist, or comes from a merge (`<<`)")]
     NotThere,
-    /// The value is the only entry of its mapping, and `{}` cannot take the place of the mapping.
+    /// The value is the only entry of its mapping, and the mapping cannot be replaced by `{}`.
     #[error("it is the only entry of its mapping; remove it by hand")]
     Last,
     /// This module cannot edit the layout, although it is valid YAML.

@@ -21,7 +21,7 @@ impl ScalarStyle {
         }
     }
 
-    /// Formats a string on one line, in this style if possible, else in double quotes.
+    /// Formats a string on one line, in this style if possible, otherwise in double quotes.
     pub(super) fn write(self, text: &str, in_flow: bool) -> String {
         match self {
             Self::Json => serde_json::Value::from(text).to_string(),

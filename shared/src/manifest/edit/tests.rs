@@ -552,7 +552,7 @@ fn keeps_byte_order_marks_and_encodings() {
     assert_eq!(result, Ok(utf16(after)));
 }
 
-/// Edits files that were concatenated, next to the mark where a later file begins.
+/// Edits concatenated files, next to the byte order mark at the start of a later file.
 #[test]
 fn keeps_an_inner_byte_order_mark_next_to_an_edit() {
     let mark = '\u{feff}';

@@ -1,5 +1,5 @@
-//! The positions of the values in a document, as byte offsets. They are determined from the text itself, because
-//! a parser's spans sometimes include anchors and trailing space, and sometimes omit headers.
+//! The positions of the values in a document, as byte offsets. They are determined from the text, because a parser's
+//! spans sometimes include anchors and trailing space, and sometimes omit headers.
 
 /// A value and its position.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ const ADMISSION: Admission = Admission {
     target: Target::Secret,
 };
 
-/// Counts operations with keys, and ends the work after `limit`.
+/// Counts operations with keys, and interrupts the work after `limit`.
 struct Counter {
     operations: u64,
     limit: u64,
@@ -34,7 +34,7 @@ struct Counter {
 
 impl Meter for Counter {
     fn spend(&mut self, microseconds: u64) -> Result<(), Interrupted> {
-        // Copying a small value costs nothing.
+        // Copying a small value has no cost.
         if microseconds > 0 && self.operations == self.limit {
             return Err(Interrupted);
         }
@@ -124,7 +124,7 @@ fn object_of(entries: impl IntoIterator<Item = (String, String)>) -> SealedSecre
     sealed
 }
 
-/// Returns the result of unsealing within a number of operations, and how many were done.
+/// Unseals within a number of operations. Returns the result and the number of operations.
 fn unseal_counting(
     sealed: &SealedSecret,
     ring: &KeyRing,
@@ -274,7 +274,7 @@ fn a_policy_refuses_v1_objects_too() {
     }
 }
 
-/// Attack: an editor damages one item, to have the others used without it.
+/// Attack: an editor damages one item, so that the others are used without it.
 #[test]
 fn unseals_nothing_of_an_object_with_one_damaged_item() {
     let ring = full_ring();
@@ -416,7 +416,7 @@ fn reports_why_a_v2_item_cannot_be_unsealed() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// The checks of v2 change nothing for objects without v2 entries, whatever the names of their items.
+    /// The checks of v2 do not affect objects without v2 entries, whatever the names of their items.
     #[test]
     fn v1_objects_are_unsealed_as_if_v2_did_not_exist(
         names in prop::collection::btree_set("(/|/lock|lock/|seal2)?[a-c]{0,2}", 0..4),

@@ -64,8 +64,8 @@ impl<'t> Text<'t> {
         Ok(vec![splice(offset..offset, text)])
     }
 
-    /// Returns whether the text ends in a block scalar without a last line break. Parsers disagree on whether the value
-    /// has a line break at its end, and an added line would give it one.
+    /// Returns whether the text ends in a block scalar without a final line break. Parsers disagree on whether the
+    /// value ends with a line break, and adding a line after it would give the value one.
     fn has_open_block_at_end(self, span: &ValueSpan) -> bool {
         match &span.kind {
             Kind::List(items) => items
@@ -115,7 +115,7 @@ impl<'t> Text<'t> {
             .unwrap_or(2)
     }
 
-    /// Adds the first entries to a value without any: `{}`, `null` or an absent value.
+    /// Adds the first entries to an empty value: `{}`, `null` or an absent value.
     fn fill_null(
         self,
         outer: &[&ValueSpan],
@@ -165,8 +165,8 @@ impl<'t> Text<'t> {
         lines.iter().flat_map(|line| [line_break, line]).collect()
     }
 
-    /// Formats nested mappings such as `{key: value}`; one entry per line if `indentation` contains the indentation of the
-    /// surrounding line and of one level.
+    /// Formats nested mappings such as `{key: value}`. If `indentation` is set, writes one entry per line; it contains
+    /// the indentation of the surrounding line and of one level.
     fn format_flow(
         self,
         names: &[&str],
@@ -222,7 +222,7 @@ impl<'t> Text<'t> {
         let has_comma = self.text[comma..].starts_with(',');
         let after_comma = if has_comma { comma + 1 } else { end };
         if is_on_own_line {
-            // Insert after a comment that follows, unless the closing brace is on the same line.
+            // Insert after the comment on the line, unless the closing brace is on the same line.
             let line = line_end(self.text, after_comma);
             let offset = if line < map.end { line } else { after_comma };
             let trailing_comma = if has_comma { "," } else { "" };

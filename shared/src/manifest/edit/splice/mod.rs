@@ -42,7 +42,7 @@ pub(super) struct Text<'a> {
     pub(super) json: bool,
 }
 
-/// Where a path leads.
+/// The target of a path.
 enum Target<'a> {
     /// The value at the path.
     Value(&'a ValueSpan),

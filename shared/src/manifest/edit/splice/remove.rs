@@ -1,4 +1,4 @@
-//! Removes a key with its value: in a block with its lines, between braces with its comma.
+//! Removes a key with its value: the whole lines in a block, the entry and its comma between braces.
 
 use std::ops::Range;
 
@@ -64,8 +64,8 @@ impl Text<'_> {
         Ok(vec![splice(self.whole_lines(entry.start, end), "")])
     }
 
-    /// Returns the range of the lines from `start` to `end`, with the line break after them, or with the line break before
-    /// them if the text ends there.
+    /// Returns the range of the lines from `start` to `end`, with the line break after them, or before them if the text
+    /// ends there.
     fn whole_lines(self, start: usize, end: usize) -> Range<usize> {
         let start = line_start(self.text, start);
         if let Some(line_len) = self.text[end..].find('\n') {

@@ -19,7 +19,7 @@ impl Text<'_> {
             _ => {
                 let value_text = self.style(Some(span)).write(value, true);
                 let value_text = match span.kind {
-                    // A colon without quotes was accepted in the old value, so it needs no quotes in the new one.
+                    // The old unquoted value contained a colon, so the new value needs no quotes for a colon either.
                     Kind::Plain if self.text[range.clone()].contains(':') => {
                         self.style(Some(span)).write(value, false)
                     }

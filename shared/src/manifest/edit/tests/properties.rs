@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Generates lines that combine to most layouts, valid and malformed.
+/// Generates lines that combine into many layouts, both valid and malformed.
 fn line() -> impl Strategy<Value = String> {
     let key = prop::sample::select(vec!["a", "b", "'c'", "\"d\"", "ü", "? e", "<<", "n"]);
     let value = prop::sample::select(vec![
@@ -59,7 +59,7 @@ fn count_comment_lines(text: &str) -> usize {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Does not use the guard of the tested code, but determines independently what must not change.
+    /// Determines the expected result without the guard of the tested code.
     #[test]
     fn sets_exactly_the_value_or_refuses(text in document(), key in "[abn]|ü|e|new") {
         let edits_text = format!("m/{key}=AgX=");
