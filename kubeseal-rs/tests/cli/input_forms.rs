@@ -556,7 +556,7 @@ fn reports_an_unusable_certificate_with_its_reason() {
         ("missing.pem", "open missing.pem: no such file or directory"),
         (
             "key.pem",
-            "it contains a private key, which must not be given away",
+            "it contains a private key, which must be kept secret",
         ),
         (
             "db.yaml",

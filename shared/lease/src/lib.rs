@@ -193,7 +193,7 @@ impl Candidate {
     /// Logs a problem: at WARN the first time, at DEBUG while it continues.
     fn log_problem(&mut self, error: String, message: &str) {
         if self.reported.as_ref() == Some(&error) {
-            debug!(error, "Still: {message}");
+            debug!(error, "The problem persists: {message}");
         } else {
             warn!(error, "{message}");
             self.reported = Some(error);

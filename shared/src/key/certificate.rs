@@ -23,8 +23,8 @@ pub enum CertificateError {
     Missing,
     /// The text contains a private key and no certificate. The message begins like upstream's.
     #[error(
-        "data does not contain any valid RSA or ECDSA certificates: it contains a private key, which must not be given \
-         away; pass the certificate instead"
+        "data does not contain any valid RSA or ECDSA certificates: it contains a private key, which must be kept \
+         secret; pass the certificate instead"
     )]
     PrivateKey,
     /// The text is in an encoding that is not supported. The message begins like upstream's.

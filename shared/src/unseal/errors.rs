@@ -30,7 +30,7 @@ pub enum UnsealError {
     #[error(transparent)]
     Refused(#[from] v2::Refusal),
     /// A key outside this process is unavailable. This is independent of the object's validity.
-    #[error("cannot use the key {key}: {source}; the object itself was not refused, so try again")]
+    #[error("cannot use the key {key}: {source}; try again, since the object was not refused")]
     KeyUnavailable {
         /// The identifier of the unavailable key.
         key: ShortKeyId,

@@ -29,7 +29,7 @@ pub enum OpenError {
     )]
     Interrupted(#[from] Interrupted),
     /// A key outside this process is unavailable. This is independent of the object's validity.
-    #[error("cannot use the key {key}: {source}; the object itself was not refused, so try again")]
+    #[error("cannot use the key {key}: {source}; try again, since the object was not refused")]
     Unavailable {
         /// The identifier of the unavailable key.
         key: ShortKeyId,

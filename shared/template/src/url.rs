@@ -54,7 +54,7 @@ pub(crate) fn query_escape(text: &[u8]) -> Vec<u8> {
 
 const BAD_USER: Fault = Fault {
     kind: crate::error::ErrorKind::Failed,
-    reason: "the part `userinfo` is not a user name and password as a URL contains them",
+    reason: "`userinfo` is not a valid user name and password of a URL",
 };
 
 const BAD_URL: Fault = Fault {

@@ -60,7 +60,7 @@ impl Metrics {
             (
                 "refreshes_total",
                 "counter",
-                "Pods whose volumes kubelet was made to refresh",
+                "Refreshes of the mounted Secrets of a Pod",
                 &self.refreshes,
             ),
             (

@@ -69,7 +69,7 @@ pub enum RunError {
     /// The process does not run in a Pod.
     #[error(
         "no cluster found: this command runs in a Pod with a mounted service account\n\
-         hint: elsewhere, pass --kubeconfig"
+         hint: outside a cluster, pass --kubeconfig"
     )]
     NoCluster(#[source] kube::config::InClusterError),
     /// The kubeconfig file cannot be used.

@@ -32,7 +32,7 @@ const MAX_OPTIONAL_PAUSE: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "few events wait at a time, and each is moved once"
+    reason = "the queue is short, and each event is moved only once"
 )]
 pub(super) enum Change {
     Sealed(Event<Compact<Sealed>>),

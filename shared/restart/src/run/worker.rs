@@ -48,7 +48,7 @@ const REVERTED: Event = Event {
     is_warning: true,
     reason: "RestartReverted",
     message: "another client removed sealedsecrets.bitnami.com/restarted-for from the Pod template twice; some Pods still \
-              have an earlier content of a Secret",
+              use earlier content of a Secret",
 };
 
 /// Writes restarts, refreshes and events.
@@ -427,6 +427,6 @@ fn report_cut(state: &State, id: &Id, workload: &Workload) {
         .workload(id)
         .is_some_and(|known| known.opt_in == workload.opt_in);
     if workload.opt_in.is_cut() && !is_known {
-        info!(workload = %id, "Only {MAX_PATTERNS} patterns of its annotation have an effect, if they are not too long");
+        info!(workload = %id, "Ignoring some entries of an annotation: there are too many (more than {MAX_PATTERNS} patterns), or they are too long");
     }
 }
