@@ -55,14 +55,14 @@ mod tests {
 
     #[test]
     fn ignores_hints_that_cannot_be_parsed() {
-        let good = test_key().fingerprint().to_string();
+        let valid = test_key().fingerprint().to_string();
         for (why, text, want) in [
             ("an empty string", String::new(), 0),
             ("no JSON", "a=b".into(), 0),
-            ("a list", format!("[\"{good}\"]"), 0),
+            ("a list", format!("[\"{valid}\"]"), 0),
             ("a number", "{\"a\": 1}".into(), 0),
             ("no fingerprint", "{\"a\": \"SHA256:x\"}".into(), 0),
-            ("one of two", format!("{{\"a\":\"{good}\",\"b\":{{}}}}"), 1),
+            ("one of two", format!("{{\"a\":\"{valid}\",\"b\":{{}}}}"), 1),
         ] {
             assert_eq!(parse(&text).len(), want, "{why}");
         }

@@ -345,7 +345,7 @@ impl KeyRing {
     pub fn sealing_key(&self, now: Timestamp) -> Result<&Arc<RingKey>, NoSealingKey> {
         choose(
             self.keys.iter().filter(|key| key.certificate.is_some()),
-            |key| self.hindrance(Suite::Rsa, key.marks),
+            |key| self.sealing_obstacle(Suite::Rsa, key.marks),
             |key| key.is_valid(now),
             NoSealingKey::NoKey,
         )
@@ -365,7 +365,7 @@ impl KeyRing {
         }
         let key = choose(
             self.v2_keys.iter().filter(|key| key.suite() == suite),
-            |key| self.hindrance(suite, key.marks()),
+            |key| self.sealing_obstacle(suite, key.marks()),
             |key| key.is_valid(now),
             NoSealingKey::NoKeyOfSuite(suite),
         )?;
@@ -375,15 +375,15 @@ impl KeyRing {
     /// Returns whether the marks of a key and the policy allow it to seal. A key without a certificate cannot seal in any
     /// case.
     pub fn can_seal(&self, key: &RingKey) -> bool {
-        self.hindrance(Suite::Rsa, key.marks).is_none()
+        self.sealing_obstacle(Suite::Rsa, key.marks).is_none()
     }
 
     /// Returns why a key may not seal, or `None` if its marks and the policy allow it.
     pub fn why_it_cannot_seal(&self, key: &AnyKey) -> Option<NoSealingKey> {
-        self.hindrance(key.suite(), key.marks())
+        self.sealing_obstacle(key.suite(), key.marks())
     }
 
-    fn hindrance(&self, suite: Suite, marks: Marks) -> Option<NoSealingKey> {
+    fn sealing_obstacle(&self, suite: Suite, marks: Marks) -> Option<NoSealingKey> {
         if self.is_removed(suite) {
             Some(NoSealingKey::Removed)
         } else if marks.is_compromised {
@@ -514,14 +514,14 @@ impl KeyRing {
 /// Returns the key that seals: of the keys that may seal, the first that is valid now, or else the first.
 fn choose<K: Copy>(
     keys: impl Iterator<Item = K> + Clone,
-    hindrance: impl Fn(K) -> Option<NoSealingKey>,
+    sealing_obstacle: impl Fn(K) -> Option<NoSealingKey>,
     is_valid: impl Fn(K) -> bool,
     none: NoSealingKey,
 ) -> Result<K, NoSealingKey> {
-    let mut can_seal = keys.clone().filter(|key| hindrance(*key).is_none());
+    let mut can_seal = keys.clone().filter(|key| sealing_obstacle(*key).is_none());
     let valid = can_seal.clone().find(|key| is_valid(*key));
     let chosen = valid.or_else(|| can_seal.next());
-    chosen.ok_or_else(|| why_none_seals(keys.filter_map(hindrance), none))
+    chosen.ok_or_else(|| why_none_seals(keys.filter_map(sealing_obstacle), none))
 }
 
 fn why_none_seals(reasons: impl Iterator<Item = NoSealingKey>, none: NoSealingKey) -> NoSealingKey {

@@ -94,7 +94,7 @@ impl Seed<'_> {
     }
 
     /// Returns how the field of an object is parsed; `None` if it is skipped.
-    fn of_field(self, name: &str) -> Option<Self> {
+    fn for_field(self, name: &str) -> Option<Self> {
         match self.known {
             Known::Object(fields) => {
                 let field = fields.iter().find(|(known, _)| *known == name);
@@ -106,7 +106,7 @@ impl Seed<'_> {
     }
 
     /// Returns how the next element of a list is parsed, if there is one.
-    fn of_element(self) -> Self {
+    fn for_element(self) -> Self {
         let is_full = self.entries.get() >= self.max_entries;
         match self.known {
             Known::List(known) if !is_full => self.of(known),
@@ -167,7 +167,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(value) = list.next_element_seed(self.of_element())? {
+        while let Some(value) = list.next_element_seed(self.for_element())? {
             if matches!(self.known, Known::List(_)) && self.count() {
                 values.push(value);
             }
@@ -178,7 +178,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut fields = Map::new();
         while let Some(name) = map.next_key::<String>()? {
-            match self.of_field(&name) {
+            match self.for_field(&name) {
                 Some(seed) => drop(fields.insert(name, map.next_value_seed(seed)?)),
                 None => drop(map.next_value::<IgnoredAny>()?),
             }

@@ -47,7 +47,7 @@ impl Need {
     /// Returns whether the item may need this RSA key. An undecided item counts as needing it.
     pub fn can_be(&self, key: &Fingerprint, modulus_len: usize) -> bool {
         match self {
-            Self::Key(found) => found == key,
+            Self::Key(needed) => needed == key,
             Self::OneOf(keys) => keys.contains(&UsedKey::Rsa(key.clone())),
             Self::Undecided(len) => *len == modulus_len,
             Self::AnyKey => true,

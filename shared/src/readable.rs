@@ -122,7 +122,7 @@ enum Part {
 
 impl Part {
     /// Returns which part of an object a field is, or `None` if the field is skipped.
-    fn of_field(self, name: &str) -> Option<Self> {
+    fn for_field(self, name: &str) -> Option<Self> {
         match (self, name) {
             (Self::Object, "metadata") => Some(Self::Metadata),
             (Self::Object, "items") => Some(Self::Items),
@@ -224,7 +224,7 @@ impl<'de> Visitor<'de> for BoundedSeed {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
         let mut fields = Map::new();
         while let Some(name) = map.next_key::<String>()? {
-            match self.part.of_field(&name) {
+            match self.part.for_field(&name) {
                 Some(part) => {
                     let value = map.next_value_seed(self.for_child(part))?;
                     fields.insert(name, value);

@@ -37,11 +37,11 @@ impl Identity {
     /// Returns the identity of an object, or `None` if the object has no `uid`.
     pub fn of(sealed: &SealedSecret) -> Option<Self> {
         sealed.metadata.uid.as_ref()?;
-        Self::of_manifest(sealed)
+        Self::from_manifest(sealed)
     }
 
     /// Returns the identity of an object that may be a manifest in a file, without `uid`.
-    pub fn of_manifest(sealed: &SealedSecret) -> Option<Self> {
+    pub fn from_manifest(sealed: &SealedSecret) -> Option<Self> {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         let spec = serde_json::to_vec(&sealed.spec).ok()?;
         let generation = sealed.metadata.generation.unwrap_or_default();

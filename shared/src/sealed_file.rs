@@ -207,8 +207,8 @@ items:
     #[test]
     fn sets_and_removes_items_in_place() {
         let follow = HintRule::Follow(test_key().fingerprint());
-        let output = apply_edits(FILE, |found| {
-            found.edits(&changes(&[("a", "AgX="), ("c", "AgY=")], &["b"], follow))
+        let output = apply_edits(FILE, |object| {
+            object.edits(&changes(&[("a", "AgX="), ("c", "AgY=")], &["b"], follow))
         });
         let want = FILE
             .replace("AgA ", "AgX= ")
@@ -230,8 +230,8 @@ items:
     #[test]
     fn updates_hints_with_their_items() {
         let key = test_key().fingerprint();
-        let output = apply_edits(FILE, |found| {
-            found.edits(&changes(&[("a", "AgX=")], &[], HintRule::Write(key)))
+        let output = apply_edits(FILE, |object| {
+            object.edits(&changes(&[("a", "AgX=")], &[], HintRule::Write(key)))
         });
         let hint = format!(
             "metadata: {{name: db, namespace: ns, annotations: {{{KEY_HINTS_ANNOTATION}: '{{\"a\":\"{key}\"}}'}}}}"
@@ -254,7 +254,7 @@ items:
                 false,
             ),
         ] {
-            let after = apply_edits(&output, |found| found.edits(&changes));
+            let after = apply_edits(&output, |object| object.edits(&changes));
             assert_eq!(after.contains(&hint), is_kept, "{why}: {after}");
             assert_eq!(
                 after.contains(KEY_HINTS_ANNOTATION),

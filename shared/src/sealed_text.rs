@@ -40,7 +40,7 @@ enum Actual {
 
 impl NotSealed {
     /// Returns the error for a value that is not a string. `kind` is its type, with an article.
-    pub(crate) fn of_type(kind: &'static str) -> Self {
+    pub(crate) fn wrong_type(kind: &'static str) -> Self {
         let actual = Actual::Type(kind);
         Self { actual, len: 0 }
     }

@@ -29,7 +29,7 @@ impl<S: Store> Tools<S> {
         let Source::Sealed(sealed) = &observed.source else {
             return false;
         };
-        let Some(version) = Identity::of_manifest(sealed).filter(|_| !items.is_empty()) else {
+        let Some(version) = Identity::from_manifest(sealed).filter(|_| !items.is_empty()) else {
             return false;
         };
         let ring = self.ring();

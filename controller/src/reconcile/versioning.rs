@@ -44,7 +44,7 @@ impl Versioning {
         let origin = origin(sealed);
         for item in &provenance.random_items {
             if let Some(value) = stored.and_then(|secret| secret.data.get(item)) {
-                inputs.insert(("", item), ValueDigest::of_generated(&origin, value));
+                inputs.insert(("", item), ValueDigest::for_generated(&origin, value));
             }
         }
         CurrentVersion {

@@ -13,8 +13,8 @@ pub(crate) fn has_swap() -> bool {
     let read = |path: &Path| fs::read_to_string(path).ok();
     let group = read(Path::new("/proc/self/cgroup"));
     let maximum = group.as_deref().and_then(group_path).and_then(|path| {
-        let folder = Path::new("/sys/fs/cgroup").join(path);
-        read(&folder.join("memory.swap.max"))
+        let directory = Path::new("/sys/fs/cgroup").join(path);
+        read(&directory.join("memory.swap.max"))
     });
     is_possible(
         read(Path::new("/proc/swaps")).as_deref(),

@@ -143,7 +143,7 @@ impl Candidate {
             let start = Moment::now();
             let has_succeeded = self.step().await;
             let attempt = (!has_succeeded).then(|| start.until(Moment::now()));
-            tokio::time::sleep(shortened(self.pause(), attempt)).await;
+            tokio::time::sleep(shortened_pause(self.pause(), attempt)).await;
         }
     }
 
@@ -468,7 +468,7 @@ impl std::fmt::Debug for Candidate {
 
 /// Returns the pause; after a failed attempt, it is shorter by the duration of the attempt, because an API server without etcd
 /// fails only after seconds. Otherwise a Lease that expired meanwhile would be acquired up to a pause later.
-fn shortened(pause: Duration, failed_attempt: Option<Duration>) -> Duration {
+fn shortened_pause(pause: Duration, failed_attempt: Option<Duration>) -> Duration {
     failed_attempt.map_or(pause, |attempt| {
         pause.saturating_sub(attempt).max(MIN_PAUSE.min(pause))
     })

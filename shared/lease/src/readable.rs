@@ -114,19 +114,19 @@ mod tests {
     use super::*;
 
     /// Returns a list of three objects: `a` and `z` are valid; `odd`, between them, has the fields of `odd_fields`.
-    fn list<K>(odd_fields: &Value) -> Vec<Readable<K>>
+    fn list<K>(unusual_fields: &Value) -> Vec<Readable<K>>
     where
         K: DeserializeOwned + Clone,
     {
         let object = |name| json!({ "metadata": { "name": name, "namespace": "ns", "resourceVersion": "1" } });
-        let mut odd = object("odd");
-        for (name, value) in odd_fields.as_object().unwrap() {
-            match odd[name].as_object_mut() {
+        let mut unusual = object("odd");
+        for (name, value) in unusual_fields.as_object().unwrap() {
+            match unusual[name].as_object_mut() {
                 Some(fields) => fields.extend(value.as_object().unwrap().clone()),
-                None => odd[name] = value.clone(),
+                None => unusual[name] = value.clone(),
             }
         }
-        let items = [object("a"), odd, object("z")];
+        let items = [object("a"), unusual, object("z")];
         let text = json!({ "apiVersion": "v1", "kind": "List", "metadata": {}, "items": items })
             .to_string();
         let list: ObjectList<Readable<K>> = serde_json::from_str(&text).unwrap();
@@ -136,7 +136,7 @@ mod tests {
     /// Attack: a client makes one object of a list unreadable, so that the controller cannot read any of the list.
     #[test]
     fn an_unreadable_object_keeps_its_name_and_leaves_the_list_readable() {
-        for odd in [
+        for unusual in [
             json!({ "data": { "a": "not base64" } }),
             json!({ "data": [] }),
             json!({ "type": 5 }),
@@ -147,20 +147,20 @@ mod tests {
             json!({ "metadata": { "generation": "x" } }),
             json!({ "metadata": { "creationTimestamp": "soon" } }),
         ] {
-            let list = list::<Secret>(&odd);
+            let list = list::<Secret>(&unusual);
             let names: Vec<String> = list.iter().map(Readable::name_any).collect();
-            assert_eq!(names, ["a", "odd", "z"], "{odd}");
+            assert_eq!(names, ["a", "odd", "z"], "{unusual}");
             assert_eq!(list[1].resource_version().as_deref(), Some("1"));
             let are_readable: Vec<bool> = list
                 .into_iter()
                 .map(|object| object.object().is_some())
                 .collect();
-            assert_eq!(are_readable, [true, false, true], "{odd}");
+            assert_eq!(are_readable, [true, false, true], "{unusual}");
         }
     }
 
-    fn are_readable<K: DeserializeOwned + Clone>(odd: &Value) -> bool {
-        list::<K>(odd)
+    fn are_readable<K: DeserializeOwned + Clone>(unusual: &Value) -> bool {
+        list::<K>(unusual)
             .into_iter()
             .all(|object| object.object().is_some())
     }
@@ -171,11 +171,11 @@ mod tests {
     fn reads_objects_with_times_out_of_range_and_malformed_managed_fields() {
         let time = "9999-12-31T23:59:59Z";
         let metadata = json!({ "creationTimestamp": time, "managedFields": [{ "time": time }, 5], "generation": -5 });
-        let odd = json!({ "metadata": metadata, "spec": { "renewTime": time, "acquireTime": "-0001-12-31T00:00:00.000000Z" } });
-        assert!(are_readable::<Secret>(&odd));
-        assert!(are_readable::<PartialObjectMeta<Secret>>(&odd));
-        assert!(are_readable::<ConfigMap>(&odd));
-        assert!(are_readable::<Lease>(&odd));
+        let unusual = json!({ "metadata": metadata, "spec": { "renewTime": time, "acquireTime": "-0001-12-31T00:00:00.000000Z" } });
+        assert!(are_readable::<Secret>(&unusual));
+        assert!(are_readable::<PartialObjectMeta<Secret>>(&unusual));
+        assert!(are_readable::<ConfigMap>(&unusual));
+        assert!(are_readable::<Lease>(&unusual));
         let event = json!({ "type": "MODIFIED", "object": { "metadata": metadata } }).to_string();
         let event: WatchEvent<Readable<Secret>> = serde_json::from_str(&event).unwrap();
         assert!(matches!(event, WatchEvent::Modified(Readable::Object(_))));

@@ -56,7 +56,7 @@ const CLASSES: Names = Names {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OptIn {
     /// An annotation of Sealed Secrets is set, so Reloader does not restart the workload.
-    is_ours: bool,
+    has_own_annotation: bool,
     secrets: Rules,
     classes: Rules,
     /// Consumed Secrets with [`MATCH`] restart the workload.
@@ -76,7 +76,7 @@ struct Rules {
     patterns: Vec<String>,
     excluded: BTreeSet<String>,
     /// Whether entries have no effect, since there are too many or they are too long.
-    is_cut: bool,
+    is_truncated: bool,
 }
 
 /// The annotations of a Secret that Reloader reads.
@@ -91,7 +91,7 @@ pub struct SecretTags {
 impl SecretTags {
     /// Reads the annotations that the Secret of a SealedSecret gets from the template, and those of the SealedSecret
     /// itself.
-    pub fn of_sealed_secret(object: &Json) -> Self {
+    pub fn from_sealed_secret(object: &Json) -> Self {
         let (template, own) = (
             &object["spec"]["template"]["metadata"]["annotations"],
             &object["metadata"]["annotations"],
@@ -118,21 +118,21 @@ impl OptIn {
         let has_own = opting.iter().any(|name| !workload[*name].is_null());
         let chosen = if has_own { workload } else { template };
         let auto = is_true(&chosen[AUTO]);
-        let is_ours = [workload, template]
+        let has_own_annotation = [workload, template]
             .iter()
             .any(|all| all[RESTART_ANNOTATION] == "auto");
         if workload[IGNORE] == "true" {
             return Self::default();
         }
         let rules = |names: &Names| Rules {
-            auto: auto || is_ours || is_true(&chosen[names.auto]),
+            auto: auto || has_own_annotation || is_true(&chosen[names.auto]),
             excluded: entries(&workload[names.exclude])
                 .map(str::to_owned)
                 .collect(),
             ..Rules::named_by(&chosen[names.reload])
         };
         Self {
-            is_ours,
+            has_own_annotation,
             secrets: rules(&SECRETS),
             classes: rules(&CLASSES),
             search: chosen[SEARCH] == "true",
@@ -141,13 +141,13 @@ impl OptIn {
     }
 
     /// Returns whether anything can restart the workload.
-    pub fn is_any(&self) -> bool {
-        self.search || self.secrets.is_any() || self.classes.is_any()
+    pub fn is_enabled(&self) -> bool {
+        self.search || self.secrets.is_enabled() || self.classes.is_enabled()
     }
 
     /// Returns whether only Reloader's annotations opt in, so that Reloader restarts the workload if it runs.
     pub fn is_by_reloader_alone(&self) -> bool {
-        !self.is_ours
+        !self.has_own_annotation
     }
 
     /// Returns whether a change of this source restarts the workload. `is_consumed` is whether the workload consumes
@@ -180,8 +180,8 @@ impl OptIn {
     }
 
     /// Returns whether entries of an annotation have no effect, since there are too many or they are too long.
-    pub fn is_cut(&self) -> bool {
-        self.secrets.is_cut
+    pub fn is_truncated(&self) -> bool {
+        self.secrets.is_truncated
     }
 }
 
@@ -202,7 +202,7 @@ impl Rules {
     fn named_by(list: &Json) -> Self {
         let mut rules = Self::default();
         for entry in entries(list) {
-            let is_name = !entry.contains(is_special);
+            let is_name = !entry.contains(is_regex_character);
             if is_name && rules.names.len() < MAX_NAMES {
                 rules.names.insert(entry.to_owned());
             } else if !is_name
@@ -211,13 +211,13 @@ impl Rules {
             {
                 rules.patterns.push(entry.to_owned());
             } else {
-                rules.is_cut = true;
+                rules.is_truncated = true;
             }
         }
         rules
     }
 
-    fn is_any(&self) -> bool {
+    fn is_enabled(&self) -> bool {
         self.auto || !self.names.is_empty() || !self.patterns.is_empty()
     }
 
@@ -234,7 +234,7 @@ impl Rules {
 }
 
 /// Returns whether a character has a meaning in regular expressions.
-fn is_special(character: char) -> bool {
+fn is_regex_character(character: char) -> bool {
     r".*+?()[]{}|\^$".contains(character)
 }
 
@@ -270,7 +270,7 @@ fn window(annotations: &[&Json]) -> Duration {
 }
 
 /// Returns the annotations of an object as JSON, or null.
-pub fn of_object(object: &Json) -> &Json {
+pub fn from_object(object: &Json) -> &Json {
     &object["metadata"]["annotations"]
 }
 
@@ -534,7 +534,7 @@ mod tests {
     #[test]
     fn tags_apply_from_the_template_and_the_sealed_secret() {
         let tags = |own: Json, template: Json| {
-            SecretTags::of_sealed_secret(&json!({
+            SecretTags::from_sealed_secret(&json!({
                 "metadata": { "annotations": own }, "spec": { "template": { "metadata": { "annotations": template } } },
             }))
         };
@@ -562,7 +562,7 @@ mod tests {
         let names = ["aaaa"];
         assert_eq!(matches("a{1,9}", names.into_iter()), names);
         assert!(matches("(?:a{1000}){1000}|aaaa", names.into_iter()).is_empty());
-        for (list, patterns, literals, is_cut) in [
+        for (list, patterns, literals, is_truncated) in [
             ("a.*,".repeat(MAX_PATTERNS), MAX_PATTERNS, 0, false),
             ("a.*,".repeat(MAX_PATTERNS + 1), MAX_PATTERNS, 0, true),
             ("a.*,b".to_owned(), 1, 1, false),
@@ -571,14 +571,14 @@ mod tests {
             ("a,".repeat(1000), 0, 1, false),
         ] {
             let opt_in = read(&list);
-            let found = (opt_in.secret_patterns().len(), opt_in.named_secrets().len());
+            let counts = (opt_in.secret_patterns().len(), opt_in.named_secrets().len());
             assert_eq!(
-                (found, opt_in.is_cut()),
-                ((patterns, literals), is_cut),
+                (counts, opt_in.is_truncated()),
+                ((patterns, literals), is_truncated),
                 "{list}"
             );
         }
         let many: Vec<String> = (0..=MAX_NAMES).map(|number| number.to_string()).collect();
-        assert!(read(&many.join(",")).is_cut());
+        assert!(read(&many.join(",")).is_truncated());
     }
 }

@@ -9,7 +9,7 @@ const CSI_DRIVER: &str = "secrets-store.csi.k8s.io";
 
 /// How a container receives a value. This determines how a running container can get a new value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Way {
+pub enum Delivery {
     /// An environment variable; only a restart of the container updates it.
     Env,
     /// A file mounted by `subPath`; only a restart of the container updates it.
@@ -20,7 +20,7 @@ pub enum Way {
     Csi,
 }
 
-impl Way {
+impl Delivery {
     /// Returns the name that tables and reports show.
     pub fn name(self) -> &'static str {
         match self {
@@ -55,23 +55,23 @@ pub struct Use {
     /// The Secret or class.
     pub source: Source,
     /// How the container receives the value.
-    pub way: Way,
+    pub delivery: Delivery,
     /// The name of the container.
     pub container: String,
 }
 
 impl Use {
     /// Returns the smallest possible use of a source, as the start of a range.
-    pub fn first_of(source: Source) -> Self {
+    pub fn lower_bound(source: Source) -> Self {
         Self {
             source,
-            way: Way::Env,
+            delivery: Delivery::Env,
             container: String::new(),
         }
     }
 
     /// Returns whether the source is the Secret of this name.
-    pub fn is_of_secret(&self, secret: &str) -> bool {
+    pub fn is_secret(&self, secret: &str) -> bool {
         matches!(&self.source, Source::Secret(name) if name == secret)
     }
 }
@@ -94,7 +94,7 @@ pub fn uses(spec: &Json) -> BTreeSet<Use> {
 }
 
 /// A volume with values: how a mount without `subPath` receives them, and their sources.
-type Volume = (Way, Vec<Source>);
+type Volume = (Delivery, Vec<Source>);
 
 fn volumes(spec: &Json) -> BTreeMap<&str, Volume> {
     let volumes = list(&spec["volumes"]).filter_map(|volume| {
@@ -107,16 +107,16 @@ fn volumes(spec: &Json) -> BTreeMap<&str, Volume> {
 /// Returns the values that a volume contains, or `None` if there are none.
 fn content(volume: &Json) -> Option<Volume> {
     if let Some(name) = text(&volume["secret"]["secretName"]) {
-        return Some((Way::Volume, vec![Source::Secret(name)]));
+        return Some((Delivery::Volume, vec![Source::Secret(name)]));
     }
     if volume["csi"]["driver"] == CSI_DRIVER {
         let class = text(&volume["csi"]["volumeAttributes"]["secretProviderClass"])?;
-        return Some((Way::Csi, vec![Source::Class(class)]));
+        return Some((Delivery::Csi, vec![Source::Class(class)]));
     }
     let projected = list(&volume["projected"]["sources"]);
     let secrets = projected.filter_map(|source| text(&source["secret"]["name"]));
     let secrets: Vec<Source> = secrets.map(Source::Secret).collect();
-    (!secrets.is_empty()).then_some((Way::Volume, secrets))
+    (!secrets.is_empty()).then_some((Delivery::Volume, secrets))
 }
 
 fn env_uses(container: &Json) -> Vec<Use> {
@@ -124,7 +124,7 @@ fn env_uses(container: &Json) -> Vec<Use> {
     let all = list(&container["envFrom"]).map(|env| &env["secretRef"]["name"]);
     let secrets = variables.chain(all).filter_map(text);
     secrets
-        .map(|name| new_use(container, Way::Env, Source::Secret(name)))
+        .map(|name| new_use(container, Delivery::Env, Source::Secret(name)))
         .collect()
 }
 
@@ -132,26 +132,30 @@ fn mount_uses(container: &Json, volumes: &BTreeMap<&str, Volume>) -> Vec<Use> {
     let mut uses = Vec::new();
     for mount in list(&container["volumeMounts"]) {
         let name = mount["name"].as_str().unwrap_or_default();
-        let Some((way, sources)) = volumes.get(name) else {
+        let Some((delivery, sources)) = volumes.get(name) else {
             continue;
         };
         let is_by_path = [&mount["subPath"], &mount["subPathExpr"]]
             .into_iter()
             .any(|path| text(path).is_some());
-        let way = if is_by_path { Way::SubPath } else { *way };
+        let delivery = if is_by_path {
+            Delivery::SubPath
+        } else {
+            *delivery
+        };
         uses.extend(
             sources
                 .iter()
-                .map(|source| new_use(container, way, source.clone())),
+                .map(|source| new_use(container, delivery, source.clone())),
         );
     }
     uses
 }
 
-fn new_use(container: &Json, way: Way, source: Source) -> Use {
+fn new_use(container: &Json, delivery: Delivery, source: Source) -> Use {
     Use {
         source,
-        way,
+        delivery,
         container: text(&container["name"]).unwrap_or_default(),
     }
 }
@@ -173,16 +177,16 @@ mod tests {
     use super::*;
 
     /// Asserts that a Pod with these volumes and a container with these fields has the uses `want`.
-    fn check(volumes: &Json, container: &Json, want: &[(&str, Way)]) {
+    fn check(volumes: &Json, container: &Json, want: &[(&str, Delivery)]) {
         let mut container = container.clone();
         container["name"] = json!("app");
         let spec = json!({ "volumes": volumes, "containers": [container] });
         let uses = uses(&spec);
-        let got: Vec<(&str, Way)> = uses
+        let got: Vec<(&str, Delivery)> = uses
             .iter()
-            .map(|found| {
-                let (Source::Secret(name) | Source::Class(name)) = &found.source;
-                (name.as_str(), found.way)
+            .map(|usage| {
+                let (Source::Secret(name) | Source::Class(name)) = &usage.source;
+                (name.as_str(), usage.delivery)
             })
             .collect();
         assert_eq!(got, want, "{spec}");
@@ -191,9 +195,9 @@ mod tests {
     #[test]
     fn finds_variables() {
         let variable = json!({ "env": [{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "db", "key": "a" } } }] });
-        check(&json!([]), &variable, &[("db", Way::Env)]);
+        check(&json!([]), &variable, &[("db", Delivery::Env)]);
         let all = json!({ "envFrom": [{ "prefix": "X_", "secretRef": { "name": "db", "optional": true } }] });
-        check(&json!([]), &all, &[("db", Way::Env)]);
+        check(&json!([]), &all, &[("db", Delivery::Env)]);
         for other in [
             json!({ "env": [{ "name": "A", "value": "db" }] }),
             json!({ "env": [{ "name": "A", "valueFrom": { "configMapKeyRef": { "name": "db", "key": "a" } } }] }),
@@ -210,21 +214,21 @@ mod tests {
         for (volume, want) in [
             (
                 json!({ "secret": { "secretName": "db" } }),
-                vec![("db", Way::Volume)],
+                vec![("db", Delivery::Volume)],
             ),
             (
                 json!({ "secret": { "secretName": "db", "items": [{ "key": "a", "path": "b" }] } }),
-                vec![("db", Way::Volume)],
+                vec![("db", Delivery::Volume)],
             ),
             (
                 json!({ "projected": { "sources": [
                     { "secret": { "name": "a" } }, { "configMap": { "name": "b" } }, { "secret": { "name": "c" } },
                 ] } }),
-                vec![("a", Way::Volume), ("c", Way::Volume)],
+                vec![("a", Delivery::Volume), ("c", Delivery::Volume)],
             ),
             (
                 json!({ "csi": { "driver": CSI_DRIVER, "volumeAttributes": { "secretProviderClass": "web" } } }),
-                vec![("web", Way::Csi)],
+                vec![("web", Delivery::Csi)],
             ),
             (
                 json!({ "csi": { "driver": "other", "volumeAttributes": { "secretProviderClass": "web" } } }),
@@ -247,17 +251,23 @@ mod tests {
             { "name": "c", "csi": { "driver": CSI_DRIVER, "volumeAttributes": { "secretProviderClass": "web" } } },
         ]);
         for (mount, want) in [
-            (json!({ "name": "v", "subPath": "a" }), ("db", Way::SubPath)),
+            (
+                json!({ "name": "v", "subPath": "a" }),
+                ("db", Delivery::SubPath),
+            ),
             (
                 json!({ "name": "v", "subPathExpr": "$(A)" }),
-                ("db", Way::SubPath),
+                ("db", Delivery::SubPath),
             ),
-            (json!({ "name": "v", "subPath": "" }), ("db", Way::Volume)),
+            (
+                json!({ "name": "v", "subPath": "" }),
+                ("db", Delivery::Volume),
+            ),
             (
                 json!({ "name": "c", "subPath": "a" }),
-                ("web", Way::SubPath),
+                ("web", Delivery::SubPath),
             ),
-            (json!({ "name": "c" }), ("web", Way::Csi)),
+            (json!({ "name": "c" }), ("web", Delivery::Csi)),
         ] {
             check(&volumes, &json!({ "volumeMounts": [mount] }), &[want]);
         }
@@ -273,7 +283,7 @@ mod tests {
             "ephemeralContainers": [{ "name": "d", "envFrom": env }],
         });
         let uses = uses(&spec);
-        let containers: Vec<&str> = uses.iter().map(|found| found.container.as_str()).collect();
+        let containers: Vec<&str> = uses.iter().map(|usage| usage.container.as_str()).collect();
         assert_eq!(containers, ["a", "c", "d"]);
     }
 

@@ -16,9 +16,9 @@ pub fn has_newest(pod: &Json, secret: &str, history: &History, now: Timestamp) -
     let Some(pod) = Pod::read(&pod) else {
         return true;
     };
-    let mut uses = pod.uses.iter().filter(|found| found.is_of_secret(secret));
-    uses.all(|found| {
-        let observed = pod.observe(found, history, now);
+    let mut uses = pod.uses.iter().filter(|usage| usage.is_secret(secret));
+    uses.all(|usage| {
+        let observed = pod.observe(usage, history, now);
         observed.is_none_or(|(state, _)| state == State::Current)
     })
 }
@@ -28,26 +28,26 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::consumption::Way;
+    use crate::consumption::Delivery;
     use crate::history::tests::{history, second};
     use crate::pod::tests::pod;
 
     #[test]
     fn a_pod_is_current_if_it_started_since_the_newest_content_or_does_not_use_the_secret() {
         let history = history(&[("b", "k", 2, 100), ("a", "k", 1, 10)]);
-        for (way, start, is_current) in [
-            (Way::Env, 50, false),
-            (Way::Env, 100, true),
-            (Way::SubPath, 50, false),
-            (Way::Volume, 50, false),
-            (Way::Volume, 100, true),
+        for (delivery, start, is_current) in [
+            (Delivery::Env, 50, false),
+            (Delivery::Env, 100, true),
+            (Delivery::SubPath, 50, false),
+            (Delivery::Volume, 50, false),
+            (Delivery::Volume, 100, true),
         ] {
-            let pod = pod("p", way, start);
+            let pod = pod("p", delivery, start);
             let state = has_newest(&pod, "db", &history, second(110));
-            assert_eq!(state, is_current, "{way:?} {start}");
+            assert_eq!(state, is_current, "{delivery:?} {start}");
             assert!(has_newest(&pod, "other", &history, second(110)));
         }
-        let mounted = pod("p", Way::Volume, 50);
+        let mounted = pod("p", Delivery::Volume, 50);
         assert!(
             has_newest(&mounted, "db", &history, second(300)),
             "kubelet has refreshed the volume"
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn a_pod_that_is_being_deleted_still_uses_its_value() {
         let history = history(&[("b", "k", 2, 100), ("a", "k", 1, 10)]);
-        let mut pod = pod("p", Way::Env, 50);
+        let mut pod = pod("p", Delivery::Env, 50);
         pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         assert!(!has_newest(&pod, "db", &history, second(110)));
     }

@@ -262,7 +262,7 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     use super::*;
-    use crate::consumption::Way;
+    use crate::consumption::Delivery;
     use crate::history::tests::{history, second};
     use crate::pod::tests::pod;
 
@@ -334,7 +334,7 @@ mod tests {
                 has_slot: self.has_slot,
                 now: second(self.now),
             };
-            let pod = Pod::read(&pod("p", Way::Env, self.start)).unwrap();
+            let pod = Pod::read(&pod("p", Delivery::Env, self.start)).unwrap();
             situation.decide(self.target(), &[&pod])
         }
     }
@@ -507,10 +507,10 @@ mod tests {
         let rekeyed = [("x", "2", 2, 40), ("b", "1", 2, 20), ("a", "1", 1, 10)];
         assert_eq!(target(kind, &rekeyed), target(kind, CHANGED));
         assert_ne!(target(kind, &CHANGED[1..]), target(kind, CHANGED));
-        let back = [("b", "1", 4, 40), ("c", "1", 3, 30), ("b", "1", 2, 20)];
+        let restored = [("b", "1", 4, 40), ("c", "1", 3, 30), ("b", "1", 2, 20)];
         assert_ne!(
-            target(kind, &back),
-            target(kind, &back[2..]),
+            target(kind, &restored),
+            target(kind, &restored[2..]),
             "content that came back"
         );
         assert_eq!(target(kind, &[]), None);

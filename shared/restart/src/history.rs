@@ -68,7 +68,7 @@ pub enum State {
 
 impl History {
     /// Reads the versions from a SealedSecret, up to the first malformed entry.
-    pub fn of_sealed_secret(object: &Json) -> Self {
+    pub fn from_sealed_secret(object: &Json) -> Self {
         let entries = object["status"]["versions"].as_array();
         let entries = entries.map(Vec::as_slice).unwrap_or_default();
         let readable = entries.iter().take(MAX_ENTRIES).map_while(Entry::from_json);
@@ -109,12 +109,12 @@ impl History {
         let Some(changed_at) = self.changed_at() else {
             return State::Unknown;
         };
-        let held = self.held(start);
-        if held.is_empty() {
+        let possible_entries = self.possible_entries(start);
+        if possible_entries.is_empty() {
             // The container started before the oldest version, but the content has changed since.
             return State::Stale(self.first_change_after(start).unwrap_or(changed_at));
         }
-        if self.0[held.clone()]
+        if self.0[possible_entries.clone()]
             .iter()
             .all(|entry| self.has_newest_content(entry))
         {
@@ -130,7 +130,7 @@ impl History {
 
     /// Returns the indexes of the entries whose content a container that started at `start` may have. Several are
     /// possible for one second, since start times are rounded down and version times up.
-    fn held(&self, start: Timestamp) -> Range<usize> {
+    fn possible_entries(&self, start: Timestamp) -> Range<usize> {
         let second = SignedDuration::from_secs(1);
         let latest = start.checked_add(second).unwrap_or(start);
         let first = self.0.iter().position(|entry| entry.time <= latest);
@@ -182,7 +182,7 @@ pub(crate) mod tests {
                 json!({ "version": version, "keyId": key, "generation": generation, "time": second(*time).to_string() })
             })
             .collect();
-        History::of_sealed_secret(&json!({ "status": { "versions": versions } }))
+        History::from_sealed_secret(&json!({ "status": { "versions": versions } }))
     }
 
     const CURRENT: State = State::Current;
@@ -235,7 +235,7 @@ pub(crate) mod tests {
 
     #[test]
     fn restored_content_is_current() {
-        let back = history(&[("a", "1", 3, 30), ("b", "1", 2, 20), ("a", "1", 1, 10)]);
+        let restored = history(&[("a", "1", 3, 30), ("b", "1", 2, 20), ("a", "1", 1, 10)]);
         for (start, want) in [
             (12, CURRENT),
             (18, CURRENT),
@@ -244,7 +244,7 @@ pub(crate) mod tests {
             (29, stale(30)),
             (30, CURRENT),
         ] {
-            assert_eq!(back.state_at(second(start)), want, "{start}");
+            assert_eq!(restored.state_at(second(start)), want, "{start}");
         }
     }
 
@@ -288,10 +288,14 @@ pub(crate) mod tests {
             (json!([{ "time": "soon" }]), 0),
         ] {
             let object = json!({ "status": { "versions": versions } });
-            assert_eq!(History::of_sealed_secret(&object).0.len(), want, "{object}");
+            assert_eq!(
+                History::from_sealed_secret(&object).0.len(),
+                want,
+                "{object}"
+            );
         }
         assert_eq!(
-            History::of_sealed_secret(&json!({ "status": 5 })),
+            History::from_sealed_secret(&json!({ "status": 5 })),
             History::default()
         );
     }

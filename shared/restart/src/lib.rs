@@ -7,13 +7,13 @@
 //! | module | content |
 //! |---|---|
 //! | [`consumption`] | how the containers of a Pod consume Secrets |
-//! | [`annotations`] | by which annotations workloads, Secrets and Namespaces opt in |
-//! | [`history`] | the versions of a Secret; which one a container has |
-//! | [`known`] | the fields of the objects that are read |
+//! | [`annotations`] | the annotations by which workloads, Secrets and Namespaces opt in |
+//! | [`history`] | the content versions of a Secret; which of them a container has |
+//! | [`fields`] | the fields of the objects that are read |
 //! | [`workload`], [`selector`], [`pod`], [`sealed`] | compact forms of the objects |
-//! | [`decide`] | (workload, Secrets, Pods, time, memory) → restart it, wait, or leave it |
-//! | [`refresh`], [`touches`] | which Pods are refreshed, and in which order |
-//! | [`state`], [`turns`] | everything that is known, and the next step, in turns of the namespaces |
+//! | [`decide`] | (workload, Secrets, Pods, time, memory) → restart, wait, or no action |
+//! | [`refresh`], [`refresh_queue`] | which Pods are refreshed, and in which order |
+//! | [`state`], [`turns`] | the known state of the cluster, and the next step; namespaces take turns |
 //! | [`survey`] | which Pod has which version, for `seal pods` |
 //! | [`current`] | whether a Pod has the newest content of a Secret |
 //! | `run` | watches, requests, leader election, metrics; on Linux |
@@ -22,16 +22,16 @@ pub mod annotations;
 pub mod consumption;
 pub mod current;
 pub mod decide;
+pub mod fields;
 pub mod history;
-pub mod known;
 pub mod pod;
 pub mod refresh;
+pub mod refresh_queue;
 #[cfg(target_os = "linux")]
 pub mod run;
 pub mod sealed;
 pub mod selector;
 pub mod state;
 pub mod survey;
-pub mod touches;
 pub mod turns;
 pub mod workload;

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use shared::resource::REFRESHED_FOR_ANNOTATION;
 
 use crate::annotations;
-use crate::consumption::{self, Source, Use, Way};
+use crate::consumption::{self, Delivery, Source, Use};
 use crate::history::{History, State};
 use crate::workload::Labels;
 
@@ -45,7 +45,7 @@ impl Pod {
             return None;
         }
         let text = |value: &Json| value.as_str().map(str::to_owned);
-        let all = annotations::of_object(object);
+        let all = annotations::from_object(object);
         Some(Self {
             namespace: text(&metadata["namespace"])?,
             name: text(&metadata["name"])?,
@@ -76,8 +76,8 @@ impl Pod {
             start.is_some_and(|start| matches!(history.state_at(start), State::Stale(_)))
         };
         if is_consumed {
-            let mut uses = self.uses.iter().filter(|found| found.is_of_secret(secret));
-            return uses.any(|found| is_old(&found.container));
+            let mut uses = self.uses.iter().filter(|usage| usage.is_secret(secret));
+            return uses.any(|usage| is_old(&usage.container));
         }
         self.starts.keys().any(|container| is_old(container))
     }
@@ -86,21 +86,21 @@ impl Pod {
     /// for a container that has not started.
     pub fn observe(
         &self,
-        found: &Use,
+        usage: &Use,
         history: &History,
         now: Timestamp,
     ) -> Option<(State, Option<i64>)> {
-        let start = self.start_of(&found.container)?;
-        let read_at = match (&found.source, found.way) {
-            (Source::Class(_), _) | (_, Way::Csi) => return Some((State::Unknown, None)),
-            (_, Way::Env | Way::SubPath) => start,
+        let start = self.start_of(&usage.container)?;
+        let read_at = match (&usage.source, usage.delivery) {
+            (Source::Class(_), _) | (_, Delivery::Csi) => return Some((State::Unknown, None)),
+            (_, Delivery::Env | Delivery::SubPath) => start,
             // The time of the version is rounded up, so it can be later than `now`.
-            (_, Way::Volume) if self.is_refreshed(history) => {
+            (_, Delivery::Volume) if self.is_refreshed(history) => {
                 history.newest().map_or(now, |newest| newest.time.max(now))
             }
             // Kubelet has written the content that was current two minutes ago, or newer content. The extra second
             // allows for rounded times.
-            (_, Way::Volume) => {
+            (_, Delivery::Volume) => {
                 let synced = now.checked_sub(KUBELET_SYNC + SignedDuration::from_secs(1));
                 synced.map_or(start, |synced| start.max(synced))
             }
@@ -122,7 +122,7 @@ impl Pod {
     /// Returns whether a container mounts the Secret as a volume that kubelet refreshes.
     pub fn mounts(&self, secret: &str) -> bool {
         let mut uses = self.uses.iter();
-        uses.any(|found| found.way == Way::Volume && found.is_of_secret(secret))
+        uses.any(|usage| usage.delivery == Delivery::Volume && usage.is_secret(secret))
     }
 }
 
@@ -154,14 +154,18 @@ pub(crate) mod tests {
     use crate::history::tests::{history, second};
 
     /// Returns a Pod with one container that started at this second and consumes `db` in this way.
-    pub(crate) fn pod(name: &str, way: Way, start: i64) -> Json {
+    pub(crate) fn pod(name: &str, delivery: Delivery, start: i64) -> Json {
         let mut container = json!({ "name": "app" });
-        match way {
-            Way::Env => container["envFrom"] = json!([{ "secretRef": { "name": "db" } }]),
-            Way::Volume | Way::Csi => container["volumeMounts"] = json!([{ "name": "v" }]),
-            Way::SubPath => container["volumeMounts"] = json!([{ "name": "v", "subPath": "a" }]),
+        match delivery {
+            Delivery::Env => container["envFrom"] = json!([{ "secretRef": { "name": "db" } }]),
+            Delivery::Volume | Delivery::Csi => {
+                container["volumeMounts"] = json!([{ "name": "v" }]);
+            }
+            Delivery::SubPath => {
+                container["volumeMounts"] = json!([{ "name": "v", "subPath": "a" }]);
+            }
         }
-        let volume = if way == Way::Csi {
+        let volume = if delivery == Delivery::Csi {
             json!({ "name": "v", "csi": {
                 "driver": "secrets-store.csi.k8s.io", "volumeAttributes": { "secretProviderClass": "db" },
             } })
@@ -179,45 +183,45 @@ pub(crate) mod tests {
 
     fn state(pod: &Json, now: i64) -> Option<State> {
         let pod = Pod::read(pod).unwrap();
-        let found = pod.uses.first().unwrap().clone();
+        let usage = pod.uses.first().unwrap().clone();
         let history = history(&[("b", "1", 2, 20), ("a", "1", 1, 10)]);
-        pod.observe(&found, &history, second(now))
+        pod.observe(&usage, &history, second(now))
             .map(|(state, _)| state)
     }
 
     #[test]
     fn the_state_depends_on_how_the_pod_consumes_the_secret() {
         let stale = State::Stale(second(20));
-        for (way, start, now, want) in [
-            (Way::Env, 15, 1000, stale),
-            (Way::Env, 20, 1000, State::Current),
-            (Way::SubPath, 15, 1000, stale),
-            (Way::SubPath, 20, 21, State::Current),
-            (Way::Volume, 15, 30, stale),
-            (Way::Volume, 15, 140, stale),
-            (Way::Volume, 15, 141, State::Current),
-            (Way::Volume, 20, 21, State::Current),
-            (Way::Csi, 15, 1000, State::Unknown),
+        for (delivery, start, now, want) in [
+            (Delivery::Env, 15, 1000, stale),
+            (Delivery::Env, 20, 1000, State::Current),
+            (Delivery::SubPath, 15, 1000, stale),
+            (Delivery::SubPath, 20, 21, State::Current),
+            (Delivery::Volume, 15, 30, stale),
+            (Delivery::Volume, 15, 140, stale),
+            (Delivery::Volume, 15, 141, State::Current),
+            (Delivery::Volume, 20, 21, State::Current),
+            (Delivery::Csi, 15, 1000, State::Unknown),
         ] {
             assert_eq!(
-                state(&pod("p", way, start), now),
+                state(&pod("p", delivery, start), now),
                 Some(want),
-                "{way:?} {start} {now}"
+                "{delivery:?} {start} {now}"
             );
         }
     }
 
     #[test]
     fn a_refreshed_volume_is_current_and_a_variable_is_not() {
-        for (way, version, want) in [
-            (Way::Volume, "b", State::Current),
-            (Way::Volume, "a", State::Stale(second(20))),
-            (Way::Env, "b", State::Stale(second(20))),
+        for (delivery, version, want) in [
+            (Delivery::Volume, "b", State::Current),
+            (Delivery::Volume, "a", State::Stale(second(20))),
+            (Delivery::Env, "b", State::Stale(second(20))),
         ] {
-            let mut pod = pod("p", way, 15);
+            let mut pod = pod("p", delivery, 15);
             pod["metadata"]["annotations"] = json!({ REFRESHED_FOR_ANNOTATION: version });
             for now in [19, 30] {
-                assert_eq!(state(&pod, now), Some(want), "{way:?} {version} {now}");
+                assert_eq!(state(&pod, now), Some(want), "{delivery:?} {version} {now}");
             }
         }
     }
@@ -228,7 +232,7 @@ pub(crate) mod tests {
             json!({ "waiting": {} }),
             json!({ "terminated": { "startedAt": "1970-01-01T00:00:09Z" } }),
         ] {
-            let mut pod = pod("p", Way::Env, 15);
+            let mut pod = pod("p", Delivery::Env, 15);
             pod["status"]["containerStatuses"][0]["state"] = status.clone();
             assert_eq!(state(&pod, 30), None, "{status}");
         }
@@ -236,7 +240,7 @@ pub(crate) mod tests {
 
     #[test]
     fn an_init_container_that_ended_keeps_its_values() {
-        let mut pod = pod("p", Way::Env, 15);
+        let mut pod = pod("p", Delivery::Env, 15);
         let container = pod["spec"]["containers"][0].take();
         pod["spec"] = json!({ "initContainers": [container] });
         pod["status"] = json!({ "initContainerStatuses": [
@@ -252,7 +256,7 @@ pub(crate) mod tests {
             ("/status/phase", json!("Failed")),
             ("/metadata/labels", json!(null)),
         ] {
-            let mut pod = pod("p", Way::Env, 15);
+            let mut pod = pod("p", Delivery::Env, 15);
             *pod.pointer_mut(pointer).unwrap() = value.clone();
             assert_eq!(
                 Pod::read(&pod).is_some(),
@@ -260,7 +264,7 @@ pub(crate) mod tests {
                 "{value}"
             );
         }
-        let mut deleted = pod("p", Way::Env, 15);
+        let mut deleted = pod("p", Delivery::Env, 15);
         deleted["metadata"]["deletionTimestamp"] = json!("1970-01-01T00:00:15Z");
         assert!(Pod::read(&deleted).is_none());
     }
@@ -268,13 +272,13 @@ pub(crate) mod tests {
     #[test]
     fn detects_old_starts_for_variables_sub_paths_and_volumes() {
         let history = history(&[("b", "1", 2, 20), ("a", "1", 1, 10)]);
-        for way in [Way::Env, Way::SubPath, Way::Volume] {
+        for delivery in [Delivery::Env, Delivery::SubPath, Delivery::Volume] {
             for (start, want) in [(15, true), (20, false), (5, true)] {
-                let pod = Pod::read(&pod("p", way, start)).unwrap();
+                let pod = Pod::read(&pod("p", delivery, start)).unwrap();
                 assert_eq!(
                     pod.has_old_start("db", &history, true),
                     want,
-                    "{way:?} {start}"
+                    "{delivery:?} {start}"
                 );
                 assert!(!pod.has_old_start("other", &history, true));
                 assert_eq!(pod.has_old_start("other", &history, false), want);

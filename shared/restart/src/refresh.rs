@@ -21,8 +21,8 @@ pub fn choose<'a>(pods: &'a [Pod], secret: &str, history: &History) -> Vec<&'a P
             let uses = pod
                 .uses
                 .iter()
-                .filter(|found| found.is_of_secret(secret) && found.way.is_live());
-            let mut starts = uses.filter_map(|found| pod.start_of(&found.container));
+                .filter(|usage| usage.is_secret(secret) && usage.delivery.is_live());
+            let mut starts = uses.filter_map(|usage| pod.start_of(&usage.container));
             starts.any(|start| matches!(history.state_at(start), State::Stale(_)))
         };
         pod.refresh != Some(false) && !pod.is_refreshed(history) && pod.mounts(secret) && is_old()
@@ -36,28 +36,35 @@ mod tests {
     use shared::resource::{REFRESH_ANNOTATION, REFRESHED_FOR_ANNOTATION};
 
     use super::*;
-    use crate::consumption::Way;
+    use crate::consumption::Delivery;
     use crate::history::tests::{history, second};
     use crate::pod::tests::pod;
 
     #[test]
     fn refreshes_pods_with_outdated_volumes() {
         let changed = [("b", "1", 2, 20), ("a", "1", 1, 10)];
-        for (why, way, start, annotations, entries, want) in [
-            ("a volume", Way::Volume, 15, json!({}), &changed[..], true),
+        for (why, delivery, start, annotations, entries, want) in [
+            (
+                "a volume",
+                Delivery::Volume,
+                15,
+                json!({}),
+                &changed[..],
+                true,
+            ),
             (
                 "a Pod that started later",
-                Way::Volume,
+                Delivery::Volume,
                 20,
                 json!({}),
                 &changed,
                 false,
             ),
-            ("a variable", Way::Env, 15, json!({}), &changed, false),
-            ("a path", Way::SubPath, 15, json!({}), &changed, false),
+            ("a variable", Delivery::Env, 15, json!({}), &changed, false),
+            ("a path", Delivery::SubPath, 15, json!({}), &changed, false),
             (
                 "a CSI volume of the same name",
-                Way::Csi,
+                Delivery::Csi,
                 15,
                 json!({}),
                 &changed,
@@ -65,7 +72,7 @@ mod tests {
             ),
             (
                 "opted out",
-                Way::Volume,
+                Delivery::Volume,
                 15,
                 json!({ REFRESH_ANNOTATION: "false" }),
                 &changed,
@@ -73,7 +80,7 @@ mod tests {
             ),
             (
                 "refreshed before",
-                Way::Volume,
+                Delivery::Volume,
                 15,
                 json!({ REFRESHED_FOR_ANNOTATION: "b" }),
                 &changed,
@@ -81,7 +88,7 @@ mod tests {
             ),
             (
                 "refreshed for the former",
-                Way::Volume,
+                Delivery::Volume,
                 15,
                 json!({ REFRESHED_FOR_ANNOTATION: "a" }),
                 &changed,
@@ -89,15 +96,15 @@ mod tests {
             ),
             (
                 "no change",
-                Way::Volume,
+                Delivery::Volume,
                 15,
                 json!({}),
                 &changed[1..],
                 false,
             ),
-            ("unknown", Way::Volume, 15, json!({}), &[], false),
+            ("unknown", Delivery::Volume, 15, json!({}), &[], false),
         ] {
-            let mut pod = pod("p", way, start);
+            let mut pod = pod("p", delivery, start);
             pod["metadata"]["annotations"] = annotations;
             let pods = [Pod::read(&pod).unwrap()];
             assert_eq!(

@@ -20,9 +20,9 @@ impl Sealed {
     /// Reads a SealedSecret as the API server returns it.
     pub fn read(object: &Json) -> Self {
         Self {
-            history: History::of_sealed_secret(object),
-            tags: SecretTags::of_sealed_secret(object),
-            refresh: annotations::refresh(annotations::of_object(object)),
+            history: History::from_sealed_secret(object),
+            tags: SecretTags::from_sealed_secret(object),
+            refresh: annotations::refresh(annotations::from_object(object)),
         }
     }
 }
@@ -37,7 +37,7 @@ pub struct Namespace {
 impl Namespace {
     /// Reads a Namespace as the API server returns it.
     pub fn read(object: &Json) -> Self {
-        let refresh = annotations::refresh(annotations::of_object(object));
+        let refresh = annotations::refresh(annotations::from_object(object));
         Self {
             refresh: refresh.unwrap_or(false),
         }

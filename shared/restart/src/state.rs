@@ -66,7 +66,7 @@ struct Matching {
     /// The names to compare; `None` for all names, since the patterns are new.
     names: Option<BTreeSet<String>>,
     /// The names that have matched so far.
-    found: BTreeSet<String>,
+    matched_names: BTreeSet<String>,
 }
 
 /// The next step.
@@ -172,7 +172,7 @@ impl State {
     pub fn apply_workload(&mut self, id: &Id, workload: Workload, now: Timestamp) -> bool {
         let opt_in = &workload.opt_in;
         let is_left = self.with_reloader && opt_in.is_by_reloader_alone();
-        if is_left || !opt_in.is_any() {
+        if is_left || !opt_in.is_enabled() {
             self.workloads.remove(id);
             return false;
         }
@@ -253,7 +253,7 @@ impl State {
             return;
         };
         let tracked = self.workloads.get_mut(&id);
-        if tracked.is_some_and(|tracked| tracked.match_one(&names)) {
+        if tracked.is_some_and(|tracked| tracked.match_next_pattern(&names)) {
             self.schedule(&id, now);
         }
     }
@@ -559,22 +559,24 @@ impl Tracked {
 
     /// Compares one pattern with names of Secrets; `all` are the names in the namespace. Returns whether the comparison
     /// is complete.
-    fn match_one(&mut self, all: &[String]) -> bool {
+    fn match_next_pattern(&mut self, all: &[String]) -> bool {
         let Some(matching) = &mut self.matching else {
             return false;
         };
         let patterns = self.workload.opt_in.secret_patterns();
         if let Some(pattern) = patterns.get(matching.next) {
-            let found = match &matching.names {
+            let matched_names = match &matching.names {
                 Some(names) => annotations::matches(pattern, names.iter().map(String::as_str)),
                 None => annotations::matches(pattern, all.iter().map(String::as_str)),
             };
-            matching.found.extend(found.into_iter().map(str::to_owned));
+            matching
+                .matched_names
+                .extend(matched_names.into_iter().map(str::to_owned));
             matching.next += 1;
         }
         let is_complete = matching.next >= patterns.len();
         if is_complete && let Some(matching) = self.matching.take() {
-            self.matched.extend(matching.found);
+            self.matched.extend(matching.matched_names);
         }
         is_complete
     }
@@ -661,7 +663,7 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     use super::*;
-    use crate::consumption::Way;
+    use crate::consumption::Delivery;
     use crate::history::tests::{history, second};
     use crate::pod::tests::pod;
 
@@ -696,12 +698,12 @@ mod tests {
         }
     }
 
-    const A: (&str, &str, i64, i64) = ("a", "1", 1, 10);
+    const VERSION_A: (&str, &str, i64, i64) = ("a", "1", 1, 10);
 
     impl Cluster {
         fn new(names: &[&str], max_rollouts: usize) -> Self {
             let mut cluster = Self {
-                versions: vec![A],
+                versions: vec![VERSION_A],
                 state: State::new(max_rollouts, false),
             };
             for name in names {
@@ -732,7 +734,7 @@ mod tests {
         /// Runs all work that is due. The Pod of each workload started at `pod_start`. Returns the restarts and other
         /// outcomes.
         fn run(&mut self, now: i64, pod_start: i64) -> Vec<Outcome> {
-            let pods = [Pod::read(&pod("p", Way::Env, pod_start)).unwrap()];
+            let pods = [Pod::read(&pod("p", Delivery::Env, pod_start)).unwrap()];
             match self.state.next(second(now)) {
                 Step::Work(namespace, Work::Consider) => {
                     self.state.consider(&namespace, &pods, second(now))
@@ -939,7 +941,7 @@ mod tests {
         ] {
             for is_namespace_first in [true, false] {
                 let mut state = State::new(5, false);
-                let changed = [("b", "1", 2, 20), A];
+                let changed = [("b", "1", 2, 20), VERSION_A];
                 let sealed = Sealed {
                     history: history(&changed),
                     refresh: secret,
@@ -973,7 +975,7 @@ mod tests {
     fn an_old_change_needs_no_refresh() {
         let mut state = State::new(5, false);
         let sealed = Sealed {
-            history: history(&[("b", "1", 2, 20), A]),
+            history: history(&[("b", "1", 2, 20), VERSION_A]),
             refresh: Some(true),
             ..Sealed::default()
         };
@@ -983,7 +985,7 @@ mod tests {
     }
 
     /// Returns a Deployment whose annotation names Secrets by this list.
-    fn naming(name: &str, version: u64, list: &str) -> Workload {
+    fn deployment_with_patterns(name: &str, version: u64, list: &str) -> Workload {
         let mut workload = deployment(name, version, None, 1);
         let annotations = json!({ "secret.reloader.stakater.com/reload": list });
         workload.opt_in = crate::annotations::OptIn::read(&annotations, &Json::Null);
@@ -1007,7 +1009,7 @@ mod tests {
         }
         for number in 0..40 {
             let name = number.to_string();
-            let workload = naming(&name, 1, &"s-[0-9],".repeat(32));
+            let workload = deployment_with_patterns(&name, 1, &"s-[0-9],".repeat(32));
             cluster
                 .state
                 .apply_workload(&of(&name), workload, second(100));
@@ -1019,7 +1021,7 @@ mod tests {
             match work {
                 Work::Match => cluster.state.match_names(&namespace, second(110)),
                 Work::Consider => {
-                    let pods = [Pod::read(&pod("p", Way::Env, 50)).unwrap()];
+                    let pods = [Pod::read(&pod("p", Delivery::Env, 50)).unwrap()];
                     let outcomes = cluster.state.consider(&namespace, &pods, second(110));
                     if let [outcome] = &outcomes[..] {
                         restarted_after = Some(steps);
@@ -1036,7 +1038,7 @@ mod tests {
         assert!((40 * 32..40 * 32 + 10).contains(&steps), "{steps}");
         assert_eq!(cluster.state.workloads[&of("0")].matched.len(), 10);
         for version in 2..20 {
-            let workload = naming("0", version, &"s-[0-9],".repeat(32));
+            let workload = deployment_with_patterns("0", version, &"s-[0-9],".repeat(32));
             cluster
                 .state
                 .apply_workload(&of("0"), workload, second(111));
@@ -1056,7 +1058,7 @@ mod tests {
             matched.iter().cloned().collect::<Vec<_>>()
         };
         let apply = |cluster: &mut Cluster, version: u64, list: &str| {
-            let workload = naming("web", version, list);
+            let workload = deployment_with_patterns("web", version, list);
             cluster
                 .state
                 .apply_workload(&id("web"), workload, second(12));
@@ -1099,10 +1101,10 @@ mod tests {
     fn with_reloader_only_own_annotations_opt_in() {
         let mut state = State::new(5, true);
         assert!(!state.apply_workload(&id("web"), deployment("web", 1, None, 1), second(1)));
-        let mut ours = deployment("web", 1, None, 1);
+        let mut opted_in = deployment("web", 1, None, 1);
         let annotations = json!({ "reloader.stakater.com/auto": "true", "sealedsecrets.bitnami.com/restart": "auto" });
-        ours.opt_in = crate::annotations::OptIn::read(&annotations, &Json::Null);
-        assert!(state.apply_workload(&id("web"), ours, second(1)));
+        opted_in.opt_in = crate::annotations::OptIn::read(&annotations, &Json::Null);
+        assert!(state.apply_workload(&id("web"), opted_in, second(1)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::consumption::{Source, Way};
+use crate::consumption::{Delivery, Source};
 use crate::decide;
 use crate::history::State;
 use crate::pod::Pod;
@@ -26,7 +26,7 @@ pub struct Row {
     /// The container.
     pub container: String,
     /// How the container consumes the source.
-    pub way: Way,
+    pub delivery: Delivery,
     /// The generation of the SealedSecret whose content the container has, if known.
     pub generation: Option<i64>,
     /// Whether the container has the newest content.
@@ -101,8 +101,8 @@ pub struct Objects {
 pub fn rows(objects: &Objects, is_all: bool, now: Timestamp) -> BTreeSet<Row> {
     let rows = objects.pods.iter().flat_map(|pod| {
         let workload = workload_of(pod, &objects.workloads);
-        pod.uses.iter().filter_map(move |found| {
-            let sealed = match &found.source {
+        pod.uses.iter().filter_map(move |usage| {
+            let sealed = match &usage.source {
                 Source::Secret(name) => Some(
                     objects
                         .secrets
@@ -110,7 +110,7 @@ pub fn rows(objects: &Objects, is_all: bool, now: Timestamp) -> BTreeSet<Row> {
                 ),
                 Source::Class(_) => is_all.then_some(None)?,
             };
-            let observed = sealed.map(|sealed| pod.observe(found, &sealed.history, now));
+            let observed = sealed.map(|sealed| pod.observe(usage, &sealed.history, now));
             let (verdict, generation) = match observed {
                 Some(Some((State::Current, generation))) => (Verdict::Current, generation),
                 Some(Some((State::Stale(time), generation))) => (Verdict::Stale(time), generation),
@@ -119,7 +119,7 @@ pub fn rows(objects: &Objects, is_all: bool, now: Timestamp) -> BTreeSet<Row> {
             };
             let is_automatic = || {
                 let tags = sealed.map(|sealed| sealed.tags).unwrap_or_default();
-                let (Source::Secret(name) | Source::Class(name)) = &found.source;
+                let (Source::Secret(name) | Source::Class(name)) = &usage.source;
                 workload.is_some_and(|(_, workload)| {
                     let is_matched = || decide::is_matched(workload, name);
                     decide::relevance(workload, name, tags, is_matched).is_some()
@@ -127,14 +127,14 @@ pub fn rows(objects: &Objects, is_all: bool, now: Timestamp) -> BTreeSet<Row> {
             };
             Some(Row {
                 namespace: pod.namespace.clone(),
-                source: found.source.clone(),
+                source: usage.source.clone(),
                 workload: workload.map(|(id, _)| id.clone()),
                 pod: pod.name.clone(),
-                container: found.container.clone(),
-                way: found.way,
+                container: usage.container.clone(),
+                delivery: usage.delivery,
                 generation,
                 verdict,
-                remedy: remedy(verdict, found.way, is_automatic),
+                remedy: remedy(verdict, usage.delivery, is_automatic),
             })
         })
     });
@@ -147,15 +147,15 @@ fn workload_of<'a>(pod: &Pod, workloads: &'a [(Id, Workload)]) -> Option<&'a (Id
     })
 }
 
-fn remedy(verdict: Verdict, way: Way, is_automatic: impl Fn() -> bool) -> Option<Remedy> {
+fn remedy(verdict: Verdict, delivery: Delivery, is_automatic: impl Fn() -> bool) -> Option<Remedy> {
     if matches!(verdict, Verdict::Current | Verdict::NotStarted) {
         return None;
     }
-    Some(match way {
-        Way::Env | Way::SubPath if is_automatic() => Remedy::AutomaticRestart,
-        Way::Env | Way::SubPath => Remedy::Restart,
-        Way::Volume => Remedy::Kubelet,
-        Way::Csi => Remedy::Driver,
+    Some(match delivery {
+        Delivery::Env | Delivery::SubPath if is_automatic() => Remedy::AutomaticRestart,
+        Delivery::Env | Delivery::SubPath => Remedy::Restart,
+        Delivery::Volume => Remedy::Kubelet,
+        Delivery::Csi => Remedy::Driver,
     })
 }
 
@@ -207,9 +207,9 @@ mod tests {
     fn reports_version_verdict_and_remedy() {
         let auto = json!({ "reloader.stakater.com/auto": "true" });
         let stale = Verdict::Stale(second(20));
-        for (way, start, annotations, now, generation, verdict, remedy) in [
+        for (delivery, start, annotations, now, generation, verdict, remedy) in [
             (
-                Way::Env,
+                Delivery::Env,
                 15,
                 json!({}),
                 30,
@@ -218,7 +218,7 @@ mod tests {
                 Some(Remedy::Restart),
             ),
             (
-                Way::Env,
+                Delivery::Env,
                 15,
                 auto.clone(),
                 30,
@@ -227,7 +227,7 @@ mod tests {
                 Some(Remedy::AutomaticRestart),
             ),
             (
-                Way::SubPath,
+                Delivery::SubPath,
                 15,
                 json!({}),
                 30,
@@ -235,9 +235,17 @@ mod tests {
                 stale,
                 Some(Remedy::Restart),
             ),
-            (Way::Env, 20, json!({}), 30, Some(2), Verdict::Current, None),
             (
-                Way::Env,
+                Delivery::Env,
+                20,
+                json!({}),
+                30,
+                Some(2),
+                Verdict::Current,
+                None,
+            ),
+            (
+                Delivery::Env,
                 5,
                 json!({}),
                 30,
@@ -246,7 +254,7 @@ mod tests {
                 Some(Remedy::Restart),
             ),
             (
-                Way::Volume,
+                Delivery::Volume,
                 15,
                 json!({}),
                 30,
@@ -255,7 +263,7 @@ mod tests {
                 Some(Remedy::Kubelet),
             ),
             (
-                Way::Volume,
+                Delivery::Volume,
                 15,
                 json!({}),
                 150,
@@ -264,7 +272,7 @@ mod tests {
                 None,
             ),
             (
-                Way::Csi,
+                Delivery::Csi,
                 15,
                 auto,
                 30,
@@ -273,15 +281,15 @@ mod tests {
                 Some(Remedy::Driver),
             ),
         ] {
-            let rows = survey(&pod("p", way, start), &annotations, &CHANGED, now);
-            let found: Vec<_> = rows
+            let rows = survey(&pod("p", delivery, start), &annotations, &CHANGED, now);
+            let matching_rows: Vec<_> = rows
                 .iter()
                 .map(|row| (row.generation, row.verdict, row.remedy))
                 .collect();
             assert_eq!(
-                found,
+                matching_rows,
                 [(generation, verdict, remedy)],
-                "{way:?} {start} {now}"
+                "{delivery:?} {start} {now}"
             );
             assert_eq!(
                 rows[0].workload.as_ref().map(|id| id.name.as_str()),
@@ -292,15 +300,15 @@ mod tests {
 
     #[test]
     fn without_recorded_versions_the_verdict_is_unknown() {
-        let rows = survey(&pod("p", Way::Env, 15), &json!({}), &[], 30);
+        let rows = survey(&pod("p", Delivery::Env, 15), &json!({}), &[], 30);
         assert_eq!(rows[0].verdict, Verdict::Unknown);
-        let rows = survey(&pod("p", Way::Env, 5), &json!({}), &CHANGED[1..], 30);
+        let rows = survey(&pod("p", Delivery::Env, 5), &json!({}), &CHANGED[1..], 30);
         assert_eq!(rows[0].verdict, Verdict::Unknown);
     }
 
     #[test]
     fn a_waiting_container_is_not_stale() {
-        let mut waiting = pod("p", Way::Env, 15);
+        let mut waiting = pod("p", Delivery::Env, 15);
         waiting["status"]["containerStatuses"] = json!([]);
         let rows = survey(&waiting, &json!({}), &CHANGED, 30);
         assert_eq!(
@@ -311,7 +319,7 @@ mod tests {
 
     #[test]
     fn lists_pods_without_a_workload() {
-        let mut bare = pod("p", Way::Env, 15);
+        let mut bare = pod("p", Delivery::Env, 15);
         bare["metadata"]["labels"] = json!({});
         let rows = survey(&bare, &json!({}), &CHANGED, 30);
         assert_eq!((rows.len(), &rows[0].workload), (1, &None));

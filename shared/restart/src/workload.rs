@@ -140,14 +140,14 @@ impl Workload {
 
     /// Returns whether a container consumes the Secret.
     pub fn consumes(&self, secret: &str) -> bool {
-        let first = Use::first_of(Source::Secret(secret.to_owned()));
+        let first = Use::lower_bound(Source::Secret(secret.to_owned()));
         let next = self.uses.range(first..).next();
-        next.is_some_and(|found| found.is_of_secret(secret))
+        next.is_some_and(|usage| usage.is_secret(secret))
     }
 
     /// Returns the names of the Secrets that the containers consume.
     pub fn consumed(&self) -> BTreeSet<&str> {
-        let names = self.uses.iter().filter_map(|found| match &found.source {
+        let names = self.uses.iter().filter_map(|usage| match &usage.source {
             Source::Secret(name) => Some(name.as_str()),
             Source::Class(_) => None,
         });

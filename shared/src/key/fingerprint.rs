@@ -20,7 +20,7 @@ pub struct MalformedFingerprint;
 
 impl Fingerprint {
     /// Calculates a fingerprint. `exponent` and `modulus` are big-endian without leading zeros.
-    pub(super) fn of_rsa(exponent: &[u8], modulus: &[u8]) -> Self {
+    pub(super) fn from_rsa(exponent: &[u8], modulus: &[u8]) -> Self {
         let mut wire = Vec::with_capacity(modulus.len() + 32);
         push_string(&mut wire, b"ssh-rsa");
         push_mpint(&mut wire, exponent);
@@ -76,14 +76,14 @@ mod tests {
             (0x7f, "SHA256:qq3Gh6DpvkBI/m/sSQYDFRIi/j9bLLuW6zM9PGJQ5hE"),
         ] {
             let modulus = [&[first][..], &[0xff; 255]].concat();
-            let fingerprint = Fingerprint::of_rsa(&[1, 0, 1], &modulus);
+            let fingerprint = Fingerprint::from_rsa(&[1, 0, 1], &modulus);
             assert_eq!(fingerprint.to_string(), want);
         }
     }
 
     #[test]
     fn parses_what_it_displays() {
-        let fingerprint = Fingerprint::of_rsa(&[1, 0, 1], &[0xff; 256]);
+        let fingerprint = Fingerprint::from_rsa(&[1, 0, 1], &[0xff; 256]);
         assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
     }
 

@@ -124,7 +124,7 @@ fn describe(spki: &SubjectPublicKeyInfoOwned) -> Option<Description> {
     let is_odd = exponent.last().is_some_and(|byte| byte % 2 == 1);
     Some(Description {
         bits: bit_len(modulus),
-        fingerprint: Fingerprint::of_rsa(exponent, modulus),
+        fingerprint: Fingerprint::from_rsa(exponent, modulus),
         v2_id: v2_id(&key)?,
         has_usable_exponent: is_odd && (2..=33).contains(&bit_len(exponent)),
     })

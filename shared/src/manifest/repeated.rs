@@ -35,9 +35,9 @@ fn add_repeated_in_json(node: &Node, repeated: &mut Vec<RepeatedKey>) {
             .iter()
             .for_each(|item| add_repeated_in_json(item, repeated)),
         Value::Map(entries) => {
-            let mut seen = HashSet::new();
+            let mut earlier_keys = HashSet::new();
             for (key, value) in entries {
-                if !seen.insert(key) {
+                if !earlier_keys.insert(key) {
                     let (line, key) = (value.line, key.clone());
                     repeated.push(RepeatedKey { line, key });
                 }

@@ -182,12 +182,12 @@ fn refuses_to_bind_values_that_were_sealed_unbound() {
 #[test]
 fn re_encryption_drops_recipients_that_are_not_in_the_ring() {
     let keys = [rsa(1), v2_key(Suite::XWing, 2)];
-    let foreign = v2_key(Suite::XWing, 9);
+    let unrelated = v2_key(Suite::XWing, 9);
     let escrow = SecretKey::from_bytes(Suite::XWing, &[8; 32])
         .unwrap()
         .recipient();
     let (mut sealed, place) = (object(), place());
-    let recipients = [recipient(&keys[1]), recipient(&foreign)];
+    let recipients = [recipient(&keys[1]), recipient(&unrelated)];
     let values = BTreeMap::from([("a".to_owned(), value("1"))]);
     let spec = spec(&place, &recipients);
     sealed.spec.encrypted_data = v2::seal(&spec, &values, &mut rng()).unwrap();
@@ -268,8 +268,8 @@ fn refuses_objects_that_readers_refuse_before_using_a_private_key() {
     moved.metadata.name = Some("other".into());
     let mut edited = sealed.clone();
     edited.spec.template.type_ = Some("x".into());
-    let mut broken = sealed.clone();
-    broken
+    let mut damaged = sealed.clone();
+    damaged
         .spec
         .encrypted_data
         .insert("b".into(), "seal2.i.AA".into());
@@ -283,7 +283,7 @@ fn refuses_objects_that_readers_refuse_before_using_a_private_key() {
     for (sealed, rules, reason) in [
         (&moved, rules(), v2::Reason::ScopeMismatch),
         (&edited, rules(), v2::Reason::TemplateChanged),
-        (&broken, rules(), v2::Reason::Malformed),
+        (&damaged, rules(), v2::Reason::Malformed),
         (&sealed, future, v2::Reason::RevisionInFuture),
     ] {
         let result = reseal(sealed, &ring, rules, &mut rng(), &mut Forbidden);

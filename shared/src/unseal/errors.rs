@@ -207,7 +207,7 @@ impl ItemErrors {
     pub fn name_types(&mut self, types: &BTreeMap<String, &'static str>) {
         for item in &mut self.items {
             if let Some(kind) = types.get(&item.key) {
-                item.problem = NotSealed::of_type(kind).into();
+                item.problem = NotSealed::wrong_type(kind).into();
             }
         }
     }

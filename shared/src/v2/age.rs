@@ -35,8 +35,8 @@ pub(super) fn is_identity(text: &str) -> bool {
 /// Decodes a public key.
 pub(super) fn recipient(text: &str) -> Option<Vec<u8>> {
     let parsed = CheckedHrpstring::new::<LongBech32>(text).ok()?;
-    let is_right = parsed.hrp().as_str() == RECIPIENT;
-    is_right.then(|| parsed.byte_iter().collect())
+    let is_valid = parsed.hrp().as_str() == RECIPIENT;
+    is_valid.then(|| parsed.byte_iter().collect())
 }
 
 /// Decodes a private key.
@@ -44,7 +44,7 @@ pub(super) fn identity(text: &str) -> Option<Zeroizing<[u8; SEED_LEN]>> {
     let parsed = CheckedHrpstring::new::<LongBech32>(text).ok()?;
     let mut seed = Zeroizing::new([0; SEED_LEN]);
     let bytes = parsed.byte_iter();
-    let is_right = parsed.hrp().as_str().eq_ignore_ascii_case(IDENTITY) && bytes.len() == SEED_LEN;
-    is_right.then(|| seed.iter_mut().zip(bytes).for_each(|(to, from)| *to = from))?;
+    let is_valid = parsed.hrp().as_str().eq_ignore_ascii_case(IDENTITY) && bytes.len() == SEED_LEN;
+    is_valid.then(|| seed.iter_mut().zip(bytes).for_each(|(to, from)| *to = from))?;
     Some(seed)
 }

@@ -61,7 +61,7 @@ impl ValueDigest {
 
     /// Calculates the digest of a value that a template generated from randomness or the time. `origin` identifies the
     /// version of the object for which the value was generated.
-    pub fn of_generated(origin: &str, plain: &Plain) -> Self {
+    pub fn for_generated(origin: &str, plain: &Plain) -> Self {
         Self::keyed(origin.as_bytes(), plain)
     }
 

@@ -78,10 +78,13 @@ mod tests {
     #[test]
     fn no_purpose_is_a_prefix_of_another() {
         use Purpose::{Commit, Context, Item, KeyId, Template, Version, Wrap};
-        let all = [Context, Commit, Item, Wrap, KeyId, Template, Version];
-        for one in all {
-            for other in all.into_iter().filter(|other| *other != one) {
-                assert!(!other.tag().starts_with(one.tag()), "{one:?} {other:?}");
+        let purposes = [Context, Commit, Item, Wrap, KeyId, Template, Version];
+        for purpose in purposes {
+            for other in purposes.into_iter().filter(|other| *other != purpose) {
+                assert!(
+                    !other.tag().starts_with(purpose.tag()),
+                    "{purpose:?} {other:?}"
+                );
             }
         }
     }

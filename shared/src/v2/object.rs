@@ -331,7 +331,7 @@ impl Entries {
 
 fn bytes_of(kind: Kind, value: &str) -> Result<Vec<u8>, Problem> {
     match text::decode(value)? {
-        (found, bytes) if found == kind => Ok(bytes),
+        (actual, bytes) if actual == kind => Ok(bytes),
         _ => Err(Problem::Kind),
     }
 }

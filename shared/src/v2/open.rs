@@ -126,11 +126,14 @@ fn unwrap(
     rng: &mut dyn CryptoRng,
 ) -> Result<Outcome, OpenError> {
     let unwrapped = lock.unwrap(stanza, key, &checked.place, rng);
-    let (data_key, is_right) = unwrapped.map_err(|source| OpenError::Unavailable {
+    let (data_key, is_committed) = unwrapped.map_err(|source| OpenError::Unavailable {
         key: key.key_id().short(),
         source,
     })?;
-    Ok(Outcome { data_key, is_right })
+    Ok(Outcome {
+        data_key,
+        is_committed,
+    })
 }
 
 /// Verifies the commitment again, as is required whenever a data key is used.
@@ -140,7 +143,7 @@ fn checked_again(
     key: &dyn Opener,
     mut outcome: Outcome,
 ) -> Unlocked {
-    outcome.is_right &= lock.is_committed_to(&outcome.data_key, &checked.place);
+    outcome.is_committed &= lock.is_committed_to(&outcome.data_key, &checked.place);
     let opener = key.key_id();
     Unlocked { outcome, opener }
 }
@@ -199,5 +202,5 @@ fn open_items(
 fn open_item(name: &str, item: &Item, lock: &Lock, unlocked: &Unlocked) -> Option<Value> {
     let key = ItemKey::derive(&unlocked.outcome.data_key, &lock.header.commitment, name)?;
     let value = item.sealed.open(&key);
-    value.filter(|_| unlocked.outcome.is_right)
+    value.filter(|_| unlocked.outcome.is_committed)
 }

@@ -42,7 +42,7 @@ pub struct OpenedLocks(BTreeMap<[u8; 32], Outcome>);
 pub(super) struct Outcome {
     pub(super) data_key: DataKey,
     /// Whether the header is committed to the data key. Otherwise, nothing that the data key opens may be used.
-    pub(super) is_right: bool,
+    pub(super) is_committed: bool,
 }
 
 impl OpenedLocks {

@@ -234,8 +234,8 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
         Ok(flow != Flow::Break)
     }
 
-    fn set_from_top(&mut self, back: usize, value: Value) {
-        if let Some(at) = self.variables.len().checked_sub(back) {
+    fn set_from_top(&mut self, distance: usize, value: Value) {
+        if let Some(at) = self.variables.len().checked_sub(distance) {
             self.variables[at].1 = value;
         }
     }
@@ -259,12 +259,12 @@ impl<'t, 'e, 'c> Evaluator<'t, 'e, 'c> {
     /// search, because a template may declare very many variables.
     fn variable_index(&mut self, name: &str) -> Result<Option<usize>, Fault> {
         let scope = &self.variables[self.scope_start..];
-        let back = scope.iter().rev().position(|(other, _)| **other == *name);
-        let visited = back.unwrap_or(scope.len()) + 1;
+        let depth_from_top = scope.iter().rev().position(|(other, _)| **other == *name);
+        let visited = depth_from_top.unwrap_or(scope.len()) + 1;
         self.env
             .gauge
             .charge_steps(visited * (1 + name.len() / 64) / 64)?;
-        Ok(back.map(|back| self.variables.len() - 1 - back))
+        Ok(depth_from_top.map(|depth_from_top| self.variables.len() - 1 - depth_from_top))
     }
 
     fn invoke(

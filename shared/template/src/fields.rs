@@ -18,14 +18,17 @@ type Fields = BTreeSet<(usize, String)>;
 pub(crate) fn inserted_fields(list: &List) -> Fields {
     let mut walk = Walk::default();
     walk.list(list, true);
-    let Walk { mut found, tested } = walk;
-    found.retain(|(_, name)| !tested.contains(name));
-    found
+    let Walk {
+        mut inserted,
+        tested,
+    } = walk;
+    inserted.retain(|(_, name)| !tested.contains(name));
+    inserted
 }
 
 #[derive(Default)]
 struct Walk {
-    found: Fields,
+    inserted: Fields,
     tested: BTreeSet<String>,
 }
 
@@ -53,7 +56,7 @@ impl Walk {
     fn action(&mut self, pipe: &Pipe, is_root: bool) {
         if pipe.variables.is_empty() && !has_test(pipe) {
             each_field(pipe, is_root, &mut |at, name| {
-                self.found.insert((at, name.to_owned()));
+                self.inserted.insert((at, name.to_owned()));
             });
         } else {
             self.test(pipe, is_root);

@@ -98,9 +98,9 @@ impl Pattern {
         gauge.charge_steps(self.cost(text.len()))?;
         let subject = Subject::new(text);
         let mut matches = Vec::new();
-        for found in self.regex.find_iter(&subject.text).take(max_matches) {
-            matches.push(subject.original_range(found.start(), found.end()));
-            gauge.charge_steps(self.cost_to_continue(subject.text.len() - found.end()))?;
+        for one_match in self.regex.find_iter(&subject.text).take(max_matches) {
+            matches.push(subject.original_range(one_match.start(), one_match.end()));
+            gauge.charge_steps(self.cost_to_continue(subject.text.len() - one_match.end()))?;
         }
         Ok(matches)
     }
@@ -117,13 +117,13 @@ impl Pattern {
         gauge.charge_steps(self.cost(text.len()).saturating_mul(factor))?;
         let subject = Subject::new(text);
         let mut groups = Groups::new();
-        for found in self.regex.captures_iter(&subject.text) {
+        for one_match in self.regex.captures_iter(&subject.text) {
             groups.clear();
             let to_range =
                 |group: regex::Match<'_>| subject.original_range(group.start(), group.end());
-            groups.extend(found.iter().map(|group| group.map(to_range)));
+            groups.extend(one_match.iter().map(|group| group.map(to_range)));
             visit(&groups, gauge)?;
-            let end = found.get_match().end();
+            let end = one_match.get_match().end();
             gauge.charge_steps(self.cost_to_continue(subject.text.len() - end))?;
         }
         Ok(())
@@ -166,8 +166,8 @@ impl<'t> Subject<'t> {
     fn original_offset(&self, at: usize) -> usize {
         match self.shifts.partition_point(|&(after, _)| after <= at) {
             0 => at,
-            found => {
-                let (after, original) = self.shifts[found - 1];
+            count => {
+                let (after, original) = self.shifts[count - 1];
                 original + (at - after)
             }
         }

@@ -278,7 +278,7 @@ fn conditions(part: &str, patterns: &Patterns) -> Option<Vec<Condition>> {
     patterns
         .conditions
         .find_iter(part)
-        .map(|found| Condition::parse(found.as_str(), patterns))
+        .map(|matched| Condition::parse(matched.as_str(), patterns))
         .collect()
 }
 

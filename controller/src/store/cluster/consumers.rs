@@ -131,7 +131,7 @@ fn history(changed_at: Timestamp) -> History {
         entry("new", 2, changed_at),
         entry("old", 1, Timestamp::UNIX_EPOCH),
     ];
-    History::of_sealed_secret(&json!({ "status": { "versions": versions } }))
+    History::from_sealed_secret(&json!({ "status": { "versions": versions } }))
 }
 
 async fn list(client: &Client, namespace: &str, token: &str) -> Result<Page, kube::Error> {

@@ -62,7 +62,7 @@ impl<'a> PodReport<'a> {
             workload: row.workload.as_ref().map(workload),
             pod: &row.pod,
             container: &row.container,
-            consumes: row.way.name(),
+            consumes: row.delivery.name(),
             generation: row.generation,
             state: row.verdict.name(),
             since: match row.verdict {
@@ -76,7 +76,7 @@ impl<'a> PodReport<'a> {
 
 #[cfg(test)]
 mod tests {
-    use restart::consumption::Way;
+    use restart::consumption::Delivery;
     use restart::survey::Remedy;
     use restart::workload::Kind;
 
@@ -95,7 +95,7 @@ mod tests {
             }),
             pod: "web-1".into(),
             container: "app".into(),
-            way: Way::Env,
+            delivery: Delivery::Env,
             generation: Some(3),
             verdict: Verdict::Stale(Timestamp::UNIX_EPOCH),
             remedy: Some(Remedy::Restart),
@@ -103,7 +103,7 @@ mod tests {
         let class = Row {
             source: Source::Class("web".into()),
             workload: None,
-            way: Way::Csi,
+            delivery: Delivery::Csi,
             generation: None,
             verdict: Verdict::Unknown,
             remedy: Some(Remedy::Driver),

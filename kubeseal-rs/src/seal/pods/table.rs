@@ -42,7 +42,7 @@ fn columns(row: &Row, has_namespaces: bool, now: Timestamp) -> Vec<String> {
         workload.map_or_else(none, |id| format!("{}/{}", id.kind.name(), id.name)),
         row.pod.clone(),
         row.container.clone(),
-        row.way.name().to_owned(),
+        row.delivery.name().to_owned(),
         row.generation
             .map_or_else(none, |generation| generation.to_string()),
         row.verdict.name().to_owned(),
@@ -76,7 +76,7 @@ fn age(time: Timestamp, now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use restart::consumption::Way;
+    use restart::consumption::Delivery;
     use restart::survey::Remedy;
     use restart::workload::{Id, Kind};
 
@@ -95,14 +95,14 @@ mod tests {
             }),
             pod: "web-1".into(),
             container: "app".into(),
-            way: Way::Env,
+            delivery: Delivery::Env,
             generation: Some(3),
             verdict: Verdict::Stale(second(100)),
             remedy: Some(Remedy::Restart),
         };
         let current = Row {
             workload: None,
-            way: Way::Volume,
+            delivery: Delivery::Volume,
             verdict: Verdict::Current,
             remedy: None,
             generation: None,

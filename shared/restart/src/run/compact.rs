@@ -8,7 +8,7 @@ use kube::core::{ApiResource, DynamicResourceScope, ObjectMeta};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
 
-use crate::known::{self, Fields};
+use crate::fields::{self, Fields};
 use crate::pod::Pod;
 use crate::sealed::{Namespace, Sealed};
 use crate::workload::{Kind, Workload};
@@ -48,7 +48,7 @@ impl<F> Compact<F> {
 
 impl<'de, F: Form> Deserialize<'de> for Compact<F> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = known::object(deserializer, F::FIELDS)?;
+        let json = fields::object(deserializer, F::FIELDS)?;
         let text = |name: &str| json["metadata"][name].as_str().map(str::to_owned);
         let metadata = ObjectMeta {
             name: text("name"),
@@ -92,7 +92,7 @@ impl<F> Resource for Compact<F> {
 }
 
 impl Form for Sealed {
-    const FIELDS: Fields = known::SEALED_SECRET;
+    const FIELDS: Fields = fields::SEALED_SECRET;
 
     fn read(object: &Json) -> Self {
         Self::read(object)
@@ -100,7 +100,7 @@ impl Form for Sealed {
 }
 
 impl Form for Namespace {
-    const FIELDS: Fields = known::METADATA;
+    const FIELDS: Fields = fields::METADATA;
 
     fn read(object: &Json) -> Self {
         Self::read(object)
@@ -108,7 +108,7 @@ impl Form for Namespace {
 }
 
 impl Form for Option<Pod> {
-    const FIELDS: Fields = known::POD;
+    const FIELDS: Fields = fields::POD;
 
     fn read(object: &Json) -> Self {
         Pod::read(object)
@@ -120,7 +120,7 @@ impl Form for Option<Pod> {
 pub(super) struct OfKind<const KIND: usize>(pub(super) Workload);
 
 impl<const KIND: usize> Form for OfKind<KIND> {
-    const FIELDS: Fields = known::WORKLOAD;
+    const FIELDS: Fields = fields::WORKLOAD;
 
     fn read(object: &Json) -> Self {
         Self(Workload::read(Kind::ALL[KIND], object))
@@ -129,7 +129,7 @@ impl<const KIND: usize> Form for OfKind<KIND> {
 
 /// Keeps only the identity.
 impl Form for () {
-    const FIELDS: Fields = known::METADATA;
+    const FIELDS: Fields = fields::METADATA;
 
     fn read(_: &Json) -> Self {}
 }
@@ -139,7 +139,7 @@ impl Form for () {
 pub(super) struct AnyWorkload(pub(super) Json);
 
 impl Form for AnyWorkload {
-    const FIELDS: Fields = known::WORKLOAD;
+    const FIELDS: Fields = fields::WORKLOAD;
 
     fn read(object: &Json) -> Self {
         Self(object.clone())

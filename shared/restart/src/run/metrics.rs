@@ -120,7 +120,10 @@ mod tests {
             "sealed_secrets_restart_waiting 7",
             "sealed_secrets_restart_is_leader 0",
         ] {
-            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+            assert!(
+                text.lines().any(|written| written == line),
+                "{line} in {text}"
+            );
         }
     }
 }

@@ -29,8 +29,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::refresh_queue::RefreshQueue;
 use crate::state::State;
-use crate::touches::Touches;
 use metrics::Metrics;
 use watches::Watches;
 use worker::{Lists, Worker};
@@ -132,9 +132,9 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
         lists: Lists::new(watches.are_required.clone()),
         role: candidate.role(),
         refresh_interval: Duration::from_secs(1) / settings.refresh_rate.max(1),
-        touches: Touches::default(),
+        refresh_queue: RefreshQueue::default(),
         listings: BTreeMap::new(),
-        next_touch: Instant::now(),
+        next_refresh: Instant::now(),
         client,
         messages,
         write_lease,

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::compact::{AnyWorkload, Compact, resource, workloads};
 use crate::decide::Target;
 use crate::pod::Pod;
-use crate::touches::Touch;
+use crate::refresh_queue::PodRefresh;
 use crate::workload::{Id, Workload};
 
 /// The manager of the fields that this component writes.
@@ -106,7 +106,7 @@ fn restart_patch(workload: &Workload, target: &Target) -> Json {
 }
 
 /// Changes an annotation of a Pod, so that kubelet synchronizes the Pod.
-pub(super) async fn refresh(client: &Client, pod: &Touch) -> Result<(), Failure> {
+pub(super) async fn refresh(client: &Client, pod: &PodRefresh) -> Result<(), Failure> {
     let resource = resource("", "v1", "Pod", "pods");
     let api: Api<Compact<()>> = Api::namespaced_with(client.clone(), &pod.namespace, &resource);
     let patch = json!({

@@ -134,7 +134,7 @@ impl Starter {
             .page_size(PER_PAGE)
             .timeout(WATCH_SECONDS);
         let (messages, namespace) = (self.messages.clone(), namespace.cloned());
-        let (watch, what) = (self.watches.are_required.len(), resource.plural.clone());
+        let (watch, resource_name) = (self.watches.are_required.len(), resource.plural.clone());
         self.watches.are_required.push(is_required);
         let events = watcher(api, config);
         let sending = async move {
@@ -146,7 +146,7 @@ impl Starter {
                 let is_failure = event.is_err();
                 let change = event.map_or_else(
                     |error| {
-                        log(&what, &error, is_required && is_first_failure);
+                        log(&resource_name, &error, is_required && is_first_failure);
                         Change::Failed
                     },
                     &to_change,
@@ -202,7 +202,7 @@ fn mapped<const KIND: usize>(event: Event<Compact<OfKind<KIND>>>) -> Event<Compa
     }
 }
 
-fn log(what: &str, error: &watcher::Error, is_new: bool) {
+fn log(resource_name: &str, error: &watcher::Error, is_new: bool) {
     let text = match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
@@ -211,9 +211,9 @@ fn log(what: &str, error: &watcher::Error, is_new: bool) {
         watcher::Error::NoResourceVersion => "the list has no version".into(),
     };
     if is_new {
-        warn!(error = text, "Cannot watch {what}; retrying");
+        warn!(error = text, "Cannot watch {resource_name}; retrying");
     } else {
-        debug!(error = text, "Cannot watch {what}; retrying");
+        debug!(error = text, "Cannot watch {resource_name}; retrying");
     }
 }
 

@@ -22,9 +22,9 @@ use crate::decide::{Decision, Target};
 use crate::history::History;
 use crate::pod::{KUBELET_SYNC, Pod};
 use crate::refresh;
+use crate::refresh_queue::{PodRefresh, RefreshQueue};
 use crate::sealed::Sealed;
 use crate::state::{Outcome, SecretId, State, Step};
-use crate::touches::{Touch, Touches};
 use crate::turns::Work;
 use crate::workload::{Id, Kind, Workload};
 
@@ -62,8 +62,8 @@ pub(super) struct Worker {
     /// Time between two refreshes of Pods.
     pub(super) refresh_interval: Duration,
     pub(super) lists: Lists,
-    pub(super) touches: Touches,
-    pub(super) next_touch: Instant,
+    pub(super) refresh_queue: RefreshQueue,
+    pub(super) next_refresh: Instant,
     /// The incomplete lists of Pods, by namespace and kind of work.
     pub(super) listings: BTreeMap<(String, Work), Listing>,
 }
@@ -148,8 +148,8 @@ impl Worker {
         if !self.lists.are_complete() || !self.may_write() {
             return MAX_PAUSE;
         }
-        if !self.touches.is_empty() && self.next_touch <= Instant::now() {
-            self.touch().await;
+        if !self.refresh_queue.is_empty() && self.next_refresh <= Instant::now() {
+            self.refresh().await;
         }
         let now = Timestamp::now();
         match self.state.next(now) {
@@ -165,10 +165,10 @@ impl Worker {
         let until =
             next.map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
         let pause = until.unwrap_or(MAX_PAUSE).min(MAX_PAUSE);
-        if self.touches.is_empty() {
+        if self.refresh_queue.is_empty() {
             return pause;
         }
-        pause.min(self.next_touch.duration_since(Instant::now()))
+        pause.min(self.next_refresh.duration_since(Instant::now()))
     }
 
     /// Reads the next page of a list of Pods. If the list is complete, returns it with the time of its first page.
@@ -205,7 +205,7 @@ impl Worker {
         match self.read_page(&namespace, Work::Refresh, now).await {
             Ok(Some((pods, _))) => {
                 for (secret, history) in self.state.take_refreshes(&namespace, now) {
-                    self.add_touches(&pods, &secret, &history);
+                    self.queue_refreshes(&pods, &secret, &history);
                 }
             }
             Ok(None) => {}
@@ -216,12 +216,12 @@ impl Worker {
         }
     }
 
-    fn add_touches(&mut self, pods: &[Pod], secret: &str, history: &History) {
+    fn queue_refreshes(&mut self, pods: &[Pod], secret: &str, history: &History) {
         let (Some(newest), Some(changed_at)) = (history.newest(), history.changed_at()) else {
             return;
         };
         for pod in refresh::choose(pods, secret, history) {
-            self.touches.add(Touch {
+            self.refresh_queue.add(PodRefresh {
                 namespace: pod.namespace.clone(),
                 name: pod.name.clone(),
                 uid: pod.uid.clone(),
@@ -231,15 +231,19 @@ impl Worker {
         }
     }
 
-    async fn touch(&mut self) {
-        self.next_touch = Instant::now() + self.refresh_interval;
-        let Some(touch) = self.touches.take(Timestamp::now()) else {
+    async fn refresh(&mut self) {
+        self.next_refresh = Instant::now() + self.refresh_interval;
+        let Some(refresh) = self.refresh_queue.take(Timestamp::now()) else {
             return;
         };
-        match requests::refresh(&self.client, &touch).await {
+        match requests::refresh(&self.client, &refresh).await {
             Ok(()) => {
                 self.metrics.refreshes.increment();
-                debug!(namespace = touch.namespace, pod = touch.name, "Refreshed");
+                debug!(
+                    namespace = refresh.namespace,
+                    pod = refresh.name,
+                    "Refreshed"
+                );
             }
             Err(failure) if failure.is_outdated() => {}
             Err(failure) => self.record_failure("Cannot refresh a Pod", &failure),
@@ -401,7 +405,7 @@ impl Worker {
             WatchEvent::Init => listed.clear(),
             WatchEvent::InitApply(object) => {
                 let id = id(&object);
-                report_cut(&self.state, &id, &object.form);
+                report_truncated_annotation(&self.state, &id, &object.form);
                 if self.state.apply_workload(&id, object.form, now) {
                     listed.insert(id);
                 }
@@ -413,7 +417,7 @@ impl Worker {
             }
             WatchEvent::Apply(object) => {
                 let id = id(&object);
-                report_cut(&self.state, &id, &object.form);
+                report_truncated_annotation(&self.state, &id, &object.form);
                 self.state.apply_workload(&id, object.form, now);
             }
             WatchEvent::Delete(object) => self.state.delete_workload(&id(&object)),
@@ -422,11 +426,11 @@ impl Worker {
 }
 
 /// Logs that entries of an annotation are ignored, once for each annotation.
-fn report_cut(state: &State, id: &Id, workload: &Workload) {
-    let is_known = state
+fn report_truncated_annotation(state: &State, id: &Id, workload: &Workload) {
+    let is_unchanged = state
         .workload(id)
-        .is_some_and(|known| known.opt_in == workload.opt_in);
-    if workload.opt_in.is_cut() && !is_known {
+        .is_some_and(|stored| stored.opt_in == workload.opt_in);
+    if workload.opt_in.is_truncated() && !is_unchanged {
         info!(workload = %id, "Ignoring some entries of an annotation: there are too many (more than {MAX_PATTERNS} patterns), or they are too long");
     }
 }

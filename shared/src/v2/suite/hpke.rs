@@ -24,7 +24,7 @@ pub(super) struct SuiteId(Vec<u8>);
 
 impl SuiteId {
     /// Returns the `suite_id` inside a KEM (§4.1).
-    pub(super) fn of_kem(kem: u16) -> Self {
+    pub(super) fn for_kem(kem: u16) -> Self {
         Self([&b"KEM"[..], &kem.to_be_bytes()].concat())
     }
 
@@ -118,7 +118,7 @@ pub(super) struct Kem {
 impl Kem {
     /// Returns the `suite_id` inside the KEM.
     pub(super) fn id(self) -> SuiteId {
-        SuiteId::of_kem(self.code)
+        SuiteId::for_kem(self.code)
     }
 
     /// Encrypts a data key with the shared secret of the KEM.

@@ -224,20 +224,20 @@ mod tests {
     /// private key.
     #[test]
     fn refuses_points_that_are_invalid_or_not_uncompressed() {
-        let good = key().public.to_bytes();
-        let hybrid = [&[6 + (good[64] & 1)], &good[1..]].concat();
-        let mut off_curve = good.clone();
+        let valid = key().public.to_bytes();
+        let hybrid = [&[6 + (valid[64] & 1)], &valid[1..]].concat();
+        let mut off_curve = valid.clone();
         off_curve[64] ^= 1;
         for (why, point) in [
             ("a hybrid point", hybrid),
             ("off the curve", off_curve),
             ("infinity", vec![0; 65]),
-            ("a compressed point", good[..33].to_vec()),
+            ("a compressed point", valid[..33].to_vec()),
             ("coordinates out of range", [&[4][..], &[0xff; 64]].concat()),
         ] {
             assert!(P256PublicKey::from_bytes(&point).is_none(), "{why}");
             assert!(agree_with_point(&key().key, &point).is_none(), "{why}");
         }
-        assert!(P256PublicKey::from_bytes(&good).is_some());
+        assert!(P256PublicKey::from_bytes(&valid).is_some());
     }
 }

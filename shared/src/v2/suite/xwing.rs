@@ -321,13 +321,13 @@ mod tests {
     /// protects the value.
     #[test]
     fn refuses_shares_and_public_keys_of_low_order() {
-        let (good, _) = key()
+        let (valid, _) = key()
             .public
             .encapsulate(&mut crate::random::system())
             .unwrap();
         let public = key().public.to_bytes();
         for point in low_order_points() {
-            let share = [&good[..ML_KEM_CIPHERTEXT_LEN], &point].concat();
+            let share = [&valid[..ML_KEM_CIPHERTEXT_LEN], &point].concat();
             assert!(key().decapsulate(&share).is_none(), "{point:?}");
             let public = [&public[..ML_KEM_PUBLIC_LEN], &point].concat();
             assert!(XWingPublicKey::from_bytes(&public).is_none(), "{point:?}");

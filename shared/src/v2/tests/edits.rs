@@ -61,10 +61,10 @@ fn adding_a_recipient_replaces_its_stanza() {
         add(&entries, Suite::P256, Suite::Rsa)
             .unwrap()
             .apply(&mut entries);
-        squat(&mut entries, KEYS.rsa.key_id().short());
+        invalidate_stanza(&mut entries, KEYS.rsa.key_id().short());
         let rsa = keys_of(&[Suite::Rsa]);
-        let squatted = reason(&object(entries.clone()), &rsa);
-        assert_eq!(squatted, Some(Reason::Tampered));
+        let invalidated = reason(&object(entries.clone()), &rsa);
+        assert_eq!(invalidated, Some(Reason::Tampered));
         add(&entries, Suite::P256, Suite::Rsa)
             .unwrap()
             .apply(&mut entries);
@@ -73,7 +73,7 @@ fn adding_a_recipient_replaces_its_stanza() {
 }
 
 /// Overwrites the wrapped data key in the stanza for a key.
-fn squat(entries: &mut BTreeMap<String, String>, key: ShortKeyId) {
+fn invalidate_stanza(entries: &mut BTreeMap<String, String>, key: ShortKeyId) {
     let object = Object::parse(entries).unwrap();
     let mut lock = object.locks[0].clone();
     let stanza = lock.stanzas.get_mut(&key).unwrap();

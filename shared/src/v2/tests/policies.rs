@@ -50,8 +50,8 @@ fn requiring_v2_refuses_everything_else() {
         assert_eq!(refusal(&sealed, &POLICY), None, "{want}");
         assert_eq!(refusal(&sealed, &REQUIRE_V2), Some(want.into()));
     }
-    let good = object(sealed_for(&[Suite::XWing]));
-    assert_eq!(refusal(&good, &REQUIRE_V2), None);
+    let valid = object(sealed_for(&[Suite::XWing]));
+    assert_eq!(refusal(&valid, &REQUIRE_V2), None);
 }
 
 /// Attack: an editor restores an old v1 value in an object with values that are bound to the template.
@@ -262,9 +262,9 @@ fn a_cached_data_key_does_not_open_another_object() {
 }
 
 /// A key outside this process that becomes available with the second request.
-struct Outside(std::sync::atomic::AtomicBool);
+struct ExternalKey(std::sync::atomic::AtomicBool);
 
-impl Opener for Outside {
+impl Opener for ExternalKey {
     fn suite(&self) -> Suite {
         Suite::P256
     }
@@ -292,8 +292,8 @@ impl Opener for Outside {
 
 #[test]
 fn reports_an_unreachable_key_as_unavailable_and_not_as_tampering() {
-    let outside = Outside(false.into());
-    let keys = [&outside as &dyn Opener].into_iter().collect();
+    let external_key = ExternalKey(false.into());
+    let keys = [&external_key as &dyn Opener].into_iter().collect();
     let checked = check(&object(sealed_for(&[Suite::P256])));
     let mut opened = OpenedLocks::default();
     let mut attempt = || open(&checked, &keys, &mut opened, &mut Unmetered, &mut rng());

@@ -205,10 +205,10 @@ proptest! {
         prop_assume!(suite != added && !suite.is_post_quantum());
         let mut entries = sealed_for(&[suite]);
         let lock = Object::parse(&entries).unwrap().view()["user"].lock;
-        let foreign = with_spec(&[added], |_| (), |spec| {
+        let other_lock = with_spec(&[added], |_| (), |spec| {
             seal(spec, &two_values(), &mut StdRng::seed_from_u64(6)).unwrap()
         });
-        let stanza = foreign.iter().find(|(name, _)| name.matches('/').count() == 3).unwrap();
+        let stanza = other_lock.iter().find(|(name, _)| name.matches('/').count() == 3).unwrap();
         let key = KEYS.opener(added).key_id().short();
         entries.insert(text::stanza_name(lock, key), stanza.1.clone());
         prop_assert_eq!(reason_for(entries.clone(), added), Some(Reason::Tampered));

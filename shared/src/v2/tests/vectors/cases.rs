@@ -472,16 +472,17 @@ fn malformed_names() -> Vec<Case> {
     let zeros = "AAAAAAAAAAAAAAAAAAAAAA";
     let xw = xw();
     let (header, stanza) = (xw.header(), xw.stanza());
-    let bad = |name: &str, change: &dyn Fn(&mut Case)| xw.refused(name, Reason::Malformed, change);
+    let malformed =
+        |name: &str, change: &dyn Fn(&mut Case)| xw.refused(name, Reason::Malformed, change);
     let copied = |name: &str, from: &str, to: &str| {
-        bad(name, &|case| {
+        malformed(name, &|case| {
             let value = case.entries[from].clone();
             case.entries.insert(to.to_owned(), value);
         })
     };
     vec![
-        bad("no header", &|case| drop(case.entries.remove(&header))),
-        bad("no stanza", &|case| drop(case.entries.remove(&stanza))),
+        malformed("no header", &|case| drop(case.entries.remove(&header))),
+        malformed("no stanza", &|case| drop(case.entries.remove(&stanza))),
         copied("a name that begins with a slash", "password", "/other"),
         copied("a name that is no identifier", &header, "/lock/../x"),
         copied(
@@ -527,7 +528,7 @@ fn malformed_names() -> Vec<Case> {
         copied("a header in place of a stanza", &header, &stanza),
         copied("a header in place of an item", &header, "password"),
         copied("an item in place of a header", "password", &header),
-        bad("a v1 value in place of a header", &|case| {
+        malformed("a v1 value in place of a header", &|case| {
             case.entries.insert(header.clone(), "AgB=".into());
         }),
     ]
@@ -1134,14 +1135,14 @@ fn tampered() -> Vec<Case> {
         let base = case("base", Plan::new(&recipients), &PAIRS);
         let inline = inline(suite);
         let (header, stanza) = (base.header(), base.stanza());
-        let bad = |case: &Case, name: &str, change: &dyn Fn(&mut Case)| {
+        let tampered = |case: &Case, name: &str, change: &dyn Fn(&mut Case)| {
             case.refused(&format!("{suite}, {name}"), Reason::Tampered, change)
         };
         let with = |name: &str, entry: &str, edit: fn(&mut Vec<u8>)| {
-            bad(&base, name, &|case| case.edit(entry, edit))
+            tampered(&base, name, &|case| case.edit(entry, edit))
         };
         cases.extend([
-            bad(&base, "two items swapped", &|case| {
+            tampered(&base, "two items swapped", &|case| {
                 let (one, other) = (
                     case.entries["block"].clone(),
                     case.entries["password"].clone(),
@@ -1149,10 +1150,10 @@ fn tampered() -> Vec<Case> {
                 case.entries
                     .extend([("block".into(), other), ("password".into(), one)]);
             }),
-            bad(&base, "an item renamed", &|case| {
+            tampered(&base, "an item renamed", &|case| {
                 case.move_entry("password", "other");
             }),
-            bad(&inline, "an inline item renamed", &|case| {
+            tampered(&inline, "an inline item renamed", &|case| {
                 case.move_entry("token", "other");
             }),
             with("the revision changed", &header, |bytes| bytes[10] ^= 1),
@@ -1293,10 +1294,10 @@ fn forged_boxes() -> Vec<Case> {
         bytes[at] = byte;
         bytes
     };
-    let mut good = forge.padded("a box made by hand", &padded(32));
-    good.outcome = Outcome::Values(values(&[("a", "b")]));
+    let mut valid = forge.padded("a box made by hand", &padded(32));
+    valid.outcome = Outcome::Values(values(&[("a", "b")]));
     vec![
-        good,
+        valid,
         forge.padded("a block of padding too many", &padded(64)),
         forge.padded("no marker", &block(20, 1)),
         forge.padded("zeros only", &block(0, 0)),
@@ -1364,14 +1365,14 @@ fn forged_rsa_blocks() -> Vec<Case> {
         };
         forge.case(&format!("rsa, {name}"), &stanza, &padded(32))
     };
-    let mut good = case("a block made by hand", &empty, &message(b"seal-v2\0"));
-    good.outcome = Outcome::Values(values(&[("a", "b")]));
+    let mut valid = case("a block made by hand", &empty, &message(b"seal-v2\0"));
+    valid.outcome = Outcome::Values(values(&[("a", "b")]));
     let longer = Stanza {
         wrapped: vec![9; 257],
         ..forge.stanza(&forge.key, Suite::Rsa)
     };
     vec![
-        good,
+        valid,
         case("without the magic string", &empty, forge.key.expose()),
         case("another magic string", &empty, &message(b"seal-v3\0")),
         case("a longer message", &empty, &message(b"seal-v2\0\0")),

@@ -198,7 +198,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::consumption::Way;
+    use crate::consumption::Delivery;
     use crate::pod::Pod;
     use crate::pod::tests::pod;
     use crate::sealed::Sealed;
@@ -212,7 +212,7 @@ mod tests {
     /// Attack: a tenant creates Pods with megabytes of arguments, to exhaust the memory of the component.
     #[test]
     fn drops_unread_fields_and_lists_with_too_many_entries() {
-        let mut large = pod("p", Way::Env, 15);
+        let mut large = pod("p", Delivery::Env, 15);
         let small = parsed(&large, POD);
         large["spec"]["containers"][0]["args"] = json!(vec![""; 100_000]);
         large["spec"]["nodeName"] = json!("a");
@@ -225,8 +225,13 @@ mod tests {
 
     #[test]
     fn keeps_every_field_that_the_controller_reads() {
-        for way in [Way::Env, Way::SubPath, Way::Volume, Way::Csi] {
-            let mut pod = pod("p", way, 15);
+        for delivery in [
+            Delivery::Env,
+            Delivery::SubPath,
+            Delivery::Volume,
+            Delivery::Csi,
+        ] {
+            let mut pod = pod("p", delivery, 15);
             pod["metadata"]["annotations"] = json!({ "sealedsecrets.bitnami.com/refresh": "true" });
             let read = |object: &Json| format!("{:?}", Pod::read(object).unwrap());
             assert_eq!(read(&parsed(&pod, POD)), read(&pod));

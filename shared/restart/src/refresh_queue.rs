@@ -10,7 +10,7 @@ const MAX_IN_NAMESPACE: usize = 2000;
 
 /// A Pod to refresh, and the content version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Touch {
+pub struct PodRefresh {
     /// The namespace of the Pod.
     pub namespace: String,
     /// The name of the Pod.
@@ -25,20 +25,23 @@ pub struct Touch {
 
 /// The queued Pods.
 #[derive(Debug, Default)]
-pub struct Touches {
-    namespaces: BTreeMap<String, VecDeque<Touch>>,
+pub struct RefreshQueue {
+    namespaces: BTreeMap<String, VecDeque<PodRefresh>>,
     /// The namespace that had the last turn.
     last: String,
 }
 
-impl Touches {
+impl RefreshQueue {
     /// Adds a Pod. A Pod that is already queued keeps its position, since one refresh updates all its volumes.
-    pub fn add(&mut self, touch: Touch) {
-        let waiting = self.namespaces.entry(touch.namespace.clone()).or_default();
+    pub fn add(&mut self, refresh: PodRefresh) {
+        let waiting = self
+            .namespaces
+            .entry(refresh.namespace.clone())
+            .or_default();
         let is_full = waiting.len() >= MAX_IN_NAMESPACE;
-        match waiting.iter_mut().find(|other| other.uid == touch.uid) {
-            Some(other) => *other = touch,
-            None if !is_full => waiting.push_back(touch),
+        match waiting.iter_mut().find(|other| other.uid == refresh.uid) {
+            Some(other) => *other = refresh,
+            None if !is_full => waiting.push_back(refresh),
             None => {}
         }
     }
@@ -50,20 +53,20 @@ impl Touches {
 
     /// Removes and returns a Pod of the next namespace in order. Drops the Pods that kubelet has updated in the
     /// meantime.
-    pub fn take(&mut self, now: Timestamp) -> Option<Touch> {
+    pub fn take(&mut self, now: Timestamp) -> Option<PodRefresh> {
         for waiting in self.namespaces.values_mut() {
-            waiting.retain(|touch| now <= touch.until);
+            waiting.retain(|refresh| now <= refresh.until);
         }
         self.namespaces.retain(|_, waiting| !waiting.is_empty());
         let mut names = self.namespaces.keys();
         let next = names.find(|name| **name > self.last);
         self.last = next.or_else(|| self.namespaces.keys().next())?.clone();
         let waiting = self.namespaces.get_mut(&self.last)?;
-        let touch = waiting.pop_front();
+        let refresh = waiting.pop_front();
         if waiting.is_empty() {
             self.namespaces.remove(&self.last);
         }
-        touch
+        refresh
     }
 }
 
@@ -72,8 +75,8 @@ mod tests {
     use super::*;
     use crate::history::tests::second;
 
-    fn touch(namespace: &str, pod: usize, version: &str) -> Touch {
-        Touch {
+    fn refresh(namespace: &str, pod: usize, version: &str) -> PodRefresh {
+        PodRefresh {
             namespace: namespace.into(),
             name: pod.to_string(),
             uid: format!("{namespace}/{pod}"),
@@ -86,38 +89,38 @@ mod tests {
     /// Pods wait.
     #[test]
     fn pods_of_one_namespace_delay_those_of_another_by_one_turn() {
-        let mut touches = Touches::default();
+        let mut queue = RefreshQueue::default();
         for edit in 0..20 {
             for pod in 0..100 {
-                touches.add(touch("busy", pod, &edit.to_string()));
+                queue.add(refresh("busy", pod, &edit.to_string()));
             }
         }
-        assert!(touches.take(second(1)).is_some());
+        assert!(queue.take(second(1)).is_some());
         for other in ["another", "quiet"] {
-            touches.add(touch(other, 0, "a"));
-            let turns = [touches.take(second(1)), touches.take(second(1))];
+            queue.add(refresh(other, 0, "a"));
+            let turns = [queue.take(second(1)), queue.take(second(1))];
             let mut turns = turns.iter().flatten();
-            assert!(turns.any(|touch| touch.namespace == other), "{other}");
+            assert!(turns.any(|refresh| refresh.namespace == other), "{other}");
         }
         let mut left = 0;
-        while let Some(touch) = touches.take(second(1)) {
-            assert_eq!(touch.version, "19");
+        while let Some(refresh) = queue.take(second(1)) {
+            assert_eq!(refresh.version, "19");
             left += 1;
         }
         assert!((96..100).contains(&left), "{left}");
-        assert!(touches.is_empty());
+        assert!(queue.is_empty());
     }
 
     /// Attack: a tenant causes more refreshes than are possible, to exhaust the memory of the component.
     #[test]
     fn waiting_pods_are_limited_and_expire() {
-        let mut touches = Touches::default();
+        let mut queue = RefreshQueue::default();
         for pod in 0..2 * MAX_IN_NAMESPACE {
-            touches.add(touch("busy", pod, "a"));
+            queue.add(refresh("busy", pod, "a"));
         }
-        assert_eq!(touches.namespaces["busy"].len(), MAX_IN_NAMESPACE);
-        assert!(touches.take(second(120)).is_some());
-        assert_eq!(touches.take(second(121)), None);
-        assert!(touches.is_empty());
+        assert_eq!(queue.namespaces["busy"].len(), MAX_IN_NAMESPACE);
+        assert!(queue.take(second(120)).is_some());
+        assert_eq!(queue.take(second(121)), None);
+        assert!(queue.is_empty());
     }
 }
