@@ -84,7 +84,7 @@ fn errors_name_key_line_column_and_function() {
     assert_eq!(location, ("app.conf", 2, 14, Some("fail")));
     assert_eq!(error.kind, ErrorKind::Failed);
     let expected =
-        "template \"app.conf\", line 2, column 14, function fail: the template asked to fail";
+        "template \"app.conf\", line 2, column 14, function fail: the template called fail";
     assert!(error.to_string().starts_with(expected), "{error}");
 
     let error = Template::parse("k", "ok\n{{ if }}").expect_err("the template does not parse");

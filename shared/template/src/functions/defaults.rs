@@ -39,7 +39,7 @@ pub(super) static FUNCTIONS: &[Function] = &[
     }),
     Function::new("fail", &[Type::Text], |_, _| {
         Err(Fault::failed(
-            "the template asked to fail; its message is not shown because it may contain a secret",
+            "the template called fail; its message is not shown because it may contain a secret",
         ))
     }),
     Function::new("typeOf", &[Type::Any], |_, args| {

@@ -271,13 +271,13 @@ const PAIRS: [(&str, &str); 4] = [
 pub(super) fn all() -> Vec<Case> {
     let mut cases = opening();
     cases.extend(several_recipients());
-    cases.extend(accepted_oddities());
+    cases.extend(accepted_edge_cases());
     cases.extend(malformed());
     cases.extend(refused_suites());
     cases.extend(refused_formats());
     cases.extend(refused_data());
     cases.extend(refused_places());
-    cases.extend(places_that_are_none());
+    cases.extend(incomplete_places());
     cases.extend(alone());
     cases.extend(never_secret());
     cases.extend(two_locks::all());
@@ -406,7 +406,7 @@ fn add_stanza(case: &mut Case, stanza: &Stanza) {
     case.entries.extend([seal::stanza_entry(lock, stanza)]);
 }
 
-fn accepted_oddities() -> Vec<Case> {
+fn accepted_edge_cases() -> Vec<Case> {
     let other = case(
         "other",
         Plan {
@@ -868,7 +868,7 @@ fn refused_data() -> Vec<Case> {
     ]
 }
 
-fn places_that_are_none() -> Vec<Case> {
+fn incomplete_places() -> Vec<Case> {
     let case = |name: &str, scope: Scope, namespace: &str, object: &str| {
         let place = Place::with_context(scope, namespace, object);
         let entries = with_spec(
@@ -1271,7 +1271,7 @@ fn padded(len: usize) -> Vec<u8> {
 fn forged() -> Vec<Case> {
     let mut cases = forged_boxes();
     cases.extend(forged_stanzas());
-    cases.extend(substituted());
+    cases.extend(substitute_key_locks());
     cases.extend(forged_rsa_blocks());
     cases.extend(forged_commitments());
     cases
@@ -1328,7 +1328,7 @@ fn forged_stanzas() -> Vec<Case> {
 }
 
 /// Returns cases with a lock under a key that a reader might use as substitute for a data key that cannot be unwrapped.
-fn substituted() -> Vec<Case> {
+fn substitute_key_locks() -> Vec<Case> {
     let key = DataKey::from_slice(&[0; 32]).unwrap();
     let fields = Forge::new().header.fields;
     let header = key.commit(fields, &place()).unwrap();
