@@ -574,7 +574,7 @@ mod tests {
     /// Attack: a client copies or changes a record, so that another Secret appears to come only from the SealedSecret,
     /// or that the controller no longer detects a merge.
     #[test]
-    fn shows_in_every_version_whether_the_secret_has_other_content() {
+    fn a_record_shows_for_every_version_whether_the_secret_has_other_content() {
         let ring = ring([(1, new_test_key(1))]);
         for is_exclusive in [true, false] {
             let mut record =

@@ -103,7 +103,7 @@ mod tests {
     use crate::v2::key_secret::StoredKey;
 
     #[test]
-    fn counts_from_the_newest_key_that_is_not_from_the_future() {
+    fn the_period_counts_from_the_newest_key_that_is_not_from_the_future() {
         let day = |days: i64| Timestamp::from_second(days * 86_400).unwrap();
         // Order time and start of validity, in days.
         let ring = |keys: &[(i64, i64)]| {

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_what_a_text_is_instead_of_a_sealed_value() {
+    fn reports_the_actual_format_of_a_text_that_is_not_sealed() {
         let sealed_value = base64::encode(&seal_value(b"value"));
         let packet = [&[0x85, 0x01, 0x0c, 0x03][..], &[7; 300]].concat();
         for (text, want) in [

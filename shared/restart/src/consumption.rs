@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_variables() {
+    fn finds_secrets_in_environment_variables() {
         let variable = json!({ "env": [{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "db", "key": "a" } } }] });
         check(&json!([]), &variable, &[("db", Delivery::Env)]);
         let all = json!({ "envFrom": [{ "prefix": "X_", "secretRef": { "name": "db", "optional": true } }] });
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_mounted_volumes() {
+    fn finds_secrets_in_mounted_volumes() {
         let mounted = json!({ "volumeMounts": [{ "name": "v", "mountPath": "/v" }] });
         for (volume, want) in [
             (
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_every_kind_of_container_and_no_pull_secrets() {
+    fn finds_secrets_in_every_kind_of_container_but_no_pull_secrets() {
         let env = json!([{ "secretRef": { "name": "db" } }]);
         let spec = json!({
             "imagePullSecrets": [{ "name": "registry" }],

@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollout_is_restarted_once() {
+    fn a_rollout_counts_as_restarted_from_the_time_of_the_change() {
         let target = Target::RestartAt(second(20));
         for (time, want) in [
             (None, false),

@@ -836,7 +836,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_with_the_new_value_cause_no_write() {
+    fn pods_with_the_new_value_cause_no_restart() {
         let mut cluster = Cluster::new(&["web"], 5);
         cluster.change("b", 2, 100);
         assert_eq!(cluster.run(110, 101), []);

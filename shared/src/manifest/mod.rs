@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_has_a_line_unless_the_bytes_are_not_text() {
+    fn an_error_has_a_line_if_the_bytes_are_text() {
         let line = |bytes: &[u8]| read(bytes).unwrap_err().line();
         assert_eq!(line(b"a: b\n---\nc: [\n"), Some(4));
         assert_eq!(line(b"\xff"), None);

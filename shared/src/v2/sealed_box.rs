@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_whole_blocks_only() {
+    fn accepts_only_boxes_of_whole_blocks() {
         for (len, want) in [
             (0, false),
             (28, false),

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_null_and_empty_are_equal() {
+    fn absent_null_and_empty_fields_have_the_same_digest() {
         let empty = digest(json!({}));
         for template in [
             json!({"metadata": null, "data": null, "immutable": null, "type": null}),

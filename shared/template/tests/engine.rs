@@ -422,7 +422,7 @@ fn the_deepest_allowed_nesting_fits_on_a_small_stack() {
 }
 
 #[test]
-fn calls_nested_to_ordinary_depth_render() {
+fn renders_calls_nested_to_an_ordinary_depth() {
     let call = ["{{ ", &"(print ".repeat(20), "1", &")".repeat(20), " }}"].concat();
     assert_eq!(text(&call), "1");
     let recursive = "{{ define \"d\" }}{{ . }}{{ if gt . 0 }}{{ template \"d\" (int (sub . 1)) }}{{ end }}{{ end }}{{ template \"d\" 20 }}";

@@ -470,7 +470,7 @@ fn removing_the_only_key_of_a_mapping_in_a_list_leaves_braces() {
 }
 
 #[test]
-fn a_block_may_begin_with_what_looks_like_a_comment() {
+fn a_block_may_begin_with_a_line_that_looks_like_a_comment() {
     let before = "l:\n- |-\n  # x\n- b # c\n";
     let after = "l:\n- |-\n  # x\n- z # c\n";
     assert_eq!(apply_edits(before, "l/1=z").as_deref(), Ok(after));

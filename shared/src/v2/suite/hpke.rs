@@ -181,7 +181,7 @@ mod tests {
 
     /// The vector of RFC 9180 for the suite `p256` with the AEAD of this module.
     #[test]
-    fn the_first_message_equals_the_published_one() {
+    fn the_first_message_equals_the_published_vector() {
         let vector = &published("hpke.json")["vectors"][0];
         let suite = SuiteId::of(0x0010, AEAD_AES_256_GCM);
         let secret: [u8; 32] = bytes(&vector["shared_secret"]).try_into().unwrap();

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn equals_the_vectors_of_the_draft() {
+    fn equals_the_vectors_of_the_xwing_draft() {
         let vectors = published("x-wing.json");
         for vector in vectors["vectors"].as_array().unwrap() {
             let seed = bytes(&vector["sk"]).try_into().unwrap();

@@ -95,7 +95,7 @@ mod tests {
 
     /// The expected values are those of Go's `strconv.Atoi`, with its error ignored.
     #[test]
-    fn clamps_numbers_that_are_out_of_range_before_the_text_is_invalid() {
+    fn clamps_numbers_that_overflow_before_an_invalid_character() {
         for (text, want) in [
             ("", 0),
             ("-", 0),
