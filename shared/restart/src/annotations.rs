@@ -82,7 +82,7 @@ struct Rules {
 /// The annotations of a Secret that Reloader reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SecretTags {
-    /// [`SEARCH`] includes the Secret.
+    /// The annotation `reloader.stakater.com/match` is true, so a search for such Secrets includes this one.
     pub is_match: bool,
     /// The Secret restarts no workload.
     pub is_ignored: bool,

@@ -298,7 +298,7 @@ impl State {
         })
     }
 
-    /// Decides about the due workloads of a namespace, at most [`MAX_OUTCOMES`] of them. Returns the decisions that
+    /// Decides about the due workloads of a namespace, at most `MAX_OUTCOMES` of them. Returns the decisions that
     /// require a request or an event; after [`Decision::Restart`], the caller reports the result with
     /// [`Self::record_restart`] or [`Self::record_failure`].
     pub fn consider(&mut self, namespace: &str, pods: &[Pod], now: Timestamp) -> Vec<Outcome> {
