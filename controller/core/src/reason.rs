@@ -93,7 +93,7 @@ pub struct Class {
     pub remedy: Remedy,
 }
 
-/// How far ahead of the time a revision may lie, since clocks differ.
+/// How far a revision may lie in the future, since clocks differ.
 pub const MAX_REVISION_AHEAD: SignedDuration = SignedDuration::from_hours(24);
 
 /// Returns the class of a refusal. The match is exhaustive, so that a new refusal does not compile without a class.
@@ -158,7 +158,7 @@ fn classify_v2(why: &v2::Refusal) -> Class {
     }
 }
 
-/// Returns when a revision is no longer too far ahead; `None` if never.
+/// Returns when a revision is no longer too far in the future; `None` if never.
 fn time_of_acceptance(revision: u64) -> Option<Timestamp> {
     let time = Timestamp::from_millisecond(revision.try_into().ok()?).ok()?;
     time.checked_sub(MAX_REVISION_AHEAD).ok()
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn only_another_key_helps_an_object_without_a_key() {
+    fn only_another_key_resolves_a_missing_key() {
         let item = || "a".to_owned();
         let unknown = v2::Refusal::UnknownKey {
             item: item(),

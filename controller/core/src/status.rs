@@ -17,7 +17,7 @@ use crate::fault::Fault;
 use crate::reason::{Reason, classify};
 use crate::versions::{self, CurrentVersion};
 
-/// The condition that Argo CD reads, and the first, which the printer columns show.
+/// The condition that Argo CD and the printer columns show. It comes first in the list.
 const SYNCED: &str = "Synced";
 /// The condition that Flux and kstatus read.
 const READY: &str = "Ready";
@@ -145,8 +145,8 @@ impl Outcome<'_> {
         }
     }
 
-    /// Returns the record for the status. A failure keeps the last one, which shows whether this generation was unsealed
-    /// before, and where the content of the Secret comes from.
+    /// Returns the record for the status. A failure keeps the previous record, which shows whether this generation was
+    /// unsealed before, and where the content of the Secret comes from.
     fn record(&self, previous: Option<&SealedSecretStatus>) -> Option<SecretRecord> {
         match self {
             Self::Unsealed { record, .. } => record.clone(),
@@ -154,7 +154,7 @@ impl Outcome<'_> {
         }
     }
 
-    /// Returns the versions of the content for the status. A failure keeps them.
+    /// Returns the versions of the content for the status. A failure keeps the previous versions.
     fn versions(
         &self,
         previous: Option<&SealedSecretStatus>,
@@ -179,9 +179,9 @@ impl Outcome<'_> {
         previous.cloned()
     }
 
-    /// Returns this generation if it was unsealed, otherwise the last unsealed generation in the previous status. If
-    /// the previous status was written by an earlier release without that field, its conditions or record show whether
-    /// its observed generation was unsealed. For display only, since other clients may write the status.
+    /// Returns this generation if it was unsealed, otherwise the last unsealed generation in the previous status. If an
+    /// earlier release wrote the previous status without this field, its conditions or record show whether its observed
+    /// generation was unsealed. For display only, since other clients may write the status.
     fn last_unsealed(
         &self,
         previous: Option<&SealedSecretStatus>,
@@ -240,7 +240,7 @@ impl Outcome<'_> {
     }
 }
 
-/// One item of [`v2::Refusal::Tampered`].
+/// The error of an item that [`v2::Refusal::Tampered`] names.
 #[derive(Debug, thiserror::Error)]
 #[error("changed after it was sealed")]
 struct TamperedItem;
@@ -253,7 +253,7 @@ fn failed_item(key: &str, error: &dyn std::error::Error) -> ItemStatus {
     }
 }
 
-/// Returns the status to record, or `None` if it equals the recorded status: every write triggers all watchers.
+/// Returns the status to record, or `None` if it equals the recorded status, since every write triggers all watchers.
 ///
 /// The order is `Synced`, `Ready`, then `Stalled` if a user must act, then conditions of other clients unchanged.
 /// `lastTransitionTime` changes only with the condition's `status`; `lastUpdateTime` also changes with its reason or
@@ -312,7 +312,7 @@ fn is_equivalent(previous: &SealedSecretStatus, status: &SealedSecretStatus) -> 
     previous == *status
 }
 
-/// Returns the RSA key that unsealed each item, for items whose status names one.
+/// Returns the RSA key that unsealed each item, for the items whose status names a key.
 pub fn sealed_by(status: Option<&SealedSecretStatus>) -> BTreeMap<String, Fingerprint> {
     let items = status.map_or(&[][..], |status| &status.items);
     let key = |item: &ItemStatus| Some((item.key.clone(), item.sealed_by.as_ref()?.parse().ok()?));
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_ordered_synced_ready_others() {
+    fn conditions_are_in_the_order_synced_ready_others() {
         let no_items = BTreeMap::new();
         let foreign = Condition {
             type_: "Foreign".into(),

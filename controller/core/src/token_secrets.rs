@@ -1,4 +1,4 @@
-//! The additions of Kubernetes itself to a Secret of type `kubernetes.io/service-account-token`.
+//! The changes that Kubernetes itself makes to Secrets of type `kubernetes.io/service-account-token`.
 //!
 //! Kubernetes modifies Secrets of no other built-in type. The token controller adds the items `token` and `namespace`
 //! if they are missing or empty, always sets `ca.crt` to the cluster's certificate authority, and records the uid of

@@ -324,7 +324,7 @@ impl<S: Store> Tools<S> {
     /// Returns whether the existing Secret has the metadata that the administrator adds, or there is no such Secret.
     fn has_added_metadata(&self, observed: &Observed) -> bool {
         match &observed.existing {
-            Existing::Owned(Content::Secret(secret)) => self.policy.added.are_on(&secret.metadata),
+            Existing::Owned(Content::Secret(secret)) => self.policy.added.are_present_on(&secret.metadata),
             _ => true,
         }
     }

@@ -69,7 +69,7 @@ impl<S: Store> Tools<S> {
                     Ok(mut unsealed) => {
                         ownership::set_owner(&mut unsealed.secret, owner);
                         if self.store.is_public() {
-                            self.policy.added.put_on(&mut unsealed.secret.metadata);
+                            self.policy.added.add_to(&mut unsealed.secret.metadata);
                         }
                         let desired = Desired::Secret {
                             secret: Box::new(unsealed.secret),

@@ -1,4 +1,4 @@
-//! Which types of Secret an author may create.
+//! The types of Secret that an author may create.
 
 use std::collections::BTreeSet;
 
@@ -16,8 +16,8 @@ pub fn risky_type(secret: &Secret) -> Option<&'static str> {
     RISKY_TYPES.into_iter().find(|risky| Some(*risky) == type_)
 }
 
-/// Which Secret types are allowed: all except the [`RISKY_TYPES`] and the types that the administrator forbids.
-/// The administrator can allow a risky type.
+/// The allowed Secret types: all except the [`RISKY_TYPES`] and the types that the administrator forbids. The
+/// administrator can allow a risky type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TypeRules {
     forbidden: BTreeSet<String>,
