@@ -12,8 +12,8 @@ use tracing::warn;
 /// Pause between two warnings about the same certificate.
 const WARNING_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Checks the key ring on every change and once an hour, and logs the warning. Returns when the sender of the ring is
-/// dropped.
+/// Checks the key ring on every change and once an hour, and logs a warning if a served certificate has expired.
+/// Returns when the sender of the ring is dropped.
 pub(crate) async fn watch(ring: watch::Receiver<Arc<KeyRing>>) {
     watch_with(ring, Timestamp::now, &mut |Expired { fingerprint, end }| {
         warn!(
@@ -51,7 +51,7 @@ struct Expired {
     end: Timestamp,
 }
 
-/// Returns the expired ones of the sealing keys of all suites of which the controller generates keys.
+/// Returns the expired sealing keys, among all suites of which the controller generates keys.
 fn find_expired(ring: &KeyRing, now: Timestamp) -> Vec<Expired> {
     let keys = ring
         .renewed_suites()

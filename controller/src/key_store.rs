@@ -29,8 +29,8 @@ use crate::key_renewal::{AcceptedRequests, GeneratedKey};
 use crate::poll::{self, Depth, Polled, QUIET_PERIOD};
 
 const KEYS_FOLDER: &str = "keys";
-/// The alphabet of the random suffix that the API server appends to generated names. It has no vowels, so that the
-/// suffix contains no words.
+/// The alphabet of the random suffix that the API server appends to generated names. It has no vowels, so that no
+/// suffix forms a word.
 const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const NAME_SUFFIX_LENGTH: usize = 5;
 /// Maximum length of a name without its suffix. With the suffix and `.yaml`, the file name has less than 255 bytes.
@@ -66,8 +66,8 @@ pub(crate) struct StoredKey {
     pub(crate) created: Option<Timestamp>,
 }
 
-/// The formats of key Secrets. Each has a label of its own: Bitnami's controller selects only that of RSA keys, and crashes
-/// on other keys.
+/// The formats of key Secrets. Each format has its own label: upstream's controller selects only the label of RSA keys,
+/// and crashes on other keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyFormat {
     /// RSA keys with certificates, for v1 and v2.
@@ -108,8 +108,8 @@ impl KeyFormat {
     }
 }
 
-/// Returns the Secret that stores a generated key. Its name is `name`, or empty for a name that the API server generates.
-/// Configured labels cannot make it a key of another format: Bitnami's controller would crash on it.
+/// Returns the Secret that stores a generated key. An empty `name` lets the API server generate the name. Configured
+/// labels cannot turn the Secret into a key of another format, on which upstream's controller would crash.
 pub(crate) fn key_secret(key: &GeneratedKey, name: &str, config: &KeyConfig) -> Secret {
     let (mut labels, annotations) = (config.labels.clone(), config.annotations.clone());
     labels.retain(|label, _| label != KEY_LABEL && label != V2_KEY_LABEL);
@@ -120,7 +120,7 @@ pub(crate) fn key_secret(key: &GeneratedKey, name: &str, config: &KeyConfig) -> 
     }
 }
 
-/// Returns the beginning of the names of new key Secrets: the prefix, and for v2 keys the suite, as in
+/// Returns the beginning of the names of new key Secrets: the prefix, and for v2 keys also the suite, as in
 /// `sealed-secrets-key-v2-xw-`.
 pub(crate) fn name_start(suite: Suite, config: &KeyConfig) -> String {
     match suite {
@@ -140,8 +140,8 @@ pub(crate) fn log_new_key(key: &GeneratedKey) {
     }
 }
 
-/// Builds the key ring. Registers keys by creation time, as upstream does, and then by name. This order decides only
-/// between keys of the same order time, and between duplicates.
+/// Builds the key ring. Registers keys by creation time, as upstream does, and then by name. This order matters only
+/// for duplicates and for keys that the ring itself would order equally.
 pub(crate) fn build_ring<'a>(
     stored: impl Iterator<Item = &'a StoredKey>,
     config: &KeyConfig,
@@ -154,8 +154,8 @@ pub(crate) fn build_ring<'a>(
         .with_additional_recipients(Arc::clone(&config.additional_recipients))
 }
 
-/// Returns the newest keys, of the suites that the controller generates, that only a missing backup prevents from sealing,
-/// unless that was so before.
+/// Returns the newest keys, among the generated suites, that would seal if they were backed up, and that did not
+/// already wait for a backup in `before`.
 pub(crate) fn new_keys_without_backup(before: &KeyRing, after: &KeyRing) -> Vec<AnyKey> {
     let before: Vec<_> = keys_without_backup(before)
         .map(|key| key.key_id())
@@ -224,8 +224,8 @@ impl KeyStore {
         !self.ring.has_same_keys(&before)
     }
 
-    /// Returns the suites whose newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new key.
-    /// Returns a suite once, and again only after a request of another key was accepted.
+    /// Returns the suites whose newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new
+    /// key. Returns a suite only once per requesting key Secret.
     pub fn accept_renewal_requests(&mut self) -> Vec<Suite> {
         let files = self.files.files().values();
         let requests: BTreeSet<&String> = files
@@ -313,7 +313,7 @@ impl KeyStore {
     }
 }
 
-/// Returns a name with a random suffix that no file has.
+/// Returns an unused name with a random suffix.
 fn free_name(folder: &Folder, start: &str) -> String {
     let start: String = start.chars().take(MAX_NAME_START).collect();
     let mut rng = shared::random::system();

@@ -1,5 +1,5 @@
-//! The key of content versions, in a Secret of the controller's namespace. All replicas use the same key, so the versions
-//! are equal on all of them.
+//! The key of content versions, in a Secret in the controller's namespace. All replicas use the same key, so that they
+//! compute equal versions.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::store::{StoreError, api_error, require_readable};
 /// The item of the Secret with the 32 random bytes of the key.
 const ITEM: &str = "key";
 
-/// Why there is no key of content versions.
+/// The reason why there is no key of content versions.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoVersionKey {
     #[error(transparent)]
@@ -56,7 +56,7 @@ async fn read(api: &Api<Readable<ApiSecret>>, name: &str) -> Result<Option<ApiSe
     secret.transpose()
 }
 
-/// Creates the Secret, or reads the one that another replica has created meanwhile.
+/// Creates the Secret, or reads the Secret that another replica created in the meantime.
 async fn create(
     api: &Api<Readable<ApiSecret>>,
     name: &str,

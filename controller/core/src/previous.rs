@@ -134,12 +134,12 @@ struct Marks {
 
 /// The former values in a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Former {
+pub struct FormerValues {
     items: BTreeSet<String>,
     since: Timestamp,
 }
 
-impl Former {
+impl FormerValues {
     /// Returns the former values in a Secret, according to the marks on the Secret; `None` if there are none. If the
     /// marks lie in the future, the retention period counts as over, since it would never end otherwise.
     pub fn of(secret: &Secret, now: Timestamp) -> Option<Self> {
@@ -252,7 +252,7 @@ pub fn keep(
     now: Timestamp,
 ) -> bool {
     let before = existing.map(marks_of).unwrap_or_default();
-    let former = existing.and_then(|secret| Former::of(secret, now));
+    let former = existing.and_then(|secret| FormerValues::of(secret, now));
     let kept = former.filter(|former| now < former.until(Some(request)) && !new.drops_former);
     let mut since = kept.as_ref().map(|former| former.since);
     let mut former_values = BTreeMap::new();
@@ -392,7 +392,7 @@ mod tests {
     }
 
     fn until(secret: &Secret, now: i64) -> Option<i64> {
-        let former = Former::of(secret, at(now))?;
+        let former = FormerValues::of(secret, at(now))?;
         Some(former.until(Some(&request("a, b"))).as_second())
     }
 
@@ -404,7 +404,7 @@ mod tests {
         let want = [("a", "3"), ("a.previous", "1"), ("b", "2")];
         assert_eq!(values(&second), want);
         assert_eq!(until(&second, 10), Some(110));
-        let status = Former::of(&second, at(10)).unwrap().status(None);
+        let status = FormerValues::of(&second, at(10)).unwrap().status(None);
         assert_eq!(status.items, ["a"]);
         for (second_of, is_kept) in [(109, true), (110, false)] {
             let again = [("a", "3"), ("b", "2")];
@@ -503,7 +503,7 @@ mod tests {
     fn a_failing_object_is_checked_only_at_the_end_and_then_at_intervals() {
         let (first, _) = next(None, &[("a", "1")], 0, false);
         let (second, _) = next(Some(&first), &[("a", "2")], 10, false);
-        let former = Former::of(&second, at(10)).unwrap();
+        let former = FormerValues::of(&second, at(10)).unwrap();
         for (now, is_synced, want) in [
             (20, true, 30),
             (105, true, 110),
@@ -520,10 +520,10 @@ mod tests {
     fn former_values_are_removed_when_they_are_no_longer_requested() {
         let (first, _) = next(None, &[("a", "1"), ("b", "2")], 0, false);
         let (second, _) = next(Some(&first), &[("a", "3"), ("b", "4")], 10, false);
-        let former = Former::of(&second, at(11)).unwrap();
+        let former = FormerValues::of(&second, at(11)).unwrap();
         let removed = |request: Option<&Request>, is_over| {
             let secret = former.removed_from(&second, request, is_over)?;
-            let former = Former::of(&secret, at(11));
+            let former = FormerValues::of(&secret, at(11));
             Some(former.map_or_else(Vec::new, |former| former.items.into_iter().collect()))
         };
         assert_eq!(removed(Some(&request("a,b")), false), None);

@@ -1,8 +1,8 @@
 //! A watch that continues after the permission to start it was revoked.
 //!
 //! The API server checks permissions only when a watch starts, so each watch is started again after a period, to detect
-//! revoked permissions soon. If the next watch is forbidden, the previous one continues until the API server ends it.
-//! So a permission that is granted again within minutes causes no interruption.
+//! revoked permissions soon. If the next watch is forbidden, the previous watch continues until the API server ends it.
+//! A permission that is granted again within minutes therefore causes no interruption.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) struct Periods {
     pub(super) forbidden: Duration,
 }
 
-/// Reports whether the last request for a watch was allowed, or the response that forbade it.
+/// Receives the outcome of the last request for a watch: allowed, or the message of the response that forbade it.
 pub(super) type Report = dyn Fn(Result<(), String>) + Send + Sync;
 
 type WatchResponse = Response<UnsyncBoxBody<Bytes, BoxError>>;
@@ -57,7 +57,8 @@ async fn respond(
         .uri()
         .query()
         .is_some_and(|query| query.contains("watch=true"));
-    // Any response except 403 to a watch ends the previous watch, since the next one may continue from a later version.
+    // Any response except 403 to a watch ends the previous watch, since the next watch may continue from a later
+    // version.
     let previous_body = take(&previous);
     let response = inner.send(request).await?;
     if !is_watch {
@@ -99,7 +100,7 @@ struct LastingWatch {
     body: Body,
     previous: PreviousWatch,
     end: Instant,
-    /// Whether every event so far was passed on completely.
+    /// Whether the bytes passed on so far end with a complete event.
     is_between_events: bool,
 }
 

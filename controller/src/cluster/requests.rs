@@ -1,8 +1,8 @@
 //! Limits requests to the API server: the number in flight, and an optional rate. Repeats rejected requests after the
 //! pause that the server requests. Refuses writes by a replica that is not the leader.
 //!
-//! A pause concerns only the rejected request, as in client-go. The API server also rejects requests because of one
-//! namespace or one webhook (the admission plug-in `EventRateLimit`, for example), and that must not delay the others.
+//! A pause concerns only the rejected request, as in client-go. The API server may reject requests because of a single
+//! namespace or webhook (the admission plug-in `EventRateLimit`, for example), and this must not delay other requests.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -63,8 +63,8 @@ impl Bounds {
         })
     }
 
-    /// Sends a request once, when it may be sent. The caller waits before a retry, so that a request that
-    /// waits is not in flight.
+    /// Sends a request once, as soon as the limits allow it. The caller waits before a retry, so that a waiting request
+    /// is not in flight.
     async fn send<F, B>(
         &self,
         inner: &mut Buffer<Request<Body>, F>,
@@ -187,7 +187,7 @@ where
 }
 
 /// Returns whether the request creates or updates an event. An event that the API server rejects is dropped, since the
-/// status has the same content: retries would only add to the events that are too many.
+/// status has the same content: retries would only add to the load that the API server limits.
 fn is_event(request: &Request<Body>) -> bool {
     let path = request.uri().path().split_once("/namespaces/");
     path.is_some_and(|(_, path)| path.split('/').nth(1) == Some("events"))
@@ -203,7 +203,7 @@ fn try_clone(request: &Request<Body>) -> Option<Request<Body>> {
     Some(copy)
 }
 
-/// Returns how long to wait before the retry, from the `Retry-After` header, which an API server sets in seconds.
+/// Returns the wait before the retry, from the `Retry-After` header, which an API server sets in seconds.
 fn retry_after(headers: &HeaderMap) -> Duration {
     let header = headers.get(header::RETRY_AFTER);
     let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok());

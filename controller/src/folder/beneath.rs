@@ -14,8 +14,8 @@ use super::{FOLDER, FileError, Folder, OpenEntry, READ};
 
 /// Maximum number of links in one path, as in the kernel.
 const MAX_LINKS: usize = 40;
-/// The top-level folders of a controller's directory. A link in one of them must not lead to another one, so that
-/// status files and values are not parsed as manifests.
+/// The top-level directories of a controller's directory. A link in one of them must not lead to another one, so that
+/// status files and values are never parsed as manifests.
 const TOP_LEVEL: [&str; 4] = ["keys", "sealed", "secrets", "status"];
 
 impl Folder {
@@ -37,8 +37,8 @@ impl Folder {
         OpenEntry::new(fd, full_path)
     }
 
-    /// Opens the path component by component and resolves links itself, so that a link created meanwhile cannot lead
-    /// outside.
+    /// Opens the path component by component and resolves links itself, so that a link that another process creates in
+    /// the meantime cannot lead outside.
     fn walk(&self, path: &Path) -> Result<OwnedFd, Errno> {
         let mut remaining: VecDeque<OsString> = components(path)?.into();
         let mut open_components = vec![self.fd.try_clone().map_err(|_| Errno::MFILE)?];

@@ -72,8 +72,8 @@ impl FileError {
         }
     }
 
-    /// Returns whether the error shows that another program removed a file with a value, or replaced it: with a link, a
-    /// folder, a device, or a file that is too large or that the controller may not read.
+    /// Returns whether the error shows that another program removed a file with a value, or replaced the file with a
+    /// link, a directory, a device, or a file that is too large or that the controller may not read.
     pub fn is_unlike_a_value(&self) -> bool {
         match self {
             Self::Link { .. } | Self::NotRegular { .. } | Self::TooLarge { .. } => true,

@@ -1,5 +1,4 @@
-//! Limits how often callers may have a token reviewed: each review is a request to the API server, and any client can
-//! invent tokens.
+//! Limits the reviews of callers' tokens: each review is a request to the API server, and any client can invent tokens.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -15,11 +14,11 @@ use super::refusal::Refusal;
 const PER_ADDRESS: (u32, u32) = (5, 20);
 /// Limit for reviews of unknown tokens from all addresses together: rate per second and burst.
 const TOTAL: (u32, u32) = (20, 100);
-/// Maximum number of stored digests, for accepted and for refused tokens each.
+/// Maximum number of stored digests of accepted tokens, and of refused tokens.
 const MAX_TOKENS: usize = 4096;
-/// How long a refused token is refused without another review. The token may become valid later.
+/// How long a refused token is refused without another review. A token may become valid later.
 const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(10);
-/// How long an accepted token is exempt from the limit. It is still reviewed each time.
+/// How long an accepted token is exempt from the limit. Each use is still reviewed.
 const ACCEPTED_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The results of earlier reviews. Only a keyed digest of each token is stored.

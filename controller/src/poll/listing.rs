@@ -32,18 +32,18 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Returns whether the file may exist although it is not listed.
+    /// Returns whether the file may exist although the listing does not contain it.
     pub fn may_contain(&self, path: &Path) -> bool {
         path.ancestors()
             .any(|ancestor| self.problems.contains_key(ancestor))
     }
 }
 
-/// Lists `*.yaml`, `*.yml` and `*.json` in the folder `top` of the root.
+/// Lists `*.yaml`, `*.yml` and `*.json` in the directory `top` of the root.
 ///
 /// Omits names that begin with a dot: `.git`, an editor's swap file, a kubelet's `..data`. Follows links to manifests
-/// and folders as [`Folder::open_beneath`] does. A link that it does not follow, and a manifest that is not a regular
-/// file, is a problem. A file with several names or links is listed once.
+/// and directories as [`Folder::open_beneath`] does. Links that are not followed and manifests that are not regular
+/// files are reported as problems. A file with several names or links is listed once.
 ///
 /// # Errors
 ///
@@ -73,7 +73,7 @@ struct Walk<'a> {
     listing: Listing,
     /// Identities of the files and folders listed so far.
     visited: BTreeSet<(u64, u64)>,
-    /// Links are processed last, so that a file is listed by its own name if it has one in the folder.
+    /// Links are processed last, so that a file is listed by its own name if it has one in the directory.
     links: Vec<PathBuf>,
 }
 

@@ -9,11 +9,11 @@ use shared::meter::{Interrupted, Meter};
 
 use super::slots::{Job, Slot, Slots};
 
-/// Microseconds of work after which a job yields to waiting jobs. Long compared to a thread switch, and short compared
-/// to the time in which users expect a Secret.
+/// Microseconds of work after which a job yields to waiting jobs: long compared to a thread switch, and short compared
+/// to the time within which users expect a Secret.
 const SLICE: u64 = 10_000;
 /// Minimum cost, in microseconds, of an operation that runs in a separate lane, since it cannot be interrupted and
-/// short operations must not wait for it. No private-key operation is that long.
+/// short operations must not wait for it. Every private-key operation costs less.
 const MIN_LONG_COST: u64 = 20_000;
 
 /// Processor time that is allowed per unit of stated cost. A machine that is slower than stated by up to this factor
@@ -25,13 +25,13 @@ const MAX_SLOWDOWN: u64 = 10;
 pub struct Budget {
     /// Work in microseconds at its stated cost, which is the same on every machine.
     work: u64,
-    /// Processor time, regardless of the stated cost: a second limit. The processor time of other threads does not
-    /// count, since otherwise a busy machine would end work that an idle one completes.
+    /// A second limit: processor time, regardless of the stated cost. The processor time of other threads does not
+    /// count, since otherwise a busy machine would end work that an idle machine completes.
     time: Duration,
 }
 
 impl Budget {
-    /// Creates a budget of this many seconds of work at its stated cost.
+    /// Creates a budget for work with a stated cost of this many seconds.
     pub const fn seconds(seconds: u64) -> Self {
         Self {
             work: seconds * 1_000_000,
@@ -44,8 +44,8 @@ impl Budget {
         Self { time, ..self }
     }
 
-    /// Returns the remaining budget after work that took `took` and before work that costs `cost`, or `None` if the
-    /// budget is used up.
+    /// Returns the remaining budget after work that took `took` and before work that costs `cost`; `None` if the budget
+    /// is used up.
     fn after(self, took: Duration, cost: u64) -> Option<Self> {
         Some(Self {
             work: self.work.checked_sub(cost)?,
@@ -54,7 +54,7 @@ impl Budget {
     }
 }
 
-/// The lanes of a pool. Each operation runs in one of them.
+/// The lanes of a pool. Each operation runs in one lane.
 #[derive(Debug, Clone)]
 pub(super) struct Lanes {
     pub(super) short: Slots,
@@ -210,7 +210,7 @@ mod tests {
         });
     }
 
-    /// Attack: an author has keys generated, which cannot be interrupted, to delay the work of others.
+    /// Attack: an author causes keys to be generated, which cannot be interrupted, to delay the work of other tenants.
     #[test]
     fn short_work_of_others_does_not_wait_for_long_operations() {
         let lanes = lanes();

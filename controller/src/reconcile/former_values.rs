@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
-use controller_core::previous::{self, Former, NewValues, Request};
+use controller_core::previous::{self, FormerValues, NewValues, Request};
 use jiff::Timestamp;
 use shared::secret::Secret;
 
@@ -75,7 +75,7 @@ impl<S: Store> Tools<S> {
         let former = observed
             .existing
             .secret()
-            .and_then(|secret| Former::of(secret, now));
+            .and_then(|secret| FormerValues::of(secret, now));
         let is_by_time = requested(observed).is_some_and(|request| request.is_by_time());
         let Some(former) = former.filter(|_| !is_by_time) else {
             return false;
@@ -93,7 +93,7 @@ impl<S: Store> Tools<S> {
 /// Returns the existing Secret without the former values that are not needed any more; `None` if all stay.
 pub(super) fn without_former_values(observed: &Observed, inputs: &Inputs) -> Option<Secret> {
     let secret = observed.existing.secret()?;
-    let former = Former::of(secret, inputs.now)?;
+    let former = FormerValues::of(secret, inputs.now)?;
     let request = requested(observed);
     let until = former.until(request.as_ref());
     let is_over = inputs.drops_former || until <= inputs.now;
@@ -122,6 +122,6 @@ pub(super) fn next_check(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let secret = secret.filter(|secret| secret.immutable != Some(true))?;
-    let former = Former::of(secret, now)?;
+    let former = FormerValues::of(secret, now)?;
     Some(former.next_check(requested(observed).as_ref(), is_synced, now))
 }

@@ -6,7 +6,7 @@ use controller_core::decide::{Existing, Refusal};
 use controller_core::fault::Fault;
 use controller_core::no_secret::{self, NoSecret};
 use controller_core::object_id::ObjectId;
-use controller_core::previous::Former;
+use controller_core::previous::FormerValues;
 use controller_core::status::{self, KeptValues, Outcome};
 use controller_core::versions::CurrentVersion;
 use jiff::Timestamp;
@@ -39,7 +39,7 @@ impl<S: Store> Tools<S> {
     ) -> Result<AttemptResult, StoreError> {
         let stored = plan_result.applied.as_ref().ok().and_then(Option::as_deref);
         let secret = stored.or(observed.existing.secret());
-        let former = secret.and_then(|secret| Former::of(secret, inputs.now));
+        let former = secret.and_then(|secret| FormerValues::of(secret, inputs.now));
         let request = former_values::requested(observed);
         let previous = former.map(|former| former.status(request.as_ref()));
         let report = (provenance, previous.as_ref());
