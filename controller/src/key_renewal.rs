@@ -315,9 +315,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_due_by_age_by_cutoff_and_on_request() {
+    fn a_key_is_due_by_age_by_cutoff_or_on_request() {
         let timestamp = |second| Timestamp::from_second(second).unwrap();
-        let monthly = Policy {
+        let by_age = Policy {
             period: Some(SignedDuration::from_secs(30)),
             cutoff: None,
         };
@@ -330,14 +330,14 @@ mod tests {
                 "below the renewal age",
                 false,
                 Some(timestamp(90)),
-                monthly,
+                by_age,
                 false,
             ),
             (
                 "at the renewal age",
                 false,
                 Some(timestamp(70)),
-                monthly,
+                by_age,
                 true,
             ),
             (
@@ -351,7 +351,7 @@ mod tests {
                 "requested, though below the renewal age",
                 true,
                 Some(timestamp(90)),
-                monthly,
+                by_age,
                 true,
             ),
             (
@@ -361,8 +361,8 @@ mod tests {
                 Policy::default(),
                 true,
             ),
-            ("all keys removed", false, None, monthly, false),
-            ("all keys removed, and requested", true, None, monthly, true),
+            ("all keys removed", false, None, by_age, false),
+            ("all keys removed, and requested", true, None, by_age, true),
         ] {
             let got = is_due(is_requested, newest, policy, timestamp(100));
             assert_eq!(got, want, "{why}");

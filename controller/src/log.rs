@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn json_lines_are_one_object_each() {
+    fn each_json_line_is_one_object() {
         let line = line(Format::Json, Timestamp::UNIX_EPOCH, Level::WARN, &fields());
         assert_eq!(line.lines().count(), 1);
         let want = "\":\"WARN\",\"msg\":\"registered private key\",\"secretname\":\"k1\",\

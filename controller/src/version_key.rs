@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_key_that_it_creates() {
+    fn reads_the_version_key_that_it_creates() {
         let secret = new_secret("n", &mut StdRng::seed_from_u64(1));
         let id = parse(&secret).unwrap().id().to_owned();
         let other = new_secret("n", &mut StdRng::seed_from_u64(2));

@@ -296,7 +296,7 @@ mod tests {
 
     /// Attack: a tenant causes so many events that the API server rejects them, to delay the Secrets of all tenants.
     #[tokio::test(start_paused = true)]
-    async fn an_event_that_the_api_server_rejects_is_dropped() {
+    async fn an_event_rejected_by_the_api_server_is_not_retried() {
         let (mut service, requests) =
             server_that_rejects(Bounds::new(None, valid_write_lease()), "/events");
         let start = Instant::now();
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn obeys_the_rate_after_the_burst() {
+    async fn limits_requests_to_the_rate_after_the_burst() {
         let (mut service, _) = server(Bounds::new(Some((10.0, 5)), valid_write_lease()), 0);
         let start = Instant::now();
         for _ in 0..25 {

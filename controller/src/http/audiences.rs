@@ -67,7 +67,7 @@ mod tests {
     /// Attack: a program that receives a token for the API server, or for another program, sends it to the controller
     /// to act as the token's owner.
     #[test]
-    fn recognizes_tokens_with_another_audience() {
+    fn recognizes_tokens_for_another_audience() {
         for (audience, want) in [
             (json!("us"), false),
             (json!(["us"]), false),

@@ -206,7 +206,7 @@ mod tests {
 
     /// Attack: a caller sends two tokens, so that a proxy checks one of them and the controller the other.
     #[test]
-    fn refuses_two_tokens() {
+    fn refuses_two_tokens_in_one_request() {
         let mut headers = HeaderMap::new();
         assert_eq!(token(&headers), None);
         headers.append(header::AUTHORIZATION, "Bearer a".parse().unwrap());

@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_connection_of_the_address_with_the_most_is_displaced_first() {
+    fn the_oldest_connection_of_the_address_with_most_connections_is_displaced_first() {
         let connections = Connections::default();
         let admit = |i| connections.admit(address(i)).unwrap();
         let mut admitted: Vec<_> = (0..MAX_CONNECTIONS - 2).map(admit).collect();

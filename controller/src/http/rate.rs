@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn allows_a_burst_then_the_rate_and_returns_when_to_retry() {
+    fn allows_a_burst_then_the_rate_and_returns_the_retry_time() {
         let mut rate = Rate::new(2, 2);
         let limit_state = |remaining, reset, retry| LimitState {
             limit: 3,

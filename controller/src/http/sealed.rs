@@ -334,7 +334,7 @@ mod tests {
     /// Attack: a caller has the controller verify or unseal an old value that was sealed unbound, with a template of
     /// the caller, although the administrator requires bound values.
     #[test]
-    fn every_endpoint_refuses_what_the_administrator_refuses_in_the_namespace() {
+    fn every_endpoint_applies_the_administrators_rules_of_the_namespace() {
         let key = SecretKey::from_bytes(Suite::XWing, &[1; 32]).unwrap();
         let recipient = key.recipient();
         let stored = StoredKey {

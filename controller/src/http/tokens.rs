@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_token_is_reviewed_again_after_a_while_and_an_accepted_one_each_time() {
+    fn a_refused_token_is_reviewed_again_after_a_pause_and_an_accepted_token_each_time() {
         let tokens = Tokens::default();
         for _ in 0..1000 {
             assert_eq!(

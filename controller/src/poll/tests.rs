@@ -15,7 +15,7 @@ fn paths(listing: &Listing) -> Vec<&str> {
 }
 
 #[test]
-fn lists_manifests_without_hidden_names() {
+fn lists_all_manifests_except_hidden_files() {
     let dir = tempfile::tempdir().unwrap();
     let top = dir.path().join("top");
     std::fs::create_dir_all(top.join("a/b")).unwrap();

@@ -25,7 +25,7 @@ pub struct Pool {
     renderings: Renderings,
 }
 
-/// Slots for renderings. Slow renderings have separate slots, so that quick ones do not wait for them.
+/// Slots for renderings. Slow renderings have separate slots, so that quick renderings do not wait for them.
 #[derive(Debug, Clone)]
 struct Renderings {
     quick: Slots,
@@ -213,7 +213,7 @@ mod tests {
     /// Attack: a tenant queues renderings of forty objects at the same time, each with as much memory as templates may
     /// use, to exhaust the memory.
     #[tokio::test]
-    async fn few_renderings_run_concurrently_and_another_tenant_gets_a_slot() {
+    async fn concurrent_renderings_of_one_tenant_are_limited_and_leave_a_slot_for_another_tenant() {
         let pool = Pool::with_slots(1, 1);
         let (started, max) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut hostile = tokio::task::JoinSet::new();
@@ -250,7 +250,7 @@ mod tests {
 
     /// Attack: the slow templates of many namespaces occupy every slot for renderings for a long time.
     #[tokio::test]
-    async fn quick_renderings_do_not_wait_for_slow_ones_of_many_tenants() {
+    async fn quick_renderings_do_not_wait_for_slow_renderings_of_many_tenants() {
         let pool = Pool::with_slots(1, 1);
         let started = Arc::new(AtomicUsize::new(0));
         let mut hostile = tokio::task::JoinSet::new();

@@ -208,7 +208,7 @@ mod tests {
 
     /// Attack: a caller sends a large request, to delay a small request of the same tenant.
     #[test]
-    fn a_small_job_overtakes_a_large_one_of_its_tenant() {
+    fn a_small_job_overtakes_a_large_job_of_the_same_tenant() {
         let slots = Slots::new(1);
         let mut large = Job::new("a");
         let mut first = slots.enqueue(&mut large);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_small_jobs_do_not_starve_a_large_one_of_their_tenant() {
+    fn endless_small_jobs_do_not_starve_a_large_job_of_the_same_tenant() {
         let slots = Slots::new(1);
         let mut job = Job::new("a");
         let mut slot = take_slot(&mut slots.enqueue(&mut job)).unwrap();

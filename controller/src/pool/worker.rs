@@ -169,7 +169,7 @@ mod tests {
 
     /// Attack: an author stores an object whose work never ends, to keep the controller busy.
     #[test]
-    fn ends_when_its_work_or_time_is_used_up() {
+    fn a_job_ends_when_its_budget_of_work_or_time_is_used_up() {
         let ms = Duration::from_millis;
         for (why, took, cost, want) in [
             (
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn yields_to_other_jobs_after_a_slice() {
+    fn a_job_yields_to_other_jobs_after_a_slice() {
         let lanes = lanes();
         let mut hostile = worker(&lanes, "hostile", SECOND);
         let mut waiting_job = lanes.short.enqueue(&mut Job::new("quiet"));
@@ -212,7 +212,7 @@ mod tests {
 
     /// Attack: an author causes keys to be generated, which cannot be interrupted, to delay the work of other tenants.
     #[test]
-    fn short_work_of_others_does_not_wait_for_long_operations() {
+    fn short_work_of_other_tenants_does_not_wait_for_long_operations() {
         let lanes = lanes();
         let mut hostile = worker(&lanes, "hostile", SECOND);
         hostile.spend(MIN_LONG_COST).unwrap();
@@ -222,7 +222,7 @@ mod tests {
 
     /// Attack: an author keeps work running after the process was asked to stop, to delay its exit.
     #[test]
-    fn ends_before_its_next_operation_when_stopped() {
+    fn a_stopped_job_ends_before_its_next_operation() {
         let mut worker = worker(&lanes(), "a", SECOND);
         worker.spend(1).unwrap();
         worker.is_over.store(true, Ordering::Relaxed);

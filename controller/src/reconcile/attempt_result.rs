@@ -1,4 +1,4 @@
-//! The result of an attempt, and how it is reported.
+//! The result of an attempt, and its report.
 
 use controller_core::reason::{Reason, Remedy, classify};
 use controller_core::status::Outcome;
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::applying::Correction;
 use crate::store::{EventRecord, StoreError};
 
-/// The result of an attempt, and what must happen before another attempt can have another result.
+/// The result of an attempt, and the condition under which another attempt can have a different result.
 #[derive(Debug)]
 pub(super) enum AttemptResult {
     /// The Secret is up to date. `changed` is whether something was written, or the Secret already matched a new
@@ -22,7 +22,7 @@ pub(super) enum AttemptResult {
     WaitsForChange(Report),
     /// Failed; the attempt is repeated later.
     Retry(Report),
-    /// Failed; no attempt is useful before that time.
+    /// Failed; attempts before this time are useless.
     NotBefore(Timestamp, Report),
 }
 
@@ -108,7 +108,7 @@ pub(super) fn risky_type_event(risky_type: &str) -> EventRecord {
     }
 }
 
-/// Returns the event about a risky type that is itself sealed, and therefore not named.
+/// Returns the event about a risky type that is sealed itself, so that the event does not name the type.
 pub(super) fn sealed_risky_type_event() -> EventRecord {
     EventRecord {
         is_warning: true,

@@ -124,7 +124,7 @@ impl<S: Store> Tools<S> {
             Source::Sealed(sealed) if plan_result.depends_on_values(sealed) => Arc::clone(sealed),
             _ => return Ok(Some((observed, plan_result))),
         };
-        // From here on, everything takes the same time for all values.
+        // From here on, all steps take the same time for all values.
         self.wait_to_report(id, schedule).await;
         let class = schedule.class();
         let report = move |meter: &mut dyn Meter| NoSecret::new(&sealed, now, meter);
@@ -132,7 +132,7 @@ impl<S: Store> Tools<S> {
             .pool
             .render_for(&id.namespace, class.rendering(), report);
         let report = rendered.await?;
-        let observed = if observed.guessed {
+        let observed = if observed.assumed_absent {
             match self.refetch(id, &observed).await? {
                 Some(fetched) => fetched,
                 None => return Ok(None),
@@ -187,7 +187,7 @@ impl<S: Store> Tools<S> {
         }
     }
 
-    /// Returns the version of the content of the Secret as stored now; `None` if versions are not recorded.
+    /// Returns the version of the content of the Secret as currently stored; `None` if versions are not recorded.
     fn current_version(
         &self,
         observed: &Observed,
@@ -227,8 +227,8 @@ impl<S: Store> Tools<S> {
         now: Timestamp,
     ) -> Option<SealedSecretStatus> {
         let next = status::next(observed.status.as_ref(), outcome, observed.generation, now);
-        // A store that records which version was unsealed, and a copy of the mark of its random values, needs the status
-        // of a new version or mark even if its text is unchanged.
+        // The status of a new version or mark is written even if its text is unchanged, for stores that keep the
+        // unsealed version and a copy of the mark of its random values together with the status.
         let is_new = !(observed.settled || observed.claimed);
         let is_marked = plan_result.changed && plan_result.is_random;
         let is_needed = matches!(outcome, Outcome::Unsealed { .. }) && (is_new || is_marked);
@@ -237,7 +237,7 @@ impl<S: Store> Tools<S> {
     }
 }
 
-/// Returns which values the Secret keeps if it is not written.
+/// Returns the values that the Secret keeps if it is not written.
 fn kept_values(observed: &Observed) -> KeptValues {
     match &observed.existing {
         Existing::Owned(content) if !content.values().is_empty() => {
@@ -252,7 +252,7 @@ fn kept_values(observed: &Observed) -> KeptValues {
     }
 }
 
-/// Returns the instance label of a SealedSecret; empty if it cannot be used.
+/// Returns the instance label of a SealedSecret; empty if the SealedSecret is unusable.
 fn source_instance(source: &Source) -> &str {
     let Source::Sealed(sealed) = source else {
         return "";

@@ -34,7 +34,7 @@ use crate::store::{Observed, Source, Store};
 const UNSEAL_BUDGET: Budget = Budget::seconds(30);
 
 impl<S: Store> Tools<S> {
-    /// Returns the desired Secret, and where its values come from.
+    /// Returns the desired Secret, and the origin of its values.
     pub(super) async fn desired(
         &self,
         id: &ObjectId,
@@ -113,7 +113,7 @@ impl<S: Store> Tools<S> {
         Ok(items)
     }
 
-    /// Returns what an object must satisfy before any of its items is unsealed.
+    /// Returns the requirements that an object must satisfy before any of its items is unsealed.
     fn admission(&self, id: &ObjectId, now: Timestamp) -> Admission {
         Admission {
             accept_legacy: self.policy.rules.accept_legacy,
@@ -122,8 +122,7 @@ impl<S: Store> Tools<S> {
         }
     }
 
-    /// Renders the templates. How long this takes depends on the values, and is hidden from clients that observe the
-    /// outcome.
+    /// Renders the templates. The duration depends on the values, and is hidden from clients that observe the outcome.
     async fn render(
         &self,
         id: &ObjectId,
@@ -193,8 +192,8 @@ fn nothing_opened() -> UnsealError {
     UnsealError::BudgetUsedUp { opened }
 }
 
-/// Returns a refusal of an object with templates that does not depend on its values. Returns `None` without templates:
-/// nothing depends on the time then, so items that cannot be unsealed are reported first.
+/// Returns a refusal of an object with templates that does not depend on its values. Returns `None` for objects without
+/// templates: their outcome never depends on the time, so items that cannot be unsealed are reported first.
 fn public_obstacle(id: &ObjectId, sealed: &SealedSecret, observed: &Observed) -> Option<Refusal> {
     let template = &sealed.spec.template;
     if template.data.is_none() || no_secret::is_legacy(sealed) {

@@ -1,4 +1,4 @@
-//! Detects edits of values by the file metadata of an object's folder. The check reads no value and uses no key, so
+//! Detects edits of values by the file metadata of an object's directory. The check reads no value and uses no key, so
 //! checking every object each second costs only a few system calls per object.
 
 use std::collections::BTreeMap;
@@ -76,9 +76,9 @@ impl Default for FolderStates {
 }
 
 impl FolderStates {
-    /// Records the current state of an object's folder, and returns whether its values are known to be those of the last
-    /// version that was unsealed: no other program has changed the folder since. `None` means that the state is unknown;
-    /// then the folder is not checked.
+    /// Records the current state of an object's directory, and returns whether its values are known to be those of the
+    /// last version that was unsealed: no other program has changed the directory since. `None` means that the state is
+    /// unknown; such a directory is not checked.
     pub(super) fn record_read(&mut self, id: &ObjectId, state: Option<FolderState>) -> bool {
         let before = self.recorded.get(id).filter(|before| before.is_good);
         let is_good = before.is_some_and(|before| Some(&before.state) == state.as_ref());
@@ -124,15 +124,16 @@ impl FolderStates {
         is_due
     }
 
-    /// Returns the objects to reconcile because their folder changed. `current` returns the current state of an
-    /// object's folder; `keeps_edits` returns whether edits of its values are kept. If all values of an object are
-    /// deleted, they are always restored, as in a cluster. `vouches` returns whether the status says which values are in
-    /// place: then the object is reconciled also if edits are kept, so that its status does not describe edited values.
+    /// Returns the objects to reconcile because their directory changed. `current` returns the current state of an
+    /// object's directory; `keeps_edits` returns whether edits of its values are kept. If all values of an object are
+    /// deleted, they are always restored, as in a cluster. `names_values` returns whether the status identifies the
+    /// current values: such an object is reconciled even if edits are kept, so that its status does not describe edited
+    /// values.
     pub(super) fn take_edited(
         &mut self,
         current: impl Fn(&ObjectId) -> Option<FolderState>,
         keeps_edits: impl Fn(&ObjectId) -> bool,
-        vouches: impl Fn(&ObjectId) -> bool,
+        names_values: impl Fn(&ObjectId) -> bool,
     ) -> Vec<ObjectId> {
         let mut edited = Vec::new();
         for (id, recorded) in &mut self.recorded {
@@ -141,7 +142,7 @@ impl FolderStates {
                 Some(state)
                     if !state.is_empty()
                         && keeps_edits(id)
-                        && !(recorded.is_good && vouches(id)) =>
+                        && !(recorded.is_good && names_values(id)) =>
                 {
                     let is_good = false;
                     *recorded = Recorded { state, is_good };

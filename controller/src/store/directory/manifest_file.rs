@@ -18,7 +18,7 @@ pub(super) struct ManifestFile {
     pub(super) objects: Vec<FileObject>,
     /// Problems with documents, one sentence each, with document number and line. They quote only names.
     pub(super) problems: Vec<String>,
-    /// Documents that are ignored because they have another kind, one sentence each.
+    /// Documents that are ignored because of their kind, one sentence each.
     pub(super) ignored: Vec<String>,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct ManifestFile {
 pub(super) struct FileObject {
     /// The namespace and name. The namespace is empty if it is missing.
     pub(super) id: ObjectId,
-    /// The SealedSecret, or the reason why it cannot be used.
+    /// The SealedSecret, or the reason why it is invalid.
     pub(super) sealed: Result<Arc<SealedSecret>, String>,
 }
 
@@ -90,7 +90,7 @@ impl ManifestFile {
     }
 
     /// Refuses the v2 objects of a file that repeats a key anywhere: programs that keep different entries would read
-    /// different values or templates. v1 objects are read as upstream reads them.
+    /// different values or templates. v1 objects are parsed as in upstream.
     fn refuse_repeated_keys(&mut self, bytes: &[u8]) {
         let objects = self.objects.iter_mut();
         let v2_objects: Vec<_> = objects.filter(|object| object.is_v2()).collect();
@@ -118,8 +118,8 @@ impl ManifestFile {
     }
 }
 
-/// Returns the namespace and name, parsed in the same way as the whole object: an unquoted `name: on` means `true`. The
-/// namespace is empty if it is missing: such an object has a status and no Secret.
+/// Returns the namespace and name, parsed in the same way as the complete object: an unquoted `name: on` means `true`.
+/// The namespace is empty if it is missing: such an object has a status but no Secret.
 fn identity(node: &Node) -> Result<ObjectId, String> {
     let mut reading = Reading::default();
     let mut field = |name: &str| {
@@ -170,7 +170,7 @@ mod tests {
 
     const VALID: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: web, namespace: ns}\nspec: {encryptedData: {a: QQ==}}\n";
 
-    /// Returns the objects in a file as text, and the problems.
+    /// Returns a text form of the objects in a file, and the problems.
     fn summary(text: &str) -> (Vec<String>, Vec<String>) {
         let file = read(text.as_bytes()).unwrap();
         let objects = file.objects.iter().map(|object| match &object.sealed {
@@ -251,7 +251,7 @@ mod tests {
         );
     }
 
-    /// Attack: an editor repeats a key, so that a reviewer's program shows another value than the one that is used.
+    /// Attack: an editor repeats a key, so that a reviewer's program shows a value that the controller does not use.
     #[test]
     fn a_repeated_key_in_a_file_with_v2_values_is_refused() {
         let v2 = VALID.replace("{a: QQ==}", "{a: seal2.s.AA}");

@@ -1,5 +1,5 @@
-//! Records which folder last contained manifests, also across restarts. This distinguishes the empty mount point of an
-//! unmounted folder from a folder whose manifests were all removed.
+//! Records which directory last contained manifests, also across restarts. This distinguishes the empty mount point of
+//! an unmounted directory from a directory whose manifests were all removed.
 
 use crate::folder::{FileError, Folder, OpenEntry};
 use crate::poll::Listing;
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_folder_is_accepted_only_if_it_contained_manifests_before() {
+    fn an_empty_directory_is_accepted_only_if_it_contained_manifests_before() {
         let dir = tempfile::tempdir().unwrap();
         let statuses = Folder::open(dir.path()).unwrap();
         let mut folder = ManifestFolder::read(&statuses);

@@ -32,7 +32,7 @@ use tracing::{error, warn};
 use crate::folder::{FileError, Folder, OpenEntry};
 use crate::poll::{self, Depth, Listing, Polled};
 use crate::pool::Pool;
-use crate::store::{Applied, Kept, Observed, ReadMode, Source, Store, StoreError};
+use crate::store::{Applied, StoredSecret, Observed, ReadMode, Source, Store, StoreError};
 use catalogue::Catalogue;
 use folder_states::{FolderState, FolderStates};
 use manifest_file::ManifestFile;
@@ -61,7 +61,7 @@ pub struct DirectoryStore {
 struct Inner {
     root: Arc<Folder>,
     /// Locked for reading while values are written, and for writing while old versions are removed: an unfinished
-    /// version cannot be distinguished from an old one.
+    /// version cannot be distinguished from an old version.
     cleanup: RwLock<()>,
     /// Whether edits of values are left in place.
     tolerates_drift: bool,
@@ -80,8 +80,8 @@ struct State {
     secrets_unmounted: bool,
     /// The version of each object that its current reconciliation has read. The next status describes this version.
     gathered: BTreeMap<ObjectId, Source>,
-    /// The digest of the version of each SealedSecret that this process unsealed last. Needed because status files can
-    /// be disabled.
+    /// The digest of the last unsealed version of each SealedSecret. Kept in memory because status files can be
+    /// disabled.
     unsealed: BTreeMap<ObjectId, String>,
     /// Messages about files that were already logged.
     reported: BTreeSet<String>,
@@ -162,7 +162,7 @@ impl Store for DirectoryStore {
             .await
     }
 
-    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, kept: Kept<'_>) {
+    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, kept: StoredSecret<'_>) {
         let mut state = self.inner.state();
         if let Some(digest) = digest_of(&observed.source) {
             state.unsealed.insert(id.clone(), digest);
@@ -259,8 +259,8 @@ impl Inner {
         !is_another_file_system
     }
 
-    /// Returns the problem with the folder `sealed` itself, or `None`. While there is a problem, no object counts as
-    /// deleted.
+    /// Returns the problem with the directory `sealed` itself; `None` if there is none. While there is a problem, no
+    /// object counts as deleted.
     fn check_manifest_folder(&self, state: &mut State, listing: &Listing) -> Option<String> {
         if state.manifest_folder.record(listing) {
             let statuses = self.root.child_or_new(STATUS);
@@ -285,7 +285,7 @@ impl Inner {
         })
     }
 
-    /// Removes old files of objects at least [`RETENTION`] after the first scan that followed the last write.
+    /// Removes old files of objects, at least [`RETENTION`] after the first scan that followed the last write.
     fn clean_up(&self, now: Timestamp) {
         let mut due = Vec::new();
         self.state().leftovers.retain(|id, since| {
@@ -333,11 +333,11 @@ impl Inner {
             existing,
             settled: was_unsealed || is_settled,
             claimed: false,
-            guessed: false,
+            assumed_absent: false,
             is_good,
             is_fresh: false,
             is_exclusive: false,
-            vouches_for_mark: !was_unsealed && is_settled && has_mark(file.as_ref(), mark.as_ref()),
+            trusts_mark: !was_unsealed && is_settled && has_mark(file.as_ref(), mark.as_ref()),
             random_mark: mark.or_else(|| file.as_ref()?.random_mark()),
             uid: None,
             generation: generation(&source, file.as_ref()),
@@ -346,7 +346,7 @@ impl Inner {
         })
     }
 
-    /// Returns whether this version of the SealedSecret is the one that this process unsealed last.
+    /// Returns whether this version of the SealedSecret is the last version that this process unsealed.
     fn was_unsealed(&self, id: &ObjectId, source: &Source) -> bool {
         let unsealed = self.state().unsealed.get(id).cloned();
         unsealed.is_some() && unsealed == digest_of(source)
@@ -366,7 +366,7 @@ impl Inner {
     }
 
     /// Reads the existing values, and returns whether they are known to be those of the last version that was unsealed.
-    /// Records the state of the folder before it reads the values, so that an edit in between is detected later.
+    /// Records the state of the directory before it reads the values, so that a concurrent edit is detected later.
     fn existing(&self, id: &ObjectId) -> Result<(Existing, bool), FileError> {
         if id.namespace.is_empty() {
             return Ok((Existing::Absent, false));
@@ -524,8 +524,8 @@ impl State {
     }
 }
 
-/// Returns the generation of a SealedSecret, if the manifest has one. For a manifest that became unreadable, returns
-/// the generation in the status file.
+/// Returns the generation of a SealedSecret, if the manifest has one. If the manifest became unreadable, returns the
+/// generation in the status file.
 fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
     match source {
         Source::Sealed(sealed) => sealed.metadata.generation,
@@ -533,8 +533,8 @@ fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
     }
 }
 
-/// Returns whether the status file has the mark that was written together with the values. If no mark was written with
-/// them, they are of an earlier release, which wrote it only to the status file.
+/// Returns whether the status file has the mark that was written together with the values. Values without a mark are of
+/// an earlier release, which wrote the mark only to the status file; for them, returns true.
 fn has_mark(file: Option<&StatusFile>, mark: Option<&String>) -> bool {
     mark.is_none() || mark == file.and_then(StatusFile::random_mark).as_ref()
 }
@@ -603,7 +603,7 @@ fn remember_secrets(secrets: &Folder, catalogue: &mut Catalogue) -> Result<(), F
     Ok(())
 }
 
-/// Opens the subfolders whose name is accepted. Skips symbolic links.
+/// Opens the subdirectories with accepted names. Skips symbolic links.
 fn open_subfolders(
     folder: &Folder,
     accepts: impl Fn(&str) -> bool,

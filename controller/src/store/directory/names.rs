@@ -1,7 +1,7 @@
 //! Checks names by the rules of an API server. Without a cluster, no API server checks them, and each name becomes a
 //! file name.
 
-/// A name or namespace cannot be used.
+/// A name or namespace is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NameError {
     /// The namespace is missing. There is no default, since the values are sealed for a namespace.
@@ -44,7 +44,7 @@ pub(super) fn status_folder(namespace: &str) -> &str {
     }
 }
 
-/// Returns the namespace of a folder in `status`, or `None` if it is not the folder of a namespace.
+/// Returns the namespace of a directory in `status`; `None` if the directory does not belong to a namespace.
 pub(super) fn status_namespace(folder: &str) -> Option<&str> {
     match folder {
         NO_NAMESPACE => Some(""),

@@ -1,4 +1,4 @@
-//! The folder with the values of an object. It is updated like a volume of the kubelet:
+//! The directory with the values of an object, which is updated like a volume of the kubelet:
 //!
 //! ```text
 //! secrets/<namespace>/<name>/          0700
@@ -110,9 +110,9 @@ impl Values {
         }
     }
 
-    /// Returns the creator of the files. The folder belongs to the controller if the controller created any entry in
+    /// Returns the creator of the files. The directory belongs to the controller if the controller created any entry in
     /// it, even an unfinished one. Additional files of other programs are left unchanged, but if another program
-    /// created `..data` or `..data_next`, the whole folder belongs to that program.
+    /// created `..data` or `..data_next`, the entire directory belongs to that program.
     pub(super) fn owner(&self) -> Owner {
         let is_by_controller = self.has_data
             || self.has_next_data
@@ -160,8 +160,8 @@ impl Values {
         self.other_files.iter().any(|file| file == name)
     }
 
-    /// Returns the values that a program can open by the names of their items. Leaves out what another program put in
-    /// place of a file of the controller, so that it counts as an edit.
+    /// Returns the values that a program can open by the names of their items. Omits files that another program
+    /// replaced, so that the replacement counts as an edit.
     ///
     /// # Errors
     ///
@@ -185,7 +185,7 @@ impl Values {
         Ok(values)
     }
 
-    /// Returns the mark of the random values of the current version; `None` if there is none that can be read.
+    /// Returns the mark of the random values of the current version; `None` if it is missing or unreadable.
     pub(super) fn mark(&self) -> Option<String> {
         let version = self.folder.child(self.current()?).ok()?;
         let bytes = version.open_file(MARK).and_then(OpenEntry::read).ok()?;
@@ -214,13 +214,13 @@ impl Values {
         })
     }
 
-    /// Replaces the values together with the mark of those that are random. `unique` is a number that becomes part of the
-    /// name of the new version.
+    /// Replaces the values and the mark of the random values. `unique` is a number that becomes part of the name of the
+    /// new version.
     ///
     /// # Errors
     ///
-    /// Fails if a file cannot be written, or a link cannot be removed. Either all old or all new values are in place
-    /// then.
+    /// Fails if a file cannot be written, or a link cannot be removed. In this case, either all old or all new values
+    /// are in place.
     pub(super) fn write(
         self,
         values: &BTreeMap<String, Plain>,

@@ -38,7 +38,7 @@ impl Case {
         ids.into_iter().map(|id| id.name).collect()
     }
 
-    /// Returns why an object is malformed; empty if it is not.
+    /// Returns the reason why an object is malformed; empty if it is valid.
     fn problem(&self, name: &str) -> &str {
         match &self.catalogue.entry(&id(name)).unwrap().source {
             Source::Malformed(why) => why,

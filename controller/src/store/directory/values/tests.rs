@@ -22,7 +22,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn writes_replaces_and_removes() {
+fn writes_replaces_and_removes_values() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     assert_eq!(list(path).owner(), Owner::None);
@@ -81,7 +81,7 @@ fn leftovers_of_a_killed_process_are_removed() {
 }
 
 #[test]
-fn a_value_that_cannot_be_opened_by_its_name_is_absent() {
+fn a_value_without_a_working_link_is_absent() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     list(path)
