@@ -106,7 +106,7 @@ mod tests {
         let compromised = key(now - HOUR / 2, true);
         let end = old.order_time() + HOUR;
         let second = SignedDuration::from_secs(1);
-        for (why, keys, now, want) in [
+        for (case_name, keys, now, want) in [
             ("expired", vec![&old], now, Some(&old)),
             ("valid", vec![&new], now, None),
             ("the newer key is valid", vec![&old, &new], now, None),
@@ -125,7 +125,7 @@ mod tests {
             let ring = KeyRing::new(keys.into_iter().cloned());
             let want = want.map(|key| key.fingerprint().to_string());
             let got = find_expired(&ring, now).pop();
-            assert_eq!(got.map(|expired| expired.fingerprint), want, "{why}");
+            assert_eq!(got.map(|expired| expired.fingerprint), want, "{case_name}");
         }
     }
 

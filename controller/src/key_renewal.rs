@@ -321,11 +321,11 @@ mod tests {
             period: Some(SignedDuration::from_secs(30)),
             cutoff: None,
         };
-        let cutoff = Policy {
+        let by_cutoff = Policy {
             period: None,
             cutoff: Some(timestamp(95)),
         };
-        for (why, is_requested, newest, policy, want) in [
+        for (case_name, is_requested, newest, policy, want) in [
             (
                 "below the renewal age",
                 false,
@@ -344,7 +344,7 @@ mod tests {
                 "before the cutoff",
                 false,
                 Some(timestamp(90)),
-                cutoff,
+                by_cutoff,
                 true,
             ),
             (
@@ -365,7 +365,7 @@ mod tests {
             ("all keys removed, and requested", true, None, by_age, true),
         ] {
             let got = is_due(is_requested, newest, policy, timestamp(100));
-            assert_eq!(got, want, "{why}");
+            assert_eq!(got, want, "{case_name}");
         }
     }
 }

@@ -193,10 +193,10 @@ pub fn decide(
     circumstances: Circumstances,
 ) -> Plan {
     match (desired, existing) {
-        (Desired::Unknown(why), _) => Plan::Refuse(why),
+        (Desired::Unknown(refusal), _) => Plan::Refuse(refusal),
         (Desired::Nothing, Existing::Owned(_)) => Plan::Remove,
         (Desired::Nothing, Existing::Absent | Existing::NotOwned) => Plan::Leave,
-        (_, Existing::Unreadable(why)) => Plan::Refuse(Refusal::Unreadable(why.clone())),
+        (_, Existing::Unreadable(reason)) => Plan::Refuse(Refusal::Unreadable(reason.clone())),
         (Desired::Secret { secret, .. }, Existing::Absent) => Plan::Create(secret),
         (Desired::Secret { secret, .. }, Existing::Owned(content)) => {
             plan_update(id, *secret, content, circumstances)
@@ -258,7 +258,7 @@ fn plan_update(
                 return Plan::Leave;
             }
             match update_refusal(id, &next, existing, is_new) {
-                Some(why) => Plan::Refuse(why),
+                Some(refusal) => Plan::Refuse(refusal),
                 None => Plan::Replace(Box::new(make_distinct(next, existing))),
             }
         }

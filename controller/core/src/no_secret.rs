@@ -76,8 +76,8 @@ pub fn is_legacy(sealed: &SealedSecret) -> bool {
 }
 
 /// Returns whether the refusal would reveal something about the sealed content of the object.
-pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
-    match why {
+pub fn refusal_depends_on_values(refusal: &Refusal, sealed: &SealedSecret) -> bool {
+    match refusal {
         Refusal::Unseal(UnsealError::Render(_) | UnsealError::LegacyContent) => true,
         Refusal::Violation(
             Violation::Key { .. }

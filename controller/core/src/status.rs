@@ -63,7 +63,7 @@ pub enum Outcome<'a> {
     /// The SealedSecret cannot be read or unsealed, or the controller must not write its Secret.
     Refused {
         /// Why the SealedSecret was refused.
-        why: &'a Refusal,
+        refusal: &'a Refusal,
         /// Which values the Secret keeps.
         kept: KeptValues,
         /// The former values that the Secret has.
@@ -87,7 +87,7 @@ impl Outcome<'_> {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Unsealed { .. } => Reason::Unsealed,
-            Self::Refused { why, .. } => classify(why).reason,
+            Self::Refused { refusal, .. } => classify(refusal).reason,
             Self::Failed { .. } => Reason::ErrUpdateFailed,
         }
     }
@@ -96,7 +96,7 @@ impl Outcome<'_> {
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Unsealed { .. } => None,
-            Self::Refused { why, .. } => Some(classify(why).fault),
+            Self::Refused { refusal, .. } => Some(classify(refusal).fault),
             Self::Failed { .. } => Some(Fault::Update),
         }
     }
@@ -104,21 +104,21 @@ impl Outcome<'_> {
     /// Returns the failure message, beginning with upstream's text for failures that upstream has; `None` for a
     /// success.
     pub fn message(&self) -> Option<String> {
-        self.failure_message(|why| error_chain(why))
+        self.failure_message(|refusal| error_chain(refusal))
     }
 
     /// Returns the failure message, beginning with the likely cause if items cannot be unsealed; `None` for a success.
     pub fn diagnosis(&self) -> Option<String> {
-        self.failure_message(|why| match why {
-            Refusal::Unseal(why @ UnsealError::Items(_)) => why.diagnosis(),
-            why => error_chain(why),
+        self.failure_message(|refusal| match refusal {
+            Refusal::Unseal(error @ UnsealError::Items(_)) => error.diagnosis(),
+            refusal => error_chain(refusal),
         })
     }
 
     fn failure_message(&self, text: impl Fn(&Refusal) -> String) -> Option<String> {
         let message = match self {
             Self::Unsealed { .. } => return None,
-            Self::Refused { why, .. } => text(why),
+            Self::Refused { refusal, .. } => text(refusal),
             Self::Failed { message, .. } => message.clone(),
         };
         Some(truncate(visible(&message).into_owned()))
@@ -128,7 +128,7 @@ impl Outcome<'_> {
     fn is_stalled(&self) -> bool {
         match self {
             Self::Unsealed { .. } => false,
-            Self::Refused { why, .. } => classify(why).is_stalled,
+            Self::Refused { refusal, .. } => classify(refusal).is_stalled,
             Self::Failed { is_stalled, .. } => *is_stalled,
         }
     }
@@ -207,28 +207,28 @@ impl Outcome<'_> {
                 })
                 .collect(),
             Self::Refused {
-                why: Refusal::Unseal(UnsealError::Items(ItemErrors { items: errors, .. })),
+                refusal: Refusal::Unseal(UnsealError::Items(ItemErrors { items: errors, .. })),
                 ..
             } => errors
                 .iter()
                 .map(|error| failed_item(&error.key, &error.problem))
                 .collect(),
             Self::Refused {
-                why: Refusal::Unseal(UnsealError::Refused(v2::Refusal::Tampered { items })),
+                refusal: Refusal::Unseal(UnsealError::Refused(v2::Refusal::Tampered { items })),
                 ..
             } => items
                 .iter()
                 .map(|item| failed_item(item, &TamperedItem))
                 .collect(),
             Self::Refused {
-                why: Refusal::Unseal(UnsealError::Template(TemplateErrors(errors))),
+                refusal: Refusal::Unseal(UnsealError::Template(TemplateErrors(errors))),
                 ..
             } => errors
                 .iter()
                 .map(|error| failed_item(error.key(), error))
                 .collect(),
             Self::Refused {
-                why: Refusal::Values(none),
+                refusal: Refusal::Values(none),
                 ..
             } => none
                 .failures()
@@ -406,8 +406,8 @@ mod tests {
     #[test]
     fn names_every_item_that_was_changed_after_it_was_sealed() {
         let items = vec!["a".to_owned(), "b".to_owned()];
-        let why = Refusal::Unseal(v2::Refusal::Tampered { items }.into());
-        let status = next(None, &refused_outcome(&why), None, timestamp(1)).unwrap();
+        let refusal = Refusal::Unseal(v2::Refusal::Tampered { items }.into());
+        let status = next(None, &refused_outcome(&refusal), None, timestamp(1)).unwrap();
         let reasons = status.conditions.iter().map(|c| c.reason.as_deref());
         assert_eq!(reasons.collect::<Vec<_>>(), [Some("Tampered"); 3]);
         let error = || Some("changed after it was sealed".to_owned());
@@ -425,9 +425,9 @@ mod tests {
         }
     }
 
-    fn refused_outcome(why: &Refusal) -> Outcome<'_> {
+    fn refused_outcome(refusal: &Refusal) -> Outcome<'_> {
         Outcome::Refused {
-            why,
+            refusal,
             kept: KeptValues::Good,
             previous: None,
         }
@@ -515,8 +515,8 @@ mod tests {
 
     #[test]
     fn update_time_changes_with_each_generation() {
-        let (no_items, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
-        for outcome in [unsealed_outcome(&no_items), refused_outcome(&why)] {
+        let (no_items, refusal) = (BTreeMap::new(), Refusal::Malformed("why".into()));
+        for outcome in [unsealed_outcome(&no_items), refused_outcome(&refusal)] {
             let mut status = next(None, &outcome, Some(1), timestamp(1)).unwrap();
             for generation in 2..5 {
                 status = next(
@@ -539,8 +539,8 @@ mod tests {
 
     #[test]
     fn a_status_names_the_last_generation_that_was_unsealed() {
-        let (no_items, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
-        let (success, failure) = (unsealed_outcome(&no_items), refused_outcome(&why));
+        let (no_items, refusal) = (BTreeMap::new(), Refusal::Malformed("why".into()));
+        let (success, failure) = (unsealed_outcome(&no_items), refused_outcome(&refusal));
         let mut status = next(None, &failure, Some(1), timestamp(1)).unwrap();
         assert_eq!(status.last_unsealed_generation, None);
         for (outcome, generation, want) in [
@@ -563,8 +563,8 @@ mod tests {
 
     #[test]
     fn an_upgrade_does_not_rewrite_statuses_and_keeps_the_unsealed_generation() {
-        let (no_items, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
-        let (success, failure) = (unsealed_outcome(&no_items), refused_outcome(&why));
+        let (no_items, refusal) = (BTreeMap::new(), Refusal::Malformed("why".into()));
+        let (success, failure) = (unsealed_outcome(&no_items), refused_outcome(&refusal));
         let mut earlier = next(None, &success, Some(3), timestamp(1)).unwrap();
         earlier.last_unsealed_generation = None;
         assert_eq!(next(Some(&earlier), &success, Some(3), timestamp(2)), None);
@@ -588,13 +588,24 @@ mod tests {
             version: None,
             previous: None,
         };
-        let why = Refusal::Malformed("why".into());
+        let refusal = Refusal::Malformed("why".into());
         let first = next(None, &success, Some(1), timestamp(1)).unwrap();
-        let failed = next(Some(&first), &refused_outcome(&why), Some(1), timestamp(2)).unwrap();
+        let failed = next(
+            Some(&first),
+            &refused_outcome(&refusal),
+            Some(1),
+            timestamp(2),
+        )
+        .unwrap();
         assert_eq!(failed.record, Some(record.clone()));
         assert!(!is_synced(&failed));
-        let next_version =
-            next(Some(&failed), &refused_outcome(&why), Some(2), timestamp(3)).unwrap();
+        let next_version = next(
+            Some(&failed),
+            &refused_outcome(&refusal),
+            Some(2),
+            timestamp(3),
+        )
+        .unwrap();
         assert_eq!(next_version.record, Some(record));
     }
 
@@ -622,8 +633,8 @@ mod tests {
             items,
             ..ItemErrors::default()
         };
-        let why = Refusal::Unseal(errors.into());
-        let status = next(None, &refused_outcome(&why), None, timestamp(1)).unwrap();
+        let refusal = Refusal::Unseal(errors.into());
+        let status = next(None, &refused_outcome(&refusal), None, timestamp(1)).unwrap();
         let upstream = "no key could decrypt secret (a)\nillegal base64 data at input byte 0 (b)";
         let finding = "it is not base64 (invalid byte 0), 1 byte";
         let synced =

@@ -118,7 +118,7 @@ mod tests {
             ],
             &[ACCOUNT_A, UID],
         );
-        for (why, sealed, want) in [
+        for (case_name, sealed, want) in [
             (
                 "nothing sealed",
                 &[][..],
@@ -151,8 +151,12 @@ mod tests {
         ] {
             let mut next = secret(TYPE, sealed, &[ACCOUNT_A]);
             keep_additions(&mut next, &existing);
-            assert_eq!(values(&next), want, "{why}");
-            assert_eq!(annotation(&next.metadata, ACCOUNT_UID), Some("u"), "{why}");
+            assert_eq!(values(&next), want, "{case_name}");
+            assert_eq!(
+                annotation(&next.metadata, ACCOUNT_UID),
+                Some("u"),
+                "{case_name}"
+            );
         }
     }
 

@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_forged_name_does_not_use_up_the_rate_of_another_caller() {
         let victim = caller(API_SERVER, &["192.0.2.7"]);
-        for (why, forged) in [
+        for (case_name, forged) in [
             ("directly to the port", caller(POD, &["192.0.2.7"])),
             (
                 "through the API server, which adds the real address",
@@ -284,7 +284,7 @@ mod tests {
                 let _ = limiter.admit(&forged, "/v1/verify", now);
             }
             let (_, admission) = limiter.admit(&victim, "/v1/verify", now);
-            assert_eq!(admission, Ok(()), "{why}");
+            assert_eq!(admission, Ok(()), "{case_name}");
         }
     }
 

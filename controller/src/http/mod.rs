@@ -193,7 +193,7 @@ async fn certificate(State(state): State<ServerState>) -> Response {
             (content_type, certificate.to_pem()).into_response()
         }
         Ok(None) => Refusal::NoCertificate.into_response(),
-        Err(why) => Refusal::no_sealing_key(why).into_response(),
+        Err(error) => Refusal::no_sealing_key(error).into_response(),
     }
 }
 
@@ -224,7 +224,7 @@ async fn recipients(State(state): State<ServerState>) -> Response {
             let list = serde_json::to_string(&list).unwrap_or_default();
             (content_type, list).into_response()
         }
-        Err(why) => Refusal::MayNotSeal(why).into_response(),
+        Err(error) => Refusal::MayNotSeal(error).into_response(),
     }
 }
 

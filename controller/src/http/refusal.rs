@@ -41,10 +41,10 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// Returns the refusal for a key ring in which no key may seal. For an empty ring, the refusal equals upstream's.
-    pub(super) fn no_sealing_key(why: NoSealingKey) -> Self {
-        match why {
+    pub(super) fn no_sealing_key(error: NoSealingKey) -> Self {
+        match error {
             NoSealingKey::NoKey => Self::NoCertificate,
-            why => Self::MayNotSeal(why),
+            error => Self::MayNotSeal(error),
         }
     }
 }
@@ -88,8 +88,8 @@ impl IntoResponse for Refusal {
                 "cannot get certificate\n",
             )
                 .into_response(),
-            Self::MayNotSeal(why) => {
-                (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
+            Self::MayNotSeal(error) => {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response()
             }
             Self::Unauthenticated => {
                 let scheme = [("www-authenticate", "Bearer")];

@@ -131,7 +131,7 @@ impl Request {
     ) -> Result<Response, Refusal> {
         let sealed = self.single()?;
         check_within(sealed, ring, admission(sealed, accepted), meter)
-            .map_err(|why| cannot_unseal(&why))?;
+            .map_err(|error| cannot_unseal(&error))?;
         Ok(StatusCode::OK.into_response())
     }
 
@@ -253,8 +253,8 @@ fn admission(sealed: &SealedSecret, accepted: &Accepted) -> Admission {
 
 /// Returns the refusal of an object that cannot be unsealed. The refusal does not reveal the reason, except for an
 /// exceeded budget.
-fn cannot_unseal(why: &UnsealError) -> Refusal {
-    match why {
+fn cannot_unseal(error: &UnsealError) -> Refusal {
+    match error {
         UnsealError::BudgetUsedUp { .. } => Refusal::TooMuchWork,
         _ => Refusal::CannotUnseal,
     }
@@ -264,10 +264,10 @@ impl From<ResealError> for Refusal {
     fn from(error: ResealError) -> Self {
         match error {
             ResealError::TooManyItems(_) => Self::TooManyItems,
-            ResealError::Unseal(why) => cannot_unseal(&why),
+            ResealError::Unseal(error) => cannot_unseal(&error),
             ResealError::V2(_) => Self::CannotUnseal,
-            ResealError::Interrupted(why) => why.into(),
-            ResealError::NoCertificate(why) => Self::no_sealing_key(why),
+            ResealError::Interrupted(error) => error.into(),
+            ResealError::NoCertificate(error) => Self::no_sealing_key(error),
             ResealError::Seal(_) => Self::NoCertificate,
         }
     }

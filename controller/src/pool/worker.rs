@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn a_job_ends_when_its_budget_of_work_or_time_is_used_up() {
         let ms = Duration::from_millis;
-        for (why, took, cost, want) in [
+        for (case_name, took, cost, want) in [
             (
                 "both within the budget",
                 ms(10_000),
@@ -186,7 +186,7 @@ mod tests {
             assert_eq!(
                 remaining.map(|remaining| (remaining.work, remaining.time)),
                 want,
-                "{why}"
+                "{case_name}"
             );
         }
         let mut worker = worker(&lanes(), "a", SECOND);

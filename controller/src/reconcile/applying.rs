@@ -22,7 +22,7 @@ use super::former_values::without_former_values;
 use super::schedule::Schedule;
 use super::versioning::Provenance;
 use crate::pool::Stopped;
-use crate::store::{Applied, StoredSecret, Observed, Source, Store, StoreError};
+use crate::store::{Applied, Observed, Source, Store, StoreError, StoredSecret};
 
 /// The result of applying a plan.
 #[expect(
@@ -78,7 +78,7 @@ impl PlanResult {
     pub(super) fn depends_on_values(&self, sealed: &SealedSecret) -> bool {
         match (&self.applied, &self.refusal) {
             (Err(error), _) => error.depends_on_values(sealed),
-            (Ok(_), Some(why)) => no_secret::refusal_depends_on_values(why, sealed),
+            (Ok(_), Some(refusal)) => no_secret::refusal_depends_on_values(refusal, sealed),
             (Ok(_), None) => false,
         }
     }
@@ -221,7 +221,7 @@ impl<S: Store> Tools<S> {
             // If edits are tolerated, the Secret keeps edited values unless its values are written.
             is_good: !tolerates_drift || changed && restored.is_none(),
             refusal: match &plan {
-                Plan::Refuse(why) => Some(why.clone()),
+                Plan::Refuse(refusal) => Some(refusal.clone()),
                 _ => None,
             },
             plan,
@@ -325,7 +325,9 @@ impl<S: Store> Tools<S> {
     /// exist.
     fn has_added_metadata(&self, observed: &Observed) -> bool {
         match &observed.existing {
-            Existing::Owned(Content::Secret(secret)) => self.policy.added.are_present_on(&secret.metadata),
+            Existing::Owned(Content::Secret(secret)) => {
+                self.policy.added.are_present_on(&secret.metadata)
+            }
             _ => true,
         }
     }

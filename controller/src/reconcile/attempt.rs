@@ -30,7 +30,7 @@ use super::versioning::Versioning;
 use crate::metrics::{Metrics, instance_label};
 use crate::pool::slots::Slots;
 use crate::pool::{Budget, Pool, Stopped};
-use crate::store::{StoredSecret, Observed, ReadMode, Source, Store, StoreError};
+use crate::store::{Observed, ReadMode, Source, Store, StoreError, StoredSecret};
 
 /// Maximum number of concurrent writes of Secrets from objects with templates.
 const MAX_WRITES: usize = 32;

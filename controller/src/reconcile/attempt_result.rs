@@ -49,7 +49,7 @@ impl AttemptResult {
         match (outcome, error) {
             (_, Some(error)) if error.is_final() => Self::WaitsForChange(report),
             (_, Some(_)) => Self::Retry(report),
-            (Outcome::Refused { why, .. }, None) => match classify(why).remedy {
+            (Outcome::Refused { refusal, .. }, None) => match classify(refusal).remedy {
                 Remedy::Key => Self::WaitsForKeys(report),
                 Remedy::Change => Self::WaitsForChange(report),
                 Remedy::Retry => Self::Retry(report),
@@ -147,9 +147,9 @@ mod tests {
     use super::*;
     use crate::testing::id;
 
-    fn result_of_refusal(why: &Refusal) -> AttemptResult {
+    fn result_of_refusal(refusal: &Refusal) -> AttemptResult {
         let outcome = Outcome::Refused {
-            why,
+            refusal,
             kept: KeptValues::Good,
             previous: None,
         };
@@ -161,8 +161,8 @@ mod tests {
         let error = UnsealError::BudgetUsedUp {
             opened: Hints::new(),
         };
-        let why = Refusal::Unseal(error);
-        let AttemptResult::Retry(Report { reason, message }) = result_of_refusal(&why) else {
+        let refusal = Refusal::Unseal(error);
+        let AttemptResult::Retry(Report { reason, message }) = result_of_refusal(&refusal) else {
             panic!("expected a retry");
         };
         assert_eq!(reason, Reason::BudgetUsedUp);
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn retries_after_a_conflict_but_not_after_a_malformed_object() {
-        for why in [
+        for refusal in [
             Refusal::NotManaged(id("n")),
             Refusal::Immutable(id("n")),
             Refusal::TypeChange {
@@ -181,8 +181,8 @@ mod tests {
             },
         ] {
             assert!(
-                matches!(result_of_refusal(&why), AttemptResult::Retry(_)),
-                "{why}"
+                matches!(result_of_refusal(&refusal), AttemptResult::Retry(_)),
+                "{refusal}"
             );
         }
         let malformed = Refusal::Malformed("no base64".into());

@@ -168,8 +168,8 @@ impl<S: Store> Tools<S> {
                 kept,
                 previous,
             },
-            (Some(why), Ok(_)) => Outcome::Refused {
-                why,
+            (Some(refusal), Ok(_)) => Outcome::Refused {
+                refusal,
                 kept,
                 previous,
             },

@@ -42,16 +42,16 @@ impl<S: Store> Tools<S> {
         inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<(Desired, Provenance), Stopped> {
-        let unknown = |why| Ok((Desired::Unknown(why), Provenance::default()));
+        let unknown = |refusal| Ok((Desired::Unknown(refusal), Provenance::default()));
         match &observed.source {
             Source::Gone => Ok((Desired::Nothing, Provenance::default())),
-            Source::Malformed(why) => unknown(Refusal::Malformed(why.clone())),
+            Source::Malformed(reason) => unknown(Refusal::Malformed(reason.clone())),
             Source::Sealed(owner) => {
-                if let Some(why) = public_obstacle(id, owner, observed) {
-                    return unknown(why);
+                if let Some(refusal) = public_obstacle(id, owner, observed) {
+                    return unknown(refusal);
                 }
-                if let Err(why) = previous::Request::of(owner) {
-                    return unknown(Refusal::Malformed(why.to_string()));
+                if let Err(error) = previous::Request::of(owner) {
+                    return unknown(Refusal::Malformed(error.to_string()));
                 }
                 let mut hints = status::sealed_by(observed.status.as_ref());
                 self.progress().add_to(id, &mut hints);
@@ -63,7 +63,7 @@ impl<S: Store> Tools<S> {
                         self.render(id, owner, (items, class), ring, now, schedule)
                             .await?
                     }
-                    Err(why) => Err(why),
+                    Err(refusal) => Err(refusal),
                 };
                 match unsealed {
                     Ok(mut unsealed) => {
@@ -82,7 +82,7 @@ impl<S: Store> Tools<S> {
                         };
                         Ok((desired, provenance))
                     }
-                    Err(why) => unknown(why),
+                    Err(refusal) => unknown(refusal),
                 }
             }
         }
@@ -161,8 +161,8 @@ impl<S: Store> Tools<S> {
         Ok(unsealed)
     }
 
-    fn record_progress(&self, id: &ObjectId, why: Option<&Refusal>, locks: OpenedLocks) {
-        let hints = match why {
+    fn record_progress(&self, id: &ObjectId, refusal: Option<&Refusal>, locks: OpenedLocks) {
+        let hints = match refusal {
             Some(Refusal::Unseal(UnsealError::BudgetUsedUp { opened })) => opened.clone(),
             Some(Refusal::Unseal(UnsealError::KeyUnavailable { .. })) => Hints::new(),
             _ => return self.progress().forget(id),

@@ -37,7 +37,7 @@ fn a_secret_is_owned_by_owner_reference_or_consent_annotation() {
     };
     let no_annotation = metadata(&[], None);
     let skips_owner = metadata(&[(SKIP_OWNER_ANNOTATION, "true")], None);
-    for (why, existing, template, want) in [
+    for (case_name, existing, template, want) in [
         ("without owner", metadata(&[], None), &no_annotation, false),
         (
             "owned by the SealedSecret",
@@ -88,7 +88,11 @@ fn a_secret_is_owned_by_owner_reference_or_consent_annotation() {
             false,
         ),
     ] {
-        assert_eq!(is_owned(&existing, &sealed, template, false), want, "{why}");
+        assert_eq!(
+            is_owned(&existing, &sealed, template, false),
+            want,
+            "{case_name}"
+        );
     }
     assert!(!is_controlled_by(&metadata(&[], Some("")), None));
 }

@@ -32,8 +32,8 @@ use shared::secret::Secret;
 use crate::args::EventLevel;
 use crate::readable::Readable;
 use crate::store::{
-    Applied, CachedState, EventRecord, StoredSecret, Observed, ReadMode, Recognized, Source, Store,
-    StoreError, api_error, require_readable,
+    Applied, CachedState, EventRecord, Observed, ReadMode, Recognized, Source, Store, StoreError,
+    StoredSecret, api_error, require_readable,
 };
 pub use catalogue::sealed_secrets;
 use catalogue::{CachedSource, Catalogue, Entry, SecretVersion, VerifiedSecret};

@@ -121,7 +121,7 @@ impl Catalogue {
             for object in file.value.iter().flat_map(|content| &content.objects) {
                 let source = match &object.sealed {
                     Ok(sealed) => Source::Sealed(sealed.clone()),
-                    Err(why) => Source::Malformed(format!("{}: {why}", path.display())),
+                    Err(problem) => Source::Malformed(format!("{}: {problem}", path.display())),
                 };
                 let entry = match merged.get(&object.id) {
                     None => Entry {
@@ -198,7 +198,7 @@ pub(super) fn ignored_messages(file: &PolledFile<ManifestFile>) -> &[String] {
 /// Returns the entry of an object that is defined twice: a malformed object, since the order of files must not decide
 /// which definition applies.
 fn duplicate_entry(id: &ObjectId, first: &Path, other: &Path) -> Entry {
-    let why = if first == other {
+    let problem = if first == other {
         format!(
             "{} contains {id} twice; remove one of the two",
             first.display()
@@ -211,7 +211,7 @@ fn duplicate_entry(id: &ObjectId, first: &Path, other: &Path) -> Entry {
         )
     };
     Entry {
-        source: Source::Malformed(why),
+        source: Source::Malformed(problem),
         file: first.to_owned(),
     }
 }

@@ -76,15 +76,15 @@ impl ManifestFile {
     fn add_sealed(&mut self, number: usize, node: &Node) {
         let id = match identity(node) {
             Ok(id) => id,
-            Err(why) => return self.add_problem(number, node, &why),
+            Err(problem) => return self.add_problem(number, node, &problem),
         };
         let sealed = if id.namespace.is_empty() {
             Err(error_chain(&missing_namespace_error(node)))
         } else {
             parse_sealed(number, node)
         };
-        if let Err(why) = &sealed {
-            self.add_problem(number, node, why);
+        if let Err(problem) = &sealed {
+            self.add_problem(number, node, problem);
         }
         self.objects.push(FileObject { id, sealed });
     }
@@ -100,21 +100,21 @@ impl ManifestFile {
         let Some(repeated) = manifest::repeated_keys(bytes, |_| true).into_iter().next() else {
             return;
         };
-        let why = format!(
+        let problem = format!(
             "line {}: this key occurs twice in its mapping, and the file contains values that are sealed as v2; remove one of \
              them",
             repeated.line
         );
         for object in v2_objects {
-            object.sealed = Err(why.clone());
+            object.sealed = Err(problem.clone());
         }
-        self.problems.push(why);
+        self.problems.push(problem);
     }
 
-    fn add_problem(&mut self, number: usize, node: &Node, why: &str) {
+    fn add_problem(&mut self, number: usize, node: &Node, problem: &str) {
         let line = node.line;
         self.problems
-            .push(format!("document {number}, line {line}: {why}"));
+            .push(format!("document {number}, line {line}: {problem}"));
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
         let file = read(text.as_bytes()).unwrap();
         let objects = file.objects.iter().map(|object| match &object.sealed {
             Ok(_) => object.id.to_string(),
-            Err(why) => format!("{}: {why}", object.id),
+            Err(problem) => format!("{}: {problem}", object.id),
         });
         (objects.collect(), file.problems)
     }
@@ -221,7 +221,7 @@ mod tests {
             VALID.trim().replace('\n', "\n  ")
         );
         let json = "{\"apiVersion\":\"bitnami.com/v1alpha1\",\"kind\":\"SealedSecret\",\"metadata\":{\"name\":\"web\",\"namespace\":\"ns\"},\"spec\":{\"encryptedData\":{}}}";
-        for (why, text, count) in [
+        for (case_name, text, count) in [
             ("no document", String::new(), 0),
             ("one document", VALID.to_owned(), 1),
             (
@@ -238,7 +238,7 @@ mod tests {
             ),
         ] {
             let (objects, problems) = summary(&text);
-            assert_eq!((objects.len(), problems), (count, vec![]), "{why}");
+            assert_eq!((objects.len(), problems), (count, vec![]), "{case_name}");
         }
         let coerced = read(VALID.replace("name: web", "name: on").as_bytes()).unwrap();
         assert_eq!(coerced.objects[0].id.name, "true");

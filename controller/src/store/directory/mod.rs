@@ -32,7 +32,7 @@ use tracing::{error, warn};
 use crate::folder::{FileError, Folder, OpenEntry};
 use crate::poll::{self, Depth, Listing, Polled};
 use crate::pool::Pool;
-use crate::store::{Applied, StoredSecret, Observed, ReadMode, Source, Store, StoreError};
+use crate::store::{Applied, Observed, ReadMode, Source, Store, StoreError, StoredSecret};
 use catalogue::Catalogue;
 use folder_states::{FolderState, FolderStates};
 use manifest_file::ManifestFile;

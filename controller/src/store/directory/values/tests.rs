@@ -99,7 +99,7 @@ fn a_value_without_a_working_link_is_absent() {
 
 #[test]
 fn a_folder_with_files_of_other_programs_is_not_owned() {
-    for (why, name, target) in [
+    for (case_name, name, target) in [
         ("a regular file", "a", None),
         ("a file with a hidden name", "..note", None),
         ("a link to another file", "a", Some("/etc/passwd")),
@@ -115,7 +115,7 @@ fn a_folder_with_files_of_other_programs_is_not_owned() {
             None => std::fs::write(dir.path().join(name), "foreign").unwrap(),
             Some(target) => symlink(target, dir.path().join(name)).unwrap(),
         }
-        assert_eq!(list(dir.path()).owner(), Owner::Other, "{why}");
+        assert_eq!(list(dir.path()).owner(), Owner::Other, "{case_name}");
     }
 }
 
