@@ -175,7 +175,7 @@ fn keys_without_backup(ring: &KeyRing) -> impl Iterator<Item = AnyKey> {
 
 /// The message about a key that seals only once it is backed up (see [`new_keys_without_backup`]).
 pub(crate) const NOT_BACKED_UP: &str =
-    "this key is not backed up and does not seal until it is: run `seal keys backup`";
+    "this key does not seal until it is backed up: run `seal keys backup`";
 
 impl KeyStore {
     /// Creates the folder `keys` if it is missing, and loads its content.

@@ -95,10 +95,10 @@ pub enum Violation {
         /// The name of the key Secret that needs no label.
         name: String,
     },
-    /// The type grants the author of the SealedSecret more than the values.
+    /// The type grants the author of the SealedSecret access beyond the values.
     #[error(
-        "a Secret of type {0:?} gives the author of a SealedSecret more than the sealed values, so it is not created; to allow \
-         it, run the controller with --allow-secret-types={0} (in the chart: allowSecretTypes)"
+        "a Secret of type {0:?} grants the author of a SealedSecret access beyond the sealed values, so it is not created; to \
+         allow it, run the controller with --allow-secret-types={0} (in the chart: allowSecretTypes)"
     )]
     RiskyType(&'static str),
     /// The administrator forbids the type.
@@ -135,7 +135,7 @@ pub enum Violation {
     /// An item was sealed for a key that is too old.
     #[error(
         "sealed for a key that is older than {limit:#} (--max-sealing-key-age): {items}; re-encrypt them for the \
-         newest key, for example with `kubeseal --re-encrypt`, or ask the administrator for a new key if the newest is \
+         newest key, for example with `kubeseal --re-encrypt`, or ask the administrator for a new key if the newest key is \
          too old itself"
     )]
     OldKey {

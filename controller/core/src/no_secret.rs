@@ -16,9 +16,9 @@ use shared::unseal::{RenderError, UnsealError, failures_without_values};
 use crate::author_limits::Violation;
 use crate::decide::Refusal;
 
-const HINT: &str = "hint: with a key, `seal doctor FILE --backup BACKUP` shows where it fails, and `kubeseal \
+const HINT: &str = "hint: with a key, `seal doctor FILE --backup BACKUP` shows the failing template, and `kubeseal \
                     --recovery-unseal` with `kubectl apply --dry-run=server` shows what the API server rejects; with a \
-                    token, ask the controller's /v1/unseal";
+                    token, the controller's /v1/unseal returns the exact error";
 
 /// The values do not form a valid Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]

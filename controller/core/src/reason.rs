@@ -26,7 +26,7 @@ pub enum Reason {
     DriftFight,
     /// Another client changed the Secret, and the controller reverted the change.
     DriftCorrected,
-    /// The type of the Secret gives the author of the SealedSecret more than the values.
+    /// The type of the Secret grants the author of the SealedSecret access beyond the values.
     RiskyType,
     /// A key Secret cannot be used.
     UnusableKey,

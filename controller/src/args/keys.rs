@@ -63,7 +63,7 @@ impl Checks<'_> {
                 Ok(key) => {
                     let (other, id) = (key.suite(), key.key_id().short());
                     let problem = format!(
-                        "the key {id} is of the suite {other}, and --sealing-suite={suite}: either all keys are post-quantum or none"
+                        "the key {id} has the suite {other}, but --sealing-suite is {suite}: use post-quantum suites for all keys or for none"
                     );
                     self.add_error(NAME, &problem);
                 }

@@ -102,7 +102,7 @@ pub(super) fn risky_type_event(risky_type: &str) -> EventRecord {
         is_warning: true,
         reason: Reason::RiskyType,
         message: format!(
-            "the Secret has the type {risky_type}, which gives the author of the SealedSecret more than the sealed values; \
+            "the Secret has the type {risky_type}, which grants the author of the SealedSecret access beyond the sealed values; \
              if this is not intended, remove the type from --allow-secret-types"
         ),
     }
@@ -113,8 +113,8 @@ pub(super) fn sealed_risky_type_event() -> EventRecord {
     EventRecord {
         is_warning: true,
         reason: Reason::RiskyType,
-        message: "the Secret sealed in the deprecated field 'data' has a type that gives the author of the SealedSecret \
-                  more than the sealed values; if this is not intended, run the controller with --forbid-secret-types"
+        message: "the Secret sealed in the deprecated field 'data' has a type that grants the author of the SealedSecret \
+                  access beyond the sealed values; if this is not intended, run the controller with --forbid-secret-types"
             .into(),
     }
 }

@@ -324,7 +324,7 @@ impl<S: Store> Reconciler<S> {
                 name = id.name,
                 failures = failing.failures,
                 error = message,
-                "Failing permanently; if the object is retried, this continues with backoff"
+                "Failing permanently; useful retries continue with backoff"
             );
         }
         if retry {

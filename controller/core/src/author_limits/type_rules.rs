@@ -7,7 +7,7 @@ use shared::secret::Secret;
 use super::Violation;
 use crate::token_secrets;
 
-/// Secret types that can give the author of a SealedSecret more than the values the author sealed.
+/// Secret types that can grant the author of a SealedSecret access beyond the sealed values.
 pub const RISKY_TYPES: [&str; 2] = [token_secrets::TYPE, "bootstrap.kubernetes.io/token"];
 
 /// Returns the type of the Secret if it is one of the [`RISKY_TYPES`].

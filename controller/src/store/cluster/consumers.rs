@@ -107,7 +107,7 @@ pub(super) async fn are_current(
                 namespace = id.namespace,
                 name = id.name,
                 error = api_response(error),
-                "Cannot list the Pods that use the Secret; its former values stay until their time is over"
+                "Cannot list the Pods that use the Secret; its former values stay until their retention period ends"
             );
         });
         let Page { items, metadata } = page.ok()?;

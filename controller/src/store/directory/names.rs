@@ -15,7 +15,7 @@ pub(super) enum NameError {
     AnyNamespace,
     /// The name is missing.
     #[error(
-        "metadata.name is missing; add the name of the Secret, with strict scope the one that the values were sealed for"
+        "metadata.name is missing; add the name of the Secret; with strict scope, use the name that the values were sealed for"
     )]
     NoName,
     /// The namespace is not a DNS label (RFC 1123).
