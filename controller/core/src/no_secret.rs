@@ -16,7 +16,7 @@ use shared::unseal::{RenderError, UnsealError, failures_without_values};
 use crate::author_limits::Violation;
 use crate::decide::Refusal;
 
-const HINT: &str = "hint: with a key, `seal doctor FILE --backup BACKUP` shows the failing template, and `kubeseal \
+const HINT: &str = "hint: with a key, `seal doctor FILE --backup BACKUP` shows the failure, and `kubeseal \
                     --recovery-unseal` with `kubectl apply --dry-run=server` shows what the API server rejects; with a \
                     token, the controller's /v1/unseal returns the exact error";
 
