@@ -305,7 +305,8 @@ impl Cluster {
         Reviews::new(self.connection.unrestricted.clone())
     }
 
-    /// Returns the publisher of the certificate and of the CA certificate of the TLS port, if a `ConfigMap` is configured.
+    /// Returns the publisher of the certificate and of the CA certificate of the TLS port, if a `ConfigMap` is
+    /// configured.
     pub fn publisher(&self, authority: Option<String>) -> Option<Publisher> {
         let name = self.config.certificate_config_map.as_ref()?;
         let client = self.connection.requests.clone();

@@ -24,8 +24,8 @@ pub(crate) struct RemovedKeys {
 }
 
 impl RemovedKeys {
-    /// Returns the key ring that follows `before`: the stored keys and, of each suite without a stored key, the recently
-    /// removed keys.
+    /// Returns the key ring that follows `before`: the stored keys and, of each suite without a stored key, the
+    /// recently removed keys.
     pub(crate) fn next_ring(
         &mut self,
         before: &KeyRing,

@@ -1,7 +1,8 @@
 //! Writes log lines in upstream's format: `time= level= msg= …` (Go's slog text), or one JSON object per line. WARN and
 //! ERROR go to stderr; the other levels go to stdout if [`Config::info_to_stdout`] is set, and otherwise to stderr too.
 //!
-//! Only events of this crate and of the leader election are logged, since libraries log connections and transferred bytes.
+//! Only events of this crate and of the leader election are logged, since libraries log connections and transferred
+//! bytes.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;

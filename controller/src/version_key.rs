@@ -32,7 +32,8 @@ pub(crate) enum NoVersionKey {
     Malformed { name: String },
 }
 
-/// Reads the key from its Secret, and creates the Secret if it does not exist. `prefix` is the name prefix of key Secrets.
+/// Reads the key from its Secret, and creates the Secret if it does not exist. `prefix` is the name prefix of key
+/// Secrets.
 pub(crate) async fn load(
     client: &Client,
     namespace: &str,

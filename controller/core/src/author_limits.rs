@@ -289,8 +289,8 @@ impl AuthorLimits {
         self.allow_key_ages(sealed, &unsealed.sealed_by, ring, now)
     }
 
-    /// Checks the type of a Secret, and that the controller would not load the Secret as a sealing key. Forbidden labels
-    /// and annotations are checked only by [`Self::allow`].
+    /// Checks the type of a Secret, and that the controller would not load the Secret as a sealing key. Forbidden
+    /// labels and annotations are checked only by [`Self::allow`].
     ///
     /// # Errors
     ///

@@ -105,7 +105,8 @@ pub struct Circumstances {
     pub claimed: bool,
     /// Whether edits by other clients are left in place.
     pub tolerates_drift: bool,
-    /// Whether all content of the existing Secret is known to come from the SealedSecret. See [`crate::ownership::merges`].
+    /// Whether all content of the existing Secret is known to come from the SealedSecret. See
+    /// [`crate::ownership::merges`].
     pub is_exclusive: bool,
     /// Whether the outcome of a new version must not depend on whether its values equal those of the Secret.
     /// Otherwise, any user who can edit the SealedSecret can confirm a guess of a value.

@@ -9,7 +9,8 @@ use shared::plain::Plain;
 /// kept. Together with the largest values it is below [`MAX_WITH_VALUES`], so that no other client can make a
 /// correction too large. An API server accepts annotations of 256 KiB.
 pub const MAX_KEPT: usize = 350_000;
-/// Maximum size of values, item keys, labels and annotations together, in bytes. etcd accepts requests of up to 1.5 MiB.
+/// Maximum size of values, item keys, labels and annotations together, in bytes. etcd accepts requests of up to 1.5
+/// MiB.
 pub const MAX_WITH_VALUES: usize = 1_400_000;
 
 /// Bytes that etcd stores for a name in addition to its text. Names are stored a second time in `managedFields`.

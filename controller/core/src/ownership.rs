@@ -147,8 +147,8 @@ fn has_annotation(metadata: &ObjectMeta, annotation: &str) -> bool {
 ///
 /// Values, labels and annotations are replaced; if the SealedSecret is merged into the Secret ([`merges`]), they are
 /// added to the existing ones. With `keeps_metadata`, labels and annotations that other clients added are kept, except
-/// the consent to a merge of a Secret that has no other owner. The additions of Kubernetes itself (see [`token_secrets`])
-/// are always kept.
+/// the consent to a merge of a Secret that has no other owner. The additions of Kubernetes itself (see
+/// [`token_secrets`]) are always kept.
 ///
 /// Consent to a merge covers only additional items, labels and annotations: a template that is merged into a Secret
 /// of another owner cannot add consent annotations or make the Secret immutable.

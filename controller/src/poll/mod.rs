@@ -13,7 +13,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use jiff::{SignedDuration, Timestamp};
 use shared::error_chain;
 
-use crate::folder::{FileError, Folder, Stamp};
+use crate::files::{Directory, FileError, Stamp};
 pub use listing::{Depth, Listing, list};
 
 /// Minimum age of a change before the file is read, since a file that changed more recently may be incomplete. Longer
@@ -45,7 +45,7 @@ impl<T> Default for PolledFile<T> {
     }
 }
 
-/// The files in a folder with their parsed content.
+/// The files in a directory with their parsed content.
 #[derive(Debug)]
 pub struct Polled<T> {
     files: BTreeMap<PathBuf, PolledFile<T>>,
@@ -78,7 +78,7 @@ impl<T> Polled<T> {
     /// a file below a directory that cannot be listed stays unchanged.
     pub fn scan(
         &mut self,
-        root: &Folder,
+        root: &Directory,
         listing: &Listing,
         now: Timestamp,
         parse: impl Fn(&Path, &[u8]) -> Result<T, String>,
@@ -116,7 +116,7 @@ impl<T> PolledFile<T> {
     /// Reads the file if needed. Returns whether anything changed.
     fn refresh(
         &mut self,
-        root: &Folder,
+        root: &Directory,
         path: &Path,
         now: Timestamp,
         parse: impl Fn(&Path, &[u8]) -> Result<T, String>,

@@ -13,8 +13,8 @@ use super::versioning::Provenance;
 use crate::store::{Observed, Source, Store};
 
 impl<S: Store> Tools<S> {
-    /// Adds the former values that the SealedSecret requests to its desired Secret. Returns whether the Secret then changes
-    /// without an edit by another client.
+    /// Adds the former values that the SealedSecret requests to its desired Secret. Returns whether the Secret then
+    /// changes without an edit by another client.
     ///
     /// A Secret with content of another owner, or into which the SealedSecret is merged, keeps no former values: they
     /// could replace an item of that owner, and would not be removed.

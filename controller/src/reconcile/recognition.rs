@@ -83,7 +83,8 @@ impl<S: Store> Tools<S> {
             })
     }
 
-    /// Returns whether the record in the status proves that all content of the observed Secret comes from the SealedSecret.
+    /// Returns whether the record in the status proves that all content of the observed Secret comes from the
+    /// SealedSecret.
     pub(super) fn was_exclusive(&self, observed: &Observed) -> bool {
         let record = observed.status.as_ref().and_then(|s| s.record.as_ref());
         let secret = observed.existing.secret();

@@ -16,7 +16,7 @@ use shared::record::Identity;
 use shared::resource::{SealedSecret, SealedSecretStatus, SecretRecord};
 use shared::secret::Secret;
 
-use crate::folder::FileError;
+use crate::files::FileError;
 use crate::pool::Stopped;
 use crate::readable::Readable;
 
@@ -138,7 +138,7 @@ pub struct EventRecord {
 /// A store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A file or folder cannot be used.
+    /// A file or directory cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
     /// The item name cannot be a file name.

@@ -184,8 +184,8 @@ impl Entry {
         self.unsealed.is_some() && self.unsealed == self.generation
     }
 
-    /// Returns whether the status reports that the current version was unsealed and that nothing has failed since. Other
-    /// clients can write the status, so this proves nothing.
+    /// Returns whether the status reports that the current version was unsealed and that nothing has failed since.
+    /// Other clients can write the status, so this proves nothing.
     pub(super) fn is_synced(&self) -> bool {
         self.status.as_ref().is_some_and(|status| {
             status::is_synced(status) && status.observed_generation == self.generation

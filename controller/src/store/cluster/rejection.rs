@@ -45,8 +45,8 @@ const NAMES_TOO_LARGE: &str = "its item keys, labels and annotations are larger 
                                from the template, or from the Secret if another client added them";
 
 /// Rejects a Secret that an API server would reject because of its size. Without this check, the error for a very large
-/// request, which etcd rejects, would differ from the error for a slightly too large request. The reason is public if it
-/// is the same for all values.
+/// request, which etcd rejects, would differ from the error for a slightly too large request. The reason is public if
+/// it is the same for all values.
 ///
 /// # Errors
 ///
@@ -64,8 +64,8 @@ pub(crate) fn check_size(operation: &'static str, secret: &Secret) -> Result<(),
     Ok(())
 }
 
-/// Returns a function that adds the failed operation to an API server's error, like [`api_error`], and removes everything
-/// that depends on the values of the Secret.
+/// Returns a function that adds the failed operation to an API server's error, like [`api_error`], and removes
+/// everything that depends on the values of the Secret.
 pub(crate) fn secret_error(
     operation: &'static str,
     secret: &Secret,

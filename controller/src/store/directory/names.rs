@@ -32,11 +32,11 @@ pub(super) enum NameError {
     Name(String),
 }
 
-/// The folder in `status` for objects without a namespace. No valid namespace contains an underscore.
+/// The directory in `status` for objects without a namespace. No valid namespace contains an underscore.
 pub(super) const NO_NAMESPACE: &str = "_no-namespace";
 
-/// Returns the name of the folder in `status` for a namespace, which can be empty.
-pub(super) fn status_folder(namespace: &str) -> &str {
+/// Returns the name of the directory in `status` for a namespace, which can be empty.
+pub(super) fn status_directory(namespace: &str) -> &str {
     if namespace.is_empty() {
         NO_NAMESPACE
     } else {
@@ -45,10 +45,10 @@ pub(super) fn status_folder(namespace: &str) -> &str {
 }
 
 /// Returns the namespace of a directory in `status`; `None` if the directory does not belong to a namespace.
-pub(super) fn status_namespace(folder: &str) -> Option<&str> {
-    match folder {
+pub(super) fn status_namespace(directory: &str) -> Option<&str> {
+    match directory {
         NO_NAMESPACE => Some(""),
-        _ => check_namespace(folder).ok().map(|()| folder),
+        _ => check_namespace(directory).ok().map(|()| directory),
     }
 }
 

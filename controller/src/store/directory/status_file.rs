@@ -114,7 +114,7 @@ pub(super) fn digest_of(source: &Source) -> Option<String> {
     Some(base64::encode(digest(&SHA256, json.as_bytes()).as_ref()))
 }
 
-/// Returns the name of an object's status file in the folder of its namespace.
+/// Returns the name of an object's status file in the directory of its namespace.
 pub(super) fn file_name(name: &str) -> String {
     format!("{name}.yaml")
 }

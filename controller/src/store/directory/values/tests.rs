@@ -9,7 +9,7 @@ fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Plain> {
 }
 
 fn list(dir: &Path) -> Values {
-    Values::list(Folder::open(dir).unwrap()).unwrap()
+    Values::list(Directory::open(dir).unwrap()).unwrap()
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -98,14 +98,14 @@ fn a_value_without_a_working_link_is_absent() {
 }
 
 #[test]
-fn a_folder_with_files_of_other_programs_is_not_owned() {
+fn a_directory_with_files_of_other_programs_is_not_owned() {
     for (case_name, name, target) in [
         ("a regular file", "a", None),
         ("a file with a hidden name", "..note", None),
         ("a link to another file", "a", Some("/etc/passwd")),
         ("a kubelet's volume", "..data", Some("..2026_01_01")),
         (
-            "a link out of the folder",
+            "a link out of the directory",
             "..data",
             Some("../..v0000000000000001"),
         ),

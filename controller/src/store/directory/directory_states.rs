@@ -8,14 +8,14 @@ use controller_core::object_id::ObjectId;
 use jiff::{SignedDuration, Timestamp};
 
 use super::values::{Owner, Values};
-use crate::folder::{FileError, Stamp};
+use crate::files::{FileError, Stamp};
 
-/// The pause between two checks of all folders. An edit is corrected within this pause plus one scan interval.
+/// The pause between two checks of all directories. An edit is corrected within this pause plus one scan interval.
 const CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
-/// The state of an object's folder at one time, without files that other programs added.
+/// The state of an object's directory at one time, without files that other programs added.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct FolderState {
+pub(super) struct DirectoryState {
     pub(super) owner: Owner,
     /// The current version of the values.
     pub(super) version: Option<String>,
@@ -25,8 +25,8 @@ pub(super) struct FolderState {
     pub(super) files: BTreeMap<OsString, Stamp>,
 }
 
-impl FolderState {
-    /// Returns the state of a folder that does not exist.
+impl DirectoryState {
+    /// Returns the state of a directory that does not exist.
     pub(super) fn absent() -> Self {
         Self {
             owner: Owner::None,
@@ -36,37 +36,37 @@ impl FolderState {
         }
     }
 
-    /// Returns the state of the listed folder; `None` if it exists and cannot be listed, or is not a folder.
+    /// Returns the state of the listed directory; `None` if it exists and cannot be listed, or is not a directory.
     pub(super) fn from_values(values: &Result<Values, FileError>) -> Option<Self> {
         match values {
-            Ok(values) => values.folder_state().ok(),
+            Ok(values) => values.directory_state().ok(),
             Err(error) if error.is_missing() => Some(Self::absent()),
             Err(_) => None,
         }
     }
 
-    /// Returns whether the folder is missing or empty.
+    /// Returns whether the directory is missing or empty.
     fn is_empty(&self) -> bool {
         self.owner == Owner::None
     }
 }
 
-/// The state of a folder after the controller last wrote or read it.
+/// The state of a directory after the controller last wrote or read it.
 #[derive(Debug)]
 struct Recorded {
-    state: FolderState,
+    state: DirectoryState,
     /// Whether the values are known to be those of the last version that was unsealed.
     is_good: bool,
 }
 
-/// The recorded state of each object's folder.
+/// The recorded state of each object's directory.
 #[derive(Debug)]
-pub(super) struct FolderStates {
+pub(super) struct DirectoryStates {
     recorded: BTreeMap<ObjectId, Recorded>,
     checked: Timestamp,
 }
 
-impl Default for FolderStates {
+impl Default for DirectoryStates {
     fn default() -> Self {
         Self {
             recorded: BTreeMap::new(),
@@ -75,19 +75,19 @@ impl Default for FolderStates {
     }
 }
 
-impl FolderStates {
+impl DirectoryStates {
     /// Records the current state of an object's directory, and returns whether its values are known to be those of the
     /// last version that was unsealed: no other program has changed the directory since. `None` means that the state is
     /// unknown; such a directory is not checked.
-    pub(super) fn record_read(&mut self, id: &ObjectId, state: Option<FolderState>) -> bool {
+    pub(super) fn record_read(&mut self, id: &ObjectId, state: Option<DirectoryState>) -> bool {
         let before = self.recorded.get(id).filter(|before| before.is_good);
         let is_good = before.is_some_and(|before| Some(&before.state) == state.as_ref());
         self.record(id, state, is_good);
         is_good
     }
 
-    /// Records the state of an object's folder after the values of a version were written to it.
-    pub(super) fn record_written(&mut self, id: &ObjectId, state: Option<FolderState>) {
+    /// Records the state of an object's directory after the values of a version were written to it.
+    pub(super) fn record_written(&mut self, id: &ObjectId, state: Option<DirectoryState>) {
         self.record(id, state, true);
     }
 
@@ -98,7 +98,7 @@ impl FolderStates {
         }
     }
 
-    fn record(&mut self, id: &ObjectId, state: Option<FolderState>, is_good: bool) {
+    fn record(&mut self, id: &ObjectId, state: Option<DirectoryState>, is_good: bool) {
         match state {
             Some(state) => drop(
                 self.recorded
@@ -113,7 +113,7 @@ impl FolderStates {
         self.recorded.remove(id);
     }
 
-    /// Returns whether it is time to check all folders. If so, the next check is due after [`CHECK_INTERVAL`].
+    /// Returns whether it is time to check all directories. If so, the next check is due after [`CHECK_INTERVAL`].
     pub(super) fn are_due(&mut self, now: Timestamp) -> bool {
         let elapsed = now.duration_since(self.checked);
         // A negative time means that the clock was set back.
@@ -131,7 +131,7 @@ impl FolderStates {
     /// values.
     pub(super) fn take_edited(
         &mut self,
-        current: impl Fn(&ObjectId) -> Option<FolderState>,
+        current: impl Fn(&ObjectId) -> Option<DirectoryState>,
         keeps_edits: impl Fn(&ObjectId) -> bool,
         names_values: impl Fn(&ObjectId) -> bool,
     ) -> Vec<ObjectId> {
