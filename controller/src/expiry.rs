@@ -60,10 +60,10 @@ fn find_expired(ring: &KeyRing, now: Timestamp) -> Vec<Expired> {
 }
 
 fn expired(key: &AnyKey, now: Timestamp) -> Option<Expired> {
-    let half = key.sealing_half()?;
-    (half.validity(now) == Validity::Expired).then(|| Expired {
+    let sealing_half = key.sealing_half()?;
+    (sealing_half.validity(now) == Validity::Expired).then(|| Expired {
         fingerprint: key.id_text(),
-        end: half.not_after,
+        end: sealing_half.not_after,
     })
 }
 

@@ -25,13 +25,13 @@ pub(super) fn list(ring: &KeyRing, now: Timestamp) -> Result<RecipientList, NoSe
 }
 
 fn may_seal(ring: &KeyRing, key: &AnyKey, now: Timestamp) -> bool {
-    let half = key.sealing_half();
-    half.is_some_and(|half| half.validity(now) == Validity::Valid)
+    let sealing_half = key.sealing_half();
+    sealing_half.is_some_and(|half| half.validity(now) == Validity::Valid)
         && ring.why_it_cannot_seal(key).is_none()
 }
 
 fn listed(key: &AnyKey) -> Option<ListedRecipient> {
-    let half = key.sealing_half()?;
+    let sealing_half = key.sealing_half()?;
     let recipient = match key {
         AnyKey::Rsa(_) => None,
         AnyKey::V2(key) => Some(key.recipient().to_string()),
@@ -40,8 +40,8 @@ fn listed(key: &AnyKey) -> Option<ListedRecipient> {
         suite: key.suite().to_string(),
         key_id: key.key_id().to_string(),
         recipient,
-        certificate: half.certificate.map(Certificate::to_pem),
-        not_before: half.not_before,
-        not_after: half.not_after,
+        certificate: sealing_half.certificate.map(Certificate::to_pem),
+        not_before: sealing_half.not_before,
+        not_after: sealing_half.not_after,
     })
 }

@@ -129,18 +129,18 @@ mod tests {
         let tokens = Tokens::default();
         for _ in 0..1000 {
             assert_eq!(
-                tokens.check_review(address(1), "good", timestamp(0)),
+                tokens.check_review(address(1), "accepted", timestamp(0)),
                 Ok(())
             );
-            tokens.record("good", true, timestamp(0));
+            tokens.record("accepted", true, timestamp(0));
         }
-        tokens.record("bad", false, timestamp(0));
-        let bad = |now| tokens.check_review(address(1), "bad", timestamp(now));
-        assert_eq!(bad(9), Err(Refusal::Unauthenticated));
-        assert_eq!(bad(10), Ok(()));
-        tokens.record("good", false, timestamp(20));
-        let good = tokens.check_review(address(1), "good", timestamp(20));
-        assert_eq!(good, Err(Refusal::Unauthenticated), "it was revoked");
+        tokens.record("refused", false, timestamp(0));
+        let refused = |now| tokens.check_review(address(1), "refused", timestamp(now));
+        assert_eq!(refused(9), Err(Refusal::Unauthenticated));
+        assert_eq!(refused(10), Ok(()));
+        tokens.record("accepted", false, timestamp(20));
+        let accepted = tokens.check_review(address(1), "accepted", timestamp(20));
+        assert_eq!(accepted, Err(Refusal::Unauthenticated), "it was revoked");
     }
 
     /// Attack: callers invent tokens, from one address and from many, to flood the API server with reviews.

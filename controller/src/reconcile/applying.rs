@@ -71,7 +71,7 @@ struct Decision {
     /// Whether the plan corrects an edit by another client.
     is_correction: bool,
     /// Whether applying the plan leaves the Secret with the values of this version.
-    is_good: bool,
+    has_unsealed_values: bool,
 }
 
 impl PlanResult {
@@ -164,7 +164,7 @@ impl<S: Store> Tools<S> {
         {
             let kept = StoredSecret {
                 secret: stored.as_deref().or(observed.existing.secret()),
-                is_good: decision.is_good,
+                has_unsealed_values: decision.has_unsealed_values,
                 is_exclusive,
             };
             self.store.note_unsealed(id, observed, kept);
@@ -219,7 +219,7 @@ impl<S: Store> Tools<S> {
                 && !tolerates_drift
                 && changed,
             // If edits are tolerated, the Secret keeps edited values unless its values are written.
-            is_good: !tolerates_drift || changed && restored.is_none(),
+            has_unsealed_values: !tolerates_drift || changed && restored.is_none(),
             refusal: match &plan {
                 Plan::Refuse(refusal) => Some(refusal.clone()),
                 _ => None,

@@ -333,7 +333,7 @@ impl<S: Store> Tools<S> {
         if !observed.settled && self.was_unsealed(&observed) {
             let kept = StoredSecret {
                 secret: observed.existing.secret(),
-                is_good: false,
+                has_unsealed_values: false,
                 is_exclusive: observed.is_exclusive,
             };
             self.store.note_unsealed(id, &observed, kept);

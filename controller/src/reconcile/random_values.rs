@@ -59,7 +59,7 @@ impl<S: Store> Tools<S> {
     fn may_lack_mark(&self, observed: &Observed, sealed: &SealedSecret) -> bool {
         observed.claimed
             || observed.trusts_mark
-            || observed.settled && observed.is_good
+            || observed.settled && observed.has_unsealed_values
             || self.has_recorded_values(observed, sealed)
     }
 

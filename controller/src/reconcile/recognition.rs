@@ -33,7 +33,7 @@ impl<S: Store> Tools<S> {
             let secret = Recognized {
                 uid,
                 version,
-                is_good: !tolerates_drift,
+                has_unsealed_values: !tolerates_drift,
                 is_exclusive: record::is_exclusive(record, uid, ring),
             };
             self.store.note_recognized(id, cached.identity, secret);

@@ -241,7 +241,7 @@ impl<S: Store> Tools<S> {
 fn kept_values(observed: &Observed) -> KeptValues {
     match &observed.existing {
         Existing::Owned(content) if !content.values().is_empty() => {
-            if observed.is_good {
+            if observed.has_unsealed_values {
                 KeptValues::Good
             } else {
                 KeptValues::Unknown

@@ -53,7 +53,7 @@ impl Store for SlowStore {
             settled: false,
             claimed: false,
             assumed_absent: false,
-            is_good: false,
+            has_unsealed_values: false,
             is_fresh: false,
             is_exclusive: false,
             random_mark: None,
@@ -175,20 +175,20 @@ async fn the_progress_of_a_deleted_object_is_forgotten() {
     let id = id("n");
     let key = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
     let hints = Hints::from([("a".to_owned(), key.parse().unwrap())]);
-    let known = |reconciler: &Reconciler<SlowStore>| {
+    let stored_hints = |reconciler: &Reconciler<SlowStore>| {
         let mut hints = Hints::new();
         reconciler.tools.progress().add_to(&id, &mut hints);
         hints.len()
     };
     let tools = &reconciler.tools;
     tools.progress().keep(&id, hints, OpenedLocks::default());
-    assert_eq!(known(&reconciler), 1);
+    assert_eq!(stored_hints(&reconciler), 1);
     store.is_empty.store(true, Ordering::Relaxed);
     let now = Timestamp::UNIX_EPOCH;
     reconciler.enqueue([id.clone()], Urgency::Fresh, now);
     reconciler.begin_attempts(1, now);
     while reconciler.finish_next(|| now).await.is_some() {}
-    assert_eq!(known(&reconciler), 0);
+    assert_eq!(stored_hints(&reconciler), 0);
 }
 
 fn objects_in(namespace: &str, count: usize) -> Vec<ObjectId> {
@@ -300,7 +300,7 @@ impl Store for TemplateStore {
             settled: false,
             claimed: false,
             assumed_absent: false,
-            is_good: false,
+            has_unsealed_values: false,
             is_fresh: true,
             is_exclusive: false,
             random_mark: None,

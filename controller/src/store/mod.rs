@@ -60,7 +60,7 @@ pub struct Observed {
     pub assumed_absent: bool,
     /// Whether the Secret is known to have the values of the last version that was unsealed: no other client has
     /// written the Secret since.
-    pub is_good: bool,
+    pub has_unsealed_values: bool,
     /// Whether the SealedSecret appears to be new: its status showed no earlier reconciliation when this process first
     /// observed it, and this process has not reported a result for it.
     pub is_fresh: bool,
@@ -248,7 +248,7 @@ pub struct StoredSecret<'a> {
     pub secret: Option<&'a Secret>,
     /// Whether the Secret has the values of this version of the SealedSecret; otherwise it may have values of another
     /// client.
-    pub is_good: bool,
+    pub has_unsealed_values: bool,
     /// See [`Observed::is_exclusive`].
     pub is_exclusive: bool,
 }
@@ -260,8 +260,8 @@ pub struct Recognized<'a> {
     pub uid: &'a str,
     /// The `resourceVersion` of the Secret.
     pub version: &'a str,
-    /// See [`StoredSecret::is_good`].
-    pub is_good: bool,
+    /// See [`StoredSecret::has_unsealed_values`].
+    pub has_unsealed_values: bool,
     /// See [`Observed::is_exclusive`].
     pub is_exclusive: bool,
 }

@@ -140,9 +140,9 @@ impl Entry {
     }
 
     /// Returns whether this version of the Secret is known to have the values of the last version that was unsealed.
-    pub(super) fn is_good(&self, secret: &ObjectMeta) -> bool {
-        let good = self.verified.good.as_ref();
-        good.is_some() && good == SecretVersion::from_metadata(secret).as_ref()
+    pub(super) fn has_unsealed_values(&self, secret: &ObjectMeta) -> bool {
+        let good_version = self.verified.good_version.as_ref();
+        good_version.is_some() && good_version == SecretVersion::from_metadata(secret).as_ref()
     }
 
     /// Returns whether all content of this Secret is known to come from the SealedSecret.
@@ -315,22 +315,26 @@ impl SecretVersion {
 #[derive(Debug, Clone, Default)]
 pub(super) struct VerifiedSecret {
     /// The version that had the values of the last version of the SealedSecret that was unsealed.
-    good: Option<SecretVersion>,
+    good_version: Option<SecretVersion>,
     /// The `uid` of the Secret, if all its content comes from the SealedSecret.
     exclusive: Option<String>,
 }
 
 impl VerifiedSecret {
-    pub(super) fn new(version: SecretVersion, is_good: bool, is_exclusive: bool) -> Self {
+    pub(super) fn new(
+        version: SecretVersion,
+        has_unsealed_values: bool,
+        is_exclusive: bool,
+    ) -> Self {
         Self {
             exclusive: is_exclusive.then(|| version.uid.clone()),
-            good: is_good.then_some(version),
+            good_version: has_unsealed_values.then_some(version),
         }
     }
 
     /// Adds newer results. A field that is missing in `newer` is kept.
     fn add(&mut self, newer: Self) {
-        self.good = newer.good.or(self.good.take());
+        self.good_version = newer.good_version.or(self.good_version.take());
         self.exclusive = newer.exclusive.or(self.exclusive.take());
     }
 }

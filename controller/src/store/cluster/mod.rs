@@ -177,7 +177,7 @@ impl ClusterStore {
             settled: false,
             claimed: false,
             assumed_absent: false,
-            is_good: false,
+            has_unsealed_values: false,
             is_fresh: false,
             is_exclusive: false,
             random_mark: None,
@@ -311,8 +311,9 @@ impl Store for ClusterStore {
         let version = kept
             .secret
             .and_then(|secret| SecretVersion::from_metadata(&secret.metadata));
-        let verified =
-            version.map(|version| VerifiedSecret::new(version, kept.is_good, kept.is_exclusive));
+        let verified = version.map(|version| {
+            VerifiedSecret::new(version, kept.has_unsealed_values, kept.is_exclusive)
+        });
         self.catalogue()
             .record_unsealed(id, uid, generation, verified.unwrap_or_default());
     }
@@ -322,7 +323,8 @@ impl Store for ClusterStore {
             uid: secret.uid.to_owned(),
             version: secret.version.to_owned(),
         };
-        let verified = VerifiedSecret::new(version, secret.is_good, secret.is_exclusive);
+        let verified =
+            VerifiedSecret::new(version, secret.has_unsealed_values, secret.is_exclusive);
         self.catalogue().record_recognized(id, identity, verified);
     }
 
@@ -354,7 +356,7 @@ impl Store for ClusterStore {
         };
         Ok(Observed {
             assumed_absent: is_assumed_absent,
-            is_good: is_good(&existing, &entry),
+            has_unsealed_values: has_unsealed_values(&existing, &entry),
             is_exclusive: is_exclusive(&existing, &entry),
             random_mark: existing.secret().and_then(random_mark::of).cloned(),
             trusts_mark: false,
@@ -427,8 +429,8 @@ fn is_owned(secret: &ObjectMeta, source: &Source, uid: Option<&str>) -> bool {
 }
 
 /// Returns whether the Secret is known to have the values of the last version that was unsealed.
-fn is_good(existing: &Existing, entry: &Entry) -> bool {
-    matches!(existing, Existing::Owned(Content::Secret(secret)) if entry.is_good(&secret.metadata))
+fn has_unsealed_values(existing: &Existing, entry: &Entry) -> bool {
+    matches!(existing, Existing::Owned(Content::Secret(secret)) if entry.has_unsealed_values(&secret.metadata))
 }
 
 /// Returns whether all content of the Secret is known to come from the SealedSecret.

@@ -56,7 +56,7 @@ impl DirectoryState {
 struct Recorded {
     state: DirectoryState,
     /// Whether the values are known to be those of the last version that was unsealed.
-    is_good: bool,
+    has_unsealed_values: bool,
 }
 
 /// The recorded state of each object's directory.
@@ -80,10 +80,14 @@ impl DirectoryStates {
     /// last version that was unsealed: no other program has changed the directory since. `None` means that the state is
     /// unknown; such a directory is not checked.
     pub(super) fn record_read(&mut self, id: &ObjectId, state: Option<DirectoryState>) -> bool {
-        let before = self.recorded.get(id).filter(|before| before.is_good);
-        let is_good = before.is_some_and(|before| Some(&before.state) == state.as_ref());
-        self.record(id, state, is_good);
-        is_good
+        let before = self
+            .recorded
+            .get(id)
+            .filter(|before| before.has_unsealed_values);
+        let has_unsealed_values =
+            before.is_some_and(|before| Some(&before.state) == state.as_ref());
+        self.record(id, state, has_unsealed_values);
+        has_unsealed_values
     }
 
     /// Records the state of an object's directory after the values of a version were written to it.
@@ -92,18 +96,21 @@ impl DirectoryStates {
     }
 
     /// Records that the values in the recorded state are those of the last version that was unsealed.
-    pub(super) fn mark_good(&mut self, id: &ObjectId) {
+    pub(super) fn mark_unsealed(&mut self, id: &ObjectId) {
         if let Some(recorded) = self.recorded.get_mut(id) {
-            recorded.is_good = true;
+            recorded.has_unsealed_values = true;
         }
     }
 
-    fn record(&mut self, id: &ObjectId, state: Option<DirectoryState>, is_good: bool) {
+    fn record(&mut self, id: &ObjectId, state: Option<DirectoryState>, has_unsealed_values: bool) {
         match state {
-            Some(state) => drop(
-                self.recorded
-                    .insert(id.clone(), Recorded { state, is_good }),
-            ),
+            Some(state) => drop(self.recorded.insert(
+                id.clone(),
+                Recorded {
+                    state,
+                    has_unsealed_values,
+                },
+            )),
             None => self.forget(id),
         }
     }
@@ -142,10 +149,13 @@ impl DirectoryStates {
                 Some(state)
                     if !state.is_empty()
                         && keeps_edits(id)
-                        && !(recorded.is_good && names_values(id)) =>
+                        && !(recorded.has_unsealed_values && names_values(id)) =>
                 {
-                    let is_good = false;
-                    *recorded = Recorded { state, is_good };
+                    let has_unsealed_values = false;
+                    *recorded = Recorded {
+                        state,
+                        has_unsealed_values,
+                    };
                 }
                 _ => edited.push(id.clone()),
             }

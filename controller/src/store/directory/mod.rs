@@ -171,8 +171,8 @@ impl Store for DirectoryStore {
         if let Some(digest) = digest_of(&observed.source) {
             state.unsealed.insert(id.clone(), digest);
         }
-        if kept.is_good {
-            state.directory_states.mark_good(id);
+        if kept.has_unsealed_values {
+            state.directory_states.mark_unsealed(id);
         }
     }
 }
@@ -324,7 +324,7 @@ impl Inner {
         let source = self.source(id);
         // An unreadable status must not prevent writing values.
         let file = self.status(id).ok().flatten();
-        let (existing, is_good) = match self.existing(id) {
+        let (existing, has_unsealed_values) = match self.existing(id) {
             // The values of a deleted object must not be forgotten.
             Err(error) if source != Source::Gone => {
                 (Existing::Unreadable(error_chain(&error)), false)
@@ -339,7 +339,7 @@ impl Inner {
             settled: was_unsealed || is_settled,
             claimed: false,
             assumed_absent: false,
-            is_good,
+            has_unsealed_values,
             is_fresh: false,
             is_exclusive: false,
             trusts_mark: !was_unsealed && is_settled && has_mark(file.as_ref(), mark.as_ref()),
@@ -378,11 +378,11 @@ impl Inner {
         }
         let values = self.values(id);
         let directory_state = DirectoryState::from_values(&values);
-        let is_good = self
+        let has_unsealed_values = self
             .state()
             .directory_states
             .record_read(id, directory_state);
-        Ok((Self::content(values)?, is_good))
+        Ok((Self::content(values)?, has_unsealed_values))
     }
 
     fn content(values: Result<Values, FileError>) -> Result<Existing, FileError> {
