@@ -275,7 +275,7 @@ impl Cluster {
     async fn stand_by(&mut self) {
         self.was_standby = true;
         for id in self.reconciler.hand_over().await {
-            self.store.leave_to_others(&id);
+            self.store.forget_if_deleted(&id);
         }
     }
 
@@ -346,7 +346,7 @@ impl Cluster {
         if !self.has_started {
             self.take_over(now).await;
         }
-        self.keys.announce(now).await;
+        self.keys.send_events(now).await;
         self.renewals.request(&self.keys.accept_renewal_requests());
         for key in self.renewals.poll(self.keys.ring(), now).await {
             self.store_key(&key, now).await;

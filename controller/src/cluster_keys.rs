@@ -199,7 +199,7 @@ impl ClusterKeys {
     }
 
     /// Sends the pending events about key Secrets.
-    pub async fn announce(&mut self, now: Timestamp) {
+    pub async fn send_events(&mut self, now: Timestamp) {
         for (id, uid, event) in std::mem::take(&mut self.events_to_send) {
             self.events.write(&id, uid, event, now).await;
         }

@@ -162,12 +162,12 @@ impl<S: Store> Tools<S> {
         if let (None, Ok(stored), Source::Sealed(_)) =
             (&decision.refusal, &applied, &observed.source)
         {
-            let kept = StoredSecret {
+            let stored_secret = StoredSecret {
                 secret: stored.as_deref().or(observed.existing.secret()),
                 has_unsealed_values: decision.has_unsealed_values,
                 is_exclusive,
             };
-            self.store.note_unsealed(id, observed, kept);
+            self.store.note_unsealed(id, observed, stored_secret);
         }
         let is_regenerated = is_regenerated && decision.changed && applied.is_ok();
         let correction = Some(if is_regenerated {

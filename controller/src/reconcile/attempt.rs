@@ -171,7 +171,7 @@ impl<S: Store> Tools<S> {
             self.first_attempts().forget(id);
         }
         if let Some(event) = event {
-            self.store.announce(id, event).await;
+            self.store.emit_event(id, event).await;
         }
         let next_check = schedule.next_check();
         Attempted { result, next_check }
@@ -299,7 +299,7 @@ impl<S: Store> Tools<S> {
         if let Some(correction) = plan_result.correction {
             self.wait_to_report(id, schedule).await;
             self.store
-                .announce(id, attempt_result::drift_corrected_event(correction))
+                .emit_event(id, attempt_result::drift_corrected_event(correction))
                 .await;
         }
         if plan_result.is_regenerated {
@@ -331,12 +331,12 @@ impl<S: Store> Tools<S> {
             observed.inspect_err(|_| self.metrics.count_failure(id, Fault::Fetch))?;
         observed.is_exclusive |= self.was_exclusive(&observed);
         if !observed.settled && self.was_unsealed(&observed) {
-            let kept = StoredSecret {
+            let stored_secret = StoredSecret {
                 secret: observed.existing.secret(),
                 has_unsealed_values: false,
                 is_exclusive: observed.is_exclusive,
             };
-            self.store.note_unsealed(id, &observed, kept);
+            self.store.note_unsealed(id, &observed, stored_secret);
             (observed.settled, observed.claimed) = (true, false);
         }
         mark_as_not_owned(&mut observed);

@@ -215,7 +215,7 @@ impl<S: Store> Tools<S> {
             (risky_type, attempt_result::risky_type_event(risky_type))
         };
         self.metrics.count_risky_secret(label);
-        self.store.announce(id, event).await;
+        self.store.emit_event(id, event).await;
     }
 
     /// Returns the status to record, or `None` if it is unchanged.

@@ -332,7 +332,7 @@ impl Store for TemplateStore {
         Ok(())
     }
 
-    async fn announce(&self, id: &ObjectId, _: EventRecord) {
+    async fn emit_event(&self, id: &ObjectId, _: EventRecord) {
         delay(id, "slow-events").await;
     }
 

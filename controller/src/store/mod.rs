@@ -304,7 +304,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Records that the observed version of the SealedSecret was unsealed, regardless of its status, and the known
     /// state of its Secret.
-    fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed, _kept: StoredSecret<'_>) {}
+    fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed, _stored: StoredSecret<'_>) {}
 
     /// Records that an object was recognized as up to date by its [`Self::cached_state`].
     fn note_recognized(&self, _id: &ObjectId, _identity: Identity, _secret: Recognized<'_>) {}
@@ -324,7 +324,7 @@ pub trait Store: Send + Sync + 'static {
     fn release(&self, _id: &ObjectId) {}
 
     /// Emits an event about the object. Ignores failures, since the status has the same content.
-    fn announce(&self, _id: &ObjectId, _event: EventRecord) -> impl Future<Output = ()> + Send {
+    fn emit_event(&self, _id: &ObjectId, _event: EventRecord) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 }

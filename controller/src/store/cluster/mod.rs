@@ -306,13 +306,13 @@ impl Store for ClusterStore {
         consumers::are_current(&self.client, id, changed_at, now).await
     }
 
-    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, kept: StoredSecret<'_>) {
+    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, stored: StoredSecret<'_>) {
         let (uid, generation) = (observed.uid.as_deref(), observed.generation);
-        let version = kept
+        let version = stored
             .secret
             .and_then(|secret| SecretVersion::from_metadata(&secret.metadata));
         let verified = version.map(|version| {
-            VerifiedSecret::new(version, kept.has_unsealed_values, kept.is_exclusive)
+            VerifiedSecret::new(version, stored.has_unsealed_values, stored.is_exclusive)
         });
         self.catalogue()
             .record_unsealed(id, uid, generation, verified.unwrap_or_default());
@@ -407,7 +407,7 @@ impl Store for ClusterStore {
         self.write_status(id, entry, status).await
     }
 
-    async fn announce(&self, id: &ObjectId, event: EventRecord) {
+    async fn emit_event(&self, id: &ObjectId, event: EventRecord) {
         if self.event_level == EventLevel::Warnings && !event.is_warning {
             return;
         }

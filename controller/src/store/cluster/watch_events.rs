@@ -51,7 +51,7 @@ impl ClusterStore {
     }
 
     /// Forgets an object if it was deleted. Called for objects that another replica reconciles from now on.
-    pub fn leave_to_others(&self, id: &ObjectId) {
+    pub fn forget_if_deleted(&self, id: &ObjectId) {
         if self.catalogue().forget(id) {
             self.events.forget(id);
         }
@@ -112,7 +112,7 @@ mod tests {
         }
         store.mark_deleted(&object("deleted"));
         for name in ["deleted", "existing"] {
-            store.leave_to_others(&id(name));
+            store.forget_if_deleted(&id(name));
         }
         assert_eq!(store.ids(), [id("existing")]);
     }

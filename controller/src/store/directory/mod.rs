@@ -166,12 +166,12 @@ impl Store for DirectoryStore {
             .await
     }
 
-    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, kept: StoredSecret<'_>) {
+    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, stored: StoredSecret<'_>) {
         let mut state = self.inner.state();
         if let Some(digest) = digest_of(&observed.source) {
             state.unsealed.insert(id.clone(), digest);
         }
-        if kept.has_unsealed_values {
+        if stored.has_unsealed_values {
             state.directory_states.mark_unsealed(id);
         }
     }
