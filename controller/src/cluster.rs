@@ -64,12 +64,12 @@ pub struct Cluster {
     metrics: Arc<Metrics>,
     ring: watch::Sender<Arc<KeyRing>>,
     ready: Arc<AtomicBool>,
-    /// Whether this replica has its keys and has listed every object. If so, it is ready unless the election is stuck.
+    /// Whether this replica has its keys and has listed every object. It is then ready, unless the election is stuck.
     is_complete: bool,
     candidate: Option<Candidate>,
     election_task: Option<ElectionTask>,
     role: watch::Receiver<Role>,
-    /// Changes each time the API server answers after a failure.
+    /// Changes each time the API server responds after a failure.
     recoveries: watch::Receiver<u64>,
     /// Whether the start is complete: the first key was generated, or none was due.
     has_started: bool,
@@ -166,7 +166,7 @@ impl Cluster {
 
     /// Joins the leader election, watches the objects and loads the keys, all at the same time: listed objects wait in
     /// the queue, so the leader writes as soon as it holds the Lease. The leader generates a key if one is due. Retries
-    /// without limit and logs the reason, since an API server that is down will be available again. Cancel safe.
+    /// without limit and logs the reason, since an API server that is down will become available again. Cancel safe.
     pub async fn begin(&mut self, now: impl Fn() -> Timestamp) {
         self.start_election();
         let starter = self.watches.start(
@@ -190,7 +190,8 @@ impl Cluster {
             tokio::time::sleep(pause.unsigned_abs()).await;
         }
         self.use_ring(now());
-        // Start this watch only now: if its list was older than the first key, that key would count as removed.
+        // Start this watch only now: if its list was older than the first key, the controller would treat that key as
+        // removed.
         starter.watch_keys(&self.connection);
     }
 
@@ -226,7 +227,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Loads the key of content versions. Without it, Secrets are made all the same, and no versions are recorded.
+    /// Loads the key of content versions. Without this key, Secrets are still written, but no versions are recorded.
     async fn load_version_key(&mut self) {
         let (client, namespace) = (&self.connection.requests, &self.connection.own_namespace);
         let random = &mut shared::random::system();
@@ -240,7 +241,7 @@ impl Cluster {
         }
     }
 
-    /// Generates the keys that are due: of suites without a key, and those that are due for renewal.
+    /// Generates the keys that are due: for suites without a key, and for suites whose newest key is due for renewal.
     async fn create_first_keys(&mut self, now: Timestamp) -> Result<(), NotReady> {
         for suite in self.renewals.suites() {
             if let Some(key) = self.renewals.start(suite, self.keys.ring(), now).await? {
@@ -251,8 +252,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Loads the keys before the first round as leader, since a standby's list of keys may be slightly outdated.
-    /// After a failure, does nothing until the pause before the next attempt is over.
+    /// Loads the keys before the first round as leader, since a standby's list of keys may be slightly outdated. After
+    /// a failure, does nothing until the next attempt is due.
     async fn take_over(&mut self, now: Timestamp) {
         if now < self.not_before {
             return;
@@ -274,7 +275,7 @@ impl Cluster {
     async fn stand_by(&mut self) {
         self.was_standby = true;
         for id in self.reconciler.hand_over().await {
-            self.store.leave_to_others(&id);
+            self.store.forget_if_deleted(&id);
         }
     }
 
@@ -304,7 +305,8 @@ impl Cluster {
         Reviews::new(self.connection.unrestricted.clone())
     }
 
-    /// Returns the publisher of the certificate and of the CA certificate of the TLS port, if a `ConfigMap` is configured.
+    /// Returns the publisher of the certificate and of the CA certificate of the TLS port, if a `ConfigMap` is
+    /// configured.
     pub fn publisher(&self, authority: Option<String>) -> Option<Publisher> {
         let name = self.config.certificate_config_map.as_ref()?;
         let client = self.connection.requests.clone();
@@ -344,7 +346,7 @@ impl Cluster {
         if !self.has_started {
             self.take_over(now).await;
         }
-        self.keys.announce(now).await;
+        self.keys.send_events(now).await;
         self.renewals.request(&self.keys.accept_renewal_requests());
         for key in self.renewals.poll(self.keys.ring(), now).await {
             self.store_key(&key, now).await;

@@ -1,8 +1,8 @@
 //! Maintains the key ring from the key Secrets in a cluster.
 //!
-//! A Secret counts as a key if it has the label of an active key of v1 or of v2, or if its name equals the key prefix, as
-//! in upstream's first releases. No selector selects two labels, so each format has its own list and watch. Secrets that
-//! cannot be used as keys are reported by name and skipped.
+//! A Secret counts as a key if it has the label of an active key of v1 or of v2, or if its name equals the key prefix,
+//! as in upstream's first releases. A selector cannot match either of two labels, so each format has its own list and
+//! watch. Secrets that cannot be used as keys are reported by name and skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -76,7 +76,8 @@ impl KeySecrets {
         self.renewal_requests.remove(name);
     }
 
-    /// Forgets the Secrets that a complete list does not contain, except for the oldest key, which is never listed.
+    /// Forgets the Secrets that a complete list does not contain, except the unlabeled key of upstream's first
+    /// releases, which no list contains.
     fn retain_listed(&mut self, unlabeled: Option<&str>) {
         let mut listed = std::mem::take(&mut self.listed);
         listed.extend(unlabeled.map(str::to_owned));
@@ -85,7 +86,7 @@ impl KeySecrets {
         self.renewal_requests.retain(|name| listed.contains(name));
     }
 
-    /// Records the problem of an unusable key. Returns whether it is new.
+    /// Records the problem of an unusable key. Returns whether the problem is new.
     fn record_problem(&mut self, name: &str, problem: &str) -> bool {
         let before = self.reported.insert(name.to_owned(), problem.to_owned());
         before.as_deref() != Some(problem)
@@ -186,8 +187,8 @@ impl ClusterKeys {
         });
     }
 
-    /// Returns the suites whose newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new key.
-    /// Returns a suite once, and again only after a request of another key was accepted.
+    /// Returns the suites whose newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new
+    /// key. Returns a suite only once per requesting key Secret.
     pub fn accept_renewal_requests(&mut self) -> Vec<Suite> {
         let secrets = &self.secrets;
         let is_requested = |name: &str| {
@@ -198,7 +199,7 @@ impl ClusterKeys {
     }
 
     /// Sends the pending events about key Secrets.
-    pub async fn announce(&mut self, now: Timestamp) {
+    pub async fn send_events(&mut self, now: Timestamp) {
         for (id, uid, event) in std::mem::take(&mut self.events_to_send) {
             self.events.write(&id, uid, event, now).await;
         }
@@ -308,7 +309,7 @@ impl ClusterKeys {
     }
 }
 
-/// Reads a key Secret. Consumes it, so that its private key is wiped.
+/// Reads a key Secret. Takes ownership, so that the private key in the Secret is wiped.
 fn read(
     format: KeyFormat,
     secret: Readable<ApiSecret>,

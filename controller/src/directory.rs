@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tracing::error;
 
 use crate::args::Config;
-use crate::folder::{FileError, Folder};
+use crate::files::{Directory, FileError};
 use crate::http::ServerState;
 use crate::key_renewal::{GeneratedKey, NoNewKey, Renewals};
 use crate::key_store::KeyStore;
@@ -81,7 +81,7 @@ impl DirectoryController {
     ) -> Result<Self, StartError> {
         metrics.set_renewal_period(config.keys.policy.period);
         let pool = Pool::new();
-        let root = Arc::new(Folder::open(directory).map_err(StartError::Directory)?);
+        let root = Arc::new(Directory::open(directory).map_err(StartError::Directory)?);
         let lock = root.lock(LOCK)?;
         let lock = lock.ok_or_else(|| StartError::Locked(directory.to_owned()))?;
         let keys = KeyStore::open(Arc::clone(&root), config.keys.clone(), now)?;

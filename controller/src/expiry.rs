@@ -12,8 +12,8 @@ use tracing::warn;
 /// Pause between two warnings about the same certificate.
 const WARNING_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Checks the key ring on every change and once an hour, and logs the warning. Returns when the sender of the ring is
-/// dropped.
+/// Checks the key ring on every change and once an hour, and logs a warning if a served certificate has expired.
+/// Returns when the sender of the ring is dropped.
 pub(crate) async fn watch(ring: watch::Receiver<Arc<KeyRing>>) {
     watch_with(ring, Timestamp::now, &mut |Expired { fingerprint, end }| {
         warn!(
@@ -51,7 +51,7 @@ struct Expired {
     end: Timestamp,
 }
 
-/// Returns the expired ones of the sealing keys of all suites of which the controller generates keys.
+/// Returns the expired sealing keys, among all suites of which the controller generates keys.
 fn find_expired(ring: &KeyRing, now: Timestamp) -> Vec<Expired> {
     let keys = ring
         .renewed_suites()
@@ -60,10 +60,10 @@ fn find_expired(ring: &KeyRing, now: Timestamp) -> Vec<Expired> {
 }
 
 fn expired(key: &AnyKey, now: Timestamp) -> Option<Expired> {
-    let half = key.sealing_half()?;
-    (half.validity(now) == Validity::Expired).then(|| Expired {
+    let sealing_half = key.sealing_half()?;
+    (sealing_half.validity(now) == Validity::Expired).then(|| Expired {
         fingerprint: key.id_text(),
-        end: half.not_after,
+        end: sealing_half.not_after,
     })
 }
 
@@ -106,7 +106,7 @@ mod tests {
         let compromised = key(now - HOUR / 2, true);
         let end = old.order_time() + HOUR;
         let second = SignedDuration::from_secs(1);
-        for (why, keys, now, want) in [
+        for (case_name, keys, now, want) in [
             ("expired", vec![&old], now, Some(&old)),
             ("valid", vec![&new], now, None),
             ("the newer key is valid", vec![&old, &new], now, None),
@@ -125,7 +125,7 @@ mod tests {
             let ring = KeyRing::new(keys.into_iter().cloned());
             let want = want.map(|key| key.fingerprint().to_string());
             let got = find_expired(&ring, now).pop();
-            assert_eq!(got.map(|expired| expired.fingerprint), want, "{why}");
+            assert_eq!(got.map(|expired| expired.fingerprint), want, "{case_name}");
         }
     }
 

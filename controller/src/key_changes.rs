@@ -1,9 +1,9 @@
-//! Reports keys that are added and removed while the controller runs, and keeps the keys of a suite in memory if the last
-//! one is removed.
+//! Reports keys that are added and removed while the controller runs, and keeps the keys of a suite in memory if the
+//! last one is removed.
 //!
 //! If the last key is removed, which is probably a mistake, the removed keys stay in memory and unseal until another
-//! key of the suite is stored. A command that deletes several Secrets deletes them one after the other, so keys that were removed
-//! shortly before the last one are kept too.
+//! key of the suite is stored. A command that deletes several Secrets deletes them one by one, so keys that were
+//! removed shortly before the last key are kept too.
 
 use controller_core::reason::Reason;
 use jiff::{SignedDuration, Timestamp};
@@ -24,8 +24,8 @@ pub(crate) struct RemovedKeys {
 }
 
 impl RemovedKeys {
-    /// Returns the key ring that follows `before`: the stored keys and, of each suite without a stored key, the recently
-    /// removed keys.
+    /// Returns the key ring that follows `before`: the stored keys and, of each suite without a stored key, the
+    /// recently removed keys.
     pub(crate) fn next_ring(
         &mut self,
         before: &KeyRing,
@@ -103,7 +103,7 @@ pub(crate) fn log_changes(before: &KeyRing, after: &KeyRing) {
                 secretname = key.name(),
                 "the last private key{} was removed: nothing can be sealed, and the removed keys can unseal only until another key is \
                  stored or the controller restarts; restore the key Secrets from the backup",
-                of_suite(key.suite())
+                suite_phrase(key.suite())
             ),
         }
     }
@@ -112,8 +112,8 @@ pub(crate) fn log_changes(before: &KeyRing, after: &KeyRing) {
     }
 }
 
-/// Returns words that tell the suite of a key that is only for v2.
-fn of_suite(suite: Suite) -> String {
+/// Returns the phrase that names the suite of a v2 key in a message.
+fn suite_phrase(suite: Suite) -> String {
     match suite {
         Suite::Rsa => String::new(),
         suite => format!(" of the suite {suite}"),
@@ -149,7 +149,7 @@ fn event(change: Change) -> Option<(String, EventRecord)> {
             let message = format!(
                 "the last key{} was removed: nothing can be sealed, and the removed keys (including {}) can unseal only until \
                  another key is stored or the controller restarts; restore them from the backup",
-                of_suite(key.suite()),
+                suite_phrase(key.suite()),
                 key.id_text()
             );
             (key, Reason::LastKeyRemoved, message)

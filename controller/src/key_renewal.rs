@@ -101,7 +101,7 @@ pub enum NoNewKey {
 pub struct Renewals(Vec<KeyRenewal>);
 
 impl Renewals {
-    /// Creates idle renewals: of RSA keys, which v1 needs, and of the keys of the preferred suite.
+    /// Creates idle renewals: for RSA keys, which v1 needs, and for keys of the preferred suite.
     pub fn new(config: &KeyConfig, pool: &Pool) -> Self {
         let suite = config.sealing_suite;
         let ttl = config.spec.ttl;
@@ -119,14 +119,14 @@ impl Renewals {
         Self(generators.map(idle).collect())
     }
 
-    /// Returns the suites of which keys are generated.
+    /// Returns the suites for which keys are generated.
     pub fn suites(&self) -> Vec<Suite> {
         self.0.iter().map(KeyRenewal::suite).collect()
     }
 
-    /// Generates the key of a suite that is due at start, and waits for it. Returns `None` if none is due, or if the keys
-    /// of the suite were removed: the administrator is probably about to restore them. A key that is generated before
-    /// that would be newer and would stay the sealing key.
+    /// At start, generates the key of a suite if one is due, and waits for it. Returns `None` if none is due, or if the
+    /// keys of the suite were removed: the administrator is probably about to restore them, and a key generated before
+    /// the restore would be newer and would remain the sealing key.
     ///
     /// # Errors
     ///
@@ -144,8 +144,8 @@ impl Renewals {
         }
     }
 
-    /// Requests one key of each of these suites as soon as possible, regardless of the policy. Ignores suites of which no
-    /// keys are generated.
+    /// Requests one key of each of these suites as soon as possible, regardless of the policy. Ignores suites for which
+    /// no keys are generated.
     pub fn request(&mut self, suites: &[Suite]) {
         for renewal in &mut self.0 {
             renewal.requested |= suites.contains(&renewal.suite());
@@ -171,13 +171,13 @@ impl Renewals {
     }
 }
 
-/// The requests for new keys that were accepted: by suite, the name of the key Secret with the request.
+/// The accepted requests for new keys: for each suite, the name of the key Secret that requested a key.
 #[derive(Debug, Default)]
 pub(crate) struct AcceptedRequests(BTreeMap<Suite, String>);
 
 impl AcceptedRequests {
-    /// Returns the suites whose newest key Secret requests a new key. Returns a suite once, and again only after a request
-    /// of another key was accepted.
+    /// Returns the suites whose newest key Secret requests a new key. Returns a suite only once per requesting key
+    /// Secret.
     pub(crate) fn accept(
         &mut self,
         ring: &KeyRing,
@@ -186,12 +186,13 @@ impl AcceptedRequests {
         let mut suites: Vec<Suite> = ring.renewed_suites().collect();
         suites.retain(|suite| {
             let newest = ring.own_keys(*suite).next();
-            newest.is_some_and(|key| is_requested(key.name()) && self.is_new(*suite, key.name()))
+            newest.is_some_and(|key| is_requested(key.name()) && self.record(*suite, key.name()))
         });
         suites
     }
 
-    fn is_new(&mut self, suite: Suite, name: &str) -> bool {
+    /// Records the request of a key Secret. Returns whether the request is new.
+    fn record(&mut self, suite: Suite, name: &str) -> bool {
         let before = self.0.insert(suite, name.to_owned());
         let is_new = before.as_deref() != Some(name);
         if is_new {
@@ -276,9 +277,9 @@ impl KeyRenewal {
     }
 }
 
-/// Returns whether a key is due. If the keys were removed while the controller runs, a key is due only on request:
-/// the administrator is probably about to restore the keys, and a key that is generated before that would be newer and
-/// would stay the sealing key.
+/// Returns whether a key is due. If the keys were removed while the controller runs, a key is due only on request: the
+/// administrator is probably about to restore them, and a key generated before the restore would be newer and would
+/// remain the sealing key.
 fn is_due(is_requested: bool, newest: Option<Timestamp>, policy: Policy, now: Timestamp) -> bool {
     match renewal(newest, policy, now) {
         _ if is_requested => true,
@@ -314,43 +315,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_due_by_age_by_cutoff_and_on_request() {
+    fn a_key_is_due_by_age_by_cutoff_or_on_request() {
         let timestamp = |second| Timestamp::from_second(second).unwrap();
-        let monthly = Policy {
+        let by_age = Policy {
             period: Some(SignedDuration::from_secs(30)),
             cutoff: None,
         };
-        let cutoff = Policy {
+        let by_cutoff = Policy {
             period: None,
             cutoff: Some(timestamp(95)),
         };
-        for (why, is_requested, newest, policy, want) in [
+        for (case_name, is_requested, newest, policy, want) in [
             (
                 "below the renewal age",
                 false,
                 Some(timestamp(90)),
-                monthly,
+                by_age,
                 false,
             ),
             (
                 "at the renewal age",
                 false,
                 Some(timestamp(70)),
-                monthly,
+                by_age,
                 true,
             ),
             (
                 "before the cutoff",
                 false,
                 Some(timestamp(90)),
-                cutoff,
+                by_cutoff,
                 true,
             ),
             (
                 "requested, though below the renewal age",
                 true,
                 Some(timestamp(90)),
-                monthly,
+                by_age,
                 true,
             ),
             (
@@ -360,11 +361,11 @@ mod tests {
                 Policy::default(),
                 true,
             ),
-            ("all keys removed", false, None, monthly, false),
-            ("all keys removed, and requested", true, None, monthly, true),
+            ("all keys removed", false, None, by_age, false),
+            ("all keys removed, and requested", true, None, by_age, true),
         ] {
             let got = is_due(is_requested, newest, policy, timestamp(100));
-            assert_eq!(got, want, "{why}");
+            assert_eq!(got, want, "{case_name}");
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The files have the format of a cluster backup: one Secret, a `List` (also without `kind`, as client-go marshals it),
 //! or several documents. A Secret counts as a key if it has the label of an active key of v1 or of v2, or if its name
-//! equals the key prefix, as in upstream's first releases. Secrets that cannot be used as keys are reported and skipped.
-//! If a file becomes unreadable, its keys stay in use until the file is removed.
+//! equals the key prefix, as in upstream's first releases. Secrets that cannot be used as keys are reported and
+//! skipped. If a file becomes unreadable, its keys stay in use until the file is removed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,23 +23,23 @@ use tracing::{debug, error, info, warn};
 use zeroize::Zeroizing;
 
 use crate::args::KeyConfig;
-use crate::folder::{FileError, Folder};
+use crate::files::{Directory, FileError};
 use crate::key_changes::{self, RemovedKeys};
 use crate::key_renewal::{AcceptedRequests, GeneratedKey};
 use crate::poll::{self, Depth, Polled, QUIET_PERIOD};
 
-const KEYS_FOLDER: &str = "keys";
-/// The alphabet of the random suffix that the API server appends to generated names. It has no vowels, so that the
-/// suffix contains no words.
+const KEYS_DIRECTORY: &str = "keys";
+/// The alphabet of the random suffix that the API server appends to generated names. It has no vowels, so that no
+/// suffix forms a word.
 const NAME_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const NAME_SUFFIX_LENGTH: usize = 5;
 /// Maximum length of a name without its suffix. With the suffix and `.yaml`, the file name has less than 255 bytes.
 const MAX_NAME_START: usize = 244;
 
-/// The keys in a folder.
+/// The keys in a directory.
 #[derive(Debug)]
 pub struct KeyStore {
-    root: Arc<Folder>,
+    root: Arc<Directory>,
     config: KeyConfig,
     files: Polled<KeyFile>,
     ring: Arc<KeyRing>,
@@ -66,8 +66,8 @@ pub(crate) struct StoredKey {
     pub(crate) created: Option<Timestamp>,
 }
 
-/// The formats of key Secrets. Each has a label of its own: Bitnami's controller selects only that of RSA keys, and crashes
-/// on other keys.
+/// The formats of key Secrets. Each format has its own label: upstream's controller selects only the label of RSA keys,
+/// and crashes on other keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyFormat {
     /// RSA keys with certificates, for v1 and v2.
@@ -108,8 +108,8 @@ impl KeyFormat {
     }
 }
 
-/// Returns the Secret that stores a generated key. Its name is `name`, or empty for a name that the API server generates.
-/// Configured labels cannot make it a key of another format: Bitnami's controller would crash on it.
+/// Returns the Secret that stores a generated key. An empty `name` lets the API server generate the name. Configured
+/// labels cannot turn the Secret into a key of another format, on which upstream's controller would crash.
 pub(crate) fn key_secret(key: &GeneratedKey, name: &str, config: &KeyConfig) -> Secret {
     let (mut labels, annotations) = (config.labels.clone(), config.annotations.clone());
     labels.retain(|label, _| label != KEY_LABEL && label != V2_KEY_LABEL);
@@ -120,7 +120,7 @@ pub(crate) fn key_secret(key: &GeneratedKey, name: &str, config: &KeyConfig) -> 
     }
 }
 
-/// Returns the beginning of the names of new key Secrets: the prefix, and for v2 keys the suite, as in
+/// Returns the beginning of the names of new key Secrets: the prefix, and for v2 keys also the suite, as in
 /// `sealed-secrets-key-v2-xw-`.
 pub(crate) fn name_start(suite: Suite, config: &KeyConfig) -> String {
     match suite {
@@ -140,8 +140,8 @@ pub(crate) fn log_new_key(key: &GeneratedKey) {
     }
 }
 
-/// Builds the key ring. Registers keys by creation time, as upstream does, and then by name. This order decides only
-/// between keys of the same order time, and between duplicates.
+/// Builds the key ring. Registers keys by creation time, as upstream does, and then by name. This order matters only
+/// for duplicates and for keys that the ring itself would order equally.
 pub(crate) fn build_ring<'a>(
     stored: impl Iterator<Item = &'a StoredKey>,
     config: &KeyConfig,
@@ -154,8 +154,8 @@ pub(crate) fn build_ring<'a>(
         .with_additional_recipients(Arc::clone(&config.additional_recipients))
 }
 
-/// Returns the newest keys, of the suites that the controller generates, that only a missing backup prevents from sealing,
-/// unless that was so before.
+/// Returns the newest keys, among the generated suites, that would seal if they were backed up, and that did not
+/// already wait for a backup in `before`.
 pub(crate) fn new_keys_without_backup(before: &KeyRing, after: &KeyRing) -> Vec<AnyKey> {
     let before: Vec<_> = keys_without_backup(before)
         .map(|key| key.key_id())
@@ -175,18 +175,22 @@ fn keys_without_backup(ring: &KeyRing) -> impl Iterator<Item = AnyKey> {
 
 /// The message about a key that seals only once it is backed up (see [`new_keys_without_backup`]).
 pub(crate) const NOT_BACKED_UP: &str =
-    "this key is not backed up and does not seal until it is: run `seal keys backup`";
+    "this key does not seal until it is backed up: run `seal keys backup`";
 
 impl KeyStore {
-    /// Creates the folder `keys` if it is missing, and loads its content.
+    /// Creates the directory `keys` if it is missing, and loads its content.
     ///
     /// # Errors
     ///
-    /// Returns [`FileError`] if the folder cannot be used.
-    pub fn open(root: Arc<Folder>, config: KeyConfig, now: Timestamp) -> Result<Self, FileError> {
-        match root.open_beneath(Path::new(KEYS_FOLDER)) {
-            Err(error) if error.is_missing() => drop(root.child_or_new(KEYS_FOLDER)?),
-            opened => Folder::try_from(opened?)?.remove_leftovers()?,
+    /// Returns [`FileError`] if the directory cannot be used.
+    pub fn open(
+        root: Arc<Directory>,
+        config: KeyConfig,
+        now: Timestamp,
+    ) -> Result<Self, FileError> {
+        match root.open_beneath(Path::new(KEYS_DIRECTORY)) {
+            Err(error) if error.is_missing() => drop(root.child_or_new(KEYS_DIRECTORY)?),
+            opened => Directory::try_from(opened?)?.remove_leftovers()?,
         }
         info!("Searching for existing private keys");
         let mut store = Self {
@@ -208,8 +212,8 @@ impl KeyStore {
         &self.ring
     }
 
-    /// Checks for added and removed keys. Returns whether the key ring changed. If the folder cannot be listed, logs an
-    /// error and leaves the key ring as it is.
+    /// Checks for added and removed keys. Returns whether the key ring changed. If the directory cannot be listed, logs
+    /// an error and leaves the key ring as it is.
     pub fn poll(&mut self, now: Timestamp) -> bool {
         let before = Arc::clone(&self.ring);
         if let Err(error) = self.scan(now) {
@@ -224,8 +228,8 @@ impl KeyStore {
         !self.ring.has_same_keys(&before)
     }
 
-    /// Returns the suites whose newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new key.
-    /// Returns a suite once, and again only after a request of another key was accepted.
+    /// Returns the suites whose newest key Secret has [`RENEW_ANNOTATION`] with the value `true`, which requests a new
+    /// key. Returns a suite only once per requesting key Secret.
     pub fn accept_renewal_requests(&mut self) -> Vec<Suite> {
         let files = self.files.files().values();
         let requests: BTreeSet<&String> = files
@@ -242,15 +246,15 @@ impl KeyStore {
     ///
     /// Returns [`FileError`] if the file cannot be written.
     pub fn add(&mut self, new: &GeneratedKey, now: Timestamp) -> Result<(), FileError> {
-        let folder = Folder::try_from(self.root.open_beneath(Path::new(KEYS_FOLDER))?)?;
-        let name = free_name(&folder, &name_start(new.suite(), &self.config));
+        let directory = Directory::try_from(self.root.open_beneath(Path::new(KEYS_DIRECTORY))?)?;
+        let name = free_name(&directory, &name_start(new.suite(), &self.config));
         let secret = key_secret(new, &name, &self.config);
         let text = Zeroizing::new(manifest::to_yaml(&secret.to_document()));
-        folder.replace(&file_name(&name), text.as_bytes())?;
+        directory.replace(&file_name(&name), text.as_bytes())?;
         info!(namespace = self.config.namespace, name, "New key written");
         log_new_key(new);
         // The new file is complete, so this poll skips the quiet time.
-        let (stamp, _) = folder.stat(file_name(&name))?;
+        let (stamp, _) = directory.stat(file_name(&name))?;
         let written = Timestamp::from_nanosecond(stamp.last_change_nanoseconds()).unwrap_or(now);
         let now = now.max(written);
         self.poll(now.saturating_add(QUIET_PERIOD).unwrap_or(now));
@@ -258,7 +262,7 @@ impl KeyStore {
     }
 
     fn scan(&mut self, now: Timestamp) -> Result<(), FileError> {
-        let listing = poll::list(&self.root, KEYS_FOLDER, Depth::Flat)?;
+        let listing = poll::list(&self.root, KEYS_DIRECTORY, Depth::Flat)?;
         let config = &self.config;
         let scan = self.files.scan(&self.root, &listing, now, |path, bytes| {
             KeyFile::parse(path, bytes, config)
@@ -313,15 +317,15 @@ impl KeyStore {
     }
 }
 
-/// Returns a name with a random suffix that no file has.
-fn free_name(folder: &Folder, start: &str) -> String {
+/// Returns an unused name with a random suffix.
+fn free_name(directory: &Directory, start: &str) -> String {
     let start: String = start.chars().take(MAX_NAME_START).collect();
     let mut rng = shared::random::system();
     loop {
         let letter = |_| char::from(NAME_ALPHABET[rng.random_range(..NAME_ALPHABET.len())]);
         let suffix: String = (0..NAME_SUFFIX_LENGTH).map(letter).collect();
         let name = format!("{start}{suffix}");
-        if folder.stat(file_name(&name)).is_err() {
+        if directory.stat(file_name(&name)).is_err() {
             return name;
         }
     }

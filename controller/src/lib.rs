@@ -9,7 +9,7 @@
 //! | [`args`] | flags and `SEALED_SECRETS_*` → `Config` |
 //! | [`reconcile`] | gather → desired → decide → apply → retry |
 //! | [`store`] | the interface to the object stores; [`store::directory`], [`store::cluster`] |
-//! | [`key_store`], [`cluster_keys`] | key Secrets ↔ key ring, in a folder and in a cluster |
+//! | [`key_store`], [`cluster_keys`] | key Secrets ↔ key ring, in a directory and in a cluster |
 //! | `key_changes` | added and removed keys: reports, and removal of the last key |
 //! | [`leader`] | which of several replicas may write |
 //! | [`key_renewal`] | when and how a key is generated |
@@ -23,7 +23,7 @@
 //! | [`metrics`] | every metric name and label |
 //! | [`watch_health`] | which watches fail, since when and why |
 //! | [`log`] | log lines |
-//! | [`folder`], [`poll`] | file access that cannot leave a folder; detection of changed files |
+//! | [`files`], [`poll`] | file access that cannot leave a directory; detection of changed files |
 //! | [`pool`] | bounded thread pools for blocking work, shared fairly |
 
 pub mod args;
@@ -31,7 +31,7 @@ pub mod cluster;
 pub mod cluster_keys;
 pub mod directory;
 mod expiry;
-pub mod folder;
+pub mod files;
 pub mod http;
 mod key_changes;
 pub mod key_renewal;

@@ -1,7 +1,8 @@
 //! Writes log lines in upstream's format: `time= level= msg= …` (Go's slog text), or one JSON object per line. WARN and
 //! ERROR go to stderr; the other levels go to stdout if [`Config::info_to_stdout`] is set, and otherwise to stderr too.
 //!
-//! Only events of this crate and of the leader election are logged, since libraries log connections and transferred bytes.
+//! Only events of this crate and of the leader election are logged, since libraries log connections and transferred
+//! bytes.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn json_lines_are_one_object_each() {
+    fn each_json_line_is_one_object() {
         let line = line(Format::Json, Timestamp::UNIX_EPOCH, Level::WARN, &fields());
         assert_eq!(line.lines().count(), 1);
         let want = "\":\"WARN\",\"msg\":\"registered private key\",\"secretname\":\"k1\",\

@@ -23,7 +23,7 @@ static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// How long threads that write files or generate a key may continue at shutdown. Work for objects and callers stops
 /// before its next operation; a single operation that takes longer is aborted. Together with the time for open requests
-/// and for releasing the leadership this stays well below a Pod's grace period of 30 seconds.
+/// and for releasing the leadership, this limit stays well below a Pod's grace period of 30 seconds.
 const THREAD_GRACE_PERIOD: Duration = Duration::from_secs(3);
 
 /// Why the controller stopped with an error.
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints the text. Fails if it cannot be written, except if the reader closed the pipe, as `head` does.
+/// Prints the text. Fails if the text cannot be written, except if the reader closed the pipe, as `head` does.
 fn print(text: &str) -> ExitCode {
     let mut stdout = std::io::stdout();
     let result = stdout
@@ -115,7 +115,7 @@ fn protect_memory() {
     }
 }
 
-/// Opens the ports before a key is generated, so that an invalid address leaves no key behind.
+/// Opens the ports before a key is generated, so that an invalid address leaves no new key behind.
 async fn serve(config: &Config) -> Result<(), Failure> {
     let server = Server::open(config).await?;
     let mut signals = Signals::new()?;
@@ -179,7 +179,7 @@ async fn run_in_cluster(
     Ok(())
 }
 
-/// Runs the controller until a signal asks it to stop.
+/// Runs the controller until a signal stops the process.
 async fn run_until_signal(cluster: &mut Cluster, signals: &mut Signals) {
     tokio::select! {
         () = wait_for_signal(&mut signals.stop) => return,
@@ -217,7 +217,7 @@ impl Signals {
     }
 }
 
-/// Returns when a signal asks the process to stop.
+/// Waits for a signal that stops the process.
 async fn wait_for_signal([term, int]: &mut [Signal; 2]) {
     tokio::select! {
         _ = term.recv() => {}

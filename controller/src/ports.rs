@@ -38,7 +38,7 @@ pub enum PortError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// The unauthenticated port and the metrics port, which are open and not served yet.
+/// The unauthenticated port and the metrics port, open but not served yet.
 pub struct Server<'a> {
     listener: TcpListener,
     metrics_listener: TcpListener,
@@ -46,14 +46,14 @@ pub struct Server<'a> {
     config: &'a Config,
 }
 
-/// The TLS port for authenticated callers, which is open and not served yet.
+/// The TLS port for authenticated callers, open but not served yet.
 pub struct Authorized {
     listener: TcpListener,
     identity: Identity,
     reviews: Reviews,
 }
 
-/// The ports while they are served.
+/// The ports that are being served.
 pub struct Serving {
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -169,8 +169,8 @@ impl Authorized {
         }))
     }
 
-    /// Serves the port if RBAC allows this controller to ask the API server to review callers. Until the API server has
-    /// confirmed this, clients can connect to the port, but get no response.
+    /// Serves the port if RBAC allows the controller to send reviews of callers to the API server. Until the API server
+    /// has confirmed this permission, clients can connect to the port, but get no response.
     fn serve(
         self,
         state: ServerState,
@@ -198,8 +198,8 @@ impl Authorized {
     }
 }
 
-/// Returns whether RBAC allows the controller to ask the API server to review callers, and logs an error if not.
-/// Retries until the API server answers.
+/// Returns whether RBAC allows the controller to send reviews of callers to the API server; logs an error if not.
+/// Retries until the API server responds.
 async fn can_review(reviews: &Reviews) -> bool {
     loop {
         match reviews.missing_permission().await {

@@ -25,8 +25,8 @@ use crate::store::api_response;
 pub const ITEM: &str = "cert.pem";
 /// The item with the CA certificates of the TLS ports of all replicas, in PEM, newest first.
 pub const AUTHORITY_ITEM: &str = "ca.pem";
-/// The maximum number of CA certificates that are kept. Each start of a replica adds one; the keys of earlier ones are
-/// gone.
+/// The maximum number of CA certificates. Each start of a replica adds a certificate; the keys of earlier certificates
+/// no longer exist.
 const MAX_AUTHORITIES: usize = 10;
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 /// Pause between two checks for changes by other clients.
@@ -90,7 +90,7 @@ impl Publisher {
         }
     }
 
-    /// Logs an error, unless it equals the last one.
+    /// Logs an error, unless it equals the last logged error.
     fn report(&mut self, error: &PublishError) {
         let is_forbidden =
             matches!(error, PublishError::Api(kube::Error::Api(status)) if status.code == 403);
@@ -190,7 +190,7 @@ fn update(
     }
 }
 
-/// Adds a CA certificate to those of other replicas, and drops the oldest above the limit.
+/// Adds a CA certificate to those of other replicas, and drops the oldest certificates above the limit.
 fn with_authority(others: &str, own: &str) -> String {
     if others.contains(own) {
         return others.to_owned();

@@ -16,7 +16,7 @@ pub(crate) fn id(name: &str) -> ObjectId {
     }
 }
 
-/// Returns a client of a simulated API server that answers with a status code and a body.
+/// Returns a client of a simulated API server that responds with a status code and a body.
 pub(crate) fn client(
     answer: impl Fn(&Method, &str) -> (u16, Value) + Send + Sync + 'static,
 ) -> Client {

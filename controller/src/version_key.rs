@@ -1,5 +1,5 @@
-//! The key of content versions, in a Secret of the controller's namespace. All replicas use the same key, so the versions
-//! are equal on all of them.
+//! The key of content versions, in a Secret in the controller's namespace. All replicas use the same key, so that they
+//! compute equal versions.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::store::{StoreError, api_error, require_readable};
 /// The item of the Secret with the 32 random bytes of the key.
 const ITEM: &str = "key";
 
-/// Why there is no key of content versions.
+/// The reason why there is no key of content versions.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoVersionKey {
     #[error(transparent)]
@@ -32,7 +32,8 @@ pub(crate) enum NoVersionKey {
     Malformed { name: String },
 }
 
-/// Reads the key from its Secret, and creates the Secret if it does not exist. `prefix` is the name prefix of key Secrets.
+/// Reads the key from its Secret, and creates the Secret if it does not exist. `prefix` is the name prefix of key
+/// Secrets.
 pub(crate) async fn load(
     client: &Client,
     namespace: &str,
@@ -56,7 +57,7 @@ async fn read(api: &Api<Readable<ApiSecret>>, name: &str) -> Result<Option<ApiSe
     secret.transpose()
 }
 
-/// Creates the Secret, or reads the one that another replica has created meanwhile.
+/// Creates the Secret, or reads the Secret that another replica created in the meantime.
 async fn create(
     api: &Api<Readable<ApiSecret>>,
     name: &str,
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_key_that_it_creates() {
+    fn reads_the_version_key_that_it_creates() {
         let secret = new_secret("n", &mut StdRng::seed_from_u64(1));
         let id = parse(&secret).unwrap().id().to_owned();
         let other = new_secret("n", &mut StdRng::seed_from_u64(2));

@@ -5,10 +5,10 @@
 #   x86_64-pc-windows-gnu        only kubeseal and seal
 #   aarch64-apple-darwin, x86_64-apple-darwin    the same; need Apple's SDK in $SDKROOT
 #
-# Zig compiles the C code of the cryptography library for every target, so that the system's compiler does not
-# influence the result: two builds of one commit give the same bytes. Each program contains the list of its crates,
-# which `cargo audit bin` reads. Zig and cargo-zigbuild are installed from PyPI into OUT/.tools, cargo-auditable from
-# crates.io into a folder below CARGO_HOME, because its path affects what cargo builds; all at the versions below.
+# Zig compiles the C code of the cryptography library for every target, so that the system's compiler does not influence
+# the result: two builds of one commit give the same bytes. Each program contains the list of its crates, which `cargo
+# audit bin` reads. Zig and cargo-zigbuild are installed from PyPI into OUT/.tools, and cargo-auditable from crates.io
+# into a directory below CARGO_HOME, because its path affects the output of cargo; all at the versions below.
 set -euo pipefail
 ziglang=0.17.1 zigbuild=0.24.1 auditable=0.7.7
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image without a daemon: deploy/scripts/image.sh BUILT ARCHIVE
 #
-# BUILT is an output folder of build.sh, with x86_64-unknown-linux-musl, aarch64-unknown-linux-musl or both in it.
+# BUILT is an output directory of build.sh, with x86_64-unknown-linux-musl, aarch64-unknown-linux-musl or both in it.
 # ARCHIVE becomes an OCI archive, which `docker load`, `podman load`, `skopeo copy oci-archive:…`, `ctr images
 # import` and `kind load image-archive` read. It contains the programs in /usr/local/bin, the CA certificates
 # that this system trusts, the user 1001, and nothing else: no shell, no package. Needs GNU tar, gzip and jq.
@@ -22,7 +22,7 @@ trap 'rm -rf "$scratch"' EXIT
 layout=$scratch/layout
 mkdir -p "$layout/blobs/sha256"
 
-pack() { # pack FOLDER: prints the same bytes for the same content
+pack() { # pack DIRECTORY: prints the same bytes for the same content
     tar --sort=name --mtime="@$epoch" --owner=0 --group=0 --numeric-owner --format=ustar -C "$1" -cf - .
 }
 

@@ -17,8 +17,8 @@ usage() { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 verb=$1 file=$2
 shift 2
 
-# Includes retired keys: what was sealed for them can only be unsealed with them. The key of upstream's first releases
-# has no label.
+# Includes retired keys: values that were sealed for them can only be unsealed with them. The key of upstream's first
+# releases has no label.
 keys() {
     kubectl "$@" get secrets -o json |
         jq --arg mark "$mark" --arg v2 "$v2_mark" '
@@ -42,8 +42,8 @@ kept() {
     }
 }
 
-# Restored keys unseal and do not seal, because a file does not prove who generated them. Drops metadata that other
-# programs act on, such as replicators of Secrets.
+# Restored keys unseal but do not seal, because a file does not prove who generated them. Drops metadata on which other
+# programs act, such as replicators of Secrets.
 restored() {
     jq -c --arg rsa "$mark" --arg v2 "$v2_mark" --arg now "$(date -u +%Y-%m-%dT%H:%M:%SZ)" '
         (.data["v2.key"] != null) as $is_v2 | (if $is_v2 then $v2 else $rsa end) as $mark

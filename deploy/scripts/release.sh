@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds everything in a release: deploy/scripts/release.sh OUT [TARGET...]
 #
-# Without targets: static Linux for x86-64 and arm64, Windows for x86-64; and macOS for arm64 if $SDKROOT
-# names Apple's SDK, which its linker needs. Needs Helm and what build.sh and image.sh need.
+# Without targets: static Linux for x86-64 and arm64, Windows for x86-64; and macOS for arm64 if $SDKROOT names Apple's
+# SDK, which its linker needs. Needs Helm and the tools that build.sh and image.sh need.
 set -euo pipefail
 [ $# -ge 1 ] || { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 mkdir -p "$1"
@@ -19,7 +19,7 @@ export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 
 deploy/scripts/build.sh "$out/built" "${targets[@]}"
 
-pack() { # pack FOLDER FILE.tar.gz NAME...
+pack() { # pack DIRECTORY FILE.tar.gz NAME...
     tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --format=ustar \
         -C "$1" -cf - "${@:3}" | gzip -9n >"$2"
 }

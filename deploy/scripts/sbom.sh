@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Prints the software bill of materials of the programs, as CycloneDX: deploy/scripts/sbom.sh TARGET
 #
-# Lists the crates that are linked, as cargo resolves them, with the checksums in Cargo.lock. Every run for
-# a commit prints the same.
+# Lists the linked crates, as cargo resolves them, with the checksums in Cargo.lock. Every run for the same commit
+# prints the same list.
 set -euo pipefail
 target=${1:?the target to build for, as x86_64-unknown-linux-musl}
 cd "$(dirname "$0")/../.."

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Seals Secrets that another tool created, one file each: FOLDER/NAMESPACE/NAME.yaml
+# Seals Secrets that another tool created, one file each: DIRECTORY/NAMESPACE/NAME.yaml
 #
-#   seal-from.sh stdin FOLDER [-- kubeseal flags]                  manifests of Secrets, as `sops -d` prints them
-#   seal-from.sh namespace NAMESPACE FOLDER [kubectl flags] [-- kubeseal flags]
+#   seal-from.sh stdin DIRECTORY [-- kubeseal flags]                  manifests of Secrets, as `sops -d` prints them
+#   seal-from.sh namespace NAMESPACE DIRECTORY [kubectl flags] [-- kubeseal flags]
 #
 # Values are piped between programs and never written to disk. Existing files are not changed. Needs kubectl,
 # kubeseal and jq.
@@ -13,15 +13,15 @@ usage() { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 from=$1
 shift
 if [ "$from" = namespace ]; then namespace=$1; shift; fi
-folder=${1:?}
+directory=${1:?}
 shift
 reading=(get secrets) # Never empty, because the bash of macOS treats an empty array as unset.
 while [ $# -gt 0 ] && [ "$1" != -- ]; do reading+=("$1"); shift; done
 [ $# = 0 ] || shift
 
-# Selects Secrets that a user created or needs: not those of service accounts, Helm, the controller, or a
-# SealedSecret. Removes the labels and annotations by which another tool identifies its Secrets; it would
-# treat the new Secret as its own.
+# Selects Secrets that a user created or needs, except those of service accounts, Helm, the controller, or a
+# SealedSecret. Removes the labels and annotations by which another tool identifies its Secrets; otherwise the tool
+# would treat the new Secret as its own.
 wanted='
     (if .kind == "List" then .items[] else . end) | select(.kind == "Secret")
     | select(.type != "kubernetes.io/service-account-token" and .type != "helm.sh/release.v1"
@@ -43,12 +43,12 @@ esac
 input | jq -c "$wanted" | while read -r secret; do
     name=$(jq -r .metadata.name <<<"$secret")
     home=$(jq -r '.metadata.namespace // "default"' <<<"$secret")
-    file=$folder/$home/$name.yaml
+    file=$directory/$home/$name.yaml
     if [ -e "$file" ]; then
         echo "$file already exists" >&2
         continue
     fi
-    mkdir -p "$folder/$home"
+    mkdir -p "$directory/$home"
     kubeseal -o yaml "$@" <<<"$secret" >"$file.new" || { rm -f "$file.new"; exit 1; }
     mv "$file.new" "$file"
     echo "$file" >&2

@@ -92,7 +92,7 @@ impl AddedMetadata {
     }
 
     /// Adds the labels and annotations to the metadata of a Secret or template. They override existing ones.
-    pub fn put_on(&self, metadata: &mut ObjectMeta) {
+    pub fn add_to(&self, metadata: &mut ObjectMeta) {
         for (added, texts) in [
             (&self.labels, &mut metadata.labels),
             (&self.annotations, &mut metadata.annotations),
@@ -104,9 +104,9 @@ impl AddedMetadata {
     }
 
     /// Returns whether the metadata of a Secret has all of these labels and annotations.
-    pub fn are_on(&self, metadata: &ObjectMeta) -> bool {
+    pub fn are_present_on(&self, metadata: &ObjectMeta) -> bool {
         let mut updated = metadata.clone();
-        self.put_on(&mut updated);
+        self.add_to(&mut updated);
         updated == *metadata
     }
 
@@ -116,7 +116,7 @@ impl AddedMetadata {
             return Cow::Borrowed(sealed);
         }
         let mut with_added = sealed.clone();
-        self.put_on(&mut with_added.spec.template.metadata);
+        self.add_to(&mut with_added.spec.template.metadata);
         Cow::Owned(with_added)
     }
 }
@@ -148,8 +148,8 @@ fn check_key(key: &str) -> Result<(), AddedMetadataError> {
     Ok(())
 }
 
-/// Returns whether labels and annotations of a domain are reserved. Those of `app.kubernetes.io` are not: they are
-/// meant for all programs.
+/// Returns whether labels and annotations of a domain are reserved. `app.kubernetes.io` is not reserved, since its
+/// labels are meant for all programs.
 fn is_reserved(domain: &str) -> bool {
     let is_below = |reserved: &str| {
         let subdomain = domain.strip_suffix(reserved);
@@ -212,9 +212,9 @@ mod tests {
             labels: Some(labels.into()),
             ..ObjectMeta::default()
         };
-        assert!(!added.are_on(&metadata));
-        added.put_on(&mut metadata);
-        assert!(added.are_on(&metadata));
+        assert!(!added.are_present_on(&metadata));
+        added.add_to(&mut metadata);
+        assert!(added.are_present_on(&metadata));
         let labels = metadata.labels.unwrap();
         assert_eq!(
             (labels["team"].as_str(), labels["own"].as_str()),

@@ -27,13 +27,13 @@ pub use type_rules::{RISKY_TYPES, TypeRules, TypeRulesError, risky_type};
 /// The limits on authors of SealedSecrets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthorLimits {
-    key_secrets: Option<KeyPlace>,
+    key_secrets: Option<ReservedNames>,
     types: TypeRules,
     scopes: ScopeRules,
     formats: FormatRules,
     /// The maximum age of the key that an item was sealed for.
     max_key_age: Option<SignedDuration>,
-    /// Patterns of namespaces in which no templates are rendered.
+    /// Patterns of the namespaces in which no templates are rendered.
     forbidden_templates: Vec<String>,
     forbidden_metadata: Vec<ForbiddenMetadata>,
 }
@@ -65,17 +65,17 @@ impl ForbiddenMetadata {
     }
 }
 
-/// Which Secrets the controller would load as sealing keys.
+/// Identifies the Secrets that the controller would load as keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct KeyPlace {
+struct ReservedNames {
     namespace: String,
     /// The name of the key Secret of upstream's first releases, which counts as a key even without the label.
     unlabeled: String,
 }
 
-impl KeyPlace {
+impl ReservedNames {
     /// Returns whether a Secret with this name would be loaded as a key: as a sealing key, or as the key of content
-    /// versions, which must be known to nobody.
+    /// versions, which must stay secret.
     fn reserves(&self, name: &str) -> bool {
         name == self.unlabeled || name == version_key_name(&self.unlabeled)
     }
@@ -95,19 +95,19 @@ pub enum Violation {
         /// The name of the key Secret that needs no label.
         name: String,
     },
-    /// A type that gives the author of the SealedSecret more than the values.
+    /// The type grants the author of the SealedSecret access beyond the values.
     #[error(
-        "a Secret of type {0:?} gives the author of a SealedSecret more than the sealed values, so it is not created; to allow \
-         it, run the controller with --allow-secret-types={0} (in the chart: allowSecretTypes)"
+        "a Secret of type {0:?} grants the author of a SealedSecret access beyond the sealed values, so it is not created; to \
+         allow it, run the controller with --allow-secret-types={0} (in the chart: allowSecretTypes)"
     )]
     RiskyType(&'static str),
-    /// A type that the administrator forbids.
+    /// The administrator forbids the type.
     #[error(
         "this controller does not create Secrets of type {0:?} (--forbid-secret-types); use another type, or ask the \
          administrator of the controller"
     )]
     Type(String),
-    /// The key of a label or annotation that the administrator forbids.
+    /// The administrator forbids the key of a label or annotation.
     #[error(
         "this controller does not create Secrets with the label or annotation {0:?} (--forbid-secret-metadata), since \
          another program may act on it; remove it from the template, or ask the administrator of the controller"
@@ -119,7 +119,7 @@ pub enum Violation {
          the administrator of the controller"
     )]
     Templates(String),
-    /// A scope that is not allowed in the namespace.
+    /// The scope is not allowed in the namespace.
     #[error(
         "scope {scope} is not allowed in namespace {namespace} (--allowed-scopes: {allowed}); seal the values again with \
          an allowed scope"
@@ -135,7 +135,7 @@ pub enum Violation {
     /// An item was sealed for a key that is too old.
     #[error(
         "sealed for a key that is older than {limit:#} (--max-sealing-key-age): {items}; re-encrypt them for the \
-         newest key, for example with `kubeseal --re-encrypt`, or ask the administrator for a new key if the newest is \
+         newest key, for example with `kubeseal --re-encrypt`, or ask the administrator for a new key if the newest key is \
          too old itself"
     )]
     OldKey {
@@ -168,7 +168,7 @@ impl AuthorLimits {
         self
     }
 
-    /// Requires these formats.
+    /// Adds rules about the formats of values.
     #[must_use]
     pub fn requiring_formats(mut self, formats: FormatRules) -> Self {
         self.formats = formats;
@@ -187,14 +187,14 @@ impl AuthorLimits {
     /// read what other users seal for it. The key label is refused with any value, since the label has no other use.
     #[must_use]
     pub fn guarding_keys(mut self, namespace: &str, unlabeled: &str) -> Self {
-        self.key_secrets = Some(KeyPlace {
+        self.key_secrets = Some(ReservedNames {
             namespace: namespace.to_owned(),
             unlabeled: unlabeled.to_owned(),
         });
         self
     }
 
-    /// Returns a string that is equal for equal limits and differs otherwise. It contains every field (the
+    /// Returns a string that is equal for equal limits and differs otherwise. The string contains every field (the
     /// destructuring makes the compiler check this), since a record that was created under other limits must not be
     /// accepted.
     pub fn as_text(&self) -> String {
@@ -207,7 +207,7 @@ impl AuthorLimits {
             forbidden_templates,
             forbidden_metadata,
         } = self;
-        // Earlier releases had no formats: without a rule about them, their records stay valid.
+        // Without format rules, the text equals that of earlier releases, so that their records stay valid.
         let formats = if *formats == FormatRules::default() {
             String::new()
         } else {
@@ -229,18 +229,18 @@ impl AuthorLimits {
         patterns.any(|pattern| matches_pattern(pattern, namespace))
     }
 
-    /// Returns the policy for the formats of the objects in a namespace.
+    /// Returns the policy for the formats of values in a namespace.
     pub fn v2_policy(&self, namespace: &str, now: Timestamp) -> v2::Policy {
         self.formats.policy(namespace, now)
     }
 
-    /// Returns the policy for the formats of an object.
+    /// Returns the policy for the formats of the values of an object.
     pub fn policy_of(&self, sealed: &SealedSecret, now: Timestamp) -> v2::Policy {
         self.v2_policy(sealed.namespace_or_empty(), now)
     }
 
-    /// Returns the policy for the formats of an object that is to be converted: of its namespace, or, if the result could be
-    /// used in any namespace, one that satisfies the rules of all of them.
+    /// Returns the policy for an object that is to be converted to v2: the policy of its namespace or, if the result is
+    /// usable in any namespace, a policy that satisfies the rules of all namespaces.
     pub fn conversion_policy(&self, sealed: &SealedSecret, now: Timestamp) -> v2::Policy {
         let scope = Scope::from_annotations(sealed.metadata.annotations.as_ref());
         let namespace = sealed.namespace_or_empty();
@@ -269,8 +269,8 @@ impl AuthorLimits {
 
     /// Checks that the limits allow the type, labels and annotations of an unsealed Secret, its scope, and the ages of
     /// the keys for which its items were sealed. Templates are checked by [`Self::allow_templates`]. The type is read
-    /// from the Secret, since the deprecated field `spec.data` contains the type in encrypted form. The age of a key is
-    /// counted from its order time.
+    /// from the Secret, since the deprecated field `spec.data` contains the type in encrypted form. The age of a key
+    /// counts from the time by which the key ring orders keys.
     ///
     /// # Errors
     ///
@@ -289,8 +289,8 @@ impl AuthorLimits {
         self.allow_key_ages(sealed, &unsealed.sealed_by, ring, now)
     }
 
-    /// Checks the type of a Secret, and that the controller would not load the Secret as a sealing key. Forbidden labels
-    /// and annotations are checked only by [`Self::allow`].
+    /// Checks the type of a Secret, and that the controller would not load the Secret as a sealing key. Forbidden
+    /// labels and annotations are checked only by [`Self::allow`].
     ///
     /// # Errors
     ///

@@ -81,7 +81,7 @@ pub enum Content {
 }
 
 impl Content {
-    /// Returns the values: of [`Self::Secret`], its data.
+    /// Returns the values; for [`Self::Secret`], its data.
     pub fn values(&self) -> &BTreeMap<String, Plain> {
         match self {
             Self::Values(values) => values,
@@ -90,7 +90,7 @@ impl Content {
     }
 }
 
-/// Further input of the decision, besides the two states.
+/// Input of the decision besides the desired and the existing state.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -105,14 +105,15 @@ pub struct Circumstances {
     pub claimed: bool,
     /// Whether edits by other clients are left in place.
     pub tolerates_drift: bool,
-    /// Whether all content of the existing Secret is known to come from the SealedSecret. See [`crate::ownership::merges`].
+    /// Whether all content of the existing Secret is known to come from the SealedSecret. See
+    /// [`crate::ownership::merges`].
     pub is_exclusive: bool,
     /// Whether the outcome of a new version must not depend on whether its values equal those of the Secret.
     /// Otherwise, any user who can edit the SealedSecret can confirm a guess of a value.
     pub hides_equality: bool,
 }
 
-/// What to do. A plan is complete: applying it involves no further decision.
+/// The change to apply. A plan is complete: applying it involves no further decision.
 #[derive(Debug, PartialEq)]
 pub enum Plan {
     /// Create the Secret.
@@ -145,8 +146,8 @@ pub enum Refusal {
     /// The type of the Secret requires an item that is missing.
     #[error("cannot write the Secret: {0}; add the missing items, or change the type")]
     Missing(#[from] Missing),
-    /// The values are larger than an API server accepts, by their public size. Occurs only for objects without templates,
-    /// since only the size of their values is public.
+    /// The values are larger than an API server accepts, by their public size. Occurs only for objects without
+    /// templates, since the size of values that a template produces is not public.
     #[error(
         "cannot write the Secret: its values have {0} bytes, and the limit of Kubernetes is {MAX_SECRET_LEN}; split the object"
     )]
@@ -193,10 +194,10 @@ pub fn decide(
     circumstances: Circumstances,
 ) -> Plan {
     match (desired, existing) {
-        (Desired::Unknown(why), _) => Plan::Refuse(why),
+        (Desired::Unknown(refusal), _) => Plan::Refuse(refusal),
         (Desired::Nothing, Existing::Owned(_)) => Plan::Remove,
         (Desired::Nothing, Existing::Absent | Existing::NotOwned) => Plan::Leave,
-        (_, Existing::Unreadable(why)) => Plan::Refuse(Refusal::Unreadable(why.clone())),
+        (_, Existing::Unreadable(reason)) => Plan::Refuse(Refusal::Unreadable(reason.clone())),
         (Desired::Secret { secret, .. }, Existing::Absent) => Plan::Create(secret),
         (Desired::Secret { secret, .. }, Existing::Owned(content)) => {
             plan_update(id, *secret, content, circumstances)
@@ -209,8 +210,8 @@ pub fn decide(
 
 /// Returns the plan, or a refusal if the plan would write a Secret of a forbidden type, or one that the controller
 /// would load as a key. The SealedSecret itself is checked earlier. This check covers merges, since the existing Secret
-/// can have a type or a label that is not in the SealedSecret. Forbidden labels and annotations are not checked here:
-/// those of the existing Secret are not the author's.
+/// can have a type or a label that is not in the SealedSecret. Forbidden labels and annotations are not checked here,
+/// since the author of the SealedSecret did not choose those of the existing Secret.
 pub fn enforce_limits(limits: &AuthorLimits, plan: Plan) -> Plan {
     match &plan {
         Plan::Create(secret) | Plan::Replace(secret) => match limits.allow_secret(secret) {
@@ -221,8 +222,8 @@ pub fn enforce_limits(limits: &AuthorLimits, plan: Plan) -> Plan {
     }
 }
 
-/// Returns the plan, or a refusal if an API server would never accept the Secret. Of the values only their
-/// size is checked, and only if `public_size` returns it.
+/// Returns the plan, or a refusal if an API server would never accept the Secret. Checks only the size of the values,
+/// and only if `public_size` returns one.
 pub fn enforce_api_rules(plan: Plan, public_size: impl FnOnce(&Secret) -> Option<usize>) -> Plan {
     let (Plan::Create(secret) | Plan::Replace(secret)) = &plan else {
         return plan;
@@ -258,22 +259,22 @@ fn plan_update(
                 return Plan::Leave;
             }
             match update_refusal(id, &next, existing, is_new) {
-                Some(why) => Plan::Refuse(why),
+                Some(refusal) => Plan::Refuse(refusal),
                 None => Plan::Replace(Box::new(make_distinct(next, existing))),
             }
         }
     }
 }
 
-/// Returns the refusal that applies regardless of the values; `None` if there is none. `shell` is the desired Secret
-/// without its values.
+/// Returns the refusal that applies regardless of the values; `None` if there is none. `without_values` is the desired
+/// Secret without its values.
 ///
-/// The controller checks this before it renders templates. Such a refusal is repeated until another client
-/// changes the Secret. If each repetition rendered the templates, an author could write a template that begins to fail
-/// at a time that depends on a value, and infer the value from the time when the status changes.
+/// The controller checks this before it renders templates. Such a refusal is repeated until another client changes the
+/// Secret. If each repetition rendered the templates, an author could write a template that begins to fail at a time
+/// that depends on a value, and infer the value from the time when the status changes.
 pub fn public_obstacle(
     id: &ObjectId,
-    shell: Secret,
+    without_values: Secret,
     existing: &Existing,
     settled: bool,
     is_exclusive: bool,
@@ -281,7 +282,7 @@ pub fn public_obstacle(
     match existing {
         Existing::NotOwned => Some(Refusal::NotManaged(id.clone())),
         Existing::Owned(Content::Secret(existing)) => {
-            let mut next = successor(shell, existing, settled, is_exclusive);
+            let mut next = successor(without_values, existing, settled, is_exclusive);
             next.data.clone_from(&existing.data);
             update_refusal(id, &next, existing, false)
         }

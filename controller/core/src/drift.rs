@@ -17,12 +17,12 @@ pub fn opts_out(annotations: Option<&BTreeMap<String, String>>) -> bool {
     value.is_some_and(|value| value == "false")
 }
 
-/// Maximum number of corrections within [`WINDOW`]. When it is reached, the controller assumes a conflict with another
+/// Maximum number of corrections within [`WINDOW`]. At this limit, the controller assumes a conflict with another
 /// client and pauses.
 const MAX_CORRECTIONS: usize = 5;
 const WINDOW: SignedDuration = SignedDuration::from_mins(10);
-/// Once the limit is reached, the pause between two recreations of a deleted Secret. It is shorter than [`WINDOW`],
-/// since Pods wait for the Secret.
+/// The pause between two recreations of a deleted Secret once the limit is reached. Shorter than [`WINDOW`], since Pods
+/// wait for the Secret.
 const PAUSE: SignedDuration = SignedDuration::from_mins(1);
 
 /// What another client did to the Secret of an unsealed SealedSecret.
@@ -52,10 +52,10 @@ pub struct Drift {
     corrections: BTreeMap<(ObjectId, Interference), Vec<Timestamp>>,
 }
 
-/// A correction that has to wait.
+/// A conflict with another client: the next correction has to wait.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Fight {
-    /// The interference that is not corrected yet.
+    /// The interference to correct.
     pub interference: Interference,
     /// The time from which the interference may be corrected.
     pub until: Timestamp,
@@ -109,8 +109,7 @@ impl Drift {
         }
     }
 
-    /// Records a correction that was applied. A correction that failed does not count: it undid nothing, and no other
-    /// client caused its failure.
+    /// Records a correction that was applied. Failed corrections do not count, since they undid nothing.
     pub fn record_correction(&mut self, id: &ObjectId, interference: Interference, now: Timestamp) {
         let key = (id.clone(), interference);
         let corrections = self.corrections.entry(key).or_default();
@@ -155,7 +154,7 @@ mod tests {
         })
     }
 
-    /// Applies a correction of one object, if that is allowed.
+    /// Applies a correction of one object if the limit allows it.
     fn correct(drift: &mut Drift, interference: Interference, now: Timestamp) -> Result<(), Fight> {
         let id = id("n");
         drift.allow_correction(&id, interference, now)?;

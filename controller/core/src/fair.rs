@@ -2,8 +2,8 @@
 //!
 //! The usage of each tenant is counted. The tenant with the lowest usage goes first, and a virtual clock follows the
 //! tenant served last. A tenant that returns after a pause starts at the clock: a pause earns no credit, and a new
-//! tenant has no debt. So a backlog delays only its own tenant, and the delay of every other tenant depends on the
-//! number of tenants, not on the length of their backlogs.
+//! tenant has no debt. A backlog therefore delays only its own tenant, and the delay of every other tenant depends on
+//! the number of tenants, not on the length of their backlogs.
 //!
 //! A tenant is something that clients cannot choose freely: a namespace, or the address of a caller. A client that owns
 //! several tenants gets one share for each, so its effect on other clients grows only linearly with their number.
@@ -17,7 +17,7 @@ pub struct Shares {
     used: HashMap<String, u64>,
 }
 
-/// Maximum number of tenants before the tenants that the clock has passed are forgotten.
+/// Maximum number of tenants. Above it, the tenants that the clock has passed are forgotten.
 const MAX_REMEMBERED: usize = 1024;
 
 impl Shares {
@@ -41,7 +41,7 @@ impl Shares {
         }
     }
 
-    /// Forgets tenants that the clock has passed, since they are treated like new ones.
+    /// Forgets the tenants that the clock has passed: they are treated like new tenants in any case.
     fn forget(&mut self) {
         let clock = self.clock;
         self.used.retain(|_, used| *used > clock);
@@ -60,7 +60,7 @@ mod tests {
 
     use super::*;
 
-    /// Serves the tenant with the lowest usage and charges its cost, for that many turns. Returns the order.
+    /// Serves the tenant with the lowest usage and charges its cost, for `turns` turns. Returns the order.
     fn order(costs: &[(&str, u64)], turns: usize) -> Vec<String> {
         let mut shares = Shares::default();
         let serve = |_| {
@@ -127,7 +127,7 @@ mod tests {
         /// Attack: a client queues expensive work as many tenants, to delay another tenant. Between two turns of the
         /// tenant with the cheapest work, each other tenant gets at most two turns.
         #[test]
-        fn each_other_tenant_gets_at_most_two_turns_before_a_waiting_one(costs in proptest::collection::vec(1_u64..1000, 2..20)) {
+        fn a_waiting_tenant_waits_for_at_most_two_turns_of_each_other_tenant(costs in proptest::collection::vec(1_u64..1000, 2..20)) {
             let names: Vec<String> = (0..costs.len()).map(|i| i.to_string()).collect();
             let tenants: Vec<(&str, u64)> = names.iter().map(String::as_str).zip(costs.iter().copied()).collect();
             let cheapest = tenants.iter().min_by_key(|(_, cost)| *cost).unwrap().0;

@@ -5,7 +5,7 @@
 pub enum Fault {
     /// The SealedSecret or its Secret could not be read.
     Fetch,
-    /// The object, an item or a template cannot be used, is refused by the author limits, or needs more work than one
+    /// The object, an item or a template is invalid, is refused by the author limits, or needs more work than one
     /// attempt may take.
     Unseal,
     /// The Secret was not written: the store failed, or the controller refused the write.
@@ -17,7 +17,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All kinds.
+    /// All kinds of failures.
     pub const ALL: [Self; 5] = [
         Self::Fetch,
         Self::Unseal,

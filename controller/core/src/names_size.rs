@@ -1,21 +1,22 @@
-//! The size of what a Secret contains besides its values.
+//! The size of the item keys, labels and annotations of a Secret.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use shared::plain::Plain;
 
-/// Maximum size of item keys, labels and annotations with which labels and annotations of other clients are kept, in
-/// bytes. Together with the largest values it is below [`MAX_WITH_VALUES`], so that no other client can make a
+/// Maximum size in bytes of item keys, labels and annotations up to which labels and annotations of other clients are
+/// kept. Together with the largest values it is below [`MAX_WITH_VALUES`], so that no other client can make a
 /// correction too large. An API server accepts annotations of 256 KiB.
 pub const MAX_KEPT: usize = 350_000;
-/// Maximum size of values, item keys, labels and annotations together, in bytes. etcd accepts requests of up to 1.5 MiB.
+/// Maximum size of values, item keys, labels and annotations together, in bytes. etcd accepts requests of up to 1.5
+/// MiB.
 pub const MAX_WITH_VALUES: usize = 1_400_000;
 
-/// The size of a name in etcd besides its text. Names are stored again in `managedFields`.
+/// Bytes that etcd stores for a name in addition to its text. Names are stored a second time in `managedFields`.
 const OVERHEAD: usize = 32;
 
-/// Returns whether a Secret with these items, labels and annotations can be written whatever its values are.
+/// Returns whether a Secret with these items, labels and annotations can be written with any values.
 pub fn leave_room(values: &BTreeMap<String, Plain>, parts: &[&ObjectMeta]) -> bool {
     let texts: usize = parts.iter().map(|part| metadata(part)).sum();
     item_keys(values) + texts <= MAX_KEPT

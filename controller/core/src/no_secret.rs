@@ -1,8 +1,8 @@
 //! The report about an object whose values do not form a valid Secret. The report does not depend on the values.
 //!
-//! Statuses, events, logs and metrics are public, and authors of SealedSecrets choose the templates. Any fact
-//! that depends on a value (which templates fail, where and why, which check of the API server fails) would let an
-//! author read information about the value with each edit. So all such failures share one report, derived from public
+//! Statuses, events, logs and metrics are public, and authors of SealedSecrets choose the templates. Any fact that
+//! depends on a value (which templates fail, where and why, which check of the API server fails) would let an author
+//! learn something about the value with each edit. Therefore all such failures share one report, derived from public
 //! data: the failures that occur with a placeholder for every value. One bit per edit remains: whether the values form
 //! a valid Secret.
 
@@ -16,9 +16,9 @@ use shared::unseal::{RenderError, UnsealError, failures_without_values};
 use crate::author_limits::Violation;
 use crate::decide::Refusal;
 
-const HINT: &str = "hint: with a key, `seal doctor FILE --backup BACKUP` shows where it fails, and `kubeseal \
+const HINT: &str = "hint: with a key, `seal doctor FILE --backup BACKUP` shows the failure, and `kubeseal \
                     --recovery-unseal` with `kubectl apply --dry-run=server` shows what the API server rejects; with a \
-                    token, ask the controller's /v1/unseal";
+                    token, the controller's /v1/unseal returns the exact error";
 
 /// The values do not form a valid Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,8 +76,8 @@ pub fn is_legacy(sealed: &SealedSecret) -> bool {
 }
 
 /// Returns whether the refusal would reveal something about the sealed content of the object.
-pub fn refusal_depends_on_values(why: &Refusal, sealed: &SealedSecret) -> bool {
-    match why {
+pub fn refusal_depends_on_values(refusal: &Refusal, sealed: &SealedSecret) -> bool {
+    match refusal {
         Refusal::Unseal(UnsealError::Render(_) | UnsealError::LegacyContent) => true,
         Refusal::Violation(
             Violation::Key { .. }

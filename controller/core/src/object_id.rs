@@ -1,4 +1,4 @@
-//! The name of an object.
+//! The namespace and name of an object.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Which Secrets a SealedSecret owns, and how an existing Secret is updated: upstream's rules, as pure functions.
+//! The ownership of Secrets by SealedSecrets, and the update of an existing Secret: upstream's rules, as pure
+//! functions.
 
 use std::collections::BTreeMap;
 
@@ -62,13 +63,13 @@ pub fn is_owned(
         || skips_owner && controller(existing).is_none()
 }
 
-/// Returns whether [`is_owned`] can be true of the Secret with any template of the SealedSecret with that `uid`.
+/// Returns whether [`is_owned`] can be true of the Secret for some template of the SealedSecret with the given `uid`.
 pub fn may_be_owned(existing: &ObjectMeta, uid: Option<&str>) -> bool {
     let mut annotations = CONSENT_ANNOTATIONS.iter();
     is_controlled_by(existing, uid) || annotations.any(|name| has_annotation(existing, name))
 }
 
-/// Returns whether the object with that `uid` controls the Secret; false without a `uid`.
+/// Returns whether the object with the given `uid` controls the Secret; false without a `uid`.
 pub fn is_controlled_by(existing: &ObjectMeta, uid: Option<&str>) -> bool {
     uid.is_some() && controller(existing).map(|owner| owner.uid.as_str()) == uid
 }
@@ -84,9 +85,9 @@ pub fn is_merged_into(existing: &ObjectMeta) -> bool {
 }
 
 /// Returns whether a SealedSecret is merged into the Secret instead of replacing it: the Secret has the annotation for
-/// merging, from its owner before the SealedSecret, or from the template. Another client cannot add the annotation to a
-/// Secret whose content comes from the SealedSecret alone (`is_exclusive`), since it would end corrections for good: there
-/// the annotation is an edit like any other, which [`successor`] reverts.
+/// merging, from an earlier owner or from the template. If all content of the Secret comes from the SealedSecret
+/// (`is_exclusive`), another client cannot add the annotation, since it would end corrections for good: the annotation
+/// is then an edit like any other, which [`successor`] reverts.
 pub fn merges(template: &ObjectMeta, existing: &ObjectMeta, is_exclusive: bool) -> bool {
     let is_allowed = !is_exclusive || has_annotation(template, PATCH_ANNOTATION);
     is_merged_into(existing) && is_allowed
@@ -101,8 +102,8 @@ pub fn drop_consent(metadata: &mut ObjectMeta) {
     }
 }
 
-/// Removes the labels and annotations of other clients: those that neither the template has, nor the controller, nor
-/// Kubernetes. Without a known template, those of the template are removed too; the next version sets them again.
+/// Removes the labels and annotations of other clients: all except those of the template, the controller and
+/// Kubernetes. If the template is unknown, those of the template are removed too; the next version sets them again.
 pub fn drop_metadata_of_others(metadata: &mut ObjectMeta, template: Option<&ObjectMeta>) {
     let unknown = ObjectMeta::default();
     let template = template.unwrap_or(&unknown);
@@ -146,8 +147,8 @@ fn has_annotation(metadata: &ObjectMeta, annotation: &str) -> bool {
 ///
 /// Values, labels and annotations are replaced; if the SealedSecret is merged into the Secret ([`merges`]), they are
 /// added to the existing ones. With `keeps_metadata`, labels and annotations that other clients added are kept, except
-/// the consent to a merge of a Secret that has no other owner. The additions of Kubernetes itself (see [`token_secrets`])
-/// are always kept.
+/// the consent to a merge of a Secret that has no other owner. The additions of Kubernetes itself (see
+/// [`token_secrets`]) are always kept.
 ///
 /// Consent to a merge covers only additional items, labels and annotations: a template that is merged into a Secret
 /// of another owner cannot add consent annotations or make the Secret immutable.

@@ -1,5 +1,5 @@
-//! Former values that a Secret keeps for a while under `ITEM.previous`, so that programs with the former value and programs
-//! with the new one can work at the same time.
+//! Former values of items, which a Secret keeps for a while under `ITEM.previous`, so that programs with the former
+//! value and programs with the new value can work at the same time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,9 +13,9 @@ use shared::resource::{
 use shared::secret::Secret;
 use shared::secret_types::{MAX_SECRET_LEN, values_len};
 
-/// How long former values are kept if the SealedSecret does not say.
+/// The retention period of former values if the SealedSecret specifies none.
 const DEFAULT_DURATION: SignedDuration = SignedDuration::from_hours(1);
-/// The longest time for which former values are kept.
+/// The longest retention period of former values.
 const MAX_DURATION: SignedDuration = SignedDuration::from_hours(24 * 7);
 /// The pause between two checks whether Pods still use former values.
 const CHECK_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
@@ -26,43 +26,43 @@ const MAX_ITEMS: usize = 50;
 /// Values of [`KEEP_PREVIOUS_UNTIL_ANNOTATION`].
 const UNTIL_TIME: &str = "time";
 const UNTIL_PODS: &str = "pods";
-/// What follows the name of an item in the name of its former value.
+/// The suffix that turns the name of an item into the name of its former value.
 const SUFFIX: &str = ".previous";
 
-/// The items whose former values a SealedSecret keeps.
+/// The request of a SealedSecret to keep the former values of items.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     items: BTreeSet<String>,
     duration: SignedDuration,
-    /// Whether former values are kept for all of the duration, also when every Pod has the present ones.
+    /// Whether former values are kept for the full retention period, even if every Pod already has the current values.
     is_by_time: bool,
 }
 
-/// The annotations with which a SealedSecret keeps former values cannot be used.
+/// The annotations about former values are invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRequest {
-    /// The duration cannot be read, or is too long.
+    /// The duration is invalid or too long.
     #[error(
         "the annotation {KEEP_PREVIOUS_FOR_ANNOTATION} has the value {0:?}; use a duration of at most a week, for example 30m"
     )]
     Duration(String),
-    /// The event that ends the time is unknown.
+    /// The event that ends the retention period is unknown.
     #[error(
         "the annotation {KEEP_PREVIOUS_UNTIL_ANNOTATION} has the value {0:?}; use `pods` or `time`"
     )]
     Event(String),
-    /// There are too many items.
+    /// The list has too many items.
     #[error("the annotation {KEEP_PREVIOUS_ANNOTATION} names more than {MAX_ITEMS} items")]
     TooManyItems,
 }
 
 impl Request {
-    /// Reads the annotations of a SealedSecret. Returns `None` if it keeps no former values.
+    /// Parses the annotations of a SealedSecret. Returns `None` if the SealedSecret requests no former values.
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidRequest`] if former values of more than 50 items are to be kept, for an unknown time, or for more than
-    /// a week.
+    /// Returns [`InvalidRequest`] if the annotations name more than 50 items, an unknown event, or a duration that is
+    /// invalid or longer than a week.
     pub fn of(sealed: &SealedSecret) -> Result<Option<Self>, InvalidRequest> {
         let annotation = |name: &str| sealed.metadata.annotations.as_ref()?.get(name);
         let Some(items) = annotation(KEEP_PREVIOUS_ANNOTATION) else {
@@ -83,21 +83,23 @@ impl Request {
         }))
     }
 
-    /// Returns whether former values are kept for all of their time, also when every Pod has the present ones.
+    /// Returns whether former values are kept for the full retention period, even if every Pod already has the current
+    /// values.
     ///
-    /// Programs that try both values need the former one until the other system, such as a database, accepts the new one. No
-    /// Pod shows when that is.
+    /// A program that tries both values needs the former value until the other system, such as a database, accepts the
+    /// new value. The state of Pods does not show when this happens.
     pub fn is_by_time(&self) -> bool {
         self.is_by_time
     }
 
-    /// Returns the items.
+    /// Returns the items whose former values are kept.
     pub fn items(&self) -> &BTreeSet<String> {
         &self.items
     }
 }
 
-/// Returns the items of a list, each once. Ends at the first one too many, since the list can have a mebibyte.
+/// Returns the distinct items of a list. Stops at the first item above the maximum, since the list can be a mebibyte
+/// long.
 fn parse_items(text: &str) -> Result<BTreeSet<String>, InvalidRequest> {
     let mut items = BTreeSet::new();
     let names = text.split(',').map(str::trim);
@@ -117,29 +119,29 @@ fn parse_duration(text: &str) -> Result<SignedDuration, InvalidRequest> {
     is_allowed.then_some(duration).ok_or_else(invalid)
 }
 
-/// What a Secret records about its values, in an annotation.
+/// The annotation with which the controller records the versions of the values of a Secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Marks {
-    /// The key of the versions.
+    /// The identifier of the key that computed the versions.
     key_id: String,
     /// The version of each value.
     versions: BTreeMap<String, String>,
-    /// When the last former value was kept.
+    /// When the most recent former value was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     since: Option<Timestamp>,
 }
 
-/// The former values that a Secret has.
+/// The former values in a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Former {
+pub struct FormerValues {
     items: BTreeSet<String>,
     since: Timestamp,
 }
 
-impl Former {
-    /// Returns the former values of a Secret that the controller keeps, by the marks on it; `None` if there are none. The time
-    /// of marks in the future counts as over, since it would never end otherwise.
+impl FormerValues {
+    /// Returns the former values in a Secret, according to the marks on the Secret; `None` if there are none. If the
+    /// marks lie in the future, the retention period counts as over, since it would never end otherwise.
     pub fn of(secret: &Secret, now: Timestamp) -> Option<Self> {
         let marks = marks_of(secret);
         let is_possible = |since: &Timestamp| since.duration_since(now) <= MAX_CLOCK_DIFFERENCE;
@@ -152,20 +154,22 @@ impl Former {
         (!items.is_empty()).then_some(Self { items, since })
     }
 
-    /// Returns when the last of them was kept, just before the Secret was written.
+    /// Returns when the most recent former value was stored, just before the Secret was written.
     pub fn since(&self) -> Timestamp {
         self.since
     }
 
-    /// Returns until when they are kept. Without a request, as when the SealedSecret cannot be read, for the usual time.
+    /// Returns when the retention period ends. Without a request, for example if the SealedSecret is invalid, the
+    /// default period applies.
     pub fn until(&self, request: Option<&Request>) -> Timestamp {
         let duration = request.map_or(DEFAULT_DURATION, |request| request.duration);
         self.since.saturating_add(duration).unwrap_or(self.since)
     }
 
-    /// Returns when to check again whether they are needed. An object that fails, or keeps them for all of their time, is
-    /// not checked before the end: each check of a failing object costs an attempt. If they are still there after the end,
-    /// the last attempt could not remove them, and another one follows after a pause.
+    /// Returns when to check again whether the former values are still needed. While an object fails, or keeps former
+    /// values for the full retention period, the next check is at the end of the period: each check of a failing object
+    /// costs an attempt. Former values that exist after the end could not be removed; another attempt follows after a
+    /// pause.
     pub fn next_check(
         &self,
         request: Option<&Request>,
@@ -184,7 +188,7 @@ impl Former {
         }
     }
 
-    /// Returns what the status reports.
+    /// Returns the former values as the status reports them.
     pub fn status(&self, request: Option<&Request>) -> PreviousValues {
         PreviousValues {
             items: self.items.iter().cloned().collect(),
@@ -192,8 +196,8 @@ impl Former {
         }
     }
 
-    /// Returns the Secret without the former values that the SealedSecret does not request any more, or without all if
-    /// their time is over; `None` if all stay. Nothing can be removed from an immutable Secret.
+    /// Returns the Secret without the former values that the SealedSecret no longer requests, or without any if the
+    /// retention period is over; `None` if nothing changes. Nothing can be removed from an immutable Secret.
     pub fn removed_from(
         &self,
         secret: &Secret,
@@ -215,31 +219,31 @@ impl Former {
                 since: None,
                 ..marks_of(secret)
             };
-            marks.put_on(&mut next);
+            marks.write_to(&mut next);
         }
         Some(next)
     }
 }
 
-/// The new values of a Secret, as far as they decide which former values are kept.
+/// The new values of a Secret, as far as they determine which former values are kept.
 #[derive(Debug)]
 pub struct NewValues<'a> {
     /// The version of the value of each requested item.
     pub versions: BTreeMap<String, String>,
-    /// The identifier of the key of the versions.
+    /// The identifier of the key that computed the versions.
     pub key_id: &'a str,
-    /// Whether values without a mark have changed.
+    /// Whether values without a mark count as changed.
     pub is_changed: bool,
-    /// Whether no program needs the former values any more.
+    /// Whether no program needs the former values anymore.
     pub drops_former: bool,
 }
 
-/// Adds the former values to the desired Secret, and records the versions of its values. Returns whether the Secret then
-/// differs from the existing one without an edit by another client.
+/// Adds the former values to the desired Secret, and records the versions of its values. Returns whether the Secret
+/// then differs from the existing Secret without an edit by another client.
 ///
-/// Decides by versions and never compares values, so a value that is set again counts as changed. A second change replaces
-/// the former value of the first. Former values that leave no room are not kept, nor are those of a Secret that becomes
-/// immutable, which could not be removed.
+/// Values are compared only by their versions, so a value that is set again counts as changed. After a second change,
+/// the former value of the second change replaces that of the first. Former values that do not fit into the Secret are
+/// not kept, and neither are those of a Secret that becomes immutable, since they could not be removed.
 pub fn keep(
     desired: &mut Secret,
     existing: Option<&Secret>,
@@ -248,7 +252,7 @@ pub fn keep(
     now: Timestamp,
 ) -> bool {
     let before = existing.map(marks_of).unwrap_or_default();
-    let former = existing.and_then(|secret| Former::of(secret, now));
+    let former = existing.and_then(|secret| FormerValues::of(secret, now));
     let kept = former.filter(|former| now < former.until(Some(request)) && !new.drops_former);
     let mut since = kept.as_ref().map(|former| former.since);
     let mut former_values = BTreeMap::new();
@@ -278,11 +282,11 @@ pub fn keep(
         since: since.filter(|_| !former_values.is_empty()),
     };
     desired.data.extend(former_values);
-    marks.put_on(desired);
+    marks.write_to(desired);
     marks != before
 }
 
-/// Removes the marks that the author of a template has put on the Secret.
+/// Removes marks that the author of a template added to the Secret.
 pub fn remove_marks(secret: &mut Secret) {
     if let Some(annotations) = &mut secret.metadata.annotations {
         annotations.remove(PREVIOUS_VALUES_ANNOTATION);
@@ -298,7 +302,7 @@ impl Marks {
         mark.map_or(new.is_changed, |mark| Some(mark) != new.versions.get(item))
     }
 
-    fn put_on(&self, secret: &mut Secret) {
+    fn write_to(&self, secret: &mut Secret) {
         if let Ok(text) = serde_json::to_string(self) {
             let annotations = secret.metadata.annotations.get_or_insert_default();
             annotations.insert(PREVIOUS_VALUES_ANNOTATION.to_owned(), text);
@@ -310,7 +314,7 @@ fn former_name(item: &str) -> String {
     format!("{item}{SUFFIX}")
 }
 
-/// Returns the marks of a Secret. An annotation that cannot be read counts as missing.
+/// Returns the marks of a Secret. An unreadable annotation counts as missing.
 fn marks_of(secret: &Secret) -> Marks {
     let annotations = secret.metadata.annotations.as_ref();
     let text = annotations.and_then(|texts| texts.get(PREVIOUS_VALUES_ANNOTATION));
@@ -363,7 +367,8 @@ mod tests {
         }
     }
 
-    /// Returns the Secret after values with these versions were written at that second, and whether its marks changed.
+    /// Returns the Secret after values with these versions were written at the second `now`, and whether its marks
+    /// changed.
     fn next(
         existing: Option<&Secret>,
         values: &[(&str, &str)],
@@ -387,19 +392,19 @@ mod tests {
     }
 
     fn until(secret: &Secret, now: i64) -> Option<i64> {
-        let former = Former::of(secret, at(now))?;
+        let former = FormerValues::of(secret, at(now))?;
         Some(former.until(Some(&request("a, b"))).as_second())
     }
 
     #[test]
-    fn a_changed_value_leaves_its_former_value_until_the_time_is_over() {
+    fn a_former_value_is_kept_until_its_retention_period_ends() {
         let (first, _) = next(None, &[("a", "1"), ("b", "2")], 0, false);
         assert_eq!(until(&first, 0), None);
         let (second, _) = next(Some(&first), &[("a", "3"), ("b", "2")], 10, false);
         let want = [("a", "3"), ("a.previous", "1"), ("b", "2")];
         assert_eq!(values(&second), want);
         assert_eq!(until(&second, 10), Some(110));
-        let status = Former::of(&second, at(10)).unwrap().status(None);
+        let status = FormerValues::of(&second, at(10)).unwrap().status(None);
         assert_eq!(status.items, ["a"]);
         for (second_of, is_kept) in [(109, true), (110, false)] {
             let again = [("a", "3"), ("b", "2")];
@@ -413,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_no_program_needs_any_more_are_dropped() {
+    fn former_values_that_no_program_needs_are_dropped() {
         let (first, _) = next(None, &[("a", "1")], 0, false);
         let (second, _) = next(Some(&first), &[("a", "2")], 10, false);
         let (third, is_due) = next(Some(&second), &[("a", "2")], 20, true);
@@ -462,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn former_values_that_leave_no_room_or_could_not_be_removed_are_not_kept() {
+    fn former_values_that_do_not_fit_or_cannot_be_removed_are_not_kept() {
         let large = "x".repeat(MAX_SECRET_LEN / 2 + 1);
         let (first, _) = next(None, &[("a", &large)], 0, false);
         let mut desired = secret(&[("a", &large)]);
@@ -478,9 +483,9 @@ mod tests {
         assert_eq!(desired.data.len(), 1);
     }
 
-    /// Attack: an author keeps a former value for longer than a week, by marks in the future in the template.
+    /// Attack: an author keeps a former value for longer than a week, with marks in the future in the template.
     #[test]
-    fn marks_in_the_future_do_not_extend_the_time() {
+    fn marks_in_the_future_do_not_extend_the_retention_period() {
         let (first, _) = next(None, &[("a", "1")], 0, false);
         let (mut second, _) = next(Some(&first), &[("a", "2")], 10, false);
         let annotations = second.metadata.annotations.as_mut().unwrap();
@@ -493,12 +498,12 @@ mod tests {
         assert_eq!(until(&second, 50), None);
     }
 
-    /// Fault: former values cannot be removed when their time is over, and the controller tries it without a pause.
+    /// Fault: former values cannot be removed after their retention period, and the controller retries without a pause.
     #[test]
-    fn checks_pause_and_a_failing_object_is_checked_at_the_end_alone() {
+    fn a_failing_object_is_checked_only_at_the_end_and_then_at_intervals() {
         let (first, _) = next(None, &[("a", "1")], 0, false);
         let (second, _) = next(Some(&first), &[("a", "2")], 10, false);
-        let former = Former::of(&second, at(10)).unwrap();
+        let former = FormerValues::of(&second, at(10)).unwrap();
         for (now, is_synced, want) in [
             (20, true, 30),
             (105, true, 110),
@@ -512,13 +517,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_requested_any_more_is_removed_at_once() {
+    fn former_values_are_removed_when_they_are_no_longer_requested() {
         let (first, _) = next(None, &[("a", "1"), ("b", "2")], 0, false);
         let (second, _) = next(Some(&first), &[("a", "3"), ("b", "4")], 10, false);
-        let former = Former::of(&second, at(11)).unwrap();
+        let former = FormerValues::of(&second, at(11)).unwrap();
         let removed = |request: Option<&Request>, is_over| {
             let secret = former.removed_from(&second, request, is_over)?;
-            let former = Former::of(&secret, at(11));
+            let former = FormerValues::of(&secret, at(11));
             Some(former.map_or_else(Vec::new, |former| former.items.into_iter().collect()))
         };
         assert_eq!(removed(Some(&request("a,b")), false), None);
@@ -530,7 +535,7 @@ mod tests {
         assert_eq!(removed(None, false), Some(vec![]));
     }
 
-    /// Attack: an author names so many items that the controller is busy with their versions.
+    /// Attack: an author names so many items that computing their versions keeps the controller busy.
     #[test]
     fn refuses_more_items_than_fifty_and_counts_each_once() {
         let mut sealed = SealedSecret::new("n", SealedSecretSpec::default());
@@ -548,7 +553,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_by_time_only_if_the_annotation_says_so_and_refuses_other_events() {
+    fn ends_by_time_only_if_requested_and_refuses_unknown_events() {
         for (text, want) in [
             (None, Some(false)),
             (Some("pods"), Some(false)),

@@ -1,4 +1,4 @@
-//! The labels and annotations of a Secret that are restored also where edits of other clients are tolerated, and while
+//! The labels and annotations of a Secret that the controller restores even if edits by other clients are tolerated or
 //! the SealedSecret is refused.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -13,8 +13,8 @@ use crate::ownership::{drop_consent, drop_metadata_of_others, is_merged_into, me
 pub struct Protected<'a> {
     /// The metadata that the administrator adds.
     pub added: &'a AddedMetadata,
-    /// The metadata in the template of the SealedSecret; `None` if it is sealed itself (the deprecated form), or if the
-    /// SealedSecret cannot be read.
+    /// The metadata in the template of the SealedSecret; `None` if the template is sealed (the deprecated form), or if
+    /// the SealedSecret cannot be read.
     pub template: Option<&'a ObjectMeta>,
     /// Whether this version of the SealedSecret was unsealed, so that its Secret has the metadata of this template.
     pub settled: bool,
@@ -23,23 +23,23 @@ pub struct Protected<'a> {
 }
 
 impl Protected<'_> {
-    /// Returns the metadata of the Secret with what the administrator adds, and without a consent to a merge that
-    /// another client has added. Returns `None` if the Secret already has this metadata.
+    /// Returns the metadata of the Secret with the additions of the administrator, and without a consent to a merge
+    /// that another client added. Returns `None` if the Secret already has this metadata.
     ///
-    /// If the labels and annotations of other clients leave no room for a write, they are removed at the same time.
+    /// If the labels and annotations of other clients leave no room for the write, they are removed too.
     pub fn restored(&self, existing: &Secret) -> Option<ObjectMeta> {
         let mut restored = existing.metadata.clone();
         if self.forbids_merges() {
             drop_consent(&mut restored);
         }
-        self.added.put_on(&mut restored);
+        self.added.add_to(&mut restored);
         if restored == existing.metadata {
             return None;
         }
         let is_too_large = !names_size::leave_room(&existing.data, &[&restored]);
         if is_too_large && !self.is_merged(&existing.metadata) {
             drop_metadata_of_others(&mut restored, self.template);
-            self.added.put_on(&mut restored);
+            self.added.add_to(&mut restored);
         }
         Some(restored)
     }
@@ -50,7 +50,7 @@ impl Protected<'_> {
         self.settled && self.is_exclusive && !is_in_template
     }
 
-    /// Returns whether the Secret can have labels and annotations of another owner.
+    /// Returns whether the Secret may have labels and annotations of another owner.
     fn is_merged(&self, existing: &ObjectMeta) -> bool {
         self.template.map_or_else(
             || is_merged_into(existing),
@@ -108,7 +108,7 @@ mod tests {
                     is_exclusive: true,
                 };
                 let restored = protected.restored(&existing).unwrap();
-                assert!(added.are_on(&restored));
+                assert!(added.are_present_on(&restored));
                 let annotations = restored.annotations.unwrap();
                 assert!(kept.iter().all(|key| annotations.contains_key(*key)));
                 assert_eq!(annotations.len() > 2, is_kept, "{count}");

@@ -1,4 +1,4 @@
-//! The size of the values of a Secret, as everyone can see it.
+//! The size of the values of a Secret as far as it is public.
 
 use shared::resource::SealedSecret;
 use shared::secret::Secret;
@@ -9,9 +9,9 @@ const V2_STEP: usize = 32;
 /// Bytes of a padded v2 value besides the value and the zeros: its identifier and the marker.
 const V2_OVERHEAD: usize = 17;
 
-/// Returns the size of the values of a Secret that has exactly the items of the SealedSecret. A v1 value shows its length. A
-/// v2 value shows it in steps, so it counts with the greatest length of its step: an editor who adds values until the
-/// Secret is too large must not learn more.
+/// Returns the size of the values of a Secret that has exactly the items of the SealedSecret. The length of a v1 value
+/// is public. The length of a v2 value is public only in steps, so the value counts with the greatest length of its
+/// step: an editor who adds values until the Secret is too large must not learn more.
 pub fn values_len(sealed: &SealedSecret, secret: &Secret) -> usize {
     let encrypted_data = &sealed.spec.encrypted_data;
     let is_v1 = |item: &str| {

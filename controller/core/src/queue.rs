@@ -11,7 +11,7 @@ use crate::object_id::ObjectId;
 const FIRST_WAIT: SignedDuration = SignedDuration::from_millis(500);
 /// The maximum wait. Retries never end.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(5);
-/// One of this many turns goes to the backlog, for any number of fresh objects.
+/// The backlog gets one of this many turns, regardless of the number of fresh objects.
 const TURNS_PER_BACKLOG_TURN: u32 = 4;
 
 /// Returns how long to wait after `failures` consecutive failures. `jitter` is between 0 and 1 and shortens the wait by
@@ -38,7 +38,7 @@ pub struct Queue {
     entries: HashMap<ObjectId, (Timestamp, Urgency)>,
     fresh: Lane,
     backlog: Lane,
-    /// The turns that each namespace had.
+    /// The number of turns of each namespace.
     shares: Shares,
     turn: u32,
 }

@@ -26,7 +26,7 @@ pub enum Reason {
     DriftFight,
     /// Another client changed the Secret, and the controller reverted the change.
     DriftCorrected,
-    /// The type of the Secret gives the author of the SealedSecret more than the values.
+    /// The type of the Secret grants the author of the SealedSecret access beyond the values.
     RiskyType,
     /// A key Secret cannot be used.
     UnusableKey,
@@ -93,11 +93,11 @@ pub struct Class {
     pub remedy: Remedy,
 }
 
-/// How far ahead of the time a revision may lie, since clocks differ.
+/// How far a revision may lie in the future, since clocks differ.
 pub const MAX_REVISION_AHEAD: SignedDuration = SignedDuration::from_hours(24);
 
 /// Returns the class of a refusal. The match is exhaustive, so that a new refusal does not compile without a class.
-pub fn classify(why: &Refusal) -> Class {
+pub fn classify(refusal: &Refusal) -> Class {
     let class = |reason, fault, remedy| Class {
         reason,
         fault,
@@ -106,12 +106,12 @@ pub fn classify(why: &Refusal) -> Class {
     };
     let unseal = |remedy| class(Reason::ErrUnsealFailed, Fault::Unseal, remedy);
     let update = |remedy| class(Reason::ErrUpdateFailed, Fault::Update, remedy);
-    match why {
+    match refusal {
         Refusal::Malformed(_) | Refusal::Values(_) | Refusal::Violation(_) => {
             unseal(Remedy::Change)
         }
-        Refusal::Unseal(why) => match why {
-            UnsealError::Refused(why) => classify_v2(why),
+        Refusal::Unseal(error) => match error {
+            UnsealError::Refused(refusal) => classify_v2(refusal),
             UnsealError::KeyUnavailable { .. } => Class {
                 is_stalled: false,
                 ..unseal(Remedy::Retry)
@@ -142,8 +142,8 @@ pub fn classify(why: &Refusal) -> Class {
     }
 }
 
-fn classify_v2(why: &v2::Refusal) -> Class {
-    let remedy = match why {
+fn classify_v2(refusal: &v2::Refusal) -> Class {
+    let remedy = match refusal {
         v2::Refusal::UnknownKey { .. } => Remedy::Key,
         v2::Refusal::RevisionInFuture { revision, .. } => {
             time_of_acceptance(*revision).map_or(Remedy::Change, Remedy::Time)
@@ -151,14 +151,14 @@ fn classify_v2(why: &v2::Refusal) -> Class {
         _ => Remedy::Change,
     };
     Class {
-        reason: Reason::Refused(why.reason()),
+        reason: Reason::Refused(refusal.reason()),
         fault: Fault::Unseal,
         is_stalled: !matches!(remedy, Remedy::Time(_)),
         remedy,
     }
 }
 
-/// Returns when a revision is no longer too far ahead; `None` if never.
+/// Returns when a revision is no longer too far in the future; `None` if never.
 fn time_of_acceptance(revision: u64) -> Option<Timestamp> {
     let time = Timestamp::from_millisecond(revision.try_into().ok()?).ok()?;
     time.checked_sub(MAX_REVISION_AHEAD).ok()
@@ -168,8 +168,8 @@ fn time_of_acceptance(revision: u64) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
-    fn class_of(why: v2::Refusal) -> Class {
-        classify(&Refusal::Unseal(why.into()))
+    fn class_of(refusal: v2::Refusal) -> Class {
+        classify(&Refusal::Unseal(refusal.into()))
     }
 
     #[test]
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn only_another_key_helps_an_object_without_a_key() {
+    fn only_another_key_resolves_a_missing_key() {
         let item = || "a".to_owned();
         let unknown = v2::Refusal::UnknownKey {
             item: item(),
@@ -198,8 +198,8 @@ mod tests {
         let tampered = v2::Refusal::Tampered {
             items: vec![item()],
         };
-        for why in [tampered, v2::Refusal::NeverSecret { item: item() }] {
-            let class = class_of(why);
+        for refusal in [tampered, v2::Refusal::NeverSecret { item: item() }] {
+            let class = class_of(refusal);
             assert_eq!((class.remedy, class.is_stalled), (Remedy::Change, true));
         }
     }

@@ -17,7 +17,7 @@ use crate::fault::Fault;
 use crate::reason::{Reason, classify};
 use crate::versions::{self, CurrentVersion};
 
-/// The condition that Argo CD reads, and the first, which the printer columns show.
+/// The condition that Argo CD and the printer columns show. It comes first in the list.
 const SYNCED: &str = "Synced";
 /// The condition that Flux and kstatus read.
 const READY: &str = "Ready";
@@ -63,7 +63,7 @@ pub enum Outcome<'a> {
     /// The SealedSecret cannot be read or unsealed, or the controller must not write its Secret.
     Refused {
         /// Why the SealedSecret was refused.
-        why: &'a Refusal,
+        refusal: &'a Refusal,
         /// Which values the Secret keeps.
         kept: KeptValues,
         /// The former values that the Secret has.
@@ -87,7 +87,7 @@ impl Outcome<'_> {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Unsealed { .. } => Reason::Unsealed,
-            Self::Refused { why, .. } => classify(why).reason,
+            Self::Refused { refusal, .. } => classify(refusal).reason,
             Self::Failed { .. } => Reason::ErrUpdateFailed,
         }
     }
@@ -96,7 +96,7 @@ impl Outcome<'_> {
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Unsealed { .. } => None,
-            Self::Refused { why, .. } => Some(classify(why).fault),
+            Self::Refused { refusal, .. } => Some(classify(refusal).fault),
             Self::Failed { .. } => Some(Fault::Update),
         }
     }
@@ -104,21 +104,21 @@ impl Outcome<'_> {
     /// Returns the failure message, beginning with upstream's text for failures that upstream has; `None` for a
     /// success.
     pub fn message(&self) -> Option<String> {
-        self.failure_message(|why| error_chain(why))
+        self.failure_message(|refusal| error_chain(refusal))
     }
 
     /// Returns the failure message, beginning with the likely cause if items cannot be unsealed; `None` for a success.
     pub fn diagnosis(&self) -> Option<String> {
-        self.failure_message(|why| match why {
-            Refusal::Unseal(why @ UnsealError::Items(_)) => why.diagnosis(),
-            why => error_chain(why),
+        self.failure_message(|refusal| match refusal {
+            Refusal::Unseal(error @ UnsealError::Items(_)) => error.diagnosis(),
+            refusal => error_chain(refusal),
         })
     }
 
     fn failure_message(&self, text: impl Fn(&Refusal) -> String) -> Option<String> {
         let message = match self {
             Self::Unsealed { .. } => return None,
-            Self::Refused { why, .. } => text(why),
+            Self::Refused { refusal, .. } => text(refusal),
             Self::Failed { message, .. } => message.clone(),
         };
         Some(truncate(visible(&message).into_owned()))
@@ -128,7 +128,7 @@ impl Outcome<'_> {
     fn is_stalled(&self) -> bool {
         match self {
             Self::Unsealed { .. } => false,
-            Self::Refused { why, .. } => classify(why).is_stalled,
+            Self::Refused { refusal, .. } => classify(refusal).is_stalled,
             Self::Failed { is_stalled, .. } => *is_stalled,
         }
     }
@@ -145,8 +145,8 @@ impl Outcome<'_> {
         }
     }
 
-    /// Returns the record for the status. A failure keeps the last one, which shows whether this generation was unsealed
-    /// before, and where the content of the Secret comes from.
+    /// Returns the record for the status. A failure keeps the previous record, which shows whether this generation was
+    /// unsealed before, and where the content of the Secret comes from.
     fn record(&self, previous: Option<&SealedSecretStatus>) -> Option<SecretRecord> {
         match self {
             Self::Unsealed { record, .. } => record.clone(),
@@ -154,7 +154,7 @@ impl Outcome<'_> {
         }
     }
 
-    /// Returns the versions of the content for the status. A failure keeps them.
+    /// Returns the versions of the content for the status. A failure keeps the previous versions.
     fn versions(
         &self,
         previous: Option<&SealedSecretStatus>,
@@ -179,9 +179,9 @@ impl Outcome<'_> {
         previous.cloned()
     }
 
-    /// Returns this generation if it was unsealed, otherwise the last unsealed generation in the previous status. If
-    /// the previous status was written by an earlier release without that field, its conditions or record show whether
-    /// its observed generation was unsealed. For display only, since other clients may write the status.
+    /// Returns this generation if it was unsealed, otherwise the last unsealed generation in the previous status. If an
+    /// earlier release wrote the previous status without this field, its conditions or record show whether its observed
+    /// generation was unsealed. For display only, since other clients may write the status.
     fn last_unsealed(
         &self,
         previous: Option<&SealedSecretStatus>,
@@ -207,28 +207,28 @@ impl Outcome<'_> {
                 })
                 .collect(),
             Self::Refused {
-                why: Refusal::Unseal(UnsealError::Items(ItemErrors { items: errors, .. })),
+                refusal: Refusal::Unseal(UnsealError::Items(ItemErrors { items: errors, .. })),
                 ..
             } => errors
                 .iter()
                 .map(|error| failed_item(&error.key, &error.problem))
                 .collect(),
             Self::Refused {
-                why: Refusal::Unseal(UnsealError::Refused(v2::Refusal::Tampered { items })),
+                refusal: Refusal::Unseal(UnsealError::Refused(v2::Refusal::Tampered { items })),
                 ..
             } => items
                 .iter()
                 .map(|item| failed_item(item, &TamperedItem))
                 .collect(),
             Self::Refused {
-                why: Refusal::Unseal(UnsealError::Template(TemplateErrors(errors))),
+                refusal: Refusal::Unseal(UnsealError::Template(TemplateErrors(errors))),
                 ..
             } => errors
                 .iter()
                 .map(|error| failed_item(error.key(), error))
                 .collect(),
             Self::Refused {
-                why: Refusal::Values(none),
+                refusal: Refusal::Values(none),
                 ..
             } => none
                 .failures()
@@ -240,7 +240,7 @@ impl Outcome<'_> {
     }
 }
 
-/// One item of [`v2::Refusal::Tampered`].
+/// The error of an item that [`v2::Refusal::Tampered`] names.
 #[derive(Debug, thiserror::Error)]
 #[error("changed after it was sealed")]
 struct TamperedItem;
@@ -253,7 +253,7 @@ fn failed_item(key: &str, error: &dyn std::error::Error) -> ItemStatus {
     }
 }
 
-/// Returns the status to record, or `None` if it equals the recorded status: every write triggers all watchers.
+/// Returns the status to record, or `None` if it equals the recorded status, since every write triggers all watchers.
 ///
 /// The order is `Synced`, `Ready`, then `Stalled` if a user must act, then conditions of other clients unchanged.
 /// `lastTransitionTime` changes only with the condition's `status`; `lastUpdateTime` also changes with its reason or
@@ -312,7 +312,7 @@ fn is_equivalent(previous: &SealedSecretStatus, status: &SealedSecretStatus) -> 
     previous == *status
 }
 
-/// Returns the RSA key that unsealed each item, for items whose status names one.
+/// Returns the RSA key that unsealed each item, for the items whose status names a key.
 pub fn sealed_by(status: Option<&SealedSecretStatus>) -> BTreeMap<String, Fingerprint> {
     let items = status.map_or(&[][..], |status| &status.items);
     let key = |item: &ItemStatus| Some((item.key.clone(), item.sealed_by.as_ref()?.parse().ok()?));
@@ -406,8 +406,8 @@ mod tests {
     #[test]
     fn names_every_item_that_was_changed_after_it_was_sealed() {
         let items = vec!["a".to_owned(), "b".to_owned()];
-        let why = Refusal::Unseal(v2::Refusal::Tampered { items }.into());
-        let status = next(None, &refused_outcome(&why), None, timestamp(1)).unwrap();
+        let refusal = Refusal::Unseal(v2::Refusal::Tampered { items }.into());
+        let status = next(None, &refused_outcome(&refusal), None, timestamp(1)).unwrap();
         let reasons = status.conditions.iter().map(|c| c.reason.as_deref());
         assert_eq!(reasons.collect::<Vec<_>>(), [Some("Tampered"); 3]);
         let error = || Some("changed after it was sealed".to_owned());
@@ -425,9 +425,9 @@ mod tests {
         }
     }
 
-    fn refused_outcome(why: &Refusal) -> Outcome<'_> {
+    fn refused_outcome(refusal: &Refusal) -> Outcome<'_> {
         Outcome::Refused {
-            why,
+            refusal,
             kept: KeptValues::Good,
             previous: None,
         }
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_ordered_synced_ready_others() {
+    fn conditions_are_in_the_order_synced_ready_others() {
         let no_items = BTreeMap::new();
         let foreign = Condition {
             type_: "Foreign".into(),
@@ -515,8 +515,8 @@ mod tests {
 
     #[test]
     fn update_time_changes_with_each_generation() {
-        let (no_items, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
-        for outcome in [unsealed_outcome(&no_items), refused_outcome(&why)] {
+        let (no_items, refusal) = (BTreeMap::new(), Refusal::Malformed("why".into()));
+        for outcome in [unsealed_outcome(&no_items), refused_outcome(&refusal)] {
             let mut status = next(None, &outcome, Some(1), timestamp(1)).unwrap();
             for generation in 2..5 {
                 status = next(
@@ -539,8 +539,8 @@ mod tests {
 
     #[test]
     fn a_status_names_the_last_generation_that_was_unsealed() {
-        let (no_items, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
-        let (success, failure) = (unsealed_outcome(&no_items), refused_outcome(&why));
+        let (no_items, refusal) = (BTreeMap::new(), Refusal::Malformed("why".into()));
+        let (success, failure) = (unsealed_outcome(&no_items), refused_outcome(&refusal));
         let mut status = next(None, &failure, Some(1), timestamp(1)).unwrap();
         assert_eq!(status.last_unsealed_generation, None);
         for (outcome, generation, want) in [
@@ -563,8 +563,8 @@ mod tests {
 
     #[test]
     fn an_upgrade_does_not_rewrite_statuses_and_keeps_the_unsealed_generation() {
-        let (no_items, why) = (BTreeMap::new(), Refusal::Malformed("why".into()));
-        let (success, failure) = (unsealed_outcome(&no_items), refused_outcome(&why));
+        let (no_items, refusal) = (BTreeMap::new(), Refusal::Malformed("why".into()));
+        let (success, failure) = (unsealed_outcome(&no_items), refused_outcome(&refusal));
         let mut earlier = next(None, &success, Some(3), timestamp(1)).unwrap();
         earlier.last_unsealed_generation = None;
         assert_eq!(next(Some(&earlier), &success, Some(3), timestamp(2)), None);
@@ -588,13 +588,24 @@ mod tests {
             version: None,
             previous: None,
         };
-        let why = Refusal::Malformed("why".into());
+        let refusal = Refusal::Malformed("why".into());
         let first = next(None, &success, Some(1), timestamp(1)).unwrap();
-        let failed = next(Some(&first), &refused_outcome(&why), Some(1), timestamp(2)).unwrap();
+        let failed = next(
+            Some(&first),
+            &refused_outcome(&refusal),
+            Some(1),
+            timestamp(2),
+        )
+        .unwrap();
         assert_eq!(failed.record, Some(record.clone()));
         assert!(!is_synced(&failed));
-        let next_version =
-            next(Some(&failed), &refused_outcome(&why), Some(2), timestamp(3)).unwrap();
+        let next_version = next(
+            Some(&failed),
+            &refused_outcome(&refusal),
+            Some(2),
+            timestamp(3),
+        )
+        .unwrap();
         assert_eq!(next_version.record, Some(record));
     }
 
@@ -622,8 +633,8 @@ mod tests {
             items,
             ..ItemErrors::default()
         };
-        let why = Refusal::Unseal(errors.into());
-        let status = next(None, &refused_outcome(&why), None, timestamp(1)).unwrap();
+        let refusal = Refusal::Unseal(errors.into());
+        let status = next(None, &refused_outcome(&refusal), None, timestamp(1)).unwrap();
         let upstream = "no key could decrypt secret (a)\nillegal base64 data at input byte 0 (b)";
         let finding = "it is not base64 (invalid byte 0), 1 byte";
         let synced =

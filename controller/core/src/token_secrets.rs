@@ -1,4 +1,4 @@
-//! The additions of Kubernetes itself to a Secret of type `kubernetes.io/service-account-token`.
+//! The changes that Kubernetes itself makes to Secrets of type `kubernetes.io/service-account-token`.
 //!
 //! Kubernetes modifies Secrets of no other built-in type. The token controller adds the items `token` and `namespace`
 //! if they are missing or empty, always sets `ca.crt` to the cluster's certificate authority, and records the uid of
@@ -118,7 +118,7 @@ mod tests {
             ],
             &[ACCOUNT_A, UID],
         );
-        for (why, sealed, want) in [
+        for (case_name, sealed, want) in [
             (
                 "nothing sealed",
                 &[][..],
@@ -151,8 +151,12 @@ mod tests {
         ] {
             let mut next = secret(TYPE, sealed, &[ACCOUNT_A]);
             keep_additions(&mut next, &existing);
-            assert_eq!(values(&next), want, "{why}");
-            assert_eq!(annotation(&next.metadata, ACCOUNT_UID), Some("u"), "{why}");
+            assert_eq!(values(&next), want, "{case_name}");
+            assert_eq!(
+                annotation(&next.metadata, ACCOUNT_UID),
+                Some("u"),
+                "{case_name}"
+            );
         }
     }
 

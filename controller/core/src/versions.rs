@@ -1,4 +1,4 @@
-//! The versions of the content of a Secret, in the status of its SealedSecret.
+//! The content versions of a Secret, which the status of its SealedSecret lists.
 
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,12 +9,12 @@ use crate::status::{is_synced, sync_time};
 /// Maximum number of versions in a status.
 const MAX_VERSIONS: usize = 5;
 
-/// The version of the content that a Secret has now.
+/// The current version of the content of a Secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CurrentVersion {
     /// The content version.
     pub version: String,
-    /// The identifier of the key of the version.
+    /// The identifier of the key that computed the version.
     pub key_id: String,
     /// A time at which the Secret had this content.
     pub written_at: Timestamp,
@@ -22,8 +22,9 @@ pub struct CurrentVersion {
 
 /// Returns the versions to record, newest first.
 ///
-/// Consumers compare the time of a version with the start of their containers, which Kubernetes rounds down to seconds. So
-/// the time is rounded up: a container that started in the second of the write may have read the earlier content.
+/// Consumers compare the time of a version with the start times of their containers, which Kubernetes rounds down to
+/// seconds. The time of a version is therefore rounded up: a container that started in the second of the write may have
+/// read the earlier content.
 pub fn next(
     previous: Option<&SealedSecretStatus>,
     current: &CurrentVersion,
@@ -51,8 +52,9 @@ fn is_same(recorded: &SecretVersion, current: &CurrentVersion) -> bool {
     (&recorded.version, &recorded.key_id) == (&current.version, &current.key_id)
 }
 
-/// Returns since when the Secret has the content of this generation, if only the way to identify it is new: the key of
-/// the versions was replaced, or an earlier release unsealed the generation without recording a version.
+/// Returns the time since which the Secret has the content of this generation, if only the identification of the
+/// content is new: the key of the versions was replaced, or an earlier release unsealed the generation without
+/// recording a version.
 fn time_of_same_content(
     previous: &SealedSecretStatus,
     current: &CurrentVersion,
@@ -99,7 +101,7 @@ mod tests {
         }
     }
 
-    /// Returns version, generation and second of each entry.
+    /// Returns the version, generation and second of each entry.
     fn summary(versions: &[SecretVersion]) -> Vec<(&str, i64, i64)> {
         let second = |v: &SecretVersion| v.time.as_ref().unwrap().0.as_second();
         let entries = versions.iter();
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_five_newest() {
+    fn keeps_the_five_newest_versions() {
         let mut status = SealedSecretStatus::default();
         for generation in 1..=7 {
             let current = current(&generation.to_string(), "k", at(generation * 1_000));

@@ -46,7 +46,7 @@ impl Checks<'_> {
         }
     }
 
-    /// Returns the additional namespaces. Reports a name that no namespace can have, since the names become part of
+    /// Returns the additional namespaces. Reports names that no namespace can have, since the names become part of
     /// request paths.
     fn additional_namespaces(&mut self) -> Vec<String> {
         let names = self.flags.text("additional-namespaces").split(',');

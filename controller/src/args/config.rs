@@ -22,7 +22,7 @@ pub struct Config {
     pub backend: Backend,
     /// The configuration of keys.
     pub keys: KeyConfig,
-    /// How SealedSecrets are turned into Secrets.
+    /// The rules by which SealedSecrets become Secrets.
     pub policy: Policy,
     /// The address of the HTTP server.
     pub listen: Address,
@@ -34,7 +34,7 @@ pub struct Config {
     pub plain_certificate_only: bool,
     /// Whether object names are omitted from the metrics.
     pub omits_names: bool,
-    /// The maximum number of objects with their own metric series.
+    /// The maximum number of objects with a metric series of their own.
     pub max_named_objects: usize,
     /// The rate limit of one caller: requests per second, and the burst.
     pub rate: (u32, u32),
@@ -48,13 +48,13 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// Where SealedSecrets, keys and Secrets are stored.
+/// The store of SealedSecrets, keys and Secrets.
 #[allow(clippy::large_enum_variant, reason = "a process has only one")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Backend {
-    /// In the subdirectories of a directory, without a cluster.
+    /// The subdirectories of a directory, without a cluster.
     Directory(PathBuf),
-    /// In a cluster, through its API server.
+    /// A cluster, through its API server.
     Cluster(ClusterConfig),
 }
 
@@ -63,7 +63,7 @@ pub enum Backend {
 pub struct ClusterConfig {
     /// The kubeconfig file; `None` for the in-cluster configuration.
     pub kubeconfig: Option<PathBuf>,
-    /// The Pod of this process.
+    /// The Pod in which this process runs.
     pub pod: Pod,
     /// Whether all namespaces are watched, unless `additional_namespaces` names some.
     pub all_namespaces: bool,
@@ -74,19 +74,19 @@ pub struct ClusterConfig {
     /// Whether the controller deletes the Secret of a deleted SealedSecret, instead of leaving this to the garbage
     /// collector.
     pub deletes_secrets: bool,
-    /// Which events about SealedSecrets are emitted.
+    /// The level of the events about SealedSecrets.
     pub event_level: EventLevel,
-    /// Whether Secrets are watched.
+    /// Whether the controller watches Secrets.
     pub watches_secrets: bool,
     /// The `ConfigMap` in the controller's namespace in which the certificate is published, if configured.
     pub certificate_config_map: Option<String>,
-    /// The rate limit for requests to the API server: requests per second, and the burst. `None` for no limit.
+    /// The rate limit of requests to the API server: requests per second, and the burst. `None` for no limit.
     pub rate: Option<(f64, u32)>,
     /// The leader election among replicas.
     pub election: Election,
 }
 
-/// Which events are written.
+/// The level of the events to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventLevel {
     /// All events.
@@ -124,16 +124,15 @@ pub struct KeyConfig {
     pub labels: BTreeMap<String, String>,
     /// The annotations of new keys.
     pub annotations: BTreeMap<String, String>,
-    /// The size, validity and common name of new RSA keys. The validity is that of v2 keys too.
+    /// The size, validity and common name of new RSA keys. The validity applies to v2 keys too.
     pub spec: KeySpec,
-    /// The suite that new v2 values are sealed with. Keys of this suite are generated in addition to RSA keys, which v1
-    /// needs.
+    /// The suite of the preferred v2 key. Keys of this suite are generated in addition to RSA keys, which v1 needs.
     pub sealing_suite: Suite,
-    /// Public keys of others that rotated v2 values are sealed for too.
+    /// Public keys of additional recipients for rotated v2 values.
     pub additional_recipients: Arc<[PublicRecipient]>,
     /// When keys are renewed.
     pub policy: renewal::Policy,
-    /// The timestamp by which keys are ordered.
+    /// The timestamp that orders the keys.
     pub priority: OrderPriority,
     /// Whether a key seals only after it is marked as backed up.
     pub requires_backup: bool,

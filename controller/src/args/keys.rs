@@ -11,7 +11,7 @@ use shared::v2::{PublicRecipient, Recipient as _, Suite, UnknownSuite};
 use super::{Checks, KeyConfig};
 
 /// The namespace of new keys if `POD_NAMESPACE` is not set. `kubeseal` searches for a controller in this namespace by
-/// default, so a key that is copied into a cluster is found.
+/// default, so it finds keys that were copied into a cluster.
 const KEY_NAMESPACE: &str = "kube-system";
 
 impl Checks<'_> {
@@ -49,7 +49,8 @@ impl Checks<'_> {
         }
     }
 
-    /// Returns the additional recipients, none of which may weaken the suite.
+    /// Returns the additional recipients. Reports recipients that are not post-quantum although the sealing suite is,
+    /// and vice versa.
     fn recipients(&mut self, suite: Suite) -> Vec<PublicRecipient> {
         const NAME: &str = "additional-recipients";
         let mut recipients = Vec::new();
@@ -62,7 +63,7 @@ impl Checks<'_> {
                 Ok(key) => {
                     let (other, id) = (key.suite(), key.key_id().short());
                     let problem = format!(
-                        "the key {id} is of the suite {other}, and --sealing-suite={suite}: either all keys are post-quantum or none"
+                        "the key {id} has the suite {other}, but --sealing-suite is {suite}: use post-quantum suites for all keys or for none"
                     );
                     self.add_error(NAME, &problem);
                 }

@@ -24,7 +24,7 @@ pub use lease::{Election, Pod};
 use table::CLUSTER_ONLY;
 pub use table::PROGRAM;
 
-/// Why the controller does not start.
+/// The reason why the controller does not start.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stop {
     /// Print the text to stdout and exit with 0.
@@ -186,7 +186,7 @@ impl<'a> Checks<'a> {
     }
 
     /// Returns the metrics address. With a directory, the default host is the host of `--listen-addr`, or 127.0.0.1 if
-    /// neither address is set.
+    /// neither flag is set.
     fn listen_metrics(&mut self, backend: &Backend) -> Address {
         let metrics = self.address("listen-metrics-addr");
         if matches!(backend, Backend::Cluster(_)) || self.flags.is_set("listen-metrics-addr") {

@@ -90,7 +90,7 @@ const FLAGS: &[Flag] = &[
         "additional-recipients",
         Kind::Text,
         "",
-        "Public keys that rotate seals v2 values for besides the controller's own, separated by commas, such as an escrow key: \
+        "Additional public keys for which rotate seals v2 values, separated by commas, such as an escrow key: \
          'seal2-recipient …' or 'age1pq1…'.",
     ),
     Flag::new(
@@ -194,15 +194,15 @@ const FLAGS: &[Flag] = &[
         "max-unseal-retries",
         Kind::Int,
         "5",
-        "Consecutive failures, after the first, before an object is reported as failing permanently. Retries that \
-         can help continue with backoff.",
+        "Number of failed retries after which an object is reported as failing permanently. Useful retries continue \
+         with backoff.",
     ),
     Flag::new(
         "kubeclient-qps",
         Kind::Float,
         "-1",
-        "Maximum number of requests per second to the API server. With a negative value the rate is not limited, but at \
-         most 32 requests are in flight.",
+        "Maximum number of requests per second to the API server. A negative value disables this limit; at \
+         most 32 requests are in flight in any case.",
     ),
     Flag::new(
         "kubeclient-burst",
@@ -281,7 +281,7 @@ const FLAGS: &[Flag] = &[
         "allow-secret-types",
         Kind::Text,
         "",
-        "Secret types to allow although they are refused by default, since they give authors more than the sealed values: \
+        "Secret types to allow although they are refused by default, since they grant authors access beyond the sealed values: \
          kubernetes.io/service-account-token, bootstrap.kubernetes.io/token.",
     ),
     Flag::new(
@@ -378,8 +378,8 @@ const FLAGS: &[Flag] = &[
         "metrics-max-objects",
         Kind::Int,
         "1000",
-        "Maximum number of SealedSecrets with their own series in `condition_info`. If there are more, only SealedSecrets \
-         that are not synced have one.",
+        "Maximum number of SealedSecrets with their own series in `condition_info`. Above this number, only \
+         SealedSecrets that are not synced have a series.",
     ),
     Flag::new(
         "metrics-omit-secret-labels",

@@ -192,7 +192,7 @@ fn refuses_lease_times_that_allow_two_leaders() {
 }
 
 #[test]
-fn unknown_values_that_upstream_accepts_are_warnings() {
+fn unknown_values_that_upstream_accepts_cause_warnings() {
     let config = directory_config(&[
         "--log-level=LOUD",
         "--log-format=xml",

@@ -35,7 +35,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The clients of the API server, and the controller's namespace.
 pub(super) struct Connection {
-    /// For requests about objects. Its rate is limited, and it sends no writes unless this replica is the leader.
+    /// For requests about objects. The rate is limited, and writes are sent only while this replica is the leader.
     pub(super) requests: Client,
     /// For requests that every replica may send and that must not wait for other requests.
     pub(super) unrestricted: Client,
@@ -85,8 +85,8 @@ impl Connection {
             .map_err(|error| ConnectError::Client(Box::new(error)))
     }
 
-    /// Builds the clients. The first two use the same connections, so that the renewals of the Lease keep one open:
-    /// otherwise the first write after an idle time would wait for a TLS handshake.
+    /// Builds the clients. The first two share their connections, so that the renewals of the Lease keep a connection
+    /// open: otherwise the first write after an idle time would wait for a TLS handshake.
     fn with_config(
         config: &Config,
         bounds: Arc<Bounds>,
@@ -172,7 +172,7 @@ fn own_namespace(cluster_config: &ClusterConfig) -> String {
     namespace(cluster_config.pod.namespace.clone(), read_file)
 }
 
-/// Returns the first of the two sources that is not empty, or `default`.
+/// Returns the first non-empty source, or `default`.
 fn namespace(variable: Option<String>, read_file: impl FnOnce() -> Option<String>) -> String {
     let non_empty = |text: String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     variable

@@ -1,8 +1,8 @@
 //! A watch that continues after the permission to start it was revoked.
 //!
 //! The API server checks permissions only when a watch starts, so each watch is started again after a period, to detect
-//! revoked permissions soon. If the next watch is forbidden, the previous one continues until the API server ends it.
-//! So a permission that is granted again within minutes causes no interruption.
+//! revoked permissions soon. If the next watch is forbidden, the previous watch continues until the API server ends it.
+//! A permission that is granted again within minutes therefore causes no interruption.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) struct Periods {
     pub(super) forbidden: Duration,
 }
 
-/// Reports whether the last request for a watch was allowed, or the response that forbade it.
+/// Receives the outcome of the last request for a watch: allowed, or the message of the response that forbade it.
 pub(super) type Report = dyn Fn(Result<(), String>) + Send + Sync;
 
 type WatchResponse = Response<UnsyncBoxBody<Bytes, BoxError>>;
@@ -57,7 +57,8 @@ async fn respond(
         .uri()
         .query()
         .is_some_and(|query| query.contains("watch=true"));
-    // Any response except 403 to a watch ends the previous watch, since the next one may continue from a later version.
+    // Any response except 403 to a watch ends the previous watch, since the next watch may continue from a later
+    // version.
     let previous_body = take(&previous);
     let response = inner.send(request).await?;
     if !is_watch {
@@ -99,7 +100,7 @@ struct LastingWatch {
     body: Body,
     previous: PreviousWatch,
     end: Instant,
-    /// Whether every event so far was passed on completely.
+    /// Whether the bytes passed on so far end with a complete event.
     is_between_events: bool,
 }
 
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn continues_while_the_next_is_forbidden_and_loses_no_event() {
+    async fn a_watch_continues_while_the_next_watch_is_forbidden_and_loses_no_event() {
         let case = Case::new();
         let events = case.allow_watch();
         let mut watch = case.request(WATCH).await;
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_requested_again_after_the_period_for_allowed_or_forbidden_watches() {
+    async fn a_watch_ends_after_the_period_for_allowed_or_forbidden_requests() {
         let case = Case::new();
         let _events = case.allow_watch();
         for seconds in [60, 5, 5] {
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_replaced_by_the_next_allowed_watch() {
+    async fn an_allowed_watch_replaces_the_previous_watch() {
         let case = Case::new();
         let old_events = case.allow_watch();
         let mut watch = case.request(WATCH).await;
@@ -267,7 +268,7 @@ mod tests {
     /// After these responses, the watcher may continue from a later version, so the previous watch would repeat old
     /// events.
     #[tokio::test(start_paused = true)]
-    async fn ends_after_a_list_and_after_a_failure_other_than_403() {
+    async fn the_previous_watch_ends_after_a_list_or_a_failure_other_than_403() {
         for (path, code) in [
             (WATCH, 410),
             (WATCH, 500),
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn is_refused_if_it_was_never_allowed() {
+    async fn a_watch_that_was_never_allowed_is_refused() {
         let case = Case::new();
         case.respond_with(403);
         assert_eq!(case.request(WATCH).await.status(), 403);
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ends_between_two_events_and_never_within_one() {
+    async fn a_watch_ends_between_two_events_and_never_within_an_event() {
         let case = Case::new();
         let events = case.allow_watch();
         let mut watch = case.request(WATCH).await;
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn does_not_continue_if_the_api_server_ended_it() {
+    async fn a_watch_that_the_api_server_ended_does_not_continue() {
         let case = Case::new();
         let events = case.allow_watch();
         let mut watch = case.request(WATCH).await;

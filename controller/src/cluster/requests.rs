@@ -1,8 +1,8 @@
 //! Limits requests to the API server: the number in flight, and an optional rate. Repeats rejected requests after the
 //! pause that the server requests. Refuses writes by a replica that is not the leader.
 //!
-//! A pause concerns only the rejected request, as in client-go. The API server also rejects requests because of one
-//! namespace or one webhook (the admission plug-in `EventRateLimit`, for example), and that must not delay the others.
+//! A pause concerns only the rejected request, as in client-go. The API server may reject requests because of a single
+//! namespace or webhook (the admission plug-in `EventRateLimit`, for example), and this must not delay other requests.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -63,8 +63,8 @@ impl Bounds {
         })
     }
 
-    /// Sends a request once, when it may be sent. The caller waits before a retry, so that a request that
-    /// waits is not in flight.
+    /// Sends a request once, as soon as the limits allow it. The caller waits before a retry, so that a waiting request
+    /// is not in flight.
     async fn send<F, B>(
         &self,
         inner: &mut Buffer<Request<Body>, F>,
@@ -187,7 +187,7 @@ where
 }
 
 /// Returns whether the request creates or updates an event. An event that the API server rejects is dropped, since the
-/// status has the same content: retries would only add to the events that are too many.
+/// status has the same content: retries would only add to the load that the API server limits.
 fn is_event(request: &Request<Body>) -> bool {
     let path = request.uri().path().split_once("/namespaces/");
     path.is_some_and(|(_, path)| path.split('/').nth(1) == Some("events"))
@@ -203,7 +203,7 @@ fn try_clone(request: &Request<Body>) -> Option<Request<Body>> {
     Some(copy)
 }
 
-/// Returns how long to wait before the retry, from the `Retry-After` header, which an API server sets in seconds.
+/// Returns the wait before the retry, from the `Retry-After` header, which an API server sets in seconds.
 fn retry_after(headers: &HeaderMap) -> Duration {
     let header = headers.get(header::RETRY_AFTER);
     let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok());
@@ -268,7 +268,8 @@ mod tests {
         assert!(start.elapsed() >= Duration::from_secs(2));
     }
 
-    /// Returns a service that answers every request whose path contains `rejected` with 429, and a counter of the requests.
+    /// Returns a service that answers every request whose path contains `rejected` with 429, and a counter of the
+    /// requests.
     fn server_that_rejects(
         bounds: Arc<Bounds>,
         rejected: &'static str,
@@ -296,7 +297,7 @@ mod tests {
 
     /// Attack: a tenant causes so many events that the API server rejects them, to delay the Secrets of all tenants.
     #[tokio::test(start_paused = true)]
-    async fn an_event_that_the_api_server_rejects_is_dropped() {
+    async fn an_event_rejected_by_the_api_server_is_not_retried() {
         let (mut service, requests) =
             server_that_rejects(Bounds::new(None, valid_write_lease()), "/events");
         let start = Instant::now();
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn obeys_the_rate_after_the_burst() {
+    async fn limits_requests_to_the_rate_after_the_burst() {
         let (mut service, _) = server(Bounds::new(Some((10.0, 5)), valid_write_lease()), 0);
         let start = Instant::now();
         for _ in 0..25 {

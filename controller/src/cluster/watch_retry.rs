@@ -48,8 +48,8 @@ impl WatchRetry {
     }
 
     /// Records a failure and returns how long to wait. An expired version is not a fault of the API server, so the
-    /// objects are listed again at once, unless the version expires again before any event. `random` is from 0 to 1 and
-    /// shortens the wait by up to half, so that many watches do not retry at the same time.
+    /// objects are listed again immediately, unless the version expires again before any event. `random` is from 0 to 1
+    /// and shortens the wait by up to half, so that many watches do not retry at the same time.
     pub(super) fn pause(&mut self, error: &WatchError, now: Instant, random: f64) -> Duration {
         if is_expired(error) && !std::mem::replace(&mut self.expired, true) {
             return Duration::ZERO;
@@ -94,7 +94,7 @@ mod tests {
         pauses_with(1000, errors, interval)
     }
 
-    /// Returns the pauses in milliseconds after errors at that interval.
+    /// Returns the pauses in milliseconds after errors at the given interval.
     fn pauses_with(namespaces: usize, errors: &[WatchError], interval: Duration) -> Vec<u128> {
         let (mut retry, mut now) = (WatchRetry::new(namespaces), Instant::now());
         let pause = errors.iter().map(|error| {

@@ -55,14 +55,14 @@ pub(super) struct Watches {
     complete: BTreeSet<usize>,
     /// Namespaces whose Secrets were listed, or are not watched.
     secrets_known: BTreeSet<usize>,
-    /// Objects that need no reconciliation if their Secret is the recorded one. They wait until the Secrets of their
+    /// Objects that need no reconciliation if their Secret is the recorded Secret. They wait until the Secrets of their
     /// namespace are listed.
     waiting: BTreeMap<usize, Vec<ObjectId>>,
 }
 
-/// Maximum number of lists in progress, so that a thousand namespaces are not all listed at the same time.
+/// Maximum number of concurrent lists, so that a thousand namespaces are not listed at the same time.
 const MAX_LISTS: usize = 32;
-/// Average time between two watches that restart when the API server is reachable after an outage.
+/// Average time between the restarts of two watches when the API server is reachable again after an outage.
 const RESTART_INTERVAL: Duration = Duration::from_millis(4);
 /// A watch without an event or error for this long after a failure counts as working again: a broken connection fails
 /// earlier, and an established watch sends no events while nothing changes.
@@ -215,13 +215,13 @@ impl Watches {
         Vec::new()
     }
 
-    /// Records that no object has to wait for the Secrets in a namespace. Returns the objects that waited for them.
+    /// Records that no object needs to wait for the Secrets in a namespace. Returns the objects that waited for them.
     pub(super) fn record_unwatched_secrets(&mut self, number: usize) -> Vec<ObjectId> {
         self.secrets_known.insert(number);
         self.waiting.remove(&number).unwrap_or_default()
     }
 
-    /// Makes an object wait for the Secrets in its namespace, if they can show that it needs no reconciliation.
+    /// Makes an object wait for the Secrets in its namespace if its Secret can show that no reconciliation is needed.
     /// Returns whether the object waits.
     fn defer(&mut self, number: usize, id: &ObjectId, store: &ClusterStore) -> bool {
         let must_wait = !self.secrets_known.contains(&number) && store.may_be_recognized(id);
@@ -259,7 +259,7 @@ pub(super) struct Starter {
     lists: Arc<Semaphore>,
     /// Changes when the API server answers again after a failure.
     recoveries: watch::Receiver<u64>,
-    /// The period over which the watches restart when the API server answers again.
+    /// The period over which the restarts of the watches are spread when the API server responds again.
     spread: Duration,
     /// The number of watched namespaces.
     namespaces: usize,
@@ -328,8 +328,8 @@ impl Starter {
     }
 
     /// Returns a client for a watch that continues while the next watch is forbidden, and the flag that shows whether
-    /// the next watch is forbidden. Returns the client unchanged if there are so many namespaces that the duration of a
-    /// watch is the maximum: no watch can continue beyond that.
+    /// the next watch is forbidden. With so many namespaces that watches last the maximum duration, returns the client
+    /// unchanged: no watch can continue beyond the maximum.
     fn lasting_client(&self, client: &Client, target: &Target) -> (Client, Denial) {
         let denial = Denial::default();
         if watch_seconds(self.namespaces) >= MAX_SECONDS {
@@ -387,9 +387,9 @@ impl Starter {
     }
 
     /// Runs a watch until the controller stops. A watch that failed continues where it stopped, or from a new list,
-    /// after a pause from [`WatchRetry`], or at a random time within `spread` after the API server answers another
-    /// watch or the leader election. `denied` returns the change to send when a list is forbidden; `listed` is called
-    /// once after the first complete list.
+    /// after a pause from [`WatchRetry`], or at a random time within `spread` after the API server responds to another
+    /// watch or to the leader election. `denied` returns the change to send when a list is forbidden; `listed` is
+    /// called once after the first complete list.
     fn run<K: Debug + Send + 'static>(
         &self,
         target: Target,
@@ -486,7 +486,7 @@ async fn await_after<T>(
     next.await
 }
 
-/// Awaits `next`, and calls `notice` once if that takes longer than `limit`.
+/// Awaits `next`, and calls `notice` once if `next` takes longer than `limit`.
 async fn await_with_notice<T>(
     next: impl Future<Output = T>,
     limit: Duration,
@@ -500,7 +500,7 @@ async fn await_with_notice<T>(
     next.await
 }
 
-/// Returns the duration of one watch in seconds, for that number of watched namespaces.
+/// Returns the duration of one watch in seconds, for the given number of watched namespaces.
 pub(super) fn watch_seconds(namespaces: usize) -> u32 {
     let scaled = saturating_u32(namespaces).saturating_mul(MIN_SECONDS) / 100;
     scaled.clamp(MIN_SECONDS, MAX_SECONDS)

@@ -24,10 +24,10 @@ impl Default for Audiences {
     }
 }
 
-/// Returns whether an accepted token names an audience besides `ours`. Returns false for a token that is not a JSON Web
-/// Token.
-pub(super) fn has_another_audience(token: &str, ours: &str) -> bool {
-    let is_other = |audience: &String| audience != ours;
+/// Returns whether an accepted token names an audience besides `expected`. Returns false for a token that is not a JSON
+/// Web Token.
+pub(super) fn has_another_audience(token: &str, expected: &str) -> bool {
+    let is_other = |audience: &String| audience != expected;
     match claims(token).map(|claims| claims.aud) {
         Some(Audiences::One(audience)) => is_other(&audience),
         Some(Audiences::Many(audiences)) => audiences.iter().any(is_other),
@@ -67,7 +67,7 @@ mod tests {
     /// Attack: a program that receives a token for the API server, or for another program, sends it to the controller
     /// to act as the token's owner.
     #[test]
-    fn recognizes_tokens_with_another_audience() {
+    fn recognizes_tokens_for_another_audience() {
         for (audience, want) in [
             (json!("us"), false),
             (json!(["us"]), false),

@@ -27,7 +27,7 @@ use super::{Peer, ServerState};
 #[derive(Clone)]
 struct Context {
     state: ServerState,
-    /// Separate from the limiter of the unauthenticated port, whose callers cannot exhaust this one.
+    /// The limiter of the TLS port. Callers of the unauthenticated port, which has its own limiter, cannot exhaust it.
     limiter: Arc<RequestLimiter>,
     reviews: Arc<Reviews>,
     tokens: Arc<Tokens>,
@@ -74,7 +74,7 @@ impl Context {
         let (ticket, admission) = self.limiter.admit(&caller, "", Timestamp::now());
         let respond = async {
             admission?;
-            // Kept until the end: data parsed from the body uses memory for as long as the body does.
+            // Kept until the end: data parsed from the body uses memory as long as the body itself.
             let bytes = Arc::new(self.limiter.read(peer.0, body).await?);
             let read = {
                 let bytes = Arc::clone(&bytes);
@@ -138,8 +138,8 @@ impl Context {
     }
 }
 
-/// Returns the bearer token of a request. Returns `None` unless the request has exactly one `Authorization` header: of
-/// several, a proxy in front of the controller might have checked a different one.
+/// Returns the bearer token of a request. Returns `None` unless the request has exactly one `Authorization` header: if
+/// there are several, a proxy in front of the controller might have checked a different one.
 fn token(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (first, None) = (values.next()?, values.next()) else {
@@ -150,14 +150,14 @@ fn token(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Returns whether the string is a bearer token (RFC 6750, section 2.1). The API server's authenticator drops leading
-/// spaces, and would then review an empty token as that of the anonymous user.
+/// spaces, and would then treat an empty token as the anonymous user's.
 fn is_token(text: &str) -> bool {
     let text = text.trim_end_matches('=');
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
     !text.is_empty() && text.bytes().all(is_allowed)
 }
 
-/// Returns the names of the first objects of a request, and the number of the others, for a log line.
+/// Returns the names of the first objects of a request and the number of further objects, for a log line.
 fn object_names(request: &Request) -> String {
     const MAX_NAMES: usize = 4;
     let objects = &request.objects;
@@ -206,7 +206,7 @@ mod tests {
 
     /// Attack: a caller sends two tokens, so that a proxy checks one of them and the controller the other.
     #[test]
-    fn refuses_two_tokens() {
+    fn refuses_two_tokens_in_one_request() {
         let mut headers = HeaderMap::new();
         assert_eq!(token(&headers), None);
         headers.append(header::AUTHORIZATION, "Bearer a".parse().unwrap());

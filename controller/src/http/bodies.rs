@@ -1,4 +1,4 @@
-//! Limits the memory for all request bodies together, for any number of callers and any speed.
+//! Limits the memory of all request bodies together, for any number of callers and at any speed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,7 +22,7 @@ const MAX_BYTES: usize = 4 * MAX_BYTES_PER_ADDRESS;
 const MAX_BYTES_PER_ADDRESS: usize = MAX_BODY;
 /// How long a body waits for memory for its next bytes before the request is refused.
 const MAX_WAIT: Duration = Duration::from_secs(2);
-/// Time limit for a body while more than half of the memory is used, in total or by its address.
+/// Time limit for a body while more than half of the memory is in use, in total or by its address.
 const CROWDED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval at which the time limit of a body is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,8 +61,8 @@ impl Bodies {
         }
     }
 
-    /// Reads a body from an address, unless the body is too long or too slow, or no memory is free for it. Only
-    /// received bytes use memory, not the announced length.
+    /// Reads a body from an address, unless the body is too long or too slow, or no memory is free. Only received bytes
+    /// count as used memory, not the announced length.
     pub(super) async fn read(
         &self,
         address: IpAddr,

@@ -7,21 +7,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// Maximum number of connections on one port. Each takes about ten kilobytes.
+/// Maximum number of connections on one port. Each connection takes about ten kilobytes.
 const MAX_CONNECTIONS: usize = 2000;
 /// Maximum number of connections of one address: a quarter of all.
 const MAX_PER_ADDRESS: usize = MAX_CONNECTIONS / 4;
 
 /// The connections of one port.
 ///
-/// A connection is *unfinished* until it has sent a complete request. Unfinished connections are displaced by new ones;
-/// finished connections never are. So connections that only wait for their client cannot exclude new clients,
-/// regardless of the number of their addresses.
+/// A connection is *unfinished* until it has sent a complete request. New connections displace unfinished ones, and
+/// never finished ones. Connections that only wait for their client therefore cannot exclude new clients, regardless of
+/// the number of their addresses.
 ///
-/// The share of an address is the number of slots without a finished connection, and at most a quarter of all slots. So
-/// one address leaves three quarters to others, and ten addresses together leave an eleventh. Beyond the share of its
-/// address, a new connection displaces the oldest unfinished one of that address, so that a health check from the
-/// address of an attacker is served too.
+/// The share of an address is the number of slots without a finished connection, and at most a quarter of all slots. A
+/// single address therefore leaves three quarters to other addresses, and ten addresses together leave a share for an
+/// eleventh. If its address has used up its share, a new connection displaces the oldest unfinished connection of that
+/// address, so that a health check from the address of an attacker is served too.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connections(Arc<Mutex<State>>);
 
@@ -46,7 +46,7 @@ struct ClientConnections {
 #[derive(Debug)]
 struct Unfinished {
     displaced: oneshot::Sender<()>,
-    /// Dropped when the head was received.
+    /// Dropped when the head of a request was received.
     head: Option<oneshot::Sender<()>>,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Slot {
     arrival: u64,
 }
 
-/// Signals for the task of a connection.
+/// The signals to the task of a connection.
 #[derive(Debug)]
 pub(super) struct Signals {
     /// Receives a message when the connection must end. Closed when the connection is finished.
@@ -121,8 +121,8 @@ impl State {
             .min(MAX_PER_ADDRESS)
     }
 
-    /// Returns the address whose connection is displaced next: the address with the most unfinished connections, or,
-    /// among equals, with the oldest. So a new connection is the last to be displaced.
+    /// Returns the address whose connection is displaced next: the address with the most unfinished connections or,
+    /// among equals, with the oldest connection. A new connection is therefore displaced last.
     fn next_to_displace(&self) -> Option<IpAddr> {
         let candidates = self.by_address.iter().filter_map(|(address, client)| {
             let (arrival, _) = client.unfinished.first_key_value()?;
@@ -179,7 +179,7 @@ impl Slot {
         }
     }
 
-    /// Returns whether more than half of the connections that the port, or this address, may have are open.
+    /// Returns whether the port or this address uses more than half of its connections.
     pub(super) fn is_crowded(&self) -> bool {
         let state = self.connections.state();
         let client = state
@@ -206,8 +206,8 @@ impl Drop for Slot {
     }
 }
 
-/// Returns the address by which a client is identified: an IPv4 address or an IPv6 /64 network, whose addresses its
-/// owner chooses freely.
+/// Returns the address that identifies a client: an IPv4 address or an IPv6 /64 network, in which its owner chooses
+/// addresses freely.
 pub(super) fn client_address(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -310,7 +310,7 @@ mod tests {
         }
     }
 
-    /// Attack: a client opens many connections to displace those of others, so that their requests are aborted.
+    /// Attack: a client opens many connections to displace those of other clients, so that their requests are aborted.
     #[test]
     fn a_connection_with_a_complete_request_is_never_displaced() {
         let connections = Connections::default();
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_connection_of_the_address_with_the_most_is_displaced_first() {
+    fn the_oldest_connection_of_the_address_with_most_connections_is_displaced_first() {
         let connections = Connections::default();
         let admit = |i| connections.admit(address(i)).unwrap();
         let mut admitted: Vec<_> = (0..MAX_CONNECTIONS - 2).map(admit).collect();
@@ -360,7 +360,7 @@ mod tests {
         assert_eq!((state.open, state.by_address.len()), (0, 0));
     }
 
-    /// Attack: a client connects from another address of its own IPv6 network each time, to exceed its share.
+    /// Attack: a client connects from a different address of its own IPv6 network each time, to exceed its share.
     #[test]
     fn addresses_of_one_ipv6_network_count_as_one_client() {
         let client_address = |text: &str| client_address(text.parse().unwrap());

@@ -1,7 +1,7 @@
 //! Reads the rest of a request's body after the response is decided.
 //!
 //! If a connection closes while its client still sends, the client may lose the response, and a proxy that considers
-//! the connection idle may lose the next request. So the rest of a body is read before the response is sent.
+//! the connection idle may lose the next request. The rest of a body is therefore read before the response is sent.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +30,7 @@ struct State {
 }
 
 impl State {
-    /// Records that the client has sent the whole request.
+    /// Records that the client has sent the complete request.
     fn set_complete(&mut self) {
         self.is_complete = true;
         self.slot.record_request();
@@ -57,7 +57,7 @@ impl DrainableBody {
         self.state().is_complete
     }
 
-    /// Reads and discards the rest of the body. Returns whether the body is complete; it is not if the rest is too
+    /// Reads and discards the rest of the body. Returns whether the body is complete, which fails if the rest is too
     /// long, too slow or broken.
     pub(super) async fn drain(self) -> bool {
         if self.is_complete() {

@@ -1,4 +1,5 @@
-//! Limits the private-key work for HTTP callers and shares it fairly between them, so that it does not delay Secrets.
+//! Limits the private-key work for HTTP callers and shares the work fairly between them, so that it does not delay
+//! Secrets.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,7 +21,7 @@ use crate::pool::{Budget, Pool};
 
 /// How long a request waits for a slot before it is refused.
 const MAX_WAIT: Duration = Duration::from_secs(2);
-/// Maximum number of requests in progress. Each has a thread, and the threads share the processors in turns of
+/// Maximum number of requests in progress. Each request has a thread, and the threads share the processors in turns of
 /// milliseconds.
 const SLOTS: usize = 32;
 /// Number of slots that are reserved for tenants without a slot.
@@ -38,14 +39,14 @@ pub(super) struct Caller {
     /// The identity that the caller cannot choose freely: the address of the connection, or the user that the API
     /// server authenticated. Each tenant gets a fair share.
     tenant: String,
-    /// Distinguishes callers of the same tenant, for the rate limit. A caller that invents another name gains nothing
-    /// from the shares of other tenants, and does not use up the rate of other callers.
+    /// Distinguishes callers of the same tenant, for the rate limit. A caller that invents a name gains nothing from
+    /// the shares of other tenants, and does not use up the rate of other callers.
     name: String,
 }
 
 impl Caller {
     /// Identifies a caller by its address and the last entry of `X-Forwarded-For`, which the last proxy wrote; the
-    /// entries before it are chosen by the caller. The address is included, since otherwise a caller that connects
+    /// caller itself can choose the entries before. The address is included, since otherwise a caller that connects
     /// directly could send the name of a caller behind the API server, and use up that caller's rate.
     pub(super) fn from_address(address: IpAddr, headers: &HeaderMap) -> Self {
         let forwarded = headers.get_all("x-forwarded-for").into_iter().next_back();
@@ -78,19 +79,19 @@ pub struct RequestLimiter {
     accepted: Accepted,
 }
 
-/// What the endpoints accept in an object.
+/// The requirements of the endpoints for an object.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Accepted {
     /// Whether the deprecated `spec.data` is accepted.
     pub(super) legacy: bool,
-    /// What administrators require of the formats in each namespace.
+    /// The requirements of administrators for the formats in each namespace.
     pub(super) limits: Arc<AuthorLimits>,
 }
 
 impl RequestLimiter {
     /// Creates limits of `rate` requests per second and a burst of `burst` more for each caller. Private-key work for
-    /// all callers together uses at most half of the processors, whatever names they send, so that a flood of requests
-    /// does not delay Secrets, and each tenant gets a fair share of that half.
+    /// all callers together uses at most half of the processors, regardless of the names that callers send, so that a
+    /// flood of requests does not delay Secrets, and each tenant gets a fair share of that half.
     pub fn new((rate, burst): (u32, u32), body_timeout: Duration, accept_legacy: bool) -> Self {
         Self {
             rate: Mutex::new(Rate::new(rate, burst)),
@@ -105,19 +106,19 @@ impl RequestLimiter {
         }
     }
 
-    /// Sets the limits whose requirements of the format apply to the objects of requests.
+    /// Sets the author limits, whose format rules apply to the objects of requests.
     #[must_use]
     pub fn with_author_limits(mut self, limits: Arc<AuthorLimits>) -> Self {
         self.accepted.limits = limits;
         self
     }
 
-    /// Returns what the endpoints accept in an object.
+    /// Returns the requirements of the endpoints for an object.
     pub(super) fn accepted(&self) -> Accepted {
         self.accepted.clone()
     }
 
-    /// Counts a request, whose body is not read yet, against the caller's rate limit for this path.
+    /// Counts a request, before its body is read, against the caller's rate limit for this path.
     pub(super) fn admit(
         &self,
         caller: &Caller,
@@ -130,13 +131,13 @@ impl RequestLimiter {
         (Ticket(state), admission)
     }
 
-    /// Reads a body like [`Bodies::read`].
+    /// Reads a body; see [`Bodies::read`].
     pub(super) async fn read(&self, address: IpAddr, body: Body) -> Result<ReceivedBody, Refusal> {
         self.bodies.read(address, body).await
     }
 
-    /// Runs work with private keys, or refuses it if no slot becomes free within [`MAX_WAIT`]. The work ends when its
-    /// budget or its time is used up, and when the caller disconnects.
+    /// Runs work with private keys, or refuses the work if no slot becomes free within [`MAX_WAIT`]. The work ends when
+    /// its budget or its time is used up, and when the caller disconnects.
     pub(super) async fn work<T: Send + 'static>(
         &self,
         caller: &Caller,
@@ -265,7 +266,7 @@ mod tests {
     #[test]
     fn a_forged_name_does_not_use_up_the_rate_of_another_caller() {
         let victim = caller(API_SERVER, &["192.0.2.7"]);
-        for (why, forged) in [
+        for (case_name, forged) in [
             ("directly to the port", caller(POD, &["192.0.2.7"])),
             (
                 "through the API server, which adds the real address",
@@ -283,11 +284,11 @@ mod tests {
                 let _ = limiter.admit(&forged, "/v1/verify", now);
             }
             let (_, admission) = limiter.admit(&victim, "/v1/verify", now);
-            assert_eq!(admission, Ok(()), "{why}");
+            assert_eq!(admission, Ok(()), "{case_name}");
         }
     }
 
-    /// Attack: a caller sends another name with each request, to exceed its rate.
+    /// Attack: a caller sends a different name with each request, to exceed its rate.
     #[test]
     fn invented_names_before_the_real_address_count_as_one_caller() {
         let limiter = RequestLimiter::new((1, 2), Duration::from_secs(1), true);

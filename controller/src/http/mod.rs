@@ -1,6 +1,6 @@
 //! The HTTP endpoints: those of upstream, with its bodies and content types (`/healthz`, `/readyz`, `/v1/cert.pem`,
-//! `/v1/certs.pem`, `/v1/verify`, `/v1/rotate`); `/v2/recipients`; those of the TLS port; and the metrics, on a separate
-//! port.
+//! `/v1/certs.pem`, `/v1/verify`, `/v1/rotate`); `/v2/recipients`; the endpoints of the TLS port; and the metrics, on a
+//! separate port.
 
 mod audiences;
 mod authorized;
@@ -48,7 +48,7 @@ pub use serving::{Limits, serve};
 pub struct ServerState {
     /// The current key ring.
     pub ring: watch::Receiver<Arc<KeyRing>>,
-    /// Whether keys and objects have been loaded once; false while the leader election is stuck.
+    /// Whether keys and objects have been loaded; false while the leader election is stuck.
     pub ready: Arc<AtomicBool>,
 }
 
@@ -135,8 +135,8 @@ fn finish(router: Router, metrics: Arc<Metrics>) -> Router {
         .layer(from_fn_with_state(metrics, count_request))
 }
 
-/// Returns the routes of the metrics port. It serves health checks too, so that probes work while untrusted callers,
-/// which cannot reach this port, exhaust the connections of the main port.
+/// Returns the routes of the metrics port. This port serves health checks too, so that probes work while untrusted
+/// callers, which cannot reach this port, exhaust the connections of the main port.
 pub fn metrics_router(state: ServerState, metrics: Arc<Metrics>) -> Router {
     let scrape = |State(metrics): State<Arc<Metrics>>| async move {
         let content_type = [(
@@ -193,7 +193,7 @@ async fn certificate(State(state): State<ServerState>) -> Response {
             (content_type, certificate.to_pem()).into_response()
         }
         Ok(None) => Refusal::NoCertificate.into_response(),
-        Err(why) => Refusal::no_sealing_key(why).into_response(),
+        Err(error) => Refusal::no_sealing_key(error).into_response(),
     }
 }
 
@@ -215,8 +215,8 @@ async fn certificates(State(state): State<ServerState>) -> Response {
     (content_type, text).into_response()
 }
 
-/// Responds with the public keys for sealing in the v2 format, as a [`shared::v2::RecipientList`]. Reveals nothing that the
-/// certificates do not, and uses no private key.
+/// Responds with the public keys for sealing in the v2 format, as a [`shared::v2::RecipientList`]. Reveals no more than
+/// the certificates do, and uses no private key.
 async fn recipients(State(state): State<ServerState>) -> Response {
     match recipients::list(&state.ring(), Timestamp::now()) {
         Ok(list) => {
@@ -224,7 +224,7 @@ async fn recipients(State(state): State<ServerState>) -> Response {
             let list = serde_json::to_string(&list).unwrap_or_default();
             (content_type, list).into_response()
         }
-        Err(why) => Refusal::MayNotSeal(why).into_response(),
+        Err(error) => Refusal::MayNotSeal(error).into_response(),
     }
 }
 

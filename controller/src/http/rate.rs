@@ -11,10 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 /// Maximum number of tracked callers, as in upstream.
 const MAX_CALLERS: usize = 65_536;
 
-/// For each caller, the time at which its requests so far no longer count.
+/// For each caller, the time at which its previous requests no longer count.
 ///
-/// Names can be long, so only a digest is stored. The digest is keyed, so that a caller cannot find a name that shares
-/// a limit with the name of another caller.
+/// Names can be long, so only a digest is stored. The digest is keyed, so that no caller can find a name that shares a
+/// limit with the name of another caller.
 #[derive(Debug)]
 pub(super) struct Rate {
     interval: SignedDuration,
@@ -28,11 +28,11 @@ pub(super) struct Rate {
 pub(super) struct LimitState {
     /// Maximum number of requests in a burst.
     pub(super) limit: i32,
-    /// How many requests of the burst are left.
+    /// The number of requests of the burst that are left.
     pub(super) remaining: i32,
     /// Seconds until the whole burst is available again, rounded up.
     pub(super) reset: i64,
-    /// Seconds until the next request is allowed, rounded up; `None` if this one was allowed.
+    /// Seconds until the next request is allowed, rounded up; `None` if the current request was allowed.
     pub(super) retry: Option<i64>,
 }
 
@@ -85,7 +85,7 @@ impl Rate {
         }
     }
 
-    /// Removes callers whose requests have expired, which changes no limit. If all requests still count, removes all
+    /// Removes callers whose requests no longer count, which changes no limit. If all requests still count, removes all
     /// callers: a flood of invented names must not use unbounded memory, and private-key work has its own limits.
     fn evict(&mut self, now: Timestamp) {
         if self.counted_until.len() < MAX_CALLERS {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn allows_a_burst_then_the_rate_and_returns_when_to_retry() {
+    fn allows_a_burst_then_the_rate_and_returns_the_retry_time() {
         let mut rate = Rate::new(2, 2);
         let limit_state = |remaining, reset, retry| LimitState {
             limit: 3,
@@ -137,7 +137,7 @@ mod tests {
     /// caller's name.
     fn assert_copy_keys<T: Copy>(_: &BTreeMap<T, Timestamp>) {}
 
-    /// Attack: a caller uses another name with each request, to exhaust the memory.
+    /// Attack: a caller uses a different name with each request, to exhaust the memory.
     #[test]
     fn memory_is_bounded_for_any_number_of_names() {
         let mut rate = Rate::new(1, 0);

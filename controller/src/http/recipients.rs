@@ -5,14 +5,14 @@ use shared::key::{Certificate, Validity};
 use shared::key_ring::{AnyKey, KeyRing, NoSealingKey};
 use shared::v2::{ListedRecipient, RecipientList};
 
-/// Returns the keys that may seal now. The first is the sealing key of the preferred suite; like a certificate, it is listed
-/// also if it is expired and there is no newer one. Clients check the times. The others are those of the preferred suite,
-/// and then those of other suites, newest first.
+/// Returns the keys that may seal now. The first is the sealing key of the preferred suite; like a certificate, it is
+/// listed even if it is expired, unless there is a newer key. Clients check the validity. The other keys of the
+/// preferred suite follow, and then the keys of other suites, newest first.
 ///
 /// # Errors
 ///
-/// Returns why no key of the preferred suite may seal. Another suite does not take its place: the first key decides what
-/// clients seal with, and that could give up the protection against quantum computers.
+/// Returns the reason why no key of the preferred suite may seal. A key of another suite does not take the first
+/// position: clients seal with the first key, so the protection against quantum computers could be lost.
 pub(super) fn list(ring: &KeyRing, now: Timestamp) -> Result<RecipientList, NoSealingKey> {
     let suite = ring.preferred_suite();
     let first = ring.sealing_key_of(suite, now)?;
@@ -25,13 +25,13 @@ pub(super) fn list(ring: &KeyRing, now: Timestamp) -> Result<RecipientList, NoSe
 }
 
 fn may_seal(ring: &KeyRing, key: &AnyKey, now: Timestamp) -> bool {
-    let half = key.sealing_half();
-    half.is_some_and(|half| half.validity(now) == Validity::Valid)
+    let sealing_half = key.sealing_half();
+    sealing_half.is_some_and(|half| half.validity(now) == Validity::Valid)
         && ring.why_it_cannot_seal(key).is_none()
 }
 
 fn listed(key: &AnyKey) -> Option<ListedRecipient> {
-    let half = key.sealing_half()?;
+    let sealing_half = key.sealing_half()?;
     let recipient = match key {
         AnyKey::Rsa(_) => None,
         AnyKey::V2(key) => Some(key.recipient().to_string()),
@@ -40,8 +40,8 @@ fn listed(key: &AnyKey) -> Option<ListedRecipient> {
         suite: key.suite().to_string(),
         key_id: key.key_id().to_string(),
         recipient,
-        certificate: half.certificate.map(Certificate::to_pem),
-        not_before: half.not_before,
-        not_after: half.not_after,
+        certificate: sealing_half.certificate.map(Certificate::to_pem),
+        not_before: sealing_half.not_before,
+        not_after: sealing_half.not_after,
     })
 }

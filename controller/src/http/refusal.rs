@@ -7,7 +7,7 @@ use shared::key_ring::NoSealingKey;
 /// The reason why a request is refused. The response contains nothing that the caller sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// This caller, or all callers together, sent too many requests; the caller may retry after this many seconds.
+    /// The caller, or all callers together, sent too many requests. Contains the seconds until the caller may retry.
     TooOften(i64),
     /// The body is too long.
     TooLong,
@@ -19,21 +19,21 @@ pub(super) enum Refusal {
     TooManyItems,
     /// The request needs more work than the budget of one request.
     TooMuchWork,
-    /// The request took too long, because of other requests or by itself.
+    /// The request took too long, because of its own work or of other requests.
     TooBusy,
-    /// The body is not what the endpoint expects.
+    /// The body is not in the format that the endpoint expects.
     Malformed,
     /// The object cannot be unsealed. The response has no body, as in upstream.
     CannotUnseal,
-    /// There is no certificate to seal with.
+    /// There is no certificate for sealing.
     NoCertificate,
-    /// There are keys, and none of them may seal.
+    /// There are keys, but none of them may seal.
     MayNotSeal(NoSealingKey),
     /// The caller sent no token issued for this controller.
     Unauthenticated,
     /// RBAC does not allow the caller the verb on an object of the request.
     Forbidden,
-    /// The API server did not answer the review of the token or of the permission.
+    /// The API server did not respond to the review of the token or of the permission.
     NoReview,
     /// An internal error.
     Failed,
@@ -41,10 +41,10 @@ pub(super) enum Refusal {
 
 impl Refusal {
     /// Returns the refusal for a key ring in which no key may seal. For an empty ring, the refusal equals upstream's.
-    pub(super) fn no_sealing_key(why: NoSealingKey) -> Self {
-        match why {
+    pub(super) fn no_sealing_key(error: NoSealingKey) -> Self {
+        match error {
             NoSealingKey::NoKey => Self::NoCertificate,
-            why => Self::MayNotSeal(why),
+            error => Self::MayNotSeal(error),
         }
     }
 }
@@ -88,8 +88,8 @@ impl IntoResponse for Refusal {
                 "cannot get certificate\n",
             )
                 .into_response(),
-            Self::MayNotSeal(why) => {
-                (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
+            Self::MayNotSeal(error) => {
+                (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response()
             }
             Self::Unauthenticated => {
                 let scheme = [("www-authenticate", "Bearer")];

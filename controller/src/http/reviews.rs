@@ -1,4 +1,4 @@
-//! Asks the API server which user a caller is and what the user may do.
+//! Asks the API server for the user of a caller and for the user's permissions.
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use k8s_openapi::api::authorization::v1::{
@@ -12,7 +12,8 @@ use tokio::sync::Semaphore;
 
 use super::audiences::has_another_audience;
 
-/// The audience of accepted tokens. The controller does not accept a token for the API server, and vice versa.
+/// The audience of accepted tokens. The controller does not accept tokens for the API server, and the API server does
+/// not accept tokens for the controller.
 pub const AUDIENCE: &str = "sealed-secrets.bitnami.com";
 /// Maximum number of concurrent requests to the API server, which limits the load from callers without a valid token.
 const MAX_CONCURRENT: usize = 8;
@@ -50,7 +51,7 @@ impl Reviews {
         }
     }
 
-    /// Returns the first missing permission for reviews, or `None` if the controller has all.
+    /// Returns the first permission for reviews that the controller lacks, or `None` if it lacks none.
     ///
     /// # Errors
     ///
@@ -82,8 +83,8 @@ impl Reviews {
         Ok(None)
     }
 
-    /// Returns the user of a token. Returns `None` if the token is invalid, or was not issued for this controller
-    /// alone: another recipient of such a token could use it to call the controller.
+    /// Returns the user of a token. Returns `None` if the token is invalid, or was also issued for another audience: a
+    /// recipient with that audience could use the token to call the controller.
     pub(super) async fn review_token(&self, token: &str) -> Result<Option<UserInfo>, kube::Error> {
         let review = TokenReview {
             spec: TokenReviewSpec {
@@ -140,8 +141,8 @@ impl Reviews {
     }
 }
 
-/// Returns whether the user is anonymous. The API server authenticates requests without a token as this user, unless
-/// that is disabled.
+/// Returns whether the user is anonymous. The API server treats requests without a token as this user, unless anonymous
+/// authentication is disabled.
 fn is_anonymous(user: &UserInfo) -> bool {
     let groups = user.groups.iter().flatten();
     user.username.as_deref() == Some("system:anonymous")

@@ -1,8 +1,8 @@
 //! The endpoints `/v1/verify` and `/v1/rotate`.
 //!
 //! Callers of these endpoints may send any ciphertext from a public repository, under any name and with any template.
-//! So the endpoints render no template, use the scope of the object itself, and return no reason if an object cannot be
-//! unsealed.
+//! The endpoints therefore render no template, use the scope of the object itself, and return no reason if an object
+//! cannot be unsealed.
 
 use axum::Extension;
 use axum::body::Body;
@@ -26,15 +26,15 @@ use super::limiter::{Accepted, Caller};
 use super::refusal::Refusal;
 use super::{Context, Peer};
 
-/// Maximum number of items in a request. A Secret of one mebibyte rarely has a hundred.
+/// Maximum number of items in a request. A Secret of one mebibyte rarely has more than a hundred items.
 const MAX_ITEMS: usize = 1000;
 /// Maximum number of YAML or JSON values in a body; a string counts by its length. A body of ten mebibytes with a few
-/// thousand items has fewer.
+/// thousand items stays below this limit.
 const MAX_VALUES: usize = 250_000;
 /// Number of bytes of a body that are parsed in a microsecond.
 const BYTES_PER_MICROSECOND: u64 = 10;
 
-/// The work for a request. Its arguments include the key ring and what is accepted.
+/// The work for a request. Its arguments are the key ring and the requirements for objects.
 pub(super) type Work =
     fn(Request, &KeyRing, &Accepted, &mut dyn Meter) -> Result<Response, Refusal>;
 
@@ -49,8 +49,8 @@ pub(super) async fn verify(
     respond(context, "/v1/verify", peer, caller, body, Request::verify).await
 }
 
-/// Responds with the SealedSecret, or `List` of SealedSecrets, re-encrypted for the sealing key; with 409 if any of
-/// them cannot be unsealed.
+/// Responds with the SealedSecret, or the `List` of SealedSecrets, re-encrypted for the sealing key; with 409 if any of
+/// the objects cannot be unsealed.
 pub(super) async fn rotate(
     State(context): State<Context>,
     Extension(peer): Extension<Peer>,
@@ -131,12 +131,12 @@ impl Request {
     ) -> Result<Response, Refusal> {
         let sealed = self.single()?;
         check_within(sealed, ring, admission(sealed, accepted), meter)
-            .map_err(|why| cannot_unseal(&why))?;
+            .map_err(|error| cannot_unseal(&error))?;
         Ok(StatusCode::OK.into_response())
     }
 
-    /// Like [`Self::verify`], with the key of each item in the response. Callers that may verify the object could learn
-    /// the same, except for the keys, by verifying each item separately.
+    /// Like [`Self::verify`], with the key of each item in the response. Apart from the keys, callers that may verify
+    /// the object could learn the same by verifying each item separately.
     pub(super) fn verify_items(
         self,
         ring: &KeyRing,
@@ -154,7 +154,7 @@ impl Request {
         };
         let items: Map<String, Value> = needs.iter().map(|(k, n)| (k.clone(), key(n))).collect();
         let has_failed_items = items.values().any(Value::is_null);
-        // For the deprecated form, only a full check shows whether the content is a Secret and accepted.
+        // For the deprecated form, only a full check shows whether the content is an accepted Secret.
         let is_failure = is_refused
             || has_failed_items
             || sealed.spec.data.is_some() && check_within(sealed, ring, admission, meter).is_err();
@@ -242,8 +242,8 @@ impl Request {
     }
 }
 
-/// Returns what an object must satisfy: what the controller requires of it in its namespace. The values may be used for
-/// something other than a Secret object.
+/// Returns the requirements for an object: the requirements of the controller for the formats in its namespace. The
+/// values need not form a valid Secret, since callers may use them otherwise.
 fn admission(sealed: &SealedSecret, accepted: &Accepted) -> Admission {
     Admission {
         policy: accepted.limits.policy_of(sealed, Timestamp::now()),
@@ -251,10 +251,10 @@ fn admission(sealed: &SealedSecret, accepted: &Accepted) -> Admission {
     }
 }
 
-/// Returns the refusal of an object that cannot be unsealed. It does not reveal the reason, except for an exceeded
-/// budget.
-fn cannot_unseal(why: &UnsealError) -> Refusal {
-    match why {
+/// Returns the refusal of an object that cannot be unsealed. The refusal does not reveal the reason, except for an
+/// exceeded budget.
+fn cannot_unseal(error: &UnsealError) -> Refusal {
+    match error {
         UnsealError::BudgetUsedUp { .. } => Refusal::TooMuchWork,
         _ => Refusal::CannotUnseal,
     }
@@ -264,10 +264,10 @@ impl From<ResealError> for Refusal {
     fn from(error: ResealError) -> Self {
         match error {
             ResealError::TooManyItems(_) => Self::TooManyItems,
-            ResealError::Unseal(why) => cannot_unseal(&why),
+            ResealError::Unseal(error) => cannot_unseal(&error),
             ResealError::V2(_) => Self::CannotUnseal,
-            ResealError::Interrupted(why) => why.into(),
-            ResealError::NoCertificate(why) => Self::no_sealing_key(why),
+            ResealError::Interrupted(error) => error.into(),
+            ResealError::NoCertificate(error) => Self::no_sealing_key(error),
             ResealError::Seal(_) => Self::NoCertificate,
         }
     }
@@ -331,10 +331,10 @@ mod tests {
         sealed
     }
 
-    /// Attack: a caller has the controller verify or unseal an old value that was sealed unbound, with a template of the
-    /// caller, where the administrator requires bound ones.
+    /// Attack: a caller has the controller verify or unseal an old value that was sealed unbound, with a template of
+    /// the caller, although the administrator requires bound values.
     #[test]
-    fn every_endpoint_refuses_what_the_administrator_refuses_in_the_namespace() {
+    fn every_endpoint_applies_the_administrators_rules_of_the_namespace() {
         let key = SecretKey::from_bytes(Suite::XWing, &[1; 32]).unwrap();
         let recipient = key.recipient();
         let stored = StoredKey {

@@ -30,7 +30,7 @@ use super::refusal::Refusal;
 /// Timeouts of one connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Timeout for reading the head of a request, from when the connection is ready for it.
+    /// Timeout for reading the head of a request, from the time at which the connection is ready for it.
     pub read: Duration,
     /// Timeout for each write of a response.
     pub write: Duration,
@@ -55,11 +55,11 @@ impl Limits {
 }
 
 /// Maximum size of a request head. This limits all connections together to 32 MB; hyper's default would allow 800 MB.
-/// Node.js has the same limit, so the heads of proxies and meshes are smaller, despite their chains of names and
+/// Node.js has the same limit, so the heads that proxies and meshes send are smaller, despite their chains of names and
 /// certificates.
 const MAX_HEAD: usize = 16 << 10;
 /// Timeout for the first request's head, and for every head on connections that are opened while the port is crowded: a
-/// client connects because it has something to send. While the port is crowded, it applies to the body too.
+/// client connects to send a request immediately. While the port is crowded, the timeout applies to the body too.
 const CROWDED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval at which a slow request is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -136,7 +136,7 @@ async fn read_completely(
     response
 }
 
-/// Returns when a body is still incomplete after the time limit, and other connections need the slot.
+/// Returns when a body is incomplete after the time limit while other connections need the slot.
 async fn wait_until_too_slow(body: &DrainableBody, slot: &Slot) {
     tokio::time::sleep(CROWDED_TIMEOUT).await;
     while body.is_complete() || !slot.is_crowded() {

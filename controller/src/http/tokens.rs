@@ -1,5 +1,4 @@
-//! Limits how often callers may have a token reviewed: each review is a request to the API server, and any client can
-//! invent tokens.
+//! Limits the reviews of callers' tokens: each review is a request to the API server, and any client can invent tokens.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -15,11 +14,11 @@ use super::refusal::Refusal;
 const PER_ADDRESS: (u32, u32) = (5, 20);
 /// Limit for reviews of unknown tokens from all addresses together: rate per second and burst.
 const TOTAL: (u32, u32) = (20, 100);
-/// Maximum number of stored digests, for accepted and for refused tokens each.
+/// Maximum number of stored digests of accepted tokens, and of refused tokens.
 const MAX_TOKENS: usize = 4096;
-/// How long a refused token is refused without another review. The token may become valid later.
+/// How long a refused token is refused without another review. A token may become valid later.
 const REFUSED_FOR: SignedDuration = SignedDuration::from_secs(10);
-/// How long an accepted token is exempt from the limit. It is still reviewed each time.
+/// How long an accepted token is exempt from the limit. Each use is still reviewed.
 const ACCEPTED_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The results of earlier reviews. Only a keyed digest of each token is stored.
@@ -126,22 +125,22 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_token_is_reviewed_again_after_a_while_and_an_accepted_one_each_time() {
+    fn a_refused_token_is_reviewed_again_after_a_pause_and_an_accepted_token_each_time() {
         let tokens = Tokens::default();
         for _ in 0..1000 {
             assert_eq!(
-                tokens.check_review(address(1), "good", timestamp(0)),
+                tokens.check_review(address(1), "accepted", timestamp(0)),
                 Ok(())
             );
-            tokens.record("good", true, timestamp(0));
+            tokens.record("accepted", true, timestamp(0));
         }
-        tokens.record("bad", false, timestamp(0));
-        let bad = |now| tokens.check_review(address(1), "bad", timestamp(now));
-        assert_eq!(bad(9), Err(Refusal::Unauthenticated));
-        assert_eq!(bad(10), Ok(()));
-        tokens.record("good", false, timestamp(20));
-        let good = tokens.check_review(address(1), "good", timestamp(20));
-        assert_eq!(good, Err(Refusal::Unauthenticated), "it was revoked");
+        tokens.record("refused", false, timestamp(0));
+        let refused = |now| tokens.check_review(address(1), "refused", timestamp(now));
+        assert_eq!(refused(9), Err(Refusal::Unauthenticated));
+        assert_eq!(refused(10), Ok(()));
+        tokens.record("accepted", false, timestamp(20));
+        let accepted = tokens.check_review(address(1), "accepted", timestamp(20));
+        assert_eq!(accepted, Err(Refusal::Unauthenticated), "it was revoked");
     }
 
     /// Attack: callers invent tokens, from one address and from many, to flood the API server with reviews.

@@ -28,7 +28,7 @@ use crate::watch_health::{Cause, WatchHealth};
 /// Default maximum number of objects with their own series. A series takes about 200 bytes of each scrape, and some
 /// kilobytes of Prometheus' memory.
 const MAX_NAMED_OBJECTS: usize = 1000;
-/// The number of bytes to a multiple of which metrics of memory are rounded up: far more than one rendering uses.
+/// The granularity in bytes to which memory metrics are rounded up: far more than a single rendering uses.
 const MEMORY_STEP: f64 = 67_108_864.0;
 
 /// Label value for a risky type that is sealed in the deprecated form.
@@ -91,8 +91,8 @@ impl State {
 }
 
 impl Metrics {
-    /// Creates all metrics with value zero. `omits_names` omits `condition_info`, which names objects, and counts
-    /// errors for all namespaces together.
+    /// Creates all metrics with value zero. `omits_names` omits the series of objects, and counts errors for all
+    /// namespaces together.
     ///
     /// # Errors
     ///
@@ -207,8 +207,8 @@ impl Metrics {
         self.ensure_error_series(&id.namespace);
     }
 
-    /// Removes a deleted object, and with the last object in a namespace its counters, which would otherwise accumulate
-    /// as namespaces are created and deleted.
+    /// Removes a deleted object, and with the last object in a namespace also the counters of the namespace, which
+    /// would otherwise accumulate as namespaces are created and deleted.
     pub fn forget(&self, id: &ObjectId) {
         let mut state = self.state();
         state.objects.remove(id);
@@ -251,7 +251,7 @@ impl Metrics {
         &self.watches
     }
 
-    /// Records the response to a request. Paths that are not served are not counted, since callers could create any
+    /// Records the response to a request. Only served paths are counted, since callers could otherwise create any
     /// number of series.
     pub fn observe_request(&self, path: &str, method: &Method, code: StatusCode, time: Duration) {
         if PATHS.iter().all(|(route, _)| *route != path) {
@@ -413,8 +413,8 @@ fn to_i64(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Coarsens the process metrics, which show how a template works with a value: the number of threads is omitted, since
-/// threads outlive their work, processor time is rounded down to minutes, and memory is rounded up.
+/// Coarsens the process metrics, since exact metrics show how a template works with a value: the number of threads is
+/// omitted, since threads outlive their work, processor time is rounded down to minutes, and memory is rounded up.
 fn coarsen(mut families: Vec<MetricFamily>) -> Vec<MetricFamily> {
     families.retain(|family| family.name() != "process_threads");
     for family in &mut families {

@@ -98,7 +98,7 @@ impl Series {
             )?,
             risky: registration.counters(
                 "risky_secrets_total",
-                "Secrets created or changed whose type gives the author of the SealedSecret more than the values.",
+                "Created or changed Secrets of a type that grants the author of the SealedSecret access beyond the values.",
                 &["type"],
             )?,
             is_leader: registration.gauge(

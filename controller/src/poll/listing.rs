@@ -5,26 +5,26 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FileType;
 use shared::error_chain;
 
-use crate::folder::{FileError, Folder, Stamp};
+use crate::files::{Directory, FileError, Stamp};
 
-/// Maximum nesting of folders. Deeper nesting is a mistake or an attack.
+/// Maximum nesting of directories. Deeper nesting is a mistake or an attack.
 const MAX_DEPTH: usize = 64;
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
-/// Whether subfolders are listed.
+/// Whether subdirectories are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// Only the folder itself.
+    /// Only the directory itself.
     Flat,
-    /// The folder and its subfolders.
+    /// The directory and its subdirectories.
     Deep,
 }
 
-/// The manifests in a folder.
+/// The manifests in a directory.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// Device and inode number of the folder itself.
-    pub folder: (u64, u64),
+    /// Device and inode number of the directory itself.
+    pub directory: (u64, u64),
     /// Manifests by path below the root.
     pub files: BTreeMap<PathBuf, Stamp>,
     /// Errors by path below the root.
@@ -32,23 +32,23 @@ pub struct Listing {
 }
 
 impl Listing {
-    /// Returns whether the file may exist although it is not listed.
+    /// Returns whether the file may exist although the listing does not contain it.
     pub fn may_contain(&self, path: &Path) -> bool {
         path.ancestors()
             .any(|ancestor| self.problems.contains_key(ancestor))
     }
 }
 
-/// Lists `*.yaml`, `*.yml` and `*.json` in the folder `top` of the root.
+/// Lists `*.yaml`, `*.yml` and `*.json` in the directory `top` of the root.
 ///
 /// Omits names that begin with a dot: `.git`, an editor's swap file, a kubelet's `..data`. Follows links to manifests
-/// and folders as [`Folder::open_beneath`] does. A link that it does not follow, and a manifest that is not a regular
-/// file, is a problem. A file with several names or links is listed once.
+/// and directories as [`Directory::open_beneath`] does. Links that are not followed and manifests that are not regular
+/// files are reported as problems. A file with several names or links is listed once.
 ///
 /// # Errors
 ///
 /// Returns an error if `top` itself is missing or cannot be listed.
-pub fn list(root: &Folder, top: &str, depth: Depth) -> Result<Listing, FileError> {
+pub fn list(root: &Directory, top: &str, depth: Depth) -> Result<Listing, FileError> {
     let mut walk = Walk {
         root,
         depth,
@@ -56,9 +56,9 @@ pub fn list(root: &Folder, top: &str, depth: Depth) -> Result<Listing, FileError
         visited: BTreeSet::new(),
         links: Vec::new(),
     };
-    let folder = Folder::try_from(root.open_beneath(Path::new(top))?)?;
-    walk.listing.folder = folder.stamp()?.identity;
-    walk.add_folder(&folder, Path::new(top))?;
+    let directory = Directory::try_from(root.open_beneath(Path::new(top))?)?;
+    walk.listing.directory = directory.stamp()?.identity;
+    walk.add_directory(&directory, Path::new(top))?;
     while let Some(link) = walk.links.pop() {
         if let Err(error) = walk.add_link(&link) {
             walk.listing.problems.insert(link, error_chain(&error));
@@ -68,21 +68,21 @@ pub fn list(root: &Folder, top: &str, depth: Depth) -> Result<Listing, FileError
 }
 
 struct Walk<'a> {
-    root: &'a Folder,
+    root: &'a Directory,
     depth: Depth,
     listing: Listing,
-    /// Identities of the files and folders listed so far.
+    /// Identities of the files and directories listed so far.
     visited: BTreeSet<(u64, u64)>,
-    /// Links are processed last, so that a file is listed by its own name if it has one in the folder.
+    /// Links are processed last, so that a file is listed by its own name if it has one in the directory.
     links: Vec<PathBuf>,
 }
 
 impl Walk<'_> {
-    fn add_folder(&mut self, folder: &Folder, path: &Path) -> Result<(), FileError> {
-        if !self.visited.insert(folder.stamp()?.identity) {
+    fn add_directory(&mut self, directory: &Directory, path: &Path) -> Result<(), FileError> {
+        if !self.visited.insert(directory.stamp()?.identity) {
             return Ok(());
         }
-        for (name, kind) in folder.entries()? {
+        for (name, kind) in directory.entries()? {
             if name.as_encoded_bytes().starts_with(b".") {
                 continue;
             }
@@ -92,8 +92,8 @@ impl Walk<'_> {
                     self.links.push(path.clone());
                     Ok(())
                 }
-                FileType::Directory => self.add_subfolder(|| folder.child(&name), &path),
-                _ if is_manifest(&name) => folder
+                FileType::Directory => self.add_subdirectory(|| directory.child(&name), &path),
+                _ if is_manifest(&name) => directory
                     .stat(&name)
                     .and_then(|(stamp, kind)| self.add_file(&path, stamp, kind)),
                 _ => Ok(()),
@@ -105,9 +105,9 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn add_subfolder(
+    fn add_subdirectory(
         &mut self,
-        open: impl FnOnce() -> Result<Folder, FileError>,
+        open: impl FnOnce() -> Result<Directory, FileError>,
         path: &Path,
     ) -> Result<(), FileError> {
         match self.depth {
@@ -116,7 +116,7 @@ impl Walk<'_> {
                 path: self.root.path().join(path),
                 max: MAX_DEPTH,
             }),
-            Depth::Deep => self.add_folder(&open()?, path),
+            Depth::Deep => self.add_directory(&open()?, path),
         }
     }
 
@@ -133,7 +133,7 @@ impl Walk<'_> {
     fn add_link(&mut self, path: &Path) -> Result<(), FileError> {
         let opened = self.root.open_beneath(path)?;
         if opened.kind == FileType::Directory {
-            return self.add_subfolder(|| Folder::try_from(opened), path);
+            return self.add_subdirectory(|| Directory::try_from(opened), path);
         }
         let name = path.file_name().unwrap_or_default();
         if is_manifest(name) && !self.visited.contains(&opened.stamp.identity) {

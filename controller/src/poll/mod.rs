@@ -13,14 +13,14 @@ use aws_lc_rs::digest::{SHA256, digest};
 use jiff::{SignedDuration, Timestamp};
 use shared::error_chain;
 
-use crate::folder::{FileError, Folder, Stamp};
+use crate::files::{Directory, FileError, Stamp};
 pub use listing::{Depth, Listing, list};
 
 /// Minimum age of a change before the file is read, since a file that changed more recently may be incomplete. Longer
-/// than the pauses between the writes of a copy, and short enough not to be noticed.
+/// than the pauses between the writes of a copy, and too short for users to notice.
 pub const QUIET_PERIOD: SignedDuration = SignedDuration::from_millis(200);
-/// On some file systems, two writes this close together can have the same timestamp. Such a file is read again and its
-/// content compared, until its timestamp is older.
+/// The longest time within which two writes can have the same timestamp on some file systems. A file with such a recent
+/// change is read and compared again until its timestamp is older.
 const GRANULARITY: SignedDuration = SignedDuration::from_secs(2);
 
 /// The state of a file.
@@ -30,7 +30,7 @@ pub struct PolledFile<T> {
     digest: Option<[u8; 32]>,
     /// The content of the last successful parse.
     pub value: Option<T>,
-    /// The reason why the current content cannot be used.
+    /// The reason why the current content is invalid.
     pub problem: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl<T> Default for PolledFile<T> {
     }
 }
 
-/// The files in a folder with their parsed content.
+/// The files in a directory with their parsed content.
 #[derive(Debug)]
 pub struct Polled<T> {
     files: BTreeMap<PathBuf, PolledFile<T>>,
@@ -74,11 +74,11 @@ impl<T> Polled<T> {
         &self.files
     }
 
-    /// Reads and parses the changed files. A file that cannot be read or parsed keeps its last value in addition to the
-    /// problem; a file below a folder that cannot be listed stays unchanged.
+    /// Reads and parses the changed files. A file that cannot be read or parsed keeps its last value and has a problem;
+    /// a file below a directory that cannot be listed stays unchanged.
     pub fn scan(
         &mut self,
-        root: &Folder,
+        root: &Directory,
         listing: &Listing,
         now: Timestamp,
         parse: impl Fn(&Path, &[u8]) -> Result<T, String>,
@@ -116,7 +116,7 @@ impl<T> PolledFile<T> {
     /// Reads the file if needed. Returns whether anything changed.
     fn refresh(
         &mut self,
-        root: &Folder,
+        root: &Directory,
         path: &Path,
         now: Timestamp,
         parse: impl Fn(&Path, &[u8]) -> Result<T, String>,
@@ -141,7 +141,7 @@ impl<T> PolledFile<T> {
         }
     }
 
-    /// Parses the content if it differs from the last one. Returns whether it does.
+    /// Parses the content if it differs from the previous content. Returns whether it differs.
     fn update(
         &mut self,
         path: &Path,

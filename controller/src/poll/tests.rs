@@ -15,7 +15,7 @@ fn paths(listing: &Listing) -> Vec<&str> {
 }
 
 #[test]
-fn lists_manifests_without_hidden_names() {
+fn lists_all_manifests_except_hidden_files() {
     let dir = tempfile::tempdir().unwrap();
     let top = dir.path().join("top");
     std::fs::create_dir_all(top.join("a/b")).unwrap();
@@ -30,7 +30,7 @@ fn lists_manifests_without_hidden_names() {
     ] {
         std::fs::write(top.join(name), "").unwrap();
     }
-    let root = Folder::open(dir.path()).unwrap();
+    let root = Directory::open(dir.path()).unwrap();
     let deep = list(&root, "top", Depth::Deep).unwrap();
     assert_eq!(
         paths(&deep),
@@ -66,7 +66,7 @@ fn a_link_is_followed_once_and_only_inside_the_root() {
     ] {
         symlink(target, dir.join(name)).unwrap();
     }
-    let root = Folder::open(&dir).unwrap();
+    let root = Directory::open(&dir).unwrap();
     let listing = list(&root, "top", Depth::Deep).unwrap();
     assert_eq!(paths(&listing), ["top/linked/y.yaml", "top/sub/x.yaml"]);
     let problems: Vec<_> = listing
@@ -87,7 +87,7 @@ fn parse_text(_: &Path, bytes: &[u8]) -> Result<String, String> {
 
 struct Case {
     dir: tempfile::TempDir,
-    root: Folder,
+    root: Directory,
     polled: Polled<String>,
 }
 
@@ -95,7 +95,7 @@ impl Case {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("top")).unwrap();
-        let root = Folder::open(dir.path()).unwrap();
+        let root = Directory::open(dir.path()).unwrap();
         let polled = Polled::default();
         Self { dir, root, polled }
     }
@@ -186,7 +186,7 @@ fn a_recently_changed_file_waits_and_is_compared_again() {
 }
 
 #[test]
-fn files_below_an_unreadable_folder_are_kept() {
+fn files_below_an_unreadable_directory_are_kept() {
     let mut case = Case::new();
     case.write("one");
     case.scan(in_one_hour());

@@ -1,7 +1,7 @@
 //! Bounded thread pools for blocking work. Private-key operations take milliseconds and file operations can take
 //! seconds, so neither may block the async executor.
 //!
-//! Work for tenants is scheduled fairly, in turns of a few milliseconds. It stops soon after its result is no longer
+//! Work for tenants is scheduled fairly, in turns of a few milliseconds. Work stops soon after its result is no longer
 //! needed: the process is shutting down, another replica is the leader, or the caller has disconnected.
 
 pub(crate) mod slots;
@@ -25,20 +25,20 @@ pub struct Pool {
     renderings: Renderings,
 }
 
-/// Slots for renderings. Slow renderings have separate slots, so that quick ones do not wait for them.
+/// Slots for renderings. Slow renderings have separate slots, so that quick renderings do not wait for them.
 #[derive(Debug, Clone)]
 struct Renderings {
     quick: Slots,
     slow: Slots,
 }
 
-/// Maximum number of concurrent renderings of each kind, over all tenants. Each may use as much memory as the budget of
-/// templates allows, 64 MiB, while it waits for its turns.
+/// Maximum number of concurrent renderings of each kind, over all tenants. Each rendering may use as much memory as the
+/// budget of templates allows, 64 MiB, while it waits for its turns.
 const MAX_RENDERINGS: usize = 4;
 /// Number of slots of each kind that are reserved for tenants without a slot.
 const RESERVED_RENDERINGS: usize = 1;
 
-/// The budget and the kind of a rendering.
+/// The budget of a rendering, and whether it is slow.
 #[derive(Debug, Clone, Copy)]
 pub struct Rendering {
     /// The budget that limits the rendering.
@@ -123,8 +123,9 @@ impl Pool {
         self.work_for(tenant, rendering.budget, work).await
     }
 
-    /// Runs work for a tenant when it is its turn. The work asks the meter before each operation. The meter makes the
-    /// work wait while others have their turn, and ends it when the budget is used up or this future is dropped.
+    /// Runs work for a tenant when it is the tenant's turn. The work calls the meter before each operation. The meter
+    /// makes the work wait while other tenants have their turn, and ends the work when the budget is used up or this
+    /// future is dropped.
     ///
     /// # Errors
     ///
@@ -158,7 +159,7 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from)
 }
 
-/// Ends work whose future is dropped.
+/// Ends the work when its future is dropped.
 #[derive(Default)]
 struct EndOnDrop(Arc<AtomicBool>);
 
@@ -209,10 +210,10 @@ mod tests {
         assert_eq!(operations.load(Ordering::Relaxed), count);
     }
 
-    /// Attack: a tenant has forty objects rendered at the same time, each with as much memory as templates may use, to
-    /// exhaust the memory.
+    /// Attack: a tenant queues renderings of forty objects at the same time, each with as much memory as templates may
+    /// use, to exhaust the memory.
     #[tokio::test]
-    async fn few_renderings_run_concurrently_and_another_tenant_gets_a_slot() {
+    async fn concurrent_renderings_of_one_tenant_are_limited_and_leave_a_slot_for_another_tenant() {
         let pool = Pool::with_slots(1, 1);
         let (started, max) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let mut hostile = tokio::task::JoinSet::new();
@@ -247,10 +248,9 @@ mod tests {
         }
     }
 
-    /// Attack: many namespaces have slow templates rendered, so that they occupy every slot for renderings for a long
-    /// time.
+    /// Attack: the slow templates of many namespaces occupy every slot for renderings for a long time.
     #[tokio::test]
-    async fn quick_renderings_do_not_wait_for_slow_ones_of_many_tenants() {
+    async fn quick_renderings_do_not_wait_for_slow_renderings_of_many_tenants() {
         let pool = Pool::with_slots(1, 1);
         let started = Arc::new(AtomicUsize::new(0));
         let mut hostile = tokio::task::JoinSet::new();

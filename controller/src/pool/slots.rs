@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 
 use controller_core::fair::{Shares, max_each};
 
-/// A fixed number of slots. The next slot goes to the waiting tenant that has used the least, and among the jobs of one
-/// tenant to the job that has used the least.
+/// A fixed number of slots. The next slot goes to the waiting tenant with the lowest usage, and among the jobs of that
+/// tenant to the job with the lowest usage.
 #[derive(Debug, Clone)]
 pub(crate) struct Slots(Arc<Mutex<State>>);
 
@@ -28,9 +28,9 @@ struct State {
 #[derive(Debug, Default)]
 struct Tenant {
     slots: usize,
-    /// The highest use of a job when it was served. New jobs begin with this use.
+    /// The highest usage of a served job at the time of its turn. New jobs begin with this usage.
     clock: u64,
-    /// Waiting jobs, sorted by their use, then by arrival.
+    /// Waiting jobs, sorted by usage, then by arrival.
     waiting: BTreeMap<(u64, u64), oneshot::Sender<Slot>>,
 }
 
@@ -38,7 +38,7 @@ struct Tenant {
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) tenant: Arc<str>,
-    /// The use of the job; `None` before it is first queued.
+    /// The usage of the job; `None` before it is first queued.
     used: Option<u64>,
 }
 
@@ -63,12 +63,12 @@ pub(crate) struct Slot {
 }
 
 impl Slots {
-    /// Creates slots that are held briefly. None is reserved.
+    /// Creates slots that are held briefly, without reservation.
     pub(crate) fn new(slots: usize) -> Self {
         Self::with_reserved(slots, None)
     }
 
-    /// Creates slots that are held for a long time. Some are reserved for tenants without a slot.
+    /// Creates slots that are held for a long time. `reserved` of them are for tenants without a slot.
     pub(crate) fn reserving(slots: usize, reserved: usize) -> Self {
         Self::with_reserved(slots, Some(reserved))
     }
@@ -84,7 +84,7 @@ impl Slots {
         })))
     }
 
-    /// Queues a job. The slot is sent through the channel; dropping the receiver gives the slot up.
+    /// Queues a job. The slot is sent through the channel; dropping the receiver gives up the slot.
     pub(crate) fn enqueue(&self, job: &mut Job) -> oneshot::Receiver<Slot> {
         let (sender, receiver) = oneshot::channel();
         let mut state = self.state();
@@ -103,7 +103,7 @@ impl Slots {
         state.tenants.values().any(|t| !t.waiting.is_empty())
     }
 
-    /// Adds units to the use of a tenant.
+    /// Adds units to the usage of a tenant.
     pub(crate) fn charge(&self, tenant: &str, units: u64) {
         self.state().shares.charge(tenant, units);
     }
@@ -206,9 +206,9 @@ mod tests {
         assert!(take_slot(&mut backlog[0]).is_some());
     }
 
-    /// Attack: a caller sends a large request, to delay a small one of the same tenant.
+    /// Attack: a caller sends a large request, to delay a small request of the same tenant.
     #[test]
-    fn a_small_job_overtakes_a_large_one_of_its_tenant() {
+    fn a_small_job_overtakes_a_large_job_of_the_same_tenant() {
         let slots = Slots::new(1);
         let mut large = Job::new("a");
         let mut first = slots.enqueue(&mut large);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_small_jobs_do_not_starve_a_large_one_of_their_tenant() {
+    fn endless_small_jobs_do_not_starve_a_large_job_of_the_same_tenant() {
         let slots = Slots::new(1);
         let mut job = Job::new("a");
         let mut slot = take_slot(&mut slots.enqueue(&mut job)).unwrap();

@@ -9,11 +9,11 @@ use shared::meter::{Interrupted, Meter};
 
 use super::slots::{Job, Slot, Slots};
 
-/// Microseconds of work after which a job yields to waiting jobs. Long compared to a thread switch, and short compared
-/// to the time in which users expect a Secret.
+/// Microseconds of work after which a job yields to waiting jobs: long compared to a thread switch, and short compared
+/// to the time within which users expect a Secret.
 const SLICE: u64 = 10_000;
 /// Minimum cost, in microseconds, of an operation that runs in a separate lane, since it cannot be interrupted and
-/// short operations must not wait for it. No private-key operation is that long.
+/// short operations must not wait for it. Every private-key operation costs less.
 const MIN_LONG_COST: u64 = 20_000;
 
 /// Processor time that is allowed per unit of stated cost. A machine that is slower than stated by up to this factor
@@ -25,13 +25,13 @@ const MAX_SLOWDOWN: u64 = 10;
 pub struct Budget {
     /// Work in microseconds at its stated cost, which is the same on every machine.
     work: u64,
-    /// Processor time, regardless of the stated cost: a second limit. The processor time of other threads does not
-    /// count, since otherwise a busy machine would end work that an idle one completes.
+    /// A second limit: processor time, regardless of the stated cost. The processor time of other threads does not
+    /// count, since otherwise a busy machine would end work that an idle machine completes.
     time: Duration,
 }
 
 impl Budget {
-    /// Creates a budget of this many seconds of work at its stated cost.
+    /// Creates a budget for work with a stated cost of this many seconds.
     pub const fn seconds(seconds: u64) -> Self {
         Self {
             work: seconds * 1_000_000,
@@ -44,8 +44,8 @@ impl Budget {
         Self { time, ..self }
     }
 
-    /// Returns the remaining budget after work that took `took` and before work that costs `cost`, or `None` if the
-    /// budget is used up.
+    /// Returns the remaining budget after work that took `took` and before work that costs `cost`; `None` if the budget
+    /// is used up.
     fn after(self, took: Duration, cost: u64) -> Option<Self> {
         Some(Self {
             work: self.work.checked_sub(cost)?,
@@ -54,7 +54,7 @@ impl Budget {
     }
 }
 
-/// The lanes of a pool. Each operation runs in one of them.
+/// The lanes of a pool. Each operation runs in one lane.
 #[derive(Debug, Clone)]
 pub(super) struct Lanes {
     pub(super) short: Slots,
@@ -169,9 +169,9 @@ mod tests {
 
     /// Attack: an author stores an object whose work never ends, to keep the controller busy.
     #[test]
-    fn ends_when_its_work_or_time_is_used_up() {
+    fn a_job_ends_when_its_budget_of_work_or_time_is_used_up() {
         let ms = Duration::from_millis;
-        for (why, took, cost, want) in [
+        for (case_name, took, cost, want) in [
             (
                 "both within the budget",
                 ms(10_000),
@@ -186,7 +186,7 @@ mod tests {
             assert_eq!(
                 remaining.map(|remaining| (remaining.work, remaining.time)),
                 want,
-                "{why}"
+                "{case_name}"
             );
         }
         let mut worker = worker(&lanes(), "a", SECOND);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn yields_to_other_jobs_after_a_slice() {
+    fn a_job_yields_to_other_jobs_after_a_slice() {
         let lanes = lanes();
         let mut hostile = worker(&lanes, "hostile", SECOND);
         let mut waiting_job = lanes.short.enqueue(&mut Job::new("quiet"));
@@ -210,9 +210,9 @@ mod tests {
         });
     }
 
-    /// Attack: an author has keys generated, which cannot be interrupted, to delay the work of others.
+    /// Attack: an author causes keys to be generated, which cannot be interrupted, to delay the work of other tenants.
     #[test]
-    fn short_work_of_others_does_not_wait_for_long_operations() {
+    fn short_work_of_other_tenants_does_not_wait_for_long_operations() {
         let lanes = lanes();
         let mut hostile = worker(&lanes, "hostile", SECOND);
         hostile.spend(MIN_LONG_COST).unwrap();
@@ -222,7 +222,7 @@ mod tests {
 
     /// Attack: an author keeps work running after the process was asked to stop, to delay its exit.
     #[test]
-    fn ends_before_its_next_operation_when_stopped() {
+    fn a_stopped_job_ends_before_its_next_operation() {
         let mut worker = worker(&lanes(), "a", SECOND);
         worker.spend(1).unwrap();
         worker.is_over.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Decides what is done with the Secret of an object, and does it.
+//! Decides on the change of the Secret of an object, and applies the change.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ use super::former_values::without_former_values;
 use super::schedule::Schedule;
 use super::versioning::Provenance;
 use crate::pool::Stopped;
-use crate::store::{Applied, Kept, Observed, Source, Store, StoreError};
+use crate::store::{Applied, Observed, Source, Store, StoreError, StoredSecret};
 
 /// The result of applying a plan.
 #[expect(
@@ -35,7 +35,7 @@ pub(super) struct PlanResult {
     pub(super) changed: bool,
     /// How an edit by another client was corrected.
     pub(super) correction: Option<Correction>,
-    /// Whether all content of the Secret is known to come from the SealedSecret now.
+    /// Whether all content of the Secret is now known to come from the SealedSecret.
     pub(super) is_exclusive: bool,
     /// Whether another rendering could produce different values.
     pub(super) is_random: bool,
@@ -47,7 +47,7 @@ pub(super) struct PlanResult {
 /// How an edit of a Secret by another client was corrected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Correction {
-    /// The Secret has its earlier values again.
+    /// Random values were generated again, since only the Secret contained them.
     Restored,
     /// Random values were generated again, since nothing but the Secret had them.
     Regenerated,
@@ -59,33 +59,33 @@ enum ApplyResult {
     Exists(Box<Secret>),
 }
 
-/// A plan, and what is reported about it.
+/// A plan, and the facts that are reported about it.
 struct Decision {
     plan: Plan,
     refusal: Option<Refusal>,
     fight: Option<drift::Fight>,
-    /// What the plan undoes.
+    /// The interference that the plan undoes.
     interference: Option<Interference>,
     /// Whether the desired Secret is written or removed.
     changed: bool,
     /// Whether the plan corrects an edit by another client.
     is_correction: bool,
-    /// Whether the Secret then has the values of this version.
-    is_good: bool,
+    /// Whether applying the plan leaves the Secret with the values of this version.
+    has_unsealed_values: bool,
 }
 
 impl PlanResult {
     pub(super) fn depends_on_values(&self, sealed: &SealedSecret) -> bool {
         match (&self.applied, &self.refusal) {
             (Err(error), _) => error.depends_on_values(sealed),
-            (Ok(_), Some(why)) => no_secret::refusal_depends_on_values(why, sealed),
+            (Ok(_), Some(refusal)) => no_secret::refusal_depends_on_values(refusal, sealed),
             (Ok(_), None) => false,
         }
     }
 }
 
 impl<S: Store> Tools<S> {
-    /// Decides and applies the plan. If a Secret exists unexpectedly, does so again with the existing Secret. Returns
+    /// Decides and applies the plan. If a Secret exists unexpectedly, decides again with the existing Secret. Returns
     /// `None` like [`Self::refetch`].
     pub(super) async fn apply_desired(
         &self,
@@ -99,11 +99,11 @@ impl<S: Store> Tools<S> {
             Desired::Secret { random_items, .. } => random_items.clone(),
             Desired::Nothing | Desired::Unknown(_) => BTreeSet::new(),
         };
-        let was_guessed = observed.guessed;
+        let was_assumed_absent = observed.assumed_absent;
         let desired = (desired, provenance);
         match self.apply(id, &observed, desired, inputs, schedule).await? {
             ApplyResult::Done(plan_result) => Ok(Some((observed, *plan_result))),
-            ApplyResult::Exists(_) if !was_guessed => Err(StoreError::Exists),
+            ApplyResult::Exists(_) if !was_assumed_absent => Err(StoreError::Exists),
             ApplyResult::Exists(secret) => {
                 let Some(observed) = self.refetch(id, &observed).await? else {
                     return Ok(None);
@@ -162,12 +162,12 @@ impl<S: Store> Tools<S> {
         if let (None, Ok(stored), Source::Sealed(_)) =
             (&decision.refusal, &applied, &observed.source)
         {
-            let kept = Kept {
+            let stored_secret = StoredSecret {
                 secret: stored.as_deref().or(observed.existing.secret()),
-                is_good: decision.is_good,
+                has_unsealed_values: decision.has_unsealed_values,
                 is_exclusive,
             };
-            self.store.note_unsealed(id, observed, kept);
+            self.store.note_unsealed(id, observed, stored_secret);
         }
         let is_regenerated = is_regenerated && decision.changed && applied.is_ok();
         let correction = Some(if is_regenerated {
@@ -187,8 +187,8 @@ impl<S: Store> Tools<S> {
         })))
     }
 
-    /// Decides about the Secret, within the limits on authors and on corrections. `is_due` is whether the Secret changes
-    /// without an edit by another client.
+    /// Decides on the change of the Secret, within the limits on authors and on corrections. `is_due` is whether the
+    /// Secret changes without an edit by another client.
     fn decide(
         &self,
         id: &ObjectId,
@@ -213,15 +213,15 @@ impl<S: Store> Tools<S> {
             interference: interference.filter(|_| fight.is_none()),
             changed,
             // A correction is reported only if the administrator's added metadata was in place before: otherwise a new
-            // setting may have caused the change. Where edits are tolerated, only metadata is restored.
+            // setting may have caused the change. If edits are tolerated, only metadata is restored.
             is_correction: interference == Some(Interference::Edit)
                 && self.has_added_metadata(observed)
                 && !tolerates_drift
                 && changed,
-            // Where edits are tolerated, the Secret keeps edited values unless its values are written.
-            is_good: !tolerates_drift || changed && restored.is_none(),
+            // If edits are tolerated, the Secret keeps edited values unless its values are written.
+            has_unsealed_values: !tolerates_drift || changed && restored.is_none(),
             refusal: match &plan {
-                Plan::Refuse(why) => Some(why.clone()),
+                Plan::Refuse(refusal) => Some(refusal.clone()),
                 _ => None,
             },
             plan,
@@ -282,16 +282,16 @@ impl<S: Store> Tools<S> {
         decision
     }
 
-    /// Returns the owned Secret with its protected metadata, without former values that are not needed any more, and otherwise
-    /// unchanged; `None` if it is like that.
+    /// Returns the owned Secret with its protected metadata restored and unneeded former values removed; `None` if
+    /// nothing changes.
     fn restored(&self, observed: &Observed, inputs: &Inputs) -> Option<Box<Secret>> {
         let secret = observed.existing.secret()?;
-        let purged = without_former_values(observed, inputs);
+        let without_former = without_former_values(observed, inputs);
         let metadata = self.restored_metadata(observed);
-        if purged.is_none() && metadata.is_none() {
+        if without_former.is_none() && metadata.is_none() {
             return None;
         }
-        let mut restored = purged.unwrap_or_else(|| secret.clone());
+        let mut restored = without_former.unwrap_or_else(|| secret.clone());
         if let Some(mut metadata) = metadata {
             let marks = restored.metadata.annotations.as_ref();
             let marks = marks
@@ -304,7 +304,7 @@ impl<S: Store> Tools<S> {
         Some(Box::new(restored))
     }
 
-    /// Returns the protected metadata of the owned Secret; `None` if it has this metadata.
+    /// Returns the protected metadata of the owned Secret; `None` if the Secret already has this metadata.
     pub(super) fn restored_metadata(&self, observed: &Observed) -> Option<ObjectMeta> {
         let template = match &observed.source {
             Source::Sealed(sealed) if !no_secret::is_legacy(sealed) => {
@@ -321,27 +321,30 @@ impl<S: Store> Tools<S> {
         protected.restored(observed.existing.secret()?)
     }
 
-    /// Returns whether the existing Secret has the metadata that the administrator adds, or there is no such Secret.
+    /// Returns whether the existing Secret has the metadata that the administrator adds. True if the Secret does not
+    /// exist.
     fn has_added_metadata(&self, observed: &Observed) -> bool {
         match &observed.existing {
-            Existing::Owned(Content::Secret(secret)) => self.policy.added.are_on(&secret.metadata),
+            Existing::Owned(Content::Secret(secret)) => {
+                self.policy.added.are_present_on(&secret.metadata)
+            }
             _ => true,
         }
     }
 
     /// Returns whether the outcome must not depend on whether the new values equal the existing ones.
     ///
-    /// The values of a Secret that this object controls may be compared in three cases: if nothing was reported about
-    /// the object before this process started, as after a crash between writing the Secret and the status; if the
-    /// status of that time claims that the version was unsealed, as that of upstream's controller does, which has no
-    /// record; and if the Secret is immutable, since otherwise no re-encryption of its SealedSecret could succeed. The
-    /// first two can be forged before a start, and all three reveal whether the values are equal, which is the one bit
-    /// that an edit reveals anyway. Where templates are forbidden an edit reveals nothing, so none of the three counts
-    /// there, and an immutable Secret must be deleted first.
+    /// The values of a Secret that this object controls may be compared in three cases. First, nothing was reported
+    /// about the object before this process started, for example after a crash between writing the Secret and the
+    /// status. Second, the status at the start claims that the version was unsealed, as the status of upstream's
+    /// controller does, which has no record. Third, the Secret is immutable, since otherwise no re-encryption of its
+    /// SealedSecret could succeed. A client can forge the first two cases before a start, and all three reveal whether
+    /// the values are equal, which is the one bit that an edit reveals anyway. If templates are forbidden, an edit
+    /// reveals nothing, so none of the three cases applies, and an immutable Secret must be deleted first.
     ///
-    /// A Secret that is handed over may be compared too: otherwise an immutable one could not be handed over. A Secret
-    /// that only consents to a merge may not be compared: each edit would test a guess of values that do not belong to
-    /// the author.
+    /// A Secret that is handed over may be compared too: otherwise an immutable Secret could not be handed over. A
+    /// Secret that only consents to a merge may not be compared: each edit would test a guess of values that do not
+    /// belong to the author.
     fn hides_equality(&self, observed: &Observed) -> bool {
         let may_compare = match &observed.existing {
             Existing::Owned(Content::Secret(secret)) => {
@@ -382,17 +385,17 @@ fn becomes_exclusive(observed: &Observed, plan: &Plan) -> bool {
     }
 }
 
-/// Returns the size of the Secret's values, if it follows from the size of the sealed values. It does not if templates
-/// produce values, or if some values belong to another client.
+/// Returns the size of the Secret's values, if the size of the sealed values determines it; `None` if templates produce
+/// values, or if some values belong to another client.
 fn public_size(observed: &Observed, secret: &Secret) -> Option<usize> {
     let Source::Sealed(sealed) = &observed.source else {
         return None;
     };
     let template = &sealed.spec.template.metadata;
-    let is_alone = observed.existing.secret().is_none_or(|existing| {
+    let has_only_own_values = observed.existing.secret().is_none_or(|existing| {
         !ownership::merges(template, &existing.metadata, observed.is_exclusive)
     });
     let is_public =
-        is_alone && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed);
+        has_only_own_values && sealed.spec.template.data.is_none() && !no_secret::is_legacy(sealed);
     is_public.then(|| public_size::values_len(sealed, secret))
 }

@@ -30,7 +30,7 @@ use super::versioning::Versioning;
 use crate::metrics::{Metrics, instance_label};
 use crate::pool::slots::Slots;
 use crate::pool::{Budget, Pool, Stopped};
-use crate::store::{Kept, Observed, ReadMode, Source, Store, StoreError};
+use crate::store::{Observed, ReadMode, Source, Store, StoreError, StoredSecret};
 
 /// Maximum number of concurrent writes of Secrets from objects with templates.
 const MAX_WRITES: usize = 32;
@@ -59,7 +59,7 @@ pub(super) struct Tools<S> {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// The result of an attempt, and when the object is checked again in any case.
+/// The result of an attempt, and the time of the next check.
 #[derive(Debug)]
 pub(super) struct Attempted {
     pub(super) result: AttemptResult,
@@ -80,20 +80,20 @@ pub(super) struct Inputs {
     pub(super) ring: Arc<KeyRing>,
     pub(super) now: Timestamp,
     pub(super) was_failing: bool,
-    /// Whether no Pod uses the former values any more that the Secret keeps.
+    /// Whether no Pod uses the former values in the Secret anymore.
     pub(super) drops_former: bool,
 }
 
-/// Returns a string for the settings of the policy that a record does not cover otherwise. Destructures the policy
+/// Returns a string for the settings of the policy that no other field of a record covers. Destructures the policy
 /// without `..`, so that the compiler requires a decision about each new setting.
 fn limits_text(policy: &Policy) -> String {
     let Policy {
         author_limits,
         added,
-        // `record::Origin` contains these.
+        // `record::Origin` contains these settings.
         rules: _,
         tolerates_drift: _,
-        // These do not affect the desired Secret.
+        // These settings do not affect the desired Secret.
         update_status: _,
         retries: _,
     } = policy;
@@ -171,7 +171,7 @@ impl<S: Store> Tools<S> {
             self.first_attempts().forget(id);
         }
         if let Some(event) = event {
-            self.store.announce(id, event).await;
+            self.store.emit_event(id, event).await;
         }
         let next_check = schedule.next_check();
         Attempted { result, next_check }
@@ -242,7 +242,7 @@ impl<S: Store> Tools<S> {
         {
             return Ok(result);
         }
-        // After a fetch nothing is assumed, so one more attempt is enough.
+        // After a fetch nothing is assumed, so a single further attempt is enough.
         let observed = self.gather(id, ReadMode::Fetch).await?;
         let result = self
             .reconcile_observed(id, observed, inputs, schedule)
@@ -274,7 +274,7 @@ impl<S: Store> Tools<S> {
         }
         let desired = self.desired(id, &observed, inputs, schedule).await?;
         let (desired, provenance) = desired;
-        if observed.guessed && !matches!(desired, Desired::Secret { .. }) {
+        if observed.assumed_absent && !matches!(desired, Desired::Secret { .. }) {
             let Some(fetched) = self.refetch(id, &observed).await? else {
                 return Ok(None);
             };
@@ -299,7 +299,7 @@ impl<S: Store> Tools<S> {
         if let Some(correction) = plan_result.correction {
             self.wait_to_report(id, schedule).await;
             self.store
-                .announce(id, attempt_result::drift_corrected_event(correction))
+                .emit_event(id, attempt_result::drift_corrected_event(correction))
                 .await;
         }
         if plan_result.is_regenerated {
@@ -315,7 +315,7 @@ impl<S: Store> Tools<S> {
         result.await.map(Some)
     }
 
-    /// Fetches the state that was only assumed. Returns `None` if the object changed meanwhile.
+    /// Fetches the state that was only assumed. Returns `None` if the object changed in the meantime.
     pub(super) async fn refetch(
         &self,
         id: &ObjectId,
@@ -331,15 +331,15 @@ impl<S: Store> Tools<S> {
             observed.inspect_err(|_| self.metrics.count_failure(id, Fault::Fetch))?;
         observed.is_exclusive |= self.was_exclusive(&observed);
         if !observed.settled && self.was_unsealed(&observed) {
-            let kept = Kept {
+            let stored_secret = StoredSecret {
                 secret: observed.existing.secret(),
-                is_good: false,
+                has_unsealed_values: false,
                 is_exclusive: observed.is_exclusive,
             };
-            self.store.note_unsealed(id, &observed, kept);
+            self.store.note_unsealed(id, &observed, stored_secret);
             (observed.settled, observed.claimed) = (true, false);
         }
-        disown(&mut observed);
+        mark_as_not_owned(&mut observed);
         Ok(observed)
     }
 
@@ -376,9 +376,9 @@ fn warn_about_new_random_values(id: &ObjectId) {
     );
 }
 
-/// Marks the Secret as not owned if all its content comes from the SealedSecret, and another client has removed the owner
-/// since: the annotation for merging then does not prove the consent of an earlier owner.
-fn disown(observed: &mut Observed) {
+/// Marks the Secret as not owned if all its content comes from the SealedSecret and another client has since removed
+/// the owner: the annotation for merging then does not prove the consent of an earlier owner.
+fn mark_as_not_owned(observed: &mut Observed) {
     if let (Source::Sealed(sealed), Some(secret)) = (&observed.source, observed.existing.secret())
         && observed.is_exclusive
         && !ownership::is_owned(

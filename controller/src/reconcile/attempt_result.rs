@@ -1,4 +1,4 @@
-//! The result of an attempt, and how it is reported.
+//! The result of an attempt, and its report.
 
 use controller_core::reason::{Reason, Remedy, classify};
 use controller_core::status::Outcome;
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::applying::Correction;
 use crate::store::{EventRecord, StoreError};
 
-/// The result of an attempt, and what must happen before another attempt can have another result.
+/// The result of an attempt, and the condition under which another attempt can have a different result.
 #[derive(Debug)]
 pub(super) enum AttemptResult {
     /// The Secret is up to date. `changed` is whether something was written, or the Secret already matched a new
@@ -22,7 +22,7 @@ pub(super) enum AttemptResult {
     WaitsForChange(Report),
     /// Failed; the attempt is repeated later.
     Retry(Report),
-    /// Failed; no attempt is useful before that time.
+    /// Failed; attempts before this time are useless.
     NotBefore(Timestamp, Report),
 }
 
@@ -49,7 +49,7 @@ impl AttemptResult {
         match (outcome, error) {
             (_, Some(error)) if error.is_final() => Self::WaitsForChange(report),
             (_, Some(_)) => Self::Retry(report),
-            (Outcome::Refused { why, .. }, None) => match classify(why).remedy {
+            (Outcome::Refused { refusal, .. }, None) => match classify(refusal).remedy {
                 Remedy::Key => Self::WaitsForKeys(report),
                 Remedy::Change => Self::WaitsForChange(report),
                 Remedy::Retry => Self::Retry(report),
@@ -102,19 +102,19 @@ pub(super) fn risky_type_event(risky_type: &str) -> EventRecord {
         is_warning: true,
         reason: Reason::RiskyType,
         message: format!(
-            "the Secret has the type {risky_type}, which gives the author of the SealedSecret more than the sealed values; \
+            "the Secret has the type {risky_type}, which grants the author of the SealedSecret access beyond the sealed values; \
              if this is not intended, remove the type from --allow-secret-types"
         ),
     }
 }
 
-/// Returns the event about a risky type that is itself sealed, and therefore not named.
+/// Returns the event about a risky type that is sealed itself, so that the event does not name the type.
 pub(super) fn sealed_risky_type_event() -> EventRecord {
     EventRecord {
         is_warning: true,
         reason: Reason::RiskyType,
-        message: "the Secret sealed in the deprecated field 'data' has a type that gives the author of the SealedSecret \
-                  more than the sealed values; if this is not intended, run the controller with --forbid-secret-types"
+        message: "the Secret sealed in the deprecated field 'data' has a type that grants the author of the SealedSecret \
+                  access beyond the sealed values; if this is not intended, run the controller with --forbid-secret-types"
             .into(),
     }
 }
@@ -147,9 +147,9 @@ mod tests {
     use super::*;
     use crate::testing::id;
 
-    fn result_of_refusal(why: &Refusal) -> AttemptResult {
+    fn result_of_refusal(refusal: &Refusal) -> AttemptResult {
         let outcome = Outcome::Refused {
-            why,
+            refusal,
             kept: KeptValues::Good,
             previous: None,
         };
@@ -161,8 +161,8 @@ mod tests {
         let error = UnsealError::BudgetUsedUp {
             opened: Hints::new(),
         };
-        let why = Refusal::Unseal(error);
-        let AttemptResult::Retry(Report { reason, message }) = result_of_refusal(&why) else {
+        let refusal = Refusal::Unseal(error);
+        let AttemptResult::Retry(Report { reason, message }) = result_of_refusal(&refusal) else {
             panic!("expected a retry");
         };
         assert_eq!(reason, Reason::BudgetUsedUp);
@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn retries_after_a_conflict_but_not_after_a_malformed_object() {
-        for why in [
+        for refusal in [
             Refusal::NotManaged(id("n")),
             Refusal::Immutable(id("n")),
             Refusal::TypeChange {
@@ -181,8 +181,8 @@ mod tests {
             },
         ] {
             assert!(
-                matches!(result_of_refusal(&why), AttemptResult::Retry(_)),
-                "{why}"
+                matches!(result_of_refusal(&refusal), AttemptResult::Retry(_)),
+                "{refusal}"
             );
         }
         let malformed = Refusal::Malformed("no base64".into());

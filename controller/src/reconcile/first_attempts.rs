@@ -1,8 +1,8 @@
-//! Keeps the results of the first attempt on a version of an object that apply to later attempts.
+//! Keeps results of the first attempt on a version of an object, for later attempts.
 //!
-//! An attempt that fails at the API server is repeated, and renders the templates again. With another time, or with
-//! other random values, the templates could fail this time, and the author chooses for which values and when. So
-//! repetitions would reveal information about values without an edit.
+//! An attempt that fails at the API server is repeated, and renders the templates again. With another time or other
+//! random values the templates could fail this time, and the author chooses for which values and when they fail.
+//! Repetitions would therefore reveal information about values without an edit.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ struct FirstAttempt {
 }
 
 impl FirstAttempts {
-    /// Returns the time to render with: that of the first attempt, or now if the version was unsealed before.
+    /// Returns the time for rendering: the time of the first attempt, or now if the version was unsealed before.
     pub(super) fn render_time(
         &mut self,
         id: &ObjectId,
@@ -51,7 +51,7 @@ impl FirstAttempts {
         self.0.get(id).map_or(now, |first| first.now)
     }
 
-    /// Records how the store failed after the templates were rendered.
+    /// Records the error of the store after the templates were rendered.
     pub(super) fn record_error(&mut self, id: &ObjectId, error: String, is_stalled: bool) {
         if let Some(first) = self.0.get_mut(id) {
             first.error = Some((error, is_stalled));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use controller_core::object_id::ObjectId;
 use controller_core::ownership;
-use controller_core::previous::{self, Former, NewValues, Request};
+use controller_core::previous::{self, FormerValues, NewValues, Request};
 use jiff::Timestamp;
 use shared::secret::Secret;
 
@@ -13,11 +13,11 @@ use super::versioning::Provenance;
 use crate::store::{Observed, Source, Store};
 
 impl<S: Store> Tools<S> {
-    /// Adds the former values that the SealedSecret requests to its desired Secret. Returns whether the Secret then changes
-    /// without an edit by another client.
+    /// Adds the former values that the SealedSecret requests to its desired Secret. Returns whether the Secret then
+    /// changes without an edit by another client.
     ///
-    /// A Secret with content of another owner, or that the SealedSecret is merged into, keeps none: they could replace an item
-    /// of that owner, and would not be removed.
+    /// A Secret with content of another owner, or into which the SealedSecret is merged, keeps no former values: they
+    /// could replace an item of that owner, and would not be removed.
     pub(super) fn keep_former_values(
         &self,
         observed: &Observed,
@@ -31,23 +31,23 @@ impl<S: Store> Tools<S> {
             return false;
         };
         let existing = observed.existing.secret();
-        let is_alone = existing.is_none_or(|secret| {
+        let has_only_own_content = existing.is_none_or(|secret| {
             let merges =
                 ownership::merges(&desired.metadata, &secret.metadata, observed.is_exclusive);
             observed.is_exclusive && !merges
         });
-        let request = requested(observed).filter(|_| is_alone);
+        let request = requested(observed).filter(|_| has_only_own_content);
         let Some(request) = request else {
             return false;
         };
-        let whole = versioning.version_without_random_values(sealed, provenance);
+        let content_version = versioning.version_without_random_values(sealed, provenance);
         let newest = observed
             .status
             .as_ref()
             .and_then(|status| status.versions.first());
-        let is_changed = newest.is_some_and(|newest| newest.version != whole);
+        let is_changed = newest.is_some_and(|newest| newest.version != content_version);
         let version = |item: &String| {
-            let version = versioning.item_version(sealed, provenance, &whole, item);
+            let version = versioning.item_version(sealed, provenance, &content_version, item);
             (item.clone(), version)
         };
         let items = request.items().iter();
@@ -64,8 +64,8 @@ impl<S: Store> Tools<S> {
         previous::keep(desired, existing, &request, new, inputs.now)
     }
 
-    /// Returns whether no Pod uses the former values of the observed Secret any more. The status can only delay this, since
-    /// other clients may write it.
+    /// Returns whether no Pod uses the former values of the observed Secret anymore. The status can only delay the
+    /// removal, since other clients may write it.
     pub(super) async fn may_drop_former_values(
         &self,
         id: &ObjectId,
@@ -75,7 +75,7 @@ impl<S: Store> Tools<S> {
         let former = observed
             .existing
             .secret()
-            .and_then(|secret| Former::of(secret, now));
+            .and_then(|secret| FormerValues::of(secret, now));
         let is_by_time = requested(observed).is_some_and(|request| request.is_by_time());
         let Some(former) = former.filter(|_| !is_by_time) else {
             return false;
@@ -90,14 +90,14 @@ impl<S: Store> Tools<S> {
     }
 }
 
-/// Returns the existing Secret without the former values that are not needed any more; `None` if all stay.
+/// Returns the existing Secret without unneeded former values; `None` if all are needed.
 pub(super) fn without_former_values(observed: &Observed, inputs: &Inputs) -> Option<Secret> {
     let secret = observed.existing.secret()?;
-    let former = Former::of(secret, inputs.now)?;
+    let former = FormerValues::of(secret, inputs.now)?;
     let request = requested(observed);
     let until = former.until(request.as_ref());
     let is_over = inputs.drops_former || until <= inputs.now;
-    // The request of a SealedSecret that cannot be read is unknown.
+    // If the SealedSecret cannot be read, its request is unknown.
     let is_known = matches!(observed.source, Source::Sealed(_));
     let request = request.filter(|_| is_known);
     (is_known || is_over)
@@ -105,7 +105,7 @@ pub(super) fn without_former_values(observed: &Observed, inputs: &Inputs) -> Opt
         .flatten()
 }
 
-/// Returns what the SealedSecret requests. Annotations that cannot be used request nothing; the object is refused.
+/// Returns the request of the SealedSecret. Invalid annotations count as no request; the object is refused.
 pub(super) fn requested(observed: &Observed) -> Option<Request> {
     match &observed.source {
         Source::Sealed(sealed) => Request::of(sealed).ok().flatten(),
@@ -114,7 +114,7 @@ pub(super) fn requested(observed: &Observed) -> Option<Request> {
 }
 
 /// Returns when to check again whether the former values of a Secret are needed; `None` if it has none, or if it is
-/// immutable, so that nothing can be removed from it.
+/// immutable, so that nothing can be removed.
 pub(super) fn next_check(
     observed: &Observed,
     secret: Option<&Secret>,
@@ -122,6 +122,6 @@ pub(super) fn next_check(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let secret = secret.filter(|secret| secret.immutable != Some(true))?;
-    let former = Former::of(secret, now)?;
+    let former = FormerValues::of(secret, now)?;
     Some(former.next_check(requested(observed).as_ref(), is_synced, now))
 }

@@ -1,4 +1,4 @@
-//! Decides which objects are reconciled and when, and reports the outcome.
+//! Decides when objects are reconciled, and reports the outcome.
 
 mod applying;
 mod attempt;
@@ -44,8 +44,8 @@ use versioning::Versioning;
 
 /// Maximum number of objects in progress in a controller on a directory.
 const MAX_IN_PROGRESS: usize = 16;
-/// Maximum number of attempts without a slot, over all namespaces. Each takes a few kilobytes, in addition to the
-/// values that [`pauses`] counts.
+/// Maximum number of attempts without a slot, over all namespaces. Each attempt takes a few kilobytes, in addition to
+/// the values that [`pauses`] counts.
 const MAX_PAUSED: usize = 16_384;
 /// A round ends after this time, even with attempts in progress, so that keys and files are checked again.
 const MAX_ROUND_DURATION: Duration = Duration::from_millis(500);
@@ -63,7 +63,7 @@ pub struct Policy {
     pub update_status: bool,
     /// Whether edits of Secrets by other clients are left in place.
     pub tolerates_drift: bool,
-    /// The number of consecutive failures, after the first, before an object is reported as failing permanently.
+    /// The number of consecutive failed retries after which an object is reported as failing permanently.
     pub retries: u32,
 }
 
@@ -84,7 +84,7 @@ pub struct Reconciler<S> {
 #[derive(Debug, Default)]
 struct FailingObject {
     failures: u32,
-    /// A digest of the last message, which can have 32 KiB.
+    /// A digest of the last message, which can be 32 KiB long.
     message_digest: u64,
     waits_for_keys: bool,
 }
@@ -103,7 +103,7 @@ impl<S: Store> Reconciler<S> {
         }
     }
 
-    /// Records the version of the content of each Secret from now on. `clock` returns the current time.
+    /// Enables recording the version of the content of each Secret. `clock` returns the current time.
     pub fn record_versions(&mut self, key: Arc<VersionKey>, clock: fn() -> Timestamp) {
         self.tools.record_versions(Versioning { key, clock });
     }
@@ -120,8 +120,8 @@ impl<S: Store> Reconciler<S> {
         }
     }
 
-    /// Uses these keys from now on. Objects that could not be unsealed are retried; objects that are up to date are
-    /// not, whichever key they needed.
+    /// Replaces the key ring. Objects that could not be unsealed are retried; objects that are up to date are not,
+    /// regardless of the key that they needed.
     pub fn use_ring(&mut self, ring: Arc<KeyRing>, now: Timestamp) {
         self.tools.use_ring(Arc::clone(&ring));
         self.ring = ring;
@@ -132,8 +132,8 @@ impl<S: Store> Reconciler<S> {
     }
 
     /// Starts attempts of objects that are due while fewer than `slots` are in progress. Each namespace gets an equal
-    /// share, and a quarter is reserved for namespaces without a slot. Returns when to call again, or `None` if only
-    /// the end of an attempt makes that useful.
+    /// share, and a quarter is reserved for namespaces without a slot. Returns when to call again, or `None` if nothing
+    /// can start before an attempt ends.
     pub fn begin_attempts(&mut self, slots: usize, now: Timestamp) -> Option<Timestamp> {
         self.queue.mark_due(now);
         let mut in_use = self.slots_in_use();
@@ -182,8 +182,8 @@ impl<S: Store> Reconciler<S> {
         in_use
     }
 
-    /// Waits until an attempt ends and processes its result, or until an attempt gives up its slot. Returns `None` at
-    /// once if no attempt is in progress. Cancel safe.
+    /// Waits until an attempt ends and processes its result, or until an attempt gives up its slot. Returns `None`
+    /// immediately if no attempt is in progress. Cancel safe.
     pub async fn finish_next(&mut self, now: impl Fn() -> Timestamp) -> Option<()> {
         if self.attempts.is_empty() {
             return None;
@@ -217,8 +217,8 @@ impl<S: Store> Reconciler<S> {
     }
 
     /// Reconciles objects that are due, until all are done or half a second has passed. Longer attempts continue in the
-    /// background. Returns when to call again, at once if more are due or in progress; `None` if the queue is empty.
-    /// Cancel safe.
+    /// background. Returns when to call again: now if more objects are due or in progress; `None` if the queue is
+    /// empty. Cancel safe.
     pub async fn run_once(&mut self, now: Timestamp) -> Option<Timestamp> {
         let work = async {
             self.begin_attempts(MAX_IN_PROGRESS, now);
@@ -324,7 +324,7 @@ impl<S: Store> Reconciler<S> {
                 name = id.name,
                 failures = failing.failures,
                 error = message,
-                "Failing permanently; if the object is retried, this continues with backoff"
+                "Failing permanently; useful retries continue with backoff"
             );
         }
         if retry {

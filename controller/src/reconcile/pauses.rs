@@ -1,6 +1,6 @@
-//! Attempts that pause, so that the time of their reports and writes reveals nothing. They occupy no slot, as long as
-//! there is memory for the values that they keep. They get none afterwards either: otherwise all paused attempts of a
-//! namespace could return at once, and occupy every slot until the API server has answered them.
+//! Attempts that pause, so that the time of their reports and writes reveals nothing. A paused attempt occupies no
+//! slot, as long as the memory limits allow keeping its values. It gets no slot after the pause either: otherwise all
+//! paused attempts of a namespace could return at once, and occupy every slot until the API server has responded.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,7 @@ struct PausedAttempts {
     bytes: usize,
 }
 
-/// An attempt without a slot, until this is dropped.
+/// An attempt without a slot, until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Pause {
     pauses: Arc<Pauses>,

@@ -7,11 +7,11 @@ use shared::v2::OpenedLocks;
 
 use controller_core::object_id::ObjectId;
 
-/// Maximum number of stored items and locks, of all objects together: about twenty megabytes. The next attempt on an object that
-/// does not fit continues from the status of the object.
+/// Maximum number of stored items and locks of all objects together, which take about twenty megabytes. If an object
+/// does not fit, its next attempt continues from the status of the object.
 const MAX_ITEMS: usize = 100_000;
 
-/// What is known about each object whose attempt ended early. Contains no values.
+/// The progress of each object whose attempt ended early. Contains no values.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     objects: HashMap<ObjectId, Stored>,

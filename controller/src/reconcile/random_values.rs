@@ -1,4 +1,4 @@
-//! Keeps the values of templates that use time or randomness, which the existing Secret alone has.
+//! Keeps the values of templates that use time or randomness, since only the existing Secret contains them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,15 @@ use super::attempt::Tools;
 use crate::store::{Observed, Source, Store};
 
 impl<S: Store> Tools<S> {
-    /// Copies the random values of the existing Secret that are known to be those of this version into the desired Secret,
-    /// and marks the random values of the result. Returns whether values of a version that was unsealed before are replaced.
+    /// Copies the random values of the existing Secret into the desired Secret if they are known to belong to this
+    /// version, and marks the random values of the result. Returns whether values of a version that was unsealed before
+    /// are replaced.
     ///
-    /// The mark of the values decides, which is written at the same time as they: it shows for which version they were
-    /// rendered, also if nothing else was recorded before the process ended. Without a mark that a key verifies, values stay
-    /// only if no other client has written the Secret since they were rendered, or if nothing is known about that: after an
-    /// update from a controller that sets no mark, or without the key of the mark. They get a mark with the next write.
+    /// The decision depends on the mark of the values, which is written together with them: it shows for which version
+    /// they were rendered, even if the process ended before it recorded anything else. Without a mark that a key
+    /// verifies, values stay only if no other client has written the Secret since they were rendered, or if this is
+    /// unknown: after an update from a controller that sets no mark, or without the key of the mark. Such values get a
+    /// mark with the next write.
     pub(super) fn keep_random_values(
         &self,
         observed: &Observed,
@@ -53,16 +55,16 @@ impl<S: Store> Tools<S> {
         observed.settled && kept.len() < items.len()
     }
 
-    /// Returns whether the Secret has values of this version although no key verifies a mark of them.
+    /// Returns whether the Secret has values of this version although no key verifies their mark.
     fn may_lack_mark(&self, observed: &Observed, sealed: &SealedSecret) -> bool {
         observed.claimed
-            || observed.vouches_for_mark
-            || observed.settled && observed.is_good
+            || observed.trusts_mark
+            || observed.settled && observed.has_unsealed_values
             || self.has_recorded_values(observed, sealed)
     }
 
-    /// Returns whether the record of this version of the SealedSecret shows that the Secret still has its values, although
-    /// another client may have changed its labels and annotations.
+    /// Returns whether the record of this version of the SealedSecret shows that the Secret still has the values of the
+    /// record, although another client may have changed its labels and annotations.
     fn has_recorded_values(&self, observed: &Observed, sealed: &SealedSecret) -> bool {
         let record = observed.status.as_ref().and_then(|s| s.record.as_ref());
         let (Some(record), Some(secret), Some(identity)) =

@@ -1,4 +1,4 @@
-//! Recognizes by the record in the status which Secrets are up to date, without decrypting anything.
+//! Recognizes up-to-date Secrets by the record in the status, without decryption.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use super::attempt_result::AttemptResult;
 use crate::store::{Observed, Recognized, Source, Store};
 
 impl<S: Store> Tools<S> {
-    /// Returns the instance label of the object, if its Secret is known to be up to date without fetching or decrypting
-    /// anything.
+    /// Returns the instance label of the object, if its Secret is known to be up to date without a request or
+    /// decryption.
     pub(super) fn recognize(&self, id: &ObjectId, ring: &KeyRing) -> Option<String> {
         let cached = self
             .store
@@ -33,7 +33,7 @@ impl<S: Store> Tools<S> {
             let secret = Recognized {
                 uid,
                 version,
-                is_good: !tolerates_drift,
+                has_unsealed_values: !tolerates_drift,
                 is_exclusive: record::is_exclusive(record, uid, ring),
             };
             self.store.note_recognized(id, cached.identity, secret);
@@ -41,7 +41,7 @@ impl<S: Store> Tools<S> {
         is_recognized.then_some(cached.instance)
     }
 
-    /// Returns the SealedSecret, if the fetched Secret is known to be up to date without decrypting anything.
+    /// Returns the SealedSecret, if the fetched Secret is known to be up to date without decryption.
     pub(super) fn recognize_observed(
         &self,
         observed: &Observed,
@@ -69,8 +69,8 @@ impl<S: Store> Tools<S> {
         is_up_to_date.then(|| Arc::clone(sealed))
     }
 
-    /// Returns whether the record in the status proves that the observed version was unsealed. Everything else in a
-    /// status can be written by other clients.
+    /// Returns whether the record in the status proves that the observed version was unsealed. Other clients can write
+    /// everything else in a status.
     pub(super) fn was_unsealed(&self, observed: &Observed) -> bool {
         let (Source::Sealed(sealed), Some(status)) = (&observed.source, &observed.status) else {
             return false;
@@ -83,7 +83,8 @@ impl<S: Store> Tools<S> {
             })
     }
 
-    /// Returns whether the record in the status proves that all content of the observed Secret comes from the SealedSecret.
+    /// Returns whether the record in the status proves that all content of the observed Secret comes from the
+    /// SealedSecret.
     pub(super) fn was_exclusive(&self, observed: &Observed) -> bool {
         let record = observed.status.as_ref().and_then(|s| s.record.as_ref());
         let secret = observed.existing.secret();
@@ -99,7 +100,8 @@ impl<S: Store> Tools<S> {
         !self.policy.author_limits.depend_on_time()
     }
 
-    /// Returns whether a status whose newest version has the key with this identifier needs no other version.
+    /// Returns whether the status needs no new content version: its newest version was computed with the key that has
+    /// this identifier.
     fn has_current_version(&self, key_id: Option<&str>) -> bool {
         self.versioning()
             .is_none_or(|versioning| key_id == Some(versioning.key.id()))
@@ -111,7 +113,7 @@ impl<S: Store> Tools<S> {
         AttemptResult::UpToDate { changed: false }
     }
 
-    /// Returns a record of the Secret as stored now: as returned by the store, or as fetched.
+    /// Returns a record of the Secret as currently stored: as returned by the store, or as fetched.
     pub(super) fn new_record(
         &self,
         observed: &Observed,

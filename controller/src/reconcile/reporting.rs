@@ -6,7 +6,7 @@ use controller_core::decide::{Existing, Refusal};
 use controller_core::fault::Fault;
 use controller_core::no_secret::{self, NoSecret};
 use controller_core::object_id::ObjectId;
-use controller_core::previous::Former;
+use controller_core::previous::FormerValues;
 use controller_core::status::{self, KeptValues, Outcome};
 use controller_core::versions::CurrentVersion;
 use jiff::Timestamp;
@@ -39,7 +39,7 @@ impl<S: Store> Tools<S> {
     ) -> Result<AttemptResult, StoreError> {
         let stored = plan_result.applied.as_ref().ok().and_then(Option::as_deref);
         let secret = stored.or(observed.existing.secret());
-        let former = secret.and_then(|secret| Former::of(secret, inputs.now));
+        let former = secret.and_then(|secret| FormerValues::of(secret, inputs.now));
         let request = former_values::requested(observed);
         let previous = former.map(|former| former.status(request.as_ref()));
         let report = (provenance, previous.as_ref());
@@ -124,7 +124,7 @@ impl<S: Store> Tools<S> {
             Source::Sealed(sealed) if plan_result.depends_on_values(sealed) => Arc::clone(sealed),
             _ => return Ok(Some((observed, plan_result))),
         };
-        // From here on, everything takes the same time for all values.
+        // From here on, all steps take the same time for all values.
         self.wait_to_report(id, schedule).await;
         let class = schedule.class();
         let report = move |meter: &mut dyn Meter| NoSecret::new(&sealed, now, meter);
@@ -132,7 +132,7 @@ impl<S: Store> Tools<S> {
             .pool
             .render_for(&id.namespace, class.rendering(), report);
         let report = rendered.await?;
-        let observed = if observed.guessed {
+        let observed = if observed.assumed_absent {
             match self.refetch(id, &observed).await? {
                 Some(fetched) => fetched,
                 None => return Ok(None),
@@ -168,8 +168,8 @@ impl<S: Store> Tools<S> {
                 kept,
                 previous,
             },
-            (Some(why), Ok(_)) => Outcome::Refused {
-                why,
+            (Some(refusal), Ok(_)) => Outcome::Refused {
+                refusal,
                 kept,
                 previous,
             },
@@ -187,7 +187,7 @@ impl<S: Store> Tools<S> {
         }
     }
 
-    /// Returns the version of the content of the Secret as stored now; `None` if versions are not recorded.
+    /// Returns the version of the content of the Secret as currently stored; `None` if versions are not recorded.
     fn current_version(
         &self,
         observed: &Observed,
@@ -215,7 +215,7 @@ impl<S: Store> Tools<S> {
             (risky_type, attempt_result::risky_type_event(risky_type))
         };
         self.metrics.count_risky_secret(label);
-        self.store.announce(id, event).await;
+        self.store.emit_event(id, event).await;
     }
 
     /// Returns the status to record, or `None` if it is unchanged.
@@ -227,8 +227,8 @@ impl<S: Store> Tools<S> {
         now: Timestamp,
     ) -> Option<SealedSecretStatus> {
         let next = status::next(observed.status.as_ref(), outcome, observed.generation, now);
-        // A store that records which version was unsealed, and a copy of the mark of its random values, needs the status
-        // of a new version or mark even if its text is unchanged.
+        // The status of a new version or mark is written even if its text is unchanged, for stores that keep the
+        // unsealed version and a copy of the mark of its random values together with the status.
         let is_new = !(observed.settled || observed.claimed);
         let is_marked = plan_result.changed && plan_result.is_random;
         let is_needed = matches!(outcome, Outcome::Unsealed { .. }) && (is_new || is_marked);
@@ -237,11 +237,11 @@ impl<S: Store> Tools<S> {
     }
 }
 
-/// Returns which values the Secret keeps if it is not written.
+/// Returns the values that the Secret keeps if it is not written.
 fn kept_values(observed: &Observed) -> KeptValues {
     match &observed.existing {
         Existing::Owned(content) if !content.values().is_empty() => {
-            if observed.is_good {
+            if observed.has_unsealed_values {
                 KeptValues::Good
             } else {
                 KeptValues::Unknown
@@ -252,7 +252,7 @@ fn kept_values(observed: &Observed) -> KeptValues {
     }
 }
 
-/// Returns the instance label of a SealedSecret; empty if it cannot be used.
+/// Returns the instance label of a SealedSecret; empty if the SealedSecret is unusable.
 fn source_instance(source: &Source) -> &str {
     let Source::Sealed(sealed) = source else {
         return "";

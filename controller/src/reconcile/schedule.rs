@@ -1,4 +1,4 @@
-//! Determines when an attempt may write and report, so that neither reveals how long rendering and writing took.
+//! Determines when an attempt may write and report, so that neither time reveals how long rendering and writing took.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::pool::Stopped;
 use crate::pool::slots::{Job, Slot};
 use crate::store::Store;
 
-/// The times of one attempt. Attempts of objects without templates have none, since their times depend on public data,
-/// and neither have attempts in a store that is not public.
+/// The times of one attempt. Attempts of objects without templates have no times, since their duration depends on
+/// public data, and neither have attempts in a store that is not public.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     class: Class,
@@ -59,12 +59,12 @@ impl Schedule {
         };
     }
 
-    /// Sets when the object is checked again in any case.
+    /// Sets the time of the next check, which takes place even without a change.
     pub(super) fn set_next_check(&mut self, time: Option<Timestamp>) {
         self.next_check = time;
     }
 
-    /// Returns when the object is checked again in any case.
+    /// Returns the time of the next check, which takes place even without a change.
     pub(super) fn next_check(&self) -> Option<Timestamp> {
         self.next_check
     }
@@ -74,7 +74,7 @@ impl Schedule {
         self.pause = Some(pause);
     }
 
-    /// Keeps a permit for the values that the attempt will have.
+    /// Keeps a permit for the values that the attempt will produce.
     pub(super) fn keep_permit(&mut self, permit: Permit) {
         self.permit = Some(permit);
     }
@@ -119,7 +119,7 @@ impl<S: Store> Tools<S> {
         Ok(Some(slot))
     }
 
-    /// Waits until the outcome may be published. Returns at once when called again.
+    /// Waits until the outcome may be published. Further calls return immediately.
     pub(super) async fn wait_to_report(&self, id: &ObjectId, schedule: &mut Schedule) {
         let Some(write) = schedule.write.filter(|_| !schedule.is_reported) else {
             return;

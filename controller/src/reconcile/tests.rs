@@ -52,12 +52,12 @@ impl Store for SlowStore {
             status: None,
             settled: false,
             claimed: false,
-            guessed: false,
-            is_good: false,
+            assumed_absent: false,
+            has_unsealed_values: false,
             is_fresh: false,
             is_exclusive: false,
             random_mark: None,
-            vouches_for_mark: false,
+            trusts_mark: false,
         })
     }
 
@@ -105,7 +105,7 @@ async fn many_objects_are_in_progress_with_one_attempt_each() {
     let ids: Vec<ObjectId> = (0..20).map(|i| id(&format!("s-{i:02}"))).collect();
     reconciler.enqueue(ids.clone(), Urgency::Backlog, now);
     reconciler.begin_attempts(8, now);
-    // The objects change twice while some are in progress, which causes one more attempt for each of these.
+    // The objects change twice while some are in progress, which causes one more attempt for each object in progress.
     reconciler.enqueue(ids.clone(), Urgency::Fresh, now);
     reconciler.enqueue(ids, Urgency::Fresh, now);
     while reconciler.finish_next(|| now).await.is_some() {
@@ -116,7 +116,7 @@ async fn many_objects_are_in_progress_with_one_attempt_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_object_overtakes_those_of_the_first_list() {
+async fn a_new_object_overtakes_objects_of_the_first_list() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     let old = (0..1000).map(|i| id(&format!("old-{i}")));
@@ -167,28 +167,28 @@ async fn cancelled_attempts_are_queued_again() {
     assert_eq!(attempts, ["a", "b"]);
 }
 
-/// Attack: a tenant creates objects whose attempts end early and deletes them, to fill the memory that all tenants share; the
-/// data keys of these objects would stay in it.
+/// Attack: a tenant creates and deletes objects whose attempts end early, so that their progress and data keys fill the
+/// memory that all tenants share.
 #[tokio::test(start_paused = true)]
 async fn the_progress_of_a_deleted_object_is_forgotten() {
     let (store, mut reconciler) = reconciler();
     let id = id("n");
     let key = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
     let hints = Hints::from([("a".to_owned(), key.parse().unwrap())]);
-    let known = |reconciler: &Reconciler<SlowStore>| {
+    let stored_hints = |reconciler: &Reconciler<SlowStore>| {
         let mut hints = Hints::new();
         reconciler.tools.progress().add_to(&id, &mut hints);
         hints.len()
     };
     let tools = &reconciler.tools;
     tools.progress().keep(&id, hints, OpenedLocks::default());
-    assert_eq!(known(&reconciler), 1);
+    assert_eq!(stored_hints(&reconciler), 1);
     store.is_empty.store(true, Ordering::Relaxed);
     let now = Timestamp::UNIX_EPOCH;
     reconciler.enqueue([id.clone()], Urgency::Fresh, now);
     reconciler.begin_attempts(1, now);
     while reconciler.finish_next(|| now).await.is_some() {}
-    assert_eq!(known(&reconciler), 0);
+    assert_eq!(stored_hints(&reconciler), 0);
 }
 
 fn objects_in(namespace: &str, count: usize) -> Vec<ObjectId> {
@@ -201,7 +201,7 @@ fn objects_in(namespace: &str, count: usize) -> Vec<ObjectId> {
 
 /// Attack: a tenant occupies every slot of the controller, to delay other tenants.
 #[tokio::test(start_paused = true)]
-async fn no_namespace_takes_all_slots_and_another_starts_at_once() {
+async fn no_namespace_takes_all_slots_and_another_namespace_starts_immediately() {
     let (store, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     reconciler.enqueue(objects_in("hostile", 100), Urgency::Fresh, now);
@@ -217,10 +217,10 @@ async fn no_namespace_takes_all_slots_and_another_starts_at_once() {
     assert_eq!(store.attempts.lock().unwrap().len(), 101);
 }
 
-/// Attack: tenants arrive one after the other with objects that hold their slots for a long time, so that
-/// together they hold every slot.
+/// Attack: tenants arrive one after the other with objects that hold their slots for a long time, so that together they
+/// hold every slot.
 #[tokio::test(start_paused = true)]
-async fn tenants_that_arrive_one_after_the_other_leave_a_slot_for_another() {
+async fn tenants_that_arrive_one_after_the_other_leave_a_slot_for_a_new_tenant() {
     let (_, mut reconciler) = reconciler();
     let now = Timestamp::UNIX_EPOCH;
     for namespace in ["a", "b", "c", "d"] {
@@ -264,16 +264,17 @@ async fn a_round_ends_while_an_attempt_is_in_progress() {
     assert_eq!(store.attempts.lock().unwrap().len(), 1);
 }
 
-/// A template that renders at once to a large result, which is published a minute later because of the slow function.
+/// A template that quickly renders to a large result, which is published a minute later because of the slow function.
 const SLOW_AND_LARGE: &str =
     "{{ range until (int .none) }}{{ genPrivateKey \"rsa\" }}{{ end }}{{ repeat 900000 \"x\" }}";
 
-/// A public store of objects with one template each: slow and large in namespaces that begin with "hostile", and none
-/// in those that begin with "plain". What the namespaces that begin with "slow" are named after takes 20 seconds.
+/// A public store of objects with one template each: slow and large in namespaces that begin with "hostile", and no
+/// template in namespaces that begin with "plain". In a namespace such as "slow-writes", the named operation takes 20
+/// seconds.
 #[derive(Debug, Default)]
 struct TemplateStore {
     writes: Mutex<Vec<ObjectId>>,
-    /// When the first object outside of the hostile namespaces was written.
+    /// When the first object outside the hostile and slow namespaces was written.
     first_quiet_write: Mutex<Option<tokio::time::Instant>>,
     published: AtomicUsize,
 }
@@ -298,12 +299,12 @@ impl Store for TemplateStore {
             status: None,
             settled: false,
             claimed: false,
-            guessed: false,
-            is_good: false,
+            assumed_absent: false,
+            has_unsealed_values: false,
             is_fresh: true,
             is_exclusive: false,
             random_mark: None,
-            vouches_for_mark: false,
+            trusts_mark: false,
         })
     }
 
@@ -331,7 +332,7 @@ impl Store for TemplateStore {
         Ok(())
     }
 
-    async fn announce(&self, id: &ObjectId, _: EventRecord) {
+    async fn emit_event(&self, id: &ObjectId, _: EventRecord) {
         delay(id, "slow-events").await;
     }
 
@@ -411,7 +412,7 @@ async fn a_paused_attempt_occupies_no_slot() {
 /// Attack: many tenants create objects whose results are large and are published a minute later, so that they hold
 /// every slot when another tenant creates an object.
 #[tokio::test(start_paused = true)]
-async fn objects_that_are_published_late_do_not_delay_a_newcomer() {
+async fn objects_with_late_publication_do_not_delay_a_new_object() {
     for newcomer in ["quiet", "plain"] {
         for namespaces in [10, 40] {
             let store = Arc::<TemplateStore>::default();

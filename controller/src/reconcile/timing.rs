@@ -1,9 +1,9 @@
 //! Determines when an outcome may be published.
 //!
-//! The author of a SealedSecret chooses what its templates do with a value, and so how long rendering takes, and how
-//! large the Secret is, which determines how long writing takes. Neither may be observable. The maximum time of
-//! rendering follows only from the text of the templates; the Secret is written when that time is over, and the outcome
-//! is published a fixed time later.
+//! The author of a SealedSecret chooses what its templates do with a value, which determines how long rendering takes
+//! and how large the Secret is, and the size determines how long writing takes. Neither time may be observable. The
+//! maximum time of rendering follows only from the text of the templates; the Secret is written when that time is over,
+//! and the outcome is published a fixed time later.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::pool::{Budget, Rendering};
 
 /// The classes of templates, each with the maximum cost of its slow functions in microseconds.
 ///
-/// The processor time after which rendering is stopped is shorter than the time before the Secret is written, by as
-/// much as one slow function may take that cannot be interrupted. Both are far longer than the stated cost, since
-/// machines are slower than stated, and since for one in ten thousand RSA keys, finding the primes takes more than four
-/// times the median.
+/// The processor time after which rendering is stopped is shorter than the time before the Secret is written, by the
+/// maximum duration of one slow function, which cannot be interrupted. Both times are far longer than the stated cost,
+/// since machines are slower than stated, and since for one in ten thousand RSA keys, finding the primes takes more
+/// than four times the median.
 const CLASSES: [(u64, Class); 4] = [
     (0, Class::new(500, 450)),
     (100_000, Class::new(1_000, 700)),
@@ -48,7 +48,7 @@ const WORK_BUDGET: Budget = Budget::seconds(30);
 
 /// The time from the start of the write to the publication of the outcome.
 const PUBLICATION_TIME: Duration = Duration::from_millis(500);
-/// Outcomes that are late, on an overloaded machine, are published at a multiple of this.
+/// On an overloaded machine, late outcomes are published at a multiple of this step.
 const LATE_STEP: Duration = Duration::from_secs(10);
 
 /// A class of templates, whose outcomes are published after the same time.
@@ -84,7 +84,7 @@ impl Class {
         SLOW.iter().position(|slow| *slow == self).map(SlowClass)
     }
 
-    /// Returns the budget and the kind of the rendering.
+    /// Returns the budget of the rendering, and whether it is slow.
     pub(super) fn rendering(self) -> Rendering {
         Rendering {
             budget: WORK_BUDGET.with_time_limit(self.max_rendering),

@@ -34,7 +34,7 @@ use crate::store::{Observed, Source, Store};
 const UNSEAL_BUDGET: Budget = Budget::seconds(30);
 
 impl<S: Store> Tools<S> {
-    /// Returns the desired Secret, and where its values come from.
+    /// Returns the desired Secret, and the origin of its values.
     pub(super) async fn desired(
         &self,
         id: &ObjectId,
@@ -42,16 +42,16 @@ impl<S: Store> Tools<S> {
         inputs: &Inputs,
         schedule: &mut Schedule,
     ) -> Result<(Desired, Provenance), Stopped> {
-        let unknown = |why| Ok((Desired::Unknown(why), Provenance::default()));
+        let unknown = |refusal| Ok((Desired::Unknown(refusal), Provenance::default()));
         match &observed.source {
             Source::Gone => Ok((Desired::Nothing, Provenance::default())),
-            Source::Malformed(why) => unknown(Refusal::Malformed(why.clone())),
+            Source::Malformed(reason) => unknown(Refusal::Malformed(reason.clone())),
             Source::Sealed(owner) => {
-                if let Some(why) = public_obstacle(id, owner, observed) {
-                    return unknown(why);
+                if let Some(refusal) = public_obstacle(id, owner, observed) {
+                    return unknown(refusal);
                 }
-                if let Err(why) = previous::Request::of(owner) {
-                    return unknown(Refusal::Malformed(why.to_string()));
+                if let Err(error) = previous::Request::of(owner) {
+                    return unknown(Refusal::Malformed(error.to_string()));
                 }
                 let mut hints = status::sealed_by(observed.status.as_ref());
                 self.progress().add_to(id, &mut hints);
@@ -63,13 +63,13 @@ impl<S: Store> Tools<S> {
                         self.render(id, owner, (items, class), ring, now, schedule)
                             .await?
                     }
-                    Err(why) => Err(why),
+                    Err(refusal) => Err(refusal),
                 };
                 match unsealed {
                     Ok(mut unsealed) => {
                         ownership::set_owner(&mut unsealed.secret, owner);
                         if self.store.is_public() {
-                            self.policy.added.put_on(&mut unsealed.secret.metadata);
+                            self.policy.added.add_to(&mut unsealed.secret.metadata);
                         }
                         let desired = Desired::Secret {
                             secret: Box::new(unsealed.secret),
@@ -82,7 +82,7 @@ impl<S: Store> Tools<S> {
                         };
                         Ok((desired, provenance))
                     }
-                    Err(why) => unknown(why),
+                    Err(refusal) => unknown(refusal),
                 }
             }
         }
@@ -113,7 +113,7 @@ impl<S: Store> Tools<S> {
         Ok(items)
     }
 
-    /// Returns what an object must satisfy before any of its items is unsealed.
+    /// Returns the requirements that an object must satisfy before any of its items is unsealed.
     fn admission(&self, id: &ObjectId, now: Timestamp) -> Admission {
         Admission {
             accept_legacy: self.policy.rules.accept_legacy,
@@ -122,8 +122,7 @@ impl<S: Store> Tools<S> {
         }
     }
 
-    /// Renders the templates. How long this takes depends on the values, and is hidden from clients that observe the
-    /// outcome.
+    /// Renders the templates. The duration depends on the values, and is hidden from clients that observe the outcome.
     async fn render(
         &self,
         id: &ObjectId,
@@ -162,8 +161,8 @@ impl<S: Store> Tools<S> {
         Ok(unsealed)
     }
 
-    fn record_progress(&self, id: &ObjectId, why: Option<&Refusal>, locks: OpenedLocks) {
-        let hints = match why {
+    fn record_progress(&self, id: &ObjectId, refusal: Option<&Refusal>, locks: OpenedLocks) {
+        let hints = match refusal {
             Some(Refusal::Unseal(UnsealError::BudgetUsedUp { opened })) => opened.clone(),
             Some(Refusal::Unseal(UnsealError::KeyUnavailable { .. })) => Hints::new(),
             _ => return self.progress().forget(id),
@@ -193,8 +192,8 @@ fn nothing_opened() -> UnsealError {
     UnsealError::BudgetUsedUp { opened }
 }
 
-/// Returns a refusal of an object with templates that does not depend on its values. Returns `None` without templates:
-/// nothing depends on the time then, so items that cannot be unsealed are reported first.
+/// Returns a refusal of an object with templates that does not depend on its values. Returns `None` for objects without
+/// templates: their outcome never depends on the time, so items that cannot be unsealed are reported first.
 fn public_obstacle(id: &ObjectId, sealed: &SealedSecret, observed: &Observed) -> Option<Refusal> {
     let template = &sealed.spec.template;
     if template.data.is_none() || no_secret::is_legacy(sealed) {

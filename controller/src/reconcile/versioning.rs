@@ -1,4 +1,4 @@
-//! Calculates the version of the content of a Secret.
+//! Computes the version of the content of a Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use shared::secret::Secret;
 use shared::unseal::UsedKey;
 use shared::v2::{ContentVersion, ValueDigest, VersionInputs, VersionKey};
 
-/// Where the values of a Secret come from.
+/// The origin of the values of a Secret.
 #[derive(Debug, Default)]
 pub(super) struct Provenance {
     /// The key that unsealed each item.
     pub(super) sealed_by: BTreeMap<String, UsedKey>,
-    /// The digest of the value of each item under its identifier.
+    /// The digest of the value of each item, computed with the identifier of the value.
     pub(super) digests: BTreeMap<String, ValueDigest>,
     /// Items of the Secret whose values differ in each rendering.
     pub(super) random_items: BTreeSet<String>,
 }
 
-/// How versions are calculated.
+/// The key and the clock for computing versions.
 #[derive(Debug, Clone)]
 pub(super) struct Versioning {
     pub(super) key: Arc<VersionKey>,
@@ -29,7 +29,7 @@ pub(super) struct Versioning {
 }
 
 impl Versioning {
-    /// Returns the version of the content of a Secret as it is stored now.
+    /// Returns the version of the content of a Secret as currently stored.
     ///
     /// A value that a template generates from randomness or the time has no identifier, so the generation of the
     /// SealedSecret takes its place. Whether a template generates values follows from its text, so this reveals nothing
@@ -54,7 +54,7 @@ impl Versioning {
         }
     }
 
-    /// Returns the version that the content has if no template generates values.
+    /// Returns the version of the content without the values that templates generate.
     pub(super) fn version_without_random_values(
         &self,
         sealed: &SealedSecret,
@@ -64,19 +64,19 @@ impl Versioning {
         self.version(sealed, sealed.name_or_empty(), &inputs)
     }
 
-    /// Returns the version of the value of one item of the Secret: that of the sealed value, or of the content `whole` of
-    /// the object if a template makes it.
+    /// Returns the version of the value of one item of the Secret: the version of the sealed value, or
+    /// `content_version` if a template produces the value.
     pub(super) fn item_version(
         &self,
         sealed: &SealedSecret,
         provenance: &Provenance,
-        whole: &str,
+        content_version: &str,
         item: &str,
     ) -> String {
         let name = sealed.name_or_empty();
         let digest = provenance.digests.get(item);
         let inputs = digest.map(|digest| ((name, item), *digest));
-        let template = Some(whole).filter(|_| digest.is_none());
+        let template = Some(content_version).filter(|_| digest.is_none());
         let path = format!("{name}/{item}");
         let namespace = sealed.namespace_or_empty();
         let inputs = inputs.into_iter().collect();

@@ -16,7 +16,7 @@ use shared::record::Identity;
 use shared::resource::{SealedSecret, SealedSecretStatus, SecretRecord};
 use shared::secret::Secret;
 
-use crate::folder::FileError;
+use crate::files::FileError;
 use crate::pool::Stopped;
 use crate::readable::Readable;
 
@@ -25,7 +25,7 @@ use crate::readable::Readable;
 pub enum Source {
     /// The SealedSecret exists.
     Sealed(Arc<SealedSecret>),
-    /// The SealedSecret exists and cannot be used, for this reason.
+    /// The SealedSecret exists but is invalid, for this reason.
     Malformed(String),
     /// The SealedSecret existed and is certainly deleted.
     Gone,
@@ -38,29 +38,29 @@ pub enum Source {
     reason = "independent flags, each with a name wherever it is set or read"
 )]
 pub struct Observed {
-    /// The SealedSecret, or why there is none that can be used.
+    /// The SealedSecret, or the reason why there is no valid SealedSecret.
     pub source: Source,
     /// The `uid` of the SealedSecret, if the store assigns one. It distinguishes the SealedSecret from a later one with
     /// the same name.
     pub uid: Option<String>,
     /// The Secret with the same name.
     pub existing: Existing,
-    /// The generation of the SealedSecret, whether or not it can be used.
+    /// The generation of the SealedSecret, whether or not it is valid.
     pub generation: Option<i64>,
     /// The last recorded status.
     pub status: Option<SealedSecretStatus>,
-    /// Whether this version of the SealedSecret was the last one that was unsealed, regardless of later failures. If
+    /// Whether this version of the SealedSecret is the last version that was unsealed, regardless of later failures. If
     /// so, another client caused any difference between the SealedSecret and the Secret.
     pub settled: bool,
-    /// Whether `settled` is only a claim: the status had it when this process first observed the object, and nothing
-    /// proves or contradicts it. Any client that may write statuses can make this claim, but not about a version whose
-    /// creation this process has observed.
+    /// Whether `settled` is only a claim: the status contained it when this process first observed the object, and
+    /// nothing proves or contradicts it. Any client that may write statuses can make this claim, but not about a
+    /// version whose creation this process has observed.
     pub claimed: bool,
     /// Whether the Secret was assumed to be absent without a request. Possible only with [`ReadMode::Guess`].
-    pub guessed: bool,
+    pub assumed_absent: bool,
     /// Whether the Secret is known to have the values of the last version that was unsealed: no other client has
-    /// written it since.
-    pub is_good: bool,
+    /// written the Secret since.
+    pub has_unsealed_values: bool,
     /// Whether the SealedSecret appears to be new: its status showed no earlier reconciliation when this process first
     /// observed it, and this process has not reported a result for it.
     pub is_fresh: bool,
@@ -69,14 +69,14 @@ pub struct Observed {
     pub is_exclusive: bool,
     /// The mark of the random values of the Secret. See [`shared::random_mark`].
     pub random_mark: Option<String>,
-    /// Whether the store itself shows that no other client replaced the mark while no process ran, so that random values
-    /// stay even if no key verifies their mark, usually because its key was removed. False if this process has unsealed
-    /// this version: then it knows whether another client has changed the Secret since.
-    pub vouches_for_mark: bool,
+    /// Whether the store itself shows that no other client replaced the mark while no process ran, so that random
+    /// values stay even if no key verifies their mark, usually because the key was removed. False if this process has
+    /// unsealed this version: in this case, the process knows whether another client has changed the Secret since.
+    pub trusts_mark: bool,
 }
 
 impl Observed {
-    /// Returns whether the SealedSecret is equal in both states, in everything that determines its Secret.
+    /// Returns whether both states have the same SealedSecret, as far as it determines the Secret.
     pub fn is_about_the_same(&self, other: &Self) -> bool {
         let has_equal_source = match (&self.source, &other.source) {
             (Source::Sealed(a), Source::Sealed(b)) => {
@@ -94,7 +94,7 @@ pub enum ReadMode {
     /// Fetches the Secret.
     Fetch,
     /// Like [`Self::Fetch`], but an object that was never reconciled may be assumed to have no Secret. Creating the
-    /// Secret shows whether this is right.
+    /// Secret shows whether this assumption is correct.
     Guess,
 }
 
@@ -138,7 +138,7 @@ pub struct EventRecord {
 /// A store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A file or folder cannot be used.
+    /// A file or directory cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
     /// The item name cannot be a file name.
@@ -169,7 +169,7 @@ pub enum StoreError {
     Rejected {
         /// The operation that failed.
         operation: &'static str,
-        /// The problem; `None` if it depends on the values.
+        /// The problem; `None` if its text would depend on the values.
         public: Option<String>,
     },
     /// The same request failed before with this error, so it was not sent again.
@@ -177,7 +177,7 @@ pub enum StoreError {
     AsBefore {
         /// The earlier error.
         text: String,
-        /// Whether the earlier error was stalled ([`Self::is_stalled`]).
+        /// Whether a user must resolve the earlier error; see [`Self::is_stalled`].
         is_stalled: bool,
     },
     /// Another client repeatedly created and deleted the Secret between two checks.
@@ -243,11 +243,12 @@ pub(crate) fn require_readable<K>(
 
 /// The Secret after its SealedSecret was unsealed.
 #[derive(Debug, Clone, Copy)]
-pub struct Kept<'a> {
-    /// The Secret as it is stored, if known.
+pub struct StoredSecret<'a> {
+    /// The Secret as stored, if known.
     pub secret: Option<&'a Secret>,
-    /// Whether it has the values of this version of the SealedSecret; otherwise it may have values of another client.
-    pub is_good: bool,
+    /// Whether the Secret has the values of this version of the SealedSecret; otherwise it may have values of another
+    /// client.
+    pub has_unsealed_values: bool,
     /// See [`Observed::is_exclusive`].
     pub is_exclusive: bool,
 }
@@ -255,12 +256,12 @@ pub struct Kept<'a> {
 /// A Secret that a record identifies.
 #[derive(Debug, Clone, Copy)]
 pub struct Recognized<'a> {
-    /// Its `uid`.
+    /// The `uid` of the Secret.
     pub uid: &'a str,
-    /// Its `resourceVersion`.
+    /// The `resourceVersion` of the Secret.
     pub version: &'a str,
-    /// See [`Kept::is_good`].
-    pub is_good: bool,
+    /// See [`StoredSecret::has_unsealed_values`].
+    pub has_unsealed_values: bool,
     /// See [`Observed::is_exclusive`].
     pub is_exclusive: bool,
 }
@@ -287,8 +288,8 @@ pub trait Store: Send + Sync + 'static {
         plan: Plan,
     ) -> impl Future<Output = Result<Applied, StoreError>> + Send;
 
-    /// Records the status of the object with that [`Observed::uid`]; `None` removes the status of a deleted object. A
-    /// recreated object, which has a different `uid`, is not changed.
+    /// Records the status of the object with the given [`Observed::uid`]; `None` removes the status of a deleted
+    /// object. A recreated object, which has a different `uid`, stays unchanged.
     fn record(
         &self,
         id: &ObjectId,
@@ -301,15 +302,15 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
-    /// Records that the observed version of the SealedSecret was unsealed, regardless of its status, and what is known of
-    /// its Secret.
-    fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed, _kept: Kept<'_>) {}
+    /// Records that the observed version of the SealedSecret was unsealed, regardless of its status, and the known
+    /// state of its Secret.
+    fn note_unsealed(&self, _id: &ObjectId, _observed: &Observed, _stored: StoredSecret<'_>) {}
 
     /// Records that an object was recognized as up to date by its [`Self::cached_state`].
     fn note_recognized(&self, _id: &ObjectId, _identity: Identity, _secret: Recognized<'_>) {}
 
-    /// Returns whether all Pods that use the Secret have the content that it has since `changed_at`; `None` if this is
-    /// unknown.
+    /// Returns whether all Pods that use the Secret have the content that the Secret has since `changed_at`; `None` if
+    /// this is unknown.
     fn is_current_everywhere(
         &self,
         _id: &ObjectId,
@@ -323,7 +324,7 @@ pub trait Store: Send + Sync + 'static {
     fn release(&self, _id: &ObjectId) {}
 
     /// Emits an event about the object. Ignores failures, since the status has the same content.
-    fn announce(&self, _id: &ObjectId, _event: EventRecord) -> impl Future<Output = ()> + Send {
+    fn emit_event(&self, _id: &ObjectId, _event: EventRecord) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use controller::folder::Folder;
+use controller::files::Directory;
 use controller::key_renewal::GeneratedKey;
 use controller::key_store::KeyStore;
 use jiff::{SignedDuration, Timestamp};
@@ -30,7 +30,7 @@ fn key_names(case: &mut Case) -> Vec<String> {
 async fn a_generated_key_is_in_use_as_soon_as_it_is_stored() {
     let case = Case::new().await;
     let folder = tempfile::tempdir().unwrap();
-    let root = Arc::new(Folder::open(folder.path()).unwrap());
+    let root = Arc::new(Directory::open(folder.path()).unwrap());
     let now = Timestamp::now();
     let mut store = KeyStore::open(root, case.config().keys, now).unwrap();
     store

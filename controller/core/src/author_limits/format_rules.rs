@@ -1,4 +1,4 @@
-//! Which formats and suites the values in a namespace may have.
+//! The formats and suites that values may have, by namespace.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use shared::v2::{DEFAULT_MAX_LOCKS, Policy};
 use super::{matches_pattern, split_list};
 use crate::reason::MAX_REVISION_AHEAD;
 
-/// What the v2 format must provide, by namespace.
+/// The requirements for the formats of values, by namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormatRules {
     /// Patterns of namespaces in which every value must be v2.
@@ -62,7 +62,7 @@ impl FormatRules {
         }
     }
 
-    /// Returns a policy that satisfies the rules of every namespace.
+    /// Returns a policy that satisfies the rules of all namespaces.
     pub(super) fn strictest_policy(&self, now: Timestamp) -> Policy {
         let mut suites = self.suites.0.iter();
         Policy {
@@ -81,10 +81,10 @@ fn highest_revision(now: Timestamp) -> u64 {
     latest.try_into().unwrap_or_default()
 }
 
-/// The weakest suites that recipients may have.
+/// The weakest suite that recipients may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MinimumSuite {
-    /// Every suite, and v1.
+    /// Any suite, and v1.
     Any,
     /// Suites that quantum computers do not break.
     PostQuantum,

@@ -1,4 +1,4 @@
-//! Which items were sealed for keys that are too old.
+//! Finds items that were sealed for keys that are too old.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,8 @@ use shared::resource::SealedSecret;
 use shared::unseal::UsedKey;
 use shared::v2::{Object, ShortKeyId};
 
-/// Returns the items that a key of the ring older than `limit` opened. A v2 item counts if any of its recipients is such
-/// a key, since each can open it.
+/// Returns the items that were opened by a key older than `limit`. A v2 item counts if any of its recipients is such a
+/// key, since every recipient can open the item.
 pub(super) fn items_with_old_keys<'a>(
     sealed: &'a SealedSecret,
     sealed_by: &'a BTreeMap<String, UsedKey>,

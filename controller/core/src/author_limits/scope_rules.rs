@@ -1,4 +1,4 @@
-//! Which scopes the values in a namespace may have.
+//! The scopes that values may have, by namespace.
 
 use std::str::FromStr;
 
@@ -6,8 +6,8 @@ use shared::scope::Scope;
 
 use super::{Violation, matches_pattern};
 
-/// Which scopes a namespace may use. The first matching pattern decides; without a match every scope is
-/// allowed. Syntax: `team-*=strict,prod=strict+namespace-wide`, where `*` matches any string.
+/// The allowed scopes by namespace. The first matching pattern decides; without a match every scope is allowed. Syntax:
+/// `team-*=strict,prod=strict+namespace-wide`, where `*` matches any string.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScopeRules(Vec<(String, Vec<Scope>)>);
 

@@ -280,7 +280,7 @@ fn formats_are_required_in_matching_namespaces() {
 
 /// Attack: a caller converts a cluster-wide value in a namespace without requirements, and uses the result in another.
 #[test]
-fn converts_values_usable_in_any_namespace_by_the_requirements_of_all_namespaces() {
+fn a_cluster_wide_value_is_converted_by_the_rules_of_all_namespaces() {
     let now = Timestamp::from_second(1).unwrap();
     let limits = with_formats("prod*", "prod", "prod=post-quantum", 3);
     let limits_of = |scope: Scope, namespace: &str| {
@@ -306,9 +306,9 @@ fn refuses_invalid_rules_about_suites() {
     assert_eq!(" ,".parse(), Ok(SuiteRules::default()));
 }
 
-/// If this failed, an upgrade would decrypt every object once.
+/// Otherwise, an upgrade would decrypt every object once.
 #[test]
-fn without_rules_about_formats_the_text_is_that_of_earlier_releases() {
+fn limits_without_format_rules_have_the_text_of_earlier_releases() {
     let text = AuthorLimits::default().as_text();
     assert!(!text.contains("FormatRules"), "{text}");
     assert_eq!(with_formats("", "", "", 256).as_text(), text);

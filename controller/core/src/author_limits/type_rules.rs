@@ -1,4 +1,4 @@
-//! Which types of Secret an author may create.
+//! The types of Secret that an author may create.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use shared::secret::Secret;
 use super::Violation;
 use crate::token_secrets;
 
-/// Secret types that can give the author of a SealedSecret more than the values the author sealed.
+/// Secret types that can grant the author of a SealedSecret access beyond the sealed values.
 pub const RISKY_TYPES: [&str; 2] = [token_secrets::TYPE, "bootstrap.kubernetes.io/token"];
 
 /// Returns the type of the Secret if it is one of the [`RISKY_TYPES`].
@@ -16,8 +16,8 @@ pub fn risky_type(secret: &Secret) -> Option<&'static str> {
     RISKY_TYPES.into_iter().find(|risky| Some(*risky) == type_)
 }
 
-/// Which Secret types are allowed: all except the [`RISKY_TYPES`] and the types that the administrator forbids.
-/// The administrator can allow a risky type.
+/// The allowed Secret types: all except the [`RISKY_TYPES`] and the types that the administrator forbids. The
+/// administrator can allow a risky type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TypeRules {
     forbidden: BTreeSet<String>,

@@ -31,11 +31,11 @@ fn refuses_missing_items_and_a_public_size_above_the_limit() {
     assert_eq!(created.data.len(), 2);
     for write in [Plan::Create, Plan::Replace] {
         let plan = write(typed("kubernetes.io/tls", &[("tls.crt", "")]));
-        let Plan::Refuse(why) = enforce_api_rules(plan, |_| None) else {
+        let Plan::Refuse(refusal) = enforce_api_rules(plan, |_| None) else {
             panic!("accepted a Secret without a required item");
         };
         assert_eq!(
-            why.to_string(),
+            refusal.to_string(),
             "cannot write the Secret: a Secret of type kubernetes.io/tls requires the item tls.key; add the missing \
              items, or change the type"
         );
@@ -55,7 +55,7 @@ fn refuses_missing_items_and_a_public_size_above_the_limit() {
 }
 
 #[test]
-fn decides_from_desired_and_existing_state() {
+fn plans_the_change_from_the_existing_to_the_desired_state() {
     use Desired::{Nothing, Unknown};
     use Existing::{Absent, NotOwned};
     use Plan::{Create, Leave, Refuse, Remove, Replace};
@@ -70,7 +70,7 @@ fn decides_from_desired_and_existing_state() {
     };
     let malformed = || Refusal::Malformed("broken".into());
     let not_owned = Refusal::NotManaged(id.clone());
-    for (why, desired, existing, plan) in [
+    for (case_name, desired, existing, plan) in [
         (
             "new",
             desired_secret(),
@@ -133,7 +133,7 @@ fn decides_from_desired_and_existing_state() {
         assert_eq!(
             decide(&id, desired, &existing, Circumstances::default()),
             plan,
-            "{why}"
+            "{case_name}"
         );
     }
 }
@@ -238,7 +238,7 @@ fn value_independent_refusals_come_before_rendering() {
         namespace: "ns".into(),
         name: "n".into(),
     };
-    let shell = |type_: &str, immutable| Secret {
+    let without_values = |type_: &str, immutable| Secret {
         type_: Some(type_.into()),
         immutable,
         ..Secret::default()
@@ -248,31 +248,51 @@ fn value_independent_refusals_come_before_rendering() {
         existing.immutable = immutable;
         Existing::Owned(Content::Secret(existing))
     };
-    for (why, shell, existing, is_refused) in [
-        ("different type", shell("x/y", None), existing(None), true),
-        ("unchanged", shell("Opaque", None), existing(None), false),
+    for (case_name, without_values, existing, is_refused) in [
+        (
+            "different type",
+            without_values("x/y", None),
+            existing(None),
+            true,
+        ),
+        (
+            "unchanged",
+            without_values("Opaque", None),
+            existing(None),
+            false,
+        ),
         (
             "becomes mutable",
-            shell("Opaque", None),
+            without_values("Opaque", None),
             existing(Some(true)),
             true,
         ),
         (
             "stays immutable",
-            shell("Opaque", Some(true)),
+            without_values("Opaque", Some(true)),
             existing(Some(true)),
             false,
         ),
-        ("not owned", shell("Opaque", None), Existing::NotOwned, true),
-        ("absent", shell("x/y", None), Existing::Absent, false),
+        (
+            "not owned",
+            without_values("Opaque", None),
+            Existing::NotOwned,
+            true,
+        ),
+        (
+            "absent",
+            without_values("x/y", None),
+            Existing::Absent,
+            false,
+        ),
     ] {
-        let refusal = public_obstacle(&id, shell, &existing, false, false);
-        assert_eq!(refusal.is_some(), is_refused, "{why}: {refusal:?}");
+        let refusal = public_obstacle(&id, without_values, &existing, false, false);
+        assert_eq!(refusal.is_some(), is_refused, "{case_name}: {refusal:?}");
     }
 }
 
 #[test]
-fn the_refusal_equals_upstreams_text() {
+fn the_refusal_of_a_secret_that_is_not_owned_has_upstreams_text() {
     let id = ObjectId {
         namespace: "ns".into(),
         name: "n".into(),

@@ -37,7 +37,7 @@ fn a_secret_is_owned_by_owner_reference_or_consent_annotation() {
     };
     let no_annotation = metadata(&[], None);
     let skips_owner = metadata(&[(SKIP_OWNER_ANNOTATION, "true")], None);
-    for (why, existing, template, want) in [
+    for (case_name, existing, template, want) in [
         ("without owner", metadata(&[], None), &no_annotation, false),
         (
             "owned by the SealedSecret",
@@ -88,13 +88,17 @@ fn a_secret_is_owned_by_owner_reference_or_consent_annotation() {
             false,
         ),
     ] {
-        assert_eq!(is_owned(&existing, &sealed, template, false), want, "{why}");
+        assert_eq!(
+            is_owned(&existing, &sealed, template, false),
+            want,
+            "{case_name}"
+        );
     }
     assert!(!is_controlled_by(&metadata(&[], Some("")), None));
 }
 
 #[test]
-fn replacing_drops_metadata_of_other_clients_unless_settled() {
+fn replacing_keeps_metadata_of_other_clients_only_on_request() {
     let existing = secret(
         &[("foreign", "1"), ("own", "old")],
         None,
@@ -187,7 +191,7 @@ fn a_merge_neither_adds_consent_annotations_nor_makes_the_secret_immutable() {
 /// Attack: a client adds the annotation for merging to a Secret that the controller created, with or without removing
 /// the owner, so that its items stay and later versions no longer replace the Secret.
 #[test]
-fn only_the_template_allows_a_merge_into_a_secret_of_the_sealed_secret_alone() {
+fn only_the_template_allows_a_merge_into_a_secret_without_another_owner() {
     let patch = (PATCH_ANNOTATION, "true");
     let edited = secret(&[patch], Some("u"), &[("a", "1"), ("evil", "x")]);
     let plain = secret(&[], Some("u"), &[("a", "1")]);
@@ -208,7 +212,7 @@ fn only_the_template_allows_a_merge_into_a_secret_of_the_sealed_secret_alone() {
         next.metadata.owner_references,
         desired.metadata.owner_references
     );
-    // Without knowledge of the origin of the Secret, its annotation counts as consent, as in upstream.
+    // If the origin of the Secret is unknown, its annotation counts as consent, as in upstream.
     assert_eq!(successor(plain, &edited, false, false).data, edited.data);
     let sealed = metadata(&[], None);
     let without_owner = metadata(&[patch], None);

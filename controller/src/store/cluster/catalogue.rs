@@ -25,8 +25,8 @@ pub fn sealed_secrets(client: Client, namespace: Option<&str>) -> Api<Watched> {
     }
 }
 
-/// Maximum total size of the objects that are cached until they are reconciled, in bytes. Further objects are read
-/// again when needed.
+/// Maximum total size of the objects that are cached until they are reconciled, in bytes. Objects that do not fit are
+/// read again when needed.
 const MAX_CACHED_BYTES: usize = 4 << 20;
 
 /// The cached part of an object.
@@ -34,8 +34,8 @@ const MAX_CACHED_BYTES: usize = 4 << 20;
 pub(super) enum CachedSource {
     /// The whole object.
     Whole(Source),
-    /// Only the data that shows whether the Secret is up to date, without sealed values, and of the status without items
-    /// and messages.
+    /// Only the data that shows whether the Secret is up to date: no sealed values, and no items and messages of the
+    /// status.
     Digest,
 }
 
@@ -63,20 +63,20 @@ pub(super) struct Entry {
     secret: SecretState,
     /// What this process knows about the Secret from its own writes and from records that it verified.
     verified: VerifiedSecret,
-    /// The generation that was unsealed last, by this process or according to a record that this process verified. A
+    /// The last generation that was unsealed, by this process or according to a record that this process verified. A
     /// status alone does not count, since other clients can write statuses.
     unsealed: Option<i64>,
     claim: Claim,
-    /// Whether the Secret may have former values: the annotation or a status has said so since this process observes the
-    /// object. If so, the Secret is read, since only it shows which former values it has.
+    /// Whether the Secret may have former values: the annotation or a status has indicated them since this process
+    /// started observing the object. If so, the Secret is read, since only the Secret shows its former values.
     pub(super) may_keep_former: bool,
 }
 
-/// The claims of the status that an object had when this process first observed it. Later statuses do not count, since
-/// this process has observed all later changes itself.
+/// The claims of the status that an object had when this process first observed the object. Later statuses do not
+/// count, since this process has observed all later changes itself.
 #[derive(Debug, Clone, Copy, Default)]
 struct Claim {
-    /// The generation that was unsealed according to the status.
+    /// The last unsealed generation according to the status.
     unsealed: Option<i64>,
     /// Whether the status had conditions, or this process has written a status since.
     was_reported: bool,
@@ -131,8 +131,8 @@ impl Entry {
         !self.claim.was_reported && self.unsealed.is_none()
     }
 
-    /// Returns whether only the first observed status claims that the current version was unsealed: this process knows
-    /// of no unsealed version.
+    /// Returns whether only the first observed status claims that the current version was unsealed: no unsealed version
+    /// is known to this process otherwise.
     pub(super) fn is_claimed(&self) -> bool {
         self.unsealed.is_none()
             && self.claim.unsealed.is_some()
@@ -140,9 +140,9 @@ impl Entry {
     }
 
     /// Returns whether this version of the Secret is known to have the values of the last version that was unsealed.
-    pub(super) fn is_good(&self, secret: &ObjectMeta) -> bool {
-        let good = self.verified.good.as_ref();
-        good.is_some() && good == SecretVersion::from_metadata(secret).as_ref()
+    pub(super) fn has_unsealed_values(&self, secret: &ObjectMeta) -> bool {
+        let good_version = self.verified.good_version.as_ref();
+        good_version.is_some() && good_version == SecretVersion::from_metadata(secret).as_ref()
     }
 
     /// Returns whether all content of this Secret is known to come from the SealedSecret.
@@ -151,7 +151,7 @@ impl Entry {
         exclusive.is_some() && exclusive == secret.uid.as_ref()
     }
 
-    /// Copies what this process knows of an earlier version, if that has the same `uid`.
+    /// Copies what this process knows about an earlier version of the object, if both versions have the same `uid`.
     pub(super) fn inherit(&mut self, previous: &Self) {
         if self.uid == previous.uid {
             self.unsealed = self.unsealed.max(previous.unsealed);
@@ -184,8 +184,8 @@ impl Entry {
         self.unsealed.is_some() && self.unsealed == self.generation
     }
 
-    /// Returns whether the status reports that the current version was unsealed and that nothing has failed since. Other
-    /// clients can write the status, so this proves nothing.
+    /// Returns whether the status reports that the current version was unsealed and that nothing has failed since.
+    /// Other clients can write the status, so this proves nothing.
     pub(super) fn is_synced(&self) -> bool {
         self.status.as_ref().is_some_and(|status| {
             status::is_synced(status) && status.observed_generation == self.generation
@@ -206,8 +206,8 @@ impl Entry {
         self.shorten_status();
     }
 
-    /// Reduces the status to the record, the newest content version and to whether the object is synced, if the values were dropped: everything else
-    /// is needed only together with the values, when the object is read again.
+    /// Reduces the status to the record, the newest content version and the synced state, if the values were dropped:
+    /// all other fields are needed only together with the values, when the object is read again.
     fn shorten_status(&mut self) {
         if let (CachedSource::Digest, Some(status)) = (&self.cached, &mut self.status) {
             let is_synced = status::is_synced(status);
@@ -273,7 +273,8 @@ enum SecretState {
     Absent,
     Present {
         version: SecretVersion,
-        /// Whether its owner or its annotations may allow the SealedSecret to change it, so that its values may be read.
+        /// Whether its owner or its annotations may allow the SealedSecret to change it, so that its values may be
+        /// read.
         is_readable: bool,
     },
 }
@@ -309,31 +310,36 @@ impl SecretVersion {
     }
 }
 
-/// What this process has verified about a Secret, whatever its annotations and the status of its SealedSecret say.
+/// Facts about a Secret that this process has verified, regardless of its annotations and of the status of its
+/// SealedSecret.
 #[derive(Debug, Clone, Default)]
 pub(super) struct VerifiedSecret {
     /// The version that had the values of the last version of the SealedSecret that was unsealed.
-    good: Option<SecretVersion>,
+    good_version: Option<SecretVersion>,
     /// The `uid` of the Secret, if all its content comes from the SealedSecret.
     exclusive: Option<String>,
 }
 
 impl VerifiedSecret {
-    pub(super) fn new(version: SecretVersion, is_good: bool, is_exclusive: bool) -> Self {
+    pub(super) fn new(
+        version: SecretVersion,
+        has_unsealed_values: bool,
+        is_exclusive: bool,
+    ) -> Self {
         Self {
             exclusive: is_exclusive.then(|| version.uid.clone()),
-            good: is_good.then_some(version),
+            good_version: has_unsealed_values.then_some(version),
         }
     }
 
     /// Adds newer results. A field that is missing in `newer` is kept.
     fn add(&mut self, newer: Self) {
-        self.good = newer.good.or(self.good.take());
+        self.good_version = newer.good_version.or(self.good_version.take());
         self.exclusive = newer.exclusive.or(self.exclusive.take());
     }
 }
 
-/// All SealedSecrets: those that exist, and deleted ones that are not reconciled yet.
+/// All SealedSecrets: existing ones, and deleted ones that are not reconciled yet.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
     /// Boxed, since a `BTreeMap` that is filled in order leaves half of its capacity unused.
@@ -347,7 +353,7 @@ impl Catalogue {
         self.entries.get(id).map(Box::as_ref)
     }
 
-    /// Stores an object. Returns its id if it is new or has changed in a way that concerns its Secret.
+    /// Stores an object. Returns its id if it is new or has changed in a way that affects its Secret.
     pub(super) fn store(&mut self, object: Watched) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
         let mut entry = Entry::new(object);
@@ -407,7 +413,8 @@ impl Catalogue {
         self.cached_bytes += entry.cached_bytes();
     }
 
-    /// Records that this generation of the object was unsealed, regardless of its status, and what is known of its Secret.
+    /// Records that this generation of the object was unsealed, regardless of its status, and the known state of its
+    /// Secret.
     pub(super) fn record_unsealed(
         &mut self,
         id: &ObjectId,
@@ -436,8 +443,8 @@ impl Catalogue {
         }
     }
 
-    /// Marks an object as deleted. Keeps the data that is needed to delete its Secret. Returns whether the object was
-    /// known.
+    /// Marks an object as deleted. Keeps the data that is needed to delete its Secret. Returns whether the object
+    /// existed.
     pub(super) fn mark_deleted(&mut self, id: &ObjectId) -> bool {
         match self.entries.get_mut(id) {
             Some(entry) => {
@@ -492,7 +499,7 @@ impl Catalogue {
         ids.filter(move |id| namespace.is_none_or(|namespace| id.namespace == namespace))
     }
 
-    /// Returns the known version of the existing Secret; `None` if none is known.
+    /// Returns the last observed version of the existing Secret; `None` if there is none.
     pub(super) fn secret(&self, id: &ObjectId) -> Option<&SecretVersion> {
         match &self.entries.get(id)?.secret {
             SecretState::Present { version, .. } => Some(version),

@@ -1,4 +1,4 @@
-//! Reads the Pods that use a Secret, to find out whether its former values are still needed.
+//! Reads the Pods that use a Secret, to determine whether its former values are still needed.
 
 use controller_core::object_id::ObjectId;
 use jiff::Timestamp;
@@ -13,11 +13,11 @@ use tracing::debug;
 
 use crate::store::api_response;
 
-/// The number of Pods in a page of a list. A Pod can have more than a mebibyte.
+/// The number of Pods in a page of a list. A Pod can be larger than a mebibyte.
 const PAGE: u32 = 20;
-/// Maximum number of entries of the known fields of a Pod; a larger one counts as using an earlier value.
+/// Maximum number of entries in the known fields of a Pod. A larger Pod counts as using an earlier value.
 const MAX_ENTRIES: usize = 5_000;
-/// Only one list is in memory at a time. An object whose turn it is not is checked again later.
+/// Allows one list at a time, to limit the memory. The objects that have to wait are checked again later.
 static LISTS: Semaphore = Semaphore::const_new(1);
 
 const POD: Known = Known::Object(&[("metadata", METADATA), ("spec", SPEC), ("status", STATUS)]);
@@ -66,7 +66,7 @@ const CONTAINER_STATUS: Known = Known::Object(&[("name", Known::Scalar), ("state
 const STATE: Known = Known::Object(&[("running", STARTED), ("terminated", STARTED)]);
 const STARTED: Known = Known::Object(&[("startedAt", Known::Scalar)]);
 
-/// A page of Pods, without the fields that are not needed.
+/// A page of Pods, without unneeded fields.
 #[derive(Deserialize)]
 struct Page {
     #[serde(default)]
@@ -89,8 +89,8 @@ impl<'de> Deserialize<'de> for Pod {
     }
 }
 
-/// Returns whether every Pod in the namespace of the Secret has the content that it has since `changed_at`, or does not use
-/// the Secret. Returns `None` if the Pods cannot be listed, or if another list is in progress.
+/// Returns whether every Pod in the namespace of the Secret either does not use the Secret or has the content that the
+/// Secret has since `changed_at`. Returns `None` if the Pods cannot be listed, or if another list is in progress.
 pub(super) async fn are_current(
     client: &Client,
     id: &ObjectId,
@@ -107,7 +107,7 @@ pub(super) async fn are_current(
                 namespace = id.namespace,
                 name = id.name,
                 error = api_response(error),
-                "Cannot list the Pods that use the Secret; its former values stay until their time is over"
+                "Cannot list the Pods that use the Secret; its former values stay until their retention period ends"
             );
         });
         let Page { items, metadata } = page.ok()?;
@@ -124,7 +124,7 @@ pub(super) async fn are_current(
     }
 }
 
-/// Returns the history of a Secret whose content changed at this time.
+/// Returns the history of a Secret whose content changed at `changed_at`.
 fn history(changed_at: Timestamp) -> History {
     let entry = |version: &str, generation, time: Timestamp| json!({ "version": version, "keyId": "", "generation": generation, "time": time.to_string() });
     let versions = [
@@ -142,7 +142,7 @@ async fn list(client: &Client, namespace: &str, token: &str) -> Result<Page, kub
     client.request(request).await
 }
 
-/// Returns the parameter with the token of the next page. The API server makes it of URL-safe base64.
+/// Returns the parameter with the token of the next page. The API server encodes tokens as URL-safe base64.
 fn form_urlencoded(token: &str) -> String {
     let is_safe = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let safe: String = token.chars().filter(is_safe).collect();
@@ -175,9 +175,10 @@ mod tests {
         })
     }
 
-    /// Attack: a tenant creates Pods with megabytes of arguments, so that the controller needs gigabytes for a list.
+    /// Attack: a tenant creates Pods with megabytes of arguments, so that a list takes gigabytes of the controller's
+    /// memory.
     #[test]
-    fn keeps_of_a_pod_only_what_shows_how_it_uses_secrets() {
+    fn keeps_only_the_fields_of_a_pod_that_show_its_use_of_secrets() {
         let env =
             json!([{ "name": "P", "valueFrom": { "secretKeyRef": { "name": "db", "key": "p" } } }]);
         let args = vec![""; 300_000];

@@ -1,4 +1,4 @@
-//! Emits events of core/v1, since upstream's roles do not grant access to events.k8s.io/v1. Emitting the same event
+//! Emits events of core/v1, since upstream's roles do not grant access to events.k8s.io/v1. Emitting an equal event
 //! again increments its count instead of creating another event.
 
 use std::collections::BTreeMap;
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
     use crate::testing::{client, id, refusal};
 
-    /// Emits the same event that many times to an API server that deletes every event. Returns the methods of the
+    /// Emits the same event `count` times to an API server that deletes every event. Returns the methods of the
     /// requests.
     async fn methods_of_writes(count: usize) -> Vec<String> {
         let methods = Arc::<Mutex<Vec<String>>>::default();

@@ -32,8 +32,8 @@ use shared::secret::Secret;
 use crate::args::EventLevel;
 use crate::readable::Readable;
 use crate::store::{
-    Applied, CachedState, EventRecord, Kept, Observed, ReadMode, Recognized, Source, Store,
-    StoreError, api_error, require_readable,
+    Applied, CachedState, EventRecord, Observed, ReadMode, Recognized, Source, Store, StoreError,
+    StoredSecret, api_error, require_readable,
 };
 pub use catalogue::sealed_secrets;
 use catalogue::{CachedSource, Catalogue, Entry, SecretVersion, VerifiedSecret};
@@ -77,7 +77,7 @@ impl ClusterStore {
         }
     }
 
-    /// Sets which events are emitted. All events are emitted by default.
+    /// Sets the level of the emitted events. By default, all events are emitted.
     #[must_use]
     pub fn with_event_level(mut self, event_level: EventLevel) -> Self {
         self.event_level = event_level;
@@ -128,8 +128,8 @@ impl ClusterStore {
         self.catalogue().set_secret(id, metadata);
     }
 
-    /// Reads the Secret if the SealedSecret may change it. The values of other Secrets are not read, except if the Secret
-    /// was replaced by another one since its metadata was read or in a watch event.
+    /// Reads the Secret if the SealedSecret may change it. The values of other Secrets are not read, unless another
+    /// client replaced the Secret after its metadata was read or reported by the watch.
     async fn existing(
         &self,
         id: &ObjectId,
@@ -176,12 +176,12 @@ impl ClusterStore {
             status: None,
             settled: false,
             claimed: false,
-            guessed: false,
-            is_good: false,
+            assumed_absent: false,
+            has_unsealed_values: false,
             is_fresh: false,
             is_exclusive: false,
             random_mark: None,
-            vouches_for_mark: false,
+            trusts_mark: false,
         })
     }
 
@@ -239,8 +239,8 @@ impl ClusterStore {
         self.process_stored(id, replaced)
     }
 
-    /// Deletes the Secret if the SealedSecret controls it, with the precondition that it is still the version that was
-    /// checked.
+    /// Deletes the Secret if the SealedSecret controls it, with the precondition that its version is unchanged since
+    /// this check.
     async fn remove(&self, id: &ObjectId) -> Result<(), StoreError> {
         let Some(metadata) = self.secret_metadata(id).await? else {
             return Ok(());
@@ -281,7 +281,7 @@ impl Store for ClusterStore {
         let catalogue = self.catalogue();
         let entry = catalogue.entry(id).filter(|entry| entry.is_synced())?;
         let SecretVersion { uid, version } = catalogue.secret(id)?.clone();
-        // Only the Secret shows which former values it has: other clients may write the status.
+        // Only the Secret shows its former values: other clients may write the status.
         let exists = !entry.is_gone() && !entry.may_keep_former;
         Some(CachedState {
             identity: entry.identity.filter(|_| exists)?,
@@ -306,13 +306,14 @@ impl Store for ClusterStore {
         consumers::are_current(&self.client, id, changed_at, now).await
     }
 
-    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, kept: Kept<'_>) {
+    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, stored: StoredSecret<'_>) {
         let (uid, generation) = (observed.uid.as_deref(), observed.generation);
-        let version = kept
+        let version = stored
             .secret
             .and_then(|secret| SecretVersion::from_metadata(&secret.metadata));
-        let verified =
-            version.map(|version| VerifiedSecret::new(version, kept.is_good, kept.is_exclusive));
+        let verified = version.map(|version| {
+            VerifiedSecret::new(version, stored.has_unsealed_values, stored.is_exclusive)
+        });
         self.catalogue()
             .record_unsealed(id, uid, generation, verified.unwrap_or_default());
     }
@@ -322,7 +323,8 @@ impl Store for ClusterStore {
             uid: secret.uid.to_owned(),
             version: secret.version.to_owned(),
         };
-        let verified = VerifiedSecret::new(version, secret.is_good, secret.is_exclusive);
+        let verified =
+            VerifiedSecret::new(version, secret.has_unsealed_values, secret.is_exclusive);
         self.catalogue().record_recognized(id, identity, verified);
     }
 
@@ -346,18 +348,18 @@ impl Store for ClusterStore {
                 None => return self.gather_deleted(id, Some(entry)).await,
             },
         };
-        let is_guess = mode == ReadMode::Guess && self.is_probably_new(id, &entry);
-        let existing = if is_guess {
+        let is_assumed_absent = mode == ReadMode::Guess && self.is_probably_new(id, &entry);
+        let existing = if is_assumed_absent {
             Existing::Absent
         } else {
             self.existing(id, &source, entry.uid.as_deref()).await?
         };
         Ok(Observed {
-            guessed: is_guess,
-            is_good: is_good(&existing, &entry),
+            assumed_absent: is_assumed_absent,
+            has_unsealed_values: has_unsealed_values(&existing, &entry),
             is_exclusive: is_exclusive(&existing, &entry),
             random_mark: existing.secret().and_then(random_mark::of).cloned(),
-            vouches_for_mark: false,
+            trusts_mark: false,
             settled: entry.is_settled(),
             existing,
             claimed: entry.is_claimed(),
@@ -405,7 +407,7 @@ impl Store for ClusterStore {
         self.write_status(id, entry, status).await
     }
 
-    async fn announce(&self, id: &ObjectId, event: EventRecord) {
+    async fn emit_event(&self, id: &ObjectId, event: EventRecord) {
         if self.event_level == EventLevel::Warnings && !event.is_warning {
             return;
         }
@@ -427,8 +429,8 @@ fn is_owned(secret: &ObjectMeta, source: &Source, uid: Option<&str>) -> bool {
 }
 
 /// Returns whether the Secret is known to have the values of the last version that was unsealed.
-fn is_good(existing: &Existing, entry: &Entry) -> bool {
-    matches!(existing, Existing::Owned(Content::Secret(secret)) if entry.is_good(&secret.metadata))
+fn has_unsealed_values(existing: &Existing, entry: &Entry) -> bool {
+    matches!(existing, Existing::Owned(Content::Secret(secret)) if entry.has_unsealed_values(&secret.metadata))
 }
 
 /// Returns whether all content of the Secret is known to come from the SealedSecret.

@@ -1,13 +1,13 @@
 //! Reports why an API server rejects a Secret, without any information that depends on its values.
 //!
 //! The API server's own checks quote values: for a value that should be JSON, they report the first invalid character,
-//! and the author of the SealedSecret can move that position along the value. Which checks fail also depends on the
-//! values. Webhooks and policies receive the whole Secret and can report anything. Redacting values in the message is
-//! not enough: the message also quotes text of the author, and a redaction in that text shows that the text equals a
-//! value. So the report contains only information that is the same for all values.
+//! and the author of the SealedSecret can move that position along the value. The set of failing checks also depends on
+//! the values. Webhooks and policies receive the complete Secret and can report anything. Redacting values in the
+//! message is not enough: the message also quotes text of the author, and a redaction in that text shows that the text
+//! equals a value. The report therefore contains only information that is the same for all values.
 //!
-//! Messages of the API server are recognized by their beginning alone. The author chooses texts that appear further on:
-//! the API server quotes an invalid label, in brackets if there are further problems.
+//! Messages of the API server are recognized only by their beginning. The author chooses texts in later parts: the API
+//! server quotes an invalid label, in brackets if there are further problems.
 
 use controller_core::names_size;
 use kube::core::Status;
@@ -45,8 +45,8 @@ const NAMES_TOO_LARGE: &str = "its item keys, labels and annotations are larger 
                                from the template, or from the Secret if another client added them";
 
 /// Rejects a Secret that an API server would reject because of its size. Without this check, the error for a very large
-/// request, which etcd rejects, would differ from the error for a slightly too large request. The reason is public if it
-/// is the same for all values.
+/// request, which etcd rejects, would differ from the error for a slightly too large request. The reason is public if
+/// it is the same for all values.
 ///
 /// # Errors
 ///
@@ -64,8 +64,8 @@ pub(crate) fn check_size(operation: &'static str, secret: &Secret) -> Result<(),
     Ok(())
 }
 
-/// Returns a function that adds the failed operation to an API server's error, like [`api_error`], and removes everything
-/// that depends on the values of the Secret.
+/// Returns a function that adds the failed operation to an API server's error, like [`api_error`], and removes
+/// everything that depends on the values of the Secret.
 pub(crate) fn secret_error(
     operation: &'static str,
     secret: &Secret,
@@ -95,7 +95,8 @@ fn classify(operation: &'static str, mut status: Status, secret: &Secret) -> Sto
     api_error(operation)(kube::Error::Api(Box::new(status)))
 }
 
-/// Returns which webhook or policy denied the request, without its message; `None` if the message is not a denial.
+/// Returns the name of the webhook or policy that denied the request, without its message; `None` if the message is not
+/// a denial.
 fn denial(message: &str, secret: &Secret) -> Option<String> {
     let message = without_subject(message, secret);
     let beginning = DENIALS.iter().find(|text| message.starts_with(**text))?;
@@ -117,7 +118,7 @@ fn is_public_denial(message: &str, secret: &Secret) -> bool {
     PUBLIC_DENIALS.iter().any(|text| message.starts_with(text))
 }
 
-/// Returns the message without the API server's text about the Secret before it.
+/// Returns the message without the leading text in which the API server names the Secret.
 fn without_subject<'a>(message: &'a str, secret: &Secret) -> &'a str {
     let name = secret.metadata.name.as_deref().unwrap_or_default();
     let named = message.strip_prefix(&format!("secrets \"{name}\" is forbidden: "));
@@ -131,14 +132,15 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(is_allowed)
 }
 
-/// Returns which webhook failed; `None` if no webhook did.
+/// Returns the name of the webhook that failed; `None` if no webhook failed.
 fn failed_webhook(message: &str) -> Option<String> {
     let (name, _) = message.strip_prefix(FAILED_WEBHOOK)?.split_once('"')?;
     is_name(name).then(|| format!("failed calling webhook \"{name}\""))
 }
 
-/// Returns the problems that are independent of the values, sorted, since the API server reports those of items in random
-/// order, and each new order would be a new message; `None` if there are none. There may be problems with the values too.
+/// Returns the problems that are independent of the values; `None` if there are none. They are sorted, since the API
+/// server reports problems of items in random order, and each new order would be a new message. There may also be
+/// problems that depend on the values.
 fn public_causes(status: &Status, secret: &Secret) -> Option<String> {
     let causes = &status.details.as_ref()?.causes;
     let causes = causes.iter().filter(|cause| is_public(cause, secret));
@@ -314,10 +316,10 @@ mod tests {
         }
     }
 
-    /// Attack: an author puts the words of a denial into a label that is invalid. The API server quotes the label, in
-    /// brackets if it also rejects a value, and the brackets would be shown as part of the denial.
+    /// Attack: an author puts the text of a denial into an invalid label. The API server quotes the label, in brackets
+    /// if it also rejects a value, and the brackets would appear as part of the denial.
     #[test]
-    fn a_denial_in_a_quoted_label_is_not_reported_as_one() {
+    fn a_denial_quoted_from_a_label_is_not_reported_as_a_denial() {
         let label = "Invalid value: \"denied the request; denied request\": a valid label must …";
         let label_cause = ("metadata.labels", "FieldValueInvalid", label);
         let value_cause = ("data[.dockerconfigjson]", "FieldValueInvalid", "'r'");
@@ -339,10 +341,10 @@ mod tests {
         );
     }
 
-    /// Attack: an author makes the API server quote the Secret after the beginning of a denial, or has a check outside
-    /// webhooks and policies quote it, to read the Secret in the status.
+    /// Attack: an author makes the API server quote the Secret after the beginning of a denial, or in a check outside
+    /// webhooks and policies, to read the Secret in the status.
     #[test]
-    fn shows_only_names_of_a_denial_and_only_denials_that_no_value_can_change() {
+    fn reports_only_names_of_denials_and_only_denials_independent_of_values() {
         let is_hidden = |code, text: &str| {
             let error = classify_response(Status::failure(text, "R").with_code(code)).to_string();
             !error.contains("hunter2")
@@ -425,7 +427,7 @@ mod tests {
     /// Attack: another client adds so many annotations that the Secret cannot be written, so that the status blames the
     /// values.
     #[test]
-    fn a_size_that_no_value_causes_is_public() {
+    fn a_size_that_does_not_depend_on_values_is_reported() {
         for (count, is_public) in [(10_000, false), (21_000, true)] {
             let mut secret = Secret::default();
             let annotations = (0..count).map(|i| (format!("x{i}"), String::new()));

@@ -12,8 +12,8 @@ use super::watched::Watched;
 use super::{ClusterStore, has_status};
 use crate::store::{StoreError, api_error};
 
-/// Maximum number of attempts to write a status while other clients change the object. After that, the status is left
-/// to the next reconciliation.
+/// Maximum number of attempts to write a status while other clients change the object. After these attempts, the next
+/// reconciliation writes the status.
 const MAX_ATTEMPTS: usize = 5;
 
 impl ClusterStore {

@@ -9,12 +9,13 @@ use super::watched::Watched;
 use super::{ClusterStore, id_of};
 
 impl ClusterStore {
-    /// Stores a SealedSecret from the watch. Returns the object to reconcile, if the change concerns its Secret.
+    /// Stores a SealedSecret from the watch. Returns the object to reconcile, if the change affects its Secret.
     pub fn store_object(&self, object: Watched) -> Option<ObjectId> {
         self.catalogue().store(object)
     }
 
-    /// Records that a SealedSecret was deleted. Returns the object to reconcile; `None` if it is unknown.
+    /// Records that a SealedSecret was deleted. Returns the object to reconcile; `None` if the store does not contain
+    /// it.
     pub fn mark_deleted(&self, object: &Watched) -> Option<ObjectId> {
         let id = id_of(&object.metadata)?;
         self.catalogue().mark_deleted(&id).then_some(id)
@@ -50,14 +51,14 @@ impl ClusterStore {
     }
 
     /// Forgets an object if it was deleted. Called for objects that another replica reconciles from now on.
-    pub fn leave_to_others(&self, id: &ObjectId) {
+    pub fn forget_if_deleted(&self, id: &ObjectId) {
         if self.catalogue().forget(id) {
             self.events.forget(id);
         }
     }
 
-    /// Returns whether the status reports that the object is synced, and has a record: then its Secret can show that no
-    /// reconciliation is needed.
+    /// Returns whether the status reports that the object is synced, and has a record, so that its Secret can show that
+    /// no reconciliation is needed.
     pub fn may_be_recognized(&self, id: &ObjectId) -> bool {
         let catalogue = self.catalogue();
         catalogue.entry(id).is_some_and(|entry| {
@@ -72,7 +73,7 @@ impl ClusterStore {
         self.catalogue().observe_secret(&id, None).then_some(id)
     }
 
-    /// Returns whether a SealedSecret with that namespace and name is known, possibly as deleted.
+    /// Returns whether the store contains a SealedSecret with this namespace and name, possibly as deleted.
     pub fn contains(&self, id: &ObjectId) -> bool {
         self.catalogue().entry(id).is_some()
     }
@@ -104,14 +105,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn forgets_only_deleted_objects_when_leaving_them_to_other_replicas() {
+    async fn a_standby_forgets_only_deleted_objects() {
         let store = ClusterStore::new(client(|_, _| refusal(500, "not asked")), false);
         for name in ["deleted", "existing"] {
             store.store_object(object(name));
         }
         store.mark_deleted(&object("deleted"));
         for name in ["deleted", "existing"] {
-            store.leave_to_others(&id(name));
+            store.forget_if_deleted(&id(name));
         }
         assert_eq!(store.ids(), [id("existing")]);
     }

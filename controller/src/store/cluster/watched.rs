@@ -22,8 +22,7 @@ use shared::scope::{CLUSTER_WIDE_ANNOTATION, NAMESPACE_WIDE_ANNOTATION};
 
 use crate::metrics::INSTANCE_LABEL;
 
-/// The labels and annotations that are kept. All others, which can have a mebibyte in each object, are reduced to a
-/// digest.
+/// The labels and annotations that are kept. All others, which can take a mebibyte per object, are reduced to a digest.
 const KEPT_KEYS: [&str; 8] = [
     CLUSTER_WIDE_ANNOTATION,
     NAMESPACE_WIDE_ANNOTATION,
@@ -53,8 +52,8 @@ const TEMPLATE_METADATA: Known = Known::Object(&[
     ("labels", Known::Map),
     ("annotations", Known::Map),
 ]);
-/// Maximum number of items, templates, labels and annotations in a `spec`. An object as large as etcd accepts has room
-/// for some 4,000 values that are sealed with the smallest keys.
+/// Maximum number of items, templates, labels and annotations in a `spec`. The largest object that etcd accepts has
+/// room for about 4,000 values that are sealed with the smallest keys.
 pub(super) const MAX_SPEC_ENTRIES: usize = 20_000;
 
 /// The fields of `status` that the controller reads.
@@ -97,13 +96,13 @@ const VERSION: Known = Known::Object(&[
     ("generation", Known::Scalar),
     ("time", Known::Scalar),
 ]);
-/// Maximum number of conditions, items and versions of a status; a larger one counts as missing. The controller writes at most
-/// 508.
+/// Maximum number of conditions, items and versions in a status. A larger status counts as missing. The controller
+/// writes at most 508.
 const MAX_STATUS_ENTRIES: usize = 2_000;
 
 /// A SealedSecret from the API server. Fields not listed here, such as `managedFields`, are dropped during parsing, so
 /// that they are never in memory for many objects at once. `spec` and `status` can be of any type: an object that does
-/// not match the type must not stop the watch.
+/// not match the schema must not stop the watch.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "ApiObject")]
 pub struct Watched {
@@ -218,7 +217,7 @@ impl Serialize for Watched {
     }
 }
 
-/// The labels or annotations of an object: those that are kept, and a digest of all except copies of the whole object.
+/// The kept labels or annotations of an object, and a digest of all except copies of the complete object.
 #[derive(Default)]
 struct Texts {
     kept: BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! Tracks which SealedSecrets exist in the manifest files, and which are certainly deleted.
+//! Tracks which SealedSecrets the manifest files contain, and which are certainly deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::manifest_file::ManifestFile;
 use crate::poll::PolledFile;
 use crate::store::Source;
 
-/// The minimum time between two scans without an object after which it counts as deleted. Editors and `git checkout`
+/// The minimum time between two scans without an object before the object counts as deleted. Editors and `git checkout`
 /// remove and recreate files.
 const DELETION_DELAY: SignedDuration = SignedDuration::from_secs(2);
 
@@ -29,14 +29,14 @@ pub(super) struct Catalogue {
     entries: BTreeMap<ObjectId, Entry>,
     /// The objects that each file contained when it was last parsed without problems.
     last_parsed: BTreeMap<PathBuf, BTreeSet<ObjectId>>,
-    /// Objects that may have values or a status file, which the controller must remove after the object is deleted.
+    /// Objects that may have values or a status file to remove after the object is deleted.
     tracked: BTreeSet<ObjectId>,
     /// The time since which an object has been missing in every scan.
     missing: BTreeMap<ObjectId, Timestamp>,
 }
 
 impl Catalogue {
-    /// Records an object for which an earlier process left files, with the path of its manifest, if known.
+    /// Records an object for which an earlier process left files, and the path of its manifest, if known.
     pub(super) fn remember(&mut self, id: ObjectId, file: Option<PathBuf>) {
         if let Some(file) = file {
             self.last_parsed.entry(file).or_default().insert(id.clone());
@@ -44,7 +44,7 @@ impl Catalogue {
         self.tracked.insert(id);
     }
 
-    /// Returns whether any object is tracked, and so can count as deleted later.
+    /// Returns whether any object is tracked and can therefore count as deleted later.
     pub(super) fn tracks_any(&self) -> bool {
         !self.tracked.is_empty()
     }
@@ -106,7 +106,7 @@ impl Catalogue {
         deleted
     }
 
-    /// Records that a scan was not possible, which resets the time of missing objects.
+    /// Records a failed scan, which resets the time of missing objects.
     pub(super) fn record_failed_scan(&mut self) {
         self.missing.clear();
     }
@@ -121,7 +121,7 @@ impl Catalogue {
             for object in file.value.iter().flat_map(|content| &content.objects) {
                 let source = match &object.sealed {
                     Ok(sealed) => Source::Sealed(sealed.clone()),
-                    Err(why) => Source::Malformed(format!("{}: {why}", path.display())),
+                    Err(problem) => Source::Malformed(format!("{}: {problem}", path.display())),
                 };
                 let entry = match merged.get(&object.id) {
                     None => Entry {
@@ -144,7 +144,7 @@ impl Catalogue {
         merged
     }
 
-    /// Records which objects a file contains, if all of it can be parsed.
+    /// Records the objects that a file contains, if the complete file can be parsed.
     fn record_contents(&mut self, path: &Path, file: &PolledFile<ManifestFile>) {
         let content = file
             .value
@@ -198,7 +198,7 @@ pub(super) fn ignored_messages(file: &PolledFile<ManifestFile>) -> &[String] {
 /// Returns the entry of an object that is defined twice: a malformed object, since the order of files must not decide
 /// which definition applies.
 fn duplicate_entry(id: &ObjectId, first: &Path, other: &Path) -> Entry {
-    let why = if first == other {
+    let problem = if first == other {
         format!(
             "{} contains {id} twice; remove one of the two",
             first.display()
@@ -211,7 +211,7 @@ fn duplicate_entry(id: &ObjectId, first: &Path, other: &Path) -> Entry {
         )
     };
     Entry {
-        source: Source::Malformed(why),
+        source: Source::Malformed(problem),
         file: first.to_owned(),
     }
 }

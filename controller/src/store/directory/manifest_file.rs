@@ -18,7 +18,7 @@ pub(super) struct ManifestFile {
     pub(super) objects: Vec<FileObject>,
     /// Problems with documents, one sentence each, with document number and line. They quote only names.
     pub(super) problems: Vec<String>,
-    /// Documents that are ignored because they have another kind, one sentence each.
+    /// Documents that are ignored because of their kind, one sentence each.
     pub(super) ignored: Vec<String>,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct ManifestFile {
 pub(super) struct FileObject {
     /// The namespace and name. The namespace is empty if it is missing.
     pub(super) id: ObjectId,
-    /// The SealedSecret, or the reason why it cannot be used.
+    /// The SealedSecret, or the reason why it is invalid.
     pub(super) sealed: Result<Arc<SealedSecret>, String>,
 }
 
@@ -76,21 +76,21 @@ impl ManifestFile {
     fn add_sealed(&mut self, number: usize, node: &Node) {
         let id = match identity(node) {
             Ok(id) => id,
-            Err(why) => return self.add_problem(number, node, &why),
+            Err(problem) => return self.add_problem(number, node, &problem),
         };
         let sealed = if id.namespace.is_empty() {
             Err(error_chain(&missing_namespace_error(node)))
         } else {
             parse_sealed(number, node)
         };
-        if let Err(why) = &sealed {
-            self.add_problem(number, node, why);
+        if let Err(problem) = &sealed {
+            self.add_problem(number, node, problem);
         }
         self.objects.push(FileObject { id, sealed });
     }
 
     /// Refuses the v2 objects of a file that repeats a key anywhere: programs that keep different entries would read
-    /// different values or templates. v1 objects are read as upstream reads them.
+    /// different values or templates. v1 objects are parsed as in upstream.
     fn refuse_repeated_keys(&mut self, bytes: &[u8]) {
         let objects = self.objects.iter_mut();
         let v2_objects: Vec<_> = objects.filter(|object| object.is_v2()).collect();
@@ -100,26 +100,26 @@ impl ManifestFile {
         let Some(repeated) = manifest::repeated_keys(bytes, |_| true).into_iter().next() else {
             return;
         };
-        let why = format!(
+        let problem = format!(
             "line {}: this key occurs twice in its mapping, and the file contains values that are sealed as v2; remove one of \
              them",
             repeated.line
         );
         for object in v2_objects {
-            object.sealed = Err(why.clone());
+            object.sealed = Err(problem.clone());
         }
-        self.problems.push(why);
+        self.problems.push(problem);
     }
 
-    fn add_problem(&mut self, number: usize, node: &Node, why: &str) {
+    fn add_problem(&mut self, number: usize, node: &Node, problem: &str) {
         let line = node.line;
         self.problems
-            .push(format!("document {number}, line {line}: {why}"));
+            .push(format!("document {number}, line {line}: {problem}"));
     }
 }
 
-/// Returns the namespace and name, parsed in the same way as the whole object: an unquoted `name: on` means `true`. The
-/// namespace is empty if it is missing: such an object has a status and no Secret.
+/// Returns the namespace and name, parsed in the same way as the complete object: an unquoted `name: on` means `true`.
+/// The namespace is empty if it is missing: such an object has a status but no Secret.
 fn identity(node: &Node) -> Result<ObjectId, String> {
     let mut reading = Reading::default();
     let mut field = |name: &str| {
@@ -170,12 +170,12 @@ mod tests {
 
     const VALID: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: web, namespace: ns}\nspec: {encryptedData: {a: QQ==}}\n";
 
-    /// Returns the objects in a file as text, and the problems.
+    /// Returns a text form of the objects in a file, and the problems.
     fn summary(text: &str) -> (Vec<String>, Vec<String>) {
         let file = read(text.as_bytes()).unwrap();
         let objects = file.objects.iter().map(|object| match &object.sealed {
             Ok(_) => object.id.to_string(),
-            Err(why) => format!("{}: {why}", object.id),
+            Err(problem) => format!("{}: {problem}", object.id),
         });
         (objects.collect(), file.problems)
     }
@@ -221,7 +221,7 @@ mod tests {
             VALID.trim().replace('\n', "\n  ")
         );
         let json = "{\"apiVersion\":\"bitnami.com/v1alpha1\",\"kind\":\"SealedSecret\",\"metadata\":{\"name\":\"web\",\"namespace\":\"ns\"},\"spec\":{\"encryptedData\":{}}}";
-        for (why, text, count) in [
+        for (case_name, text, count) in [
             ("no document", String::new(), 0),
             ("one document", VALID.to_owned(), 1),
             (
@@ -238,7 +238,7 @@ mod tests {
             ),
         ] {
             let (objects, problems) = summary(&text);
-            assert_eq!((objects.len(), problems), (count, vec![]), "{why}");
+            assert_eq!((objects.len(), problems), (count, vec![]), "{case_name}");
         }
         let coerced = read(VALID.replace("name: web", "name: on").as_bytes()).unwrap();
         assert_eq!(coerced.objects[0].id.name, "true");
@@ -251,7 +251,7 @@ mod tests {
         );
     }
 
-    /// Attack: an editor repeats a key, so that a reviewer's program shows another value than the one that is used.
+    /// Attack: an editor repeats a key, so that a reviewer's program shows a value that the controller does not use.
     #[test]
     fn a_repeated_key_in_a_file_with_v2_values_is_refused() {
         let v2 = VALID.replace("{a: QQ==}", "{a: seal2.s.AA}");

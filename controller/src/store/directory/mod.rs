@@ -2,13 +2,13 @@
 //! `DIR/status`.
 //!
 //! Only values are stored as files, without the owner, labels, annotations and type of a Secret. The controller creates
-//! folders with mode 0700 and files with mode 0600. This includes statuses, since they name files, items and failures:
-//! the owner of DIR decides which users may read them.
+//! directories with mode 0700 and files with mode 0600. This includes statuses, since they name files, items and
+//! failures: the owner of DIR decides which users may read them.
 
 mod catalogue;
-mod folder_states;
+mod directory_states;
+mod manifest_directory;
 mod manifest_file;
-mod manifest_folder;
 pub(crate) mod names;
 mod status_file;
 mod values;
@@ -29,14 +29,14 @@ use shared::resource::SealedSecretStatus;
 use shared::secret::Secret;
 use tracing::{error, warn};
 
-use crate::folder::{FileError, Folder, OpenEntry};
+use crate::files::{Directory, FileError, OpenEntry};
 use crate::poll::{self, Depth, Listing, Polled};
 use crate::pool::Pool;
-use crate::store::{Applied, Kept, Observed, ReadMode, Source, Store, StoreError};
+use crate::store::{Applied, Observed, ReadMode, Source, Store, StoreError, StoredSecret};
 use catalogue::Catalogue;
-use folder_states::{FolderState, FolderStates};
+use directory_states::{DirectoryState, DirectoryStates};
+use manifest_directory::ManifestDirectory;
 use manifest_file::ManifestFile;
-use manifest_folder::ManifestFolder;
 use status_file::{StatusFile, digest_of, file_name};
 use values::{Owner, Values};
 
@@ -50,7 +50,7 @@ const RETENTION: SignedDuration = SignedDuration::from_secs(1);
 /// Maximum length of a file name on current file systems.
 const MAX_FILE_NAME: usize = 255;
 
-/// The store on a directory. Only one process may use it at a time; see [`Folder::lock`].
+/// The store on a directory. Only one process may use it at a time; see [`Directory::lock`].
 #[derive(Debug)]
 pub struct DirectoryStore {
     inner: Arc<Inner>,
@@ -59,9 +59,9 @@ pub struct DirectoryStore {
 
 #[derive(Debug)]
 struct Inner {
-    root: Arc<Folder>,
+    root: Arc<Directory>,
     /// Locked for reading while values are written, and for writing while old versions are removed: an unfinished
-    /// version cannot be distinguished from an old one.
+    /// version cannot be distinguished from an old version.
     cleanup: RwLock<()>,
     /// Whether edits of values are left in place.
     tolerates_drift: bool,
@@ -74,14 +74,14 @@ struct Inner {
 struct State {
     files: Polled<ManifestFile>,
     catalogue: Catalogue,
-    manifest_folder: ManifestFolder,
-    folder_states: FolderStates,
+    manifest_directory: ManifestDirectory,
+    directory_states: DirectoryStates,
     /// Whether `secrets` is on a different file system than at start.
     secrets_unmounted: bool,
     /// The version of each object that its current reconciliation has read. The next status describes this version.
     gathered: BTreeMap<ObjectId, Source>,
-    /// The digest of the version of each SealedSecret that this process unsealed last. Needed because status files can
-    /// be disabled.
+    /// The digest of the last unsealed version of each SealedSecret. Kept in memory because status files can be
+    /// disabled.
     unsealed: BTreeMap<ObjectId, String>,
     /// Messages about files that were already logged.
     reported: BTreeSet<String>,
@@ -95,8 +95,12 @@ impl DirectoryStore {
     ///
     /// # Errors
     ///
-    /// Fails if one of the folders or files cannot be used.
-    pub fn open(root: Arc<Folder>, pool: Pool, tolerates_drift: bool) -> Result<Self, FileError> {
+    /// Fails if one of the directories or files cannot be used.
+    pub fn open(
+        root: Arc<Directory>,
+        pool: Pool,
+        tolerates_drift: bool,
+    ) -> Result<Self, FileError> {
         let mut catalogue = Catalogue::default();
         let statuses = root.child_or_new(STATUS)?;
         statuses.remove_leftovers()?;
@@ -105,7 +109,7 @@ impl DirectoryStore {
         remember_secrets(&secrets, &mut catalogue)?;
         let state = State {
             catalogue,
-            manifest_folder: ManifestFolder::read(&statuses),
+            manifest_directory: ManifestDirectory::read(&statuses),
             ..State::default()
         };
         let inner = Inner {
@@ -125,7 +129,7 @@ impl DirectoryStore {
     ///
     /// # Errors
     ///
-    /// Returns [`StoreError::Stopped`] at shutdown. A folder that is missing or unreadable is logged, and causes no
+    /// Returns [`StoreError::Stopped`] at shutdown. A directory that is missing or unreadable is logged, and causes no
     /// change and no removal.
     pub async fn scan(&self, now: Timestamp) -> Result<Vec<ObjectId>, StoreError> {
         let inner = Arc::clone(&self.inner);
@@ -162,13 +166,13 @@ impl Store for DirectoryStore {
             .await
     }
 
-    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, kept: Kept<'_>) {
+    fn note_unsealed(&self, id: &ObjectId, observed: &Observed, stored: StoredSecret<'_>) {
         let mut state = self.inner.state();
         if let Some(digest) = digest_of(&observed.source) {
             state.unsealed.insert(id.clone(), digest);
         }
-        if kept.is_good {
-            state.folder_states.mark_good(id);
+        if stored.has_unsealed_values {
+            state.directory_states.mark_unsealed(id);
         }
     }
 }
@@ -195,7 +199,7 @@ impl Inner {
                 return Vec::new();
             }
         };
-        let folder_problem = self.check_manifest_folder(&mut state, &listing);
+        let directory_problem = self.check_manifest_directory(&mut state, &listing);
         let State {
             files, catalogue, ..
         } = &mut *state;
@@ -203,7 +207,7 @@ impl Inner {
             manifest_file::read(bytes)
         });
         let mut problems: BTreeSet<String> = listing.problems.into_values().collect();
-        problems.extend(folder_problem);
+        problems.extend(directory_problem);
         let mut ignored = BTreeSet::new();
         for (path, file) in files.files() {
             let path = path.display();
@@ -223,11 +227,11 @@ impl Inner {
     /// Returns the objects whose values were edited or deleted by another program.
     fn take_edited(&self, now: Timestamp) -> Vec<ObjectId> {
         let mut state = self.state();
-        if !state.folder_states.are_due(now) || !self.is_secrets_folder_in_place(&mut state) {
+        if !state.directory_states.are_due(now) || !self.is_secrets_directory_in_place(&mut state) {
             return Vec::new();
         }
         let State {
-            folder_states,
+            directory_states,
             catalogue,
             unsealed,
             ..
@@ -236,13 +240,13 @@ impl Inner {
         let keeps_edits = |id: &ObjectId| self.tolerates_drift || source(id).is_some_and(opts_out);
         let is_failing =
             |id: &ObjectId| source(id).and_then(digest_of).as_ref() != unsealed.get(id);
-        let current = |id: &ObjectId| FolderState::from_values(&self.values(id));
-        folder_states.take_edited(current, keeps_edits, is_failing)
+        let current = |id: &ObjectId| DirectoryState::from_values(&self.values(id));
+        directory_states.take_edited(current, keeps_edits, is_failing)
     }
 
     /// Returns whether `secrets` is on the same file system as at start, and logs an error once if not. If `secrets` is
     /// an in-memory file system and is unmounted, values must not be written to the disk below the mount point.
-    fn is_secrets_folder_in_place(&self, state: &mut State) -> bool {
+    fn is_secrets_directory_in_place(&self, state: &mut State) -> bool {
         let current = match self.root.child(SECRETS) {
             Err(error) if error.is_missing() => device(&self.root),
             secrets => secrets.and_then(|secrets| device(&secrets)),
@@ -259,12 +263,13 @@ impl Inner {
         !is_another_file_system
     }
 
-    /// Returns the problem with the folder `sealed` itself, or `None`. While there is a problem, no object counts as
-    /// deleted.
-    fn check_manifest_folder(&self, state: &mut State, listing: &Listing) -> Option<String> {
-        if state.manifest_folder.record(listing) {
+    /// Returns the problem with the directory `sealed` itself; `None` if there is none. While there is a problem, no
+    /// object counts as deleted.
+    fn check_manifest_directory(&self, state: &mut State, listing: &Listing) -> Option<String> {
+        if state.manifest_directory.record(listing) {
             let statuses = self.root.child_or_new(STATUS);
-            if let Err(error) = statuses.and_then(|statuses| state.manifest_folder.write(&statuses))
+            if let Err(error) =
+                statuses.and_then(|statuses| state.manifest_directory.write(&statuses))
             {
                 let error = error_chain(&error);
                 warn!(
@@ -273,8 +278,8 @@ impl Inner {
                 );
             }
         }
-        let is_suspicious =
-            state.catalogue.tracks_any() && state.manifest_folder.is_another_empty_folder(listing);
+        let is_suspicious = state.catalogue.tracks_any()
+            && state.manifest_directory.is_another_empty_directory(listing);
         is_suspicious.then(|| {
             format!(
                 "{} is empty, and is not the directory that contained manifests before, so no Secret is removed: mount the \
@@ -285,7 +290,7 @@ impl Inner {
         })
     }
 
-    /// Removes old files of objects at least [`RETENTION`] after the first scan that followed the last write.
+    /// Removes old files of objects, at least [`RETENTION`] after the first scan that followed the last write.
     fn clean_up(&self, now: Timestamp) {
         let mut due = Vec::new();
         self.state().leftovers.retain(|id, since| {
@@ -319,7 +324,7 @@ impl Inner {
         let source = self.source(id);
         // An unreadable status must not prevent writing values.
         let file = self.status(id).ok().flatten();
-        let (existing, is_good) = match self.existing(id) {
+        let (existing, has_unsealed_values) = match self.existing(id) {
             // The values of a deleted object must not be forgotten.
             Err(error) if source != Source::Gone => {
                 (Existing::Unreadable(error_chain(&error)), false)
@@ -333,11 +338,11 @@ impl Inner {
             existing,
             settled: was_unsealed || is_settled,
             claimed: false,
-            guessed: false,
-            is_good,
+            assumed_absent: false,
+            has_unsealed_values,
             is_fresh: false,
             is_exclusive: false,
-            vouches_for_mark: !was_unsealed && is_settled && has_mark(file.as_ref(), mark.as_ref()),
+            trusts_mark: !was_unsealed && is_settled && has_mark(file.as_ref(), mark.as_ref()),
             random_mark: mark.or_else(|| file.as_ref()?.random_mark()),
             uid: None,
             generation: generation(&source, file.as_ref()),
@@ -346,7 +351,7 @@ impl Inner {
         })
     }
 
-    /// Returns whether this version of the SealedSecret is the one that this process unsealed last.
+    /// Returns whether this version of the SealedSecret is the last version that this process unsealed.
     fn was_unsealed(&self, id: &ObjectId, source: &Source) -> bool {
         let unsealed = self.state().unsealed.get(id).cloned();
         unsealed.is_some() && unsealed == digest_of(source)
@@ -366,22 +371,25 @@ impl Inner {
     }
 
     /// Reads the existing values, and returns whether they are known to be those of the last version that was unsealed.
-    /// Records the state of the folder before it reads the values, so that an edit in between is detected later.
+    /// Records the state of the directory before it reads the values, so that a concurrent edit is detected later.
     fn existing(&self, id: &ObjectId) -> Result<(Existing, bool), FileError> {
         if id.namespace.is_empty() {
             return Ok((Existing::Absent, false));
         }
         let values = self.values(id);
-        let folder_state = FolderState::from_values(&values);
-        let is_good = self.state().folder_states.record_read(id, folder_state);
-        Ok((Self::content(values)?, is_good))
+        let directory_state = DirectoryState::from_values(&values);
+        let has_unsealed_values = self
+            .state()
+            .directory_states
+            .record_read(id, directory_state);
+        Ok((Self::content(values)?, has_unsealed_values))
     }
 
     fn content(values: Result<Values, FileError>) -> Result<Existing, FileError> {
         let values = match values {
             Ok(values) => values,
             Err(error) if error.is_missing() => return Ok(Existing::Absent),
-            Err(error) if error.is_not_a_folder() => return Ok(Existing::NotOwned),
+            Err(error) if error.is_not_a_directory() => return Ok(Existing::NotOwned),
             Err(error) => return Err(error),
         };
         Ok(match values.owner() {
@@ -419,12 +427,12 @@ impl Inner {
         self.state().leftovers.insert(id.clone(), None);
         let mark = random_mark::of(secret).map(String::as_str);
         let result = values.write(&secret.data, mark, shared::random::number());
-        let folder_state = FolderState::from_values(&self.values(id));
+        let directory_state = DirectoryState::from_values(&self.values(id));
         let mut state = self.state();
         if result.is_ok() {
-            state.folder_states.record_written(id, folder_state);
+            state.directory_states.record_written(id, directory_state);
         } else {
-            state.folder_states.record_read(id, folder_state);
+            state.directory_states.record_read(id, directory_state);
         }
         Ok(result?)
     }
@@ -433,9 +441,9 @@ impl Inner {
         self.values(id)?.remove()?;
         let secrets = self.root.child(SECRETS)?;
         let namespace = secrets.child(&id.namespace)?;
-        namespace.remove_folder_if_empty(&id.name)?;
+        namespace.remove_directory_if_empty(&id.name)?;
         namespace.sync()?;
-        secrets.remove_folder_if_empty(&id.namespace)
+        secrets.remove_directory_if_empty(&id.namespace)
     }
 
     /// Schedules the removal of old files that killed processes left.
@@ -450,7 +458,7 @@ impl Inner {
                 }
                 Ok(())
             }
-            Err(error) if error.is_missing() || error.is_not_a_folder() => Ok(()),
+            Err(error) if error.is_missing() || error.is_not_a_directory() => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -458,7 +466,7 @@ impl Inner {
     fn status(&self, id: &ObjectId) -> Result<Option<StatusFile>, FileError> {
         let statuses = self.root.child(STATUS)?;
         let result = statuses
-            .child(names::status_folder(&id.namespace))
+            .child(names::status_directory(&id.namespace))
             .and_then(|namespace| namespace.open_file(file_name(&id.name))?.read());
         match result {
             Ok(bytes) => Ok(StatusFile::read(&bytes)),
@@ -473,7 +481,7 @@ impl Inner {
         let gathered = self.state().gathered.remove(id);
         let Some(status) = status else {
             let mut state = self.state();
-            state.folder_states.forget(id);
+            state.directory_states.forget(id);
             state.unsealed.remove(id);
             drop(state);
             return Ok(forget_status(&statuses, id, &name)?);
@@ -499,7 +507,7 @@ impl Inner {
             previous.and_then(StatusFile::digest)
         };
         let text = StatusFile::new(id, file.as_deref(), digest, random_mark, status).to_yaml();
-        let namespace = statuses.child_or_new(names::status_folder(&id.namespace))?;
+        let namespace = statuses.child_or_new(names::status_directory(&id.namespace))?;
         Ok(namespace.replace(&name, text.as_bytes())?)
     }
 
@@ -524,8 +532,8 @@ impl State {
     }
 }
 
-/// Returns the generation of a SealedSecret, if the manifest has one. For a manifest that became unreadable, returns
-/// the generation in the status file.
+/// Returns the generation of a SealedSecret, if the manifest has one. If the manifest became unreadable, returns the
+/// generation in the status file.
 fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
     match source {
         Source::Sealed(sealed) => sealed.metadata.generation,
@@ -533,8 +541,8 @@ fn generation(source: &Source, file: Option<&StatusFile>) -> Option<i64> {
     }
 }
 
-/// Returns whether the status file has the mark that was written together with the values. If no mark was written with
-/// them, they are of an earlier release, which wrote it only to the status file.
+/// Returns whether the status file has the mark that was written together with the values. Values without a mark are of
+/// an earlier release, which wrote the mark only to the status file; for them, returns true.
 fn has_mark(file: Option<&StatusFile>, mark: Option<&String>) -> bool {
     mark.is_none() || mark == file.and_then(StatusFile::random_mark).as_ref()
 }
@@ -543,8 +551,8 @@ fn opts_out(source: &Source) -> bool {
     matches!(source, Source::Sealed(sealed) if drift::opts_out(sealed.metadata.annotations.as_ref()))
 }
 
-fn device(folder: &Folder) -> Result<u64, FileError> {
-    Ok(folder.stamp()?.identity.0)
+fn device(directory: &Directory) -> Result<u64, FileError> {
+    Ok(directory.stamp()?.identity.0)
 }
 
 fn check_items(values: &BTreeMap<String, Plain>) -> Result<(), StoreError> {
@@ -554,12 +562,12 @@ fn check_items(values: &BTreeMap<String, Plain>) -> Result<(), StoreError> {
     }
 }
 
-fn forget_status(statuses: &Folder, id: &ObjectId, name: &str) -> Result<(), FileError> {
-    let folder = names::status_folder(&id.namespace);
-    match statuses.child(folder) {
+fn forget_status(statuses: &Directory, id: &ObjectId, name: &str) -> Result<(), FileError> {
+    let directory = names::status_directory(&id.namespace);
+    match statuses.child(directory) {
         Ok(namespace) => {
             namespace.remove(name)?;
-            statuses.remove_folder_if_empty(folder)
+            statuses.remove_directory_if_empty(directory)
         }
         Err(error) if error.is_missing() => Ok(()),
         Err(error) => Err(error),
@@ -567,17 +575,18 @@ fn forget_status(statuses: &Folder, id: &ObjectId, name: &str) -> Result<(), Fil
 }
 
 /// Records the objects with a status file of an earlier process.
-fn remember_statuses(statuses: &Folder, catalogue: &mut Catalogue) -> Result<(), FileError> {
-    for (name, folder) in open_subfolders(statuses, |name| names::status_namespace(name).is_some())?
+fn remember_statuses(statuses: &Directory, catalogue: &mut Catalogue) -> Result<(), FileError> {
+    for (name, directory) in
+        open_subdirectories(statuses, |name| names::status_namespace(name).is_some())?
     {
         let namespace = names::status_namespace(&name).unwrap_or_default();
-        folder.remove_leftovers()?;
-        for (file, _) in folder.entries()? {
+        directory.remove_leftovers()?;
+        for (file, _) in directory.entries()? {
             let name = file.to_str().and_then(|file| file.strip_suffix(".yaml"));
             let Some(name) = name.filter(|name| names::check_name(name).is_ok()) else {
                 continue;
             };
-            let bytes = folder.open_file(&file).and_then(OpenEntry::read);
+            let bytes = directory.open_file(&file).and_then(OpenEntry::read);
             let manifest = bytes
                 .ok()
                 .and_then(|bytes| StatusFile::read(&bytes)?.file());
@@ -589,12 +598,14 @@ fn remember_statuses(statuses: &Folder, catalogue: &mut Catalogue) -> Result<(),
 }
 
 /// Records the objects with values of an earlier process.
-fn remember_secrets(secrets: &Folder, catalogue: &mut Catalogue) -> Result<(), FileError> {
-    for (namespace, folder) in
-        open_subfolders(secrets, |name| names::check_namespace(name).is_ok())?
+fn remember_secrets(secrets: &Directory, catalogue: &mut Catalogue) -> Result<(), FileError> {
+    for (namespace, directory) in
+        open_subdirectories(secrets, |name| names::check_namespace(name).is_ok())?
     {
-        for (name, folder) in open_subfolders(&folder, |name| names::check_name(name).is_ok())? {
-            if Values::list(folder)?.owner() == Owner::Controller {
+        for (name, directory) in
+            open_subdirectories(&directory, |name| names::check_name(name).is_ok())?
+        {
+            if Values::list(directory)?.owner() == Owner::Controller {
                 let namespace = namespace.clone();
                 catalogue.remember(ObjectId { namespace, name }, None);
             }
@@ -603,19 +614,19 @@ fn remember_secrets(secrets: &Folder, catalogue: &mut Catalogue) -> Result<(), F
     Ok(())
 }
 
-/// Opens the subfolders whose name is accepted. Skips symbolic links.
-fn open_subfolders(
-    folder: &Folder,
+/// Opens the subdirectories with accepted names. Skips symbolic links.
+fn open_subdirectories(
+    directory: &Directory,
     accepts: impl Fn(&str) -> bool,
-) -> Result<Vec<(String, Folder)>, FileError> {
-    let mut subfolders = Vec::new();
-    for (name, kind) in folder.entries()? {
+) -> Result<Vec<(String, Directory)>, FileError> {
+    let mut subdirectories = Vec::new();
+    for (name, kind) in directory.entries()? {
         if let (Ok(name), rustix::fs::FileType::Directory) = (name.into_string(), kind)
             && accepts(&name)
         {
-            let child = folder.child(Path::new(&name))?;
-            subfolders.push((name, child));
+            let child = directory.child(Path::new(&name))?;
+            subdirectories.push((name, child));
         }
     }
-    Ok(subfolders)
+    Ok(subdirectories)
 }

@@ -1,7 +1,7 @@
 //! Checks names by the rules of an API server. Without a cluster, no API server checks them, and each name becomes a
 //! file name.
 
-/// A name or namespace cannot be used.
+/// A name or namespace is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NameError {
     /// The namespace is missing. There is no default, since the values are sealed for a namespace.
@@ -15,7 +15,7 @@ pub(super) enum NameError {
     AnyNamespace,
     /// The name is missing.
     #[error(
-        "metadata.name is missing; add the name of the Secret, with strict scope the one that the values were sealed for"
+        "metadata.name is missing; add the name of the Secret; with strict scope, use the name that the values were sealed for"
     )]
     NoName,
     /// The namespace is not a DNS label (RFC 1123).
@@ -32,11 +32,11 @@ pub(super) enum NameError {
     Name(String),
 }
 
-/// The folder in `status` for objects without a namespace. No valid namespace contains an underscore.
+/// The directory in `status` for objects without a namespace. No valid namespace contains an underscore.
 pub(super) const NO_NAMESPACE: &str = "_no-namespace";
 
-/// Returns the name of the folder in `status` for a namespace, which can be empty.
-pub(super) fn status_folder(namespace: &str) -> &str {
+/// Returns the name of the directory in `status` for a namespace, which can be empty.
+pub(super) fn status_directory(namespace: &str) -> &str {
     if namespace.is_empty() {
         NO_NAMESPACE
     } else {
@@ -44,11 +44,11 @@ pub(super) fn status_folder(namespace: &str) -> &str {
     }
 }
 
-/// Returns the namespace of a folder in `status`, or `None` if it is not the folder of a namespace.
-pub(super) fn status_namespace(folder: &str) -> Option<&str> {
-    match folder {
+/// Returns the namespace of a directory in `status`; `None` if the directory does not belong to a namespace.
+pub(super) fn status_namespace(directory: &str) -> Option<&str> {
+    match directory {
         NO_NAMESPACE => Some(""),
-        _ => check_namespace(folder).ok().map(|()| folder),
+        _ => check_namespace(directory).ok().map(|()| directory),
     }
 }
 

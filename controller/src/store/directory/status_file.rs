@@ -17,7 +17,7 @@ use crate::store::Source;
 /// annotations show which objects it contained.
 const FILE_ANNOTATION: &str = "sealedsecrets.bitnami.com/file";
 
-/// Annotation with the digest of the SealedSecret version that was unsealed last. It is kept while newer versions fail.
+/// Annotation with the digest of the last unsealed version of the SealedSecret. It is kept while newer versions fail.
 /// (An older annotation without `unsealed-` in its name contained the digest of the version that the status describes.)
 const DIGEST_ANNOTATION: &str = "sealedsecrets.bitnami.com/unsealed-digest";
 
@@ -32,8 +32,8 @@ pub(super) struct StatusFile {
 }
 
 impl StatusFile {
-    /// Creates the status file of an object. `file` is the path of its manifest below DIR, `digest` is the digest of the
-    /// version that was unsealed last, and `random_mark` a copy of the mark of its random values.
+    /// Creates the status file of an object. `file` is the path of its manifest below DIR, `digest` is the digest of
+    /// the last unsealed version, and `random_mark` is a copy of the mark of its random values.
     pub(super) fn new(
         id: &ObjectId,
         file: Option<&Path>,
@@ -89,12 +89,12 @@ impl StatusFile {
         digest.is_some() && digest == digest_of(source).as_deref()
     }
 
-    /// Returns the digest of the SealedSecret version that was unsealed last.
+    /// Returns the digest of the last unsealed version of the SealedSecret.
     pub(super) fn digest(self) -> Option<String> {
         self.annotation(DIGEST_ANNOTATION).map(str::to_owned)
     }
 
-    /// Returns the mark of the random values, as of the last write of the status file.
+    /// Returns the copy of the mark of the random values.
     pub(super) fn random_mark(&self) -> Option<String> {
         self.annotation(RANDOM_VALUES_ANNOTATION).map(str::to_owned)
     }
@@ -114,7 +114,7 @@ pub(super) fn digest_of(source: &Source) -> Option<String> {
     Some(base64::encode(digest(&SHA256, json.as_bytes()).as_ref()))
 }
 
-/// Returns the name of an object's status file in the folder of its namespace.
+/// Returns the name of an object's status file in the directory of its namespace.
 pub(super) fn file_name(name: &str) -> String {
     format!("{name}.yaml")
 }
@@ -130,7 +130,7 @@ mod tests {
     use controller_core::status::{self, Outcome};
 
     #[test]
-    fn parses_what_it_writes() {
+    fn parses_the_status_files_that_it_writes() {
         let id = id("n");
         let no_items = BTreeMap::new();
         let outcome = Outcome::Unsealed {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_content_counts_as_no_status() {
+    fn invalid_content_counts_as_a_missing_status() {
         for text in ["", "a: [", "kind: SealedSecret", "- a"] {
             assert_eq!(StatusFile::read(text.as_bytes()), None, "{text}");
         }

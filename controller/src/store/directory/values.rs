@@ -1,4 +1,4 @@
-//! The folder with the values of an object. It is updated like a volume of the kubelet:
+//! The directory with the values of an object, which is updated like a volume of the kubelet:
 //!
 //! ```text
 //! secrets/<namespace>/<name>/          0700
@@ -24,9 +24,9 @@ use rustix::fs::FileType;
 use shared::plain::Plain;
 use zeroize::Zeroizing;
 
-use super::folder_states::FolderState;
+use super::directory_states::DirectoryState;
 use super::names::is_item;
-use crate::folder::{FileError, Folder, OpenEntry};
+use crate::files::{Directory, FileError, OpenEntry};
 
 const DATA: &str = "..data";
 /// The link that is renamed to [`DATA`].
@@ -36,13 +36,13 @@ const NEXT_DATA: &str = "..data_next";
 const VERSION_PREFIX: &str = "..v";
 /// The file in a version with the mark of its random values. It is not an item, and has no link.
 const MARK: &str = "..mark";
-/// Maximum nesting of folders that other programs put into a version. Each level needs an open file.
+/// Maximum nesting of directories that other programs put into a version. Each level needs an open file.
 const MAX_DEPTH: usize = 64;
 
-/// The creator of the files in a folder.
+/// The creator of the files in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// The folder is empty.
+    /// The directory is empty.
     None,
     /// The controller created at least one entry, and no other program created `..data` or `..data_next`.
     Controller,
@@ -50,10 +50,10 @@ pub(super) enum Owner {
     Other,
 }
 
-/// The folder with an object's values. Its entries are grouped by whether the controller created them.
+/// The directory with an object's values. Its entries are grouped by whether the controller created them.
 #[derive(Debug)]
 pub(super) struct Values {
-    folder: Folder,
+    directory: Directory,
     /// The version that `..data` points to, if the controller created it.
     current: Option<String>,
     /// All versions, including the current one.
@@ -67,14 +67,14 @@ pub(super) struct Values {
 }
 
 impl Values {
-    /// Lists a folder.
+    /// Lists a directory.
     ///
     /// # Errors
     ///
-    /// Returns an error if the folder cannot be listed.
-    pub(super) fn list(folder: Folder) -> Result<Self, FileError> {
+    /// Returns an error if the directory cannot be listed.
+    pub(super) fn list(directory: Directory) -> Result<Self, FileError> {
         let mut values = Self {
-            folder,
+            directory,
             current: None,
             versions: Vec::new(),
             links: Vec::new(),
@@ -82,7 +82,7 @@ impl Values {
             has_data: false,
             other_files: Vec::new(),
         };
-        for (name, kind) in values.folder.entries()? {
+        for (name, kind) in values.directory.entries()? {
             values.add_entry(name, kind);
         }
         Ok(values)
@@ -92,7 +92,7 @@ impl Values {
         let Some(text) = name.to_str() else {
             return self.other_files.push(name);
         };
-        let target = self.folder.link_target(text);
+        let target = self.directory.link_target(text);
         let target = target.as_ref().and_then(|target| target.to_str());
         match (text, kind, target) {
             (DATA, FileType::Symlink, Some(version)) if is_version(version) => {
@@ -110,9 +110,9 @@ impl Values {
         }
     }
 
-    /// Returns the creator of the files. The folder belongs to the controller if the controller created any entry in
+    /// Returns the creator of the files. The directory belongs to the controller if the controller created any entry in
     /// it, even an unfinished one. Additional files of other programs are left unchanged, but if another program
-    /// created `..data` or `..data_next`, the whole folder belongs to that program.
+    /// created `..data` or `..data_next`, the entire directory belongs to that program.
     pub(super) fn owner(&self) -> Owner {
         let is_by_controller = self.has_data
             || self.has_next_data
@@ -149,7 +149,7 @@ impl Values {
     /// Returns the controller's links that do not lead to a file.
     fn dangling_links(&self) -> Result<Vec<&String>, FileError> {
         let items = match self.current() {
-            Some(version) => self.folder.child(version)?.entries()?,
+            Some(version) => self.directory.child(version)?.entries()?,
             None => Vec::new(),
         };
         let has_file = |link: &String| items.iter().any(|(name, _)| name == link.as_str());
@@ -160,8 +160,8 @@ impl Values {
         self.other_files.iter().any(|file| file == name)
     }
 
-    /// Returns the values that a program can open by the names of their items. Leaves out what another program put in
-    /// place of a file of the controller, so that it counts as an edit.
+    /// Returns the values that a program can open by the names of their items. Omits files that another program
+    /// replaced, so that the replacement counts as an edit.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ impl Values {
         let Some(version) = self.current() else {
             return Ok(BTreeMap::new());
         };
-        let version = self.folder.child(version)?;
+        let version = self.directory.child(version)?;
         let mut values = BTreeMap::new();
         for (name, _) in version.entries()? {
             let linked = self.links.iter().find(|link| name == link.as_str());
@@ -185,9 +185,9 @@ impl Values {
         Ok(values)
     }
 
-    /// Returns the mark of the random values of the current version; `None` if there is none that can be read.
+    /// Returns the mark of the random values of the current version; `None` if it is missing or unreadable.
     pub(super) fn mark(&self) -> Option<String> {
-        let version = self.folder.child(self.current()?).ok()?;
+        let version = self.directory.child(self.current()?).ok()?;
         let bytes = version.open_file(MARK).and_then(OpenEntry::read).ok()?;
         std::str::from_utf8(&bytes).ok().map(str::to_owned)
     }
@@ -197,16 +197,16 @@ impl Values {
     /// # Errors
     ///
     /// Returns an error if the current version cannot be listed.
-    pub(super) fn folder_state(&self) -> Result<FolderState, FileError> {
+    pub(super) fn directory_state(&self) -> Result<DirectoryState, FileError> {
         let mut files = BTreeMap::new();
         if let Some(version) = self.current() {
-            let version = self.folder.child(version)?;
+            let version = self.directory.child(version)?;
             for (name, _) in version.entries()? {
                 let (stamp, _) = version.stat(&name)?;
                 files.insert(name, stamp);
             }
         }
-        Ok(FolderState {
+        Ok(DirectoryState {
             owner: self.owner(),
             version: self.current().cloned(),
             links: self.links.clone(),
@@ -214,13 +214,13 @@ impl Values {
         })
     }
 
-    /// Replaces the values together with the mark of those that are random. `unique` is a number that becomes part of the
-    /// name of the new version.
+    /// Replaces the values and the mark of the random values. `unique` is a number that becomes part of the name of the
+    /// new version.
     ///
     /// # Errors
     ///
-    /// Fails if a file cannot be written, or a link cannot be removed. Either all old or all new values are in place
-    /// then.
+    /// Fails if a file cannot be written, or a link cannot be removed. In this case, either all old or all new values
+    /// are in place.
     pub(super) fn write(
         self,
         values: &BTreeMap<String, Plain>,
@@ -228,24 +228,24 @@ impl Values {
         unique: u64,
     ) -> Result<(), FileError> {
         if let Some(item) = values.keys().find(|item| self.is_other_file(item)) {
-            let path = self.folder.path().join(item);
+            let path = self.directory.path().join(item);
             return Err(FileError::AlreadyExists { path });
         }
         let name = format!("{VERSION_PREFIX}{unique:016x}");
         self.write_version(&name, values, mark)?;
         for item in values.keys().filter(|item| !self.links.contains(item)) {
-            self.folder.link(&link_target(item), item)?;
+            self.directory.link(&link_target(item), item)?;
         }
-        self.folder.sync()?;
-        self.folder.remove(NEXT_DATA)?;
-        self.folder.link(&name, NEXT_DATA)?;
-        self.folder.rename(NEXT_DATA, DATA)?;
-        self.folder.sync()?;
+        self.directory.sync()?;
+        self.directory.remove(NEXT_DATA)?;
+        self.directory.link(&name, NEXT_DATA)?;
+        self.directory.rename(NEXT_DATA, DATA)?;
+        self.directory.sync()?;
         let is_stale = |link: &&String| !values.contains_key(*link);
         self.links
             .iter()
             .filter(is_stale)
-            .try_for_each(|link| self.folder.remove(link))
+            .try_for_each(|link| self.directory.remove(link))
     }
 
     fn write_version(
@@ -254,7 +254,7 @@ impl Values {
         values: &BTreeMap<String, Plain>,
         mark: Option<&str>,
     ) -> Result<(), FileError> {
-        let version = self.folder.child_or_new(name)?;
+        let version = self.directory.child_or_new(name)?;
         if let Some(mark) = mark {
             version.write_new(MARK, mark.as_bytes())?;
         }
@@ -271,10 +271,10 @@ impl Values {
     /// Returns an error if one of the controller's files cannot be removed.
     pub(super) fn clean_up(&self) -> Result<(), FileError> {
         for link in self.dangling_links()? {
-            self.folder.remove(link)?;
+            self.directory.remove(link)?;
         }
         if self.has_next_data {
-            self.folder.remove(NEXT_DATA)?;
+            self.directory.remove(NEXT_DATA)?;
         }
         let old_versions = self
             .versions
@@ -286,7 +286,7 @@ impl Values {
         Ok(())
     }
 
-    /// Removes all entries that the controller created. All values disappear atomically. Does not remove the folder
+    /// Removes all entries that the controller created. All values disappear atomically. Does not remove the directory
     /// itself.
     ///
     /// # Errors
@@ -294,40 +294,40 @@ impl Values {
     /// Returns an error if one of the controller's files cannot be removed.
     pub(super) fn remove(&self) -> Result<(), FileError> {
         if self.has_data {
-            self.folder.remove(DATA)?;
-            self.folder.sync()?;
+            self.directory.remove(DATA)?;
+            self.directory.sync()?;
         }
         if self.has_next_data {
-            self.folder.remove(NEXT_DATA)?;
+            self.directory.remove(NEXT_DATA)?;
         }
         for link in &self.links {
-            self.folder.remove(link)?;
+            self.directory.remove(link)?;
         }
         for version in &self.versions {
             self.remove_version(version)?;
         }
-        self.folder.sync()
+        self.directory.sync()
     }
 
     fn remove_version(&self, name: &str) -> Result<(), FileError> {
-        remove_folder(&self.folder, name.as_ref(), 0)
+        remove_directory(&self.directory, name.as_ref(), 0)
     }
 }
 
-/// Removes a folder with its content, which can include folders of other programs.
-fn remove_folder(parent: &Folder, name: &OsStr, depth: usize) -> Result<(), FileError> {
-    let folder = parent.child(name)?;
+/// Removes a directory with its content, which can include directories of other programs.
+fn remove_directory(parent: &Directory, name: &OsStr, depth: usize) -> Result<(), FileError> {
+    let directory = parent.child(name)?;
     if depth > MAX_DEPTH {
-        let (path, max) = (folder.path().to_owned(), MAX_DEPTH);
+        let (path, max) = (directory.path().to_owned(), MAX_DEPTH);
         return Err(FileError::TooDeep { path, max });
     }
-    for (entry, kind) in folder.entries()? {
+    for (entry, kind) in directory.entries()? {
         match kind {
-            FileType::Directory => remove_folder(&folder, &entry, depth + 1)?,
-            _ => folder.remove(entry)?,
+            FileType::Directory => remove_directory(&directory, &entry, depth + 1)?,
+            _ => directory.remove(entry)?,
         }
     }
-    parent.remove_folder_if_empty(name)
+    parent.remove_directory_if_empty(name)
 }
 
 fn link_target(item: &str) -> String {

@@ -92,7 +92,7 @@ spec:
 {{- include "sealed-secrets.restart.same" (list $new $old (list (index . 2))) }}
 {{- end }}
 
-{{/* A CEL expression: an annotation in two metadata is equal, or has a value of a pattern: (list NEW OLD KEY PATTERN). */}}
+{{/* A CEL expression: an annotation in two metadata is equal, or its new value matches a pattern: (list NEW OLD KEY PATTERN). */}}
 {{- define "sealed-secrets.restart.valid" -}}
 {{- $value := printf "[?'annotations'][?'%s'].orValue('')" (index . 2) -}}
 {{ index . 0 }}{{ $value }} == {{ index . 1 }}{{ $value }} || {{ index . 0 }}{{ $value }}.matches('{{ index . 3 }}')

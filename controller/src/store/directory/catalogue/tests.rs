@@ -38,10 +38,10 @@ impl Case {
         ids.into_iter().map(|id| id.name).collect()
     }
 
-    /// Returns why an object is malformed; empty if it is not.
+    /// Returns the reason why an object is malformed; empty if it is valid.
     fn problem(&self, name: &str) -> &str {
         match &self.catalogue.entry(&id(name)).unwrap().source {
-            Source::Malformed(why) => why,
+            Source::Malformed(problem) => problem,
             _ => "",
         }
     }
@@ -69,7 +69,7 @@ fn an_object_is_deleted_after_two_clean_scans_two_seconds_apart() {
     case.write_file("a.yaml", &manifest("web", "QQ=="));
     case.scan(true, 0);
     case.files.clear();
-    for (why, is_clean, time, is_deleted) in [
+    for (case_name, is_clean, time, is_deleted) in [
         ("first scan without the object", true, 1_000, false),
         ("second scan, too early", true, 2_999, false),
         ("a scan with errors resets the time", false, 3_000, false),
@@ -79,11 +79,11 @@ fn an_object_is_deleted_after_two_clean_scans_two_seconds_apart() {
         ("reported only once", true, 9_000, false),
     ] {
         let want: &[&str] = if is_deleted { &["web"] } else { &[] };
-        assert_eq!(case.scan(is_clean, time), want, "{why}");
+        assert_eq!(case.scan(is_clean, time), want, "{case_name}");
         assert_eq!(
             case.catalogue.entry(&id("web")).is_none(),
             time >= 5_100,
-            "{why}"
+            "{case_name}"
         );
     }
 }
@@ -139,7 +139,7 @@ fn two_definitions_of_an_object_are_an_error_that_names_both_files() {
 
 #[test]
 fn an_unparsable_file_keeps_its_previous_objects() {
-    for (why, text) in [
+    for (case_name, text) in [
         ("invalid YAML", "a: [".to_owned()),
         (
             "namespace removed",
@@ -152,16 +152,19 @@ fn an_unparsable_file_keeps_its_previous_objects() {
         case.scan(true, 0);
         case.write_file("a.yaml", &text);
         let changed = case.scan(false, 1);
-        assert!(changed.contains(&"web".to_owned()), "{why}: {changed:?}");
+        assert!(
+            changed.contains(&"web".to_owned()),
+            "{case_name}: {changed:?}"
+        );
         assert!(
             case.problem("web").starts_with("a.yaml: document"),
-            "{why}: {}",
+            "{case_name}: {}",
             case.problem("web")
         );
-        assert_eq!(case.scan(false, 9_000), [""; 0], "{why}");
+        assert_eq!(case.scan(false, 9_000), [""; 0], "{case_name}");
         case.write_file("a.yaml", &manifest("web", "QQ=="));
-        assert_eq!(case.scan(true, 9_001), ["web"], "{why}");
-        assert_eq!(case.problem("web"), "", "{why}");
+        assert_eq!(case.scan(true, 9_001), ["web"], "{case_name}");
+        assert_eq!(case.problem("web"), "", "{case_name}");
     }
 }
 

@@ -9,7 +9,7 @@ fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Plain> {
 }
 
 fn list(dir: &Path) -> Values {
-    Values::list(Folder::open(dir).unwrap()).unwrap()
+    Values::list(Directory::open(dir).unwrap()).unwrap()
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -22,7 +22,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn writes_replaces_and_removes() {
+fn writes_replaces_and_removes_values() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     assert_eq!(list(path).owner(), Owner::None);
@@ -81,7 +81,7 @@ fn leftovers_of_a_killed_process_are_removed() {
 }
 
 #[test]
-fn a_value_that_cannot_be_opened_by_its_name_is_absent() {
+fn a_value_without_a_working_link_is_absent() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path();
     list(path)
@@ -98,14 +98,14 @@ fn a_value_that_cannot_be_opened_by_its_name_is_absent() {
 }
 
 #[test]
-fn a_folder_with_files_of_other_programs_is_not_owned() {
-    for (why, name, target) in [
+fn a_directory_with_files_of_other_programs_is_not_owned() {
+    for (case_name, name, target) in [
         ("a regular file", "a", None),
         ("a file with a hidden name", "..note", None),
         ("a link to another file", "a", Some("/etc/passwd")),
         ("a kubelet's volume", "..data", Some("..2026_01_01")),
         (
-            "a link out of the folder",
+            "a link out of the directory",
             "..data",
             Some("../..v0000000000000001"),
         ),
@@ -115,7 +115,7 @@ fn a_folder_with_files_of_other_programs_is_not_owned() {
             None => std::fs::write(dir.path().join(name), "foreign").unwrap(),
             Some(target) => symlink(target, dir.path().join(name)).unwrap(),
         }
-        assert_eq!(list(dir.path()).owner(), Owner::Other, "{why}");
+        assert_eq!(list(dir.path()).owner(), Owner::Other, "{case_name}");
     }
 }
 

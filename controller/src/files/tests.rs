@@ -3,7 +3,7 @@ use std::os::unix::fs::symlink;
 use super::*;
 
 #[test]
-fn follows_links_only_inside_the_folder() {
+fn follows_links_only_inside_the_directory() {
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("dir");
     std::fs::create_dir_all(dir.join("a/b")).unwrap();
@@ -11,7 +11,7 @@ fn follows_links_only_inside_the_folder() {
     std::fs::write(parent.path().join("file"), "outside").unwrap();
     for (target, name) in [
         ("a/b/file", "direct"),
-        ("a/b", "folder"),
+        ("a/b", "directory"),
         ("../dir/a/b/file", "out-and-in"),
         ("../file", "out"),
         ("a/../../file", "out-late"),
@@ -22,16 +22,16 @@ fn follows_links_only_inside_the_folder() {
     ] {
         symlink(target, dir.join(name)).unwrap();
     }
-    let folder = Folder::open(&dir).unwrap();
+    let directory = Directory::open(&dir).unwrap();
     let read_text = |path: &str| {
-        let text = folder.open_beneath(Path::new(path))?.read()?;
+        let text = directory.open_beneath(Path::new(path))?.read()?;
         Ok::<_, FileError>(String::from_utf8(text.to_vec()).unwrap())
     };
     for path in [
         "a/b/file",
         "./a/b/file",
         "direct",
-        "folder/file",
+        "directory/file",
         "a/../direct",
     ] {
         assert_eq!(read_text(path).unwrap(), "inside", "{path}");
@@ -57,11 +57,11 @@ fn follows_links_only_inside_the_folder() {
         Err(FileError::NotRegular { .. })
     ));
     assert!(matches!(
-        folder.child("folder"),
+        directory.child("directory"),
         Err(FileError::Link { .. })
     ));
     assert!(matches!(
-        folder.open_file("direct"),
+        directory.open_file("direct"),
         Err(FileError::Link { .. })
     ));
 }
@@ -77,8 +77,8 @@ fn refuses_a_fifo_without_blocking() {
         0,
     )
     .unwrap();
-    let folder = Folder::open(dir.path()).unwrap();
-    let result = folder.open_file("fifo").unwrap().read();
+    let directory = Directory::open(dir.path()).unwrap();
+    let result = directory.open_file("fifo").unwrap().read();
     assert!(matches!(result, Err(FileError::NotRegular { .. })));
 }
 
@@ -87,8 +87,8 @@ fn refuses_a_file_that_is_too_large_without_reading_it() {
     let dir = tempfile::tempdir().unwrap();
     let file = File::create(dir.path().join("big")).unwrap();
     file.set_len(MAX_FILE + 1).unwrap();
-    let folder = Folder::open(dir.path()).unwrap();
-    let result = folder.open_file("big").unwrap().read();
+    let directory = Directory::open(dir.path()).unwrap();
+    let result = directory.open_file("big").unwrap().read();
     assert!(matches!(result, Err(FileError::TooLarge { .. })));
 }
 
@@ -96,29 +96,29 @@ fn refuses_a_file_that_is_too_large_without_reading_it() {
 fn writes_with_owner_permissions_and_replaces_atomically() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
-    let folder = Folder::open(dir.path())
+    let directory = Directory::open(dir.path())
         .unwrap()
         .child_or_new("new")
         .unwrap();
-    folder.replace("file", b"one").unwrap();
+    directory.replace("file", b"one").unwrap();
     let leftover = dir.path().join("new/.unfinished-0123456789abcdef");
     std::fs::write(leftover, "left by a crash").unwrap();
-    folder.remove_leftovers().unwrap();
-    folder.replace("file", b"two").unwrap();
+    directory.remove_leftovers().unwrap();
+    directory.replace("file", b"two").unwrap();
     let path = dir.path().join("new/file");
     assert_eq!(std::fs::read(&path).unwrap(), b"two");
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&path), mode(&dir.path().join("new"))), (0o600, 0o700));
-    assert_eq!(folder.entries().unwrap().len(), 1);
+    assert_eq!(directory.entries().unwrap().len(), 1);
 }
 
 #[test]
 fn only_one_process_holds_the_lock() {
     let dir = tempfile::tempdir().unwrap();
-    let folder = Folder::open(dir.path()).unwrap();
-    let first = folder.lock("lock").unwrap();
+    let directory = Directory::open(dir.path()).unwrap();
+    let first = directory.lock("lock").unwrap();
     assert!(first.is_some());
-    assert!(folder.lock("lock").unwrap().is_none());
+    assert!(directory.lock("lock").unwrap().is_none());
     drop(first);
-    assert!(folder.lock("lock").unwrap().is_some());
+    assert!(directory.lock("lock").unwrap().is_some());
 }

@@ -1,5 +1,5 @@
-//! File operations relative to an open folder. A name is a single path component and is not followed if it is a
-//! symbolic link, so that links that other programs create in the folder cannot redirect the controller.
+//! File operations relative to an open directory. A name is a single path component and is not followed if it is a
+//! symbolic link, so that links that other programs create in the directory cannot redirect the controller.
 
 mod beneath;
 mod error;
@@ -23,8 +23,8 @@ pub use open_entry::{MAX_FILE, OpenEntry, Stamp};
 const TEMPORARY_PREFIX: &str = ".unfinished-";
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
-const FOLDER_MODE: Mode = Mode::from_raw_mode(0o700);
-const FOLDER: OFlags = OFlags::DIRECTORY.union(COMMON);
+const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o700);
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(COMMON);
 const COMMON: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW);
 /// With NONBLOCK, so that opening a FIFO does not wait for a writer.
 const READ: OFlags = OFlags::NONBLOCK.union(COMMON);
@@ -33,16 +33,16 @@ const WRITE_NEW: OFlags = OFlags::WRONLY
     .union(OFlags::EXCL)
     .union(COMMON);
 
-/// An open folder.
+/// An open directory.
 #[derive(Debug)]
-pub struct Folder {
+pub struct Directory {
     fd: OwnedFd,
     /// The path for messages.
     path: PathBuf,
 }
 
-impl Folder {
-    /// Opens the folder at a path that the user specified, following all links.
+impl Directory {
+    /// Opens the directory at a path that the user specified, following all links.
     ///
     /// # Errors
     ///
@@ -54,29 +54,29 @@ impl Folder {
         Ok(Self { fd, path })
     }
 
-    /// Opens a subfolder.
+    /// Opens a subdirectory.
     ///
     /// # Errors
     ///
-    /// Fails if the subfolder does not exist, is not a folder, is a link, or cannot be opened.
+    /// Fails if the subdirectory does not exist, is not a directory, is a link, or cannot be opened.
     pub fn child(&self, name: impl AsRef<OsStr>) -> Result<Self, FileError> {
         let name = name.as_ref();
         let path = self.path.join(name);
-        match fs::openat(&self.fd, name, FOLDER, Mode::empty()) {
+        match fs::openat(&self.fd, name, DIRECTORY, Mode::empty()) {
             Ok(fd) => Ok(Self { fd, path }),
             Err(_) if self.link_target(name).is_some() => Err(FileError::Link { path }),
             Err(errno) => Err(system_error(&path, errno)),
         }
     }
 
-    /// Opens a subfolder, and creates it with mode 0700 if it is missing.
+    /// Opens a subdirectory, and creates it with mode 0700 if it is missing.
     ///
     /// # Errors
     ///
-    /// Fails if the subfolder is not a folder, is a link, or cannot be created or opened.
+    /// Fails if the subdirectory is not a directory, is a link, or cannot be created or opened.
     pub fn child_or_new(&self, name: impl AsRef<OsStr>) -> Result<Self, FileError> {
         let name = name.as_ref();
-        match fs::mkdirat(&self.fd, name, FOLDER_MODE) {
+        match fs::mkdirat(&self.fd, name, DIRECTORY_MODE) {
             Ok(()) => self.sync()?,
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(system_error(&self.path.join(name), errno)),
@@ -114,7 +114,7 @@ impl Folder {
         Some(OsStr::from_bytes(target.to_bytes()).to_owned())
     }
 
-    /// Opens a file in this folder for reading, without following a link.
+    /// Opens a file in this directory for reading, without following a link.
     ///
     /// # Errors
     ///
@@ -158,7 +158,7 @@ impl Folder {
         self.sync()
     }
 
-    /// Removes temporary files of killed processes. No other process may write to this folder at the same time.
+    /// Removes temporary files of killed processes. No other process may write to this directory at the same time.
     ///
     /// # Errors
     ///
@@ -187,7 +187,7 @@ impl Folder {
         fs::symlinkat(target, &self.fd, name).map_err(|e| self.error(name, e))
     }
 
-    /// Renames an entry within this folder, replacing the target if it exists.
+    /// Renames an entry within this directory, replacing the target if it exists.
     ///
     /// # Errors
     ///
@@ -205,12 +205,12 @@ impl Folder {
         self.unlink(name.as_ref(), AtFlags::empty(), &[Errno::NOENT])
     }
 
-    /// Removes a folder if it exists and is empty.
+    /// Removes a directory if it exists and is empty.
     ///
     /// # Errors
     ///
     /// Returns the operating system's error.
-    pub fn remove_folder_if_empty(&self, name: impl AsRef<OsStr>) -> Result<(), FileError> {
+    pub fn remove_directory_if_empty(&self, name: impl AsRef<OsStr>) -> Result<(), FileError> {
         let ignored = [Errno::NOENT, Errno::NOTEMPTY, Errno::EXIST];
         self.unlink(name.as_ref(), AtFlags::REMOVEDIR, &ignored)
     }
@@ -222,7 +222,7 @@ impl Folder {
         }
     }
 
-    /// Makes the entries in this folder durable.
+    /// Makes the entries in this directory durable.
     ///
     /// # Errors
     ///
@@ -231,8 +231,8 @@ impl Folder {
         fs::fsync(&self.fd).map_err(|e| system_error(&self.path, e))
     }
 
-    /// Takes the advisory lock on a file in this folder. Creates the file if it is missing. Returns `None` if another
-    /// process holds the lock. The lock is released when the returned value is dropped or the process exits.
+    /// Takes the advisory lock on a file in this directory. Creates the file if it is missing. Returns `None` if
+    /// another process holds the lock. The lock is released when the returned value is dropped or the process exits.
     ///
     /// # Errors
     ///
@@ -247,7 +247,7 @@ impl Folder {
         }
     }
 
-    /// Returns the stamp of this folder.
+    /// Returns the stamp of this directory.
     ///
     /// # Errors
     ///

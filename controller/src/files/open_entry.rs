@@ -1,4 +1,4 @@
-//! An open file or folder, and the stamp that shows whether a file changed.
+//! An open file or directory, and the stamp that shows whether a file changed.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -10,12 +10,12 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::error::system_error;
-use super::{FileError, Folder};
+use super::{Directory, FileError};
 
 /// Maximum size of a file. An API server accepts manifests of about 3 MiB.
 pub const MAX_FILE: u64 = 16 * 1024 * 1024;
 
-/// An open file or folder below a [`Folder`], with its metadata.
+/// An open file or directory below a [`Directory`], with its metadata.
 #[derive(Debug)]
 pub struct OpenEntry {
     fd: OwnedFd,
@@ -26,7 +26,7 @@ pub struct OpenEntry {
     pub kind: FileType,
 }
 
-/// Metadata of a file or folder, which shows a change without reading the content.
+/// Metadata of a file or directory, which shows a change without reading the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// The device and inode number.
@@ -104,7 +104,7 @@ impl OpenEntry {
     }
 }
 
-impl TryFrom<OpenEntry> for Folder {
+impl TryFrom<OpenEntry> for Directory {
     type Error = FileError;
 
     fn try_from(entry: OpenEntry) -> Result<Self, FileError> {

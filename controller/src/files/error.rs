@@ -1,4 +1,4 @@
-//! Errors of files and folders.
+//! Errors of files and directories.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,13 @@ use rustix::io::Errno;
 
 use super::MAX_FILE;
 
-/// A file or folder cannot be used. The message names its path, never its content.
+/// A file or directory cannot be used. The message names its path, never its content.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The operating system reported an error.
     #[error("{} cannot be used", path.display())]
     System {
-        /// The file or folder that cannot be used.
+        /// The file or directory that cannot be used.
         path: PathBuf,
         /// The underlying error.
         source: io::Error,
@@ -34,10 +34,10 @@ pub enum FileError {
         /// The file of another program.
         path: PathBuf,
     },
-    /// The path is not a regular file, but for example a FIFO, a device or a folder.
+    /// The path is not a regular file, but for example a FIFO, a device or a directory.
     #[error("{} is not a regular file; replace it with one, or move it away", path.display())]
     NotRegular {
-        /// The FIFO, device, folder or other special file.
+        /// The FIFO, device, directory or other special file.
         path: PathBuf,
     },
     /// The file is larger than [`MAX_FILE`].
@@ -46,10 +46,10 @@ pub enum FileError {
         /// The file above the limit.
         path: PathBuf,
     },
-    /// Folders are nested more deeply than supported.
+    /// Directories are nested more deeply than supported.
     #[error("{} is nested deeper than the limit of {max} directories; move it up", path.display())]
     TooDeep {
-        /// The folder below the deepest supported one.
+        /// The directory below the deepest supported one.
         path: PathBuf,
         /// The maximum nesting.
         max: usize,
@@ -63,8 +63,8 @@ pub enum FileError {
 }
 
 impl FileError {
-    /// Returns whether the error shows that the path exists and is not a folder.
-    pub fn is_not_a_folder(&self) -> bool {
+    /// Returns whether the error shows that the path exists and is not a directory.
+    pub fn is_not_a_directory(&self) -> bool {
         match self {
             Self::Link { .. } => true,
             Self::System { source, .. } => source.kind() == io::ErrorKind::NotADirectory,
@@ -72,12 +72,12 @@ impl FileError {
         }
     }
 
-    /// Returns whether the error shows that another program removed a file with a value, or replaced it: with a link, a
-    /// folder, a device, or a file that is too large or that the controller may not read.
+    /// Returns whether the error shows that another program removed a file with a value, or replaced the file with a
+    /// link, a directory, a device, or a file that is too large or that the controller may not read.
     pub fn is_unlike_a_value(&self) -> bool {
         match self {
             Self::Link { .. } | Self::NotRegular { .. } | Self::TooLarge { .. } => true,
-            // `NotFound` is a file that was removed since the folder was listed; a socket cannot be opened.
+            // `NotFound` is a file that was removed since the directory was listed; a socket cannot be opened.
             Self::System { source, .. } => {
                 matches!(
                     source.kind(),

@@ -1,4 +1,5 @@
-//! Opens paths of several components below a folder. Follows symbolic links as long as they stay inside the folder.
+//! Opens paths of several components below a directory. Follows symbolic links as long as they stay inside the
+//! directory.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -10,17 +11,17 @@ use rustix::fs::{self, Mode};
 use rustix::io::Errno;
 
 use super::error::system_error;
-use super::{FOLDER, FileError, Folder, OpenEntry, READ};
+use super::{DIRECTORY, Directory, FileError, OpenEntry, READ};
 
 /// Maximum number of links in one path, as in the kernel.
 const MAX_LINKS: usize = 40;
-/// The top-level folders of a controller's directory. A link in one of them must not lead to another one, so that
-/// status files and values are not parsed as manifests.
+/// The top-level directories of a controller's directory. A link in one of them must not lead to another one, so that
+/// status files and values are never parsed as manifests.
 const TOP_LEVEL: [&str; 4] = ["keys", "sealed", "secrets", "status"];
 
-impl Folder {
-    /// Opens a path of several components for reading. Follows links as long as they stay inside this folder and do not
-    /// lead from one of the controller's top-level folders to another one.
+impl Directory {
+    /// Opens a path of several components for reading. Follows links as long as they stay inside this directory and do
+    /// not lead from one of the controller's top-level directories to another one.
     ///
     /// # Errors
     ///
@@ -37,12 +38,12 @@ impl Folder {
         OpenEntry::new(fd, full_path)
     }
 
-    /// Opens the path component by component and resolves links itself, so that a link created meanwhile cannot lead
-    /// outside.
+    /// Opens the path component by component and resolves links itself, so that a link that another process creates in
+    /// the meantime cannot lead outside.
     fn walk(&self, path: &Path) -> Result<OwnedFd, Errno> {
         let mut remaining: VecDeque<OsString> = components(path)?.into();
         let mut open_components = vec![self.fd.try_clone().map_err(|_| Errno::MFILE)?];
-        // The names of the open components, without this folder itself.
+        // The names of the open components, without this directory itself.
         let mut names: Vec<OsString> = Vec::new();
         let mut links = 0;
         while let Some(name) = remaining.pop_front() {
@@ -51,7 +52,11 @@ impl Folder {
                 names.pop();
             } else {
                 let parent = open_components.last().ok_or(Errno::XDEV)?;
-                let flags = if remaining.is_empty() { READ } else { FOLDER };
+                let flags = if remaining.is_empty() {
+                    READ
+                } else {
+                    DIRECTORY
+                };
                 match fs::openat(parent, &name, flags, Mode::empty()) {
                     Ok(fd) => {
                         open_components.push(fd);
@@ -77,16 +82,16 @@ impl Folder {
                 return Err(Errno::XDEV);
             }
         }
-        if is_in_another_top_level_folder(path, names.first()) {
+        if is_in_another_top_level_directory(path, names.first()) {
             return Err(Errno::XDEV);
         }
         open_components.pop().ok_or(Errno::XDEV)
     }
 }
 
-/// Returns whether a path that begins with one of the top-level folders leads to another one. `end` is the first
+/// Returns whether a path that begins with one of the top-level directories leads to another one. `end` is the first
 /// component of the path with all links resolved.
-fn is_in_another_top_level_folder(path: &Path, end: Option<&OsString>) -> bool {
+fn is_in_another_top_level_directory(path: &Path, end: Option<&OsString>) -> bool {
     let is_top_level = |name: &OsStr| TOP_LEVEL.iter().any(|top_level| name == *top_level);
     let begin = path.components().next().map(Component::as_os_str);
     let end = end.map(OsString::as_os_str);
