@@ -72,17 +72,17 @@ impl Environment {
 
     /// Returns the user's cache folder: `$XDG_CACHE_HOME` if that is an absolute path, else
     /// `~/.cache`; on Windows `%LOCALAPPDATA%`.
-    pub fn cache_folder(&self) -> Option<PathBuf> {
-        self.user_folder("XDG_CACHE_HOME", ".cache")
+    pub fn cache_directory(&self) -> Option<PathBuf> {
+        self.user_directory("XDG_CACHE_HOME", ".cache")
     }
 
     /// Returns the user's folder for state, which must not be lost: `$XDG_STATE_HOME` if that is an absolute path, else
     /// `~/.local/state`; on Windows `%LOCALAPPDATA%`.
-    pub fn state_folder(&self) -> Option<PathBuf> {
-        self.user_folder("XDG_STATE_HOME", ".local/state")
+    pub fn state_directory(&self) -> Option<PathBuf> {
+        self.user_directory("XDG_STATE_HOME", ".local/state")
     }
 
-    fn user_folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
+    fn user_directory(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
         let folder_in = |name: &str| self.nonempty_variable(name).map(PathBuf::from);
         if cfg!(windows) {
             return folder_in("LOCALAPPDATA");
@@ -93,7 +93,7 @@ impl Environment {
     }
 
     /// Returns the folder with the service account of a Pod.
-    pub fn service_account_folder(&self) -> PathBuf {
+    pub fn service_account_directory(&self) -> PathBuf {
         PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount")
     }
 }

@@ -17,7 +17,7 @@ use crate::shown::ShowPath as _;
 use crate::{git, platform};
 
 pub use temporary::remove_leftovers;
-use temporary::{Temporary, folder_of};
+use temporary::{Temporary, directory_of};
 pub use temporary::{has_exited, process_of};
 
 /// A file could not be read or written. Errors of opening and reading are formatted as in Go, and thus
@@ -321,7 +321,7 @@ fn replace_with(
             _ => {}
         }
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let temporary = Temporary::write(folder_of(&path), bytes, existing.as_ref().ok())?;
+        let temporary = Temporary::write(directory_of(&path), bytes, existing.as_ref().ok())?;
         if let Ok(existing) = &existing {
             temporary.set_permissions(permissions(&existing.permissions()))?;
         }
@@ -369,7 +369,7 @@ pub fn replace_regular(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// Fails if the file exists, and like [`replace`].
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     check_inside_tree(path)?;
-    let temporary = Temporary::write(folder_of(path), bytes, None);
+    let temporary = Temporary::write(directory_of(path), bytes, None);
     let result = temporary.and_then(|temporary| temporary.create(path));
     result.map_err(|cause| FileError::new("cannot create", path, cause))
 }
@@ -420,7 +420,7 @@ pub fn replace_if_unchanged(path: &Path, before: &[u8], bytes: &[u8]) -> Result<
         return Err(to_error(io::Error::other("not a regular file")));
     }
     let resolved = fs::canonicalize(path).map_err(to_error)?;
-    let temporary = Temporary::write(folder_of(&resolved), bytes, Some(&metadata));
+    let temporary = Temporary::write(directory_of(&resolved), bytes, Some(&metadata));
     let replaced = temporary.and_then(|new| new.replace_if_unchanged(&resolved, before, bytes));
     if replaced.map_err(to_error)? {
         return Ok(());
@@ -431,11 +431,11 @@ pub fn replace_if_unchanged(path: &Path, before: &[u8], bytes: &[u8]) -> Result<
 
 /// Removes temporary files of killed runs from the folder of a file.
 pub fn remove_leftovers_beside(path: &Path) {
-    remove_leftovers(folder_of(path));
+    remove_leftovers(directory_of(path));
 }
 
 /// Returns the path relative to the current folder if it is inside that folder, or the path itself.
-pub fn from_here(path: &Path) -> PathBuf {
+pub fn relative_to_current_directory(path: &Path) -> PathBuf {
     let current = std::env::current_dir().and_then(|current| current.canonicalize());
     let relative = current
         .ok()
@@ -448,7 +448,7 @@ pub fn from_here(path: &Path) -> PathBuf {
 /// # Errors
 ///
 /// Fails if the folder cannot be created.
-pub fn create_folder(path: &Path) -> Result<(), FileError> {
+pub fn create_directory(path: &Path) -> Result<(), FileError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     platform::restrict_to_user(&mut builder);

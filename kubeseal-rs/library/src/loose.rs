@@ -285,7 +285,7 @@ mod tests {
 
     /// Attack: a committer fills a file with tens of thousands of sealed values, so that searching it takes hours.
     #[test]
-    fn many_values_take_few_comparisons_each() {
+    fn compares_each_of_many_values_only_a_few_times() {
         const COUNT: usize = 20_000;
         let value = |number: usize, is_first: bool| {
             let mut body = vec![7; 256 + TAG_LEN + 90];

@@ -64,7 +64,7 @@ mod tests {
 
     /// Attack: a committer places a program where a relative path leads, so that it is run (GHSA-x5c7-x7m2-rhmf).
     #[test]
-    fn finds_programs_only_in_absolute_folders() {
+    fn finds_programs_only_in_absolute_directories() {
         assert!(find("sh").is_some_and(|path| path.is_absolute()));
         assert_eq!(find("./sh"), None);
         assert_eq!(find(&format!("{}bin/sh", "../".repeat(40))), None);

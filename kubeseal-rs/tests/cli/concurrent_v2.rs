@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::support::{assert_code, assert_contains, command, write_files};
-use crate::v2::{create, folder, read, seal, seal_well};
+use crate::v2::{create, folder, read, seal, seal_ok};
 use crate::v2_attacks::is_bound;
 
 pub(crate) const TWO_ITEMS: [&str; 4] = ["--from-file", "b=value", "-w", "db.yaml"];
@@ -58,7 +58,7 @@ fn folder_without_b() -> (tempfile::TempDir, String) {
     write_files(folder.path(), &[("old", "old value"), ("value", "first")]);
     create(folder.path(), &["--from-file", "b=old", "-w", "db.yaml"]);
     let with_b = read(folder.path(), "db.yaml");
-    seal_well(folder.path(), &["unset", "db.yaml", "b"]);
+    seal_ok(folder.path(), &["unset", "db.yaml", "b"]);
     (folder, with_b)
 }
 
@@ -123,14 +123,14 @@ fn concurrent_writers_of_one_lock_lose_no_value() {
         assert_code(&run.wait_with_output().expect("ours"), 0, "a writer");
     }
     let view = ["view", "--reveal", "db.yaml", "--key", "cluster.key"];
-    let printed = seal_well(folder, &view);
+    let printed = seal_ok(folder, &view);
     assert_eq!(printed.matches("correct horse").count(), 11, "{printed}");
 }
 
 /// Fault: `seal rotate --to v2` converts the file while `seal set` waits for its value: a v1 value beside bound values would
 /// make controllers refuse the object.
 #[test]
-fn set_seals_in_the_format_that_the_file_has_meanwhile() {
+fn set_seals_in_the_new_format_of_a_file_converted_meanwhile() {
     let folder = folder();
     let folder = folder.path();
     let v1 = "rules: [{path: '*.yaml', certificate: cert.pem}]\n";
@@ -147,7 +147,7 @@ fn set_seals_in_the_format_that_the_file_has_meanwhile() {
     let rotate = [&["rotate", "db.yaml"][..], &bind, &KEYS].concat();
     let args = [&SET[..], &["--recipient", "cluster.txt"]].concat();
     let output = seal_while(folder, &args, "new value", || {
-        drop(seal_well(folder, &rotate));
+        drop(seal_ok(folder, &rotate));
     });
     assert_code(&output, 0, "set");
     assert!(is_bound(folder, "a") && is_bound(folder, "b"));
@@ -168,7 +168,7 @@ fn a_value_does_not_lose_its_protection_while_it_is_entered() {
     ]
     .concat();
     let output = seal_while(folder, &SET, "new value", || {
-        drop(seal_well(folder, &rotate));
+        drop(seal_ok(folder, &rotate));
     });
     assert_code(&output, 2, "v1");
     assert_contains(&output, "another program changed the format", "v1");

@@ -77,7 +77,7 @@ fn repository_with_submodules() -> tempfile::TempDir {
 }
 
 #[test]
-fn compares_files_of_submodules_from_the_root_and_from_their_folder() {
+fn compares_files_of_submodules_from_the_root_and_from_their_directory() {
     let folder = repository_with_submodules();
     let outer = folder.path().join("outer");
     assert_diff(&outer, &[], 0, &[]);
@@ -357,7 +357,7 @@ fn printed_names(folder: &Path, args: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn names_files_relative_to_the_current_folder() {
+fn prints_paths_relative_to_the_current_directory() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path().canonicalize().expect("the path exists");
     let path_to = |name: &str| root.join(name);
@@ -491,7 +491,7 @@ fn reads_files_outside_a_sparse_checkout_from_the_index() {
 }
 
 #[test]
-fn names_the_submodule_of_a_path_that_is_not_checked_out() {
+fn reports_the_submodule_of_a_path_that_is_not_checked_out() {
     let folder = repository_with_submodules();
     let outer = folder.path().join("outer");
     let remedy = "git submodule update --init -- sub";
@@ -558,7 +558,7 @@ fn names_the_submodule_of_a_path_that_is_not_checked_out() {
 }
 
 #[test]
-fn names_another_repository_in_the_work_tree() {
+fn reports_another_repository_in_the_work_tree() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
     create_repository(root);
@@ -696,7 +696,7 @@ fn refuses_a_name_that_is_both_a_revision_and_a_file() {
 }
 
 #[test]
-fn a_page_that_mentions_a_sealed_secret_is_not_a_manifest() {
+fn ignores_a_document_that_only_mentions_a_sealed_secret() {
     let folder = tempfile::tempdir().expect("a folder");
     create_repository(folder.path());
     for name in ["page.md", "program", "values.tpl"] {
@@ -717,7 +717,7 @@ fn a_page_that_mentions_a_sealed_secret_is_not_a_manifest() {
 
 /// Fault: the repository has the format of its branches that Git 2.45 introduced: `.git/refs` has no branches.
 #[test]
-fn a_repository_with_a_reftable_is_named() {
+fn reports_a_repository_with_a_reftable() {
     let folder = tempfile::tempdir().expect("a folder");
     create_repository(folder.path());
     let git_folder = folder.path().join(".git");

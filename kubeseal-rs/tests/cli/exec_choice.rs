@@ -78,7 +78,7 @@ fn exec(folder: &Path, choice: &[&str]) -> (bool, String) {
 /// Attack: an author of a sealed file adds an item under the name of a variable that decides what
 /// the command runs or trusts.
 #[test]
-fn authors_set_only_variables_that_the_user_chose() {
+fn exec_sets_only_variables_that_the_user_chose() {
     let folder = tempfile::tempdir().expect("a folder");
     for item in DANGEROUS_VARIABLES {
         seal_item(folder.path(), item);
@@ -99,7 +99,7 @@ fn authors_set_only_variables_that_the_user_chose() {
 }
 
 #[test]
-fn chosen_variables_are_set() {
+fn exec_sets_the_chosen_variables() {
     let folder = tempfile::tempdir().expect("a folder");
     seal_item(folder.path(), "A_NAME_THAT_NO_LIST_HAS");
     for (choice, want) in [

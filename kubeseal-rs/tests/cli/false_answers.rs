@@ -29,7 +29,7 @@ const LEASE: &str =
 const LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 
 /// Responses that report success but are not a list, as of a login page or a broken proxy.
-const NO_LISTS: [&str; 12] = [
+const NON_LISTS: [&str; 12] = [
     "",
     "null",
     "[]",
@@ -170,7 +170,7 @@ fn sealed_secret() -> Json {
 }
 
 #[test]
-fn an_honest_cluster_is_changed() {
+fn commands_change_an_honest_cluster() {
     for (args, change) in [
         (
             &["keys", "retire", "key-2024"][..],
@@ -191,7 +191,7 @@ fn an_honest_cluster_is_changed() {
 /// unneeded.
 #[test]
 fn retires_no_key_after_a_response_that_is_not_a_list() {
-    for body in NO_LISTS {
+    for body in NON_LISTS {
         for args in [
             &["keys", "retire", "key-2024"][..],
             &["keys", "compromise", "key-2024"],
@@ -214,7 +214,7 @@ fn retires_no_key_after_a_response_that_is_not_a_list() {
 #[test]
 fn retires_no_key_after_a_second_page_that_is_not_a_list() {
     let first = r#"{"kind":"SealedSecretList","metadata":{"continue":"abc"},"items":[]}"#;
-    for body in NO_LISTS {
+    for body in NON_LISTS {
         let second = format!("{OBJECTS}?continue=abc");
         let cluster = Cluster::new().replace("GET", &second, 200, body);
         let cluster = cluster.replace("GET", OBJECTS, 200, first);
@@ -225,7 +225,7 @@ fn retires_no_key_after_a_second_page_that_is_not_a_list() {
 
 /// Fault: a proxy answers a change with success, and changes nothing.
 #[test]
-fn reports_a_change_that_the_response_does_not_show() {
+fn reports_a_change_that_the_response_does_not_contain() {
     let unchanged = key_secret(KEYS[0]).to_string();
     for body in ["", "{}", "<html>login</html>", &unchanged] {
         let path = format!("{SECRETS}/key-2024");
@@ -240,7 +240,7 @@ fn reports_a_change_that_the_response_does_not_show() {
 /// Fault: the Lease of a running controller cannot be read, is malformed, or has expired only by the clock of this
 /// machine, so that the statuses are changed while the controller runs.
 #[test]
-fn uninstall_changes_nothing_unless_no_controller_holds_the_lease() {
+fn uninstall_changes_nothing_while_a_controller_may_hold_the_lease() {
     let lease = |renewed: &str, seconds: Json| {
         let spec = json!({ "holderIdentity": "pod", "renewTime": renewed, "leaseDurationSeconds": seconds });
         json!({ "kind": "Lease", "spec": spec }).to_string()
@@ -302,7 +302,7 @@ fn uninstall_changes_nothing_unless_no_controller_holds_the_lease() {
 /// Attack: a man in the middle, or an outdated replica, serves the certificate of an older key, so that the newest key is
 /// retired and the controller seals for the older one again.
 #[test]
-fn retires_no_key_that_is_the_newest_by_its_secret() {
+fn does_not_retire_the_newest_key_if_an_older_certificate_is_served() {
     let mut cluster = Cluster::new();
     for (certificate, key) in [
         (OLD_CERT, "key-2025"),
@@ -318,7 +318,7 @@ fn retires_no_key_that_is_the_newest_by_its_secret() {
 /// Attack: the author of a file gives its object a namespace or name that leads a GET request of the reader to another
 /// path, for example through the API server's proxy to a program that acts on it.
 #[test]
-fn reads_no_secret_by_a_name_that_changes_the_request() {
+fn sends_no_request_with_a_name_that_changes_the_path() {
     let folder = tempfile::tempdir().expect("a folder");
     let paths: Arc<Mutex<Vec<String>>> = Arc::default();
     let recorded = Arc::clone(&paths);
@@ -355,7 +355,7 @@ fn reads_no_secret_by_a_name_that_changes_the_request() {
 /// Fault: an operator restores a backup after the label of a key was removed, as keys are disabled by hand, so that the
 /// controller does not use the key and its Secret cannot be created.
 #[test]
-fn restore_names_the_missing_label_of_a_key() {
+fn restore_reports_the_missing_label_of_a_key() {
     let command = format!("kubectl label secret -n {NAMESPACE} key-2024 {LABEL}=active");
     let mut unlabeled = key_secret(KEYS[0]);
     unlabeled["metadata"]["labels"] = json!({});
@@ -383,7 +383,7 @@ fn restore_names_the_missing_label_of_a_key() {
 
 /// Fault: the same, with a v2 key, whose label differs. The operator must not be led to rename or delete the only copy.
 #[test]
-fn restore_names_the_missing_label_of_a_v2_key() {
+fn restore_reports_the_missing_label_of_a_v2_key() {
     let command = format!("kubectl label secret -n {NAMESPACE} key-xw {V2_KEY_LABEL}=active");
     let folder = tempfile::tempdir().expect("a folder");
     let backup = folder.path().join("backup.yaml");

@@ -95,7 +95,7 @@ fn kubeconfig(command: &Path) -> String {
 /// Attack: a committer adds a kubeconfig that names a program to a folder where a variable names the kubeconfig by a
 /// relative path.
 #[test]
-fn a_kubeconfig_in_the_folder_runs_no_program() {
+fn a_kubeconfig_in_the_current_directory_runs_no_program() {
     let folder = Folder::new();
     folder.write_program("plug-in");
     fs::write(
@@ -132,7 +132,7 @@ fn a_kubeconfig_in_the_folder_runs_no_program() {
 /// Attack: a committer adds a program with the name of the user's credential plug-in to a folder that `PATH` names by a
 /// relative path.
 #[test]
-fn a_credential_plug_in_from_the_folder_is_not_run() {
+fn runs_no_credential_plug_in_of_the_current_directory() {
     let folder = Folder::new();
     folder.write_program("plug-in-of-the-cloud");
     fs::write(
@@ -162,7 +162,7 @@ fn a_credential_plug_in_from_the_folder_is_not_run() {
 /// Attack: a committer adds a `.sops.yaml` beside the file, for a user whose `PATH` has relative folders. `sops` must
 /// run in `/`, with only the absolute folders of `PATH`.
 #[test]
-fn sops_runs_outside_the_folder() {
+fn sops_runs_outside_the_current_directory() {
     let folder = Folder::new();
     folder.write_program("programs/sops");
     fs::write(folder.path(".sops.yaml"), "stores: {}\n").expect("the test directory is writable");
@@ -230,7 +230,7 @@ fn a_rule_seals_for_no_certificate_outside_its_tree() {
 
 /// Attack: a committer writes the kind of a plain Secret so that a text search does not find it.
 #[test]
-fn lint_finds_a_plain_secret_with_an_escaped_or_encoded_kind() {
+fn lint_finds_a_plain_secret_of_an_escaped_or_encoded_kind() {
     for kind in [
         r#""\x53ecret""#,
         r#""S\u0065cret""#,

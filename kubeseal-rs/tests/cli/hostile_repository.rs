@@ -503,7 +503,7 @@ fn the_configuration_of_a_work_tree_runs_nothing() {
 
 /// Attack: an attacker replaces the common folder of a linked work tree, so that its configuration runs a program.
 #[test]
-fn a_common_folder_elsewhere_runs_nothing() {
+fn a_common_directory_elsewhere_runs_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.path("main"));
     let work_tree = trap.tree().join("linked");

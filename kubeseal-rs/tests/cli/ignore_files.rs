@@ -203,7 +203,7 @@ fn finds_an_object_of_a_controller_despite_ignore_files() {
 
 /// Attack: an attacker uses ignore files in and above a folder of keys to hide a key from a backup.
 #[test]
-fn finds_a_key_in_a_folder_despite_ignore_files() {
+fn finds_a_key_in_a_directory_despite_ignore_files() {
     const KEY: &str =
         "apiVersion: v1\nkind: Secret\nmetadata: {name: key}\ndata: {tls.key: '', tls.crt: ''}\n";
     for (ignore_file, text) in [

@@ -475,7 +475,7 @@ fn nested_texts_are_limited_and_reported() {
 
 /// Attack: a committer makes the rules of a repository invalid, so that they apply to nothing.
 #[test]
-fn invalid_rules_are_an_error_without_a_sealed_secret() {
+fn invalid_rules_are_an_error_even_without_a_sealed_secret() {
     for (text, line) in [
         ("rules:\n- path: a\n  scope: wide\n", 3),
         ("rules:\n- path: [\n", 3),

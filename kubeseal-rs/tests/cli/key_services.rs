@@ -83,7 +83,7 @@ fn sops_files(address: &str) -> [(&'static str, String); 6] {
 /// Attack: an attacker sends the user a `sops` file whose metadata names the attacker's server as the Vault, to which
 /// `sops` would send the user's token.
 #[test]
-fn gives_no_token_to_an_address_that_only_the_file_names() {
+fn sends_no_token_to_an_address_that_only_the_file_names() {
     for variables in [&[][..], &[("VAULT_ADDR", "https://vault.example:8200")]] {
         for (name, text) in sops_files(ATTACKER_URL) {
             let fixture = Fixture::new();

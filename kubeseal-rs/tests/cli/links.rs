@@ -162,7 +162,7 @@ impl Fixture {
 /// Attack: a committer adds links to files of the user to a folder of values. Their contents would be sealed for
 /// a user who can read the Secret.
 #[test]
-fn seals_no_target_of_a_link_in_a_folder() {
+fn seals_no_target_of_a_link_in_a_directory() {
     let fixture = Fixture::new(true);
     let values = fixture.path("tree/values");
     fs::create_dir(&values).expect("the test directory is writable");
@@ -401,7 +401,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
 /// Attack: a committer replaces the folder that a command writes to, or a file in the folder, with a link to a path
 /// outside the work tree.
 #[test]
-fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
+fn writes_no_file_into_a_directory_behind_a_link_out_of_the_work_tree() {
     for (args, folder) in [
         ("import list secret.yaml --cert=cert.pem --into way", ""),
         ("import list secret.yaml --cert=cert.pem --into way/new", ""),

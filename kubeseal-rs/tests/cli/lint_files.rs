@@ -28,7 +28,7 @@ fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
 
 /// Attack: a committer gives a plain Secret a name that lint skips, and adds a link that a tool applies.
 #[test]
-fn reads_links_inside_the_tree_and_names_others() {
+fn reads_links_inside_the_tree_and_reports_links_out_of_it() {
     let outside = tempfile::tempdir().expect("a folder");
     write_files(outside.path(), &[("secret.yaml", SECRET)]);
     let folder = repository(&[
@@ -63,7 +63,7 @@ fn reads_links_inside_the_tree_and_names_others() {
 }
 
 #[test]
-fn reads_a_file_whose_whole_name_is_an_extension() {
+fn reads_files_named_like_an_extension() {
     for name in [".yaml", "sub/.yml", ".JSON"] {
         let folder = repository(&[(name, SECRET)]);
         assert_code(&seal(folder.path(), &["lint"]), 1, name);
@@ -125,7 +125,7 @@ fn finds_values_in_patches_of_secrets() {
 /// Attack: a committer stores a plain Secret as text in another encoding, which Git converts to the manifest at
 /// checkout.
 #[test]
-fn the_hook_reports_files_that_git_converts() {
+fn the_hook_reports_files_that_git_re_encodes() {
     for (attributes, is_reported) in [
         ("*.yaml working-tree-encoding=UTF-16LE\n", true),
         (
@@ -154,7 +154,7 @@ fn the_hook_reports_files_that_git_converts() {
 }
 
 #[test]
-fn commands_name_submodules_that_are_not_checked_out() {
+fn commands_report_submodules_that_are_not_checked_out() {
     let inner = repository(&[("a.yaml", "a: b\n")]);
     git(inner.path(), &["add", "-A"]);
     git(inner.path(), &["commit", "-qm", "x"]);
@@ -222,7 +222,7 @@ fn warns_about_values_that_are_too_large_for_a_secret() {
 
 /// Rules without effect would let values be sealed for another certificate.
 #[test]
-fn rules_that_cannot_have_an_effect_are_reported() {
+fn reports_rules_without_effect() {
     let rule = "rules: [{path: '*', namespace: shop}]\n";
     for (name, text, want) in [
         (".seal.yml", rule, ".seal.yml is not read"),

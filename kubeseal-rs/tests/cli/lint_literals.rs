@@ -111,7 +111,7 @@ fn finds_the_values_that_a_template_outputs() {
 
 /// Attack: a committer hides a whole Secret from lint by actions around it, which Helm removes.
 #[test]
-fn finds_secrets_that_actions_hide() {
+fn finds_secrets_that_template_actions_hide() {
     for text in [
         format!(
             "{{{{- $x := \"}}}}{{{{/*\" }}}}{}{{{{/* */}}}}\n",
@@ -136,7 +136,7 @@ fn finds_secrets_that_actions_hide() {
 
 /// A chart may contain URLs with credentials from its values, and a Kyverno policy a pattern for Secrets.
 #[test]
-fn usual_templates_and_patterns_are_not_plain() {
+fn accepts_templates_and_patterns_without_values() {
     let pattern = "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nspec:\n  rules:\n  - validate:\n      pattern:\n        \
                    kind: Secret\n        data: {\"*\": \"?*\"}\n";
     assert_eq!(lint_files(&[("policy.yaml", pattern)]), [""; 0]);
@@ -162,7 +162,7 @@ fn usual_templates_and_patterns_are_not_plain() {
 
 /// A file of sops may contain a list, whose metadata is at the root.
 #[test]
-fn a_list_that_sops_encrypted_is_not_plain() {
+fn accepts_a_list_that_sops_encrypted() {
     let encrypted = "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]";
     let list = |sops: &str| {
         format!(
@@ -220,7 +220,7 @@ fn passes_templates_without_values() {
 
 /// Attack: a committer adds the keywords of sops to a file with plain values, so that it looks encrypted.
 #[test]
-fn finds_values_of_a_generator_despite_keywords_of_sops() {
+fn finds_generator_values_despite_sops_keywords() {
     let encrypted = "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]";
     let envs = "secretGenerator: [{name: db, envs: [a]}]\n";
     let files = "secretGenerator: [{name: db, files: [a]}]\n";
@@ -262,7 +262,7 @@ fn finds_values_of_a_generator_despite_keywords_of_sops() {
 
 /// Attack: a committer generates a Secret in a field of a kustomization, or in a string, where lint does not search.
 #[test]
-fn finds_generators_and_secrets_in_texts() {
+fn finds_generators_and_secrets_in_strings() {
     let generator = "apiVersion: builtin\n    kind: SecretGenerator\n    metadata: {name: db}\n    literals: [pw=hunter2]\n";
     let json =
         "{\"apiVersion\": \"v1\", \"kind\": \"Secret\", \"stringData\": {\"pw\": \"hunter2\"}}";
@@ -329,7 +329,7 @@ fn finds_generators_in_the_forms_that_kustomize_accepts() {
 
 /// Attack: a committer adds a file for which lint needs so long that users skip the hook.
 #[test]
-fn the_time_for_a_file_grows_with_its_size_alone() {
+fn lint_takes_linear_time_for_large_files() {
     let head = secret("", "stringData:");
     let repeated = |text: &str| text.repeat(2_000_000 / text.len());
     let numbered = |line: &dyn Fn(usize) -> String| (0..50_000).map(line).collect::<String>();

@@ -149,7 +149,7 @@ fn finds_values_of_a_sops_secret_that_is_not_encrypted() {
 
 /// References to Secrets, objects of other APIs and placeholders are not plain Secrets.
 #[test]
-fn references_and_other_objects_are_not_plain() {
+fn accepts_references_and_other_objects() {
     for text in [
         // References.
         "kind: HelmRelease\nspec:\n  valuesFrom: [{kind: Secret, name: db, valuesKey: password}]\n",

@@ -149,7 +149,7 @@ fn sealed_manifest(metadata: &str, data: &str) -> String {
 /// Attack: a committer adds a plain value to a SealedSecret that template actions make invalid YAML, so that lint
 /// overlooks it.
 #[test]
-fn the_values_of_a_templated_sealed_secret_are_checked() {
+fn finds_plain_values_in_a_templated_sealed_secret() {
     for (metadata, data, rule) in [
         ("{name: {{ .x }}}", "{k: hunter2plain}", "malformed-value"),
         (
@@ -184,7 +184,7 @@ fn the_values_of_a_templated_sealed_secret_are_checked() {
 }
 
 #[test]
-fn the_values_that_a_sealed_secret_of_a_chart_inserts_pass() {
+fn accepts_values_that_a_sealed_secret_of_a_chart_inserts() {
     for (metadata, data) in [
         ("{name: {{ .x }}}", "{k: {{ .Values.k }}}"),
         (
@@ -214,7 +214,7 @@ const SECRET_HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n"
 /// Attack: a committer adds a line that is invalid YAML even with placeholders in place of the template actions, so
 /// that lint skips the values around it.
 #[test]
-fn the_readable_values_of_a_partly_readable_template_are_checked() {
+fn checks_the_readable_values_of_a_partly_readable_template() {
     for line in [
         "  {{ .x }}: [ {{ .y }\n",
         "  b: \"{{ .x }}\" {{ .y }}\n",
@@ -304,7 +304,7 @@ fn a_secret_whose_kind_a_template_outputs_is_found() {
 }
 
 #[test]
-fn other_objects_whose_kind_a_template_outputs_pass() {
+fn accepts_other_objects_whose_kind_a_template_outputs() {
     for text in [
         "apiVersion: apps/v1\nkind: {{ .Values.kind }}\nmetadata: {name: db}\nspec: {replicas: 1}\n",
         "apiVersion: v1\nkind: {{ .Values.kind }}\nmetadata: {name: db}\ndata: {a: plain text}\n",

@@ -310,7 +310,7 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
 }
 
 #[test]
-fn names_a_sealed_secret_of_another_version() {
+fn reports_a_sealed_secret_of_another_api_version() {
     let folder = folder();
     let sealed =
         fs::read_to_string(folder.path().join("tree/good.yaml")).expect("the file is readable");

@@ -71,7 +71,7 @@ fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
 }
 
 #[test]
-fn reports_an_unreadable_folder_and_continues() {
+fn reports_an_unreadable_directory_and_continues() {
     let folder = tempfile::tempdir().expect("a folder");
     let open_mode = fs::Permissions::from_mode(0o777);
     fs::set_permissions(folder.path(), open_mode.clone()).expect("the test owns the file");
@@ -317,7 +317,7 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
 
 /// Attack: a committer replaces a sealed file with a pipe or device, so that a command that changes the file hangs.
 #[test]
-fn changes_do_not_wait_for_a_pipe_in_place_of_a_file() {
+fn commands_do_not_wait_for_a_pipe_in_place_of_a_file() {
     for replacement in ["mkfifo db.yaml", "ln -s /dev/zero db.yaml", "mkdir db.yaml"] {
         for args in [
             &["set", "db.yaml", "a", "--generate", "--cert", "cert.pem"][..],
@@ -454,7 +454,7 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
 /// When a signal ends `seal rotate`, every file is complete, no temporary files remain, and the output
 /// reports the progress.
 #[test]
-fn an_interrupted_rotate_reports_its_progress() {
+fn an_interrupted_rotate_leaves_complete_files_and_reports_its_progress() {
     for (name, number) in [("HUP", 1), ("INT", 2), ("TERM", 15)] {
         let folder = tempfile::tempdir().expect("a folder");
         create_sealed_file(folder.path());

@@ -222,7 +222,7 @@ fn exec_warns_about_a_retired_key() {
 }
 
 #[test]
-fn a_file_without_secrets_is_not_called_plain() {
+fn does_not_report_a_file_without_secrets_as_plain() {
     let folder = folder();
     crate::support::git(folder.path(), &["init", "-q"]);
     let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
@@ -266,7 +266,7 @@ fn a_broken_file_counts_once() {
 
 /// A message about a file names what it is instead of a certificate or key, and the next step.
 #[test]
-fn messages_about_other_files_name_the_next_step() {
+fn messages_about_a_wrong_file_name_the_next_step() {
     let folder = folder();
     let cut: String = include_str!("../seal/fixtures/key.pem")
         .lines()

@@ -15,7 +15,7 @@ const CLUSTER: &str = "1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04";
 /// Attack: `seal rotate` through the controller, which seals for its own key, removes the other recipients of the rule,
 /// or seals for a key that the rule lists as retired or does not accept.
 #[test]
-fn rotate_through_the_controller_keeps_to_the_keys_of_the_rule() {
+fn rotate_through_the_controller_refuses_keys_that_the_rule_excludes() {
     let with_escrow = RULES.replace("[cluster.txt]", "[cluster.txt, escrow.txt]");
     let escrow = RULES.replace("cluster.txt", "escrow.txt");
     let with_cluster = RULES.replace("[cluster.txt]", "[cluster, escrow.txt]");

@@ -25,7 +25,7 @@ pub(crate) fn seal(folder: &Path, args: &[&str]) -> Output {
 }
 
 #[track_caller]
-pub(crate) fn seal_well(folder: &Path, args: &[&str]) -> String {
+pub(crate) fn seal_ok(folder: &Path, args: &[&str]) -> String {
     let output = seal(folder, args);
     assert_code(&output, 0, format!("{args:?}"));
     combined_output(&output)
@@ -57,7 +57,7 @@ pub(crate) const CREATE: [&str; 6] = ["create", "db", "-n", "shop", "--from-file
 /// Creates `shop/db`, with these further arguments.
 #[track_caller]
 pub(crate) fn create(folder: &Path, more: &[&str]) {
-    seal_well(folder, &[&CREATE[..], more].concat());
+    seal_ok(folder, &[&CREATE[..], more].concat());
 }
 
 pub(crate) fn read(folder: &Path, file: &str) -> String {
@@ -100,7 +100,7 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
         "tree/0.yaml",
     ];
     fs::create_dir(folder.join("tree")).expect("ours");
-    seal_well(folder, &args);
+    seal_ok(folder, &args);
     let first = read(folder, "tree/0.yaml");
     for number in 1..1000 {
         let indent = if number % 2 == 0 {
@@ -123,7 +123,7 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
     let before = texts();
     let keys = ["--key", "key.pem", "--key", "cluster.key"];
     let to_v2 = [&["rotate", "tree", "--to", "v2"][..], &keys].concat();
-    let printed = seal_well(folder, &to_v2);
+    let printed = seal_ok(folder, &to_v2);
     assert!(
         printed.contains("2000 items in 1000 files re-encrypted"),
         "{printed}"
@@ -136,7 +136,7 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
             "{after}"
         );
     }
-    seal_well(folder, &to_v2);
+    seal_ok(folder, &to_v2);
     assert!(texts() == converted, "a second run changes nothing");
     let to_v1 = [
         &[
@@ -150,7 +150,7 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
         ][..],
         &keys,
     ];
-    seal_well(folder, &to_v1.concat());
+    seal_ok(folder, &to_v1.concat());
     for (before, after) in before.iter().zip(&texts()) {
         assert_eq!(outside_entries(before), outside_entries(after));
         assert!(!after.contains("seal2"), "{after}");
@@ -174,8 +174,8 @@ fn existing_values_are_sealed_only_for_confirmed_recipients() {
     assert_eq!(read(folder, "db.yaml"), sealed);
     for confirmation in [["--recipient", "escrow.txt"], ["--key", "escrow.key"]] {
         write_files(folder, &[("db.yaml", &sealed)]);
-        seal_well(folder, &[&rotate[..], &confirmation].concat());
-        seal_well(
+        seal_ok(folder, &[&rotate[..], &confirmation].concat());
+        seal_ok(
             folder,
             &["view", "db.yaml", "--reveal", "--key", "escrow.key"],
         );
@@ -185,7 +185,7 @@ fn existing_values_are_sealed_only_for_confirmed_recipients() {
     let output = seal(folder, &["lint", "db.yaml"]);
     assert_code(&output, 1, "a foreign recipient");
     assert_contains(&output, "[foreign-recipient]", "lint");
-    seal_well(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
+    seal_ok(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
     assert_code(&seal(folder, &["lint", "db.yaml"]), 0, "after the set");
     let output = seal(
         folder,
@@ -196,7 +196,7 @@ fn existing_values_are_sealed_only_for_confirmed_recipients() {
 
 /// Attack: a committer puts a v2 key into a rule that pins certificates, or into one that the user pins from outside.
 #[test]
-fn pinned_certificates_refuse_other_keys() {
+fn refuses_v2_keys_that_are_not_pinned() {
     let folder = folder();
     let folder = folder.path();
     let output = {
@@ -270,13 +270,13 @@ fn a_recipient_of_a_flag_is_checked_against_the_rule() {
 
 /// A blind `set` changes one line, in the same place, and a set of several items adds one lock.
 #[test]
-fn a_set_without_keys_changes_one_line() {
+fn set_without_keys_changes_one_line() {
     let folder = folder();
     let folder = folder.path();
     create(folder, &["--from-file", "b=value", "-w", "db.yaml"]);
     let before = read(folder, "db.yaml").replace("    b: ", "    # the second\n    b:   ");
     write_files(folder, &[("db.yaml", &before)]);
-    seal_well(folder, &["set", "db.yaml", "b", "--from-file", "value"]);
+    seal_ok(folder, &["set", "db.yaml", "b", "--from-file", "value"]);
     let after = read(folder, "db.yaml");
     let changed: Vec<_> = before
         .lines()
@@ -293,13 +293,13 @@ fn a_set_without_keys_changes_one_line() {
     let object = shared::v2::Object::parse(&sealed[0].spec.encrypted_data).expect("valid");
     assert!(object.view()["b"].is_template_bound, "as the file is");
     // The last item of the shared lock takes the lock with it.
-    seal_well(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
+    seal_ok(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
     assert!(!read(folder, "db.yaml").contains("/lock/"));
 }
 
 /// Lists, backs up, restores, retires and marks v2 keys on a directory. None of it needs the private key of a value.
 #[test]
-fn v2_keys_have_the_life_cycle_of_keys() {
+fn lists_backs_up_restores_retires_and_marks_v2_keys() {
     let folder = folder();
     let folder = folder.path();
     write_two_keys(folder);

@@ -16,7 +16,7 @@ use shared::v2::{Object, Recipient as _, SecretKey, Suite};
 
 use crate::api_server::{self, Body, certificate_path, service_body, service_path};
 use crate::support::{assert_code, assert_contains, command, git, stderr, write_files};
-use crate::v2::{CREATE, RULES, create, folder, read, seal, seal_well, v2_key, write_two_keys};
+use crate::v2::{CREATE, RULES, create, folder, read, seal, seal_ok, v2_key, write_two_keys};
 
 /// Sets an item, in a file that it must not change.
 #[track_caller]
@@ -60,7 +60,7 @@ pub(crate) fn is_bound(folder: &Path, item: &str) -> bool {
 /// Attack: a committer adds a v1 item to a bound file, so that the next value is sealed unbound and can be used in another
 /// template.
 #[test]
-fn a_v1_item_does_not_free_new_values_from_the_template() {
+fn binds_new_values_despite_an_added_v1_item() {
     let folder = folder();
     let folder = folder.path();
     create(folder, &["-w", "db.yaml"]);
@@ -78,14 +78,14 @@ fn a_v1_item_does_not_free_new_values_from_the_template() {
     write_files(folder, &[("db.yaml", &text)]);
     let output = assert_refused(folder, &set("a"), "db.yaml", "is bound to the template");
     assert_contains(&output, "seal unset", "the next step");
-    seal_well(folder, &["unset", "db.yaml", "x"]);
-    seal_well(folder, &set("a"));
+    seal_ok(folder, &["unset", "db.yaml", "x"]);
+    seal_ok(folder, &set("a"));
     assert!(is_bound(folder, "a"));
 }
 
 /// Attack: a committer replaces all bound items by unbound ones of their own, so that the next value is sealed unbound.
 #[test]
-fn unbound_items_do_not_free_new_values_from_the_template() {
+fn binds_new_values_despite_unbound_items() {
     let folder = folder();
     let folder = folder.path();
     create(folder, &["-w", "db.yaml"]);
@@ -107,7 +107,7 @@ fn unbound_items_do_not_free_new_values_from_the_template() {
     // The rule demands the binding.
     git(folder, &["commit", "-qam", "unbound"]);
     write_files(folder, &[(".seal.yaml", RULES)]);
-    let output = seal_well(folder, &set("a"));
+    let output = seal_ok(folder, &set("a"));
     assert!(
         output.contains("seal rotate --to v2 --bind-template"),
         "{output}"
@@ -116,7 +116,7 @@ fn unbound_items_do_not_free_new_values_from_the_template() {
 
     // Neither does.
     write_files(folder, &[(".seal.yaml", &unbound_rule), ("db.yaml", &own)]);
-    seal_well(folder, &set("a"));
+    seal_ok(folder, &set("a"));
     assert!(!is_bound(folder, "a"));
 }
 
@@ -143,18 +143,18 @@ fn new_values_are_not_bound_to_a_changed_template() {
     git(folder, &["add", "db.yaml"]);
     git(folder, &["commit", "-qm", "bound"]);
     write_files(folder, &[("db.yaml", &changed)]);
-    seal_well(folder, &["unset", "db.yaml", "a"]);
+    seal_ok(folder, &["unset", "db.yaml", "a"]);
     assert_refused(folder, &set("a"), "db.yaml", "no longer in the file");
     write_files(folder, &[("db.yaml", &bound)]);
-    seal_well(folder, &["unset", "db.yaml", "a"]);
-    seal_well(folder, &set("a"));
+    seal_ok(folder, &["unset", "db.yaml", "a"]);
+    seal_ok(folder, &set("a"));
     assert!(is_bound(folder, "a"), "the template is that of the commit");
 }
 
 /// Attack: a committer without keys hides from the report of a compromised key that values are sealed for it: by a further
 /// recipient, by a change for which controllers refuse the object, or by a malformed entry.
 #[test]
-fn a_compromised_key_exposes_values_with_other_recipients_and_in_refused_objects() {
+fn compromise_lists_values_with_other_recipients_and_in_refused_objects() {
     let folder = folder();
     let folder = folder.path();
     let rules =
@@ -184,7 +184,7 @@ fn a_compromised_key_exposes_values_with_other_recipients_and_in_refused_objects
         let create = ["create", name, "-n", "shop", "--from-file", "a=value"];
         let create = [&create[..], &["--from-file", "b=value", "-w", &file]].concat();
         fs::create_dir_all(folder.join("tree")).expect("ours");
-        seal_well(folder, &create);
+        seal_ok(folder, &create);
         if let Some((from, to)) = change {
             let text = read(folder, &file);
             let changed = text.replacen(from, to, 1);
@@ -251,23 +251,23 @@ fn a_rule_alone_does_not_allow_classical_keys_for_existing_values() {
     assert_contains(&output, "forbids keys that are not post-quantum", "rotate");
     assert_contains(&output, "pass --allow-classical", "rotate");
     assert_eq!(read(folder, "db.yaml"), before);
-    let printed = seal_well(folder, &[&keys[..], &["--allow-classical"]].concat());
+    let printed = seal_ok(folder, &[&keys[..], &["--allow-classical"]].concat());
     assert!(
         printed.contains("no longer for post-quantum keys only"),
         "{printed}"
     );
-    seal_well(folder, &["view", "db.yaml", "--reveal", "--key", "key.pem"]);
+    seal_ok(folder, &["view", "db.yaml", "--reveal", "--key", "key.pem"]);
 }
 
 /// Attack: a committer adds a stanza that does not open anything for another key, so that the key that the values need is
 /// retired.
 #[test]
-fn a_stanza_that_does_not_open_is_no_other_recipient() {
+fn a_stanza_that_does_not_open_is_not_a_recipient() {
     let folder = folder();
     let folder = folder.path();
     write_two_keys(folder);
     let both = RULES.replace("[cluster.txt]", "[cluster.txt, new.txt]");
-    let exported = seal_well(folder, &["keys", "export", "--directory", "state"]);
+    let exported = seal_ok(folder, &["keys", "export", "--directory", "state"]);
     let id_new = exported
         .split(' ')
         .nth(2)
@@ -405,7 +405,7 @@ fn preferred_keys(folder: &Path) -> [String; 3] {
 /// Fault: rules still name a key that is retired or compromised, in the working tree or on another branch, so that colleagues
 /// seal values that no controller opens, or that an attacker opens.
 #[test]
-fn rules_that_name_a_key_keep_it_and_are_reported() {
+fn retires_no_key_that_a_rule_names() {
     let folder = folder();
     let folder = folder.path();
     write_two_keys(folder);
@@ -466,7 +466,7 @@ fn rules_that_name_a_key_keep_it_and_are_reported() {
 /// Attack: a committer changes the rule of a file whose values only post-quantum keys open, so that the next value is sealed for
 /// an RSA key.
 #[test]
-fn a_rule_alone_gives_up_no_post_quantum_protection_of_the_next_value() {
+fn a_rule_alone_does_not_weaken_post_quantum_protection() {
     for rules in [
         RULES.replace("cluster.txt", "cert.pem"),
         "rules:\n- path: '*.yaml'\n  certificate: cert.pem\n".to_owned(),
@@ -479,12 +479,12 @@ fn a_rule_alone_gives_up_no_post_quantum_protection_of_the_next_value() {
         let output = assert_refused(folder, &set("a"), "db.yaml", "for post-quantum keys only");
         assert_contains(&output, "pass the key with --recipient FILE", &rules);
         let confirmed = [&set("a")[..], &["--recipient", "cert.pem"]].concat();
-        seal_well(folder, &confirmed);
+        seal_ok(folder, &confirmed);
         // The last commit still has the protection after every value was replaced.
         git(folder, &["init", "-q"]);
         git(folder, &["add", "db.yaml"]);
         git(folder, &["commit", "-qm", "values"]);
-        seal_well(
+        seal_ok(
             folder,
             &[
                 "set",
@@ -498,6 +498,6 @@ fn a_rule_alone_gives_up_no_post_quantum_protection_of_the_next_value() {
         );
         assert_refused(folder, &set("a"), "db.yaml", "for post-quantum keys only");
         git(folder, &["commit", "-qam", "classical"]);
-        seal_well(folder, &set("a"));
+        seal_ok(folder, &set("a"));
     }
 }

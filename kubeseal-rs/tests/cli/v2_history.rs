@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Output;
 
 use crate::support::{assert_code, assert_contains, git, write_files};
-use crate::v2::{RULES, create, folder, read, seal, seal_well, write_two_keys};
+use crate::v2::{RULES, create, folder, read, seal, seal_ok, write_two_keys};
 use crate::v2_attacks::line_of;
 
 /// Returns a folder with two v2 keys in `state`, and rules that name both.
@@ -18,7 +18,7 @@ fn folder_with_two_keys() -> tempfile::TempDir {
         &[("tree/README", ""), (".seal.yaml", &rules)],
     );
     write_two_keys(folder.path());
-    let exported = seal_well(folder.path(), &["keys", "export", "--directory", "state"]);
+    let exported = seal_ok(folder.path(), &["keys", "export", "--directory", "state"]);
     write_files(folder.path(), &[("new.txt", &exported)]);
     git(folder.path(), &["init", "-q", "-b", "main"]);
     folder
@@ -40,7 +40,7 @@ fn keys(folder: &Path, command: &str, more: &[&str]) -> Output {
 /// Attack: a committer adds the lock line of a key later than the values and removes it again, so that the report of the
 /// compromised key names no commit.
 #[test]
-fn a_key_that_was_added_to_a_lock_later_is_reported() {
+fn compromise_reports_a_key_that_was_added_to_a_lock_later() {
     let folder = folder_with_two_keys();
     let folder = folder.path();
     create(folder, &TWO_ITEMS);
@@ -81,11 +81,11 @@ fn subject_of(folder: &Path, commit: &str) -> String {
 /// Attack: an author puts v2 values into the values of a chart, a patch of kustomize or a JSON patch, in the tree, on another
 /// branch or in an earlier commit, so that a key that they need is retired, and missing in the report of its compromise.
 #[test]
-fn v2_values_outside_of_sealed_secrets_may_need_a_key() {
+fn retires_no_key_that_v2_values_outside_of_sealed_secrets_may_need() {
     let folder = folder_with_two_keys();
     let folder = folder.path();
     create(folder, &TWO_ITEMS);
-    seal_well(
+    seal_ok(
         folder,
         &["set", "tree/db.yaml", "a", "--from-file", "value"],
     );

@@ -14,7 +14,7 @@ use crate::api_server::{self, Body, certificate_path, service_body, service_path
 use crate::support::{
     NEW_CERT, assert_code, assert_contains, combined_output, command, write_files,
 };
-use crate::v2::{folder, read, seal, seal_well, v2_secret};
+use crate::v2::{folder, read, seal, seal_ok, v2_secret};
 
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "sealed-secrets-controller";
@@ -116,7 +116,7 @@ fn the_controller_decides_which_v2_key_seals() {
 
 /// Attack: a server between the user and the controller lists another key, so that the key that seals is retired.
 #[test]
-fn the_newest_key_of_a_suite_is_retired_only_if_the_user_says_that_the_suite_is_former() {
+fn retires_the_newest_key_of_a_suite_only_with_former_suite() {
     let (xw, older, p256) = (
         Some((Suite::XWing, 3)),
         Some((Suite::XWing, 2)),
@@ -175,7 +175,7 @@ fn the_newest_key_of_a_suite_is_retired_only_if_the_user_says_that_the_suite_is_
 /// Attack: an attacker who has a copy of a key stores a further one, with times that make it the newest, so that the report of
 /// the compromised key says that nothing is left to do.
 #[test]
-fn a_successor_by_its_times_alone_is_to_be_checked() {
+fn asks_to_check_a_successor_that_only_its_times_identify() {
     let check = "check who created key-new: it counts as the sealing key by the times in";
     let rotate = "generates a key that is not compromised";
     for (listed, is_checked) in [
@@ -200,7 +200,7 @@ fn a_successor_by_its_times_alone_is_to_be_checked() {
 
 /// v2 keys are restored as opening-only, unless the user names them, as RSA keys are.
 #[test]
-fn a_restored_v2_key_seals_if_the_user_names_it() {
+fn a_restored_v2_key_seals_only_if_the_user_names_it() {
     let folder = folder();
     let folder = folder.path();
     let [old, new] = [KEYS[1], KEYS[2]].map(|(suite, name, byte, day)| {
@@ -240,7 +240,7 @@ fn a_restored_v2_key_seals_if_the_user_names_it() {
     let line = format!("key-new xw {id}: already exists, and is now the sealing key");
     assert_contains(&restore(&["--seal-with", &id]), &line, "restored before");
     assert!(!read(folder, "state/keys/key-new.yaml").contains("opening-only"));
-    let listed = seal_well(folder, &["keys", "list", "--directory", "state"]);
+    let listed = seal_ok(folder, &["keys", "list", "--directory", "state"]);
     assert!(listed.contains("key-new  sealing"), "{listed}");
 
     fs::remove_dir_all(folder.join("state/keys")).expect("ours");
@@ -253,7 +253,7 @@ fn a_restored_v2_key_seals_if_the_user_names_it() {
 
 /// A private key in a file is reported as one, so that the user does not only seal it.
 #[test]
-fn lint_names_a_v2_key() {
+fn lint_reports_a_plain_v2_key() {
     let folder = folder();
     let secret = v2_secret(Suite::XWing, "key", 1, 1);
     let key = manifest::to_yaml(&secret.to_document());

@@ -8,7 +8,7 @@ use std::process::Output;
 use shared::v2::{Recipient as _, Suite};
 
 use crate::support::{assert_code, assert_contains, combined_output, command, git, write_files};
-use crate::v2::{RULES, create, folder, read, seal, seal_well, v2_key, v2_secret, write_two_keys};
+use crate::v2::{RULES, create, folder, read, seal, seal_ok, v2_key, v2_secret, write_two_keys};
 use crate::v2_attacks::rsa_key;
 
 const DIRECTORY: [&str; 2] = ["--directory", "state"];
@@ -96,7 +96,7 @@ fn a_malformed_entry_hides_no_value_from_retire() {
 fn seal_with_rule(folder: &Path, recipients: &str, args: &[&str]) {
     let rules = RULES.replace("[cluster.txt]", recipients);
     write_files(folder, &[(".seal.yaml", &rules)]);
-    seal_well(folder, args);
+    seal_ok(folder, args);
     fs::remove_file(folder.join(".seal.yaml")).expect("ours");
 }
 
@@ -131,11 +131,11 @@ fn status_reports_v2_values_that_no_key_opens() {
 /// Fault: a key is retired, or only the user has it, so that the controller cannot open the values; `doctor` says that all is
 /// well.
 #[test]
-fn doctor_and_exec_know_which_v2_keys_the_controller_uses() {
+fn doctor_and_exec_report_v2_keys_that_the_controller_does_not_use() {
     let folder = folder_with_keys();
     let folder = folder.path();
     write_newer_rsa_key(folder);
-    let exported = seal_well(folder, &["keys", "export", "--directory", "state"]);
+    let exported = seal_ok(folder, &["keys", "export", "--directory", "state"]);
     write_files(folder, &[("new.txt", &exported)]);
     create_for(folder, "[cluster.txt]", "xw.yaml");
     create_for(folder, "[cert.pem]", "rsa.yaml");
@@ -197,7 +197,7 @@ fn doctor_and_exec_know_which_v2_keys_the_controller_uses() {
 
 /// Fault: the only key at hand is a v2 key, which counts as none.
 #[test]
-fn doctor_uses_a_backup_of_a_v2_key_alone() {
+fn doctor_accepts_a_backup_with_v2_keys_alone() {
     let folder = folder();
     let folder = folder.path();
     create(folder, &["-w", "db.yaml"]);
@@ -224,7 +224,7 @@ fn doctor_uses_a_backup_of_a_v2_key_alone() {
 /// Fault: files with conflict markers, templates, or values in other objects cannot be checked before the change back to
 /// Bitnami's controller.
 #[test]
-fn a_rollback_check_fails_for_what_it_cannot_read() {
+fn a_rollback_check_fails_if_a_file_cannot_be_read() {
     let folder = folder();
     let folder = folder.path();
     create(folder, &["-w", "db.yaml"]);
@@ -279,7 +279,7 @@ fn retire_fails_if_there_is_nothing_to_search() {
             key,
         );
     }
-    let listed = seal_well(folder, &["keys", "list", "--directory", "state"]);
+    let listed = seal_ok(folder, &["keys", "list", "--directory", "state"]);
     assert!(!listed.contains("retired"), "{listed}");
 }
 
@@ -328,7 +328,7 @@ fn retire(folder: &Path, key: &str, more: &[&str]) -> Output {
 /// Fault: a rule names the certificate of the key, for v1 values or as the recipient of v2 values, so that colleagues seal
 /// values that no controller opens.
 #[test]
-fn rules_with_the_certificate_of_a_key_keep_it_and_are_reported() {
+fn retires_no_key_whose_certificate_a_rule_names() {
     for format in ["", "  format: v2\n"] {
         let folder = repository_with_keys();
         let folder = folder.path();
@@ -354,7 +354,7 @@ fn rules_with_the_certificate_of_a_key_keep_it_and_are_reported() {
 /// retired.
 #[cfg(unix)]
 #[test]
-fn rules_behind_links_on_branches_keep_a_key() {
+fn retires_no_key_that_rules_behind_links_on_branches_name() {
     use std::os::unix::fs::symlink;
     let folder = repository_with_keys();
     let folder = folder.path();
@@ -484,7 +484,7 @@ fn lint_compares_v2_recipients_with_fingerprints() {
 /// Fault: a user follows the printed steps after a v2 key was compromised, which name no key that opens the values.
 #[cfg(unix)]
 #[test]
-fn the_next_steps_of_a_compromised_v2_key_re_encrypt_its_values() {
+fn the_printed_steps_after_a_compromise_re_encrypt_the_values() {
     let folder = folder_with_keys();
     let folder = folder.path();
     create_for(folder, "[cluster.txt]", "db.yaml");

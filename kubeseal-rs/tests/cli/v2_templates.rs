@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use crate::support::{assert_code, assert_contains, combined_output, git, stderr, write_files};
-use crate::v2::{RULES, create, folder, read, seal, seal_well};
+use crate::v2::{RULES, create, folder, read, seal, seal_ok};
 use crate::v2_attacks::{assert_refused, is_bound, line_of, set};
 
 const V1: [&str; 4] = ["--sealed-format", "v1", "--cert", "cert.pem"];
@@ -33,7 +33,7 @@ fn lint_reports_unbound_values() {
     assert_eq!(findings(folder), [""; 0]);
     write_files(folder, &[(".seal.yaml", RULES)]);
     assert_eq!(findings(folder), ["unbound-value", "unbound-value"]);
-    seal_well(folder, &set("a"));
+    seal_ok(folder, &set("a"));
     assert!(is_bound(folder, "a") && !is_bound(folder, "b"));
     assert_eq!(findings(folder), ["partly-bound", "unbound-value"]);
     write_files(folder, &[(".seal.yaml", &unbound_rules())]);
@@ -52,7 +52,7 @@ fn lint_reports_unbound_values() {
         "--key",
         "cluster.key",
     ];
-    seal_well(folder, &[&["rotate", "db.yaml"], &keys[..]].concat());
+    seal_ok(folder, &[&["rotate", "db.yaml"], &keys[..]].concat());
     write_files(folder, &[(".seal.yaml", RULES)]);
     assert_eq!(findings(folder), [""; 0]);
 }
@@ -94,7 +94,7 @@ fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
     );
     assert!(stderr(&output).contains(shown), "{}", stderr(&output));
 
-    let dry = seal_well(folder, &[&rotate[..], &["--dry-run"]].concat());
+    let dry = seal_ok(folder, &[&rotate[..], &["--dry-run"]].concat());
     assert!(
         dry.contains(shown) && !dry.contains("must confirm"),
         "{dry}"
@@ -111,11 +111,11 @@ fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
     assert!(is_bound(folder, "a"));
 
     // Values that are bound already stay so without a question.
-    let again = seal_well(folder, &rotate);
+    let again = seal_ok(folder, &rotate);
     assert!(!again.contains("this template"), "{again}");
     // No other conversion asks.
     let plain = [&["rotate", "db.yaml", "--to", "v2"][..], &keys].concat();
-    assert!(!seal_well(folder, &plain).contains("this template"));
+    assert!(!seal_ok(folder, &plain).contains("this template"));
 }
 
 /// A new value of a v1 file stays v1, although the rule says v2 and the values are bound by default: a controller refuses
@@ -125,7 +125,7 @@ fn a_v1_file_keeps_its_format() {
     let folder = folder_with_v1();
     let folder = folder.path();
     let before = read(folder, "db.yaml");
-    let printed = seal_well(folder, &[&set("a")[..], &["--cert", "cert.pem"]].concat());
+    let printed = seal_ok(folder, &[&set("a")[..], &["--cert", "cert.pem"]].concat());
     for want in [
         "warning: shop/db: the new value is sealed as v1 like the item \"b\", although rule 1 of",
         "`seal rotate --to v2 --bind-template --key FILE` converts all values",
@@ -139,18 +139,18 @@ fn a_v1_file_keeps_its_format() {
     assert_refused(folder, &flag, "db.yaml", "is bound to the template");
     // Unbound values may stand beside v1 values.
     write_files(folder, &[(".seal.yaml", &unbound_rules())]);
-    seal_well(folder, &set("a"));
+    seal_ok(folder, &set("a"));
     assert!(line_of(&read(folder, "db.yaml"), "a").contains("seal2.i."));
     // Without a value that stays v1, the rule decides.
     write_files(folder, &[(".seal.yaml", RULES), ("db.yaml", &before)]);
-    seal_well(folder, &["unset", "db.yaml", "b"]);
-    seal_well(folder, &set("a"));
+    seal_ok(folder, &["unset", "db.yaml", "b"]);
+    seal_ok(folder, &set("a"));
     assert!(is_bound(folder, "a"));
 }
 
 /// Attack: a committer replaces v2 values by v1 values of their own, so that the next value is sealed as v1.
 #[test]
-fn v1_values_in_place_of_v2_values_do_not_weaken_the_next_one() {
+fn does_not_seal_as_v1_after_v2_values_were_replaced() {
     let folder = folder_with_v1();
     let folder = folder.path();
     let v1 = read(folder, "db.yaml");

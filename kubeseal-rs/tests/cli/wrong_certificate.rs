@@ -190,7 +190,7 @@ fn seal_with(folder: &Path, certificate: &str) -> [(bool, String); 2] {
 }
 
 #[test]
-fn names_what_a_truncated_certificate_lacks() {
+fn reports_the_missing_part_of_a_truncated_certificate() {
     let folder = folder();
     let pem = fs::read_to_string(folder.path().join("key-2024.pem")).expect("a file");
     let end = "-----END CERTIFICATE-----\n";

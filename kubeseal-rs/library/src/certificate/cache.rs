@@ -206,7 +206,7 @@ fn may_exist(path: &Path) -> bool {
 
 fn write(path: &Path, text: &str) -> Result<(), FileError> {
     if let Some(folder) = path.parent() {
-        files::create_folder(folder)?;
+        files::create_directory(folder)?;
     }
     files::replace_regular(path, text.as_bytes())
 }
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_names_stay_in_the_folder() {
+    fn hostile_names_stay_in_the_cache_directory() {
         let cache = Cache::new(Some(Path::new("/c")), "https://x/../..", &[]);
         for (kind, subfolder) in KINDS.into_iter().zip(["pins", "seen-by-rules"]) {
             let folder = Path::new("/c/sealed-secrets")
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn ignores_a_file_without_a_certificate() {
+    fn ignores_a_cache_file_without_a_certificate() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(Some(folder.path()), "https://x", &[]);
         for kind in KINDS {

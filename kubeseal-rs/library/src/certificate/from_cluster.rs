@@ -65,7 +65,7 @@ pub fn fetch(
 ) -> Result<(ObtainedCertificate, Option<NewPin>), ObtainError> {
     let environment = clusters.environment;
     let cluster = clusters.connect(&query.access)?;
-    let cache = Cache::for_cluster(environment.cache_folder().as_deref(), cluster.address());
+    let cache = Cache::for_cluster(environment.cache_directory().as_deref(), cluster.address());
     let offer = find_offer(&cluster, &query.access, &query.fingerprints, &cache)?;
     accept(offer, query, cache, environment)
 }
@@ -76,7 +76,7 @@ pub(super) fn cached_certificate(
     environment: &Environment,
 ) -> Result<ObtainedCertificate, ObtainError> {
     let cluster = Address::find(access, environment)?;
-    let cache = Cache::for_cluster(environment.cache_folder().as_deref(), &cluster);
+    let cache = Cache::for_cluster(environment.cache_directory().as_deref(), &cluster);
     let service = Service {
         namespace: access.namespace.clone(),
         name: access.name.clone(),

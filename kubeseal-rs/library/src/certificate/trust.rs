@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_named_certificates_and_found_ones_only_with_a_pin() {
+    fn accepts_a_discovered_certificate_only_with_a_pin() {
         let (a, b) = (fingerprint('a'), fingerprint('b'));
         for (why, discovery, accepted, pinned, want) in [
             ("named", Discovery::Named, vec![], None, true),

@@ -319,7 +319,7 @@ mod tests {
 
     /// Fault: a proxy in front of the API server answers with success and something other than a list.
     #[test]
-    fn only_a_list_is_a_page() {
+    fn accepts_only_a_list_as_a_page() {
         for (body, want) in [
             (
                 r#"{"kind":"SecretList","metadata":{},"items":[]}"#,

@@ -64,7 +64,7 @@ mod tests {
 
     /// Attack: an attacker puts a program where the relative path of a credential plug-in leads, so that it is run.
     #[test]
-    fn finds_a_plug_in_only_in_absolute_folders() {
+    fn finds_a_plug_in_only_in_absolute_directories() {
         let existing = format!("{}bin/sh", "../".repeat(40));
         for entry in [exec, provider] {
             let resolved = resolve_user(entry("sh"), None).unwrap().to_string();

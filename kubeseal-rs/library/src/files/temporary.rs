@@ -32,7 +32,7 @@ impl Temporary {
         };
         let mut file = temporary.file();
         if let Some(like) = like {
-            platform::give_to_owner_of(file, like);
+            platform::copy_owner(file, like);
             file.set_permissions(like.permissions())?;
         }
         file.write_all(bytes)?;
@@ -106,7 +106,7 @@ impl Temporary {
             Self::Named(file) => Ok(file.into_temp_path()),
             Self::Unnamed(file) => {
                 let link_at = |path: &Path| platform::give_name(&file, path);
-                Ok(create_named(link_at, folder_of(path))?.into_temp_path())
+                Ok(create_named(link_at, directory_of(path))?.into_temp_path())
             }
         }
     }
@@ -134,7 +134,7 @@ fn create_named<T>(
 }
 
 /// Returns the folder of a file.
-pub(super) fn folder_of(path: &Path) -> &Path {
+pub(super) fn directory_of(path: &Path) -> &Path {
     let folder = path.parent();
     let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new("."))

@@ -182,7 +182,7 @@ impl Repository {
             files: index::tracked_files(&index).map(|(path, _)| path).collect(),
             ..WorkTreeContent::default()
         };
-        let modules: BTreeSet<PathBuf> = self.submodule_folders()?;
+        let modules: BTreeSet<PathBuf> = self.submodule_directories()?;
         let walk_error = Arc::new(Mutex::new(None));
         let nested = Arc::new(Mutex::new(BTreeSet::new()));
         folder::check_ignored(&self.root)?;

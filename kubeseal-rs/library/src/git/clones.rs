@@ -48,7 +48,7 @@ impl Repository {
     /// Fails if a repository is malformed.
     pub fn missing_submodules(&self, folder: &Path) -> Result<Vec<PathBuf>, GitError> {
         let mut missing = Vec::new();
-        for path in self.submodule_folders()? {
+        for path in self.submodule_directories()? {
             if !path.starts_with(folder) && !folder.starts_with(&path) {
                 continue;
             }

@@ -17,7 +17,7 @@ impl Repository {
     /// Fails if the repository's own configuration sets another folder, or its `.git` points to
     /// another repository: the author of the repository may have written either, so that an
     /// executable file is written elsewhere.
-    pub fn hooks_folder(&self) -> Result<PathBuf, GitError> {
+    pub fn hooks_directory(&self) -> Result<PathBuf, GitError> {
         let default = self.git.common_dir().join("hooks");
         let Some((path, source)) = self.configured_hooks() else {
             return self.require_own(default);

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_links_to_files_and_folders() {
+    fn follows_links_to_files_and_directories() {
         for (path, links, target) in [
             ("/r/a/file", 0, "/r/a/file"),
             ("/r/a/link", 1, "/r/a/file"),

@@ -94,7 +94,7 @@ impl Repository {
     ///
     /// Fails if the repository is malformed, a partial clone has not fetched an object, or a limit is exceeded.
     pub fn submodule_around(&self, path: &Path) -> Result<Option<PathBuf>, GitError> {
-        let mut folders = self.submodule_folders()?;
+        let mut folders = self.submodule_directories()?;
         if let Some(head) = self.commit("HEAD") {
             let committed = self.submodules_in_commit(head)?;
             folders.extend(committed.keys().map(|path| self.absolute_path(path)));
@@ -105,7 +105,7 @@ impl Repository {
     }
 
     /// Returns the absolute paths of the submodules in the index.
-    pub(super) fn submodule_folders(&self) -> Result<BTreeSet<PathBuf>, GitError> {
+    pub(super) fn submodule_directories(&self) -> Result<BTreeSet<PathBuf>, GitError> {
         let modules = self.submodules_in_index()?;
         Ok(modules
             .keys()
@@ -120,7 +120,7 @@ impl Repository {
     /// Fails if a repository is malformed.
     pub fn checked_out_submodules(&self) -> Result<Vec<PathBuf>, GitError> {
         let mut roots = Vec::new();
-        for root in self.submodule_folders()? {
+        for root in self.submodule_directories()? {
             let path = root.strip_prefix(&self.root).unwrap_or(&root);
             if let Some(submodule) = self.submodule(path)? {
                 roots.extend(submodule.checked_out_submodules()?);

@@ -84,7 +84,7 @@ pub fn remember_v2(
     key: &KeyId,
     since: &str,
 ) -> Result<(), RememberError> {
-    let folder = environment.state_folder().ok_or(RememberError::NoFolder)?;
+    let folder = environment.state_directory().ok_or(RememberError::NoFolder)?;
     Ok(remember_as(&folder, &key.to_string(), since)?)
 }
 
@@ -94,7 +94,7 @@ pub fn remember_v2(
 ///
 /// Returns [`CheckError`] if the key is recorded, or the record cannot be read.
 pub fn check_v2(environment: &Environment, key: &KeyId) -> Result<(), CheckError> {
-    let folder = environment.state_folder();
+    let folder = environment.state_directory();
     match folder.map(|folder| recorded(&folder, &key.to_string())) {
         None => Ok(()),
         Some(recorded) => match recorded? {
@@ -114,14 +114,14 @@ pub fn remember(
     key: &Fingerprint,
     since: &str,
 ) -> Result<(), RememberError> {
-    let folder = environment.state_folder().ok_or(RememberError::NoFolder)?;
+    let folder = environment.state_directory().ok_or(RememberError::NoFolder)?;
     Ok(remember_as(&folder, &key.to_string(), since)?)
 }
 
 fn remember_as(folder: &Path, key: &str, since: &str) -> Result<(), FileError> {
     let file = file(folder, key);
     if let Some(folder) = file.parent() {
-        files::create_folder(folder)?;
+        files::create_directory(folder)?;
     }
     files::replace_anywhere(&file, format!("{key} since {since}\n").as_bytes())
 }
@@ -132,7 +132,7 @@ fn remember_as(folder: &Path, key: &str, since: &str) -> Result<(), FileError> {
 ///
 /// Fails if the key is recorded, or if it cannot be read whether it is.
 pub fn check(environment: &Environment, key: &Fingerprint) -> Result<(), CheckError> {
-    let folders = [environment.state_folder(), environment.cache_folder()];
+    let folders = [environment.state_directory(), environment.cache_directory()];
     let mut folders = folders.into_iter().flatten();
     folders.try_for_each(|folder| check_in(&folder, key))
 }

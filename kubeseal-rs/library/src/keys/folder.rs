@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_key_names_that_lead_out_of_the_folder() {
+    fn refuses_key_names_that_lead_out_of_the_directory() {
         let folder = tempfile::tempdir().unwrap();
         for (name, want) in [
             ("key-2024", true),

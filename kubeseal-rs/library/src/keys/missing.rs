@@ -50,7 +50,7 @@ pub(super) fn submodules(paths: &[PathBuf]) -> impl Iterator<Item = Unread> {
         .into_iter()
         .map(|path| {
             Unread {
-        place: files::from_here(&path).shown(),
+        place: files::relative_to_current_directory(&path).shown(),
         why: "a submodule that is not checked out; check it out with `git submodule update --init`"
             .to_owned(),
     }

@@ -21,23 +21,23 @@ use crate::walk;
 
 /// Where rules name a key, and what cannot be read.
 #[derive(Debug, Default)]
-pub struct NamedIn {
+pub struct NamingRules {
     /// The rules.
-    pub places: BTreeSet<NamedPlace>,
+    pub places: BTreeSet<NamingRule>,
     /// Rules, recipient files and certificates that cannot be read, and may name the key.
     pub unread: BTreeSet<Unread>,
 }
 
 /// A rule that names a key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NamedPlace {
+pub struct NamingRule {
     /// The file and the rule, for messages.
     pub rule: String,
     /// The field that names the key: `recipients` or `certificate`.
     pub field: &'static str,
 }
 
-impl fmt::Display for NamedPlace {
+impl fmt::Display for NamingRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rule, field } = self;
         match *field {
@@ -56,7 +56,7 @@ pub struct RuleSearch {
     /// The current time, for certificates.
     pub now: Timestamp,
     /// What was found.
-    pub found: NamedIn,
+    pub found: NamingRules,
 }
 
 impl RuleSearch {
@@ -148,7 +148,7 @@ impl RuleSearch {
     fn add_named(&mut self, rule: &str, field: &'static str, is_named: bool) {
         if is_named {
             let rule = rule.to_owned();
-            self.found.places.insert(NamedPlace { rule, field });
+            self.found.places.insert(NamingRule { rule, field });
         }
     }
 

@@ -106,7 +106,7 @@ pub struct Inventory {
 
 impl Inventory {
     /// Returns the number of files and objects that cannot be read. Several reasons may apply to one.
-    pub fn unread_places(&self) -> usize {
+    pub fn unread_count(&self) -> usize {
         let places: BTreeSet<&str> = self.unread.iter().map(|u| u.place.as_str()).collect();
         places.len()
     }

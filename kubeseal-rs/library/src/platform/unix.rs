@@ -27,7 +27,7 @@ pub fn executable_file(path: PathBuf) -> Option<PathBuf> {
 
 /// Replaces this process with the command, which gets `typed` as its `argv[0]`: the name of the program as the user
 /// passed it. Returns only on failure.
-pub fn become_command(mut command: Command, typed: &OsStr) -> io::Error {
+pub fn replace_process(mut command: Command, typed: &OsStr) -> io::Error {
     command.arg0(typed).exec()
 }
 
@@ -121,7 +121,7 @@ pub fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
 }
 
 /// Gives a file the owner and group of another file, as far as the user's permissions allow.
-pub fn give_to_owner_of(file: &File, like: &fs::Metadata) {
+pub fn copy_owner(file: &File, like: &fs::Metadata) {
     use std::os::unix::fs::fchown;
     let is_same = file
         .metadata()
@@ -358,7 +358,7 @@ mod tests {
 
     /// Attack: another user places a `.seal.yaml` in a shared folder, to choose the certificate.
     #[test]
-    fn another_users_file_in_a_shared_folder_is_not_trusted() {
+    fn distrusts_another_users_file_in_a_shared_directory() {
         for (why, owner, user, folder, want) in [
             ("own", 1000, 1000, Some(0), true),
             ("root's", 0, 1000, Some(1000), true),

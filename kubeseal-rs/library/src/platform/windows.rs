@@ -24,7 +24,7 @@ pub fn executable_file(path: PathBuf) -> Option<PathBuf> {
 
 /// Runs the command, waits for it, and exits with its exit code, since Windows cannot replace a
 /// process. Returns only on failure.
-pub fn become_command(mut command: Command, _: &OsStr) -> io::Error {
+pub fn replace_process(mut command: Command, _: &OsStr) -> io::Error {
     // The command receives Ctrl-C too, and decides how it ends.
     let ignored = signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)));
     match ignored.and_then(|_| command.status()) {
@@ -82,7 +82,7 @@ pub fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
 }
 
 /// Does nothing: a file gets its owner from its folder.
-pub fn give_to_owner_of(_: &File, _: &std::fs::Metadata) {}
+pub fn copy_owner(_: &File, _: &std::fs::Metadata) {}
 
 /// Never called, since files are not locked.
 pub fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {

@@ -13,7 +13,7 @@ use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::git;
 use kubeseal_library::keys::history::{self, Commit};
-use kubeseal_library::keys::named::NamedPlace;
+use kubeseal_library::keys::named::NamingRule;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
 use kubeseal_library::keys::{
@@ -80,7 +80,7 @@ struct Damage {
     /// Files and objects that cannot be read, and may contain items sealed for the key.
     unread: BTreeSet<Unread>,
     /// Rules that name the key.
-    named: BTreeSet<NamedPlace>,
+    named: BTreeSet<NamingRule>,
 }
 
 type Commits = Vec<(Commit, BTreeSet<String>)>;
@@ -497,7 +497,7 @@ fn next_steps(
         "  change every listed value where it is used: an attacker with the key can read them in every commit"
             .to_owned(),
     ]);
-    steps.extend(damage.named.iter().map(|NamedPlace { rule, field }| {
+    steps.extend(damage.named.iter().map(|NamingRule { rule, field }| {
         format!("  replace it in the `{field}` of {rule}, so that new values are not sealed for it")
     }));
     if !situation.is_retired {

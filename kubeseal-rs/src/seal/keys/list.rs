@@ -101,7 +101,7 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     let mut rows = rows(&records, &states, searched);
     rows.extend(v2_rows(&v2_records, &served, Some(&sources)));
     show(&rows, searched, args.output, environment.now)?;
-    match sources.unread_places() {
+    match sources.unread_count() {
         0 => Ok(Outcome::Done),
         n => bail!("{n} of the files and objects cannot be read (see above), and may need any key"),
     }

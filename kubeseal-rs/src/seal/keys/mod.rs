@@ -41,7 +41,7 @@ use kubeseal_library::cluster::{
 };
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
-use kubeseal_library::keys::named::{NamedIn, RuleSearch};
+use kubeseal_library::keys::named::{NamingRules, RuleSearch};
 use kubeseal_library::keys::survey::{self, Depth, Holder};
 use kubeseal_library::keys::{self, Inventory, KeyRecord, KeyStore, Survey, V2KeyRecord, history};
 use shared::error_chain;
@@ -444,12 +444,12 @@ fn find_named(
     paths: &[PathBuf],
     search: &Search,
     environment: &Environment,
-) -> Result<NamedIn> {
+) -> Result<NamingRules> {
     let mut rules = RuleSearch {
         key,
         is_rsa,
         now: environment.now,
-        found: NamedIn::default(),
+        found: NamingRules::default(),
     };
     rules.in_files(paths)?;
     if search.all_branches {

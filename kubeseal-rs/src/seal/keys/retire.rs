@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
-use kubeseal_library::keys::named::NamedPlace;
+use kubeseal_library::keys::named::NamingRule;
 use kubeseal_library::keys::record::LEGACY_NAME;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
@@ -185,7 +185,7 @@ struct Uses {
     dependents: Vec<Dependent>,
     sources: Inventory,
     /// Rules that name the key.
-    named: BTreeSet<NamedPlace>,
+    named: BTreeSet<NamingRule>,
 }
 
 impl Uses {
@@ -201,7 +201,7 @@ impl Uses {
             return Ok(false);
         }
         print(dependents_text(&self.dependents, unread, named).as_bytes())?;
-        let unread = self.sources.unread_places();
+        let unread = self.sources.unread_count();
         for line in advice(name, &self.dependents, unread, named.len(), rotate) {
             info(&line);
         }
@@ -249,7 +249,7 @@ fn modulus_len(record: &KeyRecord) -> usize {
 fn dependents_text(
     dependents: &[Dependent],
     unread: &BTreeSet<Unread>,
-    named: &BTreeSet<NamedPlace>,
+    named: &BTreeSet<NamingRule>,
 ) -> String {
     let line = |dependent: &Dependent| {
         let why = if dependent.is_sure {
