@@ -47,8 +47,8 @@ impl Kind {
         }
     }
 
-    /// Returns whether content of this kind is converted from UTF-16 to UTF-8 when it is read. Values are bytes and stay
-    /// as they are; the manifest parser reads UTF-8 and UTF-16 itself.
+    /// Returns whether content of this kind is converted from UTF-16 to UTF-8 when it is read. Values are bytes and
+    /// stay as they are; the manifest parser reads UTF-8 and UTF-16 itself.
     pub fn is_text(self) -> bool {
         matches!(self, Self::Certificate | Self::Keys | Self::Credential)
     }
@@ -98,8 +98,8 @@ pub fn read(source: impl Read, expected: u64, kind: Kind) -> io::Result<Zeroizin
     Ok(bytes)
 }
 
-/// The maximum number of values in a response of a controller. Each takes about a hundred bytes when it is parsed, and two
-/// in the response.
+/// The maximum number of values in a response of a controller. Each takes about a hundred bytes when it is parsed, and
+/// two in the response.
 const MAX_JSON_VALUES: usize = 1_000_000;
 
 /// Returns whether a response has too many values to be parsed as JSON.
@@ -140,8 +140,8 @@ mod tests {
         }
     }
 
-    /// Attack: a server in place of the controller sends very many small values, which take fifty times their size when they
-    /// are parsed.
+    /// Attack: a server in place of the controller sends very many small values, which take fifty times their size when
+    /// they are parsed.
     #[test]
     fn parses_a_limited_number_of_values() {
         let list = |count: usize| format!("[{}0]", "0,".repeat(count - 1));

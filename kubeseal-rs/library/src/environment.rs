@@ -65,19 +65,19 @@ impl Environment {
         std::env::var_os(name).is_some()
     }
 
-    /// Returns the user's home folder.
+    /// Returns the user's home directory.
     pub fn home(&self) -> Option<PathBuf> {
         std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
     }
 
-    /// Returns the user's cache folder: `$XDG_CACHE_HOME` if that is an absolute path, else
+    /// Returns the user's cache directory: `$XDG_CACHE_HOME` if that is an absolute path, else
     /// `~/.cache`; on Windows `%LOCALAPPDATA%`.
     pub fn cache_directory(&self) -> Option<PathBuf> {
         self.user_directory("XDG_CACHE_HOME", ".cache")
     }
 
-    /// Returns the user's folder for state, which must not be lost: `$XDG_STATE_HOME` if that is an absolute path, else
-    /// `~/.local/state`; on Windows `%LOCALAPPDATA%`.
+    /// Returns the user's directory for state, which must not be lost: `$XDG_STATE_HOME` if that is an absolute path,
+    /// else `~/.local/state`; on Windows `%LOCALAPPDATA%`.
     pub fn state_directory(&self) -> Option<PathBuf> {
         self.user_directory("XDG_STATE_HOME", ".local/state")
     }
@@ -92,7 +92,7 @@ impl Environment {
             .or_else(|| Some(self.home()?.join(below_home)))
     }
 
-    /// Returns the folder with the service account of a Pod.
+    /// Returns the directory with the service account of a Pod.
     pub fn service_account_directory(&self) -> PathBuf {
         PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount")
     }

@@ -56,7 +56,7 @@ impl FileError {
         system_text(&self.cause)
     }
 
-    /// Returns whether the path does not name a file: it does not exist, or is a folder.
+    /// Returns whether the path does not name a file: it does not exist, or is a directory.
     pub fn is_no_file(&self) -> bool {
         use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
         matches!(self.cause.kind(), IsADirectory | NotADirectory | NotFound)
@@ -116,7 +116,7 @@ pub fn read_to_change(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
 ///
 /// # Errors
 ///
-/// Fails if the file does not exist, is a folder, is above the limit, or cannot be read.
+/// Fails if the file does not exist, is a directory, is above the limit, or cannot be read.
 pub fn read_as(path: &Path, kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = open(path)?;
     let len = file.metadata().map_or(0, |metadata| metadata.len());
@@ -208,7 +208,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_anywhere(path, bytes)
 }
 
-/// Refuses a path that [`replace`] would refuse, before folders are created for it.
+/// Refuses a path that [`replace`] would refuse, before directories are created for it.
 ///
 /// # Errors
 ///
@@ -225,7 +225,7 @@ pub fn check_inside_tree(path: &Path) -> Result<(), FileError> {
 }
 
 /// Returns the target of a path, if a symbolic link on the way is in a Git work tree and points
-/// outside it. A missing file counts as one in its folder. `..` in the path is not a link, and is the
+/// outside it. A missing file counts as one in its directory. `..` in the path is not a link, and is the
 /// user's own choice.
 fn target_outside_tree(path: &Path) -> Option<PathBuf> {
     let (mut resolved, mut trees) = (PathBuf::new(), Vec::new());
@@ -249,17 +249,17 @@ fn target_outside_tree(path: &Path) -> Option<PathBuf> {
 /// 0600, an existing one keeps its mode. A symbolic link stays, and its target is replaced. A link
 /// to a missing file is refused: the author of a repository would choose where a new file appears.
 /// Devices and pipes, such as `/dev/null`, are written to instead. A failure leaves no temporary
-/// file. On Windows, a new file inherits the permissions of its folder.
+/// file. On Windows, a new file inherits the permissions of its directory.
 ///
 /// # Errors
 ///
-/// Fails if the path is a folder or a link to a missing file, or if the file cannot be written.
+/// Fails if the path is a directory or a link to a missing file, or if the file cannot be written.
 pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_with(path, bytes, Permissions::clone)
 }
 
-/// Replaces a file like [`replace`], with a private key or plain values: an existing file loses the permissions of other
-/// users.
+/// Replaces a file like [`replace`], with a private key or plain values: an existing file loses the permissions of
+/// other users.
 ///
 /// # Errors
 ///
@@ -337,7 +337,7 @@ fn replace_with(
 ///
 /// # Errors
 ///
-/// Fails if the path cannot be looked up, for example below a folder that this user may not enter.
+/// Fails if the path cannot be looked up, for example below a directory that this user may not enter.
 pub fn is_absent(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(false),
@@ -362,7 +362,7 @@ pub fn replace_regular(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_anywhere(path, bytes)
 }
 
-/// Creates a file for this user only. The file appears in its folder only when its content is complete.
+/// Creates a file for this user only. The file appears in its directory only when its content is complete.
 ///
 /// # Errors
 ///
@@ -429,12 +429,12 @@ pub fn replace_if_unchanged(path: &Path, before: &[u8], bytes: &[u8]) -> Result<
     Err(FileError::new(CHANGED, path, changed))
 }
 
-/// Removes temporary files of killed runs from the folder of a file.
+/// Removes temporary files of killed runs from the directory of a file.
 pub fn remove_leftovers_beside(path: &Path) {
     remove_leftovers(directory_of(path));
 }
 
-/// Returns the path relative to the current folder if it is inside that folder, or the path itself.
+/// Returns the path relative to the current directory if it is inside that directory, or the path itself.
 pub fn relative_to_current_directory(path: &Path) -> PathBuf {
     let current = std::env::current_dir().and_then(|current| current.canonicalize());
     let relative = current
@@ -443,11 +443,11 @@ pub fn relative_to_current_directory(path: &Path) -> PathBuf {
     relative.unwrap_or_else(|| path.to_owned())
 }
 
-/// Creates a folder for this user only, including missing parents.
+/// Creates a directory for this user only, including missing parents.
 ///
 /// # Errors
 ///
-/// Fails if the folder cannot be created.
+/// Fails if the directory cannot be created.
 pub fn create_directory(path: &Path) -> Result<(), FileError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);

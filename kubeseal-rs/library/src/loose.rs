@@ -83,7 +83,8 @@ impl Joined {
     }
 }
 
-/// Returns the line of the first scalar that is a sealed value only once its escapes are resolved, such as `\/` in JSON.
+/// Returns the line of the first scalar that is a sealed value only once its escapes are resolved, such as `\/` in
+/// JSON.
 fn first_escaped(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     memchr::memchr(b'\\', bytes)?;
     let documents = manifest::read_well_formed(bytes);
@@ -325,8 +326,8 @@ mod tests {
         }
     }
 
-    /// Attack: an author puts v2 values outside of SealedSecrets, into the values of a chart, a patch or the entries of a lock,
-    /// so that commands overlook them and the key that they need is retired.
+    /// Attack: an author puts v2 values outside of SealedSecrets, into the values of a chart, a patch or the entries of
+    /// a lock, so that commands overlook them and the key that they need is retired.
     #[test]
     fn finds_v2_values() {
         let [own, value] = ["O", "V"].map(|letter| format!("seal2.i.{}", letter.repeat(300)));

@@ -1,12 +1,12 @@
-//! Finds external programs, in absolute folders of `PATH` only. A program in the current folder or
-//! in a relative folder may come from an untrusted repository and is never run.
+//! Finds external programs, in absolute directories of `PATH` only. A program in the current directory or
+//! in a relative directory may come from an untrusted repository and is never run.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::platform;
 
-/// Returns the absolute path of a program; `None` if it does not exist. A name that contains a folder has
+/// Returns the absolute path of a program; `None` if it does not exist. A name that contains a directory has
 /// to be absolute.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = Path::new(name);
@@ -18,7 +18,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
     absolute_folders().find_map(|folder| platform::executable_file(folder.join(name)))
 }
 
-/// Returns `PATH` without relative folders, for child processes.
+/// Returns `PATH` without relative directories, for child processes.
 pub fn search_path() -> OsString {
     // Entries that were split at the separator do not contain it, so this does not fail.
     std::env::join_paths(absolute_folders()).unwrap_or_default()

@@ -1,5 +1,5 @@
-//! Refuses SealedSecrets with v2 values in a document that repeats a key: parsers disagree which one counts, so a user would
-//! see or change another value, or another template, than the one that a cluster uses.
+//! Refuses SealedSecrets with v2 values in a document that repeats a key: parsers disagree which one counts, so a user
+//! would see or change another value, or another template, than the one that a cluster uses.
 
 use shared::manifest::{self, Document, Node, RepeatedKey, Value};
 use shared::v2;
@@ -87,8 +87,8 @@ mod tests {
             .map(|error| error.line)
     }
 
-    /// Attack: a committer repeats an item, the template or an annotation of an object with v2 values, so that a user sees
-    /// or changes another one than the cluster uses.
+    /// Attack: a committer repeats an item, the template or an annotation of an object with v2 values, so that a user
+    /// sees or changes another one than the cluster uses.
     #[test]
     fn a_repeated_key_beside_v2_values_is_refused() {
         for (text, want) in [

@@ -1,4 +1,4 @@
-//! Finds manifests: named files, and below folders the files that Git sees.
+//! Finds manifests: named files, and below directories the files that Git sees.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -24,13 +24,13 @@ use crate::shown::ShowPath as _;
 /// The size limit for an ignore file, in bytes. Git itself reads up to 100 MiB.
 const MAX_IGNORE_FILE: u64 = 1 << 20;
 
-/// A folder cannot be walked, or a file cannot be read.
+/// A directory cannot be walked, or a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
-    /// A folder cannot be read.
+    /// A directory cannot be read.
     #[error("cannot read the directory {}", path.shown())]
     Folder {
-        /// The path of the folder.
+        /// The path of the directory.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
@@ -61,15 +61,15 @@ pub enum WalkError {
 pub struct Candidate {
     /// The path, for display.
     pub path: PathBuf,
-    /// Whether the user named the file, rather than it being found below a folder. An unusable named file is always an
-    /// error; for a found file, see [`read`].
+    /// Whether the user named the file, rather than it being found below a directory. An unusable named file is always
+    /// an error; for a found file, see [`read`].
     pub named: bool,
 }
 
-/// Returns the named files and, below folders, every `.yaml`, `.yml`, `.json` and `Kustomization` that Git sees, sorted
-/// by path: files that Git tracks, or that match no ignore rule of the work tree or the user. Without paths, searches
-/// the current folder. Links below folders are not followed. A folder that cannot be read is reported as an error
-/// notice, and the search continues.
+/// Returns the named files and, below directories, every `.yaml`, `.yml`, `.json` and `Kustomization` that Git sees,
+/// sorted by path: files that Git tracks, or that match no ignore rule of the work tree or the user. Without paths,
+/// searches the current directory. Links below directories are not followed. A directory that cannot be read is
+/// reported as an error notice, and the search continues.
 ///
 /// # Errors
 ///
@@ -83,7 +83,7 @@ pub fn candidates(
 
 /// Like [`candidates`], for a command that only reads. A link with the name of a manifest is a candidate too, if it
 /// leads to a file in the same tree that Git does not ignore and that is not a candidate itself. The tree is the work
-/// tree, or without Git the folder. A link that leads out of the tree is reported as a warning.
+/// tree, or without Git the directory. A link that leads out of the tree is reported as a warning.
 ///
 /// # Errors
 ///
@@ -95,7 +95,7 @@ pub fn candidates_and_links(
     search(paths, Links::Followed, notices)
 }
 
-/// Whether links to files below a folder are candidates.
+/// Whether links to files below a directory are candidates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Links {
     Followed,
@@ -128,12 +128,13 @@ pub fn sort_candidates(mut found: Vec<Candidate>) -> Vec<Candidate> {
     found
 }
 
-/// Returns every `.yaml`, `.yml`, `.json` and `Kustomization` below a folder, regardless of ignore files, sorted by
-/// path. For folders that a controller reads, where ignoring a key or an object would lose it. Links are not followed.
+/// Returns every `.yaml`, `.yml`, `.json` and `Kustomization` below a directory, regardless of ignore files, sorted by
+/// path. For directories that a controller reads, where ignoring a key or an object would lose it. Links are not
+/// followed.
 ///
 /// # Errors
 ///
-/// Fails if the folder, or one below it, cannot be read.
+/// Fails if the directory, or one below it, cannot be read.
 pub fn all_manifests(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
     // Every error ends the walk, so there are no notices.
     let mut notices = |_| ();
@@ -163,20 +164,20 @@ fn collect_below(
     Ok(())
 }
 
-/// A walk below a folder.
+/// A walk below a directory.
 struct Walk<'a> {
-    /// The folder as the user named it.
+    /// The directory as the user named it.
     folder: &'a Path,
-    /// The folder with symbolic links resolved.
+    /// The directory with symbolic links resolved.
     resolved: PathBuf,
     /// The rules of ignore files that apply, the strongest last; `None` if ignore files have no
     /// effect.
     rules: Option<Vec<Gitignore>>,
     /// Whether a rule excluded anything.
     has_ignored: bool,
-    /// The manifests, by path below the folder.
+    /// The manifests, by path below the directory.
     found: BTreeSet<PathBuf>,
-    /// Links with the names of manifests, by path below the folder.
+    /// Links with the names of manifests, by path below the directory.
     links: Vec<PathBuf>,
     /// Receives messages about conditions that do not end the walk.
     notices: &'a mut dyn FnMut(Notice),
@@ -199,17 +200,17 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Collects the manifests in and below a folder. `below` is relative to the walk's folder.
+    /// Collects the manifests in and below a directory. `below` is relative to the walk's directory.
     fn enter(&mut self, below: &Path) -> Result<(), WalkError> {
         let resolved = self.resolved.join(below);
         let outer = self.rules.as_ref().map(Vec::len);
         if let Some(rules) = &mut self.rules {
             rules.extend(rules_in(&resolved, self.notices));
         }
-        // Close the folder before entering its subfolders: a deep tree would exhaust the limit of open
+        // Close the directory before entering its subdirectories: a deep tree would exhaust the limit of open
         // files.
         let folders = match self.files_and_folders(below, &resolved) {
-            // In a folder that a controller reads, every error counts.
+            // In a directory that a controller reads, every error counts.
             Err(error) if self.rules.is_some() => {
                 (self.notices)(Notice::Error(error_chain(&error)));
                 Vec::new()
@@ -225,7 +226,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Collects the manifests in one folder, and returns its subfolders.
+    /// Collects the manifests in one directory, and returns its subdirectories.
     fn files_and_folders(
         &mut self,
         below: &Path,
@@ -272,7 +273,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Adds links that lead to other files of the tree. A link to a folder, or to nothing, has no content.
+    /// Adds links that lead to other files of the tree. A link to a directory, or to nothing, has no content.
     fn add_links(&mut self, root: Option<&Path>) {
         let tree = root.unwrap_or(&self.resolved).to_owned();
         for link in std::mem::take(&mut self.links) {
@@ -315,7 +316,7 @@ fn folder_error(folder: &Path) -> impl Fn(io::Error) -> WalkError {
     }
 }
 
-/// Returns the committed or staged manifests below a folder, by their path relative to the folder. Paths that
+/// Returns the committed or staged manifests below a directory, by their path relative to the directory. Paths that
 /// are no longer regular files, or that lead through a link, are left out.
 fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
     let repository = Repository::discover(folder)?;
@@ -337,8 +338,8 @@ fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
         .collect())
 }
 
-/// Returns the rules that apply to a folder in addition to its own: the user's, and those of the
-/// work tree from its root down. Folders above the work tree have no effect, nor do parents outside
+/// Returns the rules that apply to a directory in addition to its own: the user's, and those of the
+/// work tree from its root down. Directories above the work tree have no effect, nor do parents outside
 /// a work tree.
 fn rules_above(
     folder: &Path,
@@ -361,7 +362,7 @@ fn rules_above(
     rules
 }
 
-/// Returns the rules of a folder's `.gitignore`; `None` if there is none or, with a warning, if the file
+/// Returns the rules of a directory's `.gitignore`; `None` if there is none or, with a warning, if the file
 /// cannot be used. As in Git, a symbolic link is not followed.
 fn rules_in(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore> {
     let file = folder.join(".gitignore");
@@ -373,7 +374,7 @@ fn rules_in(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore>
     rules_of(folder, &file, notices)
 }
 
-/// Returns the rules of an ignore file for a folder; `None` if there is none or, with a warning, if it is not
+/// Returns the rules of an ignore file for a directory; `None` if there is none or, with a warning, if it is not
 /// a regular file within the size limit.
 fn rules_of(folder: &Path, file: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore> {
     if !file.exists() {
@@ -532,8 +533,8 @@ impl ManifestFile {
         }
     }
 
-    /// Like [`Self::parse`], for files in which every value counts that may be used: accepts repeated keys, of which the
-    /// last one is in the documents.
+    /// Like [`Self::parse`], for files in which every value counts that may be used: accepts repeated keys, of which
+    /// the last one is in the documents.
     ///
     /// # Errors
     ///

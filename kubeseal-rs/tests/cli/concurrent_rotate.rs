@@ -19,8 +19,8 @@ use crate::v2_attacks::set;
 const OLD_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
 const NEW_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2025.yaml");
 
-/// Fault: a user sets an item while `seal rotate` re-encrypts its object, which then reports values as re-encrypted that it
-/// did not write.
+/// Fault: a user sets an item while `seal rotate` re-encrypts its object, which then reports values as re-encrypted
+/// that it did not write.
 #[test]
 fn rotate_retries_an_object_that_changed_meanwhile() {
     let folder = folder();

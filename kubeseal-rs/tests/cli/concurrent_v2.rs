@@ -52,7 +52,7 @@ fn assert_values(folder: &Path, values: &[&str]) {
     }
 }
 
-/// Returns a folder in which `db.yaml` has the item `a`, and the text of the file when `b` had the same lock.
+/// Returns a directory in which `db.yaml` has the item `a`, and the text of the file when `b` had the same lock.
 fn folder_without_b() -> (tempfile::TempDir, String) {
     let folder = folder();
     write_files(folder.path(), &[("old", "old value"), ("value", "first")]);
@@ -127,8 +127,8 @@ fn concurrent_writers_of_one_lock_lose_no_value() {
     assert_eq!(printed.matches("correct horse").count(), 11, "{printed}");
 }
 
-/// Fault: `seal rotate --to v2` converts the file while `seal set` waits for its value: a v1 value beside bound values would
-/// make controllers refuse the object.
+/// Fault: `seal rotate --to v2` converts the file while `seal set` waits for its value: a v1 value beside bound values
+/// would make controllers refuse the object.
 #[test]
 fn set_seals_in_the_new_format_of_a_file_converted_meanwhile() {
     let folder = folder();
@@ -154,8 +154,8 @@ fn set_seals_in_the_new_format_of_a_file_converted_meanwhile() {
     assert_values(folder, &["new value", "correct horse"]);
 }
 
-/// Attack: a committer converts the values to v1, or changes the template, and the user pulls while `seal set` waits for the
-/// value, which would get less protection than when the user decided to enter it.
+/// Attack: a committer converts the values to v1, or changes the template, and the user pulls while `seal set` waits
+/// for the value, which would get less protection than when the user decided to enter it.
 #[test]
 fn a_value_does_not_lose_its_protection_while_it_is_entered() {
     let folder = folder();

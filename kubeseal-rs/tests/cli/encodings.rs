@@ -55,7 +55,7 @@ fn fixture(name: &str) -> String {
     fs::read_to_string(format!("{SEAL_TESTS}/{name}")).expect("it is there")
 }
 
-/// Creates a folder with a sealed file, two backups of its key, and what is needed to decrypt them.
+/// Creates a directory with a sealed file, two backups of its key, and what is needed to decrypt them.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let path_to = |name: &str| folder.path().join(name);

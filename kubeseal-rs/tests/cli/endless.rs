@@ -40,7 +40,7 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
     command.output().expect("it starts")
 }
 
-/// Creates a folder with a certificate, a Secret, and a link to an endless device.
+/// Creates a directory with a certificate, a Secret, and a link to an endless device.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/exec.fixtures");

@@ -299,8 +299,8 @@ fn uninstall_changes_nothing_while_a_controller_may_hold_the_lease() {
     assert_eq!(changes.len(), 1);
 }
 
-/// Attack: a man in the middle, or an outdated replica, serves the certificate of an older key, so that the newest key is
-/// retired and the controller seals for the older one again.
+/// Attack: a man in the middle, or an outdated replica, serves the certificate of an older key, so that the newest key
+/// is retired and the controller seals for the older one again.
 #[test]
 fn does_not_retire_the_newest_key_if_an_older_certificate_is_served() {
     let mut cluster = Cluster::new();

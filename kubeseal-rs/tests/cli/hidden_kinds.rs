@@ -12,7 +12,7 @@ use crate::support::{assert_contains, combined_output};
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures");
 
-/// A Git repository in a temporary folder.
+/// A Git repository in a temporary directory.
 struct Tree(tempfile::TempDir);
 
 impl Tree {
@@ -77,8 +77,8 @@ fn hidden_forms(kind: &str) -> [String; 5] {
     ]
 }
 
-/// Attack: a committer hides the kind of a SealedSecret on another branch, with an escape, as binary, or in a list whose
-/// items omit it, so that its key is retired.
+/// Attack: a committer hides the kind of a SealedSecret on another branch, with an escape, as binary, or in a list
+/// whose items omit it, so that its key is retired.
 #[test]
 fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
     let tree = Tree::new();

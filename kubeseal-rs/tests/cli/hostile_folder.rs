@@ -1,5 +1,5 @@
-//! Attacks by the author of the current folder, other than through Git: special files, files that
-//! name programs, and programs in the folder.
+//! Attacks by the author of the current directory, other than through Git: special files, files that
+//! name programs, and programs in the directory.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -16,7 +16,7 @@ const SEALED_SECRET: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecre
 const PLAIN_SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
-/// A folder that an attacker wrote.
+/// A directory that an attacker wrote.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -92,7 +92,7 @@ fn kubeconfig(command: &Path) -> String {
     )
 }
 
-/// Attack: a committer adds a kubeconfig that names a program to a folder where a variable names the kubeconfig by a
+/// Attack: a committer adds a kubeconfig that names a program to a directory where a variable names the kubeconfig by a
 /// relative path.
 #[test]
 fn a_kubeconfig_in_the_current_directory_runs_no_program() {
@@ -129,8 +129,8 @@ fn a_kubeconfig_in_the_current_directory_runs_no_program() {
     assert!(folder.recorded_run().is_some());
 }
 
-/// Attack: a committer adds a program with the name of the user's credential plug-in to a folder that `PATH` names by a
-/// relative path.
+/// Attack: a committer adds a program with the name of the user's credential plug-in to a directory that `PATH` names
+/// by a relative path.
 #[test]
 fn runs_no_credential_plug_in_of_the_current_directory() {
     let folder = Folder::new();
@@ -159,8 +159,8 @@ fn runs_no_credential_plug_in_of_the_current_directory() {
     );
 }
 
-/// Attack: a committer adds a `.sops.yaml` beside the file, for a user whose `PATH` has relative folders. `sops` must
-/// run in `/`, with only the absolute folders of `PATH`.
+/// Attack: a committer adds a `.sops.yaml` beside the file, for a user whose `PATH` has relative directories. `sops`
+/// must run in `/`, with only the absolute directories of `PATH`.
 #[test]
 fn sops_runs_outside_the_current_directory() {
     let folder = Folder::new();

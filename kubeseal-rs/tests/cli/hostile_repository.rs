@@ -111,7 +111,7 @@ const PLAIN_SECRET: &str =
 const CERTIFICATE: &[u8] = include_bytes!("../seal/fixtures/cert.pem");
 const KEY: &[u8] = include_bytes!("../seal/keys-compromise.fixtures/state/keys/key-2025.yaml");
 
-/// A user's folder with programs that report when they are run, and an attacker's repository.
+/// A user's directory with programs that report when they are run, and an attacker's repository.
 struct Trap {
     folder: tempfile::TempDir,
 }
@@ -327,7 +327,7 @@ fn setting(key: &str, value: &str) -> String {
     format!("[{section}]\n\t{name} = {value}\n")
 }
 
-/// Makes a folder look like a bare repository, with ordinary files that can be committed.
+/// Makes a directory look like a bare repository, with ordinary files that can be committed.
 fn write_bare_repository(folder: &Path, configuration: &str) {
     for name in ["objects", "refs"] {
         fs::create_dir_all(folder.join(name)).expect("the test directory is writable");
@@ -340,7 +340,7 @@ fn write_bare_repository(folder: &Path, configuration: &str) {
         .expect("the test directory is writable");
 }
 
-/// Attack: a committer adds a folder that looks like a bare repository, with a file that is read, so that its
+/// Attack: a committer adds a directory that looks like a bare repository, with a file that is read, so that its
 /// configuration runs a program.
 #[test]
 fn an_embedded_bare_repository_around_the_file_runs_nothing() {
@@ -351,8 +351,8 @@ fn an_embedded_bare_repository_around_the_file_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree().join("deploy"));
 }
 
-/// Attack: an attacker puts the file below a folder that looks like a bare repository, outside any work tree, so that
-/// its configuration runs a program.
+/// Attack: an attacker puts the file below a directory that looks like a bare repository, outside any work tree, so
+/// that its configuration runs a program.
 #[test]
 fn an_embedded_bare_repository_above_the_file_runs_nothing() {
     let trap = Trap::new();
@@ -362,7 +362,7 @@ fn an_embedded_bare_repository_above_the_file_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree().join("below/deploy"));
 }
 
-/// Attack: a committer adds a folder that looks like a bare repository below the root of the work tree, so that its
+/// Attack: a committer adds a directory that looks like a bare repository below the root of the work tree, so that its
 /// configuration runs a program.
 #[test]
 fn an_embedded_bare_repository_below_the_file_runs_nothing() {
@@ -501,7 +501,7 @@ fn the_configuration_of_a_work_tree_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: an attacker replaces the common folder of a linked work tree, so that its configuration runs a program.
+/// Attack: an attacker replaces the common directory of a linked work tree, so that its configuration runs a program.
 #[test]
 fn a_common_directory_elsewhere_runs_nothing() {
     let trap = Trap::new();
@@ -635,7 +635,7 @@ fn hooks_in_the_repository_are_not_run() {
 }
 
 /// Attack: a committer adds programs named `seal` and `xargs` to the tree, where the hook would find them if `PATH` has
-/// a relative folder.
+/// a relative directory.
 #[test]
 fn the_hook_runs_no_program_of_the_tree() {
     let trap = Trap::new();
@@ -667,8 +667,8 @@ fn the_hook_runs_no_program_of_the_tree() {
     assert_eq!(trap.programs_run(), BTreeSet::new());
 }
 
-/// Attack: an attacker makes the hook, or the hooks folder, a link to a path of their choice, where the hook would be
-/// written.
+/// Attack: an attacker makes the hook, or the hooks directory, a link to a path of their choice, where the hook would
+/// be written.
 #[test]
 fn a_hook_is_not_written_through_a_link() {
     for link in [".git/hooks", ".git/hooks/pre-commit"] {

@@ -1,5 +1,5 @@
 //! Attacks through ignore files of an untrusted repository, and of other users in its parent
-//! folders.
+//! directories.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -141,14 +141,14 @@ fn only_ignore_files_of_the_work_tree_count() {
         }
         fs::remove_file(tree.path(ignore_file)).expect("it is there");
     }
-    // Without a repository, ignore files above the linted folder have no effect.
+    // Without a repository, ignore files above the linted directory have no effect.
     fs::remove_dir_all(tree.path("tree/.git")).expect("it is there");
     tree.write("tree/.gitignore", "plain.yaml\n");
     assert!(!tree.is_reported_by_lint("tree", "plain.yaml"));
     assert!(tree.is_reported_by_lint("tree/sub", "plain.yaml"));
 }
 
-/// Attack: a committer commits or stages a plain Secret whose file or folder an ignore rule excludes, so that lint
+/// Attack: a committer commits or stages a plain Secret whose file or directory an ignore rule excludes, so that lint
 /// skips it.
 #[test]
 fn a_tracked_file_is_checked_despite_ignore_rules() {
@@ -201,7 +201,7 @@ fn finds_an_object_of_a_controller_despite_ignore_files() {
     }
 }
 
-/// Attack: an attacker uses ignore files in and above a folder of keys to hide a key from a backup.
+/// Attack: an attacker uses ignore files in and above a directory of keys to hide a key from a backup.
 #[test]
 fn finds_a_key_in_a_directory_despite_ignore_files() {
     const KEY: &str =

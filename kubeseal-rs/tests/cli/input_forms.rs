@@ -45,7 +45,7 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) {
     fs::write(path, bytes).expect("the test directory is writable");
 }
 
-/// Runs lint in a folder. Returns each finding as `rule file:line`.
+/// Runs lint in a directory. Returns each finding as `rule file:line`.
 fn findings(folder: &Path, args: &[&str]) -> BTreeSet<String> {
     let lint = ["lint", "--format", "json"];
     let output = run(folder, SEAL, &[&lint, args].concat());

@@ -67,8 +67,8 @@ fn files_below(folder: &Path) -> Vec<String> {
     files
 }
 
-/// Attack: an attacker gets one old key. Sealed copies of all later keys are in the repository, since a user imported all
-/// Secrets of the cluster as documented.
+/// Attack: an attacker gets one old key. Sealed copies of all later keys are in the repository, since a user imported
+/// all Secrets of the cluster as documented.
 #[test]
 fn an_import_of_all_secrets_skips_every_key() {
     let folder = folder();
@@ -150,7 +150,8 @@ fn lint_reports_plain_and_sealed_keys() {
     }
 }
 
-/// Writes a `kubectl` that answers `get secrets` with the keys of the cases and a Secret, and stores what `create` gets.
+/// Writes a `kubectl` that answers `get secrets` with the keys of the cases and a Secret, and stores what `create`
+/// gets.
 #[cfg(unix)]
 fn write_kubectl(folder: &Path) {
     use std::os::unix::fs::PermissionsExt as _;

@@ -12,7 +12,7 @@ use crate::support::{assert_contains, stderr};
 
 const CERTIFICATE: &str = include_str!("../seal/fixtures/cert.pem");
 
-/// A folder with a fake `sops`, which writes the Vault token of its environment to the file `ran`.
+/// A directory with a fake `sops`, which writes the Vault token of its environment to the file `ran`.
 struct Fixture(tempfile::TempDir);
 
 impl Fixture {

@@ -57,7 +57,7 @@ fn wait_for(condition: impl Fn() -> bool) -> bool {
     false
 }
 
-/// Returns the in-memory folders that a `seal edit` created.
+/// Returns the in-memory directories that a `seal edit` created.
 fn edit_folders(run: &Child) -> Vec<PathBuf> {
     let prefix = format!("seal-edit-{}-", run.id());
     let entries = fs::read_dir("/dev/shm").expect("Linux has it");
@@ -106,7 +106,7 @@ fn a_killed_edit_leaves_no_value_in_memory() {
     assert!(is_removed, "{leftovers:?}");
 }
 
-/// Returns the temporary files in a folder.
+/// Returns the temporary files in a directory.
 fn temporary_files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());

@@ -52,7 +52,7 @@ const INPUTS: [(&str, &str); 5] = [
     ),
 ];
 
-/// A user's folder `outside`, and a folder `tree`, which can be a work tree.
+/// A user's directory `outside`, and a directory `tree`, which can be a work tree.
 struct Fixture(tempfile::TempDir);
 
 impl Fixture {
@@ -159,7 +159,7 @@ impl Fixture {
     }
 }
 
-/// Attack: a committer adds links to files of the user to a folder of values. Their contents would be sealed for
+/// Attack: a committer adds links to files of the user to a directory of values. Their contents would be sealed for
 /// a user who can read the Secret.
 #[test]
 fn seals_no_target_of_a_link_in_a_directory() {
@@ -347,9 +347,9 @@ impl Writer {
     }
 }
 
-/// Attack: a committer replaces a file that a command writes, or its folder, with a link to a file of the user outside
-/// the work tree. The test runs each command of [`WRITERS`], and first on an ordinary file, to show that the command
-/// would write.
+/// Attack: a committer replaces a file that a command writes, or its directory, with a link to a file of the user
+/// outside the work tree. The test runs each command of [`WRITERS`], and first on an ordinary file, to show that the
+/// command would write.
 #[test]
 fn writes_no_file_through_a_link_out_of_the_work_tree() {
     let links = ["file", "chain", "way/file", "detour/file", "folder/../file"];
@@ -372,13 +372,13 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
         for out in links.iter().chain(missing_paths) {
             let fixture = writer.fixture();
             let before = fixture.outside_file_count();
-            // The result must not depend on the current folder.
+            // The result must not depend on the current directory.
             for (folder, out) in [
                 ("tree", (*out).to_owned()),
                 ("tree/folder", format!("../{out}")),
             ] {
                 if folder == "tree/folder" {
-                    // In this folder, two of the paths are enough.
+                    // In this directory, two of the paths are enough.
                     if !["file", "way/none"].contains(&out.trim_start_matches("../")) {
                         continue;
                     }
@@ -398,8 +398,8 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
     }
 }
 
-/// Attack: a committer replaces the folder that a command writes to, or a file in the folder, with a link to a path
-/// outside the work tree.
+/// Attack: a committer replaces the directory that a command writes to, or a file in the directory, with a link to a
+/// path outside the work tree.
 #[test]
 fn writes_no_file_into_a_directory_behind_a_link_out_of_the_work_tree() {
     for (args, folder) in [

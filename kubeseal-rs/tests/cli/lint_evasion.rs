@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 
-/// Returns the names of the lint rules that the files in a folder violate.
+/// Returns the names of the lint rules that the files in a directory violate.
 fn violated_rules(folder: &Path) -> Vec<String> {
     rules_reported_by(folder, &["lint", "--format", "json", "."])
 }
@@ -305,7 +305,7 @@ fn lint_reads_no_generator_file_outside_its_tree() {
     }
 }
 
-/// Runs `git` in a folder. Panics if it fails.
+/// Runs `git` in a directory. Panics if it fails.
 #[cfg(unix)]
 fn git(folder: &Path, args: &[&str]) {
     let output = Command::new("git")

@@ -11,7 +11,7 @@ use crate::support::write_files;
 /// The limit of processor time in seconds. Quadratic search takes minutes for these files.
 const SECONDS: &str = "60";
 
-/// Returns the rules of the findings in a folder, without repetition.
+/// Returns the rules of the findings in a directory, without repetition.
 fn lint(folder: &Path) -> Vec<String> {
     let output = Command::new("/bin/sh")
         .args([

@@ -1,5 +1,5 @@
-//! Tests that `seal lint` and the hook find the values of a Secret with a mistake: values at a wrong place, a misspelled
-//! field, kind or `apiVersion`. The API server refuses or drops them, but the commit contains the value.
+//! Tests that `seal lint` and the hook find the values of a Secret with a mistake: values at a wrong place, a
+//! misspelled field, kind or `apiVersion`. The API server refuses or drops them, but the commit contains the value.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -17,7 +17,7 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
         .expect("it starts")
 }
 
-/// Returns the rules of the findings in a folder, sorted and without duplicates, and the exit code.
+/// Returns the rules of the findings in a directory, sorted and without duplicates, and the exit code.
 fn lint(folder: &Path, args: &[&str]) -> (Vec<String>, Option<i32>) {
     let output = run(
         folder,

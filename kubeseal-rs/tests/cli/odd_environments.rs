@@ -1,4 +1,4 @@
-//! Tests unreadable files and folders, special files, file size limits, owners and signals.
+//! Tests unreadable files and directories, special files, file size limits, owners and signals.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -63,7 +63,7 @@ fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
     if !is_root() {
         return seal(folder, args);
     }
-    // The original program may be in a folder that `nobody` cannot enter.
+    // The original program may be in a directory that `nobody` cannot enter.
     let copy = folder.join("seal");
     copy_program(SEAL, &copy);
     let mut command = command(folder, &copy.display().to_string(), args);
@@ -265,8 +265,8 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
     }
 }
 
-/// Attack: an attacker replaces the edited text or the sealed file with a pipe, device or folder while the editor runs,
-/// so that the command hangs.
+/// Attack: an attacker replaces the edited text or the sealed file with a pipe, device or directory while the editor
+/// runs, so that the command hangs.
 #[test]
 fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
     let replacements = [

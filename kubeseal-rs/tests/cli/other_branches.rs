@@ -13,7 +13,7 @@ const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const STATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures/state");
 
-/// A folder with a repository, `main`, whose branch `main` has nothing that is sealed.
+/// A directory with a repository, `main`, whose branch `main` has nothing that is sealed.
 struct Fixture {
     folder: tempfile::TempDir,
     manifest: String,
@@ -53,7 +53,7 @@ impl Fixture {
         self.folder.path().join(name)
     }
 
-    /// Turns a folder into a repository with one commit.
+    /// Turns a directory into a repository with one commit.
     fn init(&self, name: &str) {
         git(&self.path(name), &["init", "-q", "-b", "main", "."]);
         self.commit(name);

@@ -21,7 +21,7 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
     command.output().expect("it starts")
 }
 
-/// Creates a folder with a Secret, the same Secret sealed, the certificate and the key.
+/// Creates a directory with a Secret, the same Secret sealed, the certificate and the key.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let files = [
@@ -109,7 +109,7 @@ fn plain_values_are_readable_only_by_their_owner() {
 fn a_failed_import_leaves_no_files() {
     let folder = folder();
     let list = ["a", "b", "c"].map(|namespace| SECRET.replace("shop", namespace));
-    // The folder of the second namespace is a file.
+    // The directory of the second namespace is a file.
     write_files(
         folder.path(),
         &[("list.yaml", &list.join("---\n")), ("sealed/b", "")],
@@ -236,7 +236,7 @@ fn does_not_report_a_file_without_secrets_as_plain() {
     assert_contains(&output, "would remain in plaintext", "");
 }
 
-/// The run finds the same file twice: in the controller's folder, and below the current folder.
+/// The run finds the same file twice: in the controller's directory, and below the current directory.
 #[test]
 fn a_broken_file_counts_once() {
     let folder = folder();

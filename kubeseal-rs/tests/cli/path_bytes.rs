@@ -1,4 +1,4 @@
-//! Tests paths that are not UTF-8 in arguments that name a file or a folder.
+//! Tests paths that are not UTF-8 in arguments that name a file or a directory.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -56,7 +56,7 @@ fn git(folder: &Path, args: &[&str]) {
     assert!(status.expect("git starts").success(), "{args:?}");
 }
 
-/// Creates a folder with a file for each kind of argument. No file name is UTF-8.
+/// Creates a directory with a file for each kind of argument. No file name is UTF-8.
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let write = |name: &str, text: &[u8]| {

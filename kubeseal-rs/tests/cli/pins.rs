@@ -115,8 +115,8 @@ fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
     assert!(!fixture.is_discovered_certificate_used());
 }
 
-/// Attack: a committer puts the fingerprint of the attacker's certificate into the rules, and names no controller. Later
-/// the user seals elsewhere without naming a controller.
+/// Attack: a committer puts the fingerprint of the attacker's certificate into the rules, and names no controller.
+/// Later the user seals elsewhere without naming a controller.
 #[test]
 fn a_fingerprint_that_a_rule_named_is_not_trusted_elsewhere() {
     let fixture = Fixture::new();
@@ -230,7 +230,8 @@ impl ChangingController {
     }
 }
 
-/// Attack: a man in the middle serves another certificate to `seal cert fetch`, which writes it to a new file or to stdout.
+/// Attack: a man in the middle serves another certificate to `seal cert fetch`, which writes it to a new file or to
+/// stdout.
 #[test]
 fn cert_fetch_reports_a_changed_certificate_until_it_is_accepted() {
     let controller = ChangingController::new();

@@ -17,7 +17,7 @@ const CERTIFICATE: &str = include_str!("../seal/fixtures/cert.pem");
 const SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
-/// A user's folder, and a TLS server `localhost` that the user trusts.
+/// A user's directory, and a TLS server `localhost` that the user trusts.
 struct Fixture {
     folder: tempfile::TempDir,
     tls: Arc<ServerConfig>,

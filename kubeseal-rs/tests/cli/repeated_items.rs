@@ -9,7 +9,7 @@ use crate::v2_attacks::{assert_refused, line_of, set};
 
 const PROBLEM: &str = "occurs twice in its mapping, beside values that are sealed as v2";
 
-/// Returns a folder in which `db.yaml` repeats an item.
+/// Returns a directory in which `db.yaml` repeats an item.
 fn folder_with_repeated_item() -> tempfile::TempDir {
     let folder = folder();
     create(folder.path(), &["-w", "db.yaml"]);
@@ -26,8 +26,8 @@ fn repeat(folder: &Path, line: &str) {
     write_files(folder, &[("db.yaml", &text)]);
 }
 
-/// Attack: a committer repeats an item, so that a user sees or changes another value than the cluster uses, and the hidden
-/// one stays for an old key.
+/// Attack: a committer repeats an item, so that a user sees or changes another value than the cluster uses, and the
+/// hidden one stays for an old key.
 #[test]
 fn commands_refuse_a_repeated_item_beside_v2_values() {
     let folder = folder_with_repeated_item();

@@ -22,7 +22,7 @@ const HINTS: &str = "sealedsecrets.bitnami.com/key-hints";
 const PLAIN_VALUE: &str = "hunter2-in-clear";
 const PLAIN_IN_BASE64: &str = "aHVudGVyMi1pbi1jbGVhcg==";
 
-/// A user's folder with a sealed file, `db.yaml`, and the genuine answer to its re-encryption.
+/// A user's directory with a sealed file, `db.yaml`, and the genuine answer to its re-encryption.
 struct Fixture {
     folder: tempfile::TempDir,
     answer: Json,
@@ -332,8 +332,8 @@ fn parse_document(text: &str) -> Json {
         .expect("it is JSON")
 }
 
-/// Attack: a process that answers in the controller's place returns the request itself, so that the user believes that the
-/// old key is no longer needed.
+/// Attack: a process that answers in the controller's place returns the request itself, so that the user believes that
+/// the old key is no longer needed.
 #[test]
 fn warns_of_an_unchanged_value_whose_hint_names_another_key() {
     let fingerprint = |text: &str| {

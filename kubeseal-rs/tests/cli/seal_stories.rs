@@ -1,12 +1,12 @@
 //! Runs the stories of `seal`: command lines with their complete output, each story in its own
-//! folder. To update them, run `TRYCMD=overwrite cargo test -p kubeseal-rs --test cli seal_stories`,
+//! directory. To update them, run `TRYCMD=overwrite cargo test -p kubeseal-rs --test cli seal_stories`,
 //! review the changes, and replace random output with `[..]`.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Returns a `PATH` with the folder of the programs under test first.
+/// Returns a `PATH` with the directory of the programs under test first.
 fn path_with_programs() -> String {
     let programs = Path::new(env!("CARGO_BIN_EXE_seal"))
         .parent()
@@ -22,7 +22,7 @@ fn program(name: &str) -> PathBuf {
 
 const STORIES: &str = "tests/seal";
 
-/// Copies every story and its fixtures to a folder outside this Git work tree. Returns the paths of
+/// Copies every story and its fixtures to a directory outside this Git work tree. Returns the paths of
 /// the stories.
 fn copy_stories(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(STORIES).expect("there are stories");

@@ -209,8 +209,8 @@ fn escapes_names_that_control_the_terminal_in_yaml_and_json() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Attack: a committer uses names of folders, files, objects and items that are commands to the GitHub Actions runner,
-/// which executes every line that begins with two colons, and `##[` anywhere.
+/// Attack: a committer uses names of directories, files, objects and items that are commands to the GitHub Actions
+/// runner, which executes every line that begins with two colons, and `##[` anywhere.
 #[test]
 fn escapes_names_that_are_workflow_commands() {
     let mut failures = Vec::new();

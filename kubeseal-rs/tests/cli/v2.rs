@@ -17,7 +17,7 @@ const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/v2.fixtu
 pub(crate) const RULES: &str =
     "rules:\n- path: '*.yaml'\n  format: v2\n  recipients: [cluster.txt]\n";
 
-/// Runs `seal` in a folder.
+/// Runs `seal` in a directory.
 pub(crate) fn seal(folder: &Path, args: &[&str]) -> Output {
     let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
     command.args(args).current_dir(folder);
@@ -31,7 +31,7 @@ pub(crate) fn seal_ok(folder: &Path, args: &[&str]) -> String {
     combined_output(&output)
 }
 
-/// Returns a folder with keys, certificate and rules.
+/// Returns a directory with keys, certificate and rules.
 pub(crate) fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for name in [
@@ -230,8 +230,8 @@ pub(crate) fn fingerprint(folder: &Path) -> String {
     certificate.fingerprint().to_string()
 }
 
-/// Attack: a rule without recipients retires a key, pins another or demands longer keys, and a user or a script passes the
-/// key with `--recipient`.
+/// Attack: a rule without recipients retires a key, pins another or demands longer keys, and a user or a script passes
+/// the key with `--recipient`.
 #[test]
 fn a_recipient_of_a_flag_is_checked_against_the_rule() {
     let folder = folder();

@@ -57,8 +57,8 @@ pub(crate) fn is_bound(folder: &Path, item: &str) -> bool {
     object.view()[item].is_template_bound
 }
 
-/// Attack: a committer adds a v1 item to a bound file, so that the next value is sealed unbound and can be used in another
-/// template.
+/// Attack: a committer adds a v1 item to a bound file, so that the next value is sealed unbound and can be used in
+/// another template.
 #[test]
 fn binds_new_values_despite_an_added_v1_item() {
     let folder = folder();
@@ -151,8 +151,8 @@ fn new_values_are_not_bound_to_a_changed_template() {
     assert!(is_bound(folder, "a"), "the template is that of the commit");
 }
 
-/// Attack: a committer without keys hides from the report of a compromised key that values are sealed for it: by a further
-/// recipient, by a change for which controllers refuse the object, or by a malformed entry.
+/// Attack: a committer without keys hides from the report of a compromised key that values are sealed for it: by a
+/// further recipient, by a change for which controllers refuse the object, or by a malformed entry.
 #[test]
 fn compromise_lists_values_with_other_recipients_and_in_refused_objects() {
     let folder = folder();
@@ -215,7 +215,7 @@ fn compromise_lists_values_with_other_recipients_and_in_refused_objects() {
     }
 }
 
-/// Returns the Secret of the RSA key of the folder.
+/// Returns the Secret of the RSA key of the directory.
 pub(crate) fn rsa_key(folder: &Path) -> String {
     let encoded = |file: &str| shared::base64::encode(read(folder, file).as_bytes());
     format!(
@@ -227,8 +227,8 @@ pub(crate) fn rsa_key(folder: &Path) -> String {
     )
 }
 
-/// Attack: a committer allows a classical key in the rule, so that existing values become readable for a quantum computer
-/// when a user re-encrypts them.
+/// Attack: a committer allows a classical key in the rule, so that existing values become readable for a quantum
+/// computer when a user re-encrypts them.
 #[test]
 fn a_rule_alone_does_not_allow_classical_keys_for_existing_values() {
     let folder = folder();
@@ -259,8 +259,8 @@ fn a_rule_alone_does_not_allow_classical_keys_for_existing_values() {
     seal_ok(folder, &["view", "db.yaml", "--reveal", "--key", "key.pem"]);
 }
 
-/// Attack: a committer adds a stanza that does not open anything for another key, so that the key that the values need is
-/// retired.
+/// Attack: a committer adds a stanza that does not open anything for another key, so that the key that the values need
+/// is retired.
 #[test]
 fn a_stanza_that_does_not_open_is_not_a_recipient() {
     let folder = folder();
@@ -329,8 +329,8 @@ fn lock_of(name: &str) -> String {
     name.split('/').nth(2).expect("a lock").to_owned()
 }
 
-/// Attack: a server between the user and the controller replaces the key that the controller prefers for v2 values, and then
-/// offers one that is not post-quantum.
+/// Attack: a server between the user and the controller replaces the key that the controller prefers for v2 values, and
+/// then offers one that is not post-quantum.
 #[test]
 fn a_changed_preferred_key_is_reported() {
     let folder = folder();
@@ -402,8 +402,8 @@ fn preferred_keys(folder: &Path) -> [String; 3] {
     [line(1), line(2), list("rsa", id, "certificate", &pem)]
 }
 
-/// Fault: rules still name a key that is retired or compromised, in the working tree or on another branch, so that colleagues
-/// seal values that no controller opens, or that an attacker opens.
+/// Fault: rules still name a key that is retired or compromised, in the working tree or on another branch, so that
+/// colleagues seal values that no controller opens, or that an attacker opens.
 #[test]
 fn retires_no_key_that_a_rule_names() {
     let folder = folder();
@@ -463,8 +463,8 @@ fn retires_no_key_that_a_rule_names() {
     }
 }
 
-/// Attack: a committer changes the rule of a file whose values only post-quantum keys open, so that the next value is sealed for
-/// an RSA key.
+/// Attack: a committer changes the rule of a file whose values only post-quantum keys open, so that the next value is
+/// sealed for an RSA key.
 #[test]
 fn a_rule_alone_does_not_weaken_post_quantum_protection() {
     for rules in [

@@ -1,4 +1,5 @@
-//! Tests which v2 values `seal keys retire`, `status` and `compromise` find: in the history, and outside of SealedSecrets.
+//! Tests which v2 values `seal keys retire`, `status` and `compromise` find: in the history, and outside of
+//! SealedSecrets.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -9,7 +10,7 @@ use crate::support::{assert_code, assert_contains, git, write_files};
 use crate::v2::{RULES, create, folder, read, seal, seal_ok, write_two_keys};
 use crate::v2_attacks::line_of;
 
-/// Returns a folder with two v2 keys in `state`, and rules that name both.
+/// Returns a directory with two v2 keys in `state`, and rules that name both.
 fn folder_with_two_keys() -> tempfile::TempDir {
     let folder = folder();
     let rules = RULES.replace("[cluster.txt]", "[cluster.txt, new.txt]");
@@ -37,8 +38,8 @@ fn keys(folder: &Path, command: &str, more: &[&str]) -> Output {
     seal(folder, &[&args, more, &["--directory", "state"]].concat())
 }
 
-/// Attack: a committer adds the lock line of a key later than the values and removes it again, so that the report of the
-/// compromised key names no commit.
+/// Attack: a committer adds the lock line of a key later than the values and removes it again, so that the report of
+/// the compromised key names no commit.
 #[test]
 fn compromise_reports_a_key_that_was_added_to_a_lock_later() {
     let folder = folder_with_two_keys();
@@ -78,8 +79,9 @@ fn subject_of(folder: &Path, commit: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Attack: an author puts v2 values into the values of a chart, a patch of kustomize or a JSON patch, in the tree, on another
-/// branch or in an earlier commit, so that a key that they need is retired, and missing in the report of its compromise.
+/// Attack: an author puts v2 values into the values of a chart, a patch of kustomize or a JSON patch, in the tree, on
+/// another branch or in an earlier commit, so that a key that they need is retired, and missing in the report of its
+/// compromise.
 #[test]
 fn retires_no_key_that_v2_values_outside_of_sealed_secrets_may_need() {
     let folder = folder_with_two_keys();

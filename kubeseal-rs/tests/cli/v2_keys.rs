@@ -1,5 +1,5 @@
-//! Tests `seal keys` with v2 keys of a cluster, which are compared with what the controller lists at `/v2/recipients`, and
-//! the restore of v2 keys.
+//! Tests `seal keys` with v2 keys of a cluster, which are compared with what the controller lists at `/v2/recipients`,
+//! and the restore of v2 keys.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -26,8 +26,8 @@ const KEYS: [(Suite, &str, u8, u8); 3] = [
     (Suite::XWing, "key-new", 3, 3),
 ];
 
-/// Serves a cluster with these keys, whose controller lists the key of a suite and a byte first; or no list. Returns its
-/// kubeconfig.
+/// Serves a cluster with these keys, whose controller lists the key of a suite and a byte first; or no list. Returns
+/// its kubeconfig.
 fn serve(folder: &Path, listed: Option<(Suite, u8)>) -> std::path::PathBuf {
     let secrets = KEYS.map(|(suite, name, byte, day)| {
         let secret = v2_secret(suite, name, byte, day);
@@ -172,8 +172,8 @@ fn retires_the_newest_key_of_a_suite_only_with_former_suite() {
     }
 }
 
-/// Attack: an attacker who has a copy of a key stores a further one, with times that make it the newest, so that the report of
-/// the compromised key says that nothing is left to do.
+/// Attack: an attacker who has a copy of a key stores a further one, with times that make it the newest, so that the
+/// report of the compromised key says that nothing is left to do.
 #[test]
 fn asks_to_check_a_successor_that_only_its_times_identify() {
     let check = "check who created key-new: it counts as the sealing key by the times in";

@@ -17,8 +17,8 @@ fn run(folder: &Path, args: &[&str]) -> Output {
     seal(folder, &[args, &DIRECTORY].concat())
 }
 
-/// Returns a folder with the directory `state` of a controller: an RSA key, that of `cert.pem`, and two v2 keys, of which
-/// `key-old` is that of `cluster.txt`.
+/// Returns a directory with the directory `state` of a controller: an RSA key, that of `cert.pem`, and two v2 keys, of
+/// which `key-old` is that of `cluster.txt`.
 fn folder_with_keys() -> tempfile::TempDir {
     let folder = folder();
     write_two_keys(folder.path());
@@ -49,8 +49,8 @@ fn write_newer_rsa_key(folder: &Path) {
     write_files(folder, &[("state/keys/newer.yaml", newer)]);
 }
 
-/// Attack: a committer adds a malformed entry to a file, so that no v2 value of it counts for the key that it needs, removes
-/// the entry once the key is retired, or damages the value itself until then.
+/// Attack: a committer adds a malformed entry to a file, so that no v2 value of it counts for the key that it needs,
+/// removes the entry once the key is retired, or damages the value itself until then.
 #[test]
 fn a_malformed_entry_hides_no_value_from_retire() {
     let folder = folder_with_keys();
@@ -100,7 +100,8 @@ fn seal_with_rule(folder: &Path, recipients: &str, args: &[&str]) {
     fs::remove_file(folder.join(".seal.yaml")).expect("ours");
 }
 
-/// Fault: a key is lost or the template was changed, so that no key opens v2 values; `status` says that nothing needs any key.
+/// Fault: a key is lost or the template was changed, so that no key opens v2 values; `status` says that nothing needs
+/// any key.
 #[test]
 fn status_reports_v2_values_that_no_key_opens() {
     let folder = folder_with_keys();
@@ -128,8 +129,8 @@ fn status_reports_v2_values_that_no_key_opens() {
     );
 }
 
-/// Fault: a key is retired, or only the user has it, so that the controller cannot open the values; `doctor` says that all is
-/// well.
+/// Fault: a key is retired, or only the user has it, so that the controller cannot open the values; `doctor` says that
+/// all is well.
 #[test]
 fn doctor_and_exec_report_v2_keys_that_the_controller_does_not_use() {
     let folder = folder_with_keys();
@@ -221,8 +222,8 @@ fn doctor_accepts_a_backup_with_v2_keys_alone() {
     assert_code(&output, 1, "another key");
 }
 
-/// Fault: files with conflict markers, templates, or values in other objects cannot be checked before the change back to
-/// Bitnami's controller.
+/// Fault: files with conflict markers, templates, or values in other objects cannot be checked before the change back
+/// to Bitnami's controller.
 #[test]
 fn a_rollback_check_fails_if_a_file_cannot_be_read() {
     let folder = folder();
@@ -283,7 +284,7 @@ fn retire_fails_if_there_is_nothing_to_search() {
     assert!(!listed.contains("retired"), "{listed}");
 }
 
-/// Returns a folder like that of [`folder_with_keys`] with a newer RSA key, and a Git repository.
+/// Returns a directory like that of [`folder_with_keys`] with a newer RSA key, and a Git repository.
 fn repository_with_keys() -> tempfile::TempDir {
     let folder = folder_with_keys();
     write_newer_rsa_key(folder.path());
@@ -325,8 +326,8 @@ fn retire(folder: &Path, key: &str, more: &[&str]) -> Output {
     )
 }
 
-/// Fault: a rule names the certificate of the key, for v1 values or as the recipient of v2 values, so that colleagues seal
-/// values that no controller opens.
+/// Fault: a rule names the certificate of the key, for v1 values or as the recipient of v2 values, so that colleagues
+/// seal values that no controller opens.
 #[test]
 fn retires_no_key_whose_certificate_a_rule_names() {
     for format in ["", "  format: v2\n"] {
@@ -350,8 +351,8 @@ fn retires_no_key_whose_certificate_a_rule_names() {
     }
 }
 
-/// Attack: a committer replaces the rules of a branch, or a file that they name, by a link, so that the key that they name is
-/// retired.
+/// Attack: a committer replaces the rules of a branch, or a file that they name, by a link, so that the key that they
+/// name is retired.
 #[cfg(unix)]
 #[test]
 fn retires_no_key_that_rules_behind_links_on_branches_name() {
@@ -379,7 +380,8 @@ fn retires_no_key_that_rules_behind_links_on_branches_name() {
     }
 }
 
-/// Fault: a rule of a branch names a file above its folder, which is not found, so that users get used to --allow-undecided.
+/// Fault: a rule of a branch names a file above its directory, which is not found, so that users get used to
+/// --allow-undecided.
 #[test]
 fn a_recipient_file_above_the_rules_is_found_on_branches() {
     let folder = repository_with_keys();
@@ -391,8 +393,8 @@ fn a_recipient_file_above_the_rules_is_found_on_branches() {
     assert_code(&output, 0, "another key");
 }
 
-/// Attack: a committer seals v2 values for a key whose fingerprint the rule lists as retired, or that it does not accept in
-/// the place of the controller's.
+/// Attack: a committer seals v2 values for a key whose fingerprint the rule lists as retired, or that it does not
+/// accept in the place of the controller's.
 #[test]
 fn lint_compares_v2_recipients_with_fingerprints() {
     let folder = folder();

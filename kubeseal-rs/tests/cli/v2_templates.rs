@@ -12,7 +12,7 @@ use crate::v2_attacks::{assert_refused, is_bound, line_of, set};
 const V1: [&str; 4] = ["--sealed-format", "v1", "--cert", "cert.pem"];
 const TWO_ITEMS: [&str; 4] = ["--from-file", "b=value", "-w", "db.yaml"];
 
-/// Returns a folder with `db.yaml`, which has two v1 values, under a rule for v2.
+/// Returns a directory with `db.yaml`, which has two v1 values, under a rule for v2.
 fn folder_with_v1() -> tempfile::TempDir {
     let folder = folder();
     create(folder.path(), &[TWO_ITEMS, V1].concat());
@@ -118,8 +118,8 @@ fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
     assert!(!seal_ok(folder, &plain).contains("this template"));
 }
 
-/// A new value of a v1 file stays v1, although the rule says v2 and the values are bound by default: a controller refuses
-/// bound values beside v1 values.
+/// A new value of a v1 file stays v1, although the rule says v2 and the values are bound by default: a controller
+/// refuses bound values beside v1 values.
 #[test]
 fn a_v1_file_keeps_its_format() {
     let folder = folder_with_v1();

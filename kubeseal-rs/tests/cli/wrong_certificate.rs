@@ -14,7 +14,7 @@ const FIXTURES: &str = concat!(
     "/tests/seal/keys-compromise.fixtures"
 );
 
-/// Runs `seal` in a folder. Returns whether it succeeded, and its stderr.
+/// Runs `seal` in a directory. Returns whether it succeeded, and its stderr.
 fn seal(folder: &Path, args: &str) -> (bool, String) {
     let output = Command::new(SEAL)
         .args(args.split(' '))
@@ -87,7 +87,7 @@ fn set_create_and_generate_refuse_a_compromised_key() {
     assert!(has_succeeded, "another certificate: {stderr}");
 }
 
-/// Fault: a user cleans the cache folder. The mark of an earlier version is there, that of this version is not.
+/// Fault: a user cleans the cache directory. The mark of an earlier version is there, that of this version is not.
 #[test]
 fn marks_of_compromised_keys_survive_a_cleaned_cache() {
     let folder = folder();

@@ -1,4 +1,4 @@
-//! The cache of certificates seen before, in the user's cache folder, by cluster and controller.
+//! The cache of certificates seen before, in the user's cache directory, by cluster and controller.
 //!
 //! ```text
 //! sealed-secrets/pins/k.example_6443-1f2e3d4c5b6a7988/kube-system_sealed-secrets-controller.pem
@@ -10,8 +10,8 @@
 //! it. Certificates of controllers that only a rule names are kept separately: they serve to report
 //! a change and never become a pin. See [`CacheKind`].
 //!
-//! Files with the end `.v2` contain suite and identifier of the key that a controller preferred for v2 values. They serve to
-//! report a change, and are not pins.
+//! Files with the end `.v2` contain suite and identifier of the key that a controller preferred for v2 values. They
+//! serve to report a change, and are not pins.
 //!
 //! Every other file is PEM, with a line above that names cluster and controller, and is valid for `--cert`
 //! too. A file is rewritten only when the certificate or key changes, so its modification time is when that
@@ -134,11 +134,11 @@ impl Cache {
         Ok(seen)
     }
 
-    /// Saves suite and identifier of the key that this controller prefers. Without a cache folder, saves nothing.
+    /// Saves suite and identifier of the key that this controller prefers. Without a cache directory, saves nothing.
     ///
     /// # Errors
     ///
-    /// Fails if the folder cannot be created or the file cannot be written.
+    /// Fails if the directory cannot be created or the file cannot be written.
     pub(super) fn remember_recipient(
         &self,
         kind: CacheKind,
@@ -156,11 +156,11 @@ impl Cache {
         Some(self.file(kind, service)?.with_extension("v2"))
     }
 
-    /// Saves a certificate and replaces the controller's previous one. Without a cache folder, saves nothing.
+    /// Saves a certificate and replaces the controller's previous one. Without a cache directory, saves nothing.
     ///
     /// # Errors
     ///
-    /// Fails if the folder cannot be created or the file cannot be written.
+    /// Fails if the directory cannot be created or the file cannot be written.
     pub(super) fn remember(
         &self,
         kind: CacheKind,
@@ -188,8 +188,8 @@ impl Cache {
     }
 }
 
-/// Replaces characters of a name from the cluster that could lead to another folder, and keeps at most 100 characters.
-/// No valid name contains `_`.
+/// Replaces characters of a name from the cluster that could lead to another directory, and keeps at most 100
+/// characters. No valid name contains `_`.
 fn in_file_name(text: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     let name: String = text

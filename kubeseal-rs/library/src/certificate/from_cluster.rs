@@ -39,7 +39,7 @@ pub struct NewPin {
 
 impl NewPin {
     /// Caches the certificate. Returns a remark if that fails, on a terminal only: scripts in containers without a home
-    /// folder would report it at every run.
+    /// directory would report it at every run.
     pub fn save(self, environment: &Environment) -> Option<String> {
         let saved = self
             .cache

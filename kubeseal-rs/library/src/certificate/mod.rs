@@ -5,7 +5,7 @@
 //! | `source` | `--cert`: a file or a URL |
 //! | `from_cluster` | the certificate of a cluster's controller, and fallbacks |
 //! | `preferred` | whether the key that a controller prefers for v2 values has changed |
-//! | `cache` | certificates and preferred keys seen before, in the cache folder |
+//! | `cache` | certificates and preferred keys seen before, in the cache directory |
 //! | `trust` | whether a certificate may be used |
 //! | `usable` | parsing PEM; expired and not yet valid certificates |
 

@@ -126,7 +126,7 @@ fn read_url(scheme: &str, source: &str) -> Result<Vec<u8>, SourceError> {
 /// Where a rule that names a certificate applies, and whether the rule pins the certificate.
 #[derive(Debug, Clone, Copy)]
 pub struct RuleContext<'a> {
-    /// The folder of the rule's file. Relative paths start there.
+    /// The directory of the rule's file. Relative paths start there.
     pub folder: &'a Path,
     /// The root of the tree that the rules apply to.
     pub tree: &'a Path,

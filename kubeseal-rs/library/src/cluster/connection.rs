@@ -174,7 +174,7 @@ fn read(access: &Access, environment: &Environment) -> Result<Files, ClusterErro
 }
 
 /// Reads one kubeconfig within the size limit. `kube` reads without limit but resolves relative
-/// paths against the file's folder, so it parses regular files; other files, such as pipes, are
+/// paths against the file's directory, so it parses regular files; other files, such as pipes, are
 /// parsed here.
 fn read_file(path: &Path) -> Result<Kubeconfig, ClusterError> {
     let is_file = path.metadata().is_ok_and(|metadata| metadata.is_file());
@@ -186,7 +186,7 @@ fn read_file(path: &Path) -> Result<Kubeconfig, ClusterError> {
     let text = File::open(path).and_then(|file| bounded::read(file, 0, Kind::Settings));
     let text = text.map_err(unreadable)?;
     if is_file {
-        // Use an absolute path: relative paths in the file are relative to its folder.
+        // Use an absolute path: relative paths in the file are relative to its directory.
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         return Kubeconfig::read_from(absolute).map_err(|error| kubeconfig_error(path, error));
     }
@@ -400,8 +400,8 @@ mod tests {
         config(&access, &Environment::of_this_process())
     }
 
-    /// Attack: an attacker on the network, or another user of this machine who listens at the address, reads the token of
-    /// a user whose kubeconfig or flag names an address without TLS.
+    /// Attack: an attacker on the network, or another user of this machine who listens at the address, reads the token
+    /// of a user whose kubeconfig or flag names an address without TLS.
     #[test]
     fn sends_no_credentials_without_tls() {
         let user = |server: &str| {
@@ -430,7 +430,8 @@ mod tests {
         }
     }
 
-    /// Fault: a setting from a test stays in a kubeconfig, so that its CA certificate is never compared with the server's.
+    /// Fault: a setting from a test stays in a kubeconfig, so that its CA certificate is never compared with the
+    /// server's.
     #[test]
     fn refuses_an_authority_that_is_not_verified() {
         let pem = include_str!("../../../tests/seal/fixtures/other.pem");

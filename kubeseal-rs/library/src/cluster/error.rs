@@ -82,7 +82,7 @@ pub enum ClusterError {
     )]
     NoPlugIn(String),
     /// A kubeconfig named by a relative path names a credential plug-in: the author of the current
-    /// folder may have chosen both.
+    /// directory may have chosen both.
     #[error(
         "the kubeconfig {} names the credential plug-in {name:?}, and an environment variable names the kubeconfig by \
          a relative path: the author of the current directory could run any program\n\

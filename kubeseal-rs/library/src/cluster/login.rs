@@ -1,8 +1,7 @@
 //! Authenticates with the credential plug-in or the token file of a kubeconfig.
 //!
-//! This module replaces `kube`'s own implementation, which reads the plug-in's output without
-//! limit, panics on a token that does not fit in a header, runs the plug-in twice, and sends the line break at the end of
-//! a token file.
+//! This module replaces `kube`'s own implementation, which reads the plug-in's output without limit, panics on a token
+//! that does not fit in a header, runs the plug-in twice, and sends the line break at the end of a token file.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};

@@ -290,13 +290,13 @@ impl Controller {
             .ok_or(ClusterError::MalformedResponse { what: RECIPIENTS })
     }
 
-    /// Returns the CA certificates, as PEM, of the TLS port, which the controller publishes in a `ConfigMap`. Those that
-    /// the unauthenticated port serves are not used: another server could answer there, and would get the token.
+    /// Returns the CA certificates, as PEM, of the TLS port, which the controller publishes in a `ConfigMap`. Those
+    /// that the unauthenticated port serves are not used: another server could answer there, and would get the token.
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if the controller does not publish them, or RBAC does not allow the caller to read the
-    /// `ConfigMap`.
+    /// Returns a [`ClusterError`] if the controller does not publish them, or RBAC does not allow the caller to read
+    /// the `ConfigMap`.
     pub fn authority(&self) -> Result<Vec<u8>, ClusterError> {
         let Service { namespace, .. } = &self.service;
         let config_map = self.service.config_map_name();
@@ -379,8 +379,8 @@ impl Controller {
             .ok_or(ClusterError::MalformedResponse { what: ROTATE })
     }
 
-    /// Returns the SealedSecret with every item re-encrypted as v2, or `None` if the controller cannot decrypt it. Only the
-    /// TLS port converts values.
+    /// Returns the SealedSecret with every item re-encrypted as v2, or `None` if the controller cannot decrypt it. Only
+    /// the TLS port converts values.
     ///
     /// # Errors
     ///

@@ -133,14 +133,14 @@ fn create_named<T>(
         .map_err(|error| io::Error::from(error.kind()))
 }
 
-/// Returns the folder of a file.
+/// Returns the directory of a file.
 pub(super) fn directory_of(path: &Path) -> &Path {
     let folder = path.parent();
     let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new("."))
 }
 
-/// Removes temporary files of killed runs from a folder. Files that cannot be removed stay, as do
+/// Removes temporary files of killed runs from a directory. Files that cannot be removed stay, as do
 /// those whose process may still run.
 pub fn remove_leftovers(folder: &Path) {
     let folder = if folder.as_os_str().is_empty() {

@@ -25,8 +25,8 @@ pub struct SealedValue<'a> {
     pub text: &'a str,
 }
 
-/// Returns when each value was committed; `None` if a value is not committed, its repository cannot be read, or the commit
-/// is missing in a shallow clone.
+/// Returns when each value was committed; `None` if a value is not committed, its repository cannot be read, or the
+/// commit is missing in a shallow clone.
 pub fn commit_times(values: &[SealedValue<'_>]) -> Vec<Option<Timestamp>> {
     let mut times = vec![None; values.len()];
     for (root, indices) in by_work_tree(values) {
@@ -227,7 +227,7 @@ fn add(undated: &mut UndatedValues, more: impl IntoIterator<Item = (BString, Vec
     }
 }
 
-/// Returns whether the path is a file with undated values, or a folder above one.
+/// Returns whether the path is a file with undated values, or a directory above one.
 fn leads_to_values(undated: &UndatedValues, path: &BStr) -> bool {
     let is_above = || {
         let prefix = [path, "/".as_bytes()].concat();
@@ -271,7 +271,7 @@ impl<'a> RemovedFiles<'a> {
     }
 
     /// Returns removed files with the same bytes or, if there are none, with the same name in
-    /// another folder.
+    /// another directory.
     fn sources_of_rename(&self, path: &BStr, blob: ObjectId) -> Vec<(&'a BStr, ObjectId)> {
         if let Some(paths) = self.by_blob.get(&blob) {
             return paths.iter().map(|path| (*path, blob)).collect();

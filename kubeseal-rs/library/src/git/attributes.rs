@@ -37,7 +37,8 @@ impl Repository {
 }
 
 impl ConvertedFiles {
-    /// Returns whether a line sets the attribute for this absolute path. A later line that unsets it has no effect here.
+    /// Returns whether a line sets the attribute for this absolute path. A later line that unsets it has no effect
+    /// here.
     pub fn contains(&self, path: &Path) -> bool {
         self.0.iter().any(|(folder, patterns)| {
             path.starts_with(folder) && patterns.matched(path, false).is_ignore()

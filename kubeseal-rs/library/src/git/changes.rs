@@ -25,7 +25,7 @@ type Files = BTreeMap<BString, ObjectId>;
 pub struct Differences {
     /// The paths of the files, from the root.
     pub files: BTreeSet<PathBuf>,
-    /// Folders that cannot be listed, by their path from the root, with the reason. Untracked files in
+    /// Directories that cannot be listed, by their path from the root, with the reason. Untracked files in
     /// them are unknown.
     pub unlisted: BTreeMap<PathBuf, String>,
     /// The hashes of files in the index that Git does not check out, by their path from the root.
@@ -174,8 +174,8 @@ impl Repository {
         Ok(unchanged.map(|(path, entry)| (path, entry.id)).collect())
     }
 
-    /// Returns the tracked files and the untracked files that are not ignored, the folders that cannot be listed, and other
-    /// repositories. The files in the folder of a submodule never belong to this repository.
+    /// Returns the tracked files and the untracked files that are not ignored, the directories that cannot be listed,
+    /// and other repositories. The files in the directory of a submodule never belong to this repository.
     fn files_of_work_tree(&self) -> Result<WorkTreeContent, GitError> {
         let index = self.index()?;
         let mut content = WorkTreeContent {
@@ -226,7 +226,7 @@ impl Repository {
         walk_error.map_or(Ok(content), Err)
     }
 
-    /// Returns the folder that cannot be listed, with the reason; `None` for a folder that was removed
+    /// Returns the directory that cannot be listed, with the reason; `None` for a directory that was removed
     /// meanwhile, and for an error without a path.
     fn unlisted_folder(&self, error: &ignore::Error) -> Option<(PathBuf, String)> {
         use ignore::Error::{WithDepth, WithPath};

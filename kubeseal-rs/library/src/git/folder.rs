@@ -1,4 +1,4 @@
-//! Checks the folder of a repository before reading it.
+//! Checks the directory of a repository before reading it.
 //!
 //! Reading a named pipe may block indefinitely, and reading `/dev/zero` or a huge file exhausts the
 //! memory. An archive or another user can put one of these in the place of a file.
@@ -19,23 +19,23 @@ const SMALL_LIMIT: u64 = MIB;
 /// The size limit for an index or a list of references.
 const LARGE_LIMIT: u64 = 64 * MIB;
 
-/// The limit for files and folders to check. After `git gc` there are a few thousand.
+/// The limit for files and directories to check. After `git gc` there are a few thousand.
 const MAX_FILES: usize = 1_000_000;
 
-/// The kind of folder, which determines the size limits of its files.
+/// The kind of directory, which determines the size limits of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FolderKind {
-    /// The folder of a repository or linked work tree, or its `info` folder.
+    /// The directory of a repository or linked work tree, or its `info` directory.
     Repository,
-    /// The folder that contains one folder for each linked work tree.
+    /// The directory that contains one directory for each linked work tree.
     WorkTrees,
     References,
     Logs,
     Objects,
 }
 
-/// Checks that the folder of a repository, the folder that it shares with other work trees, and the object folders that
-/// it borrows from contain no pipe, no device and no file above its size limit.
+/// Checks that the directory of a repository, the directory that it shares with other work trees, and the object
+/// directories that it borrows from contain no pipe, no device and no file above its size limit.
 pub(super) fn check(git_dir: &Path) -> Result<(), GitError> {
     let mut check = FolderCheck {
         remaining: MAX_FILES,
@@ -57,7 +57,7 @@ pub(super) fn check(git_dir: &Path) -> Result<(), GitError> {
     check.check_borrowed(&common.join("objects"))
 }
 
-/// Reads the path in a small file, after a prefix. The path is relative to the file's folder. `None` if the
+/// Reads the path in a small file, after a prefix. The path is relative to the file's directory. `None` if the
 /// file cannot be read.
 pub(super) fn read_path_file(file: &Path, prefix: &str) -> Option<PathBuf> {
     let bytes = files::read_regular(file, SMALL_LIMIT).ok()?;
@@ -78,7 +78,7 @@ pub(super) fn check_ignored(folder: &Path) -> Result<(), GitError> {
 
 struct FolderCheck {
     remaining: usize,
-    /// The folders checked so far, with symbolic links resolved.
+    /// The directories checked so far, with symbolic links resolved.
     seen: BTreeSet<PathBuf>,
 }
 
@@ -86,7 +86,7 @@ impl FolderCheck {
     fn check_below(&mut self, folder: &Path, kind: FolderKind) -> Result<(), GitError> {
         let mut folders = vec![(folder.to_owned(), kind)];
         while let Some((folder, kind)) = folders.pop() {
-            // A symbolic link may lead back to a parent folder.
+            // A symbolic link may lead back to a parent directory.
             let is_new = folder.canonicalize().is_ok_and(|f| self.seen.insert(f));
             let entries = is_new.then(|| fs::read_dir(&folder).ok()).flatten();
             for entry in entries.into_iter().flatten().flatten() {
@@ -105,7 +105,7 @@ impl FolderCheck {
         Ok(())
     }
 
-    /// Checks object folders that a repository borrows from (`info/alternates`).
+    /// Checks object directories that a repository borrows from (`info/alternates`).
     fn check_borrowed(&mut self, objects: &Path) -> Result<(), GitError> {
         let mut folders = vec![objects.to_owned()];
         while let Some(folder) = folders.pop() {
@@ -128,11 +128,12 @@ impl FolderCheck {
     }
 }
 
-/// Checks an entry in a folder like [`check`]. For a subfolder whose entries have to be checked too, returns its kind.
+/// Checks an entry in a directory like [`check`]. For a subdirectory whose entries have to be checked too, returns its
+/// kind.
 fn check_entry(entry: &DirEntry, kind: FolderKind) -> Result<Option<FolderKind>, GitError> {
     let name = entry.file_name();
     let limit = limit(&name, kind);
-    // Skip the system call for object files: there are many, and the folder entry tells their type.
+    // Skip the system call for object files: there are many, and the directory entry tells their type.
     if limit.is_none() && entry.file_type().is_ok_and(|kind| kind.is_file()) {
         return Ok(None);
     }

@@ -1,4 +1,4 @@
-//! Finds the folder where Git looks for hooks.
+//! Finds the directory where Git looks for hooks.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,12 @@ use super::folder::read_path_file;
 use super::{GitError, Repository, to_path};
 
 impl Repository {
-    /// Returns the hooks folder: in the repository, or where the user's or the system's
+    /// Returns the hooks directory: in the repository, or where the user's or the system's
     /// configuration sets it. Such a path may be relative to the root, where hooks run.
     ///
     /// # Errors
     ///
-    /// Fails if the repository's own configuration sets another folder, or its `.git` points to
+    /// Fails if the repository's own configuration sets another directory, or its `.git` points to
     /// another repository: the author of the repository may have written either, so that an
     /// executable file is written elsewhere.
     pub fn hooks_directory(&self) -> Result<PathBuf, GitError> {
@@ -36,7 +36,7 @@ impl Repository {
         Ok(self.root.join(path))
     }
 
-    /// Returns the hooks folder if it is below the root, or in a repository that names this work
+    /// Returns the hooks directory if it is below the root, or in a repository that names this work
     /// tree.
     fn require_own(&self, hooks: PathBuf) -> Result<PathBuf, GitError> {
         let common = self.git.common_dir().canonicalize().ok();

@@ -91,7 +91,7 @@ impl Repository {
         for entry in index.entries() {
             let path = entry.path(&index);
             if entry.mode == Mode::DIR {
-                // A sparse index has one entry for a whole folder that is not checked out.
+                // A sparse index has one entry for a whole directory that is not checked out.
                 self.add_sparse_folder(entry, path, &committed, &mut files)?;
             } else if is_file(entry) && !is_same(&committed, path, entry) {
                 files.push(self.root.join(to_path(path)));
@@ -118,7 +118,8 @@ impl Repository {
         entries.into_iter().map(read).collect()
     }
 
-    /// Returns paths and hashes of the regular files that Git does not check out, such as those outside a sparse checkout.
+    /// Returns paths and hashes of the regular files that Git does not check out, such as those outside a sparse
+    /// checkout.
     pub(super) fn not_checked_out(&self) -> Result<BTreeMap<BString, ObjectId>, GitError> {
         let mut files = BTreeMap::new();
         self.visit_index(&mut |path, entry, is_skipped| {
@@ -130,7 +131,7 @@ impl Repository {
     }
 
     /// Visits all entries of the index with their path, and whether Git does not check them out. A sparse index has one
-    /// entry for a whole folder that is not checked out; its files are visited too.
+    /// entry for a whole directory that is not checked out; its files are visited too.
     pub(super) fn visit_index(
         &self,
         visit: &mut dyn FnMut(&BStr, &Entry, bool),

@@ -64,8 +64,8 @@ impl Repository {
 }
 
 impl Repository {
-    /// Returns the content of a file in a commit, at a path from the root that may contain `..` and symbolic links; `None` if
-    /// there is no such file, or the path leads out of the repository.
+    /// Returns the content of a file in a commit, at a path from the root that may contain `..` and symbolic links;
+    /// `None` if there is no such file, or the path leads out of the repository.
     ///
     /// # Errors
     ///

@@ -5,7 +5,7 @@
 //! transports of a lazy fetch. So this module reads repositories with `gix`, compiled without the
 //! features that can start a program; a test keeps these features off.
 //!
-//! A repository is recognized by its `.git` alone. A folder that only looks like a bare repository
+//! A repository is recognized by its `.git` alone. A directory that only looks like a bare repository
 //! does not count.
 
 mod ages;
@@ -87,7 +87,7 @@ pub enum GitError {
     TooManyEntries {
         /// The root of the work tree.
         root: PathBuf,
-        /// The folder where reading stopped; empty for the root.
+        /// The directory where reading stopped; empty for the root.
         folder: String,
     },
     /// The file is not staged.
@@ -101,7 +101,7 @@ pub enum GitError {
         .0.shown()
     )]
     HooksOutside(PathBuf),
-    /// The repository's own configuration sets the hooks folder.
+    /// The repository's own configuration sets the hooks directory.
     #[error(
         "the configuration of this repository sets core.hooksPath to {0:?}; hooks are only written to the default directory or \
          to that of your own configuration\nhint: add the output of `seal hook install --print` to that hook yourself, or run \
@@ -110,7 +110,8 @@ pub enum GitError {
     HooksElsewhere(String),
 }
 
-/// Returns the root of the work tree that contains the folder: the folder itself or its nearest parent with a `.git`.
+/// Returns the root of the work tree that contains the directory: the directory itself or its nearest parent with a
+/// `.git`.
 pub fn work_tree(folder: &Path) -> Option<PathBuf> {
     let root = folder.ancestors().find(|above| above.join(".git").exists());
     root.map(Path::to_owned)
@@ -153,7 +154,7 @@ pub struct Repository {
 const LARGEST_OBJECT: &str = "gitoxide.objects.allocLimit=256m";
 
 impl Repository {
-    /// Opens the repository whose work tree contains the folder.
+    /// Opens the repository whose work tree contains the directory.
     ///
     /// # Errors
     ///
@@ -166,7 +167,7 @@ impl Repository {
     }
 
     /// Opens the repository that Git runs a hook for. `GIT_DIR` and `GIT_WORK_TREE`, which Git or
-    /// the user sets, take precedence over the current folder.
+    /// the user sets, take precedence over the current directory.
     ///
     /// # Errors
     ///
@@ -231,8 +232,8 @@ impl Repository {
         Some(object.peel_to_commit().ok()?.id)
     }
 
-    /// Returns whether a revision such as `717db92` names both a reference, which takes precedence, and another commit by
-    /// the beginning of its hash.
+    /// Returns whether a revision such as `717db92` names both a reference, which takes precedence, and another commit
+    /// by the beginning of its hash.
     pub fn is_ambiguous(&self, revision: &str) -> bool {
         let name = revision.split(['~', '^', '@', ':']).next();
         let name = name.unwrap_or_default();
@@ -262,7 +263,8 @@ impl Repository {
         }
     }
 
-    /// Returns mode and hash of a path in a commit; `None` for a path in a submodule, whose files are in another repository.
+    /// Returns mode and hash of a path in a commit; `None` for a path in a submodule, whose files are in another
+    /// repository.
     fn entry_at(
         &self,
         commit: ObjectId,
@@ -340,7 +342,7 @@ impl Repository {
     }
 
     /// Returns the path of a file from the root as Git stores it. Resolves symbolic links in its
-    /// folder; the file need not exist.
+    /// directory; the file need not exist.
     fn git_path(&self, file: &Path) -> Option<BString> {
         let file = std::path::absolute(file).ok()?;
         let mut above = file.parent()?.ancestors();

@@ -1,4 +1,5 @@
-//! Finds the submodules of a repository. Git stores only the commit of a submodule, whose files are in another repository.
+//! Finds the submodules of a repository. Git stores only the commit of a submodule, whose files are in another
+//! repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -69,7 +70,7 @@ impl Repository {
             .transpose()
     }
 
-    /// Returns whether a folder is a submodule of this repository, or of one of its submodules.
+    /// Returns whether a directory is a submodule of this repository, or of one of its submodules.
     pub fn contains_submodule(&self, folder: &Path) -> bool {
         let mut folder = folder;
         while folder != self.root {
@@ -87,8 +88,8 @@ impl Repository {
         true
     }
 
-    /// Returns the submodule of the index or the last commit whose folder contains this absolute path, by its path from the
-    /// root.
+    /// Returns the submodule of the index or the last commit whose directory contains this absolute path, by its path
+    /// from the root.
     ///
     /// # Errors
     ///

@@ -464,8 +464,8 @@ fn refuses_an_object_that_unpacks_to_hundreds_of_mebibytes() {
     assert!(matches!(error, GitError::Read { .. }), "{error}");
 }
 
-/// Attack: a repository's own configuration sets the hooks folder, so that an executable file is written to a path of
-/// the attacker's choice.
+/// Attack: a repository's own configuration sets the hooks directory, so that an executable file is written to a path
+/// of the attacker's choice.
 #[test]
 fn refuses_the_hooks_directory_of_the_repositorys_own_configuration() {
     let fixture = TestRepository::new();

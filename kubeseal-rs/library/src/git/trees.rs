@@ -1,7 +1,7 @@
 //! Finds entries that differ between two trees.
 //!
 //! A few small tree objects can expand to billions of paths, since a tree may contain the same
-//! subtree many times. So the comparison visits only folders that matter to the caller, and limits
+//! subtree many times. So the comparison visits only directories that matter to the caller, and limits
 //! the number of visited entries.
 
 use std::cmp::Ordering;
@@ -27,7 +27,7 @@ const PATH_BYTES_PER_ENTRY: usize = 256;
 /// The number of bytes of a tree object that count as one more entry.
 const TREE_BYTES_PER_ENTRY: usize = 64 << 10;
 
-/// A file, symbolic link, submodule or folder in a tree.
+/// A file, symbolic link, submodule or directory in a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) mode: EntryMode,
@@ -50,7 +50,7 @@ pub(super) struct Change {
     pub(super) after: Option<Entry>,
 }
 
-/// A folder whose content differs.
+/// A directory whose content differs.
 struct Folder {
     path: BString,
     before: Option<ObjectId>,
@@ -59,7 +59,7 @@ struct Folder {
 
 impl Repository {
     /// Returns the files, symbolic links and submodules that differ between two trees. `None` is an empty tree.
-    /// `is_wanted` selects files to return and folders to visit.
+    /// `is_wanted` selects files to return and directories to visit.
     pub(super) fn compare_trees(
         &self,
         before: Option<ObjectId>,
@@ -172,7 +172,7 @@ fn entry(entry: EntryRef<'_>) -> Entry {
     }
 }
 
-/// Adds the folders of a pair to the folders to visit, and any other entry to the changes.
+/// Adds the directories of a pair to the directories to visit, and any other entry to the changes.
 fn classify(path: BString, pair: EntryPair, folders: &mut Vec<Folder>, changes: &mut Vec<Change>) {
     let tree = |entry: Option<Entry>| Some(entry.filter(|entry| entry.mode.is_tree())?.id);
     let file = |entry: Option<Entry>| entry.filter(|entry| !entry.mode.is_tree());

@@ -540,8 +540,8 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
-        /// Attack: an attacker presents an archive with many lines in any order, to make the parser take longer than one
-        /// pass.
+        /// Attack: an attacker presents an archive with many lines in any order, to make the parser take longer than
+        /// one pass.
         #[test]
         fn any_header_is_short_or_refused(
             lines in proptest::collection::vec("(-> |---|[A-Z]{0,70}|-> scrypt [A-Z]{22} [0-9]{1,3})", 0..400)

@@ -1,6 +1,6 @@
-//! The keys that were marked as compromised on this machine, in the user's state directory. The mark itself is in the key
-//! Secret, which a command that seals for a certificate file does not read. Earlier versions stored the keys in the cache
-//! directory, which users may clean at any time; these are still read.
+//! The keys that were marked as compromised on this machine, in the user's state directory. The mark itself is in the
+//! key Secret, which a command that seals for a certificate file does not read. Earlier versions stored the keys in the
+//! cache directory, which users may clean at any time; these are still read.
 //!
 //! ```text
 //! sealed-secrets/compromised/SHA256_7_xku5xrSv_wWlOQcX8MEnho2sw_ikOtGoRCBaIvsGk
@@ -190,7 +190,7 @@ mod tests {
     fn seals_for_no_key_whose_record_cannot_be_read() {
         let folder = tempfile::tempdir().unwrap();
         let path_of = |name: &str| folder.path().join(name);
-        // For root, who may enter every folder, a cycle of links cannot be read either.
+        // For root, who may enter every directory, a cycle of links cannot be read either.
         std::os::unix::fs::symlink("cycle", path_of("cycle")).unwrap();
         std::fs::write(path_of("file"), "").unwrap();
         let key: Fingerprint = format!("SHA256:{}", "A".repeat(43)).parse().unwrap();

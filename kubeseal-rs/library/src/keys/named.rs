@@ -1,4 +1,5 @@
-//! Finds the rules of `.seal.yaml` that name a key, as a recipient or by its certificate. New values would be sealed for it.
+//! Finds the rules of `.seal.yaml` that name a key, as a recipient or by its certificate. New values would be sealed
+//! for it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -152,8 +153,8 @@ impl RuleSearch {
         }
     }
 
-    /// Returns whether the certificate of a rule is that of the key, valid or not. Without recipients, v2 values are sealed
-    /// for it too.
+    /// Returns whether the certificate of a rule is that of the key, valid or not. Without recipients, v2 values are
+    /// sealed for it too.
     fn has_certificate(
         &self,
         rule: &Rule,

@@ -64,8 +64,8 @@ impl RestoredSecret {
     }
 }
 
-/// Returns the properties of a Secret in a backup that the restored one does not have, for display. A mark as opening-only
-/// that is removed or replaced is not listed.
+/// Returns the properties of a Secret in a backup that the restored one does not have, for display. A mark as
+/// opening-only that is removed or replaced is not listed.
 pub fn left_out(backup: &Secret, restored: &Secret) -> Vec<String> {
     let names = |metadata: &Option<BTreeMap<String, String>>| -> BTreeSet<String> {
         metadata

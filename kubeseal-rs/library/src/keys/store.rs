@@ -346,8 +346,8 @@ impl NewKey<'_> {
     }
 }
 
-/// Returns the error for a Secret without the label of a key that has the name of a key to store. `label` is the missing
-/// label if the Secret contains that key.
+/// Returns the error for a Secret without the label of a key that has the name of a key to store. `label` is the
+/// missing label if the Secret contains that key.
 fn occupied(namespace: &str, name: &str, label: Option<&str>) -> String {
     if let Some(label) = label {
         let command = format!("kubectl label secret -n {namespace} {name} {label}");

@@ -348,8 +348,8 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
     Ok(inventory)
 }
 
-/// Returns the name of a file for messages. A file below the current folder has one name, however it was found, so that
-/// it is counted once.
+/// Returns the name of a file for messages. A file below the current directory has one name, however it was found, so
+/// that it is counted once.
 fn place(path: &Path) -> String {
     let below = || {
         let here = std::env::current_dir().ok()?;
@@ -359,7 +359,7 @@ fn place(path: &Path) -> String {
     below().unwrap_or_else(|| path.shown())
 }
 
-/// Like [`walk::candidates`], but includes every manifest in a controller's `sealed` folder. The
+/// Like [`walk::candidates`], but includes every manifest in a controller's `sealed` directory. The
 /// controller reads these objects regardless of ignore files, so their keys are needed.
 fn candidates(
     paths: &[PathBuf],
@@ -394,7 +394,7 @@ pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
 }
 
 impl Contents {
-    /// Parses the bytes of a file, which the user named or which was found in a folder, branch or commit. Records a
+    /// Parses the bytes of a file, which the user named or which was found in a directory, branch or commit. Records a
     /// sealed value outside the SealedSecrets, in any file.
     pub(super) fn of_file(path: &Path, bytes: &Zeroizing<Vec<u8>>, is_named: bool) -> Self {
         let may_contain = walk::mentions(bytes, Kind::SealedSecret) || walk::may_hide_kind(bytes);

@@ -87,9 +87,9 @@ impl V2KeyRecord {
     }
 }
 
-/// Returns the state of each key. `preferred` is the key that the controller prefers, of any suite. If it is unknown, the
-/// newest key of each suite that may seal counts as its sealing key, and so does the newest with a backup: whether the
-/// controller seals only with backed-up keys is not known here.
+/// Returns the state of each key. `preferred` is the key that the controller prefers, of any suite. If it is unknown,
+/// the newest key of each suite that may seal counts as its sealing key, and so does the newest with a backup: whether
+/// the controller seals only with backed-up keys is not known here.
 pub fn states(records: &[V2KeyRecord], preferred: Option<KeyId>) -> Vec<KeyState> {
     records
         .iter()
@@ -276,8 +276,8 @@ mod tests {
         assert_eq!(add_to_ring(KeyRing::default(), &records).v2_keys().len(), 5);
     }
 
-    /// Attack: with --require-backup the controller seals for an older key while the newest has no backup; that key is retired,
-    /// and the values that are sealed for it at this moment are lost.
+    /// Attack: with --require-backup the controller seals for an older key while the newest has no backup; that key is
+    /// retired, and the values that are sealed for it at this moment are lost.
     #[test]
     fn the_newest_key_with_a_backup_may_be_the_sealing_key() {
         let mut backed_up = record(Suite::XWing, 2, "active").secret;

@@ -53,7 +53,7 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     Ok(File::from(file))
 }
 
-/// Creates a file without a name on the folder's file system, for this user only; `None` if that file
+/// Creates a file without a name on the directory's file system, for this user only; `None` if that file
 /// system does not support it, or without `/proc`.
 #[cfg(target_os = "linux")]
 pub fn unnamed_file(folder: &Path) -> Option<File> {
@@ -136,16 +136,16 @@ pub fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Makes new folders accessible to this user only.
+/// Makes new directories accessible to this user only.
 pub fn restrict_to_user(builder: &mut DirBuilder) {
     builder.mode(0o700);
 }
 
-/// Returns whether a file belongs to this user, to root, or to the owner of the folder that this user
+/// Returns whether a file belongs to this user, to root, or to the owner of the directory that this user
 /// works in. The owner of a link decides where it points, and the owner of its target
 /// decides the content, so each of them is checked.
 pub fn is_trusted(file: &Path, folder: &Path) -> bool {
-    // The folder may not exist yet.
+    // The directory may not exist yet.
     let mut existing = folder
         .ancestors()
         .filter_map(|folder| fs::metadata(folder).ok());
@@ -169,14 +169,14 @@ fn link_chain(file: &Path) -> Option<Vec<PathBuf>> {
     Some(chain)
 }
 
-/// Returns the target of a link, with links in its folder resolved.
+/// Returns the target of a link, with links in its directory resolved.
 fn next_link(path: &Path) -> Option<PathBuf> {
     let folder = path.parent()?.canonicalize().ok()?;
     let to = folder.join(path.read_link().ok()?);
     Some(to.parent()?.canonicalize().ok()?.join(to.file_name()?))
 }
 
-/// Returns whether an owner is trusted. The folder's owner is trusted because in a container, another
+/// Returns whether an owner is trusted. The directory's owner is trusted because in a container, another
 /// user than the current one often owns the work tree.
 fn is_trusted_owner(owner: u32, user: u32, folder: Option<u32>) -> bool {
     owner == 0 || owner == user || Some(owner) == folder
@@ -214,8 +214,8 @@ pub struct QuietTerminal {
 const PASTE_MODE: (&str, &str) = ("\x1b[?2004h", "\x1b[?2004l");
 /// The maximum number of bytes that are discarded.
 const MAX_DISCARDED: usize = 64 << 20;
-/// How long a read waits for a byte, in tenths of a second. It limits the time until a signal has an effect, and the gaps
-/// in input that is discarded.
+/// How long a read waits for a byte, in tenths of a second. It limits the time until a signal has an effect, and the
+/// gaps in input that is discarded.
 const WAIT: u8 = 1;
 
 impl QuietTerminal {
@@ -356,7 +356,7 @@ mod tests {
         }
     }
 
-    /// Attack: another user places a `.seal.yaml` in a shared folder, to choose the certificate.
+    /// Attack: another user places a `.seal.yaml` in a shared directory, to choose the certificate.
     #[test]
     fn distrusts_another_users_file_in_a_shared_directory() {
         for (why, owner, user, folder, want) in [

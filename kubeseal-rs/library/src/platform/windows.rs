@@ -48,7 +48,7 @@ pub fn is_same_variable(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
 }
 
-/// Opens a file for reading. Opening does not block, since pipes on Windows are not in folders.
+/// Opens a file for reading. Opening does not block, since pipes on Windows are not in directories.
 ///
 /// # Errors
 ///
@@ -81,7 +81,7 @@ pub fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Does nothing: a file gets its owner from its folder.
+/// Does nothing: a file gets its owner from its directory.
 pub fn copy_owner(_: &File, _: &std::fs::Metadata) {}
 
 /// Never called, since files are not locked.
@@ -89,10 +89,10 @@ pub fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
     true
 }
 
-/// Does nothing: new folders inherit permissions, below the user's profile for that user only.
+/// Does nothing: new directories inherit permissions, below the user's profile for that user only.
 pub fn restrict_to_user(_: &mut DirBuilder) {}
 
-/// Returns the permissions: which users have access depends on the folder.
+/// Returns the permissions: which users have access depends on the directory.
 pub fn without_other_users(permissions: &Permissions) -> Permissions {
     permissions.clone()
 }

@@ -18,8 +18,8 @@
 //!   certificate: certs/dev.pem
 //! ```
 //!
-//! A path is a pattern for the file's path relative to the folder of `.seal.yaml`: `*` and `?`
-//! match within one name, `**` spans folders, `{a,b}` matches either. A pattern without a slash
+//! A path is a pattern for the file's path relative to the directory of `.seal.yaml`: `*` and `?`
+//! match within one name, `**` spans directories, `{a,b}` matches either. A pattern without a slash
 //! matches at any depth; one that ends with a slash matches everything below.
 
 mod file;
@@ -191,7 +191,7 @@ pub enum Violation {
 }
 
 impl Rules {
-    /// Returns the first rule that matches. `path` is relative to the folder of the rules, with
+    /// Returns the first rule that matches. `path` is relative to the directory of the rules, with
     /// slashes.
     pub fn for_path(&self, path: &str) -> Option<&Rule> {
         self.0.iter().find(|rule| rule.matcher.is_match(path))

@@ -253,7 +253,7 @@ fn namespace(node: &Node) -> ParseResult<String> {
 }
 
 /// Compiles a pattern. A pattern without a slash matches at any depth; one that ends with a slash matches
-/// everything below that folder.
+/// everything below that directory.
 fn matcher(pattern: &str) -> Result<GlobMatcher, RuleProblem> {
     let mut full_pattern = pattern.trim_start_matches("./").to_owned();
     if full_pattern.ends_with('/') {
@@ -538,8 +538,8 @@ mod tests {
         );
     }
 
-    /// Attack: a committer gives the controller a name or namespace that leads the user's requests to another path of the
-    /// API server.
+    /// Attack: a committer gives the controller a name or namespace that leads the user's requests to another path of
+    /// the API server.
     #[test]
     fn refuses_names_of_a_controller_that_no_service_can_have() {
         for (field, name) in [
