@@ -110,7 +110,7 @@ fn rotate_through_the_controller_retries_a_changed_object() {
                 }
             }
         });
-        fs::remove_file(folder.join("db.yaml")).expect("ours");
+        fs::remove_file(folder.join("db.yaml")).expect("the test owns the file");
         create(&folder, &[&TWO_ITEMS[..], &v1].concat());
         let mut command = command(env!("CARGO_BIN_EXE_seal"), &folder, &kubeconfig);
         command.args(["rotate", "db.yaml"]).current_dir(&folder);

@@ -31,12 +31,15 @@ pub(crate) fn seal_while(
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let run = command.spawn().expect("it runs");
     // Waits until the program opens the pipe.
-    let mut writer = File::options().write(true).open(&pipe).expect("ours");
+    let mut writer = File::options()
+        .write(true)
+        .open(&pipe)
+        .expect("the test owns the file");
     meanwhile();
     writer.write_all(text.as_bytes()).expect("it reads");
     drop(writer);
-    let output = run.wait_with_output().expect("ours");
-    fs::remove_file(pipe).expect("ours");
+    let output = run.wait_with_output().expect("the program ends");
+    fs::remove_file(pipe).expect("the test owns the file");
     output
 }
 
@@ -86,7 +89,8 @@ fn edit_keeps_a_lock_that_another_item_needs_meanwhile() {
     let script = format!("#!/bin/sh\nsed -i 's/a: first/a: edited/' \"$1\"\n{copy}\n");
     write_files(folder, &[("with_b", &with_b), ("editor", &script)]);
     let editor = folder.join("editor");
-    fs::set_permissions(&editor, fs::Permissions::from_mode(0o700)).expect("ours");
+    fs::set_permissions(&editor, fs::Permissions::from_mode(0o700))
+        .expect("the test owns the file");
     let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
     command.args(["edit", "db.yaml", "--key", "cluster.key"]);
     command.env("EDITOR", &editor).current_dir(folder);
@@ -120,7 +124,11 @@ fn concurrent_writers_of_one_lock_lose_no_value() {
     }
     runs.push(spawn(&["unset", "db.yaml", "a"]));
     for run in runs {
-        assert_code(&run.wait_with_output().expect("ours"), 0, "a writer");
+        assert_code(
+            &run.wait_with_output().expect("the program ends"),
+            0,
+            "a writer",
+        );
     }
     let view = ["view", "--reveal", "db.yaml", "--key", "cluster.key"];
     let printed = seal_ok(folder, &view);

@@ -52,12 +52,12 @@ fn encodings(text: &str) -> [(&'static str, Vec<u8>); 6] {
 }
 
 fn fixture(name: &str) -> String {
-    fs::read_to_string(format!("{SEAL_TESTS}/{name}")).expect("it is there")
+    fs::read_to_string(format!("{SEAL_TESTS}/{name}")).expect("the file exists")
 }
 
 /// Creates a directory with a sealed file, two backups of its key, and what is needed to decrypt them.
 fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let path_to = |name: &str| folder.path().join(name);
     for (from, to) in [
         ("fixtures/cert.pem", "cert.pem"),

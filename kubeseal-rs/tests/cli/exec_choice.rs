@@ -79,7 +79,7 @@ fn exec(folder: &Path, choice: &[&str]) -> (bool, String) {
 /// the command runs or trusts.
 #[test]
 fn exec_sets_only_variables_that_the_user_chose() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     for item in DANGEROUS_VARIABLES {
         seal_item(folder.path(), item);
         for (choice, should_run) in [
@@ -100,7 +100,7 @@ fn exec_sets_only_variables_that_the_user_chose() {
 
 #[test]
 fn exec_sets_the_chosen_variables() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     seal_item(folder.path(), "A_NAME_THAT_NO_LIST_HAS");
     for (choice, want) in [
         (&["--only", "password"][..], "password=x"),

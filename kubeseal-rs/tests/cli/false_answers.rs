@@ -60,7 +60,7 @@ impl Cluster {
             certificate: NEW_CERT,
             replaced: Vec::new(),
             head: String::new(),
-            folder: tempfile::tempdir().expect("a folder"),
+            folder: tempfile::tempdir().expect("a directory"),
         }
     }
 
@@ -319,7 +319,7 @@ fn does_not_retire_the_newest_key_if_an_older_certificate_is_served() {
 /// path, for example through the API server's proxy to a program that acts on it.
 #[test]
 fn sends_no_request_with_a_name_that_changes_the_path() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let paths: Arc<Mutex<Vec<String>>> = Arc::default();
     let recorded = Arc::clone(&paths);
     let kubeconfig = api_server::serve_with(folder.path(), String::new(), move |request| {
@@ -385,9 +385,9 @@ fn restore_reports_the_missing_label_of_a_key() {
 #[test]
 fn restore_reports_the_missing_label_of_a_v2_key() {
     let command = format!("kubectl label secret -n {NAMESPACE} key-xw {V2_KEY_LABEL}=active");
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let backup = folder.path().join("backup.yaml");
-    fs::write(&backup, v2_key("key-xw", 1, 1)).expect("ours");
+    fs::write(&backup, v2_key("key-xw", 1, 1)).expect("the test owns the file");
     let unlabeled = |byte| {
         let mut secret = v2_secret(Suite::XWing, "key-xw", byte, 1).to_document();
         secret["metadata"]["labels"] = json!({});

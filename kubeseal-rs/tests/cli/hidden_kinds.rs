@@ -17,7 +17,7 @@ struct Tree(tempfile::TempDir);
 
 impl Tree {
     fn new() -> Self {
-        let tree = Self(tempfile::tempdir().expect("a folder"));
+        let tree = Self(tempfile::tempdir().expect("a directory"));
         fs::create_dir(tree.path("tree")).expect("the test directory is writable");
         tree.git(&["init", "-q", "-b", "main", "."]);
         tree.write("tree/a.yaml", "a: b\n");
@@ -95,7 +95,7 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
     ];
     let output = tree.run(SEAL, &[&args[..], &["tree/db.yaml"]].concat());
     assert!(output.status.success(), "{}", combined_output(&output));
-    let manifest = fs::read_to_string(&file).expect("it is there");
+    let manifest = fs::read_to_string(&file).expect("the file exists");
     fs::remove_file(&file).expect("the file exists");
     let with_kind =
         |kind: &String| manifest.replace("kind: SealedSecret", &format!("kind: {kind}"));

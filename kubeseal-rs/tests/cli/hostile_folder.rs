@@ -21,7 +21,7 @@ struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn new() -> Self {
-        let folder = Self(tempfile::tempdir().expect("a folder"));
+        let folder = Self(tempfile::tempdir().expect("a directory"));
         fs::write(folder.path("a.yaml"), SEALED_SECRET).expect("the test directory is writable");
         fs::write(folder.path("plain.yaml"), PLAIN_SECRET).expect("the test directory is writable");
         folder
@@ -177,7 +177,7 @@ fn sops_runs_outside_the_current_directory() {
         .0
         .path()
         .canonicalize()
-        .expect("there")
+        .expect("it exists")
         .join("plain.yaml");
     let want = format!(
         "/\n-d --input-type yaml --output-type json {}\n{}:/usr/bin:/bin\n",
@@ -193,7 +193,7 @@ fn sops_runs_outside_the_current_directory() {
 #[test]
 fn a_rule_seals_for_no_certificate_outside_its_tree() {
     let folder = Folder::new();
-    let outside = tempfile::tempdir().expect("a folder");
+    let outside = tempfile::tempdir().expect("a directory");
     let cert = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/cert.pem");
     let outside_cert = outside.path().join("cert.pem");
     fs::copy(cert, &outside_cert).expect("the test directory is writable");

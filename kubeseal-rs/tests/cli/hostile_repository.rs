@@ -119,7 +119,7 @@ struct Trap {
 impl Trap {
     fn new() -> Self {
         let trap = Self {
-            folder: tempfile::tempdir().expect("a folder"),
+            folder: tempfile::tempdir().expect("a directory"),
         };
         for name in ["traps", "programs", "home", "tree"] {
             fs::create_dir(trap.path(name)).expect("the test directory is writable");
@@ -400,7 +400,7 @@ fn no_key_of_the_configuration_runs_a_program() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
     let file = trap.tree().join(".git/config");
-    let before = fs::read_to_string(&file).expect("there");
+    let before = fs::read_to_string(&file).expect("it exists");
     for key in configuration_keys(&trap) {
         let text = format!("{before}{TRIGGERS}{}", trap.setting(&key));
         fs::write(&file, text).expect("the test directory is writable");
@@ -478,7 +478,7 @@ fn an_included_configuration_runs_nothing() {
         trap.repository(&trap.tree());
         trap.configure(&trap.tree().join("deploy/included"));
         let file = trap.tree().join(".git/config");
-        let before = fs::read_to_string(&file).expect("there");
+        let before = fs::read_to_string(&file).expect("it exists");
         fs::write(
             &file,
             format!("{before}[{section}]\n\tpath = ../deploy/included\n"),
@@ -536,8 +536,8 @@ fn borrowed_objects_run_nothing() {
     trap.repository(&trap.tree());
     let (objects, lender) = (trap.tree().join(".git/objects"), trap.tree().join("lender"));
     write_bare_repository(&lender, &trap.configuration());
-    for entry in fs::read_dir(&objects).expect("there") {
-        let from = entry.expect("readable").path();
+    for entry in fs::read_dir(&objects).expect("it exists") {
+        let from = entry.expect("the file is readable").path();
         if from.file_name().is_some_and(|name| name.len() == 2) {
             let to = lender
                 .join("objects")
@@ -574,7 +574,7 @@ fn missing_objects_start_no_program() {
         ],
     );
     write_files(&trap.tree());
-    let mut text = fs::read_to_string(trap.tree().join(".git/config")).expect("there");
+    let mut text = fs::read_to_string(trap.tree().join(".git/config")).expect("it exists");
     for key in ["remote.origin.uploadpack", "core.sshCommand"] {
         text += &trap.setting(key);
     }
@@ -625,7 +625,7 @@ fn hooks_in_the_repository_are_not_run() {
         trap.write_program(&hooks.join(hook), hook);
     }
     let file = trap.tree().join(".git/config");
-    let text = fs::read_to_string(&file).expect("there");
+    let text = fs::read_to_string(&file).expect("it exists");
     fs::write(
         &file,
         format!("{text}[core]\n\tfsmonitor = .git/hooks/fsmonitor-watchman\n"),
@@ -705,7 +705,7 @@ fn a_hook_is_not_written_into_another_repository() {
     trap.repository(&trap.tree());
     trap.repository(&trap.path("victim"));
     let victim = trap.path("victim/.git");
-    fs::remove_dir_all(victim.join("hooks")).expect("the folder exists");
+    fs::remove_dir_all(victim.join("hooks")).expect("the directory exists");
     let common_file = trap.tree().join(".git/commondir");
     fs::write(common_file, victim.display().to_string()).expect("the test directory is writable");
     let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());

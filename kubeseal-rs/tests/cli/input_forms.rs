@@ -32,7 +32,7 @@ fn git(folder: &Path, args: &[&str]) {
 }
 
 fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     for (name, text) in files {
         write(folder.path(), name, text.as_bytes());
     }
@@ -41,7 +41,8 @@ fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) {
     let path = folder.join(name);
-    fs::create_dir_all(path.parent().expect("a folder")).expect("the test directory is writable");
+    fs::create_dir_all(path.parent().expect("a directory"))
+        .expect("the test directory is writable");
     fs::write(path, bytes).expect("the test directory is writable");
 }
 
@@ -99,7 +100,7 @@ fn manifest(
 /// Attack: a committer writes a Secret in a form that `kubeseal` or `seal` accepts, and lint does not recognize.
 #[test]
 fn reports_forms_that_kubeseal_or_seal_accepts_as_a_secret() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let (mut count, mut names) = (0, Vec::new());
     for version in [
         None,
@@ -230,7 +231,7 @@ fn reports_a_file_in_another_encoding() {
         ),
         ("UTF-32", utf32(text), "UTF-32"),
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         write(folder.path(), "db.yaml", &bytes);
         for args in [&["lint", "."][..], &["lint", "db.yaml"]] {
             let output = run(folder.path(), SEAL, args);
@@ -242,7 +243,7 @@ fn reports_a_file_in_another_encoding() {
         let output = run(folder.path(), SEAL, &["lint", "--staged"]);
         assert_contains(&output, want, why);
     }
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     write(
         folder.path(),
         "db.yaml",
@@ -586,7 +587,7 @@ fn refuses_a_certificate_file_together_with_a_cluster_flag() {
         &["--controller-namespace", "a"],
     ] {
         for verb in ["show", "fetch", "verify"] {
-            let folder = tempfile::tempdir().expect("a folder");
+            let folder = tempfile::tempdir().expect("a directory");
             let against = ["--against", CERT];
             let extra_args = if verb == "verify" { &against[..] } else { &[] };
             let output = run(

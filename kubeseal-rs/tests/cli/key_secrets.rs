@@ -111,7 +111,7 @@ fn no_command_seals_a_key() {
     let key = v2_secret(Suite::XWing, "k", 1, 1).data["v2.key"]
         .expose()
         .to_vec();
-    fs::write(folder.join("key.txt"), key).expect("ours");
+    fs::write(folder.join("key.txt"), key).expect("the test owns the file");
     let args = ["create", "k", "-n", "shop", "--from-file", "v2.key=key.txt"];
     assert_contains(&seal(folder, &args), refused, "create");
 }
@@ -169,14 +169,14 @@ fn write_kubectl(folder: &Path) {
         &[("list.json", &list.to_string()), ("bin/kubectl", kubectl)],
     );
     let mode = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(folder.join("bin/kubectl"), mode).expect("ours");
+    fs::set_permissions(folder.join("bin/kubectl"), mode).expect("the test owns the file");
 }
 
 #[cfg(unix)]
 fn script(folder: &Path, name: &str, args: &[&str]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/scripts");
     let programs = Path::new(env!("CARGO_BIN_EXE_kubeseal")).parent();
-    let programs = programs.expect("a folder").display();
+    let programs = programs.expect("a directory").display();
     let mut bash = command("bash", folder, "/nowhere");
     let path = format!("{}/bin:{programs}:/usr/bin:/bin", folder.display());
     bash.arg(script.join(name)).args(args).env("PATH", path);
@@ -196,7 +196,7 @@ fn the_script_for_other_tools_seals_no_key() {
         let files = files_below(&folder.join("sealed"));
         assert_eq!(files.len(), 1, "{files:?}");
         assert!(files[0].ends_with("shop/db.yaml"), "{files:?}");
-        fs::remove_dir_all(folder.join("sealed")).expect("ours");
+        fs::remove_dir_all(folder.join("sealed")).expect("the test owns the file");
     }
 }
 

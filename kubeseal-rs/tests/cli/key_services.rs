@@ -17,7 +17,7 @@ struct Fixture(tempfile::TempDir);
 
 impl Fixture {
     fn new() -> Self {
-        let fixture = Self(tempfile::tempdir().expect("a folder"));
+        let fixture = Self(tempfile::tempdir().expect("a directory"));
         let script =
             "#!/bin/sh\necho \"$VAULT_TOKEN\" > \"$HOME/ran\"\nprintf '{\"a\": \"value\"}'\n";
         fs::create_dir(fixture.path("programs")).expect("the test directory is writable");

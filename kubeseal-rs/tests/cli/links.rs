@@ -61,7 +61,7 @@ impl Fixture {
     }
 
     fn with_files(is_work_tree: bool, extra_files: &[(&str, &str)]) -> Self {
-        let fixture = Self(tempfile::tempdir().expect("a folder"));
+        let fixture = Self(tempfile::tempdir().expect("a directory"));
         for (path, text) in [
             ("outside/file", USER_TEXT),
             ("outside/new/x", ""),
@@ -146,13 +146,13 @@ impl Fixture {
     }
 
     fn outside_file(&self) -> String {
-        fs::read_to_string(self.path("outside/file")).expect("it is there")
+        fs::read_to_string(self.path("outside/file")).expect("the file exists")
     }
 
     fn outside_file_count(&self) -> usize {
         let entries = |name: &str| {
             fs::read_dir(self.path(name))
-                .expect("the folder is readable")
+                .expect("the directory is readable")
                 .count()
         };
         entries("outside") + entries("outside/new")
@@ -508,7 +508,7 @@ fn writes_through_links_of_the_user() {
     for out in ["../outside/none", "folder/../../outside/none"] {
         let output = fixture.run(KUBESEAL, &seal(out));
         assert!(output.status.success(), "{out}: {}", stderr(&output));
-        fs::remove_file(fixture.path("outside/none")).expect("it is there");
+        fs::remove_file(fixture.path("outside/none")).expect("the file exists");
     }
 
     let set = |out| ["set", out, "a", "--from-file=cert.pem", "--cert=cert.pem"];

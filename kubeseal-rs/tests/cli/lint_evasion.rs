@@ -28,7 +28,7 @@ fn rules_reported_by(folder: &Path, args: &[&str]) -> Vec<String> {
 }
 
 fn rules_violated_by(name: &str, text: &str) -> Vec<String> {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     fs::write(folder.path().join(name), text).expect("the file");
     violated_rules(folder.path())
 }
@@ -216,7 +216,7 @@ fn accepts_templates_that_test_or_use_existing_items() {
 
 #[test]
 fn a_missing_item_is_reported_with_template_line_and_nearest_name() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     fs::write(
         folder.path().join("db.yaml"),
         sealed_manifest("a\n        {{ .passwrod }}"),
@@ -246,8 +246,8 @@ fn lint_checks_the_files_of_a_generator() {
         ("{name: db, files: [sops.yaml, missing.txt]}", false),
         ("{name: db, files: ['https://a.example/x', sub]}", false),
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::create_dir(folder.path().join("sub")).expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
+        fs::create_dir(folder.path().join("sub")).expect("a directory");
         for (name, text) in [
             (
                 "kustomization.yaml",
@@ -278,10 +278,10 @@ fn lint_checks_the_files_of_a_generator() {
 #[cfg(unix)]
 #[test]
 fn lint_reads_no_generator_file_outside_its_tree() {
-    let outside = tempfile::tempdir().expect("a folder");
+    let outside = tempfile::tempdir().expect("a directory");
     let outside_file = outside.path().join("foreign.txt");
     fs::write(&outside_file, "hunter2").expect("a file");
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let relative = format!(
         "../{}/foreign.txt",
         outside.path().file_name().expect("a name").display()
@@ -321,11 +321,11 @@ fn git(folder: &Path, args: &[&str]) {
 /// Creates `app/` with a kustomization that reads `source`, and `b/real.env` with a value, which these links lead to.
 #[cfg(unix)]
 fn repository_with_links(source: &str, links: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let root = folder.path();
     git(root, &["init", "-q", "."]);
     for name in ["app", "b", "c"] {
-        fs::create_dir(root.join(name)).expect("a folder");
+        fs::create_dir(root.join(name)).expect("a directory");
     }
     let kustomization = format!("secretGenerator: [{{name: db, envs: ['{source}']}}]\n");
     fs::write(root.join("app/kustomization.yaml"), kustomization).expect("a file");
@@ -394,7 +394,7 @@ fn the_hook_finds_a_generator_beside_a_link() {
 #[cfg(unix)]
 #[test]
 fn the_hook_follows_no_link_out_of_the_repository() {
-    let outside = tempfile::tempdir().expect("a folder");
+    let outside = tempfile::tempdir().expect("a directory");
     let outside_file = outside.path().join("foreign.env");
     fs::write(&outside_file, "P=hunter2\n").expect("a file");
     let outside_file = outside_file.display().to_string();

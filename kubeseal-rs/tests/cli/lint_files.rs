@@ -20,7 +20,7 @@ fn seal(folder: &Path, args: &[&str]) -> Output {
 }
 
 fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     git(folder.path(), &["init", "-q"]);
     write_files(folder.path(), files);
     folder
@@ -29,7 +29,7 @@ fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
 /// Attack: a committer gives a plain Secret a name that lint skips, and adds a link that a tool applies.
 #[test]
 fn reads_links_inside_the_tree_and_reports_links_out_of_it() {
-    let outside = tempfile::tempdir().expect("a folder");
+    let outside = tempfile::tempdir().expect("a directory");
     write_files(outside.path(), &[("secret.yaml", SECRET)]);
     let folder = repository(&[
         ("secret.txt", SECRET),

@@ -37,7 +37,7 @@ fn lint(folder: &Path) -> Vec<String> {
 }
 
 fn lint_files(files: &[(&str, &str)]) -> Vec<String> {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     write_files(folder.path(), files);
     lint(folder.path())
 }
@@ -312,7 +312,7 @@ fn finds_generators_in_the_forms_that_kustomize_accepts() {
             "{field}"
         );
     }
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     fs::create_dir(folder.path().join("g")).expect("the test directory is writable");
     for (name, text) in [
         ("kustomization.yaml", "generators: [g/g.yaml]\n"),

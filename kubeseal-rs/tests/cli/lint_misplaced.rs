@@ -17,7 +17,7 @@ fn lint(folder: &Path, args: &[&str]) -> Output {
 }
 
 fn repository(text: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     git(folder.path(), &["init", "-q"]);
     write_files(folder.path(), &[("db.yaml", text)]);
     git(folder.path(), &["add", "-A"]);

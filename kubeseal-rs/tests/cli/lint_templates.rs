@@ -35,7 +35,7 @@ fn lint(folder: &Path, args: &[&str]) -> (Vec<String>, Option<i32>) {
 }
 
 fn lint_file(name: &str, content: &[u8]) -> (Vec<String>, Option<i32>) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     fs::write(folder.path().join(name), content).expect("the file");
     lint(folder.path(), &["."])
 }
@@ -85,7 +85,7 @@ fn a_kustomization_that_cannot_be_read_is_reported() {
         ),
     ] {
         assert_finding(rule, name, &content);
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         fs::write(folder.path().join(name), &content).expect("the file");
         let init = run(folder.path(), "git", &["init", "-q", "."]);
         assert!(init.status.success(), "{init:?}");
@@ -100,7 +100,7 @@ fn a_kustomization_that_cannot_be_read_is_reported() {
 /// that reads the file is a template.
 #[test]
 fn the_hook_finds_a_file_that_a_templated_kustomization_reads() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let kustomization = "secretGenerator:\n- name: {{ .x }}\n  envs: [db.env]\n";
     fs::write(folder.path().join("kustomization.yaml"), kustomization).expect("a file");
     fs::write(folder.path().join("db.env"), "a=hunter2\n").expect("a file");
@@ -249,7 +249,7 @@ fn an_unreadable_line_of_a_secret_with_a_literal_is_a_finding() {
 
 #[test]
 fn reports_unchecked_lines_as_notes_in_every_format() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let text = format!("{SECRET_HEAD}stringData:\n  a: \"{{{{ .x }}}}\" {{{{ .y }}}}\n");
     fs::write(folder.path().join("a.yaml"), text).expect("the file");
     for (format, want) in [
@@ -361,7 +361,7 @@ fn a_secret_with_a_value_instead_of_a_mapping_is_found() {
 #[cfg(unix)]
 #[test]
 fn checks_the_other_named_files_if_one_cannot_be_read() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     for name in ["a.yaml", "z.yaml"] {
         let text = format!("{SECRET_HEAD}stringData: {{a: hunter2}}\n");
         fs::write(folder.path().join(name), text).expect("the file");

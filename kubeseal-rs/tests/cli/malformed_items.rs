@@ -21,7 +21,7 @@ fn object(items: &str) -> String {
 
 /// Creates a directory with keys, certificates and a Git repository, `tree`, with a sealed file.
 fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: web, namespace: shop}\nstringData: {a: hunter2}\n";
     let files = [
         ("old.pem", OLD_CERT),

@@ -72,7 +72,7 @@ fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
 
 #[test]
 fn reports_an_unreadable_directory_and_continues() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let open_mode = fs::Permissions::from_mode(0o777);
     fs::set_permissions(folder.path(), open_mode.clone()).expect("the test owns the file");
     create_sealed_file(folder.path());
@@ -115,7 +115,7 @@ fn reports_an_unreadable_file_and_continues() {
         &["keys", "status", "tree", "--directory", "state"],
         &["-i", "tree", "--cert", "cert.pem"],
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let open_mode = fs::Permissions::from_mode(0o777);
         create_sealed_file(folder.path());
         let path_to = |name: &str| folder.path().join(name);
@@ -169,7 +169,7 @@ fn git(folder: &Path, args: &[&str]) {
 /// removal or not at all.
 #[test]
 fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let path_to = |name: &str| folder.path().join(name);
     let open_mode = fs::Permissions::from_mode(0o777);
     create_sealed_file(folder.path());
@@ -280,7 +280,7 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
         ("$SEALED", "sed -i s/hunter2/hunter3/ \"$1\"\n"),
     ] {
         for replacement in replacements {
-            let folder = tempfile::tempdir().expect("a folder");
+            let folder = tempfile::tempdir().expect("a directory");
             create_sealed_file(folder.path());
             let sealed = folder.path().join("db.yaml").display().to_string();
             let replacement = replacement.replace("$FILE", &format!("\"{file}\""));
@@ -324,7 +324,7 @@ fn commands_do_not_wait_for_a_pipe_in_place_of_a_file() {
             &["unset", "db.yaml", "a"],
             &["edit", "db.yaml", "--blind", "--cert", "cert.pem"],
         ] {
-            let folder = tempfile::tempdir().expect("a folder");
+            let folder = tempfile::tempdir().expect("a directory");
             create_sealed_file(folder.path());
             fs::remove_file(folder.path().join("db.yaml")).expect("the file exists");
             let status = command(folder.path(), "sh", &["-c", replacement]).status();
@@ -353,7 +353,7 @@ fn commands_do_not_wait_for_a_pipe_in_place_of_a_file() {
 
 #[test]
 fn reports_a_repository_without_a_commit() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     git(folder.path(), &["init", "-q"]);
     create_sealed_file(folder.path());
     for args in [
@@ -375,7 +375,7 @@ fn reports_a_repository_without_a_commit() {
 /// file stays their own.
 #[test]
 fn a_file_keeps_its_owner_group_and_mode() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     create_sealed_file(folder.path());
     let file = folder.path().join("db.yaml");
     let (owner, mode) = (
@@ -422,7 +422,7 @@ fn a_file_keeps_its_owner_group_and_mode() {
 /// By default, exceeding the limit kills a process in the middle of a write.
 #[test]
 fn a_write_above_the_file_size_limit_leaves_no_file() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     create_sealed_file(folder.path());
     let before = fs::read(folder.path().join("db.yaml")).expect("the file is readable");
     let set = format!("ulimit -f 0; exec {SEAL} set db.yaml b --generate --cert cert.pem");
@@ -443,7 +443,7 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
         );
         assert_eq!(
             fs::read_dir(folder.path())
-                .expect("the folder is readable")
+                .expect("the directory is readable")
                 .count(),
             4,
             "{line}"
@@ -456,7 +456,7 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
 #[test]
 fn an_interrupted_rotate_leaves_complete_files_and_reports_its_progress() {
     for (name, number) in [("HUP", 1), ("INT", 2), ("TERM", 15)] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         create_sealed_file(folder.path());
         let sealed =
             fs::read_to_string(folder.path().join("db.yaml")).expect("the file is readable");
@@ -490,7 +490,7 @@ fn an_interrupted_rotate_leaves_complete_files_and_reports_its_progress() {
         assert!(printed.contains("tree/0.yaml"), "{printed}");
         assert_eq!(
             fs::read_dir(folder.path().join("tree"))
-                .expect("the folder is readable")
+                .expect("the directory is readable")
                 .count(),
             1500
         );

@@ -23,7 +23,7 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
 
 /// Creates a directory with a Secret, the same Secret sealed, the certificate and the key.
 fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let files = [
         ("cert.pem", NEW_CERT),
         ("secret.yaml", SECRET),

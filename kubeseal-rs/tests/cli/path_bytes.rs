@@ -58,7 +58,7 @@ fn git(folder: &Path, args: &[&str]) {
 
 /// Creates a directory with a file for each kind of argument. No file name is UTF-8.
 fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let write = |name: &str, text: &[u8]| {
         fs::write(folder.path().join(argument(name)), text).expect("the file");
     };
@@ -70,7 +70,7 @@ fn folder() -> tempfile::TempDir {
     write("%.yaml", PLAIN_SECRET.as_bytes());
     write("%.kubeconfig", KUBECONFIG.as_bytes());
     write("%.rules", b"rules: []\n");
-    fs::create_dir(folder.path().join(argument("%"))).expect("a folder");
+    fs::create_dir(folder.path().join(argument("%"))).expect("a directory");
     write("%/db.yaml", b"");
     for name in ["%.sealed", "%/sealed.yaml"] {
         let output = run(

@@ -22,7 +22,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/exec.fixtures");
         let pem = fs::read_to_string(fixtures.join("key-2025.pem")).expect("the fixture");
         let labeled_services = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
@@ -185,7 +185,7 @@ struct ChangingController {
 
 impl ChangingController {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let served: Arc<AtomicUsize> = Arc::default();
         let index = Arc::clone(&served);
         let certificate: Body =
@@ -225,7 +225,10 @@ impl ChangingController {
     fn pin(&self) -> PathBuf {
         let pins = self.folder.path().join("cache/sealed-secrets/pins");
         let cluster = fs::read_dir(pins).expect("pins").next();
-        let cluster = cluster.expect("a cluster").expect("readable").path();
+        let cluster = cluster
+            .expect("a cluster")
+            .expect("the file is readable")
+            .path();
         cluster.join("kube-system_sealed-secrets-controller.pem")
     }
 }

@@ -69,7 +69,7 @@ impl Shell {
 /// next is invisible and goes to the shell.
 #[test]
 fn a_signal_at_a_hidden_prompt_restores_the_terminal() {
-    let home = tempfile::tempdir().expect("a folder");
+    let home = tempfile::tempdir().expect("a directory");
     for signal in [
         Signal::ALARM,
         Signal::HUP,

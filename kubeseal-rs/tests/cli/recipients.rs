@@ -30,7 +30,7 @@ struct Fixture(tempfile::TempDir);
 
 impl Fixture {
     fn new(rules: &str) -> Self {
-        let fixture = Self(tempfile::tempdir().expect("a folder"));
+        let fixture = Self(tempfile::tempdir().expect("a directory"));
         let files = [
             ("old.pem", OLD_CERT),
             ("old.yaml", OLD_KEY),
@@ -88,7 +88,7 @@ impl Fixture {
     }
 
     fn stolen_file(&self) -> String {
-        fs::read_to_string(self.path(STOLEN_FILE)).expect("it is there")
+        fs::read_to_string(self.path(STOLEN_FILE)).expect("the file exists")
     }
 
     /// Returns all files below the repository, with their content.
@@ -97,7 +97,7 @@ impl Fixture {
         let mut folders = vec![self.path(".")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder)
-                .expect("the folder is readable")
+                .expect("the directory is readable")
                 .flatten()
             {
                 match entry.path() {

@@ -35,7 +35,7 @@ impl Fixture {
             .with_no_client_auth()
             .with_single_cert(vec![certified_key.cert.der().clone()], key)
             .expect("they match");
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         for (name, text) in [
             ("ca.pem", certified_key.cert.pem().as_str()),
             ("x.yaml", SECRET),

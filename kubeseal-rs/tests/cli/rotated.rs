@@ -31,7 +31,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let mut fixture = Self {
-            folder: tempfile::tempdir().expect("a folder"),
+            folder: tempfile::tempdir().expect("a directory"),
             answer: Json::Null,
         };
         let secret = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n  namespace: shop\n  labels: {app: shop}\n  \
@@ -86,7 +86,7 @@ impl Fixture {
     }
 
     fn sealed_file(&self) -> String {
-        fs::read_to_string(self.path("db.yaml")).expect("it is there")
+        fs::read_to_string(self.path("db.yaml")).expect("the file exists")
     }
 
     /// Runs every command that re-encrypts through the controller. Checks that each command

@@ -59,7 +59,7 @@ fn sealed(name: &str) -> String {
 }
 
 fn folder_with(name: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let path_to = |file: &str| folder.path().join(file);
     let plain =
         "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
@@ -220,7 +220,7 @@ fn escapes_names_that_are_workflow_commands() {
         "##[stop-commands]x",
         "x##[error]y",
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let path_to = |file: &str| folder.path().join(file);
         let plain = "apiVersion: v1\nkind: Secret\nstringData: {a: b}\n";
         write(&path_to(&format!("{command}/plain.yaml")), plain);

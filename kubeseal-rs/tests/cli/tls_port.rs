@@ -124,7 +124,7 @@ fn run(
     server: &TlsServer,
     published: Option<&str>,
 ) -> (Output, bool) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     write_files(
         folder.path(),
         &[("secret.yaml", SECRET), ("old.pem", OLD_CERT)],
@@ -143,7 +143,7 @@ fn run(
     });
     let url = format!("https://localhost:{}", server.port);
     let port = ["--authorized", &url, "--token-account", "shop/ci"];
-    let input = fs::File::open(folder.path().join("db.yaml")).expect("it is there");
+    let input = fs::File::open(folder.path().join("db.yaml")).expect("the file exists");
     let output = command(program, folder.path(), kubeconfig)
         .args(args)
         .args(port)

@@ -33,7 +33,7 @@ pub(crate) fn seal_ok(folder: &Path, args: &[&str]) -> String {
 
 /// Returns a directory with keys, certificate and rules.
 pub(crate) fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     for name in [
         "cert.pem",
         "key.pem",
@@ -42,7 +42,8 @@ pub(crate) fn folder() -> tempfile::TempDir {
         "escrow.key",
         "escrow.txt",
     ] {
-        fs::copy(Path::new(FIXTURES).join(name), folder.path().join(name)).expect("ours");
+        fs::copy(Path::new(FIXTURES).join(name), folder.path().join(name))
+            .expect("the test owns the file");
     }
     write_files(
         folder.path(),
@@ -99,7 +100,7 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
         "-w",
         "tree/0.yaml",
     ];
-    fs::create_dir(folder.join("tree")).expect("ours");
+    fs::create_dir(folder.join("tree")).expect("the test owns the directory");
     seal_ok(folder, &args);
     let first = read(folder, "tree/0.yaml");
     for number in 1..1000 {
@@ -113,7 +114,7 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
             folder.join(format!("tree/{number}.yaml")),
             format!("{indent}{text}# end"),
         )
-        .expect("ours");
+        .expect("the test owns the file");
     }
     let texts = || -> Vec<String> {
         (0..1000)
@@ -331,7 +332,7 @@ fn lists_backs_up_restores_retires_and_marks_v2_keys() {
         marked.contains("/backed-up") && marked.contains(id),
         "{marked}"
     );
-    fs::create_dir(folder.join("copy")).expect("ours");
+    fs::create_dir(folder.join("copy")).expect("the test owns the directory");
     let restore = [
         "keys",
         "restore",
@@ -363,7 +364,7 @@ fn lists_backs_up_restores_retires_and_marks_v2_keys() {
     let output = seal(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
     assert_code(&output, 2, "a compromised recipient");
     assert_contains(&output, "is marked as compromised", "set");
-    fs::remove_file(folder.join("db.yaml")).expect("ours");
+    fs::remove_file(folder.join("db.yaml")).expect("the test owns the file");
     assert_contains(
         &run(&["keys", "retire", "key-old"]),
         "key-old is retired",

@@ -183,7 +183,7 @@ fn compromise_lists_values_with_other_recipients_and_in_refused_objects() {
         let file = format!("tree/{name}.yaml");
         let create = ["create", name, "-n", "shop", "--from-file", "a=value"];
         let create = [&create[..], &["--from-file", "b=value", "-w", &file]].concat();
-        fs::create_dir_all(folder.join("tree")).expect("ours");
+        fs::create_dir_all(folder.join("tree")).expect("the test owns the directory");
         seal_ok(folder, &create);
         if let Some((from, to)) = change {
             let text = read(folder, &file);
@@ -335,7 +335,7 @@ fn lock_of(name: &str) -> String {
 fn a_changed_preferred_key_is_reported() {
     let folder = folder();
     let folder = folder.path();
-    fs::remove_file(folder.join(".seal.yaml")).expect("ours");
+    fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
     let lists = preferred_keys(folder);
     let served: Arc<AtomicUsize> = Arc::default();
     let index = Arc::clone(&served);

@@ -93,8 +93,8 @@ fn retires_no_key_that_v2_values_outside_of_sealed_secrets_may_need() {
     );
     let line = line_of(&read(folder, "tree/db.yaml"), "a");
     let value = line.trim().strip_prefix("a: ").expect("an item").to_owned();
-    fs::remove_file(folder.join("tree/db.yaml")).expect("ours");
-    fs::remove_file(folder.join(".seal.yaml")).expect("ours");
+    fs::remove_file(folder.join("tree/db.yaml")).expect("the test owns the file");
+    fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
     let json = format!(r#"[{{"op": "add", "path": "/spec/encryptedData/a", "value": "{value}"}}]"#);
     for (file, text) in [
         ("tree/values.yaml", format!("secrets:\n  a: {value}\n")),

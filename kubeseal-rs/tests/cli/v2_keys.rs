@@ -62,7 +62,7 @@ fn serve(folder: &Path, listed: Option<(Suite, u8)>) -> std::path::PathBuf {
 }
 
 fn keys(listed: Option<(Suite, u8)>, args: &[&str]) -> Output {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let kubeconfig = serve(folder.path(), listed);
     let mut command = command(env!("CARGO_BIN_EXE_seal"), folder.path(), kubeconfig);
     command.env("XDG_CACHE_HOME", folder.path().join("cache"));
@@ -207,7 +207,7 @@ fn a_restored_v2_key_seals_only_if_the_user_names_it() {
         manifest::to_yaml(&v2_secret(suite, name, byte, day).to_document())
     });
     write_files(folder, &[("backup.yaml", &format!("{old}---\n{new}"))]);
-    fs::create_dir(folder.join("state")).expect("ours");
+    fs::create_dir(folder.join("state")).expect("the test owns the directory");
     let restore = |more: &[&str]| {
         let restore = ["keys", "restore", "backup.yaml", "--directory", "state"];
         seal(folder, &[&restore, more].concat())
@@ -243,7 +243,7 @@ fn a_restored_v2_key_seals_only_if_the_user_names_it() {
     let listed = seal_ok(folder, &["keys", "list", "--directory", "state"]);
     assert!(listed.contains("key-new  sealing"), "{listed}");
 
-    fs::remove_dir_all(folder.join("state/keys")).expect("ours");
+    fs::remove_dir_all(folder.join("state/keys")).expect("the test owns the file");
     let (states, _) = report(&["--seal-with", &id]);
     assert_eq!(states, ["key-old opening", "key-new sealing"]);
     let output = restore(&["--seal-with", "nonsense"]);

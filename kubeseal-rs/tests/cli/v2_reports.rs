@@ -32,7 +32,7 @@ fn create_for(folder: &Path, recipients: &str, file: &str) {
     let rules = RULES.replace("[cluster.txt]", recipients);
     write_files(folder, &[(".seal.yaml", &rules)]);
     create(folder, &["--from-file", "b=value", "-w", file]);
-    fs::remove_file(folder.join(".seal.yaml")).expect("ours");
+    fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
 }
 
 /// Replaces a text in a file, which must contain it.
@@ -89,7 +89,7 @@ fn a_malformed_entry_hides_no_value_from_retire() {
                 assert_contains(&compromise, "item b: malformed v2 value", to);
             }
         }
-        fs::remove_file(folder.join("db.yaml")).expect("ours");
+        fs::remove_file(folder.join("db.yaml")).expect("the test owns the file");
     }
 }
 
@@ -97,7 +97,7 @@ fn seal_with_rule(folder: &Path, recipients: &str, args: &[&str]) {
     let rules = RULES.replace("[cluster.txt]", recipients);
     write_files(folder, &[(".seal.yaml", &rules)]);
     seal_ok(folder, args);
-    fs::remove_file(folder.join(".seal.yaml")).expect("ours");
+    fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
 }
 
 /// Fault: a key is lost or the template was changed, so that no key opens v2 values; `status` says that nothing needs
@@ -185,7 +185,7 @@ fn doctor_and_exec_report_v2_keys_that_the_controller_does_not_use() {
     }
     assert_code(&doctor("both.yaml", &[]), 0, "another key opens it");
     assert!(!exec("both.yaml").contains("retired"));
-    fs::remove_file(folder.join("state/keys/old.yaml")).expect("ours");
+    fs::remove_file(folder.join("state/keys/old.yaml")).expect("the test owns the file");
     write_files(folder, &[("key.yaml", &v2_key("key-old", 1, 1))]);
     let output = doctor("xw.yaml", &["--backup", "key.yaml"]);
     assert_code(&output, 1, "only in a backup");
@@ -254,7 +254,7 @@ fn a_rollback_check_fails_if_a_file_cannot_be_read() {
         let printed = combined_output(&output);
         assert!(!printed.contains("can read all"), "{case}: {printed}");
     }
-    fs::remove_file(folder.join("tree/f.yaml")).expect("ours");
+    fs::remove_file(folder.join("tree/f.yaml")).expect("the test owns the file");
     assert_code(
         &seal(folder, &["doctor", "--rollback", "tree"]),
         0,
@@ -288,7 +288,7 @@ fn retire_fails_if_there_is_nothing_to_search() {
 fn repository_with_keys() -> tempfile::TempDir {
     let folder = folder_with_keys();
     write_newer_rsa_key(folder.path());
-    fs::remove_file(folder.path().join(".seal.yaml")).expect("ours");
+    fs::remove_file(folder.path().join(".seal.yaml")).expect("the test owns the file");
     write_files(
         folder.path(),
         &[("tree/README", ""), (".gitignore", "state\n")],
@@ -360,14 +360,14 @@ fn retires_no_key_that_rules_behind_links_on_branches_name() {
     let folder = repository_with_keys();
     let folder = folder.path();
     write_files(folder, &[("rules.yaml", RULES)]);
-    symlink("rules.yaml", folder.join(".seal.yaml")).expect("ours");
+    symlink("rules.yaml", folder.join(".seal.yaml")).expect("the test owns the file");
     commit_on_branch(folder, "rules");
-    fs::create_dir(folder.join("keys")).expect("ours");
-    symlink("../cluster.txt", folder.join("keys/link.txt")).expect("ours");
+    fs::create_dir(folder.join("keys")).expect("the test owns the directory");
+    symlink("../cluster.txt", folder.join("keys/link.txt")).expect("the test owns the file");
     let named = RULES.replace("cluster.txt", "../keys/../keys/link.txt");
     write_files(folder, &[("prod/.seal.yaml", &named)]);
     commit_on_branch(folder, "key");
-    symlink("/etc/rules.yaml", folder.join(".seal.yaml")).expect("ours");
+    symlink("/etc/rules.yaml", folder.join(".seal.yaml")).expect("the test owns the file");
     commit_on_branch(folder, "outside");
     let output = retire(folder, "key-old", &["--all-branches"]);
     assert_code(&output, 1, "links");
@@ -502,7 +502,7 @@ fn the_printed_steps_after_a_compromise_re_encrypt_the_values() {
     let mut sh = command("sh", folder, "/nowhere");
     let programs = Path::new(env!("CARGO_BIN_EXE_seal"))
         .parent()
-        .expect("a folder");
+        .expect("a directory");
     let path = format!("{}:/usr/bin:/bin", programs.display());
     sh.args(["-c", &format!("{export} && {rotate}")])
         .env("PATH", path);

@@ -154,7 +154,7 @@ fn does_not_seal_as_v1_after_v2_values_were_replaced() {
     let folder = folder_with_v1();
     let folder = folder.path();
     let v1 = read(folder, "db.yaml");
-    std::fs::remove_file(folder.join("db.yaml")).expect("ours");
+    std::fs::remove_file(folder.join("db.yaml")).expect("the test owns the file");
     create(folder, &TWO_ITEMS);
     git(folder, &["init", "-q"]);
     git(folder, &["add", "db.yaml"]);

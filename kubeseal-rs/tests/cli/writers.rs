@@ -56,7 +56,7 @@ fn wait_for_success(run: Child) -> Output {
 /// Runs twenty commands concurrently, each with its own item: `set`, `unset` and `--merge-into`.
 #[test]
 fn twenty_concurrent_writers_lose_no_change() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let old_items: Vec<String> = (0..6).map(|i| format!("old{i}")).collect();
     create_sealed_file(
         folder.path(),
@@ -110,7 +110,7 @@ fn twenty_concurrent_writers_lose_no_change() {
     assert!(has_item("merged"), "{text}");
     assert_eq!(
         fs::read_dir(folder.path())
-            .expect("the folder is readable")
+            .expect("the directory is readable")
             .count(),
         3,
         "temporary files remain"
@@ -120,7 +120,7 @@ fn twenty_concurrent_writers_lose_no_change() {
 /// Another program adds lines as editors do, by writing a new file and renaming it.
 #[test]
 fn keeps_concurrent_changes_of_other_programs() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     create_sealed_file(folder.path(), &["a"]);
     let (file, cert) = (folder.path().join("db.yaml"), cert_path());
     fs::write(folder.path().join("value"), "x").expect("the test directory is writable");
@@ -175,7 +175,7 @@ fn keeps_concurrent_changes_of_other_programs() {
 /// Concurrent runs of `seal rotate` on one tree succeed, and leave a tree that another run accepts.
 #[test]
 fn concurrent_runs_of_rotate_succeed() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     for i in 0..6 {
         let sub = folder.path().join(format!("{i}"));
         fs::create_dir(&sub).expect("the test directory is writable");

@@ -31,8 +31,8 @@ fn seal(folder: &Path, args: &str) -> (bool, String) {
 }
 
 fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
         let path = entry.expect("an entry").path();
         let target = to.join(path.file_name().expect("a name"));
         if path.is_dir() {
@@ -44,7 +44,7 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     copy_folder(Path::new(FIXTURES), folder.path());
     fs::write(folder.path().join("value.txt"), "value").expect("a file");
     folder
@@ -100,10 +100,10 @@ fn marks_of_compromised_keys_survive_a_cleaned_cache() {
     assert!(!folder.path().join(".cache").exists());
     assert!(!seal(folder.path(), create).0);
     let cache = folder.path().join(".cache/sealed-secrets");
-    fs::create_dir_all(&cache).expect("a folder");
+    fs::create_dir_all(&cache).expect("a directory");
     fs::rename(&state, cache.join("compromised")).expect("the mark is there");
     assert!(!seal(folder.path(), create).0);
-    fs::remove_dir_all(&cache).expect("the folder exists");
+    fs::remove_dir_all(&cache).expect("the directory exists");
     let (has_succeeded, stderr) = seal(folder.path(), create);
     assert!(has_succeeded, "{stderr}");
 }

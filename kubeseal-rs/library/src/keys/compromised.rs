@@ -84,7 +84,9 @@ pub fn remember_v2(
     key: &KeyId,
     since: &str,
 ) -> Result<(), RememberError> {
-    let folder = environment.state_directory().ok_or(RememberError::NoFolder)?;
+    let folder = environment
+        .state_directory()
+        .ok_or(RememberError::NoFolder)?;
     Ok(remember_as(&folder, &key.to_string(), since)?)
 }
 
@@ -114,7 +116,9 @@ pub fn remember(
     key: &Fingerprint,
     since: &str,
 ) -> Result<(), RememberError> {
-    let folder = environment.state_directory().ok_or(RememberError::NoFolder)?;
+    let folder = environment
+        .state_directory()
+        .ok_or(RememberError::NoFolder)?;
     Ok(remember_as(&folder, &key.to_string(), since)?)
 }
 

@@ -365,14 +365,14 @@ mod tests {
             ("a checkout in a container", 1000, 0, Some(1000), true),
             ("another user's in /tmp", 1001, 1000, Some(0), false),
             (
-                "another user's, above a folder of this user",
+                "another user's, above a directory of this user",
                 1001,
                 1000,
                 Some(1000),
                 false,
             ),
             ("another user's, for root", 1001, 0, Some(0), false),
-            ("a removed folder", 1001, 1000, None, false),
+            ("a removed directory", 1001, 1000, None, false),
         ] {
             assert_eq!(is_trusted_owner(owner, user, folder), want, "{why}");
         }

@@ -300,7 +300,10 @@ fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>>
         staged.staged_files()?
     };
     let readers = sources::readers(staged, &files)?;
-    let mut paths: BTreeSet<PathBuf> = readers.iter().map(|path| files::relative_to_current_directory(path)).collect();
+    let mut paths: BTreeSet<PathBuf> = readers
+        .iter()
+        .map(|path| files::relative_to_current_directory(path))
+        .collect();
     if has_paths {
         paths.extend(args.paths.iter().cloned());
     } else {
