@@ -269,7 +269,7 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_with(path, bytes, platform::without_other_users)
 }
 
-/// Refuses an output that is one of the files that the command reads: it would be lost.
+/// Refuses an output file that the command also reads, because its content would be lost.
 ///
 /// # Errors
 ///
@@ -333,7 +333,7 @@ fn replace_with(
     write().map_err(|cause| FileError::new("cannot write", path, cause))
 }
 
-/// Returns whether nothing has this path. A path below a file, such as `/dev/null` as `HOME`, cannot exist.
+/// Returns whether no file has this path. A path below a file, such as one below `/dev/null`, cannot exist.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! Finds sealed values outside a SealedSecret, for example in the values of a Helm chart. Only the
-//! template determines their name and scope, so they cannot be decrypted or re-encrypted here.
+//! Finds sealed values outside a SealedSecret, for example in the values of a Helm chart. Only the rendered template
+//! determines their name and scope, so they cannot be decrypted or re-encrypted here.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ use crate::walk;
 
 /// The length of the shortest v1 value, for a key of 2048 bits, in characters without padding.
 const MIN_V1_LEN: usize = 366;
-/// What a v2 value begins with, before the letter of its kind.
+/// The prefix of a v2 value, before the letter for its kind.
 const V2_PREFIX: &[u8] = b"seal2.";
 /// The length of the shortest v2 value, the header of a lock: prefix, letter, `.`, and 59 bytes in base64url.
 const MIN_V2_LEN: usize = V2_PREFIX.len() + 2 + 79;
@@ -52,7 +52,7 @@ fn is_base64(byte: u8) -> bool {
 /// A text in which the lines of a wrapped value are joined.
 struct Joined {
     text: Vec<u8>,
-    /// The position of each line that was not joined, and its number.
+    /// The position and the number of each line that was not joined to the previous one.
     lines: Vec<(usize, usize)>,
 }
 
@@ -83,8 +83,7 @@ impl Joined {
     }
 }
 
-/// Returns the line of the first scalar that is a sealed value only once its escapes are resolved, such as `\/` in
-/// JSON.
+/// Returns the line of the first scalar that is a sealed value after its escapes, such as `\/` in JSON, are resolved.
 fn first_escaped(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     memchr::memchr(b'\\', bytes)?;
     let documents = manifest::read_well_formed(bytes);
@@ -132,7 +131,8 @@ fn first_v1(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     None
 }
 
-/// Returns the position of the first v2 value. Only its beginning counts, as the rest may be on further lines.
+/// Returns the position of the first v2 value. Checks only the beginning of a value, as the rest may be on further
+/// lines.
 fn first_v2(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     let mut starts = memchr::memmem::find_iter(bytes, V2_PREFIX);
     starts.find(|start| {
@@ -221,7 +221,8 @@ fn is_sealed(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Attack: an author mentions a SealedSecret beside a loose value, so that commands overlook the value.
+    /// Attack: an author mentions a SealedSecret in the same file as a sealed value outside of it, so that commands
+    /// overlook the value.
     #[test]
     fn finds_a_value_beside_a_sealed_secret_in_the_same_file() {
         let value = |byte: u8| {

@@ -32,8 +32,8 @@ pub fn first_line(stderr: &[u8]) -> String {
     line.unwrap_or_default().chars().take(300).collect()
 }
 
-/// Returns the first lines of a program's error output that are not blank, at most 12 lines
-/// and 1500 characters; `…` stands for what is left out. The caller escapes them for display.
+/// Returns the first lines of a program's error output that are not blank, at most 12 lines and 1500 characters. `…`
+/// marks an omission. The caller escapes the lines for display.
 pub fn first_lines(stderr: &[u8]) -> String {
     let stderr = String::from_utf8_lossy(stderr);
     let lines: Vec<&str> = stderr.lines().map(str::trim_end).collect();

@@ -1,4 +1,4 @@
-//! Finds manifests: named files, and below directories the files that Git sees.
+//! Finds manifests: files that the user names and, below directories, files that Git sees.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -129,7 +129,7 @@ pub fn sort_candidates(mut found: Vec<Candidate>) -> Vec<Candidate> {
 }
 
 /// Returns every `.yaml`, `.yml`, `.json` and `Kustomization` below a directory, regardless of ignore files, sorted by
-/// path. For directories that a controller reads, where ignoring a key or an object would lose it. Links are not
+/// path. Use it for directories that a controller reads, where ignoring a key or an object would lose it. Links are not
 /// followed.
 ///
 /// # Errors
@@ -273,7 +273,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Adds links that lead to other files of the tree. A link to a directory, or to nothing, has no content.
+    /// Adds links that lead to other files of the tree. Links to directories and broken links are skipped.
     fn add_links(&mut self, root: Option<&Path>) {
         let tree = root.unwrap_or(&self.resolved).to_owned();
         for link in std::mem::take(&mut self.links) {
@@ -533,8 +533,8 @@ impl ManifestFile {
         }
     }
 
-    /// Like [`Self::parse`], for files in which every value counts that may be used: accepts repeated keys, of which
-    /// the last one is in the documents.
+    /// Like [`Self::parse`], for callers that must find every value: accepts repeated keys. The documents contain the
+    /// last value of a repeated key.
     ///
     /// # Errors
     ///

@@ -19,8 +19,8 @@ use crate::v2_attacks::set;
 const OLD_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
 const NEW_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2025.yaml");
 
-/// Fault: a user sets an item while `seal rotate` re-encrypts its object, which then reports values as re-encrypted
-/// that it did not write.
+/// Fault: a user sets an item while `seal rotate` re-encrypts the object, and `seal rotate` reports values as
+/// re-encrypted that it did not write.
 #[test]
 fn rotate_retries_an_object_that_changed_meanwhile() {
     let folder = folder();
@@ -61,7 +61,8 @@ fn rotate_retries_an_object_that_changed_meanwhile() {
     assert!(printed.contains("new value"), "{printed}");
 }
 
-/// Fault: the same with v1 values.
+/// Fault: a user sets a v1 item while `seal rotate` re-encrypts the object, and `seal rotate` reports values as
+/// re-encrypted that it did not write.
 #[test]
 fn rotate_retries_a_v1_object_that_changed_meanwhile() {
     let folder = folder();
@@ -89,7 +90,8 @@ fn rotate_retries_a_v1_object_that_changed_meanwhile() {
     );
 }
 
-/// Fault: the same while the controller re-encrypts the values; and a program that changes the object all the time.
+/// Fault: a user sets an item while the controller re-encrypts the object, or a program changes the object before every
+/// attempt.
 #[test]
 fn rotate_through_the_controller_retries_a_changed_object() {
     for (changes, code, want) in [
@@ -130,7 +132,7 @@ fn document(folder: &Path) -> serde_json::Value {
     found[0].sealed.to_document()
 }
 
-/// Serves a controller that gives this answer to every re-encryption, after calling `meanwhile`.
+/// Serves a controller that calls `meanwhile` and then gives this answer, for every re-encryption.
 fn serve(
     folder: &Path,
     answer: String,

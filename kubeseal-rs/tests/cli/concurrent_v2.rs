@@ -1,4 +1,4 @@
-//! Tests programs that change the object that another `seal` is about to change: v2 values depend on other entries.
+//! Tests programs that change an object while `seal` changes it too. v2 values depend on other entries of their object.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -16,7 +16,8 @@ pub(crate) const TWO_ITEMS: [&str; 4] = ["--from-file", "b=value", "-w", "db.yam
 pub(crate) const PIPE: &str = "pipe";
 const KEYS: [&str; 4] = ["--key", "cluster.key", "--key", "key.pem"];
 
-/// Runs `seal` with arguments that read [`PIPE`], after the file to change. Calls `meanwhile` before it gets the text.
+/// Runs `seal` with arguments that read [`PIPE`] after the file to change. Calls `meanwhile` before writing the text to
+/// the pipe.
 pub(crate) fn seal_while(
     folder: &Path,
     args: &[&str],
@@ -55,7 +56,8 @@ fn assert_values(folder: &Path, values: &[&str]) {
     }
 }
 
-/// Returns a directory in which `db.yaml` has the item `a`, and the text of the file when `b` had the same lock.
+/// Returns a directory in which `db.yaml` has the item `a`, and the earlier text of the file, in which `b` had the same
+/// lock.
 fn folder_without_b() -> (tempfile::TempDir, String) {
     let folder = folder();
     write_files(folder.path(), &[("old", "old value"), ("value", "first")]);
@@ -65,8 +67,8 @@ fn folder_without_b() -> (tempfile::TempDir, String) {
     (folder, with_b)
 }
 
-/// Fault: Git brings back an item while `seal set` waits for its value, and the item needs the lock that the old value
-/// alone needed before.
+/// Fault: Git restores an item while `seal set` waits for a value, and the item needs the lock that only the old value
+/// needed before.
 #[test]
 fn set_keeps_a_lock_that_another_item_needs_meanwhile() {
     let (folder, with_b) = folder_without_b();
@@ -79,7 +81,7 @@ fn set_keeps_a_lock_that_another_item_needs_meanwhile() {
     assert_code(&seal(folder, &["lint", "db.yaml"]), 0, "lint");
 }
 
-/// Fault: the same while the editor of `seal edit` is open.
+/// Fault: an item that needs the lock of the edited value is restored while the editor of `seal edit` is open.
 #[test]
 fn edit_keeps_a_lock_that_another_item_needs_meanwhile() {
     let (folder, with_b) = folder_without_b();
@@ -99,7 +101,7 @@ fn edit_keeps_a_lock_that_another_item_needs_meanwhile() {
     assert_values(folder, &["edited", "old value"]);
 }
 
-/// Fault: several users set items of one object at the same time, some of which share a lock.
+/// Fault: several users set items of one object at the same time, and some of the items share a lock.
 #[test]
 fn concurrent_writers_of_one_lock_lose_no_value() {
     let folder = folder();
@@ -135,7 +137,7 @@ fn concurrent_writers_of_one_lock_lose_no_value() {
     assert_eq!(printed.matches("correct horse").count(), 11, "{printed}");
 }
 
-/// Fault: `seal rotate --to v2` converts the file while `seal set` waits for its value: a v1 value beside bound values
+/// Fault: `seal rotate --to v2` converts the file while `seal set` waits for a value. A v1 value beside bound values
 /// would make controllers refuse the object.
 #[test]
 fn set_seals_in_the_new_format_of_a_file_converted_meanwhile() {
@@ -163,7 +165,7 @@ fn set_seals_in_the_new_format_of_a_file_converted_meanwhile() {
 }
 
 /// Attack: a committer converts the values to v1, or changes the template, and the user pulls while `seal set` waits
-/// for the value, which would get less protection than when the user decided to enter it.
+/// for a value. The value would get less protection than the user expected.
 #[test]
 fn a_value_does_not_lose_its_protection_while_it_is_entered() {
     let folder = folder();
@@ -190,7 +192,7 @@ fn a_value_does_not_lose_its_protection_while_it_is_entered() {
     assert_code(&output, 2, "the template");
     assert_eq!(read(folder, "db.yaml"), changed);
 
-    // Nothing is bound yet.
+    // The object has no bound values yet.
     let empty = bound.lines().filter(|line| !line.contains("seal2."));
     let empty = empty.collect::<Vec<_>>().join("\n");
     let empty = empty.replace("  encryptedData:", "  encryptedData: {}") + "\n";

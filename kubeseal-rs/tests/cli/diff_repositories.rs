@@ -637,7 +637,7 @@ fn explains_how_to_fix_an_argument_that_is_not_a_path() {
     assert!(!printed.contains("shallow"), "{printed}");
 }
 
-/// A tag with the name of a short hash hides the commit. Git compares the tag too, and warns.
+/// A tag with the name of a short hash hides the commit. Like Git, `seal diff` compares the tag and warns.
 #[test]
 fn warns_about_a_tag_that_is_named_like_a_commit() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -657,7 +657,7 @@ fn warns_about_a_tag_that_is_named_like_a_commit() {
     assert!(!combined_output(&output).contains("hash"), "{output:?}");
 }
 
-/// A name that is both a revision and a file must not compare the wrong one, which would hide a change.
+/// If a name is both a revision and a file, comparing the wrong one would hide a change.
 #[test]
 fn refuses_a_name_that_is_both_a_revision_and_a_file() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -715,7 +715,7 @@ fn ignores_a_document_that_only_mentions_a_sealed_secret() {
     assert_diff(folder.path(), &[], 2, &["hidden.txt\n", "broken.yml\n"]);
 }
 
-/// Fault: the repository has the format of its branches that Git 2.45 introduced: `.git/refs` has no branches.
+/// Fault: the repository stores its branches in the reftable format of Git 2.45, not in `.git/refs`.
 #[test]
 fn reports_a_repository_with_a_reftable() {
     let folder = tempfile::tempdir().expect("a directory");

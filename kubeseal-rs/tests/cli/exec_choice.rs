@@ -8,8 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/exec.fixtures");
 
-/// Environment variables that tell programs where to find code, keys or a trusted server. No list of them is
-/// complete.
+/// Environment variables that tell programs where to find code, keys or a trusted server. No such list can be complete.
 const DANGEROUS_VARIABLES: [&str; 16] = [
     "PYTHONUSERBASE",
     "KUBECONFIG",
@@ -38,7 +37,7 @@ fn seal(folder: &Path, args: &[&str]) -> Output {
     command.stdin(Stdio::null()).output().expect("it starts")
 }
 
-/// Creates `db.yaml` with this item and the item `password`, as anyone with the certificate can.
+/// Creates `db.yaml` with this item and the item `password`, which anyone with the certificate can do.
 fn seal_item(folder: &Path, item: &str) {
     let certificate = format!("{FIXTURES}/key-2025.pem");
     let literal = format!("--from-literal={item}=evil");

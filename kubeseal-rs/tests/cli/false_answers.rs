@@ -1,5 +1,5 @@
-//! Tests commands that manage keys against an API server, or a proxy in front of it, whose responses report success and
-//! are not what the command asked for.
+//! Tests commands that manage keys against an API server, or a proxy in front of it, whose responses report success but
+//! do not contain what the command requested.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -47,9 +47,9 @@ const NON_LISTS: [&str; 12] = [
 /// A cluster with two keys and one SealedSecret of this project's controller.
 struct Cluster {
     certificate: &'static str,
-    /// Responses that replace those of an honest cluster: the method, the path with the query, and code and body.
+    /// Responses that replace those of an honest cluster: method, path with query, status code and body.
     replaced: Vec<(&'static str, String, (u16, String))>,
-    /// More lines in the heads of responses.
+    /// Additional header lines of the responses.
     head: String,
     folder: tempfile::TempDir,
 }
@@ -187,8 +187,8 @@ fn commands_change_an_honest_cluster() {
     }
 }
 
-/// Fault: a proxy in front of the API server answers a list with success and something else, so that a key looks
-/// unneeded.
+/// Fault: a proxy in front of the API server answers a list request with success and another content, so that a key
+/// seems to be unused.
 #[test]
 fn retires_no_key_after_a_response_that_is_not_a_list() {
     for body in NON_LISTS {
@@ -210,7 +210,8 @@ fn retires_no_key_after_a_response_that_is_not_a_list() {
     }
 }
 
-/// Fault: the same for the second page of a list, after which the rest would be missing.
+/// Fault: a proxy answers the request for the second page of a list with success and another content, so that objects
+/// are missing.
 #[test]
 fn retires_no_key_after_a_second_page_that_is_not_a_list() {
     let first = r#"{"kind":"SealedSecretList","metadata":{"continue":"abc"},"items":[]}"#;
@@ -223,7 +224,7 @@ fn retires_no_key_after_a_second_page_that_is_not_a_list() {
     }
 }
 
-/// Fault: a proxy answers a change with success, and changes nothing.
+/// Fault: a proxy answers a request for a change with success, but the API server changes nothing.
 #[test]
 fn reports_a_change_that_the_response_does_not_contain() {
     let unchanged = key_secret(KEYS[0]).to_string();
@@ -237,8 +238,8 @@ fn reports_a_change_that_the_response_does_not_contain() {
     }
 }
 
-/// Fault: the Lease of a running controller cannot be read, is malformed, or has expired only by the clock of this
-/// machine, so that the statuses are changed while the controller runs.
+/// Fault: the Lease of a running controller cannot be read, is malformed, or seems expired only because the clock of
+/// this machine is wrong, so that statuses are changed while the controller runs.
 #[test]
 fn uninstall_changes_nothing_while_a_controller_may_hold_the_lease() {
     let lease = |renewed: &str, seconds: Json| {
@@ -381,7 +382,8 @@ fn restore_reports_the_missing_label_of_a_key() {
     }
 }
 
-/// Fault: the same, with a v2 key, whose label differs. The operator must not be led to rename or delete the only copy.
+/// Fault: an operator restores a backup after the label of a v2 key was removed. The command must not advise the
+/// operator to rename or delete the only copy of the key.
 #[test]
 fn restore_reports_the_missing_label_of_a_v2_key() {
     let command = format!("kubectl label secret -n {NAMESPACE} key-xw {V2_KEY_LABEL}=active");

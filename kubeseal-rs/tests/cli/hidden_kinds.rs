@@ -1,5 +1,5 @@
-//! Tests objects whose kind is encoded so that its literal name is not in the file, and objects in files
-//! with text that cannot be parsed. The cluster accepts these, so `seal` must find them.
+//! Tests objects whose kind is encoded, so that the file does not contain the kind's name, and objects in files with
+//! malformed text. The cluster accepts these objects, so `seal` must find them.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -216,7 +216,7 @@ fn lint_and_the_hook_find_hidden_secrets() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// A template whose values come from elsewhere is not a plain Secret.
+/// A template that takes its values from another file is not a plain Secret.
 #[test]
 fn lint_skips_values_that_come_from_templates() {
     let tree = Tree::new();

@@ -1,5 +1,5 @@
-//! Attacks by the author of the current directory, other than through Git: special files, files that
-//! name programs, and programs in the directory.
+//! Attacks by the author of the current directory that do not use Git: special files, files that name programs, and
+//! programs in the directory.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -188,8 +188,7 @@ fn sops_runs_outside_the_current_directory() {
 }
 
 /// Attack: a committer writes a rule that names the attacker's certificate outside the repository, for example in
-/// `/tmp`. The attacker could decrypt what is sealed for the certificate, and reviewers of the repository do not see
-/// it.
+/// `/tmp`. Reviewers of the repository do not see the certificate, and the attacker could decrypt the values.
 #[test]
 fn a_rule_seals_for_no_certificate_outside_its_tree() {
     let folder = Folder::new();

@@ -1,6 +1,5 @@
-//! Attacks by the author of a repository. Its configuration, attributes and files name programs,
-//! which `git` runs. A command that only reads must not run them, whichever file the configuration
-//! is in and whichever key names the program.
+//! Attacks by the author of a repository. Its configuration, attributes and files name programs that `git` runs. A
+//! command that only reads must not run them, regardless of the configuration file and the key.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -87,8 +86,8 @@ const TRIGGERS: &str = "[core]\n\tfsmonitorHookVersion = 2\n[diff]\n\tsubmodule 
                         [filter \"trap\"]\n\trequired = true\n[hook \"trap\"]\n\tevent = post-index-change\n\
                         [remote \"origin\"]\n\tpromisor = true\n\tpartialclonefilter = blob:none\n";
 
-/// Names of traps that replace programs which Git finds in `PATH`. They include `git`, because
-/// running `git` would apply the configuration.
+/// Names of traps that replace programs in `PATH` that Git uses. They include `git`, because running `git` would apply
+/// the configuration.
 const PROGRAMS: [&str; 12] = [
     "git",
     "git-remote-ext",
@@ -245,7 +244,7 @@ impl Trap {
         fs::write(file, before + &self.configuration()).expect("the test directory is writable");
     }
 
-    /// Runs commands that must run no program, once with the programs of `PATH` and once with traps only.
+    /// Runs commands that must run no program, first with the programs of `PATH` and then with traps only.
     fn run_read_only_commands(&self, folder: &Path) {
         let (cert, state) = (self.path("cert.pem"), self.path("state"));
         let (cert, state) = (cert.display(), state.display());
@@ -685,7 +684,8 @@ fn a_hook_is_not_written_through_a_link() {
     }
 }
 
-/// Attack: a committer replaces, with the next checkout, the `seal` that the hook would run.
+/// Attack: a user installs the hook with a `seal` in the work tree, and a committer replaces that program with the next
+/// checkout.
 #[test]
 fn a_seal_in_the_work_tree_installs_no_hook() {
     let trap = Trap::new();
@@ -738,7 +738,7 @@ fn does_not_wait_for_a_pipe_in_a_repository() {
     }
 }
 
-/// Attack: a repository starts a program through a component of the Git library that starts programs.
+/// Attack: a repository starts a program through an optional feature of the Git library.
 #[test]
 fn no_feature_is_compiled_in_that_could_start_a_program() {
     let mut cargo = Command::new(env!("CARGO"));

@@ -1,4 +1,4 @@
-//! Attacks through ignore files of an untrusted repository, and of other users in its parent
+//! Attacks through ignore files of an untrusted repository, and through ignore files of other users in the parent
 //! directories.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
@@ -116,8 +116,8 @@ fn only_small_regular_ignore_files_have_an_effect() {
     }
 }
 
-/// Attack: an attacker hides a plain Secret from lint with an ignore file above the work tree, or one that Git does not
-/// read.
+/// Attack: an attacker hides a plain Secret from lint with an ignore file above the work tree, or with an ignore file
+/// that Git does not read.
 #[test]
 fn only_ignore_files_of_the_work_tree_count() {
     let tree = Tree::new();

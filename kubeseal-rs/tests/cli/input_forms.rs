@@ -1,6 +1,5 @@
-//! Tests input in unusual forms. `seal lint` and the hook must find what the sealing commands accept as a Secret, and
-//! what reaches a cluster through a template, a kustomization or a string in another object. Unusable input is
-//! reported.
+//! Tests input in unusual forms. `seal lint` and the hook must find every form of a Secret that the sealing commands
+//! accept, and Secrets in templates, kustomizations and strings of other objects. Unusable input is reported.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -474,7 +473,7 @@ fn nested_texts_are_limited_and_reported() {
     assert_contains(&output, "[not-checked]", "");
 }
 
-/// Attack: a committer makes the rules of a repository invalid, so that they apply to nothing.
+/// Attack: a committer makes the rules of a repository invalid, so that no rule applies.
 #[test]
 fn invalid_rules_are_an_error_even_without_a_sealed_secret() {
     for (text, line) in [
@@ -671,8 +670,8 @@ fn reports_a_byte_order_mark_in_a_dotenv_value() {
     );
 }
 
-/// Attack: an attacker puts a file without keys among the recovery keys, so that recovery fails as a whole. Like
-/// upstream, `kubeseal` accepts an empty list.
+/// Attack: an attacker puts a file without keys among the recovery keys, so that no value is recovered. Like upstream,
+/// `kubeseal` accepts an empty list.
 #[test]
 fn accepts_an_empty_list_among_recovery_keys() {
     let folder = folder_with(&[

@@ -1,4 +1,4 @@
-//! Tests that private keys of controllers are not sealed into a repository, whatever they are labeled.
+//! Tests that private keys of controllers are not sealed into a repository, regardless of their labels.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -28,7 +28,7 @@ fn yaml(secret: &Secret) -> String {
     manifest::to_yaml(&secret.to_document())
 }
 
-/// Returns manifests of keys, with names for the cases.
+/// Returns key manifests, each with the name of its case.
 fn keys() -> Vec<(&'static str, String)> {
     let label = format!("{KEY_LABEL}: active");
     let retired = RSA_KEY.replace(&label, &format!("{KEY_LABEL}: retired"));
@@ -87,7 +87,7 @@ fn an_import_of_all_secrets_skips_every_key() {
     assert_eq!(files.len(), 1, "{files:?}");
 }
 
-/// Attack: as above, with every other command that seals a whole Secret.
+/// Attack: a user seals a key Secret with any other command that seals a whole Secret.
 #[test]
 fn no_command_seals_a_key() {
     let folder = folder();
@@ -150,8 +150,8 @@ fn lint_reports_plain_and_sealed_keys() {
     }
 }
 
-/// Writes a `kubectl` that answers `get secrets` with the keys of the cases and a Secret, and stores what `create`
-/// gets.
+/// Writes a fake `kubectl` that answers `get secrets` with the keys of the cases and a Secret, and stores the input of
+/// `create`.
 #[cfg(unix)]
 fn write_kubectl(folder: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
@@ -183,7 +183,7 @@ fn script(folder: &Path, name: &str, args: &[&str]) -> Output {
     bash.current_dir(folder).output().expect("it runs")
 }
 
-/// Attack: as above, with the script that seals the Secrets of a namespace.
+/// Attack: a user seals all Secrets of a namespace, including keys, with the script that the documentation names.
 #[cfg(unix)]
 #[test]
 fn the_script_for_other_tools_seals_no_key() {
@@ -200,7 +200,7 @@ fn the_script_for_other_tools_seals_no_key() {
     }
 }
 
-/// Fault: the script backs up RSA keys only, and its check says that no key of the cluster is missing.
+/// Fault: the backup script skips v2 keys, and its check reports that no key of the cluster is missing.
 #[cfg(unix)]
 #[test]
 fn the_script_for_backups_includes_v2_keys() {

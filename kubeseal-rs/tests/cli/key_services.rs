@@ -97,7 +97,7 @@ fn sends_no_token_to_an_address_that_only_the_file_names() {
     }
 }
 
-/// Attack: an attacker names their server as an Azure Key Vault, or in the region of an AWS key, to receive the user's
+/// Attack: an attacker names their server as an Azure Key Vault or as the region of an AWS key, to receive the user's
 /// credentials.
 #[test]
 fn refuses_key_services_at_an_attackers_address() {
@@ -119,7 +119,7 @@ fn refuses_key_services_at_an_attackers_address() {
     }
 }
 
-/// The user names the address in the environment or with a flag.
+/// A key service is used if the user names its address in the environment or with a flag.
 #[test]
 fn uses_a_key_service_that_the_user_names() {
     let address = "https://vault.example:8200";

@@ -229,7 +229,7 @@ struct Writer {
     before: Before,
 }
 
-/// Commands that write a file which an argument names. Arguments are split at spaces.
+/// Commands that write a file named by an argument. Arguments are separated by spaces.
 const WRITERS: &[Writer] = &[
     kubeseal(
         |out| format!("-f secret.yaml --cert cert.pem -w {out}"),
@@ -348,8 +348,8 @@ impl Writer {
 }
 
 /// Attack: a committer replaces a file that a command writes, or its directory, with a link to a file of the user
-/// outside the work tree. The test runs each command of [`WRITERS`], and first on an ordinary file, to show that the
-/// command would write.
+/// outside the work tree. The test runs each command of [`WRITERS`] on an ordinary file first, to show that the command
+/// writes.
 #[test]
 fn writes_no_file_through_a_link_out_of_the_work_tree() {
     let links = ["file", "chain", "way/file", "detour/file", "folder/../file"];
@@ -378,7 +378,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
                 ("tree/folder", format!("../{out}")),
             ] {
                 if folder == "tree/folder" {
-                    // In this directory, two of the paths are enough.
+                    // In this directory, the test uses only two of the paths.
                     if !["file", "way/none"].contains(&out.trim_start_matches("../")) {
                         continue;
                     }
@@ -389,7 +389,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
                 assert_eq!(fixture.outside_file(), writer.target(), "{why}");
                 assert_eq!(fixture.outside_file_count(), before, "{why}");
                 assert!(!output.status.success(), "{why}");
-                // A command that creates a file may find that the name is taken.
+                // A command that creates a file may refuse the existing name.
                 if writer.before != Before::Missing {
                     assert!(stderr(&output).contains("points outside it"), "{why}");
                 }

@@ -95,8 +95,8 @@ fn a_repeated_key_in_other_objects_is_not_reported() {
     }
 }
 
-/// Attack: a committer begins a document with an unindented block scalar. The YAML parser of lint reads the scalar past
-/// the next `---`, but `kubectl` does not, so that lint takes the Secret after the separator for part of a string.
+/// Attack: a committer begins a document with an unindented block scalar. For lint's YAML parser, the scalar includes
+/// the next `---` and the Secret below; for `kubectl`, the separator begins a new document.
 #[test]
 fn a_text_above_a_separator_hides_no_secret() {
     for head in ["--- |", "--- >-\nx", "--- |+\n\n", "a: b\n--- |"] {
@@ -318,7 +318,7 @@ fn git(folder: &Path, args: &[&str]) {
     assert!(output.status.success(), "{args:?}: {output:?}");
 }
 
-/// Creates `app/` with a kustomization that reads `source`, and `b/real.env` with a value, which these links lead to.
+/// Creates these links, `app/` with a kustomization that reads `source`, and `b/real.env` with a value.
 #[cfg(unix)]
 fn repository_with_links(source: &str, links: &[(&str, &str)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a directory");
@@ -339,8 +339,8 @@ fn repository_with_links(source: &str, links: &[(&str, &str)]) -> tempfile::Temp
 #[cfg(unix)]
 const STAGED: [&str; 4] = ["lint", "--staged", "--format", "json"];
 
-/// Attack: a committer lets a generator read a value through a symbolic link, so that the hook overlooks it. The hook
-/// follows links as they are in the index, whichever file was staged last.
+/// Attack: a committer lets a generator read a value through a symbolic link, so that the hook overlooks the value. The
+/// hook follows staged links, regardless of the order in which files were staged.
 #[cfg(unix)]
 #[test]
 fn the_hook_follows_staged_links_of_a_generator() {
@@ -375,7 +375,7 @@ fn the_hook_follows_staged_links_of_a_generator() {
     }
 }
 
-/// A generator in a file of another name is searched for near the link, too.
+/// The hook also finds a generator beside the link in a file that is not named like a kustomization.
 #[cfg(unix)]
 #[test]
 fn the_hook_finds_a_generator_beside_a_link() {

@@ -26,7 +26,8 @@ fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
-/// Attack: a committer gives a plain Secret a name that lint skips, and adds a link that a tool applies.
+/// Attack: a committer gives a plain Secret a file name that lint skips, and adds a link that tools such as kubectl
+/// read.
 #[test]
 fn reads_links_inside_the_tree_and_reports_links_out_of_it() {
     let outside = tempfile::tempdir().expect("a directory");
@@ -70,7 +71,7 @@ fn reads_files_named_like_an_extension() {
     }
 }
 
-/// Attack: a committer adds a value to a Secret of another file with a patch, which has no `kind`.
+/// Attack: a committer adds a value to a Secret in another file with a patch that has no `kind`.
 #[test]
 fn finds_values_in_patches_of_secrets() {
     let operation = "- op: replace\n  path: /stringData/pw\n  value: hunter2\n";
@@ -220,7 +221,7 @@ fn warns_about_values_that_are_too_large_for_a_secret() {
     }
 }
 
-/// Rules without effect would let values be sealed for another certificate.
+/// If rules had no effect, values would be sealed for another certificate.
 #[test]
 fn reports_rules_without_effect() {
     let rule = "rules: [{path: '*', namespace: shop}]\n";

@@ -1,4 +1,4 @@
-//! Values that the actions of a template output, and files that make their search slow.
+//! Tests that lint finds values that template actions output, and that no file makes the search slow.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -46,8 +46,7 @@ fn secret(before: &str, fields: &str) -> String {
     format!("{before}\napiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n{fields}\n")
 }
 
-/// Attack: a committer writes a value where Helm, Jinja or ERB outputs it, but a search for plain values sees an
-/// action.
+/// Attack: a committer writes a value into a Helm, Jinja or ERB action, so that lint treats the value as an action.
 #[test]
 fn finds_the_values_that_a_template_outputs() {
     for (before, fields) in [
@@ -109,7 +108,7 @@ fn finds_the_values_that_a_template_outputs() {
     }
 }
 
-/// Attack: a committer hides a whole Secret from lint by actions around it, which Helm removes.
+/// Attack: a committer hides a whole Secret from lint between actions that Helm removes.
 #[test]
 fn finds_secrets_that_template_actions_hide() {
     for text in [
@@ -134,7 +133,7 @@ fn finds_secrets_that_template_actions_hide() {
     }
 }
 
-/// A chart may contain URLs with credentials from its values, and a Kyverno policy a pattern for Secrets.
+/// A chart may contain URLs with credentials from its values, and a Kyverno policy may contain a pattern for Secrets.
 #[test]
 fn accepts_templates_and_patterns_without_values() {
     let pattern = "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nspec:\n  rules:\n  - validate:\n      pattern:\n        \
@@ -160,7 +159,7 @@ fn accepts_templates_and_patterns_without_values() {
     }
 }
 
-/// A file of sops may contain a list, whose metadata is at the root.
+/// A file of sops may contain a list and the sops metadata at the root.
 #[test]
 fn accepts_a_list_that_sops_encrypted() {
     let encrypted = "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]";
@@ -327,7 +326,7 @@ fn finds_generators_in_the_forms_that_kustomize_accepts() {
     assert_eq!(lint(folder.path()), ["plain-secret"]);
 }
 
-/// Attack: a committer adds a file for which lint needs so long that users skip the hook.
+/// Attack: a committer adds a file that takes lint so long that users skip the hook.
 #[test]
 fn lint_takes_linear_time_for_large_files() {
     let head = secret("", "stringData:");

@@ -1,5 +1,6 @@
-//! Tests that `seal lint` and the hook find the values of a Secret with a mistake: values at a wrong place, a
-//! misspelled field, kind or `apiVersion`. The API server refuses or drops them, but the commit contains the value.
+//! Tests that `seal lint` and the hook find values of malformed Secrets: values with a wrong indentation or in a
+//! misspelled field, and Secrets with a misspelled kind or `apiVersion`. The API server refuses or drops the values,
+//! but the commit contains them.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! Tests templates and malformed manifests, which `seal lint` and the hook must not accept as if they were empty.
+//! Tests that `seal lint` and the hook do not treat templates and malformed manifests as empty.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -96,8 +96,8 @@ fn a_kustomization_that_cannot_be_read_is_reported() {
     }
 }
 
-/// Attack: a committer stages only the file with the values, so that the hook overlooks it. The committed kustomization
-/// that reads the file is a template.
+/// Attack: a committer stages only the file with the values, so that the hook overlooks it. The kustomization that
+/// reads the file is committed, and is a template.
 #[test]
 fn the_hook_finds_a_file_that_a_templated_kustomization_reads() {
     let folder = tempfile::tempdir().expect("a directory");

@@ -1,5 +1,5 @@
-//! Tests SealedSecrets whose `encryptedData` is not a mapping of strings. If they were read as objects without items,
-//! they would look valid.
+//! Tests SealedSecrets whose `encryptedData` is not a mapping of strings. They must not be read as valid objects
+//! without items.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -316,7 +316,7 @@ fn reports_a_sealed_secret_of_another_api_version() {
         fs::read_to_string(folder.path().join("tree/good.yaml")).expect("the file is readable");
     let version = "apiVersion: bitnami.com/v1alpha1\n";
     assert!(sealed.contains(version), "{sealed}");
-    // Seal the value again, for a different ciphertext.
+    // Seal the value again to get a different ciphertext.
     let seal_args = ["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"];
     let (_, _, second) = run(folder.path(), KUBESEAL, &seal_args);
     let without_version = second.trim_start_matches("---\n").replace(version, "");
@@ -371,7 +371,7 @@ fn reports_a_sealed_secret_of_another_api_version() {
     }
 }
 
-/// Lint reports what the API server refuses: numbers and booleans where it accepts only strings.
+/// Lint reports numbers and booleans where the API server accepts only strings.
 #[test]
 fn lint_reports_fields_of_the_wrong_type() {
     let folder = folder();

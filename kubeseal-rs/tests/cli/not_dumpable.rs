@@ -50,7 +50,7 @@ fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
     (user, owner)
 }
 
-/// Attack: another process of the same user reads the memory of a program that has a value, or crashes the program to
+/// Attack: another process of the same user reads the memory of a program that holds a value, or crashes the program to
 /// get a core dump.
 #[test]
 fn the_memory_of_the_programs_is_unreadable_for_other_processes() {

@@ -166,7 +166,7 @@ fn git(folder: &Path, args: &[&str]) {
 }
 
 /// Attack: a committer removes the permission to read a file, so that a reviewer's `seal diff` shows a change as a
-/// removal or not at all.
+/// removal or does not show the change.
 #[test]
 fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -371,8 +371,8 @@ fn reports_a_repository_without_a_commit() {
     }
 }
 
-/// `sudo seal set` must not change the owner of a file. Only root can change an owner, so other users test only that a
-/// file stays their own.
+/// `sudo seal set` must not change the owner of a file. Only root can change an owner, so for other users the test
+/// checks only that they remain the owner.
 #[test]
 fn a_file_keeps_its_owner_group_and_mode() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -419,7 +419,7 @@ fn a_file_keeps_its_owner_group_and_mode() {
     }
 }
 
-/// By default, exceeding the limit kills a process in the middle of a write.
+/// By default, a process that exceeds the limit is killed in the middle of a write.
 #[test]
 fn a_write_above_the_file_size_limit_leaves_no_file() {
     let folder = tempfile::tempdir().expect("a directory");

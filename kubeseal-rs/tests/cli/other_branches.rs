@@ -13,7 +13,7 @@ const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const STATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures/state");
 
-/// A directory with a repository, `main`, whose branch `main` has nothing that is sealed.
+/// A directory with a repository, `main`, whose branch `main` contains no sealed value.
 struct Fixture {
     folder: tempfile::TempDir,
     manifest: String,
@@ -159,7 +159,7 @@ fn finds_a_value_outside_the_sealed_secrets_of_another_branch_or_commit() {
     }
 }
 
-/// Fault: the commit of a branch is missing or damaged, as in a clone whose source was deleted.
+/// Fault: the commit of a branch is missing or damaged, as in a clone that borrows objects from a deleted repository.
 #[test]
 fn a_branch_that_cannot_be_read_is_an_error() {
     for (why, damage) in [

@@ -43,7 +43,7 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// Fault: a user names the only copy of a key, or a certificate, as the output.
+/// Fault: a user passes the only copy of a key, or a certificate, as the output file.
 #[test]
 fn refuses_an_output_that_the_command_reads() {
     let folder = folder();
@@ -192,7 +192,7 @@ fn refuses_a_name_that_yaml_reads_as_a_boolean() {
     assert_code(&run(folder.path(), SEAL, &args), 0, "an owner");
 }
 
-/// A key that the controller no longer uses still unseals here.
+/// A retired key still unseals values locally.
 #[test]
 fn exec_warns_about_a_retired_key() {
     let folder = folder();
@@ -236,7 +236,7 @@ fn does_not_report_a_file_without_secrets_as_plain() {
     assert_contains(&output, "would remain in plaintext", "");
 }
 
-/// The run finds the same file twice: in the controller's directory, and below the current directory.
+/// A run can find the same file twice: in the controller's directory and below the current directory.
 #[test]
 fn a_broken_file_counts_once() {
     let folder = folder();
@@ -264,7 +264,7 @@ fn a_broken_file_counts_once() {
     }
 }
 
-/// A message about a file names what it is instead of a certificate or key, and the next step.
+/// Messages about an unusable file describe its content and name the next step.
 #[test]
 fn messages_about_a_wrong_file_name_the_next_step() {
     let folder = folder();

@@ -1,4 +1,4 @@
-//! Tests for which controllers a certificate that was used once is trusted later.
+//! Tests for which controllers a previously used certificate is trusted.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;

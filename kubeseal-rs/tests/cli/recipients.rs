@@ -1,5 +1,5 @@
-//! Tests for which certificates existing values are encrypted. An attacker may have written the
-//! `.seal.yaml` of a repository.
+//! Tests for which certificates existing values are encrypted if an attacker may have written the `.seal.yaml` of a
+//! repository.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -282,7 +282,7 @@ fn refuses_to_encrypt_a_value_from_the_cluster_for_a_certificate_that_only_a_rul
     }
 }
 
-/// The edit succeeds if the user vouches for the certificate, or if it decrypts no value.
+/// The edit succeeds if the user vouches for the certificate or if the edit decrypts no value.
 #[test]
 fn edits_a_value_from_the_cluster_for_a_certificate_that_the_user_vouches_for() {
     let flag = format!("--cert-fingerprint={ATTACKER_FINGERPRINT}");

@@ -1,4 +1,4 @@
-//! Attacks on readers of v2 objects with a repeated key: parsers disagree which one counts.
+//! Attacks on readers of v2 objects with a repeated key. Parsers disagree on which value applies.
 
 use std::fs::File;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn repeat(folder: &Path, line: &str) {
 }
 
 /// Attack: a committer repeats an item, so that a user sees or changes another value than the cluster uses, and the
-/// hidden one stays for an old key.
+/// hidden value stays sealed for an old key.
 #[test]
 fn commands_refuse_a_repeated_item_beside_v2_values() {
     let folder = folder_with_repeated_item();
@@ -92,7 +92,8 @@ fn commands_refuse_a_repeated_item_beside_v2_values() {
     }
 }
 
-/// Attack: a committer hides a value for an old key behind another one of the same item, so that the key is retired.
+/// Attack: a committer hides a value for an old key by repeating its item with another value, so that the key is
+/// retired.
 #[test]
 fn retires_no_key_that_a_hidden_value_needs() {
     let folder = folder_with_repeated_item();

@@ -43,7 +43,7 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("the test directory is writable");
 }
 
-/// Returns a SealedSecret as JSON, with `name` as its name, its namespace and the key of its item.
+/// Returns a SealedSecret as JSON, with `name` as its name, its namespace and its item key.
 fn sealed(name: &str) -> String {
     format!(
         "{{\"apiVersion\": \"bitnami.com/v1alpha1\", \"kind\": \"SealedSecret\", \"metadata\": {{\"name\": {name:?}, \

@@ -34,8 +34,8 @@ pub(crate) fn command(program: &str, home: &Path, kubeconfig: impl AsRef<OsStr>)
     command
 }
 
-/// Copies a program with `cp`. A copy that this process wrote could not be run while a new child of another test had
-/// the descriptor.
+/// Copies a program with `cp`. A copy that this process wrote could not be run while a child process of another test
+/// inherits its open descriptor.
 pub(crate) fn copy_program(program: &str, copy: &Path) {
     let status = Command::new("cp").arg("-p").arg(program).arg(copy).status();
     assert!(status.expect("it runs").success(), "cp {program}");

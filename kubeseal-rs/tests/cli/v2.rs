@@ -52,10 +52,10 @@ pub(crate) fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// The arguments that seal one value, `a`, for the object `shop/db`.
+/// The arguments that seal one value, as item `a` of the object `shop/db`.
 pub(crate) const CREATE: [&str; 6] = ["create", "db", "-n", "shop", "--from-file", "a=value"];
 
-/// Creates `shop/db`, with these further arguments.
+/// Creates `shop/db` with [`CREATE`] and these arguments.
 #[track_caller]
 pub(crate) fn create(folder: &Path, more: &[&str]) {
     seal_ok(folder, &[&CREATE[..], more].concat());
@@ -65,7 +65,7 @@ pub(crate) fn read(folder: &Path, file: &str) -> String {
     fs::read_to_string(folder.join(file)).expect("it exists")
 }
 
-/// Returns a file without the lines of `encryptedData`, each of which is one entry.
+/// Returns the text of a file without the entries of `encryptedData`, each of which is one line.
 fn outside_entries(text: &str) -> String {
     let is_entry = |line: &&str| {
         let line = line.trim_start();
@@ -195,7 +195,8 @@ fn existing_values_are_sealed_only_for_confirmed_recipients() {
     assert_code(&output, 2, "the key of the removed recipient");
 }
 
-/// Attack: a committer puts a v2 key into a rule that pins certificates, or into one that the user pins from outside.
+/// Attack: a committer adds a v2 key to a rule that pins certificates, or to a rule while the user pins a certificate
+/// in the environment.
 #[test]
 fn refuses_v2_keys_that_are_not_pinned() {
     let folder = folder();
@@ -231,8 +232,8 @@ pub(crate) fn fingerprint(folder: &Path) -> String {
     certificate.fingerprint().to_string()
 }
 
-/// Attack: a rule without recipients retires a key, pins another or demands longer keys, and a user or a script passes
-/// the key with `--recipient`.
+/// Attack: a rule without recipients retires the key, pins another key or requires longer keys, and a user or a script
+/// passes the key with `--recipient`.
 #[test]
 fn a_recipient_of_a_flag_is_checked_against_the_rule() {
     let folder = folder();
@@ -269,7 +270,7 @@ fn a_recipient_of_a_flag_is_checked_against_the_rule() {
     create(folder, &["--for", "db.yaml", "--recipient", "cluster.txt"]);
 }
 
-/// A blind `set` changes one line, in the same place, and a set of several items adds one lock.
+/// Without a key, `set` changes one line in place.
 #[test]
 fn set_without_keys_changes_one_line() {
     let folder = folder();
@@ -293,12 +294,12 @@ fn set_without_keys_changes_one_line() {
     let (sealed, _) = SealedSecret::all_from_document(&parsed[0]).expect("valid");
     let object = shared::v2::Object::parse(&sealed[0].spec.encrypted_data).expect("valid");
     assert!(object.view()["b"].is_template_bound, "as the file is");
-    // The last item of the shared lock takes the lock with it.
+    // The shared lock is removed together with its last item.
     seal_ok(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
     assert!(!read(folder, "db.yaml").contains("/lock/"));
 }
 
-/// Lists, backs up, restores, retires and marks v2 keys on a directory. None of it needs the private key of a value.
+/// Lists, backs up, restores, retires and marks v2 keys in a directory. No command needs to open a value.
 #[test]
 fn lists_backs_up_restores_retires_and_marks_v2_keys() {
     let folder = folder();
@@ -372,12 +373,12 @@ fn lists_backs_up_restores_retires_and_marks_v2_keys() {
     );
 }
 
-/// Returns the manifest of a v2 key that seals from this day of 2026.
+/// Returns the manifest of a v2 key that is valid from this day of January 2026.
 pub(crate) fn v2_key(name: &str, byte: u8, day: u8) -> String {
     manifest::to_yaml(&v2_secret(Suite::XWing, name, byte, day).to_document())
 }
 
-/// Writes the directory `state` of a controller with the keys `key-old`, which is that of `cluster.txt`, and `key-new`.
+/// Writes a controller's directory, `state`, with the keys `key-old`, which is the key of `cluster.txt`, and `key-new`.
 pub(crate) fn write_two_keys(folder: &Path) {
     let files = [
         ("state/keys/old.yaml", v2_key("key-old", 1, 1)),
@@ -390,7 +391,7 @@ pub(crate) fn write_two_keys(folder: &Path) {
     );
 }
 
-/// Returns the Secret of a v2 key that seals from this day of 2026.
+/// Returns the Secret of a v2 key that is valid from this day of January 2026.
 pub(crate) fn v2_secret(suite: Suite, name: &str, byte: u8, day: u8) -> Secret {
     let stored = StoredKey {
         key: SecretKey::from_bytes(suite, &[byte; 32]).expect("a key"),

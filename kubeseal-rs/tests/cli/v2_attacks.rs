@@ -1,4 +1,4 @@
-//! Attacks on `seal` with v2 values by a committer without keys, who changes the files that a user sets values in.
+//! Attacks by a committer without keys who changes files in which a user sets v2 values.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -18,7 +18,7 @@ use crate::api_server::{self, Body, certificate_path, service_body, service_path
 use crate::support::{assert_code, assert_contains, command, git, stderr, write_files};
 use crate::v2::{CREATE, RULES, create, folder, read, seal, seal_ok, v2_key, write_two_keys};
 
-/// Sets an item, in a file that it must not change.
+/// Runs a command that must fail with this message and leave the file unchanged.
 #[track_caller]
 pub(crate) fn assert_refused(folder: &Path, args: &[&str], file: &str, why: &str) -> Output {
     let before = read(folder, file);
@@ -57,8 +57,8 @@ pub(crate) fn is_bound(folder: &Path, item: &str) -> bool {
     object.view()[item].is_template_bound
 }
 
-/// Attack: a committer adds a v1 item to a bound file, so that the next value is sealed unbound and can be used in
-/// another template.
+/// Attack: a committer adds a v1 item to a bound file, so that the next value is not bound and can be used in another
+/// template.
 #[test]
 fn binds_new_values_despite_an_added_v1_item() {
     let folder = folder();
@@ -83,7 +83,7 @@ fn binds_new_values_despite_an_added_v1_item() {
     assert!(is_bound(folder, "a"));
 }
 
-/// Attack: a committer replaces all bound items by unbound ones of their own, so that the next value is sealed unbound.
+/// Attack: a committer replaces all bound items with their own unbound items, so that the next value is not bound.
 #[test]
 fn binds_new_values_despite_unbound_items() {
     let folder = folder();
@@ -95,7 +95,7 @@ fn binds_new_values_despite_unbound_items() {
     create(folder, &["--from-file", "b=value", "-w", "own.yaml"]);
     let own = read(folder, "own.yaml");
 
-    // The last commit has the binding.
+    // The values of the last commit are bound.
     write_files(folder, &[("db.yaml", &bound)]);
     git(folder, &["init", "-q"]);
     git(folder, &["add", "db.yaml"]);
@@ -104,7 +104,7 @@ fn binds_new_values_despite_unbound_items() {
     let output = assert_refused(folder, &set("a"), "db.yaml", "no longer in the file");
     assert_contains(&output, "seal diff", "the next step");
 
-    // The rule demands the binding.
+    // Only the rule requires bound values.
     git(folder, &["commit", "-qam", "unbound"]);
     write_files(folder, &[(".seal.yaml", RULES)]);
     let output = seal_ok(folder, &set("a"));
@@ -114,7 +114,7 @@ fn binds_new_values_despite_unbound_items() {
     );
     assert!(is_bound(folder, "a") && !is_bound(folder, "b"));
 
-    // Neither does.
+    // Neither the last commit nor the rule requires bound values.
     write_files(folder, &[(".seal.yaml", &unbound_rule), ("db.yaml", &own)]);
     seal_ok(folder, &set("a"));
     assert!(!is_bound(folder, "a"));
@@ -137,7 +137,7 @@ fn new_values_are_not_bound_to_a_changed_template() {
     );
     assert_contains(&output, "revert the change", "the next step");
 
-    // The committer removes the bound item as well.
+    // The committer also removes the bound item.
     git(folder, &["init", "-q"]);
     write_files(folder, &[("db.yaml", &bound)]);
     git(folder, &["add", "db.yaml"]);
@@ -151,8 +151,8 @@ fn new_values_are_not_bound_to_a_changed_template() {
     assert!(is_bound(folder, "a"), "the template is that of the commit");
 }
 
-/// Attack: a committer without keys hides from the report of a compromised key that values are sealed for it: by a
-/// further recipient, by a change for which controllers refuse the object, or by a malformed entry.
+/// Attack: a committer without keys hides values from the report of a compromised key by adding another recipient, by a
+/// change that makes controllers refuse the object, or by a malformed entry.
 #[test]
 fn compromise_lists_values_with_other_recipients_and_in_refused_objects() {
     let folder = folder();
@@ -215,7 +215,7 @@ fn compromise_lists_values_with_other_recipients_and_in_refused_objects() {
     }
 }
 
-/// Returns the Secret of the RSA key of the directory.
+/// Returns the Secret of the RSA key in `key.pem`.
 pub(crate) fn rsa_key(folder: &Path) -> String {
     let encoded = |file: &str| shared::base64::encode(read(folder, file).as_bytes());
     format!(
@@ -259,7 +259,7 @@ fn a_rule_alone_does_not_allow_classical_keys_for_existing_values() {
     seal_ok(folder, &["view", "db.yaml", "--reveal", "--key", "key.pem"]);
 }
 
-/// Attack: a committer adds a stanza that does not open anything for another key, so that the key that the values need
+/// Attack: a committer adds a stanza for another key that does not open the lock, so that the key that the values need
 /// is retired.
 #[test]
 fn a_stanza_that_does_not_open_is_not_a_recipient() {
@@ -316,7 +316,7 @@ fn a_stanza_that_does_not_open_is_not_a_recipient() {
 
 const ID_OF_CLUSTER: &str = "1f79tcRB6C15M6q5Y1tFHQ";
 
-/// Returns name and value of the stanza for a key.
+/// Returns the name and the value of the stanza for a key.
 fn entry(text: &str, key: &str) -> (String, String) {
     let is_stanza = |line: &&str| line.contains("/lock/") && line.contains(&format!("/{key}"));
     let line = text.lines().find(is_stanza).expect("a stanza");
@@ -329,8 +329,8 @@ fn lock_of(name: &str) -> String {
     name.split('/').nth(2).expect("a lock").to_owned()
 }
 
-/// Attack: a server between the user and the controller replaces the key that the controller prefers for v2 values, and
-/// then offers one that is not post-quantum.
+/// Attack: a server between the user and the controller replaces the key that the controller prefers for v2 values, at
+/// last with a key that is not post-quantum.
 #[test]
 fn a_changed_preferred_key_is_reported() {
     let folder = folder();
@@ -402,8 +402,8 @@ fn preferred_keys(folder: &Path) -> [String; 3] {
     [line(1), line(2), list("rsa", id, "certificate", &pem)]
 }
 
-/// Fault: rules still name a key that is retired or compromised, in the working tree or on another branch, so that
-/// colleagues seal values that no controller opens, or that an attacker opens.
+/// Fault: rules in the working tree or on another branch still name a key that is retired or compromised, so that other
+/// users seal values that no controller or an attacker can open.
 #[test]
 fn retires_no_key_that_a_rule_names() {
     let folder = folder();
@@ -480,7 +480,7 @@ fn a_rule_alone_does_not_weaken_post_quantum_protection() {
         assert_contains(&output, "pass the key with --recipient FILE", &rules);
         let confirmed = [&set("a")[..], &["--recipient", "cert.pem"]].concat();
         seal_ok(folder, &confirmed);
-        // The last commit still has the protection after every value was replaced.
+        // The values of the last commit are still for post-quantum keys only after every value was replaced.
         git(folder, &["init", "-q"]);
         git(folder, &["add", "db.yaml"]);
         git(folder, &["commit", "-qm", "values"]);

@@ -1,5 +1,5 @@
-//! Tests `seal keys` with v2 keys of a cluster, which are compared with what the controller lists at `/v2/recipients`,
-//! and the restore of v2 keys.
+//! Tests `seal keys` with v2 keys of a cluster and the list of the controller at `/v2/recipients`, and the restore of
+//! v2 keys.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -26,8 +26,8 @@ const KEYS: [(Suite, &str, u8, u8); 3] = [
     (Suite::XWing, "key-new", 3, 3),
 ];
 
-/// Serves a cluster with these keys, whose controller lists the key of a suite and a byte first; or no list. Returns
-/// its kubeconfig.
+/// Serves a cluster with [`KEYS`] and a controller that lists one key at `/v2/recipients`, or does not serve a list.
+/// Returns the path of the kubeconfig.
 fn serve(folder: &Path, listed: Option<(Suite, u8)>) -> std::path::PathBuf {
     let secrets = KEYS.map(|(suite, name, byte, day)| {
         let secret = v2_secret(suite, name, byte, day);
@@ -85,7 +85,7 @@ fn the_controller_decides_which_v2_key_seals() {
             "",
             ["key-new sealing", "key-old opening", "key-p256 opening"],
         ),
-        // With --require-backup, the newest key waits.
+        // With --require-backup, a controller seals for the older key until the newest one has a backup.
         (
             Some((Suite::XWing, 2)),
             "",
@@ -114,7 +114,7 @@ fn the_controller_decides_which_v2_key_seals() {
     }
 }
 
-/// Attack: a server between the user and the controller lists another key, so that the key that seals is retired.
+/// Attack: a server between the user and the controller lists another key, so that the sealing key is retired.
 #[test]
 fn retires_the_newest_key_of_a_suite_only_with_former_suite() {
     let (xw, older, p256) = (
@@ -172,7 +172,7 @@ fn retires_the_newest_key_of_a_suite_only_with_former_suite() {
     }
 }
 
-/// Attack: an attacker who has a copy of a key stores a further one, with times that make it the newest, so that the
+/// Attack: an attacker who has a copy of a key stores another key with times that make it the newest, so that the
 /// report of the compromised key says that nothing is left to do.
 #[test]
 fn asks_to_check_a_successor_that_only_its_times_identify() {
@@ -193,12 +193,12 @@ fn asks_to_check_a_successor_that_only_its_times_identify() {
             assert!(printed.contains(want), "{listed:?}: {printed}");
         }
     }
-    // A key of another suite does not take the place of one.
+    // A key of another suite is not a successor.
     let output = keys(None, &["compromise", "key-new", "--dry-run"]);
     assert_contains(&output, rotate, "the newest");
 }
 
-/// v2 keys are restored as opening-only, unless the user names them, as RSA keys are.
+/// Like RSA keys, v2 keys are restored as opening-only unless the user names them.
 #[test]
 fn a_restored_v2_key_seals_only_if_the_user_names_it() {
     let folder = folder();
@@ -251,7 +251,7 @@ fn a_restored_v2_key_seals_only_if_the_user_names_it() {
     assert_contains(&output, "expected a fingerprint", "nonsense");
 }
 
-/// A private key in a file is reported as one, so that the user does not only seal it.
+/// A generic finding about plain values could make the user seal the private key.
 #[test]
 fn lint_reports_a_plain_v2_key() {
     let folder = folder();

@@ -1,4 +1,4 @@
-//! Tests that reports about v2 values are not more favorable than those about v1 values.
+//! Tests that reports about v2 values miss nothing that reports about v1 values contain.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -17,8 +17,8 @@ fn run(folder: &Path, args: &[&str]) -> Output {
     seal(folder, &[args, &DIRECTORY].concat())
 }
 
-/// Returns a directory with the directory `state` of a controller: an RSA key, that of `cert.pem`, and two v2 keys, of
-/// which `key-old` is that of `cluster.txt`.
+/// Returns a directory with a controller's directory, `state`: the RSA key of `cert.pem` and two v2 keys, of which
+/// `key-old` is the key of `cluster.txt`.
 fn folder_with_keys() -> tempfile::TempDir {
     let folder = folder();
     write_two_keys(folder.path());
@@ -35,7 +35,7 @@ fn create_for(folder: &Path, recipients: &str, file: &str) {
     fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
 }
 
-/// Replaces a text in a file, which must contain it.
+/// Replaces a text in a file. Fails if the file does not contain the text.
 fn change(folder: &Path, file: &str, from: &str, to: &str) {
     let before = read(folder, file);
     let after = before.replacen(from, to, 1);
@@ -49,8 +49,8 @@ fn write_newer_rsa_key(folder: &Path) {
     write_files(folder, &[("state/keys/newer.yaml", newer)]);
 }
 
-/// Attack: a committer adds a malformed entry to a file, so that no v2 value of it counts for the key that it needs,
-/// removes the entry once the key is retired, or damages the value itself until then.
+/// Attack: a committer adds a malformed entry to a file, or damages a value, so that the v2 values of the file do not
+/// count as needing their key, and repairs the file after the key was retired.
 #[test]
 fn a_malformed_entry_hides_no_value_from_retire() {
     let folder = folder_with_keys();
@@ -100,8 +100,8 @@ fn seal_with_rule(folder: &Path, recipients: &str, args: &[&str]) {
     fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
 }
 
-/// Fault: a key is lost or the template was changed, so that no key opens v2 values; `status` says that nothing needs
-/// any key.
+/// Fault: a key is lost or the template was changed, so that no key opens v2 values, and `status` reports that nothing
+/// needs a key.
 #[test]
 fn status_reports_v2_values_that_no_key_opens() {
     let folder = folder_with_keys();
@@ -129,8 +129,8 @@ fn status_reports_v2_values_that_no_key_opens() {
     );
 }
 
-/// Fault: a key is retired, or only the user has it, so that the controller cannot open the values; `doctor` says that
-/// all is well.
+/// Fault: a key is retired, or only the user has the key, so that the controller cannot open the values, and `doctor`
+/// reports no problem.
 #[test]
 fn doctor_and_exec_report_v2_keys_that_the_controller_does_not_use() {
     let folder = folder_with_keys();
@@ -196,7 +196,7 @@ fn doctor_and_exec_report_v2_keys_that_the_controller_does_not_use() {
     );
 }
 
-/// Fault: the only key at hand is a v2 key, which counts as none.
+/// Fault: the user has only a v2 key, and `doctor` reports that there is no key.
 #[test]
 fn doctor_accepts_a_backup_with_v2_keys_alone() {
     let folder = folder();
@@ -262,7 +262,7 @@ fn a_rollback_check_fails_if_a_file_cannot_be_read() {
     );
 }
 
-/// Fault: a user names only the keys, so that no value is searched that needs them.
+/// Fault: a user names a directory of keys only, so that no file is searched for values that need the key.
 #[test]
 fn retire_fails_if_there_is_nothing_to_search() {
     let folder = folder_with_keys();
@@ -284,7 +284,7 @@ fn retire_fails_if_there_is_nothing_to_search() {
     assert!(!listed.contains("retired"), "{listed}");
 }
 
-/// Returns a directory like that of [`folder_with_keys`] with a newer RSA key, and a Git repository.
+/// Returns the directory of [`folder_with_keys`] as a Git repository with a newer RSA key.
 fn repository_with_keys() -> tempfile::TempDir {
     let folder = folder_with_keys();
     write_newer_rsa_key(folder.path());
@@ -326,7 +326,7 @@ fn retire(folder: &Path, key: &str, more: &[&str]) -> Output {
     )
 }
 
-/// Fault: a rule names the certificate of the key, for v1 values or as the recipient of v2 values, so that colleagues
+/// Fault: a rule names the certificate of the key, for v1 values or as the recipient of v2 values, so that other users
 /// seal values that no controller opens.
 #[test]
 fn retires_no_key_whose_certificate_a_rule_names() {
@@ -351,8 +351,8 @@ fn retires_no_key_whose_certificate_a_rule_names() {
     }
 }
 
-/// Attack: a committer replaces the rules of a branch, or a file that they name, by a link, so that the key that they
-/// name is retired.
+/// Attack: a committer replaces the rules of a branch, or a file that the rules name, by a link, so that the key that
+/// the rules name is retired.
 #[cfg(unix)]
 #[test]
 fn retires_no_key_that_rules_behind_links_on_branches_name() {
@@ -380,8 +380,8 @@ fn retires_no_key_that_rules_behind_links_on_branches_name() {
     }
 }
 
-/// Fault: a rule of a branch names a file above its directory, which is not found, so that users get used to
-/// --allow-undecided.
+/// Fault: a rule of a branch names a file above the directory of the rules. If the file were not found, users would get
+/// used to --allow-undecided.
 #[test]
 fn a_recipient_file_above_the_rules_is_found_on_branches() {
     let folder = repository_with_keys();
@@ -393,8 +393,8 @@ fn a_recipient_file_above_the_rules_is_found_on_branches() {
     assert_code(&output, 0, "another key");
 }
 
-/// Attack: a committer seals v2 values for a key whose fingerprint the rule lists as retired, or that it does not
-/// accept in the place of the controller's.
+/// Attack: a committer seals v2 values for a key whose fingerprint the rule lists as retired or does not accept,
+/// instead of the controller's key.
 #[test]
 fn lint_compares_v2_recipients_with_fingerprints() {
     let folder = folder();
@@ -483,7 +483,7 @@ fn lint_compares_v2_recipients_with_fingerprints() {
     }
 }
 
-/// Fault: a user follows the printed steps after a v2 key was compromised, which name no key that opens the values.
+/// Fault: a v2 key was compromised, and the printed next steps name no key that opens the values.
 #[cfg(unix)]
 #[test]
 fn the_printed_steps_after_a_compromise_re_encrypt_the_values() {

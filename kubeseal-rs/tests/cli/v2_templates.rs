@@ -1,4 +1,4 @@
-//! Tests values that are not bound to the template of their object, and binding them.
+//! Tests values that are not bound to the template of their object, and how they become bound.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::path::Path;
@@ -23,7 +23,7 @@ fn unbound_rules() -> String {
     RULES.to_owned() + "  bindTemplate: false\n"
 }
 
-/// Objects of which only some values are bound are reported, and so are unbound values where the rule wants bound ones.
+/// Lint reports objects with bound and unbound values, and unbound values where the rule requires bound values.
 #[test]
 fn lint_reports_unbound_values() {
     let folder = folder();
@@ -68,7 +68,8 @@ fn findings(folder: &Path) -> Vec<String> {
     rules
 }
 
-/// Attack: a committer changes the template of a file, and a user with the keys binds the values to it unseen.
+/// Attack: a committer changes the template of a file, and a user with the keys binds the values to the template
+/// without seeing it.
 #[test]
 fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
     let folder = folder_with_v1();
@@ -110,16 +111,16 @@ fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
     assert_eq!(template["data"][0]["lines"], 2);
     assert!(is_bound(folder, "a"));
 
-    // Values that are bound already stay so without a question.
+    // Values that are already bound stay bound, without a question.
     let again = seal_ok(folder, &rotate);
     assert!(!again.contains("this template"), "{again}");
-    // No other conversion asks.
+    // A conversion without --bind-template asks no question.
     let plain = [&["rotate", "db.yaml", "--to", "v2"][..], &keys].concat();
     assert!(!seal_ok(folder, &plain).contains("this template"));
 }
 
-/// A new value of a v1 file stays v1, although the rule says v2 and the values are bound by default: a controller
-/// refuses bound values beside v1 values.
+/// A new value in a file with v1 values is sealed as v1 even if the rule requires v2, since controllers refuse bound
+/// values beside v1 values.
 #[test]
 fn a_v1_file_keeps_its_format() {
     let folder = folder_with_v1();
@@ -134,14 +135,14 @@ fn a_v1_file_keeps_its_format() {
     }
     assert!(!read(folder, "db.yaml").contains("seal2"));
     assert_ne!(read(folder, "db.yaml"), before);
-    // A flag asks for v2 although the values cannot be bound.
+    // A flag requires v2 although the value cannot be bound.
     let flag = [&set("a")[..], &["--sealed-format", "v2"]].concat();
     assert_refused(folder, &flag, "db.yaml", "is bound to the template");
-    // Unbound values may stand beside v1 values.
+    // Unbound v2 values are allowed beside v1 values.
     write_files(folder, &[(".seal.yaml", &unbound_rules())]);
     seal_ok(folder, &set("a"));
     assert!(line_of(&read(folder, "db.yaml"), "a").contains("seal2.i."));
-    // Without a value that stays v1, the rule decides.
+    // If no v1 value remains, the rule applies.
     write_files(folder, &[(".seal.yaml", RULES), ("db.yaml", &before)]);
     seal_ok(folder, &["unset", "db.yaml", "b"]);
     seal_ok(folder, &set("a"));

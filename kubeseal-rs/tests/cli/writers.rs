@@ -53,7 +53,7 @@ fn wait_for_success(run: Child) -> Output {
     output
 }
 
-/// Runs twenty commands concurrently, each with its own item: `set`, `unset` and `--merge-into`.
+/// Runs twenty `set`, `unset` and `--merge-into` commands concurrently, each for its own item.
 #[test]
 fn twenty_concurrent_writers_lose_no_change() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -139,8 +139,8 @@ fn keeps_concurrent_changes_of_other_programs() {
                 let new_file = folder.path().join("beside");
                 fs::write(&new_file, format!("{text}# line {line_count}.\n"))
                     .expect("the test directory is writable");
-                // The program replaces only content that it has read, so that it does not lose
-                // changes of `seal`.
+                // The program replaces the file only if it has not changed since the program read it, so that no change
+                // of `seal` is lost.
                 if fs::read_to_string(&file).expect("the file is readable") == text {
                     fs::rename(&new_file, &file).expect("the test directory is writable");
                     line_count += 1;

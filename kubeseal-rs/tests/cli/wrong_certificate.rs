@@ -50,7 +50,7 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// Attack: an attacker has the private key of a certificate whose file a rule or a script still names.
+/// Attack: an attacker has the private key of a certificate, and a rule or a script still names its file.
 #[test]
 fn set_create_and_generate_refuse_a_compromised_key() {
     let folder = folder();
@@ -87,7 +87,7 @@ fn set_create_and_generate_refuse_a_compromised_key() {
     assert!(has_succeeded, "another certificate: {stderr}");
 }
 
-/// Fault: a user cleans the cache directory. The mark of an earlier version is there, that of this version is not.
+/// Fault: a user cleans the cache directory. Earlier versions stored the marks there; this version does not.
 #[test]
 fn marks_of_compromised_keys_survive_a_cleaned_cache() {
     let folder = folder();

@@ -1,4 +1,4 @@
-//! The cache of certificates seen before, in the user's cache directory, by cluster and controller.
+//! The cache of certificates seen before, by cluster and controller, in the user's cache directory.
 //!
 //! ```text
 //! sealed-secrets/pins/k.example_6443-1f2e3d4c5b6a7988/kube-system_sealed-secrets-controller.pem
@@ -6,17 +6,17 @@
 //! sealed-secrets/seen-by-rules/k.example_6443-1f2e3d4c5b6a7988/team_sealed-secrets.pem
 //! ```
 //!
-//! A pin makes the certificate trusted when the client finds its Service without the user naming
-//! it. Certificates of controllers that only a rule names are kept separately: they serve to report
-//! a change and never become a pin. See [`CacheKind`].
+//! A pin makes a certificate trusted when the client discovers the Service, without the user naming the Service.
+//! Certificates of controllers that only a rule names are stored separately: they serve to report a change and never
+//! become a pin. See [`CacheKind`].
 //!
-//! Files with the end `.v2` contain suite and identifier of the key that a controller preferred for v2 values. They
-//! serve to report a change, and are not pins.
+//! A file with the extension `.v2` contains the suite and the identifier of the key that a controller preferred for v2
+//! values. It serves to report a change, and is not a pin.
 //!
-//! Every other file is PEM, with a line above that names cluster and controller, and is valid for `--cert`
-//! too. A file is rewritten only when the certificate or key changes, so its modification time is when that
-//! one was first seen. The files contain no secrets, and a failure never stops a command:
-//! an unreadable file counts as missing, and a failed write is only reported.
+//! Every other file is PEM, begins with a comment line that names cluster and controller, and can be passed to `--cert`.
+//! A file is rewritten only when the certificate or key changes, so its modification time is the time when the certificate or
+//! key was first seen. The files contain no secrets, and no failure stops a command: an unreadable file counts as
+//! missing, and a failed write is reported.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -93,7 +93,7 @@ impl Cache {
         self.read(CacheKind::Pin, service)
     }
 
-    /// Returns the last certificate seen of this controller, or its pin, to detect a change.
+    /// Returns the last certificate of this controller, or its pin, to detect a change.
     pub(super) fn last_seen(&self, kind: CacheKind, service: &Service) -> Option<SeenCertificate> {
         self.read(kind, service).or_else(|| self.pin(service))
     }
@@ -114,7 +114,7 @@ impl Cache {
         })
     }
 
-    /// Returns the key that this controller preferred for v2 values when it was last seen, or a remark if the file may
+    /// Returns the key that this controller preferred for v2 values in an earlier run, or a remark if the file may
     /// exist and cannot be read.
     pub(super) fn last_recipient(
         &self,

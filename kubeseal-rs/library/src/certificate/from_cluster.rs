@@ -1,10 +1,10 @@
-//! Gets the certificate of a cluster's controller, and compares it with the one seen before.
+//! Gets the certificate of a cluster's controller, and compares it with the cached one.
 //!
-//! The certificate is fetched from the named controller through the service proxy. If the user named
-//! no controller and the default Service does not exist, a Service with a controller's labels is
-//! tried; if the service proxy cannot be used, the `ConfigMap` in which controllers publish their
-//! certificate. Accounts other than the controller's can create such a Service or `ConfigMap`, so its
-//! certificate is used only if the fingerprint was specified, or is pinned for this Service.
+//! The certificate is fetched from the named controller through the service proxy. If the user named no controller and
+//! the default Service does not exist, a Service with a controller's labels is tried. If the service proxy cannot be
+//! used, the `ConfigMap` is tried in which controllers publish their certificate. Accounts other than the controller's
+//! can create such a Service or `ConfigMap`, so its certificate is used only if its fingerprint was specified or is
+//! pinned for this Service.
 
 use shared::key::Certificate;
 
@@ -29,7 +29,7 @@ struct Offer {
     place: String,
 }
 
-/// A certificate that is to be cached, since it differs from the last one.
+/// A certificate to cache, because it differs from the cached one.
 pub struct NewPin {
     cache: Cache,
     kind: CacheKind,
@@ -54,7 +54,7 @@ impl NewPin {
     }
 }
 
-/// Gets the certificate from the cluster, like [`super::obtain`], and leaves it to the caller to cache it.
+/// Gets the certificate from the cluster, like [`super::obtain`]. The caller caches the certificate.
 ///
 /// # Errors
 ///

@@ -30,7 +30,7 @@ pub use source::{RuleContext, SourceError, is_url, read, read_named_by_rule};
 pub use trust::{AcceptedFingerprint, Discovery, SettingSource, TrustError, judge};
 pub use usable::{Origin, UseError, parse, parse_from};
 
-/// Which certificate to get, and from where.
+/// The certificate to get, and its source.
 #[derive(Debug, Clone, Default)]
 pub struct CertificateQuery {
     /// The file or URL of `--cert`; empty for the controller's certificate.

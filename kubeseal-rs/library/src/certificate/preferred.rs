@@ -1,4 +1,4 @@
-//! Compares the key that a controller prefers for v2 values with the one seen before.
+//! Compares the key that a controller prefers for v2 values with the key of an earlier run.
 
 use shared::v2::{Recipient as _, Suite};
 
@@ -8,8 +8,8 @@ use crate::cluster::{Controller, Service};
 use crate::environment::Environment;
 use crate::recipients::RecipientKey;
 
-/// Caches the key that a controller prefers for v2 values. Returns warnings for the user: if the key differs from the
-/// last one, or if the cache cannot be used. `named_by` is the source of the controller's name.
+/// Caches the key that a controller prefers for v2 values. Returns warnings for the user if the key differs from the
+/// cached one, or if the cache cannot be used. `named_by` is the source of the controller's name.
 pub fn remember_preferred(
     controller: &Controller,
     key: &RecipientKey,

@@ -6,13 +6,13 @@ use shared::key::{Certificate, Fingerprint};
 use super::cache::SeenCertificate;
 use crate::cluster::Service;
 
-/// How a certificate was found.
+/// How a certificate was discovered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Discovery {
     /// At the address that the user named, or at the controller's default address. Trusted without
     /// a pin.
     Named,
-    /// Where accounts other than the controller's can write: a Service found by its labels, or a
+    /// In a place where accounts other than the controller's can write: at a Service discovered by its labels, or in a
     /// `ConfigMap`.
     Found,
 }
@@ -43,15 +43,14 @@ pub struct AcceptedFingerprint {
 /// How to cache a certificate that was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CacheKind {
-    /// As a pin: trust it when its Service is found without the user naming it, and report a
-    /// change.
+    /// As a pin: trust the certificate when its Service is discovered without the user naming it, and report a change.
     Pin,
-    /// As seen by a rule: only to report a change.
+    /// As the certificate of a rule: only to report a change.
     SeenByRule,
 }
 
-/// Decides how to cache a certificate. A certificate becomes a pin unless a rule named the controller or,
-/// for a discovered certificate, accepted its fingerprint: a rule applies to its own files only.
+/// Decides how to cache a certificate. A certificate becomes a pin unless a rule named the controller or, for a
+/// discovered certificate, a rule accepted its fingerprint: a rule applies to its own files only.
 pub(super) fn cache_kind(
     named_by: SettingSource,
     discovery: Discovery,
@@ -66,8 +65,8 @@ pub(super) fn cache_kind(
     }
 }
 
-/// Returns the source of the accepted fingerprint that equals this one; `None` if none does. The user
-/// takes precedence over a rule.
+/// Returns the source of the accepted fingerprint that equals `found`, or `None`. The user takes precedence over a
+/// rule.
 pub(super) fn accepted_by(
     found: &Fingerprint,
     accepted: &[AcceptedFingerprint],
@@ -136,7 +135,7 @@ pub fn judge(
     Ok(())
 }
 
-/// Returns a warning if the key of the controller's certificate differs from the last one seen.
+/// Returns a warning if the key of the controller's certificate differs from the cached one.
 pub(super) fn change_warning(
     last: &SeenCertificate,
     new: &Certificate,
@@ -246,9 +245,9 @@ mod tests {
             SettingSource::Rule,
             SettingSource::Default,
         ];
-        // Columns: the source of the controller's name; how a served certificate is cached; how a
-        // found certificate is cached without a fingerprint (it was pinned), with one from the
-        // user, and with one from a rule.
+        // Columns: the source of the controller's name; how a served certificate is cached; and how a discovered
+        // certificate is cached without a fingerprint (it was pinned), with a fingerprint of the user, and with one of
+        // a rule.
         for (named_by, served, found, with_user_fingerprint, with_rule_fingerprint) in [
             (SettingSource::Flag, Pin, Pin, Pin, SeenByRule),
             (SettingSource::Environment, Pin, Pin, Pin, SeenByRule),

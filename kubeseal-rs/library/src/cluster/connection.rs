@@ -94,7 +94,7 @@ fn without_programs(
     Ok((config, by_relative_path))
 }
 
-/// Removes what proves the user's identity, and keeps whom to impersonate. As in client-go, credentials are not sent
+/// Removes the user's credentials, and keeps the impersonation settings. As in client-go, credentials are not sent
 /// without TLS: everyone on the path could read and use them.
 fn remove_credentials(user: &mut AuthInfo) {
     *user = AuthInfo {

@@ -37,7 +37,7 @@ pub enum ClusterError {
     /// An address or a name has the wrong form.
     #[error("{text:?} is not a valid {what}")]
     Malformed {
-        /// What the string should be.
+        /// The expected form of the text.
         what: &'static str,
         /// The invalid text.
         text: String,
@@ -45,14 +45,14 @@ pub enum ClusterError {
     /// A file cannot be read.
     #[error("cannot read the {what} {}", path.shown())]
     Unreadable {
-        /// What the file should contain.
+        /// The expected content of the file.
         what: &'static str,
         /// The path of the file.
         path: PathBuf,
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The kubeconfig has a CA certificate, and says that no certificate is to be verified.
+    /// The kubeconfig has a CA certificate, and also disables the verification of certificates.
     #[error(
         "the cluster of the kubeconfig has both a certificate authority and insecure-skip-tls-verify: true, so the \
          authority would have no effect\n\
@@ -160,7 +160,7 @@ pub enum ClusterError {
         /// The message of the API server, in one line and truncated.
         text: String,
     },
-    /// The response of the API server reports success, but has another content than the request asks for.
+    /// The response of the API server reports success, but does not contain what was requested.
     #[error(
         "{what}: the response is not {expected}\n\
          hint: check that --server or the kubeconfig names the API server itself, and that no proxy or login page answers in \
@@ -169,7 +169,7 @@ pub enum ClusterError {
     Unexpected {
         /// The request.
         what: &'static str,
-        /// What the response should be.
+        /// The expected content.
         expected: &'static str,
     },
     /// The controller's TLS port cannot be used, or refuses the request.

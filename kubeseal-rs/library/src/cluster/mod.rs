@@ -45,7 +45,7 @@ const RECIPIENTS: &str = "cannot fetch the recipients of v2 values";
 const VERIFY: &str = "cannot validate sealed secret";
 const ROTATE: &str = "cannot re-encrypt secret";
 
-/// Which controller to use, and how to reach it.
+/// The controller to use, and how to reach it.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     /// The kubeconfig file of `--kubeconfig`.
@@ -67,7 +67,7 @@ pub struct Access {
 /// How long to wait for the controller. `None` waits without limit, which only a flag can request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeout {
-    /// The limit for one response, from connecting to the last byte.
+    /// The time limit for one response, from connecting to the last byte.
     pub response: Option<Duration>,
     /// The limit for retrying while the controller reports that it is busy, including the waits
     /// between attempts.
@@ -290,8 +290,9 @@ impl Controller {
             .ok_or(ClusterError::MalformedResponse { what: RECIPIENTS })
     }
 
-    /// Returns the CA certificates, as PEM, of the TLS port, which the controller publishes in a `ConfigMap`. Those
-    /// that the unauthenticated port serves are not used: another server could answer there, and would get the token.
+    /// Returns the CA certificates of the TLS port, as PEM, which the controller publishes in a `ConfigMap`. The CA
+    /// certificates from the unauthenticated port are not used: another server could answer there, and would get the
+    /// token.
     ///
     /// # Errors
     ///

@@ -47,7 +47,7 @@ pub enum RotationError {
     Item {
         /// The key of the item, as it was sent.
         item: String,
-        /// What is wrong with the item.
+        /// The problem with the item.
         problem: &'static str,
     },
     /// Something besides the ciphertexts differs.
@@ -67,8 +67,8 @@ pub fn parse(response: Json) -> Result<SealedSecret, RotationError> {
     serde_json::from_value(response).map_err(|_| RotationError::NoObject)
 }
 
-/// Checks that a response has the same items, that each is unchanged or encrypted for a key as long as this one, and
-/// that nothing else is new except key hints. Whether the items can be unsealed, only the controller knows.
+/// Checks that a response has the same items, that each item is unchanged or encrypted for a key of the same length,
+/// and that nothing else is new except key hints. Only the controller can check whether the items can be unsealed.
 ///
 /// # Errors
 ///

@@ -25,7 +25,7 @@ pub(super) fn acquire(path: &Path) -> Option<File> {
     loop {
         let file = open(path).ok()?;
         match file.try_lock() {
-            // The previous holder has replaced the file, so the lock must be on the new one.
+            // The previous holder of the lock has replaced the file, so lock the new file.
             Ok(()) if is_file_at(&file, path) => return Some(file),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(PAUSE),

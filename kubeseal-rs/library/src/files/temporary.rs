@@ -81,8 +81,7 @@ impl Temporary {
             temporary.persist(path)?;
             return Ok(true);
         }
-        // The previous file is now under the temporary name. If its content is not the one that was
-        // read, exchange the files again.
+        // The previous file is now under the temporary name. If its content is not `before`, exchange the files again.
         let (mut in_place, mut expected) = (bytes.to_vec(), before.to_vec());
         let mut is_unchanged = true;
         loop {

@@ -165,16 +165,15 @@ impl Search<'_> {
             }
             remaining.insert(path.clone(), values);
         }
-        // The remaining values are in unchanged files. These are the majority, and are passed on
-        // together.
+        // The remaining values are in unchanged files. These are the majority of the values, and are passed to the
+        // parent together.
         add(&mut undated, for_parent);
         self.pass_to(undated, parent)?;
         remaining.retain(|_, values| !values.is_empty());
         Ok(remaining)
     }
 
-    /// Returns the files that a commit removed, if the commit also added a file that one of them
-    /// may have become.
+    /// Returns the files that a commit removed, if the commit also added a file that may be a renamed one.
     fn removed_files(
         &self,
         changes: &[Change],
@@ -244,7 +243,7 @@ fn longest_line(text: &str) -> &str {
     lines.max_by_key(|line| line.len()).unwrap_or_default()
 }
 
-/// The files that a commit removed. An added file may be a renamed one of these.
+/// The files that a commit removed. An added file may be one of these under a new name.
 struct RemovedFiles<'a> {
     by_blob: BTreeMap<ObjectId, Vec<&'a BStr>>,
     by_name: BTreeMap<&'a [u8], Vec<(&'a BStr, ObjectId)>>,
@@ -291,7 +290,7 @@ mod tests {
     use super::super::tests::TestRepository;
     use super::*;
 
-    /// Guards against one pass for each value, which would take time proportional to the product of values
+    /// The test fails if each value takes a pass of its own: the time would be proportional to the product of values
     /// and commits.
     #[test]
     fn dates_all_values_of_a_tree_in_one_pass() {

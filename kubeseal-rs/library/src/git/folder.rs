@@ -27,7 +27,7 @@ const MAX_FILES: usize = 1_000_000;
 enum FolderKind {
     /// The directory of a repository or linked work tree, or its `info` directory.
     Repository,
-    /// The directory that contains one directory for each linked work tree.
+    /// The `worktrees` directory, which contains a directory for each linked work tree.
     WorkTrees,
     References,
     Logs,

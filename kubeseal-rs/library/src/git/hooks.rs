@@ -77,7 +77,7 @@ impl Repository {
         Some(to_path(path.as_bstr()))
     }
 
-    /// Returns the last value of `core.hooksPath`, and which configuration file it comes from.
+    /// Returns the last value of `core.hooksPath`, and the configuration file that sets it.
     fn configured_hooks(&self) -> Option<(BString, Source)> {
         let config = self.git.config_snapshot();
         let sections = config.plumbing().sections_by_name("core")?;

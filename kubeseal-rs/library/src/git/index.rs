@@ -61,8 +61,7 @@ impl Repository {
         })
     }
 
-    /// Returns the staged content of a file, not the one in the work tree. The content may be a plain
-    /// value.
+    /// Returns the staged content of a file, which may differ from the work tree. The content may be a plain value.
     ///
     /// # Errors
     ///
@@ -187,8 +186,8 @@ impl Repository {
         index.map_err(|error| self.read_error(&tree, error))
     }
 
-    /// Returns the index, or the last commit as an index if there is none. In a hook, that is the one of
-    /// `GIT_INDEX_FILE`.
+    /// Returns the index, or the last commit as an index if there is no index. In a hook, `GIT_INDEX_FILE` names the
+    /// index.
     pub(super) fn index(&self) -> Result<gix::index::File, GitError> {
         let index = self.git.try_index();
         match index.map_err(|error| self.read_error(&"the index", error))? {

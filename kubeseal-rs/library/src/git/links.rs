@@ -1,4 +1,4 @@
-//! Follows symbolic links as the index or a commit has them. Those of the work tree can differ, or be missing.
+//! Follows symbolic links of the index or of a commit. Links in the work tree can differ or be missing.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

@@ -47,10 +47,10 @@ pub enum GitError {
     /// The path is not in a Git repository.
     #[error("{} is not in a Git repository", .0.shown())]
     NoRepository(PathBuf),
-    /// Something in the repository is malformed or missing.
+    /// A part of the repository is malformed or missing.
     #[error("cannot read {what} in the Git repository {}", root.shown())]
     Read {
-        /// What was being read.
+        /// The part of the repository that cannot be read.
         what: String,
         /// The root of the work tree.
         root: PathBuf,

@@ -1,8 +1,8 @@
 //! The archive of a backup: manifests of all key Secrets, encrypted in the format of `age`
 //! (age-encryption.org/v1), which the `age` program can decrypt too.
 //!
-//! The crate `age` contains its own ciphers, in addition to those of aws-lc-rs. A crate for any other format
-//! that existing tools can decrypt would too.
+//! The crate `age` contains its own ciphers, in addition to those of aws-lc-rs. So would the crate of any other format
+//! that existing tools can decrypt.
 
 use std::borrow::Cow;
 use std::io::{self, Read as _, Write as _};
@@ -39,7 +39,7 @@ const MAX_RECIPIENTS: usize = MAX_STANZAS - 1;
 /// The first line of the supported version.
 const VERSION: &[u8] = b"age-encryption.org/v1\n";
 
-/// Who can decrypt an archive.
+/// The means of decrypting an archive.
 pub enum Lock {
     /// Holders of one of these recipients' identities.
     Recipients(Vec<age::x25519::Recipient>),

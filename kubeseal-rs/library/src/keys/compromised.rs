@@ -134,7 +134,7 @@ fn remember_as(folder: &Path, key: &str, since: &str) -> Result<(), FileError> {
 ///
 /// # Errors
 ///
-/// Fails if the key is recorded, or if it cannot be read whether it is.
+/// Fails if the key is recorded, or if the record cannot be read.
 pub fn check(environment: &Environment, key: &Fingerprint) -> Result<(), CheckError> {
     let folders = [environment.state_directory(), environment.cache_directory()];
     let mut folders = folders.into_iter().flatten();
@@ -187,14 +187,14 @@ mod tests {
         assert!(check_in(folder.path(), &keys[1]).is_ok());
     }
 
-    /// Fault: the record of a compromised key cannot be read, for example below the directory of another user, so that
-    /// values are sealed for the key.
+    /// Fault: the record of a compromised key cannot be read, for example because its directory belongs to another
+    /// user, so that values are sealed for the key.
     #[cfg(unix)]
     #[test]
     fn seals_for_no_key_whose_record_cannot_be_read() {
         let folder = tempfile::tempdir().unwrap();
         let path_of = |name: &str| folder.path().join(name);
-        // For root, who may enter every directory, a cycle of links cannot be read either.
+        // A symlink loop is unreadable for root too, who may enter every directory.
         std::os::unix::fs::symlink("cycle", path_of("cycle")).unwrap();
         std::fs::write(path_of("file"), "").unwrap();
         let key: Fingerprint = format!("SHA256:{}", "A".repeat(43)).parse().unwrap();

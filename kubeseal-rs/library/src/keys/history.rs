@@ -124,7 +124,7 @@ impl BranchSearch<'_> {
     }
 }
 
-/// Returns the path of a file in a submodule from the root of the outer repository.
+/// Returns the path of a file in a submodule, relative to the root of the outer repository.
 fn in_folder(folder: &Path, path: &str) -> String {
     if folder.as_os_str().is_empty() {
         return path.to_owned();

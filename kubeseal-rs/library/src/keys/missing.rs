@@ -44,7 +44,7 @@ pub(super) fn submodule_commit(branch: &str, path: &Path) -> Unread {
     }
 }
 
-/// Returns the submodules that are not checked out and lie below these files and directories, or contain them.
+/// Returns the submodules that are not checked out and that are below these files and directories or contain them.
 pub(super) fn submodules(paths: &[PathBuf]) -> impl Iterator<Item = Unread> {
     git::missing_submodules(paths)
         .into_iter()

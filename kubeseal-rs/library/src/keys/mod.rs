@@ -1,5 +1,5 @@
-//! Key Secrets, in a cluster or a directory: reading, marking, backing up and restoring them, and
-//! finding what needs them.
+//! Key Secrets, in a cluster or a directory: reading, marking, backing up and restoring them, and finding the values
+//! that need them.
 //!
 //! | module | owns |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! Finds the rules of `.seal.yaml` that name a key, as a recipient or by its certificate. New values would be sealed
-//! for it.
+//! Finds the rules of `.seal.yaml` that name a key, as a recipient or by its certificate, so that new values would be
+//! sealed for the key.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -20,7 +20,7 @@ use crate::rules::{self, FILE_NAME, Rule, RulesFile, Source};
 use crate::shown::ShowPath as _;
 use crate::walk;
 
-/// Where rules name a key, and what cannot be read.
+/// The rules that name a key, and the files that cannot be read.
 #[derive(Debug, Default)]
 pub struct NamingRules {
     /// The rules.
@@ -50,13 +50,13 @@ impl fmt::Display for NamingRule {
 
 /// A search for rules that name a key.
 pub struct RuleSearch {
-    /// The key that rules may name.
+    /// The key to search for.
     pub key: KeyId,
-    /// Whether the key is RSA, so that certificates may be of this key.
+    /// Whether the key is an RSA key, so that the search includes certificates.
     pub is_rsa: bool,
     /// The current time, for certificates.
     pub now: Timestamp,
-    /// What was found.
+    /// The result so far.
     pub found: NamingRules,
 }
 
@@ -101,7 +101,8 @@ impl RuleSearch {
         Ok(())
     }
 
-    /// Adds the rules in a file of a branch. As in the work tree, the file and those that it names may be links.
+    /// Adds the rules in a file of a branch. As in the work tree, the file and the files that its rules name may be
+    /// symbolic links.
     fn add_of_branch(
         &mut self,
         repository: &Repository,
@@ -153,8 +154,8 @@ impl RuleSearch {
         }
     }
 
-    /// Returns whether the certificate of a rule is that of the key, valid or not. Without recipients, v2 values are
-    /// sealed for it too.
+    /// Returns whether the certificate of a rule, valid or not, is the certificate of the key. Without recipients, v2
+    /// values are also sealed for that certificate.
     fn has_certificate(
         &self,
         rule: &Rule,
@@ -170,7 +171,7 @@ impl RuleSearch {
         }
     }
 
-    /// Returns whether a recipient is the key. What only a server knows cannot be searched.
+    /// Returns whether a recipient is the key. Recipients that only a server knows are not compared.
     fn names(
         &self,
         source: &RecipientSource,

@@ -22,7 +22,7 @@ use super::record::{KeyRecord, LEGACY_NAME};
 /// The type of a key Secret.
 const TYPE: &str = "kubernetes.io/tls";
 
-/// What a restored key may be used for, as the operator chose.
+/// The use of a restored key, as the operator chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyUse {
     /// Unsealing only: the key gets the opening-only mark with this time.
@@ -36,7 +36,7 @@ pub enum KeyUse {
 pub struct RestoredSecret {
     /// The Secret, without a namespace.
     pub secret: Secret,
-    /// What was dropped from the backup, for display. Contains names from the backup.
+    /// The properties that were dropped from the backup, for display. Contains names from the backup.
     pub left_out: Vec<String>,
 }
 

@@ -26,7 +26,7 @@ use shared::names;
 const GROUP: &str = "/apis/bitnami.com/v1alpha1";
 const ALL_SEALED_SECRETS: &str = "/apis/bitnami.com/v1alpha1/sealedsecrets";
 
-/// Where the keys are stored.
+/// The location of the keys.
 #[allow(clippy::large_enum_variant, reason = "a run has only one store")]
 pub enum KeyStore {
     /// Secrets in the controller's namespace.
@@ -128,9 +128,8 @@ impl KeyStore {
         })
     }
 
-    /// Opens the keys in a directory: a controller's directory with the subdirectories `keys` and `sealed`, or
-    /// a directory of key manifests only. An empty directory counts as a controller's, which reads keys
-    /// from `keys`.
+    /// Opens the keys in a directory: a controller's directory with the subdirectories `keys` and `sealed`, or a
+    /// directory of key manifests only. An empty directory counts as a controller's directory, with the keys in `keys`.
     ///
     /// # Errors
     ///
@@ -245,7 +244,7 @@ impl KeyStore {
     ///
     /// # Errors
     ///
-    /// Fails if something else has this name, such as a key Secret in a cluster whose label was removed, or if the name
+    /// Fails if another object has this name, such as a key Secret in a cluster whose label was removed, or if the name
     /// is not valid.
     pub fn check_place(&self, name: &str, key: NewKey<'_>) -> Result<()> {
         names::check_object(name)?;
@@ -346,8 +345,8 @@ impl NewKey<'_> {
     }
 }
 
-/// Returns the error for a Secret without the label of a key that has the name of a key to store. `label` is the
-/// missing label if the Secret contains that key.
+/// Returns the error for an existing Secret that has the name of the key to store and lacks the label of a key. `label`
+/// is the missing label if the Secret contains the same key.
 fn occupied(namespace: &str, name: &str, label: Option<&str>) -> String {
     if let Some(label) = label {
         let command = format!("kubectl label secret -n {namespace} {name} {label}");
@@ -365,8 +364,8 @@ fn occupied(namespace: &str, name: &str, label: Option<&str>) -> String {
     }
 }
 
-/// Returns whether the directory is empty and not named `keys`. A directory named `keys` is the one
-/// inside a controller's directory.
+/// Returns whether the directory is empty and not named `keys`. A directory named `keys` counts as part of a
+/// controller's directory.
 fn is_new_controller_folder(folder: &Path) -> bool {
     let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
     is_empty && folder.file_name().is_none_or(|name| name != "keys")

@@ -95,7 +95,7 @@ pub struct Unread {
     pub why: String,
 }
 
-/// The SealedSecrets that may need a key, and what could not be read.
+/// The SealedSecrets that may need a key, and the files and objects that cannot be read.
 #[derive(Debug, Default)]
 pub struct Inventory {
     /// The SealedSecrets that can be read.
@@ -105,7 +105,7 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Returns the number of files and objects that cannot be read. Several reasons may apply to one.
+    /// Returns the number of files and objects that cannot be read. A file or object with several reasons counts once.
     pub fn unread_count(&self) -> usize {
         let places: BTreeSet<&str> = self.unread.iter().map(|u| u.place.as_str()).collect();
         places.len()
@@ -159,7 +159,7 @@ pub struct Survey {
     pub unopened: usize,
 }
 
-/// Which values a survey decrypts.
+/// The values that a survey decrypts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
     /// All values. The result is certain.
@@ -219,7 +219,7 @@ impl Survey {
     ///
     /// # Errors
     ///
-    /// Fails if the controller cannot be reached, or responds with an error other than that.
+    /// Fails if the controller cannot be reached, or responds with an error other than a missing permission.
     pub fn ask(
         &mut self,
         holders: &[Holder],
@@ -348,8 +348,8 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
     Ok(inventory)
 }
 
-/// Returns the name of a file for messages. A file below the current directory has one name, however it was found, so
-/// that it is counted once.
+/// Returns the name of a file for messages. A file below the current directory always gets the same name, so that it is
+/// counted once.
 fn place(path: &Path) -> String {
     let below = || {
         let here = std::env::current_dir().ok()?;
@@ -450,8 +450,8 @@ impl Contents {
         contents
     }
 
-    /// Parses the bytes of a file that was found, not named by the user. Many templates contain a
-    /// backslash or an exclamation mark, so a malformed file is not reported because of these alone.
+    /// Parses the bytes of a file that was found, not named by the user. Many templates contain a backslash or an
+    /// exclamation mark, so these characters alone are no reason to report a malformed file.
     pub fn parse_found(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
         let is_mentioned = walk::mentions(&bytes, Kind::SealedSecret);
         let bytes_to_check = (!is_mentioned).then(|| bytes.clone());
@@ -506,8 +506,8 @@ mod tests {
         (KeyRing::new([Arc::new(key)]), fingerprint)
     }
 
-    /// Returns a SealedSecret that names this key. Its value has the form of one sealed for 2048 bits, but no
-    /// key decrypts it.
+    /// Returns a SealedSecret that names this key. Its value has the form of a ciphertext for a key of 2048 bits, but
+    /// no key decrypts it.
     fn holder(key: &Fingerprint) -> Holder {
         let bytes = [&[1, 0][..], &[7; 256], &[9; 20]].concat();
         let text = shared::base64::encode(&bytes);

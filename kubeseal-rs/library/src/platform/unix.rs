@@ -131,7 +131,7 @@ pub fn copy_owner(file: &File, like: &fs::Metadata) {
     }
 }
 
-/// Returns whether both metadata are of the same file.
+/// Returns whether both values are metadata of the same file.
 pub fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
@@ -198,8 +198,8 @@ pub fn make_executable(path: &Path) -> io::Result<()> {
 
 /// The terminal, with echo turned off until the value is dropped.
 ///
-/// The echo stays off between questions, since pasted text may arrive before a prompt turns it off,
-/// or after it turns the echo on again. Input that arrived earlier is discarded.
+/// The echo stays off between questions: pasted text may arrive before a prompt turns the echo off, or after a prompt
+/// turns it on again. Input that arrived before the first question is discarded.
 pub struct QuietTerminal {
     terminal: File,
     original: Termios,
@@ -210,12 +210,12 @@ pub struct QuietTerminal {
     signals: DelayedSignals,
 }
 
-/// Turn on and off that the terminal encloses pasted text in `ESC [ 200 ~` and `ESC [ 201 ~`.
+/// Turn on and off the mode in which the terminal encloses pasted text in `ESC [ 200 ~` and `ESC [ 201 ~`.
 const PASTE_MODE: (&str, &str) = ("\x1b[?2004h", "\x1b[?2004l");
 /// The maximum number of bytes that are discarded.
 const MAX_DISCARDED: usize = 64 << 20;
-/// How long a read waits for a byte, in tenths of a second. It limits the time until a signal has an effect, and the
-/// gaps in input that is discarded.
+/// How long a read waits for a byte, in tenths of a second. The read then checks for signals, and discarding input
+/// ends.
 const WAIT: u8 = 1;
 
 impl QuietTerminal {
@@ -282,7 +282,7 @@ impl QuietTerminal {
             return false;
         }
         let has_input = self.discard_input();
-        // A terminal that is closed needs no restoring.
+        // A closed terminal has no settings to restore.
         if self.has_paste_mode {
             let _ = self.write(PASTE_MODE.1);
         }
@@ -322,8 +322,8 @@ fn quiet(original: &Termios) -> Termios {
 mod tests {
     use super::*;
 
-    /// Attack: another user replaces the target of the user's own link with a file of their own, so that the file is
-    /// trusted.
+    /// Attack: another user replaces the target of a link with their own file, and the link belongs to the user, so
+    /// that the file is trusted.
     #[test]
     fn checks_the_owner_of_each_link_and_of_the_file() {
         let folder = tempfile::tempdir().unwrap();

@@ -92,7 +92,7 @@ pub fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
 /// Does nothing: new directories inherit permissions, below the user's profile for that user only.
 pub fn restrict_to_user(_: &mut DirBuilder) {}
 
-/// Returns the permissions: which users have access depends on the directory.
+/// Returns the permissions unchanged: access depends on the directory.
 pub fn without_other_users(permissions: &Permissions) -> Permissions {
     permissions.clone()
 }
@@ -121,8 +121,8 @@ impl QuietTerminal {
         console.map(|_| Self)
     }
 
-    /// Does nothing: `rpassword` has restored the terminal. Returns `false`, since it is unknown whether there is more
-    /// input.
+    /// Does nothing: `rpassword` has restored the terminal. Returns `false`, since it is unknown whether there
+    /// is more input.
     #[expect(clippy::unused_self, reason = "required on other systems")]
     pub fn restore(&self) -> bool {
         false

@@ -267,7 +267,8 @@ impl Rule {
         })
     }
 
-    /// Like [`Self::check_certificate`], for a certificate that is accepted by other means than its fingerprint.
+    /// Like [`Self::check_certificate`], without checking that the fingerprint is accepted: the caller accepts the
+    /// certificate by other means.
     fn check_certificate_unpinned(&self, certificate: &Certificate) -> Result<(), Violation> {
         let (rule, found) = (self.describe(), certificate.fingerprint().clone());
         let key = certificate.public_key();
