@@ -32,13 +32,12 @@ fn first_line_except(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     if bytes.len() < MIN_V2_LEN {
         return None;
     }
-    let found = first_start(bytes, values);
-    if let Some(start) = found {
+    if let Some(start) = first_start(bytes, values) {
         return Some(line_at(bytes, start));
     }
     let joined = Joined::of(bytes);
-    let found = first_start(&joined.text, values).map(|start| joined.line_at(start));
-    found.or_else(|| first_escaped(bytes, values))
+    let line = first_start(&joined.text, values).map(|start| joined.line_at(start));
+    line.or_else(|| first_escaped(bytes, values))
 }
 
 fn line_at(bytes: &[u8], position: usize) -> usize {

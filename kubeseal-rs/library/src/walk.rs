@@ -107,25 +107,25 @@ fn search(
     links: Links,
     notices: &mut dyn FnMut(Notice),
 ) -> Result<Vec<Candidate>, WalkError> {
-    let mut found = Vec::new();
+    let mut candidates = Vec::new();
     let default = [PathBuf::from(".")];
     for path in if paths.is_empty() { &default } else { paths } {
         if path.is_dir() {
-            collect_below(path, links, &mut found, notices)?;
+            collect_below(path, links, &mut candidates, notices)?;
         } else {
             files::check(path)?;
             let (path, named) = (path.clone(), true);
-            found.push(Candidate { path, named });
+            candidates.push(Candidate { path, named });
         }
     }
-    Ok(sort_candidates(found))
+    Ok(sort_candidates(candidates))
 }
 
 /// Sorts candidates by path and removes duplicates.
-pub fn sort_candidates(mut found: Vec<Candidate>) -> Vec<Candidate> {
-    found.sort_by(|a, b| a.path.cmp(&b.path).then(b.named.cmp(&a.named)));
-    found.dedup_by(|later, first| later.path == first.path);
-    found
+pub fn sort_candidates(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    candidates.sort_by(|a, b| a.path.cmp(&b.path).then(b.named.cmp(&a.named)));
+    candidates.dedup_by(|later, first| later.path == first.path);
+    candidates
 }
 
 /// Returns every `.yaml`, `.yml`, `.json` and `Kustomization` below a directory, regardless of ignore files, sorted by
@@ -146,7 +146,7 @@ pub fn all_manifests(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
 fn collect_below(
     folder: &Path,
     links: Links,
-    found: &mut Vec<Candidate>,
+    candidates: &mut Vec<Candidate>,
     notices: &mut dyn FnMut(Notice),
 ) -> Result<(), WalkError> {
     let mut walk = Walk::new(folder, Some(Vec::new()), notices)?;
@@ -160,7 +160,7 @@ fn collect_below(
     if links == Links::Followed {
         walk.add_links(root.as_deref());
     }
-    found.extend(walk.candidates());
+    candidates.extend(walk.candidates());
     Ok(())
 }
 
@@ -176,7 +176,7 @@ struct Walk<'a> {
     /// Whether a rule excluded anything.
     has_ignored: bool,
     /// The manifests, by path below the directory.
-    found: BTreeSet<PathBuf>,
+    manifests: BTreeSet<PathBuf>,
     /// Links with the names of manifests, by path below the directory.
     links: Vec<PathBuf>,
     /// Receives messages about conditions that do not end the walk.
@@ -194,7 +194,7 @@ impl<'a> Walk<'a> {
             resolved: folder.canonicalize().map_err(folder_error(folder))?,
             rules,
             has_ignored: false,
-            found: BTreeSet::new(),
+            manifests: BTreeSet::new(),
             links: Vec::new(),
             notices,
         })
@@ -248,7 +248,7 @@ impl<'a> Walk<'a> {
             } else if kind.is_symlink() {
                 self.links.push(path);
             } else if kind.is_file() {
-                self.found.insert(path);
+                self.manifests.insert(path);
             }
         }
         Ok(folders)
@@ -257,7 +257,7 @@ impl<'a> Walk<'a> {
     fn is_ignored(&self, path: &Path, is_folder: bool) -> bool {
         let rules = self.rules.iter().flatten().rev();
         let matches = rules.map(|rules| rules.matched(path, is_folder));
-        let deciding = matches.into_iter().find(|found| !found.is_none());
+        let deciding = matches.into_iter().find(|rule| !rule.is_none());
         matches!(deciding, Some(Match::Ignore(_)))
     }
 
@@ -265,7 +265,7 @@ impl<'a> Walk<'a> {
     /// read, the rules alone decide.
     fn add_tracked(&mut self) {
         match tracked_below(&self.resolved) {
-            Ok(tracked) => self.found.extend(tracked),
+            Ok(tracked) => self.manifests.extend(tracked),
             Err(error) => (self.notices)(Notice::Warning(format!(
                 "tracked files that match an ignore rule are skipped: {}",
                 error_chain(&error)
@@ -288,7 +288,7 @@ impl<'a> Walk<'a> {
                     "{shown} is a link to {to}, which is outside of the tree, so it was not checked"
                 )));
             } else if !self.is_found(&target) && !git::is_ignored(&target) {
-                self.found.insert(link);
+                self.manifests.insert(link);
             }
         }
     }
@@ -296,12 +296,12 @@ impl<'a> Walk<'a> {
     /// Returns whether a file is a candidate under this name.
     fn is_found(&self, file: &Path) -> bool {
         let below = file.strip_prefix(&self.resolved);
-        below.is_ok_and(|below| self.found.contains(below))
+        below.is_ok_and(|below| self.manifests.contains(below))
     }
 
     fn candidates(self) -> impl Iterator<Item = Candidate> {
         let folder = self.folder;
-        self.found.into_iter().map(move |below| {
+        self.manifests.into_iter().map(move |below| {
             let path = folder.join(below);
             let path = path.strip_prefix(".").unwrap_or(&path).to_owned();
             Candidate { path, named: false }

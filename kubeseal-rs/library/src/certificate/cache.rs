@@ -42,7 +42,7 @@ pub(super) struct Cache {
 
 /// A certificate seen before.
 #[derive(Debug)]
-pub(super) struct SeenCertificate {
+pub(super) struct CachedCertificate {
     /// The content of the file.
     pub(super) pem: Vec<u8>,
     /// The fingerprint of the certificate's key.
@@ -53,7 +53,7 @@ pub(super) struct SeenCertificate {
 
 /// The preferred key for v2 values that was seen before.
 #[derive(Debug)]
-pub(super) struct SeenRecipient {
+pub(super) struct CachedRecipient {
     /// The suite and the identifier.
     pub(super) key: String,
     /// When the key was first seen.
@@ -89,21 +89,25 @@ impl Cache {
     }
 
     /// Returns the pinned certificate of this controller. It is trusted for no other controller.
-    pub(super) fn pin(&self, service: &Service) -> Option<SeenCertificate> {
+    pub(super) fn pin(&self, service: &Service) -> Option<CachedCertificate> {
         self.read(CacheKind::Pin, service)
     }
 
     /// Returns the last certificate of this controller, or its pin, to detect a change.
-    pub(super) fn last_seen(&self, kind: CacheKind, service: &Service) -> Option<SeenCertificate> {
+    pub(super) fn last_certificate(
+        &self,
+        kind: CacheKind,
+        service: &Service,
+    ) -> Option<CachedCertificate> {
         self.read(kind, service).or_else(|| self.pin(service))
     }
 
-    fn read(&self, kind: CacheKind, service: &Service) -> Option<SeenCertificate> {
+    fn read(&self, kind: CacheKind, service: &Service) -> Option<CachedCertificate> {
         read(&self.file(kind, service)?)
     }
 
     /// Returns a remark if the controller's file may exist and cannot be read, so that a change cannot be detected.
-    pub(super) fn damage(&self, kind: CacheKind, service: &Service) -> Option<String> {
+    pub(super) fn unreadable_remark(&self, kind: CacheKind, service: &Service) -> Option<String> {
         let path = self.file(kind, service)?;
         (may_exist(&path) && read(&path).is_none()).then(|| {
             format!(
@@ -120,18 +124,18 @@ impl Cache {
         &self,
         kind: CacheKind,
         service: &Service,
-    ) -> Result<Option<SeenRecipient>, String> {
+    ) -> Result<Option<CachedRecipient>, String> {
         let Some(path) = self.recipient_file(kind, service) else {
             return Ok(None);
         };
-        let seen = read_recipient(&path);
-        if seen.is_none() && may_exist(&path) {
+        let cached = read_recipient(&path);
+        if cached.is_none() && may_exist(&path) {
             return Err(format!(
                 "the cached key of {service} for v2 values cannot be read, so it is unknown whether the key has changed ({})",
                 path.shown()
             ));
         }
-        Ok(seen)
+        Ok(cached)
     }
 
     /// Saves suite and identifier of the key that this controller prefers. Without a cache directory, saves nothing.
@@ -216,23 +220,23 @@ fn since(path: &Path) -> Option<Timestamp> {
     since.try_into().ok()
 }
 
-fn read_recipient(path: &Path) -> Option<SeenRecipient> {
+fn read_recipient(path: &Path) -> Option<CachedRecipient> {
     let bytes = files::read_regular(path, Kind::Certificate.limit()).ok()?;
     let text = std::str::from_utf8(&bytes).ok()?;
     let key = text.lines().find(|line| !line.starts_with('#'))?;
     let (suite, id) = key.split_once(' ')?;
     (suite.parse::<Suite>().is_ok() && id.parse::<KeyId>().is_ok()).then_some(())?;
-    Some(SeenRecipient {
+    Some(CachedRecipient {
         key: key.to_owned(),
         since: since(path)?,
     })
 }
 
-fn read(path: &Path) -> Option<SeenCertificate> {
+fn read(path: &Path) -> Option<CachedCertificate> {
     let pem = files::read_regular(path, Kind::Certificate.limit());
     let pem = pem.ok()?.to_vec();
     let certificate = Certificate::from_pem(&pem).ok()?;
-    Some(SeenCertificate {
+    Some(CachedCertificate {
         pem,
         fingerprint: certificate.fingerprint().clone(),
         since: since(path)?,
@@ -285,12 +289,12 @@ mod tests {
         let cache = Cache::new(Some(folder.path()), "https://x", &[]);
         for kind in KINDS {
             let file = cache.file(kind, &service("a")).unwrap();
-            assert!(cache.last_seen(kind, &service("a")).is_none());
+            assert!(cache.last_certificate(kind, &service("a")).is_none());
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(&file, "half a fi").unwrap();
-            assert!(cache.last_seen(kind, &service("a")).is_none());
+            assert!(cache.last_certificate(kind, &service("a")).is_none());
             let disabled = Cache::new(None, "https://x", &[]);
-            assert!(disabled.last_seen(kind, &service("a")).is_none());
+            assert!(disabled.last_certificate(kind, &service("a")).is_none());
         }
     }
 
@@ -303,8 +307,12 @@ mod tests {
         std::os::unix::fs::symlink("cycle", &cycle).unwrap();
         for (folder, is_reported) in [(cycle, true), (folder.path().join("missing"), false)] {
             let cache = Cache::new(Some(&folder), "https://x", &[]);
-            let damage = cache.damage(CacheKind::Pin, &service("a"));
-            assert_eq!(damage.is_some(), is_reported, "{damage:?}");
+            let unreadable_remark = cache.unreadable_remark(CacheKind::Pin, &service("a"));
+            assert_eq!(
+                unreadable_remark.is_some(),
+                is_reported,
+                "{unreadable_remark:?}"
+            );
         }
     }
 
@@ -334,7 +342,7 @@ mod tests {
         assert!(other_cluster.pin(&service("a")).is_none());
         assert!(
             cache
-                .last_seen(CacheKind::SeenByRule, &service("b"))
+                .last_certificate(CacheKind::SeenByRule, &service("b"))
                 .is_some()
         );
     }

@@ -2,7 +2,7 @@
 
 use shared::v2::{Recipient as _, Suite};
 
-use super::cache::{Cache, SeenRecipient};
+use super::cache::{Cache, CachedRecipient};
 use super::trust::{self, Discovery, SettingSource, cache_kind};
 use crate::cluster::{Controller, Service};
 use crate::environment::Environment;
@@ -43,13 +43,13 @@ pub fn remember_preferred(
 }
 
 fn change_warning(
-    last: &SeenRecipient,
+    last: &CachedRecipient,
     new: &str,
     key: &RecipientKey,
     service: &Service,
     environment: &Environment,
 ) -> String {
-    let seen = trust::age(last.since, environment.now);
+    let first_seen = trust::age(last.since, environment.now);
     let was_post_quantum = last
         .key
         .split(' ')
@@ -62,7 +62,7 @@ fn change_warning(
         ""
     };
     format!(
-        "the key of {service} for v2 values has changed to {new}{loss}; the previous one was {}, first seen {seen}\n\
+        "the key of {service} for v2 values has changed to {new}{loss}; the previous one was {}, first seen {first_seen}\n\
          hint: by default, controllers generate a new key every 30 days; if yours did not, check which server responds at \
          this address",
         last.key

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use shared::key::{Certificate, Fingerprint};
 
-use super::cache::SeenCertificate;
+use super::cache::CachedCertificate;
 use crate::cluster::Service;
 
 /// How a certificate was discovered.
@@ -84,24 +84,24 @@ pub(super) fn accepted_by(
 pub enum TrustError {
     /// The certificate has none of the accepted fingerprints.
     #[error(
-        "the certificate of {place} has the fingerprint {found}, which neither --cert-fingerprint nor a rule accepts\n\
+        "the certificate of {location} has the fingerprint {found}, which neither --cert-fingerprint nor a rule accepts\n\
          hint: if the key was renewed, confirm the new fingerprint with the administrator of the controller; \
          otherwise do not seal with this certificate"
     )]
     NotAccepted {
         /// Where the certificate was found.
-        place: String,
+        location: String,
         /// The certificate's fingerprint.
         found: Fingerprint,
     },
     /// The certificate needs an accepted fingerprint or a pin, and has neither.
     #[error(
-        "the certificate of {place}, with the fingerprint {found}, is not trusted\n\
+        "the certificate of {location}, with the fingerprint {found}, is not trusted\n\
          hint: confirm the fingerprint with the administrator of the controller, then pass --cert-fingerprint {found} once"
     )]
     NotTrusted {
         /// Where the certificate was found.
-        place: String,
+        location: String,
         /// The certificate's fingerprint.
         found: Fingerprint,
     },
@@ -116,7 +116,7 @@ pub enum TrustError {
 /// Returns a [`TrustError`] if the certificate must not be used.
 pub fn judge(
     found: &Fingerprint,
-    place: &str,
+    location: &str,
     discovery: Discovery,
     accepted: &[AcceptedFingerprint],
     pinned: Option<&Fingerprint>,
@@ -125,19 +125,19 @@ pub fn judge(
         return Ok(());
     }
     let is_pinned = pinned == Some(found);
-    let (found, place) = (found.clone(), place.to_owned());
+    let (found, location) = (found.clone(), location.to_owned());
     if !accepted.is_empty() {
-        return Err(TrustError::NotAccepted { place, found });
+        return Err(TrustError::NotAccepted { location, found });
     }
     if discovery == Discovery::Found && !is_pinned {
-        return Err(TrustError::NotTrusted { place, found });
+        return Err(TrustError::NotTrusted { location, found });
     }
     Ok(())
 }
 
 /// Returns a warning if the key of the controller's certificate differs from the cached one.
 pub(super) fn change_warning(
-    last: &SeenCertificate,
+    last: &CachedCertificate,
     new: &Certificate,
     service: &Service,
     now: Timestamp,
@@ -147,9 +147,9 @@ pub(super) fn change_warning(
         return None;
     }
     let created = age(new.not_before(), now);
-    let seen = age(last.since, now);
+    let first_seen = age(last.since, now);
     Some(format!(
-        "the certificate of {service} has changed to {new_fingerprint}, created {created}; the previous one was {old_fingerprint}, first seen {seen}\n\
+        "the certificate of {service} has changed to {new_fingerprint}, created {created}; the previous one was {old_fingerprint}, first seen {first_seen}\n\
          hint: by default, controllers generate a new key every 30 days; if yours did not, check which server responds at \
          this address"
     ))

@@ -134,7 +134,7 @@ impl Files {
 
 /// Checks that existing credential files are regular files of at most 1 MiB, since `kube` reads them without limit.
 fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
-    for (what, path) in [
+    for (content, path) in [
         ("client-certificate", &user.client_certificate),
         ("client-key", &user.client_key),
         ("tokenFile", &user.token_file),
@@ -148,7 +148,11 @@ fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
             !metadata.is_file() || metadata.len() > Kind::Credential.limit()
         }) {
             let source = io::Error::other("not a regular file, or larger than 1 MiB");
-            return Err(ClusterError::Unreadable { what, path, source });
+            return Err(ClusterError::Unreadable {
+                content,
+                path,
+                source,
+            });
         }
     }
     Ok(())
@@ -179,7 +183,7 @@ fn read(access: &Access, environment: &Environment) -> Result<Files, ClusterErro
 fn read_file(path: &Path) -> Result<Kubeconfig, ClusterError> {
     let is_file = path.metadata().is_ok_and(|metadata| metadata.is_file());
     let unreadable = |source| ClusterError::Unreadable {
-        what: "kubeconfig",
+        content: "kubeconfig",
         path: path.to_owned(),
         source,
     };
@@ -275,7 +279,7 @@ fn server(cluster: &Cluster) -> Result<Uri, ClusterError> {
         .ok()
         .filter(|uri| uri.host().is_some())
         .ok_or_else(|| ClusterError::Malformed {
-            what: "address of the API server",
+            expected: "address of the API server",
             text: redacted(server).into_owned(),
         })
 }
@@ -294,7 +298,7 @@ fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ClusterError> 
             let file = File::open(&path);
             let bytes = file.and_then(|file| bounded::read(file, 0, Kind::Certificate));
             let bytes = bytes.map_err(|source| ClusterError::Unreadable {
-                what: "certificate-authority",
+                content: "certificate-authority",
                 path,
                 source,
             })?;
@@ -343,7 +347,7 @@ fn impersonation(auth: &AuthInfo) -> Result<Vec<(HeaderName, HeaderValue)>, Clus
         let name = HeaderName::try_from(name).ok();
         let header = name.zip(HeaderValue::from_str(value).ok());
         header.ok_or_else(|| ClusterError::Malformed {
-            what: "name to impersonate",
+            expected: "name to impersonate",
             text: value.to_owned(),
         })
     };

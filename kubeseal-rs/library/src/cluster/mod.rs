@@ -286,8 +286,9 @@ impl Controller {
     pub fn recipients(&self) -> Result<RecipientList, ClusterError> {
         let path = proxy_path(&self.service, &self.port, "v2/recipients")?;
         let response = self.success(RECIPIENTS, self.cluster.api.get(&path)?)?;
-        bounded::parse_json(&response.body)
-            .ok_or(ClusterError::MalformedResponse { what: RECIPIENTS })
+        bounded::parse_json(&response.body).ok_or(ClusterError::MalformedResponse {
+            failure: RECIPIENTS,
+        })
     }
 
     /// Returns the CA certificates of the TLS port, as PEM, which the controller publishes in a `ConfigMap`. The CA
@@ -377,7 +378,7 @@ impl Controller {
         };
         bounded::parse_json(&body)
             .map(Some)
-            .ok_or(ClusterError::MalformedResponse { what: ROTATE })
+            .ok_or(ClusterError::MalformedResponse { failure: ROTATE })
     }
 
     /// Returns the SealedSecret with every item re-encrypted as v2, or `None` if the controller cannot decrypt it. Only
@@ -410,11 +411,11 @@ impl Controller {
         proxy_path(&self.service, &self.port, &format!("v1/{endpoint}"))
     }
 
-    fn success(&self, what: &'static str, response: Response) -> Result<Response, ClusterError> {
+    fn success(&self, failure: &'static str, response: Response) -> Result<Response, ClusterError> {
         if response.code.is_success() {
             return Ok(response);
         }
-        Err(refusal(what, &response, &self.service, &self.port))
+        Err(refusal(failure, &response, &self.service, &self.port))
     }
 }
 
@@ -426,9 +427,14 @@ fn proxy_path(service: &Service, port: &str, endpoint: &str) -> Result<ApiPath, 
     services_path(&service.namespace)?.proxied(&service.name, port, endpoint)
 }
 
-fn refusal(what: &'static str, response: &Response, service: &Service, port: &str) -> ClusterError {
+fn refusal(
+    failure: &'static str,
+    response: &Response,
+    service: &Service,
+    port: &str,
+) -> ClusterError {
     let problem = Box::new(Problem::from_response(response, service, port));
-    ClusterError::Refused { what, problem }
+    ClusterError::Refused { failure, problem }
 }
 
 /// Returns the fingerprint of every certificate in a PEM text that can be parsed.

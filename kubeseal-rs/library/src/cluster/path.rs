@@ -83,7 +83,7 @@ fn segment(name: &str) -> Result<&str, ClusterError> {
         return Ok(name);
     }
     Err(ClusterError::Malformed {
-        what: "name of an object in a cluster",
+        expected: "name of an object in a cluster",
         text: name.to_owned(),
     })
 }

@@ -48,10 +48,10 @@ pub enum GitError {
     #[error("{} is not in a Git repository", .0.shown())]
     NoRepository(PathBuf),
     /// A part of the repository is malformed or missing.
-    #[error("cannot read {what} in the Git repository {}", root.shown())]
+    #[error("cannot read {part} in the Git repository {}", root.shown())]
     Read {
         /// The part of the repository that cannot be read.
-        what: String,
+        part: String,
         /// The root of the work tree.
         root: PathBuf,
         /// The error of `gix`.
@@ -214,7 +214,7 @@ impl Repository {
                 visited: Cell::new(0),
             }),
             Err(source) => Err(GitError::Read {
-                what: git_dir.shown(),
+                part: git_dir.shown(),
                 root,
                 source: Box::new(source),
             }),
@@ -352,9 +352,9 @@ impl Repository {
         to_git_path(resolved.strip_prefix(&self.root).ok()?)
     }
 
-    fn read_error(&self, what: &dyn std::fmt::Display, source: impl Into<gix::Error>) -> GitError {
+    fn read_error(&self, part: &dyn std::fmt::Display, source: impl Into<gix::Error>) -> GitError {
         GitError::Read {
-            what: what.to_string(),
+            part: part.to_string(),
             root: self.root.clone(),
             source: Box::new(source.into()),
         }

@@ -111,7 +111,7 @@ impl BranchSearch<'_> {
 
     fn add(&mut self, branch: &str, path: &str, contents: Contents) -> Result<()> {
         let namespace = rule_namespace(&self.root.join(path))?;
-        let place = format!("{branch}:{path}");
+        let location = format!("{branch}:{path}");
         let origin = |name| Origin::Branch {
             repository: self.root.to_owned(),
             branch: branch.to_owned(),
@@ -119,7 +119,7 @@ impl BranchSearch<'_> {
             name,
         };
         self.inventory
-            .add(contents, &place, namespace.as_ref(), origin);
+            .add(contents, &location, namespace.as_ref(), origin);
         Ok(())
     }
 }

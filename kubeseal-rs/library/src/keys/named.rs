@@ -24,7 +24,7 @@ use crate::walk;
 #[derive(Debug, Default)]
 pub struct NamingRules {
     /// The rules.
-    pub places: BTreeSet<NamingRule>,
+    pub rules: BTreeSet<NamingRule>,
     /// Rules, recipient files and certificates that cannot be read, and may name the key.
     pub unread: BTreeSet<Unread>,
 }
@@ -57,7 +57,7 @@ pub struct RuleSearch {
     /// The current time, for certificates.
     pub now: Timestamp,
     /// The result so far.
-    pub found: NamingRules,
+    pub result: NamingRules,
 }
 
 impl RuleSearch {
@@ -71,13 +71,13 @@ impl RuleSearch {
             return Ok(());
         }
         for path in rule_files(paths)? {
-            let place = path.shown();
+            let location = path.shown();
             match RulesFile::read(&path) {
                 Ok(file) => {
                     let read = |at: &OsStr| read_in_tree(at, &file);
-                    self.add(&place, file.rules(), read);
+                    self.add(&location, file.rules(), read);
                 }
-                Err(error) => self.add_unread(&place, error_chain(&error)),
+                Err(error) => self.add_unread(&location, error_chain(&error)),
             }
         }
         Ok(())
@@ -109,7 +109,7 @@ impl RuleSearch {
         (branch, tree): (&Branch, &CommitTree),
         path: &Path,
     ) {
-        let place = format!("{}:{}", branch.name, path.shown());
+        let location = format!("{}:{}", branch.name, path.shown());
         let read = |path: &Path| match repository.file_through_links(tree, path) {
             Ok(Some(bytes)) => Ok(bytes.to_vec()),
             Ok(None) => Err("the branch has no such file".to_owned()),
@@ -121,28 +121,30 @@ impl RuleSearch {
         });
         let folder = path.parent().unwrap_or(Path::new(""));
         match rules {
-            Ok(rules) => self.add(&place, &rules.0, |source| read(&folder.join(source))),
-            Err(why) => self.add_unread(&place, why),
+            Ok(rules) => self.add(&location, &rules.0, |source| read(&folder.join(source))),
+            Err(why) => self.add_unread(&location, why),
         }
     }
 
     fn add(
         &mut self,
-        place: &str,
+        location: &str,
         rules: &[Rule],
         read: impl Fn(&OsStr) -> Result<Vec<u8>, String>,
     ) {
         for rule in rules {
-            let place = format!("{place}, rule {} (line {})", rule.number, rule.line);
+            let location = format!("{location}, rule {} (line {})", rule.number, rule.line);
             for source in &rule.recipients {
                 match self.names(source, &read) {
-                    Ok(is_named) => self.add_named(&place, "recipients", is_named),
-                    Err(why) => self.add_unread(&place, format!("the recipient {source}: {why}")),
+                    Ok(is_named) => self.add_named(&location, "recipients", is_named),
+                    Err(why) => {
+                        self.add_unread(&location, format!("the recipient {source}: {why}"))
+                    }
                 }
             }
             match self.has_certificate(rule, &read) {
-                Ok(is_named) => self.add_named(&place, "certificate", is_named),
-                Err(why) => self.add_unread(&place, format!("the certificate: {why}")),
+                Ok(is_named) => self.add_named(&location, "certificate", is_named),
+                Err(why) => self.add_unread(&location, format!("the certificate: {why}")),
             }
         }
     }
@@ -150,7 +152,7 @@ impl RuleSearch {
     fn add_named(&mut self, rule: &str, field: &'static str, is_named: bool) {
         if is_named {
             let rule = rule.to_owned();
-            self.found.places.insert(NamingRule { rule, field });
+            self.result.rules.insert(NamingRule { rule, field });
         }
     }
 
@@ -188,9 +190,9 @@ impl RuleSearch {
         }
     }
 
-    fn add_unread(&mut self, place: &str, why: String) {
-        let place = place.to_owned();
-        self.found.unread.insert(Unread { place, why });
+    fn add_unread(&mut self, location: &str, why: String) {
+        let location = location.to_owned();
+        self.result.unread.insert(Unread { location, why });
     }
 }
 

@@ -136,13 +136,13 @@ impl KeyStore {
     /// Fails if the path is not that of a directory.
     pub fn folder(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
-            let what = if folder.exists() {
+            let problem = if folder.exists() {
                 "is not a directory"
             } else {
                 "does not exist"
             };
             bail!(
-                "the directory {} {what}\nhint: pass the directory of a controller's state, or of key manifests",
+                "the directory {} {problem}\nhint: pass the directory of a controller's state, or of key manifests",
                 folder.shown()
             );
         }
@@ -246,7 +246,7 @@ impl KeyStore {
     ///
     /// Fails if another object has this name, such as a key Secret in a cluster whose label was removed, or if the name
     /// is not valid.
-    pub fn check_place(&self, name: &str, key: NewKey<'_>) -> Result<()> {
+    pub fn check_new_key_name(&self, name: &str, key: NewKey<'_>) -> Result<()> {
         names::check_object(name)?;
         match self {
             Self::Cluster { objects, namespace } => {
@@ -470,13 +470,13 @@ fn add_sealed_secret(node: &Node, inventory: &mut Inventory) {
                     .and_then(|metadata| metadata.text(name))
             };
             let (namespace, name) = (field("namespace"), field("name"));
-            let place = format!(
+            let location = format!(
                 "SealedSecret {}/{} in the cluster",
                 namespace.unwrap_or_default(),
                 name.unwrap_or_default()
             );
             let why = error_chain(&error);
-            inventory.unread.insert(Unread { place, why });
+            inventory.unread.insert(Unread { location, why });
         }
     }
 }
@@ -502,14 +502,14 @@ mod tests {
             add_sealed_secret(&documents[0].root, &mut inventory);
         }
         assert_eq!(inventory.holders.len(), 1);
-        let places: Vec<&str> = inventory
+        let locations: Vec<&str> = inventory
             .unread
             .iter()
-            .map(|unread| unread.place.as_str())
+            .map(|unread| unread.location.as_str())
             .collect();
         let want =
             ["n2", "n20", "n23"].map(|name| format!("SealedSecret ns/{name} in the cluster"));
-        assert_eq!(places, want);
+        assert_eq!(locations, want);
     }
 
     /// Attack: a client that may write key Secrets makes one of them unreadable, so that the key commands fail for all.

@@ -409,11 +409,11 @@ fn ignored_rules(node: &Node) -> ParseResult<Vec<(String, String)>> {
 struct Fields<'a>(&'a [(String, Node)]);
 
 impl<'a> Fields<'a> {
-    fn parse(node: &'a Node, what: &'static str, names: &[&'static str]) -> ParseResult<Self> {
+    fn parse(node: &'a Node, field: &'static str, names: &[&'static str]) -> ParseResult<Self> {
         let entries = match &node.value {
             Value::Map(entries) => entries.as_slice(),
             Value::Null => &[],
-            _ => return Err(type_error(node, what, "a mapping")),
+            _ => return Err(type_error(node, field, "a mapping")),
         };
         for (i, (name, value)) in entries.iter().enumerate() {
             if !names.contains(&name.as_str()) {

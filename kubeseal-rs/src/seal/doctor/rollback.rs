@@ -30,7 +30,7 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
     for unread in &inventory.unread {
         let remedy = "correct it, and run the command again";
         let text = format!("cannot be read: {}", unread.why);
-        findings.add(&unread.place, Finding::bad(text, remedy));
+        findings.add(&unread.location, Finding::bad(text, remedy));
     }
     findings.add(STEP, summary(&inventory, affected.len()));
     Ok(())

@@ -124,7 +124,7 @@ fn run_rsa(
     let (missing, mut unread) = all_unread(args, sources.unread, unread)?;
     unread.extend(named.unread);
     let damage = Damage {
-        named: named.places,
+        named: named.rules,
         name: record.name().to_owned(),
         since: mark_time(record, environment),
         present: key.present(&survey, &sources.holders),
@@ -159,7 +159,7 @@ fn run_v2(
     unread.extend(named.unread);
     let now = || environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let damage = Damage {
-        named: named.places,
+        named: named.rules,
         name: key.name().to_owned(),
         since: key.earlier_mark().unwrap_or_else(now),
         present,
@@ -288,7 +288,7 @@ fn commits(
         all_commits.extend(introduced.into_iter().rev());
     }
     let unread = unread.into_iter().map(|((path, why), commits)| Unread {
-        place: format!("{path} ({})", commits_text(&commits)),
+        location: format!("{path} ({})", commits_text(&commits)),
         why,
     });
     Ok((all_commits, unread.collect()))
@@ -596,7 +596,7 @@ impl Damage {
 
     fn unread_lines(&self, head: [&str; 2]) -> Vec<Vec<String>> {
         let mut lines = vec![head.map(str::to_owned).to_vec()];
-        let line = |unread: &Unread| vec![unread.place.clone(), unread.why.clone()];
+        let line = |unread: &Unread| vec![unread.location.clone(), unread.why.clone()];
         lines.extend(self.unread.iter().map(line));
         lines
     }

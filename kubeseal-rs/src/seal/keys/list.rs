@@ -224,13 +224,13 @@ fn text(rows: &[Row], searched: Searched<'_>, now: Timestamp) -> String {
             "\n{} of {} objects are counted for the key that their annotation or status names; --open-all unseals \
              them to make sure",
             survey.unopened,
-            survey.found.len()
+            survey.objects.len()
         );
     }
     for unread in &sources.unread {
         let line = format!(
             "{}: cannot determine which keys it needs: {}",
-            unread.place, unread.why
+            unread.location, unread.why
         );
         let _ = writeln!(text, "\n{}", shown(&line));
     }

@@ -449,7 +449,7 @@ fn find_named(
         key,
         is_rsa,
         now: environment.now,
-        found: NamingRules::default(),
+        result: NamingRules::default(),
     };
     rules.in_files(paths)?;
     if search.all_branches {
@@ -459,7 +459,7 @@ fn find_named(
             rules.in_branches(&repository)?;
         }
     }
-    Ok(rules.found)
+    Ok(rules.result)
 }
 
 #[cfg(test)]

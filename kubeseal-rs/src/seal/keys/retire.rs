@@ -105,12 +105,12 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let mut uses = Uses {
         dependents: survey.dependents(&fingerprint, modulus_len(record)),
         sources,
-        named: named.places,
+        named: named.rules,
     };
     if uses.are_reported(args, record.name(), &rotate_step(&args.location, &records))? {
         return Ok(Outcome::Findings);
     }
-    let searched_count = survey.found.len();
+    let searched_count = survey.objects.len();
     check_searched(args, &store, searched_count)?;
     let unsearched = unsearched_text(&args.search.namespaces);
     if args.dry_run {
@@ -148,7 +148,7 @@ fn retire_v2(
     let mut uses = Uses {
         dependents: key.dependents(&sources, records),
         sources,
-        named: named.places,
+        named: named.rules,
     };
     let rotate = rotate_to_v2_step(&args.location, records, key.records());
     if uses.are_reported(args, key.name(), &rotate)? {
@@ -259,7 +259,7 @@ fn dependents_text(
         };
         format!("{}, item {}: {why}", dependent.origin, dependent.item)
     };
-    let unread_line = |unread: &Unread| format!("{}: may need it: {}", unread.place, unread.why);
+    let unread_line = |unread: &Unread| format!("{}: may need it: {}", unread.location, unread.why);
     let named_lines = named.iter().map(ToString::to_string);
     let lines = dependents
         .iter()

@@ -173,11 +173,11 @@ mod tests {
         };
         let needs = [("a".to_owned(), Need::Undecided(256))].into();
         let survey = Survey {
-            found: vec![(origin, needs)],
+            objects: vec![(origin, needs)],
             unopened: 3,
         };
         let unread = Unread {
-            place: "bad.yaml".to_owned(),
+            location: "bad.yaml".to_owned(),
             why: "malformed".to_owned(),
         };
         let sources = Inventory {
