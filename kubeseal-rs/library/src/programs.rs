@@ -15,13 +15,13 @@ pub fn find(name: &str) -> Option<PathBuf> {
             .filter(|path| path.is_absolute())
             .and_then(platform::executable_file);
     }
-    absolute_folders().find_map(|folder| platform::executable_file(folder.join(name)))
+    absolute_directories().find_map(|folder| platform::executable_file(folder.join(name)))
 }
 
 /// Returns `PATH` without relative directories, for child processes.
 pub fn search_path() -> OsString {
     // Entries that were split at the separator do not contain it, so this does not fail.
-    std::env::join_paths(absolute_folders()).unwrap_or_default()
+    std::env::join_paths(absolute_directories()).unwrap_or_default()
 }
 
 /// Returns the first line of a program's error output that is not blank, truncated. It may contain
@@ -51,7 +51,7 @@ pub fn first_lines(stderr: &[u8]) -> String {
     clippy::disallowed_methods,
     reason = "child processes inherit the same variable"
 )]
-fn absolute_folders() -> impl Iterator<Item = PathBuf> {
+fn absolute_directories() -> impl Iterator<Item = PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&folders).collect();
     folders.into_iter().filter(|folder| folder.is_absolute())

@@ -29,7 +29,7 @@ const MAX_IGNORE_FILE: u64 = 1 << 20;
 pub enum WalkError {
     /// A directory cannot be read.
     #[error("cannot read the directory {}", path.shown())]
-    Folder {
+    Directory {
         /// The path of the directory.
         path: PathBuf,
         /// The error of the operating system.
@@ -191,7 +191,7 @@ impl<'a> Walk<'a> {
     ) -> Result<Self, WalkError> {
         Ok(Self {
             folder,
-            resolved: folder.canonicalize().map_err(folder_error(folder))?,
+            resolved: folder.canonicalize().map_err(directory_error(folder))?,
             rules,
             has_ignored: false,
             manifests: BTreeSet::new(),
@@ -209,7 +209,7 @@ impl<'a> Walk<'a> {
         }
         // Close the directory before entering its subdirectories: a deep tree would exhaust the limit of open
         // files.
-        let folders = match self.files_and_folders(below, &resolved) {
+        let folders = match self.files_and_directories(below, &resolved) {
             // In a directory that a controller reads, every error counts.
             Err(error) if self.rules.is_some() => {
                 (self.notices)(Notice::Error(error_chain(&error)));
@@ -227,15 +227,15 @@ impl<'a> Walk<'a> {
     }
 
     /// Collects the manifests in one directory, and returns its subdirectories.
-    fn files_and_folders(
+    fn files_and_directories(
         &mut self,
         below: &Path,
         resolved: &Path,
     ) -> Result<Vec<PathBuf>, WalkError> {
         let mut folders = Vec::new();
-        for entry in fs::read_dir(resolved).map_err(folder_error(resolved))? {
-            let entry = entry.map_err(folder_error(resolved))?;
-            let kind = entry.file_type().map_err(folder_error(resolved))?;
+        for entry in fs::read_dir(resolved).map_err(directory_error(resolved))? {
+            let entry = entry.map_err(directory_error(resolved))?;
+            let kind = entry.file_type().map_err(directory_error(resolved))?;
             let path = below.join(entry.file_name());
             let is_wanted = kind.is_dir() || is_manifest_name(&path);
             if !is_wanted || entry.file_name() == ".git" {
@@ -254,9 +254,9 @@ impl<'a> Walk<'a> {
         Ok(folders)
     }
 
-    fn is_ignored(&self, path: &Path, is_folder: bool) -> bool {
+    fn is_ignored(&self, path: &Path, is_directory: bool) -> bool {
         let rules = self.rules.iter().flatten().rev();
-        let matches = rules.map(|rules| rules.matched(path, is_folder));
+        let matches = rules.map(|rules| rules.matched(path, is_directory));
         let deciding = matches.into_iter().find(|rule| !rule.is_none());
         matches!(deciding, Some(Match::Ignore(_)))
     }
@@ -309,8 +309,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn folder_error(folder: &Path) -> impl Fn(io::Error) -> WalkError {
-    move |source| WalkError::Folder {
+fn directory_error(folder: &Path) -> impl Fn(io::Error) -> WalkError {
+    move |source| WalkError::Directory {
         path: folder.to_owned(),
         source,
     }

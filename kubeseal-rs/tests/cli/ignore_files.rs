@@ -220,7 +220,7 @@ fn finds_a_key_in_a_directory_despite_ignore_files() {
         let tree = Tree::new();
         tree.write("state/keys/key.yaml", KEY);
         tree.write(ignore_file, text);
-        let keys = kubeseal_library::keys::folder::read(&tree.path("state/keys"));
+        let keys = kubeseal_library::keys::directory::read(&tree.path("state/keys"));
         assert_eq!(
             keys.expect("the file is readable").len(),
             1,

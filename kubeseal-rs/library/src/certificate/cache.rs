@@ -182,12 +182,16 @@ impl Cache {
 
     /// Returns the path of the controller's file in the cache.
     fn file(&self, kind: CacheKind, Service { namespace, name }: &Service) -> Option<PathBuf> {
-        let subfolder = match kind {
+        let subdirectory = match kind {
             CacheKind::Pin => "pins",
             CacheKind::SeenByRule => "seen-by-rules",
         };
         let name = format!("{}_{}.pem", in_file_name(namespace), in_file_name(name));
-        let folder = self.folder.as_ref()?.join("sealed-secrets").join(subfolder);
+        let folder = self
+            .folder
+            .as_ref()?
+            .join("sealed-secrets")
+            .join(subdirectory);
         Some(folder.join(&self.cluster).join(name))
     }
 }
@@ -271,9 +275,9 @@ mod tests {
     #[test]
     fn hostile_names_stay_in_the_cache_directory() {
         let cache = Cache::new(Some(Path::new("/c")), "https://x/../..", &[]);
-        for (kind, subfolder) in KINDS.into_iter().zip(["pins", "seen-by-rules"]) {
+        for (kind, subdirectory) in KINDS.into_iter().zip(["pins", "seen-by-rules"]) {
             let folder = Path::new("/c/sealed-secrets")
-                .join(subfolder)
+                .join(subdirectory)
                 .join(&cache.cluster);
             assert_eq!(folder.components().count(), 5);
             for name in ["../../x", "/etc/x", "..", "", "a/b", "a\0b"] {

@@ -89,7 +89,7 @@ pub enum ClusterError {
          hint: if the kubeconfig is yours, use its absolute path, or pass it with --kubeconfig",
         file.shown()
     )]
-    PlugInOfFolder {
+    PlugInOfDirectory {
         /// The name of the plug-in.
         name: String,
         /// The path of the kubeconfig.

@@ -27,7 +27,7 @@ pub(super) fn resolve(user: &mut AuthInfo, relative: Option<&Path>) -> Result<()
     let provider = provider.and_then(|provider| provider.config.get_mut(PROVIDER_PROGRAM));
     for name in exec.into_iter().chain(provider) {
         if let Some(file) = relative {
-            return Err(ClusterError::PlugInOfFolder {
+            return Err(ClusterError::PlugInOfDirectory {
                 name: name.clone(),
                 file: file.to_owned(),
             });

@@ -11,7 +11,7 @@ use gix::objs::Kind;
 use ignore::{DirEntry, WalkBuilder};
 use zeroize::Zeroizing;
 
-use super::{GitError, Repository, folder, index, to_git_path, to_path};
+use super::{GitError, Repository, directory, index, to_git_path, to_path};
 use crate::files;
 
 /// The size limit, in bytes, for reading a file in the work tree.
@@ -185,7 +185,7 @@ impl Repository {
         let modules: BTreeSet<PathBuf> = self.submodule_directories()?;
         let walk_error = Arc::new(Mutex::new(None));
         let nested = Arc::new(Mutex::new(BTreeSet::new()));
-        folder::check_ignored(&self.root)?;
+        directory::check_ignored(&self.root)?;
         let walk = WalkBuilder::new(&self.root)
             .hidden(false)
             .ignore(false)
@@ -206,7 +206,7 @@ impl Repository {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    content.unlisted.extend(self.unlisted_folder(&error));
+                    content.unlisted.extend(self.unlisted_directory(&error));
                     continue;
                 }
             };
@@ -228,10 +228,10 @@ impl Repository {
 
     /// Returns the directory that cannot be listed, with the reason; `None` for a directory that was removed
     /// meanwhile, and for an error without a path.
-    fn unlisted_folder(&self, error: &ignore::Error) -> Option<(PathBuf, String)> {
+    fn unlisted_directory(&self, error: &ignore::Error) -> Option<(PathBuf, String)> {
         use ignore::Error::{WithDepth, WithPath};
         let path = match error {
-            WithDepth { err, .. } => return self.unlisted_folder(err),
+            WithDepth { err, .. } => return self.unlisted_directory(err),
             WithPath { path, .. } => path.strip_prefix(&self.root).ok()?,
             _ => return None,
         };
@@ -257,10 +257,10 @@ fn is_visited(entry: &DirEntry, walk_error: &Mutex<Option<GitError>>) -> bool {
     if entry.depth() == 0 {
         return true;
     }
-    if is_git_folder(entry.path()) {
+    if is_git_directory(entry.path()) {
         return false;
     }
-    let checked = folder::check_ignored(entry.path());
+    let checked = directory::check_ignored(entry.path());
     let is_safe = checked.is_ok();
     if let (Err(error), Ok(mut walk_error)) = (checked, walk_error.lock()) {
         *walk_error = Some(error);
@@ -280,9 +280,9 @@ fn is_inside(path: &Path) -> bool {
 /// Returns whether the entry is the work tree of another repository.
 fn is_nested(entry: &DirEntry) -> bool {
     let path = entry.path();
-    entry.depth() > 0 && !is_git_folder(path) && path.join(".git").exists()
+    entry.depth() > 0 && !is_git_directory(path) && path.join(".git").exists()
 }
 
-fn is_git_folder(path: &Path) -> bool {
+fn is_git_directory(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == ".git")
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use gix::bstr::{BString, ByteSlice as _};
 use gix::config::Source;
 
-use super::folder::read_path_file;
+use super::directory::read_path_file;
 use super::{GitError, Repository, to_path};
 
 impl Repository {

@@ -11,7 +11,7 @@ use gix::objs::tree::EntryKind;
 use gix::worktree::stack::state::ignore::Source;
 use zeroize::Zeroizing;
 
-use super::{GitError, Repository, folder, to_path};
+use super::{GitError, Repository, directory, to_path};
 
 /// Absolute paths and contents of files.
 pub type Contents = Vec<(PathBuf, Zeroizing<Vec<u8>>)>;
@@ -45,7 +45,7 @@ impl Repository {
         }
         let file = to_path(path.as_bstr());
         for folder in file.ancestors().skip(1) {
-            folder::check_ignored(&self.root.join(folder))?;
+            directory::check_ignored(&self.root.join(folder))?;
         }
         let source = Source::WorktreeThenIdMappingIfNotSkipped;
         let ignored = self.git.excludes(&index, None, source);
@@ -91,7 +91,7 @@ impl Repository {
             let path = entry.path(&index);
             if entry.mode == Mode::DIR {
                 // A sparse index has one entry for a whole directory that is not checked out.
-                self.add_sparse_folder(entry, path, &committed, &mut files)?;
+                self.add_sparse_directory(entry, path, &committed, &mut files)?;
             } else if is_file(entry) && !is_same(&committed, path, entry) {
                 files.push(self.root.join(to_path(path)));
             }
@@ -152,7 +152,7 @@ impl Repository {
         Ok(())
     }
 
-    fn add_sparse_folder(
+    fn add_sparse_directory(
         &self,
         entry: &Entry,
         path: &BStr,

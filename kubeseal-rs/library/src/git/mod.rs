@@ -13,7 +13,7 @@ mod attributes;
 mod changes;
 mod clones;
 mod commits;
-mod folder;
+mod directory;
 mod hooks;
 mod index;
 mod links;
@@ -191,7 +191,7 @@ impl Repository {
     /// Opens a repository without trusting its own configuration: only the repository format is
     /// taken from it.
     fn open(git_dir: &Path, root: PathBuf) -> Result<Self, GitError> {
-        folder::check(git_dir)?;
+        directory::check(git_dir)?;
         let mut permissions = gix::open::Permissions::all();
         // `gix` would run `git` to find these two configuration files.
         permissions.config.git_binary = false;

@@ -492,11 +492,11 @@ fn ignores_the_work_tree_of_the_repositorys_own_configuration() {
     let fixture = TestRepository::new();
     fixture.write("a.yaml", "x");
     fixture.commit("one");
-    let other_folder = tempfile::tempdir().unwrap();
+    let other_directory = tempfile::tempdir().unwrap();
     fixture.git(&[
         "config",
         "core.worktree",
-        other_folder.path().to_str().unwrap(),
+        other_directory.path().to_str().unwrap(),
     ]);
     fixture.git(&["config", "core.bare", "false"]);
     assert_eq!(

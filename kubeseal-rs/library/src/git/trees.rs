@@ -51,7 +51,7 @@ pub(super) struct Change {
 }
 
 /// A directory whose content differs.
-struct Folder {
+struct Directory {
     path: BString,
     before: Option<ObjectId>,
     after: Option<ObjectId>,
@@ -67,7 +67,7 @@ impl Repository {
         is_wanted: &dyn Fn(&BStr, &EntryPair) -> bool,
     ) -> Result<Vec<Change>, GitError> {
         let path = BString::default();
-        let mut folders = vec![Folder {
+        let mut folders = vec![Directory {
             path,
             before,
             after,
@@ -173,7 +173,12 @@ fn entry(entry: EntryRef<'_>) -> Entry {
 }
 
 /// Adds the directories of a pair to the directories to visit, and any other entry to the changes.
-fn classify(path: BString, pair: EntryPair, folders: &mut Vec<Folder>, changes: &mut Vec<Change>) {
+fn classify(
+    path: BString,
+    pair: EntryPair,
+    folders: &mut Vec<Directory>,
+    changes: &mut Vec<Change>,
+) {
     let tree = |entry: Option<Entry>| Some(entry.filter(|entry| entry.mode.is_tree())?.id);
     let file = |entry: Option<Entry>| entry.filter(|entry| !entry.mode.is_tree());
     let (before, after) = (file(pair.before), file(pair.after));
@@ -186,7 +191,7 @@ fn classify(path: BString, pair: EntryPair, folders: &mut Vec<Folder>, changes: 
     }
     let (before, after) = (tree(pair.before), tree(pair.after));
     if before.is_some() || after.is_some() {
-        folders.push(Folder {
+        folders.push(Directory {
             path,
             before,
             after,

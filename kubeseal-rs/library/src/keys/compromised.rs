@@ -45,7 +45,7 @@ pub struct CompromisedV2 {
 pub enum RememberError {
     /// There is no directory for the record.
     #[error("there is no state directory: set HOME, or XDG_STATE_HOME to an absolute path")]
-    NoFolder,
+    NoDirectory,
     /// The record cannot be written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -86,7 +86,7 @@ pub fn remember_v2(
 ) -> Result<(), RememberError> {
     let folder = environment
         .state_directory()
-        .ok_or(RememberError::NoFolder)?;
+        .ok_or(RememberError::NoDirectory)?;
     Ok(remember_as(&folder, &key.to_string(), since)?)
 }
 
@@ -118,7 +118,7 @@ pub fn remember(
 ) -> Result<(), RememberError> {
     let folder = environment
         .state_directory()
-        .ok_or(RememberError::NoFolder)?;
+        .ok_or(RememberError::NoDirectory)?;
     Ok(remember_as(&folder, &key.to_string(), since)?)
 }
 

@@ -90,7 +90,7 @@ impl BranchSearch<'_> {
         for (path, blob) in tree.files {
             if is_manifest(&path) {
                 let contents = read_blob(&mut self.blobs, repository, (blob, &path))?.clone();
-                self.add(&at.name, &in_folder(folder, &path), contents)?;
+                self.add(&at.name, &in_directory(folder, &path), contents)?;
             }
         }
         for (path, commit) in tree.submodules {
@@ -125,7 +125,7 @@ impl BranchSearch<'_> {
 }
 
 /// Returns the path of a file in a submodule, relative to the root of the outer repository.
-fn in_folder(folder: &Path, path: &str) -> String {
+fn in_directory(folder: &Path, path: &str) -> String {
     if folder.as_os_str().is_empty() {
         return path.to_owned();
     }

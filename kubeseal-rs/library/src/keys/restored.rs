@@ -159,7 +159,7 @@ mod tests {
         include_str!("../../../tests/seal/key-fixtures/state/keys/key-2024.yaml");
 
     fn backup() -> Secret {
-        let found = crate::keys::folder::secrets(MANIFEST.as_bytes());
+        let found = crate::keys::directory::secrets(MANIFEST.as_bytes());
         found.unwrap().remove(0)
     }
 

@@ -12,7 +12,7 @@ use shared::resource::{KEY_ACTIVE, KEY_LABEL, KEY_RETIRED, SealedSecret, V2_KEY_
 use shared::secret::Secret;
 use shared::v2::KeyId;
 
-use super::folder;
+use super::directory;
 use super::record::{KeyRecord, LEGACY_NAME};
 use super::survey::{Holder, Inventory, Origin, Unread};
 use super::v2::{self, V2KeyRecord};
@@ -37,7 +37,7 @@ pub enum KeyStore {
         namespace: String,
     },
     /// Manifests in a directory.
-    Folder {
+    Directory {
         /// The directory of the key manifests.
         keys: PathBuf,
         /// The directory of the SealedSecrets that these keys unseal; `None` if the directory contains only keys.
@@ -134,7 +134,7 @@ impl KeyStore {
     /// # Errors
     ///
     /// Fails if the path is not that of a directory.
-    pub fn folder(folder: &Path) -> Result<Self> {
+    pub fn directory(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
             let problem = if folder.exists() {
                 "is not a directory"
@@ -147,8 +147,8 @@ impl KeyStore {
             );
         }
         let (keys, sealed) = (folder.join("keys"), folder.join("sealed"));
-        Ok(Self::Folder {
-            keys: if keys.is_dir() || sealed.is_dir() || is_new_controller_folder(folder) {
+        Ok(Self::Directory {
+            keys: if keys.is_dir() || sealed.is_dir() || is_new_controller_directory(folder) {
                 keys
             } else {
                 folder.to_owned()
@@ -161,7 +161,7 @@ impl KeyStore {
     pub fn location(&self) -> String {
         match self {
             Self::Cluster { namespace, .. } => format!("the namespace {namespace}"),
-            Self::Folder { keys, .. } => keys.shown(),
+            Self::Directory { keys, .. } => keys.shown(),
         }
     }
 
@@ -175,8 +175,8 @@ impl KeyStore {
             Self::Cluster { objects, namespace } => {
                 list_in_cluster(objects, namespace, V2_KEY_LABEL)?
             }
-            Self::Folder { keys, .. } if !keys.is_dir() => Vec::new(),
-            Self::Folder { keys, .. } => folder::read(keys)?,
+            Self::Directory { keys, .. } if !keys.is_dir() => Vec::new(),
+            Self::Directory { keys, .. } => directory::read(keys)?,
         };
         let records = records.into_iter();
         let records = records.filter(|record| v2::is_v2(&record.secret));
@@ -194,8 +194,8 @@ impl KeyStore {
     pub fn read(&self) -> Result<Vec<KeyRecord>> {
         let mut records = match self {
             Self::Cluster { objects, namespace } => read_cluster(objects, namespace)?,
-            Self::Folder { keys, .. } if !keys.is_dir() => Vec::new(),
-            Self::Folder { keys, .. } => folder::read(keys)?,
+            Self::Directory { keys, .. } if !keys.is_dir() => Vec::new(),
+            Self::Directory { keys, .. } => directory::read(keys)?,
         };
         records.retain(|record| !v2::is_v2(&record.secret));
         records.sort_by(|a, b| {
@@ -231,8 +231,8 @@ impl KeyStore {
                 let path = secrets_path(namespace)?.object(name)?;
                 objects.merge("cannot mark the key Secret", &path, &change.patch(secret))?;
             }
-            (Self::Folder { .. }, Some(file)) => folder::change(file, name, change)?,
-            (Self::Folder { .. }, None) => {
+            (Self::Directory { .. }, Some(file)) => directory::change(file, name, change)?,
+            (Self::Directory { .. }, None) => {
                 bail!("the key {name} is not stored in a file, so its marks cannot be changed")
             }
         }
@@ -258,7 +258,7 @@ impl KeyStore {
                 let is_same = records.into_iter().any(|record| key.is_in(record));
                 bail!(occupied(namespace, name, is_same.then(|| key.label())))
             }
-            Self::Folder { keys, .. } => folder::path_for_new_key(keys, name).map(drop),
+            Self::Directory { keys, .. } => directory::path_for_new_key(keys, name).map(drop),
         }
     }
 
@@ -280,11 +280,11 @@ impl KeyStore {
                     CreateOutcome::Exists => Ok(RestoreOutcome::Existed),
                 }
             }
-            Self::Folder { keys, .. } => {
+            Self::Directory { keys, .. } => {
                 files::check_inside_tree(keys)?;
                 std::fs::create_dir_all(keys)
                     .with_context(|| format!("cannot create {}", keys.shown()))?;
-                folder::write(keys, secret)?;
+                directory::write(keys, secret)?;
                 Ok(RestoreOutcome::Restored)
             }
         }
@@ -293,7 +293,7 @@ impl KeyStore {
     /// Returns whether the store also contains the SealedSecrets that need its keys. `false` for a
     /// directory that contains only key manifests.
     pub fn has_sealed(&self) -> bool {
-        !matches!(self, Self::Folder { sealed: None, .. })
+        !matches!(self, Self::Directory { sealed: None, .. })
     }
 
     /// Returns the SealedSecrets of the controller that uses the keys of the store. In a cluster, only those in
@@ -309,11 +309,11 @@ impl KeyStore {
     ) -> Result<Inventory> {
         match self {
             Self::Cluster { objects, .. } => sealed_in_cluster(objects, namespaces),
-            Self::Folder {
+            Self::Directory {
                 sealed: Some(sealed),
                 ..
-            } => sealed_in_folder(sealed, notices),
-            Self::Folder { sealed: None, .. } => Ok(Inventory::default()),
+            } => sealed_in_directory(sealed, notices),
+            Self::Directory { sealed: None, .. } => Ok(Inventory::default()),
         }
     }
 }
@@ -366,7 +366,7 @@ fn occupied(namespace: &str, name: &str, label: Option<&str>) -> String {
 
 /// Returns whether the directory is empty and not named `keys`. A directory named `keys` counts as part of a
 /// controller's directory.
-fn is_new_controller_folder(folder: &Path) -> bool {
+fn is_new_controller_directory(folder: &Path) -> bool {
     let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
     is_empty && folder.file_name().is_none_or(|name| name != "keys")
 }
@@ -424,11 +424,11 @@ fn parse_record(node: &Node) -> KeyRecord {
     }
 }
 
-fn sealed_in_folder(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Result<Inventory> {
+fn sealed_in_directory(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Result<Inventory> {
     let mut inventory = super::survey::in_files(&[folder.to_owned()], notices)?;
     for holder in &mut inventory.holders {
         if let Origin::File { path, name } = holder.origin.clone() {
-            holder.origin = Origin::Folder { path, name };
+            holder.origin = Origin::Directory { path, name };
         }
     }
     Ok(inventory)
@@ -557,7 +557,7 @@ mod tests {
                 std::fs::create_dir_all(entry.parent().unwrap()).unwrap();
                 std::fs::write(entry, "").unwrap();
             }
-            let store = KeyStore::folder(&root.path().join(folder)).unwrap();
+            let store = KeyStore::directory(&root.path().join(folder)).unwrap();
             assert_eq!(
                 store.location(),
                 root.path().join(keys).display().to_string(),

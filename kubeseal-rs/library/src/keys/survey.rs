@@ -36,7 +36,7 @@ pub enum Origin {
         name: String,
     },
     /// In a controller's directory.
-    Folder {
+    Directory {
         /// The path of the file.
         path: PathBuf,
         /// The name of the object.
@@ -66,7 +66,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cluster { namespace, name } => write!(f, "SealedSecret {namespace}/{name}"),
-            Self::Folder { path, name } | Self::File { path, name } => {
+            Self::Directory { path, name } | Self::File { path, name } => {
                 write!(f, "{} ({name})", path.shown())
             }
             Self::Branch {
@@ -286,7 +286,7 @@ pub fn count<'a>(origins: impl Iterator<Item = &'a Origin>) -> (usize, usize) {
     let (mut objects, mut files) = (0, BTreeSet::new());
     for origin in origins {
         match origin {
-            Origin::Cluster { .. } | Origin::Folder { .. } => objects += 1,
+            Origin::Cluster { .. } | Origin::Directory { .. } => objects += 1,
             Origin::File { path, .. } => {
                 files.insert(path_text(path.as_os_str()).into_owned());
             }
@@ -367,12 +367,13 @@ fn candidates(
     paths: &[PathBuf],
     notices: &mut dyn FnMut(Notice),
 ) -> Result<Vec<Candidate>, WalkError> {
-    let (sealed_folders, other_paths): (Vec<_>, Vec<_>) = paths.iter().cloned().partition(|path| {
-        let name = path.file_name();
-        name.is_some_and(|name| name == "sealed") && path.is_dir()
-    });
+    let (sealed_directories, other_paths): (Vec<_>, Vec<_>) =
+        paths.iter().cloned().partition(|path| {
+            let name = path.file_name();
+            name.is_some_and(|name| name == "sealed") && path.is_dir()
+        });
     let mut candidates = Vec::new();
-    for folder in sealed_folders {
+    for folder in sealed_directories {
         candidates.extend(walk::all_manifests(&folder)?);
     }
     // Without paths, `candidates` would search the current directory.

@@ -173,7 +173,7 @@ pub fn access(location: &KeyLocation, environment: &Environment) -> Access {
 /// Fails if the path is not that of a directory, or the kubeconfig cannot be used.
 pub fn store(location: &KeyLocation, clusters: &Clusters<'_>) -> Result<KeyStore> {
     match &location.directory {
-        Some(folder) => KeyStore::folder(folder),
+        Some(folder) => KeyStore::directory(folder),
         None => KeyStore::cluster(&access(location, clusters.environment), clusters),
     }
 }

@@ -122,7 +122,7 @@ impl<'a> SearchReport<'a> {
 mod tests {
     use std::path::Path;
 
-    use kubeseal_library::keys::{KeyRecord, Origin, Unread, folder};
+    use kubeseal_library::keys::{KeyRecord, Origin, Unread, directory};
     use shared::key_marks::KeyState;
     use shared::needs::Need;
 
@@ -134,7 +134,7 @@ mod tests {
     fn record() -> KeyRecord {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/key-fixtures");
         let text = std::fs::read(fixtures.join("state/keys/key-2024.yaml")).unwrap();
-        let mut secrets = folder::secrets(&text).unwrap();
+        let mut secrets = directory::secrets(&text).unwrap();
         KeyRecord::new(secrets.remove(0), Some("keys/key-2024.yaml".into()))
     }
 

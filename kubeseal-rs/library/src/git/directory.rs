@@ -24,7 +24,7 @@ const MAX_FILES: usize = 1_000_000;
 
 /// The kind of directory, which determines the size limits of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FolderKind {
+enum DirectoryKind {
     /// The directory of a repository or linked work tree, or its `info` directory.
     Repository,
     /// The `worktrees` directory, which contains a directory for each linked work tree.
@@ -37,7 +37,7 @@ enum FolderKind {
 /// Checks that the directory of a repository, the directory that it shares with other work trees, and the object
 /// directories that it borrows from contain no pipe, no device and no file above its size limit.
 pub(super) fn check(git_dir: &Path) -> Result<(), GitError> {
-    let mut check = FolderCheck {
+    let mut check = DirectoryCheck {
         remaining: MAX_FILES,
         seen: BTreeSet::new(),
     };
@@ -50,10 +50,10 @@ pub(super) fn check(git_dir: &Path) -> Result<(), GitError> {
         check_file(git_dir, &metadata, Some(SMALL_LIMIT))?;
         read_path_file(git_dir, "gitdir:").unwrap_or_else(|| git_dir.to_owned())
     };
-    check.check_below(&private, FolderKind::Repository)?;
+    check.check_below(&private, DirectoryKind::Repository)?;
     let common = read_path_file(&private.join("commondir"), "");
     let common = common.unwrap_or(private);
-    check.check_below(&common, FolderKind::Repository)?;
+    check.check_below(&common, DirectoryKind::Repository)?;
     check.check_borrowed(&common.join("objects"))
 }
 
@@ -76,14 +76,14 @@ pub(super) fn check_ignored(folder: &Path) -> Result<(), GitError> {
     }
 }
 
-struct FolderCheck {
+struct DirectoryCheck {
     remaining: usize,
     /// The directories checked so far, with symbolic links resolved.
     seen: BTreeSet<PathBuf>,
 }
 
-impl FolderCheck {
-    fn check_below(&mut self, folder: &Path, kind: FolderKind) -> Result<(), GitError> {
+impl DirectoryCheck {
+    fn check_below(&mut self, folder: &Path, kind: DirectoryKind) -> Result<(), GitError> {
         let mut folders = vec![(folder.to_owned(), kind)];
         while let Some((folder, kind)) = folders.pop() {
             // A symbolic link may lead back to a parent directory.
@@ -119,7 +119,7 @@ impl FolderCheck {
                     .canonicalize()
                     .is_ok_and(|f| !self.seen.contains(&f));
                 if is_new {
-                    self.check_below(&borrowed, FolderKind::Objects)?;
+                    self.check_below(&borrowed, DirectoryKind::Objects)?;
                     folders.push(borrowed);
                 }
             }
@@ -130,7 +130,7 @@ impl FolderCheck {
 
 /// Checks an entry in a directory like [`check`]. For a subdirectory whose entries have to be checked too, returns its
 /// kind.
-fn check_entry(entry: &DirEntry, kind: FolderKind) -> Result<Option<FolderKind>, GitError> {
+fn check_entry(entry: &DirEntry, kind: DirectoryKind) -> Result<Option<DirectoryKind>, GitError> {
     let name = entry.file_name();
     let limit = limit(&name, kind);
     // Skip the system call for object files: there are many, and the directory entry tells their type.
@@ -142,39 +142,39 @@ fn check_entry(entry: &DirEntry, kind: FolderKind) -> Result<Option<FolderKind>,
         return Ok(None);
     };
     if metadata.is_dir() {
-        return Ok(subfolder_kind(&name, kind));
+        return Ok(subdirectory_kind(&name, kind));
     }
     check_file(&path, &metadata, limit).map(|()| None)
 }
 
-fn subfolder_kind(name: &OsStr, kind: FolderKind) -> Option<FolderKind> {
+fn subdirectory_kind(name: &OsStr, kind: DirectoryKind) -> Option<DirectoryKind> {
     match kind {
-        FolderKind::Repository => match name.to_str()? {
-            "refs" => Some(FolderKind::References),
-            "logs" => Some(FolderKind::Logs),
-            "objects" => Some(FolderKind::Objects),
-            "worktrees" => Some(FolderKind::WorkTrees),
-            "info" => Some(FolderKind::Repository),
+        DirectoryKind::Repository => match name.to_str()? {
+            "refs" => Some(DirectoryKind::References),
+            "logs" => Some(DirectoryKind::Logs),
+            "objects" => Some(DirectoryKind::Objects),
+            "worktrees" => Some(DirectoryKind::WorkTrees),
+            "info" => Some(DirectoryKind::Repository),
             _ => None,
         },
-        FolderKind::WorkTrees => Some(FolderKind::Repository),
+        DirectoryKind::WorkTrees => Some(DirectoryKind::Repository),
         other => Some(other),
     }
 }
 
 /// Returns the size limit for a file that is read completely; `None` for any other file.
-fn limit(name: &OsStr, kind: FolderKind) -> Option<u64> {
+fn limit(name: &OsStr, kind: DirectoryKind) -> Option<u64> {
     let name = name.to_str().unwrap_or_default();
     match (kind, name) {
-        (FolderKind::References, _)
-        | (FolderKind::Objects, "alternates" | "commit-graph-chain")
+        (DirectoryKind::References, _)
+        | (DirectoryKind::Objects, "alternates" | "commit-graph-chain")
         | (
-            FolderKind::Repository,
+            DirectoryKind::Repository,
             "HEAD" | "config" | "config.worktree" | "commondir" | "gitdir" | "shallow" | "exclude"
             | "attributes" | "grafts" | "sparse-checkout",
         ) => Some(SMALL_LIMIT),
         // The index, and references such as `FETCH_HEAD`, are read completely too.
-        (FolderKind::Repository, _) => {
+        (DirectoryKind::Repository, _) => {
             let is_reference = name
                 .bytes()
                 .all(|byte| byte.is_ascii_uppercase() || byte == b'_');
