@@ -447,7 +447,7 @@ pub const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 /// Sets the kind of the items of a `SecretList` or `SealedSecretList`, as the API server does: they
 /// may omit it.
 fn set_item_kinds(node: &mut Node) {
-    let of_items = match node.text("kind") {
+    let item_type = match node.text("kind") {
         Some("SecretList") => Some(("v1", "Secret")),
         Some("SealedSecretList") => Some(("bitnami.com/v1alpha1", "SealedSecret")),
         Some("List") => None,
@@ -465,7 +465,7 @@ fn set_item_kinds(node: &mut Node) {
         };
         for item in items {
             set_item_kinds(item);
-            if let Some((version, kind)) = of_items {
+            if let Some((version, kind)) = item_type {
                 set_kind(item, version, kind);
             }
         }

@@ -197,7 +197,7 @@ fn check_object(sent: &SealedSecret, response: &SealedSecret) -> Result<(), Rota
         return Err(RotationError::Object);
     }
     let mut without_hints = response.clone();
-    take_hints(&mut without_hints)?;
+    remove_hints(&mut without_hints)?;
     let (before, after) = (sent.to_document(), without_hints.to_document());
     if !is_from(&after["metadata"], &[&before["metadata"]]) {
         return Err(RotationError::Other("the metadata"));
@@ -218,7 +218,7 @@ fn check_object(sent: &SealedSecret, response: &SealedSecret) -> Result<(), Rota
 
 /// Removes the key hints, which change with the ciphertexts. Fails if they contain anything but fingerprints
 /// of items.
-fn take_hints(response: &mut SealedSecret) -> Result<(), RotationError> {
+fn remove_hints(response: &mut SealedSecret) -> Result<(), RotationError> {
     let items = &response.spec.encrypted_data;
     let annotations = response.metadata.annotations.as_mut();
     let Some(text) = annotations.and_then(|texts| texts.remove(KEY_HINTS_ANNOTATION)) else {

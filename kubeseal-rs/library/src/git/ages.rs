@@ -81,7 +81,7 @@ impl Search<'_> {
             return Ok(());
         };
         let undated = self.committed_values(head, indices)?;
-        self.pass_to(undated, head)?;
+        self.pass_to_commit(undated, head)?;
         while let Some((seconds, commit)) = self.queue.pop() {
             // A commit with a wrong date can be queued twice.
             let Some(mut undated) = self.undated.remove(&commit) else {
@@ -89,10 +89,10 @@ impl Search<'_> {
             };
             for parent in self.repository.parents(commit)? {
                 if !undated.is_empty() {
-                    undated = self.pass_on(undated, parent, commit)?;
+                    undated = self.pass_to_parent(undated, parent, commit)?;
                 }
             }
-            if self.repository.is_cut_at(commit) {
+            if self.repository.lacks_parents(commit) {
                 // An older commit, which a shallow clone lacks, may have introduced the values.
                 continue;
             }
@@ -130,7 +130,7 @@ impl Search<'_> {
     }
 
     /// Passes values that the parent contains to the parent, and returns the others.
-    fn pass_on(
+    fn pass_to_parent(
         &mut self,
         mut undated: UndatedValues,
         parent: ObjectId,
@@ -168,7 +168,7 @@ impl Search<'_> {
         // The remaining values are in unchanged files. These are the majority of the values, and are passed to the
         // parent together.
         add(&mut undated, for_parent);
-        self.pass_to(undated, parent)?;
+        self.pass_to_commit(undated, parent)?;
         remaining.retain(|_, values| !values.is_empty());
         Ok(remaining)
     }
@@ -187,7 +187,7 @@ impl Search<'_> {
         self.repository.changes(Some(parent), commit, &is_removed)
     }
 
-    fn pass_to(&mut self, values: UndatedValues, to: ObjectId) -> Result<(), GitError> {
+    fn pass_to_commit(&mut self, values: UndatedValues, to: ObjectId) -> Result<(), GitError> {
         if values.is_empty() {
             return Ok(());
         }

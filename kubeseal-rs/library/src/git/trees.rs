@@ -142,7 +142,7 @@ impl Repository {
     ) -> Result<Option<(&'a BStr, EntryPair)>, GitError> {
         let order = match (before.peek(), after.peek()) {
             (None, None) => return Ok(None),
-            (Some(Ok(old)), Some(Ok(new))) => order(old, new),
+            (Some(Ok(old)), Some(Ok(new))) => compare_entries(old, new),
             (Some(Err(_)), _) | (_, None) => Ordering::Less,
             (_, Some(_)) => Ordering::Greater,
         };
@@ -160,7 +160,7 @@ impl Repository {
     }
 }
 
-fn order(old: &EntryRef<'_>, new: &EntryRef<'_>) -> Ordering {
+fn compare_entries(old: &EntryRef<'_>, new: &EntryRef<'_>) -> Ordering {
     let (is_old_tree, is_new_tree) = (old.mode.is_tree(), new.mode.is_tree());
     name_order(old.filename, is_old_tree, new.filename, is_new_tree)
 }

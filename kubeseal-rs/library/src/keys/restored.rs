@@ -268,7 +268,7 @@ mod tests {
             .unwrap()
             .clone();
         let backed_up = backed_up_text(&key, Timestamp::UNIX_EPOCH);
-        let of_other_key = backed_up.replace("SHA256:", "SHA256:x");
+        let backup_mark_of_other_key = backed_up.replace("SHA256:", "SHA256:x");
         for (why, name, value, want, left_out) in [
             (
                 "a backup of this key",
@@ -280,7 +280,7 @@ mod tests {
             (
                 "a backup of another key",
                 BACKED_UP_ANNOTATION,
-                of_other_key.as_str(),
+                backup_mark_of_other_key.as_str(),
                 None,
                 1,
             ),

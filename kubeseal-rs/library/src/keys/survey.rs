@@ -220,7 +220,7 @@ impl Survey {
     /// # Errors
     ///
     /// Fails if the controller cannot be reached, or responds with an error other than a missing permission.
-    pub fn ask(
+    pub fn ask_controller(
         &mut self,
         holders: &[Holder],
         controller: &Authorized,

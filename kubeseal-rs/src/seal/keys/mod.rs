@@ -378,7 +378,7 @@ fn survey(
 ) -> Result<Survey> {
     let mut survey = Survey::run(holders, ring, depth, clusters.environment.status_line);
     if let Some(controller) = authorized(&search.tls_port, location, clusters)? {
-        for (origin, error) in survey.ask(holders, &controller)? {
+        for (origin, error) in survey.ask_controller(holders, &controller)? {
             let why = error_chain(&error);
             warn(&format!("{origin}: cannot ask the controller: {why}"));
         }
