@@ -808,7 +808,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_rule_decides() {
+    fn the_nearest_ignore_rule_applies() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("sub")).unwrap();
         fs::write(folder.path().join(".gitignore"), "*.yaml\n!b.yaml\n").unwrap();
@@ -827,7 +827,7 @@ mod tests {
 
     /// Attack: a committer writes the kind of an object so that a search for its name does not find it.
     #[test]
-    fn reads_a_kind_that_is_escaped() {
+    fn finds_an_object_with_an_escaped_kind() {
         let folder = tempfile::tempdir().unwrap();
         for (kind, is_secret) in [
             (r#""\x53ecret""#, true),

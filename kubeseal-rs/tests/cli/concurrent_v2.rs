@@ -167,7 +167,7 @@ fn set_seals_in_the_new_format_of_a_file_converted_meanwhile() {
 /// Attack: a committer converts the values to v1, or changes the template, and the user pulls while `seal set` waits
 /// for a value. The value would get less protection than the user expected.
 #[test]
-fn a_value_does_not_lose_its_protection_while_it_is_entered() {
+fn set_refuses_a_file_that_lost_its_protection_meanwhile() {
     let folder = folder();
     let folder = folder.path();
     create(folder, &TWO_ITEMS);

@@ -80,7 +80,7 @@ fn hidden_forms(kind: &str) -> [String; 5] {
 /// Attack: a committer hides the kind of a SealedSecret on another branch, with an escape, as binary, or in a list
 /// whose items omit it, so that its key is retired.
 #[test]
-fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
+fn retires_no_key_that_an_object_with_a_hidden_kind_needs() {
     let tree = Tree::new();
     let certificate = format!("{FIXTURES}/key-2024.pem");
     let file = tree.path("tree/db.yaml");

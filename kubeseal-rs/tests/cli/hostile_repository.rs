@@ -452,7 +452,7 @@ fn configuration_keys(trap: &Trap) -> BTreeSet<String> {
 /// Attack: an attacker adds a `.git` file that names a repository elsewhere in the tree, so that its configuration runs
 /// a program.
 #[test]
-fn a_git_file_that_leads_elsewhere_runs_nothing() {
+fn a_git_file_that_names_another_repository_runs_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
     fs::rename(trap.tree().join(".git"), trap.tree().join("elsewhere"))
@@ -530,7 +530,7 @@ fn a_common_directory_elsewhere_runs_nothing() {
 /// Attack: an attacker names the objects in another repository as alternates, so that the configuration of that
 /// repository runs a program.
 #[test]
-fn borrowed_objects_run_nothing() {
+fn objects_of_another_repository_run_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
     let (objects, lender) = (trap.tree().join(".git/objects"), trap.tree().join("lender"));

@@ -119,7 +119,7 @@ fn only_small_regular_ignore_files_have_an_effect() {
 /// Attack: an attacker hides a plain Secret from lint with an ignore file above the work tree, or with an ignore file
 /// that Git does not read.
 #[test]
-fn only_ignore_files_of_the_work_tree_count() {
+fn only_ignore_files_of_the_work_tree_have_an_effect() {
     let tree = Tree::new();
     tree.write("tree/sub/plain.yaml", PLAIN_SECRET);
     tree.git("tree", &["init", "-q"]);

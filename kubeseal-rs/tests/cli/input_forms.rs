@@ -370,7 +370,7 @@ fn finds_a_real_value_in_a_file_with_template_actions() {
 }
 
 #[test]
-fn a_template_without_a_value_passes() {
+fn accepts_a_template_without_a_value() {
     for items in [
         "  a: {{ .Values.a }}\n  b: {{ .Values.b | b64enc | quote }}\n",
         "  {{- range $k, $v := .Values.all }}\n  {{ $k }}: {{ $v | quote }}\n  {{- end }}\n",

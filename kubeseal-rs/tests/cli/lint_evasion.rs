@@ -38,7 +38,7 @@ const SECRET_HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, na
 /// Attack: a committer repeats a key of a mapping, once with a placeholder for the parser of one tool and once with a
 /// value for the parser of another tool.
 #[test]
-fn a_repeated_key_is_a_finding() {
+fn reports_a_repeated_key_in_a_secret() {
     for (name, text) in [
         ("items.yaml", format!("{SECRET_HEAD}stringData: {{a: CHANGEME, a: CHANGEME}}\n")),
         ("data.yaml", format!("{SECRET_HEAD}stringData: {{a: hunter2}}\nstringData: {{a: CHANGEME}}\n")),

@@ -234,7 +234,7 @@ fn checks_the_readable_values_of_a_partly_readable_template() {
 
 /// Attack: a committer puts the value into a line that cannot be parsed, so that lint overlooks it.
 #[test]
-fn an_unreadable_line_of_a_secret_with_a_literal_is_a_finding() {
+fn reports_an_unreadable_line_of_a_secret_with_a_literal() {
     for line in [
         "  b: \"hunter2\" {{ .y }}\n",
         "  b: [ hunter2 {{ .y }}\n",
@@ -268,7 +268,7 @@ fn reports_unchecked_lines_as_notes_in_every_format() {
 /// Attack: a committer lets the template output the kind of a Secret, so that a search for the kind does not find the
 /// Secret.
 #[test]
-fn a_secret_whose_kind_a_template_outputs_is_found() {
+fn finds_a_secret_whose_kind_a_template_outputs() {
     let kinds = [
         "kind: {{ .Values.kind | default \"Secret\" }}",
         "kind: {{ \"Secret\" }}",
@@ -322,7 +322,7 @@ fn accepts_other_objects_whose_kind_a_template_outputs() {
 /// Attack: a committer writes the value in place of a mapping. No tool accepts the Secret, but the Git history keeps
 /// the value.
 #[test]
-fn a_secret_with_a_value_instead_of_a_mapping_is_found() {
+fn finds_a_secret_with_a_value_instead_of_a_mapping() {
     for field in [
         "data: hunter2",
         "data: aHVudGVyMg==",

@@ -141,7 +141,7 @@ fn forms(fixture: &Fixture) -> Vec<(&'static str, &'static str, String)> {
 /// Attack: a committer keeps a sealed value outside of the SealedSecrets, only on another branch, so that its key is
 /// retired, or only on another branch or in an earlier commit, so that the value is not listed as exposed.
 #[test]
-fn finds_a_value_outside_the_sealed_secrets_of_another_branch_or_commit() {
+fn finds_values_outside_of_sealed_secrets_on_other_branches_and_in_commits() {
     for (why, file, text) in forms(&Fixture::new()) {
         let fixture = Fixture::new();
         fixture.commit_on_branch("main", file, &text);

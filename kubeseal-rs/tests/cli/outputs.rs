@@ -238,7 +238,7 @@ fn does_not_report_a_file_without_secrets_as_plain() {
 
 /// A run can find the same file twice: in the controller's directory and below the current directory.
 #[test]
-fn a_broken_file_counts_once() {
+fn counts_a_broken_file_once() {
     let folder = folder();
     let broken = "kind: SealedSecret\na: [\n";
     write_files(

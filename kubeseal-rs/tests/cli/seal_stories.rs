@@ -57,7 +57,7 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 #[test]
-fn every_story_runs_as_written() {
+fn every_story_has_the_expected_output() {
     let folder = tempfile::tempdir().expect("a directory");
     let stories = copy_stories(folder.path());
     let cases = trycmd::TestCases::new();

@@ -235,7 +235,7 @@ pub(crate) fn fingerprint(folder: &Path) -> String {
 /// Attack: a rule without recipients retires the key, pins another key or requires longer keys, and a user or a script
 /// passes the key with `--recipient`.
 #[test]
-fn a_recipient_of_a_flag_is_checked_against_the_rule() {
+fn checks_a_recipient_of_a_flag_against_the_rule() {
     let folder = folder();
     let folder = folder.path();
     let retired = format!("retired: ['{}']", fingerprint(folder));

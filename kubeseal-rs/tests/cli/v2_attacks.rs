@@ -332,7 +332,7 @@ fn lock_of(name: &str) -> String {
 /// Attack: a server between the user and the controller replaces the key that the controller prefers for v2 values, at
 /// last with a key that is not post-quantum.
 #[test]
-fn a_changed_preferred_key_is_reported() {
+fn reports_a_changed_preferred_key() {
     let folder = folder();
     let folder = folder.path();
     fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");

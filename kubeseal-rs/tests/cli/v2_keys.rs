@@ -78,7 +78,7 @@ fn states(output: &Output) -> Vec<String> {
 }
 
 #[test]
-fn the_controller_decides_which_v2_key_seals() {
+fn the_controller_determines_which_v2_key_seals() {
     for (listed, remark, want) in [
         (
             Some((Suite::XWing, 3)),

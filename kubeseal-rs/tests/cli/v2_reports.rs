@@ -396,7 +396,7 @@ fn a_recipient_file_above_the_rules_is_found_on_branches() {
 /// Attack: a committer seals v2 values for a key whose fingerprint the rule lists as retired or does not accept,
 /// instead of the controller's key.
 #[test]
-fn lint_compares_v2_recipients_with_fingerprints() {
+fn lint_reports_v2_recipients_that_the_rule_does_not_accept() {
     let folder = folder();
     let folder = folder.path();
     let certificate = shared::key::Certificate::from_pem(read(folder, "cert.pem").as_bytes());

@@ -122,7 +122,7 @@ fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
 /// A new value in a file with v1 values is sealed as v1 even if the rule requires v2, since controllers refuse bound
 /// values beside v1 values.
 #[test]
-fn a_v1_file_keeps_its_format() {
+fn a_file_with_v1_values_keeps_its_format() {
     let folder = folder_with_v1();
     let folder = folder.path();
     let before = read(folder, "db.yaml");

@@ -261,7 +261,7 @@ mod tests {
     const KINDS: [CacheKind; 2] = [CacheKind::Pin, CacheKind::SeenByRule];
 
     #[test]
-    fn clusters_differ_by_address_and_authority() {
+    fn distinguishes_clusters_by_address_and_authority() {
         let cluster = |server: &str, authorities: &[Vec<u8>]| {
             Cache::new(Some(Path::new("/c")), server, authorities).cluster
         };
