@@ -1,5 +1,4 @@
-//! Clock, environment variables and terminal: everything that a run reads from its environment
-//! except the arguments.
+//! The inputs of a run from its environment, except arguments: clock, environment variables and terminal.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;

@@ -20,8 +20,8 @@ pub use temporary::remove_leftovers;
 use temporary::{Temporary, directory_of};
 pub use temporary::{has_exited, process_of};
 
-/// A file could not be read or written. Errors of opening and reading are formatted as in Go, and thus
-/// in upstream's `kubeseal`, since scripts match them: `open x.yaml: no such file or directory`.
+/// A file could not be read or written. Errors of opening and reading are formatted as in Go, and so as in upstream's
+/// `kubeseal`, since scripts match them: `open x.yaml: no such file or directory`.
 #[derive(Debug, thiserror::Error)]
 #[error("{verb} {}: {}", path.shown(), system_text(cause))]
 pub struct FileError {
@@ -224,9 +224,8 @@ pub fn check_inside_tree(path: &Path) -> Result<(), FileError> {
     Err(FileError::new("cannot write", path, io::Error::other(why)))
 }
 
-/// Returns the target of a path, if a symbolic link on the way is in a Git work tree and points
-/// outside it. A missing file counts as one in its directory. `..` in the path is not a link, and is the
-/// user's own choice.
+/// Returns the target of a path, if a symbolic link on the way is in a Git work tree and points outside it. For
+/// a missing file, the location of its directory counts. `..` in the path is not a link, and is the user's own choice.
 fn target_outside_tree(path: &Path) -> Option<PathBuf> {
     let (mut resolved, mut trees) = (PathBuf::new(), Vec::new());
     for component in std::path::absolute(path).ok()?.components() {

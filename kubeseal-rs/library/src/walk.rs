@@ -173,7 +173,7 @@ struct Walk<'a> {
     /// The rules of ignore files that apply, the strongest last; `None` if ignore files have no
     /// effect.
     rules: Option<Vec<Gitignore>>,
-    /// Whether a rule excluded anything.
+    /// Whether a rule excluded any file.
     has_ignored: bool,
     /// The manifests, by path below the directory.
     manifests: BTreeSet<PathBuf>,
@@ -338,9 +338,9 @@ fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
         .collect())
 }
 
-/// Returns the rules that apply to a directory in addition to its own: the user's, and those of the
-/// work tree from its root down. Directories above the work tree have no effect, nor do parents outside
-/// a work tree.
+/// Returns the rules that apply to a directory in addition to the rules of its own `.gitignore`: the rules of the user,
+/// and those of the parent directories from the root of the work tree down. Directories above the work tree have no
+/// effect, nor do parents outside a work tree.
 fn rules_above(
     folder: &Path,
     root: Option<&Path>,

@@ -200,7 +200,7 @@ fn refuses_recipients_and_objects_that_fill_the_memory() {
     }
 }
 
-/// Returns the responses of a cluster with a v2 key, and replaces one of them.
+/// Returns the responses of a cluster with a v2 key, one of which is replaced.
 fn responses(
     replaced: &str,
     certificate: &str,

@@ -70,7 +70,7 @@ impl Cluster {
         self
     }
 
-    /// Runs `seal`. Also returns the methods and paths of the requests that change something.
+    /// Runs `seal`. Also returns the methods and paths of the requests for changes.
     fn seal(&self, args: &[&str]) -> (Output, Vec<String>) {
         let changes: Arc<Mutex<Vec<String>>> = Arc::default();
         let (replaced, certificate) = (self.replaced.clone(), self.certificate);
@@ -101,7 +101,7 @@ impl Cluster {
         (output, changes)
     }
 
-    /// Runs a command that must fail without a request that changes something, and returns its output.
+    /// Runs a command that must fail and must send no request for a change. Returns the output of the command.
     fn assert_unchanged(&self, args: &[&str], why: &str) -> String {
         let (output, changes) = self.seal(args);
         let text = combined_output(&output);

@@ -128,7 +128,7 @@ fn retires_no_key_that_an_object_with_a_hidden_kind_needs() {
     }
 }
 
-/// Returns a `SealedSecretList` with the object. The item omits its kind, as lists of one kind may.
+/// Returns a `SealedSecretList` with the object. The item omits its kind, which is optional in a list of one kind.
 fn list_without_kind(object: &str) -> String {
     let is_type_line = |line: &&str| line.starts_with("kind:") || line.starts_with("apiVersion:");
     let lines = object

@@ -219,7 +219,7 @@ impl Trap {
         command
     }
 
-    /// Creates a repository with two commits, a staged change and an unstaged one.
+    /// Creates a repository with two commits, a staged change and an unstaged change.
     fn repository(&self, root: &Path) {
         fs::create_dir_all(root).expect("the test directory is writable");
         self.git(root, &["init", "-q", "-b", "main"]);

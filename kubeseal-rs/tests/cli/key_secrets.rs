@@ -125,7 +125,7 @@ fn kubeseal(folder: &Path, input: &str) -> Output {
     kubeseal.output().expect("it runs")
 }
 
-/// Attack: a key that `kubeseal` or an earlier version sealed is in the repository, or a plain one, with any label.
+/// Attack: the repository contains a plain key with any label, or a key that `kubeseal` or an earlier version sealed.
 #[test]
 fn lint_reports_plain_and_sealed_keys() {
     let folder = folder();

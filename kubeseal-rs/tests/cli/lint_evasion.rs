@@ -273,8 +273,8 @@ fn lint_checks_the_files_of_a_generator() {
     }
 }
 
-/// Attack: a committer names a file elsewhere on the machine, or a device, in a kustomization, so that lint reveals its
-/// content or hangs.
+/// Attack: a committer names a file elsewhere on the machine, or a device, in a kustomization, so that lint shows the
+/// content of the file or hangs.
 #[cfg(unix)]
 #[test]
 fn lint_reads_no_generator_file_outside_its_tree() {

@@ -425,7 +425,7 @@ fn lint_reports_fields_of_the_wrong_type() {
     }
 }
 
-/// A parser uses the last value of a repeated key, so an import would lose the first one.
+/// YAML parsers use the last value of a repeated key, so an import would lose the first value.
 #[test]
 fn an_import_refuses_a_repeated_key() {
     let folder = folder();

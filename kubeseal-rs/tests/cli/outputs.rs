@@ -1,4 +1,5 @@
-//! Tests what commands write: an output that is one of the inputs, permissions, and failures between two files.
+//! Tests how commands write files: outputs that are also inputs, permissions, and failures after the first of two
+//! files.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -205,7 +205,7 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
     }
 }
 
-/// Attack: a committer names their own certificate in a rule, while the user has pinned the right one in the
+/// Attack: a committer names their own certificate in a rule, while the user has pinned the correct certificate in the
 /// environment.
 #[test]
 fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {

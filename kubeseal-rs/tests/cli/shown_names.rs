@@ -97,7 +97,7 @@ fn forged_output(folder: &Path, program: &str, args: &[&str], sequence: &str) ->
     );
     let printed = [result, &output.stderr].concat();
     let printed = String::from_utf8_lossy(&printed);
-    // A usage error shows no name, so it would prove nothing.
+    // A usage error shows no name, so the test would pass without checking a name.
     let is_usage_error = ["unexpected argument", "invalid value", "Usage:"]
         .iter()
         .any(|text| printed.contains(text));

@@ -1,4 +1,4 @@
-//! Tests that reports about v2 values miss nothing that reports about v1 values contain.
+//! Tests that reports on v2 values contain everything that reports on v1 values contain.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -297,7 +297,7 @@ fn repository_with_keys() -> tempfile::TempDir {
     folder
 }
 
-/// Adds everything to a commit on a new branch, and removes the rules from the branch `main`.
+/// Commits all files on a new branch, and removes the rules from the branch `main`.
 fn commit_on_branch(folder: &Path, branch: &str) {
     git(folder, &["checkout", "-q", "-b", branch]);
     git(folder, &["add", "-A"]);

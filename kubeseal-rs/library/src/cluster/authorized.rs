@@ -220,8 +220,8 @@ impl Authorized {
     }
 }
 
-/// Returns the certificates in a PEM text; `None` if there is none or one is malformed. Each replica of a controller
-/// has its own CA certificate.
+/// Returns the certificates in a PEM text; `None` if there is no certificate or a certificate is malformed. Each
+/// replica of a controller has its own CA certificate.
 fn certificates(pem: &[u8]) -> Option<Vec<Certificate<'static>>> {
     let items = parse_pem(pem).filter_map(|item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(Some(certificate)),

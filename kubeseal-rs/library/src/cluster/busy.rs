@@ -140,7 +140,7 @@ fn random_extra_wait(attempt: u32, fraction: f64) -> Duration {
         .mul_f64(fraction.clamp(0.0, 1.0))
 }
 
-/// A line on the terminal that shows what the command waits for.
+/// The line on the terminal that is shown during a wait.
 struct WaitLine {
     line: Option<StatusLine>,
     is_shown: bool,

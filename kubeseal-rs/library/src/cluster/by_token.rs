@@ -35,7 +35,7 @@ pub struct TokenAccess {
     pub token_file: Option<PathBuf>,
     /// A file with the port's CA certificates, instead of those that the controller publishes in a `ConfigMap`.
     pub authority: Option<PathBuf>,
-    /// The service account to request a token for, as `NAMESPACE/NAME`. Defaults to the one of the
+    /// The service account to request a token for, as `NAMESPACE/NAME`. Defaults to the service account of the
     /// kubeconfig.
     pub account: Option<String>,
     /// Whether a repository file, which is untrusted, names the controller.
@@ -52,8 +52,8 @@ impl TokenAccess {
 /// The TLS port cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NoToken {
-    /// A rule names the controller, so the rule's author would choose the server that the token is sent to, or the CA
-    /// certificate that shows whether it is the right one.
+    /// A rule names the controller, so the author of the rule would choose the server that gets the token, or the CA
+    /// certificate that identifies the server.
     #[error(
         "a rule names this controller, and tokens are sent only to a controller that you name\n\
          hint: if you trust the controller, pass --controller-name and --controller-namespace; or --authorized, \

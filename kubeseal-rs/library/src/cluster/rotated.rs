@@ -185,7 +185,7 @@ fn ciphertext_problem(
         .then_some("does not have the length of the value that was sent")
 }
 
-/// Checks that everything but the ciphertexts and key hints is in the request too. Missing content is not an error:
+/// Checks that all content except the ciphertexts and key hints is in the request too. Missing content is not an error:
 /// Bitnami's controller drops labels and annotations.
 fn check_object(sent: &SealedSecret, response: &SealedSecret) -> Result<(), RotationError> {
     let identity = |sealed: &SealedSecret| {

@@ -1,8 +1,7 @@
 //! A temporary file, which becomes a new file or replaces an existing one.
 //!
-//! On most file systems of Linux, the file has no name until that moment, so a killed run leaves nothing behind.
-//! Replacing a file requires a name for a moment, and a killed run may leave that file; see
-//! [`remove_leftovers`].
+//! On most file systems of Linux, the file has no name until it is complete, so a killed run leaves no file behind.
+//! Replacing a file requires a name for a moment, and a killed run may leave that file; see [`remove_leftovers`].
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write as _};

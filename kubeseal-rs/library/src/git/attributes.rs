@@ -74,7 +74,7 @@ fn sets_encoding(attributes: &str, macros: &[&str]) -> bool {
     })
 }
 
-/// Returns the patterns as those of an ignore file, which have the same form.
+/// Compiles the patterns as ignore patterns, which have the same syntax.
 fn matcher<'a>(folder: &Path, patterns: impl Iterator<Item = &'a str>) -> Option<Gitignore> {
     let mut builder = GitignoreBuilder::new(folder);
     for pattern in patterns {

@@ -43,7 +43,7 @@ struct WorkTreeContent {
 }
 
 impl Repository {
-    /// Returns the files that differ between two commits, or all files of the second commit if there is no first one.
+    /// Returns the files that differ between two commits, or all files of the second commit if `from` is `None`.
     ///
     /// # Errors
     ///
@@ -251,8 +251,8 @@ impl Repository {
     }
 }
 
-/// Returns whether the walk visits this entry: it belongs to this repository, and its `.gitignore` is
-/// safe to read. Stores the error of an unsafe one in `walk_error`.
+/// Returns whether the walk visits this entry: the entry belongs to this repository, and its `.gitignore` is safe to
+/// read. If the `.gitignore` is not safe to read, stores the error in `walk_error`.
 fn is_visited(entry: &DirEntry, walk_error: &Mutex<Option<GitError>>) -> bool {
     if entry.depth() == 0 {
         return true;

@@ -213,7 +213,7 @@ impl Repository {
     }
 
     /// Returns the files, symbolic links and submodules that differ between two commits, or all of the second commit if
-    /// there is no first one. `is_wanted` selects entries to return and directories to visit.
+    /// `from` is `None`. `is_wanted` selects entries to return and directories to visit.
     pub(super) fn changes(
         &self,
         from: Option<ObjectId>,

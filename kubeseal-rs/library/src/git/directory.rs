@@ -1,7 +1,7 @@
 //! Checks the directory of a repository before reading it.
 //!
-//! Reading a named pipe may block indefinitely, and reading `/dev/zero` or a huge file exhausts the
-//! memory. An archive or another user can put one of these in the place of a file.
+//! Reading a named pipe may block indefinitely, and reading `/dev/zero` or a huge file exhausts the memory. An archive
+//! or another user can replace a file of the repository with a pipe, a link to a device or a huge file.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -198,8 +198,8 @@ fn check_file(path: &Path, metadata: &Metadata, limit: Option<u64>) -> Result<()
     }
 }
 
-/// Returns whether this is a pipe or a device. Sockets are allowed, for example that of a file
-/// system monitor: opening a socket fails at once.
+/// Returns whether this is a pipe or a device. Sockets, such as that of a file system monitor, are allowed: opening a
+/// socket fails at once.
 fn is_special(kind: FileType) -> bool {
     #[cfg(unix)]
     let is_socket = std::os::unix::fs::FileTypeExt::is_socket(&kind);

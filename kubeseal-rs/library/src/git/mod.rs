@@ -367,7 +367,7 @@ fn to_git_path(path: &Path) -> Option<BString> {
     Some(gix::path::to_unix_separators_on_windows(path).into_owned())
 }
 
-/// Converts a path that Git stores to one of this system. On Windows, no file can have a path that
+/// Converts a path from the form that Git stores to the form of this system. On Windows, no file can have a path that
 /// is not UTF-8.
 fn to_path(path: &BStr) -> PathBuf {
     let native = gix::path::from_bstr(path).map(std::borrow::Cow::into_owned);

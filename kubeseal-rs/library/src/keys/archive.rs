@@ -399,7 +399,7 @@ mod tests {
         assert_eq!(**decrypt(&archive, &identity(&recipient)).unwrap(), *b"two");
     }
 
-    /// Returns an archive with many stanzas or with long ones, as anyone who knows a recipient can create.
+    /// Returns an archive with many or long stanzas. Anyone who knows a recipient can create such an archive.
     fn archive_with_header(stanzas: usize, lines: usize) -> Vec<u8> {
         let line = format!("{}\n", "A".repeat(64));
         let name = "A".repeat(43);

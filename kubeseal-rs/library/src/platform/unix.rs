@@ -176,8 +176,8 @@ fn next_link(path: &Path) -> Option<PathBuf> {
     Some(to.parent()?.canonicalize().ok()?.join(to.file_name()?))
 }
 
-/// Returns whether an owner is trusted. The directory's owner is trusted because in a container, another
-/// user than the current one often owns the work tree.
+/// Returns whether an owner is trusted. The directory's owner is trusted because in a container, the work tree often
+/// belongs to another user than the current one.
 fn is_trusted_owner(owner: u32, user: u32, folder: Option<u32>) -> bool {
     owner == 0 || owner == user || Some(owner) == folder
 }

@@ -151,8 +151,8 @@ fn docker(options: &[&str]) -> Result<Recipe, RecipeError> {
     }
 }
 
-/// Returns whether this is a valid user name. Both formats put a colon between user and password,
-/// so a user name must not contain one.
+/// Returns whether this is a valid user name. Both formats put a colon between user and password, so a user name must
+/// not contain a colon.
 fn is_user_name(user: &str) -> bool {
     !user.contains(':') && !user.chars().any(char::is_control)
 }

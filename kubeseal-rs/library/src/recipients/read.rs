@@ -64,7 +64,7 @@ pub enum RecipientsError {
 ///
 /// # Errors
 ///
-/// Returns a [`RecipientsError`] if there is no recipient, or one is unusable.
+/// Returns a [`RecipientsError`] if there is no recipient, or if a recipient is unusable.
 pub fn in_text(
     bytes: &[u8],
     now: Timestamp,

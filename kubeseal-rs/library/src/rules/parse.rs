@@ -94,7 +94,7 @@ pub enum RuleProblem {
         /// Why the fingerprint is malformed.
         source: MalformedFingerprint,
     },
-    /// A list that limits something is empty, most likely by mistake.
+    /// A list of allowed values is empty, most likely by mistake.
     #[error("{0} is empty; add a value, or remove the field to allow any value")]
     Empty(&'static str),
     /// The rule has two sources of a certificate.
@@ -103,7 +103,7 @@ pub enum RuleProblem {
     /// The rule names both a certificate and a controller, so the controller would not be used.
     #[error("the rule has both a certificate and a controller; remove one of them")]
     ControllerUnused,
-    /// The name or the namespace of the controller is not one that a Service can have.
+    /// No Service can have the name or the namespace of the controller.
     #[error("{field} of the controller: {source}")]
     Controller {
         /// The name of the field.
@@ -447,8 +447,8 @@ impl<'a> Fields<'a> {
         value.transpose()
     }
 
-    /// Like [`Self::each`], for a field that limits something: an empty list would set no limit,
-    /// and is an error.
+    /// Like [`Self::each`], for a field that lists allowed values: an empty list is an error, because it would allow
+    /// every value.
     fn limit<T>(
         &self,
         name: &'static str,
