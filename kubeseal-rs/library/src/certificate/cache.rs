@@ -13,10 +13,10 @@
 //! A file with the extension `.v2` contains the suite and the identifier of the key that a controller preferred for v2
 //! values. It serves to report a change, and is not a pin.
 //!
-//! Every other file is PEM, begins with a comment line that names cluster and controller, and can be passed to `--cert`.
-//! A file is rewritten only when the certificate or key changes, so its modification time is the time when the certificate or
-//! key was first seen. The files contain no secrets, and no failure stops a command: an unreadable file counts as
-//! missing, and a failed write is reported.
+//! Every other file is PEM, begins with a comment line that names cluster and controller, and can be passed to
+//! `--cert`. A file is rewritten only when the certificate or key changes, so its modification time is the time when
+//! the certificate or key was first seen. The files contain no secrets, and no failure stops a command: an unreadable
+//! file counts as missing, and a failed write is reported.
 
 use std::fs;
 use std::path::{Path, PathBuf};
