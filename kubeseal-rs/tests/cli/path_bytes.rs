@@ -171,7 +171,7 @@ fn a_sealed_file_keeps_the_bytes_of_its_name() {
     assert!(folder.path().join(argument("%.sealed.yaml")).exists() && !other_file.exists());
 }
 
-/// The command reads its files before it connects, so a refused connection shows that it read them.
+/// The command reads its files before it connects, so the error about a refused connection shows that it has read them.
 #[test]
 fn cluster_flags_accept_a_path_that_is_not_utf_8() {
     for flags in [

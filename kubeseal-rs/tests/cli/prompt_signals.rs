@@ -47,7 +47,7 @@ impl Shell {
         }
     }
 
-    /// Reads until a text is on the screen.
+    /// Reads the output of the terminal until it contains a text.
     fn wait_for(&mut self, text: &str) {
         let mut buffer = [0; 1024];
         while !self.screen.contains(text) {

@@ -480,7 +480,7 @@ fn a_rule_alone_does_not_weaken_post_quantum_protection() {
         assert_contains(&output, "pass the key with --recipient FILE", &rules);
         let confirmed = [&set("a")[..], &["--recipient", "cert.pem"]].concat();
         seal_ok(folder, &confirmed);
-        // The values of the last commit are still for post-quantum keys only after every value was replaced.
+        // After every value was replaced, the values of the last commit are still for post-quantum keys only.
         git(folder, &["init", "-q"]);
         git(folder, &["add", "db.yaml"]);
         git(folder, &["commit", "-qm", "values"]);
