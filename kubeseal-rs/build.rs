@@ -15,7 +15,7 @@ fn main() {
     }
 }
 
-/// Returns the folder with the C compiler's static unwinder library; `None` if there is none.
+/// Returns the directory with the C compiler's static unwinder library; `None` if there is none.
 fn folder_of_unwinder() -> Option<PathBuf> {
     let mut compiler = Command::new("cc");
     let answer = compiler.arg("-print-file-name=libgcc_eh.a").output().ok()?;

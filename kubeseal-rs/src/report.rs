@@ -72,7 +72,9 @@ pub fn warn_about_missing_submodules(paths: &[PathBuf]) {
     let paths = if paths.is_empty() { &here } else { paths };
     let missing = git::missing_submodules(paths);
     let names = missing.iter().take(MAX_SUBMODULES);
-    let mut names: Vec<String> = names.map(|path| files::from_here(path).shown()).collect();
+    let mut names: Vec<String> = names
+        .map(|path| files::relative_to_current_directory(path).shown())
+        .collect();
     if missing.len() > MAX_SUBMODULES {
         names.push(format!("{} more", missing.len() - MAX_SUBMODULES));
     }

@@ -19,7 +19,7 @@ pub enum Kind {
     /// A value of a Secret, or a file of such values. An API server accepts 1 MiB for a whole
     /// Secret.
     Value,
-    /// Certificates. A bundle of hundreds fits.
+    /// Certificates. The limit allows a bundle of hundreds.
     Certificate,
     /// Private keys. A backup grows by a few kilobytes each month.
     Keys,
@@ -47,8 +47,8 @@ impl Kind {
         }
     }
 
-    /// Returns whether content of this kind is converted from UTF-16 to UTF-8 when it is read. Values are bytes and stay
-    /// as they are; the manifest parser reads UTF-8 and UTF-16 itself.
+    /// Returns whether content of this kind is converted from UTF-16 to UTF-8 when it is read. Values are bytes and
+    /// stay as they are; the manifest parser reads UTF-8 and UTF-16 itself.
     pub fn is_text(self) -> bool {
         matches!(self, Self::Certificate | Self::Keys | Self::Credential)
     }
@@ -98,8 +98,8 @@ pub fn read(source: impl Read, expected: u64, kind: Kind) -> io::Result<Zeroizin
     Ok(bytes)
 }
 
-/// The maximum number of values in a response of a controller. Each takes about a hundred bytes when it is parsed, and two
-/// in the response.
+/// The maximum number of values in a response of a controller. A value has at least two bytes, and takes about a
+/// hundred bytes of memory when parsed.
 const MAX_JSON_VALUES: usize = 1_000_000;
 
 /// Returns whether a response has too many values to be parsed as JSON.
@@ -107,7 +107,7 @@ pub fn has_too_many_values(bytes: &[u8]) -> bool {
     memchr::memchr3_iter(b',', b'[', b'{', bytes).count() > MAX_JSON_VALUES
 }
 
-/// Parses a response of a controller. Returns `None` if it is no such JSON, or has too many values.
+/// Parses a response of a controller. Returns `None` if the response is not JSON of this type, or has too many values.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     if has_too_many_values(bytes) {
         return None;
@@ -140,8 +140,8 @@ mod tests {
         }
     }
 
-    /// Attack: a server in place of the controller sends very many small values, which take fifty times their size when they
-    /// are parsed.
+    /// Attack: a server in place of the controller sends very many small values, which take fifty times their size in
+    /// memory when parsed.
     #[test]
     fn parses_a_limited_number_of_values() {
         let list = |count: usize| format!("[{}0]", "0,".repeat(count - 1));

@@ -44,7 +44,7 @@ pub enum DotenvProblem {
     /// The text has an unsupported encoding.
     #[error(transparent)]
     WrongEncoding(ReadProblem),
-    /// The line contains a carriage return: a line end of another system, or a part of the value.
+    /// The line contains a carriage return: either a line ending of another system or a part of the value.
     #[error(
         "the line contains a carriage return, which `kubectl` does not treat as a line end\n\
          hint: save the file with line feeds as line ends"

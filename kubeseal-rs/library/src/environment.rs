@@ -1,5 +1,4 @@
-//! Clock, environment variables and terminal: everything that a run reads from its environment
-//! except the arguments.
+//! The inputs of a run from its environment, except arguments: clock, environment variables and terminal.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -65,24 +64,24 @@ impl Environment {
         std::env::var_os(name).is_some()
     }
 
-    /// Returns the user's home folder.
+    /// Returns the user's home directory.
     pub fn home(&self) -> Option<PathBuf> {
         std::env::home_dir().filter(|home| !home.as_os_str().is_empty())
     }
 
-    /// Returns the user's cache folder: `$XDG_CACHE_HOME` if that is an absolute path, else
+    /// Returns the user's cache directory: `$XDG_CACHE_HOME` if that is an absolute path, else
     /// `~/.cache`; on Windows `%LOCALAPPDATA%`.
-    pub fn cache_folder(&self) -> Option<PathBuf> {
-        self.user_folder("XDG_CACHE_HOME", ".cache")
+    pub fn cache_directory(&self) -> Option<PathBuf> {
+        self.user_directory("XDG_CACHE_HOME", ".cache")
     }
 
-    /// Returns the user's folder for state, which must not be lost: `$XDG_STATE_HOME` if that is an absolute path, else
-    /// `~/.local/state`; on Windows `%LOCALAPPDATA%`.
-    pub fn state_folder(&self) -> Option<PathBuf> {
-        self.user_folder("XDG_STATE_HOME", ".local/state")
+    /// Returns the user's directory for state, which must not be lost: `$XDG_STATE_HOME` if that is an absolute path,
+    /// else `~/.local/state`; on Windows `%LOCALAPPDATA%`.
+    pub fn state_directory(&self) -> Option<PathBuf> {
+        self.user_directory("XDG_STATE_HOME", ".local/state")
     }
 
-    fn user_folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
+    fn user_directory(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
         let folder_in = |name: &str| self.nonempty_variable(name).map(PathBuf::from);
         if cfg!(windows) {
             return folder_in("LOCALAPPDATA");
@@ -92,8 +91,8 @@ impl Environment {
             .or_else(|| Some(self.home()?.join(below_home)))
     }
 
-    /// Returns the folder with the service account of a Pod.
-    pub fn service_account_folder(&self) -> PathBuf {
+    /// Returns the directory with the service account of a Pod.
+    pub fn service_account_directory(&self) -> PathBuf {
         PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount")
     }
 }

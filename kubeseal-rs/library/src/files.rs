@@ -17,11 +17,11 @@ use crate::shown::ShowPath as _;
 use crate::{git, platform};
 
 pub use temporary::remove_leftovers;
-use temporary::{Temporary, folder_of};
+use temporary::{Temporary, directory_of};
 pub use temporary::{has_exited, process_of};
 
-/// A file could not be read or written. Errors of opening and reading are formatted as in Go, and thus
-/// in upstream's `kubeseal`, since scripts match them: `open x.yaml: no such file or directory`.
+/// A file could not be read or written. Errors of opening and reading are formatted as in Go, and so as in upstream's
+/// `kubeseal`, since scripts match them: `open x.yaml: no such file or directory`.
 #[derive(Debug, thiserror::Error)]
 #[error("{verb} {}: {}", path.shown(), system_text(cause))]
 pub struct FileError {
@@ -56,7 +56,7 @@ impl FileError {
         system_text(&self.cause)
     }
 
-    /// Returns whether the path does not name a file: it does not exist, or is a folder.
+    /// Returns whether the path does not name a file: it does not exist, or is a directory.
     pub fn is_no_file(&self) -> bool {
         use io::ErrorKind::{IsADirectory, NotADirectory, NotFound};
         matches!(self.cause.kind(), IsADirectory | NotADirectory | NotFound)
@@ -116,7 +116,7 @@ pub fn read_to_change(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
 ///
 /// # Errors
 ///
-/// Fails if the file does not exist, is a folder, is above the limit, or cannot be read.
+/// Fails if the file does not exist, is a directory, is above the limit, or cannot be read.
 pub fn read_as(path: &Path, kind: Kind) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let file = open(path)?;
     let len = file.metadata().map_or(0, |metadata| metadata.len());
@@ -208,7 +208,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_anywhere(path, bytes)
 }
 
-/// Refuses a path that [`replace`] would refuse, before folders are created for it.
+/// Refuses a path that [`replace`] would refuse, before directories are created for it.
 ///
 /// # Errors
 ///
@@ -224,9 +224,8 @@ pub fn check_inside_tree(path: &Path) -> Result<(), FileError> {
     Err(FileError::new("cannot write", path, io::Error::other(why)))
 }
 
-/// Returns the target of a path, if a symbolic link on the way is in a Git work tree and points
-/// outside it. A missing file counts as one in its folder. `..` in the path is not a link, and is the
-/// user's own choice.
+/// Returns the target of a path, if a symbolic link on the way is in a Git work tree and points outside it. For
+/// a missing file, the location of its directory counts. `..` in the path is not a link, and is the user's own choice.
 fn target_outside_tree(path: &Path) -> Option<PathBuf> {
     let (mut resolved, mut trees) = (PathBuf::new(), Vec::new());
     for component in std::path::absolute(path).ok()?.components() {
@@ -249,17 +248,17 @@ fn target_outside_tree(path: &Path) -> Option<PathBuf> {
 /// 0600, an existing one keeps its mode. A symbolic link stays, and its target is replaced. A link
 /// to a missing file is refused: the author of a repository would choose where a new file appears.
 /// Devices and pipes, such as `/dev/null`, are written to instead. A failure leaves no temporary
-/// file. On Windows, a new file inherits the permissions of its folder.
+/// file. On Windows, a new file inherits the permissions of its directory.
 ///
 /// # Errors
 ///
-/// Fails if the path is a folder or a link to a missing file, or if the file cannot be written.
+/// Fails if the path is a directory or a link to a missing file, or if the file cannot be written.
 pub fn replace_anywhere(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_with(path, bytes, Permissions::clone)
 }
 
-/// Replaces a file like [`replace`], with a private key or plain values: an existing file loses the permissions of other
-/// users.
+/// Replaces a file like [`replace`], with a private key or plain values: an existing file loses the permissions of
+/// other users.
 ///
 /// # Errors
 ///
@@ -269,7 +268,7 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_with(path, bytes, platform::without_other_users)
 }
 
-/// Refuses an output that is one of the files that the command reads: it would be lost.
+/// Refuses an output file that the command also reads, because its content would be lost.
 ///
 /// # Errors
 ///
@@ -321,7 +320,7 @@ fn replace_with(
             _ => {}
         }
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let temporary = Temporary::write(folder_of(&path), bytes, existing.as_ref().ok())?;
+        let temporary = Temporary::write(directory_of(&path), bytes, existing.as_ref().ok())?;
         if let Ok(existing) = &existing {
             temporary.set_permissions(permissions(&existing.permissions()))?;
         }
@@ -333,11 +332,11 @@ fn replace_with(
     write().map_err(|cause| FileError::new("cannot write", path, cause))
 }
 
-/// Returns whether nothing has this path. A path below a file, such as `/dev/null` as `HOME`, cannot exist.
+/// Returns whether no file has this path. A path below a file, such as one below `/dev/null`, cannot exist.
 ///
 /// # Errors
 ///
-/// Fails if the path cannot be looked up, for example below a folder that this user may not enter.
+/// Fails if the path cannot be looked up, for example below a directory that this user may not enter.
 pub fn is_absent(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(false),
@@ -362,14 +361,14 @@ pub fn replace_regular(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     replace_anywhere(path, bytes)
 }
 
-/// Creates a file for this user only. The file appears in its folder only when its content is complete.
+/// Creates a file for this user only. The file appears in its directory only when its content is complete.
 ///
 /// # Errors
 ///
 /// Fails if the file exists, and like [`replace`].
 pub fn create(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     check_inside_tree(path)?;
-    let temporary = Temporary::write(folder_of(path), bytes, None);
+    let temporary = Temporary::write(directory_of(path), bytes, None);
     let result = temporary.and_then(|temporary| temporary.create(path));
     result.map_err(|cause| FileError::new("cannot create", path, cause))
 }
@@ -420,7 +419,7 @@ pub fn replace_if_unchanged(path: &Path, before: &[u8], bytes: &[u8]) -> Result<
         return Err(to_error(io::Error::other("not a regular file")));
     }
     let resolved = fs::canonicalize(path).map_err(to_error)?;
-    let temporary = Temporary::write(folder_of(&resolved), bytes, Some(&metadata));
+    let temporary = Temporary::write(directory_of(&resolved), bytes, Some(&metadata));
     let replaced = temporary.and_then(|new| new.replace_if_unchanged(&resolved, before, bytes));
     if replaced.map_err(to_error)? {
         return Ok(());
@@ -429,13 +428,13 @@ pub fn replace_if_unchanged(path: &Path, before: &[u8], bytes: &[u8]) -> Result<
     Err(FileError::new(CHANGED, path, changed))
 }
 
-/// Removes temporary files of killed runs from the folder of a file.
+/// Removes temporary files of killed runs from the directory of a file.
 pub fn remove_leftovers_beside(path: &Path) {
-    remove_leftovers(folder_of(path));
+    remove_leftovers(directory_of(path));
 }
 
-/// Returns the path relative to the current folder if it is inside that folder, or the path itself.
-pub fn from_here(path: &Path) -> PathBuf {
+/// Returns the path relative to the current directory if it is inside that directory, or the path itself.
+pub fn relative_to_current_directory(path: &Path) -> PathBuf {
     let current = std::env::current_dir().and_then(|current| current.canonicalize());
     let relative = current
         .ok()
@@ -443,12 +442,12 @@ pub fn from_here(path: &Path) -> PathBuf {
     relative.unwrap_or_else(|| path.to_owned())
 }
 
-/// Creates a folder for this user only, including missing parents.
+/// Creates a directory for this user only, including missing parents.
 ///
 /// # Errors
 ///
-/// Fails if the folder cannot be created.
-pub fn create_folder(path: &Path) -> Result<(), FileError> {
+/// Fails if the directory cannot be created.
+pub fn create_directory(path: &Path) -> Result<(), FileError> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     platform::restrict_to_user(&mut builder);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// The severity of a finding. All but [`Severity::Note`] make the check fail.
+/// The severity of a finding. Every severity except [`Severity::Note`] makes the check fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// A value leaks, or the object cannot work.

@@ -158,7 +158,7 @@ fn nonempty_text<'a>(node: &'a Node, field: &str) -> Option<&'a str> {
 /// Returns the namespace in a Pod: `POD_NAMESPACE`, else the service account's namespace, else
 /// `default`.
 fn pod_namespace(environment: &Environment) -> Option<String> {
-    let folder = environment.service_account_folder();
+    let folder = environment.service_account_directory();
     environment.nonempty_variable("KUBERNETES_SERVICE_HOST")?;
     environment.nonempty_variable("KUBERNETES_SERVICE_PORT")?;
     if !folder.join("token").exists() {

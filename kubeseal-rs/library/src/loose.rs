@@ -1,5 +1,5 @@
-//! Finds sealed values outside a SealedSecret, for example in the values of a Helm chart. Only the
-//! template determines their name and scope, so they cannot be decrypted or re-encrypted here.
+//! Finds sealed values outside a SealedSecret, for example in the values of a Helm chart. Only the rendered template
+//! determines their name and scope, so they cannot be decrypted or re-encrypted here.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ use crate::walk;
 
 /// The length of the shortest v1 value, for a key of 2048 bits, in characters without padding.
 const MIN_V1_LEN: usize = 366;
-/// What a v2 value begins with, before the letter of its kind.
+/// The prefix of a v2 value, before the letter for its kind.
 const V2_PREFIX: &[u8] = b"seal2.";
 /// The length of the shortest v2 value, the header of a lock: prefix, letter, `.`, and 59 bytes in base64url.
 const MIN_V2_LEN: usize = V2_PREFIX.len() + 2 + 79;
@@ -32,13 +32,12 @@ fn first_line_except(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     if bytes.len() < MIN_V2_LEN {
         return None;
     }
-    let found = first_start(bytes, values);
-    if let Some(start) = found {
+    if let Some(start) = first_start(bytes, values) {
         return Some(line_at(bytes, start));
     }
     let joined = Joined::of(bytes);
-    let found = first_start(&joined.text, values).map(|start| joined.line_at(start));
-    found.or_else(|| first_escaped(bytes, values))
+    let line = first_start(&joined.text, values).map(|start| joined.line_at(start));
+    line.or_else(|| first_escaped(bytes, values))
 }
 
 fn line_at(bytes: &[u8], position: usize) -> usize {
@@ -52,7 +51,7 @@ fn is_base64(byte: u8) -> bool {
 /// A text in which the lines of a wrapped value are joined.
 struct Joined {
     text: Vec<u8>,
-    /// The position of each line that was not joined, and its number.
+    /// The position and the number of each line that was not joined to the previous one.
     lines: Vec<(usize, usize)>,
 }
 
@@ -83,7 +82,7 @@ impl Joined {
     }
 }
 
-/// Returns the line of the first scalar that is a sealed value only once its escapes are resolved, such as `\/` in JSON.
+/// Returns the line of the first scalar that is a sealed value after its escapes, such as `\/` in JSON, are resolved.
 fn first_escaped(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     memchr::memchr(b'\\', bytes)?;
     let documents = manifest::read_well_formed(bytes);
@@ -131,7 +130,8 @@ fn first_v1(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     None
 }
 
-/// Returns the position of the first v2 value. Only its beginning counts, as the rest may be on further lines.
+/// Returns the position of the first v2 value. Checks only the beginning of a value, as the rest may be on further
+/// lines.
 fn first_v2(bytes: &[u8], values: &SealedValues) -> Option<usize> {
     let mut starts = memchr::memmem::find_iter(bytes, V2_PREFIX);
     starts.find(|start| {
@@ -220,7 +220,8 @@ fn is_sealed(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Attack: an author mentions a SealedSecret beside a loose value, so that commands overlook the value.
+    /// Attack: an author mentions a SealedSecret in the same file as a sealed value outside of it, so that commands
+    /// overlook the value.
     #[test]
     fn finds_a_value_beside_a_sealed_secret_in_the_same_file() {
         let value = |byte: u8| {
@@ -285,7 +286,7 @@ mod tests {
 
     /// Attack: a committer fills a file with tens of thousands of sealed values, so that searching it takes hours.
     #[test]
-    fn many_values_take_few_comparisons_each() {
+    fn compares_each_of_many_values_only_a_few_times() {
         const COUNT: usize = 20_000;
         let value = |number: usize, is_first: bool| {
             let mut body = vec![7; 256 + TAG_LEN + 90];
@@ -325,8 +326,8 @@ mod tests {
         }
     }
 
-    /// Attack: an author puts v2 values outside of SealedSecrets, into the values of a chart, a patch or the entries of a lock,
-    /// so that commands overlook them and the key that they need is retired.
+    /// Attack: an author puts v2 values outside of SealedSecrets, into the values of a chart, a patch or the entries of
+    /// a lock, so that commands overlook them and the key that they need is retired.
     #[test]
     fn finds_v2_values() {
         let [own, value] = ["O", "V"].map(|letter| format!("seal2.i.{}", letter.repeat(300)));

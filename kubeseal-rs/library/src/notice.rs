@@ -5,7 +5,7 @@
 pub enum Notice {
     /// A problem that does not make the run fail.
     Warning(String),
-    /// A failure of one part: the other parts continue, and the run fails at its end.
+    /// A failure of one part. The other parts continue, and the run fails at its end.
     Error(String),
 }
 
@@ -15,7 +15,7 @@ pub type StatusLine = fn(&str);
 /// How a run waits for a busy server.
 #[derive(Debug, Clone, Copy)]
 pub struct Waiting {
-    /// The line that shows what the run waits for; `None` if that is not shown.
+    /// The status line for waits; `None` if waits are not shown.
     pub status_line: Option<StatusLine>,
     /// Returns whether the user has interrupted the run, so that a wait ends.
     pub is_interrupted: fn() -> bool,

@@ -13,7 +13,7 @@ pub fn map<T: Sync, S, R: Send>(
     start: impl Fn() -> S + Sync,
     work: impl Fn(&mut S, usize, &T) -> R + Sync,
 ) -> Vec<R> {
-    // Determining the number of processors reads files, which takes too long for one item.
+    // Do not determine the number of processors for a single item: this reads files, which takes longer than the work.
     let processors = match items.len() {
         0 | 1 => 1,
         _ => std::thread::available_parallelism().map_or(1, usize::from),

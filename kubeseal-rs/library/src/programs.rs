@@ -1,12 +1,12 @@
-//! Finds external programs, in absolute folders of `PATH` only. A program in the current folder or
-//! in a relative folder may come from an untrusted repository and is never run.
+//! Finds external programs, in absolute directories of `PATH` only. A program in the current directory or
+//! in a relative directory may come from an untrusted repository and is never run.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::platform;
 
-/// Returns the absolute path of a program; `None` if it does not exist. A name that contains a folder has
+/// Returns the absolute path of a program; `None` if it does not exist. A name that contains a directory has
 /// to be absolute.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = Path::new(name);
@@ -15,13 +15,13 @@ pub fn find(name: &str) -> Option<PathBuf> {
             .filter(|path| path.is_absolute())
             .and_then(platform::executable_file);
     }
-    absolute_folders().find_map(|folder| platform::executable_file(folder.join(name)))
+    absolute_directories().find_map(|folder| platform::executable_file(folder.join(name)))
 }
 
-/// Returns `PATH` without relative folders, for child processes.
+/// Returns `PATH` without relative directories, for child processes.
 pub fn search_path() -> OsString {
     // Entries that were split at the separator do not contain it, so this does not fail.
-    std::env::join_paths(absolute_folders()).unwrap_or_default()
+    std::env::join_paths(absolute_directories()).unwrap_or_default()
 }
 
 /// Returns the first line of a program's error output that is not blank, truncated. It may contain
@@ -32,8 +32,8 @@ pub fn first_line(stderr: &[u8]) -> String {
     line.unwrap_or_default().chars().take(300).collect()
 }
 
-/// Returns the first lines of a program's error output that are not blank, at most 12 lines
-/// and 1500 characters; `…` stands for what is left out. The caller escapes them for display.
+/// Returns the first lines of a program's error output that are not blank, at most 12 lines and 1500 characters. `…`
+/// marks an omission. The caller escapes the lines for display.
 pub fn first_lines(stderr: &[u8]) -> String {
     let stderr = String::from_utf8_lossy(stderr);
     let lines: Vec<&str> = stderr.lines().map(str::trim_end).collect();
@@ -51,7 +51,7 @@ pub fn first_lines(stderr: &[u8]) -> String {
     clippy::disallowed_methods,
     reason = "child processes inherit the same variable"
 )]
-fn absolute_folders() -> impl Iterator<Item = PathBuf> {
+fn absolute_directories() -> impl Iterator<Item = PathBuf> {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&folders).collect();
     folders.into_iter().filter(|folder| folder.is_absolute())
@@ -64,7 +64,7 @@ mod tests {
 
     /// Attack: a committer places a program where a relative path leads, so that it is run (GHSA-x5c7-x7m2-rhmf).
     #[test]
-    fn finds_programs_only_in_absolute_folders() {
+    fn finds_programs_only_in_absolute_directories() {
         assert!(find("sh").is_some_and(|path| path.is_absolute()));
         assert_eq!(find("./sh"), None);
         assert_eq!(find(&format!("{}bin/sh", "../".repeat(40))), None);

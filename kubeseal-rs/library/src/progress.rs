@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bar_shows_the_completed_steps() {
+    fn the_bar_shows_the_share_of_completed_steps() {
         let half = format!("[{}{}] 5/10 files", "#".repeat(15), "-".repeat(15));
         assert_eq!(line("files", 5, 10), half);
         assert!(line("files", 0, 0).starts_with("[---"));

@@ -1,5 +1,4 @@
-//! Determines the proxy for a server, with the environment variables and rules of Go's `net/http`,
-//! so that a setup for kubectl works here.
+//! Determines the proxy for a server, with the environment variables and rules of Go's `net/http`, as kubectl does.
 
 use std::net::IpAddr;
 

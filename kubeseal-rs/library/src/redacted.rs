@@ -40,9 +40,9 @@ pub fn redacted_source(source: &OsStr) -> Cow<'_, str> {
     }
 }
 
-/// Splits a URL before its address; `None` for a string that is not a URL. A URL begins with a scheme, a colon
-/// and any number of slashes, or with slashes alone. A string with a user and a password is a URL too,
-/// however it begins. A single letter before a colon is a Windows drive.
+/// Splits a URL before its address; `None` for a string that is not a URL. A URL begins with a scheme, a colon and any
+/// number of slashes, or with slashes alone. Any string with a user and a password also counts as a URL. A single
+/// letter before a colon is a Windows drive.
 fn after_scheme(text: &str) -> Option<(&str, &str)> {
     let is_slash = |c| c == '/' || c == '\\';
     let Some((before, after)) = text.split_once(':') else {

@@ -1,5 +1,5 @@
-//! Refuses SealedSecrets with v2 values in a document that repeats a key: parsers disagree which one counts, so a user would
-//! see or change another value, or another template, than the one that a cluster uses.
+//! Refuses SealedSecrets with v2 values in a document that repeats a key. Parsers disagree on which value applies, so a
+//! user would see or change another value or template than the cluster uses.
 
 use shared::manifest::{self, Document, Node, RepeatedKey, Value};
 use shared::v2;
@@ -17,7 +17,7 @@ pub struct RepeatedKeyError {
 }
 
 impl RepeatedKeyError {
-    /// Returns the problem, without a hint.
+    /// Returns the message without its hint.
     pub fn problem(&self) -> String {
         format!(
             "line {}: the key {} occurs twice in its mapping, beside values that are sealed as v2",
@@ -60,7 +60,7 @@ fn is_v2_entry((name, node): &(String, Node)) -> bool {
     is_v2_value || v2::is_lock_entry(name)
 }
 
-/// Returns whether a document may contain SealedSecrets. Each of several equal keys counts.
+/// Returns whether a document may contain SealedSecrets. Considers every occurrence of a repeated key.
 fn may_contain_sealed(root: &Node) -> bool {
     let Value::Map(fields) = &root.value else {
         return false;
@@ -87,8 +87,8 @@ mod tests {
             .map(|error| error.line)
     }
 
-    /// Attack: a committer repeats an item, the template or an annotation of an object with v2 values, so that a user sees
-    /// or changes another one than the cluster uses.
+    /// Attack: a committer repeats an item, the template or an annotation of an object with v2 values, so that a user
+    /// sees or changes another value or template than the cluster uses.
     #[test]
     fn a_repeated_key_beside_v2_values_is_refused() {
         for (text, want) in [

@@ -41,7 +41,7 @@ fn without_commands(text: Cow<'_, str>) -> Cow<'_, str> {
     Cow::Owned(lines.collect())
 }
 
-/// Returns a path as a string, in which each byte that is not part of UTF-8 is written as `\xff`.
+/// Returns a path as a string. Each byte that is not part of UTF-8 is written as `\xff`.
 pub fn path_text(path: &OsStr) -> Cow<'_, str> {
     if let Some(text) = path.to_str() {
         return Cow::Borrowed(text);

@@ -1,4 +1,4 @@
-//! Finds manifests: named files, and below folders the files that Git sees.
+//! Finds manifests: files that the user names and, below directories, files that Git sees.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -24,13 +24,13 @@ use crate::shown::ShowPath as _;
 /// The size limit for an ignore file, in bytes. Git itself reads up to 100 MiB.
 const MAX_IGNORE_FILE: u64 = 1 << 20;
 
-/// A folder cannot be walked, or a file cannot be read.
+/// A directory cannot be walked, or a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
-    /// A folder cannot be read.
+    /// A directory cannot be read.
     #[error("cannot read the directory {}", path.shown())]
-    Folder {
-        /// The path of the folder.
+    Directory {
+        /// The path of the directory.
         path: PathBuf,
         /// The error of the operating system.
         source: io::Error,
@@ -61,15 +61,15 @@ pub enum WalkError {
 pub struct Candidate {
     /// The path, for display.
     pub path: PathBuf,
-    /// Whether the user named the file, rather than it being found below a folder. An unusable named file is always an
-    /// error; for a found file, see [`read`].
+    /// Whether the user named the file, rather than it being found below a directory. An unusable named file is always
+    /// an error; for a found file, see [`read`].
     pub named: bool,
 }
 
-/// Returns the named files and, below folders, every `.yaml`, `.yml`, `.json` and `Kustomization` that Git sees, sorted
-/// by path: files that Git tracks, or that match no ignore rule of the work tree or the user. Without paths, searches
-/// the current folder. Links below folders are not followed. A folder that cannot be read is reported as an error
-/// notice, and the search continues.
+/// Returns the named files and, below directories, every `.yaml`, `.yml`, `.json` and `Kustomization` that Git sees,
+/// sorted by path: files that Git tracks, or that match no ignore rule of the work tree or the user. Without paths,
+/// searches the current directory. Links below directories are not followed. A directory that cannot be read is
+/// reported as an error notice, and the search continues.
 ///
 /// # Errors
 ///
@@ -83,7 +83,7 @@ pub fn candidates(
 
 /// Like [`candidates`], for a command that only reads. A link with the name of a manifest is a candidate too, if it
 /// leads to a file in the same tree that Git does not ignore and that is not a candidate itself. The tree is the work
-/// tree, or without Git the folder. A link that leads out of the tree is reported as a warning.
+/// tree, or without Git the directory. A link that leads out of the tree is reported as a warning.
 ///
 /// # Errors
 ///
@@ -95,7 +95,7 @@ pub fn candidates_and_links(
     search(paths, Links::Followed, notices)
 }
 
-/// Whether links to files below a folder are candidates.
+/// Whether links to files below a directory are candidates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Links {
     Followed,
@@ -107,33 +107,34 @@ fn search(
     links: Links,
     notices: &mut dyn FnMut(Notice),
 ) -> Result<Vec<Candidate>, WalkError> {
-    let mut found = Vec::new();
+    let mut candidates = Vec::new();
     let default = [PathBuf::from(".")];
     for path in if paths.is_empty() { &default } else { paths } {
         if path.is_dir() {
-            collect_below(path, links, &mut found, notices)?;
+            collect_below(path, links, &mut candidates, notices)?;
         } else {
             files::check(path)?;
             let (path, named) = (path.clone(), true);
-            found.push(Candidate { path, named });
+            candidates.push(Candidate { path, named });
         }
     }
-    Ok(sort_candidates(found))
+    Ok(sort_candidates(candidates))
 }
 
 /// Sorts candidates by path and removes duplicates.
-pub fn sort_candidates(mut found: Vec<Candidate>) -> Vec<Candidate> {
-    found.sort_by(|a, b| a.path.cmp(&b.path).then(b.named.cmp(&a.named)));
-    found.dedup_by(|later, first| later.path == first.path);
-    found
+pub fn sort_candidates(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    candidates.sort_by(|a, b| a.path.cmp(&b.path).then(b.named.cmp(&a.named)));
+    candidates.dedup_by(|later, first| later.path == first.path);
+    candidates
 }
 
-/// Returns every `.yaml`, `.yml`, `.json` and `Kustomization` below a folder, regardless of ignore files, sorted by
-/// path. For folders that a controller reads, where ignoring a key or an object would lose it. Links are not followed.
+/// Returns every `.yaml`, `.yml`, `.json` and `Kustomization` below a directory, regardless of ignore files, sorted by
+/// path. Use it for directories that a controller reads, where ignoring a key or an object would lose it. Links are not
+/// followed.
 ///
 /// # Errors
 ///
-/// Fails if the folder, or one below it, cannot be read.
+/// Fails if the directory, or one below it, cannot be read.
 pub fn all_manifests(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
     // Every error ends the walk, so there are no notices.
     let mut notices = |_| ();
@@ -145,7 +146,7 @@ pub fn all_manifests(folder: &Path) -> Result<Vec<Candidate>, WalkError> {
 fn collect_below(
     folder: &Path,
     links: Links,
-    found: &mut Vec<Candidate>,
+    candidates: &mut Vec<Candidate>,
     notices: &mut dyn FnMut(Notice),
 ) -> Result<(), WalkError> {
     let mut walk = Walk::new(folder, Some(Vec::new()), notices)?;
@@ -159,24 +160,24 @@ fn collect_below(
     if links == Links::Followed {
         walk.add_links(root.as_deref());
     }
-    found.extend(walk.candidates());
+    candidates.extend(walk.candidates());
     Ok(())
 }
 
-/// A walk below a folder.
+/// A walk below a directory.
 struct Walk<'a> {
-    /// The folder as the user named it.
+    /// The directory as the user named it.
     folder: &'a Path,
-    /// The folder with symbolic links resolved.
+    /// The directory with symbolic links resolved.
     resolved: PathBuf,
     /// The rules of ignore files that apply, the strongest last; `None` if ignore files have no
     /// effect.
     rules: Option<Vec<Gitignore>>,
-    /// Whether a rule excluded anything.
+    /// Whether a rule excluded any file.
     has_ignored: bool,
-    /// The manifests, by path below the folder.
-    found: BTreeSet<PathBuf>,
-    /// Links with the names of manifests, by path below the folder.
+    /// The manifests, by path below the directory.
+    manifests: BTreeSet<PathBuf>,
+    /// Links with the names of manifests, by path below the directory.
     links: Vec<PathBuf>,
     /// Receives messages about conditions that do not end the walk.
     notices: &'a mut dyn FnMut(Notice),
@@ -190,26 +191,26 @@ impl<'a> Walk<'a> {
     ) -> Result<Self, WalkError> {
         Ok(Self {
             folder,
-            resolved: folder.canonicalize().map_err(folder_error(folder))?,
+            resolved: folder.canonicalize().map_err(directory_error(folder))?,
             rules,
             has_ignored: false,
-            found: BTreeSet::new(),
+            manifests: BTreeSet::new(),
             links: Vec::new(),
             notices,
         })
     }
 
-    /// Collects the manifests in and below a folder. `below` is relative to the walk's folder.
+    /// Collects the manifests in and below a directory. `below` is relative to the walk's directory.
     fn enter(&mut self, below: &Path) -> Result<(), WalkError> {
         let resolved = self.resolved.join(below);
         let outer = self.rules.as_ref().map(Vec::len);
         if let Some(rules) = &mut self.rules {
             rules.extend(rules_in(&resolved, self.notices));
         }
-        // Close the folder before entering its subfolders: a deep tree would exhaust the limit of open
+        // Close the directory before entering its subdirectories: a deep tree would exhaust the limit of open
         // files.
-        let folders = match self.files_and_folders(below, &resolved) {
-            // In a folder that a controller reads, every error counts.
+        let folders = match self.files_and_directories(below, &resolved) {
+            // In a directory that a controller reads, every error counts.
             Err(error) if self.rules.is_some() => {
                 (self.notices)(Notice::Error(error_chain(&error)));
                 Vec::new()
@@ -225,16 +226,16 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Collects the manifests in one folder, and returns its subfolders.
-    fn files_and_folders(
+    /// Collects the manifests in one directory, and returns its subdirectories.
+    fn files_and_directories(
         &mut self,
         below: &Path,
         resolved: &Path,
     ) -> Result<Vec<PathBuf>, WalkError> {
         let mut folders = Vec::new();
-        for entry in fs::read_dir(resolved).map_err(folder_error(resolved))? {
-            let entry = entry.map_err(folder_error(resolved))?;
-            let kind = entry.file_type().map_err(folder_error(resolved))?;
+        for entry in fs::read_dir(resolved).map_err(directory_error(resolved))? {
+            let entry = entry.map_err(directory_error(resolved))?;
+            let kind = entry.file_type().map_err(directory_error(resolved))?;
             let path = below.join(entry.file_name());
             let is_wanted = kind.is_dir() || is_manifest_name(&path);
             if !is_wanted || entry.file_name() == ".git" {
@@ -247,16 +248,16 @@ impl<'a> Walk<'a> {
             } else if kind.is_symlink() {
                 self.links.push(path);
             } else if kind.is_file() {
-                self.found.insert(path);
+                self.manifests.insert(path);
             }
         }
         Ok(folders)
     }
 
-    fn is_ignored(&self, path: &Path, is_folder: bool) -> bool {
+    fn is_ignored(&self, path: &Path, is_directory: bool) -> bool {
         let rules = self.rules.iter().flatten().rev();
-        let matches = rules.map(|rules| rules.matched(path, is_folder));
-        let deciding = matches.into_iter().find(|found| !found.is_none());
+        let matches = rules.map(|rules| rules.matched(path, is_directory));
+        let deciding = matches.into_iter().find(|rule| !rule.is_none());
         matches!(deciding, Some(Match::Ignore(_)))
     }
 
@@ -264,7 +265,7 @@ impl<'a> Walk<'a> {
     /// read, the rules alone decide.
     fn add_tracked(&mut self) {
         match tracked_below(&self.resolved) {
-            Ok(tracked) => self.found.extend(tracked),
+            Ok(tracked) => self.manifests.extend(tracked),
             Err(error) => (self.notices)(Notice::Warning(format!(
                 "tracked files that match an ignore rule are skipped: {}",
                 error_chain(&error)
@@ -272,7 +273,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Adds links that lead to other files of the tree. A link to a folder, or to nothing, has no content.
+    /// Adds links that lead to other files of the tree. Links to directories and broken links are skipped.
     fn add_links(&mut self, root: Option<&Path>) {
         let tree = root.unwrap_or(&self.resolved).to_owned();
         for link in std::mem::take(&mut self.links) {
@@ -287,7 +288,7 @@ impl<'a> Walk<'a> {
                     "{shown} is a link to {to}, which is outside of the tree, so it was not checked"
                 )));
             } else if !self.is_found(&target) && !git::is_ignored(&target) {
-                self.found.insert(link);
+                self.manifests.insert(link);
             }
         }
     }
@@ -295,12 +296,12 @@ impl<'a> Walk<'a> {
     /// Returns whether a file is a candidate under this name.
     fn is_found(&self, file: &Path) -> bool {
         let below = file.strip_prefix(&self.resolved);
-        below.is_ok_and(|below| self.found.contains(below))
+        below.is_ok_and(|below| self.manifests.contains(below))
     }
 
     fn candidates(self) -> impl Iterator<Item = Candidate> {
         let folder = self.folder;
-        self.found.into_iter().map(move |below| {
+        self.manifests.into_iter().map(move |below| {
             let path = folder.join(below);
             let path = path.strip_prefix(".").unwrap_or(&path).to_owned();
             Candidate { path, named: false }
@@ -308,14 +309,14 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn folder_error(folder: &Path) -> impl Fn(io::Error) -> WalkError {
-    move |source| WalkError::Folder {
+fn directory_error(folder: &Path) -> impl Fn(io::Error) -> WalkError {
+    move |source| WalkError::Directory {
         path: folder.to_owned(),
         source,
     }
 }
 
-/// Returns the committed or staged manifests below a folder, by their path relative to the folder. Paths that
+/// Returns the committed or staged manifests below a directory, by their path relative to the directory. Paths that
 /// are no longer regular files, or that lead through a link, are left out.
 fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
     let repository = Repository::discover(folder)?;
@@ -337,9 +338,9 @@ fn tracked_below(folder: &Path) -> Result<Vec<PathBuf>, GitError> {
         .collect())
 }
 
-/// Returns the rules that apply to a folder in addition to its own: the user's, and those of the
-/// work tree from its root down. Folders above the work tree have no effect, nor do parents outside
-/// a work tree.
+/// Returns the rules that apply to a directory in addition to the rules of its own `.gitignore`: the rules of the user,
+/// and those of the parent directories from the root of the work tree down. Directories above the work tree have no
+/// effect, nor do parents outside a work tree.
 fn rules_above(
     folder: &Path,
     root: Option<&Path>,
@@ -361,7 +362,7 @@ fn rules_above(
     rules
 }
 
-/// Returns the rules of a folder's `.gitignore`; `None` if there is none or, with a warning, if the file
+/// Returns the rules of a directory's `.gitignore`; `None` if there is none or, with a warning, if the file
 /// cannot be used. As in Git, a symbolic link is not followed.
 fn rules_in(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore> {
     let file = folder.join(".gitignore");
@@ -373,7 +374,7 @@ fn rules_in(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore>
     rules_of(folder, &file, notices)
 }
 
-/// Returns the rules of an ignore file for a folder; `None` if there is none or, with a warning, if it is not
+/// Returns the rules of an ignore file for a directory; `None` if there is none or, with a warning, if it is not
 /// a regular file within the size limit.
 fn rules_of(folder: &Path, file: &Path, notices: &mut dyn FnMut(Notice)) -> Option<Gitignore> {
     if !file.exists() {
@@ -446,7 +447,7 @@ pub const LISTS: [&str; 3] = ["List", "SecretList", "SealedSecretList"];
 /// Sets the kind of the items of a `SecretList` or `SealedSecretList`, as the API server does: they
 /// may omit it.
 fn set_item_kinds(node: &mut Node) {
-    let of_items = match node.text("kind") {
+    let item_type = match node.text("kind") {
         Some("SecretList") => Some(("v1", "Secret")),
         Some("SealedSecretList") => Some(("bitnami.com/v1alpha1", "SealedSecret")),
         Some("List") => None,
@@ -464,7 +465,7 @@ fn set_item_kinds(node: &mut Node) {
         };
         for item in items {
             set_item_kinds(item);
-            if let Some((version, kind)) = of_items {
+            if let Some((version, kind)) = item_type {
                 set_kind(item, version, kind);
             }
         }
@@ -532,8 +533,8 @@ impl ManifestFile {
         }
     }
 
-    /// Like [`Self::parse`], for files in which every value counts that may be used: accepts repeated keys, of which the
-    /// last one is in the documents.
+    /// Like [`Self::parse`], for callers that must find every value: accepts repeated keys. The documents contain the
+    /// last value of a repeated key.
     ///
     /// # Errors
     ///
@@ -807,7 +808,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_rule_decides() {
+    fn the_nearest_ignore_rule_applies() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("sub")).unwrap();
         fs::write(folder.path().join(".gitignore"), "*.yaml\n!b.yaml\n").unwrap();
@@ -826,7 +827,7 @@ mod tests {
 
     /// Attack: a committer writes the kind of an object so that a search for its name does not find it.
     #[test]
-    fn reads_a_kind_that_is_escaped() {
+    fn finds_an_object_with_an_escaped_kind() {
         let folder = tempfile::tempdir().unwrap();
         for (kind, is_secret) in [
             (r#""\x53ecret""#, true),

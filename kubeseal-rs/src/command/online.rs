@@ -105,8 +105,8 @@ pub(super) fn rotate(
 /// Parses a re-encrypted object without status and server-set fields. Old controllers also omit the kind and write
 /// invalid times.
 fn parse_rotated(rotated: Json) -> Result<SealedSecret, CommandError> {
-    let what = "cannot re-encrypt secret";
-    let malformed = |_| kubeseal_library::cluster::ClusterError::MalformedResponse { what };
+    let failure = "cannot re-encrypt secret";
+    let malformed = |_| kubeseal_library::cluster::ClusterError::MalformedResponse { failure };
     let mut sealed: SealedSecret = serde_json::from_value(rotated).map_err(malformed)?;
     sealed.metadata.creation_timestamp = None;
     sealed.metadata.deletion_timestamp = None;

@@ -10,7 +10,7 @@ use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
 use kubeseal_library::keys::archive::{self, Unlock};
 use kubeseal_library::keys::{KeyRecord, V2KeyRecord};
-use kubeseal_library::keys::{folder, record, v2};
+use kubeseal_library::keys::{directory, record, v2};
 use shared::key::PrivateKey;
 use shared::key_ring::{KeyRing, RingKey};
 use shared::manifest;
@@ -202,7 +202,7 @@ pub fn parse_backup(path: &Path, bytes: Zeroizing<Vec<u8>>, unlock: &mut Unlock)
         );
         bail!(Failure::new(message).hint("pass it with --identity, and the backup with --backup"));
     }
-    let secrets = folder::secrets(&plain).map_err(|_| {
+    let secrets = directory::secrets(&plain).map_err(|_| {
         let message = format!(
             "{} is neither an age archive, nor manifests, nor keys in PEM",
             name()

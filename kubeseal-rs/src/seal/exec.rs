@@ -106,7 +106,7 @@ pub fn run(args: &Exec, environment: &Environment) -> Result<Outcome> {
     command.args(arguments);
     // These files stay open, so that the command inherits them.
     let _files = pass_values(&mut command, &values, args, environment)?;
-    let error = platform::become_command(command, program);
+    let error = platform::replace_process(command, program);
     Err(error).with_context(|| format!("cannot start {}", program.shown()))
 }
 

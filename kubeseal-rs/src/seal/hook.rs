@@ -92,11 +92,11 @@ pub fn run(args: &Hook) -> Result<Outcome> {
         );
         bail!(Failure::new(message).hint("install it outside the work tree"));
     }
-    let folder = repository.hooks_folder()?;
+    let folder = repository.hooks_directory()?;
     let path = folder.join("pre-commit");
     if let Some(link) = [&folder, &path].into_iter().find(|path| path.is_symlink()) {
         // The link may lead out of the repository.
-        let link = files::from_here(link);
+        let link = files::relative_to_current_directory(link);
         let message = format!("{} is a symbolic link, which is not followed", link.shown());
         bail!(
             Failure::new(message)
@@ -107,7 +107,7 @@ pub fn run(args: &Hook) -> Result<Outcome> {
 }
 
 fn install(path: &Path, hook: &str) -> Result<Outcome> {
-    let relative = files::from_here(path);
+    let relative = files::relative_to_current_directory(path);
     match files::read_regular(path, MAX_COMPARED) {
         Ok(existing) if *existing == hook.as_bytes() => {
             report::info(&format!("{} is already installed", relative.shown()));

@@ -322,7 +322,8 @@ impl Settings {
             }
             Source::At(at) => {
                 let folder = self.rules.as_ref().map(|rules| rules.folder().join(at));
-                let file = files::from_here(&folder.unwrap_or_else(|| at.into()));
+                let file =
+                    files::relative_to_current_directory(&folder.unwrap_or_else(|| at.into()));
                 (format!("the certificate {}", file.shown()), Some(file))
             }
             Source::Controller { .. } => ("the controller of this certificate".to_owned(), None),

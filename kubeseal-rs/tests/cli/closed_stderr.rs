@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 /// Returns the exit code of a program whose stderr is a closed pipe, or `None` if a signal ended
 /// the program.
 fn exit_code(program: &str, args: &[&str]) -> Option<i32> {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let (reader, writer) = io::pipe().expect("a pipe");
     drop(reader);
     let mut command = Command::new(program);

@@ -13,22 +13,22 @@ use crate::concurrent_v2::{PIPE, TWO_ITEMS, seal_while};
 use crate::support::{
     NEW_CERT, OLD_CERT, assert_code, assert_contains, combined_output, command, write_files,
 };
-use crate::v2::{RULES, create, folder, read, seal_well};
+use crate::v2::{RULES, create, folder, read, seal_ok};
 use crate::v2_attacks::set;
 
 const OLD_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2024.yaml");
 const NEW_KEY: &str = include_str!("../seal/key-fixtures/state/keys/key-2025.yaml");
 
-/// Fault: a user sets an item while `seal rotate` re-encrypts its object, which then reports values as re-encrypted that it
-/// did not write.
+/// Fault: a user sets an item while `seal rotate` re-encrypts the object, and `seal rotate` reports values as
+/// re-encrypted that it did not write.
 #[test]
-fn rotate_processes_an_object_again_that_was_changed_meanwhile() {
+fn rotate_retries_an_object_that_changed_meanwhile() {
     let folder = folder();
     let folder = folder.path();
     let two = |name: &str| {
         let args = ["create", name, "-n", "shop", "--from-file", "a=value"];
         let file = format!("{name}.yaml");
-        seal_well(
+        seal_ok(
             folder,
             &[&args[..], &["--from-file", "b=value", "-w", &file]].concat(),
         );
@@ -48,7 +48,7 @@ fn rotate_processes_an_object_again_that_was_changed_meanwhile() {
     ];
     let escrow = read(folder, "escrow.txt");
     let set = ["set", "db.yaml", "a", "--name", "db", "--from-file", "new"];
-    let output = seal_while(folder, &rotate, &escrow, || drop(seal_well(folder, &set)));
+    let output = seal_while(folder, &rotate, &escrow, || drop(seal_ok(folder, &set)));
     assert_code(&output, 0, "rotate");
     assert_contains(
         &output,
@@ -56,14 +56,15 @@ fn rotate_processes_an_object_again_that_was_changed_meanwhile() {
         "rotate",
     );
     let view = ["view", "--reveal", "db.yaml", "--key", "escrow.key"];
-    let printed = seal_well(folder, &view);
+    let printed = seal_ok(folder, &view);
     assert_eq!(printed.matches("correct horse").count(), 3, "{printed}");
     assert!(printed.contains("new value"), "{printed}");
 }
 
-/// Fault: the same with v1 values.
+/// Fault: a user sets a v1 item while `seal rotate` re-encrypts the object, and `seal rotate` reports values as
+/// re-encrypted that it did not write.
 #[test]
-fn rotate_processes_a_v1_object_again_that_was_changed_meanwhile() {
+fn rotate_retries_a_v1_object_that_changed_meanwhile() {
     let folder = folder();
     let folder = folder.path();
     let files = [
@@ -77,21 +78,22 @@ fn rotate_processes_a_v1_object_again_that_was_changed_meanwhile() {
     create(folder, &[&TWO_ITEMS[..], &v1].concat());
     let rotate = ["rotate", "db.yaml", "--key", "old.yaml", "--cert", PIPE];
     let set = [&["set", "db.yaml", "a", "--from-file", "new"][..], &v1].concat();
-    let output = seal_while(folder, &rotate, NEW_CERT, || drop(seal_well(folder, &set)));
+    let output = seal_while(folder, &rotate, NEW_CERT, || drop(seal_ok(folder, &set)));
     assert_code(&output, 0, "rotate");
     let want = "2 items in 1 file re-encrypted; 0 already";
     assert_contains(&output, want, "rotate");
     let view = ["view", "--reveal", "db.yaml", "--key", "new.yaml"];
-    let printed = seal_well(folder, &view);
+    let printed = seal_ok(folder, &view);
     assert!(
         printed.contains("new value") && printed.contains("correct horse"),
         "{printed}"
     );
 }
 
-/// Fault: the same while the controller re-encrypts the values; and a program that changes the object all the time.
+/// Fault: a user sets an item while the controller re-encrypts the object, or a program changes the object before every
+/// attempt.
 #[test]
-fn rotate_through_the_controller_sends_a_changed_object_again() {
+fn rotate_through_the_controller_retries_a_changed_object() {
     for (changes, code, want) in [
         (1, 0, "2 items in 1 file re-encrypted"),
         (usize::MAX, 2, "another program changed it meanwhile"),
@@ -106,11 +108,11 @@ fn rotate_through_the_controller_sends_a_changed_object_again() {
             let (sent, folder) = (Arc::clone(&sent), folder.clone());
             move || {
                 if sent.fetch_add(1, SeqCst) < changes {
-                    seal_well(&folder, &[&set("a")[..], &v1].concat());
+                    seal_ok(&folder, &[&set("a")[..], &v1].concat());
                 }
             }
         });
-        fs::remove_file(folder.join("db.yaml")).expect("ours");
+        fs::remove_file(folder.join("db.yaml")).expect("the test owns the file");
         create(&folder, &[&TWO_ITEMS[..], &v1].concat());
         let mut command = command(env!("CARGO_BIN_EXE_seal"), &folder, &kubeconfig);
         command.args(["rotate", "db.yaml"]).current_dir(&folder);
@@ -130,7 +132,7 @@ fn document(folder: &Path) -> serde_json::Value {
     found[0].sealed.to_document()
 }
 
-/// Serves a controller that gives this answer to every re-encryption, after calling `meanwhile`.
+/// Serves a controller that calls `meanwhile` and then gives this answer, for every re-encryption.
 fn serve(
     folder: &Path,
     answer: String,

@@ -1,4 +1,4 @@
-//! Tests programs that change the object that another `seal` is about to change: v2 values depend on other entries.
+//! Tests programs that change an object while `seal` changes it too. v2 values depend on other entries of their object.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -9,14 +9,15 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use crate::support::{assert_code, assert_contains, command, write_files};
-use crate::v2::{create, folder, read, seal, seal_well};
+use crate::v2::{create, folder, read, seal, seal_ok};
 use crate::v2_attacks::is_bound;
 
 pub(crate) const TWO_ITEMS: [&str; 4] = ["--from-file", "b=value", "-w", "db.yaml"];
 pub(crate) const PIPE: &str = "pipe";
 const KEYS: [&str; 4] = ["--key", "cluster.key", "--key", "key.pem"];
 
-/// Runs `seal` with arguments that read [`PIPE`], after the file to change. Calls `meanwhile` before it gets the text.
+/// Runs `seal` with arguments that read [`PIPE`] after the file to change. Calls `meanwhile` before writing the text to
+/// the pipe.
 pub(crate) fn seal_while(
     folder: &Path,
     args: &[&str],
@@ -31,12 +32,15 @@ pub(crate) fn seal_while(
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let run = command.spawn().expect("it runs");
     // Waits until the program opens the pipe.
-    let mut writer = File::options().write(true).open(&pipe).expect("ours");
+    let mut writer = File::options()
+        .write(true)
+        .open(&pipe)
+        .expect("the test owns the file");
     meanwhile();
     writer.write_all(text.as_bytes()).expect("it reads");
     drop(writer);
-    let output = run.wait_with_output().expect("ours");
-    fs::remove_file(pipe).expect("ours");
+    let output = run.wait_with_output().expect("the program ends");
+    fs::remove_file(pipe).expect("the test owns the file");
     output
 }
 
@@ -52,18 +56,19 @@ fn assert_values(folder: &Path, values: &[&str]) {
     }
 }
 
-/// Returns a folder in which `db.yaml` has the item `a`, and the text of the file when `b` had the same lock.
+/// Returns a directory in which `db.yaml` has the item `a`, and the earlier text of the file, in which `b` had the same
+/// lock.
 fn folder_without_b() -> (tempfile::TempDir, String) {
     let folder = folder();
     write_files(folder.path(), &[("old", "old value"), ("value", "first")]);
     create(folder.path(), &["--from-file", "b=old", "-w", "db.yaml"]);
     let with_b = read(folder.path(), "db.yaml");
-    seal_well(folder.path(), &["unset", "db.yaml", "b"]);
+    seal_ok(folder.path(), &["unset", "db.yaml", "b"]);
     (folder, with_b)
 }
 
-/// Fault: Git brings back an item while `seal set` waits for its value, and the item needs the lock that the old value
-/// alone needed before.
+/// Fault: Git restores an item while `seal set` waits for a value, and the item needs the lock that only the old value
+/// needed before.
 #[test]
 fn set_keeps_a_lock_that_another_item_needs_meanwhile() {
     let (folder, with_b) = folder_without_b();
@@ -76,7 +81,7 @@ fn set_keeps_a_lock_that_another_item_needs_meanwhile() {
     assert_code(&seal(folder, &["lint", "db.yaml"]), 0, "lint");
 }
 
-/// Fault: the same while the editor of `seal edit` is open.
+/// Fault: an item that needs the lock of the edited value is restored while the editor of `seal edit` is open.
 #[test]
 fn edit_keeps_a_lock_that_another_item_needs_meanwhile() {
     let (folder, with_b) = folder_without_b();
@@ -86,7 +91,8 @@ fn edit_keeps_a_lock_that_another_item_needs_meanwhile() {
     let script = format!("#!/bin/sh\nsed -i 's/a: first/a: edited/' \"$1\"\n{copy}\n");
     write_files(folder, &[("with_b", &with_b), ("editor", &script)]);
     let editor = folder.join("editor");
-    fs::set_permissions(&editor, fs::Permissions::from_mode(0o700)).expect("ours");
+    fs::set_permissions(&editor, fs::Permissions::from_mode(0o700))
+        .expect("the test owns the file");
     let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
     command.args(["edit", "db.yaml", "--key", "cluster.key"]);
     command.env("EDITOR", &editor).current_dir(folder);
@@ -95,7 +101,7 @@ fn edit_keeps_a_lock_that_another_item_needs_meanwhile() {
     assert_values(folder, &["edited", "old value"]);
 }
 
-/// Fault: several users set items of one object at the same time, some of which share a lock.
+/// Fault: several users set items of one object at the same time, and some of the items share a lock.
 #[test]
 fn concurrent_writers_of_one_lock_lose_no_value() {
     let folder = folder();
@@ -120,17 +126,21 @@ fn concurrent_writers_of_one_lock_lose_no_value() {
     }
     runs.push(spawn(&["unset", "db.yaml", "a"]));
     for run in runs {
-        assert_code(&run.wait_with_output().expect("ours"), 0, "a writer");
+        assert_code(
+            &run.wait_with_output().expect("the program ends"),
+            0,
+            "a writer",
+        );
     }
     let view = ["view", "--reveal", "db.yaml", "--key", "cluster.key"];
-    let printed = seal_well(folder, &view);
+    let printed = seal_ok(folder, &view);
     assert_eq!(printed.matches("correct horse").count(), 11, "{printed}");
 }
 
-/// Fault: `seal rotate --to v2` converts the file while `seal set` waits for its value: a v1 value beside bound values would
-/// make controllers refuse the object.
+/// Fault: `seal rotate --to v2` converts the file while `seal set` waits for a value. A v1 value beside bound values
+/// would make controllers refuse the object.
 #[test]
-fn set_seals_in_the_format_that_the_file_has_meanwhile() {
+fn set_seals_in_the_new_format_of_a_file_converted_meanwhile() {
     let folder = folder();
     let folder = folder.path();
     let v1 = "rules: [{path: '*.yaml', certificate: cert.pem}]\n";
@@ -147,17 +157,17 @@ fn set_seals_in_the_format_that_the_file_has_meanwhile() {
     let rotate = [&["rotate", "db.yaml"][..], &bind, &KEYS].concat();
     let args = [&SET[..], &["--recipient", "cluster.txt"]].concat();
     let output = seal_while(folder, &args, "new value", || {
-        drop(seal_well(folder, &rotate));
+        drop(seal_ok(folder, &rotate));
     });
     assert_code(&output, 0, "set");
     assert!(is_bound(folder, "a") && is_bound(folder, "b"));
     assert_values(folder, &["new value", "correct horse"]);
 }
 
-/// Attack: a committer converts the values to v1, or changes the template, and the user pulls while `seal set` waits for the
-/// value, which would get less protection than when the user decided to enter it.
+/// Attack: a committer converts the values to v1, or changes the template, and the user pulls while `seal set` waits
+/// for a value. The value would get less protection than the user expected.
 #[test]
-fn a_value_does_not_lose_its_protection_while_it_is_entered() {
+fn set_refuses_a_file_that_lost_its_protection_meanwhile() {
     let folder = folder();
     let folder = folder.path();
     create(folder, &TWO_ITEMS);
@@ -168,7 +178,7 @@ fn a_value_does_not_lose_its_protection_while_it_is_entered() {
     ]
     .concat();
     let output = seal_while(folder, &SET, "new value", || {
-        drop(seal_well(folder, &rotate));
+        drop(seal_ok(folder, &rotate));
     });
     assert_code(&output, 2, "v1");
     assert_contains(&output, "another program changed the format", "v1");
@@ -182,7 +192,7 @@ fn a_value_does_not_lose_its_protection_while_it_is_entered() {
     assert_code(&output, 2, "the template");
     assert_eq!(read(folder, "db.yaml"), changed);
 
-    // Nothing is bound yet.
+    // The object has no bound values yet.
     let empty = bound.lines().filter(|line| !line.contains("seal2."));
     let empty = empty.collect::<Vec<_>>().join("\n");
     let empty = empty.replace("  encryptedData:", "  encryptedData: {}") + "\n";

@@ -53,7 +53,7 @@ fn create_repository(folder: &Path) {
 
 /// Creates `outer` with the submodule `sub`, which has the submodule `deep`.
 fn repository_with_submodules() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let path_to = |name: &str| folder.path().join(name);
     for name in ["deepest", "inner", "outer"] {
         create_repository(&path_to(name));
@@ -77,7 +77,7 @@ fn repository_with_submodules() -> tempfile::TempDir {
 }
 
 #[test]
-fn compares_files_of_submodules_from_the_root_and_from_their_folder() {
+fn compares_files_of_submodules_from_the_root_and_from_their_directory() {
     let folder = repository_with_submodules();
     let outer = folder.path().join("outer");
     assert_diff(&outer, &[], 0, &[]);
@@ -207,7 +207,7 @@ fn explains_how_to_fix_a_submodule_that_cannot_be_compared() {
         2,
         &[other_change, "sub\n", "the submodule was removed"],
     );
-    fs::remove_dir_all(outer.join(".git/modules")).expect("the folder exists");
+    fs::remove_dir_all(outer.join(".git/modules")).expect("the directory exists");
     git(&outer, &["reset", "-q", "--hard"]);
     fs::create_dir_all(outer.join("sub")).expect("the test directory is writable");
     fs::write(outer.join("sub/.git"), "gitdir: ../nowhere\n")
@@ -223,7 +223,7 @@ fn explains_how_to_fix_a_submodule_that_cannot_be_compared() {
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table of ways to name the file")]
 fn compares_a_file_of_another_repository() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let root = folder.path().canonicalize().expect("the path exists");
     let path_to = |name: &str| root.join(name);
     for name in ["one", "two"] {
@@ -357,8 +357,8 @@ fn printed_names(folder: &Path, args: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn names_files_relative_to_the_current_folder() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn prints_paths_relative_to_the_current_directory() {
+    let folder = tempfile::tempdir().expect("a directory");
     let root = folder.path().canonicalize().expect("the path exists");
     let path_to = |name: &str| root.join(name);
     for name in ["one", "two"] {
@@ -445,7 +445,7 @@ fn reads_files_outside_a_sparse_checkout_from_the_index() {
         &["sparse-checkout set --no-cone /in/ /db.yaml"],
         &["update-index --skip-worktree out/deep/db.yaml out/new.yaml"],
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let root = folder.path();
         create_history(root);
         for line in setup {
@@ -491,7 +491,7 @@ fn reads_files_outside_a_sparse_checkout_from_the_index() {
 }
 
 #[test]
-fn names_the_submodule_of_a_path_that_is_not_checked_out() {
+fn reports_the_submodule_of_a_path_that_is_not_checked_out() {
     let folder = repository_with_submodules();
     let outer = folder.path().join("outer");
     let remedy = "git submodule update --init -- sub";
@@ -531,7 +531,7 @@ fn names_the_submodule_of_a_path_that_is_not_checked_out() {
     }
     assert_diff(&clone, &["db.yaml"], 0, &[]);
     assert_diff(&clone.join("sub"), &["db.yaml"], 2, &expected[1..]);
-    fs::remove_dir_all(clone.join("sub")).expect("the folder exists");
+    fs::remove_dir_all(clone.join("sub")).expect("the directory exists");
     assert_diff(
         &clone,
         &["sub/db.yaml"],
@@ -558,8 +558,8 @@ fn names_the_submodule_of_a_path_that_is_not_checked_out() {
 }
 
 #[test]
-fn names_another_repository_in_the_work_tree() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn reports_another_repository_in_the_work_tree() {
+    let folder = tempfile::tempdir().expect("a directory");
     let root = folder.path();
     create_repository(root);
     for name in ["clone", "in/clone", "ignored"] {
@@ -600,7 +600,7 @@ fn names_another_repository_in_the_work_tree() {
 
 #[test]
 fn explains_how_to_fix_an_argument_that_is_not_a_path() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let root = folder.path().join("full");
     create_history(&root);
     for (args, want) in [
@@ -637,10 +637,10 @@ fn explains_how_to_fix_an_argument_that_is_not_a_path() {
     assert!(!printed.contains("shallow"), "{printed}");
 }
 
-/// A tag with the name of a short hash hides the commit. Git compares the tag too, and warns.
+/// A tag with the name of a short hash hides the commit. Like Git, `seal diff` compares the tag and warns.
 #[test]
 fn warns_about_a_tag_that_is_named_like_a_commit() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let path = folder.path();
     create_repository(path);
     let hash = fs::read_to_string(path.join(".git/refs/heads/main")).expect("a commit");
@@ -657,10 +657,10 @@ fn warns_about_a_tag_that_is_named_like_a_commit() {
     assert!(!combined_output(&output).contains("hash"), "{output:?}");
 }
 
-/// A name that is both a revision and a file must not compare the wrong one, which would hide a change.
+/// If a name is both a revision and a file, comparing the wrong one would hide a change.
 #[test]
 fn refuses_a_name_that_is_both_a_revision_and_a_file() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let root = folder.path();
     create_repository(root);
     git(root, &["branch", "prod"]);
@@ -696,8 +696,8 @@ fn refuses_a_name_that_is_both_a_revision_and_a_file() {
 }
 
 #[test]
-fn a_page_that_mentions_a_sealed_secret_is_not_a_manifest() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn ignores_a_document_that_only_mentions_a_sealed_secret() {
+    let folder = tempfile::tempdir().expect("a directory");
     create_repository(folder.path());
     for name in ["page.md", "program", "values.tpl"] {
         fs::write(folder.path().join(name), "# SealedSecret: {{ a\n\0")
@@ -715,10 +715,10 @@ fn a_page_that_mentions_a_sealed_secret_is_not_a_manifest() {
     assert_diff(folder.path(), &[], 2, &["hidden.txt\n", "broken.yml\n"]);
 }
 
-/// Fault: the repository has the format of its branches that Git 2.45 introduced: `.git/refs` has no branches.
+/// Fault: the repository stores its branches in the reftable format of Git 2.45, not in `.git/refs`.
 #[test]
-fn a_repository_with_a_reftable_is_named() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn reports_a_repository_with_a_reftable() {
+    let folder = tempfile::tempdir().expect("a directory");
     create_repository(folder.path());
     let git_folder = folder.path().join(".git");
     for (key, value) in [
@@ -728,7 +728,7 @@ fn a_repository_with_a_reftable_is_named() {
         let config = git_folder.join("config").display().to_string();
         git(folder.path(), &["config", "-f", &config, key, value]);
     }
-    fs::remove_dir_all(git_folder.join("refs")).expect("the folder exists");
+    fs::remove_dir_all(git_folder.join("refs")).expect("the directory exists");
     fs::create_dir(git_folder.join("refs")).expect("the test directory is writable");
     fs::write(
         git_folder.join("refs/heads"),

@@ -13,11 +13,11 @@ const KUBECONFIG: &str = "apiVersion: v1\nkind: Config\ncurrent-context: dev\n\
 const SEALED_SECRET: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
     spec: {encryptedData: {a: AgBB}}\n";
 
-/// Returns what `seal doctor` prints for `prod/db.yaml`, to which this rule applies.
+/// Returns the output of `seal doctor` for `prod/db.yaml`, to which this rule applies.
 fn doctor(rule: &str, args: &[&str]) -> String {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let path_to = |name: &str| folder.path().join(name);
-    fs::create_dir(path_to("prod")).expect("a folder");
+    fs::create_dir(path_to("prod")).expect("a directory");
     fs::write(path_to("kubeconfig"), KUBECONFIG).expect("a file");
     fs::write(path_to("prod/db.yaml"), SEALED_SECRET).expect("a file");
     fs::write(

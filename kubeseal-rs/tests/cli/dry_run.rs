@@ -14,7 +14,7 @@ const CONTROLLER: (&str, &str) = ("kube-system", "sealed-secrets-controller");
 /// that changes no file. The test server serves only the certificate, not `/v1/rotate`.
 #[test]
 fn a_dry_run_requests_only_the_certificate() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let new_cert = fs::read_to_string(format!("{FIXTURES}/key-2025.pem")).expect("a fixture");
     let kubeconfig = api_server::serve(
         folder.path(),

@@ -52,12 +52,12 @@ fn encodings(text: &str) -> [(&'static str, Vec<u8>); 6] {
 }
 
 fn fixture(name: &str) -> String {
-    fs::read_to_string(format!("{SEAL_TESTS}/{name}")).expect("it is there")
+    fs::read_to_string(format!("{SEAL_TESTS}/{name}")).expect("the file exists")
 }
 
-/// Creates a folder with a sealed file, two backups of its key, and what is needed to decrypt them.
+/// Creates a directory with a sealed file, two backups of its key, and the passphrase and identity of the backups.
 fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let path_to = |name: &str| folder.path().join(name);
     for (from, to) in [
         ("fixtures/cert.pem", "cert.pem"),
@@ -286,7 +286,7 @@ fn reads_variables_and_rules_in_windows_encodings() {
     }
 }
 
-/// A value is sealed byte for byte, even though a byte order mark is most likely a mistake.
+/// A value is sealed byte for byte, with a warning about a byte order mark.
 #[test]
 fn keeps_a_byte_order_mark_in_a_value_with_a_warning() {
     let folder = folder();

@@ -35,22 +35,22 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
         .env("XDG_CACHE_HOME", folder.join("cache"))
         .env("KUBECONFIG", folder.join("kubeconfig"))
         .stdin(Stdio::from(
-            fs::File::open("/dev/zero").expect("it is there"),
+            fs::File::open("/dev/zero").expect("the file exists"),
         ));
     command.output().expect("it starts")
 }
 
-/// Creates a folder with a certificate, a Secret, and a link to an endless device.
+/// Creates a directory with a certificate, a Secret, and a link to an endless device.
 fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/exec.fixtures");
     fs::copy(
         fixtures.join("key-2025.pem"),
         folder.path().join("cert.pem"),
     )
     .expect("the fixture");
-    fs::write(folder.path().join("secret.yaml"), SECRET).expect("the folder is ours");
-    symlink("/dev/zero", folder.path().join("endless")).expect("the folder is ours");
+    fs::write(folder.path().join("secret.yaml"), SECRET).expect("the test owns the directory");
+    symlink("/dev/zero", folder.path().join("endless")).expect("the test owns the directory");
     folder
 }
 
@@ -186,7 +186,8 @@ fn refuses_recipients_and_objects_that_fill_the_memory() {
         ] {
             let folder = folder();
             run(folder.path(), seal, &create.split(' ').collect::<Vec<_>>());
-            let pem = fs::read_to_string(folder.path().join("cert.pem")).expect("ours");
+            let pem =
+                fs::read_to_string(folder.path().join("cert.pem")).expect("the test owns the file");
             api_server::serve(folder.path(), responses(path, &certificate, &pem, body));
             let output = run(folder.path(), seal, &args.split(' ').collect::<Vec<_>>());
             let stderr = String::from_utf8_lossy(&output.stderr);
@@ -199,7 +200,7 @@ fn refuses_recipients_and_objects_that_fill_the_memory() {
     }
 }
 
-/// Returns the responses of a cluster with a v2 key, of which one is replaced.
+/// Returns the responses of a cluster with a v2 key, one of which is replaced.
 fn responses(
     replaced: &str,
     certificate: &str,

@@ -8,8 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/exec.fixtures");
 
-/// Environment variables that tell programs where to find code, keys or a trusted server. No list of them is
-/// complete.
+/// Environment variables that tell programs where to find code, keys or a trusted server. No such list can be complete.
 const DANGEROUS_VARIABLES: [&str; 16] = [
     "PYTHONUSERBASE",
     "KUBECONFIG",
@@ -38,7 +37,7 @@ fn seal(folder: &Path, args: &[&str]) -> Output {
     command.stdin(Stdio::null()).output().expect("it starts")
 }
 
-/// Creates `db.yaml` with this item and the item `password`, as anyone with the certificate can.
+/// Creates `db.yaml` with this item and the item `password`, which anyone with the certificate can do.
 fn seal_item(folder: &Path, item: &str) {
     let certificate = format!("{FIXTURES}/key-2025.pem");
     let literal = format!("--from-literal={item}=evil");
@@ -78,8 +77,8 @@ fn exec(folder: &Path, choice: &[&str]) -> (bool, String) {
 /// Attack: an author of a sealed file adds an item under the name of a variable that decides what
 /// the command runs or trusts.
 #[test]
-fn authors_set_only_variables_that_the_user_chose() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn exec_sets_only_variables_that_the_user_chose() {
+    let folder = tempfile::tempdir().expect("a directory");
     for item in DANGEROUS_VARIABLES {
         seal_item(folder.path(), item);
         for (choice, should_run) in [
@@ -99,8 +98,8 @@ fn authors_set_only_variables_that_the_user_chose() {
 }
 
 #[test]
-fn chosen_variables_are_set() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn exec_sets_the_chosen_variables() {
+    let folder = tempfile::tempdir().expect("a directory");
     seal_item(folder.path(), "A_NAME_THAT_NO_LIST_HAS");
     for (choice, want) in [
         (&["--only", "password"][..], "password=x"),

@@ -1,5 +1,5 @@
-//! Tests commands that manage keys against an API server, or a proxy in front of it, whose responses report success and
-//! are not what the command asked for.
+//! Tests commands that manage keys against an API server, or a proxy in front of it, whose responses report success but
+//! do not contain what the command requested.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -29,7 +29,7 @@ const LEASE: &str =
 const LABEL: &str = "sealedsecrets.bitnami.com/sealed-secrets-key";
 
 /// Responses that report success but are not a list, as of a login page or a broken proxy.
-const NO_LISTS: [&str; 12] = [
+const NON_LISTS: [&str; 12] = [
     "",
     "null",
     "[]",
@@ -47,9 +47,9 @@ const NO_LISTS: [&str; 12] = [
 /// A cluster with two keys and one SealedSecret of this project's controller.
 struct Cluster {
     certificate: &'static str,
-    /// Responses that replace those of an honest cluster: the method, the path with the query, and code and body.
+    /// Responses that replace those of an honest cluster: method, path with query, status code and body.
     replaced: Vec<(&'static str, String, (u16, String))>,
-    /// More lines in the heads of responses.
+    /// Additional header lines of the responses.
     head: String,
     folder: tempfile::TempDir,
 }
@@ -60,7 +60,7 @@ impl Cluster {
             certificate: NEW_CERT,
             replaced: Vec::new(),
             head: String::new(),
-            folder: tempfile::tempdir().expect("a folder"),
+            folder: tempfile::tempdir().expect("a directory"),
         }
     }
 
@@ -70,7 +70,7 @@ impl Cluster {
         self
     }
 
-    /// Runs `seal`. Also returns the methods and paths of the requests that change something.
+    /// Runs `seal`. Also returns the methods and paths of the requests for changes.
     fn seal(&self, args: &[&str]) -> (Output, Vec<String>) {
         let changes: Arc<Mutex<Vec<String>>> = Arc::default();
         let (replaced, certificate) = (self.replaced.clone(), self.certificate);
@@ -101,7 +101,7 @@ impl Cluster {
         (output, changes)
     }
 
-    /// Runs a command that must fail without a request that changes something, and returns its output.
+    /// Runs a command that must fail and must send no request for a change. Returns the output of the command.
     fn assert_unchanged(&self, args: &[&str], why: &str) -> String {
         let (output, changes) = self.seal(args);
         let text = combined_output(&output);
@@ -170,7 +170,7 @@ fn sealed_secret() -> Json {
 }
 
 #[test]
-fn an_honest_cluster_is_changed() {
+fn commands_change_an_honest_cluster() {
     for (args, change) in [
         (
             &["keys", "retire", "key-2024"][..],
@@ -187,11 +187,11 @@ fn an_honest_cluster_is_changed() {
     }
 }
 
-/// Fault: a proxy in front of the API server answers a list with success and something else, so that a key looks
-/// unneeded.
+/// Fault: a proxy in front of the API server answers a list request with success and another content, so that a key
+/// seems to be unused.
 #[test]
 fn retires_no_key_after_a_response_that_is_not_a_list() {
-    for body in NO_LISTS {
+    for body in NON_LISTS {
         for args in [
             &["keys", "retire", "key-2024"][..],
             &["keys", "compromise", "key-2024"],
@@ -210,11 +210,12 @@ fn retires_no_key_after_a_response_that_is_not_a_list() {
     }
 }
 
-/// Fault: the same for the second page of a list, after which the rest would be missing.
+/// Fault: a proxy answers the request for the second page of a list with success and another content, so that objects
+/// are missing.
 #[test]
 fn retires_no_key_after_a_second_page_that_is_not_a_list() {
     let first = r#"{"kind":"SealedSecretList","metadata":{"continue":"abc"},"items":[]}"#;
-    for body in NO_LISTS {
+    for body in NON_LISTS {
         let second = format!("{OBJECTS}?continue=abc");
         let cluster = Cluster::new().replace("GET", &second, 200, body);
         let cluster = cluster.replace("GET", OBJECTS, 200, first);
@@ -223,9 +224,9 @@ fn retires_no_key_after_a_second_page_that_is_not_a_list() {
     }
 }
 
-/// Fault: a proxy answers a change with success, and changes nothing.
+/// Fault: a proxy answers a request for a change with success, but the API server changes nothing.
 #[test]
-fn reports_a_change_that_the_response_does_not_show() {
+fn reports_a_change_that_the_response_does_not_contain() {
     let unchanged = key_secret(KEYS[0]).to_string();
     for body in ["", "{}", "<html>login</html>", &unchanged] {
         let path = format!("{SECRETS}/key-2024");
@@ -237,10 +238,10 @@ fn reports_a_change_that_the_response_does_not_show() {
     }
 }
 
-/// Fault: the Lease of a running controller cannot be read, is malformed, or has expired only by the clock of this
-/// machine, so that the statuses are changed while the controller runs.
+/// Fault: the Lease of a running controller cannot be read, is malformed, or seems expired only because the clock of
+/// this machine is wrong, so that statuses are changed while the controller runs.
 #[test]
-fn uninstall_changes_nothing_unless_no_controller_holds_the_lease() {
+fn uninstall_changes_nothing_while_a_controller_may_hold_the_lease() {
     let lease = |renewed: &str, seconds: Json| {
         let spec = json!({ "holderIdentity": "pod", "renewTime": renewed, "leaseDurationSeconds": seconds });
         json!({ "kind": "Lease", "spec": spec }).to_string()
@@ -299,10 +300,10 @@ fn uninstall_changes_nothing_unless_no_controller_holds_the_lease() {
     assert_eq!(changes.len(), 1);
 }
 
-/// Attack: a man in the middle, or an outdated replica, serves the certificate of an older key, so that the newest key is
-/// retired and the controller seals for the older one again.
+/// Attack: a man in the middle, or an outdated replica, serves the certificate of an older key, so that the newest key
+/// is retired and the controller seals for the older one again.
 #[test]
-fn retires_no_key_that_is_the_newest_by_its_secret() {
+fn does_not_retire_the_newest_key_if_an_older_certificate_is_served() {
     let mut cluster = Cluster::new();
     for (certificate, key) in [
         (OLD_CERT, "key-2025"),
@@ -318,8 +319,8 @@ fn retires_no_key_that_is_the_newest_by_its_secret() {
 /// Attack: the author of a file gives its object a namespace or name that leads a GET request of the reader to another
 /// path, for example through the API server's proxy to a program that acts on it.
 #[test]
-fn reads_no_secret_by_a_name_that_changes_the_request() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn sends_no_request_with_a_name_that_changes_the_path() {
+    let folder = tempfile::tempdir().expect("a directory");
     let paths: Arc<Mutex<Vec<String>>> = Arc::default();
     let recorded = Arc::clone(&paths);
     let kubeconfig = api_server::serve_with(folder.path(), String::new(), move |request| {
@@ -355,7 +356,7 @@ fn reads_no_secret_by_a_name_that_changes_the_request() {
 /// Fault: an operator restores a backup after the label of a key was removed, as keys are disabled by hand, so that the
 /// controller does not use the key and its Secret cannot be created.
 #[test]
-fn restore_names_the_missing_label_of_a_key() {
+fn restore_reports_the_missing_label_of_a_key() {
     let command = format!("kubectl label secret -n {NAMESPACE} key-2024 {LABEL}=active");
     let mut unlabeled = key_secret(KEYS[0]);
     unlabeled["metadata"]["labels"] = json!({});
@@ -381,13 +382,14 @@ fn restore_names_the_missing_label_of_a_key() {
     }
 }
 
-/// Fault: the same, with a v2 key, whose label differs. The operator must not be led to rename or delete the only copy.
+/// Fault: an operator restores a backup after the label of a v2 key was removed. The command must not advise the
+/// operator to rename or delete the only copy of the key.
 #[test]
-fn restore_names_the_missing_label_of_a_v2_key() {
+fn restore_reports_the_missing_label_of_a_v2_key() {
     let command = format!("kubectl label secret -n {NAMESPACE} key-xw {V2_KEY_LABEL}=active");
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let backup = folder.path().join("backup.yaml");
-    fs::write(&backup, v2_key("key-xw", 1, 1)).expect("ours");
+    fs::write(&backup, v2_key("key-xw", 1, 1)).expect("the test owns the file");
     let unlabeled = |byte| {
         let mut secret = v2_secret(Suite::XWing, "key-xw", byte, 1).to_document();
         secret["metadata"]["labels"] = json!({});

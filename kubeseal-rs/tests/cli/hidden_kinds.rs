@@ -1,5 +1,5 @@
-//! Tests objects whose kind is encoded so that its literal name is not in the file, and objects in files
-//! with text that cannot be parsed. The cluster accepts these, so `seal` must find them.
+//! Tests objects whose kind is encoded, so that the file does not contain the kind's name, and objects in files with
+//! malformed text. The cluster accepts these objects, so `seal` must find them.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -12,12 +12,12 @@ use crate::support::{assert_contains, combined_output};
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures");
 
-/// A Git repository in a temporary folder.
+/// A Git repository in a temporary directory.
 struct Tree(tempfile::TempDir);
 
 impl Tree {
     fn new() -> Self {
-        let tree = Self(tempfile::tempdir().expect("a folder"));
+        let tree = Self(tempfile::tempdir().expect("a directory"));
         fs::create_dir(tree.path("tree")).expect("the test directory is writable");
         tree.git(&["init", "-q", "-b", "main", "."]);
         tree.write("tree/a.yaml", "a: b\n");
@@ -77,10 +77,10 @@ fn hidden_forms(kind: &str) -> [String; 5] {
     ]
 }
 
-/// Attack: a committer hides the kind of a SealedSecret on another branch, with an escape, as binary, or in a list whose
-/// items omit it, so that its key is retired.
+/// Attack: a committer hides the kind of a SealedSecret on another branch, with an escape, as binary, or in a list
+/// whose items omit it, so that its key is retired.
 #[test]
-fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
+fn retires_no_key_that_an_object_with_a_hidden_kind_needs() {
     let tree = Tree::new();
     let certificate = format!("{FIXTURES}/key-2024.pem");
     let file = tree.path("tree/db.yaml");
@@ -95,7 +95,7 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
     ];
     let output = tree.run(SEAL, &[&args[..], &["tree/db.yaml"]].concat());
     assert!(output.status.success(), "{}", combined_output(&output));
-    let manifest = fs::read_to_string(&file).expect("it is there");
+    let manifest = fs::read_to_string(&file).expect("the file exists");
     fs::remove_file(&file).expect("the file exists");
     let with_kind =
         |kind: &String| manifest.replace("kind: SealedSecret", &format!("kind: {kind}"));
@@ -128,7 +128,7 @@ fn retires_no_key_that_a_hidden_kind_on_another_branch_needs() {
     }
 }
 
-/// Returns a `SealedSecretList` with the object. The item omits its kind, as lists of one kind may.
+/// Returns a `SealedSecretList` with the object. The item omits its kind, which is optional in a list of one kind.
 fn list_without_kind(object: &str) -> String {
     let is_type_line = |line: &&str| line.starts_with("kind:") || line.starts_with("apiVersion:");
     let lines = object
@@ -216,7 +216,7 @@ fn lint_and_the_hook_find_hidden_secrets() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// A template whose values come from elsewhere is not a plain Secret.
+/// A template that takes its values from another file is not a plain Secret.
 #[test]
 fn lint_skips_values_that_come_from_templates() {
     let tree = Tree::new();

@@ -1,5 +1,5 @@
-//! Attacks by the author of the current folder, other than through Git: special files, files that
-//! name programs, and programs in the folder.
+//! Attacks by the author of the current directory that do not use Git: special files, files that name programs, and
+//! programs in the directory.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -16,12 +16,12 @@ const SEALED_SECRET: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecre
 const PLAIN_SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
-/// A folder that an attacker wrote.
+/// A directory that an attacker wrote.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
     fn new() -> Self {
-        let folder = Self(tempfile::tempdir().expect("a folder"));
+        let folder = Self(tempfile::tempdir().expect("a directory"));
         fs::write(folder.path("a.yaml"), SEALED_SECRET).expect("the test directory is writable");
         fs::write(folder.path("plain.yaml"), PLAIN_SECRET).expect("the test directory is writable");
         folder
@@ -92,10 +92,10 @@ fn kubeconfig(command: &Path) -> String {
     )
 }
 
-/// Attack: a committer adds a kubeconfig that names a program to a folder where a variable names the kubeconfig by a
+/// Attack: a committer adds a kubeconfig that names a program to a directory where a variable names the kubeconfig by a
 /// relative path.
 #[test]
-fn a_kubeconfig_in_the_folder_runs_no_program() {
+fn a_kubeconfig_in_the_current_directory_runs_no_program() {
     let folder = Folder::new();
     folder.write_program("plug-in");
     fs::write(
@@ -129,10 +129,10 @@ fn a_kubeconfig_in_the_folder_runs_no_program() {
     assert!(folder.recorded_run().is_some());
 }
 
-/// Attack: a committer adds a program with the name of the user's credential plug-in to a folder that `PATH` names by a
-/// relative path.
+/// Attack: a committer adds a program with the name of the user's credential plug-in to a directory that `PATH` names
+/// by a relative path.
 #[test]
-fn a_credential_plug_in_from_the_folder_is_not_run() {
+fn runs_no_credential_plug_in_of_the_current_directory() {
     let folder = Folder::new();
     folder.write_program("plug-in-of-the-cloud");
     fs::write(
@@ -159,10 +159,10 @@ fn a_credential_plug_in_from_the_folder_is_not_run() {
     );
 }
 
-/// Attack: a committer adds a `.sops.yaml` beside the file, for a user whose `PATH` has relative folders. `sops` must
-/// run in `/`, with only the absolute folders of `PATH`.
+/// Attack: a committer adds a `.sops.yaml` beside the file, for a user whose `PATH` has relative directories. `sops`
+/// must run in `/`, with only the absolute directories of `PATH`.
 #[test]
-fn sops_runs_outside_the_folder() {
+fn sops_runs_outside_the_current_directory() {
     let folder = Folder::new();
     folder.write_program("programs/sops");
     fs::write(folder.path(".sops.yaml"), "stores: {}\n").expect("the test directory is writable");
@@ -177,7 +177,7 @@ fn sops_runs_outside_the_folder() {
         .0
         .path()
         .canonicalize()
-        .expect("there")
+        .expect("it exists")
         .join("plain.yaml");
     let want = format!(
         "/\n-d --input-type yaml --output-type json {}\n{}:/usr/bin:/bin\n",
@@ -188,12 +188,11 @@ fn sops_runs_outside_the_folder() {
 }
 
 /// Attack: a committer writes a rule that names the attacker's certificate outside the repository, for example in
-/// `/tmp`. The attacker could decrypt what is sealed for the certificate, and reviewers of the repository do not see
-/// it.
+/// `/tmp`. Reviewers of the repository do not see the certificate, and the attacker could decrypt the values.
 #[test]
 fn a_rule_seals_for_no_certificate_outside_its_tree() {
     let folder = Folder::new();
-    let outside = tempfile::tempdir().expect("a folder");
+    let outside = tempfile::tempdir().expect("a directory");
     let cert = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/fixtures/cert.pem");
     let outside_cert = outside.path().join("cert.pem");
     fs::copy(cert, &outside_cert).expect("the test directory is writable");
@@ -230,7 +229,7 @@ fn a_rule_seals_for_no_certificate_outside_its_tree() {
 
 /// Attack: a committer writes the kind of a plain Secret so that a text search does not find it.
 #[test]
-fn lint_finds_a_plain_secret_with_an_escaped_or_encoded_kind() {
+fn lint_finds_a_plain_secret_of_an_escaped_or_encoded_kind() {
     for kind in [
         r#""\x53ecret""#,
         r#""S\u0065cret""#,

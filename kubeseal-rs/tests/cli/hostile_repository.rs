@@ -1,6 +1,5 @@
-//! Attacks by the author of a repository. Its configuration, attributes and files name programs,
-//! which `git` runs. A command that only reads must not run them, whichever file the configuration
-//! is in and whichever key names the program.
+//! Attacks by the author of a repository. Its configuration, attributes and files name programs that `git` runs. A
+//! command that only reads must not run them, regardless of the configuration file and the key.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -87,8 +86,8 @@ const TRIGGERS: &str = "[core]\n\tfsmonitorHookVersion = 2\n[diff]\n\tsubmodule 
                         [filter \"trap\"]\n\trequired = true\n[hook \"trap\"]\n\tevent = post-index-change\n\
                         [remote \"origin\"]\n\tpromisor = true\n\tpartialclonefilter = blob:none\n";
 
-/// Names of traps that replace programs which Git finds in `PATH`. They include `git`, because
-/// running `git` would apply the configuration.
+/// Names of traps that replace programs in `PATH` that Git uses. They include `git`, because running `git` would apply
+/// the configuration.
 const PROGRAMS: [&str; 12] = [
     "git",
     "git-remote-ext",
@@ -111,7 +110,7 @@ const PLAIN_SECRET: &str =
 const CERTIFICATE: &[u8] = include_bytes!("../seal/fixtures/cert.pem");
 const KEY: &[u8] = include_bytes!("../seal/keys-compromise.fixtures/state/keys/key-2025.yaml");
 
-/// A user's folder with programs that report when they are run, and an attacker's repository.
+/// A user's directory with programs that report when they are run, and an attacker's repository.
 struct Trap {
     folder: tempfile::TempDir,
 }
@@ -119,7 +118,7 @@ struct Trap {
 impl Trap {
     fn new() -> Self {
         let trap = Self {
-            folder: tempfile::tempdir().expect("a folder"),
+            folder: tempfile::tempdir().expect("a directory"),
         };
         for name in ["traps", "programs", "home", "tree"] {
             fs::create_dir(trap.path(name)).expect("the test directory is writable");
@@ -220,7 +219,7 @@ impl Trap {
         command
     }
 
-    /// Creates a repository with two commits, a staged change and an unstaged one.
+    /// Creates a repository with two commits, a staged change and an unstaged change.
     fn repository(&self, root: &Path) {
         fs::create_dir_all(root).expect("the test directory is writable");
         self.git(root, &["init", "-q", "-b", "main"]);
@@ -245,7 +244,7 @@ impl Trap {
         fs::write(file, before + &self.configuration()).expect("the test directory is writable");
     }
 
-    /// Runs commands that must run no program, once with the programs of `PATH` and once with traps only.
+    /// Runs commands that must run no program, first with the programs of `PATH` and then with traps only.
     fn run_read_only_commands(&self, folder: &Path) {
         let (cert, state) = (self.path("cert.pem"), self.path("state"));
         let (cert, state) = (cert.display(), state.display());
@@ -327,7 +326,7 @@ fn setting(key: &str, value: &str) -> String {
     format!("[{section}]\n\t{name} = {value}\n")
 }
 
-/// Makes a folder look like a bare repository, with ordinary files that can be committed.
+/// Makes a directory look like a bare repository, with ordinary files that can be committed.
 fn write_bare_repository(folder: &Path, configuration: &str) {
     for name in ["objects", "refs"] {
         fs::create_dir_all(folder.join(name)).expect("the test directory is writable");
@@ -340,7 +339,7 @@ fn write_bare_repository(folder: &Path, configuration: &str) {
         .expect("the test directory is writable");
 }
 
-/// Attack: a committer adds a folder that looks like a bare repository, with a file that is read, so that its
+/// Attack: a committer adds a directory that looks like a bare repository, with a file that is read, so that its
 /// configuration runs a program.
 #[test]
 fn an_embedded_bare_repository_around_the_file_runs_nothing() {
@@ -351,8 +350,8 @@ fn an_embedded_bare_repository_around_the_file_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree().join("deploy"));
 }
 
-/// Attack: an attacker puts the file below a folder that looks like a bare repository, outside any work tree, so that
-/// its configuration runs a program.
+/// Attack: an attacker puts the file below a directory that looks like a bare repository, outside any work tree, so
+/// that its configuration runs a program.
 #[test]
 fn an_embedded_bare_repository_above_the_file_runs_nothing() {
     let trap = Trap::new();
@@ -362,7 +361,7 @@ fn an_embedded_bare_repository_above_the_file_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree().join("below/deploy"));
 }
 
-/// Attack: a committer adds a folder that looks like a bare repository below the root of the work tree, so that its
+/// Attack: a committer adds a directory that looks like a bare repository below the root of the work tree, so that its
 /// configuration runs a program.
 #[test]
 fn an_embedded_bare_repository_below_the_file_runs_nothing() {
@@ -400,7 +399,7 @@ fn no_key_of_the_configuration_runs_a_program() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
     let file = trap.tree().join(".git/config");
-    let before = fs::read_to_string(&file).expect("there");
+    let before = fs::read_to_string(&file).expect("it exists");
     for key in configuration_keys(&trap) {
         let text = format!("{before}{TRIGGERS}{}", trap.setting(&key));
         fs::write(&file, text).expect("the test directory is writable");
@@ -453,7 +452,7 @@ fn configuration_keys(trap: &Trap) -> BTreeSet<String> {
 /// Attack: an attacker adds a `.git` file that names a repository elsewhere in the tree, so that its configuration runs
 /// a program.
 #[test]
-fn a_git_file_that_leads_elsewhere_runs_nothing() {
+fn a_git_file_that_names_another_repository_runs_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
     fs::rename(trap.tree().join(".git"), trap.tree().join("elsewhere"))
@@ -478,7 +477,7 @@ fn an_included_configuration_runs_nothing() {
         trap.repository(&trap.tree());
         trap.configure(&trap.tree().join("deploy/included"));
         let file = trap.tree().join(".git/config");
-        let before = fs::read_to_string(&file).expect("there");
+        let before = fs::read_to_string(&file).expect("it exists");
         fs::write(
             &file,
             format!("{before}[{section}]\n\tpath = ../deploy/included\n"),
@@ -501,9 +500,9 @@ fn the_configuration_of_a_work_tree_runs_nothing() {
     trap.assert_that_reading_runs_nothing(&trap.tree());
 }
 
-/// Attack: an attacker replaces the common folder of a linked work tree, so that its configuration runs a program.
+/// Attack: an attacker replaces the common directory of a linked work tree, so that its configuration runs a program.
 #[test]
-fn a_common_folder_elsewhere_runs_nothing() {
+fn a_common_directory_elsewhere_runs_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.path("main"));
     let work_tree = trap.tree().join("linked");
@@ -531,13 +530,13 @@ fn a_common_folder_elsewhere_runs_nothing() {
 /// Attack: an attacker names the objects in another repository as alternates, so that the configuration of that
 /// repository runs a program.
 #[test]
-fn borrowed_objects_run_nothing() {
+fn objects_of_another_repository_run_nothing() {
     let trap = Trap::new();
     trap.repository(&trap.tree());
     let (objects, lender) = (trap.tree().join(".git/objects"), trap.tree().join("lender"));
     write_bare_repository(&lender, &trap.configuration());
-    for entry in fs::read_dir(&objects).expect("there") {
-        let from = entry.expect("readable").path();
+    for entry in fs::read_dir(&objects).expect("it exists") {
+        let from = entry.expect("the file is readable").path();
         if from.file_name().is_some_and(|name| name.len() == 2) {
             let to = lender
                 .join("objects")
@@ -574,7 +573,7 @@ fn missing_objects_start_no_program() {
         ],
     );
     write_files(&trap.tree());
-    let mut text = fs::read_to_string(trap.tree().join(".git/config")).expect("there");
+    let mut text = fs::read_to_string(trap.tree().join(".git/config")).expect("it exists");
     for key in ["remote.origin.uploadpack", "core.sshCommand"] {
         text += &trap.setting(key);
     }
@@ -625,7 +624,7 @@ fn hooks_in_the_repository_are_not_run() {
         trap.write_program(&hooks.join(hook), hook);
     }
     let file = trap.tree().join(".git/config");
-    let text = fs::read_to_string(&file).expect("there");
+    let text = fs::read_to_string(&file).expect("it exists");
     fs::write(
         &file,
         format!("{text}[core]\n\tfsmonitor = .git/hooks/fsmonitor-watchman\n"),
@@ -635,7 +634,7 @@ fn hooks_in_the_repository_are_not_run() {
 }
 
 /// Attack: a committer adds programs named `seal` and `xargs` to the tree, where the hook would find them if `PATH` has
-/// a relative folder.
+/// a relative directory.
 #[test]
 fn the_hook_runs_no_program_of_the_tree() {
     let trap = Trap::new();
@@ -667,8 +666,8 @@ fn the_hook_runs_no_program_of_the_tree() {
     assert_eq!(trap.programs_run(), BTreeSet::new());
 }
 
-/// Attack: an attacker makes the hook, or the hooks folder, a link to a path of their choice, where the hook would be
-/// written.
+/// Attack: an attacker makes the hook, or the hooks directory, a link to a path of their choice, where the hook would
+/// be written.
 #[test]
 fn a_hook_is_not_written_through_a_link() {
     for link in [".git/hooks", ".git/hooks/pre-commit"] {
@@ -685,7 +684,8 @@ fn a_hook_is_not_written_through_a_link() {
     }
 }
 
-/// Attack: a committer replaces, with the next checkout, the `seal` that the hook would run.
+/// Attack: a user installs the hook with a `seal` in the work tree, and a committer replaces that program with the next
+/// checkout.
 #[test]
 fn a_seal_in_the_work_tree_installs_no_hook() {
     let trap = Trap::new();
@@ -705,7 +705,7 @@ fn a_hook_is_not_written_into_another_repository() {
     trap.repository(&trap.tree());
     trap.repository(&trap.path("victim"));
     let victim = trap.path("victim/.git");
-    fs::remove_dir_all(victim.join("hooks")).expect("the folder exists");
+    fs::remove_dir_all(victim.join("hooks")).expect("the directory exists");
     let common_file = trap.tree().join(".git/commondir");
     fs::write(common_file, victim.display().to_string()).expect("the test directory is writable");
     let mut seal = trap.command(env!("CARGO_BIN_EXE_seal"), &trap.tree());
@@ -738,7 +738,7 @@ fn does_not_wait_for_a_pipe_in_a_repository() {
     }
 }
 
-/// Attack: a repository starts a program through a component of the Git library that starts programs.
+/// Attack: a repository starts a program through an optional feature of the Git library.
 #[test]
 fn no_feature_is_compiled_in_that_could_start_a_program() {
     let mut cargo = Command::new(env!("CARGO"));

@@ -1,5 +1,5 @@
-//! Attacks through ignore files of an untrusted repository, and of other users in its parent
-//! folders.
+//! Attacks through ignore files of an untrusted repository, and through ignore files of other users in the parent
+//! directories.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -21,7 +21,7 @@ struct Tree(tempfile::TempDir);
 
 impl Tree {
     fn new() -> Self {
-        Self(tempfile::tempdir().expect("a folder"))
+        Self(tempfile::tempdir().expect("a directory"))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -30,8 +30,9 @@ impl Tree {
 
     fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
-        fs::create_dir_all(path.parent().expect("it has one")).expect("writable");
-        fs::write(path, text).expect("writable");
+        fs::create_dir_all(path.parent().expect("it has one"))
+            .expect("the test directory is writable");
+        fs::write(path, text).expect("the file is writable");
     }
 
     fn git(&self, folder: &str, arguments: &[&str]) {
@@ -94,13 +95,13 @@ fn only_small_regular_ignore_files_have_an_effect() {
         tree.write("sub/plain.yaml", PLAIN_SECRET);
         let ignore_file = tree.path("sub/.gitignore");
         make_pipe(&tree.path("pipe"));
-        fs::write(tree.path("list"), "*\n").expect("writable");
+        fs::write(tree.path("list"), "*\n").expect("the file is writable");
         match kind {
             "a link to a device" => symlink("/dev/zero", ignore_file).expect("a link"),
             "a link to a pipe" => symlink("../pipe", ignore_file).expect("a link"),
             "a link to a list" => symlink("../list", ignore_file).expect("a link"),
             "a pipe" => make_pipe(&ignore_file),
-            _ => fs::write(ignore_file, "*\n".repeat(1 << 20)).expect("writable"),
+            _ => fs::write(ignore_file, "*\n".repeat(1 << 20)).expect("the file is writable"),
         }
         for arguments in [&["lint", "."][..], &["view", "."], &["rotate", "."]] {
             let output = tree.seal(".", arguments);
@@ -115,10 +116,10 @@ fn only_small_regular_ignore_files_have_an_effect() {
     }
 }
 
-/// Attack: an attacker hides a plain Secret from lint with an ignore file above the work tree, or one that Git does not
-/// read.
+/// Attack: an attacker hides a plain Secret from lint with an ignore file above the work tree, or with an ignore file
+/// that Git does not read.
 #[test]
-fn only_ignore_files_of_the_work_tree_count() {
+fn only_ignore_files_of_the_work_tree_have_an_effect() {
     let tree = Tree::new();
     tree.write("tree/sub/plain.yaml", PLAIN_SECRET);
     tree.git("tree", &["init", "-q"]);
@@ -139,16 +140,16 @@ fn only_ignore_files_of_the_work_tree_count() {
                 "{ignore_file}"
             );
         }
-        fs::remove_file(tree.path(ignore_file)).expect("it is there");
+        fs::remove_file(tree.path(ignore_file)).expect("the file exists");
     }
-    // Without a repository, ignore files above the linted folder have no effect.
-    fs::remove_dir_all(tree.path("tree/.git")).expect("it is there");
+    // Without a repository, ignore files above the linted directory have no effect.
+    fs::remove_dir_all(tree.path("tree/.git")).expect("the directory exists");
     tree.write("tree/.gitignore", "plain.yaml\n");
     assert!(!tree.is_reported_by_lint("tree", "plain.yaml"));
     assert!(tree.is_reported_by_lint("tree/sub", "plain.yaml"));
 }
 
-/// Attack: a committer commits or stages a plain Secret whose file or folder an ignore rule excludes, so that lint
+/// Attack: a committer commits or stages a plain Secret whose file or directory an ignore rule excludes, so that lint
 /// skips it.
 #[test]
 fn a_tracked_file_is_checked_despite_ignore_rules() {
@@ -169,7 +170,7 @@ fn a_tracked_file_is_checked_despite_ignore_rules() {
     tree.git(".", &["add", "a/staged.yaml"]);
     tree.write(".gitignore", "a/\nb\nsingle.yaml\n");
     tree.write("elsewhere/linked.yaml", "a: b\n");
-    fs::remove_dir_all(tree.path("b")).expect("it is there");
+    fs::remove_dir_all(tree.path("b")).expect("the directory exists");
     symlink("elsewhere", tree.path("b")).expect("a link");
     for (name, is_reported) in [
         ("committed.yaml", true),
@@ -197,13 +198,17 @@ fn finds_an_object_of_a_controller_despite_ignore_files() {
         tree.write(ignore_file, text);
         let survey =
             kubeseal_library::keys::survey::in_files(&[tree.path("state/sealed")], &mut |_| ());
-        assert_eq!(survey.expect("readable").holders.len(), 1, "{ignore_file}");
+        assert_eq!(
+            survey.expect("the file is readable").holders.len(),
+            1,
+            "{ignore_file}"
+        );
     }
 }
 
-/// Attack: an attacker uses ignore files in and above a folder of keys to hide a key from a backup.
+/// Attack: an attacker uses ignore files in and above a directory of keys to hide a key from a backup.
 #[test]
-fn finds_a_key_in_a_folder_despite_ignore_files() {
+fn finds_a_key_in_a_directory_despite_ignore_files() {
     const KEY: &str =
         "apiVersion: v1\nkind: Secret\nmetadata: {name: key}\ndata: {tls.key: '', tls.crt: ''}\n";
     for (ignore_file, text) in [
@@ -215,7 +220,11 @@ fn finds_a_key_in_a_folder_despite_ignore_files() {
         let tree = Tree::new();
         tree.write("state/keys/key.yaml", KEY);
         tree.write(ignore_file, text);
-        let keys = kubeseal_library::keys::folder::read(&tree.path("state/keys"));
-        assert_eq!(keys.expect("readable").len(), 1, "{ignore_file}");
+        let keys = kubeseal_library::keys::directory::read(&tree.path("state/keys"));
+        assert_eq!(
+            keys.expect("the file is readable").len(),
+            1,
+            "{ignore_file}"
+        );
     }
 }

@@ -1,6 +1,5 @@
-//! Tests input in unusual forms. `seal lint` and the hook must find what the sealing commands accept as a Secret, and
-//! what reaches a cluster through a template, a kustomization or a string in another object. Unusable input is
-//! reported.
+//! Tests input in unusual forms. `seal lint` and the hook must find every form of a Secret that the sealing commands
+//! accept, and Secrets in templates, kustomizations and strings of other objects. Unusable input is reported.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::collections::BTreeSet;
@@ -32,7 +31,7 @@ fn git(folder: &Path, args: &[&str]) {
 }
 
 fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     for (name, text) in files {
         write(folder.path(), name, text.as_bytes());
     }
@@ -41,11 +40,12 @@ fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) {
     let path = folder.join(name);
-    fs::create_dir_all(path.parent().expect("a folder")).expect("the test directory is writable");
+    fs::create_dir_all(path.parent().expect("a directory"))
+        .expect("the test directory is writable");
     fs::write(path, bytes).expect("the test directory is writable");
 }
 
-/// Runs lint in a folder. Returns each finding as `rule file:line`.
+/// Runs lint in a directory. Returns each finding as `rule file:line`.
 fn findings(folder: &Path, args: &[&str]) -> BTreeSet<String> {
     let lint = ["lint", "--format", "json"];
     let output = run(folder, SEAL, &[&lint, args].concat());
@@ -99,7 +99,7 @@ fn manifest(
 /// Attack: a committer writes a Secret in a form that `kubeseal` or `seal` accepts, and lint does not recognize.
 #[test]
 fn reports_forms_that_kubeseal_or_seal_accepts_as_a_secret() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let (mut count, mut names) = (0, Vec::new());
     for version in [
         None,
@@ -230,7 +230,7 @@ fn reports_a_file_in_another_encoding() {
         ),
         ("UTF-32", utf32(text), "UTF-32"),
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         write(folder.path(), "db.yaml", &bytes);
         for args in [&["lint", "."][..], &["lint", "db.yaml"]] {
             let output = run(folder.path(), SEAL, args);
@@ -242,7 +242,7 @@ fn reports_a_file_in_another_encoding() {
         let output = run(folder.path(), SEAL, &["lint", "--staged"]);
         assert_contains(&output, want, why);
     }
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     write(
         folder.path(),
         "db.yaml",
@@ -370,7 +370,7 @@ fn finds_a_real_value_in_a_file_with_template_actions() {
 }
 
 #[test]
-fn a_template_without_a_value_passes() {
+fn accepts_a_template_without_a_value() {
     for items in [
         "  a: {{ .Values.a }}\n  b: {{ .Values.b | b64enc | quote }}\n",
         "  {{- range $k, $v := .Values.all }}\n  {{ $k }}: {{ $v | quote }}\n  {{- end }}\n",
@@ -473,9 +473,9 @@ fn nested_texts_are_limited_and_reported() {
     assert_contains(&output, "[not-checked]", "");
 }
 
-/// Attack: a committer makes the rules of a repository invalid, so that they apply to nothing.
+/// Attack: a committer makes the rules of a repository invalid, so that no rule applies.
 #[test]
-fn invalid_rules_are_an_error_without_a_sealed_secret() {
+fn invalid_rules_are_an_error_even_without_a_sealed_secret() {
     for (text, line) in [
         ("rules:\n- path: a\n  scope: wide\n", 3),
         ("rules:\n- path: [\n", 3),
@@ -586,7 +586,7 @@ fn refuses_a_certificate_file_together_with_a_cluster_flag() {
         &["--controller-namespace", "a"],
     ] {
         for verb in ["show", "fetch", "verify"] {
-            let folder = tempfile::tempdir().expect("a folder");
+            let folder = tempfile::tempdir().expect("a directory");
             let against = ["--against", CERT];
             let extra_args = if verb == "verify" { &against[..] } else { &[] };
             let output = run(
@@ -670,8 +670,8 @@ fn reports_a_byte_order_mark_in_a_dotenv_value() {
     );
 }
 
-/// Attack: an attacker puts a file without keys among the recovery keys, so that recovery fails as a whole. Like
-/// upstream, `kubeseal` accepts an empty list.
+/// Attack: an attacker puts a file without keys among the recovery keys, so that no value is recovered. Like upstream,
+/// `kubeseal` accepts an empty list.
 #[test]
 fn accepts_an_empty_list_among_recovery_keys() {
     let folder = folder_with(&[

@@ -17,7 +17,7 @@ const NAME: &str = "sealed-secrets-controller";
 const SECRET: &str =
     "kind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {p: value}\n";
 
-/// Returns the answer of a controller that is always busy. Records that it was asked to re-encrypt.
+/// Returns the answer of a controller that is always busy, and records a request for a re-encryption.
 fn busy_answer(request: &Request, is_asked: &AtomicBool) -> (u16, String) {
     let path = request.path.as_str();
     if path == service_path(NAMESPACE, NAME) {
@@ -37,14 +37,14 @@ fn busy_answer(request: &Request, is_asked: &AtomicBool) -> (u16, String) {
 /// Fault: the controller asks for a wait of twenty seconds before each attempt, for five minutes.
 #[test]
 fn a_signal_ends_a_wait_for_a_busy_controller() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let files = [("secret.yaml", SECRET), ("old.pem", OLD_CERT)];
     write_files(folder.path(), &files);
     let mut kubeseal = command(env!("CARGO_BIN_EXE_kubeseal"), folder.path(), "/nowhere");
     kubeseal.args(["-f", "secret.yaml", "--cert", "old.pem", "-w", "db.yaml"]);
     let sealed = kubeseal.current_dir(folder.path()).output();
     assert!(sealed.expect("it starts").status.success());
-    let read = || fs::read(folder.path().join("db.yaml")).expect("it is there");
+    let read = || fs::read(folder.path().join("db.yaml")).expect("the file exists");
     let before = read();
 
     let is_asked: Arc<AtomicBool> = Arc::default();

@@ -1,4 +1,4 @@
-//! Tests that private keys of controllers are not sealed into a repository, whatever they are labeled.
+//! Tests that private keys of controllers are not sealed into a repository, regardless of their labels.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -28,7 +28,7 @@ fn yaml(secret: &Secret) -> String {
     manifest::to_yaml(&secret.to_document())
 }
 
-/// Returns manifests of keys, with names for the cases.
+/// Returns key manifests, each with the name of its case.
 fn keys() -> Vec<(&'static str, String)> {
     let label = format!("{KEY_LABEL}: active");
     let retired = RSA_KEY.replace(&label, &format!("{KEY_LABEL}: retired"));
@@ -67,8 +67,8 @@ fn files_below(folder: &Path) -> Vec<String> {
     files
 }
 
-/// Attack: an attacker gets one old key. Sealed copies of all later keys are in the repository, since a user imported all
-/// Secrets of the cluster as documented.
+/// Attack: an attacker gets one old key. Sealed copies of all later keys are in the repository, since a user imported
+/// all Secrets of the cluster as documented.
 #[test]
 fn an_import_of_all_secrets_skips_every_key() {
     let folder = folder();
@@ -87,7 +87,7 @@ fn an_import_of_all_secrets_skips_every_key() {
     assert_eq!(files.len(), 1, "{files:?}");
 }
 
-/// Attack: as above, with every other command that seals a whole Secret.
+/// Attack: a user seals a key Secret with any other command that seals a whole Secret.
 #[test]
 fn no_command_seals_a_key() {
     let folder = folder();
@@ -111,7 +111,7 @@ fn no_command_seals_a_key() {
     let key = v2_secret(Suite::XWing, "k", 1, 1).data["v2.key"]
         .expose()
         .to_vec();
-    fs::write(folder.join("key.txt"), key).expect("ours");
+    fs::write(folder.join("key.txt"), key).expect("the test owns the file");
     let args = ["create", "k", "-n", "shop", "--from-file", "v2.key=key.txt"];
     assert_contains(&seal(folder, &args), refused, "create");
 }
@@ -125,7 +125,7 @@ fn kubeseal(folder: &Path, input: &str) -> Output {
     kubeseal.output().expect("it runs")
 }
 
-/// Attack: a key that `kubeseal` or an earlier version sealed is in the repository, or a plain one, with any label.
+/// Attack: the repository contains a plain key with any label, or a key that `kubeseal` or an earlier version sealed.
 #[test]
 fn lint_reports_plain_and_sealed_keys() {
     let folder = folder();
@@ -150,7 +150,8 @@ fn lint_reports_plain_and_sealed_keys() {
     }
 }
 
-/// Writes a `kubectl` that answers `get secrets` with the keys of the cases and a Secret, and stores what `create` gets.
+/// Writes a fake `kubectl` that answers `get secrets` with the keys of the cases and a Secret, and stores the input of
+/// `create`.
 #[cfg(unix)]
 fn write_kubectl(folder: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
@@ -168,21 +169,21 @@ fn write_kubectl(folder: &Path) {
         &[("list.json", &list.to_string()), ("bin/kubectl", kubectl)],
     );
     let mode = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(folder.join("bin/kubectl"), mode).expect("ours");
+    fs::set_permissions(folder.join("bin/kubectl"), mode).expect("the test owns the file");
 }
 
 #[cfg(unix)]
 fn script(folder: &Path, name: &str, args: &[&str]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/scripts");
     let programs = Path::new(env!("CARGO_BIN_EXE_kubeseal")).parent();
-    let programs = programs.expect("a folder").display();
+    let programs = programs.expect("a directory").display();
     let mut bash = command("bash", folder, "/nowhere");
     let path = format!("{}/bin:{programs}:/usr/bin:/bin", folder.display());
     bash.arg(script.join(name)).args(args).env("PATH", path);
     bash.current_dir(folder).output().expect("it runs")
 }
 
-/// Attack: as above, with the script that seals the Secrets of a namespace.
+/// Attack: a user seals all Secrets of a namespace, including keys, with the script that the documentation names.
 #[cfg(unix)]
 #[test]
 fn the_script_for_other_tools_seals_no_key() {
@@ -195,11 +196,11 @@ fn the_script_for_other_tools_seals_no_key() {
         let files = files_below(&folder.join("sealed"));
         assert_eq!(files.len(), 1, "{files:?}");
         assert!(files[0].ends_with("shop/db.yaml"), "{files:?}");
-        fs::remove_dir_all(folder.join("sealed")).expect("ours");
+        fs::remove_dir_all(folder.join("sealed")).expect("the test owns the file");
     }
 }
 
-/// Fault: the script backs up RSA keys only, and its check says that no key of the cluster is missing.
+/// Fault: the backup script skips v2 keys, and its check reports that no key of the cluster is missing.
 #[cfg(unix)]
 #[test]
 fn the_script_for_backups_includes_v2_keys() {

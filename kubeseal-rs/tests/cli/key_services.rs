@@ -12,12 +12,12 @@ use crate::support::{assert_contains, stderr};
 
 const CERTIFICATE: &str = include_str!("../seal/fixtures/cert.pem");
 
-/// A folder with a fake `sops`, which writes the Vault token of its environment to the file `ran`.
+/// A directory with a fake `sops`, which writes the Vault token of its environment to the file `ran`.
 struct Fixture(tempfile::TempDir);
 
 impl Fixture {
     fn new() -> Self {
-        let fixture = Self(tempfile::tempdir().expect("a folder"));
+        let fixture = Self(tempfile::tempdir().expect("a directory"));
         let script =
             "#!/bin/sh\necho \"$VAULT_TOKEN\" > \"$HOME/ran\"\nprintf '{\"a\": \"value\"}'\n";
         fs::create_dir(fixture.path("programs")).expect("the test directory is writable");
@@ -83,7 +83,7 @@ fn sops_files(address: &str) -> [(&'static str, String); 6] {
 /// Attack: an attacker sends the user a `sops` file whose metadata names the attacker's server as the Vault, to which
 /// `sops` would send the user's token.
 #[test]
-fn gives_no_token_to_an_address_that_only_the_file_names() {
+fn sends_no_token_to_an_address_that_only_the_file_names() {
     for variables in [&[][..], &[("VAULT_ADDR", "https://vault.example:8200")]] {
         for (name, text) in sops_files(ATTACKER_URL) {
             let fixture = Fixture::new();
@@ -97,7 +97,7 @@ fn gives_no_token_to_an_address_that_only_the_file_names() {
     }
 }
 
-/// Attack: an attacker names their server as an Azure Key Vault, or in the region of an AWS key, to receive the user's
+/// Attack: an attacker names their server as an Azure Key Vault or as the region of an AWS key, to receive the user's
 /// credentials.
 #[test]
 fn refuses_key_services_at_an_attackers_address() {
@@ -119,7 +119,7 @@ fn refuses_key_services_at_an_attackers_address() {
     }
 }
 
-/// The user names the address in the environment or with a flag.
+/// A key service is used if the user names its address in the environment or with a flag.
 #[test]
 fn uses_a_key_service_that_the_user_names() {
     let address = "https://vault.example:8200";

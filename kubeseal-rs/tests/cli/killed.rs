@@ -57,7 +57,7 @@ fn wait_for(condition: impl Fn() -> bool) -> bool {
     false
 }
 
-/// Returns the in-memory folders that a `seal edit` created.
+/// Returns the in-memory directories that a `seal edit` created.
 fn edit_folders(run: &Child) -> Vec<PathBuf> {
     let prefix = format!("seal-edit-{}-", run.id());
     let entries = fs::read_dir("/dev/shm").expect("Linux has it");
@@ -73,7 +73,7 @@ fn edit_folders(run: &Child) -> Vec<PathBuf> {
 /// Fault: `seal edit` is killed by SIGKILL while the editor is open; the temporary plaintext file must not remain.
 #[test]
 fn a_killed_edit_leaves_no_value_in_memory() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     create_sealed_file(folder.path());
     let editor = folder.path().join("editor");
     let marker = folder.path().join("opened");
@@ -106,7 +106,7 @@ fn a_killed_edit_leaves_no_value_in_memory() {
     assert!(is_removed, "{leftovers:?}");
 }
 
-/// Returns the temporary files in a folder.
+/// Returns the temporary files in a directory.
 fn temporary_files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());
@@ -132,7 +132,7 @@ fn kill_at_a_temporary_file(mut run: Child, folder: &Path) -> Vec<PathBuf> {
 fn a_killed_restore_leaves_no_temporary_file_with_a_key() {
     let mut leftovers = Vec::new();
     for _ in 0..30 {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let state = folder.path().join("state");
         fs::create_dir_all(state.join("keys")).expect("the test directory is writable");
         let key = format!("{FIXTURES}/../key-fixtures/state/keys/key-2024.yaml");
@@ -162,7 +162,7 @@ fn a_killed_run_leaves_no_temporary_file() {
     let fetch = ["cert", "fetch", &cert, "--out", "copy.pem"];
     for args in [&create[..], &fetch[..]] {
         for _ in 0..15 {
-            let folder = tempfile::tempdir().expect("a folder");
+            let folder = tempfile::tempdir().expect("a directory");
             let run = seal(folder.path(), args).spawn().expect("it runs");
             let leftovers = kill_at_a_temporary_file(run, folder.path());
             assert!(leftovers.is_empty(), "{args:?}: {leftovers:?}");

@@ -52,7 +52,7 @@ const INPUTS: [(&str, &str); 5] = [
     ),
 ];
 
-/// A user's folder `outside`, and a folder `tree`, which can be a work tree.
+/// A user's directory `outside`, and a directory `tree`, which can be a work tree.
 struct Fixture(tempfile::TempDir);
 
 impl Fixture {
@@ -61,7 +61,7 @@ impl Fixture {
     }
 
     fn with_files(is_work_tree: bool, extra_files: &[(&str, &str)]) -> Self {
-        let fixture = Self(tempfile::tempdir().expect("a folder"));
+        let fixture = Self(tempfile::tempdir().expect("a directory"));
         for (path, text) in [
             ("outside/file", USER_TEXT),
             ("outside/new/x", ""),
@@ -146,23 +146,23 @@ impl Fixture {
     }
 
     fn outside_file(&self) -> String {
-        fs::read_to_string(self.path("outside/file")).expect("it is there")
+        fs::read_to_string(self.path("outside/file")).expect("the file exists")
     }
 
     fn outside_file_count(&self) -> usize {
         let entries = |name: &str| {
             fs::read_dir(self.path(name))
-                .expect("the folder is readable")
+                .expect("the directory is readable")
                 .count()
         };
         entries("outside") + entries("outside/new")
     }
 }
 
-/// Attack: a committer adds links to files of the user to a folder of values. Their contents would be sealed for
+/// Attack: a committer adds links to files of the user to a directory of values. Their contents would be sealed for
 /// a user who can read the Secret.
 #[test]
-fn seals_no_target_of_a_link_in_a_folder() {
+fn seals_no_target_of_a_link_in_a_directory() {
     let fixture = Fixture::new(true);
     let values = fixture.path("tree/values");
     fs::create_dir(&values).expect("the test directory is writable");
@@ -229,7 +229,7 @@ struct Writer {
     before: Before,
 }
 
-/// Commands that write a file which an argument names. Arguments are split at spaces.
+/// Commands that write a file named by an argument. Arguments are separated by spaces.
 const WRITERS: &[Writer] = &[
     kubeseal(
         |out| format!("-f secret.yaml --cert cert.pem -w {out}"),
@@ -347,9 +347,9 @@ impl Writer {
     }
 }
 
-/// Attack: a committer replaces a file that a command writes, or its folder, with a link to a file of the user outside
-/// the work tree. The test runs each command of [`WRITERS`], and first on an ordinary file, to show that the command
-/// would write.
+/// Attack: a committer replaces a file that a command writes, or its directory, with a link to a file of the user
+/// outside the work tree. The test runs each command of [`WRITERS`] on an ordinary file first, to show that the command
+/// writes.
 #[test]
 fn writes_no_file_through_a_link_out_of_the_work_tree() {
     let links = ["file", "chain", "way/file", "detour/file", "folder/../file"];
@@ -372,13 +372,13 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
         for out in links.iter().chain(missing_paths) {
             let fixture = writer.fixture();
             let before = fixture.outside_file_count();
-            // The result must not depend on the current folder.
+            // The result must not depend on the current directory.
             for (folder, out) in [
                 ("tree", (*out).to_owned()),
                 ("tree/folder", format!("../{out}")),
             ] {
                 if folder == "tree/folder" {
-                    // In this folder, two of the paths are enough.
+                    // In this directory, the test uses only two of the paths.
                     if !["file", "way/none"].contains(&out.trim_start_matches("../")) {
                         continue;
                     }
@@ -389,7 +389,7 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
                 assert_eq!(fixture.outside_file(), writer.target(), "{why}");
                 assert_eq!(fixture.outside_file_count(), before, "{why}");
                 assert!(!output.status.success(), "{why}");
-                // A command that creates a file may find that the name is taken.
+                // A command that creates a file may refuse the existing name.
                 if writer.before != Before::Missing {
                     assert!(stderr(&output).contains("points outside it"), "{why}");
                 }
@@ -398,10 +398,10 @@ fn writes_no_file_through_a_link_out_of_the_work_tree() {
     }
 }
 
-/// Attack: a committer replaces the folder that a command writes to, or a file in the folder, with a link to a path
-/// outside the work tree.
+/// Attack: a committer replaces the directory that a command writes to, or a file in the directory, with a link to a
+/// path outside the work tree.
 #[test]
-fn writes_no_file_into_a_folder_behind_a_link_out_of_the_work_tree() {
+fn writes_no_file_into_a_directory_behind_a_link_out_of_the_work_tree() {
     for (args, folder) in [
         ("import list secret.yaml --cert=cert.pem --into way", ""),
         ("import list secret.yaml --cert=cert.pem --into way/new", ""),
@@ -508,7 +508,7 @@ fn writes_through_links_of_the_user() {
     for out in ["../outside/none", "folder/../../outside/none"] {
         let output = fixture.run(KUBESEAL, &seal(out));
         assert!(output.status.success(), "{out}: {}", stderr(&output));
-        fs::remove_file(fixture.path("outside/none")).expect("it is there");
+        fs::remove_file(fixture.path("outside/none")).expect("the file exists");
     }
 
     let set = |out| ["set", out, "a", "--from-file=cert.pem", "--cert=cert.pem"];

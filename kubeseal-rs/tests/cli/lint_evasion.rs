@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 
-/// Returns the names of the lint rules that the files in a folder violate.
+/// Returns the names of the lint rules that the files in a directory violate.
 fn violated_rules(folder: &Path) -> Vec<String> {
     rules_reported_by(folder, &["lint", "--format", "json", "."])
 }
@@ -28,7 +28,7 @@ fn rules_reported_by(folder: &Path, args: &[&str]) -> Vec<String> {
 }
 
 fn rules_violated_by(name: &str, text: &str) -> Vec<String> {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     fs::write(folder.path().join(name), text).expect("the file");
     violated_rules(folder.path())
 }
@@ -38,7 +38,7 @@ const SECRET_HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, na
 /// Attack: a committer repeats a key of a mapping, once with a placeholder for the parser of one tool and once with a
 /// value for the parser of another tool.
 #[test]
-fn a_repeated_key_is_a_finding() {
+fn reports_a_repeated_key_in_a_secret() {
     for (name, text) in [
         ("items.yaml", format!("{SECRET_HEAD}stringData: {{a: CHANGEME, a: CHANGEME}}\n")),
         ("data.yaml", format!("{SECRET_HEAD}stringData: {{a: hunter2}}\nstringData: {{a: CHANGEME}}\n")),
@@ -95,8 +95,8 @@ fn a_repeated_key_in_other_objects_is_not_reported() {
     }
 }
 
-/// Attack: a committer begins a document with an unindented block scalar. The YAML parser of lint reads the scalar past
-/// the next `---`, but `kubectl` does not, so that lint takes the Secret after the separator for part of a string.
+/// Attack: a committer begins a document with an unindented block scalar. For lint's YAML parser, the scalar includes
+/// the next `---` and the Secret below; for `kubectl`, the separator begins a new document.
 #[test]
 fn a_text_above_a_separator_hides_no_secret() {
     for head in ["--- |", "--- >-\nx", "--- |+\n\n", "a: b\n--- |"] {
@@ -216,7 +216,7 @@ fn accepts_templates_that_test_or_use_existing_items() {
 
 #[test]
 fn a_missing_item_is_reported_with_template_line_and_nearest_name() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     fs::write(
         folder.path().join("db.yaml"),
         sealed_manifest("a\n        {{ .passwrod }}"),
@@ -246,8 +246,8 @@ fn lint_checks_the_files_of_a_generator() {
         ("{name: db, files: [sops.yaml, missing.txt]}", false),
         ("{name: db, files: ['https://a.example/x', sub]}", false),
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
-        fs::create_dir(folder.path().join("sub")).expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
+        fs::create_dir(folder.path().join("sub")).expect("a directory");
         for (name, text) in [
             (
                 "kustomization.yaml",
@@ -273,15 +273,15 @@ fn lint_checks_the_files_of_a_generator() {
     }
 }
 
-/// Attack: a committer names a file elsewhere on the machine, or a device, in a kustomization, so that lint reveals its
-/// content or hangs.
+/// Attack: a committer names a file elsewhere on the machine, or a device, in a kustomization, so that lint shows the
+/// content of the file or hangs.
 #[cfg(unix)]
 #[test]
 fn lint_reads_no_generator_file_outside_its_tree() {
-    let outside = tempfile::tempdir().expect("a folder");
+    let outside = tempfile::tempdir().expect("a directory");
     let outside_file = outside.path().join("foreign.txt");
     fs::write(&outside_file, "hunter2").expect("a file");
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let relative = format!(
         "../{}/foreign.txt",
         outside.path().file_name().expect("a name").display()
@@ -305,7 +305,7 @@ fn lint_reads_no_generator_file_outside_its_tree() {
     }
 }
 
-/// Runs `git` in a folder. Panics if it fails.
+/// Runs `git` in a directory. Panics if it fails.
 #[cfg(unix)]
 fn git(folder: &Path, args: &[&str]) {
     let output = Command::new("git")
@@ -318,14 +318,14 @@ fn git(folder: &Path, args: &[&str]) {
     assert!(output.status.success(), "{args:?}: {output:?}");
 }
 
-/// Creates `app/` with a kustomization that reads `source`, and `b/real.env` with a value, which these links lead to.
+/// Creates these links, `app/` with a kustomization that reads `source`, and `b/real.env` with a value.
 #[cfg(unix)]
 fn repository_with_links(source: &str, links: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let root = folder.path();
     git(root, &["init", "-q", "."]);
     for name in ["app", "b", "c"] {
-        fs::create_dir(root.join(name)).expect("a folder");
+        fs::create_dir(root.join(name)).expect("a directory");
     }
     let kustomization = format!("secretGenerator: [{{name: db, envs: ['{source}']}}]\n");
     fs::write(root.join("app/kustomization.yaml"), kustomization).expect("a file");
@@ -339,8 +339,8 @@ fn repository_with_links(source: &str, links: &[(&str, &str)]) -> tempfile::Temp
 #[cfg(unix)]
 const STAGED: [&str; 4] = ["lint", "--staged", "--format", "json"];
 
-/// Attack: a committer lets a generator read a value through a symbolic link, so that the hook overlooks it. The hook
-/// follows links as they are in the index, whichever file was staged last.
+/// Attack: a committer lets a generator read a value through a symbolic link, so that the hook overlooks the value. The
+/// hook follows staged links, regardless of the order in which files were staged.
 #[cfg(unix)]
 #[test]
 fn the_hook_follows_staged_links_of_a_generator() {
@@ -375,7 +375,7 @@ fn the_hook_follows_staged_links_of_a_generator() {
     }
 }
 
-/// A generator in a file of another name is searched for near the link, too.
+/// The hook also finds a generator beside the link in a file that is not named like a kustomization.
 #[cfg(unix)]
 #[test]
 fn the_hook_finds_a_generator_beside_a_link() {
@@ -394,7 +394,7 @@ fn the_hook_finds_a_generator_beside_a_link() {
 #[cfg(unix)]
 #[test]
 fn the_hook_follows_no_link_out_of_the_repository() {
-    let outside = tempfile::tempdir().expect("a folder");
+    let outside = tempfile::tempdir().expect("a directory");
     let outside_file = outside.path().join("foreign.env");
     fs::write(&outside_file, "P=hunter2\n").expect("a file");
     let outside_file = outside_file.display().to_string();

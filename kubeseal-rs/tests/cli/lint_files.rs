@@ -20,16 +20,17 @@ fn seal(folder: &Path, args: &[&str]) -> Output {
 }
 
 fn repository(files: &[(&str, &str)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     git(folder.path(), &["init", "-q"]);
     write_files(folder.path(), files);
     folder
 }
 
-/// Attack: a committer gives a plain Secret a name that lint skips, and adds a link that a tool applies.
+/// Attack: a committer gives a plain Secret a file name that lint skips, and adds a link that tools such as kubectl
+/// read.
 #[test]
-fn reads_links_inside_the_tree_and_names_others() {
-    let outside = tempfile::tempdir().expect("a folder");
+fn reads_links_inside_the_tree_and_reports_links_out_of_it() {
+    let outside = tempfile::tempdir().expect("a directory");
     write_files(outside.path(), &[("secret.yaml", SECRET)]);
     let folder = repository(&[
         ("secret.txt", SECRET),
@@ -63,14 +64,14 @@ fn reads_links_inside_the_tree_and_names_others() {
 }
 
 #[test]
-fn reads_a_file_whose_whole_name_is_an_extension() {
+fn reads_files_named_like_an_extension() {
     for name in [".yaml", "sub/.yml", ".JSON"] {
         let folder = repository(&[(name, SECRET)]);
         assert_code(&seal(folder.path(), &["lint"]), 1, name);
     }
 }
 
-/// Attack: a committer adds a value to a Secret of another file with a patch, which has no `kind`.
+/// Attack: a committer adds a value to a Secret in another file with a patch that has no `kind`.
 #[test]
 fn finds_values_in_patches_of_secrets() {
     let operation = "- op: replace\n  path: /stringData/pw\n  value: hunter2\n";
@@ -125,7 +126,7 @@ fn finds_values_in_patches_of_secrets() {
 /// Attack: a committer stores a plain Secret as text in another encoding, which Git converts to the manifest at
 /// checkout.
 #[test]
-fn the_hook_reports_files_that_git_converts() {
+fn the_hook_reports_files_that_git_re_encodes() {
     for (attributes, is_reported) in [
         ("*.yaml working-tree-encoding=UTF-16LE\n", true),
         (
@@ -154,7 +155,7 @@ fn the_hook_reports_files_that_git_converts() {
 }
 
 #[test]
-fn commands_name_submodules_that_are_not_checked_out() {
+fn commands_report_submodules_that_are_not_checked_out() {
     let inner = repository(&[("a.yaml", "a: b\n")]);
     git(inner.path(), &["add", "-A"]);
     git(inner.path(), &["commit", "-qm", "x"]);
@@ -220,9 +221,9 @@ fn warns_about_values_that_are_too_large_for_a_secret() {
     }
 }
 
-/// Rules without effect would let values be sealed for another certificate.
+/// If rules had no effect, values would be sealed for another certificate.
 #[test]
-fn rules_that_cannot_have_an_effect_are_reported() {
+fn reports_rules_without_effect() {
     let rule = "rules: [{path: '*', namespace: shop}]\n";
     for (name, text, want) in [
         (".seal.yml", rule, ".seal.yml is not read"),

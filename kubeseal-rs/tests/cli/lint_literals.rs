@@ -1,4 +1,4 @@
-//! Values that the actions of a template output, and files that make their search slow.
+//! Tests that lint finds values that template actions output, and that no file makes the search slow.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -11,7 +11,7 @@ use crate::support::write_files;
 /// The limit of processor time in seconds. Quadratic search takes minutes for these files.
 const SECONDS: &str = "60";
 
-/// Returns the rules of the findings in a folder, without repetition.
+/// Returns the rules of the findings in a directory, without repetition.
 fn lint(folder: &Path) -> Vec<String> {
     let output = Command::new("/bin/sh")
         .args([
@@ -37,7 +37,7 @@ fn lint(folder: &Path) -> Vec<String> {
 }
 
 fn lint_files(files: &[(&str, &str)]) -> Vec<String> {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     write_files(folder.path(), files);
     lint(folder.path())
 }
@@ -46,8 +46,7 @@ fn secret(before: &str, fields: &str) -> String {
     format!("{before}\napiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n{fields}\n")
 }
 
-/// Attack: a committer writes a value where Helm, Jinja or ERB outputs it, but a search for plain values sees an
-/// action.
+/// Attack: a committer writes a value into a Helm, Jinja or ERB action, so that lint treats the value as an action.
 #[test]
 fn finds_the_values_that_a_template_outputs() {
     for (before, fields) in [
@@ -109,9 +108,9 @@ fn finds_the_values_that_a_template_outputs() {
     }
 }
 
-/// Attack: a committer hides a whole Secret from lint by actions around it, which Helm removes.
+/// Attack: a committer hides a whole Secret from lint between actions that Helm removes.
 #[test]
-fn finds_secrets_that_actions_hide() {
+fn finds_secrets_that_template_actions_hide() {
     for text in [
         format!(
             "{{{{- $x := \"}}}}{{{{/*\" }}}}{}{{{{/* */}}}}\n",
@@ -134,9 +133,9 @@ fn finds_secrets_that_actions_hide() {
     }
 }
 
-/// A chart may contain URLs with credentials from its values, and a Kyverno policy a pattern for Secrets.
+/// A chart may contain URLs with credentials from its values, and a Kyverno policy may contain a pattern for Secrets.
 #[test]
-fn usual_templates_and_patterns_are_not_plain() {
+fn accepts_templates_and_patterns_without_values() {
     let pattern = "apiVersion: kyverno.io/v1\nkind: ClusterPolicy\nspec:\n  rules:\n  - validate:\n      pattern:\n        \
                    kind: Secret\n        data: {\"*\": \"?*\"}\n";
     assert_eq!(lint_files(&[("policy.yaml", pattern)]), [""; 0]);
@@ -160,9 +159,9 @@ fn usual_templates_and_patterns_are_not_plain() {
     }
 }
 
-/// A file of sops may contain a list, whose metadata is at the root.
+/// A file of sops may contain a list and the sops metadata at the root.
 #[test]
-fn a_list_that_sops_encrypted_is_not_plain() {
+fn accepts_a_list_that_sops_encrypted() {
     let encrypted = "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]";
     let list = |sops: &str| {
         format!(
@@ -220,7 +219,7 @@ fn passes_templates_without_values() {
 
 /// Attack: a committer adds the keywords of sops to a file with plain values, so that it looks encrypted.
 #[test]
-fn finds_values_of_a_generator_despite_keywords_of_sops() {
+fn finds_generator_values_despite_sops_keywords() {
     let encrypted = "ENC[AES256_GCM,data:eA==,iv:eA==,tag:eA==,type:str]";
     let envs = "secretGenerator: [{name: db, envs: [a]}]\n";
     let files = "secretGenerator: [{name: db, files: [a]}]\n";
@@ -262,7 +261,7 @@ fn finds_values_of_a_generator_despite_keywords_of_sops() {
 
 /// Attack: a committer generates a Secret in a field of a kustomization, or in a string, where lint does not search.
 #[test]
-fn finds_generators_and_secrets_in_texts() {
+fn finds_generators_and_secrets_in_strings() {
     let generator = "apiVersion: builtin\n    kind: SecretGenerator\n    metadata: {name: db}\n    literals: [pw=hunter2]\n";
     let json =
         "{\"apiVersion\": \"v1\", \"kind\": \"Secret\", \"stringData\": {\"pw\": \"hunter2\"}}";
@@ -312,7 +311,7 @@ fn finds_generators_in_the_forms_that_kustomize_accepts() {
             "{field}"
         );
     }
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     fs::create_dir(folder.path().join("g")).expect("the test directory is writable");
     for (name, text) in [
         ("kustomization.yaml", "generators: [g/g.yaml]\n"),
@@ -327,9 +326,9 @@ fn finds_generators_in_the_forms_that_kustomize_accepts() {
     assert_eq!(lint(folder.path()), ["plain-secret"]);
 }
 
-/// Attack: a committer adds a file for which lint needs so long that users skip the hook.
+/// Attack: a committer adds a file that takes lint so long that users skip the hook.
 #[test]
-fn the_time_for_a_file_grows_with_its_size_alone() {
+fn lint_takes_linear_time_for_large_files() {
     let head = secret("", "stringData:");
     let repeated = |text: &str| text.repeat(2_000_000 / text.len());
     let numbered = |line: &dyn Fn(usize) -> String| (0..50_000).map(line).collect::<String>();

@@ -1,5 +1,6 @@
-//! Tests that `seal lint` and the hook find the values of a Secret with a mistake: values at a wrong place, a misspelled
-//! field, kind or `apiVersion`. The API server refuses or drops them, but the commit contains the value.
+//! Tests that `seal lint` and the hook find values of malformed Secrets: values with a wrong indentation or in a
+//! misspelled field, and Secrets with a misspelled kind or `apiVersion`. The API server refuses or drops the values,
+//! but the commit contains them.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -17,7 +18,7 @@ fn lint(folder: &Path, args: &[&str]) -> Output {
 }
 
 fn repository(text: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     git(folder.path(), &["init", "-q"]);
     write_files(folder.path(), &[("db.yaml", text)]);
     git(folder.path(), &["add", "-A"]);
@@ -149,7 +150,7 @@ fn finds_values_of_a_sops_secret_that_is_not_encrypted() {
 
 /// References to Secrets, objects of other APIs and placeholders are not plain Secrets.
 #[test]
-fn references_and_other_objects_are_not_plain() {
+fn accepts_references_and_other_objects() {
     for text in [
         // References.
         "kind: HelmRelease\nspec:\n  valuesFrom: [{kind: Secret, name: db, valuesKey: password}]\n",

@@ -1,4 +1,4 @@
-//! Tests templates and malformed manifests, which `seal lint` and the hook must not accept as if they were empty.
+//! Tests that `seal lint` and the hook do not treat templates and malformed manifests as empty.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -17,7 +17,7 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
         .expect("it starts")
 }
 
-/// Returns the rules of the findings in a folder, sorted and without duplicates, and the exit code.
+/// Returns the rules of the findings in a directory, sorted and without duplicates, and the exit code.
 fn lint(folder: &Path, args: &[&str]) -> (Vec<String>, Option<i32>) {
     let output = run(
         folder,
@@ -35,7 +35,7 @@ fn lint(folder: &Path, args: &[&str]) -> (Vec<String>, Option<i32>) {
 }
 
 fn lint_file(name: &str, content: &[u8]) -> (Vec<String>, Option<i32>) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     fs::write(folder.path().join(name), content).expect("the file");
     lint(folder.path(), &["."])
 }
@@ -85,7 +85,7 @@ fn a_kustomization_that_cannot_be_read_is_reported() {
         ),
     ] {
         assert_finding(rule, name, &content);
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         fs::write(folder.path().join(name), &content).expect("the file");
         let init = run(folder.path(), "git", &["init", "-q", "."]);
         assert!(init.status.success(), "{init:?}");
@@ -96,11 +96,11 @@ fn a_kustomization_that_cannot_be_read_is_reported() {
     }
 }
 
-/// Attack: a committer stages only the file with the values, so that the hook overlooks it. The committed kustomization
-/// that reads the file is a template.
+/// Attack: a committer stages only the file with the values, so that the hook overlooks it. The kustomization that
+/// reads the file is committed, and is a template.
 #[test]
 fn the_hook_finds_a_file_that_a_templated_kustomization_reads() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let kustomization = "secretGenerator:\n- name: {{ .x }}\n  envs: [db.env]\n";
     fs::write(folder.path().join("kustomization.yaml"), kustomization).expect("a file");
     fs::write(folder.path().join("db.env"), "a=hunter2\n").expect("a file");
@@ -149,7 +149,7 @@ fn sealed_manifest(metadata: &str, data: &str) -> String {
 /// Attack: a committer adds a plain value to a SealedSecret that template actions make invalid YAML, so that lint
 /// overlooks it.
 #[test]
-fn the_values_of_a_templated_sealed_secret_are_checked() {
+fn finds_plain_values_in_a_templated_sealed_secret() {
     for (metadata, data, rule) in [
         ("{name: {{ .x }}}", "{k: hunter2plain}", "malformed-value"),
         (
@@ -184,7 +184,7 @@ fn the_values_of_a_templated_sealed_secret_are_checked() {
 }
 
 #[test]
-fn the_values_that_a_sealed_secret_of_a_chart_inserts_pass() {
+fn accepts_values_that_a_sealed_secret_of_a_chart_inserts() {
     for (metadata, data) in [
         ("{name: {{ .x }}}", "{k: {{ .Values.k }}}"),
         (
@@ -214,7 +214,7 @@ const SECRET_HEAD: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n"
 /// Attack: a committer adds a line that is invalid YAML even with placeholders in place of the template actions, so
 /// that lint skips the values around it.
 #[test]
-fn the_readable_values_of_a_partly_readable_template_are_checked() {
+fn checks_the_readable_values_of_a_partly_readable_template() {
     for line in [
         "  {{ .x }}: [ {{ .y }\n",
         "  b: \"{{ .x }}\" {{ .y }}\n",
@@ -234,7 +234,7 @@ fn the_readable_values_of_a_partly_readable_template_are_checked() {
 
 /// Attack: a committer puts the value into a line that cannot be parsed, so that lint overlooks it.
 #[test]
-fn an_unreadable_line_of_a_secret_with_a_literal_is_a_finding() {
+fn reports_an_unreadable_line_of_a_secret_with_a_literal() {
     for line in [
         "  b: \"hunter2\" {{ .y }}\n",
         "  b: [ hunter2 {{ .y }}\n",
@@ -249,7 +249,7 @@ fn an_unreadable_line_of_a_secret_with_a_literal_is_a_finding() {
 
 #[test]
 fn reports_unchecked_lines_as_notes_in_every_format() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let text = format!("{SECRET_HEAD}stringData:\n  a: \"{{{{ .x }}}}\" {{{{ .y }}}}\n");
     fs::write(folder.path().join("a.yaml"), text).expect("the file");
     for (format, want) in [
@@ -268,7 +268,7 @@ fn reports_unchecked_lines_as_notes_in_every_format() {
 /// Attack: a committer lets the template output the kind of a Secret, so that a search for the kind does not find the
 /// Secret.
 #[test]
-fn a_secret_whose_kind_a_template_outputs_is_found() {
+fn finds_a_secret_whose_kind_a_template_outputs() {
     let kinds = [
         "kind: {{ .Values.kind | default \"Secret\" }}",
         "kind: {{ \"Secret\" }}",
@@ -304,7 +304,7 @@ fn a_secret_whose_kind_a_template_outputs_is_found() {
 }
 
 #[test]
-fn other_objects_whose_kind_a_template_outputs_pass() {
+fn accepts_other_objects_whose_kind_a_template_outputs() {
     for text in [
         "apiVersion: apps/v1\nkind: {{ .Values.kind }}\nmetadata: {name: db}\nspec: {replicas: 1}\n",
         "apiVersion: v1\nkind: {{ .Values.kind }}\nmetadata: {name: db}\ndata: {a: plain text}\n",
@@ -322,7 +322,7 @@ fn other_objects_whose_kind_a_template_outputs_pass() {
 /// Attack: a committer writes the value in place of a mapping. No tool accepts the Secret, but the Git history keeps
 /// the value.
 #[test]
-fn a_secret_with_a_value_instead_of_a_mapping_is_found() {
+fn finds_a_secret_with_a_value_instead_of_a_mapping() {
     for field in [
         "data: hunter2",
         "data: aHVudGVyMg==",
@@ -361,7 +361,7 @@ fn a_secret_with_a_value_instead_of_a_mapping_is_found() {
 #[cfg(unix)]
 #[test]
 fn checks_the_other_named_files_if_one_cannot_be_read() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     for name in ["a.yaml", "z.yaml"] {
         let text = format!("{SECRET_HEAD}stringData: {{a: hunter2}}\n");
         fs::write(folder.path().join(name), text).expect("the file");

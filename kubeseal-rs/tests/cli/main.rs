@@ -1,5 +1,5 @@
-//! Tests `kubeseal` and `seal` as processes, without a cluster. The tests are one program, because linking a program for
-//! each file takes minutes.
+//! Tests `kubeseal` and `seal` as processes, without a cluster. The tests are one program, because linking a program
+//! for each file takes minutes.
 
 mod api_server;
 #[cfg_attr(windows, allow(dead_code, reason = "many tests run on Unix only"))]

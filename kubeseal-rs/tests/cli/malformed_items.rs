@@ -1,5 +1,5 @@
-//! Tests SealedSecrets whose `encryptedData` is not a mapping of strings. If they were read as objects without items,
-//! they would look valid.
+//! Tests SealedSecrets whose `encryptedData` is not a mapping of strings. They must not be read as valid objects
+//! without items.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -19,9 +19,9 @@ fn object(items: &str) -> String {
     )
 }
 
-/// Creates a folder with keys, certificates and a Git repository, `tree`, with a sealed file.
+/// Creates a directory with keys, certificates and a Git repository, `tree`, with a sealed file.
 fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: web, namespace: shop}\nstringData: {a: hunter2}\n";
     let files = [
         ("old.pem", OLD_CERT),
@@ -310,13 +310,13 @@ fn kubeseal_refuses_items_of_the_wrong_type() {
 }
 
 #[test]
-fn names_a_sealed_secret_of_another_version() {
+fn reports_a_sealed_secret_of_another_api_version() {
     let folder = folder();
     let sealed =
         fs::read_to_string(folder.path().join("tree/good.yaml")).expect("the file is readable");
     let version = "apiVersion: bitnami.com/v1alpha1\n";
     assert!(sealed.contains(version), "{sealed}");
-    // Seal the value again, for a different ciphertext.
+    // Seal the value again to get a different ciphertext.
     let seal_args = ["-f", "secret.yaml", "--cert", "old.pem", "-o", "yaml"];
     let (_, _, second) = run(folder.path(), KUBESEAL, &seal_args);
     let without_version = second.trim_start_matches("---\n").replace(version, "");
@@ -371,7 +371,7 @@ fn names_a_sealed_secret_of_another_version() {
     }
 }
 
-/// Lint reports what the API server refuses: numbers and booleans where it accepts only strings.
+/// Lint reports numbers and booleans where the API server accepts only strings.
 #[test]
 fn lint_reports_fields_of_the_wrong_type() {
     let folder = folder();
@@ -425,7 +425,7 @@ fn lint_reports_fields_of_the_wrong_type() {
     }
 }
 
-/// A parser uses the last value of a repeated key, so an import would lose the first one.
+/// YAML parsers use the last value of a repeated key, so an import would lose the first value.
 #[test]
 fn an_import_refuses_a_repeated_key() {
     let folder = folder();

@@ -19,7 +19,7 @@ const NOBODY: u32 = 65534;
 /// memory, which is root if other processes of the user have no access.
 fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
     // Copy the program: the user that it runs as may have no access to its original path.
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
         .expect("the test directory is writable");
     let copy = folder.path().join("program");
@@ -50,7 +50,7 @@ fn user_and_memory_owner(program: &str, args: &[&str]) -> (u32, u32) {
     (user, owner)
 }
 
-/// Attack: another process of the same user reads the memory of a program that has a value, or crashes the program to
+/// Attack: another process of the same user reads the memory of a program that holds a value, or crashes the program to
 /// get a core dump.
 #[test]
 fn the_memory_of_the_programs_is_unreadable_for_other_processes() {
@@ -59,7 +59,7 @@ fn the_memory_of_the_programs_is_unreadable_for_other_processes() {
         "/tests/seal/exec.fixtures/key-2025.pem"
     );
     let certificate = fs::read(fixture).expect("the fixture");
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
         .expect("the test directory is writable");
     let file = folder.path().join("cert.pem");

@@ -1,4 +1,4 @@
-//! Tests unreadable files and folders, special files, file size limits, owners and signals.
+//! Tests unreadable files and directories, special files, file size limits, owners and signals.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -63,7 +63,7 @@ fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
     if !is_root() {
         return seal(folder, args);
     }
-    // The original program may be in a folder that `nobody` cannot enter.
+    // The original program may be in a directory that `nobody` cannot enter.
     let copy = folder.join("seal");
     copy_program(SEAL, &copy);
     let mut command = command(folder, &copy.display().to_string(), args);
@@ -71,8 +71,8 @@ fn seal_as_nobody(folder: &Path, args: &[&str]) -> Output {
 }
 
 #[test]
-fn reports_an_unreadable_folder_and_continues() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn reports_an_unreadable_directory_and_continues() {
+    let folder = tempfile::tempdir().expect("a directory");
     let open_mode = fs::Permissions::from_mode(0o777);
     fs::set_permissions(folder.path(), open_mode.clone()).expect("the test owns the file");
     create_sealed_file(folder.path());
@@ -115,7 +115,7 @@ fn reports_an_unreadable_file_and_continues() {
         &["keys", "status", "tree", "--directory", "state"],
         &["-i", "tree", "--cert", "cert.pem"],
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let open_mode = fs::Permissions::from_mode(0o777);
         create_sealed_file(folder.path());
         let path_to = |name: &str| folder.path().join(name);
@@ -166,10 +166,10 @@ fn git(folder: &Path, args: &[&str]) {
 }
 
 /// Attack: a committer removes the permission to read a file, so that a reviewer's `seal diff` shows a change as a
-/// removal or not at all.
+/// removal or does not show the change.
 #[test]
 fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let path_to = |name: &str| folder.path().join(name);
     let open_mode = fs::Permissions::from_mode(0o777);
     create_sealed_file(folder.path());
@@ -265,8 +265,8 @@ fn an_unreadable_file_is_not_reported_as_removed_or_unchanged() {
     }
 }
 
-/// Attack: an attacker replaces the edited text or the sealed file with a pipe, device or folder while the editor runs,
-/// so that the command hangs.
+/// Attack: an attacker replaces the edited text or the sealed file with a pipe, device or directory while the editor
+/// runs, so that the command hangs.
 #[test]
 fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
     let replacements = [
@@ -280,7 +280,7 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
         ("$SEALED", "sed -i s/hunter2/hunter3/ \"$1\"\n"),
     ] {
         for replacement in replacements {
-            let folder = tempfile::tempdir().expect("a folder");
+            let folder = tempfile::tempdir().expect("a directory");
             create_sealed_file(folder.path());
             let sealed = folder.path().join("db.yaml").display().to_string();
             let replacement = replacement.replace("$FILE", &format!("\"{file}\""));
@@ -317,14 +317,14 @@ fn an_edit_refuses_special_files_and_reports_the_discarded_text() {
 
 /// Attack: a committer replaces a sealed file with a pipe or device, so that a command that changes the file hangs.
 #[test]
-fn changes_do_not_wait_for_a_pipe_in_place_of_a_file() {
+fn commands_do_not_wait_for_a_pipe_in_place_of_a_file() {
     for replacement in ["mkfifo db.yaml", "ln -s /dev/zero db.yaml", "mkdir db.yaml"] {
         for args in [
             &["set", "db.yaml", "a", "--generate", "--cert", "cert.pem"][..],
             &["unset", "db.yaml", "a"],
             &["edit", "db.yaml", "--blind", "--cert", "cert.pem"],
         ] {
-            let folder = tempfile::tempdir().expect("a folder");
+            let folder = tempfile::tempdir().expect("a directory");
             create_sealed_file(folder.path());
             fs::remove_file(folder.path().join("db.yaml")).expect("the file exists");
             let status = command(folder.path(), "sh", &["-c", replacement]).status();
@@ -353,7 +353,7 @@ fn changes_do_not_wait_for_a_pipe_in_place_of_a_file() {
 
 #[test]
 fn reports_a_repository_without_a_commit() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     git(folder.path(), &["init", "-q"]);
     create_sealed_file(folder.path());
     for args in [
@@ -371,11 +371,11 @@ fn reports_a_repository_without_a_commit() {
     }
 }
 
-/// `sudo seal set` must not change the owner of a file. Only root can change an owner, so other users test only that a
-/// file stays their own.
+/// `sudo seal set` must not change the owner of a file. Only root can change an owner, so for other users the test
+/// checks only that they remain the owner.
 #[test]
 fn a_file_keeps_its_owner_group_and_mode() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     create_sealed_file(folder.path());
     let file = folder.path().join("db.yaml");
     let (owner, mode) = (
@@ -419,10 +419,10 @@ fn a_file_keeps_its_owner_group_and_mode() {
     }
 }
 
-/// By default, exceeding the limit kills a process in the middle of a write.
+/// By default, a process that exceeds the limit is killed in the middle of a write.
 #[test]
 fn a_write_above_the_file_size_limit_leaves_no_file() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     create_sealed_file(folder.path());
     let before = fs::read(folder.path().join("db.yaml")).expect("the file is readable");
     let set = format!("ulimit -f 0; exec {SEAL} set db.yaml b --generate --cert cert.pem");
@@ -443,7 +443,7 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
         );
         assert_eq!(
             fs::read_dir(folder.path())
-                .expect("the folder is readable")
+                .expect("the directory is readable")
                 .count(),
             4,
             "{line}"
@@ -454,9 +454,9 @@ fn a_write_above_the_file_size_limit_leaves_no_file() {
 /// When a signal ends `seal rotate`, every file is complete, no temporary files remain, and the output
 /// reports the progress.
 #[test]
-fn an_interrupted_rotate_reports_its_progress() {
+fn an_interrupted_rotate_leaves_complete_files_and_reports_its_progress() {
     for (name, number) in [("HUP", 1), ("INT", 2), ("TERM", 15)] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         create_sealed_file(folder.path());
         let sealed =
             fs::read_to_string(folder.path().join("db.yaml")).expect("the file is readable");
@@ -490,7 +490,7 @@ fn an_interrupted_rotate_reports_its_progress() {
         assert!(printed.contains("tree/0.yaml"), "{printed}");
         assert_eq!(
             fs::read_dir(folder.path().join("tree"))
-                .expect("the folder is readable")
+                .expect("the directory is readable")
                 .count(),
             1500
         );

@@ -13,7 +13,7 @@ const SEAL: &str = env!("CARGO_BIN_EXE_seal");
 const KUBESEAL: &str = env!("CARGO_BIN_EXE_kubeseal");
 const STATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/key-fixtures/state");
 
-/// A folder with a repository, `main`, whose branch `main` has nothing that is sealed.
+/// A directory with a repository, `main`, whose branch `main` contains no sealed value.
 struct Fixture {
     folder: tempfile::TempDir,
     manifest: String,
@@ -22,7 +22,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {p: value}\n";
         let files = [
             ("secret.yaml", secret),
@@ -53,7 +53,7 @@ impl Fixture {
         self.folder.path().join(name)
     }
 
-    /// Turns a folder into a repository with one commit.
+    /// Turns a directory into a repository with one commit.
     fn init(&self, name: &str) {
         git(&self.path(name), &["init", "-q", "-b", "main", "."]);
         self.commit(name);
@@ -141,7 +141,7 @@ fn forms(fixture: &Fixture) -> Vec<(&'static str, &'static str, String)> {
 /// Attack: a committer keeps a sealed value outside of the SealedSecrets, only on another branch, so that its key is
 /// retired, or only on another branch or in an earlier commit, so that the value is not listed as exposed.
 #[test]
-fn finds_a_value_outside_the_sealed_secrets_of_another_branch_or_commit() {
+fn finds_values_outside_of_sealed_secrets_on_other_branches_and_in_commits() {
     for (why, file, text) in forms(&Fixture::new()) {
         let fixture = Fixture::new();
         fixture.commit_on_branch("main", file, &text);
@@ -159,7 +159,7 @@ fn finds_a_value_outside_the_sealed_secrets_of_another_branch_or_commit() {
     }
 }
 
-/// Fault: the commit of a branch is missing or damaged, as in a clone whose source was deleted.
+/// Fault: the commit of a branch is missing or damaged, as in a clone that borrows objects from a deleted repository.
 #[test]
 fn a_branch_that_cannot_be_read_is_an_error() {
     for (why, damage) in [

@@ -1,4 +1,5 @@
-//! Tests what commands write: an output that is one of the inputs, permissions, and failures between two files.
+//! Tests how commands write files: outputs that are also inputs, permissions, and failures after the first of two
+//! files.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -21,9 +22,9 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
     command.output().expect("it starts")
 }
 
-/// Creates a folder with a Secret, the same Secret sealed, the certificate and the key.
+/// Creates a directory with a Secret, the same Secret sealed, the certificate and the key.
 fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let files = [
         ("cert.pem", NEW_CERT),
         ("secret.yaml", SECRET),
@@ -43,7 +44,7 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// Fault: a user names the only copy of a key, or a certificate, as the output.
+/// Fault: a user passes the only copy of a key, or a certificate, as the output file.
 #[test]
 fn refuses_an_output_that_the_command_reads() {
     let folder = folder();
@@ -109,7 +110,7 @@ fn plain_values_are_readable_only_by_their_owner() {
 fn a_failed_import_leaves_no_files() {
     let folder = folder();
     let list = ["a", "b", "c"].map(|namespace| SECRET.replace("shop", namespace));
-    // The folder of the second namespace is a file.
+    // The directory of the second namespace is a file.
     write_files(
         folder.path(),
         &[("list.yaml", &list.join("---\n")), ("sealed/b", "")],
@@ -192,7 +193,7 @@ fn refuses_a_name_that_yaml_reads_as_a_boolean() {
     assert_code(&run(folder.path(), SEAL, &args), 0, "an owner");
 }
 
-/// A key that the controller no longer uses still unseals here.
+/// A retired key still unseals values locally.
 #[test]
 fn exec_warns_about_a_retired_key() {
     let folder = folder();
@@ -222,7 +223,7 @@ fn exec_warns_about_a_retired_key() {
 }
 
 #[test]
-fn a_file_without_secrets_is_not_called_plain() {
+fn does_not_report_a_file_without_secrets_as_plain() {
     let folder = folder();
     crate::support::git(folder.path(), &["init", "-q"]);
     let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
@@ -236,9 +237,9 @@ fn a_file_without_secrets_is_not_called_plain() {
     assert_contains(&output, "would remain in plaintext", "");
 }
 
-/// The run finds the same file twice: in the controller's folder, and below the current folder.
+/// A run can find the same file twice: in the controller's directory and below the current directory.
 #[test]
-fn a_broken_file_counts_once() {
+fn counts_a_broken_file_once() {
     let folder = folder();
     let broken = "kind: SealedSecret\na: [\n";
     write_files(
@@ -264,9 +265,9 @@ fn a_broken_file_counts_once() {
     }
 }
 
-/// A message about a file names what it is instead of a certificate or key, and the next step.
+/// Messages about an unusable file describe its content and name the next step.
 #[test]
-fn messages_about_other_files_name_the_next_step() {
+fn messages_about_a_wrong_file_name_the_next_step() {
     let folder = folder();
     let cut: String = include_str!("../seal/fixtures/key.pem")
         .lines()

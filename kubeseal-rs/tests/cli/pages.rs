@@ -51,7 +51,7 @@ for typed expected in "$@"; do
 done
 "#;
 
-/// Fault: the script that `clap_complete` generates takes a command for a file, and executes part of a value name.
+/// Fault: the script that `clap_complete` generates completes a command as a file, and executes a part of a value name.
 #[test]
 fn zsh_completes_commands_files_and_values() {
     let seal = Command::new(env!("CARGO_BIN_EXE_seal"))

@@ -1,4 +1,4 @@
-//! Tests paths that are not UTF-8 in arguments that name a file or a folder.
+//! Tests paths that are not UTF-8 in arguments that name a file or a directory.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test")]
 
@@ -56,9 +56,9 @@ fn git(folder: &Path, args: &[&str]) {
     assert!(status.expect("git starts").success(), "{args:?}");
 }
 
-/// Creates a folder with a file for each kind of argument. No file name is UTF-8.
+/// Creates a directory with a file for each kind of argument. No file name is UTF-8.
 fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let write = |name: &str, text: &[u8]| {
         fs::write(folder.path().join(argument(name)), text).expect("the file");
     };
@@ -70,7 +70,7 @@ fn folder() -> tempfile::TempDir {
     write("%.yaml", PLAIN_SECRET.as_bytes());
     write("%.kubeconfig", KUBECONFIG.as_bytes());
     write("%.rules", b"rules: []\n");
-    fs::create_dir(folder.path().join(argument("%"))).expect("a folder");
+    fs::create_dir(folder.path().join(argument("%"))).expect("a directory");
     write("%/db.yaml", b"");
     for name in ["%.sealed", "%/sealed.yaml"] {
         let output = run(
@@ -171,7 +171,7 @@ fn a_sealed_file_keeps_the_bytes_of_its_name() {
     assert!(folder.path().join(argument("%.sealed.yaml")).exists() && !other_file.exists());
 }
 
-/// The command reads its files before it connects, so a refused connection shows that it read them.
+/// The command reads its files before it connects, so the error about a refused connection shows that it has read them.
 #[test]
 fn cluster_flags_accept_a_path_that_is_not_utf_8() {
     for flags in [

@@ -1,4 +1,4 @@
-//! Tests for which controllers a certificate that was used once is trusted later.
+//! Tests for which controllers a previously used certificate is trusted.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -22,7 +22,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/exec.fixtures");
         let pem = fs::read_to_string(fixtures.join("key-2025.pem")).expect("the fixture");
         let labeled_services = r#"{"items":[{"metadata":{"namespace":"tenant","name":"evil"},"spec":{"ports":[{"name":"http"}]}}]}"#;
@@ -115,8 +115,8 @@ fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
     assert!(!fixture.is_discovered_certificate_used());
 }
 
-/// Attack: a committer puts the fingerprint of the attacker's certificate into the rules, and names no controller. Later
-/// the user seals elsewhere without naming a controller.
+/// Attack: a committer puts the fingerprint of the attacker's certificate into the rules, and names no controller.
+/// Later the user seals elsewhere without naming a controller.
 #[test]
 fn a_fingerprint_that_a_rule_named_is_not_trusted_elsewhere() {
     let fixture = Fixture::new();
@@ -185,7 +185,7 @@ struct ChangingController {
 
 impl ChangingController {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let served: Arc<AtomicUsize> = Arc::default();
         let index = Arc::clone(&served);
         let certificate: Body =
@@ -225,12 +225,16 @@ impl ChangingController {
     fn pin(&self) -> PathBuf {
         let pins = self.folder.path().join("cache/sealed-secrets/pins");
         let cluster = fs::read_dir(pins).expect("pins").next();
-        let cluster = cluster.expect("a cluster").expect("readable").path();
+        let cluster = cluster
+            .expect("a cluster")
+            .expect("the file is readable")
+            .path();
         cluster.join("kube-system_sealed-secrets-controller.pem")
     }
 }
 
-/// Attack: a man in the middle serves another certificate to `seal cert fetch`, which writes it to a new file or to stdout.
+/// Attack: a man in the middle serves another certificate to `seal cert fetch`, which writes it to a new file or to
+/// stdout.
 #[test]
 fn cert_fetch_reports_a_changed_certificate_until_it_is_accepted() {
     let controller = ChangingController::new();

@@ -14,7 +14,7 @@ fn a_plug_in_reads_no_value_from_stdin() {
         "interactiveMode: Always",
         "interactiveMode: Never",
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let stolen_file = folder.path().join("stolen");
         let kubeconfig = folder.path().join("config");
         let version = if mode.is_empty() { "v1beta1" } else { "v1" };

@@ -47,7 +47,7 @@ impl Shell {
         }
     }
 
-    /// Reads until a text is on the screen.
+    /// Reads the output of the terminal until it contains a text.
     fn wait_for(&mut self, text: &str) {
         let mut buffer = [0; 1024];
         while !self.screen.contains(text) {
@@ -65,11 +65,11 @@ impl Shell {
     }
 }
 
-/// Fault: `timeout`, a closed window or another program ends `seal` at a hidden prompt, so that what the user types next
-/// is invisible and goes to the shell.
+/// Fault: `timeout`, a closed window or another program ends `seal` at a hidden prompt, so that further input is
+/// invisible and goes to the shell.
 #[test]
 fn a_signal_at_a_hidden_prompt_restores_the_terminal() {
-    let home = tempfile::tempdir().expect("a folder");
+    let home = tempfile::tempdir().expect("a directory");
     for signal in [
         Signal::ALARM,
         Signal::HUP,

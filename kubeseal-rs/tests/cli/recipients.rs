@@ -1,5 +1,5 @@
-//! Tests for which certificates existing values are encrypted. An attacker may have written the
-//! `.seal.yaml` of a repository.
+//! Tests for which certificates existing values are encrypted if an attacker may have written the `.seal.yaml` of a
+//! repository.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -30,7 +30,7 @@ struct Fixture(tempfile::TempDir);
 
 impl Fixture {
     fn new(rules: &str) -> Self {
-        let fixture = Self(tempfile::tempdir().expect("a folder"));
+        let fixture = Self(tempfile::tempdir().expect("a directory"));
         let files = [
             ("old.pem", OLD_CERT),
             ("old.yaml", OLD_KEY),
@@ -88,7 +88,7 @@ impl Fixture {
     }
 
     fn stolen_file(&self) -> String {
-        fs::read_to_string(self.path(STOLEN_FILE)).expect("it is there")
+        fs::read_to_string(self.path(STOLEN_FILE)).expect("the file exists")
     }
 
     /// Returns all files below the repository, with their content.
@@ -97,7 +97,7 @@ impl Fixture {
         let mut folders = vec![self.path(".")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder)
-                .expect("the folder is readable")
+                .expect("the directory is readable")
                 .flatten()
             {
                 match entry.path() {
@@ -205,7 +205,7 @@ fn re_encrypts_for_a_certificate_that_the_user_vouches_for() {
     }
 }
 
-/// Attack: a committer names their own certificate in a rule, while the user has pinned the right one in the
+/// Attack: a committer names their own certificate in a rule, while the user has pinned the correct certificate in the
 /// environment.
 #[test]
 fn a_pinned_fingerprint_applies_to_the_certificate_of_a_rule() {
@@ -282,7 +282,7 @@ fn refuses_to_encrypt_a_value_from_the_cluster_for_a_certificate_that_only_a_rul
     }
 }
 
-/// The edit succeeds if the user vouches for the certificate, or if it decrypts no value.
+/// The edit succeeds if the user vouches for the certificate or if the edit decrypts no value.
 #[test]
 fn edits_a_value_from_the_cluster_for_a_certificate_that_the_user_vouches_for() {
     let flag = format!("--cert-fingerprint={ATTACKER_FINGERPRINT}");

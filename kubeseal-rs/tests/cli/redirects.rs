@@ -1,4 +1,4 @@
-//! Tests redirects of a server that a certificate is fetched from.
+//! Tests redirects of the server of a certificate's URL.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -17,7 +17,7 @@ const CERTIFICATE: &str = include_str!("../seal/fixtures/cert.pem");
 const SECRET: &str =
     "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
 
-/// A user's folder, and a TLS server `localhost` that the user trusts.
+/// A user's directory, and a TLS server `localhost` that the user trusts.
 struct Fixture {
     folder: tempfile::TempDir,
     tls: Arc<ServerConfig>,
@@ -35,7 +35,7 @@ impl Fixture {
             .with_no_client_auth()
             .with_single_cert(vec![certified_key.cert.der().clone()], key)
             .expect("they match");
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         for (name, text) in [
             ("ca.pem", certified_key.cert.pem().as_str()),
             ("x.yaml", SECRET),
@@ -46,8 +46,8 @@ impl Fixture {
         Self { folder, tls }
     }
 
-    /// Starts a server that sends this answer to every request. Returns its URL and the number of
-    /// requests so far.
+    /// Starts a server that sends this answer to every request. Returns the URL of the server and a counter of the
+    /// requests.
     fn serve(
         &self,
         host: &'static str,
@@ -146,7 +146,7 @@ fn does_not_follow_a_redirect_from_https_to_http() {
     }
 }
 
-/// Attack: a server that a rule may name redirects to another host, which a rule may not name.
+/// Attack: a server that a rule may name redirects to a host that a rule may not name.
 #[test]
 fn does_not_follow_a_redirect_to_another_host_for_a_rules_url() {
     let fixture = Fixture::new();

@@ -1,20 +1,20 @@
-//! Attacks on readers of v2 objects with a repeated key: parsers disagree which one counts.
+//! Attacks on readers of v2 objects with a repeated key. Parsers disagree on which value applies.
 
 use std::fs::File;
 use std::path::Path;
 
 use crate::support::{assert_code, assert_contains, command, write_files};
-use crate::v2::{create, folder, read, seal, seal_well, write_two_keys};
+use crate::v2::{create, folder, read, seal, seal_ok, write_two_keys};
 use crate::v2_attacks::{assert_refused, line_of, set};
 
 const PROBLEM: &str = "occurs twice in its mapping, beside values that are sealed as v2";
 
-/// Returns a folder in which `db.yaml` repeats an item.
+/// Returns a directory in which `db.yaml` repeats an item.
 fn folder_with_repeated_item() -> tempfile::TempDir {
     let folder = folder();
     create(folder.path(), &["-w", "db.yaml"]);
     let hidden = line_of(&read(folder.path(), "db.yaml"), "a");
-    seal_well(folder.path(), &set("a"));
+    seal_ok(folder.path(), &set("a"));
     repeat(folder.path(), &hidden);
     folder
 }
@@ -26,8 +26,8 @@ fn repeat(folder: &Path, line: &str) {
     write_files(folder, &[("db.yaml", &text)]);
 }
 
-/// Attack: a committer repeats an item, so that a user sees or changes another value than the cluster uses, and the hidden
-/// one stays for an old key.
+/// Attack: a committer repeats an item, so that a user sees or changes another value than the cluster uses, and the
+/// hidden value stays sealed for an old key.
 #[test]
 fn commands_refuse_a_repeated_item_beside_v2_values() {
     let folder = folder_with_repeated_item();
@@ -84,7 +84,7 @@ fn commands_refuse_a_repeated_item_beside_v2_values() {
         &merge,
     ] {
         let mut command = command(env!("CARGO_BIN_EXE_kubeseal"), folder, "/nowhere");
-        command.stdin(File::open(folder.join("db.yaml")).expect("ours"));
+        command.stdin(File::open(folder.join("db.yaml")).expect("the test owns the file"));
         let output = command.args(args).current_dir(folder).output();
         let output = output.expect("it runs");
         assert_code(&output, 1, format!("{args:?}"));
@@ -92,9 +92,10 @@ fn commands_refuse_a_repeated_item_beside_v2_values() {
     }
 }
 
-/// Attack: a committer hides a value for an old key behind another one of the same item, so that the key is retired.
+/// Attack: a committer hides a value for an old key by repeating its item with another value, so that the key is
+/// retired.
 #[test]
-fn a_hidden_value_keeps_its_key() {
+fn retires_no_key_that_a_hidden_value_needs() {
     let folder = folder_with_repeated_item();
     let folder = folder.path();
     write_two_keys(folder);

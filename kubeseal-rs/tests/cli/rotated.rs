@@ -22,7 +22,7 @@ const HINTS: &str = "sealedsecrets.bitnami.com/key-hints";
 const PLAIN_VALUE: &str = "hunter2-in-clear";
 const PLAIN_IN_BASE64: &str = "aHVudGVyMi1pbi1jbGVhcg==";
 
-/// A user's folder with a sealed file, `db.yaml`, and the genuine answer to its re-encryption.
+/// A user's directory with a sealed file, `db.yaml`, and the genuine answer to its re-encryption.
 struct Fixture {
     folder: tempfile::TempDir,
     answer: Json,
@@ -31,7 +31,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let mut fixture = Self {
-            folder: tempfile::tempdir().expect("a folder"),
+            folder: tempfile::tempdir().expect("a directory"),
             answer: Json::Null,
         };
         let secret = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: db\n  namespace: shop\n  labels: {app: shop}\n  \
@@ -86,7 +86,7 @@ impl Fixture {
     }
 
     fn sealed_file(&self) -> String {
-        fs::read_to_string(self.path("db.yaml")).expect("it is there")
+        fs::read_to_string(self.path("db.yaml")).expect("the file exists")
     }
 
     /// Runs every command that re-encrypts through the controller. Checks that each command
@@ -115,7 +115,7 @@ impl Fixture {
     }
 }
 
-/// Returns a function that sets the value at a path of the answer, with `|` between the names.
+/// Returns a function that sets the value at a path of the answer. `|` separates the names of the path.
 fn set_value(path: &'static str, value: Json) -> Box<dyn Fn(&mut Json)> {
     Box::new(move |answer| {
         let mut node = answer;
@@ -126,15 +126,15 @@ fn set_value(path: &'static str, value: Json) -> Box<dyn Fn(&mut Json)> {
     })
 }
 
-/// Returns an envelope in base64: the length of the RSA block, `modulus`, then `len` bytes for the
-/// block and `payload` bytes for the value.
+/// Returns an envelope in base64: the length `modulus` of the RSA block, then `len` bytes for the block and `payload`
+/// bytes for the value.
 fn envelope(modulus: u16, len: usize, payload: usize) -> Json {
     let mut bytes = modulus.to_be_bytes().to_vec();
     bytes.resize(2 + len + payload, b'x');
     json!(shared::base64::encode(&bytes))
 }
 
-/// The length of the plain value of `p` and of its authentication tag.
+/// The length of the plain value of the item `p` and of its authentication tag.
 const PAYLOAD_LEN: usize = "value".len() + 16;
 
 /// Attack: a server answers a re-encryption in the controller's place with a plain value, so that the user writes it to
@@ -168,7 +168,7 @@ fn refuses_answers_with_anything_but_matching_ciphertexts() {
         json!(format!("{first}\n{second}")),
         json!(format!(" {genuine_value}")),
         json!(format!("{genuine_value}=")),
-        // Envelopes that are truncated, or for a key of another length.
+        // Truncated envelopes, and envelopes for a key of another length.
         envelope(256, 256, 0),
         envelope(256, 200, 0),
         envelope(128, 128, PAYLOAD_LEN),
@@ -246,8 +246,8 @@ fn refuses_answers_that_change_more_than_ciphertexts() {
     }
 }
 
-/// Attack: a server answers a list of objects with the objects exchanged, or with one of them replaced or missing, so
-/// that values move to another object or are lost.
+/// Attack: a server returns a list in which objects are exchanged, replaced or missing, so that values move to another
+/// object or are lost.
 #[test]
 fn refuses_exchanged_objects_in_a_list() {
     let fixture = Fixture::new();
@@ -332,8 +332,8 @@ fn parse_document(text: &str) -> Json {
         .expect("it is JSON")
 }
 
-/// Attack: a process that answers in the controller's place returns the request itself, so that the user believes that the
-/// old key is no longer needed.
+/// Attack: a process that answers in the controller's place returns the request itself, so that the user believes that
+/// the old key is no longer needed.
 #[test]
 fn warns_of_an_unchanged_value_whose_hint_names_another_key() {
     let fingerprint = |text: &str| {

@@ -1,4 +1,4 @@
-//! Attacks on the keys that a rule lists, pins and retires, by the controller.
+//! Tests that a controller cannot make `seal` ignore the keys that a rule lists, pins or retires.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::path::Path;
@@ -12,10 +12,10 @@ use crate::v2::{RULES, create, fingerprint, folder, read};
 /// The identifier of the key in `cluster.txt`.
 const CLUSTER: &str = "1f79tcRB6C15M6q5Y1tFHSefo3FSXMGBXasU53Dmf04";
 
-/// Attack: `seal rotate` through the controller, which seals for its own key, removes the other recipients of the rule,
-/// or seals for a key that the rule lists as retired or does not accept.
+/// Attack: the controller re-encrypts values for its own key only. This removes the other recipients of the rule, or
+/// seals for a key that the rule retires or does not accept.
 #[test]
-fn rotate_through_the_controller_keeps_to_the_keys_of_the_rule() {
+fn rotate_through_the_controller_refuses_keys_that_the_rule_excludes() {
     let with_escrow = RULES.replace("[cluster.txt]", "[cluster.txt, escrow.txt]");
     let escrow = RULES.replace("cluster.txt", "escrow.txt");
     let with_cluster = RULES.replace("[cluster.txt]", "[cluster, escrow.txt]");
@@ -72,7 +72,7 @@ fn rotate_through_the_controller_keeps_to_the_keys_of_the_rule() {
     }
 }
 
-/// Returns `shop/db` as the controller with the key of `cluster.txt` re-encrypts it.
+/// Returns `shop/db` re-encrypted by a controller with the key of `cluster.txt`.
 fn answer(folder: &Path) -> Json {
     write_files(folder, &[(".seal.yaml", RULES)]);
     create(folder, &["-w", "answer.yaml"]);

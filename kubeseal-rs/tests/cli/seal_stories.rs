@@ -1,16 +1,16 @@
 //! Runs the stories of `seal`: command lines with their complete output, each story in its own
-//! folder. To update them, run `TRYCMD=overwrite cargo test -p kubeseal-rs --test cli seal_stories`,
+//! directory. To update them, run `TRYCMD=overwrite cargo test -p kubeseal-rs --test cli seal_stories`,
 //! review the changes, and replace random output with `[..]`.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Returns a `PATH` with the folder of the programs under test first.
+/// Returns a `PATH` with the directory of the programs under test first.
 fn path_with_programs() -> String {
     let programs = Path::new(env!("CARGO_BIN_EXE_seal"))
         .parent()
-        .expect("a folder");
+        .expect("a directory");
     let path = std::env::var("PATH").expect("PATH is set");
     format!("{}:{path}", programs.display())
 }
@@ -22,11 +22,11 @@ fn program(name: &str) -> PathBuf {
 
 const STORIES: &str = "tests/seal";
 
-/// Copies every story and its fixtures to a folder outside this Git work tree. Returns the paths of
+/// Copies every story and its fixtures to a directory outside this Git work tree. Returns the paths of
 /// the stories.
 fn copy_stories(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(STORIES).expect("there are stories");
-    let stories = entries.map(|entry| entry.expect("readable").path());
+    let stories = entries.map(|entry| entry.expect("the file is readable").path());
     let stories: Vec<_> = stories
         .filter(|path| path.extension().is_some_and(|e| e == "trycmd"))
         .collect();
@@ -45,8 +45,8 @@ fn copy_stories(folder: &Path) -> Vec<PathBuf> {
 
 fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir(to).expect("the test directory is writable");
-    for entry in fs::read_dir(from).expect("readable") {
-        let path = entry.expect("readable").path();
+    for entry in fs::read_dir(from).expect("the directory is readable") {
+        let path = entry.expect("the file is readable").path();
         let copy = to.join(path.file_name().expect("it has a name"));
         if path.is_dir() {
             copy_folder(&path, &copy);
@@ -57,8 +57,8 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 #[test]
-fn every_story_runs_as_written() {
-    let folder = tempfile::tempdir().expect("a folder");
+fn every_story_has_the_expected_output() {
+    let folder = tempfile::tempdir().expect("a directory");
     let stories = copy_stories(folder.path());
     let cases = trycmd::TestCases::new();
     cases

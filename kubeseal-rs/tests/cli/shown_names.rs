@@ -43,7 +43,7 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).expect("the test directory is writable");
 }
 
-/// Returns a SealedSecret as JSON, with `name` as its name, its namespace and the key of its item.
+/// Returns a SealedSecret as JSON, with `name` as its name, its namespace and its item key.
 fn sealed(name: &str) -> String {
     format!(
         "{{\"apiVersion\": \"bitnami.com/v1alpha1\", \"kind\": \"SealedSecret\", \"metadata\": {{\"name\": {name:?}, \
@@ -59,7 +59,7 @@ fn sealed(name: &str) -> String {
 }
 
 fn folder_with(name: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let path_to = |file: &str| folder.path().join(file);
     let plain =
         "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {a: b}\n";
@@ -97,7 +97,7 @@ fn forged_output(folder: &Path, program: &str, args: &[&str], sequence: &str) ->
     );
     let printed = [result, &output.stderr].concat();
     let printed = String::from_utf8_lossy(&printed);
-    // A usage error shows no name, so it would prove nothing.
+    // A usage error shows no name, so the test would pass without checking a name.
     let is_usage_error = ["unexpected argument", "invalid value", "Usage:"]
         .iter()
         .any(|text| printed.contains(text));
@@ -209,8 +209,8 @@ fn escapes_names_that_control_the_terminal_in_yaml_and_json() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// Attack: a committer uses names of folders, files, objects and items that are commands to the GitHub Actions runner,
-/// which executes every line that begins with two colons, and `##[` anywhere.
+/// Attack: a committer uses names of directories, files, objects and items that are commands to the GitHub Actions
+/// runner, which executes every line that begins with two colons, and `##[` anywhere.
 #[test]
 fn escapes_names_that_are_workflow_commands() {
     let mut failures = Vec::new();
@@ -220,7 +220,7 @@ fn escapes_names_that_are_workflow_commands() {
         "##[stop-commands]x",
         "x##[error]y",
     ] {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a directory");
         let path_to = |file: &str| folder.path().join(file);
         let plain = "apiVersion: v1\nkind: Secret\nstringData: {a: b}\n";
         write(&path_to(&format!("{command}/plain.yaml")), plain);

@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 
 const CANARY: &str = "hunter2";
 
-/// Attack: a reader of a pipeline's log finds the password of a URL.
+/// Attack: a reader of a pipeline's log sees the password of a URL in an error message.
 #[test]
 fn messages_do_not_show_the_credentials_of_a_url() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let write = |name: &str, text: &str| {
         fs::write(folder.path().join(name), text).expect("the test directory is writable");
     };

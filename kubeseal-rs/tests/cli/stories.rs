@@ -2,7 +2,7 @@
 //! `TRYCMD=overwrite cargo test -p kubeseal-rs --test cli stories` and review the changes.
 
 #[test]
-fn every_story_runs_as_written() {
+fn every_story_has_the_expected_output() {
     trycmd::TestCases::new()
         .env("KUBECONFIG", "nowhere")
         .case("tests/stories/*.trycmd")

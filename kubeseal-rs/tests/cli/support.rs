@@ -1,4 +1,4 @@
-//! Writes files to a user's folder, and runs programs there.
+//! Writes files to a user's directory, and runs programs there.
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::ffi::OsStr;
@@ -14,7 +14,7 @@ pub(crate) const NEW_CERT: &str = include_str!("../seal/key-fixtures/key-2025.pe
 /// A certificate of another owner, with a key of another length.
 pub(crate) const OTHER_CERT: &str = include_str!("../seal/fixtures/other.pem");
 
-/// Writes files by their path below the folder.
+/// Writes files by their path below the directory.
 pub(crate) fn write_files(folder: &Path, files: &[(&str, &str)]) {
     for (path, text) in files {
         let path = folder.join(path);
@@ -34,8 +34,8 @@ pub(crate) fn command(program: &str, home: &Path, kubeconfig: impl AsRef<OsStr>)
     command
 }
 
-/// Copies a program with `cp`. A copy that this process wrote could not be run while a new child of another test had the
-/// descriptor.
+/// Copies a program with `cp`. A copy that this process wrote could not be run while a child process of another test
+/// inherits its open descriptor.
 pub(crate) fn copy_program(program: &str, copy: &Path) {
     let status = Command::new("cp").arg("-p").arg(program).arg(copy).status();
     assert!(status.expect("it runs").success(), "cp {program}");

@@ -1,4 +1,4 @@
-//! Tests to which servers a token for the controller's TLS port is sent.
+//! Tests which servers get a token for the controller's TLS port.
 #![cfg(target_os = "linux")]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -90,8 +90,8 @@ fn record(tls: &Arc<ServerConfig>, client: TcpStream, log: &Log) -> io::Result<(
     client.flush()
 }
 
-/// Answers as an API server. The man in the middle behind its service proxy has its own CA, and answers verify and
-/// rotate with 404.
+/// Answers as an API server with a man in the middle behind its service proxy. The man in the middle has its own CA,
+/// and answers verify and rotate with 404.
 fn answer(request: &Request, authority: &str, published: Option<&str>) -> (u16, String) {
     let endpoint = |name: &str| endpoint_path(NAMESPACE, NAME, name);
     match request.path.as_str() {
@@ -124,7 +124,7 @@ fn run(
     server: &TlsServer,
     published: Option<&str>,
 ) -> (Output, bool) {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     write_files(
         folder.path(),
         &[("secret.yaml", SECRET), ("old.pem", OLD_CERT)],
@@ -143,7 +143,7 @@ fn run(
     });
     let url = format!("https://localhost:{}", server.port);
     let port = ["--authorized", &url, "--token-account", "shop/ci"];
-    let input = fs::File::open(folder.path().join("db.yaml")).expect("it is there");
+    let input = fs::File::open(folder.path().join("db.yaml")).expect("the file exists");
     let output = command(program, folder.path(), kubeconfig)
         .args(args)
         .args(port)
@@ -188,7 +188,7 @@ fn sends_no_token_to_a_server_with_the_ca_of_the_unauthenticated_port() {
     }
 }
 
-/// The control for the attack: with its CA certificate in the `ConfigMap`, the server gets the token.
+/// The legitimate case: a server with a certificate of the CA in the `ConfigMap` gets the token.
 #[test]
 fn sends_the_token_to_a_server_with_a_ca_that_the_api_server_publishes() {
     let other = TlsServer::start();

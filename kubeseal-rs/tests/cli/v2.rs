@@ -17,7 +17,7 @@ const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/seal/v2.fixtu
 pub(crate) const RULES: &str =
     "rules:\n- path: '*.yaml'\n  format: v2\n  recipients: [cluster.txt]\n";
 
-/// Runs `seal` in a folder.
+/// Runs `seal` in a directory.
 pub(crate) fn seal(folder: &Path, args: &[&str]) -> Output {
     let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
     command.args(args).current_dir(folder);
@@ -25,15 +25,15 @@ pub(crate) fn seal(folder: &Path, args: &[&str]) -> Output {
 }
 
 #[track_caller]
-pub(crate) fn seal_well(folder: &Path, args: &[&str]) -> String {
+pub(crate) fn seal_ok(folder: &Path, args: &[&str]) -> String {
     let output = seal(folder, args);
     assert_code(&output, 0, format!("{args:?}"));
     combined_output(&output)
 }
 
-/// Returns a folder with keys, certificate and rules.
+/// Returns a directory with keys, certificate and rules.
 pub(crate) fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     for name in [
         "cert.pem",
         "key.pem",
@@ -42,7 +42,8 @@ pub(crate) fn folder() -> tempfile::TempDir {
         "escrow.key",
         "escrow.txt",
     ] {
-        fs::copy(Path::new(FIXTURES).join(name), folder.path().join(name)).expect("ours");
+        fs::copy(Path::new(FIXTURES).join(name), folder.path().join(name))
+            .expect("the test owns the file");
     }
     write_files(
         folder.path(),
@@ -51,20 +52,20 @@ pub(crate) fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// The arguments that seal one value, `a`, for the object `shop/db`.
+/// The arguments that seal one value, as item `a` of the object `shop/db`.
 pub(crate) const CREATE: [&str; 6] = ["create", "db", "-n", "shop", "--from-file", "a=value"];
 
-/// Creates `shop/db`, with these further arguments.
+/// Creates `shop/db` with [`CREATE`] and these arguments.
 #[track_caller]
 pub(crate) fn create(folder: &Path, more: &[&str]) {
-    seal_well(folder, &[&CREATE[..], more].concat());
+    seal_ok(folder, &[&CREATE[..], more].concat());
 }
 
 pub(crate) fn read(folder: &Path, file: &str) -> String {
     fs::read_to_string(folder.join(file)).expect("it exists")
 }
 
-/// Returns a file without the lines of `encryptedData`, each of which is one entry.
+/// Returns the text of a file without the entries of `encryptedData`, each of which is one line.
 fn outside_entries(text: &str) -> String {
     let is_entry = |line: &&str| {
         let line = line.trim_start();
@@ -99,8 +100,8 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
         "-w",
         "tree/0.yaml",
     ];
-    fs::create_dir(folder.join("tree")).expect("ours");
-    seal_well(folder, &args);
+    fs::create_dir(folder.join("tree")).expect("the test owns the directory");
+    seal_ok(folder, &args);
     let first = read(folder, "tree/0.yaml");
     for number in 1..1000 {
         let indent = if number % 2 == 0 {
@@ -113,7 +114,7 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
             folder.join(format!("tree/{number}.yaml")),
             format!("{indent}{text}# end"),
         )
-        .expect("ours");
+        .expect("the test owns the file");
     }
     let texts = || -> Vec<String> {
         (0..1000)
@@ -123,7 +124,7 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
     let before = texts();
     let keys = ["--key", "key.pem", "--key", "cluster.key"];
     let to_v2 = [&["rotate", "tree", "--to", "v2"][..], &keys].concat();
-    let printed = seal_well(folder, &to_v2);
+    let printed = seal_ok(folder, &to_v2);
     assert!(
         printed.contains("2000 items in 1000 files re-encrypted"),
         "{printed}"
@@ -136,7 +137,7 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
             "{after}"
         );
     }
-    seal_well(folder, &to_v2);
+    seal_ok(folder, &to_v2);
     assert!(texts() == converted, "a second run changes nothing");
     let to_v1 = [
         &[
@@ -150,7 +151,7 @@ fn converting_a_thousand_files_keeps_every_other_byte() {
         ][..],
         &keys,
     ];
-    seal_well(folder, &to_v1.concat());
+    seal_ok(folder, &to_v1.concat());
     for (before, after) in before.iter().zip(&texts()) {
         assert_eq!(outside_entries(before), outside_entries(after));
         assert!(!after.contains("seal2"), "{after}");
@@ -174,8 +175,8 @@ fn existing_values_are_sealed_only_for_confirmed_recipients() {
     assert_eq!(read(folder, "db.yaml"), sealed);
     for confirmation in [["--recipient", "escrow.txt"], ["--key", "escrow.key"]] {
         write_files(folder, &[("db.yaml", &sealed)]);
-        seal_well(folder, &[&rotate[..], &confirmation].concat());
-        seal_well(
+        seal_ok(folder, &[&rotate[..], &confirmation].concat());
+        seal_ok(
             folder,
             &["view", "db.yaml", "--reveal", "--key", "escrow.key"],
         );
@@ -185,7 +186,7 @@ fn existing_values_are_sealed_only_for_confirmed_recipients() {
     let output = seal(folder, &["lint", "db.yaml"]);
     assert_code(&output, 1, "a foreign recipient");
     assert_contains(&output, "[foreign-recipient]", "lint");
-    seal_well(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
+    seal_ok(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
     assert_code(&seal(folder, &["lint", "db.yaml"]), 0, "after the set");
     let output = seal(
         folder,
@@ -194,9 +195,10 @@ fn existing_values_are_sealed_only_for_confirmed_recipients() {
     assert_code(&output, 2, "the key of the removed recipient");
 }
 
-/// Attack: a committer puts a v2 key into a rule that pins certificates, or into one that the user pins from outside.
+/// Attack: a committer adds a v2 key to a rule that pins certificates, or to a rule while the user pins a certificate
+/// in the environment.
 #[test]
-fn pinned_certificates_refuse_other_keys() {
+fn refuses_v2_keys_that_are_not_pinned() {
     let folder = folder();
     let folder = folder.path();
     let output = {
@@ -230,10 +232,10 @@ pub(crate) fn fingerprint(folder: &Path) -> String {
     certificate.fingerprint().to_string()
 }
 
-/// Attack: a rule without recipients retires a key, pins another or demands longer keys, and a user or a script passes the
-/// key with `--recipient`.
+/// Attack: a rule without recipients retires the key, pins another key or requires longer keys, and a user or a script
+/// passes the key with `--recipient`.
 #[test]
-fn a_recipient_of_a_flag_is_checked_against_the_rule() {
+fn checks_a_recipient_of_a_flag_against_the_rule() {
     let folder = folder();
     let folder = folder.path();
     let retired = format!("retired: ['{}']", fingerprint(folder));
@@ -268,15 +270,15 @@ fn a_recipient_of_a_flag_is_checked_against_the_rule() {
     create(folder, &["--for", "db.yaml", "--recipient", "cluster.txt"]);
 }
 
-/// A blind `set` changes one line, in the same place, and a set of several items adds one lock.
+/// Without a key, `set` changes one line in place.
 #[test]
-fn a_set_without_keys_changes_one_line() {
+fn set_without_keys_changes_one_line() {
     let folder = folder();
     let folder = folder.path();
     create(folder, &["--from-file", "b=value", "-w", "db.yaml"]);
     let before = read(folder, "db.yaml").replace("    b: ", "    # the second\n    b:   ");
     write_files(folder, &[("db.yaml", &before)]);
-    seal_well(folder, &["set", "db.yaml", "b", "--from-file", "value"]);
+    seal_ok(folder, &["set", "db.yaml", "b", "--from-file", "value"]);
     let after = read(folder, "db.yaml");
     let changed: Vec<_> = before
         .lines()
@@ -292,14 +294,14 @@ fn a_set_without_keys_changes_one_line() {
     let (sealed, _) = SealedSecret::all_from_document(&parsed[0]).expect("valid");
     let object = shared::v2::Object::parse(&sealed[0].spec.encrypted_data).expect("valid");
     assert!(object.view()["b"].is_template_bound, "as the file is");
-    // The last item of the shared lock takes the lock with it.
-    seal_well(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
+    // The shared lock is removed together with its last item.
+    seal_ok(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
     assert!(!read(folder, "db.yaml").contains("/lock/"));
 }
 
-/// Lists, backs up, restores, retires and marks v2 keys on a directory. None of it needs the private key of a value.
+/// Lists, backs up, restores, retires and marks v2 keys in a directory. No command needs to open a value.
 #[test]
-fn v2_keys_have_the_life_cycle_of_keys() {
+fn lists_backs_up_restores_retires_and_marks_v2_keys() {
     let folder = folder();
     let folder = folder.path();
     write_two_keys(folder);
@@ -331,7 +333,7 @@ fn v2_keys_have_the_life_cycle_of_keys() {
         marked.contains("/backed-up") && marked.contains(id),
         "{marked}"
     );
-    fs::create_dir(folder.join("copy")).expect("ours");
+    fs::create_dir(folder.join("copy")).expect("the test owns the directory");
     let restore = [
         "keys",
         "restore",
@@ -363,7 +365,7 @@ fn v2_keys_have_the_life_cycle_of_keys() {
     let output = seal(folder, &["set", "db.yaml", "a", "--from-file", "value"]);
     assert_code(&output, 2, "a compromised recipient");
     assert_contains(&output, "is marked as compromised", "set");
-    fs::remove_file(folder.join("db.yaml")).expect("ours");
+    fs::remove_file(folder.join("db.yaml")).expect("the test owns the file");
     assert_contains(
         &run(&["keys", "retire", "key-old"]),
         "key-old is retired",
@@ -371,12 +373,12 @@ fn v2_keys_have_the_life_cycle_of_keys() {
     );
 }
 
-/// Returns the manifest of a v2 key that seals from this day of 2026.
+/// Returns the manifest of a v2 key that is valid from this day of January 2026.
 pub(crate) fn v2_key(name: &str, byte: u8, day: u8) -> String {
     manifest::to_yaml(&v2_secret(Suite::XWing, name, byte, day).to_document())
 }
 
-/// Writes the directory `state` of a controller with the keys `key-old`, which is that of `cluster.txt`, and `key-new`.
+/// Writes a controller's directory, `state`, with the keys `key-old`, which is the key of `cluster.txt`, and `key-new`.
 pub(crate) fn write_two_keys(folder: &Path) {
     let files = [
         ("state/keys/old.yaml", v2_key("key-old", 1, 1)),
@@ -389,7 +391,7 @@ pub(crate) fn write_two_keys(folder: &Path) {
     );
 }
 
-/// Returns the Secret of a v2 key that seals from this day of 2026.
+/// Returns the Secret of a v2 key that is valid from this day of January 2026.
 pub(crate) fn v2_secret(suite: Suite, name: &str, byte: u8, day: u8) -> Secret {
     let stored = StoredKey {
         key: SecretKey::from_bytes(suite, &[byte; 32]).expect("a key"),

@@ -1,4 +1,4 @@
-//! Attacks on `seal` with v2 values by a committer without keys, who changes the files that a user sets values in.
+//! Attacks by a committer without keys who changes files in which a user sets v2 values.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -16,9 +16,9 @@ use shared::v2::{Object, Recipient as _, SecretKey, Suite};
 
 use crate::api_server::{self, Body, certificate_path, service_body, service_path};
 use crate::support::{assert_code, assert_contains, command, git, stderr, write_files};
-use crate::v2::{CREATE, RULES, create, folder, read, seal, seal_well, v2_key, write_two_keys};
+use crate::v2::{CREATE, RULES, create, folder, read, seal, seal_ok, v2_key, write_two_keys};
 
-/// Sets an item, in a file that it must not change.
+/// Runs a command that must fail with this message and leave the file unchanged.
 #[track_caller]
 pub(crate) fn assert_refused(folder: &Path, args: &[&str], file: &str, why: &str) -> Output {
     let before = read(folder, file);
@@ -57,10 +57,10 @@ pub(crate) fn is_bound(folder: &Path, item: &str) -> bool {
     object.view()[item].is_template_bound
 }
 
-/// Attack: a committer adds a v1 item to a bound file, so that the next value is sealed unbound and can be used in another
+/// Attack: a committer adds a v1 item to a bound file, so that the next value is not bound and can be used in another
 /// template.
 #[test]
-fn a_v1_item_does_not_free_new_values_from_the_template() {
+fn binds_new_values_despite_an_added_v1_item() {
     let folder = folder();
     let folder = folder.path();
     create(folder, &["-w", "db.yaml"]);
@@ -78,14 +78,14 @@ fn a_v1_item_does_not_free_new_values_from_the_template() {
     write_files(folder, &[("db.yaml", &text)]);
     let output = assert_refused(folder, &set("a"), "db.yaml", "is bound to the template");
     assert_contains(&output, "seal unset", "the next step");
-    seal_well(folder, &["unset", "db.yaml", "x"]);
-    seal_well(folder, &set("a"));
+    seal_ok(folder, &["unset", "db.yaml", "x"]);
+    seal_ok(folder, &set("a"));
     assert!(is_bound(folder, "a"));
 }
 
-/// Attack: a committer replaces all bound items by unbound ones of their own, so that the next value is sealed unbound.
+/// Attack: a committer replaces all bound items with their own unbound items, so that the next value is not bound.
 #[test]
-fn unbound_items_do_not_free_new_values_from_the_template() {
+fn binds_new_values_despite_unbound_items() {
     let folder = folder();
     let folder = folder.path();
     create(folder, &["-w", "db.yaml"]);
@@ -95,7 +95,7 @@ fn unbound_items_do_not_free_new_values_from_the_template() {
     create(folder, &["--from-file", "b=value", "-w", "own.yaml"]);
     let own = read(folder, "own.yaml");
 
-    // The last commit has the binding.
+    // The values of the last commit are bound.
     write_files(folder, &[("db.yaml", &bound)]);
     git(folder, &["init", "-q"]);
     git(folder, &["add", "db.yaml"]);
@@ -104,19 +104,19 @@ fn unbound_items_do_not_free_new_values_from_the_template() {
     let output = assert_refused(folder, &set("a"), "db.yaml", "no longer in the file");
     assert_contains(&output, "seal diff", "the next step");
 
-    // The rule demands the binding.
+    // Only the rule requires bound values.
     git(folder, &["commit", "-qam", "unbound"]);
     write_files(folder, &[(".seal.yaml", RULES)]);
-    let output = seal_well(folder, &set("a"));
+    let output = seal_ok(folder, &set("a"));
     assert!(
         output.contains("seal rotate --to v2 --bind-template"),
         "{output}"
     );
     assert!(is_bound(folder, "a") && !is_bound(folder, "b"));
 
-    // Neither does.
+    // Neither the last commit nor the rule requires bound values.
     write_files(folder, &[(".seal.yaml", &unbound_rule), ("db.yaml", &own)]);
-    seal_well(folder, &set("a"));
+    seal_ok(folder, &set("a"));
     assert!(!is_bound(folder, "a"));
 }
 
@@ -137,24 +137,24 @@ fn new_values_are_not_bound_to_a_changed_template() {
     );
     assert_contains(&output, "revert the change", "the next step");
 
-    // The committer removes the bound item as well.
+    // The committer also removes the bound item.
     git(folder, &["init", "-q"]);
     write_files(folder, &[("db.yaml", &bound)]);
     git(folder, &["add", "db.yaml"]);
     git(folder, &["commit", "-qm", "bound"]);
     write_files(folder, &[("db.yaml", &changed)]);
-    seal_well(folder, &["unset", "db.yaml", "a"]);
+    seal_ok(folder, &["unset", "db.yaml", "a"]);
     assert_refused(folder, &set("a"), "db.yaml", "no longer in the file");
     write_files(folder, &[("db.yaml", &bound)]);
-    seal_well(folder, &["unset", "db.yaml", "a"]);
-    seal_well(folder, &set("a"));
+    seal_ok(folder, &["unset", "db.yaml", "a"]);
+    seal_ok(folder, &set("a"));
     assert!(is_bound(folder, "a"), "the template is that of the commit");
 }
 
-/// Attack: a committer without keys hides from the report of a compromised key that values are sealed for it: by a further
-/// recipient, by a change for which controllers refuse the object, or by a malformed entry.
+/// Attack: a committer without keys hides values from the report of a compromised key by adding another recipient, by a
+/// change that makes controllers refuse the object, or by a malformed entry.
 #[test]
-fn a_compromised_key_exposes_values_with_other_recipients_and_in_refused_objects() {
+fn compromise_lists_values_with_other_recipients_and_in_refused_objects() {
     let folder = folder();
     let folder = folder.path();
     let rules =
@@ -183,8 +183,8 @@ fn a_compromised_key_exposes_values_with_other_recipients_and_in_refused_objects
         let file = format!("tree/{name}.yaml");
         let create = ["create", name, "-n", "shop", "--from-file", "a=value"];
         let create = [&create[..], &["--from-file", "b=value", "-w", &file]].concat();
-        fs::create_dir_all(folder.join("tree")).expect("ours");
-        seal_well(folder, &create);
+        fs::create_dir_all(folder.join("tree")).expect("the test owns the directory");
+        seal_ok(folder, &create);
         if let Some((from, to)) = change {
             let text = read(folder, &file);
             let changed = text.replacen(from, to, 1);
@@ -215,7 +215,7 @@ fn a_compromised_key_exposes_values_with_other_recipients_and_in_refused_objects
     }
 }
 
-/// Returns the Secret of the RSA key of the folder.
+/// Returns the Secret of the RSA key in `key.pem`.
 pub(crate) fn rsa_key(folder: &Path) -> String {
     let encoded = |file: &str| shared::base64::encode(read(folder, file).as_bytes());
     format!(
@@ -227,8 +227,8 @@ pub(crate) fn rsa_key(folder: &Path) -> String {
     )
 }
 
-/// Attack: a committer allows a classical key in the rule, so that existing values become readable for a quantum computer
-/// when a user re-encrypts them.
+/// Attack: a committer allows a classical key in the rule, so that existing values become readable for a quantum
+/// computer when a user re-encrypts them.
 #[test]
 fn a_rule_alone_does_not_allow_classical_keys_for_existing_values() {
     let folder = folder();
@@ -251,23 +251,23 @@ fn a_rule_alone_does_not_allow_classical_keys_for_existing_values() {
     assert_contains(&output, "forbids keys that are not post-quantum", "rotate");
     assert_contains(&output, "pass --allow-classical", "rotate");
     assert_eq!(read(folder, "db.yaml"), before);
-    let printed = seal_well(folder, &[&keys[..], &["--allow-classical"]].concat());
+    let printed = seal_ok(folder, &[&keys[..], &["--allow-classical"]].concat());
     assert!(
         printed.contains("no longer for post-quantum keys only"),
         "{printed}"
     );
-    seal_well(folder, &["view", "db.yaml", "--reveal", "--key", "key.pem"]);
+    seal_ok(folder, &["view", "db.yaml", "--reveal", "--key", "key.pem"]);
 }
 
-/// Attack: a committer adds a stanza that does not open anything for another key, so that the key that the values need is
-/// retired.
+/// Attack: a committer adds a stanza for another key that does not open the lock, so that the key that the values need
+/// is retired.
 #[test]
-fn a_stanza_that_does_not_open_is_no_other_recipient() {
+fn a_stanza_that_does_not_open_is_not_a_recipient() {
     let folder = folder();
     let folder = folder.path();
     write_two_keys(folder);
     let both = RULES.replace("[cluster.txt]", "[cluster.txt, new.txt]");
-    let exported = seal_well(folder, &["keys", "export", "--directory", "state"]);
+    let exported = seal_ok(folder, &["keys", "export", "--directory", "state"]);
     let id_new = exported
         .split(' ')
         .nth(2)
@@ -316,7 +316,7 @@ fn a_stanza_that_does_not_open_is_no_other_recipient() {
 
 const ID_OF_CLUSTER: &str = "1f79tcRB6C15M6q5Y1tFHQ";
 
-/// Returns name and value of the stanza for a key.
+/// Returns the name and the value of the stanza for a key.
 fn entry(text: &str, key: &str) -> (String, String) {
     let is_stanza = |line: &&str| line.contains("/lock/") && line.contains(&format!("/{key}"));
     let line = text.lines().find(is_stanza).expect("a stanza");
@@ -329,13 +329,13 @@ fn lock_of(name: &str) -> String {
     name.split('/').nth(2).expect("a lock").to_owned()
 }
 
-/// Attack: a server between the user and the controller replaces the key that the controller prefers for v2 values, and then
-/// offers one that is not post-quantum.
+/// Attack: a server between the user and the controller replaces the key that the controller prefers for v2 values, at
+/// last with a key that is not post-quantum.
 #[test]
-fn a_changed_preferred_key_is_reported() {
+fn reports_a_changed_preferred_key() {
     let folder = folder();
     let folder = folder.path();
-    fs::remove_file(folder.join(".seal.yaml")).expect("ours");
+    fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
     let lists = preferred_keys(folder);
     let served: Arc<AtomicUsize> = Arc::default();
     let index = Arc::clone(&served);
@@ -402,10 +402,10 @@ fn preferred_keys(folder: &Path) -> [String; 3] {
     [line(1), line(2), list("rsa", id, "certificate", &pem)]
 }
 
-/// Fault: rules still name a key that is retired or compromised, in the working tree or on another branch, so that colleagues
-/// seal values that no controller opens, or that an attacker opens.
+/// Fault: rules in the working tree or on another branch still name a key that is retired or compromised, so that other
+/// users seal values that no controller or an attacker can open.
 #[test]
-fn rules_that_name_a_key_keep_it_and_are_reported() {
+fn retires_no_key_that_a_rule_names() {
     let folder = folder();
     let folder = folder.path();
     write_two_keys(folder);
@@ -463,10 +463,10 @@ fn rules_that_name_a_key_keep_it_and_are_reported() {
     }
 }
 
-/// Attack: a committer changes the rule of a file whose values only post-quantum keys open, so that the next value is sealed for
-/// an RSA key.
+/// Attack: a committer changes the rule of a file whose values only post-quantum keys open, so that the next value is
+/// sealed for an RSA key.
 #[test]
-fn a_rule_alone_gives_up_no_post_quantum_protection_of_the_next_value() {
+fn a_rule_alone_does_not_weaken_post_quantum_protection() {
     for rules in [
         RULES.replace("cluster.txt", "cert.pem"),
         "rules:\n- path: '*.yaml'\n  certificate: cert.pem\n".to_owned(),
@@ -479,12 +479,12 @@ fn a_rule_alone_gives_up_no_post_quantum_protection_of_the_next_value() {
         let output = assert_refused(folder, &set("a"), "db.yaml", "for post-quantum keys only");
         assert_contains(&output, "pass the key with --recipient FILE", &rules);
         let confirmed = [&set("a")[..], &["--recipient", "cert.pem"]].concat();
-        seal_well(folder, &confirmed);
-        // The last commit still has the protection after every value was replaced.
+        seal_ok(folder, &confirmed);
+        // After every value was replaced, the values of the last commit are still for post-quantum keys only.
         git(folder, &["init", "-q"]);
         git(folder, &["add", "db.yaml"]);
         git(folder, &["commit", "-qm", "values"]);
-        seal_well(
+        seal_ok(
             folder,
             &[
                 "set",
@@ -498,6 +498,6 @@ fn a_rule_alone_gives_up_no_post_quantum_protection_of_the_next_value() {
         );
         assert_refused(folder, &set("a"), "db.yaml", "for post-quantum keys only");
         git(folder, &["commit", "-qam", "classical"]);
-        seal_well(folder, &set("a"));
+        seal_ok(folder, &set("a"));
     }
 }

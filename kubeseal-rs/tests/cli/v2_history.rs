@@ -1,4 +1,4 @@
-//! Tests which v2 values `seal keys retire`, `status` and `compromise` find: in the history, and outside of SealedSecrets.
+//! Tests that `seal keys retire`, `status` and `compromise` find v2 values in the history and outside of SealedSecrets.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::Output;
 
 use crate::support::{assert_code, assert_contains, git, write_files};
-use crate::v2::{RULES, create, folder, read, seal, seal_well, write_two_keys};
+use crate::v2::{RULES, create, folder, read, seal, seal_ok, write_two_keys};
 use crate::v2_attacks::line_of;
 
-/// Returns a folder with two v2 keys in `state`, and rules that name both.
+/// Returns a directory with two v2 keys in `state`, and with rules that name both keys.
 fn folder_with_two_keys() -> tempfile::TempDir {
     let folder = folder();
     let rules = RULES.replace("[cluster.txt]", "[cluster.txt, new.txt]");
@@ -18,13 +18,13 @@ fn folder_with_two_keys() -> tempfile::TempDir {
         &[("tree/README", ""), (".seal.yaml", &rules)],
     );
     write_two_keys(folder.path());
-    let exported = seal_well(folder.path(), &["keys", "export", "--directory", "state"]);
+    let exported = seal_ok(folder.path(), &["keys", "export", "--directory", "state"]);
     write_files(folder.path(), &[("new.txt", &exported)]);
     git(folder.path(), &["init", "-q", "-b", "main"]);
     folder
 }
 
-/// The arguments that add a second value, and write the file.
+/// The arguments that add a second value and name the output file.
 const TWO_ITEMS: [&str; 4] = ["--from-file", "b=value", "-w", "tree/db.yaml"];
 
 fn commit(folder: &Path, subject: &str) {
@@ -37,18 +37,18 @@ fn keys(folder: &Path, command: &str, more: &[&str]) -> Output {
     seal(folder, &[&args, more, &["--directory", "state"]].concat())
 }
 
-/// Attack: a committer adds the lock line of a key later than the values and removes it again, so that the report of the
-/// compromised key names no commit.
+/// Attack: a committer adds the lock line of a key after the values and removes the line again, so that the report of
+/// the compromised key lists no commit.
 #[test]
-fn a_key_that_was_added_to_a_lock_later_is_reported() {
+fn compromise_reports_a_key_that_was_added_to_a_lock_later() {
     let folder = folder_with_two_keys();
     let folder = folder.path();
     create(folder, &TWO_ITEMS);
     let both = read(folder, "tree/db.yaml");
     let exported = read(folder, "new.txt");
     let id = exported.split(' ').nth(2).expect("an identifier");
-    let of_new = |line: &&str| line.contains("/lock/") && line.contains(&format!("/{id}"));
-    let lines = both.lines().filter(|line| !of_new(line));
+    let is_for_new_key = |line: &&str| line.contains("/lock/") && line.contains(&format!("/{id}"));
+    let lines = both.lines().filter(|line| !is_for_new_key(line));
     let before = lines.collect::<Vec<_>>().join("\n") + "\n";
     assert_ne!(before, both);
     for (subject, text) in [("one", &before), ("two", &both), ("three", &before)] {
@@ -78,21 +78,22 @@ fn subject_of(folder: &Path, commit: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// Attack: an author puts v2 values into the values of a chart, a patch of kustomize or a JSON patch, in the tree, on another
-/// branch or in an earlier commit, so that a key that they need is retired, and missing in the report of its compromise.
+/// Attack: an author puts v2 values into chart values, a kustomize patch or a JSON patch, in the tree, on another
+/// branch or in an earlier commit. The key that they need is then retired, and the report of its compromise does not
+/// list them.
 #[test]
-fn v2_values_outside_of_sealed_secrets_may_need_a_key() {
+fn retires_no_key_that_v2_values_outside_of_sealed_secrets_may_need() {
     let folder = folder_with_two_keys();
     let folder = folder.path();
     create(folder, &TWO_ITEMS);
-    seal_well(
+    seal_ok(
         folder,
         &["set", "tree/db.yaml", "a", "--from-file", "value"],
     );
     let line = line_of(&read(folder, "tree/db.yaml"), "a");
     let value = line.trim().strip_prefix("a: ").expect("an item").to_owned();
-    fs::remove_file(folder.join("tree/db.yaml")).expect("ours");
-    fs::remove_file(folder.join(".seal.yaml")).expect("ours");
+    fs::remove_file(folder.join("tree/db.yaml")).expect("the test owns the file");
+    fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
     let json = format!(r#"[{{"op": "add", "path": "/spec/encryptedData/a", "value": "{value}"}}]"#);
     for (file, text) in [
         ("tree/values.yaml", format!("secrets:\n  a: {value}\n")),

@@ -1,5 +1,5 @@
-//! Tests `seal keys` with v2 keys of a cluster, which are compared with what the controller lists at `/v2/recipients`, and
-//! the restore of v2 keys.
+//! Tests `seal keys` with v2 keys of a cluster and the list of the controller at `/v2/recipients`, and the restore of
+//! v2 keys.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -14,7 +14,7 @@ use crate::api_server::{self, Body, certificate_path, service_body, service_path
 use crate::support::{
     NEW_CERT, assert_code, assert_contains, combined_output, command, write_files,
 };
-use crate::v2::{folder, read, seal, seal_well, v2_secret};
+use crate::v2::{folder, read, seal, seal_ok, v2_secret};
 
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "sealed-secrets-controller";
@@ -26,8 +26,8 @@ const KEYS: [(Suite, &str, u8, u8); 3] = [
     (Suite::XWing, "key-new", 3, 3),
 ];
 
-/// Serves a cluster with these keys, whose controller lists the key of a suite and a byte first; or no list. Returns its
-/// kubeconfig.
+/// Serves a cluster with [`KEYS`] and a controller that lists one key at `/v2/recipients`, or does not serve a list.
+/// Returns the path of the kubeconfig.
 fn serve(folder: &Path, listed: Option<(Suite, u8)>) -> std::path::PathBuf {
     let secrets = KEYS.map(|(suite, name, byte, day)| {
         let secret = v2_secret(suite, name, byte, day);
@@ -62,7 +62,7 @@ fn serve(folder: &Path, listed: Option<(Suite, u8)>) -> std::path::PathBuf {
 }
 
 fn keys(listed: Option<(Suite, u8)>, args: &[&str]) -> Output {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let kubeconfig = serve(folder.path(), listed);
     let mut command = command(env!("CARGO_BIN_EXE_seal"), folder.path(), kubeconfig);
     command.env("XDG_CACHE_HOME", folder.path().join("cache"));
@@ -78,14 +78,14 @@ fn states(output: &Output) -> Vec<String> {
 }
 
 #[test]
-fn the_controller_decides_which_v2_key_seals() {
+fn the_controller_determines_which_v2_key_seals() {
     for (listed, remark, want) in [
         (
             Some((Suite::XWing, 3)),
             "",
             ["key-new sealing", "key-old opening", "key-p256 opening"],
         ),
-        // With --require-backup, the newest key waits.
+        // With --require-backup, a controller seals for the older key until the newest one has a backup.
         (
             Some((Suite::XWing, 2)),
             "",
@@ -114,9 +114,9 @@ fn the_controller_decides_which_v2_key_seals() {
     }
 }
 
-/// Attack: a server between the user and the controller lists another key, so that the key that seals is retired.
+/// Attack: a server between the user and the controller lists another key, so that the sealing key is retired.
 #[test]
-fn the_newest_key_of_a_suite_is_retired_only_if_the_user_says_that_the_suite_is_former() {
+fn retires_the_newest_key_of_a_suite_only_with_former_suite() {
     let (xw, older, p256) = (
         Some((Suite::XWing, 3)),
         Some((Suite::XWing, 2)),
@@ -172,10 +172,10 @@ fn the_newest_key_of_a_suite_is_retired_only_if_the_user_says_that_the_suite_is_
     }
 }
 
-/// Attack: an attacker who has a copy of a key stores a further one, with times that make it the newest, so that the report of
-/// the compromised key says that nothing is left to do.
+/// Attack: an attacker who has a copy of a key stores another key with times that make it the newest, so that the
+/// report of the compromised key says that nothing is left to do.
 #[test]
-fn a_successor_by_its_times_alone_is_to_be_checked() {
+fn asks_to_check_a_successor_that_only_its_times_identify() {
     let check = "check who created key-new: it counts as the sealing key by the times in";
     let rotate = "generates a key that is not compromised";
     for (listed, is_checked) in [
@@ -193,21 +193,21 @@ fn a_successor_by_its_times_alone_is_to_be_checked() {
             assert!(printed.contains(want), "{listed:?}: {printed}");
         }
     }
-    // A key of another suite does not take the place of one.
+    // A key of another suite is not a successor.
     let output = keys(None, &["compromise", "key-new", "--dry-run"]);
     assert_contains(&output, rotate, "the newest");
 }
 
-/// v2 keys are restored as opening-only, unless the user names them, as RSA keys are.
+/// Like RSA keys, v2 keys are restored as opening-only unless the user names them.
 #[test]
-fn a_restored_v2_key_seals_if_the_user_names_it() {
+fn a_restored_v2_key_seals_only_if_the_user_names_it() {
     let folder = folder();
     let folder = folder.path();
     let [old, new] = [KEYS[1], KEYS[2]].map(|(suite, name, byte, day)| {
         manifest::to_yaml(&v2_secret(suite, name, byte, day).to_document())
     });
     write_files(folder, &[("backup.yaml", &format!("{old}---\n{new}"))]);
-    fs::create_dir(folder.join("state")).expect("ours");
+    fs::create_dir(folder.join("state")).expect("the test owns the directory");
     let restore = |more: &[&str]| {
         let restore = ["keys", "restore", "backup.yaml", "--directory", "state"];
         seal(folder, &[&restore, more].concat())
@@ -240,10 +240,10 @@ fn a_restored_v2_key_seals_if_the_user_names_it() {
     let line = format!("key-new xw {id}: already exists, and is now the sealing key");
     assert_contains(&restore(&["--seal-with", &id]), &line, "restored before");
     assert!(!read(folder, "state/keys/key-new.yaml").contains("opening-only"));
-    let listed = seal_well(folder, &["keys", "list", "--directory", "state"]);
+    let listed = seal_ok(folder, &["keys", "list", "--directory", "state"]);
     assert!(listed.contains("key-new  sealing"), "{listed}");
 
-    fs::remove_dir_all(folder.join("state/keys")).expect("ours");
+    fs::remove_dir_all(folder.join("state/keys")).expect("the test owns the file");
     let (states, _) = report(&["--seal-with", &id]);
     assert_eq!(states, ["key-old opening", "key-new sealing"]);
     let output = restore(&["--seal-with", "nonsense"]);
@@ -251,9 +251,9 @@ fn a_restored_v2_key_seals_if_the_user_names_it() {
     assert_contains(&output, "expected a fingerprint", "nonsense");
 }
 
-/// A private key in a file is reported as one, so that the user does not only seal it.
+/// A generic finding about plain values could make the user seal the private key.
 #[test]
-fn lint_names_a_v2_key() {
+fn lint_reports_a_plain_v2_key() {
     let folder = folder();
     let secret = v2_secret(Suite::XWing, "key", 1, 1);
     let key = manifest::to_yaml(&secret.to_document());

@@ -1,4 +1,4 @@
-//! Tests that reports about v2 values are not more favorable than those about v1 values.
+//! Tests that reports on v2 values contain everything that reports on v1 values contain.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::Output;
 use shared::v2::{Recipient as _, Suite};
 
 use crate::support::{assert_code, assert_contains, combined_output, command, git, write_files};
-use crate::v2::{RULES, create, folder, read, seal, seal_well, v2_key, v2_secret, write_two_keys};
+use crate::v2::{RULES, create, folder, read, seal, seal_ok, v2_key, v2_secret, write_two_keys};
 use crate::v2_attacks::rsa_key;
 
 const DIRECTORY: [&str; 2] = ["--directory", "state"];
@@ -17,8 +17,8 @@ fn run(folder: &Path, args: &[&str]) -> Output {
     seal(folder, &[args, &DIRECTORY].concat())
 }
 
-/// Returns a folder with the directory `state` of a controller: an RSA key, that of `cert.pem`, and two v2 keys, of which
-/// `key-old` is that of `cluster.txt`.
+/// Returns a directory with a controller's directory, `state`: the RSA key of `cert.pem` and two v2 keys, of which
+/// `key-old` is the key of `cluster.txt`.
 fn folder_with_keys() -> tempfile::TempDir {
     let folder = folder();
     write_two_keys(folder.path());
@@ -32,10 +32,10 @@ fn create_for(folder: &Path, recipients: &str, file: &str) {
     let rules = RULES.replace("[cluster.txt]", recipients);
     write_files(folder, &[(".seal.yaml", &rules)]);
     create(folder, &["--from-file", "b=value", "-w", file]);
-    fs::remove_file(folder.join(".seal.yaml")).expect("ours");
+    fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
 }
 
-/// Replaces a text in a file, which must contain it.
+/// Replaces a text in a file. Fails if the file does not contain the text.
 fn change(folder: &Path, file: &str, from: &str, to: &str) {
     let before = read(folder, file);
     let after = before.replacen(from, to, 1);
@@ -49,8 +49,8 @@ fn write_newer_rsa_key(folder: &Path) {
     write_files(folder, &[("state/keys/newer.yaml", newer)]);
 }
 
-/// Attack: a committer adds a malformed entry to a file, so that no v2 value of it counts for the key that it needs, removes
-/// the entry once the key is retired, or damages the value itself until then.
+/// Attack: a committer adds a malformed entry to a file, or damages a value, so that the v2 values of the file do not
+/// count as needing their key, and repairs the file after the key was retired.
 #[test]
 fn a_malformed_entry_hides_no_value_from_retire() {
     let folder = folder_with_keys();
@@ -89,18 +89,19 @@ fn a_malformed_entry_hides_no_value_from_retire() {
                 assert_contains(&compromise, "item b: malformed v2 value", to);
             }
         }
-        fs::remove_file(folder.join("db.yaml")).expect("ours");
+        fs::remove_file(folder.join("db.yaml")).expect("the test owns the file");
     }
 }
 
 fn seal_with_rule(folder: &Path, recipients: &str, args: &[&str]) {
     let rules = RULES.replace("[cluster.txt]", recipients);
     write_files(folder, &[(".seal.yaml", &rules)]);
-    seal_well(folder, args);
-    fs::remove_file(folder.join(".seal.yaml")).expect("ours");
+    seal_ok(folder, args);
+    fs::remove_file(folder.join(".seal.yaml")).expect("the test owns the file");
 }
 
-/// Fault: a key is lost or the template was changed, so that no key opens v2 values; `status` says that nothing needs any key.
+/// Fault: a key is lost or the template was changed, so that no key opens v2 values, and `status` reports that nothing
+/// needs a key.
 #[test]
 fn status_reports_v2_values_that_no_key_opens() {
     let folder = folder_with_keys();
@@ -128,14 +129,14 @@ fn status_reports_v2_values_that_no_key_opens() {
     );
 }
 
-/// Fault: a key is retired, or only the user has it, so that the controller cannot open the values; `doctor` says that all is
-/// well.
+/// Fault: a key is retired, or only the user has the key, so that the controller cannot open the values, and `doctor`
+/// reports no problem.
 #[test]
-fn doctor_and_exec_know_which_v2_keys_the_controller_uses() {
+fn doctor_and_exec_report_v2_keys_that_the_controller_does_not_use() {
     let folder = folder_with_keys();
     let folder = folder.path();
     write_newer_rsa_key(folder);
-    let exported = seal_well(folder, &["keys", "export", "--directory", "state"]);
+    let exported = seal_ok(folder, &["keys", "export", "--directory", "state"]);
     write_files(folder, &[("new.txt", &exported)]);
     create_for(folder, "[cluster.txt]", "xw.yaml");
     create_for(folder, "[cert.pem]", "rsa.yaml");
@@ -184,7 +185,7 @@ fn doctor_and_exec_know_which_v2_keys_the_controller_uses() {
     }
     assert_code(&doctor("both.yaml", &[]), 0, "another key opens it");
     assert!(!exec("both.yaml").contains("retired"));
-    fs::remove_file(folder.join("state/keys/old.yaml")).expect("ours");
+    fs::remove_file(folder.join("state/keys/old.yaml")).expect("the test owns the file");
     write_files(folder, &[("key.yaml", &v2_key("key-old", 1, 1))]);
     let output = doctor("xw.yaml", &["--backup", "key.yaml"]);
     assert_code(&output, 1, "only in a backup");
@@ -195,9 +196,9 @@ fn doctor_and_exec_know_which_v2_keys_the_controller_uses() {
     );
 }
 
-/// Fault: the only key at hand is a v2 key, which counts as none.
+/// Fault: the user has only a v2 key, and `doctor` reports that there is no key.
 #[test]
-fn doctor_uses_a_backup_of_a_v2_key_alone() {
+fn doctor_accepts_a_backup_with_v2_keys_alone() {
     let folder = folder();
     let folder = folder.path();
     create(folder, &["-w", "db.yaml"]);
@@ -221,10 +222,10 @@ fn doctor_uses_a_backup_of_a_v2_key_alone() {
     assert_code(&output, 1, "another key");
 }
 
-/// Fault: files with conflict markers, templates, or values in other objects cannot be checked before the change back to
-/// Bitnami's controller.
+/// Fault: files with conflict markers, templates, or values in other objects cannot be checked before the change back
+/// to Bitnami's controller.
 #[test]
-fn a_rollback_check_fails_for_what_it_cannot_read() {
+fn a_rollback_check_fails_if_a_file_cannot_be_read() {
     let folder = folder();
     let folder = folder.path();
     create(folder, &["-w", "db.yaml"]);
@@ -253,7 +254,7 @@ fn a_rollback_check_fails_for_what_it_cannot_read() {
         let printed = combined_output(&output);
         assert!(!printed.contains("can read all"), "{case}: {printed}");
     }
-    fs::remove_file(folder.join("tree/f.yaml")).expect("ours");
+    fs::remove_file(folder.join("tree/f.yaml")).expect("the test owns the file");
     assert_code(
         &seal(folder, &["doctor", "--rollback", "tree"]),
         0,
@@ -261,7 +262,7 @@ fn a_rollback_check_fails_for_what_it_cannot_read() {
     );
 }
 
-/// Fault: a user names only the keys, so that no value is searched that needs them.
+/// Fault: a user names a directory of keys only, so that no file is searched for values that need the key.
 #[test]
 fn retire_fails_if_there_is_nothing_to_search() {
     let folder = folder_with_keys();
@@ -279,15 +280,15 @@ fn retire_fails_if_there_is_nothing_to_search() {
             key,
         );
     }
-    let listed = seal_well(folder, &["keys", "list", "--directory", "state"]);
+    let listed = seal_ok(folder, &["keys", "list", "--directory", "state"]);
     assert!(!listed.contains("retired"), "{listed}");
 }
 
-/// Returns a folder like that of [`folder_with_keys`] with a newer RSA key, and a Git repository.
+/// Returns the directory of [`folder_with_keys`] as a Git repository with a newer RSA key.
 fn repository_with_keys() -> tempfile::TempDir {
     let folder = folder_with_keys();
     write_newer_rsa_key(folder.path());
-    fs::remove_file(folder.path().join(".seal.yaml")).expect("ours");
+    fs::remove_file(folder.path().join(".seal.yaml")).expect("the test owns the file");
     write_files(
         folder.path(),
         &[("tree/README", ""), (".gitignore", "state\n")],
@@ -296,7 +297,7 @@ fn repository_with_keys() -> tempfile::TempDir {
     folder
 }
 
-/// Adds everything to a commit on a new branch, and removes the rules from the branch `main`.
+/// Commits all files on a new branch, and removes the rules from the branch `main`.
 fn commit_on_branch(folder: &Path, branch: &str) {
     git(folder, &["checkout", "-q", "-b", branch]);
     git(folder, &["add", "-A"]);
@@ -325,10 +326,10 @@ fn retire(folder: &Path, key: &str, more: &[&str]) -> Output {
     )
 }
 
-/// Fault: a rule names the certificate of the key, for v1 values or as the recipient of v2 values, so that colleagues seal
-/// values that no controller opens.
+/// Fault: a rule names the certificate of the key, for v1 values or as the recipient of v2 values, so that other users
+/// seal values that no controller opens.
 #[test]
-fn rules_with_the_certificate_of_a_key_keep_it_and_are_reported() {
+fn retires_no_key_whose_certificate_a_rule_names() {
     for format in ["", "  format: v2\n"] {
         let folder = repository_with_keys();
         let folder = folder.path();
@@ -350,23 +351,23 @@ fn rules_with_the_certificate_of_a_key_keep_it_and_are_reported() {
     }
 }
 
-/// Attack: a committer replaces the rules of a branch, or a file that they name, by a link, so that the key that they name is
-/// retired.
+/// Attack: a committer replaces the rules of a branch, or a file that the rules name, by a link, so that the key that
+/// the rules name is retired.
 #[cfg(unix)]
 #[test]
-fn rules_behind_links_on_branches_keep_a_key() {
+fn retires_no_key_that_rules_behind_links_on_branches_name() {
     use std::os::unix::fs::symlink;
     let folder = repository_with_keys();
     let folder = folder.path();
     write_files(folder, &[("rules.yaml", RULES)]);
-    symlink("rules.yaml", folder.join(".seal.yaml")).expect("ours");
+    symlink("rules.yaml", folder.join(".seal.yaml")).expect("the test owns the file");
     commit_on_branch(folder, "rules");
-    fs::create_dir(folder.join("keys")).expect("ours");
-    symlink("../cluster.txt", folder.join("keys/link.txt")).expect("ours");
+    fs::create_dir(folder.join("keys")).expect("the test owns the directory");
+    symlink("../cluster.txt", folder.join("keys/link.txt")).expect("the test owns the file");
     let named = RULES.replace("cluster.txt", "../keys/../keys/link.txt");
     write_files(folder, &[("prod/.seal.yaml", &named)]);
     commit_on_branch(folder, "key");
-    symlink("/etc/rules.yaml", folder.join(".seal.yaml")).expect("ours");
+    symlink("/etc/rules.yaml", folder.join(".seal.yaml")).expect("the test owns the file");
     commit_on_branch(folder, "outside");
     let output = retire(folder, "key-old", &["--all-branches"]);
     assert_code(&output, 1, "links");
@@ -379,7 +380,8 @@ fn rules_behind_links_on_branches_keep_a_key() {
     }
 }
 
-/// Fault: a rule of a branch names a file above its folder, which is not found, so that users get used to --allow-undecided.
+/// Fault: a rule of a branch names a file above the directory of the rules. If the file were not found, users would get
+/// used to --allow-undecided.
 #[test]
 fn a_recipient_file_above_the_rules_is_found_on_branches() {
     let folder = repository_with_keys();
@@ -391,10 +393,10 @@ fn a_recipient_file_above_the_rules_is_found_on_branches() {
     assert_code(&output, 0, "another key");
 }
 
-/// Attack: a committer seals v2 values for a key whose fingerprint the rule lists as retired, or that it does not accept in
-/// the place of the controller's.
+/// Attack: a committer seals v2 values for a key whose fingerprint the rule lists as retired or does not accept,
+/// instead of the controller's key.
 #[test]
-fn lint_compares_v2_recipients_with_fingerprints() {
+fn lint_reports_v2_recipients_that_the_rule_does_not_accept() {
     let folder = folder();
     let folder = folder.path();
     let certificate = shared::key::Certificate::from_pem(read(folder, "cert.pem").as_bytes());
@@ -481,10 +483,10 @@ fn lint_compares_v2_recipients_with_fingerprints() {
     }
 }
 
-/// Fault: a user follows the printed steps after a v2 key was compromised, which name no key that opens the values.
+/// Fault: a v2 key was compromised, and the printed next steps name no key that opens the values.
 #[cfg(unix)]
 #[test]
-fn the_next_steps_of_a_compromised_v2_key_re_encrypt_its_values() {
+fn the_printed_steps_after_a_compromise_re_encrypt_the_values() {
     let folder = folder_with_keys();
     let folder = folder.path();
     create_for(folder, "[cluster.txt]", "db.yaml");
@@ -500,7 +502,7 @@ fn the_next_steps_of_a_compromised_v2_key_re_encrypt_its_values() {
     let mut sh = command("sh", folder, "/nowhere");
     let programs = Path::new(env!("CARGO_BIN_EXE_seal"))
         .parent()
-        .expect("a folder");
+        .expect("a directory");
     let path = format!("{}:/usr/bin:/bin", programs.display());
     sh.args(["-c", &format!("{export} && {rotate}")])
         .env("PATH", path);

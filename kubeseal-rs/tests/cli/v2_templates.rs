@@ -1,4 +1,4 @@
-//! Tests values that are not bound to the template of their object, and binding them.
+//! Tests values that are not bound to the template of their object, and how they become bound.
 #![expect(clippy::expect_used, reason = "a test")]
 
 use std::path::Path;
@@ -6,13 +6,13 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use crate::support::{assert_code, assert_contains, combined_output, git, stderr, write_files};
-use crate::v2::{RULES, create, folder, read, seal, seal_well};
+use crate::v2::{RULES, create, folder, read, seal, seal_ok};
 use crate::v2_attacks::{assert_refused, is_bound, line_of, set};
 
 const V1: [&str; 4] = ["--sealed-format", "v1", "--cert", "cert.pem"];
 const TWO_ITEMS: [&str; 4] = ["--from-file", "b=value", "-w", "db.yaml"];
 
-/// Returns a folder with `db.yaml`, which has two v1 values, under a rule for v2.
+/// Returns a directory with `db.yaml`, which has two v1 values, under a rule for v2.
 fn folder_with_v1() -> tempfile::TempDir {
     let folder = folder();
     create(folder.path(), &[TWO_ITEMS, V1].concat());
@@ -23,7 +23,7 @@ fn unbound_rules() -> String {
     RULES.to_owned() + "  bindTemplate: false\n"
 }
 
-/// Objects of which only some values are bound are reported, and so are unbound values where the rule wants bound ones.
+/// Lint reports objects with bound and unbound values, and unbound values where the rule requires bound values.
 #[test]
 fn lint_reports_unbound_values() {
     let folder = folder();
@@ -33,7 +33,7 @@ fn lint_reports_unbound_values() {
     assert_eq!(findings(folder), [""; 0]);
     write_files(folder, &[(".seal.yaml", RULES)]);
     assert_eq!(findings(folder), ["unbound-value", "unbound-value"]);
-    seal_well(folder, &set("a"));
+    seal_ok(folder, &set("a"));
     assert!(is_bound(folder, "a") && !is_bound(folder, "b"));
     assert_eq!(findings(folder), ["partly-bound", "unbound-value"]);
     write_files(folder, &[(".seal.yaml", &unbound_rules())]);
@@ -52,7 +52,7 @@ fn lint_reports_unbound_values() {
         "--key",
         "cluster.key",
     ];
-    seal_well(folder, &[&["rotate", "db.yaml"], &keys[..]].concat());
+    seal_ok(folder, &[&["rotate", "db.yaml"], &keys[..]].concat());
     write_files(folder, &[(".seal.yaml", RULES)]);
     assert_eq!(findings(folder), [""; 0]);
 }
@@ -68,7 +68,8 @@ fn findings(folder: &Path) -> Vec<String> {
     rules
 }
 
-/// Attack: a committer changes the template of a file, and a user with the keys binds the values to it unseen.
+/// Attack: a committer changes the template of a file, and a user with the keys binds the values to the template
+/// without seeing it.
 #[test]
 fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
     let folder = folder_with_v1();
@@ -94,7 +95,7 @@ fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
     );
     assert!(stderr(&output).contains(shown), "{}", stderr(&output));
 
-    let dry = seal_well(folder, &[&rotate[..], &["--dry-run"]].concat());
+    let dry = seal_ok(folder, &[&rotate[..], &["--dry-run"]].concat());
     assert!(
         dry.contains(shown) && !dry.contains("must confirm"),
         "{dry}"
@@ -110,22 +111,22 @@ fn a_template_is_shown_and_confirmed_before_values_are_bound_to_it() {
     assert_eq!(template["data"][0]["lines"], 2);
     assert!(is_bound(folder, "a"));
 
-    // Values that are bound already stay so without a question.
-    let again = seal_well(folder, &rotate);
+    // Values that are already bound stay bound, without a question.
+    let again = seal_ok(folder, &rotate);
     assert!(!again.contains("this template"), "{again}");
-    // No other conversion asks.
+    // A conversion without --bind-template asks no question.
     let plain = [&["rotate", "db.yaml", "--to", "v2"][..], &keys].concat();
-    assert!(!seal_well(folder, &plain).contains("this template"));
+    assert!(!seal_ok(folder, &plain).contains("this template"));
 }
 
-/// A new value of a v1 file stays v1, although the rule says v2 and the values are bound by default: a controller refuses
-/// bound values beside v1 values.
+/// A new value in a file with v1 values is sealed as v1 even if the rule requires v2, since controllers refuse bound
+/// values beside v1 values.
 #[test]
-fn a_v1_file_keeps_its_format() {
+fn a_file_with_v1_values_keeps_its_format() {
     let folder = folder_with_v1();
     let folder = folder.path();
     let before = read(folder, "db.yaml");
-    let printed = seal_well(folder, &[&set("a")[..], &["--cert", "cert.pem"]].concat());
+    let printed = seal_ok(folder, &[&set("a")[..], &["--cert", "cert.pem"]].concat());
     for want in [
         "warning: shop/db: the new value is sealed as v1 like the item \"b\", although rule 1 of",
         "`seal rotate --to v2 --bind-template --key FILE` converts all values",
@@ -134,27 +135,27 @@ fn a_v1_file_keeps_its_format() {
     }
     assert!(!read(folder, "db.yaml").contains("seal2"));
     assert_ne!(read(folder, "db.yaml"), before);
-    // A flag asks for v2 although the values cannot be bound.
+    // A flag requires v2 although the value cannot be bound.
     let flag = [&set("a")[..], &["--sealed-format", "v2"]].concat();
     assert_refused(folder, &flag, "db.yaml", "is bound to the template");
-    // Unbound values may stand beside v1 values.
+    // Unbound v2 values are allowed beside v1 values.
     write_files(folder, &[(".seal.yaml", &unbound_rules())]);
-    seal_well(folder, &set("a"));
+    seal_ok(folder, &set("a"));
     assert!(line_of(&read(folder, "db.yaml"), "a").contains("seal2.i."));
-    // Without a value that stays v1, the rule decides.
+    // If no v1 value remains, the rule applies.
     write_files(folder, &[(".seal.yaml", RULES), ("db.yaml", &before)]);
-    seal_well(folder, &["unset", "db.yaml", "b"]);
-    seal_well(folder, &set("a"));
+    seal_ok(folder, &["unset", "db.yaml", "b"]);
+    seal_ok(folder, &set("a"));
     assert!(is_bound(folder, "a"));
 }
 
 /// Attack: a committer replaces v2 values by v1 values of their own, so that the next value is sealed as v1.
 #[test]
-fn v1_values_in_place_of_v2_values_do_not_weaken_the_next_one() {
+fn does_not_seal_as_v1_after_v2_values_were_replaced() {
     let folder = folder_with_v1();
     let folder = folder.path();
     let v1 = read(folder, "db.yaml");
-    std::fs::remove_file(folder.join("db.yaml")).expect("ours");
+    std::fs::remove_file(folder.join("db.yaml")).expect("the test owns the file");
     create(folder, &TWO_ITEMS);
     git(folder, &["init", "-q"]);
     git(folder, &["add", "db.yaml"]);

@@ -53,10 +53,10 @@ fn wait_for_success(run: Child) -> Output {
     output
 }
 
-/// Runs twenty commands concurrently, each with its own item: `set`, `unset` and `--merge-into`.
+/// Runs twenty `set`, `unset` and `--merge-into` commands concurrently, each for its own item.
 #[test]
 fn twenty_concurrent_writers_lose_no_change() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     let old_items: Vec<String> = (0..6).map(|i| format!("old{i}")).collect();
     create_sealed_file(
         folder.path(),
@@ -110,7 +110,7 @@ fn twenty_concurrent_writers_lose_no_change() {
     assert!(has_item("merged"), "{text}");
     assert_eq!(
         fs::read_dir(folder.path())
-            .expect("the folder is readable")
+            .expect("the directory is readable")
             .count(),
         3,
         "temporary files remain"
@@ -120,7 +120,7 @@ fn twenty_concurrent_writers_lose_no_change() {
 /// Another program adds lines as editors do, by writing a new file and renaming it.
 #[test]
 fn keeps_concurrent_changes_of_other_programs() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     create_sealed_file(folder.path(), &["a"]);
     let (file, cert) = (folder.path().join("db.yaml"), cert_path());
     fs::write(folder.path().join("value"), "x").expect("the test directory is writable");
@@ -139,8 +139,8 @@ fn keeps_concurrent_changes_of_other_programs() {
                 let new_file = folder.path().join("beside");
                 fs::write(&new_file, format!("{text}# line {line_count}.\n"))
                     .expect("the test directory is writable");
-                // The program replaces only content that it has read, so that it does not lose
-                // changes of `seal`.
+                // The program replaces the file only if it has not changed since the program read it, so that no change
+                // of `seal` is lost.
                 if fs::read_to_string(&file).expect("the file is readable") == text {
                     fs::rename(&new_file, &file).expect("the test directory is writable");
                     line_count += 1;
@@ -175,7 +175,7 @@ fn keeps_concurrent_changes_of_other_programs() {
 /// Concurrent runs of `seal rotate` on one tree succeed, and leave a tree that another run accepts.
 #[test]
 fn concurrent_runs_of_rotate_succeed() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     for i in 0..6 {
         let sub = folder.path().join(format!("{i}"));
         fs::create_dir(&sub).expect("the test directory is writable");

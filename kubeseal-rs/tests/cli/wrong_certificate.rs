@@ -14,7 +14,7 @@ const FIXTURES: &str = concat!(
     "/tests/seal/keys-compromise.fixtures"
 );
 
-/// Runs `seal` in a folder. Returns whether it succeeded, and its stderr.
+/// Runs `seal` in a directory. Returns whether it succeeded, and its stderr.
 fn seal(folder: &Path, args: &str) -> (bool, String) {
     let output = Command::new(SEAL)
         .args(args.split(' '))
@@ -31,8 +31,8 @@ fn seal(folder: &Path, args: &str) -> (bool, String) {
 }
 
 fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    for entry in fs::read_dir(from).expect("a folder") {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
         let path = entry.expect("an entry").path();
         let target = to.join(path.file_name().expect("a name"));
         if path.is_dir() {
@@ -44,13 +44,13 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a directory");
     copy_folder(Path::new(FIXTURES), folder.path());
     fs::write(folder.path().join("value.txt"), "value").expect("a file");
     folder
 }
 
-/// Attack: an attacker has the private key of a certificate whose file a rule or a script still names.
+/// Attack: an attacker has the private key of a certificate, and a rule or a script still names its file.
 #[test]
 fn set_create_and_generate_refuse_a_compromised_key() {
     let folder = folder();
@@ -87,7 +87,7 @@ fn set_create_and_generate_refuse_a_compromised_key() {
     assert!(has_succeeded, "another certificate: {stderr}");
 }
 
-/// Fault: a user cleans the cache folder. The mark of an earlier version is there, that of this version is not.
+/// Fault: a user cleans the cache directory. Earlier versions stored the marks there; this version does not.
 #[test]
 fn marks_of_compromised_keys_survive_a_cleaned_cache() {
     let folder = folder();
@@ -100,10 +100,10 @@ fn marks_of_compromised_keys_survive_a_cleaned_cache() {
     assert!(!folder.path().join(".cache").exists());
     assert!(!seal(folder.path(), create).0);
     let cache = folder.path().join(".cache/sealed-secrets");
-    fs::create_dir_all(&cache).expect("a folder");
+    fs::create_dir_all(&cache).expect("a directory");
     fs::rename(&state, cache.join("compromised")).expect("the mark is there");
     assert!(!seal(folder.path(), create).0);
-    fs::remove_dir_all(&cache).expect("the folder exists");
+    fs::remove_dir_all(&cache).expect("the directory exists");
     let (has_succeeded, stderr) = seal(folder.path(), create);
     assert!(has_succeeded, "{stderr}");
 }
@@ -190,7 +190,7 @@ fn seal_with(folder: &Path, certificate: &str) -> [(bool, String); 2] {
 }
 
 #[test]
-fn names_what_a_truncated_certificate_lacks() {
+fn reports_the_missing_part_of_a_truncated_certificate() {
     let folder = folder();
     let pem = fs::read_to_string(folder.path().join("key-2024.pem")).expect("a file");
     let end = "-----END CERTIFICATE-----\n";

@@ -1,4 +1,4 @@
-//! The cache of certificates seen before, in the user's cache folder, by cluster and controller.
+//! The cache of certificates seen before, by cluster and controller, in the user's cache directory.
 //!
 //! ```text
 //! sealed-secrets/pins/k.example_6443-1f2e3d4c5b6a7988/kube-system_sealed-secrets-controller.pem
@@ -6,17 +6,17 @@
 //! sealed-secrets/seen-by-rules/k.example_6443-1f2e3d4c5b6a7988/team_sealed-secrets.pem
 //! ```
 //!
-//! A pin makes the certificate trusted when the client finds its Service without the user naming
-//! it. Certificates of controllers that only a rule names are kept separately: they serve to report
-//! a change and never become a pin. See [`CacheKind`].
+//! A pin makes a certificate trusted when the client discovers the Service, without the user naming the Service.
+//! Certificates of controllers that only a rule names are stored separately: they serve to report a change and never
+//! become a pin. See [`CacheKind`].
 //!
-//! Files with the end `.v2` contain suite and identifier of the key that a controller preferred for v2 values. They serve to
-//! report a change, and are not pins.
+//! A file with the extension `.v2` contains the suite and the identifier of the key that a controller preferred for v2
+//! values. It serves to report a change, and is not a pin.
 //!
-//! Every other file is PEM, with a line above that names cluster and controller, and is valid for `--cert`
-//! too. A file is rewritten only when the certificate or key changes, so its modification time is when that
-//! one was first seen. The files contain no secrets, and a failure never stops a command:
-//! an unreadable file counts as missing, and a failed write is only reported.
+//! Every other file is PEM, begins with a comment line that names cluster and controller, and can be passed to
+//! `--cert`. A file is rewritten only when the certificate or key changes, so its modification time is the time when
+//! the certificate or key was first seen. The files contain no secrets, and no failure stops a command: an unreadable
+//! file counts as missing, and a failed write is reported.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ pub(super) struct Cache {
 
 /// A certificate seen before.
 #[derive(Debug)]
-pub(super) struct SeenCertificate {
+pub(super) struct CachedCertificate {
     /// The content of the file.
     pub(super) pem: Vec<u8>,
     /// The fingerprint of the certificate's key.
@@ -53,7 +53,7 @@ pub(super) struct SeenCertificate {
 
 /// The preferred key for v2 values that was seen before.
 #[derive(Debug)]
-pub(super) struct SeenRecipient {
+pub(super) struct CachedRecipient {
     /// The suite and the identifier.
     pub(super) key: String,
     /// When the key was first seen.
@@ -89,21 +89,25 @@ impl Cache {
     }
 
     /// Returns the pinned certificate of this controller. It is trusted for no other controller.
-    pub(super) fn pin(&self, service: &Service) -> Option<SeenCertificate> {
+    pub(super) fn pin(&self, service: &Service) -> Option<CachedCertificate> {
         self.read(CacheKind::Pin, service)
     }
 
-    /// Returns the last certificate seen of this controller, or its pin, to detect a change.
-    pub(super) fn last_seen(&self, kind: CacheKind, service: &Service) -> Option<SeenCertificate> {
+    /// Returns the last certificate of this controller, or its pin, to detect a change.
+    pub(super) fn last_certificate(
+        &self,
+        kind: CacheKind,
+        service: &Service,
+    ) -> Option<CachedCertificate> {
         self.read(kind, service).or_else(|| self.pin(service))
     }
 
-    fn read(&self, kind: CacheKind, service: &Service) -> Option<SeenCertificate> {
+    fn read(&self, kind: CacheKind, service: &Service) -> Option<CachedCertificate> {
         read(&self.file(kind, service)?)
     }
 
     /// Returns a remark if the controller's file may exist and cannot be read, so that a change cannot be detected.
-    pub(super) fn damage(&self, kind: CacheKind, service: &Service) -> Option<String> {
+    pub(super) fn unreadable_remark(&self, kind: CacheKind, service: &Service) -> Option<String> {
         let path = self.file(kind, service)?;
         (may_exist(&path) && read(&path).is_none()).then(|| {
             format!(
@@ -114,31 +118,31 @@ impl Cache {
         })
     }
 
-    /// Returns the key that this controller preferred for v2 values when it was last seen, or a remark if the file may
+    /// Returns the key that this controller preferred for v2 values in an earlier run, or a remark if the file may
     /// exist and cannot be read.
     pub(super) fn last_recipient(
         &self,
         kind: CacheKind,
         service: &Service,
-    ) -> Result<Option<SeenRecipient>, String> {
+    ) -> Result<Option<CachedRecipient>, String> {
         let Some(path) = self.recipient_file(kind, service) else {
             return Ok(None);
         };
-        let seen = read_recipient(&path);
-        if seen.is_none() && may_exist(&path) {
+        let cached = read_recipient(&path);
+        if cached.is_none() && may_exist(&path) {
             return Err(format!(
                 "the cached key of {service} for v2 values cannot be read, so it is unknown whether the key has changed ({})",
                 path.shown()
             ));
         }
-        Ok(seen)
+        Ok(cached)
     }
 
-    /// Saves suite and identifier of the key that this controller prefers. Without a cache folder, saves nothing.
+    /// Saves suite and identifier of the key that this controller prefers. Without a cache directory, saves nothing.
     ///
     /// # Errors
     ///
-    /// Fails if the folder cannot be created or the file cannot be written.
+    /// Fails if the directory cannot be created or the file cannot be written.
     pub(super) fn remember_recipient(
         &self,
         kind: CacheKind,
@@ -156,11 +160,11 @@ impl Cache {
         Some(self.file(kind, service)?.with_extension("v2"))
     }
 
-    /// Saves a certificate and replaces the controller's previous one. Without a cache folder, saves nothing.
+    /// Saves a certificate and replaces the controller's previous one. Without a cache directory, saves nothing.
     ///
     /// # Errors
     ///
-    /// Fails if the folder cannot be created or the file cannot be written.
+    /// Fails if the directory cannot be created or the file cannot be written.
     pub(super) fn remember(
         &self,
         kind: CacheKind,
@@ -178,18 +182,22 @@ impl Cache {
 
     /// Returns the path of the controller's file in the cache.
     fn file(&self, kind: CacheKind, Service { namespace, name }: &Service) -> Option<PathBuf> {
-        let subfolder = match kind {
+        let subdirectory = match kind {
             CacheKind::Pin => "pins",
             CacheKind::SeenByRule => "seen-by-rules",
         };
         let name = format!("{}_{}.pem", in_file_name(namespace), in_file_name(name));
-        let folder = self.folder.as_ref()?.join("sealed-secrets").join(subfolder);
+        let folder = self
+            .folder
+            .as_ref()?
+            .join("sealed-secrets")
+            .join(subdirectory);
         Some(folder.join(&self.cluster).join(name))
     }
 }
 
-/// Replaces characters of a name from the cluster that could lead to another folder, and keeps at most 100 characters.
-/// No valid name contains `_`.
+/// Replaces characters of a name from the cluster that could lead to another directory, and keeps at most 100
+/// characters. No valid name contains `_`.
 fn in_file_name(text: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     let name: String = text
@@ -206,7 +214,7 @@ fn may_exist(path: &Path) -> bool {
 
 fn write(path: &Path, text: &str) -> Result<(), FileError> {
     if let Some(folder) = path.parent() {
-        files::create_folder(folder)?;
+        files::create_directory(folder)?;
     }
     files::replace_regular(path, text.as_bytes())
 }
@@ -216,23 +224,23 @@ fn since(path: &Path) -> Option<Timestamp> {
     since.try_into().ok()
 }
 
-fn read_recipient(path: &Path) -> Option<SeenRecipient> {
+fn read_recipient(path: &Path) -> Option<CachedRecipient> {
     let bytes = files::read_regular(path, Kind::Certificate.limit()).ok()?;
     let text = std::str::from_utf8(&bytes).ok()?;
     let key = text.lines().find(|line| !line.starts_with('#'))?;
     let (suite, id) = key.split_once(' ')?;
     (suite.parse::<Suite>().is_ok() && id.parse::<KeyId>().is_ok()).then_some(())?;
-    Some(SeenRecipient {
+    Some(CachedRecipient {
         key: key.to_owned(),
         since: since(path)?,
     })
 }
 
-fn read(path: &Path) -> Option<SeenCertificate> {
+fn read(path: &Path) -> Option<CachedCertificate> {
     let pem = files::read_regular(path, Kind::Certificate.limit());
     let pem = pem.ok()?.to_vec();
     let certificate = Certificate::from_pem(&pem).ok()?;
-    Some(SeenCertificate {
+    Some(CachedCertificate {
         pem,
         fingerprint: certificate.fingerprint().clone(),
         since: since(path)?,
@@ -253,7 +261,7 @@ mod tests {
     const KINDS: [CacheKind; 2] = [CacheKind::Pin, CacheKind::SeenByRule];
 
     #[test]
-    fn clusters_differ_by_address_and_authority() {
+    fn distinguishes_clusters_by_address_and_authority() {
         let cluster = |server: &str, authorities: &[Vec<u8>]| {
             Cache::new(Some(Path::new("/c")), server, authorities).cluster
         };
@@ -265,11 +273,11 @@ mod tests {
     }
 
     #[test]
-    fn hostile_names_stay_in_the_folder() {
+    fn hostile_names_stay_in_the_cache_directory() {
         let cache = Cache::new(Some(Path::new("/c")), "https://x/../..", &[]);
-        for (kind, subfolder) in KINDS.into_iter().zip(["pins", "seen-by-rules"]) {
+        for (kind, subdirectory) in KINDS.into_iter().zip(["pins", "seen-by-rules"]) {
             let folder = Path::new("/c/sealed-secrets")
-                .join(subfolder)
+                .join(subdirectory)
                 .join(&cache.cluster);
             assert_eq!(folder.components().count(), 5);
             for name in ["../../x", "/etc/x", "..", "", "a/b", "a\0b"] {
@@ -280,17 +288,17 @@ mod tests {
     }
 
     #[test]
-    fn ignores_a_file_without_a_certificate() {
+    fn ignores_a_cache_file_without_a_certificate() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(Some(folder.path()), "https://x", &[]);
         for kind in KINDS {
             let file = cache.file(kind, &service("a")).unwrap();
-            assert!(cache.last_seen(kind, &service("a")).is_none());
+            assert!(cache.last_certificate(kind, &service("a")).is_none());
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(&file, "half a fi").unwrap();
-            assert!(cache.last_seen(kind, &service("a")).is_none());
+            assert!(cache.last_certificate(kind, &service("a")).is_none());
             let disabled = Cache::new(None, "https://x", &[]);
-            assert!(disabled.last_seen(kind, &service("a")).is_none());
+            assert!(disabled.last_certificate(kind, &service("a")).is_none());
         }
     }
 
@@ -303,8 +311,12 @@ mod tests {
         std::os::unix::fs::symlink("cycle", &cycle).unwrap();
         for (folder, is_reported) in [(cycle, true), (folder.path().join("missing"), false)] {
             let cache = Cache::new(Some(&folder), "https://x", &[]);
-            let damage = cache.damage(CacheKind::Pin, &service("a"));
-            assert_eq!(damage.is_some(), is_reported, "{damage:?}");
+            let unreadable_remark = cache.unreadable_remark(CacheKind::Pin, &service("a"));
+            assert_eq!(
+                unreadable_remark.is_some(),
+                is_reported,
+                "{unreadable_remark:?}"
+            );
         }
     }
 
@@ -334,7 +346,7 @@ mod tests {
         assert!(other_cluster.pin(&service("a")).is_none());
         assert!(
             cache
-                .last_seen(CacheKind::SeenByRule, &service("b"))
+                .last_certificate(CacheKind::SeenByRule, &service("b"))
                 .is_some()
         );
     }

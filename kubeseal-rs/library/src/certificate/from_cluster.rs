@@ -1,10 +1,10 @@
-//! Gets the certificate of a cluster's controller, and compares it with the one seen before.
+//! Gets the certificate of a cluster's controller, and compares it with the cached one.
 //!
-//! The certificate is fetched from the named controller through the service proxy. If the user named
-//! no controller and the default Service does not exist, a Service with a controller's labels is
-//! tried; if the service proxy cannot be used, the `ConfigMap` in which controllers publish their
-//! certificate. Accounts other than the controller's can create such a Service or `ConfigMap`, so its
-//! certificate is used only if the fingerprint was specified, or is pinned for this Service.
+//! The certificate is fetched from the named controller through the service proxy. If the user named no controller and
+//! the default Service does not exist, a Service with a controller's labels is tried. If the service proxy cannot be
+//! used, the `ConfigMap` is tried in which controllers publish their certificate. Accounts other than the controller's
+//! can create such a Service or `ConfigMap`, so its certificate is used only if its fingerprint was specified or is
+//! pinned for this Service.
 
 use shared::key::Certificate;
 
@@ -26,10 +26,10 @@ struct Offer {
     /// The Service that the certificate is for.
     service: Service,
     /// Where the certificate was found, for messages.
-    place: String,
+    location: String,
 }
 
-/// A certificate that is to be cached, since it differs from the last one.
+/// A certificate to cache, because it differs from the cached one.
 pub struct NewPin {
     cache: Cache,
     kind: CacheKind,
@@ -39,7 +39,7 @@ pub struct NewPin {
 
 impl NewPin {
     /// Caches the certificate. Returns a remark if that fails, on a terminal only: scripts in containers without a home
-    /// folder would report it at every run.
+    /// directory would report it at every run.
     pub fn save(self, environment: &Environment) -> Option<String> {
         let saved = self
             .cache
@@ -54,7 +54,7 @@ impl NewPin {
     }
 }
 
-/// Gets the certificate from the cluster, like [`super::obtain`], and leaves it to the caller to cache it.
+/// Gets the certificate from the cluster, like [`super::obtain`]. The caller caches the certificate.
 ///
 /// # Errors
 ///
@@ -65,7 +65,7 @@ pub fn fetch(
 ) -> Result<(ObtainedCertificate, Option<NewPin>), ObtainError> {
     let environment = clusters.environment;
     let cluster = clusters.connect(&query.access)?;
-    let cache = Cache::for_cluster(environment.cache_folder().as_deref(), cluster.address());
+    let cache = Cache::for_cluster(environment.cache_directory().as_deref(), cluster.address());
     let offer = find_offer(&cluster, &query.access, &query.fingerprints, &cache)?;
     accept(offer, query, cache, environment)
 }
@@ -76,23 +76,23 @@ pub(super) fn cached_certificate(
     environment: &Environment,
 ) -> Result<ObtainedCertificate, ObtainError> {
     let cluster = Address::find(access, environment)?;
-    let cache = Cache::for_cluster(environment.cache_folder().as_deref(), &cluster);
+    let cache = Cache::for_cluster(environment.cache_directory().as_deref(), &cluster);
     let service = Service {
         namespace: access.namespace.clone(),
         name: access.name.clone(),
     };
-    let seen = cache.pin(&service);
-    let seen = seen.ok_or_else(|| ObtainError::NeverSeen {
+    let pinned = cache.pin(&service);
+    let pinned = pinned.ok_or_else(|| ObtainError::NotCached {
         service: service.clone(),
         server: cluster.server,
     })?;
-    let since = trust::age(seen.since, environment.now);
+    let since = trust::age(pinned.since, environment.now);
     Ok(ObtainedCertificate {
-        pem: seen.pem,
+        pem: pinned.pem,
         origin: Origin::Local,
         remarks: vec![format!(
             "offline: sealing with the certificate of {service} that was first seen {since}, {}",
-            seen.fingerprint
+            pinned.fingerprint
         )],
     })
 }
@@ -114,7 +114,7 @@ fn find_offer(
         Ok(pem) => Ok(Offer {
             pem,
             discovery: Discovery::Named,
-            place: controller.service().to_string(),
+            location: controller.service().to_string(),
             service: controller.service().clone(),
         }),
         Err(error @ ClusterError::Refused { .. }) => {
@@ -138,7 +138,7 @@ fn find_without_service(
         .iter()
         .filter(|_| missing.can_use_candidate);
     for service in candidates {
-        let pin = cache.pin(service).map(|seen| seen.fingerprint);
+        let pin = cache.pin(service).map(|pin| pin.fingerprint);
         if accepted.is_empty() && pin.is_none() {
             continue;
         }
@@ -149,7 +149,7 @@ fn find_without_service(
             return Ok(Offer {
                 pem,
                 discovery: Discovery::Found,
-                place: format!("{service}, which was found by its labels"),
+                location: format!("{service}, which was found by its labels"),
                 service: service.clone(),
             });
         }
@@ -175,7 +175,7 @@ fn published_offer(cluster: &Cluster, service: &Service, error: &ClusterError) -
     Some(Offer {
         pem: pem.into_bytes(),
         discovery: Discovery::Found,
-        place: format!(
+        location: format!(
             "{service} in the ConfigMap {name} (used because the controller cannot be reached: {})",
             first_line(&error.to_string())
         ),
@@ -200,18 +200,18 @@ fn accept(
         pem,
         discovery,
         service,
-        place,
+        location,
     } = offer;
     let accepted = &query.fingerprints;
     let (mut remarks, mut new_pin) = (Vec::new(), None);
     match Certificate::from_pem(&pem) {
         Ok(certificate) => {
             let fingerprint = certificate.fingerprint();
-            let pin = cache.pin(&service).map(|seen| seen.fingerprint);
-            judge(fingerprint, &place, discovery, accepted, pin.as_ref())?;
+            let pin = cache.pin(&service).map(|pin| pin.fingerprint);
+            judge(fingerprint, &location, discovery, accepted, pin.as_ref())?;
             if discovery == Discovery::Found {
                 remarks.push(format!(
-                    "sealing with the certificate of {place}; its fingerprint {fingerprint} is trusted"
+                    "sealing with the certificate of {location}; its fingerprint {fingerprint} is trusted"
                 ));
             }
             let kind = cache_kind(
@@ -219,8 +219,8 @@ fn accept(
                 discovery,
                 accepted_by(fingerprint, accepted),
             );
-            remarks.extend(cache.damage(kind, &service));
-            let last = cache.last_seen(kind, &service);
+            remarks.extend(cache.unreadable_remark(kind, &service));
+            let last = cache.last_certificate(kind, &service);
             remarks.extend(last.as_ref().and_then(|last| {
                 trust::change_warning(last, &certificate, &service, environment.now)
             }));
@@ -235,7 +235,7 @@ fn accept(
         }
         Err(error) if discovery == Discovery::Found || !accepted.is_empty() => {
             return Err(ObtainError::Unreadable {
-                place,
+                location,
                 source: error,
             });
         }
@@ -275,7 +275,7 @@ mod tests {
         };
         let result = cached_certificate(&access, &Environment::of_this_process());
         assert!(
-            matches!(result, Err(ObtainError::NeverSeen { .. })),
+            matches!(result, Err(ObtainError::NotCached { .. })),
             "{result:?}"
         );
         assert!(!marker.exists());

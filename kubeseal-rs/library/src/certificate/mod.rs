@@ -5,7 +5,7 @@
 //! | `source` | `--cert`: a file or a URL |
 //! | `from_cluster` | the certificate of a cluster's controller, and fallbacks |
 //! | `preferred` | whether the key that a controller prefers for v2 values has changed |
-//! | `cache` | certificates and preferred keys seen before, in the cache folder |
+//! | `cache` | certificates and preferred keys seen before, in the cache directory |
 //! | `trust` | whether a certificate may be used |
 //! | `usable` | parsing PEM; expired and not yet valid certificates |
 
@@ -30,7 +30,7 @@ pub use source::{RuleContext, SourceError, is_url, read, read_named_by_rule};
 pub use trust::{AcceptedFingerprint, Discovery, SettingSource, TrustError, judge};
 pub use usable::{Origin, UseError, parse, parse_from};
 
-/// Which certificate to get, and from where.
+/// The certificate to get, and its source.
 #[derive(Debug, Clone, Default)]
 pub struct CertificateQuery {
     /// The file or URL of `--cert`; empty for the controller's certificate.
@@ -81,10 +81,10 @@ pub enum ObtainError {
     #[error(transparent)]
     Trust(#[from] TrustError),
     /// The certificate must have an accepted fingerprint, but cannot be parsed.
-    #[error("cannot parse the certificate of {place}")]
+    #[error("cannot parse the certificate of {location}")]
     Unreadable {
         /// The source of the certificate.
-        place: String,
+        location: String,
         /// The parser's error.
         source: CertificateError,
     },
@@ -93,7 +93,7 @@ pub enum ObtainError {
         "no cached certificate of {service} at {server} to use offline\n\
          hint: run once without --offline, for example `kubeseal --fetch-cert`, or pass a certificate with --cert"
     )]
-    NeverSeen {
+    NotCached {
         /// The controller's Service.
         service: Service,
         /// The address of the API server.
@@ -146,18 +146,22 @@ fn from_source(
     })
 }
 
-fn check(pem: &[u8], place: &str, fingerprints: &[AcceptedFingerprint]) -> Result<(), ObtainError> {
+fn check(
+    pem: &[u8],
+    location: &str,
+    fingerprints: &[AcceptedFingerprint],
+) -> Result<(), ObtainError> {
     if fingerprints.is_empty() {
         return Ok(());
     }
     let certificate = Certificate::from_pem(pem).map_err(|source| ObtainError::Unreadable {
-        place: place.to_owned(),
+        location: location.to_owned(),
         source,
     })?;
     let fingerprint = certificate.fingerprint();
     Ok(judge(
         fingerprint,
-        place,
+        location,
         Discovery::Named,
         fingerprints,
         None,

@@ -1,22 +1,22 @@
-//! Compares the key that a controller prefers for v2 values with the one seen before.
+//! Compares the key that a controller prefers for v2 values with the key of an earlier run.
 
 use shared::v2::{Recipient as _, Suite};
 
-use super::cache::{Cache, SeenRecipient};
+use super::cache::{Cache, CachedRecipient};
 use super::trust::{self, Discovery, SettingSource, cache_kind};
 use crate::cluster::{Controller, Service};
 use crate::environment::Environment;
 use crate::recipients::RecipientKey;
 
-/// Caches the key that a controller prefers for v2 values. Returns warnings for the user: if the key differs from the last
-/// one, or if the cache cannot be used. `named_by` is the source of the controller's name.
+/// Caches the key that a controller prefers for v2 values. Returns warnings for the user if the key differs from the
+/// cached one, or if the cache cannot be used. `named_by` is the source of the controller's name.
 pub fn remember_preferred(
     controller: &Controller,
     key: &RecipientKey,
     named_by: SettingSource,
     environment: &Environment,
 ) -> Vec<String> {
-    let folder = environment.cache_folder();
+    let folder = environment.cache_directory();
     let cache = Cache::for_cluster(folder.as_deref(), controller.address());
     let (kind, service) = (
         cache_kind(named_by, Discovery::Named, None),
@@ -43,13 +43,13 @@ pub fn remember_preferred(
 }
 
 fn change_warning(
-    last: &SeenRecipient,
+    last: &CachedRecipient,
     new: &str,
     key: &RecipientKey,
     service: &Service,
     environment: &Environment,
 ) -> String {
-    let seen = trust::age(last.since, environment.now);
+    let first_seen = trust::age(last.since, environment.now);
     let was_post_quantum = last
         .key
         .split(' ')
@@ -62,7 +62,7 @@ fn change_warning(
         ""
     };
     format!(
-        "the key of {service} for v2 values has changed to {new}{loss}; the previous one was {}, first seen {seen}\n\
+        "the key of {service} for v2 values has changed to {new}{loss}; the previous one was {}, first seen {first_seen}\n\
          hint: by default, controllers generate a new key every 30 days; if yours did not, check which server responds at \
          this address",
         last.key

@@ -123,10 +123,10 @@ fn read_url(scheme: &str, source: &str) -> Result<Vec<u8>, SourceError> {
     }
 }
 
-/// Where a rule that names a certificate applies, and whether the rule pins the certificate.
+/// The location of a rule that names a certificate, and whether the rule pins the certificate.
 #[derive(Debug, Clone, Copy)]
 pub struct RuleContext<'a> {
-    /// The folder of the rule's file. Relative paths start there.
+    /// The directory of the rule's file. Relative paths start there.
     pub folder: &'a Path,
     /// The root of the tree that the rules apply to.
     pub tree: &'a Path,
@@ -212,7 +212,7 @@ fn file_path(uri: &str) -> PathBuf {
     PathBuf::from(percent_decode(path))
 }
 
-/// Decodes percent escapes. Keeps a percent sign that begins no valid escape.
+/// Decodes percent escapes. A percent sign that begins no valid escape stays as it is.
 fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut remaining = text;
@@ -228,7 +228,7 @@ fn percent_decode(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Which redirects are followed. A redirect from https:// to http:// never is.
+/// The redirects to follow. A redirect from https:// to http:// is never followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Redirects {
     /// Any host: the user named the URL.

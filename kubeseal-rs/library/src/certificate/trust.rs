@@ -3,16 +3,16 @@
 use jiff::{SignedDuration, Timestamp};
 use shared::key::{Certificate, Fingerprint};
 
-use super::cache::SeenCertificate;
+use super::cache::CachedCertificate;
 use crate::cluster::Service;
 
-/// How a certificate was found.
+/// How a certificate was discovered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Discovery {
     /// At the address that the user named, or at the controller's default address. Trusted without
     /// a pin.
     Named,
-    /// Where accounts other than the controller's can write: a Service found by its labels, or a
+    /// In a place where accounts other than the controller's can write: at a Service discovered by its labels, or in a
     /// `ConfigMap`.
     Found,
 }
@@ -43,15 +43,14 @@ pub struct AcceptedFingerprint {
 /// How to cache a certificate that was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CacheKind {
-    /// As a pin: trust it when its Service is found without the user naming it, and report a
-    /// change.
+    /// As a pin: trust the certificate when its Service is discovered without the user naming it, and report a change.
     Pin,
-    /// As seen by a rule: only to report a change.
+    /// As the certificate of a rule: only to report a change.
     SeenByRule,
 }
 
-/// Decides how to cache a certificate. A certificate becomes a pin unless a rule named the controller or,
-/// for a discovered certificate, accepted its fingerprint: a rule applies to its own files only.
+/// Decides how to cache a certificate. A certificate becomes a pin unless a rule named the controller or, for a
+/// discovered certificate, a rule accepted its fingerprint: a rule applies to its own files only.
 pub(super) fn cache_kind(
     named_by: SettingSource,
     discovery: Discovery,
@@ -66,8 +65,8 @@ pub(super) fn cache_kind(
     }
 }
 
-/// Returns the source of the accepted fingerprint that equals this one; `None` if none does. The user
-/// takes precedence over a rule.
+/// Returns the source of the accepted fingerprint that equals `found`, or `None`. The user takes precedence over a
+/// rule.
 pub(super) fn accepted_by(
     found: &Fingerprint,
     accepted: &[AcceptedFingerprint],
@@ -85,24 +84,24 @@ pub(super) fn accepted_by(
 pub enum TrustError {
     /// The certificate has none of the accepted fingerprints.
     #[error(
-        "the certificate of {place} has the fingerprint {found}, which neither --cert-fingerprint nor a rule accepts\n\
+        "the certificate of {location} has the fingerprint {found}, which neither --cert-fingerprint nor a rule accepts\n\
          hint: if the key was renewed, confirm the new fingerprint with the administrator of the controller; \
          otherwise do not seal with this certificate"
     )]
     NotAccepted {
         /// Where the certificate was found.
-        place: String,
+        location: String,
         /// The certificate's fingerprint.
         found: Fingerprint,
     },
     /// The certificate needs an accepted fingerprint or a pin, and has neither.
     #[error(
-        "the certificate of {place}, with the fingerprint {found}, is not trusted\n\
+        "the certificate of {location}, with the fingerprint {found}, is not trusted\n\
          hint: confirm the fingerprint with the administrator of the controller, then pass --cert-fingerprint {found} once"
     )]
     NotTrusted {
         /// Where the certificate was found.
-        place: String,
+        location: String,
         /// The certificate's fingerprint.
         found: Fingerprint,
     },
@@ -117,7 +116,7 @@ pub enum TrustError {
 /// Returns a [`TrustError`] if the certificate must not be used.
 pub fn judge(
     found: &Fingerprint,
-    place: &str,
+    location: &str,
     discovery: Discovery,
     accepted: &[AcceptedFingerprint],
     pinned: Option<&Fingerprint>,
@@ -126,19 +125,19 @@ pub fn judge(
         return Ok(());
     }
     let is_pinned = pinned == Some(found);
-    let (found, place) = (found.clone(), place.to_owned());
+    let (found, location) = (found.clone(), location.to_owned());
     if !accepted.is_empty() {
-        return Err(TrustError::NotAccepted { place, found });
+        return Err(TrustError::NotAccepted { location, found });
     }
     if discovery == Discovery::Found && !is_pinned {
-        return Err(TrustError::NotTrusted { place, found });
+        return Err(TrustError::NotTrusted { location, found });
     }
     Ok(())
 }
 
-/// Returns a warning if the key of the controller's certificate differs from the last one seen.
+/// Returns a warning if the key of the controller's certificate differs from the cached one.
 pub(super) fn change_warning(
-    last: &SeenCertificate,
+    last: &CachedCertificate,
     new: &Certificate,
     service: &Service,
     now: Timestamp,
@@ -148,9 +147,9 @@ pub(super) fn change_warning(
         return None;
     }
     let created = age(new.not_before(), now);
-    let seen = age(last.since, now);
+    let first_seen = age(last.since, now);
     Some(format!(
-        "the certificate of {service} has changed to {new_fingerprint}, created {created}; the previous one was {old_fingerprint}, first seen {seen}\n\
+        "the certificate of {service} has changed to {new_fingerprint}, created {created}; the previous one was {old_fingerprint}, first seen {first_seen}\n\
          hint: by default, controllers generate a new key every 30 days; if yours did not, check which server responds at \
          this address"
     ))
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_named_certificates_and_found_ones_only_with_a_pin() {
+    fn accepts_a_discovered_certificate_only_with_a_pin() {
         let (a, b) = (fingerprint('a'), fingerprint('b'));
         for (why, discovery, accepted, pinned, want) in [
             ("named", Discovery::Named, vec![], None, true),
@@ -246,9 +245,9 @@ mod tests {
             SettingSource::Rule,
             SettingSource::Default,
         ];
-        // Columns: the source of the controller's name; how a served certificate is cached; how a
-        // found certificate is cached without a fingerprint (it was pinned), with one from the
-        // user, and with one from a rule.
+        // Columns: the source of the controller's name; how a served certificate is cached; and how a discovered
+        // certificate is cached without a fingerprint (it was pinned), with a fingerprint of the user, and with one of
+        // a rule.
         for (named_by, served, found, with_user_fingerprint, with_rule_fingerprint) in [
             (SettingSource::Flag, Pin, Pin, Pin, SeenByRule),
             (SettingSource::Environment, Pin, Pin, Pin, SeenByRule),

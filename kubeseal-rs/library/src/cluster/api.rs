@@ -37,7 +37,7 @@ pub(super) struct Response {
     pub(super) retry: Option<Retry>,
     /// The number of times the request was sent.
     pub(super) attempts: u32,
-    /// The time of the server.
+    /// The time of the server, if the response contains it.
     pub(super) date: Option<Timestamp>,
     pub(super) body: Vec<u8>,
 }
@@ -202,7 +202,7 @@ fn client(config: Config) -> kube::Result<Client> {
 
 impl Response {
     /// Returns the body if the request succeeded.
-    pub(super) fn success(self, what: &'static str) -> Result<Vec<u8>, ClusterError> {
+    pub(super) fn success(self, failure: &'static str) -> Result<Vec<u8>, ClusterError> {
         if self.code.is_success() {
             return Ok(self.body);
         }
@@ -212,7 +212,11 @@ impl Response {
             None => one_line(&String::from_utf8_lossy(&self.body)),
         };
         let code = self.code;
-        Err(ClusterError::Object { what, code, text })
+        Err(ClusterError::Object {
+            failure,
+            code,
+            text,
+        })
     }
 
     /// Returns the body as JSON, or null if it is not JSON or has too many values.

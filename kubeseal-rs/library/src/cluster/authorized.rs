@@ -27,8 +27,8 @@ pub type KeysOfItems = BTreeMap<String, Option<UsedKey>>;
 /// The port cannot be reached, or refuses the request.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorizedError {
-    /// The address is not HTTPS, so the token would be sent unencrypted. The message does not quote it: without a scheme,
-    /// it may be a token that was passed by mistake.
+    /// The address is not HTTPS, so the token would be sent unencrypted. The message does not quote it: without a
+    /// scheme, it may be a token that was passed by mistake.
     #[error(
         "the URL of the TLS port does not begin with https://, so the token would be sent unencrypted\n\
          hint: pass the https:// URL of the TLS port"
@@ -117,7 +117,7 @@ impl Authorized {
         })
     }
 
-    /// Sets how to show a wait for a busy controller, and how to notice that the user interrupts it.
+    /// Sets how to show a wait for a busy controller, and how to check whether the user has interrupted the wait.
     #[must_use]
     pub fn with_waiting(self, waiting: Waiting) -> Self {
         Self { waiting, ..self }
@@ -220,8 +220,8 @@ impl Authorized {
     }
 }
 
-/// Returns the certificates in a PEM text; `None` if there is none or one is malformed. Each replica of a controller has
-/// its own CA certificate.
+/// Returns the certificates in a PEM text; `None` if there is no certificate or a certificate is malformed. Each
+/// replica of a controller has its own CA certificate.
 fn certificates(pem: &[u8]) -> Option<Vec<Certificate<'static>>> {
     let items = parse_pem(pem).filter_map(|item| match item {
         Ok(PemItem::Certificate(certificate)) => Some(Some(certificate)),

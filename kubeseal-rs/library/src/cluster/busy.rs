@@ -16,7 +16,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const FIRST_SPREAD: Duration = Duration::from_millis(250);
 /// The longest random extra wait.
 const LONGEST_SPREAD: Duration = Duration::from_secs(4);
-/// The time until a wait notices that the user has interrupted the run.
+/// The interval at which a wait checks whether the user has interrupted the run.
 const PART: Duration = Duration::from_millis(100);
 /// The maximum number of attempts for a request whose connection ends early.
 pub(super) const BROKEN_ATTEMPTS: u32 = 4;
@@ -116,7 +116,7 @@ impl Attempts {
         Some(wait)
     }
 
-    /// Divides a wait into parts, of which there are no more once the user has interrupted the run.
+    /// Divides a wait into parts. The iterator ends early if the user interrupts the run.
     pub(super) fn parts(&self, wait: Duration) -> impl Iterator<Item = Duration> {
         let (is_interrupted, mut rest) = (self.is_interrupted, wait);
         std::iter::from_fn(move || {
@@ -140,7 +140,7 @@ fn random_extra_wait(attempt: u32, fraction: f64) -> Duration {
         .mul_f64(fraction.clamp(0.0, 1.0))
 }
 
-/// A line on the terminal that shows what the command waits for.
+/// The line on the terminal that is shown during a wait.
 struct WaitLine {
     line: Option<StatusLine>,
     is_shown: bool,

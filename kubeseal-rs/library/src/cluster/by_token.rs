@@ -1,11 +1,11 @@
 //! Finds the address of the controller's TLS port, and a token for it.
 //!
-//! The port is used if the user names it, or if the unauthenticated port does not serve verify and
-//! rotate. Unless the user passes a token file, each run creates a token that is valid for the controller only (its
-//! audience) and for ten minutes, in which it grants whatever the account may do with SealedSecrets. So a token is
-//! never sent to a controller that only a file in the repository names, and only to a server whose certificate was
-//! issued by a CA that the user or the API server names. The unauthenticated port serves the CA certificate too, but a
-//! man in the middle can answer there.
+//! The port is used if the user names it, or if the unauthenticated port does not serve verify and rotate. Unless the
+//! user passes a token file, each run creates a token. The token is valid for ten minutes and only for the controller
+//! (its audience), and grants all permissions of the account for SealedSecrets. So a token is never sent to a
+//! controller that only a file in the repository names, and only to a server whose certificate was issued by a CA that
+//! the user or the API server names. The unauthenticated port serves the CA certificate too, but a man in the middle
+//! can answer there.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ const TOKEN_LIFETIME_SECONDS: u32 = 600;
 /// The prefix of a service account's user name.
 const ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 
-/// How to reach the controller's TLS port, according to the flags.
+/// How to reach the controller's TLS port, as set by flags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenAccess {
     /// The port's URL, instead of the one derived from the Service.
@@ -35,7 +35,7 @@ pub struct TokenAccess {
     pub token_file: Option<PathBuf>,
     /// A file with the port's CA certificates, instead of those that the controller publishes in a `ConfigMap`.
     pub authority: Option<PathBuf>,
-    /// The service account to request a token for, as `NAMESPACE/NAME`. Defaults to the one of the
+    /// The service account to request a token for, as `NAMESPACE/NAME`. Defaults to the service account of the
     /// kubeconfig.
     pub account: Option<String>,
     /// Whether a repository file, which is untrusted, names the controller.
@@ -52,8 +52,8 @@ impl TokenAccess {
 /// The TLS port cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NoToken {
-    /// A rule names the controller, so the rule's author would choose the server that the token is sent to, or the CA
-    /// certificate that shows whether it is the right one.
+    /// A rule names the controller, so the author of the rule would choose the server that gets the token, or the CA
+    /// certificate that identifies the server.
     #[error(
         "a rule names this controller, and tokens are sent only to a controller that you name\n\
          hint: if you trust the controller, pass --controller-name and --controller-namespace; or --authorized, \
@@ -132,7 +132,7 @@ impl Controller {
         Ok(self.authorized.get_or_init(|| connection))
     }
 
-    /// Connects to the TLS port, and drops the rest of the controller.
+    /// Converts the controller into a connection to its TLS port.
     ///
     /// # Errors
     ///

@@ -45,7 +45,7 @@ fn services(list: &Json) -> Vec<Service> {
         .collect()
 }
 
-/// Returns whether this is the metrics Service, on which the chart puts the same labels and one more.
+/// Returns whether this is the metrics Service, which has the same labels in the chart and an additional one.
 fn is_for_metrics(service: &Json) -> bool {
     let component = &service["metadata"]["labels"]["app.kubernetes.io/component"];
     component == "metrics" || service["spec"]["ports"][0]["name"] == "metrics"

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use super::{Access, Cluster, ClusterError, Overrides, Timeout};
 use crate::environment::Environment;
 
-/// The settings that identify a connection. The controller's name is not one of them: one
-/// connection reaches all controllers.
+/// The settings that identify a connection. They do not include the controller's name, since one connection reaches all
+/// controllers.
 #[derive(PartialEq)]
 struct ConnectionKey {
     kubeconfig: Option<PathBuf>,

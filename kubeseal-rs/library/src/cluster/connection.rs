@@ -94,7 +94,7 @@ fn without_programs(
     Ok((config, by_relative_path))
 }
 
-/// Removes what proves the user's identity, and keeps whom to impersonate. As in client-go, credentials are not sent
+/// Removes the user's credentials, and keeps the impersonation settings. As in client-go, credentials are not sent
 /// without TLS: everyone on the path could read and use them.
 fn remove_credentials(user: &mut AuthInfo) {
     *user = AuthInfo {
@@ -134,7 +134,7 @@ impl Files {
 
 /// Checks that existing credential files are regular files of at most 1 MiB, since `kube` reads them without limit.
 fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
-    for (what, path) in [
+    for (content, path) in [
         ("client-certificate", &user.client_certificate),
         ("client-key", &user.client_key),
         ("tokenFile", &user.token_file),
@@ -148,7 +148,11 @@ fn check_files(user: &AuthInfo) -> Result<(), ClusterError> {
             !metadata.is_file() || metadata.len() > Kind::Credential.limit()
         }) {
             let source = io::Error::other("not a regular file, or larger than 1 MiB");
-            return Err(ClusterError::Unreadable { what, path, source });
+            return Err(ClusterError::Unreadable {
+                content,
+                path,
+                source,
+            });
         }
     }
     Ok(())
@@ -174,19 +178,19 @@ fn read(access: &Access, environment: &Environment) -> Result<Files, ClusterErro
 }
 
 /// Reads one kubeconfig within the size limit. `kube` reads without limit but resolves relative
-/// paths against the file's folder, so it parses regular files; other files, such as pipes, are
+/// paths against the file's directory, so it parses regular files; other files, such as pipes, are
 /// parsed here.
 fn read_file(path: &Path) -> Result<Kubeconfig, ClusterError> {
     let is_file = path.metadata().is_ok_and(|metadata| metadata.is_file());
     let unreadable = |source| ClusterError::Unreadable {
-        what: "kubeconfig",
+        content: "kubeconfig",
         path: path.to_owned(),
         source,
     };
     let text = File::open(path).and_then(|file| bounded::read(file, 0, Kind::Settings));
     let text = text.map_err(unreadable)?;
     if is_file {
-        // Use an absolute path: relative paths in the file are relative to its folder.
+        // Use an absolute path: relative paths in the file are relative to its directory.
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         return Kubeconfig::read_from(absolute).map_err(|error| kubeconfig_error(path, error));
     }
@@ -275,7 +279,7 @@ fn server(cluster: &Cluster) -> Result<Uri, ClusterError> {
         .ok()
         .filter(|uri| uri.host().is_some())
         .ok_or_else(|| ClusterError::Malformed {
-            what: "address of the API server",
+            expected: "address of the API server",
             text: redacted(server).into_owned(),
         })
 }
@@ -294,7 +298,7 @@ fn authorities(cluster: &Cluster) -> Result<Option<Vec<Vec<u8>>>, ClusterError> 
             let file = File::open(&path);
             let bytes = file.and_then(|file| bounded::read(file, 0, Kind::Certificate));
             let bytes = bytes.map_err(|source| ClusterError::Unreadable {
-                what: "certificate-authority",
+                content: "certificate-authority",
                 path,
                 source,
             })?;
@@ -343,7 +347,7 @@ fn impersonation(auth: &AuthInfo) -> Result<Vec<(HeaderName, HeaderValue)>, Clus
         let name = HeaderName::try_from(name).ok();
         let header = name.zip(HeaderValue::from_str(value).ok());
         header.ok_or_else(|| ClusterError::Malformed {
-            what: "name to impersonate",
+            expected: "name to impersonate",
             text: value.to_owned(),
         })
     };
@@ -400,8 +404,8 @@ mod tests {
         config(&access, &Environment::of_this_process())
     }
 
-    /// Attack: an attacker on the network, or another user of this machine who listens at the address, reads the token of
-    /// a user whose kubeconfig or flag names an address without TLS.
+    /// Attack: an attacker on the network, or another user of this machine who listens at the address, reads the token
+    /// of a user whose kubeconfig or flag names an address without TLS.
     #[test]
     fn sends_no_credentials_without_tls() {
         let user = |server: &str| {
@@ -430,7 +434,8 @@ mod tests {
         }
     }
 
-    /// Fault: a setting from a test stays in a kubeconfig, so that its CA certificate is never compared with the server's.
+    /// Fault: a setting from a test stays in a kubeconfig, so that its CA certificate is never compared with the
+    /// server's.
     #[test]
     fn refuses_an_authority_that_is_not_verified() {
         let pem = include_str!("../../../tests/seal/fixtures/other.pem");

@@ -35,24 +35,24 @@ pub enum ClusterError {
     )]
     NoServer,
     /// An address or a name has the wrong form.
-    #[error("{text:?} is not a valid {what}")]
+    #[error("{text:?} is not a valid {expected}")]
     Malformed {
-        /// What the string should be.
-        what: &'static str,
+        /// The expected form of the text.
+        expected: &'static str,
         /// The invalid text.
         text: String,
     },
     /// A file cannot be read.
-    #[error("cannot read the {what} {}", path.shown())]
+    #[error("cannot read the {content} {}", path.shown())]
     Unreadable {
-        /// What the file should contain.
-        what: &'static str,
+        /// The expected content of the file.
+        content: &'static str,
         /// The path of the file.
         path: PathBuf,
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The kubeconfig has a CA certificate, and says that no certificate is to be verified.
+    /// The kubeconfig has a CA certificate, and also disables the verification of certificates.
     #[error(
         "the cluster of the kubeconfig has both a certificate authority and insecure-skip-tls-verify: true, so the \
          authority would have no effect\n\
@@ -82,14 +82,14 @@ pub enum ClusterError {
     )]
     NoPlugIn(String),
     /// A kubeconfig named by a relative path names a credential plug-in: the author of the current
-    /// folder may have chosen both.
+    /// directory may have chosen both.
     #[error(
         "the kubeconfig {} names the credential plug-in {name:?}, and an environment variable names the kubeconfig by \
          a relative path: the author of the current directory could run any program\n\
          hint: if the kubeconfig is yours, use its absolute path, or pass it with --kubeconfig",
         file.shown()
     )]
-    PlugInOfFolder {
+    PlugInOfDirectory {
         /// The name of the plug-in.
         name: String,
         /// The path of the kubeconfig.
@@ -123,12 +123,12 @@ pub enum ClusterError {
     NoPorts(Service),
     /// The API server continues a list without end.
     #[error(
-        "{what}: the list of the API server is too long: more than 512 MiB or a million objects\n\
+        "{failure}: the list of the API server is too long: more than 512 MiB or a million objects\n\
          hint: check that the kubeconfig names the right API server"
     )]
     EndlessList {
         /// The action that failed.
-        what: &'static str,
+        failure: &'static str,
     },
     /// The API server cannot be reached, or does not respond in time.
     #[error(
@@ -143,43 +143,45 @@ pub enum ClusterError {
         why: String,
     },
     /// The controller, or a proxy in between, responded with an error.
-    #[error("{what}: {problem}")]
+    #[error("{failure}: {problem}")]
     Refused {
         /// The request that failed.
-        what: &'static str,
+        failure: &'static str,
         /// Why it failed.
         problem: Box<Problem>,
     },
     /// The API server refused to read or write an object.
-    #[error("{what}: {}", refusal_text(*code, text))]
+    #[error("{failure}: {}", refusal_text(*code, text))]
     Object {
         /// The request that failed.
-        what: &'static str,
+        failure: &'static str,
         /// The status code.
         code: StatusCode,
         /// The message of the API server, in one line and truncated.
         text: String,
     },
-    /// The response of the API server reports success, but has another content than the request asks for.
+    /// The response of the API server reports success, but does not contain what was requested.
     #[error(
-        "{what}: the response is not {expected}\n\
+        "{failure}: the response is not {expected}\n\
          hint: check that --server or the kubeconfig names the API server itself, and that no proxy or login page answers in \
          its place"
     )]
     Unexpected {
         /// The request.
-        what: &'static str,
-        /// What the response should be.
+        failure: &'static str,
+        /// The expected content.
         expected: &'static str,
     },
     /// The controller's TLS port cannot be used, or refuses the request.
     #[error("this request needs the controller's TLS port and a token")]
     ByToken(#[source] Box<NoToken>),
     /// The response cannot be parsed.
-    #[error("{what}: cannot parse the response\nhint: check that the Service is the controller's")]
+    #[error(
+        "{failure}: cannot parse the response\nhint: check that the Service is the controller's"
+    )]
     MalformedResponse {
         /// The request that failed.
-        what: &'static str,
+        failure: &'static str,
     },
 }
 

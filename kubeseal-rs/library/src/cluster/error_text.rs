@@ -48,7 +48,7 @@ pub(super) fn kubeconfig_error(path: &Path, error: KubeconfigError) -> ClusterEr
     let path = path.to_owned();
     match error {
         KubeconfigError::ReadConfig(source, _) => ClusterError::Unreadable {
-            what: "kubeconfig",
+            content: "kubeconfig",
             path,
             source,
         },

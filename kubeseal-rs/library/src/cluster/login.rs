@@ -1,8 +1,7 @@
 //! Authenticates with the credential plug-in or the token file of a kubeconfig.
 //!
-//! This module replaces `kube`'s own implementation, which reads the plug-in's output without
-//! limit, panics on a token that does not fit in a header, runs the plug-in twice, and sends the line break at the end of
-//! a token file.
+//! This module replaces `kube`'s own implementation, which reads the plug-in's output without limit, panics on a token
+//! that does not fit in a header, runs the plug-in twice, and sends the line break at the end of a token file.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
@@ -25,7 +24,7 @@ use super::error_text::plug_in_failure;
 use crate::bounded::{self, Kind};
 use crate::shown::ShowPath as _;
 
-/// How long before its expiry a token is replaced.
+/// The time before its expiry at which a token is replaced.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// The maximum number of bytes read from a failing plug-in's stderr, of which one line is shown.
 const MAX_STDERR: u64 = 64 * 1024;
@@ -33,7 +32,7 @@ const MAX_STDERR: u64 = 64 * 1024;
 /// How long a token from a file is used before the file is read again, as in client-go.
 const FILE_PERIOD: SignedDuration = SignedDuration::from_secs(60);
 
-/// Where tokens come from, and the newest one.
+/// The source of tokens, and the newest token.
 pub(super) struct Login {
     source: Source,
     token: Mutex<Token>,
@@ -118,7 +117,7 @@ impl Login {
     /// # Errors
     ///
     /// Fails if the token expires within a minute and the plug-in outputs no new one. A token file that cannot be read
-    /// again is not an error: some programs remove theirs.
+    /// again is not an error: some programs remove their token file.
     pub(super) fn header(&self, now: Timestamp) -> Result<Option<HeaderValue>, String> {
         let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         if token.until.is_some_and(|until| now + MARGIN >= until) {

@@ -45,7 +45,7 @@ const RECIPIENTS: &str = "cannot fetch the recipients of v2 values";
 const VERIFY: &str = "cannot validate sealed secret";
 const ROTATE: &str = "cannot re-encrypt secret";
 
-/// Which controller to use, and how to reach it.
+/// The controller to use, and how to reach it.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     /// The kubeconfig file of `--kubeconfig`.
@@ -67,7 +67,7 @@ pub struct Access {
 /// How long to wait for the controller. `None` waits without limit, which only a flag can request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeout {
-    /// The limit for one response, from connecting to the last byte.
+    /// The time limit for one response, from connecting to the last byte.
     pub response: Option<Duration>,
     /// The limit for retrying while the controller reports that it is busy, including the waits
     /// between attempts.
@@ -286,17 +286,19 @@ impl Controller {
     pub fn recipients(&self) -> Result<RecipientList, ClusterError> {
         let path = proxy_path(&self.service, &self.port, "v2/recipients")?;
         let response = self.success(RECIPIENTS, self.cluster.api.get(&path)?)?;
-        bounded::parse_json(&response.body)
-            .ok_or(ClusterError::MalformedResponse { what: RECIPIENTS })
+        bounded::parse_json(&response.body).ok_or(ClusterError::MalformedResponse {
+            failure: RECIPIENTS,
+        })
     }
 
-    /// Returns the CA certificates, as PEM, of the TLS port, which the controller publishes in a `ConfigMap`. Those that
-    /// the unauthenticated port serves are not used: another server could answer there, and would get the token.
+    /// Returns the CA certificates of the TLS port, as PEM, which the controller publishes in a `ConfigMap`. The CA
+    /// certificates from the unauthenticated port are not used: another server could answer there, and would get the
+    /// token.
     ///
     /// # Errors
     ///
-    /// Returns a [`ClusterError`] if the controller does not publish them, or RBAC does not allow the caller to read the
-    /// `ConfigMap`.
+    /// Returns a [`ClusterError`] if the controller does not publish them, or RBAC does not allow the caller to read
+    /// the `ConfigMap`.
     pub fn authority(&self) -> Result<Vec<u8>, ClusterError> {
         let Service { namespace, .. } = &self.service;
         let config_map = self.service.config_map_name();
@@ -376,11 +378,11 @@ impl Controller {
         };
         bounded::parse_json(&body)
             .map(Some)
-            .ok_or(ClusterError::MalformedResponse { what: ROTATE })
+            .ok_or(ClusterError::MalformedResponse { failure: ROTATE })
     }
 
-    /// Returns the SealedSecret with every item re-encrypted as v2, or `None` if the controller cannot decrypt it. Only the
-    /// TLS port converts values.
+    /// Returns the SealedSecret with every item re-encrypted as v2, or `None` if the controller cannot decrypt it. Only
+    /// the TLS port converts values.
     ///
     /// # Errors
     ///
@@ -409,11 +411,11 @@ impl Controller {
         proxy_path(&self.service, &self.port, &format!("v1/{endpoint}"))
     }
 
-    fn success(&self, what: &'static str, response: Response) -> Result<Response, ClusterError> {
+    fn success(&self, failure: &'static str, response: Response) -> Result<Response, ClusterError> {
         if response.code.is_success() {
             return Ok(response);
         }
-        Err(refusal(what, &response, &self.service, &self.port))
+        Err(refusal(failure, &response, &self.service, &self.port))
     }
 }
 
@@ -425,9 +427,14 @@ fn proxy_path(service: &Service, port: &str, endpoint: &str) -> Result<ApiPath, 
     services_path(&service.namespace)?.proxied(&service.name, port, endpoint)
 }
 
-fn refusal(what: &'static str, response: &Response, service: &Service, port: &str) -> ClusterError {
+fn refusal(
+    failure: &'static str,
+    response: &Response,
+    service: &Service,
+    port: &str,
+) -> ClusterError {
     let problem = Box::new(Problem::from_response(response, service, port));
-    ClusterError::Refused { what, problem }
+    ClusterError::Refused { failure, problem }
 }
 
 /// Returns the fingerprint of every certificate in a PEM text that can be parsed.

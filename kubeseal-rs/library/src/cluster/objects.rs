@@ -59,14 +59,14 @@ impl Objects {
     /// Returns a [`ClusterError`] if the request fails, or the response is not an object.
     pub fn get(
         &self,
-        what: &'static str,
+        failure: &'static str,
         path: &ApiPath,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, ClusterError> {
         let response = self.send(&Method::GET, path, None)?;
         if response.code == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let object = object(what, &Zeroizing::new(response.success(what)?))?;
+        let object = object(failure, &Zeroizing::new(response.success(failure)?))?;
         Ok(Some(Zeroizing::new(object.to_string().into_bytes())))
     }
 
@@ -77,17 +77,17 @@ impl Objects {
     /// Returns a [`ClusterError`] if a request fails, a response is not a list, or the list is too long.
     pub fn list(
         &self,
-        what: &'static str,
+        failure: &'static str,
         path: &ApiPath,
     ) -> Result<Vec<Zeroizing<Vec<u8>>>, ClusterError> {
         let first = path.parameter("limit", &PAGE.to_string());
         let mut pages = Pages::new(MAX_PAGES, MAX_LIST);
         let mut next = first.clone();
         loop {
-            let body = Zeroizing::new(self.send(&Method::GET, &next, None)?.success(what)?);
-            let (page, token) = page(what, &body)?;
+            let body = Zeroizing::new(self.send(&Method::GET, &next, None)?.success(failure)?);
+            let (page, token) = page(failure, &body)?;
             if !pages.add(page) {
-                return Err(ClusterError::EndlessList { what });
+                return Err(ClusterError::EndlessList { failure });
             }
             let Some(token) = token else {
                 return Ok(pages.read);
@@ -103,19 +103,19 @@ impl Objects {
     /// Returns a [`ClusterError`] if the request fails, or the response is not the changed object.
     pub fn merge(
         &self,
-        what: &'static str,
+        failure: &'static str,
         path: &ApiPath,
         change: &Json,
     ) -> Result<(), ClusterError> {
         let body = change.to_string().into_bytes();
         let kind = "application/merge-patch+json";
         let response = self.send(&Method::PATCH, path, Some((body, kind)))?;
-        let changed = object(what, &Zeroizing::new(response.success(what)?))?;
+        let changed = object(failure, &Zeroizing::new(response.success(failure)?))?;
         if contains(&changed, change) {
             return Ok(());
         }
         let expected = "the changed object";
-        Err(ClusterError::Unexpected { what, expected })
+        Err(ClusterError::Unexpected { failure, expected })
     }
 
     /// Creates an object, unless one of that name exists.
@@ -126,7 +126,7 @@ impl Objects {
     /// error.
     pub fn create(
         &self,
-        what: &'static str,
+        failure: &'static str,
         path: &ApiPath,
         body: Vec<u8>,
     ) -> Result<CreateOutcome, ClusterError> {
@@ -134,7 +134,7 @@ impl Objects {
         if response.code == StatusCode::CONFLICT {
             return Ok(CreateOutcome::Exists);
         }
-        object(what, &Zeroizing::new(response.success(what)?)).map(|_| CreateOutcome::Created)
+        object(failure, &Zeroizing::new(response.success(failure)?)).map(|_| CreateOutcome::Created)
     }
 
     /// Sends a GET request and returns the status code, of success or failure, and the body.
@@ -216,24 +216,24 @@ pub fn parse(body: &[u8]) -> serde_json::Result<Json> {
 
 /// Returns the object in a response. Anything else, such as the page of a proxy, is an error: it must not look like an
 /// object without fields.
-fn object(what: &'static str, body: &[u8]) -> Result<Json, ClusterError> {
+fn object(failure: &'static str, body: &[u8]) -> Result<Json, ClusterError> {
     let object = parse(body).ok();
     let is_object =
         |object: &Json| object["kind"].is_string() && object["metadata"]["name"].is_string();
     let expected = "an object";
     object
         .filter(is_object)
-        .ok_or(ClusterError::Unexpected { what, expected })
+        .ok_or(ClusterError::Unexpected { failure, expected })
 }
 
 /// Returns a page of a list with the parts that [`Object`] keeps, so that no object can make a list unreadable, and the
 /// token of the next page. Anything but a list is an error: it must not look like a list without objects.
 fn page(
-    what: &'static str,
+    failure: &'static str,
     body: &[u8],
 ) -> Result<(Zeroizing<Vec<u8>>, Option<String>), ClusterError> {
     let expected = "a list of objects";
-    let error = || ClusterError::Unexpected { what, expected };
+    let error = || ClusterError::Unexpected { failure, expected };
     let list = parse(body).map_err(|_| error())?;
     let is_list = list["kind"]
         .as_str()
@@ -319,7 +319,7 @@ mod tests {
 
     /// Fault: a proxy in front of the API server answers with success and something other than a list.
     #[test]
-    fn only_a_list_is_a_page() {
+    fn accepts_only_a_list_as_a_page() {
         for (body, want) in [
             (
                 r#"{"kind":"SecretList","metadata":{},"items":[]}"#,

@@ -157,7 +157,7 @@ impl Overrides {
 /// Replaces the kubeconfig's file or data with the file of a flag. A kubeconfig can contain only
 /// paths in UTF-8, so for any other path, the content of the file is set.
 fn set_file<D: From<String>>(
-    what: &'static str,
+    content: &'static str,
     path: Option<&Path>,
     file: &mut Option<String>,
     data: &mut Option<D>,
@@ -168,7 +168,7 @@ fn set_file<D: From<String>>(
         return Ok(());
     }
     let unreadable = |error| ClusterError::Unreadable {
-        what,
+        content,
         path: path.to_owned(),
         source: error,
     };

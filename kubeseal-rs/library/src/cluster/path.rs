@@ -30,7 +30,7 @@ impl ApiPath {
         Ok(Self(format!("{group}/namespaces/{namespace}/{resource}")))
     }
 
-    /// Returns the path of one of these objects.
+    /// Returns the path of the object with this name. `self` is the path of all objects of the kind.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl ApiPath {
         Self(format!("{}/{name}", self.0))
     }
 
-    /// Appends a parameter of the query. Its value must not depend on anything untrusted, and be escaped.
+    /// Appends a parameter of the query. The value must be escaped, and must not depend on untrusted input.
     #[must_use]
     pub fn parameter(&self, name: &'static str, value: &str) -> Self {
         let separator = if self.0.contains('?') { '&' } else { '?' };
@@ -83,7 +83,7 @@ fn segment(name: &str) -> Result<&str, ClusterError> {
         return Ok(name);
     }
     Err(ClusterError::Malformed {
-        what: "name of an object in a cluster",
+        expected: "name of an object in a cluster",
         text: name.to_owned(),
     })
 }

@@ -1,6 +1,6 @@
 //! Finds the credential plug-in that a kubeconfig names.
 //!
-//! `kube` leaves the search to the operating system, which also searches relative folders of
+//! `kube` leaves the search to the operating system, which also searches relative directories of
 //! `PATH`. So the plug-in is looked up here, with the same rule as every other program, and passed
 //! on as an absolute path.
 
@@ -19,7 +19,7 @@ const PROVIDER_PROGRAM: &str = "cmd-path";
 ///
 /// # Errors
 ///
-/// Fails if a program does not exist, or if `relative` is set: the author of the current folder may
+/// Fails if a program does not exist, or if `relative` is set: the author of the current directory may
 /// have chosen the program.
 pub(super) fn resolve(user: &mut AuthInfo, relative: Option<&Path>) -> Result<(), ClusterError> {
     let exec = user.exec.as_mut().and_then(|exec| exec.command.as_mut());
@@ -27,7 +27,7 @@ pub(super) fn resolve(user: &mut AuthInfo, relative: Option<&Path>) -> Result<()
     let provider = provider.and_then(|provider| provider.config.get_mut(PROVIDER_PROGRAM));
     for name in exec.into_iter().chain(provider) {
         if let Some(file) = relative {
-            return Err(ClusterError::PlugInOfFolder {
+            return Err(ClusterError::PlugInOfDirectory {
                 name: name.clone(),
                 file: file.to_owned(),
             });
@@ -64,7 +64,7 @@ mod tests {
 
     /// Attack: an attacker puts a program where the relative path of a credential plug-in leads, so that it is run.
     #[test]
-    fn finds_a_plug_in_only_in_absolute_folders() {
+    fn finds_a_plug_in_only_in_absolute_directories() {
         let existing = format!("{}bin/sh", "../".repeat(40));
         for entry in [exec, provider] {
             let resolved = resolve_user(entry("sh"), None).unwrap().to_string();
@@ -76,8 +76,8 @@ mod tests {
         }
     }
 
-    /// Attack: an attacker puts a kubeconfig with a plug-in into the current folder of a user whose `KUBECONFIG` is a
-    /// relative path, so that the plug-in is run.
+    /// Attack: an attacker puts a kubeconfig with a plug-in into the current directory of a user whose `KUBECONFIG` is
+    /// a relative path, so that the plug-in is run.
     #[test]
     fn refuses_the_plug_in_of_a_kubeconfig_with_a_relative_path() {
         for entry in [exec("/bin/sh"), provider("sh")] {

@@ -47,7 +47,7 @@ pub enum RotationError {
     Item {
         /// The key of the item, as it was sent.
         item: String,
-        /// What is wrong with the item.
+        /// The problem with the item.
         problem: &'static str,
     },
     /// Something besides the ciphertexts differs.
@@ -67,8 +67,8 @@ pub fn parse(response: Json) -> Result<SealedSecret, RotationError> {
     serde_json::from_value(response).map_err(|_| RotationError::NoObject)
 }
 
-/// Checks that a response has the same items, that each is unchanged or encrypted for a key as long as this one, and
-/// that nothing else is new except key hints. Whether the items can be unsealed, only the controller knows.
+/// Checks that a response has the same items, that each item is unchanged or encrypted for a key of the same length,
+/// and that nothing else is new except key hints. Only the controller can check whether the items can be unsealed.
 ///
 /// # Errors
 ///
@@ -185,7 +185,7 @@ fn ciphertext_problem(
         .then_some("does not have the length of the value that was sent")
 }
 
-/// Checks that everything but the ciphertexts and key hints is in the request too. Missing content is not an error:
+/// Checks that all content except the ciphertexts and key hints is in the request too. Missing content is not an error:
 /// Bitnami's controller drops labels and annotations.
 fn check_object(sent: &SealedSecret, response: &SealedSecret) -> Result<(), RotationError> {
     let identity = |sealed: &SealedSecret| {
@@ -197,7 +197,7 @@ fn check_object(sent: &SealedSecret, response: &SealedSecret) -> Result<(), Rota
         return Err(RotationError::Object);
     }
     let mut without_hints = response.clone();
-    take_hints(&mut without_hints)?;
+    remove_hints(&mut without_hints)?;
     let (before, after) = (sent.to_document(), without_hints.to_document());
     if !is_from(&after["metadata"], &[&before["metadata"]]) {
         return Err(RotationError::Other("the metadata"));
@@ -218,7 +218,7 @@ fn check_object(sent: &SealedSecret, response: &SealedSecret) -> Result<(), Rota
 
 /// Removes the key hints, which change with the ciphertexts. Fails if they contain anything but fingerprints
 /// of items.
-fn take_hints(response: &mut SealedSecret) -> Result<(), RotationError> {
+fn remove_hints(response: &mut SealedSecret) -> Result<(), RotationError> {
     let items = &response.spec.encrypted_data;
     let annotations = response.metadata.annotations.as_mut();
     let Some(text) = annotations.and_then(|texts| texts.remove(KEY_HINTS_ANNOTATION)) else {

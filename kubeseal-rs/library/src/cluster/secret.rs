@@ -14,9 +14,9 @@ impl Cluster {
     /// Returns a [`ClusterError`] if the request fails, for example because the Secret does not
     /// exist or RBAC does not allow the caller to read it.
     pub fn secret(&self, namespace: &str, name: &str) -> Result<Json, ClusterError> {
-        let what = "cannot read the Secret";
+        let failure = "cannot read the Secret";
         let path = ApiPath::namespaced("/api/v1", namespace, "secrets")?.object(name)?;
-        let body = Zeroizing::new(self.api.get(&path)?.success(what)?);
-        super::parse(&body).map_err(|_| ClusterError::MalformedResponse { what })
+        let body = Zeroizing::new(self.api.get(&path)?.success(failure)?);
+        super::parse(&body).map_err(|_| ClusterError::MalformedResponse { failure })
     }
 }

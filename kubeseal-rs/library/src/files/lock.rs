@@ -1,4 +1,4 @@
-//! Makes runs of this program change a file one after the other, where the system supports it.
+//! Locks a file, so that runs of this program change the file one after the other, where the system supports it.
 //!
 //! The lock is on the file itself, so no lock file appears in the user's repository. The lock only
 //! avoids repeated work: [`super::replace_if_unchanged`] protects the file against changes by other programs.
@@ -25,7 +25,7 @@ pub(super) fn acquire(path: &Path) -> Option<File> {
     loop {
         let file = open(path).ok()?;
         match file.try_lock() {
-            // The previous holder has replaced the file, so the lock must be on the new one.
+            // The previous holder of the lock has replaced the file, so lock the new file.
             Ok(()) if is_file_at(&file, path) => return Some(file),
             Ok(()) => {}
             Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(PAUSE),

@@ -1,8 +1,7 @@
 //! A temporary file, which becomes a new file or replaces an existing one.
 //!
-//! On most file systems of Linux, the file has no name until that moment, so a killed run leaves nothing behind.
-//! Replacing a file requires a name for a moment, and a killed run may leave that file; see
-//! [`remove_leftovers`].
+//! On most file systems of Linux, the file has no name until it is complete, so a killed run leaves no file behind.
+//! Replacing a file requires a name for a moment, and a killed run may leave that file; see [`remove_leftovers`].
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write as _};
@@ -32,7 +31,7 @@ impl Temporary {
         };
         let mut file = temporary.file();
         if let Some(like) = like {
-            platform::give_to_owner_of(file, like);
+            platform::copy_owner(file, like);
             file.set_permissions(like.permissions())?;
         }
         file.write_all(bytes)?;
@@ -81,8 +80,7 @@ impl Temporary {
             temporary.persist(path)?;
             return Ok(true);
         }
-        // The previous file is now under the temporary name. If its content is not the one that was
-        // read, exchange the files again.
+        // The previous file is now under the temporary name. If its content is not `before`, exchange the files again.
         let (mut in_place, mut expected) = (bytes.to_vec(), before.to_vec());
         let mut is_unchanged = true;
         loop {
@@ -106,7 +104,7 @@ impl Temporary {
             Self::Named(file) => Ok(file.into_temp_path()),
             Self::Unnamed(file) => {
                 let link_at = |path: &Path| platform::give_name(&file, path);
-                Ok(create_named(link_at, folder_of(path))?.into_temp_path())
+                Ok(create_named(link_at, directory_of(path))?.into_temp_path())
             }
         }
     }
@@ -133,14 +131,14 @@ fn create_named<T>(
         .map_err(|error| io::Error::from(error.kind()))
 }
 
-/// Returns the folder of a file.
-pub(super) fn folder_of(path: &Path) -> &Path {
+/// Returns the directory of a file.
+pub(super) fn directory_of(path: &Path) -> &Path {
     let folder = path.parent();
     let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new("."))
 }
 
-/// Removes temporary files of killed runs from a folder. Files that cannot be removed stay, as do
+/// Removes temporary files of killed runs from a directory. Files that cannot be removed stay, as do
 /// those whose process may still run.
 pub fn remove_leftovers(folder: &Path) {
     let folder = if folder.as_os_str().is_empty() {

@@ -25,8 +25,8 @@ pub struct SealedValue<'a> {
     pub text: &'a str,
 }
 
-/// Returns when each value was committed; `None` if a value is not committed, its repository cannot be read, or the commit
-/// is missing in a shallow clone.
+/// Returns when each value was committed; `None` if a value is not committed, its repository cannot be read, or the
+/// commit is missing in a shallow clone.
 pub fn commit_times(values: &[SealedValue<'_>]) -> Vec<Option<Timestamp>> {
     let mut times = vec![None; values.len()];
     for (root, indices) in by_work_tree(values) {
@@ -81,7 +81,7 @@ impl Search<'_> {
             return Ok(());
         };
         let undated = self.committed_values(head, indices)?;
-        self.pass_to(undated, head)?;
+        self.pass_to_commit(undated, head)?;
         while let Some((seconds, commit)) = self.queue.pop() {
             // A commit with a wrong date can be queued twice.
             let Some(mut undated) = self.undated.remove(&commit) else {
@@ -89,10 +89,10 @@ impl Search<'_> {
             };
             for parent in self.repository.parents(commit)? {
                 if !undated.is_empty() {
-                    undated = self.pass_on(undated, parent, commit)?;
+                    undated = self.pass_to_parent(undated, parent, commit)?;
                 }
             }
-            if self.repository.is_cut_at(commit) {
+            if self.repository.lacks_parents(commit) {
                 // An older commit, which a shallow clone lacks, may have introduced the values.
                 continue;
             }
@@ -130,7 +130,7 @@ impl Search<'_> {
     }
 
     /// Passes values that the parent contains to the parent, and returns the others.
-    fn pass_on(
+    fn pass_to_parent(
         &mut self,
         mut undated: UndatedValues,
         parent: ObjectId,
@@ -165,16 +165,15 @@ impl Search<'_> {
             }
             remaining.insert(path.clone(), values);
         }
-        // The remaining values are in unchanged files. These are the majority, and are passed on
-        // together.
+        // The remaining values are in unchanged files. These are the majority of the values, and are passed to the
+        // parent together.
         add(&mut undated, for_parent);
-        self.pass_to(undated, parent)?;
+        self.pass_to_commit(undated, parent)?;
         remaining.retain(|_, values| !values.is_empty());
         Ok(remaining)
     }
 
-    /// Returns the files that a commit removed, if the commit also added a file that one of them
-    /// may have become.
+    /// Returns the files that a commit removed, if the commit also added a file that may be a renamed one.
     fn removed_files(
         &self,
         changes: &[Change],
@@ -188,7 +187,7 @@ impl Search<'_> {
         self.repository.changes(Some(parent), commit, &is_removed)
     }
 
-    fn pass_to(&mut self, values: UndatedValues, to: ObjectId) -> Result<(), GitError> {
+    fn pass_to_commit(&mut self, values: UndatedValues, to: ObjectId) -> Result<(), GitError> {
         if values.is_empty() {
             return Ok(());
         }
@@ -227,7 +226,7 @@ fn add(undated: &mut UndatedValues, more: impl IntoIterator<Item = (BString, Vec
     }
 }
 
-/// Returns whether the path is a file with undated values, or a folder above one.
+/// Returns whether the path is a file with undated values, or a directory above one.
 fn leads_to_values(undated: &UndatedValues, path: &BStr) -> bool {
     let is_above = || {
         let prefix = [path, "/".as_bytes()].concat();
@@ -244,7 +243,7 @@ fn longest_line(text: &str) -> &str {
     lines.max_by_key(|line| line.len()).unwrap_or_default()
 }
 
-/// The files that a commit removed. An added file may be a renamed one of these.
+/// The files that a commit removed. An added file may be one of these under a new name.
 struct RemovedFiles<'a> {
     by_blob: BTreeMap<ObjectId, Vec<&'a BStr>>,
     by_name: BTreeMap<&'a [u8], Vec<(&'a BStr, ObjectId)>>,
@@ -271,7 +270,7 @@ impl<'a> RemovedFiles<'a> {
     }
 
     /// Returns removed files with the same bytes or, if there are none, with the same name in
-    /// another folder.
+    /// another directory.
     fn sources_of_rename(&self, path: &BStr, blob: ObjectId) -> Vec<(&'a BStr, ObjectId)> {
         if let Some(paths) = self.by_blob.get(&blob) {
             return paths.iter().map(|path| (*path, blob)).collect();
@@ -291,7 +290,7 @@ mod tests {
     use super::super::tests::TestRepository;
     use super::*;
 
-    /// Guards against one pass for each value, which would take time proportional to the product of values
+    /// The test fails if each value takes a pass of its own: the time would be proportional to the product of values
     /// and commits.
     #[test]
     fn dates_all_values_of_a_tree_in_one_pass() {

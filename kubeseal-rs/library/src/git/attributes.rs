@@ -1,5 +1,5 @@
-//! Finds files whose content in Git differs from the one in the work tree, because of the attribute
-//! `working-tree-encoding`. `gix` reads attributes only with features that can start programs.
+//! Finds files with another content in Git than in the work tree, because of the attribute `working-tree-encoding`.
+//! `gix` reads attributes only with features that can start programs.
 
 use std::path::{Path, PathBuf};
 
@@ -37,7 +37,8 @@ impl Repository {
 }
 
 impl ConvertedFiles {
-    /// Returns whether a line sets the attribute for this absolute path. A later line that unsets it has no effect here.
+    /// Returns whether a line sets the attribute for this absolute path. A later line that unsets it has no effect
+    /// here.
     pub fn contains(&self, path: &Path) -> bool {
         self.0.iter().any(|(folder, patterns)| {
             path.starts_with(folder) && patterns.matched(path, false).is_ignore()
@@ -45,7 +46,7 @@ impl ConvertedFiles {
     }
 }
 
-/// Returns the name of a macro that sets the attribute: of `a` in `[attr]a working-tree-encoding=UTF-16`.
+/// Returns the name of a macro that sets the attribute: `a` for the line `[attr]a working-tree-encoding=UTF-16`.
 fn macro_name(line: &str) -> Option<&str> {
     let (name, attributes) = line
         .trim()
@@ -54,7 +55,8 @@ fn macro_name(line: &str) -> Option<&str> {
     sets_encoding(attributes, &[]).then_some(name)
 }
 
-/// Returns the pattern of a line that sets the attribute. A quoted pattern is not parsed, and counts for all files.
+/// Returns the pattern of a line that sets the attribute. A quoted pattern is not parsed; the line then applies to all
+/// files.
 fn pattern<'a>(line: &'a str, macros: &[&str]) -> Option<&'a str> {
     let line = line.trim();
     if line.starts_with('#') || line.starts_with("[attr]") {
@@ -72,7 +74,7 @@ fn sets_encoding(attributes: &str, macros: &[&str]) -> bool {
     })
 }
 
-/// Returns the patterns as those of an ignore file, which have the same form.
+/// Compiles the patterns as ignore patterns, which have the same syntax.
 fn matcher<'a>(folder: &Path, patterns: impl Iterator<Item = &'a str>) -> Option<Gitignore> {
     let mut builder = GitignoreBuilder::new(folder);
     for pattern in patterns {

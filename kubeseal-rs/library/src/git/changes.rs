@@ -11,7 +11,7 @@ use gix::objs::Kind;
 use ignore::{DirEntry, WalkBuilder};
 use zeroize::Zeroizing;
 
-use super::{GitError, Repository, folder, index, to_git_path, to_path};
+use super::{GitError, Repository, directory, index, to_git_path, to_path};
 use crate::files;
 
 /// The size limit, in bytes, for reading a file in the work tree.
@@ -25,7 +25,7 @@ type Files = BTreeMap<BString, ObjectId>;
 pub struct Differences {
     /// The paths of the files, from the root.
     pub files: BTreeSet<PathBuf>,
-    /// Folders that cannot be listed, by their path from the root, with the reason. Untracked files in
+    /// Directories that cannot be listed, by their path from the root, with the reason. Untracked files in
     /// them are unknown.
     pub unlisted: BTreeMap<PathBuf, String>,
     /// The hashes of files in the index that Git does not check out, by their path from the root.
@@ -43,7 +43,7 @@ struct WorkTreeContent {
 }
 
 impl Repository {
-    /// Returns the files that differ between two commits, or all files of the second commit if there is no first one.
+    /// Returns the files that differ between two commits, or all files of the second commit if `from` is `None`.
     ///
     /// # Errors
     ///
@@ -174,18 +174,18 @@ impl Repository {
         Ok(unchanged.map(|(path, entry)| (path, entry.id)).collect())
     }
 
-    /// Returns the tracked files and the untracked files that are not ignored, the folders that cannot be listed, and other
-    /// repositories. The files in the folder of a submodule never belong to this repository.
+    /// Returns the tracked files and the untracked files that are not ignored, the directories that cannot be listed,
+    /// and other repositories. The files in the directory of a submodule never belong to this repository.
     fn files_of_work_tree(&self) -> Result<WorkTreeContent, GitError> {
         let index = self.index()?;
         let mut content = WorkTreeContent {
             files: index::tracked_files(&index).map(|(path, _)| path).collect(),
             ..WorkTreeContent::default()
         };
-        let modules: BTreeSet<PathBuf> = self.submodule_folders()?;
+        let modules: BTreeSet<PathBuf> = self.submodule_directories()?;
         let walk_error = Arc::new(Mutex::new(None));
         let nested = Arc::new(Mutex::new(BTreeSet::new()));
-        folder::check_ignored(&self.root)?;
+        directory::check_ignored(&self.root)?;
         let walk = WalkBuilder::new(&self.root)
             .hidden(false)
             .ignore(false)
@@ -206,7 +206,7 @@ impl Repository {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    content.unlisted.extend(self.unlisted_folder(&error));
+                    content.unlisted.extend(self.unlisted_directory(&error));
                     continue;
                 }
             };
@@ -226,12 +226,12 @@ impl Repository {
         walk_error.map_or(Ok(content), Err)
     }
 
-    /// Returns the folder that cannot be listed, with the reason; `None` for a folder that was removed
+    /// Returns the directory that cannot be listed, with the reason; `None` for a directory that was removed
     /// meanwhile, and for an error without a path.
-    fn unlisted_folder(&self, error: &ignore::Error) -> Option<(PathBuf, String)> {
+    fn unlisted_directory(&self, error: &ignore::Error) -> Option<(PathBuf, String)> {
         use ignore::Error::{WithDepth, WithPath};
         let path = match error {
-            WithDepth { err, .. } => return self.unlisted_folder(err),
+            WithDepth { err, .. } => return self.unlisted_directory(err),
             WithPath { path, .. } => path.strip_prefix(&self.root).ok()?,
             _ => return None,
         };
@@ -251,16 +251,16 @@ impl Repository {
     }
 }
 
-/// Returns whether the walk visits this entry: it belongs to this repository, and its `.gitignore` is
-/// safe to read. Stores the error of an unsafe one in `walk_error`.
+/// Returns whether the walk visits this entry: the entry belongs to this repository, and its `.gitignore` is safe to
+/// read. If the `.gitignore` is not safe to read, stores the error in `walk_error`.
 fn is_visited(entry: &DirEntry, walk_error: &Mutex<Option<GitError>>) -> bool {
     if entry.depth() == 0 {
         return true;
     }
-    if is_git_folder(entry.path()) {
+    if is_git_directory(entry.path()) {
         return false;
     }
-    let checked = folder::check_ignored(entry.path());
+    let checked = directory::check_ignored(entry.path());
     let is_safe = checked.is_ok();
     if let (Err(error), Ok(mut walk_error)) = (checked, walk_error.lock()) {
         *walk_error = Some(error);
@@ -280,9 +280,9 @@ fn is_inside(path: &Path) -> bool {
 /// Returns whether the entry is the work tree of another repository.
 fn is_nested(entry: &DirEntry) -> bool {
     let path = entry.path();
-    entry.depth() > 0 && !is_git_folder(path) && path.join(".git").exists()
+    entry.depth() > 0 && !is_git_directory(path) && path.join(".git").exists()
 }
 
-fn is_git_folder(path: &Path) -> bool {
+fn is_git_directory(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == ".git")
 }

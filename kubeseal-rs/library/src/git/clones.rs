@@ -7,8 +7,8 @@ use gix::bstr::ByteSlice as _;
 
 use super::{GitError, Repository};
 
-/// Returns the absolute paths of submodules that are not checked out and lie below these files and folders, or contain
-/// them. Paths outside of a repository, and paths in a malformed one, have none.
+/// Returns the absolute paths of submodules that are not checked out and that are below these files and directories or
+/// contain them. Paths outside of a repository and in a malformed repository are ignored.
 pub fn missing_submodules(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
     let missing = |path: &PathBuf| {
         let path = path.canonicalize().ok()?;
@@ -40,15 +40,15 @@ impl Repository {
         remotes
     }
 
-    /// Returns the absolute paths of submodules that are not checked out and lie below a folder, or contain it; nested
-    /// ones too.
+    /// Returns the absolute paths of submodules, including nested ones, that are not checked out and that are below a
+    /// directory or contain it.
     ///
     /// # Errors
     ///
     /// Fails if a repository is malformed.
     pub fn missing_submodules(&self, folder: &Path) -> Result<Vec<PathBuf>, GitError> {
         let mut missing = Vec::new();
-        for path in self.submodule_folders()? {
+        for path in self.submodule_directories()? {
             if !path.starts_with(folder) && !folder.starts_with(&path) {
                 continue;
             }

@@ -187,14 +187,14 @@ impl Repository {
     pub(super) fn parents(&self, commit: ObjectId) -> Result<Vec<ObjectId>, GitError> {
         let found_commit = self.git.find_commit(commit);
         let found_commit = found_commit.map_err(|error| self.read_error(&commit, error))?;
-        if self.is_cut_at(commit) {
+        if self.lacks_parents(commit) {
             return Ok(Vec::new());
         }
         Ok(found_commit.parent_ids().map(gix::Id::detach).collect())
     }
 
     /// Returns whether a shallow clone lacks the parents of a commit.
-    pub(super) fn is_cut_at(&self, commit: ObjectId) -> bool {
+    pub(super) fn lacks_parents(&self, commit: ObjectId) -> bool {
         let shallow = self.git.shallow_commits().ok().flatten();
         shallow.is_some_and(|ends| ends.contains(&commit))
     }
@@ -213,7 +213,7 @@ impl Repository {
     }
 
     /// Returns the files, symbolic links and submodules that differ between two commits, or all of the second commit if
-    /// there is no first one. `is_wanted` selects entries to return and folders to visit.
+    /// `from` is `None`. `is_wanted` selects entries to return and directories to visit.
     pub(super) fn changes(
         &self,
         from: Option<ObjectId>,

@@ -1,23 +1,23 @@
-//! Finds the folder where Git looks for hooks.
+//! Finds the directory where Git looks for hooks.
 
 use std::path::{Path, PathBuf};
 
 use gix::bstr::{BString, ByteSlice as _};
 use gix::config::Source;
 
-use super::folder::read_path_file;
+use super::directory::read_path_file;
 use super::{GitError, Repository, to_path};
 
 impl Repository {
-    /// Returns the hooks folder: in the repository, or where the user's or the system's
+    /// Returns the hooks directory: in the repository, or where the user's or the system's
     /// configuration sets it. Such a path may be relative to the root, where hooks run.
     ///
     /// # Errors
     ///
-    /// Fails if the repository's own configuration sets another folder, or its `.git` points to
+    /// Fails if the repository's own configuration sets another directory, or its `.git` points to
     /// another repository: the author of the repository may have written either, so that an
     /// executable file is written elsewhere.
-    pub fn hooks_folder(&self) -> Result<PathBuf, GitError> {
+    pub fn hooks_directory(&self) -> Result<PathBuf, GitError> {
         let default = self.git.common_dir().join("hooks");
         let Some((path, source)) = self.configured_hooks() else {
             return self.require_own(default);
@@ -36,7 +36,7 @@ impl Repository {
         Ok(self.root.join(path))
     }
 
-    /// Returns the hooks folder if it is below the root, or in a repository that names this work
+    /// Returns the hooks directory if it is below the root, or in a repository that names this work
     /// tree.
     fn require_own(&self, hooks: PathBuf) -> Result<PathBuf, GitError> {
         let common = self.git.common_dir().canonicalize().ok();
@@ -77,7 +77,7 @@ impl Repository {
         Some(to_path(path.as_bstr()))
     }
 
-    /// Returns the last value of `core.hooksPath`, and which configuration file it comes from.
+    /// Returns the last value of `core.hooksPath`, and the configuration file that sets it.
     fn configured_hooks(&self) -> Option<(BString, Source)> {
         let config = self.git.config_snapshot();
         let sections = config.plumbing().sections_by_name("core")?;

@@ -11,7 +11,7 @@ use gix::objs::tree::EntryKind;
 use gix::worktree::stack::state::ignore::Source;
 use zeroize::Zeroizing;
 
-use super::{GitError, Repository, folder, to_path};
+use super::{GitError, Repository, directory, to_path};
 
 /// Absolute paths and contents of files.
 pub type Contents = Vec<(PathBuf, Zeroizing<Vec<u8>>)>;
@@ -45,7 +45,7 @@ impl Repository {
         }
         let file = to_path(path.as_bstr());
         for folder in file.ancestors().skip(1) {
-            folder::check_ignored(&self.root.join(folder))?;
+            directory::check_ignored(&self.root.join(folder))?;
         }
         let source = Source::WorktreeThenIdMappingIfNotSkipped;
         let ignored = self.git.excludes(&index, None, source);
@@ -61,8 +61,7 @@ impl Repository {
         })
     }
 
-    /// Returns the staged content of a file, not the one in the work tree. The content may be a plain
-    /// value.
+    /// Returns the staged content of a file, which may differ from the work tree. The content may be a plain value.
     ///
     /// # Errors
     ///
@@ -91,8 +90,8 @@ impl Repository {
         for entry in index.entries() {
             let path = entry.path(&index);
             if entry.mode == Mode::DIR {
-                // A sparse index has one entry for a whole folder that is not checked out.
-                self.add_sparse_folder(entry, path, &committed, &mut files)?;
+                // A sparse index has one entry for a whole directory that is not checked out.
+                self.add_sparse_directory(entry, path, &committed, &mut files)?;
             } else if is_file(entry) && !is_same(&committed, path, entry) {
                 files.push(self.root.join(to_path(path)));
             }
@@ -118,7 +117,8 @@ impl Repository {
         entries.into_iter().map(read).collect()
     }
 
-    /// Returns paths and hashes of the regular files that Git does not check out, such as those outside a sparse checkout.
+    /// Returns paths and hashes of the regular files that Git does not check out, such as those outside a sparse
+    /// checkout.
     pub(super) fn not_checked_out(&self) -> Result<BTreeMap<BString, ObjectId>, GitError> {
         let mut files = BTreeMap::new();
         self.visit_index(&mut |path, entry, is_skipped| {
@@ -130,7 +130,7 @@ impl Repository {
     }
 
     /// Visits all entries of the index with their path, and whether Git does not check them out. A sparse index has one
-    /// entry for a whole folder that is not checked out; its files are visited too.
+    /// entry for a whole directory that is not checked out; its files are visited too.
     pub(super) fn visit_index(
         &self,
         visit: &mut dyn FnMut(&BStr, &Entry, bool),
@@ -152,7 +152,7 @@ impl Repository {
         Ok(())
     }
 
-    fn add_sparse_folder(
+    fn add_sparse_directory(
         &self,
         entry: &Entry,
         path: &BStr,
@@ -186,8 +186,8 @@ impl Repository {
         index.map_err(|error| self.read_error(&tree, error))
     }
 
-    /// Returns the index, or the last commit as an index if there is none. In a hook, that is the one of
-    /// `GIT_INDEX_FILE`.
+    /// Returns the index, or the last commit as an index if there is no index. In a hook, `GIT_INDEX_FILE` names the
+    /// index.
     pub(super) fn index(&self) -> Result<gix::index::File, GitError> {
         let index = self.git.try_index();
         match index.map_err(|error| self.read_error(&"the index", error))? {

@@ -1,4 +1,4 @@
-//! Follows symbolic links as the index or a commit has them. Those of the work tree can differ, or be missing.
+//! Follows symbolic links of the index or of a commit. Links in the work tree can differ or be missing.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -64,8 +64,8 @@ impl Repository {
 }
 
 impl Repository {
-    /// Returns the content of a file in a commit, at a path from the root that may contain `..` and symbolic links; `None` if
-    /// there is no such file, or the path leads out of the repository.
+    /// Returns the content of a file in a commit, at a path from the root that may contain `..` and symbolic links;
+    /// `None` if there is no such file, or the path leads out of the repository.
     ///
     /// # Errors
     ///
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_links_to_files_and_folders() {
+    fn follows_links_to_files_and_directories() {
         for (path, links, target) in [
             ("/r/a/file", 0, "/r/a/file"),
             ("/r/a/link", 1, "/r/a/file"),

@@ -5,7 +5,7 @@
 //! transports of a lazy fetch. So this module reads repositories with `gix`, compiled without the
 //! features that can start a program; a test keeps these features off.
 //!
-//! A repository is recognized by its `.git` alone. A folder that only looks like a bare repository
+//! A repository is recognized by its `.git` alone. A directory that only looks like a bare repository
 //! does not count.
 
 mod ages;
@@ -13,7 +13,7 @@ mod attributes;
 mod changes;
 mod clones;
 mod commits;
-mod folder;
+mod directory;
 mod hooks;
 mod index;
 mod links;
@@ -47,11 +47,11 @@ pub enum GitError {
     /// The path is not in a Git repository.
     #[error("{} is not in a Git repository", .0.shown())]
     NoRepository(PathBuf),
-    /// Something in the repository is malformed or missing.
-    #[error("cannot read {what} in the Git repository {}", root.shown())]
+    /// A part of the repository is malformed or missing.
+    #[error("cannot read {part} in the Git repository {}", root.shown())]
     Read {
-        /// What was being read.
-        what: String,
+        /// The part of the repository that cannot be read.
+        part: String,
         /// The root of the work tree.
         root: PathBuf,
         /// The error of `gix`.
@@ -87,7 +87,7 @@ pub enum GitError {
     TooManyEntries {
         /// The root of the work tree.
         root: PathBuf,
-        /// The folder where reading stopped; empty for the root.
+        /// The directory where reading stopped; empty for the root.
         folder: String,
     },
     /// The file is not staged.
@@ -101,7 +101,7 @@ pub enum GitError {
         .0.shown()
     )]
     HooksOutside(PathBuf),
-    /// The repository's own configuration sets the hooks folder.
+    /// The repository's own configuration sets the hooks directory.
     #[error(
         "the configuration of this repository sets core.hooksPath to {0:?}; hooks are only written to the default directory or \
          to that of your own configuration\nhint: add the output of `seal hook install --print` to that hook yourself, or run \
@@ -110,7 +110,8 @@ pub enum GitError {
     HooksElsewhere(String),
 }
 
-/// Returns the root of the work tree that contains the folder: the folder itself or its nearest parent with a `.git`.
+/// Returns the root of the work tree that contains the directory: the directory itself or its nearest parent with a
+/// `.git`.
 pub fn work_tree(folder: &Path) -> Option<PathBuf> {
     let root = folder.ancestors().find(|above| above.join(".git").exists());
     root.map(Path::to_owned)
@@ -153,7 +154,7 @@ pub struct Repository {
 const LARGEST_OBJECT: &str = "gitoxide.objects.allocLimit=256m";
 
 impl Repository {
-    /// Opens the repository whose work tree contains the folder.
+    /// Opens the repository whose work tree contains the directory.
     ///
     /// # Errors
     ///
@@ -166,7 +167,7 @@ impl Repository {
     }
 
     /// Opens the repository that Git runs a hook for. `GIT_DIR` and `GIT_WORK_TREE`, which Git or
-    /// the user sets, take precedence over the current folder.
+    /// the user sets, take precedence over the current directory.
     ///
     /// # Errors
     ///
@@ -190,7 +191,7 @@ impl Repository {
     /// Opens a repository without trusting its own configuration: only the repository format is
     /// taken from it.
     fn open(git_dir: &Path, root: PathBuf) -> Result<Self, GitError> {
-        folder::check(git_dir)?;
+        directory::check(git_dir)?;
         let mut permissions = gix::open::Permissions::all();
         // `gix` would run `git` to find these two configuration files.
         permissions.config.git_binary = false;
@@ -213,7 +214,7 @@ impl Repository {
                 visited: Cell::new(0),
             }),
             Err(source) => Err(GitError::Read {
-                what: git_dir.shown(),
+                part: git_dir.shown(),
                 root,
                 source: Box::new(source),
             }),
@@ -231,8 +232,8 @@ impl Repository {
         Some(object.peel_to_commit().ok()?.id)
     }
 
-    /// Returns whether a revision such as `717db92` names both a reference, which takes precedence, and another commit by
-    /// the beginning of its hash.
+    /// Returns whether a revision such as `717db92` names both a reference, which takes precedence, and another commit
+    /// by the beginning of its hash.
     pub fn is_ambiguous(&self, revision: &str) -> bool {
         let name = revision.split(['~', '^', '@', ':']).next();
         let name = name.unwrap_or_default();
@@ -262,7 +263,8 @@ impl Repository {
         }
     }
 
-    /// Returns mode and hash of a path in a commit; `None` for a path in a submodule, whose files are in another repository.
+    /// Returns mode and hash of a path in a commit; `None` for a path in a submodule, whose files are in another
+    /// repository.
     fn entry_at(
         &self,
         commit: ObjectId,
@@ -340,7 +342,7 @@ impl Repository {
     }
 
     /// Returns the path of a file from the root as Git stores it. Resolves symbolic links in its
-    /// folder; the file need not exist.
+    /// directory; the file need not exist.
     fn git_path(&self, file: &Path) -> Option<BString> {
         let file = std::path::absolute(file).ok()?;
         let mut above = file.parent()?.ancestors();
@@ -350,9 +352,9 @@ impl Repository {
         to_git_path(resolved.strip_prefix(&self.root).ok()?)
     }
 
-    fn read_error(&self, what: &dyn std::fmt::Display, source: impl Into<gix::Error>) -> GitError {
+    fn read_error(&self, part: &dyn std::fmt::Display, source: impl Into<gix::Error>) -> GitError {
         GitError::Read {
-            what: what.to_string(),
+            part: part.to_string(),
             root: self.root.clone(),
             source: Box::new(source.into()),
         }
@@ -365,7 +367,7 @@ fn to_git_path(path: &Path) -> Option<BString> {
     Some(gix::path::to_unix_separators_on_windows(path).into_owned())
 }
 
-/// Converts a path that Git stores to one of this system. On Windows, no file can have a path that
+/// Converts a path from the form that Git stores to the form of this system. On Windows, no file can have a path that
 /// is not UTF-8.
 fn to_path(path: &BStr) -> PathBuf {
     let native = gix::path::from_bstr(path).map(std::borrow::Cow::into_owned);

@@ -1,4 +1,5 @@
-//! Finds the submodules of a repository. Git stores only the commit of a submodule, whose files are in another repository.
+//! Finds the submodules of a repository. Git stores only the commit of a submodule, whose files are in another
+//! repository.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -69,7 +70,7 @@ impl Repository {
             .transpose()
     }
 
-    /// Returns whether a folder is a submodule of this repository, or of one of its submodules.
+    /// Returns whether a directory is a submodule of this repository, or of one of its submodules.
     pub fn contains_submodule(&self, folder: &Path) -> bool {
         let mut folder = folder;
         while folder != self.root {
@@ -87,14 +88,14 @@ impl Repository {
         true
     }
 
-    /// Returns the submodule of the index or the last commit whose folder contains this absolute path, by its path from the
-    /// root.
+    /// Returns the submodule of the index or the last commit whose directory contains this absolute path, by its path
+    /// from the root.
     ///
     /// # Errors
     ///
     /// Fails if the repository is malformed, a partial clone has not fetched an object, or a limit is exceeded.
     pub fn submodule_around(&self, path: &Path) -> Result<Option<PathBuf>, GitError> {
-        let mut folders = self.submodule_folders()?;
+        let mut folders = self.submodule_directories()?;
         if let Some(head) = self.commit("HEAD") {
             let committed = self.submodules_in_commit(head)?;
             folders.extend(committed.keys().map(|path| self.absolute_path(path)));
@@ -105,7 +106,7 @@ impl Repository {
     }
 
     /// Returns the absolute paths of the submodules in the index.
-    pub(super) fn submodule_folders(&self) -> Result<BTreeSet<PathBuf>, GitError> {
+    pub(super) fn submodule_directories(&self) -> Result<BTreeSet<PathBuf>, GitError> {
         let modules = self.submodules_in_index()?;
         Ok(modules
             .keys()
@@ -120,7 +121,7 @@ impl Repository {
     /// Fails if a repository is malformed.
     pub fn checked_out_submodules(&self) -> Result<Vec<PathBuf>, GitError> {
         let mut roots = Vec::new();
-        for root in self.submodule_folders()? {
+        for root in self.submodule_directories()? {
             let path = root.strip_prefix(&self.root).unwrap_or(&root);
             if let Some(submodule) = self.submodule(path)? {
                 roots.extend(submodule.checked_out_submodules()?);

@@ -464,14 +464,14 @@ fn refuses_an_object_that_unpacks_to_hundreds_of_mebibytes() {
     assert!(matches!(error, GitError::Read { .. }), "{error}");
 }
 
-/// Attack: a repository's own configuration sets the hooks folder, so that an executable file is written to a path of
-/// the attacker's choice.
+/// Attack: a repository's own configuration sets the hooks directory, so that an executable file is written to a path
+/// of the attacker's choice.
 #[test]
-fn refuses_the_hooks_folder_of_the_repositorys_own_configuration() {
+fn refuses_the_hooks_directory_of_the_repositorys_own_configuration() {
     let fixture = TestRepository::new();
     let root = fixture.root().canonicalize().unwrap();
     assert_eq!(
-        fixture.open().hooks_folder().unwrap(),
+        fixture.open().hooks_directory().unwrap(),
         root.join(".git/hooks")
     );
     for path in [
@@ -481,7 +481,7 @@ fn refuses_the_hooks_folder_of_the_repositorys_own_configuration() {
         "~/.config/autostart",
     ] {
         fixture.git(&["config", "core.hooksPath", path]);
-        let error = fixture.open().hooks_folder().unwrap_err();
+        let error = fixture.open().hooks_directory().unwrap_err();
         assert!(error.to_string().contains(path), "{error}");
     }
 }
@@ -492,11 +492,11 @@ fn ignores_the_work_tree_of_the_repositorys_own_configuration() {
     let fixture = TestRepository::new();
     fixture.write("a.yaml", "x");
     fixture.commit("one");
-    let other_folder = tempfile::tempdir().unwrap();
+    let other_directory = tempfile::tempdir().unwrap();
     fixture.git(&[
         "config",
         "core.worktree",
-        other_folder.path().to_str().unwrap(),
+        other_directory.path().to_str().unwrap(),
     ]);
     fixture.git(&["config", "core.bare", "false"]);
     assert_eq!(
@@ -517,7 +517,7 @@ fn reads_a_linked_work_tree_and_a_sha256_repository() {
     assert!(is_tracked(&linked.join("a.yaml")));
     let hooks = Repository::discover(&linked)
         .unwrap()
-        .hooks_folder()
+        .hooks_directory()
         .unwrap();
     assert_eq!(
         hooks.canonicalize().unwrap(),
@@ -765,7 +765,7 @@ fn a_hook_of_a_submodule_is_in_its_own_repository() {
     let root = fixture.root().canonicalize().unwrap();
     let hooks = Repository::discover(&root.join("sub"))
         .unwrap()
-        .hooks_folder();
+        .hooks_directory();
     let hooks = hooks.unwrap().canonicalize().unwrap();
     assert_eq!(hooks, root.join(".git/modules/sub/hooks"));
 }
@@ -783,7 +783,7 @@ fn installs_no_hook_in_another_repository() {
     let assert_refused = |root: &Path| {
         let error = Repository::discover(root)
             .unwrap()
-            .hooks_folder()
+            .hooks_directory()
             .unwrap_err();
         assert!(matches!(error, GitError::HooksOutside(_)), "{error}");
     };

@@ -1,7 +1,7 @@
 //! Finds entries that differ between two trees.
 //!
 //! A few small tree objects can expand to billions of paths, since a tree may contain the same
-//! subtree many times. So the comparison visits only folders that matter to the caller, and limits
+//! subtree many times. So the comparison visits only directories that matter to the caller, and limits
 //! the number of visited entries.
 
 use std::cmp::Ordering;
@@ -27,7 +27,7 @@ const PATH_BYTES_PER_ENTRY: usize = 256;
 /// The number of bytes of a tree object that count as one more entry.
 const TREE_BYTES_PER_ENTRY: usize = 64 << 10;
 
-/// A file, symbolic link, submodule or folder in a tree.
+/// A file, symbolic link, submodule or directory in a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) mode: EntryMode,
@@ -50,8 +50,8 @@ pub(super) struct Change {
     pub(super) after: Option<Entry>,
 }
 
-/// A folder whose content differs.
-struct Folder {
+/// A directory whose content differs.
+struct Directory {
     path: BString,
     before: Option<ObjectId>,
     after: Option<ObjectId>,
@@ -59,7 +59,7 @@ struct Folder {
 
 impl Repository {
     /// Returns the files, symbolic links and submodules that differ between two trees. `None` is an empty tree.
-    /// `is_wanted` selects files to return and folders to visit.
+    /// `is_wanted` selects files to return and directories to visit.
     pub(super) fn compare_trees(
         &self,
         before: Option<ObjectId>,
@@ -67,7 +67,7 @@ impl Repository {
         is_wanted: &dyn Fn(&BStr, &EntryPair) -> bool,
     ) -> Result<Vec<Change>, GitError> {
         let path = BString::default();
-        let mut folders = vec![Folder {
+        let mut folders = vec![Directory {
             path,
             before,
             after,
@@ -142,7 +142,7 @@ impl Repository {
     ) -> Result<Option<(&'a BStr, EntryPair)>, GitError> {
         let order = match (before.peek(), after.peek()) {
             (None, None) => return Ok(None),
-            (Some(Ok(old)), Some(Ok(new))) => order(old, new),
+            (Some(Ok(old)), Some(Ok(new))) => compare_entries(old, new),
             (Some(Err(_)), _) | (_, None) => Ordering::Less,
             (_, Some(_)) => Ordering::Greater,
         };
@@ -160,7 +160,7 @@ impl Repository {
     }
 }
 
-fn order(old: &EntryRef<'_>, new: &EntryRef<'_>) -> Ordering {
+fn compare_entries(old: &EntryRef<'_>, new: &EntryRef<'_>) -> Ordering {
     let (is_old_tree, is_new_tree) = (old.mode.is_tree(), new.mode.is_tree());
     name_order(old.filename, is_old_tree, new.filename, is_new_tree)
 }
@@ -172,8 +172,13 @@ fn entry(entry: EntryRef<'_>) -> Entry {
     }
 }
 
-/// Adds the folders of a pair to the folders to visit, and any other entry to the changes.
-fn classify(path: BString, pair: EntryPair, folders: &mut Vec<Folder>, changes: &mut Vec<Change>) {
+/// Adds the directories of a pair to the directories to visit, and any other entry to the changes.
+fn classify(
+    path: BString,
+    pair: EntryPair,
+    folders: &mut Vec<Directory>,
+    changes: &mut Vec<Change>,
+) {
     let tree = |entry: Option<Entry>| Some(entry.filter(|entry| entry.mode.is_tree())?.id);
     let file = |entry: Option<Entry>| entry.filter(|entry| !entry.mode.is_tree());
     let (before, after) = (file(pair.before), file(pair.after));
@@ -186,7 +191,7 @@ fn classify(path: BString, pair: EntryPair, folders: &mut Vec<Folder>, changes: 
     }
     let (before, after) = (tree(pair.before), tree(pair.after));
     if before.is_some() || after.is_some() {
-        folders.push(Folder {
+        folders.push(Directory {
             path,
             before,
             after,

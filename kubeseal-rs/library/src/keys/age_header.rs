@@ -1,9 +1,9 @@
 //! Determines the length of an age file's header before it is parsed.
 //!
-//! The crate `age` parses a header from its start again each time it needs more bytes. The cost is
-//! quadratic in the header's length, so a small file with many stanzas would stall the program
-//! before any recipient is tried. This module finds the end of the header in one pass, refuses a
-//! long one, and passes any other header to the crate in one piece.
+//! The crate `age` parses a header from its start again each time it needs more bytes. The cost is quadratic in the
+//! header's length, so a small file with many stanzas would stall the program before any recipient is tried. This
+//! module finds the end of the header in one pass, refuses a long header, and passes any other header to the crate in
+//! one piece.
 
 use std::io::{self, BufRead, Read};
 

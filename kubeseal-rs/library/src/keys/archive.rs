@@ -1,8 +1,8 @@
 //! The archive of a backup: manifests of all key Secrets, encrypted in the format of `age`
 //! (age-encryption.org/v1), which the `age` program can decrypt too.
 //!
-//! The crate `age` contains its own ciphers, in addition to those of aws-lc-rs. A crate for any other format
-//! that existing tools can decrypt would too.
+//! The crate `age` contains its own ciphers, in addition to those of aws-lc-rs. So would the crate of any other format
+//! that existing tools can decrypt.
 
 use std::borrow::Cow;
 use std::io::{self, Read as _, Write as _};
@@ -39,7 +39,7 @@ const MAX_RECIPIENTS: usize = MAX_STANZAS - 1;
 /// The first line of the supported version.
 const VERSION: &[u8] = b"age-encryption.org/v1\n";
 
-/// Who can decrypt an archive.
+/// The means of decrypting an archive.
 pub enum Lock {
     /// Holders of one of these recipients' identities.
     Recipients(Vec<age::x25519::Recipient>),
@@ -399,7 +399,7 @@ mod tests {
         assert_eq!(**decrypt(&archive, &identity(&recipient)).unwrap(), *b"two");
     }
 
-    /// Returns an archive with many stanzas or with long ones, as anyone who knows a recipient can create.
+    /// Returns an archive with many or long stanzas. Anyone who knows a recipient can create such an archive.
     fn archive_with_header(stanzas: usize, lines: usize) -> Vec<u8> {
         let line = format!("{}\n", "A".repeat(64));
         let name = "A".repeat(43);
@@ -540,8 +540,8 @@ mod tests {
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
-        /// Attack: an attacker presents an archive with many lines in any order, to make the parser take longer than one
-        /// pass.
+        /// Attack: an attacker presents an archive with many lines in any order, to make the parser take longer than
+        /// one pass.
         #[test]
         fn any_header_is_short_or_refused(
             lines in proptest::collection::vec("(-> |---|[A-Z]{0,70}|-> scrypt [A-Z]{22} [0-9]{1,3})", 0..400)

@@ -1,6 +1,6 @@
-//! The keys that were marked as compromised on this machine, in the user's state directory. The mark itself is in the key
-//! Secret, which a command that seals for a certificate file does not read. Earlier versions stored the keys in the cache
-//! directory, which users may clean at any time; these are still read.
+//! The keys that were marked as compromised on this machine, in the user's state directory. The mark itself is in the
+//! key Secret, which a command that seals for a certificate file does not read. Earlier versions stored the keys in the
+//! cache directory, which users may clean at any time; these are still read.
 //!
 //! ```text
 //! sealed-secrets/compromised/SHA256_7_xku5xrSv_wWlOQcX8MEnho2sw_ikOtGoRCBaIvsGk
@@ -45,7 +45,7 @@ pub struct CompromisedV2 {
 pub enum RememberError {
     /// There is no directory for the record.
     #[error("there is no state directory: set HOME, or XDG_STATE_HOME to an absolute path")]
-    NoFolder,
+    NoDirectory,
     /// The record cannot be written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -84,7 +84,9 @@ pub fn remember_v2(
     key: &KeyId,
     since: &str,
 ) -> Result<(), RememberError> {
-    let folder = environment.state_folder().ok_or(RememberError::NoFolder)?;
+    let folder = environment
+        .state_directory()
+        .ok_or(RememberError::NoDirectory)?;
     Ok(remember_as(&folder, &key.to_string(), since)?)
 }
 
@@ -94,7 +96,7 @@ pub fn remember_v2(
 ///
 /// Returns [`CheckError`] if the key is recorded, or the record cannot be read.
 pub fn check_v2(environment: &Environment, key: &KeyId) -> Result<(), CheckError> {
-    let folder = environment.state_folder();
+    let folder = environment.state_directory();
     match folder.map(|folder| recorded(&folder, &key.to_string())) {
         None => Ok(()),
         Some(recorded) => match recorded? {
@@ -114,14 +116,16 @@ pub fn remember(
     key: &Fingerprint,
     since: &str,
 ) -> Result<(), RememberError> {
-    let folder = environment.state_folder().ok_or(RememberError::NoFolder)?;
+    let folder = environment
+        .state_directory()
+        .ok_or(RememberError::NoDirectory)?;
     Ok(remember_as(&folder, &key.to_string(), since)?)
 }
 
 fn remember_as(folder: &Path, key: &str, since: &str) -> Result<(), FileError> {
     let file = file(folder, key);
     if let Some(folder) = file.parent() {
-        files::create_folder(folder)?;
+        files::create_directory(folder)?;
     }
     files::replace_anywhere(&file, format!("{key} since {since}\n").as_bytes())
 }
@@ -130,9 +134,9 @@ fn remember_as(folder: &Path, key: &str, since: &str) -> Result<(), FileError> {
 ///
 /// # Errors
 ///
-/// Fails if the key is recorded, or if it cannot be read whether it is.
+/// Fails if the key is recorded, or if the record cannot be read.
 pub fn check(environment: &Environment, key: &Fingerprint) -> Result<(), CheckError> {
-    let folders = [environment.state_folder(), environment.cache_folder()];
+    let folders = [environment.state_directory(), environment.cache_directory()];
     let mut folders = folders.into_iter().flatten();
     folders.try_for_each(|folder| check_in(&folder, key))
 }
@@ -183,14 +187,14 @@ mod tests {
         assert!(check_in(folder.path(), &keys[1]).is_ok());
     }
 
-    /// Fault: the record of a compromised key cannot be read, for example below the directory of another user, so that
-    /// values are sealed for the key.
+    /// Fault: the record of a compromised key cannot be read, for example because its directory belongs to another
+    /// user, so that values are sealed for the key.
     #[cfg(unix)]
     #[test]
     fn seals_for_no_key_whose_record_cannot_be_read() {
         let folder = tempfile::tempdir().unwrap();
         let path_of = |name: &str| folder.path().join(name);
-        // For root, who may enter every folder, a cycle of links cannot be read either.
+        // A symlink loop is unreadable for root too, who may enter every directory.
         std::os::unix::fs::symlink("cycle", path_of("cycle")).unwrap();
         std::fs::write(path_of("file"), "").unwrap();
         let key: Fingerprint = format!("SHA256:{}", "A".repeat(43)).parse().unwrap();

@@ -90,7 +90,7 @@ impl BranchSearch<'_> {
         for (path, blob) in tree.files {
             if is_manifest(&path) {
                 let contents = read_blob(&mut self.blobs, repository, (blob, &path))?.clone();
-                self.add(&at.name, &in_folder(folder, &path), contents)?;
+                self.add(&at.name, &in_directory(folder, &path), contents)?;
             }
         }
         for (path, commit) in tree.submodules {
@@ -111,7 +111,7 @@ impl BranchSearch<'_> {
 
     fn add(&mut self, branch: &str, path: &str, contents: Contents) -> Result<()> {
         let namespace = rule_namespace(&self.root.join(path))?;
-        let place = format!("{branch}:{path}");
+        let location = format!("{branch}:{path}");
         let origin = |name| Origin::Branch {
             repository: self.root.to_owned(),
             branch: branch.to_owned(),
@@ -119,13 +119,13 @@ impl BranchSearch<'_> {
             name,
         };
         self.inventory
-            .add(contents, &place, namespace.as_ref(), origin);
+            .add(contents, &location, namespace.as_ref(), origin);
         Ok(())
     }
 }
 
-/// Returns the path of a file in a submodule from the root of the outer repository.
-fn in_folder(folder: &Path, path: &str) -> String {
+/// Returns the path of a file in a submodule, relative to the root of the outer repository.
+fn in_directory(folder: &Path, path: &str) -> String {
     if folder.as_os_str().is_empty() {
         return path.to_owned();
     }

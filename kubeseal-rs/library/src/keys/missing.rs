@@ -27,9 +27,9 @@ pub fn history(root: &Path) -> Result<Vec<Unread>, GitError> {
              and `git fetch {remote}`"
         )
     }));
-    let place = repository.root().shown();
+    let location = repository.root().shown();
     let unread = |why| Unread {
-        place: place.clone(),
+        location: location.clone(),
         why,
     };
     Ok(reasons.into_iter().map(unread).collect())
@@ -38,19 +38,19 @@ pub fn history(root: &Path) -> Result<Vec<Unread>, GitError> {
 /// Returns a submodule of a branch whose recorded commit is not in this clone.
 pub(super) fn submodule_commit(branch: &str, path: &Path) -> Unread {
     Unread {
-        place: format!("{branch}:{}", path.shown()),
+        location: format!("{branch}:{}", path.shown()),
         why: "the commit of this submodule is not fetched; check the branch out, and run `git submodule update --init`"
             .to_owned(),
     }
 }
 
-/// Returns the submodules that are not checked out and lie below these files and folders, or contain them.
+/// Returns the submodules that are not checked out and that are below these files and directories or contain them.
 pub(super) fn submodules(paths: &[PathBuf]) -> impl Iterator<Item = Unread> {
     git::missing_submodules(paths)
         .into_iter()
         .map(|path| {
             Unread {
-        place: files::from_here(&path).shown(),
+        location: files::relative_to_current_directory(&path).shown(),
         why: "a submodule that is not checked out; check it out with `git submodule update --init`"
             .to_owned(),
     }

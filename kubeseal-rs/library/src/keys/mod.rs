@@ -1,11 +1,11 @@
-//! Key Secrets, in a cluster or a directory: reading, marking, backing up and restoring them, and
-//! finding what needs them.
+//! Key Secrets, in a cluster or a directory: reading, marking, backing up and restoring them, and finding the values
+//! that need them.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`record`] | one key Secret and its state |
 //! | [`store`] | the key Secrets in a cluster or directory |
-//! | [`folder`] | the files of such a directory |
+//! | [`directory`] | the files of such a directory |
 //! | [`archive`], [`age_header`] | the age archive of a backup, and limits for its header |
 //! | [`restored`] | the Secret that is stored for a key in a backup |
 //! | [`signature`], [`signers`] | who created a backup |
@@ -19,7 +19,7 @@
 pub mod age_header;
 pub mod archive;
 pub mod compromised;
-pub mod folder;
+pub mod directory;
 pub mod history;
 pub mod missing;
 pub mod named;

@@ -1,4 +1,5 @@
-//! Finds the rules of `.seal.yaml` that name a key, as a recipient or by its certificate. New values would be sealed for it.
+//! Finds the rules of `.seal.yaml` that name a key, as a recipient or by its certificate, so that new values would be
+//! sealed for the key.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -19,25 +20,25 @@ use crate::rules::{self, FILE_NAME, Rule, RulesFile, Source};
 use crate::shown::ShowPath as _;
 use crate::walk;
 
-/// Where rules name a key, and what cannot be read.
+/// The rules that name a key, and the files that cannot be read.
 #[derive(Debug, Default)]
-pub struct NamedIn {
+pub struct NamingRules {
     /// The rules.
-    pub places: BTreeSet<NamedPlace>,
+    pub rules: BTreeSet<NamingRule>,
     /// Rules, recipient files and certificates that cannot be read, and may name the key.
     pub unread: BTreeSet<Unread>,
 }
 
 /// A rule that names a key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct NamedPlace {
+pub struct NamingRule {
     /// The file and the rule, for messages.
     pub rule: String,
     /// The field that names the key: `recipients` or `certificate`.
     pub field: &'static str,
 }
 
-impl fmt::Display for NamedPlace {
+impl fmt::Display for NamingRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rule, field } = self;
         match *field {
@@ -49,14 +50,14 @@ impl fmt::Display for NamedPlace {
 
 /// A search for rules that name a key.
 pub struct RuleSearch {
-    /// The key that rules may name.
+    /// The key to search for.
     pub key: KeyId,
-    /// Whether the key is RSA, so that certificates may be of this key.
+    /// Whether the key is an RSA key, so that the search includes certificates.
     pub is_rsa: bool,
     /// The current time, for certificates.
     pub now: Timestamp,
-    /// What was found.
-    pub found: NamedIn,
+    /// The result so far.
+    pub result: NamingRules,
 }
 
 impl RuleSearch {
@@ -70,13 +71,13 @@ impl RuleSearch {
             return Ok(());
         }
         for path in rule_files(paths)? {
-            let place = path.shown();
+            let location = path.shown();
             match RulesFile::read(&path) {
                 Ok(file) => {
                     let read = |at: &OsStr| read_in_tree(at, &file);
-                    self.add(&place, file.rules(), read);
+                    self.add(&location, file.rules(), read);
                 }
-                Err(error) => self.add_unread(&place, error_chain(&error)),
+                Err(error) => self.add_unread(&location, error_chain(&error)),
             }
         }
         Ok(())
@@ -100,14 +101,15 @@ impl RuleSearch {
         Ok(())
     }
 
-    /// Adds the rules in a file of a branch. As in the work tree, the file and those that it names may be links.
+    /// Adds the rules in a file of a branch. As in the work tree, the file and the files that its rules name may be
+    /// symbolic links.
     fn add_of_branch(
         &mut self,
         repository: &Repository,
         (branch, tree): (&Branch, &CommitTree),
         path: &Path,
     ) {
-        let place = format!("{}:{}", branch.name, path.shown());
+        let location = format!("{}:{}", branch.name, path.shown());
         let read = |path: &Path| match repository.file_through_links(tree, path) {
             Ok(Some(bytes)) => Ok(bytes.to_vec()),
             Ok(None) => Err("the branch has no such file".to_owned()),
@@ -119,28 +121,30 @@ impl RuleSearch {
         });
         let folder = path.parent().unwrap_or(Path::new(""));
         match rules {
-            Ok(rules) => self.add(&place, &rules.0, |source| read(&folder.join(source))),
-            Err(why) => self.add_unread(&place, why),
+            Ok(rules) => self.add(&location, &rules.0, |source| read(&folder.join(source))),
+            Err(why) => self.add_unread(&location, why),
         }
     }
 
     fn add(
         &mut self,
-        place: &str,
+        location: &str,
         rules: &[Rule],
         read: impl Fn(&OsStr) -> Result<Vec<u8>, String>,
     ) {
         for rule in rules {
-            let place = format!("{place}, rule {} (line {})", rule.number, rule.line);
+            let location = format!("{location}, rule {} (line {})", rule.number, rule.line);
             for source in &rule.recipients {
                 match self.names(source, &read) {
-                    Ok(is_named) => self.add_named(&place, "recipients", is_named),
-                    Err(why) => self.add_unread(&place, format!("the recipient {source}: {why}")),
+                    Ok(is_named) => self.add_named(&location, "recipients", is_named),
+                    Err(why) => {
+                        self.add_unread(&location, format!("the recipient {source}: {why}"))
+                    }
                 }
             }
             match self.has_certificate(rule, &read) {
-                Ok(is_named) => self.add_named(&place, "certificate", is_named),
-                Err(why) => self.add_unread(&place, format!("the certificate: {why}")),
+                Ok(is_named) => self.add_named(&location, "certificate", is_named),
+                Err(why) => self.add_unread(&location, format!("the certificate: {why}")),
             }
         }
     }
@@ -148,12 +152,12 @@ impl RuleSearch {
     fn add_named(&mut self, rule: &str, field: &'static str, is_named: bool) {
         if is_named {
             let rule = rule.to_owned();
-            self.found.places.insert(NamedPlace { rule, field });
+            self.result.rules.insert(NamingRule { rule, field });
         }
     }
 
-    /// Returns whether the certificate of a rule is that of the key, valid or not. Without recipients, v2 values are sealed
-    /// for it too.
+    /// Returns whether the certificate of a rule, valid or not, is the certificate of the key. Without recipients, v2
+    /// values are also sealed for that certificate.
     fn has_certificate(
         &self,
         rule: &Rule,
@@ -169,7 +173,7 @@ impl RuleSearch {
         }
     }
 
-    /// Returns whether a recipient is the key. What only a server knows cannot be searched.
+    /// Returns whether a recipient is the key. Recipients that only a server knows are not compared.
     fn names(
         &self,
         source: &RecipientSource,
@@ -186,9 +190,9 @@ impl RuleSearch {
         }
     }
 
-    fn add_unread(&mut self, place: &str, why: String) {
-        let place = place.to_owned();
-        self.found.unread.insert(Unread { place, why });
+    fn add_unread(&mut self, location: &str, why: String) {
+        let location = location.to_owned();
+        self.result.unread.insert(Unread { location, why });
     }
 }
 

@@ -22,7 +22,7 @@ use super::record::{KeyRecord, LEGACY_NAME};
 /// The type of a key Secret.
 const TYPE: &str = "kubernetes.io/tls";
 
-/// What a restored key may be used for, as the operator chose.
+/// The use of a restored key, as the operator chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyUse {
     /// Unsealing only: the key gets the opening-only mark with this time.
@@ -36,7 +36,7 @@ pub enum KeyUse {
 pub struct RestoredSecret {
     /// The Secret, without a namespace.
     pub secret: Secret,
-    /// What was dropped from the backup, for display. Contains names from the backup.
+    /// The properties that were dropped from the backup, for display. Contains names from the backup.
     pub left_out: Vec<String>,
 }
 
@@ -64,8 +64,8 @@ impl RestoredSecret {
     }
 }
 
-/// Returns the properties of a Secret in a backup that the restored one does not have, for display. A mark as opening-only
-/// that is removed or replaced is not listed.
+/// Returns the properties of a Secret in a backup that the restored one does not have, for display. A mark as
+/// opening-only that is removed or replaced is not listed.
 pub fn left_out(backup: &Secret, restored: &Secret) -> Vec<String> {
     let names = |metadata: &Option<BTreeMap<String, String>>| -> BTreeSet<String> {
         metadata
@@ -159,7 +159,7 @@ mod tests {
         include_str!("../../../tests/seal/key-fixtures/state/keys/key-2024.yaml");
 
     fn backup() -> Secret {
-        let found = crate::keys::folder::secrets(MANIFEST.as_bytes());
+        let found = crate::keys::directory::secrets(MANIFEST.as_bytes());
         found.unwrap().remove(0)
     }
 
@@ -268,7 +268,7 @@ mod tests {
             .unwrap()
             .clone();
         let backed_up = backed_up_text(&key, Timestamp::UNIX_EPOCH);
-        let of_other_key = backed_up.replace("SHA256:", "SHA256:x");
+        let backup_mark_of_other_key = backed_up.replace("SHA256:", "SHA256:x");
         for (why, name, value, want, left_out) in [
             (
                 "a backup of this key",
@@ -280,7 +280,7 @@ mod tests {
             (
                 "a backup of another key",
                 BACKED_UP_ANNOTATION,
-                of_other_key.as_str(),
+                backup_mark_of_other_key.as_str(),
                 None,
                 1,
             ),

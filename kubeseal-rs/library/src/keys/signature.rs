@@ -72,7 +72,7 @@ pub struct VerifiedSigner {
     pub key: String,
 }
 
-/// Returns the default path of an archive's signature, which is the one that `ssh-keygen` uses.
+/// Returns the default path of an archive's signature, as `ssh-keygen` uses it.
 pub fn default_path(archive: &Path) -> PathBuf {
     let mut path = archive.as_os_str().to_owned();
     path.push(".sig");

@@ -124,8 +124,8 @@ impl Signer {
         Ok(signer)
     }
 
-    /// Returns whether a principal is allowed that no pattern with `!` excludes: otherwise, `ssh-keygen` accepts the
-    /// key for no principal.
+    /// Returns whether a principal is allowed that no pattern with `!` excludes. If there is none, `ssh-keygen` does
+    /// not accept the key either.
     fn allows_a_principal(&self) -> bool {
         let mut principals = self.principals.split(',');
         principals.any(|principal| !principal.is_empty() && matches(&self.principals, principal))

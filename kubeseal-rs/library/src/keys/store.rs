@@ -12,7 +12,7 @@ use shared::resource::{KEY_ACTIVE, KEY_LABEL, KEY_RETIRED, SealedSecret, V2_KEY_
 use shared::secret::Secret;
 use shared::v2::KeyId;
 
-use super::folder;
+use super::directory;
 use super::record::{KeyRecord, LEGACY_NAME};
 use super::survey::{Holder, Inventory, Origin, Unread};
 use super::v2::{self, V2KeyRecord};
@@ -26,7 +26,7 @@ use shared::names;
 const GROUP: &str = "/apis/bitnami.com/v1alpha1";
 const ALL_SEALED_SECRETS: &str = "/apis/bitnami.com/v1alpha1/sealedsecrets";
 
-/// Where the keys are stored.
+/// The location of the keys.
 #[allow(clippy::large_enum_variant, reason = "a run has only one store")]
 pub enum KeyStore {
     /// Secrets in the controller's namespace.
@@ -37,7 +37,7 @@ pub enum KeyStore {
         namespace: String,
     },
     /// Manifests in a directory.
-    Folder {
+    Directory {
         /// The directory of the key manifests.
         keys: PathBuf,
         /// The directory of the SealedSecrets that these keys unseal; `None` if the directory contains only keys.
@@ -128,28 +128,27 @@ impl KeyStore {
         })
     }
 
-    /// Opens the keys in a directory: a controller's directory with the subdirectories `keys` and `sealed`, or
-    /// a directory of key manifests only. An empty directory counts as a controller's, which reads keys
-    /// from `keys`.
+    /// Opens the keys in a directory: a controller's directory with the subdirectories `keys` and `sealed`, or a
+    /// directory of key manifests only. An empty directory counts as a controller's directory, with the keys in `keys`.
     ///
     /// # Errors
     ///
     /// Fails if the path is not that of a directory.
-    pub fn folder(folder: &Path) -> Result<Self> {
+    pub fn directory(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
-            let what = if folder.exists() {
+            let problem = if folder.exists() {
                 "is not a directory"
             } else {
                 "does not exist"
             };
             bail!(
-                "the directory {} {what}\nhint: pass the directory of a controller's state, or of key manifests",
+                "the directory {} {problem}\nhint: pass the directory of a controller's state, or of key manifests",
                 folder.shown()
             );
         }
         let (keys, sealed) = (folder.join("keys"), folder.join("sealed"));
-        Ok(Self::Folder {
-            keys: if keys.is_dir() || sealed.is_dir() || is_new_controller_folder(folder) {
+        Ok(Self::Directory {
+            keys: if keys.is_dir() || sealed.is_dir() || is_new_controller_directory(folder) {
                 keys
             } else {
                 folder.to_owned()
@@ -162,7 +161,7 @@ impl KeyStore {
     pub fn location(&self) -> String {
         match self {
             Self::Cluster { namespace, .. } => format!("the namespace {namespace}"),
-            Self::Folder { keys, .. } => keys.shown(),
+            Self::Directory { keys, .. } => keys.shown(),
         }
     }
 
@@ -176,8 +175,8 @@ impl KeyStore {
             Self::Cluster { objects, namespace } => {
                 list_in_cluster(objects, namespace, V2_KEY_LABEL)?
             }
-            Self::Folder { keys, .. } if !keys.is_dir() => Vec::new(),
-            Self::Folder { keys, .. } => folder::read(keys)?,
+            Self::Directory { keys, .. } if !keys.is_dir() => Vec::new(),
+            Self::Directory { keys, .. } => directory::read(keys)?,
         };
         let records = records.into_iter();
         let records = records.filter(|record| v2::is_v2(&record.secret));
@@ -195,8 +194,8 @@ impl KeyStore {
     pub fn read(&self) -> Result<Vec<KeyRecord>> {
         let mut records = match self {
             Self::Cluster { objects, namespace } => read_cluster(objects, namespace)?,
-            Self::Folder { keys, .. } if !keys.is_dir() => Vec::new(),
-            Self::Folder { keys, .. } => folder::read(keys)?,
+            Self::Directory { keys, .. } if !keys.is_dir() => Vec::new(),
+            Self::Directory { keys, .. } => directory::read(keys)?,
         };
         records.retain(|record| !v2::is_v2(&record.secret));
         records.sort_by(|a, b| {
@@ -232,8 +231,8 @@ impl KeyStore {
                 let path = secrets_path(namespace)?.object(name)?;
                 objects.merge("cannot mark the key Secret", &path, &change.patch(secret))?;
             }
-            (Self::Folder { .. }, Some(file)) => folder::change(file, name, change)?,
-            (Self::Folder { .. }, None) => {
+            (Self::Directory { .. }, Some(file)) => directory::change(file, name, change)?,
+            (Self::Directory { .. }, None) => {
                 bail!("the key {name} is not stored in a file, so its marks cannot be changed")
             }
         }
@@ -245,9 +244,9 @@ impl KeyStore {
     ///
     /// # Errors
     ///
-    /// Fails if something else has this name, such as a key Secret in a cluster whose label was removed, or if the name
+    /// Fails if another object has this name, such as a key Secret in a cluster whose label was removed, or if the name
     /// is not valid.
-    pub fn check_place(&self, name: &str, key: NewKey<'_>) -> Result<()> {
+    pub fn check_new_key_name(&self, name: &str, key: NewKey<'_>) -> Result<()> {
         names::check_object(name)?;
         match self {
             Self::Cluster { objects, namespace } => {
@@ -259,7 +258,7 @@ impl KeyStore {
                 let is_same = records.into_iter().any(|record| key.is_in(record));
                 bail!(occupied(namespace, name, is_same.then(|| key.label())))
             }
-            Self::Folder { keys, .. } => folder::path_for_new_key(keys, name).map(drop),
+            Self::Directory { keys, .. } => directory::path_for_new_key(keys, name).map(drop),
         }
     }
 
@@ -281,11 +280,11 @@ impl KeyStore {
                     CreateOutcome::Exists => Ok(RestoreOutcome::Existed),
                 }
             }
-            Self::Folder { keys, .. } => {
+            Self::Directory { keys, .. } => {
                 files::check_inside_tree(keys)?;
                 std::fs::create_dir_all(keys)
                     .with_context(|| format!("cannot create {}", keys.shown()))?;
-                folder::write(keys, secret)?;
+                directory::write(keys, secret)?;
                 Ok(RestoreOutcome::Restored)
             }
         }
@@ -294,7 +293,7 @@ impl KeyStore {
     /// Returns whether the store also contains the SealedSecrets that need its keys. `false` for a
     /// directory that contains only key manifests.
     pub fn has_sealed(&self) -> bool {
-        !matches!(self, Self::Folder { sealed: None, .. })
+        !matches!(self, Self::Directory { sealed: None, .. })
     }
 
     /// Returns the SealedSecrets of the controller that uses the keys of the store. In a cluster, only those in
@@ -310,11 +309,11 @@ impl KeyStore {
     ) -> Result<Inventory> {
         match self {
             Self::Cluster { objects, .. } => sealed_in_cluster(objects, namespaces),
-            Self::Folder {
+            Self::Directory {
                 sealed: Some(sealed),
                 ..
-            } => sealed_in_folder(sealed, notices),
-            Self::Folder { sealed: None, .. } => Ok(Inventory::default()),
+            } => sealed_in_directory(sealed, notices),
+            Self::Directory { sealed: None, .. } => Ok(Inventory::default()),
         }
     }
 }
@@ -346,8 +345,8 @@ impl NewKey<'_> {
     }
 }
 
-/// Returns the error for a Secret without the label of a key that has the name of a key to store. `label` is the missing
-/// label if the Secret contains that key.
+/// Returns the error for an existing Secret that has the name of the key to store and lacks the label of a key. `label`
+/// is the missing label if the Secret contains the same key.
 fn occupied(namespace: &str, name: &str, label: Option<&str>) -> String {
     if let Some(label) = label {
         let command = format!("kubectl label secret -n {namespace} {name} {label}");
@@ -365,9 +364,9 @@ fn occupied(namespace: &str, name: &str, label: Option<&str>) -> String {
     }
 }
 
-/// Returns whether the directory is empty and not named `keys`. A directory named `keys` is the one
-/// inside a controller's directory.
-fn is_new_controller_folder(folder: &Path) -> bool {
+/// Returns whether the directory is empty and not named `keys`. A directory named `keys` counts as part of a
+/// controller's directory.
+fn is_new_controller_directory(folder: &Path) -> bool {
     let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
     is_empty && folder.file_name().is_none_or(|name| name != "keys")
 }
@@ -425,11 +424,11 @@ fn parse_record(node: &Node) -> KeyRecord {
     }
 }
 
-fn sealed_in_folder(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Result<Inventory> {
+fn sealed_in_directory(folder: &Path, notices: &mut dyn FnMut(Notice)) -> Result<Inventory> {
     let mut inventory = super::survey::in_files(&[folder.to_owned()], notices)?;
     for holder in &mut inventory.holders {
         if let Origin::File { path, name } = holder.origin.clone() {
-            holder.origin = Origin::Folder { path, name };
+            holder.origin = Origin::Directory { path, name };
         }
     }
     Ok(inventory)
@@ -471,13 +470,13 @@ fn add_sealed_secret(node: &Node, inventory: &mut Inventory) {
                     .and_then(|metadata| metadata.text(name))
             };
             let (namespace, name) = (field("namespace"), field("name"));
-            let place = format!(
+            let location = format!(
                 "SealedSecret {}/{} in the cluster",
                 namespace.unwrap_or_default(),
                 name.unwrap_or_default()
             );
             let why = error_chain(&error);
-            inventory.unread.insert(Unread { place, why });
+            inventory.unread.insert(Unread { location, why });
         }
     }
 }
@@ -503,14 +502,14 @@ mod tests {
             add_sealed_secret(&documents[0].root, &mut inventory);
         }
         assert_eq!(inventory.holders.len(), 1);
-        let places: Vec<&str> = inventory
+        let locations: Vec<&str> = inventory
             .unread
             .iter()
-            .map(|unread| unread.place.as_str())
+            .map(|unread| unread.location.as_str())
             .collect();
         let want =
             ["n2", "n20", "n23"].map(|name| format!("SealedSecret ns/{name} in the cluster"));
-        assert_eq!(places, want);
+        assert_eq!(locations, want);
     }
 
     /// Attack: a client that may write key Secrets makes one of them unreadable, so that the key commands fail for all.
@@ -558,7 +557,7 @@ mod tests {
                 std::fs::create_dir_all(entry.parent().unwrap()).unwrap();
                 std::fs::write(entry, "").unwrap();
             }
-            let store = KeyStore::folder(&root.path().join(folder)).unwrap();
+            let store = KeyStore::directory(&root.path().join(folder)).unwrap();
             assert_eq!(
                 store.location(),
                 root.path().join(keys).display().to_string(),

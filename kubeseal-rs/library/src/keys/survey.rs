@@ -36,7 +36,7 @@ pub enum Origin {
         name: String,
     },
     /// In a controller's directory.
-    Folder {
+    Directory {
         /// The path of the file.
         path: PathBuf,
         /// The name of the object.
@@ -66,7 +66,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cluster { namespace, name } => write!(f, "SealedSecret {namespace}/{name}"),
-            Self::Folder { path, name } | Self::File { path, name } => {
+            Self::Directory { path, name } | Self::File { path, name } => {
                 write!(f, "{} ({name})", path.shown())
             }
             Self::Branch {
@@ -90,12 +90,12 @@ pub struct Holder {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unread {
     /// The location, for messages.
-    pub place: String,
+    pub location: String,
     /// Why the file or object cannot be read.
     pub why: String,
 }
 
-/// The SealedSecrets that may need a key, and what could not be read.
+/// The SealedSecrets that may need a key, and the files and objects that cannot be read.
 #[derive(Debug, Default)]
 pub struct Inventory {
     /// The SealedSecrets that can be read.
@@ -105,10 +105,10 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Returns the number of files and objects that cannot be read. Several reasons may apply to one.
-    pub fn unread_places(&self) -> usize {
-        let places: BTreeSet<&str> = self.unread.iter().map(|u| u.place.as_str()).collect();
-        places.len()
+    /// Returns the number of files and objects that cannot be read. A file or object with several reasons counts once.
+    pub fn unread_count(&self) -> usize {
+        let locations: BTreeSet<&str> = self.unread.iter().map(|u| u.location.as_str()).collect();
+        locations.len()
     }
 
     /// Adds the contents of `other`.
@@ -121,7 +121,7 @@ impl Inventory {
     pub(super) fn add(
         &mut self,
         contents: Contents,
-        place: &str,
+        location: &str,
         namespace: Option<&String>,
         origin: impl Fn(String) -> Origin,
     ) {
@@ -133,8 +133,8 @@ impl Inventory {
             self.holders.push(Holder { origin, sealed });
         }
         self.unread.extend(contents.unread.into_iter().map(|why| {
-            let place = place.to_owned();
-            Unread { place, why }
+            let location = location.to_owned();
+            Unread { location, why }
         }));
     }
 }
@@ -154,12 +154,12 @@ pub struct Contents {
 #[derive(Debug, Default)]
 pub struct Survey {
     /// Each SealedSecret, with the need of each item.
-    pub found: Vec<(Origin, BTreeMap<String, Need>)>,
+    pub objects: Vec<(Origin, BTreeMap<String, Need>)>,
     /// The number of objects whose keys are taken from their annotation or status.
     pub unopened: usize,
 }
 
-/// Which values a survey decrypts.
+/// The values that a survey decrypts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
     /// All values. The result is certain.
@@ -207,7 +207,7 @@ impl Survey {
             .count();
         let origins = holders.iter().map(|holder| holder.origin.clone());
         Self {
-            found: origins
+            objects: origins
                 .zip(needs_of_holders.into_iter().map(|(_, needs)| needs))
                 .collect(),
             unopened,
@@ -219,14 +219,14 @@ impl Survey {
     ///
     /// # Errors
     ///
-    /// Fails if the controller cannot be reached, or responds with an error other than that.
-    pub fn ask(
+    /// Fails if the controller cannot be reached, or responds with an error other than a missing permission.
+    pub fn ask_controller(
         &mut self,
         holders: &[Holder],
         controller: &Authorized,
     ) -> Result<Vec<(Origin, AuthorizedError)>, AuthorizedError> {
         let mut forbidden = Vec::new();
-        for (holder, (origin, needs)) in holders.iter().zip(&mut self.found) {
+        for (holder, (origin, needs)) in holders.iter().zip(&mut self.objects) {
             if !needs.values().any(Need::is_undecided) {
                 continue;
             }
@@ -244,7 +244,7 @@ impl Survey {
     /// Returns the items that need this key, or may need it.
     pub fn dependents(&self, key: &Fingerprint, modulus_len: usize) -> Vec<Dependent> {
         let mut dependents = Vec::new();
-        for (origin, items) in &self.found {
+        for (origin, items) in &self.objects {
             for (item, need) in items {
                 if need.can_be(key, modulus_len) {
                     dependents.push(Dependent {
@@ -263,9 +263,9 @@ impl Survey {
     /// those of the survey.
     pub fn counts(&self, holders: &[Holder], key: &RingKey) -> (usize, usize) {
         let (need, id) = (Need::Key(key.fingerprint().clone()), key.key_id().short());
-        let found = self.found.iter().zip(holders);
-        let needing = found.filter(|((_, needs), holder)| {
-            needs.values().any(|found| *found == need)
+        let objects = self.objects.iter().zip(holders);
+        let needing = objects.filter(|((_, needs), holder)| {
+            needs.values().any(|other| *other == need)
                 || !v2::items_for(&holder.sealed, id).is_empty()
         });
         count(needing.map(|((origin, _), _)| origin))
@@ -273,7 +273,7 @@ impl Survey {
 
     /// Returns the items whose key is unknown.
     pub fn undecided(&self) -> Vec<(&Origin, &str)> {
-        let items = self.found.iter().flat_map(|(origin, items)| {
+        let items = self.objects.iter().flat_map(|(origin, items)| {
             let open = items.iter().filter(|(_, need)| need.is_undecided());
             open.map(move |(item, _)| (origin, item.as_str()))
         });
@@ -286,7 +286,7 @@ pub fn count<'a>(origins: impl Iterator<Item = &'a Origin>) -> (usize, usize) {
     let (mut objects, mut files) = (0, BTreeSet::new());
     for origin in origins {
         match origin {
-            Origin::Cluster { .. } | Origin::Folder { .. } => objects += 1,
+            Origin::Cluster { .. } | Origin::Directory { .. } => objects += 1,
             Origin::File { path, .. } => {
                 files.insert(path_text(path.as_os_str()).into_owned());
             }
@@ -321,13 +321,13 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
     }
     inventory.unread.extend(missing::submodules(paths));
     for Candidate { path, named } in candidates(paths, notices)? {
-        let place = place(&path);
+        let location = location(&path);
         let bytes = match files::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if named => return Err(error.into()),
             Err(error) => {
                 let why = error_chain(&error);
-                inventory.unread.insert(Unread { place, why });
+                inventory.unread.insert(Unread { location, why });
                 continue;
             }
         };
@@ -337,20 +337,22 @@ pub fn in_files(paths: &[PathBuf], notices: &mut dyn FnMut(Notice)) -> Result<In
             && named
             && contents.is_malformed
         {
-            bail!("{place}: {why}");
+            bail!("{location}: {why}");
         }
         let namespace = rule_namespace(&path)?;
-        inventory.add(contents, &place, namespace.as_ref(), |name| Origin::File {
-            path: path.clone(),
-            name,
+        inventory.add(contents, &location, namespace.as_ref(), |name| {
+            Origin::File {
+                path: path.clone(),
+                name,
+            }
         });
     }
     Ok(inventory)
 }
 
-/// Returns the name of a file for messages. A file below the current folder has one name, however it was found, so that
-/// it is counted once.
-fn place(path: &Path) -> String {
+/// Returns the name of a file for messages. A file below the current directory always gets the same name, so that it is
+/// counted once.
+fn location(path: &Path) -> String {
     let below = || {
         let here = std::env::current_dir().ok()?;
         let path = std::path::absolute(path).ok()?;
@@ -359,18 +361,19 @@ fn place(path: &Path) -> String {
     below().unwrap_or_else(|| path.shown())
 }
 
-/// Like [`walk::candidates`], but includes every manifest in a controller's `sealed` folder. The
+/// Like [`walk::candidates`], but includes every manifest in a controller's `sealed` directory. The
 /// controller reads these objects regardless of ignore files, so their keys are needed.
 fn candidates(
     paths: &[PathBuf],
     notices: &mut dyn FnMut(Notice),
 ) -> Result<Vec<Candidate>, WalkError> {
-    let (sealed_folders, other_paths): (Vec<_>, Vec<_>) = paths.iter().cloned().partition(|path| {
-        let name = path.file_name();
-        name.is_some_and(|name| name == "sealed") && path.is_dir()
-    });
+    let (sealed_directories, other_paths): (Vec<_>, Vec<_>) =
+        paths.iter().cloned().partition(|path| {
+            let name = path.file_name();
+            name.is_some_and(|name| name == "sealed") && path.is_dir()
+        });
     let mut candidates = Vec::new();
-    for folder in sealed_folders {
+    for folder in sealed_directories {
         candidates.extend(walk::all_manifests(&folder)?);
     }
     // Without paths, `candidates` would search the current directory.
@@ -394,13 +397,13 @@ pub(super) fn rule_namespace(path: &Path) -> Result<Option<String>> {
 }
 
 impl Contents {
-    /// Parses the bytes of a file, which the user named or which was found in a folder, branch or commit. Records a
+    /// Parses the bytes of a file, which the user named or which was found in a directory, branch or commit. Records a
     /// sealed value outside the SealedSecrets, in any file.
     pub(super) fn of_file(path: &Path, bytes: &Zeroizing<Vec<u8>>, is_named: bool) -> Self {
         let may_contain = walk::mentions(bytes, Kind::SealedSecret) || walk::may_hide_kind(bytes);
         let mut contents = match (is_named, may_contain) {
             (true, _) => Self::parse(path, bytes.clone()),
-            (false, true) => Self::parse_found(path, bytes.clone()),
+            (false, true) => Self::parse_discovered(path, bytes.clone()),
             (false, false) => Self::default(),
         };
         let sealed: Vec<&SealedSecret> = contents.sealed.iter().collect();
@@ -450,9 +453,9 @@ impl Contents {
         contents
     }
 
-    /// Parses the bytes of a file that was found, not named by the user. Many templates contain a
-    /// backslash or an exclamation mark, so a malformed file is not reported because of these alone.
-    pub fn parse_found(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
+    /// Parses the bytes of a file that was found, not named by the user. Many templates contain a backslash or an
+    /// exclamation mark, so these characters alone are no reason to report a malformed file.
+    pub fn parse_discovered(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Self {
         let is_mentioned = walk::mentions(&bytes, Kind::SealedSecret);
         let bytes_to_check = (!is_mentioned).then(|| bytes.clone());
         let contents = Self::parse(path, bytes);
@@ -506,8 +509,8 @@ mod tests {
         (KeyRing::new([Arc::new(key)]), fingerprint)
     }
 
-    /// Returns a SealedSecret that names this key. Its value has the form of one sealed for 2048 bits, but no
-    /// key decrypts it.
+    /// Returns a SealedSecret that names this key. Its value has the form of a ciphertext for a key of 2048 bits, but
+    /// no key decrypts it.
     fn holder(key: &Fingerprint) -> Holder {
         let bytes = [&[1, 0][..], &[7; 256], &[9; 20]].concat();
         let text = shared::base64::encode(&bytes);

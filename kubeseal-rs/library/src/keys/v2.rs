@@ -87,9 +87,9 @@ impl V2KeyRecord {
     }
 }
 
-/// Returns the state of each key. `preferred` is the key that the controller prefers, of any suite. If it is unknown, the
-/// newest key of each suite that may seal counts as its sealing key, and so does the newest with a backup: whether the
-/// controller seals only with backed-up keys is not known here.
+/// Returns the state of each key. `preferred` is the key that the controller prefers, of any suite. If the preferred
+/// key is unknown, the newest key of each suite that may seal and the newest such key with a backup count as sealing
+/// keys, because only the controller knows whether it seals only with backed-up keys.
 pub fn states(records: &[V2KeyRecord], preferred: Option<KeyId>) -> Vec<KeyState> {
     records
         .iter()
@@ -117,7 +117,7 @@ fn state(record: &V2KeyRecord, all: &[V2KeyRecord], preferred: Option<KeyId>) ->
     }
 }
 
-/// Returns the state of a key that may seal, beside the key that the controller prefers.
+/// Returns the state of a key that may seal, given the key that the controller prefers.
 fn state_beside(record: &V2KeyRecord, all: &[V2KeyRecord], preferred: KeyId) -> KeyState {
     let id = record.key_id();
     if id == Some(preferred) {
@@ -145,7 +145,7 @@ fn is_newest(
     newest.is_some_and(|newest| newest.key_id() == record.key_id())
 }
 
-/// Returns a key ring with these keys too, including retired ones. The ring is only for opening.
+/// Returns a key ring with these keys added, including retired ones. Use the ring for unsealing only, not for sealing.
 pub fn add_to_ring<'a>(
     ring: KeyRing,
     records: impl IntoIterator<Item = &'a V2KeyRecord>,
@@ -156,9 +156,9 @@ pub fn add_to_ring<'a>(
     ring.with_v2_keys(keys.cloned())
 }
 
-/// Returns the items that are sealed for a key, whatever other recipients they have, and whether or not a controller
-/// accepts the object. Needs no key. Of malformed entries, only the names count: each short item of an object with a
-/// malformed entry may belong to a lock entry that names the key.
+/// Returns the items that are sealed for a key, even if they have other recipients or a controller refuses the object.
+/// No key is needed. In an object with a malformed entry, each short item counts if the name of a lock entry contains
+/// the key, because the item may belong to that lock.
 pub fn items_for(sealed: &SealedSecret, key: ShortKeyId) -> BTreeSet<String> {
     let mut entries = sealed.spec.encrypted_data.clone();
     let object = loop {
@@ -205,10 +205,10 @@ pub fn unreadable_item(sealed: &SealedSecret) -> Option<&String> {
     malformed.next().map(|(name, _)| name)
 }
 
-/// The beginning of an item that carries its own lock.
+/// The prefix of an item that carries its own lock.
 const INLINE: &str = "seal2.i.";
 
-/// Returns every item that is sealed for a key, where it was found.
+/// Returns every item that is sealed for a key, with its location.
 pub fn exposed(holders: &[Holder], key: ShortKeyId) -> Vec<Dependent> {
     let items = holders.iter().flat_map(|holder| {
         let items = items_for(&holder.sealed, key).into_iter();
@@ -276,8 +276,8 @@ mod tests {
         assert_eq!(add_to_ring(KeyRing::default(), &records).v2_keys().len(), 5);
     }
 
-    /// Attack: with --require-backup the controller seals for an older key while the newest has no backup; that key is retired,
-    /// and the values that are sealed for it at this moment are lost.
+    /// Attack: with --require-backup, the controller seals for an older key while the newest key has no backup. The
+    /// older key is retired, and values that are being sealed for it are lost.
     #[test]
     fn the_newest_key_with_a_backup_may_be_the_sealing_key() {
         let mut backed_up = record(Suite::XWing, 2, "active").secret;

@@ -1,4 +1,4 @@
-//! Files in memory, for plain values. Only Linux supports them: the temporary folders of macOS and
+//! Files in memory, for plain values. Only Linux supports them: the temporary directories of macOS and
 //! Windows are on disk.
 
 pub use imp::*;
@@ -20,7 +20,7 @@ mod imp {
     const TMPFS: i128 = 0x0102_1994;
     const RAMFS: i128 = 0x8584_58f6;
 
-    /// Creates a file that is in no folder. It stays open across `exec`.
+    /// Creates a file that is in no directory. It stays open across `exec`.
     ///
     /// # Errors
     ///
@@ -38,7 +38,7 @@ mod imp {
         format!("/proc/self/fd/{}", file.as_raw_fd())
     }
 
-    /// Returns whether the folder is in memory.
+    /// Returns whether the directory is in memory.
     pub fn is_in_memory(folder: &Path) -> bool {
         statfs(folder).is_ok_and(|info| [TMPFS, RAMFS].contains(&i128::from(info.f_type)))
     }

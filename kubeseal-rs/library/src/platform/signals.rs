@@ -55,8 +55,8 @@ const ENDING_OR_STOPPING: &[i32] = &[
     SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2,
 ];
 
-/// Delays the signals that end the process until [`Self::end_if_received`] or until the value is dropped. A signal that
-/// stops the process has no effect meanwhile.
+/// Delays the signals that end the process, until [`Self::end_if_received`] is called or the value is dropped. A signal
+/// that stops the process has no effect meanwhile.
 pub struct DelayedSignals {
     /// The number of the last received signal, or 0.
     received: Arc<AtomicUsize>,

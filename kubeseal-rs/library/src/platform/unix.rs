@@ -27,7 +27,7 @@ pub fn executable_file(path: PathBuf) -> Option<PathBuf> {
 
 /// Replaces this process with the command, which gets `typed` as its `argv[0]`: the name of the program as the user
 /// passed it. Returns only on failure.
-pub fn become_command(mut command: Command, typed: &OsStr) -> io::Error {
+pub fn replace_process(mut command: Command, typed: &OsStr) -> io::Error {
     command.arg0(typed).exec()
 }
 
@@ -53,7 +53,7 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     Ok(File::from(file))
 }
 
-/// Creates a file without a name on the folder's file system, for this user only; `None` if that file
+/// Creates a file without a name on the directory's file system, for this user only; `None` if that file
 /// system does not support it, or without `/proc`.
 #[cfg(target_os = "linux")]
 pub fn unnamed_file(folder: &Path) -> Option<File> {
@@ -121,7 +121,7 @@ pub fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
 }
 
 /// Gives a file the owner and group of another file, as far as the user's permissions allow.
-pub fn give_to_owner_of(file: &File, like: &fs::Metadata) {
+pub fn copy_owner(file: &File, like: &fs::Metadata) {
     use std::os::unix::fs::fchown;
     let is_same = file
         .metadata()
@@ -131,21 +131,21 @@ pub fn give_to_owner_of(file: &File, like: &fs::Metadata) {
     }
 }
 
-/// Returns whether both metadata are of the same file.
+/// Returns whether both values are metadata of the same file.
 pub fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Makes new folders accessible to this user only.
+/// Makes new directories accessible to this user only.
 pub fn restrict_to_user(builder: &mut DirBuilder) {
     builder.mode(0o700);
 }
 
-/// Returns whether a file belongs to this user, to root, or to the owner of the folder that this user
+/// Returns whether a file belongs to this user, to root, or to the owner of the directory that this user
 /// works in. The owner of a link decides where it points, and the owner of its target
 /// decides the content, so each of them is checked.
 pub fn is_trusted(file: &Path, folder: &Path) -> bool {
-    // The folder may not exist yet.
+    // The directory may not exist yet.
     let mut existing = folder
         .ancestors()
         .filter_map(|folder| fs::metadata(folder).ok());
@@ -169,15 +169,15 @@ fn link_chain(file: &Path) -> Option<Vec<PathBuf>> {
     Some(chain)
 }
 
-/// Returns the target of a link, with links in its folder resolved.
+/// Returns the target of a link, with links in its directory resolved.
 fn next_link(path: &Path) -> Option<PathBuf> {
     let folder = path.parent()?.canonicalize().ok()?;
     let to = folder.join(path.read_link().ok()?);
     Some(to.parent()?.canonicalize().ok()?.join(to.file_name()?))
 }
 
-/// Returns whether an owner is trusted. The folder's owner is trusted because in a container, another
-/// user than the current one often owns the work tree.
+/// Returns whether an owner is trusted. The directory's owner is trusted because in a container, the work tree often
+/// belongs to another user than the current one.
 fn is_trusted_owner(owner: u32, user: u32, folder: Option<u32>) -> bool {
     owner == 0 || owner == user || Some(owner) == folder
 }
@@ -198,8 +198,8 @@ pub fn make_executable(path: &Path) -> io::Result<()> {
 
 /// The terminal, with echo turned off until the value is dropped.
 ///
-/// The echo stays off between questions, since pasted text may arrive before a prompt turns it off,
-/// or after it turns the echo on again. Input that arrived earlier is discarded.
+/// The echo stays off between questions: pasted text may arrive before a prompt turns the echo off, or after a prompt
+/// turns it on again. Input that arrived before the first question is discarded.
 pub struct QuietTerminal {
     terminal: File,
     original: Termios,
@@ -210,12 +210,12 @@ pub struct QuietTerminal {
     signals: DelayedSignals,
 }
 
-/// Turn on and off that the terminal encloses pasted text in `ESC [ 200 ~` and `ESC [ 201 ~`.
+/// Turn on and off the mode in which the terminal encloses pasted text in `ESC [ 200 ~` and `ESC [ 201 ~`.
 const PASTE_MODE: (&str, &str) = ("\x1b[?2004h", "\x1b[?2004l");
 /// The maximum number of bytes that are discarded.
 const MAX_DISCARDED: usize = 64 << 20;
-/// How long a read waits for a byte, in tenths of a second. It limits the time until a signal has an effect, and the gaps
-/// in input that is discarded.
+/// How long a read waits for a byte, in tenths of a second. The read then checks for signals, and discarding input
+/// ends.
 const WAIT: u8 = 1;
 
 impl QuietTerminal {
@@ -282,7 +282,7 @@ impl QuietTerminal {
             return false;
         }
         let has_input = self.discard_input();
-        // A terminal that is closed needs no restoring.
+        // A closed terminal has no settings to restore.
         if self.has_paste_mode {
             let _ = self.write(PASTE_MODE.1);
         }
@@ -322,8 +322,8 @@ fn quiet(original: &Termios) -> Termios {
 mod tests {
     use super::*;
 
-    /// Attack: another user replaces the target of the user's own link with a file of their own, so that the file is
-    /// trusted.
+    /// Attack: another user replaces the target of a link with their own file, and the link belongs to the user, so
+    /// that the file is trusted.
     #[test]
     fn checks_the_owner_of_each_link_and_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
@@ -356,23 +356,23 @@ mod tests {
         }
     }
 
-    /// Attack: another user places a `.seal.yaml` in a shared folder, to choose the certificate.
+    /// Attack: another user places a `.seal.yaml` in a shared directory, to choose the certificate.
     #[test]
-    fn another_users_file_in_a_shared_folder_is_not_trusted() {
+    fn distrusts_another_users_file_in_a_shared_directory() {
         for (why, owner, user, folder, want) in [
             ("own", 1000, 1000, Some(0), true),
             ("root's", 0, 1000, Some(1000), true),
             ("a checkout in a container", 1000, 0, Some(1000), true),
             ("another user's in /tmp", 1001, 1000, Some(0), false),
             (
-                "another user's, above a folder of this user",
+                "another user's, above a directory of this user",
                 1001,
                 1000,
                 Some(1000),
                 false,
             ),
             ("another user's, for root", 1001, 0, Some(0), false),
-            ("a removed folder", 1001, 1000, None, false),
+            ("a removed directory", 1001, 1000, None, false),
         ] {
             assert_eq!(is_trusted_owner(owner, user, folder), want, "{why}");
         }

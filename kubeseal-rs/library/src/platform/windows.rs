@@ -24,7 +24,7 @@ pub fn executable_file(path: PathBuf) -> Option<PathBuf> {
 
 /// Runs the command, waits for it, and exits with its exit code, since Windows cannot replace a
 /// process. Returns only on failure.
-pub fn become_command(mut command: Command, _: &OsStr) -> io::Error {
+pub fn replace_process(mut command: Command, _: &OsStr) -> io::Error {
     // The command receives Ctrl-C too, and decides how it ends.
     let ignored = signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)));
     match ignored.and_then(|_| command.status()) {
@@ -48,7 +48,7 @@ pub fn is_same_variable(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
 }
 
-/// Opens a file for reading. Opening does not block, since pipes on Windows are not in folders.
+/// Opens a file for reading. Opening does not block, since pipes on Windows are not in directories.
 ///
 /// # Errors
 ///
@@ -81,18 +81,18 @@ pub fn exchange(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Does nothing: a file gets its owner from its folder.
-pub fn give_to_owner_of(_: &File, _: &std::fs::Metadata) {}
+/// Does nothing: a file gets its owner from its directory.
+pub fn copy_owner(_: &File, _: &std::fs::Metadata) {}
 
 /// Never called, since files are not locked.
 pub fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
     true
 }
 
-/// Does nothing: new folders inherit permissions, below the user's profile for that user only.
+/// Does nothing: new directories inherit permissions, below the user's profile for that user only.
 pub fn restrict_to_user(_: &mut DirBuilder) {}
 
-/// Returns the permissions: which users have access depends on the folder.
+/// Returns the permissions unchanged: access depends on the directory.
 pub fn without_other_users(permissions: &Permissions) -> Permissions {
     permissions.clone()
 }
@@ -121,8 +121,8 @@ impl QuietTerminal {
         console.map(|_| Self)
     }
 
-    /// Does nothing: `rpassword` has restored the terminal. Returns `false`, since it is unknown whether there is more
-    /// input.
+    /// Does nothing: `rpassword` has restored the terminal. Returns `false`, since it is unknown whether there
+    /// is more input.
     #[expect(clippy::unused_self, reason = "required on other systems")]
     pub fn restore(&self) -> bool {
         false

@@ -38,14 +38,14 @@ pub enum GenerateError {
     /// The password is not UTF-8, which Docker's JSON file requires.
     #[error("the password is not UTF-8, which config.json requires\nhint: choose another password")]
     Text,
-    /// The certificate would end after the year 9999, the last that certificates can express.
+    /// The certificate would end after the year 9999, the last year that a certificate can express.
     #[error("the certificate would end after the year 9999\nhint: choose fewer days")]
     Validity,
 }
 
 impl Recipe {
-    /// Generates the items of a recipe. `password` is the one to use in recipes that accept one; without it, a
-    /// random password is generated.
+    /// Generates the items of a recipe. Recipes that accept a password use `password` or, if it is `None`, a random
+    /// password.
     ///
     /// # Errors
     ///

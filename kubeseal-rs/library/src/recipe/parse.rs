@@ -21,10 +21,10 @@ pub enum RecipeError {
     #[error("{0} has no such option\nhint: the valid recipes are {SYNTAX}")]
     Option(&'static str),
     /// A number is malformed or out of range.
-    #[error("{what} must be a number from {from} to {to}")]
+    #[error("{name} must be a number from {from} to {to}")]
     Number {
         /// What the number counts.
-        what: &'static str,
+        name: &'static str,
         /// The smallest allowed number.
         from: usize,
         /// The largest allowed number.
@@ -151,8 +151,8 @@ fn docker(options: &[&str]) -> Result<Recipe, RecipeError> {
     }
 }
 
-/// Returns whether this is a valid user name. Both formats put a colon between user and password,
-/// so a user name must not contain one.
+/// Returns whether this is a valid user name. Both formats put a colon between user and password, so a user name must
+/// not contain a colon.
 fn is_user_name(user: &str) -> bool {
     !user.contains(':') && !user.chars().any(char::is_control)
 }
@@ -165,9 +165,9 @@ fn refuse_options(kind: &'static str, options: &[&str]) -> Result<(), RecipeErro
     }
 }
 
-fn number(text: &str, what: &'static str, from: usize, to: usize) -> Result<usize, RecipeError> {
+fn number(text: &str, name: &'static str, from: usize, to: usize) -> Result<usize, RecipeError> {
     let number = text.parse().ok().filter(|n| (from..=to).contains(n));
-    number.ok_or(RecipeError::Number { what, from, to })
+    number.ok_or(RecipeError::Number { name, from, to })
 }
 
 #[cfg(test)]

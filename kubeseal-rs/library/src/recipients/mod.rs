@@ -42,7 +42,7 @@ impl RecipientKey {
         }
     }
 
-    /// Returns the short identifier, as it is in sealed values.
+    /// Returns the short identifier, as sealed values contain it.
     pub fn short_id(&self) -> ShortKeyId {
         self.key_id().short()
     }

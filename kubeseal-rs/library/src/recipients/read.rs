@@ -54,7 +54,7 @@ pub enum RecipientsError {
         /// The end of its validity.
         until: Timestamp,
     },
-    /// A listed key is not the one that its identifier names.
+    /// The identifier of a listed key is not that of the key.
     #[error("the controller's list is inconsistent: {0}")]
     Inconsistent(&'static str),
 }
@@ -64,7 +64,7 @@ pub enum RecipientsError {
 ///
 /// # Errors
 ///
-/// Returns a [`RecipientsError`] if there is no recipient, or one is unusable.
+/// Returns a [`RecipientsError`] if there is no recipient, or if a recipient is unusable.
 pub fn in_text(
     bytes: &[u8],
     now: Timestamp,
@@ -206,8 +206,8 @@ mod tests {
         ));
     }
 
-    /// Attack: a server between the client and the controller sends a list with a key of its own under a known name, or
-    /// with a key that no longer seals.
+    /// Attack: a server between the client and the controller sends a list with the server's own key under a known
+    /// identifier, or with a key that no longer seals.
     #[test]
     fn takes_the_first_known_and_valid_key_and_compares_its_identifier() {
         let (a, b) = (key(Suite::XWing, 1), key(Suite::P256, 2));

@@ -1,4 +1,4 @@
-//! The text that names a recipient in a rule or a flag.
+//! The names of recipients in rules and flags.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,10 +8,10 @@ use shared::v2::{KeyTextError, PublicRecipient, Recipient as _};
 
 use crate::redacted::redacted_source;
 
-/// The word that names the controller's own key.
+/// The name of the controller's own key.
 const CLUSTER: &str = "cluster";
 
-/// Where the public key of a recipient comes from.
+/// The source of a recipient's public key.
 #[derive(Debug, Clone)]
 pub enum RecipientSource {
     /// The key itself, as a line.
@@ -36,7 +36,7 @@ pub enum RecipientSourceError {
     /// A recipient of age that is not post-quantum.
     #[error("only post-quantum recipients of age can be used; they begin with `age1pq1`")]
     ClassicalAge,
-    /// Nothing.
+    /// The text is empty.
     #[error("the recipient is empty")]
     Empty,
 }

@@ -16,7 +16,7 @@ const MISSPELLED: &str = ".seal.yml";
 /// The size limit for the file, in bytes. Rules for thousands of paths fit.
 const MAX_LEN: u64 = 1024 * 1024;
 
-/// Rules, and the folder that their paths are relative to.
+/// Rules, and the directory that their paths are relative to.
 #[derive(Debug)]
 pub struct RulesFile {
     /// The path of the file.
@@ -88,15 +88,15 @@ impl RulesFile {
         })
     }
 
-    /// Finds the file that applies to a folder: the nearest one in the folder or its parents, up to
-    /// the root of the Git work tree. Outside a work tree the search ends at the current folder or,
-    /// for a folder elsewhere, at that folder. So another user's file in a parent such as `/tmp`
+    /// Finds the file that applies to a directory: the nearest one in the directory or its parents, up to
+    /// the root of the Git work tree. Outside a work tree the search ends at the current directory or,
+    /// for a directory elsewhere, at that directory. So another user's file in a parent such as `/tmp`
     /// has no effect.
     ///
     /// # Errors
     ///
     /// Returns [`RulesFileError::NotOwned`] if the file belongs to another user, who may also have
-    /// created a work tree around the folder, and [`RulesFileError::Misspelled`] if the nearest file is named
+    /// created a work tree around the directory, and [`RulesFileError::Misspelled`] if the nearest file is named
     /// `.seal.yml`.
     pub fn find(folder: &Path) -> Result<Option<PathBuf>, RulesFileError> {
         let current = std::env::current_dir().and_then(|current| current.canonicalize());
@@ -123,12 +123,12 @@ impl RulesFile {
         }
     }
 
-    /// Returns the folder that paths are relative to.
+    /// Returns the directory that paths are relative to.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Returns the Git work tree around the folder, or the folder itself. The author of the tree also
+    /// Returns the Git work tree around the directory, or the directory itself. The author of the tree also
     /// wrote the rules.
     pub fn tree(&self) -> &Path {
         &self.tree
@@ -140,7 +140,7 @@ impl RulesFile {
     }
 
     /// Returns the first rule that matches a file, by its absolute path; `None` if no rule does, or the file is outside
-    /// the folder.
+    /// the directory.
     pub fn rule_for(&self, path: &Path) -> Option<&Rule> {
         let path = path.strip_prefix(&self.folder).ok()?;
         let names: Vec<_> = path.iter().map(|name| name.to_string_lossy()).collect();
@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// Attack: another user places a `.seal.yaml` in a folder above the work tree, such as `/tmp`, to choose the
+    /// Attack: another user places a `.seal.yaml` in a directory above the work tree, such as `/tmp`, to choose the
     /// certificate.
     #[test]
     fn a_file_above_the_work_tree_is_not_used() {

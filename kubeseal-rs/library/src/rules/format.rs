@@ -9,7 +9,8 @@ pub enum SealedFormat {
     /// Bitnami's format: each value is encrypted for one RSA key.
     #[default]
     V1,
-    /// Several recipients, one private-key operation for all values that are sealed together.
+    /// This project's format: several recipients, and one private-key operation for all values that are sealed
+    /// together.
     V2,
 }
 

@@ -18,8 +18,8 @@
 //!   certificate: certs/dev.pem
 //! ```
 //!
-//! A path is a pattern for the file's path relative to the folder of `.seal.yaml`: `*` and `?`
-//! match within one name, `**` spans folders, `{a,b}` matches either. A pattern without a slash
+//! A path is a pattern for the file's path relative to the directory of `.seal.yaml`: `*` and `?`
+//! match within one name, `**` spans directories, `{a,b}` matches either. A pattern without a slash
 //! matches at any depth; one that ends with a slash matches everything below.
 
 mod file;
@@ -191,7 +191,7 @@ pub enum Violation {
 }
 
 impl Rules {
-    /// Returns the first rule that matches. `path` is relative to the folder of the rules, with
+    /// Returns the first rule that matches. `path` is relative to the directory of the rules, with
     /// slashes.
     pub fn for_path(&self, path: &str) -> Option<&Rule> {
         self.0.iter().find(|rule| rule.matcher.is_match(path))
@@ -267,7 +267,8 @@ impl Rule {
         })
     }
 
-    /// Like [`Self::check_certificate`], for a certificate that is accepted by other means than its fingerprint.
+    /// Like [`Self::check_certificate`], without checking that the fingerprint is accepted: the caller accepts the
+    /// certificate by other means.
     fn check_certificate_unpinned(&self, certificate: &Certificate) -> Result<(), Violation> {
         let (rule, found) = (self.describe(), certificate.fingerprint().clone());
         let key = certificate.public_key();

@@ -94,7 +94,7 @@ pub enum RuleProblem {
         /// Why the fingerprint is malformed.
         source: MalformedFingerprint,
     },
-    /// A list that limits something is empty, most likely by mistake.
+    /// A list of allowed values is empty, most likely by mistake.
     #[error("{0} is empty; add a value, or remove the field to allow any value")]
     Empty(&'static str),
     /// The rule has two sources of a certificate.
@@ -103,7 +103,7 @@ pub enum RuleProblem {
     /// The rule names both a certificate and a controller, so the controller would not be used.
     #[error("the rule has both a certificate and a controller; remove one of them")]
     ControllerUnused,
-    /// The name or the namespace of the controller is not one that a Service can have.
+    /// No Service can have the name or the namespace of the controller.
     #[error("{field} of the controller: {source}")]
     Controller {
         /// The name of the field.
@@ -253,7 +253,7 @@ fn namespace(node: &Node) -> ParseResult<String> {
 }
 
 /// Compiles a pattern. A pattern without a slash matches at any depth; one that ends with a slash matches
-/// everything below that folder.
+/// everything below that directory.
 fn matcher(pattern: &str) -> Result<GlobMatcher, RuleProblem> {
     let mut full_pattern = pattern.trim_start_matches("./").to_owned();
     if full_pattern.ends_with('/') {
@@ -409,11 +409,11 @@ fn ignored_rules(node: &Node) -> ParseResult<Vec<(String, String)>> {
 struct Fields<'a>(&'a [(String, Node)]);
 
 impl<'a> Fields<'a> {
-    fn parse(node: &'a Node, what: &'static str, names: &[&'static str]) -> ParseResult<Self> {
+    fn parse(node: &'a Node, field: &'static str, names: &[&'static str]) -> ParseResult<Self> {
         let entries = match &node.value {
             Value::Map(entries) => entries.as_slice(),
             Value::Null => &[],
-            _ => return Err(type_error(node, what, "a mapping")),
+            _ => return Err(type_error(node, field, "a mapping")),
         };
         for (i, (name, value)) in entries.iter().enumerate() {
             if !names.contains(&name.as_str()) {
@@ -447,8 +447,8 @@ impl<'a> Fields<'a> {
         value.transpose()
     }
 
-    /// Like [`Self::each`], for a field that limits something: an empty list would set no limit,
-    /// and is an error.
+    /// Like [`Self::each`], for a field that lists allowed values: an empty list is an error, because it would allow
+    /// every value.
     fn limit<T>(
         &self,
         name: &'static str,
@@ -538,8 +538,8 @@ mod tests {
         );
     }
 
-    /// Attack: a committer gives the controller a name or namespace that leads the user's requests to another path of the
-    /// API server.
+    /// Attack: a committer gives the controller a name or namespace that leads the user's requests to another path of
+    /// the API server.
     #[test]
     fn refuses_names_of_a_controller_that_no_service_can_have() {
         for (field, name) in [

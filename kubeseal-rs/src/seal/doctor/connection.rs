@@ -76,7 +76,7 @@ fn directory(
     connection: &mut Connection,
     findings: &mut Findings,
 ) -> Option<()> {
-    let stored = KeyStore::folder(folder).and_then(|store| StoredKeys::read(&store));
+    let stored = KeyStore::directory(folder).and_then(|store| StoredKeys::read(&store));
     let finding = match &stored {
         Ok(_) => Finding::good(folder.shown()),
         Err(error) => Finding::bad(

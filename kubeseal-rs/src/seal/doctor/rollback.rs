@@ -30,7 +30,7 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
     for unread in &inventory.unread {
         let remedy = "correct it, and run the command again";
         let text = format!("cannot be read: {}", unread.why);
-        findings.add(&unread.place, Finding::bad(text, remedy));
+        findings.add(&unread.location, Finding::bad(text, remedy));
     }
     findings.add(STEP, summary(&inventory, affected.len()));
     Ok(())
@@ -38,7 +38,7 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
 
 /// Returns the verdict on all objects. What cannot be read may contain v2 values.
 fn summary(inventory: &Inventory, affected: usize) -> Finding {
-    let (total, unread) = (inventory.holders.len(), inventory.unread_places());
+    let (total, unread) = (inventory.holders.len(), inventory.unread_count());
     if affected > 0 {
         let text = format!(
             "{affected} of {total} objects would stop being updated under Bitnami's controller; their Secrets would stay"

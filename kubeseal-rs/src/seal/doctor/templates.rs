@@ -42,7 +42,7 @@ mod tests {
     use shared::scope::Scope;
 
     use super::*;
-    use kubeseal_library::keys::{KeyRecord, folder, record};
+    use kubeseal_library::keys::{KeyRecord, directory, record};
 
     const OWN: &str = include_str!("../../../tests/seal/key-fixtures/state/keys/key-2024.yaml");
     const OTHER: &str = include_str!("../../../tests/seal/key-fixtures/state/keys/key-2025.yaml");
@@ -67,7 +67,7 @@ mod tests {
     }
 
     fn ring(manifest: &str) -> KeyRing {
-        let secrets = folder::secrets(manifest.as_bytes()).unwrap();
+        let secrets = directory::secrets(manifest.as_bytes()).unwrap();
         let records: Vec<KeyRecord> = secrets
             .into_iter()
             .map(|secret| KeyRecord::new(secret, None))

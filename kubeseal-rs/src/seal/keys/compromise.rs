@@ -13,7 +13,7 @@ use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
 use kubeseal_library::git;
 use kubeseal_library::keys::history::{self, Commit};
-use kubeseal_library::keys::named::NamedPlace;
+use kubeseal_library::keys::named::NamingRule;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
 use kubeseal_library::keys::{
@@ -80,7 +80,7 @@ struct Damage {
     /// Files and objects that cannot be read, and may contain items sealed for the key.
     unread: BTreeSet<Unread>,
     /// Rules that name the key.
-    named: BTreeSet<NamedPlace>,
+    named: BTreeSet<NamingRule>,
 }
 
 type Commits = Vec<(Commit, BTreeSet<String>)>;
@@ -124,7 +124,7 @@ fn run_rsa(
     let (missing, mut unread) = all_unread(args, sources.unread, unread)?;
     unread.extend(named.unread);
     let damage = Damage {
-        named: named.places,
+        named: named.rules,
         name: record.name().to_owned(),
         since: mark_time(record, environment),
         present: key.present(&survey, &sources.holders),
@@ -159,7 +159,7 @@ fn run_v2(
     unread.extend(named.unread);
     let now = || environment.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let damage = Damage {
-        named: named.places,
+        named: named.rules,
         name: key.name().to_owned(),
         since: key.earlier_mark().unwrap_or_else(now),
         present,
@@ -288,7 +288,7 @@ fn commits(
         all_commits.extend(introduced.into_iter().rev());
     }
     let unread = unread.into_iter().map(|((path, why), commits)| Unread {
-        place: format!("{path} ({})", commits_text(&commits)),
+        location: format!("{path} ({})", commits_text(&commits)),
         why,
     });
     Ok((all_commits, unread.collect()))
@@ -497,7 +497,7 @@ fn next_steps(
         "  change every listed value where it is used: an attacker with the key can read them in every commit"
             .to_owned(),
     ]);
-    steps.extend(damage.named.iter().map(|NamedPlace { rule, field }| {
+    steps.extend(damage.named.iter().map(|NamingRule { rule, field }| {
         format!("  replace it in the `{field}` of {rule}, so that new values are not sealed for it")
     }));
     if !situation.is_retired {
@@ -596,7 +596,7 @@ impl Damage {
 
     fn unread_lines(&self, head: [&str; 2]) -> Vec<Vec<String>> {
         let mut lines = vec![head.map(str::to_owned).to_vec()];
-        let line = |unread: &Unread| vec![unread.place.clone(), unread.why.clone()];
+        let line = |unread: &Unread| vec![unread.location.clone(), unread.why.clone()];
         lines.extend(self.unread.iter().map(line));
         lines
     }

@@ -36,7 +36,7 @@ impl<'a> UnreadReport<'a> {
     /// Returns the reports of all files and objects.
     pub(super) fn all(unread: impl IntoIterator<Item = &'a Unread>) -> Vec<Self> {
         let report = |unread: &'a Unread| Self {
-            place: &unread.place,
+            place: &unread.location,
             why: &unread.why,
         };
         unread.into_iter().map(report).collect()

@@ -101,7 +101,7 @@ pub fn status(args: &KeysStatus, environment: &Environment) -> Result<Outcome> {
     let mut rows = rows(&records, &states, searched);
     rows.extend(v2_rows(&v2_records, &served, Some(&sources)));
     show(&rows, searched, args.output, environment.now)?;
-    match sources.unread_places() {
+    match sources.unread_count() {
         0 => Ok(Outcome::Done),
         n => bail!("{n} of the files and objects cannot be read (see above), and may need any key"),
     }
@@ -224,13 +224,13 @@ fn text(rows: &[Row], searched: Searched<'_>, now: Timestamp) -> String {
             "\n{} of {} objects are counted for the key that their annotation or status names; --open-all unseals \
              them to make sure",
             survey.unopened,
-            survey.found.len()
+            survey.objects.len()
         );
     }
     for unread in &sources.unread {
         let line = format!(
             "{}: cannot determine which keys it needs: {}",
-            unread.place, unread.why
+            unread.location, unread.why
         );
         let _ = writeln!(text, "\n{}", shown(&line));
     }

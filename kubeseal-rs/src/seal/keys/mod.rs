@@ -41,7 +41,7 @@ use kubeseal_library::cluster::{
 };
 use kubeseal_library::environment::Environment;
 use kubeseal_library::files;
-use kubeseal_library::keys::named::{NamedIn, RuleSearch};
+use kubeseal_library::keys::named::{NamingRules, RuleSearch};
 use kubeseal_library::keys::survey::{self, Depth, Holder};
 use kubeseal_library::keys::{self, Inventory, KeyRecord, KeyStore, Survey, V2KeyRecord, history};
 use shared::error_chain;
@@ -173,7 +173,7 @@ pub fn access(location: &KeyLocation, environment: &Environment) -> Access {
 /// Fails if the path is not that of a directory, or the kubeconfig cannot be used.
 pub fn store(location: &KeyLocation, clusters: &Clusters<'_>) -> Result<KeyStore> {
     match &location.directory {
-        Some(folder) => KeyStore::folder(folder),
+        Some(folder) => KeyStore::directory(folder),
         None => KeyStore::cluster(&access(location, clusters.environment), clusters),
     }
 }
@@ -378,7 +378,7 @@ fn survey(
 ) -> Result<Survey> {
     let mut survey = Survey::run(holders, ring, depth, clusters.environment.status_line);
     if let Some(controller) = authorized(&search.tls_port, location, clusters)? {
-        for (origin, error) in survey.ask(holders, &controller)? {
+        for (origin, error) in survey.ask_controller(holders, &controller)? {
             let why = error_chain(&error);
             warn(&format!("{origin}: cannot ask the controller: {why}"));
         }
@@ -444,12 +444,12 @@ fn find_named(
     paths: &[PathBuf],
     search: &Search,
     environment: &Environment,
-) -> Result<NamedIn> {
+) -> Result<NamingRules> {
     let mut rules = RuleSearch {
         key,
         is_rsa,
         now: environment.now,
-        found: NamedIn::default(),
+        result: NamingRules::default(),
     };
     rules.in_files(paths)?;
     if search.all_branches {
@@ -459,7 +459,7 @@ fn find_named(
             rules.in_branches(&repository)?;
         }
     }
-    Ok(rules.found)
+    Ok(rules.result)
 }
 
 #[cfg(test)]

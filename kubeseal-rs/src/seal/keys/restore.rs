@@ -167,10 +167,10 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     };
     for step in &plans.rsa.steps {
         if let (Action::Put(_), Some(name)) = (&step.action, step.stored_name()) {
-            store.check_place(name, NewKey::Rsa(step.fingerprint.as_ref()))?;
+            store.check_new_key_name(name, NewKey::Rsa(step.fingerprint.as_ref()))?;
         }
     }
-    plans.v2.check_places(&store)?;
+    plans.v2.check_new_key_names(&store)?;
     if !args.dry_run {
         carry_out(&store, &plans.rsa)?;
         plans.v2.carry_out(&store)?;

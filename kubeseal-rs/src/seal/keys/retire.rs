@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use kubeseal_library::cluster::Clusters;
 use kubeseal_library::environment::Environment;
-use kubeseal_library::keys::named::NamedPlace;
+use kubeseal_library::keys::named::NamingRule;
 use kubeseal_library::keys::record::LEGACY_NAME;
 use kubeseal_library::keys::store::Change;
 use kubeseal_library::keys::survey::Dependent;
@@ -105,12 +105,12 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
     let mut uses = Uses {
         dependents: survey.dependents(&fingerprint, modulus_len(record)),
         sources,
-        named: named.places,
+        named: named.rules,
     };
     if uses.are_reported(args, record.name(), &rotate_step(&args.location, &records))? {
         return Ok(Outcome::Findings);
     }
-    let searched_count = survey.found.len();
+    let searched_count = survey.objects.len();
     check_searched(args, &store, searched_count)?;
     let unsearched = unsearched_text(&args.search.namespaces);
     if args.dry_run {
@@ -148,7 +148,7 @@ fn retire_v2(
     let mut uses = Uses {
         dependents: key.dependents(&sources, records),
         sources,
-        named: named.places,
+        named: named.rules,
     };
     let rotate = rotate_to_v2_step(&args.location, records, key.records());
     if uses.are_reported(args, key.name(), &rotate)? {
@@ -185,7 +185,7 @@ struct Uses {
     dependents: Vec<Dependent>,
     sources: Inventory,
     /// Rules that name the key.
-    named: BTreeSet<NamedPlace>,
+    named: BTreeSet<NamingRule>,
 }
 
 impl Uses {
@@ -201,7 +201,7 @@ impl Uses {
             return Ok(false);
         }
         print(dependents_text(&self.dependents, unread, named).as_bytes())?;
-        let unread = self.sources.unread_places();
+        let unread = self.sources.unread_count();
         for line in advice(name, &self.dependents, unread, named.len(), rotate) {
             info(&line);
         }
@@ -249,7 +249,7 @@ fn modulus_len(record: &KeyRecord) -> usize {
 fn dependents_text(
     dependents: &[Dependent],
     unread: &BTreeSet<Unread>,
-    named: &BTreeSet<NamedPlace>,
+    named: &BTreeSet<NamingRule>,
 ) -> String {
     let line = |dependent: &Dependent| {
         let why = if dependent.is_sure {
@@ -259,7 +259,7 @@ fn dependents_text(
         };
         format!("{}, item {}: {why}", dependent.origin, dependent.item)
     };
-    let unread_line = |unread: &Unread| format!("{}: may need it: {}", unread.place, unread.why);
+    let unread_line = |unread: &Unread| format!("{}: may need it: {}", unread.location, unread.why);
     let named_lines = named.iter().map(ToString::to_string);
     let lines = dependents
         .iter()

@@ -444,7 +444,7 @@ mod tests {
         write_key(folder.path(), Suite::XWing, 1, &[COMPROMISED_ANNOTATION]);
         write_key(folder.path(), Suite::XWing, 2, &[COMPROMISED_ANNOTATION]);
         write_key(folder.path(), Suite::P256, 3, &[]);
-        let store = KeyStore::folder(folder.path()).unwrap();
+        let store = KeyStore::directory(folder.path()).unwrap();
         let keys = Keys::read(&store).unwrap();
         let suites =
             |only, preferred| requested_suites(&keys, only, preferred, "here").map(Vec::from_iter);
@@ -469,7 +469,7 @@ mod tests {
     fn the_next_steps_name_the_keys_of_each_suite() {
         let folder = tempfile::tempdir().unwrap();
         write_key(folder.path(), Suite::XWing, 1, &[]);
-        let store = KeyStore::folder(folder.path()).unwrap();
+        let store = KeyStore::directory(folder.path()).unwrap();
         let args = KeysRotate {
             suite: None,
             timeout: Duration::ZERO,

@@ -47,7 +47,7 @@ impl GeneratedFiles {
                     Some(links) => staged_target(links, folder, file.path)?,
                     None => target_in_tree(&folder.join(file.path), manifest)?,
                 };
-                let shown = files::from_here(&folder.join(file.path)).shown();
+                let shown = files::relative_to_current_directory(&folder.join(file.path)).shown();
                 plain::generator_file(file, &shown, self.plain_keys(target, file.form, staged))
             };
             findings.extend(files.iter().filter_map(finding));

@@ -300,12 +300,15 @@ fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>>
         staged.staged_files()?
     };
     let readers = sources::readers(staged, &files)?;
-    let mut paths: BTreeSet<PathBuf> = readers.iter().map(|path| files::from_here(path)).collect();
+    let mut paths: BTreeSet<PathBuf> = readers
+        .iter()
+        .map(|path| files::relative_to_current_directory(path))
+        .collect();
     if has_paths {
         paths.extend(args.paths.iter().cloned());
     } else {
         let manifests = files.iter().filter(|path| walk::is_manifest_name(path));
-        paths.extend(manifests.map(|path| files::from_here(path)));
+        paths.extend(manifests.map(|path| files::relative_to_current_directory(path)));
     }
     let found = |path| Candidate { path, named: false };
     Ok(paths.into_iter().map(found).collect())
@@ -435,7 +438,7 @@ impl Linter<'_> {
         let settings = self.session.settings(path).ok();
         let ignored = settings.and_then(|settings| Some(settings.rule?.ignore));
         let ignored = ignored.unwrap_or_default();
-        let file = files::from_here(path);
+        let file = files::relative_to_current_directory(path);
         let is_exempt = |finding: &Finding| {
             let by_rule = ignored.iter().any(|(name, _)| name == finding.rule.name);
             finding.file == file && (by_rule || by_comment.contains(&finding.rule))
@@ -500,7 +503,7 @@ impl Linter<'_> {
 
     /// Adds findings of repeated keys, but not for an item that already has a finding as a duplicate.
     fn add_repeated(&mut self, path: &Path, repeated: Vec<object::Found>) {
-        let file = files::from_here(path);
+        let file = files::relative_to_current_directory(path);
         let own = self
             .findings
             .iter()
@@ -541,7 +544,7 @@ impl Linter<'_> {
     fn add(&mut self, file: &Path, (rule, line, message): object::Found) {
         self.findings.push(Finding {
             rule,
-            file: files::from_here(file),
+            file: files::relative_to_current_directory(file),
             line,
             message,
         });

@@ -123,7 +123,7 @@ fn workloads(kind: Kind) -> Resource {
 
 fn for_each(
     objects: &Objects,
-    what: &'static str,
+    failure: &'static str,
     resource: &Resource,
     namespace: Option<&str>,
     mut read: impl FnMut(&Json),
@@ -132,8 +132,8 @@ fn for_each(
         Some(namespace) => ApiPath::namespaced(resource.group, namespace, resource.plural)?,
         None => ApiPath::fixed(resource.all),
     };
-    for page in objects.list(what, &path)? {
-        let page = parse(&page).map_err(|_| ClusterError::MalformedResponse { what })?;
+    for page in objects.list(failure, &path)? {
+        let page = parse(&page).map_err(|_| ClusterError::MalformedResponse { failure })?;
         page["items"]
             .as_array()
             .into_iter()

@@ -1,4 +1,4 @@
-//! Checks the v2 values of a response. What they contain, only the holder of a key can know.
+//! Checks the v2 values of a response. Only the holder of a key can check their content.
 
 use std::collections::BTreeMap;
 
@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns an object with one v2 item, in the place that the name chooses.
+    /// Returns an object of this name with one v2 item.
     fn sealed(name: &str, value: &str, bound: bool) -> SealedSecret {
         let rng = &mut shared::random::system();
         let key = SecretKey::from_bytes(Suite::P256, &[1; 32])
@@ -123,7 +123,7 @@ mod tests {
     }
 
     /// Attack: a server in place of the controller returns values that it sealed itself, with less protection or for
-    /// another place, or v1 values in place of v2 values.
+    /// another object, or v1 values in place of v2 values.
     #[test]
     fn refuses_values_with_less_protection() {
         let sent = sealed("n", "value", true);

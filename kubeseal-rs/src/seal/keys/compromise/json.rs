@@ -103,7 +103,7 @@ mod tests {
             path: "tree/db.yaml".to_owned(),
         };
         let unread = Unread {
-            place: "bad.yaml".to_owned(),
+            location: "bad.yaml".to_owned(),
             why: "malformed".to_owned(),
         };
         let damage = Damage {

@@ -122,7 +122,7 @@ impl<'a> SearchReport<'a> {
 mod tests {
     use std::path::Path;
 
-    use kubeseal_library::keys::{KeyRecord, Origin, Unread, folder};
+    use kubeseal_library::keys::{KeyRecord, Origin, Unread, directory};
     use shared::key_marks::KeyState;
     use shared::needs::Need;
 
@@ -134,7 +134,7 @@ mod tests {
     fn record() -> KeyRecord {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/key-fixtures");
         let text = std::fs::read(fixtures.join("state/keys/key-2024.yaml")).unwrap();
-        let mut secrets = folder::secrets(&text).unwrap();
+        let mut secrets = directory::secrets(&text).unwrap();
         KeyRecord::new(secrets.remove(0), Some("keys/key-2024.yaml".into()))
     }
 
@@ -173,11 +173,11 @@ mod tests {
         };
         let needs = [("a".to_owned(), Need::Undecided(256))].into();
         let survey = Survey {
-            found: vec![(origin, needs)],
+            objects: vec![(origin, needs)],
             unopened: 3,
         };
         let unread = Unread {
-            place: "bad.yaml".to_owned(),
+            location: "bad.yaml".to_owned(),
             why: "malformed".to_owned(),
         };
         let sources = Inventory {

@@ -117,7 +117,7 @@ mod tests {
     use std::path::Path;
 
     use jiff::Timestamp;
-    use kubeseal_library::keys::folder;
+    use kubeseal_library::keys::directory;
     use kubeseal_library::keys::signature::VerifiedSigner;
     use shared::secret::Secret;
     use shared::v2::key_secret::{self, StoredKey};
@@ -130,7 +130,7 @@ mod tests {
     fn key() -> Secret {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/key-fixtures");
         let text = std::fs::read(fixtures.join("state/keys/key-2024.yaml")).unwrap();
-        folder::secrets(&text).unwrap().remove(0)
+        directory::secrets(&text).unwrap().remove(0)
     }
 
     fn v2_key() -> Secret {

@@ -344,14 +344,14 @@ mod tests {
     use shared::resource::{BACKED_UP_ANNOTATION, KEY_LABEL, OPENING_ONLY_ANNOTATION};
 
     use super::*;
-    use kubeseal_library::keys::folder;
+    use kubeseal_library::keys::directory;
 
     /// Returns the key of a year, with this name and label. The key of 2025 is the newer one.
     fn key(year: &str, name: &str, label: &str) -> Secret {
         let folder =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/key-fixtures/state/keys");
         let text = std::fs::read(folder.join(format!("key-{year}.yaml"))).unwrap();
-        let mut secret = folder::secrets(&text).unwrap().remove(0);
+        let mut secret = directory::secrets(&text).unwrap().remove(0);
         secret.metadata.name = Some(name.to_owned());
         secret.metadata.labels = Some([(KEY_LABEL.to_owned(), label.to_owned())].into());
         secret

@@ -191,11 +191,11 @@ impl<'a> Plan<'a> {
     /// # Errors
     ///
     /// Fails if a file of its name exists.
-    pub(super) fn check_places(&self, store: &KeyStore) -> Result<()> {
+    pub(super) fn check_new_key_names(&self, store: &KeyStore) -> Result<()> {
         for step in &self.steps {
             if let (Action::Put(secret), Some((_, id))) = (&step.action, step.key) {
                 let name = secret.metadata.name.as_deref().unwrap_or_default();
-                store.check_place(name, NewKey::V2(id))?;
+                store.check_new_key_name(name, NewKey::V2(id))?;
             }
         }
         Ok(())

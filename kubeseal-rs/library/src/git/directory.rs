@@ -1,7 +1,7 @@
-//! Checks the folder of a repository before reading it.
+//! Checks the directory of a repository before reading it.
 //!
-//! Reading a named pipe may block indefinitely, and reading `/dev/zero` or a huge file exhausts the
-//! memory. An archive or another user can put one of these in the place of a file.
+//! Reading a named pipe may block indefinitely, and reading `/dev/zero` or a huge file exhausts the memory. An archive
+//! or another user can replace a file of the repository with a pipe, a link to a device or a huge file.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -19,25 +19,25 @@ const SMALL_LIMIT: u64 = MIB;
 /// The size limit for an index or a list of references.
 const LARGE_LIMIT: u64 = 64 * MIB;
 
-/// The limit for files and folders to check. After `git gc` there are a few thousand.
+/// The limit for files and directories to check. After `git gc` there are a few thousand.
 const MAX_FILES: usize = 1_000_000;
 
-/// The kind of folder, which determines the size limits of its files.
+/// The kind of directory, which determines the size limits of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FolderKind {
-    /// The folder of a repository or linked work tree, or its `info` folder.
+enum DirectoryKind {
+    /// The directory of a repository or linked work tree, or its `info` directory.
     Repository,
-    /// The folder that contains one folder for each linked work tree.
+    /// The `worktrees` directory, which contains a directory for each linked work tree.
     WorkTrees,
     References,
     Logs,
     Objects,
 }
 
-/// Checks that the folder of a repository, the folder that it shares with other work trees, and the object folders that
-/// it borrows from contain no pipe, no device and no file above its size limit.
+/// Checks that the directory of a repository, the directory that it shares with other work trees, and the object
+/// directories that it borrows from contain no pipe, no device and no file above its size limit.
 pub(super) fn check(git_dir: &Path) -> Result<(), GitError> {
-    let mut check = FolderCheck {
+    let mut check = DirectoryCheck {
         remaining: MAX_FILES,
         seen: BTreeSet::new(),
     };
@@ -50,14 +50,14 @@ pub(super) fn check(git_dir: &Path) -> Result<(), GitError> {
         check_file(git_dir, &metadata, Some(SMALL_LIMIT))?;
         read_path_file(git_dir, "gitdir:").unwrap_or_else(|| git_dir.to_owned())
     };
-    check.check_below(&private, FolderKind::Repository)?;
+    check.check_below(&private, DirectoryKind::Repository)?;
     let common = read_path_file(&private.join("commondir"), "");
     let common = common.unwrap_or(private);
-    check.check_below(&common, FolderKind::Repository)?;
+    check.check_below(&common, DirectoryKind::Repository)?;
     check.check_borrowed(&common.join("objects"))
 }
 
-/// Reads the path in a small file, after a prefix. The path is relative to the file's folder. `None` if the
+/// Reads the path in a small file, after a prefix. The path is relative to the file's directory. `None` if the
 /// file cannot be read.
 pub(super) fn read_path_file(file: &Path, prefix: &str) -> Option<PathBuf> {
     let bytes = files::read_regular(file, SMALL_LIMIT).ok()?;
@@ -76,17 +76,17 @@ pub(super) fn check_ignored(folder: &Path) -> Result<(), GitError> {
     }
 }
 
-struct FolderCheck {
+struct DirectoryCheck {
     remaining: usize,
-    /// The folders checked so far, with symbolic links resolved.
+    /// The directories checked so far, with symbolic links resolved.
     seen: BTreeSet<PathBuf>,
 }
 
-impl FolderCheck {
-    fn check_below(&mut self, folder: &Path, kind: FolderKind) -> Result<(), GitError> {
+impl DirectoryCheck {
+    fn check_below(&mut self, folder: &Path, kind: DirectoryKind) -> Result<(), GitError> {
         let mut folders = vec![(folder.to_owned(), kind)];
         while let Some((folder, kind)) = folders.pop() {
-            // A symbolic link may lead back to a parent folder.
+            // A symbolic link may lead back to a parent directory.
             let is_new = folder.canonicalize().is_ok_and(|f| self.seen.insert(f));
             let entries = is_new.then(|| fs::read_dir(&folder).ok()).flatten();
             for entry in entries.into_iter().flatten().flatten() {
@@ -105,7 +105,7 @@ impl FolderCheck {
         Ok(())
     }
 
-    /// Checks object folders that a repository borrows from (`info/alternates`).
+    /// Checks object directories that a repository borrows from (`info/alternates`).
     fn check_borrowed(&mut self, objects: &Path) -> Result<(), GitError> {
         let mut folders = vec![objects.to_owned()];
         while let Some(folder) = folders.pop() {
@@ -119,7 +119,7 @@ impl FolderCheck {
                     .canonicalize()
                     .is_ok_and(|f| !self.seen.contains(&f));
                 if is_new {
-                    self.check_below(&borrowed, FolderKind::Objects)?;
+                    self.check_below(&borrowed, DirectoryKind::Objects)?;
                     folders.push(borrowed);
                 }
             }
@@ -128,11 +128,12 @@ impl FolderCheck {
     }
 }
 
-/// Checks an entry in a folder like [`check`]. For a subfolder whose entries have to be checked too, returns its kind.
-fn check_entry(entry: &DirEntry, kind: FolderKind) -> Result<Option<FolderKind>, GitError> {
+/// Checks an entry in a directory like [`check`]. For a subdirectory whose entries have to be checked too, returns its
+/// kind.
+fn check_entry(entry: &DirEntry, kind: DirectoryKind) -> Result<Option<DirectoryKind>, GitError> {
     let name = entry.file_name();
     let limit = limit(&name, kind);
-    // Skip the system call for object files: there are many, and the folder entry tells their type.
+    // Skip the system call for object files: there are many, and the directory entry tells their type.
     if limit.is_none() && entry.file_type().is_ok_and(|kind| kind.is_file()) {
         return Ok(None);
     }
@@ -141,39 +142,39 @@ fn check_entry(entry: &DirEntry, kind: FolderKind) -> Result<Option<FolderKind>,
         return Ok(None);
     };
     if metadata.is_dir() {
-        return Ok(subfolder_kind(&name, kind));
+        return Ok(subdirectory_kind(&name, kind));
     }
     check_file(&path, &metadata, limit).map(|()| None)
 }
 
-fn subfolder_kind(name: &OsStr, kind: FolderKind) -> Option<FolderKind> {
+fn subdirectory_kind(name: &OsStr, kind: DirectoryKind) -> Option<DirectoryKind> {
     match kind {
-        FolderKind::Repository => match name.to_str()? {
-            "refs" => Some(FolderKind::References),
-            "logs" => Some(FolderKind::Logs),
-            "objects" => Some(FolderKind::Objects),
-            "worktrees" => Some(FolderKind::WorkTrees),
-            "info" => Some(FolderKind::Repository),
+        DirectoryKind::Repository => match name.to_str()? {
+            "refs" => Some(DirectoryKind::References),
+            "logs" => Some(DirectoryKind::Logs),
+            "objects" => Some(DirectoryKind::Objects),
+            "worktrees" => Some(DirectoryKind::WorkTrees),
+            "info" => Some(DirectoryKind::Repository),
             _ => None,
         },
-        FolderKind::WorkTrees => Some(FolderKind::Repository),
+        DirectoryKind::WorkTrees => Some(DirectoryKind::Repository),
         other => Some(other),
     }
 }
 
 /// Returns the size limit for a file that is read completely; `None` for any other file.
-fn limit(name: &OsStr, kind: FolderKind) -> Option<u64> {
+fn limit(name: &OsStr, kind: DirectoryKind) -> Option<u64> {
     let name = name.to_str().unwrap_or_default();
     match (kind, name) {
-        (FolderKind::References, _)
-        | (FolderKind::Objects, "alternates" | "commit-graph-chain")
+        (DirectoryKind::References, _)
+        | (DirectoryKind::Objects, "alternates" | "commit-graph-chain")
         | (
-            FolderKind::Repository,
+            DirectoryKind::Repository,
             "HEAD" | "config" | "config.worktree" | "commondir" | "gitdir" | "shallow" | "exclude"
             | "attributes" | "grafts" | "sparse-checkout",
         ) => Some(SMALL_LIMIT),
         // The index, and references such as `FETCH_HEAD`, are read completely too.
-        (FolderKind::Repository, _) => {
+        (DirectoryKind::Repository, _) => {
             let is_reference = name
                 .bytes()
                 .all(|byte| byte.is_ascii_uppercase() || byte == b'_');
@@ -197,8 +198,8 @@ fn check_file(path: &Path, metadata: &Metadata, limit: Option<u64>) -> Result<()
     }
 }
 
-/// Returns whether this is a pipe or a device. Sockets are allowed, for example that of a file
-/// system monitor: opening a socket fails at once.
+/// Returns whether this is a pipe or a device. Sockets, such as that of a file system monitor, are allowed: opening a
+/// socket fails at once.
 fn is_special(kind: FileType) -> bool {
     #[cfg(unix)]
     let is_socket = std::os::unix::fs::FileTypeExt::is_socket(&kind);

@@ -113,7 +113,7 @@ fn change_object(object: &mut Json, name: &str, default_name: &str, change: &Cha
 ///
 /// # Errors
 ///
-/// Fails if no file can have that name, or if the file exists: it contains something else, since callers
+/// Fails if no file can have that name, or if the file exists. An existing file does not contain the key, since callers
 /// look for an existing key first.
 pub fn path_for_new_key(folder: &Path, name: &str) -> Result<PathBuf> {
     if !is_file_name(name) {
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_key_names_that_lead_out_of_the_folder() {
+    fn refuses_key_names_that_lead_out_of_the_directory() {
         let folder = tempfile::tempdir().unwrap();
         for (name, want) in [
             ("key-2024", true),
