@@ -119,7 +119,7 @@ mod tests {
 
     /// Attack: an author uses a name with a line break, so that the rest of the name looks like a message.
     #[test]
-    fn one_line_has_no_line_break() {
+    fn one_line_escapes_line_breaks() {
         let failure = Failure::new("no key \"a\nerror: b\"").hint("list\nthem");
         assert_eq!(
             failure.one_line(),

@@ -380,7 +380,7 @@ mod tests {
     use crate::seal::output::tests::check;
 
     #[test]
-    fn pins_the_report() {
+    fn the_report_has_the_documented_form() {
         let report = CertificateReport {
             fingerprint: "SHA256:x".to_owned(),
             not_before: "2024-01-01T00:00:00Z".parse().unwrap(),

@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_report() {
+    fn the_report_has_the_documented_form() {
         let want = r#"{
   "path": "db.yaml",
   "file": ".seal.yaml",

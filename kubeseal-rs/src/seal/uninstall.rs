@@ -354,7 +354,7 @@ mod tests {
 
     /// Attack: a client that may write the Lease hides a running controller with a time that our types cannot represent.
     #[test]
-    fn a_controller_with_an_odd_renew_time_counts_as_running() {
+    fn a_controller_with_an_unreadable_renew_time_counts_as_running() {
         let now = Timestamp::from_second(24).unwrap();
         for (time, want) in [
             ("9999-12-31T23:59:59.999999Z", Some("pod")),

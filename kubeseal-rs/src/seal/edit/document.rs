@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn applies_only_changes() {
+    fn the_difference_contains_only_changed_items() {
         let before = Values::from([
             ("known".to_owned(), Some(plain("1"))),
             ("changed".to_owned(), Some(plain("2"))),

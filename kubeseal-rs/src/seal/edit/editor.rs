@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn vim_keeps_no_copies_under_other_names_and_other_editors_get_no_arguments() {
+    fn vim_gets_arguments_against_copies_under_any_name_and_other_editors_get_none() {
         let folder = tempfile::tempdir().unwrap();
         let path_of = |name: &str| folder.path().join(name);
         for (name, text) in [

@@ -425,7 +425,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resolves_relative_paths_in_variables_from_the_current_folder() {
+    fn resolves_relative_paths_in_variables_from_the_current_directory() {
         let here = std::env::current_dir().unwrap();
         let variable = |name: &str| match name {
             "SOPS_AGE_KEY_FILE" => Some("keys/age.txt".into()),

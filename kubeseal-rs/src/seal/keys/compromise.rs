@@ -780,7 +780,7 @@ mod tests {
     /// Attack: a committer adds the lock line of a key later than the values, so that the report of the compromised key says
     /// that the values were never sealed for it.
     #[test]
-    fn a_commit_introduces_a_key_of_an_earlier_value() {
+    fn a_key_added_to_an_earlier_value_counts_as_introduced() {
         let both = sealed_v2(&[1, 2]);
         let [old, added] = [1, 2].map(|byte| recipient(byte).key_id().short());
         let mut before = both.clone();

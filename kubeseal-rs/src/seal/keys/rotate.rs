@@ -439,7 +439,7 @@ mod tests {
 
     /// Attack: the only key of a suite is stolen. A request on the RSA key would leave the suite without a key that seals.
     #[test]
-    fn requests_a_key_of_every_kept_suite_although_all_are_compromised() {
+    fn requests_a_key_of_each_suite_even_if_all_keys_are_compromised() {
         let folder = tempfile::tempdir().unwrap();
         write_key(folder.path(), Suite::XWing, 1, &[COMPROMISED_ANNOTATION]);
         write_key(folder.path(), Suite::XWing, 2, &[COMPROMISED_ANNOTATION]);
@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suite_that_no_controller_keeps_is_named() {
+    fn the_error_names_a_suite_that_no_controller_keeps() {
         let message = not_generated(Suite::P256, 9, "here", "").to_string();
         for part in ["suite p256", "--sealing-suite=p256", "--suite"] {
             assert!(message.contains(part), "{message}");
@@ -510,7 +510,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_waits_for_its_backup_is_reported_regardless_of_the_wait() {
+    fn a_key_that_waits_for_its_backup_is_reported_for_any_timeout() {
         for seconds in [None, Some(5), Some(60)] {
             let message = unserved("key-2", seconds, (false, None), " --context prod").to_string();
             for part in [
@@ -530,7 +530,7 @@ mod tests {
 
     /// Attack: a man in the middle serves its own certificate while the user waits for that of the new key.
     #[test]
-    fn a_certificate_of_an_unknown_key_is_named() {
+    fn the_error_names_the_served_key_if_it_is_unknown() {
         let foreign = format!("SHA256:{}", "a".repeat(42) + "A");
         let message = unserved("key-2", None, (false, Some(foreign.clone())), "").to_string();
         assert!(message.contains(&foreign), "{message}");

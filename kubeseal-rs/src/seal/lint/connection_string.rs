@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_credentials_of_a_url_count() {
+    fn a_url_is_a_placeholder_if_all_its_credentials_are_variables() {
         for (text, want) in [
             ("postgres://%:%@db/app", true),
             ("postgres://app:%@db:5432/app?sslmode=disable", true),

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_beside_or_inside_a_placeholder_is_a_value() {
+    fn a_value_beside_or_inside_a_placeholder_is_detected() {
         for text in [
             "hunter2",
             "correct horse",

@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn names_only_real_values_beside_placeholders() {
+    fn reports_values_but_not_placeholders() {
         for (text, want) in [
             ("stringData: {a: '${A}', b: '{{ .b }}', c: '', d: }", None),
             (
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn literals_of_a_generator_are_values_unless_they_are_placeholders() {
+    fn literals_of_a_generator_count_as_values_unless_they_are_placeholders() {
         let first =
             |node: &Node, literals: &Literals<'_>| generators(node, literals).into_iter().next();
         for (text, want) in [

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn actions_become_placeholders_and_lines_stay() {
+    fn actions_become_placeholders_on_the_same_lines() {
         for (text, want) in [
             ("a: {{ .x }}\n", "a: $(TEMPLATE)\n"),
             ("a: \"{{ .x | default \"\" }}\"\n", "a: \"$(TEMPLATE)\"\n"),
@@ -332,7 +332,7 @@ mod tests {
     /// Attack: a committer assigns the value to a variable of the template, and uses the variable in another line, so
     /// that lint overlooks it.
     #[test]
-    fn a_variable_with_a_literal_is_a_literal() {
+    fn a_variable_that_contains_a_literal_counts_as_a_literal() {
         for (set, used, is_literal) in [
             ("{{ $p := \"hunter2\" }}", "{{ $p }}", true),
             (

@@ -84,7 +84,7 @@ mod tests {
     use crate::seal::output::tests::check;
 
     #[test]
-    fn the_page_describes_every_field() {
+    fn the_documentation_describes_every_field() {
         let row = Row {
             namespace: "shop".into(),
             source: Source::Secret("db".into()),

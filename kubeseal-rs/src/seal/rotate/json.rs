@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_report() {
+    fn the_report_has_the_documented_form() {
         let rotated = ObjectReport {
             rotated: vec!["a".to_owned()],
             from: [(KEY.parse().unwrap(), 1)].into(),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_smallest_report() {
+    fn the_smallest_report_has_the_documented_form() {
         let want = r#"{
   "dryRun": false,
   "rotated": 0,

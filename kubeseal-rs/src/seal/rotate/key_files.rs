@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_key_counts_only_if_it_may_seal() {
+    fn reports_a_newer_key_only_if_it_may_seal() {
         for (why, mark, label, want) in [
             ("in use", None, None, true),
             ("retired", None, Some(KEY_RETIRED), false),

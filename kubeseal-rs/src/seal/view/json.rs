@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_report() {
+    fn the_report_has_the_documented_form() {
         let yaml = r#"metadata:
   name: db
   namespace: shop
@@ -229,7 +229,7 @@ spec:
     }
 
     #[test]
-    fn pins_the_smallest_report() {
+    fn the_smallest_report_has_the_documented_form() {
         let view = view("spec: {encryptedData: {}}");
         let want = r#"{
   "file": "db.yaml",

@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chosen_key_seals_or_nothing_is_done() {
+    fn the_chosen_key_seals_or_the_restore_fails() {
         let both = || vec![key("2024", "old", "active"), key("2025", "new", "active")];
         let marked = |year, name| annotated(key(year, name, "active"), OPENING_ONLY_ANNOTATION);
         for (why, backup, existing, chosen, want) in [

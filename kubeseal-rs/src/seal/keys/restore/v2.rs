@@ -507,7 +507,7 @@ mod tests {
 
     /// Attack: an attacker adds labels, annotations and items that trigger other programs to a key of a backup.
     #[test]
-    fn lists_what_is_not_restored() {
+    fn lists_the_properties_that_are_not_restored() {
         let mut secret = key(1, "k", "active", Some("reflector/auto"));
         let labels = secret.metadata.labels.get_or_insert_default();
         labels.insert("team".to_owned(), "shop".to_owned());

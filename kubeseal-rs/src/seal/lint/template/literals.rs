@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn names_conditions_and_lengths_are_not_literals() {
+    fn names_conditions_and_lengths_do_not_count_as_literals() {
         for text in [
             "{{ .Values.a }}",
             "{{ index .Values \"my-key\" | quote }}",
@@ -508,7 +508,7 @@ mod tests {
 
     /// A template may define a Secret with the values that are passed to it.
     #[test]
-    fn a_literal_for_a_template_of_a_secret_is_a_secret() {
+    fn a_literal_passed_to_a_template_that_defines_a_secret_is_detected() {
         for (call, want) in [
             ("include \"s\" (dict \"pw\" \"hunter2\")", true),
             ("include $s (dict \"pw\" \"hunter2\")", true),
@@ -530,7 +530,7 @@ mod tests {
 
     /// Attack: a committer hides a value in an argument, a variable, a dictionary or another template.
     #[test]
-    fn values_in_arguments_variables_dictionaries_and_other_templates_are_literals() {
+    fn detects_values_in_arguments_variables_dictionaries_and_other_templates() {
         for text in [
             "{{ \"hunter2\" }}",
             "{{ `hunter2` | b64enc }}",

@@ -311,7 +311,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn loses_no_text(text in "([a-z:]|\\{\\{|\\}\\}|\\{%|%\\}|\\{#|#\\}|<%|%>|/\\*|\\*/|\"|\n| ){0,40}") {
+        fn splitting_loses_no_text(text in "([a-z:]|\\{\\{|\\}\\}|\\{%|%\\}|\\{#|#\\}|<%|%>|/\\*|\\*/|\"|\n| ){0,40}") {
             let source = |piece| match piece {
                 Piece::Text(text) => text.to_owned(),
                 Piece::Action(action) => action.source.to_owned(),
