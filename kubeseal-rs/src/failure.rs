@@ -71,9 +71,9 @@ impl From<anyhow::Error> for Failure {
                 .any(|verb| message.contains(verb));
             hints.push(
                 if is_output {
-                    "create the folder first"
+                    "create the directory first"
                 } else {
-                    "check the path and the current folder"
+                    "check the path and the current directory"
                 }
                 .to_owned(),
             );
@@ -111,10 +111,10 @@ mod tests {
         let missing = folder.path().join("missing");
         let read = anyhow::Error::from(files::read(&missing).unwrap_err());
         let failure = Failure::from(read.context("cannot use the certificate"));
-        assert_eq!(failure.hints, ["check the path and the current folder"]);
+        assert_eq!(failure.hints, ["check the path and the current directory"]);
         let write = files::replace(&missing.join("x"), b"").unwrap_err();
         let failure = Failure::from(anyhow::Error::from(write));
-        assert_eq!(failure.hints, ["create the folder first"]);
+        assert_eq!(failure.hints, ["create the directory first"]);
     }
 
     /// Attack: an author uses a name with a line break, so that the rest of the name looks like a message.

@@ -201,7 +201,7 @@ pub enum CommandError {
         /// Why the key cannot be used.
         source: recover::KeyFileError,
     },
-    /// The path of a key file is a folder.
+    /// The path of a key file is a directory.
     #[error("read {}: is a directory\nhint: pass the files in it instead", .0.shown())]
     RecoveryFolder(PathBuf),
     /// A SealedSecret cannot be decrypted.
@@ -328,7 +328,7 @@ pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandEr
                 &with_namespaces,
                 &Controller::find(access, &Clusters::new(environment))?,
             )?;
-            online::empty_namespaces(&mut rotated, &objects);
+            online::remove_added_namespaces(&mut rotated, &objects);
             let bytes = secrets::write(&rotated, format);
             match output {
                 Some(path) => Ok(files::replace(path, &bytes)?),

@@ -114,7 +114,7 @@ impl RecoveryKeys {
         self.keys.is_empty() && self.v2_keys.is_empty()
     }
 
-    fn add(&mut self, file: &Path, found: FoundKeys) {
+    fn add(&mut self, file: &Path, found: FileKeys) {
         let name = file.shown();
         let key = |key| Arc::new(RingKey::opening_only(name.clone(), key));
         self.keys.extend(found.rsa.into_iter().map(key));
@@ -156,12 +156,12 @@ pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> 
 
 /// The keys of a file.
 #[derive(Default)]
-struct FoundKeys {
+struct FileKeys {
     rsa: Vec<PrivateKey>,
     v2: Vec<StoredKey>,
 }
 
-impl FoundKeys {
+impl FileKeys {
     fn is_empty(&self) -> bool {
         self.rsa.is_empty() && self.v2.is_empty()
     }
@@ -172,20 +172,20 @@ impl FoundKeys {
     }
 }
 
-fn keys_of(file: &Path, bytes: &[u8]) -> Result<FoundKeys, KeyFileError> {
+fn keys_of(file: &Path, bytes: &[u8]) -> Result<FileKeys, KeyFileError> {
     if archive::is_archive(bytes) {
         return Err(KeyFileError::Archive);
     }
     if let Some(lines) = v2_lines(bytes) {
         let v2 = lines.into_iter().map(v2_key).collect::<Result<_, _>>()?;
         let rsa = Vec::new();
-        return Ok(FoundKeys { rsa, v2 });
+        return Ok(FileKeys { rsa, v2 });
     }
     match PrivateKey::all_from_pem(bytes) {
         Ok(rsa) => {
-            return Ok(FoundKeys {
+            return Ok(FileKeys {
                 rsa,
-                ..FoundKeys::default()
+                ..FileKeys::default()
             });
         }
         Err(PrivateKeyError::Missing) if is_certificate(bytes) => {
@@ -197,7 +197,7 @@ fn keys_of(file: &Path, bytes: &[u8]) -> Result<FoundKeys, KeyFileError> {
         Err(PrivateKeyError::Missing) => {}
         Err(error) => return Err(error.into()),
     }
-    let (mut keys, mut is_empty) = (FoundKeys::default(), true);
+    let (mut keys, mut is_empty) = (FileKeys::default(), true);
     let documents = manifest::read(bytes)?;
     let has_documents = !documents.is_empty();
     for document in documents {
@@ -290,23 +290,23 @@ enum UnusableKey {
     },
 }
 
-fn keys_of_secret(secret: &Secret) -> Result<FoundKeys, UnusableKey> {
+fn keys_of_secret(secret: &Secret) -> Result<FileKeys, UnusableKey> {
     let name = secret.metadata.name.clone().unwrap_or_default();
     if secret.data.contains_key(v2::key_secret::PRIVATE_KEY_ITEM) {
         let key = v2::key_secret::parse(secret);
         let key = key.map_err(|source| UnusableKey::V2 { name, source })?;
-        return Ok(FoundKeys {
+        return Ok(FileKeys {
             v2: vec![key],
-            ..FoundKeys::default()
+            ..FileKeys::default()
         });
     }
     match secret.data.get(PRIVATE_KEY_ITEM) {
         Some(pem) => {
             let rsa = PrivateKey::all_from_pem(pem.expose());
             let rsa = rsa.map_err(|source| UnusableKey::Private { name, source })?;
-            Ok(FoundKeys {
+            Ok(FileKeys {
                 rsa,
-                ..FoundKeys::default()
+                ..FileKeys::default()
             })
         }
         None => Err(UnusableKey::NoItem(name)),

@@ -93,12 +93,12 @@ pub(super) fn seal_secret(
     certificate: &Certificate,
     rng: &mut impl CryptoRng,
 ) -> Result<SealedSecret, SealError> {
-    warn_of_key(secret);
+    warn_about_private_key(secret);
     seal::seal(secret, certificate.public_key(), rng)
 }
 
 /// Warns about a private key of a controller, which upstream seals too.
-fn warn_of_key(secret: &Secret) {
+fn warn_about_private_key(secret: &Secret) {
     if has_private_key(secret) {
         let name = secret.metadata.name.as_deref().unwrap_or_default();
         report::warn(&format!(

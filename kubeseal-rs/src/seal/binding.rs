@@ -31,24 +31,24 @@ pub(super) fn decide(
     change: Change<'_>,
     rule_binds: bool,
 ) -> Result<bool> {
-    let place = sealed.qualified_name();
-    let place = shown(&place);
+    let object_name = sealed.qualified_name();
+    let object_name = shown(&object_name);
     let template = TemplateDigest::of(&sealed.spec.template);
     if !object.fits_template(&template) {
-        bail!(template_changed(&place));
+        bail!(template_changed(&object_name));
     }
     let is_bound = has_bound(object);
     if !is_bound && committed.is_some_and(|before| has_lost_binding(before, sealed, object)) {
-        bail!(binding_lost(&place));
+        bail!(binding_lost(&object_name));
     }
     if !is_bound && !rule_binds {
         return Ok(false);
     }
     let mut v1_items = object.v1_items().iter();
     if let Some(item) = v1_items.find(|item| change.keeps(item)) {
-        bail!(v1_with_bound(&place, item));
+        bail!(v1_with_bound(&object_name, item));
     }
-    warn_about_unbound(&place, object, change);
+    warn_about_unbound(&object_name, object, change);
     Ok(true)
 }
 
@@ -64,23 +64,23 @@ pub(super) fn keep_v1(
     item: &str,
     rule: &Rule,
 ) -> Result<()> {
-    let place = sealed.qualified_name();
-    let place = shown(&place);
+    let object_name = sealed.qualified_name();
+    let object_name = shown(&object_name);
     if committed.is_some_and(|before| v2::is_v2(&before.spec.encrypted_data)) {
-        bail!(format_lost(&place));
+        bail!(format_lost(&object_name));
     }
     let (item, rule) = (shown(item), rule.describe());
     report::warn(&format!(
-        "{place}: the new value is sealed as v1 like the item {item:?}, although {} says v2; \
+        "{object_name}: the new value is sealed as v1 like the item {item:?}, although {} says v2; \
          `seal rotate --to v2 --bind-template --key FILE` converts all values",
         shown(&rule)
     ));
     Ok(())
 }
 
-fn format_lost(place: &str) -> Failure {
+fn format_lost(object_name: &str) -> Failure {
     Failure::new(format!(
-        "the values of {place} are v2 in the last commit, and v1 in the file"
+        "the values of {object_name} are v2 in the last commit, and v1 in the file"
     ))
     .hint("review the file with `seal diff`; restore it from the last commit, or commit it if the change is wanted")
 }
@@ -99,9 +99,9 @@ fn has_lost_binding(committed: &SealedSecret, sealed: &SealedSecret, object: &Ob
         && !(is_empty && digest(committed) == digest(sealed))
 }
 
-fn template_changed(place: &str) -> Failure {
+fn template_changed(object_name: &str) -> Failure {
     Failure::new(format!(
-        "the template of {place} was changed after its values were bound to it; a new value would be used in the changed \
+        "the template of {object_name} was changed after its values were bound to it; a new value would be used in the changed \
          template"
     ))
     .hint(
@@ -109,17 +109,17 @@ fn template_changed(place: &str) -> Failure {
     )
 }
 
-fn binding_lost(place: &str) -> Failure {
+fn binding_lost(object_name: &str) -> Failure {
     Failure::new(format!(
-        "the values of {place} are bound to the template in the last commit, and no longer in the file"
+        "the values of {object_name} are bound to the template in the last commit, and no longer in the file"
     ))
     .hint("review the file with `seal diff`; restore it from the last commit, or commit it if the change is wanted")
 }
 
-fn v1_with_bound(place: &str, item: &str) -> Failure {
+fn v1_with_bound(object_name: &str, item: &str) -> Failure {
     let item = shown(item);
     Failure::new(format!(
-        "a new value of {place} is bound to the template, but the item {item:?} is sealed as v1, and controllers refuse \
+        "a new value of {object_name} is bound to the template, but the item {item:?} is sealed as v1, and controllers refuse \
          an object with both"
     ))
     .hint(
@@ -127,13 +127,13 @@ fn v1_with_bound(place: &str, item: &str) -> Failure {
     )
 }
 
-fn warn_about_unbound(place: &str, object: &Object, change: Change<'_>) {
+fn warn_about_unbound(object_name: &str, object: &Object, change: Change<'_>) {
     let items = object.view();
     let mut kept = items.iter().filter(|(item, _)| change.keeps(item));
     if let Some((item, _)) = kept.find(|(_, view)| !view.is_template_bound) {
         let item = shown(item);
         report::warn(&format!(
-            "{place}: the item {item:?} is not bound to the template as the new value is, so controllers with --require-v2 \
+            "{object_name}: the item {item:?} is not bound to the template as the new value is, so controllers with --require-v2 \
              refuse the object; `seal rotate --to v2 --bind-template --key FILE` binds all values"
         ));
     }

@@ -338,7 +338,7 @@ fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
 fn read(source: &CertSource, environment: &Environment) -> Result<Certificate> {
     match (&source.cert, &source.location.directory) {
         (Some(source), _) => read_certificate(source),
-        (None, Some(folder)) => certificate_of_folder(folder, &source.location, environment),
+        (None, Some(folder)) => certificate_in_directory(folder, &source.location, environment),
         (None, None) => {
             let clusters = Clusters::new(environment);
             let access = access(&source.location, environment);
@@ -350,7 +350,7 @@ fn read(source: &CertSource, environment: &Environment) -> Result<Certificate> {
 }
 
 /// Returns the certificate of the sealing key in a directory.
-fn certificate_of_folder(
+fn certificate_in_directory(
     folder: &Path,
     location: &KeyLocation,
     environment: &Environment,

@@ -23,7 +23,7 @@ pub fn exists(path: &Path) -> Failure {
 
 impl Destination {
     /// Returns the path that selects the rule: the file to write, or the path of `--for`. Defaults
-    /// to NAME.yaml in the current folder.
+    /// to NAME.yaml in the current directory.
     pub fn path(&self, name: &str) -> PathBuf {
         let path = self.write.clone().or_else(|| self.for_path.clone());
         path.unwrap_or_else(|| PathBuf::from(format!("{name}.yaml")))

@@ -128,8 +128,8 @@ fn read(paths: &[PathBuf]) -> Result<Vec<(&Path, SealedSecret)>> {
 fn no_choice(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> Failure {
     let items: BTreeSet<&str> = sealed.iter().flat_map(|(_, one)| item_names(one)).collect();
     let items = Vec::from_iter(items).join(", ");
-    let place = |(_, one): &(&Path, SealedSecret)| one.qualified_name();
-    let objects = sealed.iter().map(place).collect::<Vec<_>>().join(", ");
+    let name = |(_, one): &(&Path, SealedSecret)| one.qualified_name();
+    let objects = sealed.iter().map(name).collect::<Vec<_>>().join(", ");
     let command = shell_arguments(args);
     let message = format!("choose the items to pass to the command; {objects} contains: {items}");
     Failure::new(message)
@@ -293,7 +293,7 @@ fn cannot_unseal(path: &Path, sealed: &SealedSecret) -> Failure {
     .hint(format!("`seal doctor {file}` shows the reason"))
 }
 
-/// Finds the program. A bare name is searched in absolute folders of `PATH` only; a name with a
+/// Finds the program. A bare name is searched in absolute directories of `PATH` only; a name with a
 /// slash is used as typed.
 fn find_program(program: &OsString) -> Result<PathBuf> {
     let path = PathBuf::from(program);

@@ -51,7 +51,7 @@ const EARLIER_HEAD: &str = "#!/bin/sh\n\
 const MAX_COMPARED: u64 = 1 << 20;
 
 /// Prefix and suffix of the line that runs `seal`. It contains the absolute path of `seal`: with a
-/// relative folder in `PATH`, a `seal` from the repository could run. `seal` determines the staged
+/// relative directory in `PATH`, a `seal` from the repository could run. `seal` determines the staged
 /// files itself, so that the repository's configuration has no effect.
 const LINE: (&str, &str) = ("exec ", " lint --staged\n");
 
@@ -80,7 +80,7 @@ pub fn run(args: &Hook) -> Result<Outcome> {
         return print(hook.as_bytes());
     }
     let repository = Repository::discover(Path::new(".")).map_err(|error| match error {
-        GitError::NoRepository(_) => Failure::new("the current folder is not in a Git work tree")
+        GitError::NoRepository(_) => Failure::new("the current directory is not in a Git work tree")
             .hint("create one with `git init`; in a bare repository, no hook runs before a commit"),
         error => Failure::from(anyhow::Error::from(error)),
     })?;
@@ -113,7 +113,7 @@ fn install(path: &Path, hook: &str) -> Result<Outcome> {
             report::info(&format!("{} is already installed", relative.shown()));
             return Ok(Outcome::Done);
         }
-        Ok(existing) if is_earlier(&existing) => {}
+        Ok(existing) if is_from_earlier_version(&existing) => {}
         Err(_) if !path.exists() => {}
         _ => bail!(
             Failure::new(format!(
@@ -163,7 +163,7 @@ fn this_program() -> Result<PathBuf> {
 }
 
 /// Returns whether an earlier version of `seal` wrote the hook, and the user has not changed it.
-fn is_earlier(hook: &[u8]) -> bool {
+fn is_from_earlier_version(hook: &[u8]) -> bool {
     let text = std::str::from_utf8(hook).unwrap_or_default();
     let mut heads = [HEAD, EARLIER_HEAD].into_iter();
     let Some(line) = heads.find_map(|head| text.strip_prefix(head)) else {
@@ -184,22 +184,22 @@ mod tests {
     fn replaces_only_hooks_of_earlier_versions() {
         for line in EARLIER {
             for head in [HEAD, EARLIER_HEAD] {
-                assert!(is_earlier(format!("{head}{line}").as_bytes()), "{line}");
+                assert!(is_from_earlier_version(format!("{head}{line}").as_bytes()), "{line}");
             }
         }
-        let installed = hook(Path::new("/opt/a folder/seal")).unwrap();
+        let installed = hook(Path::new("/opt/a directory/seal")).unwrap();
         assert!(
-            installed.ends_with("\nexec '/opt/a folder/seal' lint --staged\n"),
+            installed.ends_with("\nexec '/opt/a directory/seal' lint --staged\n"),
             "{installed}"
         );
-        assert!(is_earlier(installed.as_bytes()));
+        assert!(is_from_earlier_version(installed.as_bytes()));
         for other in [
             "#!/bin/sh\nexec /opt/seal lint --staged\n".to_owned(),
             format!("{HEAD}make test && exec /opt/seal lint --staged\n"),
             format!("{HEAD}exec /opt/seal lint --staged\nmake test\n"),
             format!("{HEAD}exec env A=1 /opt/seal lint --staged\n"),
         ] {
-            assert!(!is_earlier(other.as_bytes()), "{other}");
+            assert!(!is_from_earlier_version(other.as_bytes()), "{other}");
         }
     }
 }

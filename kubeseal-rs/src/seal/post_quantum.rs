@@ -32,10 +32,10 @@ pub(super) fn check(
     {
         return Ok(());
     }
-    let place = sealed.qualified_name();
+    let object_name = sealed.qualified_name();
     let message = format!(
         "values of {} are sealed for post-quantum keys only, and the new value would be for {} {}, which is not post-quantum",
-        shown(&place),
+        shown(&object_name),
         key.suite(),
         key.short_id()
     );

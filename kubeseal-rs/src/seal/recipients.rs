@@ -75,12 +75,12 @@ impl Session<'_> {
 
     fn find_recipients(&self, settings: &Settings) -> Result<Recipients> {
         let rule = settings.rule.as_ref();
-        let of_rule = rule.map_or(&[][..], |rule| &rule.recipients);
-        let named = self.named_by_user(settings, of_rule.is_empty())?;
-        let keys = match (of_rule, named.as_slice()) {
+        let rule_sources = rule.map_or(&[][..], |rule| &rule.recipients);
+        let named = self.named_by_user(settings, rule_sources.is_empty())?;
+        let keys = match (rule_sources, named.as_slice()) {
             ([], []) => self.default_recipient(settings)?,
-            ([], _) => named_alone(rule, &named)?,
-            (sources, _) => self.of_rule(settings, sources, &named)?,
+            ([], _) => accept_named_keys(rule, &named)?,
+            (sources, _) => self.rule_recipients(settings, sources, &named)?,
         };
         Ok(Recipients {
             keys: distinct(keys),
@@ -137,7 +137,7 @@ impl Session<'_> {
         Ok(keys)
     }
 
-    fn of_rule(
+    fn rule_recipients(
         &self,
         settings: &Settings,
         sources: &[RecipientSource],
@@ -272,7 +272,7 @@ impl Session<'_> {
 }
 
 /// Returns the keys that the user names for a rule without recipients, if the rule accepts them.
-fn named_alone(rule: Option<&Rule>, named: &[RecipientKey]) -> Result<Vec<RecipientKey>> {
+fn accept_named_keys(rule: Option<&Rule>, named: &[RecipientKey]) -> Result<Vec<RecipientKey>> {
     if let Some(rule) = rule {
         for key in named {
             rule.check_recipient(key, false)?;

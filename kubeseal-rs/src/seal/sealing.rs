@@ -243,12 +243,12 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
     let mut reading = Reading::default();
     let secret = Secret::from_node(node, &mut reading);
     let secret = secret.map_err(|error| {
-        let place = match error {
+        let location = match error {
             // The other errors name a line.
-            DocumentError::Metadata => place(node, file),
+            DocumentError::Metadata => describe_location(node, file),
             _ => file.to_owned(),
         };
-        anyhow::Error::from(error).context(place)
+        anyhow::Error::from(error).context(location)
     })?;
     if !secret.data.is_empty() {
         requirements::warn_of_type(&secret, file);
@@ -277,7 +277,7 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
 }
 
 /// Returns the location of a Secret, for messages.
-fn place(node: &Node, file: &str) -> String {
+fn describe_location(node: &Node, file: &str) -> String {
     let metadata = node.field("metadata");
     let name = metadata.and_then(|metadata| metadata.text("name"));
     format!(

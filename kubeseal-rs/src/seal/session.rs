@@ -29,7 +29,7 @@ use crate::seal_args::Sealing;
 /// Upstream's default name and namespace of the controller's Service.
 const DEFAULT_CONTROLLER: (&str, &str) = ("sealed-secrets-controller", "kube-system");
 
-/// The key of the certificate cache: the source, the rules' folder for relative paths, what named the
+/// The key of the certificate cache: the source, the rules' directory for relative paths, what named the
 /// source, and the accepted fingerprints. A cached certificate is reused only for an equal key.
 /// Otherwise a certificate that a rule accepts could be used where the rule does not apply.
 type CacheKey = (
@@ -43,10 +43,10 @@ type CacheKey = (
 #[derive(Clone, Copy)]
 enum AllowedKeys<'a> {
     /// Every certificate that the settings name, since the user provides the values.
-    OfSettings,
+    FromSettings,
     /// Only a certificate that the user names, or whose private key is in this key ring. Existing values
     /// could come from a file that the author of a rule has copied.
-    OfUser(&'a KeyRing),
+    ConfirmedByUser(&'a KeyRing),
 }
 
 /// The state of one run. Can be shared between threads.
@@ -70,7 +70,7 @@ impl<'a> Session<'a> {
             environment,
             clusters: Clusters::new(environment),
             args,
-            allowed_keys: AllowedKeys::OfSettings,
+            allowed_keys: AllowedKeys::FromSettings,
             rules: Mutex::default(),
             certificates: Mutex::default(),
             recipient_lists: Mutex::default(),
@@ -79,13 +79,13 @@ impl<'a> Session<'a> {
 
     /// Like [`Self::new`], for a run that encrypts values that already exist. Refuses a certificate that only a rule
     /// names, unless `keys` contains its private key.
-    pub fn of_existing_values(
+    pub fn for_existing_values(
         args: &'a Sealing,
         environment: &'a Environment,
         keys: &'a KeyRing,
     ) -> Self {
         Self {
-            allowed_keys: AllowedKeys::OfUser(keys),
+            allowed_keys: AllowedKeys::ConfirmedByUser(keys),
             ..Self::new(args, environment)
         }
     }
@@ -158,8 +158,8 @@ impl<'a> Session<'a> {
     /// Returns the fingerprints that make a certificate trusted.
     fn fingerprints(&self, settings: &Settings) -> Vec<AcceptedFingerprint> {
         match self.allowed_keys {
-            AllowedKeys::OfSettings => settings.fingerprints(),
-            AllowedKeys::OfUser(_) => settings.user_pins(),
+            AllowedKeys::FromSettings => settings.fingerprints(),
+            AllowedKeys::ConfirmedByUser(_) => settings.user_pins(),
         }
     }
 
@@ -173,11 +173,11 @@ impl<'a> Session<'a> {
     /// Returns whether the user has to confirm a key that only a rule names, because existing values would be sealed for
     /// it and no key that the user passed belongs to it.
     pub(super) fn needs_consent(&self, settings: &Settings, key: &KeyId) -> bool {
-        let AllowedKeys::OfUser(keys) = self.allowed_keys else {
+        let AllowedKeys::ConfirmedByUser(keys) = self.allowed_keys else {
             return false;
         };
-        let of_rsa = || keys.keys().iter().any(|own| own.key_id() == *key);
-        let has_key = keys.v2_key(key).is_some() || of_rsa();
+        let has_rsa_key = || keys.keys().iter().any(|own| own.key_id() == *key);
+        let has_key = keys.v2_key(key).is_some() || has_rsa_key();
         let is_from_rule = settings
             .rule
             .as_ref()
@@ -191,7 +191,7 @@ impl<'a> Session<'a> {
         settings: &Settings,
         certificate: &Certificate,
     ) -> Result<(), Failure> {
-        let AllowedKeys::OfUser(keys) = self.allowed_keys else {
+        let AllowedKeys::ConfirmedByUser(keys) = self.allowed_keys else {
             return Ok(());
         };
         let has_key = keys.key(certificate.fingerprint()).is_some();

@@ -56,12 +56,12 @@ pub enum TargetError {
     Deprecated(String),
     /// The scope of a flag contradicts the file.
     #[error(
-        "the items of {place} have scope {found}, not {requested}; the items of an object share its scope\nhint: omit \
+        "the items of {object} have scope {found}, not {requested}; the items of an object share its scope\nhint: omit \
          --scope"
     )]
     Scope {
         /// The namespace and name of the object.
-        place: String,
+        object: String,
         /// The scope in the file.
         found: Scope,
         /// The scope of the flag.
@@ -74,10 +74,10 @@ pub enum TargetError {
     )]
     Format(String),
     /// The namespace of a flag contradicts the file.
-    #[error("{place} is in the namespace {found:?}, not {requested:?}\nhint: omit --namespace")]
+    #[error("{object} is in the namespace {found:?}, not {requested:?}\nhint: omit --namespace")]
     Namespace {
         /// The namespace and name of the object.
-        place: String,
+        object: String,
         /// The namespace in the file.
         found: String,
         /// The namespace of the flag.
@@ -96,25 +96,25 @@ pub enum TargetError {
     },
     /// Another program changed the object again and again.
     #[error(
-        "another program keeps changing {place} in {}, so nothing was written\nhint: run the command again",
+        "another program keeps changing {object} in {}, so nothing was written\nhint: run the command again",
         file.shown()
     )]
     Busy {
         /// The path of the file.
         file: PathBuf,
         /// The namespace and name of the object.
-        place: String,
+        object: String,
     },
     /// Another program removed or renamed the object during the run.
     #[error(
-        "another program changed {}, and removed or renamed {place}\nhint: run the command again",
+        "another program changed {}, and removed or renamed {object}\nhint: run the command again",
         file.shown()
     )]
     Gone {
         /// The path of the file.
         file: PathBuf,
         /// The namespace and name of the object.
-        place: String,
+        object: String,
     },
     /// The SealedSecret has no name.
     #[error(
@@ -319,14 +319,14 @@ impl Target {
 
     fn check(&mut self, session: &Session<'_>, settings: &Settings) -> Result<()> {
         fill_namespace(session, settings, &mut self.found)?;
-        let (place, scope) = (qualified_name(&self.found), self.scope());
+        let (object, scope) = (qualified_name(&self.found), self.scope());
         if self.found.sealed.name_or_empty().is_empty() {
             return Err(TargetError::NoName(self.found.line).into());
         }
         if let Some(requested) = session.args.scope.filter(|requested| *requested != scope) {
             let found = scope;
             return Err(TargetError::Scope {
-                place,
+                object,
                 found,
                 requested,
             }
@@ -339,14 +339,14 @@ impl Target {
         {
             let (found, requested) = (namespace.to_owned(), requested.clone());
             return Err(TargetError::Namespace {
-                place,
+                object,
                 found,
                 requested,
             }
             .into());
         }
         if namespace.is_empty() && scope != Scope::ClusterWide {
-            return Err(TargetError::NoNamespace(place).into());
+            return Err(TargetError::NoNamespace(object).into());
         }
         settings.check_scope(scope)?;
         if !namespace.is_empty() {
@@ -400,8 +400,8 @@ impl Target {
             }
             self.read_again()?;
         }
-        let (file, place) = (self.path.clone(), qualified_name(&self.found));
-        Err(TargetError::Busy { file, place }.into())
+        let (file, object) = (self.path.clone(), qualified_name(&self.found));
+        Err(TargetError::Busy { file, object }.into())
     }
 
     /// Writes the file with these changes, and keeps every other byte. Other changes of the file since it was read are
@@ -496,8 +496,8 @@ impl Target {
         if let (Some(found), None) = (matches.next(), matches.next()) {
             return Ok(found);
         }
-        let (file, place) = (self.path.clone(), qualified_name(&self.found));
-        Err(TargetError::Gone { file, place }.into())
+        let (file, object) = (self.path.clone(), qualified_name(&self.found));
+        Err(TargetError::Gone { file, object }.into())
     }
 }
 

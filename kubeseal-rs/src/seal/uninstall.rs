@@ -217,12 +217,12 @@ fn leftover(object: &Json) -> Option<Leftover> {
     if fields.is_empty() {
         return None;
     }
-    let is_ours = |one: &Json| {
+    let is_own_condition = |one: &Json| {
         one["type"]
             .as_str()
             .is_some_and(|type_| CONDITIONS.contains(&type_))
     };
-    let other_conditions: Vec<&Json> = conditions.iter().filter(|one| !is_ours(one)).collect();
+    let other_conditions: Vec<&Json> = conditions.iter().filter(|one| !is_own_condition(one)).collect();
     let version = &metadata["resourceVersion"];
     let mut status = json!({ "conditions": other_conditions });
     for field in FIELDS {

@@ -42,13 +42,13 @@ pub fn run(args: &Unset) -> Result<Outcome> {
     keys.sort();
     keys.dedup();
     if let Some(key) = keys.iter().find(|key| !target.has_item(key)) {
-        let place = qualified_name(&target.found);
+        let object_name = qualified_name(&target.found);
         let existing: Vec<_> = target.items().map(|key| report::shown(key)).collect();
         let existing = match existing.as_slice() {
             [] => "none".to_owned(),
             keys => keys.join(", "),
         };
-        bail!("{place} has no item {key:?}; existing items: {existing}");
+        bail!("{object_name} has no item {key:?}; existing items: {existing}");
     }
     target.until_current(|target| {
         target.check_change(&BTreeMap::new(), &keys)?;
@@ -62,8 +62,8 @@ pub fn run(args: &Unset) -> Result<Outcome> {
         Ok(is_written.then_some(()))
     })?;
     for key in &keys {
-        let place = qualified_name(&target.found);
-        report::info(&format!("{}: {place}: {key} removed", args.file.shown()));
+        let object_name = qualified_name(&target.found);
+        report::info(&format!("{}: {object_name}: {key} removed", args.file.shown()));
     }
     Ok(Outcome::Done)
 }

@@ -109,7 +109,7 @@ impl<'a> Stdin<'a> {
     }
 
     /// Returns the items of one `--from-file`: `KEY=PATH`, `PATH` (the file name is the key), or a
-    /// folder, whose files become one item each, as with `kubectl`.
+    /// directory, whose files become one item each, as with `kubectl`.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl<'a> Stdin<'a> {
         }
         let path = Path::new(arg);
         if path.is_dir() {
-            return from_folder(path);
+            return from_directory(path);
         }
         let key = path.file_name().filter(|_| arg != "-");
         let key =
@@ -136,9 +136,9 @@ impl<'a> Stdin<'a> {
     }
 }
 
-/// Reads the files in a folder. Symbolic links are skipped, as by `kubectl`: their author would
+/// Reads the files in a directory. Symbolic links are skipped, as by `kubectl`: their author would
 /// choose which of the user's files is sealed.
-fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
+fn from_directory(folder: &Path) -> Result<Vec<(String, Plain)>> {
     let cannot_read = || format!("cannot read {}", folder.shown());
     let mut items = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(cannot_read)? {
@@ -178,15 +178,15 @@ pub fn warn_about(key: &str, value: &Plain) {
     warn_about_byte_order_mark("", key, value);
 }
 
-/// Warns about a value that begins with a byte order mark. `place` is the prefix of the message.
-pub fn warn_about_byte_order_mark(place: &str, key: &str, value: &Plain) {
+/// Warns about a value that begins with a byte order mark. `prefix` is the prefix of the message.
+pub fn warn_about_byte_order_mark(prefix: &str, key: &str, value: &Plain) {
     let mark = match value.expose() {
         [0xef, 0xbb, 0xbf, ..] => "UTF-8",
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16",
         _ => return,
     };
     report::warn(&format!(
-        "{place}the value of {key} begins with a {mark} byte order mark, which is sealed as part of it; remove it \
+        "{prefix}the value of {key} begins with a {mark} byte order mark, which is sealed as part of it; remove it \
          if the program that reads the value does not expect it"
     ));
 }

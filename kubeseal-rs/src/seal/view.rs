@@ -194,9 +194,9 @@ impl<'a> Revealer<'a> {
             }
         };
         let unsealed = unseal::unseal_values(&object.sealed, ring).map_err(|why| {
-            let place = object.sealed.qualified_name();
+            let object_name = object.sealed.qualified_name();
             anyhow!(
-                "{place} cannot be unsealed with these keys: {}",
+                "{object_name} cannot be unsealed with these keys: {}",
                 why.diagnosis()
             )
         })?;

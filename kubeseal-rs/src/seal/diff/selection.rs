@@ -21,7 +21,7 @@ pub(super) struct Selection {
     pub(super) paths: Vec<PathBuf>,
 }
 
-/// Formats an absolute path relative to the current folder.
+/// Formats an absolute path relative to the current directory.
 pub(super) fn path_from(here: &Path, file: &Path) -> String {
     let common = here.ancestors().find(|above| file.starts_with(above));
     // On Windows, the file may be on another drive.
@@ -98,7 +98,7 @@ pub(super) fn select(args: &Diff, here: &Path) -> Result<Vec<Selection>> {
     selections.collect()
 }
 
-/// Returns the first argument if it is a revision: of the repository around the current folder, or of the first path.
+/// Returns the first argument if it is a revision: of the repository around the current directory, or of the first path.
 /// Without paths after `--`, the name of an existing file is not read as a revision.
 ///
 /// # Errors
@@ -179,7 +179,7 @@ fn hint(repository: &Repository, argument: &Path) -> Option<&'static str> {
     }
 }
 
-/// Returns whether the path may exist, as a file in a folder that cannot be entered may.
+/// Returns whether the path may exist, as a file in a directory that cannot be entered may.
 fn may_exist(path: &Path) -> bool {
     !files::is_absent(path).unwrap_or(false)
 }
@@ -213,7 +213,7 @@ fn resolve(path: &Path, here: &Path) -> PathBuf {
 }
 
 /// Returns the repository that a path is compared in. For a path in a submodule of the repository around the current
-/// folder, this is the containing repository, as for a comparison without paths.
+/// directory, this is the containing repository, as for a comparison without paths.
 fn repository_for(path: &Path, here: &Path) -> Result<Option<Repository>, GitError> {
     let nearest = match repository_around(path) {
         Ok(Some(nearest)) => nearest,
@@ -235,7 +235,7 @@ fn containing_repository(path: &Path) -> Option<Repository> {
     submodule.map(|_| outer)
 }
 
-/// Returns the repository around a file or folder, which need not exist.
+/// Returns the repository around a file or directory, which need not exist.
 fn repository_around(path: &Path) -> Result<Option<Repository>, GitError> {
     let folder = path.ancestors().find(|above| above.is_dir());
     match Repository::discover(folder.unwrap_or(path)) {

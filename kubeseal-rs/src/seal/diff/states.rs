@@ -28,7 +28,7 @@ const MAX_DEPTH: usize = 32;
 pub(super) struct Comparison<'a> {
     /// Absolute paths; all files if empty.
     paths: &'a [PathBuf],
-    /// The current folder. Paths in messages are relative to it.
+    /// The current directory. Paths in messages are relative to it.
     here: &'a Path,
 }
 
@@ -90,7 +90,7 @@ impl<'a> Comparison<'a> {
             let old = from.map_or(Ok(None), content_at);
             let new = to.map_or_else(|| current_content(&file), content_at);
             let objects = compare_files(&file, old, new).into_iter();
-            changed.extend(objects.map(|(place, changes)| (path.clone(), place, changes)));
+            changed.extend(objects.map(|(object_name, changes)| (path.clone(), object_name, changes)));
         }
         for (folder, why) in unlisted {
             let path = repository.root().join(folder);
@@ -197,7 +197,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// Returns whether this is a non-empty folder, and not a symbolic link.
+/// Returns whether this is a non-empty directory, and not a symbolic link.
 fn has_files(folder: &Path) -> bool {
     let mut entries = fs::read_dir(folder).into_iter().flatten();
     !folder.is_symlink() && entries.next().is_some()
@@ -228,10 +228,10 @@ fn compare_files(file: &Path, old: Content, new: Content) -> Vec<(String, Vec<Ch
         (Ok(old), Ok(new)) => (old, new),
         (_, Err(why)) | (Err(why), _) => return vec![(String::new(), vec![unreadable(why)])],
     };
-    let places: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let changes = places
+    let object_names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let changes = object_names
         .into_iter()
-        .map(|place| (place.clone(), compare(old.get(place), new.get(place))));
+        .map(|object_name| (object_name.clone(), compare(old.get(object_name), new.get(object_name))));
     changes.filter(|(_, changes)| !changes.is_empty()).collect()
 }
 
@@ -271,12 +271,12 @@ fn objects(
 
 /// Inserts an object under its namespace and name. A further object of the same name gets a number: a cluster uses the
 /// last one, and a reviewer has to see all of them.
-fn insert(objects: &mut BTreeMap<String, Object>, place: &str, object: Object) {
-    let mut unique_name = place.to_owned();
+fn insert(objects: &mut BTreeMap<String, Object>, object_name: &str, object: Object) {
+    let mut unique_name = object_name.to_owned();
     let mut number = 1;
     while objects.contains_key(&unique_name) {
         number += 1;
-        unique_name = format!("{place} (number {number} of this name)");
+        unique_name = format!("{object_name} (number {number} of this name)");
     }
     objects.insert(unique_name, object);
 }

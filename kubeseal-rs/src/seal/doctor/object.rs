@@ -177,7 +177,7 @@ enum Answer {
     /// The object can be unsealed.
     Unsealable,
     /// The object cannot be unsealed. A caller that may verify it also gets the key of each item.
-    NotUnsealable(KeysOfItems),
+    CannotUnseal(KeysOfItems),
     /// There is no answer.
     Unknown,
 }
@@ -185,7 +185,7 @@ enum Answer {
 impl Answer {
     fn items(&self) -> impl Iterator<Item = (&String, Option<&UsedKey>)> {
         let items = match self {
-            Self::NotUnsealable(items) => Some(items),
+            Self::CannotUnseal(items) => Some(items),
             Self::Unsealable | Self::Unknown => None,
         };
         items
@@ -207,12 +207,12 @@ fn ask(
 ) -> Answer {
     let unauthenticated = |controller: &Controller| match controller.verify(&sealed.to_document()) {
         Ok(true) => Ok(Answer::Unsealable),
-        Ok(false) => Ok(Answer::NotUnsealable(KeysOfItems::new())),
+        Ok(false) => Ok(Answer::CannotUnseal(KeysOfItems::new())),
         Err(error) => Err(error_chain(&error)),
     };
     let authorized = |controller: &Authorized| match controller.keys(sealed) {
         Ok(items) if items.values().all(Option::is_some) => Ok(Answer::Unsealable),
-        Ok(items) => Ok(Answer::NotUnsealable(items)),
+        Ok(items) => Ok(Answer::CannotUnseal(items)),
         Err(error) => Err(error_chain(&error)),
     };
     let answer = match (&connection.authorized, &connection.controller) {

@@ -23,9 +23,9 @@ const STEP: &str = "rollback";
 pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findings) -> Result<()> {
     let inventory = inventory(args, clusters)?;
     let affected: Vec<_> = inventory.holders.iter().filter_map(affected).collect();
-    for (place, text) in &affected {
+    for (object_name, text) in &affected {
         let remedy = "convert it with `seal rotate --to v1`, and apply it";
-        findings.add(place, Finding::bad(text.clone(), remedy));
+        findings.add(object_name, Finding::bad(text.clone(), remedy));
     }
     for unread in &inventory.unread {
         let remedy = "correct it, and run the command again";

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::seal::in_cluster::Values;
 
 /// Formats the text for the editor. **It contains plain values.**
-pub(super) fn write(place: &str, values: &Values, is_blind: bool) -> Zeroizing<String> {
+pub(super) fn write(object_name: &str, values: &Values, is_blind: bool) -> Zeroizing<String> {
     let (mut texts, mut bytes) = (Map::new(), Map::new());
     for (key, value) in values {
         let text = value
@@ -33,7 +33,7 @@ pub(super) fn write(place: &str, values: &Values, is_blind: bool) -> Zeroizing<S
         document["data"] = Json::Object(bytes);
     }
     let body = Zeroizing::new(manifest::to_yaml(&document));
-    let header = header(place, values, is_blind);
+    let header = header(object_name, values, is_blind);
     let unknown = lines_of_unknown(values);
     // Allocate the full length at once: a growing string would leave copies in freed memory.
     let mut text = Zeroizing::new(String::with_capacity(header.len() + body.len()));
@@ -56,7 +56,7 @@ fn lines_of_unknown(values: &Values) -> BTreeSet<String> {
     unknown.map(line).collect()
 }
 
-fn header(place: &str, values: &Values, is_blind: bool) -> String {
+fn header(object_name: &str, values: &Values, is_blind: bool) -> String {
     let has_unknown = values.values().any(Option::is_none);
     let unknown_note = if has_unknown {
         "# Values are not shown: write a new value after the colon, or nothing to keep the old one.\n"
@@ -69,7 +69,7 @@ fn header(place: &str, values: &Values, is_blind: bool) -> String {
         "# Values that are not text are under data, in base64.\n"
     };
     format!(
-        "# {place}: change values, add keys, remove keys. Values that you do not change are not re-encrypted.\n\
+        "# {object_name}: change values, add keys, remove keys. Values that you do not change are not re-encrypted.\n\
          {unknown_note}{data_note}# Save and quit; an empty file changes nothing.\n"
     )
 }

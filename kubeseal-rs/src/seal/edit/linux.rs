@@ -4,7 +4,7 @@ use std::io::BufRead as _;
 
 use super::document::{self, Difference, difference};
 use super::editor::Editor;
-use super::guarded::GuardedFolder;
+use super::guarded::GuardedDirectory;
 use anyhow::{Context as _, Result};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::rules::SealedFormat;
@@ -30,7 +30,7 @@ const KEY_HINT: &str = "pass --key FILE to unseal them locally, or --blind to ed
 ///
 /// # Errors
 ///
-/// Fails if the values cannot be decrypted or read, if there is no editor or no folder in memory,
+/// Fails if the values cannot be decrypted or read, if there is no editor or no directory in memory,
 /// if the edited text is not valid, or if the file cannot be edited safely. Then nothing is
 /// changed.
 pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
@@ -44,7 +44,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
         Session::new(&args.sealing, environment)
     } else {
         let keys = ring.as_ref().unwrap_or(&no_keys);
-        Session::of_existing_values(&args.sealing, environment, keys)
+        Session::for_existing_values(&args.sealing, environment, keys)
     };
     let settings = session.settings(&args.file)?;
     target::fill_namespace(&session, &settings, &mut target.found)?;
@@ -53,7 +53,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     }
     let before = values(args, &session, &target, ring.as_ref())?;
     let text = document::write(&target::qualified_name(&target.found), &before, args.blind);
-    let mut guarded = GuardedFolder::new(environment, "values.yaml", text.as_bytes())?;
+    let mut guarded = GuardedDirectory::new(environment, "values.yaml", text.as_bytes())?;
     let is_interactive = environment.stdin_is_terminal && environment.stderr_is_terminal;
     let mut is_retry = false;
     loop {
@@ -142,17 +142,17 @@ fn apply(session: &Session<'_>, target: &Target, changes: Difference) -> Result<
     };
     // The object that the user edited stays, for the next attempt.
     target.clone().change(session, change, OnConflict::Refuse)?;
-    let (path, place) = (target.path.shown(), target.found.sealed.qualified_name());
+    let (path, object_name) = (target.path.shown(), target.found.sealed.qualified_name());
     for key in set.keys() {
         let verb = if target.has_item(key) {
             "changed"
         } else {
             "added"
         };
-        report::info(&format!("{path}: {place}: {key} {verb}"));
+        report::info(&format!("{path}: {object_name}: {key} {verb}"));
     }
     for key in &removed {
-        report::info(&format!("{path}: {place}: {key} removed"));
+        report::info(&format!("{path}: {object_name}: {key} removed"));
     }
     Ok(())
 }
@@ -177,9 +177,9 @@ fn values(
     };
     let unsealed = unseal::unseal_values(&target.found.sealed, ring);
     let unsealed = unsealed.map_err(|why| {
-        let place = target::qualified_name(&target.found);
+        let object_name = target::qualified_name(&target.found);
         Failure::new(format!(
-            "the values of {place} cannot be unsealed with the specified keys: {}",
+            "the values of {object_name} cannot be unsealed with the specified keys: {}",
             why.diagnosis()
         ))
         .hint("pass another key with --key, or --blind to edit without the values")

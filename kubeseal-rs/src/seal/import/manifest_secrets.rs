@@ -107,8 +107,8 @@ pub(super) fn refuse_duplicates(secrets: &[Secret], file: &str) -> Result<(), Fa
         let name = metadata.name.as_deref().unwrap_or_default();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         if !names.insert((namespace, name)) {
-            let place = shared::resource::qualified_name(namespace, name);
-            let message = format!("{file} contains two Secrets with the name {place}");
+            let object_name = shared::resource::qualified_name(namespace, name);
+            let message = format!("{file} contains two Secrets with the name {object_name}");
             return Err(Failure::new(message).hint("rename or remove one of them"));
         }
     }

@@ -312,7 +312,7 @@ fn skip_reason(secret: &Secret, include_owned: bool) -> Option<String> {
 }
 
 /// Returns the file of a Secret. Names come from untrusted input, and an invalid name could lead
-/// out of the folder.
+/// out of the directory.
 fn path_in(folder: &Path, namespace: &str, name: &str) -> Result<PathBuf> {
     names::check_object(name)?;
     let folder = if namespace.is_empty() {
@@ -344,7 +344,7 @@ fn write_new(one: &Sealed, path: &Path, args: &ImportList) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     files::check_inside_tree(path)?;
     std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot create the folder {}", folder.shown()))?;
+        .with_context(|| format!("cannot create the directory {}", folder.shown()))?;
     let text = write(&[one.object.to_document()], args.destination.format());
     files::create(path, &text)?;
     Ok(())
@@ -358,6 +358,6 @@ fn remove(path: &Path) {
             path.shown()
         ));
     }
-    // Fails if another file is in the folder.
+    // Fails if another file is in the directory.
     let _ = path.parent().map(std::fs::remove_dir);
 }

@@ -51,7 +51,7 @@ pub(super) fn run(args: &ImportSops, environment: &Environment) -> Result<Outcom
         None => secrets(file, &trusted)?,
     };
     let no_keys = KeyRing::default();
-    let session = Session::of_existing_values(&args.sealing, environment, &no_keys);
+    let session = Session::for_existing_values(&args.sealing, environment, &no_keys);
     let seal = |secret: Secret| {
         let name = secret.metadata.name.clone().unwrap_or_default();
         let settings = session.settings(&args.destination.path(&name))?;
@@ -126,9 +126,9 @@ fn decrypt(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Content> {
         _ => documents.unwrap_or_default(),
     };
     let services = match store {
-        Store::Dotenv => key_services::of_lines(&encrypted, "sops_"),
-        Store::Ini => key_services::of_lines(&encrypted, ""),
-        Store::Yaml | Store::Json | Store::Binary => key_services::of_documents(&documents),
+        Store::Dotenv => key_services::services_in_lines(&encrypted, "sops_"),
+        Store::Ini => key_services::services_in_lines(&encrypted, ""),
+        Store::Yaml | Store::Json | Store::Binary => key_services::services_in_documents(&documents),
     };
     trusted.check(&services, file)?;
     let output = match store {
@@ -216,7 +216,7 @@ fn is_whole(root: &Node) -> bool {
 }
 
 /// Runs `sops`. Its output goes through a pipe only. `sops` searches for a `.sops.yaml` from its
-/// current folder upward, so it runs in the root folder, where the file's author cannot put one.
+/// current directory upward, so it runs in the root directory, where the file's author cannot put one.
 fn run_sops(path: &Path, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>>> {
     let sops = programs::find("sops").context(
         Failure::new("`sops` not found in PATH")
@@ -244,7 +244,7 @@ fn run_sops(path: &Path, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>
     bail!("sops cannot decrypt {}: {stderr}", path.shown())
 }
 
-/// Environment variables with paths for `sops` and its libraries. A relative path starts at the folder
+/// Environment variables with paths for `sops` and its libraries. A relative path starts at the directory
 /// where `seal` runs.
 const PATHS: &[&str] = &[
     "AWS_CA_BUNDLE",

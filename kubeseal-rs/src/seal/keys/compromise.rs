@@ -346,14 +346,14 @@ impl SeenValues {
         sealed: &SealedSecret,
         items_needing: impl Fn(&SealedSecret) -> BTreeSet<String>,
     ) -> Vec<String> {
-        let mut items = items_needing(&self.without_tried(sealed));
+        let mut items = items_needing(&self.without_earlier_v1_values(sealed));
         items.retain(|item| self.is_new_for_key(sealed, item));
         let name = sealed.name_or_empty();
         items.iter().map(|item| format!("{name}/{item}")).collect()
     }
 
     /// Returns the object without the v1 values that earlier versions had.
-    fn without_tried(&mut self, sealed: &SealedSecret) -> SealedSecret {
+    fn without_earlier_v1_values(&mut self, sealed: &SealedSecret) -> SealedSecret {
         let mut new = sealed.clone();
         let mut is_new = |text: &String| self.v1.insert(value(sealed, text));
         let entries = &mut new.spec.encrypted_data;
@@ -405,7 +405,7 @@ pub(super) struct Situation {
 pub(super) struct Successor {
     name: String,
     /// Where the times are from by which it seals; `None` if the controller says that it seals.
-    dated_by: Option<String>,
+    time_source: Option<String>,
 }
 
 impl Successor {
@@ -413,25 +413,25 @@ impl Successor {
     pub(super) fn served(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            dated_by: None,
+            time_source: None,
         }
     }
 
     /// Returns the newest key by the times in the Secrets.
     pub(super) fn dated(name: &str, file: Option<&PathBuf>) -> Self {
-        let place = file.map_or_else(|| "its Secret".to_owned(), ShowPath::shown);
+        let source = file.map_or_else(|| "its Secret".to_owned(), ShowPath::shown);
         Self {
             name: name.to_owned(),
-            dated_by: Some(place),
+            time_source: Some(source),
         }
     }
 
     /// Returns the step for a key that only claims to be newer; `None` if the controller seals with it.
     fn check(&self, location_flags: &str) -> Option<String> {
-        let Self { name, dated_by } = self;
-        let place = dated_by.as_ref()?;
+        let Self { name, time_source } = self;
+        let source = time_source.as_ref()?;
         Some(format!(
-            "  check who created {name}: it counts as the sealing key by the times in {place}, which prove nothing; if you do \
+            "  check who created {name}: it counts as the sealing key by the times in {source}, which prove nothing; if you do \
              not know, `seal keys rotate{location_flags}` generates another key"
         ))
     }

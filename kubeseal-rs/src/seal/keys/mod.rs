@@ -114,9 +114,9 @@ pub fn run(args: &Keys, environment: &Environment) -> Result<Outcome> {
     // Many errors contain untrusted names and strings, so they are escaped into one line. Only errors
     // about the connection to the cluster have several lines, which this program formats itself.
     let one_line = |error: anyhow::Error| {
-        let is_ours = error.chain().any(<dyn Error>::is::<ClusterError>);
+        let is_from_cluster = error.chain().any(<dyn Error>::is::<ClusterError>);
         let failure = Failure::from(error);
-        anyhow::Error::from(if is_ours {
+        anyhow::Error::from(if is_from_cluster {
             failure
         } else {
             Failure::new(failure.one_line())

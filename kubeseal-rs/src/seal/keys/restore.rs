@@ -118,7 +118,7 @@ struct Plans<'a> {
 
 impl Plans<'_> {
     fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        let rsa = self.rsa.steps.iter().map(Row::of_rsa);
+        let rsa = self.rsa.steps.iter().map(Row::from_rsa_step);
         rsa.chain(self.v2.rows())
     }
 }
@@ -170,7 +170,7 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
             store.check_place(name, NewKey::Rsa(step.fingerprint.as_ref()))?;
         }
     }
-    plans.v2.check_places(&store)?;
+    plans.v2.check_storable(&store)?;
     if !args.dry_run {
         carry_out(&store, &plans.rsa)?;
         plans.v2.carry_out(&store)?;
@@ -268,8 +268,8 @@ fn print_result(
             }
         }
         OutputFormat::Json => {
-            let place = store.location();
-            let report = json::RestoreReport::new(plans, &place, args.dry_run, signed);
+            let location = store.location();
+            let report = json::RestoreReport::new(plans, &location, args.dry_run, signed);
             print(&output::json(&report)?)?;
         }
     }

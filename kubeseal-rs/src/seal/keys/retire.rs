@@ -107,7 +107,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
         sources,
         named: named.places,
     };
-    if uses.are_reported(args, record.name(), &rotate_step(&args.location, &records))? {
+    if uses.report(args, record.name(), &rotate_step(&args.location, &records))? {
         return Ok(Outcome::Findings);
     }
     let searched_count = survey.found.len();
@@ -151,7 +151,7 @@ fn retire_v2(
         named: named.places,
     };
     let rotate = rotate_to_v2_step(&args.location, records, key.records());
-    if uses.are_reported(args, key.name(), &rotate)? {
+    if uses.report(args, key.name(), &rotate)? {
         return Ok(Outcome::Findings);
     }
     let searched_count = uses.sources.holders.len();
@@ -191,7 +191,7 @@ struct Uses {
 impl Uses {
     /// Prints what needs the key, and what to do; with `--allow-undecided` only what certainly needs it. Returns whether
     /// there is anything. `rotate` is the command that re-encrypts files.
-    fn are_reported(&mut self, args: &KeysRetire, name: &str, rotate: &str) -> Result<bool> {
+    fn report(&mut self, args: &KeysRetire, name: &str, rotate: &str) -> Result<bool> {
         if args.allow_undecided {
             self.dependents.retain(|dependent| dependent.is_sure);
             self.sources.unread.clear();

@@ -83,8 +83,8 @@ impl Keys {
     }
 
     fn own(&self) -> impl Iterator<Item = OwnKey<'_>> {
-        let rsa = self.rsa.iter().filter_map(OwnKey::of_rsa);
-        rsa.chain(self.v2.iter().filter_map(OwnKey::of_v2))
+        let rsa = self.rsa.iter().filter_map(OwnKey::from_rsa);
+        rsa.chain(self.v2.iter().filter_map(OwnKey::from_v2))
     }
 
     /// Returns the newest key of a suite, which is where the controller looks for a request.
@@ -105,7 +105,7 @@ impl Keys {
 }
 
 impl<'a> OwnKey<'a> {
-    fn of_rsa(record: &'a KeyRecord) -> Option<Self> {
+    fn from_rsa(record: &'a KeyRecord) -> Option<Self> {
         let is_own = record.facts.is_active && !record.facts.marks.is_opening_only;
         let id = record.fingerprint().filter(|_| is_own)?.to_string();
         Some(Self {
@@ -119,7 +119,7 @@ impl<'a> OwnKey<'a> {
         })
     }
 
-    fn of_v2(record: &'a V2KeyRecord) -> Option<Self> {
+    fn from_v2(record: &'a V2KeyRecord) -> Option<Self> {
         let is_own = record.is_active && !record.marks.is_opening_only;
         let key = record.key.as_ref().ok().filter(|_| is_own)?;
         Some(Self {
@@ -192,13 +192,13 @@ fn requested_suites(
     let suites = keys.own().map(|key| key.suite).filter(is_wanted);
     let suites: BTreeSet<Suite> = suites.collect();
     if suites.is_empty() {
-        let of_suite = only.map_or_else(String::new, |suite| format!(" of the suite {suite}"));
+        let suite_text = only.map_or_else(String::new, |suite| format!(" of the suite {suite}"));
         let flag = match only {
             Some(suite) if suite != Suite::Rsa => format!(" with --sealing-suite={suite}"),
             _ => String::new(),
         };
         bail!(
-            Failure::new(format!("no key{of_suite} found in {location}")).hint(format!(
+            Failure::new(format!("no key{suite_text} found in {location}")).hint(format!(
                 "start the controller{flag}, which generates its first key"
             ))
         );
@@ -370,8 +370,8 @@ fn served_keys(args: &KeysRotate, clusters: &Clusters<'_>, new: &OwnKey<'_>) -> 
         None => {
             let listed = listed_recipients(args, clusters).unwrap_or_default();
             let listed = listed.into_iter();
-            let of_suite = listed.filter(|(suite, _)| *suite == Some(new.suite));
-            of_suite.map(|(_, id)| id).collect()
+            let suite_keys = listed.filter(|(suite, _)| *suite == Some(new.suite));
+            suite_keys.map(|(_, id)| id).collect()
         }
         Some(_) if is_rsa && can_fetch_certificate(args) => served_certificate(args, clusters),
         Some(_) => vec![new.id.clone()],

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// Stands for a variable, an action or a verb of `printf`.
-pub(super) const PART: &str = "\u{e000}";
+pub(super) const VARIABLE: &str = "\u{e000}";
 
 /// Matches a URL. The groups are the password and the parameters.
 static URL: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -20,9 +20,9 @@ static URL: LazyLock<Option<Regex>> = LazyLock::new(|| {
 static CREDENTIAL: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new("(?i)pass|pwd|secret|token|key|sig").ok());
 
-/// Returns whether a text is a URL in which every credential is a [`PART`], and at least one is. User names, hosts, paths
+/// Returns whether a text is a URL in which every credential is a [`VARIABLE`], and at least one is. User names, hosts, paths
 /// and other parameters are not credentials.
-pub(super) fn has_only_parts_as_credentials(text: &str) -> bool {
+pub(super) fn has_only_variables_as_credentials(text: &str) -> bool {
     let Some(captures) = URL.as_ref().and_then(|url| url.captures(text)) else {
         return false;
     };
@@ -30,7 +30,7 @@ pub(super) fn has_only_parts_as_credentials(text: &str) -> bool {
     let parameters = group(2).into_iter().flat_map(|query| query.split('&'));
     let parameters = parameters.filter_map(credential);
     let mut credentials = group(1).into_iter().chain(parameters).peekable();
-    credentials.peek().is_some() && credentials.all(is_part)
+    credentials.peek().is_some() && credentials.all(is_variable)
 }
 
 /// Returns the value of a parameter, if it is a credential.
@@ -40,8 +40,8 @@ fn credential(parameter: &str) -> Option<&str> {
     (name.is_empty() || names_credential).then_some(value)
 }
 
-fn is_part(text: &str) -> bool {
-    !text.is_empty() && text.replace(PART, "").is_empty()
+fn is_variable(text: &str) -> bool {
+    !text.is_empty() && text.replace(VARIABLE, "").is_empty()
 }
 
 #[cfg(test)]
@@ -67,8 +67,8 @@ mod tests {
             ("postgres://%:@db", false),
             ("%:%@db", false),
         ] {
-            let text = text.replace('%', PART);
-            assert_eq!(has_only_parts_as_credentials(&text), want, "{text}");
+            let text = text.replace('%', VARIABLE);
+            assert_eq!(has_only_variables_as_credentials(&text), want, "{text}");
         }
     }
 }

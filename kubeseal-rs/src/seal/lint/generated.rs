@@ -10,7 +10,7 @@ use kubeseal_library::git::{self, Repository, StagedLinks};
 use shared::manifest::Node;
 use zeroize::Zeroizing;
 
-use super::object::Found;
+use super::object::FindingInFile;
 use super::patch;
 use super::plain::{self, FileForm, GeneratorFile, PlainKeys};
 use crate::report::ShowPath as _;
@@ -23,7 +23,7 @@ pub(super) struct GeneratedFiles {
     trees: Trees,
 }
 
-/// The repository of the last file, because most files of a generator are in one folder.
+/// The repository of the last file, because most files of a generator are in one directory.
 #[derive(Default)]
 struct Trees {
     last: Option<(PathBuf, Option<Repository>)>,
@@ -38,9 +38,9 @@ impl GeneratedFiles {
         root: &Node,
         manifest: &Path,
         staged: Option<&StagedLinks<'_>>,
-    ) -> Vec<Found> {
+    ) -> Vec<FindingInFile> {
         let mut findings = Vec::new();
-        for folder in plain::base_folders(root, manifest) {
+        for folder in plain::base_directories(root, manifest) {
             let files = plain::generator_files(root);
             let finding = |file: &GeneratorFile<'_>| {
                 let target = match staged {
@@ -82,17 +82,17 @@ impl GeneratedFiles {
     }
 }
 
-/// Returns the file that a name relative to a folder leads to, through links as they are staged.
+/// Returns the file that a name relative to a directory leads to, through links as they are staged.
 fn staged_target(links: &StagedLinks<'_>, folder: &Path, name: &str) -> Option<PathBuf> {
     let repository = links.repository();
-    // The name of any file in the folder: the root alone has no path inside the work tree.
+    // The name of any file in the directory: the root alone has no path inside the work tree.
     let file = repository.inside_work_tree(&folder.join("file"))?;
     let folder = repository.root().join(file.parent()?);
     links.route(&folder.join(name)).target
 }
 
 /// Returns the file that a path leads to, if it is in the tree of the manifest. Without Git, the tree is the current
-/// folder, if it contains the manifest, or else the folder of the manifest.
+/// directory, if it contains the manifest, or else the directory of the manifest.
 fn target_in_tree(path: &Path, manifest: &Path) -> Option<PathBuf> {
     let folder = manifest.parent().unwrap_or(Path::new(""));
     let folder = if folder.as_os_str().is_empty() {
@@ -147,7 +147,7 @@ mod tests {
         fs::create_dir(folder.path().join("b")).unwrap();
         let mut generated = GeneratedFiles::default();
         for n in 0..100 {
-            // Without Git, the tree is the folder of the manifest.
+            // Without Git, the tree is the directory of the manifest.
             let manifest = folder.path().join(format!("{n}.yaml"));
             let text = "secretGenerator: [{envs: [a.env, b/.././a.env]}]";
             let documents = manifest::read(text.as_bytes()).unwrap();

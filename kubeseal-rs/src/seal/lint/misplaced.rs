@@ -5,9 +5,9 @@ use kubeseal_library::finding;
 use shared::manifest::{Node, Value};
 use shared::names;
 
-use super::object::Found;
+use super::object::FindingInFile;
 use super::placeholder::is_templated;
-use super::plain::{is_of_sops, is_v1, is_value, join_first_keys, name_of, texts};
+use super::plain::{is_sops_ciphertext, is_v1, is_value, join_first_keys, name_of, texts};
 use super::template::Literals;
 
 /// The fields of a Secret, and that of sops.
@@ -43,7 +43,7 @@ const METADATA: [&str; 15] = [
 
 /// Returns the finding for a Secret of the core API with plain values outside of `data` and `stringData`. Without
 /// `metadata` it is a reference to a Secret, such as a `sourceRef`, whose fields are others.
-pub(super) fn values(secret: &Node, literals: &Literals<'_>, has_sops: bool) -> Option<Found> {
+pub(super) fn values(secret: &Node, literals: &Literals<'_>, has_sops: bool) -> Option<FindingInFile> {
     let metadata = secret.field("metadata")?;
     if !texts(secret, "apiVersion").iter().all(|text| is_v1(text)) {
         return None;
@@ -116,7 +116,7 @@ impl Search<'_> {
                 }
             }
             Value::Bool(_) => {}
-            _ if self.has_sops && is_of_sops(node) => {}
+            _ if self.has_sops && is_sops_ciphertext(node) => {}
             _ if is_value(node, true, self.literals) => self.add(path, node.line),
             _ => {}
         }
@@ -131,7 +131,7 @@ impl Search<'_> {
         }
     }
 
-    fn finding(self, name: &str) -> Option<Found> {
+    fn finding(self, name: &str) -> Option<FindingInFile> {
         let keys: Vec<&str> = self.keys.iter().map(String::as_str).collect();
         let message = format!(
             "the Secret {name} has values outside of data and stringData: {}; move them to stringData, seal it with \

@@ -40,7 +40,7 @@ use zeroize::Zeroizing;
 
 use self::generated::GeneratedFiles;
 use self::nested::Search;
-use self::object::{Against, Unjudged};
+use self::object::{Against, UncheckedItems};
 use self::template::Literals;
 use self::unrendered::Unread;
 use super::recipients::{KnownRecipients, known_recipients};
@@ -130,7 +130,7 @@ pub enum LintError {
 ///
 /// # Errors
 ///
-/// Fails if an argument is not valid, a path cannot be read, or a file of rules is not valid. For a file below a folder
+/// Fails if an argument is not valid, a path cannot be read, or a file of rules is not valid. For a file below a directory
 /// and for rules, the other findings are shown first. Mistakes in a file are findings.
 pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     let is_known = |name: &String| RULES.iter().any(|rule| rule.name == name);
@@ -156,7 +156,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
         ring,
         findings: Vec::new(),
         exempted: 0,
-        unjudged: Unjudged::default(),
+        unchecked: UncheckedItems::default(),
         generated: GeneratedFiles::default(),
         certificates: BTreeMap::new(),
         problems: BTreeSet::new(),
@@ -240,11 +240,11 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
             format!("{count} items")
         }
     };
-    let Unjudged {
+    let UncheckedItems {
         unknown,
         uncompared,
         recipients,
-    } = linter.unjudged;
+    } = linter.unchecked;
     let mut remarks = Vec::new();
     if unknown > 0 {
         let hint = if linter.ring.is_some() {
@@ -294,8 +294,8 @@ fn candidates(args: &Lint) -> Result<Vec<Candidate>> {
 fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>> {
     let has_paths = !args.paths.is_empty();
     let files: Vec<PathBuf> = if has_paths {
-        let whole = |path: &PathBuf| Some(staged.root().join(staged.inside_work_tree(path)?));
-        args.paths.iter().filter_map(whole).collect()
+        let absolute = |path: &PathBuf| Some(staged.root().join(staged.inside_work_tree(path)?));
+        args.paths.iter().filter_map(absolute).collect()
     } else {
         staged.staged_files()?
     };
@@ -307,8 +307,8 @@ fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>>
         let manifests = files.iter().filter(|path| walk::is_manifest_name(path));
         paths.extend(manifests.map(|path| files::from_here(path)));
     }
-    let found = |path| Candidate { path, named: false };
-    Ok(paths.into_iter().map(found).collect())
+    let unnamed = |path| Candidate { path, named: false };
+    Ok(paths.into_iter().map(unnamed).collect())
 }
 
 fn show(args: &Lint, findings: &[Finding], files: usize, environment: &Environment) -> Result<()> {
@@ -348,7 +348,7 @@ struct Linter<'a> {
     findings: Vec<Finding>,
     /// The number of findings that a comment or a rule exempts.
     exempted: usize,
-    unjudged: Unjudged,
+    unchecked: UncheckedItems,
     generated: GeneratedFiles,
     /// Certificates by source and rule; `None` for one that cannot be read.
     certificates: BTreeMap<Source, Option<Arc<Certificate>>>,
@@ -452,7 +452,7 @@ impl Linter<'_> {
         let repeated = repeated::keys(&bytes);
         let text = Zeroizing::new(String::from_utf8_lossy(&manifest::as_utf8(&bytes)).into_owned());
         let literals = Literals::of(&text);
-        let mut search = Search::of_file(text.len());
+        let mut search = Search::new(text.len());
         let mut unrendered = unrendered::Unrendered::default();
         let mut unread = Vec::new();
         // Actions in comments can change a template that is also well-formed YAML.
@@ -484,14 +484,14 @@ impl Linter<'_> {
         search.documents(&text, &literals, documents());
         search.documents(&text, &literals, &replaced);
         search.strings(&text, &literals);
-        unread.extend(search.unjudged.iter().copied().map(not_checked_finding));
-        let mut found = search.found;
+        unread.extend(search.unread_lines.iter().copied().map(not_checked_finding));
+        let mut findings = search.findings;
         for root in documents().map(|document| &document.root) {
-            found.extend(plain::generators(root, &literals));
-            found.extend(self.generated.findings(root, path, self.staged));
+            findings.extend(plain::generators(root, &literals));
+            findings.extend(self.generated.findings(root, path, self.staged));
         }
-        for found in longest(found).chain(unread) {
-            self.add(path, found);
+        for finding in longest(findings).chain(unread) {
+            self.add(path, finding);
         }
         self.sealed(path, &file, object::sealed_secret);
         self.sealed(path, &unrendered, object::unrendered);
@@ -499,16 +499,16 @@ impl Linter<'_> {
     }
 
     /// Adds findings of repeated keys, but not for an item that already has a finding as a duplicate.
-    fn add_repeated(&mut self, path: &Path, repeated: Vec<object::Found>) {
+    fn add_repeated(&mut self, path: &Path, repeated: Vec<object::FindingInFile>) {
         let file = files::from_here(path);
         let own = self
             .findings
             .iter()
             .filter(|finding| finding.rule == finding::DUPLICATE_ITEM && finding.file == file);
         let own: BTreeSet<usize> = own.map(|finding| finding.line).collect();
-        for found in repeated {
-            if !own.contains(&found.1) {
-                self.add(path, found);
+        for finding in repeated {
+            if !own.contains(&finding.1) {
+                self.add(path, finding);
             }
         }
     }
@@ -530,15 +530,15 @@ impl Linter<'_> {
                 ring: self.ring.as_ref(),
                 recipients: &recipients,
             };
-            let (found, unjudged) = check(node, against);
-            self.unjudged.add(unjudged);
-            for found in found {
-                self.add(path, found);
+            let (findings, unchecked) = check(node, against);
+            self.unchecked.add(unchecked);
+            for finding in findings {
+                self.add(path, finding);
             }
         }
     }
 
-    fn add(&mut self, file: &Path, (rule, line, message): object::Found) {
+    fn add(&mut self, file: &Path, (rule, line, message): object::FindingInFile) {
         self.findings.push(Finding {
             rule,
             file: files::from_here(file),
@@ -621,26 +621,26 @@ pub fn read_template(text: &str) -> Vec<Document> {
 
 /// Returns one finding for each object: the one with the longest message, which names the most values. A template is
 /// searched twice, as it is and with placeholders.
-fn longest(found: Vec<object::Found>) -> impl Iterator<Item = object::Found> {
+fn longest(findings: Vec<object::FindingInFile>) -> impl Iterator<Item = object::FindingInFile> {
     let mut longest: BTreeMap<(usize, Rule, String), String> = BTreeMap::new();
-    for (rule, line, message) in found {
+    for (rule, line, message) in findings {
         let object = message.split(':').next().unwrap_or_default().to_owned();
         let known = longest.entry((line, rule, object)).or_default();
         if message.len() > known.len() {
             *known = message;
         }
     }
-    let found = longest.into_iter();
-    found.map(|((line, rule, _), message)| (rule, line, message))
+    let findings = longest.into_iter();
+    findings.map(|((line, rule, _), message)| (rule, line, message))
 }
 
 /// Returns the findings about a SealedSecret, and counts the items that cannot be judged.
-type Check = fn(&Node, Against<'_>) -> (Vec<object::Found>, Unjudged);
+type Check = fn(&Node, Against<'_>) -> (Vec<object::FindingInFile>, UncheckedItems);
 
 /// Returns findings about the lines of a template that cannot be read even with placeholders.
-fn unread_lines(unread: &[Unread]) -> Vec<object::Found> {
+fn unread_lines(unread: &[Unread]) -> Vec<object::FindingInFile> {
     let finding = |unread: &Unread| {
-        if !unread.may_hold_value {
+        if !unread.may_contain_value {
             return not_checked_finding(unread.line);
         }
         let message = "this line of the template of a Secret can be read only after rendering, and may contain a \
@@ -650,7 +650,7 @@ fn unread_lines(unread: &[Unread]) -> Vec<object::Found> {
     unread.iter().map(finding).collect()
 }
 
-fn not_checked_finding(line: usize) -> object::Found {
+fn not_checked_finding(line: usize) -> object::FindingInFile {
     let message = "this text names a Secret and cannot be read here, as in a template or script: render it if it is a \
                    template, and check the result";
     (finding::NOT_CHECKED, line, message.to_owned())
@@ -673,9 +673,9 @@ fn mentions_secrets(text: &[u8]) -> bool {
     }
     let is_word = |at: usize| {
         let before = text[..at].last();
-        let is_whole = !before.is_some_and(u8::is_ascii_alphanumeric);
+        let is_word_start = !before.is_some_and(u8::is_ascii_alphanumeric);
         let after = text.get(at + b"data".len());
-        (is_whole || text[..at].ends_with(b"string"))
+        (is_word_start || text[..at].ends_with(b"string"))
             && !after.is_some_and(u8::is_ascii_alphanumeric)
     };
     memchr::memmem::find_iter(&text, b"data").any(is_word)

@@ -24,7 +24,7 @@ use crate::seal::settings::Settings;
 use shared::names;
 
 /// The rule, the line and the message of a finding.
-pub(super) type Found = (Rule, usize, String);
+pub(super) type FindingInFile = (Rule, usize, String);
 
 /// The settings, certificate and keys that a SealedSecret is checked against.
 #[derive(Clone, Copy)]
@@ -41,7 +41,7 @@ pub(super) struct Against<'a> {
 
 /// The numbers of items that could not be checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Unjudged {
+pub(super) struct UncheckedItems {
     /// Items without a hint that no key of `--keys` can unseal.
     pub(super) unknown: usize,
     /// Items for which there is no certificate to compare with.
@@ -50,7 +50,7 @@ pub(super) struct Unjudged {
     pub(super) recipients: usize,
 }
 
-impl Unjudged {
+impl UncheckedItems {
     /// Adds the numbers of another object.
     pub(super) fn add(&mut self, other: Self) {
         self.unknown += other.unknown;
@@ -60,48 +60,48 @@ impl Unjudged {
 }
 
 /// Checks a SealedSecret, and returns its findings and the numbers of items that could not be checked.
-pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, Unjudged) {
+pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<FindingInFile>, UncheckedItems) {
     let object = match Object::read_leniently(node) {
         Ok(object) => object,
         Err(error) => {
             let message = shared::error_chain(error.as_ref());
-            let found = vec![(finding::MALFORMED_OBJECT, node.line, message)];
-            return (found, Unjudged::default());
+            let findings = vec![(finding::MALFORMED_OBJECT, node.line, message)];
+            return (findings, UncheckedItems::default());
         }
     };
-    let mut unjudged = Unjudged::default();
-    let mut found = unknown_fields(node);
-    found.extend(names_of(&object));
-    found.extend(scope_of(node, &object));
-    found.extend(unquoted(node));
-    found.extend(templates(node, &object));
-    found.extend(type_of(&object));
-    found.extend(key_of_controller(&object));
+    let mut unchecked = UncheckedItems::default();
+    let mut findings = unknown_fields(node);
+    findings.extend(names_of(&object));
+    findings.extend(scope_of(node, &object));
+    findings.extend(unquoted(node));
+    findings.extend(templates(node, &object));
+    findings.extend(type_of(&object));
+    findings.extend(key_of_controller(&object));
     let too_large = requirements::size_of_sealed(&object.sealed.spec);
-    found.extend(too_large.map(|message| (finding::SIZE, object.line, message)));
-    found.extend(rules(&object, against.settings));
-    found.extend(item_names(node, &object));
-    found.extend(values(node, &object, against, &mut unjudged, is_action));
-    found.extend(v2::findings(node, &object, against));
-    unjudged.recipients += v2_keys::uncompared(&object, against);
+    findings.extend(too_large.map(|message| (finding::SIZE, object.line, message)));
+    findings.extend(rules(&object, against.settings));
+    findings.extend(item_names(node, &object));
+    findings.extend(values(node, &object, against, &mut unchecked, is_action));
+    findings.extend(v2::findings(node, &object, against));
+    unchecked.recipients += v2_keys::uncompared(&object, against);
     for key in object
         .hints
         .keys()
         .filter(|key| !object.texts().contains_key(*key))
     {
         let message = format!("a key hint names {key}, but no such item exists");
-        found.push((finding::STALE_HINT, object.line, message));
+        findings.push((finding::STALE_HINT, object.line, message));
     }
     if object.sealed.spec.data.is_some() {
         let message = "spec.data is deprecated, and some controllers do not unseal it; \
                         `kubeseal --re-encrypt` converts it to items";
-        found.push((finding::DEPRECATED, object.line, message.into()));
+        findings.push((finding::DEPRECATED, object.line, message.into()));
     }
-    (found, unjudged)
+    (findings, unchecked)
 }
 
 /// Returns a finding for an object that contains a private key: the key that it is sealed for opens it.
-fn key_of_controller(object: &Object) -> Option<Found> {
+fn key_of_controller(object: &Object) -> Option<FindingInFile> {
     let spec = &object.sealed.spec;
     let labels = spec.template.metadata.labels.iter().flatten();
     let has = |items: &[&str]| {
@@ -125,19 +125,19 @@ fn key_of_controller(object: &Object) -> Option<Found> {
 
 /// Checks a SealedSecret of a template that was read with placeholders. Only its values and the names of its fields are
 /// known: names, scope and the set of items may depend on the branches of the template.
-pub(super) fn unrendered(node: &Node, against: Against<'_>) -> (Vec<Found>, Unjudged) {
-    let mut unjudged = Unjudged::default();
-    let mut found = unknown_fields(node);
+pub(super) fn unrendered(node: &Node, against: Against<'_>) -> (Vec<FindingInFile>, UncheckedItems) {
+    let mut unchecked = UncheckedItems::default();
+    let mut findings = unknown_fields(node);
     match Object::read_leniently(node) {
-        Ok(object) => found.extend(values(node, &object, against, &mut unjudged, is_unknown)),
-        Err(_) => found.extend(malformed_values(node)),
+        Ok(object) => findings.extend(values(node, &object, against, &mut unchecked, is_unknown)),
+        Err(_) => findings.extend(malformed_values(node)),
     }
-    (found, unjudged)
+    (findings, unchecked)
 }
 
 /// Returns the values of an object with a field of the wrong type, such as one that an action outputs, which are no
 /// sealed values.
-fn malformed_values(node: &Node) -> Vec<Found> {
+fn malformed_values(node: &Node) -> Vec<FindingInFile> {
     let spec = node.field("spec");
     let data = spec.and_then(|spec| spec.field("encryptedData"));
     let Some(data) = data.filter(|data| !is_unknown(data)) else {
@@ -163,7 +163,7 @@ fn malformed_values(node: &Node) -> Vec<Found> {
 }
 
 /// Returns numbers and booleans where the API server accepts only strings. The scope annotations have their own rule.
-fn unquoted(node: &Node) -> Vec<Found> {
+fn unquoted(node: &Node) -> Vec<FindingInFile> {
     let mut reading = Reading::default();
     let _ = SealedSecret::from_node_leniently(node, &mut reading);
     let is_scope = |path: &str| {
@@ -173,31 +173,31 @@ fn unquoted(node: &Node) -> Vec<Found> {
     };
     let converted = reading.converted.into_iter();
     let converted = converted.filter(|scalar| !is_scope(&scalar.path));
-    let found = converted.map(|Coercion { line, path, kind }| {
+    let findings = converted.map(|Coercion { line, path, kind }| {
         let message =
             format!("{path} must be a quoted string: the API server does not accept {kind}");
         (finding::MALFORMED_OBJECT, line, message)
     });
-    found.collect()
+    findings.collect()
 }
 
 /// Returns a finding for each item that occurs again or has an invalid name.
-fn item_names(node: &Node, object: &Object) -> Vec<Found> {
-    let (mut seen, mut found) = (HashSet::new(), Vec::new());
+fn item_names(node: &Node, object: &Object) -> Vec<FindingInFile> {
+    let (mut seen, mut findings) = (HashSet::new(), Vec::new());
     for (key, node) in sealed_nodes(node) {
         if !seen.insert(key) {
             let message = format!("duplicate item {key}; only this one is used");
-            found.push((finding::DUPLICATE_ITEM, node.line, message));
+            findings.push((finding::DUPLICATE_ITEM, node.line, message));
         }
     }
     for item in &object.items {
         if !is_templated(&item.key)
             && let Err(error) = names::check_item(&item.key)
         {
-            found.push((finding::NAME, item.line, error.to_string()));
+            findings.push((finding::NAME, item.line, error.to_string()));
         }
     }
-    found
+    findings
 }
 
 /// Returns whether a value consists of actions of a template.
@@ -219,14 +219,14 @@ fn values(
     node: &Node,
     object: &Object,
     against: Against<'_>,
-    unjudged: &mut Unjudged,
+    unchecked: &mut UncheckedItems,
     is_output: fn(&Node) -> bool,
-) -> Vec<Found> {
+) -> Vec<FindingInFile> {
     let needs = against.ring.map(|ring| needs(&object.sealed, ring));
-    let mut found = Vec::new();
+    let mut findings = Vec::new();
     for (item, (_, node)) in object.items.iter().zip(item_nodes(node)) {
         if is_output(node) {
-            unjudged.unknown += 1;
+            unchecked.unknown += 1;
             continue;
         }
         if let Form::V2(_) | Form::MalformedV2 = item.form {
@@ -234,9 +234,9 @@ fn values(
             continue;
         }
         let form = form(item, against);
-        let is_judged = form.is_some();
+        let has_form_finding = form.is_some();
         if let Some((rule, message)) = form {
-            found.push((rule, item.line, message));
+            findings.push((rule, item.line, message));
             if rule != finding::KEY_SIZE {
                 continue;
             }
@@ -247,13 +247,13 @@ fn values(
             against,
         ) {
             Verdict::Right => {}
-            Verdict::Wrong(rule, message) => found.push((rule, item.line, message)),
-            Verdict::Unknown | Verdict::Uncompared if is_judged => {}
-            Verdict::Unknown => unjudged.unknown += 1,
-            Verdict::Uncompared => unjudged.uncompared += 1,
+            Verdict::Wrong(rule, message) => findings.push((rule, item.line, message)),
+            Verdict::Unknown | Verdict::Uncompared if has_form_finding => {}
+            Verdict::Unknown => unchecked.unknown += 1,
+            Verdict::Uncompared => unchecked.uncompared += 1,
         }
     }
-    found
+    findings
 }
 
 fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
@@ -334,34 +334,34 @@ fn is_among(key: Option<&Fingerprint>, ring: Option<&KeyRing>) -> bool {
     key.is_some_and(|key| keys.into_iter().any(|known| known.fingerprint() == key))
 }
 
-fn names_of(object: &Object) -> Vec<Found> {
+fn names_of(object: &Object) -> Vec<FindingInFile> {
     let line = object.line;
-    let mut found = Vec::new();
+    let mut findings = Vec::new();
     let (name, namespace) = (
         object.sealed.name_or_empty(),
         object.sealed.namespace_or_empty(),
     );
     if name.is_empty() {
-        found.push((
+        findings.push((
             finding::NO_NAME,
             line,
             "the SealedSecret has no metadata.name".into(),
         ));
     } else if let (false, Err(error)) = (is_templated(name), names::check_object(name)) {
-        found.push((finding::NAME, line, error.to_string()));
+        findings.push((finding::NAME, line, error.to_string()));
     }
     if namespace.is_empty() && object.scope != Scope::ClusterWide {
         let message = format!(
             "{name} has no namespace, which its scope ({}) requires",
             object.scope
         );
-        found.push((finding::NO_NAMESPACE, line, message));
+        findings.push((finding::NO_NAMESPACE, line, message));
     } else if !namespace.is_empty()
         && !is_templated(namespace)
         && names::check_namespace(namespace).is_err()
     {
         let error = names::NameError::Namespace(namespace.to_owned());
-        found.push((finding::NAME, line, error.to_string()));
+        findings.push((finding::NAME, line, error.to_string()));
     }
     let template = &object.sealed.spec.template.metadata;
     for (what, mine, own) in [
@@ -375,13 +375,13 @@ fn names_of(object: &Object) -> Vec<Found> {
             let message = format!(
                 "the template has the {what} {mine:?}, but the Secret gets that of the object, {own:?}"
             );
-            found.push((finding::TEMPLATE_NAME, line, message));
+            findings.push((finding::TEMPLATE_NAME, line, message));
         }
     }
-    found
+    findings
 }
 
-fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
+fn scope_of(node: &Node, object: &Object) -> Vec<FindingInFile> {
     let annotations = node.field("metadata").and_then(|m| m.field("annotations"));
     let annotation = |name: &str| {
         let Value::Map(entries) = &annotations?.value else {
@@ -393,7 +393,7 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
             .find(|(key, _)| key == name)
             .map(|(_, node)| node)
     };
-    let mut found = Vec::new();
+    let mut findings = Vec::new();
     let wide_annotations = [NAMESPACE_WIDE_ANNOTATION, CLUSTER_WIDE_ANNOTATION];
     for name in wide_annotations {
         let Some(node) = annotation(name) else {
@@ -407,11 +407,11 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
             let message = format!(
                 "{name} must be the quoted string \"true\": the API server does not accept a boolean"
             );
-            found.push((finding::SCOPE, node.line, message));
+            findings.push((finding::SCOPE, node.line, message));
         } else if !is("true") && !is("false") {
             let message =
                 format!("{name} has an effect only if it is \"true\"; this value means strict");
-            found.push((finding::SCOPE, node.line, message));
+            findings.push((finding::SCOPE, node.line, message));
         }
     }
     if wide_annotations.iter().all(|name| {
@@ -419,7 +419,7 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
     }) {
         let message =
             "both scope annotations are set, and cluster-wide takes precedence; remove one";
-        found.push((finding::SCOPE, object.line, message.into()));
+        findings.push((finding::SCOPE, object.line, message.into()));
     }
     let template = object.sealed.spec.template.metadata.annotations.as_ref();
     let template = Scope::from_annotations(template);
@@ -428,12 +428,12 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
             "the template declares the scope {template}, but the object declares {}, which takes precedence",
             object.scope
         );
-        found.push((finding::SCOPE, object.line, message));
+        findings.push((finding::SCOPE, object.line, message));
     }
-    found
+    findings
 }
 
-fn templates(node: &Node, object: &Object) -> Vec<Found> {
+fn templates(node: &Node, object: &Object) -> Vec<FindingInFile> {
     let Some(texts) = &object.sealed.spec.template.data else {
         return Vec::new();
     };
@@ -445,23 +445,23 @@ fn templates(node: &Node, object: &Object) -> Vec<Found> {
         data.and_then(|d| d.field(key))
             .map_or(object.line, |n| n.line)
     };
-    let mut found = Vec::new();
+    let mut findings = Vec::new();
     for (key, text) in texts {
         match text.as_ref().map(|text| Template::parse(key, text)) {
             Some(Err(error)) => {
-                found.push((finding::TEMPLATE, line(key), shared::error_chain(&error)));
+                findings.push((finding::TEMPLATE, line(key), shared::error_chain(&error)));
             }
             Some(Ok(template)) => {
                 let missing = missing_items(key, &template, object);
-                found.extend(missing.map(|message| (finding::MISSING_ITEM, line(key), message)));
+                findings.extend(missing.map(|message| (finding::MISSING_ITEM, line(key), message)));
             }
             None => {}
         }
         if let Err(error) = names::check_item(key) {
-            found.push((finding::NAME, line(key), error.to_string()));
+            findings.push((finding::NAME, line(key), error.to_string()));
         }
     }
-    found
+    findings
 }
 
 /// Returns a message for each item that a template inserts and that does not exist. Item names that contain templates,
@@ -497,7 +497,7 @@ fn most_similar<'a>(name: &str, items: impl Iterator<Item = &'a String>) -> Opti
 
 /// Checks that the object has the items that its type requires, as the API server does. The deprecated form is not
 /// checked, because its item names are sealed.
-fn type_of(object: &Object) -> Option<Found> {
+fn type_of(object: &Object) -> Option<FindingInFile> {
     let spec = &object.sealed.spec;
     let (items, texts) = (&spec.encrypted_data, spec.template.data.as_ref());
     let has = |name: &str| match texts.and_then(|texts| texts.get(name)) {
@@ -509,7 +509,7 @@ fn type_of(object: &Object) -> Option<Found> {
     Some((finding::INCOMPLETE_TYPE, object.line, missing.to_string()))
 }
 
-fn rules(object: &Object, settings: &Settings) -> Vec<Found> {
+fn rules(object: &Object, settings: &Settings) -> Vec<FindingInFile> {
     let namespace = object.sealed.namespace_or_empty();
     let broken = [
         settings.check_scope(object.scope),
@@ -527,8 +527,8 @@ fn rules(object: &Object, settings: &Settings) -> Vec<Found> {
 }
 
 /// Returns a finding for each unknown field. `metadata` is not checked: the API server does that.
-fn unknown_fields(node: &Node) -> Vec<Found> {
-    let mut found = Vec::new();
+fn unknown_fields(node: &Node) -> Vec<FindingInFile> {
+    let mut findings = Vec::new();
     let mut check = |node: Option<&Node>, path: &str, known: &[&str]| {
         let Some(Value::Map(entries)) = node.map(|node| &node.value) else {
             return;
@@ -545,7 +545,7 @@ fn unknown_fields(node: &Node) -> Vec<Found> {
                 _ => "",
             };
             let message = format!("unknown field {path}{key}, which is dropped{hint}");
-            found.push((finding::UNKNOWN_FIELD, node.line, message));
+            findings.push((finding::UNKNOWN_FIELD, node.line, message));
         }
     };
     let spec = node.field("spec");
@@ -561,5 +561,5 @@ fn unknown_fields(node: &Node) -> Vec<Found> {
         "spec.template.",
         &["metadata", "type", "immutable", "data"],
     );
-    found
+    findings
 }

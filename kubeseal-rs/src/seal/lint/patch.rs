@@ -8,7 +8,7 @@ use kubeseal_library::walk;
 use shared::manifest::{self, Node, Value};
 use shared::names;
 
-use super::object::Found;
+use super::object::FindingInFile;
 use super::plain::{PlainKeys, is_value, join_first_keys, plain_fields};
 use super::template::Literals;
 
@@ -26,7 +26,7 @@ pub(super) fn targets_secret(patch: &Node) -> bool {
 
 /// Returns the finding for an operation of a JSON patch that sets a value. Only Secrets have `stringData`; `data` counts
 /// if the target is a Secret.
-pub(super) fn operation(node: &Node, is_of_secret: bool, literals: &Literals<'_>) -> Option<Found> {
+pub(super) fn operation(node: &Node, is_of_secret: bool, literals: &Literals<'_>) -> Option<FindingInFile> {
     let key = value_of_operation(node, is_of_secret, literals)?;
     let message = format!(
         "a JSON patch of a Secret has a plain value: {key}; seal it with `seal create`, and change it if it was \
@@ -36,7 +36,7 @@ pub(super) fn operation(node: &Node, is_of_secret: bool, literals: &Literals<'_>
 }
 
 /// Returns the finding for a patch that is a part of a Secret, possibly without its kind.
-pub(super) fn part_of_secret(node: &Node, literals: &Literals<'_>) -> Option<Found> {
+pub(super) fn part_of_secret(node: &Node, literals: &Literals<'_>) -> Option<FindingInFile> {
     let plain = plain_fields(node, literals, false);
     let keys: Vec<&str> = plain.iter().map(String::as_str).collect();
     let message = format!(
@@ -54,8 +54,8 @@ pub(super) fn files(kustomization: &Node) -> Vec<(usize, &str)> {
             Value::List(patches) => Some(patches),
             _ => None,
         });
-    let of_secrets = patches.flatten().filter(|patch| targets_secret(patch));
-    of_secrets
+    let secret_patches = patches.flatten().filter(|patch| targets_secret(patch));
+    secret_patches
         .filter_map(|patch| Some((patch.line, patch.text("path")?)))
         .collect()
 }

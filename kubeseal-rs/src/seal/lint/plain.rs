@@ -10,7 +10,7 @@ use shared::manifest::{Node, Reading, Value};
 use shared::names;
 use shared::secret::Secret;
 
-use super::object::Found;
+use super::object::FindingInFile;
 use super::placeholder::{LITERAL, is_placeholder, is_templated};
 use super::template::Literals;
 use super::{patch, sops};
@@ -19,7 +19,7 @@ use super::{patch, sops};
 const MAX_SHOWN: usize = 5;
 
 /// Reports a Secret with plaintext values. Ciphertexts of sops and placeholders do not count.
-pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Option<Found> {
+pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Option<FindingInFile> {
     let has_sops = has_sops || node.field("sops").is_some();
     let plain = plain_fields(node, literals, has_sops);
     if plain.is_empty() {
@@ -151,7 +151,7 @@ fn values(secret: &Node, field: &str, literals: &Literals<'_>, has_sops: bool) -
     };
     let matching_fields = fields.iter().filter(|(name, _)| is_same(name));
     let is_plain =
-        |node: &Node| !(has_sops && is_of_sops(node)) && is_value(node, field == "data", literals);
+        |node: &Node| !(has_sops && is_sops_ciphertext(node)) && is_value(node, field == "data", literals);
     let mut keys = Vec::new();
     for (name, node) in matching_fields {
         match &node.value {
@@ -179,7 +179,7 @@ fn shown_key(key: &str) -> &str {
 }
 
 /// Returns whether a value is a ciphertext of sops. A file of sops may also contain plaintext values.
-pub(super) fn is_of_sops(node: &Node) -> bool {
+pub(super) fn is_sops_ciphertext(node: &Node) -> bool {
     matches!(&node.value, Value::Text(text) if sops::is_ciphertext(text))
 }
 
@@ -200,7 +200,7 @@ fn encodes_placeholder(encoded: &str, literals: &Literals<'_>) -> bool {
 }
 
 /// Returns a finding for each generator with plain literals, in a kustomization or in a separate file.
-pub(super) fn generators(root: &Node, literals: &Literals<'_>) -> Vec<Found> {
+pub(super) fn generators(root: &Node, literals: &Literals<'_>) -> Vec<FindingInFile> {
     let nodes = nodes(root).into_iter();
     nodes.filter_map(|node| generator(node, literals)).collect()
 }
@@ -211,7 +211,7 @@ pub(super) struct GeneratorFile<'a> {
     pub(super) generator: &'a str,
     /// The line that names the file.
     pub(super) line: usize,
-    /// Relative to the folder of the kustomization.
+    /// Relative to the directory of the kustomization.
     pub(super) path: &'a str,
     /// The form of the file.
     pub(super) form: FileForm,
@@ -235,14 +235,14 @@ pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
     let mut files = Vec::new();
     for node in nodes(root) {
         let generator = name_of(node);
-        let mut add = |field: &str, is_whole: bool| {
+        let mut add = |field: &str, is_one_value: bool| {
             for (line, text) in lines(node.field(field)) {
                 let (key, path) = match text.split_once('=') {
-                    Some((key, path)) if is_whole => (Some(key), path),
-                    _ if is_whole => (text.rsplit('/').next(), text),
+                    Some((key, path)) if is_one_value => (Some(key), path),
+                    _ if is_one_value => (text.rsplit('/').next(), text),
                     _ => (None, text),
                 };
-                let form = if is_whole {
+                let form = if is_one_value {
                     FileForm::Value
                 } else {
                     FileForm::Variables
@@ -271,9 +271,9 @@ pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
     files
 }
 
-/// Returns the folders that paths in a document may be relative to: that of the manifest. The paths of a generator in a
-/// file of its own are relative to the kustomization that names this file, which is in the same folder or above.
-pub(super) fn base_folders<'a>(root: &Node, manifest: &'a Path) -> Vec<&'a Path> {
+/// Returns the directories that paths in a document may be relative to: that of the manifest. The paths of a generator in a
+/// file of its own are relative to the kustomization that names this file, which is in the same directory or above.
+pub(super) fn base_directories<'a>(root: &Node, manifest: &'a Path) -> Vec<&'a Path> {
     let folder = manifest.parent().unwrap_or(Path::new(""));
     if root.text("kind") == Some("SecretGenerator") {
         folder.ancestors().collect()
@@ -292,13 +292,13 @@ fn items(node: &Node) -> &[Node] {
 
 /// Returns the strings of a list, or a single string, with their lines.
 fn lines(node: Option<&Node>) -> Vec<(usize, &str)> {
-    let mut found = Vec::new();
+    let mut lines = Vec::new();
     for item in node.map_or(&[][..], items) {
         if let Value::Text(text) = &item.value {
-            found.push((item.line, text.as_str()));
+            lines.push((item.line, text.as_str()));
         }
     }
-    found
+    lines
 }
 
 /// Returns the finding for a file that a generator reads, with the keys of its plaintext values.
@@ -306,7 +306,7 @@ pub(super) fn generator_file(
     file: &GeneratorFile<'_>,
     shown: &str,
     plain: &PlainKeys,
-) -> Option<Found> {
+) -> Option<FindingInFile> {
     if plain.count == 0 {
         return None;
     }
@@ -394,7 +394,7 @@ fn generators_of(kustomization: &Node) -> Vec<&Node> {
         .collect()
 }
 
-fn generator(node: &Node, literals: &Literals<'_>) -> Option<Found> {
+fn generator(node: &Node, literals: &Literals<'_>) -> Option<FindingInFile> {
     let list = node.field("literals")?;
     let plain: Vec<&str> = if let Value::Map(entries) = &list.value {
         // kustomize rejects a mapping, but it contains the values nevertheless.
@@ -475,7 +475,7 @@ mod tests {
     use super::*;
 
     fn message(
-        check: impl Fn(&Node, &Literals<'_>) -> Option<Found>,
+        check: impl Fn(&Node, &Literals<'_>) -> Option<FindingInFile>,
         text: &str,
     ) -> Option<String> {
         let documents = manifest::read(text.as_bytes()).unwrap();
@@ -513,11 +513,11 @@ mod tests {
             ),
             ("stringData: {}", None),
         ] {
-            let found = message(|node, literals| secret(node, literals, false), text);
-            match (&found, want) {
+            let finding = message(|node, literals| secret(node, literals, false), text);
+            match (&finding, want) {
                 (None, None) => {}
-                (Some(found), Some(want)) if found.contains(want) => {}
-                _ => unreachable!("{text}: {found:?}"),
+                (Some(finding), Some(want)) if finding.contains(want) => {}
+                _ => unreachable!("{text}: {finding:?}"),
             }
         }
     }
@@ -554,13 +554,13 @@ mod tests {
                 None,
             ),
         ] {
-            let found = message(first, text);
-            match (&found, want) {
+            let finding = message(first, text);
+            match (&finding, want) {
                 (None, None) => {}
-                (Some(found), Some(want)) if found.contains(want) => {}
-                _ => unreachable!("{text}: {found:?}"),
+                (Some(finding), Some(want)) if finding.contains(want) => {}
+                _ => unreachable!("{text}: {finding:?}"),
             }
-            assert!(!found.unwrap_or_default().contains("hunter2"), "{text}");
+            assert!(!finding.unwrap_or_default().contains("hunter2"), "{text}");
         }
     }
 }

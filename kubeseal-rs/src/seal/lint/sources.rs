@@ -17,7 +17,7 @@ use super::{plain, unrendered};
 const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "kustomization"];
 
 /// Returns the paths of kustomizations, staged or committed, whose `secretGenerator` reads one of the staged files. A
-/// generator in a file of another name counts if it is in the folder of the staged file or of a link to it, or in one above.
+/// generator in a file of another name counts if it is in the directory of the staged file or of a link to it, or in one above.
 pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let links = repository.staged_links()?;
     let near = near(&links, staged);
@@ -42,7 +42,7 @@ pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec
         .collect())
 }
 
-/// Returns the staged files, the links that lead to them or to their folders, and the folders above all these.
+/// Returns the staged files, the links that lead to them or to their directories, and the directories above all these.
 fn near(links: &StagedLinks<'_>, staged: &[PathBuf]) -> BTreeSet<PathBuf> {
     let add = |near: &mut BTreeSet<PathBuf>, path: &Path| {
         near.extend(path.ancestors().map(Path::to_owned));
@@ -84,7 +84,7 @@ fn sources(path: &Path, bytes: &[u8]) -> Vec<PathBuf> {
     });
     let mut sources = Vec::new();
     for root in documents.iter().map(|document| &document.root) {
-        for folder in plain::base_folders(root, path) {
+        for folder in plain::base_directories(root, path) {
             let files = plain::generator_files(root);
             sources.extend(files.iter().map(|file| folder.join(file.path)));
         }

@@ -8,7 +8,7 @@ use shared::manifest::{self, Document};
 use zeroize::Zeroizing;
 
 use super::placeholder::{LITERAL, has_more_than_actions};
-use super::template::{Action, Effect, Form, Literals, Piece, Pieces, may_hold_action};
+use super::template::{Action, Effect, Form, Literals, Piece, Pieces, may_contain_action};
 
 /// The placeholder for an action without a literal. The search for plain values treats it as a variable.
 const PLACEHOLDER: &str = "$(TEMPLATE)";
@@ -41,7 +41,7 @@ pub(super) struct Unrendered {
 pub(super) struct Unread {
     pub(super) line: usize,
     /// Whether the line contains a literal, in a document that may be a Secret.
-    pub(super) may_hold_value: bool,
+    pub(super) may_contain_value: bool,
 }
 
 /// Reads the documents of a template that cannot be read without placeholders, as far as possible.
@@ -60,14 +60,14 @@ pub(super) fn documents(
             .and_then(|line| malformed(&readable_lines, line));
         let Some(at) = at.filter(|_| unread.len() < MAX_UNREAD) else {
             let line = error.line().unwrap_or(1);
-            let may_hold_value = may_be_secret(&lines, line.saturating_sub(1));
+            let may_contain_value = may_be_secret(&lines, line.saturating_sub(1));
             unread.push(Unread {
                 line,
-                may_hold_value,
+                may_contain_value,
             });
             break;
         };
-        let may_hold_value = may_be_secret(&lines, at) && has_literal(readable_lines[at]);
+        let may_contain_value = may_be_secret(&lines, at) && has_literal(readable_lines[at]);
         readable_lines[at] = if readable_lines[at].ends_with('\n') {
             "\n"
         } else {
@@ -75,7 +75,7 @@ pub(super) fn documents(
         };
         unread.push(Unread {
             line: at + 1,
-            may_hold_value,
+            may_contain_value,
         });
     }
     let known: BTreeSet<usize> = well_formed.iter().map(|known| known.root.line).collect();
@@ -96,8 +96,8 @@ fn malformed(lines: &[&str], error: usize) -> Option<usize> {
             .filter(|at| !lines[*at].trim().is_empty())
     };
     let is_malformed = |at: &usize| manifest::read(lines[*at].trim().as_bytes()).is_err();
-    let found = filled().find(is_malformed);
-    found.or_else(|| filled().find(|at| !is_separator(lines[*at])))
+    let nearest = filled().find(is_malformed);
+    nearest.or_else(|| filled().find(|at| !is_separator(lines[*at])))
 }
 
 /// Returns whether the document around a line may be a Secret, or generate one.
@@ -135,7 +135,7 @@ fn has_literal(line: &str) -> bool {
 
 /// Returns the text with placeholders for its actions; `None` if it has none.
 pub(super) fn replace_actions(text: &str, literals: &Literals<'_>) -> Option<String> {
-    if !may_hold_action(text) {
+    if !may_contain_action(text) {
         return None;
     }
     let mut writer = Writer {

@@ -9,34 +9,34 @@ use shared::v2::{
     Suite, Target,
 };
 
-use super::object::{Against, Found};
+use super::object::{Against, FindingInFile};
 use super::plain::join_first_keys;
-use super::v2_keys::{Standing, judge};
+use super::v2_keys::{RecipientStatus, judge};
 use crate::seal::object::{Form, Item, Object, sealed_nodes};
 
 /// Returns the findings about v2 values, and about v1 values where the rule says v2.
-pub(super) fn findings(node: &Node, object: &Object, against: Against<'_>) -> Vec<Found> {
-    let mut found = other_format(object, against);
+pub(super) fn findings(node: &Node, object: &Object, against: Against<'_>) -> Vec<FindingInFile> {
+    let mut findings = other_format(object, against);
     match &object.v2 {
         None => {}
-        Some(Err(refusal)) => found.push(malformed(node, object, refusal)),
+        Some(Err(refusal)) => findings.push(malformed(node, object, refusal)),
         Some(Ok(v2)) => {
-            found.extend(unused_locks(node, v2));
-            found.extend(refusal(object));
+            findings.extend(unused_locks(node, v2));
+            findings.extend(refusal(object));
             let items = object.items.iter().filter_map(|item| match &item.form {
                 Form::V2(view) => Some((item, &**view)),
                 _ => None,
             });
             let items: Vec<_> = items.collect();
-            found.extend(partly_bound(&items));
+            findings.extend(partly_bound(&items));
             let items = items.into_iter();
-            found.extend(items.flat_map(|(item, view)| item_findings(item, view, against)));
+            findings.extend(items.flat_map(|(item, view)| item_findings(item, view, against)));
         }
     }
-    found
+    findings
 }
 
-fn other_format(object: &Object, against: Against<'_>) -> Vec<Found> {
+fn other_format(object: &Object, against: Against<'_>) -> Vec<FindingInFile> {
     let rule = against.settings.rule.as_ref();
     let Some(rule) = rule.filter(|rule| rule.format == Some(SealedFormat::V2)) else {
         return Vec::new();
@@ -56,7 +56,7 @@ fn other_format(object: &Object, against: Against<'_>) -> Vec<Found> {
     v1_items.map(message).collect()
 }
 
-fn malformed(node: &Node, object: &Object, refusal: &Refusal) -> Found {
+fn malformed(node: &Node, object: &Object, refusal: &Refusal) -> FindingInFile {
     let line = match refusal {
         Refusal::Malformed { entry, .. } => line_of(node, entry),
         _ => None,
@@ -67,17 +67,17 @@ fn malformed(node: &Node, object: &Object, refusal: &Refusal) -> Found {
 
 fn line_of(node: &Node, entry: &str) -> Option<usize> {
     let mut entries = sealed_nodes(node).iter();
-    let found = entries.find(|(name, _)| name == entry);
-    found.map(|(_, node)| node.line)
+    let node = entries.find(|(name, _)| name == entry);
+    node.map(|(_, node)| node.line)
 }
 
 /// Returns one finding for each unused lock.
-fn unused_locks(node: &Node, v2: &V2Object) -> Vec<Found> {
+fn unused_locks(node: &Node, v2: &V2Object) -> Vec<FindingInFile> {
     let unused = v2.unused_lock_entries();
     let headers = unused
         .into_iter()
         .filter(|name| name.matches('/').count() == 2);
-    let found = headers.map(|name| {
+    let findings = headers.map(|name| {
         let message = format!("no item belongs to the lock {name}; remove its lines");
         (
             finding::UNUSED_LOCK,
@@ -85,11 +85,11 @@ fn unused_locks(node: &Node, v2: &V2Object) -> Vec<Found> {
             message,
         )
     });
-    found.collect()
+    findings.collect()
 }
 
 /// Returns why a controller refuses the object. Without a namespace, the place of the object is unknown.
-fn refusal(object: &Object) -> Option<Found> {
+fn refusal(object: &Object) -> Option<FindingInFile> {
     let refusal = Checked::new(&object.sealed, &Policy::default(), Target::Other).err()?;
     let has_place =
         object.scope == Scope::ClusterWide || !object.sealed.namespace_or_empty().is_empty();
@@ -102,7 +102,7 @@ fn refusal(object: &Object) -> Option<Found> {
 }
 
 /// Reports an object of which only some values are bound: an author of the file can change the template around the others.
-fn partly_bound(items: &[(&Item, &ItemView)]) -> Option<Found> {
+fn partly_bound(items: &[(&Item, &ItemView)]) -> Option<FindingInFile> {
     let (bound, unbound): (Vec<_>, Vec<_>) =
         items.iter().partition(|(_, view)| view.is_template_bound);
     let (first, _) = *unbound.first().filter(|_| !bound.is_empty())?;
@@ -115,7 +115,7 @@ fn partly_bound(items: &[(&Item, &ItemView)]) -> Option<Found> {
     Some((finding::PARTLY_BOUND, first.line, message))
 }
 
-fn item_findings(item: &Item, view: &ItemView, against: Against<'_>) -> Vec<Found> {
+fn item_findings(item: &Item, view: &ItemView, against: Against<'_>) -> Vec<FindingInFile> {
     let checks = [
         retired,
         not_accepted,
@@ -125,8 +125,8 @@ fn item_findings(item: &Item, view: &ItemView, against: Against<'_>) -> Vec<Foun
         weak,
         unbound,
     ];
-    let found = checks.iter().filter_map(|check| check(item, view, against));
-    found
+    let findings = checks.iter().filter_map(|check| check(item, view, against));
+    findings
         .map(|(rule, message)| (rule, item.line, message))
         .collect()
 }
@@ -135,7 +135,7 @@ type Problem = Option<(finding::Rule, String)>;
 
 fn retired(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     let mut recipients = view.recipients.iter();
-    let (id, _) = recipients.find(|key| judge(key, against) == Standing::Retired)?;
+    let (id, _) = recipients.find(|key| judge(key, against) == RecipientStatus::Retired)?;
     let message = format!(
         "{} is sealed for the retired key {id}; `seal rotate --to v2` re-encrypts it",
         item.key
@@ -147,7 +147,7 @@ fn retired(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
 fn not_accepted(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     let rule = against.settings.rule.as_ref()?;
     let mut recipients = view.recipients.iter();
-    let key = recipients.find(|key| judge(key, against) == Standing::NotAccepted)?;
+    let key = recipients.find(|key| judge(key, against) == RecipientStatus::NotAccepted)?;
     let message = format!(
         "{} is sealed for {}, but {} accepts only {}",
         item.key,

@@ -13,7 +13,7 @@ type Recipient = (ShortKeyId, Option<Suite>);
 
 /// What is known about a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum RecipientStatus {
     /// The rule lists the key as retired.
     Retired,
     /// The rule accepts other keys only.
@@ -26,9 +26,9 @@ pub(super) enum Standing {
 
 /// Judges a recipient. A fingerprint is compared with those of the certificates that can be read: the identifier of an RSA key
 /// does not show its fingerprint.
-pub(super) fn judge((id, suite): &Recipient, against: Against<'_>) -> Standing {
+pub(super) fn judge((id, suite): &Recipient, against: Against<'_>) -> RecipientStatus {
     let Some(rule) = &against.settings.rule else {
-        return Standing::Unknown;
+        return RecipientStatus::Unknown;
     };
     let known = fingerprint(*id, against);
     let is_unnamed_rsa = *suite == Some(Suite::Rsa) && known.is_none();
@@ -39,11 +39,11 @@ pub(super) fn judge((id, suite): &Recipient, against: Against<'_>) -> Standing {
         .any(|retired| retired.short() == *id)
         || known.as_ref().is_some_and(is_retired)
     {
-        Standing::Retired
+        RecipientStatus::Retired
     } else if is_unnamed_rsa && !rule.retired.is_empty() {
-        Standing::Unknown
+        RecipientStatus::Unknown
     } else if against.recipients.has(*id) {
-        Standing::Fine
+        RecipientStatus::Fine
     } else {
         judge_unlisted((*id, known), is_unnamed_rsa, rule, against)
     }
@@ -55,37 +55,37 @@ fn judge_unlisted(
     is_unnamed_rsa: bool,
     rule: &Rule,
     against: Against<'_>,
-) -> Standing {
+) -> RecipientStatus {
     let is_pinned = known.is_some_and(|known| rule.fingerprints.contains(&known))
         || rule.key_ids.iter().any(|pin| pin.short() == id);
     let has_pins = !rule.fingerprints.is_empty() || !rule.key_ids.is_empty();
     if against.recipients.unknown == 0 || is_pinned {
-        Standing::Fine
+        RecipientStatus::Fine
     } else if !has_pins || (is_unnamed_rsa && !rule.fingerprints.is_empty()) {
-        Standing::Unknown
+        RecipientStatus::Unknown
     } else {
-        Standing::NotAccepted
+        RecipientStatus::NotAccepted
     }
 }
 
 /// Returns the fingerprint of an RSA key whose certificate or private key can be read.
 fn fingerprint(id: ShortKeyId, against: Against<'_>) -> Option<Fingerprint> {
-    let of_rule = against.recipients.fingerprints.get(&id).cloned();
+    let from_rule = against.recipients.fingerprints.get(&id).cloned();
     let certificate = against
         .certificate
         .filter(|c| c.public_key().key_id().short() == id);
     let ring = against.ring.into_iter().flat_map(KeyRing::keys);
-    let mut of_ring = ring.filter(|key| key.key_id().short() == id);
-    of_rule
+    let mut from_ring = ring.filter(|key| key.key_id().short() == id);
+    from_rule
         .or_else(|| certificate.map(|certificate| certificate.fingerprint().clone()))
-        .or_else(|| of_ring.next().map(|key| key.fingerprint().clone()))
+        .or_else(|| from_ring.next().map(|key| key.fingerprint().clone()))
 }
 
 /// Returns the number of v2 items with recipients that cannot be compared with the rule.
 pub(super) fn uncompared(object: &Object, against: Against<'_>) -> usize {
     let is_unknown = |view: &ItemView| {
         let mut recipients = view.recipients.iter();
-        recipients.any(|key| judge(key, against) == Standing::Unknown)
+        recipients.any(|key| judge(key, against) == RecipientStatus::Unknown)
     };
     let items = object.items.iter();
     let uncompared = items.filter(|item| matches!(&item.form, Form::V2(view) if is_unknown(view)));

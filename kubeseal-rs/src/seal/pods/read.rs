@@ -52,8 +52,8 @@ pub(super) fn rows(objects: &Objects, scope: &Scope, now: Timestamp) -> Result<B
         let message = format!("no SealedSecret {name:?} in namespace {namespace:?}");
         bail!(Failure::new(message).hint("pass its namespace with --namespace"));
     }
-    let is_of_name = |row: &Row| matches!(&row.source, Source::Secret(secret) if secret == name);
-    Ok(rows.into_iter().filter(is_of_name).collect())
+    let has_name = |row: &Row| matches!(&row.source, Source::Secret(secret) if secret == name);
+    Ok(rows.into_iter().filter(has_name).collect())
 }
 
 fn read(objects: &Objects, namespace: Option<&str>) -> Result<survey::Objects> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::summary::{FileReport, ObjectReport, Total, failure_counts};
-use super::vouched::TemplateSummary;
+use super::templates::TemplateSummary;
 use crate::report::path_text;
 
 /// The result of a run; in a dry run, the expected result.
@@ -102,7 +102,7 @@ impl<'a> RotatedObject<'a> {
             object.problem.is_some() || !object.rotated.is_empty() || !object.believed.is_empty();
         let from = object.from.iter();
         is_reported.then(|| Self {
-            name: &object.place,
+            name: &object.name,
             line: object.line,
             rotated: &object.rotated,
             current: object.current(),
@@ -126,7 +126,7 @@ mod tests {
 
     fn object(name: &str) -> ObjectReport {
         ObjectReport {
-            place: name.to_owned(),
+            name: name.to_owned(),
             line: 1,
             items: 3,
             rotated: Vec::new(),

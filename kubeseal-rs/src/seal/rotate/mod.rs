@@ -12,7 +12,7 @@ mod offline;
 mod online;
 mod rule_keys;
 mod summary;
-mod vouched;
+mod templates;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::{Sealing, TlsPort};
 use summary::{FileReport, ObjectReport};
-use vouched::Vouched;
+use templates::ConfirmedTemplates;
 use zeroize::Zeroizing;
 
 /// Arguments of `seal rotate`.
@@ -123,7 +123,7 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     }
     report::warn_about_missing_submodules(&args.paths);
     let candidates = walk::candidates(&args.paths, &mut report::notice)?;
-    let vouched = Vouched::find(args, &candidates, environment)?;
+    let confirmed_templates = ConfirmedTemplates::find(args, &candidates, environment)?;
     if !args.dry_run {
         remove_leftovers(&candidates);
     }
@@ -133,12 +133,12 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
         online::rotate(&session, &candidates, args, &interrupt)?
     } else {
         let ring = read_keys(&args.key)?;
-        let session = Session::of_existing_values(&args.sealing, environment, &ring);
+        let session = Session::for_existing_values(&args.sealing, environment, &ring);
         let run = offline::Run {
             session: &session,
             ring: &ring,
             args,
-            vouched: &vouched,
+            confirmed_templates: &confirmed_templates,
         };
         run.rotate(&candidates, &interrupt)?
     };
@@ -329,7 +329,7 @@ impl Work {
         let mut work = Self::of(ManifestFile::read(path)?)?;
         for report in done {
             let is_same = |index: &usize| {
-                !work.done.contains(index) && work.objects[*index].1.place == report.place
+                !work.done.contains(index) && work.objects[*index].1.name == report.name
             };
             if let Some(index) = (0..work.objects.len()).find(is_same) {
                 let line = work.objects[index].1.line;
@@ -422,8 +422,8 @@ impl Work {
             let before = &self.objects[new.index].0;
             let now = current.objects.iter().map(|(found, _)| found);
             let same = now.filter(|now| is_same_object(now, before));
-            let of_object: Vec<_> = same.filter_map(|now| new.edits(before, now)).collect();
-            edits.insert((new.index, number), of_object.concat());
+            let object_edits: Vec<_> = same.filter_map(|now| new.edits(before, now)).collect();
+            edits.insert((new.index, number), object_edits.concat());
         }
         let empty = edits.iter().filter(|(_, edits)| edits.is_empty());
         let stale: BTreeSet<usize> = empty.map(|((index, _), _)| *index).collect();

@@ -285,7 +285,7 @@ fn controller_of(args: &Sealing, settings: &Settings) -> Source {
 /// The new object, or the reason why the controller returned none.
 type Answer = Result<Json, String>;
 
-const NOT_UNSEALABLE: &str = "the controller cannot unseal it: most likely, it was sealed for another cluster, or for another \
+const CANNOT_UNSEAL: &str = "the controller cannot unseal it: most likely, it was sealed for another cluster, or for another \
         name, namespace or scope";
 
 const INTERRUPTED: &str = "the run was interrupted";
@@ -349,7 +349,7 @@ impl Cluster {
     fn rotate_one(&self, document: &Json, to: Option<SealedFormat>) -> Result<Answer> {
         match self.request(document, to) {
             Ok(Some(answer)) => Ok(Ok(answer)),
-            Ok(None) => Ok(Err(NOT_UNSEALABLE.to_owned())),
+            Ok(None) => Ok(Err(CANNOT_UNSEAL.to_owned())),
             Err(error @ (ClusterError::Unreachable { .. } | ClusterError::ByToken(_))) => {
                 Err(error.into())
             }

@@ -59,7 +59,7 @@ impl RuleKeys {
 
     /// Refuses a retired key, and a key without a fingerprint or identifier in a rule that lists some.
     fn check_key(&self, rule: &Rule, (id, suite): Key) -> Result<(), Failure> {
-        let has = |ids: &[KeyId]| ids.iter().any(|of_rule| of_rule.short() == id);
+        let has = |ids: &[KeyId]| ids.iter().any(|listed| listed.short() == id);
         let name = name((id, suite));
         if has(&rule.retired_ids) {
             let rule = rule.describe();

@@ -60,7 +60,7 @@ pub(super) struct Row<'a> {
 
 impl<'a> Row<'a> {
     /// Returns the outcome for an RSA key.
-    pub(super) fn of_rsa(step: &'a Step<'_>) -> Self {
+    pub(super) fn from_rsa_step(step: &'a Step<'_>) -> Self {
         let outcome = match &step.action {
             Action::Put(_) => Outcome::Restored,
             Action::LetSeal(_) => Outcome::SealingAllowed,

@@ -589,7 +589,7 @@ mod tests {
         }
     }
 
-    /// Attack: an attacker gives a key in a backup a name that leads out of the folder, is hidden, or contains terminal
+    /// Attack: an attacker gives a key in a backup a name that leads out of the directory, is hidden, or contains terminal
     /// escapes.
     #[test]
     fn refuses_names_that_an_api_server_would_refuse() {

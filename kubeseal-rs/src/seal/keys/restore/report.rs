@@ -9,7 +9,7 @@ use super::{Plans, SignedBy};
 /// Formats the result as text.
 pub(super) fn lines(
     plans: &Plans<'_>,
-    place: &str,
+    location: &str,
     dry_run: bool,
     signed: SignedBy<'_>,
 ) -> Vec<String> {
@@ -30,7 +30,7 @@ pub(super) fn lines(
     };
     let stored = plans.rows().filter(|row| row.outcome == Outcome::Restored);
     let (stored, total) = (stored.count(), plans.rows().count());
-    lines.push(format!("{stored} of {total} keys {restored} in {place}"));
+    lines.push(format!("{stored} of {total} keys {restored} in {location}"));
     lines.extend(sealing(plans));
     lines
 }

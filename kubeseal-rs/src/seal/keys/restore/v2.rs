@@ -166,11 +166,11 @@ impl<'a> Plan<'a> {
 
     /// Returns a newer key of the same suite that may seal.
     fn newer(&self, key: &V2KeyRecord) -> Option<&V2KeyRecord> {
-        let of_suite = self
+        let suite_keys = self
             .after
             .iter()
             .filter(|other| other.suite() == key.suite());
-        let mut sealing = of_suite.filter(|other| other.can_seal());
+        let mut sealing = suite_keys.filter(|other| other.can_seal());
         sealing.find(|other| other.not_before() > key.not_before())
     }
 
@@ -191,7 +191,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     ///
     /// Fails if a file of its name exists.
-    pub(super) fn check_places(&self, store: &KeyStore) -> Result<()> {
+    pub(super) fn check_storable(&self, store: &KeyStore) -> Result<()> {
         for step in &self.steps {
             if let (Action::Put(secret), Some((_, id))) = (&step.action, step.key) {
                 let name = secret.metadata.name.as_deref().unwrap_or_default();

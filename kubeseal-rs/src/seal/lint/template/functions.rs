@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// Functions with no argument that becomes part of the output.
-const NAMING: [&str; 39] = [
+const FUNCTIONS_WITHOUT_OUTPUT: [&str; 39] = [
     "$.Files.Get",
     "$.Files.Glob",
     ".Files.Get",
@@ -64,12 +64,12 @@ const MAX_SEPARATOR: usize = 3;
 
 /// Returns whether a function outputs none of its arguments.
 pub(super) fn outputs_no_argument(function: &str) -> bool {
-    NAMING.contains(&function)
+    FUNCTIONS_WITHOUT_OUTPUT.contains(&function)
 }
 
 /// Returns whether a function does not output the argument at this position. `count` is the number of the arguments
 /// that follow the function; in a pipeline, one more follows these.
-pub(super) fn is_naming(function: &str, position: usize, count: usize, is_piped: bool) -> bool {
+pub(super) fn drops_argument(function: &str, position: usize, count: usize, is_piped: bool) -> bool {
     match &*without_must(function) {
         "include"
         | "template"
@@ -114,17 +114,17 @@ fn without_must(function: &str) -> Cow<'_, str> {
 /// Returns whether an argument is a separator or a pattern if it is short.
 pub(super) fn is_separator(function: &str, position: usize, text: &str) -> bool {
     let function = &*without_must(function);
-    let is_place = match function {
+    let is_separator_position = match function {
         "join" => position == 0,
         "replace" => position < 2,
         "regexReplaceAll" | "regexReplaceAllLiteral" => position == 2,
         _ => false,
     };
-    is_place && (function == "replace" && position == 0 || letters(text) <= MAX_SEPARATOR)
+    is_separator_position && (function == "replace" && position == 0 || letters(text) <= MAX_SEPARATOR)
 }
 
 /// Returns whether an argument is the layout or the time zone of a date.
-pub(super) fn is_of_date(function: &str, position: usize, text: &str) -> bool {
+pub(super) fn is_date_format(function: &str, position: usize, text: &str) -> bool {
     match (function, position) {
         ("date" | "dateInZone" | "date_in_zone", 0) => is_match(&LAYOUT, text),
         ("dateInZone" | "date_in_zone", 2) => is_match(&ZONE, text),
@@ -143,7 +143,7 @@ fn letters(text: &str) -> usize {
 
 /// Returns whether a value for this key, which a chart passes to a template of Bitnami's library chart `common`, names
 /// something or is an option.
-pub(super) fn is_option_of_common(template: &str, key: &str) -> bool {
+pub(super) fn is_common_chart_option(template: &str, key: &str) -> bool {
     let options = [
         "chartName",
         "component",

@@ -7,11 +7,11 @@ use std::sync::LazyLock;
 use kubeseal_library::walk::names_kind;
 use regex::Regex;
 
-use super::super::connection_string::{PART, has_only_parts_as_credentials};
+use super::super::connection_string::{VARIABLE, has_only_variables_as_credentials};
 use super::super::placeholder::is_whole_placeholder;
 use super::expression::{self, Call, Expression, Operand, Pipeline};
 use super::functions::{
-    is_naming, is_of_date, is_option_of_common, is_separator, outputs_no_argument,
+    drops_argument, is_date_format, is_common_chart_option, is_separator, outputs_no_argument,
 };
 use super::pieces::{Action, Form, Piece, Pieces};
 
@@ -326,7 +326,7 @@ impl<'o> Literals<'o> {
                 || self.passes_literal(template, others);
         }
         arguments.iter().enumerate().any(|(position, argument)| {
-            !is_naming(function, position, arguments.len(), is_piped)
+            !drops_argument(function, position, arguments.len(), is_piped)
                 && !is_exempt_text(function, position, argument)
                 && self.is_literal(argument, counts_numbers)
         })
@@ -415,7 +415,7 @@ fn values_for<'a, 'p>(template: &Operand<'a>, argument: &'p Operand<'a>) -> Vec<
         return vec![argument];
     };
     let value = |entry: &'p [Operand<'a>]| match entry {
-        [Operand::Text(key), _] if is_option_of_common(template, key) => None,
+        [Operand::Text(key), _] if is_common_chart_option(template, key) => None,
         [_, value] => Some(value),
         _ => None,
     };
@@ -431,13 +431,13 @@ fn is_exempt_text(function: &str, position: usize, argument: &Operand<'_>) -> bo
         return false;
     };
     let is_format = || {
-        let format = VERB.as_ref().map(|verb| verb.replace_all(text, PART));
+        let format = VERB.as_ref().map(|verb| verb.replace_all(text, VARIABLE));
         format.is_some_and(|format| {
-            !format.contains(char::is_alphanumeric) || has_only_parts_as_credentials(&format)
+            !format.contains(char::is_alphanumeric) || has_only_variables_as_credentials(&format)
         })
     };
     is_separator(function, position, text)
-        || is_of_date(function, position, text)
+        || is_date_format(function, position, text)
         || function == "printf" && position == 0 && is_format()
 }
 

@@ -79,7 +79,7 @@ impl Action<'_> {
 }
 
 /// Returns whether a string contains the beginning of an action.
-pub(in super::super) fn may_hold_action(text: &str) -> bool {
+pub(in super::super) fn may_contain_action(text: &str) -> bool {
     let is_start = |at: usize| is_action_start(&text.as_bytes()[at..]);
     memchr::memchr2_iter(b'{', b'<', text.as_bytes()).any(is_start)
 }
