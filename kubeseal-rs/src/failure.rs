@@ -17,10 +17,10 @@ pub struct Failure {
     hints: Vec<String>,
 }
 
-/// Ends the error about a path that does not exist, which is formatted as in Go.
-const MISSING: &str = ": no such file or directory";
+/// The end of the error about a path that does not exist, worded as in Go.
+const NOT_FOUND: &str = ": no such file or directory";
 
-/// Begins a hint in the text of an error.
+/// Separates a hint from the message, or from another hint, in the text of an error.
 const HINT: &str = "\nhint: ";
 
 impl Failure {
@@ -65,7 +65,7 @@ impl From<anyhow::Error> for Failure {
         let mut parts = text.split(HINT).map(str::to_owned);
         let message = parts.next().unwrap_or_default();
         let mut hints: Vec<String> = parts.collect();
-        if hints.is_empty() && message.ends_with(MISSING) {
+        if hints.is_empty() && message.ends_with(NOT_FOUND) {
             let is_output = ["cannot write ", "cannot create "]
                 .iter()
                 .any(|verb| message.contains(verb));

@@ -89,7 +89,7 @@ pub(super) fn merge(
     Ok(secrets::write(&documents, format))
 }
 
-/// Warns about an object with v2 values, and refuses one that a controller would refuse with a v1 item.
+/// Warns if the object has v2 values. Fails if a controller would refuse a v1 item beside them.
 fn check_v2(target: &SealedSecret, file: &Path) -> Result<(), MergeError> {
     let entries = &target.spec.encrypted_data;
     if !v2::is_v2(entries) {

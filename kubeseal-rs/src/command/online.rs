@@ -51,7 +51,7 @@ pub(super) fn fill_namespaces(
     Ok(())
 }
 
-/// Removes namespaces that the input did not contain.
+/// Removes the namespaces that [`fill_namespaces`] added.
 pub(super) fn remove_added_namespaces(documents: &mut [Json], before: &[SealedSecret]) {
     for (document, sealed) in documents.iter_mut().zip(before) {
         let template = &sealed.spec.template.metadata;

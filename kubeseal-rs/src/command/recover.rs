@@ -43,10 +43,10 @@ pub enum KeyFileError {
     /// The file is neither PEM nor manifests.
     #[error("it contains neither a PEM private key nor the backup of a key Secret")]
     Manifest(#[from] ReadError),
-    /// The file has a part of a PEM key.
+    /// The PEM block of a key is incomplete.
     #[error("its PEM is truncated or damaged\nhint: use another copy of the file")]
     Damaged,
-    /// The PEM file's key cannot be used.
+    /// The key in a PEM file cannot be used.
     #[error("it contains no usable private key")]
     Private(#[from] PrivateKeyError),
     /// A line with a v2 key cannot be used.
@@ -84,14 +84,14 @@ impl RecoveryKeys {
         let (mut recovery_keys, mut empty) = (Self::default(), Vec::new());
         for file in key_files {
             if file.is_dir() {
-                return Err(CommandError::RecoveryFolder(file.clone()));
+                return Err(CommandError::RecoveryDirectory(file.clone()));
             }
             match keys_of(file, &files::read_as(file, Kind::Keys)?) {
-                Ok(found) if found.is_empty() => empty.push(CommandError::RecoveryKey {
+                Ok(keys) if keys.is_empty() => empty.push(CommandError::RecoveryKey {
                     file: file.clone(),
                     source: KeyFileError::NoKey,
                 }),
-                Ok(found) => recovery_keys.add(file, found),
+                Ok(keys) => recovery_keys.add(file, keys),
                 Err(source) => recovery_keys.unusable.push(CommandError::RecoveryKey {
                     file: file.clone(),
                     source,
@@ -114,12 +114,12 @@ impl RecoveryKeys {
         self.keys.is_empty() && self.v2_keys.is_empty()
     }
 
-    fn add(&mut self, file: &Path, found: FileKeys) {
+    fn add(&mut self, file: &Path, keys: FileKeys) {
         let name = file.shown();
         let key = |key| Arc::new(RingKey::opening_only(name.clone(), key));
-        self.keys.extend(found.rsa.into_iter().map(key));
+        self.keys.extend(keys.rsa.into_iter().map(key));
         let key = |key| Arc::new(RingV2Key::new(name.clone(), Timestamp::MIN, key));
-        self.v2_keys.extend(found.v2.into_iter().map(key));
+        self.v2_keys.extend(keys.v2.into_iter().map(key));
     }
 
     pub(super) fn ring(&self) -> KeyRing {
@@ -207,7 +207,7 @@ fn keys_of(file: &Path, bytes: &[u8]) -> Result<FileKeys, KeyFileError> {
                 .map_err(UnusableKey::from)
                 .and_then(|secret| keys_of_secret(&secret))
             {
-                Ok(found) => keys.extend(found),
+                Ok(secret_keys) => keys.extend(secret_keys),
                 Err(error) => report::warn(&format!(
                     "{}: skipped an object in document {}: {}",
                     file.shown(),

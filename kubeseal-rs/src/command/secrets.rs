@@ -102,8 +102,8 @@ fn warn_about_private_key(secret: &Secret) {
     if has_private_key(secret) {
         let name = secret.metadata.name.as_deref().unwrap_or_default();
         report::warn(&format!(
-            "the Secret {name:?} is a private key of the sealed-secrets controller: do not commit it; the key that it is sealed \
-             for opens every value that is sealed for it"
+            "the Secret {name:?} is a private key of the sealed-secrets controller: do not commit it, \
+             because anyone who can unseal it can then unseal every value that is sealed for this key"
         ));
     }
 }

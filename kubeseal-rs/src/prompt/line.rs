@@ -14,7 +14,7 @@ const DELETE: u8 = 0x7f;
 /// The parameters of the sequences with which a terminal encloses pasted text.
 const PASTE_START: &[u8] = b"200";
 const PASTE_END: &[u8] = b"201";
-/// The maximum length of the parameters of an escape sequence. Those of keys are shorter.
+/// The maximum length of the parameters of an escape sequence. The parameters of keys are shorter.
 const MAX_PARAMETERS: usize = 16;
 
 /// A line that is being entered. It may contain a plain value.
@@ -147,7 +147,7 @@ impl Line {
 mod tests {
     use super::*;
 
-    /// Enters bytes until an end. Returns the line, and the number of bytes that were not read.
+    /// Enters bytes until the input ends. Returns the line, and the number of bytes that were not read.
     fn enter(bytes: &[u8]) -> (Option<End>, Result<String, LineError>, usize) {
         let mut line = Line::default();
         let mut rest = bytes.iter();

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::report::{self, ShowPath as _, shown};
 
 /// Returns whether to bind the new values of an object to its template: if a value in the file or in the last commit is
-/// bound, or if the rule says so.
+/// bound, or if the rule requires it.
 ///
 /// # Errors
 ///
@@ -52,8 +52,8 @@ pub(super) fn decide(
     Ok(true)
 }
 
-/// Allows new v1 values where a rule says v2, since controllers refuse a value that is bound to the template beside `item`,
-/// which is v1 and stays. Warns the user.
+/// Allows new v1 values where a rule requires v2, since controllers refuse a value that is bound to the template beside
+/// `item`, which is v1 and stays. Warns the user.
 ///
 /// # Errors
 ///
@@ -71,7 +71,7 @@ pub(super) fn keep_v1(
     }
     let (item, rule) = (shown(item), rule.describe());
     report::warn(&format!(
-        "{object_name}: the new value is sealed as v1 like the item {item:?}, although {} says v2; \
+        "{object_name}: the new value is sealed as v1 like the item {item:?}, although {} requires v2; \
          `seal rotate --to v2 --bind-template --key FILE` converts all values",
         shown(&rule)
     ));
@@ -89,7 +89,7 @@ fn has_bound(object: &Object) -> bool {
     object.view().values().any(|item| item.is_template_bound)
 }
 
-/// Returns whether the committed values are bound, and those of the file, none of which is bound, replace them. An object
+/// Returns whether the committed values are bound, and values in the file that are all unbound replace them. An object
 /// without items has lost nothing while its template stays.
 fn has_lost_binding(committed: &SealedSecret, sealed: &SealedSecret, object: &Object) -> bool {
     let before = Object::parse(&committed.spec.encrypted_data);
@@ -139,7 +139,7 @@ fn warn_about_unbound(object_name: &str, object: &Object, change: Change<'_>) {
     }
 }
 
-/// Returns the object in the version of its file in HEAD; `None` if there is none. Warns if it cannot be read.
+/// Returns the object as it is in HEAD; `None` if HEAD does not contain it. Warns if it cannot be read.
 pub(super) fn committed(path: &Path, now: &Found) -> Option<SealedSecret> {
     let found = read_committed(path, now).unwrap_or_else(|error| {
         report::warn(&format!(

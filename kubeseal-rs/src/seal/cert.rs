@@ -133,14 +133,14 @@ fn fetch(args: &CertFetch, environment: &Environment) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn wrong_fingerprint(found: &Fingerprint, pin: &Fingerprint) -> Failure {
+fn wrong_fingerprint(actual: &Fingerprint, pin: &Fingerprint) -> Failure {
     Failure::new(format!(
-        "the certificate has the fingerprint {found}, not {pin} (--fingerprint); nothing was written"
+        "the certificate has the fingerprint {actual}, not {pin} (--fingerprint); nothing was written"
     ))
     .hint("if the key was renewed, confirm the new fingerprint with the administrator of the controller")
 }
 
-/// Returns the certificate. That of a controller is compared with the last one, as before sealing.
+/// Returns the certificate. The certificate of a controller is compared with the cached one, as before sealing.
 fn read_to_fetch(
     args: &CertFetch,
     environment: &Environment,

@@ -223,7 +223,7 @@ struct RuleReport<'a> {
     number: usize,
     /// The line where the rule begins.
     line: usize,
-    /// The pattern as written.
+    /// The path pattern, as in the file.
     path: &'a str,
 }
 

@@ -156,11 +156,11 @@ fn shell_arguments(args: &Exec) -> String {
         shlex::try_quote(&arg).map_or_else(|_| arg.clone().into_owned(), Into::into)
     };
     let dashes = std::iter::once("--".to_owned());
-    let words = paths.map(quoted).chain(dashes).chain(command.map(quoted));
-    words.collect::<Vec<String>>().join(" ")
+    let arguments = paths.map(quoted).chain(dashes).chain(command.map(quoted));
+    arguments.collect::<Vec<String>>().join(" ")
 }
 
-/// Passes the chosen values to a command, in its environment or in files that it has to inherit.
+/// Passes the chosen values to a command, in its environment or in files that the command has to inherit.
 fn pass_values(
     command: &mut Command,
     values: &BTreeMap<String, Plain>,
@@ -190,7 +190,7 @@ fn pass_values(
     Ok(files)
 }
 
-/// The keys to unseal with.
+/// The keys that unseal the values.
 struct Keys {
     ring: KeyRing,
     /// The keys that the controller uses, without retired ones; `None` with backups, whose controller is unknown.

@@ -274,8 +274,7 @@ fn stage_hint(plan: &Plan, to: &Path) -> String {
     format!(", and stage the changes: git add {args}")
 }
 
-/// Checks that a file contains Secrets, and that parsers do not drop a value of it: of a repeated key, they use the
-/// last value.
+/// Checks that a file contains Secrets and no repeated keys.
 fn check_sealable(file: &ManifestFile) -> Result<()> {
     let path = file.path.shown();
     if file.of_kind(Kind::Secret).next().is_none() {
@@ -329,7 +328,7 @@ fn seal_file(
 }
 
 /// The hint for Secrets among other objects.
-const SEPARATE: &str = "move the Secrets to a separate file";
+const SEPARATE_FILE_HINT: &str = "move the Secrets to a separate file";
 
 /// One or more documents in a file.
 enum Part<'a> {
@@ -357,7 +356,7 @@ fn parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>> {
             (0, None) => Part::Kept(reformat(&document.root, format)?),
             _ => bail!(
                 Failure::new("cannot seal a list that contains Secrets and other objects")
-                    .hint(SEPARATE)
+                    .hint(SEPARATE_FILE_HINT)
             ),
         };
         parts.push(part);
@@ -369,7 +368,7 @@ fn parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>> {
 fn reformat(root: &Node, format: Format) -> Result<Vec<u8>> {
     let json = Reading::default().json(root, Shape::Any).map_err(|_| {
         Failure::new("the file contains other objects, which cannot be kept unchanged")
-            .hint(SEPARATE)
+            .hint(SEPARATE_FILE_HINT)
     })?;
     Ok(write(&[json], format).to_vec())
 }

@@ -50,9 +50,9 @@ const EARLIER_HEAD: &str = "#!/bin/sh\n\
 /// The size limit, in bytes, for comparing an existing hook; hooks of `seal` are small.
 const MAX_COMPARED: u64 = 1 << 20;
 
-/// Prefix and suffix of the line that runs `seal`. It contains the absolute path of `seal`: with a
-/// relative directory in `PATH`, a `seal` from the repository could run. `seal` determines the staged
-/// files itself, so that the repository's configuration has no effect.
+/// The prefix and the suffix of the line that runs `seal`. The line contains the absolute path of `seal`: with a
+/// relative directory in `PATH`, a `seal` from the repository could run. `seal` determines the staged files itself, so
+/// that the repository's configuration has no effect.
 const LINE: (&str, &str) = ("exec ", " lint --staged\n");
 
 /// Lines of hooks that earlier versions installed. The first three checked the work tree, where a
@@ -80,8 +80,10 @@ pub fn run(args: &Hook) -> Result<Outcome> {
         return print(hook.as_bytes());
     }
     let repository = Repository::discover(Path::new(".")).map_err(|error| match error {
-        GitError::NoRepository(_) => Failure::new("the current directory is not in a Git work tree")
-            .hint("create one with `git init`; in a bare repository, no hook runs before a commit"),
+        GitError::NoRepository(_) => Failure::new(
+            "the current directory is not in a Git work tree",
+        )
+        .hint("create one with `git init`; in a bare repository, no hook runs before a commit"),
         error => Failure::from(anyhow::Error::from(error)),
     })?;
     let tree = repository.root().canonicalize()?;
@@ -184,7 +186,10 @@ mod tests {
     fn replaces_only_hooks_of_earlier_versions() {
         for line in EARLIER {
             for head in [HEAD, EARLIER_HEAD] {
-                assert!(is_from_earlier_version(format!("{head}{line}").as_bytes()), "{line}");
+                assert!(
+                    is_from_earlier_version(format!("{head}{line}").as_bytes()),
+                    "{line}"
+                );
             }
         }
         let installed = hook(Path::new("/opt/a directory/seal")).unwrap();

@@ -32,7 +32,7 @@ pub(super) mod tests {
     use super::*;
     use crate::report;
 
-    /// Checks the bytes of a report that has all fields, and that the page lists exactly these.
+    /// Checks the bytes of a report that has all fields, and that `docs/json.md` lists exactly these fields.
     pub(in crate::seal) fn check(command: &str, report: &impl Serialize, want: &str) {
         check_bytes(report, want);
         check_page(command, &serde_json::to_value(report).unwrap());

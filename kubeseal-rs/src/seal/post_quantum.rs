@@ -1,4 +1,4 @@
-//! Keeps new values of an object for post-quantum keys only, where its other values are.
+//! Restricts new values of an object to post-quantum keys if its other values are restricted.
 
 use anyhow::{Result, bail};
 use shared::resource::SealedSecret;

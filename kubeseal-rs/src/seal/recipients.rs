@@ -1,5 +1,5 @@
 //! Decides which keys v2 values are sealed for: those of the rule, else those that the user names, else the key of the
-//! certificate. They never come from the file that is sealed into.
+//! certificate. They never come from the SealedSecret itself.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -48,7 +48,7 @@ impl Recipients {
     }
 }
 
-/// A key, and how it was named.
+/// A key, and how it is named.
 struct Named {
     key: RecipientKey,
     /// Whether the key itself, not a file or a server, is in the rule.
@@ -305,7 +305,7 @@ fn confirmed_ids(settings: &Settings, named: &[RecipientKey]) -> Vec<KeyId> {
 fn distinct(keys: Vec<RecipientKey>) -> Vec<RecipientKey> {
     let mut distinct: Vec<RecipientKey> = Vec::new();
     for key in keys {
-        if distinct.iter().all(|known| known.key_id() != key.key_id()) {
+        if distinct.iter().all(|other| other.key_id() != key.key_id()) {
             distinct.push(key);
         }
     }
@@ -413,7 +413,8 @@ pub fn key_comments(settings: &Settings) -> KeyComments {
         .collect()
 }
 
-/// What the recipients of a file depend on: the rule, and the source of the certificate. Flags are the same for a run.
+/// The rule and the source of the certificate, which determine the recipients of a file. Flags are the same for the
+/// whole run.
 pub type CacheKey = (Option<(PathBuf, usize)>, Source);
 
 fn cache_key(settings: &Settings) -> CacheKey {

@@ -40,7 +40,7 @@ pub fn warn_of_size(secret: &Secret) {
     }
 }
 
-/// Checks that new values and removed items violate the type of an object no further. Returns warnings: about an item
+/// Checks that new values and removed items add no violation of the type of an object. Returns warnings about an item
 /// that was missing before, which a later run may add, and about values that are too large.
 ///
 /// # Errors
@@ -123,7 +123,7 @@ fn total_plain_len(spec: &SealedSecretSpec, is_counted: impl Fn(&String) -> bool
     items.map(len).sum()
 }
 
-/// The visible length of a v2 value may be greater than its real one by this much.
+/// The maximum difference between the visible and the actual length of a v2 value.
 const MAX_PADDING: usize = 31;
 
 /// Returns the length of the value in a sealed text; 0 if it is malformed.

@@ -115,7 +115,7 @@ pub fn seal_with_templates(
             _ => failure,
         });
     }
-    refuse_key(&secret)?;
+    refuse_private_key(&secret)?;
     requirements::warn_of_size(&secret);
     set_target(session, settings, &mut secret)?;
     match settings.format.value {
@@ -124,15 +124,15 @@ pub fn seal_with_templates(
     }
 }
 
-/// Refuses a private key of a controller: sealed, it would be readable with the key that it is sealed for, and so would all
-/// values that are sealed for it.
-fn refuse_key(secret: &Secret) -> Result<()> {
+/// Refuses a private key of a controller: anyone who can unseal it can then unseal every value that is sealed for this
+/// key.
+fn refuse_private_key(secret: &Secret) -> Result<()> {
     if !key_secret::has_private_key(secret) {
         return Ok(());
     }
     let message = format!(
-        "{} is a private key of the sealed-secrets controller; sealed in a repository, the key that it is sealed for would open \
-         every value that is sealed for it",
+        "{} is a private key of the sealed-secrets controller; anyone who can unseal it \
+         can then unseal every value that is sealed for this key",
         describe(secret)
     );
     bail!(Failure::new(message).hint("keep keys in an encrypted archive: `seal keys backup`"))
@@ -287,7 +287,7 @@ fn describe_location(node: &Node, file: &str) -> String {
     )
 }
 
-/// Checks that parsers do not drop a value of a manifest: of a repeated key, they use the last value.
+/// Refuses a manifest with a repeated key, because parsers drop all values of such a key except the last one.
 ///
 /// # Errors
 ///

@@ -29,9 +29,9 @@ use crate::seal_args::Sealing;
 /// Upstream's default name and namespace of the controller's Service.
 const DEFAULT_CONTROLLER: (&str, &str) = ("sealed-secrets-controller", "kube-system");
 
-/// The key of the certificate cache: the source, the rules' directory for relative paths, what named the
-/// source, and the accepted fingerprints. A cached certificate is reused only for an equal key.
-/// Otherwise a certificate that a rule accepts could be used where the rule does not apply.
+/// The key of the certificate cache: the source, the directory of the rules for relative paths, the origin of the
+/// source, and the accepted fingerprints. A cached certificate is reused only for an equal key. Otherwise a certificate
+/// that a rule accepts could be used where the rule does not apply.
 type CacheKey = (
     Source,
     Option<PathBuf>,
@@ -170,8 +170,8 @@ impl<'a> Session<'a> {
         lock.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether the user has to confirm a key that only a rule names, because existing values would be sealed for
-    /// it and no key that the user passed belongs to it.
+    /// Returns whether the user has to confirm a key that only a rule names, because existing values would be sealed
+    /// for it and the user did not pass its private key.
     pub(super) fn needs_consent(&self, settings: &Settings, key: &KeyId) -> bool {
         let AllowedKeys::ConfirmedByUser(keys) = self.allowed_keys else {
             return false;
@@ -239,7 +239,7 @@ impl<'a> Session<'a> {
                 source: at.clone(),
                 ..CertificateQuery::default()
             },
-            // A certificate that is found by labels or published has to match a known fingerprint.
+            // A certificate that is found by labels or is published has to match a known fingerprint.
             Source::Controller { .. } => CertificateQuery {
                 access: self.access(source),
                 named_by: settings.certificate.by.into(),

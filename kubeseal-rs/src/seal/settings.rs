@@ -37,7 +37,7 @@ pub enum Origin {
     Rule,
     /// An environment variable, by its name.
     Variable(&'static str),
-    /// The default, since nothing else sets it.
+    /// The default.
     Default,
 }
 

@@ -94,7 +94,7 @@ pub enum TargetError {
         /// The name of the item.
         item: String,
     },
-    /// Another program changed the object again and again.
+    /// Another program repeatedly changed the object.
     #[error(
         "another program keeps changing {object} in {}, so nothing was written\nhint: run the command again",
         file.shown()
@@ -129,15 +129,15 @@ pub enum TargetError {
 #[error("the object has changed")]
 struct Stale;
 
-/// How often changes are decided again because another program changed the object.
+/// The maximum number of attempts to decide changes, because another program may change the object meanwhile.
 const MAX_ATTEMPTS: usize = 100;
 
 /// What happens to new values if another program changed the same items since the file was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnConflict {
-    /// The new values replace them.
+    /// The new values replace the changed ones.
     Overwrite,
-    /// The change is refused: it was made to values that are outdated.
+    /// The change is refused, because it was made to outdated values.
     Refuse,
 }
 
@@ -178,8 +178,8 @@ impl Target {
         Scope::from_annotations(self.found.sealed.metadata.annotations.as_ref())
     }
 
-    /// Checks that the change does not violate the type of the Secret further. Warns if an item that was missing before
-    /// is still missing, or if the Secret is too large.
+    /// Checks that the change adds no violation of the type of the Secret. Warns if an item that was missing before is
+    /// still missing, or if the Secret is too large.
     ///
     /// # Errors
     ///
@@ -231,7 +231,7 @@ impl Target {
         Ok(new)
     }
 
-    /// Returns the format of new values: v2 if the file has v2 values or the settings say so, else v1.
+    /// Returns the format of new values: v2 if the file has v2 values or the settings require v2, else v1.
     ///
     /// # Errors
     ///
@@ -247,8 +247,8 @@ impl Target {
         Ok(SealedFormat::V2)
     }
 
-    /// Returns the format of these new values. Where only a rule says v2, and the new values would be bound to the template,
-    /// values that stay v1 keep the new ones v1: controllers refuse bound values beside them.
+    /// Returns the format of these new values. Where only a rule requires v2, and the new values would be bound to the
+    /// template, values that stay v1 keep the new ones v1: controllers refuse bound values beside them.
     fn format_of_change(
         &self,
         settings: &Settings,
@@ -355,14 +355,14 @@ impl Target {
         Ok(())
     }
 
-    /// Seals values and writes the file with them. What is sealed, and what is removed, is decided for the object that the
-    /// file contains at that moment: if another program changes it meanwhile, the decision is made again.
+    /// Seals values and writes the file with them. The values to seal and the entries to remove are decided for the
+    /// current object in the file. If another program changes the object meanwhile, the decision is repeated.
     ///
     /// # Errors
     ///
-    /// Fails like [`Self::check_change`], [`Self::seal`] and [`Self::write`]. Fails with [`TargetError::Conflict`] if v2
-    /// values would be bound to another template than the one that was read, if they would become v1, or if another
-    /// program changed the same items and `on_conflict` says so.
+    /// Fails like [`Self::check_change`], [`Self::seal`] and [`Self::write`]. Fails with [`TargetError::Conflict`] if
+    /// v2 values would be bound to another template than the one that was read, if they would become v1, or if another
+    /// program changed the same items and `on_conflict` is [`OnConflict::Refuse`].
     pub fn change(
         &mut self,
         session: &Session<'_>,
@@ -383,7 +383,7 @@ impl Target {
         })
     }
 
-    /// Repeats an attempt to change the object, which returns nothing if the object is not the one in the file any more,
+    /// Repeats an attempt to change the object, which returns nothing if the object is no longer the one in the file,
     /// with the current object.
     ///
     /// # Errors

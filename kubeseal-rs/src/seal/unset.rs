@@ -63,7 +63,10 @@ pub fn run(args: &Unset) -> Result<Outcome> {
     })?;
     for key in &keys {
         let object_name = qualified_name(&target.found);
-        report::info(&format!("{}: {object_name}: {key} removed", args.file.shown()));
+        report::info(&format!(
+            "{}: {object_name}: {key} removed",
+            args.file.shown()
+        ));
     }
     Ok(Outcome::Done)
 }

@@ -56,8 +56,8 @@ impl<'a> Stdin<'a> {
         }
     }
 
-    /// Reads stdin to its end, unchanged. If stdin is a terminal, prompts for the value instead,
-    /// since a terminal would show what is typed.
+    /// Reads stdin to its end, unchanged. If stdin is a terminal, prompts for the value instead, because a terminal
+    /// would show the input.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ fn from_directory(folder: &Path) -> Result<Vec<(String, Plain)>> {
     Ok(items)
 }
 
-/// Warns about a value that is most likely not what the user wants.
+/// Warns about a value that the user most likely did not intend.
 pub fn warn_about(key: &str, value: &Plain) {
     if value.expose().is_empty() {
         report::warn(&format!("the value of {key} is empty"));
@@ -178,7 +178,7 @@ pub fn warn_about(key: &str, value: &Plain) {
     warn_about_byte_order_mark("", key, value);
 }
 
-/// Warns about a value that begins with a byte order mark. `prefix` is the prefix of the message.
+/// Warns about a value that begins with a byte order mark. `prefix` begins the message.
 pub fn warn_about_byte_order_mark(prefix: &str, key: &str, value: &Plain) {
     let mark = match value.expose() {
         [0xef, 0xbb, 0xbf, ..] => "UTF-8",
@@ -191,7 +191,7 @@ pub fn warn_about_byte_order_mark(prefix: &str, key: &str, value: &Plain) {
     ));
 }
 
-/// Parses `KEY=VALUE` of a flag. An error does not repeat it.
+/// Parses `KEY=VALUE` of a flag. Errors do not repeat the argument, which may contain a value.
 ///
 /// # Errors
 ///

@@ -1,5 +1,4 @@
-//! `seal view`: shows the contents of sealed files, without values; or with them, given a key or
-//! permission to read the Secret.
+//! `seal view`: shows the contents of sealed files; with a key or permission to read the Secret, also the values.
 
 mod json;
 mod v2;
@@ -68,7 +67,7 @@ struct ObjectView {
     ages: Vec<Option<i64>>,
     /// Values by item name, if requested.
     values: Option<Values>,
-    /// Names of keys, as far as rules or files of the tree have them.
+    /// The names of keys in rules or in files of the tree.
     comments: KeyComments,
 }
 

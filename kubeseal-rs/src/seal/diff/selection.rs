@@ -45,7 +45,7 @@ pub(super) fn path_from(here: &Path, file: &Path) -> String {
 pub(super) fn select(args: &Diff, here: &Path) -> Result<Vec<Selection>> {
     let is_empty = args.args.iter().any(|argument| argument.is_empty());
     if is_empty || args.paths.iter().any(|path| path.as_os_str().is_empty()) {
-        // Such as a variable that is not set.
+        // For example, from a variable that is not set.
         bail!(
             Failure::new("an empty argument is neither a revision nor a file")
                 .hint("leave it out to compare all files")
@@ -179,12 +179,12 @@ fn hint(repository: &Repository, argument: &Path) -> Option<&'static str> {
     }
 }
 
-/// Returns whether the path may exist, as a file in a directory that cannot be entered may.
+/// Returns whether the path may exist: a file in a directory that cannot be searched counts.
 fn may_exist(path: &Path) -> bool {
     !files::is_absent(path).unwrap_or(false)
 }
 
-/// Returns the absolute paths that an argument names: of a symbolic link both the link, which may have replaced a
+/// Returns the absolute paths that an argument names: for a symbolic link, both the link, which may have replaced a
 /// file, and its target.
 fn absolute_paths(path: &Path, here: &Path) -> Vec<PathBuf> {
     let mut paths = vec![resolve(path, here)];

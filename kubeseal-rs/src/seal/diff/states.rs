@@ -90,7 +90,8 @@ impl<'a> Comparison<'a> {
             let old = from.map_or(Ok(None), content_at);
             let new = to.map_or_else(|| current_content(&file), content_at);
             let objects = compare_files(&file, old, new).into_iter();
-            changed.extend(objects.map(|(object_name, changes)| (path.clone(), object_name, changes)));
+            changed
+                .extend(objects.map(|(object_name, changes)| (path.clone(), object_name, changes)));
         }
         for (folder, why) in unlisted {
             let path = repository.root().join(folder);
@@ -229,15 +230,18 @@ fn compare_files(file: &Path, old: Content, new: Content) -> Vec<(String, Vec<Ch
         (_, Err(why)) | (Err(why), _) => return vec![(String::new(), vec![unreadable(why)])],
     };
     let object_names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let changes = object_names
-        .into_iter()
-        .map(|object_name| (object_name.clone(), compare(old.get(object_name), new.get(object_name))));
+    let changes = object_names.into_iter().map(|object_name| {
+        (
+            object_name.clone(),
+            compare(old.get(object_name), new.get(object_name)),
+        )
+    });
     changes.filter(|(_, changes)| !changes.is_empty()).collect()
 }
 
-/// Returns the objects in a file by namespace and name, or the reason why they cannot be read. A malformed file has
-/// none if it cannot contain a SealedSecret, or is named like another kind of file, such as a page that mentions
-/// SealedSecrets.
+/// Returns the objects in a file by namespace and name, or the reason why they cannot be read. A malformed file counts
+/// as empty if it cannot contain a SealedSecret, or if its name is that of another kind of file, such as a page that
+/// mentions SealedSecrets.
 fn objects(
     file: &Path,
     bytes: Option<Zeroizing<Vec<u8>>>,

@@ -69,7 +69,7 @@ pub(super) fn unused_key(key: &UsedKey, stored: &StoredKeys) -> Option<Finding> 
     })
 }
 
-/// A key Secret, with the label that says whether its key is in use.
+/// A key Secret, with the label that shows whether its key is in use.
 struct KeySecretUse<'a> {
     name: &'a str,
     label: &'static str,
@@ -79,11 +79,15 @@ struct KeySecretUse<'a> {
 /// Returns the Secrets that contain a key.
 fn secrets_with<'a>(key: &UsedKey, stored: &'a StoredKeys) -> Vec<KeySecretUse<'a>> {
     let has_rsa = |record: &&KeyRecord| record.fingerprint() == key.fingerprint();
-    let rsa = stored.rsa.iter().filter(has_rsa).map(|record| KeySecretUse {
-        name: record.name(),
-        label: KEY_LABEL,
-        is_active: record.facts.is_active,
-    });
+    let rsa = stored
+        .rsa
+        .iter()
+        .filter(has_rsa)
+        .map(|record| KeySecretUse {
+            name: record.name(),
+            label: KEY_LABEL,
+            is_active: record.facts.is_active,
+        });
     let has_v2 = |record: &&V2KeyRecord| {
         let id = record.key_id();
         id.is_some_and(|id| *key == UsedKey::V2(id.short()))

@@ -68,7 +68,7 @@ fn check_object(
         findings.add(&title, finding);
         return;
     }
-    match ask(sealed, &title, connection, findings) {
+    match ask_controller(sealed, &title, connection, findings) {
         Answer::Unsealable => {
             findings.add(&title, Finding::good("the controller can unseal it"));
         }
@@ -199,7 +199,7 @@ impl Answer {
     }
 }
 
-fn ask(
+fn ask_controller(
     sealed: &SealedSecret,
     title: &str,
     connection: &Connection,

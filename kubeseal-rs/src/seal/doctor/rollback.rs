@@ -12,7 +12,7 @@ use super::findings::{Finding, Findings};
 use crate::report;
 use crate::seal::keys::store;
 
-/// The step that all findings are about.
+/// The name of the step.
 const STEP: &str = "rollback";
 
 /// Checks the objects in a file or directory, or those of the cluster.
@@ -36,7 +36,7 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
     Ok(())
 }
 
-/// Returns the verdict on all objects. What cannot be read may contain v2 values.
+/// Returns the verdict on all objects. Unreadable files and objects may contain v2 values.
 fn summary(inventory: &Inventory, affected: usize) -> Finding {
     let (total, unread) = (inventory.holders.len(), inventory.unread_places());
     if affected > 0 {
@@ -62,7 +62,7 @@ fn inventory(args: &Doctor, clusters: &Clusters<'_>) -> Result<Inventory> {
     }
 }
 
-/// Returns the place of an object that Bitnami's controller cannot read, and why.
+/// Returns the name of an object that Bitnami's controller cannot read, and the reason.
 fn affected(holder: &Holder) -> Option<(String, String)> {
     let entries = &holder.sealed.spec.encrypted_data;
     if !v2::is_v2(entries) {

@@ -108,11 +108,11 @@ pub(super) fn read(text: &[u8]) -> Result<Option<Values>> {
     Ok(Some(values))
 }
 
-fn entries<'a>(node: &'a Node, what: &str) -> Result<&'a [(String, Node)]> {
+fn entries<'a>(node: &'a Node, expected: &str) -> Result<&'a [(String, Node)]> {
     match &node.value {
         Value::Map(entries) => Ok(entries),
         Value::Null => Ok(&[]),
-        _ => bail!("line {}: {what}", node.line),
+        _ => bail!("line {}: {expected}", node.line),
     }
 }
 

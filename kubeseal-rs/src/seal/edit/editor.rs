@@ -1,5 +1,4 @@
-//! Runs the user's editor: `$VISUAL`, `$EDITOR` or vi, by its absolute path, so that no program of
-//! a repository is run.
+//! Runs the user's editor: `$VISUAL`, `$EDITOR` or vi, by its absolute path, so that no program in a repository is run.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -117,8 +116,8 @@ fn is_same_flag(arg: &str, flag: &str) -> bool {
         )
 }
 
-/// The Vim options against copies of the text on disk. `nomodeline`, because a modeline in a value
-/// of another author would set options.
+/// Vim options that prevent copies of the text on disk. `nomodeline` is set because a modeline in a value of another
+/// author would set options.
 const NO_COPIES: &str = "set noswapfile nobackup nowritebackup noundofile nomodeline";
 
 /// Returns the arguments that keep Vim from writing the text to other files.
@@ -127,17 +126,9 @@ fn no_copy_args(program: &Path) -> Vec<String> {
         return Vec::new();
     }
     // Set the options before the user's settings are read, and again after.
-    [
-        "-n",
-        "-i",
-        "NONE",
-        "--cmd",
-        NO_COPIES,
-        "-c",
-        NO_COPIES,
-    ]
-    .map(str::to_owned)
-    .into()
+    ["-n", "-i", "NONE", "--cmd", NO_COPIES, "-c", NO_COPIES]
+        .map(str::to_owned)
+        .into()
 }
 
 /// Returns the path of the editor and every link target on the way. Any of them may identify the
@@ -148,9 +139,9 @@ fn link_chain(program: &Path) -> impl Iterator<Item = PathBuf> {
     std::iter::successors(Some(program.to_owned()), next).take(40)
 }
 
-/// Returns whether the program is Vim or Neovim. Their names contain `vim`, as in `nvim.appimage`
-/// and `vim.basic`, except for Vim's read-only variants such as `gview`. Other programs are also named `vi`, `view` or `ex`,
-/// and do not know the arguments.
+/// Returns whether the program is Vim or Neovim. Their names contain `vim`, as in `nvim.appimage` and `vim.basic`,
+/// except for Vim's read-only variants such as `gview`. Other programs are also named `vi`, `view` or `ex`, and do not
+/// accept the arguments.
 fn is_vim(program: &Path) -> bool {
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     match name.to_ascii_lowercase().as_str() {
@@ -239,7 +230,11 @@ mod tests {
             fs::create_dir_all(path_of(name).parent().unwrap()).unwrap();
             symlink(path_of(target), path_of(name)).unwrap();
             let args = no_copy_args(&path_of(name));
-            assert_eq!(args.first().is_some_and(|w| w == "-n"), has_arguments, "{name}");
+            assert_eq!(
+                args.first().is_some_and(|w| w == "-n"),
+                has_arguments,
+                "{name}"
+            );
         }
     }
 }

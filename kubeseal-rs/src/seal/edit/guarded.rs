@@ -31,7 +31,7 @@ pub(super) struct GuardedDirectory {
 }
 
 impl GuardedDirectory {
-    /// Creates the directory and starts the guard.
+    /// Creates the directory, and starts the processes that remove it.
     pub(super) fn new(environment: &Environment, name: &str, text: &[u8]) -> Result<Self> {
         let problem = "cannot watch for signals";
         let held_signals = HeldSignals::new(SIGNALS).context(problem)?;
@@ -51,7 +51,7 @@ impl GuardedDirectory {
         &self.hidden
     }
 
-    /// Runs an editor. Meanwhile Ctrl-C is left to the editor.
+    /// Runs an editor. Until it exits, only the editor handles Ctrl-C.
     pub(super) fn while_editing<T>(&self, run: impl FnOnce() -> T) -> T {
         self.watcher.is_editing.store(true, Ordering::SeqCst);
         let result = run();

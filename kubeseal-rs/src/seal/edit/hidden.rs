@@ -1,5 +1,5 @@
-//! An in-memory directory for one file with plain values. Only this user can access it, and it is removed
-//! when the run ends. What a killed run leaves, the shell of [`super::guarded`] removes, or else the next run.
+//! An in-memory directory for one file with plain values. Only this user can access it, and it is removed when the run
+//! ends. If the run is killed, the shell of [`super::guarded`] or the next run removes it.
 
 use std::fs;
 use std::io::{self, Write as _};

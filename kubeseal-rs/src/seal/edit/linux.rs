@@ -30,9 +30,8 @@ const KEY_HINT: &str = "pass --key FILE to unseal them locally, or --blind to ed
 ///
 /// # Errors
 ///
-/// Fails if the values cannot be decrypted or read, if there is no editor or no directory in memory,
-/// if the edited text is not valid, or if the file cannot be edited safely. Then nothing is
-/// changed.
+/// Fails if the values cannot be decrypted or read, if there is no editor or no in-memory directory, if the edited text
+/// is not valid, or if the file cannot be edited safely. Then nothing is changed.
 pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     let mut target = Target::read(&args.file, args.name.as_deref())?;
     // Find the editor before anything is decrypted.
@@ -105,7 +104,7 @@ fn check_keys_of_rule(session: &Session<'_>, settings: &Settings, target: &Targe
     Ok(())
 }
 
-/// Returns whether other edits could succeed: not if the file has changed meanwhile.
+/// Returns whether another edit could succeed, which is not so if the file has changed meanwhile.
 fn can_be_corrected(error: &anyhow::Error) -> bool {
     !matches!(
         error.downcast_ref(),
@@ -125,7 +124,7 @@ fn apply_edits(
     before: &Values,
 ) -> Result<bool> {
     let after = document::read(text)?;
-    // An empty file means that the user gave up.
+    // An empty file means that the user canceled.
     let changes = after.as_ref().map(|after| difference(before, after));
     let Some(changes) = changes.filter(|changes| *changes != Difference::default()) else {
         report::info("nothing was changed");

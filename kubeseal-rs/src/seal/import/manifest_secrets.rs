@@ -159,12 +159,12 @@ mod tests {
                 Some((1, 0)),
             ),
             (
-                "beside what has no kind",
+                "beside an object without a kind",
                 format!("{SECRET}\n---\na: b"),
                 None,
             ),
             (
-                "beside what has no kind, in a list",
+                "beside an object without a kind, in a list",
                 format!("kind: List\nitems: [{SECRET}, {{stringData: {{a: b}}}}]"),
                 None,
             ),

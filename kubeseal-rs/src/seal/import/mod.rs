@@ -217,8 +217,8 @@ fn from_secret(args: &ImportSecret, environment: &Environment) -> Result<Outcome
 }
 
 fn report_each(messages: &[String]) {
-    for sentence in messages {
-        report::info(sentence);
+    for message in messages {
+        report::info(message);
     }
 }
 
@@ -235,8 +235,7 @@ fn read_manifest(file: Option<&Path>, environment: &Environment) -> Result<(Mani
     Ok((manifest, shown))
 }
 
-/// Removes `generateName`, which has no meaning after creation. Sealing removes other fields of the
-/// server.
+/// Removes `generateName`, which has no meaning after creation. Sealing removes other server-set fields.
 fn without_server_fields(mut secret: Secret) -> Secret {
     secret.metadata.generate_name = None;
     secret

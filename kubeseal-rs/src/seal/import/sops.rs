@@ -128,7 +128,9 @@ fn decrypt(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Content> {
     let services = match store {
         Store::Dotenv => key_services::services_in_lines(&encrypted, "sops_"),
         Store::Ini => key_services::services_in_lines(&encrypted, ""),
-        Store::Yaml | Store::Json | Store::Binary => key_services::services_in_documents(&documents),
+        Store::Yaml | Store::Json | Store::Binary => {
+            key_services::services_in_documents(&documents)
+        }
     };
     trusted.check(&services, file)?;
     let output = match store {
@@ -166,7 +168,7 @@ impl Store {
     fn of(path: &Path, bytes: &[u8], documents: &[Document]) -> Self {
         let name = path.to_string_lossy();
         let is_json = manifest::begins_like_json(bytes);
-        let is_whole = is_json && matches!(documents, [one] if is_whole(&one.root));
+        let is_whole = is_json && matches!(documents, [one] if is_encrypted_as_whole(&one.root));
         match name.rsplit('.').next().unwrap_or_default() {
             "json" => Self::Json,
             _ if is_whole => Self::Binary,
@@ -206,7 +208,7 @@ impl Store {
 }
 
 /// Returns whether the file was encrypted as a whole: `sops` then stores it as one JSON value.
-fn is_whole(root: &Node) -> bool {
+fn is_encrypted_as_whole(root: &Node) -> bool {
     let Value::Map(entries) = &root.value else {
         return false;
     };
@@ -316,30 +318,34 @@ fn check_complete(
 /// lengths, and `sops` replaces a byte that is not UTF-8 with three bytes.
 fn is_same_length(encrypted: &Node, decrypted: &Node, path: &mut Vec<String>) -> bool {
     match (&encrypted.value, &decrypted.value) {
-        (Value::Map(fields), Value::Map(found)) => fields.iter().all(|(name, node)| {
+        (Value::Map(fields), Value::Map(decrypted_fields)) => fields.iter().all(|(name, node)| {
             if path.is_empty() && name == "sops" {
                 return true;
             }
             path.push(name.clone());
-            let field = found.iter().rev().find(|(key, _)| key == name);
-            let is_whole = field.is_some_and(|(_, field)| is_same_length(node, field, path));
-            if is_whole {
+            let field = decrypted_fields.iter().rev().find(|(key, _)| key == name);
+            let is_same = field.is_some_and(|(_, field)| is_same_length(node, field, path));
+            if is_same {
                 path.pop();
             }
-            is_whole
+            is_same
         }),
-        (Value::List(items), Value::List(found)) if items.len() == found.len() => items
-            .iter()
-            .zip(found)
-            .enumerate()
-            .all(|(i, (one, other))| {
-                path.push(i.to_string());
-                let is_whole = is_same_length(one, other, path);
-                if is_whole {
-                    path.pop();
-                }
-                is_whole
-            }),
+        (Value::List(items), Value::List(decrypted_items))
+            if items.len() == decrypted_items.len() =>
+        {
+            items
+                .iter()
+                .zip(decrypted_items)
+                .enumerate()
+                .all(|(i, (one, other))| {
+                    path.push(i.to_string());
+                    let is_same = is_same_length(one, other, path);
+                    if is_same {
+                        path.pop();
+                    }
+                    is_same
+                })
+        }
         (Value::Map(_) | Value::List(_), _) => false,
         (Value::Text(text), found) => match (ciphertext_len(text), found) {
             (None, _) => true,

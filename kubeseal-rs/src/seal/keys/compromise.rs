@@ -139,7 +139,7 @@ fn run_rsa(
     report_damage(args, (records, &[]), &damage, &situation, missing)
 }
 
-/// Does the same for a key that is only for v2. What is sealed for it is visible without keys.
+/// Like [`run_rsa`], for a key that is only for v2. The items sealed for it are visible without keys.
 fn run_v2(
     args: &KeysCompromise,
     clusters: &Clusters<'_>,
@@ -174,7 +174,7 @@ fn run_v2(
     report_damage(args, (records, key.records()), &damage, &situation, missing)
 }
 
-/// Returns what the history lacks, and everything that cannot be read.
+/// Returns the missing parts of the history, and all content that cannot be read.
 fn all_unread(
     args: &KeysCompromise,
     mut unread: BTreeSet<Unread>,
@@ -187,7 +187,7 @@ fn all_unread(
     Ok((is_missing, unread))
 }
 
-/// Marks every Secret with this key: a Secret without the mark would remain usable for sealing.
+/// Marks every Secret with this key, because a Secret without the mark would remain usable for sealing.
 fn mark(
     environment: &Environment,
     store: &KeyStore,
@@ -331,7 +331,7 @@ impl RsaKey<'_> {
 /// never produces the same ciphertext twice.
 #[derive(Default)]
 struct SeenValues {
-    /// All v1 values: trial decryption is slow, so each is tried once.
+    /// All v1 values. Trial decryption is slow, so each value is tried once.
     v1: BTreeSet<Value>,
     /// The v2 values that were sealed for the key. A later commit may add the key to the lock of a value.
     v2: BTreeSet<Value>,
@@ -389,7 +389,7 @@ fn short_id(commit: &str) -> String {
     commit.chars().take(12).collect()
 }
 
-/// What decides the next steps.
+/// The facts that determine the next steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Situation {
     /// Whether every Secret of the key is retired, so that the controller does not load it.
@@ -404,12 +404,12 @@ pub(super) struct Situation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Successor {
     name: String,
-    /// Where the times are from by which it seals; `None` if the controller says that it seals.
+    /// The source of the times by which it counts as the sealing key; `None` if the controller confirms that it seals.
     time_source: Option<String>,
 }
 
 impl Successor {
-    /// Returns the key that the controller seals with, as it answers.
+    /// Returns a successor that the controller seals with, according to its answer.
     pub(super) fn served(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -417,7 +417,7 @@ impl Successor {
         }
     }
 
-    /// Returns the newest key by the times in the Secrets.
+    /// Returns a successor that is the newest key by the times in the Secrets.
     pub(super) fn dated(name: &str, file: Option<&PathBuf>) -> Self {
         let source = file.map_or_else(|| "its Secret".to_owned(), ShowPath::shown);
         Self {
@@ -426,7 +426,7 @@ impl Successor {
         }
     }
 
-    /// Returns the step for a key that only claims to be newer; `None` if the controller seals with it.
+    /// Returns the step for a successor that only claims to be newer; `None` if the controller confirms that it seals.
     fn check(&self, location_flags: &str) -> Option<String> {
         let Self { name, time_source } = self;
         let source = time_source.as_ref()?;
@@ -558,7 +558,7 @@ fn retirement(args: &KeysCompromise, rotate: &str, name: &str) -> [String; 2] {
 }
 
 impl Damage {
-    /// Returns the addition to the fingerprint: v2 values name the identifier of an RSA key.
+    /// Returns the text after the fingerprint, with the identifier that v2 values use for an RSA key.
     fn id_text(&self) -> String {
         let text = |id| format!(", and {id} for v2 values,");
         self.key_id.map(text).unwrap_or_default()
@@ -657,7 +657,7 @@ fn indent(text: &str) -> String {
 /// Formats text as a code span, so that the author of a name can neither format the ticket nor mention users, refer to
 /// issues or link elsewhere in it.
 fn code(text: &str) -> String {
-    // A table takes `|` as the end of a cell, even in code.
+    // In a table, `|` ends a cell even inside code.
     let text = shown(text).replace('|', "\\|");
     let longest = text.split(|c| c != '`').map(str::len).max();
     let quotes = "`".repeat(longest.unwrap_or_default() + 1);
@@ -672,7 +672,7 @@ fn code(text: &str) -> String {
     }
 }
 
-/// Formats a Markdown table, with its first line as the head.
+/// Formats a Markdown table, with the first line as its header.
 fn markdown_table(lines: &[Vec<String>], if_empty: &str) -> String {
     let [head, lines @ ..] = lines else {
         return if_empty.to_owned();
@@ -793,8 +793,8 @@ mod tests {
         ] {
             let mut seen = SeenValues::default();
             let versions = [&before, &both, &before];
-            let found = versions.map(|object| introduced(&mut seen, object, key));
-            assert_eq!(found, want, "{why}");
+            let introduced_items = versions.map(|object| introduced(&mut seen, object, key));
+            assert_eq!(introduced_items, want, "{why}");
         }
     }
 

@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the key of a byte, which is also the second from which it is valid.
+    /// Returns the key generated from a byte, which is also the second from which the key is valid.
     fn record(byte: u8, until: i64, is_backed_up: bool, mark: Option<&str>) -> V2KeyRecord {
         let stored = StoredKey {
             key: SecretKey::from_bytes(Suite::XWing, &[byte; 32]).unwrap(),

@@ -80,7 +80,7 @@ pub enum KeysVerb {
     Rotate(KeysRotate),
     /// Retire a key that is no longer needed
     Retire(KeysRetire),
-    /// Mark a key as compromised, and list what was sealed for it
+    /// Mark a key as compromised, and list the values sealed for it
     Compromise(KeysCompromise),
 }
 
@@ -234,8 +234,8 @@ fn export_step(location: &KeyLocation) -> String {
     }
 }
 
-/// Returns the command that re-encrypts files with v2 values. For a directory, it gets the files of all keys, since values of
-/// one object may be sealed for several, and the public key.
+/// Returns the command that re-encrypts files with v2 values. For a directory, the command gets the files of all keys,
+/// because values of one object may be sealed for several keys, and the public key.
 fn rotate_to_v2_step(location: &KeyLocation, rsa: &[KeyRecord], v2: &[V2KeyRecord]) -> String {
     if location.directory.is_none() {
         return format!("seal rotate --to v2 PATH{}", location_flags(location));
@@ -254,7 +254,7 @@ pub(super) fn rotate_command(key: &UsedKey) -> &'static str {
     }
 }
 
-/// Returns the command that fetches the certificate: from the URL, if given, or from where the keys are.
+/// Returns the command that fetches the certificate from the URL or, without one, from the location of the keys.
 fn fetch_step(location: &KeyLocation, url: Option<&str>) -> String {
     match url {
         Some(url) if location.directory.is_some() => {
@@ -386,8 +386,8 @@ fn survey(
     Ok(survey)
 }
 
-/// Reads everything sealed in the store and in files, and surveys which keys it needs. Also returns the
-/// keys that were used.
+/// Reads the SealedSecrets in the store and in files, and determines which keys they need. Also returns the key ring
+/// that was used.
 ///
 /// # Errors
 ///
@@ -437,7 +437,7 @@ fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<
     Ok(sources)
 }
 
-/// Returns the rules that name a key: those that apply to the paths and, if requested, of branches. Of a v2 key, there is no
+/// Returns the rules that name a key: those that apply to the paths and, if requested, of branches. A v2 key has no
 /// certificate.
 fn find_named(
     (key, is_rsa): (KeyId, bool),

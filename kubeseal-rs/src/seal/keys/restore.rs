@@ -3,8 +3,8 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | `plan`, `v2` | decide about every key before the first is written |
-//! | `outcome` | what happens to a key of either kind |
+//! | `plan`, `v2` | plan the step for every key before the first is written |
+//! | `outcome` | the outcome for a key of either kind |
 //! | `report`, `json` | format the result as text and as JSON |
 
 mod json;
@@ -81,7 +81,7 @@ pub struct KeysRestore {
     pub location: KeyLocation,
 }
 
-/// A key that the user lets seal.
+/// A key that the user selects for sealing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChosenKey {
     /// An RSA key.
@@ -110,7 +110,7 @@ impl FromStr for ChosenKey {
 /// The verified signer, if a signature was required.
 type SignedBy<'a> = Option<&'a VerifiedSigner>;
 
-/// What happens to all Secrets of a backup.
+/// The plans for all Secrets of a backup.
 struct Plans<'a> {
     rsa: Plan<'a>,
     v2: v2::Plan<'a>,

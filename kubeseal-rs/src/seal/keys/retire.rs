@@ -56,7 +56,7 @@ pub struct KeysRetire {
     pub location: KeyLocation,
 }
 
-/// Runs the command. If anything needs the key, lists it and does not retire the key.
+/// Runs the command. If items, files or rules need the key, lists them and does not retire the key.
 ///
 /// # Errors
 ///
@@ -169,7 +169,7 @@ fn retire_v2(
     Ok(Outcome::Done)
 }
 
-/// Refuses to call a key unneeded if there was nothing to search.
+/// Fails if nothing was searched, because the key cannot be called unneeded then.
 fn check_searched(args: &KeysRetire, store: &KeyStore, count: usize) -> Result<()> {
     if count == 0 && args.paths.is_empty() && !store.has_sealed() {
         bail!(
@@ -180,7 +180,7 @@ fn check_searched(args: &KeysRetire, store: &KeyStore, count: usize) -> Result<(
     Ok(())
 }
 
-/// What needs a key, or may need it.
+/// The items, files and rules that need a key, or may need it.
 struct Uses {
     dependents: Vec<Dependent>,
     sources: Inventory,
@@ -189,8 +189,8 @@ struct Uses {
 }
 
 impl Uses {
-    /// Prints what needs the key, and what to do; with `--allow-undecided` only what certainly needs it. Returns whether
-    /// there is anything. `rotate` is the command that re-encrypts files.
+    /// Prints the uses of the key and the next steps; with `--allow-undecided`, only certain uses. Returns whether
+    /// there are any. `rotate` is the command that re-encrypts files.
     fn report(&mut self, args: &KeysRetire, name: &str, rotate: &str) -> Result<bool> {
         if args.allow_undecided {
             self.dependents.retain(|dependent| dependent.is_sure);
@@ -325,7 +325,8 @@ fn advice(
     }
     if unread > 0 {
         lines.push(
-            "hint: correct what cannot be read, or ignore it with --allow-undecided".to_owned(),
+            "hint: correct the unreadable files and objects, or ignore them with --allow-undecided"
+                .to_owned(),
         );
     }
     lines

@@ -64,11 +64,11 @@ struct Keys {
     v2: Vec<V2KeyRecord>,
 }
 
-/// A key in use. Opening-only keys are none, since the controller ignores requests on them.
+/// A key in use. Opening-only keys do not count, because the controller ignores requests on them.
 struct OwnKey<'a> {
     suite: Suite,
     name: &'a str,
-    /// The fingerprint of an RSA key, or the identifier of another.
+    /// The fingerprint of an RSA key, or the identifier of a v2 key.
     id: String,
     order_time: Option<Timestamp>,
     is_backed_up: bool,
@@ -356,8 +356,7 @@ fn unserved(
     })
 }
 
-/// Returns whether the controller's certificate can be fetched. For a controller on a directory, that
-/// needs its address.
+/// Returns whether the controller's certificate can be fetched. For a controller on a directory, this requires its URL.
 fn can_fetch_certificate(args: &KeysRotate) -> bool {
     args.location.directory.is_none() || args.cert.is_some()
 }

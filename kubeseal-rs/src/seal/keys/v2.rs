@@ -75,7 +75,7 @@ impl NamedKey {
         v2::states(&self.records, preferred)[self.index]
     }
 
-    /// Checks that the key may be retired. `is_former_suite` is whether the user says that the controller has another
+    /// Checks that the key may be retired. `is_former_suite` is whether the user states that the controller has another
     /// `--sealing-suite` now, so that the newest key of this suite does not seal.
     ///
     /// # Errors
@@ -121,8 +121,8 @@ impl NamedKey {
     }
 
     /// Returns the items that no other loaded key of the store opens. A user who can write a file can name any key as a
-    /// recipient, so the other keys have to open the items. An item that this key does not open either is not sure, nor is one
-    /// of an object with a malformed entry, which can hide the key.
+    /// recipient, so the other keys have to open the items. An item is marked as not sure if this key does not open it
+    /// either, or if its object has a malformed entry, which can hide the key.
     pub(super) fn dependents(&self, sources: &Inventory, rsa: &[KeyRecord]) -> Vec<Dependent> {
         let (others, own) = (self.other_keys(rsa), self.own_key());
         let mut dependents = Vec::new();
@@ -217,7 +217,7 @@ impl NamedKey {
         Ok(())
     }
 
-    /// Returns what decides the next steps after a mark as compromised.
+    /// Returns the facts that determine the next steps after the key was marked as compromised.
     pub(super) fn situation(&self, served: &Served, rsa: &[KeyRecord]) -> Situation {
         let mut own = self.records.iter().filter(|record| self.is_own(record));
         Situation {

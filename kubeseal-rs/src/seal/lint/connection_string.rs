@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Stands for a variable, an action or a verb of `printf`.
+/// The character that replaces a variable, an action or a verb of `printf`.
 pub(super) const VARIABLE: &str = "\u{e000}";
 
 /// Matches a URL. The groups are the password and the parameters.
@@ -20,8 +20,8 @@ static URL: LazyLock<Option<Regex>> = LazyLock::new(|| {
 static CREDENTIAL: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new("(?i)pass|pwd|secret|token|key|sig").ok());
 
-/// Returns whether a text is a URL in which every credential is a [`VARIABLE`], and at least one is. User names, hosts, paths
-/// and other parameters are not credentials.
+/// Returns whether a text is a URL with credentials, each of which is a [`VARIABLE`]. User names, hosts, paths and
+/// other parameters are not credentials.
 pub(super) fn has_only_variables_as_credentials(text: &str) -> bool {
     let Some(captures) = URL.as_ref().and_then(|url| url.captures(text)) else {
         return false;

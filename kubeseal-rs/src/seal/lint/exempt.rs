@@ -12,7 +12,7 @@ use shared::manifest::{self, Comment};
 /// The rules that a comment may exempt from.
 const ALLOWED: [Rule; 2] = [finding::PLAIN_SECRET, finding::MALFORMED_FILE];
 
-/// The beginning of such a comment.
+/// The beginning of a comment with an exemption.
 const HEAD: &str = "seal lint:";
 
 /// Returns the rules that the comments of a file exempt it from, and a finding for each invalid exemption.

@@ -18,7 +18,7 @@ use crate::report::ShowPath as _;
 /// The files that generators name. A file may be named many times, under different names, but is read once.
 #[derive(Default)]
 pub(super) struct GeneratedFiles {
-    /// The keys of plaintext values by the file that a name leads to, and its form.
+    /// The keys of plaintext values, by target file and its form.
     plain: BTreeMap<(PathBuf, FileForm), PlainKeys>,
     trees: Trees,
 }
@@ -55,7 +55,7 @@ impl GeneratedFiles {
         findings
     }
 
-    /// Returns the keys of the plaintext values in a file. The key of a file that is one value is not known here.
+    /// Returns the keys of the plaintext values in a file. The key of a file that is one value is unknown here.
     fn plain_keys(
         &mut self,
         target: PathBuf,
@@ -82,7 +82,7 @@ impl GeneratedFiles {
     }
 }
 
-/// Returns the file that a name relative to a directory leads to, through links as they are staged.
+/// Returns the target of a name relative to a directory, through links as they are staged.
 fn staged_target(links: &StagedLinks<'_>, folder: &Path, name: &str) -> Option<PathBuf> {
     let repository = links.repository();
     // The name of any file in the directory: the root alone has no path inside the work tree.
@@ -91,8 +91,8 @@ fn staged_target(links: &StagedLinks<'_>, folder: &Path, name: &str) -> Option<P
     links.route(&folder.join(name)).target
 }
 
-/// Returns the file that a path leads to, if it is in the tree of the manifest. Without Git, the tree is the current
-/// directory, if it contains the manifest, or else the directory of the manifest.
+/// Returns the target of a path, if it is in the tree of the manifest. Without Git, the tree is the current directory,
+/// if it contains the manifest, or else the directory of the manifest.
 fn target_in_tree(path: &Path, manifest: &Path) -> Option<PathBuf> {
     let folder = manifest.parent().unwrap_or(Path::new(""));
     let folder = if folder.as_os_str().is_empty() {

@@ -10,7 +10,7 @@ use super::placeholder::is_templated;
 use super::plain::{is_sops_ciphertext, is_v1, is_value, join_first_keys, name_of, texts};
 use super::template::Literals;
 
-/// The fields of a Secret, and that of sops.
+/// The fields of a Secret, and the field with the metadata of sops.
 const FIELDS: [&str; 8] = [
     "apiVersion",
     "data",
@@ -41,9 +41,13 @@ const METADATA: [&str; 15] = [
     "uid",
 ];
 
-/// Returns the finding for a Secret of the core API with plain values outside of `data` and `stringData`. Without
-/// `metadata` it is a reference to a Secret, such as a `sourceRef`, whose fields are others.
-pub(super) fn values(secret: &Node, literals: &Literals<'_>, has_sops: bool) -> Option<FindingInFile> {
+/// Returns the finding for a Secret of the core API with plain values outside of `data` and `stringData`. An object
+/// without `metadata` is a reference to a Secret, such as a `sourceRef`, and has other fields.
+pub(super) fn values(
+    secret: &Node,
+    literals: &Literals<'_>,
+    has_sops: bool,
+) -> Option<FindingInFile> {
     let metadata = secret.field("metadata")?;
     if !texts(secret, "apiVersion").iter().all(|text| is_v1(text)) {
         return None;
@@ -126,7 +130,7 @@ impl Search<'_> {
         if self.keys.is_empty() {
             self.line = line;
         }
-        if !self.keys.iter().any(|known| known == path) {
+        if !self.keys.iter().any(|key| key == path) {
             self.keys.push(path.to_owned());
         }
     }
@@ -154,8 +158,8 @@ fn is_mapping(node: &Node) -> bool {
 }
 
 /// Returns whether a field has one of these names. Kubernetes ignores letter case.
-fn is_among(name: &str, known: &[&str]) -> bool {
-    known.iter().any(|known| known.eq_ignore_ascii_case(name))
+fn is_among(name: &str, names: &[&str]) -> bool {
+    names.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
 fn is_values(name: &str) -> bool {

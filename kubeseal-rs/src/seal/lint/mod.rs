@@ -115,7 +115,7 @@ pub enum LintFormat {
     Github,
 }
 
-/// The arguments are invalid, or the rules are.
+/// The arguments or the rules are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum LintError {
     /// `--ignore` names a rule that does not exist.
@@ -130,8 +130,8 @@ pub enum LintError {
 ///
 /// # Errors
 ///
-/// Fails if an argument is not valid, a path cannot be read, or a file of rules is not valid. For a file below a directory
-/// and for rules, the other findings are shown first. Mistakes in a file are findings.
+/// Fails if an argument is not valid, a path cannot be read, or a rules file is not valid. For a file below a directory
+/// and for a rules file, the other findings are shown first. Mistakes in a file are findings.
 pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     let is_known = |name: &String| RULES.iter().any(|rule| rule.name == name);
     if let Some(name) = args.ignore.iter().find(|name| !is_known(name)) {
@@ -389,7 +389,8 @@ impl Linter<'_> {
         }
     }
 
-    /// Reports an error in a file of rules as it was read: it may be staged, and differ from that of the work tree.
+    /// Reports an error in the content of a rules file as it was read, which may be staged and differ from the work
+    /// tree.
     fn rules_file(&mut self, path: &Path, bytes: &[u8]) {
         if let Err(source) = rules::parse(bytes) {
             let path = path.to_owned();

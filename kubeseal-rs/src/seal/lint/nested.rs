@@ -197,10 +197,10 @@ impl Search {
             self.unread_lines.push(outer.lines.of(line));
             return;
         }
-        let most = 4 * text.len();
+        let size_limit = 4 * text.len();
         let literals = outer.literals.nested(text);
         let readable = || unrendered::replace_actions(text, &literals);
-        let read = |text: &str| manifest::read_within(text.as_bytes(), most).ok();
+        let read = |text: &str| manifest::read_within(text.as_bytes(), size_limit).ok();
         let Some(documents) = read(text).or_else(|| read(&readable()?)) else {
             if text.contains('\n') {
                 self.unread_lines.push(outer.lines.of(line));
@@ -244,8 +244,8 @@ fn may_contain_secret(text: &str) -> bool {
         || text.contains("kind") && may_hide_kind(text.as_bytes())
 }
 
-/// Returns the line of the `|` above a value, if the value that begins on this line is a literal block, whose lines are
-/// those of its text.
+/// Returns the line of the `|` above the value that begins on this line, if the value is a literal block. The lines of
+/// such a block are the lines of its text.
 fn head_of_block(text: &[&str], line: usize) -> Option<usize> {
     let above = text.get(..line.checked_sub(1)?)?;
     let head = above.iter().rposition(|line| !line.trim().is_empty())?;

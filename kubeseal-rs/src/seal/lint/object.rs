@@ -60,7 +60,10 @@ impl UncheckedItems {
 }
 
 /// Checks a SealedSecret, and returns its findings and the numbers of items that could not be checked.
-pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<FindingInFile>, UncheckedItems) {
+pub(super) fn sealed_secret(
+    node: &Node,
+    against: Against<'_>,
+) -> (Vec<FindingInFile>, UncheckedItems) {
     let object = match Object::read_leniently(node) {
         Ok(object) => object,
         Err(error) => {
@@ -100,7 +103,8 @@ pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<FindingIn
     (findings, unchecked)
 }
 
-/// Returns a finding for an object that contains a private key: the key that it is sealed for opens it.
+/// Returns a finding for an object that contains a private key of a controller: anyone who can unseal the object can
+/// then unseal every value that is sealed for this key.
 fn key_of_controller(object: &Object) -> Option<FindingInFile> {
     let spec = &object.sealed.spec;
     let labels = spec.template.metadata.labels.iter().flatten();
@@ -115,8 +119,8 @@ fn key_of_controller(object: &Object) -> Option<FindingInFile> {
         return None;
     }
     let message = format!(
-        "{} contains a private key of the controller: with the key that it is sealed for, every value that is sealed for it \
-         can be read; remove it, keep the key in an archive of `seal keys backup`, and generate a new key if this was \
+        "{} contains a private key of the controller: anyone who can unseal it can then unseal every value that is sealed \
+         for this key; remove it, keep the key in an archive of `seal keys backup`, and generate a new key if this was \
          committed",
         object.sealed.qualified_name()
     );
@@ -125,7 +129,10 @@ fn key_of_controller(object: &Object) -> Option<FindingInFile> {
 
 /// Checks a SealedSecret of a template that was read with placeholders. Only its values and the names of its fields are
 /// known: names, scope and the set of items may depend on the branches of the template.
-pub(super) fn unrendered(node: &Node, against: Against<'_>) -> (Vec<FindingInFile>, UncheckedItems) {
+pub(super) fn unrendered(
+    node: &Node,
+    against: Against<'_>,
+) -> (Vec<FindingInFile>, UncheckedItems) {
     let mut unchecked = UncheckedItems::default();
     let mut findings = unknown_fields(node);
     match Object::read_leniently(node) {
@@ -135,7 +142,7 @@ pub(super) fn unrendered(node: &Node, against: Against<'_>) -> (Vec<FindingInFil
     (findings, unchecked)
 }
 
-/// Returns the values of an object with a field of the wrong type, such as one that an action outputs, which are no
+/// Returns the values of an object with a field of the wrong type, such as one that an action outputs, which are not
 /// sealed values.
 fn malformed_values(node: &Node) -> Vec<FindingInFile> {
     let spec = node.field("spec");
@@ -205,7 +212,8 @@ fn is_action(node: &Node) -> bool {
     matches!(&node.value, Value::Text(text) if is_templated(text) && !has_more_than_actions(text))
 }
 
-/// Like [`is_action`], in a template that was read with placeholders: an action that is a whole line left no placeholder.
+/// Like [`is_action`], in a template that was read with placeholders: an action that fills a whole line has no
+/// placeholder.
 fn is_unknown(node: &Node) -> bool {
     match &node.value {
         Value::Null => true,
@@ -214,7 +222,7 @@ fn is_unknown(node: &Node) -> bool {
     }
 }
 
-/// Returns the findings about the form and the key of each sealed value, except those that a template outputs.
+/// Returns the findings about the form and the key of each sealed value, except values that a template outputs.
 fn values(
     node: &Node,
     object: &Object,
@@ -230,7 +238,7 @@ fn values(
             continue;
         }
         if let Form::V2(_) | Form::MalformedV2 = item.form {
-            // These have checks of their own.
+            // v2 values have separate checks.
             continue;
         }
         let form = form(item, against);
@@ -258,10 +266,10 @@ fn values(
 
 fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
     let key = &item.key;
-    let malformed = |what: &str| {
+    let malformed = |problem: &str| {
         Some((
             finding::MALFORMED_VALUE,
-            format!("the value of {key} {what}"),
+            format!("the value of {key} {problem}"),
         ))
     };
     let bits = match &item.form {
@@ -280,9 +288,9 @@ fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
         return Some((finding::KEY_SIZE, message));
     }
     let rule = against.settings.rule.as_ref()?;
-    let fewest = rule.key_size.filter(|fewest| *fewest > bits)?;
+    let min_bits = rule.key_size.filter(|min_bits| *min_bits > bits)?;
     let message = format!(
-        "{key} is sealed for a key of {bits} bits, but {} requires at least {fewest}",
+        "{key} is sealed for a key of {bits} bits, but {} requires at least {min_bits}",
         rule.describe()
     );
     Some((finding::KEY_SIZE, message))
@@ -364,16 +372,16 @@ fn names_of(object: &Object) -> Vec<FindingInFile> {
         findings.push((finding::NAME, line, error.to_string()));
     }
     let template = &object.sealed.spec.template.metadata;
-    for (what, mine, own) in [
+    for (property, template_value, object_value) in [
         ("name", template.name.as_deref(), name),
         ("namespace", template.namespace.as_deref(), namespace),
     ] {
-        let differs = |mine: &&str| !mine.is_empty() && !own.is_empty() && *mine != own;
-        if let Some(mine) =
-            mine.filter(|mine| differs(mine) && !is_templated(mine) && !is_templated(own))
-        {
+        let differs =
+            |value: &&str| !value.is_empty() && !object_value.is_empty() && *value != object_value;
+        let is_rendered = |value: &&str| !is_templated(value) && !is_templated(object_value);
+        if let Some(value) = template_value.filter(|value| differs(value) && is_rendered(value)) {
             let message = format!(
-                "the template has the {what} {mine:?}, but the Secret gets that of the object, {own:?}"
+                "the template has the {property} {value:?}, but the Secret gets that of the object, {object_value:?}"
             );
             findings.push((finding::TEMPLATE_NAME, line, message));
         }

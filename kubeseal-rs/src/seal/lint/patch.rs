@@ -26,7 +26,11 @@ pub(super) fn targets_secret(patch: &Node) -> bool {
 
 /// Returns the finding for an operation of a JSON patch that sets a value. Only Secrets have `stringData`; `data` counts
 /// if the target is a Secret.
-pub(super) fn operation(node: &Node, is_of_secret: bool, literals: &Literals<'_>) -> Option<FindingInFile> {
+pub(super) fn operation(
+    node: &Node,
+    is_of_secret: bool,
+    literals: &Literals<'_>,
+) -> Option<FindingInFile> {
     let key = value_of_operation(node, is_of_secret, literals)?;
     let message = format!(
         "a JSON patch of a Secret has a plain value: {key}; seal it with `seal create`, and change it if it was \
@@ -83,7 +87,7 @@ pub(super) fn plain_keys(bytes: &[u8]) -> PlainKeys {
         if is_key(key) {
             key
         } else {
-            "one without a key"
+            "a value without a key"
         }
     }))
 }

@@ -50,7 +50,8 @@ static WHOLE_PLACEHOLDER: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(&format!("^({})$", whole.join("|"))).ok()
 });
 
-/// Returns whether a string is a placeholder and contains no value. `literals` are those of the file around it.
+/// Returns whether a string is a placeholder and contains no value. `literals` are the literals of the surrounding
+/// file.
 pub(super) fn is_placeholder(text: &str, literals: &Literals<'_>) -> bool {
     let text = text.trim();
     if is_whole_placeholder(text) {
@@ -81,12 +82,14 @@ pub(super) fn is_whole_placeholder(text: &str) -> bool {
     whole.is_some_and(|whole| whole.is_match(&text.to_ascii_lowercase()))
 }
 
-/// What an unrendered template contains instead of an action that outputs a literal.
+/// The text that replaces an action that outputs a literal in an unrendered template.
 pub(super) const LITERAL: &str = "TEMPLATE-WITH-A-LITERAL";
 
 /// Returns whether a string contains a variable or a template action.
 pub(super) fn is_templated(text: &str) -> bool {
-    let part = PLACEHOLDER_PART.as_ref().is_some_and(|part| part.is_match(text));
+    let part = PLACEHOLDER_PART
+        .as_ref()
+        .is_some_and(|part| part.is_match(text));
     part || text.contains(LITERAL)
         || matches!(text.find("{{"), Some(at) if text[at..].contains("}}"))
 }

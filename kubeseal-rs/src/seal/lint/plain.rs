@@ -19,7 +19,11 @@ use super::{patch, sops};
 const MAX_SHOWN: usize = 5;
 
 /// Reports a Secret with plaintext values. Ciphertexts of sops and placeholders do not count.
-pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Option<FindingInFile> {
+pub(super) fn secret(
+    node: &Node,
+    literals: &Literals<'_>,
+    has_sops: bool,
+) -> Option<FindingInFile> {
     let has_sops = has_sops || node.field("sops").is_some();
     let plain = plain_fields(node, literals, has_sops);
     if plain.is_empty() {
@@ -42,7 +46,7 @@ pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Op
     Some((finding::PLAIN_SECRET, node.line, message))
 }
 
-/// Returns whether an object is a private key of a controller, also a retired one, or one that lost its label.
+/// Returns whether an object is a private key of a controller, including a retired key and a key without its label.
 fn is_key(node: &Node) -> bool {
     let labels = node.field("metadata").and_then(|m| m.field("labels"));
     let is_labeled = matches!(labels.map(|labels| &labels.value), Some(Value::Map(labels))
@@ -67,8 +71,8 @@ pub(super) fn plain_fields(node: &Node, literals: &Literals<'_>, has_sops: bool)
     [values("data"), values("stringData")].concat()
 }
 
-/// Returns whether an object is a Secret although its kind does not show it: without `kind`, as `kubeseal` accepts it,
-/// with one that a template outputs, or with a misspelled one of the core API, where only Secrets have `stringData`.
+/// Returns whether an object is a Secret although its kind does not show this: the kind is missing, which `kubeseal`
+/// accepts; comes from a template; or is misspelled in the core API, where only Secrets have `stringData`.
 pub(super) fn is_secret_of_unknown_kind(node: &Node) -> bool {
     let text = |name| node.text(name).unwrap_or_default();
     let (kind, version) = (text("kind"), text("apiVersion"));
@@ -150,8 +154,9 @@ fn values(secret: &Node, field: &str, literals: &Literals<'_>, has_sops: bool) -
         name.eq_ignore_ascii_case(field) || field == "stringData" && is_templated(name)
     };
     let matching_fields = fields.iter().filter(|(name, _)| is_same(name));
-    let is_plain =
-        |node: &Node| !(has_sops && is_sops_ciphertext(node)) && is_value(node, field == "data", literals);
+    let is_plain = |node: &Node| {
+        !(has_sops && is_sops_ciphertext(node)) && is_value(node, field == "data", literals)
+    };
     let mut keys = Vec::new();
     for (name, node) in matching_fields {
         match &node.value {
@@ -271,8 +276,9 @@ pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
     files
 }
 
-/// Returns the directories that paths in a document may be relative to: that of the manifest. The paths of a generator in a
-/// file of its own are relative to the kustomization that names this file, which is in the same directory or above.
+/// Returns the directories that paths in a document may be relative to: the directory of the manifest. The paths of a
+/// generator in a separate file are relative to the kustomization that names this file, which is in the same directory
+/// or above.
 pub(super) fn base_directories<'a>(root: &Node, manifest: &'a Path) -> Vec<&'a Path> {
     let folder = manifest.parent().unwrap_or(Path::new(""));
     if root.text("kind") == Some("SecretGenerator") {
@@ -350,7 +356,7 @@ fn variables(text: &str) -> impl Iterator<Item = (&str, &str)> {
         let key = if names::check_item(key).is_ok() {
             key
         } else {
-            "one without a key"
+            "a value without a key"
         };
         Some((key, value))
     })
@@ -424,7 +430,7 @@ fn key_of_value<'a>(literal: &'a Node, literals: &Literals<'_>) -> Option<&'a st
     let text = match &literal.value {
         Value::Text(text) => text,
         Value::Null => return None,
-        _ => return Some("one without a key"),
+        _ => return Some("a value without a key"),
     };
     let (key, value) = text.split_once('=').unwrap_or(("", text));
     let unquoted = ['"', '\'']
@@ -434,7 +440,7 @@ fn key_of_value<'a>(literal: &'a Node, literals: &Literals<'_>) -> Option<&'a st
     let key = if names::check_item(key).is_ok() {
         key
     } else {
-        "one without a key"
+        "a value without a key"
     };
     (!is_placeholder(unquoted.unwrap_or(value), literals)).then_some(key)
 }
@@ -541,7 +547,7 @@ mod tests {
             ),
             (
                 "secretGenerator: [{literals: [hunter2]}]",
-                Some("values: one without a key;"),
+                Some("values: a value without a key;"),
             ),
             (
                 "secretGenerator: [{literals: ['a=', 'b=\"\"', 'c=CHANGEME']}]",

@@ -33,7 +33,7 @@ const NAMING_KEYS: [&str; 6] = [
 #[derive(Default)]
 pub(super) struct Unrendered {
     pub(super) documents: Vec<Document>,
-    /// The lines without which the others could be read.
+    /// The lines that were skipped so that the others could be read.
     pub(super) unread: Vec<Unread>,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn documents(
     while let Err(error) = manifest::read(Zeroizing::new(readable_lines.concat()).as_bytes()) {
         let at = error
             .line()
-            .and_then(|line| malformed(&readable_lines, line));
+            .and_then(|line| line_to_skip(&readable_lines, line));
         let Some(at) = at.filter(|_| unread.len() < MAX_UNREAD) else {
             let line = error.line().unwrap_or(1);
             let may_contain_value = may_be_secret(&lines, line.saturating_sub(1));
@@ -78,8 +78,11 @@ pub(super) fn documents(
             may_contain_value,
         });
     }
-    let known: BTreeSet<usize> = well_formed.iter().map(|known| known.root.line).collect();
-    let is_new = |document: &Document| !known.contains(&document.root.line);
+    let well_formed_lines: BTreeSet<usize> = well_formed
+        .iter()
+        .map(|document| document.root.line)
+        .collect();
+    let is_new = |document: &Document| !well_formed_lines.contains(&document.root.line);
     let documents = manifest::read_well_formed(Zeroizing::new(readable_lines.concat()).as_bytes());
     let documents = documents.into_iter().filter(is_new).collect();
     Unrendered { documents, unread }
@@ -87,7 +90,7 @@ pub(super) fn documents(
 
 /// Returns the index of the line to skip for an error on a line: the nearest one of the document, at the error or above,
 /// that is malformed alone, or else the nearest one with text.
-fn malformed(lines: &[&str], error: usize) -> Option<usize> {
+fn line_to_skip(lines: &[&str], error: usize) -> Option<usize> {
     let end = error.min(lines.len());
     let start = start_of_document(lines, end.checked_sub(1)?);
     let filled = || {

@@ -14,7 +14,7 @@ use super::plain::join_first_keys;
 use super::v2_keys::{RecipientStatus, judge};
 use crate::seal::object::{Form, Item, Object, sealed_nodes};
 
-/// Returns the findings about v2 values, and about v1 values where the rule says v2.
+/// Returns the findings about v2 values, and about v1 values where the rule requires v2.
 pub(super) fn findings(node: &Node, object: &Object, against: Against<'_>) -> Vec<FindingInFile> {
     let mut findings = other_format(object, against);
     match &object.v2 {
@@ -47,7 +47,7 @@ fn other_format(object: &Object, against: Against<'_>) -> Vec<FindingInFile> {
         .filter(|item| matches!(item.form, Form::Bits(_)));
     let message = |item: &Item| {
         let message = format!(
-            "{} is sealed as v1, but {} says v2; `seal rotate --to v2` converts it",
+            "{} is sealed as v1, but {} requires v2; `seal rotate --to v2` converts it",
             item.key,
             rule.describe()
         );
@@ -88,20 +88,21 @@ fn unused_locks(node: &Node, v2: &V2Object) -> Vec<FindingInFile> {
     findings.collect()
 }
 
-/// Returns why a controller refuses the object. Without a namespace, the place of the object is unknown.
+/// Returns why a controller refuses the object. Without a namespace, the scope of the values cannot be checked.
 fn refusal(object: &Object) -> Option<FindingInFile> {
     let refusal = Checked::new(&object.sealed, &Policy::default(), Target::Other).err()?;
-    let has_place =
+    let is_scope_checkable =
         object.scope == Scope::ClusterWide || !object.sealed.namespace_or_empty().is_empty();
     let rule = match refusal.reason() {
-        Reason::ScopeMismatch if !has_place => return None,
+        Reason::ScopeMismatch if !is_scope_checkable => return None,
         Reason::TemplateChanged => finding::TEMPLATE_CHANGED,
         _ => finding::REFUSED_VALUE,
     };
     Some((rule, object.line, refusal.to_string()))
 }
 
-/// Reports an object of which only some values are bound: an author of the file can change the template around the others.
+/// Reports an object with both bound and unbound values: an author of the file can change the template of the unbound
+/// values.
 fn partly_bound(items: &[(&Item, &ItemView)]) -> Option<FindingInFile> {
     let (bound, unbound): (Vec<_>, Vec<_>) =
         items.iter().partition(|(_, view)| view.is_template_bound);
@@ -143,7 +144,8 @@ fn retired(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     Some((finding::FOREIGN_RECIPIENT, message))
 }
 
-/// Reports a key that `fingerprint` of the rule does not accept, in the place of one that only a server knows.
+/// Reports a key that `fingerprint` of the rule does not accept, where the rule names a recipient that only a server
+/// knows.
 fn not_accepted(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     let rule = against.settings.rule.as_ref()?;
     let mut recipients = view.recipients.iter();
@@ -228,15 +230,15 @@ fn weak(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     Some((finding::WEAK_SUITE, message))
 }
 
-/// Reports a value that is not bound to the template where the rule wants it.
+/// Reports a value that is not bound to the template although the rule requires it.
 fn unbound(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     let rule = against.settings.rule.as_ref()?;
-    let is_wanted = rule.format == Some(SealedFormat::V2) && rule.bind_template;
-    if view.is_template_bound || !is_wanted {
+    let is_required = rule.format == Some(SealedFormat::V2) && rule.bind_template;
+    if view.is_template_bound || !is_required {
         return None;
     }
     let message = format!(
-        "{} is not bound to the template, although {} says so; `seal rotate --to v2 --bind-template` binds it",
+        "{} is not bound to the template, although {} requires it; `seal rotate --to v2 --bind-template` binds it",
         item.key,
         rule.describe()
     );

@@ -1,4 +1,5 @@
-//! Judges the recipients of v2 values by the keys that a rule retires and pins, as far as they are known without a network.
+//! Compares the recipients of v2 values with the keys that a rule retires and pins, as far as possible without a
+//! network.
 
 use kubeseal_library::rules::Rule;
 use shared::key::Fingerprint;
@@ -11,7 +12,7 @@ use crate::seal::object::{Form, Object};
 /// A recipient of a value: the key and its suite, or `None` for an unknown suite.
 type Recipient = (ShortKeyId, Option<Suite>);
 
-/// What is known about a recipient.
+/// How a recipient compares with the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RecipientStatus {
     /// The rule lists the key as retired.
@@ -20,12 +21,12 @@ pub(super) enum RecipientStatus {
     NotAccepted,
     /// The key cannot be compared with the rule.
     Unknown,
-    /// Nothing speaks against the key. Whether the rule lists it is another question.
+    /// The rule neither retires nor excludes the key. The rule may not list the key.
     Fine,
 }
 
-/// Judges a recipient. A fingerprint is compared with those of the certificates that can be read: the identifier of an RSA key
-/// does not show its fingerprint.
+/// Judges a recipient. Fingerprints are compared with those of readable certificates, because the identifier of an RSA
+/// key does not show its fingerprint.
 pub(super) fn judge((id, suite): &Recipient, against: Against<'_>) -> RecipientStatus {
     let Some(rule) = &against.settings.rule else {
         return RecipientStatus::Unknown;
@@ -49,7 +50,7 @@ pub(super) fn judge((id, suite): &Recipient, against: Against<'_>) -> RecipientS
     }
 }
 
-/// Judges a recipient that the rule does not list, as far as can be read.
+/// Judges a recipient that the rule does not list, as far as its certificate can be read.
 fn judge_unlisted(
     (id, known): (ShortKeyId, Option<Fingerprint>),
     is_unnamed_rsa: bool,

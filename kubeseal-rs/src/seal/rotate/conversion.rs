@@ -106,7 +106,7 @@ fn to_v2(
     Ok((edit, NewKeys::Recipients(keys)))
 }
 
-/// Whether keys that are not post-quantum may open values, some of which may forbid it.
+/// Whether keys that are not post-quantum may open values, although some values may forbid it.
 struct Consent {
     allow_classical: bool,
     /// What the values lose, for the summary.
@@ -114,7 +114,7 @@ struct Consent {
 }
 
 impl Consent {
-    /// Decides it. The author of a rule alone cannot allow such keys for existing values.
+    /// Decides whether such keys are allowed. The author of a rule alone cannot allow them for existing values.
     fn find(args: &Rotate, sealed: &SealedSecret, recipients: &Recipients) -> Result<Self> {
         let object = v2::Object::parse(&sealed.spec.encrypted_data)?;
         let view = object.view();

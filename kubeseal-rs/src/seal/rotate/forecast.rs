@@ -1,6 +1,6 @@
 //! Forecasts which values `seal rotate` would re-encrypt, with as few private-key operations as possible: a value of
-//! another size is not sealed for the new key, a hint names the key of its item, and only the new private key is tried
-//! on each remaining item.
+//! another size is not sealed for the new key; a hint names the key of its item; and on each remaining item, only the
+//! new private key is tried.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -212,7 +212,7 @@ mod tests {
         Certificate::from_pem(pem.as_bytes()).unwrap()
     }
 
-    fn settings_of_flag() -> Settings {
+    fn settings_with_cert_flag() -> Settings {
         let args = Sealing {
             cert: Some("cert.pem".into()),
             ..Sealing::default()
@@ -227,7 +227,9 @@ mod tests {
             record(NEW, None, None),
         ]);
         let old = certificate(OLD);
-        let error = key_files.check(&settings_of_flag(), &old).unwrap_err();
+        let error = key_files
+            .check(&settings_with_cert_flag(), &old)
+            .unwrap_err();
         let message = error.to_string();
         let fingerprint = old.fingerprint().to_string();
         let fetch = "seal cert fetch -o cert.pem";
@@ -236,7 +238,7 @@ mod tests {
         }
         assert!(
             key_files
-                .check(&settings_of_flag(), &certificate(NEW))
+                .check(&settings_with_cert_flag(), &certificate(NEW))
                 .is_ok()
         );
     }

@@ -83,7 +83,7 @@ pub struct Rotate {
     /// Bind v2 values to the template of their object, as it is now
     #[arg(long, requires = "to")]
     pub bind_template: bool,
-    /// Bind to the templates without asking; they are shown nevertheless
+    /// Show the templates, and bind values to them without a prompt
     #[arg(long, requires = "bind_template")]
     pub yes: bool,
     /// Let keys that are not post-quantum open values that forbid them, where a rule has `allowClassical`
@@ -222,13 +222,13 @@ struct Work {
     done: BTreeSet<usize>,
 }
 
-/// How often the objects of a file are processed again because another program changed them.
+/// The maximum number of attempts to process the objects of a file, because another program may change them.
 const MAX_ATTEMPTS: usize = 10;
 
 /// The result of one attempt to re-encrypt a file.
 struct Finished {
     report: FileReport,
-    /// The objects that another program changed meanwhile, so that nothing of them was written.
+    /// The objects that another program changed meanwhile, so their values were not written.
     stale: BTreeSet<usize>,
 }
 
@@ -274,8 +274,8 @@ enum NewKeys {
 }
 
 impl NewCiphertexts {
-    /// Returns the edits of the current object; `None` if another program, most likely another `seal rotate`, changed it
-    /// since it was read. Values of v2 may be bound to the template.
+    /// Returns the edits of the current object; `None` if another program, most likely another `seal rotate`, changed
+    /// it since it was read. v2 values may be bound to the template, so the template must not have changed.
     fn edits(&self, before: &Found, now: &Found) -> Option<Vec<edit::Edit>> {
         let (old, current) = (&before.sealed.spec, &now.sealed.spec);
         let has_same_values =
@@ -371,8 +371,8 @@ impl Work {
         }
     }
 
-    /// Writes the file if anything in it changes. Writes nothing of an object that another program has changed since it
-    /// was read.
+    /// Writes the file if anything in it changes. Leaves out objects that another program has changed since they were
+    /// read.
     fn finish(self, dry_run: bool) -> Finished {
         let mut stale = BTreeSet::new();
         let edited = |bytes: &[u8]| -> Result<_> {

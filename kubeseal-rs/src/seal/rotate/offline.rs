@@ -18,7 +18,7 @@ use shared::v2;
 use super::forecast::{Keys, forecast};
 use super::key_files::KeyFiles;
 use super::summary::{FileReport, unreadable_report};
-use super::templates::{self, TemplateSummary, ConfirmedTemplates};
+use super::templates::{self, ConfirmedTemplates, TemplateSummary};
 use super::{Finished, MAX_ATTEMPTS, NewCiphertexts, NewKeys, Work, conversion};
 use crate::interrupt::Interrupt;
 use crate::seal::rotate::Rotate;
@@ -26,7 +26,7 @@ use crate::seal::session::Session;
 use crate::seal::settings::Settings;
 use crate::seal::target;
 
-/// What all files of a run have in common.
+/// The state that all files of a run share.
 #[derive(Clone, Copy)]
 pub(super) struct Run<'a> {
     /// The settings.
@@ -84,7 +84,7 @@ impl Worker<'_> {
         finished.unwrap_or_else(|error| Some(unreadable_report(&candidate.path, &error)))
     }
 
-    /// Rotates a file, and again those of its objects that another program changes meanwhile.
+    /// Rotates a file, and repeats this for its objects that another program changes meanwhile.
     fn attempts(&mut self, work: Work) -> Result<FileReport> {
         let path = work.file.path.clone();
         let mut finished = self.attempt(work)?;
@@ -203,7 +203,7 @@ impl Worker<'_> {
     }
 }
 
-/// Returns whether an object has v1 values, in items or in the deprecated form, or none at all.
+/// Returns whether an object has v1 values (items or the deprecated form), or no values at all.
 fn may_have_v1(sealed: &SealedSecret) -> bool {
     let entries = &sealed.spec.encrypted_data;
     let has_v1_items = v2::items(entries).any(|(_, text)| !v2::is_v2_value(text));

@@ -1,5 +1,5 @@
 //! Checks v2 values that a controller re-encrypted against the rule of their file. A controller seals for its own key
-//! and the recipients of its flags, whatever the rule lists.
+//! and the recipients of its flags, regardless of the rule.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ impl RuleKeys {
         }
     }
 
-    /// Refuses a retired key, and a key without a fingerprint or identifier in a rule that lists some.
+    /// Refuses a retired key and, if the rule lists fingerprints or identifiers, a key that is not among them.
     fn check_key(&self, rule: &Rule, (id, suite): Key) -> Result<(), Failure> {
         let has = |ids: &[KeyId]| ids.iter().any(|listed| listed.short() == id);
         let name = name((id, suite));
@@ -80,7 +80,7 @@ impl RuleKeys {
         Err(Failure::new(message).hint(HINT))
     }
 
-    /// Refuses values without a key that the rule lists, or with another one.
+    /// Refuses a value that is not sealed for exactly the keys that the rule lists.
     fn check_list(&self, rule: &Rule, view: &ItemView) -> Result<(), Failure> {
         let known = &self.known.keys;
         let is_known = |id: ShortKeyId| known.iter().any(|key| key.short_id() == id);
@@ -117,7 +117,8 @@ fn key_name(key: &RecipientKey) -> String {
     name((key.short_id(), Some(key.suite())))
 }
 
-/// Returns what is visible of each v2 item. Malformed objects have none: the response is discarded for another reason.
+/// Returns the visible properties of each v2 item; empty for a malformed object, whose response is discarded for
+/// another reason.
 fn views(entries: &BTreeMap<String, String>) -> BTreeMap<String, ItemView> {
     let object = Object::parse(entries);
     let views = object.as_ref().map(Object::view).unwrap_or_default();

@@ -71,7 +71,7 @@ impl ObjectReport {
         self.problem = forecast.problem;
     }
 
-    /// Removes the result of an attempt of which nothing was written.
+    /// Removes the result of an attempt that wrote nothing.
     pub(super) fn clear(&mut self) {
         self.rotated.clear();
         self.from.clear();
@@ -130,7 +130,10 @@ pub(super) fn lines(reports: &[FileReport], target: &str, dry_run: bool) -> Vec<
         for object in &file.objects {
             let location = format!("{path}:{}: {}", object.line, object.name);
             if let Some(problem) = &object.problem {
-                lines.push(format!("{location}: failed: {}", problem.replace('\n', "; ")));
+                lines.push(format!(
+                    "{location}: failed: {}",
+                    problem.replace('\n', "; ")
+                ));
             } else if !object.rotated.is_empty() {
                 lines.push(format!("{location}: {}", object.rotated.join(", ")));
             }

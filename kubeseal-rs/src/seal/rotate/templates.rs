@@ -1,5 +1,5 @@
-//! Shows the templates that `--bind-template` binds values to, before the user vouches for them. A user who can change a
-//! file chooses its template, and no key shows which one the author of the values meant.
+//! Shows the templates that `--bind-template` binds values to, before the user confirms them. A user who can change a
+//! file chooses its template, and no key shows which template the author of the values meant.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -20,11 +20,11 @@ use crate::report::{self, ShowPath as _};
 /// The maximum number of characters of a label, annotation or finalizer in the text output.
 const MAX_SHOWN: usize = 120;
 
-/// The templates that the user vouches for, by file and line of the object.
+/// The templates that the user confirmed, by file and line of the object.
 #[derive(Debug, Default)]
 pub(super) struct ConfirmedTemplates(HashMap<(PathBuf, usize), TemplateDigest>);
 
-/// What a template says, without the texts of its items.
+/// The properties of a template, without the texts of its items.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct TemplateSummary {
     /// The type of the Secret.
@@ -113,7 +113,7 @@ fn shortened(text: &str) -> String {
     start
 }
 
-/// Returns whether a value of an object is not bound to the template, and so would be bound to the one that it has now.
+/// Returns whether a value of an object is not bound to the template, and so would be bound to the current one.
 pub(super) fn has_unbound(sealed: &SealedSecret) -> bool {
     let Ok(object) = Object::parse(&sealed.spec.encrypted_data) else {
         return false;

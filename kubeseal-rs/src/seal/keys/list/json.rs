@@ -8,7 +8,7 @@ use super::super::json::{ItemReport, UnreadReport};
 use super::{Id, Row, Searched};
 use crate::report::ShowPath;
 
-/// All keys and, for `seal keys status`, what needs them.
+/// All keys and, for `seal keys status`, the items that need them.
 #[derive(Debug, Serialize)]
 pub(super) struct KeysReport<'a> {
     /// The keys, the newest first.

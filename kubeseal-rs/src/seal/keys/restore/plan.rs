@@ -73,7 +73,7 @@ struct KeyAfter {
 }
 
 impl<'a> Plan<'a> {
-    /// Decides about every Secret before the first is written.
+    /// Plans a step for every Secret before the first is written.
     ///
     /// # Errors
     ///
@@ -346,7 +346,7 @@ mod tests {
     use super::*;
     use kubeseal_library::keys::folder;
 
-    /// Returns the key of a year, with this name and label. The key of 2025 is the newer one.
+    /// Returns the key of 2024 or 2025 with this name and label. The key of 2025 is newer.
     fn key(year: &str, name: &str, label: &str) -> Secret {
         let folder =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/key-fixtures/state/keys");
@@ -386,7 +386,7 @@ mod tests {
     ) -> Result<(Vec<String>, String)> {
         let chosen = chosen.map(fingerprint);
         let plan = Plan::new(backup, existing, chosen.as_ref(), Timestamp::UNIX_EPOCH)?;
-        let word = |step: &Step| {
+        let describe = |step: &Step| {
             let outcome = match &step.action {
                 Action::Put(_) => "put",
                 Action::Exists(_) => "existing",
@@ -397,7 +397,7 @@ mod tests {
         };
         let sealing = plan.sealing.as_ref().map(|sealing| sealing.name.clone());
         Ok((
-            plan.steps.iter().map(word).collect(),
+            plan.steps.iter().map(describe).collect(),
             sealing.unwrap_or_default(),
         ))
     }

@@ -40,19 +40,20 @@ struct Step {
     state: KeyState,
 }
 
-/// All steps.
+/// The steps for all Secrets, and the resulting keys.
 pub(super) struct Plan<'a> {
     steps: Vec<Step>,
     existing: &'a [V2KeyRecord],
     /// The keys after the restore.
     after: Vec<V2KeyRecord>,
-    /// All names that keys have after the restore, also RSA keys.
+    /// The names of all keys after the restore, including RSA keys.
     names: Vec<String>,
     now: Timestamp,
 }
 
 impl<'a> Plan<'a> {
-    /// Decides about every Secret before the first is written. `chosen` are the keys that the user lets seal.
+    /// Plans a step for every Secret before the first is written. `chosen` contains the keys that the user selected for
+    /// sealing.
     ///
     /// # Errors
     ///
@@ -190,7 +191,7 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     ///
-    /// Fails if a file of its name exists.
+    /// Fails if a file with the name of a key exists.
     pub(super) fn check_storable(&self, store: &KeyStore) -> Result<()> {
         for step in &self.steps {
             if let (Action::Put(secret), Some((_, id))) = (&step.action, step.key) {
@@ -316,8 +317,8 @@ fn free_name(name: &str, id: &KeyId, taken: &[String]) -> Result<String> {
     Ok(suffixed)
 }
 
-/// Builds the Secret: the key, and of the metadata only the marks. A backup is untrusted, as for RSA keys. With
-/// `opening_only`, the key gets the opening-only mark with this time.
+/// Builds the Secret from the key and its marks. Other metadata is dropped, because a backup is untrusted, as for RSA
+/// keys. With `opening_only`, the key gets the opening-only mark with this time.
 fn restored(
     record: &V2KeyRecord,
     id: &KeyId,
@@ -353,7 +354,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the key of a byte, which is also the second from which it seals.
+    /// Returns the key generated from a byte, which is also the second from which the key seals.
     fn key(byte: u8, name: &str, label: &str, mark: Option<&str>) -> Secret {
         let stored = StoredKey {
             key: SecretKey::from_bytes(Suite::XWing, &[byte; 32]).unwrap(),

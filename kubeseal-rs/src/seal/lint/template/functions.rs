@@ -1,5 +1,5 @@
-//! Which arguments of the functions of templates do not become part of the output: names, conditions, lengths and
-//! separators. Literals in all other places may be values.
+//! Decides which arguments of template functions do not become part of the output: names, conditions, lengths and
+//! separators. All other literals may be values.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -69,7 +69,12 @@ pub(super) fn outputs_no_argument(function: &str) -> bool {
 
 /// Returns whether a function does not output the argument at this position. `count` is the number of the arguments
 /// that follow the function; in a pipeline, one more follows these.
-pub(super) fn drops_argument(function: &str, position: usize, count: usize, is_piped: bool) -> bool {
+pub(super) fn drops_argument(
+    function: &str,
+    position: usize,
+    count: usize,
+    is_piped: bool,
+) -> bool {
     match &*without_must(function) {
         "include"
         | "template"
@@ -102,7 +107,8 @@ pub(super) fn drops_argument(function: &str, position: usize, count: usize, is_p
     }
 }
 
-/// Returns the name of the function that behaves the same but for errors: `regexFind` for `mustRegexFind`.
+/// Returns the name of a function without the prefix `must`, which only changes how errors are handled: `regexFind` for
+/// `mustRegexFind`.
 fn without_must(function: &str) -> Cow<'_, str> {
     let rest = function.strip_prefix("must").map(str::chars);
     match rest.and_then(|mut rest| Some((rest.next()?, rest))) {
@@ -120,7 +126,8 @@ pub(super) fn is_separator(function: &str, position: usize, text: &str) -> bool 
         "regexReplaceAll" | "regexReplaceAllLiteral" => position == 2,
         _ => false,
     };
-    is_separator_position && (function == "replace" && position == 0 || letters(text) <= MAX_SEPARATOR)
+    is_separator_position
+        && (function == "replace" && position == 0 || letters(text) <= MAX_SEPARATOR)
 }
 
 /// Returns whether an argument is the layout or the time zone of a date.

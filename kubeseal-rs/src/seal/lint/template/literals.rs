@@ -11,7 +11,7 @@ use super::super::connection_string::{VARIABLE, has_only_variables_as_credential
 use super::super::placeholder::is_whole_placeholder;
 use super::expression::{self, Call, Expression, Operand, Pipeline};
 use super::functions::{
-    drops_argument, is_date_format, is_common_chart_option, is_separator, outputs_no_argument,
+    drops_argument, is_common_chart_option, is_date_format, is_separator, outputs_no_argument,
 };
 use super::pieces::{Action, Form, Piece, Pieces};
 
@@ -25,7 +25,7 @@ const CHANGING: [&str; 3] = ["merge", "mergeOverwrite", "mustMergeOverwrite"];
 static VERB: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"%[-+# 0]*[0-9]*(\.[0-9]+)?[a-zA-Z]").ok());
 
-/// What a template action outputs.
+/// The output of a template action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Effect {
     /// It outputs nothing.
@@ -72,7 +72,7 @@ struct Block {
 }
 
 impl<'o> Literals<'o> {
-    /// Reads a whole template, so that literals are known before the place that defines them.
+    /// Reads a whole template, so that a literal is known even before its definition.
     pub(in super::super) fn of(text: &str) -> Self {
         let mut literals = Self::default();
         literals.read(text);
@@ -118,7 +118,7 @@ impl<'o> Literals<'o> {
         }
     }
 
-    /// Follows an action, and returns what it does.
+    /// Evaluates an action, and returns its effect.
     pub(in super::super) fn action(&mut self, action: &Action<'_>) -> Effect {
         match action.form {
             Form::Comment | Form::JinjaComment => Effect::Silent,
@@ -304,7 +304,7 @@ impl<'o> Literals<'o> {
         let mut is_literal = false;
         for (at, call) in pipeline.iter().enumerate() {
             is_literal = match call.first() {
-                // Nothing of what comes through the pipe is in the result either.
+                // The piped value is not part of the result either.
                 Some(Operand::Name(function)) if outputs_no_argument(function) => false,
                 _ => is_literal || self.is_literal_call(call, at > 0, counts_numbers),
             };
