@@ -1,4 +1,4 @@
-//! Why a command of `seal` failed, and what the user can do.
+//! The failure of a command of `seal`, with hints for the user.
 
 use std::error::Error;
 use std::fmt;
@@ -7,8 +7,8 @@ use shared::error_chain;
 
 use crate::report::shown;
 
-/// Why a command of `seal` failed, and what the user can do. Each failure has the same exit code; findings of a check
-/// are not a failure, but an [`Outcome`](crate::seal::Outcome).
+/// The failure of a command of `seal`, with hints for the user. Each failure has the same exit code; findings of a
+/// check are not a failure, but an [`Outcome`](crate::seal::Outcome).
 ///
 /// In a text, each hint is a line `hint: …` after the message, as in the errors of the library.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Failure {
         }
     }
 
-    /// Adds what the user can do.
+    /// Adds a hint for the user.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());

@@ -65,8 +65,8 @@ pub fn notice(notice: Notice) {
 /// The maximum number of submodules in a warning.
 const MAX_SUBMODULES: usize = 5;
 
-/// Warns about submodules that are not checked out and lie below these files and directories, or contain them: a command
-/// that reads the work tree does not see their files. Without paths, uses the current directory.
+/// Warns about submodules that are not checked out and lie below these files and directories, or contain them: a
+/// command that reads the work tree does not see their files. Without paths, uses the current directory.
 pub fn warn_about_missing_submodules(paths: &[PathBuf]) {
     let here = [PathBuf::from(".")];
     let paths = if paths.is_empty() { &here } else { paths };

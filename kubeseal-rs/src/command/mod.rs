@@ -201,7 +201,7 @@ pub enum CommandError {
         /// Why the key cannot be used.
         source: recover::KeyFileError,
     },
-    /// The path of a key file is that of a directory.
+    /// A key file is a directory.
     #[error("read {}: is a directory\nhint: pass the files in it instead", .0.shown())]
     RecoveryDirectory(PathBuf),
     /// A SealedSecret cannot be decrypted.

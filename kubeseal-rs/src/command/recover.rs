@@ -225,7 +225,8 @@ fn keys_of(file: &Path, bytes: &[u8]) -> Result<FileKeys, KeyFileError> {
     }
 }
 
-/// Returns the lines of a file of v2 keys, such as an identity file of age, with their numbers; `None` for any other file.
+/// Returns the lines of a file of v2 keys, such as an identity file of age, with their numbers; `None` for any other
+/// file.
 fn v2_lines(bytes: &[u8]) -> Option<Vec<(usize, &str)>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let lines = text.lines().map(str::trim_ascii).enumerate();

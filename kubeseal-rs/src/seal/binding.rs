@@ -1,5 +1,5 @@
-//! Decides whether new v2 values are bound to the template of their object. A user who can change the file must not be able to
-//! free the next value from its binding, or to choose the template that it is bound to.
+//! Decides whether new v2 values are bound to the template of their object. A user who can change the file must not be
+//! able to free the next value from its binding, or to choose the template that it is bound to.
 
 use std::path::Path;
 
@@ -22,8 +22,8 @@ use crate::report::{self, ShowPath as _, shown};
 ///
 /// # Errors
 ///
-/// Fails if the template was changed after a value was bound to it, if the file has lost the binding that the last commit
-/// has, or if the object would have both a v1 item and a bound value.
+/// Fails if the template was changed after a value was bound to it, if the file has lost the binding that the last
+/// commit has, or if the object would have both a v1 item and a bound value.
 pub(super) fn decide(
     sealed: &SealedSecret,
     object: &Object,

@@ -154,7 +154,8 @@ impl Items {
 ///
 /// # Errors
 ///
-/// Fails if a label or annotation does not have the form `KEY=VALUE`, is repeated, or the API server would not accept it.
+/// Fails if a label or annotation does not have the form `KEY=VALUE`, is repeated, or the API server would not accept
+/// it.
 pub fn secret(name: &str, properties: &SecretProperties, items: Items) -> Result<Secret> {
     let mut secret = Secret {
         type_: properties.type_.clone(),

@@ -92,8 +92,8 @@ type ObjectChanges = (String, String, Vec<Change>);
 ///
 /// # Errors
 ///
-/// Fails if the current directory or a path is in no work tree, or an argument is neither a revision nor a file. If a file
-/// cannot be read, the other files are compared first.
+/// Fails if the current directory or a path is in no work tree, or an argument is neither a revision nor a file. If a
+/// file cannot be read, the other files are compared first.
 pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
     let here = std::env::current_dir()?.canonicalize()?;
     let mut changes: Vec<ObjectChanges> = Vec::new();

@@ -78,8 +78,8 @@ pub struct Exec {
     pub location: KeyLocation,
 }
 
-/// Runs the command in place of this process and does not return on success. On Windows, waits for the command and exits
-/// with its exit code.
+/// Runs the command in place of this process and does not return on success. On Windows, waits for the command and
+/// exits with its exit code.
 ///
 /// # Errors
 ///
@@ -123,8 +123,8 @@ fn read(paths: &[PathBuf]) -> Result<Vec<(&Path, SealedSecret)>> {
     Ok(sealed)
 }
 
-/// Returns the failure for a missing choice: lists the items and a command that chooses some. It
-/// reads names only, so no key is needed.
+/// Returns the failure for a missing choice: lists the items and a command that chooses some. Only names are read, so
+/// no key is needed.
 fn no_choice(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> Failure {
     let items: BTreeSet<&str> = sealed.iter().flat_map(|(_, one)| item_names(one)).collect();
     let items = Vec::from_iter(items).join(", ");

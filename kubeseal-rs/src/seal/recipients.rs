@@ -56,8 +56,8 @@ struct Named {
 }
 
 impl Session<'_> {
-    /// Returns the keys that v2 values of a file are sealed for, checked against the rule. Obtains them once for all files
-    /// with the same settings.
+    /// Returns the keys that v2 values of a file are sealed for, checked against the rule. Obtains them once for all
+    /// files with the same settings.
     ///
     /// # Errors
     ///

@@ -405,8 +405,8 @@ impl Target {
     }
 
     /// Writes the file with these changes, and keeps every other byte. Other changes of the file since it was read are
-    /// kept. Returns whether it was written: not if the object itself has changed, since the changes were decided for
-    /// the object that was read.
+    /// kept. Returns whether the file was written. It is not written if the object itself has changed, because the
+    /// changes were decided for the object that was read.
     ///
     /// # Errors
     ///
@@ -465,8 +465,8 @@ impl Target {
         Ok(())
     }
 
-    /// Refuses new values with another template than the one that was read, or in v1 where the values that were read are
-    /// v2: the user decided to enter the value when it would have been protected otherwise.
+    /// Refuses new values with another template than the one that was read, or in v1 where the values that were read
+    /// are v2: the user decided to enter the value when it would have been protected otherwise.
     fn check_protection_since(&self, read: &Self, new: &NewValues) -> Result<()> {
         let (before, now) = (&read.found.sealed.spec, &self.found.sealed.spec);
         match &new.keys {

@@ -30,7 +30,7 @@ change again and would mislead \
 Examples:\n  seal uninstall\n  seal uninstall --yes"
 )]
 pub struct Uninstall {
-    /// Change the statuses; otherwise only list what would change
+    /// Change the statuses; without this flag, only list the changes
     #[arg(long)]
     pub yes: bool,
     /// Process only this namespace

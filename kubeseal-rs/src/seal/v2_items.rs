@@ -46,8 +46,8 @@ impl Change<'_> {
 ///
 /// # Errors
 ///
-/// Fails if the object is malformed or would be refused by a controller because of the change, if it has lost its binding
-/// to the template, or if the values cannot be sealed.
+/// Fails if the object is malformed or would be refused by a controller because of the change, if it has lost its
+/// binding to the template, or if the values cannot be sealed.
 pub fn seal(
     sealed: &SealedSecret,
     committed: Option<&SealedSecret>,

@@ -41,7 +41,7 @@ pub(super) fn path_from(here: &Path, file: &Path) -> String {
     path_text(path.as_os_str()).into_owned()
 }
 
-/// Returns what to compare, for each repository that contains a path.
+/// Returns the states and paths to compare, for each repository that contains a path.
 pub(super) fn select(args: &Diff, here: &Path) -> Result<Vec<Selection>> {
     let is_empty = args.args.iter().any(|argument| argument.is_empty());
     if is_empty || args.paths.iter().any(|path| path.as_os_str().is_empty()) {
@@ -98,8 +98,8 @@ pub(super) fn select(args: &Diff, here: &Path) -> Result<Vec<Selection>> {
     selections.collect()
 }
 
-/// Returns the first argument if it is a revision: of the repository around the current directory, or of the first path.
-/// Without paths after `--`, the name of an existing file is not read as a revision.
+/// Returns the first argument if it is a revision: of the repository around the current directory, or of the first
+/// path. Without paths after `--`, the name of an existing file is not read as a revision.
 ///
 /// # Errors
 ///

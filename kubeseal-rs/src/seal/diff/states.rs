@@ -24,7 +24,7 @@ type Content = Result<Option<Zeroizing<Vec<u8>>>, String>;
 /// The maximum nesting depth of submodules. A repository can be a submodule of itself.
 const MAX_DEPTH: usize = 32;
 
-/// Compares files, all or those below some paths.
+/// A comparison of all files, or of the files below some paths.
 pub(super) struct Comparison<'a> {
     /// Absolute paths; all files if empty.
     paths: &'a [PathBuf],

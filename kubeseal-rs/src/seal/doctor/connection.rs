@@ -40,7 +40,8 @@ impl Connection {
     }
 }
 
-/// Checks each step. A failed step skips those that depend on it. `is_by_rule` is whether a rule chose the controller.
+/// Checks each step. If a step fails, the steps that depend on it are skipped. `is_by_rule` is whether a rule chose the
+/// controller.
 pub(super) fn check(
     args: &Doctor,
     is_by_rule: bool,

@@ -1,4 +1,4 @@
-//! Counts what Bitnami's controller could not unseal: objects with v2 values.
+//! Counts the objects with v2 values, which Bitnami's controller could not unseal.
 
 use std::path::PathBuf;
 

@@ -86,8 +86,8 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     }
 }
 
-/// Checks keys that a rule names, which may be refused, before the user starts to edit. Others are fetched only if a value
-/// has changed.
+/// Checks keys that a rule names, which may be refused, before the user starts to edit. Other keys are fetched only if
+/// a value has changed.
 fn check_keys_of_rule(session: &Session<'_>, settings: &Settings, target: &Target) -> Result<()> {
     let format = target.format(settings)?;
     let has_recipients = settings

@@ -1,6 +1,5 @@
-//! Finds the key services whose address a `sops` file contains, and checks that they are trusted.
-//! `sops` sends the user's credentials there, such as the token of Vault, and the author of the file
-//! chooses the address.
+//! Finds the key services whose address a `sops` file contains, and checks that they are trusted. `sops` sends the
+//! user's credentials to these services, such as the token of Vault, and the author of the file chooses the address.
 
 use shared::manifest::{Document, Node, Value};
 

@@ -294,8 +294,8 @@ fn commits(
     Ok((all_commits, unread.collect()))
 }
 
-/// An RSA key. Trial decryption shows which v1 items are for it; v2 items name their keys, and only one of them opens an
-/// item here.
+/// An RSA key. Trial decryption shows which v1 items are for it; v2 items name their keys, and only one of them opens
+/// an item here.
 struct RsaKey<'a> {
     id: Option<ShortKeyId>,
     fingerprint: &'a Fingerprint,
@@ -730,8 +730,8 @@ mod tests {
         }
     }
 
-    /// Returns the items that a version of an object introduces for a key that opens every v1 item, and the v2 items that
-    /// name it.
+    /// Returns the items that a version of an object introduces for a key that opens every v1 item, and the v2 items
+    /// that name it.
     fn introduced(seen: &mut SeenValues, object: &SealedSecret, key: ShortKeyId) -> Vec<String> {
         seen.introduced(object, |sealed| {
             let v1 = sealed.v1_part().spec.encrypted_data.into_keys();
@@ -777,8 +777,8 @@ mod tests {
         }
     }
 
-    /// Attack: a committer adds the lock line of a key later than the values, so that the report of the compromised key says
-    /// that the values were never sealed for it.
+    /// Attack: a committer adds the lock line of a key later than the values, so that the report of the compromised key
+    /// states that the values were never sealed for it.
     #[test]
     fn a_key_added_to_an_earlier_value_counts_as_introduced() {
         let both = sealed_v2(&[1, 2]);

@@ -40,7 +40,7 @@ pub struct KeysExport {
 ///
 /// # Errors
 ///
-/// Fails if the keys cannot be read, or there is none.
+/// Fails if the keys cannot be read, or there is no key.
 pub fn run(args: &KeysExport, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let keys = if args.location.directory.is_some() {
@@ -81,8 +81,8 @@ fn in_directory(args: &KeysExport, clusters: &Clusters<'_>) -> Result<Vec<Recipi
     Ok(keys.values().map(|key| line(key)).collect())
 }
 
-/// Returns the key of each suite to seal for: the newest one with a backup that may seal now, or else the newest one. With
-/// --require-backup, which is not known here, a newer key without a backup does not seal.
+/// Returns the key of each suite to seal for: the newest one with a backup that may seal now, or else the newest one.
+/// With --require-backup, which is not known here, a newer key without a backup does not seal.
 fn sealing_keys(records: &[V2KeyRecord], now: Timestamp) -> BTreeMap<Suite, &RingV2Key> {
     let loaded = records.iter().filter(|record| record.is_active);
     let keys = loaded.filter_map(|record| record.key.as_deref().ok());

@@ -170,7 +170,7 @@ pub fn access(location: &KeyLocation, environment: &Environment) -> Access {
 ///
 /// # Errors
 ///
-/// Fails if the path is not that of a directory, or the kubeconfig cannot be used.
+/// Fails if the path does not name a directory, or the kubeconfig cannot be used.
 pub fn store(location: &KeyLocation, clusters: &Clusters<'_>) -> Result<KeyStore> {
     match &location.directory {
         Some(folder) => KeyStore::folder(folder),
@@ -225,7 +225,8 @@ fn rsa_files(records: &[KeyRecord]) -> impl Iterator<Item = &PathBuf> {
 /// The file of the next steps for the public key of a controller on a directory.
 const RECIPIENT_FILE: &str = "recipient.txt";
 
-/// Returns the command that prints the public key for v2 values; for a directory, to a file that [`rotate_to_v2_step`] names.
+/// Returns the command that prints the public key for v2 values; for a directory, to a file that [`rotate_to_v2_step`]
+/// names.
 fn export_step(location: &KeyLocation) -> String {
     let flags = location_flags(location);
     match location.directory {
@@ -437,7 +438,7 @@ fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<
     Ok(sources)
 }
 
-/// Returns the rules that name a key: those that apply to the paths and, if requested, of branches. A v2 key has no
+/// Returns the rules that name a key: the rules for the paths and, if requested, the rules in branches. A v2 key has no
 /// certificate.
 fn find_named(
     (key, is_rsa): (KeyId, bool),

@@ -328,8 +328,8 @@ fn foreign_key(served: Vec<String>, keys: &Keys) -> Option<String> {
     first.filter(|served| !keys.contain(served))
 }
 
-/// Explains why a new key might not be served yet, and what to do: whether it is backed up, and the served key if it
-/// is unknown.
+/// Returns the failure for a new key that is not served, with the likely reason. The arguments include whether the key
+/// is backed up, and the served key if no key Secret contains it.
 fn unserved(
     name: &str,
     seconds: Option<u64>,
@@ -361,7 +361,8 @@ fn can_fetch_certificate(args: &KeysRotate) -> bool {
     args.location.directory.is_none() || args.cert.is_some()
 }
 
-/// Returns the keys of a suite that the controller serves. If they cannot be fetched, the existence of the new key is enough.
+/// Returns the keys of a suite that the controller serves. If they cannot be fetched, the existence of the new key is
+/// enough.
 fn served_keys(args: &KeysRotate, clusters: &Clusters<'_>, new: &OwnKey<'_>) -> Vec<String> {
     let is_rsa = new.suite == Suite::Rsa;
     match &args.location.directory {
@@ -388,8 +389,8 @@ fn served_certificate(args: &KeysRotate, clusters: &Clusters<'_>) -> Vec<String>
     served.iter().map(ToString::to_string).collect()
 }
 
-/// Returns the suites and identifiers of the keys for v2 that the controller lists, its preferred one first; `None` if it
-/// cannot be asked.
+/// Returns the suites and identifiers of the keys for v2 that the controller lists, its preferred one first; `None` if
+/// it cannot be asked.
 fn listed_recipients(
     args: &KeysRotate,
     clusters: &Clusters<'_>,
@@ -436,7 +437,8 @@ mod tests {
         std::fs::write(file, secret.to_document().to_string()).unwrap();
     }
 
-    /// Attack: the only key of a suite is stolen. A request on the RSA key would leave the suite without a key that seals.
+    /// Attack: the only key of a suite is stolen. A request on the RSA key would leave the suite without a key that
+    /// seals.
     #[test]
     fn requests_a_key_of_each_suite_even_if_all_keys_are_compromised() {
         let folder = tempfile::tempdir().unwrap();

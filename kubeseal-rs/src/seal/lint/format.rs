@@ -136,8 +136,8 @@ pub(super) fn sarif(findings: &[Finding]) -> Json {
     })
 }
 
-/// Returns a path as a relative reference (RFC 3986): all bytes but unreserved characters and slashes are escaped. A name
-/// that is not UTF-8 keeps its bytes, so that the reference names the file.
+/// Returns a path as a relative reference (RFC 3986): all bytes but unreserved characters and slashes are escaped. A
+/// name that is not UTF-8 keeps its bytes, so that the reference names the file.
 fn uri(path: &Path) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
     let escape = |b: u8| {

@@ -137,8 +137,8 @@ mod tests {
 
     use super::*;
 
-    /// Attack: a committer adds many small kustomizations that name one file with very many variables, so that lint needs
-    /// time and memory for each of them.
+    /// Attack: a committer adds many small kustomizations that name one file with very many variables, so that lint
+    /// needs time and memory for each of them.
     #[test]
     fn a_file_that_many_kustomizations_name_is_read_once() {
         let folder = tempfile::tempdir().unwrap();

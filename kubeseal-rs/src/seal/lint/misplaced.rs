@@ -1,5 +1,5 @@
-//! Finds values of a Secret outside of `data` and `stringData`: with a wrong indentation, or in a field with a misspelled
-//! name. The API server refuses or drops such a field, but its values are in the file.
+//! Finds values of a Secret outside of `data` and `stringData`: with a wrong indentation, or in a field with a
+//! misspelled name. The API server refuses or drops such a field, but its values are in the file.
 
 use kubeseal_library::finding;
 use shared::manifest::{Node, Value};
@@ -76,8 +76,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Searches `metadata`. A text in an unknown field is most likely a label or an annotation with a wrong indentation,
-    /// unless the beginning of the values is above it.
+    /// Searches `metadata`. A text in an unknown field is most likely a label or an annotation with a wrong
+    /// indentation, unless the beginning of the values is above it.
     fn metadata(&mut self, metadata: &Node) {
         let starts_values =
             |(name, node): &(String, Node)| is_values(name) && matches!(node.value, Value::Null);
@@ -95,8 +95,8 @@ impl Search<'_> {
         }
     }
 
-    /// Adds the values of an unknown field. A name that no item of a Secret can have belongs to a tool, such as `$patch`
-    /// of kustomize or `=(data)` of Kyverno.
+    /// Adds the values of an unknown field. A name that no item of a Secret can have belongs to a tool, such as
+    /// `$patch` of kustomize or `=(data)` of Kyverno.
     fn field(&mut self, above: &str, name: &str, node: &Node) {
         if !is_templated(name) && names::check_item(name).is_ok() {
             self.node(&format!("{above}{name}"), node);

@@ -682,8 +682,8 @@ fn mentions_secrets(text: &[u8]) -> bool {
     memchr::memmem::find_iter(&text, b"data").any(is_word)
 }
 
-/// The kinds of Secrets and SealedSecrets, and of lists of them. A malformed file that names one is reported even if the
-/// user did not name the file.
+/// The kinds of Secrets and SealedSecrets, and of lists of them. A malformed file that names one is reported even if
+/// the user did not name the file.
 const SECRETS: [&str; 4] = ["Secret", "SealedSecret", "SecretList", "SealedSecretList"];
 
 /// Returns whether a file is a template, which is not a manifest until it is rendered. A stream of JSON is not one:

@@ -1,5 +1,5 @@
-//! Finds Secrets wherever they are in a file: as documents, in lists, as values of another object such as the `manifests`
-//! of a Helm chart, and inside strings, such as a file in a ConfigMap.
+//! Finds Secrets wherever they are in a file: as documents, in lists, as values of another object such as the
+//! `manifests` of a Helm chart, and inside strings, such as a file in a ConfigMap.
 
 use kubeseal_library::walk::{Kind, LISTS, may_hide_kind, names_kind};
 use shared::manifest::{self, Document, Node, Value};

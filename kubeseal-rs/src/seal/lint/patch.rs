@@ -24,8 +24,8 @@ pub(super) fn targets_secret(patch: &Node) -> bool {
     })
 }
 
-/// Returns the finding for an operation of a JSON patch that sets a value. Only Secrets have `stringData`; `data` counts
-/// if the target is a Secret.
+/// Returns the finding for an operation of a JSON patch that sets a value. Only Secrets have `stringData`; `data`
+/// counts if the target is a Secret.
 pub(super) fn operation(
     node: &Node,
     is_of_secret: bool,

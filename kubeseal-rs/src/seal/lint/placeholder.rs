@@ -10,8 +10,8 @@ use super::template::{Effect, Form, Literals, Piece, Pieces};
 
 /// Matches placeholders that may be a part of a string.
 static PLACEHOLDER_PART: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    // Variables of Flux, shells and build tools, without a default: a default would be a value. The text after `?` is an
-    // error message. Without braces, only capitals are a variable: `$ecret` may be a password.
+    // Variables of Flux, shells and build tools, without a default: a default would be a value. The text after `?` is
+    // an error message. Without braces, only capitals are a variable: `$ecret` may be a password.
     let parts = [
         r"\$\{[A-Za-z_][A-Za-z0-9_.]*(:?[=-]|:?\?[^{}\n]*)?\}",
         r"\$[A-Z][A-Z_]*",
@@ -115,7 +115,8 @@ fn is_value_char(c: char) -> bool {
     c.is_alphanumeric() || c.is_control() && !c.is_whitespace()
 }
 
-/// Returns the string with [`connection_string::VARIABLE`] for its template actions, or `None` if an action outputs a literal.
+/// Returns the string with [`connection_string::VARIABLE`] for its template actions, or `None` if an action outputs a
+/// literal.
 fn with_variables(text: &str, literals: &Literals<'_>) -> Option<String> {
     let own = literals.nested(text);
     let mut state = own.inside();

@@ -17,7 +17,8 @@ use super::{plain, unrendered};
 const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "kustomization"];
 
 /// Returns the paths of kustomizations, staged or committed, whose `secretGenerator` reads one of the staged files. A
-/// generator in a file of another name counts if it is in the directory of the staged file or of a link to it, or in one above.
+/// generator in a file of another name counts if it is in the directory of the staged file or of a link to it, or in a
+/// directory above.
 pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let links = repository.staged_links()?;
     let near = near(&links, staged);

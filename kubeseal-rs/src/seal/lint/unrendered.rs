@@ -88,8 +88,8 @@ pub(super) fn documents(
     Unrendered { documents, unread }
 }
 
-/// Returns the index of the line to skip for an error on a line: the nearest one of the document, at the error or above,
-/// that is malformed alone, or else the nearest one with text.
+/// Returns the index of the line to skip for an error on a line: the nearest one of the document, at the error or
+/// above, that is malformed alone, or else the nearest one with text.
 fn line_to_skip(lines: &[&str], error: usize) -> Option<usize> {
     let end = error.min(lines.len());
     let start = start_of_document(lines, end.checked_sub(1)?);

@@ -12,7 +12,7 @@ pub(super) struct PodsReport<'a> {
     pods: Vec<PodReport<'a>>,
 }
 
-/// One way in which one container consumes one Secret.
+/// A way in which a container consumes a Secret.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PodReport<'a> {

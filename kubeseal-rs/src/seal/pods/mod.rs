@@ -1,7 +1,7 @@
 //! `seal pods`: shows which Pods have which version of a Secret.
 //!
-//! Reads SealedSecrets, Pods and workloads, and neither Secrets nor values: a version follows from the status of the
-//! SealedSecret and the time at which a container started.
+//! Reads SealedSecrets, Pods and workloads, but neither Secrets nor values: a version is determined by the status of
+//! the SealedSecret and the time at which a container started.
 
 mod json;
 mod read;
@@ -111,7 +111,7 @@ fn scope(args: &Pods, environment: &Environment) -> Result<Scope> {
     })
 }
 
-/// Returns the rows, with `--wait` as soon as none is stale, or those of the time limit.
+/// Returns the rows. With `--wait`, repeats the survey until no row is stale or the time limit is reached.
 fn survey(
     args: &Pods,
     objects: &Objects,

@@ -52,8 +52,8 @@ struct RotatedObject<'a> {
     /// The number of re-encrypted items by the fingerprint of their old key; absent if none is known.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     from: BTreeMap<String, usize>,
-    /// The fingerprint that the items are encrypted for now, or the suites and identifiers of the v2 keys; absent if none
-    /// was re-encrypted.
+    /// The fingerprint that the items are encrypted for now, or the suites and identifiers of the v2 keys; absent if
+    /// none was re-encrypted.
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<&'a str>,
     /// Items that are for the newest key according to their key hint alone; absent if there are none.

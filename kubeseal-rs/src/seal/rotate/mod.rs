@@ -107,8 +107,8 @@ pub struct Rotate {
 ///
 /// # Errors
 ///
-/// Fails if the tree or the keys cannot be read, or the controller does not answer. Also fails if some objects cannot be
-/// re-encrypted; the others are re-encrypted first, except in a dry run.
+/// Fails if the tree or the keys cannot be read, or the controller does not answer. Also fails if some objects cannot
+/// be re-encrypted; the others are re-encrypted first, except in a dry run.
 pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     if args.key.is_empty() && args.sealing.cert.is_some() {
         let message =

@@ -1,4 +1,4 @@
-//! Decides what to do with each Secret in a backup, from the backup and the existing keys.
+//! Decides the action for each Secret in a backup, from the backup and the existing keys.
 
 use std::collections::BTreeSet;
 
@@ -589,8 +589,8 @@ mod tests {
         }
     }
 
-    /// Attack: an attacker gives a key in a backup a name that leads out of the directory, is hidden, or contains terminal
-    /// escapes.
+    /// Attack: an attacker gives a key in a backup a name that leads out of the directory, is hidden, or contains
+    /// terminal escapes.
     #[test]
     fn refuses_names_that_an_api_server_would_refuse() {
         for name in [

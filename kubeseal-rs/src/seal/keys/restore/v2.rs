@@ -387,8 +387,8 @@ mod tests {
         Ok(plan.rows().map(text).collect())
     }
 
-    /// Attack: an attacker adds a key to a backup, in a state and with marks of their choice, so that the controller seals
-    /// with it.
+    /// Attack: an attacker adds a key to a backup, in a state and with marks of their choice, so that the controller
+    /// seals with it.
     #[test]
     fn only_chosen_keys_seal() {
         let own = || vec![key(1, "own", "active", None)];

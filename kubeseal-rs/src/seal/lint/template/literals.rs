@@ -28,15 +28,15 @@ static VERB: LazyLock<Option<Regex>> =
 /// The output of a template action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Effect {
-    /// It outputs nothing.
+    /// The action outputs nothing.
     Silent,
-    /// It outputs nothing, and an alternative to the text before begins.
+    /// The action outputs nothing, and begins an alternative to the text before it.
     Branch,
     Output {
         /// Whether the output contains a literal.
         is_literal: bool,
     },
-    /// It outputs a Secret that another template of the file defines, and passes it a literal.
+    /// The action outputs a Secret that another template of the file defines, and passes a literal to it.
     Secret,
 }
 
