@@ -107,8 +107,8 @@ mod tests {
 
     #[test]
     fn a_missing_file_has_a_next_step() {
-        let folder = tempfile::tempdir().unwrap();
-        let missing = folder.path().join("missing");
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("missing");
         let read = anyhow::Error::from(files::read(&missing).unwrap_err());
         let failure = Failure::from(read.context("cannot use the certificate"));
         assert_eq!(failure.hints, ["check the path and the current directory"]);

@@ -387,8 +387,8 @@ mod tests {
 
     #[test]
     fn describes_a_file_that_contains_no_key() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("x");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("x");
         let certificate = include_str!("../../tests/seal/fixtures/cert.pem");
         for (text, want) in [
             ("age-encryption.org/v1\n-> X25519 x\n", "is an age archive"),
@@ -399,7 +399,7 @@ mod tests {
             let error = read_keys(std::slice::from_ref(&file)).unwrap_err();
             assert!(error_chain(&error).contains(want), "{error:?}");
         }
-        let error = read_keys(&[folder.path().to_owned()]).unwrap_err();
+        let error = read_keys(&[directory.path().to_owned()]).unwrap_err();
         assert!(error_chain(&error).contains("is a directory"), "{error:?}");
     }
 }

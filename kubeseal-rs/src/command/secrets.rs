@@ -140,9 +140,9 @@ pub(super) fn read_objects<T>(
     repeated::check(input, &documents)?;
     for document in documents {
         let number = document.number;
-        let (found, coerced) = read_document(&document)
+        let (document_objects, coerced) = read_document(&document)
             .map_err(|source| ManifestError::Document { number, source })?;
-        objects.extend(found);
+        objects.extend(document_objects);
         for coercion in &coerced {
             report::warn(&describe(coercion));
         }

@@ -338,7 +338,9 @@ fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
 fn read(source: &CertSource, environment: &Environment) -> Result<Certificate> {
     match (&source.cert, &source.location.directory) {
         (Some(source), _) => read_certificate(source),
-        (None, Some(folder)) => certificate_in_directory(folder, &source.location, environment),
+        (None, Some(directory)) => {
+            certificate_in_directory(directory, &source.location, environment)
+        }
         (None, None) => {
             let clusters = Clusters::new(environment);
             let access = access(&source.location, environment);
@@ -351,7 +353,7 @@ fn read(source: &CertSource, environment: &Environment) -> Result<Certificate> {
 
 /// Returns the certificate of the sealing key in a directory.
 fn certificate_in_directory(
-    folder: &Path,
+    directory: &Path,
     location: &KeyLocation,
     environment: &Environment,
 ) -> Result<Certificate> {
@@ -362,7 +364,7 @@ fn certificate_in_directory(
     let key = sealing.and_then(|(record, _)| record.key.as_ref().ok());
     let pem = key.and_then(|key| Some(key.certificate()?.to_pem()));
     let pem = pem.with_context(|| {
-        Failure::new(format!("no sealing key in {}", folder.shown()))
+        Failure::new(format!("no sealing key in {}", directory.shown()))
             .hint("start a controller on this directory, which generates one")
     })?;
     Ok(Certificate::from_pem(pem.as_bytes())?)

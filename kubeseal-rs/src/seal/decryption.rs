@@ -32,7 +32,7 @@ pub fn read(args: &DecryptionArgs, environment: &Environment) -> Result<Unlock> 
     for path in &args.identity {
         let bytes = files::read_as(path, Kind::Credential)?;
         match archive::identities(&bytes) {
-            Some(found) => unlock.identities.extend(found),
+            Some(identities) => unlock.identities.extend(identities),
             None => bail!(no_identity(path, &bytes)),
         }
     }

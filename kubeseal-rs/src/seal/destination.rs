@@ -70,8 +70,8 @@ impl Destination {
             Err(error) if error.already_exists() => files::replace(path, &text)?,
             result => result?,
         }
-        for one in sealed {
-            report::info(&format!("{}: {}", path.shown(), one.describe()));
+        for secret in sealed {
+            report::info(&format!("{}: {}", path.shown(), secret.describe()));
         }
         Ok(Outcome::Done)
     }

@@ -95,14 +95,14 @@ type ObjectChanges = (String, String, Vec<Change>);
 /// Fails if the current directory or a path is in no work tree, or an argument is neither a revision nor a file. If a
 /// file cannot be read, the other files are compared first.
 pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
-    let here = std::env::current_dir()?.canonicalize()?;
+    let current_dir = std::env::current_dir()?.canonicalize()?;
     let mut changes: Vec<ObjectChanges> = Vec::new();
-    for selection in select(args, &here)? {
-        let comparison = Comparison::new(&selection.paths, &here);
-        for (file, object_name, found) in
+    for selection in select(args, &current_dir)? {
+        let comparison = Comparison::new(&selection.paths, &current_dir);
+        for (file, object_name, object_changes) in
             comparison.run(&selection.repository, selection.from, selection.to)?
         {
-            changes.push((path_from(&here, &file), object_name, found));
+            changes.push((path_from(&current_dir, &file), object_name, object_changes));
         }
     }
     let text = match args.output {

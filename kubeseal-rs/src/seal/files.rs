@@ -182,9 +182,9 @@ fn check_outputs_differ(plans: &[Plan]) -> Result<()> {
 
 /// Returns one canonical path for a file, however it was named. The file need not exist.
 fn canonical(path: &Path) -> PathBuf {
-    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new(".")).canonicalize();
-    let full_path = folder.map(|folder| folder.join(path.file_name().unwrap_or_default()));
+    let directory = path.parent().filter(|f| !f.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new(".")).canonicalize();
+    let full_path = directory.map(|directory| directory.join(path.file_name().unwrap_or_default()));
     let full_path = full_path.unwrap_or_else(|_| path.to_owned());
     full_path.canonicalize().unwrap_or(full_path)
 }
@@ -308,10 +308,10 @@ fn seal_file(
         let mut documents = Vec::new();
         for node in node.list_items(&LISTS) {
             let secret = sealing::read_secret(node, &shown)?;
-            let one = sealing::seal_secret(session, settings, secret, empty)
+            let sealed_secret = sealing::seal_secret(session, settings, secret, empty)
                 .with_context(|| shown.clone())?;
-            documents.push(one.object.to_document());
-            sealed.push(one);
+            documents.push(sealed_secret.object.to_document());
+            sealed.push(sealed_secret);
         }
         Ok(documents)
     };

@@ -50,8 +50,8 @@ fn is_flag_of_another_program(file: &str, flag: &str) -> bool {
             .any(|(path, name, _)| (*path, *name) == (file, flag))
 }
 
-fn collect_sources(folder: &Path, sources: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
+fn collect_sources(directory: &Path, sources: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect_sources(&path, sources);

@@ -94,9 +94,12 @@ pub fn run(args: &Hook) -> Result<Outcome> {
         );
         bail!(Failure::new(message).hint("install it outside the work tree"));
     }
-    let folder = repository.hooks_folder()?;
-    let path = folder.join("pre-commit");
-    if let Some(link) = [&folder, &path].into_iter().find(|path| path.is_symlink()) {
+    let directory = repository.hooks_folder()?;
+    let path = directory.join("pre-commit");
+    if let Some(link) = [&directory, &path]
+        .into_iter()
+        .find(|path| path.is_symlink())
+    {
         // The link may lead out of the repository.
         let link = files::from_here(link);
         let message = format!("{} is a symbolic link, which is not followed", link.shown());
@@ -125,8 +128,9 @@ fn install(path: &Path, hook: &str) -> Result<Outcome> {
             .hint("add the output of `seal hook install --print` to it")
         ),
     }
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.shown()))?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot create {}", directory.shown()))?;
     files::replace(path, hook.as_bytes())?;
     platform::make_executable(path)
         .with_context(|| format!("cannot make {} executable", path.shown()))?;
@@ -157,9 +161,9 @@ fn hook(program: &Path) -> Result<String> {
 /// survives an update, or else the program's own path.
 fn this_program() -> Result<PathBuf> {
     let executable = std::env::current_exe().context("cannot find the path of this program")?;
-    let installed = programs::find("seal").filter(|found| {
+    let installed = programs::find("seal").filter(|path| {
         let canonical = |path: &Path| path.canonicalize().ok();
-        canonical(found).is_some_and(|found| Some(found) == canonical(&executable))
+        canonical(path).is_some_and(|path| Some(path) == canonical(&executable))
     });
     Ok(installed.unwrap_or(executable))
 }

@@ -65,8 +65,8 @@ impl Session<'_> {
     pub fn recipients(&self, settings: &Settings) -> Result<Arc<Recipients>> {
         let cache_key = cache_key(settings);
         let mut cache = self.cached_recipients();
-        if let Some((_, known)) = cache.iter().find(|(key, _)| *key == cache_key) {
-            return Ok(Arc::clone(known));
+        if let Some((_, recipients)) = cache.iter().find(|(key, _)| *key == cache_key) {
+            return Ok(Arc::clone(recipients));
         }
         let recipients = Arc::new(self.find_recipients(settings)?);
         cache.push((cache_key, Arc::clone(&recipients)));
@@ -96,9 +96,9 @@ impl Session<'_> {
         for named in &settings.named_recipients {
             match named {
                 NamedRecipient::Source(source) => {
-                    let found =
+                    let recipient_keys =
                         self.read_recipients(source, settings, Origin::Flag("recipient"))?;
-                    keys.extend(found);
+                    keys.extend(recipient_keys);
                 }
                 NamedRecipient::Id(id) if is_alone => bail!(
                     Failure::new(format!(
@@ -146,8 +146,8 @@ impl Session<'_> {
         let mut keys = Vec::new();
         for source in sources {
             let is_line = matches!(source, RecipientSource::Line(_));
-            let found = self.read_recipients(source, settings, Origin::Rule)?;
-            keys.extend(found.into_iter().map(|key| Named { key, is_line }));
+            let source_keys = self.read_recipients(source, settings, Origin::Rule)?;
+            keys.extend(source_keys.into_iter().map(|key| Named { key, is_line }));
         }
         let confirmed = confirmed_ids(settings, named);
         let is_listed = |id: &&KeyId| keys.iter().any(|named| named.key.key_id() == **id);
@@ -331,10 +331,10 @@ pub struct KnownRecipients {
 /// Returns the recipients of a rule, without contacting a server. For a rule without recipients, the certificate is the
 /// recipient.
 pub fn known_recipients(settings: &Settings, now: Timestamp) -> KnownRecipients {
-    let mut known = KnownRecipients::default();
+    let mut recipients = KnownRecipients::default();
     let Some((rule, rules)) = settings.rule.as_ref().zip(settings.rules.as_deref()) else {
-        known.unknown = usize::MAX;
-        return known;
+        recipients.unknown = usize::MAX;
+        return recipients;
     };
     let certificate = match &settings.certificate.value {
         Source::At(at) => RecipientSource::At(at.clone()),
@@ -345,10 +345,10 @@ pub fn known_recipients(settings: &Settings, now: Timestamp) -> KnownRecipients 
         sources => sources,
     };
     for source in sources {
-        known.add(source, rules, now);
+        recipients.add(source, rules, now);
     }
-    known.add_fingerprint(&certificate, rules);
-    known
+    recipients.add_fingerprint(&certificate, rules);
+    recipients
 }
 
 impl KnownRecipients {
@@ -405,8 +405,8 @@ fn read_file(at: &OsStr, rules: &RulesFile) -> Result<Vec<u8>, String> {
 
 /// Returns the names that rules give to keys: the comment of a line, or the file of a certificate.
 pub fn key_comments(settings: &Settings) -> KeyComments {
-    let known = known_recipients(settings, Timestamp::UNIX_EPOCH);
-    let keys = known.keys.iter();
+    let recipients = known_recipients(settings, Timestamp::UNIX_EPOCH);
+    let keys = recipients.keys.iter();
     let named = keys.filter(|key| !key.comment().is_empty());
     named
         .map(|key| (key.short_id(), key.comment().to_owned()))

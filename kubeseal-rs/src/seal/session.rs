@@ -106,11 +106,11 @@ impl<'a> Session<'a> {
         settings::decide(rules, rule, self.args, variable)
     }
 
-    fn rules_for(&self, folder: &Path) -> Result<Option<Arc<RulesFile>>> {
+    fn rules_for(&self, directory: &Path) -> Result<Option<Arc<RulesFile>>> {
         let mut cache = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         let path = match &self.args.config {
             Some(path) => Some(path.clone()),
-            None => RulesFile::find(folder)?,
+            None => RulesFile::find(directory)?,
         };
         let Some(path) = path else { return Ok(None) };
         if let Some(file) = cache.get(&path) {
@@ -130,14 +130,14 @@ impl<'a> Session<'a> {
     /// or belongs to a key that is recorded as compromised.
     pub fn certificate(&self, settings: &Settings) -> Result<Arc<Certificate>> {
         let source = settings.certificate.value.clone();
-        let folder = rules_naming_certificate(settings).map(|rules| rules.folder().to_owned());
+        let directory = rules_naming_certificate(settings).map(|rules| rules.folder().to_owned());
         let mut certificates = self
             .certificates
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let cache_key = (
             source,
-            folder,
+            directory,
             SettingSource::from(settings.certificate.by),
             self.fingerprints(settings),
         );
@@ -358,9 +358,11 @@ fn resolve(path: &Path) -> Result<PathBuf> {
         return Ok(resolved);
     }
     // The file does not exist yet.
-    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
-    match (folder, path.file_name()) {
-        (Some(folder), Some(name)) => Ok(folder.join(name)),
+    let directory = path
+        .parent()
+        .and_then(|directory| directory.canonicalize().ok());
+    match (directory, path.file_name()) {
+        (Some(directory), Some(name)) => Ok(directory.join(name)),
         _ => Ok(path),
     }
 }

@@ -303,15 +303,15 @@ impl Settings {
         };
         let rule = self.rule.as_ref().map(Rule::describe).unwrap_or_default();
         let (description, file) = self.describe_certificate();
-        let found = certificate.fingerprint();
+        let fingerprint = certificate.fingerprint();
         let message = format!(
-            "only {rule} names {description}, {found}; the author of the rule could decrypt existing values that are \
+            "only {rule} names {description}, {fingerprint}; the author of the rule could decrypt existing values that are \
              re-encrypted for it"
         );
         let cert_flag = file.map(|file| format!("--cert {} or ", file.shown()));
         let cert_flag = cert_flag.unwrap_or_default();
         Err(Failure::new(message).hint(format!(
-            "if you trust the certificate, pass {cert_flag}--cert-fingerprint {found}"
+            "if you trust the certificate, pass {cert_flag}--cert-fingerprint {fingerprint}"
         )))
     }
 
@@ -321,8 +321,8 @@ impl Settings {
                 (format!("the certificate {}", redacted_source(at)), None)
             }
             Source::At(at) => {
-                let folder = self.rules.as_ref().map(|rules| rules.folder().join(at));
-                let file = files::from_here(&folder.unwrap_or_else(|| at.into()));
+                let directory = self.rules.as_ref().map(|rules| rules.folder().join(at));
+                let file = files::from_here(&directory.unwrap_or_else(|| at.into()));
                 (format!("the certificate {}", file.shown()), Some(file))
             }
             Source::Controller { .. } => ("the controller of this certificate".to_owned(), None),

@@ -138,10 +138,10 @@ impl<'a> Stdin<'a> {
 
 /// Reads the files in a directory. Symbolic links are skipped, as by `kubectl`: their author would
 /// choose which of the user's files is sealed.
-fn from_directory(folder: &Path) -> Result<Vec<(String, Plain)>> {
-    let cannot_read = || format!("cannot read {}", folder.shown());
+fn from_directory(directory: &Path) -> Result<Vec<(String, Plain)>> {
+    let cannot_read = || format!("cannot read {}", directory.shown());
     let mut items = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(cannot_read)? {
+    for entry in std::fs::read_dir(directory).with_context(cannot_read)? {
         let entry = entry.with_context(cannot_read)?;
         let (path, kind) = (entry.path(), entry.file_type().with_context(cannot_read)?);
         let key = entry.file_name().to_string_lossy().into_owned();
@@ -162,7 +162,7 @@ fn from_directory(folder: &Path) -> Result<Vec<(String, Plain)>> {
     if items.is_empty() {
         let message = format!(
             "the directory {} contains no file whose name can be an item key",
-            folder.shown()
+            directory.shown()
         );
         let hint = "subdirectories are not read; pass a file with --from-file KEY=FILE";
         bail!(Failure::new(message).hint(hint));

@@ -89,7 +89,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
     report::warn_about_missing_submodules(&args.paths);
     for candidate in walk::candidates(&args.paths, &mut report::notice)? {
         match read_file(&candidate, &session, revealer.as_ref()) {
-            Ok(found) => views.extend(found),
+            Ok(file_views) => views.extend(file_views),
             Err(error) if candidate.named => return Err(error),
             Err(error) => {
                 unread += 1;

@@ -29,13 +29,13 @@ pub(super) struct Comparison<'a> {
     /// Absolute paths; all files if empty.
     paths: &'a [PathBuf],
     /// The current directory. Paths in messages are relative to it.
-    here: &'a Path,
+    current_dir: &'a Path,
 }
 
 impl<'a> Comparison<'a> {
     /// Creates a comparison of everything below these absolute paths, or of all files if there are none.
-    pub(super) fn new(paths: &'a [PathBuf], here: &'a Path) -> Self {
-        Self { paths, here }
+    pub(super) fn new(paths: &'a [PathBuf], current_dir: &'a Path) -> Self {
+        Self { paths, current_dir }
     }
 
     /// Returns the changes between a commit, or nothing, and another commit, or the work tree. Unreadable
@@ -93,8 +93,8 @@ impl<'a> Comparison<'a> {
             changed
                 .extend(objects.map(|(object_name, changes)| (path.clone(), object_name, changes)));
         }
-        for (folder, why) in unlisted {
-            let path = repository.root().join(folder);
+        for (directory, why) in unlisted {
+            let path = repository.root().join(directory);
             if self.may_include_below(&path) {
                 changed.push(unreadable_at(path, why));
             }
@@ -112,9 +112,9 @@ impl<'a> Comparison<'a> {
     /// Reports the nested repositories that are not compared.
     fn report_nested(&self, repository: &Repository, differing: &Differences) {
         let nested = differing.nested.iter();
-        let nested = nested.map(|folder| repository.root().join(folder));
-        for folder in nested.filter(|folder| self.includes(folder)) {
-            let path = path_from(self.here, &folder);
+        let nested = nested.map(|directory| repository.root().join(directory));
+        for directory in nested.filter(|directory| self.includes(directory)) {
+            let path = path_from(self.current_dir, &directory);
             report::info(&format!(
                 "{path} is another Git repository and not a submodule, so it is not compared; pass its path to compare it"
             ));
@@ -125,12 +125,12 @@ impl<'a> Comparison<'a> {
         self.paths.is_empty() || self.paths.iter().any(|selected| path.starts_with(selected))
     }
 
-    fn may_include_below(&self, folder: &Path) -> bool {
-        self.includes(folder)
+    fn may_include_below(&self, directory: &Path) -> bool {
+        self.includes(directory)
             || self
                 .paths
                 .iter()
-                .any(|selected| selected.starts_with(folder))
+                .any(|selected| selected.starts_with(directory))
     }
 
     /// Returns the changes in a submodule, or the reason why it cannot be compared. Its older state is the commit that
@@ -163,8 +163,8 @@ impl<'a> Comparison<'a> {
             )
         });
         let Some(inner) = submodule? else {
-            let folder = outer.root().join(&module.path);
-            if in_work_tree && has_files(&folder) {
+            let directory = outer.root().join(&module.path);
+            if in_work_tree && has_files(&directory) {
                 return Err(format!(
                     "the submodule is not checked out, but its directory contains files, which are not compared; move them \
                      away and {}",
@@ -177,7 +177,7 @@ impl<'a> Comparison<'a> {
                     update()
                 ));
             }
-            if self.paths.iter().any(|path| path.starts_with(&folder)) {
+            if self.paths.iter().any(|path| path.starts_with(&directory)) {
                 return Err(format!(
                     "the submodule is not checked out; {} first",
                     update()
@@ -199,9 +199,9 @@ impl<'a> Comparison<'a> {
 }
 
 /// Returns whether this is a non-empty directory, and not a symbolic link.
-fn has_files(folder: &Path) -> bool {
-    let mut entries = fs::read_dir(folder).into_iter().flatten();
-    !folder.is_symlink() && entries.next().is_some()
+fn has_files(directory: &Path) -> bool {
+    let mut entries = fs::read_dir(directory).into_iter().flatten();
+    !directory.is_symlink() && entries.next().is_some()
 }
 
 fn unreadable_at(path: PathBuf, why: String) -> Changed {

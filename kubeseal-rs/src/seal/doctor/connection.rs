@@ -50,8 +50,8 @@ pub(super) fn check(
 ) -> Connection {
     let mut connection = Connection::default();
     let location_flags = location_flags(&args.location);
-    let _ = if let Some(folder) = &args.location.directory {
-        directory(folder, &location_flags, &mut connection, findings)
+    let _ = if let Some(path) = &args.location.directory {
+        directory(path, &location_flags, &mut connection, findings)
     } else {
         let access = Access {
             by_token: TokenAccess {
@@ -72,14 +72,14 @@ pub(super) fn check(
 
 /// Checks the keys in the directory of a controller. Returns `None` if they cannot be read, or none may seal.
 fn directory(
-    folder: &Path,
+    path: &Path,
     location_flags: &str,
     connection: &mut Connection,
     findings: &mut Findings,
 ) -> Option<()> {
-    let stored = KeyStore::folder(folder).and_then(|store| StoredKeys::read(&store));
+    let stored = KeyStore::folder(path).and_then(|store| StoredKeys::read(&store));
     let finding = match &stored {
-        Ok(_) => Finding::good(folder.shown()),
+        Ok(_) => Finding::good(path.shown()),
         Err(error) => Finding::bad(
             error_chain(error.as_ref()),
             "pass the directory of the controller with --directory",

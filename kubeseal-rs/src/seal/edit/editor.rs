@@ -55,7 +55,7 @@ impl Editor {
         let hidden = guarded.hidden();
         let mut command = Command::new(&self.program);
         command.args(&self.args);
-        command.arg(hidden.file()).current_dir(hidden.folder());
+        command.arg(hidden.file()).current_dir(hidden.directory());
         let start = Instant::now();
         let status = guarded.while_editing(|| command.status());
         let status =
@@ -201,8 +201,8 @@ mod tests {
 
     #[test]
     fn vim_gets_arguments_against_copies_under_any_name_and_other_editors_get_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let path_of = |name: &str| folder.path().join(name);
+        let directory = tempfile::tempdir().unwrap();
+        let path_of = |name: &str| directory.path().join(name);
         for (name, text) in [
             ("snap", ""),
             ("busybox", ""),

@@ -39,8 +39,8 @@ impl GuardedDirectory {
         let signals = Signals::new(SIGNALS).context(problem)?;
         let hidden = HiddenDirectory::new(environment, name, text)?;
         Ok(Self {
-            watcher: Watcher::new(signals, hidden.folder().to_owned()),
-            _sweeper: Sweeper::new(hidden.folder()),
+            watcher: Watcher::new(signals, hidden.directory().to_owned()),
+            _sweeper: Sweeper::new(hidden.directory()),
             hidden,
             _held_signals: held_signals,
         })
@@ -70,9 +70,9 @@ const SWEEPER_SCRIPT: &str = "trap '' HUP INT QUIT TERM; read -r line; rm -rf --
 impl Sweeper {
     /// Starts the shell. Returns `None` if there is no shell; then the next run removes the directory of a
     /// killed run.
-    fn new(folder: &Path) -> Option<Self> {
+    fn new(directory: &Path) -> Option<Self> {
         let mut command = Command::new(programs::find("sh")?);
-        command.args(["-c", SWEEPER_SCRIPT, "sh"]).arg(folder);
+        command.args(["-c", SWEEPER_SCRIPT, "sh"]).arg(directory);
         command.env("PATH", programs::search_path());
         command.current_dir("/").process_group(0);
         command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -94,12 +94,12 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(signals: Signals, folder: PathBuf) -> Self {
+    fn new(signals: Signals, directory: PathBuf) -> Self {
         let watch = signals.handle();
         let is_editing = Arc::new(AtomicBool::new(false));
         let editing = Arc::clone(&is_editing);
         let thread =
-            std::thread::spawn(move || remove_directory_on_signal(signals, &folder, &editing));
+            std::thread::spawn(move || remove_directory_on_signal(signals, &directory, &editing));
         Self {
             watch,
             thread: Some(thread),
@@ -116,12 +116,12 @@ impl Drop for Watcher {
     }
 }
 
-fn remove_directory_on_signal(mut signals: Signals, folder: &Path, is_editing: &AtomicBool) {
+fn remove_directory_on_signal(mut signals: Signals, directory: &Path, is_editing: &AtomicBool) {
     for signal in &mut signals {
         if signal == SIGINT && is_editing.load(Ordering::SeqCst) {
             continue;
         }
-        let _ = fs::remove_dir_all(folder);
+        let _ = fs::remove_dir_all(directory);
         std::process::exit(128 + signal);
     }
 }

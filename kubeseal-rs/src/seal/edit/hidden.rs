@@ -21,7 +21,7 @@ const PREFIX: &str = "seal-edit-";
 
 /// The directory with the file. Both are removed when the value is dropped.
 pub(super) struct HiddenDirectory {
-    folder: TempDir,
+    directory: TempDir,
     file: PathBuf,
 }
 
@@ -30,14 +30,14 @@ impl HiddenDirectory {
     pub(super) fn new(environment: &Environment, name: &str, text: &[u8]) -> Result<Self> {
         let base = base_directory(environment).ok_or_else(no_memory_file_system)?;
         let cannot_use = || format!("cannot use the in-memory directory {}", base.shown());
-        let folder = tempfile::Builder::new()
+        let directory = tempfile::Builder::new()
             .prefix(&format!("{PREFIX}{}-", std::process::id()))
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&base)
             .with_context(cannot_use)?;
-        remove_leftovers(&base, folder.path());
-        let file = folder.path().join(name);
-        let hidden = Self { folder, file };
+        remove_leftovers(&base, directory.path());
+        let file = directory.path().join(name);
+        let hidden = Self { directory, file };
         hidden.write(text).with_context(cannot_use)?;
         Ok(hidden)
     }
@@ -53,8 +53,8 @@ impl HiddenDirectory {
     }
 
     /// Returns the path of the directory, where editors may create files.
-    pub(super) fn folder(&self) -> &Path {
-        self.folder.path()
+    pub(super) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Reads the file. Fails if the editor replaced it with something other than a regular file.
@@ -76,10 +76,11 @@ fn no_memory_file_system() -> Failure {
 fn base_directory(environment: &Environment) -> Option<PathBuf> {
     let runtime = environment.nonempty_variable("XDG_RUNTIME_DIR");
     let runtime = runtime.map(PathBuf::from).filter(|path| path.is_absolute());
-    let folders = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
-    let usable =
-        |folder: &PathBuf| memory::is_in_memory(folder) && tempfile::tempfile_in(folder).is_ok();
-    folders.into_iter().find(usable)
+    let directories = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
+    let usable = |directory: &PathBuf| {
+        memory::is_in_memory(directory) && tempfile::tempfile_in(directory).is_ok()
+    };
+    directories.into_iter().find(usable)
 }
 
 /// Removes directories of this user's runs that have ended.
@@ -92,7 +93,7 @@ fn remove_leftovers(base: &Path, own: &Path) {
         let is_leftover = process_of(&name.to_string_lossy(), PREFIX).is_some_and(has_exited);
         let is_own = entry
             .metadata()
-            .is_ok_and(|found| found.is_dir() && found.uid() == user);
+            .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == user);
         if is_leftover && is_own {
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -107,11 +108,14 @@ mod tests {
     fn is_accessible_to_this_user_only_and_removed_on_drop() {
         let hidden = HiddenDirectory::new(&Environment::of_this_process(), "n.yaml", b"x").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(hidden.folder()), mode(hidden.file())), (0o700, 0o600));
+        assert_eq!(
+            (mode(hidden.directory()), mode(hidden.file())),
+            (0o700, 0o600)
+        );
         assert_eq!(*hidden.read().unwrap(), b"x");
-        let folder = hidden.folder().to_owned();
+        let directory = hidden.directory().to_owned();
         drop(hidden);
-        assert!(!folder.exists());
+        assert!(!directory.exists());
     }
 
     #[test]

@@ -263,7 +263,7 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
             continue;
         }
         let path = match &args.into {
-            Some(folder) => path_in(folder, &namespace, &name)?,
+            Some(directory) => path_in(directory, &namespace, &name)?,
             None => args.destination.path(&name),
         };
         let settings = session.settings(&path)?;
@@ -312,39 +312,39 @@ fn skip_reason(secret: &Secret, include_owned: bool) -> Option<String> {
 
 /// Returns the file of a Secret. Names come from untrusted input, and an invalid name could lead
 /// out of the directory.
-fn path_in(folder: &Path, namespace: &str, name: &str) -> Result<PathBuf> {
+fn path_in(directory: &Path, namespace: &str, name: &str) -> Result<PathBuf> {
     names::check_object(name)?;
-    let folder = if namespace.is_empty() {
-        folder.to_owned()
+    let directory = if namespace.is_empty() {
+        directory.to_owned()
     } else {
         names::check_namespace(namespace)?;
-        folder.join(namespace)
+        directory.join(namespace)
     };
-    Ok(folder.join(format!("{name}.yaml")))
+    Ok(directory.join(format!("{name}.yaml")))
 }
 
 fn write_each(sealed: &[Sealed], paths: &[PathBuf], args: &ImportList) -> Result<Outcome> {
     if let Some(path) = paths.iter().find(|path| path.exists()) {
         bail!(destination::exists(path));
     }
-    for (count, (one, path)) in sealed.iter().zip(paths).enumerate() {
-        if let Err(error) = write_new(one, path, args) {
+    for (count, (secret, path)) in sealed.iter().zip(paths).enumerate() {
+        if let Err(error) = write_new(secret, path, args) {
             paths[..count].iter().for_each(|path| remove(path));
             return Err(error);
         }
     }
-    for (one, path) in sealed.iter().zip(paths) {
-        report::info(&format!("{}: {}", path.shown(), one.describe()));
+    for (secret, path) in sealed.iter().zip(paths) {
+        report::info(&format!("{}: {}", path.shown(), secret.describe()));
     }
     Ok(Outcome::Done)
 }
 
-fn write_new(one: &Sealed, path: &Path, args: &ImportList) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+fn write_new(secret: &Sealed, path: &Path, args: &ImportList) -> Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
     files::check_inside_tree(path)?;
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot create the directory {}", folder.shown()))?;
-    let text = write(&[one.object.to_document()], args.destination.format());
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot create the directory {}", directory.shown()))?;
+    let text = write(&[secret.object.to_document()], args.destination.format());
     files::create(path, &text)?;
     Ok(())
 }

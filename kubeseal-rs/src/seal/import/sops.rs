@@ -111,7 +111,7 @@ fn secrets(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Vec<Secret>> {
 
 fn decrypt(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Content> {
     let file = &path.shown();
-    if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
         // `sops` would wait without limit for the content of a pipe.
         let message =
             format!("{file} is not a regular file, and sops reads the file a second time");
@@ -305,10 +305,10 @@ fn check_complete(
         );
         return Err(Failure::new(message).hint(ONE_DOCUMENT));
     }
-    for (one, other) in encrypted.iter().zip(decrypted) {
+    for (encrypted, decrypted) in encrypted.iter().zip(decrypted) {
         let mut path = Vec::new();
-        if !is_same_length(&one.root, &other.root, &mut path) {
-            return Err(changed_value(file, one.number, &path.join(".")));
+        if !is_same_length(&encrypted.root, &decrypted.root, &mut path) {
+            return Err(changed_value(file, encrypted.number, &path.join(".")));
         }
     }
     Ok(())
@@ -337,9 +337,9 @@ fn is_same_length(encrypted: &Node, decrypted: &Node, path: &mut Vec<String>) ->
                 .iter()
                 .zip(decrypted_items)
                 .enumerate()
-                .all(|(i, (one, other))| {
+                .all(|(i, (item, decrypted_item))| {
                     path.push(i.to_string());
-                    let is_same = is_same_length(one, other, path);
+                    let is_same = is_same_length(item, decrypted_item, path);
                     if is_same {
                         path.pop();
                     }
@@ -347,9 +347,9 @@ fn is_same_length(encrypted: &Node, decrypted: &Node, path: &mut Vec<String>) ->
                 })
         }
         (Value::Map(_) | Value::List(_), _) => false,
-        (Value::Text(text), found) => match (ciphertext_len(text), found) {
+        (Value::Text(text), decrypted) => match (ciphertext_len(text), decrypted) {
             (None, _) => true,
-            (Some(len), Value::Text(found)) => found.len() == len,
+            (Some(len), Value::Text(decrypted)) => decrypted.len() == len,
             (Some(_), _) => false,
         },
         _ => true,
@@ -432,7 +432,7 @@ mod tests {
 
     #[test]
     fn resolves_relative_paths_in_variables_from_the_current_directory() {
-        let here = std::env::current_dir().unwrap();
+        let current_dir = std::env::current_dir().unwrap();
         let variable = |name: &str| match name {
             "SOPS_AGE_KEY_FILE" => Some("keys/age.txt".into()),
             "GNUPGHOME" => Some(OsString::new()),
@@ -441,7 +441,7 @@ mod tests {
         let variables = absolute(PATHS, variable).unwrap();
         assert_eq!(
             variables,
-            [("SOPS_AGE_KEY_FILE", here.join("keys/age.txt"))]
+            [("SOPS_AGE_KEY_FILE", current_dir.join("keys/age.txt"))]
         );
     }
 

@@ -173,7 +173,7 @@ pub fn access(location: &KeyLocation, environment: &Environment) -> Access {
 /// Fails if the path does not name a directory, or the kubeconfig cannot be used.
 pub fn store(location: &KeyLocation, clusters: &Clusters<'_>) -> Result<KeyStore> {
     match &location.directory {
-        Some(folder) => KeyStore::folder(folder),
+        Some(directory) => KeyStore::folder(directory),
         None => KeyStore::cluster(&access(location, clusters.environment), clusters),
     }
 }
@@ -429,8 +429,12 @@ fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<
     let mut sources = store.sealed(&search.namespaces, &mut report::notice)?;
     sources.extend(survey::in_files(paths, &mut report::notice)?);
     if search.all_branches {
-        let here = [PathBuf::from(".")];
-        let paths = if paths.is_empty() { &here } else { paths };
+        let current_dir = [PathBuf::from(".")];
+        let paths = if paths.is_empty() {
+            &current_dir
+        } else {
+            paths
+        };
         for repository in history::repositories(paths)? {
             sources.extend(history::in_branches(&repository)?);
         }
@@ -454,8 +458,12 @@ fn find_named(
     };
     rules.in_files(paths)?;
     if search.all_branches {
-        let here = [PathBuf::from(".")];
-        let paths = if paths.is_empty() { &here } else { paths };
+        let current_dir = [PathBuf::from(".")];
+        let paths = if paths.is_empty() {
+            &current_dir
+        } else {
+            paths
+        };
         for repository in history::repositories(paths)? {
             rules.in_branches(&repository)?;
         }
@@ -468,9 +476,9 @@ mod tests {
     use super::*;
     use crate::seal_args;
 
-    fn key_location(folder: Option<&str>, context: Option<&str>) -> KeyLocation {
+    fn key_location(directory: Option<&str>, context: Option<&str>) -> KeyLocation {
         KeyLocation {
-            directory: folder.map(PathBuf::from),
+            directory: directory.map(PathBuf::from),
             cluster: seal_args::Cluster {
                 context: context.map(str::to_owned),
                 ..seal_args::Cluster::default()
@@ -481,7 +489,7 @@ mod tests {
 
     #[test]
     fn the_next_command_selects_the_same_keys() {
-        for (folder, context, want_flags, rotate, fetch) in [
+        for (directory, context, want_flags, rotate, fetch) in [
             (None, None, "", "PATH", "-o cert.pem --replace"),
             (
                 None,
@@ -498,7 +506,7 @@ mod tests {
                 "-o cert.pem --replace --directory 'my state'",
             ),
         ] {
-            let location = key_location(folder, context);
+            let location = key_location(directory, context);
             assert_eq!(location_flags(&location), want_flags);
             assert_eq!(rotate_step(&location, &[]), format!("seal rotate {rotate}"));
             assert_eq!(

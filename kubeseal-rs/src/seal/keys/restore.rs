@@ -184,7 +184,7 @@ fn chosen(keys: &[ChosenKey]) -> Result<(Option<&Fingerprint>, Vec<KeyId>)> {
     for key in keys {
         match key {
             ChosenKey::V2(id) => v2.push(*id),
-            ChosenKey::Rsa(key) if rsa.is_none_or(|known| known == key) => rsa = Some(key),
+            ChosenKey::Rsa(key) if rsa.is_none_or(|chosen| chosen == key) => rsa = Some(key),
             ChosenKey::Rsa(_) => {
                 bail!(
                     "--seal-with names two RSA keys, and only the newest would seal; name that one"

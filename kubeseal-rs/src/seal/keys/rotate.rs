@@ -100,7 +100,7 @@ impl Keys {
         let mut ids = rsa
             .map(ToString::to_string)
             .chain(v2.map(|id| id.to_string()));
-        ids.any(|known| known == id)
+        ids.any(|existing| existing == id)
     }
 }
 
@@ -424,7 +424,7 @@ mod tests {
 
     use super::*;
 
-    fn write_key(folder: &Path, suite: Suite, byte: u8, marks: &[&str]) {
+    fn write_key(directory: &Path, suite: Suite, byte: u8, marks: &[&str]) {
         let stored = StoredKey {
             key: SecretKey::from_bytes(suite, &[byte; 32]).unwrap(),
             not_before: Timestamp::from_second(byte.into()).unwrap(),
@@ -433,7 +433,7 @@ mod tests {
         let name = format!("key-{byte}");
         let marks = marks.iter().map(|mark| ((*mark).to_owned(), "true".into()));
         let secret = key_secret::build(&name, "ops", &stored, [].into(), marks.collect());
-        let file = folder.join(format!("{name}.json"));
+        let file = directory.join(format!("{name}.json"));
         std::fs::write(file, secret.to_document().to_string()).unwrap();
     }
 
@@ -441,11 +441,11 @@ mod tests {
     /// seals.
     #[test]
     fn requests_a_key_of_each_suite_even_if_all_keys_are_compromised() {
-        let folder = tempfile::tempdir().unwrap();
-        write_key(folder.path(), Suite::XWing, 1, &[COMPROMISED_ANNOTATION]);
-        write_key(folder.path(), Suite::XWing, 2, &[COMPROMISED_ANNOTATION]);
-        write_key(folder.path(), Suite::P256, 3, &[]);
-        let store = KeyStore::folder(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        write_key(directory.path(), Suite::XWing, 1, &[COMPROMISED_ANNOTATION]);
+        write_key(directory.path(), Suite::XWing, 2, &[COMPROMISED_ANNOTATION]);
+        write_key(directory.path(), Suite::P256, 3, &[]);
+        let store = KeyStore::folder(directory.path()).unwrap();
         let keys = Keys::read(&store).unwrap();
         let suites =
             |only, preferred| requested_suites(&keys, only, preferred, "here").map(Vec::from_iter);
@@ -468,15 +468,15 @@ mod tests {
     /// Fault: the printed steps name only RSA keys, with which v2 values cannot be re-encrypted.
     #[test]
     fn the_next_steps_name_the_keys_of_each_suite() {
-        let folder = tempfile::tempdir().unwrap();
-        write_key(folder.path(), Suite::XWing, 1, &[]);
-        let store = KeyStore::folder(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        write_key(directory.path(), Suite::XWing, 1, &[]);
+        let store = KeyStore::folder(directory.path()).unwrap();
         let args = KeysRotate {
             suite: None,
             timeout: Duration::ZERO,
             cert: None,
             location: KeyLocation {
-                directory: Some(folder.path().to_owned()),
+                directory: Some(directory.path().to_owned()),
                 ..KeyLocation::default()
             },
         };

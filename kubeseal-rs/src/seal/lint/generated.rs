@@ -40,14 +40,14 @@ impl GeneratedFiles {
         staged: Option<&StagedLinks<'_>>,
     ) -> Vec<FindingInFile> {
         let mut findings = Vec::new();
-        for folder in plain::base_directories(root, manifest) {
+        for directory in plain::base_directories(root, manifest) {
             let files = plain::generator_files(root);
             let finding = |file: &GeneratorFile<'_>| {
                 let target = match staged {
-                    Some(links) => staged_target(links, folder, file.path)?,
-                    None => target_in_tree(&folder.join(file.path), manifest)?,
+                    Some(links) => staged_target(links, directory, file.path)?,
+                    None => target_in_tree(&directory.join(file.path), manifest)?,
                 };
-                let shown = files::from_here(&folder.join(file.path)).shown();
+                let shown = files::from_here(&directory.join(file.path)).shown();
                 plain::generator_file(file, &shown, self.plain_keys(target, file.form, staged))
             };
             findings.extend(files.iter().filter_map(finding));
@@ -83,30 +83,32 @@ impl GeneratedFiles {
 }
 
 /// Returns the target of a name relative to a directory, through links as they are staged.
-fn staged_target(links: &StagedLinks<'_>, folder: &Path, name: &str) -> Option<PathBuf> {
+fn staged_target(links: &StagedLinks<'_>, directory: &Path, name: &str) -> Option<PathBuf> {
     let repository = links.repository();
     // The name of any file in the directory: the root alone has no path inside the work tree.
-    let file = repository.inside_work_tree(&folder.join("file"))?;
-    let folder = repository.root().join(file.parent()?);
-    links.route(&folder.join(name)).target
+    let file = repository.inside_work_tree(&directory.join("file"))?;
+    let directory = repository.root().join(file.parent()?);
+    links.route(&directory.join(name)).target
 }
 
 /// Returns the target of a path, if it is in the tree of the manifest. Without Git, the tree is the current directory,
 /// if it contains the manifest, or else the directory of the manifest.
 fn target_in_tree(path: &Path, manifest: &Path) -> Option<PathBuf> {
-    let folder = manifest.parent().unwrap_or(Path::new(""));
-    let folder = if folder.as_os_str().is_empty() {
+    let directory = manifest.parent().unwrap_or(Path::new(""));
+    let directory = if directory.as_os_str().is_empty() {
         Path::new(".")
     } else {
-        folder
+        directory
     };
-    let folder = folder.canonicalize().ok()?;
+    let directory = directory.canonicalize().ok()?;
     let target = path.canonicalize().ok()?;
-    let tree = git::work_tree(&folder).or_else(|| {
+    let tree = git::work_tree(&directory).or_else(|| {
         let current = std::env::current_dir().ok()?.canonicalize().ok()?;
-        folder.starts_with(&current).then_some(current)
+        directory.starts_with(&current).then_some(current)
     });
-    target.starts_with(tree.unwrap_or(folder)).then_some(target)
+    target
+        .starts_with(tree.unwrap_or(directory))
+        .then_some(target)
 }
 
 impl Trees {
@@ -121,7 +123,10 @@ impl Trees {
     /// Returns whether Git ignores a file; `false` if the repository cannot be read.
     fn ignores(&mut self, file: &Path) -> bool {
         let parent = file.parent().unwrap_or(Path::new("/"));
-        let last = self.last.take().filter(|(folder, _)| folder == parent);
+        let last = self
+            .last
+            .take()
+            .filter(|(directory, _)| directory == parent);
         let open = || (parent.to_owned(), Repository::discover(parent).ok());
         let (_, repository) = self.last.insert(last.unwrap_or_else(open));
         let is_ignored = |repository: &Repository| repository.is_ignored(file).unwrap_or(false);
@@ -141,14 +146,18 @@ mod tests {
     /// needs time and memory for each of them.
     #[test]
     fn a_file_that_many_kustomizations_name_is_read_once() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let variables = (0..1000).map(|n| format!("K{n}=hunter2\n"));
-        fs::write(folder.path().join("a.env"), variables.collect::<String>()).unwrap();
-        fs::create_dir(folder.path().join("b")).unwrap();
+        fs::write(
+            directory.path().join("a.env"),
+            variables.collect::<String>(),
+        )
+        .unwrap();
+        fs::create_dir(directory.path().join("b")).unwrap();
         let mut generated = GeneratedFiles::default();
         for n in 0..100 {
             // Without Git, the tree is the directory of the manifest.
-            let manifest = folder.path().join(format!("{n}.yaml"));
+            let manifest = directory.path().join(format!("{n}.yaml"));
             let text = "secretGenerator: [{envs: [a.env, b/.././a.env]}]";
             let documents = manifest::read(text.as_bytes()).unwrap();
             let findings = generated.findings(&documents[0].root, &manifest, None);

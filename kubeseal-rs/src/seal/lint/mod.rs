@@ -565,19 +565,19 @@ impl Linter<'_> {
 
     /// Returns the recipients of v2 values that are known without a network.
     fn recipients(&mut self, settings: &Settings) -> KnownRecipients {
-        let known = known_recipients(settings, self.session.environment.now);
+        let recipients = known_recipients(settings, self.session.environment.now);
         let (file, line) = certificate_location(settings);
         let has_recipients = settings
             .rule
             .as_ref()
             .is_some_and(|rule| !rule.recipients.is_empty());
-        let problems = known.problems.iter().filter(|_| has_recipients);
+        let problems = recipients.problems.iter().filter(|_| has_recipients);
         for problem in problems {
             if self.problems.insert((line, problem.clone())) {
                 self.add(&file, (finding::CERTIFICATE, line, problem.clone()));
             }
         }
-        known
+        recipients
     }
 
     /// Returns the certificate if it is a file or comes from `--cert`. `lint` calls neither a cluster nor, unless
@@ -592,8 +592,8 @@ impl Linter<'_> {
         // A certificate of two rules is checked for each of them, because each may require another fingerprint.
         let (file, line) = certificate_location(settings);
         let key = Source::At(format!("{}:{line}:{source:?}", path_text(file.as_os_str())).into());
-        if let Some(known) = self.certificates.get(&key) {
-            return known.clone();
+        if let Some(certificate) = self.certificates.get(&key) {
+            return certificate.clone();
         }
         let certificate = match self.session.certificate(settings) {
             Ok(certificate) => Some(certificate),
@@ -626,9 +626,9 @@ fn longest(findings: Vec<object::FindingInFile>) -> impl Iterator<Item = object:
     let mut longest: BTreeMap<(usize, Rule, String), String> = BTreeMap::new();
     for (rule, line, message) in findings {
         let object = message.split(':').next().unwrap_or_default().to_owned();
-        let known = longest.entry((line, rule, object)).or_default();
-        if message.len() > known.len() {
-            *known = message;
+        let longest_message = longest.entry((line, rule, object)).or_default();
+        if message.len() > longest_message.len() {
+            *longest_message = message;
         }
     }
     let findings = longest.into_iter();

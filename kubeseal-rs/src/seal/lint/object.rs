@@ -339,7 +339,7 @@ fn key(item: &Item, need: Option<&Need>, against: Against<'_>) -> Verdict {
 
 fn is_among(key: Option<&Fingerprint>, ring: Option<&KeyRing>) -> bool {
     let keys = ring.into_iter().flat_map(KeyRing::keys);
-    key.is_some_and(|key| keys.into_iter().any(|known| known.fingerprint() == key))
+    key.is_some_and(|key| keys.into_iter().any(|other| other.fingerprint() == key))
 }
 
 fn names_of(object: &Object) -> Vec<FindingInFile> {
@@ -537,13 +537,13 @@ fn rules(object: &Object, settings: &Settings) -> Vec<FindingInFile> {
 /// Returns a finding for each unknown field. `metadata` is not checked: the API server does that.
 fn unknown_fields(node: &Node) -> Vec<FindingInFile> {
     let mut findings = Vec::new();
-    let mut check = |node: Option<&Node>, path: &str, known: &[&str]| {
+    let mut check = |node: Option<&Node>, path: &str, known_fields: &[&str]| {
         let Some(Value::Map(entries)) = node.map(|node| &node.value) else {
             return;
         };
         for (key, node) in entries
             .iter()
-            .filter(|(key, _)| !known.contains(&key.as_str()) && !is_templated(key))
+            .filter(|(key, _)| !known_fields.contains(&key.as_str()) && !is_templated(key))
         {
             let hint = match key.as_str() {
                 "stringData" | "data" if path.is_empty() => {

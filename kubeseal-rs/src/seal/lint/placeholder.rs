@@ -23,7 +23,7 @@ static PLACEHOLDER_PART: LazyLock<Option<Regex>> = LazyLock::new(|| {
 
 /// Matches placeholders that have to be the whole string, in lowercase.
 static WHOLE_PLACEHOLDER: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let whole = [
+    let forms = [
         "change[-_ ]?me",
         "replace[-_ ]?me",
         "fill[-_ ]?me",
@@ -47,7 +47,7 @@ static WHOLE_PLACEHOLDER: LazyLock<Option<Regex>> = LazyLock::new(|| {
         r"op://[^\s/]+/[^\s/]+/\S+",
         r"vault:[a-z0-9_./-]+#\S+",
     ];
-    Regex::new(&format!("^({})$", whole.join("|"))).ok()
+    Regex::new(&format!("^({})$", forms.join("|"))).ok()
 });
 
 /// Returns whether a string is a placeholder and contains no value. `literals` are the literals of the surrounding
@@ -78,8 +78,8 @@ pub(super) fn is_placeholder(text: &str, literals: &Literals<'_>) -> bool {
 
 /// Returns whether a string is a placeholder such as `CHANGEME`, without actions and variables.
 pub(super) fn is_whole_placeholder(text: &str) -> bool {
-    let whole = WHOLE_PLACEHOLDER.as_ref();
-    whole.is_some_and(|whole| whole.is_match(&text.to_ascii_lowercase()))
+    let pattern = WHOLE_PLACEHOLDER.as_ref();
+    pattern.is_some_and(|pattern| pattern.is_match(&text.to_ascii_lowercase()))
 }
 
 /// The text that replaces an action that outputs a literal in an unrendered template.

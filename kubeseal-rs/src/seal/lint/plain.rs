@@ -280,11 +280,11 @@ pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
 /// generator in a separate file are relative to the kustomization that names this file, which is in the same directory
 /// or above.
 pub(super) fn base_directories<'a>(root: &Node, manifest: &'a Path) -> Vec<&'a Path> {
-    let folder = manifest.parent().unwrap_or(Path::new(""));
+    let directory = manifest.parent().unwrap_or(Path::new(""));
     if root.text("kind") == Some("SecretGenerator") {
-        folder.ancestors().collect()
+        directory.ancestors().collect()
     } else {
-        vec![folder]
+        vec![directory]
     }
 }
 

@@ -162,14 +162,14 @@ fn not_accepted(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
 
 /// Reports recipients beyond those that the rule lists. A server may know one key for each unknown source.
 fn unlisted(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
-    let known = against.recipients;
-    let is_listed = |id: &ShortKeyId| known.keys.iter().any(|key| key.short_id() == *id);
+    let recipients = against.recipients;
+    let is_listed = |id: &ShortKeyId| recipients.keys.iter().any(|key| key.short_id() == *id);
     let unlisted = view.recipients.iter().filter(|(id, _)| !is_listed(id));
     let unlisted: Vec<String> = unlisted.map(name).collect();
-    if unlisted.len() <= known.unknown {
+    if unlisted.len() <= recipients.unknown {
         return None;
     }
-    let one_of = match known.unknown {
+    let one_of = match recipients.unknown {
         0 => String::new(),
         unknown => format!(", except at most {unknown} that only a server knows"),
     };
@@ -216,10 +216,13 @@ fn mixed(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
 
 /// Reports a key that is not post-quantum where all keys of the rule are.
 fn weak(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
-    let known = against.recipients;
-    let is_strong = !known.keys.is_empty()
-        && known.unknown == 0
-        && known.keys.iter().all(|key| key.suite().is_post_quantum());
+    let recipients = against.recipients;
+    let is_strong = !recipients.keys.is_empty()
+        && recipients.unknown == 0
+        && recipients
+            .keys
+            .iter()
+            .all(|key| key.suite().is_post_quantum());
     let key = view.recipients.iter().find(|key| is_classical(key));
     let key = key.filter(|_| is_strong)?;
     let message = format!(

@@ -31,14 +31,14 @@ pub(super) fn judge((id, suite): &Recipient, against: Against<'_>) -> RecipientS
     let Some(rule) = &against.settings.rule else {
         return RecipientStatus::Unknown;
     };
-    let known = fingerprint(*id, against);
-    let is_unnamed_rsa = *suite == Some(Suite::Rsa) && known.is_none();
-    let is_retired = |known: &Fingerprint| against.settings.is_retired(known);
+    let fingerprint = fingerprint(*id, against);
+    let is_unnamed_rsa = *suite == Some(Suite::Rsa) && fingerprint.is_none();
+    let is_retired = |fingerprint: &Fingerprint| against.settings.is_retired(fingerprint);
     if rule
         .retired_ids
         .iter()
         .any(|retired| retired.short() == *id)
-        || known.as_ref().is_some_and(is_retired)
+        || fingerprint.as_ref().is_some_and(is_retired)
     {
         RecipientStatus::Retired
     } else if is_unnamed_rsa && !rule.retired.is_empty() {
@@ -46,18 +46,18 @@ pub(super) fn judge((id, suite): &Recipient, against: Against<'_>) -> RecipientS
     } else if against.recipients.has(*id) {
         RecipientStatus::Fine
     } else {
-        judge_unlisted((*id, known), is_unnamed_rsa, rule, against)
+        judge_unlisted((*id, fingerprint), is_unnamed_rsa, rule, against)
     }
 }
 
 /// Judges a recipient that the rule does not list, as far as its certificate can be read.
 fn judge_unlisted(
-    (id, known): (ShortKeyId, Option<Fingerprint>),
+    (id, fingerprint): (ShortKeyId, Option<Fingerprint>),
     is_unnamed_rsa: bool,
     rule: &Rule,
     against: Against<'_>,
 ) -> RecipientStatus {
-    let is_pinned = known.is_some_and(|known| rule.fingerprints.contains(&known))
+    let is_pinned = fingerprint.is_some_and(|fingerprint| rule.fingerprints.contains(&fingerprint))
         || rule.key_ids.iter().any(|pin| pin.short() == id);
     let has_pins = !rule.fingerprints.is_empty() || !rule.key_ids.is_empty();
     if against.recipients.unknown == 0 || is_pinned {

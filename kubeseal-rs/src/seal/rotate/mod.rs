@@ -206,10 +206,10 @@ fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
 
 /// Removes the temporary files of a killed run.
 fn remove_leftovers(candidates: &[Candidate]) {
-    let folder = |candidate: &Candidate| candidate.path.parent().map(Path::to_owned);
-    let folders: BTreeSet<_> = candidates.iter().filter_map(folder).collect();
-    for folder in folders {
-        files::remove_leftovers(&folder);
+    let directory = |candidate: &Candidate| candidate.path.parent().map(Path::to_owned);
+    let directories: BTreeSet<_> = candidates.iter().filter_map(directory).collect();
+    for directory in directories {
+        files::remove_leftovers(&directory);
     }
 }
 

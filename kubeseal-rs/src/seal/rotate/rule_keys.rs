@@ -16,7 +16,7 @@ use crate::seal::settings::Settings;
 /// The keys that a rule lists, accepts and refuses.
 pub(super) struct RuleKeys {
     rule: Option<Rule>,
-    known: KnownRecipients,
+    recipients: KnownRecipients,
 }
 
 const HINT: &str = "re-encrypt with --key FILE, which seals for the recipients of the rule";
@@ -25,7 +25,7 @@ impl RuleKeys {
     pub(super) fn of(settings: &Settings, now: Timestamp) -> Self {
         Self {
             rule: settings.rule.clone(),
-            known: known_recipients(settings, now),
+            recipients: known_recipients(settings, now),
         }
     }
 
@@ -66,7 +66,7 @@ impl RuleKeys {
             let message = format!("the controller seals for {name}, which {rule} lists as retired");
             return Err(Failure::new(message).hint(HINT));
         }
-        if let Some(key) = self.known.keys.iter().find(|key| key.short_id() == id) {
+        if let Some(key) = self.recipients.keys.iter().find(|key| key.short_id() == id) {
             let is_line = |source: &RecipientSource| matches!(source, RecipientSource::Line(line) if line.key_id() == key.key_id());
             let checked = rule.check_recipient(key, rule.recipients.iter().any(is_line));
             return checked.map_err(|violation| Failure::new(violation.to_string()).hint(HINT));
@@ -80,15 +80,16 @@ impl RuleKeys {
         Err(Failure::new(message).hint(HINT))
     }
 
-    /// Refuses a value that is not sealed for exactly the keys that the rule lists.
+    /// Refuses a value that is not sealed for every key that the rule lists, or is sealed for further keys. One further
+    /// key is accepted for each recipient that only a server knows.
     fn check_list(&self, rule: &Rule, view: &ItemView) -> Result<(), Failure> {
-        let known = &self.known.keys;
-        let is_known = |id: ShortKeyId| known.iter().any(|key| key.short_id() == id);
+        let listed = &self.recipients.keys;
+        let is_listed = |id: ShortKeyId| listed.iter().any(|key| key.short_id() == id);
         let is_recipient = |id: ShortKeyId| view.recipients.iter().any(|(own, _)| *own == id);
-        let missing = known.iter().filter(|key| !is_recipient(key.short_id()));
+        let missing = listed.iter().filter(|key| !is_recipient(key.short_id()));
         let missing: Vec<String> = missing.map(key_name).collect();
-        let unlisted = view.recipients.iter().filter(|(id, _)| !is_known(*id));
-        if missing.is_empty() && unlisted.count() <= self.known.unknown {
+        let unlisted = view.recipients.iter().filter(|(id, _)| !is_listed(*id));
+        if missing.is_empty() && unlisted.count() <= self.recipients.unknown {
             return Ok(());
         }
         let keys: Vec<String> = view.recipients.iter().copied().map(name).collect();

@@ -348,9 +348,9 @@ mod tests {
 
     /// Returns the key of 2024 or 2025 with this name and label. The key of 2025 is newer.
     fn key(year: &str, name: &str, label: &str) -> Secret {
-        let folder =
+        let directory =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/key-fixtures/state/keys");
-        let text = std::fs::read(folder.join(format!("key-{year}.yaml"))).unwrap();
+        let text = std::fs::read(directory.join(format!("key-{year}.yaml"))).unwrap();
         let mut secret = folder::secrets(&text).unwrap().remove(0);
         secret.metadata.name = Some(name.to_owned());
         secret.metadata.labels = Some([(KEY_LABEL.to_owned(), label.to_owned())].into());
