@@ -130,7 +130,7 @@ fn kubeconfig(objects: Result<&Objects, &kubeseal_library::cluster::ClusterError
         Ok(objects) => Finding::good(format!("API server {}", objects.server())),
         Err(error) => Finding::bad(
             error_chain(error),
-            "select a file with --kubeconfig or KUBECONFIG, and a context of it with --context; \
+            "select a file with --kubeconfig or KUBECONFIG, and one of its contexts with --context; \
              `kubectl config get-contexts` lists them",
         ),
     }

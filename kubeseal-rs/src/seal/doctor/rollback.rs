@@ -43,14 +43,20 @@ fn summary(inventory: &Inventory, affected: usize) -> Finding {
         let text = format!(
             "{affected} of {total} objects would stop being updated under Bitnami's controller; their Secrets would stay"
         );
-        return Finding::bad(text, "convert them before the change of controllers");
+        return Finding::bad(
+            text,
+            "convert them before you change to Bitnami's controller",
+        );
     }
     if unread > 0 {
         let text = format!(
             "unknown for {unread} of the files and objects, which cannot be read; Bitnami's controller can read the {total} \
              others"
         );
-        return Finding::bad(text, "correct them before the change of controllers");
+        return Finding::bad(
+            text,
+            "correct them before you change to Bitnami's controller",
+        );
     }
     Finding::good(format!("Bitnami's controller can read all {total} objects"))
 }

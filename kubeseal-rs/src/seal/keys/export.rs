@@ -22,7 +22,8 @@ use crate::seal_args::KeyLocation;
 #[command(after_help = "\
 Prints the key that the controller prefers for v2 values as a line `seal2-recipient …`, or its certificate if the key is
 RSA. Put the output in a file, check it with the administrator of the cluster, and list the file under `recipients` in
-.seal.yaml. With --directory, prints the sealing key of each suite: the newest one that is backed up, if any is.
+.seal.yaml. With --directory, prints the sealing key of each suite: the newest key with a backup, or else the
+newest key.
 
 Examples:
   seal keys export --directory v2-state

@@ -44,8 +44,8 @@ use crate::seal_args::{DecryptionArgs, KeyLocation, OutputFormat};
     after_help = "BACKUP may also be the output of `kubectl get secret -n NAMESPACE -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml`.\n\n\
 Restored keys are marked `opening-only`: they can unseal but do not seal, because a backup does not prove who created \
 it, and the creator of a key can read everything that is sealed for it. A controller without another key generates one when it starts. To seal with a key \
-of the backup, check that its fingerprint is that of a certificate that you trust (seal cert show cert.pem), or its \
-identifier that of a line of `seal keys export` that you trust, and pass it with --seal-with. Bitnami's controller ignores the `opening-only` mark and seals with the newest key, \
+of the backup, check that its fingerprint matches a certificate that you trust (seal cert show cert.pem), or that its \
+identifier matches a line of `seal keys export` that you trust, and pass it with --seal-with. Bitnami's controller ignores the `opening-only` mark and seals with the newest key, \
 even a restored one.\n\n\
 Only the key, its certificate and the annotations of this project's controller are restored; other labels and \
 annotations are only listed.\n\n\

@@ -31,8 +31,8 @@ use crate::seal_args::KeyLocation;
 /// Arguments of `seal keys rotate`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Requests a new key of each suite that the controller keeps: RSA, and the one of --sealing-suite. With --directory, or if
-the controller lists no key, of each suite that has a key.
+Requests a new key of each suite that the controller keeps: RSA, and the suite of --sealing-suite. With --directory, or
+if the controller lists no key, requests a key of each suite that has a key.
 
 Examples:
   seal keys rotate
@@ -317,8 +317,8 @@ fn not_generated(suite: Suite, seconds: u64, location: &str, location_flags: &st
         "no new key of the suite {suite} appeared within {seconds} s; the request stays pending"
     );
     Failure::new(message).hint(format!(
-        "only a controller with --sealing-suite={suite} generates one; for keys of another suite only, pass --suite. Or \
-         {check}"
+        "only a controller with --sealing-suite={suite} generates a key of this suite; to request a key of another suite \
+         only, pass --suite; otherwise, {check}"
     ))
 }
 

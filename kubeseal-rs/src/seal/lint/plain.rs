@@ -177,7 +177,7 @@ fn values(secret: &Node, field: &str, literals: &Literals<'_>, has_sops: bool) -
 /// Returns a key as it is shown. The key of an action that outputs whole entries is not known.
 fn shown_key(key: &str) -> &str {
     if key == LITERAL {
-        "those of a template action"
+        "keys of a template action"
     } else {
         key
     }

@@ -47,18 +47,18 @@ use zeroize::Zeroizing;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Only values change; comments, order and layout are kept. Each file is replaced atomically, and values that are
-already encrypted for the newest key are skipped, so that the next run completes an interrupted one.
-With --key no cluster is contacted. Also pass the newest key: without it, only key hints show which values
-are done, so each file gets them. --no-hints adds none; existing hints are updated.
+already encrypted for the newest key are skipped, so that the next run completes an interrupted run.
+With --key, no cluster is contacted. Also pass the newest key: without it, only key hints show which values are
+already re-encrypted, so hints are added to each file. --no-hints adds none; existing hints are updated.
 A file that cannot be read is reported, and the exit code is 2.
 With --key, a certificate that only a rule of .seal.yaml names is refused unless its private key is also
 passed: pass --cert or --cert-fingerprint.
-v2 values are sealed for the recipients of .seal.yaml or of --recipient, all under one lock; a file that is
-already as it should be stays unchanged. --bind-template shows the templates first, and asks: any user who can
-change a file may have changed its template. With --key, a recipient that only a rule names must be confirmed with
+v2 values are sealed for the recipients of .seal.yaml or of --recipient, all under one lock; a file that needs
+no change stays unchanged. --bind-template shows the templates first, and asks for confirmation, because any user
+who can change a file may have changed its template. With --key, a recipient that only a rule names must be confirmed with
 --recipient, unless its private key is also passed.
---dry-run uses sizes and key hints. With --key it decrypts only values without a conclusive hint; without
---key it only fetches the certificate of the controller.
+--dry-run uses sizes and key hints. With --key, it decrypts only values without a conclusive hint; without
+--key, it only fetches the certificate of the controller.
 
 Examples:
   seal rotate --key key.pem --cert cert.pem

@@ -89,7 +89,7 @@ fn sealing(plans: &Plans<'_>) -> Vec<String> {
     }
     if plans.v2.needs_sealing_key() {
         lines.push(
-            "hint: for a v2 key, compare its identifier with a line of `seal keys export` that you trust, and pass that"
+            "hint: for a v2 key, compare its identifier with a line of `seal keys export` that you trust, and pass the identifier"
                 .to_owned(),
         );
     }
