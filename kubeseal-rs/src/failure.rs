@@ -58,7 +58,7 @@ impl fmt::Display for Failure {
 
 impl Error for Failure {}
 
-/// The message is that of the error and its causes, followed by their hints.
+/// The message consists of the error and its causes; their hints become the hints.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         let text = error_chain(error.as_ref());

@@ -19,7 +19,7 @@ const SIGNALS: &[i32] = &[
 #[cfg(not(unix))]
 const SIGNALS: &[i32] = &[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
 
-/// The number of the received signal. It is static because signals apply to the whole process.
+/// The number of the received signal. Static, because signals apply to the whole process.
 static RECEIVED: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
 /// Returns whether a signal was received while an `Interrupt` watches for signals.

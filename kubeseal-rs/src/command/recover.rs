@@ -246,8 +246,8 @@ fn v2_key((line, text): (usize, &str)) -> Result<StoredKey, KeyFileError> {
     })
 }
 
-/// Removes `kind` and `apiVersion` from an object with an item `tls.key`, so that it is read as a key
-/// Secret whatever its kind, as upstream does.
+/// Removes `kind` and `apiVersion` from an object with an item `tls.key`, so that it is read as a key Secret regardless
+/// of its kind, as upstream does.
 fn without_kind(node: &Node) -> Cow<'_, Node> {
     let key = node
         .field("data")

@@ -23,12 +23,12 @@ use super::{requirements, size};
 use crate::failure::Failure;
 use crate::report;
 
-/// A sealed Secret, and the keys that it was sealed for.
+/// A sealed Secret, and the keys that it is sealed for.
 #[derive(Debug)]
 pub struct Sealed {
     /// The sealed object.
     pub object: SealedSecret,
-    /// The keys that it was sealed for.
+    /// The keys that the object was sealed for.
     pub keys: SealedFor,
 }
 
@@ -37,7 +37,7 @@ pub struct Sealed {
 pub enum SealedFor {
     /// As v1, for the key of a certificate.
     Certificate(Arc<Certificate>),
-    /// As v2.
+    /// As v2, for recipients.
     Recipients(Arc<Recipients>),
 }
 

@@ -132,7 +132,7 @@ struct Stale;
 /// The maximum number of attempts to decide changes, because another program may change the object meanwhile.
 const MAX_ATTEMPTS: usize = 100;
 
-/// What happens to new values if another program changed the same items since the file was read.
+/// How to treat new values if another program changed the same items since the file was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnConflict {
     /// The new values replace the changed ones.
@@ -248,7 +248,8 @@ impl Target {
     }
 
     /// Returns the format of these new values. Where only a rule requires v2, and the new values would be bound to the
-    /// template, values that stay v1 keep the new ones v1: controllers refuse bound values beside them.
+    /// template, the new values are v1 if other v1 values stay in the object, because controllers refuse bound values
+    /// beside v1 values.
     fn format_of_change(
         &self,
         settings: &Settings,
@@ -465,8 +466,8 @@ impl Target {
         Ok(())
     }
 
-    /// Refuses new values with another template than the one that was read, or in v1 where the values that were read
-    /// are v2: the user decided to enter the value when it would have been protected otherwise.
+    /// Refuses new values if the template has changed since the object was read, or if the values would now be v1
+    /// instead of v2: the user entered the values when they would have been protected.
     fn check_protection_since(&self, read: &Self, new: &NewValues) -> Result<()> {
         let (before, now) = (&read.found.sealed.spec, &self.found.sealed.spec);
         match &new.keys {

@@ -71,7 +71,7 @@ struct Leftover {
     name: String,
     /// The conditions and fields to remove, for display.
     fields: Vec<&'static str>,
-    /// A merge patch that removes them, if the object is unchanged since it was read.
+    /// A merge patch that removes these conditions and fields, if the object is unchanged since it was read.
     patch: Json,
 }
 

@@ -29,7 +29,7 @@ pub(super) struct Finding {
     verdict: Verdict,
     #[serde(rename = "finding")]
     text: String,
-    /// What to do; `None` if the verdict is good or skipped.
+    /// The remedy; `None` if the verdict is good or skipped.
     remedy: Option<String>,
 }
 

@@ -125,7 +125,7 @@ fn no_copy_args(program: &Path) -> Vec<String> {
     if !link_chain(program).any(|name| is_vim(&name)) {
         return Vec::new();
     }
-    // Set the options before the user's settings are read, and again after.
+    // Set the options before the user's settings are read, and again afterwards.
     ["-n", "-i", "NONE", "--cmd", NO_COPIES, "-c", NO_COPIES]
         .map(str::to_owned)
         .into()

@@ -61,7 +61,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
             took => took?,
         };
         let edited = guarded.hidden().read();
-        // Only a user can edit the text again; otherwise it does not stay in memory.
+        // The text stays in memory only if a user can edit it again.
         let kept = is_interactive.then_some(guarded);
         let applied = edited
             .map_err(anyhow::Error::from)

@@ -191,7 +191,7 @@ impl Store {
         } else if has_line(b"[sops]") {
             Self::Ini
         } else {
-            // `sops` reports why it cannot read this.
+            // `sops` reports why it cannot read such a file.
             Self::Binary
         }
     }

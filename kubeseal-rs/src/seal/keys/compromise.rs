@@ -294,8 +294,8 @@ fn commits(
     Ok((all_commits, unread.collect()))
 }
 
-/// An RSA key. Trial decryption shows which v1 items are for it; v2 items name their keys, and only one of them opens
-/// an item here.
+/// An RSA key. The v1 items for it are found by trial decryption; the v2 items by the keys that they name, because
+/// trial decryption finds only one key of an item.
 struct RsaKey<'a> {
     id: Option<ShortKeyId>,
     fingerprint: &'a Fingerprint,
@@ -362,7 +362,7 @@ impl SeenValues {
         new
     }
 
-    /// Returns whether no earlier version had this item, if it is v2, with the key among its recipients.
+    /// Returns whether the item is v1, or no earlier version had this v2 value with the key among its recipients.
     fn is_new_for_key(&mut self, sealed: &SealedSecret, item: &str) -> bool {
         match sealed.spec.encrypted_data.get(item) {
             Some(text) if format::is_v2_value(text) => self.v2.insert(value(sealed, text)),
@@ -394,7 +394,7 @@ fn short_id(commit: &str) -> String {
 pub(super) struct Situation {
     /// Whether every Secret of the key is retired, so that the controller does not load it.
     pub(super) is_retired: bool,
-    /// The key that seals in its place, so that no new key is needed; `None` if there is none.
+    /// The key that seals in place of the compromised one, so that no new key is needed; `None` if there is none.
     pub(super) successor: Option<Successor>,
     /// Whether the key is only for v2.
     pub(super) is_v2: bool,
@@ -404,7 +404,8 @@ pub(super) struct Situation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Successor {
     name: String,
-    /// The source of the times by which it counts as the sealing key; `None` if the controller confirms that it seals.
+    /// The source of the times by which the key counts as the sealing key; `None` if the controller confirms that it
+    /// seals.
     time_source: Option<String>,
 }
 
@@ -543,7 +544,7 @@ fn headline(name: &str, is_dry_run: bool, situation: &Situation) -> String {
     format!("{name} {mark} as compromised: {effect}. Next:")
 }
 
-/// Returns the steps after which nothing needs the key.
+/// Returns the steps that re-encrypt the values and then retire the key.
 fn retirement(args: &KeysCompromise, rotate: &str, name: &str) -> [String; 2] {
     [
         step(rotate, "re-encrypts files, after the values were changed"),

@@ -82,8 +82,8 @@ fn in_directory(args: &KeysExport, clusters: &Clusters<'_>) -> Result<Vec<Recipi
     Ok(keys.values().map(|key| line(key)).collect())
 }
 
-/// Returns the key of each suite to seal for: the newest one with a backup that may seal now, or else the newest one.
-/// With --require-backup, which is not known here, a newer key without a backup does not seal.
+/// Returns the key of each suite to seal for: the newest valid key with a backup, or else the newest valid key. A
+/// controller with --require-backup, which is unknown here, does not seal with a key without a backup.
 fn sealing_keys(records: &[V2KeyRecord], now: Timestamp) -> BTreeMap<Suite, &RingV2Key> {
     let loaded = records.iter().filter(|record| record.is_active);
     let keys = loaded.filter_map(|record| record.key.as_deref().ok());

@@ -222,7 +222,7 @@ fn rsa_files(records: &[KeyRecord]) -> impl Iterator<Item = &PathBuf> {
     usable.filter_map(|record| record.file.as_ref())
 }
 
-/// The file of the next steps for the public key of a controller on a directory.
+/// The name that next steps use for a file with the public key of a controller on a directory.
 const RECIPIENT_FILE: &str = "recipient.txt";
 
 /// Returns the command that prints the public key for v2 values; for a directory, to a file that [`rotate_to_v2_step`]

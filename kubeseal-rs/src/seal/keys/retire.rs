@@ -42,7 +42,7 @@ pub struct KeysRetire {
     /// Retire the key even if unreadable files, or items that no available key can unseal, may need it
     #[arg(long)]
     pub allow_undecided: bool,
-    /// Retire the newest key of a v2 suite that is not the controller's --sealing-suite any more
+    /// Retire the newest key of a v2 suite that is no longer the controller's --sealing-suite
     #[arg(long)]
     pub former_suite: bool,
     /// Show what would be done, and change nothing

@@ -233,7 +233,7 @@ impl NamedKey {
         record.key_id() == Some(self.id)
     }
 
-    /// Returns the key that the controller prefers, if it is another one.
+    /// Returns the key that the controller prefers, if it is another key.
     fn served_successor(&self, served: &Served, rsa: &[KeyRecord]) -> Option<Successor> {
         let preferred = served.preferred_id().filter(|id| *id != self.id)?;
         let v2 = self.records.iter();
@@ -247,7 +247,8 @@ impl NamedKey {
         Some(Successor::served(name))
     }
 
-    /// Returns the sealing key of the suite by the times in the Secrets, if it is newer or this one is retired.
+    /// Returns the sealing key of the suite by the times in the Secrets, if it is newer than this key or this key is
+    /// retired.
     fn dated_successor(&self) -> Option<Successor> {
         let own = self.records.iter().filter(|record| self.is_own(record));
         let is_retired = own.clone().all(|record| !record.is_active);

@@ -289,8 +289,8 @@ fn candidates(args: &Lint) -> Result<Vec<Candidate>> {
     Ok(candidates)
 }
 
-/// Returns the named files, or else every staged manifest; and the kustomizations that read one of them, or of all
-/// staged files. The files may be missing in the work tree.
+/// Returns the named files, or else every staged manifest; and the kustomizations that read a named file or, without
+/// named files, any staged file. The files may be missing in the work tree.
 fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>> {
     let has_paths = !args.paths.is_empty();
     let files: Vec<PathBuf> = if has_paths {
@@ -375,7 +375,7 @@ impl Linter<'_> {
         Ok(())
     }
 
-    /// Reports rules that cannot be used, although no object may need them now.
+    /// Reports rules that cannot be used, even if no object needs them now.
     fn check_rules(&mut self, candidates: &[Candidate]) {
         let mut checked_folders = BTreeSet::new();
         for candidate in candidates {

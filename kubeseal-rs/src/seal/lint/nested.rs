@@ -69,7 +69,7 @@ impl Search {
         }
     }
 
-    /// Searches documents in the file, which is `text`.
+    /// Searches documents in the file. `text` is the content of the file.
     pub(super) fn documents<'a>(
         &mut self,
         text: &str,

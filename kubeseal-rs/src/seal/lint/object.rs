@@ -142,8 +142,8 @@ pub(super) fn unrendered(
     (findings, unchecked)
 }
 
-/// Returns the values of an object with a field of the wrong type, such as one that an action outputs, which are not
-/// sealed values.
+/// Returns findings for values that are not sealed values, in an object with a field of the wrong type, such as a field
+/// that a template action outputs.
 fn malformed_values(node: &Node) -> Vec<FindingInFile> {
     let spec = node.field("spec");
     let data = spec.and_then(|spec| spec.field("encryptedData"));
@@ -169,7 +169,8 @@ fn malformed_values(node: &Node) -> Vec<FindingInFile> {
     malformed.collect()
 }
 
-/// Returns numbers and booleans where the API server accepts only strings. The scope annotations have their own rule.
+/// Returns findings for numbers and booleans where the API server accepts only strings. The scope annotations have
+/// their own rule.
 fn unquoted(node: &Node) -> Vec<FindingInFile> {
     let mut reading = Reading::default();
     let _ = SealedSecret::from_node_leniently(node, &mut reading);

@@ -188,7 +188,7 @@ pub(super) fn is_sops_ciphertext(node: &Node) -> bool {
     matches!(&node.value, Value::Text(text) if sops::is_ciphertext(text))
 }
 
-/// Returns whether a node is a plaintext value, in base64 if it is encoded.
+/// Returns whether a node is a plaintext value. `is_encoded` is whether values are in base64.
 pub(super) fn is_value(node: &Node, is_encoded: bool, literals: &Literals<'_>) -> bool {
     match &node.value {
         Value::Null => false,
@@ -450,7 +450,8 @@ pub(super) fn join_first_keys(keys: &[&str]) -> String {
     PlainKeys::of(keys.iter().copied()).text()
 }
 
-/// The keys of plaintext values, as messages show them: a file may have very many, and be named very often.
+/// The first keys of plaintext values, and the number of all. Other keys are not kept, because a file may contain very
+/// many keys and be named very often.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PlainKeys {
     first: Vec<String>,

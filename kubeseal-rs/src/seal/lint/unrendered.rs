@@ -19,7 +19,7 @@ const MAX_INDENTATION: usize = 64;
 /// The maximum number of lines that are skipped to read the others.
 const MAX_UNREAD: usize = 32;
 
-/// Keys that precede no value of a Secret.
+/// Keys of fields that contain no value of a Secret.
 const NAMING_KEYS: [&str; 6] = [
     "apiVersion",
     "immutable",
@@ -88,8 +88,8 @@ pub(super) fn documents(
     Unrendered { documents, unread }
 }
 
-/// Returns the index of the line to skip for an error on a line: the nearest one of the document, at the error or
-/// above, that is malformed alone, or else the nearest one with text.
+/// Returns the index of the line to skip for an error on a line: the nearest line of the document, at or above the
+/// error, that is malformed on its own, or else the nearest line with text.
 fn line_to_skip(lines: &[&str], error: usize) -> Option<usize> {
     let end = error.min(lines.len());
     let start = start_of_document(lines, end.checked_sub(1)?);

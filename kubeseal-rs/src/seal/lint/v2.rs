@@ -214,7 +214,7 @@ fn mixed(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     Some((finding::MIXED_SUITES, message))
 }
 
-/// Reports a key that is not post-quantum where all keys of the rule are.
+/// Reports a key that is not post-quantum although all keys of the rule are.
 fn weak(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     let recipients = against.recipients;
     let is_strong = !recipients.keys.is_empty()

@@ -21,7 +21,7 @@ pub(super) enum RecipientStatus {
     NotAccepted,
     /// The key cannot be compared with the rule.
     Unknown,
-    /// The rule neither retires nor excludes the key. The rule may not list the key.
+    /// The rule neither retires nor excludes the key, but does not necessarily list the key.
     Fine,
 }
 

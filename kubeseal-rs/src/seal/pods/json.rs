@@ -6,7 +6,7 @@ use restart::survey::{Row, Verdict};
 use restart::workload::Id;
 use serde::Serialize;
 
-/// The report.
+/// The output of `seal pods`: every way in which a container consumes a Secret.
 #[derive(Debug, Serialize)]
 pub(super) struct PodsReport<'a> {
     pods: Vec<PodReport<'a>>,

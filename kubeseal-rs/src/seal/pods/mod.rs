@@ -38,7 +38,7 @@ Exit code 1 means that a container has an earlier value. Needs `list` on SealedS
 Examples:\n  seal pods db -n shop\n  seal pods -A -o json\n  seal pods db -n shop --wait --timeout 10m"
 )]
 pub struct Pods {
-    /// SealedSecret; without it, all of the namespace
+    /// SealedSecret to show; all of the namespace if not given
     pub name: Option<String>,
     /// Namespace; that of the context if not given
     #[arg(long, short, value_name = "NAME", conflicts_with = "all_namespaces")]

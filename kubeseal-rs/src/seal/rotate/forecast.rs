@@ -37,7 +37,7 @@ enum State {
     Old,
     Current,
     Believed,
-    /// Only the new private key can decide.
+    /// Only the new private key can show whether the value is sealed for it.
     Unknown,
     /// No key can unseal the value, with the reason.
     CannotUnseal(String),

@@ -233,7 +233,7 @@ struct Finished {
 }
 
 impl Finished {
-    /// Returns the final reports, of the objects that need no further attempt.
+    /// Returns the final reports of the objects that need no further attempt.
     fn done(self) -> Vec<ObjectReport> {
         let objects = self.report.objects.into_iter().enumerate();
         let done = objects.filter(|(index, _)| !self.stale.contains(index));
@@ -263,13 +263,13 @@ struct NewCiphertexts {
 
 /// The keys of new ciphertexts.
 enum NewKeys {
-    /// v1.
+    /// The key of a certificate, for v1 values.
     Certificate {
         fingerprint: Fingerprint,
         /// Whether every item gets a key hint, not only items that already have one.
         adds_hints: bool,
     },
-    /// v2; all entries of the object belong together.
+    /// The keys of v2 values. All entries of the object belong together.
     Recipients(String),
 }
 

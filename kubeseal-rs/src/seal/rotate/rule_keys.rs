@@ -29,7 +29,7 @@ impl RuleKeys {
         }
     }
 
-    /// Checks that each v2 value that is new is for the keys that the rule lists, and for none that it refuses.
+    /// Checks that each new v2 value is sealed for the keys that the rule lists, and for no key that the rule refuses.
     pub(super) fn check(
         &self,
         sent: &SealedSecret,

@@ -18,7 +18,7 @@ use super::templates::TemplateSummary;
 pub(super) struct ObjectReport {
     pub(super) name: String,
     pub(super) line: usize,
-    /// The number of all values.
+    /// The number of values.
     pub(super) items: usize,
     /// Items that were re-encrypted.
     pub(super) rotated: Vec<String>,

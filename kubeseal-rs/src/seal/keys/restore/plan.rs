@@ -57,7 +57,7 @@ pub(super) struct SealingKey {
     created: Timestamp,
 }
 
-/// All steps, and their result.
+/// All steps, and the sealing key that results.
 pub(super) struct Plan<'a> {
     pub(super) steps: Vec<Step<'a>>,
     /// The key that seals; `None` if no key may seal.

@@ -49,7 +49,7 @@ const FUNCTIONS_WITHOUT_OUTPUT: [&str; 39] = [
     "untilStep",
 ];
 
-/// Matches a layout of Go, which is a certain date and time. Other letters become part of the output.
+/// Matches a layout of Go, which is a fixed reference date and time. Other letters become part of the output.
 static LAYOUT: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let words = "Jan(uary)?|Mon(day)?|MST|2006|15|0?[1-6]|2|002|-?0700|Z?07:?00|[.,]0+|[.,]9+|[Pp][Mm]|T|Z|at";
     Regex::new(&format!("^({words}|[^[:alnum:]])*$")).ok()

@@ -1,5 +1,5 @@
-//! Follows the actions of a template, and finds those that output a literal: directly, from a variable, or from another
-//! template of the same file.
+//! Evaluates the actions of a template, and finds the actions that output a literal: directly, from a variable, or from
+//! another template of the same file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -57,9 +57,9 @@ pub(in super::super) struct Literals<'o> {
 /// A template that the text defines.
 #[derive(Debug, Clone, Copy, Default)]
 struct Template {
-    /// Whether it outputs a literal.
+    /// Whether the template outputs a literal.
     is_literal: bool,
-    /// Whether it contains the `kind` of a Secret.
+    /// Whether the template contains the `kind` of a Secret.
     is_secret: bool,
 }
 
@@ -332,7 +332,7 @@ impl<'o> Literals<'o> {
         })
     }
 
-    /// Returns whether an action outputs a Secret that a template of the file defines, and passes it a literal.
+    /// Returns whether an action outputs a Secret that a template of the file defines, and passes a literal to it.
     fn is_secret(&self, pipeline: &Pipeline<'_>) -> bool {
         match pipeline.first().map(Vec::as_slice) {
             Some([Operand::Name("include" | "template"), template, others @ ..]) => {

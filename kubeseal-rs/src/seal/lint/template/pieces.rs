@@ -46,7 +46,7 @@ pub(in super::super) struct Action<'a> {
     pub(in super::super) content: &'a str,
     /// The action with its delimiters.
     pub(in super::super) source: &'a str,
-    /// Whether only blanks follow in its line.
+    /// Whether only white space follows on the line.
     pub(in super::super) ends_line: bool,
 }
 

@@ -11,7 +11,7 @@ pub(super) enum Token<'a> {
     Number,
     Name(&'a str),
     Open {
-        /// Whether it directly follows a name.
+        /// Whether the parenthesis directly follows a name.
         is_adjacent: bool,
     },
     Close,
