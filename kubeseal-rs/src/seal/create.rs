@@ -84,7 +84,7 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
     let secret = secret(&args.name, &args.properties, items)?;
     check_secret(&secret)?;
     let sealed = sealing::seal_secret(&session, &settings, secret, sealing::Empty::Refused)?;
-    args.destination.put(&[sealed])
+    args.destination.write_new(&[sealed])
 }
 
 fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> Result<()> {

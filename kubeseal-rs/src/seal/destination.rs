@@ -56,7 +56,7 @@ impl Destination {
     /// # Errors
     ///
     /// Fails if the file exists, or cannot be written.
-    pub fn put(&self, sealed: &[Sealed]) -> Result<Outcome> {
+    pub fn write_new(&self, sealed: &[Sealed]) -> Result<Outcome> {
         let documents: Vec<_> = sealed.iter().map(|one| one.object.to_document()).collect();
         let text: Zeroizing<Vec<u8>> = write(&documents, self.format());
         let Some(path) = &self.write else {

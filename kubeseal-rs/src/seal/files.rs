@@ -112,7 +112,7 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
         print(&join(&texts, format_of(args, &plans[0].text)))?;
     }
     for plan in &plans {
-        carry_out(plan)?;
+        execute(plan)?;
     }
     Skipped::check(unread)?;
     Ok(Outcome::Done)
@@ -236,7 +236,7 @@ fn check_replaceable(to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn carry_out(plan: &Plan) -> Result<()> {
+fn execute(plan: &Plan) -> Result<()> {
     let Some(to) = &plan.to else { return Ok(()) };
     let is_tracked = plan
         .plain

@@ -93,7 +93,7 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
         templates,
         sealing::Empty::Refused,
     )?;
-    args.destination.put(&[sealed])
+    args.destination.write_new(&[sealed])
 }
 
 fn recipes(args: &[String]) -> Result<Vec<(String, Recipe)>> {

@@ -162,7 +162,7 @@ impl Target {
         let file = ManifestFile::parse(path, files::read_to_change(path)?)?;
         let found = sealed_file::find(&file.documents);
         let found = found.with_context(|| path.shown())?;
-        let found = pick(path, found, name)?;
+        let found = select(path, found, name)?;
         if found.sealed.spec.data.is_some() {
             return Err(TargetError::Deprecated(qualified_name(&found)).into());
         }
@@ -560,7 +560,7 @@ pub fn fill_namespace(session: &Session<'_>, settings: &Settings, found: &mut Fo
     Ok(())
 }
 
-fn pick(path: &Path, mut found: Vec<Found>, name: Option<&str>) -> Result<Found, TargetError> {
+fn select(path: &Path, mut found: Vec<Found>, name: Option<&str>) -> Result<Found, TargetError> {
     let candidates: Vec<String> = found.iter().map(qualified_name).collect();
     let file = path.to_owned();
     if found.is_empty() {

@@ -151,7 +151,7 @@ fn add_item_findings(
         return findings.add(&title, finding);
     }
     for (item, key) in answer.unsealed() {
-        reasons.insert(item.clone(), opens(key));
+        reasons.insert(item.clone(), opening_reason(key));
     }
     for (item, reason) in &reasons {
         let name = format!("{title}, item {item}");
@@ -164,7 +164,7 @@ fn add_item_findings(
     Some(())
 }
 
-fn opens(key: &UsedKey) -> Reason {
+fn opening_reason(key: &UsedKey) -> Reason {
     match key {
         UsedKey::Rsa(fingerprint) => Reason::Opens(fingerprint.clone()),
         UsedKey::V2(id) => Reason::OpensV2(*id),

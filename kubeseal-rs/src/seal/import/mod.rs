@@ -177,7 +177,7 @@ fn from_dotenv(args: &ImportDotenv, environment: &Environment) -> Result<Outcome
     }
     let secret = create::secret(&args.name, &SecretProperties::default(), items)?;
     let sealed = sealing::seal_secret(&session, &settings, secret, Empty::Refused)?;
-    args.destination.put(&[sealed])
+    args.destination.write_new(&[sealed])
 }
 
 /// Warns about an empty value, as `seal create` does. Libraries disagree on `NAME=#text`.
@@ -213,7 +213,7 @@ fn from_secret(args: &ImportSecret, environment: &Environment) -> Result<Outcome
     let name = secret.metadata.name.clone().unwrap_or_default();
     let settings = session.settings(&args.destination.path(&name))?;
     let sealed = sealing::seal_secret(&session, &settings, secret, Empty::Refused)?;
-    args.destination.put(&[sealed])
+    args.destination.write_new(&[sealed])
 }
 
 fn report_each(messages: &[String]) {
@@ -280,7 +280,7 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
     }
     match args.into {
         Some(_) => write_each(&sealed, &paths, args),
-        None => args.destination.put(&sealed),
+        None => args.destination.write_new(&sealed),
     }
 }
 

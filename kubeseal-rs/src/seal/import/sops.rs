@@ -58,7 +58,7 @@ pub(super) fn run(args: &ImportSops, environment: &Environment) -> Result<Outcom
         sealing::seal_secret(&session, &settings, secret, Empty::Refused)
     };
     let sealed: Result<Vec<_>> = secrets.into_iter().map(seal).collect();
-    args.destination.put(&sealed?)
+    args.destination.write_new(&sealed?)
 }
 
 /// The decrypted content of a file.

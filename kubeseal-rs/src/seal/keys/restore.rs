@@ -172,8 +172,8 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     }
     plans.v2.check_storable(&store)?;
     if !args.dry_run {
-        carry_out(&store, &plans.rsa)?;
-        plans.v2.carry_out(&store)?;
+        execute(&store, &plans.rsa)?;
+        plans.v2.execute(&store)?;
     }
     print_result(args, &plans, &store, signed.as_ref())
 }
@@ -223,7 +223,7 @@ fn verify(
     signed.with_context(|| path.shown())
 }
 
-fn carry_out(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
+fn execute(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
     for step in &plan.steps {
         let context = || {
             let name = &step.name;

@@ -98,11 +98,11 @@ impl NamedKey {
         let own_suite = self.record().suite();
         let preferred = served.preferred.map(|(suite, _)| suite);
         let is_preferred = served.preferred_id() == Some(self.id);
-        let is_of_preferred_suite = preferred.is_some() && preferred == own_suite;
+        let has_preferred_suite = preferred.is_some() && preferred == own_suite;
         if self.state(None) != KeyState::Sealing && !is_preferred {
             return Ok(());
         }
-        if is_preferred || (is_of_preferred_suite && is_former_suite) {
+        if is_preferred || (has_preferred_suite && is_former_suite) {
             let message = format!("the controller prefers {name}, or its suite, for v2 values");
             bail!(Failure::new(message).hint(new_key));
         }
@@ -111,7 +111,7 @@ impl NamedKey {
         }
         let failure = Failure::new(format!("{name} is the sealing key of its suite")).hint(new_key);
         bail!(match preferred {
-            Some(suite) if !is_of_preferred_suite => failure.hint(format!(
+            Some(suite) if !has_preferred_suite => failure.hint(format!(
                 "the controller prefers the suite {suite}; if it stays so, pass --former-suite"
             )),
             None => failure

@@ -40,7 +40,7 @@ use zeroize::Zeroizing;
 
 use self::generated::GeneratedFiles;
 use self::nested::Search;
-use self::object::{Against, UncheckedItems};
+use self::object::{CheckContext, UncheckedItems};
 use self::template::Literals;
 use self::unrendered::Unread;
 use super::recipients::{KnownRecipients, known_recipients};
@@ -525,13 +525,13 @@ impl Linter<'_> {
         let certificate = self.certificate(&settings);
         let recipients = self.recipients(&settings);
         for node in file.of_kind(Kind::SealedSecret) {
-            let against = Against {
+            let context = CheckContext {
                 settings: &settings,
                 certificate: certificate.as_deref(),
                 ring: self.ring.as_ref(),
                 recipients: &recipients,
             };
-            let (findings, unchecked) = check(node, against);
+            let (findings, unchecked) = check(node, context);
             self.unchecked.add(unchecked);
             for finding in findings {
                 self.add(path, finding);
@@ -636,7 +636,7 @@ fn longest(findings: Vec<object::FindingInFile>) -> impl Iterator<Item = object:
 }
 
 /// Returns the findings about a SealedSecret, and counts the items that cannot be judged.
-type Check = fn(&Node, Against<'_>) -> (Vec<object::FindingInFile>, UncheckedItems);
+type Check = fn(&Node, CheckContext<'_>) -> (Vec<object::FindingInFile>, UncheckedItems);
 
 /// Returns findings about the lines of a template that cannot be read even with placeholders.
 fn unread_lines(unread: &[Unread]) -> Vec<object::FindingInFile> {

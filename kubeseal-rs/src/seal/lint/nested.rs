@@ -173,9 +173,12 @@ impl Search {
 
     /// Searches a mapping that may be an operation of a JSON patch, or a patch of a Secret.
     fn patch(&mut self, node: &Node, is_object: bool, level: Level<'_>) {
-        let is_of_secret = level.is_patch_of_secret;
-        self.add(patch::operation(node, is_of_secret, level.literals), level);
-        if is_of_secret && is_object {
+        let is_secret_patch = level.is_patch_of_secret;
+        self.add(
+            patch::operation(node, is_secret_patch, level.literals),
+            level,
+        );
+        if is_secret_patch && is_object {
             self.add(patch::part_of_secret(node, level.literals), level);
         }
     }

@@ -28,7 +28,7 @@ pub(super) type FindingInFile = (Rule, usize, String);
 
 /// The settings, certificate and keys that a SealedSecret is checked against.
 #[derive(Clone, Copy)]
-pub(super) struct Against<'a> {
+pub(super) struct CheckContext<'a> {
     /// The settings for the file of the SealedSecret.
     pub(super) settings: &'a Settings,
     /// The certificate for that file, if available without a network.
@@ -62,7 +62,7 @@ impl UncheckedItems {
 /// Checks a SealedSecret, and returns its findings and the numbers of items that could not be checked.
 pub(super) fn sealed_secret(
     node: &Node,
-    against: Against<'_>,
+    context: CheckContext<'_>,
 ) -> (Vec<FindingInFile>, UncheckedItems) {
     let object = match Object::read_leniently(node) {
         Ok(object) => object,
@@ -82,11 +82,11 @@ pub(super) fn sealed_secret(
     findings.extend(key_of_controller(&object));
     let too_large = requirements::size_of_sealed(&object.sealed.spec);
     findings.extend(too_large.map(|message| (finding::SIZE, object.line, message)));
-    findings.extend(rules(&object, against.settings));
+    findings.extend(rules(&object, context.settings));
     findings.extend(item_names(node, &object));
-    findings.extend(values(node, &object, against, &mut unchecked, is_action));
-    findings.extend(v2::findings(node, &object, against));
-    unchecked.recipients += v2_keys::uncompared(&object, against);
+    findings.extend(values(node, &object, context, &mut unchecked, is_action));
+    findings.extend(v2::findings(node, &object, context));
+    unchecked.recipients += v2_keys::uncompared(&object, context);
     for key in object
         .hints
         .keys()
@@ -131,12 +131,12 @@ fn key_of_controller(object: &Object) -> Option<FindingInFile> {
 /// known: names, scope and the set of items may depend on the branches of the template.
 pub(super) fn unrendered(
     node: &Node,
-    against: Against<'_>,
+    context: CheckContext<'_>,
 ) -> (Vec<FindingInFile>, UncheckedItems) {
     let mut unchecked = UncheckedItems::default();
     let mut findings = unknown_fields(node);
     match Object::read_leniently(node) {
-        Ok(object) => findings.extend(values(node, &object, against, &mut unchecked, is_unknown)),
+        Ok(object) => findings.extend(values(node, &object, context, &mut unchecked, is_unknown)),
         Err(_) => findings.extend(malformed_values(node)),
     }
     (findings, unchecked)
@@ -227,11 +227,11 @@ fn is_unknown(node: &Node) -> bool {
 fn values(
     node: &Node,
     object: &Object,
-    against: Against<'_>,
+    context: CheckContext<'_>,
     unchecked: &mut UncheckedItems,
     is_output: fn(&Node) -> bool,
 ) -> Vec<FindingInFile> {
-    let needs = against.ring.map(|ring| needs(&object.sealed, ring));
+    let needs = context.ring.map(|ring| needs(&object.sealed, ring));
     let mut findings = Vec::new();
     for (item, (_, node)) in object.items.iter().zip(item_nodes(node)) {
         if is_output(node) {
@@ -242,7 +242,7 @@ fn values(
             // v2 values have separate checks.
             continue;
         }
-        let form = form(item, against);
+        let form = form(item, context);
         let has_form_finding = form.is_some();
         if let Some((rule, message)) = form {
             findings.push((rule, item.line, message));
@@ -253,7 +253,7 @@ fn values(
         match key(
             item,
             needs.as_ref().and_then(|needs| needs.get(&item.key)),
-            against,
+            context,
         ) {
             Verdict::Right => {}
             Verdict::Wrong(rule, message) => findings.push((rule, item.line, message)),
@@ -265,7 +265,7 @@ fn values(
     findings
 }
 
-fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
+fn form(item: &Item, context: CheckContext<'_>) -> Option<(Rule, String)> {
     let key = &item.key;
     let malformed = |problem: &str| {
         Some((
@@ -279,7 +279,7 @@ fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
         Form::Bits(bits) => *bits,
         Form::V2(_) | Form::MalformedV2 => return None,
     };
-    let required_bits = against
+    let required_bits = context
         .certificate
         .map(|c| c.public_key().modulus_len() * 8);
     if let Some(required_bits) = required_bits.filter(|required_bits| *required_bits != bits) {
@@ -288,7 +288,7 @@ fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
         );
         return Some((finding::KEY_SIZE, message));
     }
-    let rule = against.settings.rule.as_ref()?;
+    let rule = context.settings.rule.as_ref()?;
     let min_bits = rule.key_size.filter(|min_bits| *min_bits > bits)?;
     let message = format!(
         "{key} is sealed for a key of {bits} bits, but {} requires at least {min_bits}",
@@ -308,11 +308,11 @@ enum Verdict {
 /// Compares the key that an item is sealed for with the certificate and the retired keys. A key that can unseal the
 /// item is proof. A hint is only advice: the message then contains "according to its hint", and does not claim that the
 /// item can be unsealed.
-fn key(item: &Item, need: Option<&Need>, against: Against<'_>) -> Verdict {
-    let (key, current) = (&item.key, against.certificate.map(Certificate::fingerprint));
+fn key(item: &Item, need: Option<&Need>, context: CheckContext<'_>) -> Verdict {
+    let (key, current) = (&item.key, context.certificate.map(Certificate::fingerprint));
     let (sealed_for, is) = match (need, &item.hint) {
         (Some(Need::Key(opened)), _) => (opened, "according to a key of --keys,"),
-        (Some(Need::Undecided(_)), _) if is_among(current, against.ring) => {
+        (Some(Need::Undecided(_)), _) if is_among(current, context.ring) => {
             let message =
                 format!("no key of --keys can unseal {key}, not even the key of the certificate");
             return Verdict::Wrong(finding::CLOSED_ITEM, message);
@@ -320,7 +320,7 @@ fn key(item: &Item, need: Option<&Need>, against: Against<'_>) -> Verdict {
         (_, Some(hint)) => (hint, "according to its hint,"),
         (_, None) => return Verdict::Unknown,
     };
-    if against.settings.is_retired(sealed_for) {
+    if context.settings.is_retired(sealed_for) {
         let message = format!(
             "{is} {key} is sealed for the retired key {sealed_for}; `seal rotate` re-encrypts it"
         );

@@ -28,10 +28,10 @@ pub(super) fn targets_secret(patch: &Node) -> bool {
 /// counts if the target is a Secret.
 pub(super) fn operation(
     node: &Node,
-    is_of_secret: bool,
+    is_secret_patch: bool,
     literals: &Literals<'_>,
 ) -> Option<FindingInFile> {
-    let key = value_of_operation(node, is_of_secret, literals)?;
+    let key = value_of_operation(node, is_secret_patch, literals)?;
     let message = format!(
         "a JSON patch of a Secret has a plain value: {key}; seal it with `seal create`, and change it if it was \
          committed"
@@ -93,13 +93,17 @@ pub(super) fn plain_keys(bytes: &[u8]) -> PlainKeys {
 }
 
 /// Returns the key of the value that an operation sets.
-fn value_of_operation(node: &Node, is_of_secret: bool, literals: &Literals<'_>) -> Option<String> {
+fn value_of_operation(
+    node: &Node,
+    is_secret_patch: bool,
+    literals: &Literals<'_>,
+) -> Option<String> {
     node.text("op")?;
     let value = node.field("value")?;
     let mut path = node.text("path")?.strip_prefix('/')?.split('/');
     let field = path.next()?;
     let is_encoded = field == "data";
-    if field != "stringData" && !(is_encoded && is_of_secret) {
+    if field != "stringData" && !(is_encoded && is_secret_patch) {
         return None;
     }
     let is_plain = |node: &Node| is_value(node, is_encoded, literals);
@@ -128,7 +132,7 @@ mod tests {
 
     #[test]
     fn operations_that_set_values_are_found() {
-        for (text, is_of_secret, want) in [
+        for (text, is_secret_patch, want) in [
             (
                 "{op: replace, path: /stringData/p, value: hunter2}",
                 false,
@@ -160,7 +164,7 @@ mod tests {
             ("{path: /stringData/p, value: hunter2}", false, None),
         ] {
             let documents = manifest::read(text.as_bytes()).unwrap();
-            let key = value_of_operation(&documents[0].root, is_of_secret, &Literals::default());
+            let key = value_of_operation(&documents[0].root, is_secret_patch, &Literals::default());
             assert_eq!(key.as_deref(), want, "{text}");
         }
     }

@@ -9,14 +9,18 @@ use shared::v2::{
     Suite, Target,
 };
 
-use super::object::{Against, FindingInFile};
+use super::object::{CheckContext, FindingInFile};
 use super::plain::join_first_keys;
 use super::v2_keys::{RecipientStatus, judge};
 use crate::seal::object::{Form, Item, Object, sealed_nodes};
 
 /// Returns the findings about v2 values, and about v1 values where the rule requires v2.
-pub(super) fn findings(node: &Node, object: &Object, against: Against<'_>) -> Vec<FindingInFile> {
-    let mut findings = other_format(object, against);
+pub(super) fn findings(
+    node: &Node,
+    object: &Object,
+    context: CheckContext<'_>,
+) -> Vec<FindingInFile> {
+    let mut findings = other_format(object, context);
     match &object.v2 {
         None => {}
         Some(Err(refusal)) => findings.push(malformed(node, object, refusal)),
@@ -30,14 +34,14 @@ pub(super) fn findings(node: &Node, object: &Object, against: Against<'_>) -> Ve
             let items: Vec<_> = items.collect();
             findings.extend(partly_bound(&items));
             let items = items.into_iter();
-            findings.extend(items.flat_map(|(item, view)| item_findings(item, view, against)));
+            findings.extend(items.flat_map(|(item, view)| item_findings(item, view, context)));
         }
     }
     findings
 }
 
-fn other_format(object: &Object, against: Against<'_>) -> Vec<FindingInFile> {
-    let rule = against.settings.rule.as_ref();
+fn other_format(object: &Object, context: CheckContext<'_>) -> Vec<FindingInFile> {
+    let rule = context.settings.rule.as_ref();
     let Some(rule) = rule.filter(|rule| rule.format == Some(SealedFormat::V2)) else {
         return Vec::new();
     };
@@ -116,7 +120,7 @@ fn partly_bound(items: &[(&Item, &ItemView)]) -> Option<FindingInFile> {
     Some((finding::PARTLY_BOUND, first.line, message))
 }
 
-fn item_findings(item: &Item, view: &ItemView, against: Against<'_>) -> Vec<FindingInFile> {
+fn item_findings(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Vec<FindingInFile> {
     let checks = [
         retired,
         not_accepted,
@@ -126,7 +130,7 @@ fn item_findings(item: &Item, view: &ItemView, against: Against<'_>) -> Vec<Find
         weak,
         unbound,
     ];
-    let findings = checks.iter().filter_map(|check| check(item, view, against));
+    let findings = checks.iter().filter_map(|check| check(item, view, context));
     findings
         .map(|(rule, message)| (rule, item.line, message))
         .collect()
@@ -134,9 +138,9 @@ fn item_findings(item: &Item, view: &ItemView, against: Against<'_>) -> Vec<Find
 
 type Problem = Option<(finding::Rule, String)>;
 
-fn retired(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
+fn retired(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let mut recipients = view.recipients.iter();
-    let (id, _) = recipients.find(|key| judge(key, against) == RecipientStatus::Retired)?;
+    let (id, _) = recipients.find(|key| judge(key, context) == RecipientStatus::Retired)?;
     let message = format!(
         "{} is sealed for the retired key {id}; `seal rotate --to v2` re-encrypts it",
         item.key
@@ -146,10 +150,10 @@ fn retired(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
 
 /// Reports a key that `fingerprint` of the rule does not accept, where the rule names a recipient that only a server
 /// knows.
-fn not_accepted(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
-    let rule = against.settings.rule.as_ref()?;
+fn not_accepted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+    let rule = context.settings.rule.as_ref()?;
     let mut recipients = view.recipients.iter();
-    let key = recipients.find(|key| judge(key, against) == RecipientStatus::NotAccepted)?;
+    let key = recipients.find(|key| judge(key, context) == RecipientStatus::NotAccepted)?;
     let message = format!(
         "{} is sealed for {}, but {} accepts only {}",
         item.key,
@@ -161,8 +165,8 @@ fn not_accepted(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
 }
 
 /// Reports recipients beyond those that the rule lists. A server may know one key for each unknown source.
-fn unlisted(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
-    let recipients = against.recipients;
+fn unlisted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+    let recipients = context.recipients;
     let is_listed = |id: &ShortKeyId| recipients.keys.iter().any(|key| key.short_id() == *id);
     let unlisted = view.recipients.iter().filter(|(id, _)| !is_listed(id));
     let unlisted: Vec<String> = unlisted.map(name).collect();
@@ -181,9 +185,9 @@ fn unlisted(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     Some((finding::FOREIGN_RECIPIENT, message))
 }
 
-fn missing(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
+fn missing(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let has = |id: ShortKeyId| view.recipients.iter().any(|(own, _)| *own == id);
-    let keys = against.recipients.keys.iter();
+    let keys = context.recipients.keys.iter();
     let missing: Vec<String> = keys
         .filter(|key| !has(key.short_id()))
         .map(|key| format!("{} {} {}", key.suite(), key.short_id(), key.comment()))
@@ -200,8 +204,8 @@ fn missing(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     Some((finding::MISSING_RECIPIENT, message))
 }
 
-fn mixed(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
-    let rule = against.settings.rule.as_ref();
+fn mixed(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+    let rule = context.settings.rule.as_ref();
     let is_allowed = rule.is_some_and(|rule| rule.allow_classical);
     let mut classical = view.recipients.iter().filter(|key| is_classical(key));
     let is_mixed = view.recipients.iter().any(|key| !is_classical(key));
@@ -215,8 +219,8 @@ fn mixed(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
 }
 
 /// Reports a key that is not post-quantum although all keys of the rule are.
-fn weak(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
-    let recipients = against.recipients;
+fn weak(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+    let recipients = context.recipients;
     let is_strong = !recipients.keys.is_empty()
         && recipients.unknown == 0
         && recipients
@@ -234,8 +238,8 @@ fn weak(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
 }
 
 /// Reports a value that is not bound to the template although the rule requires it.
-fn unbound(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
-    let rule = against.settings.rule.as_ref()?;
+fn unbound(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+    let rule = context.settings.rule.as_ref()?;
     let is_required = rule.format == Some(SealedFormat::V2) && rule.bind_template;
     if view.is_template_bound || !is_required {
         return None;

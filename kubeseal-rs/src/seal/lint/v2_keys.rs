@@ -6,7 +6,7 @@ use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
 use shared::v2::{ItemView, Recipient as _, ShortKeyId, Suite};
 
-use super::object::Against;
+use super::object::CheckContext;
 use crate::seal::object::{Form, Object};
 
 /// A recipient of a value: the key and its suite, or `None` for an unknown suite.
@@ -27,13 +27,13 @@ pub(super) enum RecipientStatus {
 
 /// Judges a recipient. Fingerprints are compared with those of readable certificates, because the identifier of an RSA
 /// key does not show its fingerprint.
-pub(super) fn judge((id, suite): &Recipient, against: Against<'_>) -> RecipientStatus {
-    let Some(rule) = &against.settings.rule else {
+pub(super) fn judge((id, suite): &Recipient, context: CheckContext<'_>) -> RecipientStatus {
+    let Some(rule) = &context.settings.rule else {
         return RecipientStatus::Unknown;
     };
-    let fingerprint = fingerprint(*id, against);
+    let fingerprint = fingerprint(*id, context);
     let is_unnamed_rsa = *suite == Some(Suite::Rsa) && fingerprint.is_none();
-    let is_retired = |fingerprint: &Fingerprint| against.settings.is_retired(fingerprint);
+    let is_retired = |fingerprint: &Fingerprint| context.settings.is_retired(fingerprint);
     if rule
         .retired_ids
         .iter()
@@ -43,10 +43,10 @@ pub(super) fn judge((id, suite): &Recipient, against: Against<'_>) -> RecipientS
         RecipientStatus::Retired
     } else if is_unnamed_rsa && !rule.retired.is_empty() {
         RecipientStatus::Unknown
-    } else if against.recipients.has(*id) {
+    } else if context.recipients.has(*id) {
         RecipientStatus::Fine
     } else {
-        judge_unlisted((*id, fingerprint), is_unnamed_rsa, rule, against)
+        judge_unlisted((*id, fingerprint), is_unnamed_rsa, rule, context)
     }
 }
 
@@ -55,12 +55,12 @@ fn judge_unlisted(
     (id, fingerprint): (ShortKeyId, Option<Fingerprint>),
     is_unnamed_rsa: bool,
     rule: &Rule,
-    against: Against<'_>,
+    context: CheckContext<'_>,
 ) -> RecipientStatus {
     let is_pinned = fingerprint.is_some_and(|fingerprint| rule.fingerprints.contains(&fingerprint))
         || rule.key_ids.iter().any(|pin| pin.short() == id);
     let has_pins = !rule.fingerprints.is_empty() || !rule.key_ids.is_empty();
-    if against.recipients.unknown == 0 || is_pinned {
+    if context.recipients.unknown == 0 || is_pinned {
         RecipientStatus::Fine
     } else if !has_pins || (is_unnamed_rsa && !rule.fingerprints.is_empty()) {
         RecipientStatus::Unknown
@@ -70,12 +70,12 @@ fn judge_unlisted(
 }
 
 /// Returns the fingerprint of an RSA key whose certificate or private key can be read.
-fn fingerprint(id: ShortKeyId, against: Against<'_>) -> Option<Fingerprint> {
-    let from_rule = against.recipients.fingerprints.get(&id).cloned();
-    let certificate = against
+fn fingerprint(id: ShortKeyId, context: CheckContext<'_>) -> Option<Fingerprint> {
+    let from_rule = context.recipients.fingerprints.get(&id).cloned();
+    let certificate = context
         .certificate
         .filter(|c| c.public_key().key_id().short() == id);
-    let ring = against.ring.into_iter().flat_map(KeyRing::keys);
+    let ring = context.ring.into_iter().flat_map(KeyRing::keys);
     let mut from_ring = ring.filter(|key| key.key_id().short() == id);
     from_rule
         .or_else(|| certificate.map(|certificate| certificate.fingerprint().clone()))
@@ -83,10 +83,10 @@ fn fingerprint(id: ShortKeyId, against: Against<'_>) -> Option<Fingerprint> {
 }
 
 /// Returns the number of v2 items with recipients that cannot be compared with the rule.
-pub(super) fn uncompared(object: &Object, against: Against<'_>) -> usize {
+pub(super) fn uncompared(object: &Object, context: CheckContext<'_>) -> usize {
     let is_unknown = |view: &ItemView| {
         let mut recipients = view.recipients.iter();
-        recipients.any(|key| judge(key, against) == RecipientStatus::Unknown)
+        recipients.any(|key| judge(key, context) == RecipientStatus::Unknown)
     };
     let items = object.items.iter();
     let uncompared = items.filter(|item| matches!(&item.form, Form::V2(view) if is_unknown(view)));

@@ -207,19 +207,19 @@ impl<'a> Plan<'a> {
     /// # Errors
     ///
     /// Fails if a Secret cannot be stored.
-    pub(super) fn carry_out(&self, store: &KeyStore) -> Result<()> {
+    pub(super) fn execute(&self, store: &KeyStore) -> Result<()> {
         for step in &self.steps {
             let name = &step.name;
             let failure = Failure::new(format!(
                 "cannot restore {name}; the keys before it were restored"
             ));
-            self.carry_out_step(step, store)
+            self.execute_step(step, store)
                 .context(failure.hint("run the command again"))?;
         }
         Ok(())
     }
 
-    fn carry_out_step(&self, step: &Step, store: &KeyStore) -> Result<()> {
+    fn execute_step(&self, step: &Step, store: &KeyStore) -> Result<()> {
         match &step.action {
             Action::Put(secret) if store.put(secret)? == RestoreOutcome::Existed => bail!(
                 Failure::new(format!("{} was created during this run", step.name))
