@@ -1,4 +1,4 @@
-//! Why a command of `seal` failed, and what the user can do.
+//! The failure of a command of `seal`, with hints for the user.
 
 use std::error::Error;
 use std::fmt;
@@ -7,8 +7,8 @@ use shared::error_chain;
 
 use crate::report::shown;
 
-/// Why a command of `seal` failed, and what the user can do. Each failure has the same exit code; findings of a check
-/// are not a failure, but an [`Outcome`](crate::seal::Outcome).
+/// The failure of a command of `seal`, with hints for the user. Each failure has the same exit code; findings of a
+/// check are not a failure, but an [`Outcome`](crate::seal::Outcome).
 ///
 /// In a text, each hint is a line `hint: …` after the message, as in the errors of the library.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,10 +17,10 @@ pub struct Failure {
     hints: Vec<String>,
 }
 
-/// Ends the error about a path that does not exist, which is formatted as in Go.
-const MISSING: &str = ": no such file or directory";
+/// The end of the error about a path that does not exist, worded as in Go.
+const NOT_FOUND: &str = ": no such file or directory";
 
-/// Begins a hint in the text of an error.
+/// Separates a hint from the message, or from another hint, in the text of an error.
 const HINT: &str = "\nhint: ";
 
 impl Failure {
@@ -32,7 +32,7 @@ impl Failure {
         }
     }
 
-    /// Adds what the user can do.
+    /// Adds a hint for the user.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
@@ -58,22 +58,22 @@ impl fmt::Display for Failure {
 
 impl Error for Failure {}
 
-/// The message is that of the error and its causes, followed by their hints.
+/// The message consists of the error and its causes; their hints become the hints.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         let text = error_chain(error.as_ref());
         let mut parts = text.split(HINT).map(str::to_owned);
         let message = parts.next().unwrap_or_default();
         let mut hints: Vec<String> = parts.collect();
-        if hints.is_empty() && message.ends_with(MISSING) {
+        if hints.is_empty() && message.ends_with(NOT_FOUND) {
             let is_output = ["cannot write ", "cannot create "]
                 .iter()
                 .any(|verb| message.contains(verb));
             hints.push(
                 if is_output {
-                    "create the folder first"
+                    "create the directory first"
                 } else {
-                    "check the path and the current folder"
+                    "check the path and the current directory"
                 }
                 .to_owned(),
             );
@@ -107,19 +107,19 @@ mod tests {
 
     #[test]
     fn a_missing_file_has_a_next_step() {
-        let folder = tempfile::tempdir().unwrap();
-        let missing = folder.path().join("missing");
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("missing");
         let read = anyhow::Error::from(files::read(&missing).unwrap_err());
         let failure = Failure::from(read.context("cannot use the certificate"));
-        assert_eq!(failure.hints, ["check the path and the current folder"]);
+        assert_eq!(failure.hints, ["check the path and the current directory"]);
         let write = files::replace(&missing.join("x"), b"").unwrap_err();
         let failure = Failure::from(anyhow::Error::from(write));
-        assert_eq!(failure.hints, ["create the folder first"]);
+        assert_eq!(failure.hints, ["create the directory first"]);
     }
 
     /// Attack: an author uses a name with a line break, so that the rest of the name looks like a message.
     #[test]
-    fn one_line_has_no_line_break() {
+    fn one_line_escapes_line_breaks() {
         let failure = Failure::new("no key \"a\nerror: b\"").hint("list\nthem");
         assert_eq!(
             failure.one_line(),

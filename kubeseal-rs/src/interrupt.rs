@@ -19,10 +19,10 @@ const SIGNALS: &[i32] = &[
 #[cfg(not(unix))]
 const SIGNALS: &[i32] = &[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
 
-/// The number of the received signal. Signals apply to the whole process, and so does this.
+/// The number of the received signal. Static, because signals apply to the whole process.
 static RECEIVED: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
-/// Returns whether a signal was received while `Interrupt` watches for them.
+/// Returns whether a signal was received while an `Interrupt` watches for signals.
 pub fn was_received() -> bool {
     RECEIVED.load(Ordering::SeqCst) != 0
 }
@@ -68,7 +68,7 @@ impl Interrupt {
     }
 }
 
-/// Reports at the first signal that the run ends, since a request or a large file may take a while.
+/// Reports at the first signal that the run is about to stop, because a request or a large file may take a while.
 #[cfg(unix)]
 fn report_first_signal() -> io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new(SIGNALS)?;
@@ -81,7 +81,7 @@ fn report_first_signal() -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
+#[expect(clippy::unnecessary_wraps, reason = "the Unix version can fail")]
 fn report_first_signal() -> io::Result<()> {
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The command lines of `kubeseal` and `seal`. They parse the arguments into a command, read its input, process it
+//! The command lines of `kubeseal` and `seal`. They parse the arguments into a command, read its input, run the command
 //! and write the result. The crate `kubeseal_library` does the work behind the commands.
 //!
 //! | module | owns |
@@ -8,7 +8,7 @@
 //! | [`seal_args`] | parsing the command line of `seal` into a [`seal_args::Command`] |
 //! | [`seal`] | running a command of `seal`: one module for each |
 //! | [`pages`] | shell completions and manual pages |
-//! | [`failure`] | why a command of `seal` failed, and what to do |
+//! | [`failure`] | the failure of a command of `seal`, with hints for the user |
 //! | [`interrupt`] | signals during a long run |
 //! | `prompt` | questions on the terminal |
 //! | [`report`] | messages, error chains, hints and exit codes |

@@ -26,7 +26,7 @@ pub fn completions(shell: &str, mut command: Command) -> Vec<u8> {
     offer_commands_before_files(&String::from_utf8_lossy(&script), &name).into_bytes()
 }
 
-/// Escapes colons in value names, which `clap_complete` does not: in a script for zsh, what follows one is executed.
+/// Escapes colons in value names. `clap_complete` does not escape them, and zsh executes the text after a colon.
 fn with_escaped_value_names(command: Command) -> Command {
     let escape = |arg: clap::Arg| match arg.get_value_names() {
         Some([name]) if name.as_str() == FINGERPRINT => arg.value_name("SHA256\\:…"),
@@ -40,8 +40,8 @@ fn with_escaped_value_names(command: Command) -> Command {
 /// The only value name with a colon.
 const FINGERPRINT: &str = "SHA256:…";
 
-/// Changes a script for zsh so that the first word is a command or a file. `clap_complete` takes it for the optional file
-/// and offers the commands for the second word.
+/// Changes a script for zsh so that the first word is a command or a file. `clap_complete` treats the first word as the
+/// optional file, and offers commands only for the second word.
 fn offer_commands_before_files(script: &str, name: &str) -> String {
     let commands = format!("\":: :_{name}_commands\" \\\n");
     let Some((before, after)) = script.split_once(&commands) else {

@@ -1,9 +1,9 @@
 //! Asks questions on the terminal: for values without showing the answers, and for confirmations.
 //!
-//! What is left of a paste must not reach the shell, which would show, execute and save it. So a terminal that can is asked
-//! to enclose pasted text in sequences, a paste of several lines is read to its end and refused, and when the prompt is
-//! closed, input is discarded until none arrives for a moment. On Windows, `rpassword` reads each line, and none of
-//! this is done.
+//! The rest of a paste must not reach the shell, which would show, execute and save it. So terminals that support this
+//! are asked to enclose pasted text in escape sequences; a paste of several lines is read to its end and refused; and
+//! when the prompt is closed, input is discarded until none arrives for a moment. On Windows, `rpassword` reads each
+//! line without these precautions.
 
 #[cfg(unix)]
 mod line;
@@ -39,7 +39,7 @@ pub(crate) fn confirm(question: &str, environment: &Environment) -> io::Result<O
 /// A terminal with echo turned off until the value is dropped.
 pub(crate) struct Prompt(QuietTerminal);
 
-/// A question has no answer.
+/// A question was not answered.
 #[derive(Debug)]
 pub(crate) enum PromptError {
     /// There is no terminal, or it was closed.
@@ -73,7 +73,7 @@ impl Prompt {
     ///
     /// Fails if there is no terminal.
     pub(crate) fn open() -> Result<Self, PromptError> {
-        // A terminal that interprets no sequences would show them.
+        // A dumb terminal would show escape sequences instead of interpreting them.
         let is_dumb = std::env::var_os("TERM").is_none_or(|name| name == "dumb");
         Ok(Self(QuietTerminal::open(!is_dumb)?))
     }
@@ -127,7 +127,8 @@ impl Prompt {
     ///
     /// # Errors
     ///
-    /// Fails if there was more input than was asked for, as after a paste of several lines. It was discarded.
+    /// Fails if more input arrived than was requested, such as a paste of several lines. The additional input is
+    /// discarded.
     pub(crate) fn close(self) -> Result<(), PromptError> {
         if self.0.restore() {
             return Err(PromptError::Unusable(

@@ -65,11 +65,15 @@ pub fn notice(notice: Notice) {
 /// The maximum number of submodules in a warning.
 const MAX_SUBMODULES: usize = 5;
 
-/// Warns about submodules that are not checked out and lie below these files and folders, or contain them: a command
-/// that reads the work tree does not see their files. Without paths, uses the current folder.
+/// Warns about submodules that are not checked out and lie below these files and directories, or contain them: a
+/// command that reads the work tree does not see their files. Without paths, uses the current directory.
 pub fn warn_about_missing_submodules(paths: &[PathBuf]) {
-    let here = [PathBuf::from(".")];
-    let paths = if paths.is_empty() { &here } else { paths };
+    let current_dir = [PathBuf::from(".")];
+    let paths = if paths.is_empty() {
+        &current_dir
+    } else {
+        paths
+    };
     let missing = git::missing_submodules(paths);
     let names = missing.iter().take(MAX_SUBMODULES);
     let mut names: Vec<String> = names

@@ -89,7 +89,7 @@ pub(super) fn merge(
     Ok(secrets::write(&documents, format))
 }
 
-/// Warns about an object with v2 values, and refuses one that a controller would refuse with a v1 item.
+/// Warns if the object has v2 values. Fails if a controller would refuse a v1 item beside them.
 fn check_v2(target: &SealedSecret, file: &Path) -> Result<(), MergeError> {
     let entries = &target.spec.encrypted_data;
     if !v2::is_v2(entries) {
@@ -117,9 +117,9 @@ fn read_target(existing: &[u8]) -> Result<(SealedSecret, Vec<Json>), MergeError>
     repeated::check(existing, &documents).map_err(ManifestError::from)?;
     let (first, other_documents) = documents.split_first().ok_or(MergeError::Count(0))?;
     let in_document = |number| move |source| ManifestError::Document { number, source };
-    let (mut found, _) =
+    let (mut objects, _) =
         SealedSecret::all_from_document(first).map_err(in_document(first.number))?;
-    let target = match (found.len(), found.pop()) {
+    let target = match (objects.len(), objects.pop()) {
         (1, Some(target)) if target.name_or_empty().is_empty() => return Err(MergeError::NoName),
         (1, Some(target)) => target,
         (count, _) => return Err(MergeError::Count(count)),

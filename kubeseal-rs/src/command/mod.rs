@@ -1,4 +1,4 @@
-//! The commands of `kubeseal`, and how they run.
+//! Runs the commands of `kubeseal`.
 //!
 //! Each command is a function from the bytes read to the bytes to write. This module reads the
 //! input before and writes the result after it, so a failing command leaves nothing half-written.
@@ -201,9 +201,9 @@ pub enum CommandError {
         /// Why the key cannot be used.
         source: recover::KeyFileError,
     },
-    /// The path of a key file is a folder.
+    /// A key file is a directory.
     #[error("read {}: is a directory\nhint: pass the files in it instead", .0.shown())]
-    RecoveryFolder(PathBuf),
+    RecoveryDirectory(PathBuf),
     /// A SealedSecret cannot be decrypted.
     #[error("{prefix}{}{}", problem.exact_message(), hint_lines(hints))]
     Unseal {
@@ -328,7 +328,7 @@ pub fn run(request: &Request, environment: &Environment) -> Result<(), CommandEr
                 &with_namespaces,
                 &Controller::find(access, &Clusters::new(environment))?,
             )?;
-            online::empty_namespaces(&mut rotated, &objects);
+            online::remove_added_namespaces(&mut rotated, &objects);
             let bytes = secrets::write(&rotated, format);
             match output {
                 Some(path) => Ok(files::replace(path, &bytes)?),
@@ -386,10 +386,10 @@ fn check_input(request: &Request) -> Result<(), CommandError> {
 }
 
 fn obtain(
-    wanted: &CertificateQuery,
+    query: &CertificateQuery,
     environment: &Environment,
 ) -> Result<certificate::ObtainedCertificate, CommandError> {
-    let obtained = certificate::obtain(wanted, &Clusters::new(environment))?;
+    let obtained = certificate::obtain(query, &Clusters::new(environment))?;
     for remark in &obtained.remarks {
         report::warn(remark);
     }

@@ -51,8 +51,8 @@ pub(super) fn fill_namespaces(
     Ok(())
 }
 
-/// Removes namespaces that the input did not contain.
-pub(super) fn empty_namespaces(documents: &mut [Json], before: &[SealedSecret]) {
+/// Removes the namespaces that [`fill_namespaces`] added.
+pub(super) fn remove_added_namespaces(documents: &mut [Json], before: &[SealedSecret]) {
     for (document, sealed) in documents.iter_mut().zip(before) {
         let template = &sealed.spec.template.metadata;
         for (parent, original) in [("", &sealed.metadata), ("/spec/template", template)] {

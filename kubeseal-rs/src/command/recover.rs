@@ -43,10 +43,10 @@ pub enum KeyFileError {
     /// The file is neither PEM nor manifests.
     #[error("it contains neither a PEM private key nor the backup of a key Secret")]
     Manifest(#[from] ReadError),
-    /// The file has a part of a PEM key.
+    /// The PEM block of a key is incomplete.
     #[error("its PEM is truncated or damaged\nhint: use another copy of the file")]
     Damaged,
-    /// The PEM file's key cannot be used.
+    /// The key in a PEM file cannot be used.
     #[error("it contains no usable private key")]
     Private(#[from] PrivateKeyError),
     /// A line with a v2 key cannot be used.
@@ -84,14 +84,14 @@ impl RecoveryKeys {
         let (mut recovery_keys, mut empty) = (Self::default(), Vec::new());
         for file in key_files {
             if file.is_dir() {
-                return Err(CommandError::RecoveryFolder(file.clone()));
+                return Err(CommandError::RecoveryDirectory(file.clone()));
             }
             match keys_of(file, &files::read_as(file, Kind::Keys)?) {
-                Ok(found) if found.is_empty() => empty.push(CommandError::RecoveryKey {
+                Ok(keys) if keys.is_empty() => empty.push(CommandError::RecoveryKey {
                     file: file.clone(),
                     source: KeyFileError::NoKey,
                 }),
-                Ok(found) => recovery_keys.add(file, found),
+                Ok(keys) => recovery_keys.add(file, keys),
                 Err(source) => recovery_keys.unusable.push(CommandError::RecoveryKey {
                     file: file.clone(),
                     source,
@@ -114,12 +114,12 @@ impl RecoveryKeys {
         self.keys.is_empty() && self.v2_keys.is_empty()
     }
 
-    fn add(&mut self, file: &Path, found: FoundKeys) {
+    fn add(&mut self, file: &Path, keys: FileKeys) {
         let name = file.shown();
         let key = |key| Arc::new(RingKey::opening_only(name.clone(), key));
-        self.keys.extend(found.rsa.into_iter().map(key));
+        self.keys.extend(keys.rsa.into_iter().map(key));
         let key = |key| Arc::new(RingV2Key::new(name.clone(), Timestamp::MIN, key));
-        self.v2_keys.extend(found.v2.into_iter().map(key));
+        self.v2_keys.extend(keys.v2.into_iter().map(key));
     }
 
     pub(super) fn ring(&self) -> KeyRing {
@@ -156,12 +156,12 @@ pub(crate) fn read_keys(key_files: &[PathBuf]) -> Result<KeyRing, CommandError> 
 
 /// The keys of a file.
 #[derive(Default)]
-struct FoundKeys {
+struct FileKeys {
     rsa: Vec<PrivateKey>,
     v2: Vec<StoredKey>,
 }
 
-impl FoundKeys {
+impl FileKeys {
     fn is_empty(&self) -> bool {
         self.rsa.is_empty() && self.v2.is_empty()
     }
@@ -172,20 +172,20 @@ impl FoundKeys {
     }
 }
 
-fn keys_of(file: &Path, bytes: &[u8]) -> Result<FoundKeys, KeyFileError> {
+fn keys_of(file: &Path, bytes: &[u8]) -> Result<FileKeys, KeyFileError> {
     if archive::is_archive(bytes) {
         return Err(KeyFileError::Archive);
     }
     if let Some(lines) = v2_lines(bytes) {
         let v2 = lines.into_iter().map(v2_key).collect::<Result<_, _>>()?;
         let rsa = Vec::new();
-        return Ok(FoundKeys { rsa, v2 });
+        return Ok(FileKeys { rsa, v2 });
     }
     match PrivateKey::all_from_pem(bytes) {
         Ok(rsa) => {
-            return Ok(FoundKeys {
+            return Ok(FileKeys {
                 rsa,
-                ..FoundKeys::default()
+                ..FileKeys::default()
             });
         }
         Err(PrivateKeyError::Missing) if is_certificate(bytes) => {
@@ -197,7 +197,7 @@ fn keys_of(file: &Path, bytes: &[u8]) -> Result<FoundKeys, KeyFileError> {
         Err(PrivateKeyError::Missing) => {}
         Err(error) => return Err(error.into()),
     }
-    let (mut keys, mut is_empty) = (FoundKeys::default(), true);
+    let (mut keys, mut is_empty) = (FileKeys::default(), true);
     let documents = manifest::read(bytes)?;
     let has_documents = !documents.is_empty();
     for document in documents {
@@ -207,7 +207,7 @@ fn keys_of(file: &Path, bytes: &[u8]) -> Result<FoundKeys, KeyFileError> {
                 .map_err(UnusableKey::from)
                 .and_then(|secret| keys_of_secret(&secret))
             {
-                Ok(found) => keys.extend(found),
+                Ok(secret_keys) => keys.extend(secret_keys),
                 Err(error) => report::warn(&format!(
                     "{}: skipped an object in document {}: {}",
                     file.shown(),
@@ -225,7 +225,8 @@ fn keys_of(file: &Path, bytes: &[u8]) -> Result<FoundKeys, KeyFileError> {
     }
 }
 
-/// Returns the lines of a file of v2 keys, such as an identity file of age, with their numbers; `None` for any other file.
+/// Returns the lines of a file of v2 keys, such as an identity file of age, with their numbers; `None` for any other
+/// file.
 fn v2_lines(bytes: &[u8]) -> Option<Vec<(usize, &str)>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let lines = text.lines().map(str::trim_ascii).enumerate();
@@ -245,8 +246,8 @@ fn v2_key((line, text): (usize, &str)) -> Result<StoredKey, KeyFileError> {
     })
 }
 
-/// Removes `kind` and `apiVersion` from an object with an item `tls.key`, so that it is read as a key
-/// Secret whatever its kind, as upstream does.
+/// Removes `kind` and `apiVersion` from an object with an item `tls.key`, so that it is read as a key Secret regardless
+/// of its kind, as upstream does.
 fn without_kind(node: &Node) -> Cow<'_, Node> {
     let key = node
         .field("data")
@@ -290,23 +291,23 @@ enum UnusableKey {
     },
 }
 
-fn keys_of_secret(secret: &Secret) -> Result<FoundKeys, UnusableKey> {
+fn keys_of_secret(secret: &Secret) -> Result<FileKeys, UnusableKey> {
     let name = secret.metadata.name.clone().unwrap_or_default();
     if secret.data.contains_key(v2::key_secret::PRIVATE_KEY_ITEM) {
         let key = v2::key_secret::parse(secret);
         let key = key.map_err(|source| UnusableKey::V2 { name, source })?;
-        return Ok(FoundKeys {
+        return Ok(FileKeys {
             v2: vec![key],
-            ..FoundKeys::default()
+            ..FileKeys::default()
         });
     }
     match secret.data.get(PRIVATE_KEY_ITEM) {
         Some(pem) => {
             let rsa = PrivateKey::all_from_pem(pem.expose());
             let rsa = rsa.map_err(|source| UnusableKey::Private { name, source })?;
-            Ok(FoundKeys {
+            Ok(FileKeys {
                 rsa,
-                ..FoundKeys::default()
+                ..FileKeys::default()
             })
         }
         None => Err(UnusableKey::NoItem(name)),
@@ -386,8 +387,8 @@ mod tests {
 
     #[test]
     fn describes_a_file_that_contains_no_key() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("x");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("x");
         let certificate = include_str!("../../tests/seal/fixtures/cert.pem");
         for (text, want) in [
             ("age-encryption.org/v1\n-> X25519 x\n", "is an age archive"),
@@ -398,7 +399,7 @@ mod tests {
             let error = read_keys(std::slice::from_ref(&file)).unwrap_err();
             assert!(error_chain(&error).contains(want), "{error:?}");
         }
-        let error = read_keys(&[folder.path().to_owned()]).unwrap_err();
+        let error = read_keys(&[directory.path().to_owned()]).unwrap_err();
         assert!(error_chain(&error).contains("is a directory"), "{error:?}");
     }
 }

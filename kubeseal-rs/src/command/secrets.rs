@@ -93,17 +93,17 @@ pub(super) fn seal_secret(
     certificate: &Certificate,
     rng: &mut impl CryptoRng,
 ) -> Result<SealedSecret, SealError> {
-    warn_of_key(secret);
+    warn_about_private_key(secret);
     seal::seal(secret, certificate.public_key(), rng)
 }
 
 /// Warns about a private key of a controller, which upstream seals too.
-fn warn_of_key(secret: &Secret) {
+fn warn_about_private_key(secret: &Secret) {
     if has_private_key(secret) {
         let name = secret.metadata.name.as_deref().unwrap_or_default();
         report::warn(&format!(
-            "the Secret {name:?} is a private key of the sealed-secrets controller: do not commit it; the key that it is sealed \
-             for opens every value that is sealed for it"
+            "the Secret {name:?} is a private key of the sealed-secrets controller: do not commit it, \
+             because anyone who can unseal it can then unseal every value that is sealed for this key"
         ));
     }
 }
@@ -140,9 +140,9 @@ pub(super) fn read_objects<T>(
     repeated::check(input, &documents)?;
     for document in documents {
         let number = document.number;
-        let (found, coerced) = read_document(&document)
+        let (document_objects, coerced) = read_document(&document)
             .map_err(|source| ManifestError::Document { number, source })?;
-        objects.extend(found);
+        objects.extend(document_objects);
         for coercion in &coerced {
             report::warn(&describe(coercion));
         }

@@ -14,7 +14,7 @@ const DELETE: u8 = 0x7f;
 /// The parameters of the sequences with which a terminal encloses pasted text.
 const PASTE_START: &[u8] = b"200";
 const PASTE_END: &[u8] = b"201";
-/// The maximum length of the parameters of an escape sequence. Those of keys are shorter.
+/// The maximum length of the parameters of an escape sequence. The parameters of keys are shorter.
 const MAX_PARAMETERS: usize = 16;
 
 /// A line that is being entered. It may contain a plain value.
@@ -147,7 +147,7 @@ impl Line {
 mod tests {
     use super::*;
 
-    /// Enters bytes until an end. Returns the line, and the number of bytes that were not read.
+    /// Enters bytes until the input ends. Returns the line, and the number of bytes that were not read.
     fn enter(bytes: &[u8]) -> (Option<End>, Result<String, LineError>, usize) {
         let mut line = Line::default();
         let mut rest = bytes.iter();
@@ -189,7 +189,7 @@ mod tests {
 
     /// Fault: a user presses a key, or pastes a character, that a hidden prompt drops silently.
     #[test]
-    fn refuses_characters_that_it_would_drop() {
+    fn refuses_control_characters_instead_of_dropping_them() {
         for bytes in [
             "a\0b\n",
             "a\u{1b}[Ab\n",
@@ -212,7 +212,7 @@ mod tests {
 
     /// Attack: the shell that runs next executes, shows and saves the other lines of a pasted private key.
     #[test]
-    fn reads_a_paste_of_several_lines_to_its_end_and_refuses_it() {
+    fn reads_a_paste_of_several_lines_completely_and_refuses_it() {
         let bytes = "\u{1b}[200~-----BEGIN\nMII\u{3}\n\n-----END\n\u{1b}[201~";
         let want = (Some(End::Line), Err(LineError::SeveralLines), 0);
         assert_eq!(enter(bytes.as_bytes()), want);

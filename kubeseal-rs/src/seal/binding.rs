@@ -1,5 +1,5 @@
-//! Decides whether new v2 values are bound to the template of their object. A user who can change the file must not be able to
-//! free the next value from its binding, or to choose the template that it is bound to.
+//! Decides whether new v2 values are bound to the template of their object. A user who can change the file must not be
+//! able to free the next value from its binding, or to choose the template that it is bound to.
 
 use std::path::Path;
 
@@ -18,12 +18,12 @@ use crate::failure::Failure;
 use crate::report::{self, ShowPath as _, shown};
 
 /// Returns whether to bind the new values of an object to its template: if a value in the file or in the last commit is
-/// bound, or if the rule says so.
+/// bound, or if the rule requires it.
 ///
 /// # Errors
 ///
-/// Fails if the template was changed after a value was bound to it, if the file has lost the binding that the last commit
-/// has, or if the object would have both a v1 item and a bound value.
+/// Fails if the template was changed after a value was bound to it, if the file has lost the binding that the last
+/// commit has, or if the object would have both a v1 item and a bound value.
 pub(super) fn decide(
     sealed: &SealedSecret,
     object: &Object,
@@ -31,29 +31,29 @@ pub(super) fn decide(
     change: Change<'_>,
     rule_binds: bool,
 ) -> Result<bool> {
-    let place = sealed.qualified_name();
-    let place = shown(&place);
+    let object_name = sealed.qualified_name();
+    let object_name = shown(&object_name);
     let template = TemplateDigest::of(&sealed.spec.template);
     if !object.fits_template(&template) {
-        bail!(template_changed(&place));
+        bail!(template_changed(&object_name));
     }
     let is_bound = has_bound(object);
     if !is_bound && committed.is_some_and(|before| has_lost_binding(before, sealed, object)) {
-        bail!(binding_lost(&place));
+        bail!(binding_lost(&object_name));
     }
     if !is_bound && !rule_binds {
         return Ok(false);
     }
     let mut v1_items = object.v1_items().iter();
     if let Some(item) = v1_items.find(|item| change.keeps(item)) {
-        bail!(v1_with_bound(&place, item));
+        bail!(v1_with_bound(&object_name, item));
     }
-    warn_about_unbound(&place, object, change);
+    warn_about_unbound(&object_name, object, change);
     Ok(true)
 }
 
-/// Allows new v1 values where a rule says v2, since controllers refuse a value that is bound to the template beside `item`,
-/// which is v1 and stays. Warns the user.
+/// Allows new v1 values where a rule requires v2, since controllers refuse a value that is bound to the template beside
+/// `item`, which is v1 and stays. Warns the user.
 ///
 /// # Errors
 ///
@@ -64,23 +64,23 @@ pub(super) fn keep_v1(
     item: &str,
     rule: &Rule,
 ) -> Result<()> {
-    let place = sealed.qualified_name();
-    let place = shown(&place);
+    let object_name = sealed.qualified_name();
+    let object_name = shown(&object_name);
     if committed.is_some_and(|before| v2::is_v2(&before.spec.encrypted_data)) {
-        bail!(format_lost(&place));
+        bail!(format_lost(&object_name));
     }
     let (item, rule) = (shown(item), rule.describe());
     report::warn(&format!(
-        "{place}: the new value is sealed as v1 like the item {item:?}, although {} says v2; \
+        "{object_name}: the new value is sealed as v1 like the item {item:?}, although {} requires v2; \
          `seal rotate --to v2 --bind-template --key FILE` converts all values",
         shown(&rule)
     ));
     Ok(())
 }
 
-fn format_lost(place: &str) -> Failure {
+fn format_lost(object_name: &str) -> Failure {
     Failure::new(format!(
-        "the values of {place} are v2 in the last commit, and v1 in the file"
+        "the values of {object_name} are v2 in the last commit, and v1 in the file"
     ))
     .hint("review the file with `seal diff`; restore it from the last commit, or commit it if the change is wanted")
 }
@@ -89,7 +89,7 @@ fn has_bound(object: &Object) -> bool {
     object.view().values().any(|item| item.is_template_bound)
 }
 
-/// Returns whether the committed values are bound, and those of the file, none of which is bound, replace them. An object
+/// Returns whether the committed values are bound, and values in the file that are all unbound replace them. An object
 /// without items has lost nothing while its template stays.
 fn has_lost_binding(committed: &SealedSecret, sealed: &SealedSecret, object: &Object) -> bool {
     let before = Object::parse(&committed.spec.encrypted_data);
@@ -99,9 +99,9 @@ fn has_lost_binding(committed: &SealedSecret, sealed: &SealedSecret, object: &Ob
         && !(is_empty && digest(committed) == digest(sealed))
 }
 
-fn template_changed(place: &str) -> Failure {
+fn template_changed(object_name: &str) -> Failure {
     Failure::new(format!(
-        "the template of {place} was changed after its values were bound to it; a new value would be used in the changed \
+        "the template of {object_name} was changed after its values were bound to it; a new value would be used in the changed \
          template"
     ))
     .hint(
@@ -109,17 +109,17 @@ fn template_changed(place: &str) -> Failure {
     )
 }
 
-fn binding_lost(place: &str) -> Failure {
+fn binding_lost(object_name: &str) -> Failure {
     Failure::new(format!(
-        "the values of {place} are bound to the template in the last commit, and no longer in the file"
+        "the values of {object_name} are bound to the template in the last commit, and no longer in the file"
     ))
     .hint("review the file with `seal diff`; restore it from the last commit, or commit it if the change is wanted")
 }
 
-fn v1_with_bound(place: &str, item: &str) -> Failure {
+fn v1_with_bound(object_name: &str, item: &str) -> Failure {
     let item = shown(item);
     Failure::new(format!(
-        "a new value of {place} is bound to the template, but the item {item:?} is sealed as v1, and controllers refuse \
+        "a new value of {object_name} is bound to the template, but the item {item:?} is sealed as v1, and controllers refuse \
          an object with both"
     ))
     .hint(
@@ -127,19 +127,19 @@ fn v1_with_bound(place: &str, item: &str) -> Failure {
     )
 }
 
-fn warn_about_unbound(place: &str, object: &Object, change: Change<'_>) {
+fn warn_about_unbound(object_name: &str, object: &Object, change: Change<'_>) {
     let items = object.view();
     let mut kept = items.iter().filter(|(item, _)| change.keeps(item));
     if let Some((item, _)) = kept.find(|(_, view)| !view.is_template_bound) {
         let item = shown(item);
         report::warn(&format!(
-            "{place}: the item {item:?} is not bound to the template as the new value is, so controllers with --require-v2 \
+            "{object_name}: the item {item:?} is not bound to the template as the new value is, so controllers with --require-v2 \
              refuse the object; `seal rotate --to v2 --bind-template --key FILE` binds all values"
         ));
     }
 }
 
-/// Returns the object in the version of its file in HEAD; `None` if there is none. Warns if it cannot be read.
+/// Returns the object as it is in HEAD; `None` if HEAD does not contain it. Warns if it cannot be read.
 pub(super) fn committed(path: &Path, now: &Found) -> Option<SealedSecret> {
     let found = read_committed(path, now).unwrap_or_else(|error| {
         report::warn(&format!(

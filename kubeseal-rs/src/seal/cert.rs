@@ -133,14 +133,14 @@ fn fetch(args: &CertFetch, environment: &Environment) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn wrong_fingerprint(found: &Fingerprint, pin: &Fingerprint) -> Failure {
+fn wrong_fingerprint(actual: &Fingerprint, pin: &Fingerprint) -> Failure {
     Failure::new(format!(
-        "the certificate has the fingerprint {found}, not {pin} (--fingerprint); nothing was written"
+        "the certificate has the fingerprint {actual}, not {pin} (--fingerprint); nothing was written"
     ))
     .hint("if the key was renewed, confirm the new fingerprint with the administrator of the controller")
 }
 
-/// Returns the certificate. That of a controller is compared with the last one, as before sealing.
+/// Returns the certificate. The certificate of a controller is compared with the cached one, as before sealing.
 fn read_to_fetch(
     args: &CertFetch,
     environment: &Environment,
@@ -338,7 +338,9 @@ fn verify(args: &CertVerify, environment: &Environment) -> Result<Outcome> {
 fn read(source: &CertSource, environment: &Environment) -> Result<Certificate> {
     match (&source.cert, &source.location.directory) {
         (Some(source), _) => read_certificate(source),
-        (None, Some(folder)) => certificate_of_folder(folder, &source.location, environment),
+        (None, Some(directory)) => {
+            certificate_in_directory(directory, &source.location, environment)
+        }
         (None, None) => {
             let clusters = Clusters::new(environment);
             let access = access(&source.location, environment);
@@ -350,8 +352,8 @@ fn read(source: &CertSource, environment: &Environment) -> Result<Certificate> {
 }
 
 /// Returns the certificate of the sealing key in a directory.
-fn certificate_of_folder(
-    folder: &Path,
+fn certificate_in_directory(
+    directory: &Path,
     location: &KeyLocation,
     environment: &Environment,
 ) -> Result<Certificate> {
@@ -362,7 +364,7 @@ fn certificate_of_folder(
     let key = sealing.and_then(|(record, _)| record.key.as_ref().ok());
     let pem = key.and_then(|key| Some(key.certificate()?.to_pem()));
     let pem = pem.with_context(|| {
-        Failure::new(format!("no sealing key in {}", folder.shown()))
+        Failure::new(format!("no sealing key in {}", directory.shown()))
             .hint("start a controller on this directory, which generates one")
     })?;
     Ok(Certificate::from_pem(pem.as_bytes())?)
@@ -380,7 +382,7 @@ mod tests {
     use crate::seal::output::tests::check;
 
     #[test]
-    fn pins_the_report() {
+    fn the_report_has_the_documented_form() {
         let report = CertificateReport {
             fingerprint: "SHA256:x".to_owned(),
             not_before: "2024-01-01T00:00:00Z".parse().unwrap(),

@@ -132,7 +132,7 @@ fn lines(settings: &Settings) -> Vec<Line> {
     lines
 }
 
-/// Returns the settings of v2; none for a rule or run without it.
+/// Returns the settings of v2; empty if neither the rule nor the run uses v2.
 fn v2_lines(settings: &Settings) -> Vec<Line> {
     let Setting { value, by } = &settings.format;
     if *by == Origin::Default {
@@ -223,7 +223,7 @@ struct RuleReport<'a> {
     number: usize,
     /// The line where the rule begins.
     line: usize,
-    /// The pattern as written.
+    /// The path pattern, as in the file.
     path: &'a str,
 }
 
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_report() {
+    fn the_report_has_the_documented_form() {
         let want = r#"{
   "path": "db.yaml",
   "file": ".seal.yaml",

@@ -84,7 +84,7 @@ pub fn run(args: &Create, environment: &Environment) -> Result<Outcome> {
     let secret = secret(&args.name, &args.properties, items)?;
     check_secret(&secret)?;
     let sealed = sealing::seal_secret(&session, &settings, secret, sealing::Empty::Refused)?;
-    args.destination.put(&[sealed])
+    args.destination.write_new(&[sealed])
 }
 
 fn read_values(args: &Create, environment: &Environment, items: &mut Items) -> Result<()> {
@@ -154,7 +154,8 @@ impl Items {
 ///
 /// # Errors
 ///
-/// Fails if a label or annotation does not have the form `KEY=VALUE`, is repeated, or the API server would not accept it.
+/// Fails if a label or annotation does not have the form `KEY=VALUE`, is repeated, or the API server would not accept
+/// it.
 pub fn secret(name: &str, properties: &SecretProperties, items: Items) -> Result<Secret> {
     let mut secret = Secret {
         type_: properties.type_.clone(),

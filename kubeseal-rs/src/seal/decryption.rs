@@ -32,7 +32,7 @@ pub fn read(args: &DecryptionArgs, environment: &Environment) -> Result<Unlock> 
     for path in &args.identity {
         let bytes = files::read_as(path, Kind::Credential)?;
         match archive::identities(&bytes) {
-            Some(found) => unlock.identities.extend(found),
+            Some(identities) => unlock.identities.extend(identities),
             None => bail!(no_identity(path, &bytes)),
         }
     }
@@ -42,8 +42,7 @@ pub fn read(args: &DecryptionArgs, environment: &Environment) -> Result<Unlock> 
     Ok(unlock)
 }
 
-/// Returns the failure for a file that was named as an identity and contains none. It describes
-/// the file.
+/// Returns the failure for an identity file that contains no identity. Its message describes the content.
 fn no_identity(path: &Path, bytes: &[u8]) -> Failure {
     let path = path.shown();
     let starts_with = |head: &[u8]| bytes.trim_ascii_start().starts_with(head);

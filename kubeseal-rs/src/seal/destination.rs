@@ -23,7 +23,7 @@ pub fn exists(path: &Path) -> Failure {
 
 impl Destination {
     /// Returns the path that selects the rule: the file to write, or the path of `--for`. Defaults
-    /// to NAME.yaml in the current folder.
+    /// to NAME.yaml in the current directory.
     pub fn path(&self, name: &str) -> PathBuf {
         let path = self.write.clone().or_else(|| self.for_path.clone());
         path.unwrap_or_else(|| PathBuf::from(format!("{name}.yaml")))
@@ -56,7 +56,7 @@ impl Destination {
     /// # Errors
     ///
     /// Fails if the file exists, or cannot be written.
-    pub fn put(&self, sealed: &[Sealed]) -> Result<Outcome> {
+    pub fn write_new(&self, sealed: &[Sealed]) -> Result<Outcome> {
         let documents: Vec<_> = sealed.iter().map(|one| one.object.to_document()).collect();
         let text: Zeroizing<Vec<u8>> = write(&documents, self.format());
         let Some(path) = &self.write else {
@@ -70,8 +70,8 @@ impl Destination {
             Err(error) if error.already_exists() => files::replace(path, &text)?,
             result => result?,
         }
-        for one in sealed {
-            report::info(&format!("{}: {}", path.shown(), one.describe()));
+        for secret in sealed {
+            report::info(&format!("{}: {}", path.shown(), secret.describe()));
         }
         Ok(Outcome::Done)
     }

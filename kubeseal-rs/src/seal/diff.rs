@@ -92,17 +92,17 @@ type ObjectChanges = (String, String, Vec<Change>);
 ///
 /// # Errors
 ///
-/// Fails if the current folder or a path is in no work tree, or an argument is neither a revision nor a file. If a file
-/// cannot be read, the other files are compared first.
+/// Fails if the current directory or a path is in no work tree, or an argument is neither a revision nor a file. If a
+/// file cannot be read, the other files are compared first.
 pub fn run(args: &Diff, environment: &Environment) -> Result<Outcome> {
-    let here = std::env::current_dir()?.canonicalize()?;
+    let current_dir = std::env::current_dir()?.canonicalize()?;
     let mut changes: Vec<ObjectChanges> = Vec::new();
-    for selection in select(args, &here)? {
-        let comparison = Comparison::new(&selection.paths, &here);
-        for (file, place, found) in
+    for selection in select(args, &current_dir)? {
+        let comparison = Comparison::new(&selection.paths, &current_dir);
+        for (file, object_name, object_changes) in
             comparison.run(&selection.repository, selection.from, selection.to)?
         {
-            changes.push((path_from(&here, &file), place, found));
+            changes.push((path_from(&current_dir, &file), object_name, object_changes));
         }
     }
     let text = match args.output {
@@ -257,9 +257,9 @@ impl ChangeKind {
 
 fn text(changes: &[ObjectChanges], paint: Paint) -> String {
     let mut text = String::new();
-    for (file, place, changes) in changes {
-        let colon = if place.is_empty() { "" } else { ": " };
-        text.extend([format!("{}{colon}{}\n", shown(file), shown(place))]);
+    for (file, object_name, changes) in changes {
+        let colon = if object_name.is_empty() { "" } else { ": " };
+        text.extend([format!("{}{colon}{}\n", shown(file), shown(object_name))]);
         for Change { item, kind } in changes {
             let mark = match kind {
                 ChangeKind::Added => paint.green("+"),

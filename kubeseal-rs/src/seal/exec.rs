@@ -78,8 +78,8 @@ pub struct Exec {
     pub location: KeyLocation,
 }
 
-/// Runs the command in place of this process and does not return on success. On Windows, waits for the command and exits
-/// with its exit code.
+/// Runs the command in place of this process and does not return on success. On Windows, waits for the command and
+/// exits with its exit code.
 ///
 /// # Errors
 ///
@@ -123,13 +123,13 @@ fn read(paths: &[PathBuf]) -> Result<Vec<(&Path, SealedSecret)>> {
     Ok(sealed)
 }
 
-/// Returns the failure for a missing choice: lists the items and a command that chooses some. It
-/// reads names only, so no key is needed.
+/// Returns the failure for a missing choice: lists the items and a command that chooses some. Only names are read, so
+/// no key is needed.
 fn no_choice(args: &Exec, sealed: &[(&Path, SealedSecret)]) -> Failure {
     let items: BTreeSet<&str> = sealed.iter().flat_map(|(_, one)| item_names(one)).collect();
     let items = Vec::from_iter(items).join(", ");
-    let place = |(_, one): &(&Path, SealedSecret)| one.qualified_name();
-    let objects = sealed.iter().map(place).collect::<Vec<_>>().join(", ");
+    let name = |(_, one): &(&Path, SealedSecret)| one.qualified_name();
+    let objects = sealed.iter().map(name).collect::<Vec<_>>().join(", ");
     let command = shell_arguments(args);
     let message = format!("choose the items to pass to the command; {objects} contains: {items}");
     Failure::new(message)
@@ -156,11 +156,11 @@ fn shell_arguments(args: &Exec) -> String {
         shlex::try_quote(&arg).map_or_else(|_| arg.clone().into_owned(), Into::into)
     };
     let dashes = std::iter::once("--".to_owned());
-    let words = paths.map(quoted).chain(dashes).chain(command.map(quoted));
-    words.collect::<Vec<String>>().join(" ")
+    let arguments = paths.map(quoted).chain(dashes).chain(command.map(quoted));
+    arguments.collect::<Vec<String>>().join(" ")
 }
 
-/// Passes the chosen values to a command, in its environment or in files that it has to inherit.
+/// Passes the chosen values to a command, in its environment or in files that the command has to inherit.
 fn pass_values(
     command: &mut Command,
     values: &BTreeMap<String, Plain>,
@@ -190,7 +190,7 @@ fn pass_values(
     Ok(files)
 }
 
-/// The keys to unseal with.
+/// The keys that unseal the values.
 struct Keys {
     ring: KeyRing,
     /// The keys that the controller uses, without retired ones; `None` with backups, whose controller is unknown.
@@ -293,7 +293,7 @@ fn cannot_unseal(path: &Path, sealed: &SealedSecret) -> Failure {
     .hint(format!("`seal doctor {file}` shows the reason"))
 }
 
-/// Finds the program. A bare name is searched in absolute folders of `PATH` only; a name with a
+/// Finds the program. A bare name is searched in absolute directories of `PATH` only; a name with a
 /// slash is used as typed.
 fn find_program(program: &OsString) -> Result<PathBuf> {
     let path = PathBuf::from(program);

@@ -112,7 +112,7 @@ pub fn run(args: &Files, environment: &Environment) -> Result<Outcome> {
         print(&join(&texts, format_of(args, &plans[0].text)))?;
     }
     for plan in &plans {
-        carry_out(plan)?;
+        execute(plan)?;
     }
     Skipped::check(unread)?;
     Ok(Outcome::Done)
@@ -182,9 +182,9 @@ fn check_outputs_differ(plans: &[Plan]) -> Result<()> {
 
 /// Returns one canonical path for a file, however it was named. The file need not exist.
 fn canonical(path: &Path) -> PathBuf {
-    let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new(".")).canonicalize();
-    let full_path = folder.map(|folder| folder.join(path.file_name().unwrap_or_default()));
+    let directory = path.parent().filter(|f| !f.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new(".")).canonicalize();
+    let full_path = directory.map(|directory| directory.join(path.file_name().unwrap_or_default()));
     let full_path = full_path.unwrap_or_else(|_| path.to_owned());
     full_path.canonicalize().unwrap_or(full_path)
 }
@@ -236,7 +236,7 @@ fn check_replaceable(to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn carry_out(plan: &Plan) -> Result<()> {
+fn execute(plan: &Plan) -> Result<()> {
     let Some(to) = &plan.to else { return Ok(()) };
     let is_tracked = plan
         .plain
@@ -274,8 +274,7 @@ fn stage_hint(plan: &Plan, to: &Path) -> String {
     format!(", and stage the changes: git add {args}")
 }
 
-/// Checks that a file contains Secrets, and that parsers do not drop a value of it: of a repeated key, they use the
-/// last value.
+/// Checks that a file contains Secrets and no repeated keys.
 fn check_sealable(file: &ManifestFile) -> Result<()> {
     let path = file.path.shown();
     if file.of_kind(Kind::Secret).next().is_none() {
@@ -309,10 +308,10 @@ fn seal_file(
         let mut documents = Vec::new();
         for node in node.list_items(&LISTS) {
             let secret = sealing::read_secret(node, &shown)?;
-            let one = sealing::seal_secret(session, settings, secret, empty)
+            let sealed_secret = sealing::seal_secret(session, settings, secret, empty)
                 .with_context(|| shown.clone())?;
-            documents.push(one.object.to_document());
-            sealed.push(one);
+            documents.push(sealed_secret.object.to_document());
+            sealed.push(sealed_secret);
         }
         Ok(documents)
     };
@@ -329,7 +328,7 @@ fn seal_file(
 }
 
 /// The hint for Secrets among other objects.
-const SEPARATE: &str = "move the Secrets to a separate file";
+const SEPARATE_FILE_HINT: &str = "move the Secrets to a separate file";
 
 /// One or more documents in a file.
 enum Part<'a> {
@@ -357,7 +356,7 @@ fn parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>> {
             (0, None) => Part::Kept(reformat(&document.root, format)?),
             _ => bail!(
                 Failure::new("cannot seal a list that contains Secrets and other objects")
-                    .hint(SEPARATE)
+                    .hint(SEPARATE_FILE_HINT)
             ),
         };
         parts.push(part);
@@ -369,7 +368,7 @@ fn parts(file: &ManifestFile, format: Format) -> Result<Vec<Part<'_>>> {
 fn reformat(root: &Node, format: Format) -> Result<Vec<u8>> {
     let json = Reading::default().json(root, Shape::Any).map_err(|_| {
         Failure::new("the file contains other objects, which cannot be kept unchanged")
-            .hint(SEPARATE)
+            .hint(SEPARATE_FILE_HINT)
     })?;
     Ok(write(&[json], format).to_vec())
 }

@@ -93,7 +93,7 @@ pub fn run(args: &Generate, environment: &Environment) -> Result<Outcome> {
         templates,
         sealing::Empty::Refused,
     )?;
-    args.destination.put(&[sealed])
+    args.destination.write_new(&[sealed])
 }
 
 fn recipes(args: &[String]) -> Result<Vec<(String, Recipe)>> {
@@ -114,8 +114,8 @@ fn malformed_item() -> Failure {
         .hint("`seal generate --help` lists the recipes")
 }
 
-/// Generates the items to seal, and the public ones. Each item has only one value: a sealed one would replace a public one
-/// of the same name, which would be lost.
+/// Generates the items to seal, and the public items. Refuses two values for one item, because a sealed value would
+/// replace a public value of the same name.
 fn generate(
     recipes: &[(String, Recipe)],
     password: Option<&Plain>,

@@ -50,8 +50,8 @@ fn is_flag_of_another_program(file: &str, flag: &str) -> bool {
             .any(|(path, name, _)| (*path, *name) == (file, flag))
 }
 
-fn collect_sources(folder: &Path, sources: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
+fn collect_sources(directory: &Path, sources: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect_sources(&path, sources);
@@ -61,7 +61,7 @@ fn collect_sources(folder: &Path, sources: &mut Vec<PathBuf>) {
     }
 }
 
-/// Returns the flags of a command and of all below it.
+/// Returns the flags of a command and of all its subcommands.
 fn flags(command: &Command) -> BTreeSet<String> {
     let own = command.get_arguments().filter_map(|arg| arg.get_long());
     let mut names: BTreeSet<String> = own.map(|name| format!("--{name}")).collect();
@@ -109,7 +109,7 @@ fn a_message_names_only_flags_that_its_command_has() {
         let name = relative.iter().next().unwrap().to_str().unwrap().to_owned();
         let shown = relative.to_str().unwrap();
         if shown == "hook" {
-            // Its literals are scripts.
+            // The literals of the hook are scripts.
             continue;
         }
         // A file that is not a command serves several commands, and any of them may have the flag.

@@ -50,9 +50,9 @@ const EARLIER_HEAD: &str = "#!/bin/sh\n\
 /// The size limit, in bytes, for comparing an existing hook; hooks of `seal` are small.
 const MAX_COMPARED: u64 = 1 << 20;
 
-/// Prefix and suffix of the line that runs `seal`. It contains the absolute path of `seal`: with a
-/// relative folder in `PATH`, a `seal` from the repository could run. `seal` determines the staged
-/// files itself, so that the repository's configuration has no effect.
+/// The prefix and the suffix of the line that runs `seal`. The line contains the absolute path of `seal`: with a
+/// relative directory in `PATH`, a `seal` from the repository could run. `seal` determines the staged files itself, so
+/// that the repository's configuration has no effect.
 const LINE: (&str, &str) = ("exec ", " lint --staged\n");
 
 /// Lines of hooks that earlier versions installed. The first three checked the work tree, where a
@@ -80,8 +80,10 @@ pub fn run(args: &Hook) -> Result<Outcome> {
         return print(hook.as_bytes());
     }
     let repository = Repository::discover(Path::new(".")).map_err(|error| match error {
-        GitError::NoRepository(_) => Failure::new("the current folder is not in a Git work tree")
-            .hint("create one with `git init`; in a bare repository, no hook runs before a commit"),
+        GitError::NoRepository(_) => Failure::new(
+            "the current directory is not in a Git work tree",
+        )
+        .hint("create one with `git init`; in a bare repository, no hook runs before a commit"),
         error => Failure::from(anyhow::Error::from(error)),
     })?;
     let tree = repository.root().canonicalize()?;
@@ -92,9 +94,12 @@ pub fn run(args: &Hook) -> Result<Outcome> {
         );
         bail!(Failure::new(message).hint("install it outside the work tree"));
     }
-    let folder = repository.hooks_directory()?;
-    let path = folder.join("pre-commit");
-    if let Some(link) = [&folder, &path].into_iter().find(|path| path.is_symlink()) {
+    let directory = repository.hooks_directory()?;
+    let path = directory.join("pre-commit");
+    if let Some(link) = [&directory, &path]
+        .into_iter()
+        .find(|path| path.is_symlink())
+    {
         // The link may lead out of the repository.
         let link = files::relative_to_current_directory(link);
         let message = format!("{} is a symbolic link, which is not followed", link.shown());
@@ -113,7 +118,7 @@ fn install(path: &Path, hook: &str) -> Result<Outcome> {
             report::info(&format!("{} is already installed", relative.shown()));
             return Ok(Outcome::Done);
         }
-        Ok(existing) if is_earlier(&existing) => {}
+        Ok(existing) if is_from_earlier_version(&existing) => {}
         Err(_) if !path.exists() => {}
         _ => bail!(
             Failure::new(format!(
@@ -123,8 +128,9 @@ fn install(path: &Path, hook: &str) -> Result<Outcome> {
             .hint("add the output of `seal hook install --print` to it")
         ),
     }
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.shown()))?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot create {}", directory.shown()))?;
     files::replace(path, hook.as_bytes())?;
     platform::make_executable(path)
         .with_context(|| format!("cannot make {} executable", path.shown()))?;
@@ -155,15 +161,15 @@ fn hook(program: &Path) -> Result<String> {
 /// survives an update, or else the program's own path.
 fn this_program() -> Result<PathBuf> {
     let executable = std::env::current_exe().context("cannot find the path of this program")?;
-    let installed = programs::find("seal").filter(|found| {
+    let installed = programs::find("seal").filter(|path| {
         let canonical = |path: &Path| path.canonicalize().ok();
-        canonical(found).is_some_and(|found| Some(found) == canonical(&executable))
+        canonical(path).is_some_and(|path| Some(path) == canonical(&executable))
     });
     Ok(installed.unwrap_or(executable))
 }
 
 /// Returns whether an earlier version of `seal` wrote the hook, and the user has not changed it.
-fn is_earlier(hook: &[u8]) -> bool {
+fn is_from_earlier_version(hook: &[u8]) -> bool {
     let text = std::str::from_utf8(hook).unwrap_or_default();
     let mut heads = [HEAD, EARLIER_HEAD].into_iter();
     let Some(line) = heads.find_map(|head| text.strip_prefix(head)) else {
@@ -184,22 +190,25 @@ mod tests {
     fn replaces_only_hooks_of_earlier_versions() {
         for line in EARLIER {
             for head in [HEAD, EARLIER_HEAD] {
-                assert!(is_earlier(format!("{head}{line}").as_bytes()), "{line}");
+                assert!(
+                    is_from_earlier_version(format!("{head}{line}").as_bytes()),
+                    "{line}"
+                );
             }
         }
-        let installed = hook(Path::new("/opt/a folder/seal")).unwrap();
+        let installed = hook(Path::new("/opt/a directory/seal")).unwrap();
         assert!(
-            installed.ends_with("\nexec '/opt/a folder/seal' lint --staged\n"),
+            installed.ends_with("\nexec '/opt/a directory/seal' lint --staged\n"),
             "{installed}"
         );
-        assert!(is_earlier(installed.as_bytes()));
+        assert!(is_from_earlier_version(installed.as_bytes()));
         for other in [
             "#!/bin/sh\nexec /opt/seal lint --staged\n".to_owned(),
             format!("{HEAD}make test && exec /opt/seal lint --staged\n"),
             format!("{HEAD}exec /opt/seal lint --staged\nmake test\n"),
             format!("{HEAD}exec env A=1 /opt/seal lint --staged\n"),
         ] {
-            assert!(!is_earlier(other.as_bytes()), "{other}");
+            assert!(!is_from_earlier_version(other.as_bytes()), "{other}");
         }
     }
 }

@@ -40,9 +40,9 @@ pub fn values(
     let cluster = session.clusters.connect(&access);
     let secret = cluster.and_then(|cluster| cluster.secret(&namespace, name));
     let secret = secret.with_context(|| {
-        let place = qualified_name(&namespace, name);
+        let object_name = qualified_name(&namespace, name);
         Failure::new(format!(
-            "cannot read the values of {place} from the cluster"
+            "cannot read the values of {object_name} from the cluster"
         ))
         .hint(hint)
     })?;

@@ -92,7 +92,7 @@ pub enum Outcome {
 ///
 /// # Errors
 ///
-/// Returns the first error. Nothing has been written then, unless the error says otherwise.
+/// Returns the first error. Nothing has been written then, unless the error states otherwise.
 pub fn run(command: &Command, environment: &Environment) -> Result<Outcome, Failure> {
     Ok(run_command(command, environment)?)
 }

@@ -32,7 +32,7 @@ pub(super) mod tests {
     use super::*;
     use crate::report;
 
-    /// Checks the bytes of a report that has all fields, and that the page lists exactly these.
+    /// Checks the bytes of a report that has all fields, and that `docs/json.md` lists exactly these fields.
     pub(in crate::seal) fn check(command: &str, report: &impl Serialize, want: &str) {
         check_bytes(report, want);
         check_page(command, &serde_json::to_value(report).unwrap());
@@ -61,9 +61,9 @@ pub(super) mod tests {
     fn check_page(command: &str, report: &Json) {
         let page = include_str!("../../docs/json.md");
         let sections = page.split("\n## ");
-        let mut of_command =
+        let mut command_sections =
             sections.filter(|section| section.starts_with(&format!("`{command}`")));
-        let section = of_command.next().unwrap();
+        let section = command_sections.next().unwrap();
         let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
         let documented: BTreeSet<&str> = rows.filter_map(|row| row.split('`').next()).collect();
         let mut fields = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Keeps new values of an object for post-quantum keys only, where its other values are.
+//! Restricts new values of an object to post-quantum keys if its other values are restricted.
 
 use anyhow::{Result, bail};
 use shared::resource::SealedSecret;
@@ -8,9 +8,9 @@ use super::recipients::Recipients;
 use crate::failure::Failure;
 use crate::report::shown;
 
-/// Refuses a new value for a key that is not post-quantum, if a value in the file or in `committed`, the object in the last
-/// commit, is for post-quantum keys only and the user does not name the key: anyone who can change the rule could weaken the
-/// next value.
+/// Refuses a new value for a key that is not post-quantum, if a value in the file or in `committed`, the object in the
+/// last commit, is for post-quantum keys only and the user does not name the key: anyone who can change the rule could
+/// weaken the next value.
 ///
 /// # Errors
 ///
@@ -32,10 +32,10 @@ pub(super) fn check(
     {
         return Ok(());
     }
-    let place = sealed.qualified_name();
+    let object_name = sealed.qualified_name();
     let message = format!(
         "values of {} are sealed for post-quantum keys only, and the new value would be for {} {}, which is not post-quantum",
-        shown(&place),
+        shown(&object_name),
         key.suite(),
         key.short_id()
     );

@@ -1,5 +1,5 @@
 //! Decides which keys v2 values are sealed for: those of the rule, else those that the user names, else the key of the
-//! certificate. They never come from the file that is sealed into.
+//! certificate. They never come from the SealedSecret itself.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -48,7 +48,7 @@ impl Recipients {
     }
 }
 
-/// A key, and how it was named.
+/// A key, and how it is named.
 struct Named {
     key: RecipientKey,
     /// Whether the key itself, not a file or a server, is in the rule.
@@ -56,8 +56,8 @@ struct Named {
 }
 
 impl Session<'_> {
-    /// Returns the keys that v2 values of a file are sealed for, checked against the rule. Obtains them once for all files
-    /// with the same settings.
+    /// Returns the keys that v2 values of a file are sealed for, checked against the rule. Obtains them once for all
+    /// files with the same settings.
     ///
     /// # Errors
     ///
@@ -65,8 +65,8 @@ impl Session<'_> {
     pub fn recipients(&self, settings: &Settings) -> Result<Arc<Recipients>> {
         let cache_key = cache_key(settings);
         let mut cache = self.cached_recipients();
-        if let Some((_, known)) = cache.iter().find(|(key, _)| *key == cache_key) {
-            return Ok(Arc::clone(known));
+        if let Some((_, recipients)) = cache.iter().find(|(key, _)| *key == cache_key) {
+            return Ok(Arc::clone(recipients));
         }
         let recipients = Arc::new(self.find_recipients(settings)?);
         cache.push((cache_key, Arc::clone(&recipients)));
@@ -75,12 +75,12 @@ impl Session<'_> {
 
     fn find_recipients(&self, settings: &Settings) -> Result<Recipients> {
         let rule = settings.rule.as_ref();
-        let of_rule = rule.map_or(&[][..], |rule| &rule.recipients);
-        let named = self.named_by_user(settings, of_rule.is_empty())?;
-        let keys = match (of_rule, named.as_slice()) {
+        let rule_sources = rule.map_or(&[][..], |rule| &rule.recipients);
+        let named = self.named_by_user(settings, rule_sources.is_empty())?;
+        let keys = match (rule_sources, named.as_slice()) {
             ([], []) => self.default_recipient(settings)?,
-            ([], _) => named_alone(rule, &named)?,
-            (sources, _) => self.of_rule(settings, sources, &named)?,
+            ([], _) => accept_named_keys(rule, &named)?,
+            (sources, _) => self.rule_recipients(settings, sources, &named)?,
         };
         Ok(Recipients {
             keys: distinct(keys),
@@ -96,9 +96,9 @@ impl Session<'_> {
         for named in &settings.named_recipients {
             match named {
                 NamedRecipient::Source(source) => {
-                    let found =
+                    let recipient_keys =
                         self.read_recipients(source, settings, Origin::Flag("recipient"))?;
-                    keys.extend(found);
+                    keys.extend(recipient_keys);
                 }
                 NamedRecipient::Id(id) if is_alone => bail!(
                     Failure::new(format!(
@@ -137,7 +137,7 @@ impl Session<'_> {
         Ok(keys)
     }
 
-    fn of_rule(
+    fn rule_recipients(
         &self,
         settings: &Settings,
         sources: &[RecipientSource],
@@ -146,8 +146,8 @@ impl Session<'_> {
         let mut keys = Vec::new();
         for source in sources {
             let is_line = matches!(source, RecipientSource::Line(_));
-            let found = self.read_recipients(source, settings, Origin::Rule)?;
-            keys.extend(found.into_iter().map(|key| Named { key, is_line }));
+            let source_keys = self.read_recipients(source, settings, Origin::Rule)?;
+            keys.extend(source_keys.into_iter().map(|key| Named { key, is_line }));
         }
         let confirmed = confirmed_ids(settings, named);
         let is_listed = |id: &&KeyId| keys.iter().any(|named| named.key.key_id() == **id);
@@ -272,7 +272,7 @@ impl Session<'_> {
 }
 
 /// Returns the keys that the user names for a rule without recipients, if the rule accepts them.
-fn named_alone(rule: Option<&Rule>, named: &[RecipientKey]) -> Result<Vec<RecipientKey>> {
+fn accept_named_keys(rule: Option<&Rule>, named: &[RecipientKey]) -> Result<Vec<RecipientKey>> {
     if let Some(rule) = rule {
         for key in named {
             rule.check_recipient(key, false)?;
@@ -305,7 +305,7 @@ fn confirmed_ids(settings: &Settings, named: &[RecipientKey]) -> Vec<KeyId> {
 fn distinct(keys: Vec<RecipientKey>) -> Vec<RecipientKey> {
     let mut distinct: Vec<RecipientKey> = Vec::new();
     for key in keys {
-        if distinct.iter().all(|known| known.key_id() != key.key_id()) {
+        if distinct.iter().all(|other| other.key_id() != key.key_id()) {
             distinct.push(key);
         }
     }
@@ -331,10 +331,10 @@ pub struct KnownRecipients {
 /// Returns the recipients of a rule, without contacting a server. For a rule without recipients, the certificate is the
 /// recipient.
 pub fn known_recipients(settings: &Settings, now: Timestamp) -> KnownRecipients {
-    let mut known = KnownRecipients::default();
+    let mut recipients = KnownRecipients::default();
     let Some((rule, rules)) = settings.rule.as_ref().zip(settings.rules.as_deref()) else {
-        known.unknown = usize::MAX;
-        return known;
+        recipients.unknown = usize::MAX;
+        return recipients;
     };
     let certificate = match &settings.certificate.value {
         Source::At(at) => RecipientSource::At(at.clone()),
@@ -345,10 +345,10 @@ pub fn known_recipients(settings: &Settings, now: Timestamp) -> KnownRecipients 
         sources => sources,
     };
     for source in sources {
-        known.add(source, rules, now);
+        recipients.add(source, rules, now);
     }
-    known.add_fingerprint(&certificate, rules);
-    known
+    recipients.add_fingerprint(&certificate, rules);
+    recipients
 }
 
 impl KnownRecipients {
@@ -405,15 +405,16 @@ fn read_file(at: &OsStr, rules: &RulesFile) -> Result<Vec<u8>, String> {
 
 /// Returns the names that rules give to keys: the comment of a line, or the file of a certificate.
 pub fn key_comments(settings: &Settings) -> KeyComments {
-    let known = known_recipients(settings, Timestamp::UNIX_EPOCH);
-    let keys = known.keys.iter();
+    let recipients = known_recipients(settings, Timestamp::UNIX_EPOCH);
+    let keys = recipients.keys.iter();
     let named = keys.filter(|key| !key.comment().is_empty());
     named
         .map(|key| (key.short_id(), key.comment().to_owned()))
         .collect()
 }
 
-/// What the recipients of a file depend on: the rule, and the source of the certificate. Flags are the same for a run.
+/// The rule and the source of the certificate, which determine the recipients of a file. Flags are the same for the
+/// whole run.
 pub type CacheKey = (Option<(PathBuf, usize)>, Source);
 
 fn cache_key(settings: &Settings) -> CacheKey {

@@ -40,7 +40,7 @@ pub fn warn_of_size(secret: &Secret) {
     }
 }
 
-/// Checks that new values and removed items violate the type of an object no further. Returns warnings: about an item
+/// Checks that new values and removed items add no violation of the type of an object. Returns warnings about an item
 /// that was missing before, which a later run may add, and about values that are too large.
 ///
 /// # Errors
@@ -74,7 +74,7 @@ pub fn check_change(
         Ok(()) => {}
     }
     let is_kept = |item: &String| !set.contains_key(item) && !removed.contains(item);
-    let kept_len = plain_lens(spec, is_kept);
+    let kept_len = total_plain_len(spec, is_kept);
     warnings.extend(size_warning(
         kept_len + values_len(&values_in_secret(spec, set)),
     ));
@@ -108,7 +108,7 @@ fn template<'a>(spec: &'a SealedSecretSpec, item: &str) -> Option<&'a Option<Str
 }
 
 /// Returns the length of all values that become part of the Secret unchanged, as far as it is visible.
-fn plain_lens(spec: &SealedSecretSpec, is_counted: impl Fn(&String) -> bool) -> usize {
+fn total_plain_len(spec: &SealedSecretSpec, is_counted: impl Fn(&String) -> bool) -> usize {
     let object = v2::Object::parse(&spec.encrypted_data).ok();
     let views = object.as_ref().map(v2::Object::view).unwrap_or_default();
     let items = v2::items(&spec.encrypted_data);
@@ -123,7 +123,7 @@ fn plain_lens(spec: &SealedSecretSpec, is_counted: impl Fn(&String) -> bool) -> 
     items.map(len).sum()
 }
 
-/// The visible length of a v2 value may be greater than its real one by this much.
+/// The maximum difference between the visible and the actual length of a v2 value.
 const MAX_PADDING: usize = 31;
 
 /// Returns the length of the value in a sealed text; 0 if it is malformed.
@@ -136,7 +136,7 @@ fn plain_len(text: &str) -> usize {
 /// Returns a warning about an object whose values are too large, by the lengths of its sealed values. Templates do not
 /// count: their output depends on the values.
 pub fn size_of_sealed(spec: &SealedSecretSpec) -> Option<String> {
-    size_warning(plain_lens(spec, |_| true))
+    size_warning(total_plain_len(spec, |_| true))
 }
 
 fn size_warning(len: usize) -> Option<String> {

@@ -23,12 +23,12 @@ use super::{requirements, size};
 use crate::failure::Failure;
 use crate::report;
 
-/// A sealed Secret, and the keys that it was sealed for.
+/// A sealed Secret, and the keys that it is sealed for.
 #[derive(Debug)]
 pub struct Sealed {
     /// The sealed object.
     pub object: SealedSecret,
-    /// The keys that it was sealed for.
+    /// The keys that the object was sealed for.
     pub keys: SealedFor,
 }
 
@@ -37,7 +37,7 @@ pub struct Sealed {
 pub enum SealedFor {
     /// As v1, for the key of a certificate.
     Certificate(Arc<Certificate>),
-    /// As v2.
+    /// As v2, for recipients.
     Recipients(Arc<Recipients>),
 }
 
@@ -115,7 +115,7 @@ pub fn seal_with_templates(
             _ => failure,
         });
     }
-    refuse_key(&secret)?;
+    refuse_private_key(&secret)?;
     requirements::warn_of_size(&secret);
     set_target(session, settings, &mut secret)?;
     match settings.format.value {
@@ -124,15 +124,15 @@ pub fn seal_with_templates(
     }
 }
 
-/// Refuses a private key of a controller: sealed, it would be readable with the key that it is sealed for, and so would all
-/// values that are sealed for it.
-fn refuse_key(secret: &Secret) -> Result<()> {
+/// Refuses a private key of a controller: anyone who can unseal it can then unseal every value that is sealed for this
+/// key.
+fn refuse_private_key(secret: &Secret) -> Result<()> {
     if !key_secret::has_private_key(secret) {
         return Ok(());
     }
     let message = format!(
-        "{} is a private key of the sealed-secrets controller; sealed in a repository, the key that it is sealed for would open \
-         every value that is sealed for it",
+        "{} is a private key of the sealed-secrets controller; anyone who can unseal it \
+         can then unseal every value that is sealed for this key",
         describe(secret)
     );
     bail!(Failure::new(message).hint("keep keys in an encrypted archive: `seal keys backup`"))
@@ -243,12 +243,12 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
     let mut reading = Reading::default();
     let secret = Secret::from_node(node, &mut reading);
     let secret = secret.map_err(|error| {
-        let place = match error {
+        let location = match error {
             // The other errors name a line.
-            DocumentError::Metadata => place(node, file),
+            DocumentError::Metadata => describe_location(node, file),
             _ => file.to_owned(),
         };
-        anyhow::Error::from(error).context(place)
+        anyhow::Error::from(error).context(location)
     })?;
     if !secret.data.is_empty() {
         requirements::warn_of_type(&secret, file);
@@ -277,7 +277,7 @@ pub fn read_secret(node: &Node, file: &str) -> Result<Secret> {
 }
 
 /// Returns the location of a Secret, for messages.
-fn place(node: &Node, file: &str) -> String {
+fn describe_location(node: &Node, file: &str) -> String {
     let metadata = node.field("metadata");
     let name = metadata.and_then(|metadata| metadata.text("name"));
     format!(
@@ -287,7 +287,7 @@ fn place(node: &Node, file: &str) -> String {
     )
 }
 
-/// Checks that parsers do not drop a value of a manifest: of a repeated key, they use the last value.
+/// Refuses a manifest with a repeated key, because parsers drop all values of such a key except the last one.
 ///
 /// # Errors
 ///

@@ -29,9 +29,9 @@ use crate::seal_args::Sealing;
 /// Upstream's default name and namespace of the controller's Service.
 const DEFAULT_CONTROLLER: (&str, &str) = ("sealed-secrets-controller", "kube-system");
 
-/// The key of the certificate cache: the source, the rules' folder for relative paths, what named the
-/// source, and the accepted fingerprints. A cached certificate is reused only for an equal key.
-/// Otherwise a certificate that a rule accepts could be used where the rule does not apply.
+/// The key of the certificate cache: the source, the directory of the rules for relative paths, the origin of the
+/// source, and the accepted fingerprints. A cached certificate is reused only for an equal key. Otherwise a certificate
+/// that a rule accepts could be used where the rule does not apply.
 type CacheKey = (
     Source,
     Option<PathBuf>,
@@ -43,10 +43,10 @@ type CacheKey = (
 #[derive(Clone, Copy)]
 enum AllowedKeys<'a> {
     /// Every certificate that the settings name, since the user provides the values.
-    OfSettings,
+    FromSettings,
     /// Only a certificate that the user names, or whose private key is in this key ring. Existing values
     /// could come from a file that the author of a rule has copied.
-    OfUser(&'a KeyRing),
+    ConfirmedByUser(&'a KeyRing),
 }
 
 /// The state of one run. Can be shared between threads.
@@ -70,7 +70,7 @@ impl<'a> Session<'a> {
             environment,
             clusters: Clusters::new(environment),
             args,
-            allowed_keys: AllowedKeys::OfSettings,
+            allowed_keys: AllowedKeys::FromSettings,
             rules: Mutex::default(),
             certificates: Mutex::default(),
             recipient_lists: Mutex::default(),
@@ -79,13 +79,13 @@ impl<'a> Session<'a> {
 
     /// Like [`Self::new`], for a run that encrypts values that already exist. Refuses a certificate that only a rule
     /// names, unless `keys` contains its private key.
-    pub fn of_existing_values(
+    pub fn for_existing_values(
         args: &'a Sealing,
         environment: &'a Environment,
         keys: &'a KeyRing,
     ) -> Self {
         Self {
-            allowed_keys: AllowedKeys::OfUser(keys),
+            allowed_keys: AllowedKeys::ConfirmedByUser(keys),
             ..Self::new(args, environment)
         }
     }
@@ -106,11 +106,11 @@ impl<'a> Session<'a> {
         settings::decide(rules, rule, self.args, variable)
     }
 
-    fn rules_for(&self, folder: &Path) -> Result<Option<Arc<RulesFile>>> {
+    fn rules_for(&self, directory: &Path) -> Result<Option<Arc<RulesFile>>> {
         let mut cache = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         let path = match &self.args.config {
             Some(path) => Some(path.clone()),
-            None => RulesFile::find(folder)?,
+            None => RulesFile::find(directory)?,
         };
         let Some(path) = path else { return Ok(None) };
         if let Some(file) = cache.get(&path) {
@@ -130,14 +130,14 @@ impl<'a> Session<'a> {
     /// or belongs to a key that is recorded as compromised.
     pub fn certificate(&self, settings: &Settings) -> Result<Arc<Certificate>> {
         let source = settings.certificate.value.clone();
-        let folder = rules_naming_certificate(settings).map(|rules| rules.folder().to_owned());
+        let directory = rules_naming_certificate(settings).map(|rules| rules.folder().to_owned());
         let mut certificates = self
             .certificates
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let cache_key = (
             source,
-            folder,
+            directory,
             SettingSource::from(settings.certificate.by),
             self.fingerprints(settings),
         );
@@ -158,8 +158,8 @@ impl<'a> Session<'a> {
     /// Returns the fingerprints that make a certificate trusted.
     fn fingerprints(&self, settings: &Settings) -> Vec<AcceptedFingerprint> {
         match self.allowed_keys {
-            AllowedKeys::OfSettings => settings.fingerprints(),
-            AllowedKeys::OfUser(_) => settings.user_pins(),
+            AllowedKeys::FromSettings => settings.fingerprints(),
+            AllowedKeys::ConfirmedByUser(_) => settings.user_pins(),
         }
     }
 
@@ -170,14 +170,14 @@ impl<'a> Session<'a> {
         lock.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether the user has to confirm a key that only a rule names, because existing values would be sealed for
-    /// it and no key that the user passed belongs to it.
+    /// Returns whether the user has to confirm a key that only a rule names, because existing values would be sealed
+    /// for it and the user did not pass its private key.
     pub(super) fn needs_consent(&self, settings: &Settings, key: &KeyId) -> bool {
-        let AllowedKeys::OfUser(keys) = self.allowed_keys else {
+        let AllowedKeys::ConfirmedByUser(keys) = self.allowed_keys else {
             return false;
         };
-        let of_rsa = || keys.keys().iter().any(|own| own.key_id() == *key);
-        let has_key = keys.v2_key(key).is_some() || of_rsa();
+        let has_rsa_key = || keys.keys().iter().any(|own| own.key_id() == *key);
+        let has_key = keys.v2_key(key).is_some() || has_rsa_key();
         let is_from_rule = settings
             .rule
             .as_ref()
@@ -191,7 +191,7 @@ impl<'a> Session<'a> {
         settings: &Settings,
         certificate: &Certificate,
     ) -> Result<(), Failure> {
-        let AllowedKeys::OfUser(keys) = self.allowed_keys else {
+        let AllowedKeys::ConfirmedByUser(keys) = self.allowed_keys else {
             return Ok(());
         };
         let has_key = keys.key(certificate.fingerprint()).is_some();
@@ -239,7 +239,7 @@ impl<'a> Session<'a> {
                 source: at.clone(),
                 ..CertificateQuery::default()
             },
-            // A certificate that is found by labels or published has to match a known fingerprint.
+            // A certificate that is found by labels or is published has to match a known fingerprint.
             Source::Controller { .. } => CertificateQuery {
                 access: self.access(source),
                 named_by: settings.certificate.by.into(),
@@ -358,9 +358,11 @@ fn resolve(path: &Path) -> Result<PathBuf> {
         return Ok(resolved);
     }
     // The file does not exist yet.
-    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
-    match (folder, path.file_name()) {
-        (Some(folder), Some(name)) => Ok(folder.join(name)),
+    let directory = path
+        .parent()
+        .and_then(|directory| directory.canonicalize().ok());
+    match (directory, path.file_name()) {
+        (Some(directory), Some(name)) => Ok(directory.join(name)),
         _ => Ok(path),
     }
 }

@@ -37,7 +37,7 @@ pub enum Origin {
     Rule,
     /// An environment variable, by its name.
     Variable(&'static str),
-    /// The default, since nothing else sets it.
+    /// The default.
     Default,
 }
 
@@ -108,10 +108,10 @@ pub fn decide(
     args: &Sealing,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Settings> {
-    let of_rule = rule.as_ref();
+    let matching_rule = rule.as_ref();
     let scope = first_set(
         args.scope.map(|scope| ("scope", scope)),
-        of_rule.and_then(|rule| rule.scope),
+        matching_rule.and_then(|rule| rule.scope),
         match variable("SEALED_SECRETS_SCOPE") {
             Some(word) => {
                 let scope = word.parse::<Scope>().context("SEALED_SECRETS_SCOPE")?;
@@ -122,13 +122,13 @@ pub fn decide(
     );
     let namespace = first_set(
         args.namespace.clone().map(|name| ("namespace", name)),
-        of_rule.and_then(|rule| rule.namespace.clone()),
+        matching_rule.and_then(|rule| rule.namespace.clone()),
         variable("SEALED_SECRETS_NAMESPACE").map(|name| ("SEALED_SECRETS_NAMESPACE", name)),
     );
-    let certificate = source(of_rule, args, &variable);
+    let certificate = source(matching_rule, args, &variable);
     let format = first_set(
         args.sealed_format.map(|format| ("sealed-format", format)),
-        of_rule.and_then(|rule| rule.format),
+        matching_rule.and_then(|rule| rule.format),
         None,
     );
     let settings = Settings {
@@ -272,23 +272,23 @@ impl Settings {
 
     /// Returns the accepted fingerprints with their source; empty if any certificate is accepted.
     pub fn fingerprints(&self) -> Vec<AcceptedFingerprint> {
-        let vouched = |fingerprint| AcceptedFingerprint {
+        let accepted = |fingerprint| AcceptedFingerprint {
             fingerprint,
             by: SettingSource::Rule,
         };
         let rule = self.rule.iter().flat_map(|rule| rule.fingerprints.clone());
-        rule.map(vouched).chain(self.user_pins()).collect()
+        rule.map(accepted).chain(self.user_pins()).collect()
     }
 
     /// Returns the accepted fingerprints that the user has set.
     pub fn user_pins(&self) -> Vec<AcceptedFingerprint> {
         let pins = self.pins.iter();
-        let vouched = pins.flat_map(|setting| {
+        let accepted = pins.flat_map(|setting| {
             let by = setting.by.into();
             let fingerprints = setting.value.iter().cloned();
             fingerprints.map(move |fingerprint| AcceptedFingerprint { fingerprint, by })
         });
-        vouched.collect()
+        accepted.collect()
     }
 
     /// Refuses a certificate that only a rule names: existing values would be encrypted for it. The caller has
@@ -303,15 +303,15 @@ impl Settings {
         };
         let rule = self.rule.as_ref().map(Rule::describe).unwrap_or_default();
         let (description, file) = self.describe_certificate();
-        let found = certificate.fingerprint();
+        let fingerprint = certificate.fingerprint();
         let message = format!(
-            "only {rule} names {description}, {found}; the author of the rule could decrypt existing values that are \
+            "only {rule} names {description}, {fingerprint}; the author of the rule could decrypt existing values that are \
              re-encrypted for it"
         );
         let cert_flag = file.map(|file| format!("--cert {} or ", file.shown()));
         let cert_flag = cert_flag.unwrap_or_default();
         Err(Failure::new(message).hint(format!(
-            "if you trust the certificate, pass {cert_flag}--cert-fingerprint {found}"
+            "if you trust the certificate, pass {cert_flag}--cert-fingerprint {fingerprint}"
         )))
     }
 
@@ -321,9 +321,9 @@ impl Settings {
                 (format!("the certificate {}", redacted_source(at)), None)
             }
             Source::At(at) => {
-                let folder = self.rules.as_ref().map(|rules| rules.folder().join(at));
+                let directory = self.rules.as_ref().map(|rules| rules.folder().join(at));
                 let file =
-                    files::relative_to_current_directory(&folder.unwrap_or_else(|| at.into()));
+                    files::relative_to_current_directory(&directory.unwrap_or_else(|| at.into()));
                 (format!("the certificate {}", file.shown()), Some(file))
             }
             Source::Controller { .. } => ("the controller of this certificate".to_owned(), None),

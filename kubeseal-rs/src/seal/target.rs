@@ -56,12 +56,12 @@ pub enum TargetError {
     Deprecated(String),
     /// The scope of a flag contradicts the file.
     #[error(
-        "the items of {place} have scope {found}, not {requested}; the items of an object share its scope\nhint: omit \
+        "the items of {object} have scope {found}, not {requested}; the items of an object share its scope\nhint: omit \
          --scope"
     )]
     Scope {
         /// The namespace and name of the object.
-        place: String,
+        object: String,
         /// The scope in the file.
         found: Scope,
         /// The scope of the flag.
@@ -74,10 +74,10 @@ pub enum TargetError {
     )]
     Format(String),
     /// The namespace of a flag contradicts the file.
-    #[error("{place} is in the namespace {found:?}, not {requested:?}\nhint: omit --namespace")]
+    #[error("{object} is in the namespace {found:?}, not {requested:?}\nhint: omit --namespace")]
     Namespace {
         /// The namespace and name of the object.
-        place: String,
+        object: String,
         /// The namespace in the file.
         found: String,
         /// The namespace of the flag.
@@ -94,27 +94,27 @@ pub enum TargetError {
         /// The name of the item.
         item: String,
     },
-    /// Another program changed the object again and again.
+    /// Another program repeatedly changed the object.
     #[error(
-        "another program keeps changing {place} in {}, so nothing was written\nhint: run the command again",
+        "another program keeps changing {object} in {}, so nothing was written\nhint: run the command again",
         file.shown()
     )]
     Busy {
         /// The path of the file.
         file: PathBuf,
         /// The namespace and name of the object.
-        place: String,
+        object: String,
     },
     /// Another program removed or renamed the object during the run.
     #[error(
-        "another program changed {}, and removed or renamed {place}\nhint: run the command again",
+        "another program changed {}, and removed or renamed {object}\nhint: run the command again",
         file.shown()
     )]
     Gone {
         /// The path of the file.
         file: PathBuf,
         /// The namespace and name of the object.
-        place: String,
+        object: String,
     },
     /// The SealedSecret has no name.
     #[error(
@@ -129,15 +129,15 @@ pub enum TargetError {
 #[error("the object has changed")]
 struct Stale;
 
-/// How often changes are decided again because another program changed the object.
+/// The maximum number of attempts to decide changes, because another program may change the object meanwhile.
 const MAX_ATTEMPTS: usize = 100;
 
-/// What happens to new values if another program changed the same items since the file was read.
+/// How to treat new values if another program changed the same items since the file was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnConflict {
-    /// The new values replace them.
+    /// The new values replace the changed ones.
     Overwrite,
-    /// The change is refused: it was made to values that are outdated.
+    /// The change is refused, because it was made to outdated values.
     Refuse,
 }
 
@@ -162,7 +162,7 @@ impl Target {
         let file = ManifestFile::parse(path, files::read_to_change(path)?)?;
         let found = sealed_file::find(&file.documents);
         let found = found.with_context(|| path.shown())?;
-        let found = pick(path, found, name)?;
+        let found = select(path, found, name)?;
         if found.sealed.spec.data.is_some() {
             return Err(TargetError::Deprecated(qualified_name(&found)).into());
         }
@@ -178,8 +178,8 @@ impl Target {
         Scope::from_annotations(self.found.sealed.metadata.annotations.as_ref())
     }
 
-    /// Checks that the change does not violate the type of the Secret further. Warns if an item that was missing before
-    /// is still missing, or if the Secret is too large.
+    /// Checks that the change adds no violation of the type of the Secret. Warns if an item that was missing before is
+    /// still missing, or if the Secret is too large.
     ///
     /// # Errors
     ///
@@ -231,7 +231,7 @@ impl Target {
         Ok(new)
     }
 
-    /// Returns the format of new values: v2 if the file has v2 values or the settings say so, else v1.
+    /// Returns the format of new values: v2 if the file has v2 values or the settings require v2, else v1.
     ///
     /// # Errors
     ///
@@ -247,8 +247,9 @@ impl Target {
         Ok(SealedFormat::V2)
     }
 
-    /// Returns the format of these new values. Where only a rule says v2, and the new values would be bound to the template,
-    /// values that stay v1 keep the new ones v1: controllers refuse bound values beside them.
+    /// Returns the format of these new values. Where only a rule requires v2, and the new values would be bound to the
+    /// template, the new values are v1 if other v1 values stay in the object, because controllers refuse bound values
+    /// beside v1 values.
     fn format_of_change(
         &self,
         settings: &Settings,
@@ -319,14 +320,14 @@ impl Target {
 
     fn check(&mut self, session: &Session<'_>, settings: &Settings) -> Result<()> {
         fill_namespace(session, settings, &mut self.found)?;
-        let (place, scope) = (qualified_name(&self.found), self.scope());
+        let (object, scope) = (qualified_name(&self.found), self.scope());
         if self.found.sealed.name_or_empty().is_empty() {
             return Err(TargetError::NoName(self.found.line).into());
         }
         if let Some(requested) = session.args.scope.filter(|requested| *requested != scope) {
             let found = scope;
             return Err(TargetError::Scope {
-                place,
+                object,
                 found,
                 requested,
             }
@@ -339,14 +340,14 @@ impl Target {
         {
             let (found, requested) = (namespace.to_owned(), requested.clone());
             return Err(TargetError::Namespace {
-                place,
+                object,
                 found,
                 requested,
             }
             .into());
         }
         if namespace.is_empty() && scope != Scope::ClusterWide {
-            return Err(TargetError::NoNamespace(place).into());
+            return Err(TargetError::NoNamespace(object).into());
         }
         settings.check_scope(scope)?;
         if !namespace.is_empty() {
@@ -355,14 +356,14 @@ impl Target {
         Ok(())
     }
 
-    /// Seals values and writes the file with them. What is sealed, and what is removed, is decided for the object that the
-    /// file contains at that moment: if another program changes it meanwhile, the decision is made again.
+    /// Seals values and writes the file with them. The values to seal and the entries to remove are decided for the
+    /// current object in the file. If another program changes the object meanwhile, the decision is repeated.
     ///
     /// # Errors
     ///
-    /// Fails like [`Self::check_change`], [`Self::seal`] and [`Self::write`]. Fails with [`TargetError::Conflict`] if v2
-    /// values would be bound to another template than the one that was read, if they would become v1, or if another
-    /// program changed the same items and `on_conflict` says so.
+    /// Fails like [`Self::check_change`], [`Self::seal`] and [`Self::write`]. Fails with [`TargetError::Conflict`] if
+    /// v2 values would be bound to another template than the one that was read, if they would become v1, or if another
+    /// program changed the same items and `on_conflict` is [`OnConflict::Refuse`].
     pub fn change(
         &mut self,
         session: &Session<'_>,
@@ -383,7 +384,7 @@ impl Target {
         })
     }
 
-    /// Repeats an attempt to change the object, which returns nothing if the object is not the one in the file any more,
+    /// Repeats an attempt to change the object, which returns nothing if the object is no longer the one in the file,
     /// with the current object.
     ///
     /// # Errors
@@ -400,13 +401,13 @@ impl Target {
             }
             self.read_again()?;
         }
-        let (file, place) = (self.path.clone(), qualified_name(&self.found));
-        Err(TargetError::Busy { file, place }.into())
+        let (file, object) = (self.path.clone(), qualified_name(&self.found));
+        Err(TargetError::Busy { file, object }.into())
     }
 
     /// Writes the file with these changes, and keeps every other byte. Other changes of the file since it was read are
-    /// kept. Returns whether it was written: not if the object itself has changed, since the changes were decided for
-    /// the object that was read.
+    /// kept. Returns whether the file was written. It is not written if the object itself has changed, because the
+    /// changes were decided for the object that was read.
     ///
     /// # Errors
     ///
@@ -465,8 +466,8 @@ impl Target {
         Ok(())
     }
 
-    /// Refuses new values with another template than the one that was read, or in v1 where the values that were read are
-    /// v2: the user decided to enter the value when it would have been protected otherwise.
+    /// Refuses new values if the template has changed since the object was read, or if the values would now be v1
+    /// instead of v2: the user entered the values when they would have been protected.
     fn check_protection_since(&self, read: &Self, new: &NewValues) -> Result<()> {
         let (before, now) = (&read.found.sealed.spec, &self.found.sealed.spec);
         match &new.keys {
@@ -496,8 +497,8 @@ impl Target {
         if let (Some(found), None) = (matches.next(), matches.next()) {
             return Ok(found);
         }
-        let (file, place) = (self.path.clone(), qualified_name(&self.found));
-        Err(TargetError::Gone { file, place }.into())
+        let (file, object) = (self.path.clone(), qualified_name(&self.found));
+        Err(TargetError::Gone { file, object }.into())
     }
 }
 
@@ -559,7 +560,7 @@ pub fn fill_namespace(session: &Session<'_>, settings: &Settings, found: &mut Fo
     Ok(())
 }
 
-fn pick(path: &Path, mut found: Vec<Found>, name: Option<&str>) -> Result<Found, TargetError> {
+fn select(path: &Path, mut found: Vec<Found>, name: Option<&str>) -> Result<Found, TargetError> {
     let candidates: Vec<String> = found.iter().map(qualified_name).collect();
     let file = path.to_owned();
     if found.is_empty() {

@@ -1,5 +1,5 @@
-//! `seal uninstall`: removes from the statuses what only this project's controller writes, since
-//! Bitnami's controller would never update it.
+//! `seal uninstall`: removes the status fields that only this project's controller writes, because Bitnami's controller
+//! would never update them.
 
 use std::fmt::Write as _;
 
@@ -30,7 +30,7 @@ change again and would mislead \
 Examples:\n  seal uninstall\n  seal uninstall --yes"
 )]
 pub struct Uninstall {
-    /// Change the statuses; otherwise only list what would change
+    /// Change the statuses; without this flag, only list the changes
     #[arg(long)]
     pub yes: bool,
     /// Process only this namespace
@@ -71,7 +71,7 @@ struct Leftover {
     name: String,
     /// The conditions and fields to remove, for display.
     fields: Vec<&'static str>,
-    /// A merge patch that removes them, if the object is unchanged since it was read.
+    /// A merge patch that removes these conditions and fields, if the object is unchanged since it was read.
     patch: Json,
 }
 
@@ -120,8 +120,8 @@ pub fn run(args: &Uninstall, environment: &Environment) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Refuses to run while a controller of this project is running, which would restore the removed fields. Only the API
-/// server's answer that there is no Lease, or an expired or released Lease, shows that none runs.
+/// Refuses to run while a controller of this project is running, which would restore the removed fields. Only an answer
+/// of the API server that there is no Lease, or an expired or released Lease, shows that no controller runs.
 fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -> Result<()> {
     let leases = ApiPath::namespaced("/apis/coordination.k8s.io/v1", namespace, "leases")?;
     let path = leases.object(name)?;
@@ -155,7 +155,7 @@ fn check_lease(objects: &Objects, namespace: &str, name: &str, now: Timestamp) -
     Ok(())
 }
 
-/// Describes a response that is neither a Lease nor says that there is none.
+/// Describes a response that is neither a Lease nor the message that there is none.
 fn answer(code: u16, response: &Json) -> String {
     match (code, response["message"].as_str()) {
         (200, _) => "not a Lease".to_owned(),
@@ -208,7 +208,11 @@ fn leftover(object: &Json) -> Option<Leftover> {
         .as_array()
         .map(Vec::as_slice)
         .unwrap_or_default();
-    let has_condition = |type_: &str| conditions.iter().any(|one| one["type"] == type_);
+    let has_condition = |type_: &str| {
+        conditions
+            .iter()
+            .any(|condition| condition["type"] == type_)
+    };
     let mut fields: Vec<_> = CONDITIONS
         .into_iter()
         .filter(|type_| has_condition(type_))
@@ -217,12 +221,15 @@ fn leftover(object: &Json) -> Option<Leftover> {
     if fields.is_empty() {
         return None;
     }
-    let is_ours = |one: &Json| {
-        one["type"]
+    let is_own_condition = |condition: &Json| {
+        condition["type"]
             .as_str()
             .is_some_and(|type_| CONDITIONS.contains(&type_))
     };
-    let other_conditions: Vec<&Json> = conditions.iter().filter(|one| !is_ours(one)).collect();
+    let other_conditions: Vec<&Json> = conditions
+        .iter()
+        .filter(|condition| !is_own_condition(condition))
+        .collect();
     let version = &metadata["resourceVersion"];
     let mut status = json!({ "conditions": other_conditions });
     for field in FIELDS {
@@ -352,9 +359,10 @@ mod tests {
         }
     }
 
-    /// Attack: a client that may write the Lease hides a running controller with a time that our types cannot represent.
+    /// Attack: a client that may write the Lease hides a running controller with a renew time that this project cannot
+    /// represent.
     #[test]
-    fn a_controller_with_an_odd_renew_time_counts_as_running() {
+    fn a_controller_with_an_unreadable_renew_time_counts_as_running() {
         let now = Timestamp::from_second(24).unwrap();
         for (time, want) in [
             ("9999-12-31T23:59:59.999999Z", Some("pod")),

@@ -35,20 +35,21 @@ pub struct Unset {
 ///
 /// # Errors
 ///
-/// Fails if the file cannot be read or edited safely, or an item does not exist or is required by the type of the Secret.
+/// Fails if the file cannot be read or edited safely, or an item does not exist or is required by the type of the
+/// Secret.
 pub fn run(args: &Unset) -> Result<Outcome> {
     let mut target = Target::read(&args.file, args.name.as_deref())?;
     let mut keys = args.keys.clone();
     keys.sort();
     keys.dedup();
     if let Some(key) = keys.iter().find(|key| !target.has_item(key)) {
-        let place = qualified_name(&target.found);
+        let object_name = qualified_name(&target.found);
         let existing: Vec<_> = target.items().map(|key| report::shown(key)).collect();
         let existing = match existing.as_slice() {
             [] => "none".to_owned(),
             keys => keys.join(", "),
         };
-        bail!("{place} has no item {key:?}; existing items: {existing}");
+        bail!("{object_name} has no item {key:?}; existing items: {existing}");
     }
     target.until_current(|target| {
         target.check_change(&BTreeMap::new(), &keys)?;
@@ -62,8 +63,11 @@ pub fn run(args: &Unset) -> Result<Outcome> {
         Ok(is_written.then_some(()))
     })?;
     for key in &keys {
-        let place = qualified_name(&target.found);
-        report::info(&format!("{}: {place}: {key} removed", args.file.shown()));
+        let object_name = qualified_name(&target.found);
+        report::info(&format!(
+            "{}: {object_name}: {key} removed",
+            args.file.shown()
+        ));
     }
     Ok(Outcome::Done)
 }

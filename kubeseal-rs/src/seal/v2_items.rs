@@ -1,4 +1,4 @@
-//! Seals new v2 values for a SealedSecret in a file, without opening any.
+//! Seals new v2 values for a SealedSecret in a file, without opening existing values.
 
 use std::collections::BTreeMap;
 
@@ -40,14 +40,14 @@ impl Change<'_> {
     }
 }
 
-/// Seals new values for an object: one value inline, so that one line of the file changes, and several under a new shared
-/// lock. The scope is that of the file. The values are bound to the template if a value in the file or in `committed`, the
-/// object in the last commit, is bound, or if the rule says so.
+/// Seals new values for an object: one value inline, so that one line of the file changes, and several under a new
+/// shared lock. The scope is that of the file. The values are bound to the template if a value in the file or in
+/// `committed`, the object in the last commit, is bound, or if the rule requires it.
 ///
 /// # Errors
 ///
-/// Fails if the object is malformed or would be refused by a controller because of the change, if it has lost its binding
-/// to the template, or if the values cannot be sealed.
+/// Fails if the object is malformed or would be refused by a controller because of the change, if it has lost its
+/// binding to the template, or if the values cannot be sealed.
 pub fn seal(
     sealed: &SealedSecret,
     committed: Option<&SealedSecret>,
@@ -90,8 +90,8 @@ fn new_entries(spec: &LockSpec<'_>, change: Change<'_>) -> Result<BTreeMap<Strin
     })
 }
 
-/// Returns the entries to remove besides the items themselves, when items are removed. If an entry is malformed, it can
-/// be removed too, and locks stay.
+/// Returns the entries to remove besides the items themselves, when items are removed. A malformed entry can be removed
+/// as an item; then locks stay.
 pub fn unused_after_removal(sealed: &SealedSecret, removed: &[String]) -> Vec<String> {
     let mut after = sealed.spec.encrypted_data.clone();
     after.retain(|name, _| !removed.contains(name));

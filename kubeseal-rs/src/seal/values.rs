@@ -56,8 +56,8 @@ impl<'a> Stdin<'a> {
         }
     }
 
-    /// Reads stdin to its end, unchanged. If stdin is a terminal, prompts for the value instead,
-    /// since a terminal would show what is typed.
+    /// Reads stdin to its end, unchanged. If stdin is a terminal, prompts for the value instead, because a terminal
+    /// would show the input.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl<'a> Stdin<'a> {
     }
 
     /// Returns the items of one `--from-file`: `KEY=PATH`, `PATH` (the file name is the key), or a
-    /// folder, whose files become one item each, as with `kubectl`.
+    /// directory, whose files become one item each, as with `kubectl`.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl<'a> Stdin<'a> {
         }
         let path = Path::new(arg);
         if path.is_dir() {
-            return from_folder(path);
+            return from_directory(path);
         }
         let key = path.file_name().filter(|_| arg != "-");
         let key =
@@ -136,12 +136,12 @@ impl<'a> Stdin<'a> {
     }
 }
 
-/// Reads the files in a folder. Symbolic links are skipped, as by `kubectl`: their author would
+/// Reads the files in a directory. Symbolic links are skipped, as by `kubectl`: their author would
 /// choose which of the user's files is sealed.
-fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
-    let cannot_read = || format!("cannot read {}", folder.shown());
+fn from_directory(directory: &Path) -> Result<Vec<(String, Plain)>> {
+    let cannot_read = || format!("cannot read {}", directory.shown());
     let mut items = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(cannot_read)? {
+    for entry in std::fs::read_dir(directory).with_context(cannot_read)? {
         let entry = entry.with_context(cannot_read)?;
         let (path, kind) = (entry.path(), entry.file_type().with_context(cannot_read)?);
         let key = entry.file_name().to_string_lossy().into_owned();
@@ -162,7 +162,7 @@ fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
     if items.is_empty() {
         let message = format!(
             "the directory {} contains no file whose name can be an item key",
-            folder.shown()
+            directory.shown()
         );
         let hint = "subdirectories are not read; pass a file with --from-file KEY=FILE";
         bail!(Failure::new(message).hint(hint));
@@ -170,7 +170,7 @@ fn from_folder(folder: &Path) -> Result<Vec<(String, Plain)>> {
     Ok(items)
 }
 
-/// Warns about a value that is most likely not what the user wants.
+/// Warns about a value that the user most likely did not intend.
 pub fn warn_about(key: &str, value: &Plain) {
     if value.expose().is_empty() {
         report::warn(&format!("the value of {key} is empty"));
@@ -178,20 +178,20 @@ pub fn warn_about(key: &str, value: &Plain) {
     warn_about_byte_order_mark("", key, value);
 }
 
-/// Warns about a value that begins with a byte order mark. `place` is the prefix of the message.
-pub fn warn_about_byte_order_mark(place: &str, key: &str, value: &Plain) {
+/// Warns about a value that begins with a byte order mark. `prefix` begins the message.
+pub fn warn_about_byte_order_mark(prefix: &str, key: &str, value: &Plain) {
     let mark = match value.expose() {
         [0xef, 0xbb, 0xbf, ..] => "UTF-8",
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "UTF-16",
         _ => return,
     };
     report::warn(&format!(
-        "{place}the value of {key} begins with a {mark} byte order mark, which is sealed as part of it; remove it \
+        "{prefix}the value of {key} begins with a {mark} byte order mark, which is sealed as part of it; remove it \
          if the program that reads the value does not expect it"
     ));
 }
 
-/// Parses `KEY=VALUE` of a flag. An error does not repeat it.
+/// Parses `KEY=VALUE` of a flag. Errors do not repeat the argument, which may contain a value.
 ///
 /// # Errors
 ///

@@ -1,5 +1,4 @@
-//! `seal view`: shows the contents of sealed files, without values; or with them, given a key or
-//! permission to read the Secret.
+//! `seal view`: shows the contents of sealed files; with a key or permission to read the Secret, also the values.
 
 mod json;
 mod v2;
@@ -68,7 +67,7 @@ struct ObjectView {
     ages: Vec<Option<i64>>,
     /// Values by item name, if requested.
     values: Option<Values>,
-    /// Names of keys, as far as rules or files of the tree have them.
+    /// The names of keys in rules or in files of the tree.
     comments: KeyComments,
 }
 
@@ -90,7 +89,7 @@ pub fn run(args: &View, environment: &Environment) -> Result<Outcome> {
     report::warn_about_missing_submodules(&args.paths);
     for candidate in walk::candidates(&args.paths, &mut report::notice)? {
         match read_file(&candidate, &session, revealer.as_ref()) {
-            Ok(found) => views.extend(found),
+            Ok(file_views) => views.extend(file_views),
             Err(error) if candidate.named => return Err(error),
             Err(error) => {
                 unread += 1;
@@ -194,9 +193,9 @@ impl<'a> Revealer<'a> {
             }
         };
         let unsealed = unseal::unseal_values(&object.sealed, ring).map_err(|why| {
-            let place = object.sealed.qualified_name();
+            let object_name = object.sealed.qualified_name();
             anyhow!(
-                "{place} cannot be unsealed with these keys: {}",
+                "{object_name} cannot be unsealed with these keys: {}",
                 why.diagnosis()
             )
         })?;

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn files_need_no_command() {
+    fn files_are_sealed_without_a_command_name() {
         let parse_args = |args: &[&str]| parse(args.iter().map(OsString::from));
         let Ok(Command::Files(files)) = parse_args(&["seal", "-i", "a.yaml", "b.yaml"]) else {
             unreachable!("files")

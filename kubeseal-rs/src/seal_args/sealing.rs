@@ -8,7 +8,7 @@ use shared::scope::Scope;
 
 use super::{Cluster, Controller};
 
-/// Options for sealing, shared by several commands. Missing ones are taken from `.seal.yaml`, then from the
+/// Options for sealing, shared by several commands. Missing options are taken from `.seal.yaml`, then from the
 /// variables of `kubeseal`, then from the cluster.
 #[derive(Debug, Clone, Default, Args)]
 #[command(

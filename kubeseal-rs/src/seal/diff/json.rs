@@ -76,7 +76,7 @@ mod tests {
     use crate::seal::output::tests::{check_documents, document_text};
 
     #[test]
-    fn pins_the_report() {
+    fn the_report_has_the_documented_form() {
         let change = |item: Option<&str>, kind| Change {
             item: item.map(str::to_owned),
             kind,

@@ -1,4 +1,4 @@
-//! Changes of the locks of v2 values: their recipients, and what only a recipient could judge.
+//! Changes of the locks of v2 values: their recipients, and changes that only a recipient can verify.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,8 @@ use shared::v2::{self, ItemView};
 use super::{Change, ChangeKind};
 use crate::seal::object::Object;
 
-/// Returns the changes of locks. `is_only` tells whether no item changed.
-pub(super) fn changes(old: &Object, new: &Object, is_only: bool) -> Vec<Change> {
+/// Returns the changes of locks. `are_items_unchanged` is whether no item changed.
+pub(super) fn changes(old: &Object, new: &Object, are_items_unchanged: bool) -> Vec<Change> {
     let (old_items, new_items) = (views(old), views(new));
     let mut by_item = BTreeMap::new();
     for (item, before) in &old_items {
@@ -20,7 +20,8 @@ pub(super) fn changes(old: &Object, new: &Object, is_only: bool) -> Vec<Change> 
             by_item.insert((*item).to_owned(), (from, to));
         }
     }
-    let is_unexplained = is_only && by_item.is_empty() && lock_entries(old) != lock_entries(new);
+    let is_unexplained =
+        are_items_unchanged && by_item.is_empty() && lock_entries(old) != lock_entries(new);
     let mut changes = recipient_changes(by_item, old_items.len());
     if is_unexplained || has_replaced_stanza(old, new) {
         let kind = ChangeKind::Locks;
@@ -65,8 +66,8 @@ fn lock_entries(object: &Object) -> BTreeMap<&String, &String> {
         .collect()
 }
 
-/// Returns whether an entry of a lock has another value under the same name. Its name commits to the header, so this is
-/// a wrapped data key that perhaps opens no longer.
+/// Returns whether an entry of a lock has another value under the same name. The name commits to the header, so another
+/// value is another wrapped data key, which may no longer open.
 fn has_replaced_stanza(old: &Object, new: &Object) -> bool {
     let after = lock_entries(new);
     let mut before = lock_entries(old).into_iter();

@@ -21,9 +21,11 @@ pub(super) struct Selection {
     pub(super) paths: Vec<PathBuf>,
 }
 
-/// Formats an absolute path relative to the current folder.
-pub(super) fn path_from(here: &Path, file: &Path) -> String {
-    let common = here.ancestors().find(|above| file.starts_with(above));
+/// Formats an absolute path relative to the current directory.
+pub(super) fn path_from(current_dir: &Path, file: &Path) -> String {
+    let common = current_dir
+        .ancestors()
+        .find(|above| file.starts_with(above));
     // On Windows, the file may be on another drive.
     let Some(common) = common else {
         return path_text(file.as_os_str()).into_owned();
@@ -33,7 +35,7 @@ pub(super) fn path_from(here: &Path, file: &Path) -> String {
             .map(Path::to_owned)
             .unwrap_or_default()
     };
-    let (up, down) = (below_common(here), below_common(file));
+    let (up, down) = (below_common(current_dir), below_common(file));
     let up = up.components().map(|_| Component::ParentDir);
     let path: PathBuf = up.chain(down.components()).collect();
     let is_here = path.as_os_str().is_empty();
@@ -41,29 +43,29 @@ pub(super) fn path_from(here: &Path, file: &Path) -> String {
     path_text(path.as_os_str()).into_owned()
 }
 
-/// Returns what to compare, for each repository that contains a path.
-pub(super) fn select(args: &Diff, here: &Path) -> Result<Vec<Selection>> {
+/// Returns the states and paths to compare, for each repository that contains a path.
+pub(super) fn select(args: &Diff, current_dir: &Path) -> Result<Vec<Selection>> {
     let is_empty = args.args.iter().any(|argument| argument.is_empty());
     if is_empty || args.paths.iter().any(|path| path.as_os_str().is_empty()) {
-        // Such as a variable that is not set.
+        // For example, from a variable that is not set.
         bail!(
             Failure::new("an empty argument is neither a revision nor a file")
                 .hint("leave it out to compare all files")
         );
     }
     let mut positional: Vec<&Path> = args.args.iter().map(Path::new).collect();
-    let revision = revision(args, here)?;
+    let revision = revision(args, current_dir)?;
     if revision.is_some() {
         positional.remove(0);
     }
     positional.extend(args.paths.iter().map(PathBuf::as_path));
     for path in &positional {
-        check_exists(path, here)?;
+        check_exists(path, current_dir)?;
     }
     let mut groups: Vec<(Repository, Vec<PathBuf>)> = Vec::new();
     for path in positional {
-        for absolute in absolute_paths(path, here) {
-            let repository = repository_for(&absolute, here)?;
+        for absolute in absolute_paths(path, current_dir) {
+            let repository = repository_for(&absolute, current_dir)?;
             let repository = repository.with_context(|| {
                 format!(
                     "{} is not in a Git work tree; `seal diff` compares with a commit",
@@ -80,7 +82,7 @@ pub(super) fn select(args: &Diff, here: &Path) -> Result<Vec<Selection>> {
         }
     }
     if groups.is_empty() {
-        let repository = repository_around(here)?.context(
+        let repository = repository_around(current_dir)?.context(
             "the current directory is not in a Git work tree; `seal diff` compares with a commit",
         )?;
         groups.push((repository, Vec::new()));
@@ -98,13 +100,13 @@ pub(super) fn select(args: &Diff, here: &Path) -> Result<Vec<Selection>> {
     selections.collect()
 }
 
-/// Returns the first argument if it is a revision: of the repository around the current folder, or of the first path.
-/// Without paths after `--`, the name of an existing file is not read as a revision.
+/// Returns the first argument if it is a revision: of the repository around the current directory, or of the first
+/// path. Without paths after `--`, the name of an existing file is not read as a revision.
 ///
 /// # Errors
 ///
 /// Fails if the argument could be either.
-fn revision<'a>(args: &'a Diff, here: &Path) -> Result<Option<&'a str>> {
+fn revision<'a>(args: &'a Diff, current_dir: &Path) -> Result<Option<&'a str>> {
     // A revision is valid UTF-8; a path may not be.
     let Some(first) = args.args.first().and_then(|first| first.to_str()) else {
         return Ok(None);
@@ -115,12 +117,12 @@ fn revision<'a>(args: &'a Diff, here: &Path) -> Result<Option<&'a str>> {
     }
     let others = args.args.iter().skip(1).map(Path::new);
     let mut others = others.chain(args.paths.iter().map(PathBuf::as_path));
-    let repository = match (repository_around(here)?, others.next()) {
-        (None, Some(path)) => repository_around(&resolve(path, here))?,
+    let repository = match (repository_around(current_dir)?, others.next()) {
+        (None, Some(path)) => repository_around(&resolve(path, current_dir))?,
         (repository, _) => repository,
     };
     let is_revision = repository.is_some_and(|repository| commits_of(&repository, first).is_some());
-    let is_file = may_exist(&here.join(first));
+    let is_file = may_exist(&current_dir.join(first));
     if is_revision && is_file && args.paths.is_empty() {
         bail!(
             Failure::new(format!("{first:?} is both a revision and a file")).hint(format!(
@@ -136,11 +138,11 @@ fn revision<'a>(args: &'a Diff, here: &Path) -> Result<Option<&'a str>> {
     clippy::unnecessary_debug_formatting,
     reason = "a name that is neither may contain any characters, such as quotes"
 )]
-fn check_exists(path: &Path, here: &Path) -> Result<()> {
-    if may_exist(&here.join(path)) {
+fn check_exists(path: &Path, current_dir: &Path) -> Result<()> {
+    if may_exist(&current_dir.join(path)) {
         return Ok(());
     }
-    let absolute = resolve(path, here);
+    let absolute = resolve(path, current_dir);
     let repository = repository_around(&absolute)?;
     if let Some(repository) = &repository {
         if repository.has_history(&absolute)? {
@@ -155,7 +157,7 @@ fn check_exists(path: &Path, here: &Path) -> Result<()> {
         }
     }
     let failure = Failure::new(format!("{path:?} is neither a revision nor a file"));
-    let repository = repository_around(here)?.or(repository);
+    let repository = repository_around(current_dir)?.or(repository);
     bail!(
         match repository.and_then(|repository| hint(&repository, path)) {
             Some(hint) => failure.hint(hint),
@@ -179,49 +181,49 @@ fn hint(repository: &Repository, argument: &Path) -> Option<&'static str> {
     }
 }
 
-/// Returns whether the path may exist, as a file in a folder that cannot be entered may.
+/// Returns whether the path may exist: a file in a directory that cannot be searched counts.
 fn may_exist(path: &Path) -> bool {
     !files::is_absent(path).unwrap_or(false)
 }
 
-/// Returns the absolute paths that an argument names: of a symbolic link both the link, which may have replaced a
+/// Returns the absolute paths that an argument names: for a symbolic link, both the link, which may have replaced a
 /// file, and its target.
-fn absolute_paths(path: &Path, here: &Path) -> Vec<PathBuf> {
-    let mut paths = vec![resolve(path, here)];
-    let link = here.join(path);
+fn absolute_paths(path: &Path, current_dir: &Path) -> Vec<PathBuf> {
+    let mut paths = vec![resolve(path, current_dir)];
+    let link = current_dir.join(path);
     if link.is_symlink()
-        && let (Some(folder), Some(name)) = (link.parent(), link.file_name())
+        && let (Some(directory), Some(name)) = (link.parent(), link.file_name())
     {
-        paths.push(resolve(folder, here).join(name));
+        paths.push(resolve(directory, current_dir).join(name));
     }
     paths
 }
 
 /// Returns the absolute path with symbolic links resolved. The file need not exist.
-fn resolve(path: &Path, here: &Path) -> PathBuf {
-    let path = here.join(path);
+fn resolve(path: &Path, current_dir: &Path) -> PathBuf {
+    let path = current_dir.join(path);
     let resolved = path.ancestors().find_map(|above| {
-        let folder = above.canonicalize().ok()?;
+        let directory = above.canonicalize().ok()?;
         let relative = path.strip_prefix(above).ok()?;
         Some(
             relative
                 .components()
-                .fold(folder, |path, part| path.join(part)),
+                .fold(directory, |path, part| path.join(part)),
         )
     });
     resolved.unwrap_or(path)
 }
 
 /// Returns the repository that a path is compared in. For a path in a submodule of the repository around the current
-/// folder, this is the containing repository, as for a comparison without paths.
-fn repository_for(path: &Path, here: &Path) -> Result<Option<Repository>, GitError> {
+/// directory, this is the containing repository, as for a comparison without paths.
+fn repository_for(path: &Path, current_dir: &Path) -> Result<Option<Repository>, GitError> {
     let nearest = match repository_around(path) {
         Ok(Some(nearest)) => nearest,
         Ok(None) => return Ok(None),
         // The comparison of the containing repository reports a submodule whose repository is lost.
         Err(error) => return containing_repository(path).ok_or(error).map(Some),
     };
-    let own = repository_around(here).ok().flatten();
+    let own = repository_around(current_dir).ok().flatten();
     let own = own.filter(|own| nearest.root().starts_with(own.root()));
     let own = own.filter(|own| own.contains_submodule(nearest.root()));
     Ok(Some(own.unwrap_or(nearest)))
@@ -235,10 +237,10 @@ fn containing_repository(path: &Path) -> Option<Repository> {
     submodule.map(|_| outer)
 }
 
-/// Returns the repository around a file or folder, which need not exist.
+/// Returns the repository around a file or directory, which need not exist.
 fn repository_around(path: &Path) -> Result<Option<Repository>, GitError> {
-    let folder = path.ancestors().find(|above| above.is_dir());
-    match Repository::discover(folder.unwrap_or(path)) {
+    let directory = path.ancestors().find(|above| above.is_dir());
+    match Repository::discover(directory.unwrap_or(path)) {
         Ok(repository) => Ok(Some(repository)),
         Err(GitError::NoRepository(_)) => Ok(None),
         Err(error) => Err(error),

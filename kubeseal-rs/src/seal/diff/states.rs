@@ -24,18 +24,18 @@ type Content = Result<Option<Zeroizing<Vec<u8>>>, String>;
 /// The maximum nesting depth of submodules. A repository can be a submodule of itself.
 const MAX_DEPTH: usize = 32;
 
-/// Compares files, all or those below some paths.
+/// A comparison of all files, or of the files below some paths.
 pub(super) struct Comparison<'a> {
     /// Absolute paths; all files if empty.
     paths: &'a [PathBuf],
-    /// The current folder. Paths in messages are relative to it.
-    here: &'a Path,
+    /// The current directory. Paths in messages are relative to it.
+    current_dir: &'a Path,
 }
 
 impl<'a> Comparison<'a> {
     /// Creates a comparison of everything below these absolute paths, or of all files if there are none.
-    pub(super) fn new(paths: &'a [PathBuf], here: &'a Path) -> Self {
-        Self { paths, here }
+    pub(super) fn new(paths: &'a [PathBuf], current_dir: &'a Path) -> Self {
+        Self { paths, current_dir }
     }
 
     /// Returns the changes between a commit, or nothing, and another commit, or the work tree. Unreadable
@@ -90,10 +90,11 @@ impl<'a> Comparison<'a> {
             let old = from.map_or(Ok(None), content_at);
             let new = to.map_or_else(|| current_content(&file), content_at);
             let objects = compare_files(&file, old, new).into_iter();
-            changed.extend(objects.map(|(place, changes)| (path.clone(), place, changes)));
+            changed
+                .extend(objects.map(|(object_name, changes)| (path.clone(), object_name, changes)));
         }
-        for (folder, why) in unlisted {
-            let path = repository.root().join(folder);
+        for (directory, why) in unlisted {
+            let path = repository.root().join(directory);
             if self.may_include_below(&path) {
                 changed.push(unreadable_at(path, why));
             }
@@ -111,9 +112,9 @@ impl<'a> Comparison<'a> {
     /// Reports the nested repositories that are not compared.
     fn report_nested(&self, repository: &Repository, differing: &Differences) {
         let nested = differing.nested.iter();
-        let nested = nested.map(|folder| repository.root().join(folder));
-        for folder in nested.filter(|folder| self.includes(folder)) {
-            let path = path_from(self.here, &folder);
+        let nested = nested.map(|directory| repository.root().join(directory));
+        for directory in nested.filter(|directory| self.includes(directory)) {
+            let path = path_from(self.current_dir, &directory);
             report::info(&format!(
                 "{path} is another Git repository and not a submodule, so it is not compared; pass its path to compare it"
             ));
@@ -124,12 +125,12 @@ impl<'a> Comparison<'a> {
         self.paths.is_empty() || self.paths.iter().any(|selected| path.starts_with(selected))
     }
 
-    fn may_include_below(&self, folder: &Path) -> bool {
-        self.includes(folder)
+    fn may_include_below(&self, directory: &Path) -> bool {
+        self.includes(directory)
             || self
                 .paths
                 .iter()
-                .any(|selected| selected.starts_with(folder))
+                .any(|selected| selected.starts_with(directory))
     }
 
     /// Returns the changes in a submodule, or the reason why it cannot be compared. Its older state is the commit that
@@ -162,8 +163,8 @@ impl<'a> Comparison<'a> {
             )
         });
         let Some(inner) = submodule? else {
-            let folder = outer.root().join(&module.path);
-            if in_work_tree && has_files(&folder) {
+            let directory = outer.root().join(&module.path);
+            if in_work_tree && has_files(&directory) {
                 return Err(format!(
                     "the submodule is not checked out, but its directory contains files, which are not compared; move them \
                      away and {}",
@@ -176,7 +177,7 @@ impl<'a> Comparison<'a> {
                     update()
                 ));
             }
-            if self.paths.iter().any(|path| path.starts_with(&folder)) {
+            if self.paths.iter().any(|path| path.starts_with(&directory)) {
                 return Err(format!(
                     "the submodule is not checked out; {} first",
                     update()
@@ -197,10 +198,10 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// Returns whether this is a non-empty folder, and not a symbolic link.
-fn has_files(folder: &Path) -> bool {
-    let mut entries = fs::read_dir(folder).into_iter().flatten();
-    !folder.is_symlink() && entries.next().is_some()
+/// Returns whether this is a non-empty directory, and not a symbolic link.
+fn has_files(directory: &Path) -> bool {
+    let mut entries = fs::read_dir(directory).into_iter().flatten();
+    !directory.is_symlink() && entries.next().is_some()
 }
 
 fn unreadable_at(path: PathBuf, why: String) -> Changed {
@@ -228,16 +229,19 @@ fn compare_files(file: &Path, old: Content, new: Content) -> Vec<(String, Vec<Ch
         (Ok(old), Ok(new)) => (old, new),
         (_, Err(why)) | (Err(why), _) => return vec![(String::new(), vec![unreadable(why)])],
     };
-    let places: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let changes = places
-        .into_iter()
-        .map(|place| (place.clone(), compare(old.get(place), new.get(place))));
+    let object_names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let changes = object_names.into_iter().map(|object_name| {
+        (
+            object_name.clone(),
+            compare(old.get(object_name), new.get(object_name)),
+        )
+    });
     changes.filter(|(_, changes)| !changes.is_empty()).collect()
 }
 
-/// Returns the objects in a file by namespace and name, or the reason why they cannot be read. A malformed file has
-/// none if it cannot contain a SealedSecret, or is named like another kind of file, such as a page that mentions
-/// SealedSecrets.
+/// Returns the objects in a file by namespace and name, or the reason why they cannot be read. A malformed file counts
+/// as empty if it cannot contain a SealedSecret, or if its name is that of another kind of file, such as a page that
+/// mentions SealedSecrets.
 fn objects(
     file: &Path,
     bytes: Option<Zeroizing<Vec<u8>>>,
@@ -271,12 +275,12 @@ fn objects(
 
 /// Inserts an object under its namespace and name. A further object of the same name gets a number: a cluster uses the
 /// last one, and a reviewer has to see all of them.
-fn insert(objects: &mut BTreeMap<String, Object>, place: &str, object: Object) {
-    let mut unique_name = place.to_owned();
+fn insert(objects: &mut BTreeMap<String, Object>, object_name: &str, object: Object) {
+    let mut unique_name = object_name.to_owned();
     let mut number = 1;
     while objects.contains_key(&unique_name) {
         number += 1;
-        unique_name = format!("{place} (number {number} of this name)");
+        unique_name = format!("{object_name} (number {number} of this name)");
     }
     objects.insert(unique_name, object);
 }

@@ -40,7 +40,8 @@ impl Connection {
     }
 }
 
-/// Checks each step. A failed step skips those that depend on it. `is_by_rule` is whether a rule chose the controller.
+/// Checks each step. If a step fails, the steps that depend on it are skipped. `is_by_rule` is whether a rule chose the
+/// controller.
 pub(super) fn check(
     args: &Doctor,
     is_by_rule: bool,
@@ -49,8 +50,8 @@ pub(super) fn check(
 ) -> Connection {
     let mut connection = Connection::default();
     let location_flags = location_flags(&args.location);
-    let _ = if let Some(folder) = &args.location.directory {
-        directory(folder, &location_flags, &mut connection, findings)
+    let _ = if let Some(path) = &args.location.directory {
+        directory(path, &location_flags, &mut connection, findings)
     } else {
         let access = Access {
             by_token: TokenAccess {
@@ -71,14 +72,14 @@ pub(super) fn check(
 
 /// Checks the keys in the directory of a controller. Returns `None` if they cannot be read, or none may seal.
 fn directory(
-    folder: &Path,
+    path: &Path,
     location_flags: &str,
     connection: &mut Connection,
     findings: &mut Findings,
 ) -> Option<()> {
-    let stored = KeyStore::directory(folder).and_then(|store| StoredKeys::read(&store));
+    let stored = KeyStore::directory(path).and_then(|store| StoredKeys::read(&store));
     let finding = match &stored {
-        Ok(_) => Finding::good(folder.shown()),
+        Ok(_) => Finding::good(path.shown()),
         Err(error) => Finding::bad(
             error_chain(error.as_ref()),
             "pass the directory of the controller with --directory",
@@ -129,7 +130,7 @@ fn kubeconfig(objects: Result<&Objects, &kubeseal_library::cluster::ClusterError
         Ok(objects) => Finding::good(format!("API server {}", objects.server())),
         Err(error) => Finding::bad(
             error_chain(error),
-            "select a file with --kubeconfig or KUBECONFIG, and a context of it with --context; \
+            "select a file with --kubeconfig or KUBECONFIG, and one of its contexts with --context; \
              `kubectl config get-contexts` lists them",
         ),
     }

@@ -29,7 +29,7 @@ pub(super) struct Finding {
     verdict: Verdict,
     #[serde(rename = "finding")]
     text: String,
-    /// What to do; `None` if the verdict is good or skipped.
+    /// The remedy; `None` if the verdict is good or skipped.
     remedy: Option<String>,
 }
 
@@ -122,7 +122,7 @@ mod tests {
     use crate::seal::output::tests::{check, check_bytes};
 
     #[test]
-    fn pins_the_report() {
+    fn the_report_has_the_documented_form() {
         let mut findings = Findings::default();
         check_bytes(&findings, "{\n  \"steps\": []\n}\n");
         let _ = findings.add("seal", Finding::good("version 1"));

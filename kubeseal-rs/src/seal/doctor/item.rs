@@ -54,7 +54,7 @@ pub(super) fn unused_key(key: &UsedKey, stored: &StoredKeys) -> Option<Finding> 
     }
     let rotate = rotate_command(key);
     Some(match own.first() {
-        Some(StoredIn { name, label, .. }) => Finding::bad(
+        Some(KeySecretUse { name, label, .. }) => Finding::bad(
             format!("its key {key} is retired, so the controller cannot unseal it"),
             format!(
                 "re-encrypt the value with `{rotate}`, or restore the label {label}={KEY_ACTIVE} of the Secret {name}"
@@ -69,26 +69,30 @@ pub(super) fn unused_key(key: &UsedKey, stored: &StoredKeys) -> Option<Finding> 
     })
 }
 
-/// A key Secret, with the label that says whether its key is in use.
-struct StoredIn<'a> {
+/// A key Secret, with the label that shows whether its key is in use.
+struct KeySecretUse<'a> {
     name: &'a str,
     label: &'static str,
     is_active: bool,
 }
 
 /// Returns the Secrets that contain a key.
-fn secrets_with<'a>(key: &UsedKey, stored: &'a StoredKeys) -> Vec<StoredIn<'a>> {
+fn secrets_with<'a>(key: &UsedKey, stored: &'a StoredKeys) -> Vec<KeySecretUse<'a>> {
     let has_rsa = |record: &&KeyRecord| record.fingerprint() == key.fingerprint();
-    let rsa = stored.rsa.iter().filter(has_rsa).map(|record| StoredIn {
-        name: record.name(),
-        label: KEY_LABEL,
-        is_active: record.facts.is_active,
-    });
+    let rsa = stored
+        .rsa
+        .iter()
+        .filter(has_rsa)
+        .map(|record| KeySecretUse {
+            name: record.name(),
+            label: KEY_LABEL,
+            is_active: record.facts.is_active,
+        });
     let has_v2 = |record: &&V2KeyRecord| {
         let id = record.key_id();
         id.is_some_and(|id| *key == UsedKey::V2(id.short()))
     };
-    let v2 = stored.v2.iter().filter(has_v2).map(|record| StoredIn {
+    let v2 = stored.v2.iter().filter(has_v2).map(|record| KeySecretUse {
         name: record.name(),
         label: V2_KEY_LABEL,
         is_active: record.is_active,
@@ -115,12 +119,12 @@ fn explain_unknown(sealed: &SealedSecret, item: &str) -> Finding {
 /// Returns how the scope, namespace or name that an item was sealed for differs from those of its object, and the
 /// remedy.
 fn explain_other_place(place: &Place, own: &Place) -> (String, String) {
-    let (finding, way_back) = if place.scope == own.scope {
-        in_its_scope(place, own)
+    let (finding, reversal) = if place.scope == own.scope {
+        in_same_scope(place, own)
     } else {
         in_another_scope(place, own)
     };
-    let remedy = format!("{way_back}, or seal the value again for this object");
+    let remedy = format!("{reversal}, or seal the value again for this object");
     (finding, remedy)
 }
 
@@ -135,23 +139,23 @@ fn in_another_scope(place: &Place, own: &Place) -> (String, String) {
     } else if place.scope == Scope::NamespaceWide && place.namespace != own.namespace {
         let _ = write!(finding, ", for the namespace {}", place.namespace);
     }
-    let way_back = match place.scope.annotation() {
+    let reversal = match place.scope.annotation() {
         Some(name) => format!("restore the annotation {name}: \"true\" of the SealedSecret"),
         None => "remove the scope annotation of the SealedSecret".to_owned(),
     };
-    (finding, way_back)
+    (finding, reversal)
 }
 
-fn in_its_scope(place: &Place, own: &Place) -> (String, String) {
-    let (mut parts, mut back) = (Vec::new(), Vec::new());
+fn in_same_scope(place: &Place, own: &Place) -> (String, String) {
+    let (mut parts, mut reversals) = (Vec::new(), Vec::new());
     if place.namespace != own.namespace {
         parts.push(format!("the namespace {}", place.namespace));
-        back.push(format!("move it back to the namespace {}", place.namespace));
+        reversals.push(format!("move it back to the namespace {}", place.namespace));
     }
     if place.scope == Scope::Strict && place.name != own.name {
         parts.push(format!("the name {}", place.name));
-        back.push(format!("rename it back to {}", place.name));
+        reversals.push(format!("rename it back to {}", place.name));
     }
     let finding = format!("it was sealed for {}", parts.join(" and "));
-    (finding, back.join(" and "))
+    (finding, reversals.join(" and "))
 }

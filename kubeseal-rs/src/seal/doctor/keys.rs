@@ -29,7 +29,7 @@ impl StoredKeys {
         Ok(Self { rsa, v2 })
     }
 
-    /// Returns whether no key Secret is known.
+    /// Returns whether no key Secret was read.
     pub(super) fn is_empty(&self) -> bool {
         self.rsa.is_empty() && self.v2.is_empty()
     }

@@ -1,5 +1,5 @@
-//! `seal doctor`: checks each step from the kubeconfig to the items of a file. A failed step skips those that
-//! depend on it.
+//! `seal doctor`: checks each step from the kubeconfig to the items of a file. If a step fails, the steps that depend
+//! on it are skipped.
 //!
 //! | module | checks |
 //! |---|---|
@@ -8,7 +8,7 @@
 //! | `keys` | key Secrets, if the user may read them |
 //! | `object` | whether the SealedSecrets in a file can be unsealed |
 //! | `item` | why an item cannot be unsealed |
-//! | `rollback` | what Bitnami's controller could not unseal |
+//! | `rollback` | the objects that Bitnami's controller could not unseal |
 //! | `templates` | whether the templates of a SealedSecret render |
 //! | `findings` | nothing; it prints the findings of the other modules |
 //!
@@ -77,7 +77,7 @@ pub struct Doctor {
         conflicts_with = "authorized"
     )]
     pub offline: bool,
-    /// Count what would stop working under Bitnami's controller, and check nothing else
+    /// Count the objects that would stop working under Bitnami's controller, and check nothing else
     #[arg(long, conflicts_with_all = ["offline", "backups", "authorized", "try_namespace", "try_name"])]
     pub rollback: bool,
     /// Output format
@@ -111,8 +111,8 @@ pub fn run(args: &Doctor, environment: &Environment) -> Result<Outcome> {
     }
     let mut connection = connection::Connection::default();
     if !args.offline {
-        // A rule must not choose which server receives a token: `--authorized` below follows the arguments alone, and
-        // the connection knows whether a rule chose the controller.
+        // A rule must not choose which server receives a token: `--authorized` below depends on the arguments alone,
+        // and the connection stores whether a rule chose the controller.
         let (args, is_by_rule) = with_rule(args, environment, &mut findings);
         connection = connection::check(&args, is_by_rule, &clusters, &mut findings);
     }
@@ -136,8 +136,8 @@ fn finish(args: &Doctor, findings: &Findings) -> Result<Outcome> {
     })
 }
 
-/// Returns the arguments with the controller that the rule of `.seal.yaml` for the file names, unless flags name one, and
-/// whether the rule names another controller than the user. Adds a finding if the rule names the controller or the
+/// Returns the arguments with the controller that the rule of `.seal.yaml` for the file names, unless flags name one,
+/// and whether the rule names another controller than the user. Adds a finding if the rule names the controller or the
 /// certificate, or if `.seal.yaml` is invalid.
 fn with_rule(args: &Doctor, environment: &Environment, findings: &mut Findings) -> (Doctor, bool) {
     let mut args = args.clone();

@@ -68,7 +68,7 @@ fn check_object(
         findings.add(&title, finding);
         return;
     }
-    match ask(sealed, &title, connection, findings) {
+    match ask_controller(sealed, &title, connection, findings) {
         Answer::Unsealable => {
             findings.add(&title, Finding::good("the controller can unseal it"));
         }
@@ -151,7 +151,7 @@ fn add_item_findings(
         return findings.add(&title, finding);
     }
     for (item, key) in answer.unsealed() {
-        reasons.insert(item.clone(), opens(key));
+        reasons.insert(item.clone(), opening_reason(key));
     }
     for (item, reason) in &reasons {
         let name = format!("{title}, item {item}");
@@ -164,7 +164,7 @@ fn add_item_findings(
     Some(())
 }
 
-fn opens(key: &UsedKey) -> Reason {
+fn opening_reason(key: &UsedKey) -> Reason {
     match key {
         UsedKey::Rsa(fingerprint) => Reason::Opens(fingerprint.clone()),
         UsedKey::V2(id) => Reason::OpensV2(*id),
@@ -177,7 +177,7 @@ enum Answer {
     /// The object can be unsealed.
     Unsealable,
     /// The object cannot be unsealed. A caller that may verify it also gets the key of each item.
-    NotUnsealable(KeysOfItems),
+    CannotUnseal(KeysOfItems),
     /// There is no answer.
     Unknown,
 }
@@ -185,7 +185,7 @@ enum Answer {
 impl Answer {
     fn items(&self) -> impl Iterator<Item = (&String, Option<&UsedKey>)> {
         let items = match self {
-            Self::NotUnsealable(items) => Some(items),
+            Self::CannotUnseal(items) => Some(items),
             Self::Unsealable | Self::Unknown => None,
         };
         items
@@ -199,7 +199,7 @@ impl Answer {
     }
 }
 
-fn ask(
+fn ask_controller(
     sealed: &SealedSecret,
     title: &str,
     connection: &Connection,
@@ -207,12 +207,12 @@ fn ask(
 ) -> Answer {
     let unauthenticated = |controller: &Controller| match controller.verify(&sealed.to_document()) {
         Ok(true) => Ok(Answer::Unsealable),
-        Ok(false) => Ok(Answer::NotUnsealable(KeysOfItems::new())),
+        Ok(false) => Ok(Answer::CannotUnseal(KeysOfItems::new())),
         Err(error) => Err(error_chain(&error)),
     };
     let authorized = |controller: &Authorized| match controller.keys(sealed) {
         Ok(items) if items.values().all(Option::is_some) => Ok(Answer::Unsealable),
-        Ok(items) => Ok(Answer::NotUnsealable(items)),
+        Ok(items) => Ok(Answer::CannotUnseal(items)),
         Err(error) => Err(error_chain(&error)),
     };
     let answer = match (&connection.authorized, &connection.controller) {

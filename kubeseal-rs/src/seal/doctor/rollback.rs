@@ -1,4 +1,4 @@
-//! Counts what Bitnami's controller could not unseal: objects with v2 values.
+//! Counts the objects with v2 values, which Bitnami's controller could not unseal.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use super::findings::{Finding, Findings};
 use crate::report;
 use crate::seal::keys::store;
 
-/// The step that all findings are about.
+/// The name of the step.
 const STEP: &str = "rollback";
 
 /// Checks the objects in a file or directory, or those of the cluster.
@@ -23,9 +23,9 @@ const STEP: &str = "rollback";
 pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findings) -> Result<()> {
     let inventory = inventory(args, clusters)?;
     let affected: Vec<_> = inventory.holders.iter().filter_map(affected).collect();
-    for (place, text) in &affected {
+    for (object_name, text) in &affected {
         let remedy = "convert it with `seal rotate --to v1`, and apply it";
-        findings.add(place, Finding::bad(text.clone(), remedy));
+        findings.add(object_name, Finding::bad(text.clone(), remedy));
     }
     for unread in &inventory.unread {
         let remedy = "correct it, and run the command again";
@@ -36,21 +36,27 @@ pub(super) fn check(args: &Doctor, clusters: &Clusters<'_>, findings: &mut Findi
     Ok(())
 }
 
-/// Returns the verdict on all objects. What cannot be read may contain v2 values.
+/// Returns the verdict on all objects. Unreadable files and objects may contain v2 values.
 fn summary(inventory: &Inventory, affected: usize) -> Finding {
     let (total, unread) = (inventory.holders.len(), inventory.unread_count());
     if affected > 0 {
         let text = format!(
             "{affected} of {total} objects would stop being updated under Bitnami's controller; their Secrets would stay"
         );
-        return Finding::bad(text, "convert them before the change of controllers");
+        return Finding::bad(
+            text,
+            "convert them before you change to Bitnami's controller",
+        );
     }
     if unread > 0 {
         let text = format!(
             "unknown for {unread} of the files and objects, which cannot be read; Bitnami's controller can read the {total} \
              others"
         );
-        return Finding::bad(text, "correct them before the change of controllers");
+        return Finding::bad(
+            text,
+            "correct them before you change to Bitnami's controller",
+        );
     }
     Finding::good(format!("Bitnami's controller can read all {total} objects"))
 }
@@ -62,7 +68,7 @@ fn inventory(args: &Doctor, clusters: &Clusters<'_>) -> Result<Inventory> {
     }
 }
 
-/// Returns the place of an object that Bitnami's controller cannot read, and why.
+/// Returns the name of an object that Bitnami's controller cannot read, and the reason.
 fn affected(holder: &Holder) -> Option<(String, String)> {
     let entries = &holder.sealed.spec.encrypted_data;
     if !v2::is_v2(entries) {

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::seal::in_cluster::Values;
 
 /// Formats the text for the editor. **It contains plain values.**
-pub(super) fn write(place: &str, values: &Values, is_blind: bool) -> Zeroizing<String> {
+pub(super) fn write(object_name: &str, values: &Values, is_blind: bool) -> Zeroizing<String> {
     let (mut texts, mut bytes) = (Map::new(), Map::new());
     for (key, value) in values {
         let text = value
@@ -33,7 +33,7 @@ pub(super) fn write(place: &str, values: &Values, is_blind: bool) -> Zeroizing<S
         document["data"] = Json::Object(bytes);
     }
     let body = Zeroizing::new(manifest::to_yaml(&document));
-    let header = header(place, values, is_blind);
+    let header = header(object_name, values, is_blind);
     let unknown = lines_of_unknown(values);
     // Allocate the full length at once: a growing string would leave copies in freed memory.
     let mut text = Zeroizing::new(String::with_capacity(header.len() + body.len()));
@@ -56,7 +56,7 @@ fn lines_of_unknown(values: &Values) -> BTreeSet<String> {
     unknown.map(line).collect()
 }
 
-fn header(place: &str, values: &Values, is_blind: bool) -> String {
+fn header(object_name: &str, values: &Values, is_blind: bool) -> String {
     let has_unknown = values.values().any(Option::is_none);
     let unknown_note = if has_unknown {
         "# Values are not shown: write a new value after the colon, or nothing to keep the old one.\n"
@@ -69,7 +69,7 @@ fn header(place: &str, values: &Values, is_blind: bool) -> String {
         "# Values that are not text are under data, in base64.\n"
     };
     format!(
-        "# {place}: change values, add keys, remove keys. Values that you do not change are not re-encrypted.\n\
+        "# {object_name}: change values, add keys, remove keys. Values that you do not change are not re-encrypted.\n\
          {unknown_note}{data_note}# Save and quit; an empty file changes nothing.\n"
     )
 }
@@ -108,11 +108,11 @@ pub(super) fn read(text: &[u8]) -> Result<Option<Values>> {
     Ok(Some(values))
 }
 
-fn entries<'a>(node: &'a Node, what: &str) -> Result<&'a [(String, Node)]> {
+fn entries<'a>(node: &'a Node, expected: &str) -> Result<&'a [(String, Node)]> {
     match &node.value {
         Value::Map(entries) => Ok(entries),
         Value::Null => Ok(&[]),
-        _ => bail!("line {}: {what}", node.line),
+        _ => bail!("line {}: {expected}", node.line),
     }
 }
 
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn applies_only_changes() {
+    fn the_difference_contains_only_changed_items() {
         let before = Values::from([
             ("known".to_owned(), Some(plain("1"))),
             ("changed".to_owned(), Some(plain("2"))),

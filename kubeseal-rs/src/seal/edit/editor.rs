@@ -1,5 +1,4 @@
-//! Runs the user's editor: `$VISUAL`, `$EDITOR` or vi, by its absolute path, so that no program of
-//! a repository is run.
+//! Runs the user's editor: `$VISUAL`, `$EDITOR` or vi, by its absolute path, so that no program in a repository is run.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::programs;
 
-use super::guarded::GuardedFolder;
+use super::guarded::GuardedDirectory;
 use crate::failure::Failure;
 use crate::report::ShowPath as _;
 
@@ -41,22 +40,22 @@ impl Editor {
             Failure::new(message).hint("set EDITOR to another program")
         })?;
         let mut args: Vec<String> = args.into_iter().skip(1).collect();
-        args.extend(quiet_args(&program));
+        args.extend(no_copy_args(&program));
         Ok(Self { program, args })
     }
 
     /// Opens the file in the editor, waits, and returns how long it took. The editor runs in the
-    /// hidden folder: its own files are removed with the folder, and there are no local settings to
+    /// hidden directory: its own files are removed with the directory, and there are no local settings to
     /// load.
     ///
     /// # Errors
     ///
     /// Fails if the editor cannot be started, or exits with a failure.
-    pub(super) fn open(&self, guarded: &GuardedFolder) -> Result<Duration> {
+    pub(super) fn open(&self, guarded: &GuardedDirectory) -> Result<Duration> {
         let hidden = guarded.hidden();
         let mut command = Command::new(&self.program);
         command.args(&self.args);
-        command.arg(hidden.file()).current_dir(hidden.folder());
+        command.arg(hidden.file()).current_dir(hidden.directory());
         let start = Instant::now();
         let status = guarded.while_editing(|| command.status());
         let status =
@@ -71,7 +70,7 @@ impl Editor {
     /// the file to another process. For an unknown editor, only a very short time indicates this,
     /// and only if the session is interactive, since a script is as fast.
     pub(super) fn remark(&self, after: Duration, is_interactive: bool) -> Option<String> {
-        let flag = waiting_flag(&self.program);
+        let flag = wait_flag(&self.program);
         let is_waiting =
             flag.is_none_or(|flag| self.args.iter().any(|arg| is_same_flag(arg, flag)));
         let exited_too_soon = flag.is_none() && is_interactive && after < MIN_EDIT_TIME;
@@ -92,7 +91,7 @@ impl Editor {
 const MIN_EDIT_TIME: Duration = Duration::from_millis(500);
 
 /// Returns the flag that makes a window editor wait until its window is closed.
-fn waiting_flag(program: &Path) -> Option<&'static str> {
+fn wait_flag(program: &Path) -> Option<&'static str> {
     const EDITORS: [(&str, &str); 5] = [
         (
             "--wait",
@@ -117,27 +116,19 @@ fn is_same_flag(arg: &str, flag: &str) -> bool {
         )
 }
 
-/// The Vim options against copies of the text on disk. `nomodeline`, because a modeline in a value
-/// of another author would set options.
-const KEEP_NOTHING: &str = "set noswapfile nobackup nowritebackup noundofile nomodeline";
+/// Vim options that prevent copies of the text on disk. `nomodeline` is set because a modeline in a value of another
+/// author would set options.
+const NO_COPIES: &str = "set noswapfile nobackup nowritebackup noundofile nomodeline";
 
 /// Returns the arguments that keep Vim from writing the text to other files.
-fn quiet_args(program: &Path) -> Vec<String> {
+fn no_copy_args(program: &Path) -> Vec<String> {
     if !link_chain(program).any(|name| is_vim(&name)) {
         return Vec::new();
     }
-    // Set the options before the user's settings are read, and again after.
-    [
-        "-n",
-        "-i",
-        "NONE",
-        "--cmd",
-        KEEP_NOTHING,
-        "-c",
-        KEEP_NOTHING,
-    ]
-    .map(str::to_owned)
-    .into()
+    // Set the options before the user's settings are read, and again afterwards.
+    ["-n", "-i", "NONE", "--cmd", NO_COPIES, "-c", NO_COPIES]
+        .map(str::to_owned)
+        .into()
 }
 
 /// Returns the path of the editor and every link target on the way. Any of them may identify the
@@ -148,9 +139,9 @@ fn link_chain(program: &Path) -> impl Iterator<Item = PathBuf> {
     std::iter::successors(Some(program.to_owned()), next).take(40)
 }
 
-/// Returns whether the program is Vim or Neovim. Their names contain `vim`, as in `nvim.appimage`
-/// and `vim.basic`, except for Vim's read-only variants such as `gview`. Other programs are also named `vi`, `view` or `ex`,
-/// and do not know the arguments.
+/// Returns whether the program is Vim or Neovim. Their names contain `vim`, as in `nvim.appimage` and `vim.basic`,
+/// except for Vim's read-only variants such as `gview`. Other programs are also named `vi`, `view` or `ex`, and do not
+/// accept the arguments.
 fn is_vim(program: &Path) -> bool {
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     match name.to_ascii_lowercase().as_str() {
@@ -209,9 +200,9 @@ mod tests {
     }
 
     #[test]
-    fn vim_keeps_no_copies_under_other_names_and_other_editors_get_no_arguments() {
-        let folder = tempfile::tempdir().unwrap();
-        let path_of = |name: &str| folder.path().join(name);
+    fn vim_gets_arguments_against_copies_under_any_name_and_other_editors_get_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path_of = |name: &str| directory.path().join(name);
         for (name, text) in [
             ("snap", ""),
             ("busybox", ""),
@@ -222,7 +213,7 @@ mod tests {
         ] {
             fs::write(path_of(name), text).unwrap();
         }
-        for (name, target, is_quiet) in [
+        for (name, target, has_arguments) in [
             ("nvim", "snap", true),
             ("vimx", "snap", true),
             ("gvim", "snap", true),
@@ -238,8 +229,12 @@ mod tests {
         ] {
             fs::create_dir_all(path_of(name).parent().unwrap()).unwrap();
             symlink(path_of(target), path_of(name)).unwrap();
-            let args = quiet_args(&path_of(name));
-            assert_eq!(args.first().is_some_and(|w| w == "-n"), is_quiet, "{name}");
+            let args = no_copy_args(&path_of(name));
+            assert_eq!(
+                args.first().is_some_and(|w| w == "-n"),
+                has_arguments,
+                "{name}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Removes the hidden folder before a signal ends this process, and after SIGKILL.
+//! Removes the hidden directory before a signal ends this process, and after SIGKILL.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -15,43 +15,43 @@ use kubeseal_library::programs;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
-use super::hidden::HiddenFolder;
+use super::hidden::HiddenDirectory;
 
 const SIGNALS: &[i32] = &[SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 
-/// A hidden folder that is removed however the process ends. While this value exists, [`SIGNALS`] end the process only
-/// after the folder is removed; afterwards, they have their usual effect. If another signal ends it, such as SIGKILL, a
-/// shell removes the folder, if there is one.
-pub(super) struct GuardedFolder {
+/// A hidden directory that is removed however the process ends. While this value exists, [`SIGNALS`] end the process
+/// only after the directory is removed; afterwards, they have their usual effect. If another signal ends it, such as
+/// SIGKILL, a shell removes the directory, if there is one.
+pub(super) struct GuardedDirectory {
     // Fields are dropped in this order.
-    hidden: HiddenFolder,
+    hidden: HiddenDirectory,
     _sweeper: Option<Sweeper>,
     watcher: Watcher,
     _held_signals: HeldSignals,
 }
 
-impl GuardedFolder {
-    /// Creates the folder and starts the guard.
+impl GuardedDirectory {
+    /// Creates the directory, and starts the processes that remove it.
     pub(super) fn new(environment: &Environment, name: &str, text: &[u8]) -> Result<Self> {
         let problem = "cannot watch for signals";
         let held_signals = HeldSignals::new(SIGNALS).context(problem)?;
         // A signal that arrives before the watcher runs is handled by it later.
         let signals = Signals::new(SIGNALS).context(problem)?;
-        let hidden = HiddenFolder::new(environment, name, text)?;
+        let hidden = HiddenDirectory::new(environment, name, text)?;
         Ok(Self {
-            watcher: Watcher::new(signals, hidden.folder().to_owned()),
-            _sweeper: Sweeper::new(hidden.folder()),
+            watcher: Watcher::new(signals, hidden.directory().to_owned()),
+            _sweeper: Sweeper::new(hidden.directory()),
             hidden,
             _held_signals: held_signals,
         })
     }
 
-    /// Returns the folder with the file.
-    pub(super) fn hidden(&self) -> &HiddenFolder {
+    /// Returns the directory with the file.
+    pub(super) fn hidden(&self) -> &HiddenDirectory {
         &self.hidden
     }
 
-    /// Runs an editor. Meanwhile Ctrl-C is left to the editor.
+    /// Runs an editor. Until it exits, only the editor handles Ctrl-C.
     pub(super) fn while_editing<T>(&self, run: impl FnOnce() -> T) -> T {
         self.watcher.is_editing.store(true, Ordering::SeqCst);
         let result = run();
@@ -60,19 +60,19 @@ impl GuardedFolder {
     }
 }
 
-/// A shell that removes the folder after this process ends for any reason: then the shell's stdin
+/// A shell that removes the directory after this process ends for any reason: then the shell's stdin
 /// ends, because no other process has it open.
 struct Sweeper(Child);
 
 /// The script of the shell. It ignores signals from the terminal, since they end this process first.
-const SWEEP: &str = "trap '' HUP INT QUIT TERM; read -r line; rm -rf -- \"$1\"";
+const SWEEPER_SCRIPT: &str = "trap '' HUP INT QUIT TERM; read -r line; rm -rf -- \"$1\"";
 
 impl Sweeper {
-    /// Starts the shell. Returns `None` if there is no shell; then the next run removes the folder of a
+    /// Starts the shell. Returns `None` if there is no shell; then the next run removes the directory of a
     /// killed run.
-    fn new(folder: &Path) -> Option<Self> {
+    fn new(directory: &Path) -> Option<Self> {
         let mut command = Command::new(programs::find("sh")?);
-        command.args(["-c", SWEEP, "sh"]).arg(folder);
+        command.args(["-c", SWEEPER_SCRIPT, "sh"]).arg(directory);
         command.env("PATH", programs::search_path());
         command.current_dir("/").process_group(0);
         command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -94,12 +94,12 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(signals: Signals, folder: PathBuf) -> Self {
+    fn new(signals: Signals, directory: PathBuf) -> Self {
         let watch = signals.handle();
         let is_editing = Arc::new(AtomicBool::new(false));
         let editing = Arc::clone(&is_editing);
         let thread =
-            std::thread::spawn(move || remove_folder_on_signal(signals, &folder, &editing));
+            std::thread::spawn(move || remove_directory_on_signal(signals, &directory, &editing));
         Self {
             watch,
             thread: Some(thread),
@@ -116,12 +116,12 @@ impl Drop for Watcher {
     }
 }
 
-fn remove_folder_on_signal(mut signals: Signals, folder: &Path, is_editing: &AtomicBool) {
+fn remove_directory_on_signal(mut signals: Signals, directory: &Path, is_editing: &AtomicBool) {
     for signal in &mut signals {
         if signal == SIGINT && is_editing.load(Ordering::SeqCst) {
             continue;
         }
-        let _ = fs::remove_dir_all(folder);
+        let _ = fs::remove_dir_all(directory);
         std::process::exit(128 + signal);
     }
 }

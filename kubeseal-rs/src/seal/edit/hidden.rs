@@ -1,5 +1,5 @@
-//! An in-memory folder for one file with plain values. Only this user can access it, and it is removed
-//! when the run ends. What a killed run leaves, the shell of [`super::guarded`] removes, or else the next run.
+//! An in-memory directory for one file with plain values. Only this user can access it, and it is removed when the run
+//! ends. If the run is killed, the shell of [`super::guarded`] or the next run removes it.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -16,28 +16,28 @@ use zeroize::Zeroizing;
 use crate::failure::Failure;
 use crate::report::ShowPath as _;
 
-/// The prefix of folder names; the process id and random characters follow.
+/// The prefix of directory names; the process id and random characters follow.
 const PREFIX: &str = "seal-edit-";
 
-/// The folder with the file. Both are removed when the value is dropped.
-pub(super) struct HiddenFolder {
-    folder: TempDir,
+/// The directory with the file. Both are removed when the value is dropped.
+pub(super) struct HiddenDirectory {
+    directory: TempDir,
     file: PathBuf,
 }
 
-impl HiddenFolder {
-    /// Creates the folder and writes a file for this user only.
+impl HiddenDirectory {
+    /// Creates the directory and writes a file for this user only.
     pub(super) fn new(environment: &Environment, name: &str, text: &[u8]) -> Result<Self> {
-        let base = base_folder(environment).ok_or_else(no_memory)?;
+        let base = base_directory(environment).ok_or_else(no_memory_file_system)?;
         let cannot_use = || format!("cannot use the in-memory directory {}", base.shown());
-        let folder = tempfile::Builder::new()
+        let directory = tempfile::Builder::new()
             .prefix(&format!("{PREFIX}{}-", std::process::id()))
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&base)
             .with_context(cannot_use)?;
-        remove_leftovers(&base, folder.path());
-        let file = folder.path().join(name);
-        let hidden = Self { folder, file };
+        remove_leftovers(&base, directory.path());
+        let file = directory.path().join(name);
+        let hidden = Self { directory, file };
         hidden.write(text).with_context(cannot_use)?;
         Ok(hidden)
     }
@@ -52,9 +52,9 @@ impl HiddenFolder {
         &self.file
     }
 
-    /// Returns the path of the folder, where editors may create files.
-    pub(super) fn folder(&self) -> &Path {
-        self.folder.path()
+    /// Returns the path of the directory, where editors may create files.
+    pub(super) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Reads the file. Fails if the editor replaced it with something other than a regular file.
@@ -63,8 +63,8 @@ impl HiddenFolder {
     }
 }
 
-/// Returns the failure for a system without an in-memory folder.
-fn no_memory() -> Failure {
+/// Returns the failure for a system without an in-memory directory.
+fn no_memory_file_system() -> Failure {
     Failure::new(
         "no in-memory file system found: neither $XDG_RUNTIME_DIR nor /dev/shm is a writable tmpfs, and plaintext is \
          never written to disk",
@@ -72,17 +72,18 @@ fn no_memory() -> Failure {
     .hint("change a single item with `seal set FILE KEY`")
 }
 
-/// Returns the first writable in-memory folder.
-fn base_folder(environment: &Environment) -> Option<PathBuf> {
+/// Returns the first writable in-memory directory.
+fn base_directory(environment: &Environment) -> Option<PathBuf> {
     let runtime = environment.nonempty_variable("XDG_RUNTIME_DIR");
     let runtime = runtime.map(PathBuf::from).filter(|path| path.is_absolute());
-    let folders = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
-    let usable =
-        |folder: &PathBuf| memory::is_in_memory(folder) && tempfile::tempfile_in(folder).is_ok();
-    folders.into_iter().find(usable)
+    let directories = runtime.into_iter().chain([PathBuf::from("/dev/shm")]);
+    let usable = |directory: &PathBuf| {
+        memory::is_in_memory(directory) && tempfile::tempfile_in(directory).is_ok()
+    };
+    directories.into_iter().find(usable)
 }
 
-/// Removes folders of this user's runs that have ended.
+/// Removes directories of this user's runs that have ended.
 fn remove_leftovers(base: &Path, own: &Path) {
     let Ok(user) = fs::symlink_metadata(own).map(|own| own.uid()) else {
         return;
@@ -90,10 +91,10 @@ fn remove_leftovers(base: &Path, own: &Path) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let is_leftover = process_of(&name.to_string_lossy(), PREFIX).is_some_and(has_exited);
-        let is_ours = entry
+        let is_own = entry
             .metadata()
-            .is_ok_and(|found| found.is_dir() && found.uid() == user);
-        if is_leftover && is_ours {
+            .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == user);
+        if is_leftover && is_own {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -105,13 +106,16 @@ mod tests {
 
     #[test]
     fn is_accessible_to_this_user_only_and_removed_on_drop() {
-        let hidden = HiddenFolder::new(&Environment::of_this_process(), "n.yaml", b"x").unwrap();
+        let hidden = HiddenDirectory::new(&Environment::of_this_process(), "n.yaml", b"x").unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(hidden.folder()), mode(hidden.file())), (0o700, 0o600));
+        assert_eq!(
+            (mode(hidden.directory()), mode(hidden.file())),
+            (0o700, 0o600)
+        );
         assert_eq!(*hidden.read().unwrap(), b"x");
-        let folder = hidden.folder().to_owned();
+        let directory = hidden.directory().to_owned();
         drop(hidden);
-        assert!(!folder.exists());
+        assert!(!directory.exists());
     }
 
     #[test]

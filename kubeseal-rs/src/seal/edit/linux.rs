@@ -4,7 +4,7 @@ use std::io::BufRead as _;
 
 use super::document::{self, Difference, difference};
 use super::editor::Editor;
-use super::guarded::GuardedFolder;
+use super::guarded::GuardedDirectory;
 use anyhow::{Context as _, Result};
 use kubeseal_library::environment::Environment;
 use kubeseal_library::rules::SealedFormat;
@@ -30,9 +30,8 @@ const KEY_HINT: &str = "pass --key FILE to unseal them locally, or --blind to ed
 ///
 /// # Errors
 ///
-/// Fails if the values cannot be decrypted or read, if there is no editor or no folder in memory,
-/// if the edited text is not valid, or if the file cannot be edited safely. Then nothing is
-/// changed.
+/// Fails if the values cannot be decrypted or read, if there is no editor or no in-memory directory, if the edited text
+/// is not valid, or if the file cannot be edited safely. Then nothing is changed.
 pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     let mut target = Target::read(&args.file, args.name.as_deref())?;
     // Find the editor before anything is decrypted.
@@ -44,7 +43,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
         Session::new(&args.sealing, environment)
     } else {
         let keys = ring.as_ref().unwrap_or(&no_keys);
-        Session::of_existing_values(&args.sealing, environment, keys)
+        Session::for_existing_values(&args.sealing, environment, keys)
     };
     let settings = session.settings(&args.file)?;
     target::fill_namespace(&session, &settings, &mut target.found)?;
@@ -53,7 +52,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     }
     let before = values(args, &session, &target, ring.as_ref())?;
     let text = document::write(&target::qualified_name(&target.found), &before, args.blind);
-    let mut guarded = GuardedFolder::new(environment, "values.yaml", text.as_bytes())?;
+    let mut guarded = GuardedDirectory::new(environment, "values.yaml", text.as_bytes())?;
     let is_interactive = environment.stdin_is_terminal && environment.stderr_is_terminal;
     let mut is_retry = false;
     loop {
@@ -62,7 +61,7 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
             took => took?,
         };
         let edited = guarded.hidden().read();
-        // Only a user can edit the text again; otherwise it does not stay in memory.
+        // The text stays in memory only if a user can edit it again.
         let kept = is_interactive.then_some(guarded);
         let applied = edited
             .map_err(anyhow::Error::from)
@@ -87,8 +86,8 @@ pub fn run(args: &Edit, environment: &Environment) -> Result<Outcome> {
     }
 }
 
-/// Checks keys that a rule names, which may be refused, before the user starts to edit. Others are fetched only if a value
-/// has changed.
+/// Checks keys that a rule names, which may be refused, before the user starts to edit. Other keys are fetched only if
+/// a value has changed.
 fn check_keys_of_rule(session: &Session<'_>, settings: &Settings, target: &Target) -> Result<()> {
     let format = target.format(settings)?;
     let has_recipients = settings
@@ -105,7 +104,7 @@ fn check_keys_of_rule(session: &Session<'_>, settings: &Settings, target: &Targe
     Ok(())
 }
 
-/// Returns whether other edits could succeed: not if the file has changed meanwhile.
+/// Returns whether another edit could succeed, which is not so if the file has changed meanwhile.
 fn can_be_corrected(error: &anyhow::Error) -> bool {
     !matches!(
         error.downcast_ref(),
@@ -125,7 +124,7 @@ fn apply_edits(
     before: &Values,
 ) -> Result<bool> {
     let after = document::read(text)?;
-    // An empty file means that the user gave up.
+    // An empty file means that the user canceled.
     let changes = after.as_ref().map(|after| difference(before, after));
     let Some(changes) = changes.filter(|changes| *changes != Difference::default()) else {
         report::info("nothing was changed");
@@ -142,17 +141,17 @@ fn apply(session: &Session<'_>, target: &Target, changes: Difference) -> Result<
     };
     // The object that the user edited stays, for the next attempt.
     target.clone().change(session, change, OnConflict::Refuse)?;
-    let (path, place) = (target.path.shown(), target.found.sealed.qualified_name());
+    let (path, object_name) = (target.path.shown(), target.found.sealed.qualified_name());
     for key in set.keys() {
         let verb = if target.has_item(key) {
             "changed"
         } else {
             "added"
         };
-        report::info(&format!("{path}: {place}: {key} {verb}"));
+        report::info(&format!("{path}: {object_name}: {key} {verb}"));
     }
     for key in &removed {
-        report::info(&format!("{path}: {place}: {key} removed"));
+        report::info(&format!("{path}: {object_name}: {key} removed"));
     }
     Ok(())
 }
@@ -177,9 +176,9 @@ fn values(
     };
     let unsealed = unseal::unseal_values(&target.found.sealed, ring);
     let unsealed = unsealed.map_err(|why| {
-        let place = target::qualified_name(&target.found);
+        let object_name = target::qualified_name(&target.found);
         Failure::new(format!(
-            "the values of {place} cannot be unsealed with the specified keys: {}",
+            "the values of {object_name} cannot be unsealed with the specified keys: {}",
             why.diagnosis()
         ))
         .hint("pass another key with --key, or --blind to edit without the values")

@@ -1,4 +1,4 @@
-//! `seal edit` on systems without in-memory folders, where it always fails.
+//! `seal edit` on systems without in-memory directories, where it always fails.
 
 use anyhow::{Result, bail};
 use kubeseal_library::environment::Environment;

@@ -202,9 +202,9 @@ fn file_variable(item: &str) -> String {
         .collect()
 }
 
-/// Prefixes of variables that change the behavior of linkers, shells, interpreters, TLS libraries and
-/// common tools. This list and [`DANGEROUS_NAMES`] cannot be complete. They are only a second line of
-/// defense for `--all`: what protects the command is that the user chooses its variables.
+/// Prefixes of variables that change the behavior of linkers, shells, interpreters, TLS libraries and common tools.
+/// This list and [`DANGEROUS_NAMES`] cannot be complete. They are only a second line of defense for `--all`: the
+/// command is protected because the user chooses its variables.
 const DANGEROUS_PREFIXES: [&str; 17] = [
     "AWS_ENDPOINT_URL",
     "BASH_",

@@ -1,6 +1,5 @@
-//! Finds the key services whose address a `sops` file contains, and checks that they are trusted.
-//! `sops` sends the user's credentials there, such as the token of Vault, and the author of the file
-//! chooses the address.
+//! Finds the key services whose address a `sops` file contains, and checks that they are trusted. `sops` sends the
+//! user's credentials to these services, such as the token of Vault, and the author of the file chooses the address.
 
 use shared::manifest::{Document, Node, Value};
 
@@ -89,7 +88,7 @@ fn is_word(text: &str) -> bool {
 }
 
 /// Returns the services that documents name.
-pub(super) fn of_documents(documents: &[Document]) -> Vec<Service> {
+pub(super) fn services_in_documents(documents: &[Document]) -> Vec<Service> {
     let mut services = Vec::new();
     for document in documents {
         let Value::Map(fields) = &document.root.value else {
@@ -128,7 +127,7 @@ fn field(name: &str) -> Option<&'static str> {
 
 /// Returns the services that lines `NAME=VALUE` name, as in the formats dotenv and INI. There, the
 /// metadata is flat: `sops_hc_vault__list_0__map_vault_address`.
-pub(super) fn of_lines(bytes: &[u8], prefix: &str) -> Vec<Service> {
+pub(super) fn services_in_lines(bytes: &[u8], prefix: &str) -> Vec<Service> {
     let text = String::from_utf8_lossy(bytes);
     let mut services = Vec::new();
     for line in text
@@ -205,7 +204,7 @@ mod tests {
         ] {
             let documents = shared::manifest::read(text.as_bytes()).unwrap();
             let want = [("vault_address", "http://evil".to_owned())];
-            assert_eq!(of_documents(&documents), want, "{text}");
+            assert_eq!(services_in_documents(&documents), want, "{text}");
         }
         for (text, prefix) in [
             (
@@ -222,9 +221,9 @@ mod tests {
             ),
         ] {
             let want = [("vault_address", "http://evil".to_owned())];
-            assert_eq!(of_lines(text.as_bytes(), prefix), want, "{text}");
+            assert_eq!(services_in_lines(text.as_bytes(), prefix), want, "{text}");
         }
         let data = "VAULT_ADDRESS=ENC[AES256_GCM,data:x]\nvault_address=http://mine\n";
-        assert_eq!(of_lines(data.as_bytes(), "sops_"), []);
+        assert_eq!(services_in_lines(data.as_bytes(), "sops_"), []);
     }
 }

@@ -107,8 +107,8 @@ pub(super) fn refuse_duplicates(secrets: &[Secret], file: &str) -> Result<(), Fa
         let name = metadata.name.as_deref().unwrap_or_default();
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         if !names.insert((namespace, name)) {
-            let place = shared::resource::qualified_name(namespace, name);
-            let message = format!("{file} contains two Secrets with the name {place}");
+            let object_name = shared::resource::qualified_name(namespace, name);
+            let message = format!("{file} contains two Secrets with the name {object_name}");
             return Err(Failure::new(message).hint("rename or remove one of them"));
         }
     }
@@ -159,12 +159,12 @@ mod tests {
                 Some((1, 0)),
             ),
             (
-                "beside what has no kind",
+                "beside an object without a kind",
                 format!("{SECRET}\n---\na: b"),
                 None,
             ),
             (
-                "beside what has no kind, in a list",
+                "beside an object without a kind, in a list",
                 format!("kind: List\nitems: [{SECRET}, {{stringData: {{a: b}}}}]"),
                 None,
             ),

@@ -177,7 +177,7 @@ fn from_dotenv(args: &ImportDotenv, environment: &Environment) -> Result<Outcome
     }
     let secret = create::secret(&args.name, &SecretProperties::default(), items)?;
     let sealed = sealing::seal_secret(&session, &settings, secret, Empty::Refused)?;
-    args.destination.put(&[sealed])
+    args.destination.write_new(&[sealed])
 }
 
 /// Warns about an empty value, as `seal create` does. Libraries disagree on `NAME=#text`.
@@ -213,12 +213,12 @@ fn from_secret(args: &ImportSecret, environment: &Environment) -> Result<Outcome
     let name = secret.metadata.name.clone().unwrap_or_default();
     let settings = session.settings(&args.destination.path(&name))?;
     let sealed = sealing::seal_secret(&session, &settings, secret, Empty::Refused)?;
-    args.destination.put(&[sealed])
+    args.destination.write_new(&[sealed])
 }
 
 fn report_each(messages: &[String]) {
-    for sentence in messages {
-        report::info(sentence);
+    for message in messages {
+        report::info(message);
     }
 }
 
@@ -235,8 +235,7 @@ fn read_manifest(file: Option<&Path>, environment: &Environment) -> Result<(Mani
     Ok((manifest, shown))
 }
 
-/// Removes `generateName`, which has no meaning after creation. Sealing removes other fields of the
-/// server.
+/// Removes `generateName`, which has no meaning after creation. Sealing removes other server-set fields.
 fn without_server_fields(mut secret: Secret) -> Secret {
     secret.metadata.generate_name = None;
     secret
@@ -264,7 +263,7 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
             continue;
         }
         let path = match &args.into {
-            Some(folder) => path_in(folder, &namespace, &name)?,
+            Some(directory) => path_in(directory, &namespace, &name)?,
             None => args.destination.path(&name),
         };
         let settings = session.settings(&path)?;
@@ -281,7 +280,7 @@ fn from_list(args: &ImportList, environment: &Environment) -> Result<Outcome> {
     }
     match args.into {
         Some(_) => write_each(&sealed, &paths, args),
-        None => args.destination.put(&sealed),
+        None => args.destination.write_new(&sealed),
     }
 }
 
@@ -312,40 +311,40 @@ fn skip_reason(secret: &Secret, include_owned: bool) -> Option<String> {
 }
 
 /// Returns the file of a Secret. Names come from untrusted input, and an invalid name could lead
-/// out of the folder.
-fn path_in(folder: &Path, namespace: &str, name: &str) -> Result<PathBuf> {
+/// out of the directory.
+fn path_in(directory: &Path, namespace: &str, name: &str) -> Result<PathBuf> {
     names::check_object(name)?;
-    let folder = if namespace.is_empty() {
-        folder.to_owned()
+    let directory = if namespace.is_empty() {
+        directory.to_owned()
     } else {
         names::check_namespace(namespace)?;
-        folder.join(namespace)
+        directory.join(namespace)
     };
-    Ok(folder.join(format!("{name}.yaml")))
+    Ok(directory.join(format!("{name}.yaml")))
 }
 
 fn write_each(sealed: &[Sealed], paths: &[PathBuf], args: &ImportList) -> Result<Outcome> {
     if let Some(path) = paths.iter().find(|path| path.exists()) {
         bail!(destination::exists(path));
     }
-    for (count, (one, path)) in sealed.iter().zip(paths).enumerate() {
-        if let Err(error) = write_new(one, path, args) {
+    for (count, (secret, path)) in sealed.iter().zip(paths).enumerate() {
+        if let Err(error) = write_new(secret, path, args) {
             paths[..count].iter().for_each(|path| remove(path));
             return Err(error);
         }
     }
-    for (one, path) in sealed.iter().zip(paths) {
-        report::info(&format!("{}: {}", path.shown(), one.describe()));
+    for (secret, path) in sealed.iter().zip(paths) {
+        report::info(&format!("{}: {}", path.shown(), secret.describe()));
     }
     Ok(Outcome::Done)
 }
 
-fn write_new(one: &Sealed, path: &Path, args: &ImportList) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+fn write_new(secret: &Sealed, path: &Path, args: &ImportList) -> Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
     files::check_inside_tree(path)?;
-    std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot create the folder {}", folder.shown()))?;
-    let text = write(&[one.object.to_document()], args.destination.format());
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot create the directory {}", directory.shown()))?;
+    let text = write(&[secret.object.to_document()], args.destination.format());
     files::create(path, &text)?;
     Ok(())
 }
@@ -358,6 +357,6 @@ fn remove(path: &Path) {
             path.shown()
         ));
     }
-    // Fails if another file is in the folder.
+    // Fails if another file is in the directory.
     let _ = path.parent().map(std::fs::remove_dir);
 }

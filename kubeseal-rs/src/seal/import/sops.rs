@@ -51,14 +51,14 @@ pub(super) fn run(args: &ImportSops, environment: &Environment) -> Result<Outcom
         None => secrets(file, &trusted)?,
     };
     let no_keys = KeyRing::default();
-    let session = Session::of_existing_values(&args.sealing, environment, &no_keys);
+    let session = Session::for_existing_values(&args.sealing, environment, &no_keys);
     let seal = |secret: Secret| {
         let name = secret.metadata.name.clone().unwrap_or_default();
         let settings = session.settings(&args.destination.path(&name))?;
         sealing::seal_secret(&session, &settings, secret, Empty::Refused)
     };
     let sealed: Result<Vec<_>> = secrets.into_iter().map(seal).collect();
-    args.destination.put(&sealed?)
+    args.destination.write_new(&sealed?)
 }
 
 /// The decrypted content of a file.
@@ -111,7 +111,7 @@ fn secrets(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Vec<Secret>> {
 
 fn decrypt(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Content> {
     let file = &path.shown();
-    if fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
         // `sops` would wait without limit for the content of a pipe.
         let message =
             format!("{file} is not a regular file, and sops reads the file a second time");
@@ -126,9 +126,11 @@ fn decrypt(path: &Path, trusted: &TrustedAddresses<'_>) -> Result<Content> {
         _ => documents.unwrap_or_default(),
     };
     let services = match store {
-        Store::Dotenv => key_services::of_lines(&encrypted, "sops_"),
-        Store::Ini => key_services::of_lines(&encrypted, ""),
-        Store::Yaml | Store::Json | Store::Binary => key_services::of_documents(&documents),
+        Store::Dotenv => key_services::services_in_lines(&encrypted, "sops_"),
+        Store::Ini => key_services::services_in_lines(&encrypted, ""),
+        Store::Yaml | Store::Json | Store::Binary => {
+            key_services::services_in_documents(&documents)
+        }
     };
     trusted.check(&services, file)?;
     let output = match store {
@@ -166,7 +168,7 @@ impl Store {
     fn of(path: &Path, bytes: &[u8], documents: &[Document]) -> Self {
         let name = path.to_string_lossy();
         let is_json = manifest::begins_like_json(bytes);
-        let is_whole = is_json && matches!(documents, [one] if is_whole(&one.root));
+        let is_whole = is_json && matches!(documents, [one] if is_encrypted_as_whole(&one.root));
         match name.rsplit('.').next().unwrap_or_default() {
             "json" => Self::Json,
             _ if is_whole => Self::Binary,
@@ -189,7 +191,7 @@ impl Store {
         } else if has_line(b"[sops]") {
             Self::Ini
         } else {
-            // `sops` reports why it cannot read this.
+            // `sops` reports why it cannot read such a file.
             Self::Binary
         }
     }
@@ -206,7 +208,7 @@ impl Store {
 }
 
 /// Returns whether the file was encrypted as a whole: `sops` then stores it as one JSON value.
-fn is_whole(root: &Node) -> bool {
+fn is_encrypted_as_whole(root: &Node) -> bool {
     let Value::Map(entries) = &root.value else {
         return false;
     };
@@ -216,7 +218,7 @@ fn is_whole(root: &Node) -> bool {
 }
 
 /// Runs `sops`. Its output goes through a pipe only. `sops` searches for a `.sops.yaml` from its
-/// current folder upward, so it runs in the root folder, where the file's author cannot put one.
+/// current directory upward, so it runs in the root directory, where the file's author cannot put one.
 fn run_sops(path: &Path, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>>> {
     let sops = programs::find("sops").context(
         Failure::new("`sops` not found in PATH")
@@ -244,7 +246,7 @@ fn run_sops(path: &Path, input: Store, output: &str) -> Result<Zeroizing<Vec<u8>
     bail!("sops cannot decrypt {}: {stderr}", path.shown())
 }
 
-/// Environment variables with paths for `sops` and its libraries. A relative path starts at the folder
+/// Environment variables with paths for `sops` and its libraries. A relative path starts at the directory
 /// where `seal` runs.
 const PATHS: &[&str] = &[
     "AWS_CA_BUNDLE",
@@ -303,10 +305,10 @@ fn check_complete(
         );
         return Err(Failure::new(message).hint(ONE_DOCUMENT));
     }
-    for (one, other) in encrypted.iter().zip(decrypted) {
+    for (encrypted, decrypted) in encrypted.iter().zip(decrypted) {
         let mut path = Vec::new();
-        if !is_same_length(&one.root, &other.root, &mut path) {
-            return Err(changed_value(file, one.number, &path.join(".")));
+        if !is_same_length(&encrypted.root, &decrypted.root, &mut path) {
+            return Err(changed_value(file, encrypted.number, &path.join(".")));
         }
     }
     Ok(())
@@ -316,34 +318,38 @@ fn check_complete(
 /// lengths, and `sops` replaces a byte that is not UTF-8 with three bytes.
 fn is_same_length(encrypted: &Node, decrypted: &Node, path: &mut Vec<String>) -> bool {
     match (&encrypted.value, &decrypted.value) {
-        (Value::Map(fields), Value::Map(found)) => fields.iter().all(|(name, node)| {
+        (Value::Map(fields), Value::Map(decrypted_fields)) => fields.iter().all(|(name, node)| {
             if path.is_empty() && name == "sops" {
                 return true;
             }
             path.push(name.clone());
-            let field = found.iter().rev().find(|(key, _)| key == name);
-            let is_whole = field.is_some_and(|(_, field)| is_same_length(node, field, path));
-            if is_whole {
+            let field = decrypted_fields.iter().rev().find(|(key, _)| key == name);
+            let is_same = field.is_some_and(|(_, field)| is_same_length(node, field, path));
+            if is_same {
                 path.pop();
             }
-            is_whole
+            is_same
         }),
-        (Value::List(items), Value::List(found)) if items.len() == found.len() => items
-            .iter()
-            .zip(found)
-            .enumerate()
-            .all(|(i, (one, other))| {
-                path.push(i.to_string());
-                let is_whole = is_same_length(one, other, path);
-                if is_whole {
-                    path.pop();
-                }
-                is_whole
-            }),
+        (Value::List(items), Value::List(decrypted_items))
+            if items.len() == decrypted_items.len() =>
+        {
+            items
+                .iter()
+                .zip(decrypted_items)
+                .enumerate()
+                .all(|(i, (item, decrypted_item))| {
+                    path.push(i.to_string());
+                    let is_same = is_same_length(item, decrypted_item, path);
+                    if is_same {
+                        path.pop();
+                    }
+                    is_same
+                })
+        }
         (Value::Map(_) | Value::List(_), _) => false,
-        (Value::Text(text), found) => match (ciphertext_len(text), found) {
+        (Value::Text(text), decrypted) => match (ciphertext_len(text), decrypted) {
             (None, _) => true,
-            (Some(len), Value::Text(found)) => found.len() == len,
+            (Some(len), Value::Text(decrypted)) => decrypted.len() == len,
             (Some(_), _) => false,
         },
         _ => true,
@@ -425,8 +431,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resolves_relative_paths_in_variables_from_the_current_folder() {
-        let here = std::env::current_dir().unwrap();
+    fn resolves_relative_paths_in_variables_from_the_current_directory() {
+        let current_dir = std::env::current_dir().unwrap();
         let variable = |name: &str| match name {
             "SOPS_AGE_KEY_FILE" => Some("keys/age.txt".into()),
             "GNUPGHOME" => Some(OsString::new()),
@@ -435,7 +441,7 @@ mod tests {
         let variables = absolute(PATHS, variable).unwrap();
         assert_eq!(
             variables,
-            [("SOPS_AGE_KEY_FILE", here.join("keys/age.txt"))]
+            [("SOPS_AGE_KEY_FILE", current_dir.join("keys/age.txt"))]
         );
     }
 

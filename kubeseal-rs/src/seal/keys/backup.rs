@@ -235,7 +235,7 @@ fn lock(args: &KeysBackup, unlock: &mut archive::Unlock) -> Result<Lock> {
     }
     let recipient = |text: &String| {
         text.parse().map_err(|_| {
-            // Do not print an argument that may be a secret key, given by mistake.
+            // Do not print an argument that may be a secret key, passed by mistake.
             let shown = if text.starts_with("age1") {
                 text.as_str()
             } else {

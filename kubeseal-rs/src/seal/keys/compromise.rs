@@ -139,7 +139,7 @@ fn run_rsa(
     report_damage(args, (records, &[]), &damage, &situation, missing)
 }
 
-/// Does the same for a key that is only for v2. What is sealed for it is visible without keys.
+/// Like [`run_rsa`], for a key that is only for v2. The items sealed for it are visible without keys.
 fn run_v2(
     args: &KeysCompromise,
     clusters: &Clusters<'_>,
@@ -174,7 +174,7 @@ fn run_v2(
     report_damage(args, (records, key.records()), &damage, &situation, missing)
 }
 
-/// Returns what the history lacks, and everything that cannot be read.
+/// Returns the missing parts of the history, and all content that cannot be read.
 fn all_unread(
     args: &KeysCompromise,
     mut unread: BTreeSet<Unread>,
@@ -187,7 +187,7 @@ fn all_unread(
     Ok((is_missing, unread))
 }
 
-/// Marks every Secret with this key: a Secret without the mark would remain usable for sealing.
+/// Marks every Secret with this key, because a Secret without the mark would remain usable for sealing.
 fn mark(
     environment: &Environment,
     store: &KeyStore,
@@ -294,8 +294,8 @@ fn commits(
     Ok((all_commits, unread.collect()))
 }
 
-/// An RSA key. Trial decryption shows which v1 items are for it; v2 items name their keys, and only one of them opens an
-/// item here.
+/// An RSA key. The v1 items for it are found by trial decryption; the v2 items by the keys that they name, because
+/// trial decryption finds only one key of an item.
 struct RsaKey<'a> {
     id: Option<ShortKeyId>,
     fingerprint: &'a Fingerprint,
@@ -331,7 +331,7 @@ impl RsaKey<'_> {
 /// never produces the same ciphertext twice.
 #[derive(Default)]
 struct SeenValues {
-    /// All v1 values: trial decryption is slow, so each is tried once.
+    /// All v1 values. Trial decryption is slow, so each value is tried once.
     v1: BTreeSet<Value>,
     /// The v2 values that were sealed for the key. A later commit may add the key to the lock of a value.
     v2: BTreeSet<Value>,
@@ -346,14 +346,14 @@ impl SeenValues {
         sealed: &SealedSecret,
         items_needing: impl Fn(&SealedSecret) -> BTreeSet<String>,
     ) -> Vec<String> {
-        let mut items = items_needing(&self.without_tried(sealed));
+        let mut items = items_needing(&self.without_earlier_v1_values(sealed));
         items.retain(|item| self.is_new_for_key(sealed, item));
         let name = sealed.name_or_empty();
         items.iter().map(|item| format!("{name}/{item}")).collect()
     }
 
     /// Returns the object without the v1 values that earlier versions had.
-    fn without_tried(&mut self, sealed: &SealedSecret) -> SealedSecret {
+    fn without_earlier_v1_values(&mut self, sealed: &SealedSecret) -> SealedSecret {
         let mut new = sealed.clone();
         let mut is_new = |text: &String| self.v1.insert(value(sealed, text));
         let entries = &mut new.spec.encrypted_data;
@@ -362,7 +362,7 @@ impl SeenValues {
         new
     }
 
-    /// Returns whether no earlier version had this item, if it is v2, with the key among its recipients.
+    /// Returns whether the item is v1, or no earlier version had this v2 value with the key among its recipients.
     fn is_new_for_key(&mut self, sealed: &SealedSecret, item: &str) -> bool {
         match sealed.spec.encrypted_data.get(item) {
             Some(text) if format::is_v2_value(text) => self.v2.insert(value(sealed, text)),
@@ -389,12 +389,12 @@ fn short_id(commit: &str) -> String {
     commit.chars().take(12).collect()
 }
 
-/// What decides the next steps.
+/// The facts that determine the next steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Situation {
     /// Whether every Secret of the key is retired, so that the controller does not load it.
     pub(super) is_retired: bool,
-    /// The key that seals in its place, so that no new key is needed; `None` if there is none.
+    /// The key that seals in place of the compromised one, so that no new key is needed; `None` if there is none.
     pub(super) successor: Option<Successor>,
     /// Whether the key is only for v2.
     pub(super) is_v2: bool,
@@ -404,34 +404,35 @@ pub(super) struct Situation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Successor {
     name: String,
-    /// Where the times are from by which it seals; `None` if the controller says that it seals.
-    dated_by: Option<String>,
+    /// The source of the times by which the key counts as the sealing key; `None` if the controller confirms that it
+    /// seals.
+    time_source: Option<String>,
 }
 
 impl Successor {
-    /// Returns the key that the controller seals with, as it answers.
+    /// Returns a successor that the controller seals with, according to its answer.
     pub(super) fn served(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            dated_by: None,
+            time_source: None,
         }
     }
 
-    /// Returns the newest key by the times in the Secrets.
+    /// Returns a successor that is the newest key by the times in the Secrets.
     pub(super) fn dated(name: &str, file: Option<&PathBuf>) -> Self {
-        let place = file.map_or_else(|| "its Secret".to_owned(), ShowPath::shown);
+        let source = file.map_or_else(|| "its Secret".to_owned(), ShowPath::shown);
         Self {
             name: name.to_owned(),
-            dated_by: Some(place),
+            time_source: Some(source),
         }
     }
 
-    /// Returns the step for a key that only claims to be newer; `None` if the controller seals with it.
+    /// Returns the step for a successor that only claims to be newer; `None` if the controller confirms that it seals.
     fn check(&self, location_flags: &str) -> Option<String> {
-        let Self { name, dated_by } = self;
-        let place = dated_by.as_ref()?;
+        let Self { name, time_source } = self;
+        let source = time_source.as_ref()?;
         Some(format!(
-            "  check who created {name}: it counts as the sealing key by the times in {place}, which prove nothing; if you do \
+            "  check who created {name}: it counts as the sealing key by the times in {source}, which prove nothing; if you do \
              not know, `seal keys rotate{location_flags}` generates another key"
         ))
     }
@@ -543,7 +544,7 @@ fn headline(name: &str, is_dry_run: bool, situation: &Situation) -> String {
     format!("{name} {mark} as compromised: {effect}. Next:")
 }
 
-/// Returns the steps after which nothing needs the key.
+/// Returns the steps that re-encrypt the values and then retire the key.
 fn retirement(args: &KeysCompromise, rotate: &str, name: &str) -> [String; 2] {
     [
         step(rotate, "re-encrypts files, after the values were changed"),
@@ -558,7 +559,7 @@ fn retirement(args: &KeysCompromise, rotate: &str, name: &str) -> [String; 2] {
 }
 
 impl Damage {
-    /// Returns the addition to the fingerprint: v2 values name the identifier of an RSA key.
+    /// Returns the text after the fingerprint, with the identifier that v2 values use for an RSA key.
     fn id_text(&self) -> String {
         let text = |id| format!(", and {id} for v2 values,");
         self.key_id.map(text).unwrap_or_default()
@@ -657,7 +658,7 @@ fn indent(text: &str) -> String {
 /// Formats text as a code span, so that the author of a name can neither format the ticket nor mention users, refer to
 /// issues or link elsewhere in it.
 fn code(text: &str) -> String {
-    // A table takes `|` as the end of a cell, even in code.
+    // In a table, `|` ends a cell even inside code.
     let text = shown(text).replace('|', "\\|");
     let longest = text.split(|c| c != '`').map(str::len).max();
     let quotes = "`".repeat(longest.unwrap_or_default() + 1);
@@ -672,7 +673,7 @@ fn code(text: &str) -> String {
     }
 }
 
-/// Formats a Markdown table, with its first line as the head.
+/// Formats a Markdown table, with the first line as its header.
 fn markdown_table(lines: &[Vec<String>], if_empty: &str) -> String {
     let [head, lines @ ..] = lines else {
         return if_empty.to_owned();
@@ -730,8 +731,8 @@ mod tests {
         }
     }
 
-    /// Returns the items that a version of an object introduces for a key that opens every v1 item, and the v2 items that
-    /// name it.
+    /// Returns the items that a version of an object introduces for a key that opens every v1 item, and the v2 items
+    /// that name it.
     fn introduced(seen: &mut SeenValues, object: &SealedSecret, key: ShortKeyId) -> Vec<String> {
         seen.introduced(object, |sealed| {
             let v1 = sealed.v1_part().spec.encrypted_data.into_keys();
@@ -777,10 +778,10 @@ mod tests {
         }
     }
 
-    /// Attack: a committer adds the lock line of a key later than the values, so that the report of the compromised key says
-    /// that the values were never sealed for it.
+    /// Attack: a committer adds the lock line of a key later than the values, so that the report of the compromised key
+    /// states that the values were never sealed for it.
     #[test]
-    fn a_commit_introduces_a_key_of_an_earlier_value() {
+    fn a_key_added_to_an_earlier_value_counts_as_introduced() {
         let both = sealed_v2(&[1, 2]);
         let [old, added] = [1, 2].map(|byte| recipient(byte).key_id().short());
         let mut before = both.clone();
@@ -793,8 +794,8 @@ mod tests {
         ] {
             let mut seen = SeenValues::default();
             let versions = [&before, &both, &before];
-            let found = versions.map(|object| introduced(&mut seen, object, key));
-            assert_eq!(found, want, "{why}");
+            let introduced_items = versions.map(|object| introduced(&mut seen, object, key));
+            assert_eq!(introduced_items, want, "{why}");
         }
     }
 

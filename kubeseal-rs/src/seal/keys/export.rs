@@ -22,7 +22,8 @@ use crate::seal_args::KeyLocation;
 #[command(after_help = "\
 Prints the key that the controller prefers for v2 values as a line `seal2-recipient …`, or its certificate if the key is
 RSA. Put the output in a file, check it with the administrator of the cluster, and list the file under `recipients` in
-.seal.yaml. With --directory, prints the sealing key of each suite: the newest one that is backed up, if any is.
+.seal.yaml. With --directory, prints the sealing key of each suite: the newest key with a backup, or else the
+newest key.
 
 Examples:
   seal keys export --directory v2-state
@@ -40,7 +41,7 @@ pub struct KeysExport {
 ///
 /// # Errors
 ///
-/// Fails if the keys cannot be read, or there is none.
+/// Fails if the keys cannot be read, or there is no key.
 pub fn run(args: &KeysExport, environment: &Environment) -> Result<Outcome> {
     let clusters = Clusters::new(environment);
     let keys = if args.location.directory.is_some() {
@@ -81,8 +82,8 @@ fn in_directory(args: &KeysExport, clusters: &Clusters<'_>) -> Result<Vec<Recipi
     Ok(keys.values().map(|key| line(key)).collect())
 }
 
-/// Returns the key of each suite to seal for: the newest one with a backup that may seal now, or else the newest one. With
-/// --require-backup, which is not known here, a newer key without a backup does not seal.
+/// Returns the key of each suite to seal for: the newest valid key with a backup, or else the newest valid key. A
+/// controller with --require-backup, which is unknown here, does not seal with a key without a backup.
 fn sealing_keys(records: &[V2KeyRecord], now: Timestamp) -> BTreeMap<Suite, &RingV2Key> {
     let loaded = records.iter().filter(|record| record.is_active);
     let keys = loaded.filter_map(|record| record.key.as_deref().ok());
@@ -111,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the key of a byte, which is also the second from which it is valid.
+    /// Returns the key generated from a byte, which is also the second from which the key is valid.
     fn record(byte: u8, until: i64, is_backed_up: bool, mark: Option<&str>) -> V2KeyRecord {
         let stored = StoredKey {
             key: SecretKey::from_bytes(Suite::XWing, &[byte; 32]).unwrap(),

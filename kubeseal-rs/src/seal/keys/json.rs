@@ -28,7 +28,7 @@ pub(super) struct UnreadReport<'a> {
     /// The file or object.
     #[serde(rename = "where")]
     place: &'a str,
-    /// Why it cannot be read.
+    /// Why the file or object cannot be read.
     why: &'a str,
 }
 

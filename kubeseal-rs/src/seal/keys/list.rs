@@ -121,7 +121,7 @@ struct Row {
     counts: Option<(usize, usize)>,
 }
 
-/// What identifies a key.
+/// The identifier of a key.
 enum Id {
     Fingerprint(Fingerprint),
     V2(Suite, KeyId),
@@ -154,7 +154,7 @@ fn rows(records: &[KeyRecord], states: &[KeyState], searched: Searched<'_>) -> V
     records.iter().zip(states).map(row).rev().collect()
 }
 
-/// Returns a row for each v2 key. What needs a key is visible without it.
+/// Returns a row for each v2 key. The items sealed for a v2 key are visible without the key.
 fn v2_rows(records: &[V2KeyRecord], served: &Served, sources: Option<&Inventory>) -> Vec<Row> {
     let states = v2::states(records, served.preferred_id());
     let row = |(record, state): (&V2KeyRecord, KeyState)| {

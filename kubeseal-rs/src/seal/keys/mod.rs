@@ -80,7 +80,7 @@ pub enum KeysVerb {
     Rotate(KeysRotate),
     /// Retire a key that is no longer needed
     Retire(KeysRetire),
-    /// Mark a key as compromised, and list what was sealed for it
+    /// Mark a key as compromised, and list the values sealed for it
     Compromise(KeysCompromise),
 }
 
@@ -114,9 +114,9 @@ pub fn run(args: &Keys, environment: &Environment) -> Result<Outcome> {
     // Many errors contain untrusted names and strings, so they are escaped into one line. Only errors
     // about the connection to the cluster have several lines, which this program formats itself.
     let one_line = |error: anyhow::Error| {
-        let is_ours = error.chain().any(<dyn Error>::is::<ClusterError>);
+        let is_from_cluster = error.chain().any(<dyn Error>::is::<ClusterError>);
         let failure = Failure::from(error);
-        anyhow::Error::from(if is_ours {
+        anyhow::Error::from(if is_from_cluster {
             failure
         } else {
             Failure::new(failure.one_line())
@@ -170,10 +170,10 @@ pub fn access(location: &KeyLocation, environment: &Environment) -> Access {
 ///
 /// # Errors
 ///
-/// Fails if the path is not that of a directory, or the kubeconfig cannot be used.
+/// Fails if the path does not name a directory, or the kubeconfig cannot be used.
 pub fn store(location: &KeyLocation, clusters: &Clusters<'_>) -> Result<KeyStore> {
     match &location.directory {
-        Some(folder) => KeyStore::directory(folder),
+        Some(directory) => KeyStore::directory(directory),
         None => KeyStore::cluster(&access(location, clusters.environment), clusters),
     }
 }
@@ -222,10 +222,11 @@ fn rsa_files(records: &[KeyRecord]) -> impl Iterator<Item = &PathBuf> {
     usable.filter_map(|record| record.file.as_ref())
 }
 
-/// The file of the next steps for the public key of a controller on a directory.
+/// The name that next steps use for a file with the public key of a controller on a directory.
 const RECIPIENT_FILE: &str = "recipient.txt";
 
-/// Returns the command that prints the public key for v2 values; for a directory, to a file that [`rotate_to_v2_step`] names.
+/// Returns the command that prints the public key for v2 values; for a directory, to a file that [`rotate_to_v2_step`]
+/// names.
 fn export_step(location: &KeyLocation) -> String {
     let flags = location_flags(location);
     match location.directory {
@@ -234,8 +235,8 @@ fn export_step(location: &KeyLocation) -> String {
     }
 }
 
-/// Returns the command that re-encrypts files with v2 values. For a directory, it gets the files of all keys, since values of
-/// one object may be sealed for several, and the public key.
+/// Returns the command that re-encrypts files with v2 values. For a directory, the command gets the files of all keys,
+/// because values of one object may be sealed for several keys, and the public key.
 fn rotate_to_v2_step(location: &KeyLocation, rsa: &[KeyRecord], v2: &[V2KeyRecord]) -> String {
     if location.directory.is_none() {
         return format!("seal rotate --to v2 PATH{}", location_flags(location));
@@ -254,7 +255,7 @@ pub(super) fn rotate_command(key: &UsedKey) -> &'static str {
     }
 }
 
-/// Returns the command that fetches the certificate: from the URL, if given, or from where the keys are.
+/// Returns the command that fetches the certificate from the URL or, without one, from the location of the keys.
 fn fetch_step(location: &KeyLocation, url: Option<&str>) -> String {
     match url {
         Some(url) if location.directory.is_some() => {
@@ -386,8 +387,8 @@ fn survey(
     Ok(survey)
 }
 
-/// Reads everything sealed in the store and in files, and surveys which keys it needs. Also returns the
-/// keys that were used.
+/// Reads the SealedSecrets in the store and in files, and determines which keys they need. Also returns the key ring
+/// that was used.
 ///
 /// # Errors
 ///
@@ -428,8 +429,12 @@ fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<
     let mut sources = store.sealed(&search.namespaces, &mut report::notice)?;
     sources.extend(survey::in_files(paths, &mut report::notice)?);
     if search.all_branches {
-        let here = [PathBuf::from(".")];
-        let paths = if paths.is_empty() { &here } else { paths };
+        let current_dir = [PathBuf::from(".")];
+        let paths = if paths.is_empty() {
+            &current_dir
+        } else {
+            paths
+        };
         for repository in history::repositories(paths)? {
             sources.extend(history::in_branches(&repository)?);
         }
@@ -437,7 +442,7 @@ fn find_holders(store: &KeyStore, paths: &[PathBuf], search: &Search) -> Result<
     Ok(sources)
 }
 
-/// Returns the rules that name a key: those that apply to the paths and, if requested, of branches. Of a v2 key, there is no
+/// Returns the rules that name a key: the rules for the paths and, if requested, the rules in branches. A v2 key has no
 /// certificate.
 fn find_named(
     (key, is_rsa): (KeyId, bool),
@@ -453,8 +458,12 @@ fn find_named(
     };
     rules.in_files(paths)?;
     if search.all_branches {
-        let here = [PathBuf::from(".")];
-        let paths = if paths.is_empty() { &here } else { paths };
+        let current_dir = [PathBuf::from(".")];
+        let paths = if paths.is_empty() {
+            &current_dir
+        } else {
+            paths
+        };
         for repository in history::repositories(paths)? {
             rules.in_branches(&repository)?;
         }
@@ -467,9 +476,9 @@ mod tests {
     use super::*;
     use crate::seal_args;
 
-    fn key_location(folder: Option<&str>, context: Option<&str>) -> KeyLocation {
+    fn key_location(directory: Option<&str>, context: Option<&str>) -> KeyLocation {
         KeyLocation {
-            directory: folder.map(PathBuf::from),
+            directory: directory.map(PathBuf::from),
             cluster: seal_args::Cluster {
                 context: context.map(str::to_owned),
                 ..seal_args::Cluster::default()
@@ -480,7 +489,7 @@ mod tests {
 
     #[test]
     fn the_next_command_selects_the_same_keys() {
-        for (folder, context, want_flags, rotate, fetch) in [
+        for (directory, context, want_flags, rotate, fetch) in [
             (None, None, "", "PATH", "-o cert.pem --replace"),
             (
                 None,
@@ -497,7 +506,7 @@ mod tests {
                 "-o cert.pem --replace --directory 'my state'",
             ),
         ] {
-            let location = key_location(folder, context);
+            let location = key_location(directory, context);
             assert_eq!(location_flags(&location), want_flags);
             assert_eq!(rotate_step(&location, &[]), format!("seal rotate {rotate}"));
             assert_eq!(

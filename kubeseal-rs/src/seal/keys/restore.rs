@@ -3,8 +3,8 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | `plan`, `v2` | decide about every key before the first is written |
-//! | `outcome` | what happens to a key of either kind |
+//! | `plan`, `v2` | plan the step for every key before the first is written |
+//! | `outcome` | the outcome for a key of either kind |
 //! | `report`, `json` | format the result as text and as JSON |
 
 mod json;
@@ -44,8 +44,8 @@ use crate::seal_args::{DecryptionArgs, KeyLocation, OutputFormat};
     after_help = "BACKUP may also be the output of `kubectl get secret -n NAMESPACE -l sealedsecrets.bitnami.com/sealed-secrets-key -o yaml`.\n\n\
 Restored keys are marked `opening-only`: they can unseal but do not seal, because a backup does not prove who created \
 it, and the creator of a key can read everything that is sealed for it. A controller without another key generates one when it starts. To seal with a key \
-of the backup, check that its fingerprint is that of a certificate that you trust (seal cert show cert.pem), or its \
-identifier that of a line of `seal keys export` that you trust, and pass it with --seal-with. Bitnami's controller ignores the `opening-only` mark and seals with the newest key, \
+of the backup, check that its fingerprint matches a certificate that you trust (seal cert show cert.pem), or that its \
+identifier matches a line of `seal keys export` that you trust, and pass it with --seal-with. Bitnami's controller ignores the `opening-only` mark and seals with the newest key, \
 even a restored one.\n\n\
 Only the key, its certificate and the annotations of this project's controller are restored; other labels and \
 annotations are only listed.\n\n\
@@ -81,7 +81,7 @@ pub struct KeysRestore {
     pub location: KeyLocation,
 }
 
-/// A key that the user lets seal.
+/// A key that the user selects for sealing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChosenKey {
     /// An RSA key.
@@ -110,7 +110,7 @@ impl FromStr for ChosenKey {
 /// The verified signer, if a signature was required.
 type SignedBy<'a> = Option<&'a VerifiedSigner>;
 
-/// What happens to all Secrets of a backup.
+/// The plans for all Secrets of a backup.
 struct Plans<'a> {
     rsa: Plan<'a>,
     v2: v2::Plan<'a>,
@@ -118,7 +118,7 @@ struct Plans<'a> {
 
 impl Plans<'_> {
     fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        let rsa = self.rsa.steps.iter().map(Row::of_rsa);
+        let rsa = self.rsa.steps.iter().map(Row::from_rsa_step);
         rsa.chain(self.v2.rows())
     }
 }
@@ -172,8 +172,8 @@ pub fn run(args: &KeysRestore, environment: &Environment) -> Result<Outcome> {
     }
     plans.v2.check_new_key_names(&store)?;
     if !args.dry_run {
-        carry_out(&store, &plans.rsa)?;
-        plans.v2.carry_out(&store)?;
+        execute(&store, &plans.rsa)?;
+        plans.v2.execute(&store)?;
     }
     print_result(args, &plans, &store, signed.as_ref())
 }
@@ -184,7 +184,7 @@ fn chosen(keys: &[ChosenKey]) -> Result<(Option<&Fingerprint>, Vec<KeyId>)> {
     for key in keys {
         match key {
             ChosenKey::V2(id) => v2.push(*id),
-            ChosenKey::Rsa(key) if rsa.is_none_or(|known| known == key) => rsa = Some(key),
+            ChosenKey::Rsa(key) if rsa.is_none_or(|chosen| chosen == key) => rsa = Some(key),
             ChosenKey::Rsa(_) => {
                 bail!(
                     "--seal-with names two RSA keys, and only the newest would seal; name that one"
@@ -223,7 +223,7 @@ fn verify(
     signed.with_context(|| path.shown())
 }
 
-fn carry_out(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
+fn execute(store: &KeyStore, plan: &Plan<'_>) -> Result<()> {
     for step in &plan.steps {
         let context = || {
             let name = &step.name;
@@ -268,8 +268,8 @@ fn print_result(
             }
         }
         OutputFormat::Json => {
-            let place = store.location();
-            let report = json::RestoreReport::new(plans, &place, args.dry_run, signed);
+            let location = store.location();
+            let report = json::RestoreReport::new(plans, &location, args.dry_run, signed);
             print(&output::json(&report)?)?;
         }
     }

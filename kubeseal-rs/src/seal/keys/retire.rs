@@ -42,7 +42,7 @@ pub struct KeysRetire {
     /// Retire the key even if unreadable files, or items that no available key can unseal, may need it
     #[arg(long)]
     pub allow_undecided: bool,
-    /// Retire the newest key of a v2 suite that is not the controller's --sealing-suite any more
+    /// Retire the newest key of a v2 suite that is no longer the controller's --sealing-suite
     #[arg(long)]
     pub former_suite: bool,
     /// Show what would be done, and change nothing
@@ -56,7 +56,7 @@ pub struct KeysRetire {
     pub location: KeyLocation,
 }
 
-/// Runs the command. If anything needs the key, lists it and does not retire the key.
+/// Runs the command. If items, files or rules need the key, lists them and does not retire the key.
 ///
 /// # Errors
 ///
@@ -107,7 +107,7 @@ pub fn run(args: &KeysRetire, environment: &Environment) -> Result<Outcome> {
         sources,
         named: named.rules,
     };
-    if uses.are_reported(args, record.name(), &rotate_step(&args.location, &records))? {
+    if uses.report(args, record.name(), &rotate_step(&args.location, &records))? {
         return Ok(Outcome::Findings);
     }
     let searched_count = survey.objects.len();
@@ -151,7 +151,7 @@ fn retire_v2(
         named: named.rules,
     };
     let rotate = rotate_to_v2_step(&args.location, records, key.records());
-    if uses.are_reported(args, key.name(), &rotate)? {
+    if uses.report(args, key.name(), &rotate)? {
         return Ok(Outcome::Findings);
     }
     let searched_count = uses.sources.holders.len();
@@ -169,7 +169,7 @@ fn retire_v2(
     Ok(Outcome::Done)
 }
 
-/// Refuses to call a key unneeded if there was nothing to search.
+/// Fails if nothing was searched, because the key cannot be called unneeded then.
 fn check_searched(args: &KeysRetire, store: &KeyStore, count: usize) -> Result<()> {
     if count == 0 && args.paths.is_empty() && !store.has_sealed() {
         bail!(
@@ -180,7 +180,7 @@ fn check_searched(args: &KeysRetire, store: &KeyStore, count: usize) -> Result<(
     Ok(())
 }
 
-/// What needs a key, or may need it.
+/// The items, files and rules that need a key, or may need it.
 struct Uses {
     dependents: Vec<Dependent>,
     sources: Inventory,
@@ -189,9 +189,9 @@ struct Uses {
 }
 
 impl Uses {
-    /// Prints what needs the key, and what to do; with `--allow-undecided` only what certainly needs it. Returns whether
-    /// there is anything. `rotate` is the command that re-encrypts files.
-    fn are_reported(&mut self, args: &KeysRetire, name: &str, rotate: &str) -> Result<bool> {
+    /// Prints the uses of the key and the next steps; with `--allow-undecided`, only certain uses. Returns whether
+    /// there are any. `rotate` is the command that re-encrypts files.
+    fn report(&mut self, args: &KeysRetire, name: &str, rotate: &str) -> Result<bool> {
         if args.allow_undecided {
             self.dependents.retain(|dependent| dependent.is_sure);
             self.sources.unread.clear();
@@ -325,7 +325,8 @@ fn advice(
     }
     if unread > 0 {
         lines.push(
-            "hint: correct what cannot be read, or ignore it with --allow-undecided".to_owned(),
+            "hint: correct the unreadable files and objects, or ignore them with --allow-undecided"
+                .to_owned(),
         );
     }
     lines

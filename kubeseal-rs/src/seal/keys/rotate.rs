@@ -31,8 +31,8 @@ use crate::seal_args::KeyLocation;
 /// Arguments of `seal keys rotate`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Requests a new key of each suite that the controller keeps: RSA, and the one of --sealing-suite. With --directory, or if
-the controller lists no key, of each suite that has a key.
+Requests a new key of each suite that the controller keeps: RSA, and the suite of --sealing-suite. With --directory, or
+if the controller lists no key, requests a key of each suite that has a key.
 
 Examples:
   seal keys rotate
@@ -64,11 +64,11 @@ struct Keys {
     v2: Vec<V2KeyRecord>,
 }
 
-/// A key in use. Opening-only keys are none, since the controller ignores requests on them.
+/// A key in use. Opening-only keys do not count, because the controller ignores requests on them.
 struct OwnKey<'a> {
     suite: Suite,
     name: &'a str,
-    /// The fingerprint of an RSA key, or the identifier of another.
+    /// The fingerprint of an RSA key, or the identifier of a v2 key.
     id: String,
     order_time: Option<Timestamp>,
     is_backed_up: bool,
@@ -83,8 +83,8 @@ impl Keys {
     }
 
     fn own(&self) -> impl Iterator<Item = OwnKey<'_>> {
-        let rsa = self.rsa.iter().filter_map(OwnKey::of_rsa);
-        rsa.chain(self.v2.iter().filter_map(OwnKey::of_v2))
+        let rsa = self.rsa.iter().filter_map(OwnKey::from_rsa);
+        rsa.chain(self.v2.iter().filter_map(OwnKey::from_v2))
     }
 
     /// Returns the newest key of a suite, which is where the controller looks for a request.
@@ -100,12 +100,12 @@ impl Keys {
         let mut ids = rsa
             .map(ToString::to_string)
             .chain(v2.map(|id| id.to_string()));
-        ids.any(|known| known == id)
+        ids.any(|existing| existing == id)
     }
 }
 
 impl<'a> OwnKey<'a> {
-    fn of_rsa(record: &'a KeyRecord) -> Option<Self> {
+    fn from_rsa(record: &'a KeyRecord) -> Option<Self> {
         let is_own = record.facts.is_active && !record.facts.marks.is_opening_only;
         let id = record.fingerprint().filter(|_| is_own)?.to_string();
         Some(Self {
@@ -119,7 +119,7 @@ impl<'a> OwnKey<'a> {
         })
     }
 
-    fn of_v2(record: &'a V2KeyRecord) -> Option<Self> {
+    fn from_v2(record: &'a V2KeyRecord) -> Option<Self> {
         let is_own = record.is_active && !record.marks.is_opening_only;
         let key = record.key.as_ref().ok().filter(|_| is_own)?;
         Some(Self {
@@ -192,13 +192,13 @@ fn requested_suites(
     let suites = keys.own().map(|key| key.suite).filter(is_wanted);
     let suites: BTreeSet<Suite> = suites.collect();
     if suites.is_empty() {
-        let of_suite = only.map_or_else(String::new, |suite| format!(" of the suite {suite}"));
+        let suite_text = only.map_or_else(String::new, |suite| format!(" of the suite {suite}"));
         let flag = match only {
             Some(suite) if suite != Suite::Rsa => format!(" with --sealing-suite={suite}"),
             _ => String::new(),
         };
         bail!(
-            Failure::new(format!("no key{of_suite} found in {location}")).hint(format!(
+            Failure::new(format!("no key{suite_text} found in {location}")).hint(format!(
                 "start the controller{flag}, which generates its first key"
             ))
         );
@@ -317,8 +317,8 @@ fn not_generated(suite: Suite, seconds: u64, location: &str, location_flags: &st
         "no new key of the suite {suite} appeared within {seconds} s; the request stays pending"
     );
     Failure::new(message).hint(format!(
-        "only a controller with --sealing-suite={suite} generates one; for keys of another suite only, pass --suite. Or \
-         {check}"
+        "only a controller with --sealing-suite={suite} generates a key of this suite; to request a key of another suite \
+         only, pass --suite; otherwise, {check}"
     ))
 }
 
@@ -328,8 +328,8 @@ fn foreign_key(served: Vec<String>, keys: &Keys) -> Option<String> {
     first.filter(|served| !keys.contain(served))
 }
 
-/// Explains why a new key might not be served yet, and what to do: whether it is backed up, and the served key if it
-/// is unknown.
+/// Returns the failure for a new key that is not served, with the likely reason. The arguments include whether the key
+/// is backed up, and the served key if no key Secret contains it.
 fn unserved(
     name: &str,
     seconds: Option<u64>,
@@ -356,13 +356,13 @@ fn unserved(
     })
 }
 
-/// Returns whether the controller's certificate can be fetched. For a controller on a directory, that
-/// needs its address.
+/// Returns whether the controller's certificate can be fetched. For a controller on a directory, this requires its URL.
 fn can_fetch_certificate(args: &KeysRotate) -> bool {
     args.location.directory.is_none() || args.cert.is_some()
 }
 
-/// Returns the keys of a suite that the controller serves. If they cannot be fetched, the existence of the new key is enough.
+/// Returns the keys of a suite that the controller serves. If they cannot be fetched, the existence of the new key is
+/// enough.
 fn served_keys(args: &KeysRotate, clusters: &Clusters<'_>, new: &OwnKey<'_>) -> Vec<String> {
     let is_rsa = new.suite == Suite::Rsa;
     match &args.location.directory {
@@ -370,8 +370,8 @@ fn served_keys(args: &KeysRotate, clusters: &Clusters<'_>, new: &OwnKey<'_>) -> 
         None => {
             let listed = listed_recipients(args, clusters).unwrap_or_default();
             let listed = listed.into_iter();
-            let of_suite = listed.filter(|(suite, _)| *suite == Some(new.suite));
-            of_suite.map(|(_, id)| id).collect()
+            let suite_keys = listed.filter(|(suite, _)| *suite == Some(new.suite));
+            suite_keys.map(|(_, id)| id).collect()
         }
         Some(_) if is_rsa && can_fetch_certificate(args) => served_certificate(args, clusters),
         Some(_) => vec![new.id.clone()],
@@ -389,8 +389,8 @@ fn served_certificate(args: &KeysRotate, clusters: &Clusters<'_>) -> Vec<String>
     served.iter().map(ToString::to_string).collect()
 }
 
-/// Returns the suites and identifiers of the keys for v2 that the controller lists, its preferred one first; `None` if it
-/// cannot be asked.
+/// Returns the suites and identifiers of the keys for v2 that the controller lists, its preferred one first; `None` if
+/// it cannot be asked.
 fn listed_recipients(
     args: &KeysRotate,
     clusters: &Clusters<'_>,
@@ -424,7 +424,7 @@ mod tests {
 
     use super::*;
 
-    fn write_key(folder: &Path, suite: Suite, byte: u8, marks: &[&str]) {
+    fn write_key(directory: &Path, suite: Suite, byte: u8, marks: &[&str]) {
         let stored = StoredKey {
             key: SecretKey::from_bytes(suite, &[byte; 32]).unwrap(),
             not_before: Timestamp::from_second(byte.into()).unwrap(),
@@ -433,18 +433,19 @@ mod tests {
         let name = format!("key-{byte}");
         let marks = marks.iter().map(|mark| ((*mark).to_owned(), "true".into()));
         let secret = key_secret::build(&name, "ops", &stored, [].into(), marks.collect());
-        let file = folder.join(format!("{name}.json"));
+        let file = directory.join(format!("{name}.json"));
         std::fs::write(file, secret.to_document().to_string()).unwrap();
     }
 
-    /// Attack: the only key of a suite is stolen. A request on the RSA key would leave the suite without a key that seals.
+    /// Attack: the only key of a suite is stolen. A request on the RSA key would leave the suite without a key that
+    /// seals.
     #[test]
-    fn requests_a_key_of_every_kept_suite_although_all_are_compromised() {
-        let folder = tempfile::tempdir().unwrap();
-        write_key(folder.path(), Suite::XWing, 1, &[COMPROMISED_ANNOTATION]);
-        write_key(folder.path(), Suite::XWing, 2, &[COMPROMISED_ANNOTATION]);
-        write_key(folder.path(), Suite::P256, 3, &[]);
-        let store = KeyStore::directory(folder.path()).unwrap();
+    fn requests_a_key_of_each_suite_even_if_all_keys_are_compromised() {
+        let directory = tempfile::tempdir().unwrap();
+        write_key(directory.path(), Suite::XWing, 1, &[COMPROMISED_ANNOTATION]);
+        write_key(directory.path(), Suite::XWing, 2, &[COMPROMISED_ANNOTATION]);
+        write_key(directory.path(), Suite::P256, 3, &[]);
+        let store = KeyStore::directory(directory.path()).unwrap();
         let keys = Keys::read(&store).unwrap();
         let suites =
             |only, preferred| requested_suites(&keys, only, preferred, "here").map(Vec::from_iter);
@@ -467,15 +468,15 @@ mod tests {
     /// Fault: the printed steps name only RSA keys, with which v2 values cannot be re-encrypted.
     #[test]
     fn the_next_steps_name_the_keys_of_each_suite() {
-        let folder = tempfile::tempdir().unwrap();
-        write_key(folder.path(), Suite::XWing, 1, &[]);
-        let store = KeyStore::directory(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        write_key(directory.path(), Suite::XWing, 1, &[]);
+        let store = KeyStore::directory(directory.path()).unwrap();
         let args = KeysRotate {
             suite: None,
             timeout: Duration::ZERO,
             cert: None,
             location: KeyLocation {
-                directory: Some(folder.path().to_owned()),
+                directory: Some(directory.path().to_owned()),
                 ..KeyLocation::default()
             },
         };
@@ -502,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn a_suite_that_no_controller_keeps_is_named() {
+    fn the_error_names_a_suite_that_no_controller_keeps() {
         let message = not_generated(Suite::P256, 9, "here", "").to_string();
         for part in ["suite p256", "--sealing-suite=p256", "--suite"] {
             assert!(message.contains(part), "{message}");
@@ -510,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_waits_for_its_backup_is_reported_regardless_of_the_wait() {
+    fn a_key_that_waits_for_its_backup_is_reported_for_any_timeout() {
         for seconds in [None, Some(5), Some(60)] {
             let message = unserved("key-2", seconds, (false, None), " --context prod").to_string();
             for part in [
@@ -530,7 +531,7 @@ mod tests {
 
     /// Attack: a man in the middle serves its own certificate while the user waits for that of the new key.
     #[test]
-    fn a_certificate_of_an_unknown_key_is_named() {
+    fn the_error_names_the_served_key_if_it_is_unknown() {
         let foreign = format!("SHA256:{}", "a".repeat(42) + "A");
         let message = unserved("key-2", None, (false, Some(foreign.clone())), "").to_string();
         assert!(message.contains(&foreign), "{message}");

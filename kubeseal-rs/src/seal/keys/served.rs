@@ -1,4 +1,5 @@
-//! Asks a controller which keys it seals with. Nothing proves the answer, so it never allows what is refused without it.
+//! Asks a controller which keys it seals with. The answer is not authenticated, so it never permits an action that is
+//! refused without an answer.
 
 use kubeseal_library::cluster::{ClusterError, Clusters, Controller};
 use kubeseal_library::keys::{KeyRecord, V2KeyRecord};
@@ -20,7 +21,7 @@ pub(super) struct Served {
 }
 
 impl Served {
-    /// Asks the controller. It is asked about v2 values only if the store has keys that are only for these.
+    /// Asks the controller. Asks about v2 keys only if the store contains some.
     pub(super) fn find(
         location: &KeyLocation,
         clusters: &Clusters<'_>,
@@ -80,23 +81,23 @@ pub(super) fn fingerprint_of(pem: &[u8]) -> Option<Fingerprint> {
 fn preferred(
     controller: &Controller,
     clusters: &Clusters<'_>,
-    known: &[KeyId],
+    stored: &[KeyId],
 ) -> Option<(Suite, KeyId)> {
-    let what = "keys for v2 values; assuming the newest key of each suite";
+    let subject = "keys for v2 values; assuming the newest key of each suite";
     let list = controller.recipients();
-    let list = list.map_err(|error| warn_unknown(what, &error)).ok()?;
+    let list = list.map_err(|error| warn_unknown(subject, &error)).ok()?;
     let key = match recipients::from_list(&list, clusters.environment.now) {
         Ok(key) => key,
         Err(error) => {
             warn(&format!(
-                "cannot use the controller's {what}: {}",
+                "cannot use the controller's {subject}: {}",
                 error_chain(&error)
             ));
             return None;
         }
     };
     let (suite, id) = (key.suite(), key.key_id());
-    if !known.contains(&id) {
+    if !stored.contains(&id) {
         warn(&format!(
             "the controller prefers the key {suite} {id} for v2 values, which is not among these keys; assuming the newest \
              key of each suite"
@@ -106,11 +107,11 @@ fn preferred(
     Some((suite, id))
 }
 
-fn warn_unknown(what: &str, error: &ClusterError) {
+fn warn_unknown(subject: &str, error: &ClusterError) {
     let why = error_chain(error);
     let why: Vec<&str> = why.lines().collect();
     warn(&format!(
-        "cannot fetch the controller's {what}: {}",
+        "cannot fetch the controller's {subject}: {}",
         why.join(" ")
     ));
 }

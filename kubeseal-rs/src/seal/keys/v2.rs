@@ -75,7 +75,7 @@ impl NamedKey {
         v2::states(&self.records, preferred)[self.index]
     }
 
-    /// Checks that the key may be retired. `is_former_suite` is whether the user says that the controller has another
+    /// Checks that the key may be retired. `is_former_suite` is whether the user states that the controller has another
     /// `--sealing-suite` now, so that the newest key of this suite does not seal.
     ///
     /// # Errors
@@ -98,11 +98,11 @@ impl NamedKey {
         let own_suite = self.record().suite();
         let preferred = served.preferred.map(|(suite, _)| suite);
         let is_preferred = served.preferred_id() == Some(self.id);
-        let is_of_preferred_suite = preferred.is_some() && preferred == own_suite;
+        let has_preferred_suite = preferred.is_some() && preferred == own_suite;
         if self.state(None) != KeyState::Sealing && !is_preferred {
             return Ok(());
         }
-        if is_preferred || (is_of_preferred_suite && is_former_suite) {
+        if is_preferred || (has_preferred_suite && is_former_suite) {
             let message = format!("the controller prefers {name}, or its suite, for v2 values");
             bail!(Failure::new(message).hint(new_key));
         }
@@ -111,7 +111,7 @@ impl NamedKey {
         }
         let failure = Failure::new(format!("{name} is the sealing key of its suite")).hint(new_key);
         bail!(match preferred {
-            Some(suite) if !is_of_preferred_suite => failure.hint(format!(
+            Some(suite) if !has_preferred_suite => failure.hint(format!(
                 "the controller prefers the suite {suite}; if it stays so, pass --former-suite"
             )),
             None => failure
@@ -121,8 +121,8 @@ impl NamedKey {
     }
 
     /// Returns the items that no other loaded key of the store opens. A user who can write a file can name any key as a
-    /// recipient, so the other keys have to open the items. An item that this key does not open either is not sure, nor is one
-    /// of an object with a malformed entry, which can hide the key.
+    /// recipient, so the other keys have to open the items. An item is marked as not sure if this key does not open it
+    /// either, or if its object has a malformed entry, which can hide the key.
     pub(super) fn dependents(&self, sources: &Inventory, rsa: &[KeyRecord]) -> Vec<Dependent> {
         let (others, own) = (self.other_keys(rsa), self.own_key());
         let mut dependents = Vec::new();
@@ -217,7 +217,7 @@ impl NamedKey {
         Ok(())
     }
 
-    /// Returns what decides the next steps after a mark as compromised.
+    /// Returns the facts that determine the next steps after the key was marked as compromised.
     pub(super) fn situation(&self, served: &Served, rsa: &[KeyRecord]) -> Situation {
         let mut own = self.records.iter().filter(|record| self.is_own(record));
         Situation {
@@ -233,7 +233,7 @@ impl NamedKey {
         record.key_id() == Some(self.id)
     }
 
-    /// Returns the key that the controller prefers, if it is another one.
+    /// Returns the key that the controller prefers, if it is another key.
     fn served_successor(&self, served: &Served, rsa: &[KeyRecord]) -> Option<Successor> {
         let preferred = served.preferred_id().filter(|id| *id != self.id)?;
         let v2 = self.records.iter();
@@ -247,7 +247,8 @@ impl NamedKey {
         Some(Successor::served(name))
     }
 
-    /// Returns the sealing key of the suite by the times in the Secrets, if it is newer or this one is retired.
+    /// Returns the sealing key of the suite by the times in the Secrets, if it is newer than this key or this key is
+    /// retired.
     fn dated_successor(&self) -> Option<Successor> {
         let own = self.records.iter().filter(|record| self.is_own(record));
         let is_retired = own.clone().all(|record| !record.is_active);

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Stands for a variable, an action or a verb of `printf`.
-pub(super) const PART: &str = "\u{e000}";
+/// The character that replaces a variable, an action or a verb of `printf`.
+pub(super) const VARIABLE: &str = "\u{e000}";
 
 /// Matches a URL. The groups are the password and the parameters.
 static URL: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -20,9 +20,9 @@ static URL: LazyLock<Option<Regex>> = LazyLock::new(|| {
 static CREDENTIAL: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new("(?i)pass|pwd|secret|token|key|sig").ok());
 
-/// Returns whether a text is a URL in which every credential is a [`PART`], and at least one is. User names, hosts, paths
-/// and other parameters are not credentials.
-pub(super) fn has_only_parts_as_credentials(text: &str) -> bool {
+/// Returns whether a text is a URL with credentials, each of which is a [`VARIABLE`]. User names, hosts, paths and
+/// other parameters are not credentials.
+pub(super) fn has_only_variables_as_credentials(text: &str) -> bool {
     let Some(captures) = URL.as_ref().and_then(|url| url.captures(text)) else {
         return false;
     };
@@ -30,7 +30,7 @@ pub(super) fn has_only_parts_as_credentials(text: &str) -> bool {
     let parameters = group(2).into_iter().flat_map(|query| query.split('&'));
     let parameters = parameters.filter_map(credential);
     let mut credentials = group(1).into_iter().chain(parameters).peekable();
-    credentials.peek().is_some() && credentials.all(is_part)
+    credentials.peek().is_some() && credentials.all(is_variable)
 }
 
 /// Returns the value of a parameter, if it is a credential.
@@ -40,8 +40,8 @@ fn credential(parameter: &str) -> Option<&str> {
     (name.is_empty() || names_credential).then_some(value)
 }
 
-fn is_part(text: &str) -> bool {
-    !text.is_empty() && text.replace(PART, "").is_empty()
+fn is_variable(text: &str) -> bool {
+    !text.is_empty() && text.replace(VARIABLE, "").is_empty()
 }
 
 #[cfg(test)]
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_credentials_of_a_url_count() {
+    fn a_url_is_a_placeholder_if_all_its_credentials_are_variables() {
         for (text, want) in [
             ("postgres://%:%@db/app", true),
             ("postgres://app:%@db:5432/app?sslmode=disable", true),
@@ -67,8 +67,8 @@ mod tests {
             ("postgres://%:@db", false),
             ("%:%@db", false),
         ] {
-            let text = text.replace('%', PART);
-            assert_eq!(has_only_parts_as_credentials(&text), want, "{text}");
+            let text = text.replace('%', VARIABLE);
+            assert_eq!(has_only_variables_as_credentials(&text), want, "{text}");
         }
     }
 }

@@ -6,25 +6,25 @@
 
 use kubeseal_library::finding::{self, Rule};
 
-use super::object::Found;
+use super::object::FindingInFile;
 use shared::manifest::{self, Comment};
 
 /// The rules that a comment may exempt from.
 const ALLOWED: [Rule; 2] = [finding::PLAIN_SECRET, finding::MALFORMED_FILE];
 
-/// The beginning of such a comment.
+/// The beginning of a comment with an exemption.
 const HEAD: &str = "seal lint:";
 
 /// Returns the rules that the comments of a file exempt it from, and a finding for each invalid exemption.
-pub(super) fn comments(bytes: &[u8]) -> (Vec<Rule>, Vec<Found>) {
-    let (mut exempt, mut found) = (Vec::new(), Vec::new());
+pub(super) fn comments(bytes: &[u8]) -> (Vec<Rule>, Vec<FindingInFile>) {
+    let (mut exempt, mut findings) = (Vec::new(), Vec::new());
     for comment in manifest::comments(bytes, |text| exemption(text).is_some()) {
         match exempted_rules(&comment) {
             Ok(rules) => exempt.extend(rules),
-            Err(problem) => found.push((finding::EXEMPTION, comment.line, problem.to_owned())),
+            Err(problem) => findings.push((finding::EXEMPTION, comment.line, problem.to_owned())),
         }
     }
-    (exempt, found)
+    (exempt, findings)
 }
 
 /// Returns the text after [`HEAD`], if the comment begins with it.
@@ -51,8 +51,8 @@ fn rules(args: &str) -> Result<Vec<Rule>, &'static str> {
         return Err(FORM);
     }
     let rule = |name: &str| {
-        let found = ALLOWED.into_iter().find(|rule| rule.name == name.trim());
-        found.ok_or(
+        let rule = ALLOWED.into_iter().find(|rule| rule.name == name.trim());
+        rule.ok_or(
             "a comment can only ignore plain-secret and malformed-file; ignore other rules in .seal.yaml \
              (`ignore: {RULE: REASON}`)",
         )
@@ -88,8 +88,8 @@ mod tests {
             ("--- |\n# seal lint: ignore plain-secret: a value\n", 0, 0),
             ("[ }\n# seal lint: ignore malformed-file: a value\n", 0, 1),
         ] {
-            let (found, problems) = comments(text.as_bytes());
-            assert_eq!((found.len(), problems.len()), (exempt, wrong), "{text}");
+            let (exempted, problems) = comments(text.as_bytes());
+            assert_eq!((exempted.len(), problems.len()), (exempt, wrong), "{text}");
         }
     }
 }

@@ -136,8 +136,8 @@ pub(super) fn sarif(findings: &[Finding]) -> Json {
     })
 }
 
-/// Returns a path as a relative reference (RFC 3986): all bytes but unreserved characters and slashes are escaped. A name
-/// that is not UTF-8 keeps its bytes, so that the reference names the file.
+/// Returns a path as a relative reference (RFC 3986): all bytes but unreserved characters and slashes are escaped. A
+/// name that is not UTF-8 keeps its bytes, so that the reference names the file.
 fn uri(path: &Path) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
     let escape = |b: u8| {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_report() {
+    fn the_report_has_the_documented_form() {
         let want = r#"[
   {
     "rule": "scope",
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_sarif_report() {
+    fn the_sarif_report_has_the_documented_form() {
         let mut report = sarif(&[finding()]);
         let rules = report["runs"][0]["tool"]["driver"]["rules"].as_array_mut();
         let rules = rules.unwrap();
@@ -263,7 +263,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_reference_keeps_the_bytes_of_a_name() {
+    fn a_uri_keeps_the_bytes_of_a_file_name() {
         use std::ffi::OsStr;
         use std::os::unix::ffi::OsStrExt as _;
         for (name, want) in [

@@ -10,7 +10,7 @@ use kubeseal_library::git::{self, Repository, StagedLinks};
 use shared::manifest::Node;
 use zeroize::Zeroizing;
 
-use super::object::Found;
+use super::object::FindingInFile;
 use super::patch;
 use super::plain::{self, FileForm, GeneratorFile, PlainKeys};
 use crate::report::ShowPath as _;
@@ -18,12 +18,12 @@ use crate::report::ShowPath as _;
 /// The files that generators name. A file may be named many times, under different names, but is read once.
 #[derive(Default)]
 pub(super) struct GeneratedFiles {
-    /// The keys of plaintext values by the file that a name leads to, and its form.
+    /// The keys of plaintext values, by target file and its form.
     plain: BTreeMap<(PathBuf, FileForm), PlainKeys>,
     trees: Trees,
 }
 
-/// The repository of the last file, because most files of a generator are in one folder.
+/// The repository of the last file, because most files of a generator are in one directory.
 #[derive(Default)]
 struct Trees {
     last: Option<(PathBuf, Option<Repository>)>,
@@ -38,16 +38,16 @@ impl GeneratedFiles {
         root: &Node,
         manifest: &Path,
         staged: Option<&StagedLinks<'_>>,
-    ) -> Vec<Found> {
+    ) -> Vec<FindingInFile> {
         let mut findings = Vec::new();
-        for folder in plain::base_folders(root, manifest) {
+        for directory in plain::base_directories(root, manifest) {
             let files = plain::generator_files(root);
             let finding = |file: &GeneratorFile<'_>| {
                 let target = match staged {
-                    Some(links) => staged_target(links, folder, file.path)?,
-                    None => target_in_tree(&folder.join(file.path), manifest)?,
+                    Some(links) => staged_target(links, directory, file.path)?,
+                    None => target_in_tree(&directory.join(file.path), manifest)?,
                 };
-                let shown = files::relative_to_current_directory(&folder.join(file.path)).shown();
+                let shown = files::relative_to_current_directory(&directory.join(file.path)).shown();
                 plain::generator_file(file, &shown, self.plain_keys(target, file.form, staged))
             };
             findings.extend(files.iter().filter_map(finding));
@@ -55,7 +55,7 @@ impl GeneratedFiles {
         findings
     }
 
-    /// Returns the keys of the plaintext values in a file. The key of a file that is one value is not known here.
+    /// Returns the keys of the plaintext values in a file. The key of a file that is one value is unknown here.
     fn plain_keys(
         &mut self,
         target: PathBuf,
@@ -82,31 +82,33 @@ impl GeneratedFiles {
     }
 }
 
-/// Returns the file that a name relative to a folder leads to, through links as they are staged.
-fn staged_target(links: &StagedLinks<'_>, folder: &Path, name: &str) -> Option<PathBuf> {
+/// Returns the target of a name relative to a directory, through links as they are staged.
+fn staged_target(links: &StagedLinks<'_>, directory: &Path, name: &str) -> Option<PathBuf> {
     let repository = links.repository();
-    // The name of any file in the folder: the root alone has no path inside the work tree.
-    let file = repository.inside_work_tree(&folder.join("file"))?;
-    let folder = repository.root().join(file.parent()?);
-    links.route(&folder.join(name)).target
+    // The name of any file in the directory: the root alone has no path inside the work tree.
+    let file = repository.inside_work_tree(&directory.join("file"))?;
+    let directory = repository.root().join(file.parent()?);
+    links.route(&directory.join(name)).target
 }
 
-/// Returns the file that a path leads to, if it is in the tree of the manifest. Without Git, the tree is the current
-/// folder, if it contains the manifest, or else the folder of the manifest.
+/// Returns the target of a path, if it is in the tree of the manifest. Without Git, the tree is the current directory,
+/// if it contains the manifest, or else the directory of the manifest.
 fn target_in_tree(path: &Path, manifest: &Path) -> Option<PathBuf> {
-    let folder = manifest.parent().unwrap_or(Path::new(""));
-    let folder = if folder.as_os_str().is_empty() {
+    let directory = manifest.parent().unwrap_or(Path::new(""));
+    let directory = if directory.as_os_str().is_empty() {
         Path::new(".")
     } else {
-        folder
+        directory
     };
-    let folder = folder.canonicalize().ok()?;
+    let directory = directory.canonicalize().ok()?;
     let target = path.canonicalize().ok()?;
-    let tree = git::work_tree(&folder).or_else(|| {
+    let tree = git::work_tree(&directory).or_else(|| {
         let current = std::env::current_dir().ok()?.canonicalize().ok()?;
-        folder.starts_with(&current).then_some(current)
+        directory.starts_with(&current).then_some(current)
     });
-    target.starts_with(tree.unwrap_or(folder)).then_some(target)
+    target
+        .starts_with(tree.unwrap_or(directory))
+        .then_some(target)
 }
 
 impl Trees {
@@ -121,7 +123,10 @@ impl Trees {
     /// Returns whether Git ignores a file; `false` if the repository cannot be read.
     fn ignores(&mut self, file: &Path) -> bool {
         let parent = file.parent().unwrap_or(Path::new("/"));
-        let last = self.last.take().filter(|(folder, _)| folder == parent);
+        let last = self
+            .last
+            .take()
+            .filter(|(directory, _)| directory == parent);
         let open = || (parent.to_owned(), Repository::discover(parent).ok());
         let (_, repository) = self.last.insert(last.unwrap_or_else(open));
         let is_ignored = |repository: &Repository| repository.is_ignored(file).unwrap_or(false);
@@ -137,18 +142,22 @@ mod tests {
 
     use super::*;
 
-    /// Attack: a committer adds many small kustomizations that name one file with very many variables, so that lint needs
-    /// time and memory for each of them.
+    /// Attack: a committer adds many small kustomizations that name one file with very many variables, so that lint
+    /// needs time and memory for each of them.
     #[test]
     fn a_file_that_many_kustomizations_name_is_read_once() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let variables = (0..1000).map(|n| format!("K{n}=hunter2\n"));
-        fs::write(folder.path().join("a.env"), variables.collect::<String>()).unwrap();
-        fs::create_dir(folder.path().join("b")).unwrap();
+        fs::write(
+            directory.path().join("a.env"),
+            variables.collect::<String>(),
+        )
+        .unwrap();
+        fs::create_dir(directory.path().join("b")).unwrap();
         let mut generated = GeneratedFiles::default();
         for n in 0..100 {
-            // Without Git, the tree is the folder of the manifest.
-            let manifest = folder.path().join(format!("{n}.yaml"));
+            // Without Git, the tree is the directory of the manifest.
+            let manifest = directory.path().join(format!("{n}.yaml"));
             let text = "secretGenerator: [{envs: [a.env, b/.././a.env]}]";
             let documents = manifest::read(text.as_bytes()).unwrap();
             let findings = generated.findings(&documents[0].root, &manifest, None);

@@ -1,16 +1,16 @@
-//! Finds values of a Secret outside of `data` and `stringData`: with a wrong indentation, or in a field with a misspelled
-//! name. The API server refuses or drops such a field, but its values are in the file.
+//! Finds values of a Secret outside of `data` and `stringData`: with a wrong indentation, or in a field with a
+//! misspelled name. The API server refuses or drops such a field, but its values are in the file.
 
 use kubeseal_library::finding;
 use shared::manifest::{Node, Value};
 use shared::names;
 
-use super::object::Found;
+use super::object::FindingInFile;
 use super::placeholder::is_templated;
-use super::plain::{is_of_sops, is_v1, is_value, join_first_keys, name_of, texts};
+use super::plain::{is_sops_ciphertext, is_v1, is_value, join_first_keys, name_of, texts};
 use super::template::Literals;
 
-/// The fields of a Secret, and that of sops.
+/// The fields of a Secret, and the field with the metadata of sops.
 const FIELDS: [&str; 8] = [
     "apiVersion",
     "data",
@@ -41,9 +41,13 @@ const METADATA: [&str; 15] = [
     "uid",
 ];
 
-/// Returns the finding for a Secret of the core API with plain values outside of `data` and `stringData`. Without
-/// `metadata` it is a reference to a Secret, such as a `sourceRef`, whose fields are others.
-pub(super) fn values(secret: &Node, literals: &Literals<'_>, has_sops: bool) -> Option<Found> {
+/// Returns the finding for a Secret of the core API with plain values outside of `data` and `stringData`. An object
+/// without `metadata` is a reference to a Secret, such as a `sourceRef`, and has other fields.
+pub(super) fn values(
+    secret: &Node,
+    literals: &Literals<'_>,
+    has_sops: bool,
+) -> Option<FindingInFile> {
     let metadata = secret.field("metadata")?;
     if !texts(secret, "apiVersion").iter().all(|text| is_v1(text)) {
         return None;
@@ -72,8 +76,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Searches `metadata`. A text in an unknown field is most likely a label or an annotation with a wrong indentation,
-    /// unless the beginning of the values is above it.
+    /// Searches `metadata`. A text in an unknown field is most likely a label or an annotation with a wrong
+    /// indentation, unless the beginning of the values is above it.
     fn metadata(&mut self, metadata: &Node) {
         let starts_values =
             |(name, node): &(String, Node)| is_values(name) && matches!(node.value, Value::Null);
@@ -91,8 +95,8 @@ impl Search<'_> {
         }
     }
 
-    /// Adds the values of an unknown field. A name that no item of a Secret can have belongs to a tool, such as `$patch`
-    /// of kustomize or `=(data)` of Kyverno.
+    /// Adds the values of an unknown field. A name that no item of a Secret can have belongs to a tool, such as
+    /// `$patch` of kustomize or `=(data)` of Kyverno.
     fn field(&mut self, above: &str, name: &str, node: &Node) {
         if !is_templated(name) && names::check_item(name).is_ok() {
             self.node(&format!("{above}{name}"), node);
@@ -116,7 +120,7 @@ impl Search<'_> {
                 }
             }
             Value::Bool(_) => {}
-            _ if self.has_sops && is_of_sops(node) => {}
+            _ if self.has_sops && is_sops_ciphertext(node) => {}
             _ if is_value(node, true, self.literals) => self.add(path, node.line),
             _ => {}
         }
@@ -126,12 +130,12 @@ impl Search<'_> {
         if self.keys.is_empty() {
             self.line = line;
         }
-        if !self.keys.iter().any(|known| known == path) {
+        if !self.keys.iter().any(|key| key == path) {
             self.keys.push(path.to_owned());
         }
     }
 
-    fn finding(self, name: &str) -> Option<Found> {
+    fn finding(self, name: &str) -> Option<FindingInFile> {
         let keys: Vec<&str> = self.keys.iter().map(String::as_str).collect();
         let message = format!(
             "the Secret {name} has values outside of data and stringData: {}; move them to stringData, seal it with \
@@ -154,8 +158,8 @@ fn is_mapping(node: &Node) -> bool {
 }
 
 /// Returns whether a field has one of these names. Kubernetes ignores letter case.
-fn is_among(name: &str, known: &[&str]) -> bool {
-    known.iter().any(|known| known.eq_ignore_ascii_case(name))
+fn is_among(name: &str, names: &[&str]) -> bool {
+    names.iter().any(|other| other.eq_ignore_ascii_case(name))
 }
 
 fn is_values(name: &str) -> bool {

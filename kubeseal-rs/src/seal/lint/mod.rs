@@ -40,7 +40,7 @@ use zeroize::Zeroizing;
 
 use self::generated::GeneratedFiles;
 use self::nested::Search;
-use self::object::{Against, Unjudged};
+use self::object::{CheckContext, UncheckedItems};
 use self::template::Literals;
 use self::unrendered::Unread;
 use super::recipients::{KnownRecipients, known_recipients};
@@ -115,7 +115,7 @@ pub enum LintFormat {
     Github,
 }
 
-/// The arguments are invalid, or the rules are.
+/// The arguments or the rules are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum LintError {
     /// `--ignore` names a rule that does not exist.
@@ -130,8 +130,8 @@ pub enum LintError {
 ///
 /// # Errors
 ///
-/// Fails if an argument is not valid, a path cannot be read, or a file of rules is not valid. For a file below a folder
-/// and for rules, the other findings are shown first. Mistakes in a file are findings.
+/// Fails if an argument is not valid, a path cannot be read, or a rules file is not valid. For a file below a directory
+/// and for a rules file, the other findings are shown first. Mistakes in a file are findings.
 pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
     let is_known = |name: &String| RULES.iter().any(|rule| rule.name == name);
     if let Some(name) = args.ignore.iter().find(|name| !is_known(name)) {
@@ -156,7 +156,7 @@ pub fn run(args: &Lint, environment: &Environment) -> Result<Outcome> {
         ring,
         findings: Vec::new(),
         exempted: 0,
-        unjudged: Unjudged::default(),
+        unchecked: UncheckedItems::default(),
         generated: GeneratedFiles::default(),
         certificates: BTreeMap::new(),
         problems: BTreeSet::new(),
@@ -240,11 +240,11 @@ fn remarks(linter: &Linter<'_>) -> Vec<String> {
             format!("{count} items")
         }
     };
-    let Unjudged {
+    let UncheckedItems {
         unknown,
         uncompared,
         recipients,
-    } = linter.unjudged;
+    } = linter.unchecked;
     let mut remarks = Vec::new();
     if unknown > 0 {
         let hint = if linter.ring.is_some() {
@@ -289,13 +289,13 @@ fn candidates(args: &Lint) -> Result<Vec<Candidate>> {
     Ok(candidates)
 }
 
-/// Returns the named files, or else every staged manifest; and the kustomizations that read one of them, or of all
-/// staged files. The files may be missing in the work tree.
+/// Returns the named files, or else every staged manifest; and the kustomizations that read a named file or, without
+/// named files, any staged file. The files may be missing in the work tree.
 fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>> {
     let has_paths = !args.paths.is_empty();
     let files: Vec<PathBuf> = if has_paths {
-        let whole = |path: &PathBuf| Some(staged.root().join(staged.inside_work_tree(path)?));
-        args.paths.iter().filter_map(whole).collect()
+        let absolute = |path: &PathBuf| Some(staged.root().join(staged.inside_work_tree(path)?));
+        args.paths.iter().filter_map(absolute).collect()
     } else {
         staged.staged_files()?
     };
@@ -310,8 +310,8 @@ fn staged_candidates(args: &Lint, staged: &Repository) -> Result<Vec<Candidate>>
         let manifests = files.iter().filter(|path| walk::is_manifest_name(path));
         paths.extend(manifests.map(|path| files::relative_to_current_directory(path)));
     }
-    let found = |path| Candidate { path, named: false };
-    Ok(paths.into_iter().map(found).collect())
+    let unnamed = |path| Candidate { path, named: false };
+    Ok(paths.into_iter().map(unnamed).collect())
 }
 
 fn show(args: &Lint, findings: &[Finding], files: usize, environment: &Environment) -> Result<()> {
@@ -351,7 +351,7 @@ struct Linter<'a> {
     findings: Vec<Finding>,
     /// The number of findings that a comment or a rule exempts.
     exempted: usize,
-    unjudged: Unjudged,
+    unchecked: UncheckedItems,
     generated: GeneratedFiles,
     /// Certificates by source and rule; `None` for one that cannot be read.
     certificates: BTreeMap<Source, Option<Arc<Certificate>>>,
@@ -378,7 +378,7 @@ impl Linter<'_> {
         Ok(())
     }
 
-    /// Reports rules that cannot be used, although no object may need them now.
+    /// Reports rules that cannot be used, even if no object needs them now.
     fn check_rules(&mut self, candidates: &[Candidate]) {
         let mut checked_folders = BTreeSet::new();
         for candidate in candidates {
@@ -392,7 +392,8 @@ impl Linter<'_> {
         }
     }
 
-    /// Reports an error in a file of rules as it was read: it may be staged, and differ from that of the work tree.
+    /// Reports an error in the content of a rules file as it was read, which may be staged and differ from the work
+    /// tree.
     fn rules_file(&mut self, path: &Path, bytes: &[u8]) {
         if let Err(source) = rules::parse(bytes) {
             let path = path.to_owned();
@@ -455,7 +456,7 @@ impl Linter<'_> {
         let repeated = repeated::keys(&bytes);
         let text = Zeroizing::new(String::from_utf8_lossy(&manifest::as_utf8(&bytes)).into_owned());
         let literals = Literals::of(&text);
-        let mut search = Search::of_file(text.len());
+        let mut search = Search::new(text.len());
         let mut unrendered = unrendered::Unrendered::default();
         let mut unread = Vec::new();
         // Actions in comments can change a template that is also well-formed YAML.
@@ -487,14 +488,14 @@ impl Linter<'_> {
         search.documents(&text, &literals, documents());
         search.documents(&text, &literals, &replaced);
         search.strings(&text, &literals);
-        unread.extend(search.unjudged.iter().copied().map(not_checked_finding));
-        let mut found = search.found;
+        unread.extend(search.unread_lines.iter().copied().map(not_checked_finding));
+        let mut findings = search.findings;
         for root in documents().map(|document| &document.root) {
-            found.extend(plain::generators(root, &literals));
-            found.extend(self.generated.findings(root, path, self.staged));
+            findings.extend(plain::generators(root, &literals));
+            findings.extend(self.generated.findings(root, path, self.staged));
         }
-        for found in longest(found).chain(unread) {
-            self.add(path, found);
+        for finding in longest(findings).chain(unread) {
+            self.add(path, finding);
         }
         self.sealed(path, &file, object::sealed_secret);
         self.sealed(path, &unrendered, object::unrendered);
@@ -502,16 +503,16 @@ impl Linter<'_> {
     }
 
     /// Adds findings of repeated keys, but not for an item that already has a finding as a duplicate.
-    fn add_repeated(&mut self, path: &Path, repeated: Vec<object::Found>) {
+    fn add_repeated(&mut self, path: &Path, repeated: Vec<object::FindingInFile>) {
         let file = files::relative_to_current_directory(path);
         let own = self
             .findings
             .iter()
             .filter(|finding| finding.rule == finding::DUPLICATE_ITEM && finding.file == file);
         let own: BTreeSet<usize> = own.map(|finding| finding.line).collect();
-        for found in repeated {
-            if !own.contains(&found.1) {
-                self.add(path, found);
+        for finding in repeated {
+            if !own.contains(&finding.1) {
+                self.add(path, finding);
             }
         }
     }
@@ -527,21 +528,21 @@ impl Linter<'_> {
         let certificate = self.certificate(&settings);
         let recipients = self.recipients(&settings);
         for node in file.of_kind(Kind::SealedSecret) {
-            let against = Against {
+            let context = CheckContext {
                 settings: &settings,
                 certificate: certificate.as_deref(),
                 ring: self.ring.as_ref(),
                 recipients: &recipients,
             };
-            let (found, unjudged) = check(node, against);
-            self.unjudged.add(unjudged);
-            for found in found {
-                self.add(path, found);
+            let (findings, unchecked) = check(node, context);
+            self.unchecked.add(unchecked);
+            for finding in findings {
+                self.add(path, finding);
             }
         }
     }
 
-    fn add(&mut self, file: &Path, (rule, line, message): object::Found) {
+    fn add(&mut self, file: &Path, (rule, line, message): object::FindingInFile) {
         self.findings.push(Finding {
             rule,
             file: files::relative_to_current_directory(file),
@@ -567,19 +568,19 @@ impl Linter<'_> {
 
     /// Returns the recipients of v2 values that are known without a network.
     fn recipients(&mut self, settings: &Settings) -> KnownRecipients {
-        let known = known_recipients(settings, self.session.environment.now);
+        let recipients = known_recipients(settings, self.session.environment.now);
         let (file, line) = certificate_location(settings);
         let has_recipients = settings
             .rule
             .as_ref()
             .is_some_and(|rule| !rule.recipients.is_empty());
-        let problems = known.problems.iter().filter(|_| has_recipients);
+        let problems = recipients.problems.iter().filter(|_| has_recipients);
         for problem in problems {
             if self.problems.insert((line, problem.clone())) {
                 self.add(&file, (finding::CERTIFICATE, line, problem.clone()));
             }
         }
-        known
+        recipients
     }
 
     /// Returns the certificate if it is a file or comes from `--cert`. `lint` calls neither a cluster nor, unless
@@ -594,8 +595,8 @@ impl Linter<'_> {
         // A certificate of two rules is checked for each of them, because each may require another fingerprint.
         let (file, line) = certificate_location(settings);
         let key = Source::At(format!("{}:{line}:{source:?}", path_text(file.as_os_str())).into());
-        if let Some(known) = self.certificates.get(&key) {
-            return known.clone();
+        if let Some(certificate) = self.certificates.get(&key) {
+            return certificate.clone();
         }
         let certificate = match self.session.certificate(settings) {
             Ok(certificate) => Some(certificate),
@@ -624,26 +625,26 @@ pub fn read_template(text: &str) -> Vec<Document> {
 
 /// Returns one finding for each object: the one with the longest message, which names the most values. A template is
 /// searched twice, as it is and with placeholders.
-fn longest(found: Vec<object::Found>) -> impl Iterator<Item = object::Found> {
+fn longest(findings: Vec<object::FindingInFile>) -> impl Iterator<Item = object::FindingInFile> {
     let mut longest: BTreeMap<(usize, Rule, String), String> = BTreeMap::new();
-    for (rule, line, message) in found {
+    for (rule, line, message) in findings {
         let object = message.split(':').next().unwrap_or_default().to_owned();
-        let known = longest.entry((line, rule, object)).or_default();
-        if message.len() > known.len() {
-            *known = message;
+        let longest_message = longest.entry((line, rule, object)).or_default();
+        if message.len() > longest_message.len() {
+            *longest_message = message;
         }
     }
-    let found = longest.into_iter();
-    found.map(|((line, rule, _), message)| (rule, line, message))
+    let findings = longest.into_iter();
+    findings.map(|((line, rule, _), message)| (rule, line, message))
 }
 
 /// Returns the findings about a SealedSecret, and counts the items that cannot be judged.
-type Check = fn(&Node, Against<'_>) -> (Vec<object::Found>, Unjudged);
+type Check = fn(&Node, CheckContext<'_>) -> (Vec<object::FindingInFile>, UncheckedItems);
 
 /// Returns findings about the lines of a template that cannot be read even with placeholders.
-fn unread_lines(unread: &[Unread]) -> Vec<object::Found> {
+fn unread_lines(unread: &[Unread]) -> Vec<object::FindingInFile> {
     let finding = |unread: &Unread| {
-        if !unread.may_hold_value {
+        if !unread.may_contain_value {
             return not_checked_finding(unread.line);
         }
         let message = "this line of the template of a Secret can be read only after rendering, and may contain a \
@@ -653,7 +654,7 @@ fn unread_lines(unread: &[Unread]) -> Vec<object::Found> {
     unread.iter().map(finding).collect()
 }
 
-fn not_checked_finding(line: usize) -> object::Found {
+fn not_checked_finding(line: usize) -> object::FindingInFile {
     let message = "this text names a Secret and cannot be read here, as in a template or script: render it if it is a \
                    template, and check the result";
     (finding::NOT_CHECKED, line, message.to_owned())
@@ -676,16 +677,16 @@ fn mentions_secrets(text: &[u8]) -> bool {
     }
     let is_word = |at: usize| {
         let before = text[..at].last();
-        let is_whole = !before.is_some_and(u8::is_ascii_alphanumeric);
+        let is_word_start = !before.is_some_and(u8::is_ascii_alphanumeric);
         let after = text.get(at + b"data".len());
-        (is_whole || text[..at].ends_with(b"string"))
+        (is_word_start || text[..at].ends_with(b"string"))
             && !after.is_some_and(u8::is_ascii_alphanumeric)
     };
     memchr::memmem::find_iter(&text, b"data").any(is_word)
 }
 
-/// The kinds of Secrets and SealedSecrets, and of lists of them. A malformed file that names one is reported even if the
-/// user did not name the file.
+/// The kinds of Secrets and SealedSecrets, and of lists of them. A malformed file that names one is reported even if
+/// the user did not name the file.
 const SECRETS: [&str; 4] = ["Secret", "SealedSecret", "SecretList", "SealedSecretList"];
 
 /// Returns whether a file is a template, which is not a manifest until it is rendered. A stream of JSON is not one:

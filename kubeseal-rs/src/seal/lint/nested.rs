@@ -1,11 +1,11 @@
-//! Finds Secrets wherever they are in a file: as documents, in lists, as values of another object such as the `manifests`
-//! of a Helm chart, and inside strings, such as a file in a ConfigMap.
+//! Finds Secrets wherever they are in a file: as documents, in lists, as values of another object such as the
+//! `manifests` of a Helm chart, and inside strings, such as a file in a ConfigMap.
 
 use kubeseal_library::walk::{Kind, LISTS, may_hide_kind, names_kind};
 use shared::manifest::{self, Document, Node, Value};
 use zeroize::Zeroizing;
 
-use super::object::Found;
+use super::object::FindingInFile;
 use super::placeholder::is_templated;
 use super::template::{self, Form, Literals, Piece, Pieces};
 use super::{misplaced, patch, plain, sops, unrendered};
@@ -25,9 +25,9 @@ const KINDS: [&str; 5] = [
 /// The findings of a file.
 #[derive(Default)]
 pub(super) struct Search {
-    pub(super) found: Vec<Found>,
+    pub(super) findings: Vec<FindingInFile>,
     /// The lines of strings that name a Secret and could not be read.
-    pub(super) unjudged: Vec<usize>,
+    pub(super) unread_lines: Vec<usize>,
     /// The remaining number of bytes of nested strings to parse. Aliases can make them much larger than the file.
     bytes_left: usize,
 }
@@ -62,14 +62,14 @@ impl Lines {
 }
 
 impl Search {
-    pub(super) fn of_file(size: usize) -> Self {
+    pub(super) fn new(size: usize) -> Self {
         Self {
             bytes_left: 4 * size + (1 << 20),
             ..Self::default()
         }
     }
 
-    /// Searches documents in the file, which is `text`.
+    /// Searches documents in the file. `text` is the content of the file.
     pub(super) fn documents<'a>(
         &mut self,
         text: &str,
@@ -100,7 +100,7 @@ impl Search {
             };
             if let Piece::Action(action) = &piece
                 && action.form == Form::Expression
-                && may_hold_secret(action.content)
+                && may_contain_secret(action.content)
             {
                 let level = Level {
                     text: &[],
@@ -112,7 +112,7 @@ impl Search {
                 };
                 for string in template::strings(action.content) {
                     let string = string.replace("\\n", "\n");
-                    if may_hold_secret(&string) {
+                    if may_contain_secret(&string) {
                         self.text(&string, line, level);
                     }
                 }
@@ -154,7 +154,7 @@ impl Search {
                     self.node(item, is_object, level);
                 }
             }
-            Value::Text(text) if level.is_patch_of_secret || may_hold_secret(text) => {
+            Value::Text(text) if level.is_patch_of_secret || may_contain_secret(text) => {
                 self.text(text, node.line, level);
             }
             _ => {}
@@ -173,16 +173,19 @@ impl Search {
 
     /// Searches a mapping that may be an operation of a JSON patch, or a patch of a Secret.
     fn patch(&mut self, node: &Node, is_object: bool, level: Level<'_>) {
-        let is_of_secret = level.is_patch_of_secret;
-        self.add(patch::operation(node, is_of_secret, level.literals), level);
-        if is_of_secret && is_object {
+        let is_secret_patch = level.is_patch_of_secret;
+        self.add(
+            patch::operation(node, is_secret_patch, level.literals),
+            level,
+        );
+        if is_secret_patch && is_object {
             self.add(patch::part_of_secret(node, level.literals), level);
         }
     }
 
-    fn add(&mut self, found: Option<Found>, level: Level<'_>) {
-        let found = found.map(|(rule, line, message)| (rule, level.lines.of(line), message));
-        self.found.extend(found);
+    fn add(&mut self, finding: Option<FindingInFile>, level: Level<'_>) {
+        let finding = finding.map(|(rule, line, message)| (rule, level.lines.of(line), message));
+        self.findings.extend(finding);
     }
 
     /// Searches a string that may be a manifest.
@@ -194,16 +197,16 @@ impl Search {
         let fits = outer.depth < MAX_LEVELS && text.len() <= self.bytes_left;
         self.bytes_left = self.bytes_left.saturating_sub(text.len());
         if !fits {
-            self.unjudged.push(outer.lines.of(line));
+            self.unread_lines.push(outer.lines.of(line));
             return;
         }
-        let most = 4 * text.len();
+        let size_limit = 4 * text.len();
         let literals = outer.literals.nested(text);
         let readable = || unrendered::replace_actions(text, &literals);
-        let read = |text: &str| manifest::read_within(text.as_bytes(), most).ok();
+        let read = |text: &str| manifest::read_within(text.as_bytes(), size_limit).ok();
         let Some(documents) = read(text).or_else(|| read(&readable()?)) else {
             if text.contains('\n') {
-                self.unjudged.push(outer.lines.of(line));
+                self.unread_lines.push(outer.lines.of(line));
             }
             return;
         };
@@ -221,7 +224,7 @@ impl Search {
             let generators = plain::generators(&document.root, &literals).into_iter();
             let generators =
                 generators.map(|(rule, line, message)| (rule, lines.of(line), message));
-            self.found.extend(generators);
+            self.findings.extend(generators);
         }
     }
 }
@@ -233,7 +236,7 @@ fn is_secret(node: &Node, is_object: bool) -> bool {
 }
 
 /// Returns whether a string may be a manifest that defines or generates a Secret.
-fn may_hold_secret(text: &str) -> bool {
+fn may_contain_secret(text: &str) -> bool {
     if !text.contains(['\n', '{']) {
         return false;
     }
@@ -244,8 +247,8 @@ fn may_hold_secret(text: &str) -> bool {
         || text.contains("kind") && may_hide_kind(text.as_bytes())
 }
 
-/// Returns the line of the `|` above a value, if the value that begins on this line is a literal block, whose lines are
-/// those of its text.
+/// Returns the line of the `|` above the value that begins on this line, if the value is a literal block. The lines of
+/// such a block are the lines of its text.
 fn head_of_block(text: &[&str], line: usize) -> Option<usize> {
     let above = text.get(..line.checked_sub(1)?)?;
     let head = above.iter().rposition(|line| !line.trim().is_empty())?;

@@ -24,11 +24,11 @@ use crate::seal::settings::Settings;
 use shared::names;
 
 /// The rule, the line and the message of a finding.
-pub(super) type Found = (Rule, usize, String);
+pub(super) type FindingInFile = (Rule, usize, String);
 
 /// The settings, certificate and keys that a SealedSecret is checked against.
 #[derive(Clone, Copy)]
-pub(super) struct Against<'a> {
+pub(super) struct CheckContext<'a> {
     /// The settings for the file of the SealedSecret.
     pub(super) settings: &'a Settings,
     /// The certificate for that file, if available without a network.
@@ -41,7 +41,7 @@ pub(super) struct Against<'a> {
 
 /// The numbers of items that could not be checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Unjudged {
+pub(super) struct UncheckedItems {
     /// Items without a hint that no key of `--keys` can unseal.
     pub(super) unknown: usize,
     /// Items for which there is no certificate to compare with.
@@ -50,7 +50,7 @@ pub(super) struct Unjudged {
     pub(super) recipients: usize,
 }
 
-impl Unjudged {
+impl UncheckedItems {
     /// Adds the numbers of another object.
     pub(super) fn add(&mut self, other: Self) {
         self.unknown += other.unknown;
@@ -60,48 +60,52 @@ impl Unjudged {
 }
 
 /// Checks a SealedSecret, and returns its findings and the numbers of items that could not be checked.
-pub(super) fn sealed_secret(node: &Node, against: Against<'_>) -> (Vec<Found>, Unjudged) {
+pub(super) fn sealed_secret(
+    node: &Node,
+    context: CheckContext<'_>,
+) -> (Vec<FindingInFile>, UncheckedItems) {
     let object = match Object::read_leniently(node) {
         Ok(object) => object,
         Err(error) => {
             let message = shared::error_chain(error.as_ref());
-            let found = vec![(finding::MALFORMED_OBJECT, node.line, message)];
-            return (found, Unjudged::default());
+            let findings = vec![(finding::MALFORMED_OBJECT, node.line, message)];
+            return (findings, UncheckedItems::default());
         }
     };
-    let mut unjudged = Unjudged::default();
-    let mut found = unknown_fields(node);
-    found.extend(names_of(&object));
-    found.extend(scope_of(node, &object));
-    found.extend(unquoted(node));
-    found.extend(templates(node, &object));
-    found.extend(type_of(&object));
-    found.extend(key_of_controller(&object));
+    let mut unchecked = UncheckedItems::default();
+    let mut findings = unknown_fields(node);
+    findings.extend(names_of(&object));
+    findings.extend(scope_of(node, &object));
+    findings.extend(unquoted(node));
+    findings.extend(templates(node, &object));
+    findings.extend(type_of(&object));
+    findings.extend(key_of_controller(&object));
     let too_large = requirements::size_of_sealed(&object.sealed.spec);
-    found.extend(too_large.map(|message| (finding::SIZE, object.line, message)));
-    found.extend(rules(&object, against.settings));
-    found.extend(item_names(node, &object));
-    found.extend(values(node, &object, against, &mut unjudged, is_action));
-    found.extend(v2::findings(node, &object, against));
-    unjudged.recipients += v2_keys::uncompared(&object, against);
+    findings.extend(too_large.map(|message| (finding::SIZE, object.line, message)));
+    findings.extend(rules(&object, context.settings));
+    findings.extend(item_names(node, &object));
+    findings.extend(values(node, &object, context, &mut unchecked, is_action));
+    findings.extend(v2::findings(node, &object, context));
+    unchecked.recipients += v2_keys::uncompared(&object, context);
     for key in object
         .hints
         .keys()
         .filter(|key| !object.texts().contains_key(*key))
     {
         let message = format!("a key hint names {key}, but no such item exists");
-        found.push((finding::STALE_HINT, object.line, message));
+        findings.push((finding::STALE_HINT, object.line, message));
     }
     if object.sealed.spec.data.is_some() {
         let message = "spec.data is deprecated, and some controllers do not unseal it; \
                         `kubeseal --re-encrypt` converts it to items";
-        found.push((finding::DEPRECATED, object.line, message.into()));
+        findings.push((finding::DEPRECATED, object.line, message.into()));
     }
-    (found, unjudged)
+    (findings, unchecked)
 }
 
-/// Returns a finding for an object that contains a private key: the key that it is sealed for opens it.
-fn key_of_controller(object: &Object) -> Option<Found> {
+/// Returns a finding for an object that contains a private key of a controller: anyone who can unseal the object can
+/// then unseal every value that is sealed for this key.
+fn key_of_controller(object: &Object) -> Option<FindingInFile> {
     let spec = &object.sealed.spec;
     let labels = spec.template.metadata.labels.iter().flatten();
     let has = |items: &[&str]| {
@@ -115,8 +119,8 @@ fn key_of_controller(object: &Object) -> Option<Found> {
         return None;
     }
     let message = format!(
-        "{} contains a private key of the controller: with the key that it is sealed for, every value that is sealed for it \
-         can be read; remove it, keep the key in an archive of `seal keys backup`, and generate a new key if this was \
+        "{} contains a private key of the controller: anyone who can unseal it can then unseal every value that is sealed \
+         for this key; remove it, keep the key in an archive of `seal keys backup`, and generate a new key if this was \
          committed",
         object.sealed.qualified_name()
     );
@@ -125,19 +129,22 @@ fn key_of_controller(object: &Object) -> Option<Found> {
 
 /// Checks a SealedSecret of a template that was read with placeholders. Only its values and the names of its fields are
 /// known: names, scope and the set of items may depend on the branches of the template.
-pub(super) fn unrendered(node: &Node, against: Against<'_>) -> (Vec<Found>, Unjudged) {
-    let mut unjudged = Unjudged::default();
-    let mut found = unknown_fields(node);
+pub(super) fn unrendered(
+    node: &Node,
+    context: CheckContext<'_>,
+) -> (Vec<FindingInFile>, UncheckedItems) {
+    let mut unchecked = UncheckedItems::default();
+    let mut findings = unknown_fields(node);
     match Object::read_leniently(node) {
-        Ok(object) => found.extend(values(node, &object, against, &mut unjudged, is_unknown)),
-        Err(_) => found.extend(malformed_values(node)),
+        Ok(object) => findings.extend(values(node, &object, context, &mut unchecked, is_unknown)),
+        Err(_) => findings.extend(malformed_values(node)),
     }
-    (found, unjudged)
+    (findings, unchecked)
 }
 
-/// Returns the values of an object with a field of the wrong type, such as one that an action outputs, which are no
-/// sealed values.
-fn malformed_values(node: &Node) -> Vec<Found> {
+/// Returns findings for values that are not sealed values, in an object with a field of the wrong type, such as a field
+/// that a template action outputs.
+fn malformed_values(node: &Node) -> Vec<FindingInFile> {
     let spec = node.field("spec");
     let data = spec.and_then(|spec| spec.field("encryptedData"));
     let Some(data) = data.filter(|data| !is_unknown(data)) else {
@@ -162,8 +169,9 @@ fn malformed_values(node: &Node) -> Vec<Found> {
     malformed.collect()
 }
 
-/// Returns numbers and booleans where the API server accepts only strings. The scope annotations have their own rule.
-fn unquoted(node: &Node) -> Vec<Found> {
+/// Returns findings for numbers and booleans where the API server accepts only strings. The scope annotations have
+/// their own rule.
+fn unquoted(node: &Node) -> Vec<FindingInFile> {
     let mut reading = Reading::default();
     let _ = SealedSecret::from_node_leniently(node, &mut reading);
     let is_scope = |path: &str| {
@@ -173,31 +181,31 @@ fn unquoted(node: &Node) -> Vec<Found> {
     };
     let converted = reading.converted.into_iter();
     let converted = converted.filter(|scalar| !is_scope(&scalar.path));
-    let found = converted.map(|Coercion { line, path, kind }| {
+    let findings = converted.map(|Coercion { line, path, kind }| {
         let message =
             format!("{path} must be a quoted string: the API server does not accept {kind}");
         (finding::MALFORMED_OBJECT, line, message)
     });
-    found.collect()
+    findings.collect()
 }
 
 /// Returns a finding for each item that occurs again or has an invalid name.
-fn item_names(node: &Node, object: &Object) -> Vec<Found> {
-    let (mut seen, mut found) = (HashSet::new(), Vec::new());
+fn item_names(node: &Node, object: &Object) -> Vec<FindingInFile> {
+    let (mut seen, mut findings) = (HashSet::new(), Vec::new());
     for (key, node) in sealed_nodes(node) {
         if !seen.insert(key) {
             let message = format!("duplicate item {key}; only this one is used");
-            found.push((finding::DUPLICATE_ITEM, node.line, message));
+            findings.push((finding::DUPLICATE_ITEM, node.line, message));
         }
     }
     for item in &object.items {
         if !is_templated(&item.key)
             && let Err(error) = names::check_item(&item.key)
         {
-            found.push((finding::NAME, item.line, error.to_string()));
+            findings.push((finding::NAME, item.line, error.to_string()));
         }
     }
-    found
+    findings
 }
 
 /// Returns whether a value consists of actions of a template.
@@ -205,7 +213,8 @@ fn is_action(node: &Node) -> bool {
     matches!(&node.value, Value::Text(text) if is_templated(text) && !has_more_than_actions(text))
 }
 
-/// Like [`is_action`], in a template that was read with placeholders: an action that is a whole line left no placeholder.
+/// Like [`is_action`], in a template that was read with placeholders: an action that fills a whole line has no
+/// placeholder.
 fn is_unknown(node: &Node) -> bool {
     match &node.value {
         Value::Null => true,
@@ -214,29 +223,29 @@ fn is_unknown(node: &Node) -> bool {
     }
 }
 
-/// Returns the findings about the form and the key of each sealed value, except those that a template outputs.
+/// Returns the findings about the form and the key of each sealed value, except values that a template outputs.
 fn values(
     node: &Node,
     object: &Object,
-    against: Against<'_>,
-    unjudged: &mut Unjudged,
+    context: CheckContext<'_>,
+    unchecked: &mut UncheckedItems,
     is_output: fn(&Node) -> bool,
-) -> Vec<Found> {
-    let needs = against.ring.map(|ring| needs(&object.sealed, ring));
-    let mut found = Vec::new();
+) -> Vec<FindingInFile> {
+    let needs = context.ring.map(|ring| needs(&object.sealed, ring));
+    let mut findings = Vec::new();
     for (item, (_, node)) in object.items.iter().zip(item_nodes(node)) {
         if is_output(node) {
-            unjudged.unknown += 1;
+            unchecked.unknown += 1;
             continue;
         }
         if let Form::V2(_) | Form::MalformedV2 = item.form {
-            // These have checks of their own.
+            // v2 values have separate checks.
             continue;
         }
-        let form = form(item, against);
-        let is_judged = form.is_some();
+        let form = form(item, context);
+        let has_form_finding = form.is_some();
         if let Some((rule, message)) = form {
-            found.push((rule, item.line, message));
+            findings.push((rule, item.line, message));
             if rule != finding::KEY_SIZE {
                 continue;
             }
@@ -244,24 +253,24 @@ fn values(
         match key(
             item,
             needs.as_ref().and_then(|needs| needs.get(&item.key)),
-            against,
+            context,
         ) {
             Verdict::Right => {}
-            Verdict::Wrong(rule, message) => found.push((rule, item.line, message)),
-            Verdict::Unknown | Verdict::Uncompared if is_judged => {}
-            Verdict::Unknown => unjudged.unknown += 1,
-            Verdict::Uncompared => unjudged.uncompared += 1,
+            Verdict::Wrong(rule, message) => findings.push((rule, item.line, message)),
+            Verdict::Unknown | Verdict::Uncompared if has_form_finding => {}
+            Verdict::Unknown => unchecked.unknown += 1,
+            Verdict::Uncompared => unchecked.uncompared += 1,
         }
     }
-    found
+    findings
 }
 
-fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
+fn form(item: &Item, context: CheckContext<'_>) -> Option<(Rule, String)> {
     let key = &item.key;
-    let malformed = |what: &str| {
+    let malformed = |problem: &str| {
         Some((
             finding::MALFORMED_VALUE,
-            format!("the value of {key} {what}"),
+            format!("the value of {key} {problem}"),
         ))
     };
     let bits = match &item.form {
@@ -270,7 +279,7 @@ fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
         Form::Bits(bits) => *bits,
         Form::V2(_) | Form::MalformedV2 => return None,
     };
-    let required_bits = against
+    let required_bits = context
         .certificate
         .map(|c| c.public_key().modulus_len() * 8);
     if let Some(required_bits) = required_bits.filter(|required_bits| *required_bits != bits) {
@@ -279,10 +288,10 @@ fn form(item: &Item, against: Against<'_>) -> Option<(Rule, String)> {
         );
         return Some((finding::KEY_SIZE, message));
     }
-    let rule = against.settings.rule.as_ref()?;
-    let fewest = rule.key_size.filter(|fewest| *fewest > bits)?;
+    let rule = context.settings.rule.as_ref()?;
+    let min_bits = rule.key_size.filter(|min_bits| *min_bits > bits)?;
     let message = format!(
-        "{key} is sealed for a key of {bits} bits, but {} requires at least {fewest}",
+        "{key} is sealed for a key of {bits} bits, but {} requires at least {min_bits}",
         rule.describe()
     );
     Some((finding::KEY_SIZE, message))
@@ -299,11 +308,11 @@ enum Verdict {
 /// Compares the key that an item is sealed for with the certificate and the retired keys. A key that can unseal the
 /// item is proof. A hint is only advice: the message then contains "according to its hint", and does not claim that the
 /// item can be unsealed.
-fn key(item: &Item, need: Option<&Need>, against: Against<'_>) -> Verdict {
-    let (key, current) = (&item.key, against.certificate.map(Certificate::fingerprint));
+fn key(item: &Item, need: Option<&Need>, context: CheckContext<'_>) -> Verdict {
+    let (key, current) = (&item.key, context.certificate.map(Certificate::fingerprint));
     let (sealed_for, is) = match (need, &item.hint) {
         (Some(Need::Key(opened)), _) => (opened, "according to a key of --keys,"),
-        (Some(Need::Undecided(_)), _) if is_among(current, against.ring) => {
+        (Some(Need::Undecided(_)), _) if is_among(current, context.ring) => {
             let message =
                 format!("no key of --keys can unseal {key}, not even the key of the certificate");
             return Verdict::Wrong(finding::CLOSED_ITEM, message);
@@ -311,7 +320,7 @@ fn key(item: &Item, need: Option<&Need>, against: Against<'_>) -> Verdict {
         (_, Some(hint)) => (hint, "according to its hint,"),
         (_, None) => return Verdict::Unknown,
     };
-    if against.settings.is_retired(sealed_for) {
+    if context.settings.is_retired(sealed_for) {
         let message = format!(
             "{is} {key} is sealed for the retired key {sealed_for}; `seal rotate` re-encrypts it"
         );
@@ -331,57 +340,57 @@ fn key(item: &Item, need: Option<&Need>, against: Against<'_>) -> Verdict {
 
 fn is_among(key: Option<&Fingerprint>, ring: Option<&KeyRing>) -> bool {
     let keys = ring.into_iter().flat_map(KeyRing::keys);
-    key.is_some_and(|key| keys.into_iter().any(|known| known.fingerprint() == key))
+    key.is_some_and(|key| keys.into_iter().any(|other| other.fingerprint() == key))
 }
 
-fn names_of(object: &Object) -> Vec<Found> {
+fn names_of(object: &Object) -> Vec<FindingInFile> {
     let line = object.line;
-    let mut found = Vec::new();
+    let mut findings = Vec::new();
     let (name, namespace) = (
         object.sealed.name_or_empty(),
         object.sealed.namespace_or_empty(),
     );
     if name.is_empty() {
-        found.push((
+        findings.push((
             finding::NO_NAME,
             line,
             "the SealedSecret has no metadata.name".into(),
         ));
     } else if let (false, Err(error)) = (is_templated(name), names::check_object(name)) {
-        found.push((finding::NAME, line, error.to_string()));
+        findings.push((finding::NAME, line, error.to_string()));
     }
     if namespace.is_empty() && object.scope != Scope::ClusterWide {
         let message = format!(
             "{name} has no namespace, which its scope ({}) requires",
             object.scope
         );
-        found.push((finding::NO_NAMESPACE, line, message));
+        findings.push((finding::NO_NAMESPACE, line, message));
     } else if !namespace.is_empty()
         && !is_templated(namespace)
         && names::check_namespace(namespace).is_err()
     {
         let error = names::NameError::Namespace(namespace.to_owned());
-        found.push((finding::NAME, line, error.to_string()));
+        findings.push((finding::NAME, line, error.to_string()));
     }
     let template = &object.sealed.spec.template.metadata;
-    for (what, mine, own) in [
+    for (property, template_value, object_value) in [
         ("name", template.name.as_deref(), name),
         ("namespace", template.namespace.as_deref(), namespace),
     ] {
-        let differs = |mine: &&str| !mine.is_empty() && !own.is_empty() && *mine != own;
-        if let Some(mine) =
-            mine.filter(|mine| differs(mine) && !is_templated(mine) && !is_templated(own))
-        {
+        let differs =
+            |value: &&str| !value.is_empty() && !object_value.is_empty() && *value != object_value;
+        let is_rendered = |value: &&str| !is_templated(value) && !is_templated(object_value);
+        if let Some(value) = template_value.filter(|value| differs(value) && is_rendered(value)) {
             let message = format!(
-                "the template has the {what} {mine:?}, but the Secret gets that of the object, {own:?}"
+                "the template has the {property} {value:?}, but the Secret gets that of the object, {object_value:?}"
             );
-            found.push((finding::TEMPLATE_NAME, line, message));
+            findings.push((finding::TEMPLATE_NAME, line, message));
         }
     }
-    found
+    findings
 }
 
-fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
+fn scope_of(node: &Node, object: &Object) -> Vec<FindingInFile> {
     let annotations = node.field("metadata").and_then(|m| m.field("annotations"));
     let annotation = |name: &str| {
         let Value::Map(entries) = &annotations?.value else {
@@ -393,7 +402,7 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
             .find(|(key, _)| key == name)
             .map(|(_, node)| node)
     };
-    let mut found = Vec::new();
+    let mut findings = Vec::new();
     let wide_annotations = [NAMESPACE_WIDE_ANNOTATION, CLUSTER_WIDE_ANNOTATION];
     for name in wide_annotations {
         let Some(node) = annotation(name) else {
@@ -407,11 +416,11 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
             let message = format!(
                 "{name} must be the quoted string \"true\": the API server does not accept a boolean"
             );
-            found.push((finding::SCOPE, node.line, message));
+            findings.push((finding::SCOPE, node.line, message));
         } else if !is("true") && !is("false") {
             let message =
                 format!("{name} has an effect only if it is \"true\"; this value means strict");
-            found.push((finding::SCOPE, node.line, message));
+            findings.push((finding::SCOPE, node.line, message));
         }
     }
     if wide_annotations.iter().all(|name| {
@@ -419,7 +428,7 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
     }) {
         let message =
             "both scope annotations are set, and cluster-wide takes precedence; remove one";
-        found.push((finding::SCOPE, object.line, message.into()));
+        findings.push((finding::SCOPE, object.line, message.into()));
     }
     let template = object.sealed.spec.template.metadata.annotations.as_ref();
     let template = Scope::from_annotations(template);
@@ -428,12 +437,12 @@ fn scope_of(node: &Node, object: &Object) -> Vec<Found> {
             "the template declares the scope {template}, but the object declares {}, which takes precedence",
             object.scope
         );
-        found.push((finding::SCOPE, object.line, message));
+        findings.push((finding::SCOPE, object.line, message));
     }
-    found
+    findings
 }
 
-fn templates(node: &Node, object: &Object) -> Vec<Found> {
+fn templates(node: &Node, object: &Object) -> Vec<FindingInFile> {
     let Some(texts) = &object.sealed.spec.template.data else {
         return Vec::new();
     };
@@ -445,23 +454,23 @@ fn templates(node: &Node, object: &Object) -> Vec<Found> {
         data.and_then(|d| d.field(key))
             .map_or(object.line, |n| n.line)
     };
-    let mut found = Vec::new();
+    let mut findings = Vec::new();
     for (key, text) in texts {
         match text.as_ref().map(|text| Template::parse(key, text)) {
             Some(Err(error)) => {
-                found.push((finding::TEMPLATE, line(key), shared::error_chain(&error)));
+                findings.push((finding::TEMPLATE, line(key), shared::error_chain(&error)));
             }
             Some(Ok(template)) => {
                 let missing = missing_items(key, &template, object);
-                found.extend(missing.map(|message| (finding::MISSING_ITEM, line(key), message)));
+                findings.extend(missing.map(|message| (finding::MISSING_ITEM, line(key), message)));
             }
             None => {}
         }
         if let Err(error) = names::check_item(key) {
-            found.push((finding::NAME, line(key), error.to_string()));
+            findings.push((finding::NAME, line(key), error.to_string()));
         }
     }
-    found
+    findings
 }
 
 /// Returns a message for each item that a template inserts and that does not exist. Item names that contain templates,
@@ -497,7 +506,7 @@ fn most_similar<'a>(name: &str, items: impl Iterator<Item = &'a String>) -> Opti
 
 /// Checks that the object has the items that its type requires, as the API server does. The deprecated form is not
 /// checked, because its item names are sealed.
-fn type_of(object: &Object) -> Option<Found> {
+fn type_of(object: &Object) -> Option<FindingInFile> {
     let spec = &object.sealed.spec;
     let (items, texts) = (&spec.encrypted_data, spec.template.data.as_ref());
     let has = |name: &str| match texts.and_then(|texts| texts.get(name)) {
@@ -509,7 +518,7 @@ fn type_of(object: &Object) -> Option<Found> {
     Some((finding::INCOMPLETE_TYPE, object.line, missing.to_string()))
 }
 
-fn rules(object: &Object, settings: &Settings) -> Vec<Found> {
+fn rules(object: &Object, settings: &Settings) -> Vec<FindingInFile> {
     let namespace = object.sealed.namespace_or_empty();
     let broken = [
         settings.check_scope(object.scope),
@@ -527,15 +536,15 @@ fn rules(object: &Object, settings: &Settings) -> Vec<Found> {
 }
 
 /// Returns a finding for each unknown field. `metadata` is not checked: the API server does that.
-fn unknown_fields(node: &Node) -> Vec<Found> {
-    let mut found = Vec::new();
-    let mut check = |node: Option<&Node>, path: &str, known: &[&str]| {
+fn unknown_fields(node: &Node) -> Vec<FindingInFile> {
+    let mut findings = Vec::new();
+    let mut check = |node: Option<&Node>, path: &str, known_fields: &[&str]| {
         let Some(Value::Map(entries)) = node.map(|node| &node.value) else {
             return;
         };
         for (key, node) in entries
             .iter()
-            .filter(|(key, _)| !known.contains(&key.as_str()) && !is_templated(key))
+            .filter(|(key, _)| !known_fields.contains(&key.as_str()) && !is_templated(key))
         {
             let hint = match key.as_str() {
                 "stringData" | "data" if path.is_empty() => {
@@ -545,7 +554,7 @@ fn unknown_fields(node: &Node) -> Vec<Found> {
                 _ => "",
             };
             let message = format!("unknown field {path}{key}, which is dropped{hint}");
-            found.push((finding::UNKNOWN_FIELD, node.line, message));
+            findings.push((finding::UNKNOWN_FIELD, node.line, message));
         }
     };
     let spec = node.field("spec");
@@ -561,5 +570,5 @@ fn unknown_fields(node: &Node) -> Vec<Found> {
         "spec.template.",
         &["metadata", "type", "immutable", "data"],
     );
-    found
+    findings
 }

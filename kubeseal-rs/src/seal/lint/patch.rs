@@ -8,7 +8,7 @@ use kubeseal_library::walk;
 use shared::manifest::{self, Node, Value};
 use shared::names;
 
-use super::object::Found;
+use super::object::FindingInFile;
 use super::plain::{PlainKeys, is_value, join_first_keys, plain_fields};
 use super::template::Literals;
 
@@ -24,10 +24,14 @@ pub(super) fn targets_secret(patch: &Node) -> bool {
     })
 }
 
-/// Returns the finding for an operation of a JSON patch that sets a value. Only Secrets have `stringData`; `data` counts
-/// if the target is a Secret.
-pub(super) fn operation(node: &Node, is_of_secret: bool, literals: &Literals<'_>) -> Option<Found> {
-    let key = value_of_operation(node, is_of_secret, literals)?;
+/// Returns the finding for an operation of a JSON patch that sets a value. Only Secrets have `stringData`; `data`
+/// counts if the target is a Secret.
+pub(super) fn operation(
+    node: &Node,
+    is_secret_patch: bool,
+    literals: &Literals<'_>,
+) -> Option<FindingInFile> {
+    let key = value_of_operation(node, is_secret_patch, literals)?;
     let message = format!(
         "a JSON patch of a Secret has a plain value: {key}; seal it with `seal create`, and change it if it was \
          committed"
@@ -36,7 +40,7 @@ pub(super) fn operation(node: &Node, is_of_secret: bool, literals: &Literals<'_>
 }
 
 /// Returns the finding for a patch that is a part of a Secret, possibly without its kind.
-pub(super) fn part_of_secret(node: &Node, literals: &Literals<'_>) -> Option<Found> {
+pub(super) fn part_of_secret(node: &Node, literals: &Literals<'_>) -> Option<FindingInFile> {
     let plain = plain_fields(node, literals, false);
     let keys: Vec<&str> = plain.iter().map(String::as_str).collect();
     let message = format!(
@@ -54,8 +58,8 @@ pub(super) fn files(kustomization: &Node) -> Vec<(usize, &str)> {
             Value::List(patches) => Some(patches),
             _ => None,
         });
-    let of_secrets = patches.flatten().filter(|patch| targets_secret(patch));
-    of_secrets
+    let secret_patches = patches.flatten().filter(|patch| targets_secret(patch));
+    secret_patches
         .filter_map(|patch| Some((patch.line, patch.text("path")?)))
         .collect()
 }
@@ -83,19 +87,23 @@ pub(super) fn plain_keys(bytes: &[u8]) -> PlainKeys {
         if is_key(key) {
             key
         } else {
-            "one without a key"
+            "a value without a key"
         }
     }))
 }
 
 /// Returns the key of the value that an operation sets.
-fn value_of_operation(node: &Node, is_of_secret: bool, literals: &Literals<'_>) -> Option<String> {
+fn value_of_operation(
+    node: &Node,
+    is_secret_patch: bool,
+    literals: &Literals<'_>,
+) -> Option<String> {
     node.text("op")?;
     let value = node.field("value")?;
     let mut path = node.text("path")?.strip_prefix('/')?.split('/');
     let field = path.next()?;
     let is_encoded = field == "data";
-    if field != "stringData" && !(is_encoded && is_of_secret) {
+    if field != "stringData" && !(is_encoded && is_secret_patch) {
         return None;
     }
     let is_plain = |node: &Node| is_value(node, is_encoded, literals);
@@ -124,7 +132,7 @@ mod tests {
 
     #[test]
     fn operations_that_set_values_are_found() {
-        for (text, is_of_secret, want) in [
+        for (text, is_secret_patch, want) in [
             (
                 "{op: replace, path: /stringData/p, value: hunter2}",
                 false,
@@ -156,7 +164,7 @@ mod tests {
             ("{path: /stringData/p, value: hunter2}", false, None),
         ] {
             let documents = manifest::read(text.as_bytes()).unwrap();
-            let key = value_of_operation(&documents[0].root, is_of_secret, &Literals::default());
+            let key = value_of_operation(&documents[0].root, is_secret_patch, &Literals::default());
             assert_eq!(key.as_deref(), want, "{text}");
         }
     }

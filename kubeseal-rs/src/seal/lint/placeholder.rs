@@ -9,9 +9,9 @@ use super::connection_string;
 use super::template::{Effect, Form, Literals, Piece, Pieces};
 
 /// Matches placeholders that may be a part of a string.
-static PART: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    // Variables of Flux, shells and build tools, without a default: a default would be a value. The text after `?` is an
-    // error message. Without braces, only capitals are a variable: `$ecret` may be a password.
+static PLACEHOLDER_PART: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    // Variables of Flux, shells and build tools, without a default: a default would be a value. The text after `?` is
+    // an error message. Without braces, only capitals are a variable: `$ecret` may be a password.
     let parts = [
         r"\$\{[A-Za-z_][A-Za-z0-9_.]*(:?[=-]|:?\?[^{}\n]*)?\}",
         r"\$[A-Z][A-Z_]*",
@@ -22,8 +22,8 @@ static PART: LazyLock<Option<Regex>> = LazyLock::new(|| {
 });
 
 /// Matches placeholders that have to be the whole string, in lowercase.
-static WHOLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let whole = [
+static WHOLE_PLACEHOLDER: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let forms = [
         "change[-_ ]?me",
         "replace[-_ ]?me",
         "fill[-_ ]?me",
@@ -47,46 +47,49 @@ static WHOLE: LazyLock<Option<Regex>> = LazyLock::new(|| {
         r"op://[^\s/]+/[^\s/]+/\S+",
         r"vault:[a-z0-9_./-]+#\S+",
     ];
-    Regex::new(&format!("^({})$", whole.join("|"))).ok()
+    Regex::new(&format!("^({})$", forms.join("|"))).ok()
 });
 
-/// Returns whether a string is a placeholder and contains no value. `literals` are those of the file around it.
+/// Returns whether a string is a placeholder and contains no value. `literals` are the literals of the surrounding
+/// file.
 pub(super) fn is_placeholder(text: &str, literals: &Literals<'_>) -> bool {
     let text = text.trim();
     if is_whole_placeholder(text) {
         return true;
     }
-    let Some(rest) = with_parts(text, literals) else {
+    let Some(rest) = with_variables(text, literals) else {
         return false;
     };
-    let Some(parts) = PART.as_ref() else {
+    let Some(parts) = PLACEHOLDER_PART.as_ref() else {
         return false;
     };
-    let rest = parts.replace_all(&rest, connection_string::PART);
+    let rest = parts.replace_all(&rest, connection_string::VARIABLE);
     if rest == text && !text.is_empty() || rest.contains(LITERAL) {
         return false;
     }
     // Only separators may remain between the parts, as in `user:password@host` with three variables.
     let is_separator = |rest: &str| {
         !rest
-            .replace(connection_string::PART, "")
-            .contains(is_of_value)
+            .replace(connection_string::VARIABLE, "")
+            .contains(is_value_char)
     };
-    is_separator(&rest) || connection_string::has_only_parts_as_credentials(&rest)
+    is_separator(&rest) || connection_string::has_only_variables_as_credentials(&rest)
 }
 
 /// Returns whether a string is a placeholder such as `CHANGEME`, without actions and variables.
 pub(super) fn is_whole_placeholder(text: &str) -> bool {
-    let whole = WHOLE.as_ref();
-    whole.is_some_and(|whole| whole.is_match(&text.to_ascii_lowercase()))
+    let pattern = WHOLE_PLACEHOLDER.as_ref();
+    pattern.is_some_and(|pattern| pattern.is_match(&text.to_ascii_lowercase()))
 }
 
-/// What an unrendered template contains instead of an action that outputs a literal.
+/// The text that replaces an action that outputs a literal in an unrendered template.
 pub(super) const LITERAL: &str = "TEMPLATE-WITH-A-LITERAL";
 
 /// Returns whether a string contains a variable or a template action.
 pub(super) fn is_templated(text: &str) -> bool {
-    let part = PART.as_ref().is_some_and(|part| part.is_match(text));
+    let part = PLACEHOLDER_PART
+        .as_ref()
+        .is_some_and(|part| part.is_match(text));
     part || text.contains(LITERAL)
         || matches!(text.find("{{"), Some(at) if text[at..].contains("}}"))
 }
@@ -104,16 +107,17 @@ pub(super) fn has_more_than_actions(text: &str) -> bool {
     }
     rest.push_str(tail);
     let rest = rest.replace(LITERAL, "");
-    let part = PART.as_ref();
-    part.is_none_or(|part| part.replace_all(&rest, "").contains(is_of_value))
+    let part = PLACEHOLDER_PART.as_ref();
+    part.is_none_or(|part| part.replace_all(&rest, "").contains(is_value_char))
 }
 
-fn is_of_value(c: char) -> bool {
+fn is_value_char(c: char) -> bool {
     c.is_alphanumeric() || c.is_control() && !c.is_whitespace()
 }
 
-/// Returns the string with [`connection_string::PART`] for its template actions, or `None` if an action outputs a literal.
-fn with_parts(text: &str, literals: &Literals<'_>) -> Option<String> {
+/// Returns the string with [`connection_string::VARIABLE`] for its template actions, or `None` if an action outputs a
+/// literal.
+fn with_variables(text: &str, literals: &Literals<'_>) -> Option<String> {
     let own = literals.nested(text);
     let mut state = own.inside();
     let mut rest = String::new();
@@ -128,7 +132,7 @@ fn with_parts(text: &str, literals: &Literals<'_>) -> Option<String> {
                 if matches!(effect, Effect::Output { is_literal: true } | Effect::Secret) {
                     return None;
                 }
-                rest.push_str(connection_string::PART);
+                rest.push_str(connection_string::VARIABLE);
             }
         }
     }
@@ -196,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_beside_or_inside_a_placeholder_is_a_value() {
+    fn a_value_beside_or_inside_a_placeholder_is_detected() {
         for text in [
             "hunter2",
             "correct horse",

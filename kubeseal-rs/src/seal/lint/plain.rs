@@ -10,7 +10,7 @@ use shared::manifest::{Node, Reading, Value};
 use shared::names;
 use shared::secret::Secret;
 
-use super::object::Found;
+use super::object::FindingInFile;
 use super::placeholder::{LITERAL, is_placeholder, is_templated};
 use super::template::Literals;
 use super::{patch, sops};
@@ -19,7 +19,11 @@ use super::{patch, sops};
 const MAX_SHOWN: usize = 5;
 
 /// Reports a Secret with plaintext values. Ciphertexts of sops and placeholders do not count.
-pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Option<Found> {
+pub(super) fn secret(
+    node: &Node,
+    literals: &Literals<'_>,
+    has_sops: bool,
+) -> Option<FindingInFile> {
     let has_sops = has_sops || node.field("sops").is_some();
     let plain = plain_fields(node, literals, has_sops);
     if plain.is_empty() {
@@ -42,7 +46,7 @@ pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Op
     Some((finding::PLAIN_SECRET, node.line, message))
 }
 
-/// Returns whether an object is a private key of a controller, also a retired one, or one that lost its label.
+/// Returns whether an object is a private key of a controller, including a retired key and a key without its label.
 fn is_key(node: &Node) -> bool {
     let labels = node.field("metadata").and_then(|m| m.field("labels"));
     let is_labeled = matches!(labels.map(|labels| &labels.value), Some(Value::Map(labels))
@@ -67,8 +71,8 @@ pub(super) fn plain_fields(node: &Node, literals: &Literals<'_>, has_sops: bool)
     [values("data"), values("stringData")].concat()
 }
 
-/// Returns whether an object is a Secret although its kind does not show it: without `kind`, as `kubeseal` accepts it,
-/// with one that a template outputs, or with a misspelled one of the core API, where only Secrets have `stringData`.
+/// Returns whether an object is a Secret although its kind does not show this: the kind is missing, which `kubeseal`
+/// accepts; comes from a template; or is misspelled in the core API, where only Secrets have `stringData`.
 pub(super) fn is_secret_of_unknown_kind(node: &Node) -> bool {
     let text = |name| node.text(name).unwrap_or_default();
     let (kind, version) = (text("kind"), text("apiVersion"));
@@ -150,8 +154,9 @@ fn values(secret: &Node, field: &str, literals: &Literals<'_>, has_sops: bool) -
         name.eq_ignore_ascii_case(field) || field == "stringData" && is_templated(name)
     };
     let matching_fields = fields.iter().filter(|(name, _)| is_same(name));
-    let is_plain =
-        |node: &Node| !(has_sops && is_of_sops(node)) && is_value(node, field == "data", literals);
+    let is_plain = |node: &Node| {
+        !(has_sops && is_sops_ciphertext(node)) && is_value(node, field == "data", literals)
+    };
     let mut keys = Vec::new();
     for (name, node) in matching_fields {
         match &node.value {
@@ -172,18 +177,18 @@ fn values(secret: &Node, field: &str, literals: &Literals<'_>, has_sops: bool) -
 /// Returns a key as it is shown. The key of an action that outputs whole entries is not known.
 fn shown_key(key: &str) -> &str {
     if key == LITERAL {
-        "those of a template action"
+        "keys of a template action"
     } else {
         key
     }
 }
 
 /// Returns whether a value is a ciphertext of sops. A file of sops may also contain plaintext values.
-pub(super) fn is_of_sops(node: &Node) -> bool {
+pub(super) fn is_sops_ciphertext(node: &Node) -> bool {
     matches!(&node.value, Value::Text(text) if sops::is_ciphertext(text))
 }
 
-/// Returns whether a node is a plaintext value, in base64 if it is encoded.
+/// Returns whether a node is a plaintext value. `is_encoded` is whether values are in base64.
 pub(super) fn is_value(node: &Node, is_encoded: bool, literals: &Literals<'_>) -> bool {
     match &node.value {
         Value::Null => false,
@@ -200,7 +205,7 @@ fn encodes_placeholder(encoded: &str, literals: &Literals<'_>) -> bool {
 }
 
 /// Returns a finding for each generator with plain literals, in a kustomization or in a separate file.
-pub(super) fn generators(root: &Node, literals: &Literals<'_>) -> Vec<Found> {
+pub(super) fn generators(root: &Node, literals: &Literals<'_>) -> Vec<FindingInFile> {
     let nodes = nodes(root).into_iter();
     nodes.filter_map(|node| generator(node, literals)).collect()
 }
@@ -211,7 +216,7 @@ pub(super) struct GeneratorFile<'a> {
     pub(super) generator: &'a str,
     /// The line that names the file.
     pub(super) line: usize,
-    /// Relative to the folder of the kustomization.
+    /// Relative to the directory of the kustomization.
     pub(super) path: &'a str,
     /// The form of the file.
     pub(super) form: FileForm,
@@ -235,14 +240,14 @@ pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
     let mut files = Vec::new();
     for node in nodes(root) {
         let generator = name_of(node);
-        let mut add = |field: &str, is_whole: bool| {
+        let mut add = |field: &str, is_one_value: bool| {
             for (line, text) in lines(node.field(field)) {
                 let (key, path) = match text.split_once('=') {
-                    Some((key, path)) if is_whole => (Some(key), path),
-                    _ if is_whole => (text.rsplit('/').next(), text),
+                    Some((key, path)) if is_one_value => (Some(key), path),
+                    _ if is_one_value => (text.rsplit('/').next(), text),
                     _ => (None, text),
                 };
-                let form = if is_whole {
+                let form = if is_one_value {
                     FileForm::Value
                 } else {
                     FileForm::Variables
@@ -271,14 +276,15 @@ pub(super) fn generator_files(root: &Node) -> Vec<GeneratorFile<'_>> {
     files
 }
 
-/// Returns the folders that paths in a document may be relative to: that of the manifest. The paths of a generator in a
-/// file of its own are relative to the kustomization that names this file, which is in the same folder or above.
-pub(super) fn base_folders<'a>(root: &Node, manifest: &'a Path) -> Vec<&'a Path> {
-    let folder = manifest.parent().unwrap_or(Path::new(""));
+/// Returns the directories that paths in a document may be relative to: the directory of the manifest. The paths of a
+/// generator in a separate file are relative to the kustomization that names this file, which is in the same directory
+/// or above.
+pub(super) fn base_directories<'a>(root: &Node, manifest: &'a Path) -> Vec<&'a Path> {
+    let directory = manifest.parent().unwrap_or(Path::new(""));
     if root.text("kind") == Some("SecretGenerator") {
-        folder.ancestors().collect()
+        directory.ancestors().collect()
     } else {
-        vec![folder]
+        vec![directory]
     }
 }
 
@@ -292,13 +298,13 @@ fn items(node: &Node) -> &[Node] {
 
 /// Returns the strings of a list, or a single string, with their lines.
 fn lines(node: Option<&Node>) -> Vec<(usize, &str)> {
-    let mut found = Vec::new();
+    let mut lines = Vec::new();
     for item in node.map_or(&[][..], items) {
         if let Value::Text(text) = &item.value {
-            found.push((item.line, text.as_str()));
+            lines.push((item.line, text.as_str()));
         }
     }
-    found
+    lines
 }
 
 /// Returns the finding for a file that a generator reads, with the keys of its plaintext values.
@@ -306,7 +312,7 @@ pub(super) fn generator_file(
     file: &GeneratorFile<'_>,
     shown: &str,
     plain: &PlainKeys,
-) -> Option<Found> {
+) -> Option<FindingInFile> {
     if plain.count == 0 {
         return None;
     }
@@ -350,7 +356,7 @@ fn variables(text: &str) -> impl Iterator<Item = (&str, &str)> {
         let key = if names::check_item(key).is_ok() {
             key
         } else {
-            "one without a key"
+            "a value without a key"
         };
         Some((key, value))
     })
@@ -394,7 +400,7 @@ fn generators_of(kustomization: &Node) -> Vec<&Node> {
         .collect()
 }
 
-fn generator(node: &Node, literals: &Literals<'_>) -> Option<Found> {
+fn generator(node: &Node, literals: &Literals<'_>) -> Option<FindingInFile> {
     let list = node.field("literals")?;
     let plain: Vec<&str> = if let Value::Map(entries) = &list.value {
         // kustomize rejects a mapping, but it contains the values nevertheless.
@@ -424,7 +430,7 @@ fn key_of_value<'a>(literal: &'a Node, literals: &Literals<'_>) -> Option<&'a st
     let text = match &literal.value {
         Value::Text(text) => text,
         Value::Null => return None,
-        _ => return Some("one without a key"),
+        _ => return Some("a value without a key"),
     };
     let (key, value) = text.split_once('=').unwrap_or(("", text));
     let unquoted = ['"', '\'']
@@ -434,7 +440,7 @@ fn key_of_value<'a>(literal: &'a Node, literals: &Literals<'_>) -> Option<&'a st
     let key = if names::check_item(key).is_ok() {
         key
     } else {
-        "one without a key"
+        "a value without a key"
     };
     (!is_placeholder(unquoted.unwrap_or(value), literals)).then_some(key)
 }
@@ -444,7 +450,8 @@ pub(super) fn join_first_keys(keys: &[&str]) -> String {
     PlainKeys::of(keys.iter().copied()).text()
 }
 
-/// The keys of plaintext values, as messages show them: a file may have very many, and be named very often.
+/// The first keys of plaintext values, and the number of all. Other keys are not kept, because a file may contain very
+/// many keys and be named very often.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PlainKeys {
     first: Vec<String>,
@@ -475,7 +482,7 @@ mod tests {
     use super::*;
 
     fn message(
-        check: impl Fn(&Node, &Literals<'_>) -> Option<Found>,
+        check: impl Fn(&Node, &Literals<'_>) -> Option<FindingInFile>,
         text: &str,
     ) -> Option<String> {
         let documents = manifest::read(text.as_bytes()).unwrap();
@@ -483,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn names_only_real_values_beside_placeholders() {
+    fn reports_values_but_not_placeholders() {
         for (text, want) in [
             ("stringData: {a: '${A}', b: '{{ .b }}', c: '', d: }", None),
             (
@@ -513,17 +520,17 @@ mod tests {
             ),
             ("stringData: {}", None),
         ] {
-            let found = message(|node, literals| secret(node, literals, false), text);
-            match (&found, want) {
+            let finding = message(|node, literals| secret(node, literals, false), text);
+            match (&finding, want) {
                 (None, None) => {}
-                (Some(found), Some(want)) if found.contains(want) => {}
-                _ => unreachable!("{text}: {found:?}"),
+                (Some(finding), Some(want)) if finding.contains(want) => {}
+                _ => unreachable!("{text}: {finding:?}"),
             }
         }
     }
 
     #[test]
-    fn literals_of_a_generator_are_values_unless_they_are_placeholders() {
+    fn literals_of_a_generator_count_as_values_unless_they_are_placeholders() {
         let first =
             |node: &Node, literals: &Literals<'_>| generators(node, literals).into_iter().next();
         for (text, want) in [
@@ -541,7 +548,7 @@ mod tests {
             ),
             (
                 "secretGenerator: [{literals: [hunter2]}]",
-                Some("values: one without a key;"),
+                Some("values: a value without a key;"),
             ),
             (
                 "secretGenerator: [{literals: ['a=', 'b=\"\"', 'c=CHANGEME']}]",
@@ -554,13 +561,13 @@ mod tests {
                 None,
             ),
         ] {
-            let found = message(first, text);
-            match (&found, want) {
+            let finding = message(first, text);
+            match (&finding, want) {
                 (None, None) => {}
-                (Some(found), Some(want)) if found.contains(want) => {}
-                _ => unreachable!("{text}: {found:?}"),
+                (Some(finding), Some(want)) if finding.contains(want) => {}
+                _ => unreachable!("{text}: {finding:?}"),
             }
-            assert!(!found.unwrap_or_default().contains("hunter2"), "{text}");
+            assert!(!finding.unwrap_or_default().contains("hunter2"), "{text}");
         }
     }
 }

@@ -5,12 +5,12 @@ use shared::manifest::{self, Node, Value};
 
 use super::SECRETS;
 use super::finding;
-use super::object::Found;
+use super::object::FindingInFile;
 
 /// Returns a finding for each repeated key of a file, in documents that any tool may read as Secrets, SealedSecrets or
 /// generators of Secrets.
-pub(super) fn keys(bytes: &[u8]) -> Vec<Found> {
-    let found = manifest::repeated_keys(bytes, may_contain_secrets);
+pub(super) fn keys(bytes: &[u8]) -> Vec<FindingInFile> {
+    let repeated = manifest::repeated_keys(bytes, may_contain_secrets);
     let finding = |repeated: manifest::RepeatedKey| {
         let message = format!(
             "duplicate key {}: tools disagree on which value applies; remove one",
@@ -18,7 +18,7 @@ pub(super) fn keys(bytes: &[u8]) -> Vec<Found> {
         );
         (finding::REPEATED_KEY, repeated.line, message)
     };
-    found.into_iter().map(finding).collect()
+    repeated.into_iter().map(finding).collect()
 }
 
 /// Returns whether a document may contain Secrets. Each of several equal keys counts.

@@ -1,5 +1,5 @@
 //! Recognizes values and files that sops encrypted. The metadata alone proves nothing: sops can leave values in
-//! plaintext, so each value counts. Finds the values of a `SopsSecret` that is not encrypted.
+//! plaintext, so each value is checked. Also finds the values of a `SopsSecret` that is not encrypted.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,7 @@ use kubeseal_library::finding;
 use regex::Regex;
 use shared::manifest::{self, Node, Value};
 
-use super::object::Found;
+use super::object::FindingInFile;
 use super::plain::{join_first_keys, name_of, plain_fields};
 use super::template::Literals;
 
@@ -62,7 +62,11 @@ pub(super) fn is_encrypted(text: &str) -> bool {
 
 /// Returns the finding for a `SopsSecret` of the sops operator with plaintext values: its templates of Secrets have no
 /// `kind`.
-pub(super) fn secret(node: &Node, literals: &Literals<'_>, has_sops: bool) -> Option<Found> {
+pub(super) fn secret(
+    node: &Node,
+    literals: &Literals<'_>,
+    has_sops: bool,
+) -> Option<FindingInFile> {
     let has_sops = has_sops || node.field("sops").is_some();
     if node.text("kind") != Some("SopsSecret") {
         return None;

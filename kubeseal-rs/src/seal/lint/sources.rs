@@ -17,12 +17,16 @@ use super::{plain, unrendered};
 const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "kustomization"];
 
 /// Returns the paths of kustomizations, staged or committed, whose `secretGenerator` reads one of the staged files. A
-/// generator in a file of another name counts if it is in the folder of the staged file or of a link to it, or in one above.
+/// generator in a file of another name counts if it is in the directory of the staged file or of a link to it, or in a
+/// directory above.
 pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let links = repository.staged_links()?;
     let near = near(&links, staged);
     let may_read = |path: &Path| {
-        let is_near = || path.parent().is_some_and(|folder| near.contains(folder));
+        let is_near = || {
+            path.parent()
+                .is_some_and(|directory| near.contains(directory))
+        };
         is_kustomization(path) || walk::is_manifest_name(path) && is_near()
     };
     let staged: BTreeSet<&PathBuf> = staged.iter().collect();
@@ -42,7 +46,7 @@ pub(super) fn readers(repository: &Repository, staged: &[PathBuf]) -> Result<Vec
         .collect())
 }
 
-/// Returns the staged files, the links that lead to them or to their folders, and the folders above all these.
+/// Returns the staged files, the links that lead to them or to their directories, and the directories above all these.
 fn near(links: &StagedLinks<'_>, staged: &[PathBuf]) -> BTreeSet<PathBuf> {
     let add = |near: &mut BTreeSet<PathBuf>, path: &Path| {
         near.extend(path.ancestors().map(Path::to_owned));
@@ -62,7 +66,7 @@ fn near(links: &StagedLinks<'_>, staged: &[PathBuf]) -> BTreeSet<PathBuf> {
 /// Returns whether kustomize reads a file with this name.
 pub(super) fn is_kustomization(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_ascii_lowercase();
-    NAMES.iter().any(|known| name == *known)
+    NAMES.iter().any(|other| name == *other)
 }
 
 /// Returns the files that the generators of a manifest read.
@@ -84,9 +88,9 @@ fn sources(path: &Path, bytes: &[u8]) -> Vec<PathBuf> {
     });
     let mut sources = Vec::new();
     for root in documents.iter().map(|document| &document.root) {
-        for folder in plain::base_folders(root, path) {
+        for directory in plain::base_directories(root, path) {
             let files = plain::generator_files(root);
-            sources.extend(files.iter().map(|file| folder.join(file.path)));
+            sources.extend(files.iter().map(|file| directory.join(file.path)));
         }
     }
     sources

@@ -8,7 +8,7 @@ use shared::manifest::{self, Document};
 use zeroize::Zeroizing;
 
 use super::placeholder::{LITERAL, has_more_than_actions};
-use super::template::{Action, Effect, Form, Literals, Piece, Pieces, may_hold_action};
+use super::template::{Action, Effect, Form, Literals, Piece, Pieces, may_contain_action};
 
 /// The placeholder for an action without a literal. The search for plain values treats it as a variable.
 const PLACEHOLDER: &str = "$(TEMPLATE)";
@@ -19,7 +19,7 @@ const MAX_INDENTATION: usize = 64;
 /// The maximum number of lines that are skipped to read the others.
 const MAX_UNREAD: usize = 32;
 
-/// Keys that precede no value of a Secret.
+/// Keys of fields that contain no value of a Secret.
 const NAMING_KEYS: [&str; 6] = [
     "apiVersion",
     "immutable",
@@ -33,7 +33,7 @@ const NAMING_KEYS: [&str; 6] = [
 #[derive(Default)]
 pub(super) struct Unrendered {
     pub(super) documents: Vec<Document>,
-    /// The lines without which the others could be read.
+    /// The lines that were skipped so that the others could be read.
     pub(super) unread: Vec<Unread>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Unrendered {
 pub(super) struct Unread {
     pub(super) line: usize,
     /// Whether the line contains a literal, in a document that may be a Secret.
-    pub(super) may_hold_value: bool,
+    pub(super) may_contain_value: bool,
 }
 
 /// Reads the documents of a template that cannot be read without placeholders, as far as possible.
@@ -57,17 +57,17 @@ pub(super) fn documents(
     while let Err(error) = manifest::read(Zeroizing::new(readable_lines.concat()).as_bytes()) {
         let at = error
             .line()
-            .and_then(|line| malformed(&readable_lines, line));
+            .and_then(|line| line_to_skip(&readable_lines, line));
         let Some(at) = at.filter(|_| unread.len() < MAX_UNREAD) else {
             let line = error.line().unwrap_or(1);
-            let may_hold_value = may_be_secret(&lines, line.saturating_sub(1));
+            let may_contain_value = may_be_secret(&lines, line.saturating_sub(1));
             unread.push(Unread {
                 line,
-                may_hold_value,
+                may_contain_value,
             });
             break;
         };
-        let may_hold_value = may_be_secret(&lines, at) && has_literal(readable_lines[at]);
+        let may_contain_value = may_be_secret(&lines, at) && has_literal(readable_lines[at]);
         readable_lines[at] = if readable_lines[at].ends_with('\n') {
             "\n"
         } else {
@@ -75,19 +75,22 @@ pub(super) fn documents(
         };
         unread.push(Unread {
             line: at + 1,
-            may_hold_value,
+            may_contain_value,
         });
     }
-    let known: BTreeSet<usize> = well_formed.iter().map(|known| known.root.line).collect();
-    let is_new = |document: &Document| !known.contains(&document.root.line);
+    let well_formed_lines: BTreeSet<usize> = well_formed
+        .iter()
+        .map(|document| document.root.line)
+        .collect();
+    let is_new = |document: &Document| !well_formed_lines.contains(&document.root.line);
     let documents = manifest::read_well_formed(Zeroizing::new(readable_lines.concat()).as_bytes());
     let documents = documents.into_iter().filter(is_new).collect();
     Unrendered { documents, unread }
 }
 
-/// Returns the index of the line to skip for an error on a line: the nearest one of the document, at the error or above,
-/// that is malformed alone, or else the nearest one with text.
-fn malformed(lines: &[&str], error: usize) -> Option<usize> {
+/// Returns the index of the line to skip for an error on a line: the nearest line of the document, at or above the
+/// error, that is malformed on its own, or else the nearest line with text.
+fn line_to_skip(lines: &[&str], error: usize) -> Option<usize> {
     let end = error.min(lines.len());
     let start = start_of_document(lines, end.checked_sub(1)?);
     let filled = || {
@@ -96,8 +99,8 @@ fn malformed(lines: &[&str], error: usize) -> Option<usize> {
             .filter(|at| !lines[*at].trim().is_empty())
     };
     let is_malformed = |at: &usize| manifest::read(lines[*at].trim().as_bytes()).is_err();
-    let found = filled().find(is_malformed);
-    found.or_else(|| filled().find(|at| !is_separator(lines[*at])))
+    let nearest = filled().find(is_malformed);
+    nearest.or_else(|| filled().find(|at| !is_separator(lines[*at])))
 }
 
 /// Returns whether the document around a line may be a Secret, or generate one.
@@ -135,7 +138,7 @@ fn has_literal(line: &str) -> bool {
 
 /// Returns the text with placeholders for its actions; `None` if it has none.
 pub(super) fn replace_actions(text: &str, literals: &Literals<'_>) -> Option<String> {
-    if !may_hold_action(text) {
+    if !may_contain_action(text) {
         return None;
     }
     let mut writer = Writer {
@@ -273,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn actions_become_placeholders_and_lines_stay() {
+    fn actions_become_placeholders_on_the_same_lines() {
         for (text, want) in [
             ("a: {{ .x }}\n", "a: $(TEMPLATE)\n"),
             ("a: \"{{ .x | default \"\" }}\"\n", "a: \"$(TEMPLATE)\"\n"),
@@ -332,7 +335,7 @@ mod tests {
     /// Attack: a committer assigns the value to a variable of the template, and uses the variable in another line, so
     /// that lint overlooks it.
     #[test]
-    fn a_variable_with_a_literal_is_a_literal() {
+    fn a_variable_that_contains_a_literal_counts_as_a_literal() {
         for (set, used, is_literal) in [
             ("{{ $p := \"hunter2\" }}", "{{ $p }}", true),
             (

@@ -9,35 +9,39 @@ use shared::v2::{
     Suite, Target,
 };
 
-use super::object::{Against, Found};
+use super::object::{CheckContext, FindingInFile};
 use super::plain::join_first_keys;
-use super::v2_keys::{Standing, judge};
+use super::v2_keys::{RecipientStatus, judge};
 use crate::seal::object::{Form, Item, Object, sealed_nodes};
 
-/// Returns the findings about v2 values, and about v1 values where the rule says v2.
-pub(super) fn findings(node: &Node, object: &Object, against: Against<'_>) -> Vec<Found> {
-    let mut found = other_format(object, against);
+/// Returns the findings about v2 values, and about v1 values where the rule requires v2.
+pub(super) fn findings(
+    node: &Node,
+    object: &Object,
+    context: CheckContext<'_>,
+) -> Vec<FindingInFile> {
+    let mut findings = other_format(object, context);
     match &object.v2 {
         None => {}
-        Some(Err(refusal)) => found.push(malformed(node, object, refusal)),
+        Some(Err(refusal)) => findings.push(malformed(node, object, refusal)),
         Some(Ok(v2)) => {
-            found.extend(unused_locks(node, v2));
-            found.extend(refusal(object));
+            findings.extend(unused_locks(node, v2));
+            findings.extend(refusal(object));
             let items = object.items.iter().filter_map(|item| match &item.form {
                 Form::V2(view) => Some((item, &**view)),
                 _ => None,
             });
             let items: Vec<_> = items.collect();
-            found.extend(partly_bound(&items));
+            findings.extend(partly_bound(&items));
             let items = items.into_iter();
-            found.extend(items.flat_map(|(item, view)| item_findings(item, view, against)));
+            findings.extend(items.flat_map(|(item, view)| item_findings(item, view, context)));
         }
     }
-    found
+    findings
 }
 
-fn other_format(object: &Object, against: Against<'_>) -> Vec<Found> {
-    let rule = against.settings.rule.as_ref();
+fn other_format(object: &Object, context: CheckContext<'_>) -> Vec<FindingInFile> {
+    let rule = context.settings.rule.as_ref();
     let Some(rule) = rule.filter(|rule| rule.format == Some(SealedFormat::V2)) else {
         return Vec::new();
     };
@@ -47,7 +51,7 @@ fn other_format(object: &Object, against: Against<'_>) -> Vec<Found> {
         .filter(|item| matches!(item.form, Form::Bits(_)));
     let message = |item: &Item| {
         let message = format!(
-            "{} is sealed as v1, but {} says v2; `seal rotate --to v2` converts it",
+            "{} is sealed as v1, but {} requires v2; `seal rotate --to v2` converts it",
             item.key,
             rule.describe()
         );
@@ -56,7 +60,7 @@ fn other_format(object: &Object, against: Against<'_>) -> Vec<Found> {
     v1_items.map(message).collect()
 }
 
-fn malformed(node: &Node, object: &Object, refusal: &Refusal) -> Found {
+fn malformed(node: &Node, object: &Object, refusal: &Refusal) -> FindingInFile {
     let line = match refusal {
         Refusal::Malformed { entry, .. } => line_of(node, entry),
         _ => None,
@@ -67,17 +71,17 @@ fn malformed(node: &Node, object: &Object, refusal: &Refusal) -> Found {
 
 fn line_of(node: &Node, entry: &str) -> Option<usize> {
     let mut entries = sealed_nodes(node).iter();
-    let found = entries.find(|(name, _)| name == entry);
-    found.map(|(_, node)| node.line)
+    let node = entries.find(|(name, _)| name == entry);
+    node.map(|(_, node)| node.line)
 }
 
 /// Returns one finding for each unused lock.
-fn unused_locks(node: &Node, v2: &V2Object) -> Vec<Found> {
+fn unused_locks(node: &Node, v2: &V2Object) -> Vec<FindingInFile> {
     let unused = v2.unused_lock_entries();
     let headers = unused
         .into_iter()
         .filter(|name| name.matches('/').count() == 2);
-    let found = headers.map(|name| {
+    let findings = headers.map(|name| {
         let message = format!("no item belongs to the lock {name}; remove its lines");
         (
             finding::UNUSED_LOCK,
@@ -85,24 +89,25 @@ fn unused_locks(node: &Node, v2: &V2Object) -> Vec<Found> {
             message,
         )
     });
-    found.collect()
+    findings.collect()
 }
 
-/// Returns why a controller refuses the object. Without a namespace, the place of the object is unknown.
-fn refusal(object: &Object) -> Option<Found> {
+/// Returns why a controller refuses the object. Without a namespace, the scope of the values cannot be checked.
+fn refusal(object: &Object) -> Option<FindingInFile> {
     let refusal = Checked::new(&object.sealed, &Policy::default(), Target::Other).err()?;
-    let has_place =
+    let is_scope_checkable =
         object.scope == Scope::ClusterWide || !object.sealed.namespace_or_empty().is_empty();
     let rule = match refusal.reason() {
-        Reason::ScopeMismatch if !has_place => return None,
+        Reason::ScopeMismatch if !is_scope_checkable => return None,
         Reason::TemplateChanged => finding::TEMPLATE_CHANGED,
         _ => finding::REFUSED_VALUE,
     };
     Some((rule, object.line, refusal.to_string()))
 }
 
-/// Reports an object of which only some values are bound: an author of the file can change the template around the others.
-fn partly_bound(items: &[(&Item, &ItemView)]) -> Option<Found> {
+/// Reports an object with both bound and unbound values: an author of the file can change the template of the unbound
+/// values.
+fn partly_bound(items: &[(&Item, &ItemView)]) -> Option<FindingInFile> {
     let (bound, unbound): (Vec<_>, Vec<_>) =
         items.iter().partition(|(_, view)| view.is_template_bound);
     let (first, _) = *unbound.first().filter(|_| !bound.is_empty())?;
@@ -115,7 +120,7 @@ fn partly_bound(items: &[(&Item, &ItemView)]) -> Option<Found> {
     Some((finding::PARTLY_BOUND, first.line, message))
 }
 
-fn item_findings(item: &Item, view: &ItemView, against: Against<'_>) -> Vec<Found> {
+fn item_findings(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Vec<FindingInFile> {
     let checks = [
         retired,
         not_accepted,
@@ -125,17 +130,17 @@ fn item_findings(item: &Item, view: &ItemView, against: Against<'_>) -> Vec<Foun
         weak,
         unbound,
     ];
-    let found = checks.iter().filter_map(|check| check(item, view, against));
-    found
+    let findings = checks.iter().filter_map(|check| check(item, view, context));
+    findings
         .map(|(rule, message)| (rule, item.line, message))
         .collect()
 }
 
 type Problem = Option<(finding::Rule, String)>;
 
-fn retired(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
+fn retired(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let mut recipients = view.recipients.iter();
-    let (id, _) = recipients.find(|key| judge(key, against) == Standing::Retired)?;
+    let (id, _) = recipients.find(|key| judge(key, context) == RecipientStatus::Retired)?;
     let message = format!(
         "{} is sealed for the retired key {id}; `seal rotate --to v2` re-encrypts it",
         item.key
@@ -143,11 +148,12 @@ fn retired(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     Some((finding::FOREIGN_RECIPIENT, message))
 }
 
-/// Reports a key that `fingerprint` of the rule does not accept, in the place of one that only a server knows.
-fn not_accepted(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
-    let rule = against.settings.rule.as_ref()?;
+/// Reports a key that `fingerprint` of the rule does not accept, where the rule names a recipient that only a server
+/// knows.
+fn not_accepted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+    let rule = context.settings.rule.as_ref()?;
     let mut recipients = view.recipients.iter();
-    let key = recipients.find(|key| judge(key, against) == Standing::NotAccepted)?;
+    let key = recipients.find(|key| judge(key, context) == RecipientStatus::NotAccepted)?;
     let message = format!(
         "{} is sealed for {}, but {} accepts only {}",
         item.key,
@@ -159,15 +165,15 @@ fn not_accepted(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
 }
 
 /// Reports recipients beyond those that the rule lists. A server may know one key for each unknown source.
-fn unlisted(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
-    let known = against.recipients;
-    let is_listed = |id: &ShortKeyId| known.keys.iter().any(|key| key.short_id() == *id);
+fn unlisted(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+    let recipients = context.recipients;
+    let is_listed = |id: &ShortKeyId| recipients.keys.iter().any(|key| key.short_id() == *id);
     let unlisted = view.recipients.iter().filter(|(id, _)| !is_listed(id));
     let unlisted: Vec<String> = unlisted.map(name).collect();
-    if unlisted.len() <= known.unknown {
+    if unlisted.len() <= recipients.unknown {
         return None;
     }
-    let one_of = match known.unknown {
+    let one_of = match recipients.unknown {
         0 => String::new(),
         unknown => format!(", except at most {unknown} that only a server knows"),
     };
@@ -179,9 +185,9 @@ fn unlisted(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     Some((finding::FOREIGN_RECIPIENT, message))
 }
 
-fn missing(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
+fn missing(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
     let has = |id: ShortKeyId| view.recipients.iter().any(|(own, _)| *own == id);
-    let keys = against.recipients.keys.iter();
+    let keys = context.recipients.keys.iter();
     let missing: Vec<String> = keys
         .filter(|key| !has(key.short_id()))
         .map(|key| format!("{} {} {}", key.suite(), key.short_id(), key.comment()))
@@ -198,8 +204,8 @@ fn missing(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     Some((finding::MISSING_RECIPIENT, message))
 }
 
-fn mixed(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
-    let rule = against.settings.rule.as_ref();
+fn mixed(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+    let rule = context.settings.rule.as_ref();
     let is_allowed = rule.is_some_and(|rule| rule.allow_classical);
     let mut classical = view.recipients.iter().filter(|key| is_classical(key));
     let is_mixed = view.recipients.iter().any(|key| !is_classical(key));
@@ -212,12 +218,15 @@ fn mixed(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     Some((finding::MIXED_SUITES, message))
 }
 
-/// Reports a key that is not post-quantum where all keys of the rule are.
-fn weak(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
-    let known = against.recipients;
-    let is_strong = !known.keys.is_empty()
-        && known.unknown == 0
-        && known.keys.iter().all(|key| key.suite().is_post_quantum());
+/// Reports a key that is not post-quantum although all keys of the rule are.
+fn weak(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+    let recipients = context.recipients;
+    let is_strong = !recipients.keys.is_empty()
+        && recipients.unknown == 0
+        && recipients
+            .keys
+            .iter()
+            .all(|key| key.suite().is_post_quantum());
     let key = view.recipients.iter().find(|key| is_classical(key));
     let key = key.filter(|_| is_strong)?;
     let message = format!(
@@ -228,15 +237,15 @@ fn weak(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
     Some((finding::WEAK_SUITE, message))
 }
 
-/// Reports a value that is not bound to the template where the rule wants it.
-fn unbound(item: &Item, view: &ItemView, against: Against<'_>) -> Problem {
-    let rule = against.settings.rule.as_ref()?;
-    let is_wanted = rule.format == Some(SealedFormat::V2) && rule.bind_template;
-    if view.is_template_bound || !is_wanted {
+/// Reports a value that is not bound to the template although the rule requires it.
+fn unbound(item: &Item, view: &ItemView, context: CheckContext<'_>) -> Problem {
+    let rule = context.settings.rule.as_ref()?;
+    let is_required = rule.format == Some(SealedFormat::V2) && rule.bind_template;
+    if view.is_template_bound || !is_required {
         return None;
     }
     let message = format!(
-        "{} is not bound to the template, although {} says so; `seal rotate --to v2 --bind-template` binds it",
+        "{} is not bound to the template, although {} requires it; `seal rotate --to v2 --bind-template` binds it",
         item.key,
         rule.describe()
     );

@@ -1,91 +1,92 @@
-//! Judges the recipients of v2 values by the keys that a rule retires and pins, as far as they are known without a network.
+//! Compares the recipients of v2 values with the keys that a rule retires and pins, as far as possible without a
+//! network.
 
 use kubeseal_library::rules::Rule;
 use shared::key::Fingerprint;
 use shared::key_ring::KeyRing;
 use shared::v2::{ItemView, Recipient as _, ShortKeyId, Suite};
 
-use super::object::Against;
+use super::object::CheckContext;
 use crate::seal::object::{Form, Object};
 
 /// A recipient of a value: the key and its suite, or `None` for an unknown suite.
 type Recipient = (ShortKeyId, Option<Suite>);
 
-/// What is known about a recipient.
+/// How a recipient compares with the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum RecipientStatus {
     /// The rule lists the key as retired.
     Retired,
     /// The rule accepts other keys only.
     NotAccepted,
     /// The key cannot be compared with the rule.
     Unknown,
-    /// Nothing speaks against the key. Whether the rule lists it is another question.
+    /// The rule neither retires nor excludes the key, but does not necessarily list the key.
     Fine,
 }
 
-/// Judges a recipient. A fingerprint is compared with those of the certificates that can be read: the identifier of an RSA key
-/// does not show its fingerprint.
-pub(super) fn judge((id, suite): &Recipient, against: Against<'_>) -> Standing {
-    let Some(rule) = &against.settings.rule else {
-        return Standing::Unknown;
+/// Judges a recipient. Fingerprints are compared with those of readable certificates, because the identifier of an RSA
+/// key does not show its fingerprint.
+pub(super) fn judge((id, suite): &Recipient, context: CheckContext<'_>) -> RecipientStatus {
+    let Some(rule) = &context.settings.rule else {
+        return RecipientStatus::Unknown;
     };
-    let known = fingerprint(*id, against);
-    let is_unnamed_rsa = *suite == Some(Suite::Rsa) && known.is_none();
-    let is_retired = |known: &Fingerprint| against.settings.is_retired(known);
+    let fingerprint = fingerprint(*id, context);
+    let is_unnamed_rsa = *suite == Some(Suite::Rsa) && fingerprint.is_none();
+    let is_retired = |fingerprint: &Fingerprint| context.settings.is_retired(fingerprint);
     if rule
         .retired_ids
         .iter()
         .any(|retired| retired.short() == *id)
-        || known.as_ref().is_some_and(is_retired)
+        || fingerprint.as_ref().is_some_and(is_retired)
     {
-        Standing::Retired
+        RecipientStatus::Retired
     } else if is_unnamed_rsa && !rule.retired.is_empty() {
-        Standing::Unknown
-    } else if against.recipients.has(*id) {
-        Standing::Fine
+        RecipientStatus::Unknown
+    } else if context.recipients.has(*id) {
+        RecipientStatus::Fine
     } else {
-        judge_unlisted((*id, known), is_unnamed_rsa, rule, against)
+        judge_unlisted((*id, fingerprint), is_unnamed_rsa, rule, context)
     }
 }
 
-/// Judges a recipient that the rule does not list, as far as can be read.
+/// Judges a recipient that the rule does not list, as far as its certificate can be read.
 fn judge_unlisted(
-    (id, known): (ShortKeyId, Option<Fingerprint>),
+    (id, fingerprint): (ShortKeyId, Option<Fingerprint>),
     is_unnamed_rsa: bool,
     rule: &Rule,
-    against: Against<'_>,
-) -> Standing {
-    let is_pinned = known.is_some_and(|known| rule.fingerprints.contains(&known))
+    context: CheckContext<'_>,
+) -> RecipientStatus {
+    let is_pinned = fingerprint.is_some_and(|fingerprint| rule.fingerprints.contains(&fingerprint))
         || rule.key_ids.iter().any(|pin| pin.short() == id);
     let has_pins = !rule.fingerprints.is_empty() || !rule.key_ids.is_empty();
-    if against.recipients.unknown == 0 || is_pinned {
-        Standing::Fine
+    if context.recipients.unknown == 0 || is_pinned {
+        RecipientStatus::Fine
     } else if !has_pins || (is_unnamed_rsa && !rule.fingerprints.is_empty()) {
-        Standing::Unknown
+        RecipientStatus::Unknown
     } else {
-        Standing::NotAccepted
+        RecipientStatus::NotAccepted
     }
 }
 
 /// Returns the fingerprint of an RSA key whose certificate or private key can be read.
-fn fingerprint(id: ShortKeyId, against: Against<'_>) -> Option<Fingerprint> {
-    let of_rule = against.recipients.fingerprints.get(&id).cloned();
-    let certificate = against
+fn fingerprint(id: ShortKeyId, context: CheckContext<'_>) -> Option<Fingerprint> {
+    let from_rule = context.recipients.fingerprints.get(&id).cloned();
+    let certificate = context
         .certificate
         .filter(|c| c.public_key().key_id().short() == id);
-    let ring = against.ring.into_iter().flat_map(KeyRing::keys);
-    let mut of_ring = ring.filter(|key| key.key_id().short() == id);
-    of_rule
+    let ring = context.ring.into_iter().flat_map(KeyRing::keys);
+    let mut from_ring = ring.filter(|key| key.key_id().short() == id);
+    from_rule
         .or_else(|| certificate.map(|certificate| certificate.fingerprint().clone()))
-        .or_else(|| of_ring.next().map(|key| key.fingerprint().clone()))
+        .or_else(|| from_ring.next().map(|key| key.fingerprint().clone()))
 }
 
 /// Returns the number of v2 items with recipients that cannot be compared with the rule.
-pub(super) fn uncompared(object: &Object, against: Against<'_>) -> usize {
+pub(super) fn uncompared(object: &Object, context: CheckContext<'_>) -> usize {
     let is_unknown = |view: &ItemView| {
         let mut recipients = view.recipients.iter();
-        recipients.any(|key| judge(key, against) == Standing::Unknown)
+        recipients.any(|key| judge(key, context) == RecipientStatus::Unknown)
     };
     let items = object.items.iter();
     let uncompared = items.filter(|item| matches!(&item.form, Form::V2(view) if is_unknown(view)));

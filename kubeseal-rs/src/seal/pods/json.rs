@@ -6,13 +6,13 @@ use restart::survey::{Row, Verdict};
 use restart::workload::Id;
 use serde::Serialize;
 
-/// The report.
+/// The output of `seal pods`: every way in which a container consumes a Secret.
 #[derive(Debug, Serialize)]
 pub(super) struct PodsReport<'a> {
     pods: Vec<PodReport<'a>>,
 }
 
-/// One way in which one container consumes one Secret.
+/// A way in which a container consumes a Secret.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PodReport<'a> {
@@ -84,7 +84,7 @@ mod tests {
     use crate::seal::output::tests::check;
 
     #[test]
-    fn the_page_describes_every_field() {
+    fn the_documentation_describes_every_field() {
         let row = Row {
             namespace: "shop".into(),
             source: Source::Secret("db".into()),

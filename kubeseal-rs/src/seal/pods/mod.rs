@@ -1,7 +1,7 @@
 //! `seal pods`: shows which Pods have which version of a Secret.
 //!
-//! Reads SealedSecrets, Pods and workloads, and neither Secrets nor values: a version follows from the status of the
-//! SealedSecret and the time at which a container started.
+//! Reads SealedSecrets, Pods and workloads, but neither Secrets nor values: a version is determined by the status of
+//! the SealedSecret and the time at which a container started.
 
 mod json;
 mod read;
@@ -38,7 +38,7 @@ Exit code 1 means that a container has an earlier value. Needs `list` on SealedS
 Examples:\n  seal pods db -n shop\n  seal pods -A -o json\n  seal pods db -n shop --wait --timeout 10m"
 )]
 pub struct Pods {
-    /// SealedSecret; without it, all of the namespace
+    /// SealedSecret to show; all of the namespace if not given
     pub name: Option<String>,
     /// Namespace; that of the context if not given
     #[arg(long, short, value_name = "NAME", conflicts_with = "all_namespaces")]
@@ -111,7 +111,7 @@ fn scope(args: &Pods, environment: &Environment) -> Result<Scope> {
     })
 }
 
-/// Returns the rows, with `--wait` as soon as none is stale, or those of the time limit.
+/// Returns the rows. With `--wait`, repeats the survey until no row is stale or the time limit is reached.
 fn survey(
     args: &Pods,
     objects: &Objects,

@@ -36,28 +36,28 @@ impl Scope {
 
 /// Returns the rows of all SealedSecrets in the scope.
 pub(super) fn rows(objects: &Objects, scope: &Scope, now: Timestamp) -> Result<BTreeSet<Row>> {
-    let found = read(objects, scope.namespace())?;
+    let listed = read(objects, scope.namespace())?;
     let rows = survey::rows(
-        &found,
+        &listed,
         matches!(scope, Scope::All | Scope::Namespace(_)),
         now,
     );
     let Scope::Object { namespace, name } = scope else {
         return Ok(rows);
     };
-    if !found
+    if !listed
         .secrets
         .contains_key(&(namespace.clone(), name.clone()))
     {
         let message = format!("no SealedSecret {name:?} in namespace {namespace:?}");
         bail!(Failure::new(message).hint("pass its namespace with --namespace"));
     }
-    let is_of_name = |row: &Row| matches!(&row.source, Source::Secret(secret) if secret == name);
-    Ok(rows.into_iter().filter(is_of_name).collect())
+    let has_name = |row: &Row| matches!(&row.source, Source::Secret(secret) if secret == name);
+    Ok(rows.into_iter().filter(has_name).collect())
 }
 
 fn read(objects: &Objects, namespace: Option<&str>) -> Result<survey::Objects> {
-    let mut found = survey::Objects::default();
+    let mut listed = survey::Objects::default();
     let sealed = Resource {
         group: "/apis/bitnami.com/v1alpha1",
         all: "/apis/bitnami.com/v1alpha1/sealedsecrets",
@@ -68,7 +68,7 @@ fn read(objects: &Objects, namespace: Option<&str>) -> Result<survey::Objects> {
             text(&object["metadata"]["namespace"]),
             text(&object["metadata"]["name"]),
         );
-        found.secrets.insert(id, Sealed::read(object));
+        listed.secrets.insert(id, Sealed::read(object));
     })?;
     let pods = Resource {
         group: "/api/v1",
@@ -76,7 +76,7 @@ fn read(objects: &Objects, namespace: Option<&str>) -> Result<survey::Objects> {
         plural: "pods",
     };
     for_each(objects, PODS, &pods, namespace, |object| {
-        found.pods.extend(Pod::read(object));
+        listed.pods.extend(Pod::read(object));
     })?;
     for kind in Kind::ALL {
         let read = for_each(objects, WORKLOADS, &workloads(kind), namespace, |object| {
@@ -85,7 +85,7 @@ fn read(objects: &Objects, namespace: Option<&str>) -> Result<survey::Objects> {
                 kind,
                 name: text(&object["metadata"]["name"]),
             };
-            found.workloads.push((id, Workload::read(kind, object)));
+            listed.workloads.push((id, Workload::read(kind, object)));
         });
         match read {
             // Argo Rollouts is not installed, or the user may not list them.
@@ -94,7 +94,7 @@ fn read(objects: &Objects, namespace: Option<&str>) -> Result<survey::Objects> {
             other => other?,
         }
     }
-    Ok(found)
+    Ok(listed)
 }
 
 /// A kind of objects: its path in a namespace, and of all namespaces.

@@ -6,7 +6,7 @@ use restart::survey::{Row, Verdict};
 
 use crate::seal::table::table;
 
-/// Formats the rows as a table, or says that there are none.
+/// Formats the rows as a table, or returns a message if there are none.
 pub(super) fn text(rows: &[Row], has_namespaces: bool, now: Timestamp) -> String {
     if rows.is_empty() {
         return "no Pod consumes a SealedSecret\n".to_owned();
@@ -63,7 +63,7 @@ fn source(source: &Source) -> String {
     }
 }
 
-/// Formats an age in the largest unit that gives at least two.
+/// Formats an age in the largest unit of which the age has at least two.
 fn age(time: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(time).as_secs().max(0);
     match seconds {

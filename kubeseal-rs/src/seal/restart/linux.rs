@@ -1,4 +1,4 @@
-//! Runs the component, and writes its log to stderr.
+//! Runs `seal restart`, and writes its log to stderr.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::{LogFormat, Restart};
 use crate::failure::Failure;
 use crate::seal::Outcome;
 
-/// The shortest lease duration: the leader renews the Lease several times in it.
+/// The shortest lease duration: the leader renews the Lease several times within it.
 const SHORTEST_LEASE: Duration = Duration::from_secs(3);
 
 /// Runs until a signal asks the process to stop.
@@ -78,7 +78,7 @@ fn election(args: &Restart) -> Result<Election> {
     })
 }
 
-/// Logs events of this project, since libraries log connections. Does nothing if a log exists.
+/// Logs only events of this project, because libraries log connections. Does nothing if a log exists.
 fn start_log(args: &Restart) {
     let level = if args.verbose {
         Level::DEBUG

@@ -1,4 +1,4 @@
-//! `seal restart`: runs in a cluster, and brings new values to the applications that use them.
+//! `seal restart`: runs in a cluster, and restarts or refreshes the applications that use new values.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -21,9 +21,9 @@ pub use unsupported::run;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Runs until SIGTERM. It restarts workloads that opt in by the annotation `sealedsecrets.bitnami.com/restart: \
-auto`, or by those of Stakater's Reloader, after the content of a SealedSecret changed. With the annotation \
-`sealedsecrets.bitnami.com/refresh: \"true\"` on a SealedSecret or Namespace, kubelet refreshes mounted files at once. It reads no \
-Secret and has no key. The chart runs it with `restart.enabled`.\n\n\
+auto`, or by annotations of Stakater's Reloader, after the content of a SealedSecret changed. With the annotation \
+`sealedsecrets.bitnami.com/refresh: \"true\"` on a SealedSecret or Namespace, kubelet refreshes mounted files at once. The \
+command reads no Secret and has no key. The chart runs it with `restart.enabled`.\n\n\
 Examples:\n  seal restart --kubeconfig admin.conf --listen 127.0.0.1:8082"
 )]
 pub struct Restart {
@@ -36,7 +36,7 @@ pub struct Restart {
     /// Maximum number of Pods to refresh per second
     #[arg(long, value_name = "COUNT", default_value = "20", value_parser = clap::value_parser!(u32).range(1..))]
     pub refresh_rate: u32,
-    /// Leave workloads that only Reloader's annotations opt in to Reloader
+    /// Leave workloads that opt in only by Reloader's annotations to Reloader
     #[arg(long)]
     pub with_reloader: bool,
     /// Address of metrics and probes
@@ -51,7 +51,7 @@ pub struct Restart {
     /// Name of the Lease
     #[arg(long, value_name = "NAME", default_value = "sealed-secrets-restart")]
     pub lease_name: String,
-    /// How long after the last renewal another replica takes over
+    /// Time after the last renewal until another replica takes over
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = flags::parse_duration)]
     pub lease_duration: SignedDuration,
     /// Format of log lines

@@ -1,4 +1,4 @@
-//! `seal restart` on systems that run no cluster nodes with these Pods, where it always fails.
+//! `seal restart` on other systems than Linux, where it always fails.
 
 use anyhow::{Result, bail};
 use kubeseal_library::environment::Environment;
@@ -7,7 +7,7 @@ use super::Restart;
 use crate::failure::Failure;
 use crate::seal::Outcome;
 
-/// Fails.
+/// Returns the failure that names the supported system.
 ///
 /// # Errors
 ///
@@ -15,6 +15,7 @@ use crate::seal::Outcome;
 pub fn run(_: &Restart, _: &Environment) -> Result<Outcome> {
     let message = "`seal restart` runs only on Linux";
     bail!(
-        Failure::new(message).hint("run it in the cluster: the chart does with `restart.enabled`")
+        Failure::new(message)
+            .hint("run it in the cluster: the chart does so with `restart.enabled`")
     )
 }

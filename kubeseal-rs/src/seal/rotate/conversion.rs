@@ -106,15 +106,16 @@ fn to_v2(
     Ok((edit, NewKeys::Recipients(keys)))
 }
 
-/// Whether keys that are not post-quantum may open values, some of which may forbid it.
+/// Whether keys that are not post-quantum may open values, although some values may forbid it.
 struct Consent {
     allow_classical: bool,
-    /// What the values lose, for the summary.
+    /// A remark for the summary on the protection that the values lose.
     remark: &'static str,
 }
 
 impl Consent {
-    /// Decides it. The author of a rule alone cannot allow such keys for existing values.
+    /// Decides whether keys that are not post-quantum are allowed. The author of a rule alone cannot allow them for
+    /// existing values.
     fn find(args: &Rotate, sealed: &SealedSecret, recipients: &Recipients) -> Result<Self> {
         let object = v2::Object::parse(&sealed.spec.encrypted_data)?;
         let view = object.view();

@@ -1,6 +1,6 @@
 //! Forecasts which values `seal rotate` would re-encrypt, with as few private-key operations as possible: a value of
-//! another size is not sealed for the new key, a hint names the key of its item, and only the new private key is tried
-//! on each remaining item.
+//! another size is not sealed for the new key; a hint names the key of its item; and on each remaining item, only the
+//! new private key is tried.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -37,10 +37,10 @@ enum State {
     Old,
     Current,
     Believed,
-    /// Only the new private key can decide.
+    /// Only the new private key can show whether the value is sealed for it.
     Unknown,
     /// No key can unseal the value, with the reason.
-    NotUnsealable(String),
+    CannotUnseal(String),
 }
 
 pub(super) fn forecast(sealed: &SealedSecret, keys: Keys<'_>) -> Forecast {
@@ -62,7 +62,7 @@ pub(super) fn forecast(sealed: &SealedSecret, keys: Keys<'_>) -> Forecast {
             State::Current => {}
             State::Unknown if current.contains(item) => {}
             State::Believed => forecast.believed.push(item.to_owned()),
-            State::NotUnsealable(why) => {
+            State::CannotUnseal(why) => {
                 forecast.problem.get_or_insert(format!("{item}: {why}"));
             }
             State::Old | State::Unknown => {
@@ -85,11 +85,11 @@ fn state(text: &str, hint: Option<&Fingerprint>, keys: Keys<'_>) -> State {
     let Keys { ring, certificate } = keys;
     let current = certificate.fingerprint();
     let Ok(bytes) = base64::decode(text.as_bytes()) else {
-        return State::NotUnsealable("its value is not base64".to_owned());
+        return State::CannotUnseal("its value is not base64".to_owned());
     };
     match envelope::modulus_len(&bytes) {
         None | Some(0) => {
-            return State::NotUnsealable("its value is truncated or was never sealed".to_owned());
+            return State::CannotUnseal("its value is truncated or was never sealed".to_owned());
         }
         Some(len) if len != certificate.public_key().modulus_len() => return State::Old,
         Some(_) => {}

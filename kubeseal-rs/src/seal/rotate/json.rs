@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::summary::{FileReport, ObjectReport, Total, failure_counts};
-use super::vouched::TemplateSummary;
+use super::templates::TemplateSummary;
 use crate::report::path_text;
 
 /// The result of a run; in a dry run, the expected result.
@@ -52,8 +52,8 @@ struct RotatedObject<'a> {
     /// The number of re-encrypted items by the fingerprint of their old key; absent if none is known.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     from: BTreeMap<String, usize>,
-    /// The fingerprint that the items are encrypted for now, or the suites and identifiers of the v2 keys; absent if none
-    /// was re-encrypted.
+    /// The fingerprint that the items are encrypted for now, or the suites and identifiers of the v2 keys; absent if
+    /// none was re-encrypted.
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<&'a str>,
     /// Items that are for the newest key according to their key hint alone; absent if there are none.
@@ -102,7 +102,7 @@ impl<'a> RotatedObject<'a> {
             object.problem.is_some() || !object.rotated.is_empty() || !object.believed.is_empty();
         let from = object.from.iter();
         is_reported.then(|| Self {
-            name: &object.place,
+            name: &object.name,
             line: object.line,
             rotated: &object.rotated,
             current: object.current(),
@@ -126,7 +126,7 @@ mod tests {
 
     fn object(name: &str) -> ObjectReport {
         ObjectReport {
-            place: name.to_owned(),
+            name: name.to_owned(),
             line: 1,
             items: 3,
             rotated: Vec::new(),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_report() {
+    fn the_report_has_the_documented_form() {
         let rotated = ObjectReport {
             rotated: vec!["a".to_owned()],
             from: [(KEY.parse().unwrap(), 1)].into(),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_smallest_report() {
+    fn the_smallest_report_has_the_documented_form() {
         let want = r#"{
   "dryRun": false,
   "rotated": 0,

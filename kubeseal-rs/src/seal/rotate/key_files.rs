@@ -174,7 +174,7 @@ fn remedy(settings: &Settings) -> String {
     }
 }
 
-/// Returns the path of the certificate file. A path from a rule is relative to the folder of `.seal.yaml`.
+/// Returns the path of the certificate file. A path from a rule is relative to the directory of `.seal.yaml`.
 fn certificate_path(settings: &Settings, at: &OsStr) -> PathBuf {
     match &settings.rules {
         Some(rules) if settings.certificate.by == Origin::Rule => rules.folder().join(at),
@@ -212,7 +212,7 @@ mod tests {
         Certificate::from_pem(pem.as_bytes()).unwrap()
     }
 
-    fn settings_of_flag() -> Settings {
+    fn settings_with_cert_flag() -> Settings {
         let args = Sealing {
             cert: Some("cert.pem".into()),
             ..Sealing::default()
@@ -227,7 +227,9 @@ mod tests {
             record(NEW, None, None),
         ]);
         let old = certificate(OLD);
-        let error = key_files.check(&settings_of_flag(), &old).unwrap_err();
+        let error = key_files
+            .check(&settings_with_cert_flag(), &old)
+            .unwrap_err();
         let message = error.to_string();
         let fingerprint = old.fingerprint().to_string();
         let fetch = "seal cert fetch -o cert.pem";
@@ -236,13 +238,13 @@ mod tests {
         }
         assert!(
             key_files
-                .check(&settings_of_flag(), &certificate(NEW))
+                .check(&settings_with_cert_flag(), &certificate(NEW))
                 .is_ok()
         );
     }
 
     #[test]
-    fn a_newer_key_counts_only_if_it_may_seal() {
+    fn reports_a_newer_key_only_if_it_may_seal() {
         for (why, mark, label, want) in [
             ("in use", None, None, true),
             ("retired", None, Some(KEY_RETIRED), false),

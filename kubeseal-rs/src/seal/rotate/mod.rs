@@ -12,7 +12,7 @@ mod offline;
 mod online;
 mod rule_keys;
 mod summary;
-mod vouched;
+mod templates;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -40,25 +40,25 @@ use crate::report;
 use crate::report::ShowPath as _;
 use crate::seal_args::{Sealing, TlsPort};
 use summary::{FileReport, ObjectReport};
-use vouched::Vouched;
+use templates::ConfirmedTemplates;
 use zeroize::Zeroizing;
 
 /// Arguments of `seal rotate`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Only values change; comments, order and layout are kept. Each file is replaced atomically, and values that are
-already encrypted for the newest key are skipped, so that the next run completes an interrupted one.
-With --key no cluster is contacted. Also pass the newest key: without it, only key hints show which values
-are done, so each file gets them. --no-hints adds none; existing hints are updated.
+already encrypted for the newest key are skipped, so that the next run completes an interrupted run.
+With --key, no cluster is contacted. Also pass the newest key: without it, only key hints show which values are
+already re-encrypted, so hints are added to each file. --no-hints adds none; existing hints are updated.
 A file that cannot be read is reported, and the exit code is 2.
 With --key, a certificate that only a rule of .seal.yaml names is refused unless its private key is also
 passed: pass --cert or --cert-fingerprint.
-v2 values are sealed for the recipients of .seal.yaml or of --recipient, all under one lock; a file that is
-already as it should be stays unchanged. --bind-template shows the templates first, and asks: any user who can
-change a file may have changed its template. With --key, a recipient that only a rule names must be confirmed with
+v2 values are sealed for the recipients of .seal.yaml or of --recipient, all under one lock; a file that needs
+no change stays unchanged. --bind-template shows the templates first, and asks for confirmation, because any user
+who can change a file may have changed its template. With --key, a recipient that only a rule names must be confirmed with
 --recipient, unless its private key is also passed.
---dry-run uses sizes and key hints. With --key it decrypts only values without a conclusive hint; without
---key it only fetches the certificate of the controller.
+--dry-run uses sizes and key hints. With --key, it decrypts only values without a conclusive hint; without
+--key, it only fetches the certificate of the controller.
 
 Examples:
   seal rotate --key key.pem --cert cert.pem
@@ -83,7 +83,7 @@ pub struct Rotate {
     /// Bind v2 values to the template of their object, as it is now
     #[arg(long, requires = "to")]
     pub bind_template: bool,
-    /// Bind to the templates without asking; they are shown nevertheless
+    /// Show the templates, and bind values to them without a prompt
     #[arg(long, requires = "bind_template")]
     pub yes: bool,
     /// Let keys that are not post-quantum open values that forbid them, where a rule has `allowClassical`
@@ -107,8 +107,8 @@ pub struct Rotate {
 ///
 /// # Errors
 ///
-/// Fails if the tree or the keys cannot be read, or the controller does not answer. Also fails if some objects cannot be
-/// re-encrypted; the others are re-encrypted first, except in a dry run.
+/// Fails if the tree or the keys cannot be read, or the controller does not answer. Also fails if some objects cannot
+/// be re-encrypted; the others are re-encrypted first, except in a dry run.
 pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     if args.key.is_empty() && args.sealing.cert.is_some() {
         let message =
@@ -123,7 +123,7 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
     }
     report::warn_about_missing_submodules(&args.paths);
     let candidates = walk::candidates(&args.paths, &mut report::notice)?;
-    let vouched = Vouched::find(args, &candidates, environment)?;
+    let confirmed_templates = ConfirmedTemplates::find(args, &candidates, environment)?;
     if !args.dry_run {
         remove_leftovers(&candidates);
     }
@@ -133,12 +133,12 @@ pub fn run(args: &Rotate, environment: &Environment) -> Result<Outcome> {
         online::rotate(&session, &candidates, args, &interrupt)?
     } else {
         let ring = read_keys(&args.key)?;
-        let session = Session::of_existing_values(&args.sealing, environment, &ring);
+        let session = Session::for_existing_values(&args.sealing, environment, &ring);
         let run = offline::Run {
             session: &session,
             ring: &ring,
             args,
-            vouched: &vouched,
+            confirmed_templates: &confirmed_templates,
         };
         run.rotate(&candidates, &interrupt)?
     };
@@ -206,10 +206,10 @@ fn finish(args: &Rotate, reports: &[FileReport]) -> Result<Outcome> {
 
 /// Removes the temporary files of a killed run.
 fn remove_leftovers(candidates: &[Candidate]) {
-    let folder = |candidate: &Candidate| candidate.path.parent().map(Path::to_owned);
-    let folders: BTreeSet<_> = candidates.iter().filter_map(folder).collect();
-    for folder in folders {
-        files::remove_leftovers(&folder);
+    let directory = |candidate: &Candidate| candidate.path.parent().map(Path::to_owned);
+    let directories: BTreeSet<_> = candidates.iter().filter_map(directory).collect();
+    for directory in directories {
+        files::remove_leftovers(&directory);
     }
 }
 
@@ -222,18 +222,18 @@ struct Work {
     done: BTreeSet<usize>,
 }
 
-/// How often the objects of a file are processed again because another program changed them.
+/// The maximum number of attempts to process the objects of a file, because another program may change them.
 const MAX_ATTEMPTS: usize = 10;
 
 /// The result of one attempt to re-encrypt a file.
 struct Finished {
     report: FileReport,
-    /// The objects that another program changed meanwhile, so that nothing of them was written.
+    /// The objects that another program changed meanwhile, so their values were not written.
     stale: BTreeSet<usize>,
 }
 
 impl Finished {
-    /// Returns the final reports, of the objects that need no further attempt.
+    /// Returns the final reports of the objects that need no further attempt.
     fn done(self) -> Vec<ObjectReport> {
         let objects = self.report.objects.into_iter().enumerate();
         let done = objects.filter(|(index, _)| !self.stale.contains(index));
@@ -263,19 +263,19 @@ struct NewCiphertexts {
 
 /// The keys of new ciphertexts.
 enum NewKeys {
-    /// v1.
+    /// The key of a certificate, for v1 values.
     Certificate {
         fingerprint: Fingerprint,
         /// Whether every item gets a key hint, not only items that already have one.
         adds_hints: bool,
     },
-    /// v2; all entries of the object belong together.
+    /// The keys of v2 values. All entries of the object belong together.
     Recipients(String),
 }
 
 impl NewCiphertexts {
-    /// Returns the edits of the current object; `None` if another program, most likely another `seal rotate`, changed it
-    /// since it was read. Values of v2 may be bound to the template.
+    /// Returns the edits of the current object; `None` if another program, most likely another `seal rotate`, changed
+    /// it since it was read. v2 values may be bound to the template, so the template must not have changed.
     fn edits(&self, before: &Found, now: &Found) -> Option<Vec<edit::Edit>> {
         let (old, current) = (&before.sealed.spec, &now.sealed.spec);
         let has_same_values =
@@ -329,7 +329,7 @@ impl Work {
         let mut work = Self::of(ManifestFile::read(path)?)?;
         for report in done {
             let is_same = |index: &usize| {
-                !work.done.contains(index) && work.objects[*index].1.place == report.place
+                !work.done.contains(index) && work.objects[*index].1.name == report.name
             };
             if let Some(index) = (0..work.objects.len()).find(is_same) {
                 let line = work.objects[index].1.line;
@@ -371,8 +371,8 @@ impl Work {
         }
     }
 
-    /// Writes the file if anything in it changes. Writes nothing of an object that another program has changed since it
-    /// was read.
+    /// Writes the file if anything in it changes. Leaves out objects that another program has changed since they were
+    /// read.
     fn finish(self, dry_run: bool) -> Finished {
         let mut stale = BTreeSet::new();
         let edited = |bytes: &[u8]| -> Result<_> {
@@ -422,8 +422,8 @@ impl Work {
             let before = &self.objects[new.index].0;
             let now = current.objects.iter().map(|(found, _)| found);
             let same = now.filter(|now| is_same_object(now, before));
-            let of_object: Vec<_> = same.filter_map(|now| new.edits(before, now)).collect();
-            edits.insert((new.index, number), of_object.concat());
+            let object_edits: Vec<_> = same.filter_map(|now| new.edits(before, now)).collect();
+            edits.insert((new.index, number), object_edits.concat());
         }
         let empty = edits.iter().filter(|(_, edits)| edits.is_empty());
         let stale: BTreeSet<usize> = empty.map(|((index, _), _)| *index).collect();

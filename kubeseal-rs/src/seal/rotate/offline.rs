@@ -18,7 +18,7 @@ use shared::v2;
 use super::forecast::{Keys, forecast};
 use super::key_files::KeyFiles;
 use super::summary::{FileReport, unreadable_report};
-use super::vouched::{self, TemplateSummary, Vouched};
+use super::templates::{self, ConfirmedTemplates, TemplateSummary};
 use super::{Finished, MAX_ATTEMPTS, NewCiphertexts, NewKeys, Work, conversion};
 use crate::interrupt::Interrupt;
 use crate::seal::rotate::Rotate;
@@ -26,7 +26,7 @@ use crate::seal::session::Session;
 use crate::seal::settings::Settings;
 use crate::seal::target;
 
-/// What all files of a run have in common.
+/// The state that all files of a run share.
 #[derive(Clone, Copy)]
 pub(super) struct Run<'a> {
     /// The settings.
@@ -36,7 +36,7 @@ pub(super) struct Run<'a> {
     /// The arguments.
     pub(super) args: &'a Rotate,
     /// The templates that values may be bound to.
-    pub(super) vouched: &'a Vouched,
+    pub(super) confirmed_templates: &'a ConfirmedTemplates,
 }
 
 impl Run<'_> {
@@ -84,7 +84,7 @@ impl Worker<'_> {
         finished.unwrap_or_else(|error| Some(unreadable_report(&candidate.path, &error)))
     }
 
-    /// Rotates a file, and again those of its objects that another program changes meanwhile.
+    /// Rotates a file, and repeats this for its objects that another program changes meanwhile.
     fn attempts(&mut self, work: Work) -> Result<FileReport> {
         let path = work.file.path.clone();
         let mut finished = self.attempt(work)?;
@@ -122,15 +122,15 @@ impl Worker<'_> {
             session,
             ring,
             args,
-            vouched,
+            confirmed_templates,
         } = self.run;
-        let new = vouched
+        let new = confirmed_templates
             .check(args, &work.file.path, object.1)
             .and_then(|()| conversion::convert(session, ring, settings, args, object, format));
         match new {
             Ok(new) => {
                 let (found, report) = &mut work.objects[index];
-                let is_bound = args.bind_template && vouched::has_unbound(&found.sealed);
+                let is_bound = args.bind_template && templates::has_unbound(&found.sealed);
                 let template = &found.sealed.spec.template;
                 report.template = is_bound.then(|| TemplateSummary::of(template));
                 work.change(new);
@@ -171,7 +171,7 @@ impl Worker<'_> {
             }
             Err(error) => {
                 let mut problem = shared::error_chain(&error);
-                if is_not_unsealable(&error) && !self.has_key_of(&certificate) {
+                if lacks_key(&error) && !self.has_key_of(&certificate) {
                     problem += DONE_EARLIER;
                 }
                 report.problem = Some(problem);
@@ -203,7 +203,7 @@ impl Worker<'_> {
     }
 }
 
-/// Returns whether an object has v1 values, in items or in the deprecated form, or none at all.
+/// Returns whether an object has v1 values (items or the deprecated form), or no values at all.
 fn may_have_v1(sealed: &SealedSecret) -> bool {
     let entries = &sealed.spec.encrypted_data;
     let has_v1_items = v2::items(entries).any(|(_, text)| !v2::is_v2_value(text));
@@ -214,12 +214,12 @@ fn may_have_v1(sealed: &SealedSecret) -> bool {
 const DONE_EARLIER: &str =
     "; if it is already sealed for the new certificate, also pass its private key with --key";
 
-fn is_not_unsealable(error: &reseal::ResealError) -> bool {
+fn lacks_key(error: &reseal::ResealError) -> bool {
     let reseal::ResealError::Unseal(UnsealError::Items(errors)) = error else {
         return false;
     };
-    let is_not_unsealable = |item: &ItemError| matches!(item.problem, ItemProblem::NoKey(_));
-    errors.items.iter().any(is_not_unsealable)
+    let has_no_key = |item: &ItemError| matches!(item.problem, ItemProblem::NoKey(_));
+    errors.items.iter().any(has_no_key)
 }
 
 /// Moves the key of the certificate to the end of the ring, because most remaining items are for an older key. The keys

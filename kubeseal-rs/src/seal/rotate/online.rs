@@ -285,7 +285,7 @@ fn controller_of(args: &Sealing, settings: &Settings) -> Source {
 /// The new object, or the reason why the controller returned none.
 type Answer = Result<Json, String>;
 
-const NOT_UNSEALABLE: &str = "the controller cannot unseal it: most likely, it was sealed for another cluster, or for another \
+const CANNOT_UNSEAL: &str = "the controller cannot unseal it: most likely, it was sealed for another cluster, or for another \
         name, namespace or scope";
 
 const INTERRUPTED: &str = "the run was interrupted";
@@ -349,7 +349,7 @@ impl Cluster {
     fn rotate_one(&self, document: &Json, to: Option<SealedFormat>) -> Result<Answer> {
         match self.request(document, to) {
             Ok(Some(answer)) => Ok(Ok(answer)),
-            Ok(None) => Ok(Err(NOT_UNSEALABLE.to_owned())),
+            Ok(None) => Ok(Err(CANNOT_UNSEAL.to_owned())),
             Err(error @ (ClusterError::Unreachable { .. } | ClusterError::ByToken(_))) => {
                 Err(error.into())
             }
@@ -359,7 +359,7 @@ impl Cluster {
 }
 
 /// Returns a warning for each item that the controller left unchanged although its hint names another key. A hint is no
-/// evidence, and neither is the answer: another server on the unauthenticated port could return what it was sent.
+/// evidence, and neither is the answer: another server on the unauthenticated port could return the request unchanged.
 fn contradicted_hints(
     sealed: &SealedSecret,
     changed: &BTreeMap<String, String>,
@@ -382,7 +382,7 @@ fn contradicted_hints(
     contradicted.map(line).collect()
 }
 
-/// An answer, and what it is checked against.
+/// An answer, and the data to check it against.
 struct Received<'a> {
     answer: Answer,
     to: Option<SealedFormat>,
@@ -391,8 +391,8 @@ struct Received<'a> {
 }
 
 impl Received<'_> {
-    /// Returns the new ciphertexts, after checking that nothing else of the object changed, and that the rule of the file
-    /// accepts their keys.
+    /// Returns the new ciphertexts, after checking that no other part of the object changed, and that the rule of the
+    /// file accepts their keys.
     fn entries(self, sent: &SealedSecret) -> Result<BTreeMap<String, String>, String> {
         let answer = rotated::parse(self.answer?).map_err(|problem| problem.to_string())?;
         let checked = match self.to {

@@ -1,5 +1,5 @@
 //! Checks v2 values that a controller re-encrypted against the rule of their file. A controller seals for its own key
-//! and the recipients of its flags, whatever the rule lists.
+//! and the recipients of its flags, regardless of the rule.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::seal::settings::Settings;
 /// The keys that a rule lists, accepts and refuses.
 pub(super) struct RuleKeys {
     rule: Option<Rule>,
-    known: KnownRecipients,
+    recipients: KnownRecipients,
 }
 
 const HINT: &str = "re-encrypt with --key FILE, which seals for the recipients of the rule";
@@ -25,11 +25,11 @@ impl RuleKeys {
     pub(super) fn of(settings: &Settings, now: Timestamp) -> Self {
         Self {
             rule: settings.rule.clone(),
-            known: known_recipients(settings, now),
+            recipients: known_recipients(settings, now),
         }
     }
 
-    /// Checks that each v2 value that is new is for the keys that the rule lists, and for none that it refuses.
+    /// Checks that each new v2 value is sealed for the keys that the rule lists, and for no key that the rule refuses.
     pub(super) fn check(
         &self,
         sent: &SealedSecret,
@@ -57,16 +57,16 @@ impl RuleKeys {
         }
     }
 
-    /// Refuses a retired key, and a key without a fingerprint or identifier in a rule that lists some.
+    /// Refuses a retired key and, if the rule lists fingerprints or identifiers, a key that is not among them.
     fn check_key(&self, rule: &Rule, (id, suite): Key) -> Result<(), Failure> {
-        let has = |ids: &[KeyId]| ids.iter().any(|of_rule| of_rule.short() == id);
+        let has = |ids: &[KeyId]| ids.iter().any(|listed| listed.short() == id);
         let name = name((id, suite));
         if has(&rule.retired_ids) {
             let rule = rule.describe();
             let message = format!("the controller seals for {name}, which {rule} lists as retired");
             return Err(Failure::new(message).hint(HINT));
         }
-        if let Some(key) = self.known.keys.iter().find(|key| key.short_id() == id) {
+        if let Some(key) = self.recipients.keys.iter().find(|key| key.short_id() == id) {
             let is_line = |source: &RecipientSource| matches!(source, RecipientSource::Line(line) if line.key_id() == key.key_id());
             let checked = rule.check_recipient(key, rule.recipients.iter().any(is_line));
             return checked.map_err(|violation| Failure::new(violation.to_string()).hint(HINT));
@@ -80,15 +80,16 @@ impl RuleKeys {
         Err(Failure::new(message).hint(HINT))
     }
 
-    /// Refuses values without a key that the rule lists, or with another one.
+    /// Refuses a value that is not sealed for every key that the rule lists, or is sealed for further keys. One further
+    /// key is accepted for each recipient that only a server knows.
     fn check_list(&self, rule: &Rule, view: &ItemView) -> Result<(), Failure> {
-        let known = &self.known.keys;
-        let is_known = |id: ShortKeyId| known.iter().any(|key| key.short_id() == id);
+        let listed = &self.recipients.keys;
+        let is_listed = |id: ShortKeyId| listed.iter().any(|key| key.short_id() == id);
         let is_recipient = |id: ShortKeyId| view.recipients.iter().any(|(own, _)| *own == id);
-        let missing = known.iter().filter(|key| !is_recipient(key.short_id()));
+        let missing = listed.iter().filter(|key| !is_recipient(key.short_id()));
         let missing: Vec<String> = missing.map(key_name).collect();
-        let unlisted = view.recipients.iter().filter(|(id, _)| !is_known(*id));
-        if missing.is_empty() && unlisted.count() <= self.known.unknown {
+        let unlisted = view.recipients.iter().filter(|(id, _)| !is_listed(*id));
+        if missing.is_empty() && unlisted.count() <= self.recipients.unknown {
             return Ok(());
         }
         let keys: Vec<String> = view.recipients.iter().copied().map(name).collect();
@@ -117,7 +118,8 @@ fn key_name(key: &RecipientKey) -> String {
     name((key.short_id(), Some(key.suite())))
 }
 
-/// Returns what is visible of each v2 item. Malformed objects have none: the response is discarded for another reason.
+/// Returns the visible properties of each v2 item; empty for a malformed object, whose response is discarded for
+/// another reason.
 fn views(entries: &BTreeMap<String, String>) -> BTreeMap<String, ItemView> {
     let object = Object::parse(entries);
     let views = object.as_ref().map(Object::view).unwrap_or_default();

@@ -11,14 +11,14 @@ use shared::sealed_file::Found;
 use shared::v2;
 
 use super::forecast::Forecast;
-use super::vouched::TemplateSummary;
+use super::templates::TemplateSummary;
 
 /// The result for one object.
 #[derive(Debug)]
 pub(super) struct ObjectReport {
-    pub(super) place: String,
+    pub(super) name: String,
     pub(super) line: usize,
-    /// The number of all values.
+    /// The number of values.
     pub(super) items: usize,
     /// Items that were re-encrypted.
     pub(super) rotated: Vec<String>,
@@ -47,7 +47,7 @@ impl ObjectReport {
     pub(super) fn of(found: &Found) -> Self {
         let spec = &found.sealed.spec;
         Self {
-            place: found.sealed.qualified_name(),
+            name: found.sealed.qualified_name(),
             line: found.line,
             items: v2::items(&spec.encrypted_data).count() + usize::from(spec.data.is_some()),
             rotated: Vec::new(),
@@ -71,7 +71,7 @@ impl ObjectReport {
         self.problem = forecast.problem;
     }
 
-    /// Removes the result of an attempt of which nothing was written.
+    /// Removes the result of an attempt that wrote nothing.
     pub(super) fn clear(&mut self) {
         self.rotated.clear();
         self.from.clear();
@@ -128,11 +128,14 @@ pub(super) fn lines(reports: &[FileReport], target: &str, dry_run: bool) -> Vec<
             lines.push(format!("{path}: failed: {}", problem.replace('\n', "; ")));
         }
         for object in &file.objects {
-            let place = format!("{path}:{}: {}", object.line, object.place);
+            let location = format!("{path}:{}: {}", object.line, object.name);
             if let Some(problem) = &object.problem {
-                lines.push(format!("{place}: failed: {}", problem.replace('\n', "; ")));
+                lines.push(format!(
+                    "{location}: failed: {}",
+                    problem.replace('\n', "; ")
+                ));
             } else if !object.rotated.is_empty() {
-                lines.push(format!("{place}: {}", object.rotated.join(", ")));
+                lines.push(format!("{location}: {}", object.rotated.join(", ")));
             }
         }
     }

@@ -41,7 +41,7 @@ struct ItemReport<'a> {
     /// The size of the key that the value is sealed for; absent if it is not a sealed value.
     #[serde(skip_serializing_if = "Option::is_none")]
     bits: Option<usize>,
-    /// What anyone can see of a v2 value; absent for a v1 value.
+    /// The properties of a v2 value that are visible without a key; absent for a v1 value.
     #[serde(skip_serializing_if = "Option::is_none")]
     v2: Option<V2Report<'a>>,
     /// Why the value is not a sealed value; absent if it is one.
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_report() {
+    fn the_report_has_the_documented_form() {
         let yaml = r#"metadata:
   name: db
   namespace: shop
@@ -170,7 +170,7 @@ spec:
   template: {type: t, data: {url: "{{ .a }}"}}
 "#;
         let mut view = view(yaml);
-        // Stands for a sealed value, which this test does not have.
+        // The test has no sealed value, so this form replaces one.
         view.object.items[0].form = Form::Bits(2048);
         view.ages = vec![Some(3), None];
         let lock = add_v2_item(&mut view);
@@ -229,7 +229,7 @@ spec:
     }
 
     #[test]
-    fn pins_the_smallest_report() {
+    fn the_smallest_report_has_the_documented_form() {
         let view = view("spec: {encryptedData: {}}");
         let want = r#"{
   "file": "db.yaml",

@@ -1,4 +1,4 @@
-//! What `seal view` shows of v2 values. All of it is public.
+//! The output of `seal view` for v2 values, which contains only public properties.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::seal::object::{Form, Object};
 use crate::seal::recipients::{KeyComments, key_comments};
 use crate::seal::session::Session;
 
-/// A recipient as it is in a sealed value.
+/// A recipient as stored in a sealed value.
 type Key = (ShortKeyId, Option<Suite>);
 
 /// Returns names of the keys of an object, if it has any v2 value and the rules can be read.
@@ -44,7 +44,7 @@ pub(super) fn text(view: &ItemView) -> String {
         .join(", ")
 }
 
-/// Returns a revision as a time, or as a number if it is none.
+/// Returns a revision as a time, or as a number if it is not a valid time.
 pub(super) fn revision(revision: u64) -> String {
     let time = i64::try_from(revision).ok();
     let time = time.and_then(|time| Timestamp::from_millisecond(time).ok());

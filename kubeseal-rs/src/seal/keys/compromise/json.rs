@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_report() {
+    fn the_report_has_the_documented_form() {
         let origin = Origin::File {
             path: "db.yaml".into(),
             name: "db".to_owned(),
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_smallest_report() {
+    fn the_smallest_report_has_the_documented_form() {
         let want = r#"{
   "key": "key-2025",
   "fingerprint": "SHA256:7/xku5xrSv/wWlOQcX8MEnho2sw/ikOtGoRCBaIvsGk",

@@ -8,7 +8,7 @@ use super::super::json::{ItemReport, UnreadReport};
 use super::{Id, Row, Searched};
 use crate::report::ShowPath;
 
-/// All keys and, for `seal keys status`, what needs them.
+/// All keys and, for `seal keys status`, the items that need them.
 #[derive(Debug, Serialize)]
 pub(super) struct KeysReport<'a> {
     /// The keys, the newest first.
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_report() {
+    fn the_report_has_the_documented_form() {
         let mut usable = record();
         usable.facts.marks.backed_up = Some("2025-06-01T12:00:00Z".parse().unwrap());
         let broken = KeyRecord::unreadable("lost", "no permission");
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_smallest_report() {
+    fn the_smallest_report_has_the_documented_form() {
         let minimal = KeysReport::new(&[], None);
         check_bytes(&minimal, "{\n  \"keys\": []\n}\n");
         let mut record = record();

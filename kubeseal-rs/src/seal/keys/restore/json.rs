@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_report() {
+    fn the_report_has_the_documented_form() {
         let mut labeled = key();
         let labels = labeled.metadata.labels.get_or_insert_default();
         labels.insert("team".to_owned(), "shop".to_owned());
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_the_smallest_report() {
+    fn the_smallest_report_has_the_documented_form() {
         let now = Timestamp::UNIX_EPOCH;
         let plans = Plans {
             rsa: plan::Plan::new(Vec::new(), &[], None, now).unwrap(),

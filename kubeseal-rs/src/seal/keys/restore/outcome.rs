@@ -6,16 +6,16 @@ use shared::v2::{KeyId, Suite};
 
 use super::plan::{Action, Step};
 
-/// What happens to a Secret of a backup.
+/// The outcome for a Secret of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome<'a> {
-    /// It is stored.
+    /// The Secret is stored.
     Restored,
-    /// It existed as opening-only, and the user lets it seal.
+    /// The key existed as opening-only, and the user selected it for sealing.
     SealingAllowed,
-    /// It existed already.
+    /// The key existed already.
     Exists,
-    /// It contains no usable key, for this reason.
+    /// The Secret contains no usable key, for this reason.
     Broken(&'a str),
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Row<'a> {
     pub(super) fingerprint: Option<&'a Fingerprint>,
     /// The suite and the identifier of a key that is only for v2.
     pub(super) v2: Option<(Suite, KeyId)>,
-    /// What happens to it.
+    /// The outcome.
     pub(super) outcome: Outcome<'a>,
     /// The state of the key after the restore.
     pub(super) state: KeyState,
@@ -60,7 +60,7 @@ pub(super) struct Row<'a> {
 
 impl<'a> Row<'a> {
     /// Returns the outcome for an RSA key.
-    pub(super) fn of_rsa(step: &'a Step<'_>) -> Self {
+    pub(super) fn from_rsa_step(step: &'a Step<'_>) -> Self {
         let outcome = match &step.action {
             Action::Put(_) => Outcome::Restored,
             Action::LetSeal(_) => Outcome::SealingAllowed,
@@ -78,7 +78,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Returns what identifies the key; empty if it cannot be used.
+    /// Returns the identifier of the key; empty if the key cannot be used.
     pub(super) fn id(&self) -> String {
         match (self.fingerprint, self.v2) {
             (Some(fingerprint), _) => fingerprint.to_string(),

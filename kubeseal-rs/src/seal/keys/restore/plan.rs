@@ -1,4 +1,4 @@
-//! Decides what to do with each Secret in a backup, from the backup and the existing keys.
+//! Decides the action for each Secret in a backup, from the backup and the existing keys.
 
 use std::collections::BTreeSet;
 
@@ -57,7 +57,7 @@ pub(super) struct SealingKey {
     created: Timestamp,
 }
 
-/// All steps, and their result.
+/// All steps, and the sealing key that results.
 pub(super) struct Plan<'a> {
     pub(super) steps: Vec<Step<'a>>,
     /// The key that seals; `None` if no key may seal.
@@ -73,7 +73,7 @@ struct KeyAfter {
 }
 
 impl<'a> Plan<'a> {
-    /// Decides about every Secret before the first is written.
+    /// Plans a step for every Secret before the first is written.
     ///
     /// # Errors
     ///
@@ -346,11 +346,11 @@ mod tests {
     use super::*;
     use kubeseal_library::keys::directory;
 
-    /// Returns the key of a year, with this name and label. The key of 2025 is the newer one.
+    /// Returns the key of 2024 or 2025 with this name and label. The key of 2025 is newer.
     fn key(year: &str, name: &str, label: &str) -> Secret {
-        let folder =
+        let directory =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seal/key-fixtures/state/keys");
-        let text = std::fs::read(folder.join(format!("key-{year}.yaml"))).unwrap();
+        let text = std::fs::read(directory.join(format!("key-{year}.yaml"))).unwrap();
         let mut secret = directory::secrets(&text).unwrap().remove(0);
         secret.metadata.name = Some(name.to_owned());
         secret.metadata.labels = Some([(KEY_LABEL.to_owned(), label.to_owned())].into());
@@ -386,7 +386,7 @@ mod tests {
     ) -> Result<(Vec<String>, String)> {
         let chosen = chosen.map(fingerprint);
         let plan = Plan::new(backup, existing, chosen.as_ref(), Timestamp::UNIX_EPOCH)?;
-        let word = |step: &Step| {
+        let describe = |step: &Step| {
             let outcome = match &step.action {
                 Action::Put(_) => "put",
                 Action::Exists(_) => "existing",
@@ -397,7 +397,7 @@ mod tests {
         };
         let sealing = plan.sealing.as_ref().map(|sealing| sealing.name.clone());
         Ok((
-            plan.steps.iter().map(word).collect(),
+            plan.steps.iter().map(describe).collect(),
             sealing.unwrap_or_default(),
         ))
     }
@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chosen_key_seals_or_nothing_is_done() {
+    fn the_chosen_key_seals_or_the_restore_fails() {
         let both = || vec![key("2024", "old", "active"), key("2025", "new", "active")];
         let marked = |year, name| annotated(key(year, name, "active"), OPENING_ONLY_ANNOTATION);
         for (why, backup, existing, chosen, want) in [
@@ -589,8 +589,8 @@ mod tests {
         }
     }
 
-    /// Attack: an attacker gives a key in a backup a name that leads out of the folder, is hidden, or contains terminal
-    /// escapes.
+    /// Attack: an attacker gives a key in a backup a name that leads out of the directory, is hidden, or contains
+    /// terminal escapes.
     #[test]
     fn refuses_names_that_an_api_server_would_refuse() {
         for name in [

@@ -9,7 +9,7 @@ use super::{Plans, SignedBy};
 /// Formats the result as text.
 pub(super) fn lines(
     plans: &Plans<'_>,
-    place: &str,
+    location: &str,
     dry_run: bool,
     signed: SignedBy<'_>,
 ) -> Vec<String> {
@@ -30,7 +30,7 @@ pub(super) fn lines(
     };
     let stored = plans.rows().filter(|row| row.outcome == Outcome::Restored);
     let (stored, total) = (stored.count(), plans.rows().count());
-    lines.push(format!("{stored} of {total} keys {restored} in {place}"));
+    lines.push(format!("{stored} of {total} keys {restored} in {location}"));
     lines.extend(sealing(plans));
     lines
 }
@@ -89,7 +89,7 @@ fn sealing(plans: &Plans<'_>) -> Vec<String> {
     }
     if plans.v2.needs_sealing_key() {
         lines.push(
-            "hint: for a v2 key, compare its identifier with a line of `seal keys export` that you trust, and pass that"
+            "hint: for a v2 key, compare its identifier with a line of `seal keys export` that you trust, and pass the identifier"
                 .to_owned(),
         );
     }

@@ -40,19 +40,20 @@ struct Step {
     state: KeyState,
 }
 
-/// All steps.
+/// The steps for all Secrets, and the resulting keys.
 pub(super) struct Plan<'a> {
     steps: Vec<Step>,
     existing: &'a [V2KeyRecord],
     /// The keys after the restore.
     after: Vec<V2KeyRecord>,
-    /// All names that keys have after the restore, also RSA keys.
+    /// The names of all keys after the restore, including RSA keys.
     names: Vec<String>,
     now: Timestamp,
 }
 
 impl<'a> Plan<'a> {
-    /// Decides about every Secret before the first is written. `chosen` are the keys that the user lets seal.
+    /// Plans a step for every Secret before the first is written. `chosen` contains the keys that the user selected for
+    /// sealing.
     ///
     /// # Errors
     ///
@@ -166,11 +167,11 @@ impl<'a> Plan<'a> {
 
     /// Returns a newer key of the same suite that may seal.
     fn newer(&self, key: &V2KeyRecord) -> Option<&V2KeyRecord> {
-        let of_suite = self
+        let suite_keys = self
             .after
             .iter()
             .filter(|other| other.suite() == key.suite());
-        let mut sealing = of_suite.filter(|other| other.can_seal());
+        let mut sealing = suite_keys.filter(|other| other.can_seal());
         sealing.find(|other| other.not_before() > key.not_before())
     }
 
@@ -190,7 +191,7 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     ///
-    /// Fails if a file of its name exists.
+    /// Fails if a file with the name of a key exists.
     pub(super) fn check_new_key_names(&self, store: &KeyStore) -> Result<()> {
         for step in &self.steps {
             if let (Action::Put(secret), Some((_, id))) = (&step.action, step.key) {
@@ -206,19 +207,19 @@ impl<'a> Plan<'a> {
     /// # Errors
     ///
     /// Fails if a Secret cannot be stored.
-    pub(super) fn carry_out(&self, store: &KeyStore) -> Result<()> {
+    pub(super) fn execute(&self, store: &KeyStore) -> Result<()> {
         for step in &self.steps {
             let name = &step.name;
             let failure = Failure::new(format!(
                 "cannot restore {name}; the keys before it were restored"
             ));
-            self.carry_out_step(step, store)
+            self.execute_step(step, store)
                 .context(failure.hint("run the command again"))?;
         }
         Ok(())
     }
 
-    fn carry_out_step(&self, step: &Step, store: &KeyStore) -> Result<()> {
+    fn execute_step(&self, step: &Step, store: &KeyStore) -> Result<()> {
         match &step.action {
             Action::Put(secret) if store.put(secret)? == RestoreOutcome::Existed => bail!(
                 Failure::new(format!("{} was created during this run", step.name))
@@ -316,8 +317,8 @@ fn free_name(name: &str, id: &KeyId, taken: &[String]) -> Result<String> {
     Ok(suffixed)
 }
 
-/// Builds the Secret: the key, and of the metadata only the marks. A backup is untrusted, as for RSA keys. With
-/// `opening_only`, the key gets the opening-only mark with this time.
+/// Builds the Secret from the key and its marks. Other metadata is dropped, because a backup is untrusted, as for RSA
+/// keys. With `opening_only`, the key gets the opening-only mark with this time.
 fn restored(
     record: &V2KeyRecord,
     id: &KeyId,
@@ -353,7 +354,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns the key of a byte, which is also the second from which it seals.
+    /// Returns the key generated from a byte, which is also the second from which the key seals.
     fn key(byte: u8, name: &str, label: &str, mark: Option<&str>) -> Secret {
         let stored = StoredKey {
             key: SecretKey::from_bytes(Suite::XWing, &[byte; 32]).unwrap(),
@@ -386,8 +387,8 @@ mod tests {
         Ok(plan.rows().map(text).collect())
     }
 
-    /// Attack: an attacker adds a key to a backup, in a state and with marks of their choice, so that the controller seals
-    /// with it.
+    /// Attack: an attacker adds a key to a backup, in a state and with marks of their choice, so that the controller
+    /// seals with it.
     #[test]
     fn only_chosen_keys_seal() {
         let own = || vec![key(1, "own", "active", None)];
@@ -507,7 +508,7 @@ mod tests {
 
     /// Attack: an attacker adds labels, annotations and items that trigger other programs to a key of a backup.
     #[test]
-    fn lists_what_is_not_restored() {
+    fn lists_the_properties_that_are_not_restored() {
         let mut secret = key(1, "k", "active", Some("reflector/auto"));
         let labels = secret.metadata.labels.get_or_insert_default();
         labels.insert("team".to_owned(), "shop".to_owned());

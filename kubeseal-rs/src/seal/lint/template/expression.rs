@@ -1,4 +1,4 @@
-//! Parses the expression of an action: pipelines of Go, and what Jinja and Ruby have in common with them.
+//! Parses the expression of an action: pipelines of Go, and the common syntax of Jinja and Ruby.
 
 mod tokens;
 
@@ -7,7 +7,7 @@ use self::tokens::{Token, tokens};
 /// The maximum nesting depth of parentheses.
 const MAX_DEPTH: usize = 64;
 
-/// Calls, each of which gets the result of the one before as its last argument.
+/// Calls, each of which gets the result of the previous call as its last argument.
 pub(super) type Pipeline<'a> = Vec<Call<'a>>;
 
 /// A function and its arguments, or a single value.

@@ -1,5 +1,5 @@
-//! Which arguments of the functions of templates do not become part of the output: names, conditions, lengths and
-//! separators. Literals in all other places may be values.
+//! Decides which arguments of template functions do not become part of the output: names, conditions, lengths and
+//! separators. All other literals may be values.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// Functions with no argument that becomes part of the output.
-const NAMING: [&str; 39] = [
+const FUNCTIONS_WITHOUT_OUTPUT: [&str; 39] = [
     "$.Files.Get",
     "$.Files.Glob",
     ".Files.Get",
@@ -49,7 +49,7 @@ const NAMING: [&str; 39] = [
     "untilStep",
 ];
 
-/// Matches a layout of Go, which is a certain date and time. Other letters become part of the output.
+/// Matches a layout of Go, which is a fixed reference date and time. Other letters become part of the output.
 static LAYOUT: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let words = "Jan(uary)?|Mon(day)?|MST|2006|15|0?[1-6]|2|002|-?0700|Z?07:?00|[.,]0+|[.,]9+|[Pp][Mm]|T|Z|at";
     Regex::new(&format!("^({words}|[^[:alnum:]])*$")).ok()
@@ -64,12 +64,17 @@ const MAX_SEPARATOR: usize = 3;
 
 /// Returns whether a function outputs none of its arguments.
 pub(super) fn outputs_no_argument(function: &str) -> bool {
-    NAMING.contains(&function)
+    FUNCTIONS_WITHOUT_OUTPUT.contains(&function)
 }
 
 /// Returns whether a function does not output the argument at this position. `count` is the number of the arguments
 /// that follow the function; in a pipeline, one more follows these.
-pub(super) fn is_naming(function: &str, position: usize, count: usize, is_piped: bool) -> bool {
+pub(super) fn drops_argument(
+    function: &str,
+    position: usize,
+    count: usize,
+    is_piped: bool,
+) -> bool {
     match &*without_must(function) {
         "include"
         | "template"
@@ -102,7 +107,8 @@ pub(super) fn is_naming(function: &str, position: usize, count: usize, is_piped:
     }
 }
 
-/// Returns the name of the function that behaves the same but for errors: `regexFind` for `mustRegexFind`.
+/// Returns the name of a function without the prefix `must`, which only changes how errors are handled: `regexFind` for
+/// `mustRegexFind`.
 fn without_must(function: &str) -> Cow<'_, str> {
     let rest = function.strip_prefix("must").map(str::chars);
     match rest.and_then(|mut rest| Some((rest.next()?, rest))) {
@@ -114,17 +120,18 @@ fn without_must(function: &str) -> Cow<'_, str> {
 /// Returns whether an argument is a separator or a pattern if it is short.
 pub(super) fn is_separator(function: &str, position: usize, text: &str) -> bool {
     let function = &*without_must(function);
-    let is_place = match function {
+    let is_separator_position = match function {
         "join" => position == 0,
         "replace" => position < 2,
         "regexReplaceAll" | "regexReplaceAllLiteral" => position == 2,
         _ => false,
     };
-    is_place && (function == "replace" && position == 0 || letters(text) <= MAX_SEPARATOR)
+    is_separator_position
+        && (function == "replace" && position == 0 || letters(text) <= MAX_SEPARATOR)
 }
 
 /// Returns whether an argument is the layout or the time zone of a date.
-pub(super) fn is_of_date(function: &str, position: usize, text: &str) -> bool {
+pub(super) fn is_date_format(function: &str, position: usize, text: &str) -> bool {
     match (function, position) {
         ("date" | "dateInZone" | "date_in_zone", 0) => is_match(&LAYOUT, text),
         ("dateInZone" | "date_in_zone", 2) => is_match(&ZONE, text),
@@ -143,7 +150,7 @@ fn letters(text: &str) -> usize {
 
 /// Returns whether a value for this key, which a chart passes to a template of Bitnami's library chart `common`, names
 /// something or is an option.
-pub(super) fn is_option_of_common(template: &str, key: &str) -> bool {
+pub(super) fn is_common_chart_option(template: &str, key: &str) -> bool {
     let options = [
         "chartName",
         "component",

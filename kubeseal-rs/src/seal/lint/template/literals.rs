@@ -1,5 +1,5 @@
-//! Follows the actions of a template, and finds those that output a literal: directly, from a variable, or from another
-//! template of the same file.
+//! Evaluates the actions of a template, and finds the actions that output a literal: directly, from a variable, or from
+//! another template of the same file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -7,11 +7,11 @@ use std::sync::LazyLock;
 use kubeseal_library::walk::names_kind;
 use regex::Regex;
 
-use super::super::connection_string::{PART, has_only_parts_as_credentials};
+use super::super::connection_string::{VARIABLE, has_only_variables_as_credentials};
 use super::super::placeholder::is_whole_placeholder;
 use super::expression::{self, Call, Expression, Operand, Pipeline};
 use super::functions::{
-    is_naming, is_of_date, is_option_of_common, is_separator, outputs_no_argument,
+    drops_argument, is_common_chart_option, is_date_format, is_separator, outputs_no_argument,
 };
 use super::pieces::{Action, Form, Piece, Pieces};
 
@@ -25,18 +25,18 @@ const CHANGING: [&str; 3] = ["merge", "mergeOverwrite", "mustMergeOverwrite"];
 static VERB: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"%[-+# 0]*[0-9]*(\.[0-9]+)?[a-zA-Z]").ok());
 
-/// What a template action outputs.
+/// The output of a template action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Effect {
-    /// It outputs nothing.
+    /// The action outputs nothing.
     Silent,
-    /// It outputs nothing, and an alternative to the text before begins.
+    /// The action outputs nothing, and begins an alternative to the text before it.
     Branch,
     Output {
         /// Whether the output contains a literal.
         is_literal: bool,
     },
-    /// It outputs a Secret that another template of the file defines, and passes it a literal.
+    /// The action outputs a Secret that another template of the file defines, and passes a literal to it.
     Secret,
 }
 
@@ -57,9 +57,9 @@ pub(in super::super) struct Literals<'o> {
 /// A template that the text defines.
 #[derive(Debug, Clone, Copy, Default)]
 struct Template {
-    /// Whether it outputs a literal.
+    /// Whether the template outputs a literal.
     is_literal: bool,
-    /// Whether it contains the `kind` of a Secret.
+    /// Whether the template contains the `kind` of a Secret.
     is_secret: bool,
 }
 
@@ -72,7 +72,7 @@ struct Block {
 }
 
 impl<'o> Literals<'o> {
-    /// Reads a whole template, so that literals are known before the place that defines them.
+    /// Reads a whole template, so that a literal is known even before its definition.
     pub(in super::super) fn of(text: &str) -> Self {
         let mut literals = Self::default();
         literals.read(text);
@@ -118,7 +118,7 @@ impl<'o> Literals<'o> {
         }
     }
 
-    /// Follows an action, and returns what it does.
+    /// Evaluates an action, and returns its effect.
     pub(in super::super) fn action(&mut self, action: &Action<'_>) -> Effect {
         match action.form {
             Form::Comment | Form::JinjaComment => Effect::Silent,
@@ -304,7 +304,7 @@ impl<'o> Literals<'o> {
         let mut is_literal = false;
         for (at, call) in pipeline.iter().enumerate() {
             is_literal = match call.first() {
-                // Nothing of what comes through the pipe is in the result either.
+                // The piped value is not part of the result either.
                 Some(Operand::Name(function)) if outputs_no_argument(function) => false,
                 _ => is_literal || self.is_literal_call(call, at > 0, counts_numbers),
             };
@@ -326,13 +326,13 @@ impl<'o> Literals<'o> {
                 || self.passes_literal(template, others);
         }
         arguments.iter().enumerate().any(|(position, argument)| {
-            !is_naming(function, position, arguments.len(), is_piped)
+            !drops_argument(function, position, arguments.len(), is_piped)
                 && !is_exempt_text(function, position, argument)
                 && self.is_literal(argument, counts_numbers)
         })
     }
 
-    /// Returns whether an action outputs a Secret that a template of the file defines, and passes it a literal.
+    /// Returns whether an action outputs a Secret that a template of the file defines, and passes a literal to it.
     fn is_secret(&self, pipeline: &Pipeline<'_>) -> bool {
         match pipeline.first().map(Vec::as_slice) {
             Some([Operand::Name("include" | "template"), template, others @ ..]) => {
@@ -415,7 +415,7 @@ fn values_for<'a, 'p>(template: &Operand<'a>, argument: &'p Operand<'a>) -> Vec<
         return vec![argument];
     };
     let value = |entry: &'p [Operand<'a>]| match entry {
-        [Operand::Text(key), _] if is_option_of_common(template, key) => None,
+        [Operand::Text(key), _] if is_common_chart_option(template, key) => None,
         [_, value] => Some(value),
         _ => None,
     };
@@ -431,13 +431,13 @@ fn is_exempt_text(function: &str, position: usize, argument: &Operand<'_>) -> bo
         return false;
     };
     let is_format = || {
-        let format = VERB.as_ref().map(|verb| verb.replace_all(text, PART));
+        let format = VERB.as_ref().map(|verb| verb.replace_all(text, VARIABLE));
         format.is_some_and(|format| {
-            !format.contains(char::is_alphanumeric) || has_only_parts_as_credentials(&format)
+            !format.contains(char::is_alphanumeric) || has_only_variables_as_credentials(&format)
         })
     };
     is_separator(function, position, text)
-        || is_of_date(function, position, text)
+        || is_date_format(function, position, text)
         || function == "printf" && position == 0 && is_format()
 }
 
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn names_conditions_and_lengths_are_not_literals() {
+    fn names_conditions_and_lengths_do_not_count_as_literals() {
         for text in [
             "{{ .Values.a }}",
             "{{ index .Values \"my-key\" | quote }}",
@@ -508,7 +508,7 @@ mod tests {
 
     /// A template may define a Secret with the values that are passed to it.
     #[test]
-    fn a_literal_for_a_template_of_a_secret_is_a_secret() {
+    fn a_literal_passed_to_a_template_that_defines_a_secret_is_detected() {
         for (call, want) in [
             ("include \"s\" (dict \"pw\" \"hunter2\")", true),
             ("include $s (dict \"pw\" \"hunter2\")", true),
@@ -530,7 +530,7 @@ mod tests {
 
     /// Attack: a committer hides a value in an argument, a variable, a dictionary or another template.
     #[test]
-    fn values_in_arguments_variables_dictionaries_and_other_templates_are_literals() {
+    fn detects_values_in_arguments_variables_dictionaries_and_other_templates() {
         for text in [
             "{{ \"hunter2\" }}",
             "{{ `hunter2` | b64enc }}",

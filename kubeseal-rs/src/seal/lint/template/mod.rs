@@ -8,4 +8,4 @@ mod pieces;
 
 pub(super) use expression::strings;
 pub(super) use literals::{Effect, Literals};
-pub(super) use pieces::{Action, Form, Piece, Pieces, may_hold_action};
+pub(super) use pieces::{Action, Form, Piece, Pieces, may_contain_action};

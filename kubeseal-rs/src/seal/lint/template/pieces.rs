@@ -46,7 +46,7 @@ pub(in super::super) struct Action<'a> {
     pub(in super::super) content: &'a str,
     /// The action with its delimiters.
     pub(in super::super) source: &'a str,
-    /// Whether only blanks follow in its line.
+    /// Whether only white space follows on the line.
     pub(in super::super) ends_line: bool,
 }
 
@@ -79,7 +79,7 @@ impl Action<'_> {
 }
 
 /// Returns whether a string contains the beginning of an action.
-pub(in super::super) fn may_hold_action(text: &str) -> bool {
+pub(in super::super) fn may_contain_action(text: &str) -> bool {
     let is_start = |at: usize| is_action_start(&text.as_bytes()[at..]);
     memchr::memchr2_iter(b'{', b'<', text.as_bytes()).any(is_start)
 }
@@ -118,10 +118,10 @@ impl<'a> Pieces<'a> {
         loop {
             let close = self.closes[0].after(text, at)?;
             let before = &text.as_bytes()[at..close];
-            let Some(found) = memchr::memchr3(b'"', b'`', b'\'', before) else {
+            let Some(offset) = memchr::memchr3(b'"', b'`', b'\'', before) else {
                 return Some(close);
             };
-            let quote = at + found;
+            let quote = at + offset;
             // In a double-quoted scalar of YAML, the quotes of the expression are escaped.
             let is_escaped = text.as_bytes()[..quote].last() == Some(&b'\\');
             at = match string_end(text, quote) {
@@ -164,8 +164,8 @@ impl<'a> Pieces<'a> {
             return None;
         }
         let line_end = self.line_ends.after(text, end).unwrap_or(text.len());
-        let whole = &text[start..end];
-        let content = whole.trim_matches(['-', '~', '+']).trim();
+        let untrimmed = &text[start..end];
+        let content = untrimmed.trim_matches(['-', '~', '+']).trim();
         let form = form(kind, content, is_comment)?;
         let action = Action {
             form,
@@ -225,8 +225,8 @@ impl<'a> Iterator for Pieces<'a> {
         }
         let (start, text) = (self.at, self.text);
         let mut from = start;
-        while let Some(found) = memchr::memchr2(b'{', b'<', &text.as_bytes()[from..]) {
-            let at = from + found;
+        while let Some(offset) = memchr::memchr2(b'{', b'<', &text.as_bytes()[from..]) {
+            let at = from + offset;
             self.pending = self.action_at(at);
             if self.pending.is_some() {
                 if at > start {
@@ -255,16 +255,16 @@ impl Search {
 
     /// Returns the first position of the needle at or after `from`.
     fn after(&mut self, text: &str, from: usize) -> Option<usize> {
-        if let Some((searched, found)) = self.last
+        if let Some((searched, position)) = self.last
             && searched <= from
-            && found.is_none_or(|found| from <= found)
+            && position.is_none_or(|position| from <= position)
         {
-            return found;
+            return position;
         }
-        let found = memmem::find(&text.as_bytes()[from..], self.needle.as_bytes());
-        let found = found.map(|found| from + found);
-        self.last = Some((from, found));
-        found
+        let position = memmem::find(&text.as_bytes()[from..], self.needle.as_bytes());
+        let position = position.map(|position| from + position);
+        self.last = Some((from, position));
+        position
     }
 }
 
@@ -311,7 +311,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn loses_no_text(text in "([a-z:]|\\{\\{|\\}\\}|\\{%|%\\}|\\{#|#\\}|<%|%>|/\\*|\\*/|\"|\n| ){0,40}") {
+        fn splitting_loses_no_text(text in "([a-z:]|\\{\\{|\\}\\}|\\{%|%\\}|\\{#|#\\}|<%|%>|/\\*|\\*/|\"|\n| ){0,40}") {
             let source = |piece| match piece {
                 Piece::Text(text) => text.to_owned(),
                 Piece::Action(action) => action.source.to_owned(),

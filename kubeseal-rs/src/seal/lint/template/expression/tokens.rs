@@ -11,7 +11,7 @@ pub(super) enum Token<'a> {
     Number,
     Name(&'a str),
     Open {
-        /// Whether it directly follows a name.
+        /// Whether the parenthesis directly follows a name.
         is_adjacent: bool,
     },
     Close,
@@ -70,7 +70,7 @@ fn token<'a>(
         ('+' | '-' | '.', Some('0'..='9')) | ('0'..='9', _) => {
             (Some(Token::Number), 1 + name_length(&rest[1..]))
         }
-        (c, _) if is_of_name(c) => {
+        (c, _) if is_name_char(c) => {
             let length = name_length(rest);
             (Some(Token::Name(&rest[..length])), length)
         }
@@ -105,9 +105,9 @@ fn index_length(text: &str) -> usize {
 }
 
 fn name_length(text: &str) -> usize {
-    text.find(|c| !is_of_name(c)).unwrap_or(text.len())
+    text.find(|c| !is_name_char(c)).unwrap_or(text.len())
 }
 
-fn is_of_name(c: char) -> bool {
+fn is_name_char(c: char) -> bool {
     !c.is_whitespace() && !"|()\"`',{}[]:=!~+?<>*\\;".contains(c)
 }

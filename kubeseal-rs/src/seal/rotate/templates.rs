@@ -1,5 +1,5 @@
-//! Shows the templates that `--bind-template` binds values to, before the user vouches for them. A user who can change a
-//! file chooses its template, and no key shows which one the author of the values meant.
+//! Shows the templates that `--bind-template` binds values to, before the user confirms them. A user who can change a
+//! file chooses its template, and no key shows which template the author of the values meant.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -20,11 +20,11 @@ use crate::report::{self, ShowPath as _};
 /// The maximum number of characters of a label, annotation or finalizer in the text output.
 const MAX_SHOWN: usize = 120;
 
-/// The templates that the user vouches for, by file and line of the object.
+/// The templates that the user confirmed, by file and line of the object.
 #[derive(Debug, Default)]
-pub(super) struct Vouched(HashMap<(PathBuf, usize), TemplateDigest>);
+pub(super) struct ConfirmedTemplates(HashMap<(PathBuf, usize), TemplateDigest>);
 
-/// What a template says, without the texts of its items.
+/// The properties of a template, without the texts of its items.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct TemplateSummary {
     /// The type of the Secret.
@@ -113,7 +113,7 @@ fn shortened(text: &str) -> String {
     start
 }
 
-/// Returns whether a value of an object is not bound to the template, and so would be bound to the one that it has now.
+/// Returns whether a value of an object is not bound to the template, and so would be bound to the current one.
 pub(super) fn has_unbound(sealed: &SealedSecret) -> bool {
     let Ok(object) = Object::parse(&sealed.spec.encrypted_data) else {
         return false;
@@ -124,7 +124,7 @@ pub(super) fn has_unbound(sealed: &SealedSecret) -> bool {
         || view.values().any(|item| !item.is_template_bound)
 }
 
-impl Vouched {
+impl ConfirmedTemplates {
     /// Shows each template that values would be bound to, and asks the user whether they are right.
     ///
     /// # Errors
@@ -135,22 +135,22 @@ impl Vouched {
         candidates: &[Candidate],
         environment: &Environment,
     ) -> Result<Self> {
-        let mut vouched = Self::default();
+        let mut confirmed_templates = Self::default();
         if !args.bind_template {
-            return Ok(vouched);
+            return Ok(confirmed_templates);
         }
         for candidate in candidates {
             for found in unbound_objects(candidate) {
                 show(&candidate.path, &found);
                 let template = TemplateDigest::of(&found.sealed.spec.template);
-                let place = (candidate.path.clone(), found.line);
-                vouched.0.insert(place, template);
+                let location = (candidate.path.clone(), found.line);
+                confirmed_templates.0.insert(location, template);
             }
         }
-        if !vouched.0.is_empty() && !args.dry_run && !args.yes {
+        if !confirmed_templates.0.is_empty() && !args.dry_run && !args.yes {
             confirm(environment)?;
         }
-        Ok(vouched)
+        Ok(confirmed_templates)
     }
 
     /// Checks that the user has seen the template of an object whose values are about to be bound to it.
@@ -185,8 +185,8 @@ fn unbound_objects(candidate: &Candidate) -> Vec<Found> {
 
 fn show(path: &Path, found: &Found) {
     let name = found.sealed.qualified_name();
-    let place = format!("{}:{}: {name}", path.shown(), found.line);
-    report::info(&format!("{place}: values are bound to this template:"));
+    let location = format!("{}:{}: {name}", path.shown(), found.line);
+    report::info(&format!("{location}: values are bound to this template:"));
     for line in TemplateSummary::of(&found.sealed.spec.template).lines() {
         report::info(&format!("  {line}"));
     }
@@ -217,8 +217,8 @@ mod tests {
         TemplateSummary::of(&sealed.spec.template)
     }
 
-    /// Attack: the author of a file adds a label, annotation, type or template that sends the values elsewhere, and hides it at
-    /// the end of a long text or behind terminal escapes.
+    /// Attack: the author of a file adds a label, annotation, type or template that sends the values elsewhere, and
+    /// hides it at the end of a long text or behind terminal escapes.
     #[test]
     fn each_bound_property_is_shown() {
         for (template, want) in [
