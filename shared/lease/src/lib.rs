@@ -19,8 +19,8 @@ mod election;
 mod identity;
 mod lease;
 pub mod readable;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod watch_health;
 mod write_lease;
 

@@ -1,4 +1,4 @@
-//! A simulated API server for unit tests.
+//! A simulated API server for unit tests, here and of the crates with the feature `testing`.
 
 use http::{Method, Request, Response};
 use kube::Client;
@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 use tower::service_fn;
 
 /// Returns a client of a simulated API server that answers with a status code and a body.
-pub(crate) fn client(
-    answer: impl Fn(&Method, &str) -> (u16, Value) + Send + Sync + 'static,
-) -> Client {
+pub fn client(answer: impl Fn(&Method, &str) -> (u16, Value) + Send + Sync + 'static) -> Client {
     let service = service_fn(move |request: Request<Body>| {
         let (code, body) = answer(request.method(), request.uri().path());
         let body = Body::from(body.to_string().into_bytes());
@@ -19,7 +17,7 @@ pub(crate) fn client(
 }
 
 /// Like [`client`], but `answer` also receives the request body (null if it is empty).
-pub(crate) fn client_with_bodies(
+pub fn client_with_bodies(
     answer: impl Fn(&str, Value) -> (u16, Value) + Send + Sync + 'static,
 ) -> Client {
     let answer = std::sync::Arc::new(answer);
@@ -38,7 +36,7 @@ pub(crate) fn client_with_bodies(
 }
 
 /// Returns an error response of an API server.
-pub(crate) fn refusal(code: u16, message: &str) -> (u16, Value) {
+pub fn refusal(code: u16, message: &str) -> (u16, Value) {
     // The client recognizes a missing object by the reason, not by the code.
     let reason = if code == 404 { "NotFound" } else { "" };
     let body = json!({

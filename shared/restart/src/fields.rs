@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value as Json};
-use shared::known_fields::{Known, Part};
+use shared::known_fields::{Known, Part, Pruned};
 
 /// The fields of `spec` and `status` that are read of one kind of object. The fields of the metadata are the same for
 /// all kinds.
@@ -17,7 +17,7 @@ pub struct Fields {
 
 /// Maximum number of entries of maps and lists in each part of an object. A larger part counts as missing. An object of
 /// the maximum size of etcd could have ten times as many, but no real workload needs more.
-const MAX_ENTRIES: usize = 5_000;
+pub const MAX_ENTRIES: usize = 5_000;
 
 /// Fields of Pods.
 pub const POD: Fields = Fields {
@@ -153,7 +153,7 @@ const IDENTITY: Known = Known::Object(&[
 pub fn object<'de, D: Deserializer<'de>>(
     deserializer: D,
     fields: Fields,
-) -> Result<Json, D::Error> {
+) -> Result<Pruned, D::Error> {
     deserializer.deserialize_map(ObjectVisitor(fields))
 }
 
@@ -175,21 +175,28 @@ impl ObjectVisitor {
 }
 
 impl<'de> Visitor<'de> for ObjectVisitor {
-    type Value = Json;
+    type Value = Pruned;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-        let mut fields = Map::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pruned, A::Error> {
+        let (mut fields, mut is_too_large) = (Map::new(), false);
         while let Some(name) = map.next_key::<String>()? {
             match self.part(&name) {
-                Some(part) => drop(fields.insert(name, map.next_value_seed(part)?.json)),
+                Some(part) => {
+                    let value = map.next_value_seed(part)?;
+                    is_too_large |= value.is_too_large;
+                    fields.insert(name, value.json);
+                }
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(fields.into())
+        Ok(Pruned {
+            json: fields.into(),
+            is_too_large,
+        })
     }
 }
 
@@ -206,7 +213,9 @@ mod tests {
 
     fn parsed(value: &Json, fields: Fields) -> Json {
         let text = value.to_string();
-        object(&mut serde_json::Deserializer::from_str(&text), fields).unwrap()
+        object(&mut serde_json::Deserializer::from_str(&text), fields)
+            .unwrap()
+            .json
     }
 
     /// Attack: a tenant creates Pods with megabytes of arguments, to exhaust the memory of the component.

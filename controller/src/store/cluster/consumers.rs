@@ -4,10 +4,11 @@ use controller_core::object_id::ObjectId;
 use jiff::Timestamp;
 use kube::Client;
 use restart::current;
+use restart::fields;
 use restart::history::History;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
-use shared::known_fields::{self, Known, Pruned};
+use shared::known_fields::Pruned;
 use tokio::sync::Semaphore;
 use tracing::debug;
 
@@ -15,56 +16,8 @@ use crate::store::api_response;
 
 /// The number of Pods in a page of a list. A Pod can be larger than a mebibyte.
 const PAGE: u32 = 20;
-/// Maximum number of entries in the known fields of a Pod. A larger Pod counts as using an earlier value.
-const MAX_ENTRIES: usize = 5_000;
 /// Allows one list at a time, to limit the memory. The objects that have to wait are checked again later.
 static LISTS: Semaphore = Semaphore::const_new(1);
-
-const POD: Known = Known::Object(&[("metadata", METADATA), ("spec", SPEC), ("status", STATUS)]);
-const METADATA: Known = Known::Object(&[
-    ("name", Known::Scalar),
-    ("namespace", Known::Scalar),
-    ("annotations", Known::Map),
-]);
-const SPEC: Known = Known::Object(&[
-    ("containers", Known::List(&CONTAINER)),
-    ("initContainers", Known::List(&CONTAINER)),
-    ("ephemeralContainers", Known::List(&CONTAINER)),
-    ("volumes", Known::List(&VOLUME)),
-]);
-const CONTAINER: Known = Known::Object(&[
-    ("name", Known::Scalar),
-    ("env", Known::List(&VARIABLE)),
-    ("envFrom", Known::List(&SOURCE_OF_VARIABLES)),
-    ("volumeMounts", Known::List(&MOUNT)),
-]);
-const VARIABLE: Known = Known::Object(&[("valueFrom", VALUE_FROM)]);
-const VALUE_FROM: Known = Known::Object(&[("secretKeyRef", NAMED)]);
-const SOURCE_OF_VARIABLES: Known = Known::Object(&[("secretRef", NAMED)]);
-const NAMED: Known = Known::Object(&[("name", Known::Scalar)]);
-const MOUNT: Known = Known::Object(&[
-    ("name", Known::Scalar),
-    ("subPath", Known::Scalar),
-    ("subPathExpr", Known::Scalar),
-]);
-const VOLUME: Known = Known::Object(&[
-    ("name", Known::Scalar),
-    ("secret", Known::Object(&[("secretName", Known::Scalar)])),
-    (
-        "projected",
-        Known::Object(&[("sources", Known::List(&PROJECTION))]),
-    ),
-]);
-const PROJECTION: Known = Known::Object(&[("secret", NAMED)]);
-const STATUS: Known = Known::Object(&[
-    ("phase", Known::Scalar),
-    ("containerStatuses", Known::List(&CONTAINER_STATUS)),
-    ("initContainerStatuses", Known::List(&CONTAINER_STATUS)),
-    ("ephemeralContainerStatuses", Known::List(&CONTAINER_STATUS)),
-]);
-const CONTAINER_STATUS: Known = Known::Object(&[("name", Known::Scalar), ("state", STATE)]);
-const STATE: Known = Known::Object(&[("running", STARTED), ("terminated", STARTED)]);
-const STARTED: Known = Known::Object(&[("startedAt", Known::Scalar)]);
 
 /// A page of Pods, without unneeded fields.
 #[derive(Deserialize)]
@@ -81,11 +34,12 @@ struct PageMetadata {
     token: String,
 }
 
+/// The fields of a Pod that show how it uses Secrets. A Pod with too many entries counts as using an earlier value.
 struct Pod(Pruned);
 
 impl<'de> Deserialize<'de> for Pod {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        known_fields::parse(deserializer, &POD, MAX_ENTRIES).map(Self)
+        fields::object(deserializer, fields::POD).map(Self)
     }
 }
 
@@ -201,7 +155,7 @@ mod tests {
     #[test]
     fn a_pod_with_too_many_variables_is_marked() {
         let variable = json!({ "name": "P", "valueFrom": { "secretKeyRef": { "name": "db" } } });
-        let env = vec![variable; MAX_ENTRIES];
+        let env = vec![variable; fields::MAX_ENTRIES];
         assert!(parse(&pod(&json!({ "name": "app", "env": env }))).is_too_large);
     }
 

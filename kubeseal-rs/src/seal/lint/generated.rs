@@ -47,7 +47,8 @@ impl GeneratedFiles {
                     Some(links) => staged_target(links, directory, file.path)?,
                     None => target_in_tree(&directory.join(file.path), manifest)?,
                 };
-                let shown = files::relative_to_current_directory(&directory.join(file.path)).shown();
+                let shown =
+                    files::relative_to_current_directory(&directory.join(file.path)).shown();
                 plain::generator_file(file, &shown, self.plain_keys(target, file.form, staged))
             };
             findings.extend(files.iter().filter_map(finding));

@@ -48,7 +48,7 @@ impl<F> Compact<F> {
 
 impl<'de, F: Form> Deserialize<'de> for Compact<F> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = fields::object(deserializer, F::FIELDS)?;
+        let json = fields::object(deserializer, F::FIELDS)?.json;
         let text = |name: &str| json["metadata"][name].as_str().map(str::to_owned);
         let metadata = ObjectMeta {
             name: text("name"),
