@@ -65,7 +65,7 @@ fn add_garbage(mut object: SealedSecret, items: usize) -> SealedSecret {
 
 /// Attack: a tenant creates objects whose templates hash many passwords, to delay the simple object of another tenant.
 #[tokio::test]
-async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_ones() {
+async fn an_object_does_not_wait_for_the_costly_objects_of_another_namespace() {
     const HOSTILE_OBJECTS: usize = 16;
     let _lock = lock().await;
     let mut case = Case::new().await;

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn detects_a_difference_if_a_cut_leaves_nothing() {
+    fn detects_a_difference_if_no_sample_of_one_side_is_below_the_cut() {
         assert!(compare_samples(&sample(1, 1000.0), &sample(2, 9000.0)).t > CERTAIN);
     }
 }

@@ -175,7 +175,7 @@ const FORGERIES: [(&str, Forge); 12] = [
 /// Attack: a client that may write statuses marks the next version as unsealed before it exists, so that the controller
 /// assumes that another client edited the Secret, and does not write it.
 #[tokio::test(start_paused = true)]
-async fn a_version_marked_as_unsealed_in_advance_is_written_where_edits_are_tolerated() {
+async fn a_new_version_is_written_despite_a_forged_status_and_tolerated_edits() {
     for (why, forge) in FORGERIES {
         let mut run = Run::new(|_| ());
         run.apply(&object_that_tolerates_edits("old")).await;
@@ -194,7 +194,7 @@ async fn a_version_marked_as_unsealed_in_advance_is_written_where_edits_are_tole
 /// Attack: a client forges the status, so that a correct guess of a value causes no write, and a wrong one a
 /// correction.
 #[tokio::test(start_paused = true)]
-async fn guesses_are_indistinguishable_despite_a_forged_status() {
+async fn right_and_wrong_guesses_are_indistinguishable_despite_a_forged_status() {
     for (why, forge) in FORGERIES {
         let mut outcomes = Vec::new();
         for (guess, forge) in [("4711", forge), ("4712", forge), ("4712", FORGERIES[0].1)] {
@@ -272,7 +272,7 @@ async fn an_edit_by_another_client_is_corrected_and_reported_despite_a_forged_st
 /// Attack: a client forges the status before a controller starts, which observes the object for the first time, so that
 /// later versions are written differently.
 #[tokio::test(start_paused = true)]
-async fn a_status_at_the_start_does_not_affect_later_versions() {
+async fn a_status_forged_before_the_start_does_not_affect_later_versions() {
     for (why, forge) in FORGERIES {
         let mut outcomes = Vec::new();
         for guess in ["4711", "4712"] {
@@ -340,7 +340,7 @@ async fn migrating_from_upstreams_controller_writes_no_secret() {
 /// A record remains valid after a change of the administrator's rules in so far as it shows that the version was
 /// unsealed: random values are kept.
 #[tokio::test(start_paused = true)]
-async fn random_values_are_kept_after_a_change_of_rules_and_a_failure() {
+async fn random_values_stay_after_changed_rules_and_a_failure() {
     let mut run = Run::new(|_| ());
     run.apply(&object_with_random_value("1")).await;
     let before = run.server.value("r");

@@ -240,7 +240,7 @@ async fn edited_and_deleted_values_are_restored_within_two_seconds() {
 /// Attack: a program puts a folder, a link or a device in place of a file with a value, so that neither the value nor a
 /// later version is written, while the status says that everything is in order.
 #[tokio::test]
-async fn values_replaced_by_something_else_are_restored_too() {
+async fn values_replaced_by_links_or_directories_are_restored() {
     for (why, edit) in REPLACEMENTS {
         for restarts in [false, true] {
             let mut healing = Healing::new(&[]).await;
@@ -357,7 +357,7 @@ async fn random_values_stay_after_restarts() {
 
 /// Fault: a controller that writes no statuses restarts, so that values which programs use are generated again.
 #[tokio::test]
-async fn random_values_stay_without_statuses_as_long_as_their_key() {
+async fn without_statuses_random_values_stay_until_their_key_is_replaced() {
     let mut healing = Healing::with_random_values(&["--update-status=false"]).await;
     let values = healing.values();
     healing = healing.restart().await;
@@ -485,7 +485,7 @@ async fn no_key_is_used_for_unchanged_values() {
 }
 
 #[tokio::test]
-async fn the_flag_and_the_annotation_keep_edits_but_not_deletions() {
+async fn the_opt_out_by_flag_or_annotation_keeps_edits_but_not_deletions() {
     let flag = "--correct-drift=false";
     for args in [
         &[flag][..],
@@ -537,7 +537,7 @@ async fn opt_out(healing: &mut Healing) {
 /// Attack: a program edits values while the controller cannot correct them, so that the status vouches for the edited
 /// values.
 #[tokio::test]
-async fn the_status_vouches_only_for_values_that_no_other_program_edited() {
+async fn the_status_reports_kept_values_only_if_no_other_program_edited_them() {
     const KEPT: &str = "the values of the last good version stay in place";
     const MAY_DIFFER: &str = "another client may have changed the values of the Secret";
     let broken = manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "3")]));
@@ -622,7 +622,7 @@ async fn a_failed_restore_is_reported_and_retried() {
 }
 
 #[tokio::test]
-async fn a_changed_file_mode_loses_no_value() {
+async fn a_changed_file_mode_does_not_lose_values() {
     let mut healing = Healing::new(&[]).await;
     let file = healing.folder().join("..data/a");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();

@@ -85,7 +85,7 @@ async fn refuses_an_object_with_an_item_that_cannot_be_a_file_name() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_not_owned_is_refused_with_upstreams_text_until_it_is_empty() {
+async fn a_directory_that_is_not_owned_is_refused_with_upstreams_text_until_it_is_empty() {
     let mut case = Case::new().await;
     case.write("secrets/ns/n/a", "theirs");
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
@@ -161,7 +161,7 @@ async fn links_in_sealed_and_keys_are_followed_only_inside_the_directory() {
 /// Attack: an author creates links to statuses, values and keys, so that the controller reads them as manifests and
 /// each object exists twice.
 #[tokio::test]
-async fn links_between_the_controllers_folders_are_not_followed() {
+async fn links_between_the_controllers_directories_are_not_followed() {
     let mut case = Case::new().await;
     case.seal(
         "sealed/good.yaml",

@@ -177,7 +177,7 @@ async fn invented_tokens_from_many_addresses_cause_a_bounded_number_of_reviews()
 
 /// Attack: a caller sends a request of thousands of objects without items, to flood the API server with access reviews.
 #[tokio::test]
-async fn a_request_reviews_the_access_to_few_objects_and_to_each_once() {
+async fn a_request_causes_a_limited_number_of_access_reviews_and_one_for_each_object() {
     let fixture = Fixture::new().await;
     let list = |names: &[String]| {
         let items: Vec<Value> = names

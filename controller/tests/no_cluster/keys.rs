@@ -99,7 +99,7 @@ async fn after_the_last_key_is_removed_the_removed_keys_unseal_until_another_is_
 
 /// Attack: a client removes the last key, so that a stolen key that was removed earlier unseals again.
 #[tokio::test]
-async fn a_key_removed_earlier_does_not_return_with_the_last_one() {
+async fn removing_the_last_key_does_not_bring_back_keys_removed_earlier() {
     let mut case = Case::new().await;
     case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
     case.advance(SECOND * 2).await;

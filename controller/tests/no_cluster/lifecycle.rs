@@ -227,7 +227,7 @@ async fn transition_time_changes_only_with_the_status() {
 }
 
 #[tokio::test]
-async fn an_unparsable_file_at_a_restart_is_still_known_by_its_status() {
+async fn an_object_is_recognized_by_its_status_if_its_file_is_unparsable_at_a_restart() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
@@ -273,7 +273,7 @@ async fn an_object_deleted_while_the_controller_was_stopped_is_removed_after_a_r
 }
 
 #[tokio::test]
-async fn a_missing_or_unreadable_folder_removes_nothing() {
+async fn a_missing_or_unreadable_directory_removes_no_values() {
     let mut case = Case::new().await;
     case.seal("sealed/sub/x.yaml", "ns/n", &[("a", "1")]);
     case.seal("sealed/y.yaml", "ns/m", &[("a", "1")]);
@@ -294,7 +294,7 @@ async fn a_missing_or_unreadable_folder_removes_nothing() {
 }
 
 #[tokio::test]
-async fn an_empty_mount_point_removes_nothing_even_at_a_start() {
+async fn an_empty_mount_point_removes_no_values_even_at_startup() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
@@ -314,7 +314,7 @@ async fn an_empty_mount_point_removes_nothing_even_at_a_start() {
 }
 
 #[tokio::test]
-async fn a_replaced_folder_is_trusted_once_it_contains_a_manifest() {
+async fn a_replaced_directory_is_trusted_once_it_contains_a_manifest() {
     for (file, text) in [
         ("sealed/none.yaml", String::new()),
         (
@@ -365,7 +365,7 @@ async fn a_manifest_without_a_namespace_has_a_status_until_the_namespace_is_adde
 }
 
 #[tokio::test]
-async fn nothing_is_removed_while_a_file_is_unparsable() {
+async fn no_values_are_removed_while_a_file_is_unparsable() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
@@ -413,7 +413,7 @@ async fn renaming_a_file_changes_nothing() {
 }
 
 #[tokio::test]
-async fn two_definitions_of_an_object_are_refused_and_both_files_named() {
+async fn two_definitions_of_an_object_are_refused_and_both_files_are_named() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
@@ -497,7 +497,7 @@ async fn statuses_can_be_disabled() {
 }
 
 #[tokio::test]
-async fn refuses_a_second_controller_on_one_folder() {
+async fn refuses_a_second_controller_on_the_same_directory() {
     let case = Case::new().await;
     let metrics = Arc::new(Metrics::new(false).unwrap());
     let second = DirectoryController::start(&case.config(), &case.dir, metrics, case.now).await;

@@ -251,7 +251,7 @@ async fn a_removed_label_of_the_administrator_is_restored_despite_very_many_anno
 
 /// Fault: the API server accepts no write for a while, so that one edit and one deletion look like many.
 #[tokio::test(start_paused = true)]
-async fn failed_corrections_do_not_count() {
+async fn failed_corrections_do_not_count_as_a_drift_fight() {
     for is_deleted in [false, true] {
         let mut run = Run::new();
         run.apply(&object(&[("p", "v")])).await;
@@ -311,7 +311,7 @@ async fn a_removed_owner_is_reported_despite_an_added_consent_to_a_merge() {
 /// Upstream's feature: values are merged into a Secret that is not owned and has the annotation for merging (`patch`),
 /// with or without the annotation for taking it over (`managed`), also after a restart and without a record.
 #[tokio::test(start_paused = true)]
-async fn consent_of_an_existing_secret_permits_a_merge_for_good() {
+async fn consent_in_an_existing_secret_permits_merges_permanently() {
     for drops_record in [false, true] {
         for is_managed in [false, true] {
             let mut run = Run::on(ApiServer::with_crd(drops_record), |_| ());
@@ -343,7 +343,7 @@ async fn consent_of_an_existing_secret_permits_a_merge_for_good() {
 
 /// The template permits other clients to add items, until it no longer does.
 #[tokio::test(start_paused = true)]
-async fn the_template_permits_and_ends_a_merge() {
+async fn the_template_enables_and_disables_a_merge() {
     let mut mergeable = object(&[("p", "v1")]);
     let consent = (PATCH_ANNOTATION.to_owned(), "true".to_owned());
     mergeable.spec.template.metadata.annotations = Some([consent].into());
@@ -405,7 +405,7 @@ async fn an_edit_of_a_random_value_is_replaced_and_reported() {
 
 /// Fault: the process is killed after it wrote a Secret and before it reported that, or no status is written at all.
 #[tokio::test(start_paused = true)]
-async fn random_values_stay_if_a_process_ends_before_its_report() {
+async fn random_values_stay_if_the_controller_ends_before_it_writes_the_status() {
     for update_status in [true, false] {
         for drops_record in [false, true] {
             let mut run = Run::on(ApiServer::with_crd(drops_record), |policy| {

@@ -127,7 +127,7 @@ fn wait_for_value(path: &Path, want: &str) {
 }
 
 #[test]
-fn arguments_decide_the_exit_code() {
+fn unparsable_arguments_exit_with_2_and_other_errors_with_1() {
     let missing = ["--directory", "/nowhere/at/all"];
     for (args, code, stream, want) in [
         (
@@ -157,7 +157,7 @@ fn arguments_decide_the_exit_code() {
 }
 
 #[test]
-fn printing_succeeds_or_fails_with_exit_code_1() {
+fn an_output_that_cannot_be_written_exits_with_1_unless_the_pipe_is_closed() {
     for argument in ["--version", "--help"] {
         let full_device = std::fs::File::options().write(true).open("/dev/full");
         let output = program()
@@ -200,7 +200,7 @@ fn warns_while_the_served_certificate_is_expired() {
 }
 
 #[test]
-fn a_port_in_use_is_exit_code_1_and_leaves_no_key() {
+fn a_port_in_use_exits_with_1_and_leaves_no_key() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let dir = temporary_folder();
     let output = program()
@@ -215,7 +215,7 @@ fn a_port_in_use_is_exit_code_1_and_leaves_no_key() {
 }
 
 #[test]
-fn runs_from_start_to_sigterm() {
+fn serves_the_certificate_until_sigterm_and_refuses_a_second_controller() {
     let dir = temporary_folder();
     write_file(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
     let mut controller = RunningController::start(dir.path(), &["--key-renew-period=0"]);

@@ -323,7 +323,7 @@ async fn an_immutable_secret_stays_synced_after_re_encryption() {
 
 /// If this failed, an immutable Secret without a status would never become synced.
 #[tokio::test(start_paused = true)]
-async fn an_immutable_secret_is_compared_after_a_crash_and_when_handed_over() {
+async fn an_immutable_secret_is_synced_after_a_crash_and_when_handed_over() {
     let mut crashed = Scenario::new();
     crashed.apply(&immutable_object("1")).await;
     crashed.server.edit_status(|status| *status = Value::Null);
@@ -395,7 +395,7 @@ async fn a_value_that_the_api_server_rejects_is_indistinguishable_from_a_failing
 ///
 /// One fixed question remains: whether the value is a JSON object.
 #[tokio::test(start_paused = true)]
-async fn without_templates_a_typed_secret_reveals_one_fixed_bit() {
+async fn without_templates_the_type_of_a_secret_reveals_only_whether_a_value_is_valid() {
     fn check(secret: &Value) -> Option<Value> {
         let text = base64::decode(secret["data"][".dockerconfigjson"].as_str()?.as_bytes()).ok()?;
         let first = text.first().copied()? as char;

@@ -190,7 +190,7 @@ async fn r1_r3_r4_r5_rotate_returns_the_same_object_for_the_newest_key() {
 ///
 /// Covers every combination of scope, annotations and names.
 #[tokio::test]
-async fn s8_unseals_a_value_only_within_its_scope_whatever_is_forged() {
+async fn s8_unseals_a_value_only_within_its_scope_despite_forged_metadata() {
     let server = server_with_ring(2).await;
     let both_keys = ring(2);
     for scope in Scope::ALL {

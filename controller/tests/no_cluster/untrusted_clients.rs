@@ -264,7 +264,7 @@ async fn other_clients_are_served_during_a_connection_flood() {
 /// Attack: a client opens connections from more addresses than a port has slots, and sends nothing on them, or a head
 /// or a body byte by byte, so that the port is full and no address has more than one connection.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newcomer_is_served_while_many_addresses_fill_the_port() {
+async fn a_new_client_is_served_while_many_addresses_exhaust_the_connection_limit() {
     let controller = RunningController::start(&[]).await;
     for (case, sends) in [
         ("silent", ""),
@@ -289,7 +289,7 @@ async fn a_newcomer_is_served_while_many_addresses_fill_the_port() {
 
 /// Attack: a client announces large bodies and does not send them, so that no memory is left for the bodies of others.
 #[tokio::test(flavor = "multi_thread")]
-async fn announced_bodies_use_no_memory() {
+async fn bodies_that_are_announced_and_not_sent_use_no_memory() {
     let controller =
         RunningController::start(&["--rate-limit=1000", "--rate-limit-burst=1000"]).await;
     let head = |bytes: usize| {

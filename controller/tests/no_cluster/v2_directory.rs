@@ -131,7 +131,7 @@ const ATTACKS: [(&str, &str, Attack); 10] = [
 
 /// Attack: an editor of the file without keys changes what was sealed.
 #[tokio::test]
-async fn attacks_have_their_reasons_and_the_values_stay() {
+async fn each_attack_is_refused_with_its_reason_and_the_values_stay() {
     let mut case = Case::new().await;
     for (why, reason, attack) in ATTACKS {
         apply(&mut case, &object()).await;
@@ -206,7 +206,7 @@ async fn a_changed_bit_of_any_entry_is_refused() {
 
 /// Attack: an editor changes the template so that a value leaves the Secret by another way.
 #[tokio::test]
-async fn refuses_a_changed_bound_template_and_applies_nothing_unbound() {
+async fn refuses_a_changed_bound_template_and_ignores_unbound_fields() {
     let mut case = Case::new().await;
     let mut object = BOUND.empty_object("ns/n");
     let texts = [("t".to_owned(), Some("<{{ .a }}>".to_owned()))];
@@ -248,7 +248,7 @@ async fn a_missing_key_is_named_and_the_object_is_tried_again_when_it_appears() 
 }
 
 #[tokio::test]
-async fn a_revision_in_the_future_is_accepted_a_day_before_it() {
+async fn a_revision_is_accepted_at_most_a_day_before_its_time() {
     let mut case = Case::new().await;
     apply(&mut case, &object()).await;
     let day = SignedDuration::from_hours(24);
@@ -272,7 +272,7 @@ async fn a_revision_in_the_future_is_accepted_a_day_before_it() {
 }
 
 #[tokio::test]
-async fn values_that_must_not_become_a_secret_are_not_written() {
+async fn values_for_use_without_a_secret_are_not_written() {
     let mut case = Case::new().await;
     apply(&mut case, &object()).await;
     let never_secret = Sealing {
@@ -323,7 +323,7 @@ async fn the_administrator_requires_formats_by_namespace() {
 
 /// Attack: an author has the controller use its keys hundreds of times for one object.
 #[tokio::test]
-async fn an_object_has_a_limited_number_of_locks() {
+async fn refuses_an_object_with_too_many_locks() {
     let mut case = Case::new().await;
     case.start(&["--max-locks=2"]).await.unwrap();
     let mut object = object();

@@ -194,7 +194,7 @@ async fn seals_with_a_key_only_after_its_own_backup_if_required() {
 }
 
 #[tokio::test]
-async fn marked_keys_open_and_never_seal() {
+async fn compromised_and_opening_only_keys_open_and_never_seal() {
     for (mark, value, want) in [
         (
             COMPROMISED_ANNOTATION,

@@ -237,7 +237,7 @@ async fn an_object_without_a_key_is_tried_again_when_the_keys_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn records_made_under_other_requirements_prove_nothing() {
+async fn a_record_is_ignored_after_the_required_formats_change() {
     let mut scenario = scenario();
     let object = Sealing::new(Suite::P256).object("ns/n", &[("a", "1")]);
     scenario.apply(&object).await;

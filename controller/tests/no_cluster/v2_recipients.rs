@@ -228,7 +228,7 @@ fn parse(body: &str) -> SealedSecret {
 }
 
 #[tokio::test]
-async fn rotate_folds_v2_items_and_a_second_run_changes_nothing() {
+async fn rotate_re_encrypts_v2_items_and_a_second_run_changes_nothing() {
     let (old, new) = (valid(Suite::XWing, 1), valid(Suite::XWing, 2));
     let server = server(Suite::XWing, &[rsa(), old.clone(), new.clone()]).await;
     let (status, body) = post(&server, "/v1/rotate", &sealed(&old, "db")).await;

@@ -288,7 +288,7 @@ async fn cert_fingerprint_applies_to_the_service_the_cache_and_files() {
 
 /// Attack: a tenant labels their own Service like a controller's, so that users seal for the tenant's certificate.
 #[tokio::test]
-async fn uses_a_service_found_by_its_labels_only_with_a_pinned_certificate() {
+async fn uses_a_service_selected_by_labels_only_with_a_pinned_certificate() {
     let labels = json!({ "app.kubernetes.io/name": "sealed-secrets" });
     // The search includes the whole cluster.
     let plane = ControlPlane::start().await;
@@ -416,7 +416,7 @@ fn seal_output(fixture: &Fixture<'_>) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_pod_reaches_its_own_cluster_and_namespace() {
+async fn kubeseal_in_a_pod_uses_the_cluster_and_namespace_of_the_pod() {
     let fixture = Fixture::new().await;
     create_caller(&fixture.namespace, "job").await;
     let rules = json!([{ "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] }]);

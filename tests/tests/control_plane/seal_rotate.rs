@@ -92,7 +92,7 @@ fn is_decryptable(path: &Path, ring: &KeyRing) -> bool {
 }
 
 #[tokio::test]
-async fn a_restart_after_a_kill_completes_and_a_third_run_changes_nothing() {
+async fn a_run_after_a_kill_completes_and_a_third_run_changes_nothing() {
     let folder = Scratch::new();
     let files = write_tree(&folder.path().join("tree"), FILES);
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();

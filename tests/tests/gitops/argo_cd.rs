@@ -49,7 +49,7 @@ async fn a_sealed_secret_stays_in_sync_when_unsealed_and_when_failed() {
 }
 
 #[tokio::test]
-async fn a_secret_in_git_that_we_fill_is_in_sync_if_our_fields_are_ignored() {
+async fn a_secret_in_git_with_merged_values_is_in_sync_if_the_controllers_fields_are_ignored() {
     let site = Site::new("argo-patch").await;
     let annotations = json!({ "sealedsecrets.bitnami.com/patch": "true" });
     let metadata =

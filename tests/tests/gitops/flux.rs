@@ -19,7 +19,7 @@ use crate::site::Site;
 const INTERVAL: &str = "1h";
 
 #[tokio::test]
-async fn a_commit_becomes_a_secret_a_broken_one_fails_early_and_a_repaired_one_heals() {
+async fn a_commit_creates_a_secret_a_broken_one_fails_early_and_a_repaired_one_recovers() {
     let app = App::new("flux").await;
     app.write(&app.site.sealed("db", &[("password", "first")]));
     let sync = app.sync().await;

@@ -167,7 +167,7 @@ fn assert_exited(output: &Output, kind: &str) {
 }
 
 #[test]
-fn the_limits_apply_to_the_program() {
+fn the_resource_limits_apply_to_the_tested_program() {
     let mut shell = limited_command(Path::new("/bin/sh"));
     let output = shell.args(["-c", "ulimit -v; ulimit -t"]).output();
     let limits = format!("{ADDRESS_SPACE_KIB}\n{CPU_SECONDS}\n");

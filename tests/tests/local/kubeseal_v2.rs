@@ -87,7 +87,7 @@ fn a_merge_by_either_kubeseal_keeps_v2_entries() {
 }
 
 #[test]
-fn our_kubeseal_warns_about_v2_values_and_refuses_bound_ones() {
+fn kubeseal_warns_about_v2_values_and_refuses_bound_values() {
     let folder = Scratch::new();
     create(folder.path(), false);
     let output = merge(folder.path(), &binaries::kubeseal());
@@ -109,7 +109,7 @@ fn our_kubeseal_warns_about_v2_values_and_refuses_bound_ones() {
 }
 
 #[test]
-fn our_kubeseal_recovers_v2_values_offline() {
+fn kubeseal_recovers_v2_values_offline() {
     let folder = Scratch::new();
     create(folder.path(), true);
     fs::write(folder.path().join("key.pem"), KEYS[0].private_pem.expose()).unwrap();

@@ -77,7 +77,7 @@ async fn twenty_changes_in_five_seconds_cause_one_restart() {
 }
 
 #[tokio::test]
-async fn another_key_of_the_versions_restarts_nothing() {
+async fn a_replaced_version_key_restarts_nothing() {
     let (plane, namespace) = start("rekeyed").await;
     let mut database = Versioned::create(&namespace, "database", json!({}), "first").await;
     let app = App::create(&namespace, "1s").await;

@@ -39,7 +39,7 @@ const ROTATIONS: usize = 3;
 const LONGER_THAN_CHECKS: Duration = Duration::from_secs(12);
 
 #[tokio::test]
-async fn two_roles_in_turn_are_rotated_under_load_without_a_refusal() {
+async fn a_rotation_with_two_roles_refuses_no_client_under_load() {
     let case = Case::start(
         "two-roles",
         json!({ KEEP_PREVIOUS_ANNOTATION: "user,password" }),
@@ -133,7 +133,7 @@ async fn without_the_wait_for_all_pods_a_client_is_refused() {
 }
 
 #[tokio::test]
-async fn one_role_is_rotated_without_a_refusal_by_clients_that_try_the_former_password() {
+async fn a_rotation_of_one_role_refuses_no_client_that_also_tries_the_former_password() {
     let annotations = json!({
         KEEP_PREVIOUS_ANNOTATION: "password",
         KEEP_PREVIOUS_FOR_ANNOTATION: "25s",

@@ -59,7 +59,7 @@ async fn the_hardened_values_pass_the_lifecycle() {
 
 /// Each proposal changes the chart's output, and the API server accepts every field of the output.
 #[tokio::test]
-async fn each_proposal_is_a_setting_that_installs() {
+async fn the_api_server_accepts_each_proposed_setting() {
     let plane = ControlPlane::shared().await;
     let text = fs::read_to_string(values_file()).unwrap();
     let proposals = proposals(&text);

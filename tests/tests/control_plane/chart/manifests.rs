@@ -32,7 +32,7 @@ const RBAC_KINDS: &[&str] = &[
 ];
 
 #[test]
-fn manifests_match_the_chart() {
+fn the_published_manifests_match_the_chart() {
     let rendered = plain_objects(VALUES);
     let (rbac, remaining): (Vec<Value>, Vec<Value>) = rendered
         .into_iter()

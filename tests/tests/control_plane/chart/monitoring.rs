@@ -23,7 +23,7 @@ const DASHBOARD: &str = "helm/sealed-secrets/files/dashboard.json";
 const BACKUP_METRIC: &str = "sealed_secrets_backup_timestamp_seconds";
 
 #[test]
-fn alerts_fire_when_they_must_and_not_before() {
+fn alerts_fire_after_their_delay_and_not_earlier() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/tests.yaml");
     let mut promtool = operators::prometheus_program("promtool");
     operators::successful(promtool.args(["test", "rules"]).arg(&tests));

@@ -28,7 +28,7 @@ const ALL_FEATURES: &str = "{oldGCBehavior: true, certificateConfigMap: {enabled
 /// Attack: an attacker takes over the account of the controller, or of a user who seals, and uses every permission that
 /// the chart grants it.
 #[test]
-fn the_table_lists_what_the_chart_grants() {
+fn the_documented_permissions_equal_those_of_the_chart() {
     let granted: BTreeSet<String> = RenderedChart::new(ALL_FEATURES)
         .objects()
         .iter()

@@ -117,7 +117,7 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
 }
 
 #[test]
-fn refuses_yaml_and_names_the_command_that_reads_it() {
+fn keys_sh_refuses_yaml_and_names_the_command_that_reads_it() {
     let scratch = Scratch::new();
     let backup = scratch.path().join("keys.yaml");
     fs::write(&backup, "apiVersion: v1\nkind: List\nitems: []\n").unwrap();

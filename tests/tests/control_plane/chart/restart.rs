@@ -194,7 +194,7 @@ async fn the_policies_refuse_every_other_change_by_the_account() {
 /// Attack: an attacker takes over the account of `seal restart`, and creates the Lease of the controller before it does, so
 /// that no replica becomes the leader.
 #[tokio::test]
-async fn the_account_can_create_no_other_lease_than_its_own() {
+async fn the_account_can_create_only_its_own_lease() {
     let plane = ControlPlane::start().await;
     let home = install(&plane).await;
     let attacker = plane.client_of(home.name(), ACCOUNT).await;
@@ -228,7 +228,7 @@ async fn the_account_can_create_no_other_lease_than_its_own() {
 }
 
 #[tokio::test]
-async fn the_policies_let_every_kind_be_restarted() {
+async fn the_policies_allow_restarts_of_every_workload_kind() {
     let plane = ControlPlane::start().await;
     let home = install(&plane).await;
     create_workload(&home).await;
@@ -268,7 +268,7 @@ async fn the_policies_let_every_kind_be_restarted() {
 
 /// An annotation that another client manages, too, can be changed.
 #[tokio::test]
-async fn the_policies_let_the_annotation_of_another_manager_change() {
+async fn the_policies_allow_changes_of_an_annotation_that_another_client_manages() {
     let plane = ControlPlane::start().await;
     let home = install(&plane).await;
     create_workload(&home).await;

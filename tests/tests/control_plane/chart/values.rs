@@ -71,7 +71,7 @@ fn an_empty_container_port_means_the_default() {
 }
 
 #[test]
-fn no_value_is_without_an_effect() {
+fn every_value_of_the_chart_is_tested() {
     let upstream_leaves = leaves_of(&upstream::chart().join("values.yaml").to_string_lossy());
     let chart_leaves = leaves_of(&format!("{}/values.yaml", chart()));
     let names = |effects: &[Effect]| effects.iter().map(|effect| effect[0].clone()).collect();

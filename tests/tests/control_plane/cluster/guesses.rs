@@ -130,7 +130,7 @@ async fn no_edit_reveals_a_value_byte_by_byte() {
 /// Attack: an author puts the words of a webhook's denial into an invalid label, to learn from the report whether the API
 /// server also rejects a value.
 #[tokio::test]
-async fn words_of_a_denial_in_a_label_do_not_reveal_a_rejected_value() {
+async fn a_label_with_the_text_of_a_denial_does_not_reveal_a_rejected_value() {
     let case = Case::new("denials").await;
     let mut messages = Vec::new();
     for (name, value) in [("one", "{}"), ("two", "x")] {

@@ -91,7 +91,7 @@ async fn notices_changes_made_while_stopped_and_decrypts_nothing_for_an_unrelate
 
 /// Attack: an author copies the status record of another object, so that the controller does not write the Secret.
 #[tokio::test]
-async fn a_record_of_another_object_costs_a_decryption_and_proves_nothing() {
+async fn a_record_copied_from_another_object_is_ignored() {
     let case = Case::new("forged").await;
     for name in ["mine", "other"] {
         case.seal(name, &ITEMS).await;

@@ -146,7 +146,7 @@ async fn assert_no_correction(case: &Case) {
 
 /// The controller checks which items a type requires. The API server checks everything else.
 #[tokio::test]
-async fn a_secret_that_no_api_server_accepts_is_stalled() {
+async fn an_invalid_secret_is_stalled() {
     // The name of the invalid item would reveal something about its value.
     const BY_VALUES: &str = "the values do not form a valid Secret";
     let case = Case::new("refused").await;
@@ -195,7 +195,7 @@ async fn a_secret_that_no_api_server_accepts_is_stalled() {
 
 /// Attack: an author causes the controller and Kubernetes to overwrite each other without end.
 #[tokio::test]
-async fn a_secret_of_every_type_settles_with_what_kubernetes_adds() {
+async fn secrets_of_every_type_stay_synced_with_the_additions_of_kubernetes() {
     let case = Case::with_args("types", &[ALLOW]).await;
     wait_for_account(&case).await;
     for (name, type_, items) in TYPES {

@@ -100,7 +100,7 @@ const ATTACKS: [(&str, Attack); 4] = [
 
 /// Attack: an editor of the file without keys changes what was sealed.
 #[tokio::test]
-async fn attacks_have_their_reasons_in_status_and_event_and_the_secret_stays() {
+async fn each_attack_is_refused_with_its_reason_and_the_secret_stays() {
     let case = Case::new("v2-attacks").await;
     for (reason, attack) in ATTACKS {
         let name = reason.to_lowercase();

@@ -47,7 +47,7 @@ fn rules() -> ResealRules {
 }
 
 #[tokio::test]
-async fn re_encryption_key_renewal_and_metadata_leave_the_version_and_a_set_value_changes_it() {
+async fn setting_a_value_changes_the_version_and_re_encryption_does_not() {
     let case = Case::new("versions").await;
     case.seal("db", &ITEMS).await;
     let first = versions(&case, "db").await;
@@ -84,7 +84,7 @@ async fn re_encryption_key_renewal_and_metadata_leave_the_version_and_a_set_valu
 }
 
 #[tokio::test]
-async fn a_restart_keeps_the_versions_and_a_replaced_key_keeps_their_time() {
+async fn a_restart_keeps_the_versions_and_a_replaced_version_key_keeps_their_time() {
     let case = Case::new("versions-restart").await;
     case.seal("db", &ITEMS).await;
     let first = versions(&case, "db").await;
@@ -137,7 +137,7 @@ async fn a_right_guess_changes_the_version_like_a_wrong_one() {
 }
 
 #[tokio::test]
-async fn random_values_have_another_version_with_each_generation() {
+async fn each_generation_changes_the_version_of_random_values() {
     let case = Case::new("versions-random").await;
     case.seal_with("app", &[("a", "1")], &[("token", "{{ randAlphaNum 20 }}")])
         .await;
@@ -152,7 +152,7 @@ async fn random_values_have_another_version_with_each_generation() {
 /// Attack: an author in the controller's namespace seals a Secret with the name of the key of versions, to know the key and
 /// test guesses offline.
 #[tokio::test]
-async fn no_sealed_secret_becomes_the_key_of_versions() {
+async fn a_sealed_secret_cannot_create_the_version_key() {
     let case = Case::new("versions-key").await;
     case.delete_secret(KEY_SECRET).await;
     case.seal(KEY_SECRET, &[("key", "0123456789abcdef0123456789abcdef")])

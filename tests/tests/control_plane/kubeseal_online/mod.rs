@@ -64,7 +64,7 @@ const IMPLEMENTATIONS: [Implementation; 2] = [Implementation::Upstream, Implemen
 type Outcomes = BTreeMap<(Implementation, Implementation), Outcome>;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_combinations_agree_except_for_the_listed_differences() {
+async fn both_kubeseals_and_controllers_agree_except_for_the_listed_differences() {
     let fixtures = Fixtures::new().unwrap();
     let clusters = [
         TestCluster::start_upstream(&fixtures).await,

@@ -116,7 +116,7 @@ fn states(list: &str) -> BTreeMap<String, String> {
 /// Attack: an attacker plants a key with a later start of validity in a backup of any format, so that it becomes the
 /// sealing key in a folder.
 #[test]
-fn a_key_restored_into_a_folder_is_opening_only() {
+fn a_key_restored_into_a_directory_is_opening_only() {
     let scratch = Scratch::new();
     let recipient = create_identity(&scratch);
     for (i, file) in write_backups(scratch.path(), &recipient).iter().enumerate() {

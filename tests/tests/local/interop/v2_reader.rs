@@ -240,7 +240,7 @@ fn the_tests_of_the_go_program_pass() {
 }
 
 #[test]
-fn go_gives_the_values_or_the_reason_of_every_case() {
+fn go_returns_the_expected_values_or_refusal_of_every_case() {
     let cases = FILE["cases"].as_array().unwrap();
     for (case, result) in cases.iter().zip(run_go("open", cases)) {
         for field in ["values", "vids", "reason", "error"] {
@@ -250,7 +250,7 @@ fn go_gives_the_values_or_the_reason_of_every_case() {
 }
 
 #[test]
-fn go_writes_the_cases_with_known_randomness_again() {
+fn go_reproduces_the_cases_with_fixed_randomness() {
     let cases = FILE["cases"].as_array().unwrap().iter();
     let cases: Vec<_> = cases.filter(|c| c["seal"].is_object()).cloned().collect();
     assert!(cases.len() >= 12, "{}", cases.len());
@@ -335,7 +335,7 @@ const CHANGES: usize = 2_000;
 
 /// `shared` and Go give the same values or reason for objects that were changed randomly, by one or two changes.
 #[test]
-fn both_give_the_same_result_for_changed_objects() {
+fn both_implementations_give_the_same_result_for_changed_objects() {
     let mut rng = StdRng::seed_from_u64(2);
     let sealed: Vec<_> = changeable_cases().collect();
     let cases: Vec<Json> = (0..CHANGES)
