@@ -1,5 +1,5 @@
-//! Tests that a tenant with much work delays only itself. They count the private-key operations of their process, so that
-//! other tests cannot be in it.
+//! Tests that a tenant with much work delays only itself. The tests count the private-key operations of the whole
+//! process, so no other tests run in this process.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +30,7 @@ async fn lock() -> MutexGuard<'static, ()> {
     LOCK.lock().await
 }
 
-/// Further keys, in addition to the two that all tests share.
+/// Keys in addition to the two that all tests share.
 static MORE_KEYS: LazyLock<Vec<NewKey>> = LazyLock::new(|| (2..6).map(key).collect());
 
 fn key(second: i64) -> NewKey {

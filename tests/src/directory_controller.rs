@@ -1,4 +1,4 @@
-//! Our controller as a process that works on a folder of its own.
+//! The controller as a process that works on a directory of its own.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -116,7 +116,7 @@ fn arguments(package: &str, stamps: &[Stamp]) -> Vec<String> {
     ]
 }
 
-/// Hashes everything that determines the program: sources, arguments, and the version and settings of Go.
+/// Hashes all inputs that determine the program: sources, arguments, and the version and settings of Go.
 fn content_hash(source_dir: &Path, arguments: &[String]) -> String {
     let go = go(source_dir)
         .args(["env", "GOVERSION", "GOOS", "GOARCH", "GOFLAGS"])

@@ -16,8 +16,8 @@ const SERVICE_ACCOUNT: &str = "serviceaccount";
 const POD_SCRIPT: &str = "mount -t tmpfs tmpfs /var/run && mkdir -p /var/run/secrets/kubernetes.io && \
     cp -r \"$1\" /var/run/secrets/kubernetes.io/serviceaccount && shift && exec \"$@\"";
 
-/// Runs `/usr/local/bin/controller` of another root like [`POD_SCRIPT`], as an unprivileged user. The root is read-only,
-/// except for `/var/run`, `/tmp` and `/proc`.
+/// Runs `/usr/local/bin/controller` of another root like [`POD_SCRIPT`], as an unprivileged user. The root is
+/// read-only, except for `/var/run`, `/tmp` and `/proc`.
 const POD_IN_ROOT_SCRIPT: &str = "root=$2 && mount --bind \"$root\" \"$root\" && \
     mkdir -p \"$root/var/run\" \"$root/proc\" && \
     mount -t tmpfs tmpfs \"$root/var/run\" && mount -t tmpfs tmpfs \"$root/tmp\" && mount -t proc proc \"$root/proc\" && \
@@ -28,7 +28,7 @@ const POD_IN_ROOT_SCRIPT: &str = "root=$2 && mount --bind \"$root\" \"$root\" &&
 
 /// The files that a Pod sees, and the program in them.
 pub enum Root {
-    /// This machine's files, and the program at this path.
+    /// The files of this machine, and the program at this path.
     Host(PathBuf),
     /// The files of an unpacked image, with its `/usr/local/bin/controller`.
     Image(PathBuf),

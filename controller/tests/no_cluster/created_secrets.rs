@@ -414,7 +414,7 @@ async fn the_status_of_a_renamed_or_moved_object_has_a_hint() {
         );
         object.metadata.annotations = Some([annotation].into());
     };
-    for (why, object, hint) in [
+    for (description, object, hint) in [
         ("not renamed", strict(|_| ()), None),
         (
             "a prefix",
@@ -443,11 +443,11 @@ async fn the_status_of_a_renamed_or_moved_object_has_a_hint() {
         let (_, message) = conditions(&server);
         assert!(
             message.starts_with("no key could decrypt secret (a)"),
-            "{why}: {message}"
+            "{description}: {message}"
         );
         match hint {
-            Some(hint) => assert!(message.contains(hint), "{why}: {message}"),
-            None => assert!(!message.contains("hint:"), "{why}: {message}"),
+            Some(hint) => assert!(message.contains(hint), "{description}: {message}"),
+            None => assert!(!message.contains("hint:"), "{description}: {message}"),
         }
     }
 }

@@ -166,7 +166,8 @@ async fn send_slowly(stream: &mut TcpStream, request: &str, announced: usize, se
     let _ = stream.write_all(&vec![b' '; sent]).await;
 }
 
-/// If a connection closes unannounced, a proxy that sends on it returns an error to its caller instead of the response.
+/// If a connection closes without `Connection: close`, a proxy that sends its next request on the connection returns an
+/// error to its caller.
 #[tokio::test]
 async fn after_an_early_response_the_connection_stays_open_or_its_close_is_announced() {
     const MEBIBYTE: usize = 1 << 20;

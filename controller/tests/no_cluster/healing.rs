@@ -19,7 +19,7 @@ use crate::support::{Case, KEYS, Warnings, key_manifest, manifest_of, record_log
 const MAX_RESTORE_TIME: SignedDuration = SignedDuration::from_secs(2);
 const OPT_OUT: &str = "sealedsecrets.bitnami.com/correct-drift";
 
-/// A change by another program to the folder of an object with the items `a` and `b`.
+/// A change by another program to the directory of an object with the items `a` and `b`.
 type Edit = fn(&Path);
 
 const EDITS: &[(&str, Edit)] = &[
@@ -63,7 +63,7 @@ const EDITS: &[(&str, Edit)] = &[
     }),
 ];
 
-/// Edits that put something else in place of a file with a value.
+/// Edits that replace a value file with another kind of file.
 const REPLACEMENTS: &[(&str, Edit)] = &[
     ("replaces a value by a folder", |folder| {
         remove_file(&folder.join("..data/a"));
@@ -221,7 +221,7 @@ impl Healing {
 /// Attack: a program edits and deletes values under `secrets`, so that applications read wrong values or none.
 #[tokio::test]
 async fn edited_and_deleted_values_are_restored_within_two_seconds() {
-    for (why, edit) in EDITS.iter().chain(DELETIONS) {
+    for (description, edit) in EDITS.iter().chain(DELETIONS) {
         let mut healing = Healing::new(&[]).await;
         let before = healing.attempts();
         edit(&healing.folder());
@@ -229,19 +229,23 @@ async fn edited_and_deleted_values_are_restored_within_two_seconds() {
         assert_eq!(
             healing.values(),
             Healing::original_values(),
-            "a program {why}"
+            "a program {description}"
         );
-        assert!(healing.case.is_synced("ns/n"), "a program {why}");
+        assert!(healing.case.is_synced("ns/n"), "a program {description}");
         healing.advance(MAX_RESTORE_TIME * 5).await;
-        assert_eq!(healing.attempts(), before + 1, "attempts: a program {why}");
+        assert_eq!(
+            healing.attempts(),
+            before + 1,
+            "attempts: a program {description}"
+        );
     }
 }
 
-/// Attack: a program puts a folder, a link or a device in place of a file with a value, so that neither the value nor a
-/// later version is written, while the status says that everything is in order.
+/// Attack: a program replaces a value file with a directory, a link or a device, so that neither the value nor a later
+/// version is written, while the status reports success.
 #[tokio::test]
 async fn values_replaced_by_links_or_directories_are_restored() {
-    for (why, edit) in REPLACEMENTS {
+    for (description, edit) in REPLACEMENTS {
         for restarts in [false, true] {
             let mut healing = Healing::new(&[]).await;
             if restarts {
@@ -252,23 +256,27 @@ async fn values_replaced_by_links_or_directories_are_restored() {
             }
             healing.advance(MAX_RESTORE_TIME).await;
             let original = Healing::original_values();
-            assert_eq!(healing.values(), original, "a program {why}");
-            assert!(healing.case.is_synced("ns/n"), "a program {why}");
+            assert_eq!(healing.values(), original, "a program {description}");
+            assert!(healing.case.is_synced("ns/n"), "a program {description}");
             healing.advance(MAX_RESTORE_TIME * 5).await;
             let versions = std::fs::read_dir(healing.folder()).unwrap();
             let names = versions.map(|entry| entry.unwrap().file_name());
             let versions = names.filter(|name| name.to_string_lossy().starts_with("..v"));
-            assert_eq!(versions.count(), 1, "a program {why}");
+            assert_eq!(versions.count(), 1, "a program {description}");
             healing
                 .case
                 .seal("sealed/x.yaml", "ns/n", &[("a", "3"), ("b", "2")]);
             healing.advance(MAX_RESTORE_TIME).await;
-            assert_eq!(healing.values()[0].as_deref(), Some("3"), "a program {why}");
+            assert_eq!(
+                healing.values()[0].as_deref(),
+                Some("3"),
+                "a program {description}"
+            );
         }
     }
 }
 
-/// Attack: a program changes a value that a template generated, which no rendering can produce again.
+/// Attack: a program changes a random value, which rendering the template again cannot reproduce.
 #[tokio::test]
 async fn an_edited_random_value_is_generated_again_and_the_others_stay() {
     for restarts in [false, true] {
@@ -299,8 +307,8 @@ async fn an_edited_random_value_is_generated_again_and_the_others_stay() {
     }
 }
 
-/// Fault: random values are generated again, or the process ends at any time, or their key is removed, and then the
-/// controller restarts.
+/// Fault: the controller restarts after random values were generated again, after their key was removed, or after the
+/// process ended at any time.
 #[tokio::test]
 async fn random_values_stay_after_restarts() {
     type Action = fn(&Path);
@@ -324,7 +332,7 @@ async fn random_values_stay_after_restarts() {
         ("another key", replace_key, true),
         ("no status", |dir| remove_folder(&dir.join("status")), true),
     ];
-    for (why, action, stays) in actions {
+    for (description, action, stays) in actions {
         for restarts in [false, true] {
             let warnings = Warnings::default();
             let _guard = record_log(warnings.clone());
@@ -339,18 +347,22 @@ async fn random_values_stay_after_restarts() {
             }
             healing.advance(MAX_RESTORE_TIME).await;
             let values = healing.values();
-            assert_eq!(values == before, stays, "{why} {restarts}");
+            assert_eq!(values == before, stays, "{description} {restarts}");
             let logged = warnings.messages();
             let is_logged = logged.iter().any(|text| text.contains("generated again"));
-            assert_eq!(is_logged, !stays, "{why} {restarts}: {logged:?}");
-            assert_eq!(values[0].as_ref().unwrap().len(), 36, "{why}");
+            assert_eq!(is_logged, !stays, "{description} {restarts}: {logged:?}");
+            assert_eq!(values[0].as_ref().unwrap().len(), 36, "{description}");
             healing = healing.restart().await;
-            assert_eq!(healing.values(), values, "{why} {restarts}: restart");
-            // As if the process had ended between the values and their status.
+            assert_eq!(
+                healing.values(),
+                values,
+                "{description} {restarts}: restart"
+            );
+            // As if the process had ended after writing the values and before writing their status.
             let restore_status = || write(&dir.join("status/ns/n.yaml"), &status);
             healing = healing.restart_after(restore_status).await;
             healing.advance(MAX_RESTORE_TIME).await;
-            assert_eq!(healing.values(), values, "{why} {restarts}: kill");
+            assert_eq!(healing.values(), values, "{description} {restarts}: kill");
         }
     }
 }
@@ -368,7 +380,7 @@ async fn without_statuses_random_values_stay_until_their_key_is_replaced() {
     let values = healing.values();
     healing = healing.restart().await;
     assert_eq!(healing.values(), values);
-    // Nothing else shows for which version the values were rendered.
+    // Without the key of the mark, nothing shows for which version the values were rendered.
     replace_key(&dir);
     healing = healing.restart().await;
     let others = healing.values();
@@ -390,7 +402,7 @@ fn random_manifest() -> String {
     manifest_of(&object)
 }
 
-/// Attack: while no controller runs, a program changes a random value together with its mark.
+/// Attack: while no controller runs, a program changes a random value and the mark that shows its version.
 #[tokio::test]
 async fn a_random_value_with_a_changed_mark_is_generated_again() {
     let changes: [fn(&Path); 2] = [remove_file, |mark| write(mark, "AAAA")];
@@ -437,7 +449,7 @@ async fn random_values_of_an_earlier_release_stay() {
 #[tokio::test]
 async fn values_that_cannot_be_read_are_reported() {
     let mut healing = Healing::new(&[]).await;
-    // A link that is not followed in place of the folder of the namespace.
+    // The directory of the namespace is replaced with a link, which is not followed.
     let namespace = healing.folder().parent().unwrap().to_owned();
     let moved = healing.case.outer.path().join("moved");
     std::fs::rename(&namespace, &moved).unwrap();
@@ -494,7 +506,7 @@ async fn the_opt_out_by_flag_or_annotation_keeps_edits_but_not_deletions() {
         &["--update-status=false"],
     ] {
         let has_flag = args.contains(&flag);
-        for (why, edit) in EDITS {
+        for (description, edit) in EDITS {
             let mut healing = Healing::new(args).await;
             if !has_flag {
                 opt_out(&mut healing).await;
@@ -506,11 +518,15 @@ async fn the_opt_out_by_flag_or_annotation_keeps_edits_but_not_deletions() {
             assert_eq!(
                 healing.values(),
                 values_after_edit,
-                "{args:?}: a program {why}"
+                "{args:?}: a program {description}"
             );
-            assert_eq!(healing.attempts(), before, "{args:?}: a program {why}");
+            assert_eq!(
+                healing.attempts(),
+                before,
+                "{args:?}: a program {description}"
+            );
         }
-        for (why, deletion) in DELETIONS {
+        for (description, deletion) in DELETIONS {
             let mut healing = Healing::new(args).await;
             if !has_flag {
                 opt_out(&mut healing).await;
@@ -520,7 +536,7 @@ async fn the_opt_out_by_flag_or_annotation_keeps_edits_but_not_deletions() {
             assert_eq!(
                 healing.values(),
                 Healing::original_values(),
-                "{args:?}: a program {why}"
+                "{args:?}: a program {description}"
             );
         }
     }
@@ -534,22 +550,22 @@ async fn opt_out(healing: &mut Healing) {
     healing.advance(MAX_RESTORE_TIME).await;
 }
 
-/// Attack: a program edits values while the controller cannot correct them, so that the status vouches for the edited
-/// values.
+/// Attack: a program edits values while the controller cannot correct them, so that the status reports the edited
+/// values as those of the last good version.
 #[tokio::test]
 async fn the_status_reports_kept_values_only_if_no_other_program_edited_them() {
     const KEPT: &str = "the values of the last good version stay in place";
     const MAY_DIFFER: &str = "another client may have changed the values of the Secret";
     let broken = manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "3")]));
     for args in [&[][..], &["--correct-drift=false"]] {
-        for (why, edit) in EDITS.iter().chain(REPLACEMENTS).chain(DELETIONS) {
+        for (description, edit) in EDITS.iter().chain(REPLACEMENTS).chain(DELETIONS) {
             let mut healing = Healing::new(args).await;
             healing.case.write("sealed/x.yaml", &broken);
             healing.advance(MAX_RESTORE_TIME).await;
-            assert_eq!(healing.last_line(), KEPT, "{args:?}: before {why}");
+            assert_eq!(healing.last_line(), KEPT, "{args:?}: before {description}");
             edit(&healing.folder());
             healing.advance(MAX_RESTORE_TIME).await;
-            assert_ne!(healing.last_line(), KEPT, "{args:?}: {why}");
+            assert_ne!(healing.last_line(), KEPT, "{args:?}: {description}");
         }
         let mut healing = Healing::new(args).await;
         write(&healing.folder().join("a"), "edited");
@@ -590,7 +606,7 @@ async fn a_drift_fight_without_statuses_ends() {
         // A deleted value is always restored, once a minute.
         ("deletes", remove_folder, 6),
     ];
-    for (why, action, max) in actions {
+    for (description, action, max) in actions {
         let mut healing = Healing::new(&["--update-status=false"]).await;
         let mut restore_count = 0;
         for _ in 0..20 {
@@ -600,7 +616,10 @@ async fn a_drift_fight_without_statuses_ends() {
             healing.advance(MAX_RESTORE_TIME).await;
             restore_count += u32::from(healing.values() == Healing::original_values());
         }
-        assert!((5..=max).contains(&restore_count), "{why}: {restore_count}");
+        assert!(
+            (5..=max).contains(&restore_count),
+            "{description}: {restore_count}"
+        );
     }
 }
 

@@ -14,7 +14,7 @@ const SECOND: SignedDuration = SignedDuration::from_secs(1);
 #[tokio::test]
 async fn hostile_names_create_no_files() {
     let mut case = Case::new().await;
-    // The first manifest makes the controller record which folder `sealed` is.
+    // At the first manifest, the controller records the identity of the directory `sealed`.
     case.write("sealed/none.yaml", "");
     case.tick().await;
     let before = Case::tree(case.outer.path());
@@ -104,8 +104,8 @@ async fn a_directory_that_is_not_owned_is_refused_with_upstreams_text_until_it_i
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
 }
 
-/// Attack: a program replaces folders of the directory with links to other folders, so that the controller writes and
-/// deletes files there.
+/// Attack: a program replaces subdirectories with links to other directories, so that the controller writes and deletes
+/// files there.
 #[tokio::test]
 async fn links_in_secrets_and_status_are_not_followed() {
     for link in [

@@ -112,7 +112,7 @@ async fn a_broken_object_keeps_its_last_good_values_and_reports_the_failure() {
     let other_key = manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "bad")]));
     case.write("sealed/x.yaml", &valid);
     case.tick().await;
-    for (why, text, want) in [
+    for (description, text, want) in [
         (
             "another key",
             other_key.as_str(),
@@ -147,17 +147,21 @@ async fn a_broken_object_keeps_its_last_good_values_and_reports_the_failure() {
         case.write("sealed/x.yaml", text);
         case.tick().await;
         let message = case.failure("ns/n");
-        assert!(message.starts_with(want), "{why}: {message}");
+        assert!(message.starts_with(want), "{description}: {message}");
         let ready = case.conditions("ns/n").unwrap().remove(1).message.unwrap();
         assert!(
             ready.ends_with("the values of the last good version stay in place"),
             "{ready}"
         );
         case.advance(SECOND * 10).await;
-        assert_eq!(case.value("ns/n/a").as_deref(), Some("good"), "{why}");
+        assert_eq!(
+            case.value("ns/n/a").as_deref(),
+            Some("good"),
+            "{description}"
+        );
         case.write("sealed/x.yaml", &valid);
         case.tick().await;
-        assert!(case.is_synced("ns/n"), "{why}");
+        assert!(case.is_synced("ns/n"), "{description}");
     }
 }
 
@@ -369,7 +373,7 @@ async fn no_values_are_removed_while_a_file_is_unparsable() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
-    for (why, path, text) in [
+    for (description, path, text) in [
         ("malformed", "sealed/broken.yaml", "a: [".to_owned()),
         (
             "without namespace",
@@ -386,7 +390,7 @@ async fn no_values_are_removed_while_a_file_is_unparsable() {
         case.write(path, &text);
         case.remove("sealed/x.yaml");
         case.advance(SECOND * 10).await;
-        assert_eq!(case.value("ns/n/a").as_deref(), Some("1"), "{why}");
+        assert_eq!(case.value("ns/n/a").as_deref(), Some("1"), "{description}");
         case.write("sealed/x.yaml", &original);
         case.remove(path);
         case.tick().await;

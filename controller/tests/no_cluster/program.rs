@@ -322,7 +322,7 @@ fn plain_values_reach_no_log_and_no_status() {
         RunningController::start(dir.path(), &["--log-level=DEBUG", "--log-format=json"]);
     wait_for_value(&dir.path().join("secrets/ns/good/a"), CANARY);
     controller.wait_for_line("SealedSecret unsealed successfully");
-    // The other objects are in the same round, which ends before the program does.
+    // The other objects are processed in the same round, which ends before the program exits.
     controller.signal(Signal::TERM);
     let (code, stdout, stderr) = controller.wait_for_exit();
     assert_eq!(code, Some(0));

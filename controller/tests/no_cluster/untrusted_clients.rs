@@ -287,7 +287,7 @@ async fn a_new_client_is_served_while_many_addresses_exhaust_the_connection_limi
     }
 }
 
-/// Attack: a client announces large bodies and does not send them, so that no memory is left for the bodies of others.
+/// Attack: a client announces large bodies and does not send them, so that no memory is left for other clients.
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_are_announced_and_not_sent_use_no_memory() {
     let controller =
@@ -295,7 +295,7 @@ async fn bodies_that_are_announced_and_not_sent_use_no_memory() {
     let head = |bytes: usize| {
         format!("POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n")
     };
-    // Smaller bodies use the memory that the largest leave.
+    // Smaller bodies would use the memory that the largest bodies leave.
     let mut connection_sets = Vec::new();
     for bytes in [10 << 20, 2 << 20, 64 << 10] {
         connection_sets.push(open_connections(8, controller.main, &head(bytes)));

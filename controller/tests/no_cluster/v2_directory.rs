@@ -1,4 +1,4 @@
-//! Tests the lifecycle of v2 objects in a directory, and that every attack on one has its reason and keeps the values.
+//! Tests the lifecycle of v2 objects in a directory, and that every attack is refused with its reason.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -68,7 +68,7 @@ async fn an_object_moves_from_v1_to_v2_item_by_item() {
 
 type Attack = fn(&mut SealedSecret);
 
-/// Attacks on [`object`] by an editor of the file without keys, with the reason that each has.
+/// Attacks on [`object`] by an editor of the file who has no keys, each with the reason of its refusal.
 const ATTACKS: [(&str, &str, Attack); 10] = [
     ("two items are swapped", "Tampered", |sealed| {
         let entries = &mut sealed.spec.encrypted_data;
@@ -129,24 +129,24 @@ const ATTACKS: [(&str, &str, Attack); 10] = [
     }),
 ];
 
-/// Attack: an editor of the file without keys changes what was sealed.
+/// Attack: an editor of the file who has no keys changes, moves or replaces sealed values.
 #[tokio::test]
 async fn each_attack_is_refused_with_its_reason_and_the_values_stay() {
     let mut case = Case::new().await;
-    for (why, reason, attack) in ATTACKS {
+    for (description, reason, attack) in ATTACKS {
         apply(&mut case, &object()).await;
-        assert!(case.is_synced("ns/n"), "{why}");
+        assert!(case.is_synced("ns/n"), "{description}");
         let mut attacked = object();
         attack(&mut attacked);
         apply(&mut case, &attacked).await;
         assert_eq!(
             case.reason("ns/n"),
             reason,
-            "{why}: {}",
+            "{description}: {}",
             case.failure("ns/n")
         );
         let values = ["a", "b"].map(|item| case.value(&format!("ns/n/{item}")).unwrap());
-        assert_eq!(values, ["good", "also good"], "{why}");
+        assert_eq!(values, ["good", "also good"], "{description}");
     }
 }
 
@@ -204,7 +204,7 @@ async fn a_changed_bit_of_any_entry_is_refused() {
     }
 }
 
-/// Attack: an editor changes the template so that a value leaves the Secret by another way.
+/// Attack: an editor changes the template, so that it writes a value to another place.
 #[tokio::test]
 async fn refuses_a_changed_bound_template_and_ignores_unbound_fields() {
     let mut case = Case::new().await;
@@ -212,7 +212,7 @@ async fn refuses_a_changed_bound_template_and_ignores_unbound_fields() {
     let texts = [("t".to_owned(), Some("<{{ .a }}>".to_owned()))];
     object.spec.template.data = Some(texts.into());
     BOUND.add_shared(&mut object, &[("a", "good")]);
-    // Neither is bound, and neither is applied.
+    // The name and the namespace of the template are neither bound nor applied.
     object.spec.template.metadata.name = Some("other".into());
     object.spec.template.metadata.namespace = Some("other".into());
     apply(&mut case, &object).await;
@@ -321,7 +321,7 @@ async fn the_administrator_requires_formats_by_namespace() {
     }
 }
 
-/// Attack: an author has the controller use its keys hundreds of times for one object.
+/// Attack: an author makes the controller use its keys hundreds of times for one object.
 #[tokio::test]
 async fn refuses_an_object_with_too_many_locks() {
     let mut case = Case::new().await;

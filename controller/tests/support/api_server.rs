@@ -36,7 +36,7 @@ pub struct ApiServer {
     /// Every written event and revision, in order.
     history: Mutex<Vec<String>>,
     events: Mutex<Vec<Value>>,
-    /// Returns the causes for which the values of a Secret are rejected.
+    /// Returns the causes if the values of a Secret are rejected.
     check: Option<fn(&Value) -> Option<Value>>,
     /// Whether the CRD lacks `status.record`.
     drops_record: bool,
@@ -202,7 +202,7 @@ impl ApiServer {
         store.record_secret_deletion(&serde_json::from_value(metadata).unwrap());
     }
 
-    /// Makes the Secret immutable.
+    /// Makes the Secret immutable, as another client.
     pub fn make_immutable(&self) {
         let mut secret = self.get(SECRET);
         secret["immutable"] = json!(true);

@@ -1,10 +1,9 @@
-//! A client of PostgreSQL that connects every 50 ms, for tests that change passwords: connections with an old password
-//! cannot hide that a new one is refused.
+//! A client of PostgreSQL that opens a new connection every 50 ms, for tests that change passwords.
 //!
-//! Variables: `DATABASE_HOST`, and either `DATABASE_USER` and `DATABASE_PASSWORD`, or `DATABASE_FILES`, a mounted Secret with
-//! the items `user` and `password`. Of a mounted Secret, the client also tries `password.previous`.
+//! Variables: `DATABASE_HOST`, and either `DATABASE_USER` and `DATABASE_PASSWORD`, or `DATABASE_FILES`, a mounted
+//! Secret with the items `user` and `password`. From a mounted Secret, the client also tries `password.previous`.
 //!
-//! Prints one line for each refusal, and one when it connects in another way than before.
+//! Prints a line for each refusal, and a line when the user or the password that succeeds has changed.
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
@@ -20,13 +19,13 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 async fn main() {
     let host = variable("DATABASE_HOST");
     let source = Source::from_environment();
-    let mut last_way = String::new();
+    let mut last_connection = String::new();
     loop {
         match connect_with_any(&host, &source).await {
-            Ok(way) if way == last_way => {}
-            Ok(way) => {
-                println!("connected {way}");
-                last_way = way;
+            Ok(connection) if connection == last_connection => {}
+            Ok(connection) => {
+                println!("connected {connection}");
+                last_connection = connection;
             }
             Err(error) => println!("refused: {error}"),
         }
@@ -74,13 +73,14 @@ impl Source {
                 password: password.clone(),
                 previous: None,
             }),
-            // Kubelet may remove the folder of an earlier content meanwhile; the next one is complete.
+            // The kubelet may remove the directory of an earlier content meanwhile; the next attempt reads the new
+            // directory.
             Self::Files(folder) => read_files(folder).or_else(|_| read_files(folder)),
         }
     }
 }
 
-/// Reads the files of one content: kubelet replaces all of them at once, by another target of the link `..data`.
+/// Reads the files of one content: the kubelet replaces all files at once, by changing the target of the link `..data`.
 fn read_files(folder: &Path) -> io::Result<Credentials> {
     let content = fs::canonicalize(folder.join("..data"))?;
     let read = |item: &str| fs::read_to_string(content.join(item));

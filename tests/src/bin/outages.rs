@@ -1,4 +1,4 @@
-//! Measures the time from the end of an outage to the next Secret, for our controller and for Bitnami's, and writes
+//! Measures the time from the end of an outage to the next Secret, for this controller and for Bitnami's, and writes
 //! `deploy/docs/outages.md`. Each run has a control plane of its own, and the table contains the medians of all runs.
 //! `--runs=N` sets the number of runs. If the arguments name outages, only these are measured, and the other rows
 //! of the page stay.
@@ -41,8 +41,8 @@ const SECRET_TIMEOUT: Duration = Duration::from_mins(5);
 /// The pause before and after an outage, in which requests in progress end.
 const PAUSE: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
-/// Number of objects that are timed if the outage interrupts neither controller; odd, so that the median is one of them.
-/// Such times are a few milliseconds, which one object would not measure.
+/// Number of objects that are timed if the outage interrupts neither controller; odd, so that the median is one of
+/// them. Such times are a few milliseconds, too short to measure with one object.
 const SAMPLES: usize = 21;
 /// Default number of runs; odd, so that the median is one of the runs.
 const RUNS: usize = 3;
@@ -50,8 +50,8 @@ const RUNS: usize = 3;
 /// The pause before each of these objects. During it, the events and the status of the last object are written.
 const SAMPLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How much earlier the outage of our controller begins. Its recovery is timed first, because that of Bitnami's
-/// controller can take a minute, by which the other outage would be longer.
+/// How much earlier the outage of this controller begins. Its recovery is timed first, because the recovery of
+/// Bitnami's controller can take a minute and would prolong the other outage.
 const HEAD_START: Duration = Duration::from_secs(10);
 
 /// Locked from the end of an outage to the Secret, so that only one controller is timed at a time.
@@ -145,7 +145,7 @@ struct Row {
     alerts: BTreeSet<String>,
 }
 
-/// Numbers of requests that the API server answered, of those that change something, and of lines in the log.
+/// The numbers of requests that the API server answered, of writes among them, and of lines in the log.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
     requests: usize,
@@ -303,7 +303,7 @@ impl Case {
         self.secret_time_after(outage, "after").await
     }
 
-    /// Like [`Self::next_secret_time`], in the namespace that the figures of this outage are about.
+    /// Like [`Self::next_secret_time`], in the namespace in which this outage is measured.
     async fn secret_time_after(&self, outage: Outage, name: &str) -> SecretTime {
         let namespace = match outage {
             Outage::Elsewhere => &self.other_namespace,
@@ -357,7 +357,7 @@ impl Case {
         }
     }
 
-    /// Restores the state that the outage changed, after the Secret.
+    /// Restores the state that the outage changed, once the Secret exists.
     async fn clean_up(&self, outage: Outage) {
         match outage {
             Outage::Keys => self.restore_keys().await,

@@ -1,4 +1,4 @@
-//! Runs Bitnami's released integration suite with our programs, under its CRD and under ours. Exits with 1 if
+//! Runs Bitnami's released integration suite with this project's programs, under each of the two CRDs. Exits with 1 if
 //! a spec differs from `tests/upstream-suite.toml`.
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use tests::{binaries, upstream};
 
 const LIST: &str = include_str!("../../upstream-suite.toml");
 
-/// The run fails if fewer specs ran, so that a changed report format does not pass.
+/// The minimum number of specs: a run with fewer specs fails, so that a changed report format does not pass.
 const MIN_SPECS: usize = 40;
 
 /// The namespace in which upstream's manifests install the controller and its Service.

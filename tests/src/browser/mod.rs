@@ -20,8 +20,8 @@ use session::Session;
 /// The log in which Chromium records its requests.
 const REQUEST_LOG: &str = "performance";
 
-/// As root, Chromium starts only without its own sandbox. The rule for names keeps it from every other machine, such as
-/// that of its start page.
+/// As root, Chromium starts only without its own sandbox. The rule for host names prevents connections to other
+/// machines, for example for the start page.
 const ARGS: [&str; 5] = [
     "--headless=new",
     "--no-sandbox",
@@ -67,7 +67,7 @@ impl Browser {
         self.session.post("url", &json!({ "url": url }));
     }
 
-    /// Calls a function, which may use those of the page, with these arguments; returns the value of its promise.
+    /// Calls a function, which may use functions of the page, with these arguments; returns the value of its promise.
     ///
     /// # Panics
     /// Panics if the promise is rejected.

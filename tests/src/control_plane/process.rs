@@ -1,4 +1,4 @@
-//! A process that logs to a folder of the tests.
+//! A process that logs to a directory of the tests.
 
 use std::fs::{self, File};
 use std::path::PathBuf;

@@ -8,15 +8,15 @@ use crate::{go_build, guarded};
 
 /// The programs, with their original names and flags.
 pub(super) enum Programs {
-    /// Our program, which contains all of these programs and runs the one that its first argument names.
+    /// The program of `tests/control-plane`, which contains all of these programs; its first argument selects one.
     Built(PathBuf),
     /// The folder in `KUBEBUILDER_ASSETS`.
     Assets(PathBuf),
 }
 
 impl Programs {
-    /// Finds the programs: those in `KUBEBUILDER_ASSETS`, or else our program. The first build of our program takes
-    /// minutes.
+    /// Finds the programs: those in `KUBEBUILDER_ASSETS`, or else the program of `tests/control-plane`, whose first
+    /// build takes minutes.
     pub(super) fn find() -> Self {
         match env::var_os("KUBEBUILDER_ASSETS") {
             Some(folder) => Self::assets(PathBuf::from(folder)),
@@ -57,8 +57,8 @@ impl Programs {
     }
 }
 
-/// Returns the path of our program, which contains the whole control plane. The first build of the program takes
-/// minutes.
+/// Returns the path of the program of `tests/control-plane`, which contains the whole control plane. The first build
+/// takes minutes.
 ///
 /// # Panics
 /// Panics like [`go_build::build`].

@@ -140,7 +140,8 @@ impl Settings {
         self.limits_events = true;
     }
 
-    /// Writes a configuration that sends the API server's traffic for Pods, Services and nodes through our socket.
+    /// Writes a configuration that sends the API server's traffic for Pods, Services and nodes through the socket of
+    /// [`super::pod_network`].
     fn write_pod_network(&self) {
         let uds = json!({ "udsName": self.pod_network_socket() });
         let connection = json!({ "proxyProtocol": "HTTPConnect", "transport": { "uds": uds } });

@@ -1,9 +1,9 @@
 //! A real node for tests: the kubelet, containerd and runc, in namespaces and control groups of their own, so that the
 //! Pods of a control plane run.
 //!
-//! Start it with [`Node::start`] only in tests that need containers; it needs root. Pods have logs, commands, volumes and
-//! environment variables as everywhere, and one network for each node. They reach the API server at its Service, and
-//! nothing else outside the node. [`BUSYBOX`] is the only image until [`Node::import`] adds another.
+//! [`Node::start`] requires root; use it only in tests that need containers. Pods have logs, commands, volumes and
+//! environment variables as in any cluster, and one network for each node. They reach the API server at its Service,
+//! and nothing else outside the node. [`BUSYBOX`] is the only image until [`Node::import`] adds another.
 
 mod control_groups;
 pub mod image;
@@ -40,7 +40,8 @@ use crate::{patience, tunnel};
 use control_groups::ControlGroups;
 
 /// A running node. When this value is dropped or this process ends, the node ends as by a loss of power: its processes
-/// are killed, Pods included, and its mounts, control groups, network and files are gone. The cluster keeps its objects.
+/// are killed, including its Pods, and its mounts, control groups, network and files are removed. The cluster keeps its
+/// objects.
 pub struct Node {
     number: u8,
     network: PodNetwork,
@@ -53,9 +54,9 @@ pub struct Node {
 impl Node {
     /// Starts a node of this plane, and waits until it is ready for Pods.
     ///
-    /// The first call on a machine downloads Debian's packages for it. The first node of a plane also starts a scheduler
-    /// and more controllers, so that Deployments and Services work too. These run as the plane's own processes do, and end
-    /// with the plane.
+    /// The first call on a machine downloads Debian's packages for it. The first node of a plane also starts a
+    /// scheduler and more controllers, so that Deployments and Services work too. These are processes of the plane and
+    /// end with it.
     ///
     /// # Panics
     /// Panics with instructions if the machine lacks something, and with the node's logs if the node does not become
@@ -100,7 +101,8 @@ impl Node {
         );
     }
 
-    /// Kills the first process of a container, as the kernel does when memory runs out. `id` is from the Pod's status.
+    /// Kills the first process of a container, as the kernel does when memory runs out. `id` is the container ID in the
+    /// Pod's status.
     ///
     /// # Panics
     /// Panics if the container does not run.
@@ -132,7 +134,7 @@ impl Drop for Node {
     }
 }
 
-/// Processes that may still be starting.
+/// A node whose processes may still be starting.
 struct Booted {
     process: Guarded,
     groups: ControlGroups,
@@ -236,7 +238,7 @@ fn api_server(plane: &ControlPlane) -> SocketAddr {
     let (host, port) = plane.address();
     format!("{host}:{port}")
         .parse()
-        .expect("an own plane listens at an IP address")
+        .expect("a plane of this process listens at an IP address")
 }
 
 fn name(number: u8) -> String {

@@ -17,26 +17,26 @@ const PACKAGES: [&str; 6] = [
     "runc",
 ];
 
-/// Returns a folder with the unpacked packages; downloads them on the first call on a machine, and again after an upgrade
-/// of its Debian. Nothing is installed. Parallel test processes download them only once.
+/// Returns a directory with the unpacked packages; downloads them on the first call on a machine, and again after an
+/// upgrade of Debian. Nothing is installed. Parallel test processes download the packages only once.
 ///
 /// # Panics
 /// Panics with instructions if the packages cannot be downloaded.
 pub(super) fn unpacked() -> PathBuf {
-    let what = PACKAGES.join(", ");
-    cached("node-root", "packages.sh", &what, |folder| {
+    let description = PACKAGES.join(", ");
+    cached("node-root", "packages.sh", &description, |folder| {
         script(folder, &PACKAGES)
     })
 }
 
-/// Returns a folder with PostgreSQL and all that it needs, like [`unpacked`].
+/// Returns a directory with PostgreSQL and its dependencies, like [`unpacked`].
 ///
 /// # Panics
 /// Panics with instructions if the packages cannot be downloaded.
 pub(super) fn postgresql() -> PathBuf {
     let busybox = unpacked().join("bin/busybox");
-    let what = "postgresql and its libraries";
-    cached("postgresql", "postgresql.sh", what, |folder| {
+    let description = "postgresql and its libraries";
+    cached("postgresql", "postgresql.sh", description, |folder| {
         let mut command = Command::new("/bin/sh");
         command
             .arg(super::script("postgresql.sh"))
@@ -46,34 +46,41 @@ pub(super) fn postgresql() -> PathBuf {
     })
 }
 
-/// Returns the folder of the cache that a command makes with a script from these packages, and makes it if it is missing.
-fn cached(name: &str, script: &str, what: &str, command: impl Fn(&Path) -> Command) -> PathBuf {
+/// Returns the directory of the cache into which a script unpacks these packages; runs the script if it is missing.
+fn cached(
+    name: &str,
+    script: &str,
+    description: &str,
+    command: impl Fn(&Path) -> Command,
+) -> PathBuf {
     let cache = cache::folder();
-    let folder = cache.join(format!("{name}-{}", key(script, what)));
+    let folder = cache.join(format!("{name}-{}", key(script, description)));
     let _lock = cache::lock(&cache.join(format!("{name}.lock")), || {
-        print_progress(&format!("another process is unpacking {what}: waiting"));
+        print_progress(&format!(
+            "another process is unpacking {description}: waiting"
+        ));
     });
     if !folder.exists() {
-        unpack(&folder, what, &command);
+        unpack(&folder, description, &command);
     }
     folder
 }
 
-fn key(script: &str, what: &str) -> String {
+fn key(script: &str, description: &str) -> String {
     let mut key = cache::Key::default();
     for file in [Path::new("/etc/debian_version"), &super::script(script)] {
         key.add(&fs::read(file).unwrap_or_default());
     }
-    key.add(what.as_bytes());
+    key.add(description.as_bytes());
     key.text()
 }
 
-/// Unpacks into a separate folder and renames it, so that an interruption leaves no partial folder.
-fn unpack(folder: &Path, what: &str, command: &impl Fn(&Path) -> Command) {
+/// Unpacks into a separate directory and renames it, so that an interruption leaves no partial directory.
+fn unpack(folder: &Path, description: &str, command: &impl Fn(&Path) -> Command) {
     let unfinished = folder.with_extension("unfinished");
     let _ = fs::remove_dir_all(&unfinished);
     print_progress(&format!(
-        "downloading {what}; later runs reuse {}",
+        "downloading {description}; later runs reuse {}",
         folder.display()
     ));
     let start = Instant::now();
@@ -81,7 +88,7 @@ fn unpack(folder: &Path, what: &str, command: &impl Fn(&Path) -> Command) {
     let output = output.expect("/bin/sh can be started");
     assert!(
         output.status.success(),
-        "cannot unpack {what}:\n{}",
+        "cannot unpack {description}:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     fs::rename(&unfinished, folder).expect("a writable folder");
@@ -91,7 +98,7 @@ fn unpack(folder: &Path, what: &str, command: &impl Fn(&Path) -> Command) {
     ));
 }
 
-/// Returns the command that downloads packages and unpacks them into a new folder.
+/// Returns the command that downloads packages and unpacks them into a new directory.
 fn script(folder: &Path, packages: &[&str]) -> Command {
     let mut command = Command::new("/bin/sh");
     command

@@ -25,8 +25,8 @@ pub(super) fn write(folder: &Path, packages: &Path, plane: &ControlPlane, number
     image::pack_busybox(packages, &folder.join("busybox.tar"));
 }
 
-/// Containers without systemd, `AppArmor` and changes of the machine's out-of-memory scores. The disabled plugins need
-/// other file systems.
+/// The configuration of containerd, without systemd, `AppArmor` and changes of the machine's out-of-memory scores. The
+/// disabled plugins need other file systems.
 const CONTAINERD: &str = r#"
 version = 2
 root = "/var/lib/containerd"
@@ -54,7 +54,8 @@ runtime_type = "io.containerd.runc.v2"
 SystemdCgroup = false
 "#;
 
-/// Connects Pods to the node's bridge. They reach the node, each other and, at its Service, the API server.
+/// Returns the network configuration that connects Pods to the node's bridge. Pods reach the node, each other and, at
+/// its Service, the API server.
 fn network(number: u8) -> Value {
     let addresses = json!({
         "type": "host-local",

@@ -20,7 +20,7 @@ pub use wire::{KeyPair, KeyRequest};
 use crate::go_build;
 use process::Process;
 
-/// The release that the programs report; `tests/peer/go.mod` requires the same.
+/// The release that the programs report; `tests/peer/go.mod` requires the same release.
 const VERSION: (&str, &str) = ("main.VERSION", "0.36.6");
 
 /// Returns the path of Bitnami's `kubeseal`.
@@ -45,8 +45,10 @@ pub fn chart() -> PathBuf {
         .current_dir(source())
         .output()
         .expect("Go is installed");
-    let module: Value = serde_json::from_slice(&download.stdout).expect("JSON of Go");
-    let folder = module["Dir"].as_str().expect("Go has downloaded it");
+    let module: Value = serde_json::from_slice(&download.stdout).expect("Go prints JSON");
+    let folder = module["Dir"]
+        .as_str()
+        .expect("Go has downloaded the module");
     Path::new(folder).join("helm/sealed-secrets")
 }
 

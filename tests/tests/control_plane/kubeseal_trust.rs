@@ -293,7 +293,7 @@ async fn uses_a_service_selected_by_labels_only_with_a_pinned_certificate() {
     // The search includes the whole cluster.
     let plane = ControlPlane::start().await;
     let fixture = Fixture::with_labels(&plane, labels.clone()).await;
-    // A tenant who may create Services can choose these labels, and serve anything there.
+    // A tenant who may create Services can choose these labels, and serve any certificate.
     let impostor = fixture.plane.namespace("impostor").await;
     let spec = json!({ "ports": [{ "name": "http", "port": 8080 }] });
     let object = json!({ "metadata": { "name": "a", "labels": labels }, "spec": spec });

@@ -1,5 +1,5 @@
-//! Tests the path to a controller in a cluster: API server, service proxy, Service. Bitnami's `kubeseal` and this
-//! project's use the same path.
+//! Tests the path to a controller in a cluster: API server, service proxy, Service. Both Bitnami's `kubeseal` and that
+//! of this project use the path.
 
 #![allow(
     clippy::unwrap_used,
@@ -141,7 +141,7 @@ async fn re_encryption_replaces_a_file_and_keeps_a_malformed_one() {
 async fn concurrent_re_encryptions_succeed() {
     let fixture = Fixture::new().await;
     let kubeseal = binaries::kubeseal();
-    // The value has more bytes than arrive with the head of a request.
+    // The value is too large to arrive together with the head of a request.
     let value = "x".repeat(20_000);
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "db", "namespace": "shop" },

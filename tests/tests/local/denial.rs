@@ -149,7 +149,7 @@ fn limited_command(program: &Path) -> Command {
     command
 }
 
-/// Files in which `seal lint` finds no problem. The command renders no templates.
+/// Files in which `seal lint` finds no problem, since the command renders no templates.
 const HARMLESS: [&str; 5] = [
     "a million documents",
     "a million objects of JSON one after the other",
@@ -347,7 +347,7 @@ const UNSEALABLE: [&str; 3] = [
     "one very long line",
 ];
 
-/// The maximum length of a request body in bytes. The controller rejects longer ones.
+/// The maximum length of a request body in bytes. The controller rejects longer bodies.
 const MAX_BODY: usize = 10 << 20;
 
 /// Attack: a client sends requests that exhaust the memory, so that no object is unsealed.
@@ -392,7 +392,8 @@ async fn refuses_excessive_requests_and_still_unseals_objects() {
     controller.wait_for_value("db", "1").await;
 }
 
-/// Attack: a client plants a thousand copies of key Secrets, and as many invalid ones, to slow down unsealing.
+/// Attack: a client plants a thousand copies of key Secrets, and a thousand invalid key Secrets, to slow down
+/// unsealing.
 #[tokio::test]
 async fn duplicate_keys_cost_no_extra_operations() {
     let scratch = Scratch::new();

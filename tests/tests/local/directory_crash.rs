@@ -27,7 +27,7 @@ use tests::scratch::Scratch;
 
 const SEED: u64 = 20_261_122;
 const KILL_COUNT: usize = 60;
-/// The limit of kills on a busy machine, where the controller makes few changes between two of them.
+/// The maximum number of kills on a busy machine, where the controller makes few changes between two kills.
 const MAX_KILL_COUNT: usize = 600;
 /// The number of changes that a reader must have observed for a meaningful test.
 const MIN_CHANGES: usize = 20;

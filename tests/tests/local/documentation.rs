@@ -15,7 +15,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Returns the files in the repository with this ending, without build output and hidden folders.
+/// Returns the files in the repository with this ending, without build output and hidden directories.
 fn files(end: &str) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     collect_files(root(), end, &mut paths);

@@ -1,4 +1,4 @@
-//! Tests `kubeseal`, Bitnami's and ours, on files with v2 values.
+//! Tests Bitnami's `kubeseal` and this project's on files with v2 values.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -81,7 +81,7 @@ fn a_merge_by_either_kubeseal_keeps_v2_entries() {
         assert!(output.status.success(), "{output:?}");
         let mut after = entries(folder.path());
         let added = after.remove("more").unwrap();
-        assert!(!added.starts_with("seal2."), "it is v1");
+        assert!(!added.starts_with("seal2."), "the added value is v1");
         assert_eq!(after, before, "{}", program.display());
     }
 }

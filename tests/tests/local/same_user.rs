@@ -1,4 +1,4 @@
-//! Tests what another process of the controller's user can read of the controller.
+//! Tests which data of the controller another process of the same user can read.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,7 +35,7 @@ fn is_readable(id: u32, file: &str) -> bool {
     output.status.success() && !output.stdout.is_empty()
 }
 
-/// Copies the program to a folder that every user can access, and creates the folder `work` in it.
+/// Copies the program to a directory that every user can access, and creates the subdirectory `work`.
 fn create_controller_folder(folder: &Path) {
     let program = folder.join("controller");
     fs::copy(binaries::controller(), &program).unwrap();

@@ -185,7 +185,7 @@ fn unsealing_refuses_forged_objects_in_the_deprecated_form() {
     }
 }
 
-/// Runs `kubeseal` with the keys and certificate of this folder.
+/// Runs `kubeseal` with the keys and certificate of this directory.
 fn kubeseal(folder: &Path, args: &[&str], input: &str) -> Output {
     fs::write(folder.join("input.yaml"), input).unwrap();
     Command::new(binaries::kubeseal())

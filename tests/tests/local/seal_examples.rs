@@ -54,7 +54,7 @@ fn examples(help: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Creates the files that the examples use: a certificate and its key, plain and sealed files, two commits.
+/// Creates the files that the examples use: a certificate and its key, plain and sealed files, and two commits.
 fn create_files(folder: &Path) {
     let spec = KeySpec {
         size: KeySize::Rsa2048,
@@ -155,8 +155,8 @@ fn may_report_findings(example: &str) -> bool {
     example.contains("--exit-code")
 }
 
-/// Returns whether the example needs a cluster: `seal keys rotate` waits for a controller, `seal pods`, `seal restart` and `seal uninstall`
-/// read or change a cluster; see the tests `seal_keys`, `restart` and `migration`.
+/// Returns whether the example needs a cluster: `seal keys rotate` waits for a controller, `seal pods`, `seal restart`
+/// and `seal uninstall` read or change a cluster; see the tests `seal_keys`, `restart` and `migration`.
 fn needs_cluster(example: &str) -> bool {
     [
         "seal keys rotate",
@@ -229,7 +229,7 @@ fn with_free_ports(tour: &str) -> String {
         })
 }
 
-/// Runs the whole tour in one shell in a new folder, without input.
+/// Runs the whole tour in one shell in a new directory, without input.
 #[test]
 fn the_tour_of_the_readme_runs() {
     let folder = Scratch::new();

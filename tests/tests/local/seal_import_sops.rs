@@ -256,7 +256,7 @@ fn imports_files_with_an_unknown_extension() {
             "secret.json.sops",
             r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "one"}, "stringData": {"a": "first"}}"#.into(),
         ),
-        // `sops` encrypts this file as a whole, because the extension stands for no format.
+        // `sops` encrypts this file as a whole, because the extension is unknown.
         ("secret.txt", "secret.txt", secret("one", "first")),
     ] {
         let folder = Folder::new();

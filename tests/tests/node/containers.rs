@@ -1,4 +1,4 @@
-//! Tests that Pods on the node behave as everywhere.
+//! Tests that Pods on the node behave as on any other node.
 
 use serde_json::json;
 use tests::node::{BUSYBOX, NodePod, container_status};
@@ -90,7 +90,7 @@ async fn init_containers_end_first_and_sidecars_keep_running() {
     );
 }
 
-/// No Secret holds the value: an init container writes it to a volume in memory.
+/// The value is in no Secret: an init container writes it to a volume in memory.
 #[tokio::test]
 async fn a_container_takes_a_variable_from_a_file() {
     let (plane, _node) = shared().await;

@@ -1,7 +1,7 @@
 //! Tests the controller in its image, as the manifests install it.
 //!
-//! `SEALED_SECRETS_IMAGE` names an archive that `deploy/scripts/image.sh` wrote. Without it, the tests pack an image of the
-//! same form from the programs that they build, which is faster.
+//! `SEALED_SECRETS_IMAGE` names an archive that `deploy/scripts/image.sh` wrote. Without it, the tests pack an image of
+//! the same form from the programs that they build, which is faster.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -89,7 +89,7 @@ pub(crate) fn install(plane: &ControlPlane, edit: impl Fn(&mut Value)) {
     successful(&mut kubectl);
 }
 
-/// Enforces the restricted Pod Security Standard in a namespace, and checks that it is in force.
+/// Enforces the restricted Pod Security Standard in a namespace, and waits until it is enforced.
 async fn restrict(namespace: &Namespace<'_>) {
     let namespaces: Api<ApiNamespace> = Api::all(namespace.client());
     let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });

@@ -1,5 +1,5 @@
-//! Tests what a node leaves behind when the test process that started it ends. The program `plane_user` acts as that
-//! process.
+//! Tests that a node leaves nothing behind when the test process that started it ends. The program `plane_user` acts as
+//! the test process.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -59,7 +59,7 @@ fn start(end: &str) -> Observed {
     Observed::start(env!("CARGO_BIN_EXE_plane_user"), &[end, "node"], &[])
 }
 
-/// What a running node has outside its folder.
+/// The resources of a running node outside its directory.
 struct Traces {
     groups: Vec<PathBuf>,
     namespaces: BTreeSet<PathBuf>,
@@ -102,14 +102,14 @@ impl Traces {
     }
 }
 
-/// Asserts that no mount of the user is visible here.
+/// Asserts that this process sees no mount of the user.
 fn assert_no_mounts(user: &Observed) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let folder = user.temporary_folder();
     assert!(!mounts.contains(folder.to_str().unwrap()), "{mounts}");
 }
 
-/// Returns the names of the user's temporary folders. The control groups of a node have such a name.
+/// Returns the names of the user's temporary directories. The control groups of a node have the name of one of them.
 fn folder_names(user: &Observed) -> Vec<String> {
     let folders = fs::read_dir(user.temporary_folder()).unwrap();
     folders
@@ -129,7 +129,7 @@ fn groups(name: &str) -> Vec<PathBuf> {
     hierarchies.filter(|group| group.exists()).collect()
 }
 
-/// Returns the folders in `/proc` of the processes whose control groups are in those with this name.
+/// Returns the directories in `/proc` of the processes in the control groups with this name and their descendants.
 fn processes_in(name: &str) -> Vec<PathBuf> {
     let is_in_group = |process: &PathBuf| {
         let groups = fs::read_to_string(process.join("cgroup"));

@@ -1,5 +1,5 @@
-//! Tests how new values reach containers that know nothing of SealedSecrets, with `seal restart`, and what `seal pods`
-//! reports.
+//! Tests that `seal restart` brings new values to containers that are unaware of SealedSecrets, and the reports of
+//! `seal pods`.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crate::shared;
 const RESTARTED_FOR: &str = "sealedsecrets.bitnami.com/restarted-for";
 const REFRESHED_FOR: &str = "sealedsecrets.bitnami.com/refreshed-for";
 
-/// How long to watch that nothing happens, longer than the quiet time of the workloads below.
+/// The time in which a test checks that nothing happens, longer than the quiet time of the workloads.
 const CALM: Duration = Duration::from_secs(7);
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn a_mounted_file_has_the_new_value_at_once() {
     pod.wait_until_ready().await;
     let mut restarter = restarter(plane, &namespace).await;
     restarter.wait_until_leader().await;
-    // The Pod starts before the second of the change.
+    // The Pod must start before the second in which the value changes.
     sleep(Duration::from_secs(2)).await;
     database.set("second").await;
     let start = Instant::now();

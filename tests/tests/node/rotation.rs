@@ -1,5 +1,5 @@
-//! Tests the rotation of a password of a real PostgreSQL, while clients in Pods connect every 50 ms. The steps are those of
-//! `deploy/docs/rotation.md`.
+//! Tests the rotation of a password of a real PostgreSQL, while clients in Pods connect every 50 ms. The steps are
+//! those of `deploy/docs/rotation.md`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,9 +33,9 @@ use crate::shared;
 const CLIENT_IMAGE: &str = "docker.io/library/database-client:tests";
 /// The number of client Pods, which a rollout replaces one after the other.
 const CLIENTS: usize = 2;
-/// How often roles are exchanged.
+/// The number of rotations.
 const ROTATIONS: usize = 3;
-/// More than the interval in which the controller checks whether Pods use former values.
+/// Longer than the interval in which the controller checks whether Pods use former values.
 const LONGER_THAN_CHECKS: Duration = Duration::from_secs(12);
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn a_rotation_with_two_roles_refuses_no_client_under_load() {
     );
 }
 
-/// Rotates as an operator does with two roles, and checks what the Pods and the database see.
+/// Rotates with two roles, as an operator does, and checks the Pods and the database.
 async fn rotate_in_turn(case: &Case, former: &Pair, next: &Pair) {
     case.set_password(next).await;
     case.seal(next).await;
@@ -106,8 +106,8 @@ async fn rotate_in_turn(case: &Case, former: &Pair, next: &Pair) {
     case.set_password(&replaced).await;
 }
 
-/// Fault: the operator does not wait, and changes the password of the former role as soon as the Secret has the new pair. The
-/// test above would notice.
+/// Fault: the operator does not wait, and changes the password of the former role as soon as the Secret has the new
+/// pair.
 #[tokio::test]
 async fn without_the_wait_for_all_pods_a_client_is_refused() {
     let case = Case::start("no-wait", json!({})).await;

@@ -120,7 +120,7 @@ pub async fn run(sizes: Sizes) {
     );
 }
 
-/// Writes the keys to the folder from which the controller reads its keys.
+/// Writes the keys to the directory from which the controller reads its keys.
 fn write_keys(controller: &DirectoryController, keys: &[NewKey]) {
     for (i, key) in keys.iter().enumerate() {
         let no_metadata = std::collections::BTreeMap::new;

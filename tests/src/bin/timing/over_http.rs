@@ -75,7 +75,7 @@ fn measure(port: u16, count: usize) -> Vec<(String, Comparison)> {
         assert!(response.starts_with("HTTP/1.1 409 "), "{response}");
         duration
     };
-    let (first, others) = bodies.split_first().expect("there are several");
+    let (first, others) = bodies.split_first().expect("the list is not empty");
     let compare_with_first = |(name, body): &(&str, String)| {
         let comparison = compare(count, || time_request(&first.1), || time_request(body));
         (format!("{} and {name}", first.0), comparison)

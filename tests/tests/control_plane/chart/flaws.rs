@@ -238,7 +238,7 @@ async fn notes_in(namespace: &str, values: &str) -> String {
         &file,
     ];
     let stdout = helm.run(&[&args[..], &["--dry-run=server"]].concat());
-    let (_, notes) = stdout.split_once("NOTES:").expect("there are notes");
+    let (_, notes) = stdout.split_once("NOTES:").expect("Helm prints notes");
     notes.to_owned()
 }
 

@@ -1,4 +1,4 @@
-//! Tests that `values-hardened.yaml` installs and works, and that the settings proposed in its comments install.
+//! Tests that a release with `values-hardened.yaml` works, and that the settings proposed in its comments are valid.
 
 use std::fs;
 

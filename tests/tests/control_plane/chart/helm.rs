@@ -1,4 +1,4 @@
-//! Runs the real Helm with its own home folder.
+//! Runs the real Helm with its own home directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};

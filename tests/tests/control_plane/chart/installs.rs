@@ -75,7 +75,7 @@ async fn the_defaults_work_and_uninstalling_removes_only_the_controller() {
         secret.resource_version()
     );
 
-    // A new installation finds the same keys.
+    // After a reinstallation, the controller uses the same keys.
     helm.run(&install);
     let controller = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
     user.apply("again", "3").await;
@@ -314,7 +314,7 @@ async fn with_namespaced_roles_no_request_is_forbidden() {
     assert!(!log.contains("forbidden"), "{log}");
     controller.stop();
 
-    // The same holds without additional namespaces.
+    // The install also succeeds without additional namespaces.
     let file = helm.write_values("rbac: {clusterRole: false, namespacedRoles: true}");
     helm.run(&[
         "upgrade",

@@ -1,6 +1,6 @@
 //! The plain manifests and the Kustomize base are generated from the chart, so that RBAC, probes and security
 //! settings have one source. `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test control_plane chart::manifests` writes
-//! them.
+//! the files.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -240,7 +240,7 @@ fn plain_object(mut object: Value) -> Value {
     object
 }
 
-/// Returns the name of an object in Bitnami's plain manifests, which differs from that in its chart.
+/// Returns the name of an object in Bitnami's plain manifests, which differs from the name in its chart.
 fn plain_name(kind: &str, name: &str) -> String {
     match (kind, name) {
         ("RoleBinding", "sealed-secrets-controller-key-admin") => NAME.to_owned(),

@@ -19,7 +19,7 @@ const ALERTS: &str = "helm/sealed-secrets/files/alerts.yaml";
 
 const DASHBOARD: &str = "helm/sealed-secrets/files/dashboard.json";
 
-/// The metric that a backup job exports, and not the controller.
+/// The metric that a backup job exports instead of the controller.
 const BACKUP_METRIC: &str = "sealed_secrets_backup_timestamp_seconds";
 
 #[test]

@@ -1,6 +1,6 @@
 //! Checks which clients can reach each port of the controller's Pod, by evaluating the rendered network policies with
-//! Kubernetes' rules, because no network plugin runs here: the Pod accepts all connections until a policy selects it,
-//! and then only those that a rule of such a policy admits.
+//! Kubernetes' rules, because no network plugin runs in these tests: the Pod accepts all connections until a policy
+//! selects it, and then only connections that a rule of such a policy admits.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -190,8 +190,7 @@ fn an_empty_list_of_sources_admits_no_client() {
     }
 }
 
-/// Attack: a client connects to each port from each place in the cluster, to reach one that its network policy
-/// excludes.
+/// Attack: a client in the cluster connects to each port, to reach a port from which the network policy excludes it.
 #[test]
 fn each_port_is_reachable_only_from_the_configured_sources() {
     let only_prometheus = format!("networkPolicy: {{enabled: true, metricsFrom: {PROMETHEUS}}}");

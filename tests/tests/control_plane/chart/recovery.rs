@@ -168,7 +168,7 @@ async fn existing_secrets_are_sealed_and_handed_over() {
         user.wait_for_value(name, "1", &controller.log()).await;
     }
 
-    // The output of `sops --decrypt`.
+    // A manifest as `sops --decrypt` prints it.
     let manifest = format!(
         "apiVersion: v1\nkind: Secret\nmetadata:\n  name: web\n  namespace: {namespace}\nstringData:\n  a: '2'\n"
     );

@@ -130,7 +130,7 @@ async fn an_invalid_duration_is_refused_and_the_old_secret_stays() {
     case.wait_for_values("db", &BEFORE).await;
 }
 
-/// Returns a change of one object, after which its Secret has a former value for four seconds.
+/// Changes an object, so that its Secret keeps a former value for four seconds.
 async fn with_former_value(purpose: &str, change: impl FnOnce(&mut SealedSecret)) -> Case {
     let case = Case::new(purpose).await;
     seal(&case, "4s").await;
@@ -147,7 +147,7 @@ async fn with_former_value(purpose: &str, change: impl FnOnce(&mut SealedSecret)
     case
 }
 
-/// Attack: an author or another client makes a former value stay longer than its time.
+/// Attack: an author tolerates edits, so that a former value stays longer than requested.
 #[tokio::test]
 async fn former_values_are_dropped_even_if_edits_are_tolerated() {
     let case = with_former_value("former-tolerated", |next| {

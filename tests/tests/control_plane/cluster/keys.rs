@@ -355,7 +355,7 @@ async fn a_renewal_killed_repeatedly_creates_no_key_twice() {
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
     for milliseconds in (40..400).step_by(40) {
         let mut controller = ClusterController::spawn(&kubeconfig, namespace.name(), &[]);
-        // Kills the controller at different points of the renewal; there is no event to wait for.
+        // Kill the controller at different points of the renewal; there is no event to wait for.
         tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
         controller.signal(Signal::KILL);
     }

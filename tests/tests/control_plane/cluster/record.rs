@@ -1,5 +1,5 @@
-//! Tests what the controller recognizes without decrypting, and how much it decrypts otherwise. Compares counts, not
-//! times.
+//! Tests which objects the controller recognizes without decryption, and the number of decryptions otherwise. Compares
+//! counts, not times.
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -153,7 +153,7 @@ async fn a_hint_or_a_recorded_key_saves_attempts_with_other_keys() {
     let hinted_operations = operations(&case).await;
     assert!(
         (hinted_operations - 3.0).abs() < 0.5,
-        "{hinted_operations}: one for each item"
+        "{hinted_operations} operations, not one for each item"
     );
 
     case.create(&seal("plain", &ITEMS)).await;
@@ -161,7 +161,7 @@ async fn a_hint_or_a_recorded_key_saves_attempts_with_other_keys() {
     let first = operations(&case).await - hinted_operations;
     assert!(
         (first - 5.0).abs() < 0.5,
-        "{first}: the first item tries all three keys, the others only the key that unsealed it"
+        "{first} operations: the first item tries all three keys, the other items only the key that unsealed the first one"
     );
     // A new version, sealed for the same key: the status still names the key.
     let next = seal("plain", &[("a", "9"), ("b", "2"), ("c", "3")]);

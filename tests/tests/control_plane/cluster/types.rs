@@ -1,5 +1,5 @@
-//! Tests every built-in type of Secret: which types are created, and that each reaches a stable state with the items
-//! that Kubernetes adds. Kubernetes' real token controller runs.
+//! Tests every built-in type of Secret: which types are created, and that each Secret reaches a stable state with the
+//! items that Kubernetes adds. Kubernetes' real token controller runs.
 
 use std::collections::BTreeMap;
 
@@ -245,7 +245,7 @@ async fn a_new_version_of_a_service_account_token_keeps_the_token() {
         before.annotations().get(ACCOUNT_UID)
     );
 
-    // The controller still reverts changes to what the SealedSecret sets, and the token stays.
+    // The controller still reverts changes of fields that the SealedSecret sets, and the token stays.
     case.wait_until_synced("db").await;
     case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
         .await;
@@ -282,8 +282,8 @@ async fn create_mergeable_secret(case: &Case, name: &str, type_: &str) {
     case.create_secret(secret).await;
 }
 
-/// Attack: an author who may create SealedSecrets but no Secrets requests a Secret into which Kubernetes puts
-/// a token, or a Secret that lets its holder join the cluster.
+/// Attack: an author who may create SealedSecrets but no Secrets requests a Secret to which Kubernetes adds a token, or
+/// a Secret that lets its holder join the cluster.
 #[tokio::test]
 async fn refuses_a_risky_type_in_every_form() {
     let case = Case::new("risky").await;
@@ -319,7 +319,7 @@ async fn refuses_a_risky_type_in_every_form() {
     }
 }
 
-/// Attack: an author has the controller maintain a Secret whose type grants credentials and is no longer allowed.
+/// Attack: an author makes the controller maintain a Secret whose type grants credentials and is no longer allowed.
 ///
 /// The Secret was created while its type was allowed, as Bitnami's controller would have done.
 #[tokio::test]

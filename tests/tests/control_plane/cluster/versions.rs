@@ -1,4 +1,4 @@
-//! Tests the content versions in the status: what changes them, and what must not.
+//! Tests which changes change the content versions in the status, and which do not.
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::ResourceExt as _;
@@ -73,7 +73,7 @@ async fn setting_a_value_changes_the_version_and_re_encryption_does_not() {
     replace_entries(&case, "db", &converted.sealed).await;
     assert_eq!(versions(&case, "db").await, first, "converted to v2");
 
-    // The same values, set again.
+    // The same values are set again.
     let again = case.sealed_secret("db", &ITEMS);
     replace_entries(&case, "db", &again).await;
     let next = versions(&case, "db").await;
@@ -122,17 +122,17 @@ async fn a_restart_keeps_the_versions_and_a_replaced_version_key_keeps_their_tim
 async fn a_right_guess_changes_the_version_like_a_wrong_one() {
     let case = Case::new("versions-guess").await;
     case.seal("pin", &[("pin", "1234")]).await;
-    let mut seen = versions(&case, "pin").await;
+    let mut previous = versions(&case, "pin").await;
     for guess in ["0000", "1234", "1234", "9999"] {
         let sealed = case.sealed_secret("pin", &[("pin", guess)]);
         replace_entries(&case, "pin", &sealed).await;
         let next = versions(&case, "pin").await;
-        assert_eq!(next.len(), seen.len() + 1, "{guess}");
-        let is_new = seen
+        assert_eq!(next.len(), previous.len() + 1, "{guess}");
+        let is_new = previous
             .iter()
             .all(|version| version.version != next[0].version);
         assert!(is_new, "{guess}");
-        seen = next;
+        previous = next;
     }
 }
 
@@ -149,7 +149,7 @@ async fn each_generation_changes_the_version_of_random_values() {
     assert_eq!(versions(&case, "app").await.len(), 2);
 }
 
-/// Attack: an author in the controller's namespace seals a Secret with the name of the key of versions, to know the key and
+/// Attack: an author in the controller's namespace seals a Secret with the name of the version key, to know the key and
 /// test guesses offline.
 #[tokio::test]
 async fn a_sealed_secret_cannot_create_the_version_key() {

@@ -48,7 +48,7 @@ use outcome::Outcome;
 use run::{Limit, PreparedCase};
 use test_cluster::TestCluster;
 
-/// The run fails if fewer cases are found, so that a broken loader does not pass.
+/// The minimum number of cases: a run with fewer cases fails, so that a broken loader does not pass.
 const MIN_CASES: usize = 60;
 
 /// The implementation of a tool or a controller.

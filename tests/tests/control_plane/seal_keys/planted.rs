@@ -24,8 +24,7 @@ use super::site::{SERVICE, Site, output_text, seal_in};
 /// An annotation that asks a replicator to copy the Secret into every namespace.
 const REPLICATED: &str = "reflector.v1.k8s.emberstack.com/reflection-auto-enabled";
 
-/// Returns the attacker's key: newer than all others, marked as backed up, and with metadata for other
-/// programs.
+/// Returns the attacker's key: newer than all other keys, marked as backed up, and with metadata for other programs.
 fn planted_key() -> Value {
     let key = &KEYS[2];
     let entry = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
@@ -114,7 +113,7 @@ fn states(list: &str) -> BTreeMap<String, String> {
 }
 
 /// Attack: an attacker plants a key with a later start of validity in a backup of any format, so that it becomes the
-/// sealing key in a folder.
+/// sealing key in a directory.
 #[test]
 fn a_key_restored_into_a_directory_is_opening_only() {
     let scratch = Scratch::new();

@@ -152,8 +152,8 @@ fn seal_and_ssh_keygen_verify_each_others_signatures() {
     }
 }
 
-/// Attack: an attacker presents an archive that no allowed signer signed for this purpose, so that their keys are
-/// restored.
+/// Attack: an attacker presents an archive that no allowed signer signed for this purpose, so that the attacker's keys
+/// are restored.
 #[test]
 fn refuses_the_backups_that_ssh_keygen_refuses() {
     let scratch = create_folder(&[("jane", "ed25519")]);

@@ -89,8 +89,8 @@ pub(crate) fn document() -> impl Strategy<Value = Value> {
     value.prop_map(|value| json!({"root": value}))
 }
 
-/// Inserts hyphens between digits and letters, to avoid a flaw of Go's YAML writer: it compares digits as numbers,
-/// which is not an order if a number has leading zeros or meets a letter: 03a < 0x1 < 1 < 03a, and 59 < 5b < 8 < 59.
+/// Inserts hyphens between digits and letters, to avoid a flaw of Go's YAML writer: it compares digits as numbers. With
+/// leading zeros, or letters after digits, the comparison is not transitive: 03a < 0x1 < 1 < 03a, and 59 < 5b < 8 < 59.
 /// Go then writes keys in an arbitrary order.
 fn separate_digits(key: &str) -> String {
     let mut separated = String::new();

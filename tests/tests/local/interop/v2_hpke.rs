@@ -1,4 +1,4 @@
-//! The suites of v2 against Go's `crypto/hpke`, in both directions.
+//! Tests the suites of v2 against Go's `crypto/hpke`, in both directions.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -58,7 +58,7 @@ impl Oracle {
     }
 }
 
-/// A key whose operations Go does.
+/// A key whose operations the Go program performs.
 struct GoKey {
     suite: Suite,
     private: [u8; 32],

@@ -22,10 +22,10 @@ pub(crate) struct Case {
     pub(crate) stdin: Option<String>,
     /// Binary input, in base64. Replaces `stdin`.
     pub(crate) stdin_base64: Option<String>,
-    /// Files in the folder before the run, in addition to the standard files.
+    /// Files in the directory before the run, in addition to the standard files.
     #[serde(default)]
     pub(crate) files: BTreeMap<String, String>,
-    /// Symbolic links in the folder before the run: name to target.
+    /// Symbolic links in the directory before the run: name to target.
     #[serde(default)]
     pub(crate) links: BTreeMap<String, String>,
     /// Permission bits of files before the run, in octal; 644 otherwise.

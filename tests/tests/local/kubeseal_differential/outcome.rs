@@ -21,7 +21,7 @@ pub(crate) struct Outcome {
     pub(crate) changed: BTreeMap<String, Change>,
 }
 
-/// A changed entry in the folder.
+/// A changed entry in the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     File { mode: u32, text: String },
@@ -84,7 +84,7 @@ fn without_random_suffix(name: &str) -> String {
     )
 }
 
-/// Removes the version, which each program reports for itself.
+/// Removes the version, which differs between the programs.
 fn without_version(stdout: &str) -> String {
     match stdout.strip_prefix("kubeseal version: ") {
         Some(version) if version.starts_with(|c: char| c.is_ascii_digit()) => {

@@ -1,4 +1,4 @@
-//! One run of one program on one case, in its own folder.
+//! One run of one program on one case, in its own directory.
 
 use std::{
     collections::BTreeMap,
@@ -55,7 +55,7 @@ pub(crate) struct RunOutput {
     pub(crate) termination: Termination,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
-    /// Only entries that the run changed, by path in the folder.
+    /// The entries that the run changed, by path in the directory.
     pub(crate) changed: BTreeMap<String, Entry>,
     pub(crate) folder: PathBuf,
 }
@@ -103,7 +103,7 @@ impl PreparedCase {
         })
     }
 
-    /// Runs the program in a new folder with the files of the case, without this process's environment.
+    /// Runs the program in a new directory with the files of the case, without this process's environment.
     pub(crate) fn run(&self, program: &Path, limit: Limit) -> Result<RunOutput> {
         let scratch = tempfile::tempdir()?;
         let folder = scratch.path().join("case");
@@ -142,7 +142,7 @@ impl PreparedCase {
         fs::create_dir_all(folder.join("tmp"))?;
         for (name, content) in &self.files {
             let path = folder.join(name);
-            fs::create_dir_all(path.parent().context("a file name without folder")?)?;
+            fs::create_dir_all(path.parent().context("a file name without directory")?)?;
             fs::write(&path, bytes_with_folder_path(content, folder))?;
             let mode = self
                 .modes
@@ -215,7 +215,7 @@ fn termination(status: ExitStatus) -> Termination {
     status.code().map_or(Termination::Signal, Termination::Exit)
 }
 
-/// Returns every file and link below the folder.
+/// Returns every file and link below the directory.
 fn entries(folder: &Path) -> Result<BTreeMap<String, Entry>> {
     let mut entries = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];

@@ -1,6 +1,6 @@
 //! Compares usage pages only by the flags that they list, because the descriptions differ.
 
-/// Output with fewer flag descriptions is not a usage page.
+/// The minimum number of flag descriptions of a usage page.
 const MIN_FLAGS: usize = 20;
 
 /// Returns a usage page with each block of flag descriptions replaced by one line with the names of the

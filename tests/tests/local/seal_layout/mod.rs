@@ -1,5 +1,5 @@
-//! Tests edits of 3,000 files of random layout: an edit changes the item and nothing else. Go's YAML library
-//! determines the meaning of a file before and after; a comparison of lines finds the changes.
+//! Tests edits of 3,000 files of random layout: an edit changes only the item. Go's YAML library parses the file before
+//! and after the edit; a comparison of lines finds the changes.
 
 #![allow(
     clippy::unwrap_used,

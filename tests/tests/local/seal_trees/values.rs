@@ -1,10 +1,10 @@
-//! Tests which values lint and the hook treat as plaintext, and what they report about keys.
+//! Tests which values lint and the hook treat as plaintext, and which findings about keys they report.
 
 use super::{Tree, stderr, stdout};
 
 const HEADER: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n";
 
-/// Lints a folder with one file. Returns the exit code and the output.
+/// Lints a directory with one file. Returns the exit code and the output.
 fn lint(name: &str, text: &str) -> (Option<i32>, String) {
     let tree = Tree::new();
     tree.write(&format!("tree/{name}"), text);

@@ -332,7 +332,7 @@ fn signatures() -> impl Iterator<Item = &'static str> {
     SIGNATURES.split_whitespace()
 }
 
-/// Returns a call with arguments of the function's types, and sometimes with a wrong one.
+/// Returns a call with arguments of the function's types, sometimes with a wrong type.
 fn call(dice: &mut Dice, signature: &str, depth: usize) -> String {
     let (name, rest) = signature.split_once(':').expect("a colon");
     let (kinds, _) = rest.split_once('>').expect("a result");
@@ -376,8 +376,8 @@ fn is_usable(name: &str) -> bool {
     !EXCLUDED_FUNCTIONS.contains(&name) && !DATE_FUNCTIONS.contains(&name)
 }
 
-/// Returns calls of every function: without arguments, with each single one, and with `samples` random
-/// arguments of each number up to four.
+/// Returns calls of every function: without arguments, with each single argument, and `samples` calls with random
+/// arguments for each number of arguments up to four.
 pub(crate) fn calls<'n>(
     names: impl Iterator<Item = &'n str>,
     samples: usize,
