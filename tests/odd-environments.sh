@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Tests the command line in odd environments: odd-environments.sh SEAL KUBESEAL
 # Full disks, read-only and unreadable directories, closed descriptors, limits, work trees, submodules, odd names. Needs
-# unshare (util-linux). Prints a line for each case, and exits with 1 if a case fails. Cases with another user need root.
+# git and unshare (util-linux). Prints a line for each case, and exits with 1 if a case fails. Cases with another user
+# need root.
 set -uo pipefail
 seal=$(realpath "$1") kubeseal=$(realpath "$2")
 fixtures=$(realpath "$(dirname "$0")/../kubeseal-rs/tests/seal/fixtures")

@@ -23,89 +23,91 @@ const OPT_OUT: &str = "sealedsecrets.bitnami.com/correct-drift";
 type Edit = fn(&Path);
 
 const EDITS: &[(&str, Edit)] = &[
-    ("edits a value in place", |folder| {
-        write(&folder.join("a"), "another value");
+    ("edits a value in place", |directory| {
+        write(&directory.join("a"), "another value");
     }),
     (
         "edits a value in place to one of the same length",
-        |folder| {
-            write(&folder.join("a"), "2");
+        |directory| {
+            write(&directory.join("a"), "2");
         },
     ),
-    ("empties a value", |folder| write(&folder.join("a"), "")),
-    ("deletes the file behind a value", |folder| {
-        remove_file(&folder.join("..data/a"));
+    ("empties a value", |directory| {
+        write(&directory.join("a"), "")
     }),
-    ("deletes the name of a value", |folder| {
-        remove_file(&folder.join("a"));
+    ("deletes the file behind a value", |directory| {
+        remove_file(&directory.join("..data/a"));
     }),
-    ("replaces the file behind a value", |folder| {
-        remove_file(&folder.join("..data/a"));
-        write(&folder.join("..data/a"), "1");
-        write(&folder.join("..data/a"), "2");
+    ("deletes the name of a value", |directory| {
+        remove_file(&directory.join("a"));
     }),
-    ("adds a value to the version", |folder| {
-        write(&folder.join("..data/c"), "3");
-        symlink("..data/c", folder.join("c")).unwrap();
+    ("replaces the file behind a value", |directory| {
+        remove_file(&directory.join("..data/a"));
+        write(&directory.join("..data/a"), "1");
+        write(&directory.join("..data/a"), "2");
     }),
-    ("deletes the current version", |folder| {
-        let version = std::fs::read_link(folder.join("..data")).unwrap();
-        std::fs::remove_dir_all(folder.join(version)).unwrap();
+    ("adds a value to the version", |directory| {
+        write(&directory.join("..data/c"), "3");
+        symlink("..data/c", directory.join("c")).unwrap();
     }),
-    ("deletes the link to the current version", |folder| {
-        remove_file(&folder.join("..data"));
+    ("deletes the current version", |directory| {
+        let version = std::fs::read_link(directory.join("..data")).unwrap();
+        std::fs::remove_dir_all(directory.join(version)).unwrap();
     }),
-    ("points the link to another version", |folder| {
-        std::fs::create_dir(folder.join("..v00000000000000ff")).unwrap();
-        write(&folder.join("..v00000000000000ff/a"), "2");
-        remove_file(&folder.join("..data"));
-        symlink("..v00000000000000ff", folder.join("..data")).unwrap();
+    ("deletes the link to the current version", |directory| {
+        remove_file(&directory.join("..data"));
+    }),
+    ("points the link to another version", |directory| {
+        std::fs::create_dir(directory.join("..v00000000000000ff")).unwrap();
+        write(&directory.join("..v00000000000000ff/a"), "2");
+        remove_file(&directory.join("..data"));
+        symlink("..v00000000000000ff", directory.join("..data")).unwrap();
     }),
 ];
 
 /// Edits that replace a value file with another kind of file.
 const REPLACEMENTS: &[(&str, Edit)] = &[
-    ("replaces a value by a folder", |folder| {
-        remove_file(&folder.join("..data/a"));
-        std::fs::create_dir_all(folder.join("..data/a/b/c")).unwrap();
-        write(&folder.join("..data/a/b/c/d"), "x");
+    ("replaces a value by a directory", |directory| {
+        remove_file(&directory.join("..data/a"));
+        std::fs::create_dir_all(directory.join("..data/a/b/c")).unwrap();
+        write(&directory.join("..data/a/b/c/d"), "x");
     }),
-    ("replaces a value by a link", |folder| {
-        remove_file(&folder.join("..data/a"));
-        symlink("/etc/passwd", folder.join("..data/a")).unwrap();
+    ("replaces a value by a link", |directory| {
+        remove_file(&directory.join("..data/a"));
+        symlink("/etc/passwd", directory.join("..data/a")).unwrap();
     }),
-    ("replaces a value by a pipe", |folder| {
-        remove_file(&folder.join("..data/a"));
+    ("replaces a value by a pipe", |directory| {
+        remove_file(&directory.join("..data/a"));
         let mode = rustix::fs::Mode::RUSR;
         let kind = rustix::fs::FileType::Fifo;
-        rustix::fs::mknodat(rustix::fs::CWD, folder.join("..data/a"), kind, mode, 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, directory.join("..data/a"), kind, mode, 0).unwrap();
     }),
-    ("replaces a value by a socket", |folder| {
-        remove_file(&folder.join("..data/a"));
-        std::os::unix::net::UnixListener::bind(folder.join("..data/a")).unwrap();
+    ("replaces a value by a socket", |directory| {
+        remove_file(&directory.join("..data/a"));
+        std::os::unix::net::UnixListener::bind(directory.join("..data/a")).unwrap();
     }),
-    ("makes a value as large as a disk", |folder| {
+    ("makes a value as large as a disk", |directory| {
         let file = std::fs::File::options()
             .write(true)
-            .open(folder.join("..data/a"));
+            .open(directory.join("..data/a"));
         file.unwrap().set_len(20 << 30).unwrap();
     }),
-    ("adds a folder to the version", |folder| {
-        std::fs::create_dir(folder.join("..data/c")).unwrap();
+    ("adds a directory to the version", |directory| {
+        std::fs::create_dir(directory.join("..data/c")).unwrap();
     }),
 ];
 
 const DELETIONS: &[(&str, Edit)] = &[
-    ("deletes the folder of the object", remove_folder),
-    ("empties the folder of the object", |folder| {
-        remove_folder(folder);
-        std::fs::create_dir(folder).unwrap();
+    ("deletes the directory of the object", remove_directory),
+    ("empties the directory of the object", |directory| {
+        remove_directory(directory);
+        std::fs::create_dir(directory).unwrap();
     }),
-    ("deletes the folder of the namespace", |folder| {
-        remove_folder(folder.parent().unwrap());
+    ("deletes the directory of the namespace", |directory| {
+        remove_directory(directory.parent().unwrap());
     }),
-    ("deletes secrets", |folder| {
-        remove_folder(folder.parent().unwrap().parent().unwrap());
+    ("deletes secrets", |directory| {
+        remove_directory(directory.parent().unwrap().parent().unwrap());
     }),
 ];
 
@@ -117,7 +119,7 @@ fn remove_file(path: &Path) {
     std::fs::remove_file(path).unwrap();
 }
 
-fn remove_folder(path: &Path) {
+fn remove_directory(path: &Path) {
     std::fs::remove_dir_all(path).unwrap();
 }
 
@@ -213,7 +215,7 @@ impl Healing {
         message.lines().last().unwrap().to_owned()
     }
 
-    fn folder(&self) -> PathBuf {
+    fn directory(&self) -> PathBuf {
         self.case.dir.join("secrets/ns/n")
     }
 }
@@ -224,7 +226,7 @@ async fn edited_and_deleted_values_are_restored_within_two_seconds() {
     for (description, edit) in EDITS.iter().chain(DELETIONS) {
         let mut healing = Healing::new(&[]).await;
         let before = healing.attempts();
-        edit(&healing.folder());
+        edit(&healing.directory());
         healing.advance(MAX_RESTORE_TIME).await;
         assert_eq!(
             healing.values(),
@@ -249,17 +251,17 @@ async fn values_replaced_by_links_or_directories_are_restored() {
         for restarts in [false, true] {
             let mut healing = Healing::new(&[]).await;
             if restarts {
-                let folder = healing.folder();
-                healing = healing.restart_after(|| edit(&folder)).await;
+                let directory = healing.directory();
+                healing = healing.restart_after(|| edit(&directory)).await;
             } else {
-                edit(&healing.folder());
+                edit(&healing.directory());
             }
             healing.advance(MAX_RESTORE_TIME).await;
             let original = Healing::original_values();
             assert_eq!(healing.values(), original, "a program {description}");
             assert!(healing.case.is_synced("ns/n"), "a program {description}");
             healing.advance(MAX_RESTORE_TIME * 5).await;
-            let versions = std::fs::read_dir(healing.folder()).unwrap();
+            let versions = std::fs::read_dir(healing.directory()).unwrap();
             let names = versions.map(|entry| entry.unwrap().file_name());
             let versions = names.filter(|name| name.to_string_lossy().starts_with("..v"));
             assert_eq!(versions.count(), 1, "a program {description}");
@@ -288,15 +290,15 @@ async fn an_edited_random_value_is_generated_again_and_the_others_stay() {
         healing.case.write("sealed/x.yaml", &manifest_of(&object));
         healing.advance(MAX_RESTORE_TIME).await;
         let [_, first, second] = healing.values();
-        let edit = |folder: PathBuf| {
-            write(&folder.join("a"), "edited");
-            write(&folder.join("b"), "edited");
+        let edit = |directory: PathBuf| {
+            write(&directory.join("a"), "edited");
+            write(&directory.join("b"), "edited");
         };
         if restarts {
-            let folder = healing.folder();
-            healing = healing.restart_after(|| edit(folder)).await;
+            let directory = healing.directory();
+            healing = healing.restart_after(|| edit(directory)).await;
         } else {
-            edit(healing.folder());
+            edit(healing.directory());
         }
         healing.advance(MAX_RESTORE_TIME).await;
         let [a, b, c] = healing.values();
@@ -321,16 +323,20 @@ async fn random_values_stay_after_restarts() {
         ),
         (
             "a deletion",
-            |dir| remove_folder(&dir.join("secrets/ns/n")),
+            |dir| remove_directory(&dir.join("secrets/ns/n")),
             false,
         ),
         (
             "a deletion of all",
-            |dir| remove_folder(&dir.join("secrets")),
+            |dir| remove_directory(&dir.join("secrets")),
             false,
         ),
         ("another key", replace_key, true),
-        ("no status", |dir| remove_folder(&dir.join("status")), true),
+        (
+            "no status",
+            |dir| remove_directory(&dir.join("status")),
+            true,
+        ),
     ];
     for (description, action, stays) in actions {
         for restarts in [false, true] {
@@ -375,7 +381,7 @@ async fn without_statuses_random_values_stay_until_their_key_is_replaced() {
     healing = healing.restart().await;
     assert_eq!(healing.values(), values);
     let dir = healing.case.dir.clone();
-    remove_folder(&dir.join("secrets/ns/n"));
+    remove_directory(&dir.join("secrets/ns/n"));
     healing.advance(MAX_RESTORE_TIME).await;
     let values = healing.values();
     healing = healing.restart().await;
@@ -409,10 +415,10 @@ async fn a_random_value_with_a_changed_mark_is_generated_again() {
     for change in changes {
         for restarts in [false, true] {
             let mut healing = Healing::with_random_values(&[]).await;
-            let folder = healing.folder();
+            let directory = healing.directory();
             let edit = || {
-                write(&folder.join("a"), "evil");
-                change(&folder.join("..data/..mark"));
+                write(&directory.join("a"), "evil");
+                change(&directory.join("..data/..mark"));
             };
             if restarts {
                 healing = healing.restart_after(edit).await;
@@ -433,11 +439,11 @@ async fn a_random_value_with_a_changed_mark_is_generated_again() {
 async fn random_values_of_an_earlier_release_stay() {
     let mut healing = Healing::with_random_values(&[]).await;
     let before = healing.values();
-    let mark = healing.folder().join("..data/..mark");
+    let mark = healing.directory().join("..data/..mark");
     healing = healing.restart_after(|| remove_file(&mark)).await;
     healing.advance(MAX_RESTORE_TIME).await;
     assert_eq!(healing.values(), before);
-    write(&healing.folder().join("a"), "evil");
+    write(&healing.directory().join("a"), "evil");
     healing.advance(MAX_RESTORE_TIME).await;
     let after = healing.values();
     assert_ne!(after[0], before[0]);
@@ -450,7 +456,7 @@ async fn random_values_of_an_earlier_release_stay() {
 async fn values_that_cannot_be_read_are_reported() {
     let mut healing = Healing::new(&[]).await;
     // The directory of the namespace is replaced with a link, which is not followed.
-    let namespace = healing.folder().parent().unwrap().to_owned();
+    let namespace = healing.directory().parent().unwrap().to_owned();
     let moved = healing.case.outer.path().join("moved");
     std::fs::rename(&namespace, &moved).unwrap();
     symlink(&moved, &namespace).unwrap();
@@ -474,14 +480,14 @@ async fn no_key_is_used_for_unchanged_values() {
     let before = healing.attempts();
     healing.advance(MAX_RESTORE_TIME * 30).await;
     assert_eq!(healing.attempts(), before, "nothing was changed");
-    write(&healing.folder().join("beside"), "of another program");
+    write(&healing.directory().join("beside"), "of another program");
     healing.advance(MAX_RESTORE_TIME).await;
     assert_eq!(
         healing.attempts(),
         before,
         "a file of another program was added"
     );
-    write(&healing.folder().join("a"), "edited");
+    write(&healing.directory().join("a"), "edited");
     healing.advance(MAX_RESTORE_TIME).await;
     assert_eq!(
         healing.attempts(),
@@ -489,7 +495,7 @@ async fn no_key_is_used_for_unchanged_values() {
         "one of two objects was edited"
     );
     assert_eq!(healing.values(), Healing::original_values());
-    let unrelated_file = healing.folder().join("beside");
+    let unrelated_file = healing.directory().join("beside");
     assert_eq!(
         std::fs::read_to_string(unrelated_file).unwrap(),
         "of another program"
@@ -512,7 +518,7 @@ async fn the_opt_out_by_flag_or_annotation_keeps_edits_but_not_deletions() {
                 opt_out(&mut healing).await;
             }
             let before = healing.attempts();
-            edit(&healing.folder());
+            edit(&healing.directory());
             let values_after_edit = healing.values();
             healing.advance(MAX_RESTORE_TIME * 5).await;
             assert_eq!(
@@ -531,7 +537,7 @@ async fn the_opt_out_by_flag_or_annotation_keeps_edits_but_not_deletions() {
             if !has_flag {
                 opt_out(&mut healing).await;
             }
-            deletion(&healing.folder());
+            deletion(&healing.directory());
             healing.advance(MAX_RESTORE_TIME).await;
             assert_eq!(
                 healing.values(),
@@ -563,12 +569,12 @@ async fn the_status_reports_kept_values_only_if_no_other_program_edited_them() {
             healing.case.write("sealed/x.yaml", &broken);
             healing.advance(MAX_RESTORE_TIME).await;
             assert_eq!(healing.last_line(), KEPT, "{args:?}: before {description}");
-            edit(&healing.folder());
+            edit(&healing.directory());
             healing.advance(MAX_RESTORE_TIME).await;
             assert_ne!(healing.last_line(), KEPT, "{args:?}: {description}");
         }
         let mut healing = Healing::new(args).await;
-        write(&healing.folder().join("a"), "edited");
+        write(&healing.directory().join("a"), "edited");
         healing.case.write("sealed/x.yaml", "a: [");
         healing.advance(MAX_RESTORE_TIME).await;
         assert_eq!(healing.last_line(), MAY_DIFFER, "{args:?}");
@@ -579,7 +585,7 @@ async fn the_status_reports_kept_values_only_if_no_other_program_edited_them() {
 async fn repeated_edits_are_reported_and_not_reverted_forever() {
     let mut healing = Healing::new(&[]).await;
     for i in 0..10 {
-        write(&healing.folder().join("a"), &format!("edited {i}"));
+        write(&healing.directory().join("a"), &format!("edited {i}"));
         healing.advance(MAX_RESTORE_TIME).await;
     }
     assert_eq!(healing.values()[0].as_deref(), Some("edited 9"));
@@ -597,21 +603,25 @@ async fn repeated_edits_are_reported_and_not_reverted_forever() {
 async fn a_drift_fight_without_statuses_ends() {
     type Action = fn(&Path);
     let actions: [(&str, Action, u32); 3] = [
-        ("edits", |folder| write(&folder.join("a"), "edited"), 5),
+        (
+            "edits",
+            |directory| write(&directory.join("a"), "edited"),
+            5,
+        ),
         (
             "adds",
-            |folder| write(&folder.join("..data/a"), "edited"),
+            |directory| write(&directory.join("..data/a"), "edited"),
             5,
         ),
         // A deleted value is always restored, once a minute.
-        ("deletes", remove_folder, 6),
+        ("deletes", remove_directory, 6),
     ];
     for (description, action, max) in actions {
         let mut healing = Healing::new(&["--update-status=false"]).await;
         let mut restore_count = 0;
         for _ in 0..20 {
-            if healing.folder().exists() {
-                action(&healing.folder());
+            if healing.directory().exists() {
+                action(&healing.directory());
             }
             healing.advance(MAX_RESTORE_TIME).await;
             restore_count += u32::from(healing.values() == Healing::original_values());
@@ -626,15 +636,15 @@ async fn a_drift_fight_without_statuses_ends() {
 #[tokio::test]
 async fn a_failed_restore_is_reported_and_retried() {
     let mut healing = Healing::new(&[]).await;
-    remove_folder(&healing.folder());
-    write(&healing.folder(), "a file with that name");
+    remove_directory(&healing.directory());
+    write(&healing.directory(), "a file with that name");
     healing.advance(MAX_RESTORE_TIME).await;
     let message = healing.case.failure("ns/n");
     assert!(
         message.contains("is not managed by SealedSecret"),
         "{message}"
     );
-    remove_file(&healing.folder());
+    remove_file(&healing.directory());
     healing.advance(MAX_RESTORE_TIME).await;
     healing.advance(SignedDuration::from_mins(5)).await;
     assert_eq!(healing.values(), Healing::original_values());
@@ -643,7 +653,7 @@ async fn a_failed_restore_is_reported_and_retried() {
 #[tokio::test]
 async fn a_changed_file_mode_does_not_lose_values() {
     let mut healing = Healing::new(&[]).await;
-    let file = healing.folder().join("..data/a");
+    let file = healing.directory().join("..data/a");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     healing.advance(MAX_RESTORE_TIME * 3).await;
     assert_eq!(healing.values(), Healing::original_values());

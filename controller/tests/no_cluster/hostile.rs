@@ -144,7 +144,7 @@ async fn links_in_sealed_and_keys_are_followed_only_inside_the_directory() {
     std::fs::write(outside.join("x.yaml"), text).unwrap();
     std::fs::write(outside.join("k.yaml"), key_manifest("two", &KEYS[1])).unwrap();
     symlink(outside.join("x.yaml"), case.dir.join("sealed/file.yaml")).unwrap();
-    symlink("../../outside", case.dir.join("sealed/folder")).unwrap();
+    symlink("../../outside", case.dir.join("sealed/directory")).unwrap();
     symlink("../../outside/k.yaml", case.dir.join("keys/k.yaml")).unwrap();
     case.write(
         "sealed/two.yaml",

@@ -282,8 +282,8 @@ async fn a_missing_or_unreadable_directory_removes_no_values() {
     case.seal("sealed/sub/x.yaml", "ns/n", &[("a", "1")]);
     case.seal("sealed/y.yaml", "ns/m", &[("a", "1")]);
     case.tick().await;
-    let moved_folder = case.outer.path().join("away");
-    std::fs::rename(case.dir.join("sealed"), &moved_folder).unwrap();
+    let moved_directory = case.outer.path().join("away");
+    std::fs::rename(case.dir.join("sealed"), &moved_directory).unwrap();
     case.advance(SECOND * 10).await;
     std::fs::write(case.dir.join("sealed"), "a file").unwrap();
     case.advance(SECOND * 10).await;
@@ -291,7 +291,7 @@ async fn a_missing_or_unreadable_directory_removes_no_values() {
     case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     std::fs::remove_file(case.dir.join("sealed")).unwrap();
-    std::fs::rename(&moved_folder, case.dir.join("sealed")).unwrap();
+    std::fs::rename(&moved_directory, case.dir.join("sealed")).unwrap();
     case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/m/a").as_deref(), Some("1"));
     assert!(case.is_synced("ns/n"));
@@ -302,14 +302,14 @@ async fn an_empty_mount_point_removes_no_values_even_at_startup() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
-    let moved_folder = case.unmount();
+    let moved_directory = case.unmount();
     case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     case.restart().await;
     case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     std::fs::remove_dir(case.dir.join("sealed")).unwrap();
-    std::fs::rename(&moved_folder, case.dir.join("sealed")).unwrap();
+    std::fs::rename(&moved_directory, case.dir.join("sealed")).unwrap();
     case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     case.remove("sealed/x.yaml");
@@ -463,14 +463,14 @@ async fn a_restart_restores_values_and_removes_leftovers_of_a_killed_process() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1"), ("b", "2")]);
     case.tick().await;
-    let folder = case.dir.join("secrets/ns/n");
-    std::fs::remove_file(folder.join("b")).unwrap();
-    std::fs::create_dir(folder.join("..v00000000000000ff")).unwrap();
+    let directory = case.dir.join("secrets/ns/n");
+    std::fs::remove_file(directory.join("b")).unwrap();
+    std::fs::create_dir(directory.join("..v00000000000000ff")).unwrap();
     std::fs::write(case.dir.join("status/ns/.unfinished-00000000000000ff"), "").unwrap();
     case.restart().await;
     assert_eq!(case.value("ns/n/b").as_deref(), Some("2"));
     case.advance(SECOND * 2).await;
-    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 4);
+    assert_eq!(std::fs::read_dir(directory).unwrap().count(), 4);
     assert_eq!(
         std::fs::read_dir(case.dir.join("status/ns"))
             .unwrap()

@@ -184,8 +184,8 @@ fn lease_held_by(holder: &str) -> Value {
 
 /// Runs a controller with the API server until its log contains `entry`.
 async fn run_until(server: &ApiServer, entry: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = directory.path().join("kubeconfig");
     let cluster = json!({ "server": format!("http://{}", server.address) });
     let text = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",

@@ -42,8 +42,8 @@ impl RunningController {
     async fn start(args: &[&str]) -> Self {
         allow_many_files();
         let dir = tempfile::tempdir().unwrap();
-        for folder in ["sealed", "keys"] {
-            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        for directory in ["sealed", "keys"] {
+            std::fs::create_dir(dir.path().join(directory)).unwrap();
         }
         let key = key_manifest("one", &KEYS[0]);
         std::fs::write(dir.path().join("keys/one.yaml"), key).unwrap();

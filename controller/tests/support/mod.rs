@@ -299,15 +299,15 @@ impl Case {
     pub fn tree(path: &Path) -> BTreeMap<PathBuf, String> {
         let mut entries = BTreeMap::new();
         let mut pending = vec![path.to_owned()];
-        while let Some(folder) = pending.pop() {
-            for entry in std::fs::read_dir(&folder).unwrap() {
+        while let Some(directory) = pending.pop() {
+            for entry in std::fs::read_dir(&directory).unwrap() {
                 let entry = entry.unwrap();
                 let kind = entry.file_type().unwrap();
                 let text = if kind.is_symlink() {
                     format!("-> {}", std::fs::read_link(entry.path()).unwrap().display())
                 } else if kind.is_dir() {
                     pending.push(entry.path());
-                    "a folder".into()
+                    "a directory".into()
                 } else {
                     std::fs::read_to_string(entry.path()).unwrap()
                 };

@@ -36,7 +36,7 @@ use shared::{base64, envelope, hints};
 /// The name and function of a target.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All targets. The names are those of the folders in `corpus/`.
+/// All targets. The names are those of the directories in `corpus/`.
 pub const TARGETS: [Target; 22] = [
     ("archive", archive_bytes),
     ("backup", backup_text),

@@ -58,7 +58,7 @@ struct Credentials {
 impl Source {
     fn from_environment() -> Self {
         match env::var_os("DATABASE_FILES") {
-            Some(folder) => Self::Files(folder.into()),
+            Some(directory) => Self::Files(directory.into()),
             None => Self::Environment {
                 user: variable("DATABASE_USER"),
                 password: variable("DATABASE_PASSWORD"),
@@ -75,14 +75,14 @@ impl Source {
             }),
             // The kubelet may remove the directory of an earlier content meanwhile; the next attempt reads the new
             // directory.
-            Self::Files(folder) => read_files(folder).or_else(|_| read_files(folder)),
+            Self::Files(directory) => read_files(directory).or_else(|_| read_files(directory)),
         }
     }
 }
 
 /// Reads the files of one content: the kubelet replaces all files at once, by changing the target of the link `..data`.
-fn read_files(folder: &Path) -> io::Result<Credentials> {
-    let content = fs::canonicalize(folder.join("..data"))?;
+fn read_files(directory: &Path) -> io::Result<Credentials> {
+    let content = fs::canonicalize(directory.join("..data"))?;
     let read = |item: &str| fs::read_to_string(content.join(item));
     let previous = match read("password.previous") {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,

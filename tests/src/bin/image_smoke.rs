@@ -55,10 +55,10 @@ async fn main() {
 }
 
 /// Unpacks the files of the image for amd64, or else of the first image in the archive; returns their directory.
-fn unpack(archive: &Path, folder: &Path) -> PathBuf {
-    let (layout, root) = (folder.join("layout"), folder.join("root"));
-    for new_folder in [&layout, &root] {
-        fs::create_dir(new_folder).unwrap();
+fn unpack(archive: &Path, directory: &Path) -> PathBuf {
+    let (layout, root) = (directory.join("layout"), directory.join("root"));
+    for new_directory in [&layout, &root] {
+        fs::create_dir(new_directory).unwrap();
     }
     successful(
         Command::new("tar")

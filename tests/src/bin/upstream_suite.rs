@@ -86,10 +86,10 @@ async fn run(definition: Definition) -> Vec<Verdict> {
 
 /// Runs the suite and reads its report. The exit code is ignored, because it is 1 as soon as a spec fails.
 fn suite(plane: &ControlPlane) -> Vec<Verdict> {
-    let folder = Scratch::new();
-    let report = folder.path().join("report.json");
+    let directory = Scratch::new();
+    let report = directory.path().join("report.json");
     let output = Command::new(upstream_suite::program())
-        .current_dir(folder.path())
+        .current_dir(directory.path())
         .arg("-kubeconfig")
         .arg(plane.kubeconfig())
         .args(["-namespace", HOME])
@@ -99,8 +99,8 @@ fn suite(plane: &ControlPlane) -> Vec<Verdict> {
         .arg(binaries::controller())
         .arg(format!("--ginkgo.json-report={}", report.display()))
         .arg("--ginkgo.no-color")
-        .env("HOME", folder.path())
-        .env("TMPDIR", folder.path())
+        .env("HOME", directory.path())
+        .env("TMPDIR", directory.path())
         .output()
         .expect("the suite is built");
     let text = fs::read_to_string(&report).unwrap_or_else(|error| {

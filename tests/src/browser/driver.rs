@@ -18,7 +18,8 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Starts the server, whose processes write only to this folder. The folder stays until all of them have ended.
+    /// Starts the server, whose processes write only to this directory. The directory stays until all of them have
+    /// ended.
     pub(super) fn start(files: &Scratch) -> Self {
         let mut command = in_process_namespace();
         command

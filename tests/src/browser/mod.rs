@@ -1,7 +1,7 @@
 //! Headless Chromium, driven over `WebDriver`.
 //!
 //! Chromium and its `WebDriver` server run in a process namespace of their own, so that the kernel ends all their
-//! processes together. Their profile and temporary files are in one folder, which is removed afterwards.
+//! processes together. Their profile and temporary files are in one directory, which is removed afterwards.
 
 mod driver;
 mod session;
@@ -89,15 +89,15 @@ impl Browser {
         entries.iter().filter_map(requested_url).collect()
     }
 
-    /// Saves a screenshot in the folder `screenshots` next to the built programs; returns its path.
+    /// Saves a screenshot in the directory `screenshots` next to the built programs; returns its path.
     pub fn screenshot(&self, name: &str) -> PathBuf {
         let image = self.session.get("screenshot");
         let image = image.as_str().expect("the image is in Base64");
-        let folder = binaries::profile_folder().join("screenshots");
-        fs::create_dir_all(&folder).expect("the target folder is writable");
-        let path = folder.join(format!("{name}.png"));
+        let directory = binaries::profile_directory().join("screenshots");
+        fs::create_dir_all(&directory).expect("the target directory is writable");
+        let path = directory.join(format!("{name}.png"));
         let bytes = STANDARD.decode(image).expect("Base64");
-        fs::write(&path, bytes).expect("the target folder is writable");
+        fs::write(&path, bytes).expect("the target directory is writable");
         path
     }
 }

@@ -6,7 +6,7 @@
 //! need `&mut`, which a shared plane never provides.
 //!
 //! - By default the plane is built from `tests/control-plane` with Go, once per machine.
-//! - `KUBEBUILDER_ASSETS` names a folder with `etcd`, `kube-apiserver` and, for the tests that need
+//! - `KUBEBUILDER_ASSETS` names a directory with `etcd`, `kube-apiserver` and, for the tests that need
 //!   controllers, `kube-controller-manager`, to use instead.
 //! - `TEST_KUBECONFIG` names a kubeconfig: its current context is used, and no process is started. The CRD of
 //!   SealedSecrets is installed in that cluster and stays there.
@@ -129,7 +129,7 @@ impl ControlPlane {
             .path()
             .join(format!("{namespace}.{account}.kubeconfig"));
         let text = kubeconfig::text(&kubeconfig::with_token(&self.kubeconfig, &token));
-        fs::write(&path, text).expect("a writable folder");
+        fs::write(&path, text).expect("a writable directory");
         path
     }
 

@@ -10,7 +10,7 @@ use crate::{go_build, guarded};
 pub(super) enum Programs {
     /// The program of `tests/control-plane`, which contains all of these programs; its first argument selects one.
     Built(PathBuf),
-    /// The folder in `KUBEBUILDER_ASSETS`.
+    /// The directory in `KUBEBUILDER_ASSETS`.
     Assets(PathBuf),
 }
 
@@ -19,21 +19,21 @@ impl Programs {
     /// build takes minutes.
     pub(super) fn find() -> Self {
         match env::var_os("KUBEBUILDER_ASSETS") {
-            Some(folder) => Self::assets(PathBuf::from(folder)),
+            Some(directory) => Self::assets(PathBuf::from(directory)),
             None => Self::Built(build()),
         }
     }
 
-    fn assets(folder: PathBuf) -> Self {
+    fn assets(directory: PathBuf) -> Self {
         for name in ["etcd", "kube-apiserver"] {
             assert!(
-                folder.join(name).is_file(),
+                directory.join(name).is_file(),
                 "KUBEBUILDER_ASSETS names {}, which does not contain {name}: add it, or unset \
                  KUBEBUILDER_ASSETS and install Go, with which the tests build their own",
-                folder.display()
+                directory.display()
             );
         }
-        Self::Assets(folder)
+        Self::Assets(directory)
     }
 
     /// Returns whether controllers are available. Without them, nothing collects orphans, empties deleted namespaces or
@@ -41,7 +41,7 @@ impl Programs {
     pub(super) fn has_controllers(&self) -> bool {
         match self {
             Self::Built(_) => true,
-            Self::Assets(folder) => folder.join("kube-controller-manager").is_file(),
+            Self::Assets(directory) => directory.join("kube-controller-manager").is_file(),
         }
     }
 
@@ -52,7 +52,7 @@ impl Programs {
                 command.arg(name);
                 command
             }
-            Self::Assets(folder) => guarded::command(folder.join(name)),
+            Self::Assets(directory) => guarded::command(directory.join(name)),
         }
     }
 }

@@ -48,7 +48,7 @@ pub struct Node {
     process: Guarded,
     _gate: Gate,
     _groups: ControlGroups,
-    _folder: Scratch,
+    _directory: Scratch,
 }
 
 impl Node {
@@ -78,7 +78,7 @@ impl Node {
             process: booted.process,
             _gate: gate,
             _groups: booted.groups,
-            _folder: booted.folder,
+            _directory: booted.directory,
         }
     }
 
@@ -138,22 +138,23 @@ impl Drop for Node {
 struct Booted {
     process: Guarded,
     groups: ControlGroups,
-    folder: Scratch,
+    directory: Scratch,
 }
 
 impl Booted {
     fn new(plane: &ControlPlane, number: u8) -> Self {
         let (packages, program) = (packages::unpacked(), control_plane::build());
-        let folder = Scratch::new();
-        let name = folder.path().file_name().and_then(|name| name.to_str());
-        let groups = ControlGroups::create(name.expect("mktemp names the folder"));
-        settings::write(&folder.path().join("settings"), &packages, plane, number);
-        fs::create_dir(folder.path().join("log")).expect("a writable folder");
-        let output = File::create(folder.path().join("log/start.log")).expect("a writable folder");
+        let directory = Scratch::new();
+        let name = directory.path().file_name().and_then(|name| name.to_str());
+        let groups = ControlGroups::create(name.expect("mktemp names the directory"));
+        settings::write(&directory.path().join("settings"), &packages, plane, number);
+        fs::create_dir(directory.path().join("log")).expect("a writable directory");
+        let output =
+            File::create(directory.path().join("log/start.log")).expect("a writable directory");
         let mut command = guarded::command("/bin/sh");
         command
             .arg(script("boot.sh"))
-            .args([folder.path(), &packages, &program])
+            .args([directory.path(), &packages, &program])
             .arg(number.to_string())
             .args(groups.hierarchies())
             .stdout(groups.lease())
@@ -162,7 +163,7 @@ impl Booted {
         Self {
             process,
             groups,
-            folder,
+            directory,
         }
     }
 
@@ -200,7 +201,7 @@ impl Booted {
 
     fn end_of_log(&self, name: &str) -> String {
         const MAX_LINES: usize = 20;
-        let path = self.folder.path().join("log").join(name);
+        let path = self.directory.path().join("log").join(name);
         let log = fs::read_to_string(path).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         let end = lines[lines.len().saturating_sub(MAX_LINES)..].join("\n");

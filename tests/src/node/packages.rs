@@ -24,8 +24,8 @@ const PACKAGES: [&str; 6] = [
 /// Panics with instructions if the packages cannot be downloaded.
 pub(super) fn unpacked() -> PathBuf {
     let description = PACKAGES.join(", ");
-    cached("node-root", "packages.sh", &description, |folder| {
-        script(folder, &PACKAGES)
+    cached("node-root", "packages.sh", &description, |directory| {
+        script(directory, &PACKAGES)
     })
 }
 
@@ -36,11 +36,11 @@ pub(super) fn unpacked() -> PathBuf {
 pub(super) fn postgresql() -> PathBuf {
     let busybox = unpacked().join("bin/busybox");
     let description = "postgresql and its libraries";
-    cached("postgresql", "postgresql.sh", description, |folder| {
+    cached("postgresql", "postgresql.sh", description, |directory| {
         let mut command = Command::new("/bin/sh");
         command
             .arg(super::script("postgresql.sh"))
-            .arg(folder)
+            .arg(directory)
             .arg(&busybox);
         command
     })
@@ -53,17 +53,17 @@ fn cached(
     description: &str,
     command: impl Fn(&Path) -> Command,
 ) -> PathBuf {
-    let cache = cache::folder();
-    let folder = cache.join(format!("{name}-{}", key(script, description)));
+    let cache = cache::directory();
+    let directory = cache.join(format!("{name}-{}", key(script, description)));
     let _lock = cache::lock(&cache.join(format!("{name}.lock")), || {
         print_progress(&format!(
             "another process is unpacking {description}: waiting"
         ));
     });
-    if !folder.exists() {
-        unpack(&folder, description, &command);
+    if !directory.exists() {
+        unpack(&directory, description, &command);
     }
-    folder
+    directory
 }
 
 fn key(script: &str, description: &str) -> String {
@@ -76,12 +76,12 @@ fn key(script: &str, description: &str) -> String {
 }
 
 /// Unpacks into a separate directory and renames it, so that an interruption leaves no partial directory.
-fn unpack(folder: &Path, description: &str, command: &impl Fn(&Path) -> Command) {
-    let unfinished = folder.with_extension("unfinished");
+fn unpack(directory: &Path, description: &str, command: &impl Fn(&Path) -> Command) {
+    let unfinished = directory.with_extension("unfinished");
     let _ = fs::remove_dir_all(&unfinished);
     print_progress(&format!(
         "downloading {description}; later runs reuse {}",
-        folder.display()
+        directory.display()
     ));
     let start = Instant::now();
     let output = command(&unfinished).output();
@@ -91,7 +91,7 @@ fn unpack(folder: &Path, description: &str, command: &impl Fn(&Path) -> Command)
         "cannot unpack {description}:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    fs::rename(&unfinished, folder).expect("a writable folder");
+    fs::rename(&unfinished, directory).expect("a writable directory");
     print_progress(&format!(
         "downloaded and unpacked them in {} s",
         start.elapsed().as_secs()
@@ -99,11 +99,11 @@ fn unpack(folder: &Path, description: &str, command: &impl Fn(&Path) -> Command)
 }
 
 /// Returns the command that downloads packages and unpacks them into a new directory.
-fn script(folder: &Path, packages: &[&str]) -> Command {
+fn script(directory: &Path, packages: &[&str]) -> Command {
     let mut command = Command::new("/bin/sh");
     command
         .arg(super::script("packages.sh"))
-        .arg(folder)
+        .arg(directory)
         .args(packages);
     command
 }
@@ -117,16 +117,16 @@ mod tests {
     #[test]
     fn reports_what_to_do_if_a_package_cannot_be_downloaded() {
         let scratch = Scratch::new();
-        let folder = scratch.path().join("root");
-        let error = failed(&mut script(&folder, &["no-such-package"]));
+        let directory = scratch.path().join("root");
+        let error = failed(&mut script(&directory, &["no-such-package"]));
         assert!(error.contains("run `apt-get update`"), "{error}");
     }
 
     #[test]
     fn reports_which_program_is_missing() {
         let scratch = Scratch::new();
-        let folder = scratch.path().join("root");
-        let error = failed(script(&folder, &PACKAGES).env("PATH", "/none"));
+        let directory = scratch.path().join("root");
+        let error = failed(script(&directory, &PACKAGES).env("PATH", "/none"));
         assert!(error.contains("`apt-get` is missing"), "{error}");
     }
 }

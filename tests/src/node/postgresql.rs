@@ -32,8 +32,8 @@ impl PostgreSql {
     /// # Panics
     /// Panics with instructions if the packages cannot be downloaded.
     pub fn import(node: &Node) {
-        let folder = Scratch::new();
-        let archive = folder.path().join("postgresql.tar");
+        let directory = Scratch::new();
+        let archive = directory.path().join("postgresql.tar");
         pack(&packages::postgresql(), &archive);
         node.import(&archive);
     }

@@ -33,7 +33,7 @@ pub fn upstream_controller() -> PathBuf {
     build_released("controller")
 }
 
-/// Returns the folder of Bitnami's chart.
+/// Returns the directory of Bitnami's chart.
 ///
 /// # Panics
 /// Panics if Go cannot find the sources.
@@ -46,10 +46,10 @@ pub fn chart() -> PathBuf {
         .output()
         .expect("Go is installed");
     let module: Value = serde_json::from_slice(&download.stdout).expect("Go prints JSON");
-    let folder = module["Dir"]
+    let directory = module["Dir"]
         .as_str()
         .expect("Go has downloaded the module");
-    Path::new(folder).join("helm/sealed-secrets")
+    Path::new(directory).join("helm/sealed-secrets")
 }
 
 /// Returns Bitnami's CRD of SealedSecrets, as its chart installs it.

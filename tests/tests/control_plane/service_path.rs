@@ -37,7 +37,7 @@ impl Fixture {
         let namespace = plane.namespace("service-path").await;
         let controller = DirectoryController::start();
         namespace.route("sealed-secrets", controller.port()).await;
-        fs::write(controller.folder().join("secret.json"), SECRET).unwrap();
+        fs::write(controller.directory().join("secret.json"), SECRET).unwrap();
         Self {
             plane,
             namespace,
@@ -46,7 +46,7 @@ impl Fixture {
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.controller.folder().join(name)
+        self.controller.directory().join(name)
     }
 
     fn run(&self, kubeseal: &Path, args: &[&str], input: &str) -> Output {

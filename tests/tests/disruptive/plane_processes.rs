@@ -152,10 +152,10 @@ async fn reports_what_to_install_if_go_is_missing() {
 /// Creates a directory with programs of these names. Each program records that it was run, and then runs the program of
 /// `tests/control-plane` in the same role.
 fn create_assets(roles: &[&str]) -> Scratch {
-    let folder = Scratch::new();
+    let directory = Scratch::new();
     let program = control_plane::build();
     for role in roles {
-        let path = folder.path().join(role);
+        let path = directory.path().join(role);
         let script = format!(
             "#!/bin/sh\n: >\"$0.used\"\nexec '{}' {role} \"$@\"\n",
             program.display()
@@ -163,7 +163,7 @@ fn create_assets(roles: &[&str]) -> Scratch {
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
     }
-    folder
+    directory
 }
 
 fn start(outcome: &str, environment: &[(&str, &Path)]) -> Observed {

@@ -22,8 +22,8 @@ fn files(end: &str) -> Vec<PathBuf> {
     paths
 }
 
-fn collect_files(folder: &Path, end: &str, paths: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
+fn collect_files(directory: &Path, end: &str, paths: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() && !name.starts_with('.') && name != "target" {

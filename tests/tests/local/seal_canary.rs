@@ -145,8 +145,8 @@ impl Sandbox {
             .collect();
         let mut paths = Vec::new();
         collect_files_with_canary(self.scratch.path(), &mut paths);
-        for folder in ["/tmp", "/dev/shm", "/var/tmp"] {
-            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        for directory in ["/tmp", "/dev/shm", "/var/tmp"] {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
             let files = entries
                 .map(|entry| entry.path())
                 .filter(|path| path.is_file());
@@ -164,8 +164,8 @@ fn modified(path: &Path) -> Option<SystemTime> {
         .ok()
 }
 
-fn collect_files_with_canary(folder: &Path, paths: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
+fn collect_files_with_canary(directory: &Path, paths: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect_files_with_canary(&path, paths);
@@ -761,8 +761,8 @@ async fn the_temporary_plaintext_file_is_removed_after_a_signal_and_after_sigkil
     child.wait().unwrap();
     kill_editor(&sandbox);
     // A shell waits for the end of the command and then removes the file.
-    let folder = file.parent().unwrap();
-    let removed = async || (!folder.exists()).then_some(());
+    let directory = file.parent().unwrap();
+    let removed = async || (!directory.exists()).then_some(());
     until("the file of the killed command is removed", removed).await;
 }
 

@@ -56,9 +56,12 @@ async fn a_pod_reads_secret_projected_and_memory_volumes() {
     let mode = pod.run("main", &["stat", "-L", "-c", "%a", "/secret/password"]);
     assert_eq!(mode.await, "400\n");
     let mounted = cat("/proc/mounts").await;
-    for folder in ["/secret", "/memory"] {
-        let line = format!("tmpfs {folder} tmpfs ");
-        assert!(mounted.contains(&line), "{folder} is in memory: {mounted}");
+    for directory in ["/secret", "/memory"] {
+        let line = format!("tmpfs {directory} tmpfs ");
+        assert!(
+            mounted.contains(&line),
+            "{directory} is in memory: {mounted}"
+        );
     }
 }
 

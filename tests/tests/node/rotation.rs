@@ -368,8 +368,8 @@ async fn import(node: &Node) {
     IMPORTED
         .get_or_init(async || {
             PostgreSql::import(node);
-            let folder = Scratch::new();
-            let archive = folder.path().join("client.tar");
+            let directory = Scratch::new();
+            let archive = directory.path().join("client.tar");
             let program = Path::new(env!("CARGO_BIN_EXE_database_client"));
             image::pack_program(CLIENT_IMAGE, program, &archive);
             node.import(&archive);

@@ -20,12 +20,12 @@ const SMALL_SECRET: &str =
 pub fn run(sizes: &Sizes) {
     let (runs, secrets) = (sizes.size("runs", 5, 40), sizes.size("secrets", 100, 1000));
     let (upstream, ours) = (upstream::upstream_kubeseal(), binaries::kubeseal());
-    let folder = Scratch::new();
-    let certificate_path = folder.path().join("cert.pem");
+    let directory = Scratch::new();
+    let certificate_path = directory.path().join("cert.pem");
     fs::write(&certificate_path, make_certificate()).unwrap();
     report::print_head(&["kubeseal --cert", "upstream", "ours", "ratio"]);
     let compare = |title: &str, input: String, runs: usize| {
-        let file = folder.path().join("input");
+        let file = directory.path().join("input");
         fs::write(&file, input).unwrap();
         let (mut upstreams, mut own) = (Vec::new(), Vec::new());
         let mut outputs = [Vec::new(), Vec::new()];

@@ -28,7 +28,7 @@ pub(crate) fn compare_ours(count: usize) -> Vec<(String, Comparison)> {
     let controller = DirectoryController::start_with(&UNLIMITED);
     let no_metadata = BTreeMap::new;
     let secret = key_secret::build("key-0", "default", &KEYS[0], no_metadata(), no_metadata());
-    let file = controller.folder().join("keys/timing.yaml");
+    let file = controller.directory().join("keys/timing.yaml");
     fs::write(file, manifest::to_yaml(&secret.to_document())).unwrap();
     let port = controller.port();
     let certificate = KEYS[0].pair.certificate().to_pem();

@@ -81,14 +81,14 @@ fn the_published_manifests_match_the_chart() {
 #[test]
 fn kustomize_builds_the_plain_manifests() {
     let read = |name: &str| objects(&fs::read_to_string(deploy(name)).unwrap());
-    for (folder, file) in [
+    for (directory, file) in [
         ("kustomize/base", "manifests/controller.yaml"),
         ("kustomize/controller", "manifests/controller-norbac.yaml"),
     ] {
         assert_eq!(
-            sort_objects(kustomize_build(folder)),
+            sort_objects(kustomize_build(directory)),
             sort_objects(read(file)),
-            "{folder}"
+            "{directory}"
         );
     }
 }
@@ -136,12 +136,12 @@ async fn manifests_applied_by_kubectl_pass_the_lifecycle() {
     user.run_lifecycle(&controller).await;
     controller.stop();
 
-    let folder = deploy("kustomize/overlays/namespaced");
+    let directory = deploy("kustomize/overlays/namespaced");
     kubectl(&plane, &["create", "namespace", "sealed-secrets"]);
     let manifest = operators::successful(
         Command::new(operators::kustomize())
             .args(["build"])
-            .arg(folder),
+            .arg(directory),
     );
     apply(&plane, &manifest);
     let controller = Deployed::start(&plane, "sealed-secrets", NAME, Ours).await;
@@ -162,11 +162,11 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
     let rendered = ["namespace: default", everything]
         .map(|values| manifest_text(&[RenderedChart::new(values).objects()]));
     let overlays = ["replicas", "namespaced"].map(|name| {
-        let folder = deploy(&format!("kustomize/overlays/{name}"));
+        let directory = deploy(&format!("kustomize/overlays/{name}"));
         operators::successful(
             Command::new(operators::kustomize())
                 .arg("build")
-                .arg(folder),
+                .arg(directory),
         )
     });
     let plain = [
@@ -291,10 +291,10 @@ pub fn deploy(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn kustomize_build(folder: &str) -> Vec<Value> {
+fn kustomize_build(directory: &str) -> Vec<Value> {
     let mut command = Command::new(operators::kustomize());
     objects(&operators::successful(
-        command.arg("build").arg(deploy(folder)),
+        command.arg("build").arg(deploy(directory)),
     ))
 }
 

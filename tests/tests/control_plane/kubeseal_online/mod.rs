@@ -100,11 +100,11 @@ struct Suite {
 
 impl Suite {
     fn run(fixtures: &Fixtures, clusters: &[TestCluster; 2]) -> Result<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
-        let cases = cases::load(&folder.join("online"))?;
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
+        let cases = cases::load(&directory.join("online"))?;
         ensure!(cases.len() >= MIN_CASES, "only {} cases", cases.len());
-        let all_cases = [cases::load(&folder)?, cases.clone()].concat();
-        let differences = Differences::load(&folder.join("DIFFERENCES.toml"), &all_cases)?;
+        let all_cases = [cases::load(&directory)?, cases.clone()].concat();
+        let differences = Differences::load(&directory.join("DIFFERENCES.toml"), &all_cases)?;
         let tools = [
             tests::upstream::upstream_kubeseal(),
             tests::binaries::kubeseal(),

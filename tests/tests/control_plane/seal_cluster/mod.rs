@@ -74,7 +74,7 @@ impl Fixture {
     }
 
     fn state_path(&self, name: &str) -> PathBuf {
-        self.controller.folder().join(name)
+        self.controller.directory().join(name)
     }
 }
 

@@ -92,9 +92,9 @@ fn own_manifest(key: &NewKey) -> String {
     manifest::to_yaml(&secret.to_document())
 }
 
-fn run_successfully(folder: &Path, args: &[&str]) -> String {
+fn run_successfully(directory: &Path, args: &[&str]) -> String {
     let mut command = Command::new(binaries::seal());
-    let output = command.args(args).current_dir(folder).output().unwrap();
+    let output = command.args(args).current_dir(directory).output().unwrap();
     assert!(
         output.status.success(),
         "{args:?}: {}",
@@ -120,8 +120,8 @@ fn a_key_restored_into_a_directory_is_opening_only() {
     let recipient = create_identity(&scratch);
     for (i, file) in write_backups(scratch.path(), &recipient).iter().enumerate() {
         for (case, has_own) in [("own", true), ("empty", false)] {
-            let folder = format!("{case}-{i}");
-            let keys = scratch.path().join(&folder).join("keys");
+            let directory = format!("{case}-{i}");
+            let keys = scratch.path().join(&directory).join("keys");
             fs::create_dir_all(&keys).unwrap();
             if has_own {
                 fs::write(keys.join("own.yaml"), own_manifest(&KEYS[0])).unwrap();
@@ -133,7 +133,7 @@ fn a_key_restored_into_a_directory_is_opening_only() {
                 "-i",
                 "identity.txt",
                 "--directory",
-                &folder,
+                &directory,
             ];
             let dry_run = run_successfully(scratch.path(), &[&args[..], &["--dry-run"]].concat());
             let report = run_successfully(scratch.path(), &args);
@@ -151,7 +151,7 @@ fn a_key_restored_into_a_directory_is_opening_only() {
             assert!(report.contains(REPLICATED), "{file}: {report}");
             let list = run_successfully(
                 scratch.path(),
-                &["keys", "list", "--directory", &folder, "-o", "json"],
+                &["keys", "list", "--directory", &directory, "-o", "json"],
             );
             let states = states(&list);
             assert_eq!(states["planted"], "opening", "{file}");

@@ -59,9 +59,9 @@ struct Group {
 }
 
 /// Loads every case of the table, ordered by file name and then as in the file.
-pub(crate) fn load(folder: &Path) -> Result<Vec<Case>> {
+pub(crate) fn load(directory: &Path) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for path in group_files(folder)? {
+    for path in group_files(directory)? {
         cases.extend(load_group(&path).with_context(|| path.display().to_string())?);
     }
     let mut names = BTreeSet::new();
@@ -75,9 +75,9 @@ pub(crate) fn load(folder: &Path) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn group_files(folder: &Path) -> Result<Vec<PathBuf>> {
+fn group_files(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
         let path = entry?.path();
         let is_group = path.extension().is_some_and(|e| e == "toml")
             && path.file_stem().is_some_and(|stem| stem != "DIFFERENCES");

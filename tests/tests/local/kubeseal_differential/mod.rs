@@ -99,11 +99,11 @@ flaws! {
 
 impl Comparison {
     fn new() -> Result<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
-        let cases = cases::load(&folder)?;
-        let online = cases::load(&folder.join("online"))?;
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
+        let cases = cases::load(&directory)?;
+        let online = cases::load(&directory.join("online"))?;
         let all_cases = [cases.as_slice(), &online].concat();
-        let differences = Differences::load(&folder.join("DIFFERENCES.toml"), &all_cases)?;
+        let differences = Differences::load(&directory.join("DIFFERENCES.toml"), &all_cases)?;
         let fixtures = Fixtures::new()?;
         let programs = Programs::new();
         let verdicts = parallel::map(&cases, |case| {

@@ -31,8 +31,8 @@ pub(crate) enum Change {
 
 impl Outcome {
     pub(crate) fn new(output: &RunOutput, opener: &Opener) -> Self {
-        let folder = output.folder.display().to_string();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&folder, "${dir}");
+        let directory = output.directory.display().to_string();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&directory, "${dir}");
         let stdout = without_version(&usage::summarize_page(&text(&output.stdout)));
         let stderr = text(&output.stderr);
         let kind = classify(output.termination, &stderr);
