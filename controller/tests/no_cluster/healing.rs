@@ -560,24 +560,28 @@ async fn opt_out(healing: &mut Healing) {
 /// values as those of the last good version.
 #[tokio::test]
 async fn the_status_reports_kept_values_only_if_no_other_program_edited_them() {
-    const KEPT: &str = "the values of the last good version stay in place";
-    const MAY_DIFFER: &str = "another client may have changed the values of the Secret";
+    const VALUES_KEPT: &str = "the values of the last good version stay in place";
+    const VALUES_MAY_DIFFER: &str = "another client may have changed the values of the Secret";
     let broken = manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "3")]));
     for args in [&[][..], &["--correct-drift=false"]] {
         for (description, edit) in EDITS.iter().chain(REPLACEMENTS).chain(DELETIONS) {
             let mut healing = Healing::new(args).await;
             healing.case.write("sealed/x.yaml", &broken);
             healing.advance(MAX_RESTORE_TIME).await;
-            assert_eq!(healing.last_line(), KEPT, "{args:?}: before {description}");
+            assert_eq!(
+                healing.last_line(),
+                VALUES_KEPT,
+                "{args:?}: before {description}"
+            );
             edit(&healing.directory());
             healing.advance(MAX_RESTORE_TIME).await;
-            assert_ne!(healing.last_line(), KEPT, "{args:?}: {description}");
+            assert_ne!(healing.last_line(), VALUES_KEPT, "{args:?}: {description}");
         }
         let mut healing = Healing::new(args).await;
         write(&healing.directory().join("a"), "edited");
         healing.case.write("sealed/x.yaml", "a: [");
         healing.advance(MAX_RESTORE_TIME).await;
-        assert_eq!(healing.last_line(), MAY_DIFFER, "{args:?}");
+        assert_eq!(healing.last_line(), VALUES_MAY_DIFFER, "{args:?}");
     }
 }
 

@@ -256,14 +256,14 @@ fn last_line(server: &ApiServer) -> String {
 /// values as those of the last good version.
 #[tokio::test(start_paused = true)]
 async fn the_status_reports_kept_values_only_if_no_other_client_edited_them() {
-    const KEPT: &str = "the values of the last good version stay in place";
-    const MAY_DIFFER: &str = "another client may have changed the values of the Secret";
+    const VALUES_KEPT: &str = "the values of the last good version stay in place";
+    const VALUES_MAY_DIFFER: &str = "another client may have changed the values of the Secret";
     let broken_object = sealed(&KEYS[1], "ns/n", &[("a", "2")]);
     for (tolerates_drift, edits_before, want) in [
-        (false, false, KEPT),
-        (false, true, KEPT),
-        (true, false, KEPT),
-        (true, true, MAY_DIFFER),
+        (false, false, VALUES_KEPT),
+        (false, true, VALUES_KEPT),
+        (true, false, VALUES_KEPT),
+        (true, true, VALUES_MAY_DIFFER),
     ] {
         let server = ApiServer::default();
         server.put_sealed(&object("1"), "u", 1);
@@ -283,7 +283,7 @@ async fn the_status_reports_kept_values_only_if_no_other_client_edited_them() {
         }
         server.edit("a", "edited");
         controller.reconcile().await;
-        assert_eq!(last_line(&server), MAY_DIFFER);
+        assert_eq!(last_line(&server), VALUES_MAY_DIFFER);
         server.put_sealed(&object("3"), "u", 3);
         controller.reconcile().await;
         assert!(server.is_synced());
@@ -291,7 +291,7 @@ async fn the_status_reports_kept_values_only_if_no_other_client_edited_them() {
         server.edit("a", "edited");
         server.put_sealed(&object("4"), "u", 4);
         controller.reconcile().await;
-        assert_eq!(last_line(&server), MAY_DIFFER);
+        assert_eq!(last_line(&server), VALUES_MAY_DIFFER);
     }
 }
 

@@ -24,7 +24,7 @@ use crate::support::api_server::{ApiServer, id};
 use crate::support::{Case, KEYS, sealed};
 
 const NOT_MANAGED: &str = "already exists and is not managed by SealedSecret";
-const KEEPS_GOOD: &str = "the values of the last good version stay in place";
+const VALUES_KEPT: &str = "the values of the last good version stay in place";
 
 /// A controller with one object, which is restarted at will.
 struct Run {
@@ -185,7 +185,7 @@ async fn an_added_consent_to_a_merge_has_no_effect_on_a_created_secret() {
             }
             run.edit(|secret| secret["data"]["evil"] = text("evil"))
                 .await;
-            assert!(!run.message(1).ends_with(KEEPS_GOOD));
+            assert!(!run.message(1).ends_with(VALUES_KEPT));
             run.apply(&object(&[("p", "v2")])).await;
             assert_eq!(run.items(), ["p"]);
             assert_eq!(run.annotation(PATCH_ANNOTATION), Value::Null);

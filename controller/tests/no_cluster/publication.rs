@@ -87,7 +87,7 @@ fn object(value: &str, template: &str) -> SealedSecret {
 }
 
 /// A template that renders as many bytes as the value specifies, and fails if the value is `x`.
-const AS_LARGE_AS_THE_VALUE: &str =
+const TEMPLATE_SIZED_BY_VALUE: &str =
     "{{ if eq .a \"x\" }}{{ fail \"\" }}{{ end }}{{ repeat (int .a) \"x\" }}";
 const SIZES: [&str; 5] = ["1", "1000", "30000", "300000", "900000"];
 
@@ -100,7 +100,11 @@ async fn the_time_until_a_status_does_not_depend_on_the_size_of_the_result() {
         let mut controller =
             Controller::with_server(ApiServer::with_write_delay(NANOSECONDS_PER_BYTE));
         controller.apply(&object("1", "first")).await;
-        times.insert(controller.apply(&object(size, AS_LARGE_AS_THE_VALUE)).await);
+        times.insert(
+            controller
+                .apply(&object(size, TEMPLATE_SIZED_BY_VALUE))
+                .await,
+        );
         assert!(controller.server.is_synced(), "{size}");
     }
     assert_eq!(times.len(), 1, "{times:?}");
@@ -124,7 +128,7 @@ async fn all_failures_that_depend_on_values_are_reported_after_the_same_time() {
         assert!(controller.server.is_synced());
         times.insert(
             controller
-                .apply(&object(value, AS_LARGE_AS_THE_VALUE))
+                .apply(&object(value, TEMPLATE_SIZED_BY_VALUE))
                 .await,
         );
         assert!(!controller.server.is_synced(), "{value}");

@@ -297,7 +297,7 @@ impl Case {
             Outage::Kill => self.restart().await,
             Outage::Lease => self.delete_lease().await,
             Outage::Definition => self.plane.install(&SealedSecret::crd()).await,
-            Outage::Clock => return self.start_with_a_key_of_the_future().await,
+            Outage::Clock => return self.start_with_future_key().await,
             Outage::Permissions => self.restore_binding().await,
         }
         self.secret_time_after(outage, "after").await
@@ -324,7 +324,7 @@ impl Case {
             times.push(self.secret_time_after(outage, &name).await);
             tokio::time::sleep(SAMPLE_PAUSE).await;
         }
-        middle_time(times.into_iter())
+        median_time(times.into_iter())
     }
 
     fn counts(&self) -> Counts {
@@ -349,7 +349,7 @@ impl Case {
             }
             Outage::Definition => self.delete_definition().await,
             Outage::Keys => self.delete_keys().await,
-            Outage::Clock => self.put_a_key_of_the_future().await,
+            Outage::Clock => self.put_future_key().await,
             Outage::Permissions | Outage::Elsewhere => {
                 self.delete_binding().await;
                 tokio::time::sleep(MINUTE).await;
@@ -378,7 +378,7 @@ impl Case {
         self.run_container().await;
     }
 
-    async fn put_a_key_of_the_future(&self) {
+    async fn put_future_key(&self) {
         let now = Timestamp::now();
         let spec = KeySpec {
             size: KeySize::Rsa2048,
@@ -398,7 +398,7 @@ impl Case {
 
     /// Restarts the controller; returns the time until it serves a certificate that is valid now and an object sealed
     /// for that certificate has its Secret.
-    async fn start_with_a_key_of_the_future(&mut self) -> SecretTime {
+    async fn start_with_future_key(&mut self) -> SecretTime {
         self.restart().await;
         let start = Instant::now();
         while start.elapsed() < MINUTE {
@@ -612,10 +612,10 @@ fn build_note() -> &'static str {
 /// Returns the median of each measurement, and the alerts of all runs. A run without a Secret counts as the longest.
 fn median(rows: &[Row]) -> Row {
     let count = |figure: fn(Counts) -> usize| {
-        middle(rows.iter().map(|row| figure(row.counts))).unwrap_or(0)
+        median_index(rows.iter().map(|row| figure(row.counts))).unwrap_or(0)
     };
     Row {
-        secret_time: middle_time(rows.iter().map(|row| row.secret_time)),
+        secret_time: median_time(rows.iter().map(|row| row.secret_time)),
         counts: Counts {
             requests: count(|counts| counts.requests),
             writes: count(|counts| counts.writes),
@@ -626,15 +626,15 @@ fn median(rows: &[Row]) -> Row {
 }
 
 /// Returns the median; a Secret that did not appear counts as the longest time.
-fn middle_time(times: impl Iterator<Item = SecretTime>) -> SecretTime {
-    middle(times.map(|time| time.unwrap_or(Duration::MAX))).filter(|time| *time < Duration::MAX)
+fn median_time(times: impl Iterator<Item = SecretTime>) -> SecretTime {
+    median_of(times.map(|time| time.unwrap_or(Duration::MAX))).filter(|time| *time < Duration::MAX)
 }
 
-fn middle<T: Ord>(figures: impl Iterator<Item = T>) -> Option<T> {
+fn median_of<T: Ord>(figures: impl Iterator<Item = T>) -> Option<T> {
     let mut figures: Vec<T> = figures.collect();
     figures.sort();
-    let middle = figures.len() / 2;
-    figures.into_iter().nth(middle)
+    let median_index = figures.len() / 2;
+    figures.into_iter().nth(median_index)
 }
 
 async fn compare(outage: Outage, runs: usize) -> String {

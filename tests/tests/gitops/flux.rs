@@ -79,13 +79,16 @@ async fn key_renewal_and_re_encryption_change_nothing_that_a_pod_sees() {
             Some(2),
             "the re-encrypted object arrived"
         );
-        assert_eq!(visible(app.site.secret(name).await), visible(before));
+        assert_eq!(
+            without_version_fields(app.site.secret(name).await),
+            without_version_fields(before)
+        );
     }
 }
 
 /// Returns a Secret without the fields that change with each version of its SealedSecret, so that readers cannot learn
 /// whether the values are equal: the revision, and whether `immutable` is `false` or absent.
-fn visible(mut secret: Secret) -> Secret {
+fn without_version_fields(mut secret: Secret) -> Secret {
     secret.metadata.resource_version = None;
     secret.metadata.managed_fields = None;
     secret.immutable = secret.immutable.filter(|immutable| *immutable);

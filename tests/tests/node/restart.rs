@@ -22,7 +22,7 @@ const RESTARTED_FOR: &str = "sealedsecrets.bitnami.com/restarted-for";
 const REFRESHED_FOR: &str = "sealedsecrets.bitnami.com/refreshed-for";
 
 /// The time in which a test checks that nothing happens, longer than the quiet time of the workloads.
-const CALM: Duration = Duration::from_secs(7);
+const OBSERVATION_TIME: Duration = Duration::from_secs(7);
 
 #[tokio::test]
 async fn a_mounted_file_has_the_new_value_at_once() {
@@ -71,7 +71,7 @@ async fn twenty_changes_in_five_seconds_cause_one_restart() {
     }
     app.wait_for_value("value-20").await;
     app.wait_until_complete().await;
-    sleep(CALM).await;
+    sleep(OBSERVATION_TIME).await;
     assert_eq!(app.generation().await, 2, "one restart");
     assert_eq!(app.events("Restarted").await, 1);
 }
@@ -85,7 +85,7 @@ async fn a_replaced_version_key_restarts_nothing() {
     restarter.wait_until_leader().await;
     sleep(Duration::from_secs(2)).await;
     database.replace_key().await;
-    sleep(CALM).await;
+    sleep(OBSERVATION_TIME).await;
     assert_eq!(app.generation().await, 1);
     database.set("second").await;
     app.wait_for_value("second").await;
@@ -106,7 +106,7 @@ async fn a_leader_that_is_killed_in_the_quiet_time_causes_exactly_one_restart() 
     first.kill();
     app.wait_for_value("second").await;
     app.wait_until_complete().await;
-    sleep(CALM).await;
+    sleep(OBSERVATION_TIME).await;
     assert_eq!(app.generation().await, 2, "one restart");
 }
 

@@ -36,7 +36,7 @@ const CLIENTS: usize = 2;
 /// The number of rotations.
 const ROTATIONS: usize = 3;
 /// Longer than the interval in which the controller checks whether Pods use former values.
-const LONGER_THAN_CHECKS: Duration = Duration::from_secs(12);
+const ABOVE_CHECK_INTERVAL: Duration = Duration::from_secs(12);
 
 #[tokio::test]
 async fn a_rotation_with_two_roles_refuses_no_client_under_load() {
@@ -161,7 +161,7 @@ async fn a_rotation_of_one_role_refuses_no_client_that_also_tries_the_former_pas
         .await;
         case.wait_with_seal_pods();
         // The controller sees meanwhile that all Pods have the new content.
-        sleep(LONGER_THAN_CHECKS).await;
+        sleep(ABOVE_CHECK_INTERVAL).await;
         assert_eq!(
             case.items_with_former_value().await,
             Some(vec!["password".to_owned()])

@@ -148,7 +148,7 @@ async fn assert_no_correction(case: &Case) {
 #[tokio::test]
 async fn an_invalid_secret_is_stalled() {
     // The name of the invalid item would reveal something about its value.
-    const BY_VALUES: &str = "the values do not form a valid Secret";
+    const INVALID_VALUES: &str = "the values do not form a valid Secret";
     let case = Case::new("refused").await;
     let rows: [(&str, &str, Items, &str); 4] = [
         (
@@ -161,13 +161,13 @@ async fn an_invalid_secret_is_stalled() {
             "no-object",
             "kubernetes.io/dockerconfigjson",
             &[(".dockerconfigjson", r#"["hunter2"]"#)],
-            BY_VALUES,
+            INVALID_VALUES,
         ),
         (
             "empty",
             "kubernetes.io/ssh-auth",
             &[("ssh-privatekey", "")],
-            BY_VALUES,
+            INVALID_VALUES,
         ),
         ("label", "Opaque", &[("a", "hunter2")], "metadata.labels"),
     ];

@@ -24,7 +24,7 @@ mod upstream;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use generate::Dice;
+use generate::RandomGenerator;
 use upstream::{Upstream, Values, Verdict};
 
 /// The maximum number of differences to report.
@@ -179,7 +179,7 @@ fn generated_templates_render_like_in_go() {
     let mut comparison = Comparison::new();
     let mut seed = read_number("SEALED_SECRETS_FUZZ_SEED").unwrap_or(1);
     while Instant::now() < end && comparison.differences.len() < MAX_SHOWN {
-        let template = generate::template(&mut Dice::new(seed), &names);
+        let template = generate::template(&mut RandomGenerator::new(seed), &names);
         comparison.compare(&format!("seed {seed}"), &template);
         seed += 1;
     }
