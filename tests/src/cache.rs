@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-/// Returns the directory for everything that is kept between runs: `$SEALED_SECRETS_TEST_CACHE`, or else
+/// Returns the directory for the files that are kept between runs: `$SEALED_SECRETS_TEST_CACHE`, or else
 /// `sealed-secrets-tests` in the user's cache directory. It may be deleted at any time between runs.
 pub(crate) fn directory() -> PathBuf {
     let directory = env::var_os("SEALED_SECRETS_TEST_CACHE")
@@ -41,7 +41,7 @@ pub(crate) fn lock(path: &Path, on_wait: impl FnOnce()) -> File {
     file
 }
 
-/// Identifies what is built from some inputs.
+/// A hash that identifies the result of a build by its inputs.
 #[derive(Default)]
 pub(crate) struct Key(Sha256);
 

@@ -47,9 +47,9 @@ pub fn time<T>(work: impl FnOnce() -> T) -> Duration {
     start.elapsed()
 }
 
-/// Compares the samples. Other work on the machine makes measurements longer, never shorter. So the comparison
-/// uses the fastest half, three quarters and nine tenths of all, each with the same cut for both kinds, and returns the
-/// largest t.
+/// Compares the samples. Other work on the machine makes measurements longer, never shorter. Therefore the comparison
+/// uses the fastest half, three quarters and nine tenths of all measurements, each with the same cut for both kinds,
+/// and returns the largest t.
 fn compare_samples(a: &[f64], b: &[f64]) -> Comparison {
     let mut times: Vec<f64> = a.iter().chain(b).copied().collect();
     times.sort_by(f64::total_cmp);

@@ -22,7 +22,7 @@ use shared::resource::SealedSecret;
 use crate::support::api_server::{ApiServer, id};
 use crate::support::{Case, KEYS, manifest_of, sealed};
 
-/// A controller with one object, which is edited repeatedly.
+/// A controller with one object, which the test edits repeatedly.
 struct Run {
     server: Arc<ApiServer>,
     store: Arc<ClusterStore>,

@@ -1,4 +1,4 @@
-//! Tests that values under `secrets` that are edited or deleted are restored in time.
+//! Tests that the controller restores values under `secrets` that another program edits or deletes.
 
 #![allow(
     clippy::unwrap_used,

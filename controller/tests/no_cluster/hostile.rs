@@ -189,7 +189,7 @@ async fn links_between_the_controllers_directories_are_not_followed() {
     assert_eq!(case.value("other/new/a").as_deref(), Some("3"));
 }
 
-/// Attack: an author adds an unparsable file next to valid ones, so that the controller ignores them.
+/// Attack: an author adds an unparsable file next to valid files, so that the controller ignores the valid files.
 #[tokio::test]
 async fn an_unparsable_file_does_not_affect_other_files() {
     let mut case = Case::new().await;

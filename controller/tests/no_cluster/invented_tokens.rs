@@ -28,8 +28,8 @@ use crate::support::{KEYS, manifest_of, sealed};
 
 const AUDIENCE: &str = "sealed-secrets.bitnami.com";
 
-/// A simulated API server that accepts tokens that begin with `good` and allows their users everything, and a
-/// controller that uses it.
+/// A simulated API server that accepts tokens that begin with `good` and allows their users all requests, and a
+/// controller that uses the server.
 struct Fixture {
     address: SocketAddr,
     token_reviews: Arc<AtomicUsize>,
@@ -123,7 +123,7 @@ fn api_server([token_reviews, access_reviews]: [Arc<AtomicUsize>; 2]) -> Client 
     Client::new(service, "ns")
 }
 
-/// Attack: a caller sends invented tokens, new ones and a repeated one, to flood the API server with reviews.
+/// Attack: a caller sends invented tokens, each once or one repeatedly, to flood the API server with reviews.
 #[tokio::test]
 async fn invented_tokens_cause_few_reviews_and_lock_no_caller_out() {
     let fixture = Fixture::new().await;

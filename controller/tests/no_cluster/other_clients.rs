@@ -26,7 +26,7 @@ use crate::support::{Case, KEYS, sealed};
 const NOT_MANAGED: &str = "already exists and is not managed by SealedSecret";
 const VALUES_KEPT: &str = "the values of the last good version stay in place";
 
-/// A controller with one object, which is restarted at will.
+/// A controller with one object. Tests can restart the controller.
 struct Run {
     server: Arc<ApiServer>,
     store: Arc<ClusterStore>,

@@ -85,7 +85,7 @@ impl RunningController {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for the exit. Returns the exit code, everything logged to stdout, and stderr.
+    /// Waits for the exit. Returns the exit code, the log on stdout, and stderr.
     fn wait_for_exit(mut self) -> (Option<i32>, String, String) {
         self.stdout.read_to_string(&mut self.log).unwrap();
         let mut stderr = String::new();

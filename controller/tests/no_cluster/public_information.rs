@@ -28,7 +28,7 @@ use tracing_subscriber::layer::{Context, Layer};
 use crate::support::api_server::{ApiServer, id};
 use crate::support::{Case, KEYS, record_log, sealed};
 
-/// A controller that reconciles one object on a test API server, and everything public that results: the status,
+/// A controller that reconciles one object on a test API server, and all public results: the status,
 /// events, log lines and metrics.
 pub(crate) struct Scenario {
     pub(crate) server: Arc<ApiServer>,
@@ -102,7 +102,7 @@ impl Scenario {
         self.run_due().await;
     }
 
-    /// Reconciles what is due.
+    /// Reconciles all due objects.
     pub(crate) async fn run_due(&mut self) {
         let now = Timestamp::from_second(self.generation).unwrap();
         let _guard = record_log(self.log.clone());
@@ -113,7 +113,7 @@ impl Scenario {
         self.server.is_synced()
     }
 
-    /// Returns everything that is public, without times, which vary, and without counts of the process, which include
+    /// Returns all public information, without times, which vary, and without counts of the process, which include
     /// other tests.
     pub(crate) fn public_state(&self) -> Value {
         let metrics = self.metrics.text(Timestamp::UNIX_EPOCH);
@@ -216,7 +216,7 @@ pub(crate) fn assert_indistinguishable(first: &Value, second: &Value, descriptio
     );
 }
 
-/// Returns one template for each possible byte, which fails if the first byte of the value is equal to it.
+/// Returns one template for each possible byte; the template fails if the first byte of the value equals this byte.
 fn templates_for_each_byte() -> Vec<(String, String)> {
     let text = |byte: u8| {
         format!("{{{{ if eq (index .a 0 | int) {byte} }}}}{{{{ fail \"\" }}}}{{{{ end }}}}")

@@ -62,7 +62,7 @@ pub fn sealed(key: &NewKey, id: &str, items: &[(&str, &str)]) -> SealedSecret {
     let mut secret = Secret::default();
     secret.metadata.namespace = Some(namespace.into());
     secret.metadata.name = Some(name.into());
-    // With this scope, names that no API server accepts can be sealed too.
+    // With this scope, objects with invalid names can be sealed too.
     Scope::ClusterWide.annotate(secret.metadata.annotations.get_or_insert_default());
     for (item, value) in items {
         secret

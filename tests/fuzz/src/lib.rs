@@ -283,7 +283,7 @@ pub fn manifest_text(bytes: &[u8]) {
             let reparsed = reparsed
                 .first()
                 .map(|d| Reading::default().json(&d.root, Shape::Any));
-            // An empty mapping is a document too.
+            // An empty mapping is also a document.
             assert_eq!(reparsed, Some(Ok(value.clone())), "{text}");
         }
     }

@@ -141,7 +141,7 @@ async fn connect(host: &str, user: &str, password: &str) -> Result<(), String> {
     closed.map_err(|error| message(&error))
 }
 
-/// Returns what the server reports, if it responded.
+/// Returns the message of the server, if it responded.
 fn message(error: &tokio_postgres::Error) -> String {
     let reported = error.as_db_error().map(ToString::to_string);
     reported.unwrap_or_else(|| {

@@ -82,7 +82,7 @@ impl Browser {
         outcome["value"].clone()
     }
 
-    /// Returns the URLs that pages have requested since the last call, including those of the pages themselves.
+    /// Returns the URLs that pages have requested since the last call, including the URLs of the pages themselves.
     pub fn requests(&self) -> Vec<String> {
         let entries = self.session.post("se/log", &json!({ "type": REQUEST_LOG }));
         let entries = entries.as_array().expect("the session records requests");

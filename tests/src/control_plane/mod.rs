@@ -50,7 +50,7 @@ pub(crate) use settings::KUBERNETES_SERVICE;
 /// The verbs of requests that change something.
 const WRITE_VERBS: [&str; 4] = ["create", "update", "patch", "delete"];
 
-/// A cluster whose API server answers.
+/// A cluster with a running API server.
 pub struct ControlPlane {
     /// The processes of the plane; `None` for a cluster from `TEST_KUBECONFIG`.
     own: Option<OwnProcesses>,

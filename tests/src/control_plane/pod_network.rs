@@ -5,7 +5,7 @@
 //! the API server reaches Pods through a proxy, as in clusters whose Pods are in another network
 //! (`EgressSelectorConfiguration`, `HTTPConnect` over a Unix socket). This module is that proxy. It connects to the
 //! addresses of a node and its Pods in the node's network namespace, and routes every other address to 127.0.0.1 of
-//! this machine: it keeps the port and ignores the address. It never sends anything to another machine.
+//! this machine: it keeps the port and ignores the address. It never connects to another machine.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};

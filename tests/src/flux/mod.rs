@@ -69,7 +69,7 @@ fn start_source(kubeconfig: &Path, scratch: &Scratch) -> Process {
     Process::start("source-controller", command, scratch)
 }
 
-/// Starts `kustomize-controller`, which applies what `source-controller` fetched.
+/// Starts `kustomize-controller`, which applies the content that `source-controller` fetched.
 fn start_kustomize(kubeconfig: &Path, scratch: &Scratch) -> Process {
     let command = command("kustomize-controller", kubeconfig, scratch);
     Process::start("kustomize-controller", command, scratch)

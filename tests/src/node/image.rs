@@ -13,7 +13,7 @@ use crate::binaries;
 use crate::operators::successful;
 use crate::scratch::Scratch;
 
-/// The image with busybox: a shell and the usual commands, as root, without anything else.
+/// The image with only busybox: a shell and the usual commands, as root.
 pub const BUSYBOX: &str = "docker.io/library/busybox:tests";
 
 /// Packs [`BUSYBOX`] from the unpacked Debian packages.

@@ -225,7 +225,7 @@ impl Gate {
 }
 
 impl Drop for Gate {
-    /// Ends the thread, whose socket would keep the node's network.
+    /// Ends the thread, because its socket would keep the node's network alive.
     fn drop(&mut self) {
         let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
     }

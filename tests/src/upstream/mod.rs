@@ -1,6 +1,6 @@
 //! Bitnami's implementation of Sealed Secrets (*upstream*), as a library in a separate process and as programs.
 //!
-//! Go builds everything from `tests/peer`, whose `go.sum` pins the sources.
+//! Go builds the library and the programs from `tests/peer`, whose `go.sum` pins the sources.
 
 mod process;
 mod wire;
@@ -39,7 +39,7 @@ pub fn upstream_controller() -> PathBuf {
 /// Panics if Go cannot find the sources.
 pub fn chart() -> PathBuf {
     let module = "github.com/bitnami-labs/sealed-secrets";
-    // Downloads the sources if nothing was built from them yet.
+    // Download the sources if no program was built from them yet.
     let download = Command::new("go")
         .args(["mod", "download", "-json", module])
         .current_dir(source())
@@ -223,8 +223,7 @@ impl Upstream {
         self.parse_through(document, "")
     }
 
-    /// Like [`Self::parse`], but converts through a Go type, which coerces values and drops what does not
-    /// fit.
+    /// Like [`Self::parse`], but converts through a Go type, which coerces values and drops unknown fields.
     ///
     /// # Errors
     /// Returns an error if the document cannot be parsed or does not fit the type.

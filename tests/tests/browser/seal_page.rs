@@ -20,7 +20,7 @@ use tests::sealing::{KEYS, sealed_for};
 const REQUEST: &str = "url => fetch(url, { mode: 'no-cors' }).then(() => true, () => false)";
 
 #[test]
-fn the_controller_unseals_what_a_page_sealed_for_the_same_scope_only() {
+fn the_controller_unseals_a_value_sealed_by_a_page_only_for_the_same_scope() {
     let browser = Browser::start();
     browser.open(&url(Path::new("seal.html")));
     for value in ["s3cr\u{e9}t", "", &"long".repeat(5000)] {

@@ -127,7 +127,7 @@ async fn applying_the_original_manifest_keeps_the_restart() {
 }
 
 #[tokio::test]
-async fn seal_pods_agrees_with_what_the_containers_print() {
+async fn seal_pods_agrees_with_the_output_of_the_containers() {
     let (plane, namespace) = start("truth").await;
     let mut database = Versioned::create(&namespace, "database", json!({}), "first").await;
     let pod = NodePod::create(&namespace, reader()).await;

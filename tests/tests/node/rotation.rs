@@ -208,7 +208,8 @@ struct Case {
 }
 
 impl Case {
-    /// Starts everything but the clients, with the first pair and these annotations of the SealedSecret.
+    /// Starts the server, the controller and `seal restart`, with the first pair and these annotations of the
+    /// SealedSecret.
     async fn start(purpose: &str, annotations: Value) -> Self {
         let (plane, node) = shared().await;
         import(node).await;

@@ -1,4 +1,4 @@
-//! Measures `seal rotate` on a tree of files whose values are for two old keys, and compares it with a loop
+//! Measures `seal rotate` on a tree of files whose values are sealed for two old keys, and compares it with a loop
 //! over Bitnami's `kubeseal --re-encrypt -f`, which calls a controller, and with the time of the private-key
 //! operations alone.
 

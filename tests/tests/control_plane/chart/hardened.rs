@@ -44,7 +44,7 @@ fn uncomment(text: &str, lines: &[usize]) -> String {
 }
 
 #[tokio::test]
-async fn the_hardened_values_pass_the_lifecycle() {
+async fn a_release_with_the_hardened_values_passes_the_lifecycle_test() {
     let plane = ControlPlane::start().await;
     let helm = Helm::for_cluster(plane.kubeconfig());
     let namespace = plane.namespace("hardened").await;

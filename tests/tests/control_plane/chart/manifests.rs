@@ -118,7 +118,7 @@ fn h8_the_pod_monitor_scrapes_the_metrics_port() {
 }
 
 #[tokio::test]
-async fn manifests_applied_by_kubectl_pass_the_lifecycle() {
+async fn manifests_applied_by_kubectl_pass_the_lifecycle_test() {
     let plane = empty_plane().await;
     let file = deploy("manifests/controller.yaml");
     kubectl(

@@ -38,14 +38,14 @@ const CHECKED_ELSEWHERE: &[&str] = &["rbac.pspEnabled", "crds.adopt"];
 const UNDOCUMENTED: &[&str] = &["service.labels", "metrics.service.labels"];
 
 #[test]
-fn every_value_of_bitnamis_chart_has_its_effect() {
+fn every_value_of_bitnamis_chart_has_its_documented_effect() {
     for effect in &EFFECTS.upstreams {
         assert_effect(effect);
     }
 }
 
 #[test]
-fn every_added_value_has_its_effect() {
+fn every_added_value_has_its_documented_effect() {
     for effect in &EFFECTS.others {
         assert_effect(effect);
     }

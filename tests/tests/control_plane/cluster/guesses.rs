@@ -7,8 +7,8 @@ use tests::patience::until;
 
 use super::case::Case;
 
-/// Returns what an editor without permissions on Secrets sees of one object, except what changes with the
-/// ciphertext.
+/// Returns the parts of one object and its events that an editor without permissions on Secrets sees, except the fields
+/// that change with the ciphertext.
 pub(super) async fn visible_state(case: &Case, object: &SealedSecret) -> Value {
     let events = case.events().await;
     let events = events

@@ -328,8 +328,7 @@ async fn start_two_controllers(
 }
 
 #[tokio::test]
-async fn c24_the_log_shows_the_fingerprint_of_a_new_certificate_and_the_certificate_only_for_debugging()
- {
+async fn c24_the_log_shows_the_fingerprint_of_a_new_certificate_and_its_pem_only_at_debug_level() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("json").await;
     roles::grant(&namespace, Reach::Namespace).await;

@@ -31,7 +31,7 @@ const ADDED_ITEMS: [&str; 3] = ["ca.crt", "namespace", "token"];
 
 type Items = &'static [(&'static str, &'static str)];
 
-/// Each built-in type with its required items, no type at all, and a type that Kubernetes does not know.
+/// Each built-in type with its required items, no type, and a type that is unknown to Kubernetes.
 const TYPES: &[(&str, &str, Items)] = &[
     ("none", "", &[("a", "1")]),
     ("opaque", "Opaque", &[("a", "1")]),
@@ -144,7 +144,7 @@ async fn assert_no_correction(case: &Case) {
     );
 }
 
-/// The controller checks which items a type requires. The API server checks everything else.
+/// The controller checks which items a type requires. The API server checks all other rules.
 #[tokio::test]
 async fn an_invalid_secret_is_stalled() {
     // The name of the invalid item would reveal something about its value.

@@ -331,7 +331,7 @@ async fn bitnamis_controller_starts_and_unseals_with_v2_keys_present() {
 }
 
 #[tokio::test]
-async fn the_list_is_served_through_the_api_server() {
+async fn the_list_of_recipients_is_served_through_the_api_server() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("v2-proxy").await;
     roles::grant(&namespace, Reach::Namespace).await;

@@ -164,7 +164,7 @@ fn open_with(sealed: &SealedSecret, key: &dyn Opener) -> Vec<u8> {
 }
 
 #[test]
-fn each_implementation_opens_what_the_other_wraps() {
+fn each_implementation_unwraps_keys_that_the_other_wraps() {
     let mut rng = StdRng::seed_from_u64(1);
     for suite in [Suite::XWing, Suite::P256] {
         for number in 1..=8 {

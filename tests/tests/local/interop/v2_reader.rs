@@ -260,7 +260,7 @@ fn go_reproduces_the_cases_with_fixed_randomness() {
 }
 
 #[test]
-fn go_opens_what_shared_seals() {
+fn go_opens_objects_that_shared_seals() {
     let mut rng = StdRng::seed_from_u64(1);
     let mut cases = all_combinations();
     for case in &mut cases {
@@ -273,7 +273,7 @@ fn go_opens_what_shared_seals() {
 }
 
 #[test]
-fn shared_opens_what_go_seals() {
+fn shared_opens_objects_that_go_seals() {
     let mut cases = all_combinations();
     let results = run_go("seal", &cases);
     for (case, result) in cases.iter_mut().zip(results) {
@@ -288,7 +288,7 @@ fn shared_opens_what_go_seals() {
 }
 
 #[test]
-fn go_opens_for_a_recipient_that_shared_added() {
+fn go_opens_objects_for_a_recipient_that_shared_added() {
     let mut rng = StdRng::seed_from_u64(3);
     let recipients: [&[&str]; 2] = [&["xw"], &["rsa"]];
     let cases = recipients.map(|r| (8..16).map(move |bits| combination(r, Scope::Strict, bits)));
