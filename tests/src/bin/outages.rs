@@ -612,7 +612,7 @@ fn build_note() -> &'static str {
 /// Returns the median of each measurement, and the alerts of all runs. A run without a Secret counts as the longest.
 fn median(rows: &[Row]) -> Row {
     let count = |figure: fn(Counts) -> usize| {
-        median_index(rows.iter().map(|row| figure(row.counts))).unwrap_or(0)
+        median_of(rows.iter().map(|row| figure(row.counts))).unwrap_or(0)
     };
     Row {
         secret_time: median_time(rows.iter().map(|row| row.secret_time)),
