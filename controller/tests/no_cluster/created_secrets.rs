@@ -146,7 +146,7 @@ async fn an_invalid_secret_is_stalled_and_the_status_names_the_fault() {
         assert_eq!(true_types, ["Stalled"], "{message}");
         assert!(message.starts_with(expected), "{message}");
         assert_eq!(*server.writes.lock().unwrap(), 0);
-        assert_eq!(controller.next, None, "a retry cannot help");
+        assert_eq!(controller.next, None, "no retry is scheduled");
         server.put_sealed(&object_of_type("Opaque", &[("a", "1")]), "u", 2);
         controller.reconcile().await;
         assert_eq!(conditions(&server).0, ["Synced", "Ready"]);

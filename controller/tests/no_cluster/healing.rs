@@ -447,7 +447,7 @@ async fn random_values_of_an_earlier_release_stay() {
     healing.advance(MAX_RESTORE_TIME).await;
     let after = healing.values();
     assert_ne!(after[0], before[0]);
-    assert_eq!(after[1..], before[1..], "were not edited");
+    assert_eq!(after[1..], before[1..], "values that were not edited stay");
     assert!(mark.exists());
 }
 

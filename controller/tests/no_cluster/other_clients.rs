@@ -377,7 +377,11 @@ async fn an_edit_of_a_random_value_is_replaced_and_reported() {
             let password = run.server.value("pw");
             assert_ne!(password, "evil");
             assert_eq!(password.len(), 8);
-            assert_eq!(run.server.value("mix"), mix, "was not edited");
+            assert_eq!(
+                run.server.value("mix"),
+                mix,
+                "a value that was not edited stays"
+            );
             assert!(run.server.is_synced());
             // Without a record nothing shows after a restart that another client caused the difference.
             let is_reported = !(restarts && drops_record);

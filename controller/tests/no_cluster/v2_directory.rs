@@ -261,7 +261,10 @@ async fn a_revision_is_accepted_at_most_a_day_before_its_time() {
     apply(&mut case, &early.object("ns/n", &[("a", "new")])).await;
     assert_eq!(case.reason("ns/n"), "RevisionInFuture");
     let types = case.conditions("ns/n").unwrap();
-    assert!(types.iter().all(|c| c.type_ != "Stalled"), "waiting helps");
+    assert!(
+        types.iter().all(|c| c.type_ != "Stalled"),
+        "an object that waits is not stalled"
+    );
     case.now = accepted - SignedDuration::from_secs(1);
     case.settle().await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("good"));

@@ -154,7 +154,7 @@ async fn an_annotation_requests_a_key_of_the_suite_of_its_secret() {
     assert_eq!(
         v2_names(&mut case).len(),
         3,
-        "one key of the preferred suite"
+        "only one key of the preferred suite is generated"
     );
     assert_eq!(ring(&mut case).keys().len(), 1);
     // A renewal requested by a signal applies to all suites.

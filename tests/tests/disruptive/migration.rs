@@ -175,7 +175,7 @@ async fn swap_controllers(case: &Case<'_>) -> String {
     assert_eq!(
         case.remaining_statuses(&statuses).await,
         statuses,
-        "no write loop"
+        "nothing is written while the objects are unchanged"
     );
     let log = own_pod.log();
     assert_eq!(own_pod.stop(), Some(0));

@@ -77,7 +77,7 @@ async fn key_renewal_and_re_encryption_change_nothing_that_a_pod_sees() {
         assert_eq!(
             object.metadata.generation,
             Some(2),
-            "the re-encrypted object arrived"
+            "the re-encrypted object was applied"
         );
         assert_eq!(
             without_version_fields(app.site.secret(name).await),

@@ -43,7 +43,7 @@ async fn a_container_sees_a_new_value_in_its_volume_and_after_a_restart_in_its_e
     assert_eq!(
         in_environment(&pod).await,
         "first\n",
-        "an environment is fixed"
+        "the environment of a running container does not change"
     );
 
     pod.run("main", &["touch", "/end"]).await;

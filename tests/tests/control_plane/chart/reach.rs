@@ -44,7 +44,10 @@ fn external_source(address: &str) -> Source {
 }
 
 fn selects(selector: &LabelSelector, labels: &Labels) -> bool {
-    assert!(selector.match_expressions.is_none(), "not evaluated here");
+    assert!(
+        selector.match_expressions.is_none(),
+        "this test does not evaluate expressions"
+    );
     let mut required = selector.match_labels.iter().flatten();
     required.all(|(name, value)| labels.get(name) == Some(value))
 }
@@ -84,11 +87,16 @@ fn matches_port(admitted: &NetworkPolicyPort, port: i32) -> bool {
         .protocol
         .as_deref()
         .is_none_or(|name| name == "TCP");
-    assert!(admitted.end_port.is_none(), "not evaluated here");
+    assert!(
+        admitted.end_port.is_none(),
+        "this test does not evaluate port ranges"
+    );
     is_tcp
         && match &admitted.port {
             Some(IntOrString::Int(number)) => *number == port,
-            Some(IntOrString::String(name)) => panic!("the port {name} is not evaluated here"),
+            Some(IntOrString::String(name)) => {
+                panic!("this test does not evaluate port names such as {name}")
+            }
             None => true,
         }
 }

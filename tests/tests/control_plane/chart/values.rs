@@ -98,7 +98,7 @@ fn every_value_of_the_chart_is_tested() {
     assert_eq!(
         chart_leaves.difference(&checked).collect::<Vec<_>>(),
         [""; 0],
-        "without an effect"
+        "values without a tested effect"
     );
     assert_eq!(
         checked.difference(&chart_leaves).collect::<Vec<_>>(),
