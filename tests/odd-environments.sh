@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Tests the command line in odd environments: odd-environments.sh SEAL KUBESEAL
-# Full disks, read-only and unreadable folders, closed descriptors, limits, work trees, submodules, odd names. Needs git and
-# unshare (util-linux). Prints a line for each case, and exits with 1 if a case fails. Cases with another user need root.
+# Full disks, read-only and unreadable directories, closed descriptors, limits, work trees, submodules, odd names. Needs
+# git and unshare (util-linux). Prints a line for each case, and exits with 1 if a case fails. Cases with another user
+# need root.
 set -uo pipefail
 seal=$(realpath "$1") kubeseal=$(realpath "$2")
 fixtures=$(realpath "$(dirname "$0")/../kubeseal-rs/tests/seal/fixtures")
@@ -66,7 +67,7 @@ try 'few open files' 0 'shop/db' "ulimit -n 16; $seal view db.yaml"
 try 'no locked memory' 0 'shop/db' "ulimit -l 0; $seal view --reveal --key key.pem db.yaml"
 same 'no case with limits changed the file' db.yaml before.yaml
 
-# Folders that cannot be read, for a user who is not root
+# Directories that cannot be read, for a user who is not root
 mkdir -p tree/a tree/closed tree/z
 for folder in a closed z; do cp db.yaml "tree/$folder/"; done
 chmod 000 tree/closed
@@ -78,8 +79,8 @@ if [ "$(id -u)" = 0 ]; then
     as_nobody='setpriv --reuid=65534 --regid=65534 --clear-groups'
 fi
 plain=$([ -n "$as_nobody" ] && echo ./seal || echo "$seal")
-try 'an unreadable folder beside others: view' 2 'tree/z/db.yaml' "$as_nobody $plain view tree"
-try 'an unreadable folder is named' 2 'tree/closed' "$as_nobody $plain lint tree"
+try 'an unreadable directory beside others: view' 2 'tree/z/db.yaml' "$as_nobody $plain view tree"
+try 'an unreadable directory is named' 2 'tree/closed' "$as_nobody $plain lint tree"
 chmod 755 tree/closed
 
 # Git
@@ -118,5 +119,5 @@ cp db.yaml "$long"
 try 'a name of 245 bytes' 0 'b added' "$seal set ./nnn* b --generate --cert cert.pem"
 deep=$(printf 'd/%.0s' {1..300})
 mkdir -p "$deep" && cp db.yaml "$deep/"
-try 'a tree of 300 folders' 0 'd/db.yaml' "$seal view d"
+try 'a tree of 300 directories' 0 'd/db.yaml' "$seal view d"
 exit "$failed"

@@ -1,5 +1,5 @@
-//! Tests that a tenant with much work delays only itself. They count the private-key operations of their process, so that
-//! other tests cannot be in it.
+//! Tests that a tenant with much work delays only itself. The tests count the private-key operations of the whole
+//! process, so no other tests run in this process.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +30,7 @@ async fn lock() -> MutexGuard<'static, ()> {
     LOCK.lock().await
 }
 
-/// Further keys, in addition to the two that all tests share.
+/// Keys in addition to the two that all tests share.
 static MORE_KEYS: LazyLock<Vec<NewKey>> = LazyLock::new(|| (2..6).map(key).collect());
 
 fn key(second: i64) -> NewKey {
@@ -48,24 +48,27 @@ fn all_keys() -> impl Iterator<Item = &'static NewKey> {
 }
 
 /// Returns text in the form of a sealed value that no key can unseal.
-fn garbage() -> String {
+fn undecryptable_value() -> String {
     let mut bytes = [0; 2 + 256 + 32];
     shared::random::system().fill_bytes(&mut bytes[2..]);
     bytes[0] = 1;
     base64::encode(&bytes)
 }
 
-fn add_garbage(mut object: SealedSecret, items: usize) -> SealedSecret {
+fn add_undecryptable_items(mut object: SealedSecret, items: usize) -> SealedSecret {
     for i in 0..items {
         let key = format!("k{i:04}");
-        object.spec.encrypted_data.insert(key, garbage());
+        object
+            .spec
+            .encrypted_data
+            .insert(key, undecryptable_value());
     }
     object
 }
 
 /// Attack: a tenant creates objects whose templates hash many passwords, to delay the simple object of another tenant.
 #[tokio::test]
-async fn an_object_of_another_namespace_does_not_wait_for_a_backlog_of_costly_ones() {
+async fn an_object_does_not_wait_for_the_costly_objects_of_another_namespace() {
     const HOSTILE_OBJECTS: usize = 16;
     let _lock = lock().await;
     let mut case = Case::new().await;
@@ -108,7 +111,7 @@ async fn an_object_that_cannot_be_unsealed_costs_a_bounded_number_of_operations(
         case.write(&format!("keys/more-{i}.yaml"), &key_manifest("k", key));
     }
     case.advance(SignedDuration::from_secs(2)).await;
-    let object = add_garbage(sealed(&KEYS[0], "ns/n", &[("a", "1")]), 300);
+    let object = add_undecryptable_items(sealed(&KEYS[0], "ns/n", &[("a", "1")]), 300);
     let before = private_key_operations();
     case.write("sealed/x.yaml", &manifest_of(&object));
     case.advance(SignedDuration::from_secs(2)).await;
@@ -148,7 +151,7 @@ async fn post(server: &Server, path: &str, body: &str) -> String {
 async fn a_request_that_cannot_succeed_ends_at_its_first_invalid_item() {
     let _lock = lock().await;
     let server = server_with_all_keys().await;
-    let mut object = add_garbage(sealed(&KEYS[0], "ns/n", &[("a", "1")]), 998);
+    let mut object = add_undecryptable_items(sealed(&KEYS[0], "ns/n", &[("a", "1")]), 998);
     let valid = object.spec.encrypted_data["a"].clone();
     object.spec.encrypted_data.insert("0".into(), valid);
     for path in ["/v1/verify", "/v1/rotate"] {

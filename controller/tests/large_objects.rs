@@ -1,5 +1,5 @@
-//! Tests that large annotations, `managedFields`, conditions and unknown fields of SealedSecrets are not kept in memory.
-//! This is the only test of its process, whose memory it measures.
+//! Tests that large annotations, `managedFields`, conditions and unknown fields of SealedSecrets are not kept in
+//! memory. This is the only test of its process, whose memory it measures.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -16,7 +16,7 @@ use kube::client::Body;
 use kube::runtime::watcher::{self, Event, watcher};
 use tower::service_fn;
 
-/// The pages of the list: each has objects that are large in another way.
+/// The pages of the list. The objects of each page are large in a different part.
 const PAGES: [Page; 12] = {
     use Page::{Annotations, Items, Statuses, Templates, Unknown};
     [
@@ -36,12 +36,12 @@ const PAGES: [Page; 12] = {
 };
 const ANNOTATIONS: usize = 10_000;
 
-/// The part in which the objects of a page are large.
+/// The part that makes the objects of a page large.
 #[derive(Clone, Copy)]
 enum Page {
     /// Annotations and `managedFields`, in 50 objects.
     Annotations,
-    /// A list of objects in a field of `spec` that no program knows, in 20 objects.
+    /// A list of objects in an unknown field of `spec`, in 20 objects.
     Unknown,
     /// As many empty items as the controller accepts, in 20 objects.
     Items,
@@ -59,7 +59,7 @@ impl Page {
         }
     }
 
-    /// Returns the metadata except the name, and the spec and status.
+    /// Returns the metadata without the name, the spec and the status of an object.
     fn content(self) -> (String, String) {
         let no_metadata = String::new();
         match self {
@@ -134,7 +134,7 @@ fn page(number: usize) -> String {
     )
 }
 
-/// Returns a client of an API server with these pages.
+/// Returns a client of an API server that serves [`PAGES`].
 fn client() -> Client {
     let service = service_fn(|request: Request<Body>| async move {
         let query = request.uri().query().unwrap_or_default().to_owned();

@@ -26,7 +26,7 @@ func main() {
 	if len(os.Args) < 2 {
 		refuse("no role was named")
 	}
-	// Every original reads its flags from os.Args itself, under its own name.
+	// Each of the original programs reads its flags from os.Args itself, under its own name.
 	os.Args = os.Args[1:]
 	switch role := os.Args[0]; role {
 	case "etcd":

@@ -3,9 +3,9 @@
 #
 #     boot.sh FOLDER ROOT PROGRAM NUMBER HIERARCHY...
 #
-# FOLDER has the node's settings and receives its logs. Its name is also that of the control group in each HIERARCHY.
-# ROOT is an output folder of packages.sh, PROGRAM that of tests/control-plane, NUMBER the third part of the node's
-# addresses.
+# FOLDER contains the node's settings and receives its logs. The control group in each HIERARCHY has the same name.
+# ROOT is an output directory of packages.sh, PROGRAM the program of tests/control-plane, and NUMBER the third part of
+# the node's addresses.
 set -eu
 folder=$1 root=$2 program=$3 number=$4
 shift 4
@@ -15,9 +15,9 @@ for hierarchy; do
     echo $$ >"$hierarchy/$group/cgroup.procs"
 done
 
-# The new namespace of control groups has the groups of above as its roots. In version 2, a group that contains other
-# groups with processes may have no process itself. When `unshare` is killed, the node's first process is killed too,
-# and with it all others.
+# The new namespace of control groups has these groups as its roots. In version 2, a group that contains other groups
+# with processes must not have processes itself. When `unshare` is killed, the kernel also kills the node's first process
+# and all its descendants.
 export init="${0%/*}/init.sh"
 exec unshare --cgroup -- sh -euc '
 folder=$1 root=$2 program=$3 number=$4

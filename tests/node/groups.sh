@@ -1,6 +1,6 @@
 #!/bin/sh
-# Creates a control group in every hierarchy, prints the hierarchies, and removes the groups with all groups in them
-# when stdin is closed:
+# Creates a control group in every hierarchy, prints the hierarchies, and removes the groups and their descendants when
+# stdin is closed:
 #
 #     groups.sh NAME
 #

@@ -1,5 +1,5 @@
 # The first process of a node, run by busybox in new namespaces: prepares the node's files, control groups and network,
-# then runs containerd and the kubelet. boot.sh has its arguments.
+# then runs containerd and the kubelet. Its arguments are those of boot.sh.
 #
 # All files outside FOLDER are in memory and vanish with the last process. No mount is visible outside the node.
 set -eu
@@ -81,5 +81,5 @@ ctr --namespace k8s.io images import /node/settings/busybox.tar
 /node/control-plane kubelet --config=/node/settings/kubelet.json --kubeconfig=/node/settings/kubeconfig \
     --hostname-override="node-$number" --node-ip="10.88.$number.1" --cert-dir=/var/lib/kubelet/pki \
     >/node/log/kubelet.log 2>&1 &
-# Ends with the kubelet, and reaps the processes that others leave.
+# Ends with the kubelet, and reaps orphaned processes.
 wait $!

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Unpacks Debian packages into a folder that can be the root of a node, without installing them:
+# Unpacks Debian packages into a directory that can be the root of a node, without installing them:
 #
 #     packages.sh FOLDER PACKAGE...
 #
@@ -26,6 +26,6 @@ for package in "$folder"/packages/*.deb; do
 done
 rm -rf "$folder/packages" "$folder/usr/share"
 chroot "$folder" /bin/busybox --install /bin
-# The other folders that a node needs. Its first process mounts something at each.
+# The other directories of a node. Its first process mounts a file system at each of them.
 cd "$folder"
 mkdir -p dev etc node proc run sys tmp var

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes the files of an image with PostgreSQL from Debian's packages, without installing them:
+# Creates the files of an image with PostgreSQL from Debian's packages, without installing them:
 #
 #     postgresql.sh FOLDER BUSYBOX
 #
-# Only what `initdb`, `postgres` and `psql` need is kept, because a node stores images in memory. BUSYBOX is a static busybox,
-# which becomes the shell that `initdb` starts.
+# Keeps only the files that `initdb`, `postgres` and `psql` need, because a node stores images in memory. BUSYBOX is a
+# static busybox, which becomes the shell that `initdb` starts.
 set -eu
 
 fail() {
@@ -18,8 +18,8 @@ all=$folder.all
 rm -rf "$packages" "$all"
 mkdir "$folder" "$packages" "$all"
 
-# Prints the packages with the server, its client, and the libraries of both. The compiler of queries is left out: it is the
-# largest package, and not needed. `libelogind0` replaces a library on systems without systemd.
+# Prints the packages with the server, its client, and the libraries of both. The query compiler is omitted, because it is
+# the largest package and not needed. `libelogind0` replaces a library on systems without systemd.
 packages_of_server() {
     apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances \
         postgresql | grep -E '^(postgresql(-client)?-[0-9]+|z?lib[^:]*)$' |
@@ -32,7 +32,7 @@ for package in "$packages"/*.deb; do
     dpkg -x "$package" "$all"
 done
 
-# Packages of systems before Debian 13 have files in /lib that belong into /usr/lib, where a link leads to them.
+# Packages of systems before Debian 13 have files in /lib, which must be a link to /usr/lib.
 for name in bin lib lib64 sbin; do
     if [ -d "$all/$name" ]; then
         mkdir -p "$all/usr/$name"
@@ -42,7 +42,7 @@ for name in bin lib lib64 sbin; do
     ln -s "usr/$name" "$all/$name"
 done
 
-# Copies files of the packages, each as what its link leads to.
+# Copies files of the packages; copies the target instead of a link.
 keep() {
     for path; do
         mkdir -p "$folder${path%/*}"

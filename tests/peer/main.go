@@ -1,7 +1,7 @@
 // Command peer offers upstream's Go implementation of Sealed Secrets to tests in other languages.
 //
 // It reads one JSON request per line on standard input and answers each with one JSON line on
-// standard output, in order. Bytes travel as base64. It ends when its input ends.
+// standard output, in order. Bytes are encoded as base64. It ends when its input ends.
 package main
 
 import (

@@ -1,5 +1,5 @@
 //! The project's own programs, built for the tests, because `cargo test` does not build the programs of other
-//! packages. `SEALED_SECRETS_PROGRAMS` names a folder with programs to test instead, for example those of a
+//! packages. `SEALED_SECRETS_PROGRAMS` names a directory with programs to test instead, for example those of a
 //! release.
 
 use std::env;
@@ -24,13 +24,13 @@ pub fn seal() -> PathBuf {
 
 /// Builds all programs on the first call in a process; Cargo itself serializes parallel processes.
 fn program_path(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let program = FOLDER
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    let program = DIRECTORY
         .get_or_init(|| env::var_os("SEALED_SECRETS_PROGRAMS").map_or_else(build, PathBuf::from))
         .join(format!("{name}{}", env::consts::EXE_SUFFIX));
     assert!(
         program.exists(),
-        "{} does not exist: cargo did not build it, or SEALED_SECRETS_PROGRAMS names a folder without it",
+        "{} does not exist: cargo did not build it, or SEALED_SECRETS_PROGRAMS names a directory without it",
         program.display()
     );
     program
@@ -40,7 +40,7 @@ fn program_path(name: &str) -> PathBuf {
 /// dependencies as `cargo test --workspace`, including those of dev-dependencies, and does not compile tokio
 /// and its dependents a second time.
 fn build() -> PathBuf {
-    let profile = profile_folder();
+    let profile = profile_directory();
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--workspace"])
         .args(["--bin=controller", "--bin=kubeseal", "--bin=seal"])
@@ -59,24 +59,28 @@ fn build() -> PathBuf {
     profile
 }
 
-/// Returns the folder of the running program's profile, in any target folder: `target/debug` for
+/// Returns the directory of the running program's profile, in any target directory: `target/debug` for
 /// `target/debug/playground` and for tests in `target/debug/deps`.
-pub(crate) fn profile_folder() -> PathBuf {
+pub(crate) fn profile_directory() -> PathBuf {
     let program = env::current_exe().unwrap();
-    let folder = program.parent().unwrap();
-    let is_nested = folder.ends_with("deps") || folder.ends_with("examples");
+    let directory = program.parent().unwrap();
+    let is_nested = directory.ends_with("deps") || directory.ends_with("examples");
     if is_nested {
-        folder.parent().unwrap()
+        directory.parent().unwrap()
     } else {
-        folder
+        directory
     }
     .to_owned()
 }
 
-/// Returns the profile of a folder. Cargo names the folder of the profile `dev` `debug`, and every other folder like
-/// its profile.
-fn profile_name(folder: &Path) -> &str {
-    match folder.file_name().and_then(|name| name.to_str()).unwrap() {
+/// Returns the profile of a directory. Cargo names the directory of the profile `dev` `debug`, and every other
+/// directory like its profile.
+fn profile_name(directory: &Path) -> &str {
+    match directory
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap()
+    {
         "debug" => "dev",
         other => other,
     }
@@ -89,7 +93,7 @@ mod tests {
     #[test]
     fn builds_every_program_next_to_the_running_one() {
         for program in [controller(), kubeseal(), seal()] {
-            assert_eq!(program.parent(), Some(profile_folder().as_path()));
+            assert_eq!(program.parent(), Some(profile_directory().as_path()));
             assert!(program.is_file(), "{}", program.display());
         }
     }

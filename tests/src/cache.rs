@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-/// Returns the folder for everything that is kept between runs: `$SEALED_SECRETS_TEST_CACHE`, or else
-/// `sealed-secrets-tests` in the user's cache folder. It may be deleted at any time between runs.
-pub(crate) fn folder() -> PathBuf {
-    let folder = env::var_os("SEALED_SECRETS_TEST_CACHE")
+/// Returns the directory for the files that are kept between runs: `$SEALED_SECRETS_TEST_CACHE`, or else
+/// `sealed-secrets-tests` in the user's cache directory. It may be deleted at any time between runs.
+pub(crate) fn directory() -> PathBuf {
+    let directory = env::var_os("SEALED_SECRETS_TEST_CACHE")
         .map_or_else(|| user_cache().join("sealed-secrets-tests"), PathBuf::from);
-    fs::create_dir_all(&folder).unwrap_or_else(|error| {
+    fs::create_dir_all(&directory).unwrap_or_else(|error| {
         panic!(
             "cannot create the directory {} for built test programs: {error}; \
              set SEALED_SECRETS_TEST_CACHE to a writable directory",
-            folder.display()
+            directory.display()
         )
     });
-    folder
+    directory
 }
 
 fn user_cache() -> PathBuf {
@@ -41,7 +41,7 @@ pub(crate) fn lock(path: &Path, on_wait: impl FnOnce()) -> File {
     file
 }
 
-/// Identifies what is built from some inputs.
+/// A hash that identifies the result of a build by its inputs.
 #[derive(Default)]
 pub(crate) struct Key(Sha256);
 

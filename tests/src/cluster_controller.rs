@@ -1,4 +1,4 @@
-//! Our controller as a process that works on a cluster, with a service account that has the permissions of Bitnami's
+//! The controller as a process that works on a cluster, with a service account that has the permissions of Bitnami's
 //! controller.
 
 use std::path::Path;
@@ -26,9 +26,9 @@ pub struct ClusterController {
 }
 
 impl ClusterController {
-    /// Starts the controller in a namespace whose account already has its permissions, and waits until its initial sync
-    /// is complete. It works only in its own namespace unless `args` contain other namespaces, because tests share the
-    /// cluster.
+    /// Starts the controller in a namespace whose account already has its permissions, and waits until the initial sync
+    /// is complete. The controller works only in its own namespace unless `args` contain other namespaces, because
+    /// tests share the cluster.
     ///
     /// # Panics
     /// Panics with the log if the controller does not become ready.

@@ -1,5 +1,5 @@
-//! Runs the controller that a Deployment describes. No kubelet runs here, so this module replaces it: it uses the
-//! arguments and environment variables in the cluster, as the Deployment's service account.
+//! Runs the controller that a Deployment describes, in place of a kubelet: with the arguments and environment variables
+//! of the Deployment, as its service account.
 
 use std::path::PathBuf;
 
@@ -19,11 +19,11 @@ pub struct Deployed {
 
 /// The program in the Pod.
 pub enum Program {
-    /// Our controller, built here.
+    /// This project's controller, as built for the tests.
     Ours,
     /// Bitnami's controller.
     Upstream,
-    /// `/usr/local/bin/controller` in this root, as the user 1001, with only `/tmp` writable.
+    /// `/usr/local/bin/controller` in this root directory, as the user 1001, with only `/tmp` writable.
     InRoot(PathBuf),
 }
 

@@ -1,4 +1,4 @@
-//! Our controller as a process that works on a folder of its own.
+//! The controller as a process that works on a directory of its own.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -16,7 +16,7 @@ use crate::scratch::Scratch;
 /// The string before the listening address in the controller's log.
 const SERVING: &str = "HTTP server serving\" addr=";
 
-/// A running controller. Dropping this value stops it and removes its folder.
+/// A running controller. Dropping this value stops it and removes its directory.
 pub struct DirectoryController {
     _process: Guarded,
     port: u16,
@@ -35,7 +35,7 @@ impl DirectoryController {
     /// Like [`Self::start`], with more arguments.
     pub fn start_with(args: &[&str]) -> Self {
         let scratch = Scratch::new();
-        fs::create_dir(scratch.path().join("sealed")).expect("a writable folder");
+        fs::create_dir(scratch.path().join("sealed")).expect("a writable directory");
         let mut command = guarded::command(binaries::controller());
         command
             .args([
@@ -62,8 +62,8 @@ impl DirectoryController {
         self.port
     }
 
-    /// Returns the folder that the controller works on.
-    pub fn folder(&self) -> PathBuf {
+    /// Returns the directory that the controller works on.
+    pub fn directory(&self) -> PathBuf {
         self.scratch.path().to_owned()
     }
 }

@@ -16,7 +16,7 @@ pub type Stamp<'a> = (&'a str, &'a str);
 
 /// Builds the program `package` in the module `source_dir` under the name `output_name`; returns its path.
 ///
-/// Reuses the program in the cache folder if these exact sources were built with this version of Go;
+/// Reuses the program in the cache directory if these exact sources were built with this version of Go;
 /// otherwise builds it, with progress on stderr. Parallel test processes build it only once.
 ///
 /// # Panics
@@ -33,7 +33,7 @@ pub fn build_stamped(
     stamps: &[Stamp],
 ) -> PathBuf {
     build_in(
-        &cache::folder(),
+        &cache::directory(),
         source_dir,
         output_name,
         "build",
@@ -50,7 +50,7 @@ pub fn build_tests(source_dir: &Path, package: &str, tag: &str, output_name: &st
     arguments.insert(0, "-c".to_owned());
     arguments.insert(1, format!("-tags={tag}"));
     build_in(
-        &cache::folder(),
+        &cache::directory(),
         source_dir,
         output_name,
         "test",
@@ -58,11 +58,11 @@ pub fn build_tests(source_dir: &Path, package: &str, tag: &str, output_name: &st
     )
 }
 
-/// Returns the folder with the sources of `module`, in the version that the module `source_dir` requires.
+/// Returns the directory with the sources of `module`, in the version that the module `source_dir` requires.
 ///
 /// # Panics
 /// Panics if Go is missing, or neither the network nor Go's module cache has the module.
-pub fn module_folder(source_dir: &Path, module: &str) -> PathBuf {
+pub fn module_directory(source_dir: &Path, module: &str) -> PathBuf {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Module {
@@ -116,7 +116,7 @@ fn arguments(package: &str, stamps: &[Stamp]) -> Vec<String> {
     ]
 }
 
-/// Hashes everything that determines the program: sources, arguments, and the version and settings of Go.
+/// Hashes all inputs that determine the program: sources, arguments, and the version and settings of Go.
 fn content_hash(source_dir: &Path, arguments: &[String]) -> String {
     let go = go(source_dir)
         .args(["env", "GOVERSION", "GOOS", "GOARCH", "GOFLAGS"])
@@ -134,9 +134,9 @@ fn content_hash(source_dir: &Path, arguments: &[String]) -> String {
     key.text()
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+fn files(directory: &Path) -> Vec<PathBuf> {
     let entries =
-        fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths
@@ -169,8 +169,8 @@ fn panic_without_go(error: &io::Error) -> ! {
     )
 }
 
-/// Builds in a separate folder and renames the result, so that an interrupted build leaves no partial program. Such a
-/// build leaves files only in that folder, which the next build of the same sources clears.
+/// Builds in a separate directory and renames the result, so that an interrupted build leaves no partial program. Such
+/// a build leaves files only in that directory, which the next build of the same sources clears.
 fn compile(source_dir: &Path, verb: &str, arguments: &[String], program: &Path) {
     let name = program.file_name().unwrap().display();
     let scratch = program.with_file_name("unfinished");

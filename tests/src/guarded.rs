@@ -9,15 +9,15 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// A shell script that starts a watcher and then replaces itself with the program given as arguments. The watcher reads
 /// a pipe to which only the test process can write. The pipe closes when the test process ends, even by SIGKILL, and
-/// the watcher then kills the program, even a stopped one. The test process dismisses the watcher with a line on the pipe
-/// when the program is gone, because the process id may soon belong to another process.
+/// the watcher then kills the program, even a stopped one. The test process dismisses the watcher with a line on the
+/// pipe when the program is gone, because the process id may soon belong to another process.
 const GUARD_SCRIPT: &str = r#"
 exec 3<&0 </dev/null
 (read -r dismissed <&3 || kill -KILL $$) >/dev/null 2>&1 &
 exec "$@" 3<&-
 "#;
 
-/// Returns a command for [`Guarded::spawn`]. The caller may add arguments, environment, folder, stdout and
+/// Returns a command for [`Guarded::spawn`]. The caller may add arguments, environment, directory, stdout and
 /// stderr; stdin is in use. The program gets its own process group, so that Ctrl-C in a terminal reaches only this
 /// process.
 pub fn command(program: impl AsRef<OsStr>) -> Command {

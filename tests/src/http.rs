@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Returns a port that is currently free, for programs that do not report the port that they got. It is below the range
+/// Returns a port that is currently free, for programs that do not report their port. It is below the range
 /// from which Linux takes ports for connections and for port 0, so only a program that chooses its port could take it
 /// first, for example another caller of this function, which is unlikely.
 ///

@@ -75,8 +75,8 @@ impl<'a> User<'a> {
             .ok_or(stderr)
     }
 
-    /// Returns a SealedSecret with one value, which our `kubeseal` seals with the certificate that it fetches through
-    /// the API server's proxy.
+    /// Returns a SealedSecret with one value, sealed by this project's `kubeseal` with the certificate that it fetches
+    /// through the API server's proxy.
     pub async fn seal(&self, name: &str, value: &str) -> Value {
         let metadata = json!({ "name": name, "namespace": self.namespace.name() });
         let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": { "a": value } });

@@ -39,13 +39,17 @@ impl Logged {
     ///
     /// # Panics
     /// Panics with the log if the process exits first, and without it if no value comes within [`patience::LIMIT`].
-    pub async fn wait_for_log<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
-        patience::until(what, async || {
+    pub async fn wait_for_log<T>(
+        &mut self,
+        description: &str,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> T {
+        patience::until(description, async || {
             let exit_status = self.process.try_wait();
             let log = self.log();
             assert!(
                 exit_status.is_none(),
-                "the process exited before {what}:\n{log}"
+                "the process exited before {description}:\n{log}"
             );
             find(&log)
         })

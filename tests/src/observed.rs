@@ -11,11 +11,11 @@ use crate::guarded::{self, Guarded};
 use crate::patience;
 use crate::scratch::Scratch;
 
-/// A program that acts as a test process, with its own folder for temporary files, so that all its processes have that
-/// folder's path in their arguments or their environment.
+/// A program that acts as a test process, with its own directory for temporary files, so that all its processes have
+/// that directory's path in their arguments or their environment.
 pub struct Observed {
     process: Guarded,
-    folder: Scratch,
+    directory: Scratch,
 }
 
 impl Observed {
@@ -23,10 +23,10 @@ impl Observed {
     /// `environment`.
     ///
     /// # Panics
-    /// Panics if the folder is not writable.
+    /// Panics if the directory is not writable.
     pub fn start(program: &str, args: &[&str], environment: &[(&str, &Path)]) -> Self {
-        let folder = Scratch::new();
-        let temporary = folder.path().join("temporary");
+        let directory = Scratch::new();
+        let temporary = directory.path().join("temporary");
         fs::create_dir(&temporary).unwrap();
         let mut command = guarded::command(program);
         command
@@ -36,10 +36,10 @@ impl Observed {
             .env("TMPDIR", temporary)
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
-            .stderr(File::create(folder.path().join("stderr")).unwrap());
+            .stderr(File::create(directory.path().join("stderr")).unwrap());
         Self {
             process: Guarded::spawn(&mut command).unwrap(),
-            folder,
+            directory,
         }
     }
 
@@ -71,12 +71,12 @@ impl Observed {
     /// # Panics
     /// Panics if it is not text.
     pub fn errors(&self) -> String {
-        fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+        fs::read_to_string(self.directory.path().join("stderr")).unwrap()
     }
 
-    /// Returns the folder for temporary files.
-    pub fn temporary_folder(&self) -> PathBuf {
-        self.folder.path().join("temporary")
+    /// Returns the directory for temporary files.
+    pub fn temporary_directory(&self) -> PathBuf {
+        self.directory.path().join("temporary")
     }
 
     /// Returns the process IDs, command lines and environments of the program's processes, one per line.
@@ -91,7 +91,7 @@ impl Observed {
             .expect("the program `ps` is needed: Debian has it in the package procps")
             .stdout;
         let processes = String::from_utf8_lossy(&ps);
-        let temporary = self.temporary_folder();
+        let temporary = self.temporary_directory();
         let own_lines: Vec<_> = processes
             .lines()
             .filter(|line| line.contains(temporary.to_str().unwrap()))
@@ -110,7 +110,7 @@ impl Observed {
         })
         .await;
         let files = async || {
-            fs::read_dir(self.temporary_folder())
+            fs::read_dir(self.temporary_directory())
                 .unwrap()
                 .next()
                 .is_none()

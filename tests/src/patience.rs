@@ -10,18 +10,18 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Calls `poll` repeatedly until it returns a value.
 ///
 /// # Panics
-/// Panics if there is no value within [`LIMIT`]; the message contains `what`.
-pub async fn until<T>(what: &str, poll: impl AsyncFnMut() -> Option<T>) -> T {
-    until_within(LIMIT, what, poll).await
+/// Panics if there is no value within [`LIMIT`]; the message contains `description`.
+pub async fn until<T>(description: &str, poll: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(LIMIT, description, poll).await
 }
 
 /// Like [`until`], with another limit, for work that takes long in a development build.
 ///
 /// # Panics
-/// Panics if there is no value within `limit`; the message contains `what`.
+/// Panics if there is no value within `limit`; the message contains `description`.
 pub async fn until_within<T>(
     limit: Duration,
-    what: &str,
+    description: &str,
     mut poll: impl AsyncFnMut() -> Option<T>,
 ) -> T {
     let deadline = Instant::now() + limit;
@@ -31,7 +31,7 @@ pub async fn until_within<T>(
         }
         assert!(
             Instant::now() < deadline,
-            "timed out after {limit:?}, waiting until {what}"
+            "timed out after {limit:?}, waiting until {description}"
         );
         tokio::time::sleep(POLL_INTERVAL).await;
     }
@@ -40,8 +40,8 @@ pub async fn until_within<T>(
 /// Waits for `future`; returns its result.
 ///
 /// # Panics
-/// Panics if the future is not ready within [`LIMIT`]; the message contains `what`.
-pub async fn within_limit<F: Future>(what: &str, future: F) -> F::Output {
+/// Panics if the future is not ready within [`LIMIT`]; the message contains `description`.
+pub async fn within_limit<F: Future>(description: &str, future: F) -> F::Output {
     let result = tokio::time::timeout(LIMIT, future).await;
-    result.unwrap_or_else(|_| panic!("timed out after {LIMIT:?}, waiting until {what}"))
+    result.unwrap_or_else(|_| panic!("timed out after {LIMIT:?}, waiting until {description}"))
 }

@@ -16,8 +16,8 @@ const SERVICE_ACCOUNT: &str = "serviceaccount";
 const POD_SCRIPT: &str = "mount -t tmpfs tmpfs /var/run && mkdir -p /var/run/secrets/kubernetes.io && \
     cp -r \"$1\" /var/run/secrets/kubernetes.io/serviceaccount && shift && exec \"$@\"";
 
-/// Runs `/usr/local/bin/controller` of another root like [`POD_SCRIPT`], as an unprivileged user. The root is read-only,
-/// except for `/var/run`, `/tmp` and `/proc`.
+/// Runs `/usr/local/bin/controller` of another root like [`POD_SCRIPT`], as an unprivileged user. The root is
+/// read-only, except for `/var/run`, `/tmp` and `/proc`.
 const POD_IN_ROOT_SCRIPT: &str = "root=$2 && mount --bind \"$root\" \"$root\" && \
     mkdir -p \"$root/var/run\" \"$root/proc\" && \
     mount -t tmpfs tmpfs \"$root/var/run\" && mount -t tmpfs tmpfs \"$root/tmp\" && mount -t proc proc \"$root/proc\" && \
@@ -28,7 +28,7 @@ const POD_IN_ROOT_SCRIPT: &str = "root=$2 && mount --bind \"$root\" \"$root\" &&
 
 /// The files that a Pod sees, and the program in them.
 pub enum Root {
-    /// This machine's files, and the program at this path.
+    /// The files of this machine, and the program at this path.
     Host(PathBuf),
     /// The files of an unpacked image, with its `/usr/local/bin/controller`.
     Image(PathBuf),
@@ -50,7 +50,7 @@ pub async fn run(
 ) -> Output {
     let files = service_account(plane, namespace, account).await;
     let stdin = files.path().join("stdin");
-    fs::write(&stdin, input).expect("a writable folder");
+    fs::write(&stdin, input).expect("a writable directory");
     let mut command = Command::new("unshare");
     add_unshare_args(&mut command, plane, POD_SCRIPT, &files, program, args);
     command
@@ -61,19 +61,19 @@ pub async fn run(
     command.output().expect("unshare is installed")
 }
 
-/// Creates the folder that is mounted into a Pod.
+/// Creates the directory that is mounted into a Pod.
 async fn service_account(
     plane: &ControlPlane,
     namespace: &Namespace<'_>,
     account: &str,
 ) -> Scratch {
     let files = Scratch::new();
-    let folder = files.path().join(SERVICE_ACCOUNT);
-    fs::create_dir(&folder).expect("a writable folder");
+    let directory = files.path().join(SERVICE_ACCOUNT);
+    fs::create_dir(&directory).expect("a writable directory");
     let token = plane.token_of(namespace.name(), account).await;
-    fs::write(folder.join("token"), token).expect("a writable folder");
-    fs::write(folder.join("ca.crt"), plane.authority()).expect("a writable folder");
-    fs::write(folder.join("namespace"), namespace.name()).expect("a writable folder");
+    fs::write(directory.join("token"), token).expect("a writable directory");
+    fs::write(directory.join("ca.crt"), plane.authority()).expect("a writable directory");
+    fs::write(directory.join("namespace"), namespace.name()).expect("a writable directory");
     files
 }
 
@@ -136,7 +136,7 @@ impl Pod {
     ) -> Self {
         let files = service_account(plane, namespace, account).await;
         let file = files.path().join(SERVICE_ACCOUNT).join("namespace");
-        fs::remove_file(file).expect("a writable folder");
+        fs::remove_file(file).expect("a writable directory");
         let root = Root::Host(program.to_owned());
         let mut pod = Self::spawn_with(plane, files, root, args, variables);
         pod.wait_until_serving().await;

@@ -17,7 +17,7 @@ use crate::scratch::Scratch;
 pub struct Prometheus {
     port: u16,
     process: Logged,
-    _folder: Scratch,
+    _directory: Scratch,
 }
 
 impl Prometheus {
@@ -28,7 +28,7 @@ impl Prometheus {
     /// Panics if Prometheus is not installed.
     pub fn start_scraping(metrics_port: u16, rules: Option<&Path>) -> Self {
         operators::prometheus_program("prometheus");
-        let folder = Scratch::new();
+        let directory = Scratch::new();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
@@ -38,9 +38,9 @@ impl Prometheus {
         let rule_files: Vec<_> = rules.into_iter().collect();
         let settings =
             json!({ "global": global, "rule_files": rule_files, "scrape_configs": [scrape] });
-        let file = folder.path().join("prometheus.yml");
+        let file = directory.path().join("prometheus.yml");
         fs::write(&file, settings.to_string()).unwrap();
-        let data = folder.path().join("data");
+        let data = directory.path().join("data");
         let mut command = guarded::command("prometheus");
         command
             .arg(format!("--config.file={}", file.display()))
@@ -49,7 +49,7 @@ impl Prometheus {
         Self {
             port,
             process: Logged::spawn(&mut command).unwrap(),
-            _folder: folder,
+            _directory: directory,
         }
     }
 

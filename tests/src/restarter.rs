@@ -1,4 +1,4 @@
-//! Runs `seal restart`, and stands in for the controller: writes Secrets and their versions.
+//! Runs `seal restart`, and writes Secrets and their versions in place of the controller.
 
 use std::path::Path;
 
@@ -123,7 +123,7 @@ pub struct Versioned<'a> {
 }
 
 impl<'a> Versioned<'a> {
-    /// Creates both, with one item `password`.
+    /// Creates the SealedSecret and the Secret, with one item `password`.
     pub async fn create(
         namespace: &'a Namespace<'a>,
         name: &str,
@@ -160,7 +160,7 @@ impl<'a> Versioned<'a> {
         self.record().await;
     }
 
-    /// Records the same content under another key.
+    /// Records a version of the same content under another version key.
     pub async fn replace_key(&mut self) {
         self.key += 1;
         self.record().await;

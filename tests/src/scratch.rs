@@ -1,4 +1,4 @@
-//! Temporary folders that are removed when this process ends for any reason.
+//! Temporary directories that are removed when this process ends for any reason.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,15 +6,15 @@ use std::process::{Command, Stdio};
 
 use crate::sweeper::Sweeper;
 
-/// Creates the folder, waits until its stdin is closed, and removes the folder. It creates the folder itself,
-/// so that the folder never exists without a process that will remove it.
+/// Creates the directory, waits until its stdin is closed, and removes the directory. It creates the directory itself,
+/// so that the directory never exists without a process that will remove it.
 const SWEEP_SCRIPT: &str = r#"
-folder=$(mktemp -d "$1/sealed-secrets-XXXXXX") || exit
-echo "$folder" && exec >/dev/null && cat
-until rm -rf -- "$folder"; do sleep 0.1; done
+directory=$(mktemp -d "$1/sealed-secrets-XXXXXX") || exit
+echo "$directory" && exec >/dev/null && cat
+until rm -rf -- "$directory"; do sleep 0.1; done
 "#;
 
-/// A new folder that only this user can access. It is removed when the value is dropped or this process ends,
+/// A new directory that only this user can access. It is removed when the value is dropped or this process ends,
 /// even by SIGKILL, as soon as all holders of a [`Scratch::lease`] have ended too.
 pub struct Scratch {
     path: PathBuf,
@@ -22,7 +22,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Creates a folder in the system's temporary folder (`$TMPDIR`).
+    /// Creates a directory in the system's temporary directory (`$TMPDIR`).
     pub fn new() -> Self {
         let parent = env::temp_dir();
         let mut command = Command::new("/bin/sh");
@@ -30,19 +30,19 @@ impl Scratch {
         let (sweeper, path) = Sweeper::start(&mut command);
         assert!(
             !path.is_empty(),
-            "cannot create a temporary folder in {}; set TMPDIR to a writable folder",
+            "cannot create a temporary directory in {}; set TMPDIR to a writable directory",
             parent.display()
         );
         let path = path.into();
         Self { path, sweeper }
     }
 
-    /// Returns the path of the folder.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Returns the stdout for a process that writes to the folder. The folder stays until the process is
+    /// Returns the stdout for a process that writes to the directory. The directory stays until the process is
     /// gone; otherwise the process might recreate removed files. Output written there is lost.
     pub fn lease(&self) -> Stdio {
         self.sweeper.lease()

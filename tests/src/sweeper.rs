@@ -1,11 +1,11 @@
-//! Processes that remove something when this process ends for any reason.
+//! Processes that clean up when this process ends for any reason.
 
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-/// A process that waits until its stdin is closed, and then removes something. Its stdin closes when this value is
+/// A process that waits until its stdin is closed, and then cleans up. Its stdin closes when this value is
 /// dropped or this process ends, even by SIGKILL, as soon as all holders of a [`Sweeper::lease`] have ended too.
 pub(crate) struct Sweeper {
     process: Child,
@@ -14,9 +14,9 @@ pub(crate) struct Sweeper {
 }
 
 impl Sweeper {
-    /// Runs a command that creates something, prints a line about it, and removes it when its stdin is closed. Because
-    /// the command itself creates it, it never exists without a process that will remove it. Returns the line; an empty
-    /// one if the command failed.
+    /// Runs a command that creates a resource, prints a line about it, and removes it when its stdin is closed. Because
+    /// the command itself creates the resource, it never exists without a process that will remove it. Returns the
+    /// line, which is empty if the command failed.
     pub(crate) fn start(command: &mut Command) -> (Self, String) {
         let mut process = command
             .stdin(Stdio::piped())
@@ -33,7 +33,7 @@ impl Sweeper {
         (Self { process, pipe }, line)
     }
 
-    /// Returns the stdout for a process that uses what will be removed. It stays until the process is gone. Output
+    /// Returns the stdout for a process that uses the resource, which stays until the process is gone. Output
     /// written there is lost.
     pub(crate) fn lease(&self) -> Stdio {
         self.pipe

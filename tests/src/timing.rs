@@ -47,9 +47,9 @@ pub fn time<T>(work: impl FnOnce() -> T) -> Duration {
     start.elapsed()
 }
 
-/// Compares the samples. Other work on the machine makes measurements longer, never shorter. So the comparison
-/// uses the fastest half, three quarters and nine tenths of all, each with the same cut for both kinds, and returns the
-/// largest t.
+/// Compares the samples. Other work on the machine makes measurements longer, never shorter. Therefore the comparison
+/// uses the fastest half, three quarters and nine tenths of all measurements, each with the same cut for both kinds,
+/// and returns the largest t.
 fn compare_samples(a: &[f64], b: &[f64]) -> Comparison {
     let mut times: Vec<f64> = a.iter().chain(b).copied().collect();
     times.sort_by(f64::total_cmp);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn detects_a_difference_if_a_cut_leaves_nothing() {
+    fn detects_a_difference_if_no_sample_of_one_side_is_below_the_cut() {
         assert!(compare_samples(&sample(1, 1000.0), &sample(2, 9000.0)).t > CERTAIN);
     }
 }

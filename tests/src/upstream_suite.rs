@@ -1,4 +1,4 @@
-//! Bitnami's released integration suite, and its results for our programs.
+//! Bitnami's released integration suite, and its results for the programs of this project.
 //!
 //! The suite comes from the Go module cache and is built like other Go programs of the tests; none of its
 //! sources is in this repository.
@@ -27,7 +27,7 @@ pub fn program() -> PathBuf {
 pub enum Definition {
     /// Bitnami's CRD.
     Upstream,
-    /// Our CRD.
+    /// The CRD of this project.
     Ours,
 }
 

@@ -16,7 +16,7 @@ pub fn empty(namespace: &str, name: &str) -> SealedSecret {
     sealed
 }
 
-/// Adds items with a new shared lock. `change` sets what the lock is made for.
+/// Adds items with a new shared lock. `change` modifies the properties of the lock.
 pub fn add_shared(
     sealed: &mut SealedSecret,
     recipient: &dyn Recipient,

@@ -24,7 +24,7 @@ pub struct Verdict {
 /// A difference that Argo CD finds between an object in Git and in the cluster.
 #[derive(Debug, Deserialize)]
 pub struct Difference {
-    /// The method that found it: `three-way`, `structured merge` or `server-side`.
+    /// The method that found the difference: `three-way`, `structured merge` or `server-side`.
     pub method: String,
     /// The object that Argo CD expects, as JSON.
     pub expected: String,
@@ -49,7 +49,7 @@ pub fn sync(kubeconfig: &Path, object: &Value) {
     let () = run(command.arg("sync").env("KUBECONFIG", kubeconfig), object);
 }
 
-/// Compares an object with the one in the cluster by all methods of Argo CD; ignores differences in fields of these
+/// Compares an object with that in the cluster by all methods of Argo CD; ignores differences in fields of these
 /// managers (`managedFieldsManagers` of an Application).
 ///
 /// # Panics

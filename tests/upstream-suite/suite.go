@@ -1,4 +1,4 @@
-// Package suite makes Go resolve what Bitnami's integration suite imports, so that
+// Package suite makes Go resolve the imports of Bitnami's integration suite, so that
 // `go test -c -tags integration github.com/bitnami-labs/sealed-secrets/integration` builds here.
 // The suite itself comes from the module cache.
 package suite

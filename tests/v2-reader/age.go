@@ -10,10 +10,10 @@ const (
 	ageIdentity  = "age-secret-key-pq-"
 )
 
-// parseAgeIdentity reads a post-quantum identity of age, which is in capitals.
+// parseAgeIdentity reads a post-quantum identity of age, which is in capital letters.
 func parseAgeIdentity(text string) (key, error) {
 	if text != strings.ToUpper(text) {
-		return key{}, errors.New("an identity of age is in capitals")
+		return key{}, errors.New("an identity of age must be in capital letters")
 	}
 	seed, err := decodeBech32(ageIdentity, strings.ToLower(text))
 	if err != nil {
@@ -54,7 +54,7 @@ func decodeBech32(prefix, text string) ([]byte, error) {
 	return joinBits(groups[:len(groups)-6])
 }
 
-// expandPrefix returns what the checksum covers of the prefix.
+// expandPrefix returns the form of the prefix that the checksum covers.
 func expandPrefix(prefix string) []byte {
 	var high, low []byte
 	for _, b := range []byte(prefix) {
@@ -79,7 +79,7 @@ func checksum(groups []byte) uint32 {
 	return sum
 }
 
-// joinBits makes bytes of groups of 5 bits. The bits that are left over are fewer than 5, and zeros.
+// joinBits joins groups of 5 bits to bytes. Fewer than 5 bits may remain, and they must be zeros.
 func joinBits(groups []byte) ([]byte, error) {
 	var out []byte
 	bits, n := uint(0), 0

@@ -49,7 +49,7 @@ func unpad(padded []byte) (vid, value []byte, err error) {
 	return content[:vidLength], content[vidLength:end], nil
 }
 
-// sealBox makes the box of an item.
+// sealBox creates the box of an item.
 func sealBox(dk []byte, h header, name string, vid, value, nonce []byte) []byte {
 	info := itemInfo(h, name)
 	return join(nonce, itemCipher(dk, info).Seal(nil, nonce, pad(vid, value), info))

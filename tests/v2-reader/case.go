@@ -18,14 +18,14 @@ type file struct {
 	digests
 }
 
-// keyText is a key. A recipient of a writer needs no private form.
+// keyText is a key in text form. A recipient of a writer needs no private form.
 type keyText struct {
 	Private   string `json:"private"`
 	Recipient string `json:"recipient"`
 	ID        string `json:"id"`
 }
 
-// vector is a case.
+// vector is one case of a file.
 type vector struct {
 	Name          string            `json:"name"`
 	Place         place             `json:"place"`
@@ -41,7 +41,7 @@ type vector struct {
 	Seal          *sealText         `json:"seal"`
 }
 
-// sealText is what a writer needs.
+// sealText is the input of a writer.
 type sealText struct {
 	Recipients     []string `json:"recipients"`
 	AllowClassical bool     `json:"allowClassical"`
@@ -53,7 +53,7 @@ type sealText struct {
 	Random         string   `json:"random"`
 }
 
-// readFile decodes a file, and its keys.
+// readFile decodes a file and its keys.
 func readFile(r io.Reader) (file, error) {
 	var f file
 	err := json.NewDecoder(r).Decode(&f)
@@ -99,7 +99,7 @@ func (f file) open(v vector) (map[string]opened, error) {
 	return openObject(v.EncryptedData, r)
 }
 
-// seal makes the entries of a case. Random bytes and vids that it does not name are drawn.
+// seal creates the entries of a case. Random bytes and vids that the case does not specify are generated.
 func (f file) seal(v vector) (map[string]string, error) {
 	if v.Seal == nil {
 		return nil, errors.New("the case has no field seal")
@@ -138,7 +138,7 @@ func (f file) sealing(v vector) (sealing, error) {
 	return s, err
 }
 
-// orNull returns a template to bind to, also if the case has none.
+// orNull returns the template to bind to, or null if the case has no template.
 func orNull(template json.RawMessage) json.RawMessage {
 	if template == nil {
 		return json.RawMessage("null")
@@ -179,7 +179,7 @@ func (v vector) items() (map[string]opened, error) {
 	return items, nil
 }
 
-// vid is that of the case, or a new one.
+// vid returns the vid of the case, or a new one if the case has none.
 func (v vector) vid(name string) ([]byte, error) {
 	if text, found := v.Vids[name]; found {
 		return hex.DecodeString(text)

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 )
 
-// policy is what a reader requires beyond the format.
+// policy contains the requirements of a reader beyond the format.
 type policy struct {
 	RequireV2          bool    `json:"requireV2"`
 	RequireBound       bool    `json:"requireBound"`
@@ -14,7 +14,7 @@ type policy struct {
 	HighestRevision    *uint64 `json:"highestRevision"`
 }
 
-// request is everything that a check may depend on. None of it is secret.
+// request contains all inputs that a check may depend on. They are not secret.
 type request struct {
 	place       place
 	template    json.RawMessage
@@ -141,7 +141,7 @@ func revisions(o object, r request) error {
 	return nil
 }
 
-// target: no Secret object is made from values that must not become one.
+// target: no Secret object is created from values that must not be in one.
 func target(o object, r request) error {
 	if r.makesSecret && countLocks(o, flagNeverSecret) > 0 {
 		return notMade

@@ -2,7 +2,7 @@ package main
 
 import "strings"
 
-// entry reads one entry; its name and the beginning of its value say what it is.
+// entry reads one entry, whose name and the beginning of whose value determine its kind.
 func (p *parser) entry(name, value string) error {
 	switch {
 	case strings.HasPrefix(name, "/"):
@@ -72,7 +72,7 @@ func (p *parser) shortEntry(name, value string) error {
 	return nil
 }
 
-// inlineEntry reads an item that brings its own lock.
+// inlineEntry reads an item that contains its own lock.
 func (p *parser) inlineEntry(name, value string) error {
 	b, err := payload("i", value)
 	if err != nil {

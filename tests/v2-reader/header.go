@@ -13,7 +13,7 @@ const (
 // fixedHeader is the length of the fields before the template digest.
 const fixedHeader = 27
 
-// header is what all items of a lock have in common.
+// header contains the properties that all items of a lock share.
 type header struct {
 	raw        []byte // with the commitment
 	flags      byte
@@ -56,7 +56,7 @@ func splitHeader(raw []byte) header {
 	return h
 }
 
-// newHeader makes the header that is committed to dk. The template digest is nil if the header is not bound to it.
+// newHeader creates the header that is committed to dk. The template digest is nil if the header is not bound to it.
 func newHeader(flags, scope byte, revision uint64, ctx, template, dk []byte) header {
 	raw := join([]byte{2, flags, scope}, u64(revision), placeOf(ctx), template)
 	return splitHeader(append(raw, commitment(dk, raw, ctx)...))

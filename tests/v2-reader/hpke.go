@@ -13,7 +13,7 @@ import (
 )
 
 // This file is the sending side of HPKE (RFC 9180). Go's library has one, but it draws its own randomness, so it cannot
-// make the entries of the vectors again. The receiving side is Go's.
+// reproduce the entries of the vectors. The receiving side is that of Go's library.
 
 const (
 	kemXW   = 0x647a
@@ -32,7 +32,7 @@ func hpkeLabels(kem uint16) labeled {
 func (suite labeled) extract(salt []byte, label string, input []byte) []byte {
 	prk, err := hkdf.Extract(sha256.New, join([]byte("HPKE-v1"), suite, []byte(label), input), salt)
 	if err != nil {
-		panic(err) // SHA-256 always works
+		panic(err) // SHA-256 does not fail
 	}
 	return prk
 }
@@ -119,7 +119,7 @@ func encapsulateMLKEM(public []byte, random io.Reader) (shared, enc []byte, err 
 	return mlkemtest.Encapsulate768(encapsulation, seed)
 }
 
-// agree draws an ephemeral key, and returns the shared point and the ephemeral public key.
+// agree generates an ephemeral key, and returns the shared point and the ephemeral public key.
 func agree(curve ecdh.Curve, public *ecdh.PublicKey, random io.Reader) (dh, ephemeral []byte, err error) {
 	secret, err := draw(random, 32)
 	if err != nil {

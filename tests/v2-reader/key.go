@@ -19,7 +19,7 @@ type key struct {
 	rsa    *rsa.PrivateKey
 }
 
-// recipient is the public half.
+// recipient returns the public half.
 func (k key) recipient() recipient { return recipient{k.suite, k.public} }
 
 // parseKey reads the private form of a key: "seal2-key …", an identity of age, or PKCS#8 in hexadecimal for rsa.
@@ -41,7 +41,7 @@ func parseKey(text string) (key, error) {
 	return newHPKE(fields[1], secret)
 }
 
-// newHPKE makes a key of the suite with this name.
+// newHPKE creates a key of the suite with this name.
 func newHPKE(name string, secret []byte) (key, error) {
 	suite, err := suiteOf(name)
 	if err != nil {
@@ -83,7 +83,7 @@ func parseRSA(text string) (key, error) {
 	}
 	private, ok := parsed.(*rsa.PrivateKey)
 	if !ok {
-		return key{}, errors.New("the PKCS#8 key is no RSA key")
+		return key{}, errors.New("the PKCS#8 key is not an RSA key")
 	}
 	public, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
 	return key{suite: suiteRSA, public: public, rsa: private}, err

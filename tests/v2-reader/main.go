@@ -1,12 +1,12 @@
 // Program v2-reader is a second implementation of the v2 sealed format, written from the specification alone
-// (shared/docs/v2.md) and with Go's standard library. It shares no code with the implementation in Rust, so what both
-// accept, refuse and write is what the page says.
+// (shared/docs/v2.md) and with Go's standard library. It shares no code with the implementation in Rust, so agreement
+// of both shows that they follow the page.
 //
 //	v2-reader open [FILE]    opens every case of FILE, or of the standard input
-//	v2-reader seal [FILE]    makes the entries of every case that has the field "seal"
+//	v2-reader seal [FILE]    creates the entries of every case that has the field "seal"
 //
 // The input is a file of vectors (section 11). The output is a list of results in JSON, one for each case. A case that
-// cannot be worked on, because a key is missing or a template is not readable, has the field "error".
+// cannot be processed, because a key is missing or a template is not readable, has the field "error".
 //
 //	section                    file
 //	3 Text                     text.go, entry.go, object.go

@@ -18,7 +18,7 @@ type item struct {
 	box  []byte
 }
 
-// object is what the entries of encryptedData contain.
+// object is the content of the entries of encryptedData.
 type object struct {
 	locks []*lock // those that an item refers to
 	items []item

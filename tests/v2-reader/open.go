@@ -7,18 +7,18 @@ import (
 	"slices"
 )
 
-// opened is an item that was opened.
+// opened contains the identifier and the value of an item.
 type opened struct {
 	vid, value []byte
 }
 
-// candidate is a stanza, and the key that opens it.
+// candidate is a stanza with the key that opens it.
 type candidate struct {
 	stanza stanza
 	key    key
 }
 
-// openObject does the steps of section 5.6. Without an error, it returns every v2 item.
+// openObject performs the steps of section 5.6. Without an error, it returns every v2 item.
 func openObject(entries map[string]string, r request) (map[string]opened, error) {
 	o, err := parse(entries)
 	if err != nil {
@@ -32,7 +32,7 @@ func openObject(entries map[string]string, r request) (map[string]opened, error)
 	return openLocks(o, r)
 }
 
-// openLocks does step 11. A failure of one lock does not keep the others from being opened.
+// openLocks performs step 11. If a lock cannot be opened, the other locks are still opened.
 func openLocks(o object, r request) (map[string]opened, error) {
 	items := map[string]opened{}
 	if len(o.locks) == 0 {

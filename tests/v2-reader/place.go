@@ -1,6 +1,6 @@
 package main
 
-// place is where an object is: its scope and, as far as the object has them, its namespace and name.
+// place is the scope of an object and, as far as the object has them, its namespace and name.
 type place struct {
 	Scope     string `json:"scope"`
 	Namespace string `json:"namespace"`
@@ -26,5 +26,5 @@ func (p place) context() (byte, []byte, error) {
 	return scope, join(domain("ctx"), []byte{scope}, lp(namespace), lp(name)), nil
 }
 
-// placeOf returns the 16 bytes that stand for ctx in a header.
+// placeOf returns the 16 bytes that represent ctx in a header.
 func placeOf(ctx []byte) []byte { return digest(ctx)[:16] }

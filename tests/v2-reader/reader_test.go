@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// sealed makes the entries of a vector for these recipients, with real randomness.
+// sealed creates the entries of a vector for these recipients, with real randomness.
 func sealed(t *testing.T, change func(*vector), recipients ...string) (file, vector) {
 	t.Helper()
 	f := readVectors(t)

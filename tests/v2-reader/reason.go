@@ -1,6 +1,6 @@
 package main
 
-// reason is why an object is refused.
+// reason is the reason for which an object is refused.
 type reason string
 
 const (

@@ -23,7 +23,7 @@ func isItemName(name string) bool {
 	return itemCharacters.MatchString(name) && name != "." && !strings.HasPrefix(name, "..")
 }
 
-// sealing is what a writer puts under one lock.
+// sealing contains the values and properties of one lock.
 type sealing struct {
 	place          place
 	template       json.RawMessage // nil if the header is not bound to it
@@ -36,7 +36,7 @@ type sealing struct {
 	items          map[string]opened
 }
 
-// seal makes the entries of an object.
+// seal creates the entries of an object.
 func seal(s sealing, random io.Reader) (map[string]string, error) {
 	if err := s.check(); err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func (s sealing) classical() int {
 	return n
 }
 
-// lock makes the header, and a stanza for each recipient.
+// lock creates the header, and a stanza for each recipient.
 func (s sealing) lock(dk []byte, random io.Reader) (*lock, error) {
 	scope, ctx, err := s.place.context()
 	if err != nil {
@@ -121,7 +121,7 @@ func (s sealing) flags() (flags byte, template []byte, err error) {
 	return flags | flagTemplate, template, err
 }
 
-// wrap makes the body of a stanza. OAEP draws its own seed, which the vectors leave open.
+// wrap creates the body of a stanza. OAEP generates its own seed, which the vectors do not fix.
 func (r recipient) wrap(h header, ctx, dk []byte, random io.Reader) ([]byte, error) {
 	if r.suite != suiteRSA {
 		return sealHPKE(r, wrapInfo(h, r.suite), wrapAAD(ctx, r), dk, random)
@@ -132,12 +132,12 @@ func (r recipient) wrap(h header, ctx, dk []byte, random io.Reader) ([]byte, err
 	}
 	public, ok := parsed.(*rsa.PublicKey)
 	if !ok {
-		return nil, errors.New("the public key is no RSA key")
+		return nil, errors.New("the public key is not an RSA key")
 	}
 	return rsa.EncryptOAEP(sha256.New(), rand.Reader, public, join([]byte(magic), dk), nil)
 }
 
-// entries makes the boxes, and writes lock and items.
+// entries creates the boxes, and writes lock and items.
 func (s sealing) entries(l *lock, dk []byte, random io.Reader) (map[string]string, error) {
 	entries := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(s.items)) {
@@ -170,7 +170,7 @@ func (l *lock) write(entries map[string]string) {
 	}
 }
 
-// inline is header, count and stanzas.
+// inline returns header, count and stanzas.
 func (l *lock) inline() []byte {
 	stanzas := slices.SortedFunc(slices.Values(l.stanzas), func(a, b stanza) int { return bytes.Compare(a.kid, b.kid) })
 	out := join(l.header.raw, []byte{byte(len(stanzas))})

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// fields is an object of JSON, as far as its names; the names are case-sensitive, unlike those of Go's structures.
+// fields contains the fields of a JSON object by name. Unlike with Go's structures, names are case-sensitive.
 type fields map[string]json.RawMessage
 
 // templateDigest calculates the digest of spec.template. A value of another type in its fields is an error.
@@ -40,7 +40,7 @@ func templateDigest(template json.RawMessage) ([]byte, error) {
 	return digest(parts), nil
 }
 
-// read decodes a field; an absent one leaves the target empty, like null.
+// read decodes a field; an absent field leaves the target empty, like null.
 func read(raw json.RawMessage, target any) error {
 	if raw == nil {
 		return nil

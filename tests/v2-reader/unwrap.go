@@ -7,7 +7,7 @@ import (
 	"crypto/sha256"
 )
 
-// magic begins what RSA-OAEP encrypts.
+// magic is the beginning of the plaintext of RSA-OAEP.
 const magic = "seal-v2\x00"
 
 // wrapInfo is the info of HPKE.
@@ -18,7 +18,7 @@ func wrapInfo(h header, suite uint16) []byte {
 // wrapAAD is the associated data of HPKE.
 func wrapAAD(ctx []byte, r recipient) []byte { return join(ctx, r.id()) }
 
-// unwrap does the one private-key operation of a lock.
+// unwrap performs the one private-key operation of a lock.
 func (k key) unwrap(h header, ctx, body []byte) ([]byte, error) {
 	if k.suite == suiteRSA {
 		return k.unwrapRSA(body)

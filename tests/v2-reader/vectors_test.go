@@ -32,7 +32,7 @@ func TestOpensOrRefusesEveryCase(t *testing.T) {
 	}
 }
 
-func TestMakesTheEntriesAgain(t *testing.T) {
+func TestReproducesTheEntries(t *testing.T) {
 	f := readVectors(t)
 	for _, v := range f.Cases {
 		if v.Seal == nil {
@@ -40,7 +40,7 @@ func TestMakesTheEntriesAgain(t *testing.T) {
 		}
 		t.Run(v.Name, func(t *testing.T) {
 			if got := f.work("seal", v); !maps.Equal(got.EncryptedData, v.EncryptedData) {
-				t.Fatalf("other entries (%s%s)", got.Error, got.Reason)
+				t.Fatalf("the entries differ (%s%s)", got.Error, got.Reason)
 			}
 		})
 	}

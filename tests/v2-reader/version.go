@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// digests are the vectors of sections 6 and 7.3.
+// digests contains the vectors of sections 6 and 7.3.
 type digests struct {
 	Templates []struct {
 		Template json.RawMessage `json:"template"`
@@ -22,7 +22,7 @@ type digests struct {
 	Versions []version `json:"versions"`
 }
 
-// version is the content version of a file, and what it is made from.
+// version is the content version of a file, and its inputs.
 type version struct {
 	Key       bytesText      `json:"key"`
 	Namespace string         `json:"namespace"`
@@ -49,7 +49,7 @@ func (b *bytesText) UnmarshalText(text []byte) error {
 	return err
 }
 
-// calculate makes the version, whatever the order of the inputs.
+// calculate returns the version, which does not depend on the order of the inputs.
 func (v version) calculate() string {
 	inputs := slices.Clone(v.Inputs)
 	slices.SortFunc(inputs, func(a, b versionInput) int {

@@ -19,7 +19,7 @@ import (
 // manager is the name under which Argo CD applies objects.
 const manager = "argocd-controller"
 
-// difference is what a method expects and what the cluster has.
+// difference contains the object that a method expects and the object in the cluster.
 type difference struct {
 	Method   string `json:"method"`
 	Expected string `json:"expected"`

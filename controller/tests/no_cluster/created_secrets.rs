@@ -116,7 +116,7 @@ fn conditions(server: &ApiServer) -> (Vec<String>, String) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_no_api_server_accepts_is_stalled_with_the_missing_item() {
+async fn an_invalid_secret_is_stalled_and_the_status_names_the_fault() {
     let large = "x".repeat(700_000);
     for (object, expected) in [
         (
@@ -146,7 +146,7 @@ async fn a_secret_that_no_api_server_accepts_is_stalled_with_the_missing_item() 
         assert_eq!(true_types, ["Stalled"], "{message}");
         assert!(message.starts_with(expected), "{message}");
         assert_eq!(*server.writes.lock().unwrap(), 0);
-        assert_eq!(controller.next, None, "a retry cannot help");
+        assert_eq!(controller.next, None, "no retry is scheduled");
         server.put_sealed(&object_of_type("Opaque", &[("a", "1")]), "u", 2);
         controller.reconcile().await;
         assert_eq!(conditions(&server).0, ["Synced", "Ready"]);
@@ -154,7 +154,7 @@ async fn a_secret_that_no_api_server_accepts_is_stalled_with_the_missing_item() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejected_secret_is_stalled_and_retried_only_if_that_can_help() {
+async fn a_rejected_secret_is_stalled_and_retried_only_if_a_retry_can_succeed() {
     fn reject_label(secret: &Value) -> Option<Value> {
         let cause = json!({ "field": "metadata.labels", "reason": "FieldValueInvalid", "message": "no label" });
         secret.is_object().then(|| json!([cause]))
@@ -201,7 +201,7 @@ fn object_with_label(value: &str) -> SealedSecret {
 /// Attack: an author overrides the label by which the administrator's policy selects Secrets, and another client
 /// removes it, so that the policy does not apply.
 #[tokio::test(start_paused = true)]
-async fn labels_of_the_administrator_override_the_template_and_are_restored() {
+async fn administrator_labels_override_the_template_and_are_restored() {
     let server = ApiServer::default();
     server.put_sealed(&object_with_label("dev"), "u", 1);
     let (server, store) = server.start();
@@ -232,7 +232,7 @@ async fn labels_of_the_administrator_override_the_template_and_are_restored() {
 /// Attack: an author opts out of drift correction, and removes the label by which the administrator's policy selects
 /// the Secret, so that the policy does not apply.
 #[tokio::test(start_paused = true)]
-async fn labels_of_the_administrator_are_restored_even_if_edits_are_tolerated() {
+async fn administrator_labels_are_restored_even_if_edits_are_tolerated() {
     let opt_out_of_correction: fn(&mut SealedSecret) = |object| {
         let annotation = "sealedsecrets.bitnami.com/correct-drift";
         let annotations = object.metadata.annotations.get_or_insert_default();
@@ -281,7 +281,7 @@ async fn labels_of_the_administrator_are_restored_even_if_edits_are_tolerated() 
 /// Attack: an author causes the refusal of a SealedSecret, and removes the label by which the administrator's policy
 /// selects its Secret, so that the policy does not apply.
 #[tokio::test(start_paused = true)]
-async fn labels_of_the_administrator_are_restored_while_the_object_is_refused() {
+async fn administrator_labels_are_restored_while_the_object_is_refused() {
     fn seal_for_missing_key(_: SealedSecret) -> SealedSecret {
         sealed(&KEYS[1], "ns/n", &[("a", "2")])
     }
@@ -344,7 +344,7 @@ async fn labels_of_the_administrator_are_restored_while_the_object_is_refused() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn changed_flags_update_secrets_without_reporting_drift() {
+async fn changed_label_flags_update_secrets_without_reporting_drift() {
     let server = ApiServer::default();
     server.put_sealed(&object_with_label("dev"), "u", 1);
     let (server, store) = server.start();
@@ -380,7 +380,7 @@ async fn changed_flags_update_secrets_without_reporting_drift() {
 
 /// A directory stores values and no metadata.
 #[tokio::test]
-async fn with_a_directory_the_flags_cause_a_warning_and_change_nothing() {
+async fn with_a_directory_the_label_flags_cause_a_warning_and_have_no_effect() {
     let mut case = Case::new().await;
     case.set_args(&["--secret-labels=team=ops", "--secret-annotations=note=n"]);
     let warnings = case.config().warnings;
@@ -398,7 +398,7 @@ async fn with_a_directory_the_flags_cause_a_warning_and_change_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_status_of_a_renamed_object_has_a_hint() {
+async fn the_status_of_a_renamed_or_moved_object_has_a_hint() {
     let strict = |change: fn(&mut SealedSecret)| {
         let mut object = sealed(&KEYS[1], "ns/n", &[("a", "1")]);
         object.metadata.annotations = None;
@@ -414,7 +414,7 @@ async fn the_status_of_a_renamed_object_has_a_hint() {
         );
         object.metadata.annotations = Some([annotation].into());
     };
-    for (why, object, hint) in [
+    for (description, object, hint) in [
         ("not renamed", strict(|_| ()), None),
         (
             "a prefix",
@@ -443,11 +443,11 @@ async fn the_status_of_a_renamed_object_has_a_hint() {
         let (_, message) = conditions(&server);
         assert!(
             message.starts_with("no key could decrypt secret (a)"),
-            "{why}: {message}"
+            "{description}: {message}"
         );
         match hint {
-            Some(hint) => assert!(message.contains(hint), "{why}: {message}"),
-            None => assert!(!message.contains("hint:"), "{why}: {message}"),
+            Some(hint) => assert!(message.contains(hint), "{description}: {message}"),
+            None => assert!(!message.contains("hint:"), "{description}: {message}"),
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::support::server::start_server;
 const TIMEOUT: Duration = Duration::from_mins(1);
 
 #[tokio::test]
-async fn responses_equal_upstreams() {
+async fn responses_equal_those_of_upstream() {
     let server = start_server(TIMEOUT).await;
     let text = "content-type: text/plain; charset=utf-8";
     for (method, path, status, header, body) in [
@@ -109,7 +109,7 @@ async fn serves_the_certificate_of_the_current_newest_key() {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_complete_head_in_time_is_closed() {
+async fn closes_a_connection_that_sends_no_complete_head_in_time() {
     let server = start_server(Duration::from_millis(100)).await;
     for start in ["", "GET /healthz HT"] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
@@ -166,9 +166,10 @@ async fn send_slowly(stream: &mut TcpStream, request: &str, announced: usize, se
     let _ = stream.write_all(&vec![b' '; sent]).await;
 }
 
-/// If a connection closes unannounced, a proxy that sends on it returns an error to its caller instead of the response.
+/// If a connection closes without `Connection: close`, a proxy that sends its next request on the connection returns an
+/// error to its caller.
 #[tokio::test]
-async fn after_an_early_response_the_connection_continues_or_its_end_is_announced() {
+async fn after_an_early_response_the_connection_stays_open_or_its_close_is_announced() {
     const MEBIBYTE: usize = 1 << 20;
     let server = start_server(TIMEOUT).await;
     for (request, announced, sent, status, is_closing) in [

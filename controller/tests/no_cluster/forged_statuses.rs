@@ -22,7 +22,7 @@ use shared::resource::SealedSecret;
 use crate::support::api_server::{ApiServer, id};
 use crate::support::{Case, KEYS, manifest_of, sealed};
 
-/// A controller with one object, which is edited repeatedly.
+/// A controller with one object, which the test edits repeatedly.
 struct Run {
     server: Arc<ApiServer>,
     store: Arc<ClusterStore>,
@@ -75,7 +75,7 @@ impl Run {
         self.server.report_to(&self.store);
     }
 
-    /// Returns the results that the forger must not influence: writes of the Secret, and events.
+    /// Returns the results that a forged status must not influence: writes of the Secret, and events.
     fn outcome(&self) -> Value {
         let history = self.server.public_state()[2].clone();
         let writes = history.as_array().unwrap().iter();
@@ -175,27 +175,27 @@ const FORGERIES: [(&str, Forge); 12] = [
 /// Attack: a client that may write statuses marks the next version as unsealed before it exists, so that the controller
 /// assumes that another client edited the Secret, and does not write it.
 #[tokio::test(start_paused = true)]
-async fn a_version_marked_as_unsealed_in_advance_is_written_where_edits_are_tolerated() {
-    for (why, forge) in FORGERIES {
+async fn a_new_version_is_written_despite_a_forged_status_and_tolerated_edits() {
+    for (description, forge) in FORGERIES {
         let mut run = Run::new(|_| ());
         run.apply(&object_that_tolerates_edits("old")).await;
         run.forge(forge);
         run.apply(&object_that_tolerates_edits("new")).await;
-        assert_eq!(run.server.value("a"), "new", "{why}");
+        assert_eq!(run.server.value("a"), "new", "{description}");
 
         let mut run = Run::new(|policy| policy.tolerates_drift = true);
         run.apply(&object("old")).await;
         run.forge(forge);
         run.apply(&object("new")).await;
-        assert_eq!(run.server.value("a"), "new", "{why}");
+        assert_eq!(run.server.value("a"), "new", "{description}");
     }
 }
 
-/// Attack: a client forges the status, so that a correct guess of a value causes no write, and a wrong one a
+/// Attack: a client forges the status, so that a correct guess of a value causes no write, and a wrong guess causes a
 /// correction.
 #[tokio::test(start_paused = true)]
-async fn guesses_are_indistinguishable_despite_a_forged_status() {
-    for (why, forge) in FORGERIES {
+async fn right_and_wrong_guesses_are_indistinguishable_despite_a_forged_status() {
+    for (description, forge) in FORGERIES {
         let mut outcomes = Vec::new();
         for (guess, forge) in [("4711", forge), ("4712", forge), ("4712", FORGERIES[0].1)] {
             let mut run = Run::new(|_| ());
@@ -206,10 +206,10 @@ async fn guesses_are_indistinguishable_despite_a_forged_status() {
             }
             outcomes.push(run.outcome());
         }
-        assert_eq!(outcomes[0], outcomes[1], "{why}");
+        assert_eq!(outcomes[0], outcomes[1], "{description}");
         assert_eq!(
             outcomes[1], outcomes[2],
-            "{why}: differs from the outcome without a forgery"
+            "{description}: differs from the outcome without a forgery"
         );
     }
 }
@@ -218,31 +218,35 @@ async fn guesses_are_indistinguishable_despite_a_forged_status() {
 /// which end in `DriftFight`.
 #[tokio::test(start_paused = true)]
 async fn a_forged_status_does_not_turn_versions_of_the_author_into_drift() {
-    for (why, forge) in FORGERIES {
+    for (description, forge) in FORGERIES {
         let mut run = Run::new(|_| ());
         for version in 0..9 {
             run.apply(&object(&version.to_string())).await;
-            assert_eq!(run.server.value("a"), version.to_string(), "{why}");
+            assert_eq!(run.server.value("a"), version.to_string(), "{description}");
             run.forge(forge);
         }
         let reasons = run.server.event_reasons();
-        assert!(are_about_versions(&reasons), "{why} {reasons:?}");
+        assert!(are_about_versions(&reasons), "{description} {reasons:?}");
     }
 }
 
 /// Attack: a client forges the status, so that a random value that leaked is not replaced.
 #[tokio::test(start_paused = true)]
 async fn a_new_version_gets_new_random_values_despite_a_forged_status() {
-    for (why, forge) in FORGERIES {
+    for (description, forge) in FORGERIES {
         let mut run = Run::new(|_| ());
         run.apply(&object_with_random_value("1")).await;
         let before = run.server.value("r");
         run.forge(forge);
         run.reconcile().await;
-        assert_eq!(run.server.value("r"), before, "{why}: the same version");
+        assert_eq!(
+            run.server.value("r"),
+            before,
+            "{description}: the same version"
+        );
         run.forge(forge);
         run.apply(&object_with_random_value("1")).await;
-        assert_ne!(run.server.value("r"), before, "{why}");
+        assert_ne!(run.server.value("r"), before, "{description}");
     }
 }
 
@@ -252,7 +256,7 @@ async fn a_new_version_gets_new_random_values_despite_a_forged_status() {
 async fn an_edit_by_another_client_is_corrected_and_reported_despite_a_forged_status() {
     for restarts in [false, true] {
         let mut outcomes = Vec::new();
-        for (why, forge) in FORGERIES {
+        for (description, forge) in FORGERIES {
             let mut run = Run::new(|_| ());
             run.apply(&object("1")).await;
             if restarts {
@@ -262,9 +266,9 @@ async fn an_edit_by_another_client_is_corrected_and_reported_despite_a_forged_st
             run.server.edit("a", "2");
             run.server.report_to(&run.store);
             run.reconcile().await;
-            assert_eq!(run.server.value("a"), "1", "{why}");
+            assert_eq!(run.server.value("a"), "1", "{description}");
             outcomes.push(run.outcome());
-            assert_eq!(outcomes[0], *outcomes.last().unwrap(), "{why}");
+            assert_eq!(outcomes[0], *outcomes.last().unwrap(), "{description}");
         }
     }
 }
@@ -272,8 +276,8 @@ async fn an_edit_by_another_client_is_corrected_and_reported_despite_a_forged_st
 /// Attack: a client forges the status before a controller starts, which observes the object for the first time, so that
 /// later versions are written differently.
 #[tokio::test(start_paused = true)]
-async fn a_status_at_the_start_does_not_affect_later_versions() {
-    for (why, forge) in FORGERIES {
+async fn a_status_forged_before_the_start_does_not_affect_later_versions() {
+    for (description, forge) in FORGERIES {
         let mut outcomes = Vec::new();
         for guess in ["4711", "4712"] {
             let mut run = Run::new(|_| ());
@@ -284,10 +288,10 @@ async fn a_status_at_the_start_does_not_affect_later_versions() {
                 run.forge(forge);
                 run.apply(&object(value)).await;
             }
-            assert_eq!(run.server.value("a"), guess, "{why}");
+            assert_eq!(run.server.value("a"), guess, "{description}");
             outcomes.push(run.outcome());
         }
-        assert_eq!(outcomes[0], outcomes[1], "{why}");
+        assert_eq!(outcomes[0], outcomes[1], "{description}");
     }
 }
 
@@ -295,7 +299,7 @@ async fn a_status_at_the_start_does_not_affect_later_versions() {
 /// version is not written, counts as drift, or reveals where templates are forbidden whether a guess is correct.
 #[tokio::test(start_paused = true)]
 async fn a_version_created_while_no_controller_runs_is_written_despite_a_forged_status() {
-    for (why, forge) in FORGERIES {
+    for (description, forge) in FORGERIES {
         let forbid = |policy: &mut Policy| {
             policy.author_limits = Arc::new(AuthorLimits::default().forbidding_templates("*"));
         };
@@ -306,17 +310,17 @@ async fn a_version_created_while_no_controller_runs_is_written_despite_a_forged_
             run.forge(forge);
             run.put(&object_that_tolerates_edits(guess));
             run.restart().await;
-            assert_eq!(run.server.value("a"), guess, "{why}");
+            assert_eq!(run.server.value("a"), guess, "{description}");
             let reasons = run.server.event_reasons();
-            assert!(are_about_versions(&reasons), "{why} {reasons:?}");
+            assert!(are_about_versions(&reasons), "{description} {reasons:?}");
             outcomes.push(run.outcome());
         }
-        assert_eq!(outcomes[0], outcomes[1], "{why}");
+        assert_eq!(outcomes[0], outcomes[1], "{description}");
     }
 }
 
-/// A status of upstream's controller has the same content without a record. Migrating from it writes no Secret,
-/// replaces no random value, and keeps labels of other clients.
+/// A status that upstream's controller wrote has the same content without a record. The first reconciliation writes no
+/// Secret, replaces no random value, and keeps labels of other clients.
 #[tokio::test(start_paused = true)]
 async fn migrating_from_upstreams_controller_writes_no_secret() {
     let mut run = Run::new(|_| ());
@@ -337,10 +341,10 @@ async fn migrating_from_upstreams_controller_writes_no_secret() {
     assert!(!run.server.status()["record"].is_null());
 }
 
-/// A record remains valid after a change of the administrator's rules in so far as it shows that the version was
-/// unsealed: random values are kept.
+/// After a change of the administrator's rules, a record still shows that the version was unsealed, so random values
+/// are kept.
 #[tokio::test(start_paused = true)]
-async fn random_values_are_kept_after_a_change_of_rules_and_a_failure() {
+async fn random_values_stay_after_changed_rules_and_a_failure() {
     let mut run = Run::new(|_| ());
     run.apply(&object_with_random_value("1")).await;
     let before = run.server.value("r");
@@ -377,7 +381,7 @@ async fn only_the_digest_in_a_status_file_shows_which_version_was_unsealed() {
         ("no status", |_| String::new()),
         ("invalid YAML", |_| "a: [".into()),
     ];
-    for (why, forge) in forgeries {
+    for (description, forge) in forgeries {
         for restarts in [false, true] {
             let mut case = Case::new().await;
             case.write(
@@ -395,8 +399,12 @@ async fn only_the_digest_in_a_status_file_shows_which_version_was_unsealed() {
                 case.restart().await;
             }
             case.tick().await;
-            assert_eq!(case.value("ns/n/a").as_deref(), Some("new"), "{why}");
-            assert!(case.is_synced("ns/n"), "{why}");
+            assert_eq!(
+                case.value("ns/n/a").as_deref(),
+                Some("new"),
+                "{description}"
+            );
+            assert!(case.is_synced("ns/n"), "{description}");
         }
     }
 }

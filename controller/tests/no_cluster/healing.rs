@@ -1,4 +1,4 @@
-//! Tests that values under `secrets` that are edited or deleted are restored in time.
+//! Tests that the controller restores values under `secrets` that another program edits or deletes.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,93 +19,95 @@ use crate::support::{Case, KEYS, Warnings, key_manifest, manifest_of, record_log
 const MAX_RESTORE_TIME: SignedDuration = SignedDuration::from_secs(2);
 const OPT_OUT: &str = "sealedsecrets.bitnami.com/correct-drift";
 
-/// A change by another program to the folder of an object with the items `a` and `b`.
+/// A change by another program to the directory of an object with the items `a` and `b`.
 type Edit = fn(&Path);
 
 const EDITS: &[(&str, Edit)] = &[
-    ("edits a value in place", |folder| {
-        write(&folder.join("a"), "another value");
+    ("edits a value in place", |directory| {
+        write(&directory.join("a"), "another value");
     }),
     (
         "edits a value in place to one of the same length",
-        |folder| {
-            write(&folder.join("a"), "2");
+        |directory| {
+            write(&directory.join("a"), "2");
         },
     ),
-    ("empties a value", |folder| write(&folder.join("a"), "")),
-    ("deletes the file behind a value", |folder| {
-        remove_file(&folder.join("..data/a"));
+    ("empties a value", |directory| {
+        write(&directory.join("a"), "")
     }),
-    ("deletes the name of a value", |folder| {
-        remove_file(&folder.join("a"));
+    ("deletes the file behind a value", |directory| {
+        remove_file(&directory.join("..data/a"));
     }),
-    ("replaces the file behind a value", |folder| {
-        remove_file(&folder.join("..data/a"));
-        write(&folder.join("..data/a"), "1");
-        write(&folder.join("..data/a"), "2");
+    ("deletes the name of a value", |directory| {
+        remove_file(&directory.join("a"));
     }),
-    ("adds a value to the version", |folder| {
-        write(&folder.join("..data/c"), "3");
-        symlink("..data/c", folder.join("c")).unwrap();
+    ("replaces the file behind a value", |directory| {
+        remove_file(&directory.join("..data/a"));
+        write(&directory.join("..data/a"), "1");
+        write(&directory.join("..data/a"), "2");
     }),
-    ("deletes the current version", |folder| {
-        let version = std::fs::read_link(folder.join("..data")).unwrap();
-        std::fs::remove_dir_all(folder.join(version)).unwrap();
+    ("adds a value to the version", |directory| {
+        write(&directory.join("..data/c"), "3");
+        symlink("..data/c", directory.join("c")).unwrap();
     }),
-    ("deletes the link to the current version", |folder| {
-        remove_file(&folder.join("..data"));
+    ("deletes the current version", |directory| {
+        let version = std::fs::read_link(directory.join("..data")).unwrap();
+        std::fs::remove_dir_all(directory.join(version)).unwrap();
     }),
-    ("points the link to another version", |folder| {
-        std::fs::create_dir(folder.join("..v00000000000000ff")).unwrap();
-        write(&folder.join("..v00000000000000ff/a"), "2");
-        remove_file(&folder.join("..data"));
-        symlink("..v00000000000000ff", folder.join("..data")).unwrap();
+    ("deletes the link to the current version", |directory| {
+        remove_file(&directory.join("..data"));
+    }),
+    ("points the link to another version", |directory| {
+        std::fs::create_dir(directory.join("..v00000000000000ff")).unwrap();
+        write(&directory.join("..v00000000000000ff/a"), "2");
+        remove_file(&directory.join("..data"));
+        symlink("..v00000000000000ff", directory.join("..data")).unwrap();
     }),
 ];
 
-/// Edits that put something else in place of a file with a value.
+/// Edits that replace a value file with another kind of file.
 const REPLACEMENTS: &[(&str, Edit)] = &[
-    ("replaces a value by a folder", |folder| {
-        remove_file(&folder.join("..data/a"));
-        std::fs::create_dir_all(folder.join("..data/a/b/c")).unwrap();
-        write(&folder.join("..data/a/b/c/d"), "x");
+    ("replaces a value by a directory", |directory| {
+        remove_file(&directory.join("..data/a"));
+        std::fs::create_dir_all(directory.join("..data/a/b/c")).unwrap();
+        write(&directory.join("..data/a/b/c/d"), "x");
     }),
-    ("replaces a value by a link", |folder| {
-        remove_file(&folder.join("..data/a"));
-        symlink("/etc/passwd", folder.join("..data/a")).unwrap();
+    ("replaces a value by a link", |directory| {
+        remove_file(&directory.join("..data/a"));
+        symlink("/etc/passwd", directory.join("..data/a")).unwrap();
     }),
-    ("replaces a value by a pipe", |folder| {
-        remove_file(&folder.join("..data/a"));
+    ("replaces a value by a pipe", |directory| {
+        remove_file(&directory.join("..data/a"));
         let mode = rustix::fs::Mode::RUSR;
         let kind = rustix::fs::FileType::Fifo;
-        rustix::fs::mknodat(rustix::fs::CWD, folder.join("..data/a"), kind, mode, 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, directory.join("..data/a"), kind, mode, 0).unwrap();
     }),
-    ("replaces a value by a socket", |folder| {
-        remove_file(&folder.join("..data/a"));
-        std::os::unix::net::UnixListener::bind(folder.join("..data/a")).unwrap();
+    ("replaces a value by a socket", |directory| {
+        remove_file(&directory.join("..data/a"));
+        std::os::unix::net::UnixListener::bind(directory.join("..data/a")).unwrap();
     }),
-    ("makes a value as large as a disk", |folder| {
+    ("makes a value as large as a disk", |directory| {
         let file = std::fs::File::options()
             .write(true)
-            .open(folder.join("..data/a"));
+            .open(directory.join("..data/a"));
         file.unwrap().set_len(20 << 30).unwrap();
     }),
-    ("adds a folder to the version", |folder| {
-        std::fs::create_dir(folder.join("..data/c")).unwrap();
+    ("adds a directory to the version", |directory| {
+        std::fs::create_dir(directory.join("..data/c")).unwrap();
     }),
 ];
 
 const DELETIONS: &[(&str, Edit)] = &[
-    ("deletes the folder of the object", remove_folder),
-    ("empties the folder of the object", |folder| {
-        remove_folder(folder);
-        std::fs::create_dir(folder).unwrap();
+    ("deletes the directory of the object", remove_directory),
+    ("empties the directory of the object", |directory| {
+        remove_directory(directory);
+        std::fs::create_dir(directory).unwrap();
     }),
-    ("deletes the folder of the namespace", |folder| {
-        remove_folder(folder.parent().unwrap());
+    ("deletes the directory of the namespace", |directory| {
+        remove_directory(directory.parent().unwrap());
     }),
-    ("deletes secrets", |folder| {
-        remove_folder(folder.parent().unwrap().parent().unwrap());
+    ("deletes secrets", |directory| {
+        remove_directory(directory.parent().unwrap().parent().unwrap());
     }),
 ];
 
@@ -117,7 +119,7 @@ fn remove_file(path: &Path) {
     std::fs::remove_file(path).unwrap();
 }
 
-fn remove_folder(path: &Path) {
+fn remove_directory(path: &Path) {
     std::fs::remove_dir_all(path).unwrap();
 }
 
@@ -213,7 +215,7 @@ impl Healing {
         message.lines().last().unwrap().to_owned()
     }
 
-    fn folder(&self) -> PathBuf {
+    fn directory(&self) -> PathBuf {
         self.case.dir.join("secrets/ns/n")
     }
 }
@@ -221,54 +223,62 @@ impl Healing {
 /// Attack: a program edits and deletes values under `secrets`, so that applications read wrong values or none.
 #[tokio::test]
 async fn edited_and_deleted_values_are_restored_within_two_seconds() {
-    for (why, edit) in EDITS.iter().chain(DELETIONS) {
+    for (description, edit) in EDITS.iter().chain(DELETIONS) {
         let mut healing = Healing::new(&[]).await;
         let before = healing.attempts();
-        edit(&healing.folder());
+        edit(&healing.directory());
         healing.advance(MAX_RESTORE_TIME).await;
         assert_eq!(
             healing.values(),
             Healing::original_values(),
-            "a program {why}"
+            "a program {description}"
         );
-        assert!(healing.case.is_synced("ns/n"), "a program {why}");
+        assert!(healing.case.is_synced("ns/n"), "a program {description}");
         healing.advance(MAX_RESTORE_TIME * 5).await;
-        assert_eq!(healing.attempts(), before + 1, "attempts: a program {why}");
+        assert_eq!(
+            healing.attempts(),
+            before + 1,
+            "attempts: a program {description}"
+        );
     }
 }
 
-/// Attack: a program puts a folder, a link or a device in place of a file with a value, so that neither the value nor a
-/// later version is written, while the status says that everything is in order.
+/// Attack: a program replaces a value file with a directory, a link or a device, so that neither the value nor a later
+/// version is written, while the status reports success.
 #[tokio::test]
-async fn values_replaced_by_something_else_are_restored_too() {
-    for (why, edit) in REPLACEMENTS {
+async fn values_replaced_by_links_or_directories_are_restored() {
+    for (description, edit) in REPLACEMENTS {
         for restarts in [false, true] {
             let mut healing = Healing::new(&[]).await;
             if restarts {
-                let folder = healing.folder();
-                healing = healing.restart_after(|| edit(&folder)).await;
+                let directory = healing.directory();
+                healing = healing.restart_after(|| edit(&directory)).await;
             } else {
-                edit(&healing.folder());
+                edit(&healing.directory());
             }
             healing.advance(MAX_RESTORE_TIME).await;
             let original = Healing::original_values();
-            assert_eq!(healing.values(), original, "a program {why}");
-            assert!(healing.case.is_synced("ns/n"), "a program {why}");
+            assert_eq!(healing.values(), original, "a program {description}");
+            assert!(healing.case.is_synced("ns/n"), "a program {description}");
             healing.advance(MAX_RESTORE_TIME * 5).await;
-            let versions = std::fs::read_dir(healing.folder()).unwrap();
+            let versions = std::fs::read_dir(healing.directory()).unwrap();
             let names = versions.map(|entry| entry.unwrap().file_name());
             let versions = names.filter(|name| name.to_string_lossy().starts_with("..v"));
-            assert_eq!(versions.count(), 1, "a program {why}");
+            assert_eq!(versions.count(), 1, "a program {description}");
             healing
                 .case
                 .seal("sealed/x.yaml", "ns/n", &[("a", "3"), ("b", "2")]);
             healing.advance(MAX_RESTORE_TIME).await;
-            assert_eq!(healing.values()[0].as_deref(), Some("3"), "a program {why}");
+            assert_eq!(
+                healing.values()[0].as_deref(),
+                Some("3"),
+                "a program {description}"
+            );
         }
     }
 }
 
-/// Attack: a program changes a value that a template generated, which no rendering can produce again.
+/// Attack: a program changes a random value, which rendering the template again cannot reproduce.
 #[tokio::test]
 async fn an_edited_random_value_is_generated_again_and_the_others_stay() {
     for restarts in [false, true] {
@@ -280,15 +290,15 @@ async fn an_edited_random_value_is_generated_again_and_the_others_stay() {
         healing.case.write("sealed/x.yaml", &manifest_of(&object));
         healing.advance(MAX_RESTORE_TIME).await;
         let [_, first, second] = healing.values();
-        let edit = |folder: PathBuf| {
-            write(&folder.join("a"), "edited");
-            write(&folder.join("b"), "edited");
+        let edit = |directory: PathBuf| {
+            write(&directory.join("a"), "edited");
+            write(&directory.join("b"), "edited");
         };
         if restarts {
-            let folder = healing.folder();
-            healing = healing.restart_after(|| edit(folder)).await;
+            let directory = healing.directory();
+            healing = healing.restart_after(|| edit(directory)).await;
         } else {
-            edit(healing.folder());
+            edit(healing.directory());
         }
         healing.advance(MAX_RESTORE_TIME).await;
         let [a, b, c] = healing.values();
@@ -299,8 +309,8 @@ async fn an_edited_random_value_is_generated_again_and_the_others_stay() {
     }
 }
 
-/// Fault: random values are generated again, or the process ends at any time, or their key is removed, and then the
-/// controller restarts.
+/// Fault: the controller restarts after random values were generated again, after their key was removed, or after the
+/// process ended at any time.
 #[tokio::test]
 async fn random_values_stay_after_restarts() {
     type Action = fn(&Path);
@@ -313,18 +323,22 @@ async fn random_values_stay_after_restarts() {
         ),
         (
             "a deletion",
-            |dir| remove_folder(&dir.join("secrets/ns/n")),
+            |dir| remove_directory(&dir.join("secrets/ns/n")),
             false,
         ),
         (
             "a deletion of all",
-            |dir| remove_folder(&dir.join("secrets")),
+            |dir| remove_directory(&dir.join("secrets")),
             false,
         ),
         ("another key", replace_key, true),
-        ("no status", |dir| remove_folder(&dir.join("status")), true),
+        (
+            "no status",
+            |dir| remove_directory(&dir.join("status")),
+            true,
+        ),
     ];
-    for (why, action, stays) in actions {
+    for (description, action, stays) in actions {
         for restarts in [false, true] {
             let warnings = Warnings::default();
             let _guard = record_log(warnings.clone());
@@ -339,36 +353,40 @@ async fn random_values_stay_after_restarts() {
             }
             healing.advance(MAX_RESTORE_TIME).await;
             let values = healing.values();
-            assert_eq!(values == before, stays, "{why} {restarts}");
+            assert_eq!(values == before, stays, "{description} {restarts}");
             let logged = warnings.messages();
             let is_logged = logged.iter().any(|text| text.contains("generated again"));
-            assert_eq!(is_logged, !stays, "{why} {restarts}: {logged:?}");
-            assert_eq!(values[0].as_ref().unwrap().len(), 36, "{why}");
+            assert_eq!(is_logged, !stays, "{description} {restarts}: {logged:?}");
+            assert_eq!(values[0].as_ref().unwrap().len(), 36, "{description}");
             healing = healing.restart().await;
-            assert_eq!(healing.values(), values, "{why} {restarts}: restart");
-            // As if the process had ended between the values and their status.
+            assert_eq!(
+                healing.values(),
+                values,
+                "{description} {restarts}: restart"
+            );
+            // As if the process had ended after writing the values and before writing their status.
             let restore_status = || write(&dir.join("status/ns/n.yaml"), &status);
             healing = healing.restart_after(restore_status).await;
             healing.advance(MAX_RESTORE_TIME).await;
-            assert_eq!(healing.values(), values, "{why} {restarts}: kill");
+            assert_eq!(healing.values(), values, "{description} {restarts}: kill");
         }
     }
 }
 
 /// Fault: a controller that writes no statuses restarts, so that values which programs use are generated again.
 #[tokio::test]
-async fn random_values_stay_without_statuses_as_long_as_their_key() {
+async fn without_statuses_random_values_stay_until_their_key_is_replaced() {
     let mut healing = Healing::with_random_values(&["--update-status=false"]).await;
     let values = healing.values();
     healing = healing.restart().await;
     assert_eq!(healing.values(), values);
     let dir = healing.case.dir.clone();
-    remove_folder(&dir.join("secrets/ns/n"));
+    remove_directory(&dir.join("secrets/ns/n"));
     healing.advance(MAX_RESTORE_TIME).await;
     let values = healing.values();
     healing = healing.restart().await;
     assert_eq!(healing.values(), values);
-    // Nothing else shows for which version the values were rendered.
+    // Without the key of the mark, nothing shows for which version the values were rendered.
     replace_key(&dir);
     healing = healing.restart().await;
     let others = healing.values();
@@ -390,17 +408,17 @@ fn random_manifest() -> String {
     manifest_of(&object)
 }
 
-/// Attack: while no controller runs, a program changes a random value together with its mark.
+/// Attack: while no controller runs, a program changes a random value and the mark that shows its version.
 #[tokio::test]
 async fn a_random_value_with_a_changed_mark_is_generated_again() {
     let changes: [fn(&Path); 2] = [remove_file, |mark| write(mark, "AAAA")];
     for change in changes {
         for restarts in [false, true] {
             let mut healing = Healing::with_random_values(&[]).await;
-            let folder = healing.folder();
+            let directory = healing.directory();
             let edit = || {
-                write(&folder.join("a"), "evil");
-                change(&folder.join("..data/..mark"));
+                write(&directory.join("a"), "evil");
+                change(&directory.join("..data/..mark"));
             };
             if restarts {
                 healing = healing.restart_after(edit).await;
@@ -421,15 +439,15 @@ async fn a_random_value_with_a_changed_mark_is_generated_again() {
 async fn random_values_of_an_earlier_release_stay() {
     let mut healing = Healing::with_random_values(&[]).await;
     let before = healing.values();
-    let mark = healing.folder().join("..data/..mark");
+    let mark = healing.directory().join("..data/..mark");
     healing = healing.restart_after(|| remove_file(&mark)).await;
     healing.advance(MAX_RESTORE_TIME).await;
     assert_eq!(healing.values(), before);
-    write(&healing.folder().join("a"), "evil");
+    write(&healing.directory().join("a"), "evil");
     healing.advance(MAX_RESTORE_TIME).await;
     let after = healing.values();
     assert_ne!(after[0], before[0]);
-    assert_eq!(after[1..], before[1..], "were not edited");
+    assert_eq!(after[1..], before[1..], "values that were not edited stay");
     assert!(mark.exists());
 }
 
@@ -437,8 +455,8 @@ async fn random_values_of_an_earlier_release_stay() {
 #[tokio::test]
 async fn values_that_cannot_be_read_are_reported() {
     let mut healing = Healing::new(&[]).await;
-    // A link that is not followed in place of the folder of the namespace.
-    let namespace = healing.folder().parent().unwrap().to_owned();
+    // The directory of the namespace is replaced with a link, which is not followed.
+    let namespace = healing.directory().parent().unwrap().to_owned();
     let moved = healing.case.outer.path().join("moved");
     std::fs::rename(&namespace, &moved).unwrap();
     symlink(&moved, &namespace).unwrap();
@@ -462,14 +480,14 @@ async fn no_key_is_used_for_unchanged_values() {
     let before = healing.attempts();
     healing.advance(MAX_RESTORE_TIME * 30).await;
     assert_eq!(healing.attempts(), before, "nothing was changed");
-    write(&healing.folder().join("beside"), "of another program");
+    write(&healing.directory().join("beside"), "of another program");
     healing.advance(MAX_RESTORE_TIME).await;
     assert_eq!(
         healing.attempts(),
         before,
         "a file of another program was added"
     );
-    write(&healing.folder().join("a"), "edited");
+    write(&healing.directory().join("a"), "edited");
     healing.advance(MAX_RESTORE_TIME).await;
     assert_eq!(
         healing.attempts(),
@@ -477,7 +495,7 @@ async fn no_key_is_used_for_unchanged_values() {
         "one of two objects was edited"
     );
     assert_eq!(healing.values(), Healing::original_values());
-    let unrelated_file = healing.folder().join("beside");
+    let unrelated_file = healing.directory().join("beside");
     assert_eq!(
         std::fs::read_to_string(unrelated_file).unwrap(),
         "of another program"
@@ -485,7 +503,7 @@ async fn no_key_is_used_for_unchanged_values() {
 }
 
 #[tokio::test]
-async fn the_flag_and_the_annotation_keep_edits_but_not_deletions() {
+async fn the_opt_out_by_flag_or_annotation_keeps_edits_but_not_deletions() {
     let flag = "--correct-drift=false";
     for args in [
         &[flag][..],
@@ -494,33 +512,37 @@ async fn the_flag_and_the_annotation_keep_edits_but_not_deletions() {
         &["--update-status=false"],
     ] {
         let has_flag = args.contains(&flag);
-        for (why, edit) in EDITS {
+        for (description, edit) in EDITS {
             let mut healing = Healing::new(args).await;
             if !has_flag {
                 opt_out(&mut healing).await;
             }
             let before = healing.attempts();
-            edit(&healing.folder());
+            edit(&healing.directory());
             let values_after_edit = healing.values();
             healing.advance(MAX_RESTORE_TIME * 5).await;
             assert_eq!(
                 healing.values(),
                 values_after_edit,
-                "{args:?}: a program {why}"
+                "{args:?}: a program {description}"
             );
-            assert_eq!(healing.attempts(), before, "{args:?}: a program {why}");
+            assert_eq!(
+                healing.attempts(),
+                before,
+                "{args:?}: a program {description}"
+            );
         }
-        for (why, deletion) in DELETIONS {
+        for (description, deletion) in DELETIONS {
             let mut healing = Healing::new(args).await;
             if !has_flag {
                 opt_out(&mut healing).await;
             }
-            deletion(&healing.folder());
+            deletion(&healing.directory());
             healing.advance(MAX_RESTORE_TIME).await;
             assert_eq!(
                 healing.values(),
                 Healing::original_values(),
-                "{args:?}: a program {why}"
+                "{args:?}: a program {description}"
             );
         }
     }
@@ -534,28 +556,32 @@ async fn opt_out(healing: &mut Healing) {
     healing.advance(MAX_RESTORE_TIME).await;
 }
 
-/// Attack: a program edits values while the controller cannot correct them, so that the status vouches for the edited
-/// values.
+/// Attack: a program edits values while the controller cannot correct them, so that the status reports the edited
+/// values as those of the last good version.
 #[tokio::test]
-async fn the_status_vouches_only_for_values_that_no_other_program_edited() {
-    const KEPT: &str = "the values of the last good version stay in place";
-    const MAY_DIFFER: &str = "another client may have changed the values of the Secret";
+async fn the_status_reports_kept_values_only_if_no_other_program_edited_them() {
+    const VALUES_KEPT: &str = "the values of the last good version stay in place";
+    const VALUES_MAY_DIFFER: &str = "another client may have changed the values of the Secret";
     let broken = manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "3")]));
     for args in [&[][..], &["--correct-drift=false"]] {
-        for (why, edit) in EDITS.iter().chain(REPLACEMENTS).chain(DELETIONS) {
+        for (description, edit) in EDITS.iter().chain(REPLACEMENTS).chain(DELETIONS) {
             let mut healing = Healing::new(args).await;
             healing.case.write("sealed/x.yaml", &broken);
             healing.advance(MAX_RESTORE_TIME).await;
-            assert_eq!(healing.last_line(), KEPT, "{args:?}: before {why}");
-            edit(&healing.folder());
+            assert_eq!(
+                healing.last_line(),
+                VALUES_KEPT,
+                "{args:?}: before {description}"
+            );
+            edit(&healing.directory());
             healing.advance(MAX_RESTORE_TIME).await;
-            assert_ne!(healing.last_line(), KEPT, "{args:?}: {why}");
+            assert_ne!(healing.last_line(), VALUES_KEPT, "{args:?}: {description}");
         }
         let mut healing = Healing::new(args).await;
-        write(&healing.folder().join("a"), "edited");
+        write(&healing.directory().join("a"), "edited");
         healing.case.write("sealed/x.yaml", "a: [");
         healing.advance(MAX_RESTORE_TIME).await;
-        assert_eq!(healing.last_line(), MAY_DIFFER, "{args:?}");
+        assert_eq!(healing.last_line(), VALUES_MAY_DIFFER, "{args:?}");
     }
 }
 
@@ -563,7 +589,7 @@ async fn the_status_vouches_only_for_values_that_no_other_program_edited() {
 async fn repeated_edits_are_reported_and_not_reverted_forever() {
     let mut healing = Healing::new(&[]).await;
     for i in 0..10 {
-        write(&healing.folder().join("a"), &format!("edited {i}"));
+        write(&healing.directory().join("a"), &format!("edited {i}"));
         healing.advance(MAX_RESTORE_TIME).await;
     }
     assert_eq!(healing.values()[0].as_deref(), Some("edited 9"));
@@ -581,50 +607,57 @@ async fn repeated_edits_are_reported_and_not_reverted_forever() {
 async fn a_drift_fight_without_statuses_ends() {
     type Action = fn(&Path);
     let actions: [(&str, Action, u32); 3] = [
-        ("edits", |folder| write(&folder.join("a"), "edited"), 5),
+        (
+            "edits",
+            |directory| write(&directory.join("a"), "edited"),
+            5,
+        ),
         (
             "adds",
-            |folder| write(&folder.join("..data/a"), "edited"),
+            |directory| write(&directory.join("..data/a"), "edited"),
             5,
         ),
         // A deleted value is always restored, once a minute.
-        ("deletes", remove_folder, 6),
+        ("deletes", remove_directory, 6),
     ];
-    for (why, action, max) in actions {
+    for (description, action, max) in actions {
         let mut healing = Healing::new(&["--update-status=false"]).await;
         let mut restore_count = 0;
         for _ in 0..20 {
-            if healing.folder().exists() {
-                action(&healing.folder());
+            if healing.directory().exists() {
+                action(&healing.directory());
             }
             healing.advance(MAX_RESTORE_TIME).await;
             restore_count += u32::from(healing.values() == Healing::original_values());
         }
-        assert!((5..=max).contains(&restore_count), "{why}: {restore_count}");
+        assert!(
+            (5..=max).contains(&restore_count),
+            "{description}: {restore_count}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_failed_restore_is_reported_and_retried() {
     let mut healing = Healing::new(&[]).await;
-    remove_folder(&healing.folder());
-    write(&healing.folder(), "a file with that name");
+    remove_directory(&healing.directory());
+    write(&healing.directory(), "a file with that name");
     healing.advance(MAX_RESTORE_TIME).await;
     let message = healing.case.failure("ns/n");
     assert!(
         message.contains("is not managed by SealedSecret"),
         "{message}"
     );
-    remove_file(&healing.folder());
+    remove_file(&healing.directory());
     healing.advance(MAX_RESTORE_TIME).await;
     healing.advance(SignedDuration::from_mins(5)).await;
     assert_eq!(healing.values(), Healing::original_values());
 }
 
 #[tokio::test]
-async fn a_changed_file_mode_loses_no_value() {
+async fn a_changed_file_mode_does_not_lose_values() {
     let mut healing = Healing::new(&[]).await;
-    let file = healing.folder().join("..data/a");
+    let file = healing.directory().join("..data/a");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
     healing.advance(MAX_RESTORE_TIME * 3).await;
     assert_eq!(healing.values(), Healing::original_values());

@@ -14,7 +14,7 @@ const SECOND: SignedDuration = SignedDuration::from_secs(1);
 #[tokio::test]
 async fn hostile_names_create_no_files() {
     let mut case = Case::new().await;
-    // The first manifest makes the controller record which folder `sealed` is.
+    // At the first manifest, the controller records the identity of the directory `sealed`.
     case.write("sealed/none.yaml", "");
     case.tick().await;
     let before = Case::tree(case.outer.path());
@@ -85,7 +85,7 @@ async fn refuses_an_object_with_an_item_that_cannot_be_a_file_name() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_not_owned_is_refused_with_upstreams_text_until_it_is_empty() {
+async fn a_directory_that_is_not_owned_is_refused_with_upstreams_text_until_it_is_empty() {
     let mut case = Case::new().await;
     case.write("secrets/ns/n/a", "theirs");
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
@@ -104,8 +104,8 @@ async fn a_folder_that_is_not_owned_is_refused_with_upstreams_text_until_it_is_e
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
 }
 
-/// Attack: a program replaces folders of the directory with links to other folders, so that the controller writes and
-/// deletes files there.
+/// Attack: a program replaces subdirectories with links to other directories, so that the controller writes and deletes
+/// files there.
 #[tokio::test]
 async fn links_in_secrets_and_status_are_not_followed() {
     for link in [
@@ -144,7 +144,7 @@ async fn links_in_sealed_and_keys_are_followed_only_inside_the_directory() {
     std::fs::write(outside.join("x.yaml"), text).unwrap();
     std::fs::write(outside.join("k.yaml"), key_manifest("two", &KEYS[1])).unwrap();
     symlink(outside.join("x.yaml"), case.dir.join("sealed/file.yaml")).unwrap();
-    symlink("../../outside", case.dir.join("sealed/folder")).unwrap();
+    symlink("../../outside", case.dir.join("sealed/directory")).unwrap();
     symlink("../../outside/k.yaml", case.dir.join("keys/k.yaml")).unwrap();
     case.write(
         "sealed/two.yaml",
@@ -161,7 +161,7 @@ async fn links_in_sealed_and_keys_are_followed_only_inside_the_directory() {
 /// Attack: an author creates links to statuses, values and keys, so that the controller reads them as manifests and
 /// each object exists twice.
 #[tokio::test]
-async fn links_between_the_controllers_folders_are_not_followed() {
+async fn links_between_the_controllers_directories_are_not_followed() {
     let mut case = Case::new().await;
     case.seal(
         "sealed/good.yaml",
@@ -189,7 +189,7 @@ async fn links_between_the_controllers_folders_are_not_followed() {
     assert_eq!(case.value("other/new/a").as_deref(), Some("3"));
 }
 
-/// Attack: an author adds an unparsable file next to valid ones, so that the controller ignores them.
+/// Attack: an author adds an unparsable file next to valid files, so that the controller ignores the valid files.
 #[tokio::test]
 async fn an_unparsable_file_does_not_affect_other_files() {
     let mut case = Case::new().await;

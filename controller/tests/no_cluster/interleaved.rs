@@ -153,7 +153,7 @@ async fn random_values_stay_while_the_key_is_missing() {
 
 /// The record of the last success stays in the status of a failure, and must not count as a success.
 #[tokio::test(start_paused = true)]
-async fn the_end_of_a_failure_is_reported_without_a_write() {
+async fn recovery_from_a_failure_is_reported_without_writing_the_secret() {
     let server = ApiServer::default();
     server.put_sealed(&object("1"), "u", 1);
     let (server, store) = server.start();
@@ -252,18 +252,18 @@ fn last_line(server: &ApiServer) -> String {
     message.lines().last().unwrap_or_default().to_owned()
 }
 
-/// Attack: a client edits the Secret while the controller cannot correct it, so that the status vouches for the edited
-/// values.
+/// Attack: a client edits the Secret while the controller cannot correct it, so that the status reports the edited
+/// values as those of the last good version.
 #[tokio::test(start_paused = true)]
-async fn the_status_vouches_only_for_values_that_no_other_client_edited() {
-    const KEPT: &str = "the values of the last good version stay in place";
-    const MAY_DIFFER: &str = "another client may have changed the values of the Secret";
+async fn the_status_reports_kept_values_only_if_no_other_client_edited_them() {
+    const VALUES_KEPT: &str = "the values of the last good version stay in place";
+    const VALUES_MAY_DIFFER: &str = "another client may have changed the values of the Secret";
     let broken_object = sealed(&KEYS[1], "ns/n", &[("a", "2")]);
     for (tolerates_drift, edits_before, want) in [
-        (false, false, KEPT),
-        (false, true, KEPT),
-        (true, false, KEPT),
-        (true, true, MAY_DIFFER),
+        (false, false, VALUES_KEPT),
+        (false, true, VALUES_KEPT),
+        (true, false, VALUES_KEPT),
+        (true, true, VALUES_MAY_DIFFER),
     ] {
         let server = ApiServer::default();
         server.put_sealed(&object("1"), "u", 1);
@@ -283,7 +283,7 @@ async fn the_status_vouches_only_for_values_that_no_other_client_edited() {
         }
         server.edit("a", "edited");
         controller.reconcile().await;
-        assert_eq!(last_line(&server), MAY_DIFFER);
+        assert_eq!(last_line(&server), VALUES_MAY_DIFFER);
         server.put_sealed(&object("3"), "u", 3);
         controller.reconcile().await;
         assert!(server.is_synced());
@@ -291,14 +291,14 @@ async fn the_status_vouches_only_for_values_that_no_other_client_edited() {
         server.edit("a", "edited");
         server.put_sealed(&object("4"), "u", 4);
         controller.reconcile().await;
-        assert_eq!(last_line(&server), MAY_DIFFER);
+        assert_eq!(last_line(&server), VALUES_MAY_DIFFER);
     }
 }
 
-/// Attack: a client makes the Secret immutable while no controller runs, so that the status vouches for values that the
-/// client may have changed.
+/// Attack: a client makes the Secret immutable while no controller runs, so that the status reports values that the
+/// client may have changed as those of the last good version.
 #[tokio::test(start_paused = true)]
-async fn after_a_restart_only_the_record_vouches_for_values() {
+async fn after_a_restart_the_status_reports_kept_values_only_with_a_record() {
     let server = ApiServer::default();
     server.put_sealed(&object("1"), "u", 1);
     let (server, store) = server.start();

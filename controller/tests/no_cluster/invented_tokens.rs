@@ -28,8 +28,8 @@ use crate::support::{KEYS, manifest_of, sealed};
 
 const AUDIENCE: &str = "sealed-secrets.bitnami.com";
 
-/// A simulated API server that accepts tokens that begin with `good` and allows their users everything, and a
-/// controller that uses it.
+/// A simulated API server that accepts tokens that begin with `good` and allows their users all requests, and a
+/// controller that uses the server.
 struct Fixture {
     address: SocketAddr,
     token_reviews: Arc<AtomicUsize>,
@@ -123,7 +123,7 @@ fn api_server([token_reviews, access_reviews]: [Arc<AtomicUsize>; 2]) -> Client 
     Client::new(service, "ns")
 }
 
-/// Attack: a caller sends invented tokens, new ones and a repeated one, to flood the API server with reviews.
+/// Attack: a caller sends invented tokens, each once or one repeatedly, to flood the API server with reviews.
 #[tokio::test]
 async fn invented_tokens_cause_few_reviews_and_lock_no_caller_out() {
     let fixture = Fixture::new().await;
@@ -177,7 +177,7 @@ async fn invented_tokens_from_many_addresses_cause_a_bounded_number_of_reviews()
 
 /// Attack: a caller sends a request of thousands of objects without items, to flood the API server with access reviews.
 #[tokio::test]
-async fn a_request_reviews_the_access_to_few_objects_and_to_each_once() {
+async fn a_request_causes_a_limited_number_of_access_reviews_and_one_for_each_object() {
     let fixture = Fixture::new().await;
     let list = |names: &[String]| {
         let items: Vec<Value> = names

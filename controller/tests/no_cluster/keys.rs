@@ -25,7 +25,7 @@ fn key_names(case: &mut Case) -> Vec<String> {
         .collect()
 }
 
-/// A recently written file of another program, in contrast, waits for a later poll.
+/// A file that another program has just written is read only at a later poll.
 #[tokio::test]
 async fn a_generated_key_is_in_use_as_soon_as_it_is_stored() {
     let case = Case::new().await;
@@ -75,7 +75,7 @@ async fn after_the_last_key_is_removed_the_removed_keys_unseal_until_another_is_
     let mut case = Case::new().await;
     case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
     case.advance(SECOND * 2).await;
-    // One after the other, like a command that removes several files.
+    // The keys are removed one after the other, as by a command that removes several files.
     case.remove("keys/one.yaml");
     case.advance(SECOND * 2).await;
     case.remove("keys/two.yaml");
@@ -99,7 +99,7 @@ async fn after_the_last_key_is_removed_the_removed_keys_unseal_until_another_is_
 
 /// Attack: a client removes the last key, so that a stolen key that was removed earlier unseals again.
 #[tokio::test]
-async fn a_key_removed_earlier_does_not_return_with_the_last_one() {
+async fn removing_the_last_key_does_not_bring_back_keys_removed_earlier() {
     let mut case = Case::new().await;
     case.write("keys/two.yaml", &key_manifest("two", &KEYS[1]));
     case.advance(SECOND * 2).await;

@@ -112,7 +112,7 @@ async fn a_broken_object_keeps_its_last_good_values_and_reports_the_failure() {
     let other_key = manifest_of(&sealed(&KEYS[1], "ns/n", &[("a", "bad")]));
     case.write("sealed/x.yaml", &valid);
     case.tick().await;
-    for (why, text, want) in [
+    for (description, text, want) in [
         (
             "another key",
             other_key.as_str(),
@@ -147,17 +147,21 @@ async fn a_broken_object_keeps_its_last_good_values_and_reports_the_failure() {
         case.write("sealed/x.yaml", text);
         case.tick().await;
         let message = case.failure("ns/n");
-        assert!(message.starts_with(want), "{why}: {message}");
+        assert!(message.starts_with(want), "{description}: {message}");
         let ready = case.conditions("ns/n").unwrap().remove(1).message.unwrap();
         assert!(
             ready.ends_with("the values of the last good version stay in place"),
             "{ready}"
         );
         case.advance(SECOND * 10).await;
-        assert_eq!(case.value("ns/n/a").as_deref(), Some("good"), "{why}");
+        assert_eq!(
+            case.value("ns/n/a").as_deref(),
+            Some("good"),
+            "{description}"
+        );
         case.write("sealed/x.yaml", &valid);
         case.tick().await;
-        assert!(case.is_synced("ns/n"), "{why}");
+        assert!(case.is_synced("ns/n"), "{description}");
     }
 }
 
@@ -227,7 +231,7 @@ async fn transition_time_changes_only_with_the_status() {
 }
 
 #[tokio::test]
-async fn an_unparsable_file_at_a_restart_is_still_known_by_its_status() {
+async fn an_object_is_recognized_by_its_status_if_its_file_is_unparsable_at_a_restart() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
@@ -273,13 +277,13 @@ async fn an_object_deleted_while_the_controller_was_stopped_is_removed_after_a_r
 }
 
 #[tokio::test]
-async fn a_missing_or_unreadable_folder_removes_nothing() {
+async fn a_missing_or_unreadable_directory_removes_no_values() {
     let mut case = Case::new().await;
     case.seal("sealed/sub/x.yaml", "ns/n", &[("a", "1")]);
     case.seal("sealed/y.yaml", "ns/m", &[("a", "1")]);
     case.tick().await;
-    let moved_folder = case.outer.path().join("away");
-    std::fs::rename(case.dir.join("sealed"), &moved_folder).unwrap();
+    let moved_directory = case.outer.path().join("away");
+    std::fs::rename(case.dir.join("sealed"), &moved_directory).unwrap();
     case.advance(SECOND * 10).await;
     std::fs::write(case.dir.join("sealed"), "a file").unwrap();
     case.advance(SECOND * 10).await;
@@ -287,25 +291,25 @@ async fn a_missing_or_unreadable_folder_removes_nothing() {
     case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     std::fs::remove_file(case.dir.join("sealed")).unwrap();
-    std::fs::rename(&moved_folder, case.dir.join("sealed")).unwrap();
+    std::fs::rename(&moved_directory, case.dir.join("sealed")).unwrap();
     case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/m/a").as_deref(), Some("1"));
     assert!(case.is_synced("ns/n"));
 }
 
 #[tokio::test]
-async fn an_empty_mount_point_removes_nothing_even_at_a_start() {
+async fn an_empty_mount_point_removes_no_values_even_at_startup() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
-    let moved_folder = case.unmount();
+    let moved_directory = case.unmount();
     case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     case.restart().await;
     case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     std::fs::remove_dir(case.dir.join("sealed")).unwrap();
-    std::fs::rename(&moved_folder, case.dir.join("sealed")).unwrap();
+    std::fs::rename(&moved_directory, case.dir.join("sealed")).unwrap();
     case.advance(SECOND * 10).await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("1"));
     case.remove("sealed/x.yaml");
@@ -314,7 +318,7 @@ async fn an_empty_mount_point_removes_nothing_even_at_a_start() {
 }
 
 #[tokio::test]
-async fn a_replaced_folder_is_trusted_once_it_contains_a_manifest() {
+async fn a_replaced_directory_is_trusted_once_it_contains_a_manifest() {
     for (file, text) in [
         ("sealed/none.yaml", String::new()),
         (
@@ -365,11 +369,11 @@ async fn a_manifest_without_a_namespace_has_a_status_until_the_namespace_is_adde
 }
 
 #[tokio::test]
-async fn nothing_is_removed_while_a_file_is_unparsable() {
+async fn no_values_are_removed_while_a_file_is_unparsable() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
-    for (why, path, text) in [
+    for (description, path, text) in [
         ("malformed", "sealed/broken.yaml", "a: [".to_owned()),
         (
             "without namespace",
@@ -386,7 +390,7 @@ async fn nothing_is_removed_while_a_file_is_unparsable() {
         case.write(path, &text);
         case.remove("sealed/x.yaml");
         case.advance(SECOND * 10).await;
-        assert_eq!(case.value("ns/n/a").as_deref(), Some("1"), "{why}");
+        assert_eq!(case.value("ns/n/a").as_deref(), Some("1"), "{description}");
         case.write("sealed/x.yaml", &original);
         case.remove(path);
         case.tick().await;
@@ -413,7 +417,7 @@ async fn renaming_a_file_changes_nothing() {
 }
 
 #[tokio::test]
-async fn two_definitions_of_an_object_are_refused_and_both_files_named() {
+async fn two_definitions_of_an_object_are_refused_and_both_files_are_named() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1")]);
     case.tick().await;
@@ -459,14 +463,14 @@ async fn a_restart_restores_values_and_removes_leftovers_of_a_killed_process() {
     let mut case = Case::new().await;
     case.seal("sealed/x.yaml", "ns/n", &[("a", "1"), ("b", "2")]);
     case.tick().await;
-    let folder = case.dir.join("secrets/ns/n");
-    std::fs::remove_file(folder.join("b")).unwrap();
-    std::fs::create_dir(folder.join("..v00000000000000ff")).unwrap();
+    let directory = case.dir.join("secrets/ns/n");
+    std::fs::remove_file(directory.join("b")).unwrap();
+    std::fs::create_dir(directory.join("..v00000000000000ff")).unwrap();
     std::fs::write(case.dir.join("status/ns/.unfinished-00000000000000ff"), "").unwrap();
     case.restart().await;
     assert_eq!(case.value("ns/n/b").as_deref(), Some("2"));
     case.advance(SECOND * 2).await;
-    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 4);
+    assert_eq!(std::fs::read_dir(directory).unwrap().count(), 4);
     assert_eq!(
         std::fs::read_dir(case.dir.join("status/ns"))
             .unwrap()
@@ -497,7 +501,7 @@ async fn statuses_can_be_disabled() {
 }
 
 #[tokio::test]
-async fn refuses_a_second_controller_on_one_folder() {
+async fn refuses_a_second_controller_on_the_same_directory() {
     let case = Case::new().await;
     let metrics = Arc::new(Metrics::new(false).unwrap());
     let second = DirectoryController::start(&case.config(), &case.dir, metrics, case.now).await;

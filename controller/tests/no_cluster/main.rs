@@ -1,6 +1,6 @@
 //! Tests the controller without a cluster: on a directory, with a simulated API server, by its endpoints, and as a
-//! process. The tests are one program, because linking a program for each file takes minutes; `fair` and
-//! `large_objects` measure their whole process.
+//! process. The tests are one program, because linking a program for each file takes minutes. `fair` and
+//! `large_objects` are separate programs, because they measure their process.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! Tests edits of a Secret by other clients that hide themselves from the controller.
+//! Tests edits of a Secret that other clients hide from the controller.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -24,9 +24,9 @@ use crate::support::api_server::{ApiServer, id};
 use crate::support::{Case, KEYS, sealed};
 
 const NOT_MANAGED: &str = "already exists and is not managed by SealedSecret";
-const KEEPS_GOOD: &str = "the values of the last good version stay in place";
+const VALUES_KEPT: &str = "the values of the last good version stay in place";
 
-/// A controller with one object, which is restarted at will.
+/// A controller with one object. Tests can restart the controller.
 struct Run {
     server: Arc<ApiServer>,
     store: Arc<ClusterStore>,
@@ -82,7 +82,7 @@ impl Run {
         while self.reconciler.run_once(now).await == Some(now) {}
     }
 
-    /// Reconciles until the Secret is written, and not until this is reported.
+    /// Reconciles until the Secret is written, and stops before the write is reported.
     async fn reconcile_until_written(&mut self) {
         let (now, writes) = (self.now(), *self.server.writes.lock().unwrap());
         self.reconciler.enqueue([id()], Urgency::Fresh, now);
@@ -158,8 +158,8 @@ fn add_consent(secret: &mut Value) {
     secret["metadata"]["annotations"][PATCH_ANNOTATION] = json!("true");
 }
 
-/// Attack: a client adds the annotation for merging to a Secret that the controller created, so that its items stay,
-/// that later versions keep removed items, and that the status vouches for them.
+/// Attack: a client adds the annotation for merging to a Secret that the controller created, so that items of the
+/// client and removed items stay, and the status reports success.
 #[tokio::test(start_paused = true)]
 async fn an_added_consent_to_a_merge_has_no_effect_on_a_created_secret() {
     for restarts in [false, true] {
@@ -185,7 +185,7 @@ async fn an_added_consent_to_a_merge_has_no_effect_on_a_created_secret() {
             }
             run.edit(|secret| secret["data"]["evil"] = text("evil"))
                 .await;
-            assert!(!run.message(1).ends_with(KEEPS_GOOD));
+            assert!(!run.message(1).ends_with(VALUES_KEPT));
             run.apply(&object(&[("p", "v2")])).await;
             assert_eq!(run.items(), ["p"]);
             assert_eq!(run.annotation(PATCH_ANNOTATION), Value::Null);
@@ -194,8 +194,8 @@ async fn an_added_consent_to_a_merge_has_no_effect_on_a_created_secret() {
     }
 }
 
-/// Attack: a client adds the annotation for merging while a controller runs that keeps no record, and waits for the next
-/// start, which cannot know who added it.
+/// Attack: a client adds the annotation for merging while the controller keeps no record, so that after a restart the
+/// controller cannot know which client added the annotation.
 #[tokio::test(start_paused = true)]
 async fn an_added_consent_to_a_merge_has_no_effect_after_a_restart_without_a_record() {
     for tolerates_drift in [false, true] {
@@ -249,9 +249,9 @@ async fn a_removed_label_of_the_administrator_is_restored_despite_very_many_anno
     }
 }
 
-/// Fault: the API server accepts no write for a while, so that one edit and one deletion look like many.
+/// Fault: the API server accepts no write for a while, so that one edit or one deletion looks like many.
 #[tokio::test(start_paused = true)]
-async fn failed_corrections_do_not_count() {
+async fn failed_corrections_do_not_count_as_a_drift_fight() {
     for is_deleted in [false, true] {
         let mut run = Run::new();
         run.apply(&object(&[("p", "v")])).await;
@@ -311,7 +311,7 @@ async fn a_removed_owner_is_reported_despite_an_added_consent_to_a_merge() {
 /// Upstream's feature: values are merged into a Secret that is not owned and has the annotation for merging (`patch`),
 /// with or without the annotation for taking it over (`managed`), also after a restart and without a record.
 #[tokio::test(start_paused = true)]
-async fn consent_of_an_existing_secret_permits_a_merge_for_good() {
+async fn consent_in_an_existing_secret_permits_merges_permanently() {
     for drops_record in [false, true] {
         for is_managed in [false, true] {
             let mut run = Run::on(ApiServer::with_crd(drops_record), |_| ());
@@ -341,9 +341,9 @@ async fn consent_of_an_existing_secret_permits_a_merge_for_good() {
     }
 }
 
-/// The template permits other clients to add items, until it no longer does.
+/// The template permits other clients to add items, and a later version of the template does not.
 #[tokio::test(start_paused = true)]
-async fn the_template_permits_and_ends_a_merge() {
+async fn the_template_enables_and_disables_a_merge() {
     let mut mergeable = object(&[("p", "v1")]);
     let consent = (PATCH_ANNOTATION.to_owned(), "true".to_owned());
     mergeable.spec.template.metadata.annotations = Some([consent].into());
@@ -361,8 +361,8 @@ async fn the_template_permits_and_ends_a_merge() {
     assert_eq!(run.items(), ["p"]);
 }
 
-/// Attack: a client changes a value that a template generated, which no rendering can produce again, so that the edit is
-/// neither corrected nor reported and the status vouches for it.
+/// Attack: a client changes a random value, which rendering the template again cannot reproduce, so that the edit is
+/// neither corrected nor reported.
 #[tokio::test(start_paused = true)]
 async fn an_edit_of_a_random_value_is_replaced_and_reported() {
     for restarts in [false, true] {
@@ -377,7 +377,11 @@ async fn an_edit_of_a_random_value_is_replaced_and_reported() {
             let password = run.server.value("pw");
             assert_ne!(password, "evil");
             assert_eq!(password.len(), 8);
-            assert_eq!(run.server.value("mix"), mix, "was not edited");
+            assert_eq!(
+                run.server.value("mix"),
+                mix,
+                "a value that was not edited stays"
+            );
             assert!(run.server.is_synced());
             // Without a record nothing shows after a restart that another client caused the difference.
             let is_reported = !(restarts && drops_record);
@@ -403,9 +407,9 @@ async fn an_edit_of_a_random_value_is_replaced_and_reported() {
     }
 }
 
-/// Fault: the process is killed after it wrote a Secret and before it reported that, or no status is written at all.
+/// Fault: the process is killed after it wrote a Secret and before it wrote the status, or no status is written at all.
 #[tokio::test(start_paused = true)]
-async fn random_values_stay_if_a_process_ends_before_its_report() {
+async fn random_values_stay_if_the_controller_ends_before_it_writes_the_status() {
     for update_status in [true, false] {
         for drops_record in [false, true] {
             let mut run = Run::on(ApiServer::with_crd(drops_record), |policy| {
@@ -427,7 +431,7 @@ async fn random_values_stay_if_a_process_ends_before_its_report() {
     }
 }
 
-/// A Secret of a controller that sets no mark keeps its random values, and gets a mark.
+/// The Secret was written by a controller that sets no mark.
 #[tokio::test(start_paused = true)]
 async fn random_values_without_a_mark_stay_and_are_marked() {
     let mut run = Run::new();
@@ -450,7 +454,7 @@ async fn random_values_without_a_mark_stay_and_are_marked() {
     assert_eq!(run.corrections(), 1);
 }
 
-/// Fault: a client removes annotations that it does not know, alone or together with a label of the template.
+/// Fault: a client removes all annotations that are unknown to it, alone or together with a label of the template.
 #[tokio::test(start_paused = true)]
 async fn random_values_stay_if_their_mark_is_removed() {
     for restarts in [false, true] {
@@ -503,8 +507,8 @@ async fn an_edit_with_very_many_annotations_is_corrected() {
     }
 }
 
-/// Attack: an author without access to a Secret creates a SealedSecret of its name, so that the values are read into
-/// the memory of the controller.
+/// Attack: an author without access to a Secret creates a SealedSecret of the same name, so that the controller reads
+/// the values into its memory.
 #[tokio::test(start_paused = true)]
 async fn values_of_a_secret_of_another_owner_are_not_read() {
     let mut run = Run::new();

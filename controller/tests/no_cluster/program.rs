@@ -85,7 +85,7 @@ impl RunningController {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for the exit. Returns the exit code, everything logged to stdout, and stderr.
+    /// Waits for the exit. Returns the exit code, the log on stdout, and stderr.
     fn wait_for_exit(mut self) -> (Option<i32>, String, String) {
         self.stdout.read_to_string(&mut self.log).unwrap();
         let mut stderr = String::new();
@@ -100,7 +100,7 @@ impl RunningController {
     }
 }
 
-fn temporary_folder() -> tempfile::TempDir {
+fn temporary_directory() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(dir.path().join("sealed")).unwrap();
     dir
@@ -127,7 +127,7 @@ fn wait_for_value(path: &Path, want: &str) {
 }
 
 #[test]
-fn arguments_decide_the_exit_code() {
+fn unparsable_arguments_exit_with_2_and_other_errors_with_1() {
     let missing = ["--directory", "/nowhere/at/all"];
     for (args, code, stream, want) in [
         (
@@ -157,7 +157,7 @@ fn arguments_decide_the_exit_code() {
 }
 
 #[test]
-fn printing_succeeds_or_fails_with_exit_code_1() {
+fn an_output_that_cannot_be_written_exits_with_1_unless_the_pipe_is_closed() {
     for argument in ["--version", "--help"] {
         let full_device = std::fs::File::options().write(true).open("/dev/full");
         let output = program()
@@ -180,7 +180,7 @@ fn printing_succeeds_or_fails_with_exit_code_1() {
 
 #[test]
 fn warns_while_the_served_certificate_is_expired() {
-    let dir = temporary_folder();
+    let dir = temporary_directory();
     let spec = KeySpec {
         size: KeySize::Rsa2048,
         ttl: SignedDuration::from_hours(1),
@@ -200,9 +200,9 @@ fn warns_while_the_served_certificate_is_expired() {
 }
 
 #[test]
-fn a_port_in_use_is_exit_code_1_and_leaves_no_key() {
+fn a_port_in_use_exits_with_1_and_leaves_no_key() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let dir = temporary_folder();
+    let dir = temporary_directory();
     let output = program()
         .arg("--directory")
         .arg(dir.path())
@@ -215,8 +215,8 @@ fn a_port_in_use_is_exit_code_1_and_leaves_no_key() {
 }
 
 #[test]
-fn runs_from_start_to_sigterm() {
-    let dir = temporary_folder();
+fn serves_the_certificate_until_sigterm_and_refuses_a_second_controller() {
+    let dir = temporary_directory();
     write_file(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
     let mut controller = RunningController::start(dir.path(), &["--key-renew-period=0"]);
     assert!(
@@ -262,7 +262,7 @@ fn runs_from_start_to_sigterm() {
 
 #[test]
 fn an_added_key_takes_effect_without_a_restart() {
-    let dir = temporary_folder();
+    let dir = temporary_directory();
     write_file(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
     write_file(
         dir.path(),
@@ -285,7 +285,7 @@ fn an_added_key_takes_effect_without_a_restart() {
 #[test]
 fn plain_values_reach_no_log_and_no_status() {
     const CANARY: &str = "canary-7f3a9";
-    let dir = temporary_folder();
+    let dir = temporary_directory();
     write_file(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
     write_file(
         dir.path(),
@@ -322,7 +322,7 @@ fn plain_values_reach_no_log_and_no_status() {
         RunningController::start(dir.path(), &["--log-level=DEBUG", "--log-format=json"]);
     wait_for_value(&dir.path().join("secrets/ns/good/a"), CANARY);
     controller.wait_for_line("SealedSecret unsealed successfully");
-    // The other objects are in the same round, which ends before the program does.
+    // The other objects are processed in the same round, which ends before the program exits.
     controller.signal(Signal::TERM);
     let (code, stdout, stderr) = controller.wait_for_exit();
     assert_eq!(code, Some(0));
@@ -347,7 +347,7 @@ fn plain_values_reach_no_log_and_no_status() {
 
 #[test]
 fn info_goes_to_stdout_and_errors_to_stderr() {
-    let dir = temporary_folder();
+    let dir = temporary_directory();
     write_file(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
     write_file(dir.path(), "keys/bad.yaml", "a: [");
     let mut controller = RunningController::start(dir.path(), &["--rotate-period=0"]);
@@ -381,7 +381,7 @@ fn private_key_operations(address: &str) -> u32 {
 /// Attack: an author delays the stop of the Pod with templates that generate the largest keys.
 #[test]
 fn a_signal_stops_the_controller_while_it_generates_keys() {
-    let dir = temporary_folder();
+    let dir = temporary_directory();
     write_file(dir.path(), "keys/one.yaml", &key_manifest("one", &KEYS[0]));
     let mut controller = RunningController::start(dir.path(), &["--key-renew-period=0"]);
     let line = controller.wait_for_line("HTTP metrics server serving");

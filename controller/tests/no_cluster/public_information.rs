@@ -28,8 +28,8 @@ use tracing_subscriber::layer::{Context, Layer};
 use crate::support::api_server::{ApiServer, id};
 use crate::support::{Case, KEYS, record_log, sealed};
 
-/// A controller that reconciles one object on a test API server, and everything public that results: the status, events,
-/// log lines and metrics.
+/// A controller that reconciles one object on a test API server, and all public results: the status,
+/// events, log lines and metrics.
 pub(crate) struct Scenario {
     pub(crate) server: Arc<ApiServer>,
     store: Arc<ClusterStore>,
@@ -102,7 +102,7 @@ impl Scenario {
         self.run_due().await;
     }
 
-    /// Reconciles what is due.
+    /// Reconciles all due objects.
     pub(crate) async fn run_due(&mut self) {
         let now = Timestamp::from_second(self.generation).unwrap();
         let _guard = record_log(self.log.clone());
@@ -113,7 +113,7 @@ impl Scenario {
         self.server.is_synced()
     }
 
-    /// Returns everything that is public, without times, which vary, and without counts of the process, which include
+    /// Returns all public information, without times, which vary, and without counts of the process, which include
     /// other tests.
     pub(crate) fn public_state(&self) -> Value {
         let metrics = self.metrics.text(Timestamp::UNIX_EPOCH);
@@ -190,7 +190,7 @@ fn legacy_object(content: &str) -> SealedSecret {
 }
 
 /// Asserts that both public states are equal; otherwise reports the first difference.
-pub(crate) fn assert_indistinguishable(first: &Value, second: &Value, why: &str) {
+pub(crate) fn assert_indistinguishable(first: &Value, second: &Value, description: &str) {
     fn find_difference(path: &str, first: &Value, second: &Value) -> Option<String> {
         if first == second {
             return None;
@@ -211,12 +211,12 @@ pub(crate) fn assert_indistinguishable(first: &Value, second: &Value, why: &str)
     let difference = find_difference("", first, second);
     assert!(
         difference.is_none(),
-        "{why}{}",
+        "{description}{}",
         difference.unwrap_or_default()
     );
 }
 
-/// Returns one template for each possible byte, which fails if the first byte of the value is equal to it.
+/// Returns one template for each possible byte; the template fails if the first byte of the value equals this byte.
 fn templates_for_each_byte() -> Vec<(String, String)> {
     let text = |byte: u8| {
         format!("{{{{ if eq (index .a 0 | int) {byte} }}}}{{{{ fail \"\" }}}}{{{{ end }}}}")
@@ -244,7 +244,7 @@ async fn the_status_does_not_reveal_which_template_fails() {
     assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
 
-/// Attack: an author adds one template, so that the line at which it fails reveals the byte.
+/// Attack: an author adds one template with a line for each byte, so that the line that fails reveals the byte.
 #[tokio::test(start_paused = true)]
 async fn the_status_does_not_reveal_where_a_template_fails() {
     let lines: Vec<String> = templates_for_each_byte()
@@ -310,7 +310,7 @@ async fn a_correct_guess_of_an_immutable_value_is_indistinguishable_from_a_wrong
     assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
 
-/// If this failed, re-encrypting a tree would fail for each immutable Secret in it.
+/// Without this, re-encrypting a tree would fail for each immutable Secret in the tree.
 #[tokio::test(start_paused = true)]
 async fn an_immutable_secret_stays_synced_after_re_encryption() {
     let mut scenario = Scenario::new();
@@ -321,9 +321,9 @@ async fn an_immutable_secret_stays_synced_after_re_encryption() {
     assert!(!scenario.is_synced());
 }
 
-/// If this failed, an immutable Secret without a status would never become synced.
+/// Without the comparison, an immutable Secret without a status would never become synced.
 #[tokio::test(start_paused = true)]
-async fn an_immutable_secret_is_compared_after_a_crash_and_when_handed_over() {
+async fn an_immutable_secret_is_synced_after_a_crash_and_when_handed_over() {
     let mut crashed = Scenario::new();
     crashed.apply(&immutable_object("1")).await;
     crashed.server.edit_status(|status| *status = Value::Null);
@@ -342,8 +342,8 @@ async fn an_immutable_secret_is_compared_after_a_crash_and_when_handed_over() {
     assert_eq!(owner["uid"], json!("u"));
 }
 
-/// Attack: an author guesses the value of an immutable Secret that is not owned but consents to a merge, into which
-/// only the correct guess could be merged.
+/// Attack: an author guesses the value of an immutable Secret that is not owned and consents to a merge: only a correct
+/// guess could be merged.
 #[tokio::test(start_paused = true)]
 async fn an_immutable_secret_that_consents_to_a_merge_is_never_compared() {
     let mut outcomes = Vec::new();
@@ -361,8 +361,8 @@ async fn an_immutable_secret_that_consents_to_a_merge_is_never_compared() {
     assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
 
-/// Attack: an author uses the API server's check of a type instead of a failing template. A different outcome would
-/// reveal another bit, and the name of the check even more.
+/// Attack: an author uses the API server's check of a Secret type instead of a failing template. A different outcome
+/// would reveal another bit, and the name of the failed check even more.
 #[tokio::test(start_paused = true)]
 async fn a_value_that_the_api_server_rejects_is_indistinguishable_from_a_failing_template() {
     fn check(secret: &Value) -> Option<Value> {
@@ -395,7 +395,7 @@ async fn a_value_that_the_api_server_rejects_is_indistinguishable_from_a_failing
 ///
 /// One fixed question remains: whether the value is a JSON object.
 #[tokio::test(start_paused = true)]
-async fn without_templates_a_typed_secret_reveals_one_fixed_bit() {
+async fn without_templates_the_type_of_a_secret_reveals_only_whether_a_value_is_valid() {
     fn check(secret: &Value) -> Option<Value> {
         let text = base64::decode(secret["data"][".dockerconfigjson"].as_str()?.as_bytes()).ok()?;
         let first = text.first().copied()? as char;
@@ -432,7 +432,8 @@ async fn without_templates_a_typed_secret_reveals_one_fixed_bit() {
     }
 }
 
-/// Attack: an author applies the sealed Secret of another author as a whole, and reads its content from refusals.
+/// Attack: an author applies an object in the deprecated form that another author sealed, to infer the content from
+/// refusals.
 #[tokio::test(start_paused = true)]
 async fn no_content_of_a_secret_that_is_sealed_as_a_whole_is_reported() {
     let text = |content: Value| {
@@ -567,8 +568,8 @@ async fn objects_that_differ_only_in_values_are_indistinguishable() {
             match &outcomes[outcome] {
                 None => outcomes[outcome] = Some(scenario.public_state()),
                 Some(first) => {
-                    let why = format!("case {case}: {value} of {texts:?}");
-                    assert_indistinguishable(&scenario.public_state(), first, &why);
+                    let description = format!("case {case}: {value} of {texts:?}");
+                    assert_indistinguishable(&scenario.public_state(), first, &description);
                     comparison_counts[outcome] += 1;
                 }
             }
@@ -590,7 +591,7 @@ async fn neither_an_upgrade_nor_a_downgrade_changes_the_secret() {
     scenario.apply(&random_object).await;
     assert!(scenario.is_synced());
     let secret = scenario.server.secret();
-    // An earlier release can read what this one writes: the same fields, all of them strings.
+    // An earlier release can read the record of this release: it has the same fields, and all of them are strings.
     let record = scenario.server.status()["record"].clone();
     let fields = ["content", "key", "proof", "secretUid", "secretVersion"];
     let mut fields_found: Vec<&String> = record.as_object().unwrap().keys().collect();

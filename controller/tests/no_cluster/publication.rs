@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::support::api_server::{ApiServer, id};
 use crate::support::{Case, KEYS, sealed};
 
-/// Far more than a real API server needs: the largest Secret takes 0.36 s.
+/// The time of a write per byte of the Secret, far above that of a real API server: the largest Secret takes 0.36 s.
 const NANOSECONDS_PER_BYTE: u64 = 300;
 
 struct Controller {
@@ -87,7 +87,7 @@ fn object(value: &str, template: &str) -> SealedSecret {
 }
 
 /// A template that renders as many bytes as the value specifies, and fails if the value is `x`.
-const AS_LARGE_AS_THE_VALUE: &str =
+const TEMPLATE_SIZED_BY_VALUE: &str =
     "{{ if eq .a \"x\" }}{{ fail \"\" }}{{ end }}{{ repeat (int .a) \"x\" }}";
 const SIZES: [&str; 5] = ["1", "1000", "30000", "300000", "900000"];
 
@@ -100,7 +100,11 @@ async fn the_time_until_a_status_does_not_depend_on_the_size_of_the_result() {
         let mut controller =
             Controller::with_server(ApiServer::with_write_delay(NANOSECONDS_PER_BYTE));
         controller.apply(&object("1", "first")).await;
-        times.insert(controller.apply(&object(size, AS_LARGE_AS_THE_VALUE)).await);
+        times.insert(
+            controller
+                .apply(&object(size, TEMPLATE_SIZED_BY_VALUE))
+                .await,
+        );
         assert!(controller.server.is_synced(), "{size}");
     }
     assert_eq!(times.len(), 1, "{times:?}");
@@ -124,7 +128,7 @@ async fn all_failures_that_depend_on_values_are_reported_after_the_same_time() {
         assert!(controller.server.is_synced());
         times.insert(
             controller
-                .apply(&object(value, AS_LARGE_AS_THE_VALUE))
+                .apply(&object(value, TEMPLATE_SIZED_BY_VALUE))
                 .await,
         );
         assert!(!controller.server.is_synced(), "{value}");
@@ -135,7 +139,7 @@ async fn all_failures_that_depend_on_values_are_reported_after_the_same_time() {
 /// The general property: for all templates of one class of slow functions, all successes are published after the same
 /// time, and all failures after the same time.
 #[tokio::test(start_paused = true)]
-async fn an_edit_has_at_most_two_completion_times() {
+async fn the_publication_time_of_an_edit_depends_only_on_its_success() {
     let actions = [
         "{{ fail \"\" }}",
         "{{ repeat 900000 \"x\" }}",
@@ -163,7 +167,7 @@ async fn an_edit_has_at_most_two_completion_times() {
 /// Attack: an author exhausts a quota so that the Secret is rejected and retried, and uses a template that fails after
 /// a time set by the sealed value: the time of the failure would reveal the value.
 #[tokio::test(start_paused = true)]
-async fn retries_of_an_attempt_reveal_nothing_by_their_time() {
+async fn the_times_of_retries_do_not_reveal_a_value() {
     let template = "{{ if gt (now | unixEpoch | int64) (int64 .a) }}{{ fail \"\" }}{{ end }}";
     let mut reports = BTreeSet::new();
     for value in ["0", "15", "45", "1000"] {
@@ -192,7 +196,7 @@ async fn retries_of_an_attempt_reveal_nothing_by_their_time() {
 /// Attack: an author exhausts a quota so that the Secret is rejected and retried, and uses a template that fails with a
 /// probability set by the sealed value: the rate of failures would reveal the value.
 #[tokio::test(start_paused = true)]
-async fn retries_of_an_attempt_reveal_nothing_by_random_failures() {
+async fn random_failures_of_retries_do_not_reveal_a_value() {
     let template = "{{ if lt (randInt 0 100) (int .a) }}{{ fail \"\" }}{{ end }}";
     let mut reports = BTreeSet::new();
     for value in ["0", "60"] {
@@ -237,7 +241,7 @@ async fn a_watch_event_of_an_own_write_causes_no_second_write() {
 
 /// A pause must not delay the next version.
 #[tokio::test(start_paused = true)]
-async fn a_version_that_is_applied_during_a_pause_is_written_after_it() {
+async fn a_version_applied_during_a_pause_is_written_after_the_pause() {
     let mut controller = Controller::with_server(ApiServer::default());
     controller.apply(&object("1", "{{ .a }}")).await;
     let server = Arc::clone(&controller.server);

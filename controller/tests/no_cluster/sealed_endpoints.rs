@@ -115,7 +115,7 @@ async fn verify_reveals_only_whether_the_object_can_be_unsealed() {
         .spec
         .encrypted_data
         .insert("a".into(), "AAAA".into());
-    for (why, object, want) in [
+    for (description, object, want) in [
         ("valid", &valid, OK),
         ("another name", &renamed, CONFLICT),
         ("invalid base64", &not_base64, CONFLICT),
@@ -126,7 +126,11 @@ async fn verify_reveals_only_whether_the_object_can_be_unsealed() {
             to_yaml(&object.to_document()),
         ] {
             let (status, headers, body) = post(&server, "/v1/verify", text.as_bytes()).await;
-            assert_eq!((status.as_str(), body.as_str()), (want, ""), "{why}");
+            assert_eq!(
+                (status.as_str(), body.as_str()),
+                (want, ""),
+                "{description}"
+            );
             assert!(headers.contains("x-ratelimit-limit: 3"), "{headers}");
         }
     }
@@ -190,7 +194,7 @@ async fn r1_r3_r4_r5_rotate_returns_the_same_object_for_the_newest_key() {
 ///
 /// Covers every combination of scope, annotations and names.
 #[tokio::test]
-async fn s8_unseals_a_value_only_within_its_scope_whatever_is_forged() {
+async fn s8_unseals_a_value_only_within_its_scope_despite_forged_metadata() {
     let server = server_with_ring(2).await;
     let both_keys = ring(2);
     for scope in Scope::ALL {
@@ -268,7 +272,7 @@ async fn s4_the_limit_on_items_includes_those_of_the_deprecated_form() {
         let items: Vec<Value> = objects.iter().map(|object| object.to_document()).collect();
         json!({ "kind": "List", "apiVersion": "v1", "items": items })
     };
-    for (why, body) in [
+    for (description, body) in [
         ("one object with many items", above_limit.to_document()),
         (
             "two objects that exceed the limit together",
@@ -280,7 +284,7 @@ async fn s4_the_limit_on_items_includes_those_of_the_deprecated_form() {
         ),
     ] {
         let (status, _, _) = post(&server, "/v1/rotate", body.to_string().as_bytes()).await;
-        assert_eq!(status, "HTTP/1.1 413 Payload Too Large", "{why}");
+        assert_eq!(status, "HTTP/1.1 413 Payload Too Large", "{description}");
     }
 }
 

@@ -184,8 +184,8 @@ fn lease_held_by(holder: &str) -> Value {
 
 /// Runs a controller with the API server until its log contains `entry`.
 async fn run_until(server: &ApiServer, entry: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
+    let directory = tempfile::tempdir().unwrap();
+    let kubeconfig = directory.path().join("kubeconfig");
     let cluster = json!({ "server": format!("http://{}", server.address) });
     let text = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -229,17 +229,21 @@ async fn run_until(server: &ApiServer, entry: &str) {
 }
 
 /// Fault: the API server responds late to the request for the Lease, while the replica has already listed every object:
-/// it could write before it is the leader.
+/// the replica could write before it is the leader.
 #[tokio::test]
 async fn lists_the_objects_while_it_waits_for_the_lease_and_writes_when_it_holds_it() {
-    for (why, lease) in [
+    for (description, lease) in [
         ("no Lease", None),
         ("released Lease", Some(lease_held_by(""))),
     ] {
         let server = ApiServer::start(lease).await;
         run_until(&server, SECRET_CREATED).await;
         let (writes, early) = server.writes();
-        assert!(writes > 0 && early == 0, "{why}: {:?}", server.log.borrow());
+        assert!(
+            writes > 0 && early == 0,
+            "{description}: {:?}",
+            server.log.borrow()
+        );
     }
 }
 
@@ -258,8 +262,7 @@ async fn a_restarted_container_lists_the_objects_while_it_waits_for_the_lease() 
     assert_eq!(server.writes().1, 0, "{:?}", server.log.borrow());
 }
 
-/// Fault: a replica has listed every object while another replica holds the Lease: both could write. A replica that
-/// does not hold the Lease writes nothing, however early the objects are known.
+/// Fault: a replica has listed every object while another replica holds the Lease: both could write.
 #[tokio::test]
 async fn a_standby_that_has_listed_everything_writes_nothing() {
     let server = ApiServer::start(Some(lease_held_by("another"))).await;

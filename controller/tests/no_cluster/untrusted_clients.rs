@@ -42,8 +42,8 @@ impl RunningController {
     async fn start(args: &[&str]) -> Self {
         allow_many_files();
         let dir = tempfile::tempdir().unwrap();
-        for folder in ["sealed", "keys"] {
-            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        for directory in ["sealed", "keys"] {
+            std::fs::create_dir(dir.path().join(directory)).unwrap();
         }
         let key = key_manifest("one", &KEYS[0]);
         std::fs::write(dir.path().join("keys/one.yaml"), key).unwrap();
@@ -264,7 +264,7 @@ async fn other_clients_are_served_during_a_connection_flood() {
 /// Attack: a client opens connections from more addresses than a port has slots, and sends nothing on them, or a head
 /// or a body byte by byte, so that the port is full and no address has more than one connection.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newcomer_is_served_while_many_addresses_fill_the_port() {
+async fn a_new_client_is_served_while_many_addresses_exhaust_the_connection_limit() {
     let controller = RunningController::start(&[]).await;
     for (case, sends) in [
         ("silent", ""),
@@ -287,15 +287,15 @@ async fn a_newcomer_is_served_while_many_addresses_fill_the_port() {
     }
 }
 
-/// Attack: a client announces large bodies and does not send them, so that no memory is left for the bodies of others.
+/// Attack: a client announces large bodies and does not send them, so that no memory is left for other clients.
 #[tokio::test(flavor = "multi_thread")]
-async fn announced_bodies_use_no_memory() {
+async fn bodies_that_are_announced_and_not_sent_use_no_memory() {
     let controller =
         RunningController::start(&["--rate-limit=1000", "--rate-limit-burst=1000"]).await;
     let head = |bytes: usize| {
         format!("POST /v1/verify HTTP/1.1\r\nHost: x\r\nContent-Length: {bytes}\r\n\r\n")
     };
-    // Smaller bodies use the memory that the largest leave.
+    // Smaller bodies would use the memory that the largest bodies leave.
     let mut connection_sets = Vec::new();
     for bytes in [10 << 20, 2 << 20, 64 << 10] {
         connection_sets.push(open_connections(8, controller.main, &head(bytes)));
@@ -310,7 +310,7 @@ async fn announced_bodies_use_no_memory() {
 /// Attack: a client sends most of large bodies and then stops, so that their bytes stay in memory for as long as a
 /// request may take.
 #[tokio::test(flavor = "multi_thread")]
-async fn incomplete_bodies_use_memory_only_of_their_own_address_and_briefly() {
+async fn incomplete_bodies_use_only_the_memory_share_of_their_address_and_briefly() {
     let controller =
         RunningController::start(&["--rate-limit=1000", "--rate-limit-burst=1000"]).await;
     let incomplete_body = |bytes: usize| {

@@ -1,4 +1,4 @@
-//! Tests the lifecycle of v2 objects in a directory, and that every attack on one has its reason and keeps the values.
+//! Tests the lifecycle of v2 objects in a directory, and that every attack is refused with its reason.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -68,7 +68,7 @@ async fn an_object_moves_from_v1_to_v2_item_by_item() {
 
 type Attack = fn(&mut SealedSecret);
 
-/// Attacks on [`object`] by an editor of the file without keys, with the reason that each has.
+/// Attacks on [`object`] by an editor of the file who has no keys, each with the reason of its refusal.
 const ATTACKS: [(&str, &str, Attack); 10] = [
     ("two items are swapped", "Tampered", |sealed| {
         let entries = &mut sealed.spec.encrypted_data;
@@ -129,24 +129,24 @@ const ATTACKS: [(&str, &str, Attack); 10] = [
     }),
 ];
 
-/// Attack: an editor of the file without keys changes what was sealed.
+/// Attack: an editor of the file who has no keys changes, moves or replaces sealed values.
 #[tokio::test]
-async fn attacks_have_their_reasons_and_the_values_stay() {
+async fn each_attack_is_refused_with_its_reason_and_the_values_stay() {
     let mut case = Case::new().await;
-    for (why, reason, attack) in ATTACKS {
+    for (description, reason, attack) in ATTACKS {
         apply(&mut case, &object()).await;
-        assert!(case.is_synced("ns/n"), "{why}");
+        assert!(case.is_synced("ns/n"), "{description}");
         let mut attacked = object();
         attack(&mut attacked);
         apply(&mut case, &attacked).await;
         assert_eq!(
             case.reason("ns/n"),
             reason,
-            "{why}: {}",
+            "{description}: {}",
             case.failure("ns/n")
         );
         let values = ["a", "b"].map(|item| case.value(&format!("ns/n/{item}")).unwrap());
-        assert_eq!(values, ["good", "also good"], "{why}");
+        assert_eq!(values, ["good", "also good"], "{description}");
     }
 }
 
@@ -204,15 +204,15 @@ async fn a_changed_bit_of_any_entry_is_refused() {
     }
 }
 
-/// Attack: an editor changes the template so that a value leaves the Secret by another way.
+/// Attack: an editor changes the template, so that it writes a value to another place.
 #[tokio::test]
-async fn refuses_a_changed_bound_template_and_applies_nothing_unbound() {
+async fn refuses_a_changed_bound_template_and_ignores_unbound_fields() {
     let mut case = Case::new().await;
     let mut object = BOUND.empty_object("ns/n");
     let texts = [("t".to_owned(), Some("<{{ .a }}>".to_owned()))];
     object.spec.template.data = Some(texts.into());
     BOUND.add_shared(&mut object, &[("a", "good")]);
-    // Neither is bound, and neither is applied.
+    // The name and the namespace of the template are neither bound nor applied.
     object.spec.template.metadata.name = Some("other".into());
     object.spec.template.metadata.namespace = Some("other".into());
     apply(&mut case, &object).await;
@@ -248,7 +248,7 @@ async fn a_missing_key_is_named_and_the_object_is_tried_again_when_it_appears() 
 }
 
 #[tokio::test]
-async fn a_revision_in_the_future_is_accepted_a_day_before_it() {
+async fn a_revision_is_accepted_at_most_a_day_before_its_time() {
     let mut case = Case::new().await;
     apply(&mut case, &object()).await;
     let day = SignedDuration::from_hours(24);
@@ -261,7 +261,10 @@ async fn a_revision_in_the_future_is_accepted_a_day_before_it() {
     apply(&mut case, &early.object("ns/n", &[("a", "new")])).await;
     assert_eq!(case.reason("ns/n"), "RevisionInFuture");
     let types = case.conditions("ns/n").unwrap();
-    assert!(types.iter().all(|c| c.type_ != "Stalled"), "waiting helps");
+    assert!(
+        types.iter().all(|c| c.type_ != "Stalled"),
+        "an object that waits is not stalled"
+    );
     case.now = accepted - SignedDuration::from_secs(1);
     case.settle().await;
     assert_eq!(case.value("ns/n/a").as_deref(), Some("good"));
@@ -272,7 +275,7 @@ async fn a_revision_in_the_future_is_accepted_a_day_before_it() {
 }
 
 #[tokio::test]
-async fn values_that_must_not_become_a_secret_are_not_written() {
+async fn values_for_use_without_a_secret_are_not_written() {
     let mut case = Case::new().await;
     apply(&mut case, &object()).await;
     let never_secret = Sealing {
@@ -321,9 +324,9 @@ async fn the_administrator_requires_formats_by_namespace() {
     }
 }
 
-/// Attack: an author has the controller use its keys hundreds of times for one object.
+/// Attack: an author makes the controller use its keys hundreds of times for one object.
 #[tokio::test]
-async fn an_object_has_a_limited_number_of_locks() {
+async fn refuses_an_object_with_too_many_locks() {
     let mut case = Case::new().await;
     case.start(&["--max-locks=2"]).await.unwrap();
     let mut object = object();

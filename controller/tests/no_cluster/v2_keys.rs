@@ -1,4 +1,4 @@
-//! Tests v2 keys that are added, removed and generated, on a directory.
+//! Tests v2 keys that are added, removed and generated in a directory.
 
 #![allow(
     clippy::unwrap_used,
@@ -133,7 +133,7 @@ async fn renews_the_keys_of_each_suite_by_their_own_age() {
     wait_for_v2_keys(&mut case, 2).await;
     let newest = v2_names(&mut case).remove(0);
     assert_eq!(sealing(&mut case), Ok(newest));
-    // The old key opens.
+    // The old key still opens values.
     assert_eq!(v2_names(&mut case)[1], first[0]);
 }
 
@@ -154,10 +154,10 @@ async fn an_annotation_requests_a_key_of_the_suite_of_its_secret() {
     assert_eq!(
         v2_names(&mut case).len(),
         3,
-        "one key of the preferred suite"
+        "only one key of the preferred suite is generated"
     );
     assert_eq!(ring(&mut case).keys().len(), 1);
-    // A request by signal is for all suites.
+    // A renewal requested by a signal applies to all suites.
     case.controller().request_key();
     wait_for_keys(&mut case, |ring| {
         (ring.v2_keys().len(), ring.keys().len()) == (4, 2)
@@ -165,8 +165,8 @@ async fn an_annotation_requests_a_key_of_the_suite_of_its_secret() {
     .await;
 }
 
-/// Attack: a client copies the backup mark of another key, so that the controller seals with a key that would be lost with
-/// the cluster.
+/// Attack: a client copies the backup mark of another key, so that the controller seals with a key that would be lost
+/// with the cluster.
 #[tokio::test]
 async fn seals_with_a_key_only_after_its_own_backup_if_required() {
     let mut case = Case::new().await;
@@ -186,7 +186,7 @@ async fn seals_with_a_key_only_after_its_own_backup_if_required() {
         assert_eq!(sealing(&mut case), want, "{mark:?}");
         assert_eq!(v2_names(&mut case), ["a"], "no other key is generated");
     }
-    // A newer key waits, and the one that is backed up seals until then.
+    // Until the newer key is backed up, the older key seals.
     put(&case, &secret("b", Suite::XWing, 2, &[]));
     case.advance(SECOND * 5).await;
     assert_eq!(v2_names(&mut case), ["b", "a"]);
@@ -194,7 +194,7 @@ async fn seals_with_a_key_only_after_its_own_backup_if_required() {
 }
 
 #[tokio::test]
-async fn marked_keys_open_and_never_seal() {
+async fn compromised_and_opening_only_keys_open_and_never_seal() {
     for (mark, value, want) in [
         (
             COMPROMISED_ANNOTATION,
@@ -272,8 +272,8 @@ async fn an_unparsable_file_keeps_its_key_until_it_is_removed() {
     assert_eq!(v2_names(&mut case), ["a"]);
 }
 
-/// Attack: a client plants Secrets that look like v2 keys but are malformed, to stop the controller, or to make it seal for
-/// a key that it does not have.
+/// Attack: a client plants Secrets that look like v2 keys but are malformed, to stop the controller, or to make it seal
+/// for a key that it does not have.
 #[tokio::test]
 async fn unusable_keys_are_skipped() {
     let mut case = Case::new().await;

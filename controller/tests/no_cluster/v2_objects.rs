@@ -1,4 +1,4 @@
-//! Tests v2 objects of every suite on a simulated API server: what is reported, and what a reader can learn from it.
+//! Tests v2 objects of every suite on a simulated API server: the reports, and what a reader can infer from them.
 #![allow(
     clippy::unwrap_used,
     reason = "a test fails by panicking, in its helpers too"
@@ -58,8 +58,8 @@ async fn values_of_every_suite_are_written_and_the_status_names_their_keys() {
     }
 }
 
-/// Attack: an editor replaces an item by a guess of its value, inline or with a shared lock, and compares status, events,
-/// log, metrics and revisions.
+/// Attack: an editor replaces an item by a guess of its value, inline or with a shared lock, and compares status,
+/// events, log, metrics and revisions.
 #[tokio::test(start_paused = true)]
 async fn a_right_guess_of_a_v2_value_is_indistinguishable_from_a_wrong_one() {
     type Guess = fn(&mut SealedSecret, Sealing, &str);
@@ -90,7 +90,8 @@ async fn a_right_guess_of_a_v2_value_is_indistinguishable_from_a_wrong_one() {
 /// not for the next.
 #[tokio::test(start_paused = true)]
 async fn the_exact_length_of_a_v2_value_is_not_revealed_by_the_limit_of_kubernetes() {
-    // With it, 16 more bytes fit into a Secret and 17 do not; the sealed value shows 16 to 47.
+    // Beside `filling`, 16 more bytes fit into a Secret and 17 do not. The sealed value reveals only that the length is
+    // 16 to 47.
     let filling = "x".repeat((1 << 20) - 16);
     let mut outcomes = Vec::new();
     for len in [16, 47] {
@@ -105,7 +106,7 @@ async fn the_exact_length_of_a_v2_value_is_not_revealed_by_the_limit_of_kubernet
     assert_indistinguishable(&outcomes[0], &outcomes[1], "");
 }
 
-/// Attack: an editor damages what was sealed in different ways, to learn from the report how far a key came.
+/// Attack: an editor damages different parts of a sealed value, to infer from the report at which step opening failed.
 #[tokio::test(start_paused = true)]
 async fn all_failures_after_the_private_key_operation_are_reported_alike() {
     for suite in Suite::ALL {
@@ -195,7 +196,7 @@ async fn only_the_template_of_a_bound_object_affects_the_secret() {
     assert_eq!(second.server.secret(), secret);
 }
 
-/// A restart costs no private-key operation: the second controller does not even have the key of the values.
+/// A restart needs no private-key operation: the second controller does not have the key of the values.
 #[tokio::test(start_paused = true)]
 async fn after_a_restart_an_object_is_recognized_without_its_key() {
     for suite in [Suite::XWing, Suite::P256] {
@@ -208,7 +209,7 @@ async fn after_a_restart_an_object_is_recognized_without_its_key() {
         restarted.use_ring(ring(&[]));
         restarted.reconcile().await;
         assert!(restarted.is_synced(), "{}", restarted.server.status());
-        // Without the record the key is needed.
+        // Without the record, the controller needs the key.
         let without_record = |status: &mut Value| status["record"] = Value::Null;
         scenario.server.edit_status(without_record);
         let mut restarted = Scenario::restart_on(&scenario.server);
@@ -237,7 +238,7 @@ async fn an_object_without_a_key_is_tried_again_when_the_keys_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn records_made_under_other_requirements_prove_nothing() {
+async fn a_record_is_ignored_after_the_required_formats_change() {
     let mut scenario = scenario();
     let object = Sealing::new(Suite::P256).object("ns/n", &[("a", "1")]);
     scenario.apply(&object).await;

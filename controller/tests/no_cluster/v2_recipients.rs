@@ -40,7 +40,7 @@ fn rsa() -> AnyKey {
     AnyKey::Rsa(Arc::new(key))
 }
 
-/// Returns a v2 key that is valid from an hour before now for this long.
+/// Returns a v2 key that became valid an hour ago, with this validity period.
 fn v2_key(suite: Suite, byte: u8, hours: i64, marks: Marks) -> AnyKey {
     let not_before = Timestamp::now() - SignedDuration::from_hours(1);
     let stored = StoredKey {
@@ -156,7 +156,8 @@ async fn responds_like_the_other_endpoints_and_uses_no_private_key() {
     }
 }
 
-/// Attack: a client that may mark or delete keys makes the preferred suite unavailable, so that others seal for a weaker one.
+/// Attack: a client that may mark or delete keys makes the preferred suite unavailable, so that other clients seal for
+/// a weaker suite.
 #[tokio::test]
 async fn never_falls_back_to_another_suite() {
     let key = valid(Suite::XWing, 1);
@@ -182,7 +183,7 @@ async fn never_falls_back_to_another_suite() {
     assert!(body.contains("is backed up"), "{body}");
 }
 
-/// Like an expired certificate, so that clients report that and not an error of the server.
+/// Like an expired certificate, an expired key is served, so that clients report the expiry instead of a server error.
 #[tokio::test]
 async fn lists_an_expired_key_only_if_there_is_no_newer_one() {
     let expired = v2_key(Suite::XWing, 1, 0, Marks::default());
@@ -228,7 +229,7 @@ fn parse(body: &str) -> SealedSecret {
 }
 
 #[tokio::test]
-async fn rotate_folds_v2_items_and_a_second_run_changes_nothing() {
+async fn rotate_re_encrypts_v2_items_and_a_second_run_changes_nothing() {
     let (old, new) = (valid(Suite::XWing, 1), valid(Suite::XWing, 2));
     let server = server(Suite::XWing, &[rsa(), old.clone(), new.clone()]).await;
     let (status, body) = post(&server, "/v1/rotate", &sealed(&old, "db")).await;
@@ -244,7 +245,7 @@ async fn rotate_folds_v2_items_and_a_second_run_changes_nothing() {
     assert_eq!((status.as_str(), parse(&again).spec), (OK, rotated.spec));
 }
 
-/// Attack: a caller sends a value under another name, or with changed bytes, to learn something about it.
+/// Attack: a caller sends a value under another name, or with changed bytes, to infer the value from the response.
 #[tokio::test]
 async fn rotate_reveals_only_whether_it_succeeded() {
     let (ours, foreign) = (valid(Suite::XWing, 1), valid(Suite::XWing, 2));
@@ -260,7 +261,7 @@ async fn rotate_reveals_only_whether_it_succeeded() {
     text.push(if last == 'A' { 'Q' } else { 'A' });
     let mut ahead = sealed(&ours, "db");
     ahead.spec.template.type_ = Some("x".into());
-    for (why, sealed, want) in [
+    for (description, sealed, want) in [
         ("as it is", sealed(&ours, "db"), OK),
         ("an unbound template", ahead, OK),
         ("another name", sealed(&ours, "other"), CONFLICT),
@@ -275,7 +276,7 @@ async fn rotate_reveals_only_whether_it_succeeded() {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
-        assert_eq!(status, want, "{why}");
-        assert_eq!(body.is_empty(), want == CONFLICT, "{why}: {body}");
+        assert_eq!(status, want, "{description}");
+        assert_eq!(body.is_empty(), want == CONFLICT, "{description}: {body}");
     }
 }

@@ -36,7 +36,7 @@ pub struct ApiServer {
     /// Every written event and revision, in order.
     history: Mutex<Vec<String>>,
     events: Mutex<Vec<Value>>,
-    /// Returns the causes for which the values of a Secret are rejected.
+    /// Returns the causes if the values of a Secret are rejected.
     check: Option<fn(&Value) -> Option<Value>>,
     /// Whether the CRD lacks `status.record`.
     drops_record: bool,
@@ -134,7 +134,7 @@ impl ApiServer {
             .collect()
     }
 
-    /// Returns the times at which anything was published, and clears the list.
+    /// Returns the times at which statuses and events were published, and clears the list.
     pub fn take_published(&self) -> Vec<Instant> {
         std::mem::take(&mut *self.published.lock().unwrap())
     }
@@ -144,8 +144,8 @@ impl ApiServer {
         std::mem::take(&mut *self.observed.lock().unwrap())
     }
 
-    /// Returns everything that a reader of SealedSecrets and events can see: the status, the events, and which writes
-    /// created a revision. Data that depends on the ciphertext is left out.
+    /// Returns all information that a reader of SealedSecrets and events can see: the status, the events, and which
+    /// writes created a revision. Data that depends on the ciphertext is left out.
     pub fn public_state(&self) -> Value {
         let mut status = self.status();
         if let Some(record) = status["record"].as_object_mut() {
@@ -202,7 +202,7 @@ impl ApiServer {
         store.record_secret_deletion(&serde_json::from_value(metadata).unwrap());
     }
 
-    /// Makes the Secret immutable.
+    /// Makes the Secret immutable, as another client.
     pub fn make_immutable(&self) {
         let mut secret = self.get(SECRET);
         secret["immutable"] = json!(true);

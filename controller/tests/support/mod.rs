@@ -62,7 +62,7 @@ pub fn sealed(key: &NewKey, id: &str, items: &[(&str, &str)]) -> SealedSecret {
     let mut secret = Secret::default();
     secret.metadata.namespace = Some(namespace.into());
     secret.metadata.name = Some(name.into());
-    // With this scope, names that no API server accepts can be sealed too.
+    // With this scope, objects with invalid names can be sealed too.
     Scope::ClusterWide.annotate(secret.metadata.annotations.get_or_insert_default());
     for (item, value) in items {
         secret
@@ -84,8 +84,8 @@ pub fn manifest_of(sealed: &SealedSecret) -> String {
 
 /// Sends the log of this thread to a layer until the guard is dropped.
 pub fn record_log(layer: impl Layer<Registry> + Send + Sync) -> DefaultGuard {
-    // While a process has only one subscriber, `tracing` does not ask it whether it wants a log line that another thread
-    // reaches first, but discards that line from then on.
+    // While a process has only one subscriber, `tracing` permanently discards a log line that another thread reaches
+    // first, without asking the subscriber.
     static SECOND_SUBSCRIBER: LazyLock<Dispatch> =
         LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
     LazyLock::force(&SECOND_SUBSCRIBER);
@@ -133,7 +133,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// Creates a folder with the first key, and starts a controller on it.
+    /// Creates a directory with the first key, and starts a controller on it.
     pub async fn new() -> Self {
         let mut case = Self::idle();
         case.write("keys/one.yaml", &key_manifest("one", &KEYS[0]));
@@ -141,7 +141,7 @@ impl Case {
         case
     }
 
-    /// Creates a folder without a controller.
+    /// Creates a directory without a controller.
     pub fn idle() -> Self {
         let outer = tempfile::tempdir().unwrap();
         let dir = outer.path().join("dir");
@@ -180,7 +180,7 @@ impl Case {
         self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
     }
 
-    /// Returns the configuration of a controller on this folder.
+    /// Returns the configuration of a controller on this directory.
     pub fn config(&self) -> Config {
         let mut args: Vec<OsString> = vec![
             "--directory".into(),
@@ -239,7 +239,8 @@ impl Case {
         std::fs::remove_file(self.dir.join(path)).unwrap();
     }
 
-    /// Replaces `sealed` with an empty folder, like an empty mount point. Returns the path of the original folder.
+    /// Replaces `sealed` with an empty directory, like an empty mount point. Returns the path of the original
+    /// directory.
     pub fn unmount(&self) -> PathBuf {
         let original = self.outer.path().join("away");
         std::fs::rename(self.dir.join("sealed"), &original).unwrap();
@@ -294,19 +295,19 @@ impl Case {
         Some(serde_json::from_value(json["status"]["conditions"].clone()).unwrap())
     }
 
-    /// Returns every path below a folder with its content or, for links, its target.
+    /// Returns every path below a directory with its content or, for links, its target.
     pub fn tree(path: &Path) -> BTreeMap<PathBuf, String> {
         let mut entries = BTreeMap::new();
         let mut pending = vec![path.to_owned()];
-        while let Some(folder) = pending.pop() {
-            for entry in std::fs::read_dir(&folder).unwrap() {
+        while let Some(directory) = pending.pop() {
+            for entry in std::fs::read_dir(&directory).unwrap() {
                 let entry = entry.unwrap();
                 let kind = entry.file_type().unwrap();
                 let text = if kind.is_symlink() {
                     format!("-> {}", std::fs::read_link(entry.path()).unwrap().display())
                 } else if kind.is_dir() {
                     pending.push(entry.path());
-                    "a folder".into()
+                    "a directory".into()
                 } else {
                     std::fs::read_to_string(entry.path()).unwrap()
                 };

@@ -1,5 +1,5 @@
-// Serves the bare Git repositories in a folder, which the argument names, over HTTP on a loopback address, which is
-// printed: runs `git http-backend` for each request.
+// Serves the bare Git repositories in the directory that the argument names over HTTP, with `git http-backend` for each
+// request. Prints the loopback address on which it listens.
 package main
 
 import (

@@ -36,7 +36,7 @@ use shared::{base64, envelope, hints};
 /// The name and function of a target.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All targets. The names are those of the folders in `corpus/`.
+/// All targets. The names are those of the directories in `corpus/`.
 pub const TARGETS: [Target; 22] = [
     ("archive", archive_bytes),
     ("backup", backup_text),
@@ -283,7 +283,7 @@ pub fn manifest_text(bytes: &[u8]) {
             let reparsed = reparsed
                 .first()
                 .map(|d| Reading::default().json(&d.root, Shape::Any));
-            // An empty mapping is a document too.
+            // An empty mapping is also a document.
             assert_eq!(reparsed, Some(Ok(value.clone())), "{text}");
         }
     }
@@ -318,8 +318,8 @@ pub fn edited_manifest(bytes: &[u8]) {
 /// Fuzzes the parsing and unsealing of SealedSecrets.
 pub fn sealed_secret_text(bytes: &[u8]) {
     for document in manifest::read(bytes).unwrap_or_default() {
-        if let Ok((found, _)) = SealedSecret::all_from_document(&document) {
-            for sealed in found {
+        if let Ok((objects, _)) = SealedSecret::all_from_document(&document) {
+            for sealed in objects {
                 let rules = Rules {
                     accept_legacy: true,
                     refuse_random: false,
@@ -388,7 +388,7 @@ pub fn v2_bytes(bytes: &[u8]) {
     open_v2(BTreeMap::from([(name.to_owned(), value)]));
 }
 
-/// Opens entries in the place of the vectors. Every opened item is an entry.
+/// Opens entries in the namespace and under the name of the vectors. Every opened item is an entry.
 fn open_v2(entries: BTreeMap<String, String>) {
     let _ = v2::is_v2(&entries);
     let mut sealed = SealedSecret::new("db", shared::resource::SealedSecretSpec::default());

@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 
 fn corpus_files(target: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("corpus")
         .join(target);
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| {
+    let entries = std::fs::read_dir(&directory).unwrap_or_else(|e| {
         panic!(
-            "{}: {e}; each target needs a folder of seeds",
-            folder.display()
+            "{}: {e}; each target needs a directory of seeds",
+            directory.display()
         )
     });
     entries.map(|entry| entry.unwrap().path()).collect()

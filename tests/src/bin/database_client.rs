@@ -1,10 +1,9 @@
-//! A client of PostgreSQL that connects every 50 ms, for tests that change passwords: connections with an old password
-//! cannot hide that a new one is refused.
+//! A client of PostgreSQL that opens a new connection every 50 ms, for tests that change passwords.
 //!
-//! Variables: `DATABASE_HOST`, and either `DATABASE_USER` and `DATABASE_PASSWORD`, or `DATABASE_FILES`, a mounted Secret with
-//! the items `user` and `password`. Of a mounted Secret, the client also tries `password.previous`.
+//! Variables: `DATABASE_HOST`, and either `DATABASE_USER` and `DATABASE_PASSWORD`, or `DATABASE_FILES`, a mounted
+//! Secret with the items `user` and `password`. From a mounted Secret, the client also tries `password.previous`.
 //!
-//! Prints one line for each refusal, and one when it connects in another way than before.
+//! Prints a line for each refusal, and a line when the user or the password that succeeds has changed.
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
@@ -20,13 +19,13 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 async fn main() {
     let host = variable("DATABASE_HOST");
     let source = Source::from_environment();
-    let mut last_way = String::new();
+    let mut last_connection = String::new();
     loop {
         match connect_with_any(&host, &source).await {
-            Ok(way) if way == last_way => {}
-            Ok(way) => {
-                println!("connected {way}");
-                last_way = way;
+            Ok(connection) if connection == last_connection => {}
+            Ok(connection) => {
+                println!("connected {connection}");
+                last_connection = connection;
             }
             Err(error) => println!("refused: {error}"),
         }
@@ -59,7 +58,7 @@ struct Credentials {
 impl Source {
     fn from_environment() -> Self {
         match env::var_os("DATABASE_FILES") {
-            Some(folder) => Self::Files(folder.into()),
+            Some(directory) => Self::Files(directory.into()),
             None => Self::Environment {
                 user: variable("DATABASE_USER"),
                 password: variable("DATABASE_PASSWORD"),
@@ -74,15 +73,16 @@ impl Source {
                 password: password.clone(),
                 previous: None,
             }),
-            // Kubelet may remove the folder of an earlier content meanwhile; the next one is complete.
-            Self::Files(folder) => read_files(folder).or_else(|_| read_files(folder)),
+            // The kubelet may remove the directory of an earlier content meanwhile; the next attempt reads the new
+            // directory.
+            Self::Files(directory) => read_files(directory).or_else(|_| read_files(directory)),
         }
     }
 }
 
-/// Reads the files of one content: kubelet replaces all of them at once, by another target of the link `..data`.
-fn read_files(folder: &Path) -> io::Result<Credentials> {
-    let content = fs::canonicalize(folder.join("..data"))?;
+/// Reads the files of one content: the kubelet replaces all files at once, by changing the target of the link `..data`.
+fn read_files(directory: &Path) -> io::Result<Credentials> {
+    let content = fs::canonicalize(directory.join("..data"))?;
     let read = |item: &str| fs::read_to_string(content.join(item));
     let previous = match read("password.previous") {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -141,7 +141,7 @@ async fn connect(host: &str, user: &str, password: &str) -> Result<(), String> {
     closed.map_err(|error| message(&error))
 }
 
-/// Returns what the server reports, if it responded.
+/// Returns the message of the server, if it responded.
 fn message(error: &tokio_postgres::Error) -> String {
     let reported = error.as_db_error().map(ToString::to_string);
     reported.unwrap_or_else(|| {

@@ -1,7 +1,7 @@
 //! Runs the lifecycle test with the controller of an image: `image_smoke ARCHIVE`
 //!
-//! Unpacks the OCI archive into an empty folder, which becomes the read-only root of the user 1001. Needs
-//! root, because chroot does.
+//! Unpacks the OCI archive into an empty directory, which becomes the read-only root directory of the user 1001. Needs
+//! root permissions for chroot.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -54,11 +54,11 @@ async fn main() {
     println!("the image passes the lifecycle test");
 }
 
-/// Unpacks the files of the image for amd64, or of its first image; returns their folder.
-fn unpack(archive: &Path, folder: &Path) -> PathBuf {
-    let (layout, root) = (folder.join("layout"), folder.join("root"));
-    for new_folder in [&layout, &root] {
-        fs::create_dir(new_folder).unwrap();
+/// Unpacks the files of the image for amd64, or else of the first image in the archive; returns their directory.
+fn unpack(archive: &Path, directory: &Path) -> PathBuf {
+    let (layout, root) = (directory.join("layout"), directory.join("root"));
+    for new_directory in [&layout, &root] {
+        fs::create_dir(new_directory).unwrap();
     }
     successful(
         Command::new("tar")

@@ -1,4 +1,4 @@
-//! Measures the time from the end of an outage to the next Secret, for our controller and for Bitnami's, and writes
+//! Measures the time from the end of an outage to the next Secret, for this controller and for Bitnami's, and writes
 //! `deploy/docs/outages.md`. Each run has a control plane of its own, and the table contains the medians of all runs.
 //! `--runs=N` sets the number of runs. If the arguments name outages, only these are measured, and the other rows
 //! of the page stay.
@@ -41,8 +41,8 @@ const SECRET_TIMEOUT: Duration = Duration::from_mins(5);
 /// The pause before and after an outage, in which requests in progress end.
 const PAUSE: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
-/// Number of objects that are timed if the outage interrupts neither controller; odd, so that the median is one of them.
-/// Such times are a few milliseconds, which one object would not measure.
+/// Number of objects that are timed if the outage interrupts neither controller; odd, so that the median is one of
+/// them. Such times are a few milliseconds, too short to measure with one object.
 const SAMPLES: usize = 21;
 /// Default number of runs; odd, so that the median is one of the runs.
 const RUNS: usize = 3;
@@ -50,8 +50,8 @@ const RUNS: usize = 3;
 /// The pause before each of these objects. During it, the events and the status of the last object are written.
 const SAMPLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How much earlier the outage of our controller begins. Its recovery is timed first, because that of Bitnami's
-/// controller can take a minute, by which the other outage would be longer.
+/// How much earlier the outage of this controller begins. Its recovery is timed first, because the recovery of
+/// Bitnami's controller can take a minute and would prolong the other outage.
 const HEAD_START: Duration = Duration::from_secs(10);
 
 /// Locked from the end of an outage to the Secret, so that only one controller is timed at a time.
@@ -145,7 +145,7 @@ struct Row {
     alerts: BTreeSet<String>,
 }
 
-/// Numbers of requests that the API server answered, of those that change something, and of lines in the log.
+/// The numbers of requests that the API server answered, of writes among them, and of lines in the log.
 #[derive(Debug, Clone, Copy, Default)]
 struct Counts {
     requests: usize,
@@ -297,13 +297,13 @@ impl Case {
             Outage::Kill => self.restart().await,
             Outage::Lease => self.delete_lease().await,
             Outage::Definition => self.plane.install(&SealedSecret::crd()).await,
-            Outage::Clock => return self.start_with_a_key_of_the_future().await,
+            Outage::Clock => return self.start_with_future_key().await,
             Outage::Permissions => self.restore_binding().await,
         }
         self.secret_time_after(outage, "after").await
     }
 
-    /// Like [`Self::next_secret_time`], in the namespace that the figures of this outage are about.
+    /// Like [`Self::next_secret_time`], in the namespace in which this outage is measured.
     async fn secret_time_after(&self, outage: Outage, name: &str) -> SecretTime {
         let namespace = match outage {
             Outage::Elsewhere => &self.other_namespace,
@@ -324,7 +324,7 @@ impl Case {
             times.push(self.secret_time_after(outage, &name).await);
             tokio::time::sleep(SAMPLE_PAUSE).await;
         }
-        middle_time(times.into_iter())
+        median_time(times.into_iter())
     }
 
     fn counts(&self) -> Counts {
@@ -349,7 +349,7 @@ impl Case {
             }
             Outage::Definition => self.delete_definition().await,
             Outage::Keys => self.delete_keys().await,
-            Outage::Clock => self.put_a_key_of_the_future().await,
+            Outage::Clock => self.put_future_key().await,
             Outage::Permissions | Outage::Elsewhere => {
                 self.delete_binding().await;
                 tokio::time::sleep(MINUTE).await;
@@ -357,7 +357,7 @@ impl Case {
         }
     }
 
-    /// Restores the state that the outage changed, after the Secret.
+    /// Restores the state that the outage changed, once the Secret exists.
     async fn clean_up(&self, outage: Outage) {
         match outage {
             Outage::Keys => self.restore_keys().await,
@@ -378,7 +378,7 @@ impl Case {
         self.run_container().await;
     }
 
-    async fn put_a_key_of_the_future(&self) {
+    async fn put_future_key(&self) {
         let now = Timestamp::now();
         let spec = KeySpec {
             size: KeySize::Rsa2048,
@@ -398,7 +398,7 @@ impl Case {
 
     /// Restarts the controller; returns the time until it serves a certificate that is valid now and an object sealed
     /// for that certificate has its Secret.
-    async fn start_with_a_key_of_the_future(&mut self) -> SecretTime {
+    async fn start_with_future_key(&mut self) -> SecretTime {
         self.restart().await;
         let start = Instant::now();
         while start.elapsed() < MINUTE {
@@ -612,10 +612,10 @@ fn build_note() -> &'static str {
 /// Returns the median of each measurement, and the alerts of all runs. A run without a Secret counts as the longest.
 fn median(rows: &[Row]) -> Row {
     let count = |figure: fn(Counts) -> usize| {
-        middle(rows.iter().map(|row| figure(row.counts))).unwrap_or(0)
+        median_of(rows.iter().map(|row| figure(row.counts))).unwrap_or(0)
     };
     Row {
-        secret_time: middle_time(rows.iter().map(|row| row.secret_time)),
+        secret_time: median_time(rows.iter().map(|row| row.secret_time)),
         counts: Counts {
             requests: count(|counts| counts.requests),
             writes: count(|counts| counts.writes),
@@ -626,15 +626,15 @@ fn median(rows: &[Row]) -> Row {
 }
 
 /// Returns the median; a Secret that did not appear counts as the longest time.
-fn middle_time(times: impl Iterator<Item = SecretTime>) -> SecretTime {
-    middle(times.map(|time| time.unwrap_or(Duration::MAX))).filter(|time| *time < Duration::MAX)
+fn median_time(times: impl Iterator<Item = SecretTime>) -> SecretTime {
+    median_of(times.map(|time| time.unwrap_or(Duration::MAX))).filter(|time| *time < Duration::MAX)
 }
 
-fn middle<T: Ord>(figures: impl Iterator<Item = T>) -> Option<T> {
+fn median_of<T: Ord>(figures: impl Iterator<Item = T>) -> Option<T> {
     let mut figures: Vec<T> = figures.collect();
     figures.sort();
-    let middle = figures.len() / 2;
-    figures.into_iter().nth(middle)
+    let median_index = figures.len() / 2;
+    figures.into_iter().nth(median_index)
 }
 
 async fn compare(outage: Outage, runs: usize) -> String {

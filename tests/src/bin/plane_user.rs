@@ -1,10 +1,10 @@
-//! Acts as a test process in the tests of what test processes leave behind: starts a control plane as tests do, and what its
-//! second argument names (a node with a Pod, Flux), or only a browser, prints a line, and ends as its first argument
-//! requests. With a node, it ends only after SIGUSR1.
+//! Acts as a test process in the tests that check that test processes leave nothing behind. Starts a control plane, and
+//! the component that the second argument names (a node with a Pod, or Flux), or only a browser. Prints a line, and
+//! ends in the way that the first argument requests. With a node, it ends only after SIGUSR1.
 #![allow(
     clippy::expect_used,
     clippy::panic,
-    reason = "only tests run this, and to end by a panic is one of its uses"
+    reason = "only tests run this program, some of them to observe a panic"
 )]
 
 use std::env;

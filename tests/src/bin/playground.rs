@@ -1,6 +1,6 @@
 //! Starts a Kubernetes control plane for manual experiments: prints how to reach it, and runs until Ctrl-C.
 //!
-//! The custom resource is installed, and our controller works in all namespaces, behind the Service where `kubeseal`
+//! The custom resource is installed, and the controller works in all namespaces, behind the Service where `kubeseal`
 //! expects it. A node for Pods, and Flux, are optional.
 
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Runs Bitnami's released integration suite with our programs, under its CRD and under ours. Exits with 1 if
+//! Runs Bitnami's released integration suite with this project's programs, under each of the two CRDs. Exits with 1 if
 //! a spec differs from `tests/upstream-suite.toml`.
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use tests::{binaries, upstream};
 
 const LIST: &str = include_str!("../../upstream-suite.toml");
 
-/// The run fails if fewer specs ran, so that a changed report format does not pass.
+/// The minimum number of specs: a run with fewer specs fails, so that a changed report format does not pass.
 const MIN_SPECS: usize = 40;
 
 /// The namespace in which upstream's manifests install the controller and its Service.
@@ -86,10 +86,10 @@ async fn run(definition: Definition) -> Vec<Verdict> {
 
 /// Runs the suite and reads its report. The exit code is ignored, because it is 1 as soon as a spec fails.
 fn suite(plane: &ControlPlane) -> Vec<Verdict> {
-    let folder = Scratch::new();
-    let report = folder.path().join("report.json");
+    let directory = Scratch::new();
+    let report = directory.path().join("report.json");
     let output = Command::new(upstream_suite::program())
-        .current_dir(folder.path())
+        .current_dir(directory.path())
         .arg("-kubeconfig")
         .arg(plane.kubeconfig())
         .args(["-namespace", HOME])
@@ -99,8 +99,8 @@ fn suite(plane: &ControlPlane) -> Vec<Verdict> {
         .arg(binaries::controller())
         .arg(format!("--ginkgo.json-report={}", report.display()))
         .arg("--ginkgo.no-color")
-        .env("HOME", folder.path())
-        .env("TMPDIR", folder.path())
+        .env("HOME", directory.path())
+        .env("TMPDIR", directory.path())
         .output()
         .expect("the suite is built");
     let text = fs::read_to_string(&report).unwrap_or_else(|error| {

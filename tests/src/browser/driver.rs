@@ -7,17 +7,19 @@ use std::thread;
 use crate::guarded::{self, Guarded};
 use crate::scratch::Scratch;
 
-/// What the server writes before its port.
+/// The text that the server writes before its port.
 const STARTED: &str = "ChromeDriver was started successfully on port ";
 
-/// A running server. Dropping this value kills the first process of the namespace, with which the kernel kills Chromium.
+/// A running server. Dropping this value kills the first process of the namespace, with which the kernel kills
+/// Chromium.
 pub(super) struct Driver {
     _process: Guarded,
     port: u16,
 }
 
 impl Driver {
-    /// Starts the server, whose processes write only to this folder. The folder stays until all of them have ended.
+    /// Starts the server, whose processes write only to this directory. The directory stays until all of them have
+    /// ended.
     pub(super) fn start(files: &Scratch) -> Self {
         let mut command = in_process_namespace();
         command

@@ -1,7 +1,7 @@
 //! Headless Chromium, driven over `WebDriver`.
 //!
 //! Chromium and its `WebDriver` server run in a process namespace of their own, so that the kernel ends all their
-//! processes together. Their profile and temporary files are in one folder, which is removed afterwards.
+//! processes together. Their profile and temporary files are in one directory, which is removed afterwards.
 
 mod driver;
 mod session;
@@ -20,8 +20,8 @@ use session::Session;
 /// The log in which Chromium records its requests.
 const REQUEST_LOG: &str = "performance";
 
-/// As root, Chromium starts only without its own sandbox. The rule for names keeps it from every other machine, such as
-/// that of its start page.
+/// As root, Chromium starts only without its own sandbox. The rule for host names prevents connections to other
+/// machines, for example for the start page.
 const ARGS: [&str; 5] = [
     "--headless=new",
     "--no-sandbox",
@@ -67,7 +67,7 @@ impl Browser {
         self.session.post("url", &json!({ "url": url }));
     }
 
-    /// Calls a function, which may use those of the page, with these arguments; returns the value of its promise.
+    /// Calls a function, which may use functions of the page, with these arguments; returns the value of its promise.
     ///
     /// # Panics
     /// Panics if the promise is rejected.
@@ -82,22 +82,22 @@ impl Browser {
         outcome["value"].clone()
     }
 
-    /// Returns the URLs that pages have requested since the last call, including those of the pages themselves.
+    /// Returns the URLs that pages have requested since the last call, including the URLs of the pages themselves.
     pub fn requests(&self) -> Vec<String> {
         let entries = self.session.post("se/log", &json!({ "type": REQUEST_LOG }));
         let entries = entries.as_array().expect("the session records requests");
         entries.iter().filter_map(requested_url).collect()
     }
 
-    /// Saves a screenshot in the folder `screenshots` next to the built programs; returns its path.
+    /// Saves a screenshot in the directory `screenshots` next to the built programs; returns its path.
     pub fn screenshot(&self, name: &str) -> PathBuf {
         let image = self.session.get("screenshot");
         let image = image.as_str().expect("the image is in Base64");
-        let folder = binaries::profile_folder().join("screenshots");
-        fs::create_dir_all(&folder).expect("the target folder is writable");
-        let path = folder.join(format!("{name}.png"));
+        let directory = binaries::profile_directory().join("screenshots");
+        fs::create_dir_all(&directory).expect("the target directory is writable");
+        let path = directory.join(format!("{name}.png"));
         let bytes = STANDARD.decode(image).expect("Base64");
-        fs::write(&path, bytes).expect("the target folder is writable");
+        fs::write(&path, bytes).expect("the target directory is writable");
         path
     }
 }

@@ -1,7 +1,7 @@
 //! A `WebDriver` session: each command is one HTTP request and response with JSON.
 //!
-//! A crate for it would add some 36 others and, because Cargo unifies features, would change how the programs under test
-//! are built.
+//! A `WebDriver` crate would add some 36 dependencies and, because Cargo unifies features, would change how the
+//! programs under test are built.
 
 use serde_json::{Value, json};
 use ureq::Agent;

@@ -11,7 +11,7 @@ pub(super) const AUDIT_LOG: &str = "audit.log";
 /// The file with the configuration of admission plug-ins.
 pub(super) const ADMISSION: &str = "admission.yaml";
 
-/// Returns the command for etcd. It runs without fsync: its data must outlive the process, not the machine.
+/// Returns the command for etcd. It runs without fsync, because the data need not survive a crash of the machine.
 pub(super) fn etcd(programs: &Programs, settings: &Settings) -> Command {
     let client = format!("http://127.0.0.1:{}", settings.etcd_port.number());
     let peer = format!("http://127.0.0.1:{}", settings.etcd_peer_port.number());

@@ -6,10 +6,10 @@
 //! need `&mut`, which a shared plane never provides.
 //!
 //! - By default the plane is built from `tests/control-plane` with Go, once per machine.
-//! - `KUBEBUILDER_ASSETS` names a folder with `etcd`, `kube-apiserver` and, for the tests that need
+//! - `KUBEBUILDER_ASSETS` names a directory with `etcd`, `kube-apiserver` and, for the tests that need
 //!   controllers, `kube-controller-manager`, to use instead.
-//! - `TEST_KUBECONFIG` names a kubeconfig: its current context is used, and no process is started. Our CRD is
-//!   installed in that cluster and stays there.
+//! - `TEST_KUBECONFIG` names a kubeconfig: its current context is used, and no process is started. The CRD of
+//!   SealedSecrets is installed in that cluster and stays there.
 
 mod command_lines;
 mod definition;
@@ -50,7 +50,7 @@ pub(crate) use settings::KUBERNETES_SERVICE;
 /// The verbs of requests that change something.
 const WRITE_VERBS: [&str; 4] = ["create", "update", "patch", "delete"];
 
-/// A cluster whose API server answers.
+/// A cluster with a running API server.
 pub struct ControlPlane {
     /// The processes of the plane; `None` for a cluster from `TEST_KUBECONFIG`.
     own: Option<OwnProcesses>,
@@ -107,9 +107,9 @@ impl ControlPlane {
         }
     }
 
-    /// Returns an admin client. Each call creates a new one, because a client's connections end with the
-    /// runtime of the test that opened them. Like all clients from here it returns every response: it does
-    /// not retry after 429, 503 or 504, which `kube` does for minutes by default.
+    /// Returns an admin client. Each call creates a new client, because a client's connections end with the runtime of
+    /// the test that opened them. Like all clients of this type, it does not retry after 429, 503 or 504, which `kube`
+    /// does for minutes by default.
     pub fn admin(&self) -> Client {
         client(self.config.clone())
     }
@@ -129,7 +129,7 @@ impl ControlPlane {
             .path()
             .join(format!("{namespace}.{account}.kubeconfig"));
         let text = kubeconfig::text(&kubeconfig::with_token(&self.kubeconfig, &token));
-        fs::write(&path, text).expect("a writable folder");
+        fs::write(&path, text).expect("a writable directory");
         path
     }
 
@@ -198,8 +198,8 @@ impl ControlPlane {
         Namespace::existing(self, name)
     }
 
-    /// Prepares the plane for nodes: starts the scheduler and more controllers on the first call. Returns the network to
-    /// which a node is added.
+    /// Prepares the plane for nodes: starts the scheduler and more controllers on the first call. Returns the network
+    /// to which a node is added.
     ///
     /// # Panics
     /// Panics in a cluster from `TEST_KUBECONFIG`, to which the tests add no nodes.
@@ -239,8 +239,8 @@ impl ControlPlane {
         self.start_api_server().await;
     }
 
-    /// Restarts the API server with the admission plug-in `EventRateLimit`: it answers 429 to events of a namespace that
-    /// has more than `per_second` of them. Returns when it answers.
+    /// Restarts the API server with the admission plug-in `EventRateLimit`: it answers 429 to events of a namespace
+    /// that has more than `per_second` of them. Returns when it answers.
     pub async fn limit_events(&mut self, per_second: u32) {
         self.own_mut().limit_events(per_second);
         self.restart_api_server().await;
@@ -294,8 +294,8 @@ impl ControlPlane {
         ids.collect::<HashSet<_>>().len()
     }
 
-    /// Returns how many requests a service account has sent so far, by verb and resource, like `list pods`. `user` is its
-    /// full name.
+    /// Returns how many requests a service account has sent so far, by verb and resource, like `list pods`. `user` is
+    /// its full name.
     ///
     /// # Panics
     /// Panics like [`ControlPlane::audit`].
@@ -328,7 +328,7 @@ impl ControlPlane {
     fn own_mut(&mut self) -> &mut OwnProcesses {
         self.own
             .as_mut()
-            .expect("only `start` gives a plane by value, and it starts processes")
+            .expect("only `start` returns a plane by value, and it starts processes")
     }
 }
 

@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use super::{ControlPlane, service_proxy};
 use crate::patience;
 
-/// A namespace of a control plane. One that was created for a test is used by no other, and is deleted when this value is
-/// dropped if the cluster is from `TEST_KUBECONFIG`; an existing one, such as `kube-system`, is kept.
+/// A namespace of a control plane. A namespace that was created for a test is used by no other test; if the cluster is
+/// from `TEST_KUBECONFIG`, the namespace is deleted when this value is dropped. An existing namespace, such as
+/// `kube-system`, is kept.
 pub struct Namespace<'a> {
     plane: &'a ControlPlane,
     name: String,
@@ -48,7 +49,7 @@ impl<'a> Namespace<'a> {
         }
     }
 
-    /// Returns the name, which the API server generated unless the namespace is an existing one.
+    /// Returns the name, which the API server generated unless the namespace existed before.
     pub fn name(&self) -> &str {
         &self.name
     }

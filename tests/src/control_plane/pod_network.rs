@@ -1,11 +1,11 @@
 //! The network in which the API server reaches nodes and Pods.
 //!
 //! The API server refuses loopback addresses as endpoints, so a Pod that represents a process of this machine
-//! needs another address. Adding one to the machine needs privileges and differs between systems. Instead,
+//! needs another address. Adding an address to the machine needs privileges and differs between systems. Instead,
 //! the API server reaches Pods through a proxy, as in clusters whose Pods are in another network
 //! (`EgressSelectorConfiguration`, `HTTPConnect` over a Unix socket). This module is that proxy. It connects to the
-//! addresses of a node and its Pods in the node's network namespace, and routes every other address to 127.0.0.1 of this
-//! machine: it keeps the port and ignores the address. It never sends anything to another machine.
+//! addresses of a node and its Pods in the node's network namespace, and routes every other address to 127.0.0.1 of
+//! this machine: it keeps the port and ignores the address. It never connects to another machine.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};

@@ -1,4 +1,4 @@
-//! A process that logs to a folder of the tests.
+//! A process that logs to a directory of the tests.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ impl Process {
             .create(true)
             .append(true)
             .open(&log)
-            .expect("a writable folder");
+            .expect("a writable directory");
         command.stdout(scratch.lease()).stderr(file);
         let running = Guarded::spawn(&mut command).expect("/bin/sh can be started");
         Self { name, log, running }

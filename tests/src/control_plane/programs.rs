@@ -8,32 +8,32 @@ use crate::{go_build, guarded};
 
 /// The programs, with their original names and flags.
 pub(super) enum Programs {
-    /// Our program, which contains all of these programs and runs the one that its first argument names.
+    /// The program of `tests/control-plane`, which contains all of these programs; its first argument selects one.
     Built(PathBuf),
-    /// The folder in `KUBEBUILDER_ASSETS`.
+    /// The directory in `KUBEBUILDER_ASSETS`.
     Assets(PathBuf),
 }
 
 impl Programs {
-    /// Finds the programs: those in `KUBEBUILDER_ASSETS`, or else our program. The first build of our program takes
-    /// minutes.
+    /// Finds the programs: those in `KUBEBUILDER_ASSETS`, or else the program of `tests/control-plane`, whose first
+    /// build takes minutes.
     pub(super) fn find() -> Self {
         match env::var_os("KUBEBUILDER_ASSETS") {
-            Some(folder) => Self::assets(PathBuf::from(folder)),
+            Some(directory) => Self::assets(PathBuf::from(directory)),
             None => Self::Built(build()),
         }
     }
 
-    fn assets(folder: PathBuf) -> Self {
+    fn assets(directory: PathBuf) -> Self {
         for name in ["etcd", "kube-apiserver"] {
             assert!(
-                folder.join(name).is_file(),
+                directory.join(name).is_file(),
                 "KUBEBUILDER_ASSETS names {}, which does not contain {name}: add it, or unset \
                  KUBEBUILDER_ASSETS and install Go, with which the tests build their own",
-                folder.display()
+                directory.display()
             );
         }
-        Self::Assets(folder)
+        Self::Assets(directory)
     }
 
     /// Returns whether controllers are available. Without them, nothing collects orphans, empties deleted namespaces or
@@ -41,7 +41,7 @@ impl Programs {
     pub(super) fn has_controllers(&self) -> bool {
         match self {
             Self::Built(_) => true,
-            Self::Assets(folder) => folder.join("kube-controller-manager").is_file(),
+            Self::Assets(directory) => directory.join("kube-controller-manager").is_file(),
         }
     }
 
@@ -52,13 +52,13 @@ impl Programs {
                 command.arg(name);
                 command
             }
-            Self::Assets(folder) => guarded::command(folder.join(name)),
+            Self::Assets(directory) => guarded::command(directory.join(name)),
         }
     }
 }
 
-/// Returns the path of our program, which contains the whole control plane. The first build of the program takes
-/// minutes.
+/// Returns the path of the program of `tests/control-plane`, which contains the whole control plane. The first build
+/// takes minutes.
 ///
 /// # Panics
 /// Panics like [`go_build::build`].

@@ -15,9 +15,9 @@ use super::port::Port;
 pub(crate) const KUBERNETES_SERVICE: SocketAddrV4 =
     SocketAddrV4::new(Ipv4Addr::new(10, 96, 0, 1), 443);
 
-/// The folder with the files, and the ports. Only this user can read the folder, so it may contain secrets.
+/// The directory with the files, and the ports. Only this user can read the directory, so it may contain secrets.
 pub(super) struct Settings {
-    folder: PathBuf,
+    directory: PathBuf,
     pub(super) api_port: Port,
     pub(super) etcd_port: Port,
     pub(super) etcd_peer_port: Port,
@@ -26,10 +26,10 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Chooses ports, generates certificates and tokens, and writes them to `folder`.
-    pub(super) fn write(folder: &Path) -> Self {
+    /// Chooses ports, generates certificates and tokens, and writes them to `directory`.
+    pub(super) fn write(directory: &Path) -> Self {
         let settings = Self {
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
             api_port: Port::choose(),
             etcd_port: Port::choose(),
             etcd_peer_port: Port::choose(),
@@ -44,7 +44,7 @@ impl Settings {
     }
 
     pub(super) fn file(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+        self.directory.join(name)
     }
 
     pub(super) fn admin_kubeconfig(&self) -> PathBuf {
@@ -56,7 +56,7 @@ impl Settings {
     }
 
     fn store(&self, name: &str, content: impl AsRef<[u8]>) {
-        fs::write(self.file(name), content).expect("a writable folder");
+        fs::write(self.file(name), content).expect("a writable directory");
     }
 
     fn write_certificates(&self) {
@@ -140,7 +140,8 @@ impl Settings {
         self.limits_events = true;
     }
 
-    /// Writes a configuration that sends the API server's traffic for Pods, Services and nodes through our socket.
+    /// Writes a configuration that sends the API server's traffic for Pods, Services and nodes through the socket of
+    /// [`super::pod_network`].
     fn write_pod_network(&self) {
         let uds = json!({ "udsName": self.pod_network_socket() });
         let connection = json!({ "proxyProtocol": "HTTPConnect", "transport": { "uds": uds } });

@@ -12,29 +12,29 @@ use crate::scratch::Scratch;
 
 /// A Git server on a loopback address. Dropping this value stops it.
 pub struct GitServer {
-    folder: PathBuf,
+    directory: PathBuf,
     address: String,
     _process: Guarded,
 }
 
 impl GitServer {
-    /// Starts a server for repositories in this folder.
+    /// Starts a server for repositories in this directory.
     ///
     /// # Panics
     /// Panics with instructions if Git or Go is not installed.
     pub fn start(scratch: &Scratch) -> Self {
         assert_git_is_installed();
-        let folder = scratch.path().join("git");
-        fs::create_dir(&folder).expect("a writable folder");
+        let directory = scratch.path().join("git");
+        fs::create_dir(&directory).expect("a writable directory");
         let mut command = guarded::command(programs::git_server());
-        command.arg(&folder).stdout(Stdio::piped());
+        command.arg(&directory).stdout(Stdio::piped());
         let mut process = Guarded::spawn(&mut command).expect("/bin/sh can be started");
         let mut address = String::new();
         let stdout = process.stdout().expect("stdout is piped");
         let read = BufReader::new(stdout).read_line(&mut address);
         assert!(read.is_ok_and(|length| length > 0), "see the error above");
         Self {
-            folder,
+            directory,
             address: address.trim_end().to_owned(),
             _process: process,
         }
@@ -42,11 +42,11 @@ impl GitServer {
 
     /// Creates an empty repository with this name.
     pub fn repository(&self, name: &str) -> Repository {
-        let bare = self.folder.join(format!("{name}.git"));
-        let tree = self.folder.join(name);
+        let bare = self.directory.join(format!("{name}.git"));
+        let tree = self.directory.join(name);
         let init = ["init", "--quiet", "--initial-branch=main"];
-        successful(git(&self.folder).args(init).arg("--bare").arg(&bare));
-        successful(git(&self.folder).args(init).arg(&tree));
+        successful(git(&self.directory).args(init).arg("--bare").arg(&bare));
+        successful(git(&self.directory).args(init).arg(&tree));
         Repository {
             url: format!("http://{}/{name}.git", self.address),
             bare,
@@ -68,26 +68,26 @@ impl Repository {
         &self.url
     }
 
-    /// Returns the folder of the bare repository, to which users of this machine can push.
+    /// Returns the directory of the bare repository, to which users of this machine can push.
     pub fn bare(&self) -> &Path {
         &self.bare
     }
 
-    /// Returns the folder of the work tree.
+    /// Returns the directory of the work tree.
     pub fn tree(&self) -> &Path {
         &self.tree
     }
 
     /// Writes a file in the work tree.
     pub fn write(&self, path: &str, content: &str) {
-        fs::write(self.tree.join(path), content).expect("a writable folder");
+        fs::write(self.tree.join(path), content).expect("a writable directory");
     }
 
     /// Commits the work tree and pushes the commit; returns its id.
     pub fn push(&self, subject: &str) -> String {
         self.git(&["add", "--all"]);
         self.git(&["commit", "--quiet", "--message", subject]);
-        let bare = self.bare.to_str().expect("the folder has an ASCII name");
+        let bare = self.bare.to_str().expect("the directory has an ASCII name");
         self.git(&["push", "--quiet", bare, "main"]);
         self.git(&["rev-parse", "HEAD"]).trim_end().to_owned()
     }
@@ -98,10 +98,10 @@ impl Repository {
 }
 
 /// Returns a command for Git, without the configuration of the user who runs the tests.
-fn git(folder: &Path) -> Command {
+fn git(directory: &Path) -> Command {
     let mut command = Command::new("git");
     command
-        .current_dir(folder)
+        .current_dir(directory)
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_CONFIG_SYSTEM", "/dev/null");
     for role in ["AUTHOR", "COMMITTER"] {

@@ -59,7 +59,7 @@ impl Flux {
 /// Starts `source-controller`, which fetches repositories and serves their content to `kustomize-controller`.
 fn start_source(kubeconfig: &Path, scratch: &Scratch) -> Process {
     let storage = scratch.path().join("artifacts");
-    fs::create_dir(&storage).expect("a writable folder");
+    fs::create_dir(&storage).expect("a writable directory");
     let address = format!("127.0.0.1:{}", http::free_port());
     let mut command = command("source-controller", kubeconfig, scratch);
     command
@@ -69,7 +69,7 @@ fn start_source(kubeconfig: &Path, scratch: &Scratch) -> Process {
     Process::start("source-controller", command, scratch)
 }
 
-/// Starts `kustomize-controller`, which applies what `source-controller` fetched.
+/// Starts `kustomize-controller`, which applies the content that `source-controller` fetched.
 fn start_kustomize(kubeconfig: &Path, scratch: &Scratch) -> Process {
     let command = command("kustomize-controller", kubeconfig, scratch);
     Process::start("kustomize-controller", command, scratch)

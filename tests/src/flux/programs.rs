@@ -21,13 +21,16 @@ pub(super) fn git_server() -> PathBuf {
 
 /// Returns the custom resource definitions of both controllers.
 pub(super) fn definitions() -> Vec<CustomResourceDefinition> {
-    let modules = CONTROLLERS.map(|name| go_build::module_folder(&source(), &module(name)));
-    let folders = modules.map(|module| module.join("config/crd/bases"));
-    folders.iter().flat_map(|folder| read(folder)).collect()
+    let modules = CONTROLLERS.map(|name| go_build::module_directory(&source(), &module(name)));
+    let directories = modules.map(|module| module.join("config/crd/bases"));
+    directories
+        .iter()
+        .flat_map(|directory| read(directory))
+        .collect()
 }
 
-fn read(folder: &Path) -> Vec<CustomResourceDefinition> {
-    let files = fs::read_dir(folder).expect("the module contains definitions");
+fn read(directory: &Path) -> Vec<CustomResourceDefinition> {
+    let files = fs::read_dir(directory).expect("the module contains definitions");
     let texts = files.map(|file| fs::read_to_string(file.unwrap().path()).expect("text"));
     let objects = texts.flat_map(|text| operators::objects(&text));
     objects

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use crate::sweeper::Sweeper;
 
-/// A control group with the same name in every hierarchy. The groups are removed, with all groups in them, once this value
+/// A control group with the same name in every hierarchy. The groups and their descendants are removed once this value
 /// is dropped or this process has ended, and all holders of a lease have ended.
 pub(super) struct ControlGroups {
     hierarchies: Vec<String>,

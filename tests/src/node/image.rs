@@ -13,14 +13,14 @@ use crate::binaries;
 use crate::operators::successful;
 use crate::scratch::Scratch;
 
-/// The image with busybox: a shell and the usual commands, as root, without anything else.
+/// The image with only busybox: a shell and the usual commands, as root.
 pub const BUSYBOX: &str = "docker.io/library/busybox:tests";
 
 /// Packs [`BUSYBOX`] from the unpacked Debian packages.
 pub(super) fn pack_busybox(packages: &Path, archive: &Path) {
     let root = Scratch::new();
-    for folder in ["bin", "tmp"] {
-        fs::create_dir(root.path().join(folder)).expect("a writable folder");
+    for directory in ["bin", "tmp"] {
+        fs::create_dir(root.path().join(directory)).expect("a writable directory");
     }
     let busybox = root.path().join("bin/busybox");
     fs::copy(packages.join("bin/busybox"), &busybox).expect("the package contains it");
@@ -46,7 +46,7 @@ pub fn pack_programs(archive: &Path) {
     ] {
         add_program(root.path(), &program);
     }
-    fs::create_dir(root.path().join("tmp")).expect("a writable folder");
+    fs::create_dir(root.path().join("tmp")).expect("a writable directory");
     let settings =
         json!({ "User": "1001", "Entrypoint": ["controller"], "Env": ["PATH=/usr/local/bin"] });
     pack(&controller_name(), root.path(), &settings, archive);
@@ -88,7 +88,7 @@ fn libraries(program: &Path) -> BTreeSet<PathBuf> {
 
 fn copy_into(root: &Path, file: &Path, path: &Path) {
     let target = root.join(path.strip_prefix("/").expect("an absolute path"));
-    fs::create_dir_all(target.parent().expect("a file")).expect("a writable folder");
+    fs::create_dir_all(target.parent().expect("a file")).expect("a writable directory");
     fs::copy(file, target).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
 }
 
@@ -129,13 +129,13 @@ fn architecture() -> &'static str {
     }
 }
 
-fn tar(folder: &Path, archive: &Path) {
+fn tar(directory: &Path, archive: &Path) {
     successful(
         Command::new("tar")
             .args(["--owner=0", "--group=0", "--numeric-owner", "-cf"])
             .arg(archive)
             .arg("-C")
-            .arg(folder)
+            .arg(directory)
             .arg("."),
     );
 }
@@ -148,13 +148,13 @@ fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// A folder that becomes an OCI layout.
+/// A directory that becomes an OCI layout.
 struct Layout(Scratch);
 
 impl Layout {
     fn new() -> Self {
         let layout = Self(Scratch::new());
-        fs::create_dir_all(layout.file("blobs/sha256")).expect("a writable folder");
+        fs::create_dir_all(layout.file("blobs/sha256")).expect("a writable directory");
         layout
     }
 
@@ -165,7 +165,7 @@ impl Layout {
     /// Adds a blob; returns its descriptor.
     fn add(&self, kind: &str, content: &[u8]) -> Value {
         let digest = hex(&Sha256::digest(content));
-        fs::write(self.file("blobs/sha256").join(&digest), content).expect("a writable folder");
+        fs::write(self.file("blobs/sha256").join(&digest), content).expect("a writable directory");
         json!({
             "mediaType": format!("application/vnd.oci.image.{kind}"),
             "digest": format!("sha256:{digest}"),
@@ -180,9 +180,9 @@ impl Layout {
     fn finish(&self, manifest: &Value, archive: &Path) {
         let _ = fs::remove_file(self.file("layer.tar"));
         let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
-        fs::write(self.file("index.json"), index.to_string()).expect("a writable folder");
+        fs::write(self.file("index.json"), index.to_string()).expect("a writable directory");
         fs::write(self.file("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
-            .expect("a writable folder");
+            .expect("a writable directory");
         tar(self.0.path(), archive);
     }
 }

@@ -1,9 +1,9 @@
 //! A real node for tests: the kubelet, containerd and runc, in namespaces and control groups of their own, so that the
 //! Pods of a control plane run.
 //!
-//! Start it with [`Node::start`] only in tests that need containers; it needs root. Pods have logs, commands, volumes and
-//! environment variables as everywhere, and one network for each node. They reach the API server at its Service, and
-//! nothing else outside the node. [`BUSYBOX`] is the only image until [`Node::import`] adds another.
+//! [`Node::start`] requires root; use it only in tests that need containers. Pods have logs, commands, volumes and
+//! environment variables as in any cluster, and one network for each node. They reach the API server at its Service,
+//! and nothing else outside the node. [`BUSYBOX`] is the only image until [`Node::import`] adds another.
 
 mod control_groups;
 pub mod image;
@@ -40,22 +40,23 @@ use crate::{patience, tunnel};
 use control_groups::ControlGroups;
 
 /// A running node. When this value is dropped or this process ends, the node ends as by a loss of power: its processes
-/// are killed, Pods included, and its mounts, control groups, network and files are gone. The cluster keeps its objects.
+/// are killed, including its Pods, and its mounts, control groups, network and files are removed. The cluster keeps its
+/// objects.
 pub struct Node {
     number: u8,
     network: PodNetwork,
     process: Guarded,
     _gate: Gate,
     _groups: ControlGroups,
-    _folder: Scratch,
+    _directory: Scratch,
 }
 
 impl Node {
     /// Starts a node of this plane, and waits until it is ready for Pods.
     ///
-    /// The first call on a machine downloads Debian's packages for it. The first node of a plane also starts a scheduler
-    /// and more controllers, so that Deployments and Services work too. These run as the plane's own processes do, and end
-    /// with the plane.
+    /// The first call on a machine downloads Debian's packages for it. The first node of a plane also starts a
+    /// scheduler and more controllers, so that Deployments and Services work too. These are processes of the plane and
+    /// end with it.
     ///
     /// # Panics
     /// Panics with instructions if the machine lacks something, and with the node's logs if the node does not become
@@ -77,7 +78,7 @@ impl Node {
             process: booted.process,
             _gate: gate,
             _groups: booted.groups,
-            _folder: booted.folder,
+            _directory: booted.directory,
         }
     }
 
@@ -100,7 +101,8 @@ impl Node {
         );
     }
 
-    /// Kills the first process of a container, as the kernel does when memory runs out. `id` is from the Pod's status.
+    /// Kills the first process of a container, as the kernel does when memory runs out. `id` is the container ID in the
+    /// Pod's status.
     ///
     /// # Panics
     /// Panics if the container does not run.
@@ -132,26 +134,27 @@ impl Drop for Node {
     }
 }
 
-/// Processes that may still be starting.
+/// A node whose processes may still be starting.
 struct Booted {
     process: Guarded,
     groups: ControlGroups,
-    folder: Scratch,
+    directory: Scratch,
 }
 
 impl Booted {
     fn new(plane: &ControlPlane, number: u8) -> Self {
         let (packages, program) = (packages::unpacked(), control_plane::build());
-        let folder = Scratch::new();
-        let name = folder.path().file_name().and_then(|name| name.to_str());
-        let groups = ControlGroups::create(name.expect("mktemp names the folder"));
-        settings::write(&folder.path().join("settings"), &packages, plane, number);
-        fs::create_dir(folder.path().join("log")).expect("a writable folder");
-        let output = File::create(folder.path().join("log/start.log")).expect("a writable folder");
+        let directory = Scratch::new();
+        let name = directory.path().file_name().and_then(|name| name.to_str());
+        let groups = ControlGroups::create(name.expect("mktemp names the directory"));
+        settings::write(&directory.path().join("settings"), &packages, plane, number);
+        fs::create_dir(directory.path().join("log")).expect("a writable directory");
+        let output =
+            File::create(directory.path().join("log/start.log")).expect("a writable directory");
         let mut command = guarded::command("/bin/sh");
         command
             .arg(script("boot.sh"))
-            .args([folder.path(), &packages, &program])
+            .args([directory.path(), &packages, &program])
             .arg(number.to_string())
             .args(groups.hierarchies())
             .stdout(groups.lease())
@@ -160,7 +163,7 @@ impl Booted {
         Self {
             process,
             groups,
-            folder,
+            directory,
         }
     }
 
@@ -198,7 +201,7 @@ impl Booted {
 
     fn end_of_log(&self, name: &str) -> String {
         const MAX_LINES: usize = 20;
-        let path = self.folder.path().join("log").join(name);
+        let path = self.directory.path().join("log").join(name);
         let log = fs::read_to_string(path).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         let end = lines[lines.len().saturating_sub(MAX_LINES)..].join("\n");
@@ -222,7 +225,7 @@ impl Gate {
 }
 
 impl Drop for Gate {
-    /// Ends the thread, whose socket would keep the node's network.
+    /// Ends the thread, because its socket would keep the node's network alive.
     fn drop(&mut self) {
         let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Both);
     }
@@ -236,7 +239,7 @@ fn api_server(plane: &ControlPlane) -> SocketAddr {
     let (host, port) = plane.address();
     format!("{host}:{port}")
         .parse()
-        .expect("an own plane listens at an IP address")
+        .expect("a plane of this process listens at an IP address")
 }
 
 fn name(number: u8) -> String {

@@ -20,8 +20,8 @@ pub struct NodePod {
 }
 
 impl NodePod {
-    /// Creates a Pod with this specification and a generated name. Its grace period is 1 second unless `spec` has another,
-    /// because a shell ignores SIGTERM.
+    /// Creates a Pod with this specification and a generated name. Its grace period is 1 second unless `spec` specifies
+    /// another, because a shell ignores SIGTERM.
     ///
     /// # Panics
     /// Panics if the API server refuses the Pod.
@@ -36,7 +36,7 @@ impl NodePod {
             "metadata": { "generateName": "pod-" },
             "spec": spec,
         });
-        // The type `Pod` may be older than the API server, and would drop fields.
+        // The type `Pod` may be older than the API server and drop fields.
         let pod: DynamicObject = serde_json::from_value(pod).expect("an object");
         let resource = ApiResource::erase::<Pod>(&());
         let pods = Api::namespaced_with(namespace.client(), namespace.name(), &resource);
@@ -45,7 +45,7 @@ impl NodePod {
         Self::existing(namespace, &pod.name_any())
     }
 
-    /// Returns a Pod that exists already.
+    /// Returns a handle for an existing Pod.
     pub fn existing(namespace: &Namespace<'_>, name: &str) -> Self {
         Self {
             api: namespace.api(),
@@ -71,7 +71,7 @@ impl NodePod {
     ///
     /// # Panics
     /// Panics with the Pod's status if there is no value within [`LIMIT`], and without it if the Pod does not exist.
-    pub async fn wait_until<T>(&self, what: &str, find: impl Fn(&Pod) -> Option<T>) -> T {
+    pub async fn wait_until<T>(&self, description: &str, find: impl Fn(&Pod) -> Option<T>) -> T {
         let deadline = Instant::now() + LIMIT;
         loop {
             let pod = self.api.get(&self.name).await;
@@ -81,7 +81,7 @@ impl NodePod {
             }
             assert!(
                 Instant::now() < deadline,
-                "timed out after {LIMIT:?}, waiting until Pod {} {what}; its status:\n{:#?}",
+                "timed out after {LIMIT:?}, waiting until Pod {} {description}; its status:\n{:#?}",
                 self.name,
                 pod.status
             );
@@ -152,7 +152,7 @@ fn is_ready(pod: &Pod) -> bool {
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// Returns the status of a container of a Pod, also of an init container; `None` if the kubelet has not reported it yet.
+/// Returns the status of a container or init container of a Pod; `None` if the kubelet has not reported it yet.
 pub fn container_status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
     let status = pod.status.as_ref()?;
     let inits = status.init_container_statuses.iter().flatten();

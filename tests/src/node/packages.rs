@@ -17,86 +17,93 @@ const PACKAGES: [&str; 6] = [
     "runc",
 ];
 
-/// Returns a folder with the unpacked packages; downloads them on the first call on a machine, and again after an upgrade
-/// of its Debian. Nothing is installed. Parallel test processes download them only once.
+/// Returns a directory with the unpacked packages; downloads them on the first call on a machine, and again after an
+/// upgrade of Debian. Nothing is installed. Parallel test processes download the packages only once.
 ///
 /// # Panics
 /// Panics with instructions if the packages cannot be downloaded.
 pub(super) fn unpacked() -> PathBuf {
-    let what = PACKAGES.join(", ");
-    cached("node-root", "packages.sh", &what, |folder| {
-        script(folder, &PACKAGES)
+    let description = PACKAGES.join(", ");
+    cached("node-root", "packages.sh", &description, |directory| {
+        script(directory, &PACKAGES)
     })
 }
 
-/// Returns a folder with PostgreSQL and all that it needs, like [`unpacked`].
+/// Returns a directory with PostgreSQL and its dependencies, like [`unpacked`].
 ///
 /// # Panics
 /// Panics with instructions if the packages cannot be downloaded.
 pub(super) fn postgresql() -> PathBuf {
     let busybox = unpacked().join("bin/busybox");
-    let what = "postgresql and its libraries";
-    cached("postgresql", "postgresql.sh", what, |folder| {
+    let description = "postgresql and its libraries";
+    cached("postgresql", "postgresql.sh", description, |directory| {
         let mut command = Command::new("/bin/sh");
         command
             .arg(super::script("postgresql.sh"))
-            .arg(folder)
+            .arg(directory)
             .arg(&busybox);
         command
     })
 }
 
-/// Returns the folder of the cache that a command makes with a script from these packages, and makes it if it is missing.
-fn cached(name: &str, script: &str, what: &str, command: impl Fn(&Path) -> Command) -> PathBuf {
-    let cache = cache::folder();
-    let folder = cache.join(format!("{name}-{}", key(script, what)));
+/// Returns the directory of the cache into which a script unpacks these packages; runs the script if it is missing.
+fn cached(
+    name: &str,
+    script: &str,
+    description: &str,
+    command: impl Fn(&Path) -> Command,
+) -> PathBuf {
+    let cache = cache::directory();
+    let directory = cache.join(format!("{name}-{}", key(script, description)));
     let _lock = cache::lock(&cache.join(format!("{name}.lock")), || {
-        print_progress(&format!("another process is unpacking {what}: waiting"));
+        print_progress(&format!(
+            "another process is unpacking {description}: waiting"
+        ));
     });
-    if !folder.exists() {
-        unpack(&folder, what, &command);
+    if !directory.exists() {
+        unpack(&directory, description, &command);
     }
-    folder
+    directory
 }
 
-fn key(script: &str, what: &str) -> String {
+fn key(script: &str, description: &str) -> String {
     let mut key = cache::Key::default();
     for file in [Path::new("/etc/debian_version"), &super::script(script)] {
         key.add(&fs::read(file).unwrap_or_default());
     }
-    key.add(what.as_bytes());
+    key.add(description.as_bytes());
     key.text()
 }
 
-/// Unpacks into a separate folder and renames it, so that an interruption leaves no partial folder.
-fn unpack(folder: &Path, what: &str, command: &impl Fn(&Path) -> Command) {
-    let unfinished = folder.with_extension("unfinished");
+/// Unpacks into a separate directory and renames it, so that an interruption leaves no partial directory.
+fn unpack(directory: &Path, description: &str, command: &impl Fn(&Path) -> Command) {
+    let unfinished = directory.with_extension("unfinished");
     let _ = fs::remove_dir_all(&unfinished);
     print_progress(&format!(
-        "downloading {what}; later runs reuse {}",
-        folder.display()
+        "downloading {description}; later runs reuse {}",
+        directory.display()
     ));
     let start = Instant::now();
     let output = command(&unfinished).output();
     let output = output.expect("/bin/sh can be started");
     assert!(
         output.status.success(),
-        "cannot unpack {what}:\n{}",
+        "cannot unpack {description}:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    fs::rename(&unfinished, folder).expect("a writable folder");
+    fs::rename(&unfinished, directory).expect("a writable directory");
     print_progress(&format!(
         "downloaded and unpacked them in {} s",
         start.elapsed().as_secs()
     ));
 }
 
-/// Returns the command that downloads packages and unpacks them into a new folder.
-fn script(folder: &Path, packages: &[&str]) -> Command {
+/// Returns the command that downloads packages and unpacks them into a new directory.
+fn script(directory: &Path, packages: &[&str]) -> Command {
     let mut command = Command::new("/bin/sh");
     command
         .arg(super::script("packages.sh"))
-        .arg(folder)
+        .arg(directory)
         .args(packages);
     command
 }
@@ -110,16 +117,16 @@ mod tests {
     #[test]
     fn reports_what_to_do_if_a_package_cannot_be_downloaded() {
         let scratch = Scratch::new();
-        let folder = scratch.path().join("root");
-        let error = failed(&mut script(&folder, &["no-such-package"]));
+        let directory = scratch.path().join("root");
+        let error = failed(&mut script(&directory, &["no-such-package"]));
         assert!(error.contains("run `apt-get update`"), "{error}");
     }
 
     #[test]
     fn reports_which_program_is_missing() {
         let scratch = Scratch::new();
-        let folder = scratch.path().join("root");
-        let error = failed(script(&folder, &PACKAGES).env("PATH", "/none"));
+        let directory = scratch.path().join("root");
+        let error = failed(script(&directory, &PACKAGES).env("PATH", "/none"));
         assert!(error.contains("`apt-get` is missing"), "{error}");
     }
 }

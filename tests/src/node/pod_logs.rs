@@ -1,4 +1,4 @@
-//! The logs of all Pods with a label, also of those that have ended.
+//! The logs of all Pods with a label, including Pods that have ended.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -17,8 +17,8 @@ const INTERVAL: Duration = Duration::from_millis(200);
 
 type Lines = Arc<Mutex<BTreeMap<String, Vec<String>>>>;
 
-/// The lines that Pods have printed since this value was created. Kubelet deletes a log together with its Pod, so the logs
-/// are read while the Pods run.
+/// The lines that Pods have printed since this value was created. The kubelet deletes a log together with its Pod, so
+/// the logs are read while the Pods run.
 pub struct PodLogs {
     lines: Lines,
     task: JoinHandle<()>,
@@ -36,12 +36,12 @@ impl PodLogs {
     /// Returns the lines of each Pod so far.
     ///
     /// # Panics
-    /// Panics if another thread did.
+    /// Panics if another thread has panicked.
     pub fn by_pod(&self) -> BTreeMap<String, Vec<String>> {
         self.lines.lock().unwrap().clone()
     }
 
-    /// Returns the lines of all Pods that begin with this text, after the name of the Pod.
+    /// Returns the lines of all Pods that begin with this text, each with the name of the Pod in front.
     pub fn lines(&self, start: &str) -> Vec<String> {
         let by_pod = self.by_pod();
         let lines = by_pod.iter().flat_map(|(pod, lines)| {
@@ -61,8 +61,8 @@ impl Drop for PodLogs {
 async fn follow_all(api: Api<Pod>, pods: ListParams, lines: Lines) {
     let mut streams = JoinSet::new();
     loop {
-        let found = api.list(&pods).await.map(|list| list.items);
-        for pod in found
+        let listed = api.list(&pods).await.map(|list| list.items);
+        for pod in listed
             .unwrap_or_default()
             .iter()
             .filter(|pod| is_started(pod))

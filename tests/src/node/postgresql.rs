@@ -10,8 +10,8 @@ use crate::scratch::Scratch;
 
 const IMAGE: &str = "docker.io/library/postgresql:tests";
 
-/// Creates a database in the Pod's own volume, and runs the server, which loses data only if the machine crashes. It logs
-/// each connection.
+/// Creates a database in the Pod's volume, and runs the server, which logs each connection. Without fsync, it loses
+/// data if the machine crashes.
 const SCRIPT: &str = r#"
 initdb -D /data/db -U postgres --auth-local=trust --auth-host=scram-sha-256 --encoding=UTF8 --locale=C --no-sync
 echo "host all all all scram-sha-256" >>/data/db/pg_hba.conf
@@ -19,7 +19,8 @@ exec postgres -D /data/db -c listen_addresses="*" -c unix_socket_directories=/da
     -c shared_buffers=16MB
 "#;
 
-/// A running server with the database `postgres`. Its administrator connects within the Pod, other roles with a password.
+/// A running server with the database `postgres`. Its administrator connects within the Pod, other roles with a
+/// password.
 pub struct PostgreSql {
     pod: NodePod,
     address: String,
@@ -31,8 +32,8 @@ impl PostgreSql {
     /// # Panics
     /// Panics with instructions if the packages cannot be downloaded.
     pub fn import(node: &Node) {
-        let folder = Scratch::new();
-        let archive = folder.path().join("postgresql.tar");
+        let directory = Scratch::new();
+        let archive = directory.path().join("postgresql.tar");
         pack(&packages::postgresql(), &archive);
         node.import(&archive);
     }

@@ -1,9 +1,9 @@
-//! What a node needs from the machine.
+//! The requirements of a node on the machine.
 
 use std::fs;
 use std::process::Command;
 
-/// Checks what can be checked before a node starts.
+/// Checks the requirements that can be checked before a node starts.
 ///
 /// # Panics
 /// Panics with instructions if the machine lacks something.

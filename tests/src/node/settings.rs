@@ -9,11 +9,11 @@ use super::image;
 use crate::control_plane::ControlPlane;
 
 /// Writes the files that the node's first process reads. Their paths in the node begin with `/node/settings`.
-pub(super) fn write(folder: &Path, packages: &Path, plane: &ControlPlane, number: u8) {
+pub(super) fn write(directory: &Path, packages: &Path, plane: &ControlPlane, number: u8) {
     let store = |name: &str, content: &[u8]| {
-        fs::write(folder.join(name), content).expect("a writable folder");
+        fs::write(directory.join(name), content).expect("a writable directory");
     };
-    fs::create_dir_all(folder.join("network")).expect("a writable folder");
+    fs::create_dir_all(directory.join("network")).expect("a writable directory");
     store("containerd.toml", CONTAINERD.as_bytes());
     store(
         "network/pods.conflist",
@@ -22,11 +22,11 @@ pub(super) fn write(folder: &Path, packages: &Path, plane: &ControlPlane, number
     store("kubelet.json", kubelet().to_string().as_bytes());
     store("kubeconfig", plane.kubeconfig_in_node().as_bytes());
     store("authority.crt", &plane.authority());
-    image::pack_busybox(packages, &folder.join("busybox.tar"));
+    image::pack_busybox(packages, &directory.join("busybox.tar"));
 }
 
-/// Containers without systemd, `AppArmor` and changes of the machine's out-of-memory scores. The disabled plugins need
-/// other file systems.
+/// The configuration of containerd, without systemd, `AppArmor` and changes of the machine's out-of-memory scores. The
+/// disabled plugins need other file systems.
 const CONTAINERD: &str = r#"
 version = 2
 root = "/var/lib/containerd"
@@ -54,7 +54,8 @@ runtime_type = "io.containerd.runc.v2"
 SystemdCgroup = false
 "#;
 
-/// Connects Pods to the node's bridge. They reach the node, each other and, at its Service, the API server.
+/// Returns the network configuration that connects Pods to the node's bridge. Pods reach the node, each other and, at
+/// its Service, the API server.
 fn network(number: u8) -> Value {
     let addresses = json!({
         "type": "host-local",

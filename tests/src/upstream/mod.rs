@@ -1,6 +1,6 @@
 //! Bitnami's implementation of Sealed Secrets (*upstream*), as a library in a separate process and as programs.
 //!
-//! Go builds everything from `tests/peer`, whose `go.sum` pins the sources.
+//! Go builds the library and the programs from `tests/peer`, whose `go.sum` pins the sources.
 
 mod process;
 mod wire;
@@ -20,7 +20,7 @@ pub use wire::{KeyPair, KeyRequest};
 use crate::go_build;
 use process::Process;
 
-/// The release that the programs report; `tests/peer/go.mod` requires the same.
+/// The release that the programs report; `tests/peer/go.mod` requires the same release.
 const VERSION: (&str, &str) = ("main.VERSION", "0.36.6");
 
 /// Returns the path of Bitnami's `kubeseal`.
@@ -33,21 +33,23 @@ pub fn upstream_controller() -> PathBuf {
     build_released("controller")
 }
 
-/// Returns the folder of Bitnami's chart.
+/// Returns the directory of Bitnami's chart.
 ///
 /// # Panics
 /// Panics if Go cannot find the sources.
 pub fn chart() -> PathBuf {
     let module = "github.com/bitnami-labs/sealed-secrets";
-    // Downloads the sources if nothing was built from them yet.
+    // Download the sources if no program was built from them yet.
     let download = Command::new("go")
         .args(["mod", "download", "-json", module])
         .current_dir(source())
         .output()
         .expect("Go is installed");
-    let module: Value = serde_json::from_slice(&download.stdout).expect("JSON of Go");
-    let folder = module["Dir"].as_str().expect("Go has downloaded it");
-    Path::new(folder).join("helm/sealed-secrets")
+    let module: Value = serde_json::from_slice(&download.stdout).expect("Go prints JSON");
+    let directory = module["Dir"]
+        .as_str()
+        .expect("Go has downloaded the module");
+    Path::new(directory).join("helm/sealed-secrets")
 }
 
 /// Returns Bitnami's CRD of SealedSecrets, as its chart installs it.
@@ -221,8 +223,7 @@ impl Upstream {
         self.parse_through(document, "")
     }
 
-    /// Like [`Self::parse`], but converts through a Go type, which coerces values and drops what does not
-    /// fit.
+    /// Like [`Self::parse`], but converts through a Go type, which coerces values and drops unknown fields.
     ///
     /// # Errors
     /// Returns an error if the document cannot be parsed or does not fit the type.

@@ -86,7 +86,7 @@ func handle(req request) answer {
 	}
 }
 
-// outcome returns an empty answer, or one with the error and the stage in which it occurred.
+// outcome returns an empty answer, or an answer with the error and the stage in which it occurred.
 func outcome(stage string, err error) answer {
 	if err != nil {
 		return answer{Stage: stage, Error: err.Error()}

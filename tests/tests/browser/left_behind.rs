@@ -1,4 +1,4 @@
-//! Tests what a test process with a browser leaves behind.
+//! Tests that a test process with a browser leaves nothing behind.
 
 use rustix::process::Signal;
 use tests::observed::Observed;

@@ -1,4 +1,4 @@
-//! Tests in a real browser: what its pages compute and send, and what it leaves behind.
+//! Tests in a real browser: the results and requests of its pages, and that it leaves nothing behind.
 #![allow(
     clippy::expect_used,
     clippy::panic,

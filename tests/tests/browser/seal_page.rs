@@ -20,7 +20,7 @@ use tests::sealing::{KEYS, sealed_for};
 const REQUEST: &str = "url => fetch(url, { mode: 'no-cors' }).then(() => true, () => false)";
 
 #[test]
-fn the_controller_unseals_what_a_page_sealed_for_the_same_scope_only() {
+fn the_controller_unseals_a_value_sealed_by_a_page_only_for_the_same_scope() {
     let browser = Browser::start();
     browser.open(&url(Path::new("seal.html")));
     for value in ["s3cr\u{e9}t", "", &"long".repeat(5000)] {
@@ -58,8 +58,8 @@ fn the_log_of_requests_shows_a_request() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = format!("http://{}/value", server.local_addr().unwrap());
     let browser = Browser::start();
-    let folder = tests::scratch::Scratch::new();
-    let page = folder.path().join("page.html");
+    let directory = tests::scratch::Scratch::new();
+    let page = directory.path().join("page.html");
     fs::write(&page, "<!doctype html><title>no policy</title>").unwrap();
     browser.open(&url(&page));
     drop(server);
@@ -69,8 +69,8 @@ fn the_log_of_requests_shows_a_request() {
 
 /// Returns the URL of a file. A relative path is below `tests/browser`.
 fn url(path: &Path) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
-    format!("file://{}", folder.join(path).display())
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("browser");
+    format!("file://{}", directory.join(path).display())
 }
 
 /// Seals a value in the browser for the first key; returns it in Base64.

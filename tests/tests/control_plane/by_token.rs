@@ -41,7 +41,7 @@ struct Fixture {
     _controller: ClusterController,
     port: u16,
     network: Network,
-    folder: Scratch,
+    directory: Scratch,
 }
 
 impl Fixture {
@@ -77,7 +77,7 @@ impl Fixture {
             _controller: controller,
             port,
             network,
-            folder: Scratch::new(),
+            directory: Scratch::new(),
         };
         let sealed = fixture.sealed_secret().to_document().to_string();
         fs::write(fixture.file("db.json"), sealed).unwrap();
@@ -91,7 +91,7 @@ impl Fixture {
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// Runs a program with the cluster's host names, as in a Pod.
@@ -113,7 +113,7 @@ impl Fixture {
             .env("KUBECONFIG", kubeconfig)
             .env("XDG_CACHE_HOME", self.file("cache"))
             .env_remove("HTTPS_PROXY")
-            .current_dir(self.folder.path())
+            .current_dir(self.directory.path())
             .args(args)
             .stdin(Stdio::null());
         command

@@ -44,12 +44,12 @@ async fn documented_faults_are_reported_with_a_next_step() {
     );
 }
 
-/// A controller that accepts one request per second from each client, and a folder with an object for it.
+/// A controller that accepts one request per second from each client, and a directory with an object for it.
 struct BusyController {
     plane: &'static ControlPlane,
     namespace: Namespace<'static>,
     controller: ClusterController,
-    folder: Scratch,
+    directory: Scratch,
 }
 
 impl BusyController {
@@ -65,10 +65,10 @@ impl BusyController {
         ];
         let controller = ClusterController::start(plane, &namespace, &args).await;
         namespace.route("seals", controller.port().unwrap()).await;
-        let folder = Scratch::new();
+        let directory = Scratch::new();
         let sealed = sealed_for(&KEYS[0], "shop", "db", &[("a", "b")], Scope::Strict);
         fs::write(
-            folder.path().join("db.json"),
+            directory.path().join("db.json"),
             sealed.to_document().to_string(),
         )
         .unwrap();
@@ -76,7 +76,7 @@ impl BusyController {
             plane,
             namespace,
             controller,
-            folder,
+            directory,
         }
     }
 
@@ -90,9 +90,9 @@ impl BusyController {
             .args(args)
             .args(["--controller-name", "seals"])
             .args(["--controller-namespace", self.namespace.name()])
-            .current_dir(self.folder.path())
+            .current_dir(self.directory.path())
             .env("KUBECONFIG", self.plane.kubeconfig())
-            .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
+            .env("XDG_CACHE_HOME", self.directory.path().join("cache"))
             .stdin(Stdio::null())
             .output()
             .unwrap()
@@ -169,7 +169,7 @@ struct Fixture<'a> {
     plane: &'a ControlPlane,
     namespace: Namespace<'a>,
     expired: Namespace<'a>,
-    folder: Scratch,
+    directory: Scratch,
     _controllers: [ClusterController; 2],
 }
 
@@ -193,10 +193,10 @@ impl<'a> Fixture<'a> {
         let names = ["http:seals:http", "http:renamed:http"];
         create_caller(plane, &namespace, "reader", &[]).await;
         create_caller(plane, &namespace, "developer", &names).await;
-        let folder = Scratch::new();
+        let directory = Scratch::new();
         for account in ["reader", "developer"] {
             let kubeconfig = plane.kubeconfig_of(namespace.name(), account).await;
-            fs::copy(kubeconfig, folder.path().join(account)).unwrap();
+            fs::copy(kubeconfig, directory.path().join(account)).unwrap();
         }
         let for_other_key = sealed_for(&KEYS[1], "shop", "db", &[("a", "b")], Scope::Strict);
         let renamed = sealed_for(&KEYS[0], "shop", "db", &[("a", "b")], Scope::Strict);
@@ -209,11 +209,11 @@ impl<'a> Fixture<'a> {
             let annotations = sealed.metadata.annotations.get_or_insert_default();
             annotations.insert("sealedsecrets.bitnami.com/key-hints".into(), hints);
             sealed.metadata.name = Some(name.into());
-            let file = folder.path().join(format!("{name}.json"));
+            let file = directory.path().join(format!("{name}.json"));
             fs::write(file, sealed.to_document().to_string()).unwrap();
         }
         fs::write(
-            folder.path().join("secret.yaml"),
+            directory.path().join("secret.yaml"),
             "kind: Secret\nmetadata: {name: db}\nstringData: {a: b}\n",
         )
         .unwrap();
@@ -221,7 +221,7 @@ impl<'a> Fixture<'a> {
             plane,
             namespace,
             expired,
-            folder,
+            directory,
             _controllers: controllers,
         }
     }
@@ -261,7 +261,7 @@ impl<'a> Fixture<'a> {
             .first()
             .map(|v| v.trim_start_matches("KUBECONFIG="));
         let kubeconfig = match account {
-            Some(account) => self.folder.path().join(account),
+            Some(account) => self.directory.path().join(account),
             None => self.plane.kubeconfig().to_owned(),
         };
         let names = [("OPS", &self.namespace), ("OLD", &self.expired)];
@@ -274,9 +274,9 @@ impl<'a> Fixture<'a> {
         });
         let output = Command::new(binaries::kubeseal())
             .args(expanded_args)
-            .current_dir(self.folder.path())
+            .current_dir(self.directory.path())
             .env("KUBECONFIG", kubeconfig)
-            .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
+            .env("XDG_CACHE_HOME", self.directory.path().join("cache"))
             .stdin(Stdio::null())
             .output()
             .unwrap();

@@ -36,7 +36,7 @@ struct Fixture<'a> {
     plane: &'a ControlPlane,
     namespace: Namespace<'a>,
     controller: ClusterController,
-    folder: Scratch,
+    directory: Scratch,
 }
 
 impl<'a> Fixture<'a> {
@@ -59,18 +59,18 @@ impl<'a> Fixture<'a> {
         let object = json!({ "metadata": { "name": "seals", "labels": labels }, "spec": spec });
         let _: Service = namespace.create_object(object).await;
         namespace.route("seals", controller.port().unwrap()).await;
-        let folder = Scratch::new();
-        fs::write(folder.path().join("secret.yaml"), SECRET).unwrap();
+        let directory = Scratch::new();
+        fs::write(directory.path().join("secret.yaml"), SECRET).unwrap();
         Self {
             plane,
             namespace,
             controller,
-            folder,
+            directory,
         }
     }
 
     fn cache(&self) -> PathBuf {
-        self.folder.path().join("cache")
+        self.directory.path().join("cache")
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -82,7 +82,7 @@ impl<'a> Fixture<'a> {
 
     fn set_environment(&self, command: &mut Command) {
         command
-            .current_dir(self.folder.path())
+            .current_dir(self.directory.path())
             .env("KUBECONFIG", self.plane.kubeconfig())
             .env("XDG_CACHE_HOME", self.cache())
             .stdin(Stdio::null());
@@ -189,7 +189,7 @@ async fn a_changed_certificate_is_reported_once_and_the_last_one_is_used_offline
 #[tokio::test]
 async fn an_unusable_cache_is_replaced() {
     let fixture = Fixture::new().await;
-    fs::write(fixture.cache(), "a file where the folder should be").unwrap();
+    fs::write(fixture.cache(), "a file where the directory should be").unwrap();
     expect_success(&fixture.run_with_service(&["-f", "secret.yaml"]));
     fs::remove_file(fixture.cache()).unwrap();
     expect_success(&fixture.run_with_service(&["-f", "secret.yaml"]));
@@ -262,7 +262,7 @@ async fn cert_fingerprint_applies_to_the_service_the_cache_and_files() {
         "--cert-fingerprint",
         &other_fingerprint,
     ]));
-    let file = fixture.folder.path().join("cert.pem");
+    let file = fixture.directory.path().join("cert.pem");
     fs::write(&file, KEYS[0].pair.certificate().to_pem()).unwrap();
     expect_success(&fixture.run(&[
         "--cert=cert.pem",
@@ -288,12 +288,12 @@ async fn cert_fingerprint_applies_to_the_service_the_cache_and_files() {
 
 /// Attack: a tenant labels their own Service like a controller's, so that users seal for the tenant's certificate.
 #[tokio::test]
-async fn uses_a_service_found_by_its_labels_only_with_a_pinned_certificate() {
+async fn uses_a_service_selected_by_labels_only_with_a_pinned_certificate() {
     let labels = json!({ "app.kubernetes.io/name": "sealed-secrets" });
     // The search includes the whole cluster.
     let plane = ControlPlane::start().await;
     let fixture = Fixture::with_labels(&plane, labels.clone()).await;
-    // A tenant who may create Services can choose these labels, and serve anything there.
+    // A tenant who may create Services can choose these labels, and serve any certificate.
     let impostor = fixture.plane.namespace("impostor").await;
     let spec = json!({ "ports": [{ "name": "http", "port": 8080 }] });
     let object = json!({ "metadata": { "name": "a", "labels": labels }, "spec": spec });
@@ -331,7 +331,7 @@ async fn uses_a_service_found_by_its_labels_only_with_a_pinned_certificate() {
     ]));
     // An impostor can serve the correct certificate and any other response, so only sealing uses discovery.
     let sealed = fixture.run(&seal).stdout;
-    fs::write(fixture.folder.path().join("sealed.json"), sealed).unwrap();
+    fs::write(fixture.directory.path().join("sealed.json"), sealed).unwrap();
     for verb in ["--validate", "--re-encrypt"] {
         let message = expect_failure(&fixture.run(&[verb, "-f", "sealed.json"]));
         assert!(
@@ -395,7 +395,7 @@ async fn uses_a_published_certificate_only_with_its_fingerprint() {
     assert!(expect_failure(&fixture.run_with_service(&seal)).contains("is not trusted"));
     // The ConfigMap does not replace the controller for other requests.
     fs::write(
-        fixture.folder.path().join("sealed.json"),
+        fixture.directory.path().join("sealed.json"),
         seal_output(&fixture),
     )
     .unwrap();
@@ -416,7 +416,7 @@ fn seal_output(fixture: &Fixture<'_>) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_pod_reaches_its_own_cluster_and_namespace() {
+async fn kubeseal_in_a_pod_uses_the_cluster_and_namespace_of_the_pod() {
     let fixture = Fixture::new().await;
     create_caller(&fixture.namespace, "job").await;
     let rules = json!([{ "apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"] }]);
@@ -497,7 +497,7 @@ async fn an_identity_provider_authenticates_the_caller() {
         .await;
     let mut config: Value =
         serde_json::from_slice(&fs::read(fixture.plane.kubeconfig()).unwrap()).unwrap();
-    let file = fixture.folder.path().join("oidc");
+    let file = fixture.directory.path().join("oidc");
     let mut fetch_with = |token: &str| {
         config["users"][0]["user"] =
             json!({ "auth-provider": { "name": "oidc", "config": { "id-token": token } } });

@@ -1,5 +1,5 @@
-//! Tests with a real Kubernetes control plane. They share one, in which each has its own namespaces; a test that changes
-//! or counts what belongs to the whole cluster starts its own.
+//! Tests with a real Kubernetes control plane. The tests share a plane, in which each test has its own namespaces. A
+//! test that changes or counts objects or requests of the whole cluster starts a separate plane.
 
 mod behavior;
 mod by_token;

@@ -92,10 +92,10 @@ fn is_decryptable(path: &Path, ring: &KeyRing) -> bool {
 }
 
 #[tokio::test]
-async fn a_restart_after_a_kill_completes_and_a_third_run_changes_nothing() {
-    let folder = Scratch::new();
-    let files = write_tree(&folder.path().join("tree"), FILES);
-    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+async fn a_run_after_a_kill_completes_and_a_third_run_changes_nothing() {
+    let directory = Scratch::new();
+    let files = write_tree(&directory.path().join("tree"), FILES);
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
     let backup: Vec<String> = KEYS
         .iter()
         .enumerate()
@@ -116,7 +116,7 @@ async fn a_restart_after_a_kill_completes_and_a_third_run_changes_nothing() {
             "tree",
         ]);
         command
-            .current_dir(folder.path())
+            .current_dir(directory.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
@@ -162,7 +162,7 @@ async fn a_restart_after_a_kill_completes_and_a_third_run_changes_nothing() {
     );
     assert_eq!(summary["current"], rotated_count * ITEMS.len());
     assert!(files.iter().all(|path| is_decryptable(path, &rings[2])));
-    let file_count = fs::read_dir(folder.path().join("tree")).unwrap().count();
+    let file_count = fs::read_dir(directory.path().join("tree")).unwrap().count();
     assert_eq!(file_count, FILES, "no temporary file is left");
 
     let before: Vec<Vec<u8>> = files.iter().map(|path| fs::read(path).unwrap()).collect();
@@ -184,11 +184,11 @@ async fn sends_batches_to_the_controller_and_continues_after_a_bad_object() {
     let controller = DirectoryController::start();
     namespace.route("sealed-secrets", controller.port()).await;
     for (i, key) in KEYS[..2].iter().enumerate() {
-        let path = controller.folder().join(format!("keys/old{i}.yaml"));
+        let path = controller.directory().join(format!("keys/old{i}.yaml"));
         fs::write(path, key_manifest(key, &format!("old{i}"))).unwrap();
     }
-    let folder = Scratch::new();
-    let tree = folder.path().join("tree");
+    let directory = Scratch::new();
+    let tree = directory.path().join("tree");
     let files = write_tree(&tree, 6);
     let bad = fs::read_to_string(&files[3])
         .unwrap()
@@ -210,7 +210,7 @@ async fn sends_batches_to_the_controller_and_continues_after_a_bad_object() {
             .output()
             .unwrap()
     };
-    // The controller reads its folder periodically.
+    // The controller reads its directory periodically.
     let first = until("the controller has the old keys", async || {
         let output = rotate();
         let summary: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Tests the path to a controller in a cluster: API server, service proxy, Service. Bitnami's `kubeseal` and this
-//! project's use the same path.
+//! Tests the path to a controller in a cluster: API server, service proxy, Service. Both Bitnami's `kubeseal` and that
+//! of this project use the path.
 
 #![allow(
     clippy::unwrap_used,
@@ -37,7 +37,7 @@ impl Fixture {
         let namespace = plane.namespace("service-path").await;
         let controller = DirectoryController::start();
         namespace.route("sealed-secrets", controller.port()).await;
-        fs::write(controller.folder().join("secret.json"), SECRET).unwrap();
+        fs::write(controller.directory().join("secret.json"), SECRET).unwrap();
         Self {
             plane,
             namespace,
@@ -46,7 +46,7 @@ impl Fixture {
     }
 
     fn file(&self, name: &str) -> PathBuf {
-        self.controller.folder().join(name)
+        self.controller.directory().join(name)
     }
 
     fn run(&self, kubeseal: &Path, args: &[&str], input: &str) -> Output {
@@ -141,7 +141,7 @@ async fn re_encryption_replaces_a_file_and_keeps_a_malformed_one() {
 async fn concurrent_re_encryptions_succeed() {
     let fixture = Fixture::new().await;
     let kubeseal = binaries::kubeseal();
-    // The value has more bytes than arrive with the head of a request.
+    // The value is too large to arrive together with the head of a request.
     let value = "x".repeat(20_000);
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "db", "namespace": "shop" },

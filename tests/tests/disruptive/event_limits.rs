@@ -1,4 +1,4 @@
-//! Tests that an API server which limits the events of a namespace delays no other namespace.
+//! Tests that a limit of the API server on the events of a namespace does not delay other namespaces.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ use tests::control_plane::{ControlPlane, Namespace};
 use tests::patience::until;
 use tests::sealing::{KEYS, put_key, sealed_for};
 
-/// Maximum number of events of a namespace in a second. The CIS benchmark recommends a limit, without a number.
+/// Maximum number of events of a namespace per second. The CIS benchmark recommends a limit and specifies no number.
 const EVENTS_PER_SECOND: u32 = 5;
 const HOSTILE_OBJECTS: usize = 20;
 const VICTIMS: usize = 9;
@@ -43,7 +43,7 @@ async fn time_to_secret(namespace: &Namespace<'_>, name: &str) -> Duration {
     start.elapsed()
 }
 
-/// Changes the objects of a namespace without end. Each change causes an event.
+/// Changes the objects of a namespace continuously. Each change causes an event.
 async fn flood(namespace: &Namespace<'_>) {
     for i in 0.. {
         let labels = json!({ "x": i.to_string() });
@@ -58,7 +58,7 @@ async fn flood(namespace: &Namespace<'_>) {
     }
 }
 
-/// Returns whether the API server rejects an event of the namespace, because it has too many.
+/// Returns whether the API server rejects an event of the namespace, because the namespace exceeds the limit.
 async fn is_limited(namespace: &Namespace<'_>) -> bool {
     let event = json!({
         "metadata": { "generateName": "probe-" },
@@ -102,7 +102,7 @@ async fn rejected_events_of_one_namespace_do_not_pause_writes_in_another() {
         delayed
     };
     let delayed = tokio::select! {
-        () = flood(&hostile) => panic!("the flood has no end"),
+        () = flood(&hostile) => panic!("the flood never ends"),
         delayed = victims => delayed,
     };
     assert!(

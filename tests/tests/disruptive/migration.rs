@@ -153,7 +153,7 @@ async fn after_seal_uninstall_argo_cd_and_kubectl_report_the_correct_health() {
     upstream_pod.stop();
 }
 
-/// Swaps the controllers. Returns the log of this project's.
+/// Swaps the controllers. Returns the log of this project's controller.
 async fn swap_controllers(case: &Case<'_>) -> String {
     let upstream_pod = case.start_pod(upstream::upstream_controller()).await;
     case.seal_all().await;
@@ -175,7 +175,7 @@ async fn swap_controllers(case: &Case<'_>) -> String {
     assert_eq!(
         case.remaining_statuses(&statuses).await,
         statuses,
-        "no write loop"
+        "nothing is written while the objects are unchanged"
     );
     let log = own_pod.log();
     assert_eq!(own_pod.stop(), Some(0));
@@ -193,7 +193,7 @@ async fn swap_controllers(case: &Case<'_>) -> String {
     log
 }
 
-/// `resourceVersion` by name, which changes with every write.
+/// The `resourceVersion` of each object by name. It changes with every write.
 type Versions = BTreeMap<String, String>;
 
 struct Case<'a> {

@@ -27,7 +27,7 @@ use tests::sealing::{KEYS, put_key, sealed_for};
 
 const OUTAGE: Duration = Duration::from_mins(1);
 /// The limit for the first Secret after an outage. With few namespaces a watch pauses for at most a second (see the
-/// unit tests of `watch_retry`); the rest is for a busy machine.
+/// unit tests of `watch_retry`); the remaining time is a reserve for a busy machine.
 const MAX_RECOVERY: Duration = Duration::from_secs(10);
 
 struct Case {
@@ -196,8 +196,8 @@ async fn reports_revoked_permissions_and_recovers_soon_after_they_are_restored()
 
 /// Fault: the permission to watch is revoked and later restored, and objects change in between.
 ///
-/// The API server checks permissions when a watch begins. So an existing watch continues while new ones are forbidden.
-/// Otherwise, the controller would notice none of the three changes before the permission is restored.
+/// The API server checks permissions when a watch begins. An existing watch continues while new watches are forbidden,
+/// so the controller notices the three changes before the permission is restored.
 #[tokio::test]
 async fn existing_watches_continue_while_new_ones_are_forbidden() {
     let plane = ControlPlane::start().await;

@@ -68,7 +68,7 @@ async fn answers_requests_sent_during_a_pause_when_it_ends() {
     plane.pause();
     assert!(
         timeout(RESPONSE_LIMIT, &mut request).await.is_err(),
-        "a paused API server gives no answer"
+        "a paused API server does not respond"
     );
 
     plane.resume();
@@ -95,7 +95,7 @@ async fn wait_until_seen(
 ) {
     let observed = async {
         loop {
-            let event = watch.next().await.expect("a watch has no end");
+            let event = watch.next().await.expect("a watch never ends");
             if event.is_ok_and(|map| map.name_any() == name) {
                 return;
             }

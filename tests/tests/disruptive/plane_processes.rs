@@ -1,5 +1,5 @@
-//! Tests what a control plane leaves behind, which programs it runs, and that the control planes of several test
-//! processes coexist. The program `plane_user` acts as a test process.
+//! Tests that a control plane leaves nothing behind, which programs it runs, and that the control planes of several
+//! test processes coexist. The program `plane_user` acts as a test process.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -77,8 +77,8 @@ async fn two_test_processes_do_not_disturb_each_other() {
     left.signal(Signal::KILL);
     assert_nothing_left(&mut left, &left_plane).await;
 
-    let kept = right_plane.namespaces().get("same-name").await.unwrap();
-    assert_eq!(kept.metadata.deletion_timestamp, None);
+    let remaining = right_plane.namespaces().get("same-name").await.unwrap();
+    assert_eq!(remaining.metadata.deletion_timestamp, None);
     right_plane.create("another-name").await;
 }
 
@@ -149,13 +149,13 @@ async fn reports_what_to_install_if_go_is_missing() {
     );
 }
 
-/// Creates a folder with programs of these names. Each records that it was run, and then runs this project's program in
-/// the same role.
+/// Creates a directory with programs of these names. Each program records that it was run, and then runs the program of
+/// `tests/control-plane` in the same role.
 fn create_assets(roles: &[&str]) -> Scratch {
-    let folder = Scratch::new();
+    let directory = Scratch::new();
     let program = control_plane::build();
     for role in roles {
-        let path = folder.path().join(role);
+        let path = directory.path().join(role);
         let script = format!(
             "#!/bin/sh\n: >\"$0.used\"\nexec '{}' {role} \"$@\"\n",
             program.display()
@@ -163,7 +163,7 @@ fn create_assets(roles: &[&str]) -> Scratch {
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
     }
-    folder
+    directory
 }
 
 fn start(outcome: &str, environment: &[(&str, &Path)]) -> Observed {

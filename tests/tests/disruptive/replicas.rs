@@ -275,7 +275,7 @@ async fn replicas_that_start_together_generate_one_key() {
     assert!(body(&certificates[0]).contains("BEGIN CERTIFICATE"));
 }
 
-/// The default lease duration. It is long enough to distinguish a run that waits for it from one that does not.
+/// The default lease duration, long enough to distinguish a run that waits for it from a run that does not.
 const DEFAULT_LEASE_DURATION: Duration = Duration::from_secs(12);
 
 fn pod_uid() -> String {
@@ -307,8 +307,8 @@ async fn wait_for_secret(namespace: &Namespace<'_>, name: &str) {
     .await;
 }
 
-/// Kills a controller, and returns how long the next one takes from its start to its first Secret. `same_pod`
-/// determines whether the next one is a container of the same Pod.
+/// Kills a controller, and returns the time from the start of the next controller to its first Secret. `same_pod`
+/// determines whether the next controller is a container of the same Pod.
 async fn time_to_the_first_secret(plane: &ControlPlane, same_pod: bool) -> Duration {
     let namespace = create_namespace(plane).await;
     put_key(&namespace, "key-0", &KEYS[0]).await;

@@ -1,4 +1,4 @@
-//! Tests that Argo CD finds no difference between objects in Git and what our controller makes of them.
+//! Tests that Argo CD finds no difference between objects in Git and the objects that the controller has processed.
 
 use serde_json::{Value, json};
 use tests::patience::until;
@@ -6,7 +6,7 @@ use tests::verdicts::{self, Difference};
 
 use crate::site::Site;
 
-/// The name that the API server records for fields that our controller writes.
+/// The name that the API server records for fields that the controller writes.
 const OUR_MANAGER: &str = "sealed-secrets-controller";
 /// The annotation by which Argo CD recognizes the objects of an Application.
 const TRACKING: &str = "argocd.argoproj.io/tracking-id";
@@ -27,7 +27,7 @@ async fn a_sealed_secret_stays_in_sync_when_unsealed_and_when_failed() {
         "Argo CD would prune it"
     );
 
-    // A second sync changes nothing, so nothing is written in turn.
+    // A second sync changes nothing, so the controller writes nothing.
     let before = site.sealed_secrets().get("db").await.unwrap();
     sync(&site, &object);
     let after = site.sealed_secrets().get("db").await.unwrap();
@@ -49,7 +49,7 @@ async fn a_sealed_secret_stays_in_sync_when_unsealed_and_when_failed() {
 }
 
 #[tokio::test]
-async fn a_secret_in_git_that_we_fill_is_in_sync_if_our_fields_are_ignored() {
+async fn a_secret_in_git_with_merged_values_is_in_sync_if_the_controllers_fields_are_ignored() {
     let site = Site::new("argo-patch").await;
     let annotations = json!({ "sealedsecrets.bitnami.com/patch": "true" });
     let metadata =
@@ -68,8 +68,11 @@ async fn a_secret_in_git_that_we_fill_is_in_sync_if_our_fields_are_ignored() {
     })
     .await;
 
-    let found = differences(&site, &in_git, &[]);
-    assert!(!found.is_empty(), "without an exception it is out of sync");
+    let all_differences = differences(&site, &in_git, &[]);
+    assert!(
+        !all_differences.is_empty(),
+        "without an exception the Secret is out of sync"
+    );
     assert_eq!(
         methods(&differences(&site, &in_git, &[OUR_MANAGER])),
         [""; 0]
@@ -92,12 +95,15 @@ async fn health(site: &Site, name: &str) -> String {
 }
 
 fn assert_in_sync(site: &Site, object: &Value, state: &str) {
-    let found = differences(site, object, &[]);
-    assert!(found.is_empty(), "{state}: {found:#?}");
+    let differences = differences(site, object, &[]);
+    assert!(differences.is_empty(), "{state}: {differences:#?}");
 }
 
-fn methods(found: &[Difference]) -> Vec<&str> {
-    let mut methods: Vec<_> = found.iter().map(|found| found.method.as_str()).collect();
+fn methods(differences: &[Difference]) -> Vec<&str> {
+    let mut methods: Vec<_> = differences
+        .iter()
+        .map(|difference| difference.method.as_str())
+        .collect();
     methods.sort_unstable();
     methods
 }

@@ -1,4 +1,4 @@
-//! Tests what Flux makes of commits with SealedSecrets.
+//! Tests how Flux applies commits with SealedSecrets and reports their outcome.
 
 use std::process::Command;
 
@@ -15,11 +15,11 @@ use tokio::sync::OnceCell;
 
 use crate::site::Site;
 
-/// How often Flux reads a repository without a request: longer than any test.
+/// The interval in which Flux reads a repository without a request, longer than any test.
 const INTERVAL: &str = "1h";
 
 #[tokio::test]
-async fn a_commit_becomes_a_secret_a_broken_one_fails_early_and_a_repaired_one_heals() {
+async fn a_commit_creates_a_secret_a_broken_one_fails_early_and_a_repaired_one_recovers() {
     let app = App::new("flux").await;
     app.write(&app.site.sealed("db", &[("password", "first")]));
     let sync = app.sync().await;
@@ -42,7 +42,10 @@ async fn a_commit_becomes_a_secret_a_broken_one_fails_early_and_a_repaired_one_h
     let object = app.site.sealed_secrets().get("db").await.unwrap();
     let conditions = object.status.unwrap().conditions;
     let message = conditions[0].message.as_deref().unwrap_or_default();
-    assert!(message.contains("password"), "it names the item: {message}");
+    assert!(
+        message.contains("password"),
+        "the message names the item: {message}"
+    );
     let after = app.site.secret("db").await;
     assert_eq!(after, before, "the old Secret stays");
 
@@ -74,15 +77,18 @@ async fn key_renewal_and_re_encryption_change_nothing_that_a_pod_sees() {
         assert_eq!(
             object.metadata.generation,
             Some(2),
-            "the re-encrypted object arrived"
+            "the re-encrypted object was applied"
         );
-        assert_eq!(visible(app.site.secret(name).await), visible(before));
+        assert_eq!(
+            without_version_fields(app.site.secret(name).await),
+            without_version_fields(before)
+        );
     }
 }
 
-/// Returns a Secret without what each version of its SealedSecret changes on purpose, so that no reader learns whether the
-/// values are equal: the revision, and whether `immutable` is `false` or absent.
-fn visible(mut secret: Secret) -> Secret {
+/// Returns a Secret without the fields that change with each version of its SealedSecret, so that readers cannot learn
+/// whether the values are equal: the revision, and whether `immutable` is `false` or absent.
+fn without_version_fields(mut secret: Secret) -> Secret {
     secret.metadata.resource_version = None;
     secret.metadata.managed_fields = None;
     secret.immutable = secret.immutable.filter(|immutable| *immutable);
@@ -110,7 +116,7 @@ impl App {
         self.repository.write(&path, &text);
     }
 
-    /// Lets Flux apply the work tree, and waits until everything is current.
+    /// Lets Flux apply the work tree, and waits until all objects are current.
     async fn sync(&self) -> Sync {
         let commit = self.repository.push("Begin");
         let sync = Sync::create(&self.site.namespace, "app", &self.repository, INTERVAL).await;

@@ -1,4 +1,4 @@
-//! Tests what a test process with Flux leaves behind.
+//! Tests that a test process with Flux leaves nothing behind.
 
 use rustix::process::Signal;
 use tests::observed::Observed;

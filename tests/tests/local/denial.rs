@@ -149,7 +149,7 @@ fn limited_command(program: &Path) -> Command {
     command
 }
 
-/// Files in which `seal lint` finds no problem. The command renders no templates.
+/// Files in which `seal lint` finds no problem, since the command renders no templates.
 const HARMLESS: [&str; 5] = [
     "a million documents",
     "a million objects of JSON one after the other",
@@ -167,7 +167,7 @@ fn assert_exited(output: &Output, kind: &str) {
 }
 
 #[test]
-fn the_limits_apply_to_the_program() {
+fn the_resource_limits_apply_to_the_tested_program() {
     let mut shell = limited_command(Path::new("/bin/sh"));
     let output = shell.args(["-c", "ulimit -v; ulimit -t"]).output();
     let limits = format!("{ADDRESS_SPACE_KIB}\n{CPU_SECONDS}\n");
@@ -208,17 +208,17 @@ fn lint_and_kubeseal_exit_on_excessive_input() {
 /// A controller on a directory that runs within the limits and generates no key.
 struct LimitedController {
     process: Logged,
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl LimitedController {
-    async fn start(folder: &Path) -> Self {
+    async fn start(directory: &Path) -> Self {
         let mut command = guarded::command("/bin/sh");
         command
             .args(["-c", LIMIT_SCRIPT, "sh", ADDRESS_SPACE_KIB, CPU_SECONDS])
             .arg(binaries::controller())
             .arg("--directory")
-            .arg(folder)
+            .arg(directory)
             .args([
                 "--listen-addr=127.0.0.1:0",
                 "--listen-metrics-addr=127.0.0.1:0",
@@ -232,13 +232,13 @@ impl LimitedController {
             .await;
         Self {
             process,
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
         }
     }
 
     /// Waits until an item has this value.
     async fn wait_for_value(&mut self, name: &str, want: &str) {
-        let file = self.folder.join("secrets/shop").join(name).join("a");
+        let file = self.directory.join("secrets/shop").join(name).join("a");
         patience::until_within(PARSING_LIMIT, &format!("{name} is unsealed"), async || {
             let status = self.process.try_wait();
             assert!(
@@ -252,7 +252,7 @@ impl LimitedController {
     }
 
     async fn wait_for_status(&mut self, name: &str) {
-        let file = self.folder.join(format!("status/shop/{name}.yaml"));
+        let file = self.directory.join(format!("status/shop/{name}.yaml"));
         patience::until(&format!("{name} has a status"), async || {
             file.exists().then_some(())
         })
@@ -286,8 +286,8 @@ metadata: {name: junk, labels: {sealedsecrets.bitnami.com/sealed-secrets-key: ac
 data: {tls.key: eA==, tls.crt: eA==}
 ";
 
-fn put(folder: &Path, path: &str, text: &str) {
-    let path = folder.join(path);
+fn put(directory: &Path, path: &str, text: &str) {
+    let path = directory.join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     // The controller ignores this extension, so it reads only the complete file.
     let incomplete = path.with_extension("half");
@@ -295,19 +295,19 @@ fn put(folder: &Path, path: &str, text: &str) {
     fs::rename(incomplete, path).unwrap();
 }
 
-fn put_key(folder: &Path, name: &str, key: usize) {
+fn put_key(directory: &Path, name: &str, key: usize) {
     let secret = key_secret::build(name, "ns", &KEYS[key], BTreeMap::new(), BTreeMap::new());
     put(
-        folder,
+        directory,
         &format!("keys/{name}.yaml"),
         &to_yaml(&secret.to_document()),
     );
 }
 
-fn put_victim(folder: &Path, name: &str, value: &str) {
+fn put_victim(directory: &Path, name: &str, value: &str) {
     let sealed = sealed_for(&KEYS[0], "shop", name, &[("a", value)], Scope::Strict);
     put(
-        folder,
+        directory,
         &format!("sealed/{name}.yaml"),
         &to_yaml(&sealed.to_document()),
     );
@@ -317,21 +317,24 @@ fn put_victim(folder: &Path, name: &str, value: &str) {
 #[tokio::test]
 async fn excessive_objects_do_not_block_other_objects() {
     let scratch = Scratch::new();
-    let folder = scratch.path();
-    put_key(folder, "key", 0);
+    let directory = scratch.path();
+    put_key(directory, "key", 0);
     for (i, (_, text)) in excessive_texts().into_iter().enumerate() {
-        put(folder, &format!("sealed/excessive-{i}.yaml"), &text);
+        put(directory, &format!("sealed/excessive-{i}.yaml"), &text);
     }
-    put_victim(folder, "a-first", "1");
-    put_victim(folder, "z-last", "2");
-    let mut controller = LimitedController::start(folder).await;
+    put_victim(directory, "a-first", "1");
+    put_victim(directory, "z-last", "2");
+    let mut controller = LimitedController::start(directory).await;
     controller.wait_for_value("a-first", "1").await;
     controller.wait_for_value("z-last", "2").await;
-    put_victim(folder, "later", "3");
+    put_victim(directory, "later", "3");
     controller.wait_for_value("later", "3").await;
     for name in ["deep", "ends"] {
         controller.wait_for_status(name).await;
-        assert!(!folder.join("secrets/shop").join(name).exists(), "{name}");
+        assert!(
+            !directory.join("secrets/shop").join(name).exists(),
+            "{name}"
+        );
     }
     // One operation for each of the victim's three items and of the two items with an excessive template, which may
     // have been retried.
@@ -347,7 +350,7 @@ const UNSEALABLE: [&str; 3] = [
     "one very long line",
 ];
 
-/// The maximum length of a request body in bytes. The controller rejects longer ones.
+/// The maximum length of a request body in bytes. The controller rejects longer bodies.
 const MAX_BODY: usize = 10 << 20;
 
 /// Attack: a client sends requests that exhaust the memory, so that no object is unsealed.
@@ -356,9 +359,9 @@ const MAX_BODY: usize = 10 << 20;
 #[tokio::test]
 async fn refuses_excessive_requests_and_still_unseals_objects() {
     let scratch = Scratch::new();
-    let folder = scratch.path();
-    put_key(folder, "key", 0);
-    let mut controller = LimitedController::start(folder).await;
+    let directory = scratch.path();
+    put_key(directory, "key", 0);
+    let mut controller = LimitedController::start(directory).await;
     let port = controller.port("HTTP server");
     let numbers = format!("{{\"a\":[{}0]}}", "0,".repeat(5_000_000));
     let texts = format!("{{}}{}", "\"\"".repeat(5_000_000));
@@ -388,28 +391,29 @@ async fn refuses_excessive_requests_and_still_unseals_objects() {
             assert!(is_answered, "{kind}: {answer}");
         }
     }
-    put_victim(folder, "db", "1");
+    put_victim(directory, "db", "1");
     controller.wait_for_value("db", "1").await;
 }
 
-/// Attack: a client plants a thousand copies of key Secrets, and as many invalid ones, to slow down unsealing.
+/// Attack: a client plants a thousand copies of key Secrets, and a thousand invalid key Secrets, to slow down
+/// unsealing.
 #[tokio::test]
 async fn duplicate_keys_cost_no_extra_operations() {
     let scratch = Scratch::new();
-    let folder = scratch.path();
+    let directory = scratch.path();
     for i in 0..1000 {
-        put_key(folder, &format!("copy-{i}"), i % 2);
-        put(folder, &format!("keys/junk-{i}.yaml"), INVALID_KEY);
+        put_key(directory, &format!("copy-{i}"), i % 2);
+        put(directory, &format!("keys/junk-{i}.yaml"), INVALID_KEY);
     }
-    put_victim(folder, "db", "1");
+    put_victim(directory, "db", "1");
     let block = [&[1, 0][..], &[7; 300]].concat();
     let undecryptable = format!(
         "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {{name: closed, namespace: shop}}\n\
          spec: {{encryptedData: {{a: {}}}}}\n",
         base64::encode(&block)
     );
-    put(folder, "sealed/closed.yaml", &undecryptable);
-    let mut controller = LimitedController::start(folder).await;
+    put(directory, "sealed/closed.yaml", &undecryptable);
+    let mut controller = LimitedController::start(directory).await;
     controller.wait_for_value("db", "1").await;
     controller.wait_for_status("closed").await;
     // The item that no key unseals costs one operation with each of the two keys, and may have been retried.

@@ -27,7 +27,7 @@ use tests::scratch::Scratch;
 
 const SEED: u64 = 20_261_122;
 const KILL_COUNT: usize = 60;
-/// The limit of kills on a busy machine, where the controller makes few changes between two of them.
+/// The maximum number of kills on a busy machine, where the controller makes few changes between two kills.
 const MAX_KILL_COUNT: usize = 600;
 /// The number of changes that a reader must have observed for a meaningful test.
 const MIN_CHANGES: usize = 20;
@@ -41,12 +41,12 @@ const ITEMS: [&str; 4] = ["a", "b", "c", "odd"];
 #[test]
 fn a_crash_exposes_no_partial_mixed_outdated_or_missing_value() {
     let scratch = Scratch::new();
-    let folder = TestFolder::new(scratch.path());
+    let directory = TestDirectory::new(scratch.path());
     let (done, observed_count) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (observations, last) = std::thread::scope(|scope| {
-        let observer = scope.spawn(|| observe(&folder, &done, &observed_count));
-        let changer = scope.spawn(|| change(&folder, &done));
-        kill_repeatedly(&folder, &observed_count);
+        let observer = scope.spawn(|| observe(&directory, &done, &observed_count));
+        let changer = scope.spawn(|| change(&directory, &done));
+        kill_repeatedly(&directory, &observed_count);
         done.store(true, Ordering::Release);
         let last = changer.join().unwrap();
         (observer.join().unwrap(), last)
@@ -59,34 +59,34 @@ fn a_crash_exposes_no_partial_mixed_outdated_or_missing_value() {
         observations.values_read > 1000 && observations.changes > MIN_CHANGES,
         "too few changes for a meaningful test"
     );
-    assert_converges(&folder, &last);
+    assert_converges(&directory, &last);
 }
 
 /// The directory of a controller, a directory outside it, and the keys to seal with.
-struct TestFolder {
+struct TestDirectory {
     dir: PathBuf,
     outside: PathBuf,
     keys: Vec<NewKey>,
 }
 
-impl TestFolder {
+impl TestDirectory {
     fn new(scratch: &Path) -> Self {
-        let folder = Self {
+        let directory = Self {
             dir: scratch.join("dir"),
             outside: scratch.join("outside"),
             keys: (0..KEY_COUNT).map(generate_key).collect(),
         };
-        for folder in [
-            &folder.dir.join("sealed"),
-            &folder.dir.join("keys"),
-            &folder.outside,
+        for directory in [
+            &directory.dir.join("sealed"),
+            &directory.dir.join("keys"),
+            &directory.outside,
         ] {
-            std::fs::create_dir_all(folder).unwrap();
+            std::fs::create_dir_all(directory).unwrap();
         }
-        for i in 0..folder.keys.len() {
-            folder.put_key(i);
+        for i in 0..directory.keys.len() {
+            directory.put_key(i);
         }
-        folder
+        directory
     }
 
     fn start(&self) -> Guarded {
@@ -132,7 +132,7 @@ impl TestFolder {
         manifest::to_yaml(&sealed.to_document())
     }
 
-    fn values_folder(&self, object: usize) -> PathBuf {
+    fn values_directory(&self, object: usize) -> PathBuf {
         self.dir.join("secrets/ns").join(name(object))
     }
 }
@@ -179,13 +179,13 @@ fn generation(object: usize, item: &str, text: &str) -> u32 {
     generation
 }
 
-fn kill_repeatedly(folder: &TestFolder, observed_count: &AtomicUsize) {
+fn kill_repeatedly(directory: &TestDirectory, observed_count: &AtomicUsize) {
     let mut rng = StdRng::seed_from_u64(SEED);
     for count in 0..MAX_KILL_COUNT {
         if count >= KILL_COUNT && observed_count.load(Ordering::Relaxed) > MIN_CHANGES {
             break;
         }
-        let controller = folder.start();
+        let controller = directory.start();
         // Half of the kills come within 150 ms, which is during the initial sync.
         let max_delay = if rng.random() { 150 } else { 700 };
         std::thread::sleep(Duration::from_millis(rng.random_range(0..max_delay)));
@@ -194,25 +194,25 @@ fn kill_repeatedly(folder: &TestFolder, observed_count: &AtomicUsize) {
 }
 
 /// Changes objects and keys until `done`. Returns the last generation of each object.
-fn change(folder: &TestFolder, done: &AtomicBool) -> Vec<u32> {
+fn change(directory: &TestDirectory, done: &AtomicBool) -> Vec<u32> {
     let mut rng = StdRng::seed_from_u64(SEED + 1);
     let mut generations = vec![0; OBJECT_COUNT];
     while !done.load(Ordering::Acquire) {
         let object = rng.random_range(0..OBJECT_COUNT);
-        let key = rng.random_range(0..folder.keys.len());
+        let key = rng.random_range(0..directory.keys.len());
         generations[object] += 1;
-        let text = folder.sealed_manifest(object, generations[object], key);
+        let text = directory.sealed_manifest(object, generations[object], key);
         let file = format!("sealed/{}.yaml", name(object));
         if rng.random_range(0..8) == 0 {
             // Simulates a writer that writes in place and stops in the middle of the first value.
             let length = text.find("encryptedData").unwrap() + 200;
-            std::fs::write(folder.dir.join(&file), &text[..length]).unwrap();
+            std::fs::write(directory.dir.join(&file), &text[..length]).unwrap();
         }
-        folder.put(&file, &text);
+        directory.put(&file, &text);
         if rng.random_range(0..8) == 0 {
-            match std::fs::remove_file(folder.dir.join(key_file(key))) {
+            match std::fs::remove_file(directory.dir.join(key_file(key))) {
                 Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => folder.put_key(key),
+                Err(error) if error.kind() == ErrorKind::NotFound => directory.put_key(key),
                 Err(error) => panic!("{error}"),
             }
         }
@@ -230,15 +230,19 @@ struct Observations {
 }
 
 /// Reads random values until `done`, and publishes the number of observed changes.
-fn observe(folder: &TestFolder, done: &AtomicBool, observed_count: &AtomicUsize) -> Observations {
+fn observe(
+    directory: &TestDirectory,
+    done: &AtomicBool,
+    observed_count: &AtomicUsize,
+) -> Observations {
     let mut observations = Observations::default();
     let mut rng = StdRng::seed_from_u64(SEED + 2);
     while !done.load(Ordering::Acquire) {
         let object = rng.random_range(0..OBJECT_COUNT);
         let item = ITEMS[rng.random_range(0..ITEMS.len())];
-        observations.read_item(folder, object, item);
+        observations.read_item(directory, object, item);
         if rng.random_range(0..4) == 0 {
-            observations.read_version(folder, object);
+            observations.read_version(directory, object);
         }
         observed_count.store(observations.changes, Ordering::Relaxed);
     }
@@ -247,8 +251,8 @@ fn observe(folder: &TestFolder, done: &AtomicBool, observed_count: &AtomicUsize)
 
 impl Observations {
     /// Reads one value by its name. The value must not be older than any value read before.
-    fn read_item(&mut self, folder: &TestFolder, object: usize, item: &str) {
-        match std::fs::read_to_string(folder.values_folder(object).join(item)) {
+    fn read_item(&mut self, directory: &TestDirectory, object: usize, item: &str) {
+        match std::fs::read_to_string(directory.values_directory(object).join(item)) {
             Ok(text) => self.record(object, generation(object, item, &text)),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let may_be_missing = item == "odd" || !self.newest.contains_key(&object);
@@ -259,9 +263,9 @@ impl Observations {
     }
 
     /// Reads all values of one version, through one resolution of `..data`.
-    fn read_version(&mut self, folder: &TestFolder, object: usize) {
-        let folder = folder.values_folder(object);
-        let Ok(version) = std::fs::read_link(folder.join("..data")) else {
+    fn read_version(&mut self, directory: &TestDirectory, object: usize) {
+        let directory = directory.values_directory(object);
+        let Ok(version) = std::fs::read_link(directory.join("..data")) else {
             assert!(
                 !self.newest.contains_key(&object),
                 "{} lost ..data",
@@ -270,7 +274,7 @@ impl Observations {
             return;
         };
         let start = Instant::now();
-        let read = |item: &str| std::fs::read_to_string(folder.join(&version).join(item));
+        let read = |item: &str| std::fs::read_to_string(directory.join(&version).join(item));
         let texts = ITEMS.map(|item| (item, read(item).ok()));
         if start.elapsed() > Duration::from_millis(900) {
             return; // An old version may have been removed, a second after it was replaced.
@@ -302,32 +306,32 @@ impl Observations {
 
 /// Asserts that without kills and with all keys, the controller updates every object to its last
 /// generation, and leaves no other files.
-fn assert_converges(folder: &TestFolder, last: &[u32]) {
-    for i in 0..folder.keys.len() {
-        folder.put_key(i);
+fn assert_converges(directory: &TestDirectory, last: &[u32]) {
+    for i in 0..directory.keys.len() {
+        directory.put_key(i);
     }
-    let _controller = folder.start();
+    let _controller = directory.start();
     for (object, generation) in last.iter().enumerate().filter(|(_, last)| **last > 0) {
         let want: BTreeMap<String, String> = items(*generation)
             .map(|item| (item.to_owned(), value(object, *generation, item)))
             .collect();
         until(&format!("{} is up to date", name(object)), || {
-            read_all(&folder.values_folder(object))
+            read_all(&directory.values_directory(object))
                 .is_some_and(|(values, other_entries)| values == want && other_entries == 2)
         });
     }
 }
 
 /// Returns every value by name, and the number of other entries: `..data` and versions.
-fn read_all(folder: &Path) -> Option<(BTreeMap<String, String>, usize)> {
+fn read_all(directory: &Path) -> Option<(BTreeMap<String, String>, usize)> {
     let mut values = BTreeMap::new();
     let mut other_entries = 0;
-    for entry in std::fs::read_dir(folder).ok()? {
+    for entry in std::fs::read_dir(directory).ok()? {
         let name = entry.ok()?.file_name().into_string().ok()?;
         if name.starts_with("..") {
             other_entries += 1;
         } else {
-            let text = std::fs::read_to_string(folder.join(&name)).ok()?;
+            let text = std::fs::read_to_string(directory.join(&name)).ok()?;
             values.insert(name, text);
         }
     }

@@ -30,7 +30,7 @@ const SCOPES: [Option<&str>; 3] = [
     Some("sealedsecrets.bitnami.com/cluster-wide"),
 ];
 
-/// The expected content of the folder of Secrets: bytes by path.
+/// The expected content of the directory `secrets`: bytes by path.
 type Files = BTreeMap<String, Vec<u8>>;
 
 #[test]

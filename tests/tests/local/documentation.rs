@@ -15,15 +15,15 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Returns the files in the repository with this ending, without build output and hidden folders.
+/// Returns the files in the repository with this ending, without build output and hidden directories.
 fn files(end: &str) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     collect_files(root(), end, &mut paths);
     paths
 }
 
-fn collect_files(folder: &Path, end: &str, paths: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
+fn collect_files(directory: &Path, end: &str, paths: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() && !name.starts_with('.') && name != "target" {

@@ -19,8 +19,8 @@ const COUNT: usize = 1000;
 
 #[test]
 fn a_thousand_documents_equal_upstreams_except_for_ciphertexts() {
-    let folder = Scratch::new();
-    let file = |name: &str| folder.path().join(name);
+    let directory = Scratch::new();
+    let file = |name: &str| directory.path().join(name);
     fs::write(file("cert.pem"), KEYS[0].pair.certificate().to_pem()).unwrap();
     fs::write(file("in.yaml"), many_secrets::secrets(COUNT)).unwrap();
     let seal = |program: &Path| {

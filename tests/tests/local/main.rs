@@ -1,4 +1,5 @@
-//! Tests that need no control plane. They are one program, because linking a program for each file takes minutes.
+//! Tests that need no control plane. All tests are in one program, because linking a program for each file takes
+//! minutes.
 
 mod definition;
 mod denial;

@@ -1,4 +1,4 @@
-//! Tests what another process of the controller's user can read of the controller.
+//! Tests which data of the controller another process of the same user can read.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,14 +35,14 @@ fn is_readable(id: u32, file: &str) -> bool {
     output.status.success() && !output.stdout.is_empty()
 }
 
-/// Copies the program to a folder that every user can access, and creates the folder `work` in it.
-fn create_controller_folder(folder: &Path) {
-    let program = folder.join("controller");
+/// Copies the program to a directory that every user can access, and creates the subdirectory `work`.
+fn create_controller_directory(directory: &Path) {
+    let program = directory.join("controller");
     fs::copy(binaries::controller(), &program).unwrap();
-    for path in [folder, &program] {
+    for path in [directory, &program] {
         fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
     }
-    let work = folder.join("work");
+    let work = directory.join("work");
     fs::create_dir(&work).unwrap();
     fs::set_permissions(&work, Permissions::from_mode(0o777)).unwrap();
 }
@@ -51,12 +51,12 @@ fn create_controller_folder(folder: &Path) {
 /// memory.
 #[tokio::test]
 async fn memory_and_environment_are_unreadable_for_other_processes_of_the_user() {
-    let folder = tempfile::tempdir().unwrap();
-    create_controller_folder(folder.path());
-    let mut command = guarded::command(folder.path().join("controller"));
+    let directory = tempfile::tempdir().unwrap();
+    create_controller_directory(directory.path());
+    let mut command = guarded::command(directory.path().join("controller"));
     command
         .arg("--directory")
-        .arg(folder.path().join("work"))
+        .arg(directory.path().join("work"))
         .args(["--key-size=2048", "--listen-addr=127.0.0.1:0"])
         .arg("--listen-metrics-addr=127.0.0.1:0");
     let mut controller = Logged::spawn(set_user(&mut command)).unwrap();

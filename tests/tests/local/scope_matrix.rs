@@ -185,22 +185,22 @@ fn unsealing_refuses_forged_objects_in_the_deprecated_form() {
     }
 }
 
-/// Runs `kubeseal` with the keys and certificate of this folder.
-fn kubeseal(folder: &Path, args: &[&str], input: &str) -> Output {
-    fs::write(folder.join("input.yaml"), input).unwrap();
+/// Runs `kubeseal` with the keys and certificate of this directory.
+fn kubeseal(directory: &Path, args: &[&str], input: &str) -> Output {
+    fs::write(directory.join("input.yaml"), input).unwrap();
     Command::new(binaries::kubeseal())
         .args(args)
         .args(["-o", "yaml"])
-        .current_dir(folder)
-        .env("KUBECONFIG", folder.join("none"))
-        .stdin(fs::File::open(folder.join("input.yaml")).unwrap())
+        .current_dir(directory)
+        .env("KUBECONFIG", directory.join("none"))
+        .stdin(fs::File::open(directory.join("input.yaml")).unwrap())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .output()
         .unwrap()
 }
 
-fn folder_with_key() -> Scratch {
+fn directory_with_key() -> Scratch {
     let scratch = Scratch::new();
     fs::write(scratch.path().join("key.pem"), KEYS[0].private_pem.expose()).unwrap();
     let certificate = KEYS[0].pair.certificate().to_pem();
@@ -213,7 +213,7 @@ const RECOVER: [&str; 3] = ["--recovery-unseal", "--recovery-private-key", "key.
 /// Attack: an author presents values copied from every other name, namespace and scope for offline recovery.
 #[test]
 fn recovery_refuses_forged_objects() {
-    let scratch = folder_with_key();
+    let scratch = directory_with_key();
     for forged in ForgedObject::every_combination() {
         let output = kubeseal(scratch.path(), &RECOVER, &forged.to_yaml());
         let case = forged.description();
@@ -237,7 +237,7 @@ fn recovery_refuses_forged_objects() {
 /// values can be unsealed exactly as before.
 #[test]
 fn merging_into_a_forged_file_makes_no_other_value_valid() {
-    let scratch = folder_with_key();
+    let scratch = directory_with_key();
     let target = scratch.path().join("target.yaml");
     let new = "apiVersion: v1\nkind: Secret\nmetadata: {name: db, namespace: shop}\nstringData: {b: new}\n";
     let ring = key_ring();

@@ -37,7 +37,7 @@ const MISTYPED_VALUE: &str = "typedQ7wZ9xK2v";
 const SEALED: &str = "apiVersion: bitnami.com/v1alpha1\nkind: SealedSecret\nmetadata: {name: db, namespace: shop}\n\
                       spec: {encryptedData: {}}\n";
 
-/// A working folder, and all folders around it to which a program might write.
+/// A working directory, and all directories around it to which a program might write.
 struct Sandbox {
     scratch: Scratch,
 }
@@ -121,7 +121,7 @@ impl Sandbox {
     /// Runs a command with this stdin. Returns its exit code and all output.
     fn run(&self, args: &[&str], input: &str) -> (Option<i32>, String) {
         let mut child = self.spawn(args);
-        // The command may exit before it has read everything.
+        // The command may exit before it has read all input.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let output = child.wait_with_output().unwrap();
         let text = [output.stdout, output.stderr].concat();
@@ -131,13 +131,13 @@ impl Sandbox {
         )
     }
 
-    /// Returns whether a file was written since the creation of this sandbox, which is the time of its folder `run`.
+    /// Returns whether a file was written since the creation of this sandbox, which is the time of its directory `run`.
     fn is_newer(&self, path: &Path) -> bool {
         modified(path) >= modified(&self.path("run"))
     }
 
-    /// Returns the files in the sandbox, and the new ones directly in the folders for temporary files, that contain the
-    /// canary, except those that the test itself wrote.
+    /// Returns the files that contain the canary, except those that the test itself wrote: in the sandbox, and among
+    /// the new files directly in the directories for temporary files.
     fn files_with_canary(&self, expected: &[&str]) -> Vec<PathBuf> {
         let expected: Vec<PathBuf> = expected
             .iter()
@@ -145,8 +145,8 @@ impl Sandbox {
             .collect();
         let mut paths = Vec::new();
         collect_files_with_canary(self.scratch.path(), &mut paths);
-        for folder in ["/tmp", "/dev/shm", "/var/tmp"] {
-            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        for directory in ["/tmp", "/dev/shm", "/var/tmp"] {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
             let files = entries
                 .map(|entry| entry.path())
                 .filter(|path| path.is_file());
@@ -164,8 +164,8 @@ fn modified(path: &Path) -> Option<SystemTime> {
         .ok()
 }
 
-fn collect_files_with_canary(folder: &Path, paths: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
+fn collect_files_with_canary(directory: &Path, paths: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             collect_files_with_canary(&path, paths);
@@ -439,7 +439,7 @@ async fn a_killed_command_leaves_no_value() {
     );
 }
 
-/// Returns whether the other end has read everything from the pipe.
+/// Returns whether the other end has read all bytes from the pipe.
 fn is_empty(pipe: &std::process::ChildStdin) -> bool {
     rustix::io::ioctl_fionread(pipe).unwrap() == 0
 }
@@ -612,12 +612,12 @@ async fn the_shell_history_contains_the_commands_but_not_the_value() {
     );
     let history_text = fs::read_to_string(history).unwrap();
     assert_eq!(history_text.matches(" a.yaml").count(), 4, "{history_text}");
-    // The search includes the folder of the history.
+    // The search includes the directory of the history.
     assert_eq!(sandbox.files_with_canary(&["value"]), Vec::<PathBuf>::new());
 }
 
-/// Attack: a bystander reads what is left of a private key that was pasted at a prompt: the shell would show it, execute
-/// it and save it in its history.
+/// Attack: a bystander reads a private key that was pasted at a prompt: without protection, the shell shows the lines
+/// after the first, executes them and saves them in its history.
 #[tokio::test]
 async fn no_line_of_a_paste_reaches_the_shell() {
     let key = format!(
@@ -705,7 +705,7 @@ fn kill_editor(sandbox: &Sandbox) {
     let _ = rustix::process::kill_process(editor, rustix::process::Signal::KILL);
 }
 
-/// Attack: an attacker searches for the plaintext file of `seal edit` on disk, as another user, and after the command.
+/// Attack: an attacker searches for the plaintext file of `seal edit` on disk, as another user, or after the command.
 #[tokio::test]
 async fn the_temporary_plaintext_file_is_in_memory_private_and_removed() {
     let sandbox = Sandbox::new();
@@ -761,8 +761,8 @@ async fn the_temporary_plaintext_file_is_removed_after_a_signal_and_after_sigkil
     child.wait().unwrap();
     kill_editor(&sandbox);
     // A shell waits for the end of the command and then removes the file.
-    let folder = file.parent().unwrap();
-    let removed = async || (!folder.exists()).then_some(());
+    let directory = file.parent().unwrap();
+    let removed = async || (!directory.exists()).then_some(());
     until("the file of the killed command is removed", removed).await;
 }
 

@@ -54,8 +54,8 @@ fn examples(help: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Creates the files that the examples use: a certificate and its key, plain and sealed files, two commits.
-fn create_files(folder: &Path) {
+/// Creates the files that the examples use: a certificate and its key, plain and sealed files, and two commits.
+fn create_files(directory: &Path) {
     let spec = KeySpec {
         size: KeySize::Rsa2048,
         ttl: jiff::SignedDuration::from_hours(24),
@@ -64,7 +64,7 @@ fn create_files(folder: &Path) {
     let key = spec
         .generate(jiff::Timestamp::now(), &mut shared::random::system())
         .unwrap();
-    let write = |name: &str, text: &[u8]| fs::write(folder.join(name), text).unwrap();
+    let write = |name: &str, text: &[u8]| fs::write(directory.join(name), text).unwrap();
     write("cert.pem", key.pair.certificate().to_pem().as_bytes());
     write("key.pem", key.private_pem.expose());
     write("password.txt", b"correct horse");
@@ -81,24 +81,27 @@ fn create_files(folder: &Path) {
     write("secret.yaml", secret.as_bytes());
     write("from-cluster.yaml", secret.as_bytes());
     write("plain.yaml", b"API_KEY: hunter2\n");
-    sops::encrypt(&folder.join("plain.yaml"), &folder.join("secrets.enc.yaml"));
-    fs::create_dir(folder.join("prod")).unwrap();
-    prepare_keys(folder, &key);
+    sops::encrypt(
+        &directory.join("plain.yaml"),
+        &directory.join("secrets.enc.yaml"),
+    );
+    fs::create_dir(directory.join("prod")).unwrap();
+    prepare_keys(directory, &key);
     let script = "git init -q . && git add . && git commit -qm one && seal create db --from-file password=password.txt \
                  -n shop -w db.sealed.yaml && git add . && git commit -qm two";
-    expect_success(script, &run_in_shell(folder, script));
+    expect_success(script, &run_in_shell(directory, script));
 }
 
 /// Creates the directory of a controller with two keys, and a backup of it.
-fn prepare_keys(folder: &Path, new_key: &NewKey) {
-    fs::create_dir_all(folder.join("state/keys")).unwrap();
-    fs::create_dir_all(folder.join("state/sealed")).unwrap();
+fn prepare_keys(directory: &Path, new_key: &NewKey) {
+    fs::create_dir_all(directory.join("state/keys")).unwrap();
+    fs::create_dir_all(directory.join("state/sealed")).unwrap();
     let signing_key = include_str!("../../../kubeseal-rs/tests/seal/key-fixtures/id_ed25519");
-    fs::write(folder.join("id_ed25519"), signing_key).unwrap();
+    fs::write(directory.join("id_ed25519"), signing_key).unwrap();
     let texts = [("key-old", &KEYS[0]), ("key-new", new_key)].map(|(name, key)| {
         let secret = key_secret::build(name, "kube-system", key, BTreeMap::new(), BTreeMap::new());
         let text = shared::manifest::to_yaml(&secret.to_document());
-        fs::write(folder.join(format!("state/keys/{name}.yaml")), &text).unwrap();
+        fs::write(directory.join(format!("state/keys/{name}.yaml")), &text).unwrap();
         text
     });
     let v2_key = v2::key_secret::StoredKey {
@@ -107,23 +110,24 @@ fn prepare_keys(folder: &Path, new_key: &NewKey) {
         not_after: jiff::Timestamp::MAX,
     };
     let v2_key = v2::key_secret::build("v2-key", "ops", &v2_key, BTreeMap::new(), BTreeMap::new());
-    fs::create_dir_all(folder.join("v2-state/keys")).unwrap();
+    fs::create_dir_all(directory.join("v2-state/keys")).unwrap();
     let text = shared::manifest::to_yaml(&v2_key.to_document());
-    fs::write(folder.join("v2-state/keys/v2-key.yaml"), text).unwrap();
-    fs::write(folder.join("keys.age"), texts.join("---\n")).unwrap();
-    fs::write(folder.join("identity.txt"), sops::IDENTITY).unwrap();
-    fs::write(folder.join("recipients.txt"), sops::RECIPIENT).unwrap();
+    fs::write(directory.join("v2-state/keys/v2-key.yaml"), text).unwrap();
+    fs::write(directory.join("keys.age"), texts.join("---\n")).unwrap();
+    fs::write(directory.join("identity.txt"), sops::IDENTITY).unwrap();
+    fs::write(directory.join("recipients.txt"), sops::RECIPIENT).unwrap();
 }
 
-fn run_in_shell(folder: &Path, script: &str) -> Output {
+fn run_in_shell(directory: &Path, script: &str) -> Output {
     let seal = binaries::seal();
-    let folders = [seal.parent().unwrap(), sops::program().parent().unwrap()].map(Path::to_owned);
+    let directories =
+        [seal.parent().unwrap(), sops::program().parent().unwrap()].map(Path::to_owned);
     let path = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect::<Vec<_>>();
-    let path = std::env::join_paths(folders.into_iter().chain(path)).unwrap();
+    let path = std::env::join_paths(directories.into_iter().chain(path)).unwrap();
     let mut command = Command::new("sh");
     command
         .args(["-euc", script])
-        .current_dir(folder)
+        .current_dir(directory)
         .env("PATH", path);
     command
         .env("SOPS_AGE_KEY", sops::IDENTITY)
@@ -155,8 +159,8 @@ fn may_report_findings(example: &str) -> bool {
     example.contains("--exit-code")
 }
 
-/// Returns whether the example needs a cluster: `seal keys rotate` waits for a controller, `seal pods`, `seal restart` and `seal uninstall`
-/// read or change a cluster; see the tests `seal_keys`, `restart` and `migration`.
+/// Returns whether the example needs a cluster: `seal keys rotate` waits for a controller, `seal pods`, `seal restart`
+/// and `seal uninstall` read or change a cluster; see the tests `seal_keys`, `restart` and `migration`.
 fn needs_cluster(example: &str) -> bool {
     [
         "seal keys rotate",
@@ -229,15 +233,15 @@ fn with_free_ports(tour: &str) -> String {
         })
 }
 
-/// Runs the whole tour in one shell in a new folder, without input.
+/// Runs the whole tour in one shell in a new directory, without input.
 #[test]
 fn the_tour_of_the_readme_runs() {
-    let folder = Scratch::new();
-    let gitignore = folder.path().join(".gitignore");
+    let directory = Scratch::new();
+    let gitignore = directory.path().join(".gitignore");
     fs::write(&gitignore, "target/\n").unwrap();
     let cleanup = "trap 'kill $! && wait' EXIT\n";
     let script = cleanup.to_owned() + &with_free_ports(&tour());
-    let output = expect_success(&script, &run_in_shell(folder.path(), &script));
+    let output = expect_success(&script, &run_in_shell(directory.path(), &script));
     let (before_the_edit, after) = output.split_once("ErrUnsealFailed").unwrap();
     assert!(before_the_edit.contains("correct horse"), "{output}");
     assert!(after.contains("correct horse"), "{output}");
@@ -251,27 +255,27 @@ fn the_tour_of_the_readme_runs() {
 
 #[test]
 fn a_sops_file_is_imported_and_can_be_unsealed() {
-    let folder = Scratch::new();
-    create_files(folder.path());
+    let directory = Scratch::new();
+    create_files(directory.path());
     let script = "seal import sops web secrets.enc.yaml -n shop --cert cert.pem -w web.yaml; \
                   seal view --reveal --key key.pem web.yaml";
-    let stdout = expect_success(script, &run_in_shell(folder.path(), script));
+    let stdout = expect_success(script, &run_in_shell(directory.path(), script));
     assert!(stdout.contains("hunter2"), "{stdout}");
     fs::copy(
-        folder.path().join("secret.yaml"),
-        folder.path().join("plain.yaml"),
+        directory.path().join("secret.yaml"),
+        directory.path().join("plain.yaml"),
     )
     .unwrap();
     sops::encrypt(
-        &folder.path().join("plain.yaml"),
-        &folder.path().join("secrets.enc.yaml"),
+        &directory.path().join("plain.yaml"),
+        &directory.path().join("secrets.enc.yaml"),
     );
     let script = "seal import sops secrets.enc.yaml --cert cert.pem | seal lint; \
                   seal import sops secrets.enc.yaml --cert cert.pem";
-    let stdout = expect_success(script, &run_in_shell(folder.path(), script));
+    let stdout = expect_success(script, &run_in_shell(directory.path(), script));
     assert!(stdout.contains("name: db"), "{stdout}");
     let script = "SOPS_AGE_KEY= seal import sops web secrets.enc.yaml";
-    let output = run_in_shell(folder.path(), script);
+    let output = run_in_shell(directory.path(), script);
     assert_eq!(output.status.code(), Some(2));
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(

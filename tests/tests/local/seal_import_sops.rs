@@ -12,14 +12,14 @@ use tests::{binaries, sops};
 const KEY: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/key.pem");
 const CERTIFICATE: &str = include_str!("../../../kubeseal-rs/tests/seal/fixtures/cert.pem");
 
-struct Folder(Scratch);
+struct Directory(Scratch);
 
-impl Folder {
+impl Directory {
     fn new() -> Self {
-        let folder = Self(Scratch::new());
-        fs::write(folder.path("key.pem"), KEY).unwrap();
-        fs::write(folder.path("cert.pem"), CERTIFICATE).unwrap();
-        folder
+        let directory = Self(Scratch::new());
+        fs::write(directory.path("key.pem"), KEY).unwrap();
+        fs::write(directory.path("cert.pem"), CERTIFICATE).unwrap();
+        directory
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -110,10 +110,10 @@ fn every_secret_in_a_file_is_imported() {
             list("SecretList", &[&first, &without_kind]),
         ),
     ] {
-        let folder = Folder::new();
-        folder.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
-        let output = folder.import(&["a.enc.yaml"]);
-        let view = folder.view(&output);
+        let directory = Directory::new();
+        directory.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
+        let output = directory.import(&["a.enc.yaml"]);
+        let view = directory.view(&output);
         for part in ["shop/one", "shop/two", "first", "second"] {
             assert!(view.contains(part), "{description}: {view}");
         }
@@ -134,11 +134,11 @@ fn imports_binary_values_unchanged() {
         ("half.bin", b"\xc3"),
         ("text.pem", b"-----BEGIN X-----\r\n\ttab\xef\xbf\xbd\n\n"),
     ] {
-        let folder = Folder::new();
-        folder.encrypt(bytes, name, "whole.enc");
-        let output = folder.import(&["web", "whole.enc"]);
+        let directory = Directory::new();
+        directory.encrypt(bytes, name, "whole.enc");
+        let output = directory.import(&["web", "whole.enc"]);
         assert!(output.status.success(), "{output:?}");
-        fs::write(folder.path("sealed.yaml"), &output.stdout).unwrap();
+        fs::write(directory.path("sealed.yaml"), &output.stdout).unwrap();
         let args = [
             "view",
             "--reveal",
@@ -148,7 +148,7 @@ fn imports_binary_values_unchanged() {
             "json",
             "sealed.yaml",
         ];
-        let view = String::from_utf8(folder.seal(&args).stdout).unwrap();
+        let view = String::from_utf8(directory.seal(&args).stdout).unwrap();
         let expected = format!("\"value\": \"{}\"", shared::base64::encode(bytes));
         assert!(view.contains(&expected), "{name}: {view}");
     }
@@ -169,9 +169,9 @@ fn refuses_values_that_text_output_would_change() {
             "e",
         ),
     ] {
-        let folder = Folder::new();
-        folder.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
-        let output = folder.import(&["web", "a.enc.yaml"]);
+        let directory = Directory::new();
+        directory.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
+        let output = directory.import(&["web", "a.enc.yaml"]);
         assert_eq!(output.status.code(), Some(2), "{description}: {output:?}");
         assert!(output.stdout.is_empty(), "{description}: {output:?}");
         let expected = format!("sops does not print the value of {path} unchanged");
@@ -192,10 +192,10 @@ fn skips_empty_documents() {
         ),
         (Some("one"), "a: first\n---\n".to_owned()),
     ] {
-        let folder = Folder::new();
-        folder.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
+        let directory = Directory::new();
+        directory.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
         let args: Vec<&str> = name.into_iter().chain(["a.enc.yaml"]).collect();
-        let view = folder.view(&folder.import(&args));
+        let view = directory.view(&directory.import(&args));
         assert!(
             view.contains("shop/one") && view.contains("first"),
             "{view}"
@@ -232,10 +232,10 @@ fn an_error_names_the_document_and_imports_nothing() {
             "already has a name",
         ),
     ] {
-        let folder = Folder::new();
-        folder.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
+        let directory = Directory::new();
+        directory.encrypt(text.as_bytes(), "plain.yaml", "a.enc.yaml");
         let args: Vec<&str> = name.into_iter().chain(["a.enc.yaml"]).collect();
-        let output = folder.import(&args);
+        let output = directory.import(&args);
         assert_eq!(output.status.code(), Some(2), "{description}: {output:?}");
         assert!(output.stdout.is_empty(), "{description}: {output:?}");
         assert!(
@@ -256,17 +256,17 @@ fn imports_files_with_an_unknown_extension() {
             "secret.json.sops",
             r#"{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "one"}, "stringData": {"a": "first"}}"#.into(),
         ),
-        // `sops` encrypts this file as a whole, because the extension stands for no format.
+        // `sops` encrypts this file as a whole, because the extension is unknown.
         ("secret.txt", "secret.txt", secret("one", "first")),
     ] {
-        let folder = Folder::new();
-        folder.encrypt(text.as_bytes(), as_name, name);
-        let view = folder.view(&folder.import(&[name]));
+        let directory = Directory::new();
+        directory.encrypt(text.as_bytes(), as_name, name);
+        let view = directory.view(&directory.import(&[name]));
         assert!(view.contains("shop/one") && view.contains("first"), "{name}: {view}");
     }
-    let folder = Folder::new();
-    folder.encrypt(b"A=first\nB=two\n", "x.env", "env.enc");
-    let view = folder.view(&folder.import(&["one", "env.enc"]));
+    let directory = Directory::new();
+    directory.encrypt(b"A=first\nB=two\n", "x.env", "env.enc");
+    let view = directory.view(&directory.import(&["one", "env.enc"]));
     assert!(
         view.contains("shop/one") && view.contains("first"),
         "{view}"
@@ -275,17 +275,17 @@ fn imports_files_with_an_unknown_extension() {
 
 #[test]
 fn refuses_to_seal_ciphertext_of_sops() {
-    let folder = Folder::new();
-    folder.encrypt(
+    let directory = Directory::new();
+    directory.encrypt(
         secret("one", "first").as_bytes(),
         "plain.yaml",
         "a.enc.yaml",
     );
-    folder.encrypt(b"A=first\n", "plain.env", "a.enc.env");
+    directory.encrypt(b"A=first\n", "plain.env", "a.enc.env");
     // The result of an `encrypted_regex` that covers only the values.
     let values = "ENC[AES256_GCM,data:lcaZ61c=,iv:iw==,tag:KQ==,type:str]";
     let text = format!("{}sops:\n    version: 3.11.0\n", secret("one", values));
-    fs::write(folder.path("values.enc.yaml"), text).unwrap();
+    fs::write(directory.path("values.enc.yaml"), text).unwrap();
     for args in [
         &["import", "secret", "a.enc.yaml", "--cert", "cert.pem"][..],
         &["import", "list", "a.enc.yaml", "--cert", "cert.pem"],
@@ -301,7 +301,7 @@ fn refuses_to_seal_ciphertext_of_sops() {
         ],
         &["values.enc.yaml", "--stdout", "--cert", "cert.pem"],
     ] {
-        let output = folder.seal(args);
+        let output = directory.seal(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
         assert!(
             stderr(&output).contains("seal import sops"),

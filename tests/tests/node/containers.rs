@@ -1,4 +1,4 @@
-//! Tests that Pods on the node behave as everywhere.
+//! Tests that Pods on the node behave as on any other node.
 
 use serde_json::json;
 use tests::node::{BUSYBOX, NodePod, container_status};
@@ -56,9 +56,12 @@ async fn a_pod_reads_secret_projected_and_memory_volumes() {
     let mode = pod.run("main", &["stat", "-L", "-c", "%a", "/secret/password"]);
     assert_eq!(mode.await, "400\n");
     let mounted = cat("/proc/mounts").await;
-    for folder in ["/secret", "/memory"] {
-        let line = format!("tmpfs {folder} tmpfs ");
-        assert!(mounted.contains(&line), "{folder} is in memory: {mounted}");
+    for directory in ["/secret", "/memory"] {
+        let line = format!("tmpfs {directory} tmpfs ");
+        assert!(
+            mounted.contains(&line),
+            "{directory} is in memory: {mounted}"
+        );
     }
 }
 
@@ -90,7 +93,7 @@ async fn init_containers_end_first_and_sidecars_keep_running() {
     );
 }
 
-/// No Secret holds the value: an init container writes it to a volume in memory.
+/// The value is in no Secret: an init container writes it to a volume in memory.
 #[tokio::test]
 async fn a_container_takes_a_variable_from_a_file() {
     let (plane, _node) = shared().await;

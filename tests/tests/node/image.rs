@@ -1,7 +1,7 @@
 //! Tests the controller in its image, as the manifests install it.
 //!
-//! `SEALED_SECRETS_IMAGE` names an archive that `deploy/scripts/image.sh` wrote. Without it, the tests pack an image of the
-//! same form from the programs that they build, which is faster.
+//! `SEALED_SECRETS_IMAGE` names an archive that `deploy/scripts/image.sh` wrote. Without it, the tests pack an image of
+//! the same form from the programs that they build, which is faster.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -65,8 +65,8 @@ pub(crate) fn import(node: &Node) {
     if let Some(archive) = env::var_os("SEALED_SECRETS_IMAGE") {
         return node.import(&PathBuf::from(archive));
     }
-    let folder = Scratch::new();
-    let archive = folder.path().join("image.tar");
+    let directory = Scratch::new();
+    let archive = directory.path().join("image.tar");
     image::pack_programs(&archive);
     node.import(&archive);
 }
@@ -77,8 +77,8 @@ pub(crate) fn install(plane: &ControlPlane, edit: impl Fn(&mut Value)) {
     let mut objects = operators::objects(&fs::read_to_string(path).unwrap());
     let is_deployment = |object: &&mut Value| object["kind"] == "Deployment";
     objects.iter_mut().filter(is_deployment).for_each(edit);
-    let folder = Scratch::new();
-    let file = folder.path().join("objects.json");
+    let directory = Scratch::new();
+    let file = directory.path().join("objects.json");
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
     fs::write(&file, list.to_string()).unwrap();
     let mut kubectl = Command::new(operators::kubectl());
@@ -89,7 +89,7 @@ pub(crate) fn install(plane: &ControlPlane, edit: impl Fn(&mut Value)) {
     successful(&mut kubectl);
 }
 
-/// Enforces the restricted Pod Security Standard in a namespace, and checks that it is in force.
+/// Enforces the restricted Pod Security Standard in a namespace, and waits until it is enforced.
 async fn restrict(namespace: &Namespace<'_>) {
     let namespaces: Api<ApiNamespace> = Api::all(namespace.client());
     let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });

@@ -1,5 +1,5 @@
-//! Tests what a node leaves behind when the test process that started it ends. The program `plane_user` acts as that
-//! process.
+//! Tests that a node leaves nothing behind when the test process that started it ends. The program `plane_user` acts as
+//! the test process.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -42,7 +42,7 @@ async fn a_node_leaves_nothing_after_a_kill() {
 async fn a_node_leaves_nothing_after_a_kill_during_its_start() {
     let mut user = start("wait");
     patience::until("containerd starts", async || {
-        let names = folder_names(&user);
+        let names = directory_names(&user);
         let processes = names.iter().flat_map(|name| processes_in(name));
         processes
             .map(|process| fs::read(process.join("cmdline")).unwrap_or_default())
@@ -59,7 +59,7 @@ fn start(end: &str) -> Observed {
     Observed::start(env!("CARGO_BIN_EXE_plane_user"), &[end, "node"], &[])
 }
 
-/// What a running node has outside its folder.
+/// The resources of a running node outside its directory.
 struct Traces {
     groups: Vec<PathBuf>,
     namespaces: BTreeSet<PathBuf>,
@@ -67,7 +67,7 @@ struct Traces {
 
 impl Traces {
     fn of(user: &Observed) -> Self {
-        let names = folder_names(user);
+        let names = directory_names(user);
         let groups: Vec<_> = names.iter().flat_map(|name| groups(name)).collect();
         assert!(!groups.is_empty(), "a node has control groups: {names:?}");
         let processes = names.iter().flat_map(|name| processes_in(name));
@@ -102,18 +102,18 @@ impl Traces {
     }
 }
 
-/// Asserts that no mount of the user is visible here.
+/// Asserts that this process sees no mount of the user.
 fn assert_no_mounts(user: &Observed) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let folder = user.temporary_folder();
-    assert!(!mounts.contains(folder.to_str().unwrap()), "{mounts}");
+    let directory = user.temporary_directory();
+    assert!(!mounts.contains(directory.to_str().unwrap()), "{mounts}");
 }
 
-/// Returns the names of the user's temporary folders. The control groups of a node have such a name.
-fn folder_names(user: &Observed) -> Vec<String> {
-    let folders = fs::read_dir(user.temporary_folder()).unwrap();
-    folders
-        .map(|folder| folder.unwrap().file_name().into_string().unwrap())
+/// Returns the names of the user's temporary directories. The control groups of a node have the name of one of them.
+fn directory_names(user: &Observed) -> Vec<String> {
+    let directories = fs::read_dir(user.temporary_directory()).unwrap();
+    directories
+        .map(|directory| directory.unwrap().file_name().into_string().unwrap())
         .collect()
 }
 
@@ -122,14 +122,14 @@ fn groups(name: &str) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let hierarchies = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(1);
-        let (folder, kind) = (fields.next()?, fields.next()?);
+        let (directory, kind) = (fields.next()?, fields.next()?);
         kind.starts_with("cgroup")
-            .then(|| Path::new(folder).join(name))
+            .then(|| Path::new(directory).join(name))
     });
     hierarchies.filter(|group| group.exists()).collect()
 }
 
-/// Returns the folders in `/proc` of the processes whose control groups are in those with this name.
+/// Returns the directories in `/proc` of the processes in the control groups with this name and their descendants.
 fn processes_in(name: &str) -> Vec<PathBuf> {
     let is_in_group = |process: &PathBuf| {
         let groups = fs::read_to_string(process.join("cgroup"));

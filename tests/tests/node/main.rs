@@ -1,4 +1,4 @@
-//! Tests with real Pods, on nodes of their own. They need root; `tests/README.md` lists the other
+//! Tests with real Pods, on nodes that only these tests use. The tests need root; `tests/README.md` lists the other
 //! requirements and the duration.
 
 #![allow(

@@ -28,12 +28,12 @@ async fn a_standby_takes_over_when_the_node_of_the_leader_stops() {
     let user = User::new(&plane, home.name(), NAME).await;
     user.apply("value", "1").await;
     user.wait_for_value("value", "1", "").await;
-    // Sealed now, because the Service routes to both replicas for a while.
+    // Seal before the node stops, because the Service routes to both replicas for a while afterwards.
     let changed = user.seal("value", "2").await;
 
     let leader = leader(&home).await;
     let node = node_of(&home, &leader).await;
-    drop(nodes.remove(&node).expect("one of the two"));
+    drop(nodes.remove(&node).expect("the node is one of the two"));
     let start = Instant::now();
     replace(&user, &changed).await;
     user.wait_for_value("value", "2", "").await;

@@ -1,5 +1,5 @@
-//! Tests how new values reach containers that know nothing of SealedSecrets, with `seal restart`, and what `seal pods`
-//! reports.
+//! Tests that `seal restart` brings new values to containers that are unaware of SealedSecrets, and the reports of
+//! `seal pods`.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -21,8 +21,8 @@ use crate::shared;
 const RESTARTED_FOR: &str = "sealedsecrets.bitnami.com/restarted-for";
 const REFRESHED_FOR: &str = "sealedsecrets.bitnami.com/refreshed-for";
 
-/// How long to watch that nothing happens, longer than the quiet time of the workloads below.
-const CALM: Duration = Duration::from_secs(7);
+/// The time in which a test checks that nothing happens, longer than the quiet time of the workloads.
+const OBSERVATION_TIME: Duration = Duration::from_secs(7);
 
 #[tokio::test]
 async fn a_mounted_file_has_the_new_value_at_once() {
@@ -33,7 +33,7 @@ async fn a_mounted_file_has_the_new_value_at_once() {
     pod.wait_until_ready().await;
     let mut restarter = restarter(plane, &namespace).await;
     restarter.wait_until_leader().await;
-    // The Pod starts before the second of the change.
+    // The Pod must start before the second in which the value changes.
     sleep(Duration::from_secs(2)).await;
     database.set("second").await;
     let start = Instant::now();
@@ -71,13 +71,13 @@ async fn twenty_changes_in_five_seconds_cause_one_restart() {
     }
     app.wait_for_value("value-20").await;
     app.wait_until_complete().await;
-    sleep(CALM).await;
+    sleep(OBSERVATION_TIME).await;
     assert_eq!(app.generation().await, 2, "one restart");
     assert_eq!(app.events("Restarted").await, 1);
 }
 
 #[tokio::test]
-async fn another_key_of_the_versions_restarts_nothing() {
+async fn a_replaced_version_key_restarts_nothing() {
     let (plane, namespace) = start("rekeyed").await;
     let mut database = Versioned::create(&namespace, "database", json!({}), "first").await;
     let app = App::create(&namespace, "1s").await;
@@ -85,7 +85,7 @@ async fn another_key_of_the_versions_restarts_nothing() {
     restarter.wait_until_leader().await;
     sleep(Duration::from_secs(2)).await;
     database.replace_key().await;
-    sleep(CALM).await;
+    sleep(OBSERVATION_TIME).await;
     assert_eq!(app.generation().await, 1);
     database.set("second").await;
     app.wait_for_value("second").await;
@@ -106,7 +106,7 @@ async fn a_leader_that_is_killed_in_the_quiet_time_causes_exactly_one_restart() 
     first.kill();
     app.wait_for_value("second").await;
     app.wait_until_complete().await;
-    sleep(CALM).await;
+    sleep(OBSERVATION_TIME).await;
     assert_eq!(app.generation().await, 2, "one restart");
 }
 
@@ -127,7 +127,7 @@ async fn applying_the_original_manifest_keeps_the_restart() {
 }
 
 #[tokio::test]
-async fn seal_pods_agrees_with_what_the_containers_print() {
+async fn seal_pods_agrees_with_the_output_of_the_containers() {
     let (plane, namespace) = start("truth").await;
     let mut database = Versioned::create(&namespace, "database", json!({}), "first").await;
     let pod = NodePod::create(&namespace, reader()).await;

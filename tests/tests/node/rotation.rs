@@ -1,5 +1,5 @@
-//! Tests the rotation of a password of a real PostgreSQL, while clients in Pods connect every 50 ms. The steps are those of
-//! `deploy/docs/rotation.md`.
+//! Tests the rotation of a password of a real PostgreSQL, while clients in Pods connect every 50 ms. The steps are
+//! those of `deploy/docs/rotation.md`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,13 +33,13 @@ use crate::shared;
 const CLIENT_IMAGE: &str = "docker.io/library/database-client:tests";
 /// The number of client Pods, which a rollout replaces one after the other.
 const CLIENTS: usize = 2;
-/// How often roles are exchanged.
+/// The number of rotations.
 const ROTATIONS: usize = 3;
-/// More than the interval in which the controller checks whether Pods use former values.
-const LONGER_THAN_CHECKS: Duration = Duration::from_secs(12);
+/// Longer than the interval in which the controller checks whether Pods use former values.
+const ABOVE_CHECK_INTERVAL: Duration = Duration::from_secs(12);
 
 #[tokio::test]
-async fn two_roles_in_turn_are_rotated_under_load_without_a_refusal() {
+async fn a_rotation_with_two_roles_refuses_no_client_under_load() {
     let case = Case::start(
         "two-roles",
         json!({ KEEP_PREVIOUS_ANNOTATION: "user,password" }),
@@ -67,7 +67,7 @@ async fn two_roles_in_turn_are_rotated_under_load_without_a_refusal() {
     );
 }
 
-/// Rotates as an operator does with two roles, and checks what the Pods and the database see.
+/// Rotates with two roles, as an operator does, and checks the Pods and the database.
 async fn rotate_in_turn(case: &Case, former: &Pair, next: &Pair) {
     case.set_password(next).await;
     case.seal(next).await;
@@ -106,8 +106,8 @@ async fn rotate_in_turn(case: &Case, former: &Pair, next: &Pair) {
     case.set_password(&replaced).await;
 }
 
-/// Fault: the operator does not wait, and changes the password of the former role as soon as the Secret has the new pair. The
-/// test above would notice.
+/// Fault: the operator does not wait, and changes the password of the former role as soon as the Secret has the new
+/// pair.
 #[tokio::test]
 async fn without_the_wait_for_all_pods_a_client_is_refused() {
     let case = Case::start("no-wait", json!({})).await;
@@ -133,7 +133,7 @@ async fn without_the_wait_for_all_pods_a_client_is_refused() {
 }
 
 #[tokio::test]
-async fn one_role_is_rotated_without_a_refusal_by_clients_that_try_the_former_password() {
+async fn a_rotation_of_one_role_refuses_no_client_that_also_tries_the_former_password() {
     let annotations = json!({
         KEEP_PREVIOUS_ANNOTATION: "password",
         KEEP_PREVIOUS_FOR_ANNOTATION: "25s",
@@ -161,7 +161,7 @@ async fn one_role_is_rotated_without_a_refusal_by_clients_that_try_the_former_pa
         .await;
         case.wait_with_seal_pods();
         // The controller sees meanwhile that all Pods have the new content.
-        sleep(LONGER_THAN_CHECKS).await;
+        sleep(ABOVE_CHECK_INTERVAL).await;
         assert_eq!(
             case.items_with_former_value().await,
             Some(vec!["password".to_owned()])
@@ -208,7 +208,8 @@ struct Case {
 }
 
 impl Case {
-    /// Starts everything but the clients, with the first pair and these annotations of the SealedSecret.
+    /// Starts the server, the controller and `seal restart`, with the first pair and these annotations of the
+    /// SealedSecret.
     async fn start(purpose: &str, annotations: Value) -> Self {
         let (plane, node) = shared().await;
         import(node).await;
@@ -368,8 +369,8 @@ async fn import(node: &Node) {
     IMPORTED
         .get_or_init(async || {
             PostgreSql::import(node);
-            let folder = Scratch::new();
-            let archive = folder.path().join("client.tar");
+            let directory = Scratch::new();
+            let archive = directory.path().join("client.tar");
             let program = Path::new(env!("CARGO_BIN_EXE_database_client"));
             image::pack_program(CLIENT_IMAGE, program, &archive);
             node.import(&archive);

@@ -1,4 +1,4 @@
-//! Tests what a container that knows nothing of SealedSecrets sees of new values.
+//! Tests when a container that is unaware of SealedSecrets sees new values.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -43,7 +43,7 @@ async fn a_container_sees_a_new_value_in_its_volume_and_after_a_restart_in_its_e
     assert_eq!(
         in_environment(&pod).await,
         "first\n",
-        "an environment is fixed"
+        "the environment of a running container does not change"
     );
 
     pod.run("main", &["touch", "/end"]).await;
@@ -56,7 +56,7 @@ async fn a_container_sees_a_new_value_in_its_volume_and_after_a_restart_in_its_e
 }
 
 /// Returns a Pod that reads the Secret `database` from a volume and from its environment. Its container ends, and is
-/// restarted, when it has a file `/end`.
+/// restarted, when the file `/end` exists.
 fn reader() -> Value {
     let script = "until [ -e /end ]; do sleep 0.1; done";
     let reference = json!({ "name": "database", "key": "password" });

@@ -168,7 +168,7 @@ impl<'a> BenchNamespace<'a> {
 
     /// Starts a controller in the namespace, and waits until it serves a certificate.
     pub async fn run(&self, implementation: Implementation, more: &[&str]) -> Pod {
-        // Bitnami's controller does not log which port it got.
+        // Bitnami's controller does not log the port on which it listens.
         let address = format!("--listen-addr=127.0.0.1:{}", free_port());
         let common = [
             "--all-namespaces=false",
@@ -272,8 +272,8 @@ impl<'a> BenchNamespace<'a> {
     }
 }
 
-/// Measures the writes that every controller has to make for each object (a Secret, a status and an event), made by a
-/// client that does nothing else.
+/// Measures the writes that every controller has to make for each object (a Secret, a status and an event), for a
+/// client that makes only these writes.
 pub async fn time_bare_writes(plane: &ControlPlane, load: &Load) -> Duration {
     let bench = BenchNamespace::new(plane, &[]).await;
     bench.create_all(load).await;
@@ -332,7 +332,7 @@ pub async fn for_each_concurrent<T>(items: impl Iterator<Item = T>, work: impl A
         .await;
 }
 
-/// Returns the value of one of our metrics that has no labels.
+/// Returns the value of a metric of this project's controller that has no labels.
 pub async fn metric(pod: &Pod, name: &str) -> f64 {
     let response = http::get(pod.metrics_port(), "/metrics").await.unwrap();
     let start = format!("sealed_secrets_controller_{name} ");

@@ -1,4 +1,4 @@
-//! Measures a start with many objects and no Secret yet, and a second start with everything in place.
+//! Measures a start with many objects and no Secret yet, and a restart after all Secrets exist.
 
 use std::time::{Duration, Instant};
 
@@ -88,7 +88,8 @@ pub async fn run(sizes: Sizes) {
     }
 }
 
-/// Measures a cold start with v2 objects for a post-quantum key beside v1 objects, and Bitnami's controller with the latter.
+/// Measures a cold start with v2 objects for a post-quantum key, and one with v1 objects, which Bitnami's controller
+/// also unseals.
 pub async fn run_v2(sizes: Sizes) {
     let objects = sizes.size("objects", 60, 10_000);
     let items = sizes.size("items", 5, 5);
@@ -172,11 +173,11 @@ async fn measure_floor(plane: &ControlPlane, load: &Load, operation: Duration) -
 
 /// Times since the start of the process.
 struct Times {
-    /// Until every Secret existed.
+    /// The time until every Secret existed.
     secrets: Duration,
-    /// Until every object also had its status.
+    /// The time until every object had its status.
     statuses: Duration,
-    /// With everything in place, until a new object's Secret existed.
+    /// After a restart, the time until the Secret of a new object existed.
     restart: Duration,
 }
 

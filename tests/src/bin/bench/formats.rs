@@ -1,4 +1,4 @@
-//! Measures objects with five items in every format and suite: sealing, opening, and their size. Without the API server.
+//! Measures sealing, opening and the size of objects with five items in every format and suite, without an API server.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -70,7 +70,8 @@ fn measure_v1(key: &NewKey, times: usize) -> Figures {
     let (seal, sealed) = median(times, || seal_v1(key, &label));
     let (open, ()) = median(times, || {
         for text in &sealed {
-            envelope::open(key.pair.private(), &label, text).expect("it is sealed for this key");
+            envelope::open(key.pair.private(), &label, text)
+                .expect("the item is sealed for this key");
         }
     });
     let names: usize = items().keys().map(String::len).sum();

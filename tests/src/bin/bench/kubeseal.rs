@@ -1,4 +1,4 @@
-//! Compares Bitnami's `kubeseal` and ours: one small Secret, and a thousand Secrets in one input.
+//! Compares Bitnami's `kubeseal` with this project's: one small Secret, and a thousand Secrets in one input.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,12 +20,12 @@ const SMALL_SECRET: &str =
 pub fn run(sizes: &Sizes) {
     let (runs, secrets) = (sizes.size("runs", 5, 40), sizes.size("secrets", 100, 1000));
     let (upstream, ours) = (upstream::upstream_kubeseal(), binaries::kubeseal());
-    let folder = Scratch::new();
-    let certificate_path = folder.path().join("cert.pem");
+    let directory = Scratch::new();
+    let certificate_path = directory.path().join("cert.pem");
     fs::write(&certificate_path, make_certificate()).unwrap();
     report::print_head(&["kubeseal --cert", "upstream", "ours", "ratio"]);
-    let compare = |what: &str, input: String, runs: usize| {
-        let file = folder.path().join("input");
+    let compare = |title: &str, input: String, runs: usize| {
+        let file = directory.path().join("input");
         fs::write(&file, input).unwrap();
         let (mut upstreams, mut own) = (Vec::new(), Vec::new());
         let mut outputs = [Vec::new(), Vec::new()];
@@ -40,7 +40,7 @@ pub fn run(sizes: &Sizes) {
             report::percentile(&own, 50),
         );
         report::print_row(&[
-            format!("{what}, median of {runs}"),
+            format!("{title}, median of {runs}"),
             report::time(upstreams),
             report::time(own),
             report::ratio(upstreams, own),

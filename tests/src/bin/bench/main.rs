@@ -1,8 +1,8 @@
 //! Benchmarks: `cargo run --profile dist -p tests --bin bench -- NAME [--small] [SIZE=NUMBER ...]`.
 //!
-//! Each benchmark runs our program and, where one exists, Bitnami's on the same input, and prints absolute
-//! figures and their ratio. None asserts a time. A benchmark is a module with an async function that takes
-//! [`Sizes`] (or one without `async`, as here), and a line in [`BENCHMARKS`].
+//! Each benchmark runs this project's program and, where it exists, Bitnami's on the same input, and prints absolute
+//! figures and their ratio. Benchmarks do not assert times. A benchmark is a module with a function, `async` or not,
+//! that takes [`Sizes`], and an entry in [`BENCHMARKS`].
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -71,7 +71,7 @@ const BENCHMARKS: &[Benchmark] = &[
     },
     Benchmark {
         name: "start",
-        about: "a cold start with many objects, and a restart with all of them in place",
+        about: "a cold start with many objects, and a restart after all Secrets exist",
         has_upstream: true,
         run: |sizes| Box::pin(cold_start::run(sizes)),
     },
@@ -149,7 +149,7 @@ async fn main() -> ExitCode {
         "## {}\n\n{}: {}\n",
         benchmark.name, benchmark.name, benchmark.about
     );
-    // Build the programs now. Otherwise they would be built at their first use, during a measurement.
+    // Build the programs now; otherwise they would be built during a measurement.
     drop([
         binaries::controller(),
         binaries::kubeseal(),

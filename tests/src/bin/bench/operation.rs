@@ -1,4 +1,4 @@
-//! Measures one private-key operation, in our program and in Bitnami's.
+//! Measures one private-key operation, in this project's code and in Bitnami's.
 
 use std::time::{Duration, Instant};
 

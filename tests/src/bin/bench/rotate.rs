@@ -26,7 +26,7 @@ pub async fn run(sizes: Sizes) {
         let port = pod.port();
         let start = Instant::now();
         let rotate = async |_| {
-            // Our controller rejects some requests when more are waiting than it can serve in two seconds.
+            // This project's controller rejects requests when more are waiting than it can serve in two seconds.
             loop {
                 let response = http::send(port, "POST", "/v1/rotate", "", &body)
                     .await

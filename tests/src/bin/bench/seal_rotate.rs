@@ -1,4 +1,4 @@
-//! Measures `seal rotate` on a tree of files whose values are for two old keys, and compares it with a loop
+//! Measures `seal rotate` on a tree of files whose values are sealed for two old keys, and compares it with a loop
 //! over Bitnami's `kubeseal --re-encrypt -f`, which calls a controller, and with the time of the private-key
 //! operations alone.
 
@@ -28,11 +28,11 @@ pub async fn run(sizes: Sizes) {
     let items = sizes.size("items", 5, 5);
     let sample = sizes.size("upstream_files", 10, 100).min(files);
     let controller = DirectoryController::start();
-    let folder = Scratch::new();
+    let directory = Scratch::new();
     // The controller's own key is the newest.
     let old_keys = [KeySize::Rsa4096; 2].map(new_key);
     write_keys(&controller, &old_keys);
-    let tree = folder.path().join("tree");
+    let tree = directory.path().join("tree");
     let fill_tree = || {
         let _ = fs::remove_dir_all(&tree);
         fs::create_dir(&tree).unwrap();
@@ -47,8 +47,12 @@ pub async fn run(sizes: Sizes) {
     let certificate = Command::new(binaries::kubeseal())
         .args(["--fetch-cert", "--cert", &url])
         .output();
-    fs::write(folder.path().join("cert.pem"), certificate.unwrap().stdout).unwrap();
-    let keys = controller.folder().join("keys");
+    fs::write(
+        directory.path().join("cert.pem"),
+        certificate.unwrap().stdout,
+    )
+    .unwrap();
+    let keys = controller.directory().join("keys");
     let keys: Vec<String> = fs::read_dir(keys)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -60,12 +64,12 @@ pub async fn run(sizes: Sizes) {
     let ours = time_command(
         Command::new(binaries::seal())
             .args(&args)
-            .current_dir(folder.path()),
+            .current_dir(directory.path()),
     );
     let second_run = time_command(
         Command::new(binaries::seal())
             .args(&args)
-            .current_dir(folder.path()),
+            .current_dir(directory.path()),
     );
 
     fill_tree();
@@ -120,7 +124,7 @@ pub async fn run(sizes: Sizes) {
     );
 }
 
-/// Writes the keys to the folder from which the controller reads its keys.
+/// Writes the keys to the directory from which the controller reads its keys.
 fn write_keys(controller: &DirectoryController, keys: &[NewKey]) {
     for (i, key) in keys.iter().enumerate() {
         let no_metadata = std::collections::BTreeMap::new;
@@ -132,7 +136,7 @@ fn write_keys(controller: &DirectoryController, keys: &[NewKey]) {
             no_metadata(),
         );
         let document = secret.to_document();
-        let path = controller.folder().join(format!("keys/old{i}.yaml"));
+        let path = controller.directory().join(format!("keys/old{i}.yaml"));
         fs::write(path, manifest::to_yaml(&document)).unwrap();
     }
 }

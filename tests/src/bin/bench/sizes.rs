@@ -23,8 +23,8 @@ impl Sizes {
         Self { small, overrides }
     }
 
-    /// Prints and returns the size with this name: the one from the command line, or else `small` if `--small` is set,
-    /// or else `full`.
+    /// Prints and returns the size with this name: from the command line, or else `small` if `--small` is set, or else
+    /// `full`.
     pub fn size(&self, name: &str, small: usize, full: usize) -> usize {
         let default = if self.small { small } else { full };
         let size = self.overrides.get(name).copied().unwrap_or(default);

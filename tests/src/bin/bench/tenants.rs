@@ -61,7 +61,7 @@ pub async fn run(sizes: Sizes) {
         .collect();
     for_each_concurrent(hostile_objects.iter(), async |(namespace, i)| {
         let api: Api<SealedSecret> = Api::namespaced(plane.admin(), namespace);
-        // One in eight has wrong items.
+        // One object in eight has values that no key can unseal.
         let mut object = greedy[usize::from(i % 8 == 7)].clone();
         object.metadata.name = Some(format!("h-{i}"));
         create(&api, &object).await;
@@ -156,7 +156,7 @@ fn with_wrong_items(object: &SealedSecret) -> SealedSecret {
     object
 }
 
-/// Counts the objects without conditions, not those without a status: our CRD defaults `status` in every new object.
+/// Counts the objects without conditions. An object without conditions has a status too, by the default of the CRD.
 async fn count_unfinished(plane: &ControlPlane, namespaces: &[String]) -> usize {
     let mut unfinished = 0;
     for namespace in namespaces {

@@ -13,7 +13,7 @@ const VALUE_LEN: usize = 64 * 1024;
 pub(crate) const NAMESPACE: &str = "ns";
 pub(crate) const NAME: &str = "name";
 
-/// Returns the values with their names. The first value is the one that the others are compared with.
+/// Returns the values with their names. The other values are compared with the first one.
 pub(crate) fn failing_values() -> Vec<(&'static str, Vec<u8>)> {
     let label = Scope::Strict.label(NAMESPACE, NAME);
     let other_label = Scope::Strict.label(NAMESPACE, "other");
@@ -60,7 +60,7 @@ pub(crate) fn compare_in_process(count: usize) -> Vec<(String, Comparison)> {
     let label = Scope::Strict.label(NAMESPACE, NAME);
     let open = |value: &[u8]| time(|| ring.open(&label, value, &[]).is_ok());
     let values = failing_values();
-    let (first, others) = values.split_first().expect("there are several");
+    let (first, others) = values.split_first().expect("the list is not empty");
     let compare_with_first = |(name, value): &(&str, Vec<u8>)| {
         let comparison = compare(count, || open(&first.1), || open(value));
         (format!("{} and {name}", first.0), comparison)

@@ -1,6 +1,6 @@
 //! Tests whether failures to decrypt a value can be distinguished by their time: in the function that
-//! decrypts, over HTTP with our controller, and over HTTP with Bitnami's controller for comparison. Exits with 1 if
-//! they can be distinguished with ours.
+//! decrypts, over HTTP with this project's controller, and over HTTP with Bitnami's controller for comparison. Exits
+//! with 1 if the function or this project's controller lets them be distinguished.
 //!
 //! `cargo run --release -p tests --bin timing [-- MEASUREMENTS]`; the more measurements, the smaller the
 //! detectable difference.
@@ -46,7 +46,7 @@ async fn main() -> ExitCode {
     for (name, comparison) in private_key::compare_chosen_blocks(count) {
         differs |= print_comparison(&name, comparison);
     }
-    println!("\nPOST /v1/verify of our controller:");
+    println!("\nPOST /v1/verify of this project's controller:");
     for (name, comparison) in over_http::compare_ours(count) {
         differs |= print_comparison(&name, comparison);
     }

@@ -28,7 +28,7 @@ pub(crate) fn compare_ours(count: usize) -> Vec<(String, Comparison)> {
     let controller = DirectoryController::start_with(&UNLIMITED);
     let no_metadata = BTreeMap::new;
     let secret = key_secret::build("key-0", "default", &KEYS[0], no_metadata(), no_metadata());
-    let file = controller.folder().join("keys/timing.yaml");
+    let file = controller.directory().join("keys/timing.yaml");
     fs::write(file, manifest::to_yaml(&secret.to_document())).unwrap();
     let port = controller.port();
     let certificate = KEYS[0].pair.certificate().to_pem();
@@ -75,7 +75,7 @@ fn measure(port: u16, count: usize) -> Vec<(String, Comparison)> {
         assert!(response.starts_with("HTTP/1.1 409 "), "{response}");
         duration
     };
-    let (first, others) = bodies.split_first().expect("there are several");
+    let (first, others) = bodies.split_first().expect("the list is not empty");
     let compare_with_first = |(name, body): &(&str, String)| {
         let comparison = compare(count, || time_request(&first.1), || time_request(body));
         (format!("{} and {name}", first.0), comparison)

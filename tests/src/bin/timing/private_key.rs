@@ -10,7 +10,7 @@ use tests::timing::{Comparison, compare, time};
 const BLOCK_LEN: usize = 256;
 
 /// Returns small and sparse numbers, which timing attacks on RSA have used. Leaves out 0 and 1, which are refused
-/// within a microsecond, before the key is used; the sender of such a number knows that already.
+/// within a microsecond, before the key is used; the sender of such a number can predict the refusal.
 fn chosen_blocks() -> Vec<(&'static str, [u8; BLOCK_LEN])> {
     let mut two = [0; BLOCK_LEN];
     two[BLOCK_LEN - 1] = 2;
@@ -25,7 +25,7 @@ fn chosen_blocks() -> Vec<(&'static str, [u8; BLOCK_LEN])> {
     ]
 }
 
-/// Compares the time of each chosen block with the times of random blocks, a new one for every measurement.
+/// Compares the time of each chosen block with the times of random blocks, with a new block for every measurement.
 pub(crate) fn compare_chosen_blocks(count: usize) -> Vec<(String, Comparison)> {
     let key = RingKey::new("k".into(), Timestamp::UNIX_EPOCH, copy_of(&KEYS[0]));
     let ring = KeyRing::new([key.into()]);

@@ -16,7 +16,7 @@ use crate::causes::{NAME, NAMESPACE};
 
 /// Length of a value, so large that the time of its decryption is visible beside a private-key operation.
 const VALUE_LEN: usize = 64 * 1024;
-/// Length of everything before the body of the only stanza: header, number of stanzas, suite, identifier and length.
+/// Length of the fields before the body of the only stanza: header, number of stanzas, suite, identifier and length.
 const BEFORE_BODY: usize = 59 + 1 + 2 + 16 + 2;
 
 /// Compares the times in which a key ring fails to open the items.
@@ -31,7 +31,7 @@ fn compare_suite(suite: Suite, count: usize) -> Vec<(String, Comparison)> {
     let ring = ring();
     let unseal = |sealed: &SealedSecret| time(|| unseal::check(sealed, &ring, true).is_ok());
     let objects = failing_objects(suite);
-    let (first, others) = objects.split_first().expect("there are several");
+    let (first, others) = objects.split_first().expect("the list is not empty");
     let compare_with_first = |(name, object): &(&str, SealedSecret)| {
         let comparison = compare(count, || unseal(&first.1), || unseal(object));
         (format!("{suite}: {} and {name}", first.0), comparison)
@@ -56,7 +56,7 @@ fn ring() -> KeyRing {
     KeyRing::new([rsa.into()]).with_v2_keys([Suite::XWing, Suite::P256].map(v2_key))
 }
 
-/// Returns the objects with the name of their cause. The first is the one that the others are compared with.
+/// Returns the objects with the name of their cause. The other objects are compared with the first one.
 fn failing_objects(suite: Suite) -> Vec<(&'static str, SealedSecret)> {
     let body_len = match suite {
         Suite::XWing => 1168,

@@ -87,7 +87,7 @@ fn h5_a_binding_to_the_users_own_cluster_role_stays() {
 }
 
 #[tokio::test]
-async fn h6_the_notes_name_what_kubeseal_needs() {
+async fn h6_the_notes_name_the_flags_that_kubeseal_needs() {
     let notes = notes("").await;
     assert!(
         notes.contains("--controller-name release-sealed-secrets --controller-namespace home"),
@@ -206,7 +206,7 @@ fn h13_the_crd_has_printer_columns() {
 }
 
 #[test]
-fn h14_the_role_allows_the_name_of_the_port() {
+fn h14_the_role_allows_the_port_name_of_the_service() {
     let render = RenderedChart::new("");
     let port = render.object("Service/release-sealed-secrets")["spec"]["ports"][0]["name"]
         .as_str()
@@ -238,7 +238,7 @@ async fn notes_in(namespace: &str, values: &str) -> String {
         &file,
     ];
     let stdout = helm.run(&[&args[..], &["--dry-run=server"]].concat());
-    let (_, notes) = stdout.split_once("NOTES:").expect("there are notes");
+    let (_, notes) = stdout.split_once("NOTES:").expect("Helm prints notes");
     notes.to_owned()
 }
 

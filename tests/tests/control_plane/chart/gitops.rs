@@ -12,7 +12,7 @@ use tests::operators;
 use super::manifests::{deploy, kubectl};
 use super::render::{RenderedChart, file};
 
-/// Module, version, folder of its CRDs, and end of the names of the CRD files.
+/// Module, version, directory of its CRDs, and end of the names of the CRD files.
 const DEFINITIONS: &[(&str, &str, &str, &str)] = &[
     (
         "github.com/argoproj/argo-cd/v3",
@@ -137,20 +137,20 @@ fn assert_accepted(plane: &ControlPlane, path: &Path) {
 }
 
 /// Returns the CRD files of a module in Go's module cache. Go verifies modules against the public checksum database.
-fn definitions((module, version, folder, ending): &(&str, &str, &str, &str)) -> Vec<PathBuf> {
+fn definitions((module, version, directory, ending): &(&str, &str, &str, &str)) -> Vec<PathBuf> {
     let stdout = operators::successful(
         Command::new("go")
             .args(["mod", "download", "-json", &format!("{module}@{version}")])
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("operator")),
     );
     let module: Value = serde_json::from_str(&stdout).unwrap();
-    let folder = Path::new(module["Dir"].as_str().unwrap()).join(folder);
-    let entries = fs::read_dir(&folder)
+    let directory = Path::new(module["Dir"].as_str().unwrap()).join(directory);
+    let entries = fs::read_dir(&directory)
         .unwrap()
         .map(|entry| entry.unwrap().path());
     let files: Vec<_> = entries
         .filter(|path| path.to_str().unwrap().ends_with(ending))
         .collect();
-    assert!(!files.is_empty(), "no {ending} in {}", folder.display());
+    assert!(!files.is_empty(), "no {ending} in {}", directory.display());
     files
 }

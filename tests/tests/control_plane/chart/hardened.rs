@@ -1,4 +1,4 @@
-//! Tests that `values-hardened.yaml` installs and works, and that the settings proposed in its comments install.
+//! Tests that a release with `values-hardened.yaml` works, and that the settings proposed in its comments are valid.
 
 use std::fs;
 
@@ -44,7 +44,7 @@ fn uncomment(text: &str, lines: &[usize]) -> String {
 }
 
 #[tokio::test]
-async fn the_hardened_values_pass_the_lifecycle() {
+async fn a_release_with_the_hardened_values_passes_the_lifecycle_test() {
     let plane = ControlPlane::start().await;
     let helm = Helm::for_cluster(plane.kubeconfig());
     let namespace = plane.namespace("hardened").await;
@@ -59,7 +59,7 @@ async fn the_hardened_values_pass_the_lifecycle() {
 
 /// Each proposal changes the chart's output, and the API server accepts every field of the output.
 #[tokio::test]
-async fn each_proposal_is_a_setting_that_installs() {
+async fn the_api_server_accepts_each_proposed_setting() {
     let plane = ControlPlane::shared().await;
     let text = fs::read_to_string(values_file()).unwrap();
     let proposals = proposals(&text);

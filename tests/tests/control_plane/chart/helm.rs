@@ -1,4 +1,4 @@
-//! Runs the real Helm with its own home folder.
+//! Runs the real Helm with its own home directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,12 +33,12 @@ impl Helm {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        for (name, folder) in [
+        for (name, directory) in [
             ("HELM_CACHE_HOME", "cache"),
             ("HELM_CONFIG_HOME", "config"),
             ("HELM_DATA_HOME", "data"),
         ] {
-            command.env(name, self.home.path().join(folder));
+            command.env(name, self.home.path().join(directory));
         }
         match &self.kubeconfig {
             Some(path) => command.env("KUBECONFIG", path),

@@ -75,7 +75,7 @@ async fn the_defaults_work_and_uninstalling_removes_only_the_controller() {
         secret.resource_version()
     );
 
-    // A new installation finds the same keys.
+    // After a reinstallation, the controller uses the same keys.
     helm.run(&install);
     let controller = Deployed::start(&plane, "kube-system", "sealed-secrets", Ours).await;
     user.apply("again", "3").await;
@@ -112,7 +112,7 @@ async fn takes_over_a_release_of_bitnamis_chart_and_can_be_rolled_back() {
     controller.stop();
     let keys = key_ids(&plane, "kube-system").await;
 
-    // Now the chart changes too. The CRD does not belong to the release, and the notes describe how to adopt it.
+    // Replace the chart too. The CRD does not belong to the release, and the notes describe how to adopt it.
     let notes = helm.run(&[&["upgrade", "sealed", &chart][..], &home, &name_args].concat());
     assert!(notes.contains("does not belong to this release"), "{notes}");
     let controller = Deployed::start(&plane, "kube-system", name, Ours).await;
@@ -314,7 +314,7 @@ async fn with_namespaced_roles_no_request_is_forbidden() {
     assert!(!log.contains("forbidden"), "{log}");
     controller.stop();
 
-    // The same holds without additional namespaces.
+    // The install also succeeds without additional namespaces.
     let file = helm.write_values("rbac: {clusterRole: false, namespacedRoles: true}");
     helm.run(&[
         "upgrade",
@@ -371,7 +371,7 @@ async fn an_account_with_permissions_only_in_its_namespace_installs_upgrades_and
 }
 
 #[tokio::test]
-async fn several_replicas_pass_the_lifecycle_when_one_stops() {
+async fn replicas_pass_the_lifecycle_test_when_one_of_them_stops() {
     let plane = ControlPlane::start().await;
     let helm = Helm::for_cluster(plane.kubeconfig());
     let chart = chart();

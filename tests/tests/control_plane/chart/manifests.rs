@@ -1,6 +1,6 @@
 //! The plain manifests and the Kustomize base are generated from the chart, so that RBAC, probes and security
 //! settings have one source. `SEALED_SECRETS_UPDATE=1 cargo test -p tests --test control_plane chart::manifests` writes
-//! them.
+//! the files.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,7 +32,7 @@ const RBAC_KINDS: &[&str] = &[
 ];
 
 #[test]
-fn manifests_match_the_chart() {
+fn the_published_manifests_match_the_chart() {
     let rendered = plain_objects(VALUES);
     let (rbac, remaining): (Vec<Value>, Vec<Value>) = rendered
         .into_iter()
@@ -81,14 +81,14 @@ fn manifests_match_the_chart() {
 #[test]
 fn kustomize_builds_the_plain_manifests() {
     let read = |name: &str| objects(&fs::read_to_string(deploy(name)).unwrap());
-    for (folder, file) in [
+    for (directory, file) in [
         ("kustomize/base", "manifests/controller.yaml"),
         ("kustomize/controller", "manifests/controller-norbac.yaml"),
     ] {
         assert_eq!(
-            sort_objects(kustomize_build(folder)),
+            sort_objects(kustomize_build(directory)),
             sort_objects(read(file)),
-            "{folder}"
+            "{directory}"
         );
     }
 }
@@ -118,7 +118,7 @@ fn h8_the_pod_monitor_scrapes_the_metrics_port() {
 }
 
 #[tokio::test]
-async fn manifests_applied_by_kubectl_pass_the_lifecycle() {
+async fn manifests_applied_by_kubectl_pass_the_lifecycle_test() {
     let plane = empty_plane().await;
     let file = deploy("manifests/controller.yaml");
     kubectl(
@@ -136,12 +136,12 @@ async fn manifests_applied_by_kubectl_pass_the_lifecycle() {
     user.run_lifecycle(&controller).await;
     controller.stop();
 
-    let folder = deploy("kustomize/overlays/namespaced");
+    let directory = deploy("kustomize/overlays/namespaced");
     kubectl(&plane, &["create", "namespace", "sealed-secrets"]);
     let manifest = operators::successful(
         Command::new(operators::kustomize())
             .args(["build"])
-            .arg(folder),
+            .arg(directory),
     );
     apply(&plane, &manifest);
     let controller = Deployed::start(&plane, "sealed-secrets", NAME, Ours).await;
@@ -162,11 +162,11 @@ async fn the_api_server_accepts_every_field_of_the_manifests() {
     let rendered = ["namespace: default", everything]
         .map(|values| manifest_text(&[RenderedChart::new(values).objects()]));
     let overlays = ["replicas", "namespaced"].map(|name| {
-        let folder = deploy(&format!("kustomize/overlays/{name}"));
+        let directory = deploy(&format!("kustomize/overlays/{name}"));
         operators::successful(
             Command::new(operators::kustomize())
                 .arg("build")
-                .arg(folder),
+                .arg(directory),
         )
     });
     let plain = [
@@ -240,7 +240,7 @@ fn plain_object(mut object: Value) -> Value {
     object
 }
 
-/// Returns the name of an object in Bitnami's plain manifests, which differs from that in its chart.
+/// Returns the name of an object in Bitnami's plain manifests, which differs from the name in its chart.
 fn plain_name(kind: &str, name: &str) -> String {
     match (kind, name) {
         ("RoleBinding", "sealed-secrets-controller-key-admin") => NAME.to_owned(),
@@ -291,10 +291,10 @@ pub fn deploy(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn kustomize_build(folder: &str) -> Vec<Value> {
+fn kustomize_build(directory: &str) -> Vec<Value> {
     let mut command = Command::new(operators::kustomize());
     objects(&operators::successful(
-        command.arg("build").arg(deploy(folder)),
+        command.arg("build").arg(deploy(directory)),
     ))
 }
 

@@ -1,4 +1,4 @@
-//! Tests everything that an operator installs with the real Helm, Kustomize and kubectl on a real API server.
+//! Tests the chart, the manifests and the scripts with the real Helm, Kustomize and kubectl on a real API server.
 
 #![allow(
     clippy::unwrap_used,

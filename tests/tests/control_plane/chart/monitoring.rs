@@ -19,11 +19,11 @@ const ALERTS: &str = "helm/sealed-secrets/files/alerts.yaml";
 
 const DASHBOARD: &str = "helm/sealed-secrets/files/dashboard.json";
 
-/// The metric that a backup job exports, and not the controller.
+/// The metric that a backup job exports instead of the controller.
 const BACKUP_METRIC: &str = "sealed_secrets_backup_timestamp_seconds";
 
 #[test]
-fn alerts_fire_when_they_must_and_not_before() {
+fn alerts_fire_after_their_delay_and_not_earlier() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/tests.yaml");
     let mut promtool = operators::prometheus_program("promtool");
     operators::successful(promtool.args(["test", "rules"]).arg(&tests));

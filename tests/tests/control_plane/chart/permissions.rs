@@ -28,7 +28,7 @@ const ALL_FEATURES: &str = "{oldGCBehavior: true, certificateConfigMap: {enabled
 /// Attack: an attacker takes over the account of the controller, or of a user who seals, and uses every permission that
 /// the chart grants it.
 #[test]
-fn the_table_lists_what_the_chart_grants() {
+fn the_documented_permissions_equal_those_of_the_chart() {
     let granted: BTreeSet<String> = RenderedChart::new(ALL_FEATURES)
         .objects()
         .iter()
@@ -244,7 +244,7 @@ async fn reading_the_config_map_is_sufficient_to_fetch_the_certificate() {
     until(&goal, async || fetch().ok()).await;
 }
 
-/// Creates an invalid certificate where the controller would publish its own.
+/// Creates a ConfigMap with an invalid certificate under the name at which the controller publishes its certificate.
 async fn create_invalid_certificate(namespace: &Namespace<'_>) {
     let metadata = json!({ "name": format!("{NAME}-certificate") });
     let object = json!({ "metadata": metadata, "data": { "cert.pem": "old" } });
@@ -308,7 +308,7 @@ async fn revoke(namespace: &Namespace<'_>, resource: &str, verb: &str) {
     }
 }
 
-/// Restores the rules of a role. Helm does not, because it does not notice changes that other clients make.
+/// Restores the rules of a role, because Helm does not revert changes that other clients make.
 async fn restore_rules(namespace: &Namespace<'_>, role: &str) {
     let render = RenderedChart::new(
         "{fullnameOverride: sealed-secrets, certificateConfigMap: {enabled: true}}",

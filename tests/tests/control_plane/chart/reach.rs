@@ -1,6 +1,6 @@
 //! Checks which clients can reach each port of the controller's Pod, by evaluating the rendered network policies with
-//! Kubernetes' rules, because no network plugin runs here: the Pod accepts all connections until a policy selects it,
-//! and then only those that a rule of such a policy admits.
+//! Kubernetes' rules, because no network plugin runs in these tests: the Pod accepts all connections until a policy
+//! selects it, and then only connections that a rule of such a policy admits.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -44,7 +44,10 @@ fn external_source(address: &str) -> Source {
 }
 
 fn selects(selector: &LabelSelector, labels: &Labels) -> bool {
-    assert!(selector.match_expressions.is_none(), "not evaluated here");
+    assert!(
+        selector.match_expressions.is_none(),
+        "this test does not evaluate expressions"
+    );
     let mut required = selector.match_labels.iter().flatten();
     required.all(|(name, value)| labels.get(name) == Some(value))
 }
@@ -84,11 +87,16 @@ fn matches_port(admitted: &NetworkPolicyPort, port: i32) -> bool {
         .protocol
         .as_deref()
         .is_none_or(|name| name == "TCP");
-    assert!(admitted.end_port.is_none(), "not evaluated here");
+    assert!(
+        admitted.end_port.is_none(),
+        "this test does not evaluate port ranges"
+    );
     is_tcp
         && match &admitted.port {
             Some(IntOrString::Int(number)) => *number == port,
-            Some(IntOrString::String(name)) => panic!("the port {name} is not evaluated here"),
+            Some(IntOrString::String(name)) => {
+                panic!("this test does not evaluate port names such as {name}")
+            }
             None => true,
         }
 }
@@ -190,8 +198,7 @@ fn an_empty_list_of_sources_admits_no_client() {
     }
 }
 
-/// Attack: a client connects to each port from each place in the cluster, to reach one that its network policy
-/// excludes.
+/// Attack: a client in the cluster connects to each port, to reach a port from which the network policy excludes it.
 #[test]
 fn each_port_is_reachable_only_from_the_configured_sources() {
     let only_prometheus = format!("networkPolicy: {{enabled: true, metricsFrom: {PROMETHEUS}}}");

@@ -117,7 +117,7 @@ async fn a_new_cluster_unseals_every_object_of_a_lost_one_without_a_restart() {
 }
 
 #[test]
-fn refuses_yaml_and_names_the_command_that_reads_it() {
+fn keys_sh_refuses_yaml_and_names_the_command_that_reads_it() {
     let scratch = Scratch::new();
     let backup = scratch.path().join("keys.yaml");
     fs::write(&backup, "apiVersion: v1\nkind: List\nitems: []\n").unwrap();
@@ -140,8 +140,8 @@ async fn existing_secrets_are_sealed_and_handed_over() {
         let _: ApiSecret = user.namespace.create_object(secret).await;
     }
     let scratch = Scratch::new();
-    let folder = scratch.path().join("sealed");
-    let folder = folder.to_str().unwrap();
+    let directory = scratch.path().join("sealed");
+    let directory = directory.to_str().unwrap();
     let controller_flags = [
         "--",
         "--controller-name",
@@ -152,7 +152,7 @@ async fn existing_secrets_are_sealed_and_handed_over() {
     let selection = [
         "namespace",
         &namespace,
-        folder,
+        directory,
         "--selector",
         "reconcile.external-secrets.io/managed=true",
     ];
@@ -162,13 +162,13 @@ async fn existing_secrets_are_sealed_and_handed_over() {
         &[&selection[..], &controller_flags].concat(),
     );
     for (name, immutable) in [("db", None), ("fixed", Some(true))] {
-        let file = format!("{folder}/{namespace}/{name}.yaml");
+        let file = format!("{directory}/{namespace}/{name}.yaml");
         let after = hand_over(&plane, &user, name, &file).await;
         assert_eq!(after.immutable, immutable, "{name}");
         user.wait_for_value(name, "1", &controller.log()).await;
     }
 
-    // The output of `sops --decrypt`.
+    // A manifest as `sops --decrypt` prints it.
     let manifest = format!(
         "apiVersion: v1\nkind: Secret\nmetadata:\n  name: web\n  namespace: {namespace}\nstringData:\n  a: '2'\n"
     );
@@ -177,10 +177,10 @@ async fn existing_secrets_are_sealed_and_handed_over() {
     let mut command = command(
         &plane,
         "seal-from.sh",
-        &[&["stdin", folder][..], &controller_flags].concat(),
+        &[&["stdin", directory][..], &controller_flags].concat(),
     );
     operators::successful(command.stdin(fs::File::open(&input).unwrap()));
-    let file = Path::new(folder).join(&namespace).join("web.yaml");
+    let file = Path::new(directory).join(&namespace).join("web.yaml");
     super::manifests::kubectl(&plane, &["apply", "-f", file.to_str().unwrap()]);
     user.wait_for_value("web", "2", &controller.log()).await;
 }
@@ -256,12 +256,12 @@ fn run_failing_script(plane: &ControlPlane, name: &str, args: &[&str]) -> String
 
 /// Returns a command with the real kubectl and this project's kubeseal on the `PATH`.
 fn command(plane: &ControlPlane, name: &str, args: &[&str]) -> Command {
-    let folders = [operators::kubectl(), binaries::kubeseal()];
-    let folders = folders
+    let directories = [operators::kubectl(), binaries::kubeseal()];
+    let directories = directories
         .iter()
         .map(|program| program.parent().unwrap().to_str().unwrap());
     let path = std::env::var("PATH").unwrap();
-    let path: Vec<_> = folders.chain([path.as_str()]).collect();
+    let path: Vec<_> = directories.chain([path.as_str()]).collect();
     let mut command = Command::new(deploy("scripts").join(name));
     command
         .env("KUBECONFIG", plane.kubeconfig())

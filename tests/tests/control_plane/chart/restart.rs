@@ -1,5 +1,5 @@
-//! Tests `seal restart` with the account and the policies of the chart. There is no node: the tests write what kubelet and
-//! the controllers of workloads would report.
+//! Tests `seal restart` with the account and the policies of the chart. No node runs: the tests write the statuses that
+//! the kubelet and the controllers of workloads would report.
 
 use std::fmt::Debug;
 
@@ -191,10 +191,10 @@ async fn the_policies_refuse_every_other_change_by_the_account() {
     );
 }
 
-/// Attack: an attacker takes over the account of `seal restart`, and creates the Lease of the controller before it does, so
-/// that no replica becomes the leader.
+/// Attack: an attacker takes over the account of `seal restart`, and creates the Lease of the controller first, so that
+/// no replica becomes the leader.
 #[tokio::test]
-async fn the_account_can_create_no_other_lease_than_its_own() {
+async fn the_account_can_create_only_its_own_lease() {
     let plane = ControlPlane::start().await;
     let home = install(&plane).await;
     let attacker = plane.client_of(home.name(), ACCOUNT).await;
@@ -228,7 +228,7 @@ async fn the_account_can_create_no_other_lease_than_its_own() {
 }
 
 #[tokio::test]
-async fn the_policies_let_every_kind_be_restarted() {
+async fn the_policies_allow_restarts_of_every_workload_kind() {
     let plane = ControlPlane::start().await;
     let home = install(&plane).await;
     create_workload(&home).await;
@@ -246,7 +246,7 @@ async fn the_policies_let_every_kind_be_restarted() {
     let _: DaemonSet = home.create_object(object).await;
     let account = plane.client_of(home.name(), ACCOUNT).await;
     wait_for_policies(&account, &home).await;
-    // The second restart finds the fields that the first one manages.
+    // At the second restart, the account already manages the fields.
     for digit in ["1", "2"] {
         let annotations = json!({ RESTARTED_FOR: digit.repeat(32) });
         let restart =
@@ -266,9 +266,9 @@ async fn the_policies_let_every_kind_be_restarted() {
     assert!(refusal.unwrap_err().contains("seal restart may"));
 }
 
-/// An annotation that another client manages, too, can be changed.
+/// The annotation has another field manager in addition to the account.
 #[tokio::test]
-async fn the_policies_let_the_annotation_of_another_manager_change() {
+async fn the_policies_allow_changes_of_an_annotation_that_another_client_manages() {
     let plane = ControlPlane::start().await;
     let home = install(&plane).await;
     create_workload(&home).await;
@@ -286,8 +286,8 @@ async fn the_policies_let_the_annotation_of_another_manager_change() {
         .unwrap();
 }
 
-/// Waits until the policies for workloads and Pods refuse changes. Each attempt changes something else: a change that is
-/// admitted before has no effect afterwards.
+/// Waits until the policies for workloads and Pods refuse changes. Each attempt makes a different change, because the
+/// repetition of an admitted change would have no effect.
 async fn wait_for_policies(account: &Client, home: &Namespace<'_>) {
     let mut number = 0;
     until("the policies take effect", async || {

@@ -31,21 +31,21 @@ static EFFECTS: LazyLock<Effects> = LazyLock::new(|| {
 const POD: &str = "Deployment /spec/template/spec/";
 const CONTAINER: &str = "Deployment /spec/template/spec/containers/0/";
 
-/// Values whose effect other tests check: H7, and one that needs a cluster.
+/// Values whose effect other tests check: those of the flaw H7, and a value that needs a cluster.
 const CHECKED_ELSEWHERE: &[&str] = &["rbac.pspEnabled", "crds.adopt"];
 
 /// Values of Bitnami's chart that its own README does not mention.
 const UNDOCUMENTED: &[&str] = &["service.labels", "metrics.service.labels"];
 
 #[test]
-fn every_value_of_bitnamis_chart_has_its_effect() {
+fn every_value_of_bitnamis_chart_has_its_documented_effect() {
     for effect in &EFFECTS.upstreams {
         assert_effect(effect);
     }
 }
 
 #[test]
-fn every_added_value_has_its_effect() {
+fn every_added_value_has_its_documented_effect() {
     for effect in &EFFECTS.others {
         assert_effect(effect);
     }
@@ -71,7 +71,7 @@ fn an_empty_container_port_means_the_default() {
 }
 
 #[test]
-fn no_value_is_without_an_effect() {
+fn every_value_of_the_chart_is_tested() {
     let upstream_leaves = leaves_of(&upstream::chart().join("values.yaml").to_string_lossy());
     let chart_leaves = leaves_of(&format!("{}/values.yaml", chart()));
     let names = |effects: &[Effect]| effects.iter().map(|effect| effect[0].clone()).collect();
@@ -98,7 +98,7 @@ fn no_value_is_without_an_effect() {
     assert_eq!(
         chart_leaves.difference(&checked).collect::<Vec<_>>(),
         [""; 0],
-        "without an effect"
+        "values without a tested effect"
     );
     assert_eq!(
         checked.difference(&chart_leaves).collect::<Vec<_>>(),

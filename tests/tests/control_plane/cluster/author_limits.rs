@@ -43,8 +43,8 @@ async fn creates_a_risky_type_with_a_warning_and_counts_it() {
     assert_eq!(risky_secrets(&case).await, Some(1.0));
 }
 
-/// Attack: an author seals a Secret of a forbidden type, or changes the type of an existing one, to gain what the type
-/// grants.
+/// Attack: an author seals a Secret of a forbidden type, or changes the type of an existing Secret, to obtain the
+/// credentials of the type.
 #[tokio::test]
 async fn a_forbidden_type_is_refused_for_new_and_existing_secrets() {
     let forbid = format!("--forbid-secret-types=kubernetes.io/service-account-token,{TOKEN}");

@@ -205,7 +205,7 @@ async fn only_callers_with_verify_learn_the_key_of_each_item() {
         let (mixed, unsealable) = (mixed.await, unsealable.await);
         assert_eq!(
             mixed, unsealable,
-            "the answer does not depend on what was sent"
+            "the response does not depend on the request"
         );
     }
 }

@@ -112,8 +112,8 @@ async fn a_fight_over_a_secret_is_suspended_and_reported() {
     case.wait_for_values("db", &[("a", "last edit")]).await;
 }
 
-/// Attack: a client edits the Secret in a way that the controller cannot correct, so that the status vouches for its
-/// values.
+/// Attack: a client edits the Secret in a way that the controller cannot correct, so that the status reports the edited
+/// values as those of the last good version.
 #[tokio::test]
 async fn an_edit_that_cannot_be_corrected_is_reported_as_such() {
     let case = Case::new("frozen").await;

@@ -55,7 +55,7 @@ async fn s4_a_flood_of_verify_and_rotate_delays_no_secret() {
         case.wait_for_values(&name, &[("a", "1")]).await;
     }
     let time = start.elapsed();
-    // The flood continued while the Secrets were created; on a busy machine its responses take longer than that.
+    // The flood continued while the Secrets were created; on a busy machine its responses arrive later.
     until("the flood is answered", async || {
         (answers.load(Ordering::Relaxed) > 16).then_some(())
     })

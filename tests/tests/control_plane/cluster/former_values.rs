@@ -39,7 +39,7 @@ async fn previous(case: &Case) -> Option<PreviousValues> {
 }
 
 #[tokio::test]
-async fn a_changed_value_leaves_its_former_value_for_the_requested_time() {
+async fn a_former_value_is_kept_for_the_requested_time() {
     let case = Case::new("former").await;
     seal(&case, "4s").await;
     case.wait_for_values("db", &BEFORE).await;
@@ -116,7 +116,7 @@ async fn an_edit_of_a_former_value_by_another_client_is_kept_until_it_is_dropped
 }
 
 #[tokio::test]
-async fn an_unreadable_duration_is_refused_and_the_old_secret_stays() {
+async fn an_invalid_duration_is_refused_and_the_old_secret_stays() {
     let case = Case::new("former-duration").await;
     case.seal("db", &BEFORE).await;
     case.wait_until_synced("db").await;
@@ -130,7 +130,7 @@ async fn an_unreadable_duration_is_refused_and_the_old_secret_stays() {
     case.wait_for_values("db", &BEFORE).await;
 }
 
-/// Returns a change of one object, after which its Secret has a former value for four seconds.
+/// Changes an object, so that its Secret keeps a former value for four seconds.
 async fn with_former_value(purpose: &str, change: impl FnOnce(&mut SealedSecret)) -> Case {
     let case = Case::new(purpose).await;
     seal(&case, "4s").await;
@@ -147,9 +147,9 @@ async fn with_former_value(purpose: &str, change: impl FnOnce(&mut SealedSecret)
     case
 }
 
-/// Attack: an author or another client makes a former value stay longer than its time.
+/// Attack: an author tolerates edits, so that a former value stays longer than requested.
 #[tokio::test]
-async fn former_values_end_although_edits_are_tolerated() {
+async fn former_values_are_dropped_even_if_edits_are_tolerated() {
     let case = with_former_value("former-tolerated", |next| {
         let opt_out = (
             "sealedsecrets.bitnami.com/correct-drift".to_owned(),
@@ -163,7 +163,7 @@ async fn former_values_end_although_edits_are_tolerated() {
 }
 
 #[tokio::test]
-async fn former_values_end_although_a_later_version_fails() {
+async fn former_values_are_dropped_even_if_a_later_version_fails() {
     let case = with_former_value("former-failing", |_| ()).await;
     case.wait_for_values("db", &BOTH).await;
     let broken = json!({ "spec": { "encryptedData": { "a": "AgBroken" } } });
@@ -174,7 +174,7 @@ async fn former_values_end_although_a_later_version_fails() {
 
 /// Attack: a client that may write statuses removes the former values from the status, so that they stay in the Secret.
 #[tokio::test]
-async fn former_values_end_whatever_the_status_says() {
+async fn former_values_are_dropped_despite_a_forged_status() {
     let case = with_former_value("former-forged", |_| ()).await;
     case.wait_for_values("db", &BOTH).await;
     until("the status names the former value", async || {
@@ -192,7 +192,7 @@ async fn former_values_end_whatever_the_status_says() {
 }
 
 #[tokio::test]
-async fn former_values_end_when_they_are_no_longer_requested() {
+async fn former_values_are_dropped_when_they_are_no_longer_requested() {
     let case = Case::new("former-removed").await;
     seal(&case, "1h").await;
     set(&case, &AFTER).await;

@@ -7,8 +7,8 @@ use tests::patience::until;
 
 use super::case::Case;
 
-/// Returns what an editor without permissions on Secrets sees of one object, except what changes with the
-/// ciphertext.
+/// Returns the parts of one object and its events that an editor without permissions on Secrets sees, except the fields
+/// that change with the ciphertext.
 pub(super) async fn visible_state(case: &Case, object: &SealedSecret) -> Value {
     let events = case.events().await;
     let events = events
@@ -26,7 +26,7 @@ pub(super) async fn visible_state(case: &Case, object: &SealedSecret) -> Value {
     for field in ["secretUid", "secretVersion", "content", "proof"] {
         record.remove(field);
     }
-    // Each content has a version of its own, whether or not a value is the same.
+    // Each version of a SealedSecret has a new content version, even if a value is the same.
     for version in status["versions"].as_array_mut().unwrap() {
         version["version"] = Value::Null;
         version["time"] = Value::Null;
@@ -127,10 +127,10 @@ async fn no_edit_reveals_a_value_byte_by_byte() {
     assert!(!results[0].0.contains("x104"), "{}", results[0].0);
 }
 
-/// Attack: an author puts the words of a webhook's denial into an invalid label, to learn from the report whether the API
-/// server also rejects a value.
+/// Attack: an author puts the text of a webhook's denial into an invalid label, to infer from the report whether the
+/// API server also rejects a value.
 #[tokio::test]
-async fn words_of_a_denial_in_a_label_do_not_reveal_a_rejected_value() {
+async fn a_label_with_the_text_of_a_denial_does_not_reveal_a_rejected_value() {
     let case = Case::new("denials").await;
     let mut messages = Vec::new();
     for (name, value) in [("one", "{}"), ("two", "x")] {

@@ -39,7 +39,7 @@ async fn a_value_reaches_no_log_event_or_status() {
     typed.spec.template.type_ = Some("kubernetes.io/dockerconfigjson".into());
     case.create(&typed).await;
     case.wait_for_failure("typed").await;
-    // Kubernetes would quote the first invalid character, which is part of the value.
+    // Kubernetes quotes the first invalid character, which is part of the value.
     let text = [(
         ".dockerconfigjson".to_owned(),
         Some("{{ \"{\" }}{{ .a }}".to_owned()),
@@ -108,8 +108,8 @@ async fn c25_the_values_of_other_secrets_are_never_fetched() {
 
 /// Attack: an attacker reads the memory of the running controller and searches it for values and keys.
 ///
-/// The live key has to remain, in the form in which aws-lc computes with it. The search includes the stack, where a
-/// needle remains until later calls overwrite it, so the test repeats the search.
+/// The loaded key necessarily remains, in the form in which aws-lc computes with it. The search includes the stack,
+/// where a value remains until later calls overwrite it, so the test repeats the search.
 #[tokio::test]
 async fn an_idle_controller_keeps_no_value_and_no_encoded_key_in_memory() {
     const VALUE: &str = "a unique value: 0d6f2b7e-71c5";
@@ -131,11 +131,14 @@ async fn an_idle_controller_keeps_no_value_and_no_encoded_key_in_memory() {
         ("the encoded key", key_line.as_bytes().to_vec()),
         ("public text", namespace.name().as_bytes().to_vec()),
     ];
-    until("nothing secret is left in memory", async || {
-        let name = format!("rest-{}", shared::random::number::<u32>());
-        case.wait_until_idle(&name).await;
-        let found_needles = memory::needles_in_memory(case.controller.id(), &needles);
-        (found_needles == ["public text"]).then_some(())
-    })
+    until(
+        "no value and no encoded key is left in memory",
+        async || {
+            let name = format!("rest-{}", shared::random::number::<u32>());
+            case.wait_until_idle(&name).await;
+            let found_needles = memory::needles_in_memory(case.controller.id(), &needles);
+            (found_needles == ["public text"]).then_some(())
+        },
+    )
     .await;
 }

@@ -328,8 +328,7 @@ async fn start_two_controllers(
 }
 
 #[tokio::test]
-async fn c24_the_log_shows_the_fingerprint_of_a_new_certificate_and_the_certificate_only_for_debugging()
- {
+async fn c24_the_log_shows_the_fingerprint_of_a_new_certificate_and_its_pem_only_at_debug_level() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("json").await;
     roles::grant(&namespace, Reach::Namespace).await;
@@ -355,7 +354,7 @@ async fn a_renewal_killed_repeatedly_creates_no_key_twice() {
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
     for milliseconds in (40..400).step_by(40) {
         let mut controller = ClusterController::spawn(&kubeconfig, namespace.name(), &[]);
-        // Kills the controller at different points of the renewal; there is no event to wait for.
+        // Kill the controller at different points of the renewal; there is no event to wait for.
         tokio::time::sleep(std::time::Duration::from_millis(milliseconds)).await;
         controller.signal(Signal::KILL);
     }

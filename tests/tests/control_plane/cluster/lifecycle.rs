@@ -213,7 +213,7 @@ async fn c16_a_missing_type_means_opaque_and_a_change_of_type_is_refused_with_ad
 /// Attack: an author deletes a SealedSecret with the same name as a Secret that it does not own, so that the Secret is
 /// deleted.
 #[tokio::test]
-async fn s9_old_garbage_collection_deletes_its_own_secret_and_keeps_an_unowned_one() {
+async fn s9_old_garbage_collection_deletes_owned_secrets_and_keeps_others() {
     let case = Case::with_args("old-gc", &["--old-gc-behavior"]).await;
     case.create_secret(
         json!({ "metadata": { "name": "theirs" }, "stringData": { "a": "theirs" } }),

@@ -83,7 +83,11 @@ async fn a_scrape_has_upstreams_series_and_counts_events() {
     };
     assert_eq!(errors("unseal"), Some(1.0));
     assert!(errors("unmanaged") >= Some(1.0));
-    assert_eq!(errors("status"), Some(0.0), "exported from the start");
+    assert_eq!(
+        errors("status"),
+        Some(0.0),
+        "the series exists from the start"
+    );
     assert!(value("private_key_operations_total", &[]) >= Some(3.0));
     let keys = value("keys", &[("state", "valid")]);
     assert_eq!(

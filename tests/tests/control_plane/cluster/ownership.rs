@@ -29,7 +29,7 @@ async fn an_unowned_secret_stays_unchanged_until_it_is_deleted() {
 }
 
 #[tokio::test]
-async fn a_persistent_failure_is_reported_once_more_and_retried() {
+async fn a_persistent_failure_is_logged_and_retried_once_consent_is_given() {
     let case = Case::with_args("keeps-failing", &["--max-unseal-retries=1"]).await;
     case.create_secret(json!({ "metadata": { "name": "db" }, "stringData": { "a": "theirs" } }))
         .await;

@@ -1,5 +1,5 @@
-//! Tests what the controller recognizes without decrypting, and how much it decrypts otherwise. Compares counts, not
-//! times.
+//! Tests which objects the controller recognizes without decryption, and the number of decryptions otherwise. Compares
+//! counts, not times.
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -91,7 +91,7 @@ async fn notices_changes_made_while_stopped_and_decrypts_nothing_for_an_unrelate
 
 /// Attack: an author copies the status record of another object, so that the controller does not write the Secret.
 #[tokio::test]
-async fn a_record_of_another_object_costs_a_decryption_and_proves_nothing() {
+async fn a_record_copied_from_another_object_is_ignored() {
     let case = Case::new("forged").await;
     for name in ["mine", "other"] {
         case.seal(name, &ITEMS).await;
@@ -153,7 +153,7 @@ async fn a_hint_or_a_recorded_key_saves_attempts_with_other_keys() {
     let hinted_operations = operations(&case).await;
     assert!(
         (hinted_operations - 3.0).abs() < 0.5,
-        "{hinted_operations}: one for each item"
+        "{hinted_operations} operations, not one for each item"
     );
 
     case.create(&seal("plain", &ITEMS)).await;
@@ -161,7 +161,7 @@ async fn a_hint_or_a_recorded_key_saves_attempts_with_other_keys() {
     let first = operations(&case).await - hinted_operations;
     assert!(
         (first - 5.0).abs() < 0.5,
-        "{first}: the first item tries all three keys, the others only the key that unsealed it"
+        "{first} operations: the first item tries all three keys, the other items only the key that unsealed the first one"
     );
     // A new version, sealed for the same key: the status still names the key.
     let next = seal("plain", &[("a", "9"), ("b", "2"), ("c", "3")]);

@@ -55,12 +55,12 @@ async fn c2_c3_the_status_shows_the_newest_error_and_then_success() {
     assert!(status.items[0].sealed_by.is_some());
 }
 
-/// Attack: an author stores an object with too many items beside a victim's valid one, so that the controller ignores
-/// the victim's.
+/// Attack: an author stores an object with too many items beside a victim's valid object, so that the controller
+/// ignores the valid object.
 #[tokio::test]
 async fn a_malformed_object_gets_its_own_status_and_affects_no_other() {
     let case = Case::new("malformed").await;
-    // The CRD permits no field of the wrong kind that the controller reads.
+    // The CRD refuses a wrong type in every field that the controller reads, so the object has too many items instead.
     let items: BTreeMap<String, &str> = (0..=20_000).map(|i| (format!("{i}"), "")).collect();
     let spec = json!({ "encryptedData": items });
     let odd = json!({
@@ -94,8 +94,8 @@ async fn a_malformed_object_gets_its_own_status_and_affects_no_other() {
     assert_eq!(status, "False");
 }
 
-/// Attack: an author stores an object with the maximal number of items, none of which can be unsealed, so that its status
-/// is too large to be written.
+/// Attack: an author stores an object with the maximal number of items, none of which can be unsealed, so that its
+/// status is too large to be written.
 #[tokio::test]
 async fn an_object_of_maximal_size_gets_a_status_if_every_item_fails() {
     let case = Case::new("large").await;

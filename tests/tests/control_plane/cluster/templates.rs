@@ -64,7 +64,7 @@ async fn c18_random_results_survive_restarts_and_corrections() {
         .await;
     case.wait_for_event("db", "DriftCorrected").await;
     assert_eq!(case.secret("db").await.unwrap().data, before.data);
-    // An edited random value is generated again; the other one stays.
+    // An edited random value is generated again, and the other random value stays.
     case.patch_secret("db", json!({ "stringData": { "id": "edited" } }))
         .await;
     tests::patience::until("the value is generated again", async || {

@@ -1,5 +1,5 @@
-//! Tests every built-in type of Secret: which types are created, and that each reaches a stable state with the items
-//! that Kubernetes adds. Kubernetes' real token controller runs.
+//! Tests every built-in type of Secret: which types are created, and that each Secret reaches a stable state with the
+//! items that Kubernetes adds. Kubernetes' real token controller runs.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ const ADDED_ITEMS: [&str; 3] = ["ca.crt", "namespace", "token"];
 
 type Items = &'static [(&'static str, &'static str)];
 
-/// Each built-in type with its required items, no type at all, and a type that Kubernetes does not know.
+/// Each built-in type with its required items, no type, and a type that is unknown to Kubernetes.
 const TYPES: &[(&str, &str, Items)] = &[
     ("none", "", &[("a", "1")]),
     ("opaque", "Opaque", &[("a", "1")]),
@@ -144,11 +144,11 @@ async fn assert_no_correction(case: &Case) {
     );
 }
 
-/// The controller checks which items a type requires. The API server checks everything else.
+/// The controller checks which items a type requires. The API server checks all other rules.
 #[tokio::test]
-async fn a_secret_that_no_api_server_accepts_is_stalled() {
+async fn an_invalid_secret_is_stalled() {
     // The name of the invalid item would reveal something about its value.
-    const BY_VALUES: &str = "the values do not form a valid Secret";
+    const INVALID_VALUES: &str = "the values do not form a valid Secret";
     let case = Case::new("refused").await;
     let rows: [(&str, &str, Items, &str); 4] = [
         (
@@ -161,13 +161,13 @@ async fn a_secret_that_no_api_server_accepts_is_stalled() {
             "no-object",
             "kubernetes.io/dockerconfigjson",
             &[(".dockerconfigjson", r#"["hunter2"]"#)],
-            BY_VALUES,
+            INVALID_VALUES,
         ),
         (
             "empty",
             "kubernetes.io/ssh-auth",
             &[("ssh-privatekey", "")],
-            BY_VALUES,
+            INVALID_VALUES,
         ),
         ("label", "Opaque", &[("a", "hunter2")], "metadata.labels"),
     ];
@@ -195,7 +195,7 @@ async fn a_secret_that_no_api_server_accepts_is_stalled() {
 
 /// Attack: an author causes the controller and Kubernetes to overwrite each other without end.
 #[tokio::test]
-async fn a_secret_of_every_type_settles_with_what_kubernetes_adds() {
+async fn secrets_of_every_type_stay_synced_with_the_additions_of_kubernetes() {
     let case = Case::with_args("types", &[ALLOW]).await;
     wait_for_account(&case).await;
     for (name, type_, items) in TYPES {
@@ -245,7 +245,7 @@ async fn a_new_version_of_a_service_account_token_keeps_the_token() {
         before.annotations().get(ACCOUNT_UID)
     );
 
-    // The controller still reverts changes to what the SealedSecret sets, and the token stays.
+    // The controller still reverts changes of fields that the SealedSecret sets, and the token stays.
     case.wait_until_synced("db").await;
     case.patch_secret("db", json!({ "stringData": { "a": "edited" } }))
         .await;
@@ -282,8 +282,8 @@ async fn create_mergeable_secret(case: &Case, name: &str, type_: &str) {
     case.create_secret(secret).await;
 }
 
-/// Attack: an author who may create SealedSecrets but no Secrets requests a Secret into which Kubernetes puts
-/// a token, or a Secret that lets its holder join the cluster.
+/// Attack: an author who may create SealedSecrets but no Secrets requests a Secret to which Kubernetes adds a token, or
+/// a Secret that lets its holder join the cluster.
 #[tokio::test]
 async fn refuses_a_risky_type_in_every_form() {
     let case = Case::new("risky").await;
@@ -319,7 +319,7 @@ async fn refuses_a_risky_type_in_every_form() {
     }
 }
 
-/// Attack: an author has the controller maintain a Secret whose type grants credentials and is no longer allowed.
+/// Attack: an author makes the controller maintain a Secret whose type grants credentials and is no longer allowed.
 ///
 /// The Secret was created while its type was allowed, as Bitnami's controller would have done.
 #[tokio::test]

@@ -224,7 +224,7 @@ async fn after_the_last_key_is_removed_none_is_generated_until_it_is_restored() 
     let scrape = Scrape::read(&case.controller.scrape().await);
     let held_back = "sealed_secrets_controller_keys_held_back";
     assert_eq!(scrape.value(held_back, &[("reason", "removed")]), Some(1.0));
-    // v1 is not affected.
+    // The keys of v1 are not affected.
     case.seal("db", &[("a", "1")]).await;
     case.wait_for_values("db", &[("a", "1")]).await;
     assert_eq!(v2_key_names(&case.namespace).await, [""; 0]);
@@ -232,8 +232,8 @@ async fn after_the_last_key_is_removed_none_is_generated_until_it_is_restored() 
     wait_until_first(&case, &key_id(1)).await;
 }
 
-/// Attack: a client plants Secrets that look like v2 keys but are malformed, to stop the controller, or to make it seal for
-/// a key that it does not have.
+/// Attack: a client plants Secrets that look like v2 keys but are malformed, to stop the controller, or to make it seal
+/// for a key that it does not have.
 #[tokio::test]
 async fn unusable_v2_keys_are_reported_and_skipped() {
     let case = Case::with_args("v2-bad-keys", ARGS).await;
@@ -331,7 +331,7 @@ async fn bitnamis_controller_starts_and_unseals_with_v2_keys_present() {
 }
 
 #[tokio::test]
-async fn the_list_is_served_through_the_api_server() {
+async fn the_list_of_recipients_is_served_through_the_api_server() {
     let plane = ControlPlane::shared().await;
     let namespace = plane.namespace("v2-proxy").await;
     roles::grant(&namespace, Reach::Namespace).await;

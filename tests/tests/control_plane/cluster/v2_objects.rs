@@ -71,7 +71,7 @@ async fn an_object_moves_from_v1_to_v2_and_costs_one_operation_for_each_lock() {
 
 type Attack = fn(&mut SealedSecret);
 
-/// Attacks by an editor of the file without keys, with the reason that each has.
+/// Attacks by an editor of the file who has no keys, each with the reason of its refusal.
 const ATTACKS: [(&str, Attack); 4] = [
     ("Tampered", |sealed| {
         let entries = &mut sealed.spec.encrypted_data;
@@ -98,9 +98,9 @@ const ATTACKS: [(&str, Attack); 4] = [
     }),
 ];
 
-/// Attack: an editor of the file without keys changes what was sealed.
+/// Attack: an editor of the file who has no keys changes, moves or replaces sealed values.
 #[tokio::test]
-async fn attacks_have_their_reasons_in_status_and_event_and_the_secret_stays() {
+async fn each_attack_is_refused_with_its_reason_and_the_secret_stays() {
     let case = Case::new("v2-attacks").await;
     for (reason, attack) in ATTACKS {
         let name = reason.to_lowercase();
@@ -143,8 +143,8 @@ async fn refuses_an_object_whose_bound_template_was_changed() {
     assert_eq!(case.secret("x").await.unwrap(), before);
 }
 
-/// Attack: an editor sets an item to guesses of its value, and watches statuses, events and revisions for the guess that
-/// changes nothing.
+/// Attack: an editor sets an item to guesses of its value, and watches statuses, events and revisions for the guess
+/// that changes nothing.
 #[tokio::test]
 async fn a_right_guess_of_a_v2_value_is_indistinguishable_from_a_wrong_one() {
     let case = Case::new("v2-guesses").await;

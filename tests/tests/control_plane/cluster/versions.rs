@@ -1,4 +1,4 @@
-//! Tests the content versions in the status: what changes them, and what must not.
+//! Tests which changes change the content versions in the status, and which do not.
 
 use k8s_openapi::api::core::v1::Secret as ApiSecret;
 use kube::ResourceExt as _;
@@ -47,7 +47,7 @@ fn rules() -> ResealRules {
 }
 
 #[tokio::test]
-async fn re_encryption_key_renewal_and_metadata_leave_the_version_and_a_set_value_changes_it() {
+async fn setting_a_value_changes_the_version_and_re_encryption_does_not() {
     let case = Case::new("versions").await;
     case.seal("db", &ITEMS).await;
     let first = versions(&case, "db").await;
@@ -73,7 +73,7 @@ async fn re_encryption_key_renewal_and_metadata_leave_the_version_and_a_set_valu
     replace_entries(&case, "db", &converted.sealed).await;
     assert_eq!(versions(&case, "db").await, first, "converted to v2");
 
-    // The same values, set again.
+    // The same values are set again.
     let again = case.sealed_secret("db", &ITEMS);
     replace_entries(&case, "db", &again).await;
     let next = versions(&case, "db").await;
@@ -84,7 +84,7 @@ async fn re_encryption_key_renewal_and_metadata_leave_the_version_and_a_set_valu
 }
 
 #[tokio::test]
-async fn a_restart_keeps_the_versions_and_a_replaced_key_keeps_their_time() {
+async fn a_restart_keeps_the_versions_and_a_replaced_version_key_keeps_their_time() {
     let case = Case::new("versions-restart").await;
     case.seal("db", &ITEMS).await;
     let first = versions(&case, "db").await;
@@ -122,22 +122,22 @@ async fn a_restart_keeps_the_versions_and_a_replaced_key_keeps_their_time() {
 async fn a_right_guess_changes_the_version_like_a_wrong_one() {
     let case = Case::new("versions-guess").await;
     case.seal("pin", &[("pin", "1234")]).await;
-    let mut seen = versions(&case, "pin").await;
+    let mut previous = versions(&case, "pin").await;
     for guess in ["0000", "1234", "1234", "9999"] {
         let sealed = case.sealed_secret("pin", &[("pin", guess)]);
         replace_entries(&case, "pin", &sealed).await;
         let next = versions(&case, "pin").await;
-        assert_eq!(next.len(), seen.len() + 1, "{guess}");
-        let is_new = seen
+        assert_eq!(next.len(), previous.len() + 1, "{guess}");
+        let is_new = previous
             .iter()
             .all(|version| version.version != next[0].version);
         assert!(is_new, "{guess}");
-        seen = next;
+        previous = next;
     }
 }
 
 #[tokio::test]
-async fn random_values_have_another_version_with_each_generation() {
+async fn each_generation_changes_the_version_of_random_values() {
     let case = Case::new("versions-random").await;
     case.seal_with("app", &[("a", "1")], &[("token", "{{ randAlphaNum 20 }}")])
         .await;
@@ -149,10 +149,10 @@ async fn random_values_have_another_version_with_each_generation() {
     assert_eq!(versions(&case, "app").await.len(), 2);
 }
 
-/// Attack: an author in the controller's namespace seals a Secret with the name of the key of versions, to know the key and
+/// Attack: an author in the controller's namespace seals a Secret with the name of the version key, to know the key and
 /// test guesses offline.
 #[tokio::test]
-async fn no_sealed_secret_becomes_the_key_of_versions() {
+async fn a_sealed_secret_cannot_create_the_version_key() {
     let case = Case::new("versions-key").await;
     case.delete_secret(KEY_SECRET).await;
     case.seal(KEY_SECRET, &[("key", "0123456789abcdef0123456789abcdef")])

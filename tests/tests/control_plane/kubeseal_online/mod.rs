@@ -48,7 +48,7 @@ use outcome::Outcome;
 use run::{Limit, PreparedCase};
 use test_cluster::TestCluster;
 
-/// The run fails if fewer cases are found, so that a broken loader does not pass.
+/// The minimum number of cases: a run with fewer cases fails, so that a broken loader does not pass.
 const MIN_CASES: usize = 60;
 
 /// The implementation of a tool or a controller.
@@ -64,7 +64,7 @@ const IMPLEMENTATIONS: [Implementation; 2] = [Implementation::Upstream, Implemen
 type Outcomes = BTreeMap<(Implementation, Implementation), Outcome>;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn four_combinations_agree_except_for_the_listed_differences() {
+async fn both_kubeseals_and_controllers_agree_except_for_the_listed_differences() {
     let fixtures = Fixtures::new().unwrap();
     let clusters = [
         TestCluster::start_upstream(&fixtures).await,
@@ -100,11 +100,11 @@ struct Suite {
 
 impl Suite {
     fn run(fixtures: &Fixtures, clusters: &[TestCluster; 2]) -> Result<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
-        let cases = cases::load(&folder.join("online"))?;
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
+        let cases = cases::load(&directory.join("online"))?;
         ensure!(cases.len() >= MIN_CASES, "only {} cases", cases.len());
-        let all_cases = [cases::load(&folder)?, cases.clone()].concat();
-        let differences = Differences::load(&folder.join("DIFFERENCES.toml"), &all_cases)?;
+        let all_cases = [cases::load(&directory)?, cases.clone()].concat();
+        let differences = Differences::load(&directory.join("DIFFERENCES.toml"), &all_cases)?;
         let tools = [
             tests::upstream::upstream_kubeseal(),
             tests::binaries::kubeseal(),

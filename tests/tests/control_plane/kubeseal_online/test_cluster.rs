@@ -1,4 +1,4 @@
-//! A namespace with a controller, and the Services that cases need.
+//! A namespace with a controller, and the Services that the cases use.
 
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
@@ -20,7 +20,7 @@ pub(crate) const VARIABLES: &[(&str, &str)] = &[
     ("KUBECONFIG", "${kubeconfig}"),
     ("SEALED_SECRETS_CONTROLLER_NAME", "seals"),
     ("SEALED_SECRETS_CONTROLLER_NAMESPACE", "${namespace}"),
-    // This project's `kubeseal` caches certificates. The cache must be outside the compared folder.
+    // This project's `kubeseal` caches certificates. The cache must be outside the compared directory.
     ("XDG_CACHE_HOME", "${dir}/../cache"),
 ];
 

@@ -123,14 +123,14 @@ impl<'a> CountedCluster<'a> {
 }
 
 /// Returns the kubeconfig with another port, and with an exec plug-in that outputs the user's token.
-fn with_plug_in(kubeconfig: &str, folder: &Path, runs: &Path, port: u16) -> Json {
+fn with_plug_in(kubeconfig: &str, directory: &Path, runs: &Path, port: u16) -> Json {
     let mut root: Json = serde_json::from_str(kubeconfig).unwrap();
     let user = &mut root["users"][0]["user"];
     let credential = json!({
         "apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential",
         "status": { "token": user["token"], "expirationTimestamp": "2199-01-01T00:00:00Z" },
     });
-    let file = folder.join("credential.json");
+    let file = directory.join("credential.json");
     fs::write(&file, credential.to_string()).unwrap();
     let script = format!("echo run >> '{}'; cat '{}'", runs.display(), file.display());
     *user = json!({ "exec": {

@@ -74,7 +74,7 @@ impl Fixture {
     }
 
     fn state_path(&self, name: &str) -> PathBuf {
-        self.controller.folder().join(name)
+        self.controller.directory().join(name)
     }
 }
 
@@ -83,7 +83,7 @@ fn output_text(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn the_rules_controller_unseals_the_created_object() {
+async fn the_controller_of_the_rule_unseals_the_created_object() {
     let fixture = Fixture::new().await;
     fixture.write_rules("");
     let args = [
@@ -102,7 +102,7 @@ async fn the_rules_controller_unseals_the_created_object() {
 }
 
 #[tokio::test]
-async fn a_rules_fingerprint_of_another_certificate_prevents_sealing() {
+async fn refuses_to_seal_if_the_fingerprint_in_the_rule_does_not_match() {
     let fixture = Fixture::new().await;
     fixture.write_rules("  fingerprint: SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU\n");
     let output = fixture.seal(
@@ -121,7 +121,7 @@ async fn a_rules_fingerprint_of_another_certificate_prevents_sealing() {
 }
 
 #[tokio::test]
-async fn without_a_rule_requests_the_default_controller_and_reports_its_absence() {
+async fn without_a_rule_seal_requires_the_default_controller() {
     let fixture = Fixture::new().await;
     let output = fixture.seal(
         &["create", "db", "--stdin", "password", "-n", "shop"],

@@ -9,7 +9,7 @@ use tests::scratch::Scratch;
 use tests::sealing::KEYS;
 use tests::{age, binaries};
 
-fn create_folder() -> Scratch {
+fn create_directory() -> Scratch {
     let scratch = Scratch::new();
     fs::create_dir_all(scratch.path().join("state/keys")).unwrap();
     for (i, key) in KEYS.iter().enumerate() {
@@ -65,7 +65,7 @@ fn assert_contains_all_keys(plain: &[u8]) {
 
 #[test]
 fn the_reference_age_decrypts_archives_of_seal() {
-    let scratch = create_folder();
+    let scratch = create_directory();
     let recipient = read_recipient(&scratch);
     let args = [
         "keys",
@@ -104,7 +104,7 @@ fn the_reference_age_decrypts_archives_of_seal() {
 
 #[test]
 fn seal_decrypts_archives_of_the_reference_age() {
-    let scratch = create_folder();
+    let scratch = create_directory();
     let recipient = read_recipient(&scratch);
     let mut manifests = String::new();
     for i in 0..3 {
@@ -116,8 +116,8 @@ fn seal_decrypts_archives_of_the_reference_age() {
         let mut args = vec!["-r", recipient.as_str(), "-o", name];
         args.extend(armor);
         run(&scratch, age::age(), &args, &manifests);
-        let folder = format!("from-{name}");
-        fs::create_dir(scratch.path().join(&folder)).unwrap();
+        let directory = format!("from-{name}");
+        fs::create_dir(scratch.path().join(&directory)).unwrap();
         let args = [
             "keys",
             "restore",
@@ -125,10 +125,10 @@ fn seal_decrypts_archives_of_the_reference_age() {
             "-i",
             "identity.txt",
             "--directory",
-            &folder,
+            &directory,
         ];
         run(&scratch, binaries::seal(), &args, "");
-        let keys = scratch.path().join(&folder).join("keys");
+        let keys = scratch.path().join(&directory).join("keys");
         assert_eq!(fs::read_dir(keys).unwrap().count(), 3);
     }
 }

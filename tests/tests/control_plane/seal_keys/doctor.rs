@@ -26,7 +26,7 @@ fn first_failure(site: &Site<'_>, args: &[&str]) -> String {
 #[tokio::test]
 #[allow(
     clippy::too_many_lines,
-    reason = "one fault after the other in one scenario"
+    reason = "the scenario causes one fault after the other"
 )]
 async fn names_the_first_failed_step() {
     let site = Site::new("doctor", &KEYS[..1], &["--key-renew-period=0"]).await;
@@ -161,7 +161,7 @@ async fn reports_why_no_certificate_is_served() {
 }
 
 #[tokio::test]
-async fn verifies_a_file_unchanged_and_tries_other_names_only_with_local_keys() {
+async fn doctor_verifies_a_file_and_tries_other_names_only_with_local_keys() {
     let site = Site::new("doctor-file", &KEYS[..1], &["--key-renew-period=0"]).await;
     let sealed = site.sealed_secret(&KEYS[0], "db");
     site.write("db.json", &sealed);

@@ -23,7 +23,7 @@ async fn annotate(site: &Site<'_>, key: &str, annotations: Value) {
         .unwrap();
 }
 
-/// Requests certificates from the controllers from now on, without a pause, and collects the fingerprints.
+/// Requests certificates from the controllers continuously in the background, and collects their fingerprints.
 fn watch_certificates(ports: &[u16]) -> Arc<Mutex<BTreeSet<String>>> {
     let fingerprints: Arc<Mutex<BTreeSet<String>>> = Arc::default();
     for port in ports.iter().copied() {
@@ -46,7 +46,7 @@ async fn a_new_key_seals_only_once_it_is_backed_up() {
     let site = Site::new("escrow", &KEYS[..1], &ARGS).await;
     let own_key = KEYS[0].pair.fingerprint().clone();
 
-    // Nothing is backed up: the controller serves the reason instead of a certificate, also after a restart.
+    // No key is backed up: the controller responds with the reason instead of a certificate, also after a restart.
     let response = site.served_key().await.unwrap_err();
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
     assert!(

@@ -7,8 +7,8 @@ use tests::sealing::KEYS;
 
 use super::site::Site;
 
-/// Returns entries of `managedFields` that the API server stores unchanged: a time of the year 9999, one that becomes
-/// the year 10000, and fields nested deeper than `serde_json` parses.
+/// Returns entries of `managedFields` that the API server stores unchanged: a time in the year 9999, a time that
+/// becomes the year 10000 in UTC, and fields nested deeper than `serde_json` parses.
 fn odd_entries(api_version: &str) -> [Value; 3] {
     let entry = |time: &str, fields: Value| {
         json!({

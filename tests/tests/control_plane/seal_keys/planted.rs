@@ -24,8 +24,7 @@ use super::site::{SERVICE, Site, output_text, seal_in};
 /// An annotation that asks a replicator to copy the Secret into every namespace.
 const REPLICATED: &str = "reflector.v1.k8s.emberstack.com/reflection-auto-enabled";
 
-/// Returns the attacker's key: newer than all others, marked as backed up, and with metadata for other
-/// programs.
+/// Returns the attacker's key: newer than all other keys, marked as backed up, and with metadata for other programs.
 fn planted_key() -> Value {
     let key = &KEYS[2];
     let entry = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
@@ -93,9 +92,9 @@ fn own_manifest(key: &NewKey) -> String {
     manifest::to_yaml(&secret.to_document())
 }
 
-fn run_successfully(folder: &Path, args: &[&str]) -> String {
+fn run_successfully(directory: &Path, args: &[&str]) -> String {
     let mut command = Command::new(binaries::seal());
-    let output = command.args(args).current_dir(folder).output().unwrap();
+    let output = command.args(args).current_dir(directory).output().unwrap();
     assert!(
         output.status.success(),
         "{args:?}: {}",
@@ -114,15 +113,15 @@ fn states(list: &str) -> BTreeMap<String, String> {
 }
 
 /// Attack: an attacker plants a key with a later start of validity in a backup of any format, so that it becomes the
-/// sealing key in a folder.
+/// sealing key in a directory.
 #[test]
-fn a_key_restored_into_a_folder_is_opening_only() {
+fn a_key_restored_into_a_directory_is_opening_only() {
     let scratch = Scratch::new();
     let recipient = create_identity(&scratch);
     for (i, file) in write_backups(scratch.path(), &recipient).iter().enumerate() {
         for (case, has_own) in [("own", true), ("empty", false)] {
-            let folder = format!("{case}-{i}");
-            let keys = scratch.path().join(&folder).join("keys");
+            let directory = format!("{case}-{i}");
+            let keys = scratch.path().join(&directory).join("keys");
             fs::create_dir_all(&keys).unwrap();
             if has_own {
                 fs::write(keys.join("own.yaml"), own_manifest(&KEYS[0])).unwrap();
@@ -134,7 +133,7 @@ fn a_key_restored_into_a_folder_is_opening_only() {
                 "-i",
                 "identity.txt",
                 "--directory",
-                &folder,
+                &directory,
             ];
             let dry_run = run_successfully(scratch.path(), &[&args[..], &["--dry-run"]].concat());
             let report = run_successfully(scratch.path(), &args);
@@ -152,7 +151,7 @@ fn a_key_restored_into_a_folder_is_opening_only() {
             assert!(report.contains(REPLICATED), "{file}: {report}");
             let list = run_successfully(
                 scratch.path(),
-                &["keys", "list", "--directory", &folder, "-o", "json"],
+                &["keys", "list", "--directory", &directory, "-o", "json"],
             );
             let states = states(&list);
             assert_eq!(states["planted"], "opening", "{file}");

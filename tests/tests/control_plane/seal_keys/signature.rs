@@ -14,9 +14,9 @@ use super::site::output_text;
 
 const NAMESPACE: &str = "sealed-secrets-backup";
 
-/// Creates a folder with a key manifest, a recipient, and an SSH key of each type with its line in the file of
+/// Creates a directory with a key manifest, a recipient, and an SSH key of each type with its line in the file of
 /// allowed signers.
-fn create_folder(key_types: &[(&str, &str)]) -> Scratch {
+fn create_directory(key_types: &[(&str, &str)]) -> Scratch {
     let scratch = Scratch::new();
     let path = |name: &str| scratch.path().join(name);
     fs::create_dir_all(path("state/keys")).unwrap();
@@ -51,10 +51,10 @@ fn create_folder(key_types: &[(&str, &str)]) -> Scratch {
     scratch
 }
 
-fn seal(folder: &Path, args: &[&str]) -> Output {
+fn seal(directory: &Path, args: &[&str]) -> Output {
     Command::new(binaries::seal())
         .args(args)
-        .current_dir(folder)
+        .current_dir(directory)
         .output()
         .unwrap()
 }
@@ -68,10 +68,10 @@ const BACKUP: [&str; 6] = [
     "state",
 ];
 
-/// Runs `seal keys restore --verify` into a new folder, and asserts that a failed run restores nothing.
-fn restore(folder: &Path, archive: &str) -> Output {
+/// Runs `seal keys restore --verify` into a new directory, and asserts that a failed run restores nothing.
+fn restore(directory: &Path, archive: &str) -> Output {
     let into = format!("into-{archive}");
-    fs::create_dir_all(folder.join(&into)).unwrap();
+    fs::create_dir_all(directory.join(&into)).unwrap();
     let args = [
         "keys",
         "restore",
@@ -83,8 +83,8 @@ fn restore(folder: &Path, archive: &str) -> Output {
         "--directory",
         &into,
     ];
-    let output = seal(folder, &args);
-    let is_restored = fs::read_dir(folder.join(&into)).unwrap().count() > 0;
+    let output = seal(directory, &args);
+    let is_restored = fs::read_dir(directory.join(&into)).unwrap().count() > 0;
     assert_eq!(
         is_restored,
         output.status.success(),
@@ -94,7 +94,7 @@ fn restore(folder: &Path, archive: &str) -> Output {
     output
 }
 
-fn is_accepted_by_ssh_keygen(folder: &Path, archive: &str, signer: &str) -> bool {
+fn is_accepted_by_ssh_keygen(directory: &Path, archive: &str, signer: &str) -> bool {
     let signature = format!("{archive}.sig");
     let args = [
         "-Y", "verify", "-n", NAMESPACE, "-f", "signers", "-I", signer, "-s", &signature,
@@ -102,32 +102,32 @@ fn is_accepted_by_ssh_keygen(folder: &Path, archive: &str, signer: &str) -> bool
     let mut command = operators::ssh_keygen();
     command
         .args(args)
-        .current_dir(folder)
-        .stdin(fs::File::open(folder.join(archive)).unwrap());
+        .current_dir(directory)
+        .stdin(fs::File::open(directory.join(archive)).unwrap());
     command.output().unwrap().status.success()
 }
 
 #[test]
 fn seal_and_ssh_keygen_verify_each_others_signatures() {
     let key_types = [("jane", "ed25519"), ("joe", "ecdsa -b 256")];
-    let scratch = create_folder(&key_types);
-    let folder = scratch.path();
+    let scratch = create_directory(&key_types);
+    let directory = scratch.path();
     for (name, _) in key_types {
         let principal = format!("{name}@example.com");
         let signed_by_seal = format!("{name}-ours.age");
         let output = seal(
-            folder,
+            directory,
             &[&BACKUP[..], &[&signed_by_seal, "--sign", name]].concat(),
         );
         assert!(output.status.success(), "{}", output_text(&output));
         assert!(is_accepted_by_ssh_keygen(
-            folder,
+            directory,
             &signed_by_seal,
             &principal
         ));
         let signed_by_ssh_keygen = format!("{name}-theirs.age");
         assert!(
-            seal(folder, &[&BACKUP[..], &[&signed_by_ssh_keygen]].concat())
+            seal(directory, &[&BACKUP[..], &[&signed_by_ssh_keygen]].concat())
                 .status
                 .success()
         );
@@ -141,9 +141,9 @@ fn seal_and_ssh_keygen_verify_each_others_signatures() {
             name,
             &signed_by_ssh_keygen,
         ];
-        operators::successful(operators::ssh_keygen().args(args).current_dir(folder));
+        operators::successful(operators::ssh_keygen().args(args).current_dir(directory));
         for archive in [&signed_by_seal, &signed_by_ssh_keygen] {
-            let message = output_text(&restore(folder, archive));
+            let message = output_text(&restore(directory, archive));
             assert!(
                 message.contains(&format!("signed by {principal} (SHA256:")),
                 "{message}"
@@ -152,43 +152,47 @@ fn seal_and_ssh_keygen_verify_each_others_signatures() {
     }
 }
 
-/// Attack: an attacker presents an archive that no allowed signer signed for this purpose, so that their keys are
-/// restored.
+/// Attack: an attacker presents an archive that no allowed signer signed for this purpose, so that the attacker's keys
+/// are restored.
 #[test]
 fn refuses_the_backups_that_ssh_keygen_refuses() {
-    let scratch = create_folder(&[("jane", "ed25519")]);
-    let folder = scratch.path();
+    let scratch = create_directory(&[("jane", "ed25519")]);
+    let directory = scratch.path();
     operators::successful(
         operators::ssh_keygen()
             .args(["-q", "-N", "", "-t", "ed25519", "-f", "mallory"])
-            .current_dir(folder),
+            .current_dir(directory),
     );
     let sign = |archive: &str, key: &str, namespace: &str| {
         assert!(
-            seal(folder, &[&BACKUP[..], &[archive]].concat())
+            seal(directory, &[&BACKUP[..], &[archive]].concat())
                 .status
                 .success()
         );
         let args = ["-Y", "sign", "-q", "-n", namespace, "-f", key, archive];
-        operators::successful(operators::ssh_keygen().args(args).current_dir(folder));
+        operators::successful(operators::ssh_keygen().args(args).current_dir(directory));
     };
     let append = |name: &str, bytes: &[u8]| {
-        let mut content = fs::read(folder.join(name)).unwrap();
+        let mut content = fs::read(directory.join(name)).unwrap();
         content.extend_from_slice(bytes);
-        fs::write(folder.join(name), content).unwrap();
+        fs::write(directory.join(name), content).unwrap();
     };
     sign("good.age", "jane", NAMESPACE);
     sign("unsigned.age", "jane", NAMESPACE);
-    fs::remove_file(folder.join("unsigned.age.sig")).unwrap();
+    fs::remove_file(directory.join("unsigned.age.sig")).unwrap();
     sign("outsider.age", "mallory", NAMESPACE);
     sign("purpose.age", "jane", "git");
     sign("changed.age", "jane", NAMESPACE);
     append("changed.age", b"x");
     sign("another.age", "jane", NAMESPACE);
-    fs::copy(folder.join("good.age.sig"), folder.join("another.age.sig")).unwrap();
+    fs::copy(
+        directory.join("good.age.sig"),
+        directory.join("another.age.sig"),
+    )
+    .unwrap();
     sign("garbage.age", "jane", NAMESPACE);
     fs::write(
-        folder.join("garbage.age.sig"),
+        directory.join("garbage.age.sig"),
         "-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END SSH SIGNATURE-----\n",
     )
     .unwrap();
@@ -201,13 +205,13 @@ fn refuses_the_backups_that_ssh_keygen_refuses() {
         ("another.age", Some("does not match the archive")),
         ("garbage.age", Some("not a signature")),
     ] {
-        let message = output_text(&restore(folder, archive));
+        let message = output_text(&restore(directory, archive));
         assert!(
             want.is_none_or(|want| message.contains(want)),
             "{archive}: {message}"
         );
-        let is_accepted = folder.join(format!("{archive}.sig")).exists()
-            && is_accepted_by_ssh_keygen(folder, archive, "jane@example.com");
+        let is_accepted = directory.join(format!("{archive}.sig")).exists()
+            && is_accepted_by_ssh_keygen(directory, archive, "jane@example.com");
         assert_eq!(is_accepted, want.is_none(), "{archive}");
     }
 }
@@ -217,17 +221,17 @@ fn refuses_the_backups_that_ssh_keygen_refuses() {
 /// For each line, `seal` agrees with `ssh-keygen` or reports an error.
 #[test]
 fn allows_no_signer_that_ssh_keygen_refuses() {
-    let scratch = create_folder(&[("jane", "ed25519")]);
-    let folder = scratch.path();
+    let scratch = create_directory(&[("jane", "ed25519")]);
+    let directory = scratch.path();
     assert!(
         seal(
-            folder,
+            directory,
             &[&BACKUP[..], &["one.age", "--sign", "jane"]].concat()
         )
         .status
         .success()
     );
-    let key = fs::read_to_string(folder.join("jane.pub")).unwrap();
+    let key = fs::read_to_string(directory.join("jane.pub")).unwrap();
     let mut accepted_count = 0;
     for options in [
         "",
@@ -250,11 +254,11 @@ fn allows_no_signer_that_ssh_keygen_refuses() {
         "valid-after=\"20201301Z\"",
     ] {
         fs::write(
-            folder.join("signers"),
+            directory.join("signers"),
             format!("jane@example.com {options} {key}"),
         )
         .unwrap();
-        let is_accepted = is_accepted_by_ssh_keygen(folder, "one.age", "jane@example.com");
+        let is_accepted = is_accepted_by_ssh_keygen(directory, "one.age", "jane@example.com");
         let args = [
             "keys",
             "restore",
@@ -267,7 +271,7 @@ fn allows_no_signer_that_ssh_keygen_refuses() {
             "--directory",
             "state",
         ];
-        let output = seal(folder, &args);
+        let output = seal(directory, &args);
         let is_accepted_by_seal = output.status.success();
         assert!(
             is_accepted || !is_accepted_by_seal,
@@ -281,21 +285,24 @@ fn allows_no_signer_that_ssh_keygen_refuses() {
 
 #[test]
 fn refuses_an_unsupported_signing_key_and_writes_nothing() {
-    let scratch = create_folder(&[("jane", "ed25519")]);
-    let folder = scratch.path();
+    let scratch = create_directory(&[("jane", "ed25519")]);
+    let directory = scratch.path();
     for (name, kind, passphrase, want) in [
         ("locked", "ed25519", "secret", "has a passphrase"),
         ("old", "rsa", "", "unsupported key type ssh-rsa"),
     ] {
         let args = ["-q", "-N", passphrase, "-t", kind, "-f", name];
-        operators::successful(operators::ssh_keygen().args(args).current_dir(folder));
-        let output = seal(folder, &[&BACKUP[..], &["x.age", "--sign", name]].concat());
+        operators::successful(operators::ssh_keygen().args(args).current_dir(directory));
+        let output = seal(
+            directory,
+            &[&BACKUP[..], &["x.age", "--sign", name]].concat(),
+        );
         assert_eq!(output.status.code(), Some(2));
         assert!(
             output_text(&output).contains(want),
             "{}",
             output_text(&output)
         );
-        assert!(!folder.join("x.age").exists() && !folder.join("x.age.sig").exists());
+        assert!(!directory.join("x.age").exists() && !directory.join("x.age.sig").exists());
     }
 }

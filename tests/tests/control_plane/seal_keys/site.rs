@@ -81,7 +81,7 @@ impl<'a> Site<'a> {
         self.scratch.path().join(name)
     }
 
-    /// Runs `seal` as an administrator, in the site's own folder.
+    /// Runs `seal` as an administrator, in the site's own directory.
     pub fn seal(&self, args: &[&str]) -> Output {
         seal_in(self.plane, &self.namespace, &self.scratch, args)
     }

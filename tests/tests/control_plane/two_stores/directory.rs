@@ -39,7 +39,7 @@ impl Directory {
     }
 }
 
-async fn start_controller(folder: &Path) -> Logged {
+async fn start_controller(directory: &Path) -> Logged {
     let mut command = guarded::command(binaries::controller());
     command
         .args([
@@ -48,7 +48,7 @@ async fn start_controller(folder: &Path) -> Logged {
         ])
         .arg("--key-renew-period=0")
         .arg("--directory")
-        .arg(folder);
+        .arg(directory);
     let mut process = Logged::spawn(&mut command).unwrap();
     let serving = |log: &str| log.contains("HTTP server serving").then_some(());
     process
@@ -57,18 +57,18 @@ async fn start_controller(folder: &Path) -> Logged {
     process
 }
 
-fn put_key(folder: &Path, name: &str, key: &NewKey) {
+fn put_key(directory: &Path, name: &str, key: &NewKey) {
     let none = std::collections::BTreeMap::new;
     let secret = key_secret::build(name, "kube-system", key, none(), none());
-    let path = folder.join(format!("keys/{name}.yaml"));
+    let path = directory.join(format!("keys/{name}.yaml"));
     fs::write(path, to_yaml(&secret.to_document())).unwrap();
 }
 
 impl TestStore for Directory {
     async fn new() -> Self {
         let scratch = Scratch::new();
-        for folder in ["sealed", "keys"] {
-            fs::create_dir(scratch.path().join(folder)).unwrap();
+        for directory in ["sealed", "keys"] {
+            fs::create_dir(scratch.path().join(directory)).unwrap();
         }
         put_key(scratch.path(), "one", &KEYS[0]);
         let process = start_controller(scratch.path()).await;

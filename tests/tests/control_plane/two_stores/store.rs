@@ -1,4 +1,4 @@
-//! The operations on a store that the scenarios need.
+//! The operations on a store that the scenarios use.
 
 use std::collections::BTreeMap;
 

@@ -9,7 +9,7 @@ use tests::upstream::KeyRequest;
 use super::UPSTREAM;
 
 pub(crate) struct TestKey {
-    /// The generating implementation and the size, for messages.
+    /// The implementation that generated the pair, and the size, for messages.
     pub(crate) description: String,
     /// The private key, PEM with PKCS#1.
     pub(crate) private: String,

@@ -10,7 +10,7 @@
 //! | `vectors` | can values of earlier releases be unsealed? |
 //! | `objects` | do whole Secrets survive sealing by one implementation and unsealing by the other? |
 //! | `v2_hpke` | do the suites of v2 agree with Go's `crypto/hpke`? |
-//! | `v2_reader` | does a program that was made from the specification of v2 alone read and write the same? |
+//! | `v2_reader` | does a program that was written from the specification of v2 alone agree with `shared`? |
 //! | `texts`, `scalars` | do both implementations read and write the same YAML and JSON? |
 #![allow(
     clippy::unwrap_used,

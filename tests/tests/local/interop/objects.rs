@@ -21,7 +21,7 @@ use super::{
     unsealing::unseal_object,
 };
 
-/// Returns a Secret with this scope and every kind of field that sealing keeps.
+/// Returns a Secret with this scope and every kind of field that sealing preserves.
 fn secret(scope: Scope) -> Value {
     let mut annotations = BTreeMap::from([("note".to_owned(), "kept: \"yes\"".to_owned())]);
     scope.annotate(&mut annotations);

@@ -18,7 +18,7 @@ const SCALARS: &str = "yes Yes YES yEs no on off oN y Y n N true True tRue ~ nul
     9223372036854775807 9223372036854775808 -9223372036854775808 -9223372036854775809 18446744073709551615 \
     18446744073709551616 1234567.891 123456789012345678901234567890 1e21 1e20 100000000000000000000 0.000001 0.0000001";
 
-/// Returns [`SCALARS`], and some with spaces.
+/// Returns [`SCALARS`], and some scalars with spaces.
 fn scalars() -> impl Iterator<Item = &'static str> {
     SCALARS
         .split_whitespace()

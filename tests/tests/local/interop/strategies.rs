@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// Line breaks of YAML 1.1 that YAML 1.2 reads as letters. Go writes them unescaped; `shared` escapes them, so
 /// that readers of both versions agree on the text.
-const OLD_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+const YAML_1_1_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
 /// Scalars that a YAML parser converts to another type, or that a writer has to quote.
 const WORDS: &str = "yes no on off y n Y N true False null ~ 0 010 0x1F 0o7 0b1 1_000 1e3 1.5 .5 5. -0 +1 .inf -.Inf \
@@ -89,8 +89,8 @@ pub(crate) fn document() -> impl Strategy<Value = Value> {
     value.prop_map(|value| json!({"root": value}))
 }
 
-/// Inserts hyphens between digits and letters, to avoid a flaw of Go's YAML writer: it compares digits as numbers,
-/// which is not an order if a number has leading zeros or meets a letter: 03a < 0x1 < 1 < 03a, and 59 < 5b < 8 < 59.
+/// Inserts hyphens between digits and letters, to avoid a flaw of Go's YAML writer: it compares digits as numbers. With
+/// leading zeros, or letters after digits, the comparison is not transitive: 03a < 0x1 < 1 < 03a, and 59 < 5b < 8 < 59.
 /// Go then writes keys in an arbitrary order.
 fn separate_digits(key: &str) -> String {
     let mut separated = String::new();
@@ -105,7 +105,7 @@ fn separate_digits(key: &str) -> String {
 
 /// Returns a SealedSecret with generated strings wherever a user may write a string.
 pub(crate) fn sealed_secret() -> impl Strategy<Value = Value> {
-    let text = || text().prop_filter("no old breaks", |text| !text.contains(OLD_BREAKS));
+    let text = || text().prop_filter("no old breaks", |text| !text.contains(YAML_1_1_BREAKS));
     let key = || key().prop_map(|key| separate_digits(&key.replace('0', "7")));
     let texts = move || btree_map(key(), text(), 0..4);
     let type_ = text().prop_filter("a type", |text| !text.is_empty());

@@ -1,4 +1,4 @@
-//! The suites of v2 against Go's `crypto/hpke`, in both directions.
+//! Tests the suites of v2 against Go's `crypto/hpke`, in both directions.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -58,7 +58,7 @@ impl Oracle {
     }
 }
 
-/// A key whose operations Go does.
+/// A key whose operations the Go program performs.
 struct GoKey {
     suite: Suite,
     private: [u8; 32],
@@ -164,7 +164,7 @@ fn open_with(sealed: &SealedSecret, key: &dyn Opener) -> Vec<u8> {
 }
 
 #[test]
-fn each_implementation_opens_what_the_other_wraps() {
+fn each_implementation_unwraps_keys_that_the_other_wraps() {
     let mut rng = StdRng::seed_from_u64(1);
     for suite in [Suite::XWing, Suite::P256] {
         for number in 1..=8 {

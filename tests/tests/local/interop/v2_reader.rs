@@ -1,4 +1,4 @@
-//! The v2 format against a reader and writer in Go that was made from the specification alone.
+//! Tests the v2 format against a reader and writer in Go that was written from the specification alone.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -70,7 +70,7 @@ fn opener(name: &str) -> &'static dyn Opener {
     }
 }
 
-/// Returns the folder of the Go program.
+/// Returns the directory of the Go program.
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("v2-reader")
 }
@@ -128,7 +128,7 @@ fn check(sealed: &SealedSecret) -> Result<Checked, Refusal> {
 /// Opens a case with `shared`, without a policy. Returns the values in hexadecimal, by item.
 fn open(case: &Json, keys: &Json) -> Result<Json, Reason> {
     let sealed = object(case, entries(case));
-    let checked = check(&sealed).map_err(|why| why.reason())?;
+    let checked = check(&sealed).map_err(|refusal| refusal.reason())?;
     let keys = strings(keys).map(opener).collect();
     let (opened, rng) = (&mut OpenedLocks::default(), &mut StdRng::seed_from_u64(4));
     let opened = v2::open(&checked, &keys, opened, &mut Unmetered, rng);
@@ -176,7 +176,7 @@ fn values(case: &Json, rng: &mut StdRng) -> BTreeMap<String, Value> {
         .collect()
 }
 
-/// Returns every combination of recipients, scope and flags, to be sealed.
+/// Returns cases to seal with every combination of recipients, scope and flags.
 fn all_combinations() -> Vec<Json> {
     let recipients: [&[&str]; 4] = [&["xw"], &["p256"], &["rsa"], &["xw", "p256", "rsa"]];
     let mut cases = Vec::new();
@@ -218,7 +218,7 @@ fn combination(recipients: &[&str], scope: Scope, bits: u8) -> Json {
     })
 }
 
-/// Returns the case once for each of its keys, as the only one.
+/// Returns a copy of the case for each of its keys, with only this key.
 fn with_each_key(case: &Json) -> Vec<Json> {
     let with = |key: &str| {
         let mut case = case.clone();
@@ -240,7 +240,7 @@ fn the_tests_of_the_go_program_pass() {
 }
 
 #[test]
-fn go_gives_the_values_or_the_reason_of_every_case() {
+fn go_returns_the_expected_values_or_refusal_of_every_case() {
     let cases = FILE["cases"].as_array().unwrap();
     for (case, result) in cases.iter().zip(run_go("open", cases)) {
         for field in ["values", "vids", "reason", "error"] {
@@ -250,7 +250,7 @@ fn go_gives_the_values_or_the_reason_of_every_case() {
 }
 
 #[test]
-fn go_writes_the_cases_with_known_randomness_again() {
+fn go_reproduces_the_cases_with_fixed_randomness() {
     let cases = FILE["cases"].as_array().unwrap().iter();
     let cases: Vec<_> = cases.filter(|c| c["seal"].is_object()).cloned().collect();
     assert!(cases.len() >= 12, "{}", cases.len());
@@ -260,7 +260,7 @@ fn go_writes_the_cases_with_known_randomness_again() {
 }
 
 #[test]
-fn go_opens_what_shared_seals() {
+fn go_opens_objects_that_shared_seals() {
     let mut rng = StdRng::seed_from_u64(1);
     let mut cases = all_combinations();
     for case in &mut cases {
@@ -273,7 +273,7 @@ fn go_opens_what_shared_seals() {
 }
 
 #[test]
-fn shared_opens_what_go_seals() {
+fn shared_opens_objects_that_go_seals() {
     let mut cases = all_combinations();
     let results = run_go("seal", &cases);
     for (case, result) in cases.iter_mut().zip(results) {
@@ -288,7 +288,7 @@ fn shared_opens_what_go_seals() {
 }
 
 #[test]
-fn go_opens_for_a_recipient_that_shared_added() {
+fn go_opens_objects_for_a_recipient_that_shared_added() {
     let mut rng = StdRng::seed_from_u64(3);
     let recipients: [&[&str]; 2] = [&["xw"], &["rsa"]];
     let cases = recipients.map(|r| (8..16).map(move |bits| combination(r, Scope::Strict, bits)));
@@ -314,28 +314,29 @@ fn with_p256(case: &Json, rng: &mut StdRng) -> Entries {
     entries
 }
 
-/// Checks that what anyone can see of each item is as planned.
+/// Checks that the public properties of each item are those that the case requested.
 fn check_view(case: &Json) {
     let checked = check(&object(case, entries(case))).unwrap();
     for (item, view) in checked.object().view() {
-        let seen = json!({
+        let actual = json!({
             "bindTemplate": view.is_template_bound,
             "neverSecret": view.is_never_secret,
             "alone": view.is_alone,
             "inline": view.is_inline,
             "revision": view.revision,
         });
-        for (field, seen) in seen.as_object().unwrap() {
-            assert_eq!(*seen, case["seal"][field], "{field} of {item}");
+        for (field, actual) in actual.as_object().unwrap() {
+            assert_eq!(*actual, case["seal"][field], "{field} of {item}");
         }
     }
 }
 
 const CHANGES: usize = 2_000;
 
-/// `shared` and Go give the same values or reason for objects that were changed randomly, by one or two changes.
+/// Compares the values or the reason of the refusal that `shared` and Go return for objects with one or two random
+/// changes.
 #[test]
-fn both_give_the_same_result_for_changed_objects() {
+fn both_implementations_give_the_same_result_for_changed_objects() {
     let mut rng = StdRng::seed_from_u64(2);
     let sealed: Vec<_> = changeable_cases().collect();
     let cases: Vec<Json> = (0..CHANGES)
@@ -353,8 +354,8 @@ fn both_give_the_same_result_for_changed_objects() {
     assert!(reasons.len() >= 5, "{reasons:?}");
 }
 
-/// Returns the published cases of several entries without a policy, `spec.data` and a reader that makes a Secret
-/// object.
+/// Returns the published cases with several entries, except those with a policy, with `spec.data`, or with a reader
+/// that creates a Secret.
 fn changeable_cases() -> impl Iterator<Item = &'static Json> {
     let cases = FILE["cases"].as_array().unwrap().iter();
     cases.filter(|case| {
@@ -391,7 +392,7 @@ fn change(entries: &mut Entries, rng: &mut StdRng) {
     }
 }
 
-/// Replaces one character of an ASCII text by one that may stand in names and values.
+/// Replaces one character of an ASCII text with a character that names and values may contain.
 fn change_character(text: &str, rng: &mut StdRng) -> String {
     const CHARACTERS: &[u8] = b"ABCDabcdghilqsxz0129-_./=\n";
     let mut text = text.as_bytes().to_vec();

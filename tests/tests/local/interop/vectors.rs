@@ -91,7 +91,7 @@ fn every_vector_can_be_opened_only_under_the_label_of_its_scope() {
 }
 
 #[test]
-fn the_vectors_certificate_has_the_stated_fingerprint() {
+fn the_certificate_of_the_vectors_has_the_stated_fingerprint() {
     let vectors = vectors();
     let certificate = Certificate::from_pem(vectors.certificate.as_bytes()).unwrap();
     assert_eq!(

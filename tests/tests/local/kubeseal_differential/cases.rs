@@ -22,10 +22,10 @@ pub(crate) struct Case {
     pub(crate) stdin: Option<String>,
     /// Binary input, in base64. Replaces `stdin`.
     pub(crate) stdin_base64: Option<String>,
-    /// Files in the folder before the run, in addition to the standard files.
+    /// Files in the directory before the run, in addition to the standard files.
     #[serde(default)]
     pub(crate) files: BTreeMap<String, String>,
-    /// Symbolic links in the folder before the run: name to target.
+    /// Symbolic links in the directory before the run: name to target.
     #[serde(default)]
     pub(crate) links: BTreeMap<String, String>,
     /// Permission bits of files before the run, in octal; 644 otherwise.
@@ -59,9 +59,9 @@ struct Group {
 }
 
 /// Loads every case of the table, ordered by file name and then as in the file.
-pub(crate) fn load(folder: &Path) -> Result<Vec<Case>> {
+pub(crate) fn load(directory: &Path) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
-    for path in group_files(folder)? {
+    for path in group_files(directory)? {
         cases.extend(load_group(&path).with_context(|| path.display().to_string())?);
     }
     let mut names = BTreeSet::new();
@@ -75,9 +75,9 @@ pub(crate) fn load(folder: &Path) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn group_files(folder: &Path) -> Result<Vec<PathBuf>> {
+fn group_files(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
         let path = entry?.path();
         let is_group = path.extension().is_some_and(|e| e == "toml")
             && path.file_stem().is_some_and(|stem| stem != "DIFFERENCES");

@@ -3,35 +3,34 @@
 use super::outcome::{Change, Outcome};
 
 /// Returns the differences, one sentence each. Ignores warnings on stderr, which differ between the programs.
-pub(crate) fn disagreements(upstream: &Outcome, ours: &Outcome) -> Vec<String> {
+pub(crate) fn disagreements(upstream: &Outcome, own: &Outcome) -> Vec<String> {
     let mut differences = Vec::new();
-    if upstream.termination != ours.termination {
+    if upstream.termination != own.termination {
         differences.push(format!(
-            "upstream ended with {:?}, ours with {:?}",
-            upstream.termination, ours.termination
+            "upstream ended with {:?}, this project with {:?}",
+            upstream.termination, own.termination
         ));
     }
-    if upstream.kind != ours.kind {
+    if upstream.kind != own.kind {
         differences.push(format!(
-            "upstream's error is of kind {:?}, ours of kind {:?}",
-            upstream.kind, ours.kind
+            "upstream's error is of kind {:?}, this project's of kind {:?}",
+            upstream.kind, own.kind
         ));
     } else if upstream.kind.has_upstream_text()
-        && !begins_with(ours.error.as_ref(), upstream.error.as_ref())
+        && !begins_with(own.error.as_ref(), upstream.error.as_ref())
     {
         differences.push("the error does not begin with upstream's text".to_owned());
     }
-    if upstream.stdout != ours.stdout {
+    if upstream.stdout != own.stdout {
         differences.push("standard output differs".to_owned());
     }
     let names = upstream.changed.keys().chain(
-        ours.changed
+        own.changed
             .keys()
             .filter(|name| !upstream.changed.contains_key(*name)),
     );
     for name in names {
-        if let Some(difference) =
-            file_difference(upstream.changed.get(name), ours.changed.get(name))
+        if let Some(difference) = file_difference(upstream.changed.get(name), own.changed.get(name))
         {
             differences.push(format!("file {name}: {difference}"));
         }
@@ -40,23 +39,23 @@ pub(crate) fn disagreements(upstream: &Outcome, ours: &Outcome) -> Vec<String> {
 }
 
 /// Returns whether this project's error begins with upstream's. It may continue with any text, such as a hint.
-fn begins_with(ours: Option<&String>, upstream: Option<&String>) -> bool {
-    match (ours, upstream) {
-        (Some(ours), Some(upstream)) => ours.starts_with(upstream.as_str()),
+fn begins_with(own: Option<&String>, upstream: Option<&String>) -> bool {
+    match (own, upstream) {
+        (Some(own), Some(upstream)) => own.starts_with(upstream.as_str()),
         (None, None) => true,
         _ => false,
     }
 }
 
-fn file_difference(upstream: Option<&Change>, ours: Option<&Change>) -> Option<&'static str> {
-    match (upstream, ours) {
-        (Some(upstream), Some(ours)) if upstream == ours => None,
+fn file_difference(upstream: Option<&Change>, own: Option<&Change>) -> Option<&'static str> {
+    match (upstream, own) {
+        (Some(upstream), Some(own)) if upstream == own => None,
         (Some(Change::File { text: a, .. }), Some(Change::File { text: b, .. })) if a == b => {
             Some("the modes differ")
         }
         (Some(_), Some(_)) => Some("the contents differ"),
         (Some(_), None) => Some("only upstream changes it"),
-        (None, _) => Some("only ours changes it"),
+        (None, _) => Some("only this project changes it"),
     }
 }
 
@@ -87,9 +86,9 @@ mod tests {
     fn compares_every_part_of_an_outcome() {
         let upstream = failed_outcome(Kind::NoName, "missing");
         let compare_changed = |change: fn(&mut Outcome)| {
-            let mut ours = upstream.clone();
-            change(&mut ours);
-            disagreements(&upstream, &ours)
+            let mut own = upstream.clone();
+            change(&mut own);
+            disagreements(&upstream, &own)
         };
         assert_eq!(compare_changed(|_| {}), Vec::<String>::new());
         for (part, change) in [
@@ -113,7 +112,7 @@ mod tests {
                 o.changed.insert("out".to_owned(), Change::Removed);
             }),
             ("only upstream", |o| o.changed.clear()),
-            ("only ours", |o| {
+            ("only own", |o| {
                 o.changed.insert("other".to_owned(), Change::Removed);
             }),
         ] {

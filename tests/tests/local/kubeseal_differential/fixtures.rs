@@ -19,7 +19,7 @@ const LONG_AGO: i64 = 1_577_836_800;
 /// Fixtures that all cases share, created once per run of the suite.
 pub(crate) struct Fixtures {
     pub(crate) upstream: Upstream,
-    /// The standard files of every case's folder.
+    /// The standard files of every case's directory.
     pub(crate) files: BTreeMap<&'static str, Vec<u8>>,
     /// The private keys, each with the name of its certificate.
     pub(crate) keys: Vec<(&'static str, String)>,
@@ -45,7 +45,7 @@ impl Fixtures {
         self.web.port()
     }
 
-    /// Replaces the placeholders in a string, except `${dir}`, because each run has its own folder.
+    /// Replaces the placeholders in a string, except `${dir}`, because each run has its own directory.
     pub(crate) fn fill(&self, text: &str, placeholders: &Placeholders) -> Result<String> {
         let mut result = String::new();
         let mut rest = text;

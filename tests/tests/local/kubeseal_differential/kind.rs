@@ -120,8 +120,8 @@ pub(crate) fn classify(termination: Termination, stderr: &str) -> Kind {
 }
 
 impl Kind {
-    /// Returns whether this project's text must begin with upstream's: if upstream itself defines the text and it is
-    /// informative. Other messages come from Go's libraries, and only the kind is compared.
+    /// Returns whether this project's text must begin with upstream's. This is required if upstream itself defines the
+    /// text and the text is informative. Other messages come from Go's libraries, and only the kind is compared.
     pub(crate) fn has_upstream_text(self) -> bool {
         !matches!(
             self,

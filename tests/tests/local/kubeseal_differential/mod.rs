@@ -1,8 +1,8 @@
 //! Compares Bitnami's `kubeseal` (upstream) with this project's on the same inputs, as `tests/differential/README.md`
 //! explains.
 //!
-//! `DIFFERENTIAL_PRINT=1` prints both outcomes of every case; any other string prints those of the cases with that
-//! string in their name. `DIFFERENTIAL_PEER=1` runs only upstream, and checks the outcomes against the table of
+//! `DIFFERENTIAL_PRINT=1` prints both outcomes of every case; any other string prints the outcomes of the cases with
+//! that string in their name. `DIFFERENTIAL_PEER=1` runs only upstream, and checks the outcomes against the table of
 //! differences.
 #![allow(
     clippy::panic,
@@ -99,11 +99,11 @@ flaws! {
 
 impl Comparison {
     fn new() -> Result<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
-        let cases = cases::load(&folder)?;
-        let online = cases::load(&folder.join("online"))?;
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
+        let cases = cases::load(&directory)?;
+        let online = cases::load(&directory.join("online"))?;
         let all_cases = [cases.as_slice(), &online].concat();
-        let differences = Differences::load(&folder.join("DIFFERENCES.toml"), &all_cases)?;
+        let differences = Differences::load(&directory.join("DIFFERENCES.toml"), &all_cases)?;
         let fixtures = Fixtures::new()?;
         let programs = Programs::new();
         let verdicts = parallel::map(&cases, |case| {
@@ -154,7 +154,7 @@ impl Comparison {
 struct Programs {
     upstream: PathBuf,
     /// This project's program; `None` only with `DIFFERENTIAL_PEER`.
-    ours: Option<PathBuf>,
+    own: Option<PathBuf>,
 }
 
 impl Programs {
@@ -162,14 +162,14 @@ impl Programs {
         let upstream_only = env::var_os("DIFFERENTIAL_PEER").is_some();
         Self {
             upstream: tests::upstream::upstream_kubeseal(),
-            ours: (!upstream_only).then(tests::binaries::kubeseal),
+            own: (!upstream_only).then(tests::binaries::kubeseal),
         }
     }
 }
 
 struct Verdict {
     upstream: Outcome,
-    ours: Option<Outcome>,
+    own: Option<Outcome>,
     complaints: Vec<String>,
 }
 
@@ -186,22 +186,22 @@ fn judge(
         labels: &case.labels,
     };
     let upstream = Outcome::new(&prepared.run(&programs.upstream, Limit::Case)?, &opener);
-    let ours = match &programs.ours {
+    let own = match &programs.own {
         Some(program) => Some(Outcome::new(
             &prepared.run(program, Limit::Default)?,
             &opener,
         )),
         None => None,
     };
-    let complaints = match (differences.difference(&case.name, Program::Kubeseal), &ours) {
-        (Some(difference), Some(ours)) => difference.complaints(&upstream, ours),
+    let complaints = match (differences.difference(&case.name, Program::Kubeseal), &own) {
+        (Some(difference), Some(own)) => difference.complaints(&upstream, own),
         (Some(difference), None) => difference.upstream_complaints(&upstream),
-        (None, Some(ours)) => compare::disagreements(&differences.rewrite(&upstream), ours),
+        (None, Some(own)) => compare::disagreements(&differences.rewrite(&upstream), own),
         (None, None) => Vec::new(),
     };
     Ok(Verdict {
         upstream,
-        ours,
+        own,
         complaints,
     })
 }
@@ -209,23 +209,14 @@ fn judge(
 impl Verdict {
     fn complaint_text(&self, case: &Case) -> Option<String> {
         (!self.complaints.is_empty()).then(|| {
-            let complaints = self.complaints.join(
-                "
-  - ",
-            );
-            format!(
-                "{}
-  - {complaints}
-{}",
-                case.title(),
-                self.transcript()
-            )
+            let complaints = self.complaints.join("\n  - ");
+            format!("{}\n  - {complaints}\n{}", case.title(), self.transcript())
         })
     }
 
     fn transcript(&self) -> String {
-        match &self.ours {
-            Some(ours) => format!("upstream: {}ours: {ours}", self.upstream),
+        match &self.own {
+            Some(own) => format!("upstream: {}this project: {own}", self.upstream),
             None => self.upstream.to_string(),
         }
     }

@@ -8,7 +8,7 @@ use tests::upstream::Upstream;
 /// Decrypts the ciphertexts in output.
 pub(crate) struct Opener<'a> {
     pub(crate) upstream: &'a Upstream,
-    /// Private keys, each with the name shown for it.
+    /// Private keys, each with the name to show.
     pub(crate) keys: &'a [(&'static str, String)],
     /// Labels to try on a bare ciphertext, and on an item after the label that its object implies.
     pub(crate) labels: &'a [String],

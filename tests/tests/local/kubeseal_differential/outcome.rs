@@ -21,7 +21,7 @@ pub(crate) struct Outcome {
     pub(crate) changed: BTreeMap<String, Change>,
 }
 
-/// A changed entry in the folder.
+/// A changed entry in the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     File { mode: u32, text: String },
@@ -31,8 +31,8 @@ pub(crate) enum Change {
 
 impl Outcome {
     pub(crate) fn new(output: &RunOutput, opener: &Opener) -> Self {
-        let folder = output.folder.display().to_string();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&folder, "${dir}");
+        let directory = output.directory.display().to_string();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&directory, "${dir}");
         let stdout = without_version(&usage::summarize_page(&text(&output.stdout)));
         let stderr = text(&output.stderr);
         let kind = classify(output.termination, &stderr);
@@ -84,7 +84,7 @@ fn without_random_suffix(name: &str) -> String {
     )
 }
 
-/// Removes the version, which each program reports for itself.
+/// Removes the version, which differs between the programs.
 fn without_version(stdout: &str) -> String {
     match stdout.strip_prefix("kubeseal version: ") {
         Some(version) if version.starts_with(|c: char| c.is_ascii_digit()) => {

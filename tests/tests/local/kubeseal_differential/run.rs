@@ -1,4 +1,4 @@
-//! One run of one program on one case, in its own folder.
+//! One run of one program on one case, in its own directory.
 
 use std::{
     collections::BTreeMap,
@@ -55,9 +55,9 @@ pub(crate) struct RunOutput {
     pub(crate) termination: Termination,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
-    /// Only entries that the run changed, by path in the folder.
+    /// The entries that the run changed, by path in the directory.
     pub(crate) changed: BTreeMap<String, Entry>,
-    pub(crate) folder: PathBuf,
+    pub(crate) directory: PathBuf,
 }
 
 /// A case with its placeholders replaced, so that both programs get the same input.
@@ -103,19 +103,19 @@ impl PreparedCase {
         })
     }
 
-    /// Runs the program in a new folder with the files of the case, without this process's environment.
+    /// Runs the program in a new directory with the files of the case, without this process's environment.
     pub(crate) fn run(&self, program: &Path, limit: Limit) -> Result<RunOutput> {
         let scratch = tempfile::tempdir()?;
-        let folder = scratch.path().join("case");
-        self.create_entries(&folder)?;
-        let before = entries(&folder)?;
+        let directory = scratch.path().join("case");
+        self.create_entries(&directory)?;
+        let before = entries(&directory)?;
 
         let stdin = scratch.path().join("stdin");
-        fs::write(&stdin, bytes_with_folder_path(&self.stdin, &folder))?;
+        fs::write(&stdin, bytes_with_directory_path(&self.stdin, &directory))?;
         let stdout = scratch.path().join("stdout");
         let stderr = scratch.path().join("stderr");
         let child = self
-            .command(program, &folder)?
+            .command(program, &directory)?
             .stdin(File::open(stdin)?)
             .stdout(File::create(&stdout)?)
             .stderr(File::create(&stderr)?)
@@ -127,23 +127,23 @@ impl PreparedCase {
         };
         let termination = wait(child, limit)?;
 
-        let changed = changes(&before, entries(&folder)?);
+        let changed = changes(&before, entries(&directory)?);
         Ok(RunOutput {
             termination,
             stdout: fs::read(stdout)?,
             stderr: fs::read(stderr)?,
             changed,
-            folder,
+            directory,
         })
     }
 
-    fn create_entries(&self, folder: &Path) -> Result<()> {
-        fs::create_dir_all(folder.join("home"))?;
-        fs::create_dir_all(folder.join("tmp"))?;
+    fn create_entries(&self, directory: &Path) -> Result<()> {
+        fs::create_dir_all(directory.join("home"))?;
+        fs::create_dir_all(directory.join("tmp"))?;
         for (name, content) in &self.files {
-            let path = folder.join(name);
-            fs::create_dir_all(path.parent().context("a file name without folder")?)?;
-            fs::write(&path, bytes_with_folder_path(content, folder))?;
+            let path = directory.join(name);
+            fs::create_dir_all(path.parent().context("a file name without directory")?)?;
+            fs::write(&path, bytes_with_directory_path(content, directory))?;
             let mode = self
                 .modes
                 .get(name)
@@ -151,24 +151,24 @@ impl PreparedCase {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
         }
         for (name, target) in &self.links {
-            symlink(target, folder.join(name))?;
+            symlink(target, directory.join(name))?;
         }
         Ok(())
     }
 
-    fn command(&self, program: &Path, folder: &Path) -> Result<Command> {
+    fn command(&self, program: &Path, directory: &Path) -> Result<Command> {
         let args = shlex::split(&self.args).context("args is not a valid command line")?;
         let mut command = Command::new(program);
         // Both programs print their own name in usage text.
         command
             .arg0("kubeseal")
-            .args(args.iter().map(|arg| with_folder_path(arg, folder)));
-        command.current_dir(folder).env_clear();
+            .args(args.iter().map(|arg| with_directory_path(arg, directory)));
+        command.current_dir(directory).env_clear();
         command
-            .env("HOME", folder.join("home"))
-            .env("TMPDIR", folder.join("tmp"));
+            .env("HOME", directory.join("home"))
+            .env("TMPDIR", directory.join("tmp"));
         for (name, value) in &self.env {
-            command.env(name, with_folder_path(value, folder));
+            command.env(name, with_directory_path(value, directory));
         }
         Ok(command)
     }
@@ -183,13 +183,13 @@ fn stdin(case: &Case, fixtures: &Fixtures, placeholders: &Placeholders) -> Resul
     }
 }
 
-fn with_folder_path(text: &str, folder: &Path) -> String {
-    text.replace("${dir}", &folder.display().to_string())
+fn with_directory_path(text: &str, directory: &Path) -> String {
+    text.replace("${dir}", &directory.display().to_string())
 }
 
-fn bytes_with_folder_path(bytes: &[u8], folder: &Path) -> Vec<u8> {
+fn bytes_with_directory_path(bytes: &[u8], directory: &Path) -> Vec<u8> {
     match std::str::from_utf8(bytes) {
-        Ok(text) => with_folder_path(text, folder).into_bytes(),
+        Ok(text) => with_directory_path(text, directory).into_bytes(),
         Err(_) => bytes.to_vec(),
     }
 }
@@ -215,17 +215,17 @@ fn termination(status: ExitStatus) -> Termination {
     status.code().map_or(Termination::Signal, Termination::Exit)
 }
 
-/// Returns every file and link below the folder.
-fn entries(folder: &Path) -> Result<BTreeMap<String, Entry>> {
+/// Returns every file and link below the directory.
+fn entries(directory: &Path) -> Result<BTreeMap<String, Entry>> {
     let mut entries = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(current) = folders.pop() {
+    let mut directories = vec![directory.to_owned()];
+    while let Some(current) = directories.pop() {
         for entry in fs::read_dir(&current)? {
             let path = entry?.path();
             let metadata = fs::symlink_metadata(&path)?;
-            let name = path.strip_prefix(folder)?.display().to_string();
+            let name = path.strip_prefix(directory)?.display().to_string();
             if metadata.is_dir() {
-                folders.push(path);
+                directories.push(path);
             } else if metadata.is_symlink() {
                 entries.insert(name, Entry::Link(fs::read_link(&path)?));
             } else {

@@ -1,6 +1,6 @@
 //! Compares usage pages only by the flags that they list, because the descriptions differ.
 
-/// Output with fewer flag descriptions is not a usage page.
+/// The minimum number of flag descriptions of a usage page.
 const MIN_FLAGS: usize = 20;
 
 /// Returns a usage page with each block of flag descriptions replaced by one line with the names of the
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_other_texts() {
+    fn keeps_texts_without_flags() {
         for text in ["", "a\n", "  --- x\n", "no line end"] {
             assert_eq!(summarize_page(text), text);
         }

@@ -17,7 +17,7 @@ impl WebServer {
         let address = listener.local_addr()?;
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // A client that disconnects early already has its response or does not want one.
+                // Ignore the error: a client that disconnects early has received the response or does not need it.
                 let _ = respond(client, &certificate);
             }
         });

@@ -1,5 +1,5 @@
-//! Tests edits of 3,000 files of random layout: an edit changes the item and nothing else. Go's YAML library
-//! determines the meaning of a file before and after; a comparison of lines finds the changes.
+//! Tests edits of 3,000 files of random layout: an edit changes only the item. Go's YAML library parses the file before
+//! and after the edit; a comparison of lines finds the changes.
 
 #![allow(
     clippy::unwrap_used,
@@ -164,7 +164,7 @@ fn set_and_unset_change_only_the_item() {
 
 #[test]
 fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
-    let (upstream, folder) = (Upstream::start().unwrap(), Scratch::new());
+    let (upstream, directory) = (Upstream::start().unwrap(), Scratch::new());
     let (old, new) = (new_key(), new_key());
     let mut seal = |namespace: &str, name: &str, key: &str| {
         let label = Scope::Strict.label(namespace, name);
@@ -179,7 +179,7 @@ fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
             .unwrap(),
         )
     };
-    let tree = folder.path().join("tree");
+    let tree = directory.path().join("tree");
     fs::create_dir(&tree).unwrap();
     let files: Vec<(PathBuf, GeneratedFile)> = (0..FILES)
         .map(|seed| {
@@ -189,7 +189,7 @@ fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
             (path, file)
         })
         .collect();
-    let write = |name: &str, bytes: &[u8]| fs::write(folder.path().join(name), bytes).unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(directory.path().join(name), bytes).unwrap();
     write("old.pem", old.private_pem.expose());
     write("new.pem", new.private_pem.expose());
     write("cert.pem", new.pair.certificate().to_pem().as_bytes());
@@ -200,7 +200,7 @@ fn rotate_changes_only_values_and_a_second_run_changes_nothing() {
         ];
         let output = Command::new(binaries::seal())
             .args(args)
-            .current_dir(folder.path())
+            .current_dir(directory.path())
             .output()
             .unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);

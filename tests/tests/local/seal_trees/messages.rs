@@ -33,7 +33,7 @@ fn plain_text_under_data_is_reported_with_a_hint_to_string_data() {
 }
 
 #[test]
-fn commands_identify_templates_and_conflicts() {
+fn commands_report_templates_and_git_conflicts_in_files() {
     let template = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: {{ include \"app\" . }}\n";
     let quoted = "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: b}\ndata: {a: '{{ .Values.a | b64enc }}'}\n";
     let conflict = "apiVersion: v1\nkind: Secret\n<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> x\n";
@@ -90,7 +90,7 @@ fn commands_identify_templates_and_conflicts() {
 }
 
 #[test]
-fn identifies_files_that_are_not_identities() {
+fn reports_files_that_are_not_identities() {
     let recipient = tests::sops::RECIPIENT;
     let passphrase = include_str!("passphrase.age");
     for (text, expected) in [
@@ -177,7 +177,7 @@ fn restore_exec_and_doctor_identify_an_identity_with_a_passphrase() {
 }
 
 #[test]
-fn identifies_an_editor_that_returns_at_once() {
+fn reports_an_editor_that_returns_at_once() {
     use std::os::unix::fs::PermissionsExt as _;
     for (name, expected) in [("code", "code --wait"), ("kate", "kate --block")] {
         let tree = Tree::new();

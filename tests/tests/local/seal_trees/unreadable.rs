@@ -46,7 +46,7 @@ fn unreadable_files() -> Vec<(&'static str, String, &'static str)> {
 }
 
 #[test]
-fn rotate_reports_each_file_and_re_encrypts_the_others() {
+fn rotate_reports_each_unreadable_file_and_re_encrypts_the_others() {
     for (name, text, expected) in unreadable_files() {
         let tree = Tree::new();
         tree.seal_without_hints("db", "tree/good.yaml");
@@ -69,7 +69,7 @@ fn rotate_reports_each_file_and_re_encrypts_the_others() {
 }
 
 #[test]
-fn rotate_reports_a_file_in_a_tree_without_others() {
+fn rotate_reports_an_unreadable_file_in_a_tree_without_other_files() {
     for (name, text, expected) in unreadable_files() {
         let tree = Tree::new();
         tree.write(&format!("tree/{name}"), &text);
@@ -123,7 +123,7 @@ fn ignores_malformed_files_without_a_sealed_secret() {
 }
 
 #[test]
-fn view_shows_the_readable_files_and_reports_each_other_file() {
+fn view_shows_readable_files_and_reports_unreadable_files() {
     for (name, text, expected) in unreadable_files() {
         let tree = Tree::new();
         tree.seal_without_hints("db", "tree/good.yaml");
@@ -143,7 +143,7 @@ fn view_shows_the_readable_files_and_reports_each_other_file() {
 }
 
 #[test]
-fn diff_reports_each_file() {
+fn diff_reports_each_unreadable_file() {
     for (name, text, expected) in unreadable_files() {
         let tree = Tree::new();
         tree.git(&["init", "-q", "."]);
@@ -163,7 +163,7 @@ fn diff_reports_each_file() {
 }
 
 #[test]
-fn keys_status_reports_each_file() {
+fn keys_status_reports_each_unreadable_file() {
     for (name, text, expected) in unreadable_files() {
         let tree = Tree::new();
         tree.write("state/keys/.keep", "");

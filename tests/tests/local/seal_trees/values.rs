@@ -1,10 +1,10 @@
-//! Tests which values lint and the hook treat as plaintext, and what they report about keys.
+//! Tests which values lint and the hook treat as plaintext, and which findings about keys they report.
 
 use super::{Tree, stderr, stdout};
 
 const HEADER: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: db}\n";
 
-/// Lints a folder with one file. Returns the exit code and the output.
+/// Lints a directory with one file. Returns the exit code and the output.
 fn lint(name: &str, text: &str) -> (Option<i32>, String) {
     let tree = Tree::new();
     tree.write(&format!("tree/{name}"), text);
@@ -13,7 +13,7 @@ fn lint(name: &str, text: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn placeholders_are_not_values() {
+fn lint_accepts_placeholders() {
     for text in [
         "stringData: {a: '{{ .Values.a }}', b: \"{{ .Values.b | quote }}\"}\ndata: {c: '{{ .Values.c | b64enc }}'}\n",
         "stringData: {a: '${A}', b: '${B:=}'}\n",
@@ -34,7 +34,7 @@ fn placeholders_are_not_values() {
 }
 
 #[test]
-fn reports_a_value_among_placeholders() {
+fn lint_reports_a_value_among_placeholders() {
     for text in [
         "stringData: {a: '{{ .Values.a }}', password: hunter2}\n",
         "stringData: {a: '${A}', password: '${B:=hunter2}'}\n",
@@ -52,7 +52,7 @@ fn reports_a_value_among_placeholders() {
 }
 
 #[test]
-fn literals_of_a_secret_generator_are_values() {
+fn lint_reports_literals_of_a_secret_generator() {
     for (name, text) in [
         (
             "kustomization.yaml",

@@ -1,6 +1,10 @@
 //! Verifies, with Go's crypto/x509, keys and certificates that templates generate.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 use std::collections::BTreeMap;
 

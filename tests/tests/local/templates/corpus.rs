@@ -7,8 +7,8 @@ use super::upstream::Values;
 
 /// Returns all templates with their file and line.
 pub(crate) fn templates() -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/corpus");
-    let mut files: Vec<_> = std::fs::read_dir(folder)
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates/corpus");
+    let mut files: Vec<_> = std::fs::read_dir(directory)
         .expect("the corpus exists")
         .map(|entry| entry.expect("a file").path())
         .collect();

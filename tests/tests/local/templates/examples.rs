@@ -1,6 +1,10 @@
 //! Runs the examples of the template crate's README.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 use template::{Budget, Context, Data, Template};
 

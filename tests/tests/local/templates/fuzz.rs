@@ -1,4 +1,4 @@
-//! Runs the template fuzz target on mutated templates of the corpus: no panic, no run beyond the budget.
+//! Runs the template fuzz target on mutated templates of the corpus. The target must not panic or exceed the budget.
 //!
 //! `SEALED_SECRETS_FUZZ_SECONDS=600 cargo test -p tests --test local templates::fuzz` fuzzes for ten minutes. A
 //! coverage-guided fuzzer calls the same function, `template::fuzz`.
@@ -7,35 +7,35 @@
     clippy::expect_used,
     clippy::panic,
     clippy::format_push_string,
-    reason = "in helpers of tests too"
+    reason = "a test fails by panicking, in its helpers too"
 )]
 
 use std::time::{Duration, Instant};
 
 use super::corpus;
-use super::generate::Dice;
+use super::generate::RandomGenerator;
 
 /// The time limit for one run, far above the target's small budget even on a busy machine without optimization.
 const RUN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Returns a template of the corpus with random changes, or a mix of two templates.
-fn mutate(dice: &mut Dice, corpus: &[(String, String)]) -> Vec<u8> {
-    let mut bytes = corpus[dice.below(corpus.len())].1.clone().into_bytes();
-    for _ in 0..=dice.below(4) {
-        let start = dice.below(bytes.len() + 1);
-        let end = (start + dice.below(12)).min(bytes.len());
-        match dice.below(5) {
+fn mutate(random: &mut RandomGenerator, corpus: &[(String, String)]) -> Vec<u8> {
+    let mut bytes = corpus[random.below(corpus.len())].1.clone().into_bytes();
+    for _ in 0..=random.below(4) {
+        let start = random.below(bytes.len() + 1);
+        let end = (start + random.below(12)).min(bytes.len());
+        match random.below(5) {
             0 => drop(bytes.drain(start..end)),
             1 => {
-                let piece = bytes[start..end].repeat(1 + dice.below(40));
+                let piece = bytes[start..end].repeat(1 + random.below(40));
                 bytes.splice(start..start, piece);
             }
             2 => {
-                let other = corpus[dice.below(corpus.len())].1.as_bytes();
-                let other_start = dice.below(other.len() + 1);
+                let other = corpus[random.below(corpus.len())].1.as_bytes();
+                let other_start = random.below(other.len() + 1);
                 bytes.splice(start..end, other[other_start..].iter().copied());
             }
-            3 => bytes.insert(start, b"{}()|.$\"'`-*/=: \n\0\xff19"[dice.below(21)]),
+            3 => bytes.insert(start, b"{}()|.$\"'`-*/=: \n\0\xff19"[random.below(21)]),
             _ => {
                 let number = [
                     "99999999999",
@@ -46,7 +46,7 @@ fn mutate(dice: &mut Dice, corpus: &[(String, String)]) -> Vec<u8> {
                     "9223372036854775807",
                     "-9223372036854775808",
                     "70000",
-                ][dice.below(8)];
+                ][random.below(8)];
                 bytes.splice(start..end, number.bytes());
             }
         }
@@ -61,13 +61,13 @@ fn mutated_templates_neither_panic_nor_exceed_the_budget() {
         .map_or(5, |text| text.parse().expect("a number"));
     let end = Instant::now() + Duration::from_secs(seconds);
     let corpus = corpus::templates();
-    let mut dice = Dice::new(
+    let mut random = RandomGenerator::new(
         std::env::var("SEALED_SECRETS_FUZZ_SEED").map_or(1, |text| text.parse().expect("a number")),
     );
     let mut rng = shared::random::system();
     let mut runs = 0;
     while Instant::now() < end {
-        let bytes = mutate(&mut dice, &corpus);
+        let bytes = mutate(&mut random, &corpus);
         let start = Instant::now();
         template::fuzz(&bytes, &mut rng);
         assert!(

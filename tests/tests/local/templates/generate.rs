@@ -1,9 +1,9 @@
 //! Generates templates: every function with many arguments, and whole templates from a grammar.
 
 /// A small random generator, reproducible from a seed (splitmix64).
-pub(crate) struct Dice(u64);
+pub(crate) struct RandomGenerator(u64);
 
-impl Dice {
+impl RandomGenerator {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -132,11 +132,11 @@ const OTHER_ARGUMENTS: &[&str] = &[
     "(rest (list))",
 ];
 
-fn argument<'a>(dice: &mut Dice) -> &'a str {
-    match dice.below(10) {
-        0..=4 => dice.pick(TEXTS),
-        5..=6 => dice.pick(NUMBERS),
-        _ => dice.pick(OTHER_ARGUMENTS),
+fn argument<'a>(random: &mut RandomGenerator) -> &'a str {
+    match random.below(10) {
+        0..=4 => random.pick(TEXTS),
+        5..=6 => random.pick(NUMBERS),
+        _ => random.pick(OTHER_ARGUMENTS),
     }
 }
 
@@ -226,12 +226,12 @@ const DATE_EXPRESSIONS: &[&str] = &[
     r#"(dateModify "-36h" (toDate "2006" "2001"))"#,
 ];
 
-fn leaf<'a>(dice: &mut Dice, kind: u8) -> &'a str {
+fn leaf<'a>(random: &mut RandomGenerator, kind: u8) -> &'a str {
     match kind {
-        b'T' => dice.pick(TEXTS),
-        b'I' => dice.pick(&["0", "1", "2", "3", "4", "7", "12", "-1", "-2"]),
-        b'N' => dice.pick(NUMBERS),
-        b'L' => dice.pick(&[
+        b'T' => random.pick(TEXTS),
+        b'I' => random.pick(&["0", "1", "2", "3", "4", "7", "12", "-1", "-2"]),
+        b'N' => random.pick(NUMBERS),
+        b'L' => random.pick(&[
             "(list)",
             r#"(list 1 "a" nil 2.5 "a")"#,
             r#"(list "b" "a" "c")"#,
@@ -241,7 +241,7 @@ fn leaf<'a>(dice: &mut Dice, kind: u8) -> &'a str {
             "(rest (list))",
             r#"(list true false "" 0)"#,
         ]),
-        b'D' => dice.pick(&[
+        b'D' => random.pick(&[
             "(dict)",
             r#"(dict "a" 1)"#,
             r#"(dict "b" (dict "c" "d"))"#,
@@ -250,12 +250,12 @@ fn leaf<'a>(dice: &mut Dice, kind: u8) -> &'a str {
             r"(fromJson .json)",
             r#"(dict "b" (dict "c" (dict "e" 5)) "z" 0)"#,
         ]),
-        b'B' => dice.pick(&["true", "false", r"(eq 1 1)", r"(empty .empty)"]),
-        b'X' => dice.pick(DATE_EXPRESSIONS),
-        b'V' => dice.pick(&[r#"(semver "1.2.3")"#, r#"(semver "v2-beta.1")"#]),
-        b'R' => dice.pick(PATTERNS),
-        b'F' => dice.pick(FORMATS),
-        b'Z' => dice.pick(&[
+        b'B' => random.pick(&["true", "false", r"(eq 1 1)", r"(empty .empty)"]),
+        b'X' => random.pick(DATE_EXPRESSIONS),
+        b'V' => random.pick(&[r#"(semver "1.2.3")"#, r#"(semver "v2-beta.1")"#]),
+        b'R' => random.pick(PATTERNS),
+        b'F' => random.pick(FORMATS),
+        b'Z' => random.pick(&[
             r#""1h30m""#,
             r#""-36h""#,
             r#""0.5s""#,
@@ -263,14 +263,14 @@ fn leaf<'a>(dice: &mut Dice, kind: u8) -> &'a str {
             r#""x""#,
             r#""1500ms2us""#,
         ]),
-        b'O' => dice.pick(&[
+        b'O' => random.pick(&[
             r#""UTC""#,
             r#""Europe/Berlin""#,
             r#""America/New_York""#,
             r#""""#,
             r#""No/Where""#,
         ]),
-        b'U' => dice.pick(&[
+        b'U' => random.pick(&[
             ".url",
             r#""http://a/b?c#d""#,
             r#""mailto:x@y.z""#,
@@ -281,14 +281,14 @@ fn leaf<'a>(dice: &mut Dice, kind: u8) -> &'a str {
             r#""/%41%2f?""#,
             r#""x://a b/""#,
         ]),
-        b'J' => dice.pick(&[
+        b'J' => random.pick(&[
             ".json",
             r#""[1, 2.50, 1e3, \"\\u00e9\\ud83d\\ude00\"]""#,
             r#""{\"a\":{}}""#,
             r#""nope""#,
             "`\"x\" `",
         ]),
-        b'S' => dice.pick(&[
+        b'S' => random.pick(&[
             r#""1.2.3""#,
             r#""v1.3""#,
             r#""2.0.0-rc.1""#,
@@ -296,7 +296,7 @@ fn leaf<'a>(dice: &mut Dice, kind: u8) -> &'a str {
             r#""1.x""#,
             r#""3""#,
         ]),
-        b'C' => dice.pick(&[
+        b'C' => random.pick(&[
             r#""^1.2""#,
             r#""~1.2.0""#,
             r#"">=1.2, <2 || 3.x""#,
@@ -308,13 +308,13 @@ fn leaf<'a>(dice: &mut Dice, kind: u8) -> &'a str {
             r#""<=1.x""#,
             r#""=>1""#,
         ]),
-        _ => argument(dice),
+        _ => argument(random),
     }
 }
 
 /// Returns an expression, usually of the requested type.
-fn expression(dice: &mut Dice, kind: u8, depth: usize) -> String {
-    let fitting: Vec<&str> = if depth > 0 && dice.below(3) > 0 {
+fn expression(random: &mut RandomGenerator, kind: u8, depth: usize) -> String {
+    let fitting: Vec<&str> = if depth > 0 && random.below(3) > 0 {
         signatures()
             .filter(|signature| signature.as_bytes()[signature.len() - 1] == kind || kind == b'A')
             .collect()
@@ -322,31 +322,31 @@ fn expression(dice: &mut Dice, kind: u8, depth: usize) -> String {
         Vec::new()
     };
     if fitting.is_empty() {
-        return leaf(dice, kind).to_owned();
+        return leaf(random, kind).to_owned();
     }
-    let signature = dice.pick(&fitting);
-    format!("({})", call(dice, signature, depth - 1))
+    let signature = random.pick(&fitting);
+    format!("({})", call(random, signature, depth - 1))
 }
 
 fn signatures() -> impl Iterator<Item = &'static str> {
     SIGNATURES.split_whitespace()
 }
 
-/// Returns a call with arguments of the function's types, and sometimes with a wrong one.
-fn call(dice: &mut Dice, signature: &str, depth: usize) -> String {
+/// Returns a call with arguments of the function's types, sometimes with a wrong type.
+fn call(random: &mut RandomGenerator, signature: &str, depth: usize) -> String {
     let (name, rest) = signature.split_once(':').expect("a colon");
     let (kinds, _) = rest.split_once('>').expect("a result");
     let mut text = name.to_owned();
     let kinds = kinds.as_bytes();
     for (at, &kind) in kinds.iter().enumerate() {
         let (kind, count) = match (kind, kinds.get(at + 1)) {
-            (b'*', _) => (kinds[at - 1], dice.below(3)),
-            (kind, Some(b'*')) => (kind, dice.below(2)),
+            (b'*', _) => (kinds[at - 1], random.below(3)),
+            (kind, Some(b'*')) => (kind, random.below(2)),
             (kind, _) => (kind, 1),
         };
-        let kind = if dice.below(40) == 0 { b'A' } else { kind };
+        let kind = if random.below(40) == 0 { b'A' } else { kind };
         for _ in 0..count {
-            text += &format!(" {}", expression(dice, kind, depth));
+            text += &format!(" {}", expression(random, kind, depth));
         }
     }
     text
@@ -354,11 +354,11 @@ fn call(dice: &mut Dice, signature: &str, depth: usize) -> String {
 
 /// Returns calls with fitting arguments, `samples` for each function.
 pub(crate) fn fitting_calls(samples: usize, seed: u64) -> Vec<String> {
-    let mut dice = Dice::new(seed);
+    let mut random = RandomGenerator::new(seed);
     let mut templates = Vec::new();
     for signature in signatures() {
         for _ in 0..samples {
-            templates.push(format!("{{{{ {} }}}}", call(&mut dice, signature, 2)));
+            templates.push(format!("{{{{ {} }}}}", call(&mut random, signature, 2)));
         }
     }
     templates
@@ -376,14 +376,14 @@ fn is_usable(name: &str) -> bool {
     !EXCLUDED_FUNCTIONS.contains(&name) && !DATE_FUNCTIONS.contains(&name)
 }
 
-/// Returns calls of every function: without arguments, with each single one, and with `samples` random
-/// arguments of each number up to four.
+/// Returns calls of every function: without arguments, with each single argument, and `samples` calls with random
+/// arguments for each number of arguments up to four.
 pub(crate) fn calls<'n>(
     names: impl Iterator<Item = &'n str>,
     samples: usize,
     seed: u64,
 ) -> Vec<String> {
-    let mut dice = Dice::new(seed);
+    let mut random = RandomGenerator::new(seed);
     let mut templates = Vec::new();
     for name in names.filter(|name| is_usable(name)) {
         templates.push(with_sorted_result(name, name));
@@ -392,7 +392,7 @@ pub(crate) fn calls<'n>(
         }
         for count in 2..=4 {
             for _ in 0..samples {
-                let arguments: Vec<&str> = (0..count).map(|_| argument(&mut dice)).collect();
+                let arguments: Vec<&str> = (0..count).map(|_| argument(&mut random)).collect();
                 templates.push(with_sorted_result(
                     name,
                     &format!("{name} {}", arguments.join(" ")),
@@ -404,21 +404,21 @@ pub(crate) fn calls<'n>(
 }
 
 /// Returns a template from the grammar of actions, blocks and expressions.
-pub(crate) fn template(dice: &mut Dice, names: &[&str]) -> String {
+pub(crate) fn template(random: &mut RandomGenerator, names: &[&str]) -> String {
     let mut builder = TemplateBuilder {
-        dice,
+        random,
         names,
         variables: vec!["$".to_owned()],
         loops: 0,
         text: String::new(),
     };
-    let count = 1 + builder.dice.below(5);
+    let count = 1 + builder.random.below(5);
     builder.nodes(count, 0);
     builder.text
 }
 
 struct TemplateBuilder<'d, 'n> {
-    dice: &'d mut Dice,
+    random: &'d mut RandomGenerator,
     names: &'n [&'n str],
     variables: Vec<String>,
     loops: usize,
@@ -433,7 +433,7 @@ impl TemplateBuilder<'_, '_> {
     }
 
     fn open(&mut self) -> &'static str {
-        if self.dice.below(8) == 0 {
+        if self.random.below(8) == 0 {
             "{{- "
         } else {
             "{{"
@@ -441,7 +441,7 @@ impl TemplateBuilder<'_, '_> {
     }
 
     fn close(&mut self) -> &'static str {
-        if self.dice.below(8) == 0 {
+        if self.random.below(8) == 0 {
             " -}}"
         } else {
             "}}"
@@ -454,10 +454,10 @@ impl TemplateBuilder<'_, '_> {
     }
 
     fn node(&mut self, depth: usize) {
-        match self.dice.below(if depth > 2 { 5 } else { 14 }) {
+        match self.random.below(if depth > 2 { 5 } else { 14 }) {
             0 => {
                 self.text += self
-                    .dice
+                    .random
                     .pick(&["text ", " \n\t ", "{ } % \" '", "é\n", "x"]);
             }
             1..=3 => {
@@ -470,7 +470,7 @@ impl TemplateBuilder<'_, '_> {
             9 | 10 => self.range(depth),
             11 if depth == 0 => self.definition(),
             12 if self.loops > 0 => {
-                let jump = self.dice.pick(&["break", "continue"]);
+                let jump = self.random.pick(&["break", "continue"]);
                 self.action(jump);
             }
             _ => self.action("/* a comment */"),
@@ -479,38 +479,38 @@ impl TemplateBuilder<'_, '_> {
 
     fn declaration(&mut self) {
         let value = self.pipe(0);
-        let is_assignment = self.dice.below(3) == 0 && self.variables.len() > 1;
+        let is_assignment = self.random.below(3) == 0 && self.variables.len() > 1;
         if is_assignment {
             let name = self.variable();
             self.action(&format!("{name} = {value}"));
         } else {
-            let name = format!("${}", self.dice.pick(&["a", "b", "c"]));
+            let name = format!("${}", self.random.pick(&["a", "b", "c"]));
             self.action(&format!("{name} := {value}"));
             self.variables.push(name);
         }
     }
 
     fn variable(&mut self) -> String {
-        let at = self.dice.below(self.variables.len());
+        let at = self.random.below(self.variables.len());
         self.variables[at].clone()
     }
 
     fn branch(&mut self, keyword: &str, depth: usize) {
         let outer = self.variables.len();
         let mut head = self.pipe(0);
-        if self.dice.below(4) == 0 {
+        if self.random.below(4) == 0 {
             head = format!("$v := {head}");
             self.variables.push("$v".to_owned());
         }
         self.action(&format!("{keyword} {head}"));
-        let count = self.dice.below(3);
+        let count = self.random.below(3);
         self.nodes(count, depth + 1);
-        if self.dice.below(3) == 0 {
+        if self.random.below(3) == 0 {
             let head = self.pipe(0);
             self.action(&format!("else {keyword} {head}"));
             self.nodes(1, depth + 1);
         }
-        if self.dice.below(2) == 0 {
+        if self.random.below(2) == 0 {
             self.action("else");
             self.nodes(1, depth + 1);
         }
@@ -520,11 +520,11 @@ impl TemplateBuilder<'_, '_> {
 
     fn range(&mut self, depth: usize) {
         let outer = self.variables.len();
-        let subject = match self.dice.below(4) {
+        let subject = match self.random.below(4) {
             0 => self.pipe(0),
-            _ => self.dice.pick(OTHER_ARGUMENTS).to_owned(),
+            _ => self.random.pick(OTHER_ARGUMENTS).to_owned(),
         };
-        let head = match self.dice.below(4) {
+        let head = match self.random.below(4) {
             0 => {
                 self.variables.push("$i".to_owned());
                 format!("$i := {subject}")
@@ -537,10 +537,10 @@ impl TemplateBuilder<'_, '_> {
         };
         self.action(&format!("range {head}"));
         self.loops += 1;
-        let count = 1 + self.dice.below(2);
+        let count = 1 + self.random.below(2);
         self.nodes(count, depth + 1);
         self.loops -= 1;
-        if self.dice.below(3) == 0 {
+        if self.random.below(3) == 0 {
             self.action("else");
             self.nodes(1, depth + 1);
         }
@@ -550,8 +550,8 @@ impl TemplateBuilder<'_, '_> {
 
     fn definition(&mut self) {
         let variables = std::mem::replace(&mut self.variables, vec!["$".to_owned()]);
-        let block = self.dice.below(2) == 0;
-        let name = self.dice.pick(&["one", "two", "three"]);
+        let block = self.random.below(2) == 0;
+        let name = self.random.pick(&["one", "two", "three"]);
         if block {
             self.variables.clone_from(&variables);
             let pipe = self.pipe(0);
@@ -571,10 +571,10 @@ impl TemplateBuilder<'_, '_> {
 
     fn pipe(&mut self, depth: usize) -> String {
         let mut text = self.command(depth);
-        while self.dice.below(3) == 0 {
+        while self.random.below(3) == 0 {
             let name = self.name();
             text += &format!(" | {name}");
-            for _ in 0..self.dice.below(3) {
+            for _ in 0..self.random.below(3) {
                 text += &format!(" {}", self.operand(depth));
             }
         }
@@ -583,7 +583,7 @@ impl TemplateBuilder<'_, '_> {
 
     fn name(&mut self) -> String {
         loop {
-            let name = self.names[self.dice.below(self.names.len())];
+            let name = self.names[self.random.below(self.names.len())];
             if is_usable(name) && !matches!(name, "keys" | "values") {
                 return name.to_owned();
             }
@@ -591,31 +591,31 @@ impl TemplateBuilder<'_, '_> {
     }
 
     fn command(&mut self, depth: usize) -> String {
-        if self.dice.below(3) == 0 {
+        if self.random.below(3) == 0 {
             return self.operand(depth);
         }
         let mut text = self.name();
-        for _ in 0..self.dice.below(4) {
+        for _ in 0..self.random.below(4) {
             text += &format!(" {}", self.operand(depth));
         }
         text
     }
 
     fn operand(&mut self, depth: usize) -> String {
-        match self.dice.below(16) {
-            12.. => expression(self.dice, b'A', 3),
-            0..=5 => argument(self.dice).to_owned(),
+        match self.random.below(16) {
+            12.. => expression(self.random, b'A', 3),
+            0..=5 => argument(self.random).to_owned(),
             6 | 7 => self.variable(),
             8 => format!(
                 "{}{}",
                 self.variable(),
-                self.dice.pick(&[".a", ".b.c", ".user"])
+                self.random.pick(&[".a", ".b.c", ".user"])
             ),
             9 => "`raw\n\"text\"`".to_owned(),
             _ if depth < 2 => format!(
                 "({}){}",
                 self.pipe(depth + 1),
-                self.dice.pick(&["", "", "", ".a", ".b.c"])
+                self.random.pick(&["", "", "", ".a", ".b.c"])
             ),
             _ => ".user".to_owned(),
         }

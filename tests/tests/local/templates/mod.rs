@@ -8,7 +8,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::format_push_string,
-    reason = "in helpers of tests too"
+    reason = "a test fails by panicking, in its helpers too"
 )]
 
 mod certificates;
@@ -17,14 +17,14 @@ mod deviations;
 mod examples;
 mod fuzz;
 mod generate;
-mod ours;
+mod rust_engine;
 mod speed;
 mod upstream;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use generate::Dice;
+use generate::RandomGenerator;
 use upstream::{Upstream, Values, Verdict};
 
 /// The maximum number of differences to report.
@@ -50,7 +50,7 @@ impl Comparison {
     }
 
     fn compare(&mut self, source: &str, template: &str) {
-        let own_verdict = ours::render(template, &self.values);
+        let own_verdict = rust_engine::render(template, &self.values);
         if own_verdict == Verdict::OverBudget {
             self.over_budget_count += 1;
             return;
@@ -61,7 +61,7 @@ impl Comparison {
             && deviations::reason(template, &own_verdict).is_none()
         {
             self.differences.push(format!(
-                "{source}: {template}\n    ours {}\n    Go's {}",
+                "{source}: {template}\n    this engine: {}\n    Go's:        {}",
                 describe(&own_verdict),
                 describe(&go_verdict)
             ));
@@ -124,11 +124,11 @@ fn every_deviation_still_exists_and_is_listed_on_the_page() {
     let page = include_str!("../../../../shared/template/README.md");
     let mut upstream = Upstream::start();
     for deviation in deviations::DEVIATIONS {
-        let row = format!("\n| {} | ", deviation.what);
-        assert!(page.contains(&row), "no row for: {}", deviation.what);
+        let row = format!("\n| {} | ", deviation.title);
+        assert!(page.contains(&row), "no row for: {}", deviation.title);
         if let Some(example) = deviation.example {
             let template = example();
-            let own_verdict = ours::render(&template, &Values::new());
+            let own_verdict = rust_engine::render(&template, &Values::new());
             let go_verdict = upstream.render(&template, &Values::new());
             assert!(
                 !is_same_result(&own_verdict, &go_verdict),
@@ -179,7 +179,7 @@ fn generated_templates_render_like_in_go() {
     let mut comparison = Comparison::new();
     let mut seed = read_number("SEALED_SECRETS_FUZZ_SEED").unwrap_or(1);
     while Instant::now() < end && comparison.differences.len() < MAX_SHOWN {
-        let template = generate::template(&mut Dice::new(seed), &names);
+        let template = generate::template(&mut RandomGenerator::new(seed), &names);
         comparison.compare(&format!("seed {seed}"), &template);
         seed += 1;
     }

@@ -3,7 +3,11 @@
 //! `cargo test --release -p tests --test local templates::speed -- --nocapture` prints the times and their ratio and
 //! fails above 100 µs. An unoptimized build is not representative and may take 20 ms.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "in helpers of tests too")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -14,7 +18,7 @@ use super::upstream::{self, Upstream, Values};
 
 const REPEAT: u32 = 50;
 
-/// The number of batches. Only the fastest counts, since the others include other load on the machine.
+/// The number of batches. Only the fastest batch counts, since the other batches include other load on the machine.
 const BATCHES: usize = 10;
 
 /// Returns ten sections of about 400 bytes with conditions, loops and the functions that configuration files use.

@@ -21,7 +21,8 @@ pub(crate) enum Verdict {
     ParseError,
     /// Line and column (from 1), if Go reports them.
     RenderError(Option<(usize, usize)>),
-    /// Our engine exceeded its budget. Go has none and is not run: it would exhaust the machine.
+    /// This project's engine exceeded its budget. Go has no budget and is not run, because it could exhaust the
+    /// machine.
     OverBudget,
 }
 
