@@ -8,6 +8,7 @@
 )]
 
 pub mod age;
+pub mod application;
 pub mod binaries;
 pub mod browser;
 pub mod cluster_controller;

@@ -1,22 +1,9 @@
 //! Tests how Flux applies commits with SealedSecrets and reports their outcome.
 
-use std::process::Command;
-
 use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt as _;
-use shared::manifest;
-use shared::resource::SealedSecret;
-use tests::binaries;
-use tests::control_plane::ControlPlane;
-use tests::flux::{Flux, Outcome, Repository, Sync};
-use tests::operators::successful;
 use tests::sealing::KEYS;
-use tokio::sync::OnceCell;
 
-use crate::site::Site;
-
-/// The interval in which Flux reads a repository without a request, longer than any test.
-const INTERVAL: &str = "1h";
+use crate::app::App;
 
 #[tokio::test]
 async fn a_commit_creates_a_secret_a_broken_one_fails_early_and_a_repaired_one_recovers() {
@@ -93,58 +80,4 @@ fn without_version_fields(mut secret: Secret) -> Secret {
     secret.metadata.managed_fields = None;
     secret.immutable = secret.immutable.filter(|immutable| *immutable);
     secret
-}
-
-/// A site, and a repository that Flux applies to it.
-struct App {
-    site: Site,
-    repository: Repository,
-}
-
-impl App {
-    async fn new(purpose: &str) -> Self {
-        let site = Site::new(purpose).await;
-        let flux = flux(site.plane).await;
-        let repository = flux.repository(site.namespace.name());
-        Self { site, repository }
-    }
-
-    /// Writes a SealedSecret to the work tree.
-    fn write(&self, sealed: &SealedSecret) {
-        let path = format!("{}.yaml", sealed.name_any());
-        let text = manifest::to_yaml(&sealed.to_document());
-        self.repository.write(&path, &text);
-    }
-
-    /// Lets Flux apply the work tree, and waits until all objects are current.
-    async fn sync(&self) -> Sync {
-        let commit = self.repository.push("Begin");
-        let sync = Sync::create(&self.site.namespace, "app", &self.repository, INTERVAL).await;
-        let outcome = sync.outcome(&commit).await;
-        assert!(outcome.is_ready, "{outcome:?}");
-        sync
-    }
-
-    /// Commits and pushes the work tree; returns what Flux reports about the commit.
-    async fn push(&self, sync: &Sync, subject: &str) -> Outcome {
-        sync.outcome(&self.repository.push(subject)).await
-    }
-
-    /// Runs `seal` in the work tree; returns its stdout.
-    fn seal(&self, args: &[&str]) -> String {
-        let namespace = self.site.namespace.name();
-        let mut command = Command::new(binaries::seal());
-        command
-            .env("KUBECONFIG", self.site.plane.kubeconfig())
-            .env("SEALED_SECRETS_CONTROLLER_NAMESPACE", namespace)
-            .current_dir(self.repository.tree())
-            .args(args);
-        successful(&mut command)
-    }
-}
-
-/// Returns the Flux of this test process; the first call starts it.
-async fn flux(plane: &ControlPlane) -> &'static Flux {
-    static FLUX: OnceCell<Flux> = OnceCell::const_new();
-    FLUX.get_or_init(|| Flux::start(plane)).await
 }

@@ -5,7 +5,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod app;
 mod argo_cd;
 mod flux;
 mod left_behind;
+mod rollout;
 mod site;

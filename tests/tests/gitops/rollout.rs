@@ -1,0 +1,113 @@
+//! Tests rollouts of an application that Flux applies together with its values. They need root, for a node.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tests::application::Application;
+use tests::node::{BUSYBOX, Node};
+use tests::restarter::Restarter;
+use tests::verdicts;
+use tokio::sync::OnceCell;
+use tokio::time::sleep;
+
+use crate::app::App;
+
+/// How long to watch that nothing happens: longer than the quiet time of the application.
+const CALM: Duration = Duration::from_secs(7);
+
+#[tokio::test]
+async fn a_new_value_in_git_rolls_out_once_and_flux_and_argo_cd_stay_in_sync() {
+    let app = App::new("value").await;
+    let application = start(&app).await;
+    let sync = app.sync().await;
+    application.wait_for_value("first").await;
+    let mut restarter = restarter(&app).await;
+    restarter.wait_until_leader().await;
+
+    app.write(&app.site.sealed("database", &[("password", "second")]));
+    let outcome = app.push(&sync, "Change the password").await;
+    assert!(outcome.is_ready, "{outcome:?}");
+    application.wait_for_value("second").await;
+    application.wait_until_complete().await;
+    let digest = application.restarted_for().await.expect("it was restarted");
+
+    let found = verdicts::differences(app.site.plane.kubeconfig(), application.manifest(), &[]);
+    assert!(
+        found.is_empty(),
+        "Argo CD would undo the restart: {found:#?}"
+    );
+    let outcome = app.push(&sync, "Change nothing").await;
+    assert!(outcome.is_ready, "{outcome:?}");
+    sleep(CALM).await;
+    assert_eq!(application.restarted_for().await, Some(digest));
+    assert_eq!(application.revisions().await, 2, "one restart");
+    assert_eq!(application.events("RestartReverted").await, 0);
+}
+
+#[tokio::test]
+async fn a_deployment_and_a_value_in_one_commit_roll_out_once() {
+    let app = App::new("together").await;
+    let mut application = start(&app).await;
+    let sync = app.sync().await;
+    application.wait_for_value("first").await;
+    let mut restarter = restarter(&app).await;
+    restarter.wait_until_leader().await;
+
+    application.pod_spec()["containers"][0]["env"][1] = json!({ "name": "RELEASE", "value": "2" });
+    app.write_object(application.manifest());
+    app.write(&app.site.sealed("database", &[("password", "second")]));
+    let outcome = app.push(&sync, "Release 2").await;
+    assert!(outcome.is_ready, "{outcome:?}");
+    application.wait_for_value("second").await;
+    sleep(CALM).await;
+    assert_eq!(application.restarted_for().await, None);
+    assert_eq!(application.revisions().await, 2, "one rollout");
+}
+
+#[tokio::test]
+async fn key_renewal_and_re_encryption_of_the_tree_restart_nothing() {
+    let app = App::new("renewal").await;
+    let application = start(&app).await;
+    let sync = app.sync().await;
+    application.wait_for_value("first").await;
+    let mut restarter = restarter(&app).await;
+    restarter.wait_until_leader().await;
+
+    app.seal(&["keys", "rotate"]);
+    app.seal(&["rotate", "."]);
+    let outcome = app.push(&sync, "Rotate the tree").await;
+    assert!(outcome.is_ready, "{outcome:?}");
+    app.site.wait_until_observed("database").await;
+    sleep(CALM).await;
+    assert_eq!(application.generation().await, 1);
+
+    // A new value shows that the restarter works.
+    app.write(&app.site.sealed("database", &[("password", "second")]));
+    app.push(&sync, "Change the password").await;
+    application.wait_for_value("second").await;
+}
+
+/// Starts a node, and writes the application and its value to the work tree.
+async fn start(app: &App) -> Application<'_> {
+    static NODE: OnceCell<Node> = OnceCell::const_new();
+    NODE.get_or_init(async || Node::start(app.site.plane).await)
+        .await;
+    let mut application = Application::new(&app.site.namespace, "3s");
+    // The times of container starts and of versions are whole seconds. An application that starts within the second of a
+    // change would count as stale, so this one takes as long as most do.
+    let start = json!({ "name": "start", "image": BUSYBOX, "command": ["sleep", "1"] });
+    application.pod_spec()["initContainers"] = json!([start]);
+    app.write_object(application.manifest());
+    app.write(&app.site.sealed("database", &[("password", "first")]));
+    application
+}
+
+async fn restarter(app: &App) -> Restarter {
+    let args = ["--lease-duration", "3s"];
+    Restarter::start(
+        app.site.plane.kubeconfig(),
+        app.site.namespace.name(),
+        &args,
+    )
+    .await
+}
