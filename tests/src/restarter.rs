@@ -4,17 +4,16 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use shared::resource::SealedSecret;
 
-use crate::control_plane::{ControlPlane, Namespace};
+use crate::control_plane::Namespace;
 use crate::logged::Logged;
 use crate::patience::until;
-use crate::{binaries, guarded};
+use crate::{binaries, guarded, http};
 
 /// A process of `seal restart` that watches one namespace.
 pub struct Restarter(Logged);
@@ -53,6 +52,16 @@ impl Restarter {
             .await;
     }
 
+    /// Waits until this process is the leader and has read every object.
+    pub async fn wait_until_synced(&mut self) {
+        self.wait_until_leader().await;
+        until("the lists are complete", async || {
+            let answer = http::get(self.port(), "/readyz").await.ok()?;
+            answer.starts_with("HTTP/1.1 200").then_some(())
+        })
+        .await;
+    }
+
     /// Returns the output so far.
     pub fn log(&self) -> String {
         self.0.log()
@@ -88,30 +97,6 @@ impl Restarter {
         self.0.stop()
     }
 }
-
-/// Lets the API server keep the versions in the status of SealedSecrets.
-///
-/// # Panics
-/// Panics if the API server does not accept the change.
-pub async fn keep_versions(plane: &ControlPlane) {
-    let definitions: Api<CustomResourceDefinition> = Api::all(plane.admin());
-    until("the definition was changed", async || {
-        let mut definition = definitions.get(DEFINITION).await.ok()?;
-        let schema = definition.spec.versions[0].schema.as_mut()?;
-        let fields = schema.open_api_v3_schema.as_mut()?.properties.as_mut()?;
-        fields
-            .get_mut("status")?
-            .x_kubernetes_preserve_unknown_fields = Some(true);
-        definitions
-            .replace(DEFINITION, &PostParams::default(), &definition)
-            .await
-            .ok()
-    })
-    .await;
-}
-
-/// The name of the definition of SealedSecrets.
-const DEFINITION: &str = "sealedsecrets.bitnami.com";
 
 /// A SealedSecret and its Secret, with the versions of its contents.
 pub struct Versioned<'a> {

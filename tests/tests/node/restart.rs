@@ -4,21 +4,20 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::{ListParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
+use tests::application::{Application, in_environment, reader};
 use tests::binaries;
 use tests::control_plane::{ControlPlane, Namespace};
-use tests::node::{BUSYBOX, NodePod};
+use tests::node::NodePod;
 use tests::patience::until;
-use tests::restarter::{Restarter, Versioned, keep_versions};
+use tests::restarter::{Restarter, Versioned};
 use tokio::time::sleep;
 
 use crate::shared;
 
-const RESTARTED_FOR: &str = "sealedsecrets.bitnami.com/restarted-for";
 const REFRESHED_FOR: &str = "sealedsecrets.bitnami.com/refreshed-for";
 
 /// The time in which a test checks that nothing happens, longer than the quiet time of the workloads.
@@ -33,17 +32,21 @@ async fn a_mounted_file_has_the_new_value_at_once() {
     pod.wait_until_ready().await;
     let mut restarter = restarter(plane, &namespace).await;
     restarter.wait_until_leader().await;
-    // The Pod must start before the second in which the value changes.
-    sleep(Duration::from_secs(2)).await;
-    database.set("second").await;
-    let start = Instant::now();
-    until("the volume has the new value", async || {
-        (in_volume(&pod).await == "second").then_some(())
-    })
-    .await;
-    let elapsed = start.elapsed();
-    eprintln!("the volume had the new value after {elapsed:.1?}");
-    assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
+    let mut delays = Vec::new();
+    for value in ["second", "third", "fourth"] {
+        // The Pod must start, or be refreshed, before the second in which the value changes.
+        sleep(Duration::from_secs(2)).await;
+        database.set(value).await;
+        let start = Instant::now();
+        until("the volume has the new value", async || {
+            (in_volume(&pod).await == value).then_some(())
+        })
+        .await;
+        delays.push(start.elapsed());
+    }
+    delays.sort_unstable();
+    eprintln!("the volume had the new values after {delays:.1?}");
+    assert!(delays[1] < Duration::from_secs(2), "{delays:?}");
     let pods: Api<Pod> = namespace.api();
     let annotations = pods.get(pod.name()).await.unwrap();
     assert_eq!(
@@ -62,7 +65,7 @@ async fn a_mounted_file_has_the_new_value_at_once() {
 async fn twenty_changes_in_five_seconds_cause_one_restart() {
     let (plane, namespace) = start("twenty").await;
     let mut database = Versioned::create(&namespace, "database", json!({}), "first").await;
-    let app = App::create(&namespace, "3s").await;
+    let app = Application::create(&namespace, "3s").await;
     let _restarter = restarter(plane, &namespace).await;
     sleep(Duration::from_secs(2)).await;
     for number in 1..=20 {
@@ -80,7 +83,7 @@ async fn twenty_changes_in_five_seconds_cause_one_restart() {
 async fn a_replaced_version_key_restarts_nothing() {
     let (plane, namespace) = start("rekeyed").await;
     let mut database = Versioned::create(&namespace, "database", json!({}), "first").await;
-    let app = App::create(&namespace, "1s").await;
+    let app = Application::create(&namespace, "1s").await;
     let mut restarter = restarter(plane, &namespace).await;
     restarter.wait_until_leader().await;
     sleep(Duration::from_secs(2)).await;
@@ -96,7 +99,7 @@ async fn a_replaced_version_key_restarts_nothing() {
 async fn a_leader_that_is_killed_in_the_quiet_time_causes_exactly_one_restart() {
     let (plane, namespace) = start("killed").await;
     let mut database = Versioned::create(&namespace, "database", json!({}), "first").await;
-    let app = App::create(&namespace, "4s").await;
+    let app = Application::create(&namespace, "4s").await;
     let mut first = restarter(plane, &namespace).await;
     first.wait_until_leader().await;
     let _second = restarter(plane, &namespace).await;
@@ -114,7 +117,7 @@ async fn a_leader_that_is_killed_in_the_quiet_time_causes_exactly_one_restart() 
 async fn applying_the_original_manifest_keeps_the_restart() {
     let (plane, namespace) = start("applied").await;
     let mut database = Versioned::create(&namespace, "database", json!({}), "first").await;
-    let app = App::create(&namespace, "1s").await;
+    let app = Application::create(&namespace, "1s").await;
     let _restarter = restarter(plane, &namespace).await;
     sleep(Duration::from_secs(2)).await;
     database.set("second").await;
@@ -174,7 +177,6 @@ async fn seal_pods_agrees_with_the_output_of_the_containers() {
 /// Starts the node, and creates a namespace of its own.
 async fn start(purpose: &str) -> (&'static ControlPlane, Namespace<'static>) {
     let (plane, _node) = shared().await;
-    keep_versions(plane).await;
     (plane, plane.namespace(purpose).await)
 }
 
@@ -187,33 +189,12 @@ async fn restarter(plane: &ControlPlane, namespace: &Namespace<'_>) -> Restarter
     .await
 }
 
-/// Returns a Pod that consumes the Secret `database` in three ways.
-fn reader() -> Value {
-    let reference = json!({ "name": "database", "key": "password" });
-    let container = json!({
-        "name": "main",
-        "image": BUSYBOX,
-        "command": ["sleep", "600"],
-        "env": [{ "name": "PASSWORD", "valueFrom": { "secretKeyRef": reference } }],
-        "volumeMounts": [
-            { "name": "database", "mountPath": "/database" },
-            { "name": "database", "mountPath": "/password", "subPath": "password" },
-        ],
-    });
-    let volume = json!({ "name": "database", "secret": { "secretName": "database" } });
-    json!({ "containers": [container], "volumes": [volume] })
-}
-
 async fn in_volume(pod: &NodePod) -> String {
     pod.run("main", &["cat", "/database/password"]).await
 }
 
 async fn in_path(pod: &NodePod) -> String {
     pod.run("main", &["cat", "/password"]).await
-}
-
-async fn in_environment(pod: &NodePod) -> String {
-    pod.run("main", &["sh", "-c", "echo $PASSWORD"]).await
 }
 
 /// Refreshes the Pod as `seal restart` does.
@@ -258,119 +239,4 @@ fn states(report: &Value) -> Vec<(&str, &str)> {
         )
     })
     .collect()
-}
-
-/// A Deployment with one Pod that has a variable from the Secret `database`, and opts in.
-struct App<'a> {
-    namespace: &'a Namespace<'a>,
-    manifest: Value,
-}
-
-impl<'a> App<'a> {
-    /// Creates the Deployment with this quiet time, and waits until its Pod is available.
-    async fn create(namespace: &'a Namespace<'a>, window: &str) -> Self {
-        let mut spec = reader();
-        spec["terminationGracePeriodSeconds"] = json!(1);
-        let annotations = json!({
-            "reloader.stakater.com/auto": "true", "sealedsecrets.bitnami.com/restart-window": window,
-        });
-        let manifest = json!({
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": { "name": "web", "annotations": annotations },
-            "spec": {
-                "selector": { "matchLabels": { "app": "web" } },
-                "template": { "metadata": { "labels": { "app": "web" } }, "spec": spec },
-            },
-        });
-        let app = Self {
-            namespace,
-            manifest,
-        };
-        app.apply().await;
-        app.wait_until_complete().await;
-        app
-    }
-
-    /// Applies the manifest as a user does.
-    async fn apply(&self) {
-        let params = PatchParams::apply("user").force();
-        let result = self
-            .api()
-            .patch("web", &params, &Patch::Apply(&self.manifest))
-            .await;
-        result.expect("the API server accepts the Deployment");
-    }
-
-    fn api(&self) -> Api<Deployment> {
-        self.namespace.api()
-    }
-
-    async fn generation(&self) -> i64 {
-        let deployment = self.api().get("web").await.expect("it exists");
-        deployment
-            .metadata
-            .generation
-            .expect("the API server sets it")
-    }
-
-    async fn restarted_for(&self) -> Option<String> {
-        let deployment = self.api().get("web").await.expect("it exists");
-        let annotations = deployment.spec?.template.metadata?.annotations?;
-        annotations.get(RESTARTED_FOR).cloned()
-    }
-
-    /// Waits until the only Pod has this value in its environment.
-    async fn wait_for_value(&self, value: &str) {
-        until(&format!("the application has {value}"), async || {
-            let pods: Api<Pod> = self.namespace.api();
-            let pods = pods
-                .list(&ListParams::default().labels("app=web"))
-                .await
-                .ok()?
-                .items;
-            let [pod] = pods.as_slice() else {
-                return None;
-            };
-            let is_running = pod
-                .status
-                .as_ref()?
-                .container_statuses
-                .as_ref()?
-                .first()?
-                .ready;
-            let pod = NodePod::existing(self.namespace, &pod.name_any());
-            let is_new = is_running && in_environment(&pod).await.trim() == value;
-            is_new.then_some(())
-        })
-        .await;
-    }
-
-    async fn wait_until_complete(&self) {
-        until("the rollout is complete", async || {
-            let deployment = self.api().get("web").await.ok()?;
-            let generation = deployment.metadata.generation;
-            let status = deployment.status?;
-            let is_complete = status.observed_generation == generation
-                && status.updated_replicas == Some(1)
-                && status.replicas == Some(1)
-                && status.available_replicas == Some(1);
-            is_complete.then_some(())
-        })
-        .await;
-    }
-
-    /// Returns how many events of this reason the Deployment has.
-    async fn events(&self, reason: &str) -> usize {
-        let events: Api<Event> = self.namespace.api();
-        let events = events
-            .list(&ListParams::default())
-            .await
-            .expect("an admin may list");
-        let is_of_reason = |event: &&Event| {
-            event.reason.as_deref() == Some(reason)
-                && event.involved_object.name.as_deref() == Some("web")
-        };
-        events.items.iter().filter(is_of_reason).count()
-    }
 }

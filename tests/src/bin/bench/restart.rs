@@ -10,7 +10,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::patience::until;
-use tests::restarter::{Restarter, Versioned, keep_versions};
+use tests::restarter::{Restarter, Versioned};
 use tests::{http, roles};
 use tokio::time::sleep;
 
@@ -25,7 +25,6 @@ pub async fn run(sizes: Sizes) {
     let secrets = sizes.size("secrets", 20, 200);
     let idle = sizes.size("idle-seconds", 30, 120);
     let plane = ControlPlane::start().await;
-    keep_versions(&plane).await;
     let namespace = plane.namespace("workloads").await;
     until("the namespace has its account", async || {
         namespace.api::<ServiceAccount>().get("default").await.ok()
@@ -45,14 +44,7 @@ pub async fn run(sizes: Sizes) {
     let kubeconfig = plane.kubeconfig_of(namespace.name(), ACCOUNT).await;
     let user = format!("system:serviceaccount:{}:{ACCOUNT}", namespace.name());
     let mut restarter = Restarter::start(&kubeconfig, namespace.name(), &[]).await;
-    restarter.wait_until_leader().await;
-    until("the lists are complete", async || {
-        http::get(restarter.port(), "/readyz")
-            .await
-            .ok()
-            .filter(|text| text.starts_with("HTTP/1.1 200"))
-    })
-    .await;
+    restarter.wait_until_synced().await;
     print_head(&["phase", "requests", "of the Lease", "resident MB"]);
     let mut before = BTreeMap::new();
     let mut row = |phase: &str| {

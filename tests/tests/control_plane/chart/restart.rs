@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::http;
 use tests::patience::until;
-use tests::restarter::{Restarter, Versioned, keep_versions};
+use tests::restarter::{Restarter, Versioned};
 
 use super::helm::{Helm, chart};
 
@@ -36,14 +36,7 @@ async fn restarts_and_refreshes_with_the_permissions_of_the_chart() {
     create_workload(&home).await;
     let kubeconfig = plane.kubeconfig_of(home.name(), ACCOUNT).await;
     let mut restarter = Restarter::start(&kubeconfig, home.name(), &[]).await;
-    restarter.wait_until_leader().await;
-    until("the lists are complete", async || {
-        http::get(restarter.port(), "/readyz")
-            .await
-            .ok()
-            .filter(|text| text.contains("ok"))
-    })
-    .await;
+    restarter.wait_until_synced().await;
     database.set("second").await;
     until("the Pod was refreshed", async || {
         let pod = home.api::<Pod>().get("web-1").await.ok()?;
@@ -345,7 +338,6 @@ fn own_params() -> PatchParams {
 
 /// Installs the chart with `restart`, and returns the namespace of the release.
 async fn install(plane: &ControlPlane) -> Namespace<'_> {
-    keep_versions(plane).await;
     let home = plane.namespace("restart").await;
     let helm = Helm::for_cluster(plane.kubeconfig());
     let values = helm.write_values("{restart: {enabled: true}, crds: {install: false}}");
