@@ -24,15 +24,22 @@ impl Restarter {
     /// # Panics
     /// Panics with its output if it exits.
     pub async fn start(kubeconfig: &Path, namespace: &str, args: &[&str]) -> Self {
+        let watched = ["--namespace", namespace];
+        Self::spawn(kubeconfig, namespace, &[&watched, args].concat()).await
+    }
+
+    /// Like [`Self::start`], but watches all namespaces; its Lease is in `namespace`.
+    ///
+    /// # Panics
+    /// Panics like [`Self::start`].
+    pub async fn start_for_all_namespaces(kubeconfig: &Path, namespace: &str) -> Self {
+        Self::spawn(kubeconfig, namespace, &[]).await
+    }
+
+    async fn spawn(kubeconfig: &Path, lease_namespace: &str, args: &[&str]) -> Self {
         let mut command = guarded::command(binaries::seal());
         command
-            .args([
-                "restart",
-                "--namespace",
-                namespace,
-                "--lease-namespace",
-                namespace,
-            ])
+            .args(["restart", "--lease-namespace", lease_namespace])
             .args(["--listen", "127.0.0.1:0", "--verbose", "--kubeconfig"])
             .arg(kubeconfig)
             .args(args);

@@ -20,4 +20,5 @@ mod reach;
 mod recovery;
 mod render;
 mod restart;
+mod restart_permissions;
 mod values;

@@ -333,7 +333,7 @@ fn documented_permissions() -> BTreeSet<String> {
     rows.map(row).collect()
 }
 
-fn permissions_of_role(role: &Value) -> Vec<String> {
+pub(super) fn permissions_of_role(role: &Value) -> Vec<String> {
     let name = role["metadata"]["name"].as_str().unwrap();
     let name = name
         .strip_prefix("release-sealed-secrets-")

@@ -19,8 +19,8 @@ use tests::restarter::{Restarter, Versioned};
 
 use super::helm::{Helm, chart};
 
-const RELEASE: &str = "sealed-secrets";
-const ACCOUNT: &str = "sealed-secrets-restart";
+pub(super) const RELEASE: &str = "sealed-secrets";
+pub(super) const ACCOUNT: &str = "sealed-secrets-restart";
 const RESTARTED_FOR: &str = "sealedsecrets.bitnami.com/restarted-for";
 const REFRESHED_FOR: &str = "sealedsecrets.bitnami.com/refreshed-for";
 /// Values of the annotations as the component writes them.
@@ -337,7 +337,7 @@ fn own_params() -> PatchParams {
 }
 
 /// Installs the chart with `restart`, and returns the namespace of the release.
-async fn install(plane: &ControlPlane) -> Namespace<'_> {
+pub(super) async fn install(plane: &ControlPlane) -> Namespace<'_> {
     let home = plane.namespace("restart").await;
     let helm = Helm::for_cluster(plane.kubeconfig());
     let values = helm.write_values("{restart: {enabled: true}, crds: {install: false}}");
@@ -360,6 +360,25 @@ async fn install(plane: &ControlPlane) -> Namespace<'_> {
 
 /// Creates a Deployment that opts in, and its Pod, which has run for a minute.
 async fn create_workload(namespace: &Namespace<'_>) {
+    let (labels, spec) = (json!({ "app": "web" }), reader());
+    let template =
+        json!({ "metadata": { "labels": labels, "annotations": { "kept": "1" } }, "spec": spec });
+    let deployment = json!({
+        "metadata": { "name": "web", "annotations": opt_in() },
+        "spec": { "replicas": 1, "selector": { "matchLabels": labels }, "template": template },
+    });
+    let _: Deployment = namespace.create_object(deployment).await;
+    create_running_pod(namespace, "web-1", &labels).await;
+    report_rollout(namespace).await;
+}
+
+/// Returns the annotations of a workload that opts in.
+pub(super) fn opt_in() -> Value {
+    json!({ "reloader.stakater.com/auto": "true", "sealedsecrets.bitnami.com/restart-window": "1s" })
+}
+
+/// Returns the specification of a Pod that consumes the Secret `database` by variables and by a volume.
+pub(super) fn reader() -> Value {
     let container = json!({
         "name": "main",
         "image": "app",
@@ -367,19 +386,12 @@ async fn create_workload(namespace: &Namespace<'_>) {
         "volumeMounts": [{ "name": "database", "mountPath": "/database" }],
     });
     let volume = json!({ "name": "database", "secret": { "secretName": "database" } });
-    let spec = json!({
-        "automountServiceAccountToken": false, "containers": [container], "volumes": [volume],
-    });
-    let annotations = json!({ "reloader.stakater.com/auto": "true", "sealedsecrets.bitnami.com/restart-window": "1s" });
-    let labels = json!({ "app": "web" });
-    let template =
-        json!({ "metadata": { "labels": labels, "annotations": { "kept": "1" } }, "spec": spec });
-    let deployment = json!({
-        "metadata": { "name": "web", "annotations": annotations },
-        "spec": { "replicas": 1, "selector": { "matchLabels": labels }, "template": template },
-    });
-    let _: Deployment = namespace.create_object(deployment).await;
-    let pod = json!({ "metadata": { "name": "web-1", "labels": labels }, "spec": spec });
+    json!({ "automountServiceAccountToken": false, "containers": [container], "volumes": [volume] })
+}
+
+/// Creates a Pod of [`reader`], which has run for a minute.
+pub(super) async fn create_running_pod(namespace: &Namespace<'_>, name: &str, labels: &Value) {
+    let pod = json!({ "metadata": { "name": name, "labels": labels }, "spec": reader() });
     let _: Pod = namespace.create_object(pod).await;
     let minute = SignedDuration::from_mins(1);
     let start = Timestamp::now()
@@ -393,10 +405,9 @@ async fn create_workload(namespace: &Namespace<'_>) {
     }] } });
     let (pods, params) = (namespace.api::<Pod>(), PatchParams::default());
     let result = pods
-        .patch_status("web-1", &params, &Patch::Merge(status))
+        .patch_status(name, &params, &Patch::Merge(status))
         .await;
     result.unwrap();
-    report_rollout(namespace).await;
 }
 
 /// Reports that the rollout of the Deployment is complete.
