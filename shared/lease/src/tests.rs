@@ -60,11 +60,11 @@ fn an_attempt_that_waited_for_the_api_server_shortens_the_next_pause() {
     ] {
         let attempt = milliseconds.map(Duration::from_millis);
         let want = Duration::from_millis(want);
-        assert_eq!(shortened(pause, attempt), want, "{milliseconds:?}");
+        assert_eq!(shortened_pause(pause, attempt), want, "{milliseconds:?}");
     }
     let short = Duration::from_millis(50);
     assert_eq!(
-        shortened(short, Some(short)),
+        shortened_pause(short, Some(short)),
         short,
         "never longer than configured"
     );

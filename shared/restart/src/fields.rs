@@ -4,7 +4,7 @@
 use std::fmt;
 
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::{Map, Value as Json};
+use serde_json::Map;
 use shared::known_fields::{Known, Part, Pruned};
 
 /// The fields of `spec` and `status` that are read of one kind of object. The fields of the metadata are the same for
@@ -202,7 +202,7 @@ impl<'de> Visitor<'de> for ObjectVisitor {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value as Json, json};
 
     use super::*;
     use crate::consumption::Delivery;

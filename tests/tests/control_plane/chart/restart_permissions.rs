@@ -113,8 +113,9 @@ async fn create_workload(home: &Namespace<'_>, api_version: &str, kind: &str) {
     api.create(&PostParams::default(), &object).await.unwrap();
     if group == "apps" {
         let patch = Patch::Merge(json!({ "status": status }));
-        let written = api.patch_status(&name, &PatchParams::default(), &patch);
-        written.await.unwrap();
+        let params = PatchParams::default();
+        let written = api.patch_status(&name, &params, &patch).await;
+        written.unwrap();
     }
     create_running_pod(home, &format!("{name}-1"), &labels).await;
 }
