@@ -165,11 +165,11 @@ pub trait Opener: Send + Sync {
 #[error("{0}")]
 pub struct Unavailable(pub String);
 
-/// Performs X25519 or ECDH key agreement. Returns `None` if the peer is not a valid public key, or the secret is all
+/// Performs X25519 or ECDH key agreement. Returns `None` if `public` is not a valid public key, or the secret is all
 /// zeros.
-fn agree(key: &PrivateKey, peer: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
-    let peer = UnparsedPublicKey::new(key.algorithm(), peer);
-    agreement::agree(key, peer, (), |secret| {
+fn agree(key: &PrivateKey, public: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+    let public = UnparsedPublicKey::new(key.algorithm(), public);
+    agreement::agree(key, public, (), |secret| {
         let mut copy = Zeroizing::new([0; 32]);
         let is_secret = secret.len() == copy.len();
         is_secret.then(|| copy.copy_from_slice(secret)).ok_or(())?;
