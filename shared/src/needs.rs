@@ -138,7 +138,7 @@ fn v1_items(sealed: &SealedSecret) -> impl Iterator<Item = (&str, &str)> {
 
 /// A scope, namespace and name for which a value may have been sealed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct ScopedName {
     /// Scope.
     pub scope: Scope,
     /// Namespace; irrelevant for cluster-wide scope.
@@ -153,7 +153,7 @@ pub enum Reason {
     /// This key unseals the item.
     Opens(Fingerprint),
     /// The item was sealed with this key for another name, namespace or scope.
-    Elsewhere(Place, Fingerprint),
+    Elsewhere(ScopedName, Fingerprint),
     /// The item was sealed for this key and changed afterwards.
     Damaged(Fingerprint),
     /// The string is not a sealed value.
@@ -165,7 +165,7 @@ pub enum Reason {
     /// This key, which is only for v2, unseals the item.
     OpensV2(ShortKeyId),
     /// The item is v2, and the object's v2 items were sealed for another name, namespace or scope.
-    MovedV2(Place),
+    MovedV2(ScopedName),
     /// The item is v2, and the object is refused, possibly because of another item.
     Refused(Box<v2::Refusal>),
 }
@@ -175,9 +175,9 @@ pub enum Reason {
 pub fn examine(
     sealed: &SealedSecret,
     ring: &KeyRing,
-    places: &[Place],
+    places: &[ScopedName],
 ) -> BTreeMap<String, Reason> {
-    let own = own_place(sealed);
+    let own = own_scoped_name(sealed);
     let mut reasons = v2_items::examine(sealed, ring, places);
     reasons.extend(
         v1_items(sealed).map(|(item, text)| (item.to_owned(), reason(text, ring, &own, places))),
@@ -186,15 +186,15 @@ pub fn examine(
 }
 
 /// Returns the place that the object declares.
-pub fn own_place(sealed: &SealedSecret) -> Place {
-    Place {
+pub fn own_scoped_name(sealed: &SealedSecret) -> ScopedName {
+    ScopedName {
         scope: Scope::from_annotations(sealed.metadata.annotations.as_ref()),
         namespace: sealed.namespace_or_empty().to_owned(),
         name: sealed.name_or_empty().to_owned(),
     }
 }
 
-fn reason(text: &str, ring: &KeyRing, own: &Place, places: &[Place]) -> Reason {
+fn reason(text: &str, ring: &KeyRing, own: &ScopedName, places: &[ScopedName]) -> Reason {
     let value = match sealed_text::decode(text) {
         Ok(value) => value,
         Err(why) => return Reason::NotSealed(why),
@@ -222,8 +222,12 @@ fn reason(text: &str, ring: &KeyRing, own: &Place, places: &[Place]) -> Reason {
 
 /// Returns the places worth trying for an object besides its own place: every scope with each of these namespaces and
 /// names, those of the object first.
-pub fn likely_places(sealed: &SealedSecret, namespaces: &[String], names: &[String]) -> Vec<Place> {
-    let own = own_place(sealed);
+pub fn likely_scoped_names(
+    sealed: &SealedSecret,
+    namespaces: &[String],
+    names: &[String],
+) -> Vec<ScopedName> {
+    let own = own_scoped_name(sealed);
     let own_and_others = |own: &String, others: &[String]| -> Vec<String> {
         let mut values = vec![own.clone()];
         values.extend(others.iter().filter(|other| *other != own).cloned());
@@ -233,7 +237,7 @@ pub fn likely_places(sealed: &SealedSecret, namespaces: &[String], names: &[Stri
         own_and_others(&own.namespace, namespaces),
         own_and_others(&own.name, names),
     );
-    let place = |scope, namespace: &str, name: &str| Place {
+    let place = |scope, namespace: &str, name: &str| ScopedName {
         scope,
         namespace: namespace.to_owned(),
         name: name.to_owned(),
@@ -363,7 +367,7 @@ mod tests {
             .spec
             .encrypted_data
             .insert("a".into(), "AAAA".into());
-        let place = |scope, namespace: &str, name: &str| Place {
+        let place = |scope, namespace: &str, name: &str| ScopedName {
             scope,
             namespace: namespace.into(),
             name: name.into(),
@@ -407,7 +411,7 @@ mod tests {
                 Reason::Unknown,
             ),
         ] {
-            let places = likely_places(&object, &["test".into()], &["old".into()]);
+            let places = likely_scoped_names(&object, &["test".into()], &["old".into()]);
             assert_eq!(examine(&object, &ring, &places)["a"], want, "{why}");
         }
     }

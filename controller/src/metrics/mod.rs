@@ -183,7 +183,6 @@ impl Metrics {
 
     /// Counts a failure. Failures to read an object count without a namespace, as in upstream.
     pub fn count_failure(&self, id: &ObjectId, fault: Fault) {
-        // Upstream sets no namespace for failed reads.
         let namespace = if fault == Fault::Fetch || self.omits_names {
             ""
         } else {

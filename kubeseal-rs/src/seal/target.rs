@@ -160,9 +160,9 @@ impl Target {
     /// Fails if the file cannot be read, or the SealedSecret is ambiguous.
     pub fn read(path: &Path, name: Option<&str>) -> Result<Self> {
         let file = ManifestFile::parse(path, files::read_to_change(path)?)?;
-        let found = sealed_file::find(&file.documents);
-        let found = found.with_context(|| path.shown())?;
-        let found = select(path, found, name)?;
+        let objects = sealed_file::find(&file.documents);
+        let objects = objects.with_context(|| path.shown())?;
+        let found = select(path, objects, name)?;
         if found.sealed.spec.data.is_some() {
             return Err(TargetError::Deprecated(qualified_name(&found)).into());
         }
@@ -489,9 +489,9 @@ impl Target {
     /// Finds the same object in another version of the file (see [`is_same_object`]).
     fn find_again(&self, bytes: &[u8]) -> Result<Found> {
         let file = ManifestFile::parse(&self.path, Zeroizing::new(bytes.to_vec()))?;
-        let found = sealed_file::find(&file.documents);
-        let found = found.with_context(|| self.path.shown())?;
-        let mut matches = found
+        let objects = sealed_file::find(&file.documents);
+        let objects = objects.with_context(|| self.path.shown())?;
+        let mut matches = objects
             .into_iter()
             .filter(|found| is_same_object(found, &self.found));
         if let (Some(found), None) = (matches.next(), matches.next()) {

@@ -128,8 +128,8 @@ fn rotate_through_the_controller_retries_a_changed_object() {
 /// Returns the object in `db.yaml` as JSON.
 fn document(folder: &Path) -> serde_json::Value {
     let parsed = shared::manifest::read(read(folder, "db.yaml").as_bytes()).expect("valid");
-    let found = shared::sealed_file::find(&parsed).expect("valid");
-    found[0].sealed.to_document()
+    let objects = shared::sealed_file::find(&parsed).expect("valid");
+    objects[0].sealed.to_document()
 }
 
 /// Serves a controller that calls `meanwhile` and then gives this answer, for every re-encryption.

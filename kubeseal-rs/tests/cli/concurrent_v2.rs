@@ -25,8 +25,8 @@ pub(crate) fn seal_while(
     meanwhile: impl FnOnce(),
 ) -> Output {
     let pipe = folder.join(PIPE);
-    let made = Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.expect("it runs").success());
+    let status = Command::new("mkfifo").arg(&pipe).status();
+    assert!(status.expect("it runs").success());
     let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, "/nowhere");
     command.args(args).current_dir(folder);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -119,20 +119,22 @@ fn run(folder: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
 
 fn honest_answer(request: &Request, certificate: &str) -> (u16, String) {
     let Request { method, path, .. } = request;
-    let found = |body: String| (200, body);
+    let success = |body: String| (200, body);
     match (method.as_str(), path.as_str()) {
-        ("GET", SECRETS) => found(list("SecretList", &KEYS.map(key_secret))),
-        ("GET", OBJECTS) => found(list("SealedSecretList", &[sealed_secret()])),
-        ("PATCH", path) if path.starts_with(SECRETS) => found(retired(path).to_string()),
+        ("GET", SECRETS) => success(list("SecretList", &KEYS.map(key_secret))),
+        ("GET", OBJECTS) => success(list("SealedSecretList", &[sealed_secret()])),
+        ("PATCH", path) if path.starts_with(SECRETS) => success(retired(path).to_string()),
         ("PATCH", _) => {
             let mut object = sealed_secret();
             object["status"] = json!({ "conditions": [] });
-            found(object.to_string())
+            success(object.to_string())
         }
         ("GET", path) if path == service_path(NAMESPACE, NAME) => {
-            found(r#"{"spec":{"ports":[{"name":"http","port":8080}]}}"#.to_owned())
+            success(r#"{"spec":{"ports":[{"name":"http","port":8080}]}}"#.to_owned())
         }
-        ("GET", path) if path == certificate_path(NAMESPACE, NAME) => found(certificate.to_owned()),
+        ("GET", path) if path == certificate_path(NAMESPACE, NAME) => {
+            success(certificate.to_owned())
+        }
         _ => not_found(),
     }
 }

@@ -243,8 +243,8 @@ fn the_script_for_backups_includes_v2_keys() {
         ("v2-retired", "retired"),
         ("v2-compromised", "compromised"),
     ] {
-        let mut found = created.iter();
-        let secret = found.find(|secret| secret["metadata"]["name"] == name);
+        let mut secrets = created.iter();
+        let secret = secrets.find(|secret| secret["metadata"]["name"] == name);
         let secret = secret.expect(name);
         assert_eq!(secret["type"], "Opaque");
         assert_eq!(

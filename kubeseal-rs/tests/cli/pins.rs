@@ -266,8 +266,8 @@ fn a_cached_certificate_that_cannot_be_read_is_reported_and_not_waited_for() {
         let pin = controller.pin();
         if is_pipe {
             fs::remove_file(&pin).expect("the file exists");
-            let made = Command::new("mkfifo").arg(&pin).status().expect("it runs");
-            assert!(made.success());
+            let status = Command::new("mkfifo").arg(&pin).status().expect("it runs");
+            assert!(status.success());
         } else {
             fs::write(&pin, "half a certificate").expect("the test directory is writable");
         }

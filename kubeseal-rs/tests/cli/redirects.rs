@@ -61,7 +61,7 @@ impl Fixture {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 server_count.fetch_add(1, Ordering::SeqCst);
-                // A client may close the connection before the end.
+                // A client may close the connection before it has received the complete response.
                 let _ = if is_tls {
                     let server = ServerConnection::new(Arc::clone(&tls)).expect("it is sound");
                     reply(StreamOwned::new(server, client), &answer)

@@ -77,8 +77,8 @@ fn answer(folder: &Path) -> Json {
     write_files(folder, &[(".seal.yaml", RULES)]);
     create(folder, &["-w", "answer.yaml"]);
     let documents = shared::manifest::read(read(folder, "answer.yaml").as_bytes()).expect("valid");
-    let found = shared::sealed_file::find(&documents).expect("valid");
-    found[0].sealed.to_document()
+    let objects = shared::sealed_file::find(&documents).expect("valid");
+    objects[0].sealed.to_document()
 }
 
 fn serve(folder: &Path, answer: String) -> std::path::PathBuf {

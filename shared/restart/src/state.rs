@@ -595,7 +595,7 @@ impl Tracked {
     fn is_rolled_out(&self, now: Timestamp) -> bool {
         let is_recent = |time: Timestamp| now.duration_since(time) < LONGEST_ROLLOUT;
         let progress = self.workload.progress;
-        let is_open = matches!(progress, Progress::UnderWay | Progress::Unavailable);
+        let is_open = matches!(progress, Progress::InProgress | Progress::Unavailable);
         is_open && self.restarted_at.is_some_and(is_recent)
     }
 

@@ -85,7 +85,7 @@ pub enum Progress {
     /// Every Pod has the current template, but not all are available.
     Unavailable,
     /// Pods of an earlier template are being replaced.
-    UnderWay,
+    InProgress,
     /// Every Pod has the current template and is available, or the rollout gave up.
     Done,
     /// The workload is paused, so a change of its template has no effect until it is resumed.
@@ -209,7 +209,7 @@ fn progress(kind: Kind, object: &Json) -> Progress {
     }
     let status = Status(object);
     if !status.has_observed_the_spec() {
-        return Progress::UnderWay;
+        return Progress::InProgress;
     }
     let wanted = status.wanted();
     let (is_updated, is_available) = match kind {
@@ -242,7 +242,7 @@ fn progress(kind: Kind, object: &Json) -> Progress {
         }
     };
     match (is_updated, is_available) {
-        (false, _) => Progress::UnderWay,
+        (false, _) => Progress::InProgress,
         (true, false) => Progress::Unavailable,
         (true, true) => Progress::Done,
     }
@@ -282,15 +282,15 @@ mod tests {
         for (status, want) in [
             (
                 json!({ "observedGeneration": 1, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3 }),
-                Progress::UnderWay,
+                Progress::InProgress,
             ),
             (
                 json!({ "replicas": 3, "updatedReplicas": 1, "availableReplicas": 3 }),
-                Progress::UnderWay,
+                Progress::InProgress,
             ),
             (
                 json!({ "replicas": 4, "updatedReplicas": 3, "availableReplicas": 3 }),
-                Progress::UnderWay,
+                Progress::InProgress,
             ),
             (
                 json!({ "replicas": 3, "updatedReplicas": 3, "availableReplicas": 2 }),
@@ -337,7 +337,7 @@ mod tests {
                 Kind::StatefulSet,
                 json!({ "replicas": 2 }),
                 json!({ "updatedReplicas": 1, "availableReplicas": 2 }),
-                Progress::UnderWay,
+                Progress::InProgress,
             ),
             (
                 Kind::StatefulSet,
@@ -355,7 +355,7 @@ mod tests {
                 Kind::DaemonSet,
                 json!({}),
                 json!({ "desiredNumberScheduled": 2, "updatedNumberScheduled": 1, "numberAvailable": 2 }),
-                Progress::UnderWay,
+                Progress::InProgress,
             ),
             (
                 Kind::DaemonSet,
@@ -367,7 +367,7 @@ mod tests {
                 Kind::Rollout,
                 json!({ "replicas": 1, "restartAt": "2026-01-01T00:00:00Z" }),
                 json!({ "observedGeneration": "2", "updatedReplicas": 1, "availableReplicas": 1 }),
-                Progress::UnderWay,
+                Progress::InProgress,
             ),
             (
                 Kind::Rollout,

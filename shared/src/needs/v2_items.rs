@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Need, Place, Reason};
+use super::{Need, Reason, ScopedName};
 use crate::key_ring::KeyRing;
 use crate::meter::{Interrupted, Meter, Unmetered};
 use crate::random;
@@ -71,7 +71,7 @@ pub(super) fn needs_by_name(
 pub(super) fn examine(
     sealed: &SealedSecret,
     ring: &KeyRing,
-    places: &[Place],
+    places: &[ScopedName],
 ) -> BTreeMap<String, Reason> {
     let to_all = |reason: &Reason| {
         let items = v2_names(sealed);
@@ -95,9 +95,9 @@ pub(super) fn examine(
 }
 
 /// Returns the place that all v2 items were sealed for, if it is among these places.
-fn place_of(sealed: &SealedSecret, places: &[Place]) -> Option<Place> {
+fn place_of(sealed: &SealedSecret, places: &[ScopedName]) -> Option<ScopedName> {
     let object = Object::parse(&sealed.spec.encrypted_data).ok()?;
-    let is_for = |place: &&Place| {
+    let is_for = |place: &&ScopedName| {
         let place = v2::Place::of(place.scope, &place.namespace, &place.name);
         place.is_some_and(|place| object.is_for(&place))
     };

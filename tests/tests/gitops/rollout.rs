@@ -31,10 +31,11 @@ async fn a_new_value_in_git_rolls_out_once_and_flux_and_argo_cd_stay_in_sync() {
     application.wait_until_complete().await;
     let digest = application.restarted_for().await.expect("it was restarted");
 
-    let found = verdicts::differences(app.site.plane.kubeconfig(), application.manifest(), &[]);
+    let differences =
+        verdicts::differences(app.site.plane.kubeconfig(), application.manifest(), &[]);
     assert!(
-        found.is_empty(),
-        "Argo CD would undo the restart: {found:#?}"
+        differences.is_empty(),
+        "Argo CD would undo the restart: {differences:#?}"
     );
     let outcome = app.push(&sync, "Change nothing").await;
     assert!(outcome.is_ready, "{outcome:?}");

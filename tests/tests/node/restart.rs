@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
-use tests::application::{Application, in_environment, reader};
+use tests::application::{Application, in_environment, reader_pod_spec};
 use tests::binaries;
 use tests::control_plane::{ControlPlane, Namespace};
 use tests::node::NodePod;
@@ -28,7 +28,7 @@ async fn a_mounted_file_has_the_new_value_at_once() {
     let (plane, namespace) = start("refresh").await;
     let annotations = json!({ "sealedsecrets.bitnami.com/refresh": "true" });
     let mut database = Versioned::create(&namespace, "database", annotations, "first").await;
-    let pod = NodePod::create(&namespace, reader()).await;
+    let pod = NodePod::create(&namespace, reader_pod_spec()).await;
     pod.wait_until_ready().await;
     let mut restarter = restarter(plane, &namespace).await;
     restarter.wait_until_leader().await;
@@ -133,7 +133,7 @@ async fn applying_the_original_manifest_keeps_the_restart() {
 async fn seal_pods_agrees_with_the_output_of_the_containers() {
     let (plane, namespace) = start("truth").await;
     let mut database = Versioned::create(&namespace, "database", json!({}), "first").await;
-    let pod = NodePod::create(&namespace, reader()).await;
+    let pod = NodePod::create(&namespace, reader_pod_spec()).await;
     pod.wait_until_ready().await;
     sleep(Duration::from_secs(2)).await;
     let (code, rows) = pods(plane, &namespace);

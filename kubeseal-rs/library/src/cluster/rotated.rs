@@ -47,7 +47,7 @@ pub enum RotationError {
     Item {
         /// The key of the item, as it was sent.
         item: String,
-        /// The problem with the item.
+        /// What is wrong with the response for the item: a predicate, such as "is empty".
         problem: &'static str,
     },
     /// Something besides the ciphertexts differs.

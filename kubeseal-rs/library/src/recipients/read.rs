@@ -106,9 +106,11 @@ pub fn from_list(list: &RecipientList, now: Timestamp) -> Result<RecipientKey, R
     let is_known = |listed: &&ListedRecipient| listed.suite.parse::<Suite>().is_ok();
     let is_valid =
         |listed: &&ListedRecipient| (listed.not_before..=listed.not_after).contains(&now);
-    let known = || list.recipients.iter().filter(is_known);
-    let preferred = known().next().ok_or(RecipientsError::NoneListed)?;
-    let listed = known()
+    let with_known_suite = || list.recipients.iter().filter(is_known);
+    let preferred = with_known_suite()
+        .next()
+        .ok_or(RecipientsError::NoneListed)?;
+    let listed = with_known_suite()
         .find(is_valid)
         .ok_or_else(|| RecipientsError::NotValid {
             key: preferred.key_id.clone(),
@@ -175,11 +177,11 @@ mod tests {
         let (a, b) = (key(Suite::XWing, 1), key(Suite::P256, 2));
         let text = format!("# ours\n\n{a} main\n  {b}\n");
         let (keys, remarks) = in_text(text.as_bytes(), NOW).unwrap();
-        let found: Vec<_> = keys
+        let ids: Vec<_> = keys
             .iter()
             .map(|key| (key.key_id(), key.comment()))
             .collect();
-        assert_eq!(found, [(a.key_id(), "main"), (b.key_id(), "")]);
+        assert_eq!(ids, [(a.key_id(), "main"), (b.key_id(), "")]);
         assert_eq!(remarks, [""; 0]);
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use kubeseal_library::keys::{KeyRecord, V2KeyRecord};
 use shared::hints;
-use shared::needs::{Place, Reason, own_place};
+use shared::needs::{Reason, ScopedName, own_scoped_name};
 use shared::resource::{KEY_ACTIVE, KEY_LABEL, SealedSecret, V2_KEY_LABEL};
 use shared::scope::Scope;
 use shared::unseal::UsedKey;
@@ -19,7 +19,7 @@ pub(super) fn explain(sealed: &SealedSecret, item: &str, reason: &Reason) -> Fin
         Reason::Opens(key) => Finding::good(format!("can be unsealed with {key}")),
         Reason::OpensV2(key) => Finding::good(format!("can be unsealed with {key}")),
         Reason::Elsewhere(place, _) | Reason::MovedV2(place) => {
-            let (finding, remedy) = explain_other_place(place, &own_place(sealed));
+            let (finding, remedy) = explain_other_place(place, &own_scoped_name(sealed));
             Finding::bad(finding, remedy)
         }
         Reason::Damaged(key) => Finding::bad(
@@ -118,7 +118,7 @@ fn explain_unknown(sealed: &SealedSecret, item: &str) -> Finding {
 
 /// Returns how the scope, namespace or name that an item was sealed for differs from those of its object, and the
 /// remedy.
-fn explain_other_place(place: &Place, own: &Place) -> (String, String) {
+fn explain_other_place(place: &ScopedName, own: &ScopedName) -> (String, String) {
     let (finding, reversal) = if place.scope == own.scope {
         in_same_scope(place, own)
     } else {
@@ -128,7 +128,7 @@ fn explain_other_place(place: &Place, own: &Place) -> (String, String) {
     (finding, remedy)
 }
 
-fn in_another_scope(place: &Place, own: &Place) -> (String, String) {
+fn in_another_scope(place: &ScopedName, own: &ScopedName) -> (String, String) {
     let mut finding = format!(
         "it was sealed with scope {}, but the object declares {}",
         place.scope, own.scope
@@ -146,7 +146,7 @@ fn in_another_scope(place: &Place, own: &Place) -> (String, String) {
     (finding, reversal)
 }
 
-fn in_same_scope(place: &Place, own: &Place) -> (String, String) {
+fn in_same_scope(place: &ScopedName, own: &ScopedName) -> (String, String) {
     let (mut parts, mut reversals) = (Vec::new(), Vec::new());
     if place.namespace != own.namespace {
         parts.push(format!("the namespace {}", place.namespace));

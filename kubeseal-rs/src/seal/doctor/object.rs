@@ -11,7 +11,7 @@ use kubeseal_library::walk::sealed_in;
 use serde_json::Value as Json;
 use shared::error_chain;
 use shared::key_ring::KeyRing;
-use shared::needs::{Reason, examine, likely_places, own_place};
+use shared::needs::{Reason, examine, likely_scoped_names, own_scoped_name};
 use shared::resource::SealedSecret;
 use shared::scope::Scope;
 use shared::unseal::UsedKey;
@@ -74,7 +74,7 @@ fn check_object(
         }
         answer if keys.is_empty() => return add_controller_findings(&title, &answer, findings),
         answer => {
-            let mut places = likely_places(sealed, namespaces, names);
+            let mut places = likely_scoped_names(sealed, namespaces, names);
             places.truncate(MAX_PLACES);
             let mut reasons = examine(sealed, keys, &places);
             prefer_keys_in_use(&mut reasons, sealed, &connection.stored);
@@ -96,7 +96,7 @@ fn missing_metadata(sealed: &SealedSecret) -> Option<Finding> {
             "set metadata.name to the name of the Secret",
         ));
     }
-    let needs_none = own_place(sealed).scope == Scope::ClusterWide;
+    let needs_none = own_scoped_name(sealed).scope == Scope::ClusterWide;
     (sealed.namespace_or_empty().is_empty() && !needs_none).then(|| {
         Finding::bad(
             "it has no namespace, which its scope requires",

@@ -269,7 +269,7 @@ fn commits(
     let mut all_commits = Vec::new();
     let mut unread = BTreeMap::<(String, String), BTreeSet<String>>::new();
     for repository in repositories(args)? {
-        let mut seen = SeenValues::default();
+        let mut seen_values = SeenValues::default();
         let mut introduced = Vec::new();
         // Oldest first: a value counts for the commit that introduced it, not for each commit that
         // changed its file.
@@ -279,7 +279,7 @@ fn commits(
                 commits.insert(commit.id.clone());
             }
             let sealed = contents.sealed.iter();
-            let items = sealed.flat_map(|sealed| seen.introduced(sealed, &items_needing));
+            let items = sealed.flat_map(|sealed| seen_values.introduced(sealed, &items_needing));
             let items: BTreeSet<String> = items.collect();
             if !items.is_empty() {
                 introduced.push((commit, items));
@@ -363,6 +363,7 @@ impl SeenValues {
     }
 
     /// Returns whether the item is v1, or no earlier version had this v2 value with the key among its recipients.
+    /// Records a v2 value as seen.
     fn is_new_for_key(&mut self, sealed: &SealedSecret, item: &str) -> bool {
         match sealed.spec.encrypted_data.get(item) {
             Some(text) if format::is_v2_value(text) => self.v2.insert(value(sealed, text)),
@@ -734,7 +735,7 @@ mod tests {
     /// Returns the items that a version of an object introduces for a key that opens every v1 item, and the v2 items
     /// that name it.
     fn introduced(seen: &mut SeenValues, object: &SealedSecret, key: ShortKeyId) -> Vec<String> {
-        seen.introduced(object, |sealed| {
+        seen_values.introduced(object, |sealed| {
             let v1 = sealed.v1_part().spec.encrypted_data.into_keys();
             v1.chain(keys::v2::items_for(sealed, key)).collect()
         })
@@ -742,7 +743,7 @@ mod tests {
 
     #[test]
     fn a_commit_introduces_only_values_that_no_earlier_commit_had() {
-        let mut seen = SeenValues::default();
+        let mut seen_values = SeenValues::default();
         let key = recipient(1).key_id().short();
         for (why, object, want) in [
             (
@@ -792,7 +793,7 @@ mod tests {
             ("in both versions", old, [vec!["db/a"], vec![], vec![]]),
             ("added later", added, [vec![], vec!["db/a"], vec![]]),
         ] {
-            let mut seen = SeenValues::default();
+            let mut seen_values = SeenValues::default();
             let versions = [&before, &both, &before];
             let introduced_items = versions.map(|object| introduced(&mut seen, object, key));
             assert_eq!(introduced_items, want, "{why}");

@@ -68,8 +68,7 @@ pub struct Settings {
 pub enum RunError {
     /// The process does not run in a Pod.
     #[error(
-        "no cluster found: this command runs in a Pod with a mounted service account\n\
-         hint: outside a cluster, pass --kubeconfig"
+        "no cluster found: without --kubeconfig, this command must run in a Pod with a mounted service account token"
     )]
     NoCluster(#[source] kube::config::InClusterError),
     /// The kubeconfig file cannot be used.

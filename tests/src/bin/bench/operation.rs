@@ -18,13 +18,13 @@ pub fn run(sizes: &Sizes) {
     print_head(&["key", "ours", "upstream, with its pipe", "ratio"]);
     for size in [KeySize::Rsa2048, KeySize::Rsa4096] {
         let key = new_key(size);
-        let ours = time_unsealing(&key.pair, &label, times);
-        let upstreams = time_upstream(&upstream, &key, &label, times);
+        let our_time = time_unsealing(&key.pair, &label, times);
+        let upstream_time = time_upstream(&upstream, &key, &label, times);
         let cells = [
             format!("{size:?}"),
-            time(ours),
-            time(upstreams),
-            ratio(upstreams, ours),
+            time(our_time),
+            time(upstream_time),
+            ratio(upstream_time, our_time),
         ];
         print_row(&cells);
     }
