@@ -153,7 +153,7 @@ impl<'a> Application<'a> {
     }
 
     async fn deployment(&self) -> Deployment {
-        self.api().get("web").await.expect("it exists")
+        self.api().get("web").await.expect("the Deployment exists")
     }
 
     fn api(&self) -> Api<Deployment> {

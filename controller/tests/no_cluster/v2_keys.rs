@@ -243,7 +243,10 @@ async fn removed_keys_of_a_suite_open_until_another_key_of_it_is_stored() {
     let ring_now = ring(&mut case);
     assert!(ring_now.is_removed(Suite::XWing));
     assert!(!ring_now.is_removed(Suite::P256) && !ring_now.is_removed(Suite::Rsa));
-    assert!(ring_now.v2_key(&id(Suite::XWing, 1)).is_some(), "it opens");
+    assert!(
+        ring_now.v2_key(&id(Suite::XWing, 1)).is_some(),
+        "the key still opens values"
+    );
     assert_eq!(sealing(&mut case), Err(NoSealingKey::Removed));
     assert_eq!(v2_names(&mut case).len(), 2, "no key is generated");
     // The RSA keys are removed and restored independently.

@@ -116,7 +116,7 @@ fn rotate_through_the_controller_retries_a_changed_object() {
         create(&folder, &[&TWO_ITEMS[..], &v1].concat());
         let mut command = command(env!("CARGO_BIN_EXE_seal"), &folder, &kubeconfig);
         command.args(["rotate", "db.yaml"]).current_dir(&folder);
-        let output = command.output().expect("it runs");
+        let output = command.output().expect("the command starts");
         assert_code(&output, code, changes);
         assert!(combined_output(&output).contains(want), "{output:?}");
         assert_eq!(sent.load(SeqCst), if code == 0 { 2 } else { 10 });

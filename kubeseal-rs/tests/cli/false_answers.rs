@@ -114,7 +114,7 @@ impl Cluster {
 fn run(folder: &Path, kubeconfig: &Path, args: &[&str]) -> Output {
     let mut seal = command(SEAL, folder, kubeconfig);
     let seal = seal.env("XDG_CACHE_HOME", folder.join("cache"));
-    seal.args(args).output().expect("it starts")
+    seal.args(args).output().expect("the command starts")
 }
 
 fn honest_answer(request: &Request, certificate: &str) -> (u16, String) {
@@ -144,10 +144,10 @@ fn list(kind: &str, items: &[Json]) -> String {
 }
 
 fn key_secret(manifest: &str) -> Json {
-    let documents = shared::manifest::read(manifest.as_bytes()).expect("it is YAML");
+    let documents = shared::manifest::read(manifest.as_bytes()).expect("the text is YAML");
     let mut reading = shared::manifest::Reading::default();
     let secret = shared::secret::Secret::from_node(&documents[0].root, &mut reading);
-    secret.expect("it is a Secret").to_document()
+    secret.expect("the object is a Secret").to_document()
 }
 
 /// Returns the key Secret at this path with the label of a retired key.
@@ -339,7 +339,7 @@ fn sends_no_request_with_a_name_that_changes_the_path() {
         let mut object = sealed_secret();
         object["metadata"] = json!({ "namespace": namespace, "name": name });
         let file = folder.path().join("db.json");
-        std::fs::write(&file, object.to_string()).expect("it is written");
+        std::fs::write(&file, object.to_string()).expect("the test directory is writable");
         let commands: [&[&str]; 2] = [&["view", "--reveal", "db.json"], &["doctor", "db.json"]];
         for args in commands {
             let output = run(folder.path(), &kubeconfig, args);

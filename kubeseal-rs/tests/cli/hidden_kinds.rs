@@ -44,7 +44,10 @@ impl Tree {
             command.env(format!("GIT_AUTHOR_{field}"), value);
             command.env(format!("GIT_COMMITTER_{field}"), value);
         }
-        command.stdin(Stdio::null()).output().expect("it starts")
+        command
+            .stdin(Stdio::null())
+            .output()
+            .expect("the command starts")
     }
 
     fn git(&self, args: &[&str]) {

@@ -19,7 +19,7 @@ fn rules_reported_by(folder: &Path, args: &[&str]) -> Vec<String> {
         .env("HOME", folder)
         .stdin(Stdio::null())
         .output()
-        .expect("it starts");
+        .expect("the command starts");
     let findings: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let findings = findings.as_array().cloned().unwrap_or_default();
     let rule =
@@ -227,7 +227,7 @@ fn a_missing_item_is_reported_with_template_line_and_nearest_name() {
         .current_dir(folder.path())
         .env("HOME", folder.path())
         .output()
-        .expect("it starts");
+        .expect("the command starts");
     let printed = String::from_utf8_lossy(&output.stdout);
     let want = "the template url, line 2, inserts .passwrod, but no sealed item passwrod exists; did you mean password?";
     assert!(printed.contains(want), "{printed}");
@@ -314,7 +314,7 @@ fn git(folder: &Path, args: &[&str]) {
         .current_dir(folder)
         .env("HOME", folder)
         .output()
-        .expect("it starts");
+        .expect("the command starts");
     assert!(output.status.success(), "{args:?}: {output:?}");
 }
 

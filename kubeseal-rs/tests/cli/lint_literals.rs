@@ -25,7 +25,7 @@ fn lint(folder: &Path) -> Vec<String> {
         .env("HOME", folder)
         .stdin(Stdio::null())
         .output()
-        .expect("it starts");
+        .expect("the command starts");
     let findings: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let findings = findings.as_array().expect("a list").iter();
     let mut rules: Vec<String> = findings

@@ -60,7 +60,7 @@ impl Fixture {
             .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
             .envs(variables.iter().copied())
             .stdin(Stdio::null());
-        command.output().expect("it starts")
+        command.output().expect("the command starts")
     }
 
     /// Runs `seal` in the repository, where its rules apply.
@@ -212,7 +212,7 @@ impl ChangingController {
             .env("KUBECONFIG", &self.kubeconfig)
             .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
             .stdin(Stdio::null());
-        seal.output().expect("it starts")
+        seal.output().expect("the command starts")
     }
 
     /// Like [`Self::output`], but returns the exit code and whether a change was reported.
@@ -266,7 +266,10 @@ fn a_cached_certificate_that_cannot_be_read_is_reported_and_not_waited_for() {
         let pin = controller.pin();
         if is_pipe {
             fs::remove_file(&pin).expect("the file exists");
-            let status = Command::new("mkfifo").arg(&pin).status().expect("it runs");
+            let status = Command::new("mkfifo")
+                .arg(&pin)
+                .status()
+                .expect("the command starts");
             assert!(status.success());
         } else {
             fs::write(&pin, "half a certificate").expect("the test directory is writable");

@@ -35,11 +35,12 @@ fn run(folder: &Path, program: &str, args: &[&str]) -> Output {
         .env("KUBECONFIG", folder.join("kubeconfig"))
         .stdin(Stdio::null())
         .output()
-        .expect("it starts")
+        .expect("the command starts")
 }
 
 fn write(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().expect("it has one")).expect("the test directory is writable");
+    fs::create_dir_all(path.parent().expect("the path has a parent"))
+        .expect("the test directory is writable");
     fs::write(path, text).expect("the test directory is writable");
 }
 

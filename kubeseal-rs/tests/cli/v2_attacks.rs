@@ -351,7 +351,10 @@ fn reports_a_changed_preferred_key() {
         let mut command = command(env!("CARGO_BIN_EXE_seal"), folder, &kubeconfig);
         command.args(CREATE).args(["--sealed-format", "v2"]);
         command.env("XDG_CACHE_HOME", folder.join("cache"));
-        let output = command.current_dir(folder).output().expect("it runs");
+        let output = command
+            .current_dir(folder)
+            .output()
+            .expect("the command starts");
         assert_code(&output, 0, "create");
         stderr(&output)
     };

@@ -506,7 +506,7 @@ fn the_printed_steps_after_a_compromise_re_encrypt_the_values() {
     let path = format!("{}:/usr/bin:/bin", programs.display());
     sh.args(["-c", &format!("{export} && {rotate}")])
         .env("PATH", path);
-    let output = sh.current_dir(folder).output().expect("it runs");
+    let output = sh.current_dir(folder).output().expect("the command starts");
     assert_code(&output, 0, format!("{export} && {rotate}"));
     assert_contains(&output, "2 items in 1 file re-encrypted", &rotate);
     let retire = ["keys", "retire", "key-old", "db.yaml", "--dry-run"];

@@ -911,7 +911,11 @@ mod tests {
             .iter()
             .map(|outcome| cluster.accept(outcome, 7, 110))
             .collect();
-        assert_eq!(cluster.state.counts(), (3, 1), "one waits for a slot");
+        assert_eq!(
+            cluster.state.counts(),
+            (3, 1),
+            "one workload waits for a slot"
+        );
         assert_eq!(cluster.run(126, 50), []);
         cluster.state.apply_workload(
             &id("a"),

@@ -119,7 +119,11 @@ impl Case {
 }
 
 fn assert_fast_recovery(time: Duration, case: &Case) {
-    assert!(time < MAX_RECOVERY, "it took {time:?}\n{}", case.log());
+    assert!(
+        time < MAX_RECOVERY,
+        "the recovery took {time:?}\n{}",
+        case.log()
+    );
 }
 
 #[tokio::test]

@@ -29,7 +29,10 @@ async fn a_new_value_in_git_rolls_out_once_and_flux_and_argo_cd_stay_in_sync() {
     assert!(outcome.is_ready, "{outcome:?}");
     application.wait_for_value("second").await;
     application.wait_until_complete().await;
-    let digest = application.restarted_for().await.expect("it was restarted");
+    let digest = application
+        .restarted_for()
+        .await
+        .expect("the workload was restarted");
 
     let differences =
         verdicts::differences(app.site.plane.kubeconfig(), application.manifest(), &[]);

@@ -123,7 +123,10 @@ async fn applying_the_original_manifest_keeps_the_restart() {
     database.set("second").await;
     app.wait_for_value("second").await;
     app.wait_until_complete().await;
-    let digest = app.restarted_for().await.expect("it was restarted");
+    let digest = app
+        .restarted_for()
+        .await
+        .expect("the workload was restarted");
     app.apply().await;
     assert_eq!(app.restarted_for().await, Some(digest));
     assert_eq!(app.generation().await, 2);

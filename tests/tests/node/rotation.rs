@@ -294,7 +294,10 @@ impl Case {
     /// Returns the items with a former value in the Secret, according to the status.
     async fn items_with_former_value(&self) -> Option<Vec<String>> {
         let sealed: Api<SealedSecret> = self.namespace.api();
-        let sealed = sealed.get("database").await.expect("it exists");
+        let sealed = sealed
+            .get("database")
+            .await
+            .expect("the SealedSecret exists");
         Some(sealed.status?.previous?.items)
     }
 
@@ -354,12 +357,15 @@ impl Case {
     /// Returns how often the clients were restarted.
     async fn restarts(&self) -> usize {
         let deployments: Api<Deployment> = self.namespace.api();
-        let deployment = deployments.get("client").await.expect("it exists");
+        let deployment = deployments
+            .get("client")
+            .await
+            .expect("the Deployment exists");
         let generation = deployment
             .metadata
             .generation
-            .expect("the API server sets it");
-        usize::try_from(generation).expect("it is small") - 1
+            .expect("the API server sets the generation");
+        usize::try_from(generation).expect("the generation is small") - 1
     }
 }
 
