@@ -44,7 +44,7 @@ pub fn prometheus_program(name: &str) -> Command {
 /// # Panics
 /// Panics with instructions if the program is not installed.
 pub fn ssh_keygen() -> Command {
-    // Without arguments, ssh-keygen prompts for a file; with an unknown flag, it exits at once.
+    // Without arguments, ssh-keygen prompts for a file; with an unknown flag, it exits immediately.
     let is_installed = Command::new("ssh-keygen").arg("-?").output().is_ok();
     assert!(
         is_installed,

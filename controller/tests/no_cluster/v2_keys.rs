@@ -123,7 +123,7 @@ async fn renews_the_keys_of_each_suite_by_their_own_age() {
     case.start(&[XW]).await.unwrap();
     let first = v2_names(&mut case);
     let hour = SignedDuration::from_hours(1);
-    // The RSA key is years old, so it is renewed at once.
+    // The RSA key is years old, so it is renewed immediately.
     case.start(&[XW, "--key-renew-period=1h"]).await.unwrap();
     assert_eq!(ring(&mut case).keys().len(), 2);
     assert_eq!(v2_names(&mut case), first);

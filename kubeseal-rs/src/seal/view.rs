@@ -63,7 +63,7 @@ struct ObjectView {
     path: PathBuf,
     file: String,
     object: Object,
-    /// The age of each item, in days. Set for all files at once.
+    /// The age of each item, in days. Set for all files together.
     ages: Vec<Option<i64>>,
     /// Values by item name, if requested.
     values: Option<Values>,

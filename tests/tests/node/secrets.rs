@@ -99,8 +99,8 @@ async fn apply(namespace: &Namespace<'_>, password: &str) {
     .await;
 }
 
-/// Changes an annotation of the Pod: the kubelet then updates the Pod's volumes at once, instead of within a minute or
-/// two.
+/// Changes an annotation of the Pod: the kubelet then updates the Pod's volumes immediately, instead of within a minute
+/// or two.
 async fn touch(namespace: &Namespace<'_>, pod: &NodePod) {
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { "touched": "1" } } }));
     let pods: Api<Pod> = namespace.api();

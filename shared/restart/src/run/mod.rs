@@ -47,7 +47,7 @@ pub struct Settings {
     pub context: Option<String>,
     /// The namespaces to watch; all if empty.
     pub namespaces: Vec<String>,
-    /// The maximum number of rollouts at once.
+    /// The maximum number of concurrent rollouts.
     pub max_rollouts: usize,
     /// The maximum number of Pods to refresh per second.
     pub refresh_rate: u32,
@@ -141,7 +141,7 @@ async fn serve(settings: Settings) -> Result<(), RunError> {
     };
     let election = async {
         candidate.run().await;
-        // Without leader election, the election returns at once.
+        // Without leader election, the election returns immediately.
         std::future::pending::<()>().await;
     };
     tokio::select! {
