@@ -178,7 +178,7 @@ pub fn reader_pod_spec() -> Value {
     json!({ "containers": [container], "volumes": [volume] })
 }
 
-/// Returns what a Pod of [`reader_pod_spec`] has in its environment, with a line feed.
+/// Returns the password in the environment of a Pod of [`reader_pod_spec`], with a line feed.
 pub async fn in_environment(pod: &NodePod) -> String {
     pod.run("main", &["sh", "-c", "echo $PASSWORD"]).await
 }

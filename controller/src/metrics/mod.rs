@@ -1,4 +1,4 @@
-//! All metrics: upstream's, with their names, types and labels, and additional ones.
+//! All metrics: upstream's, with their names, types and labels, and additional metrics.
 //!
 //! Uses the crate `prometheus` rather than `metrics`, since series must be removed together with their object, and
 //! since two controllers in one test would share a global recorder.

@@ -189,7 +189,7 @@ async fn r1_r3_r4_r5_rotate_returns_the_same_object_for_the_newest_key() {
     assert_eq!((status.as_str(), body.as_str()), (CONFLICT, ""));
 }
 
-/// Attack: a caller rotates a sealed value under a forged scope, so that the response could be unsealed elsewhere
+/// Attack: a caller rotates a sealed value under a forged scope, to unseal the response under another name or namespace
 /// (CVE-2026-22728).
 ///
 /// Covers every combination of scope, annotations and names.

@@ -1,5 +1,5 @@
 //! Tests commands that manage keys against an API server, or a proxy in front of it, whose responses report success but
-//! do not contain what the command requested.
+//! do not contain the requested change or object.
 #![cfg(unix)]
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -355,8 +355,8 @@ fn sends_no_request_with_a_name_that_changes_the_path() {
     }
 }
 
-/// Fault: an operator restores a backup after the label of a key was removed, as keys are disabled by hand, so that the
-/// controller does not use the key and its Secret cannot be created.
+/// Fault: an operator restores a backup after the label of a key was removed, which administrators do to disable a key:
+/// the controller does not use the key, and its Secret cannot be created, because it exists.
 #[test]
 fn restore_reports_the_missing_label_of_a_key() {
     let command = format!("kubectl label secret -n {NAMESPACE} key-2024 {LABEL}=active");

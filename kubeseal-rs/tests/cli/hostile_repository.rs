@@ -449,8 +449,8 @@ fn configuration_keys(trap: &Trap) -> BTreeSet<String> {
     keys
 }
 
-/// Attack: an attacker adds a `.git` file that names a repository elsewhere in the tree, so that its configuration runs
-/// a program.
+/// Attack: an attacker adds a `.git` file that names a repository in another directory of the tree, so that its
+/// configuration runs a program.
 #[test]
 fn a_git_file_that_names_another_repository_runs_nothing() {
     let trap = Trap::new();

@@ -125,7 +125,8 @@ fn kubeseal(folder: &Path, input: &str) -> Output {
     kubeseal.output().expect("the command starts")
 }
 
-/// Attack: the repository contains a plain key with any label, or a key that `kubeseal` or an earlier version sealed.
+/// Attack: the repository contains a plain key, whatever its label is, or a key that `kubeseal` or an earlier version
+/// sealed.
 #[test]
 fn lint_reports_plain_and_sealed_keys() {
     let folder = folder();

@@ -106,7 +106,7 @@ fn assert_success(output: &Output) {
 }
 
 /// Attack: a committer names the attacker's controller, whose Service has a controller's labels, in the rules of a
-/// repository. Later the user seals elsewhere without naming a controller.
+/// repository. Later the user seals in another directory without naming a controller.
 #[test]
 fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
     let fixture = Fixture::new();
@@ -116,7 +116,7 @@ fn a_controller_that_a_rule_named_is_not_trusted_elsewhere() {
 }
 
 /// Attack: a committer puts the fingerprint of the attacker's certificate into the rules, and names no controller.
-/// Later the user seals elsewhere without naming a controller.
+/// Later the user seals in another directory without naming a controller.
 #[test]
 fn a_fingerprint_that_a_rule_named_is_not_trusted_elsewhere() {
     let fixture = Fixture::new();

@@ -186,8 +186,8 @@ fn refuses_answers_with_anything_but_matching_ciphertexts() {
     }
 }
 
-/// Attack: a server answers a re-encryption with other items, another object, or a plain value elsewhere in the object,
-/// to change more in the user's file.
+/// Attack: a server answers a re-encryption with other items, another object, or a plain value in another field of the
+/// object, to change more in the user's file.
 #[test]
 fn refuses_answers_that_change_more_than_ciphertexts() {
     let fixture = Fixture::new();

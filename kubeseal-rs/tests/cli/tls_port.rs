@@ -168,8 +168,9 @@ fn has_token(server: &TlsServer) -> bool {
     received.iter().any(|line| line.contains(TOKEN))
 }
 
-/// Attack: a man in the middle between the API server and the controller serves a CA of its own on the unauthenticated
-/// port, and answers at the address of the TLS port, so that it receives a token that is valid at the controller.
+/// Attack: a man in the middle between the API server and the controller serves its own CA certificate on the
+/// unauthenticated port, and responds at the address of the TLS port, so that it receives a token that is valid at the
+/// controller.
 #[test]
 fn sends_no_token_to_a_server_with_the_ca_of_the_unauthenticated_port() {
     let other = TlsServer::start();

@@ -129,8 +129,8 @@ fn status_reports_v2_values_that_no_key_opens() {
     );
 }
 
-/// Fault: a key is retired, or only the user has the key, so that the controller cannot open the values, and `doctor`
-/// reports no problem.
+/// Fault: the controller cannot open the values, because a key is retired or only the user has it, but `doctor` reports
+/// no problem.
 #[test]
 fn doctor_and_exec_report_v2_keys_that_the_controller_does_not_use() {
     let folder = folder_with_keys();

@@ -112,8 +112,8 @@ impl ZeroBytes {
     }
 }
 
-/// Decodes bytes, and returns the text and its encoding. Keeps the byte order marks inside the text, but not the one at
-/// its beginning.
+/// Decodes bytes, and returns the text and its encoding. Keeps byte order marks inside the text, but removes a mark at
+/// the beginning.
 pub(super) fn decode_with_marks(bytes: &[u8]) -> Result<(Encoding, String), ReadError> {
     let position = None;
     if let Some(problem) = wrong_encoding(bytes) {

@@ -1,4 +1,4 @@
-//! Limits on what a rendering may cost, so that one object cannot delay the others.
+//! Limits on the cost of a rendering, so that no object delays the others.
 
 use crate::error::{Fault, Limit};
 use crate::lex::{self, Token};

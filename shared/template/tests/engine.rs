@@ -651,7 +651,8 @@ fn the_cost_of_many_templates_is_linear_in_their_number() {
     assert_eq!(results.len(), COUNT);
 }
 
-/// Attack: an author writes templates that change what other templates see, so that it is copied for each.
+/// Attack: an author writes templates that change the variables of other templates, so that the variables are copied
+/// for each template.
 #[test]
 fn a_template_that_changes_its_dot_affects_no_other_and_is_charged_for_the_copy() {
     let change = "{{ $_ := merge (dict \"a\" .) (dict \"a\" (split \",\" \"x\")) }}{{ len . }}";

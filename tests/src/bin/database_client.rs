@@ -40,7 +40,7 @@ fn variable(name: &str) -> String {
     })
 }
 
-/// Where the passwords come from.
+/// The source of the passwords.
 enum Source {
     /// Fixed when the container starts.
     Environment { user: String, password: String },

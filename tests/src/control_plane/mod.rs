@@ -133,7 +133,7 @@ impl ControlPlane {
         path
     }
 
-    /// Returns a token of this service account, like the one that a Pod gets.
+    /// Returns a token of this service account, like the token that a Pod gets.
     pub async fn token_of(&self, namespace: &str, account: &str) -> String {
         self.token_for(namespace, account, &[]).await
     }

@@ -1,9 +1,9 @@
-//! A real node for tests: the kubelet, containerd and runc, in namespaces and control groups of their own, so that the
-//! Pods of a control plane run.
+//! A real node for tests: the kubelet, containerd and runc, in separate namespaces and control groups, so that the Pods
+//! of a control plane run.
 //!
 //! [`Node::start`] requires root; use it only in tests that need containers. Pods have logs, commands, volumes and
 //! environment variables as in any cluster, and one network for each node. They reach the API server at its Service,
-//! and nothing else outside the node. [`BUSYBOX`] is the only image until [`Node::import`] adds another.
+//! and no other address outside the node. [`BUSYBOX`] is the only image until [`Node::import`] adds another.
 
 mod control_groups;
 pub mod image;

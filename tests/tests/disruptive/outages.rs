@@ -1,4 +1,4 @@
-//! Tests how soon Secrets are created after an outage, and what the controller reports during the outage. Each test
+//! Tests how soon Secrets are created after an outage, and the reports of the controller during the outage. Each test
 //! has its own control plane. `.ci/extra outages` measures more outages, also with Bitnami's controller.
 
 #![allow(

@@ -54,7 +54,7 @@ impl App {
         sync
     }
 
-    /// Commits and pushes the work tree; returns what Flux reports about the commit.
+    /// Commits and pushes the work tree; returns Flux's report about the commit.
     pub(crate) async fn push(&self, sync: &Sync, subject: &str) -> Outcome {
         sync.outcome(&self.repository.push(subject)).await
     }

@@ -151,7 +151,8 @@ impl Entry {
         exclusive.is_some() && exclusive == secret.uid.as_ref()
     }
 
-    /// Copies what this process knows about an earlier version of the object, if both versions have the same `uid`.
+    /// Copies the knowledge of this process about an earlier version of the object, if both versions have the same
+    /// `uid`.
     pub(super) fn inherit(&mut self, previous: &Self) {
         if self.uid == previous.uid {
             self.unsealed = self.unsealed.max(previous.unsealed);
@@ -339,7 +340,7 @@ impl VerifiedSecret {
     }
 }
 
-/// All SealedSecrets: existing ones, and deleted ones that are not reconciled yet.
+/// All existing SealedSecrets, and deleted SealedSecrets that are not reconciled yet.
 #[derive(Debug, Default)]
 pub(super) struct Catalogue {
     /// Boxed, since a `BTreeMap` that is filled in order leaves half of its capacity unused.

@@ -160,7 +160,7 @@ pub enum ClusterError {
         /// The message of the API server, in one line and truncated.
         text: String,
     },
-    /// The response of the API server reports success, but does not contain what was requested.
+    /// The response of the API server reports success, but does not contain the requested change or object.
     #[error(
         "{failure}: the response is not {expected}\n\
          hint: check that --server or the kubeconfig names the API server itself, and that no proxy or login page answers in \
@@ -330,8 +330,8 @@ impl Problem {
         }
     }
 
-    /// Returns whether the caller cannot reach the controller through the service proxy, so that a certificate
-    /// published elsewhere may help.
+    /// Returns whether the caller cannot reach the controller through the service proxy, so a certificate in a
+    /// `ConfigMap` may help.
     pub fn is_unreachable(&self) -> bool {
         matches!(
             self.cause,

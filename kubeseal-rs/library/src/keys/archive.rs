@@ -33,7 +33,7 @@ const PREFIXES: [&[u8]; 2] = [
     b"-----BEGIN AGE ENCRYPTED FILE-----",
 ];
 
-/// The maximum number of recipients of an archive: `age` adds a stanza of its own.
+/// The maximum number of recipients of an archive: `age` adds one more stanza.
 const MAX_RECIPIENTS: usize = MAX_STANZAS - 1;
 
 /// The first line of the supported version.
@@ -283,7 +283,7 @@ fn decryptor(file: &[u8]) -> Result<Decryptor<WholeHeaderReader<'_>>, ArchiveErr
 /// # Errors
 ///
 /// Returns an [`ArchiveError`] if the archive cannot be created, written or read back, or if a file exists and
-/// `may_replace` is false. The keys do not count as backed up then.
+/// `may_replace` is false. In this case, the keys do not count as backed up.
 pub fn write(
     path: &Path,
     plain: &[u8],
@@ -431,8 +431,8 @@ mod tests {
         armored
     }
 
-    /// Attack: an attacker presents an archive of a few kilobytes with hundreds of stanzas, or long ones, to keep
-    /// restore and doctor busy.
+    /// Attack: an attacker presents an archive of a few kilobytes with hundreds of stanzas, or with long stanzas, to
+    /// keep restore and doctor busy.
     #[test]
     fn refuses_a_long_header_before_parsing_it() {
         let recipient = age::x25519::Identity::generate();

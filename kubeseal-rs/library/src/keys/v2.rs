@@ -145,7 +145,7 @@ fn is_newest(
     newest.is_some_and(|newest| newest.key_id() == record.key_id())
 }
 
-/// Returns a key ring with these keys added, including retired ones. Use the ring for unsealing only, not for sealing.
+/// Returns a key ring with these keys added, including retired keys. Use the ring for unsealing only, not for sealing.
 pub fn add_to_ring<'a>(
     ring: KeyRing,
     records: impl IntoIterator<Item = &'a V2KeyRecord>,

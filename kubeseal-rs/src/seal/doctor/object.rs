@@ -249,8 +249,8 @@ fn add_controller_findings(title: &str, answer: &Answer, findings: &mut Findings
     }
 }
 
-/// Compares the object with the one in the cluster and returns what its status reports; `None` if the cluster was not
-/// reached, or the object has no namespace.
+/// Compares the object with its version in the cluster and returns the finding of its status; `None` if the cluster was
+/// not reached, or the object has no namespace.
 fn in_cluster(sealed: &SealedSecret, connection: &Connection) -> Option<Finding> {
     let objects = connection.objects.as_ref()?;
     let (namespace, name) = (sealed.namespace_or_empty(), sealed.name_or_empty());

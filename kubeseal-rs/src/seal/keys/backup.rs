@@ -183,7 +183,7 @@ impl Signing {
     }
 }
 
-/// Returns the readable key Secrets, and warns about unreadable ones.
+/// Returns the readable key Secrets, and warns about unreadable key Secrets.
 fn skip_unreadable(records: Vec<KeyRecord>) -> Vec<KeyRecord> {
     let is_readable = |record: &KeyRecord| {
         if let (false, Err(problem)) = (record.is_readable, &record.key) {

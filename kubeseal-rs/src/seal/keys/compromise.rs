@@ -657,7 +657,7 @@ fn indent(text: &str) -> String {
 }
 
 /// Formats text as a code span, so that the author of a name can neither format the ticket nor mention users, refer to
-/// issues or link elsewhere in it.
+/// issues or insert links in it.
 fn code(text: &str) -> String {
     // In a table, `|` ends a cell even inside code.
     let text = shown(text).replace('|', "\\|");
@@ -714,7 +714,7 @@ mod tests {
         SealedSecret::from_node(&documents[0].root, &mut Reading::default()).unwrap()
     }
 
-    /// Attack: the author of a file or commit has a name that mentions users, closes an issue or links elsewhere in the
+    /// Attack: the author of a file or commit has a name that mentions users, closes an issue or inserts a link in the
     /// ticket that the report is pasted into.
     #[test]
     fn names_have_no_effect_in_markdown() {

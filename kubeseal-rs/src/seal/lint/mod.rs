@@ -623,8 +623,8 @@ pub fn read_template(text: &str) -> Vec<Document> {
     unrendered::documents(text, &Literals::of(text), &[]).documents
 }
 
-/// Returns one finding for each object: the one with the longest message, which names the most values. A template is
-/// searched twice, as it is and with placeholders.
+/// Returns one finding for each object: the finding with the longest message, which names the most values. A template
+/// is searched twice, as it is and with placeholders.
 fn longest(findings: Vec<object::FindingInFile>) -> impl Iterator<Item = object::FindingInFile> {
     let mut longest: BTreeMap<(usize, Rule, String), String> = BTreeMap::new();
     for (rule, line, message) in findings {

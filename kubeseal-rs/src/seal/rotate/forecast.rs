@@ -74,7 +74,7 @@ pub(super) fn forecast(sealed: &SealedSecret, keys: Keys<'_>) -> Forecast {
         }
     }
     if forecast.problem.is_some() {
-        // An object is re-encrypted as a whole or not at all.
+        // An object is re-encrypted completely or not at all.
         forecast.rotated.clear();
         forecast.from.clear();
     }
