@@ -452,8 +452,8 @@ impl Failure {
             Self::Api(error) => api_response(error),
             Self::NoResponse => "the API server does not respond".into(),
             Self::Unreadable => format!(
-                "the Lease has a field that this controller cannot read; a replica takes over within {} minutes, or at \
-                 once if the Lease is deleted",
+                "the Lease has a field that this controller cannot read; a replica takes over within {} minutes, or \
+                 immediately if the Lease is deleted",
                 LONGEST_LEASE.as_secs() / 60
             ),
         }

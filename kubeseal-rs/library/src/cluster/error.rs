@@ -25,7 +25,7 @@ pub enum ClusterError {
     MalformedKubeconfig(PathBuf),
     /// The kubeconfig has no context, cluster or user of that name.
     #[error(
-        "{0} {1:?} does not exist in the kubeconfig\nhint: `kubectl config get-{0}s` lists the existing ones"
+        "{0} {1:?} does not exist in the kubeconfig\nhint: `kubectl config get-{0}s` lists the existing {0}s"
     )]
     NoSuchEntry(&'static str, String),
     /// Neither kubeconfig nor flags name an API server.
@@ -390,7 +390,7 @@ impl std::fmt::Display for Problem {
                 f,
                 "{}\nThe server behind the first port{} of the Service {service} is not a controller, or does not serve \
                  this endpoint\n\
-                 hint: check that the Service is the controller's and its first port the one for HTTP\n\
+                 hint: check that the Service is the controller's and that its first port serves HTTP\n\
                  hint: a controller with --plain-certificate-only requires a token: pass its TLS port with --authorized",
                 if message.is_empty() {
                     "not found"

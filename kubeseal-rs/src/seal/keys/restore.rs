@@ -213,7 +213,7 @@ fn verify(
         if is_default {
             error.context(
                 Failure::new("no signature found")
-                    .hint("if it is elsewhere, pass --signature FILE"),
+                    .hint("if the signature is in another file, pass --signature FILE"),
             )
         } else {
             error.context("cannot read the signature")
