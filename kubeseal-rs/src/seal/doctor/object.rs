@@ -24,7 +24,7 @@ use crate::seal::doctor::Doctor;
 
 /// The maximum number of combinations of name and namespace to try. Each costs a private-key operation per item and
 /// key.
-const MAX_PLACES: usize = 2000;
+const MAX_SCOPED_NAMES: usize = 2000;
 
 /// Checks every SealedSecret in a file.
 ///
@@ -74,9 +74,9 @@ fn check_object(
         }
         answer if keys.is_empty() => return add_controller_findings(&title, &answer, findings),
         answer => {
-            let mut places = likely_scoped_names(sealed, namespaces, names);
-            places.truncate(MAX_PLACES);
-            let mut reasons = examine(sealed, keys, &places);
+            let mut scoped_names = likely_scoped_names(sealed, namespaces, names);
+            scoped_names.truncate(MAX_SCOPED_NAMES);
+            let mut reasons = examine(sealed, keys, &scoped_names);
             prefer_keys_in_use(&mut reasons, sealed, &connection.stored);
             if add_item_findings(sealed, &answer, reasons, &connection.stored, findings).is_none() {
                 return;
