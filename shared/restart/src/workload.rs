@@ -191,7 +191,7 @@ impl Status<'_> {
         observed >= generation
     }
 
-    fn wanted(&self) -> i64 {
+    fn desired_replicas(&self) -> i64 {
         self.0["spec"]["replicas"].as_i64().unwrap_or(1)
     }
 }
@@ -211,33 +211,33 @@ fn progress(kind: Kind, object: &Json) -> Progress {
     if !status.has_observed_the_spec() {
         return Progress::InProgress;
     }
-    let wanted = status.wanted();
+    let desired = status.desired_replicas();
     let (is_updated, is_available) = match kind {
         Kind::Deployment if has_given_up(object) => return Progress::Done,
         Kind::Deployment => {
             let updated = status.count("updatedReplicas");
-            let is_updated = updated >= wanted && status.count("replicas") <= updated;
-            (is_updated, status.count("availableReplicas") >= wanted)
+            let is_updated = updated >= desired && status.count("replicas") <= updated;
+            (is_updated, status.count("availableReplicas") >= desired)
         }
         Kind::StatefulSet => {
             let partition = spec["updateStrategy"]["rollingUpdate"]["partition"].as_i64();
-            let updated = wanted - partition.unwrap_or(0);
+            let updated = desired - partition.unwrap_or(0);
             let is_updated = is_equal(object, "currentRevision", "updateRevision")
                 || status.count("updatedReplicas") >= updated;
-            (is_updated, status.count("availableReplicas") >= wanted)
+            (is_updated, status.count("availableReplicas") >= desired)
         }
         Kind::DaemonSet => {
-            let wanted = status.count("desiredNumberScheduled");
-            let is_updated = status.count("updatedNumberScheduled") >= wanted;
-            (is_updated, status.count("numberAvailable") >= wanted)
+            let desired = status.count("desiredNumberScheduled");
+            let is_updated = status.count("updatedNumberScheduled") >= desired;
+            (is_updated, status.count("numberAvailable") >= desired)
         }
         Kind::Rollout => {
             let is_restarted =
                 spec["restartAt"].is_null() || spec["restartAt"] == object["status"]["restartedAt"];
             let updated = status.count("updatedReplicas");
             (
-                is_restarted && updated >= wanted,
-                status.count("availableReplicas") >= wanted,
+                is_restarted && updated >= desired,
+                status.count("availableReplicas") >= desired,
             )
         }
     };

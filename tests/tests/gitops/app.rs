@@ -9,7 +9,7 @@ use shared::resource::SealedSecret;
 use tests::binaries;
 use tests::control_plane::ControlPlane;
 use tests::flux::{Flux, Outcome, Repository, Sync};
-use tests::operators::successful;
+use tests::operators::run_successfully;
 use tokio::sync::OnceCell;
 
 use crate::site::Site;
@@ -68,7 +68,7 @@ impl App {
             .env("SEALED_SECRETS_CONTROLLER_NAMESPACE", namespace)
             .current_dir(self.repository.tree())
             .args(args);
-        successful(&mut command)
+        run_successfully(&mut command)
     }
 }
 
